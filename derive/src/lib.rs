@@ -1,0 +1,22 @@
+//! `#[derive(ShmSafe)]` for the `shm-sync` crate, which re-exports it.
+//!
+//! What it checks itself, because only the tokens show it: the `repr`, the kind
+//! of type, and fields that are references, pointers or functions. What the
+//! compiler checks in the code it writes: that every field is `ShmSafe`, that
+//! the type has no `Drop`, and that the variants of enums contain no locks.
+
+mod expand;
+mod input;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Implements `shm_sync::ShmSafe`: see there for what is accepted.
+#[proc_macro_derive(ShmSafe)]
+pub fn derive_shm_safe(tokens: TokenStream) -> TokenStream {
+    let derive_input = parse_macro_input!(tokens as DeriveInput);
+    match input::Input::check(&derive_input) {
+        Ok(input) => expand::expand(&input),
+        Err(error) => error.into_compile_error().into(),
+    }
+}

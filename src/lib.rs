@@ -1,0 +1,85 @@
+//! Locks that live in shared memory and survive the processes that use them.
+//!
+//! Processes that share memory need mutual exclusion, and a way to wait that is
+//! not polling. This crate gives them [`ShmMutex`], a robust `pthread_mutex_t`
+//! with the data inside, and [`ShmCondvar`], which waits on a futex, in
+//! [`Segment`]s of typed shared memory. A process may be killed at any
+//! instruction: the others go on, and are told.
+//!
+//! ```
+//! use shm_sync::{Error, LockError, Segment, ShmMutex, unlink};
+//!
+//! fn main() -> Result<(), Error> {
+//!     # let name = &format!("/shm-sync-doc-lib-{}", std::process::id());
+//!     # stringify!(
+//!     let name = "/visits";
+//!     # );
+//!     let visits = Segment::open_or_create(name, || ShmMutex::new(0_u64))?;
+//!     let mut count = match visits.lock() {
+//!         Ok(guard) => guard,
+//!         // A process died here, in the middle of it: repair, then go on.
+//!         Err(LockError::Poisoned(p)) => p.recover(|count| *count = 0),
+//!         Err(other) => return Err(other.into()),
+//!     };
+//!     *count += 1;
+//!     println!("visit number {count}");
+//!     # drop(count);
+//!     # unlink(name)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is where
+//!
+//! * [`ShmSafe`], and `#[derive(ShmSafe)]`: what may live in shared memory.
+//! * [`Segment`]: a value of such a type, in a POSIX object or an anonymous
+//!   mapping, created whole and checked before it is opened.
+//! * [`ShmMutex`], [`ShmCondvar`]: locking and waiting.
+//! * [`LockError`], [`Poisoned`]: what a lock says when somebody died.
+//! * [`PthreadCondvar`]: for sharing with C; not crash-safe.
+//!
+//! # What is asked of the platform
+//!
+//! Linux 4.14 or later, glibc 2.30 or later, `/proc` and `/dev/shm` mounted.
+//!
+//! # Fork
+//!
+//! Locks, segments and condition variables may be used on both sides of a
+//! `fork`. A bare `clone` system call leaves pthread with the parent's identity;
+//! a process made by it is refused ([`IdentityError::RawClone`]).
+
+// Lets the derive macro name this crate inside this crate.
+#[cfg(test)]
+extern crate self as shm_sync;
+
+// In reading order: bottom up.
+mod error;
+mod fingerprint;
+mod os;
+mod place;
+mod segment;
+mod shm_safe;
+mod sync;
+
+pub use error::{
+    Abi, Damage, Error, IdentityError, Layout, LockError, LockResult, NameError, PoisonCause,
+    Poisoned,
+};
+pub use fingerprint::Fingerprint;
+pub use place::place_at;
+pub use segment::{Segment, SegmentOptions, unlink};
+pub use shm_safe::ShmSafe;
+pub use sync::{
+    Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard, TimedWaitResult,
+    WaitTimeoutResult,
+};
+
+/// Implements [`trait@ShmSafe`] for a struct or enum: see there.
+#[cfg(feature = "derive")]
+pub use shm_sync_derive::ShmSafe;
+
+/// What the derive macro writes, and nobody else should.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::shm_safe::{Place, Report, SyncObject};
+}

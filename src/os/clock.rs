@@ -1,0 +1,122 @@
+//! Monotonic time: absolute deadlines that a change of the wall clock can't move.
+
+use std::time::{Duration, Instant};
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// A point on `CLOCK_MONOTONIC`, in nanoseconds since the clock's start.
+///
+/// The clock is one for the whole machine, so a deadline means the same to
+/// every process. Arithmetic saturates: `u64::MAX` nanoseconds is 584 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline {
+    nanos: u64,
+}
+
+impl Deadline {
+    /// [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
+    /// of `CLOCK_MONOTONIC`.
+    pub(crate) fn now() -> Self {
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `now` is a valid, writable timespec. The call can't fail:
+        // Linux always has CLOCK_MONOTONIC.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+        Self {
+            nanos: seconds.saturating_mul(NANOS_PER_SEC).saturating_add(nanos),
+        }
+    }
+
+    /// The point `timeout` from now.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self::now().plus(timeout)
+    }
+
+    /// The point `span` later.
+    pub(crate) fn plus(self, span: Duration) -> Self {
+        let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            nanos: self.nanos.saturating_add(span),
+        }
+    }
+
+    /// The same point as `instant`, which std reads from the same clock but
+    /// keeps opaque. One that has passed becomes "now".
+    pub(crate) fn at(instant: Instant) -> Self {
+        Self::after(instant.saturating_duration_since(Instant::now()))
+    }
+
+    /// The next whole multiple of `period` after now. All processes compute
+    /// the same points, so that their timers expire together.
+    pub(crate) fn next_multiple_of(period: Duration) -> Self {
+        let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let ticks = Self::now().nanos / period + 1;
+        Self {
+            nanos: ticks.saturating_mul(period),
+        }
+    }
+
+    /// Whether this point is behind us.
+    pub(crate) fn has_passed(self) -> bool {
+        Self::now() >= self
+    }
+
+    /// As the OS takes it.
+    pub(super) fn to_timespec(self) -> libc::timespec {
+        let (seconds, nanos) = (self.nanos / NANOS_PER_SEC, self.nanos % NANOS_PER_SEC);
+        libc::timespec {
+            tv_sec: libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX),
+            tv_nsec: nanos as libc::c_long, // below 10^9: fits every c_long
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke() {
+        let now = Deadline::now();
+        assert!(now.has_passed());
+        assert!(!now.plus(Duration::from_secs(60)).has_passed());
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let far = Deadline::after(Duration::MAX);
+        assert_eq!(far.nanos, u64::MAX);
+        assert_eq!(far.plus(Duration::MAX), far);
+        let spec = far.to_timespec();
+        assert!((0..1_000_000_000).contains(&spec.tv_nsec));
+        assert!(spec.tv_sec > 0);
+    }
+
+    #[test]
+    fn nanoseconds_carry_into_seconds() {
+        let point = Deadline { nanos: 999_999_999 }.plus(Duration::from_nanos(2));
+        let spec = point.to_timespec();
+        assert_eq!((spec.tv_sec, spec.tv_nsec), (1, 1));
+    }
+
+    #[test]
+    fn the_grid_is_ahead_and_aligned() {
+        let period = Duration::from_millis(150);
+        let before = Deadline::now();
+        let next = Deadline::next_multiple_of(period);
+        assert_eq!(next.nanos % 150_000_000, 0);
+        assert!(next > before);
+        assert!(next <= Deadline::now().plus(period));
+    }
+
+    #[test]
+    fn an_instant_of_the_past_is_now() {
+        let past = Instant::now() - Duration::from_millis(5);
+        assert!(Deadline::at(past).has_passed());
+        assert!(!Deadline::at(Instant::now() + Duration::from_secs(60)).has_passed());
+    }
+}

@@ -1,0 +1,110 @@
+//! Sleeping on a 32-bit word that several processes map.
+
+use std::io;
+use std::sync::atomic::AtomicU32;
+
+use super::clock::Deadline;
+
+/// Why [`wait`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// A wake, a changed word, or a signal: look at the word again.
+    LookAgain,
+    /// The deadline passed first.
+    TimedOut,
+}
+
+/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
+/// `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake or the
+/// absolute monotonic deadline.
+///
+/// The comparison and the falling asleep are one step to the kernel. The
+/// operation is not `FUTEX_PRIVATE_FLAG`, so that it meets wakers in other
+/// processes wherever they map the page.
+///
+/// # Errors
+///
+/// What the kernel says, were it to refuse the call altogether (a seccomp
+/// filter, say).
+pub(crate) fn wait(
+    word: &AtomicU32,
+    expected: u32,
+    deadline: Option<Deadline>,
+) -> io::Result<Woken> {
+    let timeout = deadline.map(Deadline::to_timespec);
+    let timeout_ptr = timeout
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `word` is a live, aligned 32-bit word for the whole call, and
+    // `timeout_ptr` is null or points at `timeout`, which outlives the call.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            timeout_ptr,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    if rc == 0 {
+        return Ok(Woken::LookAgain);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Ok(Woken::LookAgain),
+        Some(libc::ETIMEDOUT) => Ok(Woken::TimedOut),
+        _ => Err(error),
+    }
+}
+
+/// How many sleepers a wake is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wake {
+    /// The one that has slept longest.
+    One,
+    /// Every one.
+    All,
+}
+
+/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
+/// `FUTEX_WAKE`. It can't fail for a word that exists; what a filter might
+/// refuse is healed by the sleepers themselves.
+pub(crate) fn wake(word: &AtomicU32, who: Wake) {
+    let count = match who {
+        Wake::One => 1,
+        Wake::All => libc::c_int::MAX,
+    };
+    // SAFETY: `word` is a live, aligned 32-bit word; FUTEX_WAKE reads no other
+    // argument.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn smoke() {
+        let word = AtomicU32::new(7);
+        // A changed word is noticed at once, whatever the deadline.
+        assert_eq!(wait(&word, 8, None).unwrap(), Woken::LookAgain);
+    }
+
+    #[test]
+    fn a_deadline_ends_the_sleep() {
+        let word = AtomicU32::new(7);
+        let deadline = Deadline::after(Duration::from_millis(20));
+        assert_eq!(wait(&word, 7, Some(deadline)).unwrap(), Woken::TimedOut);
+        assert!(deadline.has_passed());
+    }
+
+    #[test]
+    fn the_farthest_deadline_is_accepted() {
+        let word = AtomicU32::new(7);
+        let forever = Deadline::after(Duration::MAX);
+        assert_eq!(wait(&word, 8, Some(forever)).unwrap(), Woken::LookAgain);
+    }
+}

@@ -1,0 +1,196 @@
+//! `pthread_mutex_t`: process-shared, robust, error-checking.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::attr::{MutexAttr, Protocol};
+use super::check;
+use crate::os::clock::Deadline;
+
+unsafe extern "C" {
+    /// Not bound by the `libc` crate. glibc 2.30 and later.
+    fn pthread_mutex_clocklock(
+        mutex: *mut libc::pthread_mutex_t,
+        clock: libc::clockid_t,
+        deadline: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// What came of an attempt to lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The caller holds the mutex.
+    Acquired,
+    /// The caller holds the mutex, whose last holder died (`EOWNERDEAD`). It
+    /// stays in this state until [`PthreadMutex::consistent`].
+    OwnerDied,
+    /// Another thread holds it (`EBUSY`).
+    Busy,
+    /// The deadline passed (`ETIMEDOUT`).
+    TimedOut,
+    /// The caller held it already (`EDEADLK`).
+    Deadlock,
+    /// Somebody unlocked it without making it consistent
+    /// (`ENOTRECOVERABLE`): it can never be locked again.
+    NotRecoverable,
+    /// Any other error number.
+    Failed(i32),
+}
+
+impl Outcome {
+    #[inline]
+    pub(super) fn of(code: libc::c_int) -> Self {
+        match code {
+            0 => Self::Acquired,
+            libc::EOWNERDEAD => Self::OwnerDied,
+            libc::EBUSY => Self::Busy,
+            libc::ETIMEDOUT => Self::TimedOut,
+            libc::EDEADLK => Self::Deadlock,
+            libc::ENOTRECOVERABLE => Self::NotRecoverable,
+            other => Self::Failed(other),
+        }
+    }
+}
+
+/// The caller does not hold the mutex it wanted to unlock (`EPERM`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotHeld;
+
+/// A `pthread_mutex_t` at the place where it stays.
+///
+/// It is inert bytes until [`init`](Self::init), which is why most methods are
+/// unsafe: pthread trusts its argument.
+#[repr(transparent)]
+pub(crate) struct PthreadMutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
+
+// SAFETY: all access after `init` goes through pthread calls, which synchronise,
+// or through the atomic futex word.
+unsafe impl Sync for PthreadMutex {}
+// SAFETY: the bytes hold no reference to the thread that made them; a *live*
+// mutex is never moved (the contract of `init`).
+unsafe impl Send for PthreadMutex {}
+
+impl PthreadMutex {
+    /// Bytes that are not a mutex yet.
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+
+    fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
+        self.0.get().cast()
+    }
+
+    /// [`pthread_mutex_init(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_init.3p.html).
+    ///
+    /// # Safety
+    ///
+    /// * Nobody uses this mutex while the call runs, and none of its earlier
+    ///   incarnations is held or waited for.
+    /// * It stays at this place in its memory object for as long as it is used.
+    pub(crate) unsafe fn init(&self, protocol: Protocol) -> io::Result<()> {
+        let mut attr = MutexAttr::robust(protocol)?;
+        // SAFETY: the caller gives exclusive use of the mutex; `attr` is
+        // initialised.
+        check(unsafe { libc::pthread_mutex_init(self.as_ptr(), attr.as_mut_ptr()) })
+    }
+
+    /// [`pthread_mutex_destroy(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_destroy.3p.html).
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, not held, and nobody else uses it.
+    pub(super) unsafe fn destroy(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { libc::pthread_mutex_destroy(self.as_ptr()) };
+    }
+
+    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html).
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, and stays mapped for as long as the caller holds it.
+    #[inline]
+    pub(crate) unsafe fn lock(&self) -> Outcome {
+        // SAFETY: the caller's promise.
+        Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
+    }
+
+    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
+    ///
+    /// # Safety
+    ///
+    /// As for [`lock`](Self::lock).
+    #[inline]
+    pub(crate) unsafe fn try_lock(&self) -> Outcome {
+        // SAFETY: the caller's promise.
+        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
+    }
+
+    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
+    /// on `CLOCK_MONOTONIC`: sleeps until the deadline at the latest.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lock`](Self::lock).
+    pub(crate) unsafe fn lock_until(&self, deadline: Deadline) -> Outcome {
+        let deadline = deadline.to_timespec();
+        // SAFETY: the caller's promise; `deadline` outlives the call.
+        Outcome::of(unsafe {
+            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
+        })
+    }
+
+    /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html).
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, and the caller holds it after [`Outcome::OwnerDied`].
+    pub(crate) unsafe fn consistent(&self) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })
+    }
+
+    /// [`pthread_mutex_unlock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_unlock.3p.html).
+    ///
+    /// # Safety
+    ///
+    /// It is initialised. Whether the caller holds it is checked by pthread
+    /// (an error-checking mutex).
+    #[inline]
+    pub(crate) unsafe fn unlock(&self) -> Result<(), NotHeld> {
+        // SAFETY: the caller's promise.
+        match unsafe { libc::pthread_mutex_unlock(self.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(NotHeld),
+        }
+    }
+
+    /// For [`pthread_cond_wait`](super::cond), which takes both objects.
+    pub(super) fn raw(&self) -> *mut libc::pthread_mutex_t {
+        self.as_ptr()
+    }
+
+    /// The futex word that the kernel's robust list protocol works on
+    /// ([futex documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)):
+    /// thread id of the holder, `FUTEX_OWNER_DIED`, `FUTEX_WAITERS`.
+    fn word(&self) -> u32 {
+        // SAFETY: glibc keeps the word at offset 0 of the mutex, which is
+        // aligned for it; every writer uses atomic operations, and so does this
+        // read.
+        let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
+        // Relaxed: a snapshot; whoever acts on it takes the lock first.
+        word.load(Ordering::Relaxed)
+    }
+
+    /// The holder's thread id, or 0 if there is none now.
+    pub(crate) fn owner_tid(&self) -> u32 {
+        self.word() & libc::FUTEX_TID_MASK
+    }
+
+    /// Whether the holder died and nobody has locked the mutex since.
+    pub(crate) fn owner_died(&self) -> bool {
+        self.word() & libc::FUTEX_OWNER_DIED != 0
+    }
+}

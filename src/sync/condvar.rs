@@ -1,0 +1,315 @@
+//! `ShmCondvar`: waiting for a change of the data under a `ShmMutex`, without
+//! polling, whoever dies.
+//!
+//! # The protocol
+//!
+//! The condition variable is a sequence number and a count of sleepers.
+//!
+//! * **notify**: add one to the sequence; if the count of sleepers is not zero,
+//!   wake one (or all) of those who sleep on the sequence word.
+//! * **wait**: read the sequence under the mutex; give the mutex back; spin
+//!   shortly, then sleep in the kernel for as long as the sequence is what it
+//!   was; take the mutex again.
+//!
+//! No lost wakeup among the living: a waiter reads the sequence before it gives
+//! the mutex back, so a notification that follows a change made under the mutex
+//! changes the sequence after that read, and the kernel refuses to sleep on a
+//! changed word, or has queued the sleeper and wakes it. That a notifier may
+//! skip the system call is the store-buffer pattern: the waiter adds itself to
+//! `sleepers` and then the kernel reads `sequence`; the notifier adds to
+//! `sequence` and then reads `sleepers`; all four are sequentially consistent,
+//! so at least one sees the other.
+//!
+//! # The crash argument
+//!
+//! There is no lock inside, so no death can leave one locked. What a death
+//! *can* leave behind:
+//!
+//! | who dies where | what is left | who heals it |
+//! |---|---|---|
+//! | waiter, asleep or awake | `sleepers` one too high | nobody need: a notifier makes one system call in vain |
+//! | notifier, before the sequence | no notification | the mutex, if it was held: see the last row |
+//! | notifier, between sequence and wake | sleepers not woken | the sleepers' heartbeat: the sequence differs |
+//! | woken waiter, before it has the mutex | its notification is swallowed | the other sleepers' heartbeat: the sequence differs |
+//! | holder of the mutex, all others asleep here | nobody touches the lock | the sleepers' heartbeat: the lock word says that its owner died |
+//!
+//! The heartbeat: every sleeper wakes by itself at each multiple of
+//! [`HEARTBEAT`] on the monotonic clock and reads three words without any lock:
+//! is the sequence still what it was, is the mutex's owner alive, has the mutex
+//! not been poisoned since? If so it sleeps on. If not it returns, which at
+//! worst is one spurious wakeup. So a notification can be swallowed for one
+//! period at most. Who first learns of an owner's death tells all the others at
+//! once.
+
+use std::fmt;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::mutex::ShmMutexGuard;
+use super::raw_mutex::{Held, RawMutex, Refusal};
+use super::spin;
+use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
+use crate::error::{LockError, LockResult};
+use crate::fingerprint::Fingerprint;
+use crate::os::clock::Deadline;
+use crate::os::futex::{self, Wake, Woken};
+use crate::shm_safe::ShmSafe;
+
+/// How often a sleeper looks around by itself. Swallowed notifications and dead
+/// owners are noticed within this time. The multiples are the same for every
+/// process of the machine, so that their timers expire together and cost the
+/// processor one wakeup.
+const HEARTBEAT: Duration = Duration::from_millis(150);
+
+/// A condition variable for shared memory: [`std::sync::Condvar`]'s methods,
+/// for processes.
+///
+/// Waiters sleep on a futex; `pthread_cond_t` could not survive its users (see
+/// [`PthreadCondvar`](crate::PthreadCondvar)).
+///
+/// As always with condition variables, a waiter may wake without reason, so
+/// wait in a loop or use [`wait_while`](Self::wait_while). Notify while
+/// holding the mutex under which the condition was changed: if the notifier
+/// dies in between, the waiters learn of its death as the mutex's holder.
+///
+/// ```
+/// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
+///
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Jobs {
+///     pending: ShmMutex<u64>,
+///     changed: ShmCondvar,
+/// }
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let jobs = Segment::anonymous(Jobs {
+///     pending: ShmMutex::new(0),
+///     changed: ShmCondvar::new(),
+/// })?;
+///
+/// std::thread::scope(|s| {
+///     s.spawn(|| -> Result<(), shm_sync::Error> {
+///         let mut pending = jobs.pending.lock()?;
+///         *pending += 1;
+///         jobs.changed.notify_one();
+///         Ok(())
+///     });
+///     let pending = jobs.changed.wait_while(jobs.pending.lock()?, |n| *n == 0)?;
+///     assert_eq!(*pending, 1);
+///     Ok(())
+/// })
+/// # }
+/// ```
+///
+/// # Crash behaviour
+///
+/// Any waiter and any notifier may be killed at any instruction. Notifiers
+/// never block on the dead. If a woken waiter dies before it acts, another one
+/// wakes within 250 ms; if the holder of the mutex dies, every waiter learns
+/// within 250 ms ([`LockError::Poisoned`]).
+///
+/// # Forks
+///
+/// A forked child may wait and notify like any process, with a guard of its
+/// own.
+#[repr(C)]
+pub struct ShmCondvar {
+    /// How many notifications there were; wraps around. A waiter that slept
+    /// through exactly 2³² of them between two heartbeats would miss them.
+    sequence: AtomicU32,
+    /// How many waiters sleep, or are about to; never too few. Every waiter
+    /// that dies asleep leaves it one too high.
+    sleepers: AtomicU32,
+}
+
+const _: () = {
+    assert!(offset_of!(ShmCondvar, sequence) == 0);
+    assert!(size_of::<ShmCondvar>() <= 64);
+};
+
+// SAFETY: repr(C) over two atomic words, which mean the same to every process.
+// It works wherever it lies, so a walk need not find it.
+unsafe impl ShmSafe for ShmCondvar {
+    const FINGERPRINT: Fingerprint =
+        Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
+}
+
+/// Why a sleep ended.
+enum Slept {
+    /// There is reason to look at the condition again.
+    Notified,
+    /// The caller's deadline passed.
+    TimedOut,
+}
+
+impl ShmCondvar {
+    /// A condition variable that nobody waits for.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            sequence: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
+    }
+
+    /// Gives the mutex back, waits for a notification, and takes it again.
+    ///
+    /// Returns without a notification now and then: check the condition.
+    ///
+    /// # Errors
+    ///
+    /// * [`LockError::Poisoned`]: the mutex is held, its data is in doubt.
+    /// * [`LockError::NotOwner`]: the guard came over a fork.
+    /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
+    ///   held; see there.
+    pub fn wait<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+    ) -> LockResult<ShmMutexGuard<'a, T>> {
+        wait::wait(self, guard)
+    }
+
+    /// Waits for as long as `condition` is true.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait). If the mutex is poisoned while this waits, the
+    /// wait ends with the poison, whatever the condition says.
+    pub fn wait_while<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<ShmMutexGuard<'a, T>> {
+        wait::wait_while(self, guard, condition)
+    }
+
+    /// Waits for a notification, but no longer than `timeout`. The time to get
+    /// the mutex back comes on top.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait). A timeout is not an error: see
+    /// [`WaitTimeoutResult::timed_out`].
+    pub fn wait_timeout<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> TimedWaitResult<'a, T> {
+        wait::wait_timeout(self, guard, timeout)
+    }
+
+    /// Waits for as long as `condition` is true, but no longer than `timeout`
+    /// altogether. `timed_out()` then tells that the condition is still true.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_while`](Self::wait_while).
+    pub fn wait_timeout_while<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        timeout: Duration,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> TimedWaitResult<'a, T> {
+        wait::wait_timeout_while(self, guard, timeout, condition)
+    }
+
+    /// Sleeps until the sequence is no longer `seen`, the deadline passes, or a
+    /// heartbeat finds `trouble`.
+    fn sleep(
+        &self,
+        seen: u32,
+        deadline: Option<Deadline>,
+        trouble: impl Fn() -> bool,
+    ) -> Result<Slept, Refusal> {
+        // SeqCst, with the kernel's read of the sequence after it: see above.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let slept = loop {
+            let heartbeat = Deadline::next_multiple_of(HEARTBEAT);
+            let until = deadline.map_or(heartbeat, |deadline| deadline.min(heartbeat));
+            match futex::wait(&self.sequence, seen, Some(until)) {
+                Ok(Woken::LookAgain) => break Ok(Slept::Notified),
+                Ok(Woken::TimedOut) => {}
+                Err(error) => break Err(LockError::Os(error)),
+            }
+            if self.sequence.load(Ordering::Relaxed) != seen || trouble() {
+                break Ok(Slept::Notified);
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                break Ok(Slept::TimedOut);
+            }
+        };
+        // Relaxed: too high for a moment harms nobody.
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        slept
+    }
+
+    /// Wakes one waiter, if there is any. Never blocks.
+    ///
+    /// Waiters that have not fallen asleep yet may notice as well.
+    #[inline]
+    pub fn notify_one(&self) {
+        self.notify(Wake::One);
+    }
+
+    /// Wakes all waiters. Never blocks.
+    #[inline]
+    pub fn notify_all(&self) {
+        self.notify(Wake::All);
+    }
+
+    #[inline]
+    fn notify(&self, who: Wake) {
+        // SeqCst, both: see above.
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            futex::wake(&self.sequence, who);
+        }
+    }
+}
+
+impl Wait for ShmCondvar {
+    fn wait_raw(
+        &self,
+        mutex: &RawMutex,
+        held: Held,
+        deadline: Option<Deadline>,
+    ) -> Result<(Held, WaitTimeoutResult), Refusal> {
+        // Both are read under the mutex: whatever changes after it is given
+        // back changes them. Relaxed, because the mutex orders it.
+        let seen = self.sequence.load(Ordering::Relaxed);
+        let poisonings = mutex.poisonings();
+        mutex.unlock(held)?;
+
+        let notified = || self.sequence.load(Ordering::Relaxed) != seen;
+        let slept = if spin::until(notified) {
+            Slept::Notified
+        } else {
+            self.sleep(seen, deadline, || {
+                mutex.owner_died() || mutex.poisonings() != poisonings
+            })?
+        };
+
+        // The notifier probably still holds the mutex, for a moment only.
+        spin::until(|| mutex.looks_free());
+        let held = mutex.lock()?;
+        if held.found_owner_dead {
+            self.notify_all();
+        }
+        let timed_out = matches!(slept, Slept::TimedOut);
+        Ok((held, WaitTimeoutResult { timed_out }))
+    }
+}
+
+impl Default for ShmCondvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ShmCondvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShmCondvar").finish_non_exhaustive()
+    }
+}

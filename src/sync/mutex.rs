@@ -1,0 +1,399 @@
+//! `ShmMutex`: mutual exclusion between processes, with the data inside.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::offset_of;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use super::raw_mutex::{self, Held, Holder, RawMutex, Refusal};
+use crate::error::{Error, LockError, LockResult, Poisoned};
+use crate::fingerprint::Fingerprint;
+use crate::os::clock::Deadline;
+use crate::os::pthread::Protocol;
+use crate::shm_safe::{Place, Report, ShmSafe};
+
+/// A mutex for shared memory, around the data that it guards.
+///
+/// It is a [`pthread_mutex_t`] inside the mapped value: process-shared, robust,
+/// error-checking, and on request priority-inheriting. A C program that maps
+/// the same memory can lock it at its address.
+///
+/// [`pthread_mutex_t`]: https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html
+///
+/// ```
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+/// *counter.lock()? += 1;
+/// assert_eq!(*counter.lock()?, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Crash behaviour
+///
+/// When a holder dies (by any signal, `exit`, `exec` or the end of its thread)
+/// or panics, the next locker, in whatever process, gets
+/// [`LockError::Poisoned`] with the lock held, and so does everyone after it
+/// until somebody repairs the data:
+///
+/// ```
+/// use shm_sync::{LockError, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+/// let guard = match counter.lock() {
+///     Ok(guard) => guard,
+///     Err(LockError::Poisoned(poisoned)) => {
+///         eprintln!("repairing: {}", poisoned.cause());
+///         poisoned.recover(|count| *count = 0)
+///     }
+///     Err(other) => return Err(other.into()),
+/// };
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A holder that is only slow, or stopped, is not dead: nobody gets in.
+///
+/// # Forks
+///
+/// A forked child does not hold what its parent holds. A guard that it
+/// inherits does nothing when dropped, and waiting with it is
+/// [`LockError::NotOwner`]; the child must not use the data through it.
+///
+/// # Nesting
+///
+/// The data may not contain further locks: a guard gives `&mut` access, by
+/// which a live pthread object could be moved. It is a compile error.
+///
+/// ```compile_fail,E0080
+/// use shm_sync::ShmMutex;
+/// let nested = ShmMutex::new(ShmMutex::new(0_u32));
+/// ```
+#[repr(C)]
+pub struct ShmMutex<T> {
+    raw: RawMutex,
+    data: UnsafeCell<T>,
+}
+
+const _: () = {
+    assert!(
+        offset_of!(ShmMutex<u64>, raw) == 0,
+        "C programs lock it at its address"
+    );
+    assert!(size_of::<ShmMutex<u64>>() <= 128);
+};
+
+// SAFETY: sharing the mutex lets any thread take the data out by exclusive
+// access, which moves it between threads but never shares it. So T must be
+// Send, and need not be Sync. It is std's bound.
+unsafe impl<T: Send> Sync for ShmMutex<T> {}
+// SAFETY: a mutex that is moved is inert (a placed one lies in memory that only
+// lends it out), so moving it moves the data and nothing else.
+unsafe impl<T: Send> Send for ShmMutex<T> {}
+
+// SAFETY: the layout is repr(C) over the lock and the data, both covered by the
+// fingerprint; the lock is reported at offset 0; the data has no sync objects,
+// or `new` would not compile; nothing has a destructor unless T does, and T is
+// ShmSafe.
+unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
+    const FINGERPRINT: Fingerprint = Fingerprint::of(
+        "ShmMutex",
+        size_of::<Self>(),
+        align_of::<Self>(),
+    )
+    .field("data", offset_of!(Self, data), T::FINGERPRINT);
+    const SYNC_OBJECTS: usize = 1;
+
+    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        report(at, &raw_mutex::MUTEX);
+    }
+}
+
+impl<T: ShmSafe> ShmMutex<T> {
+    /// A mutex that is inert until a [`Segment`](crate::Segment) or
+    /// [`place_at`](crate::place_at) places it. Locking it before that is
+    /// [`LockError::NotPlaced`].
+    #[must_use]
+    pub const fn new(value: T) -> Self {
+        Self::with_protocol(value, Protocol::None)
+    }
+
+    /// The same, with priority inheritance (`PTHREAD_PRIO_INHERIT`): a holder
+    /// runs at the highest priority of those that wait for it. For programs
+    /// with real-time priorities; it makes every contended lock a system call.
+    #[must_use]
+    pub const fn with_priority_inheritance(value: T) -> Self {
+        Self::with_protocol(value, Protocol::Inherit)
+    }
+
+    const fn with_protocol(value: T, protocol: Protocol) -> Self {
+        const {
+            assert!(
+                T::SYNC_OBJECTS == 0,
+                "the data of a ShmMutex can't contain locks or condition variables: \
+                 put them beside it, in the struct that contains the ShmMutex"
+            );
+        }
+        Self {
+            raw: RawMutex::new(protocol),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    /// Waits until the lock is free, and takes it. Sleeps in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// * [`LockError::Poisoned`]: the lock is held, the data is in doubt.
+    /// * [`LockError::Deadlock`]: this thread holds it already.
+    /// * [`LockError::TooManyLocks`]: this thread holds [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD).
+    /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
+    ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`]: the lock
+    ///   can't be used from here; see there.
+    #[inline]
+    pub fn lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
+        self.guard(self.raw.lock())
+    }
+
+    /// Takes the lock if it is free at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::WouldBlock`] if it is held, also if this very thread holds
+    /// it; otherwise as [`lock`](Self::lock).
+    #[inline]
+    pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
+        self.guard(self.raw.try_lock())
+    }
+
+    /// Waits for the lock, but no longer than `timeout`. Sleeps in the kernel;
+    /// the clock is monotonic. A timeout too long to represent means for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`] if it stayed held; otherwise as
+    /// [`lock`](Self::lock).
+    pub fn try_lock_for(&self, timeout: Duration) -> LockResult<ShmMutexGuard<'_, T>> {
+        self.guard(self.raw.lock_until(Deadline::after(timeout)))
+    }
+
+    /// Waits for the lock, but not past `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`] if it stayed held; otherwise as
+    /// [`lock`](Self::lock).
+    pub fn try_lock_until(&self, deadline: Instant) -> LockResult<ShmMutexGuard<'_, T>> {
+        self.guard(self.raw.lock_until(Deadline::at(deadline)))
+    }
+
+    /// Wraps a lock that was taken, and reports the poison with it.
+    #[inline]
+    pub(super) fn guard(&self, held: Result<Held, Refusal>) -> LockResult<ShmMutexGuard<'_, T>> {
+        let guard = match held {
+            Ok(held) => ShmMutexGuard {
+                lock: self,
+                held,
+                was_panicking: std::thread::panicking(),
+                not_send: PhantomData,
+            },
+            Err(refusal) => return Err(refusal.map_guard(|never| match never {})),
+        };
+        if self.raw.poison.is_set() {
+            return Self::report_poison(guard);
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn report_poison(guard: ShmMutexGuard<'_, T>) -> LockResult<ShmMutexGuard<'_, T>> {
+        match guard.lock.raw.poison.cause() {
+            Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
+            None => Ok(guard), // `clear_poison` came between
+        }
+    }
+
+    /// Whether the data is in doubt: a holder died or panicked, and nobody has
+    /// repaired it since. Takes no lock, so the answer may be out of date.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.raw.doubt().is_some()
+    }
+
+    /// Declares the data sound again without looking at it.
+    ///
+    /// [`Poisoned::recover`] is the better way: it holds the lock while the
+    /// data is repaired.
+    ///
+    /// # Crash behaviour
+    ///
+    /// A death that no locker has come across yet is not cleared.
+    pub fn clear_poison(&self) {
+        self.raw.poison.clear();
+    }
+
+    /// Who holds the lock: a snapshot, for diagnosis. After a holder's death
+    /// it names the dead until the next lock.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        self.raw.holder()
+    }
+
+    /// The data, without locking: exclusive access proves that nobody else is
+    /// there.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.data.get_mut()
+    }
+
+    /// The data. Only a mutex that was never placed can be had by value.
+    pub fn into_inner(self) -> T {
+        self.data.into_inner()
+    }
+
+    /// The address of the `pthread_mutex_t`, for calls into C. C code that
+    /// gets `EOWNERDEAD` must call `pthread_mutex_consistent` before it unlocks,
+    /// and should treat the data as in doubt.
+    #[must_use]
+    pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
+        std::ptr::from_ref(&self.raw).cast_mut().cast()
+    }
+
+    /// Makes a mutex usable again that a foreign program left
+    /// [`NotRecoverable`](LockError::NotRecoverable). The poison stays, and
+    /// should be set: lock, and repair the data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPlaced`] if the mutex is not placed; [`Error::Os`] if
+    /// pthread refuses.
+    ///
+    /// # Safety
+    ///
+    /// No thread of any process holds the lock, waits for it, or tries to take
+    /// it while this call runs.
+    pub unsafe fn reset(&self) -> Result<(), Error> {
+        if !self.raw.is_placed() {
+            return Err(Error::NotPlaced);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.reset() }.map_err(|source| Error::Os {
+            call: "pthread_mutex_init",
+            source,
+        })
+    }
+}
+
+impl<T: ShmSafe + Default> Default for ShmMutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ShmSafe> From<T> for ShmMutex<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T> fmt::Debug for ShmMutex<T> {
+    /// The state of the lock. The data is not shown: that would take the lock.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShmMutex")
+            .field("placed", &self.raw.is_placed())
+            .field("holder", &self.raw.holder())
+            .field("poison", &self.raw.doubt())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Access to the data of a [`ShmMutex`] for as long as this lives.
+///
+/// A guard that is leaked (`mem::forget`) keeps its lock, and with it the
+/// mapping: see [`Segment`](crate::Segment). When its thread ends, the lock
+/// passes to the next locker as [`Poisoned`].
+#[must_use = "the lock is released at once if the guard is not kept"]
+pub struct ShmMutexGuard<'a, T> {
+    lock: &'a ShmMutex<T>,
+    held: Held,
+    /// A guard made during a panic does not poison because of that panic.
+    was_panicking: bool,
+    /// pthread wants the locking thread to unlock.
+    not_send: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives `&T` and nothing else.
+unsafe impl<T: Sync> Sync for ShmMutexGuard<'_, T> {}
+
+impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
+    /// Takes the guard apart without unlocking.
+    pub(super) fn into_parts(self) -> (&'a ShmMutex<T>, &'a RawMutex, Held) {
+        let this = std::mem::ManuallyDrop::new(self);
+        (this.lock, &this.lock.raw, this.held)
+    }
+}
+
+impl<T> Deref for ShmMutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held, so only this guard leads to the data.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> DerefMut for ShmMutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the lock is held, and the guard is borrowed exclusively.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for ShmMutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            self.lock.raw.poison_by_panic(self.held);
+        }
+        // In a forked child there is nothing to give back, and nothing to say.
+        let _ = self.lock.raw.unlock(self.held);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ShmMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for ShmMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
+    /// Repairs the data, declares it sound, and hands over the guard.
+    ///
+    /// # Panics
+    ///
+    /// If `repair` panics, the lock is released and stays poisoned, now with
+    /// [`PoisonCause::Panicked`](crate::PoisonCause::Panicked).
+    ///
+    /// # Crash behaviour
+    ///
+    /// If the process dies in `repair`, the lock stays poisoned, and the next
+    /// locker repairs what both have left.
+    pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmMutexGuard<'a, T> {
+        repair(&mut self.guard);
+        self.guard.lock.raw.poison.clear();
+        self.guard
+    }
+}

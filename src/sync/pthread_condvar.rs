@@ -1,0 +1,204 @@
+//! `PthreadCondvar`: a `pthread_cond_t`, for sharing with C programs.
+
+use std::fmt;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::mutex::ShmMutexGuard;
+use super::raw_mutex::{Held, RawMutex, Refusal};
+use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
+use crate::error::{LockError, LockResult};
+use crate::fingerprint::Fingerprint;
+use crate::os::clock::Deadline;
+use crate::os::pthread::PthreadCond;
+use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncObject};
+
+/// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic
+/// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
+/// wait on or signal the very same object.
+///
+/// [`pthread_cond_t`]: https://man7.org/linux/man-pages/man3/pthread_cond_init.3p.html
+///
+/// # Crash behaviour
+///
+/// It does *not* survive its users, on any glibc:
+///
+/// * A waiter that is killed while it waits can make later notifiers hang for
+///   ever (measured with glibc 2.36).
+/// * A notifier that is killed inside `notify_*` can leave the internal lock
+///   locked: everyone hangs (measured with glibc 2.36 and 2.41).
+/// * A notification given to a waiter that dies before it acts is lost.
+/// * When the holder of the mutex dies while the others wait, they go on
+///   waiting until somebody notifies them.
+///
+/// `ShmCondvar` is made to survive all four.
+#[repr(C)]
+pub struct PthreadCondvar {
+    cond: PthreadCond,
+    state: AtomicU32,
+    _reserved: u32,
+}
+
+/// The object is inert bytes.
+const NOT_PLACED: u32 = 0;
+/// The object is alive. Stored with `Release` after `pthread_cond_init`, loaded
+/// with `Acquire` before any other call.
+const PLACED: u32 = 1;
+
+const _: () = assert!(
+    offset_of!(PthreadCondvar, cond) == 0,
+    "C programs use it at its address"
+);
+
+// SAFETY: repr(C) over a pthread_cond_t, whose size the header's ABI tag
+// covers, and a word; reported at offset 0.
+unsafe impl ShmSafe for PthreadCondvar {
+    const FINGERPRINT: Fingerprint =
+        Fingerprint::of("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
+    const SYNC_OBJECTS: usize = 1;
+
+    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        report(at, &COND);
+    }
+}
+
+static COND: SyncObject = SyncObject {
+    kind: "PthreadCondvar",
+    place: |at, _: Placement| {
+        // SAFETY: by the contract of the field, an inert PthreadCondvar lies
+        // there.
+        let this = unsafe { &*at.cast::<PthreadCondvar>() };
+        // SAFETY: by the same contract, it stays, and nobody uses it yet.
+        unsafe { this.cond.init() }?;
+        this.state.store(PLACED, Ordering::Release);
+        Ok(())
+    },
+    // Nobody holds a condition variable.
+    is_held_here: |_| false,
+};
+
+impl PthreadCondvar {
+    /// A condition variable that is inert until a [`Segment`](crate::Segment)
+    /// or [`place_at`](crate::place_at) places it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            cond: PthreadCond::new(),
+            state: AtomicU32::new(NOT_PLACED),
+            _reserved: 0,
+        }
+    }
+
+    fn is_placed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == PLACED
+    }
+
+    /// Gives the mutex back, waits for a notification, and takes it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShmCondvar::wait`](crate::ShmCondvar::wait), and
+    /// [`LockError::NotPlaced`], which releases the mutex.
+    pub fn wait<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+    ) -> LockResult<ShmMutexGuard<'a, T>> {
+        wait::wait(self, guard)
+    }
+
+    /// Waits for as long as `condition` is true.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_while<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<ShmMutexGuard<'a, T>> {
+        wait::wait_while(self, guard, condition)
+    }
+
+    /// Waits for a notification, but no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> TimedWaitResult<'a, T> {
+        wait::wait_timeout(self, guard, timeout)
+    }
+
+    /// Waits for as long as `condition` is true, but no longer than `timeout`
+    /// altogether. `timed_out()` then tells that the condition is still true.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout_while<'a, T: ShmSafe>(
+        &self,
+        guard: ShmMutexGuard<'a, T>,
+        timeout: Duration,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> TimedWaitResult<'a, T> {
+        wait::wait_timeout_while(self, guard, timeout, condition)
+    }
+
+    /// Wakes one waiter, if there is any. Does nothing if this is not placed:
+    /// nobody can be waiting then.
+    pub fn notify_one(&self) {
+        if self.is_placed() {
+            // SAFETY: placed, so initialised.
+            unsafe { self.cond.signal() };
+        }
+    }
+
+    /// Wakes all waiters. Does nothing if this is not placed.
+    pub fn notify_all(&self) {
+        if self.is_placed() {
+            // SAFETY: placed, so initialised.
+            unsafe { self.cond.broadcast() };
+        }
+    }
+
+    /// The address of the `pthread_cond_t`, for calls into C.
+    #[must_use]
+    pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
+        std::ptr::from_ref(&self.cond).cast_mut().cast()
+    }
+}
+
+impl Wait for PthreadCondvar {
+    fn wait_raw(
+        &self,
+        mutex: &RawMutex,
+        held: Held,
+        deadline: Option<Deadline>,
+    ) -> Result<(Held, WaitTimeoutResult), Refusal> {
+        if !self.is_placed() {
+            mutex.unlock(held)?;
+            return Err(LockError::NotPlaced);
+        }
+        // SAFETY: placed, so initialised.
+        let (held, timed_out) = unsafe { mutex.wait_on(&self.cond, held, deadline) }?;
+        Ok((held, WaitTimeoutResult { timed_out }))
+    }
+}
+
+impl Default for PthreadCondvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for PthreadCondvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PthreadCondvar")
+            .field("placed", &self.is_placed())
+            .finish_non_exhaustive()
+    }
+}
