@@ -4,7 +4,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::error::Error;
-use crate::os::process::Thread;
+use crate::os::process;
 use crate::shm_safe::{Place, Placement, ShmSafe};
 
 /// Writes `value` to shared memory that the caller mapped, and brings the
@@ -46,7 +46,7 @@ use crate::shm_safe::{Place, Placement, ShmSafe};
 /// # }
 /// ```
 pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Result<&'a T, Error> {
-    let pid_namespace = Thread::with(Thread::pid_namespace)?;
+    let pid_namespace = process::pid_namespace()?;
     // SAFETY: the caller's first promise.
     unsafe { destination.write(value) };
     // SAFETY: the value was just written, and nobody else uses it yet; the

@@ -74,13 +74,17 @@ const NEVER: u32 = u32::MAX;
 
 /// Stands in for the fork page until there is one.
 static NO_PAGE_YET: AtomicU32 = AtomicU32::new(WIPED);
-/// Points at the epoch word: in the fork page, once a thread has mapped it.
-static EPOCH: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NO_PAGE_YET).cast_mut());
+/// The epoch word of the process: the first word of the fork page, once a
+/// thread has mapped it. Null before.
+static EPOCH: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 /// How many epochs this process and its ancestors have begun.
 static EPOCHS_BEGUN: AtomicU32 = AtomicU32::new(0);
 
-/// What a thread knows of itself. Current only inside [`Thread::with`].
+/// What a thread knows of itself, as it is handed out by [`Thread::with`].
 pub(crate) struct Thread {
+    /// Where the epoch of the process is: cheaper to reach from here than
+    /// through a static.
+    epoch_of_process: Cell<&'static AtomicU32>,
     epoch: Cell<u32>,
     pid_namespace: Cell<u32>,
     id: Cell<ThreadId>,
@@ -90,6 +94,7 @@ pub(crate) struct Thread {
 thread_local! {
     static THREAD: Thread = const {
         Thread {
+            epoch_of_process: Cell::new(&NO_PAGE_YET),
             epoch: Cell::new(NEVER),
             pid_namespace: Cell::new(0),
             id: Cell::new(ThreadId::NOBODY),
@@ -99,15 +104,28 @@ thread_local! {
 }
 
 impl Thread {
-    /// Calls `f` with what this thread is now, after whatever forks there were.
+    /// Calls `f` with what this thread is, if that is known already.
     #[inline]
-    pub(crate) fn with<R>(f: impl FnOnce(&Self) -> R) -> Result<R, IdentityError> {
+    pub(crate) fn with_current<R>(f: impl FnOnce(&Self) -> R) -> Option<R> {
+        THREAD.with(|thread| thread.is_current(thread.epoch.get()).then(|| f(thread)))
+    }
+
+    /// Calls `f` with what this thread is now, after whatever forks there were,
+    /// or with the reason why that can't be known.
+    pub(crate) fn with<R>(f: impl FnOnce(Result<&Self, IdentityError>) -> R) -> R {
         THREAD.with(|thread| {
-            if !epoch_is_current(thread.epoch.get()) {
-                thread.refresh()?;
+            if thread.is_current(thread.epoch.get()) {
+                return f(Ok(thread));
             }
-            Ok(f(thread))
+            f(thread.refresh().map(|()| thread))
         })
+    }
+
+    #[inline]
+    fn is_current(&self, epoch: u32) -> bool {
+        // Relaxed: a thread compares what it cached itself, or what the thread
+        // that forked this process wrote before.
+        self.epoch_of_process.get().load(Ordering::Relaxed) == epoch
     }
 
     /// The epoch in which this identity holds: until the next fork.
@@ -116,7 +134,7 @@ impl Thread {
         self.epoch.get()
     }
 
-    /// The inode number of the pid namespace; never 0.
+    /// The pid namespace of this process: an inode number, never 0.
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
         self.pid_namespace.get()
@@ -146,7 +164,9 @@ impl Thread {
         if !kernel_has_robust_list() || pthread::believed_tid() != Some(id.tid()) {
             return Err(IdentityError::RawClone);
         }
-        let epoch = begin_epoch().map_err(IdentityError::NoForkDetection)?;
+        let epoch_of_process = epoch_word().map_err(IdentityError::NoForkDetection)?;
+        let epoch = begin_epoch(epoch_of_process);
+        self.epoch_of_process.set(epoch_of_process);
         self.id.set(id);
         self.pid_namespace.set(pid_namespace);
         // A thread new to the process, and the only thread of a forked child,
@@ -160,45 +180,44 @@ impl Thread {
 /// Notes that this thread gave a robust lock back, in the epoch it took it in.
 #[inline]
 pub(crate) fn lock_given_back() {
-    THREAD.with(|thread| {
-        thread
-            .locks_held
-            .set(thread.locks_held.get().saturating_sub(1))
-    });
+    THREAD.with(|thread| thread.locks_held.set(thread.locks_held.get() - 1));
 }
 
 /// Whether the process that cached `epoch` is this one, not its forked child.
 #[inline]
 pub(crate) fn epoch_is_current(epoch: u32) -> bool {
-    // Acquire: pairs with the Release that put the pointer there, so that the
-    // mapping it points into is visible.
-    let word = EPOCH.load(Ordering::Acquire);
-    // SAFETY: EPOCH always points at an AtomicU32 that lives for ever: the
-    // static, or the first word of a page that is never unmapped.
-    let word = unsafe { &*word };
-    // Relaxed: a thread compares what it cached itself, or what its forking
-    // parent wrote before the fork.
-    word.load(Ordering::Relaxed) == epoch
+    THREAD.with(|thread| thread.is_current(epoch))
+}
+
+/// The pid namespace of this process, by itself.
+pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
+    Thread::with(|me| me.map(Thread::pid_namespace))
+}
+
+/// The word in the fork page, which is mapped by the first thread to ask.
+fn epoch_word() -> io::Result<&'static AtomicU32> {
+    // Acquire, and Release below: whoever sees the pointer sees the mapping.
+    let mut word = EPOCH.load(Ordering::Acquire);
+    if word.is_null() {
+        let page = Mapping::wiped_on_fork()?;
+        let ours = page.base().as_ptr().cast::<AtomicU32>();
+        match EPOCH.compare_exchange(word, ours, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => word = page.leak().as_ptr().cast(),
+            Err(theirs) => word = theirs, // another thread was first; ours is unmapped
+        }
+    }
+    // SAFETY: not null any more, so it points at the start of a page that is
+    // aligned, zeroed at first, and never unmapped.
+    Ok(unsafe { &*word })
 }
 
 /// The epoch of this process, begun now if there was none since the last fork.
-fn begin_epoch() -> io::Result<u32> {
-    let mut word = EPOCH.load(Ordering::Acquire);
-    if std::ptr::eq(word, &raw const NO_PAGE_YET) {
-        let page = Mapping::wiped_on_fork()?;
-        let fresh = page.base().as_ptr().cast::<AtomicU32>();
-        // Release: see `epoch_is_current`.
-        match EPOCH.compare_exchange(word, fresh, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => word = page.leak().as_ptr().cast(),
-            Err(winner) => word = winner, // another thread was first; ours is unmapped
-        }
-    }
-    // SAFETY: as in `epoch_is_current`.
-    let word = unsafe { &*word };
+fn begin_epoch(word: &AtomicU32) -> u32 {
+    // Relaxed: the numbers only have to differ.
     let next = EPOCHS_BEGUN.fetch_add(1, Ordering::Relaxed) + 1;
     match word.compare_exchange(WIPED, next, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => Ok(next),
-        Err(running) => Ok(running),
+        Ok(_) => next,
+        Err(running) => running,
     }
 }
 
@@ -240,13 +259,22 @@ pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
     rc == 0
 }
 
+/// [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html),
+/// `_SC_NPROCESSORS_ONLN`; 1 if it is unknown.
+pub(crate) fn online_processors() -> usize {
+    // SAFETY: the call takes no memory.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn smoke() {
-        let (id, namespace) = Thread::with(|me| (me.id(), me.pid_namespace())).unwrap();
+        let (id, namespace) =
+            Thread::with(|me| me.map(|me| (me.id(), me.pid_namespace()))).unwrap();
         assert_eq!(id.pid(), std::process::id());
         assert_eq!(id.tid(), current_tid());
         assert_ne!(namespace, 0);
@@ -254,10 +282,9 @@ mod tests {
 
     #[test]
     fn threads_share_the_epoch_but_not_the_id() {
-        let here = Thread::with(|me| (me.epoch(), me.id())).unwrap();
-        let there = std::thread::spawn(|| Thread::with(|me| (me.epoch(), me.id())).unwrap())
-            .join()
-            .unwrap();
+        let ask = || Thread::with(|me| me.map(|me| (me.epoch(), me.id()))).unwrap();
+        let here = ask();
+        let there = std::thread::spawn(ask).join().unwrap();
         assert_eq!(here.0, there.0);
         assert_eq!(here.1.pid(), there.1.pid());
         assert_ne!(here.1.tid(), there.1.tid());

@@ -10,7 +10,7 @@ use super::{Extent, Segment};
 use crate::error::Error;
 use crate::os::mman::Mapping;
 use crate::os::posix_shm::{self, Facts};
-use crate::os::process::Thread;
+use crate::os::process;
 use crate::place::place_at;
 use crate::shm_safe::ShmSafe;
 
@@ -59,7 +59,7 @@ pub(super) fn anonymous<T: ShmSafe>(value: T) -> Result<Segment<T>, Error> {
 
 /// Writes header and value into a fresh mapping.
 fn fill<T: ShmSafe>(mapping: Mapping, value: T) -> Result<Segment<T>, Error> {
-    let header = Header::of::<T>(Thread::with(Thread::pid_namespace)?).to_bytes();
+    let header = Header::of::<T>(process::pid_namespace()?).to_bytes();
     let extent = Extent::of::<T>();
     // SAFETY: the mapping is at least `header::LEN` long by `Extent`, and this
     // function has it to itself.
@@ -89,7 +89,7 @@ pub(super) fn open<T: ShmSafe>(name: &Name, mode: u32, owner: u32) -> Result<Seg
         check_facts(&facts, mode, owner)?;
         let header = read_header(&file, facts.len)?;
         header.check_layout::<T>()?;
-        if header.pid_namespace != Thread::with(Thread::pid_namespace)? {
+        if header.pid_namespace != process::pid_namespace()? {
             return Err(Error::ForeignPidNamespace);
         }
 

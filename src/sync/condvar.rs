@@ -293,8 +293,8 @@ impl Wait for ShmCondvar {
 
         // The notifier probably still holds the mutex, for a moment only.
         spin::until(|| mutex.looks_free());
-        let held = mutex.lock()?;
-        if held.found_owner_dead {
+        let (held, owner_died) = mutex.relock()?;
+        if owner_died {
             self.notify_all();
         }
         let timed_out = matches!(slept, Slept::TimedOut);

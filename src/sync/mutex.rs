@@ -7,11 +7,11 @@ use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use super::raw_mutex::{self, Held, Holder, RawMutex, Refusal};
+use super::raw_mutex::{self, Held, Holder, RawMutex, Snag};
 use crate::error::{Error, LockError, LockResult, Poisoned};
 use crate::fingerprint::Fingerprint;
 use crate::os::clock::Deadline;
-use crate::os::pthread::Protocol;
+use crate::os::pthread::{Patience, Protocol};
 use crate::shm_safe::{Place, Report, ShmSafe};
 
 /// A mutex for shared memory, around the data that it guards.
@@ -158,7 +158,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///   can't be used from here; see there.
     #[inline]
     pub fn lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.guard(self.raw.lock())
+        self.acquire(Patience::Forever)
     }
 
     /// Takes the lock if it is free at this moment.
@@ -169,7 +169,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// it; otherwise as [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.guard(self.raw.try_lock())
+        self.acquire(Patience::None)
     }
 
     /// Waits for the lock, but no longer than `timeout`. Sleeps in the kernel;
@@ -180,7 +180,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// [`LockError::TimedOut`] if it stayed held; otherwise as
     /// [`lock`](Self::lock).
     pub fn try_lock_for(&self, timeout: Duration) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.guard(self.raw.lock_until(Deadline::after(timeout)))
+        self.acquire(Patience::Until(Deadline::after(timeout)))
     }
 
     /// Waits for the lock, but not past `deadline`.
@@ -190,20 +190,35 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// [`LockError::TimedOut`] if it stayed held; otherwise as
     /// [`lock`](Self::lock).
     pub fn try_lock_until(&self, deadline: Instant) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.guard(self.raw.lock_until(Deadline::at(deadline)))
+        self.acquire(Patience::Until(Deadline::at(deadline)))
+    }
+
+    /// The fast path of a few lines, the rest out of line: what is inlined into
+    /// the caller handles no error.
+    #[inline]
+    fn acquire(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
+        match self.raw.acquire(patience) {
+            Ok(held) => self.guard(held),
+            Err(snag) => self.acquire_slowly(snag, patience),
+        }
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, snag: Snag, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
+        match self.raw.acquire_slowly(snag, patience) {
+            Ok(held) => self.guard(held),
+            Err(refusal) => Err(refusal.map_guard(|never| match never {})),
+        }
     }
 
     /// Wraps a lock that was taken, and reports the poison with it.
     #[inline]
-    pub(super) fn guard(&self, held: Result<Held, Refusal>) -> LockResult<ShmMutexGuard<'_, T>> {
-        let guard = match held {
-            Ok(held) => ShmMutexGuard {
-                lock: self,
-                held,
-                was_panicking: std::thread::panicking(),
-                not_send: PhantomData,
-            },
-            Err(refusal) => return Err(refusal.map_guard(|never| match never {})),
+    pub(super) fn guard(&self, held: Held) -> LockResult<ShmMutexGuard<'_, T>> {
+        let guard = ShmMutexGuard {
+            lock: self,
+            held,
+            was_panicking: std::thread::panicking(),
+            not_send: PhantomData,
         };
         if self.raw.poison.is_set() {
             return Self::report_poison(guard);

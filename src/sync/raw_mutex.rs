@@ -39,7 +39,7 @@ use super::poison::{PoisonCount, PoisonWord};
 use crate::error::{LockError, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Thread, ThreadId};
-use crate::os::pthread::{Outcome, Protocol, PthreadCond, PthreadMutex};
+use crate::os::pthread::{Outcome, Patience, Protocol, PthreadCond, PthreadMutex};
 use crate::shm_safe::{Placement, SyncObject};
 
 /// How many locks of this crate a thread can hold at a time.
@@ -71,8 +71,16 @@ const NOT_PLACED: u32 = 0;
 pub(super) struct Held {
     /// Tells a forked child that it was not *this* process that took it.
     epoch: u32,
-    /// Whether taking it brought the news that the last holder had died.
-    pub(super) found_owner_dead: bool,
+}
+
+/// What kept [`RawMutex::acquire`] from simply taking the lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Snag {
+    /// The thread must find out who it is, or may not lock here at all. pthread
+    /// has not been called.
+    NotReady,
+    /// pthread answered something else than `Acquired`.
+    Outcome(Outcome),
 }
 
 /// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
@@ -118,100 +126,102 @@ impl RawMutex {
         }
     }
 
-    /// Waits for the lock and takes it.
+    /// Takes the lock if nothing out of the ordinary comes up. What does is
+    /// handed to [`acquire_slowly`](Self::acquire_slowly).
     #[inline]
-    pub(super) fn lock(&self) -> Result<Held, Refusal> {
-        // SAFETY: `acquire` calls this on a placed mutex; whoever placed it
-        // vouched for the mapping.
-        self.acquire(|pthread| unsafe { pthread.lock() })
-    }
-
-    /// Takes the lock if it is free.
-    #[inline]
-    pub(super) fn try_lock(&self) -> Result<Held, Refusal> {
-        // SAFETY: as in `lock`.
-        self.acquire(|pthread| match unsafe { pthread.try_lock() } {
-            // It does not wait, so it can't deadlock: POSIX, std and
-            // parking_lot all say "would block" to the holder itself.
-            Outcome::Deadlock => Outcome::Busy,
-            other => other,
-        })
-    }
-
-    /// Takes the lock if it becomes free before the deadline.
-    pub(super) fn lock_until(&self, deadline: Deadline) -> Result<Held, Refusal> {
-        // SAFETY: as in `lock`.
-        self.acquire(|pthread| unsafe { pthread.lock_until(deadline) })
-    }
-
-    /// Takes the lock in the way that `take` knows.
-    #[inline]
-    fn acquire(&self, take: impl FnOnce(&PthreadMutex) -> Outcome) -> Result<Held, Refusal> {
-        let result = Thread::with(|me| {
+    pub(super) fn acquire(&self, patience: Patience) -> Result<Held, Snag> {
+        let Some(held) = Thread::with_current(|me| {
             // One comparison finds out both that the lock is placed and that
             // it belongs to our namespace, which is never 0.
-            if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
-                return Err(self.why_not_ours());
+            let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
+            if !ours || me.locks_held() >= MAX_LOCKS_HELD {
+                return Err(Snag::NotReady);
             }
-            if me.locks_held() >= MAX_LOCKS_HELD {
-                return Err(LockError::TooManyLocks);
+            // SAFETY: the lock is placed; whoever placed it vouched for the
+            // mapping.
+            match unsafe { self.pthread.acquire(patience) } {
+                Outcome::Acquired => Ok(self.taken_by(me)),
+                other => Err(Snag::Outcome(other)),
             }
-            self.settle(me, take(&self.pthread))
-        });
-        match result {
-            Ok(held) => held,
-            Err(identity) => Err(LockError::Unidentified(identity)),
+        }) else {
+            return Err(Snag::NotReady);
+        };
+        held
+    }
+
+    /// Goes on where [`acquire`](Self::acquire) met a snag.
+    #[cold]
+    pub(super) fn acquire_slowly(&self, snag: Snag, patience: Patience) -> Result<Held, Refusal> {
+        match snag {
+            Snag::NotReady => Thread::with(|me| {
+                let me = me?;
+                self.check_ready(me)?;
+                // SAFETY: as in `acquire`.
+                self.settle(me, unsafe { self.pthread.acquire(patience) })
+            }),
+            // It does not wait, so it can't deadlock: POSIX, std and
+            // parking_lot all say "would block" to the holder itself.
+            Snag::Outcome(Outcome::Deadlock) if matches!(patience, Patience::None) => {
+                Err(LockError::WouldBlock)
+            }
+            Snag::Outcome(outcome) => Thread::with(|me| self.settle(me?, outcome)),
         }
     }
 
-    /// Does what is due after pthread has given the lock, or says why it
-    /// has not.
-    #[inline]
+    /// Waits for the lock and takes it. The second value tells whether that
+    /// brought the news of the last holder's death.
+    pub(super) fn relock(&self) -> Result<(Held, bool), Refusal> {
+        match self.acquire(Patience::Forever) {
+            Ok(held) => Ok((held, false)),
+            Err(snag) => {
+                let owner_died = matches!(snag, Snag::Outcome(Outcome::OwnerDied));
+                let held = self.acquire_slowly(snag, Patience::Forever)?;
+                Ok((held, owner_died))
+            }
+        }
+    }
+
+    fn check_ready(&self, me: &Thread) -> Result<(), Refusal> {
+        match self.pid_namespace.load(Ordering::Acquire) {
+            NOT_PLACED => Err(LockError::NotPlaced),
+            theirs if theirs != me.pid_namespace() => Err(LockError::ForeignPidNamespace),
+            _ if me.locks_held() >= MAX_LOCKS_HELD => Err(LockError::TooManyLocks),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what is due after pthread has answered.
     fn settle(&self, me: &Thread, outcome: Outcome) -> Result<Held, Refusal> {
-        let found_owner_dead = match outcome {
-            Outcome::Acquired => false,
+        match outcome {
+            Outcome::Acquired => {}
             Outcome::OwnerDied => self.inherit()?,
-            refused => return Err(Self::refusal(refused)),
-        };
+            Outcome::Busy => return Err(LockError::WouldBlock),
+            Outcome::TimedOut => return Err(LockError::TimedOut),
+            Outcome::Deadlock => return Err(LockError::Deadlock),
+            Outcome::NotRecoverable => return Err(LockError::NotRecoverable),
+            Outcome::Failed(code) => {
+                return Err(LockError::Os(io::Error::from_raw_os_error(code)));
+            }
+        }
+        Ok(self.taken_by(me))
+    }
+
+    #[inline]
+    fn taken_by(&self, me: &Thread) -> Held {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
         me.lock_taken();
-        Ok(Held {
-            epoch: me.epoch(),
-            found_owner_dead,
-        })
+        Held { epoch: me.epoch() }
     }
 
     /// Takes over from a dead holder, in an order that a further death at any
     /// point leaves repeatable (invariant 4).
     #[cold]
-    fn inherit(&self) -> Result<bool, Refusal> {
+    fn inherit(&self) -> Result<(), Refusal> {
         let dead = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
         self.poison.set_owner_died(dead);
         self.poisonings.add_one();
         // SAFETY: pthread has just said EOWNERDEAD to this thread.
-        unsafe { self.pthread.consistent() }.map_err(LockError::Os)?;
-        Ok(true)
-    }
-
-    #[cold]
-    fn why_not_ours(&self) -> Refusal {
-        if self.pid_namespace.load(Ordering::Acquire) == NOT_PLACED {
-            LockError::NotPlaced
-        } else {
-            LockError::ForeignPidNamespace
-        }
-    }
-
-    #[cold]
-    fn refusal(outcome: Outcome) -> Refusal {
-        match outcome {
-            Outcome::Busy => LockError::WouldBlock,
-            Outcome::TimedOut => LockError::TimedOut,
-            Outcome::Deadlock => LockError::Deadlock,
-            Outcome::NotRecoverable => LockError::NotRecoverable,
-            Outcome::Failed(code) => LockError::Os(io::Error::from_raw_os_error(code)),
-            Outcome::Acquired | Outcome::OwnerDied => unreachable!("these are not refusals"),
-        }
+        unsafe { self.pthread.consistent() }.map_err(LockError::Os)
     }
 
     /// Gives the lock back. Does nothing and says `NotOwner` in a forked
@@ -256,10 +266,8 @@ impl RawMutex {
             Outcome::TimedOut => (Outcome::Acquired, true),
             other => (other, false),
         };
-        match Thread::with(|me| self.settle(me, outcome)) {
-            Ok(held) => held.map(|held| (held, timed_out)),
-            Err(identity) => Err(LockError::Unidentified(identity)),
-        }
+        let held = Thread::with(|me| self.settle(me?, outcome))?;
+        Ok((held, timed_out))
     }
 
     /// Marks the data as in doubt because this thread panics. A forked child,

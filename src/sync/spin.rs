@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::os::clock::Deadline;
+use crate::os::process;
 
 /// How long a spin lasts at most: about what falling asleep and being woken
 /// costs. A wait that ends within it saves that cost; one that does not has
@@ -42,10 +43,11 @@ pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Whether this process may run on more than one processor, asked once.
+/// Whether the machine has more than one processor online, asked once. What this
+/// process alone may use is not the question: the others may use the rest.
 fn has_several_processors() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| std::thread::available_parallelism().is_ok_and(|n| n.get() > 1))
+    *ANSWER.get_or_init(|| process::online_processors() > 1)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ fn wait_until<'a, T: ShmSafe>(
 ) -> TimedWaitResult<'a, T> {
     let (mutex, raw, held) = guard.into_parts();
     match on.wait_raw(raw, held, deadline) {
-        Ok((held, result)) => mutex.guard(Ok(held)).map(|guard| (guard, result)),
+        Ok((held, result)) => mutex.guard(held).map(|guard| (guard, result)),
         Err(refusal) => Err(refusal.map_guard(|never| match never {})),
     }
 }

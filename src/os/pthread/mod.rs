@@ -10,7 +10,7 @@ pub(crate) mod mutex;
 
 pub(crate) use attr::Protocol;
 pub(crate) use cond::PthreadCond;
-pub(crate) use mutex::{Outcome, PthreadMutex};
+pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!("shm-sync supports Linux with glibc only: it relies on glibc's robust mutexes");
@@ -35,7 +35,7 @@ pub(crate) fn believed_tid() -> Option<u32> {
     // not move until it is destroyed below.
     unsafe { probe.init(Protocol::None) }.ok()?;
     // SAFETY: just initialised.
-    let taken = unsafe { probe.try_lock() };
+    let taken = unsafe { probe.acquire(Patience::None) };
     let tid = probe.owner_tid();
     if taken == Outcome::Acquired {
         // SAFETY: initialised, and held by this thread.

@@ -18,6 +18,17 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
+/// How long to wait for a mutex that is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Until it is free.
+    Forever,
+    /// Until it is free, or the deadline has passed.
+    Until(Deadline),
+    /// Not at all.
+    None,
+}
+
 /// What came of an attempt to lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -42,8 +53,15 @@ pub(crate) enum Outcome {
 impl Outcome {
     #[inline]
     pub(super) fn of(code: libc::c_int) -> Self {
+        if code == 0 {
+            return Self::Acquired;
+        }
+        Self::of_refusal(code)
+    }
+
+    #[cold]
+    fn of_refusal(code: libc::c_int) -> Self {
         match code {
-            0 => Self::Acquired,
             libc::EOWNERDEAD => Self::OwnerDied,
             libc::EBUSY => Self::Busy,
             libc::ETIMEDOUT => Self::TimedOut,
@@ -106,39 +124,33 @@ impl PthreadMutex {
         unsafe { libc::pthread_mutex_destroy(self.as_ptr()) };
     }
 
-    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html).
+    /// Takes the mutex, waiting as long as `patience` says:
+    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html),
+    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html), or
+    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
+    /// on `CLOCK_MONOTONIC`. Signals don't end the wait.
     ///
     /// # Safety
     ///
     /// It is initialised, and stays mapped for as long as the caller holds it.
     #[inline]
-    pub(crate) unsafe fn lock(&self) -> Outcome {
-        // SAFETY: the caller's promise.
-        Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
-    }
-
-    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
-    ///
-    /// # Safety
-    ///
-    /// As for [`lock`](Self::lock).
-    #[inline]
-    pub(crate) unsafe fn try_lock(&self) -> Outcome {
-        // SAFETY: the caller's promise.
-        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
-    }
-
-    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
-    /// on `CLOCK_MONOTONIC`: sleeps until the deadline at the latest.
-    ///
-    /// # Safety
-    ///
-    /// As for [`lock`](Self::lock).
-    pub(crate) unsafe fn lock_until(&self, deadline: Deadline) -> Outcome {
-        let deadline = deadline.to_timespec();
-        // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(unsafe {
-            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
+    pub(crate) unsafe fn acquire(&self, patience: Patience) -> Outcome {
+        Outcome::of(match patience {
+            // SAFETY: the caller's promise.
+            Patience::Forever => unsafe { libc::pthread_mutex_lock(self.as_ptr()) },
+            // SAFETY: the caller's promise.
+            Patience::None => unsafe { libc::pthread_mutex_trylock(self.as_ptr()) },
+            Patience::Until(deadline) => {
+                let deadline = deadline.to_timespec();
+                // SAFETY: the caller's promise; `deadline` outlives the call.
+                unsafe {
+                    pthread_mutex_clocklock(
+                        self.as_ptr(),
+                        libc::CLOCK_MONOTONIC,
+                        &raw const deadline,
+                    )
+                }
+            }
         })
     }
 
