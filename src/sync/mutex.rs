@@ -166,7 +166,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// # Errors
     ///
     /// [`LockError::WouldBlock`] if it is held, also if this very thread holds
-    /// it; otherwise as [`lock`](Self::lock).
+    /// it: what does not wait can't deadlock. Otherwise as [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Patience::None)

@@ -159,11 +159,6 @@ impl RawMutex {
                 // SAFETY: as in `acquire`.
                 self.settle(me, unsafe { self.pthread.acquire(patience) })
             }),
-            // It does not wait, so it can't deadlock: POSIX, std and
-            // parking_lot all say "would block" to the holder itself.
-            Snag::Outcome(Outcome::Deadlock) if matches!(patience, Patience::None) => {
-                Err(LockError::WouldBlock)
-            }
             Snag::Outcome(outcome) => Thread::with(|me| self.settle(me?, outcome)),
         }
     }

@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
     /// The caller holds the mutex, whose last holder died (`EOWNERDEAD`). It
     /// stays in this state until [`PthreadMutex::consistent`].
     OwnerDied,
-    /// Another thread holds it (`EBUSY`).
+    /// A thread holds it, perhaps the caller.
     Busy,
     /// The deadline passed (`ETIMEDOUT`).
     TimedOut,
@@ -63,7 +63,6 @@ impl Outcome {
     fn of_refusal(code: libc::c_int) -> Self {
         match code {
             libc::EOWNERDEAD => Self::OwnerDied,
-            libc::EBUSY => Self::Busy,
             libc::ETIMEDOUT => Self::TimedOut,
             libc::EDEADLK => Self::Deadlock,
             libc::ENOTRECOVERABLE => Self::NotRecoverable,
@@ -125,32 +124,42 @@ impl PthreadMutex {
     }
 
     /// Takes the mutex, waiting as long as `patience` says:
-    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html),
-    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html), or
+    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html), or
     /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
     /// on `CLOCK_MONOTONIC`. Signals don't end the wait.
+    ///
+    /// Not `pthread_mutex_trylock`: when glibc's (2.36) says
+    /// `ENOTRECOVERABLE`, it leaves the mutex locked by the caller, and others
+    /// wait for ever instead of being told.
     ///
     /// # Safety
     ///
     /// It is initialised, and stays mapped for as long as the caller holds it.
     #[inline]
     pub(crate) unsafe fn acquire(&self, patience: Patience) -> Outcome {
-        Outcome::of(match patience {
+        match patience {
             // SAFETY: the caller's promise.
-            Patience::Forever => unsafe { libc::pthread_mutex_lock(self.as_ptr()) },
+            Patience::Forever => Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
             // SAFETY: the caller's promise.
-            Patience::None => unsafe { libc::pthread_mutex_trylock(self.as_ptr()) },
-            Patience::Until(deadline) => {
-                let deadline = deadline.to_timespec();
-                // SAFETY: the caller's promise; `deadline` outlives the call.
-                unsafe {
-                    pthread_mutex_clocklock(
-                        self.as_ptr(),
-                        libc::CLOCK_MONOTONIC,
-                        &raw const deadline,
-                    )
-                }
-            }
+            Patience::Until(deadline) => unsafe { self.clocklock(deadline) },
+            // Reading first spares the holder a write to its cache line.
+            Patience::None if self.owner_tid() != 0 => Outcome::Busy,
+            // SAFETY: the caller's promise.
+            Patience::None => match unsafe { self.clocklock(Deadline::PAST) } {
+                Outcome::TimedOut => Outcome::Busy,
+                other => other,
+            },
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    unsafe fn clocklock(&self, deadline: Deadline) -> Outcome {
+        let deadline = deadline.to_timespec();
+        // SAFETY: the caller's promise; `deadline` outlives the call.
+        Outcome::of(unsafe {
+            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
         })
     }
 
