@@ -14,6 +14,21 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 ///
 /// In one case the lock *is* held all the same: [`Poisoned`](Self::Poisoned)
 /// carries the guard. Dropping the error unlocks it.
+///
+/// # The question mark
+///
+/// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into
+/// an [`Error`], which drops the guard. A `Box<dyn std::error::Error>` can't
+/// hold the guard's borrow, so name the error there:
+///
+/// ```
+/// # use shm_sync::{Segment, ShmMutex};
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+///     *counter.lock().map_err(shm_sync::Error::from)? += 1;
+///     Ok(())
+/// }
+/// ```
 #[non_exhaustive]
 #[derive(ThisError)]
 pub enum LockError<G> {
@@ -175,6 +190,24 @@ pub enum PoisonCause {
         /// The thread.
         tid: u32,
     },
+}
+
+impl PoisonCause {
+    /// The process that left the data in doubt, however it did; 0 if unknown.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match *self {
+            Self::OwnerDied { pid, .. } | Self::Panicked { pid, .. } => pid,
+        }
+    }
+
+    /// The thread that left the data in doubt, however it did; 0 if unknown.
+    #[must_use]
+    pub fn tid(&self) -> u32 {
+        match *self {
+            Self::OwnerDied { tid, .. } | Self::Panicked { tid, .. } => tid,
+        }
+    }
 }
 
 impl fmt::Display for PoisonCause {

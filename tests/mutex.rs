@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Gate, dead_owner, die, exit_now, expect_poisoned, on_stage, spawn};
 use nix::sys::signal::Signal;
-use shm_sync::{
-    LockError, MAX_LOCKS_HELD, PoisonCause, Segment, ShmMutex, ShmSafe,
-};
+use shm_sync::{LockError, MAX_LOCKS_HELD, PoisonCause, Segment, ShmMutex, ShmSafe};
 
 /// Two numbers that are equal unless somebody is between changing them.
 #[derive(ShmSafe)]
@@ -22,7 +20,11 @@ struct Pair {
 type Shared = Segment<ShmMutex<Pair>>;
 
 fn pair() -> Shared {
-    Segment::anonymous(ShmMutex::new(Pair { first: 0, second: 0 })).unwrap()
+    Segment::anonymous(ShmMutex::new(Pair {
+        first: 0,
+        second: 0,
+    }))
+    .unwrap()
 }
 
 #[test]

@@ -92,7 +92,8 @@ pub(crate) fn open(name: &str) -> io::Result<Option<OwnedFd>> {
     match retry_on_eintr(|| shm_open(name, flags, Mode::empty())) {
         Ok(file) => Ok(Some(file)),
         Err(error) => match error.raw_os_error() {
-            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => Ok(None),
+            // EINVAL is what glibc makes of EISDIR.
+            Some(libc::ELOOP | libc::EISDIR | libc::EINVAL | libc::ENXIO) => Ok(None),
             _ => Err(error),
         },
     }

@@ -198,12 +198,14 @@ impl<T: ShmSafe> Drop for Segment<T> {
     }
 }
 
-impl<T: ShmSafe + fmt::Debug> fmt::Debug for Segment<T> {
+impl<T: ShmSafe> fmt::Debug for Segment<T> {
+    /// What it is, not what is in it: `T` need not be `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segment")
             .field("name", &self.name())
-            .field("value", &**self)
-            .finish_non_exhaustive()
+            .field("type", &std::any::type_name::<T>())
+            .field("mapped_len", &self.mapped_len())
+            .finish()
     }
 }
 

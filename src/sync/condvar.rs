@@ -176,7 +176,29 @@ impl ShmCondvar {
     /// # Errors
     ///
     /// As [`wait`](Self::wait). If the mutex is poisoned while this waits, the
-    /// wait ends with the poison, whatever the condition says.
+    /// wait ends with the poison, whatever the condition says. To repair and
+    /// wait on, write the loop:
+    ///
+    /// ```
+    /// # use shm_sync::*;
+    /// # fn wait_for_work(pending: &ShmMutex<u64>, changed: &ShmCondvar) -> Result<(), Error> {
+    /// /// One place for repairs, wherever the bad news came from.
+    /// fn repaired(
+    ///     result: LockResult<ShmMutexGuard<'_, u64>>,
+    /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
+    ///     match result {
+    ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|pending| *pending = 0)),
+    ///         other => Ok(other?),
+    ///     }
+    /// }
+    ///
+    /// let mut guard = repaired(pending.lock())?;
+    /// while *guard == 0 {
+    ///     guard = repaired(changed.wait(guard))?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_while<'a, T: ShmSafe>(
         &self,
         guard: ShmMutexGuard<'a, T>,

@@ -60,6 +60,17 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 ///
 /// A holder that is only slow, or stopped, is not dead: nobody gets in.
 ///
+/// To repair what a dead process left half-changed, one must know what it was
+/// about to do: keep a note of it in the data (a journal), written *before* the
+/// change. The processor keeps the stores of a dead thread in order, but the
+/// compiler may not: put a
+/// [`compiler_fence(SeqCst)`](std::sync::atomic::compiler_fence) between the note
+/// and the change.
+///
+/// The cause names the last holder that came to grief. If that one was itself
+/// repairing after another, the other's name is gone: let the note say whose
+/// work it is.
+///
 /// # Forks
 ///
 /// A forked child does not hold what its parent holds. A guard that it

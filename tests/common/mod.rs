@@ -8,6 +8,10 @@
 //! which a watchdog kills as a whole when time is up.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    unreachable_pub,
+    reason = "part of each test program, not of a library"
+)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -59,7 +63,11 @@ pub(crate) use on_stage;
 /// Runs the test if this process is its stage, and ends the process then.
 pub fn enter_stage(test: &str, body: impl FnOnce()) {
     if std::env::var(STAGE).is_ok_and(|stage| stage == test) {
-        assert_eq!(threads(), 1, "with more than one thread, forks are not safe");
+        assert_eq!(
+            threads(),
+            1,
+            "with more than one thread, forks are not safe"
+        );
         let code = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(()) => STAGE_PASSED,
             Err(_) => 101,
@@ -97,12 +105,20 @@ pub fn send_on_stage(test: &str, limit: Duration) {
         text
     });
     let hung = ended.recv_timeout(limit).is_err();
-    let stuck = if hung { processes_of(group) } else { String::new() };
+    let stuck = if hung {
+        processes_of(group)
+    } else {
+        String::new()
+    };
     let _ = killpg(group, Signal::SIGKILL);
     let status = stage.wait().unwrap();
     let text = format!("{}{}", out.join().unwrap(), err.join().unwrap());
     assert!(!hung, "{test} hung for {limit:?}\n{stuck}\n{text}");
-    assert_eq!(status.code(), Some(STAGE_PASSED), "{test}: {status}\n{text}");
+    assert_eq!(
+        status.code(),
+        Some(STAGE_PASSED),
+        "{test}: {status}\n{text}"
+    );
     print!("{text}");
 }
 
@@ -115,7 +131,12 @@ fn processes_of(group: Pid) -> String {
     let mut text = String::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
         if fields.get(2) == Some(&group.to_string().as_str()) {
             let call = fs::read_to_string(entry.path().join("syscall")).unwrap_or_default();
             text += &format!(
@@ -180,7 +201,10 @@ impl Child {
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let status = self.wait();
-        assert_eq!(status, WaitStatus::Signaled(self.pid, Signal::SIGKILL, false));
+        assert_eq!(
+            status,
+            WaitStatus::Signaled(self.pid, Signal::SIGKILL, false)
+        );
     }
 
     /// Waits for its end.
@@ -216,8 +240,13 @@ impl Child {
     /// Waits until a signal has stopped it.
     pub fn wait_until_stopped(&self) {
         poll(|| {
-            fs::read_to_string(format!("/proc/{}/stat", self.pid))
-                .is_ok_and(|line| line.rsplit(')').next().unwrap().trim_start().starts_with('T'))
+            fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|line| {
+                line.rsplit(')')
+                    .next()
+                    .unwrap()
+                    .trim_start()
+                    .starts_with('T')
+            })
         });
     }
 }
@@ -277,7 +306,10 @@ impl TestName {
     pub fn new(what: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("/shm-sync-test-{what}-{}-{count}", std::process::id()))
+        Self(format!(
+            "/shm-sync-test-{what}-{}-{count}",
+            std::process::id()
+        ))
     }
 
     /// Where the object is as a file.

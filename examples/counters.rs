@@ -1,0 +1,61 @@
+//! Several processes count together: one number in shared memory, one lock
+//! around it.
+//!
+//! ```text
+//! cargo run --release --example counters
+//! ```
+//!
+//! An anonymous segment has no name. The children share it because they are
+//! forked from the process that made it.
+
+use std::error::Error;
+use std::process::{self, ExitCode};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use shm_sync::{Segment, ShmMutex};
+
+const WORKERS: u64 = 4;
+const INCREMENTS: u64 = 100_000;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+
+    let workers = (0..WORKERS)
+        .map(|_| start_worker(&counter))
+        .collect::<Result<Vec<Pid>, _>>()?;
+    for worker in workers {
+        match waitpid(worker, None)? {
+            WaitStatus::Exited(_, 0) => {}
+            other => return Err(format!("a worker failed: {other:?}").into()),
+        }
+    }
+
+    let total = *counter.lock().map_err(shm_sync::Error::from)?;
+    let expected = WORKERS * INCREMENTS;
+    println!("counted {total}, expected {expected}");
+    Ok(ExitCode::from(u8::from(total != expected)))
+}
+
+/// Forks a process that counts and exits.
+fn start_worker(counter: &ShmMutex<u64>) -> Result<Pid, nix::Error> {
+    // SAFETY: this process has one thread, so no other can have left a lock of
+    // the allocator or of the standard library locked in the child.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => match count(counter) {
+            Ok(()) => process::exit(0),
+            Err(error) => {
+                eprintln!("process {}: {error}", process::id());
+                process::exit(1)
+            }
+        },
+    }
+}
+
+fn count(counter: &ShmMutex<u64>) -> Result<(), shm_sync::Error> {
+    for _ in 0..INCREMENTS {
+        *counter.lock()? += 1;
+    }
+    Ok(())
+}
