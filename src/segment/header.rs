@@ -164,8 +164,8 @@ impl Header {
         }
         let end = self.value_offset.checked_add(self.layout.size);
         let inside = self.value_offset >= LEN as u64 && end.is_some_and(|end| end <= object_len);
-        let aligned =
-            self.layout.align.is_power_of_two() && self.value_offset % self.layout.align == 0;
+        let aligned = self.layout.align.is_power_of_two()
+            && self.value_offset.is_multiple_of(self.layout.align);
         if !(inside && aligned) {
             return Err(Damage::MisplacedValue);
         }

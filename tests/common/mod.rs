@@ -29,8 +29,20 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use shm_sync::{LockError, PoisonCause, Poisoned};
 
-/// How long a test may take before it counts as hung.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+/// How long a test may take before it counts as hung. For long storms and slow
+/// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
+pub fn watchdog() -> Duration {
+    Duration::from_secs(number_from_env("SHM_SYNC_TEST_WATCHDOG").unwrap_or(60))
+}
+
+/// A number that whoever runs the tests may set.
+pub fn number_from_env(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(error) => panic!("{variable}={text}: {error}"),
+    }
+}
 
 const STAGE: &str = "SHM_SYNC_TEST_STAGE";
 
@@ -54,7 +66,7 @@ macro_rules! on_stage {
             #[unsafe(link_section = ".init_array")]
             static ENTER: extern "C" fn() = enter;
 
-            $crate::common::send_on_stage(stringify!($name), $crate::common::WATCHDOG);
+            $crate::common::send_on_stage(stringify!($name), $crate::common::watchdog());
         }
     )+};
 }
