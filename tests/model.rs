@@ -203,7 +203,7 @@ impl Player {
             }
         });
         Self {
-            process: process,
+            process,
             orders,
             answers,
         }

@@ -4,23 +4,26 @@
 //! of the thread it runs on, and the pid namespace in which they mean
 //! something, on every lock. Asking the kernel each time would cost more than
 //! the lock, so each thread caches the answer, and the cache must not survive
-//! a fork. `pthread_atfork` handlers would miss `_Fork` and `clone`. A page
-//! that the *kernel* wipes in every child misses nothing:
+//! a fork. `pthread_atfork` handlers would miss `_Fork` and `clone`. Memory that
+//! the *kernel* wipes in every child misses nothing.
 //!
-//! | the page says | the thread cached | meaning |
-//! |---|---|---|
-//! | 0 (`WIPED`) | anything | first use in this process, or a fork happened |
-//! | epoch E | E | the cache holds |
-//! | epoch E | another | first use on this thread, or its cache is from before a fork |
+//! So a process has a *mark* in such memory: a word that holds the number of
+//! its pid namespace, which is never 0. Threads and held locks point at the mark
+//! of the process that they belong to.
 //!
-//! Epochs come from a counter in ordinary memory, which a child inherits. A
-//! child's epoch is therefore larger than any that its parent's threads cached.
+//! | the mark that I point at says | meaning |
+//! |---|---|
+//! | 0 | I have just begun, or I am a copy that came over a fork: nothing I know is true |
+//! | n | I belong to this process, which lives in pid namespace n |
+//!
+//! A child makes its mark at another place than any of its ancestors, so a copy
+//! from before the fork points at a wiped word for ever.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use super::mman::Mapping;
+use super::mman::{MIN_PAGE, Mapping};
 use super::pthread;
 use crate::error::IdentityError;
 
@@ -67,26 +70,21 @@ impl ThreadId {
     }
 }
 
-/// What the fork page holds in a process that has not written to it.
+/// A word that is 0 or the number of a pid namespace: see above.
+pub(crate) type Mark = &'static AtomicU32;
+
+/// What a mark says in a process that has not made it.
 const WIPED: u32 = 0;
-/// What a thread has cached before it first asked; no epoch gets there.
-const NEVER: u32 = u32::MAX;
 
-/// Stands in for the fork page until there is one.
-static NO_PAGE_YET: AtomicU32 = AtomicU32::new(WIPED);
-/// The epoch word of the process: the first word of the fork page, once a
-/// thread has mapped it. Null before.
-static EPOCH: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-/// How many epochs this process and its ancestors have begun.
-static EPOCHS_BEGUN: AtomicU32 = AtomicU32::new(0);
+/// What threads point at before they have asked for the first time.
+static NO_MARK: AtomicU32 = AtomicU32::new(WIPED);
 
-/// What a thread knows of itself, as it is handed out by [`Thread::with`].
+/// The mark that was made last, by this process or an ancestor.
+static LAST_MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What a thread knows of itself. True as long as its mark is not wiped.
 pub(crate) struct Thread {
-    /// Where the epoch of the process is: cheaper to reach from here than
-    /// through a static.
-    epoch_of_process: Cell<&'static AtomicU32>,
-    epoch: Cell<u32>,
-    pid_namespace: Cell<u32>,
+    mark: Cell<Mark>,
     id: Cell<ThreadId>,
     locks_held: Cell<u32>,
 }
@@ -94,9 +92,7 @@ pub(crate) struct Thread {
 thread_local! {
     static THREAD: Thread = const {
         Thread {
-            epoch_of_process: Cell::new(&NO_PAGE_YET),
-            epoch: Cell::new(NEVER),
-            pid_namespace: Cell::new(0),
+            mark: Cell::new(&NO_MARK),
             id: Cell::new(ThreadId::NOBODY),
             locks_held: Cell::new(0),
         }
@@ -104,40 +100,37 @@ thread_local! {
 }
 
 impl Thread {
-    /// Calls `f` with what this thread is, if that is known already.
+    /// Calls `f` with what this thread knows, true or not: ask
+    /// [`pid_namespace`](Self::pid_namespace) whether it is true.
     #[inline]
-    pub(crate) fn with_current<R>(f: impl FnOnce(&Self) -> R) -> Option<R> {
-        THREAD.with(|thread| thread.is_current(thread.epoch.get()).then(|| f(thread)))
+    pub(crate) fn with_unchecked<R>(f: impl FnOnce(&Self) -> R) -> R {
+        THREAD.with(f)
     }
 
     /// Calls `f` with what this thread is now, after whatever forks there were,
     /// or with the reason why that can't be known.
     pub(crate) fn with<R>(f: impl FnOnce(Result<&Self, IdentityError>) -> R) -> R {
         THREAD.with(|thread| {
-            if thread.is_current(thread.epoch.get()) {
+            if thread.pid_namespace() != WIPED {
                 return f(Ok(thread));
             }
             f(thread.refresh().map(|()| thread))
         })
     }
 
+    /// The mark of the process that this thread belongs to.
     #[inline]
-    fn is_current(&self, epoch: u32) -> bool {
-        // Relaxed: a thread compares what it cached itself, or what the thread
-        // that forked this process wrote before.
-        self.epoch_of_process.get().load(Ordering::Relaxed) == epoch
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark.get()
     }
 
-    /// The epoch in which this identity holds: until the next fork.
-    #[inline]
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.get()
-    }
-
-    /// The pid namespace of this process: an inode number, never 0.
+    /// The pid namespace of this process: an inode number. 0 if nothing that
+    /// the thread knows is true.
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
-        self.pid_namespace.get()
+        // Relaxed: a thread reads what it wrote or read itself, or the kernel's
+        // zero.
+        self.mark.get().load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -164,17 +157,20 @@ impl Thread {
         if !kernel_has_robust_list() || pthread::believed_tid() != Some(id.tid()) {
             return Err(IdentityError::RawClone);
         }
-        let epoch_of_process = epoch_word().map_err(IdentityError::NoForkDetection)?;
-        let epoch = begin_epoch(epoch_of_process);
-        self.epoch_of_process.set(epoch_of_process);
+        let mark = mark_of_process(pid_namespace).map_err(IdentityError::NoForkDetection)?;
         self.id.set(id);
-        self.pid_namespace.set(pid_namespace);
         // A thread new to the process, and the only thread of a forked child,
         // both start with an empty robust list.
         self.locks_held.set(0);
-        self.epoch.set(epoch);
+        self.mark.set(mark);
         Ok(())
     }
+}
+
+/// Whether the process that made `mark` is this one, not its forked child.
+#[inline]
+pub(crate) fn is_ours(mark: Mark) -> bool {
+    mark.load(Ordering::Relaxed) != WIPED
 }
 
 /// Notes that this thread gave a robust lock back, in the epoch it took it in.
@@ -183,42 +179,47 @@ pub(crate) fn lock_given_back() {
     THREAD.with(|thread| thread.locks_held.set(thread.locks_held.get() - 1));
 }
 
-/// Whether the process that cached `epoch` is this one, not its forked child.
-#[inline]
-pub(crate) fn epoch_is_current(epoch: u32) -> bool {
-    THREAD.with(|thread| thread.is_current(epoch))
-}
-
 /// The pid namespace of this process, by itself.
 pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
     Thread::with(|me| me.map(Thread::pid_namespace))
 }
 
-/// The word in the fork page, which is mapped by the first thread to ask.
-fn epoch_word() -> io::Result<&'static AtomicU32> {
-    // Acquire, and Release below: whoever sees the pointer sees the mapping.
-    let mut word = EPOCH.load(Ordering::Acquire);
-    if word.is_null() {
-        let page = Mapping::wiped_on_fork()?;
-        let ours = page.base().as_ptr().cast::<AtomicU32>();
-        match EPOCH.compare_exchange(word, ours, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => word = page.leak().as_ptr().cast(),
-            Err(theirs) => word = theirs, // another thread was first; ours is unmapped
+/// The mark of this process, made now if there is none since the last fork.
+fn mark_of_process(pid_namespace: u32) -> io::Result<Mark> {
+    loop {
+        // Acquire, and Release below: whoever sees the pointer sees the memory.
+        let last = LAST_MARK.load(Ordering::Acquire);
+        // SAFETY: null, or a word that `next_place` found, never unmapped.
+        if let Some(mark) = unsafe { last.as_ref() } {
+            if is_ours(mark) {
+                return Ok(mark);
+            }
+        }
+        let next = next_place(last)?;
+        // If another thread was faster, its mark serves us as well.
+        if LAST_MARK
+            .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
+            // SAFETY: as above.
+            let mark = unsafe { &*next };
+            // A thread that looks before this makes one more mark: no harm.
+            mark.store(pid_namespace, Ordering::Relaxed);
+            return Ok(mark);
         }
     }
-    // SAFETY: not null any more, so it points at the start of a page that is
-    // aligned, zeroed at first, and never unmapped.
-    Ok(unsafe { &*word })
 }
 
-/// The epoch of this process, begun now if there was none since the last fork.
-fn begin_epoch(word: &AtomicU32) -> u32 {
-    // Relaxed: the numbers only have to differ.
-    let next = EPOCHS_BEGUN.fetch_add(1, Ordering::Relaxed) + 1;
-    match word.compare_exchange(WIPED, next, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => next,
-        Err(running) => running,
+/// Where the mark after `last` goes: the next word of the page, or the first
+/// of a new page. Pages are never unmapped, and words never used twice. A
+/// lineage of forks uses up a page in as many generations as it has words.
+fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
+    let next = last.wrapping_add(1);
+    let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
+    if !last.is_null() && is_in_page {
+        return Ok(next);
     }
+    Ok(Mapping::wiped_on_fork()?.leak().as_ptr().cast())
 }
 
 /// The id of the caller's pid namespace, from
@@ -281,13 +282,27 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_the_epoch_but_not_the_id() {
-        let ask = || Thread::with(|me| me.map(|me| (me.epoch(), me.id()))).unwrap();
+    fn threads_share_the_namespace_but_not_the_id() {
+        let ask = || Thread::with(|me| me.map(|me| (me.pid_namespace(), me.id()))).unwrap();
         let here = ask();
         let there = std::thread::spawn(ask).join().unwrap();
         assert_eq!(here.0, there.0);
         assert_eq!(here.1.pid(), there.1.pid());
         assert_ne!(here.1.tid(), there.1.tid());
+    }
+
+    #[test]
+    fn marks_follow_one_another_and_fill_page_after_page() {
+        let first = next_place(std::ptr::null_mut()).unwrap();
+        let words = MIN_PAGE / size_of::<AtomicU32>();
+        let last = (1..words).fold(first, |mark, _| {
+            let next = next_place(mark).unwrap();
+            assert_eq!(next, mark.wrapping_add(1));
+            next
+        });
+        let beyond = next_place(last).unwrap();
+        assert_ne!(beyond, last.wrapping_add(1));
+        assert_eq!(beyond.addr() % MIN_PAGE, 0);
     }
 
     #[test]

@@ -13,8 +13,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `pid_namespace` is 0 until the pthread mutex is initialised, and never
-//!    changes afterwards.
+//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised, and
+//!    never changes afterwards.
 //! 2. pthread is called only by threads of that namespace whose id pthread
 //!    knows.
 //! 3. A thread never holds more than [`MAX_LOCKS_HELD`].
@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::poison::{PoisonCount, PoisonWord};
 use crate::error::{LockError, PoisonCause};
 use crate::os::clock::Deadline;
-use crate::os::process::{self, Thread, ThreadId};
+use crate::os::process::{self, Mark, Thread, ThreadId};
 use crate::os::pthread::{Outcome, Patience, Protocol, PthreadCond, PthreadMutex};
 use crate::shm_safe::{Placement, SyncObject};
 
@@ -63,14 +63,15 @@ pub struct Holder {
     pub tid: u32,
 }
 
-/// What [`RawMutex::pid_namespace`] holds until the lock is placed.
-const NOT_PLACED: u32 = 0;
+/// What [`RawMutex::pid_namespace`] holds until the lock is placed: neither a
+/// namespace, nor the 0 by which a thread does not know its own.
+const NOT_PLACED: u32 = u32::MAX;
 
 /// Proof that the lock was taken, and all that is needed to give it back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     /// Tells a forked child that it was not *this* process that took it.
-    epoch: u32,
+    mark: Mark,
 }
 
 /// What kept [`RawMutex::acquire`] from simply taking the lock.
@@ -130,9 +131,10 @@ impl RawMutex {
     /// handed to [`acquire_slowly`](Self::acquire_slowly).
     #[inline]
     pub(super) fn acquire(&self, patience: Patience) -> Result<Held, Snag> {
-        let Some(held) = Thread::with_current(|me| {
-            // One comparison finds out both that the lock is placed and that
-            // it belongs to our namespace, which is never 0.
+        Thread::with_unchecked(|me| {
+            // One comparison finds out that the lock is placed, that it belongs
+            // to our namespace, and that the thread knows itself: a lock has
+            // never namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
             if !ours || me.locks_held() >= MAX_LOCKS_HELD {
                 return Err(Snag::NotReady);
@@ -143,10 +145,7 @@ impl RawMutex {
                 Outcome::Acquired => Ok(self.taken_by(me)),
                 other => Err(Snag::Outcome(other)),
             }
-        }) else {
-            return Err(Snag::NotReady);
-        };
-        held
+        })
     }
 
     /// Goes on where [`acquire`](Self::acquire) met a snag.
@@ -205,7 +204,7 @@ impl RawMutex {
     fn taken_by(&self, me: &Thread) -> Held {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
         me.lock_taken();
-        Held { epoch: me.epoch() }
+        Held { mark: me.mark() }
     }
 
     /// Takes over from a dead holder, in an order that a further death at any
@@ -223,7 +222,7 @@ impl RawMutex {
     /// child, which has inherited a copy of the proof but not the lock.
     #[inline]
     pub(super) fn unlock(&self, held: Held) -> Result<(), Refusal> {
-        if !process::epoch_is_current(held.epoch) {
+        if !process::is_ours(held.mark) {
             return Err(LockError::NotOwner);
         }
         self.holder.store(0, Ordering::Relaxed);
@@ -249,7 +248,7 @@ impl RawMutex {
         held: Held,
         deadline: Option<Deadline>,
     ) -> Result<(Held, bool), Refusal> {
-        if !process::epoch_is_current(held.epoch) {
+        if !process::is_ours(held.mark) {
             return Err(LockError::NotOwner);
         }
         self.holder.store(0, Ordering::Relaxed);
@@ -269,7 +268,7 @@ impl RawMutex {
     /// which does not hold the lock, marks nothing.
     #[cold]
     pub(super) fn poison_by_panic(&self, held: Held) {
-        if process::epoch_is_current(held.epoch) {
+        if process::is_ours(held.mark) {
             let me = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
             self.poison.set_panicked(me);
             self.poisonings.add_one();
