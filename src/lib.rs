@@ -78,6 +78,11 @@ pub use sync::{
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
 
+/// The README's example is a test, too.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What the derive macro writes, and nobody else should.
 #[doc(hidden)]
 pub mod __private {
