@@ -25,8 +25,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 use shm_sync::{Error, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
-const UNCONTENDED_ROUNDS: usize = 41;
-const UNCONTENDED_OPS: u32 = 400_000;
+const UNCONTENDED_ROUNDS: usize = 801;
+const UNCONTENDED_OPS: u32 = 20_000;
 const HANDOVER_ROUNDS: usize = 9;
 const HANDOVER_TRIPS: u32 = 5_000;
 

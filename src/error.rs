@@ -74,7 +74,7 @@ pub enum LockError<G> {
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
     /// The operating system refused. The lock is not held.
-    #[error("the operating system refused to lock or to wait: {0}")]
+    #[error("the operating system refused to lock or to wait")]
     Os(#[source] io::Error),
 }
 

@@ -54,7 +54,7 @@ use crate::error::{LockError, LockResult};
 use crate::fingerprint::Fingerprint;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake, Woken};
-use crate::shm_safe::ShmSafe;
+use crate::shm_safe::{Place, Report, ShmSafe, SyncObject};
 
 /// How often a sleeper looks around by itself. Swallowed notifications and dead
 /// owners are noticed within this time. The multiples are the same for every
@@ -129,12 +129,24 @@ const _: () = {
     assert!(size_of::<ShmCondvar>() <= 64);
 };
 
-// SAFETY: repr(C) over two atomic words, which mean the same to every process.
-// It works wherever it lies, so a walk need not find it.
+// SAFETY: repr(C) over two atomic words, which mean the same to every process;
+// reported at offset 0.
 unsafe impl ShmSafe for ShmCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
+    const SYNC_OBJECTS: usize = 1;
+
+    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        report(at, &CONDVAR);
+    }
 }
+
+static CONDVAR: SyncObject = SyncObject {
+    kind: "ShmCondvar",
+    // It works wherever it lies, from its first byte on.
+    place: |_, _| Ok(()),
+    is_held_here: |_| false,
+};
 
 /// Why a sleep ended.
 enum Slept {

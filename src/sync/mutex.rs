@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use super::raw_mutex::{self, Held, Holder, RawMutex, Snag};
@@ -107,6 +108,11 @@ unsafe impl<T: Send> Sync for ShmMutex<T> {}
 // SAFETY: a mutex that is moved is inert (a placed one lies in memory that only
 // lends it out), so moving it moves the data and nothing else.
 unsafe impl<T: Send> Send for ShmMutex<T> {}
+
+// As for std's mutex: a panic inside poisons, so that what it leaves behind is
+// not met unawares.
+impl<T> UnwindSafe for ShmMutex<T> {}
+impl<T> RefUnwindSafe for ShmMutex<T> {}
 
 // SAFETY: the layout is repr(C) over the lock and the data, both covered by the
 // fingerprint; the lock is reported at offset 0; the data has no sync objects,

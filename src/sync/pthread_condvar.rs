@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::mem::offset_of;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ pub struct PthreadCondvar {
     state: AtomicU32,
     _reserved: u32,
 }
+
+// It has no state that a panic could leave half-changed.
+impl UnwindSafe for PthreadCondvar {}
+impl RefUnwindSafe for PthreadCondvar {}
 
 /// The object is inert bytes.
 const NOT_PLACED: u32 = 0;
