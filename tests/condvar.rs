@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Child, Gate, dead_owner, die, expect_poisoned, median_of_five, on_stage, spawn};
+use common::{Child, Gate, dead_owner, die, expect_poisoned, median, on_stage, spawn};
 use nix::sys::signal::Signal;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
@@ -123,6 +123,21 @@ on_stage! {
         assert_eq!(queue.taken(), 12);
     }
 
+    fn a_sleeper_is_woken_by_the_notification_and_not_by_its_heartbeat() {
+        let woken = median(15, || {
+            let queue = queue();
+            let taker = sleeping_taker(&queue);
+            queue.put(1);
+            let notified = Instant::now();
+            queue.changed.notify_one();
+            taker.join();
+            notified.elapsed()
+        });
+        println!("median time from notification to exit: {woken:?}");
+        // Heartbeats alone would take 75 ms in the median.
+        assert!(woken < Duration::from_millis(35));
+    }
+
     fn an_untaken_turn_is_not_a_wakeup() {
         let queue = queue();
         let _taker = sleeping_taker(&queue);
@@ -199,7 +214,7 @@ on_stage! {
 
     // Failure mode 9.
     fn a_woken_waiter_that_dies_leaves_its_wakeup_to_another() {
-        let healed = median_of_five(|| {
+        let healed = median(5, || {
             let queue = queue();
             let mut first = sleeping_taker(&queue);
             let second = sleeping_taker(&queue);
@@ -221,7 +236,7 @@ on_stage! {
 
     // Failure mode 10, and 12: death is reported by the wait.
     fn every_sleeper_learns_that_the_holder_has_died() {
-        let healed = median_of_five(|| {
+        let healed = median(5, || {
             let queue = queue();
             let locked = Gate::new();
             let die_now = Gate::new();

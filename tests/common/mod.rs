@@ -370,11 +370,11 @@ pub fn dead_owner(cause: PoisonCause) -> Option<u32> {
     }
 }
 
-/// The median of the times that `measure` returns in five runs.
-pub fn median_of_five(mut measure: impl FnMut() -> Duration) -> Duration {
-    let mut times: Vec<Duration> = (0..5).map(|_| measure()).collect();
+/// The median of the times that `measure` returns in some runs: an odd number.
+pub fn median(runs: usize, measure: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = std::iter::repeat_with(measure).take(runs).collect();
     times.sort();
-    times[2]
+    times[runs / 2]
 }
 
 /// How long `f` takes.
