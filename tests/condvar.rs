@@ -57,56 +57,64 @@ fn sleeping_taker(queue: &Queue) -> Child {
 /// held up by a busy machine.
 const HEALS_WITHIN: Duration = Duration::from_millis(250);
 
-#[test]
-fn smoke() {
-    let queue = queue();
-    std::thread::scope(|s| {
-        s.spawn(|| queue.take());
-        queue.put(1);
-        queue.changed.notify_one();
-    });
-    assert_eq!(queue.taken(), 1);
-}
-
-#[test]
-fn a_wait_ends_at_its_timeout_and_holds_the_lock_then() {
-    let queue = queue();
-    let timeout = Duration::from_millis(60);
-    let start = Instant::now();
-    let items = queue.items.lock().unwrap();
-    let (items, result) = queue
-        .changed
-        .wait_timeout_while(items, timeout, |items| *items == 0)
-        .unwrap();
-    assert!(result.timed_out());
-    assert!(start.elapsed() >= timeout);
-    assert!(
-        matches!(queue.items.lock(), Err(LockError::Deadlock)),
-        "it is held"
-    );
-    drop(items);
-
-    // Longer than several heartbeats.
-    let timeout = Duration::from_millis(700);
-    let start = Instant::now();
-    let items = queue.items.lock().unwrap();
-    let (items, result) = queue.changed.wait_timeout(items, timeout).unwrap();
-    assert!(result.timed_out());
-    assert!(start.elapsed() >= timeout, "a heartbeat is not a timeout");
-    drop(items);
-
-    // None at all, and a true condition.
-    let items = queue.items.lock().unwrap();
-    let (items, result) = queue.changed.wait_timeout(items, Duration::ZERO).unwrap();
-    assert!(result.timed_out());
-    let (_items, result) = queue
-        .changed
-        .wait_timeout_while(items, Duration::MAX, |_| false)
-        .unwrap();
-    assert!(!result.timed_out());
-}
-
 on_stage! {
+    fn smoke() {
+        let queue = queue();
+        std::thread::scope(|s| {
+            s.spawn(|| queue.take());
+            queue.put(1);
+            queue.changed.notify_one();
+        });
+        assert_eq!(queue.taken(), 1);
+    }
+
+    fn a_wait_ends_at_its_timeout_and_holds_the_lock_then() {
+        let queue = queue();
+        let timeout = Duration::from_millis(60);
+        let start = Instant::now();
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue
+            .changed
+            .wait_timeout_while(items, timeout, |items| *items == 0)
+            .unwrap();
+        assert!(result.timed_out());
+        assert!(start.elapsed() >= timeout);
+        assert!(
+            matches!(queue.items.lock(), Err(LockError::Deadlock)),
+            "it is held"
+        );
+        drop(items);
+
+        // Longer than several heartbeats.
+        let timeout = Duration::from_millis(700);
+        let start = Instant::now();
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue.changed.wait_timeout(items, timeout).unwrap();
+        assert!(result.timed_out());
+        assert!(start.elapsed() >= timeout, "a heartbeat is not a timeout");
+        drop(items);
+
+        // None at all, and a true condition.
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue.changed.wait_timeout(items, Duration::ZERO).unwrap();
+        assert!(result.timed_out());
+        let (_items, result) = queue
+            .changed
+            .wait_timeout_while(items, Duration::MAX, |_| false)
+            .unwrap();
+        assert!(!result.timed_out());
+    }
+
+    fn an_unplaced_pthread_condvar_says_so() {
+        let mutex = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let condvar = PthreadCondvar::new();
+        condvar.notify_one();
+        condvar.notify_all();
+        let guard = mutex.lock().unwrap();
+        assert!(matches!(condvar.wait(guard), Err(LockError::NotPlaced)));
+        assert!(mutex.try_lock().is_ok(), "the mutex is free again");
+    }
+
     fn every_sleeper_wakes_for_notify_all_and_one_for_each_notify_one() {
         let queue = queue();
         let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
@@ -457,15 +465,4 @@ on_stage! {
         .wait();
         waiter.join();
     }
-}
-
-#[test]
-fn an_unplaced_pthread_condvar_says_so() {
-    let mutex = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
-    let condvar = PthreadCondvar::new();
-    condvar.notify_one();
-    condvar.notify_all();
-    let guard = mutex.lock().unwrap();
-    assert!(matches!(condvar.wait(guard), Err(LockError::NotPlaced)));
-    assert!(mutex.try_lock().is_ok(), "the mutex is free again");
 }

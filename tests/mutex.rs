@@ -27,39 +27,36 @@ fn pair() -> Shared {
     .unwrap()
 }
 
-#[test]
-fn smoke() {
-    let counter = Segment::anonymous(ShmMutex::new(5_u64)).unwrap();
-    *counter.lock().unwrap() += 1;
-    assert_eq!(*counter.lock().unwrap(), 6);
-    assert!(!counter.is_poisoned());
-    assert_eq!(counter.holder(), None);
-}
-
-#[test]
-fn the_holder_is_named() {
-    let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
-    let guard = counter.lock().unwrap();
-    let holder = counter.holder().unwrap();
-    assert_eq!(holder.pid, std::process::id());
-    drop(guard);
-    assert_eq!(counter.holder(), None);
-}
-
-#[test]
-fn locking_twice_is_an_error_and_not_a_hang() {
-    let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
-    let _guard = counter.lock().unwrap();
-    assert!(matches!(counter.lock(), Err(LockError::Deadlock)));
-    assert!(matches!(
-        counter.try_lock_for(Duration::from_secs(30)),
-        Err(LockError::Deadlock)
-    ));
-    // What does not wait can't deadlock.
-    assert!(matches!(counter.try_lock(), Err(LockError::WouldBlock)));
-}
-
 on_stage! {
+    fn smoke() {
+        let counter = Segment::anonymous(ShmMutex::new(5_u64)).unwrap();
+        *counter.lock().unwrap() += 1;
+        assert_eq!(*counter.lock().unwrap(), 6);
+        assert!(!counter.is_poisoned());
+        assert_eq!(counter.holder(), None);
+    }
+
+    fn the_holder_is_named() {
+        let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let guard = counter.lock().unwrap();
+        let holder = counter.holder().unwrap();
+        assert_eq!(holder.pid, std::process::id());
+        drop(guard);
+        assert_eq!(counter.holder(), None);
+    }
+
+    fn locking_twice_is_an_error_and_not_a_hang() {
+        let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let _guard = counter.lock().unwrap();
+        assert!(matches!(counter.lock(), Err(LockError::Deadlock)));
+        assert!(matches!(
+            counter.try_lock_for(Duration::from_secs(30)),
+            Err(LockError::Deadlock)
+        ));
+        // What does not wait can't deadlock.
+        assert!(matches!(counter.try_lock(), Err(LockError::WouldBlock)));
+    }
+
     fn many_processes_lose_no_update() {
         const WORKERS: u64 = 8;
         const EACH: u64 = 5_000;

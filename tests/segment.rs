@@ -35,25 +35,6 @@ fn open_error(name: &str) -> Error {
 }
 
 #[test]
-fn smoke() {
-    let name = TestName::new("smoke");
-    let created = Segment::create(&name, Counter::new(1)).unwrap();
-    let opened = Segment::<Counter>::open(&name).unwrap();
-    *created.lock().unwrap() += 1;
-    assert_eq!(*opened.lock().unwrap(), 2);
-    assert_eq!(opened.name(), Some(&*name));
-    assert!(matches!(
-        Segment::create(&name, Counter::new(0)),
-        Err(Error::AlreadyExists)
-    ));
-    unlink(&name).unwrap();
-    assert!(matches!(unlink(&name), Err(Error::NotFound)));
-    assert!(matches!(open_error(&name), Error::NotFound));
-    *opened.lock().unwrap() += 1; // it lives on without a name
-    assert_eq!(*created.lock().unwrap(), 3);
-}
-
-#[test]
 fn names_are_checked() {
     for (name, expected) in [
         ("counter", NameError::NoLeadingSlash),
@@ -223,30 +204,6 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
 }
 
 #[test]
-fn what_is_not_a_file_is_refused() {
-    let target = TestName::new("target");
-    let _target = Segment::create(&target, Counter::new(0)).unwrap();
-    let link = TestName::new("link");
-    symlink(target.path(), link.path()).unwrap();
-    assert!(matches!(open_error(&link), Error::NotASegment));
-    let result = Segment::open_or_create(&link, || Counter::new(0));
-    assert!(matches!(result, Err(Error::NotASegment)));
-
-    let fifo = TestName::new("fifo");
-    nix::unistd::mkfifo(fifo.path().as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(matches!(open_error(&fifo), Error::NotASegment));
-
-    let directory = TestName::new("directory");
-    fs::create_dir(directory.path()).unwrap();
-    assert!(matches!(open_error(&directory), Error::NotASegment));
-    fs::remove_dir(directory.path()).unwrap();
-
-    let socket = TestName::new("socket");
-    let _socket = std::os::unix::net::UnixListener::bind(socket.path()).unwrap();
-    assert!(matches!(open_error(&socket), Error::NotASegment));
-}
-
-#[test]
 fn the_owner_must_be_the_expected_one() {
     let name = TestName::new("owner");
     let _segment = Segment::create(&name, Counter::new(0)).unwrap();
@@ -291,6 +248,47 @@ proptest! {
 }
 
 on_stage! {
+    fn smoke() {
+        let name = TestName::new("smoke");
+        let created = Segment::create(&name, Counter::new(1)).unwrap();
+        let opened = Segment::<Counter>::open(&name).unwrap();
+        *created.lock().unwrap() += 1;
+        assert_eq!(*opened.lock().unwrap(), 2);
+        assert_eq!(opened.name(), Some(&*name));
+        assert!(matches!(
+            Segment::create(&name, Counter::new(0)),
+            Err(Error::AlreadyExists)
+        ));
+        unlink(&name).unwrap();
+        assert!(matches!(unlink(&name), Err(Error::NotFound)));
+        assert!(matches!(open_error(&name), Error::NotFound));
+        *opened.lock().unwrap() += 1; // it lives on without a name
+        assert_eq!(*created.lock().unwrap(), 3);
+    }
+
+    fn what_is_not_a_file_is_refused() {
+        let target = TestName::new("target");
+        let _target = Segment::create(&target, Counter::new(0)).unwrap();
+        let link = TestName::new("link");
+        symlink(target.path(), link.path()).unwrap();
+        assert!(matches!(open_error(&link), Error::NotASegment));
+        let result = Segment::open_or_create(&link, || Counter::new(0));
+        assert!(matches!(result, Err(Error::NotASegment)));
+
+        let fifo = TestName::new("fifo");
+        nix::unistd::mkfifo(fifo.path().as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(open_error(&fifo), Error::NotASegment));
+
+        let directory = TestName::new("directory");
+        fs::create_dir(directory.path()).unwrap();
+        assert!(matches!(open_error(&directory), Error::NotASegment));
+        fs::remove_dir(directory.path()).unwrap();
+
+        let socket = TestName::new("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(socket.path()).unwrap();
+        assert!(matches!(open_error(&socket), Error::NotASegment));
+    }
+
     fn many_executed_workers_open_it_by_name() {
         const WORKERS: usize = 6;
         let name = TestName::new("exec");
