@@ -51,10 +51,7 @@ pub enum LockError<G> {
     NotPlaced,
     /// This thread holds as many robust locks as the kernel can recover when
     /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)). Unlock some first.
-    #[error(
-        "this thread holds {} locks, and the kernel recovers no more when it dies: unlock some",
-        crate::MAX_LOCKS_HELD
-    )]
+    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
     /// The lock belongs to another pid namespace (a container). Thread ids,
     /// by which locks know their owners, mean something else there.
@@ -338,7 +335,7 @@ pub enum Error {
     #[error("the lock is not placed in shared memory yet: create a Segment with it")]
     NotPlaced,
     /// See [`LockError::TooManyLocks`].
-    #[error("this thread holds more locks than the kernel recovers when it dies")]
+    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
     /// See [`LockError::NotRecoverable`].
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]

@@ -37,8 +37,9 @@ impl Fingerprint {
     #[doc(hidden)]
     #[must_use]
     pub const fn variant(self, name: &str, discriminant: i128) -> Self {
-        // The low half tells any two discriminants of a 64-bit repr apart.
-        self.text(name).number(discriminant as u64)
+        self.text(name)
+            .number(discriminant as u64)
+            .number((discriminant >> 64) as u64)
     }
 
     /// The hash as a number, as headers keep it.

@@ -26,7 +26,8 @@ use crate::fingerprint::Fingerprint;
 ///
 /// The derive macro accepts structs with `#[repr(C)]` or
 /// `#[repr(transparent)]` and enums with a primitive `repr`, if every field is
-/// `ShmSafe`. It refuses references, pointers and types with a destructor.
+/// `ShmSafe`. It refuses references, pointers, slices, lifetimes, types with a
+/// destructor, and enums with locks in their variants.
 ///
 /// It is implemented for integers, floats, `bool`, `char`, the atomics,
 /// `NonZero` integers, arrays, tuples of up to twelve elements,

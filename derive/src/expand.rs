@@ -1,40 +1,31 @@
 //! The implementation that the derive macro writes.
+//!
+//! It names each field's type as the user wrote it, with the user's spans, so
+//! that the compiler reports a field that is not `ShmSafe` where it stands.
 
-use proc_macro::TokenStream;
+use proc_macro::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Fields, Index, Type};
+use syn::{DataEnum, Fields, Generics, Ident, Index, Member, Type};
 
-use crate::input::{Input, Shape};
+use crate::input::{EnumRepr, Input, Shape};
 
 pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let name = &input.derive.ident;
-    let mut generics = input.derive.generics.clone();
-    let is_generic = !generics.params.is_empty();
-    let bounds = &mut generics.make_where_clause().predicates;
-    for param in input.derive.generics.type_params() {
-        let param = &param.ident;
-        bounds.push(syn::parse_quote!(#param: ::shm_sync::ShmSafe));
-    }
-    // One bound a field, so that the compiler reports a field that is not
-    // ShmSafe once, and at its type.
-    for ty in field_types(input) {
-        let bound = quote_spanned!(ty.span()=> #ty: ::shm_sync::ShmSafe);
-        bounds.push(syn::parse_quote!(#bound));
-    }
+    let generics = bounded_generics(input);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
-
     let fingerprint = fingerprint(input);
     let sync_objects = sync_objects(input);
     let visit = visit(input);
-    let no_locks_in_variants = (!is_generic).then(|| no_locks_in_variants(input));
-    let no_drop = format_ident!("AShmSafeTypeCanNotImplementDrop");
+    let no_locks_in_variants = no_locks_in_variants(input);
+    let no_drop = no_drop(input, &generics);
 
     quote! {
         #[automatically_derived]
-        // SAFETY: the macro has checked that the layout is fixed by a repr; the
-        // bounds say that every field is ShmSafe; fields are hashed and visited
-        // in order, with their offsets.
+        // SAFETY: the macro has checked that the layout is fixed by a repr;
+        // every field's implementation is used, so it is ShmSafe; fields are
+        // hashed and visited in order, with their offsets.
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: usize = #sync_objects;
@@ -48,125 +39,151 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         }
 
         #no_locks_in_variants
-
-        const _: () = {
-            // If the type implemented Drop, these two would overlap.
-            trait #no_drop {}
-            #[allow(drop_bounds, dead_code)]
-            impl<T: ::core::ops::Drop + ?Sized> #no_drop for T {}
-            #[automatically_derived]
-            impl #impl_generics #no_drop for #name #type_generics #where_clause {}
-        };
+        #no_drop
     }
     .into()
 }
 
-/// The types of all fields, of all variants.
-fn field_types<'a>(input: &Input<'a>) -> Vec<&'a Type> {
-    let fields: Vec<&Fields> = match &input.shape {
-        Shape::Struct(fields) => vec![fields],
-        Shape::Enum(data, _) => data.variants.iter().map(|v| &v.fields).collect(),
-    };
-    fields
-        .into_iter()
-        .flatten()
-        .map(|field| &field.ty)
-        .collect()
+/// The type's generics, with `ShmSafe` asked of each type parameter and of each
+/// field that is what a parameter names (`T::Item`). Of every other field it
+/// can be told here and now.
+fn bounded_generics(input: &Input<'_>) -> Generics {
+    let mut generics = input.derive.generics.clone();
+    let params: Vec<String> = generics
+        .type_params()
+        .map(|p| p.ident.to_string())
+        .collect();
+    let bounds = &mut generics.make_where_clause().predicates;
+    for param in input.derive.generics.type_params() {
+        let param = &param.ident;
+        bounds.push(syn::parse_quote_spanned!(param.span()=> #param: ::shm_sync::ShmSafe));
+    }
+    for field in input.fields() {
+        let ty = &field.ty;
+        if names_inside(ty.to_token_stream().into(), &params) {
+            bounds.push(syn::parse_quote!(#ty: ::shm_sync::ShmSafe));
+        }
+    }
+    generics
 }
 
 /// The name of each field as text, the way to name it in `offset_of!`, and its
-/// type.
-fn members(fields: &Fields) -> impl Iterator<Item = (String, syn::Member, &Type)> {
+/// implementation of `ShmSafe`.
+fn members(fields: &Fields) -> impl Iterator<Item = (String, Member, impl ToTokens)> {
     fields.iter().enumerate().map(|(index, field)| {
-        let member = match &field.ident {
-            Some(ident) => syn::Member::Named(ident.clone()),
-            None => syn::Member::Unnamed(Index::from(index)),
+        // `r#type` is the name `type`, written differently.
+        let (member, name) = match &field.ident {
+            Some(ident) => (Member::Named(ident.clone()), ident.unraw().to_string()),
+            None => (Member::Unnamed(Index::from(index)), index.to_string()),
         };
-        let name = match &field.ident {
-            Some(ident) => ident.to_string(),
-            None => index.to_string(),
-        };
-        (name, member, &field.ty)
+        (name, member, shm_safe(&field.ty))
     })
 }
 
+/// The implementation of `ShmSafe` for a type.
+fn shm_safe(ty: &Type) -> impl ToTokens {
+    quote!(<#ty as ::shm_sync::ShmSafe>)
+}
+
+/// Hashes one part after the other, in statements rather than in one expression,
+/// which for an enum with thousands of variants would be nested too deeply.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
-    let parts = match &input.shape {
+    // What the discriminants of an enum name must not be one of our variables.
+    let name = &input.derive.ident;
+    let span = name.span().resolved_at(Span::mixed_site().into());
+    let hash = Ident::new("hash", span);
+
+    let (kind, parts) = match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields).map(|(name, member, ty)| {
-                quote!(.field(
-                    #name,
-                    ::core::mem::offset_of!(Self, #member),
-                    <#ty as ::shm_sync::ShmSafe>::FINGERPRINT,
-                ))
-            });
-            quote!(#(#fields)*)
-        }
-        Shape::Enum(data, discriminant_type) => {
-            // The offset of a variant's field follows from the repr and the
-            // types before it, so the field's number stands for it.
-            let mut discriminant = quote!(0_i128);
-            let mut parts = Vec::new();
-            for variant in &data.variants {
-                if let Some((_, explicit)) = &variant.discriminant {
-                    discriminant = quote!({
-                        let discriminant: #discriminant_type = #explicit;
-                        discriminant as i128
-                    });
-                }
-                let name = variant.ident.to_string();
-                parts.push(quote!(.variant(#name, #discriminant)));
-                for (index, (name, _, ty)) in members(&variant.fields).enumerate() {
-                    parts.push(quote!(.field(
+            let fields = members(fields).map(|(name, member, shm_safe)| {
+                quote! {
+                    let #hash = #hash.field(
                         #name,
-                        #index,
-                        <#ty as ::shm_sync::ShmSafe>::FINGERPRINT,
-                    )));
+                        ::core::mem::offset_of!(Self, #member),
+                        #shm_safe::FINGERPRINT,
+                    );
                 }
-                discriminant = quote!((#discriminant + 1));
-            }
-            let repr = discriminant_type.to_string();
-            quote!(.field(#repr, 0, <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT)
-                #(#parts)*)
+            });
+            ("struct", quote!(#(#fields)*))
+        }
+        Shape::Enum(data, repr) => {
+            let variants = variants(data, repr, &hash);
+            ("enum", quote!(#variants))
         }
     };
-    let kind = match &input.shape {
-        Shape::Struct(_) => "struct",
-        Shape::Enum(..) => "enum",
-    };
-    quote! {
-        ::shm_sync::Fingerprint::of(
+    quote! {{
+        let #hash = ::shm_sync::Fingerprint::of(
             #kind,
             ::core::mem::size_of::<Self>(),
             ::core::mem::align_of::<Self>(),
-        )
+        );
         #parts
+        #hash
+    }}
+}
+
+/// An enum's part of the fingerprint. The offset of a variant's field follows
+/// from the repr and the types before it, so the field's number stands for it.
+fn variants(data: &DataEnum, repr: &EnumRepr, hash: &Ident) -> impl ToTokens {
+    let discriminant_type = &repr.discriminant;
+    let layout = match repr.is_c {
+        true => format!("C, {discriminant_type}"),
+        false => discriminant_type.to_string(),
+    };
+    let discriminant = Ident::new("discriminant", hash.span());
+    let variants = data.variants.iter().map(|variant| {
+        let name = variant.ident.unraw().to_string();
+        let value = match &variant.discriminant {
+            Some((_, explicit)) => quote!({
+                let #discriminant: #discriminant_type = #explicit;
+                #discriminant as i128
+            }),
+            None => quote!(#discriminant + 1),
+        };
+        let fields = members(&variant.fields)
+            .enumerate()
+            .map(|(index, (name, _, shm_safe))| {
+                quote!(let #hash = #hash.field(#name, #index, #shm_safe::FINGERPRINT);)
+            });
+        quote! {
+            let #discriminant: i128 = #value;
+            let #hash = #hash.variant(#name, #discriminant);
+            #(#fields)*
+        }
+    });
+    quote! {
+        let #hash = #hash.field(
+            #layout,
+            0,
+            <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT,
+        );
+        let #discriminant: i128 = -1;
+        #(#variants)*
     }
 }
 
 fn sync_objects(input: &Input<'_>) -> impl ToTokens {
-    let types = field_types(input);
     match &input.shape {
-        Shape::Struct(_) => {
-            quote!(0 #(+ <#types as ::shm_sync::ShmSafe>::SYNC_OBJECTS)*)
+        Shape::Struct(fields) => {
+            let fields = members(fields).map(|(_, _, shm_safe)| shm_safe);
+            quote!(0 #(+ #fields::SYNC_OBJECTS)*)
         }
-        // For generic enums the check waits until the type is known.
-        Shape::Enum(..) => quote! {{
-            assert!(
-                0 #(+ <#types as ::shm_sync::ShmSafe>::SYNC_OBJECTS)* == 0,
-                "the variants of a ShmSafe enum can't contain locks or condition variables"
-            );
-            0
-        }},
+        Shape::Enum(..) => {
+            let checks = input
+                .fields()
+                .filter(|field| depends_on_the_whole(&field.ty, input))
+                .map(|field| no_locks_in(&field.ty));
+            quote!({ #(#checks;)* 0 })
+        }
     }
 }
 
 fn visit(input: &Input<'_>) -> impl ToTokens {
     match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields).map(|(name, member, ty)| {
+            let fields = members(fields).map(|(name, member, shm_safe)| {
                 quote! {
-                    <#ty as ::shm_sync::ShmSafe>::visit(
+                    #shm_safe::visit(
                         &at.field(#name, ::core::mem::offset_of!(Self, #member)),
                         report,
                     );
@@ -174,23 +191,115 @@ fn visit(input: &Input<'_>) -> impl ToTokens {
             });
             quote!(let _ = (at, &report); #(#fields)*)
         }
+        // Naming the constant is what makes the compiler check it.
         Shape::Enum(..) => quote!(let _ = (at, report, Self::SYNC_OBJECTS);),
     }
 }
 
 /// Which variant of an enum is alive is not known when a segment is placed,
 /// and writing another one would overwrite a live lock.
+///
+/// Checked at once wherever the field's type is known; where it depends on a
+/// parameter, `SYNC_OBJECTS` checks it as soon as it is known.
 fn no_locks_in_variants(input: &Input<'_>) -> impl ToTokens {
-    let checks = field_types(input)
-        .into_iter()
+    let checks = input
+        .fields()
         .filter(|_| matches!(input.shape, Shape::Enum(..)))
-        .map(|ty| {
-            quote_spanned! {ty.span()=>
-                const _: () = assert!(
-                    <#ty as ::shm_sync::ShmSafe>::SYNC_OBJECTS == 0,
-                    "the variants of a ShmSafe enum can't contain locks or condition variables"
-                );
+        .filter(|field| !depends_on_the_whole(&field.ty, input))
+        .map(|field| no_locks_in(&field.ty));
+    quote!(#(const _: () = #checks;)*)
+}
+
+fn no_locks_in(ty: &Type) -> impl ToTokens {
+    let shm_safe = shm_safe(ty);
+    assertion(
+        ty,
+        quote!(#shm_safe::SYNC_OBJECTS == 0),
+        "the variants of a ShmSafe enum can't contain locks or condition variables: \
+         put them beside it, in the struct that contains the enum",
+    )
+}
+
+/// Refuses a type that itself implements `Drop`. (A field that does is not
+/// `ShmSafe`.)
+fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
+    let name = &input.derive.ident;
+    let types: Vec<&Type> = input.fields().map(|field| &field.ty).collect();
+    let is_known = generics.params.is_empty();
+    if is_known && !types.iter().any(|ty| depends_on_the_whole(ty, input)) {
+        let drops = quote!(::core::mem::needs_drop);
+        let check = assertion(
+            name,
+            quote!(!#drops::<#name>() || #drops::<(#(#types,)*)>()),
+            "a type that implements Drop can't be ShmSafe: \
+             one process would destroy what the others go on using",
+        );
+        return quote!(const _: () = #check;);
+    }
+    // Whether `Name<T>` needs drop is not known for every T. But if it
+    // implemented Drop, these two would overlap.
+    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let no_drop = format_ident!("AShmSafeTypeCanNotImplementDrop");
+    let overlapping = quote_spanned! {name.span()=>
+        impl #impl_generics #no_drop for #name #type_generics #where_clause {}
+    };
+    quote! {
+        const _: () = {
+            trait #no_drop {}
+            impl<T: ::core::ops::Drop + ?::core::marker::Sized> #no_drop for T {}
+            #overlapping
+        };
+    }
+}
+
+/// `assert!(condition, message)`, reported at `place`.
+fn assertion(place: impl ToTokens, condition: impl ToTokens, message: &str) -> impl ToTokens {
+    // The compiler joins the spans of a macro's name and arguments.
+    let tokens = place.to_token_stream();
+    let start = tokens.span();
+    let end = tokens
+        .into_iter()
+        .last()
+        .map_or(start, |token| token.span());
+    let arguments = quote_spanned!(end=> (#condition, #message));
+    quote_spanned!(start=> ::core::assert! #arguments)
+}
+
+/// Whether a field's type has a meaning only inside the whole type: whether it
+/// mentions a parameter, or `Self`.
+fn depends_on_the_whole(ty: &Type, input: &Input<'_>) -> bool {
+    let generics = &input.derive.generics;
+    let types = generics.type_params().map(|param| &param.ident);
+    let consts = generics.const_params().map(|param| &param.ident);
+    let mut names: Vec<String> = types.chain(consts).map(ToString::to_string).collect();
+    names.push("Self".to_owned());
+    mentions(ty.to_token_stream().into(), &names)
+}
+
+/// Whether any of the names occurs.
+fn mentions(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => names.contains(&ident.to_string()),
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+/// Whether something inside one of the names is named: `T::Item`, or
+/// `<T as Trait>::Item`.
+fn names_inside(tokens: TokenStream, names: &[String]) -> bool {
+    let mut after_name = false;
+    tokens.into_iter().any(|token| {
+        let was_after_name = std::mem::take(&mut after_name);
+        match token {
+            TokenTree::Ident(ident) => {
+                let ident = ident.to_string();
+                after_name = names.contains(&ident);
+                was_after_name && ident == "as"
             }
-        });
-    quote!(#(#checks)*)
+            TokenTree::Group(group) => names_inside(group.stream(), names),
+            TokenTree::Punct(punct) => was_after_name && punct.as_char() == ':',
+            TokenTree::Literal(_) => false,
+        }
+    })
 }

@@ -1,7 +1,6 @@
 //! What the derive macro accepts, and what it says of the rest.
 
-use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, Result, Type};
+use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Ident, Result, Type};
 
 /// A type that may be `ShmSafe` if its fields are.
 pub(crate) struct Input<'a> {
@@ -13,46 +12,69 @@ pub(crate) struct Input<'a> {
 pub(crate) enum Shape<'a> {
     /// A struct with a fixed layout.
     Struct(&'a Fields),
-    /// An enum whose discriminant has the type of that name.
-    Enum(&'a syn::DataEnum, Ident),
+    /// An enum with a fixed layout.
+    Enum(&'a syn::DataEnum, EnumRepr),
+}
+
+/// How an enum is laid out.
+pub(crate) struct EnumRepr {
+    /// The name of the discriminant's type.
+    pub(crate) discriminant: Ident,
+    /// With `C`, all variants' fields begin at one offset; without it, each
+    /// variant's own fields follow the discriminant as closely as they may.
+    pub(crate) is_c: bool,
 }
 
 impl<'a> Input<'a> {
     /// Checks the type; all that is wrong with it is reported at once.
     pub(crate) fn check(derive: &'a DeriveInput) -> Result<Self> {
-        let repr = Repr::of(&derive.attrs)?;
-        let shape = match &derive.data {
-            Data::Struct(data) => repr
-                .check_struct(derive)
-                .map(|()| Shape::Struct(&data.fields)),
-            Data::Enum(data) => repr
-                .check_enum(derive)
-                .map(|discriminant| Shape::Enum(data, discriminant)),
-            Data::Union(data) => Err(Error::new(
-                data.union_token.span(),
-                "a union can't be ShmSafe: another process can't know which field is valid",
-            )),
-        };
-        let fields = derive_fields(derive).map(|field| check_field(&field.ty));
-        let errors = fields
-            .filter_map(Result::err)
-            .chain(shape.as_ref().err().cloned());
-        match errors.reduce(|mut all, error| {
+        let mut errors = Vec::new();
+        for lifetime in derive.generics.lifetimes() {
+            errors.push(Error::new_spanned(
+                lifetime,
+                "a type with a lifetime can't be ShmSafe: it borrows from one process",
+            ));
+        }
+        for field in fields_of(&derive.data) {
+            check_field(&field.ty, &mut errors);
+        }
+        match Shape::of(derive) {
+            Ok(shape) if errors.is_empty() => return Ok(Self { derive, shape }),
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+        let all = errors.into_iter().reduce(|mut all, error| {
             all.combine(error);
             all
-        }) {
-            Some(all) => Err(all),
-            None => Ok(Self {
-                derive,
-                shape: shape?,
-            }),
+        });
+        Err(all.expect("there is a shape if there are no errors"))
+    }
+
+    /// All fields, of all variants.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &'a Field> {
+        fields_of(&self.derive.data)
+    }
+}
+
+impl<'a> Shape<'a> {
+    fn of(derive: &'a DeriveInput) -> Result<Self> {
+        let repr = Repr::of(&derive.attrs)?;
+        match &derive.data {
+            Data::Struct(data) => {
+                repr.check_struct(derive)?;
+                Ok(Self::Struct(&data.fields))
+            }
+            Data::Enum(data) => Ok(Self::Enum(data, repr.check_enum(derive)?)),
+            Data::Union(_) => Err(Error::new_spanned(
+                &derive.ident,
+                "a union can't be ShmSafe: another process can't know which field is valid",
+            )),
         }
     }
 }
 
-/// All fields, of all variants.
-fn derive_fields(derive: &DeriveInput) -> impl Iterator<Item = &syn::Field> {
-    let fields: Vec<&Fields> = match &derive.data {
+fn fields_of(data: &Data) -> impl Iterator<Item = &Field> {
+    let fields: Vec<&Fields> = match data {
         Data::Struct(data) => vec![&data.fields],
         Data::Enum(data) => data.variants.iter().map(|v| &v.fields).collect(),
         Data::Union(_) => Vec::new(),
@@ -62,7 +84,7 @@ fn derive_fields(derive: &DeriveInput) -> impl Iterator<Item = &syn::Field> {
 
 /// Refuses what no implementation of `ShmSafe` could ever allow, in words that
 /// fit it better than a missing trait.
-fn check_field(ty: &Type) -> Result<()> {
+fn check_field(ty: &Type, errors: &mut Vec<Error>) {
     let message = match ty {
         Type::Reference(_) => {
             "a reference can't be in shared memory: the address means nothing to another process"
@@ -74,13 +96,18 @@ fn check_field(ty: &Type) -> Result<()> {
         Type::FnPtr(_) => {
             "a function pointer can't be in shared memory: other processes load the code elsewhere"
         }
-        Type::Array(array) => return check_field(&array.elem),
-        Type::Paren(paren) => return check_field(&paren.elem),
-        Type::Group(group) => return check_field(&group.elem),
-        Type::Tuple(tuple) => return tuple.elems.iter().try_for_each(check_field),
-        _ => return Ok(()),
+        Type::Slice(_) => {
+            "a slice can't be in shared memory: its length is not part of the type; use an array"
+        }
+        Type::Array(array) => return check_field(&array.elem, errors),
+        Type::Paren(paren) => return check_field(&paren.elem, errors),
+        Type::Group(group) => return check_field(&group.elem, errors),
+        Type::Tuple(tuple) => {
+            return tuple.elems.iter().for_each(|ty| check_field(ty, errors));
+        }
+        _ => return,
     };
-    Err(Error::new(ty.span(), message))
+    errors.push(Error::new_spanned(ty, message));
 }
 
 /// The `repr` attributes, summed up.
@@ -125,28 +152,31 @@ impl Repr {
 
     fn check_struct(&self, derive: &DeriveInput) -> Result<()> {
         if let Some(packed) = &self.packed {
-            return Err(Error::new(
-                packed.span(),
+            return Err(Error::new_spanned(
+                packed,
                 "a packed struct can't be ShmSafe: its fields may be misaligned",
             ));
         }
         if self.is_c || self.is_transparent {
             return Ok(());
         }
-        Err(Error::new(
-            derive.ident.span(),
+        Err(Error::new_spanned(
+            &derive.ident,
             "ShmSafe needs a layout that every build agrees on: add #[repr(C)]",
         ))
     }
 
-    /// The type of the discriminant.
-    fn check_enum(&self, derive: &DeriveInput) -> Result<Ident> {
-        self.primitive.clone().ok_or_else(|| {
-            Error::new(
-                derive.ident.span(),
+    fn check_enum(self, derive: &DeriveInput) -> Result<EnumRepr> {
+        match self.primitive {
+            Some(discriminant) => Ok(EnumRepr {
+                discriminant,
+                is_c: self.is_c,
+            }),
+            None => Err(Error::new_spanned(
+                &derive.ident,
                 "ShmSafe needs to know how large the discriminant is: add #[repr(u8)], \
                  or another integer",
-            )
-        })
+            )),
+        }
     }
 }

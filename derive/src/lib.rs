@@ -1,9 +1,10 @@
 //! `#[derive(ShmSafe)]` for the `shm-sync` crate, which re-exports it.
 //!
 //! What it checks itself, because only the tokens show it: the `repr`, the kind
-//! of type, and fields that are references, pointers or functions. What the
-//! compiler checks in the code it writes: that every field is `ShmSafe`, that
-//! the type has no `Drop`, and that the variants of enums contain no locks.
+//! of type, lifetimes, and fields that are references, pointers, functions or
+//! slices. What the compiler checks in the code it writes: that every field is
+//! `ShmSafe`, that the type has no `Drop`, and that the variants of enums
+//! contain no locks.
 
 mod expand;
 mod input;

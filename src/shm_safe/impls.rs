@@ -99,6 +99,7 @@ macro_rules! tuples {
     ($($(($element:ident, $index:tt)),+;)+) => {$(
         // SAFETY: the fingerprint covers the offset and the type of every
         // element; each is visited at its offset.
+        #[diagnostic::do_not_recommend]
         unsafe impl<$($element: ShmSafe),+> ShmSafe for ($($element,)+) {
             const FINGERPRINT: Fingerprint =
                 Fingerprint::of("tuple", size_of::<Self>(), align_of::<Self>())

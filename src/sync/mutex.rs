@@ -125,7 +125,10 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
         align_of::<Self>(),
     )
     .field("data", offset_of!(Self, data), T::FINGERPRINT);
-    const SYNC_OBJECTS: usize = 1;
+    const SYNC_OBJECTS: usize = {
+        let () = Self::DATA_HAS_NO_LOCKS;
+        1
+    };
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
         report(at, &raw_mutex::MUTEX);
@@ -133,11 +136,19 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
 }
 
 impl<T: ShmSafe> ShmMutex<T> {
+    /// Checked by the compiler wherever such a mutex is made or shared.
+    const DATA_HAS_NO_LOCKS: () = assert!(
+        T::SYNC_OBJECTS == 0,
+        "the data of a ShmMutex can't contain locks or condition variables: \
+         put them beside it, in the struct that contains the ShmMutex"
+    );
+
     /// A mutex that is inert until a [`Segment`](crate::Segment) or
     /// [`place_at`](crate::place_at) places it. Locking it before that is
     /// [`LockError::NotPlaced`].
     #[must_use]
     pub const fn new(value: T) -> Self {
+        const { Self::DATA_HAS_NO_LOCKS }
         Self::with_protocol(value, Protocol::None)
     }
 
@@ -146,17 +157,11 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// with real-time priorities; it makes every contended lock a system call.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
+        const { Self::DATA_HAS_NO_LOCKS }
         Self::with_protocol(value, Protocol::Inherit)
     }
 
     const fn with_protocol(value: T, protocol: Protocol) -> Self {
-        const {
-            assert!(
-                T::SYNC_OBJECTS == 0,
-                "the data of a ShmMutex can't contain locks or condition variables: \
-                 put them beside it, in the struct that contains the ShmMutex"
-            );
-        }
         Self {
             raw: RawMutex::new(protocol),
             data: UnsafeCell::new(value),

@@ -1,0 +1,323 @@
+//! What the types promise without being run: which of them may cross threads,
+//! how large they are, where they may stand; and what a lock says that is not
+//! placed, or is asked to print itself.
+
+use std::cell::Cell;
+use std::fmt::{Debug, Display};
+use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::sync::MutexGuard as StdGuard;
+use std::time::{Duration, Instant};
+
+use shm_sync::{
+    Error, Holder, LockError, LockResult, PoisonCause, Poisoned, PthreadCondvar, Segment,
+    ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
+};
+
+/// Whether a type implements traits: a constant, also if it does not.
+///
+/// `Probe::<T>::ANSWER` is the inherent constant if the bounds hold, because
+/// inherent items come first; otherwise it is the constant of `No`.
+macro_rules! implements {
+    ($type:ty: $($bounds:tt)+) => {{
+        struct Probe<T: ?Sized>(PhantomData<T>);
+
+        impl<T: ?Sized + $($bounds)+> Probe<T> {
+            #[allow(dead_code, reason = "not for types that lack the trait")]
+            const ANSWER: bool = true;
+        }
+
+        trait No {
+            #[allow(dead_code, reason = "not for types that have the trait")]
+            const ANSWER: bool = false;
+        }
+
+        impl<T: ?Sized> No for Probe<T> {}
+
+        Probe::<$type>::ANSWER
+    }};
+}
+
+type Guard<T> = ShmMutexGuard<'static, T>;
+
+/// `Send`, and not `Sync`.
+type SendOnly = Cell<u8>;
+/// `Sync`, and not `Send`.
+type SyncOnly = StdGuard<'static, u8>;
+/// Neither.
+type Neither = *const u8;
+
+#[test]
+fn smoke() {
+    // The probe can tell.
+    const {
+        assert!(implements!(u8: Send + Sync));
+        assert!(implements!(SendOnly: Send) && !implements!(SendOnly: Sync));
+        assert!(!implements!(SyncOnly: Send) && implements!(SyncOnly: Sync));
+        assert!(!implements!(Neither: Send) && !implements!(Neither: Sync));
+        assert!(!implements!(SendOnly: Send + Sync));
+    }
+}
+
+// --- Threads ----------------------------------------------------------------
+
+/// To share a mutex is to send its data to and fro, never to share it.
+const _: () = {
+    assert!(implements!(ShmMutex<u8>: Send + Sync));
+    assert!(implements!(ShmMutex<SendOnly>: Send + Sync));
+    assert!(!implements!(ShmMutex<SyncOnly>: Send) && !implements!(ShmMutex<SyncOnly>: Sync));
+    assert!(!implements!(ShmMutex<Neither>: Send) && !implements!(ShmMutex<Neither>: Sync));
+};
+
+/// A guard stays with the thread that locked; to share it is to share the data.
+const _: () = {
+    assert!(!implements!(Guard<u8>: Send) && implements!(Guard<u8>: Sync));
+    assert!(!implements!(Guard<SendOnly>: Send) && !implements!(Guard<SendOnly>: Sync));
+    assert!(!implements!(Guard<SyncOnly>: Send) && implements!(Guard<SyncOnly>: Sync));
+    assert!(!implements!(Guard<Neither>: Send) && !implements!(Guard<Neither>: Sync));
+    assert!(!implements!(Poisoned<Guard<u8>>: Send) && implements!(Poisoned<Guard<u8>>: Sync));
+    assert!(!implements!(LockError<Guard<u8>>: Send));
+};
+
+/// What is made to be shared.
+const _: () = {
+    assert!(implements!(ShmCondvar: Send + Sync));
+    assert!(implements!(PthreadCondvar: Send + Sync));
+    assert!(implements!(Segment<u8>: Send + Sync));
+    assert!(implements!(Segment<ShmMutex<u8>>: Send + Sync));
+};
+
+/// Poison tells what a panic left behind, as with std's mutex; so a mutex may be
+/// used after a panic, whatever it guards.
+const _: () = {
+    assert!(implements!(ShmMutex<SendOnly>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmCondvar: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(PthreadCondvar: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(Segment<ShmMutex<u8>>: UnwindSafe + RefUnwindSafe));
+};
+
+/// `ShmSafe` data is `Send` and `Sync`, so the halves above are only for
+/// mutexes that can't be made; here is why.
+const _: () = {
+    assert!(implements!(ShmMutex<u8>: ShmSafe));
+    assert!(!implements!(SendOnly: ShmSafe) && !implements!(ShmMutex<SendOnly>: ShmSafe));
+    assert!(!implements!(Neither: ShmSafe) && !implements!(ShmMutex<Neither>: ShmSafe));
+};
+
+/// What nobody may copy: it would be a second lock, or a second unlock.
+const _: () = {
+    assert!(!implements!(ShmMutex<u8>: Clone) && !implements!(Guard<u8>: Clone));
+    assert!(!implements!(ShmCondvar: Clone) && !implements!(PthreadCondvar: Clone));
+    assert!(!implements!(Segment<u8>: Clone));
+};
+
+// --- Errors -----------------------------------------------------------------
+
+const _: () = {
+    assert!(implements!(Error: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(LockError<Guard<u8>>: std::error::Error));
+    // Not of the guard's type: whatever is guarded, the error can be shown.
+    assert!(implements!(LockError<Guard<Neither>>: Debug + Display));
+    assert!(implements!(PoisonCause: Copy + Eq + Debug + Display + Send + Sync));
+    assert!(implements!(Holder: Copy + Eq + Debug + Send + Sync));
+};
+
+/// The error of programs that do not care which one it is.
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A function as users write them.
+fn add_one(counter: &ShmMutex<u32>) -> Result<u32, Error> {
+    let mut count = counter.lock()?;
+    *count += 1;
+    Ok(*count)
+}
+
+/// The guard can't leave its thread, so neither can a `LockError` that may hold
+/// it; by way of [`Error`] it becomes any error.
+fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
+    let mut count = counter.lock().map_err(Error::from)?;
+    *count += 1;
+    Ok(*count)
+}
+
+#[test]
+fn lock_errors_pass_the_question_mark() -> Result<(), AnyError> {
+    let inert = ShmMutex::new(1);
+    assert!(matches!(add_one(&inert), Err(Error::NotPlaced)));
+    let error = add_one_boxed(&inert).expect_err("it is not placed");
+    assert!(matches!(
+        error.downcast_ref::<Error>(),
+        Some(Error::NotPlaced)
+    ));
+
+    let placed = Segment::anonymous(inert)?;
+    assert_eq!(add_one(&placed)?, 2);
+    assert_eq!(add_one_boxed(&placed)?, 3);
+    Ok(())
+}
+
+// --- Layout -----------------------------------------------------------------
+
+const _: () = {
+    assert!(size_of::<ShmMutex<u64>>() <= 128);
+    assert!(size_of::<ShmCondvar>() <= 64);
+    // The lock is one thing whatever it guards, and the data follows it.
+    assert!(size_of::<ShmMutex<[u64; 9]>>() == size_of::<ShmMutex<()>>() + 72);
+    assert!(align_of::<ShmMutex<u8>>() == align_of::<ShmMutex<u64>>());
+};
+
+// --- Places -----------------------------------------------------------------
+
+static IN_A_STATIC: ShmMutex<u32> = ShmMutex::new(1);
+static WITH_INHERITANCE: ShmMutex<u32> = ShmMutex::with_priority_inheritance(1);
+static CONDVAR: ShmCondvar = ShmCondvar::new();
+static PTHREAD_CONDVAR: PthreadCondvar = PthreadCondvar::new();
+
+/// An array can be made of a constant.
+fn many() -> [ShmMutex<u8>; 3] {
+    #[allow(
+        clippy::declare_interior_mutable_const,
+        reason = "each use is to be a mutex of its own"
+    )]
+    const ONE: ShmMutex<u8> = ShmMutex::new(7);
+    [ONE; 3]
+}
+
+#[test]
+fn a_mutex_that_is_not_placed_says_so() {
+    fn is_not_placed<G>(result: LockResult<G>) -> bool {
+        matches!(result, Err(LockError::NotPlaced))
+    }
+
+    for mutex in [&IN_A_STATIC, &WITH_INHERITANCE] {
+        assert!(is_not_placed(mutex.lock()));
+        assert!(is_not_placed(mutex.try_lock()));
+        assert!(is_not_placed(mutex.try_lock_for(Duration::MAX)));
+        assert!(is_not_placed(mutex.try_lock_until(Instant::now())));
+        assert!(!mutex.is_poisoned());
+        assert_eq!(mutex.holder(), None);
+        // SAFETY: no thread uses it.
+        let reset = unsafe { mutex.reset() };
+        assert!(matches!(reset, Err(Error::NotPlaced)));
+    }
+    assert!(many().iter().all(|mutex| is_not_placed(mutex.lock())));
+    // Nobody can wait without a guard, so there is nobody to wake.
+    CONDVAR.notify_all();
+    PTHREAD_CONDVAR.notify_all();
+}
+
+#[test]
+fn a_mutex_that_is_not_placed_still_is_a_value() {
+    let [mut first, second, _] = many();
+    *first.get_mut() += 1;
+    assert_eq!((first.into_inner(), second.into_inner()), (8, 7));
+    assert_eq!(ShmMutex::<u16>::default().into_inner(), 0);
+    assert_eq!(ShmMutex::from('a').into_inner(), 'a');
+}
+
+// --- Debug ------------------------------------------------------------------
+
+#[test]
+fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
+    let inert = ShmMutex::new(271_828_u32);
+    assert_eq!(
+        format!("{inert:?}"),
+        "ShmMutex { placed: false, holder: None, poison: None, .. }"
+    );
+    let mutex = Segment::anonymous(inert)?;
+    let free = "ShmMutex { placed: true, holder: None, poison: None, .. }";
+    assert_eq!(format!("{:?}", *mutex), free);
+
+    let guard = mutex.lock()?;
+    // Were it to lock, it would find this thread holding the lock.
+    let holder = mutex.holder().expect("this thread holds it");
+    assert_eq!(holder.pid, std::process::id());
+    let held = format!("{:?}", *mutex);
+    assert_eq!(
+        held,
+        format!(
+            "ShmMutex {{ placed: true, holder: Some(Holder {{ pid: {}, tid: {} }}), poison: None, .. }}",
+            holder.pid, holder.tid
+        )
+    );
+    // Were it to unlock, another thread could lock now.
+    let others = std::thread::scope(|s| {
+        s.spawn(|| matches!(mutex.try_lock(), Err(LockError::WouldBlock)))
+            .join()
+    });
+    assert!(others.expect("the thread does not panic"));
+    drop(guard);
+    assert_eq!(format!("{:?}", *mutex), free);
+    Ok(())
+}
+
+#[test]
+fn a_guard_shows_the_data() -> Result<(), Error> {
+    let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
+    let guard = mutex.lock()?;
+    assert_eq!(format!("{guard:?}"), "271828");
+    assert_eq!(format!("{guard:#x?} {guard}"), "0x425d4 271828");
+    Ok(())
+}
+
+#[test]
+fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
+    let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
+    let panicked = catch_unwind(|| {
+        let _guard = mutex.lock();
+        resume_unwind(Box::new("without a message on the screen"));
+    });
+    assert!(panicked.is_err());
+    assert!(mutex.is_poisoned());
+
+    let pid = std::process::id();
+    let error = mutex.lock().expect_err("the last holder panicked");
+    let LockError::Poisoned(poisoned) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(**poisoned.get_ref(), 271_828, "the data is there");
+    let cause = poisoned.cause();
+    let PoisonCause::Panicked { tid, .. } = cause else {
+        panic!("{cause:?}");
+    };
+    let shown_cause = format!("Panicked {{ pid: {pid}, tid: {tid} }}");
+    assert_eq!(format!("{cause:?}"), shown_cause);
+    assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));
+    assert_eq!(
+        format!("{poisoned:?}"),
+        format!("Poisoned {{ cause: {shown_cause}, .. }}")
+    );
+    let told = format!("its last holder panicked (process {pid}, thread {tid})");
+    assert_eq!(cause.to_string(), told);
+    assert!(error.to_string().ends_with(&told), "{error}");
+
+    let error = Error::from(error);
+    assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));
+    assert!(error.to_string().ends_with(&told), "{error}");
+    let state = format!("{:?}", *mutex);
+    assert!(
+        state.contains("holder: None") && state.contains(&shown_cause),
+        "{state}"
+    );
+
+    let inert = ShmMutex::new(271_828_u32);
+    let error = inert.lock().expect_err("it is not placed");
+    assert_eq!(format!("{error:?}"), "NotPlaced");
+    assert!(error.to_string().contains("Segment"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn condition_variables_show_their_state() -> Result<(), Error> {
+    assert_eq!(format!("{CONDVAR:?}"), "ShmCondvar { .. }");
+    assert_eq!(
+        format!("{PTHREAD_CONDVAR:?}"),
+        "PthreadCondvar { placed: false, .. }"
+    );
+    let placed = Segment::anonymous(PthreadCondvar::new())?;
+    assert_eq!(
+        format!("{:?}", *placed),
+        "PthreadCondvar { placed: true, .. }"
+    );
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Other processes load the code elsewhere.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Job {
+    id: u32,
+    run: fn(u32) -> u32,
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! An address means nothing to another process.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct List {
+    first: *const u32,
+    last: *mut u32,
+    len: u32,
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Arrays and tuples do not make a pointer better.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Table {
+    rows: [*const u32; 4],
+    first_and_last: (u32, *mut u32),
+    nested: [(u8, [&'static u8; 2]); 2],
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! An address means nothing to another process.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Greeting {
+    times: u32,
+    text: &'static str,
+}
+
+fn main() {}

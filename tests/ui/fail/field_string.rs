@@ -1,0 +1,13 @@
+//! A string points into the heap of one process. Two of them are two mistakes.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Job {
+    name: String,
+    id: u32,
+    owner: String,
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+//! Who borrows, borrows from one process.
+
+use std::marker::PhantomData;
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct View<'a> {
+    start: u64,
+    of: PhantomData<&'a u8>,
+}
+
+fn main() {}

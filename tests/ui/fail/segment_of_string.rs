@@ -1,0 +1,10 @@
+//! What a segment holds must be `ShmSafe`.
+
+use shm_sync::Segment;
+
+struct Server {
+    counter: Segment<u32>,
+    motd: Segment<String>,
+}
+
+fn main() {}

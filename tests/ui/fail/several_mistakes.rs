@@ -1,0 +1,12 @@
+//! All that the derive macro can see is reported at once.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+struct Job<'a> {
+    name: &'a str,
+    run: fn(),
+    inputs: (*const u8, *mut u8),
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! The fields of variants are held to the same rules.
+
+use shm_sync::ShmSafe;
+
+#[derive(ShmSafe)]
+#[repr(u8)]
+enum Message {
+    Ping,
+    Text(&'static str),
+    Slice { id: u32, bytes: &'static [u8] },
+}
+
+fn main() {}
