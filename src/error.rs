@@ -154,6 +154,12 @@ impl<G> Poisoned<G> {
     }
 }
 
+impl<G> fmt::Display for Poisoned<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the data may be half-changed: {}", self.cause)
+    }
+}
+
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poisoned")
@@ -167,14 +173,15 @@ impl<G> fmt::Debug for Poisoned<G> {
 /// The ids are those of the lock's pid namespace. They name who it *was*: the
 /// system may have given them to somebody else since.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoisonCause {
-    /// The holder ended with the lock held: killed by a signal, `exit`, `exec`,
-    /// or the end of its thread.
+    /// The holder ended with the lock held: killed by a signal, `exit`, `exec`
+    /// of the main thread, or the end of its thread.
     #[non_exhaustive]
     OwnerDied {
-        /// The process, or 0 if it died within the few instructions between
-        /// taking the lock and writing its name beside it.
+        /// The process, or 0 if it died within the few instructions in which
+        /// the lock is held but nobody's name is beside it: right after it was
+        /// taken, and right before it is given back.
         pid: u32,
         /// The thread, or 0 likewise.
         tid: u32,

@@ -40,13 +40,21 @@
 //!
 //! # What is asked of the platform
 //!
-//! Linux 4.14 or later, glibc 2.30 or later, `/proc` and `/dev/shm` mounted.
+//! Linux, glibc 2.30 or later, `/proc` and `/dev/shm` mounted. It runs on Linux
+//! 4.14 and later, but the crash promises are the kernel's to keep, and it has
+//! learned: before 5.18, processes killed for want of memory may lose their locks
+//! (the reaper took the memory before the locks were released; since then it
+//! waits two seconds), and before 6.2, unless patched, a waiter killed just as it
+//! is woken may take the wakeup with it ("futex: Resend potentially swallowed
+//! owner death notification"). Measured with Linux 6.18, glibc 2.36 and 2.41.
 //!
 //! # Fork
 //!
 //! Locks, segments and condition variables may be used on both sides of a
 //! `fork`. A bare `clone` system call leaves pthread with the parent's identity;
-//! a process made by it is refused ([`IdentityError::RawClone`]).
+//! a process made by it, with memory of its own, is refused
+//! ([`IdentityError::RawClone`]). Don't fork from a signal handler that may have
+//! interrupted one of this crate's functions.
 
 // Lets the derive macro name this crate inside this crate.
 #[cfg(test)]

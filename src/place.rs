@@ -22,8 +22,8 @@ use crate::shm_safe::{Place, Placement, ShmSafe};
 ///
 /// # Safety
 ///
-/// * `destination` is valid for reads and writes of `T`, aligned for `T`, in a
-///   shared mapping, and nobody else uses those bytes while this call runs.
+/// * `destination` is valid for reads and writes of `T` and aligned for `T`, and
+///   nobody else uses those bytes while this call runs.
 /// * The bytes stay a `T` and stay where they are in the memory object, and
 ///   this mapping of them stays for as long as any thread of this process uses
 ///   the value or holds one of its locks, a leaked guard included.
@@ -39,7 +39,8 @@ use crate::shm_safe::{Place, Placement, ShmSafe};
 /// // Any memory will do for one process.
 /// let memory = Box::leak(Box::new(std::mem::MaybeUninit::<ShmMutex<u64>>::uninit()));
 /// let memory = NonNull::from(memory).cast();
-/// // SAFETY: the memory is valid, aligned and ours alone, and never freed.
+/// // SAFETY: the memory is valid, aligned and ours alone; it stays where it is
+/// // and is never freed, so it outlives every lock and every borrow.
 /// let counter: &ShmMutex<u64> = unsafe { place_at(memory, ShmMutex::new(0)) }?;
 /// *counter.lock()? += 1;
 /// # Ok(())

@@ -33,12 +33,20 @@ use crate::fingerprint::Fingerprint;
 /// `NonZero` integers, arrays, tuples of up to twelve elements,
 /// `MaybeUninit<T>`, `()`, `PhantomData`, and the primitives of this crate.
 ///
+/// # Privacy
+///
+/// Any program that declares a type of the same structure can create a segment
+/// that yours then opens, with whatever values it likes in your private fields.
+/// `unsafe` code must not rely on invariants of the fields of a `ShmSafe` type:
+/// check what comes out of shared memory.
+///
 /// # Safety
 ///
 /// * The layout is fixed by `repr`, or else [`FINGERPRINT`](Self::FINGERPRINT)
 ///   covers the offset of everything inside.
-/// * `FINGERPRINT` differs between types whose values are not interchangeable
-///   byte for byte.
+/// * `FINGERPRINT` differs between types of different layout: whatever bytes are
+///   a value of one type are a value of every other with the same fingerprint,
+///   down to the ranges of `bool`, `char` and enums.
 /// * Values hold nothing that means something to one process only: no address,
 ///   no descriptor, no `Instant`, nothing allocated, nothing with a destructor.
 /// * `visit` reports each sync object inside exactly once, at its true offset,

@@ -6,7 +6,9 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Child, Gate, dead_owner, die, expect_poisoned, median, on_stage, spawn};
+use common::{
+    Child, Gate, dead_owner, die, expect_poisoned, leave_a_death, median, on_stage, spawn,
+};
 use nix::sys::signal::Signal;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
@@ -327,11 +329,7 @@ on_stage! {
         for (name, wait) in waits {
             let waiter = spawn(|| assert!(wait(&queue), "{name}"));
             waiter.wait_until_asleep();
-            spawn(|| {
-                let _items = queue.items.lock().unwrap();
-                die()
-            })
-            .wait();
+            leave_a_death(&queue.items);
             waiter.join();
             let result = queue.items.try_lock_for(long);
             drop(expect_poisoned(result).recover(|_| ()));
@@ -340,11 +338,7 @@ on_stage! {
 
     fn a_wait_does_not_end_because_of_poison_that_was_known_before() {
         let queue = queue();
-        spawn(|| {
-            let _items = queue.items.lock().unwrap();
-            die()
-        })
-        .wait();
+        leave_a_death(&queue.items);
         let items = expect_poisoned(queue.items.lock()).into_inner();
         let start = Instant::now();
         let timeout = Duration::from_millis(600);

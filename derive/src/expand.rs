@@ -18,6 +18,9 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let fingerprint = fingerprint(input);
     let sync_objects = sync_objects(input);
     let visit = visit(input);
+    let whole = whole(input);
+    let at = hygienic(name, "at");
+    let report = hygienic(name, "report");
     let no_locks_in_variants = no_locks_in_variants(input);
     let no_drop = no_drop(input, &generics);
 
@@ -31,9 +34,10 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
             const SYNC_OBJECTS: usize = #sync_objects;
 
             fn visit(
-                at: &::shm_sync::__private::Place<'_>,
-                report: &mut ::shm_sync::__private::Report<'_>,
+                #at: &::shm_sync::__private::Place<'_>,
+                #report: &mut ::shm_sync::__private::Report<'_>,
             ) {
+                #whole
                 #visit
             }
         }
@@ -88,10 +92,7 @@ fn shm_safe(ty: &Type) -> impl ToTokens {
 /// Hashes one part after the other, in statements rather than in one expression,
 /// which for an enum with thousands of variants would be nested too deeply.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
-    // What the discriminants of an enum name must not be one of our variables.
-    let name = &input.derive.ident;
-    let span = name.span().resolved_at(Span::mixed_site().into());
-    let hash = Ident::new("hash", span);
+    let hash = hygienic(&input.derive.ident, "hash");
 
     let (kind, parts) = match &input.shape {
         Shape::Struct(fields) => {
@@ -179,21 +180,59 @@ fn sync_objects(input: &Input<'_>) -> impl ToTokens {
 }
 
 fn visit(input: &Input<'_>) -> impl ToTokens {
+    let at = hygienic(&input.derive.ident, "at");
+    let report = hygienic(&input.derive.ident, "report");
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(fields).map(|(name, member, shm_safe)| {
                 quote! {
                     #shm_safe::visit(
-                        &at.field(#name, ::core::mem::offset_of!(Self, #member)),
-                        report,
+                        &#at.field(#name, ::core::mem::offset_of!(Self, #member)),
+                        #report,
                     );
                 }
             });
-            quote!(let _ = (at, &report); #(#fields)*)
+            quote!(let _ = (#at, &#report); #(#fields)*)
         }
         // Naming the constant is what makes the compiler check it.
-        Shape::Enum(..) => quote!(let _ = (at, report, Self::SYNC_OBJECTS);),
+        Shape::Enum(..) => quote! {
+            let _ = (#at, #report, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
+        },
     }
+}
+
+/// A variable of ours, which nothing that the user's code names can be.
+fn hygienic(name: &Ident, variable: &str) -> Ident {
+    let span = name.span().resolved_at(Span::mixed_site().into());
+    Ident::new(variable, span)
+}
+
+/// Code that compiles only if the type has the fields that the macro has seen,
+/// of the types that it has seen: an attribute macro that is expanded later
+/// could have added some.
+fn whole(input: &Input<'_>) -> impl ToTokens {
+    let this = hygienic(&input.derive.ident, "this");
+    let variants: Vec<_> = match &input.shape {
+        Shape::Struct(fields) => vec![(quote!(Self), *fields)],
+        Shape::Enum(data, _) => {
+            let variants = data.variants.iter().map(|variant| {
+                let name = &variant.ident;
+                (quote!(Self::#name), &variant.fields)
+            });
+            variants.collect()
+        }
+    };
+    let arms = variants.into_iter().map(|(path, fields)| {
+        let bindings: Vec<Ident> = (0..fields.len())
+            .map(|index| hygienic(&input.derive.ident, &format!("field_{index}")))
+            .collect();
+        let patterns = members(fields)
+            .zip(&bindings)
+            .map(|((_, member, _), binding)| quote!(#member: #binding));
+        let types = fields.iter().map(|field| &field.ty);
+        quote!(#path { #(#patterns,)* } => { #(let _: &#types = #bindings;)* })
+    });
+    quote!(let _ = |#this: &Self| match #this { #(#arms)* };)
 }
 
 /// Which variant of an enum is alive is not known when a segment is placed,

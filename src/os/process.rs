@@ -5,7 +5,7 @@
 //! something, on every lock. Asking the kernel each time would cost more than
 //! the lock, so each thread caches the answer, and the cache must not survive
 //! a fork. `pthread_atfork` handlers would miss `_Fork` and `clone`. Memory that
-//! the *kernel* wipes in every child misses nothing.
+//! the *kernel* wipes whenever it copies an address space misses neither.
 //!
 //! So a process has a *mark* in such memory: a word that holds the number of
 //! its pid namespace, which is never 0. Threads and held locks point at the mark
@@ -153,11 +153,12 @@ impl Thread {
     #[cold]
     fn refresh(&self) -> Result<(), IdentityError> {
         let id = ThreadId::new(std::process::id(), current_tid());
-        let pid_namespace = pid_namespace_id().map_err(IdentityError::NoPidNamespace)?;
+        // In this order: without a robust list of its own, the thread would
+        // write to its parent's.
         if !kernel_has_robust_list() || pthread::believed_tid() != Some(id.tid()) {
             return Err(IdentityError::RawClone);
         }
-        let mark = mark_of_process(pid_namespace).map_err(IdentityError::NoForkDetection)?;
+        let mark = mark_of_process()?;
         self.id.set(id);
         // A thread new to the process, and the only thread of a forked child,
         // both start with an empty robust list.
@@ -185,7 +186,7 @@ pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
 }
 
 /// The mark of this process, made now if there is none since the last fork.
-fn mark_of_process(pid_namespace: u32) -> io::Result<Mark> {
+fn mark_of_process() -> Result<Mark, IdentityError> {
     loop {
         // Acquire, and Release below: whoever sees the pointer sees the memory.
         let last = LAST_MARK.load(Ordering::Acquire);
@@ -195,7 +196,8 @@ fn mark_of_process(pid_namespace: u32) -> io::Result<Mark> {
                 return Ok(mark);
             }
         }
-        let next = next_place(last)?;
+        let pid_namespace = pid_namespace_id().map_err(IdentityError::NoPidNamespace)?;
+        let next = next_place(last).map_err(IdentityError::NoForkDetection)?;
         // If another thread was faster, its mark serves us as well.
         if LAST_MARK
             .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
@@ -227,10 +229,11 @@ fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
 /// the inode number of `/proc/self/ns/pid`. Two live namespaces never share it.
 fn pid_namespace_id() -> io::Result<u32> {
     let stat = nix::sys::stat::stat("/proc/self/ns/pid").map_err(super::io_error)?;
-    // The kernel keeps it as an unsigned int (`ns_common.inum`), never 0.
+    // The kernel keeps it as an unsigned int (`ns_common.inum`); it counts from
+    // 0xf0000000 and gets neither to 0 nor to u32::MAX.
     u32::try_from(stat.st_ino)
         .ok()
-        .filter(|&id| id != 0)
+        .filter(|&id| id != 0 && id != u32::MAX)
         .ok_or_else(|| io::Error::other("the namespace id is not a 32-bit number"))
 }
 
@@ -253,11 +256,12 @@ fn kernel_has_robust_list() -> bool {
 
 /// [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with
 /// signal 0: whether `tid` is a thread of this very process that has not been
-/// reaped. The kernel releases a thread's locks before it frees its id.
+/// reaped. The kernel releases a thread's locks before it frees its id. If the
+/// kernel won't say (a seccomp filter), the answer is yes.
 pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
     // SAFETY: signal 0 sends nothing; no memory is passed.
     let rc = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, 0) };
-    rc == 0
+    rc == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html),

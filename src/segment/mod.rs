@@ -145,15 +145,19 @@ impl<T: ShmSafe> Segment<T> {
     }
 
     /// The name, if it was created or opened by one.
+    ///
+    /// A function and not a method, as with `Box`: `T` may have a method of that
+    /// name. Call it as `Segment::name(&segment)`.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_ref().map(Name::as_str)
+    pub fn name(this: &Self) -> Option<&str> {
+        this.name.as_ref().map(Name::as_str)
     }
 
-    /// How many bytes of memory are mapped: the header and the value.
+    /// How many bytes of memory are mapped: the header and the value. Call it as
+    /// `Segment::mapped_len(&segment)`.
     #[must_use]
-    pub fn mapped_len(&self) -> usize {
-        self.mapping.len()
+    pub fn mapped_len(this: &Self) -> usize {
+        this.mapping.len()
     }
 
     /// Wraps a mapping whose value has been placed.
@@ -202,9 +206,9 @@ impl<T: ShmSafe> fmt::Debug for Segment<T> {
     /// What it is, not what is in it: `T` need not be `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segment")
-            .field("name", &self.name())
+            .field("name", &Self::name(self))
             .field("type", &std::any::type_name::<T>())
-            .field("mapped_len", &self.mapped_len())
+            .field("mapped_len", &Self::mapped_len(self))
             .finish()
     }
 }

@@ -20,6 +20,8 @@ use crate::shm_safe::ShmSafe;
 /// let shared_with_group = Segment::<Counter>::options()
 ///     .mode(0o660)
 ///     .create(name, Counter::new(0))?;
+/// // A segment's type is known from how it is used, or from its declaration:
+/// let opened: Segment<Counter> = Segment::<Counter>::options().mode(0o660).open(name)?;
 /// # unlink(name)?;
 /// # Ok(())
 /// # }

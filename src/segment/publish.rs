@@ -44,6 +44,11 @@ impl<T: ShmSafe> Unpublished<T> {
                 self.segment.name = Some(name);
                 Ok(self.segment)
             }
+            // Not the name is missing then, but /proc or /dev/shm.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                let call = "linkat from /proc/self/fd to /dev/shm";
+                Err((self, Error::Os { call, source }))
+            }
             Err(source) => Err((self, from_os("linkat", source))),
         }
     }
@@ -72,8 +77,8 @@ fn fill<T: ShmSafe>(mapping: Mapping, value: T) -> Result<Segment<T>, Error> {
     // SAFETY: by `Extent`, the value lies inside the mapping.
     let destination = unsafe { mapping.base().add(extent.value_offset) }.cast::<T>();
     // SAFETY: `Extent` aligns the value for T (the base is aligned to a page);
-    // nobody else knows the mapping yet; it is shared, and `Segment` keeps it
-    // for as long as the value is used or a lock in it held.
+    // nobody else knows the mapping yet; `Segment` keeps it for as long as the
+    // value is used or a lock in it held, and lends it for no longer.
     unsafe { place_at(destination, value) }?;
     // SAFETY: placed just now, at that offset.
     Ok(unsafe { Segment::from_mapping(mapping, extent.value_offset, None) })
@@ -152,6 +157,8 @@ fn no_space_or(bytes: usize, call: &'static str, source: io::Error) -> Error {
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
         | ErrorKind::OutOfMemory => Error::NoSpace { bytes },
+        // There is no name yet that could be missing: it is the directory.
+        ErrorKind::NotFound => Error::Os { call, source },
         _ => from_os(call, source),
     }
 }

@@ -17,8 +17,10 @@
 //! changed word, or has queued the sleeper and wakes it. That a notifier may
 //! skip the system call is the store-buffer pattern: the waiter adds itself to
 //! `sleepers` and then the kernel reads `sequence`; the notifier adds to
-//! `sequence` and then reads `sleepers`; all four are sequentially consistent,
-//! so at least one sees the other.
+//! `sequence` and then reads `sleepers`. The notifier's two are sequentially
+//! consistent; between the waiter's two stands the full barrier that the kernel
+//! has before it reads a futex word (barrier A in `kernel/futex`). So at least
+//! one sees the other.
 //!
 //! # The crash argument
 //!
@@ -257,7 +259,7 @@ impl ShmCondvar {
         deadline: Option<Deadline>,
         trouble: impl Fn() -> bool,
     ) -> Result<Slept, Refusal> {
-        // SeqCst, with the kernel's read of the sequence after it: see above.
+        // The kernel's barrier comes before its read of the sequence: see above.
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let slept = loop {
             let heartbeat = Deadline::next_multiple_of(HEARTBEAT);

@@ -68,6 +68,12 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 /// [`compiler_fence(SeqCst)`](std::sync::atomic::compiler_fence) between the note
 /// and the change.
 ///
+/// One end goes unnoticed, because the kernel gives the thread another id before
+/// it looks for its locks (measured with Linux 6.18): a thread *other than the
+/// main thread* that calls `exec` with the lock held. The lock stays held, and
+/// [`try_lock_for`](Self::try_lock_for) times out. Don't `exec` under a lock;
+/// [`reset`](Self::reset) is the way out.
+///
 /// The cause names the last holder that came to grief. If that one was itself
 /// repairing after another, the other's name is gone: let the note say whose
 /// work it is.
@@ -155,6 +161,8 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// The same, with priority inheritance (`PTHREAD_PRIO_INHERIT`): a holder
     /// runs at the highest priority of those that wait for it. For programs
     /// with real-time priorities; it makes every contended lock a system call.
+    /// Its timed locks need Linux 5.14 and glibc 2.35; before, they are
+    /// [`LockError::Os`].
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }
@@ -294,16 +302,19 @@ impl<T: ShmSafe> ShmMutex<T> {
     }
 
     /// The address of the `pthread_mutex_t`, for calls into C. C code that
-    /// gets `EOWNERDEAD` must call `pthread_mutex_consistent` before it unlocks,
-    /// and should treat the data as in doubt.
+    /// gets `EOWNERDEAD` must repair the data and call
+    /// `pthread_mutex_consistent` before it unlocks. This crate does not learn of
+    /// a death that C code has dealt with so.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.raw).cast_mut().cast()
     }
 
-    /// Makes a mutex usable again that a foreign program left
-    /// [`NotRecoverable`](LockError::NotRecoverable). The poison stays, and
-    /// should be set: lock, and repair the data.
+    /// Makes a mutex usable again that was lost: one that a foreign program left
+    /// [`NotRecoverable`](LockError::NotRecoverable), or whose holder ended in
+    /// the one way that the kernel does not report (see [the crash
+    /// behaviour](Self#crash-behaviour)). The next locker gets
+    /// [`LockError::Poisoned`].
     ///
     /// # Errors
     ///

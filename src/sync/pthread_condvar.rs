@@ -188,7 +188,8 @@ impl Wait for PthreadCondvar {
             mutex.unlock(held)?;
             return Err(LockError::NotPlaced);
         }
-        // SAFETY: placed, so initialised.
+        // SAFETY: placed. glibc, which is all that this crate compiles for,
+        // permits waits with different mutexes.
         let (held, timed_out) = unsafe { mutex.wait_on(&self.cond, held, deadline) }?;
         Ok((held, WaitTimeoutResult { timed_out }))
     }

@@ -211,11 +211,22 @@ impl RawMutex {
     /// point leaves repeatable (invariant 4).
     #[cold]
     fn inherit(&self) -> Result<(), Refusal> {
+        self.poison_by_death();
+        // SAFETY: pthread has just said EOWNERDEAD to this thread.
+        let consistent = unsafe { self.pthread.consistent() };
+        consistent.map_err(|error| {
+            // Not known to happen. The caller is told that it has no lock.
+            // SAFETY: placed.
+            let _ = unsafe { self.pthread.unlock() };
+            LockError::Os(error)
+        })
+    }
+
+    /// Marks the data as in doubt because the thread that `holder` names died.
+    fn poison_by_death(&self) {
         let dead = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
         self.poison.set_owner_died(dead);
         self.poisonings.add_one();
-        // SAFETY: pthread has just said EOWNERDEAD to this thread.
-        unsafe { self.pthread.consistent() }.map_err(LockError::Os)
     }
 
     /// Gives the lock back. Does nothing and says `NotOwner` in a forked
@@ -241,7 +252,9 @@ impl RawMutex {
     ///
     /// # Safety
     ///
-    /// `cond` is placed.
+    /// * `cond` is placed.
+    /// * No thread waits on `cond` with another mutex at the same time, or libc
+    ///   permits that: see [`PthreadCond::wait`].
     pub(super) unsafe fn wait_on(
         &self,
         cond: &PthreadCond,
@@ -319,12 +332,14 @@ impl RawMutex {
         })
     }
 
-    /// Makes the pthread mutex anew. The poison stays.
+    /// Makes the pthread mutex anew, and poisons: that it was not recoverable
+    /// means that its owner died and nobody repaired the data.
     ///
     /// # Safety
     ///
     /// No thread of any process holds the lock or waits for it.
     pub(super) unsafe fn reset(&self) -> io::Result<()> {
+        self.poison_by_death();
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: the caller promises that it is idle; it stays where it is.
         unsafe { self.pthread.init(self.protocol) }

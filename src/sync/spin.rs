@@ -1,7 +1,7 @@
 //! A short wait on the processor, before a long one in the kernel.
 
 use std::hint;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::os::clock::Deadline;
@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_micros(15);
 /// Pauses between two looks at the clock.
 const BURST: u32 = 32;
 
-/// Spins until `done` says so, for [`LIMIT`] at most. Returns whether it did.
+/// Spins until `done` says so, for [`LIMIT`] (and one burst) at most. Returns
+/// whether it did.
 ///
 /// `done` must only read. With one processor there is nobody to wait for, so
 /// nothing is spent.
@@ -45,9 +46,23 @@ pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
 
 /// Whether the machine has more than one processor online, asked once. What this
 /// process alone may use is not the question: the others may use the rest.
+///
+/// A plain word and no `OnceLock`: a process that forks while another thread is
+/// asking would leave its child a lock that nobody opens.
 fn has_several_processors() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| process::online_processors() > 1)
+    const UNKNOWN: u8 = 0;
+    const ONE: u8 = 1;
+    const SEVERAL: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    match ANSWER.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let several = process::online_processors() > 1;
+            ANSWER.store(if several { SEVERAL } else { ONE }, Ordering::Relaxed);
+            several
+        }
+        answer => answer == SEVERAL,
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use shm_sync::{LockError, PoisonCause, Poisoned};
+use shm_sync::{LockError, PoisonCause, Poisoned, Segment, ShmMutex, ShmSafe};
 
 /// How long a test may take before it counts as hung. For long storms and slow
 /// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
@@ -198,6 +198,47 @@ pub fn exit_now(code: i32) -> ! {
 pub fn die() -> ! {
     kill(Pid::this(), Signal::SIGKILL).unwrap();
     unreachable!("SIGKILL can't be survived")
+}
+
+/// Two numbers that are equal unless somebody is between changing them.
+#[derive(ShmSafe)]
+#[repr(C)]
+pub struct Pair {
+    pub first: u64,
+    pub second: u64,
+}
+
+/// A pair that processes share.
+pub type SharedPair = Segment<ShmMutex<Pair>>;
+
+pub fn pair() -> SharedPair {
+    Segment::anonymous(ShmMutex::new(Pair {
+        first: 0,
+        second: 0,
+    }))
+    .unwrap()
+}
+
+/// A process that has taken the lock and keeps it until it is killed.
+pub fn holder_of<T: ShmSafe>(lock: &ShmMutex<T>) -> Child {
+    let locked = Gate::new();
+    let holder = spawn(|| {
+        let _guard = lock.lock().unwrap();
+        locked.open();
+        nix::unistd::pause();
+    });
+    locked.pass();
+    holder
+}
+
+/// Lets a process die with the lock held. Returns its process id.
+pub fn leave_a_death<T: ShmSafe>(lock: &ShmMutex<T>) -> u32 {
+    let mut holder = spawn(|| {
+        let _guard = lock.lock().unwrap();
+        die()
+    });
+    holder.wait();
+    holder.pid()
 }
 
 impl Child {

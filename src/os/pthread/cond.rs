@@ -48,7 +48,10 @@ impl PthreadCond {
     ///
     /// # Safety
     ///
-    /// Both objects are initialised, and the caller holds the mutex.
+    /// * Both objects are initialised, and the caller holds the mutex.
+    /// * POSIX forbids concurrent waits with different mutexes. glibc since 2.25
+    ///   keeps no reference to the mutex between calls, so there they are
+    ///   harmless.
     pub(crate) unsafe fn wait(&self, mutex: &PthreadMutex, deadline: Option<Deadline>) -> Outcome {
         let code = match deadline.map(Deadline::to_timespec) {
             // SAFETY: the caller's promise.

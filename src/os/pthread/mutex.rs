@@ -140,12 +140,17 @@ impl PthreadMutex {
         match patience {
             // SAFETY: the caller's promise.
             Patience::Forever => Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
-            // SAFETY: the caller's promise.
-            Patience::Until(deadline) => unsafe { self.clocklock(deadline) },
+            Patience::Until(deadline) => {
+                // SAFETY: the caller's promise.
+                unsafe { self.clocklock(libc::CLOCK_MONOTONIC, deadline) }
+            }
             // Reading first spares the holder a write to its cache line.
             Patience::None if self.owner_tid() != 0 => Outcome::Busy,
+            // Zero is past on any clock, and this one every kernel takes for a
+            // mutex with priority inheritance.
             // SAFETY: the caller's promise.
-            Patience::None => match unsafe { self.clocklock(Deadline::PAST) } {
+            Patience::None => match unsafe { self.clocklock(libc::CLOCK_REALTIME, Deadline::PAST) }
+            {
                 Outcome::TimedOut => Outcome::Busy,
                 other => other,
             },
@@ -155,12 +160,10 @@ impl PthreadMutex {
     /// # Safety
     ///
     /// As for [`acquire`](Self::acquire).
-    unsafe fn clocklock(&self, deadline: Deadline) -> Outcome {
+    unsafe fn clocklock(&self, clock: libc::clockid_t, deadline: Deadline) -> Outcome {
         let deadline = deadline.to_timespec();
         // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(unsafe {
-            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
-        })
+        Outcome::of(unsafe { pthread_mutex_clocklock(self.as_ptr(), clock, &raw const deadline) })
     }
 
     /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html).
