@@ -266,7 +266,9 @@ on_stage! {
             shared.try_lock_for(Duration::from_secs(30)),
             Err(LockError::NotRecoverable)
         ));
-        // SAFETY: no other process knows of the lock.
+        // All of these have left it as it was: others are told, too.
+        spawn(|| assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)))).join();
+        // SAFETY: no other process uses the lock any more.
         unsafe { shared.reset() }.unwrap();
         // Somebody died, and nobody has repaired what it left.
         drop(expect_poisoned(shared.lock()).recover(|_| ()));
