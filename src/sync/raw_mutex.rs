@@ -238,13 +238,11 @@ impl RawMutex {
         }
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: placed, or there would be no `held`.
-        match unsafe { self.pthread.unlock() } {
-            Ok(()) => {
-                process::lock_given_back();
-                Ok(())
-            }
-            Err(_) => Err(LockError::NotOwner),
-        }
+        let unlocked = unsafe { self.pthread.unlock() };
+        // If pthread says that this thread does not hold it (C code has given it
+        // back), that is one less as well.
+        process::lock_given_back();
+        unlocked.map_err(|_| LockError::NotOwner)
     }
 
     /// Waits on a `pthread_cond_t`, which gives the lock back and takes it
