@@ -174,7 +174,7 @@ pub(crate) fn is_ours(mark: Mark) -> bool {
     mark.load(Ordering::Relaxed) != WIPED
 }
 
-/// Notes that this thread gave a robust lock back, in the epoch it took it in.
+/// Notes that this thread gave a robust lock back, in the process that took it.
 #[inline]
 pub(crate) fn lock_given_back() {
     THREAD.with(|thread| thread.locks_held.set(thread.locks_held.get() - 1));

@@ -21,8 +21,8 @@
 //! 4. The poison is set *before* the mutex is made consistent, so a crash
 //!    between the two leaves the mutex owner-dead, and the next locker does it
 //!    over.
-//! 5. Only a holder writes `holder`, `poison` and `poisonings`, except for
-//!    `clear_poison`.
+//! 5. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
+//!    does not wait for the lock; `reset` has the lock to itself.)
 //!
 //! # Memory ordering
 //!
