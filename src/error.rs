@@ -120,8 +120,7 @@ impl<G> fmt::Debug for LockError<G> {
 ///
 /// The idea is [`std::sync::PoisonError`]'s, made to survive processes: the
 /// poison is a flag in the shared memory, and every process sees it until
-/// somebody repairs the data with `recover` (for a mutex:
-/// [`recover`](Poisoned::recover)) or vouches for it with
+/// somebody repairs the data with [`recover`](Poisoned::recover) or vouches for it with
 /// [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison).
 ///
 /// Dropping this unlocks and changes nothing else.

@@ -7,7 +7,7 @@
 //! instruction: the others go on, and are told.
 //!
 //! ```
-//! use shm_sync::{Error, LockError, Segment, ShmMutex, unlink};
+//! use shm_sync::{Error, LockError, Segment, ShmMutex};
 //!
 //! fn main() -> Result<(), Error> {
 //!     # let name = &format!("/shm-sync-doc-lib-{}", std::process::id());
@@ -17,14 +17,14 @@
 //!     let visits = Segment::open_or_create(name, || ShmMutex::new(0_u64))?;
 //!     let mut count = match visits.lock() {
 //!         Ok(guard) => guard,
-//!         // A process died here, in the middle of it: repair, then go on.
-//!         Err(LockError::Poisoned(p)) => p.recover(|count| *count = 0),
+//!         // The last holder died or panicked halfway: repair, and go on.
+//!         Err(LockError::Poisoned(poisoned)) => poisoned.recover(|count| *count = 0),
 //!         Err(other) => return Err(other.into()),
 //!     };
 //!     *count += 1;
 //!     println!("visit number {count}");
 //!     # drop(count);
-//!     # unlink(name)?;
+//!     # shm_sync::unlink(name)?;
 //!     Ok(())
 //! }
 //! ```
@@ -60,7 +60,8 @@
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// In reading order: bottom up.
+// The floors, bottom up: fingerprint, error, os, shm_safe, place, and then sync
+// and segment side by side (tests/floors.rs).
 mod error;
 mod fingerprint;
 mod os;
@@ -82,7 +83,6 @@ pub use sync::{
     WaitTimeoutResult,
 };
 
-/// Implements [`trait@ShmSafe`] for a struct or enum: see there.
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
 

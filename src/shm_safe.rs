@@ -31,7 +31,9 @@ use crate::fingerprint::Fingerprint;
 ///
 /// It is implemented for integers, floats, `bool`, `char`, the atomics,
 /// `NonZero` integers, arrays, tuples of up to twelve elements,
-/// `MaybeUninit<T>`, `()`, `PhantomData`, and the primitives of this crate.
+/// `MaybeUninit<T>`, `()`, `PhantomData`, and the primitives of this crate. Not for
+/// `Option`, `Duration` and other types of std whose layout is not fixed: write an
+/// enum with `#[repr(u8)]`, or a number of nanoseconds.
 ///
 /// # Privacy
 ///
@@ -41,6 +43,9 @@ use crate::fingerprint::Fingerprint;
 /// check what comes out of shared memory.
 ///
 /// # Safety
+///
+/// Derive it: implementing it by hand is not supported. This is what the derive
+/// macro vouches for:
 ///
 /// * The layout is fixed by `repr`, or else [`FINGERPRINT`](Self::FINGERPRINT)
 ///   covers the offset of everything inside.
@@ -55,9 +60,9 @@ use crate::fingerprint::Fingerprint;
     message = "`{Self}` can't live in shared memory",
     label = "not `ShmSafe`",
     note = "another process could not use it: types that allocate, point or clean up belong to \
-            one process",
+            one process, and `Option` and the like have no fixed layout",
     note = "use integers, arrays, atomics and the primitives of shm-sync; derive `ShmSafe` for \
-            structs of these"
+            structs and enums of these"
 )]
 pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
     /// The structural hash of the type: see [`Fingerprint`].

@@ -56,7 +56,8 @@ fn sleeping_taker(queue: &Queue) -> Child {
 }
 
 /// The promise for healing. Asserted of a median, because any single run may be
-/// held up by a busy machine.
+/// held up by a busy machine. The rounds measure nearly the worst case: each begins
+/// where the one before ended, just after a heartbeat.
 const HEALS_WITHIN: Duration = Duration::from_millis(250);
 
 on_stage! {

@@ -12,8 +12,7 @@
 //! ```
 //!
 //! The same storm over a `pthread_cond_t` is the experiment behind the design of
-//! `ShmCondvar`: `cargo test --release --test storm -- --ignored --nocapture`
-//! sees it get stuck.
+//! `ShmCondvar`: add `--include-ignored` and see it get stuck.
 
 mod common;
 

@@ -97,7 +97,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by a constructor and never given away.
-        // An error can't be: the address and length are the kernel's own.
+        // It can't fail: the address and length are the kernel's own.
         let _ = unsafe { munmap(self.base.cast(), self.len.get()) };
     }
 }

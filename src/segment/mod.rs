@@ -23,7 +23,7 @@ use name::Name;
 
 /// A `T` in memory that processes share.
 ///
-/// It dereferences to `&T`. What should change while it is shared belongs into
+/// It dereferences to `&T`. What should change while it is shared belongs in
 /// a [`ShmMutex`](crate::ShmMutex) or an atomic.
 ///
 /// ```
@@ -191,7 +191,7 @@ impl<T: ShmSafe> Deref for Segment<T> {
 impl<T: ShmSafe> Drop for Segment<T> {
     fn drop(&mut self) {
         // No borrow of the value is left, so only a leaked guard can hold a
-        // lock in it; a lock or unlock that is still running can't be.
+        // lock in it; no call to lock or unlock can still be running.
         //
         // SAFETY: the value is placed and still mapped.
         let must_stay = unsafe { place::is_held_here(self.value) };

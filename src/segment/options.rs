@@ -10,7 +10,7 @@ use crate::shm_safe::ShmSafe;
 /// Options for creating and opening segments.
 ///
 /// ```
-/// use shm_sync::{Segment, ShmMutex, unlink};
+/// use shm_sync::{Segment, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-options-{}", std::process::id());
@@ -22,7 +22,7 @@ use crate::shm_safe::ShmSafe;
 ///     .create(name, Counter::new(0))?;
 /// // A segment's type is known from how it is used, or from its declaration:
 /// let opened: Segment<Counter> = Segment::<Counter>::options().mode(0o660).open(name)?;
-/// # unlink(name)?;
+/// # shm_sync::unlink(name)?;
 /// # Ok(())
 /// # }
 /// ```

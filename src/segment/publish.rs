@@ -44,7 +44,7 @@ impl<T: ShmSafe> Unpublished<T> {
                 self.segment.name = Some(name);
                 Ok(self.segment)
             }
-            // Not the name is missing then, but /proc or /dev/shm.
+            // It is not the name that is missing then, but /proc or /dev/shm.
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 let call = "linkat from /proc/self/fd to /dev/shm";
                 Err((self, Error::Os { call, source }))

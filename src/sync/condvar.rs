@@ -8,7 +8,7 @@
 //! * **notify**: add one to the sequence; if the count of sleepers is not zero,
 //!   wake one (or all) of those who sleep on the sequence word.
 //! * **wait**: read the sequence under the mutex; give the mutex back; spin
-//!   shortly, then sleep in the kernel for as long as the sequence is what it
+//!   briefly, then sleep in the kernel for as long as the sequence is what it
 //!   was; take the mutex again.
 //!
 //! No lost wakeup among the living: a waiter reads the sequence before it gives
@@ -40,7 +40,7 @@
 //! is the sequence still what it was, is the mutex's owner alive, has the mutex
 //! not been poisoned since? If so it sleeps on. If not it returns, which at
 //! worst is one spurious wakeup. So a notification can be swallowed for one
-//! period at most. Who first learns of an owner's death tells all the others at
+//! period at most. Whoever first learns of an owner's death tells all the others at
 //! once.
 
 use std::fmt;

@@ -184,8 +184,8 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// * [`LockError::Deadlock`]: this thread holds it already.
     /// * [`LockError::TooManyLocks`]: this thread holds [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD).
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
-    ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`]: the lock
-    ///   can't be used from here; see there.
+    ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
+    ///   [`LockError::Os`]: the lock can't be used from here; see there.
     #[inline]
     pub fn lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Patience::Forever)
@@ -304,7 +304,9 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// The address of the `pthread_mutex_t`, for calls into C. C code that
     /// gets `EOWNERDEAD` must repair the data and call
     /// `pthread_mutex_consistent` before it unlocks. This crate does not learn of
-    /// a death that C code has dealt with so.
+    /// a death that C code has dealt with in this way, nor does C code see the
+    /// poison: it may get the lock while the data is in doubt. A C program that dies
+    /// with the lock held is reported with process id 0.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.raw).cast_mut().cast()

@@ -73,7 +73,7 @@ impl PoisonWord {
     }
 }
 
-/// How often the word was set, for those who sleep while it may be set and
+/// How many times the word was set, for those who sleep while it may be set and
 /// cleared again. Wraps around; readers compare for equality only.
 #[repr(C)]
 pub(super) struct PoisonCount(AtomicU16);

@@ -80,7 +80,7 @@ pub(super) enum Snag {
     /// The thread must find out who it is, or may not lock here at all. pthread
     /// has not been called.
     NotReady,
-    /// pthread answered something else than `Acquired`.
+    /// pthread answered anything but `Acquired`.
     Outcome(Outcome),
 }
 
@@ -88,8 +88,8 @@ pub(super) enum Snag {
 /// the business of whoever guards data.
 pub(super) type Refusal = LockError<Infallible>;
 
-/// The lock. All of it fits one 64-byte cache line and a word where a
-/// `pthread_mutex_t` has 40 bytes.
+/// The lock. Where a `pthread_mutex_t` has 40 bytes, all of it has 64: one cache
+/// line.
 #[repr(C)]
 pub(super) struct RawMutex {
     pthread: PthreadMutex,
@@ -133,8 +133,8 @@ impl RawMutex {
     pub(super) fn acquire(&self, patience: Patience) -> Result<Held, Snag> {
         Thread::with_unchecked(|me| {
             // One comparison finds out that the lock is placed, that it belongs
-            // to our namespace, and that the thread knows itself: a lock has
-            // never namespace 0.
+            // to our namespace, and that the thread knows itself: no lock ever
+            // has namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
             if !ours || me.locks_held() >= MAX_LOCKS_HELD {
                 return Err(Snag::NotReady);
@@ -286,7 +286,7 @@ impl RawMutex {
         }
     }
 
-    /// How often the lock was poisoned: see [`PoisonCount`].
+    /// How many times the lock was poisoned: see [`PoisonCount`].
     pub(super) fn poisonings(&self) -> u16 {
         self.poisonings.get()
     }

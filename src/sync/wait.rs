@@ -35,7 +35,8 @@ impl WaitTimeoutResult {
 }
 
 /// What a wait with a timeout returns: the guard again and whether the timeout
-/// ended the wait, or an error as from a lock.
+/// ended the wait, or an error as from a lock. A poisoned lock does not say whether
+/// the timeout passed.
 pub type TimedWaitResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 

@@ -6,6 +6,8 @@
 //! the harness executes its own program again, and there the test runs before
 //! `main`, on the only thread there is. A stage has a process group of its own,
 //! which a watchdog kills as a whole when time is up.
+//!
+//! The numbered failure modes that tests name are listed in docs/design.md.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(

@@ -128,7 +128,7 @@ impl PthreadMutex {
     /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
     /// on `CLOCK_MONOTONIC`. Signals don't end the wait.
     ///
-    /// Not `pthread_mutex_trylock`: when glibc's (2.36) says
+    /// Not `pthread_mutex_trylock`: when glibc's (2.36 and 2.41) says
     /// `ENOTRECOVERABLE`, it leaves the mutex locked by the caller, and others
     /// wait for ever instead of being told.
     ///
