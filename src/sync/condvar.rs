@@ -36,7 +36,7 @@
 //! | holder of the mutex, all others asleep here | nobody touches the lock | the sleepers' heartbeat: the lock word says that its owner died |
 //!
 //! The heartbeat: every sleeper wakes by itself at each multiple of
-//! [`HEARTBEAT`] on the monotonic clock and reads three words without any lock:
+//! [`HEARTBEAT`] on the monotonic clock and looks at three words without any lock:
 //! is the sequence still what it was, is the mutex's owner alive, has the mutex
 //! not been poisoned since? If so it sleeps on. If not it returns, which at
 //! worst is one spurious wakeup. So a notification can be swallowed for one
@@ -269,7 +269,9 @@ impl ShmCondvar {
                 Ok(Woken::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
             }
-            if self.sequence.load(Ordering::Relaxed) != seen || trouble() {
+            // Whether the sequence has changed, the kernel sees as this goes back to
+            // sleep.
+            if trouble() {
                 break Ok(Slept::Notified);
             }
             if deadline.is_some_and(Deadline::has_passed) {
