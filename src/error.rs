@@ -277,6 +277,15 @@ pub enum Error {
         /// The user id that owns the object.
         found: u32,
     },
+    /// The object belongs to a group that was not expected: see
+    /// [`SegmentOptions::group`](crate::SegmentOptions::group).
+    #[error("the segment belongs to group {found}, not to group {expected}")]
+    WrongGroup {
+        /// The group id that was expected.
+        expected: u32,
+        /// The group id of the object.
+        found: u32,
+    },
     /// More users may write to the object than was allowed with
     /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
     #[error(
@@ -324,6 +333,41 @@ pub enum Error {
         /// How many bytes were asked for.
         bytes: usize,
     },
+    /// There are not so many huge pages free.
+    #[error(
+        "there are no free huge pages for {bytes} bytes: reserve some \
+         (`sysctl vm.nr_hugepages=...`), or use normal pages"
+    )]
+    NoHugePages {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
+    /// The memory can't be locked: more than this process may.
+    #[error(
+        "this process may not lock {bytes} bytes of memory{}: \
+         raise RLIMIT_MEMLOCK (`ulimit -l`), or don't lock it",
+        .limit.map_or_else(String::new, |limit| format!(" (its limit is {limit} bytes)"))
+    )]
+    MemoryLockLimit {
+        /// How many bytes were to be locked.
+        bytes: usize,
+        /// How many this process may lock in all, if that is the reason.
+        limit: Option<u64>,
+    },
+    /// The file behind a descriptor could be made shorter while it is mapped,
+    /// which would end in `SIGBUS`.
+    #[error(
+        "the descriptor is not of a memfd that is sealed against shrinking: \
+         open a named object by its name"
+    )]
+    Unsealed,
+    /// A living process is attached to the segment, so it is not removed.
+    #[error("the segment is in use: processes are attached to it")]
+    InUse,
+    /// What was asked for is not possible with this kind of memory, or on this
+    /// system.
+    #[error("{0}")]
+    Unsupported(Unsupported),
     /// See [`LockError::Poisoned`]. The lock was released again; the data is
     /// still in doubt.
     #[error("the data may be half-changed: {0}")]
@@ -389,20 +433,27 @@ impl<G> From<LockError<G>> for Error {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
 pub enum NameError {
-    /// It does not begin with a slash.
-    #[error("it must begin with a slash, as in \"/jobs\"")]
+    /// There is no slash in it.
+    #[error(
+        "write \"/jobs\" for a POSIX object, \"./jobs\" for a file, \
+         \"sysv:42\" for a System V key"
+    )]
     NoLeadingSlash,
-    /// Nothing, `.` or `..` follows the slash.
+    /// Nothing, `.` or `..` follows the last slash.
     #[error("a name must follow the slash")]
     Empty,
-    /// There is a second slash.
-    #[error("it must have no slash but the first")]
-    InnerSlash,
+    /// What follows `sysv:` is not a key.
+    #[error("a System V key is a number other than 0, as in \"sysv:0x2a\" or \"sysv:42\"")]
+    NotAKey,
+    /// A path is not UTF-8.
+    #[error("it must be UTF-8")]
+    NotUtf8,
     /// There is a NUL byte.
     #[error("it must have no NUL byte")]
     Nul,
-    /// It is longer than 255 bytes with the slash.
-    #[error("it must be at most 255 bytes long")]
+    /// It is longer than 255 bytes with the slash, or the whole path longer than
+    /// 4095.
+    #[error("it must be at most 255 bytes long, and a path at most 4095")]
     TooLong,
 }
 
@@ -424,9 +475,39 @@ pub enum Damage {
     /// The name of the type is too long, or not UTF-8.
     #[error("the type's name can't be read")]
     UnreadableTypeName,
+    /// It does not say what becomes of the object, in a way known here.
+    #[error("the removal policy is unknown")]
+    UnknownRemoval,
+    /// The list of sync objects can't be read.
+    #[error("the directory of locks can't be read")]
+    UnreadableDirectory,
+    /// A sync object would lie outside the value.
+    #[error("the directory of locks leads out of the value")]
+    MisplacedObject,
     /// A field that is never zero is zero.
     #[error("the pid namespace is missing")]
     NoPidNamespace,
+}
+
+/// What can't be had.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+pub enum Unsupported {
+    /// Huge pages for a file with a name.
+    #[error(
+        "huge pages can be had for anonymous and System V segments only, \
+         not for POSIX objects and files"
+    )]
+    HugePages,
+    /// Files without a name (`O_TMPFILE`), on the file system of a path.
+    #[error("this file system has no unnamed files (O_TMPFILE), so none can be published whole")]
+    UnnamedFiles,
+    /// Bringing in all pages at once (`MADV_POPULATE_WRITE`).
+    #[error("pages can be brought in beforehand on Linux 5.14 and later")]
+    Prefault,
+    /// Creating a System V segment by its id.
+    #[error("a System V segment is created by its key, or without one; its id is given to it")]
+    CreationById,
 }
 
 /// What a segment holds, and how: enough to tell two builds apart.

@@ -60,28 +60,35 @@
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// The floors, bottom up: fingerprint, error, os, shm_safe, place, and then sync
-// and segment side by side (tests/floors.rs).
+// The floors, bottom up: fingerprint and nature side by side, error, os, shm_safe,
+// place, and then sync and segment side by side (tests/floors.rs).
 mod error;
 mod fingerprint;
+mod nature;
 mod os;
 mod place;
 mod segment;
 mod shm_safe;
 mod sync;
+mod view;
 
 pub use error::{
     Abi, Damage, Error, IdentityError, Layout, LockError, LockResult, NameError, PoisonCause,
-    Poisoned,
+    Poisoned, Unsupported,
 };
 pub use fingerprint::Fingerprint;
 pub use place::place_at;
-pub use segment::{Segment, SegmentOptions, unlink};
+pub use segment::{
+    Abandoned, Address, Backing, Pages, ReadOnlySegment, Removal, Residency, Segment,
+    SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
+};
 pub use shm_safe::ShmSafe;
 pub use sync::{
     Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard, TimedWaitResult,
     WaitTimeoutResult,
 };
+
+pub use view::ReadOnly;
 
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
@@ -94,5 +101,6 @@ struct Readme;
 /// What the derive macro writes, and nobody else should.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::shm_safe::{Place, Report, SyncObject};
+    pub use crate::nature::Nature;
+    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject};
 }

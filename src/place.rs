@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::os::process;
-use crate::shm_safe::{Place, Placement, ShmSafe};
+use crate::shm_safe::{Place, Placement, Report, ShmSafe};
 
 /// Writes `value` to shared memory that the caller mapped, and brings the
 /// locks inside it to life.
@@ -47,55 +47,112 @@ use crate::shm_safe::{Place, Placement, ShmSafe};
 /// # }
 /// ```
 pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Result<&'a T, Error> {
-    let pid_namespace = process::pid_namespace()?;
+    let placement = placement()?;
     // SAFETY: the caller's first promise.
     unsafe { destination.write(value) };
     // SAFETY: the value was just written, and nobody else uses it yet; the
     // caller promises that it stays.
-    unsafe { enliven(destination, Placement { pid_namespace }) }.map_err(|source| Error::Os {
-        call: "pthread_mutex_init or pthread_cond_init",
-        source,
-    })?;
+    unsafe {
+        enliven(destination.cast(), placement, |report| {
+            T::visit(&Place::root(), report)
+        })
+    }?;
     // SAFETY: a valid T was written there; the caller vouches for 'a.
     Ok(unsafe { destination.as_ref() })
 }
 
-/// Brings every sync object inside `value` to life.
+/// What sync objects placed by this process must know.
+pub(crate) fn placement() -> Result<Placement, Error> {
+    let pid_namespace = process::pid_namespace()?;
+    Ok(Placement { pid_namespace })
+}
+
+/// Makes every sync object inert that `walk` reports: of a value that is zero
+/// bytes.
 ///
 /// # Safety
 ///
-/// As for [`place_at`], with the value written already.
-unsafe fn enliven<T: ShmSafe>(value: NonNull<T>, placement: Placement) -> io::Result<()> {
-    let base = value.as_ptr().cast::<u8>();
-    let mut result = Ok(());
-    T::visit(&Place::root(), &mut |at, object| {
-        if result.is_ok() {
-            // SAFETY: `ShmSafe::visit` reports offsets inside T only.
-            let address = unsafe { base.add(at.offset()) };
-            // SAFETY: an inert object of this kind lies there, by the contract
-            // of `visit`; the caller promises that nobody uses it yet and that
-            // it stays.
-            result = unsafe { (object.place)(address, placement) };
-        }
+/// `walk` reports the sync objects of a value at `base`, whose bytes are zero,
+/// and which nobody else uses.
+pub(crate) unsafe fn make_inert(base: NonNull<u8>, walk: impl FnOnce(&mut Report<'_>)) {
+    walk(&mut |at, object| {
+        // SAFETY: `walk` reports offsets inside the value only.
+        let address = unsafe { base.add(at.offset()) };
+        // SAFETY: the caller's promise.
+        unsafe { (object.make_inert)(address.as_ptr()) };
     });
-    result
 }
 
-/// Whether a thread of this process holds a lock inside `value`: a leaked
+/// Brings every sync object to life that `walk` reports.
+///
+/// # Safety
+///
+/// `walk` reports the sync objects of a value at `base`; as for [`place_at`],
+/// with the value written already.
+pub(crate) unsafe fn enliven(
+    base: NonNull<u8>,
+    placement: Placement,
+    walk: impl FnOnce(&mut Report<'_>),
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    walk(&mut |at, object| {
+        if result.is_ok() {
+            // SAFETY: `walk` reports offsets inside the value only.
+            let address = unsafe { base.add(at.offset()) };
+            // SAFETY: an inert object of this kind lies there; the caller
+            // promises that nobody uses it yet and that it stays.
+            result = unsafe { (object.place)(address.as_ptr(), placement) };
+        }
+    });
+    result.map_err(refused_by_pthread)
+}
+
+/// Brings every sync object back to life that `walk` reports, after its value
+/// was used elsewhere.
+///
+/// # Safety
+///
+/// `walk` reports the sync objects of a value at `base`, which was placed, is
+/// mapped and writable, and is used by nobody else while this call runs.
+pub(crate) unsafe fn revive(
+    base: NonNull<u8>,
+    placement: Placement,
+    walk: impl FnOnce(&mut Report<'_>),
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    walk(&mut |at, object| {
+        if result.is_ok() {
+            // SAFETY: `walk` reports offsets inside the value only.
+            let address = unsafe { base.add(at.offset()) };
+            // SAFETY: an object of this kind lies there; nobody uses it.
+            result = unsafe { (object.revive)(address.as_ptr(), placement) };
+        }
+    });
+    result.map_err(refused_by_pthread)
+}
+
+fn refused_by_pthread(source: io::Error) -> Error {
+    Error::Os {
+        call: "pthread_mutex_init or pthread_cond_init",
+        source,
+    }
+}
+
+/// Whether a thread of this process holds a lock that `walk` reports: a leaked
 /// guard. libc's list of held locks then runs through it, so it must stay
 /// mapped.
 ///
 /// # Safety
 ///
-/// `value` points at a placed `T`, mapped for the whole call.
-pub(crate) unsafe fn is_held_here<T: ShmSafe>(value: NonNull<T>) -> bool {
-    let base = value.as_ptr().cast::<u8>().cast_const();
+/// `walk` reports the sync objects of a placed value at `base`, mapped for the
+/// whole call.
+pub(crate) unsafe fn is_held_here(base: NonNull<u8>, walk: impl FnOnce(&mut Report<'_>)) -> bool {
     let mut held = false;
-    T::visit(&Place::root(), &mut |at, object| {
-        // SAFETY: `ShmSafe::visit` reports offsets inside T only.
+    walk(&mut |at, object| {
+        // SAFETY: `walk` reports offsets inside the value only.
         let address = unsafe { base.add(at.offset()) };
         // SAFETY: a placed object of this kind lies there.
-        held = held || unsafe { (object.is_held_here)(address) };
+        held = held || unsafe { (object.is_held_here)(address.as_ptr()) };
     });
     held
 }

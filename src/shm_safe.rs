@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use crate::fingerprint::Fingerprint;
+use crate::nature::Nature;
 
 /// Types whose values may be shared between processes that map the same memory
 /// at different addresses.
@@ -55,7 +56,10 @@ use crate::fingerprint::Fingerprint;
 /// * Values hold nothing that means something to one process only: no address,
 ///   no descriptor, no `Instant`, nothing allocated, nothing with a destructor.
 /// * `visit` reports each sync object inside exactly once, at its true offset,
-///   and `SYNC_OBJECTS` is how many there are.
+///   and `SYNC_OBJECTS` is how many there are. From a pattern, it reports those of
+///   an array's elements once for all.
+/// * `NATURE` promises nothing that does not hold: of all-zero bytes with every
+///   sync object inside made inert, of shared values, and of mixtures of two values.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't live in shared memory",
     label = "not `ShmSafe`",
@@ -72,6 +76,10 @@ pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
     #[doc(hidden)]
     const SYNC_OBJECTS: usize = 0;
 
+    /// What holds of the values, as bytes.
+    #[doc(hidden)]
+    const NATURE: Nature = Nature::UNKNOWN;
+
     /// Reports every sync object inside a value to `report`.
     #[doc(hidden)]
     fn visit(_at: &Place<'_>, _report: &mut Report<'_>) {}
@@ -85,11 +93,16 @@ pub type Report<'a> = dyn FnMut(&Place<'_>, &'static SyncObject) + 'a;
 ///
 /// The way is a list of stack frames, so that walking allocates nothing.
 /// Displayed, it reads like Rust: `.workers[3].lock`.
+///
+/// A walk from a [`pattern`](Self::pattern) goes into the element type of each
+/// array once, whatever the length: `.workers[].lock`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Place<'a> {
+    /// In a pattern, of the first of the elements it stands for.
     offset: usize,
     step: Step,
+    walk: Walk,
     parent: Option<&'a Place<'a>>,
 }
 
@@ -98,15 +111,40 @@ enum Step {
     Root,
     Field(&'static str),
     Index(usize),
+    /// All elements of an array; `stride` is in bytes.
+    Each {
+        count: usize,
+        stride: usize,
+    },
+}
+
+/// What a walk does with arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    /// It visits every element.
+    Full,
+    /// It visits one for all.
+    Pattern,
 }
 
 impl<'a> Place<'a> {
     /// The value itself.
     #[must_use]
     pub const fn root() -> Self {
+        Self::start(Walk::Full)
+    }
+
+    /// The value itself, for a walk that visits one element of an array for all.
+    #[must_use]
+    pub const fn pattern() -> Self {
+        Self::start(Walk::Pattern)
+    }
+
+    const fn start(walk: Walk) -> Self {
         Self {
             offset: 0,
             step: Step::Root,
+            walk,
             parent: None,
         }
     }
@@ -123,12 +161,35 @@ impl<'a> Place<'a> {
         self.child(Step::Index(index), offset)
     }
 
+    /// All `count` elements of an array, `stride` bytes apart.
+    #[must_use]
+    pub const fn each(&'a self, count: usize, stride: usize) -> Self {
+        self.child(Step::Each { count, stride }, 0)
+    }
+
     const fn child(&'a self, step: Step, offset: usize) -> Self {
         Self {
             offset: self.offset + offset,
             step,
+            walk: self.walk,
             parent: Some(self),
         }
+    }
+
+    /// Whether arrays are to be visited by [`each`](Self::each).
+    #[must_use]
+    pub const fn is_pattern(&self) -> bool {
+        matches!(self.walk, Walk::Pattern)
+    }
+
+    /// The count and the stride in bytes of each array that this place stands for
+    /// all elements of, outermost first.
+    pub(crate) fn repeats(&self) -> Vec<(u64, u64)> {
+        let mut repeats = self.parent.map_or_else(Vec::new, Self::repeats);
+        if let Step::Each { count, stride } = self.step {
+            repeats.push((count as u64, stride as u64));
+        }
+        repeats
     }
 
     /// In bytes from the start of the value.
@@ -147,6 +208,7 @@ impl fmt::Display for Place<'_> {
             Step::Root => Ok(()),
             Step::Field(name) => write!(f, ".{name}"),
             Step::Index(index) => write!(f, "[{index}]"),
+            Step::Each { .. } => f.write_str("[]"),
         }
     }
 }
@@ -156,13 +218,29 @@ impl fmt::Display for Place<'_> {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct SyncObject {
-    /// The primitive's name.
-    pub kind: &'static str,
+    /// Which primitive it is.
+    pub kind: SyncKind,
+    /// In bytes; of a mutex, the lock without the data.
+    pub size: usize,
+    /// Makes zero bytes the inert value of this kind.
+    ///
+    /// Safety: the pointer is valid for writes of an object of this kind and
+    /// aligned for it; the bytes are zero, and nobody uses them.
+    pub(crate) make_inert: unsafe fn(*mut u8),
     /// Brings the object to life where it lies.
     ///
     /// Safety: the pointer is to an object of this kind that was written there
     /// as an inert value, will stay there, and is used by nobody yet.
     pub(crate) place: unsafe fn(*mut u8, Placement) -> io::Result<()>,
+    /// Brings back to life what was placed and used elsewhere: before the machine
+    /// was started anew, in a file that this one is a copy of, or in memory that
+    /// this is a private copy of. A mutex that was held then is poisoned. To do it
+    /// over after a death halfway does no harm, nor does any content of the bytes.
+    ///
+    /// Safety: the pointer is to an object of this kind, mapped and writable, which
+    /// will stay there. No thread that is alive holds it, waits for it or otherwise
+    /// uses it, at this place.
+    pub(crate) revive: unsafe fn(*mut u8, Placement) -> io::Result<()>,
     /// Whether a thread of this process holds it, so that the kernel, or libc,
     /// may still come back to its address.
     ///
@@ -170,9 +248,132 @@ pub struct SyncObject {
     pub(crate) is_held_here: unsafe fn(*const u8) -> bool,
 }
 
+/// The primitives, and how memory names them.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SyncKind {
+    /// `ShmMutex`.
+    Mutex = 1,
+    /// `ShmCondvar`.
+    Condvar = 2,
+    /// `PthreadCondvar`.
+    PthreadCondvar = 3,
+}
+
+impl SyncKind {
+    /// The primitive's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mutex => "ShmMutex",
+            Self::Condvar => "ShmCondvar",
+            Self::PthreadCondvar => "PthreadCondvar",
+        }
+    }
+
+    /// The primitive that a segment's directory calls so.
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Mutex),
+            2 => Some(Self::Condvar),
+            3 => Some(Self::PthreadCondvar),
+            _ => None,
+        }
+    }
+}
+
 /// What a sync object must know to come to life.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placement {
     /// The pid namespace whose thread ids own locks here.
     pub(crate) pid_namespace: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static THING: SyncObject = SyncObject {
+        kind: SyncKind::Condvar,
+        size: 4,
+        make_inert: |_| {},
+        place: |_, _| Ok(()),
+        revive: |_, _| Ok(()),
+        is_held_here: |_| false,
+    };
+
+    struct Thing(#[allow(dead_code, reason = "only the layout matters")] u32);
+
+    // SAFETY: repr is not fixed, but there is one field, and no memory is shared.
+    unsafe impl ShmSafe for Thing {
+        const FINGERPRINT: Fingerprint = u32::FINGERPRINT;
+        const SYNC_OBJECTS: usize = 1;
+
+        fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+            report(at, &THING);
+        }
+    }
+
+    /// What a walk reports: the way there, the offset, and the arrays on the way.
+    type Found = (String, usize, Vec<(u64, u64)>);
+
+    fn walk<T: ShmSafe>(start: &Place<'_>) -> Vec<Found> {
+        let mut all = Vec::new();
+        T::visit(start, &mut |at, _| {
+            all.push((at.to_string(), at.offset(), at.repeats()));
+        });
+        all
+    }
+
+    /// The offsets of all objects that a pattern stands for.
+    fn spelled_out((_, offset, repeats): Found) -> Vec<usize> {
+        let mut offsets = vec![offset];
+        for (count, stride) in repeats {
+            let each = |&start: &usize| (0..count).map(move |i| start + (i * stride) as usize);
+            offsets = offsets.iter().flat_map(each).collect();
+        }
+        offsets
+    }
+
+    #[test]
+    fn smoke() {
+        type Things = [[(u64, [Thing; 3]); 2]; 5];
+        let pair = size_of::<(u64, [Thing; 3])>();
+        let found = walk::<Things>(&Place::pattern());
+        let repeats = [(5, 2 * pair), (2, pair), (3, 4)].map(|(n, m)| (n, m as u64));
+        let offset = std::mem::offset_of!((u64, [Thing; 3]), 1);
+        assert_eq!(found, [("[][].1[]".to_owned(), offset, repeats.to_vec())]);
+
+        let full = walk::<Things>(&Place::root());
+        assert_eq!(full.len(), Things::SYNC_OBJECTS);
+        assert!(full.iter().all(|(_, _, repeats)| repeats.is_empty()));
+        let offsets: Vec<usize> = full.into_iter().map(|(_, offset, _)| offset).collect();
+        let patterns: Vec<usize> = found.into_iter().flat_map(spelled_out).collect();
+        assert_eq!(patterns, offsets);
+    }
+
+    #[test]
+    fn a_pattern_is_short_whatever_the_length() {
+        let found = walk::<(Thing, [[Thing; 1 << 20]; 1 << 20], u8)>(&Place::pattern());
+        let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
+        assert_eq!(paths, [".0", ".1[][]"]);
+        assert_eq!(found[0].2, []);
+    }
+
+    #[test]
+    fn empty_arrays_report_nothing() {
+        assert_eq!(walk::<[Thing; 0]>(&Place::pattern()), []);
+        assert_eq!(walk::<[[Thing; 3]; 0]>(&Place::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&Place::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&Place::root()), []);
+    }
+
+    #[test]
+    fn each_kind_has_its_own_code_and_name() {
+        let kinds = [SyncKind::Mutex, SyncKind::Condvar, SyncKind::PthreadCondvar];
+        assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3]);
+        let names = ["ShmMutex", "ShmCondvar", "PthreadCondvar"];
+        assert_eq!(kinds.map(SyncKind::name), names);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use shm_sync::__private::Place;
+use shm_sync::__private::{Place, SyncKind};
 use shm_sync::{
     Error, Fingerprint, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
 };
@@ -285,19 +285,19 @@ fn fingerprints_stay_what_they_are() {
 
 // --- Walks ------------------------------------------------------------------
 
-const MUTEX: &str = "ShmMutex";
-const CONDVAR: &str = "ShmCondvar";
-const PTHREAD_CONDVAR: &str = "PthreadCondvar";
+const MUTEX: SyncKind = SyncKind::Mutex;
+const CONDVAR: SyncKind = SyncKind::Condvar;
+const PTHREAD_CONDVAR: SyncKind = SyncKind::PthreadCondvar;
 
 /// What a walk reports: the way there, the offset, and the kind of object.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     path: String,
     offset: usize,
-    kind: &'static str,
+    kind: SyncKind,
 }
 
-fn found(path: &str, offset: usize, kind: &'static str) -> Found {
+fn found(path: &str, offset: usize, kind: SyncKind) -> Found {
     Found {
         path: path.to_owned(),
         offset,
@@ -319,7 +319,7 @@ fn reports<T: ShmSafe>() -> Vec<Found> {
         let align = match one.kind {
             CONDVAR => align_of::<ShmCondvar>(),
             PTHREAD_CONDVAR => align_of::<PthreadCondvar>(),
-            _ => align_of::<ShmMutex<()>>(),
+            MUTEX => align_of::<ShmMutex<()>>(),
         };
         assert_eq!(one.offset % align, 0, "{one:?} is askew");
     }

@@ -7,7 +7,7 @@ use proc_macro::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{DataEnum, Fields, Generics, Ident, Index, Member, Type};
+use syn::{DataEnum, Fields, Generics, Ident, Index, Member, Type, Variant};
 
 use crate::input::{EnumRepr, Input, Shape};
 
@@ -17,6 +17,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let fingerprint = fingerprint(input);
     let sync_objects = sync_objects(input);
+    let nature = nature(input);
     let visit = visit(input);
     let whole = whole(input);
     let at = hygienic(name, "at");
@@ -28,10 +29,12 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         #[automatically_derived]
         // SAFETY: the macro has checked that the layout is fixed by a repr;
         // every field's implementation is used, so it is ShmSafe; fields are
-        // hashed and visited in order, with their offsets.
+        // hashed and visited in order, with their offsets; what holds of the type
+        // is what holds of all fields, and of its discriminants.
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: usize = #sync_objects;
+            const NATURE: ::shm_sync::__private::Nature = #nature;
 
             fn visit(
                 #at: &::shm_sync::__private::Place<'_>,
@@ -132,22 +135,14 @@ fn variants(data: &DataEnum, repr: &EnumRepr, hash: &Ident) -> impl ToTokens {
         false => discriminant_type.to_string(),
     };
     let discriminant = Ident::new("discriminant", hash.span());
-    let variants = data.variants.iter().map(|variant| {
+    let variants = each_variant(data, repr, &discriminant, |variant| {
         let name = variant.ident.unraw().to_string();
-        let value = match &variant.discriminant {
-            Some((_, explicit)) => quote!({
-                let #discriminant: #discriminant_type = #explicit;
-                #discriminant as i128
-            }),
-            None => quote!(#discriminant + 1),
-        };
         let fields = members(&variant.fields)
             .enumerate()
             .map(|(index, (name, _, shm_safe))| {
                 quote!(let #hash = #hash.field(#name, #index, #shm_safe::FINGERPRINT);)
             });
         quote! {
-            let #discriminant: i128 = #value;
             let #hash = #hash.variant(#name, #discriminant);
             #(#fields)*
         }
@@ -158,9 +153,77 @@ fn variants(data: &DataEnum, repr: &EnumRepr, hash: &Ident) -> impl ToTokens {
             0,
             <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT,
         );
+        #variants
+    }
+}
+
+/// What there is to do for each variant, with the variable `discriminant` set to
+/// its discriminant.
+fn each_variant<T: ToTokens>(
+    data: &DataEnum,
+    repr: &EnumRepr,
+    discriminant: &Ident,
+    to_do: impl Fn(&Variant) -> T,
+) -> impl ToTokens {
+    let discriminant_type = &repr.discriminant;
+    let variants = data.variants.iter().map(|variant| {
+        let value = match &variant.discriminant {
+            Some((_, explicit)) => quote!({
+                let #discriminant: #discriminant_type = #explicit;
+                #discriminant as i128
+            }),
+            None => quote!(#discriminant + 1),
+        };
+        let to_do = to_do(variant);
+        quote! {
+            let #discriminant: i128 = #value;
+            #to_do
+        }
+    });
+    quote! {
         let #discriminant: i128 = -1;
         #(#variants)*
     }
+}
+
+/// What holds of the values: of a struct, what holds of all its fields; of an
+/// enum, see `Nature::variant`.
+fn nature(input: &Input<'_>) -> impl ToTokens {
+    let nature = hygienic(&input.derive.ident, "nature");
+    let discriminant = hygienic(&input.derive.ident, "discriminant");
+    let of_nothing = quote!(::shm_sync::__private::Nature::PLAIN);
+    let (start, parts) = match &input.shape {
+        Shape::Struct(fields) => {
+            let fields = members(fields)
+                .map(|(_, _, shm_safe)| quote!(let #nature = #nature.and(#shm_safe::NATURE);));
+            (of_nothing, quote!(#(#fields)*))
+        }
+        Shape::Enum(data, repr) => {
+            let discriminant_type = &repr.discriminant;
+            let tearable = input.fields().next().map(|_| quote!(.tearable()));
+            let start = quote! {
+                ::shm_sync::__private::Nature::of_discriminant(
+                    ::core::mem::size_of::<#discriminant_type>(),
+                    ::core::mem::align_of::<#discriminant_type>(),
+                ) #tearable
+            };
+            let variants = each_variant(data, repr, &discriminant, |variant| {
+                let fields = members(&variant.fields).map(|(_, _, shm_safe)| shm_safe);
+                quote! {
+                    let #nature = #nature.variant(
+                        #discriminant,
+                        #of_nothing #(.and(#fields::NATURE))*,
+                    );
+                }
+            });
+            (start, quote!(#variants))
+        }
+    };
+    quote! {{
+        let #nature = #start;
+        #parts
+        #nature
+    }}
 }
 
 fn sync_objects(input: &Input<'_>) -> impl ToTokens {

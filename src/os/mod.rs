@@ -4,12 +4,18 @@
 //! call it makes, turns its return code into a typed result once, and deals
 //! with `EINTR` once. Nothing here knows what the memory is used for.
 
+pub(crate) mod boot;
 pub(crate) mod clock;
 pub(crate) mod futex;
+pub(crate) mod lock_file;
+pub(crate) mod memfd;
 pub(crate) mod mman;
-pub(crate) mod posix_shm;
+pub(crate) mod named_file;
+pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod pthread;
+pub(crate) mod shared_bytes;
+pub(crate) mod sysv_shm;
 
 use std::io;
 

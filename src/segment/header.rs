@@ -1,7 +1,7 @@
 //! The first bytes of every segment: what it is, and what it holds.
 //!
-//! All numbers are little-endian, so that a program of any platform can read
-//! who made the segment and say what does not fit.
+//! All numbers but the live ones are little-endian, so that a program of any
+//! platform can read who made the segment and say what does not fit.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -12,8 +12,9 @@
 //! | 14 | pointer width in bytes |
 //! | 15 | size of a `pthread_mutex_t` in bytes |
 //! | 16 | size of a `pthread_cond_t` in bytes |
-//! | 17–19 | zero |
-//! | 20–23 | pid namespace: inode number of the creator's `/proc/self/ns/pid` |
+//! | 17 | what becomes of it when nobody is attached (0: it stays, 1: it is removed) |
+//! | 18–19 | zero |
+//! | 20–23 | pid namespace: inode number of `/proc/self/ns/pid` of those who lock here |
 //! | 24–31 | length of the object in bytes |
 //! | 32–39 | offset of the value in bytes |
 //! | 40–47 | size of the value in bytes |
@@ -21,28 +22,47 @@
 //! | 56–63 | fingerprint of the type |
 //! | 64–67 | process id of the creator, for people |
 //! | 68–71 | length of the type's name in bytes |
-//! | 72–255 | name of the type, UTF-8, for people |
+//! | 72–79 | number of elements, if that was chosen at creation |
+//! | 80–87 | when it was created, in seconds since 1970, for people |
+//! | 88–91 | length of the directory in bytes; it follows the header |
+//! | 92–95 | zero |
+//! | 96–103 | inode number of the file, 0 if it is none: tells a copy from the original |
+//! | 104–119 | id of the boot in which its locks came to life |
+//! | 120–127 | zero |
+//! | 128–191 | live: [`Birth`](super::system_v::Birth), System V only, zero elsewhere |
+//! | 192–383 | name of the type, UTF-8, for people |
 //!
 //! [`Header::parse`] is total: any bytes give a header whose claims hold for
 //! the object, or a typed error.
 
+use std::time::SystemTime;
+
 use crate::error::{Abi, Damage, Error, Layout};
 use crate::fingerprint::Fingerprint;
-use crate::shm_safe::ShmSafe;
 
-use super::Extent;
+use super::content::SegmentContent;
+use super::policy::Removal;
 
 /// The length of a header in bytes.
-pub(super) const LEN: usize = 256;
+pub(crate) const LEN: usize = 384;
 
-const MAGIC: [u8; 8] = *b"shmsync\0";
+pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 
 /// Goes up with every change of this format or of the layout of a primitive
 /// that its fingerprint does not show.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-const TYPE_NAME_AT: usize = 72;
+/// Offsets of what changes after creation.
+pub(super) const PID_NAMESPACE_AT: usize = 20;
+pub(super) const ORIGIN_AT: usize = 96;
+pub(super) const BIRTH_AT: usize = 128;
+pub(super) const BIRTH_END: usize = 192;
+
+const TYPE_NAME_AT: usize = BIRTH_END;
 const TYPE_NAME_MAX: usize = LEN - TYPE_NAME_AT;
+
+/// A value begins on a cache line of its own, whatever its alignment.
+const CACHE_LINE: u64 = 64;
 
 /// What this program is built for.
 const OUR_ABI: Abi = Abi {
@@ -53,75 +73,122 @@ const OUR_ABI: Abi = Abi {
     pthread_cond: crate::os::pthread::COND_SIZE,
 };
 
+/// Where locks came to life: in which boot of the machine, in which file. Lock
+/// words mean nothing elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// 0 for what is no file with a name.
+    pub(crate) inode: u64,
+    pub(crate) boot: [u8; 16],
+}
+
+impl Origin {
+    pub(super) const LEN: usize = 24;
+
+    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.inode.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.boot);
+        bytes
+    }
+}
+
 /// The content of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) pid_namespace: u32,
-    creator: u32,
-    total_len: u64,
-    value_offset: u64,
-    pub(super) layout: Layout,
+pub(crate) struct Header {
+    pub(crate) removal: Removal,
+    pub(crate) pid_namespace: u32,
+    pub(crate) creator: u32,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    pub(crate) total_len: u64,
+    pub(crate) value_offset: u64,
+    /// Elements, if the number was chosen at creation.
+    pub(crate) len: u64,
+    pub(crate) directory_len: u32,
+    pub(crate) origin: Origin,
+    pub(crate) layout: Layout,
 }
 
 impl Header {
-    /// The header of a segment that holds a `T`, made by this process.
-    pub(super) fn of<T: ShmSafe>(pid_namespace: u32) -> Self {
-        let extent = Extent::of::<T>();
-        Self {
+    /// The header of a segment that holds a `T` with `len` elements, made by this
+    /// process, in an object whose length is a multiple of `granularity`.
+    pub(super) fn of<T: SegmentContent + ?Sized>(
+        len: u64,
+        directory_len: usize,
+        granularity: u64,
+        pid_namespace: u32,
+        origin: Origin,
+        removal: Removal,
+    ) -> Option<Self> {
+        let size = T::size(len)?;
+        let align = (T::ALIGN as u64).max(CACHE_LINE);
+        let value_offset = (LEN as u64 + directory_len as u64).next_multiple_of(align);
+        let end = value_offset.checked_add(size)?;
+        Some(Self {
+            removal,
             pid_namespace,
             creator: std::process::id(),
-            total_len: extent.total_len.get() as u64,
-            value_offset: extent.value_offset as u64,
-            layout: layout_of::<T>(),
-        }
+            created: SystemTime::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |since| since.as_secs()),
+            total_len: end.checked_next_multiple_of(granularity)?,
+            value_offset,
+            len,
+            directory_len: u32::try_from(directory_len).ok()?,
+            origin,
+            layout: layout_of::<T>(size),
+        })
     }
 
     /// Whether this is the header of a segment that holds a `T` as this
-    /// program knows it.
-    pub(super) fn check_layout<T: ShmSafe>(&self) -> Result<(), Error> {
-        let (expected, extent) = (layout_of::<T>(), Extent::of::<T>());
+    /// program knows it. Returns the number of elements.
+    pub(super) fn check_layout<T: SegmentContent + ?Sized>(&self) -> Result<usize, Error> {
+        let mismatch = |size| Error::LayoutMismatch {
+            expected: Box::new(layout_of::<T>(size)),
+            found: Box::new(self.layout.clone()),
+        };
+        let size = T::size(self.len).or_else(|| T::size(0)).unwrap_or_default();
+        let expected = layout_of::<T>(size);
         let same = self.layout.abi == expected.abi
             && self.layout.fingerprint == expected.fingerprint
             && self.layout.size == expected.size
             && self.layout.align == expected.align
-            && self.value_offset == extent.value_offset as u64
-            && self.total_len == extent.total_len.get() as u64;
-        if same {
-            return Ok(());
+            && T::size(self.len).is_some();
+        if !same {
+            return Err(mismatch(size));
         }
-        Err(Error::LayoutMismatch {
-            expected: Box::new(expected),
-            found: Box::new(self.layout.clone()),
-        })
+        usize::try_from(self.len).map_err(|_| mismatch(size))
     }
 
     pub(super) fn to_bytes(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
+        let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
         let abi = self.layout.abi;
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-        bytes[12..17].copy_from_slice(&[
-            abi.libc,
-            abi.endianness,
-            abi.pointer_width,
-            abi.pthread_mutex,
-            abi.pthread_cond,
-        ]);
-        bytes[20..24].copy_from_slice(&self.pid_namespace.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.total_len.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.value_offset.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.layout.size.to_le_bytes());
-        bytes[48..56].copy_from_slice(&self.layout.align.to_le_bytes());
-        bytes[56..64].copy_from_slice(&self.layout.fingerprint.to_bits().to_le_bytes());
-        bytes[64..68].copy_from_slice(&self.creator.to_le_bytes());
+        put(0, &MAGIC);
+        put(8, &FORMAT.to_le_bytes());
+        put(12, &[abi.libc, abi.endianness, abi.pointer_width]);
+        put(15, &[abi.pthread_mutex, abi.pthread_cond]);
+        put(17, &[self.removal.to_code()]);
+        put(PID_NAMESPACE_AT, &self.pid_namespace.to_le_bytes());
+        put(24, &self.total_len.to_le_bytes());
+        put(32, &self.value_offset.to_le_bytes());
+        put(40, &self.layout.size.to_le_bytes());
+        put(48, &self.layout.align.to_le_bytes());
+        put(56, &self.layout.fingerprint.to_bits().to_le_bytes());
+        put(64, &self.creator.to_le_bytes());
         let name = truncated(&self.layout.type_name, TYPE_NAME_MAX).as_bytes();
-        bytes[68..72].copy_from_slice(&(name.len() as u32).to_le_bytes());
-        bytes[TYPE_NAME_AT..TYPE_NAME_AT + name.len()].copy_from_slice(name);
+        put(68, &(name.len() as u32).to_le_bytes());
+        put(72, &self.len.to_le_bytes());
+        put(80, &self.created.to_le_bytes());
+        put(88, &self.directory_len.to_le_bytes());
+        put(ORIGIN_AT, &self.origin.to_bytes());
+        put(TYPE_NAME_AT, name);
         bytes
     }
 
     /// Reads the header of an object that is `object_len` bytes long.
-    pub(super) fn parse(bytes: &[u8; LEN], object_len: u64) -> Result<Self, Error> {
+    pub(crate) fn parse(bytes: &[u8; LEN], object_len: u64) -> Result<Self, Error> {
         if bytes[0..8] != MAGIC {
             return Err(Error::NotASegment);
         }
@@ -133,10 +200,18 @@ impl Header {
             });
         }
         let header = Self {
-            pid_namespace: u32_at(bytes, 20),
+            removal: Removal::from_code(bytes[17]).ok_or(Error::Corrupt(Damage::UnknownRemoval))?,
+            pid_namespace: u32_at(bytes, PID_NAMESPACE_AT),
             total_len: u64_at(bytes, 24),
             value_offset: u64_at(bytes, 32),
             creator: u32_at(bytes, 64),
+            len: u64_at(bytes, 72),
+            created: u64_at(bytes, 80),
+            directory_len: u32_at(bytes, 88),
+            origin: Origin {
+                inode: u64_at(bytes, ORIGIN_AT),
+                boot: std::array::from_fn(|i| bytes[ORIGIN_AT + 8 + i]),
+            },
             layout: Layout {
                 size: u64_at(bytes, 40),
                 align: u64_at(bytes, 48),
@@ -162,8 +237,11 @@ impl Header {
                 actual: object_len,
             });
         }
+        let after_directory = LEN as u64 + u64::from(self.directory_len);
         let end = self.value_offset.checked_add(self.layout.size);
-        let inside = self.value_offset >= LEN as u64 && end.is_some_and(|end| end <= object_len);
+        let inside = self.value_offset >= after_directory
+            && end.is_some_and(|end| end <= object_len)
+            && object_len <= isize::MAX as u64;
         let aligned = self.layout.align.is_power_of_two()
             && self.value_offset.is_multiple_of(self.layout.align);
         if !(inside && aligned) {
@@ -174,14 +252,33 @@ impl Header {
         }
         Ok(())
     }
+
+    /// Whether its locks are those of this platform, so that this program can
+    /// read them.
+    pub(crate) fn is_of_our_abi(&self) -> bool {
+        self.layout.abi == OUR_ABI
+    }
+
+    /// [`Error::LayoutMismatch`] unless its locks are those of this platform.
+    pub(crate) fn check_abi(&self) -> Result<(), Error> {
+        if self.is_of_our_abi() {
+            return Ok(());
+        }
+        let mut expected = self.layout.clone();
+        expected.abi = OUR_ABI;
+        Err(Error::LayoutMismatch {
+            expected: Box::new(expected),
+            found: Box::new(self.layout.clone()),
+        })
+    }
 }
 
-fn layout_of<T: ShmSafe>() -> Layout {
+fn layout_of<T: SegmentContent + ?Sized>(size: u64) -> Layout {
     Layout {
         type_name: std::any::type_name::<T>().to_owned(),
         fingerprint: T::FINGERPRINT,
-        size: size_of::<T>() as u64,
-        align: align_of::<T>() as u64,
+        size,
+        align: T::ALIGN as u64,
         abi: OUR_ABI,
     }
 }
@@ -201,7 +298,7 @@ fn type_name(bytes: &[u8; LEN]) -> Option<String> {
 }
 
 /// The longest start of `text` that has at most `max` bytes.
-fn truncated(text: &str, max: usize) -> &str {
+pub(super) fn truncated(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -215,7 +312,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Header {
-        Header::of::<(u64, [u32; 5])>(4_026_531_836)
+        sample_of::<(u64, [u32; 5])>(0)
+    }
+
+    fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
+        let origin = Origin {
+            inode: 7,
+            boot: [3; 16],
+        };
+        Header::of::<T>(len, 10, 1, 4_026_531_836, origin, Removal::UntilLastDetach).unwrap()
     }
 
     #[test]
@@ -236,6 +341,32 @@ mod tests {
             text.contains("[u32; 5]") && text.contains("[u32; 6]"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn lengths_are_learned_and_checked() {
+        let header = sample_of::<[u64]>(9);
+        assert_eq!(header.check_layout::<[u64]>().unwrap(), 9);
+        assert!(header.check_layout::<[u64; 9]>().is_err());
+        assert!(header.check_layout::<[u32]>().is_err());
+        let mut wrong = header.clone();
+        wrong.len = 8;
+        assert!(wrong.check_layout::<[u64]>().is_err(), "the size says 9");
+        wrong.len = u64::MAX;
+        assert!(
+            wrong.check_layout::<[u64]>().is_err(),
+            "no memory is so large"
+        );
+    }
+
+    #[test]
+    fn objects_grow_to_whole_pages_where_they_must() {
+        let origin = sample().origin;
+        let header = |granularity| {
+            Header::of::<u64>(0, 0, granularity, 1, origin, Removal::Persistent).unwrap()
+        };
+        assert_eq!(header(1).total_len, LEN as u64 + 8);
+        assert_eq!(header(2 << 20).total_len, 2 << 20);
     }
 
     #[test]
@@ -260,8 +391,9 @@ mod tests {
     #[test]
     fn each_damage_is_told() {
         type Change = fn(&mut Header);
-        let cases: [(Change, Damage); 5] = [
+        let cases: [(Change, Damage); 6] = [
             (|h| h.value_offset = 8, Damage::MisplacedValue),
+            (|h| h.directory_len = 1000, Damage::MisplacedValue),
             (|h| h.value_offset = u64::MAX, Damage::MisplacedValue),
             (|h| h.layout.size = u64::MAX, Damage::MisplacedValue),
             (|h| h.layout.align = 3, Damage::MisplacedValue),
@@ -300,10 +432,11 @@ mod tests {
                 let end = header.value_offset.checked_add(header.layout.size);
                 prop_assert!(end.is_some_and(|end| end <= len));
                 prop_assert!(header.value_offset >= LEN as u64);
-                // Whatever passes the layout check is exactly our own extent.
+                // Whatever passes the layout check has room for the value.
                 if header.check_layout::<(u64, [u32; 5])>().is_ok() {
-                    prop_assert_eq!(len, sample().total_len);
-                    prop_assert_eq!(header.value_offset, sample().value_offset);
+                    let room = len - header.value_offset;
+                    prop_assert!(room >= size_of::<(u64, [u32; 5])>() as u64);
+                    prop_assert!(header.value_offset.is_multiple_of(8));
                 }
             }
         }

@@ -1,25 +1,51 @@
 //! Typed shared memory: segments, created whole, opened only after every check.
 
+mod address;
+mod attach;
+mod birth;
+mod build;
+mod content;
+mod directory;
+mod failure;
 mod header;
-mod name;
+mod hold;
+mod named;
 mod options;
-mod publish;
+mod policy;
+mod read_only;
+mod sealed;
+mod snapshot;
+mod status;
+mod system_v;
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use crate::error::Error;
-use crate::os::mman::{MIN_PAGE, Mapping};
-use crate::place;
 use crate::shm_safe::ShmSafe;
 
-pub use name::unlink;
-pub use options::SegmentOptions;
+pub use address::{Address, Backing};
+pub use content::{SegmentContent, VariableLength, WithTail};
+pub use options::{SegmentOptions, unlink};
+pub use policy::{Abandoned, Pages, Removal, Residency};
+pub use read_only::ReadOnlySegment;
+pub use snapshot::Snapshot;
+pub use status::SystemVStatus;
 
-use name::Name;
+/// What [`inspect`](crate::inspect) needs to read any segment.
+pub(crate) mod anatomy {
+    pub(crate) use super::address::Target;
+    pub(crate) use super::attach::{Verdict, registered};
+    pub(crate) use super::directory::{Entry, parse as parse_directory};
+    pub(crate) use super::header::{Header, LEN as HEADER_LEN, MAGIC};
+    pub(crate) use super::options::remove_if_abandoned;
+    pub(crate) use super::sealed::LABEL as MEMFD_LABEL;
+    pub(crate) use super::system_v::{Life, Look, is_marked_unborn};
+}
+
+use hold::{Hold, Placed};
 
 /// A `T` in memory that processes share.
 ///
@@ -45,12 +71,19 @@ use name::Name;
 /// # }
 /// ```
 ///
+/// # Where it is
+///
+/// The [`Address`] says which kind of memory it is: `"/jobs"` is a POSIX object,
+/// `"./jobs"` a file, which persists, `"sysv:42"` a System V segment. What is
+/// [anonymous](Self::anonymous) has no address; forked children share it, and
+/// others by its [descriptor](Self::from_fd).
+///
 /// # Life
 ///
-/// Dropping a segment unmaps it from this process and nothing else. The object
-/// stays until [`unlink`] takes its name away *and* the last process has
-/// dropped or died. A forked child inherits the mapping; whether and when it
-/// drops its copy does not concern the parent.
+/// Dropping a segment unmaps it from this process. What becomes of its name, and
+/// so of the memory, [`SegmentOptions::removal`] says: by default it stays until
+/// [`unlink`] takes it away. A forked child inherits the mapping, and counts as
+/// attached by it; whether and when it drops its copy does not concern the parent.
 ///
 /// If a lock in the segment is still held by this process when the segment is
 /// dropped (a leaked guard), the mapping stays until the process ends, because
@@ -58,62 +91,84 @@ use name::Name;
 ///
 /// # Crash behaviour
 ///
-/// An object gets its name when it is complete, in one step. Whatever moment
-/// its creator dies at, others find the whole object or none, and what it had
-/// begun is freed by the kernel.
+/// An object gets its name when it is complete, in one step; a System V segment,
+/// whose key can't be given to it later, is not used before it is complete.
+/// Whatever moment its creator dies at, others find the whole object or none, and
+/// what it had begun is freed: by the kernel, or, under a System V key, by
+/// whoever opens or creates it next.
+///
+/// Every attached process is known to the kernel, by a lock on the object or, of
+/// System V, by its count. So nobody is overlooked, whatever way it ends, and
+/// nobody is taken for alive by its process id.
+///
+/// A file can outlive the boot of the machine, and be copied. Its locks come back
+/// to life when it is opened first; those that were held are poisoned.
 ///
 /// # Trust
 ///
 /// Before an object is mapped, its owner, mode, kind, size, header, layout and
 /// pid namespace are checked. Afterwards, whoever may write to it is trusted not
 /// to damage it on purpose.
-pub struct Segment<T: ShmSafe> {
-    /// Unmapped by `drop`, unless a lock inside is still held.
-    mapping: ManuallyDrop<Mapping>,
-    value: NonNull<T>,
-    name: Option<Name>,
-    owns: PhantomData<T>,
+pub struct Segment<T: SegmentContent + ?Sized> {
+    placed: Placed<T>,
+    address: Option<Address>,
 }
 
 // SAFETY: a segment lends out `&T` from any thread that has it, as a `Box<T>`
-// would; `ShmSafe` requires T to be Send and Sync. Unmapping is not tied to a
-// thread.
-unsafe impl<T: ShmSafe> Send for Segment<T> {}
+// would; its content must be Send and Sync. Unmapping is not tied to a thread.
+unsafe impl<T: SegmentContent + ?Sized> Send for Segment<T> {}
 // SAFETY: sharing a segment shares `&T`, and T is Sync.
-unsafe impl<T: ShmSafe> Sync for Segment<T> {}
+unsafe impl<T: SegmentContent + ?Sized> Sync for Segment<T> {}
 
 impl<T: ShmSafe> Segment<T> {
-    /// Creates the object `name` and puts `value` into it. Only this user may
+    /// Creates the object `address` and puts `value` into it. Only this user may
     /// open it: see [`SegmentOptions::mode`].
     ///
     /// # Errors
     ///
-    /// * [`Error::AlreadyExists`]: the name is taken, by whatever.
-    /// * [`Error::NoSpace`]: there is no room for it in `/dev/shm`.
+    /// * [`Error::AlreadyExists`]: the address is taken, by whatever.
+    /// * [`Error::NoSpace`]: there is no room for it.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
-    ///   [`Error::Unidentified`], [`Error::Os`].
-    pub fn create(name: &str, value: T) -> Result<Self, Error> {
-        SegmentOptions::new().create(name, value)
+    ///   [`Error::Unsupported`], [`Error::Unidentified`], [`Error::Os`].
+    pub fn create(address: &str, value: T) -> Result<Self, Error> {
+        SegmentOptions::new().create(address, value)
     }
 
-    /// Opens the object `name`, which must exist and hold a `T` of the same
-    /// layout.
+    /// Creates the object `address` with a value that is made where it stays: for
+    /// values that are larger than a stack. It is zero at first; `init` may
+    /// change it. A type for which zero bytes are no value does not compile.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex, ShmSafe};
+    ///
+    /// #[derive(ShmSafe)]
+    /// #[repr(C)]
+    /// struct Frame {
+    ///     lock: ShmMutex<u64>,
+    ///     pixels: [u8; 64 << 20],
+    /// }
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// # let name = format!("/shm-sync-doc-in-place-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let frame = Segment::<Frame>::create_in_place(name, |frame| {
+    ///     frame.lock = ShmMutex::new(1);
+    ///     frame.pixels[7] = 255;
+    /// })?;
+    /// assert_eq!(frame.pixels[7], 255);
+    /// # shm_sync::unlink(name)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// * [`Error::NotFound`]: nothing has that name.
-    /// * [`Error::WrongOwner`], [`Error::TooPermissive`]: it may not be what it
-    ///   seems.
-    /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
-    ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
-    /// * [`Error::ForeignPidNamespace`]: it belongs to another container.
-    /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
-    ///   [`Error::Unidentified`], [`Error::Os`].
-    pub fn open(name: &str) -> Result<Self, Error> {
-        SegmentOptions::new().open(name)
+    /// As [`create`](Self::create).
+    pub fn create_in_place(address: &str, init: impl FnOnce(&mut T)) -> Result<Self, Error> {
+        SegmentOptions::new().create_in_place(address, init)
     }
 
-    /// Opens the object `name`, or creates it with the value of `init` if there
+    /// Opens the object `address`, or creates it with the value of `init` if there
     /// is none. Of several processes that do this at once, one creates and the
     /// others open what it created.
     ///
@@ -124,120 +179,200 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// As [`open`](Self::open) and [`create`](Self::create), except for
     /// `NotFound` and `AlreadyExists`.
-    pub fn open_or_create(name: &str, init: impl FnOnce() -> T) -> Result<Self, Error> {
-        SegmentOptions::new().open_or_create(name, init)
+    pub fn open_or_create(address: &str, init: impl FnOnce() -> T) -> Result<Self, Error> {
+        SegmentOptions::new().open_or_create(address, init)
     }
 
-    /// Puts `value` into memory without a name, which only children forked
-    /// from this process share.
+    /// Puts `value` into memory without a name, which children forked from this
+    /// process share, and those to whom its [descriptor](Self::as_fd) is given.
     ///
     /// # Errors
     ///
     /// [`Error::NoSpace`], [`Error::Unidentified`], [`Error::Os`].
     pub fn anonymous(value: T) -> Result<Self, Error> {
-        publish::anonymous(value)
+        SegmentOptions::new().anonymous("anonymous", value)
+    }
+}
+
+impl<T: VariableLength + ?Sized> Segment<T> {
+    /// Creates the object `address` with `len` elements, made where they stay: see
+    /// [`create_in_place`](Segment::create_in_place) and [`SegmentContent`].
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Segment::create).
+    pub fn create_with_len(
+        address: &str,
+        len: usize,
+        init: impl FnOnce(&mut T),
+    ) -> Result<Self, Error> {
+        SegmentOptions::new().create_with_len(address, len, init)
+    }
+}
+
+impl<T: SegmentContent + ?Sized> Segment<T> {
+    /// Opens the object `address`, which must exist and hold a `T` of the same
+    /// layout.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotFound`]: nothing has that address.
+    /// * [`Error::WrongOwner`], [`Error::WrongGroup`], [`Error::TooPermissive`]: it
+    ///   may not be what it seems.
+    /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
+    ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
+    /// * [`Error::ForeignPidNamespace`]: it belongs to another container.
+    /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
+    ///   [`Error::Unidentified`], [`Error::Os`].
+    pub fn open(address: &str) -> Result<Self, Error> {
+        SegmentOptions::new().open(address)
     }
 
-    /// Options for creating and opening: the mode, the expected owner.
+    /// Opens the object `address` for looking at it: its memory is mapped for
+    /// reading only, and taking a lock does not compile. See
+    /// [`ReadOnly`](crate::ReadOnly). The right to read is enough.
+    ///
+    /// Of a System V segment that is being created or removed, this says
+    /// `NotFound`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), except for `ForeignPidNamespace`: who takes no lock
+    /// needs no common ids.
+    pub fn open_read_only(address: &str) -> Result<ReadOnlySegment<T>, Error> {
+        SegmentOptions::new().open_read_only(address)
+    }
+
+    /// Makes a private copy of the object `address`: see [`Snapshot`]. The right to
+    /// read is enough. A type of which a copy that is made while it changes might
+    /// be no value (with enums that have fields) does not compile.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// # let name = format!("/shm-sync-doc-snapshot-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let counter = Segment::create(name, ShmMutex::new(5_u64))?;
+    /// let held = counter.lock()?;
+    ///
+    /// let copy = Segment::<ShmMutex<u64>>::snapshot_of(name)?;
+    /// assert!(copy.is_poisoned(), "it was held: the data may be half-changed");
+    /// copy.clear_poison();
+    /// *copy.lock()? += 1; // here only
+    /// assert_eq!(*held, 5);
+    /// # shm_sync::unlink(name)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn snapshot_of(address: &str) -> Result<Snapshot<T>, Error> {
+        SegmentOptions::new().snapshot_of(address)
+    }
+
+    /// Opens the segment behind a descriptor that another process gave: that of an
+    /// anonymous segment, inherited or sent over a Unix socket. Who has the
+    /// descriptor has the right to it: owner and mode are not asked for.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let segment = Segment::anonymous(ShmMutex::new(0_u64))?;
+    /// let Some(file) = Segment::as_fd(&segment) else {
+    ///     panic!("an anonymous segment has a descriptor");
+    /// };
+    /// let theirs = Segment::<ShmMutex<u64>>::from_fd(file.try_clone_to_owned()?)?;
+    /// *theirs.lock().map_err(shm_sync::Error::from)? += 1;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsealed`] if it is of anything else; otherwise as
+    /// [`open`](Self::open).
+    pub fn from_fd(file: OwnedFd) -> Result<Self, Error> {
+        SegmentOptions::new().from_fd(file)
+    }
+
+    /// Options for creating and opening: mode and owner, what becomes of the name,
+    /// huge pages, memory that stays in memory.
     #[must_use]
     pub fn options() -> SegmentOptions {
         SegmentOptions::new()
     }
 
-    /// The name, if it was created or opened by one.
+    /// The address, if it has one.
     ///
     /// A function and not a method, as with `Box`: `T` may have a method of that
-    /// name. Call it as `Segment::name(&segment)`.
+    /// name. Call it as `Segment::address(&segment)`; so with all that follow.
+    #[must_use]
+    pub fn address(this: &Self) -> Option<&Address> {
+        this.address.as_ref()
+    }
+
+    /// The address as text, if it has one.
     #[must_use]
     pub fn name(this: &Self) -> Option<&str> {
-        this.name.as_ref().map(Name::as_str)
+        this.address.as_ref().map(Address::as_str)
     }
 
-    /// How many bytes of memory are mapped: the header and the value. Call it as
-    /// `Segment::mapped_len(&segment)`.
+    /// Which kind of memory it is in.
+    #[must_use]
+    pub fn backing(this: &Self) -> Backing {
+        this.address
+            .as_ref()
+            .map_or(Backing::Memfd, Address::backing)
+    }
+
+    /// How many bytes of memory are mapped: the header and the value.
     #[must_use]
     pub fn mapped_len(this: &Self) -> usize {
-        this.mapping.len()
+        this.placed.hold().mapping().len()
     }
 
-    /// Wraps a mapping whose value has been placed.
+    /// The descriptor of the memory, to give an [anonymous](Segment::anonymous)
+    /// segment to another process ([`from_fd`](Self::from_fd)). It is closed on
+    /// `exec`. `None` for System V segments, which have none.
     ///
+    /// Don't lock it: the locks on it are how the kernel knows who is attached.
+    #[must_use]
+    pub fn as_fd(this: &Self) -> Option<BorrowedFd<'_>> {
+        this.placed.hold().file()
+    }
+
     /// # Safety
     ///
-    /// A placed `T` lies `offset` bytes into the mapping.
-    unsafe fn from_mapping(mapping: Mapping, offset: usize, name: Option<Name>) -> Self {
-        // SAFETY: by the caller's promise the offset is inside the mapping.
-        let value = unsafe { mapping.base().add(offset) }.cast();
+    /// `value` is placed, in writable memory that stays as long as `hold`.
+    unsafe fn new(value: NonNull<T>, hold: Hold, address: Option<Address>) -> Self {
         Self {
-            mapping: ManuallyDrop::new(mapping),
-            value,
-            name,
-            owns: PhantomData,
+            // SAFETY: the caller's promise.
+            placed: unsafe { Placed::new(value, hold) },
+            address,
         }
     }
 }
 
-impl<T: ShmSafe> Deref for Segment<T> {
+impl<T: SegmentContent + ?Sized> Deref for Segment<T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a placed T lies there for as long as the segment lives, and
-        // nobody has exclusive access to it.
-        unsafe { self.value.as_ref() }
+        self.placed.value()
     }
 }
 
-impl<T: ShmSafe> Drop for Segment<T> {
-    fn drop(&mut self) {
-        // No borrow of the value is left, so only a leaked guard can hold a
-        // lock in it; no call to lock or unlock can still be running.
-        //
-        // SAFETY: the value is placed and still mapped.
-        let must_stay = unsafe { place::is_held_here(self.value) };
-        if !must_stay {
-            // SAFETY: dropped here and nowhere else.
-            unsafe { ManuallyDrop::drop(&mut self.mapping) };
-        }
-    }
-}
-
-impl<T: ShmSafe> fmt::Debug for Segment<T> {
+impl<T: SegmentContent + ?Sized> fmt::Debug for Segment<T> {
     /// What it is, not what is in it: `T` need not be `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segment")
-            .field("name", &Self::name(self))
+            .field("address", &Self::name(self))
             .field("type", &std::any::type_name::<T>())
             .field("mapped_len", &Self::mapped_len(self))
             .finish()
-    }
-}
-
-/// Where the value lies in a segment, and how long the segment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
-    /// Bytes from the start of the mapping to the value.
-    value_offset: usize,
-    /// Bytes of the whole object.
-    total_len: std::num::NonZeroUsize,
-}
-
-impl Extent {
-    /// The extent of a segment that holds a `T`.
-    const fn of<T>() -> Self {
-        const {
-            assert!(
-                align_of::<T>() <= MIN_PAGE,
-                "a mapping is aligned to a page of 4096 bytes, and T asks for more"
-            );
-        }
-        let value_offset = header::LEN.next_multiple_of(align_of::<T>());
-        match std::num::NonZeroUsize::new(value_offset + size_of::<T>()) {
-            Some(total_len) => Self {
-                value_offset,
-                total_len,
-            },
-            None => panic!("a header is not empty"),
-        }
     }
 }

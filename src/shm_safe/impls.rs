@@ -10,24 +10,33 @@ use std::sync::atomic::{
 
 use super::{Place, Report, ShmSafe};
 use crate::fingerprint::Fingerprint;
+use crate::nature::Nature;
 
-/// Types without an inside, whose layout the language or the platform fixes.
+/// Types without an inside, whose layout the language or the platform fixes, and
+/// what holds of their values.
 macro_rules! leaves {
-    ($($leaf:ty),+ $(,)?) => {$(
+    ($nature:expr => $($leaf:ty),+ $(,)?) => {$(
         // SAFETY: the name and the size fix the layout; the value is plain
         // bytes that mean the same everywhere on the platform; no sync objects.
+        // What holds of the values is argued where the types are listed.
         unsafe impl ShmSafe for $leaf {
             const FINGERPRINT: Fingerprint =
                 Fingerprint::of(stringify!($leaf), size_of::<$leaf>(), align_of::<$leaf>());
+            const NATURE: Nature = $nature;
         }
     )+};
 }
 
+// Any bytes are a value.
 leaves!(
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+    Nature::PLAIN =>
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, (),
 );
-leaves!(f32, f64, bool, char, ());
+// Not any bytes, but zero is one, and a value lies in one word.
+leaves!(Nature::PLAIN.in_pieces(size_of::<Self>(), align_of::<Self>()) => bool, char);
+// Made to change while shared; any bytes are a value, or it lies in one word.
 leaves!(
+    Nature::PLAIN.shared() =>
     AtomicBool,
     AtomicU8,
     AtomicU16,
@@ -38,9 +47,13 @@ leaves!(
     AtomicI16,
     AtomicI32,
     AtomicI64,
-    AtomicIsize
+    AtomicIsize,
 );
+// A mixture of two values may be zero, unless they lie in one word.
 leaves!(
+    Nature::PLAIN
+        .without_zero()
+        .in_pieces(size_of::<Self>(), align_of::<Self>()) =>
     NonZero<u8>,
     NonZero<u16>,
     NonZero<u32>,
@@ -52,17 +65,19 @@ leaves!(
     NonZero<i32>,
     NonZero<i64>,
     NonZero<i128>,
-    NonZero<isize>
+    NonZero<isize>,
 );
 
 // SAFETY: it has no bytes, so any two are interchangeable. The bounds are those
 // that the supertraits ask for.
 unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of("PhantomData", 0, 1);
+    const NATURE: Nature = Nature::PLAIN;
 }
 
 // SAFETY: the layout is T's. Sync objects inside are not reported, so they stay
-// inert: nobody can know whether the bytes are there.
+// inert: nobody can know whether the bytes are there. Any bytes are a value; what
+// T can change while it is shared, it can change in here.
 unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of(
         "MaybeUninit",
@@ -70,10 +85,14 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
         align_of::<Self>(),
     )
     .field("0", 0, T::FINGERPRINT);
+    const NATURE: Nature = match T::NATURE.is_frozen() {
+        true => Nature::PLAIN,
+        false => Nature::PLAIN.shared(),
+    };
 }
 
 // SAFETY: the language fixes the layout of arrays; every element is visited at
-// its offset.
+// its offset, or one for all; what holds of each element holds of all.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     const FINGERPRINT: Fingerprint = Fingerprint::of(
         "array",
@@ -82,10 +101,14 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     )
     .field("0", N, T::FINGERPRINT);
     const SYNC_OBJECTS: usize = N * T::SYNC_OBJECTS;
+    const NATURE: Nature = T::NATURE;
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
-        if T::SYNC_OBJECTS == 0 {
+        if Self::SYNC_OBJECTS == 0 {
             return;
+        }
+        if at.is_pattern() {
+            return T::visit(&at.each(N, size_of::<T>()), report);
         }
         for index in 0..N {
             T::visit(&at.index(index, index * size_of::<T>()), report);
@@ -98,7 +121,8 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
 macro_rules! tuples {
     ($($(($element:ident, $index:tt)),+;)+) => {$(
         // SAFETY: the fingerprint covers the offset and the type of every
-        // element; each is visited at its offset.
+        // element; each is visited at its offset; what holds of every element
+        // holds of all, and there is nothing else.
         #[diagnostic::do_not_recommend]
         unsafe impl<$($element: ShmSafe),+> ShmSafe for ($($element,)+) {
             const FINGERPRINT: Fingerprint =
@@ -109,6 +133,7 @@ macro_rules! tuples {
                         $element::FINGERPRINT,
                     ))+;
             const SYNC_OBJECTS: usize = 0 $(+ $element::SYNC_OBJECTS)+;
+            const NATURE: Nature = Nature::PLAIN$(.and($element::NATURE))+;
 
             fn visit(at: &Place<'_>, report: &mut Report<'_>) {
                 $($element::visit(
@@ -147,6 +172,37 @@ mod tests {
         assert_ne!(<(u8, u32)>::FINGERPRINT, <(u32, u8)>::FINGERPRINT);
         assert_ne!(u64::FINGERPRINT, AtomicU64::FINGERPRINT);
         assert_ne!(MaybeUninit::<u8>::FINGERPRINT, u8::FINGERPRINT);
+    }
+
+    #[test]
+    fn what_holds_of_the_leaves() {
+        const PLAIN: Nature = Nature::PLAIN;
+        assert_eq!(u128::NATURE, PLAIN);
+        assert_eq!(bool::NATURE, PLAIN);
+        assert_eq!(char::NATURE, PLAIN);
+        assert_eq!(<()>::NATURE, PLAIN);
+        assert_eq!(AtomicBool::NATURE, PLAIN.shared());
+        assert_eq!(AtomicI64::NATURE, PLAIN.shared());
+        assert_eq!(NonZero::<u8>::NATURE, PLAIN.without_zero());
+        assert_eq!(NonZero::<usize>::NATURE, PLAIN.without_zero());
+        let long = PLAIN.without_zero().tearable();
+        assert_eq!(NonZero::<i128>::NATURE, long);
+        assert_eq!(PhantomData::<AtomicU8>::NATURE, PLAIN);
+    }
+
+    #[test]
+    fn what_holds_of_the_parts_holds_of_the_whole() {
+        type Odd = NonZero<u128>;
+        assert_eq!(<[u64; 9]>::NATURE, Nature::PLAIN);
+        assert_eq!(<[Odd; 9]>::NATURE, Odd::NATURE);
+        assert_eq!(<[Odd; 0]>::NATURE, Odd::NATURE);
+        assert_eq!(<(u8, f32)>::NATURE, Nature::PLAIN);
+        assert_eq!(<(u8, AtomicU8)>::NATURE, Nature::PLAIN.shared());
+        let none = Nature::UNKNOWN;
+        assert_eq!(<(AtomicU8, (Odd, u8))>::NATURE, none);
+        assert_eq!(MaybeUninit::<Odd>::NATURE, Nature::PLAIN);
+        let shared = Nature::PLAIN.shared();
+        assert_eq!(MaybeUninit::<(AtomicU8, Odd)>::NATURE, shared);
     }
 
     #[test]

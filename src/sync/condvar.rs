@@ -51,12 +51,14 @@ use std::time::Duration;
 use super::mutex::ShmMutexGuard;
 use super::raw_mutex::{Held, RawMutex, Refusal};
 use super::spin;
+use super::state::CondvarState;
 use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
 use crate::fingerprint::Fingerprint;
+use crate::nature::Nature;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake, Woken};
-use crate::shm_safe::{Place, Report, ShmSafe, SyncObject};
+use crate::shm_safe::{Place, Report, ShmSafe, SyncKind, SyncObject};
 
 /// How often a sleeper looks around by itself. Swallowed notifications and dead
 /// owners are noticed within this time. The multiples are the same for every
@@ -131,12 +133,13 @@ const _: () = {
     assert!(size_of::<ShmCondvar>() <= 64);
 };
 
-// SAFETY: repr(C) over two atomic words, which mean the same to every process;
-// reported at offset 0.
+// SAFETY: repr(C) over two atomic words, which mean the same to every process and
+// may hold any bytes; reported at offset 0.
 unsafe impl ShmSafe for ShmCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
+    const NATURE: Nature = Nature::PLAIN.shared();
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
         report(at, &CONDVAR);
@@ -144,9 +147,22 @@ unsafe impl ShmSafe for ShmCondvar {
 }
 
 static CONDVAR: SyncObject = SyncObject {
-    kind: "ShmCondvar",
+    kind: SyncKind::Condvar,
+    size: size_of::<ShmCondvar>(),
+    make_inert: |at| {
+        // SAFETY: by the contract of the field, the bytes are for a ShmCondvar.
+        unsafe { at.cast::<ShmCondvar>().write(ShmCondvar::new()) };
+    },
     // It works wherever it lies, from its first byte on.
     place: |_, _| Ok(()),
+    revive: |at, _| {
+        // SAFETY: by the contract of the field, a ShmCondvar lies there; it
+        // consists of atomic words, so whatever they hold is valid.
+        let this = unsafe { &*at.cast::<ShmCondvar>() };
+        // Relaxed: nobody uses it.
+        this.sleepers.store(0, Ordering::Relaxed);
+        Ok(())
+    },
     is_held_here: |_| false,
 };
 
@@ -305,6 +321,14 @@ impl ShmCondvar {
             futex::wake(&self.sequence, who);
         }
     }
+
+    /// What the words say, whatever they are.
+    pub(super) fn state(&self) -> CondvarState {
+        CondvarState {
+            notifications: self.sequence.load(Ordering::Relaxed),
+            sleepers: self.sleepers.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Wait for ShmCondvar {
@@ -349,5 +373,28 @@ impl Default for ShmCondvar {
 impl fmt::Debug for ShmCondvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShmCondvar").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm_safe::Placement;
+
+    #[test]
+    fn reviving_forgets_the_sleepers_and_not_the_sequence() {
+        let mut condvar = ShmCondvar {
+            sequence: AtomicU32::new(7),
+            sleepers: AtomicU32::new(3),
+        };
+        let at = (&raw mut condvar).cast();
+        let placement = Placement { pid_namespace: 1 };
+        // SAFETY: the object is this test's own and does not move meanwhile.
+        unsafe { (CONDVAR.revive)(at, placement) }.expect("it can't fail");
+        assert_eq!(*condvar.sequence.get_mut(), 7);
+        assert_eq!(*condvar.sleepers.get_mut(), 0);
+        // SAFETY: the object is this test's own.
+        unsafe { (CONDVAR.make_inert)((&raw mut condvar).cast()) };
+        assert_eq!(*condvar.sequence.get_mut(), 0);
     }
 }

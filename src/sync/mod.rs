@@ -2,11 +2,13 @@
 //! guards, and knows nothing of how the memory came to be.
 
 mod condvar;
+mod look;
 mod mutex;
 mod poison;
 mod pthread_condvar;
 mod raw_mutex;
 mod spin;
+pub(crate) mod state;
 mod wait;
 
 pub use condvar::ShmCondvar;

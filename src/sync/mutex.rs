@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::raw_mutex::{self, Held, Holder, RawMutex, Snag};
 use crate::error::{Error, LockError, LockResult, Poisoned};
 use crate::fingerprint::Fingerprint;
+use crate::nature::Nature;
 use crate::os::clock::Deadline;
 use crate::os::pthread::{Patience, Protocol};
 use crate::shm_safe::{Place, Report, ShmSafe};
@@ -123,7 +124,8 @@ impl<T> RefUnwindSafe for ShmMutex<T> {}
 // SAFETY: the layout is repr(C) over the lock and the data, both covered by the
 // fingerprint; the lock is reported at offset 0; the data has no sync objects,
 // or `new` would not compile; nothing has a destructor unless T does, and T is
-// ShmSafe.
+// ShmSafe. Any bytes are valid as the lock, so zero and mixtures are values if
+// those of T are.
 unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of(
         "ShmMutex",
@@ -135,6 +137,7 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
         let () = Self::DATA_HAS_NO_LOCKS;
         1
     };
+    const NATURE: Nature = T::NATURE.shared();
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
         report(at, &raw_mutex::MUTEX);
@@ -269,6 +272,11 @@ impl<T: ShmSafe> ShmMutex<T> {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.raw.doubt().is_some()
+    }
+
+    /// Where the data of a mutex is.
+    pub(super) fn data_in(mutex: *const Self) -> *const T {
+        mutex.wrapping_byte_add(offset_of!(Self, data)).cast()
     }
 
     /// Declares the data sound again without looking at it.

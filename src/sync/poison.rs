@@ -41,7 +41,10 @@ impl PoisonWord {
     }
 
     pub(super) fn cause(&self) -> Option<PoisonCause> {
-        let word = self.0.load(Ordering::Relaxed);
+        Self::cause_in(self.0.load(Ordering::Relaxed))
+    }
+
+    fn cause_in(word: u64) -> Option<PoisonCause> {
         let who = ThreadId::from_word(word);
         let (pid, tid) = (who.pid(), who.tid());
         match word >> kind::SHIFT {
@@ -70,6 +73,15 @@ impl PoisonWord {
 
     pub(super) fn clear(&self) {
         self.0.store(Self::CLEAN, Ordering::Relaxed);
+    }
+
+    /// Clears it if that is the cause. If not, says what is.
+    pub(super) fn clear_if(&self, expected: PoisonCause) -> Result<(), Option<PoisonCause>> {
+        let relaxed = Ordering::Relaxed;
+        let cleared = self.0.fetch_update(relaxed, relaxed, |word| {
+            (Self::cause_in(word) == Some(expected)).then_some(Self::CLEAN)
+        });
+        cleared.map(drop).map_err(Self::cause_in)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `PthreadCondvar`: a `pthread_cond_t`, for sharing with C programs.
 
 use std::fmt;
+use std::io;
 use std::mem::offset_of;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,9 +12,10 @@ use super::raw_mutex::{Held, RawMutex, Refusal};
 use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
 use crate::fingerprint::Fingerprint;
+use crate::nature::Nature;
 use crate::os::clock::Deadline;
 use crate::os::pthread::PthreadCond;
-use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncObject};
+use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 
 /// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic
 /// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
@@ -57,11 +59,12 @@ const _: () = assert!(
 );
 
 // SAFETY: repr(C) over a pthread_cond_t, whose size the header's ABI tag
-// covers, and a word; reported at offset 0.
+// covers, and two words; any bytes are valid; reported at offset 0.
 unsafe impl ShmSafe for PthreadCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
+    const NATURE: Nature = Nature::PLAIN.shared();
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
         report(at, &COND);
@@ -69,19 +72,33 @@ unsafe impl ShmSafe for PthreadCondvar {
 }
 
 static COND: SyncObject = SyncObject {
-    kind: "PthreadCondvar",
-    place: |at, _: Placement| {
-        // SAFETY: by the contract of the field, an inert PthreadCondvar lies
-        // there.
-        let this = unsafe { &*at.cast::<PthreadCondvar>() };
-        // SAFETY: by the same contract, it stays, and nobody uses it yet.
-        unsafe { this.cond.init() }?;
-        this.state.store(PLACED, Ordering::Release);
-        Ok(())
+    kind: SyncKind::PthreadCondvar,
+    size: size_of::<PthreadCondvar>(),
+    make_inert: |at| {
+        // SAFETY: by the contract of the field, the bytes are for a
+        // PthreadCondvar.
+        unsafe { at.cast::<PthreadCondvar>().write(PthreadCondvar::new()) };
     },
+    place: init,
+    // Nothing in it outlives its users.
+    revive: init,
     // Nobody holds a condition variable.
     is_held_here: |_| false,
 };
+
+/// Makes the object at `at` anew.
+///
+/// # Safety
+///
+/// A `PthreadCondvar` lies there and stays; nobody uses it now.
+unsafe fn init(at: *mut u8, _: Placement) -> io::Result<()> {
+    // SAFETY: the caller's promise; any bytes are a valid PthreadCondvar.
+    let this = unsafe { &*at.cast::<PthreadCondvar>() };
+    // SAFETY: the caller promises that it stays, and that nobody uses it.
+    unsafe { this.cond.init() }?;
+    this.state.store(PLACED, Ordering::Release);
+    Ok(())
+}
 
 impl PthreadCondvar {
     /// A condition variable that is inert until a [`Segment`](crate::Segment)
@@ -206,5 +223,25 @@ impl fmt::Debug for PthreadCondvar {
         f.debug_struct("PthreadCondvar")
             .field("placed", &self.is_placed())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reviving_bears_any_bytes() {
+        let placement = Placement { pid_namespace: 1 };
+        for byte in [0, 1, 0x55, 0xff] {
+            let mut condvar = Box::new(PthreadCondvar::new());
+            // SAFETY: any bytes are a PthreadCondvar.
+            unsafe { (&raw mut *condvar).write_bytes(byte, 1) };
+            let at = (&raw mut *condvar).cast();
+            // SAFETY: the object is in its box, where it stays and nobody uses it.
+            unsafe { (COND.revive)(at, placement) }.expect("pthread makes it");
+            assert!(condvar.is_placed());
+            condvar.notify_all();
+        }
     }
 }

@@ -14,7 +14,7 @@
 //! # Invariants
 //!
 //! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised, and
-//!    never changes afterwards.
+//!    changes afterwards only when nobody is left who used it (`revive`).
 //! 2. pthread is called only by threads of that namespace whose id pthread
 //!    knows.
 //! 3. A thread never holds more than [`MAX_LOCKS_HELD`].
@@ -22,7 +22,8 @@
 //!    between the two leaves the mutex owner-dead, and the next locker does it
 //!    over.
 //! 5. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
-//!    does not wait for the lock; `reset` has the lock to itself.)
+//!    does not wait for the lock; `reset` and `revive` have the lock to themselves.)
+//! 6. Every field is valid whatever its bytes are: a file may be anybody's.
 //!
 //! # Memory ordering
 //!
@@ -33,14 +34,17 @@
 use std::convert::Infallible;
 use std::io;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::poison::{PoisonCount, PoisonWord};
+use super::state::{LockState, MutexState, Waiters};
 use crate::error::{LockError, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Mark, Thread, ThreadId};
-use crate::os::pthread::{Outcome, Patience, Protocol, PthreadCond, PthreadMutex};
-use crate::shm_safe::{Placement, SyncObject};
+use crate::os::pthread::{
+    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex,
+};
+use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
 /// How many locks of this crate a thread can hold at a time.
 ///
@@ -48,7 +52,7 @@ use crate::shm_safe::{Placement, SyncObject};
 /// after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). One lock more
 /// would never be recovered, so it is refused:
 /// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
-pub const MAX_LOCKS_HELD: u32 = 2048;
+pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
 /// Who holds a lock: a snapshot, for people and logs.
 ///
@@ -100,8 +104,8 @@ pub(super) struct RawMutex {
     /// [`NOT_PLACED`].
     pid_namespace: AtomicU32,
     poisonings: PoisonCount,
-    /// Read once, when the lock is placed.
-    protocol: Protocol,
+    /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
+    protocol: AtomicU8,
     _reserved: u8,
 }
 
@@ -122,7 +126,7 @@ impl RawMutex {
             poison: PoisonWord::new(),
             pid_namespace: AtomicU32::new(NOT_PLACED),
             poisonings: PoisonCount::new(),
-            protocol,
+            protocol: AtomicU8::new(protocol as u8),
             _reserved: 0,
         }
     }
@@ -316,6 +320,28 @@ impl RawMutex {
         }
     }
 
+    /// What the words of a copy say, whatever they are.
+    pub(super) fn state(&self) -> MutexState {
+        let lock = match self.pthread.owner_tid() {
+            _ if !self.is_placed() => LockState::NotPlaced,
+            _ if self.owner_died() => LockState::OwnerDied,
+            0 if self.pthread.is_unrecoverable() => LockState::NotRecoverable,
+            0 => LockState::Free,
+            tid => LockState::Held { tid },
+        };
+        MutexState {
+            lock,
+            holder: self.holder(),
+            poison: self.poison.cause(),
+            poisonings: self.poisonings(),
+            waiters: match self.pthread.has_waiters() {
+                true => Waiters::Some,
+                false => Waiters::NoneSeen,
+            },
+            pid_namespace: self.pid_namespace.load(Ordering::Acquire),
+        }
+    }
+
     /// Why the data is in doubt, if it is. Includes a death that no locker has
     /// come across yet.
     pub(super) fn doubt(&self) -> Option<PoisonCause> {
@@ -340,17 +366,45 @@ impl RawMutex {
         self.poison_by_death();
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: the caller promises that it is idle; it stays where it is.
-        unsafe { self.pthread.init(self.protocol) }
+        unsafe { self.pthread.init(self.protocol()) }
+    }
+
+    fn protocol(&self) -> Protocol {
+        const INHERIT: u8 = Protocol::Inherit as u8;
+        match self.protocol.load(Ordering::Relaxed) {
+            INHERIT => Protocol::Inherit,
+            // Of a byte that is no protocol nothing is asked.
+            _ => Protocol::None,
+        }
+    }
+
+    /// Makes a lock usable whose users are all gone, and poisons it if one of them
+    /// held it. The poison comes first, so that a death at any point leaves this
+    /// repeatable.
+    ///
+    /// # Safety
+    ///
+    /// It lies where it will stay. No thread that is alive holds it, waits for it
+    /// or otherwise uses it, at this place.
+    unsafe fn revive(&self, placement: Placement) -> io::Result<()> {
+        let was_held =
+            !self.looks_free() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
+        if was_held && self.poison.cause().is_none() {
+            self.poison_by_death();
+        }
+        self.holder.store(0, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.place(placement) }
     }
 
     /// Brings the lock to life.
     ///
     /// # Safety
     ///
-    /// It lies where it will stay, and nobody uses it yet.
+    /// It lies where it will stay, and nobody uses it yet, or any more.
     pub(super) unsafe fn place(&self, placement: Placement) -> io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { self.pthread.init(self.protocol) }?;
+        unsafe { self.pthread.init(self.protocol()) }?;
         self.pid_namespace
             .store(placement.pid_namespace, Ordering::Release);
         Ok(())
@@ -367,12 +421,24 @@ impl RawMutex {
 
 /// What a walk over a type reports for a mutex.
 pub(super) static MUTEX: SyncObject = SyncObject {
-    kind: "ShmMutex",
+    kind: SyncKind::Mutex,
+    size: size_of::<RawMutex>(),
+    make_inert: |at| {
+        // SAFETY: by the contract of the field, the bytes are for a RawMutex.
+        unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
+    },
     place: |at, placement| {
         // SAFETY: by the contract of the field, an inert RawMutex lies there.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         // SAFETY: by the same contract, it stays, and nobody uses it yet.
         unsafe { lock.place(placement) }
+    },
+    revive: |at, placement| {
+        // SAFETY: by the contract of the field, a RawMutex lies there, of which
+        // any bytes are valid.
+        let lock = unsafe { &*at.cast::<RawMutex>() };
+        // SAFETY: by the same contract, it stays, and nobody uses it.
+        unsafe { lock.revive(placement) }
     },
     is_held_here: |at| {
         // SAFETY: by the contract of the field, a placed RawMutex lies there.
@@ -380,3 +446,125 @@ pub(super) static MUTEX: SyncObject = SyncObject {
         lock.is_held_here()
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `FUTEX_OWNER_DIED`
+    const OWNER_DIED: u32 = 0x4000_0000;
+
+    fn placement() -> Placement {
+        let pid_namespace = process::pid_namespace().expect("/proc is mounted");
+        Placement { pid_namespace }
+    }
+
+    fn placed(protocol: Protocol) -> Box<RawMutex> {
+        let lock = Box::new(RawMutex::new(protocol));
+        // SAFETY: it stays in its box, and nobody uses it yet.
+        unsafe { lock.place(placement()) }.expect("pthread makes it");
+        lock
+    }
+
+    /// What a copied file would hold.
+    fn copy_of(lock: &RawMutex) -> Box<RawMutex> {
+        let mut copy = Box::new(RawMutex::new(Protocol::None));
+        // SAFETY: both are valid RawMutexes, whatever the bytes.
+        unsafe { std::ptr::from_ref(lock).copy_to_nonoverlapping(&raw mut *copy, 1) };
+        copy
+    }
+
+    /// Revives it, and checks that it is as good as new. Returns the poison.
+    fn revived(lock: &mut RawMutex) -> Option<PoisonCause> {
+        let at = (&raw mut *lock).cast();
+        // SAFETY: the object stays where it is, and nobody else uses it.
+        unsafe { (MUTEX.revive)(at, placement()) }.expect("pthread makes it");
+        assert_eq!(lock.holder(), None);
+        assert!(lock.looks_free() && !lock.owner_died());
+        let (held, owner_died) = lock.relock().expect("it is free");
+        assert!(!owner_died);
+        lock.unlock(held).expect("this thread has locked it");
+        lock.poison.cause()
+    }
+
+    /// The futex word of a lock that nobody uses now.
+    fn word(lock: &mut RawMutex) -> &AtomicU32 {
+        // SAFETY: every lock begins with its futex word, which is aligned.
+        unsafe { AtomicU32::from_ptr((&raw mut *lock).cast()) }
+    }
+
+    #[test]
+    fn smoke() {
+        let mut zeros = Box::new(std::mem::MaybeUninit::<RawMutex>::zeroed());
+        let at = zeros.as_mut_ptr().cast();
+        // SAFETY: the bytes are for a RawMutex, are zero and this test's own.
+        unsafe { (MUTEX.make_inert)(at) };
+        // SAFETY: just written.
+        let lock = unsafe { zeros.assume_init_mut() };
+        assert!(!lock.is_placed());
+        assert!(matches!(lock.relock(), Err(LockError::NotPlaced)));
+        assert_eq!(revived(lock), None);
+    }
+
+    #[test]
+    fn reviving_what_was_free_poisons_nothing() {
+        assert_eq!(revived(&mut placed(Protocol::None)), None);
+
+        let mut lock = placed(Protocol::Inherit);
+        // Of another boot.
+        lock.pid_namespace.store(NOT_PLACED - 1, Ordering::Relaxed);
+        assert!(matches!(lock.relock(), Err(LockError::ForeignPidNamespace)));
+        assert_eq!(lock.protocol(), Protocol::Inherit);
+        assert_eq!(revived(&mut lock), None);
+    }
+
+    #[test]
+    fn reviving_what_was_held_names_the_holder() {
+        let lock = placed(Protocol::None);
+        let (held, _) = lock.relock().expect("it is free");
+        let Holder { pid, tid } = lock.holder().expect("this thread holds it");
+        let mut copy = copy_of(&lock);
+        let poisonings = copy.poisonings();
+        assert_eq!(
+            revived(&mut copy),
+            Some(PoisonCause::OwnerDied { pid, tid })
+        );
+        assert_eq!(lock.poisonings(), poisonings, "the original stays as it is");
+
+        // Taken, and not yet named; dead, and not yet inherited; given back, but
+        // for the word, or but for the name.
+        let nobody = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
+        let mut copy = copy_of(&lock);
+        copy.holder.store(0, Ordering::Relaxed);
+        assert_eq!(revived(&mut copy), nobody);
+        lock.unlock(held).expect("this thread has locked it");
+        let mut copy = copy_of(&lock);
+        word(&mut copy).store(OWNER_DIED, Ordering::Relaxed);
+        assert_eq!(revived(&mut copy), nobody);
+        let mut copy = copy_of(&lock);
+        let dead = ThreadId::new(41, 42);
+        copy.holder.store(dead.to_word(), Ordering::Relaxed);
+        let named = PoisonCause::OwnerDied { pid: 41, tid: 42 };
+        assert_eq!(revived(&mut copy), Some(named));
+    }
+
+    #[test]
+    fn reviving_keeps_the_poison_that_is_there() {
+        let mut lock = placed(Protocol::None);
+        lock.poison.set_panicked(ThreadId::new(51, 52));
+        let panicked = Some(PoisonCause::Panicked { pid: 51, tid: 52 });
+        assert_eq!(revived(&mut copy_of(&lock)), panicked);
+        lock.holder.store(7, Ordering::Relaxed);
+        assert_eq!(revived(&mut lock), panicked);
+    }
+
+    #[test]
+    fn reviving_bears_any_bytes() {
+        for byte in [0, 1, 2, 0x55, 0x80, 0xff] {
+            let mut lock = placed(Protocol::None);
+            // SAFETY: any bytes are a RawMutex.
+            unsafe { (&raw mut *lock).write_bytes(byte, 1) };
+            assert_eq!(revived(&mut lock).is_some(), byte != 0, "{byte:#x}");
+        }
+    }
+}

@@ -17,6 +17,10 @@ compile_error!("shm-sync supports Linux with glibc only: it relies on glibc's ro
 
 use std::io;
 
+/// How many robust mutexes the kernel gives back for a thread that ends: it walks
+/// no further (`ROBUST_LIST_LIMIT` in `linux/futex.h`).
+pub(crate) const MAX_ROBUST_LOCKS: u32 = 2048;
+
 /// A return code of the pthread family, which does not use `errno`.
 fn check(code: libc::c_int) -> io::Result<()> {
     match code {

@@ -217,4 +217,22 @@ impl PthreadMutex {
     pub(crate) fn owner_died(&self) -> bool {
         self.word() & libc::FUTEX_OWNER_DIED != 0
     }
+
+    /// Whether somebody sleeps until the mutex is given back, or did.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.word() & libc::FUTEX_WAITERS != 0
+    }
+
+    /// Whether it was given back without having been made consistent: glibc's
+    /// `PTHREAD_MUTEX_NOTRECOVERABLE` in its `__owner`.
+    pub(crate) fn is_unrecoverable(&self) -> bool {
+        const OWNER_AT: usize = 8;
+        const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
+        // SAFETY: inside the mutex.
+        let owner = unsafe { self.as_ptr().byte_add(OWNER_AT) };
+        // SAFETY: aligned, as the mutex is to 8 bytes. glibc's writes to it are
+        // plain ones, of the whole word; this only reads it.
+        let owner = unsafe { AtomicU32::from_ptr(owner.cast()) };
+        owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+    }
 }

@@ -1,0 +1,299 @@
+//! Locks on byte ranges of a file that the kernel drops when their holder is gone.
+//!
+//! An open-file-description lock belongs to what `open` made, not to a process
+//! or a thread. Every copy of the descriptor shares it: by `dup`, over a
+//! socket, in a forked child. The kernel drops it when the last copy is closed,
+//! however the processes that had it end. Whoever wants to exclude others in
+//! its own process needs a descriptor from an `open` of its own.
+//!
+//! The bytes are only numbers: they may lie beyond the end of the file, and
+//! nothing is read or written there. Locks on neighbouring bytes that one
+//! description holds in the same kind merge into one.
+//!
+//! The kernel looks for no deadlocks among these locks.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::{io_error, retry_on_eintr};
+
+/// Bytes of a file: at least one, none beyond the largest file offset (2⁶³ − 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// The first byte.
+    pub(crate) start: u64,
+    /// How many.
+    pub(crate) len: u64,
+}
+
+/// What a lock excludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Exclusive locks. The file must be open for reading.
+    Shared,
+    /// All other locks. The file must be open for writing.
+    Exclusive,
+}
+
+/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
+/// `F_OFD_SETLKW`: sleeps until the range can be locked.
+///
+/// A lock that this description already holds there is converted in one step:
+/// it stays in force until it is the new one. So two holders of a shared lock
+/// who both wait here for the exclusive one wait for ever; of such, use
+/// [`try_lock`].
+pub(crate) fn lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<()> {
+    let request = request(kind.code(), range)?;
+    retry_on_eintr(|| fcntl(&file, FcntlArg::F_OFD_SETLKW(&request)))?;
+    Ok(())
+}
+
+/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
+/// `F_OFD_SETLK`: locks the range now or, if another description's lock is in
+/// the way, returns false. Then a lock that this one already holds stays as it is.
+pub(crate) fn try_lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<bool> {
+    let request = request(kind.code(), range)?;
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&request)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(io_error(errno)),
+    }
+}
+
+/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
+/// `F_OFD_SETLK` with `F_UNLCK`: for every copy of the descriptor. What is not
+/// locked stays so.
+pub(crate) fn unlock(file: impl AsFd, range: Range) -> io::Result<()> {
+    let request = request(libc::F_UNLCK, range)?;
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&request)).map_err(io_error)?;
+    Ok(())
+}
+
+/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
+/// `F_OFD_GETLK`: a lock of either kind that another description (or, by the
+/// classic locks, another process) holds on a byte of `range`.
+///
+/// One of possibly many, not always the lowest, and whole: it may begin before
+/// `range` and end after it. Changes nothing, and any descriptor will do,
+/// whatever it is open for.
+pub(crate) fn any_lock_in(file: impl AsFd, range: Range) -> io::Result<Option<Range>> {
+    let mut answer = request(libc::F_WRLCK, range)?;
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).map_err(io_error)?;
+    if i32::from(answer.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    let start = u64::try_from(answer.l_start).unwrap_or(0);
+    let len = match u64::try_from(answer.l_len) {
+        // The kernel's way to say "as far as files go".
+        Ok(0) | Err(_) => i64::MAX as u64 - start + 1,
+        Ok(len) => len,
+    };
+    Ok(Some(Range { start, len }))
+}
+
+impl Kind {
+    fn code(self) -> libc::c_int {
+        match self {
+            Self::Shared => libc::F_RDLCK,
+            Self::Exclusive => libc::F_WRLCK,
+        }
+    }
+}
+
+fn request(code: libc::c_int, range: Range) -> io::Result<libc::flock> {
+    if range.len == 0 {
+        // To the kernel it would mean "to the end and whatever is added".
+        return Err(io_error(Errno::EINVAL));
+    }
+    let offset = |n| libc::off_t::try_from(n).map_err(|_| io_error(Errno::EOVERFLOW));
+    Ok(libc::flock {
+        l_type: code as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: offset(range.start)?,
+        l_len: offset(range.len)?,
+        l_pid: 0, // what tells these locks from the classic ones
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::memfd;
+    use crate::os::mman::{Access, Pages};
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    const FIRST: Range = Range {
+        start: 1 << 40,
+        len: 1,
+    };
+    const SECOND: Range = Range {
+        start: FIRST.start + 1,
+        len: 1,
+    };
+    const BOTH: Range = Range {
+        start: FIRST.start,
+        len: 2,
+    };
+
+    /// Two descriptions of one empty file.
+    fn two() -> (OwnedFd, OwnedFd) {
+        let file = memfd::create("shm-sync-lock-test", Pages::Normal).unwrap();
+        let other = memfd::reopen(&file, Access::ReadWrite).unwrap();
+        (file, other)
+    }
+
+    /// Starts to wait for the lock; it is tried now and still not to be had.
+    fn waiter(file: OwnedFd, kind: Kind, range: Range) -> mpsc::Receiver<OwnedFd> {
+        assert!(!try_lock(&file, kind, range).unwrap());
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            lock(&file, kind, range).unwrap();
+            sender.send(file).unwrap();
+        });
+        receiver
+    }
+
+    /// Waits with a watchdog. A descriptor that is closed may live on for a
+    /// moment in a child that another test forks, so "at once" is too much to ask.
+    fn granted(waiter: mpsc::Receiver<OwnedFd>) -> OwnedFd {
+        waiter.recv_timeout(Duration::from_secs(30)).unwrap()
+    }
+
+    #[test]
+    fn smoke() {
+        let (a, b) = two();
+        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        assert!(!try_lock(&b, Kind::Shared, FIRST).unwrap());
+        assert!(try_lock(&b, Kind::Exclusive, SECOND).unwrap());
+        unlock(&a, FIRST).unwrap();
+        assert!(try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+    }
+
+    #[test]
+    fn shared_locks_exclude_only_exclusive_ones() {
+        let (a, b) = two();
+        assert!(try_lock(&a, Kind::Shared, FIRST).unwrap());
+        assert!(try_lock(&b, Kind::Shared, FIRST).unwrap());
+        assert!(!try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+        // The refusal left the shared lock as it was.
+        assert_eq!(any_lock_in(&a, FIRST).unwrap(), Some(FIRST));
+        unlock(&a, FIRST).unwrap();
+        assert!(try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+    }
+
+    #[test]
+    fn a_lock_is_converted_without_a_gap() {
+        let (a, b) = two();
+        lock(&a, Kind::Shared, FIRST).unwrap();
+        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        let waiter = waiter(b, Kind::Shared, FIRST);
+        lock(&a, Kind::Exclusive, FIRST).unwrap(); // again: no change
+        assert!(waiter.try_recv().is_err());
+        lock(&a, Kind::Shared, FIRST).unwrap();
+        granted(waiter);
+    }
+
+    #[test]
+    fn a_waiter_gets_the_lock_when_it_is_unlocked() {
+        let (a, b) = two();
+        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        assert!(waiter.try_recv().is_err());
+        unlock(&a, FIRST).unwrap();
+        let b = granted(waiter);
+        assert!(!try_lock(&a, Kind::Shared, FIRST).unwrap());
+        drop(b);
+    }
+
+    #[test]
+    fn the_last_descriptor_takes_the_lock_with_it() {
+        let (a, b) = two();
+        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        let copy = a.try_clone().unwrap();
+        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        drop(a);
+        assert_eq!(
+            any_lock_in(memfd::reopen(&copy, Access::ReadWrite).unwrap(), FIRST).unwrap(),
+            Some(FIRST)
+        );
+        assert!(waiter.try_recv().is_err());
+        drop(copy);
+        granted(waiter);
+    }
+
+    #[test]
+    fn a_killed_process_takes_the_lock_with_it() {
+        let (a, b) = two();
+        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::from(a)) // moved: the child has the only one left
+            .spawn()
+            .unwrap();
+        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        assert!(waiter.try_recv().is_err());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        granted(waiter);
+    }
+
+    #[test]
+    fn any_lock_is_found_whole() {
+        let (a, b) = two();
+        assert_eq!(any_lock_in(&b, BOTH).unwrap(), None);
+        lock(&a, Kind::Shared, SECOND).unwrap();
+        assert_eq!(any_lock_in(&b, BOTH).unwrap(), Some(SECOND));
+        assert_eq!(any_lock_in(&b, FIRST).unwrap(), None);
+        assert_eq!(any_lock_in(&a, BOTH).unwrap(), None, "one's own");
+        // Neighbours merge.
+        lock(&a, Kind::Shared, FIRST).unwrap();
+        assert_eq!(any_lock_in(&b, SECOND).unwrap(), Some(BOTH));
+        // And can be parted.
+        unlock(&a, FIRST).unwrap();
+        assert_eq!(any_lock_in(&b, BOTH).unwrap(), Some(SECOND));
+    }
+
+    #[test]
+    fn the_question_needs_no_right_to_write() {
+        let (a, _) = two();
+        lock(&a, Kind::Shared, FIRST).unwrap();
+        let reader = memfd::reopen(&a, Access::ReadOnly).unwrap();
+        assert_eq!(any_lock_in(&reader, BOTH).unwrap(), Some(FIRST));
+        assert!(try_lock(&reader, Kind::Shared, FIRST).unwrap());
+        let refused = try_lock(&reader, Kind::Exclusive, SECOND).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn ranges_end_where_files_do() {
+        let (a, b) = two();
+        let last = Range {
+            start: i64::MAX as u64,
+            len: 1,
+        };
+        assert!(try_lock(&a, Kind::Exclusive, last).unwrap());
+        assert_eq!(any_lock_in(&b, last).unwrap(), Some(last));
+
+        let impossible = [(0, 0), (u64::MAX, 1), (0, u64::MAX), (last.start, 2)];
+        for (start, len) in impossible {
+            let range = Range { start, len };
+            assert!(try_lock(&a, Kind::Shared, range).is_err(), "{range:?}");
+            assert!(any_lock_in(&a, range).is_err(), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_stays_as_it_is() {
+        let (a, _) = two();
+        lock(&a, Kind::Exclusive, BOTH).unwrap();
+        assert_eq!(File::from(a).metadata().unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,162 @@
+//! Files as memory objects: made without a name, published by `linkat`, opened
+//! without following links.
+//!
+//! A POSIX object is such a file in [`SHM_DIRECTORY`]
+//! ([`shm_overview(7)`](https://man7.org/linux/man-pages/man7/shm_overview.7.html)).
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open as open_path, posix_fallocate};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
+use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
+
+use super::mman::Access;
+use super::{io_error, retry_on_eintr};
+
+/// Where glibc keeps POSIX objects.
+pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
+
+/// What is known of a file before it is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// Not a directory, FIFO, socket, device or link.
+    pub(crate) is_regular: bool,
+    /// The user id of its owner.
+    pub(crate) owner: u32,
+    /// The id of its group.
+    pub(crate) group: u32,
+    /// The permission bits, `0o777` at most.
+    pub(crate) mode: u32,
+    /// In bytes.
+    pub(crate) len: u64,
+    /// Which file it is: file system and inode.
+    pub(crate) identity: (u64, u64),
+}
+
+impl From<FileStat> for Facts {
+    fn from(stat: FileStat) -> Self {
+        Self {
+            is_regular: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
+            owner: stat.st_uid,
+            group: stat.st_gid,
+            mode: stat.st_mode & 0o777,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            identity: (stat.st_dev, stat.st_ino),
+        }
+    }
+}
+
+/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) with
+/// `O_TMPFILE`: a file without a name, on the file system of `directory`.
+pub(crate) fn create_unnamed(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    retry_on_eintr(|| open_path(directory, flags, mode))
+}
+
+/// [`fchown(2)`](https://man7.org/linux/man-pages/man2/fchown.2.html): another
+/// owner, another group, or neither.
+pub(crate) fn give_to(file: impl AsFd, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+    fchown(file, owner, group).map_err(io_error)
+}
+
+/// [`fchmod(2)`](https://man7.org/linux/man-pages/man2/fchmod.2.html): exactly
+/// this mode; the umask is not applied.
+pub(crate) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
+    fchmod(file, Mode::from_bits_truncate(mode)).map_err(io_error)
+}
+
+/// [`posix_fallocate(3)`](https://man7.org/linux/man-pages/man3/posix_fallocate.3.html):
+/// sizes the file to `len` bytes and reserves every page of it, so that a full
+/// file system is an error now and not a `SIGBUS` at the first touch.
+pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
+    let len =
+        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    retry_on_eintr(|| posix_fallocate(&file, 0, len))
+}
+
+/// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
+/// the unnamed file its name, at once or not at all.
+pub(crate) fn publish(file: impl AsFd, path: &Path) -> io::Result<()> {
+    // By way of /proc, because AT_EMPTY_PATH wants a privilege.
+    let unnamed = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    linkat(
+        AT_FDCWD,
+        unnamed.as_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    )
+    .map_err(io_error)
+}
+
+/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html). It follows no
+/// link at the end of the path, waits for no FIFO, and the descriptor does not
+/// outlive an `exec`. `None` if the path leads to something that can't be opened
+/// so: a link, a directory, a socket.
+pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let access = match access {
+        Access::ReadWrite => OFlag::O_RDWR,
+        Access::ReadOnly => OFlag::O_RDONLY,
+    };
+    match retry_on_eintr(|| open_path(path, flags | access, Mode::empty())) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).
+pub(crate) fn facts(file: impl AsFd) -> io::Result<Facts> {
+    fstat(file).map(Facts::from).map_err(io_error)
+}
+
+/// [`lstat(2)`](https://man7.org/linux/man-pages/man2/lstat.2.html) of what
+/// the path leads to now.
+pub(crate) fn facts_of_path(path: &Path) -> io::Result<Facts> {
+    lstat(path).map(Facts::from).map_err(io_error)
+}
+
+/// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html) of the
+/// bytes from `offset` on. Fewer than asked for means that the file ends there.
+pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let at = offset.saturating_add(filled as u64);
+        match std::os::unix::fs::FileExt::read_at(&file, &mut buffer[filled..], at) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html): comes back
+/// when content and size are on the file's device.
+pub(crate) fn sync(file: impl AsFd) -> io::Result<()> {
+    retry_on_eintr(|| nix::unistd::fsync(&file))
+}
+
+/// [`unlink(2)`](https://man7.org/linux/man-pages/man2/unlink.2.html): takes the
+/// name away. The object lives on until nobody has it open or mapped.
+pub(crate) fn unlink(path: &Path) -> io::Result<()> {
+    unlink_path(path).map_err(io_error)
+}
+
+/// [`geteuid(2)`](https://man7.org/linux/man-pages/man2/geteuid.2.html).
+pub(crate) fn effective_user() -> u32 {
+    Uid::effective().as_raw()
+}

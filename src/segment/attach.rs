@@ -1,0 +1,226 @@
+//! Attachment: how the kernel knows who uses an object with a name, and who was
+//! the last.
+//!
+//! Whoever is attached holds a shared lock on one byte of the object, far behind
+//! its end: the byte of its process id. The kernel drops the lock when the last
+//! descriptor of the open file is closed, in whatever way the processes that
+//! have it end: a forked child is attached by what it inherits. "Is anybody
+//! there?" is "is one of these bytes locked?", which changes nothing.
+//!
+//! # Who may take a name away, and when
+//!
+//! | lock | held by | means |
+//! |---|---|---|
+//! | shared, one of [`ATTACHED`] | each attached process, for as long as it is | it is in use |
+//! | exclusive, all of [`ATTACHED`] | a remover, for a moment | nobody is attached, and whoever comes waits |
+//! | exclusive, [`REMOVAL`] | whoever takes a name away | the name still leads here, until it is gone |
+//!
+//! 1. Who attaches takes its lock first, and *then* looks whether the name still
+//!    leads to this object; if not, it starts again.
+//! 2. Who removes has `REMOVAL`, then all of `ATTACHED` without waiting, and
+//!    *then* looks whether the name still leads to this object.
+//!
+//! So a name that is taken away led to an object that nobody is attached to, nor
+//! will be: whoever came before is seen by (2), whoever comes after by (1). And
+//! since every remover of this crate takes `REMOVAL` of what the name leads to,
+//! the name can't pass to another object between the look and the removal.
+//! ([`unlink`](crate::unlink) takes a name away from under those attached; it
+//! takes `REMOVAL` only.)
+//!
+//! Whoever dies in the middle of this leaves no lock, and the object named or
+//! not named, never half so.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::policy::Removal;
+use crate::os::lock_file::{self, Kind, Range};
+use crate::os::memfd::reopen;
+use crate::os::mman::Access;
+use crate::os::named_file;
+
+/// A byte for each process id, beyond the end of every file.
+const ATTACHED: Range = Range {
+    start: 1 << 62,
+    len: 1 << 30,
+};
+
+/// The byte before them.
+const REMOVAL: Range = Range {
+    start: ATTACHED.start - 1,
+    len: 1,
+};
+
+/// The attachment of this process (and of those that it forks) to an object.
+/// Dropped last of all that belongs to the segment.
+#[derive(Debug)]
+pub(super) struct Attached {
+    file: ManuallyDrop<OwnedFd>,
+    path: PathBuf,
+    removal: Removal,
+}
+
+impl Attached {
+    /// Takes the lock. Waits for a remover that is at work.
+    pub(super) fn new(file: OwnedFd, path: PathBuf, removal: Removal) -> io::Result<Self> {
+        lock_file::lock(&file, Kind::Shared, own_byte())?;
+        Ok(Self {
+            file: ManuallyDrop::new(file),
+            path,
+            removal,
+        })
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the attachment back, and leaves the name to whom it belongs.
+    pub(super) fn forget(mut self) {
+        self.removal = Removal::Persistent;
+    }
+
+    /// Calls `f` while nobody else is attached, if that is so: it waits for those
+    /// who do the same.
+    pub(super) fn alone<R>(&self, f: impl FnOnce() -> R) -> io::Result<R> {
+        // Not to be converted from shared to exclusive, or two who do so would
+        // wait for each other.
+        lock_file::unlock(&*self.file, ATTACHED)?;
+        lock_file::lock(&*self.file, Kind::Exclusive, ATTACHED)?;
+        let result = f();
+        // Shared first: there is no moment without a lock.
+        let own = own_byte();
+        lock_file::lock(&*self.file, Kind::Shared, own)?;
+        let below = Range {
+            start: ATTACHED.start,
+            len: own.start - ATTACHED.start,
+        };
+        let above = Range {
+            start: own.start + 1,
+            len: ATTACHED.start + ATTACHED.len - own.start - 1,
+        };
+        for rest in [below, above] {
+            if rest.len > 0 {
+                lock_file::unlock(&*self.file, rest)?;
+            }
+        }
+        Ok(result)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // By a description of its own, which no forked child shares: theirs must
+        // count as anybody's.
+        let visitor = match self.removal {
+            Removal::Persistent => None,
+            Removal::UntilLastDetach => reopen(&*self.file, Access::ReadWrite).ok(),
+        };
+        // SAFETY: dropped here and nowhere else.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
+        if let Some(visitor) = visitor {
+            // Whoever can't remove it leaves it to others, and to `gc`.
+            let _ = remove_if_abandoned(visitor, &self.path);
+        }
+    }
+}
+
+/// What became of an object that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It had no user, and has no name any more.
+    Removed,
+    /// Somebody is attached.
+    InUse,
+    /// It had lost its name already.
+    Gone,
+}
+
+/// Takes the name `path` away from the object behind `visitor` if nobody is
+/// attached to it. `visitor` is open for writing, and has no attachment.
+pub(super) fn remove_if_abandoned(visitor: OwnedFd, path: &Path) -> io::Result<Verdict> {
+    lock_file::lock(&visitor, Kind::Exclusive, REMOVAL)?;
+    if !lock_file::try_lock(&visitor, Kind::Exclusive, ATTACHED)? {
+        return Ok(Verdict::InUse);
+    }
+    if !leads_to(path, &visitor)? {
+        return Ok(Verdict::Gone);
+    }
+    named_file::unlink(path)?;
+    Ok(Verdict::Removed)
+    // Closing the descriptor gives both locks back, after the name is gone.
+}
+
+/// Takes the name `path` away from whatever has it, whoever is attached.
+pub(super) fn unlink(path: &Path) -> io::Result<()> {
+    loop {
+        // What can't be opened so is none of ours, or not ours to lock.
+        let Ok(Some(visitor)) = named_file::open(path, Access::ReadWrite) else {
+            return named_file::unlink(path);
+        };
+        if lock_file::lock(&visitor, Kind::Exclusive, REMOVAL).is_err() {
+            return named_file::unlink(path); // a file system without locks
+        }
+        if leads_to(path, &visitor)? {
+            return named_file::unlink(path);
+        }
+    }
+}
+
+/// Whether the name `path` leads to the object behind `file` at this moment.
+pub(super) fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
+    match named_file::facts_of_path(path) {
+        Ok(now) => Ok(now.identity == named_file::facts(file)?.identity),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The ids of the processes that attached themselves, and are still attached, or
+/// a child of theirs is. Changes nothing; any descriptor of the object will do.
+pub(crate) fn registered(file: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    let mut unknown = vec![ATTACHED];
+    while let Some(range) = unknown.pop() {
+        if range.len == 0 {
+            continue;
+        }
+        let Some(lock) = lock_file::any_lock_in(&file, range)? else {
+            continue;
+        };
+        let start = lock.start.max(range.start);
+        let end = lock
+            .start
+            .saturating_add(lock.len)
+            .min(range.start + range.len);
+        // Longer ones are a remover's.
+        if lock.len == 1 {
+            found.extend(u32::try_from(start - ATTACHED.start).ok());
+        }
+        unknown.push(Range {
+            start: range.start,
+            len: start - range.start,
+        });
+        unknown.push(Range {
+            start: end,
+            len: range.start + range.len - end,
+        });
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn own_byte() -> Range {
+    // The kernel's ids have 22 bits at most; glibc's and the futex's, 30.
+    let offset = u64::from(std::process::id()) % ATTACHED.len;
+    Range {
+        start: ATTACHED.start + offset,
+        len: 1,
+    }
+}

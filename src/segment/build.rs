@@ -1,0 +1,179 @@
+//! Filling new memory: header, directory, value, and last the locks.
+
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use super::content::SegmentContent;
+use super::directory;
+use super::header::{self, Header, Origin};
+use super::policy::Removal;
+use crate::error::Error;
+use crate::os::boot::boot_id;
+use crate::os::mman::{MIN_PAGE, Mapping};
+use crate::place;
+use crate::shm_safe::{Place, Report, ShmSafe};
+
+/// Everything about a segment that is known before there is memory for it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    header: Header,
+    directory: Vec<u8>,
+    len: usize,
+    total_len: NonZeroUsize,
+}
+
+impl Plan {
+    /// A segment for a `T` with `len` elements, in an object whose length must be
+    /// a multiple of `granularity` bytes.
+    pub(super) fn of<T: SegmentContent + ?Sized>(
+        len: usize,
+        granularity: NonZeroUsize,
+        removal: Removal,
+    ) -> Result<Self, Error> {
+        const {
+            assert!(
+                T::ALIGN <= MIN_PAGE,
+                "a mapping is aligned to a page of 4096 bytes, and this type asks for more"
+            );
+        }
+        let origin = Origin {
+            inode: 0,
+            boot: boot_id().map_err(|source| Error::Os {
+                call: "reading /proc/sys/kernel/random/boot_id",
+                source,
+            })?,
+        };
+        let directory = directory::of::<T>(len);
+        let header = Header::of::<T>(
+            len as u64,
+            directory.len(),
+            granularity.get() as u64,
+            place::placement()?.pid_namespace,
+            origin,
+            removal,
+        );
+        let header = header.filter(|header| header.total_len <= isize::MAX as u64);
+        let too_large = Error::NoSpace { bytes: usize::MAX };
+        let header = header.ok_or(too_large)?;
+        let total_len = usize::try_from(header.total_len)
+            .ok()
+            .and_then(NonZeroUsize::new)
+            .ok_or(Error::NoSpace { bytes: usize::MAX })?;
+        Ok(Self {
+            header,
+            directory,
+            len,
+            total_len,
+        })
+    }
+
+    /// The length of the whole object in bytes.
+    pub(super) fn total_len(&self) -> NonZeroUsize {
+        self.total_len
+    }
+
+    /// Says in which file the segment will be.
+    pub(super) fn set_inode(&mut self, inode: u64) {
+        self.header.origin.inode = inode;
+    }
+
+    pub(super) fn header_bytes(&self) -> [u8; header::LEN] {
+        self.header.to_bytes()
+    }
+
+    /// Writes the header to where the object begins.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` is writable, `total_len` bytes long, and nobody else writes its
+    /// first bytes while this call runs.
+    pub(super) unsafe fn write_header(&self, mapping: &Mapping) {
+        debug_assert!(mapping.len() >= header::LEN);
+        let bytes = self.header_bytes();
+        let base = mapping.base().as_ptr();
+        // What comes before and after the part that is live elsewhere.
+        for part in [0..header::BIRTH_AT, header::BIRTH_END..header::LEN] {
+            let source = &bytes[part.clone()];
+            // SAFETY: the header is inside the mapping.
+            let to = unsafe { base.add(part.start) };
+            // SAFETY: as above, for all of this part; the source is an array of
+            // this function.
+            unsafe { to.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
+        }
+    }
+
+    /// Writes directory and value, and brings the locks to life. Returns the
+    /// value.
+    ///
+    /// # Safety
+    ///
+    /// * `mapping` is writable, `total_len` bytes long and zero behind the header,
+    ///   and nobody else uses it while this call runs.
+    /// * It stays for as long as the value is used, or a lock in it held.
+    /// * `write` is as [`by_value`] and [`in_place`] say.
+    pub(super) unsafe fn fill<T: SegmentContent + ?Sized>(
+        &self,
+        mapping: &Mapping,
+        write: impl FnOnce(NonNull<T>, usize),
+    ) -> Result<NonNull<T>, Error> {
+        let source = self.directory.as_slice();
+        // SAFETY: the directory follows the header, inside the mapping.
+        let to = unsafe { mapping.base().add(header::LEN) };
+        // SAFETY: as above, for all of it; the source is elsewhere.
+        unsafe {
+            to.as_ptr()
+                .copy_from_nonoverlapping(source.as_ptr(), source.len())
+        };
+
+        // SAFETY: the header was made for this mapping.
+        let base = unsafe { value_in(mapping, &self.header) };
+        let value = T::at(base, self.len);
+        write(value, self.len);
+        let walk = |report: &mut Report<'_>| T::visit(self.len, &Place::root(), report);
+        // SAFETY: `write` left an inert T there, which nobody else uses yet and
+        // which stays where it is.
+        unsafe { place::enliven(base, place::placement()?, walk) }?;
+        Ok(value)
+    }
+}
+
+/// Where the value begins.
+///
+/// # Safety
+///
+/// `header` is of the object that is mapped, all of it.
+pub(super) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
+    // SAFETY: a header is parsed, or made, only with its value inside the object.
+    unsafe { mapping.base().add(header.value_offset as usize) }
+}
+
+/// Writes a value that is at hand.
+pub(super) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
+    move |to, _| {
+        // SAFETY: `Plan::fill` gives the place for a T, aligned, inside a mapping
+        // that nobody else uses.
+        unsafe { to.write(value) };
+    }
+}
+
+/// Makes a value of zero bytes where it stays, and lets `init` change it there.
+pub(super) fn in_place<T: SegmentContent + ?Sized>(
+    init: impl FnOnce(&mut T),
+) -> impl FnOnce(NonNull<T>, usize) {
+    const {
+        assert!(
+            T::NATURE.zero_is_valid(),
+            "to be made in place, a type must be valid when all its bytes are zero: \
+             `NonZero` numbers and enums without a variant 0 are not"
+        );
+    }
+    |mut to, len| {
+        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        // SAFETY: `Plan::fill` gives zero bytes, inside a mapping that nobody else
+        // uses.
+        unsafe { place::make_inert(to.cast(), walk) };
+        // SAFETY: zero is a value of T, as checked above, and its sync objects are
+        // inert; nobody else uses it yet.
+        init(unsafe { to.as_mut() });
+    }
+}

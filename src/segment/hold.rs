@@ -1,0 +1,118 @@
+//! A value in shared memory, and what keeps it there.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use super::content::SegmentContent;
+use super::{attach, system_v};
+use crate::os::mman::Mapping;
+use crate::os::sysv_shm::Id;
+use crate::place;
+use crate::shm_safe::{Place, Report};
+
+/// Memory, and what ties this process to it. The memory is unmapped first.
+#[derive(Debug)]
+pub(super) struct Hold {
+    mapping: Mapping,
+    tie: Tie,
+}
+
+#[derive(Debug)]
+enum Tie {
+    /// An object that has, or had, a name.
+    Named(attach::Attached),
+    /// The descriptor of an object that never has one.
+    Sealed(OwnedFd),
+    SystemV(system_v::Attached),
+    /// Memory of this process alone.
+    None,
+}
+
+impl Hold {
+    pub(super) fn named(mapping: Mapping, attached: attach::Attached) -> Self {
+        let tie = Tie::Named(attached);
+        Self { mapping, tie }
+    }
+
+    pub(super) fn sealed(mapping: Mapping, file: OwnedFd) -> Self {
+        let tie = Tie::Sealed(file);
+        Self { mapping, tie }
+    }
+
+    pub(super) fn system_v(mapping: Mapping, attached: system_v::Attached) -> Self {
+        let tie = Tie::SystemV(attached);
+        Self { mapping, tie }
+    }
+
+    pub(super) fn private(mapping: Mapping) -> Self {
+        let tie = Tie::None;
+        Self { mapping, tie }
+    }
+
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// The descriptor of what is mapped, if it has one.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.tie {
+            Tie::Named(attached) => Some(attached.file()),
+            Tie::Sealed(file) => Some(file.as_fd()),
+            Tie::SystemV(_) | Tie::None => None,
+        }
+    }
+
+    pub(super) fn system_v_id(&self) -> Option<Id> {
+        match &self.tie {
+            Tie::SystemV(attached) => Some(attached.id()),
+            _ => None,
+        }
+    }
+}
+
+/// A placed `T`, and what keeps it there.
+#[derive(Debug)]
+pub(super) struct Placed<T: SegmentContent + ?Sized> {
+    value: NonNull<T>,
+    /// Given up by `drop`, unless a lock inside is still held.
+    hold: ManuallyDrop<Hold>,
+}
+
+impl<T: SegmentContent + ?Sized> Placed<T> {
+    /// # Safety
+    ///
+    /// `value` is placed, in writable memory that stays as long as `hold`.
+    pub(super) unsafe fn new(value: NonNull<T>, hold: Hold) -> Self {
+        Self {
+            value,
+            hold: ManuallyDrop::new(hold),
+        }
+    }
+
+    pub(super) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    #[inline]
+    pub(super) fn value(&self) -> &T {
+        // SAFETY: a placed T lies there for as long as this lives, and nobody has
+        // exclusive access to it.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: SegmentContent + ?Sized> Drop for Placed<T> {
+    fn drop(&mut self) {
+        // No borrow of the value is left, so only a leaked guard can hold a
+        // lock in it; no call to lock or unlock can still be running.
+        let len = T::len_of(self.value);
+        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        // SAFETY: the value is placed and still mapped.
+        let must_stay = unsafe { place::is_held_here(self.value.cast(), walk) };
+        if !must_stay {
+            // SAFETY: dropped here and nowhere else.
+            unsafe { ManuallyDrop::drop(&mut self.hold) };
+        }
+    }
+}

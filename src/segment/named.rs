@@ -1,0 +1,274 @@
+//! POSIX objects and files: built without a name and published whole; checked
+//! before they are mapped.
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use super::attach::{self, Attached, Verdict};
+use super::build::{self, Plan};
+use super::content::SegmentContent;
+use super::failure;
+use super::header::{self, Header, Origin};
+use super::hold::Hold;
+use super::options::SegmentOptions;
+use crate::error::{Error, Unsupported};
+use crate::os::boot::boot_id;
+use crate::os::mman::{Access, Mapping, Pages};
+use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
+use crate::place;
+use crate::shm_safe::{Place, Report};
+
+/// A complete segment that has no name yet. Dropping it, or dying with it,
+/// leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct Unpublished<T: ?Sized> {
+    value: NonNull<T>,
+    mapping: Mapping,
+    file: OwnedFd,
+}
+
+impl<T: SegmentContent + ?Sized> Unpublished<T> {
+    /// Reserves memory where `path` will be, and fills it.
+    pub(super) fn build(
+        options: &SegmentOptions,
+        path: &Path,
+        len: usize,
+        write: impl FnOnce(NonNull<T>, usize),
+    ) -> Result<Self, Error> {
+        if options.pages == Pages::Huge {
+            return Err(Error::Unsupported(Unsupported::HugePages));
+        }
+        let mut plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
+        let total = plan.total_len();
+        let of_memory = |call| failure::of_memory(total.get(), call);
+        let file =
+            named_file::create_unnamed(directory_of(path)).map_err(of_memory("open(O_TMPFILE)"))?;
+        named_file::give_to(&file, options.owner, options.group).map_err(failure::of("fchown"))?;
+        named_file::set_mode(&file, options.mode).map_err(failure::of("fchmod"))?;
+        named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
+        let (_, inode) = facts(&file)?.identity;
+        plan.set_inode(inode);
+
+        let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
+        options.settle_in(&mapping)?;
+        // SAFETY: the mapping is new, of that length, and nobody else knows it.
+        unsafe { plan.write_header(&mapping) };
+        // SAFETY: as above; a new file is zero. The mapping stays as `Segment`
+        // keeps it.
+        let value = unsafe { plan.fill(&mapping, write) }?;
+        if !path.starts_with(SHM_DIRECTORY) {
+            // Not a name without its content, should the power fail.
+            named_file::sync(&file).map_err(failure::of("fsync"))?;
+        }
+        Ok(Self {
+            value,
+            mapping,
+            file,
+        })
+    }
+
+    /// Gives it its name. If the name is taken, hands everything back.
+    pub(super) fn publish(
+        self,
+        options: &SegmentOptions,
+        path: &Path,
+    ) -> Result<(NonNull<T>, Hold), (Self, Error)> {
+        let Self {
+            value,
+            mapping,
+            file,
+        } = self;
+        // Attached before it has a name, so that nobody ever finds it abandoned.
+        // By a copy of the descriptor: both are of one open file.
+        let attached = file
+            .try_clone()
+            .and_then(|file| Attached::new(file, path.to_owned(), options.removal));
+        let failed = match attached {
+            Ok(attached) => match named_file::publish(&file, path) {
+                Ok(()) => return Ok((value, Hold::named(mapping, attached))),
+                Err(source) => {
+                    // Nothing has this name that would be ours to remove.
+                    attached.forget();
+                    // It is not the name that is missing then, but a directory.
+                    match source.kind() {
+                        std::io::ErrorKind::NotFound => Error::Os {
+                            call: "linkat from /proc/self/fd",
+                            source,
+                        },
+                        _ => failure::of("linkat")(source),
+                    }
+                }
+            },
+            Err(source) => failure::of("fcntl(F_OFD_SETLKW)")(source),
+        };
+        let again = Self {
+            value,
+            mapping,
+            file,
+        };
+        Err((again, failed))
+    }
+}
+
+/// Opens what `path` leads to, after checking that it is what it should be.
+pub(super) fn open<T: SegmentContent + ?Sized>(
+    options: &SegmentOptions,
+    path: &Path,
+    access: Access,
+) -> Result<(NonNull<T>, Hold), Error> {
+    loop {
+        let (file, facts) = open_checked(options, path, access)?;
+        let header = read_header(&file, facts.len)?;
+        let len = header.check_layout::<T>()?;
+        let attached = Attached::new(file, path.to_owned(), header.removal)
+            .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
+        let mapping = map(&attached, &header, access)?;
+        let header = match access {
+            // Who only looks uses no lock, whoever's it was.
+            Access::ReadOnly => header,
+            Access::ReadWrite => bring_home::<T>(&attached, &mapping, header, &facts, len)?,
+        };
+        // The name may have been taken away or given to another object meanwhile.
+        // Opening the new one is what the caller wants then.
+        if attach::leads_to(path, attached.file()).map_err(failure::of("lstat"))? {
+            options.settle_in(&mapping)?;
+            // SAFETY: the header is of this object, and all of it is mapped.
+            let base = unsafe { build::value_in(&mapping, &header) };
+            return Ok((T::at(base, len), Hold::named(mapping, attached)));
+        }
+        attached.forget();
+    }
+}
+
+fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, Error> {
+    let len = usize::try_from(header.total_len).ok();
+    let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
+    Mapping::of_file_with(attached.file(), len, access)
+        .map_err(failure::of_memory(len.get(), "mmap"))
+}
+
+/// Makes sure that the locks mean something here and now.
+///
+/// A file outlives the boot of the machine in which its locks came to life, and
+/// it can be copied. Its lock words then name threads that are no more, or
+/// threads that hold the locks of the original. Whoever finds that brings the
+/// locks back to life while nobody else is attached; those that were held are
+/// poisoned.
+fn bring_home<T: SegmentContent + ?Sized>(
+    attached: &Attached,
+    mapping: &Mapping,
+    header: Header,
+    facts: &Facts,
+    len: usize,
+) -> Result<Header, Error> {
+    let home = Origin {
+        inode: facts.identity.1,
+        boot: boot_id().map_err(failure::of("reading /proc/sys/kernel/random/boot_id"))?,
+    };
+    let placement = place::placement()?;
+    if header.origin == home {
+        return match header.pid_namespace == placement.pid_namespace {
+            true => Ok(header),
+            false => Err(Error::ForeignPidNamespace),
+        };
+    }
+    let revive = || -> Result<(), Error> {
+        // Somebody else may have been faster.
+        let header = read_header(attached.file(), facts.len)?;
+        if header.origin != home {
+            // SAFETY: the header is of this object, and all of it is mapped.
+            let base = unsafe { build::value_in(mapping, &header) };
+            let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+            // SAFETY: a T lies there, as its header says; nobody else is attached.
+            unsafe { place::revive(base, placement, walk) }?;
+            // The origin last: a death before it lets the next one start over.
+            let namespace = placement.pid_namespace.to_le_bytes();
+            // SAFETY: nobody else is attached.
+            unsafe { write_at(mapping, header::PID_NAMESPACE_AT, &namespace) };
+            // SAFETY: as above.
+            unsafe { write_at(mapping, header::ORIGIN_AT, &home.to_bytes()) };
+        }
+        Ok(())
+    };
+    attached
+        .alone(revive)
+        .map_err(failure::of("fcntl(F_OFD_SETLKW)"))??;
+    let header = read_header(attached.file(), facts.len)?;
+    bring_home::<T>(attached, mapping, header, facts, len)
+}
+
+/// # Safety
+///
+/// `mapping` is writable, `at` is inside the header, and nobody else uses it.
+unsafe fn write_at(mapping: &Mapping, at: usize, bytes: &[u8]) {
+    // SAFETY: the header is inside the mapping.
+    let to = unsafe { mapping.base().add(at) };
+    // SAFETY: as above, for all the bytes.
+    unsafe {
+        to.as_ptr()
+            .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+    };
+}
+
+/// Removes what `path` leads to if it is a segment that nobody is attached to,
+/// whatever it holds.
+pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Result<Verdict, Error> {
+    let (file, facts) = open_checked(options, path, Access::ReadWrite)?;
+    match read_header(&file, facts.len) {
+        // Ours, if damaged or of another version.
+        Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
+        Err(other) => return Err(other),
+    }
+    attach::remove_if_abandoned(file, path).map_err(failure::of("unlink"))
+}
+
+/// Opens what `path` leads to, and checks all that is known before the first byte
+/// is read.
+fn open_checked(
+    options: &SegmentOptions,
+    path: &Path,
+    access: Access,
+) -> Result<(OwnedFd, Facts), Error> {
+    let file = named_file::open(path, access)
+        .map_err(failure::of("open"))?
+        .ok_or(Error::NotASegment)?;
+    let facts = facts(&file)?;
+    if !facts.is_regular {
+        return Err(Error::NotASegment);
+    }
+    options.check_permissions(facts.owner, facts.group, facts.mode)?;
+    Ok((file, facts))
+}
+
+fn facts(file: &OwnedFd) -> Result<Facts, Error> {
+    named_file::facts(file).map_err(failure::of("fstat"))
+}
+
+/// Reads the header by `read`, not through a mapping: a file that shrinks
+/// meanwhile is an error, not a `SIGBUS`.
+pub(super) fn read_header(file: impl std::os::fd::AsFd, object_len: u64) -> Result<Header, Error> {
+    let mut bytes = [0; header::LEN];
+    let filled = named_file::read_at(file, &mut bytes, 0).map_err(failure::of("pread"))?;
+    if filled < bytes.len() {
+        return Err(Error::NotASegment);
+    }
+    Header::parse(&bytes, object_len)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the directory entry of a new file last, should the power fail.
+pub(super) fn make_durable(path: &Path) -> Result<(), Error> {
+    if path.starts_with(SHM_DIRECTORY) {
+        return Ok(());
+    }
+    let directory = std::fs::File::open(directory_of(path)).map_err(failure::of("open"))?;
+    directory.sync_all().map_err(failure::of("fsync"))
+}

@@ -1,0 +1,77 @@
+//! What there is to choose when a segment is created or opened.
+
+/// What becomes of a segment's name when nobody is attached any more.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Removal {
+    /// It stays, with the content, until somebody calls
+    /// [`unlink`](crate::unlink).
+    #[default]
+    Persistent,
+    /// The last process that drops it takes the name away: also if the others
+    /// were killed. If the last one is killed itself, or ends without dropping
+    /// it, the name stays: see [`Abandoned`], and the tool's `gc`.
+    UntilLastDetach,
+}
+
+impl Removal {
+    pub(super) const fn to_code(self) -> u8 {
+        match self {
+            Self::Persistent => 0,
+            Self::UntilLastDetach => 1,
+        }
+    }
+
+    pub(super) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Persistent),
+            1 => Some(Self::UntilLastDetach),
+            _ => None,
+        }
+    }
+}
+
+/// What to do with a segment that has a name, but that nobody is attached to:
+/// everybody has left it, in peace or by crashing.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Abandoned {
+    /// Open it, with what is in it. Locks whose holders died are poisoned.
+    #[default]
+    Reuse,
+    /// Take its name away and create it anew, whatever it holds, if it is a
+    /// segment of this crate that this user may remove. A segment that somebody
+    /// is attached to, or attaches to at the same moment, is opened.
+    Recreate,
+}
+
+/// When the memory of a segment is brought in.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Residency {
+    /// When it is touched.
+    #[default]
+    OnDemand,
+    /// All of it, before the segment is used. Linux 5.14 and later;
+    /// [`Error::Unsupported`] before.
+    Prefaulted,
+    /// The same, and it never goes to swap
+    /// ([`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)): for this
+    /// process, which forked children must repeat; of a System V segment
+    /// (`SHM_LOCK`), for all. [`Error::MemoryLockLimit`] if this process may not
+    /// lock so much.
+    Locked,
+}
+
+/// Which pages a new segment consists of.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pages {
+    /// The usual ones: `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
+    #[default]
+    Normal,
+    /// Huge ones, from the pool that the administrator has reserved: anonymous and
+    /// System V segments only ([`Error::Unsupported`] elsewhere).
+    /// [`Error::NoHugePages`] if too few are free.
+    Huge,
+}

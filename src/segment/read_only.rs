@@ -1,0 +1,69 @@
+//! `ReadOnlySegment`: attached, and unable to write.
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use super::address::Address;
+use super::content::SegmentContent;
+use super::hold::Hold;
+use crate::view::ReadOnly;
+
+/// A segment that this process can only look at: its memory is mapped for reading,
+/// and taking a lock does not compile. Made by
+/// [`Segment::open_read_only`](crate::Segment::open_read_only).
+///
+/// This process counts as attached.
+pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
+    value: NonNull<T>,
+    hold: Hold,
+    address: Address,
+}
+
+// SAFETY: it lends out no more than `&T` would, and T is Sync.
+unsafe impl<T: SegmentContent + ?Sized> Send for ReadOnlySegment<T> {}
+// SAFETY: as above.
+unsafe impl<T: SegmentContent + ?Sized> Sync for ReadOnlySegment<T> {}
+
+impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
+    /// # Safety
+    ///
+    /// `value` is placed, in memory that stays as long as `hold`.
+    pub(super) unsafe fn new(value: NonNull<T>, hold: Hold, address: Address) -> Self {
+        Self {
+            value,
+            hold,
+            address,
+        }
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn view(&self) -> ReadOnly<'_, T> {
+        // SAFETY: a placed T lies there for as long as this lives. Those who write
+        // to it do so by way of `&T`.
+        unsafe { ReadOnly::new(self.value) }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn value(&self) -> NonNull<T> {
+        self.value
+    }
+
+    pub(super) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+}
+
+impl<T: SegmentContent + ?Sized> fmt::Debug for ReadOnlySegment<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnlySegment")
+            .field("address", &self.address.as_str())
+            .field("type", &std::any::type_name::<T>())
+            .finish_non_exhaustive()
+    }
+}

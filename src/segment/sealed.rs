@@ -1,0 +1,81 @@
+//! Segments without a name: sealed memfds, shared by fork, or by handing over
+//! the descriptor.
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+
+use super::build::{self, Plan};
+use super::content::SegmentContent;
+use super::hold::Hold;
+use super::options::SegmentOptions;
+use super::policy::Removal;
+use super::{failure, named};
+use crate::error::Error;
+use crate::os::mman::{Access, Mapping, Pages, huge_page_size};
+use crate::os::{memfd, named_file};
+use crate::place;
+
+/// How a memfd of this crate begins its label.
+pub(crate) const LABEL: &str = "shm-sync:";
+
+/// Creates a segment without a name.
+pub(super) fn create<T: SegmentContent + ?Sized>(
+    options: &SegmentOptions,
+    label: &str,
+    len: usize,
+    write: impl FnOnce(NonNull<T>, usize),
+) -> Result<(NonNull<T>, Hold), Error> {
+    let granularity = match options.pages {
+        Pages::Normal => NonZeroUsize::MIN,
+        Pages::Huge => huge_page_size().map_err(failure::of("reading /proc/meminfo"))?,
+    };
+    let plan = Plan::of::<T>(len, granularity, Removal::Persistent)?;
+    let total = plan.total_len();
+    let of_memory = |call| {
+        move |source| match options.pages {
+            Pages::Normal => failure::of_memory(total.get(), call)(source),
+            Pages::Huge => failure::of_huge_pages(total.get(), call)(source),
+        }
+    };
+    let file = memfd::create(&format!("{LABEL}{label}"), options.pages)
+        .map_err(of_memory("memfd_create"))?;
+    named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
+    memfd::seal(&file).map_err(failure::of("fcntl(F_ADD_SEALS)"))?;
+    let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
+    options.settle_in(&mapping)?;
+    // SAFETY: the mapping is new, of that length, and nobody else knows it.
+    unsafe { plan.write_header(&mapping) };
+    // SAFETY: as above; a new file is zero. The mapping stays as `Segment` keeps
+    // it.
+    let value = unsafe { plan.fill(&mapping, write) }?;
+    Ok((value, Hold::sealed(mapping, file)))
+}
+
+/// Opens the segment behind a descriptor.
+pub(super) fn open<T: SegmentContent + ?Sized>(
+    options: &SegmentOptions,
+    file: OwnedFd,
+) -> Result<(NonNull<T>, Hold), Error> {
+    if !is_sealed(&file)? {
+        return Err(Error::Unsealed);
+    }
+    let len = named_file::facts(&file).map_err(failure::of("fstat"))?.len;
+    let header = named::read_header(&file, len)?;
+    let elements = header.check_layout::<T>()?;
+    if header.pid_namespace != place::placement()?.pid_namespace {
+        return Err(Error::ForeignPidNamespace);
+    }
+    let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
+    let total = total.ok_or(Error::NotASegment)?;
+    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite)
+        .map_err(failure::of_memory(total.get(), "mmap"))?;
+    options.settle_in(&mapping)?;
+    // SAFETY: the header is of this object, and all of it is mapped.
+    let base = unsafe { build::value_in(&mapping, &header) };
+    Ok((T::at(base, elements), Hold::sealed(mapping, file)))
+}
+
+fn is_sealed(file: impl AsFd) -> Result<bool, Error> {
+    memfd::is_sealed_against_shrinking(file).map_err(failure::of("fcntl(F_GET_SEALS)"))
+}

@@ -1,0 +1,98 @@
+//! `Snapshot`: a private copy of a segment.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::content::SegmentContent;
+use super::failure;
+use super::hold::{Hold, Placed};
+use super::read_only::ReadOnlySegment;
+use crate::error::Error;
+use crate::os::mman::Mapping;
+use crate::os::shared_bytes;
+use crate::place;
+use crate::shm_safe::{Place, Report};
+
+/// A private copy of a segment, to look into and to change without disturbing
+/// anybody: what is written here, others never see, and what others write after it
+/// was made is not seen here. Made by
+/// [`Segment::snapshot_of`](crate::Segment::snapshot_of).
+///
+/// It is a private (copy-on-write) mapping of which every page was copied at once;
+/// of a System V segment, which can't be mapped so, a plain copy. The pages are not
+/// of one instant: what was being changed meanwhile may be half-changed here. A
+/// lock that was held when its page was copied is free here, and poisoned as if
+/// its holder had died: its data is in doubt.
+///
+/// It does not count as attached.
+pub struct Snapshot<T: SegmentContent + ?Sized> {
+    placed: Placed<T>,
+}
+
+// SAFETY: as for `Segment`.
+unsafe impl<T: SegmentContent + ?Sized> Send for Snapshot<T> {}
+// SAFETY: as for `Segment`.
+unsafe impl<T: SegmentContent + ?Sized> Sync for Snapshot<T> {}
+
+impl<T: SegmentContent + ?Sized> Snapshot<T> {
+    pub(super) fn of(original: &ReadOnlySegment<T>) -> Result<Self, Error> {
+        const {
+            assert!(
+                T::NATURE.is_untearable(),
+                "a copy of this type that is made while it changes might be no value of it: \
+                 it contains an enum with fields, or a NonZero number of 128 bits"
+            );
+        }
+        let shared = original.hold().mapping();
+        let Some(total) = NonZeroUsize::new(shared.len()) else {
+            return Err(Error::NotASegment);
+        };
+        let of_memory = |call| failure::of_memory(total.get(), call);
+        let mapping = match original.hold().file() {
+            Some(file) => {
+                let mapping = Mapping::private_of_file(file, total).map_err(of_memory("mmap"))?;
+                // SAFETY: the mapping is new, so nobody in this process uses it;
+                // the file is as long, as its header was checked to say.
+                unsafe { mapping.copy_all_pages() };
+                mapping
+            }
+            None => {
+                let mapping = Mapping::private(total).map_err(of_memory("mmap"))?;
+                let (from, to) = (shared.base().as_ptr(), mapping.base().as_ptr());
+                // SAFETY: both are `total` bytes long, and the copy is ours alone.
+                unsafe { shared_bytes::copy(from, to, total.get()) };
+                mapping
+            }
+        };
+        let offset = original.value().addr().get() - shared.base().addr().get();
+        // SAFETY: the value lies in the copy where it lies in the original.
+        let base = unsafe { mapping.base().add(offset) };
+        let len = T::len_of(original.value());
+        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        // SAFETY: a mixture of values of T, word by word, is a value of T; nobody
+        // else uses this copy.
+        unsafe { place::revive(base, place::placement()?, walk) }?;
+        let value: NonNull<T> = T::at(base, len);
+        // SAFETY: just brought to life.
+        let placed = unsafe { Placed::new(value, Hold::private(mapping)) };
+        Ok(Self { placed })
+    }
+}
+
+impl<T: SegmentContent + ?Sized> Deref for Snapshot<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.placed.value()
+    }
+}
+
+impl<T: SegmentContent + ?Sized> fmt::Debug for Snapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("type", &std::any::type_name::<T>())
+            .finish_non_exhaustive()
+    }
+}
