@@ -64,6 +64,7 @@ extern crate self as shm_sync;
 // place, and then sync and segment side by side (tests/floors.rs).
 mod error;
 mod fingerprint;
+pub mod inspect;
 mod nature;
 mod os;
 mod place;

@@ -49,6 +49,11 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// Device and inode number of the file, as `stat` shows them in most cases.
+    pub(crate) fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// The path that the file had, and whether it still has it.
     pub(crate) fn path(&self) -> (&Path, Link) {
         let path = self.path.as_os_str().as_bytes();
@@ -266,19 +271,27 @@ fn ipc_namespace(pid: &str) -> io::Result<u64> {
     Ok(std::fs::metadata(format!("/proc/{pid}/ns/ipc"))?.ino())
 }
 
-/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) for reading, of
-/// what a link such as `/proc/PID/fd/N` leads to, by a description of its own.
-/// `None`: it leads to something else than a file.
-pub(crate) fn open_link(path: &Path) -> io::Result<Option<OwnedFd>> {
-    if !std::fs::metadata(path)
-        .map_err(gone_if_no_process)?
-        .is_file()
-    {
+/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) of what a link such
+/// as `/proc/PID/fd/N` leads to, by a description of its own. `None`: it leads to
+/// something else than a file.
+pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
+    let facts = std::fs::metadata(path).map_err(gone_if_no_process)?;
+    if !facts.is_file() {
         return Ok(None);
     }
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(access == Access::ReadWrite)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
     Ok(Some(file.map_err(gone_if_no_process)?.into()))
+}
+
+/// Whether a path is one of the links by which `/proc` shows open files and
+/// mappings: `/proc/PID/fd/N`. It leads to the file itself, by whatever name.
+pub(crate) fn is_link(path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().filter_map(OsStr::to_str).collect();
+    matches!(parts[..], ["/", "proc", _, "fd" | "map_files", _]) && path.is_symlink()
 }
 
 /// The link to what a mapping shows
@@ -363,10 +376,14 @@ mod tests {
     fn links_lead_to_files_and_to_nothing_else() {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        let again = open_link(path.as_ref()).unwrap().unwrap();
+        let again = open_link(path.as_ref(), Access::ReadOnly).unwrap().unwrap();
         let again = std::fs::File::from(again).metadata().unwrap();
         assert_eq!(again.ino(), file.metadata().unwrap().ino());
-        assert!(open_link("/proc/self/cwd".as_ref()).unwrap().is_none());
+        let directory = open_link("/proc/self/cwd".as_ref(), Access::ReadOnly);
+        assert!(directory.unwrap().is_none());
+        assert!(is_link(path.as_ref()));
+        assert!(!is_link("/proc/self/cwd".as_ref()));
+        assert!(!is_link("/proc/self/fd/-1".as_ref()));
     }
 
     #[test]

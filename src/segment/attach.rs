@@ -14,6 +14,7 @@
 //! | shared, one of [`ATTACHED`] | each attached process, for as long as it is | it is in use |
 //! | exclusive, all of [`ATTACHED`] | a remover, for a moment | nobody is attached, and whoever comes waits |
 //! | exclusive, [`REMOVAL`] | whoever takes a name away | the name still leads here, until it is gone |
+//! | exclusive, [`REVIVAL`] | whoever brings locks back to life | nobody else does |
 //!
 //! 1. Who attaches takes its lock first, and *then* looks whether the name still
 //!    leads to this object; if not, it starts again.
@@ -53,6 +54,12 @@ const REMOVAL: Range = Range {
     len: 1,
 };
 
+/// The byte before that.
+const REVIVAL: Range = Range {
+    start: REMOVAL.start - 1,
+    len: 1,
+};
+
 /// The attachment of this process (and of those that it forks) to an object.
 /// Dropped last of all that belongs to the segment.
 #[derive(Debug)]
@@ -86,30 +93,12 @@ impl Attached {
         self.removal = Removal::Persistent;
     }
 
-    /// Calls `f` while nobody else is attached, if that is so: it waits for those
-    /// who do the same.
-    pub(super) fn alone<R>(&self, f: impl FnOnce() -> R) -> io::Result<R> {
-        // Not to be converted from shared to exclusive, or two who do so would
-        // wait for each other.
-        lock_file::unlock(&*self.file, ATTACHED)?;
-        lock_file::lock(&*self.file, Kind::Exclusive, ATTACHED)?;
+    /// Calls `f`, which brings the locks in the object back to life, while nobody
+    /// else does.
+    pub(super) fn reviving<R>(&self, f: impl FnOnce() -> R) -> io::Result<R> {
+        lock_file::lock(&*self.file, Kind::Exclusive, REVIVAL)?;
         let result = f();
-        // Shared first: there is no moment without a lock.
-        let own = own_byte();
-        lock_file::lock(&*self.file, Kind::Shared, own)?;
-        let below = Range {
-            start: ATTACHED.start,
-            len: own.start - ATTACHED.start,
-        };
-        let above = Range {
-            start: own.start + 1,
-            len: ATTACHED.start + ATTACHED.len - own.start - 1,
-        };
-        for rest in [below, above] {
-            if rest.len > 0 {
-                lock_file::unlock(&*self.file, rest)?;
-            }
-        }
+        lock_file::unlock(&*self.file, REVIVAL)?;
         Ok(result)
     }
 }

@@ -154,8 +154,8 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 /// A file outlives the boot of the machine in which its locks came to life, and
 /// it can be copied. Its lock words then name threads that are no more, or
 /// threads that hold the locks of the original. Whoever finds that brings the
-/// locks back to life while nobody else is attached; those that were held are
-/// poisoned.
+/// locks back to life; those that were held are poisoned. Nobody uses a lock
+/// meanwhile: who opens the object to write does this first, and one at a time.
 fn bring_home<T: SegmentContent + ?Sized>(
     attached: &Attached,
     mapping: &Mapping,
@@ -181,11 +181,11 @@ fn bring_home<T: SegmentContent + ?Sized>(
             // SAFETY: the header is of this object, and all of it is mapped.
             let base = unsafe { build::value_in(mapping, &header) };
             let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-            // SAFETY: a T lies there, as its header says; nobody else is attached.
+            // SAFETY: a T lies there, as its header says; nobody else uses its locks.
             unsafe { place::revive(base, placement, walk) }?;
             // The origin last: a death before it lets the next one start over.
             let namespace = placement.pid_namespace.to_le_bytes();
-            // SAFETY: nobody else is attached.
+            // SAFETY: nobody else writes to the header: see above.
             unsafe { write_at(mapping, header::PID_NAMESPACE_AT, &namespace) };
             // SAFETY: as above.
             unsafe { write_at(mapping, header::ORIGIN_AT, &home.to_bytes()) };
@@ -193,7 +193,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
         Ok(())
     };
     attached
-        .alone(revive)
+        .reviving(revive)
         .map_err(failure::of("fcntl(F_OFD_SETLKW)"))??;
     let header = read_header(attached.file(), facts.len)?;
     bring_home::<T>(attached, mapping, header, facts, len)
