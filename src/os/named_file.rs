@@ -82,6 +82,14 @@ pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     retry_on_eintr(|| posix_fallocate(&file, 0, len))
 }
 
+/// [`ftruncate(2)`](https://man7.org/linux/man-pages/man2/ftruncate.2.html):
+/// sizes the file to `len` bytes, and reserves nothing.
+pub(crate) fn set_len(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
+    let len =
+        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    retry_on_eintr(|| nix::unistd::ftruncate(&file, len))
+}
+
 /// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
 /// the unnamed file its name, at once or not at all.
 pub(crate) fn publish(file: impl AsFd, path: &Path) -> io::Result<()> {

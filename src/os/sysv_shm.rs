@@ -202,12 +202,6 @@ pub(crate) fn lock_in_memory(id: Id) -> io::Result<()> {
     control(id, libc::SHM_LOCK)
 }
 
-/// [`shmctl(2)`](https://man7.org/linux/man-pages/man2/shmctl.2.html),
-/// `SHM_UNLOCK`.
-pub(crate) fn unlock_from_memory(id: Id) -> io::Result<()> {
-    control(id, libc::SHM_UNLOCK)
-}
-
 fn control(id: Id, command: libc::c_int) -> io::Result<()> {
     // SAFETY: these commands read no buffer.
     let rc = unsafe { libc::shmctl(id.0, command, std::ptr::null_mut()) };
@@ -461,7 +455,7 @@ mod tests {
             )),
             Ok(()) => {
                 assert!(status(segment.0).unwrap().is_locked);
-                unlock_from_memory(segment.0).unwrap();
+                control(segment.0, libc::SHM_UNLOCK).unwrap();
             }
         }
         assert!(!status(segment.0).unwrap().is_locked);

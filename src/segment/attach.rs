@@ -84,10 +84,6 @@ impl Attached {
         self.file.as_fd()
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Gives the attachment back, and leaves the name to whom it belongs.
     pub(super) fn forget(mut self) {
         self.removal = Removal::Persistent;
@@ -134,16 +130,35 @@ pub(crate) enum Verdict {
 /// Takes the name `path` away from the object behind `visitor` if nobody is
 /// attached to it. `visitor` is open for writing, and has no attachment.
 pub(super) fn remove_if_abandoned(visitor: OwnedFd, path: &Path) -> io::Result<Verdict> {
-    lock_file::lock(&visitor, Kind::Exclusive, REMOVAL)?;
-    if !lock_file::try_lock(&visitor, Kind::Exclusive, ATTACHED)? {
+    let remover = Remover::new(visitor)?;
+    if !lock_file::try_lock(&remover.0, Kind::Exclusive, ATTACHED)? {
         return Ok(Verdict::InUse);
     }
-    if !leads_to(path, &visitor)? {
+    if !leads_to(path, &remover.0)? {
         return Ok(Verdict::Gone);
     }
     named_file::unlink(path)?;
     Ok(Verdict::Removed)
-    // Closing the descriptor gives both locks back, after the name is gone.
+    // Both locks are given back after the name is gone.
+}
+
+/// Whoever holds [`REMOVAL`]. Dropped, all its locks are given back: by name, as a
+/// child that another thread forked meanwhile has a copy of the descriptor.
+struct Remover(OwnedFd);
+
+impl Remover {
+    fn new(visitor: OwnedFd) -> io::Result<Self> {
+        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL)?;
+        Ok(Self(visitor))
+    }
+}
+
+impl Drop for Remover {
+    fn drop(&mut self) {
+        for range in [ATTACHED, REMOVAL] {
+            let _ = lock_file::unlock(&self.0, range);
+        }
+    }
 }
 
 /// Takes the name `path` away from whatever has it, whoever is attached.
@@ -153,10 +168,10 @@ pub(super) fn unlink(path: &Path) -> io::Result<()> {
         let Ok(Some(visitor)) = named_file::open(path, Access::ReadWrite) else {
             return named_file::unlink(path);
         };
-        if lock_file::lock(&visitor, Kind::Exclusive, REMOVAL).is_err() {
+        let Ok(remover) = Remover::new(visitor) else {
             return named_file::unlink(path); // a file system without locks
-        }
-        if leads_to(path, &visitor)? {
+        };
+        if leads_to(path, &remover.0)? {
             return named_file::unlink(path);
         }
     }

@@ -8,8 +8,8 @@
 //! | [`VIRGIN`] | new: its creator is about to take the lock, or died before | not made yet |
 //! | [`GESTATING`] | the creator fills it | held by the creator |
 //! | [`BORN`] | complete | free |
-//! | [`LEAVING`] | somebody looks whether it is abandoned | held by that one |
-//! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any |
+//! | [`LEAVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
+//! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `VIRGIN` came before |
 //!
 //! The lock is a robust pthread mutex, so whoever waits for a creator or a
 //! remover learns of its death, and finds in the state what it left.
@@ -92,14 +92,14 @@ impl Birth {
         changed.is_ok()
     }
 
-    /// Gives a creator some time to take the lock.
-    pub(super) fn wait_while_virgin(&self, access: Access) -> Result<(), Error> {
+    /// Gives a creator some time to take the lock, or a remover to remove.
+    pub(super) fn wait_while(&self, state: u32, access: Access) -> Result<(), Error> {
         if access == Access::ReadOnly {
             return Ok(()); // the kernel wants to write to what one waits on
         }
         let until = Deadline::after(GRACE);
-        while self.state() == VIRGIN && !until.has_passed() {
-            futex::wait(&self.state, VIRGIN, Some(until)).map_err(failure::of("futex"))?;
+        while self.state() == state && !until.has_passed() {
+            futex::wait(&self.state, state, Some(until)).map_err(failure::of("futex"))?;
         }
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use super::content::SegmentContent;
+use super::content::{SegmentContent, assert_mappable};
 use super::directory;
 use super::header::{self, Header, Origin};
 use super::policy::Removal;
 use crate::error::Error;
 use crate::os::boot::boot_id;
-use crate::os::mman::{MIN_PAGE, Mapping};
+use crate::os::mman::Mapping;
 use crate::place;
 use crate::shm_safe::{Place, Report, ShmSafe};
 
@@ -30,12 +30,7 @@ impl Plan {
         granularity: NonZeroUsize,
         removal: Removal,
     ) -> Result<Self, Error> {
-        const {
-            assert!(
-                T::ALIGN <= MIN_PAGE,
-                "a mapping is aligned to a page of 4096 bytes, and this type asks for more"
-            );
-        }
+        const { assert_mappable::<T>() };
         let origin = Origin {
             inode: 0,
             boot: boot_id().map_err(|source| Error::Os {

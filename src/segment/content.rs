@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
+use crate::os::mman::MIN_PAGE;
 use crate::shm_safe::{Place, Report, ShmSafe};
 
 /// What a [`Segment`](crate::Segment) can hold:
@@ -200,6 +201,14 @@ unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
 }
 
 impl<H: ShmSafe, T: ShmSafe> VariableLength for WithTail<H, [T]> {}
+
+/// Stops the compiler where a mapping can't be aligned as `T` wants to be.
+pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
+    assert!(
+        T::ALIGN <= MIN_PAGE,
+        "a mapping is aligned to a page of 4096 bytes, and this type asks for more"
+    );
+}
 
 /// As for an array of that length.
 fn visit_elements<T: ShmSafe>(len: usize, at: &Place<'_>, report: &mut Report<'_>) {

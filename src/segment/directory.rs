@@ -31,8 +31,8 @@ const REPEAT: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: SyncKind,
-    /// With `[]` for each array.
-    pub(crate) path: String,
+    /// The path, with `[]` for each array.
+    pattern: String,
     offset: u64,
     size: u32,
     /// Count and stride of each array, outermost first.
@@ -47,40 +47,52 @@ impl Entry {
             .fold(1, |product: u64, (count, _)| product.saturating_mul(*count))
     }
 
-    /// Object number `index` of them: its path, and its offset from the start
-    /// of the value.
-    pub(crate) fn object(&self, index: u64) -> Option<(String, u64)> {
+    /// The size of one object's own part in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        u64::from(self.size)
+    }
+
+    /// Where object number `index` of them is, in bytes from the start of the value.
+    /// The innermost array's index runs fastest, as in memory.
+    pub(crate) fn offset(&self, index: u64) -> Option<u64> {
         if index >= self.count() {
             return None;
         }
-        // The innermost index runs fastest, as in memory.
-        let mut rest = index;
-        let mut offset = self.offset;
-        let mut indices = vec![0; self.repeats.len()];
-        for (place, (count, stride)) in indices.iter_mut().zip(&self.repeats).rev() {
-            *place = rest % count;
-            rest /= count;
-            offset += *place * stride;
+        let steps = self.repeats.iter().rev();
+        let (offset, _) = steps.fold((self.offset, index), |(offset, rest), (count, stride)| {
+            (offset + rest % count * stride, rest / count)
+        });
+        Some(offset)
+    }
+
+    /// The path of object number `index` of them.
+    pub(crate) fn path(&self, index: u64) -> Option<String> {
+        if index >= self.count() {
+            return None;
         }
-        let mut indices = indices.into_iter();
-        let mut path = String::with_capacity(self.path.len());
-        for (number, part) in self.path.split("[]").enumerate() {
-            if number > 0 {
-                match indices.next() {
-                    Some(index) => path += &format!("[{index}]"),
-                    None => path += "[]",
-                }
+        let mut rest = index;
+        let mut indices = Vec::with_capacity(self.repeats.len());
+        for (count, _) in self.repeats.iter().rev() {
+            indices.push(rest % count);
+            rest /= count;
+        }
+        let mut parts = self.pattern.split("[]");
+        let mut path = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            match indices.pop() {
+                Some(index) => path += &format!("[{index}]"),
+                None => path += "[]",
             }
             path += part;
         }
-        Some((path, offset))
+        Some(path)
     }
 
     /// The object that `path` names: its offset from the start of the value.
     pub(crate) fn find(&self, path: &str) -> Option<u64> {
         let mut rest = path;
         let mut offset = self.offset;
-        let mut parts = self.path.split("[]");
+        let mut parts = self.pattern.split("[]");
         rest = rest.strip_prefix(parts.next()?)?;
         for (part, (count, stride)) in parts.zip(&self.repeats) {
             let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
@@ -100,7 +112,7 @@ impl Entry {
                 let way = count.checked_sub(1)?.checked_mul(*stride)?;
                 offset.checked_add(way)
             });
-        last.and_then(|last| last.checked_add(u64::from(self.size)))
+        last.and_then(|last| last.checked_add(self.size()))
             .is_some_and(|end| end <= value_size)
     }
 }
@@ -149,7 +161,7 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     let (path, rest) = rest.split_at_checked(path_len)?;
     let entry = Entry {
         kind: SyncKind::from_code(fixed[0])?,
-        path: str::from_utf8(path).ok()?.to_owned(),
+        pattern: str::from_utf8(path).ok()?.to_owned(),
         offset: u64_at(fixed, 8),
         size: u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         repeats: repeats
@@ -197,13 +209,17 @@ mod tests {
     type Grid = [[(u64, Lock); 3]; 2];
     type Farm = (Lock, Grid, [Lock; 0]);
 
+    fn object(entry: &Entry, index: u64) -> (String, u64) {
+        (entry.path(index).unwrap(), entry.offset(index).unwrap())
+    }
+
     /// The objects that the directory names, and those that a walk finds.
     fn both<T: SegmentContent + ?Sized>(len: usize) -> [Vec<(String, u64)>; 2] {
         let size = T::size(len as u64).unwrap();
         let entries = parse(&of::<T>(len), size).unwrap();
         let mut named: Vec<_> = entries
             .iter()
-            .flat_map(|entry| (0..entry.count()).map(|index| entry.object(index).unwrap()))
+            .flat_map(|entry| (0..entry.count()).map(|index| object(entry, index)))
             .collect();
         let mut found = Vec::new();
         T::visit(len, &Place::root(), &mut |at, _| {
@@ -241,10 +257,11 @@ mod tests {
         let entries = parse(&of::<Farm>(0), size).unwrap();
         for entry in &entries {
             for index in 0..entry.count() {
-                let (path, offset) = entry.object(index).unwrap();
+                let (path, offset) = object(entry, index);
                 assert_eq!(entry.find(&path), Some(offset), "{path}");
             }
-            assert_eq!(entry.object(entry.count()), None);
+            assert_eq!(entry.offset(entry.count()), None);
+            assert_eq!(entry.path(entry.count()), None);
         }
         for wrong in [
             "",
@@ -286,8 +303,8 @@ mod tests {
             }
             for entry in parse(&bytes, size).unwrap_or_default() {
                 for index in [0, entry.count() - 1, index % entry.count()] {
-                    let (_, offset) = entry.object(index).unwrap();
-                    prop_assert!(offset + u64::from(entry.size) <= size);
+                    let (_, offset) = object(&entry, index);
+                    prop_assert!(offset + entry.size() <= size);
                 }
             }
         }

@@ -40,7 +40,7 @@ use std::time::SystemTime;
 use crate::error::{Abi, Damage, Error, Layout};
 use crate::fingerprint::Fingerprint;
 
-use super::content::SegmentContent;
+use super::content::{SegmentContent, assert_mappable};
 use super::policy::Removal;
 
 /// The length of a header in bytes.
@@ -144,6 +144,7 @@ impl Header {
     /// Whether this is the header of a segment that holds a `T` as this
     /// program knows it. Returns the number of elements.
     pub(super) fn check_layout<T: SegmentContent + ?Sized>(&self) -> Result<usize, Error> {
+        const { assert_mappable::<T>() };
         let mismatch = |size| Error::LayoutMismatch {
             expected: Box::new(layout_of::<T>(size)),
             found: Box::new(self.layout.clone()),

@@ -71,6 +71,14 @@ impl Hold {
     }
 }
 
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Tie::SystemV(attached) = &mut self.tie {
+            attached.leave(&self.mapping);
+        }
+    }
+}
+
 /// A placed `T`, and what keeps it there.
 #[derive(Debug)]
 pub(super) struct Placed<T: SegmentContent + ?Sized> {

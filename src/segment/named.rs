@@ -181,11 +181,11 @@ fn bring_home<T: SegmentContent + ?Sized>(
             // SAFETY: the header is of this object, and all of it is mapped.
             let base = unsafe { build::value_in(mapping, &header) };
             let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-            // SAFETY: a T lies there, as its header says; nobody else uses its locks.
+            // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
             unsafe { place::revive(base, placement, walk) }?;
             // The origin last: a death before it lets the next one start over.
             let namespace = placement.pid_namespace.to_le_bytes();
-            // SAFETY: nobody else writes to the header: see above.
+            // SAFETY: nobody else changes it meanwhile.
             unsafe { write_at(mapping, header::PID_NAMESPACE_AT, &namespace) };
             // SAFETY: as above.
             unsafe { write_at(mapping, header::ORIGIN_AT, &home.to_bytes()) };

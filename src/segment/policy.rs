@@ -53,12 +53,12 @@ pub enum Residency {
     #[default]
     OnDemand,
     /// All of it, before the segment is used. Linux 5.14 and later;
-    /// [`Error::Unsupported`] before.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) before.
     Prefaulted,
     /// The same, and it never goes to swap
     /// ([`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)): for this
     /// process, which forked children must repeat; of a System V segment
-    /// (`SHM_LOCK`), for all. [`Error::MemoryLockLimit`] if this process may not
+    /// (`SHM_LOCK`), for all. [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may not
     /// lock so much.
     Locked,
 }
@@ -71,7 +71,7 @@ pub enum Pages {
     #[default]
     Normal,
     /// Huge ones, from the pool that the administrator has reserved: anonymous and
-    /// System V segments only ([`Error::Unsupported`] elsewhere).
-    /// [`Error::NoHugePages`] if too few are free.
+    /// System V segments only ([`Error::Unsupported`](crate::Error::Unsupported) elsewhere).
+    /// [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are free.
     Huge,
 }

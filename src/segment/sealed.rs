@@ -40,7 +40,14 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     };
     let file = memfd::create(&format!("{LABEL}{label}"), options.pages)
         .map_err(of_memory("memfd_create"))?;
-    named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
+    // Not reserved page by page, as in a file system with a limit of its own: here
+    // that would go on until the machine has no memory left. The kernel is asked
+    // whether it would promise so much; huge pages it sets aside when they are
+    // mapped.
+    if options.pages == Pages::Normal {
+        drop(Mapping::private(total).map_err(of_memory("mmap"))?);
+    }
+    named_file::set_len(&file, total).map_err(of_memory("ftruncate"))?;
     memfd::seal(&file).map_err(failure::of("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
     options.settle_in(&mapping)?;

@@ -8,12 +8,13 @@
 //!
 //! # The last one out
 //!
-//! The kernel counts attachments, and counts down for the dead. Who leaves
-//! detaches first. If nobody is attached then, it comes back for a look: takes
-//! the lock, says `LEAVING`, and asks for the count. If it is 1, the looker itself,
-//! the segment is removed; if not, it is `BORN` as before. Two who look at the same
-//! time see each other and leave it; but each then asks again after its own
-//! detachment, so the later one finds nobody and looks once more.
+//! The kernel counts attachments, and counts down for the dead. Who leaves looks
+//! first: takes the lock, says `LEAVING`, and asks for the count. If it is 1, the
+//! looker itself, the segment is removed; if not, it is `BORN` as before, and the
+//! looker detaches. If nobody is attached then, it comes back for another look.
+//! Two who look at the same time see each other and leave it; but each then asks
+//! again after its own detachment, so the later one finds nobody and looks once
+//! more.
 //!
 //! Removal goes by the id, which is never reused while anybody can know it, so it
 //! can't hit a segment that got the key meanwhile.
@@ -40,6 +41,8 @@ use crate::place;
 /// meaning, and nobody gives it to group and others without the owner.
 const UNBORN: u32 = 0o011;
 const EXECUTE: u32 = 0o111;
+/// Reading and writing, for the owner.
+const OWNER: u32 = 0o600;
 
 /// The attachment of this process. Dropped after the mapping.
 #[derive(Debug)]
@@ -51,6 +54,19 @@ pub(super) struct Attached {
 impl Attached {
     pub(super) fn id(&self) -> Id {
         self.id
+    }
+}
+
+impl Attached {
+    /// To be called while `mapping`, of this attachment, is still there. The only
+    /// one takes the key away before it detaches: no looker finds it abandoned.
+    pub(super) fn leave(&mut self, mapping: &Mapping) {
+        let may_be_last = self.removal == Removal::UntilLastDetach
+            && mapping.access() == Access::ReadWrite
+            && sysv_shm::status(self.id).is_ok_and(|status| status.attached == 1);
+        if may_be_last && remove_if_alone(self.id, mapping).is_ok_and(|gone| gone.is_some()) {
+            self.removal = Removal::Persistent; // nothing is left to do
+        }
     }
 }
 
@@ -92,13 +108,17 @@ where
         }
     };
     loop {
-        let mode = options.mode | UNBORN;
+        // Its creator must be able to attach to it, whatever it is to become.
+        let mode = options.mode | OWNER | UNBORN;
         let created = match key {
             Some(key) => sysv_shm::create(key, total, mode, options.pages),
             None => sysv_shm::create_private(total, mode, options.pages),
         };
         let id = match (created, key) {
             (Err(error), Some(key)) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                if is_complete(key) {
+                    return Ok(Creation::Exists);
+                }
                 // Unless what is there is what a dead creator left.
                 match attach(options, &Target::SystemVKey(key), Access::ReadWrite) {
                     Err(Error::NotFound) => continue,
@@ -107,6 +127,11 @@ where
                     }
                     _ => return Ok(Creation::Exists),
                 }
+            }
+            // Key and length are not zero, so it is longer than segments may be
+            // (`SHMMAX`).
+            (Err(error), _) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                return Err(of_memory("shmget")(std::io::ErrorKind::StorageFull.into()));
             }
             (Err(error), _) => return Err(of_memory("shmget")(error)),
             (Ok(id), _) => id,
@@ -118,6 +143,13 @@ where
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the segment of a key is complete. Only looks: who attached and left
+/// might be the last one out.
+fn is_complete(key: i32) -> bool {
+    let look = sysv_shm::find(key).and_then(Look::at);
+    matches!(look, Ok(Some(look)) if look.life() == Life::Born)
 }
 
 /// Fills a new segment. `None` if it was cleared away before that began.
@@ -133,7 +165,10 @@ where
 {
     let mut unborn = Unborn { id, mapping: None };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
-        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) if is_gone(&error) => {
+            std::mem::forget(unborn); // its id may be given out again
+            return Ok(None);
+        }
         other => other.map_err(failure::of_memory(plan.total_len().get(), "shmat"))?,
     };
     let mapping = unborn.mapping.insert(mapping);
@@ -154,6 +189,7 @@ where
     // SAFETY: the lock keeps others away until it is complete; a new segment is
     // zero. The mapping stays as `Segment` keeps it.
     let value = unsafe { plan.fill(mapping, write) }?;
+    options.settle_in_system_v(mapping, id)?;
     sysv_shm::set_permissions(id, options.owner, options.group, options.mode)
         .map_err(failure::of("shmctl(IPC_SET)"))?;
     birth.set_state(birth::BORN);
@@ -166,7 +202,6 @@ where
     let Some(hold) = hold else {
         unreachable!("it was put there above");
     };
-    options.settle_in_system_v(&hold)?;
     Ok(Some((value, hold)))
 }
 
@@ -205,7 +240,9 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     if access == Access::ReadWrite {
         check_namespace(&header)?;
     }
-    options.settle_in_system_v(&hold)?;
+    if let Some(id) = hold.system_v_id() {
+        options.settle_in_system_v(hold.mapping(), id)?;
+    }
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(hold.mapping(), &header) };
     Ok((T::at(base, len), hold))
@@ -263,17 +300,19 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
                 if !is_marked_unborn(status.mode) {
                     return Err(Error::NotASegment);
                 }
-                birth.wait_while_virgin(access)?;
-                if birth.state() != birth::VIRGIN {
-                    continue;
-                }
+                birth.wait_while(birth::VIRGIN, access)?;
                 if access == Access::ReadOnly {
                     return Err(Error::NotFound);
                 }
-                if birth.leave_virginity(birth::DEAD) {
-                    let _ = sysv_shm::remove(id);
-                    return Ok(None);
+                birth.leave_virginity(birth::DEAD);
+            }
+            // Cleared away, maybe before it had a header or a lock.
+            birth::DEAD if is_marked_unborn(status.mode) => {
+                if access == Access::ReadOnly {
+                    return Err(Error::NotFound);
                 }
+                clear_away(birth, id)?;
+                return Ok(None);
             }
             birth::BORN => {
                 let header = read_header(&mapping, status.len)?;
@@ -289,7 +328,7 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
                 // SAFETY: the lock was made before the state left `VIRGIN`; it is
                 // of our namespace; `mapping` outlives the guard.
                 let held = unsafe { birth.lock() }?;
-                let gone = resolve(birth, id);
+                let gone = resolve(birth, id)?;
                 drop(held);
                 if gone {
                     return Ok(None);
@@ -302,19 +341,44 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
 
 /// Finishes what the last holder of the lock has left. Returns whether the segment
 /// is gone. The caller holds the lock.
-fn resolve(birth: &Birth, id: Id) -> bool {
+fn resolve(birth: &Birth, id: Id) -> Result<bool, Error> {
     match birth.state() {
-        // The looker died before it removed anything.
-        birth::LEAVING => birth.set_state(birth::BORN),
+        // The looker died before it removed the segment, or after.
+        birth::LEAVING if !is_removed(id) => birth.set_state(birth::BORN),
         birth::BORN => {}
-        // The creator died, or the remover may have before it removed.
+        // The creator died, or the remover.
         _ => {
             birth.set_state(birth::DEAD);
-            let _ = sysv_shm::remove(id);
-            return true;
+            clear_away(birth, id)?;
+            return Ok(true);
         }
     }
-    false
+    Ok(false)
+}
+
+/// Removes a segment that is `DEAD`, unless it is removed already.
+fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
+    use std::io::ErrorKind;
+    match sysv_shm::remove(id) {
+        // Who may remove it may be about to.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            birth.wait_while(birth::DEAD, Access::ReadWrite)?;
+            match is_removed(id) {
+                true => Ok(()),
+                false => Err(Error::PermissionDenied),
+            }
+        }
+        Err(error) if !is_gone(&error) => Err(failure::of("shmctl(IPC_RMID)")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a segment has lost its key.
+fn is_removed(id: Id) -> bool {
+    match sysv_shm::status(id) {
+        Ok(status) => status.is_condemned,
+        Err(error) => is_gone(&error),
+    }
 }
 
 /// Removes what `target` leads to if it is a segment that nobody is attached to.
@@ -345,27 +409,43 @@ pub(super) fn remove_if_abandoned(id: Id) -> Result<Verdict, Error> {
         let Some(settled) = settle(&anybody, id, Access::ReadWrite)? else {
             return Ok(Verdict::Removed);
         };
-        settled.header.check_abi()?;
-        check_namespace(&settled.header)?;
-        // SAFETY: `settle` has seen that it is longer than a header.
-        let birth = unsafe { Birth::of(&settled.mapping) };
-        // SAFETY: complete, so the lock is made; of our namespace; `settled`
-        // outlives the guard.
-        let held = unsafe { birth.lock() }?;
-        if resolve(birth, id) {
-            return Ok(Verdict::Gone);
+        if let Some(verdict) = remove_if_alone(id, &settled.mapping)? {
+            return Ok(verdict);
         }
-        birth.set_state(birth::LEAVING);
-        match sysv_shm::status(id) {
-            Ok(status) if status.attached <= 1 => {
-                birth.set_state(birth::DEAD);
-                sysv_shm::remove(id).map_err(failure::of("shmctl(IPC_RMID)"))?;
-                return Ok(Verdict::Removed);
-            }
-            _ => birth.set_state(birth::BORN),
-        }
-        drop(held);
         // Detach, and ask again: above.
+    }
+}
+
+/// Removes a complete segment if `mapping`, for writing, is the only one of it.
+/// `None` if it is not.
+fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> {
+    let header = read_header(mapping, mapping.len() as u64)?;
+    header.check_abi()?;
+    check_namespace(&header)?;
+    // SAFETY: it has a header.
+    let birth = unsafe { Birth::of(mapping) };
+    // SAFETY: complete, so the lock is made; of our namespace; `mapping` outlives
+    // the guard.
+    let _held = unsafe { birth.lock() }?;
+    if resolve(birth, id)? {
+        return Ok(Some(Verdict::Gone));
+    }
+    birth.set_state(birth::LEAVING);
+    match sysv_shm::status(id) {
+        Ok(status) if status.attached <= 1 => {
+            // Who may not remove it leaves it as it was.
+            let removed = sysv_shm::remove(id);
+            birth.set_state(match removed {
+                Ok(()) => birth::DEAD,
+                Err(_) => birth::BORN,
+            });
+            removed.map_err(failure::of("shmctl(IPC_RMID)"))?;
+            Ok(Some(Verdict::Removed))
+        }
+        _ => {
+            birth.set_state(birth::BORN);
+            Ok(None)
+        }
     }
 }
 
@@ -468,10 +548,9 @@ pub(super) fn unlink(target: &Target) -> Result<(), Error> {
 impl SegmentOptions {
     /// As [`settle_in`](Self::settle_in). Locking is the segment's business here,
     /// not the mapping's.
-    fn settle_in_system_v(&self, hold: &Hold) -> Result<(), Error> {
-        let mapping = hold.mapping();
-        match (self.residency, hold.system_v_id()) {
-            (Residency::Locked, Some(id)) => {
+    fn settle_in_system_v(&self, mapping: &Mapping, id: Id) -> Result<(), Error> {
+        match self.residency {
+            Residency::Locked => {
                 let refused = failure::of_memory_lock(mapping.len(), "shmctl(SHM_LOCK)");
                 sysv_shm::lock_in_memory(id).map_err(refused)?;
                 super::options::prefault(mapping)
