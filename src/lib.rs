@@ -32,11 +32,15 @@
 //! # What is where
 //!
 //! * [`ShmSafe`], and `#[derive(ShmSafe)]`: what may live in shared memory.
-//! * [`Segment`]: a value of such a type, in a POSIX object or an anonymous
-//!   mapping, created whole and checked before it is opened.
+//! * [`Segment`]: a value of such a type in shared memory, created whole and
+//!   checked before it is opened. [`Address`] has the kinds of memory,
+//!   [`SegmentOptions`] the choices, [`SegmentContent`] what fits in.
+//! * [`ReadOnly`], [`Snapshot`]: looking without disturbing.
 //! * [`ShmMutex`], [`ShmCondvar`]: locking and waiting.
 //! * [`LockError`], [`Poisoned`]: what a lock says when somebody died.
 //! * [`PthreadCondvar`]: for sharing with C; not crash-safe.
+//! * [`inspect`]: reading any segment without knowing its type; the tool `shm-sync`
+//!   (feature `cli`) prints it.
 //!
 //! # What is asked of the platform
 //!
@@ -104,4 +108,44 @@ struct Readme;
 pub mod __private {
     pub use crate::nature::Nature;
     pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject};
+}
+
+/// What the fuzzer calls: see `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod __fuzzing {
+    use crate::segment::anatomy::{HEADER_LEN, Header, parse_directory};
+
+    /// Whatever passes for a header keeps its promises.
+    pub fn header(bytes: &[u8], object_len: u64) {
+        let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
+            return;
+        };
+        if let Ok(header) = Header::parse(bytes, object_len) {
+            let after_directory = HEADER_LEN as u64 + u64::from(header.directory_len);
+            let end = header.value_offset.checked_add(header.layout.size).unwrap();
+            assert!(after_directory <= header.value_offset && end <= object_len);
+            assert!(header.value_offset.is_multiple_of(header.layout.align));
+            let _ = header.check_abi();
+        }
+    }
+
+    /// Whatever passes for a directory leads to places inside the value.
+    pub fn directory(bytes: &[u8], value_size: u64, path: &str) {
+        for entry in parse_directory(bytes, value_size).unwrap_or_default() {
+            let count = entry.count();
+            for index in [0, count / 2, count - 1] {
+                let offset = entry.offset(index).unwrap();
+                assert!(offset + entry.size() <= value_size);
+                let path = entry.path(index).unwrap();
+                let _ = entry.find(&path);
+            }
+            if let Some(offset) = entry.find(path) {
+                assert!(offset + entry.size() <= value_size);
+            }
+            assert_eq!(entry.offset(count), None);
+        }
+    }
+
+    pub use crate::inspect::fuzz as object;
 }

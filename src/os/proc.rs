@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::mman::Access;
 
 /// What the kernel appends to the path of a file that has lost its name.
-const DELETED: &str = " (deleted)";
+pub(crate) const DELETED: &str = " (deleted)";
 /// How paths of System V segments begin: eight hexadecimal digits follow, the key.
 const SYSTEM_V: &str = "/SYSV";
 

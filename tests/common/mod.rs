@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use shm_sync::{LockError, PoisonCause, Poisoned, Segment, ShmMutex, ShmSafe};
+use shm_sync::{Backing, LockError, PoisonCause, Poisoned, Segment, ShmMutex, ShmSafe};
 
 /// How long a test may take before it counts as hung. For long storms and slow
 /// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
@@ -196,6 +196,26 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// The id of the user and group `nobody`.
+pub const NOBODY: u32 = 65_534;
+
+/// Whether this process may become somebody else. If not, says that `test` is not
+/// run.
+pub fn is_root_for(test: &str) -> bool {
+    let is_root = nix::unistd::Uid::effective().is_root();
+    if !is_root {
+        println!("not run, because only root can become somebody else: {test}");
+    }
+    is_root
+}
+
+/// Goes on as an ordinary user, for good.
+pub fn become_nobody() {
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setgid(nix::unistd::Gid::from_raw(NOBODY)).unwrap();
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(NOBODY)).unwrap();
+}
+
 /// The end of a child that was killed for good.
 pub fn die() -> ! {
     kill(Pid::this(), Signal::SIGKILL).unwrap();
@@ -281,6 +301,23 @@ impl Child {
     pub fn join(mut self) {
         let status = self.wait();
         assert_eq!(status, WaitStatus::Exited(self.pid, 0), "a child failed");
+    }
+
+    /// Stops it, and waits until it stands.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        self.wait_until_stopped();
+    }
+
+    /// Its end, if it has come.
+    pub fn try_wait(&mut self) -> Option<WaitStatus> {
+        if self.reaped.is_none() {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                other => self.reaped = Some(other.unwrap()),
+            }
+        }
+        self.reaped
     }
 
     /// Waits until it sleeps in a futex system call.
@@ -393,6 +430,227 @@ impl std::ops::Deref for TestName {
 impl Drop for TestName {
     fn drop(&mut self) {
         let _ = shm_sync::unlink(&self.0);
+    }
+}
+
+/// A path in the temporary directory that no other test has; what is there is
+/// removed when this is dropped.
+#[derive(Debug)]
+pub struct TestFile(String);
+
+impl TestFile {
+    pub fn new(what: &str) -> Self {
+        let directory = std::env::temp_dir();
+        // A test name is one for files as well.
+        let name = TestName::new(what);
+        Self(format!("{}{}", directory.display(), &*name))
+    }
+}
+
+impl std::ops::Deref for TestFile {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The address of a System V key that no other test has; its segment is removed
+/// when this is dropped.
+#[derive(Debug)]
+pub struct TestKey(String);
+
+impl TestKey {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Process ids have 22 bits; a test needs few keys.
+        let key = 1 << 30 | (std::process::id() & 0x3f_ffff) << 8 | count & 0xff;
+        Self(format!("sysv:{key:#010x}"))
+    }
+
+    /// The key as the system takes it.
+    pub fn number(&self) -> i32 {
+        let digits = self.0.trim_start_matches("sysv:0x");
+        i32::from_str_radix(digits, 16).unwrap()
+    }
+}
+
+impl std::ops::Deref for TestKey {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for TestKey {
+    fn drop(&mut self) {
+        let _ = shm_sync::unlink(&self.0);
+    }
+}
+
+/// An address of each kind that has names, that no other test has; removed when
+/// dropped.
+#[derive(Debug)]
+pub struct TestAddress {
+    text: String,
+    kind: Backing,
+}
+
+impl TestAddress {
+    pub fn new(kind: Backing, what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let name = format!("shm-sync-test-{what}-{pid}-{count}");
+        let text = match kind {
+            Backing::Posix => format!("/{name}"),
+            Backing::File => format!("{}/{name}", std::env::temp_dir().display()),
+            _ => format!(
+                "sysv:{:#x}",
+                1 << 29 | (pid & 0x1f_ffff) << 8 | count & 0xff
+            ),
+        };
+        Self { text, kind }
+    }
+
+    /// One of each kind.
+    pub fn of_each_kind(what: &str) -> [Self; 3] {
+        [Backing::Posix, Backing::File, Backing::SystemV].map(|kind| Self::new(kind, what))
+    }
+
+    pub fn kind(&self) -> Backing {
+        self.kind
+    }
+
+    /// Whether the system knows something of this name, whatever it is.
+    pub fn exists(&self) -> bool {
+        let path = match self.kind {
+            Backing::Posix => format!("/dev/shm{}", self.text),
+            Backing::File => self.text.clone(),
+            _ => return self.system_v_id().is_some(),
+        };
+        fs::symlink_metadata(path).is_ok()
+    }
+
+    pub fn system_v_key(&self) -> i32 {
+        let digits = self.text.strip_prefix("sysv:0x").unwrap();
+        i32::from_str_radix(digits, 16).unwrap()
+    }
+
+    pub fn system_v_id(&self) -> Option<i32> {
+        // SAFETY: takes and returns numbers.
+        let id = unsafe { libc::shmget(self.system_v_key(), 0, 0) };
+        (id >= 0).then_some(id)
+    }
+}
+
+impl std::ops::Deref for TestAddress {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Drop for TestAddress {
+    fn drop(&mut self) {
+        let _ = shm_sync::unlink(&self.text);
+    }
+}
+
+/// A value that says which object it is in, and whether it is whole.
+#[derive(ShmSafe)]
+#[repr(C)]
+pub struct Marked {
+    id: u64,
+    body: [u64; 62],
+    inverse: u64,
+    pub visits: ShmMutex<u64>,
+}
+
+impl Marked {
+    pub fn new(id: u64) -> Self {
+        Self {
+            id,
+            body: [id; 62],
+            inverse: !id,
+            visits: ShmMutex::new(0),
+        }
+    }
+
+    /// The one that it was made with.
+    pub fn id(&self) -> u64 {
+        let is_whole = self.body == [self.id; 62] && self.inverse == !self.id;
+        assert!(is_whole, "it is not complete: {} {}", self.id, self.inverse);
+        self.id
+    }
+
+    /// Uses the lock.
+    pub fn visit(&self) {
+        match self.visits.lock() {
+            Ok(mut visits) => *visits += 1,
+            Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| {}) += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The seed is `SHM_SYNC_STORM_SEED` or, if that is not set, `otherwise`.
+    pub fn from_env(otherwise: u64) -> (Self, u64) {
+        let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(otherwise);
+        (Self::new(seed), seed)
+    }
+
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+
+    /// Spins for a time between nothing and 2^`scale` nanoseconds, short ones as
+    /// often as long ones.
+    pub fn dither(&mut self, scale: u64) {
+        let range = 1 << self.below(scale + 1);
+        let until = Instant::now() + Duration::from_nanos(self.below(range));
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A place where processes meet, again and again.
+#[derive(ShmSafe, Default)]
+#[repr(C)]
+pub struct Meeting {
+    arrived: AtomicU32,
+}
+
+impl Meeting {
+    /// Comes back when `parties` have called it as often as this one. `round`
+    /// counts from 1.
+    pub fn attend(&self, parties: u32, round: u32) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        while self.arrived.load(Ordering::SeqCst) < parties * round {
+            std::thread::yield_now();
+        }
     }
 }
 

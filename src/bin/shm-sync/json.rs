@@ -1,0 +1,276 @@
+//! The same as JSON. Names of fields and words are an interface: see `--help`.
+//!
+//! Times are in seconds since 1970, sizes in bytes.
+
+use serde::Serialize;
+use shm_sync::inspect::{
+    Attachment, Details, Holder, LockState, Locks, MutexState, Object, Segment, SyncObject,
+    SyncState,
+};
+use shm_sync::{Address, PoisonCause};
+
+use crate::text::seconds;
+use crate::{table, words};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ObjectRow {
+    name: String,
+    /// By which the tool finds it again.
+    address: Option<String>,
+    backing: String,
+    link: &'static str,
+    state: &'static str,
+    /// `live`, `stale` or `unknown`, whatever is in it.
+    in_use: &'static str,
+    /// Why nothing more is known.
+    reason: Option<String>,
+    size: u64,
+    resident_pages: Option<u64>,
+    page_size: u64,
+    owner: u32,
+    owner_name: Option<String>,
+    group: u32,
+    /// Octal, as text.
+    mode: String,
+    pids: Vec<u32>,
+    attachments: Option<u64>,
+    unseen_processes: usize,
+    segment: Option<SegmentRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct SegmentRow {
+    type_name: String,
+    fingerprint: String,
+    value_size: u64,
+    value_offset: u64,
+    align: u64,
+    platform: String,
+    elements: u64,
+    removal: &'static str,
+    creator: u32,
+    created: Option<u64>,
+    pid_namespace: u32,
+    epoch: &'static str,
+    locks: Option<LocksRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct LocksRow {
+    objects: u64,
+    counted: u64,
+    held: u64,
+    poisoned: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DetailsRow {
+    #[serde(flatten)]
+    object: ObjectRow,
+    sync_objects: Vec<SyncObjectRow>,
+    left_out: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct SyncObjectRow {
+    path: String,
+    offset: u64,
+    kind: &'static str,
+    #[serde(flatten)]
+    state: StateRow,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum StateRow {
+    Mutex {
+        lock: &'static str,
+        holder: Option<HolderRow>,
+        poison: Option<PoisonRow>,
+        poisonings: u16,
+        waiters: &'static str,
+    },
+    Condvar {
+        waiters_at_most: u32,
+        notifications: u32,
+    },
+    Opaque {},
+}
+
+#[derive(Debug, Serialize)]
+struct HolderRow {
+    /// Missing if it is not known.
+    pid: Option<u32>,
+    tid: u32,
+    fate: &'static str,
+    command: Option<String>,
+    running_since: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct PoisonRow {
+    cause: &'static str,
+    pid: u32,
+    tid: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct AttachmentRow {
+    start: u64,
+    end: u64,
+    access: &'static str,
+    offset: u64,
+    object: ObjectRow,
+}
+
+impl From<&Object> for ObjectRow {
+    fn from(object: &Object) -> Self {
+        Self {
+            name: object.name.clone(),
+            address: object.address.as_ref().map(Address::to_string),
+            backing: object.backing.to_string(),
+            link: words::link(object.link),
+            state: words::state(object).0,
+            in_use: words::in_use(object).0,
+            reason: words::reason(object),
+            size: object.len,
+            resident_pages: object.resident_pages,
+            page_size: shm_sync::inspect::page_size(),
+            owner: object.owner,
+            owner_name: shm_sync::inspect::user_name(object.owner),
+            group: object.group,
+            mode: format!("{:04o}", object.mode),
+            pids: object.users.pids.clone(),
+            attachments: object.users.attachments,
+            unseen_processes: object.users.unseen,
+            segment: object.content.segment().map(SegmentRow::from),
+        }
+    }
+}
+
+impl From<&Segment> for SegmentRow {
+    fn from(segment: &Segment) -> Self {
+        let layout = &segment.layout;
+        Self {
+            type_name: layout.type_name.clone(),
+            fingerprint: layout.fingerprint.to_string(),
+            value_size: layout.size,
+            value_offset: segment.value_offset,
+            align: layout.align,
+            platform: layout.abi.to_string(),
+            elements: segment.elements,
+            removal: words::removal(segment.removal),
+            creator: segment.creator,
+            created: segment.created.map(seconds),
+            pid_namespace: segment.pid_namespace,
+            epoch: words::epoch(segment.epoch),
+            locks: segment.locks.map(LocksRow::from),
+        }
+    }
+}
+
+impl From<Locks> for LocksRow {
+    fn from(locks: Locks) -> Self {
+        Self {
+            objects: locks.objects,
+            counted: locks.counted,
+            held: locks.held,
+            poisoned: locks.poisoned,
+        }
+    }
+}
+
+impl From<&Details> for DetailsRow {
+    fn from(details: &Details) -> Self {
+        Self {
+            object: (&details.object).into(),
+            sync_objects: details
+                .sync_objects
+                .iter()
+                .map(SyncObjectRow::from)
+                .collect(),
+            left_out: details.left_out,
+        }
+    }
+}
+
+impl From<&SyncObject> for SyncObjectRow {
+    fn from(object: &SyncObject) -> Self {
+        Self {
+            path: object.path.clone(),
+            offset: object.offset,
+            kind: words::kind(&object.state),
+            state: match &object.state {
+                SyncState::Mutex(mutex) => mutex.into(),
+                SyncState::Condvar {
+                    waiters,
+                    notifications,
+                    ..
+                } => StateRow::Condvar {
+                    waiters_at_most: *waiters,
+                    notifications: *notifications,
+                },
+                _ => StateRow::Opaque {},
+            },
+        }
+    }
+}
+
+impl From<&MutexState> for StateRow {
+    fn from(mutex: &MutexState) -> Self {
+        Self::Mutex {
+            lock: words::lock(&mutex.lock).0,
+            holder: match &mutex.lock {
+                LockState::Held(holder) => Some(holder.into()),
+                _ => None,
+            },
+            poison: mutex.poison.map(PoisonRow::from),
+            poisonings: mutex.poisonings,
+            waiters: words::waiters(mutex.waiters),
+        }
+    }
+}
+
+impl From<&Holder> for HolderRow {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            pid: Some(holder.pid).filter(|pid| *pid != 0),
+            tid: holder.tid,
+            fate: words::fate(holder.fate),
+            command: holder.command.clone(),
+            running_since: holder.thread_started.map(seconds),
+        }
+    }
+}
+
+impl From<PoisonCause> for PoisonRow {
+    fn from(cause: PoisonCause) -> Self {
+        Self {
+            cause: words::poison(cause),
+            pid: cause.pid(),
+            tid: cause.tid(),
+        }
+    }
+}
+
+impl From<&Attachment> for AttachmentRow {
+    fn from(attachment: &Attachment) -> Self {
+        Self {
+            start: attachment.addresses.start,
+            end: attachment.addresses.end,
+            access: table::access(attachment.access),
+            offset: attachment.offset,
+            object: (&attachment.object).into(),
+        }
+    }
+}
+
+/// Indented, with a line break at the end.
+pub(crate) fn pretty(value: &impl Serialize) -> std::io::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// On one line.
+pub(crate) fn line(value: &impl Serialize) -> std::io::Result<String> {
+    Ok(serde_json::to_string(value)? + "\n")
+}

@@ -1,0 +1,167 @@
+//! The tool: arguments, and what becomes of them. What it finds out, it finds out
+//! by [`shm_sync::inspect`].
+
+mod arguments;
+mod json;
+mod manage;
+mod pages;
+mod show;
+mod table;
+mod text;
+mod watch;
+mod words;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use shm_sync::inspect::{self, Scope};
+use shm_sync::{Address, Error};
+
+use arguments::{Arguments, Command, Ls, Maps, Show};
+use json::{AttachmentRow, DetailsRow, ObjectRow};
+use text::{Palette, harmless};
+
+/// Why the tool ends without having done what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// It could not be done. The text is for people.
+    Failed(String),
+    /// It was not confirmed, or the arguments contradict what is there.
+    Refused(String),
+    /// What it found could not be written.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// What went wrong with `subject`.
+    fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
+        let subject = harmless(&subject.to_string());
+        Self::Failed(format!("{subject}: {}", words::whole(error)))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Whether all was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// What was not has been said.
+    Incomplete,
+}
+
+const NOT_DONE: u8 = 1;
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let failure = match run(arguments) {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => return ExitCode::from(NOT_DONE),
+        // Whoever read this has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(failure) => failure,
+    };
+    let (text, code) = match failure {
+        Failure::Failed(text) => (text, NOT_DONE),
+        Failure::Refused(text) => (text, REFUSED),
+        Failure::Output(error) => (format!("the output can't be written: {error}"), NOT_DONE),
+    };
+    complain(&text);
+    ExitCode::from(code)
+}
+
+/// Says on standard error what went wrong, if anybody listens.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "shm-sync: {text}");
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+    let palette = Palette::new(arguments.color);
+    match arguments.command {
+        Command::Ls(ls) => list(&ls, palette),
+        Command::Show(show) => show_one(&show, palette),
+        Command::Watch(watch) => watch::watch(&watch, palette),
+        Command::Maps(maps) => attachments(&maps, palette),
+        Command::Rm(rm) => manage::remove(&rm),
+        Command::Gc(gc) => manage::collect(&gc, palette),
+        Command::ClearPoison(clear) => manage::clear_poison(&clear),
+        Command::Man(man) => pages::manual(&man),
+        Command::Completions(completions) => pages::completions(&completions),
+    }
+}
+
+fn scope(all: bool) -> Scope {
+    match all {
+        true => Scope::Everything,
+        false => Scope::Segments,
+    }
+}
+
+fn list(ls: &Ls, palette: Palette) -> Result<Outcome, Failure> {
+    let objects = inspect::objects(scope(ls.all)).map_err(|error| Failure::of("ls", &error))?;
+    print(&match ls.format.json {
+        true => json::pretty(&objects.iter().map(ObjectRow::from).collect::<Vec<_>>())?,
+        false => table::objects(&objects, palette),
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn show_one(show: &Show, palette: Palette) -> Result<Outcome, Failure> {
+    let address = &show.subject.address;
+    let details = details(address, show.limit.limit)?;
+    print(&match show.format.json {
+        true => json::pretty(&DetailsRow::from(&details))?,
+        false => show::details(&details, palette),
+    })?;
+    match details.object.content.segment() {
+        Some(_) => Ok(Outcome::Done),
+        None => Ok(Outcome::Incomplete),
+    }
+}
+
+fn details(address: &Address, limit: usize) -> Result<inspect::Details, Failure> {
+    inspect::details(address, limit).map_err(|error| match error {
+        Error::NotFound => no_such_object(address),
+        other => Failure::of(address, &other),
+    })
+}
+
+fn no_such_object(address: &Address) -> Failure {
+    Failure::Failed(format!("{}: there is no such object", harmless(address)))
+}
+
+fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {
+    let found = inspect::attachments_of(maps.pid, scope(maps.all));
+    let attachments = found.map_err(|error| match error {
+        Error::NotFound => Failure::Failed(format!("there is no process {}", maps.pid)),
+        Error::PermissionDenied => {
+            Failure::Failed(format!("process {} belongs to another user", maps.pid))
+        }
+        other => Failure::of(format!("process {}", maps.pid), &other),
+    })?;
+    print(&match maps.format.json {
+        true => json::pretty(
+            &attachments
+                .iter()
+                .map(AttachmentRow::from)
+                .collect::<Vec<_>>(),
+        )?,
+        false => table::attachments(&attachments, palette),
+    })?;
+    Ok(Outcome::Done)
+}

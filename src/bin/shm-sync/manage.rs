@@ -1,0 +1,213 @@
+//! What changes something: removing, and clearing poison.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use shm_sync::inspect::{
+    self, ClearPoisonError, Content, Link, LockState, MutexState, Object, Scope, State, SyncState,
+};
+use shm_sync::{Address, Backing, Error};
+
+use crate::arguments::{ClearPoison, Gc, Rm};
+use crate::text::{Palette, Tone, bytes, harmless};
+use crate::{Failure, Outcome, complain, json, no_such_object, print, table, words};
+
+/// Removes what was named, as far as nobody is attached to it.
+pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::Done;
+    for address in &rm.addresses {
+        if let Err(error) = inspect::remove(address) {
+            outcome = Outcome::Incomplete;
+            complain(&format!(
+                "{}: {}",
+                harmless(address),
+                why_not_removed(address, &error)
+            ));
+        }
+    }
+    Ok(outcome)
+}
+
+fn why_not_removed(address: &Address, error: &Error) -> String {
+    match error {
+        Error::NotFound => "there is no such segment".to_owned(),
+        Error::NotASegment => format!("it is not a segment of shm-sync: {}", foreign_tool(address)),
+        Error::PermissionDenied => "permission denied".to_owned(),
+        Error::InUse => format!("it is in use{}, so it stays", users(address)),
+        other => words::whole(other),
+    }
+}
+
+fn foreign_tool(address: &Address) -> &'static str {
+    match address.backing() {
+        Backing::SystemV => "ipcrm removes whatever it is",
+        _ => "rm removes whatever it is",
+    }
+}
+
+/// Who uses a segment, if that can be seen.
+fn users(address: &Address) -> String {
+    let pids = inspect::object(address).map_or_else(|_| Vec::new(), |object| object.users.pids);
+    let name = |pid: &u32| match inspect::command_of(*pid) {
+        Some(command) => format!("{pid} ({})", harmless(&command)),
+        None => pid.to_string(),
+    };
+    let names: Vec<_> = pids.iter().take(8).map(name).collect();
+    match (names.is_empty(), pids.len() > names.len()) {
+        (true, _) => String::new(),
+        (false, true) => format!(" by {} and others", names.join(", ")),
+        (false, false) => format!(" by {}", names.join(", ")),
+    }
+}
+
+/// What became of a segment that nobody was attached to.
+#[derive(Debug, Serialize)]
+struct Collected {
+    name: String,
+    address: String,
+    backing: String,
+    size: u64,
+    /// `removed`, `would be removed`, `in use`, `gone`, `left alone` or `failed`.
+    outcome: &'static str,
+    /// Why it is still there.
+    reason: Option<String>,
+}
+
+/// Removes every segment that nobody is attached to.
+pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
+    let objects = inspect::objects(Scope::Segments).map_err(|error| Failure::of("gc", &error))?;
+    let rows: Vec<_> = objects
+        .iter()
+        .filter_map(|object| collect_one(object, gc))
+        .collect();
+    if gc.format.json {
+        print(&json::pretty(&rows)?)?;
+        return Ok(Outcome::Done);
+    }
+    let mut table = table::new(palette, &["NAME", "BACKING", "SIZE", "OUTCOME", "REASON"]);
+    for row in &rows {
+        let tone = match row.outcome {
+            "removed" | "would be removed" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        table.add_row([
+            table::cell(harmless(&row.name), Tone::Plain),
+            table::cell(&row.backing, Tone::Plain),
+            table::cell(bytes(row.size), Tone::Plain),
+            table::cell(row.outcome, tone),
+            table::cell(harmless(row.reason.as_deref().unwrap_or("")), Tone::Faint),
+        ]);
+    }
+    print(&match rows.is_empty() {
+        true => "nothing to remove\n".to_owned(),
+        false => table::finish(&table),
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
+    let address = object.address.as_ref()?;
+    // A file persists by design, and is listed only while somebody maps it.
+    let is_garbage = object.state() == State::Stale
+        && object.link != Link::Unlinked
+        && matches!(object.backing, Backing::Posix | Backing::SystemV);
+    if !is_garbage {
+        return None;
+    }
+    let (outcome, reason) = match &object.content {
+        Content::Segment(_) | Content::Unfinished if gc.dry_run => ("would be removed", None),
+        Content::Segment(_) | Content::Unfinished => match inspect::remove(address) {
+            Ok(()) => ("removed", None),
+            Err(Error::InUse) => ("in use", Some("somebody came meanwhile".to_owned())),
+            Err(Error::NotFound) => ("gone", Some("somebody else removed it".to_owned())),
+            Err(error) => ("failed", Some(why_not_removed(address, &error))),
+        },
+        Content::Unreadable(error) => {
+            let reason = format!("{}; rm removes it by its name", words::whole(error));
+            ("left alone", Some(reason))
+        }
+        _ => return None,
+    };
+    Some(Collected {
+        name: object.name.clone(),
+        address: address.to_string(),
+        backing: object.backing.to_string(),
+        size: object.len,
+        outcome,
+        reason,
+    })
+}
+
+/// Clears the poison of a mutex, after asking.
+pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
+    let address = &clear.subject.address;
+    let (path, mutex) = find(address, &clear.field)?;
+    let shown = format!("{} of {}", harmless(&clear.field), harmless(address));
+    let Some(cause) = mutex.poison else {
+        return Err(Failure::Failed(format!("{shown} is not poisoned")));
+    };
+    let what = format!("{shown} is poisoned: {}", cause);
+    match confirm(&what, clear, &mutex)? {
+        Answer::Yes => {}
+        Answer::No => return Err(Failure::Refused("nothing was changed".to_owned())),
+    }
+    match inspect::clear_poison(address, &path, cause) {
+        Ok(()) => Ok(Outcome::Done),
+        // Somebody else was faster.
+        Err(ClearPoisonError::NotPoisoned) => Ok(Outcome::Done),
+        Err(error) => Err(Failure::of(shown, &error)),
+    }
+}
+
+/// The mutex that a field names, and its path as the library knows it.
+fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure> {
+    let candidates = match field {
+        "." => [String::new(), field.to_owned()],
+        _ => [field.to_owned(), format!(".{field}")],
+    };
+    for path in candidates {
+        let found = inspect::sync_object(address, &path).map_err(|error| match error {
+            Error::NotFound => no_such_object(address),
+            other => Failure::of(address, &other),
+        })?;
+        if let Some(SyncState::Mutex(mutex)) = found.map(|object| object.state) {
+            return Ok((path, mutex));
+        }
+    }
+    let (field, address) = (harmless(field), harmless(address));
+    let text = format!("{address} has no mutex {field}: `shm-sync show` lists them");
+    Err(Failure::Failed(text))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+fn confirm(what: &str, clear: &ClearPoison, mutex: &MutexState) -> Result<Answer, Failure> {
+    if clear.yes {
+        return Ok(Answer::Yes);
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        let text = format!("{what}\nthere is no terminal to ask at: --yes clears it without");
+        return Err(Failure::Refused(text));
+    }
+    let held = match mutex.lock {
+        LockState::Held(_) => "Somebody holds the lock, perhaps to repair the data.\n",
+        _ => "",
+    };
+    let mut err = io::stderr();
+    write!(
+        err,
+        "{what}\n{held}The data may be half-changed; whoever locks it next will not be told. Clear? [y/N] "
+    )?;
+    err.flush()?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(Answer::Yes),
+        _ => Ok(Answer::No),
+    }
+}

@@ -1,0 +1,270 @@
+//! A segment in full.
+
+use std::fmt::Write;
+
+use comfy_table::Cell;
+use shm_sync::PoisonCause;
+use shm_sync::inspect::{
+    self, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject, SyncState,
+};
+
+use crate::table::{self, cell};
+use crate::text::{self, Palette, Tone, bytes, harmless};
+use crate::words;
+
+/// How many attached processes are named.
+const MOST_PIDS: usize = 32;
+
+/// The object, its header, its users, and its sync objects.
+pub(crate) fn details(details: &Details, palette: Palette) -> String {
+    let object = &details.object;
+    let mut text = object_lines(object, palette);
+    if let Some(segment) = object.content.segment() {
+        text += &segment_lines(segment, palette);
+        text.push('\n');
+        text += &sync_objects(details, palette);
+    }
+    text
+}
+
+fn object_lines(object: &Object, palette: Palette) -> String {
+    let (state, tone) = words::state(object);
+    let mut lines = Lines::new(palette);
+    let name = Tone::Heading.paint(palette, &harmless(&object.name));
+    let state = tone.paint(palette, state);
+    let link = words::link(object.link);
+    lines.text = format!("{name}  {}, {link}, {state}\n", object.backing);
+    if let Some(reason) = words::reason(object) {
+        lines.add("content", harmless(&reason));
+    }
+    let resident = table::resident(object);
+    let resident = format!(
+        "{} bytes ({}), {resident} pages in memory",
+        object.len,
+        bytes(object.len)
+    );
+    lines.add("size", resident);
+    let owner = table::user(object.owner);
+    let owner = format!("{owner} ({}), group {}", object.owner, object.group);
+    lines.add("owner", format!("{owner}, mode {:04o}", object.mode));
+    lines.add("attached", attached(object));
+    lines.text
+}
+
+fn attached(object: &Object) -> String {
+    let users = &object.users;
+    let mut text = match users.pids.is_empty() {
+        true => "nobody that could be seen".to_owned(),
+        false => {
+            let names: Vec<_> = users
+                .pids
+                .iter()
+                .take(MOST_PIDS)
+                .map(|pid| process(*pid))
+                .collect();
+            names.join(", ")
+        }
+    };
+    if users.pids.is_empty() && users.unseen == 0 {
+        text = "nobody".to_owned();
+    }
+    if let Some(more) = users
+        .pids
+        .len()
+        .checked_sub(MOST_PIDS)
+        .filter(|more| *more > 0)
+    {
+        let _ = write!(text, " and {more} more");
+    }
+    if let Some(attachments) = users.attachments {
+        let _ = write!(text, "; the kernel counts {attachments}");
+    }
+    match users.unseen {
+        0 => {}
+        1 => text += "; one process could not be asked",
+        unseen => {
+            let _ = write!(text, "; {unseen} processes could not be asked");
+        }
+    }
+    text
+}
+
+fn process(pid: u32) -> String {
+    match inspect::command_of(pid) {
+        Some(command) => format!("{pid} {}", harmless(&command)),
+        None => pid.to_string(),
+    }
+}
+
+fn segment_lines(segment: &Segment, palette: Palette) -> String {
+    let layout = &segment.layout;
+    let mut lines = Lines::new(palette);
+    lines.add("type", harmless(&layout.type_name));
+    lines.add("fingerprint", layout.fingerprint.to_string());
+    let value = format!(
+        "{} bytes at {}, aligned to {}",
+        layout.size, segment.value_offset, layout.align
+    );
+    lines.add("value", value);
+    if segment.elements > 0 {
+        lines.add("elements", segment.elements.to_string());
+    }
+    lines.add("platform", layout.abi.to_string());
+    let created = segment
+        .created
+        .map_or_else(|| "unknown".to_owned(), text::time);
+    lines.add(
+        "created",
+        format!("{created} by process {}", segment.creator),
+    );
+    lines.add("removal", words::removal(segment.removal).to_owned());
+    let note = match segment.epoch {
+        Epoch::Current => "",
+        Epoch::OtherNamespace => ": not ours, so thread ids mean something else there",
+        _ => ": its locks are of another boot, or of the file it was copied from",
+    };
+    lines.add("pid namespace", format!("{}{note}", segment.pid_namespace));
+    match segment.locks {
+        Some(locks) => {
+            let all = format!(
+                "{}, {} held, {} poisoned",
+                locks.objects, locks.held, locks.poisoned
+            );
+            let looked = match locks.counted < locks.objects {
+                true => format!("{all} (only {} were looked at)", locks.counted),
+                false => all,
+            };
+            lines.add("sync objects", looked);
+        }
+        None => lines.add(
+            "sync objects",
+            "of another platform: they can't be read".to_owned(),
+        ),
+    }
+    lines.text
+}
+
+fn sync_objects(details: &Details, palette: Palette) -> String {
+    let titles = [
+        "FIELD",
+        "KIND",
+        "STATE",
+        "WAITERS",
+        "HOLDER",
+        "HOLDER RUNS SINCE",
+        "POISON",
+    ];
+    let mut table = table::new(palette, &titles);
+    for object in &details.sync_objects {
+        table.add_row(row(object));
+    }
+    let mut text = match details.sync_objects.is_empty() {
+        true => String::new(),
+        false => table::finish(&table),
+    };
+    if details.left_out > 0 {
+        let _ = writeln!(text, "and {} more", details.left_out);
+    }
+    text
+}
+
+fn row(object: &SyncObject) -> Vec<Cell> {
+    let path = match object.path.as_str() {
+        "" => ".",
+        path => path,
+    };
+    let mut cells = vec![
+        cell(harmless(path), Tone::Plain),
+        cell(words::kind(&object.state), Tone::Plain),
+    ];
+    match &object.state {
+        SyncState::Mutex(mutex) => cells.extend(mutex_cells(mutex)),
+        SyncState::Condvar {
+            waiters,
+            notifications,
+            ..
+        } => {
+            cells.push(cell(format!("{notifications} notifications"), Tone::Plain));
+            cells.push(match waiters {
+                0 => cell("none", Tone::Plain),
+                _ => cell(format!("up to {waiters}"), Tone::Good),
+            });
+            cells.extend(["-"; 3].map(|dash| cell(dash, Tone::Faint)));
+        }
+        _ => cells.extend(["-"; 5].map(|dash| cell(dash, Tone::Faint))),
+    }
+    cells
+}
+
+fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
+    let (lock, tone) = words::lock(&mutex.lock);
+    let nothing = || cell("-", Tone::Faint);
+    let (who, since) = match &mutex.lock {
+        LockState::Held(holder) => {
+            let since = holder
+                .thread_started
+                .map_or_else(|| "unknown".to_owned(), text::time);
+            (cell(holder_text(holder), tone), cell(since, Tone::Plain))
+        }
+        _ => (nothing(), nothing()),
+    };
+    let times = match mutex.poisonings {
+        0 | 1 => String::new(),
+        n => format!(", {n} times so far"),
+    };
+    let poison = match (&mutex.poison, mutex.poisonings) {
+        (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Tone::Bad),
+        (None, 0) => cell("no", Tone::Plain),
+        (None, n) => cell(format!("no, {n} before"), Tone::Plain),
+    };
+    let waiters = cell(words::waiters(mutex.waiters), Tone::Plain);
+    [cell(lock, tone), waiters, who, since, poison]
+}
+
+fn holder_text(holder: &Holder) -> String {
+    let fate = words::fate(holder.fate);
+    let command = holder.command.as_deref().map(harmless).unwrap_or_default();
+    let id = thread(holder.pid, holder.tid);
+    match command.as_str() {
+        "" => format!("{id}, {fate}"),
+        command => format!("{id} {command}, {fate}"),
+    }
+}
+
+/// Why a mutex is poisoned: `owner died: 41 (thread 42)`.
+fn poison(cause: PoisonCause) -> String {
+    let who = match (cause.pid(), cause.tid()) {
+        (0, 0) => "unknown".to_owned(),
+        (pid, tid) => thread(pid, tid),
+    };
+    format!("{}: {who}", words::poison(cause))
+}
+
+/// A thread by its ids; a process of 0 is not known.
+fn thread(pid: u32, tid: u32) -> String {
+    match (pid, tid) {
+        (0, tid) => format!("thread {tid}"),
+        (pid, tid) if pid == tid => format!("{pid}"),
+        (pid, tid) => format!("{pid} (thread {tid})"),
+    }
+}
+
+/// Lines of a name and a text.
+struct Lines {
+    text: String,
+    palette: Palette,
+}
+
+impl Lines {
+    fn new(palette: Palette) -> Self {
+        Self {
+            text: String::new(),
+            palette,
+        }
+    }
+
+    fn add(&mut self, name: &str, text: String) {
+        let name = Tone::Faint.paint(self.palette, &format!("{name:14}"));
+        let _ = writeln!(self.text, "  {name}{text}");
+    }
+}

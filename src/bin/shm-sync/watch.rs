@@ -1,0 +1,166 @@
+//! A segment again and again: on a terminal as a page that changes, elsewhere one
+//! report after the other.
+
+use std::convert::Infallible;
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossterm::cursor::{Hide, MoveTo, Show as ShowCursor};
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::terminal::{
+    Clear, ClearType, DisableLineWrap, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen,
+    disable_raw_mode, enable_raw_mode, size,
+};
+use crossterm::{execute, queue};
+
+use crate::arguments::Watch;
+use crate::json::DetailsRow;
+use crate::text::{self, Palette, Tone, harmless};
+use crate::{Failure, Outcome, details, json, print, show};
+
+/// Shows the segment until told to end.
+pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
+    // What is not there at first is a mistake; what goes later is shown as gone.
+    let limit = watch.limit.limit;
+    let mut first = Some(report(watch, limit, palette)?);
+    if io::stdout().is_terminal() && io::stdin().is_terminal() && !watch.json {
+        return on_screen(watch, palette);
+    }
+    let mut looks = 0;
+    loop {
+        let text = match first.take() {
+            Some(text) => text,
+            None => report(watch, limit, palette)?,
+        };
+        print(&text)?;
+        looks += 1;
+        if watch.count.is_some_and(|count| looks >= count) {
+            return Ok(Outcome::Done);
+        }
+        if !watch.json {
+            print("\n")?;
+        }
+        pause(watch.interval);
+    }
+}
+
+fn report(watch: &Watch, limit: usize, palette: Palette) -> Result<String, Failure> {
+    let details = details(&watch.subject.address, limit)?;
+    Ok(match watch.json {
+        true => json::line(&DetailsRow::from(&details))?,
+        false => show::details(&details, palette),
+    })
+}
+
+/// Waits for something that never comes; signals end the process.
+fn pause(interval: Duration) {
+    let (_keep, nothing) = mpsc::channel::<Infallible>();
+    let _ = nothing.recv_timeout(interval);
+}
+
+fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
+    let screen = Screen::enter()?;
+    let mut looks = 0;
+    loop {
+        // Those in use come first, so that they are on the screen.
+        let limit = watch.limit.limit.min(screen.room()?);
+        let text = report(watch, limit, palette).unwrap_or_else(|failure| match failure {
+            Failure::Failed(text) | Failure::Refused(text) => Tone::Bad.paint(palette, &text),
+            Failure::Output(error) => error.to_string(),
+        });
+        screen.draw(&headline(watch, palette), &text)?;
+        looks += 1;
+        if watch.count.is_some_and(|count| looks >= count) {
+            return Ok(Outcome::Done);
+        }
+        if wait_for_key(watch.interval)? == Wish::Quit {
+            return Ok(Outcome::Done);
+        }
+    }
+}
+
+fn headline(watch: &Watch, palette: Palette) -> String {
+    let name = harmless(&watch.subject.address);
+    let now = text::date(SystemTime::now());
+    let text = format!("{name} every {:?}, {now}; q quits", watch.interval);
+    Tone::Faint.paint(palette, &text)
+}
+
+/// What a key, or none, asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Refresh,
+    Quit,
+}
+
+fn wait_for_key(interval: Duration) -> io::Result<Wish> {
+    let end = Instant::now() + interval;
+    loop {
+        let rest = end.saturating_duration_since(Instant::now());
+        if !event::poll(rest)? {
+            return Ok(Wish::Refresh);
+        }
+        match event::read()? {
+            Event::Key(key) if key.kind == KeyEventKind::Release => {}
+            Event::Key(key) => {
+                let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+                return Ok(match key.code {
+                    KeyCode::Esc | KeyCode::Char('q' | 'Q') => Wish::Quit,
+                    KeyCode::Char('c' | 'd') if is_control => Wish::Quit,
+                    _ => Wish::Refresh,
+                });
+            }
+            Event::Resize(..) => return Ok(Wish::Refresh),
+            _ => {}
+        }
+    }
+}
+
+/// The terminal's second page. Dropped, the first one comes back as it was.
+struct Screen;
+
+impl Screen {
+    fn enter() -> io::Result<Self> {
+        enable_raw_mode()?;
+        // From here on, whatever goes wrong is undone by `drop`.
+        let screen = Self;
+        execute!(io::stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
+        Ok(screen)
+    }
+
+    /// How many locks there is room for, below what comes before them.
+    fn room(&self) -> io::Result<usize> {
+        const ABOVE_AND_BELOW: usize = 17;
+        let (_, height) = size()?;
+        Ok(usize::from(height).saturating_sub(ABOVE_AND_BELOW).max(1))
+    }
+
+    fn draw(&self, headline: &str, text: &str) -> io::Result<()> {
+        let (_, height) = size()?;
+        let mut out = io::stdout().lock();
+        let lines = std::iter::once(headline).chain(text.lines());
+        for (row, line) in (0..height).zip(lines) {
+            queue!(out, MoveTo(0, row))?;
+            out.write_all(line.as_bytes())?;
+            queue!(out, Clear(ClearType::UntilNewLine))?;
+        }
+        let used = 1 + text.lines().count();
+        if let Some(row) = u16::try_from(used).ok().filter(|row| *row < height) {
+            queue!(out, MoveTo(0, row), Clear(ClearType::FromCursorDown))?;
+        }
+        out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = execute!(
+            io::stdout(),
+            EnableLineWrap,
+            ShowCursor,
+            LeaveAlternateScreen
+        );
+        let _ = disable_raw_mode();
+    }
+}

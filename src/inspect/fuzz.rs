@@ -1,0 +1,33 @@
+//! Reading any bytes as an object: for the fuzzer.
+
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+
+use super::source::{Opened, Source};
+use super::{Epoch, locks};
+use crate::os::mman::Pages;
+use crate::os::{memfd, named_file};
+
+/// Reads an object of these bytes as the tool does: header, directory, and every
+/// lock.
+pub fn object(bytes: &[u8]) {
+    let Some(len) = NonZeroUsize::new(bytes.len()) else {
+        return;
+    };
+    let file = memfd::create("shm-sync-fuzz", Pages::Normal).unwrap();
+    named_file::set_len(&file, len).unwrap();
+    let file = std::fs::File::from(file);
+    file.write_all_at(bytes, 0).unwrap();
+    let Ok(opened) = Opened::new(Source::File(file.into()), bytes.len() as u64) else {
+        return;
+    };
+    let sum = locks::count(&opened);
+    assert!(sum.counted <= sum.objects);
+    assert!(sum.held + sum.poisoned <= 2 * sum.counted);
+    let (listed, left_out) = locks::list(&opened, Epoch::Past, 10);
+    assert!(listed.len() as u64 <= sum.objects);
+    assert!(left_out <= sum.objects);
+    for object in listed {
+        let _ = locks::find(&opened, Epoch::Past, &object.path);
+    }
+}

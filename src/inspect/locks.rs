@@ -1,0 +1,334 @@
+//! The sync objects of a segment, and who holds them.
+
+use std::io;
+
+use super::source::{Opened, Reader};
+use super::{Epoch, Fate, Holder, LockState, Locks, MutexState, SyncObject, SyncState, Waiters};
+use crate::error::PoisonCause;
+use crate::os::proc::task::{self, State, Task};
+use crate::segment::anatomy::Entry;
+use crate::shm_safe::SyncKind;
+use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
+
+/// So many sync objects of a segment are looked at.
+const MOST_COUNTED: u64 = 1_000_000;
+
+/// The locks of a segment in sum.
+pub(super) fn count(opened: &Opened) -> Locks {
+    let mut sum = Locks::default();
+    let mut reader = Reader::new(opened);
+    for entry in &opened.entries {
+        sum.objects = sum.objects.saturating_add(entry.count());
+    }
+    for (entry, index) in all(&opened.entries) {
+        sum.counted += 1;
+        if entry.kind != SyncKind::Mutex {
+            continue;
+        }
+        let bytes = entry.offset(index).and_then(|offset| reader.bytes(offset));
+        let Some(mutex) = bytes.map(state::mutex) else {
+            continue;
+        };
+        sum.held += u64::from(is_held(&mutex));
+        sum.poisoned += u64::from(doubt(&mutex).is_some());
+    }
+    sum
+}
+
+/// The sync objects, at most `limit` of them, and how many were left out.
+pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObject>, u64) {
+    let mut reader = Reader::new(opened);
+    let mut busy = Vec::new();
+    let mut idle = Vec::new();
+    for (number, (entry, index)) in all(&opened.entries).enumerate() {
+        let Some(offset) = entry.offset(index) else {
+            continue;
+        };
+        let state = read(&mut reader, offset, entry.kind, epoch);
+        let list = if is_busy(&state) {
+            &mut busy
+        } else {
+            &mut idle
+        };
+        if list.len() < limit {
+            let path = entry.path(index).unwrap_or_default();
+            let object = SyncObject {
+                path,
+                offset,
+                state,
+            };
+            list.push((number, object));
+        }
+    }
+    busy.extend(idle.into_iter().take(limit - busy.len()));
+    busy.sort_by_key(|(number, _)| *number);
+    let total = opened.entries.iter().map(Entry::count);
+    let left_out = total.fold(0, u64::saturating_add) - busy.len() as u64;
+    (
+        busy.into_iter().map(|(_, object)| object).collect(),
+        left_out,
+    )
+}
+
+/// The sync object of that path.
+pub(super) fn find(opened: &Opened, epoch: Epoch, path: &str) -> Option<SyncObject> {
+    let mut entries = opened.entries.iter();
+    let (offset, kind) = entries.find_map(|entry| Some((entry.find(path)?, entry.kind)))?;
+    Some(SyncObject {
+        path: path.to_owned(),
+        offset,
+        state: read(&mut Reader::new(opened), offset, kind, epoch),
+    })
+}
+
+/// The entry of every object and its number there, up to the limit.
+fn all(entries: &[Entry]) -> impl Iterator<Item = (&Entry, u64)> {
+    let objects = entries
+        .iter()
+        .flat_map(|entry| (0..entry.count()).map(move |index| (entry, index)));
+    objects.take(MOST_COUNTED as usize)
+}
+
+fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> SyncState {
+    let state = match kind {
+        SyncKind::Mutex => reader
+            .bytes::<MUTEX_LEN>(offset)
+            .map(|bytes| SyncState::Mutex(mutex(state::mutex(bytes), epoch))),
+        SyncKind::Condvar => reader.bytes::<CONDVAR_LEN>(offset).map(|bytes| {
+            let condvar = state::condvar(bytes);
+            SyncState::Condvar {
+                waiters: condvar.sleepers,
+                notifications: condvar.notifications,
+            }
+        }),
+        _ => Some(SyncState::PthreadCondvar),
+    };
+    state.unwrap_or(SyncState::Unreadable)
+}
+
+/// Whether it is worth showing before others.
+fn is_busy(state: &SyncState) -> bool {
+    match state {
+        SyncState::Mutex(mutex) => {
+            let is_quiet = matches!(mutex.lock, LockState::Free | LockState::NotPlaced);
+            !is_quiet || mutex.poison.is_some() || mutex.waiters != Waiters::NoneSeen
+        }
+        SyncState::Condvar { waiters, .. } => *waiters > 0,
+        SyncState::PthreadCondvar => false,
+        SyncState::Unreadable => true,
+    }
+}
+
+fn is_held(mutex: &state::MutexState) -> bool {
+    matches!(
+        mutex.lock,
+        state::LockState::Held { .. } | state::LockState::OwnerDied
+    )
+}
+
+/// Why the data is in doubt, if it is.
+fn doubt(mutex: &state::MutexState) -> Option<PoisonCause> {
+    let unclaimed = || {
+        let (pid, tid) = mutex
+            .holder
+            .map_or((0, 0), |holder| (holder.pid, holder.tid));
+        PoisonCause::OwnerDied { pid, tid }
+    };
+    match mutex.lock {
+        state::LockState::OwnerDied => Some(mutex.poison.unwrap_or_else(unclaimed)),
+        _ => mutex.poison,
+    }
+}
+
+fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
+    MutexState {
+        lock: match found.lock {
+            state::LockState::NotPlaced => LockState::NotPlaced,
+            state::LockState::Free => LockState::Free,
+            state::LockState::OwnerDied => LockState::OwnerDied,
+            state::LockState::NotRecoverable => LockState::NotRecoverable,
+            state::LockState::Held { tid } => {
+                let named = found.holder.filter(|holder| holder.tid == tid);
+                LockState::Held(holder(named.map(|holder| holder.pid), tid, epoch))
+            }
+        },
+        poison: doubt(&found),
+        poisonings: found.poisonings,
+        waiters: match found.waiters {
+            state::Waiters::NoneSeen => Waiters::NoneSeen,
+            state::Waiters::Some => Waiters::Some,
+        },
+    }
+}
+
+/// What is known of the thread that holds a lock. `pid` is its process, if it has
+/// left its name.
+fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
+    let nothing_more = |fate| Holder {
+        pid: pid.unwrap_or(0),
+        tid,
+        fate,
+        command: None,
+        thread_started: None,
+    };
+    match epoch {
+        Epoch::Past => return nothing_more(Fate::Dead),
+        Epoch::OtherNamespace => return nothing_more(Fate::Unknown),
+        Epoch::Current => {}
+    }
+    let found: io::Result<Option<Task>> = match pid {
+        Some(pid) => task::thread_of(pid, tid),
+        None => task::task(tid),
+    };
+    match found {
+        Ok(Some(task)) => Holder {
+            pid: pid.or_else(|| task::process_of(tid)).unwrap_or(0),
+            fate: match task.state {
+                State::Alive => Fate::Alive,
+                State::Stopped => Fate::Stopped,
+                State::Ended => Fate::Dead,
+            },
+            thread_started: task.started().ok(),
+            command: Some(task.command),
+            tid,
+        },
+        Ok(None) if task::is_gone(tid) => nothing_more(Fate::Dead),
+        // Hidden from us; or the id belongs to a thread of another process by now.
+        Ok(None) if task::task(tid).is_ok_and(|task| task.is_some()) => nothing_more(Fate::Dead),
+        Ok(None) => nothing_more(Fate::Alive),
+        Err(_) => nothing_more(Fate::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::source::Source;
+    use crate::os::memfd;
+    use crate::os::mman::Pages;
+    use crate::segment::Segment;
+    use crate::sync::{ShmCondvar, ShmMutex};
+    use proptest::prelude::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::FileExt;
+
+    type Farm = ([(u32, ShmMutex<u64>); 5], ShmCondvar);
+
+    fn farm() -> Farm {
+        let workers = std::array::from_fn(|_| (0, ShmMutex::new(0)));
+        (workers, ShmCondvar::new())
+    }
+
+    fn opened(segment: &Segment<Farm>) -> Opened {
+        let file = Segment::as_fd(segment)
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap();
+        Opened::new(Source::File(file), Segment::mapped_len(segment) as u64).unwrap()
+    }
+
+    /// A file of those bytes.
+    fn file_of(bytes: &[u8]) -> OwnedFd {
+        let file = memfd::create("inspected", Pages::Normal).unwrap();
+        let file = File::from(file);
+        file.write_all_at(bytes, 0).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn smoke() {
+        let segment = Segment::anonymous(farm()).unwrap();
+        let opened = opened(&segment);
+        let guard = segment.0[3].1.lock().unwrap();
+        let sum = count(&opened);
+        assert_eq!(
+            (sum.objects, sum.counted, sum.held, sum.poisoned),
+            (6, 6, 1, 0)
+        );
+
+        let (all, left_out) = list(&opened, Epoch::Current, 10);
+        let paths: Vec<_> = all.iter().map(|object| object.path.as_str()).collect();
+        let expected = [".0[0].1", ".0[1].1", ".0[2].1", ".0[3].1", ".0[4].1", ".1"];
+        assert_eq!((paths.as_slice(), left_out), (expected.as_slice(), 0));
+        for object in &all {
+            let found = find(&opened, Epoch::Current, &object.path);
+            assert_eq!(found.as_ref(), Some(object));
+        }
+        let SyncState::Mutex(mutex) = &all[3].state else {
+            panic!("{all:?}");
+        };
+        let LockState::Held(holder) = &mutex.lock else {
+            panic!("{mutex:?}");
+        };
+        assert_eq!((holder.pid, holder.fate), (std::process::id(), Fate::Alive));
+        drop(guard);
+    }
+
+    #[test]
+    fn what_is_in_use_is_left_out_last() {
+        let segment = Segment::anonymous(farm()).unwrap();
+        let opened = opened(&segment);
+        let _guard = segment.0[4].1.lock().unwrap();
+        let (few, left_out) = list(&opened, Epoch::Current, 2);
+        let paths: Vec<_> = few.iter().map(|object| object.path.as_str()).collect();
+        assert_eq!(
+            (paths.as_slice(), left_out),
+            ([".0[0].1", ".0[4].1"].as_slice(), 4)
+        );
+        let (none, left_out) = list(&opened, Epoch::Current, 0);
+        assert_eq!((none, left_out), (Vec::new(), 6));
+    }
+
+    #[test]
+    fn holders_of_another_time_or_place_are_not_looked_for() {
+        let me = std::process::id();
+        assert_eq!(holder(Some(me), me, Epoch::Current).fate, Fate::Alive);
+        assert_eq!(holder(None, me, Epoch::Current).pid, me);
+        assert_eq!(holder(Some(me), me, Epoch::Past).fate, Fate::Dead);
+        assert_eq!(
+            holder(Some(me), me, Epoch::OtherNamespace).fate,
+            Fate::Unknown
+        );
+        assert_eq!(
+            holder(Some(1 << 29), 1 << 29, Epoch::Current).fate,
+            Fate::Dead
+        );
+        // The id went to a thread of another process.
+        assert_eq!(holder(Some(1 << 29), me, Epoch::Current).fate, Fate::Dead);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_objects_or_an_error(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            len in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let segment = Segment::anonymous(farm()).unwrap();
+            let file = Segment::as_fd(&segment).unwrap().try_clone_to_owned().unwrap();
+            let mut bytes = Vec::new();
+            File::from(crate::os::memfd::reopen(file, crate::os::mman::Access::ReadOnly).unwrap())
+                .read_to_end(&mut bytes)
+                .unwrap();
+            let object_len = bytes.len() as u64;
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(len.index(bytes.len()));
+            }
+            // It may be shorter by now than it was when it was looked up.
+            for len in [object_len, bytes.len() as u64] {
+                if let Ok(opened) = Opened::new(Source::File(file_of(&bytes)), len) {
+                    let sum = count(&opened);
+                    let (all, left_out) = list(&opened, Epoch::Current, 4);
+                    prop_assert!(sum.counted <= sum.objects);
+                    prop_assert_eq!(all.len() as u64 + left_out, sum.objects);
+                }
+            }
+        }
+    }
+}

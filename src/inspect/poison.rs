@@ -1,0 +1,149 @@
+//! Taking back a mark of poison, by hand.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use thiserror::Error as ThisError;
+
+use super::census::{self, failure};
+use super::source::Reader;
+use crate::error::{Error, PoisonCause};
+use crate::os::mman::{Access, Mapping};
+use crate::os::{named_file, proc, sysv_shm};
+use crate::segment::Address;
+use crate::segment::anatomy::Target;
+use crate::shm_safe::SyncKind;
+use crate::sync::state::{self, LockState, MUTEX_LEN};
+
+/// Why poison was not cleared.
+#[non_exhaustive]
+#[derive(Debug, ThisError)]
+pub enum ClearPoisonError {
+    /// The segment can't be read, or not be written to.
+    #[error(transparent)]
+    Segment(#[from] Error),
+    /// It has no mutex of that path.
+    #[error("the segment has no mutex {path:?}")]
+    NoSuchMutex {
+        /// What was asked for.
+        path: String,
+    },
+    /// It is not poisoned (any more).
+    #[error("the mutex is not poisoned")]
+    NotPoisoned,
+    /// It was poisoned for another reason than the one given.
+    #[error("the mutex was poisoned again: {0}")]
+    Changed(PoisonCause),
+    /// Its holder died, and nobody has locked it since: whoever does so next marks
+    /// it.
+    #[error("its holder died, and nobody has locked it since: whoever locks it next is told")]
+    OwnerDied,
+}
+
+/// Takes the mark of poison from a mutex: whoever calls this vouches for the data.
+/// Better ways are [`Poisoned::recover`](crate::Poisoned::recover), which repairs
+/// it, and [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison), both of which
+/// know the type.
+///
+/// `expected` is the cause that was looked into: if it was poisoned again since,
+/// that mark stays. The lock is not touched, and nobody is waited for.
+///
+/// ```
+/// use shm_sync::inspect::{self, ClearPoisonError};
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-clear-poison-{}", std::process::id());
+/// # let name = name.as_str();
+/// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
+/// let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+///     let _guard = segment.lock();
+///     panic!("halfway");
+/// }));
+/// # assert!(died.is_err());
+/// let cause = match segment.lock() {
+///     Err(shm_sync::LockError::Poisoned(poisoned)) => poisoned.cause(),
+///     _ => panic!("it is poisoned"),
+/// };
+/// inspect::clear_poison(&name.parse()?, "", cause).unwrap();
+/// assert!(!segment.is_poisoned());
+///
+/// let again = inspect::clear_poison(&name.parse()?, "", cause);
+/// assert!(matches!(again, Err(ClearPoisonError::NotPoisoned)));
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// See [`ClearPoisonError`].
+pub fn clear_poison(
+    address: &Address,
+    path: &str,
+    expected: PoisonCause,
+) -> Result<(), ClearPoisonError> {
+    // Of a System V segment, this stays until the other attachment has gone: it
+    // leaves as a user does.
+    let (_, opened) = census::find_readable(address)?;
+    let header = &opened.header;
+    let no_such_mutex = || ClearPoisonError::NoSuchMutex {
+        path: path.to_owned(),
+    };
+    let mut mutexes = opened.entries.iter();
+    let offset = mutexes
+        .find_map(|entry| entry.find(path).filter(|_| entry.kind == SyncKind::Mutex))
+        .ok_or_else(no_such_mutex)?;
+    let bytes = Reader::new(&opened).bytes::<MUTEX_LEN>(offset);
+    let found = state::mutex(bytes.ok_or_else(no_such_mutex)?);
+    if found.lock == LockState::OwnerDied {
+        return Err(ClearPoisonError::OwnerDied);
+    }
+
+    let mapping = map(address, header.total_len)?;
+    let at = header.value_offset + offset;
+    let place = mutex_in(&mapping, at).ok_or_else(no_such_mutex)?;
+    // SAFETY: all of it is inside the mapping, and aligned: see `mutex_in`. The
+    // mapping is writable. Others use it as this crate does, or it would not be a
+    // segment.
+    let cleared = unsafe { state::clear_poison(place, expected) };
+    cleared.map_err(|now| match now {
+        None => ClearPoisonError::NotPoisoned,
+        Some(other) => ClearPoisonError::Changed(other),
+    })
+}
+
+/// Maps the segment for writing. It is as long as `len`.
+fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
+    let id = match address.target()? {
+        Target::File(path) => {
+            let file = match proc::is_link(&path) {
+                true => proc::open_link(&path, Access::ReadWrite),
+                false => named_file::open(&path, Access::ReadWrite),
+            };
+            let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
+            let facts = named_file::facts(&file).map_err(failure("fstat"))?;
+            let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
+            let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
+            let wanted = wanted.ok_or(Error::NotASegment)?;
+            return Mapping::of_file(&file, wanted).map_err(failure("mmap"));
+        }
+        Target::SystemVId(id) => sysv_shm::Id(id),
+        Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure("shmget"))?,
+    };
+    sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Error::NotFound,
+        _ => failure("shmat")(error),
+    })
+}
+
+/// Where the mutex is that begins `offset` bytes into the mapping, if all of it is
+/// inside and aligned.
+fn mutex_in(mapping: &Mapping, offset: u64) -> Option<NonNull<u8>> {
+    let offset = usize::try_from(offset).ok()?;
+    let end = offset.checked_add(MUTEX_LEN)?;
+    let is_right = end <= mapping.len() && offset.is_multiple_of(8);
+    // SAFETY: the offset is inside the mapping.
+    is_right.then(|| unsafe { mapping.base().add(offset) })
+}
