@@ -143,11 +143,18 @@ pub(super) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
 /// Reads a directory of a value of `value_size` bytes.
 pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, Damage> {
     let mut entries = Vec::new();
+    // Objects don't overlap, so together they are no larger than the value. That
+    // also bounds the work of those who look at each.
+    let mut room = value_size;
     while !bytes.is_empty() {
         let (entry, rest) = parse_entry(bytes).ok_or(Damage::UnreadableDirectory)?;
-        if !entry.fits(value_size) {
+        if !entry.fits(value_size) || entry.size == 0 {
             return Err(Damage::MisplacedObject);
         }
+        let taken = entry.count().checked_mul(entry.size());
+        room = taken
+            .and_then(|taken| room.checked_sub(taken))
+            .ok_or(Damage::MisplacedObject)?;
         entries.push(entry);
         bytes = rest;
     }

@@ -38,12 +38,11 @@ fn object_lines(object: &Object, palette: Palette) -> String {
         lines.add("content", harmless(&reason));
     }
     let resident = table::resident(object);
-    let resident = format!(
-        "{} bytes ({}), {resident} pages in memory",
-        object.len,
-        bytes(object.len)
-    );
-    lines.add("size", resident);
+    let size = match object.len {
+        len if len < 1024 => format!("{len} bytes"),
+        len => format!("{len} bytes ({})", bytes(len)),
+    };
+    lines.add("size", format!("{size}, {resident} pages in memory"));
     let owner = table::user(object.owner);
     let owner = format!("{owner} ({}), group {}", object.owner, object.group);
     lines.add("owner", format!("{owner}, mode {:04o}", object.mode));
