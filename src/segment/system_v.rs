@@ -463,18 +463,25 @@ pub(crate) struct Look {
 impl Look {
     /// `None` if the segment is gone.
     pub(crate) fn at(id: Id) -> std::io::Result<Option<Self>> {
-        let attached_before = match sysv_shm::status(id) {
+        let mapping = match sysv_shm::attach(id, Access::ReadOnly) {
             Err(error) if is_gone(&error) => return Ok(None),
-            other => other?.attached,
+            mapping => Some(mapping?),
         };
-        match sysv_shm::attach(id, Access::ReadOnly) {
-            Err(error) if is_gone(&error) => Ok(None),
-            mapping => Ok(Some(Self {
-                mapping: Some(mapping?),
-                id,
-                was_abandoned: attached_before == 0,
-            })),
-        }
+        let mut look = Self {
+            mapping,
+            id,
+            was_abandoned: false,
+        };
+        // In this order: its creator is attached until it is complete.
+        look.was_abandoned = look.life() == Life::Born && look.is_alone();
+        Ok(Some(look))
+    }
+
+    /// Whether nobody else is attached, nor was since this began.
+    fn is_alone(&self) -> bool {
+        sysv_shm::status(self.id).is_ok_and(|now| {
+            now.attached == 1 && u32::try_from(now.last_pid) == Ok(std::process::id())
+        })
     }
 
     /// Copies bytes from `offset` on. Returns whether the segment has so many.
@@ -511,11 +518,9 @@ impl Drop for Look {
         let is_transient = self.read_at(&mut bytes, 0)
             && Header::parse(&bytes, len as u64)
                 .is_ok_and(|header| header.removal == Removal::UntilLastDetach);
-        let nobody_came = self.was_abandoned
-            && sysv_shm::status(self.id)
-                .is_ok_and(|now| u32::try_from(now.last_pid) == Ok(std::process::id()));
+        let is_abandoned = self.was_abandoned && self.is_alone();
         self.mapping = None;
-        if is_transient && !nobody_came {
+        if is_transient && !is_abandoned {
             let _ = remove_if_abandoned(self.id);
         }
     }

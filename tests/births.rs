@@ -1,0 +1,707 @@
+//! Creators, openers and leavers are killed, and stopped, at every step of their
+//! way: nobody ever uses what is half-made or half-gone.
+//!
+//! A parent leads its child by `ptrace`, system call by system call and instruction
+//! by instruction, to a chosen point. The number of points per way can be chosen:
+//!
+//! ```sh
+//! SHM_SYNC_BIRTH_POINTS=2000 SHM_SYNC_TEST_WATCHDOG=900 \
+//!     cargo test --test births -- --nocapture
+//! ```
+
+#![cfg(target_arch = "x86_64")] // it reads instructions
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn};
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use shm_sync::{Abandoned, Backing, Error, Removal, Segment, SegmentOptions, unlink};
+
+fn transient() -> SegmentOptions {
+    SegmentOptions::new().removal(Removal::UntilLastDetach)
+}
+
+fn open(address: &str) -> Result<Segment<Marked>, Error> {
+    Segment::open(address)
+}
+
+/// How many points of a way are tried, about.
+fn points() -> u64 {
+    number_from_env("SHM_SYNC_BIRTH_POINTS").unwrap_or(8)
+}
+
+/// A child that is led by `ptrace`. It stands at all times.
+struct Walker {
+    child: Child,
+    has_arrived: Segment<AtomicBool>,
+}
+
+/// A system call that nothing on the way makes: it marks where the way begins and
+/// ends.
+const MARK: libc::c_long = libc::SYS_getpgid;
+
+fn mark() {
+    // SAFETY: takes and returns numbers.
+    unsafe { libc::syscall(MARK, 0) };
+}
+
+impl Walker {
+    /// Stands at the beginning of the way `body`.
+    fn new(body: impl FnOnce()) -> Self {
+        let has_arrived = Segment::anonymous(AtomicBool::new(false)).unwrap();
+        let child = spawn(|| {
+            ptrace::traceme().unwrap();
+            raise(Signal::SIGSTOP).unwrap();
+            mark();
+            body();
+            has_arrived.store(true, Ordering::SeqCst);
+            mark();
+            nix::unistd::pause();
+        });
+        let mut walker = Self { child, has_arrived };
+        walker.wait();
+        ptrace::setoptions(walker.pid(), ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
+        while walker.go_to_call_boundary() != MARK {}
+        walker.go_to_call_boundary(); // behind the mark
+        walker
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.pid()).unwrap())
+    }
+
+    fn wait(&mut self) -> WaitStatus {
+        loop {
+            match waitpid(self.pid(), None) {
+                Err(Errno::EINTR) => {}
+                other => break other.unwrap(),
+            }
+        }
+    }
+
+    /// Goes on to where the next system call begins or ends. The number of the call.
+    fn go_to_call_boundary(&mut self) -> libc::c_long {
+        ptrace::syscall(self.pid(), None).unwrap();
+        match self.wait() {
+            WaitStatus::PtraceSyscall(_) => {
+                let registers = ptrace::getregs(self.pid()).unwrap();
+                registers.orig_rax.cast_signed()
+            }
+            other => panic!("it stopped for another reason: {other:?}"),
+        }
+    }
+
+    /// Executes one instruction. Returns whether it was a system call.
+    fn step(&mut self) -> bool {
+        const SYSCALL: libc::c_long = 0x050f;
+        let at = ptrace::getregs(self.pid()).unwrap().rip;
+        let code = ptrace::read(self.pid(), at as ptrace::AddressType).unwrap();
+        self.step_blindly();
+        code & 0xffff == SYSCALL
+    }
+
+    fn step_blindly(&mut self) {
+        ptrace::step(self.pid(), None).unwrap();
+        let status = self.wait();
+        assert!(
+            matches!(status, WaitStatus::Stopped(_, Signal::SIGTRAP)),
+            "{status:?}"
+        );
+    }
+
+    /// Whether the way is at its end.
+    fn is_at_end(&self) -> bool {
+        self.has_arrived.load(Ordering::SeqCst)
+    }
+
+    /// Goes on to a point of the way, or to its end.
+    fn go_to(&mut self, point: Point) {
+        for _ in 0..point.boundaries {
+            if !self.is_at_end() {
+                self.go_to_call_boundary();
+            }
+        }
+        for _ in 0..point.steps {
+            if !self.is_at_end() {
+                self.step_blindly();
+            }
+        }
+    }
+
+    /// Lets it go on by itself. It waits behind its way.
+    fn let_go(self) -> Child {
+        ptrace::detach(self.pid(), None).unwrap();
+        self.child
+    }
+
+    fn kill(mut self) {
+        self.child.kill();
+    }
+}
+
+/// A point of a way: behind so many beginnings and ends of system calls, and so many
+/// instructions more.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    boundaries: u64,
+    steps: u64,
+}
+
+/// Walks the whole way once, and chooses about `count` points of it: all system call
+/// boundaries, and instructions evenly. They begin at the first call `from`, or at
+/// the beginning.
+fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Point>, u64) {
+    // The lengths of the stretches between the calls.
+    let mut stretches = vec![0];
+    let mut first = None;
+    while !walker.is_at_end() {
+        let call = walker.step();
+        *stretches.last_mut().unwrap() += 1;
+        if call {
+            let number = ptrace::getregs(walker.pid())
+                .unwrap()
+                .orig_rax
+                .cast_signed();
+            if first.is_none() && from.is_none_or(|from| from == number) {
+                first = Some(match from {
+                    Some(_) => stretches.len(),
+                    None => 0,
+                });
+            }
+            stretches.push(0);
+        }
+    }
+    walker.kill();
+    let first = first.unwrap_or(0);
+    let total: u64 = stretches[first..].iter().sum();
+    let stride = (total / count).max(1);
+    let mut points = Vec::new();
+    for (calls, len) in stretches.iter().enumerate().skip(first) {
+        let calls = calls as u64;
+        if calls > 0 {
+            // Where the call begins, before it does anything.
+            points.push(Point {
+                boundaries: 2 * calls - 1,
+                steps: 0,
+            });
+        }
+        points.extend((0..*len).step_by(stride as usize).map(|steps| Point {
+            boundaries: 2 * calls,
+            steps,
+        }));
+    }
+    (points, total)
+}
+
+/// What the others may find after a death, and that it does not last.
+fn check_after_a_death(address: &TestAddress, point: Point, whole: &[u64]) -> Found {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    let found = match Segment::<Marked>::open_read_only(address) {
+        Ok(_) | Err(Error::NotFound) => open(address),
+        Err(other) => panic!("{point:?}: {other:?}"),
+    };
+    let found = match found {
+        Ok(segment) => {
+            segment.visit();
+            assert!(whole.contains(&segment.id()), "{point:?}");
+            Found::Whole
+        }
+        Err(Error::NotFound) => Found::Nothing,
+        Err(other) => panic!("{point:?}: {other:?}"),
+    };
+    let new = transient().open_or_create(address, || Marked::new(9));
+    let new = new.unwrap_or_else(|error| panic!("{point:?}: {error:?}"));
+    new.visit();
+    assert!(new.id() == 9 || whole.contains(&new.id()), "{point:?}");
+    drop(new);
+    let _ = unlink(address);
+    assert!(!address.exists(), "{point:?}");
+    assert!(
+        begun.elapsed() < PATIENCE,
+        "{point:?}: {:?}",
+        begun.elapsed()
+    );
+    found
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Whole,
+}
+
+/// Kills a walker at each point of its way. `prepare` makes what is there before and
+/// keeps what is to be kept.
+fn kill_everywhere<K>(
+    what: &str,
+    address: &TestAddress,
+    from: Option<libc::c_long>,
+    prepare: impl Fn(&TestAddress) -> K,
+    body: impl Fn(&TestAddress),
+    check: impl Fn(&TestAddress, Point, K) -> Found,
+) {
+    let kept = prepare(address);
+    let (points, total) = survey(Walker::new(|| body(address)), from, points());
+    drop(kept);
+    let _ = unlink(address);
+
+    let begun = Instant::now();
+    let mut whole = 0;
+    let mut slowest = Duration::ZERO;
+    for &point in &points {
+        let kept = prepare(address);
+        let mut walker = Walker::new(|| body(address));
+        walker.go_to(point);
+        walker.kill();
+        let checked = Instant::now();
+        if check(address, point, kept) == Found::Whole {
+            whole += 1;
+        }
+        slowest = slowest.max(checked.elapsed());
+    }
+    println!(
+        "{what}, {}: killed at {} points of {total} instructions in {:.1?}: {whole} times whole, \
+         all well after {slowest:.1?} at most",
+        address.kind(),
+        points.len(),
+        begun.elapsed(),
+    );
+}
+
+/// What becomes of a walker that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    GoesOn,
+    /// It goes on, and all leave in peace: nothing is left.
+    Leaves,
+    IsKilled,
+}
+
+/// Stops a walker at points of its way while some others do `other`, lets it go on or
+/// kills it, and looks whether all who are attached in the end are attached to the
+/// same, if somebody is.
+fn stop_everywhere<K>(
+    what: &str,
+    address: &TestAddress,
+    (from, end, others): (Option<libc::c_long>, End, usize),
+    prepare: impl Fn(&TestAddress) -> K,
+    body: impl Fn(&TestAddress),
+    other: impl Fn(&TestAddress, K) -> Option<Segment<Marked>>,
+) {
+    /// Enough for clearing away what a creator left; then it must be waiting.
+    const A_WHILE: Duration = Duration::from_millis(60);
+
+    let kept = prepare(address);
+    let (points, total) = survey(Walker::new(|| body(address)), from, points() / 2);
+    drop(kept);
+    let _ = unlink(address);
+    let begun = Instant::now();
+    let mut waited = 0;
+    for &point in &points {
+        let there = Segment::anonymous([const { AtomicUsize::new(0) }; 2]).unwrap();
+        let [prepared, done] = &*there;
+        let may_begin: Vec<Gate> = (0..others).map(|_| Gate::new()).collect();
+        let may_leave: Vec<Gate> = (0..others).map(|_| Gate::new()).collect();
+        let spawned: Vec<Child> = (0..others)
+            .map(|who| {
+                let (other, prepare, may_begin, may_leave) =
+                    (&other, &prepare, &may_begin[who], &may_leave[who]);
+                spawn(move || {
+                    let kept = prepare(address);
+                    prepared.fetch_add(1, Ordering::SeqCst);
+                    may_begin.pass();
+                    let mine = other(address, kept);
+                    mine.iter().for_each(|mine| mine.visit());
+                    done.fetch_add(1, Ordering::SeqCst);
+                    may_leave.pass();
+                    if let Some(mine) = mine {
+                        let again = open(address).expect("somebody is attached");
+                        assert_eq!(again.id(), mine.id(), "not what the name leads to");
+                    }
+                })
+            })
+            .collect();
+        common::poll(|| prepared.load(Ordering::SeqCst) == others);
+        let mut walker = Walker::new(|| body(address));
+        walker.go_to(point);
+        may_begin.iter().for_each(Gate::open);
+        let all_are_done = || done.load(Ordering::SeqCst) == others;
+        let until = Instant::now() + A_WHILE;
+        while !all_are_done() && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        waited += u32::from(!all_are_done());
+        let walker = match end {
+            End::IsKilled => {
+                // Those who wait for it have seen what was; it dies a little later.
+                walker.go_to(Point {
+                    boundaries: 1,
+                    steps: 0,
+                });
+                walker.kill();
+                common::poll(all_are_done);
+                None
+            }
+            End::GoesOn | End::Leaves => {
+                let walker = walker.let_go();
+                // Behind its way it pauses; if something failed, it has ended.
+                common::poll(|| is_pausing(&walker) && all_are_done());
+                Some(walker)
+            }
+        };
+        may_leave.iter().for_each(Gate::open);
+        spawned.into_iter().for_each(Child::join);
+        assert!(
+            end != End::Leaves || !address.exists(),
+            "{point:?}: left behind"
+        );
+        drop(walker);
+        let _ = unlink(address);
+        assert!(!address.exists(), "{point:?}");
+    }
+    println!(
+        "{what}, {}: stopped at {} points of {total} instructions in {:.1?}: {waited} times waited for",
+        address.kind(),
+        points.len(),
+        begun.elapsed(),
+    );
+}
+
+fn is_pausing(child: &Child) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{}/syscall", child.pid()));
+    let call = call.unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .trim_start()
+        .to_owned();
+    assert!(!state.starts_with('Z'), "the walker has failed");
+    call.starts_with(&format!("{} ", libc::SYS_pause))
+}
+
+const KINDS: [Backing; 2] = [Backing::SystemV, Backing::Posix];
+
+const KINDS_AND_ENDS: [(Backing, End); 3] = [
+    (Backing::SystemV, End::GoesOn),
+    (Backing::SystemV, End::IsKilled),
+    (Backing::Posix, End::GoesOn),
+];
+
+const KINDS_AND_ENDS_OF_LEAVERS: [(Backing, End); 3] = [
+    (Backing::SystemV, End::Leaves),
+    (Backing::SystemV, End::IsKilled),
+    (Backing::Posix, End::Leaves),
+];
+
+fn nothing_before(_: &TestAddress) {}
+
+fn stale_before(address: &TestAddress) {
+    let mut user = spawn(|| {
+        let _segment = transient().create(address, Marked::new(1)).unwrap();
+        common::die()
+    });
+    user.wait();
+}
+
+fn in_use_before(address: &TestAddress) -> Segment<Marked> {
+    transient().create(address, Marked::new(1)).unwrap()
+}
+
+/// Where a creation begins to be seen.
+fn birth_of(kind: Backing) -> Option<libc::c_long> {
+    match kind {
+        Backing::SystemV => Some(libc::SYS_shmget),
+        _ => None,
+    }
+}
+
+fn create(address: &TestAddress) {
+    let created = Segment::create(address, Marked::new(1));
+    std::mem::forget(created.unwrap());
+}
+
+fn leave(address: &TestAddress) {
+    drop(open(address).unwrap());
+}
+
+/// While somebody is attached, the name leads to what it is attached to.
+fn check_in_use(address: &TestAddress, point: Point, kept: Segment<Marked>) -> Found {
+    let again = open(address).unwrap_or_else(|error| panic!("{point:?}: {error:?}"));
+    assert_eq!(again.id(), kept.id());
+    again.visit();
+    assert_eq!(*kept.visits.lock().unwrap(), 1, "{point:?}: another object");
+    drop(again);
+    drop(kept);
+    assert!(!address.exists(), "{point:?}: the last one is out");
+    Found::Whole
+}
+
+on_stage! {
+    fn smoke() {
+        let address = TestAddress::new(Backing::SystemV, "smoke");
+        let mut walker = Walker::new(|| create(&address));
+        walker.go_to(Point { boundaries: 0, steps: 1_000 });
+        assert!(!walker.is_at_end());
+        walker.go_to(Point { boundaries: 1_000_000, steps: 0 });
+        assert!(walker.is_at_end());
+        walker.kill();
+        assert_eq!(open(&address).unwrap().id(), 1);
+    }
+
+    fn a_creator_that_is_killed_leaves_nothing_half_made() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "create");
+            kill_everywhere(
+                "creating", &address, birth_of(kind), nothing_before, create,
+                |address, point, ()| check_after_a_death(address, point, &[1]),
+            );
+        }
+    }
+
+    fn one_that_opens_or_creates_and_is_killed_leaves_nothing_half_made() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "ooc");
+            kill_everywhere(
+                "opening or creating", &address, None, nothing_before,
+                |address| {
+                    let made = transient().open_or_create(address, || Marked::new(1));
+                    std::mem::forget(made.unwrap());
+                },
+                |address, point, ()| check_after_a_death(address, point, &[1]),
+            );
+        }
+    }
+
+    fn one_that_recreates_and_is_killed_leaves_the_old_or_the_new_or_nothing() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "anew");
+            kill_everywhere(
+                "recreating", &address, None, stale_before,
+                |address| {
+                    let anew = transient().abandoned(Abandoned::Recreate);
+                    std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
+                },
+                |address, point, ()| check_after_a_death(address, point, &[1, 2]),
+            );
+        }
+    }
+
+    fn an_opener_that_is_killed_changes_nothing() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "open");
+            kill_everywhere(
+                "opening", &address, None, in_use_before,
+                |address| std::mem::forget(open(address).unwrap()),
+                check_in_use,
+            );
+        }
+    }
+
+    fn the_last_one_out_that_is_killed_leaves_the_whole_or_nothing() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "leave");
+            kill_everywhere(
+                "leaving last", &address, None, stale_before, leave,
+                |address, point, ()| check_after_a_death(address, point, &[1]),
+            );
+        }
+    }
+
+    fn one_who_leaves_and_is_killed_takes_nothing_from_who_stays() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "stay");
+            kill_everywhere(
+                "leaving", &address, None, in_use_before, leave, check_in_use,
+            );
+        }
+    }
+
+    fn a_stopped_creator_ends_up_right_and_nobody_uses_what_it_has_begun() {
+        for (kind, end) in KINDS_AND_ENDS {
+            let address = TestAddress::new(kind, "stopped");
+            stop_everywhere(
+                "creating", &address, (birth_of(kind), end, 2), nothing_before,
+                |address| match transient().create(address, Marked::new(1)) {
+                    Ok(mine) => {
+                        // The name leads here.
+                        assert_eq!(open(address).unwrap().id(), 1);
+                        std::mem::forget(mine);
+                    }
+                    Err(Error::AlreadyExists) => {}
+                    Err(other) => panic!("{other:?}"),
+                },
+                |address, ()| {
+                    let looked = Segment::<Marked>::open_read_only(address);
+                    assert!(matches!(looked, Ok(_) | Err(Error::NotFound)), "{looked:?}");
+                    drop(looked);
+                    let opened = open(address);
+                    assert!(matches!(opened, Ok(_) | Err(Error::NotFound)), "{opened:?}");
+                    let made = transient().open_or_create(address, || Marked::new(2));
+                    Some(made.unwrap())
+                },
+            );
+        }
+    }
+
+    fn nobody_gets_what_a_stopped_leaver_is_about_to_remove() {
+        for (kind, end) in KINDS_AND_ENDS_OF_LEAVERS {
+            let address = TestAddress::new(kind, "away");
+            stop_everywhere(
+                "leaving last", &address, (None, end, 2), |_| (),
+                |address| {
+                    let made = transient().open_or_create(address, || Marked::new(1));
+                    drop(made.unwrap());
+                },
+                |address, ()| {
+                    let made = transient().open_or_create(address, || Marked::new(2));
+                    Some(made.unwrap())
+                },
+            );
+        }
+    }
+
+    fn a_stopped_leaver_does_not_take_the_name_from_what_comes_after_an_unlink() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "after");
+            stop_everywhere(
+                "leaving last", &address, (None, End::Leaves, 1), |_| (),
+                |address| {
+                    let made = transient().open_or_create(address, || Marked::new(1));
+                    drop(made.unwrap());
+                },
+                |address, ()| {
+                    let _ = unlink(address);
+                    let made = transient().open_or_create(address, || Marked::new(2));
+                    Some(made.unwrap())
+                },
+            );
+        }
+    }
+
+    fn of_two_who_leave_the_one_that_was_stopped_leaves_nothing_either() {
+        for kind in KINDS {
+            let address = TestAddress::new(kind, "two");
+            stop_everywhere(
+                "leaving", &address, (None, End::Leaves, 1), in_use_before,
+                |address| match open(address) {
+                    Err(Error::NotFound) => {} // the other has left
+                    opened => drop(opened.unwrap()),
+                },
+                |_, kept| {
+                    drop(kept);
+                    None
+                },
+            );
+        }
+    }
+}
+
+/// A System V segment that another program made.
+struct Foreign {
+    address: TestAddress,
+    id: i32,
+    at: *mut u8,
+}
+
+impl Foreign {
+    const LEN: usize = 8192;
+
+    fn new(mode: i32, fill: impl Fn(usize) -> u8) -> Self {
+        let address = TestAddress::new(Backing::SystemV, "foreign");
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode;
+        // SAFETY: takes and returns numbers.
+        let id = unsafe { libc::shmget(address.system_v_key(), Self::LEN, flags) };
+        assert!(id >= 0);
+        // SAFETY: maps the segment where there is room.
+        let at: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
+        for i in 0..Self::LEN {
+            // SAFETY: inside the segment.
+            let byte = unsafe { at.add(i) };
+            // SAFETY: as above; nobody else uses it yet.
+            unsafe { byte.write(fill(i)) };
+        }
+        Self { address, id, at }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        // SAFETY: mapped, that long, and nobody writes now.
+        unsafe { std::slice::from_raw_parts(self.at, Self::LEN) }.to_vec()
+    }
+
+    fn let_go(&self) {
+        // SAFETY: mapped there by `new`; not used afterwards.
+        unsafe { libc::shmdt(self.at.cast()) };
+    }
+}
+
+#[test]
+fn a_foreign_segment_is_never_touched() {
+    let fills: [fn(usize) -> u8; 8] = [
+        |_| 0,
+        |_| 0xff,
+        |i| i as u8 ^ 0x5a,
+        // Something that looks like any state of ours.
+        |i| u8::from(i == 128),
+        |i| 2 * u8::from(i == 128),
+        |i| 3 * u8::from(i == 128),
+        |i| 4 * u8::from(i == 128),
+        |i| 5 * u8::from(i == 128),
+    ];
+    for mode in [0o600, 0o666, 0o777, 0o700, 0o755, 0o644] {
+        for (nth, fill) in fills.iter().enumerate() {
+            let foreign = Foreign::new(mode, fill);
+            let before = foreign.bytes();
+            let address = &foreign.address;
+            let options = transient().mode(0o777);
+            let anew = options.clone().abandoned(Abandoned::Recreate);
+            for round in 0..2 {
+                let what = format!("mode {mode:o}, fill {nth}, round {round}");
+                for options in [&options, &anew] {
+                    let created = options.create(address, Marked::new(1));
+                    assert!(
+                        matches!(created, Err(Error::AlreadyExists)),
+                        "{what}: {created:?}"
+                    );
+                    let opened = options.open::<Marked>(address);
+                    assert!(
+                        matches!(opened, Err(Error::NotASegment)),
+                        "{what}: {opened:?}"
+                    );
+                    let read = options.open_read_only::<Marked>(address);
+                    assert!(matches!(read, Err(Error::NotASegment)), "{what}: {read:?}");
+                    let both = options.open_or_create(address, || Marked::new(1));
+                    assert!(matches!(both, Err(Error::NotASegment)), "{what}: {both:?}");
+                }
+                assert_eq!(address.system_v_id(), Some(foreign.id), "{what}");
+                match round {
+                    0 => {
+                        assert!(foreign.bytes() == before, "{what}");
+                        // Then with nobody attached.
+                        foreign.let_go();
+                    }
+                    _ => {
+                        // SAFETY: maps the segment where there is room.
+                        let at = unsafe { libc::shmat(foreign.id, std::ptr::null(), 0) };
+                        let again = Foreign {
+                            address: TestAddress::new(Backing::SystemV, "none"),
+                            id: foreign.id,
+                            at: at.cast(),
+                        };
+                        assert!(again.bytes() == before, "{what}");
+                        again.let_go();
+                    }
+                }
+            }
+        }
+    }
+}

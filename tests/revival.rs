@@ -1,0 +1,313 @@
+//! Files outlive processes, reboots and copying: what is in them persists, and
+//! their locks come back to life.
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Duration;
+
+use common::{Child, Gate, TestFile, dead_owner, die, expect_poisoned, holder_of, on_stage, spawn};
+use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe, unlink};
+
+/// Where the header says in which pid namespace, file and boot the locks live.
+const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
+const INODE: std::ops::Range<usize> = 96..104;
+const BOOT: std::ops::Range<usize> = 104..120;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Jobs {
+    /// They come back to life first, and take their time.
+    first: [ShmMutex<u8>; 2_000],
+    held: ShmMutex<(u64, u64)>,
+    free: ShmMutex<u64>,
+    changed: ShmCondvar,
+    for_c: PthreadCondvar,
+    inherits: ShmMutex<u8>,
+}
+
+fn jobs() -> Jobs {
+    Jobs {
+        first: [const { ShmMutex::new(1) }; 2_000],
+        held: ShmMutex::new((0, 0)),
+        free: ShmMutex::new(7),
+        changed: ShmCondvar::new(),
+        for_c: PthreadCondvar::new(),
+        inherits: ShmMutex::with_priority_inheritance(9),
+    }
+}
+
+/// A file that was last used in another boot of the machine, in which somebody
+/// held a lock when the power failed. Returns that process's id.
+fn from_another_boot(path: &str) -> u32 {
+    let shared = Segment::create(path, jobs()).unwrap();
+    let mut holder = spawn_holder(&shared);
+    Segment::flush(&shared).unwrap();
+    let as_the_power_failed = fs::read(path).unwrap();
+    holder.kill();
+    drop(shared);
+    overwrite(path, 0, &as_the_power_failed);
+    overwrite(path, BOOT.start, &[0x5a; 16]);
+    // Namespaces are numbered anew in each boot.
+    overwrite(path, PID_NAMESPACE.start, &[0xee; 4]);
+    holder.pid()
+}
+
+/// A process that holds one of the locks, halfway through a change.
+fn spawn_holder(shared: &Segment<Jobs>) -> Child {
+    let locked = Gate::new();
+    let holder = spawn(|| {
+        let mut pair = shared.held.lock().unwrap();
+        pair.0 += 1;
+        locked.open();
+        nix::unistd::pause();
+    });
+    locked.pass();
+    holder
+}
+
+/// Writes to a file in place.
+fn overwrite(path: &str, at: usize, bytes: &[u8]) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at as u64).unwrap();
+}
+
+/// Locks, and repairs if need be: returns whether that was so.
+fn repaired(jobs: &Jobs) -> bool {
+    match jobs.held.lock() {
+        Ok(_) => false,
+        Err(LockError::Poisoned(poisoned)) => {
+            drop(poisoned.recover(|pair| *pair = (0, 0)));
+            true
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+on_stage! {
+    fn smoke() {
+        let path = TestFile::new("persists");
+        spawn(|| {
+            let shared = Segment::create(&path, jobs()).unwrap();
+            *shared.free.lock().unwrap() = 70;
+            Segment::flush(&shared).unwrap();
+        })
+        .join();
+        // Nobody has it now.
+        spawn(|| {
+            let shared = Segment::<Jobs>::open(&path).unwrap();
+            assert_eq!(*shared.free.lock().unwrap(), 70);
+            *shared.free.lock().unwrap() += 1;
+        })
+        .join();
+        let shared = Segment::<Jobs>::open(&path).unwrap();
+        assert_eq!(*shared.free.lock().unwrap(), 71);
+        assert!(!shared.held.is_poisoned());
+        drop(shared);
+        unlink(&path).unwrap();
+        assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound)));
+    }
+
+    fn a_file_knows_its_place_and_time() {
+        let path = TestFile::new("origin");
+        let _shared = Segment::create(&path, jobs()).unwrap();
+        let bytes = fs::read(&*path).unwrap();
+        let inode = fs::metadata(&*path).unwrap().ino();
+        assert_eq!(bytes[INODE], inode.to_le_bytes());
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let digits: String = bytes[BOOT].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, boot.trim().replace('-', ""));
+    }
+
+    fn after_another_boot_locks_work_and_what_was_held_is_poisoned() {
+        let path = TestFile::new("boot");
+        let dead = from_another_boot(&path);
+        let shared = Segment::<Jobs>::open(&path).unwrap();
+        let poisoned = expect_poisoned(shared.held.try_lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(dead));
+        assert_eq!(**poisoned.get_ref(), (1, 0), "half-changed");
+        drop(poisoned.recover(|pair| pair.1 = pair.0));
+
+        assert_eq!(*shared.free.try_lock().unwrap(), 7);
+        assert_eq!(*shared.inherits.try_lock().unwrap(), 9);
+        // They are robust again, and condition variables wake.
+        let mut holder = holder_of(&shared.free);
+        holder.kill();
+        drop(expect_poisoned(shared.free.lock()).recover(|_| ()));
+        let waiter = spawn(|| {
+            let mine = Segment::<Jobs>::open(&path).unwrap();
+            let guard = mine.free.lock().unwrap();
+            let guard = mine.changed.wait_while(guard, |number| *number != 8).unwrap();
+            let guard = mine.for_c.wait_while(guard, |number| *number != 9).unwrap();
+            assert_eq!(*guard, 9);
+        });
+        for number in [8, 9] {
+            waiter.wait_until_asleep();
+            *shared.free.lock().unwrap() = number;
+            shared.changed.notify_all();
+            shared.for_c.notify_all();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        waiter.join();
+
+        // Once only.
+        let again = Segment::<Jobs>::open(&path).unwrap();
+        assert!(!again.held.is_poisoned());
+        assert_eq!(*again.held.lock().unwrap(), (1, 1));
+    }
+
+    fn a_copy_has_locks_of_its_own() {
+        let path = TestFile::new("original");
+        let copy = TestFile::new("copy");
+        let original = Segment::create(&path, jobs()).unwrap();
+        let mut holder = spawn_holder(&original);
+        fs::copy(&*path, &*copy).unwrap();
+
+        let copied = Segment::<Jobs>::open(&copy).unwrap();
+        let poisoned = expect_poisoned(copied.held.try_lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+        drop(poisoned.recover(|pair| *pair = (5, 5)));
+        assert_eq!(*copied.free.lock().unwrap(), 7);
+        // The original is as it was.
+        assert!(matches!(original.held.try_lock(), Err(LockError::WouldBlock)));
+        assert!(!original.held.is_poisoned());
+        holder.kill();
+        assert_eq!(*expect_poisoned(original.held.lock()).into_inner(), (1, 0));
+        assert_eq!(*copied.held.lock().unwrap(), (5, 5));
+    }
+
+    fn a_renamed_file_is_the_same() {
+        let path = TestFile::new("before");
+        let later = TestFile::new("after");
+        let original = Segment::create(&path, jobs()).unwrap();
+        let mut holder = spawn_holder(&original);
+        fs::rename(&*path, &*later).unwrap();
+        let renamed = Segment::<Jobs>::open(&later).unwrap();
+        assert!(matches!(renamed.held.try_lock(), Err(LockError::WouldBlock)));
+        holder.kill();
+        drop(expect_poisoned(renamed.held.lock()));
+    }
+
+    fn a_foreign_namespace_of_this_boot_is_refused() {
+        let path = TestFile::new("namespace");
+        drop(Segment::create(&path, jobs()).unwrap());
+        overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
+        let opened = Segment::<Jobs>::open(&path);
+        assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+    }
+
+    fn of_many_who_open_at_once_all_succeed_and_one_is_told() {
+        const OPENERS: usize = 8;
+        const ROUNDS: u64 = 10;
+        let tally = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        for round in 1..=ROUNDS {
+            let path = TestFile::new("crowd");
+            from_another_boot(&path);
+            let start = Gate::new();
+            let openers: Vec<Child> = (0..OPENERS)
+                .map(|_| {
+                    spawn(|| {
+                        start.pass();
+                        let shared = Segment::<Jobs>::open(&path).unwrap();
+                        if repaired(&shared) {
+                            *tally.lock().unwrap() += 1;
+                        }
+                        // Were the locks made anew once more, two would be inside.
+                        for _ in 0..200 {
+                            let mut pair = shared.held.lock().unwrap();
+                            pair.0 += 1;
+                            assert_eq!(pair.0, pair.1 + 1);
+                            pair.1 += 1;
+                        }
+                    })
+                })
+                .collect();
+            (0..OPENERS).for_each(|_| start.open());
+            openers.into_iter().for_each(Child::join);
+            assert_eq!(*tally.lock().unwrap(), round, "exactly one is told");
+            let shared = Segment::<Jobs>::open(&path).unwrap();
+            let all = OPENERS as u64 * 200;
+            assert_eq!(*shared.held.lock().unwrap(), (all, all));
+        }
+    }
+
+    fn a_death_in_the_middle_of_it_is_made_good_by_the_next() {
+        const LOCKS: usize = 10_000;
+        const HELD: [usize; 3] = [0, LOCKS / 2, LOCKS - 1];
+        const STALE: [u8; 16] = [0x5a; 16];
+        const ROUNDS: u32 = 20;
+        type Locks = Segment<[ShmMutex<u64>]>;
+        let path = TestFile::new("middle");
+        let shared = Locks::create_with_len(&path, LOCKS, |_| {}).unwrap();
+        let mut holders = HELD.map(|number| holder_of(&shared[number]));
+        let mut stale = fs::read(&*path).unwrap();
+        stale[BOOT].copy_from_slice(&STALE);
+        holders.iter_mut().for_each(Child::kill);
+        drop(shared);
+
+        overwrite(&path, 0, &stale);
+        let whole_time = common::time(|| drop(Locks::open(&path).unwrap()));
+        let mut left_in_the_middle = 0;
+        for round in 0..ROUNDS {
+            overwrite(&path, 0, &stale);
+            let opening = Gate::new();
+            let mut opener = spawn(|| {
+                opening.open();
+                let _shared = Locks::open(&path).unwrap();
+                nix::unistd::pause();
+            });
+            opening.pass();
+            std::thread::sleep(whole_time * round / ROUNDS);
+            opener.kill();
+            let bytes = fs::read(&*path).unwrap();
+            if bytes[BOOT] == STALE && bytes != stale {
+                left_in_the_middle += 1;
+            }
+            let shared = Locks::open(&path).unwrap();
+            for (number, lock) in shared.iter().enumerate() {
+                let was_held = HELD.contains(&number);
+                match lock.try_lock() {
+                    Ok(_) => assert!(!was_held, "round {round}: lock {number}"),
+                    Err(LockError::Poisoned(_)) => assert!(was_held, "round {round}: {number}"),
+                    Err(other) => panic!("round {round}: lock {number}: {other:?}"),
+                }
+            }
+        }
+        println!("{left_in_the_middle} of {ROUNDS} died halfway; whole: {whole_time:?}");
+    }
+
+    fn who_only_looks_neither_heals_nor_hinders() {
+        let path = TestFile::new("reader");
+        from_another_boot(&path);
+        let before = fs::read(&*path).unwrap();
+        let read = Segment::<Jobs>::open_read_only(&path).unwrap();
+        let copy = Segment::<Jobs>::snapshot_of(&path).unwrap();
+        drop(expect_poisoned(copy.held.lock()));
+        assert_eq!(fs::read(&*path).unwrap(), before);
+        // While somebody looks.
+        spawn(|| {
+            let shared = Segment::<Jobs>::open(&path).unwrap();
+            assert!(repaired(&shared));
+        })
+        .join();
+        assert!(!shm_sync::project!(read.view() => held).is_poisoned());
+        assert_eq!(shm_sync::project!(read.view() => free).peek(), 7);
+    }
+
+    fn poison_persists() {
+        let path = TestFile::new("poison");
+        let shared = Segment::create(&path, jobs()).unwrap();
+        let mut dying = spawn(|| {
+            let _guard = shared.held.lock().unwrap();
+            die()
+        });
+        dying.wait();
+        drop(expect_poisoned(shared.held.lock()));
+        drop(shared);
+        overwrite(&path, BOOT.start, &[0x5a; 16]);
+        let shared = Segment::<Jobs>::open(&path).unwrap();
+        let poisoned = expect_poisoned(shared.held.lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(dying.pid()), "not overwritten");
+    }
+}

@@ -1,0 +1,9 @@
+//! A reference would let one lock, so there is none to what can change.
+
+use shm_sync::{Segment, ShmMutex};
+
+fn main() -> Result<(), shm_sync::Error> {
+    let counter = Segment::<[ShmMutex<u64>; 2]>::open_read_only("/counters")?;
+    let _ = counter.view().get();
+    Ok(())
+}
