@@ -333,10 +333,10 @@ pub enum Error {
         /// How many bytes were asked for.
         bytes: usize,
     },
-    /// There are not so many huge pages free.
+    /// There are not so many huge pages free, or this user may not use them.
     #[error(
-        "there are no free huge pages for {bytes} bytes: reserve some \
-         (`sysctl vm.nr_hugepages=...`), or use normal pages"
+        "there are no huge pages for {bytes} bytes: reserve some (`sysctl vm.nr_hugepages=...`), \
+         let this user have them (`vm.hugetlb_shm_group`), or use normal pages"
     )]
     NoHugePages {
         /// How many bytes were asked for.

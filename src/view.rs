@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{
     AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
@@ -103,6 +104,14 @@ impl<'a, T: ?Sized> ReadOnly<'a, T> {
     pub(crate) unsafe fn as_shared(self) -> &'a T {
         // SAFETY: see `new`.
         unsafe { self.value.as_ref() }
+    }
+
+    /// For [`project!`](crate::project): compiles only for types without `Deref`.
+    #[doc(hidden)]
+    pub fn __has_fields_of_its_own<Which>(self)
+    where
+        T: AmbiguousIfDeref<Which>,
+    {
     }
 
     /// For [`project!`](crate::project).
@@ -242,14 +251,72 @@ atomics!(
 
 /// Goes from a [`ReadOnly`] view of a struct to a field of it: `project!(view =>
 /// field)`, or further, `project!(view => field.inner)`. Fields that are private
-/// stay so.
+/// stay so. A field of a tuple goes by its number: `project!(view => 0)`.
+///
+/// A type that implements `Deref` has no fields here: what `deref` does is code that
+/// may write, or lead elsewhere.
+///
+/// ```compile_fail,E0283
+/// # use shm_sync::{ReadOnly, ShmSafe, project};
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Wrapper {
+///     inner: u64,
+/// }
+///
+/// impl std::ops::Deref for Wrapper {
+///     type Target = u64;
+///     fn deref(&self) -> &u64 {
+///         &self.inner
+///     }
+/// }
+///
+/// fn look(wrapper: ReadOnly<'_, Wrapper>) -> u64 {
+///     *project!(wrapper => inner).get()
+/// }
+/// ```
 #[macro_export]
 macro_rules! project {
-    ($view:expr => $($field:tt).+) => {{
+    ($view:expr => $field:ident) => { $crate::__project_one!($view, $field) };
+    ($view:expr => 0) => { $crate::__project_one!($view, 0) };
+    ($view:expr => 1) => { $crate::__project_one!($view, 1) };
+    ($view:expr => 2) => { $crate::__project_one!($view, 2) };
+    ($view:expr => 3) => { $crate::__project_one!($view, 3) };
+    ($view:expr => 4) => { $crate::__project_one!($view, 4) };
+    ($view:expr => 5) => { $crate::__project_one!($view, 5) };
+    ($view:expr => 6) => { $crate::__project_one!($view, 6) };
+    ($view:expr => 7) => { $crate::__project_one!($view, 7) };
+    ($view:expr => 8) => { $crate::__project_one!($view, 8) };
+    ($view:expr => 9) => { $crate::__project_one!($view, 9) };
+    ($view:expr => 10) => { $crate::__project_one!($view, 10) };
+    ($view:expr => 11) => { $crate::__project_one!($view, 11) };
+    ($view:expr => $field:ident . $($rest:tt).+) => {
+        $crate::project!($crate::project!($view => $field) => $($rest).+)
+    };
+}
+
+/// One step of [`project!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __project_one {
+    ($view:expr, $field:tt) => {{
         let view: $crate::ReadOnly<'_, _> = $view;
-        // SAFETY: the closure names a field of what it is given.
-        unsafe {
-            $crate::ReadOnly::__project(view, |whole| &raw const (*whole).$($field).+)
-        }
+        $crate::ReadOnly::__has_fields_of_its_own(view);
+        // SAFETY: the closure names a field of what it is given; a type without
+        // `Deref` has no others.
+        unsafe { $crate::ReadOnly::__project(view, |whole| &raw const (*whole).$field) }
     }};
 }
+
+/// Implemented twice for types that implement `Deref`, so that the compiler can't
+/// choose, and once for all others.
+#[doc(hidden)]
+pub trait AmbiguousIfDeref<Which> {}
+
+/// The second choice.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum IsDeref {}
+
+impl<T: ?Sized> AmbiguousIfDeref<()> for T {}
+impl<T: ?Sized + Deref> AmbiguousIfDeref<IsDeref> for T {}

@@ -143,12 +143,19 @@ fn floor_of(module: &str) -> Option<usize> {
 }
 
 /// The module that each name of the crate's root belongs to: `Segment` to
-/// `segment`, a module to itself.
+/// `segment`, a module to itself, an exported macro to where it is written.
 fn owners(files: &BTreeMap<PathBuf, String>) -> BTreeMap<String, String> {
     let modules = FLOORS.iter().copied().flatten();
     let mut owners: BTreeMap<String, String> = modules
         .map(|module| (module.to_string(), module.to_string()))
         .collect();
+    for (file, text) in files {
+        for definition in text.split("macro_rules! ").skip(1) {
+            let name = definition.split_whitespace().next().unwrap_or_default();
+            let module = module_of(file).first().cloned().unwrap_or_default();
+            owners.insert(name.to_string(), module);
+        }
+    }
     let root = files.iter().find(|(file, _)| module_of(file).is_empty());
     for Name { path, .. } in root.map_or(Vec::new(), |(_, text)| names(text, Vec::new())) {
         match path.as_slice() {

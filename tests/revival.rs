@@ -14,6 +14,7 @@ use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, 
 const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
 const INODE: std::ops::Range<usize> = 96..104;
 const BOOT: std::ops::Range<usize> = 104..120;
+const BORN: std::ops::Range<usize> = 120..128;
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -189,6 +190,22 @@ on_stage! {
         drop(expect_poisoned(renamed.held.lock()));
     }
 
+    fn a_copy_that_happens_to_have_the_same_inode_number_is_known_by_its_birth() {
+        let path = TestFile::new("twin");
+        let shared = Segment::create(&path, jobs()).unwrap();
+        let mut holder = spawn_holder(&shared);
+        let bytes = fs::read(&*path).unwrap();
+        assert_ne!(bytes[BORN], [0; 8], "this file system knows when files were made");
+        holder.kill();
+        drop(shared);
+        // As it would be on another file system that gave it the same number.
+        overwrite(&path, 0, &bytes);
+        overwrite(&path, BORN.start, &1_u64.to_le_bytes());
+        let copy = Segment::<Jobs>::open(&path).unwrap();
+        drop(expect_poisoned(copy.held.try_lock()));
+        assert_eq!(fs::read(&*path).unwrap()[BORN], bytes[BORN], "at home now");
+    }
+
     fn a_foreign_namespace_of_this_boot_is_refused() {
         let path = TestFile::new("namespace");
         drop(Segment::create(&path, jobs()).unwrap());
@@ -199,7 +216,7 @@ on_stage! {
 
     fn of_many_who_open_at_once_all_succeed_and_one_is_told() {
         const OPENERS: usize = 8;
-        const ROUNDS: u64 = 10;
+        const ROUNDS: u64 = 20;
         let tally = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         for round in 1..=ROUNDS {
             let path = TestFile::new("crowd");

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use common::{Child, TestName, on_stage, spawn};
 use proptest::prelude::*;
@@ -20,6 +20,7 @@ type Counter = ShmMutex<u64>;
 /// The length of a segment's header in bytes, and where its parts are.
 const HEADER: usize = 384;
 const INODE: std::ops::Range<usize> = 96..104;
+const BORN: std::ops::Range<usize> = 120..128;
 
 /// The bytes of a good segment that holds a counter.
 fn good_bytes() -> Vec<u8> {
@@ -126,14 +127,18 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     let refused = |bytes: &[u8]| {
         let name = TestName::new("foreign");
         name.write(bytes);
-        if bytes.len() > INODE.end {
+        if bytes.len() > BORN.end {
             // Or else it is the copy of a file, which is another test.
             let file = fs::OpenOptions::new()
                 .write(true)
                 .open(name.path())
                 .unwrap();
-            let inode = file.metadata().unwrap().ino().to_le_bytes();
+            let facts = file.metadata().unwrap();
+            let inode = facts.ino().to_le_bytes();
             file.write_all_at(&inode, INODE.start as u64).unwrap();
+            let born = facts.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
+            let born = (born.as_nanos() as u64).to_le_bytes();
+            file.write_all_at(&born, BORN.start as u64).unwrap();
         }
         open_error(&name)
     };

@@ -12,11 +12,10 @@ use super::census::{Found, failure};
 use super::source::{Opened, Source};
 use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
 use crate::error::Error;
-use crate::os::boot::boot_id;
 use crate::os::named_file::{self, SHM_DIRECTORY};
 use crate::os::proc::{self, DELETED, Survey};
 use crate::os::{mman, process};
-use crate::segment::anatomy::{Header, MEMFD_LABEL, registered};
+use crate::segment::anatomy::{Header, MEMFD_LABEL, Origin, registered};
 use crate::segment::{Address, Backing};
 
 /// How the kernel shows a memfd's label.
@@ -202,12 +201,12 @@ impl Candidate {
         if !self.facts.is_file() {
             return (Content::Foreign(kind_of(self.facts.file_type())), None);
         }
-        let opened = Opened::new(Source::File(file.into()), self.facts.len());
-        let inode = match self.backing {
+        let home = match self.backing {
             Backing::Memfd => None,
-            _ => Some(self.facts.ino()),
+            _ => Origin::of(&file).ok(),
         };
-        content(opened, inode)
+        let opened = Opened::new(Source::File(file.into()), self.facts.len());
+        content(opened, home)
     }
 
     /// How much of it is in memory. The file systems that are memory say it; of
@@ -244,14 +243,14 @@ fn kind_of(file: FileType) -> FileKind {
 
 // --- What is in it --------------------------------------------------------------
 
-/// `inode` is that of the file, if it has a name.
+/// `home` is where its locks should have come to life, if it is a file with a name.
 pub(super) fn content(
     opened: Result<Opened, Error>,
-    inode: Option<u64>,
+    home: Option<Origin>,
 ) -> (Content, Option<Opened>) {
     match opened {
         Ok(opened) => {
-            let segment = Box::new(describe(&opened, inode));
+            let segment = Box::new(describe(&opened, home));
             (Content::Segment(segment), Some(opened))
         }
         Err(Error::NotASegment) => (Content::Foreign(FileKind::Memory), None),
@@ -262,7 +261,7 @@ pub(super) fn content(
     }
 }
 
-fn describe(opened: &Opened, inode: Option<u64>) -> Segment {
+fn describe(opened: &Opened, home: Option<Origin>) -> Segment {
     let header = &opened.header;
     Segment {
         layout: header.layout.clone(),
@@ -272,14 +271,17 @@ fn describe(opened: &Opened, inode: Option<u64>) -> Segment {
         creator: header.creator,
         created: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.created)),
         pid_namespace: header.pid_namespace,
-        epoch: epoch_of(header, inode),
+        epoch: epoch_of(header, home),
         locks: header.is_of_our_abi().then(|| locks::count(opened)),
     }
 }
 
-fn epoch_of(header: &Header, inode: Option<u64>) -> Epoch {
-    let is_copy = inode.is_some_and(|inode| inode != header.origin.inode);
-    if is_copy || boot_id().is_ok_and(|boot| boot != header.origin.boot) {
+fn epoch_of(header: &Header, home: Option<Origin>) -> Epoch {
+    let is_past = match home {
+        Some(home) => header.origin != home,
+        None => !header.origin.is_of_this_boot(),
+    };
+    if is_past {
         return Epoch::Past;
     }
     match process::pid_namespace() {

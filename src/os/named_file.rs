@@ -8,6 +8,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open as open_path, posix_fallocate};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
@@ -127,6 +128,16 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
 /// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).
 pub(crate) fn facts(file: impl AsFd) -> io::Result<Facts> {
     fstat(file).map(Facts::from).map_err(io_error)
+}
+
+/// [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html), `STATX_BTIME`:
+/// when the file was made, in nanoseconds since 1970; 0 if the file system does not
+/// say. It never changes, and a copy has another.
+pub(crate) fn born(file: impl AsFd) -> io::Result<u64> {
+    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
+    let born = file.metadata()?.created().ok();
+    let since = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Ok(since.map_or(0, |since| since.as_nanos() as u64))
 }
 
 /// [`lstat(2)`](https://man7.org/linux/man-pages/man2/lstat.2.html) of what

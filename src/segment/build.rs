@@ -5,10 +5,11 @@ use std::ptr::NonNull;
 
 use super::content::{SegmentContent, assert_mappable};
 use super::directory;
-use super::header::{self, Header, Origin};
+use super::failure;
+use super::header::{self, Header};
+use super::origin::Origin;
 use super::policy::Removal;
 use crate::error::Error;
-use crate::os::boot::boot_id;
 use crate::os::mman::Mapping;
 use crate::place;
 use crate::shm_safe::{Place, Report, ShmSafe};
@@ -31,13 +32,7 @@ impl Plan {
         removal: Removal,
     ) -> Result<Self, Error> {
         const { assert_mappable::<T>() };
-        let origin = Origin {
-            inode: 0,
-            boot: boot_id().map_err(|source| Error::Os {
-                call: "reading /proc/sys/kernel/random/boot_id",
-                source,
-            })?,
-        };
+        let origin = Origin::nameless().map_err(failure::of("reading the boot's id"))?;
         let directory = directory::of::<T>(len);
         let header = Header::of::<T>(
             len as u64,
@@ -68,8 +63,8 @@ impl Plan {
     }
 
     /// Says in which file the segment will be.
-    pub(super) fn set_inode(&mut self, inode: u64) {
-        self.header.origin.inode = inode;
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.header.origin = origin;
     }
 
     pub(super) fn header_bytes(&self) -> [u8; header::LEN] {

@@ -34,7 +34,7 @@ pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Err
 /// Of a call that asks for `bytes` of huge pages.
 pub(super) fn of_huge_pages(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match of_memory(bytes, call)(source) {
-        Error::NoSpace { bytes } => Error::NoHugePages { bytes },
+        Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
         other => other,
     }
 }

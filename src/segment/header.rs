@@ -28,7 +28,7 @@
 //! | 92–95 | zero |
 //! | 96–103 | inode number of the file, 0 if it is none: tells a copy from the original |
 //! | 104–119 | id of the boot in which its locks came to life |
-//! | 120–127 | zero |
+//! | 120–127 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
 //! | 128–191 | live: [`Birth`](super::system_v::Birth), System V only, zero elsewhere |
 //! | 192–383 | name of the type, UTF-8, for people |
 //!
@@ -41,6 +41,7 @@ use crate::error::{Abi, Damage, Error, Layout};
 use crate::fingerprint::Fingerprint;
 
 use super::content::{SegmentContent, assert_mappable};
+use super::origin::Origin;
 use super::policy::Removal;
 
 /// The length of a header in bytes.
@@ -72,26 +73,6 @@ const OUR_ABI: Abi = Abi {
     pthread_mutex: crate::os::pthread::MUTEX_SIZE,
     pthread_cond: crate::os::pthread::COND_SIZE,
 };
-
-/// Where locks came to life: in which boot of the machine, in which file. Lock
-/// words mean nothing elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    /// 0 for what is no file with a name.
-    pub(crate) inode: u64,
-    pub(crate) boot: [u8; 16],
-}
-
-impl Origin {
-    pub(super) const LEN: usize = 24;
-
-    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.inode.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.boot);
-        bytes
-    }
-}
 
 /// The content of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,10 +190,7 @@ impl Header {
             len: u64_at(bytes, 72),
             created: u64_at(bytes, 80),
             directory_len: u32_at(bytes, 88),
-            origin: Origin {
-                inode: u64_at(bytes, ORIGIN_AT),
-                boot: std::array::from_fn(|i| bytes[ORIGIN_AT + 8 + i]),
-            },
+            origin: Origin::from_bytes(&std::array::from_fn(|i| bytes[ORIGIN_AT + i])),
             layout: Layout {
                 size: u64_at(bytes, 40),
                 align: u64_at(bytes, 48),
@@ -317,10 +295,7 @@ mod tests {
     }
 
     fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
-        let origin = Origin {
-            inode: 7,
-            boot: [3; 16],
-        };
+        let origin = Origin::nameless().unwrap();
         Header::of::<T>(len, 10, 1, 4_026_531_836, origin, Removal::UntilLastDetach).unwrap()
     }
 

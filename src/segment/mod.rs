@@ -11,6 +11,7 @@ mod header;
 mod hold;
 mod named;
 mod options;
+mod origin;
 mod policy;
 mod read_only;
 mod sealed;
@@ -41,6 +42,7 @@ pub(crate) mod anatomy {
     pub(crate) use super::directory::{Entry, parse as parse_directory};
     pub(crate) use super::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use super::options::remove_if_abandoned;
+    pub(crate) use super::origin::Origin;
     pub(crate) use super::sealed::LABEL as MEMFD_LABEL;
     pub(crate) use super::system_v::{Life, Look, is_marked_unborn};
 }

@@ -10,11 +10,11 @@ use super::attach::{self, Attached, Verdict};
 use super::build::{self, Plan};
 use super::content::SegmentContent;
 use super::failure;
-use super::header::{self, Header, Origin};
+use super::header::{self, Header};
 use super::hold::Hold;
 use super::options::SegmentOptions;
+use super::origin::Origin;
 use crate::error::{Error, Unsupported};
-use crate::os::boot::boot_id;
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
 use crate::place;
@@ -48,8 +48,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         named_file::give_to(&file, options.owner, options.group).map_err(failure::of("fchown"))?;
         named_file::set_mode(&file, options.mode).map_err(failure::of("fchmod"))?;
         named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        let (_, inode) = facts(&file)?.identity;
-        plan.set_inode(inode);
+        plan.set_origin(Origin::of(&file).map_err(failure::of("statx"))?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
@@ -125,11 +124,10 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         let attached = Attached::new(file, path.to_owned(), header.removal)
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
-        let header = match access {
-            // Who only looks uses no lock, whoever's it was.
-            Access::ReadOnly => header,
-            Access::ReadWrite => bring_home::<T>(&attached, &mapping, header, &facts, len)?,
-        };
+        // Who only looks uses no lock, whoever's it was.
+        if access == Access::ReadWrite {
+            bring_home::<T>(&attached, &mapping, &header, len)?;
+        }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
         if attach::leads_to(path, attached.file()).map_err(failure::of("lstat"))? {
@@ -159,57 +157,33 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 fn bring_home<T: SegmentContent + ?Sized>(
     attached: &Attached,
     mapping: &Mapping,
-    header: Header,
-    facts: &Facts,
+    header: &Header,
     len: usize,
-) -> Result<Header, Error> {
-    let home = Origin {
-        inode: facts.identity.1,
-        boot: boot_id().map_err(failure::of("reading /proc/sys/kernel/random/boot_id"))?,
-    };
+) -> Result<(), Error> {
+    let home = Origin::of(attached.file()).map_err(failure::of("statx"))?;
     let placement = place::placement()?;
-    if header.origin == home {
-        return match header.pid_namespace == placement.pid_namespace {
-            true => Ok(header),
-            false => Err(Error::ForeignPidNamespace),
-        };
-    }
     let revive = || -> Result<(), Error> {
         // Somebody else may have been faster.
-        let header = read_header(attached.file(), facts.len)?;
-        if header.origin != home {
-            // SAFETY: the header is of this object, and all of it is mapped.
-            let base = unsafe { build::value_in(mapping, &header) };
-            let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-            // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
-            unsafe { place::revive(base, placement, walk) }?;
-            // The origin last: a death before it lets the next one start over.
-            let namespace = placement.pid_namespace.to_le_bytes();
-            // SAFETY: nobody else changes it meanwhile.
-            unsafe { write_at(mapping, header::PID_NAMESPACE_AT, &namespace) };
-            // SAFETY: as above.
-            unsafe { write_at(mapping, header::ORIGIN_AT, &home.to_bytes()) };
+        if Origin::load(mapping).0 == home {
+            return Ok(());
         }
+        // SAFETY: the header is of this object, and all of it is mapped.
+        let base = unsafe { build::value_in(mapping, header) };
+        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
+        unsafe { place::revive(base, placement, walk) }?;
+        // Last: a death before it lets the next one start over.
+        home.publish(mapping, placement.pid_namespace);
         Ok(())
     };
-    attached
-        .reviving(revive)
-        .map_err(failure::of("fcntl(F_OFD_SETLKW)"))??;
-    let header = read_header(attached.file(), facts.len)?;
-    bring_home::<T>(attached, mapping, header, facts, len)
-}
-
-/// # Safety
-///
-/// `mapping` is writable, `at` is inside the header, and nobody else uses it.
-unsafe fn write_at(mapping: &Mapping, at: usize, bytes: &[u8]) {
-    // SAFETY: the header is inside the mapping.
-    let to = unsafe { mapping.base().add(at) };
-    // SAFETY: as above, for all the bytes.
-    unsafe {
-        to.as_ptr()
-            .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
-    };
+    if Origin::load(mapping).0 != home {
+        let revived = attached.reviving(revive);
+        revived.map_err(failure::of("fcntl(F_OFD_SETLKW)"))??;
+    }
+    match Origin::load(mapping) {
+        (_, namespace) if namespace == placement.pid_namespace => Ok(()),
+        _ => Err(Error::ForeignPidNamespace),
+    }
 }
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
