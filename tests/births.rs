@@ -154,6 +154,12 @@ struct Point {
     steps: u64,
 }
 
+impl Point {
+    fn at(boundaries: u64, steps: u64) -> Self {
+        Self { boundaries, steps }
+    }
+}
+
 /// Walks the whole way once, and chooses about `count` points of it: all system call
 /// boundaries, and instructions evenly. They begin at the first call `from`, or at
 /// the beginning.
@@ -187,15 +193,10 @@ fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Po
         let calls = calls as u64;
         if calls > 0 {
             // Where the call begins, before it does anything.
-            points.push(Point {
-                boundaries: 2 * calls - 1,
-                steps: 0,
-            });
+            points.push(Point::at(2 * calls - 1, 0));
         }
-        points.extend((0..*len).step_by(stride as usize).map(|steps| Point {
-            boundaries: 2 * calls,
-            steps,
-        }));
+        let steps = (0..*len).step_by(stride as usize);
+        points.extend(steps.map(|steps| Point::at(2 * calls, steps)));
     }
     (points, total)
 }
@@ -342,10 +343,7 @@ fn stop_everywhere<K>(
         let walker = match end {
             End::IsKilled => {
                 // Those who wait for it have seen what was; it dies a little later.
-                walker.go_to(Point {
-                    boundaries: 1,
-                    steps: 0,
-                });
+                walker.go_to(Point::at(1, 0));
                 walker.kill();
                 common::poll(all_are_done);
                 None
@@ -379,13 +377,7 @@ fn is_pausing(child: &Child) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{}/syscall", child.pid()));
     let call = call.unwrap_or_default();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap_or_default();
-    let state = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .trim_start()
-        .to_owned();
-    assert!(!state.starts_with('Z'), "the walker has failed");
+    assert!(!stat.contains(") Z "), "the walker has failed");
     call.starts_with(&format!("{} ", libc::SYS_pause))
 }
 
@@ -402,8 +394,6 @@ const KINDS_AND_ENDS_OF_LEAVERS: [(Backing, End); 3] = [
     (Backing::SystemV, End::IsKilled),
     (Backing::Posix, End::Leaves),
 ];
-
-fn nothing_before(_: &TestAddress) {}
 
 fn stale_before(address: &TestAddress) {
     let mut user = spawn(|| {
@@ -450,9 +440,9 @@ on_stage! {
     fn smoke() {
         let address = TestAddress::new(Backing::SystemV, "smoke");
         let mut walker = Walker::new(|| create(&address));
-        walker.go_to(Point { boundaries: 0, steps: 1_000 });
+        walker.go_to(Point::at(0, 1_000));
         assert!(!walker.is_at_end());
-        walker.go_to(Point { boundaries: 1_000_000, steps: 0 });
+        walker.go_to(Point::at(1_000_000, 0));
         assert!(walker.is_at_end());
         walker.kill();
         assert_eq!(open(&address).unwrap().id(), 1);
@@ -462,7 +452,7 @@ on_stage! {
         for kind in KINDS {
             let address = TestAddress::new(kind, "create");
             kill_everywhere(
-                "creating", &address, birth_of(kind), nothing_before, create,
+                "creating", &address, birth_of(kind), |_| (), create,
                 |address, point, ()| check_after_a_death(address, point, &[1]),
             );
         }
@@ -472,7 +462,7 @@ on_stage! {
         for kind in KINDS {
             let address = TestAddress::new(kind, "ooc");
             kill_everywhere(
-                "opening or creating", &address, None, nothing_before,
+                "opening or creating", &address, None, |_| (),
                 |address| {
                     let made = transient().open_or_create(address, || Marked::new(1));
                     std::mem::forget(made.unwrap());
@@ -530,7 +520,7 @@ on_stage! {
         for (kind, end) in KINDS_AND_ENDS {
             let address = TestAddress::new(kind, "stopped");
             stop_everywhere(
-                "creating", &address, (birth_of(kind), end, 2), nothing_before,
+                "creating", &address, (birth_of(kind), end, 2), |_| (),
                 |address| match transient().create(address, Marked::new(1)) {
                     Ok(mine) => {
                         // The name leads here.
@@ -602,106 +592,6 @@ on_stage! {
                     None
                 },
             );
-        }
-    }
-}
-
-/// A System V segment that another program made.
-struct Foreign {
-    address: TestAddress,
-    id: i32,
-    at: *mut u8,
-}
-
-impl Foreign {
-    const LEN: usize = 8192;
-
-    fn new(mode: i32, fill: impl Fn(usize) -> u8) -> Self {
-        let address = TestAddress::new(Backing::SystemV, "foreign");
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode;
-        // SAFETY: takes and returns numbers.
-        let id = unsafe { libc::shmget(address.system_v_key(), Self::LEN, flags) };
-        assert!(id >= 0);
-        // SAFETY: maps the segment where there is room.
-        let at: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
-        for i in 0..Self::LEN {
-            // SAFETY: inside the segment.
-            let byte = unsafe { at.add(i) };
-            // SAFETY: as above; nobody else uses it yet.
-            unsafe { byte.write(fill(i)) };
-        }
-        Self { address, id, at }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        // SAFETY: mapped, that long, and nobody writes now.
-        unsafe { std::slice::from_raw_parts(self.at, Self::LEN) }.to_vec()
-    }
-
-    fn let_go(&self) {
-        // SAFETY: mapped there by `new`; not used afterwards.
-        unsafe { libc::shmdt(self.at.cast()) };
-    }
-}
-
-#[test]
-fn a_foreign_segment_is_never_touched() {
-    let fills: [fn(usize) -> u8; 8] = [
-        |_| 0,
-        |_| 0xff,
-        |i| i as u8 ^ 0x5a,
-        // Something that looks like any state of ours.
-        |i| u8::from(i == 128),
-        |i| 2 * u8::from(i == 128),
-        |i| 3 * u8::from(i == 128),
-        |i| 4 * u8::from(i == 128),
-        |i| 5 * u8::from(i == 128),
-    ];
-    for mode in [0o600, 0o666, 0o777, 0o700, 0o755, 0o644] {
-        for (nth, fill) in fills.iter().enumerate() {
-            let foreign = Foreign::new(mode, fill);
-            let before = foreign.bytes();
-            let address = &foreign.address;
-            let options = transient().mode(0o777);
-            let anew = options.clone().abandoned(Abandoned::Recreate);
-            for round in 0..2 {
-                let what = format!("mode {mode:o}, fill {nth}, round {round}");
-                for options in [&options, &anew] {
-                    let created = options.create(address, Marked::new(1));
-                    assert!(
-                        matches!(created, Err(Error::AlreadyExists)),
-                        "{what}: {created:?}"
-                    );
-                    let opened = options.open::<Marked>(address);
-                    assert!(
-                        matches!(opened, Err(Error::NotASegment)),
-                        "{what}: {opened:?}"
-                    );
-                    let read = options.open_read_only::<Marked>(address);
-                    assert!(matches!(read, Err(Error::NotASegment)), "{what}: {read:?}");
-                    let both = options.open_or_create(address, || Marked::new(1));
-                    assert!(matches!(both, Err(Error::NotASegment)), "{what}: {both:?}");
-                }
-                assert_eq!(address.system_v_id(), Some(foreign.id), "{what}");
-                match round {
-                    0 => {
-                        assert!(foreign.bytes() == before, "{what}");
-                        // Then with nobody attached.
-                        foreign.let_go();
-                    }
-                    _ => {
-                        // SAFETY: maps the segment where there is room.
-                        let at = unsafe { libc::shmat(foreign.id, std::ptr::null(), 0) };
-                        let again = Foreign {
-                            address: TestAddress::new(Backing::SystemV, "none"),
-                            id: foreign.id,
-                            at: at.cast(),
-                        };
-                        assert!(again.bytes() == before, "{what}");
-                        again.let_go();
-                    }
-                }
-            }
         }
     }
 }

@@ -291,7 +291,8 @@ on_stage! {
 
 on_stage! {
     fn who_looks_from_outside_is_no_user_and_never_the_last_one_out() {
-        let rounds = number_from_env("SHM_SYNC_LEAVING_ROUNDS").unwrap_or(1_500) / 3;
+        const LOOKS: u64 = 10;
+        const ENOUGH: Duration = Duration::from_secs(8);
         let (mut random, _) = Random::from_env(0x100c);
         for kind in [Backing::Posix, Backing::SystemV] {
             let address = TestAddress::new(kind, "looked-at");
@@ -304,7 +305,9 @@ on_stage! {
                     Err(other) => panic!("{other:?}"),
                 }
             });
-            for round in 1..=rounds {
+            let (mut round, begun) = (0, Instant::now());
+            while looks.load(Ordering::Relaxed) < LOOKS && begun.elapsed() < ENOUGH {
+                round += 1;
                 let segment = transient().create(&address, Marked::new(round)).unwrap();
                 random.dither(16);
                 drop(segment);
@@ -315,7 +318,7 @@ on_stage! {
                     std::thread::yield_now();
                 }
             }
-            println!("{kind}: {} looks in {rounds} rounds", looks.load(Ordering::Relaxed));
+            println!("{kind}: {} looks in {round} rounds", looks.load(Ordering::Relaxed));
             // Nor does it take away what was left in a crash.
             leave_stale(&address, &transient(), 1);
             let met = looks.load(Ordering::Relaxed) + 3;
@@ -393,6 +396,106 @@ impl Floor {
             }
             Err(Error::NotFound) => {}
             Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A System V segment that another program made.
+struct Foreign {
+    address: TestAddress,
+    id: i32,
+    at: *mut u8,
+}
+
+impl Foreign {
+    const LEN: usize = 8192;
+
+    fn new(mode: i32, fill: impl Fn(usize) -> u8) -> Self {
+        let address = TestAddress::new(Backing::SystemV, "foreign");
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode;
+        // SAFETY: takes and returns numbers.
+        let id = unsafe { libc::shmget(address.system_v_key(), Self::LEN, flags) };
+        assert!(id >= 0);
+        // SAFETY: maps the segment where there is room.
+        let at: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
+        for i in 0..Self::LEN {
+            // SAFETY: inside the segment.
+            let byte = unsafe { at.add(i) };
+            // SAFETY: as above; nobody else uses it yet.
+            unsafe { byte.write(fill(i)) };
+        }
+        Self { address, id, at }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        // SAFETY: mapped, that long, and nobody writes now.
+        unsafe { std::slice::from_raw_parts(self.at, Self::LEN) }.to_vec()
+    }
+
+    fn let_go(&self) {
+        // SAFETY: mapped there by `new`; not used afterwards.
+        unsafe { libc::shmdt(self.at.cast()) };
+    }
+}
+
+#[test]
+fn a_foreign_segment_is_never_touched() {
+    let fills: [fn(usize) -> u8; 8] = [
+        |_| 0,
+        |_| 0xff,
+        |i| i as u8 ^ 0x5a,
+        // Something that looks like any state of ours.
+        |i| u8::from(i == 128),
+        |i| 2 * u8::from(i == 128),
+        |i| 3 * u8::from(i == 128),
+        |i| 4 * u8::from(i == 128),
+        |i| 5 * u8::from(i == 128),
+    ];
+    for mode in [0o600, 0o666, 0o777, 0o700, 0o755, 0o644] {
+        for (nth, fill) in fills.iter().enumerate() {
+            let foreign = Foreign::new(mode, fill);
+            let before = foreign.bytes();
+            let address = &foreign.address;
+            let options = transient().mode(0o777);
+            let anew = options.clone().abandoned(Abandoned::Recreate);
+            for round in 0..2 {
+                let what = format!("mode {mode:o}, fill {nth}, round {round}");
+                for options in [&options, &anew] {
+                    let created = options.create(address, Marked::new(1));
+                    assert!(
+                        matches!(created, Err(Error::AlreadyExists)),
+                        "{what}: {created:?}"
+                    );
+                    let opened = options.open::<Marked>(address);
+                    assert!(
+                        matches!(opened, Err(Error::NotASegment)),
+                        "{what}: {opened:?}"
+                    );
+                    let read = options.open_read_only::<Marked>(address);
+                    assert!(matches!(read, Err(Error::NotASegment)), "{what}: {read:?}");
+                    let both = options.open_or_create(address, || Marked::new(1));
+                    assert!(matches!(both, Err(Error::NotASegment)), "{what}: {both:?}");
+                }
+                assert_eq!(address.system_v_id(), Some(foreign.id), "{what}");
+                match round {
+                    0 => {
+                        assert!(foreign.bytes() == before, "{what}");
+                        // Then with nobody attached.
+                        foreign.let_go();
+                    }
+                    _ => {
+                        // SAFETY: maps the segment where there is room.
+                        let at = unsafe { libc::shmat(foreign.id, std::ptr::null(), 0) };
+                        let again = Foreign {
+                            address: TestAddress::new(Backing::SystemV, "none"),
+                            id: foreign.id,
+                            at: at.cast(),
+                        };
+                        assert!(again.bytes() == before, "{what}");
+                        again.let_go();
+                    }
+                }
+            }
         }
     }
 }

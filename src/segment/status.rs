@@ -48,7 +48,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// It is what the kernel says, so the dead are not in it. A process into which
     /// this one may not look (of another user, if `/proc` is mounted so) is in it if
-    /// it opened the segment by its name, and not if it inherited it.
+    /// it opened the segment by its name, and not if it inherited it, or if it is a
+    /// System V segment, of which [`SystemVStatus::attached`] counts all.
     ///
     /// # Errors
     ///

@@ -16,8 +16,9 @@
 //! again after its own detachment, so the later one finds nobody and looks once
 //! more.
 //!
-//! Removal goes by the id, which is never reused while anybody can know it, so it
-//! can't hit a segment that got the key meanwhile.
+//! Removal goes by the id, so it can't hit a segment that got the key meanwhile. (The
+//! kernel gives an id out again after some 65,000 creations; a leaver would have to be
+//! stopped for so long between detaching and looking.)
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
