@@ -361,7 +361,9 @@ pub enum Error {
          open a named object by its name"
     )]
     Unsealed,
-    /// A living process is attached to the segment, so it is not removed.
+    /// A living process is attached to the segment, so it is not removed; or its
+    /// locks, which came to life in what looks like another boot of the machine or
+    /// another file, are not brought back to life.
     #[error("the segment is in use: processes are attached to it")]
     InUse,
     /// What was asked for is not possible with this kind of memory, or on this

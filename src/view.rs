@@ -83,6 +83,19 @@ impl<T: ?Sized> fmt::Debug for ReadOnly<'_, T> {
     }
 }
 
+impl ReadOnly<'_, ()> {
+    /// For [`project!`](crate::project): `0.1` is one token, but two fields.
+    #[doc(hidden)]
+    pub const fn __assert_is_one_field(field: &str) {
+        let bytes = field.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at] != b'.', "one field at a time");
+            at += 1;
+        }
+    }
+}
+
 impl<'a, T: ?Sized> ReadOnly<'a, T> {
     /// # Safety
     ///
@@ -301,6 +314,7 @@ macro_rules! project {
 macro_rules! __project_one {
     ($view:expr, $field:tt) => {{
         let view: $crate::ReadOnly<'_, _> = $view;
+        const { $crate::ReadOnly::<()>::__assert_is_one_field(stringify!($field)) };
         $crate::ReadOnly::__has_fields_of_its_own(view);
         // SAFETY: the closure names a field of what it is given; a type without
         // `Deref` has no others.

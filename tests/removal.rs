@@ -11,8 +11,8 @@ use common::{
     on_stage, spawn,
 };
 use shm_sync::{
-    Abandoned, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmSafe, inspect,
-    unlink,
+    Abandoned, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, ShmSafe,
+    inspect, unlink,
 };
 
 fn transient() -> SegmentOptions {
@@ -52,6 +52,15 @@ on_stage! {
             // By default it stays.
             drop(Segment::create(&address, Marked::new(2)).unwrap());
             assert_eq!(open(&address).unwrap().id(), 2);
+        }
+    }
+
+    fn who_fails_to_open_it_does_not_remove_what_was_left() {
+        for address in TestAddress::of_each_kind("refused") {
+            leave_stale(&address, &transient(), 5);
+            let refused = Segment::<ShmMutex<u8>>::open(&address);
+            assert!(matches!(refused, Err(Error::LayoutMismatch { .. })), "{refused:?}");
+            assert_eq!(open(&address).unwrap().id(), 5, "{}", &*address);
         }
     }
 

@@ -206,6 +206,26 @@ on_stage! {
         assert_eq!(fs::read(&*path).unwrap()[BORN], bytes[BORN], "at home now");
     }
 
+    fn who_sees_another_boot_leaves_the_locks_of_the_attached_alone() {
+        // As in a container with something mounted over the boot's id.
+        let path = TestFile::new("masked");
+        let shared = Segment::create(&path, jobs()).unwrap();
+        let guard = shared.held.lock().unwrap();
+        overwrite(&path, BOOT.start, &[0x5a; 16]);
+        let refused = spawn(|| {
+            let opened = Segment::<Jobs>::open(&path);
+            assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+        });
+        refused.join();
+        drop(guard);
+        assert!(!shared.held.is_poisoned());
+        let reader = Segment::<Jobs>::open_read_only(&path).unwrap();
+        drop(shared);
+        // Who only reads is in nobody's way.
+        assert!(Segment::<Jobs>::open(&path).is_ok());
+        drop(reader);
+    }
+
     fn a_foreign_namespace_of_this_boot_is_refused() {
         let path = TestFile::new("namespace");
         drop(Segment::create(&path, jobs()).unwrap());

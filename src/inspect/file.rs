@@ -278,7 +278,7 @@ fn describe(opened: &Opened, home: Option<Origin>) -> Segment {
 
 fn epoch_of(header: &Header, home: Option<Origin>) -> Epoch {
     let is_past = match home {
-        Some(home) => header.origin != home,
+        Some(home) => !header.origin.is(home),
         None => !header.origin.is_of_this_boot(),
     };
     if is_past {

@@ -6,7 +6,8 @@ use std::io;
 /// `random/boot_id`: a UUID that the kernel draws once per boot.
 ///
 /// What memory says of the running (a lock held, a thread id) means something
-/// only in the boot that wrote it. All containers of a machine see the same id.
+/// only in the boot that wrote it. Containers of a machine see the
+/// same id, unless something is mounted over it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim_end()).ok_or_else(|| {

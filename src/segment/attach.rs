@@ -14,7 +14,7 @@
 //! | shared, one of [`ATTACHED`] | each attached process, for as long as it is | it is in use |
 //! | exclusive, all of [`ATTACHED`] | a remover, for a moment | nobody is attached, and whoever comes waits |
 //! | exclusive, [`REMOVAL`] | whoever takes a name away | the name still leads here, until it is gone |
-//! | exclusive, [`REVIVAL`] | whoever brings locks back to life | nobody else does |
+//! | exclusive, [`REVIVAL`] | whoever brings locks back to life, until it is attached | nobody else does |
 //!
 //! 1. Who attaches takes its lock first, and *then* looks whether the name still
 //!    leads to this object; if not, it starts again.
@@ -27,6 +27,13 @@
 //! the name can't pass to another object between the look and the removal.
 //! ([`unlink`](crate::unlink) takes a name away from under those attached; it
 //! takes `REMOVAL` only.)
+//!
+//! # Who may bring locks back to life, and when
+//!
+//! Whoever opens the object to write, and finds that its locks came to life in
+//! another boot or file, has `REVIVAL` first, then its own lock, and *then* looks
+//! whether anybody else who writes is attached. If so, that one sees another boot or
+//! file than this one, and is right to use the locks: they are left alone.
 //!
 //! Whoever dies in the middle of this leaves no lock, and the object named or
 //! not named, never half so.
@@ -42,10 +49,23 @@ use crate::os::memfd::reopen;
 use crate::os::mman::Access;
 use crate::os::named_file;
 
-/// A byte for each process id, beyond the end of every file.
-const ATTACHED: Range = Range {
+/// A byte for each process id, beyond the end of every file: of those who may use
+/// the locks.
+const WRITERS: Range = Range {
     start: 1 << 62,
     len: 1 << 30,
+};
+
+/// The same, of those who only read.
+const READERS: Range = Range {
+    start: WRITERS.start + WRITERS.len,
+    len: WRITERS.len,
+};
+
+/// All of them.
+const ATTACHED: Range = Range {
+    start: WRITERS.start,
+    len: WRITERS.len + READERS.len,
 };
 
 /// The byte before them.
@@ -70,32 +90,24 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    /// Takes the lock. Waits for a remover that is at work.
-    pub(super) fn new(file: OwnedFd, path: PathBuf, removal: Removal) -> io::Result<Self> {
-        lock_file::lock(&file, Kind::Shared, own_byte())?;
+    /// Takes the lock. Waits for a remover that is at work. Until it is
+    /// [armed](Self::arm), dropping this leaves the name alone.
+    pub(super) fn new(file: OwnedFd, path: PathBuf, access: Access) -> io::Result<Self> {
+        lock_file::lock(&file, Kind::Shared, own_byte(access))?;
         Ok(Self {
             file: ManuallyDrop::new(file),
             path,
-            removal,
+            removal: Removal::Persistent,
         })
+    }
+
+    /// From here on this process is a user, whose leaving may take the name away.
+    pub(super) fn arm(&mut self, removal: Removal) {
+        self.removal = removal;
     }
 
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-
-    /// Gives the attachment back, and leaves the name to whom it belongs.
-    pub(super) fn forget(mut self) {
-        self.removal = Removal::Persistent;
-    }
-
-    /// Calls `f`, which brings the locks in the object back to life, while nobody
-    /// else does.
-    pub(super) fn reviving<R>(&self, f: impl FnOnce() -> R) -> io::Result<R> {
-        lock_file::lock(&*self.file, Kind::Exclusive, REVIVAL)?;
-        let result = f();
-        lock_file::unlock(&*self.file, REVIVAL)?;
-        Ok(result)
     }
 }
 
@@ -205,7 +217,7 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Vec<u32>> {
             .min(range.start + range.len);
         // Longer ones are a remover's.
         if lock.len == 1 {
-            found.extend(u32::try_from(start - ATTACHED.start).ok());
+            found.extend(u32::try_from((start - ATTACHED.start) % WRITERS.len).ok());
         }
         unknown.push(Range {
             start: range.start,
@@ -217,14 +229,43 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Vec<u32>> {
         });
     }
     found.sort_unstable();
+    found.dedup();
     Ok(found)
 }
 
-fn own_byte() -> Range {
+/// Whoever alone may bring the locks in an object back to life. Dropped, another may.
+#[derive(Debug)]
+pub(super) struct Reviver(OwnedFd);
+
+impl Reviver {
+    /// Waits until nobody else is at it.
+    pub(super) fn new(file: &OwnedFd) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        lock_file::lock(&file, Kind::Exclusive, REVIVAL)?;
+        Ok(Self(file))
+    }
+
+    /// Whether somebody else is attached who may use the locks.
+    pub(super) fn has_company(&self) -> io::Result<bool> {
+        Ok(lock_file::any_lock_in(&self.0, WRITERS)?.is_some())
+    }
+}
+
+impl Drop for Reviver {
+    fn drop(&mut self) {
+        let _ = lock_file::unlock(&self.0, REVIVAL);
+    }
+}
+
+fn own_byte(access: Access) -> Range {
+    let range = match access {
+        Access::ReadWrite => WRITERS,
+        Access::ReadOnly => READERS,
+    };
     // The kernel's ids have 22 bits at most; glibc's and the futex's, 30.
-    let offset = u64::from(std::process::id()) % ATTACHED.len;
+    let offset = u64::from(std::process::id()) % range.len;
     Range {
-        start: ATTACHED.start + offset,
+        start: range.start + offset,
         len: 1,
     }
 }

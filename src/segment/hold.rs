@@ -54,6 +54,14 @@ impl Hold {
         &self.mapping
     }
 
+    /// The descriptor of an object that never has a name.
+    pub(super) fn nameless_file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.tie {
+            Tie::Sealed(file) => Some(file.as_fd()),
+            _ => None,
+        }
+    }
+
     /// The descriptor of what is mapped, if it has one.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.tie {

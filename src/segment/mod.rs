@@ -104,13 +104,16 @@ use hold::{Hold, Placed};
 /// nobody is taken for alive by its process id.
 ///
 /// A file can outlive the boot of the machine, and be copied. Its locks come back
-/// to life when it is opened first; those that were held are poisoned.
+/// to life when it is opened first; those that were held are poisoned. Restore a backup
+/// by renaming it into place, not by writing over the old file: that one's locks would
+/// be those of the backup, unnoticed.
 ///
 /// # Trust
 ///
-/// Before an object is mapped, its owner, mode, kind, size, header, layout and
-/// pid namespace are checked. Afterwards, whoever may write to it is trusted not
-/// to damage it on purpose.
+/// Before an object is mapped, its owner, mode, kind, size, header and layout are
+/// checked; before a lock in it is used, the pid namespace. (A System V segment is
+/// mapped to read its header; its size can't change.) Afterwards, whoever may write to
+/// it is trusted not to damage it on purpose.
 pub struct Segment<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
     address: Option<Address>,
@@ -337,14 +340,15 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         this.placed.hold().mapping().len()
     }
 
-    /// The descriptor of the memory, to give an [anonymous](Segment::anonymous)
-    /// segment to another process ([`from_fd`](Self::from_fd)). It is closed on
-    /// `exec`. `None` for System V segments, which have none.
+    /// The descriptor of an [anonymous](Segment::anonymous) segment, to give it to
+    /// another process ([`from_fd`](Self::from_fd)). It is closed on `exec`. `None` for
+    /// segments that have an address.
     ///
-    /// Don't lock it: the locks on it are how the kernel knows who is attached.
+    /// Who has it may write any bytes by it, as every process may to which a segment
+    /// is open: don't, or values may be none of their types.
     #[must_use]
     pub fn as_fd(this: &Self) -> Option<BorrowedFd<'_>> {
-        this.placed.hold().file()
+        this.placed.hold().nameless_file()
     }
 
     /// # Safety

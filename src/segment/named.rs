@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use super::attach::{self, Attached, Verdict};
+use super::attach::{self, Attached, Reviver, Verdict};
 use super::build::{self, Plan};
 use super::content::SegmentContent;
 use super::failure;
@@ -83,13 +83,14 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // By a copy of the descriptor: both are of one open file.
         let attached = file
             .try_clone()
-            .and_then(|file| Attached::new(file, path.to_owned(), options.removal));
+            .and_then(|file| Attached::new(file, path.to_owned(), Access::ReadWrite));
         let failed = match attached {
-            Ok(attached) => match named_file::publish(&file, path) {
-                Ok(()) => return Ok((value, Hold::named(mapping, attached))),
+            Ok(mut attached) => match named_file::publish(&file, path) {
+                Ok(()) => {
+                    attached.arm(options.removal);
+                    return Ok((value, Hold::named(mapping, attached)));
+                }
                 Err(source) => {
-                    // Nothing has this name that would be ours to remove.
-                    attached.forget();
                     // It is not the name that is missing then, but a directory.
                     match source.kind() {
                         std::io::ErrorKind::NotFound => Error::Os {
@@ -121,22 +122,37 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         let (file, facts) = open_checked(options, path, access)?;
         let header = read_header(&file, facts.len)?;
         let len = header.check_layout::<T>()?;
-        let attached = Attached::new(file, path.to_owned(), header.removal)
+        let home = Origin::of(&file).map_err(failure::of("statx"))?;
+        // Who only looks uses no lock, whoever's it was.
+        let is_astray = access == Access::ReadWrite && !header.origin.is(home);
+        let reviver = match is_astray {
+            true => Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLKW)"))?),
+            false => None,
+        };
+        let mut attached = Attached::new(file, path.to_owned(), access)
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
-        // Who only looks uses no lock, whoever's it was.
+        if let Some(reviver) = reviver {
+            bring_home::<T>(&reviver, &mapping, &header, home, len)?;
+        }
         if access == Access::ReadWrite {
-            bring_home::<T>(&attached, &mapping, &header, len)?;
+            let (origin, namespace) = Origin::load(&mapping);
+            if !origin.is(home) {
+                continue; // brought to life elsewhere in this very moment
+            }
+            if namespace != place::placement()?.pid_namespace {
+                return Err(Error::ForeignPidNamespace);
+            }
         }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
         if attach::leads_to(path, attached.file()).map_err(failure::of("lstat"))? {
             options.settle_in(&mapping)?;
+            attached.arm(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
             let base = unsafe { build::value_in(&mapping, &header) };
             return Ok((T::at(base, len), Hold::named(mapping, attached)));
         }
-        attached.forget();
     }
 }
 
@@ -152,38 +168,34 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 /// A file outlives the boot of the machine in which its locks came to life, and
 /// it can be copied. Its lock words then name threads that are no more, or
 /// threads that hold the locks of the original. Whoever finds that brings the
-/// locks back to life; those that were held are poisoned. Nobody uses a lock
-/// meanwhile: who opens the object to write does this first, and one at a time.
+/// locks back to life; those that were held are poisoned. See
+/// [`attach`](super::attach) for why nobody uses a lock meanwhile.
 fn bring_home<T: SegmentContent + ?Sized>(
-    attached: &Attached,
+    reviver: &Reviver,
     mapping: &Mapping,
     header: &Header,
+    home: Origin,
     len: usize,
 ) -> Result<(), Error> {
-    let home = Origin::of(attached.file()).map_err(failure::of("statx"))?;
+    // Somebody else may have been faster.
+    if Origin::load(mapping).0.is(home) {
+        return Ok(());
+    }
+    if reviver
+        .has_company()
+        .map_err(failure::of("fcntl(F_OFD_GETLK)"))?
+    {
+        return Err(Error::InUse);
+    }
     let placement = place::placement()?;
-    let revive = || -> Result<(), Error> {
-        // Somebody else may have been faster.
-        if Origin::load(mapping).0 == home {
-            return Ok(());
-        }
-        // SAFETY: the header is of this object, and all of it is mapped.
-        let base = unsafe { build::value_in(mapping, header) };
-        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-        // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
-        unsafe { place::revive(base, placement, walk) }?;
-        // Last: a death before it lets the next one start over.
-        home.publish(mapping, placement.pid_namespace);
-        Ok(())
-    };
-    if Origin::load(mapping).0 != home {
-        let revived = attached.reviving(revive);
-        revived.map_err(failure::of("fcntl(F_OFD_SETLKW)"))??;
-    }
-    match Origin::load(mapping) {
-        (_, namespace) if namespace == placement.pid_namespace => Ok(()),
-        _ => Err(Error::ForeignPidNamespace),
-    }
+    // SAFETY: the header is of this object, and all of it is mapped.
+    let base = unsafe { build::value_in(mapping, header) };
+    let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+    // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
+    unsafe { place::revive(base, placement, walk) }?;
+    // Last: a death before it lets the next one start over.
+    home.publish(mapping, placement.pid_namespace);
+    Ok(())
 }
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
@@ -238,11 +250,11 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes the directory entry of a new file last, should the power fail.
-pub(super) fn make_durable(path: &Path) -> Result<(), Error> {
-    if path.starts_with(SHM_DIRECTORY) {
-        return Ok(());
+/// The directory of a file that is to be made, to make its entry last should the power
+/// fail. `None` where that means nothing, or can't be had.
+pub(super) fn durable_directory(path: &Path) -> Option<std::fs::File> {
+    match path.starts_with(SHM_DIRECTORY) {
+        true => None,
+        false => std::fs::File::open(directory_of(path)).ok(),
     }
-    let directory = std::fs::File::open(directory_of(path)).map_err(failure::of("open"))?;
-    directory.sync_all().map_err(failure::of("fsync"))
 }

@@ -469,8 +469,8 @@ pub(crate) fn remove_if_abandoned(
     }
 }
 
-/// Takes the name of a segment away. Processes that have it open keep it; the
-/// memory is freed when the last of them drops it or dies.
+/// Takes the name of a segment away, or of whatever else has it. Processes that have
+/// it open keep it; the memory is freed when the last of them drops it or dies.
 ///
 /// This is the one function that takes a name away from under those who use it:
 /// those who come later find nothing, or a new object. What should go when it is
@@ -524,9 +524,12 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
                     (None, Some(write)) => Unpublished::build(options, path, len, write)?,
                     (None, None) => unreachable!("what was written is built"),
                 };
+                let directory = named::durable_directory(path);
                 match built.publish(options, path) {
                     Ok(done) => {
-                        named::make_durable(path)?;
+                        // If it fails, the segment is there all the same: to say
+                        // otherwise would be wrong.
+                        let _ = directory.map(|directory| directory.sync_all());
                         Ok(Some(done))
                     }
                     Err((again, Error::AlreadyExists)) => {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::header;
 use crate::os::boot::boot_id;
@@ -65,6 +65,13 @@ impl Origin {
         }
     }
 
+    /// Whether both are the same place and time. A file system that does not say when
+    /// a file was made contradicts nobody.
+    pub(crate) fn is(self, other: Self) -> bool {
+        let same_birth = self.born == other.born || self.born == 0 || other.born == 0;
+        self.inode == other.inode && self.boot == other.boot && same_birth
+    }
+
     /// Whether it is the same boot, whatever the file.
     pub(crate) fn is_of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|boot| boot == self.boot)
@@ -76,7 +83,8 @@ impl Origin {
     ///
     /// Whoever reads an origin that [`publish`](Self::publish) wrote sees all that
     /// was written before it: the end of the boot's id is stored last with
-    /// `Release`, and read first with `Acquire`.
+    /// `Release`, and read first with `Acquire`. Read once more at the end, it is the
+    /// same only if nothing was changed in between.
     pub(super) fn load(mapping: &Mapping) -> (Self, u32) {
         let words = words(mapping);
         let boot_end = words[2].load(Ordering::Acquire);
@@ -84,8 +92,13 @@ impl Origin {
         for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
-        bytes[16..24].copy_from_slice(&boot_end.to_ne_bytes());
         let namespace = namespace(mapping).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let boot_end = match words[2].load(Ordering::Relaxed) {
+            again if again == boot_end => boot_end,
+            _ => CHANGING,
+        };
+        bytes[16..24].copy_from_slice(&boot_end.to_ne_bytes());
         (Self::from_bytes(&bytes), u32::from_le(namespace))
     }
 
@@ -93,7 +106,8 @@ impl Origin {
     /// id last. A death before that leaves an origin that is none.
     pub(super) fn publish(self, mapping: &Mapping, pid_namespace: u32) {
         let words = words(mapping);
-        words[2].store(CHANGING, Ordering::Release);
+        words[2].store(CHANGING, Ordering::Relaxed);
+        fence(Ordering::Release);
         namespace(mapping).store(pid_namespace.to_le(), Ordering::Relaxed);
         let bytes = self.to_bytes();
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * at + i]));
@@ -141,6 +155,9 @@ mod tests {
     fn smoke() {
         let origin = sample();
         assert_eq!(Origin::from_bytes(&origin.to_bytes()), origin);
+        assert!(origin.is(origin) && origin.is(Origin { born: 0, ..origin }));
+        assert!(!origin.is(Origin { born: 8, ..origin }));
+        assert!(!origin.is(Origin { inode: 8, ..origin }));
         assert!(!origin.is_of_this_boot());
         assert!(Origin::nameless().unwrap().is_of_this_boot());
     }

@@ -9,8 +9,9 @@ pub enum Removal {
     #[default]
     Persistent,
     /// The last process that drops it takes the name away: also if the others
-    /// were killed. If the last one is killed itself, or ends without dropping
-    /// it, the name stays: see [`Abandoned`], and the tool's `gc`.
+    /// were killed. If the last one is killed itself, ends without dropping it, or
+    /// may not (in `/dev/shm`, and of System V, only the owner may), the name stays: see
+    /// [`Abandoned`], and the tool's `gc`.
     UntilLastDetach,
 }
 
@@ -31,17 +32,21 @@ impl Removal {
     }
 }
 
-/// What to do with a segment that has a name, but that nobody is attached to:
-/// everybody has left it, in peace or by crashing.
+/// What creating, and opening or creating, do with a segment that has the name, but
+/// that nobody is attached to: everybody has left it, in peace or by crashing.
+/// Opening alone opens it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Abandoned {
-    /// Open it, with what is in it. Locks whose holders died are poisoned.
+    /// It is there: `open_or_create` opens it, with what is in it, and `create` says
+    /// so. Locks whose holders died are poisoned.
     #[default]
     Reuse,
     /// Take its name away and create it anew, whatever it holds, if it is a
     /// segment of this crate that this user may remove. A segment that somebody
-    /// is attached to, or attaches to at the same moment, is opened.
+    /// is attached to, or attaches to at the same moment, is there as above. Of System V,
+    /// one that is damaged or was made in another pid namespace is an error
+    /// ([`Error::ForeignPidNamespace`](crate::Error::ForeignPidNamespace) and such).
     Recreate,
 }
 

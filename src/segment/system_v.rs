@@ -236,33 +236,31 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     target: &Target,
     access: Access,
 ) -> Result<(NonNull<T>, Hold), Error> {
-    let (hold, header) = attach(options, target, access)?;
+    let (id, Settled { mapping, header }) = attach(options, target, access)?;
     let len = header.check_layout::<T>()?;
     if access == Access::ReadWrite {
         check_namespace(&header)?;
     }
-    if let Some(id) = hold.system_v_id() {
-        options.settle_in_system_v(hold.mapping(), id)?;
-    }
+    options.settle_in_system_v(&mapping, id)?;
     // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(hold.mapping(), &header) };
+    let base = unsafe { build::value_in(&mapping, &header) };
+    // From here on this process is a user, whose leaving may remove the segment.
+    let removal = header.removal;
+    let hold = Hold::system_v(mapping, Attached { id, removal });
     Ok((T::at(base, len), hold))
 }
 
 /// Finds a complete segment and attaches to it. Clears away what a dead creator
 /// left. [`Error::NotFound`] if there is none, or none any more.
-pub(super) fn attach(
+fn attach(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
-) -> Result<(Hold, Header), Error> {
+) -> Result<(Id, Settled), Error> {
     loop {
         let id = find(target)?;
-        if let Some(Settled { mapping, header }) = settle(options, id, access)? {
-            // From here on, leaving may make this process the last one.
-            let removal = header.removal;
-            let hold = Hold::system_v(mapping, Attached { id, removal });
-            return Ok((hold, header));
+        if let Some(settled) = settle(options, id, access)? {
+            return Ok((id, settled));
         }
         // The key may lead elsewhere by now; an id never does.
         if matches!(target, Target::SystemVId(_)) {
