@@ -121,7 +121,7 @@ fn it_bears_its_label() {
 #[test]
 fn what_could_shrink_is_refused() {
     let name = TestName::new("unsealed");
-    let posix = Segment::create(&name, Counter::new(0)).unwrap();
+    let _posix = Segment::create(&name, Counter::new(0)).unwrap();
     let path = TestFile::new("unsealed");
     let file = Segment::create(&path, Counter::new(0)).unwrap();
     let mut good = vec![0; Segment::mapped_len(&file)];
@@ -129,11 +129,12 @@ fn what_could_shrink_is_refused() {
         .unwrap()
         .read_exact_at(&mut good, 0)
         .unwrap();
+    let by_name = |path: &str| File::options().read(true).write(true).open(path).unwrap();
     let (pipe, _other_end) = nix::unistd::pipe().unwrap();
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
     let unsealed = [
-        descriptor(&posix).try_clone_to_owned().unwrap(),
-        descriptor(&file).try_clone_to_owned().unwrap(),
+        by_name(&name.path()).into(),
+        by_name(&path).into(),
         memfd(&good, SealFlag::empty()).into(),
         memfd(&good, SealFlag::F_SEAL_GROW).into(),
         memfd(&good, SealFlag::F_SEAL_SEAL).into(),
