@@ -19,7 +19,7 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 /// A mutex for shared memory, around the data that it guards.
 ///
 /// It is a [`pthread_mutex_t`] inside the mapped value: process-shared, robust,
-/// error-checking, and on request priority-inheriting. A C program that maps
+/// error-checking, or on request priority-inheriting. A C program that maps
 /// the same memory can lock it at its address.
 ///
 /// [`pthread_mutex_t`]: https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html
@@ -166,6 +166,11 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// with real-time priorities; it makes every contended lock a system call.
     /// Its timed locks need Linux 5.14 and glibc 2.35; before, they are
     /// [`LockError::Os`].
+    ///
+    /// Where threads wait in a cycle, each for a lock that the next one holds, and
+    /// one of them gives up or dies, the others may notice up to 150 ms later.
+    /// C code that takes such a lock must not take it twice, nor close a cycle: glibc
+    /// then sleeps for ever.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }
@@ -239,7 +244,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     #[cold]
     fn acquire_slowly(&self, snag: Snag, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
         match self.raw.acquire_slowly(snag, patience) {
-            Ok(held) => self.guard(held),
+            Ok((held, _)) => self.guard(held),
             Err(refusal) => Err(refusal.map_guard(|never| match never {})),
         }
     }

@@ -81,8 +81,8 @@ pub(super) struct Held {
 /// What kept [`RawMutex::acquire`] from simply taking the lock.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Snag {
-    /// The thread must find out who it is, or may not lock here at all. pthread
-    /// has not been called.
+    /// The thread must find out who it is, or may not lock here at all, or not in the
+    /// ordinary way. pthread has not been called.
     NotReady,
     /// pthread answered anything but `Acquired`.
     Outcome(Outcome),
@@ -140,7 +140,7 @@ impl RawMutex {
             // to our namespace, and that the thread knows itself: no lock ever
             // has namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
-            if !ours || me.locks_held() >= MAX_LOCKS_HELD {
+            if !ours || me.locks_held() >= MAX_LOCKS_HELD || self.protocol() != Protocol::None {
                 return Err(Snag::NotReady);
             }
             // SAFETY: the lock is placed; whoever placed it vouched for the
@@ -152,30 +152,38 @@ impl RawMutex {
         })
     }
 
-    /// Goes on where [`acquire`](Self::acquire) met a snag.
+    /// Goes on where [`acquire`](Self::acquire) met a snag. The second value tells
+    /// whether that brought the news of the last holder's death.
     #[cold]
-    pub(super) fn acquire_slowly(&self, snag: Snag, patience: Patience) -> Result<Held, Refusal> {
+    pub(super) fn acquire_slowly(
+        &self,
+        snag: Snag,
+        patience: Patience,
+    ) -> Result<(Held, bool), Refusal> {
         match snag {
             Snag::NotReady => Thread::with(|me| {
                 let me = me?;
                 self.check_ready(me)?;
-                // SAFETY: as in `acquire`.
-                self.settle(me, unsafe { self.pthread.acquire(patience) })
+                let outcome = match self.protocol() {
+                    // SAFETY: as in `acquire`.
+                    Protocol::None => unsafe { self.pthread.acquire(patience) },
+                    // SAFETY: as in `acquire`.
+                    Protocol::Inherit => unsafe {
+                        self.pthread.acquire_inheriting(me.id().tid(), patience)
+                    },
+                };
+                self.settle(me, outcome)
             }),
             Snag::Outcome(outcome) => Thread::with(|me| self.settle(me?, outcome)),
         }
     }
 
-    /// Waits for the lock and takes it. The second value tells whether that
-    /// brought the news of the last holder's death.
+    /// Waits for the lock and takes it. The second value is that of
+    /// [`acquire_slowly`](Self::acquire_slowly).
     pub(super) fn relock(&self) -> Result<(Held, bool), Refusal> {
         match self.acquire(Patience::Forever) {
             Ok(held) => Ok((held, false)),
-            Err(snag) => {
-                let owner_died = matches!(snag, Snag::Outcome(Outcome::OwnerDied));
-                let held = self.acquire_slowly(snag, Patience::Forever)?;
-                Ok((held, owner_died))
-            }
+            Err(snag) => self.acquire_slowly(snag, Patience::Forever),
         }
     }
 
@@ -189,7 +197,8 @@ impl RawMutex {
     }
 
     /// Does what is due after pthread has answered.
-    fn settle(&self, me: &Thread, outcome: Outcome) -> Result<Held, Refusal> {
+    fn settle(&self, me: &Thread, outcome: Outcome) -> Result<(Held, bool), Refusal> {
+        let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
             Outcome::OwnerDied => self.inherit()?,
@@ -201,7 +210,7 @@ impl RawMutex {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok(self.taken_by(me))
+        Ok((self.taken_by(me), owner_died))
     }
 
     #[inline]
@@ -275,7 +284,7 @@ impl RawMutex {
             Outcome::TimedOut => (Outcome::Acquired, true),
             other => (other, false),
         };
-        let held = Thread::with(|me| self.settle(me?, outcome))?;
+        let (held, _) = Thread::with(|me| self.settle(me?, outcome))?;
         Ok((held, timed_out))
     }
 
@@ -369,6 +378,7 @@ impl RawMutex {
         unsafe { self.pthread.init(self.protocol()) }
     }
 
+    #[inline]
     fn protocol(&self) -> Protocol {
         const INHERIT: u8 = Protocol::Inherit as u8;
         match self.protocol.load(Ordering::Relaxed) {

@@ -20,10 +20,13 @@ pub(crate) enum Protocol {
 pub(super) struct MutexAttr(MaybeUninit<libc::pthread_mutexattr_t>);
 
 impl MutexAttr {
-    /// Process-shared, robust and error-checking:
+    /// Process-shared, robust and error-checking, or normal if priorities are
+    /// inherited, for which [`acquire_inheriting`] has the reason:
     /// [`pthread_mutexattr_setpshared(3)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setpshared.3.html),
     /// [`pthread_mutexattr_setrobust(3)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html),
     /// [`pthread_mutexattr_settype(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_settype.3p.html).
+    ///
+    /// [`acquire_inheriting`]: super::mutex::PthreadMutex::acquire_inheriting
     pub(super) fn robust(protocol: Protocol) -> io::Result<Self> {
         let mut attr = MaybeUninit::uninit();
         // SAFETY: `attr` is valid for writes.
@@ -34,12 +37,12 @@ impl MutexAttr {
         check(unsafe { libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) })?;
         // SAFETY: initialised above.
         check(unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) })?;
-        // SAFETY: initialised above.
-        check(unsafe { libc::pthread_mutexattr_settype(attr, libc::PTHREAD_MUTEX_ERRORCHECK) })?;
-        let protocol = match protocol {
-            Protocol::None => libc::PTHREAD_PRIO_NONE,
-            Protocol::Inherit => libc::PTHREAD_PRIO_INHERIT,
+        let (kind, protocol) = match protocol {
+            Protocol::None => (libc::PTHREAD_MUTEX_ERRORCHECK, libc::PTHREAD_PRIO_NONE),
+            Protocol::Inherit => (libc::PTHREAD_MUTEX_NORMAL, libc::PTHREAD_PRIO_INHERIT),
         };
+        // SAFETY: initialised above.
+        check(unsafe { libc::pthread_mutexattr_settype(attr, kind) })?;
         // SAFETY: initialised above.
         check(unsafe { libc::pthread_mutexattr_setprotocol(attr, protocol) })?;
         Ok(this)

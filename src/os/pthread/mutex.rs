@@ -1,9 +1,10 @@
-//! `pthread_mutex_t`: process-shared, robust, error-checking.
+//! `pthread_mutex_t`: process-shared and robust; a mistake is an error and no hang.
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::attr::{MutexAttr, Protocol};
 use super::check;
@@ -17,6 +18,10 @@ unsafe extern "C" {
         deadline: *const libc::timespec,
     ) -> libc::c_int;
 }
+
+/// How long a thread waits for a mutex with priority inheritance at a time. Only a
+/// cycle of waits that was broken makes it wait for the end of one in vain.
+const SLICE: Duration = Duration::from_millis(150);
 
 /// How long to wait for a mutex that is held.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +162,43 @@ impl PthreadMutex {
         }
     }
 
+    /// As [`acquire`](Self::acquire), for a mutex with [`Protocol::Inherit`] and the
+    /// thread `me`.
+    ///
+    /// The kernel refuses a wait that would close a cycle of such mutexes, and glibc
+    /// (2.36 and 2.41) makes of that, if the mutex is error-checking, a failed assertion,
+    /// and if it is normal, a sleep until the deadline, which without one is for ever,
+    /// whether or not the cycle goes away meanwhile. So it is normal, the caller's own
+    /// attempt to lock twice is found here, and no attempt is longer than a
+    /// [`SLICE`]: after it the kernel is asked anew.
+    ///
+    /// # Safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    pub(crate) unsafe fn acquire_inheriting(&self, me: u32, patience: Patience) -> Outcome {
+        let deadline = match patience {
+            // SAFETY: the caller's promise. Its deadline is past: it does not sleep.
+            Patience::None => return unsafe { self.acquire(patience) },
+            _ if self.owner_tid() == me => return Outcome::Deadlock,
+            Patience::Forever => None,
+            Patience::Until(deadline) => Some(deadline),
+        };
+        loop {
+            let slice = Deadline::after(SLICE);
+            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+            // SAFETY: the caller's promise.
+            match unsafe { self.acquire(Patience::Until(until)) } {
+                Outcome::TimedOut if deadline.is_none_or(|deadline| deadline > until) => {}
+                // Such kernels take no deadline on this clock for such a mutex.
+                Outcome::Failed(libc::EINVAL) if deadline.is_none() => {
+                    // SAFETY: the caller's promise.
+                    return unsafe { self.acquire(Patience::Forever) };
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// # Safety
     ///
     /// As for [`acquire`](Self::acquire).
@@ -180,8 +222,8 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// It is initialised. Whether the caller holds it is checked by pthread
-    /// (an error-checking mutex).
+    /// It is initialised. Whether the caller holds it is checked by pthread, as for
+    /// every robust mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) -> Result<(), NotHeld> {
         // SAFETY: the caller's promise.
