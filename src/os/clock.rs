@@ -14,9 +14,6 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The start of the clock: always behind us.
-    pub(crate) const PAST: Self = Self { nanos: 0 };
-
     /// [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
     /// of `CLOCK_MONOTONIC`.
     pub(crate) fn now() -> Self {

@@ -128,7 +128,7 @@ impl Birth {
                 return Err(Error::TooManyLocks);
             }
             // SAFETY: the caller's promise.
-            match unsafe { self.lock.acquire(Patience::Forever) } {
+            match unsafe { self.lock.acquire(me.id().tid(), Patience::Forever) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.

@@ -81,11 +81,10 @@ pub(super) struct Held {
 /// What kept [`RawMutex::acquire`] from simply taking the lock.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Snag {
-    /// The thread must find out who it is, or may not lock here at all, or not in the
-    /// ordinary way. pthread has not been called.
-    NotReady,
-    /// pthread answered anything but `Acquired`.
-    Outcome(Outcome),
+    /// It is held, or the thread must find out who it is, or may not lock here at all.
+    NotTaken,
+    /// It is taken, and its last holder has died.
+    OwnerDied,
 }
 
 /// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
@@ -131,8 +130,8 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock if nothing out of the ordinary comes up. What does is
-    /// handed to [`acquire_slowly`](Self::acquire_slowly).
+    /// Takes the lock if it is free and nothing out of the ordinary comes up. What
+    /// does is handed to [`acquire_slowly`](Self::acquire_slowly).
     #[inline]
     pub(super) fn acquire(&self, patience: Patience) -> Result<Held, Snag> {
         Thread::with_unchecked(|me| {
@@ -140,14 +139,19 @@ impl RawMutex {
             // to our namespace, and that the thread knows itself: no lock ever
             // has namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
-            if !ours || me.locks_held() >= MAX_LOCKS_HELD || self.protocol() != Protocol::None {
-                return Err(Snag::NotReady);
+            if !ours || me.locks_held() >= MAX_LOCKS_HELD {
+                return Err(Snag::NotTaken);
+            }
+            // As in `PthreadMutex::acquire`.
+            if matches!(patience, Patience::None) && !self.looks_free() {
+                return Err(Snag::NotTaken);
             }
             // SAFETY: the lock is placed; whoever placed it vouched for the
             // mapping.
-            match unsafe { self.pthread.acquire(patience) } {
+            match unsafe { self.pthread.try_acquire() } {
                 Outcome::Acquired => Ok(self.taken_by(me)),
-                other => Err(Snag::Outcome(other)),
+                Outcome::OwnerDied => Err(Snag::OwnerDied),
+                _ => Err(Snag::NotTaken),
             }
         })
     }
@@ -160,22 +164,18 @@ impl RawMutex {
         snag: Snag,
         patience: Patience,
     ) -> Result<(Held, bool), Refusal> {
-        match snag {
-            Snag::NotReady => Thread::with(|me| {
-                let me = me?;
-                self.check_ready(me)?;
-                let outcome = match self.protocol() {
+        Thread::with(|me| {
+            let me = me?;
+            let outcome = match snag {
+                Snag::OwnerDied => Outcome::OwnerDied,
+                Snag::NotTaken => {
+                    self.check_ready(me)?;
                     // SAFETY: as in `acquire`.
-                    Protocol::None => unsafe { self.pthread.acquire(patience) },
-                    // SAFETY: as in `acquire`.
-                    Protocol::Inherit => unsafe {
-                        self.pthread.acquire_inheriting(me.id().tid(), patience)
-                    },
-                };
-                self.settle(me, outcome)
-            }),
-            Snag::Outcome(outcome) => Thread::with(|me| self.settle(me?, outcome)),
-        }
+                    unsafe { self.pthread.acquire(me.id().tid(), patience) }
+                }
+            };
+            self.settle(me, outcome)
+        })
     }
 
     /// Waits for the lock and takes it. The second value is that of
@@ -378,7 +378,6 @@ impl RawMutex {
         unsafe { self.pthread.init(self.protocol()) }
     }
 
-    #[inline]
     fn protocol(&self) -> Protocol {
         const INHERIT: u8 = Protocol::Inherit as u8;
         match self.protocol.load(Ordering::Relaxed) {

@@ -21,12 +21,12 @@ pub(super) struct MutexAttr(MaybeUninit<libc::pthread_mutexattr_t>);
 
 impl MutexAttr {
     /// Process-shared, robust and error-checking, or normal if priorities are
-    /// inherited, for which [`acquire_inheriting`] has the reason:
+    /// inherited, for which [`acquire`] has the reason:
     /// [`pthread_mutexattr_setpshared(3)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setpshared.3.html),
     /// [`pthread_mutexattr_setrobust(3)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html),
     /// [`pthread_mutexattr_settype(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutexattr_settype.3p.html).
     ///
-    /// [`acquire_inheriting`]: super::mutex::PthreadMutex::acquire_inheriting
+    /// [`acquire`]: super::mutex::PthreadMutex::acquire
     pub(super) fn robust(protocol: Protocol) -> io::Result<Self> {
         let mut attr = MaybeUninit::uninit();
         // SAFETY: `attr` is valid for writes.

@@ -39,7 +39,7 @@ pub(crate) fn believed_tid() -> Option<u32> {
     // not move until it is destroyed below.
     unsafe { probe.init(Protocol::None) }.ok()?;
     // SAFETY: just initialised.
-    let taken = unsafe { probe.acquire(Patience::None) };
+    let taken = unsafe { probe.try_acquire() };
     let tid = probe.owner_tid();
     if taken == Outcome::Acquired {
         // SAFETY: initialised, and held by this thread.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::attr::{MutexAttr, Protocol};
 use super::check;
 use crate::os::clock::Deadline;
+use crate::os::futex::{self, Wake};
 
 unsafe extern "C" {
     /// Not bound by the `libc` crate. glibc 2.30 and later.
@@ -19,9 +20,9 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// How long a thread waits for a mutex with priority inheritance at a time. Only a
-/// cycle of waits that was broken makes it wait for the end of one in vain.
-const SLICE: Duration = Duration::from_millis(150);
+/// How long a turn of waiting may take; see [`PthreadMutex::acquire`]. The turns of all
+/// processes end at the same multiples of it, so that the processor wakes once for all.
+const TURN: Duration = Duration::from_millis(150);
 
 /// How long to wait for a mutex that is held.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,7 @@ impl Outcome {
     fn of_refusal(code: libc::c_int) -> Self {
         match code {
             libc::EOWNERDEAD => Self::OwnerDied,
+            libc::EBUSY => Self::Busy,
             libc::ETIMEDOUT => Self::TimedOut,
             libc::EDEADLK => Self::Deadlock,
             libc::ENOTRECOVERABLE => Self::NotRecoverable,
@@ -128,71 +130,83 @@ impl PthreadMutex {
         unsafe { libc::pthread_mutex_destroy(self.as_ptr()) };
     }
 
-    /// Takes the mutex, waiting as long as `patience` says:
-    /// [`pthread_mutex_lock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_lock.3p.html), or
-    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
-    /// on `CLOCK_MONOTONIC`. Signals don't end the wait.
-    ///
-    /// Not `pthread_mutex_trylock`: when glibc's (2.36 and 2.41) says
-    /// `ENOTRECOVERABLE`, it leaves the mutex locked by the caller, and others
-    /// wait for ever instead of being told.
+    /// Takes the mutex if it is free:
+    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
+    /// To the holder of a mutex without priority inheritance it says `Deadlock`.
     ///
     /// # Safety
     ///
     /// It is initialised, and stays mapped for as long as the caller holds it.
     #[inline]
-    pub(crate) unsafe fn acquire(&self, patience: Patience) -> Outcome {
-        match patience {
-            // SAFETY: the caller's promise.
-            Patience::Forever => Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
-            Patience::Until(deadline) => {
-                // SAFETY: the caller's promise.
-                unsafe { self.clocklock(libc::CLOCK_MONOTONIC, deadline) }
-            }
-            // Reading first spares the holder a write to its cache line.
-            Patience::None if self.owner_tid() != 0 => Outcome::Busy,
-            // Zero is past on any clock, and this one every kernel takes for a
-            // mutex with priority inheritance.
-            // SAFETY: the caller's promise.
-            Patience::None => match unsafe { self.clocklock(libc::CLOCK_REALTIME, Deadline::PAST) }
-            {
-                Outcome::TimedOut => Outcome::Busy,
-                other => other,
-            },
+    pub(crate) unsafe fn try_acquire(&self) -> Outcome {
+        // glibc's (2.36 and 2.41) leaves such a mutex locked by the caller.
+        if self.is_unrecoverable() {
+            return Outcome::NotRecoverable;
         }
+        // SAFETY: the caller's promise.
+        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
     }
 
-    /// As [`acquire`](Self::acquire), for a mutex with [`Protocol::Inherit`] and the
-    /// thread `me`.
+    /// Takes the mutex, waiting for it as long as `patience` says. `me` is the caller's
+    /// thread id. Signals don't end the wait.
     ///
-    /// The kernel refuses a wait that would close a cycle of such mutexes, and glibc
-    /// (2.36 and 2.41) makes of that, if the mutex is error-checking, a failed assertion,
-    /// and if it is normal, a sleep until the deadline, which without one is for ever,
-    /// whether or not the cycle goes away meanwhile. So it is normal, the caller's own
-    /// attempt to lock twice is found here, and no attempt is longer than a
-    /// [`SLICE`]: after it the kernel is asked anew.
+    /// It waits in turns,
+    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
+    /// on `CLOCK_MONOTONIC` again and again, because a thread can sleep beside a free
+    /// mutex:
+    ///
+    /// * **A wakeup can be lost.** Who unlocks makes the word 0 and then wakes one
+    ///   sleeper. If it dies in between, or the woken one dies before it has taken the
+    ///   mutex, the kernel wakes another one, but only if the word still is 0. A third
+    ///   thread may just have taken it, and that one knows of no sleepers.
+    /// * **A wait can have nothing to do with the mutex.** The kernel refuses one that
+    ///   would close a cycle of mutexes with priority inheritance. Of that glibc makes a
+    ///   failed assertion if the mutex is error-checking, and if it is normal (so
+    ///   they are), a sleep until the deadline, whether the cycle lasts or not.
+    ///
+    /// Between the turns, and at last, it tries without waiting. So when this returns
+    /// `TimedOut`, nothing points to the mutex any more: `clocklock` by itself leaves it
+    /// noted in the thread's robust list as the one that is being locked.
     ///
     /// # Safety
     ///
-    /// As for [`acquire`](Self::acquire).
-    pub(crate) unsafe fn acquire_inheriting(&self, me: u32, patience: Patience) -> Outcome {
-        let deadline = match patience {
-            // SAFETY: the caller's promise. Its deadline is past: it does not sleep.
-            Patience::None => return unsafe { self.acquire(patience) },
-            _ if self.owner_tid() == me => return Outcome::Deadlock,
-            Patience::Forever => None,
-            Patience::Until(deadline) => Some(deadline),
-        };
+    /// As for [`try_acquire`](Self::try_acquire).
+    pub(crate) unsafe fn acquire(&self, me: u32, patience: Patience) -> Outcome {
+        // Reading first spares the holder a write to its cache line.
+        if matches!(patience, Patience::None) && self.owner_tid() != 0 {
+            return Outcome::Busy;
+        }
         loop {
-            let slice = Deadline::after(SLICE);
-            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
             // SAFETY: the caller's promise.
-            match unsafe { self.acquire(Patience::Until(until)) } {
-                Outcome::TimedOut if deadline.is_none_or(|deadline| deadline > until) => {}
-                // Such kernels take no deadline on this clock for such a mutex.
+            match unsafe { self.try_acquire() } {
+                Outcome::Busy | Outcome::Deadlock => {}
+                Outcome::NotRecoverable => {
+                    self.let_go_of_unrecoverable(me);
+                    return Outcome::NotRecoverable;
+                }
+                outcome => return outcome,
+            }
+            let deadline = match patience {
+                Patience::None => return Outcome::Busy,
+                Patience::Until(deadline) => Some(deadline),
+                Patience::Forever => None,
+            };
+            if self.owner_tid() == me {
+                return Outcome::Deadlock;
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                return Outcome::TimedOut;
+            }
+            let turn = Deadline::next_multiple_of(TURN);
+            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
+            // SAFETY: the caller's promise.
+            match unsafe { self.acquire_until(until) } {
+                Outcome::TimedOut => {}
+                // Linux before 5.14 can't wait on this clock for a mutex with priority
+                // inheritance: there it is a wait that is not in turns.
                 Outcome::Failed(libc::EINVAL) if deadline.is_none() => {
                     // SAFETY: the caller's promise.
-                    return unsafe { self.acquire(Patience::Forever) };
+                    return Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) });
                 }
                 outcome => return outcome,
             }
@@ -201,11 +215,31 @@ impl PthreadMutex {
 
     /// # Safety
     ///
-    /// As for [`acquire`](Self::acquire).
-    unsafe fn clocklock(&self, clock: libc::clockid_t, deadline: Deadline) -> Outcome {
+    /// As for [`try_acquire`](Self::try_acquire).
+    unsafe fn acquire_until(&self, deadline: Deadline) -> Outcome {
         let deadline = deadline.to_timespec();
         // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(unsafe { pthread_mutex_clocklock(self.as_ptr(), clock, &raw const deadline) })
+        Outcome::of(unsafe {
+            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
+        })
+    }
+
+    /// Gives back a mutex that was made unrecoverable while the thread `me` tried to
+    /// take it: glibc's `pthread_mutex_trylock` has said so and kept it locked.
+    fn let_go_of_unrecoverable(&self, me: u32) {
+        let mut word = self.word();
+        while word & libc::FUTEX_TID_MASK == me {
+            // Relaxed: there is no data that anybody may use.
+            match self.futex_word().compare_exchange(
+                word,
+                0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => futex::wake(self.futex_word(), Wake::All),
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html).
@@ -241,13 +275,15 @@ impl PthreadMutex {
     /// The futex word that the kernel's robust list protocol works on
     /// ([futex documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)):
     /// thread id of the holder, `FUTEX_OWNER_DIED`, `FUTEX_WAITERS`.
-    fn word(&self) -> u32 {
+    fn futex_word(&self) -> &AtomicU32 {
         // SAFETY: glibc keeps the word at offset 0 of the mutex, which is
-        // aligned for it; every writer uses atomic operations, and so does this
-        // read.
-        let word = unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) };
+        // aligned for it; everybody uses atomic operations on it.
+        unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) }
+    }
+
+    fn word(&self) -> u32 {
         // Relaxed: a snapshot; whoever acts on it takes the lock first.
-        word.load(Ordering::Relaxed)
+        self.futex_word().load(Ordering::Relaxed)
     }
 
     /// The holder's thread id, or 0 if there is none now.
