@@ -1,0 +1,476 @@
+//! What each step does: the table in `condvar.rs`, as a machine.
+
+use stateright::{Model, Property};
+
+use super::{
+    Action, Condvar, Errand, Heartbeat, Id, Killed, Lock, Mistake, PROCESSES, Poison, Process,
+    Role, State, Step, When, Whom, tests,
+};
+use crate::check::Machine;
+
+impl Condvar {
+    /// One after the other, in the order of the code. `None`: this step can't be now.
+    fn go(&self, state: &mut State, id: Id) -> Option<()> {
+        use Mistake as M;
+        let mistake = self.mistake;
+        let role = self.cast[id as usize];
+        let me = &mut state.processes[id as usize];
+        me.step = match me.step {
+            Step::Queued | Step::Done | Step::Dead => return None,
+            Step::Lock => {
+                let found = state.lock;
+                if matches!(found, Lock::HeldBy(_)) {
+                    return None;
+                }
+                state.lock = Lock::HeldBy(id);
+                match found {
+                    Lock::OwnerDied => Step::Mark,
+                    _ => Step::Judge,
+                }
+            }
+            Step::Mark => {
+                state.poison = Poison::Set;
+                Step::Count
+            }
+            Step::Count => {
+                state.poisonings += u8::from(mistake != M::Uncounted);
+                state.poisonings_really += 1;
+                match me.errand {
+                    Errand::Panic => Step::Unlock,
+                    Errand::Relock | Errand::RelockTimedOut if mistake != M::KeepsItToItself => {
+                        me.errand = Errand::Tell;
+                        self.notify()
+                    }
+                    _ => Step::Judge,
+                }
+            }
+            Step::AddSequence => {
+                state.sequence += u8::from(mistake != M::OnlyWakes);
+                match mistake {
+                    M::LooksFirst if me.seen == 0 => self.after_notifying(id, me),
+                    M::LooksFirst => Step::Wake,
+                    _ => Step::ReadSleepers,
+                }
+            }
+            Step::ReadSleepers if mistake == M::LooksFirst => {
+                me.seen = state.sleepers;
+                Step::AddSequence
+            }
+            Step::ReadSleepers => match state.sleepers {
+                0 => self.after_notifying(id, me),
+                _ => Step::Wake,
+            },
+            // Of all, or of nobody. One of several is `Action::Wake`.
+            Step::Wake => {
+                if state.queue != 0 && self.whom(id, *me) == Whom::One {
+                    return None;
+                }
+                if state.queue == 0 && mistake == M::WakerDeregisters {
+                    self.deregister(&mut state.sleepers);
+                }
+                let next = self.after_notifying(id, me);
+                let queue = state.queue;
+                for who in (0..).take(PROCESSES).filter(|who| queue & 1 << who != 0) {
+                    self.wake(state, who);
+                }
+                state.processes[id as usize].step = next;
+                return Some(());
+            }
+            Step::Judge => match state.poison {
+                Poison::Clean => Step::Work,
+                Poison::Set => Step::Clear,
+            },
+            Step::Clear => {
+                state.poison = Poison::Clean;
+                Step::Work
+            }
+            Step::Work => match role {
+                Role::Absent | Role::Visitor => Step::Unlock,
+                Role::Panicker => {
+                    me.errand = Errand::Panic;
+                    Step::Mark
+                }
+                Role::Producer { when, .. } => {
+                    state.items += 1;
+                    me.to_put -= 1;
+                    me.errand = Errand::Notify;
+                    match when {
+                        When::AfterUnlocking => Step::Unlock,
+                        When::UnderTheLock => self.notify(),
+                    }
+                }
+                Role::Consumer | Role::Impatient => {
+                    let gives_up = me.errand == Errand::RelockTimedOut;
+                    match (gives_up, state.items) {
+                        // It does not even look.
+                        (true, _) => Step::Unlock,
+                        (false, 0) if mistake == M::ReadsSequenceLate => Step::ReadCount,
+                        (false, 0) => Step::ReadSequence,
+                        (false, _) => {
+                            state.items -= 1;
+                            me.errand = Errand::Ordinary;
+                            Step::Unlock
+                        }
+                    }
+                }
+            },
+            Step::ReadSequence => {
+                me.seen = state.sequence;
+                match mistake {
+                    M::ReadsSequenceLate => Step::Spin,
+                    M::ReadsPoisoningsLate => Step::GiveBack,
+                    _ => Step::ReadCount,
+                }
+            }
+            Step::ReadCount => {
+                me.poisonings_seen = state.poisonings;
+                match mistake {
+                    M::ReadsPoisoningsLate => Step::Spin,
+                    _ => Step::GiveBack,
+                }
+            }
+            Step::GiveBack => {
+                me.poisonings_really = state.poisonings_really;
+                me.errand = Errand::Relock;
+                state.lock = Lock::Free;
+                match mistake {
+                    M::ReadsSequenceLate => Step::ReadSequence,
+                    M::ReadsPoisoningsLate => Step::ReadCount,
+                    _ => Step::Spin,
+                }
+            }
+            Step::Spin if state.sequence != me.seen => Step::Lock,
+            // For `RegistersLate`, this was the comparison.
+            Step::Spin => Step::Register,
+            Step::Register => {
+                state.sleepers += 1;
+                Step::Sleep
+            }
+            Step::Sleep if state.sequence == me.seen || mistake == M::RegistersLate => {
+                state.queue |= 1 << id;
+                Step::Queued
+            }
+            Step::Sleep if mistake == M::SleepsAnyway => Step::LookForDeath,
+            Step::Sleep => Step::Deregister,
+            Step::LookForDeath => match (state.lock, mistake) {
+                (Lock::OwnerDied, m) if m != M::NoLookForDeath => Step::Deregister,
+                _ => Step::LookForPoison,
+            },
+            Step::LookForPoison => {
+                let changed = state.poisonings != me.poisonings_seen;
+                match changed && mistake != M::NoLookForPoison {
+                    true => Step::Deregister,
+                    false => Step::LookAtClock,
+                }
+            }
+            Step::LookAtClock if self.has_heartbeat(id) => {
+                if mistake == M::ForgetsSequence {
+                    me.seen = state.sequence;
+                }
+                Step::Sleep
+            }
+            Step::LookAtClock => return None,
+            Step::Deregister => {
+                self.deregister(&mut state.sleepers);
+                match (me.errand, mistake) {
+                    (Errand::RelockTimedOut, M::TimesOutWithoutLock) => Step::Judge,
+                    _ => Step::Lock,
+                }
+            }
+            Step::Unlock => {
+                state.lock = Lock::Free;
+                match (role, me.errand) {
+                    (Role::Consumer | Role::Impatient, Errand::Ordinary) => Step::Lock,
+                    (
+                        Role::Producer {
+                            when: When::AfterUnlocking,
+                            ..
+                        },
+                        Errand::Notify,
+                    ) => self.notify(),
+                    (Role::Producer { .. }, _) => Self::after_unlocking(me),
+                    _ => Step::Done,
+                }
+            }
+            Step::Dying => {
+                state.queue &= !(1 << id);
+                if state.lock == Lock::HeldBy(id) {
+                    state.lock = Lock::OwnerDied;
+                }
+                Step::Dead
+            }
+        };
+        Self::forget(&mut state.processes[id as usize]);
+        Some(())
+    }
+
+    /// What no later step reads must not make states different.
+    fn forget(me: &mut Process) {
+        match me.step {
+            Step::Dead | Step::Done => {
+                *me = Process {
+                    step: me.step,
+                    ..Process::default()
+                }
+            }
+            Step::Lock | Step::Unlock => {
+                (me.seen, me.poisonings_seen, me.poisonings_really) = (0, 0, 0)
+            }
+            _ => {}
+        }
+    }
+
+    fn deregister(&self, sleepers: &mut u8) {
+        *sleepers = match self.mistake {
+            // Taken off twice. One less than none would be very many: it is bad enough.
+            Mistake::WakerDeregisters => sleepers.saturating_sub(1),
+            _ => *sleepers - 1,
+        };
+    }
+
+    /// The first step of a notification.
+    fn notify(&self) -> Step {
+        match self.mistake {
+            Mistake::LooksFirst => Step::ReadSleepers,
+            _ => Step::AddSequence,
+        }
+    }
+
+    fn after_notifying(&self, id: Id, me: &mut Process) -> Step {
+        if me.errand == Errand::Tell {
+            me.errand = Errand::Relock;
+            return Step::Judge;
+        }
+        match self.cast[id as usize] {
+            Role::Producer {
+                when: When::AfterUnlocking,
+                ..
+            } => Self::after_unlocking(me),
+            _ => Step::Unlock,
+        }
+    }
+
+    fn after_unlocking(me: &mut Process) -> Step {
+        me.errand = Errand::Ordinary;
+        match me.to_put {
+            0 => Step::Done,
+            _ => Step::Lock,
+        }
+    }
+
+    fn whom(&self, id: Id, me: Process) -> Whom {
+        match (me.errand, self.cast[id as usize]) {
+            (Errand::Tell, _) if self.mistake == Mistake::TellsOne => Whom::One,
+            (_, Role::Producer { whom, .. }) => whom,
+            _ => Whom::All,
+        }
+    }
+
+    fn has_heartbeat(&self, id: Id) -> bool {
+        match self.heartbeat {
+            Heartbeat::Nobody => false,
+            Heartbeat::OnlyTheFirst => id == 0,
+            Heartbeat::Everybody => true,
+        }
+    }
+
+    fn may_be_killed(&self, state: &State, id: Id) -> bool {
+        match self.killed {
+            Killed::AnyoneAnywhere => true,
+            Killed::WhileOthersSleep(only) => {
+                let mut others = state.all().filter(|(other, _)| *other != id);
+                id == only && others.all(|(_, other)| other.step == Step::Queued)
+            }
+        }
+    }
+
+    fn wake(&self, state: &mut State, who: Id) {
+        state.queue &= !(1 << who);
+        let woken = &mut state.processes[who as usize];
+        // A dying one takes its wakeup along.
+        if woken.step == Step::Queued {
+            woken.step = Step::Deregister;
+            if self.mistake == Mistake::WakerDeregisters {
+                self.deregister(&mut state.sleepers);
+                woken.step = Step::Lock;
+            }
+            if self.mistake == Mistake::DeadlineBeatsWake
+                && self.cast[who as usize] == Role::Impatient
+            {
+                woken.errand = Errand::RelockTimedOut;
+            }
+        }
+    }
+
+    /// Whether the process waits, and has reason to stop waiting.
+    pub(super) fn has_reason(state: &State, id: Id) -> bool {
+        Self::has_bad_news(state, id)
+            || (Self::is_waiting(state.step(id))
+                && state.sequence != state.processes[id as usize].seen)
+    }
+
+    /// The same, and the reason is a death or a panic.
+    pub(super) fn has_bad_news(state: &State, id: Id) -> bool {
+        let process = &state.processes[id as usize];
+        Self::is_waiting(process.step)
+            && (state.lock == Lock::OwnerDied
+                || state.poisonings_really != process.poisonings_really)
+    }
+
+    fn is_waiting(step: Step) -> bool {
+        use Step::{LookAtClock, LookForDeath, LookForPoison, Queued, Register, Sleep, Spin};
+        matches!(
+            step,
+            Spin | Register | Sleep | Queued | LookForDeath | LookForPoison | LookAtClock
+        )
+    }
+
+    /// Whether the process, if it alone goes on from here, stops waiting at its next
+    /// heartbeat at the latest.
+    pub(super) fn leaves_by_itself(&self, state: &State, id: Id) -> bool {
+        let mut state = *state;
+        let mut heartbeats = 0;
+        // Longer than any way out.
+        for _ in 0..20 {
+            if !Self::is_waiting(state.step(id)) {
+                return true;
+            }
+            if state.step(id) != Step::Queued {
+                if self.go(&mut state, id).is_none() {
+                    return false;
+                }
+            } else if heartbeats == 0 {
+                heartbeats += 1;
+                Self::time_out(&mut state, id);
+            } else {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn time_out(state: &mut State, id: Id) {
+        state.queue &= !(1 << id);
+        state.processes[id as usize].step = Step::LookForDeath;
+    }
+}
+
+impl Model for Condvar {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            lock: Lock::Free,
+            poison: Poison::Clean,
+            poisonings: 0,
+            poisonings_really: 0,
+            sequence: 0,
+            sleepers: 0,
+            items: 0,
+            queue: 0,
+            processes: self.cast.map(|role| Process {
+                step: match role {
+                    Role::Absent => Step::Done,
+                    _ => Step::Lock,
+                },
+                to_put: match role {
+                    Role::Producer { items, .. } => items,
+                    _ => 0,
+                },
+                ..Process::default()
+            }),
+            deaths_left: self.deaths,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (id, process) in state.all() {
+            let is_impatient = self.cast[id as usize] == Role::Impatient;
+            match process.step {
+                Step::Queued if is_impatient || self.has_heartbeat(id) => {
+                    actions.push(Action::TimeOut(id));
+                }
+                Step::Queued | Step::Done | Step::Dead => {}
+                Step::Wake if state.queue != 0 && self.whom(id, *process) == Whom::One => {
+                    let queued = (0..)
+                        .take(PROCESSES)
+                        .filter(|who| state.queue & 1 << who != 0);
+                    actions.extend(queued.map(|who| Action::Wake(id, who)));
+                }
+                _ => actions.push(Action::Go(id)),
+            }
+            if process.step == Step::LookAtClock && is_impatient {
+                actions.push(Action::GiveUp(id));
+            }
+            let is_alive = !matches!(process.step, Step::Done | Step::Dying | Step::Dead);
+            if is_alive && state.deaths_left > 0 && self.may_be_killed(state, id) {
+                actions.push(Action::Die(id));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = *last;
+        match action {
+            Action::Go(id) => self.go(&mut state, id)?,
+            Action::Wake(id, who) => {
+                self.wake(&mut state, who);
+                let me = &mut state.processes[id as usize];
+                me.step = self.after_notifying(id, me);
+            }
+            Action::TimeOut(id) => Self::time_out(&mut state, id),
+            Action::GiveUp(id) => {
+                let me = &mut state.processes[id as usize];
+                me.errand = Errand::RelockTimedOut;
+                me.step = Step::Deregister;
+            }
+            Action::Die(id) => {
+                state.deaths_left -= 1;
+                state.processes[id as usize].step = Step::Dying;
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        tests::properties()
+    }
+}
+
+impl Machine for Condvar {
+    fn must_come(&self, state: &State, action: Action) -> bool {
+        match action {
+            // Without reason this would be in circles.
+            Action::TimeOut(id) => {
+                Self::has_reason(state, id) || self.cast[id as usize] == Role::Impatient
+            }
+            Action::Die(_) => false,
+            // Nor does it come to look at the clock before its deadline for ever.
+            Action::Go(id) if self.cast[id as usize] == Role::Impatient => {
+                state.step(id) != Step::LookAtClock
+            }
+            Action::Go(_) | Action::Wake(..) | Action::GiveUp(_) => true,
+        }
+    }
+
+    /// Everybody is done, or sleeps. Who sleeps knows of every death, and if it was for
+    /// items that it sleeps, there are none.
+    fn is_settled(&self, state: &State) -> bool {
+        state.all().all(|(id, process)| match process.step {
+            Step::Done | Step::Dead => true,
+            Step::Queued => state.items == 0 && !Self::has_bad_news(state, id),
+            _ => false,
+        })
+    }
+
+    fn describe(&self, state: &State, action: Action) -> String {
+        match action {
+            Action::Go(id) => format!("{id} {:?}", state.step(id)),
+            Action::Wake(id, who) => format!("{id} wakes {who}"),
+            Action::TimeOut(id) => format!("{id} times out"),
+            Action::GiveUp(id) => format!("{id} gives up"),
+            Action::Die(id) => format!("{id} DIES"),
+        }
+    }
+}
