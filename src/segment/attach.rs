@@ -15,6 +15,7 @@
 //! | exclusive, all of [`ATTACHED`] | a remover, for a moment | nobody is attached, and whoever comes waits |
 //! | exclusive, [`REMOVAL`] | whoever takes a name away | the name still leads here, until it is gone |
 //! | exclusive, [`REVIVAL`] | whoever brings locks back to life, until it is attached | nobody else does |
+//! | exclusive, all of [`WRITERS`] | the same, while it does | nobody uses them, and whoever comes to waits |
 //!
 //! 1. Who attaches takes its lock first, and *then* looks whether the name still
 //!    leads to this object; if not, it starts again.
@@ -31,9 +32,12 @@
 //! # Who may bring locks back to life, and when
 //!
 //! Whoever opens the object to write, and finds that its locks came to life in
-//! another boot or file, has `REVIVAL` first, then its own lock, and *then* looks
-//! whether anybody else who writes is attached. If so, that one sees another boot or
-//! file than this one, and is right to use the locks: they are left alone.
+//! another boot or file, has `REVIVAL` first, then its own lock, and *then* all of
+//! `WRITERS` without waiting. If somebody else has one of these, he sees another boot
+//! or file than this one, and is right to use the locks: they are left alone. If not,
+//! whoever comes next waits, and looks at the origin afterwards. That is none from
+//! before the first lock is made anew until after the last one, so that a death in
+//! between is noticed, whatever boot the next one sees.
 //!
 //! Whoever dies in the middle of this leaves no lock, and the object named or
 //! not named, never half so.
@@ -176,9 +180,13 @@ impl Drop for Remover {
 /// Takes the name `path` away from whatever has it, whoever is attached.
 pub(super) fn unlink(path: &Path) -> io::Result<()> {
     loop {
-        // What can't be opened so is none of ours, or not ours to lock.
-        let Ok(Some(visitor)) = named_file::open(path, Access::ReadWrite) else {
-            return named_file::unlink(path);
+        let visitor = match named_file::open(path, Access::ReadWrite) {
+            Ok(Some(visitor)) => visitor,
+            // What gets the name from now on is not what was to be unlinked, and may be
+            // what a remover has just looked at.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+            // What can't be opened so is none of ours, or not ours to lock.
+            _ => return named_file::unlink(path),
         };
         let Ok(remover) = Remover::new(visitor) else {
             return named_file::unlink(path); // a file system without locks
@@ -245,9 +253,24 @@ impl Reviver {
         Ok(Self(file))
     }
 
-    /// Whether somebody else is attached who may use the locks.
-    pub(super) fn has_company(&self) -> io::Result<bool> {
-        Ok(lock_file::any_lock_in(&self.0, WRITERS)?.is_some())
+    /// Keeps all others away who may use the locks, until [`admit_others`](Self::admit_others).
+    /// Returns false if one of them is attached.
+    pub(super) fn exclude_others(&self) -> io::Result<bool> {
+        lock_file::try_lock(&self.0, Kind::Exclusive, WRITERS)
+    }
+
+    /// Keeps of the lock what every attached process has.
+    pub(super) fn admit_others(&self) -> io::Result<()> {
+        let own = own_byte(Access::ReadWrite);
+        lock_file::lock(&self.0, Kind::Shared, own)?;
+        let end = WRITERS.start + WRITERS.len;
+        for (start, end) in [(WRITERS.start, own.start), (own.start + own.len, end)] {
+            if start < end {
+                let len = end - start;
+                lock_file::unlock(&self.0, Range { start, len })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -181,9 +181,9 @@ fn bring_home<T: SegmentContent + ?Sized>(
     if Origin::load(mapping).0.is(home) {
         return Ok(());
     }
-    if reviver
-        .has_company()
-        .map_err(failure::of("fcntl(F_OFD_GETLK)"))?
+    if !reviver
+        .exclude_others()
+        .map_err(failure::of("fcntl(F_OFD_SETLK)"))?
     {
         return Err(Error::InUse);
     }
@@ -191,11 +191,15 @@ fn bring_home<T: SegmentContent + ?Sized>(
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(mapping, header) };
     let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+    // First: a death from here on is noticed by whoever comes next.
+    Origin::withdraw(mapping);
     // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
     unsafe { place::revive(base, placement, walk) }?;
     // Last: a death before it lets the next one start over.
     home.publish(mapping, placement.pid_namespace);
-    Ok(())
+    reviver
+        .admit_others()
+        .map_err(failure::of("fcntl(F_OFD_SETLKW)"))
 }
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,

@@ -102,6 +102,13 @@ impl Origin {
         (Self::from_bytes(&bytes), u32::from_le(namespace))
     }
 
+    /// Makes the origin in a header none, before anything is changed that it vouches
+    /// for.
+    pub(super) fn withdraw(mapping: &Mapping) {
+        words(mapping)[2].store(CHANGING, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
     /// Writes the origin and the pid namespace into a header, the end of the boot's
     /// id last. A death before that leaves an origin that is none.
     pub(super) fn publish(self, mapping: &Mapping, pid_namespace: u32) {

@@ -126,11 +126,13 @@ where
                     Err(error @ (Error::Unidentified(_) | Error::TooManyLocks)) => {
                         return Err(error);
                     }
-                    _ => return Ok(Creation::Exists),
+                    // It was completed meanwhile.
+                    Ok((id, it)) => leave_unused(id, it.mapping, it.header.removal),
+                    Err(_) => {}
                 }
+                return Ok(Creation::Exists);
             }
-            // Key and length are not zero, so it is longer than segments may be
-            // (`SHMMAX`).
+            // Key and length are not zero, so it is longer than `SHMMAX`.
             (Err(error), _) if error.kind() == std::io::ErrorKind::InvalidInput => {
                 return Err(of_memory("shmget")(std::io::ErrorKind::StorageFull.into()));
             }
@@ -301,14 +303,14 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
                 }
                 birth.wait_while(birth::VIRGIN, access)?;
                 if access == Access::ReadOnly {
-                    return Err(Error::NotFound);
+                    return Err(not_found(id, mapping));
                 }
                 birth.leave_virginity(birth::DEAD);
             }
             // Cleared away, maybe before it had a header or a lock.
             birth::DEAD if is_marked_unborn(status.mode) => {
                 if access == Access::ReadOnly {
-                    return Err(Error::NotFound);
+                    return Err(not_found(id, mapping));
                 }
                 clear_away(birth, id)?;
                 return Ok(None);
@@ -320,7 +322,7 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
             birth::GESTATING | birth::LEAVING | birth::DEAD => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
-                    return Err(Error::NotFound);
+                    return Err(not_found(id, mapping));
                 }
                 header.check_abi()?;
                 check_namespace(&header)?;
@@ -336,6 +338,19 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
             _ => return Err(Error::NotASegment),
         }
     }
+}
+
+/// For a reader that came too early or too late.
+fn not_found(id: Id, mapping: Mapping) -> Error {
+    if let Ok(header) = read_header(&mapping, mapping.len() as u64) {
+        leave_unused(id, mapping, header.removal);
+    }
+    Error::NotFound
+}
+
+/// Leaves as a user does: whoever left meanwhile has counted this one.
+fn leave_unused(id: Id, mapping: Mapping, removal: Removal) {
+    drop(Hold::system_v(mapping, Attached { id, removal }));
 }
 
 /// Finishes what the last holder of the lock has left. Returns whether the segment

@@ -62,6 +62,10 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 ///
 /// A holder that is only slow, or stopped, is not dead: nobody gets in.
 ///
+/// A death while the lock is given back, or of one who was just woken to take it, keeps
+/// nobody waiting: the kernel wakes another, and where it does not (somebody else took
+/// the lock at that moment), each of those who wait looks by itself, within 250 ms.
+///
 /// To repair what a dead process left half-changed, one must know what it was
 /// about to do: keep a note of it in the data (a journal), written *before* the
 /// change. The processor keeps the stores of a dead thread in order, but the

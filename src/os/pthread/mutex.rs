@@ -230,12 +230,10 @@ impl PthreadMutex {
         let mut word = self.word();
         while word & libc::FUTEX_TID_MASK == me {
             // Relaxed: there is no data that anybody may use.
-            match self.futex_word().compare_exchange(
-                word,
-                0,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .futex_word()
+                .compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => futex::wake(self.futex_word(), Wake::All),
                 Err(now) => word = now,
             }
