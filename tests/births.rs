@@ -9,19 +9,15 @@
 //!     cargo test --test births -- --nocapture
 //! ```
 
-#![cfg(target_arch = "x86_64")] // it reads instructions
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // it reads instructions
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::walker::{Point, Walker};
 use common::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn};
-use nix::errno::Errno;
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use shm_sync::{Abandoned, Backing, Error, Removal, Segment, SegmentOptions, unlink};
 
 fn transient() -> SegmentOptions {
@@ -37,129 +33,6 @@ fn points() -> u64 {
     number_from_env("SHM_SYNC_BIRTH_POINTS").unwrap_or(8)
 }
 
-/// A child that is led by `ptrace`. It stands at all times.
-struct Walker {
-    child: Child,
-    has_arrived: Segment<AtomicBool>,
-}
-
-/// A system call that nothing on the way makes: it marks where the way begins and
-/// ends.
-const MARK: libc::c_long = libc::SYS_getpgid;
-
-fn mark() {
-    // SAFETY: takes and returns numbers.
-    unsafe { libc::syscall(MARK, 0) };
-}
-
-impl Walker {
-    /// Stands at the beginning of the way `body`.
-    fn new(body: impl FnOnce()) -> Self {
-        let has_arrived = Segment::anonymous(AtomicBool::new(false)).unwrap();
-        let child = spawn(|| {
-            ptrace::traceme().unwrap();
-            raise(Signal::SIGSTOP).unwrap();
-            mark();
-            body();
-            has_arrived.store(true, Ordering::SeqCst);
-            mark();
-            nix::unistd::pause();
-        });
-        let mut walker = Self { child, has_arrived };
-        walker.wait();
-        ptrace::setoptions(walker.pid(), ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
-        while walker.go_to_call_boundary() != MARK {}
-        walker.go_to_call_boundary(); // behind the mark
-        walker
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.pid()).unwrap())
-    }
-
-    fn wait(&mut self) -> WaitStatus {
-        loop {
-            match waitpid(self.pid(), None) {
-                Err(Errno::EINTR) => {}
-                other => break other.unwrap(),
-            }
-        }
-    }
-
-    /// Goes on to where the next system call begins or ends. The number of the call.
-    fn go_to_call_boundary(&mut self) -> libc::c_long {
-        ptrace::syscall(self.pid(), None).unwrap();
-        match self.wait() {
-            WaitStatus::PtraceSyscall(_) => {
-                let registers = ptrace::getregs(self.pid()).unwrap();
-                registers.orig_rax.cast_signed()
-            }
-            other => panic!("it stopped for another reason: {other:?}"),
-        }
-    }
-
-    /// Executes one instruction. Returns whether it was a system call.
-    fn step(&mut self) -> bool {
-        const SYSCALL: libc::c_long = 0x050f;
-        let at = ptrace::getregs(self.pid()).unwrap().rip;
-        let code = ptrace::read(self.pid(), at as ptrace::AddressType).unwrap();
-        self.step_blindly();
-        code & 0xffff == SYSCALL
-    }
-
-    fn step_blindly(&mut self) {
-        ptrace::step(self.pid(), None).unwrap();
-        let status = self.wait();
-        assert!(
-            matches!(status, WaitStatus::Stopped(_, Signal::SIGTRAP)),
-            "{status:?}"
-        );
-    }
-
-    /// Whether the way is at its end.
-    fn is_at_end(&self) -> bool {
-        self.has_arrived.load(Ordering::SeqCst)
-    }
-
-    /// Goes on to a point of the way, or to its end.
-    fn go_to(&mut self, point: Point) {
-        for _ in 0..point.boundaries {
-            if !self.is_at_end() {
-                self.go_to_call_boundary();
-            }
-        }
-        for _ in 0..point.steps {
-            if !self.is_at_end() {
-                self.step_blindly();
-            }
-        }
-    }
-
-    /// Lets it go on by itself. It waits behind its way.
-    fn let_go(self) -> Child {
-        ptrace::detach(self.pid(), None).unwrap();
-        self.child
-    }
-
-    fn kill(mut self) {
-        self.child.kill();
-    }
-}
-
-/// A point of a way: behind so many beginnings and ends of system calls, and so many
-/// instructions more.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    boundaries: u64,
-    steps: u64,
-}
-
-impl Point {
-    fn at(boundaries: u64, steps: u64) -> Self {
-        Self { boundaries, steps }
-    }
-}
-
 /// Walks the whole way once, and chooses about `count` points of it: all system call
 /// boundaries, and instructions evenly. They begin at the first call `from`, or at
 /// the beginning.
@@ -170,12 +43,8 @@ fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Po
     while !walker.is_at_end() {
         let call = walker.step();
         *stretches.last_mut().unwrap() += 1;
-        if call {
-            let number = ptrace::getregs(walker.pid())
-                .unwrap()
-                .orig_rax
-                .cast_signed();
-            if first.is_none() && from.is_none_or(|from| from == number) {
+        if let Some(call) = call {
+            if first.is_none() && from.is_none_or(|from| from == call.number) {
                 first = Some(match from {
                     Some(_) => stretches.len(),
                     None => 0,
@@ -378,10 +247,12 @@ fn is_pausing(child: &Child) -> bool {
     let call = call.unwrap_or_default();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap_or_default();
     assert!(!stat.contains(") Z "), "the walker has failed");
-    call.starts_with(&format!("{} ", libc::SYS_pause))
+    call.starts_with(&format!("{} ", common::walker::PAUSE))
 }
 
 const KINDS: [Backing; 2] = [Backing::SystemV, Backing::Posix];
+
+const EVERY_KIND: [Backing; 3] = [Backing::SystemV, Backing::Posix, Backing::File];
 
 const KINDS_AND_ENDS: [(Backing, End); 3] = [
     (Backing::SystemV, End::GoesOn),
@@ -449,7 +320,7 @@ on_stage! {
     }
 
     fn a_creator_that_is_killed_leaves_nothing_half_made() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "create");
             kill_everywhere(
                 "creating", &address, birth_of(kind), |_| (), create,
@@ -459,7 +330,7 @@ on_stage! {
     }
 
     fn one_that_opens_or_creates_and_is_killed_leaves_nothing_half_made() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "ooc");
             kill_everywhere(
                 "opening or creating", &address, None, |_| (),
@@ -473,7 +344,7 @@ on_stage! {
     }
 
     fn one_that_recreates_and_is_killed_leaves_the_old_or_the_new_or_nothing() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "anew");
             kill_everywhere(
                 "recreating", &address, None, stale_before,
@@ -487,7 +358,7 @@ on_stage! {
     }
 
     fn an_opener_that_is_killed_changes_nothing() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "open");
             kill_everywhere(
                 "opening", &address, None, in_use_before,
@@ -498,7 +369,7 @@ on_stage! {
     }
 
     fn the_last_one_out_that_is_killed_leaves_the_whole_or_nothing() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "leave");
             kill_everywhere(
                 "leaving last", &address, None, stale_before, leave,
@@ -508,7 +379,7 @@ on_stage! {
     }
 
     fn one_who_leaves_and_is_killed_takes_nothing_from_who_stays() {
-        for kind in KINDS {
+        for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "stay");
             kill_everywhere(
                 "leaving", &address, None, in_use_before, leave, check_in_use,

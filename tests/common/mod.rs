@@ -16,6 +16,8 @@
 )]
 
 mod life;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod walker;
 
 use std::fs;
 use std::io::{Read, Write};
