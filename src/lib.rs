@@ -50,7 +50,8 @@
 //! (the reaper took the memory before the locks were released; since then it
 //! waits two seconds), and before 6.2, unless patched, a waiter killed just as it
 //! is woken may take the wakeup with it ("futex: Resend potentially swallowed
-//! owner death notification"). Measured with Linux 6.18, glibc 2.36 and 2.41.
+//! owner death notification"), so that the next goes on up to 150 ms later. Measured
+//! with Linux 6.18, glibc 2.36 and 2.41.
 //!
 //! # Fork
 //!
