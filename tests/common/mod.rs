@@ -41,7 +41,7 @@ pub use life::{Marked, Meeting, Random, TestAddress};
 /// How long a test may take before it counts as hung. For long storms and slow
 /// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
 pub fn watchdog() -> Duration {
-    Duration::from_secs(number_from_env("SHM_SYNC_TEST_WATCHDOG").unwrap_or(60))
+    Duration::from_secs(number_from_env("SHM_SYNC_TEST_WATCHDOG").unwrap_or(180))
 }
 
 /// A number that whoever runs the tests may set.

@@ -80,7 +80,16 @@ fn steps_in_a_crowd(operation: Operation, argument: &[&str]) -> Vec<&'static str
     steps
 }
 
-const ALL: u64 = 1;
+/// Every instruction, if they are not so many as without optimisation.
+const ALL: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
+
+/// The scenes of a long way in which nothing happens that does not in its others: for
+/// those who have chosen a stride.
+fn survive_in_full(operation: Operation, scenes: &[Scene]) {
+    if common::number_from_env("SHM_SYNC_KILL_STRIDE").is_some() {
+        survive(operation, ALL, scenes);
+    }
+}
 
 /// What the arguments in `src/sync` and docs/design.md say, in their order.
 const ARGUMENTS: [(Operation, Scene, &[&str]); 14] = [
@@ -190,25 +199,28 @@ on_stage! {
     fn killed_while_it_unlocks() {
         survive(Operation::Unlock, ALL, &[Scene::Alone]);
         survive(Operation::Unlock, 16, &[Scene::Crowd]);
-        survive(Operation::Section, 8, &[Scene::Alone]);
-        survive(Operation::Section, 16, &[Scene::Crowd]);
+        survive(Operation::Section, 16, &[Scene::Alone]);
+        survive(Operation::Section, 32, &[Scene::Crowd]);
     }
 
     fn killed_while_it_inherits_and_repairs() {
-        survive(Operation::Inherit, 16, &[Scene::Alone, Scene::First]);
+        survive(Operation::Inherit, 64, &[Scene::Alone, Scene::First]);
         survive(Operation::Recover, 16, &[Scene::Alone, Scene::Crowd]);
     }
 
     fn killed_while_a_panic_unwinds_through_its_guard() {
-        survive(Operation::Panic, 4000, &[Scene::Alone, Scene::Crowd]);
+        survive(Operation::Panic, 16_000, &[Scene::Crowd]);
+        survive_in_full(Operation::Panic, &[Scene::Alone]);
     }
 
     fn killed_while_it_waits() {
-        survive(Operation::Wait, 1000, &[Scene::Alone, Scene::Crowd, Scene::First]);
+        survive(Operation::Wait, 1000, &[Scene::Crowd, Scene::First]);
+        survive_in_full(Operation::Wait, &[Scene::Alone]);
     }
 
     fn killed_while_it_waits_for_a_time() {
-        survive(Operation::WaitTimeout, 1000, &[Scene::Alone, Scene::Crowd, Scene::First]);
+        survive(Operation::WaitTimeout, 1000, &[Scene::Alone, Scene::First]);
+        survive_in_full(Operation::WaitTimeout, &[Scene::Crowd]);
     }
 
     fn killed_while_it_notifies() {
