@@ -172,8 +172,10 @@ impl PthreadMutex {
     ///
     /// As for [`try_acquire`](Self::try_acquire).
     pub(crate) unsafe fn acquire(&self, me: u32, patience: Patience) -> Outcome {
-        // Reading first spares the holder a write to its cache line.
-        if matches!(patience, Patience::None) && self.owner_tid() != 0 {
+        // Reading first spares the holder a write to its cache line. The word may be the
+        // caller's own by what `try_acquire` guards against.
+        let owner = self.owner_tid();
+        if matches!(patience, Patience::None) && owner != 0 && owner != me {
             return Outcome::Busy;
         }
         loop {
@@ -227,16 +229,14 @@ impl PthreadMutex {
     /// Gives back a mutex that was made unrecoverable while the thread `me` tried to
     /// take it: glibc's `pthread_mutex_trylock` has said so and kept it locked.
     fn let_go_of_unrecoverable(&self, me: u32) {
-        let mut word = self.word();
-        while word & libc::FUTEX_TID_MASK == me {
-            // Relaxed: there is no data that anybody may use.
-            match self
-                .futex_word()
-                .compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => futex::wake(self.futex_word(), Wake::All),
-                Err(now) => word = now,
-            }
+        // Relaxed: there is no data that anybody may use.
+        let freed = self
+            .futex_word()
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                (word & libc::FUTEX_TID_MASK == me).then_some(0)
+            });
+        if freed.is_ok() {
+            futex::wake(self.futex_word(), Wake::All);
         }
     }
 
@@ -310,5 +310,42 @@ impl PthreadMutex {
         // plain ones, of the whole word; this only reads it.
         let owner = unsafe { AtomicU32::from_ptr(owner.cast()) };
         owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What glibc's `pthread_mutex_trylock` does to it, and what `try_acquire` can't
+    /// foresee.
+    #[test]
+    fn an_unrecoverable_mutex_that_glibc_kept_locked_is_given_back() {
+        let mutex = PthreadMutex::new();
+        // SAFETY: the mutex is this test's own and does not move.
+        unsafe { mutex.init(Protocol::None) }.expect("it can be made");
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                // SAFETY: initialised; the thread ends with it.
+                assert_eq!(unsafe { mutex.try_acquire() }, Outcome::Acquired);
+            });
+        });
+        let me = u32::try_from(nix::unistd::gettid().as_raw()).expect("ids are positive");
+        // The thread may be joined before the kernel has looked for its locks.
+        // SAFETY: initialised.
+        let died = unsafe { mutex.acquire(me, Patience::Forever) };
+        assert_eq!(died, Outcome::OwnerDied);
+        // SAFETY: initialised.
+        assert_eq!(unsafe { mutex.unlock() }, Ok(()));
+        // SAFETY: initialised.
+        let code = unsafe { libc::pthread_mutex_trylock(mutex.as_ptr()) };
+        assert_eq!(code, libc::ENOTRECOVERABLE);
+
+        for patience in [Patience::None, Patience::Forever] {
+            // SAFETY: initialised.
+            let outcome = unsafe { mutex.acquire(me, patience) };
+            assert_eq!(outcome, Outcome::NotRecoverable);
+            assert_eq!(mutex.owner_tid(), 0, "{patience:?}");
+        }
     }
 }
