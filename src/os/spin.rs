@@ -4,8 +4,8 @@ use std::hint;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::os::clock::Deadline;
-use crate::os::process;
+use super::clock::Deadline;
+use super::process;
 
 /// How long a spin lasts at most: about what falling asleep and being woken
 /// costs. A wait that ends within it saves that cost; one that does not has
@@ -23,7 +23,7 @@ const BURST: u32 = 32;
 ///
 /// `done` must only read. With one processor there is nobody to wait for, so
 /// nothing is spent.
-pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(mut done: impl FnMut() -> bool) -> bool {
     if done() {
         return true;
     }
