@@ -387,7 +387,8 @@ impl RobustList {
             if is_over {
                 return Outcome::TimedOut;
             }
-            if spin::until(|| mutex.holder() == 0) {
+            // Where somebody sleeps already, the wait is long.
+            if word & libc::FUTEX_WAITERS == 0 && spin::sparsely_until(|| mutex.holder() == 0) {
                 continue;
             }
             let announced = word | libc::FUTEX_WAITERS;
