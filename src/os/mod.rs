@@ -15,6 +15,7 @@ pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod pthread;
 pub(crate) mod shared_bytes;
+pub(crate) mod spin;
 pub(crate) mod sysv_shm;
 
 use std::io;

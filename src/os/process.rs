@@ -24,7 +24,7 @@ use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::mman::{MIN_PAGE, Mapping};
-use super::pthread;
+use super::pthread::Locker;
 use crate::error::IdentityError;
 
 /// Process and thread id as one word that fits an atomic.
@@ -86,6 +86,7 @@ static LAST_MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 pub(crate) struct Thread {
     mark: Cell<Mark>,
     id: Cell<ThreadId>,
+    locker: Cell<Locker>,
     locks_held: Cell<u32>,
 }
 
@@ -94,6 +95,7 @@ thread_local! {
         Thread {
             mark: Cell::new(&NO_MARK),
             id: Cell::new(ThreadId::NOBODY),
+            locker: Cell::new(Locker::NOBODY),
             locks_held: Cell::new(0),
         }
     };
@@ -104,7 +106,11 @@ impl Thread {
     /// [`pid_namespace`](Self::pid_namespace) whether it is true.
     #[inline]
     pub(crate) fn with_unchecked<R>(f: impl FnOnce(&Self) -> R) -> R {
-        THREAD.with(f)
+        // So that `f` and not its call goes into the caller.
+        let thread = THREAD.with(std::ptr::from_ref);
+        // SAFETY: it has no destructor, so it is there until its thread has ended, and
+        // `f` is called by this thread.
+        f(unsafe { &*thread })
     }
 
     /// Calls `f` with what this thread is now, after whatever forks there were,
@@ -138,6 +144,12 @@ impl Thread {
         self.id.get()
     }
 
+    /// The same thread, as robust mutexes know it.
+    #[inline]
+    pub(crate) fn locker(&self) -> Locker {
+        self.locker.get()
+    }
+
     /// How many robust locks of this crate the thread holds.
     #[inline]
     pub(crate) fn locks_held(&self) -> u32 {
@@ -150,16 +162,19 @@ impl Thread {
         self.locks_held.set(self.locks_held.get() + 1);
     }
 
+    /// Notes that the thread gave a robust lock back, in the process that took it.
+    #[inline]
+    pub(crate) fn lock_given_back(&self) {
+        self.locks_held.set(self.locks_held.get() - 1);
+    }
+
     #[cold]
     fn refresh(&self) -> Result<(), IdentityError> {
         let id = ThreadId::new(std::process::id(), current_tid());
-        // In this order: without a robust list of its own, the thread would
-        // write to its parent's.
-        if !kernel_has_robust_list() || pthread::believed_tid() != Some(id.tid()) {
-            return Err(IdentityError::RawClone);
-        }
+        let locker = Locker::of_this_thread(id.tid()).ok_or(IdentityError::RawClone)?;
         let mark = mark_of_process()?;
         self.id.set(id);
+        self.locker.set(locker);
         // A thread new to the process, and the only thread of a forked child,
         // both start with an empty robust list.
         self.locks_held.set(0);
@@ -172,12 +187,6 @@ impl Thread {
 #[inline]
 pub(crate) fn is_ours(mark: Mark) -> bool {
     mark.load(Ordering::Relaxed) != WIPED
-}
-
-/// Notes that this thread gave a robust lock back, in the process that took it.
-#[inline]
-pub(crate) fn lock_given_back() {
-    THREAD.with(|thread| thread.locks_held.set(thread.locks_held.get() - 1));
 }
 
 /// The pid namespace of this process, by itself.
@@ -240,18 +249,6 @@ fn pid_namespace_id() -> io::Result<u32> {
 /// [`gettid(2)`](https://man7.org/linux/man-pages/man2/gettid.2.html).
 fn current_tid() -> u32 {
     u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0) // never negative
-}
-
-/// [`get_robust_list(2)`](https://man7.org/linux/man-pages/man2/get_robust_list.2.html):
-/// whether the kernel knows where this thread keeps its robust locks. libc
-/// tells it at thread start and after `fork`; nobody does after a bare `clone`.
-fn kernel_has_robust_list() -> bool {
-    let mut head: *mut libc::c_void = std::ptr::null_mut();
-    let mut len: libc::size_t = 0;
-    // SAFETY: both out-pointers are valid for writes of their types; 0 names
-    // the calling thread.
-    let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
-    rc == 0 && !head.is_null()
 }
 
 /// [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with

@@ -23,7 +23,7 @@ use crate::error::{Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mman::{Access, Mapping};
-use crate::os::process::{self, Thread};
+use crate::os::process::Thread;
 use crate::os::pthread::{MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadMutex};
 
 /// What a new segment says.
@@ -128,7 +128,7 @@ impl Birth {
                 return Err(Error::TooManyLocks);
             }
             // SAFETY: the caller's promise.
-            match unsafe { self.lock.acquire(me.id().tid(), Patience::Forever) } {
+            match unsafe { self.lock.acquire(me.locker(), Patience::Forever) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
@@ -156,8 +156,11 @@ pub(super) struct Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // SAFETY: made, or it would not be held.
-        let _ = unsafe { self.birth.lock.unlock() };
-        process::lock_given_back();
+        Thread::with_unchecked(|me| {
+            // SAFETY: made, or it would not be held, and held by this thread: it does
+            // not leave the function that has locked it.
+            let _ = unsafe { self.birth.lock.unlock(me.locker()) };
+            me.lock_given_back();
+        });
     }
 }

@@ -50,7 +50,6 @@ use std::time::Duration;
 
 use super::mutex::ShmMutexGuard;
 use super::raw_mutex::{Held, RawMutex, Refusal};
-use super::spin;
 use super::state::CondvarState;
 use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
@@ -58,6 +57,7 @@ use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake, Woken};
+use crate::os::spin;
 use crate::shm_safe::{Place, Report, ShmSafe, SyncKind, SyncObject};
 
 /// How often a sleeper looks around by itself. Swallowed notifications and dead
@@ -342,7 +342,9 @@ impl Wait for ShmCondvar {
         // back changes them. Relaxed, because the mutex orders it.
         let seen = self.sequence.load(Ordering::Relaxed);
         let poisonings = mutex.poisonings();
-        mutex.unlock(held)?;
+        if !mutex.unlock(held) {
+            return Err(LockError::NotOwner);
+        }
 
         let notified = || self.sequence.load(Ordering::Relaxed) != seen;
         let slept = if spin::until(notified) {

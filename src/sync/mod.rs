@@ -7,7 +7,6 @@ mod mutex;
 mod poison;
 mod pthread_condvar;
 mod raw_mutex;
-mod spin;
 pub(crate) mod state;
 mod wait;
 

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
-use super::raw_mutex::{self, Held, Holder, RawMutex, Snag};
+use super::raw_mutex::{self, Held, Holder, RawMutex};
 use crate::error::{Error, LockError, LockResult, Poisoned};
 use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
@@ -239,15 +239,15 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// the caller handles no error.
     #[inline]
     fn acquire(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
-        match self.raw.acquire(patience) {
-            Ok(held) => self.guard(held),
-            Err(snag) => self.acquire_slowly(snag, patience),
+        match self.raw.take_if_free(patience) {
+            Some(held) => self.guard(held),
+            None => self.acquire_slowly(patience),
         }
     }
 
     #[cold]
-    fn acquire_slowly(&self, snag: Snag, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
-        match self.raw.acquire_slowly(snag, patience) {
+    fn acquire_slowly(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
+        match self.raw.acquire_slowly(patience) {
             Ok((held, _)) => self.guard(held),
             Err(refusal) => Err(refusal.map_guard(|never| match never {})),
         }

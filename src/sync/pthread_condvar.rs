@@ -202,7 +202,9 @@ impl Wait for PthreadCondvar {
         deadline: Option<Deadline>,
     ) -> Result<(Held, WaitTimeoutResult), Refusal> {
         if !self.is_placed() {
-            mutex.unlock(held)?;
+            if !mutex.unlock(held) {
+                return Err(LockError::NotOwner);
+            }
             return Err(LockError::NotPlaced);
         }
         // SAFETY: placed. glibc, which is all that this crate compiles for,

@@ -78,15 +78,6 @@ pub(super) struct Held {
     mark: Mark,
 }
 
-/// What kept [`RawMutex::acquire`] from simply taking the lock.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Snag {
-    /// It is held, or the thread must find out who it is, or may not lock here at all.
-    NotTaken,
-    /// It is taken, and its last holder has died.
-    OwnerDied,
-}
-
 /// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
 /// the business of whoever guards data.
 pub(super) type Refusal = LockError<Infallible>;
@@ -130,50 +121,39 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock if it is free and nothing out of the ordinary comes up. What
-    /// does is handed to [`acquire_slowly`](Self::acquire_slowly).
+    /// Takes the lock if it is free and nothing out of the ordinary comes up. If
+    /// something does, [`acquire_slowly`](Self::acquire_slowly) knows what it is.
     #[inline]
-    pub(super) fn acquire(&self, patience: Patience) -> Result<Held, Snag> {
+    pub(super) fn take_if_free(&self, patience: Patience) -> Option<Held> {
         Thread::with_unchecked(|me| {
             // One comparison finds out that the lock is placed, that it belongs
             // to our namespace, and that the thread knows itself: no lock ever
             // has namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
             if !ours || me.locks_held() >= MAX_LOCKS_HELD {
-                return Err(Snag::NotTaken);
+                return None;
             }
-            // As in `PthreadMutex::acquire`.
+            // Who doesn't wait may come often. Reading first spares the holder a write
+            // to its cache line.
             if matches!(patience, Patience::None) && !self.looks_free() {
-                return Err(Snag::NotTaken);
+                return None;
             }
             // SAFETY: the lock is placed; whoever placed it vouched for the
             // mapping.
-            match unsafe { self.pthread.try_acquire() } {
-                Outcome::Acquired => Ok(self.taken_by(me)),
-                Outcome::OwnerDied => Err(Snag::OwnerDied),
-                _ => Err(Snag::NotTaken),
-            }
+            let taken = unsafe { self.pthread.take_if_free(me.locker()) };
+            taken.then(|| self.taken_by(me))
         })
     }
 
-    /// Goes on where [`acquire`](Self::acquire) met a snag. The second value tells
-    /// whether that brought the news of the last holder's death.
+    /// Waits for the lock as long as `patience` says, and takes it. The second value
+    /// tells whether that brought the news of the last holder's death.
     #[cold]
-    pub(super) fn acquire_slowly(
-        &self,
-        snag: Snag,
-        patience: Patience,
-    ) -> Result<(Held, bool), Refusal> {
+    pub(super) fn acquire_slowly(&self, patience: Patience) -> Result<(Held, bool), Refusal> {
         Thread::with(|me| {
             let me = me?;
-            let outcome = match snag {
-                Snag::OwnerDied => Outcome::OwnerDied,
-                Snag::NotTaken => {
-                    self.check_ready(me)?;
-                    // SAFETY: as in `acquire`.
-                    unsafe { self.pthread.acquire(me.id().tid(), patience) }
-                }
-            };
+            self.check_ready(me)?;
+            // SAFETY: as in `take_if_free`.
+            let outcome = unsafe { self.pthread.acquire(me.locker(), patience) };
             self.settle(me, outcome)
         })
     }
@@ -181,9 +161,9 @@ impl RawMutex {
     /// Waits for the lock and takes it. The second value is that of
     /// [`acquire_slowly`](Self::acquire_slowly).
     pub(super) fn relock(&self) -> Result<(Held, bool), Refusal> {
-        match self.acquire(Patience::Forever) {
-            Ok(held) => Ok((held, false)),
-            Err(snag) => self.acquire_slowly(snag, Patience::Forever),
+        match self.take_if_free(Patience::Forever) {
+            Some(held) => Ok((held, false)),
+            None => self.acquire_slowly(Patience::Forever),
         }
     }
 
@@ -228,9 +208,10 @@ impl RawMutex {
         // SAFETY: pthread has just said EOWNERDEAD to this thread.
         let consistent = unsafe { self.pthread.consistent() };
         consistent.map_err(|error| {
-            // Not known to happen. The caller is told that it has no lock.
+            // Not known to happen. The caller is told that it has no lock, and all others
+            // that there is none any more.
             // SAFETY: placed.
-            let _ = unsafe { self.pthread.unlock() };
+            unsafe { self.pthread.unlock_by_libc() };
             LockError::Os(error)
         })
     }
@@ -242,20 +223,21 @@ impl RawMutex {
         self.poisonings.add_one();
     }
 
-    /// Gives the lock back. Does nothing and says `NotOwner` in a forked
-    /// child, which has inherited a copy of the proof but not the lock.
+    /// Gives the lock back. Does nothing and says `false` in a forked child, which
+    /// has inherited a copy of the proof but not the lock, and where C code has given
+    /// it back.
     #[inline]
-    pub(super) fn unlock(&self, held: Held) -> Result<(), Refusal> {
+    pub(super) fn unlock(&self, held: Held) -> bool {
         if !process::is_ours(held.mark) {
-            return Err(LockError::NotOwner);
+            return false;
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: placed, or there would be no `held`.
-        let unlocked = unsafe { self.pthread.unlock() };
-        // If pthread says that this thread does not hold it (C code has given it
-        // back), that is one less as well.
-        process::lock_given_back();
-        unlocked.map_err(|_| LockError::NotOwner)
+        Thread::with_unchecked(|me| {
+            me.lock_given_back();
+            // SAFETY: placed, or there would be no `held`; taken by this thread, of
+            // which all is known since then.
+            unsafe { self.pthread.unlock(me.locker()) }
+        })
     }
 
     /// Waits on a `pthread_cond_t`, which gives the lock back and takes it
@@ -279,12 +261,15 @@ impl RawMutex {
         // SAFETY: the caller promises that `cond` is placed; `held` proves that
         // the mutex is placed and held by this thread.
         let outcome = unsafe { cond.wait(&self.pthread, deadline) };
-        process::lock_given_back();
         let (outcome, timed_out) = match outcome {
             Outcome::TimedOut => (Outcome::Acquired, true),
             other => (other, false),
         };
-        let (held, _) = Thread::with(|me| self.settle(me?, outcome))?;
+        let (held, _) = Thread::with(|me| {
+            let me = me?;
+            me.lock_given_back();
+            self.settle(me, outcome)
+        })?;
         Ok((held, timed_out))
     }
 
@@ -492,7 +477,7 @@ mod tests {
         assert!(lock.looks_free() && !lock.owner_died());
         let (held, owner_died) = lock.relock().expect("it is free");
         assert!(!owner_died);
-        lock.unlock(held).expect("this thread has locked it");
+        assert!(lock.unlock(held), "this thread has locked it");
         lock.poison.cause()
     }
 
@@ -546,7 +531,7 @@ mod tests {
         let mut copy = copy_of(&lock);
         copy.holder.store(0, Ordering::Relaxed);
         assert_eq!(revived(&mut copy), nobody);
-        lock.unlock(held).expect("this thread has locked it");
+        assert!(lock.unlock(held), "this thread has locked it");
         let mut copy = copy_of(&lock);
         word(&mut copy).store(OWNER_DIED, Ordering::Relaxed);
         assert_eq!(revived(&mut copy), nobody);

@@ -1,15 +1,18 @@
 //! The pthread objects, as they may lie in memory that processes share.
 //!
-//! Only glibc is supported: [`mutex::PthreadMutex::word`] reads the futex word
-//! that glibc keeps at the start of a `pthread_mutex_t`. Each thread checks on
-//! its first use that this is so ([`believed_tid`]).
+//! Only glibc is supported: [`mutex`] reads the futex word that glibc keeps at the
+//! start of a `pthread_mutex_t`, and [`robust`] all the other words. Each thread checks
+//! on its first use what they are ([`locker`]).
 
 mod attr;
 pub(crate) mod cond;
+mod locker;
 pub(crate) mod mutex;
+mod robust;
 
 pub(crate) use attr::Protocol;
 pub(crate) use cond::PthreadCond;
+pub(crate) use locker::Locker;
 pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -27,28 +30,6 @@ fn check(code: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }
-}
-
-/// The thread id that pthread would write into a mutex locked now, read back
-/// from one that is. `None` if pthread can't lock at all.
-///
-/// After a bare `clone`, pthread still believes itself to be the parent.
-pub(crate) fn believed_tid() -> Option<u32> {
-    let probe = PthreadMutex::new();
-    // SAFETY: `probe` is a fresh local that nobody else can see, and it does
-    // not move until it is destroyed below.
-    unsafe { probe.init(Protocol::None) }.ok()?;
-    // SAFETY: just initialised.
-    let taken = unsafe { probe.try_acquire() };
-    let tid = probe.owner_tid();
-    if taken == Outcome::Acquired {
-        // SAFETY: initialised, and held by this thread.
-        unsafe { probe.unlock() }.ok()?;
-    }
-    // SAFETY: initialised, and no longer held: whoever failed to lock a fresh
-    // mutex has not got it either.
-    unsafe { probe.destroy() };
-    (taken == Outcome::Acquired).then_some(tid)
 }
 
 /// The size of a `pthread_mutex_t` in bytes.

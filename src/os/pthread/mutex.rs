@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::attr::{MutexAttr, Protocol};
 use super::check;
+use super::locker::Locker;
+use super::robust::Words;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 
@@ -22,7 +24,7 @@ unsafe extern "C" {
 
 /// How long a turn of waiting may take; see [`PthreadMutex::acquire`]. The turns of all
 /// processes end at the same multiples of it, so that the processor wakes once for all.
-const TURN: Duration = Duration::from_millis(150);
+pub(super) const TURN: Duration = Duration::from_millis(150);
 
 /// How long to wait for a mutex that is held.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +80,6 @@ impl Outcome {
     }
 }
 
-/// The caller does not hold the mutex it wanted to unlock (`EPERM`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotHeld;
-
 /// A `pthread_mutex_t` at the place where it stays.
 ///
 /// It is inert bytes until [`init`](Self::init), which is why most methods are
@@ -130,30 +128,28 @@ impl PthreadMutex {
         unsafe { libc::pthread_mutex_destroy(self.as_ptr()) };
     }
 
-    /// Takes the mutex if it is free:
-    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
-    /// To the holder of a mutex without priority inheritance it says `Deadlock`.
+    /// Takes the mutex if that is quickly done: it is free, nobody died, and it takes no
+    /// call into libc. If not, [`acquire`](Self::acquire) knows more.
     ///
     /// # Safety
     ///
-    /// It is initialised, and stays mapped for as long as the caller holds it.
+    /// It is initialised, and stays mapped for as long as the caller holds it. `me` is
+    /// the caller.
     #[inline]
-    pub(crate) unsafe fn try_acquire(&self) -> Outcome {
-        // glibc's (2.36 and 2.41) leaves such a mutex locked by the caller.
-        if self.is_unrecoverable() {
-            return Outcome::NotRecoverable;
+    pub(crate) unsafe fn take_if_free(&self, me: Locker) -> bool {
+        let words = self.words();
+        match me.list_for(words) {
+            // SAFETY: the caller's promise.
+            Some(list) => unsafe { list.take_if_free(words) == Outcome::Acquired },
+            None => false,
         }
-        // SAFETY: the caller's promise.
-        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
     }
 
-    /// Takes the mutex, waiting for it as long as `patience` says. `me` is the caller's
-    /// thread id. Signals don't end the wait.
+    /// Takes the mutex, waiting for it as long as `patience` says. Signals don't end
+    /// the wait.
     ///
-    /// It waits in turns,
-    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
-    /// on `CLOCK_MONOTONIC` again and again, because a thread can sleep beside a free
-    /// mutex:
+    /// Whether with libc or without, it waits in turns, because a thread can sleep
+    /// beside a free mutex:
     ///
     /// * **A wakeup can be lost.** Who unlocks makes the word 0 and then wakes one
     ///   sleeper. If it dies in between, or the woken one dies before it has taken the
@@ -164,23 +160,40 @@ impl PthreadMutex {
     ///   failed assertion if the mutex is error-checking, and if it is normal (so
     ///   they are), a sleep until the deadline, whether the cycle lasts or not.
     ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    pub(crate) unsafe fn acquire(&self, me: Locker, patience: Patience) -> Outcome {
+        let words = self.words();
+        match me.list_for(words) {
+            // SAFETY: the caller's promise.
+            Some(list) => unsafe { list.take(words, patience) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.acquire_by_libc(me.tid(), patience) },
+        }
+    }
+
+    /// A turn of waiting is a
+    /// [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
+    /// on `CLOCK_MONOTONIC`.
+    ///
     /// Between the turns, and at last, it tries without waiting. So when this returns
     /// `TimedOut`, nothing points to the mutex any more: `clocklock` by itself leaves it
     /// noted in the thread's robust list as the one that is being locked.
     ///
     /// # Safety
     ///
-    /// As for [`try_acquire`](Self::try_acquire).
-    pub(crate) unsafe fn acquire(&self, me: u32, patience: Patience) -> Outcome {
+    /// As for [`take_if_free`](Self::take_if_free).
+    unsafe fn acquire_by_libc(&self, me: u32, patience: Patience) -> Outcome {
         // Reading first spares the holder a write to its cache line. The word may be the
-        // caller's own by what `try_acquire` guards against.
+        // caller's own by what `try_by_libc` guards against.
         let owner = self.owner_tid();
         if matches!(patience, Patience::None) && owner != 0 && owner != me {
             return Outcome::Busy;
         }
         loop {
             // SAFETY: the caller's promise.
-            match unsafe { self.try_acquire() } {
+            match unsafe { self.try_by_libc() } {
                 Outcome::Busy | Outcome::Deadlock => {}
                 Outcome::NotRecoverable => {
                     self.let_go_of_unrecoverable(me);
@@ -202,7 +215,7 @@ impl PthreadMutex {
             let turn = Deadline::next_multiple_of(TURN);
             let until = deadline.map_or(turn, |deadline| deadline.min(turn));
             // SAFETY: the caller's promise.
-            match unsafe { self.acquire_until(until) } {
+            match unsafe { self.wait_by_libc(until) } {
                 Outcome::TimedOut => {}
                 // Linux before 5.14 can't wait on this clock for a mutex with priority
                 // inheritance: there it is a wait that is not in turns.
@@ -215,10 +228,25 @@ impl PthreadMutex {
         }
     }
 
+    /// [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
+    /// To the holder of a mutex without priority inheritance it says `Deadlock`.
+    ///
     /// # Safety
     ///
-    /// As for [`try_acquire`](Self::try_acquire).
-    unsafe fn acquire_until(&self, deadline: Deadline) -> Outcome {
+    /// As for [`take_if_free`](Self::take_if_free).
+    pub(super) unsafe fn try_by_libc(&self) -> Outcome {
+        // glibc's (2.36 and 2.41) leaves such a mutex locked by the caller.
+        if self.is_unrecoverable() {
+            return Outcome::NotRecoverable;
+        }
+        // SAFETY: the caller's promise.
+        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
         let deadline = deadline.to_timespec();
         // SAFETY: the caller's promise; `deadline` outlives the call.
         Outcome::of(unsafe {
@@ -250,19 +278,34 @@ impl PthreadMutex {
         check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })
     }
 
+    /// Gives the mutex back. Says `false`, and does nothing, if the caller does not
+    /// hold it.
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, and `me` is the caller.
+    #[inline]
+    pub(crate) unsafe fn unlock(&self, me: Locker) -> bool {
+        let words = self.words();
+        match me.list_for(words) {
+            // SAFETY: the caller's promise.
+            Some(list) => unsafe { list.give_back(words) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.unlock_by_libc() },
+        }
+    }
+
     /// [`pthread_mutex_unlock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_unlock.3p.html).
+    /// After [`Outcome::OwnerDied`] without [`consistent`](Self::consistent) nobody can
+    /// lock it any more.
     ///
     /// # Safety
     ///
     /// It is initialised. Whether the caller holds it is checked by pthread, as for
     /// every robust mutex.
-    #[inline]
-    pub(crate) unsafe fn unlock(&self) -> Result<(), NotHeld> {
+    pub(crate) unsafe fn unlock_by_libc(&self) -> bool {
         // SAFETY: the caller's promise.
-        match unsafe { libc::pthread_mutex_unlock(self.as_ptr()) } {
-            0 => Ok(()),
-            _ => Err(NotHeld),
-        }
+        unsafe { libc::pthread_mutex_unlock(self.as_ptr()) == 0 }
     }
 
     /// For [`pthread_cond_wait`](super::cond), which takes both objects.
@@ -270,13 +313,20 @@ impl PthreadMutex {
         self.as_ptr()
     }
 
+    /// The words of which glibc's mutex consists, whatever they hold.
+    #[inline]
+    pub(super) fn words(&self) -> &Words {
+        // SAFETY: a pthread_mutex_t is as large as its words, aligned for them, and any
+        // bytes are valid as them.
+        unsafe { &*self.as_ptr().cast() }
+    }
+
     /// The futex word that the kernel's robust list protocol works on
     /// ([futex documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)):
     /// thread id of the holder, `FUTEX_OWNER_DIED`, `FUTEX_WAITERS`.
+    #[inline]
     fn futex_word(&self) -> &AtomicU32 {
-        // SAFETY: glibc keeps the word at offset 0 of the mutex, which is
-        // aligned for it; everybody uses atomic operations on it.
-        unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) }
+        &self.words().lock
     }
 
     fn word(&self) -> u32 {
@@ -299,53 +349,137 @@ impl PthreadMutex {
         self.word() & libc::FUTEX_WAITERS != 0
     }
 
-    /// Whether it was given back without having been made consistent: glibc's
-    /// `PTHREAD_MUTEX_NOTRECOVERABLE` in its `__owner`.
+    /// Whether it was given back without having been made consistent.
     pub(crate) fn is_unrecoverable(&self) -> bool {
-        const OWNER_AT: usize = 8;
-        const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
-        // SAFETY: inside the mutex.
-        let owner = unsafe { self.as_ptr().byte_add(OWNER_AT) };
-        // SAFETY: aligned, as the mutex is to 8 bytes. glibc's writes to it are
-        // plain ones, of the whole word; this only reads it.
-        let owner = unsafe { AtomicU32::from_ptr(owner.cast()) };
-        owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+        self.words().is_unrecoverable()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::process::Thread;
 
-    /// What glibc's `pthread_mutex_trylock` does to it, and what `try_acquire` can't
-    /// foresee.
+    fn me() -> Locker {
+        Thread::with(|me| me.map(Thread::locker)).expect("this thread knows itself")
+    }
+
+    fn mutex(protocol: Protocol) -> Box<PthreadMutex> {
+        let mutex = Box::new(PthreadMutex::new());
+        // SAFETY: it is this test's own and stays in its box.
+        unsafe { mutex.init(protocol) }.expect("it can be made");
+        mutex
+    }
+
+    fn lock(mutex: &PthreadMutex, by: Locker) -> Outcome {
+        // SAFETY: initialised; it outlives the threads of its test.
+        unsafe { mutex.acquire(by, Patience::None) }
+    }
+
+    fn unlock(mutex: &PthreadMutex, by: Locker) -> bool {
+        // SAFETY: initialised.
+        unsafe { mutex.unlock(by) }
+    }
+
+    /// Of a mutex that is not in use, or of this thread.
+    fn bytes(mutex: &PthreadMutex) -> [u64; 5] {
+        // SAFETY: a pthread_mutex_t has at least 40 bytes.
+        unsafe { mutex.as_ptr().cast::<[u64; 5]>().read() }
+    }
+
+    /// All that follows about libc's inside would be for nothing.
     #[test]
-    fn an_unrecoverable_mutex_that_glibc_kept_locked_is_given_back() {
-        let mutex = PthreadMutex::new();
-        // SAFETY: the mutex is this test's own and does not move.
-        unsafe { mutex.init(Protocol::None) }.expect("it can be made");
+    fn smoke() {
+        assert!(
+            me().knows_its_list(),
+            "this libc's mutexes are not as they were"
+        );
+    }
+
+    #[test]
+    fn it_leaves_what_libc_leaves() {
+        let (mutex, libc) = (mutex(Protocol::None), me().through_libc());
+        for by in [libc, me()] {
+            assert_eq!(lock(&mutex, by), Outcome::Acquired);
+            let locked = bytes(&mutex);
+            assert!(unlock(&mutex, libc));
+            let free = bytes(&mutex);
+
+            assert_eq!(lock(&mutex, libc), Outcome::Acquired);
+            assert_eq!(bytes(&mutex), locked, "{by:?}");
+            assert!(unlock(&mutex, by));
+            assert_eq!(bytes(&mutex), free, "{by:?}");
+            assert!(!unlock(&mutex, by));
+        }
+    }
+
+    #[test]
+    fn its_neighbours_on_the_list_may_be_of_any_kind() {
+        let libc = me().through_libc();
+        let mutexes = [
+            Protocol::None,
+            Protocol::Inherit,
+            Protocol::None,
+            Protocol::Inherit,
+        ]
+        .map(mutex);
+        let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
+        for (take, leave) in orders
+            .iter()
+            .flat_map(|take| orders.map(|leave| (take, leave)))
+        {
+            for &i in take {
+                let by = if leave[0] == i { libc } else { me() };
+                assert_eq!(lock(&mutexes[i], by), Outcome::Acquired);
+            }
+            for i in leave {
+                let by = if take[0] == i { libc } else { me() };
+                assert!(unlock(&mutexes[i], by));
+            }
+        }
+        // The list is whole: the kernel finds all of it.
         std::thread::scope(|s| {
             s.spawn(|| {
-                // SAFETY: initialised; the thread ends with it.
-                assert_eq!(unsafe { mutex.try_acquire() }, Outcome::Acquired);
+                for mutex in &mutexes {
+                    assert_eq!(lock(mutex, me()), Outcome::Acquired);
+                }
+                assert!(unlock(&mutexes[2], me()));
+                assert_eq!(lock(&mutexes[2], me().through_libc()), Outcome::Acquired);
             });
         });
-        let me = u32::try_from(nix::unistd::gettid().as_raw()).expect("ids are positive");
-        // The thread may be joined before the kernel has looked for its locks.
-        // SAFETY: initialised.
-        let died = unsafe { mutex.acquire(me, Patience::Forever) };
-        assert_eq!(died, Outcome::OwnerDied);
-        // SAFETY: initialised.
-        assert_eq!(unsafe { mutex.unlock() }, Ok(()));
-        // SAFETY: initialised.
-        let code = unsafe { libc::pthread_mutex_trylock(mutex.as_ptr()) };
-        assert_eq!(code, libc::ENOTRECOVERABLE);
-
-        for patience in [Patience::None, Patience::Forever] {
+        for mutex in &mutexes {
+            // The thread may be joined before the kernel has looked for its locks.
             // SAFETY: initialised.
-            let outcome = unsafe { mutex.acquire(me, patience) };
-            assert_eq!(outcome, Outcome::NotRecoverable);
-            assert_eq!(mutex.owner_tid(), 0, "{patience:?}");
+            let outcome = unsafe { mutex.acquire(me(), Patience::Forever) };
+            assert_eq!(outcome, Outcome::OwnerDied);
+            // SAFETY: held after that.
+            unsafe { mutex.consistent() }.expect("it is held");
+            assert!(unlock(mutex, me()));
+        }
+    }
+
+    /// What glibc's `pthread_mutex_trylock` does to it, and what `try_by_libc` can't
+    /// foresee.
+    #[test]
+    fn an_unrecoverable_mutex_is_given_back_whoever_kept_it_locked() {
+        let (mutex, libc) = (mutex(Protocol::None), me().through_libc());
+        std::thread::scope(|s| {
+            s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
+        });
+        // SAFETY: initialised.
+        let died = unsafe { mutex.acquire(me(), Patience::Forever) };
+        assert_eq!(died, Outcome::OwnerDied);
+        assert!(unlock(&mutex, libc));
+        for by in [libc, me()] {
+            // SAFETY: initialised.
+            let code = unsafe { libc::pthread_mutex_trylock(mutex.as_ptr()) };
+            assert_eq!(code, libc::ENOTRECOVERABLE);
+            for patience in [Patience::None, Patience::Forever] {
+                // SAFETY: initialised.
+                let outcome = unsafe { mutex.acquire(by, patience) };
+                assert_eq!(outcome, Outcome::NotRecoverable);
+                assert_eq!(mutex.owner_tid(), 0, "{by:?} {patience:?}");
+            }
         }
     }
 }

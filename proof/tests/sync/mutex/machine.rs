@@ -163,7 +163,7 @@ impl Mutex {
         Some(())
     }
 
-    /// The loop in glibc's functions, from one look at the word to the next.
+    /// The loop of whoever waits, from one look at the word to the next.
     fn take(&self, state: &mut State, id: Id) {
         let me = &mut state.processes[id as usize];
         let seen = me.seen;
@@ -343,8 +343,9 @@ impl Model for Mutex {
                         Patience::Forever => Patience::Forever,
                         _ => Patience::None,
                     },
-                    // glibc forgets to clear it (2.36); the next attempt does.
+                    // Kept for as long as it waits.
                     pending: me.pending,
+                    assumes_waiters: me.assumes_waiters,
                     rounds: me.rounds,
                     ..Process::default()
                 };

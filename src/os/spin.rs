@@ -4,8 +4,8 @@ use std::hint;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::os::clock::Deadline;
-use crate::os::process;
+use super::clock::Deadline;
+use super::process;
 
 /// How long a spin lasts at most: about what falling asleep and being woken
 /// costs. A wait that ends within it saves that cost; one that does not has
@@ -18,12 +18,18 @@ const LIMIT: Duration = Duration::from_micros(15);
 /// Pauses between two looks at the clock.
 const BURST: u32 = 32;
 
+/// How long [`sparsely_until`] waits for its first look; then twice as long each time.
+const FIRST_GAP: Duration = Duration::from_nanos(200);
+
+/// How often it looks: for the last time after 63 gaps, 12.6 µs.
+const LOOKS: u32 = 6;
+
 /// Spins until `done` says so, for [`LIMIT`] (and one burst) at most. Returns
-/// whether it did.
+/// whether it did. For what comes once, and soon.
 ///
 /// `done` must only read. With one processor there is nobody to wait for, so
 /// nothing is spent.
-pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(mut done: impl FnMut() -> bool) -> bool {
     if done() {
         return true;
     }
@@ -42,6 +48,28 @@ pub(super) fn until(mut done: impl FnMut() -> bool) -> bool {
             return false;
         }
     }
+}
+
+/// The same for what comes and goes, at the hands of those who work on it: each look
+/// takes the cache line from them, and they get less done by it than the one who looks.
+/// So it looks a few times only, more and more rarely.
+pub(crate) fn sparsely_until(mut done: impl FnMut() -> bool) -> bool {
+    if !has_several_processors() {
+        return false;
+    }
+    let mut look = Deadline::now();
+    let mut gap = FIRST_GAP;
+    for _ in 0..LOOKS {
+        look = look.plus(gap);
+        while !look.has_passed() {
+            hint::spin_loop();
+        }
+        if done() {
+            return true;
+        }
+        gap *= 2;
+    }
+    false
 }
 
 /// Whether the machine has more than one processor online, asked once. What this
@@ -77,6 +105,21 @@ mod tests {
         if has_several_processors() {
             assert!(before.plus(LIMIT).has_passed());
         }
+    }
+
+    #[test]
+    fn sparse_looks_are_counted() {
+        let mut looks = 0;
+        let before = Deadline::now();
+        assert!(!sparsely_until(|| {
+            looks += 1;
+            false
+        }));
+        if has_several_processors() {
+            assert_eq!(looks, LOOKS);
+            assert!(before.plus(FIRST_GAP * (2_u32.pow(LOOKS) - 1)).has_passed());
+        }
+        assert_eq!(sparsely_until(|| true), has_several_processors());
     }
 
     #[test]

@@ -1,0 +1,413 @@
+//! Robust mutexes without a call into libc: the words of glibc's `pthread_mutex_t`,
+//! and the list of them that glibc keeps for each thread and the kernel reads when
+//! the thread ends
+//! ([the kernel's description](https://docs.kernel.org/locking/robust-futex-ABI.html)).
+//!
+//! What is done here is what glibc does, store by store, on the same words. So a mutex
+//! may be locked here and unlocked there, by this program or a C program, and the
+//! kernel, a debugger and the other process see what they always saw. It is here
+//! because a call into libc that asks each time what kind of mutex this is costs more
+//! than the locking, and because libc can't be told how to wait.
+//!
+//! # The protocol
+//!
+//! | step | while `pending` names the mutex | the kernel, if the thread dies after it |
+//! |---|---|---|
+//! | 1 | `pending` = the mutex | finds the word not ours; if it is 0, wakes a sleeper |
+//! | 2 | word: 0 → thread id | finds it by `pending`: owner died |
+//! | 3 | the mutex goes to the front of the list | finds it by the list |
+//! | 4 | `pending` = nothing | finds it by the list |
+//!
+//! and back:
+//!
+//! | step | | the kernel, if the thread dies after it |
+//! |---|---|---|
+//! | 1 | `pending` = the mutex | finds it by the list |
+//! | 2 | it is taken off the list | finds it by `pending` |
+//! | 3 | word: thread id → 0 | finds the word 0, wakes a sleeper |
+//! | 4 | a sleeper is woken, if the word said that there are any | the same: one more wakes |
+//! | 5 | `pending` = nothing | nothing is left |
+//!
+//! # Memory ordering
+//!
+//! What the kernel reads of a dead thread it reads in the order in which the *thread*
+//! wrote, so the steps must keep their order in the machine code, and
+//! `compiler_fence(SeqCst)` stands between them; to other processors they are not
+//! addressed. The word is taken with `Acquire` and given back with `Release`: that is
+//! the lock. All else is `Relaxed`, under the lock or of one thread only.
+//!
+//! # Is it really so here?
+//!
+//! The layout is glibc's for 64-bit machines, part of its ABI since 2.5 (C programs
+//! have it compiled in). Nothing is taken on trust: [`Locker::of_this_thread`] has libc
+//! lock a mutex, and looks at every word, before a thread uses any of this. A thread
+//! for which it is otherwise calls libc.
+
+use std::ffi::c_long;
+use std::mem::offset_of;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
+
+use super::mutex::{Outcome, Patience, TURN};
+use crate::os::clock::Deadline;
+use crate::os::futex::{self, Wake, Woken};
+use crate::os::spin;
+
+/// `__kind` of a mutex that is process-shared, robust and error-checking.
+const KIND: u32 = 0x80 | 0x10 | 2;
+
+/// What `__owner` says after `EOWNERDEAD`, until `pthread_mutex_consistent`.
+const INCONSISTENT: u32 = i32::MAX as u32;
+/// What it says for ever after an unlock without that.
+const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
+
+/// In an entry: that mutex inherits priorities. None of ours does, but its neighbours
+/// may.
+const INHERITS: usize = 1;
+
+/// A pointer to [`Link::next`] of a mutex or to [`Head::first`], perhaps with
+/// [`INHERITS`].
+type Entry = *mut ();
+
+/// A `pthread_mutex_t`.
+#[repr(C)]
+pub(super) struct Words {
+    /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
+    pub(super) lock: AtomicU32,
+    count: AtomicU32,
+    owner: AtomicU32,
+    users: AtomicU32,
+    kind: AtomicU32,
+    _spins: u32,
+    link: Link,
+}
+
+/// Where a mutex is on the list.
+#[repr(C)]
+struct Link {
+    previous: AtomicPtr<()>,
+    next: AtomicPtr<()>,
+}
+
+/// `struct robust_list_head` of `linux/futex.h`. In front of it libc keeps the last
+/// entry, so that the head can be taken for the `next` of a link.
+#[repr(C)]
+struct Head {
+    first: AtomicPtr<()>,
+    futex_offset: c_long,
+    pending: AtomicPtr<()>,
+}
+
+/// What [`Head::futex_offset`] must be: from an entry to the futex word.
+const FUTEX_OFFSET: c_long = -((offset_of!(Words, link) + offset_of!(Link, next)) as c_long);
+
+impl Words {
+    /// The mutex as it stands in the list.
+    #[inline]
+    fn entry(&self) -> Entry {
+        ptr::from_ref(&self.link.next).cast_mut().cast()
+    }
+
+    /// Whether it was given back without having been made consistent.
+    #[inline]
+    pub(super) fn is_unrecoverable(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+    }
+
+    fn holder(&self) -> u32 {
+        self.lock.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK
+    }
+
+    /// Whether every word is as libc leaves it to the thread `tid` that has just locked
+    /// a mutex, with nothing else locked that `head` would not tell.
+    fn is_as_expected(&self, head: &Head, tid: u32) -> bool {
+        // Relaxed, here and below: of this thread only.
+        let next = self.link.next.load(Ordering::Relaxed);
+        self.lock.load(Ordering::Relaxed) == tid
+            && self.owner.load(Ordering::Relaxed) == tid
+            && self.count.load(Ordering::Relaxed) == 1
+            && self.users.load(Ordering::Relaxed) == 1
+            && self.kind.load(Ordering::Relaxed) == KIND
+            && self.link.previous.load(Ordering::Relaxed) == head.entry()
+            && head.first.load(Ordering::Relaxed) == self.entry()
+            && head.pending.load(Ordering::Relaxed).is_null()
+            && !next.is_null()
+            // SAFETY: libc's own list, of which libc says that this is the next entry.
+            && unsafe { previous_of(next) }.load(Ordering::Relaxed) == self.entry()
+    }
+}
+
+impl Head {
+    fn entry(&self) -> Entry {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+}
+
+/// `previous` of the link to which `entry` points.
+///
+/// # Safety
+///
+/// It is an entry of the calling thread's list.
+#[inline]
+unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
+    const BACK: usize = offset_of!(Link, next) - offset_of!(Link, previous);
+    let at = entry
+        .map_addr(|address| address & !INHERITS)
+        .wrapping_byte_sub(BACK);
+    // SAFETY: the caller's promise: a link lies there, or the word before the head.
+    unsafe { AtomicPtr::from_ptr(at.cast()) }
+}
+
+/// `next` of the link to which `entry` points.
+///
+/// # Safety
+///
+/// It is an entry of the calling thread's list.
+#[inline]
+unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
+    let at = entry.map_addr(|address| address & !INHERITS);
+    // SAFETY: the caller's promise: a link lies there, or the head.
+    unsafe { AtomicPtr::from_ptr(at.cast()) }
+}
+
+/// The robust list of the calling thread. It is neither `Send` nor of use after its
+/// thread; a forked child has to ask again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RobustList {
+    head: NonNull<Head>,
+    tid: u32,
+}
+
+impl RobustList {
+    /// The list that is registered for the calling thread, whose id is `tid`, if it is
+    /// of the form that is known here. `held` is a mutex that libc has just locked.
+    ///
+    /// # Safety
+    ///
+    /// `head` is what the kernel says is registered for the calling thread.
+    pub(super) unsafe fn checked(head: NonNull<()>, held: &Words, tid: u32) -> Option<Self> {
+        let head: NonNull<Head> = head.cast();
+        // SAFETY: the caller's promise; the kernel knows the form of the head.
+        let list = unsafe { head.as_ref() };
+        let is_known = list.futex_offset == FUTEX_OFFSET && held.is_as_expected(list, tid);
+        is_known.then_some(Self { head, tid })
+    }
+
+    #[inline]
+    fn head(&self) -> &Head {
+        // SAFETY: libc keeps it for as long as the thread lives, and this does not
+        // leave the thread.
+        unsafe { self.head.as_ref() }
+    }
+
+    /// Whether `mutex` is of the kind that this knows to lock.
+    #[inline]
+    pub(super) fn can_hold(self, mutex: &Words) -> bool {
+        mutex.kind.load(Ordering::Relaxed) == KIND
+    }
+
+    /// Notes which mutex is being locked or given back.
+    #[inline]
+    fn begin(&self, mutex: &Words) {
+        self.head().pending.store(mutex.entry(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Removes the note.
+    #[inline]
+    fn end(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.head()
+            .pending
+            .store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// Takes the mutex if it is free and nobody died. If not, nothing is done.
+    ///
+    /// # Safety
+    ///
+    /// The mutex is initialised, [`can_hold`](Self::can_hold) says yes, and it stays
+    /// mapped for as long as the thread holds it.
+    #[inline]
+    pub(super) unsafe fn take_if_free(self, mutex: &Words) -> Outcome {
+        self.begin(mutex);
+        let taken = mutex
+            .lock
+            .compare_exchange(0, self.tid, Ordering::Acquire, Ordering::Relaxed);
+        let outcome = match taken {
+            // SAFETY: the caller's promise, and taken.
+            Ok(_) => unsafe { self.enter(mutex) },
+            Err(_) => Outcome::Busy,
+        };
+        self.end();
+        outcome
+    }
+
+    /// Puts a mutex on the list that was free and has just been taken.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free), and it is taken.
+    #[inline]
+    unsafe fn enter(self, mutex: &Words) -> Outcome {
+        if mutex.is_unrecoverable() {
+            self.let_go(mutex);
+            return Outcome::NotRecoverable;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.link(mutex) };
+        mutex.owner.store(self.tid, Ordering::Relaxed);
+        let users = mutex.users.load(Ordering::Relaxed).wrapping_add(1);
+        mutex.users.store(users, Ordering::Relaxed);
+        Outcome::Acquired
+    }
+
+    /// # Safety
+    ///
+    /// As for [`enter`](Self::enter).
+    #[inline]
+    unsafe fn link(self, mutex: &Words) {
+        let head = self.head();
+        mutex.count.store(1, Ordering::Relaxed);
+        let first = head.first.load(Ordering::Relaxed);
+        mutex.link.next.store(first, Ordering::Relaxed);
+        mutex.link.previous.store(head.entry(), Ordering::Relaxed);
+        // SAFETY: the first entry of the thread's own list.
+        unsafe { previous_of(first) }.store(mutex.entry(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        head.first.store(mutex.entry(), Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn let_go(self, mutex: &Words) {
+        mutex.count.store(0, Ordering::Relaxed);
+        self.free(mutex);
+    }
+
+    /// Frees the word, and wakes a sleeper.
+    #[inline]
+    fn free(self, mutex: &Words) {
+        let word = mutex.lock.swap(0, Ordering::Release);
+        if word & libc::FUTEX_WAITERS != 0 {
+            futex::wake(&mutex.lock, Wake::One);
+        }
+    }
+
+    /// Gives the mutex back. If the thread does not hold it, nothing is done, and
+    /// `false` returned.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    #[inline]
+    pub(super) unsafe fn give_back(self, mutex: &Words) -> bool {
+        if mutex.holder() != self.tid {
+            return false;
+        }
+        self.begin(mutex);
+        let next = mutex.link.next.load(Ordering::Relaxed);
+        let previous = mutex.link.previous.load(Ordering::Relaxed);
+        // SAFETY: the mutex is on the thread's list, and so are its neighbours.
+        unsafe { previous_of(next) }.store(previous, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { next_of(previous) }.store(next, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        mutex
+            .link
+            .previous
+            .store(ptr::null_mut(), Ordering::Relaxed);
+        mutex.link.next.store(ptr::null_mut(), Ordering::Relaxed);
+        mutex.owner.store(0, Ordering::Relaxed);
+        let users = mutex.users.load(Ordering::Relaxed).wrapping_sub(1);
+        mutex.users.store(users, Ordering::Relaxed);
+        self.free(mutex);
+        self.end();
+        true
+    }
+
+    /// Takes the mutex, waiting for it as long as `patience` says.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    #[cold]
+    pub(super) unsafe fn take(self, mutex: &Words, patience: Patience) -> Outcome {
+        // The note stays while this sleeps: if it dies just as it is woken, the kernel
+        // wakes another.
+        self.begin(mutex);
+        // SAFETY: the caller's promise.
+        let outcome = unsafe { self.wait_and_take(mutex, patience) };
+        self.end();
+        outcome
+    }
+
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    unsafe fn wait_and_take(self, mutex: &Words, patience: Patience) -> Outcome {
+        let deadline = match patience {
+            Patience::Until(deadline) => Some(deadline),
+            Patience::Forever | Patience::None => None,
+        };
+        let mut is_over = deadline.is_some_and(Deadline::has_passed);
+        // Who has slept does not know how many sleep on, and says that some do.
+        let mut waiters = 0;
+        loop {
+            let word = mutex.lock.load(Ordering::Relaxed);
+            let holder = word & libc::FUTEX_TID_MASK;
+            if holder == 0 {
+                let mine = self.tid | waiters | word & libc::FUTEX_WAITERS;
+                let taken =
+                    mutex
+                        .lock
+                        .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
+                if taken.is_err() {
+                    continue;
+                }
+                if word & libc::FUTEX_OWNER_DIED == 0 {
+                    // SAFETY: the caller's promise, and taken.
+                    return unsafe { self.enter(mutex) };
+                }
+                mutex.owner.store(INCONSISTENT, Ordering::Relaxed);
+                // SAFETY: the caller's promise, and taken.
+                unsafe { self.link(mutex) };
+                return Outcome::OwnerDied;
+            }
+            // C code has tried to take it: glibc's trylock says so and keeps it locked.
+            if holder == self.tid && mutex.is_unrecoverable() {
+                self.let_go(mutex);
+                return Outcome::NotRecoverable;
+            }
+            if matches!(patience, Patience::None) {
+                return Outcome::Busy;
+            }
+            if holder == self.tid {
+                return Outcome::Deadlock;
+            }
+            if is_over {
+                return Outcome::TimedOut;
+            }
+            // Where somebody sleeps already, the wait is long.
+            if word & libc::FUTEX_WAITERS == 0 && spin::sparsely_until(|| mutex.holder() == 0) {
+                continue;
+            }
+            let announced = word | libc::FUTEX_WAITERS;
+            if word != announced
+                && mutex
+                    .lock
+                    .compare_exchange(word, announced, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            waiters = libc::FUTEX_WAITERS;
+            let turn = Deadline::next_multiple_of(TURN);
+            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
+            match futex::wait(&mutex.lock, announced, Some(until)) {
+                Ok(Woken::LookAgain) => {}
+                Ok(Woken::TimedOut) => is_over = deadline.is_some_and(Deadline::has_passed),
+                Err(error) => return Outcome::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
+            }
+        }
+    }
+}
