@@ -1,0 +1,129 @@
+//! A raw `pthread_mutex_t`, robust and error-checking, with raw `pthread_cond_t`s, as a
+//! careful C program has them.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+
+use super::monitor::{Gate, Monitor, State, Tell};
+use crate::contestants::Scope;
+use crate::failure::Failure;
+use crate::report::Survives;
+use crate::shared::{Shared, Zeroed};
+
+/// A mutex and two conditions of the C library.
+#[repr(C)]
+pub(super) struct Court {
+    mutex: UnsafeCell<libc::pthread_mutex_t>,
+    gates: [UnsafeCell<libc::pthread_cond_t>; 2],
+    state: UnsafeCell<State>,
+}
+
+// SAFETY: the state is used by the holder of the mutex only; the other objects are made
+// to be used by many.
+unsafe impl Sync for Court {}
+// SAFETY: the C library's objects may have any bytes before they are initialised, and the
+// state is numbers; neither refers to a process.
+unsafe impl Zeroed for Court {}
+
+/// The same, in shared memory.
+pub(super) struct Raw {
+    court: Shared<Court>,
+}
+
+impl Monitor for Raw {
+    const NAME: &'static str = "raw pthread_cond_t";
+    // A waiter that is killed at the wrong moment blocks those who notify.
+    const SURVIVES: Survives = Survives::SomeKills;
+    const SCOPE: Scope = Scope::Processes;
+
+    fn make() -> Result<Self, Failure> {
+        let court = Shared::<Court>::zeroed()?;
+        init_mutex(&court.mutex)?;
+        init_cond(&court.gates[0])?;
+        init_cond(&court.gates[1])?;
+        Ok(Self { court })
+    }
+
+    fn pass(
+        &self,
+        gate: Gate,
+        mut must_wait: impl FnMut(&mut State) -> bool,
+        act: impl FnOnce(&mut State) -> Tell,
+    ) -> Result<(), Failure> {
+        let Court {
+            mutex,
+            gates,
+            state,
+        } = &*self.court;
+        let gate = &gates[gate.index()];
+        // SAFETY: initialised.
+        let locked = unsafe { libc::pthread_mutex_lock(mutex.get()) };
+        check("pthread_mutex_lock", locked)?;
+        // SAFETY: the mutex is held, and no reference outlives the call.
+        while must_wait(unsafe { &mut *state.get() }) {
+            // SAFETY: both are initialised, and the mutex is held.
+            let waited = unsafe { libc::pthread_cond_wait(gate.get(), mutex.get()) };
+            check("pthread_cond_wait", waited)?;
+        }
+        // SAFETY: the mutex is held, and no reference outlives the call.
+        match act(unsafe { &mut *state.get() }) {
+            Tell::Nobody => {}
+            Tell::One(gate) => {
+                // SAFETY: initialised.
+                let told = unsafe { libc::pthread_cond_signal(gates[gate.index()].get()) };
+                check("pthread_cond_signal", told)?;
+            }
+            Tell::All(gate) => {
+                // SAFETY: initialised.
+                let told = unsafe { libc::pthread_cond_broadcast(gates[gate.index()].get()) };
+                check("pthread_cond_broadcast", told)?;
+            }
+        }
+        // SAFETY: initialised, and held.
+        let unlocked = unsafe { libc::pthread_mutex_unlock(mutex.get()) };
+        check("pthread_mutex_unlock", unlocked)
+    }
+}
+
+/// Makes a process-shared condition.
+fn init_cond(cond: &UnsafeCell<libc::pthread_cond_t>) -> Result<(), Failure> {
+    let mut attr = MaybeUninit::uninit();
+    let attr = attr.as_mut_ptr();
+    // SAFETY: there is room for attributes. The C library keeps nothing else for them
+    // that would have to be freed.
+    check("pthread_condattr_init", unsafe { libc::pthread_condattr_init(attr) })?;
+    // SAFETY: they are initialised.
+    let set = unsafe { libc::pthread_condattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) };
+    check("pthread_condattr_setpshared", set)?;
+    // SAFETY: nobody uses it yet, and it stays where it is.
+    check("pthread_cond_init", unsafe { libc::pthread_cond_init(cond.get(), attr) })
+}
+
+/// Makes a process-shared, robust, error-checking mutex.
+fn init_mutex(mutex: &UnsafeCell<libc::pthread_mutex_t>) -> Result<(), Failure> {
+    let mut attr = MaybeUninit::uninit();
+    let attr = attr.as_mut_ptr();
+    // SAFETY: there is room for attributes. The C library keeps nothing else for them
+    // that would have to be freed.
+    check("pthread_mutexattr_init", unsafe { libc::pthread_mutexattr_init(attr) })?;
+    // SAFETY: they are initialised.
+    let set = unsafe { libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) };
+    check("pthread_mutexattr_setpshared", set)?;
+    // SAFETY: as above.
+    let set = unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) };
+    check("pthread_mutexattr_setrobust", set)?;
+    // SAFETY: as above.
+    let set = unsafe { libc::pthread_mutexattr_settype(attr, libc::PTHREAD_MUTEX_ERRORCHECK) };
+    check("pthread_mutexattr_settype", set)?;
+    // SAFETY: nobody uses it yet, and it stays where it is.
+    check("pthread_mutex_init", unsafe { libc::pthread_mutex_init(mutex.get(), attr) })
+}
+
+/// What the calls return is 0 or an error number.
+#[inline]
+fn check(call: &'static str, returned: i32) -> Result<(), Failure> {
+    match returned {
+        0 => Ok(()),
+        number => Err(Failure::number(call, number)),
+    }
+}
