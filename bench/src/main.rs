@@ -17,6 +17,8 @@
 //! 1 if something failed, and 3 if a target was missed.
 
 mod child;
+mod clock;
+mod contestants { #[derive(Clone,Copy)] pub(crate) enum Scope { Processes, Threads } } // TEMPORARY
 mod crew;
 mod failure;
 mod plan;

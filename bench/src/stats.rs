@@ -44,7 +44,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// The value below which a part `q` of the sorted values is, interpolated.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
     };

@@ -1,5 +1,9 @@
 //! What the contestants have to do.
 
+mod hand_over;
+mod ipc;
+mod rounds;
+
 use crate::failure::Failure;
 use crate::plan::{Plan, Progress};
 use crate::report::Series;
@@ -15,4 +19,17 @@ pub(crate) struct Workload {
 }
 
 /// All workloads, in the order in which they run.
-pub(crate) const ALL: &[Workload] = &[];
+pub(crate) const ALL: &[Workload] = &[
+    Workload {
+        name: "hand-over",
+        about: "a lock with a condition variable: turns, calls, a ring",
+        baseline: "raw pthread_cond_t",
+        run: hand_over::run,
+    },
+    Workload {
+        name: "ipc",
+        about: "messages over what the system offers, and through shared memory",
+        baseline: "pipe",
+        run: ipc::run,
+    },
+];

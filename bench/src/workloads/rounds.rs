@@ -43,12 +43,8 @@ impl Row {
         if self.is_out {
             return Ok(());
         }
-        let Entry {
-            workload,
-            contestant,
-            ..
-        } = &self.entry;
-        progress.step(&format!("{workload}: {contestant}"))?;
+        let name = format!("{}: {}", self.entry.workload, self.entry.contestant);
+        progress.step(&name)?;
         match (self.entry.round)() {
             Ok(values) => {
                 for (all, value) in self.values.iter_mut().zip(values) {
@@ -57,7 +53,7 @@ impl Row {
                 Ok(())
             }
             Err(Failure::NotHere(why)) => {
-                progress.say(&format!("{workload}: {contestant} is left out: {why}"));
+                progress.say(&format!("{name} is left out: {why}"));
                 self.is_out = true;
                 Ok(())
             }
@@ -109,7 +105,7 @@ mod tests {
     #[test]
     fn rivals_take_turns_and_who_is_not_here_is_left_out() {
         let order = Rc::new(RefCell::new(String::new()));
-        let entry = |workload: &str, contestant, is_here| Entry {
+        let entry = |workload: &str, contestant, is_here: bool| Entry {
             workload: workload.to_owned(),
             contestant,
             survives: Survives::Nothing,
