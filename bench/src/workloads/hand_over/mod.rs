@@ -14,22 +14,15 @@
 //! Everybody notifies while holding the lock. The workers are processes, except those of
 //! `std::sync`, which are threads.
 
-mod monitor;
-mod ours;
 mod plays;
-mod raw;
-mod semaphores;
-mod standard;
+
+pub(super) use self::plays::running;
 
 use shm_sync::{PthreadCondvar, ShmCondvar};
 
-use self::monitor::{Monitor, Turns};
-use self::ours::Ours;
-use self::raw::Raw;
-use self::semaphores::Semaphores;
-use self::standard::Standard;
 use super::rounds::{Entry, take_turns};
 use crate::failure::Failure;
+use crate::monitors::{Boost, Monitor, Ours, Pthread, Semaphores, Standard, Turns};
 use crate::plan::{Plan, Progress};
 use crate::report::{Measure, Series};
 
@@ -37,39 +30,42 @@ use crate::report::{Measure, Series};
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let share = plan.pick(1, 5);
     let mut entries = vec![
-        running::<Raw>(share),
-        running::<Ours<ShmCondvar>>(share),
-        running::<Ours<PthreadCondvar>>(share),
-        running::<Semaphores>(share),
-        running::<Standard>(share),
-        asleep::<Raw>(share),
-        asleep::<Ours<ShmCondvar>>(share),
-        asleep::<Ours<PthreadCondvar>>(share),
-        asleep::<Semaphores>(share),
-        asleep::<Standard>(share),
+        both_running::<Pthread>(share),
+        both_running::<Ours<ShmCondvar>>(share),
+        both_running::<Ours<PthreadCondvar>>(share),
+        both_running::<Boost>(share),
+        both_running::<Semaphores>(share),
+        both_running::<Standard>(share),
+        both_asleep::<Pthread>(share),
+        both_asleep::<Ours<ShmCondvar>>(share),
+        both_asleep::<Ours<PthreadCondvar>>(share),
+        both_asleep::<Boost>(share),
+        both_asleep::<Semaphores>(share),
+        both_asleep::<Standard>(share),
     ];
     for play in [Play::CallAll, Play::CallEach, Play::Ring] {
         entries.extend([
-            monitor::<Raw>(play, share),
+            monitor::<Pthread>(play, share),
             monitor::<Ours<ShmCondvar>>(play, share),
             monitor::<Ours<PthreadCondvar>>(play, share),
+            monitor::<Boost>(play, share),
             monitor::<Standard>(play, share),
         ]);
     }
     take_turns("hand-over", entries, plan.pick(9, 3), progress)
 }
 
-fn running<T: Turns + 'static>(share: usize) -> Entry {
+fn both_running<T: Turns + 'static>(share: usize) -> Entry {
     Entry {
         workload: "hand-over/two".to_owned(),
         contestant: T::NAME,
         survives: T::SURVIVES,
         columns: vec![("both running", Measure::NanosPerOperation)],
-        round: Box::new(move || Ok(vec![plays::running::<T>(share)?])),
+        round: Box::new(move || Ok(vec![running::<T>(share)?])),
     }
 }
 
-fn asleep<T: Turns + 'static>(share: usize) -> Entry {
+fn both_asleep<T: Turns + 'static>(share: usize) -> Entry {
     Entry {
         workload: "hand-over/two".to_owned(),
         contestant: T::NAME,

@@ -231,6 +231,8 @@ fn throughput<W: Way>(len: usize, messages: u64) -> Result<f64, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use serial_test::serial;
+
     use super::*;
 
     /// Every way carries what it is given, whole and in order.
@@ -241,6 +243,7 @@ mod tests {
     }
 
     #[test]
+    #[serial]
     fn smoke() -> Result<(), Failure> {
         // None of these is a multiple of the pieces that queues and rings send.
         for len in [8, 1000, 100_001] {

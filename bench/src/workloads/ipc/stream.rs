@@ -30,9 +30,12 @@ pub(super) fn read_all(from: impl AsFd, mut bytes: &mut [u8]) -> Result<(), Fail
 
 #[cfg(test)]
 mod tests {
+    use serial_test::serial;
+
     use super::*;
 
     #[test]
+    #[serial] // a forked process would keep the pipe open
     fn smoke() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         write_all(&writer, b"in two").unwrap();

@@ -1,4 +1,21 @@
-//! A lock with two conditions, in shared memory: what the hand-overs are played with.
+//! Locks with conditions to wait for.
+//!
+//! | contestant | a process is killed at the wrong moment | why |
+//! |---|---|---|
+//! | shm-sync | all go on | `ShmCondvar`: a count, and sleepers who look around now and then |
+//! | shm-sync, PthreadCondvar | notifiers may wait for ever | the condition of the C library counts its waiters |
+//! | pthread robust | the same | the same |
+//! | Boost.Interprocess | all wait for ever | its mutex, and the same |
+//! | pair of semaphores | all wait for ever | a turn has no owner |
+//! | flag + usleep(1000) | all wait for ever | a turn has no owner |
+//! | std::sync | does not apply | threads of one process, for scale |
+
+mod boost;
+mod ours;
+mod polled;
+mod pthread;
+mod semaphores;
+mod standard;
 
 use shm_sync::ShmSafe;
 
@@ -6,29 +23,36 @@ use crate::contestants::Scope;
 use crate::failure::Failure;
 use crate::report::Survives;
 
+pub(crate) use boost::Boost;
+pub(crate) use ours::Ours;
+pub(crate) use polled::PolledTurn;
+pub(crate) use pthread::Pthread;
+pub(crate) use semaphores::Semaphores;
+pub(crate) use standard::Standard;
+
 /// The places of the ring between producer and consumer.
-pub(super) const RING: usize = 64;
+pub(crate) const RING: usize = 64;
 
 /// What the lock guards. All begins as zero.
 #[derive(Debug, ShmSafe)]
 #[repr(C)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Whose turn it is, by its parity; or how many calls there were; or that the play
     /// is over.
-    pub(super) turn: u64,
+    pub(crate) turn: u64,
     /// Given and not yet taken.
-    pub(super) permits: u64,
+    pub(crate) permits: u64,
     /// How many waiters have answered the call.
-    pub(super) answers: u64,
+    pub(crate) answers: u64,
     /// How many items were produced.
-    pub(super) produced: u64,
+    pub(crate) produced: u64,
     /// How many items were consumed.
-    pub(super) consumed: u64,
-    pub(super) ring: [u64; RING],
+    pub(crate) consumed: u64,
+    pub(crate) ring: [u64; RING],
 }
 
 impl State {
-    pub(super) const ZERO: Self = Self {
+    pub(crate) const ZERO: Self = Self {
         turn: 0,
         permits: 0,
         answers: 0,
@@ -40,7 +64,7 @@ impl State {
 
 /// One of the two conditions.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Gate {
+pub(crate) enum Gate {
     /// Where players and consumers wait.
     Forth,
     /// Where those wait who called, or who produce.
@@ -49,21 +73,21 @@ pub(super) enum Gate {
 
 impl Gate {
     /// 0 or 1.
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self as usize
     }
 }
 
 /// Whom to notify.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tell {
+pub(crate) enum Tell {
     Nobody,
     One(Gate),
     All(Gate),
 }
 
 /// A lock with two conditions.
-pub(super) trait Monitor: Sync + Sized {
+pub(crate) trait Monitor: Sync + Sized {
     const NAME: &'static str;
     const SURVIVES: Survives;
     const SCOPE: Scope;
@@ -82,7 +106,7 @@ pub(super) trait Monitor: Sync + Sized {
 }
 
 /// What passes a turn to and fro: a monitor, or whatever else can.
-pub(super) trait Turns: Sync + Sized {
+pub(crate) trait Turns: Sync + Sized {
     const NAME: &'static str;
     const SURVIVES: Survives;
     const SCOPE: Scope;

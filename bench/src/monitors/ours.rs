@@ -3,13 +3,13 @@
 
 use shm_sync::{Error, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
-use super::monitor::{Gate, Monitor, State, Tell};
+use super::{Gate, Monitor, State, Tell};
 use crate::contestants::Scope;
 use crate::failure::Failure;
 use crate::report::Survives;
 
 /// What both condition variables can do.
-pub(super) trait Condition: ShmSafe {
+pub(crate) trait Condition: ShmSafe {
     const NAME: &'static str;
     const SURVIVES: Survives;
 
@@ -59,9 +59,9 @@ macro_rules! condition {
     };
 }
 
-condition!(ShmCondvar, "ShmCondvar", Survives::Kills);
+condition!(ShmCondvar, "shm-sync", Survives::Kills);
 // A waiter that is killed at the wrong moment blocks those who notify.
-condition!(PthreadCondvar, "PthreadCondvar", Survives::SomeKills);
+condition!(PthreadCondvar, "shm-sync PthreadCondvar", Survives::SomeKills);
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -71,7 +71,7 @@ struct Court<C> {
 }
 
 /// A segment with a mutex and two conditions.
-pub(super) struct Ours<C: Condition> {
+pub(crate) struct Ours<C: Condition> {
     court: Segment<Court<C>>,
 }
 

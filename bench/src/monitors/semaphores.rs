@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 
-use super::monitor::Turns;
+use super::Turns;
 use crate::contestants::Scope;
 use crate::failure::Failure;
 use crate::report::Survives;
@@ -11,7 +11,7 @@ use crate::shared::{Shared, Zeroed};
 
 /// A `sem_t`.
 #[repr(transparent)]
-pub(super) struct Semaphore(UnsafeCell<libc::sem_t>);
+pub(crate) struct Semaphore(UnsafeCell<libc::sem_t>);
 
 // SAFETY: it is made to be used by many.
 unsafe impl Sync for Semaphore {}
@@ -45,12 +45,12 @@ impl Semaphore {
 }
 
 /// One for each side.
-pub(super) struct Semaphores {
+pub(crate) struct Semaphores {
     turns: Shared<[Semaphore; 2]>,
 }
 
 impl Turns for Semaphores {
-    const NAME: &'static str = "pair of sem_t";
+    const NAME: &'static str = "pair of semaphores";
     // Nobody learns that the one whose turn it is has died.
     const SURVIVES: Survives = Survives::Nothing;
     const SCOPE: Scope = Scope::Processes;

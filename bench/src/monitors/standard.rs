@@ -2,13 +2,13 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::monitor::{Gate, Monitor, State, Tell};
+use super::{Gate, Monitor, State, Tell};
 use crate::contestants::Scope;
 use crate::failure::Failure;
 use crate::report::Survives;
 
 /// A mutex and two conditions of the standard library.
-pub(super) struct Standard {
+pub(crate) struct Standard {
     state: Mutex<State>,
     gates: [Condvar; 2],
 }

@@ -1,18 +1,17 @@
-//! A raw `pthread_mutex_t`, robust and error-checking, with raw `pthread_cond_t`s, as a
-//! careful C program has them.
+//! The robust mutex of the C library with its conditions, as a careful C program has them.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
-use super::monitor::{Gate, Monitor, State, Tell};
-use crate::contestants::Scope;
+use super::{Gate, Monitor, State, Tell};
+use crate::contestants::{Scope, check, initialise};
 use crate::failure::Failure;
 use crate::report::Survives;
 use crate::shared::{Shared, Zeroed};
 
 /// A mutex and two conditions of the C library.
 #[repr(C)]
-pub(super) struct Court {
+pub(crate) struct Court {
     mutex: UnsafeCell<libc::pthread_mutex_t>,
     gates: [UnsafeCell<libc::pthread_cond_t>; 2],
     state: UnsafeCell<State>,
@@ -26,21 +25,22 @@ unsafe impl Sync for Court {}
 unsafe impl Zeroed for Court {}
 
 /// The same, in shared memory.
-pub(super) struct Raw {
+pub(crate) struct Pthread {
     court: Shared<Court>,
 }
 
-impl Monitor for Raw {
-    const NAME: &'static str = "raw pthread_cond_t";
+impl Monitor for Pthread {
+    const NAME: &'static str = "pthread robust";
     // A waiter that is killed at the wrong moment blocks those who notify.
     const SURVIVES: Survives = Survives::SomeKills;
     const SCOPE: Scope = Scope::Processes;
 
     fn make() -> Result<Self, Failure> {
         let court = Shared::<Court>::zeroed()?;
-        init_mutex(&court.mutex)?;
-        init_cond(&court.gates[0])?;
-        init_cond(&court.gates[1])?;
+        initialise(court.mutex.get(), libc::PTHREAD_MUTEX_ROBUST, libc::PTHREAD_MUTEX_NORMAL)?;
+        for gate in &court.gates {
+            init_condition(gate.get())?;
+        }
         Ok(Self { court })
     }
 
@@ -86,7 +86,7 @@ impl Monitor for Raw {
 }
 
 /// Makes a process-shared condition.
-fn init_cond(cond: &UnsafeCell<libc::pthread_cond_t>) -> Result<(), Failure> {
+fn init_condition(condition: *mut libc::pthread_cond_t) -> Result<(), Failure> {
     let mut attr = MaybeUninit::uninit();
     let attr = attr.as_mut_ptr();
     // SAFETY: there is room for attributes. The C library keeps nothing else for them
@@ -96,34 +96,5 @@ fn init_cond(cond: &UnsafeCell<libc::pthread_cond_t>) -> Result<(), Failure> {
     let set = unsafe { libc::pthread_condattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) };
     check("pthread_condattr_setpshared", set)?;
     // SAFETY: nobody uses it yet, and it stays where it is.
-    check("pthread_cond_init", unsafe { libc::pthread_cond_init(cond.get(), attr) })
-}
-
-/// Makes a process-shared, robust, error-checking mutex.
-fn init_mutex(mutex: &UnsafeCell<libc::pthread_mutex_t>) -> Result<(), Failure> {
-    let mut attr = MaybeUninit::uninit();
-    let attr = attr.as_mut_ptr();
-    // SAFETY: there is room for attributes. The C library keeps nothing else for them
-    // that would have to be freed.
-    check("pthread_mutexattr_init", unsafe { libc::pthread_mutexattr_init(attr) })?;
-    // SAFETY: they are initialised.
-    let set = unsafe { libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) };
-    check("pthread_mutexattr_setpshared", set)?;
-    // SAFETY: as above.
-    let set = unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) };
-    check("pthread_mutexattr_setrobust", set)?;
-    // SAFETY: as above.
-    let set = unsafe { libc::pthread_mutexattr_settype(attr, libc::PTHREAD_MUTEX_ERRORCHECK) };
-    check("pthread_mutexattr_settype", set)?;
-    // SAFETY: nobody uses it yet, and it stays where it is.
-    check("pthread_mutex_init", unsafe { libc::pthread_mutex_init(mutex.get(), attr) })
-}
-
-/// What the calls return is 0 or an error number.
-#[inline]
-fn check(call: &'static str, returned: i32) -> Result<(), Failure> {
-    match returned {
-        0 => Ok(()),
-        number => Err(Failure::number(call, number)),
-    }
+    check("pthread_cond_init", unsafe { libc::pthread_cond_init(condition, attr) })
 }
