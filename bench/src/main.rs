@@ -17,8 +17,10 @@
 //! 1 if something failed, and 3 if a target was missed.
 
 mod child;
+mod contestants;
 mod crew;
 mod failure;
+mod histogram;
 mod plan;
 mod report;
 mod shared;

@@ -1,5 +1,8 @@
 //! What the contestants have to do.
 
+pub(crate) mod contended;
+mod uncontended;
+
 use crate::failure::Failure;
 use crate::plan::{Plan, Progress};
 use crate::report::Series;
@@ -15,4 +18,17 @@ pub(crate) struct Workload {
 }
 
 /// All workloads, in the order in which they run.
-pub(crate) const ALL: &[Workload] = &[];
+pub(crate) const ALL: &[Workload] = &[
+    Workload {
+        name: "uncontended",
+        about: "a free lock: lock, add one, unlock",
+        baseline: "pthread robust",
+        run: uncontended::run,
+    },
+    Workload {
+        name: "contended",
+        about: "a lock that 2 to 64 processes want, with short, medium and long sections",
+        baseline: "pthread robust",
+        run: contended::run,
+    },
+];
