@@ -18,9 +18,11 @@
 
 mod child;
 mod clock;
-mod contestants { #[derive(Clone,Copy)] pub(crate) enum Scope { Processes, Threads } } // TEMPORARY
+mod contestants;
 mod crew;
 mod failure;
+mod histogram;
+mod monitors;
 mod plan;
 mod report;
 mod shared;

@@ -22,6 +22,18 @@ impl Plan {
     }
 }
 
+/// The sequence in which so many contestants take their turns in a round: everybody
+/// starts a round now and then, and nobody always comes after the same one.
+pub(crate) fn turns(round: usize, contestants: usize) -> impl Iterator<Item = usize> {
+    (0..contestants).map(move |turn| {
+        let turn = (turn + round / 2) % contestants;
+        match round % 2 {
+            0 => turn,
+            _ => contestants - 1 - turn,
+        }
+    })
+}
+
 /// A bar on a terminal, and lines for what has to be said.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -67,6 +79,11 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
+    /// Says that a contestant does not take part, and why.
+    pub(crate) fn left_out(&self, contestant: &str, why: &Failure) {
+        self.say(&format!("{contestant} is left out: {why}"));
+    }
+
     /// All is measured.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
@@ -92,4 +109,18 @@ pub(crate) fn end_in_order() -> Result<(), Failure> {
         unsafe { sigaction(signal, &action) }.map_err(Failure::of("sigaction"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_a_turn_in_each_round() {
+        for round in 0..9 {
+            let mut all: Vec<usize> = turns(round, 5).collect();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3, 4]);
+        }
+    }
 }

@@ -134,7 +134,11 @@ impl<M: Monitor> Turns for M {
     }
 
     fn take(&self, side: usize) -> Result<(), Failure> {
-        self.pass(Gate::Forth, |state| !is_turn_of(side, state), |_| Tell::Nobody)
+        self.pass(
+            Gate::Forth,
+            |state| !is_turn_of(side, state),
+            |_| Tell::Nobody,
+        )
     }
 
     fn give(&self, _side: usize) -> Result<(), Failure> {

@@ -1,7 +1,9 @@
 //! This crate's monitors: `ShmMutex` with `ShmCondvar`, and with `PthreadCondvar`, which
 //! is there for sharing with C.
 
-use shm_sync::{Error, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+use shm_sync::{
+    Error, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
+};
 
 use super::{Gate, Monitor, State, Tell};
 use crate::contestants::Scope;
@@ -61,7 +63,11 @@ macro_rules! condition {
 
 condition!(ShmCondvar, "shm-sync", Survives::Kills);
 // A waiter that is killed at the wrong moment blocks those who notify.
-condition!(PthreadCondvar, "shm-sync PthreadCondvar", Survives::SomeKills);
+condition!(
+    PthreadCondvar,
+    "shm-sync PthreadCondvar",
+    Survives::SomeKills
+);
 
 #[derive(ShmSafe)]
 #[repr(C)]

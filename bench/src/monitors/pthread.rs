@@ -37,7 +37,11 @@ impl Monitor for Pthread {
 
     fn make() -> Result<Self, Failure> {
         let court = Shared::<Court>::zeroed()?;
-        initialise(court.mutex.get(), libc::PTHREAD_MUTEX_ROBUST, libc::PTHREAD_MUTEX_NORMAL)?;
+        initialise(
+            court.mutex.get(),
+            libc::PTHREAD_MUTEX_ROBUST,
+            libc::PTHREAD_MUTEX_NORMAL,
+        )?;
         for gate in &court.gates {
             init_condition(gate.get())?;
         }
@@ -87,14 +91,19 @@ impl Monitor for Pthread {
 
 /// Makes a process-shared condition.
 fn init_condition(condition: *mut libc::pthread_cond_t) -> Result<(), Failure> {
-    let mut attr = MaybeUninit::uninit();
-    let attr = attr.as_mut_ptr();
+    let mut attributes = MaybeUninit::uninit();
+    let attributes = attributes.as_mut_ptr();
     // SAFETY: there is room for attributes. The C library keeps nothing else for them
     // that would have to be freed.
-    check("pthread_condattr_init", unsafe { libc::pthread_condattr_init(attr) })?;
+    check("pthread_condattr_init", unsafe {
+        libc::pthread_condattr_init(attributes)
+    })?;
     // SAFETY: they are initialised.
-    let set = unsafe { libc::pthread_condattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED) };
+    let set =
+        unsafe { libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
     check("pthread_condattr_setpshared", set)?;
     // SAFETY: nobody uses it yet, and it stays where it is.
-    check("pthread_cond_init", unsafe { libc::pthread_cond_init(condition, attr) })
+    check("pthread_cond_init", unsafe {
+        libc::pthread_cond_init(condition, attributes)
+    })
 }

@@ -62,7 +62,11 @@ struct Dormitory {
 impl Dormitory {
     /// The part of a processor that each has used since the last look, in percent.
     fn look(&mut self) -> Result<f64, Failure> {
-        let used = self.sleepers.iter().map(processor_time).sum::<Result<Duration, Failure>>()?;
+        let used = self
+            .sleepers
+            .iter()
+            .map(processor_time)
+            .sum::<Result<Duration, Failure>>()?;
         let (then, used_then) = self.seen;
         self.seen = (Instant::now(), used);
         let share = (used - used_then).as_secs_f64() / then.elapsed().as_secs_f64();
@@ -72,7 +76,8 @@ impl Dormitory {
 
 /// What a process has used so far.
 fn processor_time(process: &Child) -> Result<Duration, Failure> {
-    let clock = ClockId::pid_cpu_clock_id(process.pid()).map_err(Failure::of("clock_getcpuclockid"))?;
+    let clock =
+        ClockId::pid_cpu_clock_id(process.pid()).map_err(Failure::of("clock_getcpuclockid"))?;
     let time = clock_gettime(clock).map_err(Failure::of("clock_gettime"))?;
     Ok(time.into())
 }
@@ -82,16 +87,24 @@ fn in_lock<L: Lock>() -> Result<Dormitory, Failure> {
     let mut lock = L::make()?;
     let holder = Child::spawn(|| {
         lock.join()?;
-        lock.with(|_| loop {
-            thread::park();
+        lock.with(|_| {
+            loop {
+                thread::park();
+            }
         })
     })?;
     thread::sleep(SETTLE);
-    dormitory("in lock()", L::PROFILE.name, L::PROFILE.survives, Some(holder), || {
-        lock.join()?;
-        lock.with(|_| ());
-        Ok(())
-    })
+    dormitory(
+        "in lock()",
+        L::PROFILE.name,
+        L::PROFILE.survives,
+        Some(holder),
+        || {
+            lock.join()?;
+            lock.with(|_| ());
+            Ok(())
+        },
+    )
 }
 
 /// Some who wait for a notification.

@@ -79,10 +79,15 @@ impl Visitor for Entries {
             return;
         }
         let when = self.when;
-        self.entries.push(entry(L::PROFILE.name, L::PROFILE.survives, when, move || match when {
-            When::Waiting => sleeps_in_lock::<L>(),
-            When::Afterwards => comes_afterwards::<L>(),
-        }));
+        self.entries.push(entry(
+            L::PROFILE.name,
+            L::PROFILE.survives,
+            when,
+            move || match when {
+                When::Waiting => sleeps_in_lock::<L>(),
+                When::Afterwards => comes_afterwards::<L>(),
+            },
+        ));
     }
 }
 
@@ -183,7 +188,10 @@ impl<L: Lock> Scene<L> {
 
     /// Waits for the end of the next one, and returns when it got the lock.
     fn got(&self, mut next: Child) -> Result<u64, Failure> {
-        match (next.wait(PATIENCE)?, self.clocks.got.load(Ordering::Relaxed)) {
+        match (
+            next.wait(PATIENCE)?,
+            self.clocks.got.load(Ordering::Relaxed),
+        ) {
             (Some(_), got) if got != 0 => Ok(got),
             (status, _) => Err(Failure::Wrong {
                 contestant: L::PROFILE.name,
@@ -198,7 +206,9 @@ fn sleeps_in_lock<L: Lock>() -> Result<f64, Failure> {
     let mut scene = Scene::<L>::make()?;
     let holder = scene.holder()?;
     let next = scene.next(|| Ok(()))?;
-    until(L::PROFILE.name, || scene.clocks.came.load(Ordering::Relaxed) != 0)?;
+    until(L::PROFILE.name, || {
+        scene.clocks.came.load(Ordering::Relaxed) != 0
+    })?;
     until(L::PROFILE.name, || is_asleep(next.pid()))?;
     thread::sleep(SETTLE);
     let killed = now();
@@ -238,7 +248,8 @@ fn until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
 fn is_asleep(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in brackets, may have spaces and brackets in it.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
 fn sleep_for_ever() -> ! {

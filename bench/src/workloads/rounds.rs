@@ -1,7 +1,7 @@
 //! Contestants take turns, round by round.
 
 use crate::failure::Failure;
-use crate::plan::Progress;
+use crate::plan::{Progress, turns};
 use crate::report::{Measure, Series, Survives};
 
 /// One contestant in one workload.
@@ -52,8 +52,8 @@ impl Row {
                 }
                 Ok(())
             }
-            Err(Failure::NotHere(why)) => {
-                progress.say(&format!("{name} is left out: {why}"));
+            Err(why @ Failure::NotHere(_)) => {
+                progress.left_out(&name, &why);
                 self.is_out = true;
                 Ok(())
             }
@@ -75,7 +75,7 @@ impl Row {
 }
 
 /// Measures `rounds` rounds of all entries. Those who do the same, and stand next to each
-/// other, run directly after each other, in each round beginning with another one.
+/// other, run directly after each other.
 pub(super) fn take_turns(
     label: &'static str,
     entries: Vec<Entry>,
@@ -86,8 +86,8 @@ pub(super) fn take_turns(
     let mut rows: Vec<Row> = entries.into_iter().map(Row::of).collect();
     for round in 0..rounds {
         for rivals in rows.chunk_by_mut(Row::is_rival_of) {
-            for turn in 0..rivals.len() {
-                rivals[(turn + round) % rivals.len()].round(progress)?;
+            for turn in turns(round, rivals.len()) {
+                rivals[turn].round(progress)?;
             }
         }
     }
@@ -128,10 +128,10 @@ mod tests {
             entry("y", "d", false),
         ];
         let series = take_turns("a test", entries, 3, &Progress::new()).unwrap();
-        assert_eq!(*order.borrow(), "abcdbacabc");
+        assert_eq!(*order.borrow(), "abcdbacbac");
         let contestants: Vec<_> = series.iter().map(|series| series.contestant).collect();
         assert_eq!(contestants, ["a", "b", "c"]);
         assert_eq!(series[0].workload, "x/column");
-        assert_eq!(series[0].rounds, [1.0, 6.0, 8.0]);
+        assert_eq!(series[0].rounds, [1.0, 6.0, 9.0]);
     }
 }

@@ -89,9 +89,8 @@ pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
     staff(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
         worker.start()?;
         if worker.index > 0 {
-            return (1..=calls).try_for_each(|call| {
-                monitor.pass(Gate::Forth, |state| state.turn < call, answer)
-            });
+            return (1..=calls)
+                .try_for_each(|call| monitor.pass(Gate::Forth, |state| state.turn < call, answer));
         }
         let start = now();
         for call in 1..=calls {
@@ -101,7 +100,11 @@ pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
                 Tell::All(Gate::Forth)
             };
             monitor.pass(Gate::Back, |_| false, announce)?;
-            monitor.pass(Gate::Back, |state| state.answers < WAITERS, |_| Tell::Nobody)?;
+            monitor.pass(
+                Gate::Back,
+                |state| state.answers < WAITERS,
+                |_| Tell::Nobody,
+            )?;
         }
         took.store(now() - start, Ordering::Relaxed);
         Ok(())

@@ -47,7 +47,10 @@ impl Message {
         if self.bytes[..NUMBER] == number.to_ne_bytes() {
             return Ok(());
         }
-        Err(wrong(W::NAME, format!("message {number} did not come in its turn")))
+        Err(wrong(
+            W::NAME,
+            format!("message {number} did not come in its turn"),
+        ))
     }
 
     /// Says if this is not what `sent` is.
@@ -55,7 +58,10 @@ impl Message {
         if self.bytes == sent.bytes {
             return Ok(());
         }
-        Err(wrong(W::NAME, "a message came in other bytes than it was sent"))
+        Err(wrong(
+            W::NAME,
+            "a message came in other bytes than it was sent",
+        ))
     }
 }
 

@@ -143,9 +143,11 @@ fn entry<W: Way + 'static>(plan: &Plan, size: Size, traffic: Traffic) -> Entry {
     let share = plan.pick(1, 4);
     let (kind, column, measure) = match traffic {
         Traffic::RoundTrip(Seats::Apart) => ("round trip", size.label, Measure::NanosPerOperation),
-        Traffic::RoundTrip(Seats::Together) => {
-            ("round trip", "8 B on one processor", Measure::NanosPerOperation)
-        }
+        Traffic::RoundTrip(Seats::Together) => (
+            "round trip",
+            "8 B on one processor",
+            Measure::NanosPerOperation,
+        ),
         Traffic::OneWay => ("throughput", size.label, Measure::BytesPerSecond),
     };
     Entry {

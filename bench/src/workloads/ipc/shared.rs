@@ -52,12 +52,16 @@ impl<const LEN: usize> Way for Rings<LEN> {
 
     fn send(&self, side: Side, message: &[u8]) -> Result<(), Failure> {
         let ring = &self.from[side.index()];
-        message.chunks(LEN).try_for_each(|bytes| Ok(ring.put(bytes)?))
+        message
+            .chunks(LEN)
+            .try_for_each(|bytes| Ok(ring.put(bytes)?))
     }
 
     fn receive(&self, side: Side, message: &mut [u8]) -> Result<(), Failure> {
         let ring = &self.from[side.other().index()];
-        message.chunks_mut(LEN).try_for_each(|bytes| Ok(ring.take(bytes)?))
+        message
+            .chunks_mut(LEN)
+            .try_for_each(|bytes| Ok(ring.take(bytes)?))
     }
 }
 
@@ -80,7 +84,9 @@ impl<const LEN: usize> Ring<LEN> {
 
     fn put(&self, bytes: &[u8]) -> Result<(), Error> {
         let slot = self.advance();
-        let mut piece = slot.changed.wait_while(slot.piece.lock()?, |piece| piece.full)?;
+        let mut piece = slot
+            .changed
+            .wait_while(slot.piece.lock()?, |piece| piece.full)?;
         piece.bytes[..bytes.len()].copy_from_slice(bytes);
         piece.full = true;
         slot.changed.notify_one();
@@ -89,7 +95,9 @@ impl<const LEN: usize> Ring<LEN> {
 
     fn take(&self, bytes: &mut [u8]) -> Result<(), Error> {
         let slot = self.advance();
-        let mut piece = slot.changed.wait_while(slot.piece.lock()?, |piece| !piece.full)?;
+        let mut piece = slot
+            .changed
+            .wait_while(slot.piece.lock()?, |piece| !piece.full)?;
         bytes.copy_from_slice(&piece.bytes[..bytes.len()]);
         piece.full = false;
         slot.changed.notify_one();

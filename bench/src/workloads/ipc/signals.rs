@@ -48,7 +48,9 @@ impl Way for Signals {
     fn send(&self, side: Side, message: &[u8]) -> Result<(), Failure> {
         let word = message.try_into().map(usize::from_ne_bytes);
         let word = word.map_err(|_| wrong(Self::NAME, "a signal carries one word"))?;
-        let to = self.pids[side.other().index()].load(Ordering::Relaxed).cast_signed();
+        let to = self.pids[side.other().index()]
+            .load(Ordering::Relaxed)
+            .cast_signed();
         let value = libc::sigval {
             sival_ptr: ptr::without_provenance_mut(word),
         };

@@ -56,7 +56,10 @@ impl Way for Packets {
         let socket = self.ends[side.index()].as_raw_fd();
         match send(socket, message, MsgFlags::empty()).map_err(Failure::of("send"))? {
             sent if sent == message.len() => Ok(()),
-            sent => Err(wrong(Self::NAME, format!("{sent} bytes of a packet went out"))),
+            sent => Err(wrong(
+                Self::NAME,
+                format!("{sent} bytes of a packet went out"),
+            )),
         }
     }
 
@@ -64,7 +67,10 @@ impl Way for Packets {
         let socket = self.ends[side.index()].as_raw_fd();
         match recv(socket, message, MsgFlags::empty()).map_err(Failure::of("recv"))? {
             received if received == message.len() => Ok(()),
-            received => Err(wrong(Self::NAME, format!("a packet of {received} bytes came"))),
+            received => Err(wrong(
+                Self::NAME,
+                format!("a packet of {received} bytes came"),
+            )),
         }
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn read_all(from: impl AsFd, mut bytes: &mut [u8]) -> Result<(), Fail
     while !bytes.is_empty() {
         let read = read(&from, bytes).map_err(Failure::of("read"))?;
         if read == 0 {
-            return Err(Failure::of("read")(io::Error::from(io::ErrorKind::UnexpectedEof)));
+            return Err(Failure::of("read")(io::Error::from(
+                io::ErrorKind::UnexpectedEof,
+            )));
         }
         bytes = &mut bytes[read..];
     }

@@ -65,7 +65,8 @@ pub(super) fn wrong(contestant: &'static str, what: impl Into<String>) -> Failur
 
 /// One of the system's limits, from the file `path` of `/proc`.
 pub(super) fn limit(path: &str) -> Result<usize, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| Failure::NotHere(format!("{path}: {error}")))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::NotHere(format!("{path}: {error}")))?;
     text.trim()
         .parse()
         .map_err(|error| Failure::NotHere(format!("{path}: {error}")))

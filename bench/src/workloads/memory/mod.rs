@@ -27,7 +27,10 @@ use crate::shared::Shared;
 /// Measures sizes, and a million.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let len = plan.pick(1_000_000, 100_000);
-    let entries = vec![million::<Mutexes>(len), million::<Segment<[ShmMutex<u64>]>>(len)];
+    let entries = vec![
+        million::<Mutexes>(len),
+        million::<Segment<[ShmMutex<u64>]>>(len),
+    ];
     let mut series = sizes();
     series.extend(take_turns("memory", entries, plan.pick(5, 3), progress)?);
     Ok(series)
@@ -99,15 +102,15 @@ fn round<M: Many>(len: usize) -> Result<[f64; 4], Failure> {
         let resident = resident()? - before;
         let attach = timed(|| locks.attach().map(drop))?;
         let lock = timed(|| {
-            order.iter().try_for_each(|&index| {
-                match locks.add_one(index as usize)? {
+            order
+                .iter()
+                .try_for_each(|&index| match locks.add_one(index as usize)? {
                     0 => Ok(()),
                     _ => Err(Failure::Wrong {
                         contestant: M::NAME,
                         what: format!("lock {index} was locked before"),
                     }),
-                }
-            })
+                })
         })?;
         for (slot, value) in board.iter().zip([create, attach, resident, lock]) {
             slot.store(value, Ordering::Relaxed);
@@ -115,7 +118,9 @@ fn round<M: Many>(len: usize) -> Result<[f64; 4], Failure> {
         Ok(())
     };
     crew::processes(M::NAME, 1, work, || ())?;
-    let [create, attach, resident, lock] = board.each_ref().map(|slot| slot.load(Ordering::Relaxed) as f64);
+    let [create, attach, resident, lock] = board
+        .each_ref()
+        .map(|slot| slot.load(Ordering::Relaxed) as f64);
     Ok([create, attach, resident, lock / len as f64])
 }
 
@@ -129,12 +134,18 @@ fn timed(f: impl FnOnce() -> Result<(), Failure>) -> Result<u64, Failure> {
 /// Bytes of this process that are in memory and shared: `RssShmem` of `/proc/self/status`.
 fn resident() -> Result<u64, Failure> {
     let status = fs::read_to_string("/proc/self/status").map_err(Failure::of("read"))?;
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssShmem:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("RssShmem:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
     match kilobytes {
         Some(kilobytes) => Ok(kilobytes << 10),
-        None => Err(Failure::NotHere("/proc/self/status has no RssShmem".to_owned())),
+        None => Err(Failure::NotHere(
+            "/proc/self/status has no RssShmem".to_owned(),
+        )),
     }
 }
 
@@ -192,7 +203,10 @@ mod tests {
     #[test]
     #[serial]
     fn smoke() -> Result<(), Failure> {
-        for values in [round::<Mutexes>(1000)?, round::<Segment<[ShmMutex<u64>]>>(1000)?] {
+        for values in [
+            round::<Mutexes>(1000)?,
+            round::<Segment<[ShmMutex<u64>]>>(1000)?,
+        ] {
             assert!(values.iter().all(|&value| value > 0.0), "{values:?}");
         }
         Ok(())

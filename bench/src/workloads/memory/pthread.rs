@@ -63,7 +63,11 @@ impl Many for Mutexes {
         let mutexes = Self::map(file, len)?;
         for slot in mutexes.slots() {
             let mutex = slot.mutex.get();
-            initialise(mutex, libc::PTHREAD_MUTEX_ROBUST, libc::PTHREAD_MUTEX_NORMAL)?;
+            initialise(
+                mutex,
+                libc::PTHREAD_MUTEX_ROBUST,
+                libc::PTHREAD_MUTEX_NORMAL,
+            )?;
         }
         Ok(mutexes)
     }

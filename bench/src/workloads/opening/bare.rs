@@ -57,7 +57,9 @@ impl Memory for Bare {
 
     fn open(&self, first: &Mapping) -> Result<Mapping, Failure> {
         let mapping = match (self.0, &first.means) {
-            (Kind::Memfd, Means::Mapped(file)) => map(file.try_clone().map_err(Failure::of("dup"))?)?,
+            (Kind::Memfd, Means::Mapped(file)) => {
+                map(file.try_clone().map_err(Failure::of("dup"))?)?
+            }
             (Kind::SystemV, _) => attach(0)?,
             (kind, _) => map(open_file(kind, OFlag::empty())?)?,
         };
@@ -111,9 +113,8 @@ fn open_file(kind: Kind, flags: OFlag) -> Result<OwnedFd, Failure> {
     let flags = flags | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     match kind {
-        Kind::Memfd => {
-            memfd_create(c"shm-sync-bench", MFdFlags::MFD_CLOEXEC).map_err(Failure::of("memfd_create"))
-        }
+        Kind::Memfd => memfd_create(c"shm-sync-bench", MFdFlags::MFD_CLOEXEC)
+            .map_err(Failure::of("memfd_create")),
         Kind::File => open(address.as_str(), flags, mode).map_err(Failure::of("open")),
         _ => shm_open(address.as_str(), flags, mode).map_err(Failure::of("shm_open")),
     }

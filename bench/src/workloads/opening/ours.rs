@@ -23,14 +23,15 @@ impl Memory for Ours {
     }
 
     fn open(&self, first: &Self::Attached) -> Result<Self::Attached, Failure> {
-        let second = match (self.0, Segment::as_fd(first)) {
+        let second: Self::Attached = match (self.0, Segment::as_fd(first)) {
             (Kind::Memfd, Some(file)) => {
                 let copy = file.try_clone_to_owned().map_err(Failure::of("dup"))?;
                 Segment::from_fd(copy)?
             }
             (named, _) => Segment::open(&named.address())?,
         };
-        match *second.lock().map_err(Error::from)? {
+        let number = *second.lock().map_err(Error::from)?;
+        match number {
             7 => Ok(second),
             number => Err(Failure::Wrong {
                 contestant: Self::NAME,
@@ -43,7 +44,8 @@ impl Memory for Ours {
         match self.0 {
             Kind::Memfd => None,
             named => Some(
-                Segment::open_or_create(&named.address(), || ShmMutex::new(0)).map_err(Failure::from),
+                Segment::open_or_create(&named.address(), || ShmMutex::new(0))
+                    .map_err(Failure::from),
             ),
         }
     }
