@@ -135,8 +135,8 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     Ok(series)
 }
 
-/// A turn in a cell, for other workloads: operations per second, fairness, and the time to
-/// get the lock, which half of them and 99 % of them are below.
+/// A turn in a cell, for other workloads: operations per second, fairness, and the times
+/// to get the lock that 99 % and 99.9 % are below.
 pub(super) fn turn_of<L: Lock>(
     section: Section,
     workers: usize,
@@ -148,7 +148,7 @@ pub(super) fn turn_of<L: Lock>(
         let counted = cell.count(&mut lock)?;
         let clocked = cell.clock(&mut lock)?;
         let (per_second, fairness) = (counted.per_second, counted.fairness);
-        Ok([per_second, fairness, clocked.p50, clocked.p99])
+        Ok([per_second, fairness, clocked.p99, clocked.p999])
     }
 }
 

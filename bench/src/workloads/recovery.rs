@@ -6,7 +6,8 @@
 //! * **Comes afterwards**: the next one comes when the dead one is gone. How long it needs
 //!   to get and repair the lock.
 //!
-//! The floor is what the kernel needs for the death alone: from just before `kill` until
+//! Before that, the next one has used another lock of the kind, so that what a new process
+//! does once is not in it. The floor is what the kernel needs for the death alone: from just before `kill` until
 //! the parent has seen the end. Every kill is a round.
 
 use std::fs;
@@ -131,6 +132,8 @@ fn floor() -> Entry {
 /// A lock, and what the two processes tell.
 struct Scene<L> {
     lock: L,
+    /// Another lock of the kind, for the first use of it in a process.
+    warm: L,
     clocks: Shared<Clocks>,
 }
 
@@ -152,13 +155,14 @@ impl<L: Lock> Scene<L> {
     fn make() -> Result<Self, Failure> {
         Ok(Self {
             lock: L::make()?,
+            warm: L::make()?,
             clocks: Shared::zeroed()?,
         })
     }
 
     /// Forks a process that holds the lock, and sleeps.
     fn holder(&mut self) -> Result<Child, Failure> {
-        let Self { lock, clocks } = self;
+        let Self { lock, clocks, .. } = self;
         let holder = Child::spawn(|| {
             crew::sit(0)?;
             lock.join()?;
@@ -174,10 +178,12 @@ impl<L: Lock> Scene<L> {
 
     /// Forks a process that locks once, when `go` has said so.
     fn next(&mut self, go: impl FnOnce() -> Result<(), Failure>) -> Result<Child, Failure> {
-        let Self { lock, clocks } = self;
+        let Self { lock, warm, clocks } = self;
         Child::spawn(|| {
             crew::sit(1)?;
             lock.join()?;
+            warm.join()?;
+            warm.with(|_| ());
             go()?;
             clocks.came.store(now(), Ordering::Relaxed);
             let got = lock.with(|_| now());
