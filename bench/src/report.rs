@@ -25,7 +25,7 @@ pub(crate) struct Series {
 
 impl Series {
     /// The table that it belongs to, and its column in it.
-    fn place(&self) -> (&str, &str) {
+    pub(crate) fn place(&self) -> (&str, &str) {
         self.workload
             .rsplit_once('/')
             .unwrap_or((&self.workload, ""))
@@ -127,6 +127,20 @@ impl Measure {
 
     /// A value for people: three digits, and a unit of a fitting size.
     pub(crate) fn show(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        format!("{}{unit}", three_digits(value))
+    }
+
+    /// A round value for people: as few digits as it has.
+    pub(crate) fn show_round(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        let digits = format!("{value:.2}");
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        format!("{digits}{unit}")
+    }
+
+    /// A value in a unit of a fitting size.
+    fn scale(self, value: f64) -> (f64, &'static str) {
         const NANOS: &[(f64, &str)] = &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")];
         const RATE: &[(f64, &str)] = &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")];
         const BYTES: &[(f64, &str)] = &[(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")];
@@ -145,11 +159,11 @@ impl Measure {
         };
         let (size, unit) = units
             .iter()
-            .find(|(size, _)| value.abs() >= *size)
+            .find(|(size, _)| value.abs() >= *size * 0.9995)
             .or(units.last())
             .copied()
             .unwrap_or((1.0, ""));
-        format!("{}{unit}", three_digits(value / size))
+        (value / size, unit)
     }
 }
 
@@ -266,7 +280,7 @@ fn show(series: &Series, base: Option<&Series>) -> String {
 }
 
 /// Each value once, in order of appearance.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut distinct = Vec::new();
     for value in values {
         if !distinct.contains(&value) {
@@ -332,5 +346,7 @@ mod tests {
         assert_eq!(Measure::Nanos.show(12_345.0), "12.3 µs");
         assert_eq!(Measure::OperationsPerSecond.show(2.5e6), "2.50 M/s");
         assert_eq!(Measure::MinShareOfMax.show(0.987), "0.99");
+        assert_eq!(Measure::Nanos.show_round(2e3), "2 µs");
+        assert_eq!(Measure::Nanos.show_round(0.1), "0.1 ns");
     }
 }
