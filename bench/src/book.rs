@@ -1,6 +1,6 @@
 //! Where results are written down: as they come, on the terminal and in files.
 //!
-//! * `report.md`: all tables
+//! * `report.md`: all tables, also those that would be too many on the terminal
 //! * `rounds.csv`: every value of every round
 //! * `*.svg`: the plots
 
@@ -69,7 +69,7 @@ impl Book {
             })?;
         }
         println!(
-            "\nAll values, tables and plots are in {}.",
+            "\nAll values, the plots, and more tables (times to get a lock, processor time): {}",
             self.directory.display()
         );
         Ok(())

@@ -10,6 +10,7 @@ mod lines;
 use std::error::Error;
 use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::failure::Failure;
@@ -18,6 +19,13 @@ use crate::stats::Summary;
 
 const INK: RGBColor = RGBColor(0x30, 0x30, 0x30);
 const PALE: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+const OURS: RGBColor = RGBColor(0xd9, 0x4f, 0x04);
+const SAFE: RGBColor = RGBColor(0x2a, 0x6f, 0xb0);
+const HALF_SAFE: RGBColor = RGBColor(0x7a, 0xb0, 0xd8);
+const UNSAFE: RGBColor = RGBColor(0x8f, 0x98, 0xa3);
+const ALONE: RGBColor = RGBColor(0xc8, 0xcd, 0xd3);
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Whatever goes wrong while something is drawn.
 type Drawn = Result<(), Box<dyn Error>>;
@@ -45,17 +53,31 @@ pub(crate) fn plot(series: &[Series], directory: &Path) -> Result<Vec<String>, F
 /// Ours, those that survive kills, and the others.
 fn colour(series: &Series) -> RGBColor {
     match (series.contestant, series.survives) {
-        ("shm-sync", _) => RGBColor(0xd9, 0x4f, 0x04),
-        (_, Survives::Kills) => RGBColor(0x2a, 0x6f, 0xb0),
-        (_, Survives::SomeKills) => RGBColor(0x7a, 0xb0, 0xd8),
-        (_, Survives::Nothing) => RGBColor(0x8f, 0x98, 0xa3),
-        (_, Survives::DoesNotApply) => RGBColor(0xc4, 0xc9, 0xcf),
+        ("shm-sync", _) => OURS,
+        (_, Survives::Kills) => SAFE,
+        (_, Survives::SomeKills) => HALF_SAFE,
+        (_, Survives::Nothing) => UNSAFE,
+        (_, Survives::DoesNotApply) => ALONE,
     }
 }
 
-/// What the colours mean, in words.
-const LEGEND: &str =
-    "orange: shm-sync; blue: survives kills; light blue: some kills; grey: does not, or n/a";
+/// Says at the bottom of a plot what the colours mean.
+fn legend(canvas: &Canvas<'_>, top: i32) -> Drawn {
+    let mut left = 12;
+    for (words, colour) in [
+        ("shm-sync", OURS),
+        ("survives kills", SAFE),
+        ("some kills", HALF_SAFE),
+        ("does not survive", UNSAFE),
+        ("threads only, or no lock", ALONE),
+    ] {
+        let square = [(left, top), (left + 10, top + 10)];
+        canvas.draw(&Rectangle::new(square, colour.filled()))?;
+        canvas.draw(&Text::new(words, (left + 16, top), text(12)))?;
+        left += 40 + 7 * words.len() as i32;
+    }
+    Ok(())
+}
 
 /// Text of some size.
 fn text(size: i32) -> TextStyle<'static> {

@@ -116,6 +116,14 @@ impl Measure {
         }
     }
 
+    /// Whether it is left to the files, because there would be too much to read.
+    fn is_detail(self) -> bool {
+        matches!(
+            self,
+            Self::LatencyP50 | Self::LatencyP99 | Self::LatencyP999 | Self::CpuNanosPerOperation
+        )
+    }
+
     pub(crate) fn better(self) -> Better {
         match self {
             Self::OperationsPerSecond | Self::MinShareOfMax | Self::BytesPerSecond => {
@@ -208,8 +216,8 @@ impl Style {
     }
 }
 
-/// All tables of one workload. Ratios are against `baseline`, and higher is better in
-/// those measures in which it is.
+/// All tables of one workload. Ratios are against `baseline`. Details are only shown in
+/// Markdown.
 pub(crate) fn tables(series: &[Series], baseline: &str, style: Style) -> String {
     let mut text = String::new();
     for group in distinct(series.iter().map(|series| series.place().0)) {
@@ -223,6 +231,9 @@ pub(crate) fn tables(series: &[Series], baseline: &str, style: Style) -> String 
                 .copied()
                 .filter(|series| series.measure == measure)
                 .collect();
+            if style == Style::Terminal && measure.is_detail() {
+                continue;
+            }
             let better = match measure.better() {
                 Better::Lower => "lower",
                 Better::Higher => "higher",

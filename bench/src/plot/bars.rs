@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, INK, LEGEND, PALE, colour, range, text, ticks};
+use super::{Canvas, Drawn, INK, PALE, colour, legend, range, text, ticks};
 use crate::report::{Better, Measure, Series, distinct};
 use crate::stats::Summary;
 
@@ -20,8 +20,6 @@ const AXIS: i32 = 30;
 /// Above and below all panels.
 const HEAD: i32 = 34;
 const FOOT: i32 = 22;
-
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 pub(super) fn draw(path: &Path, title: &str, series: &[&Series]) -> Drawn {
     let panels = distinct(series.iter().map(|s| (s.place().1, s.measure)));
@@ -47,7 +45,7 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series]) -> Drawn {
         draw_panel(&canvas, top, panel, &rows)?;
         top += TITLE + rows.len() as i32 * ROW + AXIS;
     }
-    canvas.draw(&Text::new(LEGEND, (12, height - FOOT), text(12)))?;
+    legend(&canvas, height - FOOT)?;
     canvas.present()?;
     Ok(())
 }

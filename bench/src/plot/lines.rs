@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, INK, LEGEND, PALE, colour, range, text, ticks};
+use super::{Drawn, INK, PALE, colour, legend, range, text, ticks};
 use crate::report::{Measure, Series, distinct};
 use crate::stats::median;
 
@@ -105,7 +105,7 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series], counts: &[u32])
         ))?;
         canvas.draw(&Text::new(contestant, place, left.clone()))?;
     }
-    canvas.draw(&Text::new(LEGEND, (12, SIZE.1 - 22), text(12)))?;
+    legend(&canvas, SIZE.1 - 24)?;
     canvas.present()?;
     Ok(())
 }
