@@ -36,6 +36,9 @@ pub(crate) enum Failure {
         index: usize,
         how: String,
     },
+    /// A plot could not be drawn.
+    #[error("{0}: {1}")]
+    Plot(String, String),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,

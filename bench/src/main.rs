@@ -16,17 +16,21 @@
 //! to SVG files, in `target/bench` unless `--out` says otherwise. The exit status is 0,
 //! 1 if something failed, and 3 if a target was missed.
 
+mod book;
 mod child;
 mod clock;
 mod contestants;
 mod crew;
 mod failure;
 mod histogram;
+mod machine;
 mod monitors;
 mod plan;
+mod plot;
 mod report;
 mod shared;
 mod stats;
+mod targets;
 mod workloads;
 
 use std::path::PathBuf;
@@ -34,9 +38,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use book::Book;
 use failure::Failure;
 use plan::{Plan, Progress};
-use report::Style;
+use targets::Target;
 use workloads::Workload;
 
 /// Measures shm-sync and its peers side by side.
@@ -56,20 +61,21 @@ struct Options {
     out: PathBuf,
 }
 
+/// The exit status if a target was missed.
+const MISSED: u8 = 3;
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    let chosen: Vec<&Workload> = workloads::ALL
-        .iter()
-        .filter(|workload| workload.name.contains(&options.only))
-        .collect();
+    let chosen = choose(&options.only);
     if options.list {
         for workload in chosen {
-            println!("{:<16} {}", workload.name, workload.about);
+            println!("{:<12} {}", workload.name, workload.about);
         }
         return ExitCode::SUCCESS;
     }
     match run(&options, &chosen) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(MISSED),
         Err(failure) => {
             eprintln!("shm-sync-bench: {failure}");
             ExitCode::FAILURE
@@ -77,19 +83,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options, chosen: &[&Workload]) -> Result<(), Failure> {
+/// The workload of this name, or else all that have it in their names.
+fn choose(only: &str) -> Vec<&'static Workload> {
+    let all = workloads::ALL.iter();
+    match all.clone().find(|workload| workload.name == only) {
+        Some(workload) => vec![workload],
+        None => all
+            .filter(|workload| workload.name.contains(only))
+            .collect(),
+    }
+}
+
+/// Measures, and writes it all down. Returns whether all targets were met.
+fn run(options: &Options, chosen: &[&Workload]) -> Result<bool, Failure> {
     plan::end_in_order()?;
+    let mut book = Book::open(&options.out)?;
     let plan = Plan {
         quick: options.quick,
     };
     let progress = Progress::new();
+    let mut all = vec![];
     for workload in chosen {
         let series = (workload.run)(&plan, &progress)?;
-        print!(
-            "{}",
-            report::tables(&series, workload.baseline, Style::Terminal)
-        );
+        book.enter(workload, &series)?;
+        all.extend(series);
     }
     progress.finish();
-    Ok(())
+    let targets = targets::judge(&all);
+    book.close(&targets)?;
+    Ok(targets.iter().all(Target::is_met))
 }

@@ -25,7 +25,7 @@ pub(crate) struct Series {
 
 impl Series {
     /// The table that it belongs to, and its column in it.
-    fn place(&self) -> (&str, &str) {
+    pub(crate) fn place(&self) -> (&str, &str) {
         self.workload
             .rsplit_once('/')
             .unwrap_or((&self.workload, ""))
@@ -116,6 +116,14 @@ impl Measure {
         }
     }
 
+    /// Whether it is left to the files, because there would be too much to read.
+    fn is_detail(self) -> bool {
+        matches!(
+            self,
+            Self::LatencyP50 | Self::LatencyP99 | Self::LatencyP999 | Self::CpuNanosPerOperation
+        )
+    }
+
     pub(crate) fn better(self) -> Better {
         match self {
             Self::OperationsPerSecond | Self::MinShareOfMax | Self::BytesPerSecond => {
@@ -127,6 +135,20 @@ impl Measure {
 
     /// A value for people: three digits, and a unit of a fitting size.
     pub(crate) fn show(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        format!("{}{unit}", three_digits(value))
+    }
+
+    /// A round value for people: as few digits as it has.
+    pub(crate) fn show_round(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        let digits = format!("{value:.2}");
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        format!("{digits}{unit}")
+    }
+
+    /// A value in a unit of a fitting size.
+    fn scale(self, value: f64) -> (f64, &'static str) {
         const NANOS: &[(f64, &str)] = &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")];
         const RATE: &[(f64, &str)] = &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")];
         const BYTES: &[(f64, &str)] = &[(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")];
@@ -145,11 +167,11 @@ impl Measure {
         };
         let (size, unit) = units
             .iter()
-            .find(|(size, _)| value.abs() >= *size)
+            .find(|(size, _)| value.abs() >= *size * 0.9995)
             .or(units.last())
             .copied()
             .unwrap_or((1.0, ""));
-        format!("{}{unit}", three_digits(value / size))
+        (value / size, unit)
     }
 }
 
@@ -194,8 +216,8 @@ impl Style {
     }
 }
 
-/// All tables of one workload. Ratios are against `baseline`, and higher is better in
-/// those measures in which it is.
+/// All tables of one workload. Ratios are against `baseline`. Details are only shown in
+/// Markdown.
 pub(crate) fn tables(series: &[Series], baseline: &str, style: Style) -> String {
     let mut text = String::new();
     for group in distinct(series.iter().map(|series| series.place().0)) {
@@ -209,6 +231,9 @@ pub(crate) fn tables(series: &[Series], baseline: &str, style: Style) -> String 
                 .copied()
                 .filter(|series| series.measure == measure)
                 .collect();
+            if style == Style::Terminal && measure.is_detail() {
+                continue;
+            }
             let better = match measure.better() {
                 Better::Lower => "lower",
                 Better::Higher => "higher",
@@ -266,7 +291,7 @@ fn show(series: &Series, base: Option<&Series>) -> String {
 }
 
 /// Each value once, in order of appearance.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut distinct = Vec::new();
     for value in values {
         if !distinct.contains(&value) {
@@ -332,5 +357,7 @@ mod tests {
         assert_eq!(Measure::Nanos.show(12_345.0), "12.3 µs");
         assert_eq!(Measure::OperationsPerSecond.show(2.5e6), "2.50 M/s");
         assert_eq!(Measure::MinShareOfMax.show(0.987), "0.99");
+        assert_eq!(Measure::Nanos.show_round(2e3), "2 µs");
+        assert_eq!(Measure::Nanos.show_round(0.1), "0.1 ns");
     }
 }

@@ -7,7 +7,7 @@
 //! | pthread robust | all go on, the next is told | the kernel marks the mutex; the program calls `pthread_mutex_consistent` |
 //! | pthread robust checking | the same | the same, and relocking is an error: what shm-sync is made of |
 //! | posix-sync | all go on, the next is told | a robust pthread mutex; `make_consistent` |
-//! | iceoryx2-bb-posix | the next is told, after that all fail | a robust pthread mutex, but nothing public makes it consistent |
+//! | iceoryx2-bb-posix | all go on, the next is told | a robust pthread mutex; `make_consistent` |
 //! | rustix-futex-sync | all wait for ever | a futex, as in `std`: no owner |
 //! | raw_sync_2 | all wait for ever | a plain pthread mutex |
 //! | process-sync | all wait for ever | a plain pthread mutex |

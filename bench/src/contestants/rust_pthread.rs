@@ -16,7 +16,8 @@ use std::mem::{MaybeUninit, size_of};
 
 use iceoryx2_bb_posix::ipc_capable::{Handle, IpcCapable};
 use iceoryx2_bb_posix::mutex::{
-    Mutex, MutexBuilder as Iceoryx2Builder, MutexHandle, MutexThreadTerminationBehavior,
+    Mutex, MutexBuilder as Iceoryx2Builder, MutexHandle, MutexLockError,
+    MutexThreadTerminationBehavior,
 };
 use iceoryx2_log_types::{Log, LogLevel};
 use posix_sync::mutex::guards::RobustGuardContainer;
@@ -102,7 +103,7 @@ impl Iceoryx2 {
 impl Lock for Iceoryx2 {
     const PROFILE: Profile = Profile {
         name: "iceoryx2-bb-posix",
-        survives: Survives::Nothing,
+        survives: Survives::Kills,
         tells: true,
         scope: Scope::Processes,
         cost: Cost::AtomicInstructions,
@@ -129,10 +130,15 @@ impl Lock for Iceoryx2 {
         // SAFETY: `make` initialised the handle for use between processes, and it is
         // never cleaned up.
         let mutex = unsafe { Mutex::from_ipc_handle(self.handle()) };
-        match mutex.lock() {
-            Ok(mut guard) => inside(&mut guard),
+        let mut guard = match mutex.lock() {
+            Ok(guard) => guard,
+            Err(MutexLockError::LockAcquiredButOwnerDied(guard)) => {
+                mutex.make_consistent();
+                guard
+            }
             Err(error) => broken("Mutex::lock", error),
-        }
+        };
+        inside(&mut guard)
     }
 }
 

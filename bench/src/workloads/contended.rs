@@ -92,8 +92,8 @@ struct Rounds {
 impl Rounds {
     fn of(plan: &Plan, workers: usize) -> Self {
         let (full, quick) = match workers {
-            ..=8 => ((15, 3, 40), (3, 1, 15)),
-            ..=16 => ((7, 3, 100), (1, 1, 30)),
+            0..=8 => ((15, 3, 40), (3, 1, 15)),
+            9..=16 => ((7, 3, 100), (1, 1, 30)),
             _ => ((5, 1, 250), (1, 1, 60)),
         };
         let (counted, clocked, millis) = plan.pick(full, quick);
