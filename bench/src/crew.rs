@@ -234,10 +234,13 @@ impl Drop for Seated {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    use serial_test::serial;
+
     use super::*;
     use crate::shared::Shared;
 
     #[test]
+    #[serial] // another test's children would keep the gate's pipes open
     fn smoke() -> Result<(), Failure> {
         let stop = Shared::<AtomicBool>::zeroed()?;
         let sum = Shared::<AtomicU64>::zeroed()?;
@@ -260,6 +263,7 @@ mod tests {
     }
 
     #[test]
+    #[serial]
     fn who_fails_before_the_gate_is_named() {
         let work = |worker: &mut Worker| match worker.index {
             1 => Err(Failure::NotHere("a test: this is expected".to_owned())),

@@ -53,7 +53,7 @@ fn turns<T: Turns + 'static>(share: usize) -> Entry {
 fn counters<L: Lock>(section: Section, label: &'static str, workers: usize, millis: u64) -> Entry {
     let turn = turn_of::<L>(section, workers, millis);
     Entry {
-        workload: format!("baseline/counters: {} section", section.name()),
+        workload: format!("baseline/counters with {} section", section.name()),
         contestant: L::PROFILE.name,
         survives: L::PROFILE.survives,
         columns: vec![

@@ -82,7 +82,7 @@ fn processor_time(process: &Child) -> Result<Duration, Failure> {
     Ok(time.into())
 }
 
-/// Some who wait for a lock that is held. They keep the parent's lock mapped.
+/// Some who wait for a lock that is held. They share it, also when it is dropped here.
 fn in_lock<L: Lock>() -> Result<Dormitory, Failure> {
     let mut lock = L::make()?;
     let holder = Child::spawn(|| {

@@ -7,8 +7,8 @@
 //!   to get and repair the lock.
 //!
 //! Before that, the next one has used another lock of the kind, so that what a new process
-//! does once is not in it. The floor is what the kernel needs for the death alone: from just before `kill` until
-//! the parent has seen the end. Every kill is a round.
+//! does once is not in it. The floor is what the kernel needs for the death alone: from
+//! just before `kill` until the parent has seen the end. Every kill is a round.
 
 use std::fs;
 use std::io::{Read, Write, pipe};
