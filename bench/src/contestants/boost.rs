@@ -45,7 +45,7 @@ pub(crate) type Room = [u64; 6];
 pub(crate) fn functions() -> Result<&'static Functions, Failure> {
     static FUNCTIONS: OnceLock<Result<&'static Functions, String>> = OnceLock::new();
     FUNCTIONS
-        .get_or_init(|| compile_and_load().map_err(|why| format!("Boost.Interprocess: {why}")))
+        .get_or_init(compile_and_load)
         .as_ref()
         .copied()
         .map_err(|why| Failure::NotHere(why.clone()))

@@ -121,7 +121,7 @@ impl Lock for Iceoryx2 {
             .is_interprocess_capable(true)
             .thread_termination_behavior(MutexThreadTerminationBehavior::ReleaseWhenLocked)
             .create(0, this.handle())
-            .map_err(|error| Failure::NotHere(format!("iceoryx2-bb-posix: {error:?}")))?;
+            .map_err(|error| Failure::NotHere(format!("{error:?}")))?;
         Ok(this)
     }
 
@@ -186,7 +186,7 @@ impl Lock for RawSync {
         // SAFETY: there is room for a mutex, and it is mapped for as long as the lock
         // is there.
         let (lock, _) = unsafe { raw_sync_2::locks::Mutex::new(place, data.cast()) }
-            .map_err(|error| Failure::NotHere(format!("raw_sync_2: {error}")))?;
+            .map_err(|error| Failure::NotHere(error.to_string()))?;
         Ok(Self {
             lock,
             _shared: shared,

@@ -17,7 +17,7 @@ pub(crate) struct Std(Box<Aligned<std::sync::Mutex<u64>>>);
 
 impl Lock for Std {
     const PROFILE: Profile = Profile {
-        name: "std::sync",
+        name: "std::sync (threads)",
         survives: Survives::DoesNotApply,
         tells: false,
         scope: Scope::Threads,
@@ -44,7 +44,7 @@ pub(crate) struct ParkingLot(Box<Aligned<parking_lot::Mutex<u64>>>);
 
 impl Lock for ParkingLot {
     const PROFILE: Profile = Profile {
-        name: "parking_lot",
+        name: "parking_lot (threads)",
         survives: Survives::DoesNotApply,
         tells: false,
         scope: Scope::Threads,

@@ -77,7 +77,7 @@ fn draw_panel(canvas: &Canvas<'_>, top: i32, panel: (&str, Measure), rows: &[&Se
         Better::Higher => "higher",
     };
     let title = format!(
-        "{column}{separator}{} ({better} is better)",
+        "{column}{separator}{} ({better} is better, logarithmic)",
         measure.title()
     );
     canvas.draw(&Text::new(title, (12, top + 10), text(14)))?;

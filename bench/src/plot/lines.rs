@@ -53,7 +53,7 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series], counts: &[u32])
 
     let canvas = SVGBackend::new(path, (SIZE.0 as u32, SIZE.1 as u32)).into_drawing_area();
     canvas.fill(&WHITE)?;
-    let heading = format!("{title}: {}, by processes", MEASURE.title());
+    let heading = format!("{title}: {}, by processes, logarithmic", MEASURE.title());
     canvas.draw(&Text::new(heading, (12, 10), text(18)))?;
     let right = text(12).pos(Pos::new(HPos::Right, VPos::Center));
     for tick in ticks(low, high) {

@@ -93,8 +93,8 @@ impl Rounds {
     fn of(plan: &Plan, workers: usize) -> Self {
         let (full, quick) = match workers {
             0..=8 => ((15, 3, 40), (3, 1, 15)),
-            9..=16 => ((7, 3, 100), (1, 1, 30)),
-            _ => ((5, 1, 250), (1, 1, 60)),
+            9..=16 => ((5, 2, 100), (1, 1, 30)),
+            _ => ((3, 1, 250), (1, 1, 60)),
         };
         let (counted, clocked, millis) = plan.pick(full, quick);
         Self {
