@@ -1,0 +1,151 @@
+//! Locks that go with an open file: `flock`, and the open file description locks of
+//! `fcntl`. Each worker opens the file for itself. It is in memory.
+
+use std::ffi::c_short;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::guarded::Guarded;
+use super::{Cost, Lock, Profile, Scope, broken};
+use crate::failure::Failure;
+use crate::report::Survives;
+use crate::shared::Shared;
+
+/// An open file, and the number that its lock guards.
+#[derive(Debug)]
+struct LockFile {
+    file: File,
+    shared: Shared<Guarded<()>>,
+}
+
+impl LockFile {
+    fn make() -> Result<Self, Failure> {
+        let file = memfd_create(c"shm-sync-bench", MFdFlags::MFD_CLOEXEC)
+            .map_err(Failure::of("memfd_create"))?;
+        Ok(Self {
+            file: file.into(),
+            shared: Shared::zeroed()?,
+        })
+    }
+
+    /// Opens the file anew: a forked process shares the open file, and with it the
+    /// lock, with its parent.
+    fn open_anew(&mut self) -> Result<(), Failure> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        self.file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(Failure::of("open"))?;
+        Ok(())
+    }
+}
+
+/// Calls until it is not interrupted by a signal.
+#[inline]
+fn uninterrupted(call: &str, mut f: impl FnMut() -> i32) {
+    while f() != 0 {
+        let error = Errno::last();
+        if error != Errno::EINTR {
+            broken(call, error);
+        }
+    }
+}
+
+/// `flock(2)`.
+#[derive(Debug)]
+pub(crate) struct Flock(LockFile);
+
+impl Flock {
+    #[inline]
+    fn call(&self, operation: i32) {
+        // SAFETY: takes an open descriptor and a number.
+        uninterrupted("flock", || unsafe {
+            libc::flock(self.0.file.as_raw_fd(), operation)
+        });
+    }
+}
+
+impl Lock for Flock {
+    const PROFILE: Profile = Profile {
+        name: "flock",
+        survives: Survives::Kills,
+        tells: false,
+        scope: Scope::Processes,
+        cost: Cost::SystemCalls,
+        bytes: 0,
+    };
+
+    fn make() -> Result<Self, Failure> {
+        LockFile::make().map(Self)
+    }
+
+    fn join(&mut self) -> Result<(), Failure> {
+        self.0.open_anew()
+    }
+
+    #[inline]
+    fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
+        self.call(libc::LOCK_EX);
+        // SAFETY: the file is locked.
+        let result = inside(unsafe { self.0.shared.value() });
+        self.call(libc::LOCK_UN);
+        result
+    }
+}
+
+/// `fcntl(2)` with `F_OFD_SETLKW`, on the whole file.
+#[derive(Debug)]
+pub(crate) struct OfdLock(LockFile);
+
+impl OfdLock {
+    #[inline]
+    fn call(&self, r#type: i32) {
+        let range = libc::flock {
+            l_type: r#type as c_short,
+            l_whence: libc::SEEK_SET as c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        // SAFETY: takes an open descriptor and a range that is there during the call.
+        uninterrupted("fcntl", || unsafe {
+            libc::fcntl(
+                self.0.file.as_raw_fd(),
+                libc::F_OFD_SETLKW,
+                &raw const range,
+            )
+        });
+    }
+}
+
+impl Lock for OfdLock {
+    const PROFILE: Profile = Profile {
+        name: "fcntl OFD lock",
+        survives: Survives::Kills,
+        tells: false,
+        scope: Scope::Processes,
+        cost: Cost::SystemCalls,
+        bytes: 0,
+    };
+
+    fn make() -> Result<Self, Failure> {
+        LockFile::make().map(Self)
+    }
+
+    fn join(&mut self) -> Result<(), Failure> {
+        self.0.open_anew()
+    }
+
+    #[inline]
+    fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
+        self.call(libc::F_WRLCK);
+        // SAFETY: the file is locked.
+        let result = inside(unsafe { self.0.shared.value() });
+        self.call(libc::F_UNLCK);
+        result
+    }
+}
