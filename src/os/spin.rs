@@ -1,18 +1,24 @@
 //! A short wait on the processor, before a long one in the kernel.
+//!
+//! A spin that ends with what it waits for saves the cost of falling asleep and being
+//! woken. One that does not has wasted its time, and that of whoever could have used the
+//! processor. So a spin is no longer than that cost: it is twice the best that was
+//! possible at worst (competitive spinning: Karlin, Li, Manasse and Owicki, "Empirical
+//! studies of competitive spinning for a shared-memory multiprocessor", SOSP 1991). And
+//! where spins were in vain several times in a row, because waits are long here, or
+//! the one that is waited for has no processor to run on, the thread spins only now
+//! and then, to see whether that has changed. Measurements are in docs/design.md.
 
+use std::cell::Cell;
 use std::hint;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::LocalKey;
 use std::time::Duration;
 
 use super::clock::Deadline;
 use super::process;
 
-/// How long a spin lasts at most: about what falling asleep and being woken
-/// costs. A wait that ends within it saves that cost; one that does not has
-/// cost twice the best that was possible, never more (competitive spinning:
-/// Karlin, Li, Manasse and Owicki, "Empirical studies of competitive spinning
-/// for a shared-memory multiprocessor", SOSP 1991). The measurement is in
-/// docs/design.md.
+/// How long [`until`] spins at most: about what falling asleep and being woken costs.
 const LIMIT: Duration = Duration::from_micros(15);
 
 /// Pauses between two looks at the clock.
@@ -24,19 +30,65 @@ const FIRST_GAP: Duration = Duration::from_nanos(200);
 /// How often it looks: for the last time after 63 gaps, 12.6 µs.
 const LOOKS: u32 = 6;
 
+/// After so many spins in vain, spinning is not worth it,
+const DISCOURAGED: u8 = 4;
+
+/// but for one wait in so many.
+const PROBE: u8 = 16;
+
+thread_local! {
+    /// For how many waits, by the one way and by the other, no spin has helped.
+    static IN_VAIN: Cell<u8> = const { Cell::new(0) };
+    static IN_VAIN_SPARSELY: Cell<u8> = const { Cell::new(0) };
+}
+
 /// Spins until `done` says so, for [`LIMIT`] (and one burst) at most. Returns
 /// whether it did. For what comes once, and soon.
 ///
 /// `done` must only read. With one processor there is nobody to wait for, so
 /// nothing is spent.
 pub(crate) fn until(mut done: impl FnMut() -> bool) -> bool {
-    if done() {
-        return true;
-    }
-    if !has_several_processors() {
-        return false;
-    }
-    let limit = Deadline::after(LIMIT);
+    done()
+        || if_it_helps(&IN_VAIN, |hope| {
+            // Somebody who has lost hope as well is asleep, and first must wake.
+            let limit = if hope == Hope::Lost { LIMIT * 4 } else { LIMIT };
+            tightly(&mut done, limit)
+        })
+}
+
+/// The same for what comes and goes, at the hands of those who work on it: each look
+/// takes the cache line from them, and they get less done by it than the one who looks.
+/// So it looks a few times only, more and more rarely.
+pub(crate) fn sparsely_until(mut done: impl FnMut() -> bool) -> bool {
+    if_it_helps(&IN_VAIN_SPARSELY, |_| sparsely(&mut done))
+}
+
+#[derive(PartialEq, Eq)]
+enum Hope {
+    Good,
+    /// It may have come back.
+    Lost,
+}
+
+/// Spins, unless there is no hope that it helps.
+fn if_it_helps(in_vain: &'static LocalKey<Cell<u8>>, spin: impl FnOnce(Hope) -> bool) -> bool {
+    let before = in_vain.get();
+    let hope = match before {
+        0..DISCOURAGED => Some(Hope::Good),
+        _ if before.is_multiple_of(PROBE) => Some(Hope::Lost),
+        _ => None,
+    };
+    let helps = has_several_processors() && hope.is_some_and(spin);
+    in_vain.set(if helps {
+        0
+    } else {
+        before.checked_add(1).unwrap_or(PROBE)
+    });
+    helps
+}
+
+fn tightly(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
+    let limit = Deadline::after(limit);
     loop {
         for _ in 0..BURST {
             hint::spin_loop();
@@ -50,13 +102,7 @@ pub(crate) fn until(mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// The same for what comes and goes, at the hands of those who work on it: each look
-/// takes the cache line from them, and they get less done by it than the one who looks.
-/// So it looks a few times only, more and more rarely.
-pub(crate) fn sparsely_until(mut done: impl FnMut() -> bool) -> bool {
-    if !has_several_processors() {
-        return false;
-    }
+fn sparsely(mut done: impl FnMut() -> bool) -> bool {
     let mut look = Deadline::now();
     let mut gap = FIRST_GAP;
     for _ in 0..LOOKS {
@@ -120,6 +166,29 @@ mod tests {
             assert!(before.plus(FIRST_GAP * (2_u32.pow(LOOKS) - 1)).has_passed());
         }
         assert_eq!(sparsely_until(|| true), has_several_processors());
+    }
+
+    #[test]
+    fn who_spins_in_vain_spins_less_until_it_helps() {
+        if !has_several_processors() {
+            return;
+        }
+        let spins = |waits: u32| {
+            let mut spins = 0;
+            for _ in 0..waits {
+                let mut has_looked = false;
+                assert!(!sparsely_until(|| {
+                    has_looked = true;
+                    false
+                }));
+                spins += u32::from(has_looked);
+            }
+            spins
+        };
+        assert_eq!(spins(4), 4);
+        assert_eq!(spins(1000), 1000 / 16);
+        while !sparsely_until(|| true) {}
+        assert_eq!(spins(4), 4);
     }
 
     #[test]

@@ -348,6 +348,8 @@ impl Wait for ShmCondvar {
 
         let notified = || self.sequence.load(Ordering::Relaxed) != seen;
         let slept = if spin::until(notified) {
+            // The notifier probably still holds the mutex, for a moment only.
+            spin::until(|| mutex.looks_free());
             Slept::Notified
         } else {
             self.sleep(seen, deadline, || {
@@ -355,8 +357,6 @@ impl Wait for ShmCondvar {
             })?
         };
 
-        // The notifier probably still holds the mutex, for a moment only.
-        spin::until(|| mutex.looks_free());
         let (held, owner_died) = mutex.relock()?;
         if owner_died {
             self.notify_all();
