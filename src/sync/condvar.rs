@@ -348,8 +348,6 @@ impl Wait for ShmCondvar {
 
         let notified = || self.sequence.load(Ordering::Relaxed) != seen;
         let slept = if spin::until(notified) {
-            // The notifier probably still holds the mutex, for a moment only.
-            spin::until(|| mutex.looks_free());
             Slept::Notified
         } else {
             self.sleep(seen, deadline, || {

@@ -8,6 +8,7 @@
 //! | Boost.Interprocess | all wait for ever | its mutex, and the same |
 //! | pair of semaphores | all wait for ever | a turn has no owner |
 //! | flag + usleep(1000) | all wait for ever | a turn has no owner |
+//! | bare word, spinning | all wait for ever | the same; it is there as the least that can be: one cache line goes over |
 //! | std::sync | does not apply | threads of one process, for scale |
 
 mod boost;
@@ -25,7 +26,7 @@ use crate::report::Survives;
 
 pub(crate) use boost::Boost;
 pub(crate) use ours::Ours;
-pub(crate) use polled::PolledTurn;
+pub(crate) use polled::{PolledTurn, Sleeping, Spinning};
 pub(crate) use pthread::Pthread;
 pub(crate) use semaphores::Semaphores;
 pub(crate) use standard::Standard;
@@ -37,6 +38,9 @@ pub(crate) const RING: usize = 64;
 #[derive(Debug, ShmSafe)]
 #[repr(C)]
 pub(crate) struct State {
+    /// In front, so that what all touch lies beside the conditions, as it would without
+    /// the ring.
+    pub(crate) ring: [u64; RING],
     /// Whose turn it is, by its parity; or how many calls there were; or that the play
     /// is over.
     pub(crate) turn: u64,
@@ -48,17 +52,16 @@ pub(crate) struct State {
     pub(crate) produced: u64,
     /// How many items were consumed.
     pub(crate) consumed: u64,
-    pub(crate) ring: [u64; RING],
 }
 
 impl State {
     pub(crate) const ZERO: Self = Self {
+        ring: [0; RING],
         turn: 0,
         permits: 0,
         answers: 0,
         produced: 0,
         consumed: 0,
-        ring: [0; RING],
     };
 }
 

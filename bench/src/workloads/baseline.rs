@@ -9,12 +9,12 @@
 
 use shm_sync::ShmCondvar;
 
-use super::contended::{Section, turn_of};
+use super::contended::{Millis, Section, turn_of};
 use super::hand_over::running;
 use super::rounds::{Entry, take_turns};
 use crate::contestants::{Lock, PolledFlag, Pthread, Robust, ShmSync};
 use crate::failure::Failure;
-use crate::monitors::{self, Ours, PolledTurn, Turns};
+use crate::monitors::{self, Ours, PolledTurn, Sleeping, Turns};
 use crate::plan::{Plan, Progress};
 use crate::report::{Measure, Series};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     // A polled turn takes a thousand times as long, so it is passed less often.
     let share = plan.pick(1, 5);
     let mut entries = vec![
-        turns::<PolledTurn>(50 * share),
+        turns::<PolledTurn<Sleeping>>(50 * share),
         turns::<monitors::Pthread>(share),
         turns::<Ours<ShmCondvar>>(share),
     ];
@@ -51,6 +51,10 @@ fn turns<T: Turns + 'static>(share: usize) -> Entry {
 }
 
 fn counters<L: Lock>(section: Section, label: &'static str, workers: usize, millis: u64) -> Entry {
+    let millis = Millis {
+        counted: millis,
+        clocked: millis,
+    };
     let turn = turn_of::<L>(section, workers, millis);
     Entry {
         workload: format!("baseline/counters with {} section", section.name()),

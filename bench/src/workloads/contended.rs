@@ -19,13 +19,16 @@
 //! workers). From the same turn come
 //!
 //! * *operations per second*, of all workers together;
-//! * *fairness*: the operations of the worker that had the fewest, as a part of those
-//!   of the one that had the most;
 //! * *processor time per operation*, which shows what spinning costs the others: the
 //!   work inside and outside is in it.
 //!
-//! How long it takes to get the lock is measured in rounds of its own, because the
-//! clock that is read for each operation takes longer than a short section.
+//! From long turns, in rounds of their own, come
+//!
+//! * *the time to get the lock*: the clock that is read for each operation takes longer
+//!   than a short section;
+//! * *fairness*: the operations of the worker that had the fewest, as a part of those
+//!   of the one that had the most. In a short turn it is the scheduler's: of eight
+//!   workers, each has a processor for a few milliseconds at a time.
 //!
 //! After each turn the count must be exact: a lost update ends the run, and names the
 //! contestant. 16 and 64 workers have fewer but longer rounds, long enough that
@@ -86,21 +89,33 @@ pub(crate) fn name(section: Section, workers: usize) -> String {
 struct Rounds {
     counted: usize,
     clocked: usize,
-    millis: u64,
+    millis: Millis,
+}
+
+/// How long turns last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Millis {
+    /// Where operations are counted,
+    pub(super) counted: u64,
+    /// and where each takes its time.
+    pub(super) clocked: u64,
 }
 
 impl Rounds {
     fn of(plan: &Plan, workers: usize) -> Self {
         let (full, quick) = match workers {
-            0..=8 => ((15, 3, 40), (3, 1, 15)),
-            9..=16 => ((5, 2, 100), (1, 1, 30)),
-            _ => ((3, 1, 250), (1, 1, 60)),
+            0..=8 => ((11, 40, 3, 250), (3, 15, 1, 60)),
+            9..=16 => ((5, 100, 2, 400), (1, 30, 1, 60)),
+            _ => ((3, 250, 1, 500), (1, 60, 1, 60)),
         };
-        let (counted, clocked, millis) = plan.pick(full, quick);
+        let (counted, counted_millis, clocked, clocked_millis) = plan.pick(full, quick);
         Self {
             counted,
             clocked,
-            millis,
+            millis: Millis {
+                counted: counted_millis,
+                clocked: clocked_millis,
+            },
         }
     }
 }
@@ -140,15 +155,20 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
 pub(super) fn turn_of<L: Lock>(
     section: Section,
     workers: usize,
-    millis: u64,
+    millis: Millis,
 ) -> impl Fn() -> Result<[f64; 4], Failure> {
     let cell = Cell::new(section, workers, millis, Pace::measure());
     move || {
         let mut lock = L::make()?;
         let counted = cell.count(&mut lock)?;
         let clocked = cell.clock(&mut lock)?;
-        let (per_second, fairness) = (counted.per_second, counted.fairness);
-        Ok([per_second, fairness, clocked.p99, clocked.p999])
+        let Clocked {
+            fairness,
+            p99,
+            p999,
+            ..
+        } = clocked;
+        Ok([counted.per_second, fairness, p99, p999])
     }
 }
 
@@ -188,9 +208,9 @@ fn rounds_of(
         };
         let of_counted = |value: fn(&Counted) -> f64| counted.iter().map(value).collect();
         report(Measure::OperationsPerSecond, of_counted(|c| c.per_second));
-        report(Measure::MinShareOfMax, of_counted(|c| c.fairness));
         report(Measure::CpuNanosPerOperation, of_counted(|c| c.cpu_nanos));
         let of_clocked = |value: fn(&Clocked) -> f64| clocked.iter().map(value).collect();
+        report(Measure::MinShareOfMax, of_clocked(|c| c.fairness));
         report(Measure::LatencyP50, of_clocked(|c| c.p50));
         report(Measure::LatencyP99, of_clocked(|c| c.p99));
         report(Measure::LatencyP999, of_clocked(|c| c.p999));

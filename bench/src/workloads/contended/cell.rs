@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::Section;
 use super::toil::{Breaks, Pace, toil};
+use super::{Millis, Section};
 use crate::contestants::{Lock, Scope};
 use crate::crew::{self, MAX_WORKERS, Worker};
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ use crate::shared::{Shared, Zeroed};
 pub(super) struct Cell {
     pub(super) section: Section,
     pub(super) workers: usize,
-    time: Duration,
+    millis: Millis,
     /// Steps of toil.
     inside: u32,
     /// Steps of toil, on average.
@@ -29,13 +29,13 @@ pub(super) struct Cell {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) per_second: f64,
-    pub(super) fairness: f64,
     pub(super) cpu_nanos: f64,
 }
 
 /// What came of a turn in which the time to get the lock was taken, in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Clocked {
+    pub(super) fairness: f64,
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
@@ -63,12 +63,12 @@ struct Tally {
 unsafe impl Zeroed for Board {}
 
 impl Cell {
-    pub(super) fn new(section: Section, workers: usize, millis: u64, pace: Pace) -> Self {
+    pub(super) fn new(section: Section, workers: usize, millis: Millis, pace: Pace) -> Self {
         let (inside, outside) = section.nanos();
         Self {
             section,
             workers,
-            time: Duration::from_millis(millis),
+            millis,
             inside: pace.steps(inside),
             outside: pace.steps(outside),
         }
@@ -76,12 +76,11 @@ impl Cell {
 
     /// A turn in which operations are counted.
     pub(super) fn count<L: Lock>(&self, lock: &mut L) -> Result<Counted, Failure> {
-        let (board, time) = self.turn(lock, || NoClock)?;
+        let (board, time) = self.turn(lock, self.millis.counted, || NoClock)?;
         let tallies = &board.tallies[..self.workers];
         let each = tallies
             .iter()
             .map(|tally| tally.operations.load(Ordering::Relaxed));
-        let (fewest, most) = (each.clone().min(), each.clone().max());
         let sum = each.sum::<u64>() as f64;
         let cpu_nanos: u64 = tallies
             .iter()
@@ -89,19 +88,24 @@ impl Cell {
             .sum();
         Ok(Counted {
             per_second: sum / time.as_secs_f64(),
-            fairness: fewest.unwrap_or(0) as f64 / most.unwrap_or(0).max(1) as f64,
             cpu_nanos: cpu_nanos as f64 / sum,
         })
     }
 
     /// A turn in which the time to get the lock is taken.
     pub(super) fn clock<L: Lock>(&self, lock: &mut L) -> Result<Clocked, Failure> {
-        let (board, _) = self.turn(lock, Stopwatch::new)?;
+        let (board, _) = self.turn(lock, self.millis.clocked, Stopwatch::new)?;
+        let tallies = &board.tallies[..self.workers];
         let mut all = Histogram::new();
-        for tally in &board.tallies[..self.workers] {
+        for tally in tallies {
             all.add(&tally.latencies);
         }
+        let each = tallies
+            .iter()
+            .map(|tally| tally.operations.load(Ordering::Relaxed));
+        let (fewest, most) = (each.clone().min(), each.max());
         Ok(Clocked {
+            fairness: fewest.unwrap_or(0) as f64 / most.unwrap_or(0).max(1) as f64,
             p50: all.quantile(0.5),
             p99: all.quantile(0.99),
             p999: all.quantile(0.999),
@@ -113,12 +117,13 @@ impl Cell {
     fn turn<L: Lock, C: Clock>(
         &self,
         lock: &mut L,
+        millis: u64,
         clock: impl Fn() -> C + Sync,
     ) -> Result<(Shared<Board>, Duration), Failure> {
         let board = Shared::<Board>::zeroed()?;
         let before = lock.with(|count| *count);
         let conduct = || {
-            let time = crew::sleep(self.time);
+            let time = crew::sleep(Duration::from_millis(millis));
             board.stop.0.store(true, Ordering::Relaxed);
             time
         };

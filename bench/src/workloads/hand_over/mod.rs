@@ -22,7 +22,9 @@ use shm_sync::{PthreadCondvar, ShmCondvar};
 
 use super::rounds::{Entry, take_turns};
 use crate::failure::Failure;
-use crate::monitors::{Boost, Monitor, Ours, Pthread, Semaphores, Standard, Turns};
+use crate::monitors::{
+    Boost, Monitor, Ours, PolledTurn, Pthread, Semaphores, Spinning, Standard, Turns,
+};
 use crate::plan::{Plan, Progress};
 use crate::report::{Measure, Series};
 
@@ -36,6 +38,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         both_running::<Boost>(share),
         both_running::<Semaphores>(share),
         both_running::<Standard>(share),
+        both_running::<PolledTurn<Spinning>>(share),
         both_asleep::<Pthread>(share),
         both_asleep::<Ours<ShmCondvar>>(share),
         both_asleep::<Ours<PthreadCondvar>>(share),

@@ -14,6 +14,9 @@ use crate::stats::quantile;
 
 /// How often each side has the turn, both running.
 const TRIPS: usize = 2000;
+/// How often before that: the first lock of a process, and who comes later, are not the
+/// question.
+const WARM_UP: usize = 200;
 
 /// How often the turn is given, both asleep.
 const WAKEUPS: usize = 100;
@@ -36,6 +39,9 @@ pub(in crate::workloads) fn running<T: Turns>(share: usize) -> Result<f64, Failu
     staff(T::SCOPE, T::NAME, 2, |worker| {
         crew::sit(worker.index)?;
         worker.start()?;
+        for _ in 0..WARM_UP {
+            turns.take_and_give(worker.index)?;
+        }
         let start = now();
         for _ in 0..trips {
             turns.take_and_give(worker.index)?;
