@@ -88,7 +88,7 @@ pub use segment::{
     Abandoned, Address, Backing, Pages, ReadOnlySegment, Removal, Residency, Segment,
     SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
 };
-pub use shm_safe::ShmSafe;
+pub use shm_safe::{CachePadded, ShmSafe};
 pub use sync::{
     Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard, TimedWaitResult,
     WaitTimeoutResult,

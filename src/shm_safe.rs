@@ -2,9 +2,12 @@
 //! sync objects inside them.
 
 mod impls;
+mod padded;
 
 use std::fmt;
 use std::io;
+
+pub use padded::CachePadded;
 
 use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
