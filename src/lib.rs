@@ -44,7 +44,7 @@
 //!
 //! # What is asked of the platform
 //!
-//! Linux, glibc 2.30 or later, `/proc` and `/dev/shm` mounted. It runs on Linux
+//! 64-bit Linux, glibc 2.30 or later, `/proc` and `/dev/shm` mounted. It runs on Linux
 //! 4.14 and later, but the crash promises are the kernel's to keep, and it has
 //! learned: before 5.18, processes killed for want of memory may lose their locks
 //! (the reaper took the memory before the locks were released; since then it

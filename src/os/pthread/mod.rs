@@ -18,6 +18,11 @@ pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!("shm-sync supports Linux with glibc only: it relies on glibc's robust mutexes");
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "shm-sync supports 64-bit machines only: it knows glibc's mutexes as they are there"
+);
+
 use std::io;
 
 /// How many robust mutexes the kernel gives back for a thread that ends: it walks

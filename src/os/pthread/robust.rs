@@ -42,6 +42,8 @@
 //! have it compiled in). Nothing is taken on trust: [`Locker::of_this_thread`] has libc
 //! lock a mutex, and looks at every word, before a thread uses any of this. A thread
 //! for which it is otherwise calls libc.
+//!
+//! [`Locker::of_this_thread`]: super::Locker::of_this_thread
 
 use std::ffi::c_long;
 use std::mem::offset_of;
@@ -81,6 +83,11 @@ pub(super) struct Words {
     _spins: u32,
     link: Link,
 }
+
+const _: () = {
+    assert!(size_of::<Words>() <= size_of::<libc::pthread_mutex_t>());
+    assert!(align_of::<Words>() <= align_of::<libc::pthread_mutex_t>());
+};
 
 /// Where a mutex is on the list.
 #[repr(C)]
