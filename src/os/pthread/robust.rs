@@ -106,13 +106,19 @@ struct Head {
 }
 
 /// What [`Head::futex_offset`] must be: from an entry to the futex word.
-const FUTEX_OFFSET: c_long = -((offset_of!(Words, link) + offset_of!(Link, next)) as c_long);
+const FUTEX_OFFSET: c_long = -(NEXT_AT as c_long);
+
+/// Where an entry points into its mutex.
+const NEXT_AT: usize = offset_of!(Words, link) + offset_of!(Link, next);
 
 impl Words {
-    /// The mutex as it stands in the list.
+    /// The mutex as it stands in the list. The pointer may be used for all of it.
     #[inline]
     fn entry(&self) -> Entry {
-        ptr::from_ref(&self.link.next).cast_mut().cast()
+        ptr::from_ref(self)
+            .cast_mut()
+            .wrapping_byte_add(NEXT_AT)
+            .cast()
     }
 
     /// Whether it was given back without having been made consistent.
@@ -126,7 +132,7 @@ impl Words {
     }
 
     /// Whether every word is as libc leaves it to the thread `tid` that has just locked
-    /// a mutex, with nothing else locked that `head` would not tell.
+    /// the mutex, which is now the first on its list.
     fn is_as_expected(&self, head: &Head, tid: u32) -> bool {
         // Relaxed, here and below: of this thread only.
         let next = self.link.next.load(Ordering::Relaxed);
@@ -135,18 +141,12 @@ impl Words {
             && self.count.load(Ordering::Relaxed) == 1
             && self.users.load(Ordering::Relaxed) == 1
             && self.kind.load(Ordering::Relaxed) == KIND
-            && self.link.previous.load(Ordering::Relaxed) == head.entry()
+            && self.link.previous.load(Ordering::Relaxed).addr() == ptr::from_ref(head).addr()
             && head.first.load(Ordering::Relaxed) == self.entry()
             && head.pending.load(Ordering::Relaxed).is_null()
             && !next.is_null()
             // SAFETY: libc's own list, of which libc says that this is the next entry.
             && unsafe { previous_of(next) }.load(Ordering::Relaxed) == self.entry()
-    }
-}
-
-impl Head {
-    fn entry(&self) -> Entry {
-        ptr::from_ref(self).cast_mut().cast()
     }
 }
 
@@ -278,7 +278,8 @@ impl RobustList {
         mutex.count.store(1, Ordering::Relaxed);
         let first = head.first.load(Ordering::Relaxed);
         mutex.link.next.store(first, Ordering::Relaxed);
-        mutex.link.previous.store(head.entry(), Ordering::Relaxed);
+        let front = self.head.as_ptr().cast();
+        mutex.link.previous.store(front, Ordering::Relaxed);
         // SAFETY: the first entry of the thread's own list.
         unsafe { previous_of(first) }.store(mutex.entry(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
