@@ -14,9 +14,44 @@ pub(crate) enum Woken {
     TimedOut,
 }
 
+/// Sleepers on one word that can be woken apart from each other: some of 32 groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Groups(u32);
+
+impl Groups {
+    /// Whoever sleeps there.
+    pub(crate) const ALL: Self = Self(libc::FUTEX_BITSET_MATCH_ANY as u32);
+
+    /// One group. The number counts modulo 32.
+    #[inline]
+    pub(crate) const fn one(number: u32) -> Self {
+        Self(1_u32.rotate_left(number))
+    }
+
+    /// All but these.
+    #[inline]
+    pub(crate) const fn others(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+/// Sleeps while `*word == expected`, until a wake or the deadline: [`wait_among`] with no
+/// group of its own.
+///
+/// # Errors
+///
+/// As [`wait_among`].
+pub(crate) fn wait(
+    word: &AtomicU32,
+    expected: u32,
+    deadline: Option<Deadline>,
+) -> io::Result<Woken> {
+    wait_among(word, expected, Groups::ALL, deadline)
+}
+
 /// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
-/// `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake or the
-/// absolute monotonic deadline.
+/// `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake that is for one
+/// of `groups`, or the absolute monotonic deadline.
 ///
 /// The comparison and the falling asleep are one step to the kernel. The
 /// operation is not `FUTEX_PRIVATE_FLAG`, so that it meets wakers in other
@@ -26,9 +61,10 @@ pub(crate) enum Woken {
 ///
 /// What the kernel says, were it to refuse the call altogether (a seccomp
 /// filter, say).
-pub(crate) fn wait(
+pub(crate) fn wait_among(
     word: &AtomicU32,
     expected: u32,
+    groups: Groups,
     deadline: Option<Deadline>,
 ) -> io::Result<Woken> {
     let timeout = deadline.map(Deadline::to_timespec);
@@ -45,7 +81,7 @@ pub(crate) fn wait(
             expected,
             timeout_ptr,
             std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
+            groups.0,
         )
     };
     if rc == 0 {
@@ -81,6 +117,24 @@ pub(crate) fn wake(word: &AtomicU32, who: Wake) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
+/// `FUTEX_WAKE_BITSET`: wakes the one of `groups` that has slept longest. Otherwise as
+/// [`wake`].
+pub(crate) fn wake_one_of(word: &AtomicU32, groups: Groups) {
+    // SAFETY: `word` is a live, aligned 32-bit word; FUTEX_WAKE_BITSET reads neither the
+    // timeout nor the second word.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            1,
+            std::ptr::null::<libc::timespec>(),
+            std::ptr::null::<u32>(),
+            groups.0,
+        )
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +145,26 @@ mod tests {
         let word = AtomicU32::new(7);
         // A changed word is noticed at once, whatever the deadline.
         assert_eq!(wait(&word, 8, None).unwrap(), Woken::LookAgain);
+    }
+
+    #[test]
+    fn a_wake_is_for_its_groups() {
+        let word = AtomicU32::new(7);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let far = Deadline::after(Duration::from_secs(60));
+                wait_among(&word, 7, Groups::one(35), Some(far)).unwrap()
+            });
+            for _ in 0..20 {
+                wake_one_of(&word, Groups::one(3).others());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!sleeper.is_finished());
+            while !sleeper.is_finished() {
+                wake_one_of(&word, Groups::one(3));
+            }
+            assert_eq!(sleeper.join().unwrap(), Woken::LookAgain);
+        });
     }
 
     #[test]

@@ -34,8 +34,8 @@ const LOOKS: u32 = 4;
 /// After so many spins in vain, spinning is not worth it,
 const DISCOURAGED: u8 = 4;
 
-/// but for one wait in so many.
-const PROBE: u8 = 16;
+/// but for the 16th wait, the 32nd, the 64th, and from then on each 128th.
+const FIRST_PROBE: u8 = 16;
 
 thread_local! {
     /// For how many waits, by the one way and by the other, no spin has helped.
@@ -76,14 +76,14 @@ fn if_it_helps(in_vain: &'static LocalKey<Cell<u8>>, spin: impl FnOnce(Hope) -> 
     let before = in_vain.get();
     let hope = match before {
         0..DISCOURAGED => Some(Hope::Good),
-        _ if before.is_multiple_of(PROBE) => Some(Hope::Lost),
+        FIRST_PROBE.. if before.is_power_of_two() => Some(Hope::Lost),
         _ => None,
     };
     let helps = has_several_processors() && hope.is_some_and(spin);
     in_vain.set(if helps {
         0
     } else {
-        before.checked_add(1).unwrap_or(PROBE)
+        before.checked_add(1).unwrap_or(1 << 7)
     });
     helps
 }
@@ -187,7 +187,8 @@ mod tests {
             spins
         };
         assert_eq!(spins(4), 4);
-        assert_eq!(spins(1000), 1000 / 16);
+        assert_eq!(spins(128), 4);
+        assert_eq!(spins(1280), 10);
         while !sparsely_until(|| true) {}
         assert_eq!(spins(4), 4);
     }

@@ -3,13 +3,24 @@
 //!
 //! # The protocol
 //!
-//! The condition variable is a sequence number and a count of sleepers.
+//! The condition variable is a sequence number, of which the top bits are a
+//! *generation*, and a count of sleepers.
 //!
-//! * **notify**: add one to the sequence; if the count of sleepers is not zero,
-//!   wake one (or all) of those who sleep on the sequence word.
+//! * **notify_one**: add one to the sequence; if the count of sleepers is not zero,
+//!   wake one of those who sleep on the sequence word in its generation.
+//! * **notify_all**: the same, but also begin a new generation, and wake one sleeper
+//!   of the older ones.
 //! * **wait**: read the sequence under the mutex; give the mutex back; spin
 //!   briefly, then sleep in the kernel for as long as the sequence is what it
-//!   was; take the mutex again.
+//!   was. If a new generation has begun since, wake one more sleeper of the older
+//!   ones. Take the mutex again.
+//!
+//! So `notify_all` starts a chain: each that wakes calls the next one, before it
+//! competes for the mutex. No herd comes running for a mutex that only one can
+//! have, and he who notifies pays for one wakeup. A generation is a group of the
+//! kernel's queue (a bit of `FUTEX_WAIT_BITSET`), so the chain does not catch those
+//! who have come back to wait again, and they need not pass it on; nor is a
+//! `notify_one` spent on somebody whom a `notify_all` has called already.
 //!
 //! No lost wakeup among the living: a waiter reads the sequence before it gives
 //! the mutex back, so a notification that follows a change made under the mutex
@@ -20,7 +31,8 @@
 //! `sequence` and then reads `sleepers`. The notifier's two are sequentially
 //! consistent; between the waiter's two stands the full barrier that the kernel
 //! has before it reads a futex word (barrier A in `kernel/futex`). So at least
-//! one sees the other.
+//! one sees the other. Who passes a call on comes after the notifier, and so does
+//! what it reads.
 //!
 //! # The crash argument
 //!
@@ -32,7 +44,7 @@
 //! | waiter, asleep or awake | `sleepers` one too high | nobody need: a notifier makes one system call in vain |
 //! | notifier, before the sequence | no notification | the mutex, if it was held: see the last row |
 //! | notifier, between sequence and wake | sleepers not woken | the sleepers' heartbeat: the sequence differs |
-//! | woken waiter, before it has the mutex | its notification is swallowed | the other sleepers' heartbeat: the sequence differs |
+//! | woken waiter, before it has called the next one or has the mutex | its notification is swallowed | the other sleepers' heartbeat: the sequence differs |
 //! | holder of the mutex, all others asleep here | nobody touches the lock | the sleepers' heartbeat: the lock word says that its owner died |
 //!
 //! The heartbeat: every sleeper wakes by itself at each multiple of
@@ -40,7 +52,8 @@
 //! is the sequence still what it was, is the mutex's owner alive, has the mutex
 //! not been poisoned since? If so it sleeps on. If not it returns, which at
 //! worst is one spurious wakeup. So a notification can be swallowed for one
-//! period at most. Whoever first learns of an owner's death tells all the others at
+//! period at most, also where the one who is to pass it on is stopped, or gets no
+//! processor. Whoever first learns of an owner's death tells all the others at
 //! once.
 
 use std::fmt;
@@ -56,7 +69,7 @@ use crate::error::{LockError, LockResult};
 use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
 use crate::os::clock::Deadline;
-use crate::os::futex::{self, Wake, Woken};
+use crate::os::futex::{self, Groups, Woken};
 use crate::os::spin;
 use crate::shm_safe::{Place, Report, ShmSafe, SyncKind, SyncObject};
 
@@ -120,8 +133,7 @@ const HEARTBEAT: Duration = Duration::from_millis(150);
 /// own.
 #[repr(C)]
 pub struct ShmCondvar {
-    /// How many notifications there were; wraps around. A waiter that slept
-    /// through exactly 2³² of them between two heartbeats would miss them.
+    /// A [`Sequence`].
     sequence: AtomicU32,
     /// How many waiters sleep, or are about to; never too few. Every waiter
     /// that dies asleep leaves it one too high.
@@ -165,6 +177,32 @@ static CONDVAR: SyncObject = SyncObject {
     },
     is_held_here: |_| false,
 };
+
+/// How many notifications there were, in the low 27 bits, and above them in which
+/// generation of sleepers this is. Both wrap around.
+///
+/// To come back to what a sleeper has seen it takes over a hundred million
+/// notifications between two heartbeats, one each nanosecond. If the number of
+/// notifications overflows into the generation, that is a `notify_all` that nobody
+/// asked for. And should 32 generations pass before a sleeper of the first is called,
+/// it wakes by its heartbeat.
+#[derive(Clone, Copy, Debug)]
+struct Sequence(u32);
+
+impl Sequence {
+    const NOTIFICATION_BITS: u32 = 27;
+    const ONE: u32 = 1;
+    const NEW_GENERATION: u32 = 1 << Self::NOTIFICATION_BITS | Self::ONE;
+
+    #[inline]
+    fn generation(self) -> Groups {
+        Groups::one(self.0 >> Self::NOTIFICATION_BITS)
+    }
+
+    fn notifications(self) -> u32 {
+        self.0 & ((1 << Self::NOTIFICATION_BITS) - 1)
+    }
+}
 
 /// Why a sleep ended.
 enum Slept {
@@ -268,10 +306,10 @@ impl ShmCondvar {
     }
 
     /// Sleeps until the sequence is no longer `seen`, the deadline passes, or a
-    /// heartbeat finds `trouble`.
+    /// heartbeat finds `trouble`. Then calls the next one, if all are called.
     fn sleep(
         &self,
-        seen: u32,
+        seen: Sequence,
         deadline: Option<Deadline>,
         trouble: impl Fn() -> bool,
     ) -> Result<Slept, Refusal> {
@@ -280,7 +318,7 @@ impl ShmCondvar {
         let slept = loop {
             let heartbeat = Deadline::next_multiple_of(HEARTBEAT);
             let until = deadline.map_or(heartbeat, |deadline| deadline.min(heartbeat));
-            match futex::wait(&self.sequence, seen, Some(until)) {
+            match futex::wait_among(&self.sequence, seen.0, seen.generation(), Some(until)) {
                 Ok(Woken::LookAgain) => break Ok(Slept::Notified),
                 Ok(Woken::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
@@ -296,6 +334,10 @@ impl ShmCondvar {
         };
         // Relaxed: too high for a moment harms nobody.
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        let now = self.sequence(Ordering::SeqCst);
+        if now.generation() != seen.generation() {
+            self.wake_one_of(now.generation().others());
+        }
         slept
     }
 
@@ -304,28 +346,46 @@ impl ShmCondvar {
     /// Waiters that have not fallen asleep yet may notice as well.
     #[inline]
     pub fn notify_one(&self) {
-        self.notify(Wake::One);
+        let before = self.add(Sequence::ONE);
+        self.wake_one_of(before.generation());
     }
 
     /// Wakes all waiters. Never blocks.
+    ///
+    /// They are woken one after the other, each by the one before it, so that they do
+    /// not all come for the mutex at once. One that does not get on, because it is
+    /// killed at this moment, or stopped, delays those behind it by 150 ms at most.
     #[inline]
     pub fn notify_all(&self) {
-        self.notify(Wake::All);
+        let before = self.add(Sequence::NEW_GENERATION);
+        let now = Sequence(before.0.wrapping_add(Sequence::NEW_GENERATION));
+        self.wake_one_of(now.generation().others());
+    }
+
+    /// Adds to the sequence, and says what it was.
+    #[inline]
+    fn add(&self, step: u32) -> Sequence {
+        // SeqCst: see above.
+        Sequence(self.sequence.fetch_add(step, Ordering::SeqCst))
     }
 
     #[inline]
-    fn notify(&self, who: Wake) {
-        // SeqCst, both: see above.
-        self.sequence.fetch_add(1, Ordering::SeqCst);
+    fn wake_one_of(&self, generations: Groups) {
+        // SeqCst: see above.
         if self.sleepers.load(Ordering::SeqCst) != 0 {
-            futex::wake(&self.sequence, who);
+            futex::wake_one_of(&self.sequence, generations);
         }
+    }
+
+    #[inline]
+    fn sequence(&self, ordering: Ordering) -> Sequence {
+        Sequence(self.sequence.load(ordering))
     }
 
     /// What the words say, whatever they are.
     pub(super) fn state(&self) -> CondvarState {
         CondvarState {
-            notifications: self.sequence.load(Ordering::Relaxed),
+            notifications: self.sequence(Ordering::Relaxed).notifications(),
             sleepers: self.sleepers.load(Ordering::Relaxed),
         }
     }
@@ -340,13 +400,13 @@ impl Wait for ShmCondvar {
     ) -> Result<(Held, WaitTimeoutResult), Refusal> {
         // Both are read under the mutex: whatever changes after it is given
         // back changes them. Relaxed, because the mutex orders it.
-        let seen = self.sequence.load(Ordering::Relaxed);
+        let seen = self.sequence(Ordering::Relaxed);
         let poisonings = mutex.poisonings();
         if !mutex.unlock(held) {
             return Err(LockError::NotOwner);
         }
 
-        let notified = || self.sequence.load(Ordering::Relaxed) != seen;
+        let notified = || self.sequence(Ordering::Relaxed).0 != seen.0;
         let slept = if spin::until(notified) {
             Slept::Notified
         } else {

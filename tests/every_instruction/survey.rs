@@ -109,7 +109,7 @@ fn name(change: &Change) -> Option<&'static str> {
     Some(match *change {
         Change::Call(call) if call.number == libc::SYS_futex => {
             match call.second_argument as i32 & libc::FUTEX_CMD_MASK {
-                libc::FUTEX_WAKE => "futex wake",
+                libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET => "futex wake",
                 libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET => "futex wait",
                 _ => "futex",
             }
