@@ -93,6 +93,32 @@ on_stage! {
         two_mutexes::<PthreadCondvar>();
     }
 
+    // Each wakes the next, and must not wait for anything before it does.
+    fn who_is_called_and_can_not_have_its_mutex_keeps_nobody_from_being_called() {
+        const KEPT_OUT: u64 = 6;
+        let woken = median(9, || {
+            let [one, other] = [(); 2].map(|()| Shared::<ShmCondvar>::placed());
+            let wait_with = |mine: &Shared<ShmCondvar>| {
+                drop(one.changed.wait(mine.lock_to_wait()).unwrap());
+                mine.returned.fetch_add(1, Ordering::SeqCst);
+            };
+            let mut waiters: Vec<_> = (0..KEPT_OUT).map(|_| spawn(|| wait_with(&one))).collect();
+            waiters.push(spawn(|| wait_with(&other)));
+            waiters.iter().for_each(Child::wait_until_asleep);
+            let kept = one.lock_when_waiting(KEPT_OUT);
+            drop(other.lock_when_waiting(1));
+            let heartbeat = just_after_a_heartbeat();
+            one.changed.notify_all();
+            poll(|| other.returned() == 1);
+            let woken = heartbeat.elapsed();
+            assert_eq!(one.returned(), 0);
+            drop(kept);
+            waiters.into_iter().for_each(Child::join);
+            woken
+        });
+        assert!(woken < HEARTBEAT - Duration::from_millis(10), "{woken:?}");
+    }
+
     fn condvars_side_by_side_do_not_wake_each_others_waiters() {
         side_by_side::<ShmCondvar>();
         side_by_side::<PthreadCondvar>();
@@ -126,17 +152,43 @@ on_stage! {
 
     fn nothing_is_lost_while_the_sequence_wraps_around() {
         const ITEMS: u64 = 2_000;
-        let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
-        sequence_of(&shared.changed).store(u32::MAX - 1_000, Ordering::SeqCst);
-        let takers: Vec<_> = (0..2)
-            .map(|_| spawn(|| (0..ITEMS / 2).for_each(|_| shared.take())))
-            .collect();
-        for _ in 0..ITEMS {
-            shared.state.lock().unwrap().items += 1;
-            shared.changed.notify_one();
+        // The number of notifications into the generation, and both into nothing.
+        for begin in [(1 << 27) - 1_000, u32::MAX - 1_000] {
+            let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
+            sequence_of(&shared.changed).store(begin, Ordering::SeqCst);
+            let takers: Vec<_> = (0..2)
+                .map(|_| spawn(|| (0..ITEMS / 2).for_each(|_| shared.take())))
+                .collect();
+            for _ in 0..ITEMS {
+                shared.state.lock().unwrap().items += 1;
+                shared.changed.notify_one();
+            }
+            takers.into_iter().for_each(Child::join);
+            let end = begin.wrapping_add(ITEMS as u32);
+            assert_eq!(sequence_of(&shared.changed).load(Ordering::SeqCst), end);
         }
-        takers.into_iter().for_each(Child::join);
-        assert_eq!(sequence_of(&shared.changed).load(Ordering::SeqCst), 999);
+    }
+
+    fn all_are_called_in_more_rounds_than_there_are_generations() {
+        const ROUNDS: u64 = 100;
+        const WAITERS: u64 = 3;
+        let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
+        let waiters: Vec<_> = (0..WAITERS)
+            .map(|_| spawn(|| (0..ROUNDS).for_each(|round| {
+                let state = shared.lock_to_wait();
+                let state = shared.changed.wait_while(state, |state| state.items <= round);
+                drop(state.unwrap());
+            })))
+            .collect();
+        let begin = Instant::now();
+        for round in 1..=ROUNDS {
+            let mut state = shared.lock_when_waiting(round * WAITERS);
+            state.items = round;
+            shared.changed.notify_all();
+        }
+        waiters.into_iter().for_each(Child::join);
+        let took = begin.elapsed();
+        assert!(took < HEARTBEAT * ROUNDS as u32 / 2, "by heartbeats: {took:?}");
     }
 }
 

@@ -161,7 +161,7 @@ impl<'a, S: Subject> Staging<'a, S> {
             let mut owner = spawn(|| tear_and(arena, || die()));
             owner.wait();
         }
-        let sleepers_come_later = way.scene == Scene::First && way.waits();
+        let sleepers_come_later = matches!(way.scene, Scene::First | Scene::Called) && way.waits();
         if way.scene != Scene::Alone && !sleepers_come_later {
             self.send_sleepers();
             self.sleepers_were_there = Asleep::Before;

@@ -94,7 +94,7 @@ fn survive_in_full(operation: Operation, scenes: &[Scene]) {
 }
 
 /// What the arguments in `src/sync` and docs/design.md say, in their order.
-const ARGUMENTS: [(Operation, Scene, &[&str]); 14] = [
+const ARGUMENTS: [(Operation, Scene, &[&str]); 15] = [
     (Operation::Lock, Scene::Alone, &["word taken", "holder set"]),
     (
         Operation::TryLock,
@@ -156,6 +156,20 @@ const ARGUMENTS: [(Operation, Scene, &[&str]); 14] = [
     ),
     (Operation::Wait, Scene::Alone, WAIT),
     (Operation::WaitTimeout, Scene::Alone, WAIT),
+    (
+        Operation::Wait,
+        Scene::Called,
+        &[
+            "holder removed",
+            "word freed",
+            "sleepers up",
+            "futex wait",
+            "sleepers down",
+            "futex wake",
+            "word taken",
+            "holder set",
+        ],
+    ),
     (Operation::NotifyOne, Scene::Alone, &["sequence up"]),
     (
         Operation::NotifyOne,
@@ -216,12 +230,12 @@ on_stage! {
     }
 
     fn killed_while_it_waits() {
-        survive(Operation::Wait, 1000, &[Scene::Crowd, Scene::First]);
+        survive(Operation::Wait, 1000, &[Scene::Crowd, Scene::First, Scene::Called]);
         survive_in_full(Operation::Wait, &[Scene::Alone]);
     }
 
     fn killed_while_it_waits_for_a_time() {
-        survive(Operation::WaitTimeout, 1000, &[Scene::Alone, Scene::First]);
+        survive(Operation::WaitTimeout, 1000, &[Scene::Alone, Scene::First, Scene::Called]);
         survive_in_full(Operation::WaitTimeout, &[Scene::Crowd]);
     }
 

@@ -48,6 +48,9 @@ pub(crate) enum Scene {
     /// The victim is the first to fall asleep, two others are behind it, and one is
     /// woken.
     First,
+    /// As `First` on the condition variable, and all are woken: the victim is the one
+    /// who wakes the next.
+    Called,
     /// As `First` on the lock, but a third takes it before the victim can, and gives it
     /// back when the victim sleeps again or is dead.
     Overtaken,
@@ -131,7 +134,7 @@ impl Way {
     pub(crate) fn is_notified_with(self) -> Notified {
         match self.scene {
             Scene::First if self.waits() => Notified::One,
-            Scene::Crowd if self.waits() => Notified::All,
+            Scene::Crowd | Scene::Called if self.waits() => Notified::All,
             _ => Notified::Nobody,
         }
     }
