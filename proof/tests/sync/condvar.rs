@@ -1,9 +1,9 @@
-//! The condition variable: a sequence, a count of sleepers, the heartbeat, and the
-//! telling of a death.
+//! The condition variable: a sequence, its generation, a count of sleepers, the chain by
+//! which the called call each other, the heartbeat, and the telling of a death.
 //!
 //! Producers put items under the mutex and notify; consumers take them, and wait while
-//! there are none. Others only die, panic or repair under the mutex. Some may be killed,
-//! between any two steps.
+//! there are none. Guests wait until a host opens, and go. Others only die, panic or
+//! repair under the mutex. Some may be killed, between any two steps.
 //!
 //! # The steps, and where they are
 //!
@@ -11,30 +11,35 @@
 //! |---|---|---|
 //! | `Lock` | `ShmMutex::lock`; in a wait, `RawMutex::relock` | *lock* |
 //! | `Mark`, `Count` | `RawMutex::inherit`, after a death; `RawMutex::poison_by_panic` | *poison*, *poisonings* |
-//! | `AddSequence` | `ShmCondvar::notify` | *sequence* |
-//! | `ReadSleepers` | there: if there are none, the next step is left out | sleepers |
-//! | `Wake` | there, `futex::wake`: one or all | *queue* |
+//! | `AddSequence` | `ShmCondvar::notify_one`, `notify_all`: one word | *sequence*, *generation* |
+//! | `ReadSleepers` | `ShmCondvar::wake_one_of`: if there are none, the next step is left out | sleepers |
+//! | `Wake` | there, `futex::wake_one_of`: of the generation that was, or not of the new one | *queue* |
 //! | `Judge` | `ShmMutex::guard` | poison |
 //! | `Clear` | `Poisoned::recover` | *poison* |
-//! | `Work` | what a user does under the lock: puts an item, takes one, or finds none | *items* |
-//! | `ReadSequence`, `ReadCount` | `ShmCondvar::wait_raw`, under the mutex | sequence, poisonings |
+//! | `Work` | what a user does under the lock: puts an item, opens, takes an item, or finds nothing | *items*, *door* |
+//! | `ReadSequence`, `ReadCount` | `ShmCondvar::wait_raw`, under the mutex | sequence, generation, poisonings |
 //! | `GiveBack`, `Unlock` | `RawMutex::unlock` | *lock* |
 //! | `Spin` | `ShmCondvar::wait_raw`: the last look of the spin | sequence |
 //! | `Register` | `ShmCondvar::sleep` | *sleepers* |
-//! | `Sleep` | there, `futex::wait`: the kernel compares and queues in one step | sequence, *queue* |
+//! | `Sleep` | there, `futex::wait_among`: the kernel compares and queues in one step | sequence, *queue* |
 //! | `Queued` | asleep in the kernel; ended by a wake, a heartbeat or the deadline | |
 //! | `LookForDeath` | there, `trouble`: `RawMutex::owner_died` | lock |
 //! | `LookForPoison` | there, `trouble`: `RawMutex::poisonings` | poisonings |
 //! | `LookAtClock` | there, `Deadline::has_passed` | |
 //! | `Deregister` | there | *sleepers* |
+//! | `LookForCall` | there: if the generation is still the same, the next two steps are left out | generation |
+//! | `LookForNext` | `ShmCondvar::wake_one_of`: if there are no sleepers, the next step is left out | sleepers |
+//! | `CallNext` | there, `futex::wake_one_of`: not of the generation just read | *queue* |
 //! | `Dying` | the kernel: out of the queue; the lock, if it was held, becomes owner died | *queue*, *lock* |
 //!
 //! # What is simpler than the truth
 //!
 //! * The mutex is one word, taken and given back in one step each, and a blocked
 //!   process takes it once it can: that is what the machine of the mutex shows.
-//! * A wake may hit any sleeper; the kernel takes the one that has slept longest.
-//! * The numbers don't wrap: nobody does enough for that.
+//! * A wake may hit any sleeper of its generations; the kernel takes the one that has
+//!   slept longest.
+//! * The numbers don't wrap: nobody does enough for that. So the sequence and its
+//!   generation are two numbers, which change in one step.
 //! * `Consistent` and `Name` are left out: here nobody reads what they write. So is the
 //!   spin before `relock`, which decides nothing.
 
@@ -47,7 +52,7 @@ pub(crate) use tests::smoke;
 type Id = u8;
 
 /// The most processes of any cast.
-const PROCESSES: usize = 4;
+const PROCESSES: usize = 5;
 
 /// The mutex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,15 +68,22 @@ enum Poison {
     Set,
 }
 
-/// How many sleepers a notification is for.
+/// What guests wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Door {
+    Closed,
+    Open,
+}
+
+/// How many sleepers a notification is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
     One,
     All,
 }
 
-/// When a producer notifies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// When a producer or a host notifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
     UnderTheLock,
     AfterUnlocking,
@@ -86,6 +98,11 @@ enum Role {
     Consumer,
     /// The same, but waits with a deadline, and gives up if that is what ends its wait.
     Impatient,
+    /// Opens the door and notifies all; then puts that many items, one at a time, and
+    /// notifies one of each. So no guest begins to wait once there are items.
+    Host { items: u8, when: When },
+    /// Waits until the door is open, and goes. An item is nothing to it.
+    Guest,
     /// Locks, panics, unlocks. Tells no condition variable.
     Panicker,
     /// Locks, repairs if there is need, unlocks. Tells no condition variable.
@@ -118,6 +135,9 @@ enum Step {
     LookForPoison,
     LookAtClock,
     Deregister,
+    LookForCall,
+    LookForNext,
+    CallNext,
     Unlock,
     Done,
     Dying,
@@ -136,8 +156,10 @@ enum Errand {
     RelockTimedOut,
     /// It came back from a wait, learned of a death, and tells the others.
     Tell,
-    /// It has put an item, and notifies.
-    Notify,
+    /// It has put an item, and notifies one.
+    NotifyOne,
+    /// It has put an item or opened the door, and notifies all.
+    NotifyAll,
     /// It panics.
     Panic,
 }
@@ -149,6 +171,9 @@ struct Process {
     errand: Errand,
     /// The sequence before the wait. (For `LooksFirst`, the sleepers of a notifier.)
     seen: u8,
+    /// The generation before the wait. Of who notifies or calls the next one: the
+    /// generation by which it chooses whom it wakes.
+    generation: u8,
     /// How many poisonings there were before the wait, as the code knows it.
     poisonings_seen: u8,
     /// How many there really were when the mutex was given back.
@@ -165,8 +190,10 @@ pub(crate) struct State {
     /// How many poisonings there were, whether the code counts them or not.
     poisonings_really: u8,
     sequence: u8,
+    generation: u8,
     sleepers: u8,
     items: u8,
+    door: Door,
     /// Who sleeps on the sequence, a bit for each.
     queue: u8,
     processes: [Process; PROCESSES],
@@ -188,7 +215,7 @@ impl State {
 pub(crate) enum Action {
     /// The process does its step.
     Go(Id),
-    /// The process wakes this one.
+    /// The process wakes this one: `Step::Wake` or `Step::CallNext`.
     Wake(Id, Id),
     /// Its sleep is over: a heartbeat, or its deadline.
     TimeOut(Id),
@@ -233,6 +260,19 @@ enum Mistake {
     KeepsItToItself,
     /// Who learns of a death in a wait tells one other.
     TellsOne,
+    /// `notify_all` begins no new generation, and wakes one of the same.
+    StaysInGeneration,
+    /// `notify_all` wakes a sleeper of any generation.
+    BeginsWithAnyone,
+    /// `notify_one` wakes a sleeper of any generation.
+    NotifiesTheCalled,
+    /// Who is called does not call the next one.
+    CallsNobody,
+    /// Who is called calls one of any generation.
+    CallsAnyone,
+    /// Who is called calls the next one once it has the mutex, and only if it finds
+    /// what it waits for.
+    CallsIfContent,
 }
 
 /// Who wakes up now and then by itself.

@@ -3,8 +3,8 @@
 use stateright::{Model, Property};
 
 use super::{
-    Action, Condvar, Errand, Heartbeat, Id, Killed, Lock, Mistake, PROCESSES, Poison, Process,
-    Role, State, Step, When, Whom, tests,
+    Action, Condvar, Door, Errand, Heartbeat, Id, Killed, Lock, Mistake, PROCESSES, Poison,
+    Process, Role, State, Step, When, Whom, tests,
 };
 use crate::check::Machine;
 
@@ -14,6 +14,11 @@ impl Condvar {
         use Mistake as M;
         let mistake = self.mistake;
         let role = self.cast[id as usize];
+        if matches!(state.step(id), Step::Wake | Step::CallNext)
+            && self.whom_it_may_wake(state, id) != 0
+        {
+            return None;
+        }
         let me = &mut state.processes[id as usize];
         me.step = match me.step {
             Step::Queued | Step::Done | Step::Dead => return None,
@@ -46,6 +51,11 @@ impl Condvar {
             }
             Step::AddSequence => {
                 state.sequence += u8::from(mistake != M::OnlyWakes);
+                if self.whom(me.errand) == Whom::All && mistake != M::StaysInGeneration {
+                    state.generation += 1;
+                }
+                // Of `notify_one` what it was, of `notify_all` what it is.
+                me.generation = state.generation;
                 match mistake {
                     M::LooksFirst if me.seen == 0 => self.after_notifying(id, me),
                     M::LooksFirst => Step::Wake,
@@ -60,21 +70,12 @@ impl Condvar {
                 0 => self.after_notifying(id, me),
                 _ => Step::Wake,
             },
-            // Of all, or of nobody. One of several is `Action::Wake`.
-            Step::Wake => {
-                if state.queue != 0 && self.whom(id, *me) == Whom::One {
-                    return None;
-                }
-                if state.queue == 0 && mistake == M::WakerDeregisters {
+            // Of nobody. Of one it is `Action::Wake`.
+            Step::Wake | Step::CallNext => {
+                if mistake == M::WakerDeregisters {
                     self.deregister(&mut state.sleepers);
                 }
-                let next = self.after_notifying(id, me);
-                let queue = state.queue;
-                for who in (0..).take(PROCESSES).filter(|who| queue & 1 << who != 0) {
-                    self.wake(state, who);
-                }
-                state.processes[id as usize].step = next;
-                return Some(());
+                self.after_waking(id, me)
             }
             Step::Judge => match state.poison {
                 Poison::Clean => Step::Work,
@@ -90,32 +91,42 @@ impl Condvar {
                     me.errand = Errand::Panic;
                     Step::Mark
                 }
-                Role::Producer { when, .. } => {
+                Role::Host { when, .. } if state.door == Door::Closed => {
+                    state.door = Door::Open;
+                    me.errand = Errand::NotifyAll;
+                    self.after_changing(when)
+                }
+                Role::Producer { when, .. } | Role::Host { when, .. } => {
                     state.items += 1;
                     me.to_put -= 1;
-                    me.errand = Errand::Notify;
-                    match when {
-                        When::AfterUnlocking => Step::Unlock,
-                        When::UnderTheLock => self.notify(),
-                    }
+                    me.errand = match role {
+                        Role::Producer {
+                            whom: Whom::All, ..
+                        } => Errand::NotifyAll,
+                        _ => Errand::NotifyOne,
+                    };
+                    self.after_changing(when)
                 }
-                Role::Consumer | Role::Impatient => {
-                    let gives_up = me.errand == Errand::RelockTimedOut;
-                    match (gives_up, state.items) {
-                        // It does not even look.
-                        (true, _) => Step::Unlock,
-                        (false, 0) if mistake == M::ReadsSequenceLate => Step::ReadCount,
-                        (false, 0) => Step::ReadSequence,
-                        (false, _) => {
-                            state.items -= 1;
-                            me.errand = Errand::Ordinary;
-                            Step::Unlock
-                        }
+                // It does not even look.
+                Role::Consumer | Role::Impatient if me.errand == Errand::RelockTimedOut => {
+                    Step::Unlock
+                }
+                Role::Consumer | Role::Impatient if state.items > 0 => {
+                    state.items -= 1;
+                    self.after_finding(me)
+                }
+                Role::Guest if state.door == Door::Open => self.after_finding(me),
+                Role::Consumer | Role::Impatient | Role::Guest => {
+                    me.errand = Errand::Relock;
+                    match mistake {
+                        M::ReadsSequenceLate => Step::ReadCount,
+                        _ => Step::ReadSequence,
                     }
                 }
             },
             Step::ReadSequence => {
                 me.seen = state.sequence;
+                me.generation = state.generation;
                 match mistake {
                     M::ReadsSequenceLate => Step::Spin,
                     M::ReadsPoisoningsLate => Step::GiveBack,
@@ -131,7 +142,6 @@ impl Condvar {
             }
             Step::GiveBack => {
                 me.poisonings_really = state.poisonings_really;
-                me.errand = Errand::Relock;
                 state.lock = Lock::Free;
                 match mistake {
                     M::ReadsSequenceLate => Step::ReadSequence,
@@ -166,6 +176,7 @@ impl Condvar {
             Step::LookAtClock if self.has_heartbeat(id) => {
                 if mistake == M::ForgetsSequence {
                     me.seen = state.sequence;
+                    me.generation = state.generation;
                 }
                 Step::Sleep
             }
@@ -174,21 +185,29 @@ impl Condvar {
                 self.deregister(&mut state.sleepers);
                 match (me.errand, mistake) {
                     (Errand::RelockTimedOut, M::TimesOutWithoutLock) => Step::Judge,
-                    _ => Step::Lock,
+                    (_, M::CallsNobody | M::CallsIfContent) => Step::Lock,
+                    _ => Step::LookForCall,
                 }
             }
+            Step::LookForCall if state.generation == me.generation => self.after_calling(),
+            Step::LookForCall => {
+                me.generation = state.generation;
+                Step::LookForNext
+            }
+            Step::LookForNext => match state.sleepers {
+                0 => self.after_calling(),
+                _ => Step::CallNext,
+            },
             Step::Unlock => {
                 state.lock = Lock::Free;
                 match (role, me.errand) {
                     (Role::Consumer | Role::Impatient, Errand::Ordinary) => Step::Lock,
-                    (
-                        Role::Producer {
-                            when: When::AfterUnlocking,
-                            ..
-                        },
-                        Errand::Notify,
-                    ) => self.notify(),
-                    (Role::Producer { .. }, _) => Self::after_unlocking(me),
+                    (_, Errand::NotifyOne | Errand::NotifyAll)
+                        if self.when(id) == Some(When::AfterUnlocking) =>
+                    {
+                        self.notify()
+                    }
+                    (Role::Producer { .. } | Role::Host { .. }, _) => Self::after_unlocking(me),
                     _ => Step::Done,
                 }
             }
@@ -200,21 +219,54 @@ impl Condvar {
                 Step::Dead
             }
         };
-        Self::forget(&mut state.processes[id as usize]);
+        self.forget(state, id);
         Some(())
     }
 
     /// What no later step reads must not make states different.
-    fn forget(me: &mut Process) {
-        match me.step {
+    fn forget(&self, state: &mut State, id: Id) {
+        let is_queued = state.queue & 1 << id != 0;
+        let me = &mut state.processes[id as usize];
+        let Process {
+            step,
+            errand,
+            generation,
+            to_put,
+            ..
+        } = *me;
+        match step {
             Step::Dead | Step::Done => {
                 *me = Process {
-                    step: me.step,
+                    step,
                     ..Process::default()
                 }
             }
-            Step::Lock | Step::Unlock => {
-                (me.seen, me.poisonings_seen, me.poisonings_really) = (0, 0, 0)
+            // The kernel still finds it by its generation.
+            Step::Dying => {
+                *me = Process {
+                    step,
+                    generation: if is_queued { generation } else { 0 },
+                    ..Process::default()
+                }
+            }
+            Step::Deregister | Step::LookForCall | Step::LookForNext | Step::CallNext => {
+                *me = Process {
+                    step,
+                    errand,
+                    generation,
+                    to_put,
+                    ..Process::default()
+                }
+            }
+            // It has still to see whether it calls the next one.
+            Step::Lock | Step::Judge if self.mistake == Mistake::CallsIfContent => {}
+            Step::Lock | Step::Unlock | Step::Judge => {
+                *me = Process {
+                    step,
+                    errand,
+                    to_put,
+                    ..Process::default()
+                }
             }
             _ => {}
         }
@@ -236,16 +288,27 @@ impl Condvar {
         }
     }
 
+    fn after_changing(&self, when: When) -> Step {
+        match when {
+            When::AfterUnlocking => Step::Unlock,
+            When::UnderTheLock => self.notify(),
+        }
+    }
+
+    fn after_waking(&self, id: Id, me: &mut Process) -> Step {
+        match me.step {
+            Step::CallNext => self.after_calling(),
+            _ => self.after_notifying(id, me),
+        }
+    }
+
     fn after_notifying(&self, id: Id, me: &mut Process) -> Step {
         if me.errand == Errand::Tell {
             me.errand = Errand::Relock;
             return Step::Judge;
         }
-        match self.cast[id as usize] {
-            Role::Producer {
-                when: When::AfterUnlocking,
-                ..
-            } => Self::after_unlocking(me),
+        match self.when(id) {
+            Some(When::AfterUnlocking) => Self::after_unlocking(me),
             _ => Step::Unlock,
         }
     }
@@ -258,12 +321,52 @@ impl Condvar {
         }
     }
 
-    fn whom(&self, id: Id, me: Process) -> Whom {
-        match (me.errand, self.cast[id as usize]) {
-            (Errand::Tell, _) if self.mistake == Mistake::TellsOne => Whom::One,
-            (_, Role::Producer { whom, .. }) => whom,
+    /// It has found what it came for.
+    fn after_finding(&self, me: &mut Process) -> Step {
+        let waited = me.errand == Errand::Relock;
+        me.errand = Errand::Ordinary;
+        match self.mistake {
+            Mistake::CallsIfContent if waited => Step::LookForCall,
+            _ => Step::Unlock,
+        }
+    }
+
+    fn after_calling(&self) -> Step {
+        match self.mistake {
+            Mistake::CallsIfContent => Step::Unlock,
+            _ => Step::Lock,
+        }
+    }
+
+    fn when(&self, id: Id) -> Option<When> {
+        match self.cast[id as usize] {
+            Role::Producer { when, .. } | Role::Host { when, .. } => Some(when),
+            _ => None,
+        }
+    }
+
+    /// Whom a notification is for.
+    fn whom(&self, errand: Errand) -> Whom {
+        match errand {
+            Errand::NotifyOne => Whom::One,
+            Errand::Tell if self.mistake == Mistake::TellsOne => Whom::One,
             _ => Whom::All,
         }
+    }
+
+    /// Whom the kernel might choose for the wake that is next, a bit for each.
+    fn whom_it_may_wake(&self, state: &State, id: Id) -> u8 {
+        let me = &state.processes[id as usize];
+        let calls = me.step == Step::CallNext;
+        let one = !calls && self.whom(me.errand) == Whom::One;
+        let is_meant = |sleeper: &Process| match self.mistake {
+            Mistake::CallsAnyone if calls => true,
+            Mistake::NotifiesTheCalled if one => true,
+            Mistake::BeginsWithAnyone | Mistake::StaysInGeneration if !calls && !one => true,
+            _ => (sleeper.generation == me.generation) == one,
+        };
+        let meant = state.all().filter(|(_, sleeper)| is_meant(sleeper));
+        meant.fold(0, |meant, (who, _)| meant | 1 << who) & state.queue
     }
 
     fn has_heartbeat(&self, id: Id) -> bool {
@@ -278,8 +381,10 @@ impl Condvar {
         match self.killed {
             Killed::AnyoneAnywhere => true,
             Killed::WhileOthersSleep(only) => {
-                let mut others = state.all().filter(|(other, _)| *other != id);
-                id == only && others.all(|(_, other)| other.step == Step::Queued)
+                let others = state.all().filter(|(other, _)| *other != id);
+                let mut there =
+                    others.filter(|(other, _)| self.cast[*other as usize] != Role::Absent);
+                id == only && there.all(|(_, other)| other.step == Step::Queued)
             }
         }
     }
@@ -292,7 +397,7 @@ impl Condvar {
             woken.step = Step::Deregister;
             if self.mistake == Mistake::WakerDeregisters {
                 self.deregister(&mut state.sleepers);
-                woken.step = Step::Lock;
+                woken.step = Step::LookForCall;
             }
             if self.mistake == Mistake::DeadlineBeatsWake
                 && self.cast[who as usize] == Role::Impatient
@@ -300,6 +405,7 @@ impl Condvar {
                 woken.errand = Errand::RelockTimedOut;
             }
         }
+        self.forget(state, who);
     }
 
     /// Whether the process waits, and has reason to stop waiting.
@@ -366,8 +472,10 @@ impl Model for Condvar {
             poisonings: 0,
             poisonings_really: 0,
             sequence: 0,
+            generation: 0,
             sleepers: 0,
             items: 0,
+            door: Door::Closed,
             queue: 0,
             processes: self.cast.map(|role| Process {
                 step: match role {
@@ -375,7 +483,7 @@ impl Model for Condvar {
                     _ => Step::Lock,
                 },
                 to_put: match role {
-                    Role::Producer { items, .. } => items,
+                    Role::Producer { items, .. } | Role::Host { items, .. } => items,
                     _ => 0,
                 },
                 ..Process::default()
@@ -392,12 +500,13 @@ impl Model for Condvar {
                     actions.push(Action::TimeOut(id));
                 }
                 Step::Queued | Step::Done | Step::Dead => {}
-                Step::Wake if state.queue != 0 && self.whom(id, *process) == Whom::One => {
-                    let queued = (0..)
-                        .take(PROCESSES)
-                        .filter(|who| state.queue & 1 << who != 0);
-                    actions.extend(queued.map(|who| Action::Wake(id, who)));
-                }
+                Step::Wake | Step::CallNext => match self.whom_it_may_wake(state, id) {
+                    0 => actions.push(Action::Go(id)),
+                    whom => {
+                        let each = (0..).take(PROCESSES).filter(|who| whom & 1 << who != 0);
+                        actions.extend(each.map(|who| Action::Wake(id, who)));
+                    }
+                },
                 _ => actions.push(Action::Go(id)),
             }
             if process.step == Step::LookAtClock && is_impatient {
@@ -417,17 +526,20 @@ impl Model for Condvar {
             Action::Wake(id, who) => {
                 self.wake(&mut state, who);
                 let me = &mut state.processes[id as usize];
-                me.step = self.after_notifying(id, me);
+                me.step = self.after_waking(id, me);
+                self.forget(&mut state, id);
             }
             Action::TimeOut(id) => Self::time_out(&mut state, id),
             Action::GiveUp(id) => {
                 let me = &mut state.processes[id as usize];
                 me.errand = Errand::RelockTimedOut;
                 me.step = Step::Deregister;
+                self.forget(&mut state, id);
             }
             Action::Die(id) => {
                 state.deaths_left -= 1;
                 state.processes[id as usize].step = Step::Dying;
+                self.forget(&mut state, id);
             }
         }
         Some(state)
@@ -454,12 +566,20 @@ impl Machine for Condvar {
         }
     }
 
-    /// Everybody is done, or sleeps. Who sleeps knows of every death, and if it was for
-    /// items that it sleeps, there are none.
+    /// Everybody is done, or sleeps. Who sleeps knows of every death, has not been called
+    /// by any `notify_all`, and what it waits for is not there.
     fn is_settled(&self, state: &State) -> bool {
+        let waits_in_vain = |id| match self.cast[id as usize] {
+            Role::Guest => state.door == Door::Closed,
+            _ => state.items == 0,
+        };
         state.all().all(|(id, process)| match process.step {
             Step::Done | Step::Dead => true,
-            Step::Queued => state.items == 0 && !Self::has_bad_news(state, id),
+            Step::Queued => {
+                waits_in_vain(id)
+                    && process.generation == state.generation
+                    && !Self::has_bad_news(state, id)
+            }
             _ => false,
         })
     }
