@@ -17,18 +17,26 @@
 //! notifier's read comes before the sleeper's addition, and the sleeper's barrier before
 //! the notifier's addition, which is a circle, with the accesses as with the fence.
 //!
+//! Who is called, and calls the next one, reads both words once more. The code says
+//! `SeqCst` there; here it is relaxed, which is less, and enough: the bucket's lock
+//! makes it come after the notifier, so it sees no fewer sleepers than that one.
+//!
 //! The kernel's hash bucket is a lock with a queue.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use crate::check::Size;
+
 /// How the notifier's two accesses are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notifier {
-    /// As in `ShmCondvar::notify`.
+    /// As in `ShmCondvar::add` and `wake_one_of`.
     SeqCst,
     AcquireRelease,
 }
@@ -42,12 +50,23 @@ enum Barrier {
     None,
 }
 
+/// Whether who is called calls the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// As in `ShmCondvar::sleep`.
+    CallsTheNext,
+    CallsNobody,
+}
+
+/// The most sleepers.
+const SLEEPERS: usize = 2;
+
 /// The kernel's part.
 #[derive(Default)]
 struct Bucket {
-    /// Who sleeps, and has not been woken.
-    asleep: Mutex<u32>,
-    woken: Condvar,
+    /// Who sleeps, and has not been woken: the one that came first is woken first.
+    asleep: Mutex<Vec<usize>>,
+    woken: [Condvar; SLEEPERS],
 }
 
 struct Shared {
@@ -58,7 +77,16 @@ struct Shared {
 }
 
 impl Shared {
-    /// A consumer: `ShmCondvar::wait_raw` without the spin.
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            has_item: Mutex::new(false),
+            sequence: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            bucket: Bucket::default(),
+        })
+    }
+
+    /// A consumer, the only one: `ShmCondvar::wait_raw` without the spin.
     fn wait_for_item(&self, barrier: Barrier) {
         loop {
             let has_item = self.has_item.lock().unwrap();
@@ -67,13 +95,48 @@ impl Shared {
             }
             let seen = self.sequence.load(Ordering::Relaxed);
             drop(has_item);
-            self.sleepers.fetch_add(1, Ordering::AcqRel);
-            self.futex_wait(seen, barrier);
-            self.sleepers.fetch_sub(1, Ordering::Relaxed);
+            self.sleep(0, seen, barrier);
         }
     }
 
-    fn futex_wait(&self, seen: u32, barrier: Barrier) {
+    /// A producer: `ShmCondvar::notify_one`, under the lock.
+    fn put_item(&self, notifier: Notifier) {
+        let mut has_item = self.has_item.lock().unwrap();
+        *has_item = true;
+        self.notify(notifier);
+        drop(has_item);
+    }
+
+    /// One of several that read the sequence before all this, and wait for it to change:
+    /// `ShmCondvar::sleep`, and the generation is over as soon as the sequence is
+    /// another.
+    fn wait_for_call(&self, me: usize, barrier: Barrier, called: Called) {
+        let seen = 0;
+        self.sleep(me, seen, barrier);
+        let is_over = self.sequence.load(Ordering::Relaxed) != seen;
+        if called == Called::CallsTheNext && is_over && self.sleepers.load(Ordering::Relaxed) != 0 {
+            self.futex_wake_one();
+        }
+    }
+
+    fn sleep(&self, me: usize, seen: u32, barrier: Barrier) {
+        self.sleepers.fetch_add(1, Ordering::AcqRel);
+        self.futex_wait(me, seen, barrier);
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Either notification: all who sleep are of the generation that it is for.
+    fn notify(&self, notifier: Notifier) {
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        if notifier == Notifier::SeqCst {
+            fence(Ordering::SeqCst);
+        }
+        if self.sleepers.load(Ordering::Acquire) != 0 {
+            self.futex_wake_one();
+        }
+    }
+
+    fn futex_wait(&self, me: usize, seen: u32, barrier: Barrier) {
         let mut asleep = self.bucket.asleep.lock().unwrap();
         if barrier == Barrier::Full {
             fence(Ordering::SeqCst);
@@ -81,65 +144,105 @@ impl Shared {
         if self.sequence.load(Ordering::Relaxed) != seen {
             return;
         }
-        *asleep += 1;
-        while *asleep > 0 {
-            asleep = self.bucket.woken.wait(asleep).unwrap();
+        asleep.push(me);
+        while asleep.contains(&me) {
+            asleep = self.bucket.woken[me].wait(asleep).unwrap();
         }
     }
 
-    /// A producer: `ShmCondvar::notify_all`, under the lock.
-    fn put_item(&self, notifier: Notifier) {
-        let mut has_item = self.has_item.lock().unwrap();
-        *has_item = true;
-        self.sequence.fetch_add(1, Ordering::AcqRel);
-        if notifier == Notifier::SeqCst {
-            fence(Ordering::SeqCst);
+    fn futex_wake_one(&self) {
+        let mut asleep = self.bucket.asleep.lock().unwrap();
+        if !asleep.is_empty() {
+            let first = asleep.remove(0);
+            self.bucket.woken[first].notify_one();
         }
-        if self.sleepers.load(Ordering::Acquire) != 0 {
-            *self.bucket.asleep.lock().unwrap() = 0;
-            self.bucket.woken.notify_all();
-        }
-        drop(has_item);
     }
 }
 
-/// Everything that can happen to one consumer and one producer. Whether it all ended, or
-/// somebody slept for ever.
-fn all_ends_well(notifier: Notifier, barrier: Barrier) -> bool {
-    let everything = move || {
-        loom::model(move || {
-            let shared = Arc::new(Shared {
-                has_item: Mutex::new(false),
-                sequence: AtomicU32::new(0),
-                sleepers: AtomicU32::new(0),
-                bucket: Bucket::default(),
-            });
-            let consumer = {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.wait_for_item(barrier))
-            };
-            shared.put_item(notifier);
-            consumer.join().unwrap();
-        });
-    };
-    match std::panic::catch_unwind(everything) {
-        Ok(()) => true,
+/// Everything that can happen in `story`, or all of it in which a thread is interrupted so
+/// many times at most. Whether it all ended, or somebody slept for ever.
+fn all_ends_well(
+    what: &str,
+    interruptions: Option<usize>,
+    story: impl Fn() + Send + Sync + 'static,
+) -> bool {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = interruptions;
+    let begin = Instant::now();
+    match std::panic::catch_unwind(AssertUnwindSafe(|| model.check(story))) {
+        Ok(()) => {
+            let seconds = begin.elapsed().as_secs_f64();
+            println!("{what}: all ends well: {seconds:.1} s");
+            true
+        }
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map_or("", String::as_str);
             assert!(message.starts_with("deadlock"), "{message}");
-            println!("{notifier:?}, {barrier:?}: {message}");
+            let seconds = begin.elapsed().as_secs_f64();
+            println!("{what}: {message}: {seconds:.1} s");
             false
         }
     }
 }
 
+/// One consumer and one producer.
+fn one_is_notified(notifier: Notifier, barrier: Barrier) -> bool {
+    all_ends_well(&format!("{notifier:?}, {barrier:?}"), None, move || {
+        let shared = Shared::new();
+        let consumer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.wait_for_item(barrier))
+        };
+        shared.put_item(notifier);
+        consumer.join().unwrap();
+    })
+}
+
+/// Two that wait, and one `notify_all`. Without a limit on the interruptions only if the
+/// size is large.
+fn all_are_called(notifier: Notifier, barrier: Barrier, called: Called) -> bool {
+    let what = format!("{notifier:?}, {barrier:?}, {called:?}");
+    let interruptions = match Size::wanted() {
+        Size::Small => Some(3),
+        Size::Large => None,
+    };
+    all_ends_well(&what, interruptions, move || {
+        let shared = Shared::new();
+        let sleepers: [_; SLEEPERS] = std::array::from_fn(|me| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.wait_for_call(me, barrier, called))
+        });
+        shared.notify(notifier);
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+    })
+}
+
 #[test]
 fn the_orderings_of_the_code_are_enough() {
-    assert!(all_ends_well(Notifier::SeqCst, Barrier::Full));
+    assert!(one_is_notified(Notifier::SeqCst, Barrier::Full));
 }
 
 #[test]
 fn weaker_ones_are_found() {
-    assert!(!all_ends_well(Notifier::AcquireRelease, Barrier::Full));
-    assert!(!all_ends_well(Notifier::SeqCst, Barrier::None));
+    assert!(!one_is_notified(Notifier::AcquireRelease, Barrier::Full));
+    assert!(!one_is_notified(Notifier::SeqCst, Barrier::None));
+}
+
+#[test]
+fn the_chain_needs_no_more_than_the_first_wake() {
+    use Called::{CallsNobody, CallsTheNext};
+    assert!(all_are_called(
+        Notifier::SeqCst,
+        Barrier::Full,
+        CallsTheNext
+    ));
+    for (notifier, barrier, called) in [
+        (Notifier::AcquireRelease, Barrier::Full, CallsTheNext),
+        (Notifier::SeqCst, Barrier::None, CallsTheNext),
+        (Notifier::SeqCst, Barrier::Full, CallsNobody),
+    ] {
+        assert!(!all_are_called(notifier, barrier, called));
+    }
 }
