@@ -31,8 +31,7 @@
 //! `sequence` and then reads `sleepers`. The notifier's two are sequentially
 //! consistent; between the waiter's two stands the full barrier that the kernel
 //! has before it reads a futex word (barrier A in `kernel/futex`). So at least
-//! one sees the other. Who passes a call on comes after the notifier, and so does
-//! what it reads.
+//! one sees the other.
 //!
 //! # The crash argument
 //!
@@ -334,7 +333,9 @@ impl ShmCondvar {
         };
         // Relaxed: too high for a moment harms nobody.
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        let now = self.sequence(Ordering::SeqCst);
+        // Whoever was woken comes after the notifier, because the kernel's queue
+        // has a lock. Whoever was not, has no call to pass on.
+        let now = self.sequence();
         if now.generation() != seen.generation() {
             self.wake_one_of(now.generation().others());
         }
@@ -377,15 +378,16 @@ impl ShmCondvar {
         }
     }
 
+    /// Relaxed: each use says why that is enough.
     #[inline]
-    fn sequence(&self, ordering: Ordering) -> Sequence {
-        Sequence(self.sequence.load(ordering))
+    fn sequence(&self) -> Sequence {
+        Sequence(self.sequence.load(Ordering::Relaxed))
     }
 
     /// What the words say, whatever they are.
     pub(super) fn state(&self) -> CondvarState {
         CondvarState {
-            notifications: self.sequence(Ordering::Relaxed).notifications(),
+            notifications: self.sequence().notifications(),
             sleepers: self.sleepers.load(Ordering::Relaxed),
         }
     }
@@ -400,13 +402,13 @@ impl Wait for ShmCondvar {
     ) -> Result<(Held, WaitTimeoutResult), Refusal> {
         // Both are read under the mutex: whatever changes after it is given
         // back changes them. Relaxed, because the mutex orders it.
-        let seen = self.sequence(Ordering::Relaxed);
+        let seen = self.sequence();
         let poisonings = mutex.poisonings();
         if !mutex.unlock(held) {
             return Err(LockError::NotOwner);
         }
 
-        let notified = || self.sequence(Ordering::Relaxed).0 != seen.0;
+        let notified = || self.sequence().0 != seen.0;
         let slept = if spin::until(notified) {
             Slept::Notified
         } else {

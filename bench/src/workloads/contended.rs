@@ -104,7 +104,7 @@ pub(super) struct Millis {
 impl Rounds {
     fn of(plan: &Plan, workers: usize) -> Self {
         let (full, quick) = match workers {
-            0..=8 => ((11, 40, 3, 250), (3, 15, 1, 60)),
+            0..=8 => ((11, 40, 9, 250), (3, 15, 1, 60)),
             9..=16 => ((5, 100, 2, 400), (1, 30, 1, 60)),
             _ => ((3, 250, 1, 500), (1, 60, 1, 60)),
         };

@@ -9,7 +9,7 @@
 //! | file | machine | what it trusts |
 //! |---|---|---|
 //! | `mutex.rs`, `mutex/` | lock word, robust list, kernel, holder, poison, data | the kernel's futexes |
-//! | `condvar.rs`, `condvar/` | sequence, sleepers, heartbeat, telling of a death | the mutex, as the first machine shows it |
+//! | `condvar.rs`, `condvar/` | sequence, generation, sleepers, the chain of calls, heartbeat, telling of a death | the mutex, as the first machine shows it |
 //! | `store_buffer.rs` | the two operations by which a notifier saves the system call | nothing: the memory model itself |
 //!
 //! The machines step through memory that everybody sees alike (sequential

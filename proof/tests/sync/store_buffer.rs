@@ -17,9 +17,10 @@
 //! notifier's read comes before the sleeper's addition, and the sleeper's barrier before
 //! the notifier's addition, which is a circle, with the accesses as with the fence.
 //!
-//! Who is called, and calls the next one, reads both words once more. The code says
-//! `SeqCst` there; here it is relaxed, which is less, and enough: the bucket's lock
-//! makes it come after the notifier, so it sees no fewer sleepers than that one.
+//! Who is called, and calls the next one, reads both words once more. Relaxed is
+//! enough there: the bucket's lock makes it come after the notifier, so it sees no fewer
+//! sleepers than that one. (The code counts sleepers in the same function for both, which
+//! is `SeqCst`.)
 //!
 //! The kernel's hash bucket is a lock with a queue.
 
