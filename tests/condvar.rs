@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::{
     Child, Gate, dead_owner, die, expect_poisoned, leave_a_death, median, on_stage, spawn,
 };
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
 /// A count of things to take, and somebody who tells when there are some.
@@ -53,6 +53,17 @@ fn sleeping_taker(queue: &Queue) -> Child {
     let taker = spawn(|| queue.take());
     taker.wait_until_asleep();
     taker
+}
+
+/// Has a signal fork the process wherever it is.
+fn fork_on(signal: Signal) {
+    extern "C" fn fork(_: libc::c_int) {
+        // SAFETY: the process has a single thread.
+        unsafe { libc::fork() };
+    }
+    let action = SigAction::new(SigHandler::Handler(fork), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the process has a single thread, and sleeps when the signal comes.
+    unsafe { sigaction(signal, &action) }.unwrap();
 }
 
 /// The promise for healing. Asserted of a median, because any single run may be
@@ -156,6 +167,27 @@ on_stage! {
         queue.changed.notify_all();
         std::thread::sleep(Duration::from_millis(400));
         assert_eq!(queue.taken(), 0, "the condition is still false");
+    }
+
+    // It was its parent who held the lock before the wait.
+    fn a_child_forked_by_a_signal_handler_in_a_wait_comes_back_with_a_lock_of_its_own() {
+        let queue = queue();
+        let both = spawn(|| {
+            fork_on(Signal::SIGUSR1);
+            let items = queue.items.lock().unwrap();
+            let items = queue.changed.wait(items).unwrap();
+            let me = std::process::id();
+            assert_eq!(queue.items.holder().map(|holder| holder.pid), Some(me));
+            queue.taken.fetch_add(1, Ordering::Relaxed);
+            drop(items);
+            common::exit_now(0);
+        });
+        both.wait_until_asleep();
+        both.signal(Signal::SIGUSR1);
+        both.join();
+        common::poll(|| queue.taken() == 2);
+        // The child has held the lock as itself, or this would be for ever.
+        assert!(queue.items.try_lock_for(Duration::from_secs(20)).is_ok());
     }
 
     fn nothing_is_lost_between_producers_and_consumers() {

@@ -404,9 +404,9 @@ impl Wait for ShmCondvar {
         // back changes them. Relaxed, because the mutex orders it.
         let seen = self.sequence();
         let poisonings = mutex.poisonings();
-        if !mutex.unlock(held) {
+        let Some(lent) = mutex.lend(held) else {
             return Err(LockError::NotOwner);
-        }
+        };
 
         let notified = || self.sequence().0 != seen.0;
         let slept = if spin::until(notified) {
@@ -417,7 +417,7 @@ impl Wait for ShmCondvar {
             })?
         };
 
-        let (held, owner_died) = mutex.relock()?;
+        let (held, owner_died) = mutex.take_back(lent)?;
         if owner_died {
             self.notify_all();
         }

@@ -42,7 +42,7 @@ use crate::error::{LockError, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Mark, Thread, ThreadId};
 use crate::os::pthread::{
-    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex,
+    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex, RobustList,
 };
 use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
@@ -76,6 +76,15 @@ const NOT_PLACED: u32 = u32::MAX;
 pub(super) struct Held {
     /// Tells a forked child that it was not *this* process that took it.
     mark: Mark,
+}
+
+/// What its holder knows of a lock that it has given back for the time of a wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent {
+    /// As in [`Held`].
+    mark: Mark,
+    /// By which it is taken without libc, if it is.
+    list: Option<RobustList>,
 }
 
 /// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
@@ -138,9 +147,10 @@ impl RawMutex {
             if matches!(patience, Patience::None) && !self.looks_free() {
                 return None;
             }
+            let list = self.pthread.list_of(me.locker())?;
             // SAFETY: the lock is placed; whoever placed it vouched for the
-            // mapping.
-            let taken = unsafe { self.pthread.take_if_free(me.locker()) };
+            // mapping. The list is this thread's.
+            let taken = unsafe { self.pthread.take_if_free(list) };
             taken.then(|| self.taken_by(me))
         })
     }
@@ -158,13 +168,41 @@ impl RawMutex {
         })
     }
 
-    /// Waits for the lock and takes it. The second value is that of
+    /// Gives the lock back, to be taken again by [`take_back`](Self::take_back).
+    /// `None`: as [`unlock`](Self::unlock) says `false`.
+    pub(super) fn lend(&self, held: Held) -> Option<Lent> {
+        let list = Thread::with_unchecked(|me| self.pthread.list_of(me.locker()));
+        let mark = held.mark;
+        self.unlock(held).then_some(Lent { mark, list })
+    }
+
+    /// Waits for the lock and takes it again. The second value is that of
     /// [`acquire_slowly`](Self::acquire_slowly).
-    pub(super) fn relock(&self) -> Result<(Held, bool), Refusal> {
-        match self.take_if_free(Patience::Forever) {
+    ///
+    /// Whoever comes back from a wait comes when another one has just written to the
+    /// lock. What it knew before it does not read again, because each read before the
+    /// exchange has the cache line transferred once more.
+    pub(super) fn take_back(&self, lent: Lent) -> Result<(Held, bool), Refusal> {
+        match self.take_back_if_free(lent) {
             Some(held) => Ok((held, false)),
             None => self.acquire_slowly(Patience::Forever),
         }
+    }
+
+    #[inline]
+    fn take_back_if_free(&self, lent: Lent) -> Option<Held> {
+        // A signal handler may have forked: then the list is another's.
+        let list = lent.list.filter(|_| process::is_ours(lent.mark))?;
+        Thread::with_unchecked(|me| {
+            // It may have taken locks, too.
+            if me.locks_held() >= MAX_LOCKS_HELD {
+                return None;
+            }
+            // SAFETY: the lock was held by this thread, so it is placed, and so it has
+            // stayed; the list is still this thread's.
+            let taken = unsafe { self.pthread.take_if_free(list) };
+            taken.then(|| self.taken_by(me))
+        })
     }
 
     fn check_ready(&self, me: &Thread) -> Result<(), Refusal> {
@@ -475,8 +513,10 @@ mod tests {
         unsafe { (MUTEX.revive)(at, placement()) }.expect("pthread makes it");
         assert_eq!(lock.holder(), None);
         assert!(lock.looks_free() && !lock.owner_died());
-        let (held, owner_died) = lock.relock().expect("it is free");
+        let (held, owner_died) = lock.acquire_slowly(Patience::Forever).expect("it is free");
         assert!(!owner_died);
+        let lent = lock.lend(held).expect("this thread has locked it");
+        let (held, _) = lock.take_back(lent).expect("it is free");
         assert!(lock.unlock(held), "this thread has locked it");
         lock.poison.cause()
     }
@@ -496,7 +536,10 @@ mod tests {
         // SAFETY: just written.
         let lock = unsafe { zeros.assume_init_mut() };
         assert!(!lock.is_placed());
-        assert!(matches!(lock.relock(), Err(LockError::NotPlaced)));
+        assert!(matches!(
+            lock.acquire_slowly(Patience::Forever),
+            Err(LockError::NotPlaced)
+        ));
         assert_eq!(revived(lock), None);
     }
 
@@ -507,7 +550,10 @@ mod tests {
         let mut lock = placed(Protocol::Inherit);
         // Of another boot.
         lock.pid_namespace.store(NOT_PLACED - 1, Ordering::Relaxed);
-        assert!(matches!(lock.relock(), Err(LockError::ForeignPidNamespace)));
+        assert!(matches!(
+            lock.acquire_slowly(Patience::Forever),
+            Err(LockError::ForeignPidNamespace)
+        ));
         assert_eq!(lock.protocol(), Protocol::Inherit);
         assert_eq!(revived(&mut lock), None);
     }
@@ -515,7 +561,7 @@ mod tests {
     #[test]
     fn reviving_what_was_held_names_the_holder() {
         let lock = placed(Protocol::None);
-        let (held, _) = lock.relock().expect("it is free");
+        let (held, _) = lock.acquire_slowly(Patience::Forever).expect("it is free");
         let Holder { pid, tid } = lock.holder().expect("this thread holds it");
         let mut copy = copy_of(&lock);
         let poisonings = copy.poisonings();

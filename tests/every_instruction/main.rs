@@ -75,11 +75,15 @@ fn steps_of<S: Subject>(operation: Operation, scene: Scene) -> Vec<&'static str>
 }
 
 /// The same among others, who do their own: by the heartbeat even before they are
-/// woken, and if all have, nobody is woken.
-fn steps_in_a_crowd(operation: Operation, argument: &[&str]) -> Vec<&'static str> {
-    let mut steps = steps_of::<Ours>(operation, Scene::Crowd);
-    steps.retain(|step| argument.contains(step));
-    steps
+/// woken, and if all have, nobody is woken. What was done before may be theirs.
+fn steps_in_a_crowd(operation: Operation, scene: Scene, argument: &[&str]) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for step in steps_of::<Ours>(operation, scene) {
+        if argument.contains(&step) && !seen.contains(&step) {
+            seen.push(step);
+        }
+    }
+    seen
 }
 
 /// Every instruction, if they are not so many as without optimisation.
@@ -253,8 +257,8 @@ on_stage! {
         println!("| operation | scene | steps |\n|---|---|---|");
         for (operation, scene, argument) in ARGUMENTS {
             let steps = match scene {
-                Scene::Crowd => {
-                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, argument));
+                Scene::Crowd | Scene::Called => {
+                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, argument));
                     tries.find(|steps| steps == argument).unwrap_or_default()
                 }
                 _ => steps_of::<Ours>(operation, scene),

@@ -9,7 +9,7 @@
 //!
 //! | step | in the code | reads, *writes* |
 //! |---|---|---|
-//! | `Lock` | `ShmMutex::lock`; in a wait, `RawMutex::relock` | *lock* |
+//! | `Lock` | `ShmMutex::lock`; in a wait, `RawMutex::take_back` | *lock* |
 //! | `Mark`, `Count` | `RawMutex::inherit`, after a death; `RawMutex::poison_by_panic` | *poison*, *poisonings* |
 //! | `AddSequence` | `ShmCondvar::notify_one`, `notify_all`: one word | *sequence*, *generation* |
 //! | `ReadSleepers` | `ShmCondvar::wake_one_of`: if there are none, the next step is left out | sleepers |
@@ -41,7 +41,7 @@
 //! * The numbers don't wrap: nobody does enough for that. So the sequence and its
 //!   generation are two numbers, which change in one step.
 //! * `Consistent` and `Name` are left out: here nobody reads what they write. So is the
-//!   spin before `relock`, which decides nothing.
+//!   spin before `take_back`, which decides nothing.
 
 mod machine;
 mod tests;

@@ -14,6 +14,7 @@ pub(crate) use attr::Protocol;
 pub(crate) use cond::PthreadCond;
 pub(crate) use locker::Locker;
 pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
+pub(crate) use robust::RobustList;
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!("shm-sync supports Linux with glibc only: it relies on glibc's robust mutexes");

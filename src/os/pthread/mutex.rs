@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::attr::{MutexAttr, Protocol};
 use super::check;
 use super::locker::Locker;
-use super::robust::Words;
+use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 
@@ -128,21 +128,25 @@ impl PthreadMutex {
         unsafe { libc::pthread_mutex_destroy(self.as_ptr()) };
     }
 
-    /// Takes the mutex if that is quickly done: it is free, nobody died, and it takes no
-    /// call into libc. If not, [`acquire`](Self::acquire) knows more.
+    /// The list of the caller, who is `me`, if it can do without libc what it does with
+    /// this mutex. That stays so for as long as the mutex is initialised.
+    #[inline]
+    pub(crate) fn list_of(&self, me: Locker) -> Option<RobustList> {
+        me.list_for(self.words())
+    }
+
+    /// Takes the mutex if that is quickly done: it is free, and nobody died. If not,
+    /// [`acquire`](Self::acquire) knows more. The exchange is the first access to the
+    /// mutex.
     ///
     /// # Safety
     ///
-    /// It is initialised, and stays mapped for as long as the caller holds it. `me` is
-    /// the caller.
+    /// It is initialised, and stays mapped for as long as the caller holds it. `list` is
+    /// what [`list_of`](Self::list_of) has said to the caller.
     #[inline]
-    pub(crate) unsafe fn take_if_free(&self, me: Locker) -> bool {
-        let words = self.words();
-        match me.list_for(words) {
-            // SAFETY: the caller's promise.
-            Some(list) => unsafe { list.take_if_free(words) == Outcome::Acquired },
-            None => false,
-        }
+    pub(crate) unsafe fn take_if_free(&self, list: RobustList) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { list.take_if_free(self.words()) == Outcome::Acquired }
     }
 
     /// Takes the mutex, waiting for it as long as `patience` says. Signals don't end
@@ -162,7 +166,8 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// As for [`take_if_free`](Self::take_if_free).
+    /// It is initialised, and stays mapped for as long as the caller holds it. `me` is
+    /// the caller.
     pub(crate) unsafe fn acquire(&self, me: Locker, patience: Patience) -> Outcome {
         let words = self.words();
         match me.list_for(words) {
@@ -183,7 +188,7 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// As for [`take_if_free`](Self::take_if_free).
+    /// As for [`acquire`](Self::acquire).
     unsafe fn acquire_by_libc(&self, me: u32, patience: Patience) -> Outcome {
         // Reading first spares the holder a write to its cache line. The word may be the
         // caller's own by what `try_by_libc` guards against.
@@ -233,7 +238,7 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// As for [`take_if_free`](Self::take_if_free).
+    /// As for [`acquire`](Self::acquire).
     pub(super) unsafe fn try_by_libc(&self) -> Outcome {
         // glibc's (2.36 and 2.41) leaves such a mutex locked by the caller.
         if self.is_unrecoverable() {
@@ -245,7 +250,7 @@ impl PthreadMutex {
 
     /// # Safety
     ///
-    /// As for [`take_if_free`](Self::take_if_free).
+    /// As for [`acquire`](Self::acquire).
     unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
         let deadline = deadline.to_timespec();
         // SAFETY: the caller's promise; `deadline` outlives the call.

@@ -180,7 +180,7 @@ unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 /// The robust list of the calling thread. It is neither `Send` nor of use after its
 /// thread; a forked child has to ask again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RobustList {
+pub(crate) struct RobustList {
     head: NonNull<Head>,
     tid: u32,
 }
