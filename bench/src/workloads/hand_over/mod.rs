@@ -31,7 +31,8 @@ use crate::report::{Measure, Series};
 /// Measures all hand-overs.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let share = plan.pick(1, 5);
-    let mut entries = vec![
+    // They are short, and how fast one wakes differs from round to round.
+    let two = vec![
         both_running::<Pthread>(share),
         both_running::<Ours<ShmCondvar>>(share),
         both_running::<Ours<PthreadCondvar>>(share),
@@ -46,8 +47,10 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         both_asleep::<Semaphores>(share),
         both_asleep::<Standard>(share),
     ];
+    let mut series = take_turns("hand-over", two, plan.pick(45, 3), progress)?;
+    let mut more = vec![];
     for play in [Play::CallAll, Play::CallEach, Play::Ring] {
-        entries.extend([
+        more.extend([
             monitor::<Pthread>(play, share),
             monitor::<Ours<ShmCondvar>>(play, share),
             monitor::<Ours<PthreadCondvar>>(play, share),
@@ -55,7 +58,8 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             monitor::<Standard>(play, share),
         ]);
     }
-    take_turns("hand-over", entries, plan.pick(9, 3), progress)
+    series.extend(take_turns("hand-over", more, plan.pick(9, 3), progress)?);
+    Ok(series)
 }
 
 fn both_running<T: Turns + 'static>(share: usize) -> Entry {
