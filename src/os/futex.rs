@@ -155,9 +155,11 @@ mod tests {
                 let far = Deadline::after(Duration::from_secs(60));
                 wait_among(&word, 7, Groups::one(35), Some(far)).unwrap()
             });
+            let other = AtomicU32::new(0);
             for _ in 0..20 {
                 wake_one_of(&word, Groups::one(3).others());
-                std::thread::sleep(Duration::from_millis(1));
+                let soon = Deadline::after(Duration::from_millis(1));
+                assert_eq!(wait(&other, 0, Some(soon)).unwrap(), Woken::TimedOut);
             }
             assert!(!sleeper.is_finished());
             while !sleeper.is_finished() {

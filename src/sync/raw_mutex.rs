@@ -31,6 +31,8 @@
 //! `pid_namespace` is stored with `Release` after `pthread_mutex_init` and
 //! loaded with `Acquire` before any other call.
 
+mod lent;
+
 use std::convert::Infallible;
 use std::io;
 use std::mem::offset_of;
@@ -42,7 +44,7 @@ use crate::error::{LockError, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::process::{self, Mark, Thread, ThreadId};
 use crate::os::pthread::{
-    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex, RobustList,
+    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex,
 };
 use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
@@ -76,15 +78,6 @@ const NOT_PLACED: u32 = u32::MAX;
 pub(super) struct Held {
     /// Tells a forked child that it was not *this* process that took it.
     mark: Mark,
-}
-
-/// What its holder knows of a lock that it has given back for the time of a wait.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lent {
-    /// As in [`Held`].
-    mark: Mark,
-    /// By which it is taken without libc, if it is.
-    list: Option<RobustList>,
 }
 
 /// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
@@ -165,43 +158,6 @@ impl RawMutex {
             // SAFETY: as in `take_if_free`.
             let outcome = unsafe { self.pthread.acquire(me.locker(), patience) };
             self.settle(me, outcome)
-        })
-    }
-
-    /// Gives the lock back, to be taken again by [`take_back`](Self::take_back).
-    /// `None`: as [`unlock`](Self::unlock) says `false`.
-    pub(super) fn lend(&self, held: Held) -> Option<Lent> {
-        let list = Thread::with_unchecked(|me| self.pthread.list_of(me.locker()));
-        let mark = held.mark;
-        self.unlock(held).then_some(Lent { mark, list })
-    }
-
-    /// Waits for the lock and takes it again. The second value is that of
-    /// [`acquire_slowly`](Self::acquire_slowly).
-    ///
-    /// Whoever comes back from a wait comes when another one has just written to the
-    /// lock. What it knew before it does not read again, because each read before the
-    /// exchange has the cache line transferred once more.
-    pub(super) fn take_back(&self, lent: Lent) -> Result<(Held, bool), Refusal> {
-        match self.take_back_if_free(lent) {
-            Some(held) => Ok((held, false)),
-            None => self.acquire_slowly(Patience::Forever),
-        }
-    }
-
-    #[inline]
-    fn take_back_if_free(&self, lent: Lent) -> Option<Held> {
-        // A signal handler may have forked: then the list is another's.
-        let list = lent.list.filter(|_| process::is_ours(lent.mark))?;
-        Thread::with_unchecked(|me| {
-            // It may have taken locks, too.
-            if me.locks_held() >= MAX_LOCKS_HELD {
-                return None;
-            }
-            // SAFETY: the lock was held by this thread, so it is placed, and so it has
-            // stayed; the list is still this thread's.
-            let taken = unsafe { self.pthread.take_if_free(list) };
-            taken.then(|| self.taken_by(me))
         })
     }
 
