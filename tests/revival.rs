@@ -12,9 +12,9 @@ use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, 
 
 /// Where the header says in which pid namespace, file and boot the locks live.
 const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
-const INODE: std::ops::Range<usize> = 96..104;
-const BOOT: std::ops::Range<usize> = 104..120;
-const BORN: std::ops::Range<usize> = 120..128;
+const INODE: std::ops::Range<usize> = 112..120;
+const BOOT: std::ops::Range<usize> = 120..136;
+const BORN: std::ops::Range<usize> = 136..144;
 
 #[derive(ShmSafe)]
 #[repr(C)]

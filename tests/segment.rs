@@ -18,9 +18,9 @@ use shm_sync::{
 type Counter = ShmMutex<u64>;
 
 /// The length of a segment's header in bytes, and where its parts are.
-const HEADER: usize = 384;
-const INODE: std::ops::Range<usize> = 96..104;
-const BORN: std::ops::Range<usize> = 120..128;
+const HEADER: usize = 448;
+const INODE: std::ops::Range<usize> = 112..120;
+const BORN: std::ops::Range<usize> = 136..144;
 
 /// The bytes of a good segment that holds a counter.
 fn good_bytes() -> Vec<u8> {
@@ -172,8 +172,8 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     assert!(matches!(
         changed(8, 0xf0),
         Error::UnsupportedFormat {
-            found: 0xf2,
-            supported: 2
+            found: 0xf3,
+            supported: 3
         }
     ));
     assert!(

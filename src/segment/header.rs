@@ -19,18 +19,20 @@
 //! | 32–39 | offset of the value in bytes |
 //! | 40–47 | size of the value in bytes |
 //! | 48–55 | alignment of the value in bytes |
-//! | 56–63 | fingerprint of the type |
-//! | 64–67 | process id of the creator, for people |
-//! | 68–71 | length of the type's name in bytes |
+//! | 56–71 | fingerprint of the type |
 //! | 72–79 | number of elements, if that was chosen at creation |
 //! | 80–87 | when it was created, in seconds since 1970, for people |
 //! | 88–91 | length of the directory in bytes; it follows the header |
-//! | 92–95 | zero |
-//! | 96–103 | inode number of the file, 0 if it is none: tells a copy from the original |
-//! | 104–119 | id of the boot in which its locks came to life |
-//! | 120–127 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
-//! | 128–191 | live: [`Birth`](super::system_v::Birth), System V only, zero elsewhere |
-//! | 192–383 | name of the type, UTF-8, for people |
+//! | 92–95 | process id of the creator, for people |
+//! | 96–99 | length of the type's name in bytes |
+//! | 100–103 | zero |
+//! | 104–111 | device of the file, 0 if it is none: tells a snapshot from the original |
+//! | 112–119 | inode number of the file, 0 if it is none: tells a copy from the original |
+//! | 120–135 | id of the boot in which its locks came to life |
+//! | 136–143 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
+//! | 144–191 | zero |
+//! | 192–255 | live: [`Birth`](super::birth::Birth), System V only, zero elsewhere |
+//! | 256–447 | name of the type, UTF-8, for people |
 //!
 //! [`Header::parse`] is total: any bytes give a header whose claims hold for
 //! the object, or a typed error.
@@ -45,19 +47,19 @@ use super::origin::Origin;
 use super::policy::Removal;
 
 /// The length of a header in bytes.
-pub(crate) const LEN: usize = 384;
+pub(crate) const LEN: usize = 448;
 
 pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 
 /// Goes up with every change of this format or of the layout of a primitive
 /// that its fingerprint does not show.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Offsets of what changes after creation.
 pub(super) const PID_NAMESPACE_AT: usize = 20;
-pub(super) const ORIGIN_AT: usize = 96;
-pub(super) const BIRTH_AT: usize = 128;
-pub(super) const BIRTH_END: usize = 192;
+pub(super) const ORIGIN_AT: usize = 104;
+pub(super) const BIRTH_AT: usize = 192;
+pub(super) const BIRTH_END: usize = 256;
 
 const TYPE_NAME_AT: usize = BIRTH_END;
 const TYPE_NAME_MAX: usize = LEN - TYPE_NAME_AT;
@@ -158,9 +160,9 @@ impl Header {
         put(40, &self.layout.size.to_le_bytes());
         put(48, &self.layout.align.to_le_bytes());
         put(56, &self.layout.fingerprint.to_bits().to_le_bytes());
-        put(64, &self.creator.to_le_bytes());
+        put(92, &self.creator.to_le_bytes());
         let name = truncated(&self.layout.type_name, TYPE_NAME_MAX).as_bytes();
-        put(68, &(name.len() as u32).to_le_bytes());
+        put(96, &(name.len() as u32).to_le_bytes());
         put(72, &self.len.to_le_bytes());
         put(80, &self.created.to_le_bytes());
         put(88, &self.directory_len.to_le_bytes());
@@ -186,7 +188,7 @@ impl Header {
             pid_namespace: u32_at(bytes, PID_NAMESPACE_AT),
             total_len: u64_at(bytes, 24),
             value_offset: u64_at(bytes, 32),
-            creator: u32_at(bytes, 64),
+            creator: u32_at(bytes, 92),
             len: u64_at(bytes, 72),
             created: u64_at(bytes, 80),
             directory_len: u32_at(bytes, 88),
@@ -271,7 +273,7 @@ fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
 }
 
 fn type_name(bytes: &[u8; LEN]) -> Option<String> {
-    let len = usize::try_from(u32_at(bytes, 68)).ok()?;
+    let len = usize::try_from(u32_at(bytes, 96)).ok()?;
     let name = bytes[TYPE_NAME_AT..].get(..len)?;
     String::from_utf8(name.to_vec()).ok()
 }

@@ -134,7 +134,7 @@ on_stage! {
         let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
         let file: BorrowedFd<'_> = Segment::as_fd(&anonymous).unwrap();
         let len = i64::try_from(Segment::mapped_len(&anonymous)).unwrap();
-        for other in [0, 384, len - 1, len + 1] {
+        for other in [0, 448, len - 1, len + 1] {
             assert_eq!(ftruncate(file.as_fd(), other), Err(Errno::EPERM));
         }
         *anonymous.lock().unwrap() += 1;

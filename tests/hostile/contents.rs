@@ -14,13 +14,13 @@ use crate::ways::{
 };
 
 /// The length of a segment's header in bytes; the directory follows.
-const HEADER: usize = 384;
+const HEADER: usize = 448;
 /// Where a header says what becomes of the object when nobody is attached.
 const REMOVAL: usize = 17;
 /// The magic, and the format version after it.
 const FORMAT_END: usize = 12;
 /// The part of a System V segment's header that is alive: its state, and a lock.
-const LIVE: std::ops::Range<usize> = 128..192;
+const LIVE: std::ops::Range<usize> = 192..256;
 /// The state that says that a System V segment is complete.
 const BORN: u32 = 2;
 /// The part of a mutex that is no data, in bytes.
@@ -71,7 +71,7 @@ struct Field {
     judge: fn(u64, &Specimen) -> Expected,
 }
 
-const FIELDS: [Field; 20] = [
+const FIELDS: [Field; 21] = [
     Field {
         name: "format version",
         at: 8,
@@ -174,13 +174,13 @@ const FIELDS: [Field; 20] = [
     },
     Field {
         name: "creator",
-        at: 64,
+        at: 92,
         len: 4,
         judge: for_people,
     },
     Field {
         name: "length of the type's name",
-        at: 68,
+        at: 96,
         len: 4,
         judge: |len, _| match len {
             0..=192 => Expected::all(Good),
@@ -214,20 +214,26 @@ const FIELDS: [Field; 20] = [
     },
     // Then it is taken for a copy, and its locks are brought back to life.
     Field {
-        name: "inode number",
-        at: 96,
+        name: "device",
+        at: 104,
         len: 8,
         judge: |_, _| Expected::all(Good),
     },
     Field {
-        name: "boot",
+        name: "inode number",
         at: 112,
         len: 8,
         judge: |_, _| Expected::all(Good),
     },
     Field {
+        name: "boot",
+        at: 128,
+        len: 8,
+        judge: |_, _| Expected::all(Good),
+    },
+    Field {
         name: "birth of the file",
-        at: 120,
+        at: 136,
         len: 8,
         judge: |_, _| Expected::all(Good),
     },
@@ -408,7 +414,7 @@ on_stage! {
                 object.check_with(&format!("removal {code}"), REMOVAL, &[code], &expected);
             }
             let expected = Expected::all(Corrupt(Damage::UnreadableTypeName));
-            object.check_with("a name that is no UTF-8", 192, &[0xff], &expected);
+            object.check_with("a name that is no UTF-8", 256, &[0xff], &expected);
         }
     }
 
