@@ -210,7 +210,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
         "another fingerprint"
     );
     assert!(matches!(
-        changed(71, 0xff),
+        changed(99, 0xff),
         Error::Corrupt(Damage::UnreadableTypeName)
     ));
 }
