@@ -64,6 +64,14 @@ pub enum LockError<G> {
     /// ever; see [`ShmMutex::reset`](crate::ShmMutex::reset).
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
+    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex that inherits
+    /// priorities, because glibc does not lock such a mutex safely. The mutex is
+    /// released. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
+    #[error(
+        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
+         or a mutex without priority inheritance"
+    )]
+    PriorityInheritance,
     /// The guard came over a fork: the parent holds the lock, not this process.
     #[error("the guard was inherited over a fork: its lock is held by the parent process")]
     NotOwner,
@@ -90,6 +98,7 @@ impl<G> LockError<G> {
             Self::TooManyLocks => LockError::TooManyLocks,
             Self::ForeignPidNamespace => LockError::ForeignPidNamespace,
             Self::NotRecoverable => LockError::NotRecoverable,
+            Self::PriorityInheritance => LockError::PriorityInheritance,
             Self::NotOwner => LockError::NotOwner,
             Self::Unidentified(error) => LockError::Unidentified(error),
             Self::Os(error) => LockError::Os(error),
@@ -111,6 +120,7 @@ impl<G> fmt::Debug for LockError<G> {
             Self::TooManyLocks => f.write_str("TooManyLocks"),
             Self::ForeignPidNamespace => f.write_str("ForeignPidNamespace"),
             Self::NotRecoverable => f.write_str("NotRecoverable"),
+            Self::PriorityInheritance => f.write_str("PriorityInheritance"),
             Self::NotOwner => f.write_str("NotOwner"),
         }
     }
@@ -392,6 +402,12 @@ pub enum Error {
     /// See [`LockError::NotRecoverable`].
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
+    /// See [`LockError::PriorityInheritance`].
+    #[error(
+        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
+         or a mutex without priority inheritance"
+    )]
+    PriorityInheritance,
     /// See [`LockError::NotOwner`].
     #[error("the guard was inherited over a fork: its lock is held by the parent process")]
     NotOwner,
@@ -421,6 +437,7 @@ impl<G> From<LockError<G>> for Error {
             LockError::TooManyLocks => Self::TooManyLocks,
             LockError::ForeignPidNamespace => Self::ForeignPidNamespace,
             LockError::NotRecoverable => Self::NotRecoverable,
+            LockError::PriorityInheritance => Self::PriorityInheritance,
             LockError::NotOwner => Self::NotOwner,
             LockError::Unidentified(error) => Self::Unidentified(error),
             LockError::Os(source) => Self::Os {

@@ -1,6 +1,6 @@
 //! Monotonic time: absolute deadlines that a change of the wall clock can't move.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
@@ -65,13 +65,25 @@ impl Deadline {
         Self::now() >= self
     }
 
+    /// The same point on `CLOCK_REALTIME`, for as long as no one sets that clock.
+    pub(super) fn to_wall_clock(self) -> libc::timespec {
+        let remaining = self.nanos.saturating_sub(Self::now().nanos);
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        timespec(now.saturating_add(remaining))
+    }
+
     /// As the OS takes it.
     pub(super) fn to_timespec(self) -> libc::timespec {
-        let (seconds, nanos) = (self.nanos / NANOS_PER_SEC, self.nanos % NANOS_PER_SEC);
-        libc::timespec {
-            tv_sec: libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX),
-            tv_nsec: nanos as libc::c_long, // below 10^9: fits every c_long
-        }
+        timespec(self.nanos)
+    }
+}
+
+fn timespec(nanos: u64) -> libc::timespec {
+    let (seconds, nanos) = (nanos / NANOS_PER_SEC, nanos % NANOS_PER_SEC);
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX),
+        tv_nsec: nanos as libc::c_long, // below 10^9: fits every c_long
     }
 }
 

@@ -95,6 +95,92 @@ pub(crate) fn wait_among(
     }
 }
 
+/// Waits until the deadline, or until a signal arrives: on a word that no other thread
+/// knows.
+///
+/// Only for a wait that the kernel has refused, so that there is nothing to wake this
+/// thread when the time has come to try again.
+pub(crate) fn wait_out(deadline: Deadline) {
+    let _ = wait(&AtomicU32::new(0), 0, Some(deadline));
+}
+
+/// Why the kernel has not assigned, or not released, a mutex with priority inheritance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PiRefusal {
+    /// The deadline has passed (`ETIMEDOUT`).
+    TimedOut,
+    /// A signal arrived, the owner is exiting, or a try found the mutex held (`EINTR`,
+    /// `EAGAIN`).
+    Again,
+    /// The kernel's queue contradicts the word (`EINVAL`).
+    Contradiction,
+    /// The word names a thread that does not exist, or a thread that can't own a futex
+    /// (`ESRCH`, `EPERM`).
+    NoOwner,
+    /// The wait would close a cycle of waiting threads, or the caller is the owner
+    /// (`EDEADLK`).
+    Cycle,
+    /// Any other error number.
+    Other(i32),
+}
+
+impl PiRefusal {
+    fn last_os_error() -> Self {
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::ETIMEDOUT) => Self::TimedOut,
+            Some(libc::EINTR | libc::EAGAIN) => Self::Again,
+            Some(libc::EINVAL) => Self::Contradiction,
+            Some(libc::ESRCH | libc::EPERM) => Self::NoOwner,
+            Some(libc::EDEADLK) => Self::Cycle,
+            Some(code) => Self::Other(code),
+            None => Self::Other(libc::EIO),
+        }
+    }
+}
+
+/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html), `FUTEX_LOCK_PI2`:
+/// waits until the kernel assigns the mutex to this thread, or until the deadline.
+///
+/// Before Linux 5.14 it is `FUTEX_LOCK_PI`, whose deadline is on the wall clock. There,
+/// setting the clock back makes the wait longer.
+pub(crate) fn lock_pi(word: &AtomicU32, deadline: Deadline) -> Result<(), PiRefusal> {
+    match pi_operation(word, libc::FUTEX_LOCK_PI2, Some(deadline.to_timespec())) {
+        Err(PiRefusal::Other(libc::ENOSYS)) => {
+            let deadline = deadline.to_wall_clock();
+            pi_operation(word, libc::FUTEX_LOCK_PI, Some(deadline))
+        }
+        answer => answer,
+    }
+}
+
+/// `FUTEX_TRYLOCK_PI`: has the kernel assign a mutex to this thread that no thread owns.
+pub(crate) fn trylock_pi(word: &AtomicU32) -> Result<(), PiRefusal> {
+    pi_operation(word, libc::FUTEX_TRYLOCK_PI, None)
+}
+
+/// `FUTEX_UNLOCK_PI`: has the kernel assign the mutex to the first waiter, or to no
+/// thread.
+pub(crate) fn unlock_pi(word: &AtomicU32) -> Result<(), PiRefusal> {
+    pi_operation(word, libc::FUTEX_UNLOCK_PI, None)
+}
+
+fn pi_operation(
+    word: &AtomicU32,
+    operation: libc::c_int,
+    deadline: Option<libc::timespec>,
+) -> Result<(), PiRefusal> {
+    let deadline = deadline
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `word` is a live, aligned 32-bit word for the whole call; `deadline` is null
+    // or points at the argument, which outlives the call. The value is ignored.
+    let rc = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 0, deadline) };
+    match rc {
+        0 => Ok(()),
+        _ => Err(PiRefusal::last_os_error()),
+    }
+}
+
 /// How many sleepers a wake is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wake {

@@ -237,6 +237,9 @@ impl RawMutex {
     /// Waits on a `pthread_cond_t`, which gives the lock back and takes it
     /// again. The second value tells whether the deadline passed.
     ///
+    /// glibc takes the lock again by its own code, which is not safe for a mutex with
+    /// priority inheritance. Such a mutex is released, and the wait refused.
+    ///
     /// # Safety
     ///
     /// * `cond` is placed.
@@ -250,6 +253,10 @@ impl RawMutex {
     ) -> Result<(Held, bool), Refusal> {
         if !process::is_ours(held.mark) {
             return Err(LockError::NotOwner);
+        }
+        if self.pthread.inherits() {
+            self.unlock(held);
+            return Err(LockError::PriorityInheritance);
         }
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: the caller promises that `cond` is placed; `held` proves that

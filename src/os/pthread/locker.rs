@@ -66,6 +66,12 @@ impl Locker {
     pub(super) fn list_for(self, mutex: &Words) -> Option<RobustList> {
         self.list.filter(|list| list.can_hold(mutex))
     }
+
+    /// The list for `mutex`, if it inherits priorities and is of the kind known here.
+    #[inline]
+    pub(super) fn inheriting_list_for(self, mutex: &Words) -> Option<RobustList> {
+        self.list.filter(|list| list.can_hold_inheriting(mutex))
+    }
 }
 
 /// [`get_robust_list(2)`](https://man7.org/linux/man-pages/man2/get_robust_list.2.html):

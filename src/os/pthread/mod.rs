@@ -6,6 +6,7 @@
 
 mod attr;
 pub(crate) mod cond;
+mod inheriting;
 mod locker;
 pub(crate) mod mutex;
 mod robust;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::attr::{MutexAttr, Protocol};
 use super::check;
+use super::inheriting;
 use super::locker::Locker;
 use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
@@ -155,14 +156,17 @@ impl PthreadMutex {
     /// Whether with libc or without, it waits in turns, because a thread can sleep
     /// beside a free mutex:
     ///
-    /// * **A wakeup can be lost.** Who unlocks makes the word 0 and then wakes one
-    ///   sleeper. If it dies in between, or the woken one dies before it has taken the
-    ///   mutex, the kernel wakes another one, but only if the word still is 0. A third
-    ///   thread may just have taken it, and that one knows of no sleepers.
-    /// * **A wait can have nothing to do with the mutex.** The kernel refuses one that
-    ///   would close a cycle of mutexes with priority inheritance. Of that glibc makes a
-    ///   failed assertion if the mutex is error-checking, and if it is normal (so
-    ///   they are), a sleep until the deadline, whether the cycle lasts or not.
+    /// * **A wakeup can be lost.** The unlocking thread makes the word 0 and then wakes
+    ///   one waiter. If it dies in between, or the woken waiter dies before it has taken
+    ///   the mutex, the kernel wakes another waiter, but only if the word still is 0. A
+    ///   third thread may just have taken the mutex, and it knows of no waiters.
+    /// * **The kernel can refuse a wait.** It does so for priority inheritance, in the
+    ///   situations that [`inheriting`] lists.
+    ///
+    /// libc's own way is not taken for a mutex with priority inheritance: `ENOTSUP` if
+    /// this glibc's layout is not known. Such mutexes are normal and not error-checking,
+    /// because glibc makes a failed assertion of the kernel's `EDEADLK` to a C program
+    /// that waits for an error-checking one.
     ///
     /// # Safety
     ///
@@ -170,11 +174,17 @@ impl PthreadMutex {
     /// the caller.
     pub(crate) unsafe fn acquire(&self, me: Locker, patience: Patience) -> Outcome {
         let words = self.words();
-        match me.list_for(words) {
+        if let Some(list) = me.list_for(words) {
             // SAFETY: the caller's promise.
-            Some(list) => unsafe { list.take(words, patience) },
+            unsafe { list.take(words, patience) }
+        } else if let Some(list) = me.inheriting_list_for(words) {
+            // SAFETY: the caller's promise; the list says that the kind is right.
+            unsafe { inheriting::lock(list, words, patience) }
+        } else if words.inherits() {
+            Outcome::Failed(libc::ENOTSUP)
+        } else {
             // SAFETY: the caller's promise.
-            None => unsafe { self.acquire_by_libc(me.tid(), patience) },
+            unsafe { self.acquire_by_libc(me.tid(), patience) }
         }
     }
 
@@ -222,12 +232,6 @@ impl PthreadMutex {
             // SAFETY: the caller's promise.
             match unsafe { self.wait_by_libc(until) } {
                 Outcome::TimedOut => {}
-                // Linux before 5.14 can't wait on this clock for a mutex with priority
-                // inheritance: there it is a wait that is not in turns.
-                Outcome::Failed(libc::EINVAL) if deadline.is_none() => {
-                    // SAFETY: the caller's promise.
-                    return Outcome::of(unsafe { libc::pthread_mutex_lock(self.as_ptr()) });
-                }
                 outcome => return outcome,
             }
         }
@@ -296,6 +300,23 @@ impl PthreadMutex {
             // SAFETY: the caller's promise.
             Some(list) => unsafe { list.give_back(words) },
             // SAFETY: the caller's promise.
+            None => unsafe { self.unlock_other(me) },
+        }
+    }
+
+    /// Unlocks a mutex that is not of the usual kind, or that this thread can't unlock
+    /// without libc.
+    ///
+    /// # Safety
+    ///
+    /// As for [`unlock`](Self::unlock).
+    #[cold]
+    unsafe fn unlock_other(&self, me: Locker) -> bool {
+        let words = self.words();
+        match me.inheriting_list_for(words) {
+            // SAFETY: the caller's promise; the list says that the kind is right.
+            Some(list) => unsafe { inheriting::unlock(list, words) },
+            // SAFETY: the caller's promise.
             None => unsafe { self.unlock_by_libc() },
         }
     }
@@ -354,6 +375,11 @@ impl PthreadMutex {
         self.word() & libc::FUTEX_WAITERS != 0
     }
 
+    /// Whether it inherits priorities.
+    pub(crate) fn inherits(&self) -> bool {
+        self.words().inherits()
+    }
+
     /// Whether it was given back without having been made consistent.
     pub(crate) fn is_unrecoverable(&self) -> bool {
         self.words().is_unrecoverable()
@@ -377,6 +403,10 @@ mod tests {
     }
 
     fn lock(mutex: &PthreadMutex, by: Locker) -> Outcome {
+        if !by.knows_its_list() {
+            // SAFETY: initialised; it outlives the threads of its test.
+            return unsafe { mutex.try_by_libc() };
+        }
         // SAFETY: initialised; it outlives the threads of its test.
         unsafe { mutex.acquire(by, Patience::None) }
     }
@@ -403,18 +433,50 @@ mod tests {
 
     #[test]
     fn it_leaves_what_libc_leaves() {
-        let (mutex, libc) = (mutex(Protocol::None), me().through_libc());
-        for by in [libc, me()] {
-            assert_eq!(lock(&mutex, by), Outcome::Acquired);
-            let locked = bytes(&mutex);
-            assert!(unlock(&mutex, libc));
-            let free = bytes(&mutex);
+        let libc = me().through_libc();
+        for protocol in [Protocol::None, Protocol::Inherit] {
+            let mutex = mutex(protocol);
+            for by in [libc, me()] {
+                assert_eq!(lock(&mutex, by), Outcome::Acquired);
+                let locked = bytes(&mutex);
+                assert!(unlock(&mutex, libc));
+                let free = bytes(&mutex);
 
-            assert_eq!(lock(&mutex, libc), Outcome::Acquired);
-            assert_eq!(bytes(&mutex), locked, "{by:?}");
-            assert!(unlock(&mutex, by));
-            assert_eq!(bytes(&mutex), free, "{by:?}");
-            assert!(!unlock(&mutex, by));
+                assert_eq!(lock(&mutex, libc), Outcome::Acquired);
+                assert_eq!(bytes(&mutex), locked, "{protocol:?} {by:?}");
+                assert!(unlock(&mutex, by));
+                assert_eq!(bytes(&mutex), free, "{protocol:?} {by:?}");
+                assert!(!unlock(&mutex, by));
+            }
+        }
+    }
+
+    /// libc's own way is not taken: see [`inheriting`].
+    #[test]
+    fn unknown_libc_refuses_priority_inheritance() {
+        let (mutex, libc) = (mutex(Protocol::Inherit), me().through_libc());
+        assert!(mutex.inherits());
+        // SAFETY: initialised.
+        let outcome = unsafe { mutex.acquire(libc, Patience::Forever) };
+        assert_eq!(outcome, Outcome::Failed(libc::ENOTSUP));
+    }
+
+    /// What a holder leaves that the kernel did not let hand the mutex on.
+    #[test]
+    fn word_with_waiters_and_no_owner_is_locked_by_the_kernel() {
+        let mutex = mutex(Protocol::Inherit);
+        let waiters = libc::FUTEX_WAITERS;
+        for patience in [
+            Patience::None,
+            Patience::Forever,
+            Patience::Until(Deadline::now()),
+        ] {
+            mutex.futex_word().store(waiters, Ordering::Relaxed);
+            // SAFETY: initialised; it outlives this test's only thread.
+            let outcome = unsafe { mutex.acquire(me(), patience) };
+            assert_eq!(outcome, Outcome::Acquired, "{patience:?}");
+            assert!(unlock(&mutex, me()));
+            assert_eq!(mutex.word(), 0);
         }
     }
 
@@ -467,7 +529,12 @@ mod tests {
     /// foresee.
     #[test]
     fn an_unrecoverable_mutex_is_given_back_whoever_kept_it_locked() {
-        let (mutex, libc) = (mutex(Protocol::None), me().through_libc());
+        unrecoverable_is_given_back(Protocol::None);
+        unrecoverable_is_given_back(Protocol::Inherit);
+    }
+
+    fn unrecoverable_is_given_back(protocol: Protocol) {
+        let (mutex, libc) = (mutex(protocol), me().through_libc());
         std::thread::scope(|s| {
             s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
         });
@@ -475,7 +542,11 @@ mod tests {
         let died = unsafe { mutex.acquire(me(), Patience::Forever) };
         assert_eq!(died, Outcome::OwnerDied);
         assert!(unlock(&mutex, libc));
-        for by in [libc, me()] {
+        let lockers = match protocol {
+            Protocol::None => vec![libc, me()],
+            Protocol::Inherit => vec![me()],
+        };
+        for by in lockers {
             // SAFETY: initialised.
             let code = unsafe { libc::pthread_mutex_trylock(mutex.as_ptr()) };
             assert_eq!(code, libc::ENOTRECOVERABLE);

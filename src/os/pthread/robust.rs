@@ -63,13 +63,20 @@ const INCONSISTENT: u32 = i32::MAX as u32;
 /// What it says for ever after an unlock without that.
 const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
 
-/// In an entry: that mutex inherits priorities. None of ours does, but its neighbours
-/// may.
-const INHERITS: usize = 1;
+/// `__kind` of a mutex that is process-shared, robust and normal, with priority
+/// inheritance. The last bit keeps lock elision away (`PTHREAD_MUTEX_NO_ELISION_NP`), as
+/// for every mutex that was declared normal.
+const KIND_INHERITING: u32 = 0x80 | 0x10 | INHERITS | 0x200;
+/// The bit of `__kind` that says so (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
+const INHERITS: u32 = 0x20;
+
+/// Bit 0 of an entry: the mutex inherits priorities (`FUTEX_ROBUST_MOD_PI` in the
+/// kernel's documentation).
+pub(super) const PI_FLAG: usize = 1;
 
 /// A pointer to [`Link::next`] of a mutex or to [`Head::first`], perhaps with
-/// [`INHERITS`].
-type Entry = *mut ();
+/// [`PI_FLAG`].
+pub(super) type Entry = *mut ();
 
 /// A `pthread_mutex_t`.
 #[repr(C)]
@@ -121,13 +128,44 @@ impl Words {
             .cast()
     }
 
+    /// The entry of a mutex that inherits priorities.
+    pub(super) fn inheriting_entry(&self) -> Entry {
+        self.entry().map_addr(|address| address | PI_FLAG)
+    }
+
+    /// Whether it inherits priorities, whatever else its kind is.
+    pub(super) fn inherits(&self) -> bool {
+        self.kind.load(Ordering::Relaxed) & INHERITS != 0
+    }
+
+    /// Notes that the thread `tid` holds it, and that the data is consistent.
+    #[inline]
+    pub(super) fn set_owner(&self, tid: u32) {
+        self.owner.store(tid, Ordering::Relaxed);
+        let users = self.users.load(Ordering::Relaxed).wrapping_add(1);
+        self.users.store(users, Ordering::Relaxed);
+    }
+
+    /// Notes that its holder took it after the last one died.
+    pub(super) fn set_inconsistent(&self) {
+        self.owner.store(INCONSISTENT, Ordering::Relaxed);
+    }
+
+    /// Notes that no thread holds it.
+    #[inline]
+    pub(super) fn clear_owner(&self) {
+        self.owner.store(0, Ordering::Relaxed);
+        let users = self.users.load(Ordering::Relaxed).wrapping_sub(1);
+        self.users.store(users, Ordering::Relaxed);
+    }
+
     /// Whether it was given back without having been made consistent.
     #[inline]
     pub(super) fn is_unrecoverable(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
     }
 
-    fn holder(&self) -> u32 {
+    pub(super) fn holder(&self) -> u32 {
         self.lock.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK
     }
 
@@ -159,7 +197,7 @@ impl Words {
 unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     const BACK: usize = offset_of!(Link, next) - offset_of!(Link, previous);
     let at = entry
-        .map_addr(|address| address & !INHERITS)
+        .map_addr(|address| address & !PI_FLAG)
         .wrapping_byte_sub(BACK);
     // SAFETY: the caller's promise: a link lies there, or the word before the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
@@ -172,7 +210,7 @@ unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 /// It is an entry of the calling thread's list.
 #[inline]
 unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
-    let at = entry.map_addr(|address| address & !INHERITS);
+    let at = entry.map_addr(|address| address & !PI_FLAG);
     // SAFETY: the caller's promise: a link lies there, or the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
 }
@@ -213,16 +251,29 @@ impl RobustList {
         mutex.kind.load(Ordering::Relaxed) == KIND
     }
 
-    /// Notes which mutex is being locked or given back.
+    /// Whether `mutex` is of the kind that [`inheriting`](super::inheriting) locks.
     #[inline]
-    fn begin(&self, mutex: &Words) {
-        self.head().pending.store(mutex.entry(), Ordering::Relaxed);
+    pub(super) fn can_hold_inheriting(self, mutex: &Words) -> bool {
+        mutex.kind.load(Ordering::Relaxed) == KIND_INHERITING
+    }
+
+    /// The thread whose list it is.
+    #[inline]
+    pub(super) fn tid(self) -> u32 {
+        self.tid
+    }
+
+    /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies
+    /// while the word and the list disagree.
+    #[inline]
+    pub(super) fn set_pending(&self, entry: Entry) {
+        self.head().pending.store(entry, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Removes the note.
+    /// Clears `list_op_pending`.
     #[inline]
-    fn end(&self) {
+    pub(super) fn clear_pending(&self) {
         compiler_fence(Ordering::SeqCst);
         self.head()
             .pending
@@ -237,7 +288,7 @@ impl RobustList {
     /// mapped for as long as the thread holds it.
     #[inline]
     pub(super) unsafe fn take_if_free(self, mutex: &Words) -> Outcome {
-        self.begin(mutex);
+        self.set_pending(mutex.entry());
         let taken = mutex
             .lock
             .compare_exchange(0, self.tid, Ordering::Acquire, Ordering::Relaxed);
@@ -246,7 +297,7 @@ impl RobustList {
             Ok(_) => unsafe { self.enter(mutex) },
             Err(_) => Outcome::Busy,
         };
-        self.end();
+        self.clear_pending();
         outcome
     }
 
@@ -262,18 +313,20 @@ impl RobustList {
             return Outcome::NotRecoverable;
         }
         // SAFETY: the caller's promise.
-        unsafe { self.link(mutex) };
-        mutex.owner.store(self.tid, Ordering::Relaxed);
-        let users = mutex.users.load(Ordering::Relaxed).wrapping_add(1);
-        mutex.users.store(users, Ordering::Relaxed);
+        unsafe { self.push_front(mutex, mutex.entry()) };
+        mutex.set_owner(self.tid);
         Outcome::Acquired
     }
 
+    /// Puts a mutex at the front of the list.
+    ///
     /// # Safety
     ///
-    /// As for [`enter`](Self::enter).
+    /// * The thread has just taken the mutex, and it is not on the list.
+    /// * It stays mapped for as long as the thread holds it.
+    /// * `entry` is its entry, with [`PI_FLAG`] if it inherits priorities.
     #[inline]
-    unsafe fn link(self, mutex: &Words) {
+    pub(super) unsafe fn push_front(self, mutex: &Words, entry: Entry) {
         let head = self.head();
         mutex.count.store(1, Ordering::Relaxed);
         let first = head.first.load(Ordering::Relaxed);
@@ -283,7 +336,7 @@ impl RobustList {
         // SAFETY: the first entry of the thread's own list.
         unsafe { previous_of(first) }.store(mutex.entry(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        head.first.store(mutex.entry(), Ordering::Relaxed);
+        head.first.store(entry, Ordering::Relaxed);
     }
 
     #[cold]
@@ -312,7 +365,22 @@ impl RobustList {
         if mutex.holder() != self.tid {
             return false;
         }
-        self.begin(mutex);
+        self.set_pending(mutex.entry());
+        // SAFETY: the thread holds the mutex, so it is on its list.
+        unsafe { self.remove(mutex) };
+        mutex.clear_owner();
+        self.free(mutex);
+        self.clear_pending();
+        true
+    }
+
+    /// Takes a mutex off the list.
+    ///
+    /// # Safety
+    ///
+    /// The mutex is on this thread's list.
+    #[inline]
+    pub(super) unsafe fn remove(self, mutex: &Words) {
         let next = mutex.link.next.load(Ordering::Relaxed);
         let previous = mutex.link.previous.load(Ordering::Relaxed);
         // SAFETY: the mutex is on the thread's list, and so are its neighbours.
@@ -325,12 +393,6 @@ impl RobustList {
             .previous
             .store(ptr::null_mut(), Ordering::Relaxed);
         mutex.link.next.store(ptr::null_mut(), Ordering::Relaxed);
-        mutex.owner.store(0, Ordering::Relaxed);
-        let users = mutex.users.load(Ordering::Relaxed).wrapping_sub(1);
-        mutex.users.store(users, Ordering::Relaxed);
-        self.free(mutex);
-        self.end();
-        true
     }
 
     /// Takes the mutex, waiting for it as long as `patience` says.
@@ -342,10 +404,10 @@ impl RobustList {
     pub(super) unsafe fn take(self, mutex: &Words, patience: Patience) -> Outcome {
         // The note stays while this sleeps: if it dies just as it is woken, the kernel
         // wakes another.
-        self.begin(mutex);
+        self.set_pending(mutex.entry());
         // SAFETY: the caller's promise.
         let outcome = unsafe { self.wait_and_take(mutex, patience) };
-        self.end();
+        self.clear_pending();
         outcome
     }
 
@@ -376,9 +438,9 @@ impl RobustList {
                     // SAFETY: the caller's promise, and taken.
                     return unsafe { self.enter(mutex) };
                 }
-                mutex.owner.store(INCONSISTENT, Ordering::Relaxed);
+                mutex.set_inconsistent();
                 // SAFETY: the caller's promise, and taken.
-                unsafe { self.link(mutex) };
+                unsafe { self.push_front(mutex, mutex.entry()) };
                 return Outcome::OwnerDied;
             }
             // C code has tried to take it: glibc's trylock says so and keeps it locked.
