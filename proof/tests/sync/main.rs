@@ -9,6 +9,7 @@
 //! | file | machine | what it trusts |
 //! |---|---|---|
 //! | `mutex.rs`, `mutex/` | lock word, robust list, kernel, holder, poison, data | the kernel's futexes |
+//! | `inheriting.rs` | the mutex with priority inheritance: lock word, robust list, the kernel's queue, a reader that waits on the word | the kernel's futexes |
 //! | `condvar.rs`, `condvar/` | sequence, generation, sleepers, the chain of calls, heartbeat, telling of a death | the mutex, as the first machine shows it |
 //! | `store_buffer.rs` | the two operations by which a notifier saves the system call | nothing: the memory model itself |
 //!
@@ -26,6 +27,7 @@
 
 mod check;
 mod condvar;
+mod inheriting;
 mod mutex;
 mod store_buffer;
 
@@ -33,4 +35,5 @@ mod store_buffer;
 fn smoke() {
     mutex::smoke();
     condvar::smoke();
+    inheriting::smoke();
 }
