@@ -62,9 +62,9 @@ struct Arena {
 type Guard<'a> = ShmMutexGuard<'a, Ledger>;
 
 impl Arena {
-    fn new(over_pthread: bool) -> Self {
+    fn new(new_mutex: fn(Ledger) -> ShmMutex<Ledger>, over_pthread: bool) -> Self {
         Self {
-            ledger: ShmMutex::new(Ledger {
+            ledger: new_mutex(Ledger {
                 left: 0,
                 right: 0,
                 produced: 0,
@@ -298,29 +298,37 @@ impl Random {
     }
 }
 
+fn all_get_on_in_a_storm(new_mutex: fn(Ledger) -> ShmMutex<Ledger>) {
+    let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(1_000);
+    let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
+    let arena = Segment::anonymous(Arena::new(new_mutex, false)).unwrap();
+    let (done, stuck) = storm(&arena, kills, seed, PATIENCE);
+    assert_eq!(stuck, Vec::<usize>::new());
+    assert_eq!(done, kills);
+    assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
+}
+
 on_stage! {
     fn smoke() {
-        let arena = Segment::anonymous(Arena::new(false)).unwrap();
+        let arena = Segment::anonymous(Arena::new(ShmMutex::new, false)).unwrap();
         let _everyone: Vec<Child> = (0..PROCESSES).map(|who| start(&arena, who)).collect();
         assert_eq!(calm(&arena, PATIENCE), Ok(()));
         assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
     }
 
     fn nobody_is_stuck_and_nothing_is_torn_after_a_storm_of_kills() {
-        let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(1_000);
-        let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
-        let arena = Segment::anonymous(Arena::new(false)).unwrap();
-        let (done, stuck) = storm(&arena, kills, seed, PATIENCE);
-        assert_eq!(stuck, Vec::<usize>::new());
-        assert_eq!(done, kills);
-        assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
+        all_get_on_in_a_storm(ShmMutex::new);
+    }
+
+    fn inheriting_lock_survives_a_storm_of_kills() {
+        all_get_on_in_a_storm(ShmMutex::with_priority_inheritance);
     }
 
     #[ignore = "an experiment: it shows what a pthread_cond_t does not survive"]
     fn a_pthread_condvar_gets_stuck_in_the_same_storm() {
         let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(20_000);
         let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
-        let arena = Segment::anonymous(Arena::new(true)).unwrap();
+        let arena = Segment::anonymous(Arena::new(ShmMutex::new, true)).unwrap();
         let (_, stuck) = storm(&arena, kills, seed, Duration::from_secs(5));
         assert_ne!(stuck, Vec::<usize>::new(), "this time it got away with it");
     }

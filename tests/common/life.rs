@@ -87,6 +87,7 @@ pub struct Marked {
     body: [u64; 62],
     inverse: u64,
     pub visits: ShmMutex<u64>,
+    inheriting: ShmMutex<u64>,
 }
 
 impl Marked {
@@ -96,6 +97,7 @@ impl Marked {
             body: [id; 62],
             inverse: !id,
             visits: ShmMutex::new(0),
+            inheriting: ShmMutex::with_priority_inheritance(0),
         }
     }
 
@@ -106,12 +108,14 @@ impl Marked {
         self.id
     }
 
-    /// Uses the lock.
+    /// Uses the locks.
     pub fn visit(&self) {
-        match self.visits.lock() {
-            Ok(mut visits) => *visits += 1,
-            Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| {}) += 1,
-            Err(other) => panic!("{other:?}"),
+        for lock in [&self.visits, &self.inheriting] {
+            match lock.lock() {
+                Ok(mut visits) => *visits += 1,
+                Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| {}) += 1,
+                Err(other) => panic!("{other:?}"),
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ use common::walker::can_lead_for;
 use operation::{Operation, Scene, Way};
 use planted::{Forgiving, Hasty, OverPthread, Ownerless};
 use report::{HEADINGS, Report, Rigour, kill_everywhere};
-use subject::{Ours, Subject};
+use subject::{Inheriting, Ours, Subject};
 use survey::Survey;
 
 /// What the documentation promises. Asserted of the median, because any single
@@ -48,12 +48,16 @@ const HEALS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Kills at the points of an operation, in some scenes, and finds nothing wrong.
 fn survive(operation: Operation, stride: u64, scenes: &[Scene]) {
+    survive_of::<Ours>(operation, stride, scenes);
+}
+
+fn survive_of<S: Subject>(operation: Operation, stride: u64, scenes: &[Scene]) {
     if !can_lead_for(&format!("{operation:?}")) {
         return;
     }
     println!("{HEADINGS}");
     for &scene in scenes {
-        let report = report_on::<Ours>(operation, scene, Rigour::with_stride(stride));
+        let report = report_on::<S>(operation, scene, Rigour::with_stride(stride));
         assert_eq!(report.faulty(), 0, "{report}");
         assert_eq!(report.left_out(), 0, "{report}");
         assert!(report.killed() > 0, "{report}");
@@ -248,6 +252,29 @@ on_stage! {
             survive(operation, ALL, &[Scene::Alone]);
             survive(operation, 8, &[Scene::Crowd, Scene::Unlocked]);
         }
+    }
+
+    // Nobody overtakes: the kernel has assigned the lock before the victim wakes.
+    fn inheriting_lock_killed_while_it_locks() {
+        survive_of::<Inheriting>(Operation::Lock, 8, &[Scene::Alone]);
+        survive_of::<Inheriting>(Operation::Lock, 64, &[Scene::Crowd, Scene::Behind, Scene::First]);
+        survive_of::<Inheriting>(Operation::TryLock, 16, &[Scene::Alone]);
+        survive_of::<Inheriting>(Operation::TryLockFor, 96, &[Scene::Behind, Scene::First]);
+    }
+
+    fn inheriting_lock_killed_while_it_unlocks() {
+        survive_of::<Inheriting>(Operation::Unlock, 8, &[Scene::Alone, Scene::Crowd]);
+        survive_of::<Inheriting>(Operation::Section, 32, &[Scene::Alone, Scene::Crowd]);
+    }
+
+    fn inheriting_lock_killed_while_it_inherits_and_repairs() {
+        survive_of::<Inheriting>(Operation::Inherit, 64, &[Scene::Alone, Scene::First]);
+        survive_of::<Inheriting>(Operation::Recover, 16, &[Scene::Crowd]);
+    }
+
+    fn inheriting_lock_killed_while_it_waits() {
+        survive_of::<Inheriting>(Operation::Wait, 1000, &[Scene::Crowd, Scene::First]);
+        survive_of::<Inheriting>(Operation::WaitTimeout, 1000, &[Scene::Called]);
     }
 
     fn the_steps_are_in_the_order_of_the_arguments() {

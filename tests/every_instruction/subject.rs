@@ -75,9 +75,14 @@ pub(crate) enum Word {
 }
 
 /// The library's own.
+pub(crate) type Ours = Library<false>;
+
+/// The library's own, with priority inheritance.
+pub(crate) type Inheriting = Library<true>;
+
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct Ours {
+pub(crate) struct Library<const INHERITS: bool> {
     pair: ShmMutex<Pair>,
     changed: ShmCondvar,
 }
@@ -97,12 +102,16 @@ pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
 
 const SEQUENCE_AT: usize = size_of::<ShmMutex<Pair>>();
 
-impl Subject for Ours {
+impl<const INHERITS: bool> Subject for Library<INHERITS> {
     type Guard<'a> = ShmMutexGuard<'a, Pair>;
 
     fn new() -> Self {
         Self {
-            pair: new_pair(),
+            pair: if INHERITS {
+                ShmMutex::with_priority_inheritance(ZEROS)
+            } else {
+                new_pair()
+            },
             changed: ShmCondvar::new(),
         }
     }
@@ -162,11 +171,13 @@ impl Subject for Ours {
     }
 }
 
+const ZEROS: Pair = Pair {
+    first: 0,
+    second: 0,
+};
+
 pub(crate) fn new_pair() -> ShmMutex<Pair> {
-    ShmMutex::new(Pair {
-        first: 0,
-        second: 0,
-    })
+    ShmMutex::new(ZEROS)
 }
 
 /// Adds to both numbers, one after the other also for the compiler.
