@@ -165,16 +165,30 @@ impl<T: ShmSafe> ShmMutex<T> {
         Self::with_protocol(value, Protocol::None)
     }
 
-    /// The same, with priority inheritance (`PTHREAD_PRIO_INHERIT`): a holder
-    /// runs at the highest priority of those that wait for it. For programs
-    /// with real-time priorities; it makes every contended lock a system call.
-    /// Its timed locks need Linux 5.14 and glibc 2.35; before, they are
-    /// [`LockError::Os`].
+    /// A mutex with priority inheritance (`PTHREAD_PRIO_INHERIT`), inert until it is
+    /// placed: a holder runs at the highest priority of the threads that wait for it. For
+    /// programs with real-time priorities. Each contended lock and unlock is a system
+    /// call.
     ///
-    /// Where threads wait in a cycle, each for a lock that the next one holds, and
+    /// Before Linux 5.14, a wait ends by the wall clock: if that clock is set back
+    /// meanwhile, a timed lock may return later.
+    ///
+    /// Where threads wait in a cycle, each for a lock that the next thread holds, and
     /// one of them gives up or dies, the others may notice up to 150 ms later.
-    /// C code that takes such a lock must not take it twice, nor close a cycle: glibc
-    /// then sleeps for ever.
+    ///
+    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with such a mutex
+    /// ([`LockError::PriorityInheritance`]). A [`ShmCondvar`](crate::ShmCondvar) can.
+    ///
+    /// # Trust
+    ///
+    /// The kernel refuses to assign such a mutex while another thread waits on its word in
+    /// a different way (`FUTEX_WAIT`), for which read access is enough. So a process that
+    /// can only read the segment can delay all lockers, and by `FUTEX_WAIT_REQUEUE_PI` keep
+    /// them out for as long as it waits. It can't let two in. Timed locks end in time.
+    ///
+    /// C code that locks such a mutex does so by glibc, which takes that refusal for
+    /// success, and ends the process where the holder is lost. C code must not lock it
+    /// twice, nor close a cycle: glibc then sleeps for ever.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }

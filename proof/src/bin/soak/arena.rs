@@ -258,6 +258,19 @@ impl Arena {
         self.over_pthread.store(is_pthread, Ordering::Relaxed);
     }
 
+    /// Gives the locks of the game priority inheritance, before anything is in them.
+    pub(crate) fn inherit_priorities(&mut self) {
+        let Self {
+            ledger,
+            queue,
+            stages,
+            ..
+        } = self;
+        ledger.inherit_priorities();
+        queue.inherit_priorities();
+        stages.iter_mut().for_each(Stage::inherit_priorities);
+    }
+
     /// A number that no segment has had.
     pub(crate) fn next_value(&self) -> u64 {
         self.values.fetch_add(1, Ordering::Relaxed) + 1

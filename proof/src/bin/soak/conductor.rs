@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) players: usize,
     pub(crate) over: Over,
+    /// Whether the locks of the game inherit priorities.
+    pub(crate) inheriting: bool,
     /// How long anybody may take to get on, in a calm.
     pub(crate) patience: Duration,
 }

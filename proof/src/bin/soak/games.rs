@@ -24,6 +24,16 @@ pub(crate) struct Ledger {
     pub(crate) right: u64,
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            left: 0,
+            by_seat: [0; MAX_SEATS],
+            right: 0,
+        }
+    }
+}
+
 impl Sound for Ledger {
     const PLACE: Place = Place::Ledger;
 
@@ -39,7 +49,7 @@ impl Sound for Ledger {
 
 /// A bounded queue of numbers. Sound if `produced == consumed + len`, and what is
 /// queued is what was put in.
-#[derive(ShmSafe)]
+#[derive(ShmSafe, Default)]
 #[repr(C)]
 pub(crate) struct Queue {
     produced: u64,

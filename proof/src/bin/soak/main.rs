@@ -72,6 +72,9 @@ struct Options {
     /// The condition variable of the queue.
     #[arg(long, value_enum, default_value_t = Over::ShmCondvar)]
     over: Over,
+    /// Gives the ledger, the queue and the scenes locks with priority inheritance.
+    #[arg(long, conflicts_with = "over")]
+    inheriting: bool,
     /// How many seconds a player may take to get on, in a calm.
     #[arg(long, default_value_t = 20)]
     patience: u64,
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         seed: options.seed.unwrap_or_else(|| process::now() % 1_000_000),
         players: options.processes,
         over: options.over,
+        inheriting: options.inheriting,
         patience: Duration::from_secs(options.patience),
     };
     soak(&plan)
@@ -133,7 +137,11 @@ impl Drop for Cleared<'_> {
 
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
-    let arena = match Segment::<Arena>::create_in_place(addresses.arena(), |_| ()) {
+    let arena = match Segment::<Arena>::create_in_place(addresses.arena(), |arena| {
+        if plan.inheriting {
+            arena.inherit_priorities();
+        }
+    }) {
         Ok(arena) => arena,
         Err(error) => {
             eprintln!("soak: {}: {error}", addresses.arena());

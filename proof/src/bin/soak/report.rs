@@ -130,8 +130,9 @@ fn replay(plan: &Plan) -> String {
         Over::ShmCondvar => "",
         Over::PthreadCondvar => " --over pthread-condvar",
     };
+    let inheriting = if plan.inheriting { " --inheriting" } else { "" };
     format!(
-        "cargo run --release -p shm-sync-proof --bin soak -- {limit} --seed {} --processes {}{over}",
+        "cargo run --release -p shm-sync-proof --bin soak -- {limit} --seed {} --processes {}{over}{inheriting}",
         plan.seed, plan.players
     )
 }

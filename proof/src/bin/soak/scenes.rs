@@ -50,6 +50,10 @@ impl Stage {
     /// How many there are: one third for each scene.
     pub(crate) const COUNT: usize = 9;
 
+    pub(crate) fn inherit_priorities(&mut self) {
+        self.tickets = ShmMutex::with_priority_inheritance(0);
+    }
+
     /// Sleeps until there is a ticket, takes it, and so on.
     fn sleep_for_ever(&self, arena: &Arena, me: usize) {
         let Some(mut tickets) = repaired(arena, self.tickets.lock()) else {

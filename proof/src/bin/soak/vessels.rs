@@ -1,7 +1,7 @@
 //! Segments under names that everybody fights for, and a value that tells which it
 //! is and whether it is whole.
 
-use shm_sync::{Abandoned, Removal, Segment, SegmentOptions, ShmSafe};
+use shm_sync::{Abandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe};
 
 use crate::arena::Place;
 use crate::games::step;
@@ -52,12 +52,18 @@ impl Sound for Visits {
 }
 
 impl Vessel {
+    /// Every other vessel has a lock with priority inheritance.
     pub(crate) fn new(id: u64) -> Self {
+        let visits = Visits { came: 0, went: 0 };
         Self {
             id,
             body: [id; 62],
             inverse: !id,
-            visits: Watched::new(Visits { came: 0, went: 0 }),
+            visits: Watched::new(if id.is_multiple_of(2) {
+                ShmMutex::new(visits)
+            } else {
+                ShmMutex::with_priority_inheritance(visits)
+            }),
         }
     }
 

@@ -35,13 +35,22 @@ pub(crate) struct Watched<T: ShmSafe> {
 type Guard<'a, T> = ShmMutexGuard<'a, T>;
 
 impl<T: Sound> Watched<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) fn new(lock: ShmMutex<T>) -> Self {
         Self {
-            lock: ShmMutex::new(value),
+            lock,
             inside: AtomicU32::new(0),
             repairs: AtomicU32::new(0),
             repairing: AtomicU32::new(0),
         }
+    }
+
+    /// Gives the lock priority inheritance.
+    pub(crate) fn inherit_priorities(&mut self)
+    where
+        T: Default,
+    {
+        let value = std::mem::take(self.lock.get_mut());
+        self.lock = ShmMutex::with_priority_inheritance(value);
     }
 
     /// Checks a lock that was just taken: nobody else is inside, and the data is
