@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open as open_path, posix_fallocate};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
 use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
 
@@ -77,18 +79,49 @@ pub(crate) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
 /// [`posix_fallocate(3)`](https://man7.org/linux/man-pages/man3/posix_fallocate.3.html):
 /// sizes the file to `len` bytes and reserves every page of it, so that a full
 /// file system is an error now and not a `SIGBUS` at the first touch.
+///
+/// `EFBIG` if it is more than `RLIMIT_FSIZE` allows. Some kernels end the call at any
+/// signal and free what it had reserved. So each interruption halves what is asked for
+/// at once, and what is reserved stays reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
-    let len =
-        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    retry_on_eintr(|| posix_fallocate(&file, 0, len))
+    /// Nothing smaller is halved: the largest page of any Linux.
+    const SMALLEST: libc::off_t = 64 << 10;
+
+    let len = file_length(len)?;
+    let mut reserved = 0;
+    let mut at_once = len;
+    while reserved < len {
+        let next = at_once.min(len - reserved);
+        match posix_fallocate(&file, reserved, next) {
+            Ok(()) => reserved += next,
+            Err(Errno::EINTR) => at_once = (next / 2).max(SMALLEST),
+            Err(errno) => return Err(io_error(errno)),
+        }
+    }
+    Ok(())
 }
 
 /// [`ftruncate(2)`](https://man7.org/linux/man-pages/man2/ftruncate.2.html):
-/// sizes the file to `len` bytes, and reserves nothing.
+/// sizes the file to `len` bytes, and reserves nothing. `EFBIG` if it is more than
+/// `RLIMIT_FSIZE` allows.
 pub(crate) fn set_len(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
-    let len =
-        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let len = file_length(len)?;
     retry_on_eintr(|| nix::unistd::ftruncate(&file, len))
+}
+
+/// Returns `len` as the system takes it, or `EFBIG` if no file of this process may be
+/// so long.
+///
+/// The kernel would answer `EFBIG` as well, but kill the process by `SIGXFSZ` before.
+/// It counts for files in memory, too
+/// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
+fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
+    // Asking for the limit can't fail.
+    let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    match libc::off_t::try_from(len.get()) {
+        Ok(length) if len.get() as u64 <= limit => Ok(length),
+        _ => Err(io_error(Errno::EFBIG)),
+    }
 }
 
 /// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives

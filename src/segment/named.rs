@@ -43,12 +43,13 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let mut plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
         let total = plan.total_len();
         let of_memory = |call| failure::of_memory(total.get(), call);
-        let file =
-            named_file::create_unnamed(directory_of(path)).map_err(of_memory("open(O_TMPFILE)"))?;
-        named_file::give_to(&file, options.owner, options.group).map_err(failure::of("fchown"))?;
-        named_file::set_mode(&file, options.mode).map_err(failure::of("fchmod"))?;
+        let file = named_file::create_unnamed(directory_of(path))
+            .map_err(failure::of_unnamed_file(total.get()))?;
+        named_file::give_to(&file, options.owner, options.group)
+            .map_err(failure::of_call("fchown"))?;
+        named_file::set_mode(&file, options.mode).map_err(failure::of_call("fchmod"))?;
         named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Origin::of(&file).map_err(failure::of("statx"))?);
+        plan.set_origin(Origin::of(&file).map_err(failure::of_call("statx"))?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
@@ -59,7 +60,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let value = unsafe { plan.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
             // Not a name without its content, should the power fail.
-            named_file::sync(&file).map_err(failure::of("fsync"))?;
+            named_file::sync(&file).map_err(failure::of_call("fsync"))?;
         }
         Ok(Self {
             value,
@@ -101,7 +102,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     }
                 }
             },
-            Err(source) => failure::of("fcntl(F_OFD_SETLKW)")(source),
+            Err(source) => failure::of_call("fcntl(F_OFD_SETLKW)")(source),
         };
         let again = Self {
             value,
@@ -211,7 +212,7 @@ pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Resu
         Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
         Err(other) => return Err(other),
     }
-    attach::remove_if_abandoned(file, path).map_err(failure::of("unlink"))
+    attach::remove_if_abandoned(file, path).map_err(failure::of_removal("unlink"))
 }
 
 /// Opens what `path` leads to, and checks all that is known before the first byte

@@ -92,8 +92,7 @@ impl SegmentOptions {
 
     /// The user id that must own an object for it to be opened, if it is not
     /// this user ([`Error::WrongOwner`] otherwise). A new object is given to
-    /// that user, which takes a privilege ([`Error::Os`] or
-    /// [`Error::PermissionDenied`] otherwise).
+    /// that user, which takes a privilege ([`Error::Os`] otherwise).
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.owner = Some(user);
@@ -102,7 +101,7 @@ impl SegmentOptions {
 
     /// The id of the group that an object must have to be opened
     /// ([`Error::WrongGroup`] otherwise). A new object is given to that group,
-    /// which takes a privilege if this user is not in it.
+    /// which takes a privilege if this user is not in it ([`Error::Os`] otherwise).
     #[must_use]
     pub const fn group(mut self, group: u32) -> Self {
         self.group = Some(group);
@@ -490,7 +489,7 @@ pub(crate) fn remove_if_abandoned(
 pub fn unlink(address: &str) -> Result<(), Error> {
     let address: Address = address.parse()?;
     match &address.target()? {
-        Target::File(path) => super::attach::unlink(path).map_err(failure::of("unlink")),
+        Target::File(path) => super::attach::unlink(path).map_err(failure::of_removal("unlink")),
         target => system_v::unlink(target),
     }
 }

@@ -194,7 +194,7 @@ where
     let value = unsafe { plan.fill(mapping, write) }?;
     options.settle_in_system_v(mapping, id)?;
     sysv_shm::set_permissions(id, options.owner, options.group, options.mode)
-        .map_err(failure::of("shmctl(IPC_SET)"))?;
+        .map_err(failure::of_call("shmctl(IPC_SET)"))?;
     birth.set_state(birth::BORN);
     drop(held);
 
@@ -382,7 +382,7 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
                 false => Err(Error::PermissionDenied),
             }
         }
-        Err(error) if !is_gone(&error) => Err(failure::of("shmctl(IPC_RMID)")(error)),
+        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
         _ => Ok(()),
     }
 }
@@ -453,7 +453,7 @@ fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> 
                 Ok(()) => birth::DEAD,
                 Err(_) => birth::BORN,
             });
-            removed.map_err(failure::of("shmctl(IPC_RMID)"))?;
+            removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;
             Ok(Some(Verdict::Removed))
         }
         _ => {
@@ -560,7 +560,7 @@ pub(crate) fn is_marked_unborn(mode: u32) -> bool {
 pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
         Err(error) if is_gone(&error) => Err(Error::NotFound),
-        other => other.map_err(failure::of("shmctl(IPC_RMID)")),
+        other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
 }
 
