@@ -287,6 +287,12 @@ pub enum Error {
         /// The group id of the object.
         found: u32,
     },
+    /// [`SegmentOptions::any_owner`](crate::SegmentOptions::any_owner) names no group,
+    /// or its mode lets users write who are not in it.
+    #[error(
+        "any_owner() trusts one group: name it by group(..), and let no others write by mode(..)"
+    )]
+    NoTrustedGroup,
     /// More users may write to the object than was allowed with
     /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
     #[error(

@@ -212,3 +212,8 @@ pub(crate) fn unlink(path: &Path) -> io::Result<()> {
 pub(crate) fn effective_user() -> u32 {
     Uid::effective().as_raw()
 }
+
+/// [`getegid(2)`](https://man7.org/linux/man-pages/man2/getegid.2.html).
+pub(crate) fn effective_group() -> u32 {
+    Gid::effective().as_raw()
+}

@@ -2,6 +2,7 @@
 
 mod address;
 mod attach;
+mod attempt;
 mod birth;
 mod build;
 mod content;

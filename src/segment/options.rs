@@ -5,16 +5,17 @@ use std::ptr::NonNull;
 
 use super::address::{Address, Target};
 use super::attach::Verdict;
+use super::attempt::Attempt;
 use super::build::{by_value, in_place};
 use super::content::{SegmentContent, VariableLength};
 use super::hold::Hold;
-use super::named::Unpublished;
 use super::policy::{Abandoned, Pages, Removal, Residency};
 use super::system_v::Creation;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
 use crate::error::{Error, Unsupported};
 use crate::os::mman::{Access, Mapping, Pages as PageSize};
-use crate::os::named_file::effective_user;
+use crate::os::named_file::{effective_group, effective_user};
+use crate::os::sysv_shm::Status;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -51,8 +52,10 @@ pub struct SegmentOptions {
 /// Whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Those that the options describe.
-    Expected,
+    /// Those of one user, and of one group if one is named.
+    Owner,
+    /// Those of any user, if they have the group that is named.
+    Group,
     /// Anybody's: for looking at them, and for removing what is abandoned.
     Anybody,
 }
@@ -70,7 +73,7 @@ impl SegmentOptions {
             abandoned: Abandoned::Reuse,
             pages: PageSize::Normal,
             residency: Residency::OnDemand,
-            trust: Trust::Expected,
+            trust: Trust::Owner,
         }
     }
 
@@ -96,6 +99,56 @@ impl SegmentOptions {
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.owner = Some(user);
+        self.trust = Trust::Owner;
+        self
+    }
+
+    /// Opens what any user owns, as long as [`group`](Self::group) and
+    /// [`mode`](Self::mode) hold: for members of one group who share a segment that
+    /// the first of them creates.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # let name = format!("/shm-sync-doc-any-owner-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// # use std::os::unix::fs::MetadataExt;
+    /// # let jobs_group = std::fs::metadata("/proc/self").unwrap().gid();
+    /// let options = Segment::<ShmMutex<u64>>::options()
+    ///     .any_owner()
+    ///     .group(jobs_group)
+    ///     .mode(0o660);
+    /// let jobs = options.open_or_create(name, || ShmMutex::new(0))?;
+    /// # shm_sync::unlink(name)
+    /// # }
+    /// ```
+    ///
+    /// The group must be named, and `mode` must not let others write
+    /// ([`Error::NoTrustedGroup`] otherwise): anybody can put an object into the
+    /// shared directory. Replaces [`owner`](Self::owner), and is replaced by it.
+    ///
+    /// # Trust
+    ///
+    /// Each member of the group is trusted, and root:
+    ///
+    /// * The user that creates the object owns it, may change its mode, and may shorten
+    ///   a POSIX object or a file, which ends its users by `SIGBUS`.
+    /// * In `/dev/shm` and other directories with the sticky bit, and of System V, only
+    ///   the owner may remove it. [`Removal::UntilLastDetach`] leaves the name if
+    ///   another member is the last.
+    /// * A file has the group only by a member or root, except in a directory with
+    ///   the set-group-id bit: there it has the directory's group, whoever creates it.
+    ///   Such a directory must be one that only trusted users may write to.
+    /// * A System V segment can be given to any group by its creator. So its creator's
+    ///   effective group must be the group, or the creator root
+    ///   ([`Error::WrongGroup`] otherwise, for the creator as well). Membership by a
+    ///   supplementary group is not enough to create one; `newgrp(1)` and
+    ///   `setgid(2)` make it the effective one.
+    #[must_use]
+    pub const fn any_owner(mut self) -> Self {
+        self.owner = None;
+        self.trust = Trust::Group;
         self
     }
 
@@ -184,6 +237,8 @@ impl SegmentOptions {
     ///
     /// As [`create`](Self::create).
     pub fn create_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
+        self.check_trust()?;
+        self.check_creator(effective_user(), effective_group())?;
         match system_v::create(self, None, 0, &mut Some(by_value(value)))? {
             Creation::Done(value, hold) => {
                 let address = hold.system_v_id().map(|id| Address::system_v_id(id.0));
@@ -344,6 +399,7 @@ impl SegmentOptions {
     ) -> Result<Segment<T>, Error> {
         let address: Address = address.parse()?;
         let target = address.target()?;
+        self.check_trust()?;
         self.clear_abandoned(&target)?;
         let mut attempt = Attempt::new(write);
         match attempt.create(self, &target, len)? {
@@ -361,6 +417,7 @@ impl SegmentOptions {
     ) -> Result<Segment<T>, Error> {
         let address: Address = address.parse()?;
         let target = address.target()?;
+        self.check_trust()?;
         self.clear_abandoned(&target)?;
         let mut attempt = Attempt::new(write);
         // Each turn of the loop is one creation or removal by somebody else, so
@@ -383,6 +440,7 @@ impl SegmentOptions {
         target: &Target,
         access: Access,
     ) -> Result<(NonNull<T>, Hold), Error> {
+        self.check_trust()?;
         match target {
             Target::File(path) => named::open(self, path, access),
             _ => system_v::open(self, target, access),
@@ -401,20 +459,35 @@ impl SegmentOptions {
         }
     }
 
+    /// Checks that the options say whom they trust.
+    fn check_trust(&self) -> Result<(), Error> {
+        /// The bit that lets users write who are neither owner nor in the group.
+        const OTHERS_WRITE: u32 = 0o002;
+
+        let is_named = self.group.is_some() && self.mode & OTHERS_WRITE == 0;
+        match self.trust {
+            Trust::Group if !is_named => Err(Error::NoTrustedGroup),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks who owns an object, and who may write to it.
     pub(super) fn check_permissions(&self, owner: u32, group: u32, mode: u32) -> Result<(), Error> {
         /// The bits that let others than the owner write.
         const OTHERS_WRITE: u32 = 0o022;
 
-        if self.trust == Trust::Anybody {
-            return Ok(());
-        }
-        let expected = self.owner.unwrap_or_else(effective_user);
-        if owner != expected {
-            return Err(Error::WrongOwner {
-                expected,
-                found: owner,
-            });
+        match self.trust {
+            Trust::Anybody => return Ok(()),
+            Trust::Group => {}
+            Trust::Owner => {
+                let expected = self.owner.unwrap_or_else(effective_user);
+                if owner != expected {
+                    return Err(Error::WrongOwner {
+                        expected,
+                        found: owner,
+                    });
+                }
+            }
         }
         match self.group {
             Some(expected) if group != expected => Err(Error::WrongGroup {
@@ -427,6 +500,27 @@ impl SegmentOptions {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Checks who created a System V segment, if its owner may be any user: the creator
+    /// keeps the rights of an owner, and may give the segment to any user and group.
+    pub(super) fn check_creator(&self, creator: u32, group: u32) -> Result<(), Error> {
+        match self.group {
+            Some(expected) if self.trust == Trust::Group && creator != 0 && group != expected => {
+                Err(Error::WrongGroup {
+                    expected,
+                    found: group,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks who owns and who created a System V segment, and who may write to it.
+    pub(super) fn check_system_v(&self, status: &Status) -> Result<(), Error> {
+        self.check_creator(status.creator, status.creator_group)?;
+        let mode = status.mode & !system_v::EXECUTE;
+        self.check_permissions(status.owner, status.group, mode)
     }
 
     /// Brings the memory in, as the options say.
@@ -491,60 +585,5 @@ pub fn unlink(address: &str) -> Result<(), Error> {
     match &address.target()? {
         Target::File(path) => super::attach::unlink(path).map_err(failure::of_removal("unlink")),
         target => system_v::unlink(target),
-    }
-}
-
-/// A creation that may have to be tried more than once, with a value that can be
-/// made only once.
-struct Attempt<T: SegmentContent + ?Sized, W> {
-    write: Option<W>,
-    built: Option<Unpublished<T>>,
-}
-
-impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
-    fn new(write: W) -> Self {
-        Self {
-            write: Some(write),
-            built: None,
-        }
-    }
-
-    /// `None` if the address is taken.
-    fn create(
-        &mut self,
-        options: &SegmentOptions,
-        target: &Target,
-        len: usize,
-    ) -> Result<Option<(NonNull<T>, Hold)>, Error> {
-        match target {
-            Target::File(path) => {
-                let built = match (self.built.take(), self.write.take()) {
-                    (Some(built), _) => built,
-                    (None, Some(write)) => Unpublished::build(options, path, len, write)?,
-                    (None, None) => unreachable!("what was written is built"),
-                };
-                let directory = named::durable_directory(path);
-                match built.publish(options, path) {
-                    Ok(done) => {
-                        // If it fails, the segment is there all the same: to say
-                        // otherwise would be wrong.
-                        let _ = directory.map(|directory| directory.sync_all());
-                        Ok(Some(done))
-                    }
-                    Err((again, Error::AlreadyExists)) => {
-                        self.built = Some(again);
-                        Ok(None)
-                    }
-                    Err((_, error)) => Err(error),
-                }
-            }
-            Target::SystemVKey(key) => {
-                match system_v::create(options, Some(*key), len, &mut self.write)? {
-                    Creation::Done(value, hold) => Ok(Some((value, hold))),
-                    Creation::Exists => Ok(None),
-                }
-            }
-            Target::SystemVId(_) => Err(Error::Unsupported(Unsupported::CreationById)),
-        }
     }
 }

@@ -41,7 +41,7 @@ use crate::place;
 /// Mode bits of a segment that is not complete yet. System V gives "execute" no
 /// meaning, and nobody gives it to group and others without the owner.
 const UNBORN: u32 = 0o011;
-const EXECUTE: u32 = 0o111;
+pub(super) const EXECUTE: u32 = 0o111;
 /// Reading and writing, for the owner.
 const OWNER: u32 = 0o600;
 
@@ -285,7 +285,7 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
         Err(error) if is_gone(&error) => return Ok(None),
         other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
     };
-    options.check_permissions(status.owner, status.group, status.mode & !EXECUTE)?;
+    options.check_system_v(&status)?;
     if status.len < header::LEN as u64 {
         return Err(Error::NotASegment);
     }
@@ -405,7 +405,7 @@ pub(super) fn remove_abandoned_at(
         Err(error) if is_gone(&error) => return Ok(Verdict::Gone),
         other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
     };
-    options.check_permissions(status.owner, status.group, status.mode & !EXECUTE)?;
+    options.check_system_v(&status)?;
     remove_if_abandoned(id)
 }
 

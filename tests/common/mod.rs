@@ -224,6 +224,18 @@ pub fn become_nobody() {
     nix::unistd::setuid(nix::unistd::Uid::from_raw(NOBODY)).unwrap();
 }
 
+/// Goes on as an ordinary user with these groups, for good. The first is the effective
+/// one.
+pub fn become_member(user: u32, groups: &[u32]) {
+    let groups: Vec<_> = groups
+        .iter()
+        .map(|id| nix::unistd::Gid::from_raw(*id))
+        .collect();
+    nix::unistd::setgroups(&groups).unwrap();
+    nix::unistd::setgid(groups[0]).unwrap();
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(user)).unwrap();
+}
+
 /// The end of a child that was killed for good.
 pub fn die() -> ! {
     kill(Pid::this(), Signal::SIGKILL).unwrap();
