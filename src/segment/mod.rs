@@ -31,7 +31,7 @@ use crate::shm_safe::ShmSafe;
 pub use address::{Address, Backing};
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub use options::{SegmentOptions, unlink};
-pub use policy::{Abandoned, Pages, Removal, Residency};
+pub use policy::{Abandoned, CoreDump, Pages, Removal, Residency};
 pub use read_only::ReadOnlySegment;
 pub use snapshot::Snapshot;
 pub use status::SystemVStatus;

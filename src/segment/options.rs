@@ -9,11 +9,11 @@ use super::attempt::Attempt;
 use super::build::{by_value, in_place};
 use super::content::{SegmentContent, VariableLength};
 use super::hold::Hold;
-use super::policy::{Abandoned, Pages, Removal, Residency};
+use super::policy::{Abandoned, CoreDump, Pages, Removal, Residency};
 use super::system_v::Creation;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
-use crate::error::{Error, Unsupported};
-use crate::os::mman::{Access, Mapping, Pages as PageSize};
+use crate::error::Error;
+use crate::os::mman::{Access, Pages as PageSize};
 use crate::os::named_file::{effective_group, effective_user};
 use crate::os::sysv_shm::Status;
 use crate::shm_safe::ShmSafe;
@@ -46,6 +46,7 @@ pub struct SegmentOptions {
     abandoned: Abandoned,
     pub(super) pages: PageSize,
     pub(super) residency: Residency,
+    pub(super) core_dump: CoreDump,
     trust: Trust,
 }
 
@@ -62,7 +63,7 @@ enum Trust {
 
 impl SegmentOptions {
     /// The defaults: mode `0o600`, owned by this user, and all variants marked as
-    /// default of [`Removal`], [`Abandoned`], [`Residency`] and [`Pages`].
+    /// default of [`Removal`], [`Abandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -73,6 +74,7 @@ impl SegmentOptions {
             abandoned: Abandoned::Reuse,
             pages: PageSize::Normal,
             residency: Residency::OnDemand,
+            core_dump: CoreDump::Filtered,
             trust: Trust::Owner,
         }
     }
@@ -191,6 +193,13 @@ impl SegmentOptions {
     #[must_use]
     pub const fn residency(mut self, residency: Residency) -> Self {
         self.residency = residency;
+        self
+    }
+
+    /// Whether the memory is in core dumps of this process.
+    #[must_use]
+    pub const fn core_dump(mut self, core_dump: CoreDump) -> Self {
+        self.core_dump = core_dump;
         self
     }
 
@@ -334,7 +343,7 @@ impl SegmentOptions {
         &self,
         address: &str,
     ) -> Result<Snapshot<T>, Error> {
-        Snapshot::of(&self.open_read_only(address)?)
+        Snapshot::of(&self.open_read_only(address)?, self)
     }
 
     /// See [`Segment::open_or_create`].
@@ -522,33 +531,12 @@ impl SegmentOptions {
         let mode = status.mode & !system_v::EXECUTE;
         self.check_permissions(status.owner, status.group, mode)
     }
-
-    /// Brings the memory in, as the options say.
-    pub(super) fn settle_in(&self, mapping: &Mapping) -> Result<(), Error> {
-        match self.residency {
-            Residency::OnDemand => Ok(()),
-            Residency::Prefaulted => prefault(mapping),
-            Residency::Locked => mapping
-                .lock_in_memory()
-                .map_err(failure::of_memory_lock(mapping.len(), "mlock")),
-        }
-    }
 }
 
 impl Default for SegmentOptions {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Brings all of a mapping's memory in.
-pub(super) fn prefault(mapping: &Mapping) -> Result<(), Error> {
-    mapping
-        .prefault(mapping.access())
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::InvalidInput => Error::Unsupported(Unsupported::Prefault),
-            _ => failure::of_memory(mapping.len(), "madvise(MADV_POPULATE_WRITE)")(source),
-        })
 }
 
 /// Removes a segment that nobody is attached to.

@@ -32,7 +32,7 @@ use super::failure;
 use super::header::{self, Header};
 use super::hold::Hold;
 use super::options::SegmentOptions;
-use super::policy::{Removal, Residency};
+use super::policy::Removal;
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::sysv_shm::{self, Id};
@@ -561,21 +561,6 @@ pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
         Err(error) if is_gone(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
-    }
-}
-
-impl SegmentOptions {
-    /// As [`settle_in`](Self::settle_in). Locking is the segment's business here,
-    /// not the mapping's.
-    fn settle_in_system_v(&self, mapping: &Mapping, id: Id) -> Result<(), Error> {
-        match self.residency {
-            Residency::Locked => {
-                let refused = failure::of_memory_lock(mapping.len(), "shmctl(SHM_LOCK)");
-                sysv_shm::lock_in_memory(id).map_err(refused)?;
-                super::options::prefault(mapping)
-            }
-            _ => self.settle_in(mapping),
-        }
     }
 }
 
