@@ -555,6 +555,34 @@ on_stage! {
         }
     }
 
+    fn a_name_that_was_taken_away_is_noticed() {
+        for place in places("linked") {
+            let old = Segment::create(&place, counter()).unwrap();
+            let read = Segment::<Counter>::open_read_only(&place).unwrap();
+            let is_linked = || {
+                let both = (Segment::is_linked(&old).unwrap(), read.is_linked().unwrap());
+                assert_eq!(both.0, both.1);
+                both.0
+            };
+            assert!(is_linked());
+            // A relative address means what it meant.
+            std::env::set_current_dir("/").unwrap();
+            assert!(is_linked());
+            std::env::set_current_dir(std::env::temp_dir()).unwrap();
+            spawn(|| unlink(&place).unwrap()).join();
+            assert!(!is_linked());
+            let new = Segment::create(&place, counter()).unwrap();
+            assert!(!is_linked() && Segment::is_linked(&new).unwrap());
+            unlink(&place).unwrap();
+        }
+        let private = SegmentOptions::new().create_private(counter()).unwrap();
+        assert!(Segment::is_linked(&private).unwrap());
+        unlink(Segment::name(&private).unwrap()).unwrap();
+        assert!(!Segment::is_linked(&private).unwrap());
+        let anonymous = Segment::anonymous(counter()).unwrap();
+        assert!(!Segment::is_linked(&anonymous).unwrap());
+    }
+
     fn unlinked_it_lives_on_for_those_who_have_it() {
         for place in places("unlinked") {
             let old = Segment::create(&place, Counter::new(1)).unwrap();

@@ -92,6 +92,19 @@ use hold::{Hold, Placed};
 /// dropped (a leaked guard), the mapping stays until the process ends, because
 /// libc's and the kernel's lists of held locks lead through it.
 ///
+/// # Names that go
+///
+/// Other programs may take a name away. The processes that are attached go on; those
+/// that come later find nothing, or a new segment.
+/// [`is_linked`](Self::is_linked) tells.
+///
+/// * systemd-logind with `RemoveIPC=yes` (its default) removes the POSIX objects and
+///   System V segments of an ordinary user when the last session of that user ends.
+///   Those of system users stay. A service that uses shared memory runs as a system
+///   user, or its user lingers (`loginctl enable-linger`), or the segment is a file
+///   elsewhere, in `/run` for example.
+/// * Cleaners of temporary directories (`systemd-tmpfiles`) remove old files.
+///
 /// # Crash behaviour
 ///
 /// An object gets its name when it is complete, in one step; a System V segment,
