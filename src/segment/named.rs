@@ -2,7 +2,7 @@
 //! before they are mapped.
 
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -48,6 +48,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         named_file::give_to(&file, options.owner, options.group)
             .map_err(failure::of_call("fchown"))?;
         named_file::set_mode(&file, options.mode).map_err(failure::of_call("fchmod"))?;
+        // Where that fails, the segment works until the file system is full.
+        let _ = named_file::disable_copy_on_write(&file);
         named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
         plan.set_origin(Origin::of(&file).map_err(failure::of_call("statx"))?);
 
@@ -134,6 +136,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
         if let Some(reviver) = reviver {
+            own_all_blocks(attached.file(), mapping.len())?;
             bring_home::<T>(&reviver, &mapping, &header, home, len)?;
         }
         if access == Access::ReadWrite {
@@ -154,6 +157,17 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             let base = unsafe { build::value_in(&mapping, &header) };
             return Ok((T::at(base, len), Hold::named(mapping, attached)));
         }
+    }
+}
+
+/// Reserves all memory of a file whose locks are revived: it may be a copy that shares
+/// its blocks with another file, or has holes.
+fn own_all_blocks(file: impl AsFd, len: usize) -> Result<(), Error> {
+    let unshared = NonZeroUsize::new(len).map_or(Ok(()), |len| named_file::unshare(file, len));
+    match unshared.map_err(failure::of_memory(len, "fallocate")) {
+        Err(error @ Error::NoSpace { .. }) => Err(error),
+        // Where it can't be had, a full file system ends in SIGBUS.
+        _ => Ok(()),
     }
 }
 
