@@ -335,7 +335,8 @@ pub enum Error {
     #[error("the segment belongs to another pid namespace: let both containers share one")]
     ForeignPidNamespace,
     /// The file system, a quota, or a limit of this process (`ulimit -f`, `ulimit -v`)
-    /// has no room for the memory.
+    /// has no room for the memory. The limit of a memory cgroup is not told so: the
+    /// kernel kills a process of the cgroup when the memory is reserved or touched.
     #[error("there is no room for {bytes} bytes of shared memory")]
     NoSpace {
         /// How many bytes were asked for.

@@ -117,6 +117,18 @@ use hold::{Hold, Placed};
 /// System V, by its count. So nobody is overlooked, whatever way it ends, and
 /// nobody is taken for alive by its process id.
 ///
+/// New memory is reserved before it is used, so a full file system is
+/// [`Error::NoSpace`] and not a `SIGBUS`. Three things undo that:
+///
+/// * *Copies and snapshots of a file* on file systems that share blocks (btrfs, xfs)
+///   make the original copy on its next write. If no room is left then, the writer
+///   ends by `SIGBUS`. The copy itself gets blocks of its own when it is opened for
+///   writing, except on btrfs.
+/// * *btrfs* writes each page to a new place. A new segment's file is exempt
+///   (`FS_NOCOW_FL`, tried on Linux 6.18), except in a directory with compression.
+/// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
+///   a process by `SIGKILL`, not by an error.
+///
 /// A file can outlive the boot of the machine, and be copied. Its locks come back
 /// to life when it is opened first; those that were held are poisoned. Restore a backup
 /// by renaming it into place, not by writing over the old file: that one's locks would
@@ -253,6 +265,11 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// Of a System V segment that is being created or removed, this says
     /// `NotFound`.
+    ///
+    /// On overlayfs (containers), a file from a lower layer, such as an image, is
+    /// copied when a process first opens it for writing. A reader that opened it
+    /// before sees the old content for ever, as with every shared mapping there. Open
+    /// such a file for writing first, or keep it in a volume.
     ///
     /// # Errors
     ///
