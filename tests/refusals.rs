@@ -9,26 +9,28 @@ use shm_sync::{Backing, Error, Segment, SegmentOptions, ShmMutex, Unsupported};
 
 type Counter = ShmMutex<u64>;
 
-/// What creating must say where the kernel answers a call so.
+/// What a call of this crate must say where the kernel answers a system call so.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     /// [`Error::Os`], with this call and the kernel's answer.
     Call(&'static str),
     UnnamedFiles,
     PermissionDenied,
+    NotFound,
     NoSpace,
     /// The segment is created all the same.
     Works,
 }
 
 impl Expected {
-    fn is_met_by(self, errno: i32, result: &Result<Segment<Counter>, Error>) -> bool {
+    fn is_met_by<T>(self, errno: i32, result: &Result<T, Error>) -> bool {
         match (self, result) {
             (Self::Call(expected), Err(Error::Os { call, source })) => {
                 *call == expected && source.raw_os_error() == Some(errno)
             }
             (Self::UnnamedFiles, Err(Error::Unsupported(Unsupported::UnnamedFiles)))
             | (Self::PermissionDenied, Err(Error::PermissionDenied))
+            | (Self::NotFound, Err(Error::NotFound))
             | (Self::NoSpace, Err(Error::NoSpace { .. }))
             | (Self::Works, Ok(_)) => true,
             _ => false,
@@ -174,6 +176,71 @@ on_stage! {
             }
         }
         assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    fn a_refused_call_of_an_opener_is_named() {
+        use Expected::{Call, NoSpace, NotFound, PermissionDenied, Works};
+        use libc::{EACCES, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM, EROFS};
+        let open = |errno| {
+            seccomp::refuse_with_bits(libc::SYS_openat, 2, libc::O_NOFOLLOW as u32, errno);
+        };
+        let map = |errno| {
+            seccomp::refuse_with_bits(libc::SYS_mmap, 3, libc::MAP_SHARED as u32, errno);
+        };
+        let fstatfs = |errno| seccomp::refuse(libc::SYS_fstatfs, errno);
+        let fallocate = |errno| seccomp::refuse(libc::SYS_fallocate, errno);
+        let table: [(&dyn Fn(i32), i32, Expected); 12] = [
+            (&open, EPERM, Call("open")),
+            (&open, EROFS, Call("open")),
+            (&open, EACCES, PermissionDenied),
+            (&open, ENOENT, NotFound),
+            (&map, EPERM, Call("mmap")),
+            (&map, EINVAL, Call("mmap")),
+            (&map, EACCES, PermissionDenied),
+            (&map, ENOMEM, NoSpace),
+            (&fstatfs, ENOSYS, Works),
+            (&fstatfs, EPERM, Works),
+            // Asked of copies only.
+            (&fallocate, ENOSYS, Works),
+            (&fallocate, EPERM, Works),
+        ];
+        for kind in [Backing::Posix, Backing::File] {
+            let address = TestAddress::new(kind, "opened");
+            drop(Segment::create(&address, Counter::new(0)).unwrap());
+            for (refuse, errno, expected) in table {
+                spawn(|| {
+                    refuse(errno);
+                    let opened = Segment::<Counter>::open(&address);
+                    assert!(expected.is_met_by(errno, &opened), "{errno}, {expected:?}: {opened:?}");
+                    let read = Segment::<Counter>::open_read_only(&address);
+                    assert!(expected.is_met_by(errno, &read), "{errno}, {expected:?}: {read:?}");
+                })
+                .join();
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")] // others have no unlink(2), only unlinkat(2)
+    fn a_refused_removal_is_told() {
+        use Expected::{Call, NotFound, PermissionDenied};
+        let table = [
+            (libc::EPERM, PermissionDenied),
+            (libc::EACCES, PermissionDenied),
+            (libc::ENOENT, NotFound),
+            (libc::EROFS, Call("unlink")),
+            (libc::ENOSYS, Call("unlink")),
+        ];
+        let address = TestAddress::new(Backing::Posix, "removed");
+        drop(Segment::create(&address, Counter::new(0)).unwrap());
+        for (errno, expected) in table {
+            spawn(|| {
+                seccomp::refuse(libc::SYS_unlink, errno);
+                let removed = shm_sync::unlink(&address);
+                assert!(expected.is_met_by(errno, &removed), "{errno}, {expected:?}: {removed:?}");
+            })
+            .join();
+        }
+        assert!(address.exists());
     }
 
     fn a_file_size_limit_is_no_space() {
