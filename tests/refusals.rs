@@ -5,7 +5,7 @@ mod common;
 
 use common::{TestAddress, TestName, on_stage, seccomp, spawn};
 use nix::sys::resource::{Resource, setrlimit};
-use shm_sync::{Backing, Error, Segment, SegmentOptions, ShmMutex, Unsupported};
+use shm_sync::{Backing, Error, Pages, Segment, SegmentOptions, ShmMutex, Unsupported};
 
 type Counter = ShmMutex<u64>;
 
@@ -37,6 +37,9 @@ impl Expected {
         }
     }
 }
+
+/// How to refuse a call, with which answer, and what must be said then.
+type Row<'a> = (&'a dyn Fn(i32), i32, Expected);
 
 /// Creates a segment in a process that refuses `call`. Returns what was wrong.
 fn complaint(
@@ -189,7 +192,7 @@ on_stage! {
         };
         let fstatfs = |errno| seccomp::refuse(libc::SYS_fstatfs, errno);
         let fallocate = |errno| seccomp::refuse(libc::SYS_fallocate, errno);
-        let table: [(&dyn Fn(i32), i32, Expected); 12] = [
+        let table: [Row<'_>; 12] = [
             (&open, EPERM, Call("open")),
             (&open, EROFS, Call("open")),
             (&open, EACCES, PermissionDenied),
@@ -218,6 +221,25 @@ on_stage! {
                 .join();
             }
         }
+    }
+
+    fn huge_pages_are_unmapped_whole_without_fstatfs() {
+        spawn(|| {
+            seccomp::refuse(libc::SYS_fstatfs, libc::ENOSYS);
+            let huge = SegmentOptions::new().pages(Pages::Huge);
+            let made = match huge.anonymous("refused", Counter::new(0)) {
+                Err(Error::NoHugePages { .. }) => {
+                    println!("skipped: no huge pages are free");
+                    return;
+                }
+                made => made.unwrap(),
+            };
+            let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(maps().contains("memfd:shm-sync:refused"));
+            drop(made);
+            assert!(!maps().contains("memfd:shm-sync:refused"));
+        })
+        .join();
     }
 
     #[cfg(target_arch = "x86_64")] // others have no unlink(2), only unlinkat(2)

@@ -125,7 +125,8 @@ use hold::{Hold, Placed};
 ///   ends by `SIGBUS`. The copy itself gets blocks of its own when it is opened for
 ///   writing, except on btrfs.
 /// * *btrfs* writes each page to a new place. A new segment's file is exempt
-///   (`FS_NOCOW_FL`, tried on Linux 6.18), except in a directory with compression.
+///   (`FS_NOCOW_FL`, tried on Linux 6.18; it has no checksums either), except in a
+///   directory with compression.
 /// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
 ///   a process by `SIGKILL`, not by an error.
 ///
