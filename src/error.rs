@@ -274,8 +274,9 @@ pub enum Error {
     /// Another object has that name already.
     #[error("a segment of that name exists: open it, unlink it first, or use open_or_create")]
     AlreadyExists,
-    /// The object, or the directory of objects, may not be used by this user.
-    #[error("permission denied: the segment belongs to another user, or its mode forbids it")]
+    /// The owner and the mode of the object, or of its directory, forbid it to this
+    /// user. A call that a sandbox or a missing privilege forbids is [`Os`](Self::Os).
+    #[error("permission denied: owner and mode of the segment, or of its directory, forbid it")]
     PermissionDenied,
     /// The object belongs to a user who was not expected to own it. Anybody can
     /// put an object into the shared directory; say whom you trust with
@@ -296,6 +297,12 @@ pub enum Error {
         /// The group id of the object.
         found: u32,
     },
+    /// [`SegmentOptions::any_owner`](crate::SegmentOptions::any_owner) names no group,
+    /// or its mode lets users write who are not in it.
+    #[error(
+        "any_owner() trusts one group: name it by group(..), and let no others write by mode(..)"
+    )]
+    NoTrustedGroup,
     /// More users may write to the object than was allowed with
     /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
     #[error(
@@ -337,7 +344,9 @@ pub enum Error {
     /// thread ids, by which locks know their owners, mean something else.
     #[error("the segment belongs to another pid namespace: let both containers share one")]
     ForeignPidNamespace,
-    /// The memory could not be reserved.
+    /// The file system, a quota, or a limit of this process (`ulimit -f`, `ulimit -v`)
+    /// has no room for the memory. The limit of a memory cgroup is not told so: the
+    /// kernel kills a process of the cgroup when the memory is reserved or touched.
     #[error("there is no room for {bytes} bytes of shared memory")]
     NoSpace {
         /// How many bytes were asked for.
@@ -414,7 +423,8 @@ pub enum Error {
     /// This process can't tell who it is, so it can't own a lock.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
-    /// Any other refusal of the operating system.
+    /// Any other refusal of the operating system, of a sandbox, or for lack of a
+    /// privilege.
     #[error("{call} failed")]
     Os {
         /// The call that failed.

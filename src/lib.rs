@@ -85,7 +85,7 @@ pub use error::{
 pub use fingerprint::Fingerprint;
 pub use place::place_at;
 pub use segment::{
-    Abandoned, Address, Backing, Pages, ReadOnlySegment, Removal, Residency, Segment,
+    Abandoned, Address, Backing, CoreDump, Pages, ReadOnlySegment, Removal, Residency, Segment,
     SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
 };
 pub use shm_safe::{CachePadded, ShmSafe};

@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use common::{
-    Child, Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, dead_owner, expect_poisoned,
-    is_root_for, on_stage, spawn,
+    Child, Gate, NOBODY, TestFile, TestKey, TestName, become_member, become_nobody, dead_owner,
+    expect_poisoned, is_root_for, on_stage, spawn,
 };
 use shm_sync::{
     Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, unlink,
@@ -378,6 +378,146 @@ on_stage! {
         }
     }
 
+    fn members_of_a_group_share_what_one_creates() {
+        const GROUP: u32 = 2000;
+        if !is_root_for("members_of_a_group_share_what_one_creates") {
+            return;
+        }
+        let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
+        let readable = options.clone().mode(0o664);
+        let create = |place: &Place, options: &SegmentOptions, user, groups: &[u32]| {
+            spawn(|| {
+                become_member(user, groups);
+                let shared = options.open_or_create(place, counter).unwrap();
+                *shared.lock().unwrap() += 1;
+            })
+            .join();
+        };
+        for place in places("group") {
+            let visits = |user, groups: &[u32]| create(&place, &options, user, groups);
+            visits(1001, &[GROUP]);
+            assert_eq!(place.facts(), Some((0o660, 1001, GROUP)));
+            visits(1002, &[GROUP]);
+            visits(1003, &[3000, GROUP]);
+            let seen = options.open::<Counter>(&place).unwrap();
+            assert_eq!(*seen.lock().unwrap(), 3, "root is trusted, and trusts the group");
+            assert!(matches!(refusal(&place), Error::WrongOwner { expected: 0, found: 1001 }));
+            spawn(|| {
+                become_member(1004, &[3000]);
+                let opened = options.open::<Counter>(&place);
+                assert!(matches!(opened, Err(Error::PermissionDenied)), "{opened:?}");
+                let read = options.open_read_only::<Counter>(&place);
+                assert!(matches!(read, Err(Error::PermissionDenied)), "{read:?}");
+            })
+            .join();
+            drop(seen);
+            unlink(&place).unwrap();
+
+            // A member by a supplementary group may create it, except for System V.
+            spawn(|| {
+                become_member(1003, &[3000, GROUP]);
+                match options.create(&place, counter()) {
+                    Ok(made) => drop(made),
+                    Err(Error::WrongGroup { expected: GROUP, found: 3000 }) => {
+                        assert_eq!(place.backing(), Backing::SystemV);
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            })
+            .join();
+            if place.backing() != Backing::SystemV {
+                assert_eq!(place.facts(), Some((0o660, 1003, GROUP)));
+                visits(1001, &[GROUP]);
+                unlink(&place).unwrap();
+            }
+
+            // Root may create it as well, and others may be let read.
+            drop(readable.create(&place, counter()).unwrap());
+            create(&place, &readable, 1001, &[GROUP]);
+            spawn(|| {
+                become_member(1004, &[3000]);
+                let read = readable.open_read_only::<Counter>(&place).unwrap();
+                assert_eq!(read.view().peek(), 1);
+                let as_owner = Segment::<Counter>::open_read_only(&place);
+                assert!(matches!(as_owner, Err(Error::WrongOwner { .. })), "{as_owner:?}");
+            })
+            .join();
+            unlink(&place).unwrap();
+        }
+    }
+
+    fn any_owner_is_not_anybody() {
+        const GROUP: u32 = 2000;
+        let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
+        for place in places("stranger") {
+            // Without a group, or with one and all others, nobody in particular is trusted.
+            let no_group = SegmentOptions::new().any_owner().mode(0o660);
+            for vague in [no_group, options.clone().mode(0o662)] {
+                let results = [
+                    vague.create(&place, counter()),
+                    vague.open(&place),
+                    vague.open_or_create(&place, counter),
+                    vague.open_read_only::<Counter>(&place).map(|_| unreachable!()),
+                ];
+                for result in results {
+                    assert!(matches!(result, Err(Error::NoTrustedGroup)), "{result:?}");
+                }
+            }
+            if !is_root_for("any_owner_is_not_anybody") {
+                continue;
+            }
+            let refused = |expected: fn(&Error) -> bool| {
+                let opened = options.open::<Counter>(&place).unwrap_err();
+                let read = options.open_read_only::<Counter>(&place).unwrap_err();
+                let made = options.open_or_create(&place, counter).unwrap_err();
+                for error in [opened, read, made] {
+                    assert!(expected(&error), "{error:?}");
+                }
+            };
+            let put = |mode: u32| {
+                spawn(|| {
+                    become_member(1004, &[3000]);
+                    let made = SegmentOptions::new().mode(mode).create(&place, counter());
+                    drop(made.unwrap());
+                })
+                .join();
+            };
+            for mode in [0o600, 0o660] {
+                put(mode);
+                refused(|error| matches!(error, Error::WrongGroup { expected: GROUP, .. }));
+                unlink(&place).unwrap();
+            }
+            // A System V segment is given to any group by its owner.
+            put(0o660);
+            let given = spawn(|| {
+                become_member(1004, &[3000]);
+                if let Place::SystemV(key) = &place {
+                    change_system_v(key, |permissions| permissions.gid = GROUP);
+                }
+            });
+            given.join();
+            refused(|error| matches!(error, Error::WrongGroup { found: 3000, .. }));
+            unlink(&place).unwrap();
+
+            // The group is right, but others may write.
+            spawn(|| {
+                become_member(1001, &[GROUP]);
+                drop(options.create(&place, counter()).unwrap());
+            })
+            .join();
+            place.set_mode(0o662);
+            refused(|error| matches!(error, Error::TooPermissive { .. }));
+            place.set_mode(0o660);
+            drop(options.open::<Counter>(&place).unwrap());
+            // What was said last counts.
+            let owner = options.clone().owner(1001);
+            drop(owner.open::<Counter>(&place).unwrap());
+            let other = options.clone().owner(1002).open::<Counter>(&place);
+            assert!(matches!(other, Err(Error::WrongOwner { .. })), "{other:?}");
+            unlink(&place).unwrap();
+        }
+    }
+
     fn an_ordinary_user_is_told_what_it_may_not_do() {
         if !is_root_for("an_ordinary_user_is_told_what_it_may_not_do") {
             return;
@@ -399,7 +539,7 @@ on_stage! {
                 unlink(&of_nobody).unwrap();
                 for options in [SegmentOptions::new().owner(0), SegmentOptions::new().group(0)] {
                     match options.create(&of_nobody, counter()) {
-                        Err(Error::PermissionDenied) => {
+                        Err(Error::Os { call: "fchown", .. }) => {
                             assert_eq!(of_nobody.facts(), None, "nothing is left");
                         }
                         // System V lets owners give away what is theirs.
@@ -413,6 +553,34 @@ on_stage! {
             })
             .join();
         }
+    }
+
+    fn a_name_that_was_taken_away_is_noticed() {
+        for place in places("linked") {
+            let old = Segment::create(&place, counter()).unwrap();
+            let read = Segment::<Counter>::open_read_only(&place).unwrap();
+            let is_linked = || {
+                let both = (Segment::is_linked(&old).unwrap(), read.is_linked().unwrap());
+                assert_eq!(both.0, both.1);
+                both.0
+            };
+            assert!(is_linked());
+            // A relative address means what it meant.
+            std::env::set_current_dir("/").unwrap();
+            assert!(is_linked());
+            std::env::set_current_dir(std::env::temp_dir()).unwrap();
+            spawn(|| unlink(&place).unwrap()).join();
+            assert!(!is_linked());
+            let new = Segment::create(&place, counter()).unwrap();
+            assert!(!is_linked() && Segment::is_linked(&new).unwrap());
+            unlink(&place).unwrap();
+        }
+        let private = SegmentOptions::new().create_private(counter()).unwrap();
+        assert!(Segment::is_linked(&private).unwrap());
+        unlink(Segment::name(&private).unwrap()).unwrap();
+        assert!(!Segment::is_linked(&private).unwrap());
+        let anonymous = Segment::anonymous(counter()).unwrap();
+        assert!(!Segment::is_linked(&anonymous).unwrap());
     }
 
     fn unlinked_it_lives_on_for_those_who_have_it() {

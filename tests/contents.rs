@@ -13,7 +13,7 @@ use common::{
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use shm_sync::{
-    Error, Pages, Residency, Segment, SegmentContent, SegmentOptions, ShmMutex, ShmSafe,
+    CoreDump, Error, Pages, Residency, Segment, SegmentContent, SegmentOptions, ShmMutex, ShmSafe,
     Unsupported, WithTail,
 };
 
@@ -41,7 +41,10 @@ struct Mapped(String);
 
 impl Mapped {
     fn of<T: SegmentContent>(segment: &Segment<T>) -> Self {
-        let at = std::ptr::from_ref::<T>(segment).addr();
+        Self::at(std::ptr::from_ref::<T>(segment).addr())
+    }
+
+    fn at(at: usize) -> Self {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
         let mut block = String::new();
         let mut is_ours = false;
@@ -62,8 +65,17 @@ impl Mapped {
     /// Each for itself, unlike the title `Locked`, where pages that several have
     /// count in part.
     fn is_locked(&self) -> bool {
+        self.has_flag("lo")
+    }
+
+    /// Whether it is kept out of core dumps.
+    fn is_excluded(&self) -> bool {
+        self.has_flag("dd")
+    }
+
+    fn has_flag(&self, expected: &str) -> bool {
         let flags = self.0.lines().find(|line| line.starts_with("VmFlags:"));
-        flags.unwrap().split(' ').any(|flag| flag == "lo")
+        flags.unwrap().split(' ').any(|flag| flag == expected)
     }
 
     fn bytes(&self, title: &str) -> usize {
@@ -443,6 +455,57 @@ on_stage! {
         let eager: Segment<[u8; LEN]> = options.anonymous_in_place("eager", |_| {}).unwrap();
         assert!(Mapped::of(&eager).bytes("Rss") >= LEN);
         println!("{}", Mapped::of(&eager).0);
+    }
+
+    fn core_dumps_leave_out_what_is_excluded() {
+        let names = Names::new("core-dump");
+        let excluded = SegmentOptions::new().core_dump(CoreDump::Excluded);
+        let locked = excluded.clone().residency(Residency::Locked);
+        for name in names.all() {
+            for (options, expected) in
+                [(&SegmentOptions::new(), false), (&excluded, true), (&locked, true)]
+            {
+                let created = options.create(name, 0_u64).unwrap();
+                let opened = options.open::<u64>(name).unwrap();
+                let read = options.open_read_only::<u64>(name).unwrap();
+                let copy = options.snapshot_of::<u64>(name).unwrap();
+                let mapped = [
+                    Mapped::of(&created),
+                    Mapped::of(&opened),
+                    Mapped::at(std::ptr::from_ref::<u64>(read.view().get()).addr()),
+                    Mapped::at(std::ptr::from_ref::<u64>(&copy).addr()),
+                ];
+                for (way, mapped) in mapped.iter().enumerate() {
+                    assert_eq!(mapped.is_excluded(), expected, "{name}, way {way}: {}", mapped.0);
+                }
+                spawn(|| assert_eq!(Mapped::of(&created).is_excluded(), expected)).join();
+                // Each process decides for itself.
+                let plain = Segment::<u64>::open(name).unwrap();
+                assert!(!Mapped::of(&plain).is_excluded());
+                drop((created, opened, read, plain));
+                shm_sync::unlink(name).unwrap();
+            }
+        }
+        let plain = Segment::anonymous(Counter::new(0)).unwrap();
+        assert!(!Mapped::of(&plain).is_excluded());
+        let secret = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
+        assert!(Mapped::of(&secret).is_excluded());
+        let file = Segment::as_fd(&secret).unwrap().try_clone_to_owned().unwrap();
+        let received = excluded.from_fd::<Counter>(file).unwrap();
+        assert!(Mapped::of(&received).is_excluded());
+
+        let huge = excluded.pages(Pages::Huge);
+        let results = [
+            huge.anonymous("core-dump", Counter::new(0)),
+            huge.create(names.all()[2], Counter::new(0)),
+        ];
+        for result in results {
+            match result {
+                Ok(segment) => assert!(Mapped::of(&segment).is_excluded()),
+                Err(Error::NoHugePages { .. }) => println!("skipped: no huge pages are free"),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
     }
 
     fn memory_is_locked_if_that_is_asked_for() {

@@ -69,6 +69,11 @@ fn the_mode_is_exact_and_private_by_default() {
         other => panic!("{other:?}"),
     }
     assert!(options.open::<Counter>(&group).is_ok());
+
+    let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
+    let file = Segment::as_fd(&anonymous).unwrap().try_clone_to_owned();
+    let facts = fs::File::from(file.unwrap()).metadata().unwrap();
+    assert_eq!(facts.permissions().mode() & 0o7777, 0o600);
 }
 
 #[test]

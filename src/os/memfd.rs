@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::Mode;
 
 use super::mman::{Access, Pages};
 use super::{io_error, retry_on_eintr};
 
 /// [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html):
-/// an empty file that can be sealed, for its owner only (`0600`), closed on `exec`.
+/// an empty file that can be sealed, closed on `exec`. The kernel gives it a mode that
+/// lets everybody write, which matters to those who reach it by `/proc/PID/fd`.
 ///
 /// `label` is what `/proc/PID/fd` shows: at most 249 bytes, no NUL; two files
 /// may have the same. The length of a file of huge pages must be a multiple of
@@ -24,14 +25,12 @@ pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
         flags |= MFdFlags::MFD_HUGETLB;
     }
     let never_executable = flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    let file = match memfd_create(label, never_executable) {
+    match memfd_create(label, never_executable) {
         // Linux before 6.3, or a label that the second call refuses too.
         Err(Errno::EINVAL) => memfd_create(label, flags),
         other => other,
     }
-    .map_err(io_error)?;
-    fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR).map_err(io_error)?;
-    Ok(file)
+    .map_err(io_error)
 }
 
 /// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
@@ -71,7 +70,7 @@ pub(crate) fn reopen(file: impl AsFd, access: Access) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::FileExt;
 
     fn file() -> File {
         create("shm-sync-memfd-test", Pages::Normal).unwrap().into()
@@ -82,8 +81,7 @@ mod tests {
         let file = file();
         file.set_len(4096).unwrap();
         file.write_all_at(b"here", 4092).unwrap();
-        let facts = file.metadata().unwrap();
-        assert_eq!((facts.len(), facts.mode() & 0o7777), (4096, 0o600));
+        assert_eq!(file.metadata().unwrap().len(), 4096);
     }
 
     #[test]

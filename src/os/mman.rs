@@ -207,6 +207,26 @@ impl Mapping {
         retry_on_eintr(|| unsafe { madvise(self.base.cast(), self.len(), advice) })
     }
 
+    /// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
+    /// `MADV_DONTDUMP`: leaves the memory out of core dumps of this process, and of
+    /// children that it forks from now on.
+    pub(crate) fn exclude_from_core_dumps(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping, or the huge pages that it begins, which
+        // are attached with it; this advice leaves their content as it is.
+        let advise = |len| unsafe { madvise(self.base.cast(), len, MmapAdvise::MADV_DONTDUMP) };
+        let len = match self.release {
+            Release::Unmap(len) => len.get(),
+            Release::Detach => self.len(),
+        };
+        let mut result = advise(len);
+        if result == Err(Errno::EINVAL) {
+            // A System V segment of huge pages takes the advice for whole ones only.
+            let page = huge_page_size()?.get();
+            result = advise(len.next_multiple_of(page));
+        }
+        result.map_err(io_error)
+    }
+
     /// [`msync(2)`](https://man7.org/linux/man-pages/man2/msync.2.html),
     /// `MS_SYNC`: comes back when what was written is on the file's device.
     /// Nothing to do for files that live in memory.

@@ -25,6 +25,18 @@ fn io_error(errno: nix::errno::Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
+/// Returns whether the error is `EACCES`: the permission bits of an object or of a
+/// directory forbid the call. `ErrorKind::PermissionDenied` covers `EPERM` as well.
+pub(crate) fn is_access_denied(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EACCES)
+}
+
+/// Returns whether the error is `EPERM`: the caller is not the owner, lacks a
+/// privilege, or a sandbox or a seal forbids the call.
+pub(crate) fn is_not_permitted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
 /// Calls `f` again for as long as a signal interrupts it.
 fn retry_on_eintr<T>(mut f: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
     loop {

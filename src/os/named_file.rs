@@ -10,8 +10,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open as open_path, posix_fallocate};
+use nix::errno::Errno;
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, open as open_path, posix_fallocate,
+};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
 
 use super::mman::Access;
@@ -74,21 +79,100 @@ pub(crate) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
     fchmod(file, Mode::from_bits_truncate(mode)).map_err(io_error)
 }
 
+/// [`ioctl_fs(2)`](https://man7.org/linux/man-pages/man2/FS_IOC_SETFLAGS.2const.html),
+/// `FS_NOCOW_FL`, on btrfs: writes go to where the file's bytes are, so that what is
+/// [reserved](reserve) stays reserved. btrfs otherwise writes each page to a new place,
+/// and a write into a mapping ends in `SIGBUS` if no place is left. It works only
+/// while the file is empty, and not in directories with compression.
+pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
+    /// libc has no name for it.
+    const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
+
+    if fstatfs(&file).map_err(io_error)?.filesystem_type() != BTRFS_SUPER_MAGIC {
+        return Ok(());
+    }
+    let file = file.as_fd().as_raw_fd();
+    let mut flags: libc::c_int = 0;
+    // SAFETY: this request writes one `int`, in spite of its name, to `flags`.
+    let rc = unsafe { libc::ioctl(file, libc::FS_IOC_GETFLAGS, &raw mut flags) };
+    Errno::result(rc).map_err(io_error)?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: this request reads one `int` from `flags`.
+    let rc = unsafe { libc::ioctl(file, libc::FS_IOC_SETFLAGS, &raw const flags) };
+    Errno::result(rc).map(drop).map_err(io_error)
+}
+
 /// [`posix_fallocate(3)`](https://man7.org/linux/man-pages/man3/posix_fallocate.3.html):
 /// sizes the file to `len` bytes and reserves every page of it, so that a full
 /// file system is an error now and not a `SIGBUS` at the first touch.
+///
+/// `EFBIG` if it is more than `RLIMIT_FSIZE` allows. Some kernels end the call at any
+/// signal and free what it had reserved. So each interruption halves what is asked for
+/// at once, and what is reserved stays reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
-    let len =
-        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    retry_on_eintr(|| posix_fallocate(&file, 0, len))
+    let len = file_length(len)?;
+    in_parts(len, |from, len| posix_fallocate(&file, from, len))
+}
+
+/// [`fallocate(2)`](https://man7.org/linux/man-pages/man2/fallocate.2.html) of the first
+/// `len` bytes, `FALLOC_FL_UNSHARE_RANGE` where the file system knows it: gives the
+/// file blocks of its own for those that it lacks (holes) or shares with a copy
+/// (reflinks). A write to one of these would need room. The content does not change.
+/// `ErrorKind::Unsupported` if the file system can do neither.
+pub(crate) fn unshare(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
+    let len = libc::off_t::try_from(len.get()).map_err(|_| io_error(Errno::EFBIG))?;
+    let allocate = |flags| in_parts(len, |from, len| fallocate(&file, flags, from, len));
+    match allocate(FallocateFlags::FALLOC_FL_UNSHARE_RANGE) {
+        // EOPNOTSUPP: the file system shares no blocks, or knows no such request.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            allocate(FallocateFlags::empty())
+        }
+        other => other,
+    }
+}
+
+/// Calls `f` for parts of `len` bytes, one after the other: all of them at once, and
+/// half as much after each interruption by a signal.
+fn in_parts(
+    len: libc::off_t,
+    mut f: impl FnMut(libc::off_t, libc::off_t) -> nix::Result<()>,
+) -> io::Result<()> {
+    /// No smaller part is halved: the largest page of any Linux.
+    const SMALLEST: libc::off_t = 64 << 10;
+
+    let (mut done, mut at_once) = (0, len);
+    while done < len {
+        let next = at_once.min(len - done);
+        match f(done, next) {
+            Ok(()) => done += next,
+            Err(Errno::EINTR) => at_once = (next / 2).max(SMALLEST),
+            Err(errno) => return Err(io_error(errno)),
+        }
+    }
+    Ok(())
 }
 
 /// [`ftruncate(2)`](https://man7.org/linux/man-pages/man2/ftruncate.2.html):
-/// sizes the file to `len` bytes, and reserves nothing.
+/// sizes the file to `len` bytes, and reserves nothing. `EFBIG` if it is more than
+/// `RLIMIT_FSIZE` allows.
 pub(crate) fn set_len(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
-    let len =
-        libc::off_t::try_from(len.get()).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let len = file_length(len)?;
     retry_on_eintr(|| nix::unistd::ftruncate(&file, len))
+}
+
+/// Returns `len` as the system takes it, or `EFBIG` if no file of this process may be
+/// so long.
+///
+/// The kernel would answer `EFBIG` as well, but kill the process by `SIGXFSZ` before.
+/// It counts for files in memory, too
+/// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
+fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
+    // Asking for the limit can't fail.
+    let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    match libc::off_t::try_from(len.get()) {
+        Ok(length) if len.get() as u64 <= limit => Ok(length),
+        _ => Err(io_error(Errno::EFBIG)),
+    }
 }
 
 /// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
@@ -178,4 +262,9 @@ pub(crate) fn unlink(path: &Path) -> io::Result<()> {
 /// [`geteuid(2)`](https://man7.org/linux/man-pages/man2/geteuid.2.html).
 pub(crate) fn effective_user() -> u32 {
     Uid::effective().as_raw()
+}
+
+/// [`getegid(2)`](https://man7.org/linux/man-pages/man2/getegid.2.html).
+pub(crate) fn effective_group() -> u32 {
+    Gid::effective().as_raw()
 }

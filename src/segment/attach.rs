@@ -113,6 +113,11 @@ impl Attached {
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+
+    /// Returns whether the name still leads to the object.
+    pub(super) fn is_linked(&self) -> io::Result<bool> {
+        leads_to(&self.path, self.file())
+    }
 }
 
 impl Drop for Attached {

@@ -1,22 +1,43 @@
-//! What the system says, in this crate's words.
+//! Errors of system calls as errors of this crate.
+//!
+//! Each function is for one kind of call, because one `errno` means different
+//! things in different calls. An `errno` that has no typed error for its call becomes
+//! [`Error::Os`], with the call's name and the `errno` as source.
 
 use std::io;
 
 use crate::error::{Error, Unsupported};
 use crate::os::mman::memory_lock_limit;
+use crate::os::{is_access_denied, is_not_permitted};
 
-/// Of a call that deals with an object that should be there.
+/// Maps the error of a call on an object that exists or should exist, found by its
+/// name, key or id.
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
         ErrorKind::NotFound => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
-        ErrorKind::PermissionDenied => Error::PermissionDenied,
-        _ => Error::Os { call, source },
+        _ if is_access_denied(&source) => Error::PermissionDenied,
+        _ => of_call(call)(source),
     }
 }
 
-/// Of a call that asks for `bytes` of memory.
+/// Maps the error of a call that removes a name or a key. Only the object's owner
+/// may do that where others may write to the directory (`EPERM`).
+pub(super) fn of_removal(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| match is_not_permitted(&source) {
+        true => Error::PermissionDenied,
+        false => of(call)(source),
+    }
+}
+
+/// Maps the error of a call that no name and no permission of a segment can make
+/// fail.
+pub(super) fn of_call(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Os { call, source }
+}
+
+/// Maps the error of a call that asks for `bytes` of memory.
 pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
@@ -24,22 +45,38 @@ pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Err
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
         | ErrorKind::OutOfMemory => Error::NoSpace { bytes },
-        // There is no name yet that could be missing: it is the directory.
-        ErrorKind::NotFound => Error::Os { call, source },
-        ErrorKind::Unsupported => Error::Unsupported(Unsupported::UnnamedFiles),
-        _ => of(call)(source),
+        _ if is_access_denied(&source) => Error::PermissionDenied,
+        // No name leads to new memory yet: a name that is missing is a directory's.
+        _ => of_call(call)(source),
     }
 }
 
-/// Of a call that asks for `bytes` of huge pages.
+/// Maps the error of `open(2)` with `O_TMPFILE`, for a file of `bytes`.
+pub(super) fn of_unnamed_file(bytes: usize) -> impl FnOnce(io::Error) -> Error {
+    use io::ErrorKind;
+    move |source| match source.kind() {
+        // EOPNOTSUPP; EISDIR before Linux 3.11, which takes the flag for O_DIRECTORY;
+        // EINVAL from file systems that refuse flags that they do not know.
+        ErrorKind::Unsupported | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
+            Error::Unsupported(Unsupported::UnnamedFiles)
+        }
+        _ => of_memory(bytes, "open(O_TMPFILE)")(source),
+    }
+}
+
+/// Maps the error of a call that asks for `bytes` of huge pages. `EPERM`: the user is
+/// not in the group that may have them.
 pub(super) fn of_huge_pages(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| match of_memory(bytes, call)(source) {
-        Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
-        other => other,
+    move |source| match is_not_permitted(&source) {
+        true => Error::NoHugePages { bytes },
+        false => match of_memory(bytes, call)(source) {
+            Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
+            other => other,
+        },
     }
 }
 
-/// Of a call that locks `bytes` into memory.
+/// Maps the error of a call that locks `bytes` into memory.
 pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
@@ -49,6 +86,6 @@ pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io
                 limit: memory_lock_limit(),
             }
         }
-        _ => Error::Os { call, source },
+        _ => of_call(call)(source),
     }
 }

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use super::content::SegmentContent;
-use super::{attach, system_v};
+use super::{attach, failure, system_v};
+use crate::error::Error;
 use crate::os::mman::Mapping;
-use crate::os::sysv_shm::Id;
+use crate::os::sysv_shm::{self, Id};
 use crate::place;
 use crate::shm_safe::{Place, Report};
 
@@ -68,6 +69,21 @@ impl Hold {
             Tie::Named(attached) => Some(attached.file()),
             Tie::Sealed(file) => Some(file.as_fd()),
             Tie::SystemV(_) | Tie::None => None,
+        }
+    }
+
+    /// Returns whether a name, a key or an id still leads to the memory.
+    pub(super) fn is_linked(&self) -> Result<bool, Error> {
+        match &self.tie {
+            Tie::Named(attached) => attached.is_linked().map_err(failure::of("lstat")),
+            // A key goes with its segment's removal, and by no other way.
+            Tie::SystemV(attached) => match sysv_shm::status(attached.id()) {
+                Err(error) if sysv_shm::means_gone(&error) => Ok(false),
+                status => status
+                    .map(|status| !status.is_condemned)
+                    .map_err(failure::of("shmctl(IPC_STAT)")),
+            },
+            Tie::Sealed(_) | Tie::None => Ok(false),
         }
     }
 

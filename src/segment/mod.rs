@@ -2,6 +2,7 @@
 
 mod address;
 mod attach;
+mod attempt;
 mod birth;
 mod build;
 mod content;
@@ -30,7 +31,7 @@ use crate::shm_safe::ShmSafe;
 pub use address::{Address, Backing};
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub use options::{SegmentOptions, unlink};
-pub use policy::{Abandoned, Pages, Removal, Residency};
+pub use policy::{Abandoned, CoreDump, Pages, Removal, Residency};
 pub use read_only::ReadOnlySegment;
 pub use snapshot::Snapshot;
 pub use status::SystemVStatus;
@@ -91,6 +92,19 @@ use hold::{Hold, Placed};
 /// dropped (a leaked guard), the mapping stays until the process ends, because
 /// libc's and the kernel's lists of held locks lead through it.
 ///
+/// # Names that go
+///
+/// Other programs may take a name away. The processes that are attached go on; those
+/// that come later find nothing, or a new segment.
+/// [`is_linked`](Self::is_linked) tells.
+///
+/// * systemd-logind with `RemoveIPC=yes` (its default) removes the POSIX objects and
+///   System V segments of an ordinary user when the last session of that user ends.
+///   Those of system users stay. A service that uses shared memory runs as a system
+///   user, or its user lingers (`loginctl enable-linger`), or the segment is a file
+///   elsewhere, in `/run` for example.
+/// * Cleaners of temporary directories (`systemd-tmpfiles`) remove old files.
+///
 /// # Crash behaviour
 ///
 /// An object gets its name when it is complete, in one step; a System V segment,
@@ -102,6 +116,19 @@ use hold::{Hold, Placed};
 /// Every attached process is known to the kernel, by a lock on the object or, of
 /// System V, by its count. So nobody is overlooked, whatever way it ends, and
 /// nobody is taken for alive by its process id.
+///
+/// New memory is reserved before it is used, so a full file system is
+/// [`Error::NoSpace`] and not a `SIGBUS`. Three things undo that:
+///
+/// * *Copies and snapshots of a file* on file systems that share blocks (btrfs, xfs)
+///   make the original copy on its next write. If no room is left then, the writer
+///   ends by `SIGBUS`. The copy itself gets blocks of its own when it is opened for
+///   writing, except on btrfs.
+/// * *btrfs* writes each page to a new place. A new segment's file is exempt
+///   (`FS_NOCOW_FL`, tried on Linux 6.18; it has no checksums either), except in a
+///   directory with compression.
+/// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
+///   a process by `SIGKILL`, not by an error.
 ///
 /// A file can outlive the boot of the machine, and be copied. Its locks come back
 /// to life when it is opened first; those that were held are poisoned. Restore a backup
@@ -239,6 +266,11 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// Of a System V segment that is being created or removed, this says
     /// `NotFound`.
+    ///
+    /// On overlayfs (containers), a file from a lower layer, such as an image, is
+    /// copied when a process first opens it for writing. A reader that opened it
+    /// before sees the old content for ever, as with every shared mapping there. Open
+    /// such a file for writing first, or keep it in a volume.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! before they are mapped.
 
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -43,12 +43,15 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let mut plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
         let total = plan.total_len();
         let of_memory = |call| failure::of_memory(total.get(), call);
-        let file =
-            named_file::create_unnamed(directory_of(path)).map_err(of_memory("open(O_TMPFILE)"))?;
-        named_file::give_to(&file, options.owner, options.group).map_err(failure::of("fchown"))?;
-        named_file::set_mode(&file, options.mode).map_err(failure::of("fchmod"))?;
+        let file = named_file::create_unnamed(directory_of(path))
+            .map_err(failure::of_unnamed_file(total.get()))?;
+        named_file::give_to(&file, options.owner, options.group)
+            .map_err(failure::of_call("fchown"))?;
+        named_file::set_mode(&file, options.mode).map_err(failure::of_call("fchmod"))?;
+        // Where that fails, the segment works until the file system is full.
+        let _ = named_file::disable_copy_on_write(&file);
         named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Origin::of(&file).map_err(failure::of("statx"))?);
+        plan.set_origin(Origin::of(&file).map_err(failure::of_call("statx"))?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
@@ -59,7 +62,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let value = unsafe { plan.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
             // Not a name without its content, should the power fail.
-            named_file::sync(&file).map_err(failure::of("fsync"))?;
+            named_file::sync(&file).map_err(failure::of_call("fsync"))?;
         }
         Ok(Self {
             value,
@@ -101,7 +104,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     }
                 }
             },
-            Err(source) => failure::of("fcntl(F_OFD_SETLKW)")(source),
+            Err(source) => failure::of_call("fcntl(F_OFD_SETLKW)")(source),
         };
         let again = Self {
             value,
@@ -133,6 +136,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
         if let Some(reviver) = reviver {
+            own_all_blocks(attached.file(), mapping.len())?;
             bring_home::<T>(&reviver, &mapping, &header, home, len)?;
         }
         if access == Access::ReadWrite {
@@ -153,6 +157,17 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             let base = unsafe { build::value_in(&mapping, &header) };
             return Ok((T::at(base, len), Hold::named(mapping, attached)));
         }
+    }
+}
+
+/// Reserves all memory of a file whose locks are revived: it may be a copy that shares
+/// its blocks with another file, or has holes.
+fn own_all_blocks(file: impl AsFd, len: usize) -> Result<(), Error> {
+    let unshared = NonZeroUsize::new(len).map_or(Ok(()), |len| named_file::unshare(file, len));
+    match unshared.map_err(failure::of_memory(len, "fallocate")) {
+        Err(error @ Error::NoSpace { .. }) => Err(error),
+        // Where it can't be had, a full file system ends in SIGBUS.
+        _ => Ok(()),
     }
 }
 
@@ -211,7 +226,7 @@ pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Resu
         Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
         Err(other) => return Err(other),
     }
-    attach::remove_if_abandoned(file, path).map_err(failure::of("unlink"))
+    attach::remove_if_abandoned(file, path).map_err(failure::of_removal("unlink"))
 }
 
 /// Opens what `path` leads to, and checks all that is known before the first byte

@@ -5,16 +5,17 @@ use std::ptr::NonNull;
 
 use super::address::{Address, Target};
 use super::attach::Verdict;
+use super::attempt::Attempt;
 use super::build::{by_value, in_place};
 use super::content::{SegmentContent, VariableLength};
 use super::hold::Hold;
-use super::named::Unpublished;
-use super::policy::{Abandoned, Pages, Removal, Residency};
+use super::policy::{Abandoned, CoreDump, Pages, Removal, Residency};
 use super::system_v::Creation;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
-use crate::error::{Error, Unsupported};
-use crate::os::mman::{Access, Mapping, Pages as PageSize};
-use crate::os::named_file::effective_user;
+use crate::error::Error;
+use crate::os::mman::{Access, Pages as PageSize};
+use crate::os::named_file::{effective_group, effective_user};
+use crate::os::sysv_shm::Status;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -45,21 +46,24 @@ pub struct SegmentOptions {
     abandoned: Abandoned,
     pub(super) pages: PageSize,
     pub(super) residency: Residency,
+    pub(super) core_dump: CoreDump,
     trust: Trust,
 }
 
 /// Whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Those that the options describe.
-    Expected,
+    /// Those of one user, and of one group if one is named.
+    Owner,
+    /// Those of any user, if they have the group that is named.
+    Group,
     /// Anybody's: for looking at them, and for removing what is abandoned.
     Anybody,
 }
 
 impl SegmentOptions {
     /// The defaults: mode `0o600`, owned by this user, and all variants marked as
-    /// default of [`Removal`], [`Abandoned`], [`Residency`] and [`Pages`].
+    /// default of [`Removal`], [`Abandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -70,7 +74,8 @@ impl SegmentOptions {
             abandoned: Abandoned::Reuse,
             pages: PageSize::Normal,
             residency: Residency::OnDemand,
-            trust: Trust::Expected,
+            core_dump: CoreDump::Filtered,
+            trust: Trust::Owner,
         }
     }
 
@@ -92,17 +97,66 @@ impl SegmentOptions {
 
     /// The user id that must own an object for it to be opened, if it is not
     /// this user ([`Error::WrongOwner`] otherwise). A new object is given to
-    /// that user, which takes a privilege ([`Error::Os`] or
-    /// [`Error::PermissionDenied`] otherwise).
+    /// that user, which takes a privilege ([`Error::Os`] otherwise).
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.owner = Some(user);
+        self.trust = Trust::Owner;
+        self
+    }
+
+    /// Opens what any user owns, as long as [`group`](Self::group) and
+    /// [`mode`](Self::mode) hold: for members of one group who share a segment that
+    /// the first of them creates.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # let name = format!("/shm-sync-doc-any-owner-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// # use std::os::unix::fs::MetadataExt;
+    /// # let jobs_group = std::fs::metadata("/proc/self").unwrap().gid();
+    /// let options = Segment::<ShmMutex<u64>>::options()
+    ///     .any_owner()
+    ///     .group(jobs_group)
+    ///     .mode(0o660);
+    /// let jobs = options.open_or_create(name, || ShmMutex::new(0))?;
+    /// # shm_sync::unlink(name)
+    /// # }
+    /// ```
+    ///
+    /// The group must be named, and `mode` must not let others write
+    /// ([`Error::NoTrustedGroup`] otherwise): anybody can put an object into the
+    /// shared directory. Replaces [`owner`](Self::owner), and is replaced by it.
+    ///
+    /// # Trust
+    ///
+    /// Each member of the group is trusted, and root:
+    ///
+    /// * The user that creates the object owns it, may change its mode, and may shorten
+    ///   a POSIX object or a file, which ends its users by `SIGBUS`.
+    /// * In `/dev/shm` and other directories with the sticky bit, and of System V, only
+    ///   the owner may remove it. [`Removal::UntilLastDetach`] leaves the name if
+    ///   another member is the last.
+    /// * A file has the group only by a member or root, except in a directory with
+    ///   the set-group-id bit: there it has the directory's group, whoever creates it.
+    ///   Such a directory must be one that only trusted users may write to.
+    /// * A System V segment can be given to any group by its creator. So its creator's
+    ///   effective group must be the group, or the creator root
+    ///   ([`Error::WrongGroup`] otherwise, for the creator as well). Membership by a
+    ///   supplementary group is not enough to create one; `newgrp(1)` and
+    ///   `setgid(2)` make it the effective one.
+    #[must_use]
+    pub const fn any_owner(mut self) -> Self {
+        self.owner = None;
+        self.trust = Trust::Group;
         self
     }
 
     /// The id of the group that an object must have to be opened
     /// ([`Error::WrongGroup`] otherwise). A new object is given to that group,
-    /// which takes a privilege if this user is not in it.
+    /// which takes a privilege if this user is not in it ([`Error::Os`] otherwise).
     #[must_use]
     pub const fn group(mut self, group: u32) -> Self {
         self.group = Some(group);
@@ -139,6 +193,13 @@ impl SegmentOptions {
     #[must_use]
     pub const fn residency(mut self, residency: Residency) -> Self {
         self.residency = residency;
+        self
+    }
+
+    /// Whether the memory is in core dumps of this process.
+    #[must_use]
+    pub const fn core_dump(mut self, core_dump: CoreDump) -> Self {
+        self.core_dump = core_dump;
         self
     }
 
@@ -185,6 +246,8 @@ impl SegmentOptions {
     ///
     /// As [`create`](Self::create).
     pub fn create_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
+        self.check_trust()?;
+        self.check_creator(effective_user(), effective_group())?;
         match system_v::create(self, None, 0, &mut Some(by_value(value)))? {
             Creation::Done(value, hold) => {
                 let address = hold.system_v_id().map(|id| Address::system_v_id(id.0));
@@ -280,7 +343,7 @@ impl SegmentOptions {
         &self,
         address: &str,
     ) -> Result<Snapshot<T>, Error> {
-        Snapshot::of(&self.open_read_only(address)?)
+        Snapshot::of(&self.open_read_only(address)?, self)
     }
 
     /// See [`Segment::open_or_create`].
@@ -345,6 +408,7 @@ impl SegmentOptions {
     ) -> Result<Segment<T>, Error> {
         let address: Address = address.parse()?;
         let target = address.target()?;
+        self.check_trust()?;
         self.clear_abandoned(&target)?;
         let mut attempt = Attempt::new(write);
         match attempt.create(self, &target, len)? {
@@ -362,6 +426,7 @@ impl SegmentOptions {
     ) -> Result<Segment<T>, Error> {
         let address: Address = address.parse()?;
         let target = address.target()?;
+        self.check_trust()?;
         self.clear_abandoned(&target)?;
         let mut attempt = Attempt::new(write);
         // Each turn of the loop is one creation or removal by somebody else, so
@@ -384,6 +449,7 @@ impl SegmentOptions {
         target: &Target,
         access: Access,
     ) -> Result<(NonNull<T>, Hold), Error> {
+        self.check_trust()?;
         match target {
             Target::File(path) => named::open(self, path, access),
             _ => system_v::open(self, target, access),
@@ -402,20 +468,35 @@ impl SegmentOptions {
         }
     }
 
+    /// Checks that the options say whom they trust.
+    fn check_trust(&self) -> Result<(), Error> {
+        /// The bit that lets users write who are neither owner nor in the group.
+        const OTHERS_WRITE: u32 = 0o002;
+
+        let is_named = self.group.is_some() && self.mode & OTHERS_WRITE == 0;
+        match self.trust {
+            Trust::Group if !is_named => Err(Error::NoTrustedGroup),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks who owns an object, and who may write to it.
     pub(super) fn check_permissions(&self, owner: u32, group: u32, mode: u32) -> Result<(), Error> {
         /// The bits that let others than the owner write.
         const OTHERS_WRITE: u32 = 0o022;
 
-        if self.trust == Trust::Anybody {
-            return Ok(());
-        }
-        let expected = self.owner.unwrap_or_else(effective_user);
-        if owner != expected {
-            return Err(Error::WrongOwner {
-                expected,
-                found: owner,
-            });
+        match self.trust {
+            Trust::Anybody => return Ok(()),
+            Trust::Group => {}
+            Trust::Owner => {
+                let expected = self.owner.unwrap_or_else(effective_user);
+                if owner != expected {
+                    return Err(Error::WrongOwner {
+                        expected,
+                        found: owner,
+                    });
+                }
+            }
         }
         match self.group {
             Some(expected) if group != expected => Err(Error::WrongGroup {
@@ -430,15 +511,25 @@ impl SegmentOptions {
         }
     }
 
-    /// Brings the memory in, as the options say.
-    pub(super) fn settle_in(&self, mapping: &Mapping) -> Result<(), Error> {
-        match self.residency {
-            Residency::OnDemand => Ok(()),
-            Residency::Prefaulted => prefault(mapping),
-            Residency::Locked => mapping
-                .lock_in_memory()
-                .map_err(failure::of_memory_lock(mapping.len(), "mlock")),
+    /// Checks who created a System V segment, if its owner may be any user: the creator
+    /// keeps the rights of an owner, and may give the segment to any user and group.
+    pub(super) fn check_creator(&self, creator: u32, group: u32) -> Result<(), Error> {
+        match self.group {
+            Some(expected) if self.trust == Trust::Group && creator != 0 && group != expected => {
+                Err(Error::WrongGroup {
+                    expected,
+                    found: group,
+                })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Checks who owns and who created a System V segment, and who may write to it.
+    pub(super) fn check_system_v(&self, status: &Status) -> Result<(), Error> {
+        self.check_creator(status.creator, status.creator_group)?;
+        let mode = status.mode & !system_v::EXECUTE;
+        self.check_permissions(status.owner, status.group, mode)
     }
 }
 
@@ -446,16 +537,6 @@ impl Default for SegmentOptions {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Brings all of a mapping's memory in.
-pub(super) fn prefault(mapping: &Mapping) -> Result<(), Error> {
-    mapping
-        .prefault(mapping.access())
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::InvalidInput => Error::Unsupported(Unsupported::Prefault),
-            _ => failure::of_memory(mapping.len(), "madvise(MADV_POPULATE_WRITE)")(source),
-        })
 }
 
 /// Removes a segment that nobody is attached to.
@@ -490,62 +571,7 @@ pub(crate) fn remove_if_abandoned(
 pub fn unlink(address: &str) -> Result<(), Error> {
     let address: Address = address.parse()?;
     match &address.target()? {
-        Target::File(path) => super::attach::unlink(path).map_err(failure::of("unlink")),
+        Target::File(path) => super::attach::unlink(path).map_err(failure::of_removal("unlink")),
         target => system_v::unlink(target),
-    }
-}
-
-/// A creation that may have to be tried more than once, with a value that can be
-/// made only once.
-struct Attempt<T: SegmentContent + ?Sized, W> {
-    write: Option<W>,
-    built: Option<Unpublished<T>>,
-}
-
-impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
-    fn new(write: W) -> Self {
-        Self {
-            write: Some(write),
-            built: None,
-        }
-    }
-
-    /// `None` if the address is taken.
-    fn create(
-        &mut self,
-        options: &SegmentOptions,
-        target: &Target,
-        len: usize,
-    ) -> Result<Option<(NonNull<T>, Hold)>, Error> {
-        match target {
-            Target::File(path) => {
-                let built = match (self.built.take(), self.write.take()) {
-                    (Some(built), _) => built,
-                    (None, Some(write)) => Unpublished::build(options, path, len, write)?,
-                    (None, None) => unreachable!("what was written is built"),
-                };
-                let directory = named::durable_directory(path);
-                match built.publish(options, path) {
-                    Ok(done) => {
-                        // If it fails, the segment is there all the same: to say
-                        // otherwise would be wrong.
-                        let _ = directory.map(|directory| directory.sync_all());
-                        Ok(Some(done))
-                    }
-                    Err((again, Error::AlreadyExists)) => {
-                        self.built = Some(again);
-                        Ok(None)
-                    }
-                    Err((_, error)) => Err(error),
-                }
-            }
-            Target::SystemVKey(key) => {
-                match system_v::create(options, Some(*key), len, &mut self.write)? {
-                    Creation::Done(value, hold) => Ok(Some((value, hold))),
-                    Creation::Exists => Ok(None),
-                }
-            }
-            Target::SystemVId(_) => Err(Error::Unsupported(Unsupported::CreationById)),
-        }
     }
 }

@@ -1,5 +1,11 @@
 //! What there is to choose when a segment is created or opened.
 
+use super::failure;
+use super::options::SegmentOptions;
+use crate::error::{Error, Unsupported};
+use crate::os::mman::Mapping;
+use crate::os::sysv_shm::{self, Id};
+
 /// What becomes of a segment's name when nobody is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,6 +74,23 @@ pub enum Residency {
     Locked,
 }
 
+/// Whether the memory of a segment is in core dumps of this process
+/// ([`core(5)`](https://man7.org/linux/man-pages/man5/core.5.html)).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CoreDump {
+    /// As `/proc/PID/coredump_filter` says. By default the kernel dumps anonymous and
+    /// System V segments, and POSIX objects and files that were unlinked; it does not
+    /// dump POSIX objects and files that have a name, nor huge pages.
+    #[default]
+    Filtered,
+    /// Never (`MADV_DONTDUMP`): not of this process, nor of children that it forks
+    /// afterwards. Data that is secret stays out of dumps, and dumps are written
+    /// faster. The kernel releases the locks of a crashed process only after its dump:
+    /// see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
+    Excluded,
+}
+
 /// Which pages a new segment consists of.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,4 +102,52 @@ pub enum Pages {
     /// System V segments only ([`Error::Unsupported`](crate::Error::Unsupported) elsewhere).
     /// [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are free.
     Huge,
+}
+
+impl SegmentOptions {
+    /// Prepares a new mapping as the options say: residency and core dumps.
+    pub(super) fn settle_in(&self, mapping: &Mapping) -> Result<(), Error> {
+        self.set_core_dump(mapping)?;
+        match self.residency {
+            Residency::OnDemand => Ok(()),
+            Residency::Prefaulted => prefault(mapping),
+            Residency::Locked => mapping
+                .lock_in_memory()
+                .map_err(failure::of_memory_lock(mapping.len(), "mlock")),
+        }
+    }
+
+    /// As [`settle_in`](Self::settle_in). Locking is the segment's business here,
+    /// not the mapping's.
+    pub(super) fn settle_in_system_v(&self, mapping: &Mapping, id: Id) -> Result<(), Error> {
+        match self.residency {
+            Residency::Locked => {
+                self.set_core_dump(mapping)?;
+                let refused = failure::of_memory_lock(mapping.len(), "shmctl(SHM_LOCK)");
+                sysv_shm::lock_in_memory(id).map_err(refused)?;
+                prefault(mapping)
+            }
+            _ => self.settle_in(mapping),
+        }
+    }
+
+    /// Leaves a new mapping out of core dumps if the options say so.
+    pub(super) fn set_core_dump(&self, mapping: &Mapping) -> Result<(), Error> {
+        match self.core_dump {
+            CoreDump::Filtered => Ok(()),
+            CoreDump::Excluded => mapping
+                .exclude_from_core_dumps()
+                .map_err(failure::of_call("madvise(MADV_DONTDUMP)")),
+        }
+    }
+}
+
+/// Brings all of a mapping's memory in.
+fn prefault(mapping: &Mapping) -> Result<(), Error> {
+    mapping
+        .prefault(mapping.access())
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidInput => Error::Unsupported(Unsupported::Prefault),
+            _ => failure::of_memory(mapping.len(), "madvise(MADV_POPULATE_WRITE)")(source),
+        })
 }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use super::address::Address;
 use super::content::SegmentContent;
 use super::hold::Hold;
+use crate::error::Error;
 use crate::view::ReadOnly;
 
 /// A segment that this process can only look at: its memory is mapped for reading,
@@ -48,6 +49,16 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Returns whether the address still leads to this segment: see
+    /// [`Segment::is_linked`](crate::Segment::is_linked).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`], [`Error::Os`] if the system does not say.
+    pub fn is_linked(&self) -> Result<bool, Error> {
+        self.hold.is_linked()
     }
 
     pub(super) fn value(&self) -> NonNull<T> {

@@ -13,11 +13,14 @@ use super::policy::Removal;
 use super::{failure, named};
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping, Pages, huge_page_size};
-use crate::os::{memfd, named_file};
+use crate::os::{is_not_permitted, memfd, named_file};
 use crate::place;
 
 /// How a memfd of this crate begins its label.
 pub(crate) const LABEL: &str = "shm-sync:";
+
+/// The mode of a memfd, which matters where others open it by `/proc/PID/fd`.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Creates a segment without a name.
 pub(super) fn create<T: SegmentContent + ?Sized>(
@@ -28,7 +31,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
 ) -> Result<(NonNull<T>, Hold), Error> {
     let granularity = match options.pages {
         Pages::Normal => NonZeroUsize::MIN,
-        Pages::Huge => huge_page_size().map_err(failure::of("reading /proc/meminfo"))?,
+        Pages::Huge => huge_page_size().map_err(failure::of_call("reading /proc/meminfo"))?,
     };
     let plan = Plan::of::<T>(len, granularity, Removal::Persistent)?;
     let total = plan.total_len();
@@ -40,6 +43,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     };
     let file = memfd::create(&format!("{LABEL}{label}"), options.pages)
         .map_err(of_memory("memfd_create"))?;
+    named_file::set_mode(&file, OWNER_ONLY).map_err(failure::of_call("fchmod"))?;
     // Not reserved page by page, as in a file system with a limit of its own: here
     // that would go on until the machine has no memory left. The kernel is asked
     // whether it would promise so much; huge pages it sets aside when they are
@@ -48,7 +52,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
         drop(Mapping::private(total).map_err(of_memory("mmap"))?);
     }
     named_file::set_len(&file, total).map_err(of_memory("ftruncate"))?;
-    memfd::seal(&file).map_err(failure::of("fcntl(F_ADD_SEALS)"))?;
+    memfd::seal(&file).map_err(failure::of_call("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
     options.settle_in(&mapping)?;
     // SAFETY: the mapping is new, of that length, and nobody else knows it.
@@ -67,7 +71,9 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     if !is_sealed(&file)? {
         return Err(Error::Unsealed);
     }
-    let len = named_file::facts(&file).map_err(failure::of("fstat"))?.len;
+    let len = named_file::facts(&file)
+        .map_err(failure::of_call("fstat"))?
+        .len;
     let header = named::read_header(&file, len)?;
     let elements = header.check_layout::<T>()?;
     if header.pid_namespace != place::placement()?.pid_namespace {
@@ -75,8 +81,12 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     }
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let total = total.ok_or(Error::NotASegment)?;
-    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite)
-        .map_err(failure::of_memory(total.get(), "mmap"))?;
+    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite).map_err(|source| {
+        match is_not_permitted(&source) {
+            true => Error::PermissionDenied, // sealed against writing
+            false => failure::of_memory(total.get(), "mmap")(source),
+        }
+    })?;
     options.settle_in(&mapping)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(&mapping, &header) };
@@ -84,5 +94,5 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {
-    memfd::is_sealed_against_shrinking(file).map_err(failure::of("fcntl(F_GET_SEALS)"))
+    memfd::is_sealed_against_shrinking(file).map_err(failure::of_call("fcntl(F_GET_SEALS)"))
 }

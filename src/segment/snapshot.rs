@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use super::content::SegmentContent;
 use super::failure;
 use super::hold::{Hold, Placed};
+use super::options::SegmentOptions;
 use super::read_only::ReadOnlySegment;
 use crate::error::Error;
 use crate::os::mman::Mapping;
@@ -37,7 +38,10 @@ unsafe impl<T: SegmentContent + ?Sized> Send for Snapshot<T> {}
 unsafe impl<T: SegmentContent + ?Sized> Sync for Snapshot<T> {}
 
 impl<T: SegmentContent + ?Sized> Snapshot<T> {
-    pub(super) fn of(original: &ReadOnlySegment<T>) -> Result<Self, Error> {
+    pub(super) fn of(
+        original: &ReadOnlySegment<T>,
+        options: &SegmentOptions,
+    ) -> Result<Self, Error> {
         const {
             assert!(
                 T::NATURE.is_untearable(),
@@ -66,6 +70,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
                 mapping
             }
         };
+        options.set_core_dump(&mapping)?;
         let offset = original.value().addr().get() - shared.base().addr().get();
         // SAFETY: the value lies in the copy where it lies in the original.
         let base = unsafe { mapping.base().add(offset) };

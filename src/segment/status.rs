@@ -79,6 +79,22 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         Ok(pids)
     }
 
+    /// Returns whether the address still leads to this segment. It does not after an
+    /// [`unlink`](crate::unlink), by whatever process, or if another object has the
+    /// name now: processes that come later do not find this segment then. Always
+    /// `false` for an anonymous segment. Call it as `Segment::is_linked(&segment)`.
+    ///
+    /// A service that runs for long asks this now and then, and creates its segment
+    /// anew if others take names away: see [`Segment`](crate::Segment#names-that-go).
+    /// The answer may be out of date when it arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`], [`Error::Os`] if the system does not say.
+    pub fn is_linked(this: &Self) -> Result<bool, Error> {
+        this.placed.hold().is_linked()
+    }
+
     /// Writes what was changed to the device of the file that the segment is in, and
     /// comes back when it is there ([`msync(2)`](https://man7.org/linux/man-pages/man2/msync.2.html),
     /// `MS_SYNC`). Nothing to do for segments that live in memory. Call it as

@@ -32,7 +32,7 @@ use super::failure;
 use super::header::{self, Header};
 use super::hold::Hold;
 use super::options::SegmentOptions;
-use super::policy::{Removal, Residency};
+use super::policy::Removal;
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::sysv_shm::{self, Id};
@@ -41,7 +41,7 @@ use crate::place;
 /// Mode bits of a segment that is not complete yet. System V gives "execute" no
 /// meaning, and nobody gives it to group and others without the owner.
 const UNBORN: u32 = 0o011;
-const EXECUTE: u32 = 0o111;
+pub(super) const EXECUTE: u32 = 0o111;
 /// Reading and writing, for the owner.
 const OWNER: u32 = 0o600;
 
@@ -194,7 +194,7 @@ where
     let value = unsafe { plan.fill(mapping, write) }?;
     options.settle_in_system_v(mapping, id)?;
     sysv_shm::set_permissions(id, options.owner, options.group, options.mode)
-        .map_err(failure::of("shmctl(IPC_SET)"))?;
+        .map_err(failure::of_call("shmctl(IPC_SET)"))?;
     birth.set_state(birth::BORN);
     drop(held);
 
@@ -285,7 +285,7 @@ fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Set
         Err(error) if is_gone(&error) => return Ok(None),
         other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
     };
-    options.check_permissions(status.owner, status.group, status.mode & !EXECUTE)?;
+    options.check_system_v(&status)?;
     if status.len < header::LEN as u64 {
         return Err(Error::NotASegment);
     }
@@ -382,7 +382,7 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
                 false => Err(Error::PermissionDenied),
             }
         }
-        Err(error) if !is_gone(&error) => Err(failure::of("shmctl(IPC_RMID)")(error)),
+        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
         _ => Ok(()),
     }
 }
@@ -405,7 +405,7 @@ pub(super) fn remove_abandoned_at(
         Err(error) if is_gone(&error) => return Ok(Verdict::Gone),
         other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
     };
-    options.check_permissions(status.owner, status.group, status.mode & !EXECUTE)?;
+    options.check_system_v(&status)?;
     remove_if_abandoned(id)
 }
 
@@ -453,7 +453,7 @@ fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> 
                 Ok(()) => birth::DEAD,
                 Err(_) => birth::BORN,
             });
-            removed.map_err(failure::of("shmctl(IPC_RMID)"))?;
+            removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;
             Ok(Some(Verdict::Removed))
         }
         _ => {
@@ -560,22 +560,7 @@ pub(crate) fn is_marked_unborn(mode: u32) -> bool {
 pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
         Err(error) if is_gone(&error) => Err(Error::NotFound),
-        other => other.map_err(failure::of("shmctl(IPC_RMID)")),
-    }
-}
-
-impl SegmentOptions {
-    /// As [`settle_in`](Self::settle_in). Locking is the segment's business here,
-    /// not the mapping's.
-    fn settle_in_system_v(&self, mapping: &Mapping, id: Id) -> Result<(), Error> {
-        match self.residency {
-            Residency::Locked => {
-                let refused = failure::of_memory_lock(mapping.len(), "shmctl(SHM_LOCK)");
-                sysv_shm::lock_in_memory(id).map_err(refused)?;
-                super::options::prefault(mapping)
-            }
-            _ => self.settle_in(mapping),
-        }
+        other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
 }
 

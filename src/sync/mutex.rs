@@ -62,6 +62,11 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 ///
 /// A holder that is only slow, or stopped, is not dead: nobody gets in.
 ///
+/// A holder that crashes and dumps core is dead only when the kernel has written the
+/// dump: the next locker waits until then (10 s for a dump of 2.5 GB were seen).
+/// `ulimit -c 0` prevents dumps; [`CoreDump::Excluded`](crate::CoreDump::Excluded)
+/// keeps a segment out of them.
+///
 /// A death while the lock is given back, or of one who was just woken to take it, keeps
 /// nobody waiting: the kernel wakes another, and where it does not (somebody else took
 /// the lock at that moment), each of those who wait looks by itself, within 250 ms.

@@ -16,6 +16,7 @@
 )]
 
 mod life;
+pub mod seccomp;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod walker;
 
@@ -221,6 +222,18 @@ pub fn become_nobody() {
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setgid(nix::unistd::Gid::from_raw(NOBODY)).unwrap();
     nix::unistd::setuid(nix::unistd::Uid::from_raw(NOBODY)).unwrap();
+}
+
+/// Goes on as an ordinary user with these groups, for good. The first is the effective
+/// one.
+pub fn become_member(user: u32, groups: &[u32]) {
+    let groups: Vec<_> = groups
+        .iter()
+        .map(|id| nix::unistd::Gid::from_raw(*id))
+        .collect();
+    nix::unistd::setgroups(&groups).unwrap();
+    nix::unistd::setgid(groups[0]).unwrap();
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(user)).unwrap();
 }
 
 /// The end of a child that was killed for good.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use super::MIN_PAGE;
@@ -38,11 +39,15 @@ pub(crate) fn huge_page_size() -> io::Result<NonZeroUsize> {
 /// The length in whole huge pages, if `file` is made of them: `munmap` takes no
 /// other. The kernel itself rounds up that of normal pages.
 pub(super) fn whole_pages(file: impl AsFd, len: NonZeroUsize) -> io::Result<NonZeroUsize> {
-    let file_system = fstatfs(file).map_err(io_error)?;
-    if file_system.filesystem_type() != HUGETLBFS_MAGIC {
-        return Ok(len);
-    }
-    usize::try_from(file_system.block_size())
+    let page = match fstatfs(&file) {
+        Ok(system) if system.filesystem_type() != HUGETLBFS_MAGIC => return Ok(len),
+        Ok(system) => system.block_size(),
+        // A sandbox may refuse the question. Each file of huge pages has their size as
+        // its block size. Other block sizes make the mapping end behind the file,
+        // where nothing looks.
+        Err(_) => fstat(&file).map_err(io_error)?.st_blksize,
+    };
+    usize::try_from(page)
         .ok()
         .and_then(|page| len.get().checked_next_multiple_of(page))
         .and_then(NonZeroUsize::new)

@@ -1,0 +1,95 @@
+//! Kernels and sandboxes that refuse a system call, made of
+//! [`seccomp(2)`](https://man7.org/linux/man-pages/man2/seccomp.2.html) filters.
+
+/// Has the kernel answer every later `call` of this process and its children with
+/// `errno`, without executing the call.
+pub fn refuse(call: libc::c_long, errno: i32) {
+    install(&mut [
+        load(CALL_NUMBER),
+        jump(libc::BPF_JEQ, call as u32, 0, 1),
+        answer(libc::SECCOMP_RET_ERRNO | errno as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ]);
+}
+
+/// As [`refuse`], for calls whose argument number `argument` (from 0) has one of the
+/// `bits`.
+pub fn refuse_with_bits(call: libc::c_long, argument: u32, bits: u32, errno: i32) {
+    refuse_if(call, argument, libc::BPF_JSET, bits, errno);
+}
+
+/// As [`refuse`], for calls whose second argument is `command`.
+pub fn refuse_command(call: libc::c_long, command: i32, errno: i32) {
+    refuse_if(call, 1, libc::BPF_JEQ, command as u32, errno);
+}
+
+fn refuse_if(call: libc::c_long, argument: u32, test: u32, k: u32, errno: i32) {
+    install(&mut [
+        load(CALL_NUMBER),
+        jump(libc::BPF_JEQ, call as u32, 0, 3),
+        load(low_half_of(argument)),
+        jump(test, k, 0, 1),
+        answer(libc::SECCOMP_RET_ERRNO | errno as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ]);
+}
+
+/// As [`refuse`], for calls whose argument number `argument` (from 0) is greater
+/// than `bound`.
+pub fn refuse_above(call: libc::c_long, argument: u32, bound: u32, errno: i32) {
+    let high_half = low_half_of(argument) ^ 4;
+    install(&mut [
+        load(CALL_NUMBER),
+        jump(libc::BPF_JEQ, call as u32, 0, 5),
+        load(high_half),
+        jump(libc::BPF_JGT, 0, 2, 0),
+        load(low_half_of(argument)),
+        jump(libc::BPF_JGT, bound, 0, 1),
+        answer(libc::SECCOMP_RET_ERRNO | errno as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ]);
+}
+
+/// Where `struct seccomp_data` has the number of the call.
+const CALL_NUMBER: u32 = 0;
+
+/// Where `struct seccomp_data` has the less significant half of an argument.
+fn low_half_of(argument: u32) -> u32 {
+    16 + 8 * argument + if cfg!(target_endian = "little") { 0 } else { 4 }
+}
+
+fn load(at: u32) -> libc::sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0)
+}
+
+fn jump(test: u32, k: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | test | libc::BPF_K, k, if_true, if_false)
+}
+
+fn answer(k: u32) -> libc::sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, k, 0, 0)
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    let code = code as u16;
+    libc::sock_filter { code, jt, jf, k }
+}
+
+fn install(filter: &mut [libc::sock_filter]) {
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the call takes numbers only.
+    let rc = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(rc, 0);
+    // SAFETY: `program` and the filter it points at outlive the call.
+    let rc = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+}
