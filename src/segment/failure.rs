@@ -5,11 +5,15 @@ use std::io;
 use crate::error::{Error, Unsupported};
 use crate::os::mman::memory_lock_limit;
 
+/// The calls that look the name of a segment up. What any other call does not find
+/// is something else (`/proc`, a directory), which its error must name.
+const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
+
 /// Of a call that deals with an object that should be there.
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
-        ErrorKind::NotFound => Error::NotFound,
+        ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         ErrorKind::PermissionDenied => Error::PermissionDenied,
         _ => Error::Os { call, source },
