@@ -197,7 +197,12 @@ fn bring_home<T: SegmentContent + ?Sized>(
     // First: a death from here on is noticed by whoever comes next.
     Validity::withdraw(mapping);
     // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
-    unsafe { place::revive(base, placement, walk) }?;
+    if let Err(error) = unsafe { place::revive(base, placement, walk) } {
+        // By name: a child that another thread forked meanwhile has a copy of the
+        // descriptor, and would keep all others waiting.
+        let _ = reviver.leave();
+        return Err(error);
+    }
     // Last: a death before it lets the next one start over.
     here.publish(mapping);
     reviver
