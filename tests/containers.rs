@@ -14,7 +14,7 @@ use common::{
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use shm_sync::{Abandoned, Error, LockError, Removal, Segment, ShmMutex};
+use shm_sync::{Abandoned, Error, LockError, Removal, Segment, ShmMutex, inspect};
 
 type Counter = ShmMutex<u64>;
 /// One of them is held when a container is killed.
@@ -459,6 +459,12 @@ fn a_disk_is_refused(existing: &str) {
         );
     }
     assert!(!std::path::Path::new(&*other).exists());
+    // Nor does the tool take what it can't read for nothing.
+    let listed = inspect::objects(inspect::Scope::Segments).unwrap_err();
+    assert!(
+        matches!(&listed, Error::Os { call, .. } if call.contains("/proc")),
+        "{listed:?}"
+    );
     // A look takes no lock.
     let look = Segment::<Counter>::open_read_only(existing).unwrap();
     assert_eq!(look.view().peek(), 7);

@@ -263,8 +263,17 @@ fn take_survey() -> Result<Survey, Error> {
 }
 
 pub(super) fn failure(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    /// The calls that look up what was asked for, a segment or a process.
+    const LOOK_UPS: [&str; 6] = [
+        "readlink",
+        "lstat",
+        "stat",
+        "open",
+        "shmget",
+        "reading /proc/PID/maps",
+    ];
     move |source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotFound,
+        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         io::ErrorKind::PermissionDenied => Error::PermissionDenied,
         _ => Error::Os { call, source },
     }
