@@ -385,7 +385,7 @@ on_stage! {
         drop(reader);
     }
 
-    fn a_foreign_namespace_is_refused_while_it_is_attached() {
+    fn a_foreign_namespace_is_refused_while_in_use() {
         let path = TestFile::new("namespace");
         let shared = Segment::create(&path, jobs()).unwrap();
         overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
@@ -483,7 +483,7 @@ on_stage! {
     }
 
     // An overlay shows a file that others may have open beneath it.
-    fn a_file_beneath_an_overlay_is_not_taken_for_another() {
+    fn a_file_beneath_an_overlay_stays_the_same() {
         let Some(mounts) = Mounts::new() else {
             return;
         };
