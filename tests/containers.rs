@@ -183,6 +183,39 @@ on_stage! {
         }
     }
 
+    // A mapping keeps the open file, and with it the record lock.
+    fn a_daemon_that_closed_all_files_is_still_seen() {
+        let (name, file) = (TestName::new("closed"), TestFile::new("closed"));
+        let closed = Segment::anonymous(AtomicU64::new(0)).unwrap();
+        let directory = nix::sys::statfs::statfs(&std::env::temp_dir()).unwrap();
+        let addresses = match directory.filesystem_type() {
+            nix::sys::statfs::OVERLAYFS_SUPER_MAGIC => {
+                println!("skipped for a file: an overlay maps the file beneath");
+                vec![&*name]
+            }
+            _ => vec![&*name, &*file],
+        };
+        for (number, address) in addresses.into_iter().enumerate() {
+            let daemon = spawn_container(|| {
+                let shared = Segment::create(address, Counter::new(7)).unwrap();
+                let _held = shared.lock().unwrap();
+                // SAFETY: what is closed is not used any more: this process waits for
+                // its end, and runs no destructor.
+                unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+                closed.fetch_add(1, Ordering::SeqCst);
+                nix::unistd::pause();
+            });
+            let Some(mut daemon) = daemon else {
+                return;
+            };
+            common::poll(|| closed.load(Ordering::SeqCst) > number as u64);
+            let opened = Segment::<Counter>::open(address);
+            assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+            daemon.kill();
+            drop(expect_poisoned(Segment::<Counter>::open(address).unwrap().lock()));
+        }
+    }
+
     // The old namespace is that of this test; two new ones come, all at once.
     fn containers_that_open_at_once_never_mix() {
         const GROUPS: usize = 3;
