@@ -241,9 +241,24 @@ impl fmt::Display for PoisonCause {
 #[non_exhaustive]
 #[derive(Debug, ThisError)]
 pub enum IdentityError {
-    /// `/proc/self/ns/pid` can't be read, so the pid namespace is unknown.
-    #[error("the pid namespace can't be read from /proc/self/ns/pid (is /proc mounted?)")]
+    /// `/proc/self/ns/pid` can't be read, and the kernel does not tell the pid
+    /// namespace otherwise (`PIDFD_GET_PID_NAMESPACE`, Linux 6.11), so it is unknown.
+    /// Each process asks once: also a forked child, after a `chroot`. Before
+    /// Linux 6.11, mount `/proc` in the new root.
+    #[error(
+        "the pid namespace can't be read from /proc/self/ns/pid: \
+         mount /proc (in a chroot as well), or use Linux 6.11"
+    )]
     NoPidNamespace(#[source] io::Error),
+    /// `/proc/sys/kernel/random/boot_id` can't be read, so it is unknown whether the
+    /// locks in a file on a disk are of this boot of the machine. POSIX objects,
+    /// anonymous and System V segments do without.
+    #[error(
+        "which boot of the machine this is can't be read from \
+         /proc/sys/kernel/random/boot_id: mount all of /proc (without subset=pid), \
+         or use a segment in memory"
+    )]
+    NoBootId(#[source] io::Error),
     /// The process was made by a bare `clone` system call. pthread believes
     /// that it still is the parent, and the kernel would not release its locks.
     #[error("this process was made by a raw clone(2), where pthread locks don't work: use fork(2)")]
@@ -340,9 +355,18 @@ pub enum Error {
         /// What the header says.
         found: Box<Layout>,
     },
-    /// The object was created in another pid namespace (a container), where
+    /// The object is in use in another pid namespace (a container), where
     /// thread ids, by which locks know their owners, mean something else.
-    #[error("the segment belongs to another pid namespace: let both containers share one")]
+    ///
+    /// A POSIX object or a file is refused only while a process is attached there
+    /// that may write. When the last one has ended, the next process that opens the
+    /// object brings the locks into its own namespace: a container that starts again
+    /// finds its data, and locks that were held poisoned. A memfd has no record of
+    /// its users, so it stays with the namespace in which it was made.
+    #[error(
+        "the segment belongs to another pid namespace: \
+         let both containers share one, or end the processes of the other one first"
+    )]
     ForeignPidNamespace,
     /// The file system, a quota, or a limit of this process (`ulimit -f`, `ulimit -v`)
     /// has no room for the memory. The limit of a memory cgroup is not told so: the
@@ -381,8 +405,8 @@ pub enum Error {
     )]
     Unsealed,
     /// A living process is attached to the segment, so it is not removed; or its
-    /// locks, which came to life in what looks like another boot of the machine or
-    /// another file, are not brought back to life.
+    /// locks, which came to life in what looks like another boot of the machine,
+    /// another device or another file, are not brought back to life.
     #[error("the segment is in use: processes are attached to it")]
     InUse,
     /// What was asked for is not possible with this kind of memory, or on this

@@ -231,6 +231,9 @@ pub enum Epoch {
     Current,
     /// In another pid namespace: thread ids mean something else there.
     OtherNamespace,
+    /// Not known, because this process can't read the boot's id or its own pid
+    /// namespace.
+    Unknown,
     /// In another boot of the machine, or in the file of which this one is a copy.
     /// Whoever held a lock is gone; whoever opens the segment next brings the locks
     /// back to life.

@@ -1,10 +1,12 @@
-//! Files outlive processes, reboots and copying: what is in them persists, and
-//! their locks come back to life.
+//! Files outlive processes, reboots, containers and copying, also of a whole file
+//! system: what is in them persists, and their locks come back to life.
 
 mod common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use common::{Child, Gate, TestFile, dead_owner, die, expect_poisoned, holder_of, on_stage, spawn};
@@ -12,6 +14,7 @@ use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, 
 
 /// Where the header says in which pid namespace, file and boot the locks live.
 const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
+const DEVICE: std::ops::Range<usize> = 104..112;
 const INODE: std::ops::Range<usize> = 112..120;
 const BOOT: std::ops::Range<usize> = 120..136;
 const BORN: std::ops::Range<usize> = 136..144;
@@ -53,6 +56,143 @@ fn from_another_boot(path: &str) -> u32 {
     // Namespaces are numbered anew in each boot.
     overwrite(path, PID_NAMESPACE.start, &[0xee; 4]);
     holder.pid()
+}
+
+/// The kind of the file system that a file is on.
+fn file_system_of(path: &str) -> nix::sys::statfs::FsType {
+    nix::sys::statfs::statfs(path).unwrap().filesystem_type()
+}
+
+/// File systems in files, mounted for this process and its children only. Unmounted
+/// and removed when dropped.
+struct Mounts(PathBuf);
+
+impl Mounts {
+    /// An empty image, and directories to mount it at.
+    fn new() -> Option<Self> {
+        use nix::sched::{CloneFlags, unshare};
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+            println!("skipped: no mounts of our own to be had: {error}");
+            return None;
+        }
+        assert!(run("mount", &["--make-rprivate", "/"]));
+        let directory = TestFile::new("mounts");
+        let mounts = Self(PathBuf::from(&*directory));
+        for name in ["original", "copy", "bound"] {
+            fs::create_dir_all(mounts.path(name)).unwrap();
+        }
+        let image = File::create(mounts.path("image")).unwrap();
+        image.set_len(400 << 20).unwrap(); // XFS takes no less than 300 MiB
+        Some(mounts)
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.0.display())
+    }
+
+    /// Puts a file system into the image.
+    fn format(&self, kind: &str, options: &[&str]) -> bool {
+        let program = format!("mkfs.{kind}");
+        let image = self.path("image");
+        let made = run(&program, &[options, &[&image]].concat());
+        if !made {
+            println!("skipped: {program} is missing or failed");
+        }
+        made
+    }
+
+    fn mount(&self, image: &str, name: &str, options: &str) -> bool {
+        let mounted = run(
+            "mount",
+            &["-o", options, &self.path(image), &self.path(name)],
+        );
+        if !mounted {
+            println!("skipped: the image can't be mounted");
+        }
+        mounted
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for name in ["bound", "copy", "original"] {
+            // Most of them are no mounts.
+            let _ = Command::new("umount")
+                .args(["--lazy", &self.path(name)])
+                .output();
+        }
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program. Returns whether it is there and succeeds.
+fn run(program: &str, arguments: &[&str]) -> bool {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!(
+                "{program}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+            false
+        }
+        Err(error) => {
+            println!("{program}: {error}");
+            false
+        }
+    }
+}
+
+fn a_copied_device_has_locks_of_its_own(kind: &str, format: &[&str], options: &str) {
+    let Some(mounts) = Mounts::new() else {
+        return;
+    };
+    if !mounts.format(kind, format) || !mounts.mount("image", "original", options) {
+        return;
+    }
+    let original = mounts.path("original/jobs");
+    a_copy_of_the_file_system_has_locks_of_its_own(&original, || {
+        assert!(run("sync", &["--file-system", &original]));
+        assert!(run(
+            "cp",
+            &[
+                "--sparse=always",
+                &mounts.path("image"),
+                &mounts.path("second")
+            ]
+        ));
+        assert!(mounts.mount("second", "copy", options));
+        mounts.path("copy/jobs")
+    });
+}
+
+/// `copy` copies the file system under a held lock, and returns where the file is in
+/// the copy: with the same inode number, birth time and boot.
+fn a_copy_of_the_file_system_has_locks_of_its_own(path: &str, copy: impl FnOnce() -> String) {
+    let original = Segment::create(path, jobs()).unwrap();
+    let mut holder = spawn_holder(&original);
+    Segment::flush(&original).unwrap();
+    let copy = copy();
+    let facts = |path: &str| fs::metadata(path).map(|facts| (facts.ino(), facts.created().ok()));
+    assert_eq!(
+        facts(path).unwrap(),
+        facts(&copy).unwrap(),
+        "a test of nothing"
+    );
+
+    let copied = Segment::<Jobs>::open(&copy).unwrap();
+    let poisoned = expect_poisoned(copied.held.try_lock());
+    assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+    drop(poisoned.recover(|pair| *pair = (5, 5)));
+    assert!(matches!(
+        original.held.try_lock(),
+        Err(LockError::WouldBlock)
+    ));
+    holder.kill();
+    assert_eq!(*expect_poisoned(original.held.lock()).into_inner(), (1, 0));
+    // Once only.
+    let again = Segment::<Jobs>::open(&copy).unwrap();
+    assert_eq!(*again.held.lock().unwrap(), (5, 5));
 }
 
 /// A process that holds one of the locks, halfway through a change.
@@ -114,11 +254,30 @@ on_stage! {
         let path = TestFile::new("origin");
         let _shared = Segment::create(&path, jobs()).unwrap();
         let bytes = fs::read(&*path).unwrap();
-        let inode = fs::metadata(&*path).unwrap().ino();
-        assert_eq!(bytes[INODE], inode.to_le_bytes());
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let facts = fs::metadata(&*path).unwrap();
+        assert_eq!(bytes[INODE], facts.ino().to_le_bytes());
         let digits: String = bytes[BOOT].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digits, boot.trim().replace('-', ""));
+        match file_system_of(&path) {
+            nix::sys::statfs::TMPFS_MAGIC => assert_eq!(bytes[BOOT], [0xff; 16]),
+            _ => {
+                let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+                assert_eq!(digits, boot.trim().replace('-', ""));
+            }
+        }
+        match file_system_of(&path) {
+            // Its numbers are not those that others see for the same file.
+            nix::sys::statfs::OVERLAYFS_SUPER_MAGIC => assert_eq!(bytes[DEVICE], [0; 8]),
+            _ => assert_eq!(bytes[DEVICE], facts.dev().to_le_bytes()),
+        }
+    }
+
+    // Processes agree on it whether they can read the boot's id or not.
+    fn an_object_in_memory_names_no_boot() {
+        let name = common::TestName::new("no-boot");
+        let _shared = Segment::create(&name, jobs()).unwrap();
+        if file_system_of(&name.path()) == nix::sys::statfs::TMPFS_MAGIC {
+            assert_eq!(fs::read(name.path()).unwrap()[BOOT], [0xff; 16]);
+        }
     }
 
     fn after_another_boot_locks_work_and_what_was_held_is_poisoned() {
@@ -226,12 +385,126 @@ on_stage! {
         drop(reader);
     }
 
-    fn a_foreign_namespace_of_this_boot_is_refused() {
+    fn a_foreign_namespace_is_refused_while_in_use() {
         let path = TestFile::new("namespace");
-        drop(Segment::create(&path, jobs()).unwrap());
+        let shared = Segment::create(&path, jobs()).unwrap();
         overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
+        let refused = || {
+            let opened = Segment::<Jobs>::open(&path);
+            assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+        };
+        refused();
+        spawn(refused).join();
+        // A process that only reads uses no lock.
+        let _reader = Segment::<Jobs>::open_read_only(&path).unwrap();
+        drop(shared);
+        let shared = Segment::<Jobs>::open(&path).unwrap();
+        assert_eq!(*shared.free.lock().unwrap(), 7);
+        assert!(!shared.held.is_poisoned());
+        assert_ne!(fs::read(&*path).unwrap()[PID_NAMESPACE], [0xee; 4]);
+    }
+
+    fn another_device_is_another_file() {
+        let path = TestFile::new("device");
+        let shared = Segment::create(&path, jobs()).unwrap();
+        let mut holder = spawn_holder(&shared);
+        let bytes = fs::read(&*path).unwrap();
+        overwrite(&path, DEVICE.start, &0x1234_u64.to_le_bytes());
         let opened = Segment::<Jobs>::open(&path);
-        assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+        assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+        holder.kill();
+        drop(shared);
+        // As the power failed, or the file system was copied.
+        overwrite(&path, 0, &bytes);
+        overwrite(&path, DEVICE.start, &0x1234_u64.to_le_bytes());
+        let copy = Segment::<Jobs>::open(&path).unwrap();
+        let poisoned = expect_poisoned(copy.held.try_lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+        drop(poisoned);
+        assert_eq!(fs::read(&*path).unwrap()[DEVICE], bytes[DEVICE]);
+        // One that does not say contradicts nobody.
+        overwrite(&path, DEVICE.start, &[0; 8]);
+        assert!(Segment::<Jobs>::open(&path).is_ok());
+    }
+
+    fn a_btrfs_snapshot_has_locks_of_its_own() {
+        let Some(mounts) = Mounts::new() else {
+            return;
+        };
+        let root = mounts.path("original");
+        if !mounts.format("btrfs", &[]) || !mounts.mount("image", "original", "loop") {
+            return;
+        }
+        let subvolume = |name: &str| format!("{root}/{name}");
+        assert!(run("btrfs", &["subvolume", "create", &subvolume("a")]));
+        a_copy_of_the_file_system_has_locks_of_its_own(&subvolume("a/jobs"), || {
+            let (a, b) = (subvolume("a"), subvolume("b"));
+            assert!(run("btrfs", &["subvolume", "snapshot", &a, &b]));
+            subvolume("b/jobs")
+        });
+    }
+
+    fn a_copied_ext4_device_has_locks_of_its_own() {
+        a_copied_device_has_locks_of_its_own("ext4", &["-q", "-F"], "loop");
+    }
+
+    fn a_copied_xfs_device_has_locks_of_its_own() {
+        // XFS takes care that its identity is not mounted twice.
+        a_copied_device_has_locks_of_its_own("xfs", &["-q"], "loop,nouuid");
+    }
+
+    // Bind mounts are how containers see a volume.
+    fn a_file_is_the_same_through_every_mount() {
+        for (kind, options) in [("btrfs", &["-q"][..]), ("ext4", &["-q", "-F"]), ("xfs", &["-q"])] {
+            let Some(mounts) = Mounts::new() else {
+                return;
+            };
+            if !mounts.format(kind, options) || !mounts.mount("image", "original", "loop") {
+                continue;
+            }
+            let device = fs::read_dir("/sys/block").unwrap().flatten().find_map(|entry| {
+                let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+                let name = entry.file_name().into_string().ok()?;
+                (file.trim() == mounts.path("image")).then(|| format!("/dev/{name}"))
+            });
+            let bound = run("mount", &["--bind", &mounts.path("original"), &mounts.path("bound")]);
+            let twice = device.is_some_and(|device| run("mount", &[&device, &mounts.path("copy")]));
+            let shared = Segment::create(&mounts.path("original/jobs"), jobs()).unwrap();
+            let _holder = spawn_holder(&shared);
+            for (there, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
+                if !there {
+                    println!("skipped: {kind} is not to be mounted as {name}");
+                    continue;
+                }
+                let same = Segment::<Jobs>::open(&mounts.path(name)).unwrap();
+                assert!(matches!(same.held.try_lock(), Err(LockError::WouldBlock)), "{kind} {name}");
+            }
+        }
+    }
+
+    // An overlay shows a file that others may have open beneath it.
+    fn a_file_beneath_an_overlay_stays_the_same() {
+        let Some(mounts) = Mounts::new() else {
+            return;
+        };
+        // Not on what may be an overlay itself.
+        if !mounts.format("ext4", &["-q", "-F"]) || !mounts.mount("image", "original", "loop") {
+            return;
+        }
+        for name in ["lower", "upper", "work"] {
+            fs::create_dir(mounts.path(&format!("original/{name}"))).unwrap();
+        }
+        let base = mounts.path("original");
+        let layers = format!("lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work");
+        if !run("mount", &["-t", "overlay", "-o", &layers, "none", &mounts.path("bound")]) {
+            println!("skipped: no overlay to be had");
+            return;
+        }
+        let file = mounts.path("original/upper/jobs");
+        let beneath = Segment::create(&file, jobs()).unwrap();
+        let _holder = spawn_holder(&beneath);
+        let above = Segment::<Jobs>::open(&mounts.path("bound/jobs")).unwrap();
+        assert!(matches!(above.held.try_lock(), Err(LockError::WouldBlock)));
     }
 
     fn of_many_who_open_at_once_all_succeed_and_one_is_told() {
@@ -298,7 +571,7 @@ on_stage! {
             std::thread::sleep(whole_time * round / ROUNDS);
             opener.kill();
             let bytes = fs::read(&*path).unwrap();
-            if bytes[BOOT] == STALE && bytes != stale {
+            if bytes[BOOT][8..] == [0; 8] {
                 left_in_the_middle += 1;
             }
             let shared = Locks::open(&path).unwrap();

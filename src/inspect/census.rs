@@ -15,7 +15,7 @@ use crate::os::named_file::SHM_DIRECTORY;
 use crate::os::proc::task::descriptor_of;
 use crate::os::proc::{self, Region, Survey};
 use crate::os::{mman, sysv_shm};
-use crate::segment::anatomy::{Life, Look, MEMFD_LABEL, Target, is_marked_unborn};
+use crate::segment::anatomy::{Life, Look, MEMFD_LABEL, Origin, Target, is_marked_unborn};
 use crate::segment::{Address, Backing};
 
 /// An object, and the segment in it if it can be read.
@@ -227,7 +227,7 @@ fn system_v(row: sysv_shm::Row, survey: &Survey) -> Option<Found> {
                     (Content::Foreign(FileKind::Memory), None)
                 }
                 (Life::Unborn, _) => (Content::Unfinished, None),
-                (_, opened) => file::content(opened, None),
+                (_, opened) => file::content(opened, Some(Origin::NAMELESS)),
             }
         }
         Err(source) => (Content::Closed(failure("shmat")(source)), None),
@@ -263,8 +263,17 @@ fn take_survey() -> Result<Survey, Error> {
 }
 
 pub(super) fn failure(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    /// The calls that look up what was asked for, a segment or a process.
+    const LOOK_UPS: [&str; 6] = [
+        "readlink",
+        "lstat",
+        "stat",
+        "open",
+        "shmget",
+        "reading /proc/PID/maps",
+    ];
     move |source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotFound,
+        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         io::ErrorKind::PermissionDenied => Error::PermissionDenied,
         _ => Error::Os { call, source },
     }

@@ -202,7 +202,7 @@ impl Candidate {
             return (Content::Foreign(kind_of(self.facts.file_type())), None);
         }
         let home = match self.backing {
-            Backing::Memfd => None,
+            Backing::Memfd => Some(Origin::NAMELESS),
             _ => Origin::of(&file).ok(),
         };
         let opened = Opened::new(Source::File(file.into()), self.facts.len());
@@ -243,7 +243,7 @@ fn kind_of(file: FileType) -> FileKind {
 
 // --- What is in it --------------------------------------------------------------
 
-/// `home` is where its locks should have come to life, if it is a file with a name.
+/// `home` is where its locks should have come to life, if that is known.
 pub(super) fn content(
     opened: Result<Opened, Error>,
     home: Option<Origin>,
@@ -277,15 +277,15 @@ fn describe(opened: &Opened, home: Option<Origin>) -> Segment {
 }
 
 fn epoch_of(header: &Header, home: Option<Origin>) -> Epoch {
-    let is_past = match home {
-        Some(home) => !header.origin.is(home),
-        None => !header.origin.is_of_this_boot(),
+    let Some(home) = home else {
+        return Epoch::Unknown;
     };
-    if is_past {
+    if !header.origin.is(home) {
         return Epoch::Past;
     }
     match process::pid_namespace() {
         Ok(ours) if ours == header.pid_namespace => Epoch::Current,
-        _ => Epoch::OtherNamespace,
+        Ok(_) => Epoch::OtherNamespace,
+        Err(_) => Epoch::Unknown,
     }
 }

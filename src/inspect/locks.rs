@@ -173,7 +173,7 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
     };
     match epoch {
         Epoch::Past => return nothing_more(Fate::Dead),
-        Epoch::OtherNamespace => return nothing_more(Fate::Unknown),
+        Epoch::OtherNamespace | Epoch::Unknown => return nothing_more(Fate::Unknown),
         Epoch::Current => {}
     }
     let found: io::Result<Option<Task>> = match pid {

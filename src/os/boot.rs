@@ -7,7 +7,8 @@ use std::io;
 ///
 /// What memory says of the running (a lock held, a thread id) means something
 /// only in the boot that wrote it. Containers of a machine see the
-/// same id, unless something is mounted over it.
+/// same id, unless something is mounted over it. A `/proc` that shows processes
+/// only (`subset=pid`) does not have it, and the kernel tells it nowhere else.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim_end()).ok_or_else(|| {

@@ -16,7 +16,9 @@ use nix::fcntl::{
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
+};
 use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
 
 use super::mman::Access;
@@ -53,6 +55,16 @@ impl From<FileStat> for Facts {
             identity: (stat.st_dev, stat.st_ino),
         }
     }
+}
+
+/// What matters of a file system to a segment in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// It is memory: no boot of the machine outlives another one's files.
+    Memory,
+    /// It shows files of other file systems, by device numbers of its own.
+    Overlay,
+    Other,
 }
 
 /// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) with
@@ -178,16 +190,21 @@ fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
 /// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
 /// the unnamed file its name, at once or not at all.
 pub(crate) fn publish(file: impl AsFd, path: &Path) -> io::Result<()> {
-    // By way of /proc, because AT_EMPTY_PATH wants a privilege.
+    // By way of /proc, because AT_EMPTY_PATH wants a privilege before Linux 6.10.
     let unnamed = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    linkat(
+    let by_proc = linkat(
         AT_FDCWD,
         unnamed.as_str(),
         AT_FDCWD,
         path,
         AtFlags::AT_SYMLINK_FOLLOW,
-    )
-    .map_err(io_error)
+    );
+    let linked = match by_proc {
+        // There is no /proc; or there is no directory, as is said once more.
+        Err(Errno::ENOENT) => linkat(&file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH),
+        other => other,
+    };
+    linked.map_err(io_error)
 }
 
 /// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html). It follows no
@@ -212,6 +229,17 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
 /// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).
 pub(crate) fn facts(file: impl AsFd) -> io::Result<Facts> {
     fstat(file).map(Facts::from).map_err(io_error)
+}
+
+/// [`fstatfs(2)`](https://man7.org/linux/man-pages/man2/fstatfs.2.html): the kind of
+/// file system that the file is on.
+pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
+    let kind = fstatfs(file).map_err(io_error)?.filesystem_type();
+    Ok(match kind {
+        TMPFS_MAGIC | HUGETLBFS_MAGIC => FileSystem::Memory,
+        OVERLAYFS_SUPER_MAGIC => FileSystem::Overlay,
+        _ => FileSystem::Other,
+    })
 }
 
 /// [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html), `STATX_BTIME`:

@@ -21,7 +21,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use nix::sys::stat::{FileStat, fstat, stat};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::mman::{MIN_PAGE, Mapping};
 use super::pthread::Locker;
@@ -233,11 +237,66 @@ fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
     Ok(Mapping::wiped_on_fork()?.leak().as_ptr().cast())
 }
 
-/// The id of the caller's pid namespace, from
-/// [`pid_namespaces(7)`](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html):
-/// the inode number of `/proc/self/ns/pid`. Two live namespaces never share it.
+/// Returns the id of the caller's pid namespace
+/// ([`pid_namespaces(7)`](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)):
+/// an inode number. Two namespaces that exist at the same time never share it.
+///
+/// Each process asks the kernel anew. What the parent knew is no answer: the parent
+/// may have called `unshare` or `setns`, which move its children, and from inside a
+/// child can't tell that.
 fn pid_namespace_id() -> io::Result<u32> {
-    let stat = nix::sys::stat::stat("/proc/self/ns/pid").map_err(super::io_error)?;
+    // `/proc` first, because it is the older way: a filter of system calls may kill
+    // a process for one that it does not know.
+    namespace_from_proc().or_else(|error| namespace_from_pidfd().map_err(|_| error))
+}
+
+/// Reads the id from `/proc/self/ns/pid`. `self` is the caller, whichever namespace
+/// that `/proc` was mounted in; there is no such entry if it does not show the caller.
+fn namespace_from_proc() -> io::Result<u32> {
+    const LINK: &str = "/proc/self/ns/pid";
+    let kind = statfs(LINK).map_err(super::io_error)?.filesystem_type();
+    if kind != NSFS_MAGIC {
+        return Err(io::Error::other("/proc is not a proc file system"));
+    }
+    namespace_number(stat(LINK).map_err(super::io_error)?)
+}
+
+/// Asks the kernel for the id, which needs no `/proc`:
+/// [`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html) of this
+/// process and `PIDFD_GET_PID_NAMESPACE` (Linux 6.11). Neither descriptor outlives
+/// the call, and neither can be written to.
+fn namespace_from_pidfd() -> io::Result<u32> {
+    /// `_IO(0xFF, 5)` of `linux/pidfd.h`.
+    const PIDFD_GET_PID_NAMESPACE: libc::c_ulong = NO_DATA | 0xff << 8 | 5;
+    /// `_IOC_NONE`.
+    const NO_DATA: libc::c_ulong = match cfg!(any(
+        target_arch = "mips64",
+        target_arch = "powerpc64",
+        target_arch = "sparc64"
+    )) {
+        true => 1 << 29,
+        false => 0,
+    };
+    // SAFETY: no memory is passed.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
+    let pidfd = owned(pidfd)?;
+    // SAFETY: no memory is passed; the descriptor is open.
+    let namespace = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE, 0) };
+    let namespace = owned(namespace.into())?;
+    namespace_number(fstat(namespace).map_err(super::io_error)?)
+}
+
+/// Takes a descriptor over that a system call has just returned.
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = RawFd::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for the caller, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn namespace_number(stat: FileStat) -> io::Result<u32> {
     // The kernel keeps it as an unsigned int (`ns_common.inum`); it counts from
     // 0xf0000000 and gets neither to 0 nor to u32::MAX.
     u32::try_from(stat.st_ino)
@@ -290,6 +349,15 @@ mod tests {
         assert_eq!(here.0, there.0);
         assert_eq!(here.1.pid(), there.1.pid());
         assert_ne!(here.1.tid(), there.1.tid());
+    }
+
+    #[test]
+    fn both_ways_to_ask_for_the_namespace_agree() {
+        let by_proc = namespace_from_proc().unwrap();
+        match namespace_from_pidfd() {
+            Ok(by_pidfd) => assert_eq!(by_pidfd, by_proc),
+            Err(error) => println!("skipped: before Linux 6.11: {error}"),
+        }
     }
 
     #[test]

@@ -31,13 +31,36 @@
 //!
 //! # Who may bring locks back to life, and when
 //!
-//! Whoever opens the object to write, and finds that its locks came to life in
-//! another boot or file, has `REVIVAL` first, then its own lock, and *then* all of
-//! `WRITERS` without waiting. If somebody else has one of these, he sees another boot
-//! or file than this one, and is right to use the locks: they are left alone. If not,
-//! whoever comes next waits, and looks at the origin afterwards. That is none from
-//! before the first lock is made anew until after the last one, so that a death in
-//! between is noticed, whatever boot the next one sees.
+//! The header says for which boot, file and pid namespace the locks are valid. A
+//! process that opens the object to write, and finds that they are not valid for
+//! itself, takes `REVIVAL` first, then its own lock, and *then* all of
+//! `WRITERS` without waiting. If another process has one of these, the locks are valid
+//! for that one: they are left alone, and the opener is refused. If not, each process
+//! that comes next waits, and looks at the header afterwards. The header says that the
+//! locks are valid for no process from before the first lock is made anew until after
+//! the last one, so that a death in between is noticed, whatever the next one sees.
+//!
+//! Why no two processes for which the locks are *not* both valid use them at once,
+//! say of the pid namespaces A, for which they are valid, and B:
+//!
+//! 1. A user has a lock in `WRITERS`, and read the header *after* it had it.
+//! 2. The header changes only while one process has all of `WRITERS`: so not while
+//!    there is a user, and each user finds in the header what it is itself.
+//! 3. If A comes first, B does not get `WRITERS`. If B comes first, A waits for its
+//!    own lock, then finds B in the header, and is an opener for which the locks are
+//!    not valid. Two that both find A gone take turns by `REVIVAL`.
+//!
+//! Record locks belong to the kernel's open files, and not to process ids: they
+//! exclude each other across pid namespaces. Two processes of different namespaces can
+//! have the same id, and so the same byte, which their locks share.
+//!
+//! A refused process leaves `WRITERS` before it leaves `REVIVAL`: the next one of its
+//! namespace must not take it for a user.
+//!
+//! The kernel may give the number of a namespace that is gone to a new one. Then the
+//! locks look valid, and they are: a namespace is gone after its last thread, and
+//! the kernel has walked the robust list of each thread that ended, also of those that
+//! were killed with their container. What they held says `FUTEX_OWNER_DIED`.
 //!
 //! Whoever dies in the middle of this leaves no lock, and the object named or
 //! not named, never half so.
@@ -262,6 +285,11 @@ impl Reviver {
     /// Returns false if one of them is attached.
     pub(super) fn exclude_others(&self) -> io::Result<bool> {
         lock_file::try_lock(&self.0, Kind::Exclusive, WRITERS)
+    }
+
+    /// Unlocks the own byte as well: for a process that is not to become a user.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        lock_file::unlock(&self.0, WRITERS)
     }
 
     /// Keeps of the lock what every attached process has.

@@ -5,7 +5,6 @@ use std::ptr::NonNull;
 
 use super::content::{SegmentContent, assert_mappable};
 use super::directory;
-use super::failure;
 use super::header::{self, Header};
 use super::origin::Origin;
 use super::policy::Removal;
@@ -32,14 +31,13 @@ impl Plan {
         removal: Removal,
     ) -> Result<Self, Error> {
         const { assert_mappable::<T>() };
-        let origin = Origin::nameless().map_err(failure::of("reading the boot's id"))?;
         let directory = directory::of::<T>(len);
         let header = Header::of::<T>(
             len as u64,
             directory.len(),
             granularity.get() as u64,
             place::placement()?.pid_namespace,
-            origin,
+            Origin::NAMELESS,
             removal,
         );
         let header = header.filter(|header| header.total_len <= isize::MAX as u64);

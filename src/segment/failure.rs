@@ -10,12 +10,16 @@ use crate::error::{Error, Unsupported};
 use crate::os::mman::memory_lock_limit;
 use crate::os::{is_access_denied, is_not_permitted};
 
+/// The calls that look the name of a segment up. What any other call does not find
+/// is something else (`/proc`, a directory), which its error must name.
+const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
+
 /// Maps the error of a call on an object that exists or should exist, found by its
 /// name, key or id.
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
-        ErrorKind::NotFound => Error::NotFound,
+        ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ if is_access_denied(&source) => Error::PermissionDenied,
         _ => of_call(call)(source),

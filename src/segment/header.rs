@@ -26,9 +26,9 @@
 //! | 92–95 | process id of the creator, for people |
 //! | 96–99 | length of the type's name in bytes |
 //! | 100–103 | zero |
-//! | 104–111 | device of the file, 0 if it is none: tells a snapshot from the original |
+//! | 104–111 | device of the file, 0 if it is none or unknown: tells a snapshot from the original |
 //! | 112–119 | inode number of the file, 0 if it is none: tells a copy from the original |
-//! | 120–135 | id of the boot in which its locks came to life |
+//! | 120–135 | id of the boot in which its locks came to life; all ones: in memory, which no boot outlives |
 //! | 136–143 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
 //! | 144–191 | zero |
 //! | 192–255 | live: [`Birth`](super::birth::Birth), System V only, zero elsewhere |
@@ -43,7 +43,7 @@ use crate::error::{Abi, Damage, Error, Layout};
 use crate::fingerprint::Fingerprint;
 
 use super::content::{SegmentContent, assert_mappable};
-use super::origin::Origin;
+use super::origin::{Origin, Validity};
 use super::policy::Removal;
 
 /// The length of a header in bytes.
@@ -122,6 +122,14 @@ impl Header {
             origin,
             layout: layout_of::<T>(size),
         })
+    }
+
+    /// Returns where its locks mean something, as it says.
+    pub(super) fn validity(&self) -> Validity {
+        Validity {
+            origin: self.origin,
+            pid_namespace: self.pid_namespace,
+        }
     }
 
     /// Whether this is the header of a segment that holds a `T` as this
@@ -297,7 +305,7 @@ mod tests {
     }
 
     fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
-        let origin = Origin::nameless().unwrap();
+        let origin = Origin::NAMELESS;
         Header::of::<T>(len, 10, 1, 4_026_531_836, origin, Removal::UntilLastDetach).unwrap()
     }
 

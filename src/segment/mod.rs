@@ -130,7 +130,8 @@ use hold::{Hold, Placed};
 /// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
 ///   a process by `SIGKILL`, not by an error.
 ///
-/// A file can outlive the boot of the machine, and be copied. Its locks come back
+/// A POSIX object can outlive the container in which it was used, and a file the boot of
+/// the machine; a file can be copied, also with its whole file system. The locks come back
 /// to life when it is opened first; those that were held are poisoned. Restore a backup
 /// by renaming it into place, not by writing over the old file: that one's locks would
 /// be those of the backup, unnoticed.
@@ -253,7 +254,9 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///   may not be what it seems.
     /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
     ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
-    /// * [`Error::ForeignPidNamespace`]: it belongs to another container.
+    /// * [`Error::ForeignPidNamespace`]: it is in use in another container.
+    /// * [`Error::InUse`]: what looks like a copy, or a file of another boot of the
+    ///   machine, has users.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
     pub fn open(address: &str) -> Result<Self, Error> {
@@ -274,8 +277,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), except for `ForeignPidNamespace`: who takes no lock
-    /// needs no common ids.
+    /// As [`open`](Self::open), except for `ForeignPidNamespace`, `InUse` and
+    /// `Unidentified`: a process that takes no lock needs no common ids.
     pub fn open_read_only(address: &str) -> Result<ReadOnlySegment<T>, Error> {
         SegmentOptions::new().open_read_only(address)
     }

@@ -13,7 +13,7 @@ use super::failure;
 use super::header::{self, Header};
 use super::hold::Hold;
 use super::options::SegmentOptions;
-use super::origin::Origin;
+use super::origin::{Origin, Validity};
 use crate::error::{Error, Unsupported};
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
@@ -51,7 +51,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // Where that fails, the segment works until the file system is full.
         let _ = named_file::disable_copy_on_write(&file);
         named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Origin::of(&file).map_err(failure::of_call("statx"))?);
+        plan.set_origin(Origin::of(&file)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
@@ -125,28 +125,26 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         let (file, facts) = open_checked(options, path, access)?;
         let header = read_header(&file, facts.len)?;
         let len = header.check_layout::<T>()?;
-        let home = Origin::of(&file).map_err(failure::of("statx"))?;
-        // Who only looks uses no lock, whoever's it was.
-        let is_astray = access == Access::ReadWrite && !header.origin.is(home);
-        let reviver = match is_astray {
-            true => Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLKW)"))?),
-            false => None,
+        // A process that only reads uses no lock, so it needs none to be valid.
+        let here = match access {
+            Access::ReadWrite => Some(Validity::of(&file)?),
+            Access::ReadOnly => None,
+        };
+        let reviver = match here {
+            Some(here) if !header.validity().is(here) => {
+                Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLKW)"))?)
+            }
+            _ => None,
         };
         let mut attached = Attached::new(file, path.to_owned(), access)
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
-        if let Some(reviver) = reviver {
+        if let (Some(reviver), Some(here)) = (reviver, here) {
             own_all_blocks(attached.file(), mapping.len())?;
-            bring_home::<T>(&reviver, &mapping, &header, home, len)?;
+            bring_home::<T>(&reviver, &mapping, &header, here, len)?;
         }
-        if access == Access::ReadWrite {
-            let (origin, namespace) = Origin::load(&mapping);
-            if !origin.is(home) {
-                continue; // brought to life elsewhere in this very moment
-            }
-            if namespace != place::placement()?.pid_namespace {
-                return Err(Error::ForeignPidNamespace);
-            }
+        if here.is_some_and(|here| !Validity::load(&mapping).is(here)) {
+            continue; // brought to life elsewhere in this very moment
         }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
@@ -180,38 +178,48 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 
 /// Makes sure that the locks mean something here and now.
 ///
-/// A file outlives the boot of the machine in which its locks came to life, and
-/// it can be copied. Its lock words then name threads that are no more, or
-/// threads that hold the locks of the original. Whoever finds that brings the
-/// locks back to life; those that were held are poisoned. See
+/// An object outlives the container in which its locks came to life, a file also
+/// the boot of the machine, and it can be copied. Its lock words then name threads
+/// that are no more, or threads that hold the locks of the original. The process that
+/// finds that brings the locks back to life; those that were held are poisoned. See
 /// [`attach`](super::attach) for why nobody uses a lock meanwhile.
 fn bring_home<T: SegmentContent + ?Sized>(
     reviver: &Reviver,
     mapping: &Mapping,
     header: &Header,
-    home: Origin,
+    here: Validity,
     len: usize,
 ) -> Result<(), Error> {
-    // Somebody else may have been faster.
-    if Origin::load(mapping).0.is(home) {
+    // Another process may have been faster.
+    let found = Validity::load(mapping);
+    if found.is(here) {
         return Ok(());
     }
     if !reviver
         .exclude_others()
         .map_err(failure::of("fcntl(F_OFD_SETLK)"))?
     {
-        return Err(Error::InUse);
+        reviver.leave().map_err(failure::of("fcntl(F_OFD_SETLK)"))?;
+        return Err(match found.origin.is(here.origin) {
+            true => Error::ForeignPidNamespace,
+            false => Error::InUse,
+        });
     }
     let placement = place::placement()?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(mapping, header) };
     let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
     // First: a death from here on is noticed by whoever comes next.
-    Origin::withdraw(mapping);
+    Validity::withdraw(mapping);
     // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
-    unsafe { place::revive(base, placement, walk) }?;
+    if let Err(error) = unsafe { place::revive(base, placement, walk) } {
+        // By name: a child that another thread forked meanwhile has a copy of the
+        // descriptor, and would keep all others waiting.
+        let _ = reviver.leave();
+        return Err(error);
+    }
     // Last: a death before it lets the next one start over.
-    home.publish(mapping, placement.pid_namespace);
+    here.publish(mapping);
     reviver
         .admit_others()
         .map_err(failure::of("fcntl(F_OFD_SETLKW)"))

@@ -1,23 +1,26 @@
 //! Where and when the locks of a segment came to life, so that what outlives a boot
-//! of the machine, or is a copy, is told from what lives.
+//! of the machine or a container, or is a copy, is told from what lives.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::header;
+use super::{failure, header};
+use crate::error::{Error, IdentityError};
 use crate::os::boot::boot_id;
 use crate::os::mman::Mapping;
-use crate::os::named_file;
+use crate::os::named_file::{self, FileSystem};
+use crate::place;
 
 /// Which file, and which boot of the machine. Lock words mean nothing elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The device that the file is on; 0 for what is no file with a name.
+    /// The device that the file is on, by which the snapshot of a file system is told
+    /// from the original. 0 if the file system has no number that all users of the
+    /// file see, and for what is no file with a name.
     device: u64,
     /// The inode number of the file; 0 for what is no file with a name.
     inode: u64,
-    /// The id of the boot.
+    /// The id of the boot; [`NO_BOOT`] for what no boot outlives.
     boot: [u8; 16],
     /// When the file was made, in nanoseconds since 1970: two file systems can have
     /// the same inode numbers. 0 if the file system does not say.
@@ -30,28 +33,46 @@ const BOOT_END: usize = 3;
 /// What a boot's id ends in while an origin is being changed.
 const CHANGING: u64 = 0;
 
+/// The boot of what is in memory. All processes write and expect this, also those
+/// that can read the boot's id: otherwise they would take each other's locks for
+/// stale. No UUID is all ones.
+const NO_BOOT: [u8; 16] = [0xff; 16];
+
 impl Origin {
     /// In a header, in bytes.
     pub(super) const LEN: usize = 40;
 
-    /// Here and now, in memory that is no file with a name.
-    pub(super) fn nameless() -> io::Result<Self> {
-        Ok(Self {
-            device: 0,
-            inode: 0,
-            boot: boot_id()?,
-            born: 0,
-        })
-    }
+    /// The origin of memory that is no file with a name: it ends with the boot.
+    pub(crate) const NAMELESS: Self = Self {
+        device: 0,
+        inode: 0,
+        boot: NO_BOOT,
+        born: 0,
+    };
 
     /// Here and now, in this file.
-    pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
-        let (_, inode) = named_file::facts(&file)?.identity;
+    ///
+    /// A device's number belongs to the mounted file system, so all mounts of it show
+    /// the same one, in every container. Mounted anew it may have another number;
+    /// but then no process has the file open. An overlay shows numbers of its own for
+    /// files that other processes may have open beneath it, so there it says nothing.
+    pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
+        let facts = named_file::facts(&file).map_err(failure::of_call("fstat"))?;
+        let (device, inode) = facts.identity;
+        let file_system = named_file::file_system(&file).map_err(failure::of_call("fstatfs"))?;
         Ok(Self {
-            device: 0, // not known yet
+            device: match file_system {
+                FileSystem::Overlay => 0,
+                FileSystem::Memory | FileSystem::Other => device,
+            },
             inode,
-            boot: boot_id()?,
-            born: named_file::born(&file)?,
+            boot: match file_system {
+                FileSystem::Memory => NO_BOOT,
+                FileSystem::Overlay | FileSystem::Other => {
+                    boot_id().map_err(IdentityError::NoBootId)?
+                }
+            },
+            born: named_file::born(&file).map_err(failure::of_call("statx"))?,
         })
     }
 
@@ -74,22 +95,41 @@ impl Origin {
         }
     }
 
-    /// Whether both are the same place and time. A file system that does not say when
-    /// a file was made contradicts nobody.
+    /// Whether both are the same place and time. A birth time or a device that is
+    /// unknown (0) equals any.
     pub(crate) fn is(self, other: Self) -> bool {
-        let same_birth = self.born == other.born || self.born == 0 || other.born == 0;
-        self.device == other.device
+        let agree = |one: u64, two: u64| one == two || one == 0 || two == 0;
+        agree(self.device, other.device)
             && self.inode == other.inode
             && self.boot == other.boot
-            && same_birth
+            && agree(self.born, other.born)
+    }
+}
+
+/// Where the locks of an object mean something: to the processes that see this
+/// origin and live in this pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) origin: Origin,
+    pub(super) pid_namespace: u32,
+}
+
+impl Validity {
+    /// Returns where the locks of this file must be valid for this process to use
+    /// them.
+    pub(super) fn of(file: impl AsFd) -> Result<Self, Error> {
+        Ok(Self {
+            origin: Origin::of(file)?,
+            pid_namespace: place::placement()?.pid_namespace,
+        })
     }
 
-    /// Whether it is the same boot, whatever the file.
-    pub(crate) fn is_of_this_boot(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot)
+    /// Whether locks that are valid for the one are valid for the other.
+    pub(super) fn is(self, other: Self) -> bool {
+        self.origin.is(other.origin) && self.pid_namespace == other.pid_namespace
     }
 
-    /// The origin in a header, and the pid namespace beside it.
+    /// Reads the origin in a header, and the pid namespace beside it.
     ///
     /// # Memory ordering
     ///
@@ -97,10 +137,10 @@ impl Origin {
     /// was written before it: the end of the boot's id is stored last with
     /// `Release`, and read first with `Acquire`. Read once more at the end, it is the
     /// same only if nothing was changed in between.
-    pub(super) fn load(mapping: &Mapping) -> (Self, u32) {
+    pub(super) fn load(mapping: &Mapping) -> Self {
         let words = words(mapping);
         let boot_end = words[BOOT_END].load(Ordering::Acquire);
-        let mut bytes = [0; Self::LEN];
+        let mut bytes = [0; Origin::LEN];
         for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
@@ -111,24 +151,27 @@ impl Origin {
             _ => CHANGING,
         };
         bytes[24..32].copy_from_slice(&boot_end.to_ne_bytes());
-        (Self::from_bytes(&bytes), u32::from_le(namespace))
+        Self {
+            origin: Origin::from_bytes(&bytes),
+            pid_namespace: u32::from_le(namespace),
+        }
     }
 
     /// Makes the origin in a header none, before anything is changed that it vouches
     /// for.
     pub(super) fn withdraw(mapping: &Mapping) {
-        words(mapping)[2].store(CHANGING, Ordering::Relaxed);
+        words(mapping)[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// Writes the origin and the pid namespace into a header, the end of the boot's
     /// id last. A death before that leaves an origin that is none.
-    pub(super) fn publish(self, mapping: &Mapping, pid_namespace: u32) {
+    pub(super) fn publish(self, mapping: &Mapping) {
         let words = words(mapping);
         words[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);
-        namespace(mapping).store(pid_namespace.to_le(), Ordering::Relaxed);
-        let bytes = self.to_bytes();
+        namespace(mapping).store(self.pid_namespace.to_le(), Ordering::Relaxed);
+        let bytes = self.origin.to_bytes();
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * at + i]));
         for at in [0, 1, 2, 4] {
             words[at].store(word(at), Ordering::Relaxed);
@@ -178,22 +221,46 @@ mod tests {
         assert!(origin.is(origin) && origin.is(Origin { born: 0, ..origin }));
         assert!(!origin.is(Origin { born: 8, ..origin }));
         assert!(!origin.is(Origin { inode: 8, ..origin }));
-        let elsewhere = Origin {
-            device: 8,
+        let on = |device| Origin { device, ..origin };
+        assert!(!origin.is(on(8)) && origin.is(on(0)) && on(0).is(origin));
+        let of_memory = Origin {
+            boot: NO_BOOT,
             ..origin
         };
-        assert!(!origin.is(elsewhere));
-        assert!(!origin.is_of_this_boot());
-        assert!(Origin::nameless().unwrap().is_of_this_boot());
+        assert!(!origin.is(of_memory) && of_memory.is(of_memory));
+    }
+
+    #[test]
+    fn only_what_outlives_a_boot_asks_for_its_id() {
+        let memory = std::fs::File::open("/dev/shm").unwrap();
+        let disk = std::fs::File::open("/proc/self/exe").unwrap();
+        if named_file::file_system(&memory).unwrap() == FileSystem::Memory {
+            assert_eq!(Origin::of(&memory).unwrap().boot, NO_BOOT);
+        }
+        if named_file::file_system(&disk).unwrap() != FileSystem::Memory {
+            assert_eq!(Origin::of(&disk).unwrap().boot, boot_id().unwrap());
+        }
     }
 
     #[test]
     fn what_is_published_is_loaded() {
         let mapping = Mapping::private(NonZeroUsize::new(header::LEN).unwrap()).unwrap();
-        sample().publish(&mapping, 42);
-        assert_eq!(Origin::load(&mapping), (sample(), 42));
+        let here = Validity {
+            origin: sample(),
+            pid_namespace: 42,
+        };
+        here.publish(&mapping);
+        assert_eq!(Validity::load(&mapping), here);
         let mut bytes = [0; Origin::LEN];
         mapping.copy_to(&mut bytes, header::ORIGIN_AT);
         assert_eq!(bytes, sample().to_bytes());
+
+        Validity::withdraw(&mapping);
+        assert!(!Validity::load(&mapping).is(here));
+        let elsewhere = Validity {
+            pid_namespace: 43,
+            ..here
+        };
+        assert!(!here.is(elsewhere));
     }
 }

@@ -16,7 +16,8 @@ pub enum Removal {
     Persistent,
     /// The last process that drops it takes the name away: also if the others
     /// were killed. If the last one is killed itself, ends without dropping it, or
-    /// may not (in `/dev/shm`, and of System V, only the owner may), the name stays: see
+    /// may not (in `/dev/shm`, and of System V, only the owner may) or can't (after a
+    /// `chroot`, or without `/proc`), the name stays: see
     /// [`Abandoned`], and the tool's `gc`.
     UntilLastDetach,
 }
@@ -50,7 +51,8 @@ pub enum Abandoned {
     Reuse,
     /// Take its name away and create it anew, whatever it holds, if it is a
     /// segment of this crate that this user may remove. A segment that somebody
-    /// is attached to, or attaches to at the same moment, is there as above. Of System V,
+    /// is attached to, or attaches to at the same moment, is there as above, whatever pid
+    /// namespace its users live in. Of System V,
     /// one that is damaged or was made in another pid namespace is an error
     /// ([`Error::ForeignPidNamespace`](crate::Error::ForeignPidNamespace) and such).
     Recreate,

@@ -112,10 +112,14 @@ const FIELDS: [Field; 21] = [
         name: "pid namespace",
         at: 20,
         len: 4,
-        judge: |namespace, _| match namespace {
+        judge: |namespace, object| match namespace {
             0 => Expected::all(Corrupt(Damage::NoPidNamespace)),
             _ => Expected {
-                writer: OtherNamespace,
+                writer: match object.address.kind() {
+                    Backing::SystemV => OtherNamespace,
+                    // Its processes are gone, and its locks are brought back to life.
+                    _ => Good,
+                },
                 ..Expected::all(Good)
             },
         },

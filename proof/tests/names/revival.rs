@@ -1,25 +1,30 @@
-//! The locks of a file that comes from another boot: who brings them back to life.
+//! The locks of an object that comes from another boot or pid namespace: which process
+//! brings them back to life.
 //!
 //! What a process does that opens a file to write, from `src/segment/named.rs`,
 //! `attach.rs` and `origin.rs`, as steps:
 //!
 //! | step | in | system call, or access to the header |
 //! |---|---|---|
-//! | `PeekFront`, `PeekEnd`, `PeekBack` | `read_header` | `open`, `pread`, which may be torn |
-//! | `TakeRevival` | `Reviver::new`, if the origin is another | `F_OFD_SETLKW`, exclusive, `REVIVAL` |
+//! | `PeekNamespace`, `PeekFront`, `PeekEnd`, `PeekBack` | `read_header` | `open`, `pread`, which may be torn |
+//! | `TakeRevival` | `Reviver::new`, if the header says another | `F_OFD_SETLKW`, exclusive, `REVIVAL` |
 //! | `TakeShared` | `Attached::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
-//! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadEndAgain` | `Origin::load` | loads |
+//! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadNamespace`, `LoadEndAgain` | `Validity::load` | loads |
 //! | `Exclude` | `bring_home` | `F_OFD_SETLK`, exclusive, `WRITERS`; not to be had: refused |
 //! | `MarkEnd` | `bring_home` | store: from here on the origin is none |
 //! | `BeginRevival`, `EndRevival` | `place::revive` | every lock is made anew |
-//! | `WriteFront`, `WriteBack`, `WriteEnd` | `Origin::publish` | stores |
+//! | `WriteNamespace`, `WriteFront`, `WriteBack`, `WriteEnd` | `Validity::publish` | stores |
 //! | `Share` | `bring_home` | `F_OFD_SETLK`, shared, own byte; the others unlocked |
+//! | `LeaveWriters` | `Reviver::leave`, if refused | `F_OFD_SETLK`, own byte unlocked |
 //! | `FreeRevival` | `Reviver::drop` | `F_OFD_SETLK`, unlocked |
 //! | `Close` | `Attached::drop` | `close`; if somebody else was faster, from `PeekFront` again |
 //!
 //! An origin is of one boot if all of its words are: the end of the boot's id, and what
 //! lies before and behind it. Boot 0 is past. The processes see boot 1; one may see
-//! boot 2, as in a container that has something mounted over the id.
+//! boot 2, as in a container that has something mounted over the id. The pid namespace is
+//! a word of its own, and each process lives in one: a container that starts again is a
+//! process of another namespace and of the same boot. What a process sees, and what the
+//! locks are of, is a boot and a namespace.
 //!
 //! Left out: the name, which is the business of [`publication`](super::publication);
 //! readers, who use no lock; orderings weaker than sequential.
@@ -30,11 +35,29 @@ use crate::kit::{
     Condition, Exploration, Name, Protocol, Size, assert_found, assert_safe, assert_safe_and_lively,
 };
 
-/// Which boot somebody sees, or something is of.
+/// Which boot a process sees, or something is of.
 type Boot = u8;
 
+/// Which pid namespace a process lives in, or something is of.
+type Namespace = u8;
+
+/// Both: where locks are valid.
+type View = (Boot, Namespace);
+
 /// The boot that made the file.
-const PAST: Boot = 0;
+const PAST: View = (0, 0);
+
+/// What most processes see.
+const HERE: View = (1, 1);
+
+/// Another boot.
+const MASKED: View = (2, 1);
+
+/// The same boot, in another container.
+const CONTAINER: View = (1, 2);
+
+/// The same boot, in a container that is gone.
+const GONE: View = (1, 0);
 
 /// What a word of the origin says while it is being changed.
 const CHANGING: Boot = Boot::MAX;
@@ -50,6 +73,12 @@ enum Mutation {
     NoLoadAfterAttaching,
     /// The locks are made anew while the origin still says that they are alive.
     EndMarkedLate,
+    /// The namespace is compared when the header is read by `pread`, and not again.
+    NamespaceOnlyPeeked,
+    /// The namespace is written after the origin says that all is done.
+    NamespaceWrittenLast,
+    /// A refused process unlocks `REVIVAL` first.
+    RefusedStays,
     /// Harmless.
     EndLoadedOnce,
 }
@@ -64,11 +93,11 @@ enum Task {
 #[rustfmt::skip]
 enum At {
     Rest, Dead,
-    PeekFront, PeekEnd, PeekBack, TakeRevival, TakeShared,
-    LoadEnd, LoadFront, LoadBack, LoadEndAgain,
+    PeekNamespace, PeekFront, PeekEnd, PeekBack, TakeRevival, TakeShared,
+    LoadEnd, LoadFront, LoadBack, LoadNamespace, LoadEndAgain,
     Exclude, BeginRevival, EndRevival,
-    MarkEnd, WriteFront, WriteBack, WriteEnd, Share, FreeRevival,
-    Close,
+    MarkEnd, WriteNamespace, WriteFront, WriteBack, WriteEnd, Share,
+    LeaveWriters, FreeRevival, Close,
 }
 
 /// What a process has of the bytes of `WRITERS`.
@@ -91,7 +120,7 @@ enum Course {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Process {
     name: Name,
-    boot: Boot,
+    view: View,
     at: At,
     course: Course,
     /// How many times it may still open the file.
@@ -99,14 +128,14 @@ struct Process {
     has_revival: bool,
     writers: Writers,
     is_user: bool,
-    /// Whether all words that were read so far are of its boot.
+    /// Whether all words that were read so far are what it sees.
     is_home: bool,
     is_overtaken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Locks {
-    AliveIn(Boot),
+    AliveIn(View),
     /// Some are, some are not.
     HalfRevived,
 }
@@ -115,13 +144,15 @@ enum Locks {
 enum Wrong {
     /// Locks that were alive, and said to be, were made anew.
     RevivedAgain,
-    /// Somebody was refused although all see the same boot.
+    /// A process was refused although all see the same, or because of others that are
+    /// refused themselves.
     Refused,
     IdleTurn,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
+    namespace: Namespace,
     front: Boot,
     end: Boot,
     back: Boot,
@@ -154,17 +185,25 @@ impl World {
         }
     }
 
-    fn is_of(&self, boot: Boot) -> bool {
-        [self.front, self.end, self.back] == [boot; 3]
+    fn is_of(&self, (boot, namespace): View) -> bool {
+        [self.front, self.end, self.back] == [boot; 3] && self.namespace == namespace
+    }
+
+    /// Whether this process should not be refused.
+    fn is_wrongly_refused(&self, who: usize) -> bool {
+        let view = self.processes[who].view;
+        let mut company = self.others(who).filter(|it| it.writers != Writers::None);
+        self.processes.iter().all(|process| process.view == view)
+            || company.all(|it| it.view == view && it.course == Course::Refused)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Revival {
-    /// Which boot each process sees.
-    boots: &'static [Boot],
-    /// Which boot the file is of at first.
-    origin: Boot,
+    /// What each process sees.
+    views: &'static [View],
+    /// What the file is of at first.
+    origin: View,
     tasks: u8,
     mutation: Option<Mutation>,
 }
@@ -177,7 +216,13 @@ impl Revival {
     /// Notes whether a word of the origin is of the boot that this one sees.
     fn note(&self, world: &mut World, who: usize, word: Boot) {
         let me = &mut world.processes[who];
-        me.is_home &= word == me.boot;
+        me.is_home &= word == me.view.0;
+    }
+
+    /// Notes whether the namespace in the header is that of this process.
+    fn note_namespace(&self, world: &mut World, who: usize) {
+        let me = &mut world.processes[who];
+        me.is_home &= world.namespace == me.view.1;
     }
 
     /// Where somebody goes on who has its own lock.
@@ -233,11 +278,16 @@ impl Revival {
 
     fn next(&self, world: &mut World, who: usize) -> At {
         let at = world.processes[who].at;
-        let boot = world.processes[who].boot;
+        let view = world.processes[who].view;
+        let (boot, namespace) = view;
         match at {
-            At::PeekFront => {
+            At::PeekNamespace => {
                 world.processes[who].is_home = true;
                 world.processes[who].course = Course::Straight;
+                self.note_namespace(world, who);
+                At::PeekFront
+            }
+            At::PeekFront => {
                 self.note(world, who, world.front);
                 At::PeekEnd
             }
@@ -274,6 +324,13 @@ impl Revival {
             }
             At::LoadBack => {
                 self.note(world, who, world.back);
+                At::LoadNamespace
+            }
+            At::LoadNamespace => {
+                let is_reviving = world.processes[who].course == Course::Reviving;
+                if is_reviving || !self.has(Mutation::NamespaceOnlyPeeked) {
+                    self.note_namespace(world, who);
+                }
                 match self.has(Mutation::EndLoadedOnce) {
                     true => self.loaded(world, who),
                     false => At::LoadEndAgain,
@@ -285,13 +342,16 @@ impl Revival {
             }
             At::Exclude => {
                 if world.has_company(who) {
-                    if world.processes.iter().all(|process| process.boot == boot) {
+                    if world.is_wrongly_refused(who) {
                         world.wrong = Some(Wrong::Refused);
                     }
                     world.processes[who].course = Course::Refused;
-                    return At::FreeRevival;
+                    return match self.has(Mutation::RefusedStays) {
+                        true => At::FreeRevival,
+                        false => At::LeaveWriters,
+                    };
                 }
-                if world.is_of(boot) {
+                if world.is_of(view) {
                     world.wrong = Some(Wrong::RevivedAgain);
                 }
                 if !self.has(Mutation::CompanyOnlyAsked) {
@@ -304,19 +364,30 @@ impl Revival {
                 At::EndRevival
             }
             At::EndRevival => {
-                world.locks = Locks::AliveIn(boot);
+                world.locks = Locks::AliveIn(view);
                 match self.mutation {
                     Some(Mutation::OriginBeforeLocks) => self.revived(world, who),
                     Some(Mutation::EndMarkedLate) => At::MarkEnd,
-                    _ => At::WriteFront,
+                    Some(Mutation::NamespaceWrittenLast) => At::WriteFront,
+                    _ => At::WriteNamespace,
                 }
             }
             At::MarkEnd => {
                 world.end = CHANGING;
                 world.tell_others(who);
                 match self.mutation {
-                    Some(Mutation::EndMarkedLate | Mutation::OriginBeforeLocks) => At::WriteFront,
+                    Some(Mutation::EndMarkedLate | Mutation::OriginBeforeLocks) => {
+                        At::WriteNamespace
+                    }
                     _ => At::BeginRevival,
+                }
+            }
+            At::WriteNamespace => {
+                world.namespace = namespace;
+                world.tell_others(who);
+                match self.has(Mutation::NamespaceWrittenLast) {
+                    true => self.revived(world, who),
+                    false => At::WriteFront,
                 }
             }
             At::WriteFront => {
@@ -332,13 +403,18 @@ impl Revival {
             At::WriteEnd => {
                 world.end = boot;
                 world.tell_others(who);
-                match self.has(Mutation::OriginBeforeLocks) {
-                    true => At::BeginRevival,
-                    false => self.revived(world, who),
+                match self.mutation {
+                    Some(Mutation::OriginBeforeLocks) => At::BeginRevival,
+                    Some(Mutation::NamespaceWrittenLast) => At::WriteNamespace,
+                    _ => self.revived(world, who),
                 }
             }
             At::Share => {
                 world.processes[who].writers = Writers::Own;
+                At::FreeRevival
+            }
+            At::LeaveWriters => {
+                world.processes[who].writers = Writers::None;
                 At::FreeRevival
             }
             At::FreeRevival => {
@@ -359,7 +435,7 @@ impl Revival {
                 if !std::mem::take(&mut me.is_overtaken) {
                     world.wrong = Some(Wrong::IdleTurn);
                 }
-                At::PeekFront
+                At::PeekNamespace
             }
             At::Rest | At::Dead => unreachable!("no step"),
         }
@@ -372,9 +448,9 @@ impl Protocol for Revival {
     type At = At;
 
     fn start(&self) -> World {
-        let process = |(number, boot): (usize, &Boot)| Process {
+        let process = |(number, view): (usize, &View)| Process {
             name: Name::of(number),
-            boot: *boot,
+            view: *view,
             at: At::Rest,
             course: Course::Straight,
             left: self.tasks,
@@ -385,11 +461,12 @@ impl Protocol for Revival {
             is_overtaken: false,
         };
         World {
-            front: self.origin,
-            end: self.origin,
-            back: self.origin,
+            namespace: self.origin.1,
+            front: self.origin.0,
+            end: self.origin.0,
+            back: self.origin.0,
             locks: Locks::AliveIn(self.origin),
-            processes: self.boots.iter().enumerate().map(process).collect(),
+            processes: self.views.iter().enumerate().map(process).collect(),
             wrong: None,
         }
     }
@@ -423,7 +500,7 @@ impl Protocol for Revival {
         me.at = match task {
             Task::Open => {
                 me.left -= 1;
-                At::PeekFront
+                At::PeekNamespace
             }
             Task::Leave => {
                 me.is_user = false;
@@ -472,12 +549,12 @@ impl Protocol for Revival {
         vec![
             Property::always(ALIVE, |_, world: &World| {
                 let mut users = world.users();
-                users.all(|user| world.locks == Locks::AliveIn(user.boot))
+                users.all(|user| world.locks == Locks::AliveIn(user.view))
             }),
-            Property::always(ONE_BOOT, |_, world: &World| {
+            Property::always(ONE_VIEW, |_, world: &World| {
                 let mut users = world.users();
                 let first = users.next();
-                users.all(|user| first.is_some_and(|first| first.boot == user.boot))
+                users.all(|user| first.is_some_and(|first| first.view == user.view))
             }),
             Property::always(ONCE, |_, world: &World| {
                 world.wrong != Some(Wrong::RevivedAgain)
@@ -511,18 +588,20 @@ impl Protocol for Revival {
     }
 }
 
-const ALIVE: &str = "whoever uses the locks finds them alive in the boot that it sees";
-const ONE_BOOT: &str = "all who use the locks see one boot";
+const ALIVE: &str = "each user finds the locks alive in its boot and namespace";
+const ONE_VIEW: &str = "all users of the locks see one boot and are of one namespace";
 const ONCE: &str = "locks that are said to be alive are not made anew";
-const NOT_REFUSED: &str = "nobody is refused where all see one boot";
+const NOT_REFUSED: &str = "a process is refused only because of others that see something else";
 const TURNS: &str = "each turn of a loop is caused by somebody else";
 
 /// Searches the protocol as it is.
 pub(crate) fn check(size: Size) {
-    let of = |boots: &'static [Boot], origin, tasks| {
-        let title = format!("revival, boots {boots:?}, file of boot {origin}, {tasks} task each");
+    let of = |views: &'static [View], origin, tasks| {
+        let title = format!(
+            "revival, boots and namespaces {views:?}, file of {origin:?}, {tasks} task each"
+        );
         let protocol = Revival {
-            boots,
+            views,
             origin,
             tasks,
             mutation: None,
@@ -530,56 +609,80 @@ pub(crate) fn check(size: Size) {
         (title, protocol)
     };
     let mut all = vec![
-        of(&[1, 1, 1], PAST, 1),
-        of(&[1, 1, 2], PAST, 1),
-        of(&[1, 1, 2], 1, 1),
+        of(&[HERE, HERE, HERE], PAST, 1),
+        of(&[HERE, HERE, MASKED], PAST, 1),
+        of(&[HERE, HERE, MASKED], HERE, 1),
+        // A container starts again; two do at once; the old and the new one at once.
+        of(&[HERE, HERE, HERE], GONE, 1),
+        of(&[HERE, HERE, CONTAINER], GONE, 1),
+        of(&[HERE, HERE, CONTAINER], HERE, 1),
     ];
     if size == Size::Large {
-        all.push(of(&[1, 1, 1, 1], PAST, 1));
-        all.push(of(&[1, 1, 2, 2], PAST, 1));
-        all.push(of(&[1, 1, 2], PAST, 2));
-        all.push(of(&[1, 1, 2, 2], 1, 1));
+        all.push(of(&[HERE, HERE, HERE, HERE], PAST, 1));
+        all.push(of(&[HERE, HERE, MASKED, MASKED], PAST, 1));
+        all.push(of(&[HERE, HERE, MASKED], PAST, 2));
+        all.push(of(&[HERE, HERE, MASKED, MASKED], HERE, 1));
+        all.push(of(&[HERE, HERE, CONTAINER, CONTAINER], GONE, 1));
+        all.push(of(&[HERE, HERE, CONTAINER], GONE, 2));
     }
     for (title, protocol) in all {
         assert_safe_and_lively(&title, protocol);
     }
+    // Where all see something else, no two are inside.
+    let (title, protocol) = of(&[HERE, CONTAINER, MASKED], GONE, 1);
+    assert_safe(&title, protocol);
 }
 
 /// Searches what it must not be.
 pub(crate) fn check_mutations() {
     use Mutation::{
-        CompanyIgnored, CompanyOnlyAsked, EndLoadedOnce, EndMarkedLate, NoLoadAfterAttaching,
-        NoLoadBeforeRevival, NoRevivalLock, OriginBeforeLocks,
+        CompanyIgnored, CompanyOnlyAsked, EndLoadedOnce, EndMarkedLate, NamespaceOnlyPeeked,
+        NamespaceWrittenLast, NoLoadAfterAttaching, NoLoadBeforeRevival, NoRevivalLock,
+        OriginBeforeLocks, RefusedStays,
     };
-    let mutated = |mutation, boots, origin| {
+    let mutated = |mutation, views, origin| {
         let protocol = Revival {
-            boots,
+            views,
             origin,
             tasks: 1,
             mutation: Some(mutation),
         };
         (format!("revival, {mutation:?}"), protocol)
     };
-    let bugs: [(_, &'static [Boot], _, _); 7] = [
-        (NoRevivalLock, &[1, 1], PAST, NOT_REFUSED),
-        (OriginBeforeLocks, &[1, 1], PAST, ALIVE),
-        (CompanyIgnored, &[1, 2], 1, ALIVE),
-        (CompanyOnlyAsked, &[1, 2], 1, ALIVE),
-        (EndMarkedLate, &[1, 2], 1, ALIVE),
-        (NoLoadBeforeRevival, &[1, 1], PAST, NOT_REFUSED),
-        (NoLoadAfterAttaching, &[1, 2], 1, ALIVE),
+    let bugs: [(_, &'static [View], _, _); 15] = [
+        (NoRevivalLock, &[HERE, HERE], PAST, NOT_REFUSED),
+        (OriginBeforeLocks, &[HERE, HERE], PAST, ALIVE),
+        (CompanyIgnored, &[HERE, MASKED], HERE, ONE_VIEW),
+        (CompanyOnlyAsked, &[HERE, MASKED], HERE, ALIVE),
+        (EndMarkedLate, &[HERE, MASKED], HERE, ALIVE),
+        (NoLoadBeforeRevival, &[HERE, HERE], PAST, NOT_REFUSED),
+        (NoLoadAfterAttaching, &[HERE, MASKED], HERE, ALIVE),
+        // The same, where only the namespace is another.
+        (CompanyIgnored, &[HERE, CONTAINER], HERE, ONE_VIEW),
+        (CompanyOnlyAsked, &[HERE, CONTAINER], HERE, ALIVE),
+        (EndMarkedLate, &[HERE, CONTAINER], HERE, ALIVE),
+        (NoLoadAfterAttaching, &[HERE, CONTAINER], HERE, ALIVE),
+        (OriginBeforeLocks, &[HERE, HERE], GONE, ALIVE),
+        (NamespaceOnlyPeeked, &[HERE, CONTAINER], HERE, ALIVE),
+        (NamespaceWrittenLast, &[HERE, CONTAINER], HERE, ALIVE),
+        (
+            RefusedStays,
+            &[HERE, CONTAINER, CONTAINER],
+            HERE,
+            NOT_REFUSED,
+        ),
     ];
-    for (mutation, boots, origin, property) in bugs {
-        let (title, protocol) = mutated(mutation, boots, origin);
+    for (mutation, views, origin, property) in bugs {
+        let (title, protocol) = mutated(mutation, views, origin);
         assert_found(&title, protocol, property);
     }
     // Where all see one boot, nobody comes by without having to wait for the reviver.
     for mutation in [CompanyOnlyAsked, EndMarkedLate] {
-        let (title, protocol) = mutated(mutation, &[1, 1, 1], PAST);
+        let (title, protocol) = mutated(mutation, &[HERE, HERE, HERE], PAST);
         assert_safe(&title, protocol);
     }
     // Nobody has its own lock, and reads what counts, while a reviver writes: to read
     // the end twice only helps those who have no lock.
-    let (title, protocol) = mutated(EndLoadedOnce, &[1, 1, 2], PAST);
+    let (title, protocol) = mutated(EndLoadedOnce, &[HERE, HERE, MASKED], PAST);
     assert_safe(&title, protocol);
 }

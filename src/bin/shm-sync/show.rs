@@ -120,6 +120,7 @@ fn segment_lines(segment: &Segment, palette: Palette) -> String {
     let note = match segment.epoch {
         Epoch::Current => "",
         Epoch::OtherNamespace => ": not ours, so thread ids mean something else there",
+        Epoch::Unknown => ": this boot or our own namespace can't be read from /proc",
         _ => ": its locks are of another boot, or of the file it was copied from",
     };
     lines.add("pid namespace", format!("{}{note}", segment.pid_namespace));
