@@ -15,6 +15,7 @@ mod options;
 mod origin;
 mod policy;
 mod read_only;
+mod residency;
 mod sealed;
 mod snapshot;
 mod status;
