@@ -49,6 +49,7 @@ use crate::os::proc::task;
 use crate::segment::anatomy::{Verdict, remove_if_abandoned};
 use crate::segment::{Address, Backing, Removal, SegmentOptions};
 
+pub use crate::printable::{is_printable, printable};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use fuzz::object as fuzz;
