@@ -109,7 +109,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::nature::Nature;
-    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject};
+    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject, TypeOf, sum};
 }
 
 /// What the fuzzer calls: see `fuzz/`.

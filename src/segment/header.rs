@@ -196,7 +196,7 @@ impl Header {
             layout: Layout {
                 size: u64_at(bytes, 40),
                 align: u64_at(bytes, 48),
-                fingerprint: Fingerprint::from_bits(u64_at(bytes, 56)),
+                fingerprint: Fingerprint::from_bits(u128_at(bytes, 56)),
                 type_name: type_name(bytes).ok_or(Error::Corrupt(Damage::UnreadableTypeName))?,
                 abi: Abi {
                     libc: bytes[12],
@@ -270,6 +270,10 @@ fn u32_at(bytes: &[u8; LEN], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn u128_at(bytes: &[u8; LEN], at: usize) -> u128 {
+    u128::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
 fn type_name(bytes: &[u8; LEN]) -> Option<String> {
@@ -423,7 +427,7 @@ mod tests {
         fn headers_survive_writing_and_reading(
             namespace in 1..u32::MAX,
             creator in any::<u32>(),
-            fingerprint in any::<u64>(),
+            fingerprint in any::<u128>(),
             name in ".{0,60}",
         ) {
             let mut header = sample();

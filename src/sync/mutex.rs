@@ -131,12 +131,15 @@ impl<T> RefUnwindSafe for ShmMutex<T> {}
 // ShmSafe. Any bytes are valid as the lock, so zero and mixtures are values if
 // those of T are.
 unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of(
-        "ShmMutex",
-        size_of::<Self>(),
-        align_of::<Self>(),
-    )
-    .field("data", offset_of!(Self, data), T::FINGERPRINT);
+    const FINGERPRINT: Fingerprint = {
+        Fingerprint::of_parts(
+            "ShmMutex",
+            size_of::<Self>(),
+            align_of::<Self>(),
+            &[("data", offset_of!(Self, data), T::FINGERPRINT)],
+            &[],
+        )
+    };
     const SYNC_OBJECTS: usize = {
         let () = Self::DATA_HAS_NO_LOCKS;
         1
