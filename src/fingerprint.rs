@@ -16,9 +16,9 @@ use sip_hash::SipHash;
 ///
 /// Types that are described differently are hashed as different messages. The
 /// hash is SipHash-2-4 with 128 bits and a public key, so different messages do
-/// not have one hash by accident. It is no protection against malice: whoever
-/// may write to a segment can write any fingerprint into its header. What else it
-/// does not promise is written at [`ShmSafe`](crate::ShmSafe#fingerprints).
+/// not have one hash by accident. It is no protection against malice: a process that
+/// may write to a segment can write any fingerprint into its header.
+/// [`ShmSafe`](crate::ShmSafe#fingerprints) lists what else it does not promise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 
@@ -35,7 +35,8 @@ impl Fingerprint {
     /// It is the hash of a message of words of 64 bits, in this grammar:
     ///
     /// ```text
-    /// type    = TYPE text(kind) size align #fields #variants field{#fields} variant{#variants}
+    /// type    = TYPE text(kind) size align #fields #variants
+    ///           field{#fields} variant{#variants}
     /// field   = FIELD text(name) offset fingerprint
     /// variant = VARIANT text(name) discriminant #fields field{#fields}
     /// text    = length in bytes, and the bytes with zeros up to a whole word

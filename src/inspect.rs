@@ -74,7 +74,7 @@ pub enum Scope {
 #[derive(Debug)]
 pub struct Object {
     /// For people. The [address](Self::address), if there is one. It may hold any
-    /// character: whoever made the object chose it.
+    /// character, because its creator chose it: see [`printable`].
     pub name: String,
     /// How to get at it again.
     pub address: Option<Address>,
@@ -349,7 +349,8 @@ pub struct Holder {
     pub tid: u32,
     /// What became of it.
     pub fate: Fate,
-    /// The name of the thread, as the kernel shows it. It may hold any character.
+    /// The name of the thread, as the kernel shows it. It may hold any character: see
+    /// [`printable`].
     pub command: Option<String>,
     /// When the thread began to run: the lock was taken since. When, nobody has
     /// noted.
@@ -407,7 +408,7 @@ pub fn user_name(id: u32) -> Option<String> {
 }
 
 /// What a process calls itself, if there is such a process. It may hold any
-/// character.
+/// character: see [`printable`].
 #[must_use]
 pub fn command_of(pid: u32) -> Option<String> {
     Some(task::task(pid).ok()??.command)

@@ -42,7 +42,7 @@ impl Nature {
         Self::PLAIN.without_zero().in_pieces(size, align)
     }
 
-    /// What holds of a struct with these fields.
+    /// Returns what holds of a struct with these fields.
     #[must_use]
     pub const fn of_fields(fields: &[Self]) -> Self {
         let mut all = Self::PLAIN;
@@ -54,9 +54,10 @@ impl Nature {
         all
     }
 
-    /// What holds of an enum whose discriminant has this layout, with these variants:
-    /// the discriminant of each (if not given, one more than that of the variant before
-    /// it), and what holds of its fields.
+    /// Returns what holds of an enum whose discriminant has this layout.
+    ///
+    /// A variant is its discriminant (if not given, one more than that of the variant
+    /// before it), and what holds of each of its fields.
     #[must_use]
     pub const fn of_variants(
         size: usize,

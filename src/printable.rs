@@ -3,9 +3,9 @@
 /// Returns the text with all that [`is_printable`] refuses written as an escape, so
 /// that it can be shown on a terminal as one line.
 ///
-/// Names of objects, types and processes are chosen by their makers, who need not be
-/// friends. This crate's errors are safe to print; the names in
-/// [`inspect`](crate::inspect) are what they are.
+/// Other users choose the names of their objects, types and processes. This crate's
+/// errors are safe to print. The names in [`inspect`](crate::inspect) are as they were
+/// found.
 ///
 /// ```
 /// use shm_sync::inspect::printable;

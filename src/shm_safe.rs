@@ -42,13 +42,13 @@ use crate::nature::Nature;
 ///
 /// # Fingerprints
 ///
-/// [`FINGERPRINT`](Self::FINGERPRINT) is how two programs agree on a layout, and all
-/// that they agree on. Equal fingerprints mean equal structure, because no two
-/// structures have one by accident: it is a hash with 128 bits of a description that is
-/// different for each structure. They do not mean
+/// Two programs agree on a layout by [`FINGERPRINT`](Self::FINGERPRINT), and on nothing
+/// else. Equal fingerprints mean equal structure, because no two structures have one by
+/// accident: it is a hash with 128 bits of a description that is different for each
+/// structure. Equal fingerprints do not mean
 ///
-/// * that nobody forged it: whoever may write to a segment can write any fingerprint
-///   into its header,
+/// * that the fingerprint is genuine: a process that may write to a segment can write
+///   any fingerprint into its header,
 /// * that both programs mean the same by a field of one name and type, or keep the same
 ///   invariants in it, public or private. The type's own name is left out, and so is
 ///   the parameter of `PhantomData`,
@@ -315,7 +315,7 @@ pub(crate) struct Placement {
     pub(crate) pid_namespace: u32,
 }
 
-/// The sum, at compile time.
+/// Adds the numbers up, at compile time.
 #[doc(hidden)]
 #[must_use]
 pub const fn sum(numbers: &[usize]) -> usize {

@@ -143,11 +143,11 @@ fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     quote!(#(#variants),*)
 }
 
-/// The discriminant of a variant, as an `Option`: of most, it is one more than that of
-/// the variant before it.
+/// Returns the discriminant of a variant as an `Option`. `None` is one more than that
+/// of the variant before it.
 ///
-/// Of an enum that has only names, the compiler is asked for it, because an attribute
-/// macro that is expanded later may have chosen it.
+/// If no variant has fields, the compiler is asked for the discriminant, because an
+/// attribute macro that is expanded later may have chosen it.
 fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToTokens {
     let has_only_names = data
         .variants
@@ -169,7 +169,8 @@ fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToT
     quote!(::core::option::Option::Some(#value))
 }
 
-/// The primitive type of that name, whatever else the user's code calls so.
+/// Returns the primitive type of that name, even where the user's code gives the name
+/// to another type.
 fn primitive(name: &Ident) -> impl ToTokens + use<> {
     quote!(::core::primitive::#name)
 }

@@ -326,6 +326,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mismatch_shows_no_escape_sequence() {
+        let mut header = sample();
+        header.layout.type_name = "a\x1b[2J\u{9b}2J\u{202e}\n".to_owned();
+        let error = header.check_layout::<u8>().unwrap_err();
+        let shown = "the segment holds a\\u{1b}[2J\\u{9b}2J\\u{202e}\\n (";
+        assert!(error.to_string().starts_with(shown), "{error}");
+        assert!(!format!("{error:?}").contains(['\x1b', '\u{9b}', '\u{202e}', '\n']));
+    }
+
+    #[test]
     fn lengths_are_learned_and_checked() {
         let header = sample_of::<[u64]>(9);
         assert_eq!(header.check_layout::<[u64]>().unwrap(), 9);

@@ -160,9 +160,9 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// A guard gives exclusive access to the data, by which a lock in it could be moved
     /// or overwritten.
     ///
-    /// Whatever makes such a mutex, opens a segment with it, looks for its lock or takes
-    /// it, names this constant, so that the compiler checks it: the fingerprint, the
-    /// walk, the constructors and the locking do.
+    /// The compiler checks this constant where code names it. The constructors, the
+    /// fingerprint, the walk and the locking name it, so no program can make such a
+    /// mutex, open a segment with it, or lock it.
     const DATA_HAS_NO_LOCKS: () = assert!(
         T::SYNC_OBJECTS == 0,
         "the data of a ShmMutex can't contain locks or condition variables: \

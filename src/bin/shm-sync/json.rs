@@ -277,7 +277,7 @@ pub(crate) fn line(value: &impl Serialize) -> std::io::Result<String> {
     Ok(escaped(&serde_json::to_string(value)?) + "\n")
 }
 
-/// The same JSON, fit for a terminal: a program that reads it gets the same texts.
+/// Escapes what steers a terminal. A program that reads the JSON gets the same texts.
 ///
 /// `serde_json` escapes what the standard demands, which is C0 alone. All else that
 /// steers a terminal can be in strings only.

@@ -87,7 +87,7 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "shm-sync: {}", harmless_lines(text));
 }
 
-/// What clap has to say: help to standard output, mistakes, which quote the
+/// Prints what clap reports: help to standard output, and mistakes, which quote the
 /// arguments, to standard error.
 fn answer(error: &clap::Error) -> ExitCode {
     let text = harmless_lines(&error.render().to_string());
@@ -95,7 +95,7 @@ fn answer(error: &clap::Error) -> ExitCode {
         true => write!(io::stderr(), "{text}").map_err(Failure::Output),
         false => print(&text),
     };
-    // If nobody listens, the exit code still tells.
+    // If the output is closed, the exit code still tells.
     let _ = written;
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
 }

@@ -9,17 +9,16 @@ use shm_sync::inspect;
 
 use crate::arguments::When;
 
-/// Text that somebody else chose, as it may be shown: a name must not move the
-/// cursor, nor pass for two lines.
+/// Escapes text that another user chose: a name must not move the cursor, nor pass for
+/// two lines.
 ///
-/// Each such text goes through here, in a table or in a message. What goes to standard
-/// error goes through [`harmless_lines`] as a whole once more, and JSON has its own
-/// escapes.
+/// Each such text goes through here, in a table or in a message. Standard error goes
+/// through [`harmless_lines`] as a whole once more, and JSON has its own escapes.
 pub(crate) fn harmless(text: &str) -> String {
     inspect::printable(text)
 }
 
-/// A message of ours, in lines of ours.
+/// Escapes a whole message and keeps its line breaks.
 pub(crate) fn harmless_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(harmless).collect();
     lines.join("\n")
