@@ -6,6 +6,8 @@ use std::io;
 
 use thiserror::Error as ThisError;
 
+use crate::printable::printable;
+
 /// What a lock method returns: the guard, or why there is none, or the guard
 /// together with the news that the data may be half-changed.
 pub type LockResult<G> = Result<G, LockError<G>>;
@@ -567,7 +569,8 @@ pub enum Unsupported {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The type, for people: paths differ between programs that agree.
+    /// The type, for people: paths differ between programs that agree. It may hold
+    /// any character; the display of a layout escapes those that steer a terminal.
     pub type_name: String,
     /// The structural hash of the type.
     pub fingerprint: crate::Fingerprint,
@@ -584,7 +587,11 @@ impl fmt::Display for Layout {
         write!(
             f,
             "{} ({} bytes, aligned to {}, fingerprint {}, {})",
-            self.type_name, self.size, self.align, self.fingerprint, self.abi
+            printable(&self.type_name),
+            self.size,
+            self.align,
+            self.fingerprint,
+            self.abi
         )
     }
 }

@@ -49,6 +49,7 @@ use crate::os::proc::task;
 use crate::segment::anatomy::{Verdict, remove_if_abandoned};
 use crate::segment::{Address, Backing, Removal, SegmentOptions};
 
+pub use crate::printable::{is_printable, printable};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use fuzz::object as fuzz;
@@ -73,7 +74,7 @@ pub enum Scope {
 #[derive(Debug)]
 pub struct Object {
     /// For people. The [address](Self::address), if there is one. It may hold any
-    /// character: whoever made the object chose it.
+    /// character, because its creator chose it: see [`printable`].
     pub name: String,
     /// How to get at it again.
     pub address: Option<Address>,
@@ -351,7 +352,8 @@ pub struct Holder {
     pub tid: u32,
     /// What became of it.
     pub fate: Fate,
-    /// The name of the thread, as the kernel shows it. It may hold any character.
+    /// The name of the thread, as the kernel shows it. It may hold any character: see
+    /// [`printable`].
     pub command: Option<String>,
     /// When the thread began to run: the lock was taken since. When, nobody has
     /// noted.
@@ -409,7 +411,7 @@ pub fn user_name(id: u32) -> Option<String> {
 }
 
 /// What a process calls itself, if there is such a process. It may hold any
-/// character.
+/// character: see [`printable`].
 #[must_use]
 pub fn command_of(pid: u32) -> Option<String> {
     Some(task::task(pid).ok()??.command)

@@ -65,14 +65,15 @@
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// The floors, bottom up: fingerprint and nature side by side, error, os, shm_safe,
-// place, and then sync and segment side by side (tests/floors.rs).
+// The floors, bottom up: fingerprint, nature and printable side by side, error, os,
+// shm_safe, place, and then sync and segment side by side (tests/floors.rs).
 mod error;
 mod fingerprint;
 pub mod inspect;
 mod nature;
 mod os;
 mod place;
+mod printable;
 mod segment;
 mod shm_safe;
 mod sync;
@@ -108,7 +109,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::nature::Nature;
-    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject};
+    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject, TypeOf, sum};
 }
 
 /// What the fuzzer calls: see `fuzz/`.

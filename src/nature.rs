@@ -42,6 +42,45 @@ impl Nature {
         Self::PLAIN.without_zero().in_pieces(size, align)
     }
 
+    /// Returns what holds of a struct with these fields.
+    #[must_use]
+    pub const fn of_fields(fields: &[Self]) -> Self {
+        let mut all = Self::PLAIN;
+        let mut rest = fields;
+        while let [field, after @ ..] = rest {
+            all = all.and(*field);
+            rest = after;
+        }
+        all
+    }
+
+    /// Returns what holds of an enum whose discriminant has this layout.
+    ///
+    /// A variant is its discriminant (if not given, one more than that of the variant
+    /// before it), and what holds of each of its fields.
+    #[must_use]
+    pub const fn of_variants(
+        size: usize,
+        align: usize,
+        variants: &[(Option<i128>, &[Self])],
+    ) -> Self {
+        let mut all = Self::of_discriminant(size, align);
+        let mut discriminant = -1_i128;
+        let mut rest = variants;
+        while let [(given, fields), after @ ..] = rest {
+            discriminant = match *given {
+                Some(given) => given,
+                None => discriminant.wrapping_add(1),
+            };
+            if !fields.is_empty() {
+                all = all.tearable();
+            }
+            all = all.variant(discriminant, Self::of_fields(fields));
+            rest = after;
+        }
+        all
+    }
+
     /// Adds a variant: its discriminant, and what holds of all its fields.
     #[must_use]
     pub const fn variant(self, discriminant: i128, fields: Self) -> Self {

@@ -6,6 +6,7 @@ mod padded;
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 
 pub use padded::CachePadded;
 
@@ -38,6 +39,27 @@ use crate::nature::Nature;
 /// `MaybeUninit<T>`, `()`, `PhantomData`, and the primitives of this crate. Not for
 /// `Option`, `Duration` and other types of std whose layout is not fixed: write an
 /// enum with `#[repr(u8)]`, or a number of nanoseconds.
+///
+/// # Fingerprints
+///
+/// Two programs agree on a layout by [`FINGERPRINT`](Self::FINGERPRINT), and on nothing
+/// else. Equal fingerprints mean equal structure, because no two structures have one by
+/// accident: it is a hash with 128 bits of a description that is different for each
+/// structure. Equal fingerprints do not mean
+///
+/// * that the fingerprint is genuine: a process that may write to a segment can write
+///   any fingerprint into its header,
+/// * that both programs mean the same by a field of one name and type, or keep the same
+///   invariants in it, public or private. The type's own name is left out, and so is
+///   the parameter of `PhantomData`,
+/// * that a handwritten `unsafe impl ShmSafe` told the truth,
+/// * that bytes which are no value (padding, the inside of `MaybeUninit`) are alike.
+///
+/// The derive macro sees an item before the attribute macros below it do. Code that it
+/// writes does not compile if one of them adds a field or a variant or changes a type,
+/// and it follows one that numbers the variants of an enum without fields. If an
+/// attribute macro changes the `repr` of a type, or the discriminants of an enum with
+/// fields, write it above the derive.
 ///
 /// # Privacy
 ///
@@ -291,6 +313,30 @@ impl SyncKind {
 pub(crate) struct Placement {
     /// The pid namespace whose thread ids own locks here.
     pub(crate) pid_namespace: u32,
+}
+
+/// Adds the numbers up, at compile time.
+#[doc(hidden)]
+#[must_use]
+pub const fn sum(numbers: &[usize]) -> usize {
+    let mut sum = 0;
+    let mut rest = numbers;
+    while let [number, after @ ..] = rest {
+        sum += *number;
+        rest = after;
+    }
+    sum
+}
+
+/// A value of this type and no other: neither does another type coerce to it, nor does
+/// a sub-type take its place.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct TypeOf<'a, T: ?Sized> {
+    /// The value.
+    pub value: &'a T,
+    /// Makes it invariant.
+    pub exactly: PhantomData<*mut T>,
 }
 
 #[cfg(test)]

@@ -212,6 +212,26 @@ fn a_change_deep_inside_changes_the_fingerprint() {
     ]);
 }
 
+/// With the 64-bit FNV-1a of format 2, each pair had one fingerprint: a variant was
+/// hashed like a field, and a discriminant of 128 bits left room to choose the rest.
+/// No value of the second type is a value of the first, so safe code could make one.
+#[test]
+fn fingerprints_that_collided_in_format_2_differ() {
+    const U32: u128 = u32::FINGERPRINT.to_bits();
+    // The discriminant of `b` is hashed like the number and the type of the field `b`.
+    assert_all_differ(&fingerprints! {
+        [#[repr(u128)] enum E { A { x: u8, b: u32 } }]
+        [#[allow(non_camel_case_types)] #[repr(u128)] enum E { A { x: u8 }, b = 1 | U32 << 64 }]
+        [#[allow(non_camel_case_types)] #[repr(u128)] enum E { A { x: u8 }, b = 1 }]
+        [#[allow(non_camel_case_types)] #[repr(u128)] enum E { A { x: u8 }, b = U32 }]
+    });
+    // The discriminant was computed by reducing a lattice.
+    assert_all_differ(&fingerprints! {
+        [#[repr(C, align(16))] struct S { a: u128 }]
+        [#[repr(u128)] enum E { A = 0x1900_0001_0419_1e0f_000f_0508_1f1a_0007 }]
+    });
+}
+
 mod elsewhere {
     use shm_sync::ShmSafe;
 
@@ -264,6 +284,75 @@ fn the_spelling_of_a_type_does_not_matter() {
     });
 }
 
+/// As a macro does that gives each flag its bit: the derive macro above it sees no
+/// numbers.
+#[test]
+fn discriminants_are_those_of_the_compiler() {
+    use shm_sync_test_attributes::replace;
+
+    assert_all_equal(&fingerprints! {
+        [#[repr(u8)] enum Flag { Read = 1, Write = 2, Run = 4 }]
+        [#[replace(Read => Read = 1)] #[replace(Run => Run = 4)] #[repr(u8)] enum Flag { Read, Write, Run }]
+    });
+
+    #[derive(ShmSafe)]
+    #[replace(Read => Read = 1)]
+    #[repr(u8)]
+    #[allow(dead_code, reason = "only the layout matters")]
+    enum Flag {
+        Read,
+        Write,
+    }
+    assert!(!Flag::NATURE.zero_is_valid(), "no flag is zero");
+}
+
+#[test]
+fn the_largest_discriminants_differ() {
+    assert_all_differ(&fingerprints! {
+        [#[repr(u128)] enum E { A(u8) = i128::MAX as u128, B }]
+        [#[repr(u128)] enum E { A(u8) = u128::MAX - 1, B }]
+        [#[repr(i128)] enum E { A(u8) = -2, B }]
+        [#[repr(i128)] enum E { A(u8) = i128::MIN, B }]
+        [#[repr(u128)] enum E { A(u8) = 1 << 64, B }]
+        [#[repr(u128)] enum E { A(u8), B }]
+    });
+}
+
+/// A type with parts is not like another whose parts are called and typed alike.
+#[test]
+fn kinds_of_types_have_different_fingerprints() {
+    #[derive(ShmSafe)]
+    #[repr(C)]
+    struct Sized<const N: usize> {
+        a: [u32; N],
+    }
+
+    assert_all_differ(&[
+        ("tuple", <(u32, u32)>::FINGERPRINT),
+        ("struct", fingerprint!([#[repr(C)] struct S(u32, u32);])),
+        ("array", <[u32; 2]>::FINGERPRINT),
+        ("array of arrays", <[[u32; 1]; 2]>::FINGERPRINT),
+        ("the other way round", <[[u32; 2]; 1]>::FINGERPRINT),
+        ("empty array", <[u32; 0]>::FINGERPRINT),
+        ("another", <[f32; 0]>::FINGERPRINT),
+        ("its length", <[[u32; 0]; 1]>::FINGERPRINT),
+        ("no bytes", <[(); 2]>::FINGERPRINT),
+        ("no bytes, and more of them", <[(); 3]>::FINGERPRINT),
+        ("unit", <()>::FINGERPRINT),
+        ("unit struct", fingerprint!([#[repr(C)] struct S;])),
+        ("unit variant", fingerprint!([#[repr(u8)] enum E { A }])),
+        ("phantom", std::marker::PhantomData::<u32>::FINGERPRINT),
+        ("maybe", MaybeUninit::<u32>::FINGERPRINT),
+        ("field", fingerprint!([#[repr(C)] struct S(u32);])),
+        ("element", <[u32; 1]>::FINGERPRINT),
+        ("tuple of one", <(u32,)>::FINGERPRINT),
+        ("number", u32::FINGERPRINT),
+        ("number but zero", NonZero::<u32>::FINGERPRINT),
+        ("of a length", Sized::<1>::FINGERPRINT),
+        ("of another", Sized::<2>::FINGERPRINT),
+    ]);
+}
+
 #[test]
 fn discriminants_count_on_from_the_last_explicit_one() {
     assert_all_equal(&fingerprints! {
@@ -278,9 +367,9 @@ fn discriminants_count_on_from_the_last_explicit_one() {
 #[test]
 fn fingerprints_stay_what_they_are() {
     let point = fingerprint!([#[repr(C)] struct Point { x: u32, y: [i16; 3], z: bool }]);
-    assert_eq!(point.to_string(), "1ab53e05d46281f1");
+    assert_eq!(point.to_string(), "50fd5ae63baa8076080c7d7d55f45bab");
     let state = fingerprint!([#[repr(C, u8)] enum State { Idle, Busy { since: u32 } = 7 }]);
-    assert_eq!(state.to_string(), "50432fb7c28468e1");
+    assert_eq!(state.to_string(), "ce4f791863e53a618ee2ce9cc9acf893");
 }
 
 // --- Walks ------------------------------------------------------------------

@@ -21,7 +21,7 @@ use proc_macro2::{TokenStream, TokenTree};
 /// those that share a floor never name each other. `lib.rs` is the roof: what it
 /// re-exports counts as a name of the module that it comes from.
 const FLOORS: [&[&str]; 7] = [
-    &["fingerprint", "nature"],
+    &["fingerprint", "nature", "printable"],
     &["error"],
     &["os"],
     &["shm_safe"],

@@ -33,7 +33,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         // is what holds of all fields, and of its discriminants.
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
-            const SYNC_OBJECTS: usize = #sync_objects;
+            const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
             const NATURE: ::shm_sync::__private::Nature = #nature;
 
             fn visit(
@@ -92,145 +92,124 @@ fn shm_safe(ty: &Type) -> impl ToTokens {
     quote!(<#ty as ::shm_sync::ShmSafe>)
 }
 
-/// Hashes one part after the other, in statements rather than in one expression,
-/// which for an enum with thousands of variants would be nested too deeply.
+/// The parts are one constant value, which the library hashes in a loop: thousands of
+/// them are compiled in no time.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
-    let hash = hygienic(&input.derive.ident, "hash");
-
-    let (kind, parts) = match &input.shape {
+    let (check, kind, fields, variants) = match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(fields).map(|(name, member, shm_safe)| {
-                quote! {
-                    let #hash = #hash.field(
-                        #name,
-                        ::core::mem::offset_of!(Self, #member),
-                        #shm_safe::FINGERPRINT,
-                    );
-                }
+                quote!((#name, ::core::mem::offset_of!(Self, #member), #shm_safe::FINGERPRINT))
             });
-            ("struct", quote!(#(#fields)*))
+            (None, "struct", quote!(#(#fields),*), quote!())
         }
         Shape::Enum(data, repr) => {
-            let variants = variants(data, repr, &hash);
-            ("enum", quote!(#variants))
+            let layout = match repr.is_c {
+                true => format!("C, {}", repr.discriminant),
+                false => repr.discriminant.to_string(),
+            };
+            let discriminant_type = primitive(&repr.discriminant);
+            let field = quote! {
+                (#layout, 0, <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT)
+            };
+            let variants = variants(data, repr);
+            // Naming the constant is what makes the compiler check the variants.
+            let check = quote!(let _ = <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS;);
+            (Some(check), "enum", field, quote!(#variants))
         }
     };
     quote! {{
-        let #hash = ::shm_sync::Fingerprint::of(
+        #check
+        ::shm_sync::Fingerprint::of_parts(
             #kind,
             ::core::mem::size_of::<Self>(),
             ::core::mem::align_of::<Self>(),
-        );
-        #parts
-        #hash
+            &[#fields],
+            &[#variants],
+        )
     }}
 }
 
 /// An enum's part of the fingerprint. The offset of a variant's field follows
 /// from the repr and the types before it, so the field's number stands for it.
-fn variants(data: &DataEnum, repr: &EnumRepr, hash: &Ident) -> impl ToTokens {
-    let discriminant_type = &repr.discriminant;
-    let layout = match repr.is_c {
-        true => format!("C, {discriminant_type}"),
-        false => discriminant_type.to_string(),
-    };
-    let discriminant = Ident::new("discriminant", hash.span());
-    let variants = each_variant(data, repr, &discriminant, |variant| {
+fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
+    let variants = data.variants.iter().map(|variant| {
         let name = variant.ident.unraw().to_string();
+        let discriminant = discriminant(data, repr, variant);
         let fields = members(&variant.fields)
             .enumerate()
-            .map(|(index, (name, _, shm_safe))| {
-                quote!(let #hash = #hash.field(#name, #index, #shm_safe::FINGERPRINT);)
-            });
-        quote! {
-            let #hash = #hash.variant(#name, #discriminant);
-            #(#fields)*
-        }
+            .map(|(index, (name, _, shm_safe))| quote!((#name, #index, #shm_safe::FINGERPRINT)));
+        quote!((#name, #discriminant, &[#(#fields),*]))
     });
-    quote! {
-        let #hash = #hash.field(
-            #layout,
-            0,
-            <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT,
-        );
-        #variants
-    }
+    quote!(#(#variants),*)
 }
 
-/// What there is to do for each variant, with the variable `discriminant` set to
-/// its discriminant.
-fn each_variant<T: ToTokens>(
-    data: &DataEnum,
-    repr: &EnumRepr,
-    discriminant: &Ident,
-    to_do: impl Fn(&Variant) -> T,
-) -> impl ToTokens {
-    let discriminant_type = &repr.discriminant;
-    let variants = data.variants.iter().map(|variant| {
-        let value = match &variant.discriminant {
-            Some((_, explicit)) => quote!({
-                let #discriminant: #discriminant_type = #explicit;
-                #discriminant as i128
-            }),
-            None => quote!(#discriminant + 1),
-        };
-        let to_do = to_do(variant);
-        quote! {
-            let #discriminant: i128 = #value;
-            #to_do
+/// Returns the discriminant of a variant as an `Option`. `None` is one more than that
+/// of the variant before it.
+///
+/// If no variant has fields, the compiler is asked for the discriminant, because an
+/// attribute macro that is expanded later may have chosen it.
+fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToTokens {
+    let has_only_names = data
+        .variants
+        .iter()
+        .all(|variant| matches!(variant.fields, Fields::Unit));
+    let name = &variant.ident;
+    let of_type = primitive(&repr.discriminant);
+    let value = match &variant.discriminant {
+        _ if has_only_names => quote!(Self::#name as ::core::primitive::i128),
+        Some((_, explicit)) => {
+            let number = hygienic(name, "number");
+            quote!({
+                let #number: #of_type = #explicit;
+                #number as ::core::primitive::i128
+            })
         }
-    });
-    quote! {
-        let #discriminant: i128 = -1;
-        #(#variants)*
-    }
+        None => return quote!(::core::option::Option::None),
+    };
+    quote!(::core::option::Option::Some(#value))
+}
+
+/// Returns the primitive type of that name, even where the user's code gives the name
+/// to another type.
+fn primitive(name: &Ident) -> impl ToTokens + use<> {
+    quote!(::core::primitive::#name)
 }
 
 /// What holds of the values: of a struct, what holds of all its fields; of an
 /// enum, see `Nature::variant`.
 fn nature(input: &Input<'_>) -> impl ToTokens {
-    let nature = hygienic(&input.derive.ident, "nature");
-    let discriminant = hygienic(&input.derive.ident, "discriminant");
-    let of_nothing = quote!(::shm_sync::__private::Nature::PLAIN);
-    let (start, parts) = match &input.shape {
+    let natures = |fields| {
+        let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::NATURE));
+        quote!(&[#(#fields),*])
+    };
+    match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields)
-                .map(|(_, _, shm_safe)| quote!(let #nature = #nature.and(#shm_safe::NATURE);));
-            (of_nothing, quote!(#(#fields)*))
+            let fields = natures(fields);
+            quote!(::shm_sync::__private::Nature::of_fields(#fields))
         }
         Shape::Enum(data, repr) => {
-            let discriminant_type = &repr.discriminant;
-            let tearable = input.fields().next().map(|_| quote!(.tearable()));
-            let start = quote! {
-                ::shm_sync::__private::Nature::of_discriminant(
+            let discriminant_type = primitive(&repr.discriminant);
+            let variants = data.variants.iter().map(|variant| {
+                let discriminant = discriminant(data, repr, variant);
+                let fields = natures(&variant.fields);
+                quote!((#discriminant, #fields))
+            });
+            quote! {
+                ::shm_sync::__private::Nature::of_variants(
                     ::core::mem::size_of::<#discriminant_type>(),
                     ::core::mem::align_of::<#discriminant_type>(),
-                ) #tearable
-            };
-            let variants = each_variant(data, repr, &discriminant, |variant| {
-                let fields = members(&variant.fields).map(|(_, _, shm_safe)| shm_safe);
-                quote! {
-                    let #nature = #nature.variant(
-                        #discriminant,
-                        #of_nothing #(.and(#fields::NATURE))*,
-                    );
-                }
-            });
-            (start, quote!(#variants))
+                    &[#(#variants),*],
+                )
+            }
         }
-    };
-    quote! {{
-        let #nature = #start;
-        #parts
-        #nature
-    }}
+    }
 }
 
 fn sync_objects(input: &Input<'_>) -> impl ToTokens {
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(fields).map(|(_, _, shm_safe)| shm_safe);
-            quote!(0 #(+ #fields::SYNC_OBJECTS)*)
+            quote!(::shm_sync::__private::sum(&[#(#fields::SYNC_OBJECTS),*]))
         }
         Shape::Enum(..) => {
             let checks = input
@@ -265,14 +244,19 @@ fn visit(input: &Input<'_>) -> impl ToTokens {
 }
 
 /// A variable of ours, which nothing that the user's code names can be.
-fn hygienic(name: &Ident, variable: &str) -> Ident {
-    let span = name.span().resolved_at(Span::mixed_site().into());
-    Ident::new(variable, span)
+fn hygienic(place: &impl Spanned, variable: &str) -> Ident {
+    let span = place.span().resolved_at(Span::mixed_site().into());
+    // A constant of the user would be taken for a pattern, hygienic or not.
+    Ident::new(&format!("__shm_sync_{variable}"), span)
 }
 
 /// Code that compiles only if the type has the fields that the macro has seen,
 /// of the types that it has seen: an attribute macro that is expanded later
-/// could have added some.
+/// could have added some, or changed their types.
+///
+/// `let _: &u64 = field;` would accept whatever dereferences to the type. So the first
+/// statement takes the type as it is, and the second compares two types of which
+/// neither becomes the other.
 fn whole(input: &Input<'_>) -> impl ToTokens {
     let this = hygienic(&input.derive.ident, "this");
     let variants: Vec<_> = match &input.shape {
@@ -286,14 +270,22 @@ fn whole(input: &Input<'_>) -> impl ToTokens {
         }
     };
     let arms = variants.into_iter().map(|(path, fields)| {
-        let bindings: Vec<Ident> = (0..fields.len())
-            .map(|index| hygienic(&input.derive.ident, &format!("field_{index}")))
+        let bindings: Vec<Ident> = fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| hygienic(&field.ty, &format!("field_{index}")))
             .collect();
         let patterns = members(fields)
             .zip(&bindings)
             .map(|((_, member, _), binding)| quote!(#member: #binding));
         let types = fields.iter().map(|field| &field.ty);
-        quote!(#path { #(#patterns,)* } => { #(let _: &#types = #bindings;)* })
+        quote!(#path { #(#patterns,)* } => { #(
+            let #bindings = ::shm_sync::__private::TypeOf {
+                value: #bindings,
+                exactly: ::core::marker::PhantomData,
+            };
+            let _: ::shm_sync::__private::TypeOf<'_, #types> = #bindings;
+        )* })
     });
     quote!(let _ = |#this: &Self| match #this { #(#arms)* };)
 }

@@ -135,8 +135,13 @@ unsafe impl<T: ShmSafe> SegmentContent for T {
 
 // SAFETY: elements lie `size_of::<T>()` apart; each is visited once.
 unsafe impl<T: ShmSafe> SegmentContent for [T] {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("slice", 0, align_of::<T>()).field("0", size_of::<T>(), T::FINGERPRINT);
+    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
+        "slice",
+        0,
+        align_of::<T>(),
+        &[("0", size_of::<T>(), T::FINGERPRINT)],
+        &[],
+    );
     const ALIGN: usize = align_of::<T>();
     const NATURE: Nature = T::NATURE;
 
@@ -172,9 +177,16 @@ impl<H, T> WithTail<H, [T]> {
 // SAFETY: repr(C) puts the tail at the next aligned place after the head, and
 // rounds the size up to the alignment; the head and each element are visited once.
 unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of("with tail", size_of::<T>(), Self::MAX_ALIGN)
-        .field("head", 0, H::FINGERPRINT)
-        .field("tail", Self::TAIL_AT, T::FINGERPRINT);
+    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
+        "with tail",
+        size_of::<T>(),
+        Self::MAX_ALIGN,
+        &[
+            ("head", 0, H::FINGERPRINT),
+            ("tail", Self::TAIL_AT, T::FINGERPRINT),
+        ],
+        &[],
+    );
     const ALIGN: usize = Self::MAX_ALIGN;
     const NATURE: Nature = H::NATURE.and(T::NATURE);
 

@@ -204,7 +204,7 @@ impl Header {
             layout: Layout {
                 size: u64_at(bytes, 40),
                 align: u64_at(bytes, 48),
-                fingerprint: Fingerprint::from_bits(u64_at(bytes, 56)),
+                fingerprint: Fingerprint::from_bits(u128_at(bytes, 56)),
                 type_name: type_name(bytes).ok_or(Error::Corrupt(Damage::UnreadableTypeName))?,
                 abi: Abi {
                     libc: bytes[12],
@@ -280,6 +280,10 @@ fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
+fn u128_at(bytes: &[u8; LEN], at: usize) -> u128 {
+    u128::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
 fn type_name(bytes: &[u8; LEN]) -> Option<String> {
     let len = usize::try_from(u32_at(bytes, 96)).ok()?;
     let name = bytes[TYPE_NAME_AT..].get(..len)?;
@@ -327,6 +331,16 @@ mod tests {
             text.contains("[u32; 5]") && text.contains("[u32; 6]"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_mismatch_shows_no_escape_sequence() {
+        let mut header = sample();
+        header.layout.type_name = "a\x1b[2J\u{9b}2J\u{202e}\n".to_owned();
+        let error = header.check_layout::<u8>().unwrap_err();
+        let shown = "the segment holds a\\u{1b}[2J\\u{9b}2J\\u{202e}\\n (";
+        assert!(error.to_string().starts_with(shown), "{error}");
+        assert!(!format!("{error:?}").contains(['\x1b', '\u{9b}', '\u{202e}', '\n']));
     }
 
     #[test]
@@ -431,7 +445,7 @@ mod tests {
         fn headers_survive_writing_and_reading(
             namespace in 1..u32::MAX,
             creator in any::<u32>(),
-            fingerprint in any::<u64>(),
+            fingerprint in any::<u128>(),
             name in ".{0,60}",
         ) {
             let mut header = sample();

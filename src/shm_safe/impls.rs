@@ -49,23 +49,24 @@ leaves!(
     AtomicI64,
     AtomicIsize,
 );
-// A mixture of two values may be zero, unless they lie in one word.
-leaves!(
-    Nature::PLAIN
-        .without_zero()
-        .in_pieces(size_of::<Self>(), align_of::<Self>()) =>
-    NonZero<u8>,
-    NonZero<u16>,
-    NonZero<u32>,
-    NonZero<u64>,
-    NonZero<u128>,
-    NonZero<usize>,
-    NonZero<i8>,
-    NonZero<i16>,
-    NonZero<i32>,
-    NonZero<i64>,
-    NonZero<i128>,
-    NonZero<isize>,
+/// `NonZero` numbers, which are laid out as the number is.
+macro_rules! non_zero {
+    ($($number:ty),+ $(,)?) => {$(
+        // SAFETY: the layout is that of the number, and the kind tells that zero is no
+        // value; plain bytes that mean the same everywhere; no sync objects. A mixture
+        // of two values may be zero, unless they lie in one word.
+        unsafe impl ShmSafe for NonZero<$number> {
+            const FINGERPRINT: Fingerprint =
+                Fingerprint::of_parts("NonZero", size_of::<Self>(), align_of::<Self>(), &[("0", 0, <$number>::FINGERPRINT)], &[]);
+            const NATURE: Nature = Nature::PLAIN
+                .without_zero()
+                .in_pieces(size_of::<Self>(), align_of::<Self>());
+        }
+    )+};
+}
+
+non_zero!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
 );
 
 // SAFETY: it has no bytes, so any two are interchangeable. The bounds are those
@@ -79,12 +80,13 @@ unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
 // inert: nobody can know whether the bytes are there. Any bytes are a value; what
 // T can change while it is shared, it can change in here.
 unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of(
+    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "MaybeUninit",
         size_of::<Self>(),
         align_of::<Self>(),
-    )
-    .field("0", 0, T::FINGERPRINT);
+        &[("0", 0, T::FINGERPRINT)],
+        &[],
+    );
     const NATURE: Nature = match T::NATURE.is_frozen() {
         true => Nature::PLAIN,
         false => Nature::PLAIN.shared(),
@@ -94,12 +96,13 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
 // SAFETY: the language fixes the layout of arrays; every element is visited at
 // its offset, or one for all; what holds of each element holds of all.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
-    const FINGERPRINT: Fingerprint = Fingerprint::of(
+    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "array",
         size_of::<Self>(),
         align_of::<Self>(),
-    )
-    .field("0", N, T::FINGERPRINT);
+        &[("0", N, T::FINGERPRINT)],
+        &[],
+    );
     const SYNC_OBJECTS: usize = N * T::SYNC_OBJECTS;
     const NATURE: Nature = T::NATURE;
 
@@ -125,13 +128,17 @@ macro_rules! tuples {
         // holds of all, and there is nothing else.
         #[diagnostic::do_not_recommend]
         unsafe impl<$($element: ShmSafe),+> ShmSafe for ($($element,)+) {
-            const FINGERPRINT: Fingerprint =
-                Fingerprint::of("tuple", size_of::<Self>(), align_of::<Self>())
-                    $(.field(
-                        stringify!($index),
-                        offset_of!(Self, $index),
-                        $element::FINGERPRINT,
-                    ))+;
+            const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
+                "tuple",
+                size_of::<Self>(),
+                align_of::<Self>(),
+                &[$((
+                    stringify!($index),
+                    offset_of!(Self, $index),
+                    $element::FINGERPRINT,
+                )),+],
+                &[],
+            );
             const SYNC_OBJECTS: usize = 0 $(+ $element::SYNC_OBJECTS)+;
             const NATURE: Nature = Nature::PLAIN$(.and($element::NATURE))+;
 

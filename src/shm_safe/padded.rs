@@ -45,12 +45,13 @@ const _: () = assert!(offset_of!(CachePadded<u8>, value) == 0);
 // alignment; what is in it is reported from there; what holds of it holds of the whole,
 // of which the rest is padding.
 unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of(
+    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "CachePadded",
         size_of::<Self>(),
         align_of::<Self>(),
-    )
-    .field("value", 0, T::FINGERPRINT);
+        &[("value", 0, T::FINGERPRINT)],
+        &[],
+    );
     const SYNC_OBJECTS: usize = T::SYNC_OBJECTS;
     const NATURE: Nature = T::NATURE;
 

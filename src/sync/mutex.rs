@@ -97,7 +97,8 @@ use crate::shm_safe::{Place, Report, ShmSafe};
 /// # Nesting
 ///
 /// The data may not contain further locks: a guard gives `&mut` access, by
-/// which a live pthread object could be moved. It is a compile error.
+/// which a live pthread object could be moved. It is a compile error, whether such a
+/// mutex is made, opened, looked at or locked.
 ///
 /// ```compile_fail,E0080
 /// use shm_sync::ShmMutex;
@@ -132,16 +133,20 @@ impl<T> RefUnwindSafe for ShmMutex<T> {}
 
 // SAFETY: the layout is repr(C) over the lock and the data, both covered by the
 // fingerprint; the lock is reported at offset 0; the data has no sync objects,
-// or `new` would not compile; nothing has a destructor unless T does, and T is
-// ShmSafe. Any bytes are valid as the lock, so zero and mixtures are values if
-// those of T are.
+// or the fingerprint and the walk would not compile; nothing has a destructor
+// unless T does, and T is ShmSafe. Any bytes are valid as the lock, so zero and
+// mixtures are values if those of T are.
 unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of(
-        "ShmMutex",
-        size_of::<Self>(),
-        align_of::<Self>(),
-    )
-    .field("data", offset_of!(Self, data), T::FINGERPRINT);
+    const FINGERPRINT: Fingerprint = {
+        let () = Self::DATA_HAS_NO_LOCKS;
+        Fingerprint::of_parts(
+            "ShmMutex",
+            size_of::<Self>(),
+            align_of::<Self>(),
+            &[("data", offset_of!(Self, data), T::FINGERPRINT)],
+            &[],
+        )
+    };
     const SYNC_OBJECTS: usize = {
         let () = Self::DATA_HAS_NO_LOCKS;
         1
@@ -149,12 +154,20 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
     const NATURE: Nature = T::NATURE.shared();
 
     fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        const { Self::DATA_HAS_NO_LOCKS }
         report(at, &raw_mutex::MUTEX);
     }
 }
 
 impl<T: ShmSafe> ShmMutex<T> {
-    /// Checked by the compiler wherever such a mutex is made or shared.
+    /// Refuses data with sync objects.
+    ///
+    /// A guard gives exclusive access to the data, by which a lock in it could be moved
+    /// or overwritten.
+    ///
+    /// The compiler checks this constant where code names it. The constructors, the
+    /// fingerprint, the walk and the locking name it, so no program can make such a
+    /// mutex, open a segment with it, or lock it.
     const DATA_HAS_NO_LOCKS: () = assert!(
         T::SYNC_OBJECTS == 0,
         "the data of a ShmMutex can't contain locks or condition variables: \
@@ -258,6 +271,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// the caller handles no error.
     #[inline]
     fn acquire(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
+        const { Self::DATA_HAS_NO_LOCKS }
         match self.raw.take_if_free(patience) {
             Some(held) => self.guard(held),
             None => self.acquire_slowly(patience),

@@ -2,9 +2,11 @@
 //!
 //! Times are in seconds since 1970, sizes in bytes.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use shm_sync::inspect::{
-    Attachment, Details, Holder, LockState, Locks, MutexState, Object, Segment, SyncObject,
+    self, Attachment, Details, Holder, LockState, Locks, MutexState, Object, Segment, SyncObject,
     SyncState,
 };
 use shm_sync::{Address, PoisonCause};
@@ -267,10 +269,42 @@ impl From<&Attachment> for AttachmentRow {
 
 /// Indented, with a line break at the end.
 pub(crate) fn pretty(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+    Ok(escaped(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
 /// On one line.
 pub(crate) fn line(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(serde_json::to_string(value)? + "\n")
+    Ok(escaped(&serde_json::to_string(value)?) + "\n")
+}
+
+/// Escapes what steers a terminal. A program that reads the JSON gets the same texts.
+///
+/// `serde_json` escapes what the standard demands, which is C0 alone. All else that
+/// steers a terminal can be in strings only.
+fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || inspect::is_printable(character) {
+            shown.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke() {
+        let text = "a\x1b\x7f\u{9b}\u{202e}\u{e0041}\"\n\\ż";
+        let shown = line(&text).unwrap();
+        let expected = r#""a\u001b\u007f\u009b\u202e\udb40\udc41\"\n\\ż""#;
+        assert_eq!(shown, format!("{expected}\n"));
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+    }
 }

@@ -21,7 +21,7 @@ use shm_sync::{Address, Error};
 
 use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
-use text::{Palette, harmless};
+use text::{Palette, harmless, harmless_lines};
 
 /// Why the tool ends without having done what it was asked.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ const NOT_DONE: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return answer(&error),
+    };
     let failure = match run(arguments) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => return ExitCode::from(NOT_DONE),
@@ -81,7 +84,20 @@ fn main() -> ExitCode {
 
 /// Says on standard error what went wrong, if anybody listens.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "shm-sync: {text}");
+    let _ = writeln!(io::stderr(), "shm-sync: {}", harmless_lines(text));
+}
+
+/// Prints what clap reports: help to standard output, and mistakes, which quote the
+/// arguments, to standard error.
+fn answer(error: &clap::Error) -> ExitCode {
+    let text = harmless_lines(&error.render().to_string());
+    let written = match error.use_stderr() {
+        true => write!(io::stderr(), "{text}").map_err(Failure::Output),
+        false => print(&text),
+    };
+    // If the output is closed, the exit code still tells.
+    let _ = written;
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::CommandFactory;
 
 use crate::arguments::{Arguments, Completions, Man};
-use crate::{Failure, Outcome, words};
+use crate::{Failure, Outcome};
 
 /// Prints the manual page, or writes one for every command.
 pub(crate) fn manual(man: &Man) -> Result<Outcome, Failure> {
@@ -16,9 +16,8 @@ pub(crate) fn manual(man: &Man) -> Result<Outcome, Failure> {
             clap_mangen::Man::new(command).render(&mut page)?;
             io::stdout().lock().write_all(&page)?;
         }
-        Some(directory) => clap_mangen::generate_to(command, directory).map_err(|error| {
-            Failure::Failed(format!("{}: {}", directory.display(), words::whole(&error)))
-        })?,
+        Some(directory) => clap_mangen::generate_to(command, directory)
+            .map_err(|error| Failure::of(directory.display(), &error))?,
     }
     Ok(Outcome::Done)
 }

@@ -5,23 +5,23 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
+use shm_sync::inspect;
+
 use crate::arguments::When;
 
-/// Text that somebody else chose, as it may be shown: a name must not move the
-/// cursor, nor pass for two lines.
+/// Escapes text that another user chose: a name must not move the cursor, nor pass for
+/// two lines.
+///
+/// Each such text goes through here, in a table or in a message. Standard error goes
+/// through [`harmless_lines`] as a whole once more, and JSON has its own escapes.
 pub(crate) fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            // Also what turns the direction of writing.
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                shown.extend(character.escape_unicode());
-            }
-            _ if character.is_control() => shown.extend(character.escape_default()),
-            _ => shown.push(character),
-        }
-    }
-    shown
+    inspect::printable(text)
+}
+
+/// Escapes a whole message and keeps its line breaks.
+pub(crate) fn harmless_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(harmless).collect();
+    lines.join("\n")
 }
 
 /// A type's name without the paths: `ShmMutex<Jobs>`.
@@ -193,11 +193,9 @@ mod tests {
 
     #[test]
     fn nothing_that_steers_a_terminal_gets_through() {
-        assert_eq!(
-            harmless("a\x1b[2Jb\nc\u{202e}ż"),
-            "a\\u{1b}[2Jb\\nc\\u{202e}ż"
-        );
-        assert_eq!(harmless("\u{9b}"), "\\u{9b}");
+        assert_eq!(harmless("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(harmless_lines("a\x1b[2Jb\nc\n"), "a\\u{1b}[2Jb\nc\n");
+        assert_eq!(short_type("a::B<\x1b[2J>"), "B<\\u{1b}[2J>");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use shm_sync::inspect::{
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
-use crate::text::Tone;
+use crate::text::{Tone, harmless};
 
 /// One word for what an object is and whether anybody uses it.
 pub(crate) fn state(object: &Object) -> (&'static str, Tone) {
@@ -58,7 +58,7 @@ fn file_kind(kind: FileKind) -> &'static str {
     }
 }
 
-/// An error with what caused it.
+/// An error with what caused it, as it may be shown.
 pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -66,7 +66,7 @@ pub(crate) fn whole(error: &dyn std::error::Error) -> String {
         text += &format!(": {cause}");
         source = cause.source();
     }
-    text
+    harmless(&text)
 }
 
 pub(crate) fn removal(removal: Removal) -> &'static str {

@@ -1,0 +1,10 @@
+//! A program that only opens a segment makes no value.
+
+use shm_sync::{Segment, ShmMutex};
+
+type Nested = ShmMutex<ShmMutex<u32>>;
+
+fn main() -> Result<(), shm_sync::Error> {
+    let _nested = Segment::<Nested>::open("/nested")?;
+    Ok(())
+}
