@@ -286,6 +286,34 @@ pub enum Error {
         /// The group id of the object.
         found: u32,
     },
+    /// A user created the System V segment who was not expected to. Its creator keeps
+    /// all rights of an owner after giving the segment to another user, so the creator
+    /// must be the expected owner, this user, or root.
+    #[error(
+        "user {found} created the System V segment and keeps the right to write to it, \
+         although it belongs to user {expected}: let root or user {expected} create it"
+    )]
+    WrongCreator {
+        /// The user id that was expected.
+        expected: u32,
+        /// The user id of the creator.
+        found: u32,
+    },
+    /// A process of another group created the System V segment, or would create it.
+    /// The kernel grants to the creator's group what the mode grants to the segment's
+    /// group, for good. So the effective group of the creator must be the one that
+    /// [`SegmentOptions::group`](crate::SegmentOptions::group) names, or root's.
+    #[error(
+        "a process of group {found} creates the System V segment, and the kernel grants to \
+         its group what it grants to group {expected}: create it with the effective group \
+         {expected} (`sg`, setegid), or as root"
+    )]
+    WrongCreatorGroup {
+        /// The group id that was expected.
+        expected: u32,
+        /// The group id of the creator.
+        found: u32,
+    },
     /// More users may write to the object than was allowed with
     /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
     #[error(
@@ -366,6 +394,23 @@ pub enum Error {
     /// another file, are not brought back to life.
     #[error("the segment is in use: processes are attached to it")]
     InUse,
+    /// A process that creates, renews or removes the System V segment has not finished:
+    /// it is stopped, or its closure takes long.
+    #[error(
+        "a process has been creating, renewing or removing the segment for {waited:?}: \
+         let it go on if it is stopped, or end it, and try again"
+    )]
+    Unfinished {
+        /// How long this process has waited.
+        waited: std::time::Duration,
+    },
+    /// This process was forked by the closure that fills a new segment, and has returned
+    /// from the closure. The parent creates the segment.
+    #[error(
+        "this process was forked while its parent was creating the segment: \
+         open it when the parent is ready"
+    )]
+    ForkedWhileCreating,
     /// What was asked for is not possible with this kind of memory, or on this
     /// system.
     #[error("{0}")]
