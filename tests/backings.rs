@@ -402,6 +402,11 @@ on_stage! {
                         Err(Error::PermissionDenied) => {
                             assert_eq!(of_nobody.facts(), None, "nothing is left");
                         }
+                        // The group of its creator would keep its rights.
+                        Err(Error::WrongCreatorGroup { expected: 0, .. }) => {
+                            assert_eq!(of_nobody.backing(), Backing::SystemV);
+                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                        }
                         // System V lets owners give away what is theirs.
                         Ok(_) => {
                             assert_eq!(of_nobody.backing(), Backing::SystemV);

@@ -578,7 +578,19 @@ on_stage! {
                 let anew = transient().abandoned(Abandoned::Recreate);
                 std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
             },
-            |address, point, ()| check_after_a_death(address, point, &[1, 2]),
+            |address, point, ()| {
+                let found = match open(address) {
+                    Ok(opened) => {
+                        opened.visit();
+                        assert!([1, 2].contains(&opened.id()), "{point:?}");
+                        Found::Whole
+                    }
+                    Err(Error::NotFound) => Found::Nothing,
+                    Err(other) => panic!("{point:?}: {other:?}"),
+                };
+                check_after_a_death(address, point, &[1, 2]);
+                found
+            },
         );
     }
 }

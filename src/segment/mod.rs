@@ -18,6 +18,7 @@ mod sealed;
 mod snapshot;
 mod status;
 mod system_v;
+mod trust;
 
 use std::fmt;
 use std::ops::Deref;

@@ -15,7 +15,6 @@ use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v
 use crate::error::{Error, Unsupported};
 use crate::os::mman::{Access, Mapping, Pages as PageSize};
 use crate::os::named_file::effective_user;
-use crate::os::sysv_shm::Status;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -46,18 +45,12 @@ pub struct SegmentOptions {
     abandoned: Abandoned,
     pub(super) pages: PageSize,
     pub(super) residency: Residency,
-    trust: Trust,
+    pub(super) trust: Trust,
 }
-
-/// The user and the group that the kernel lets do everything.
-const ROOT: u32 = 0;
-
-/// The bits that let others than the owner write.
-const OTHERS_WRITE: u32 = 0o022;
 
 /// Whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
+pub(super) enum Trust {
     /// Those that the options describe.
     Expected,
     /// Anybody's: for looking at them, and for removing what is abandoned.
@@ -419,6 +412,9 @@ impl SegmentOptions {
 
     /// Checks who owns an object, and who may write to it.
     pub(super) fn check_permissions(&self, owner: u32, group: u32, mode: u32) -> Result<(), Error> {
+        /// The bits that let others than the owner write.
+        const OTHERS_WRITE: u32 = 0o022;
+
         if self.trust == Trust::Anybody {
             return Ok(());
         }
@@ -439,55 +435,6 @@ impl SegmentOptions {
                 found: mode,
             }),
             _ => Ok(()),
-        }
-    }
-
-    /// Checks every identity to which the kernel grants rights in a System V segment.
-    ///
-    /// Beside owner and group these are the creator, who keeps all rights of the owner
-    /// after giving the segment away, and the creator's group, to which the kernel
-    /// grants what the mode grants to the group. The creator must be the expected owner,
-    /// this user, or root. The creator's group must be the expected group, or root's.
-    /// Where no group is expected, a trusted creator and owner have chosen both.
-    pub(super) fn check_system_v(&self, segment: &Status) -> Result<(), Error> {
-        let mode = segment.mode & !super::system_v::EXECUTE;
-        self.check_permissions(segment.owner, segment.group, mode)?;
-        self.check_creator(segment.creator, segment.creator_group)
-    }
-
-    pub(super) fn check_creator(&self, creator: u32, group: u32) -> Result<(), Error> {
-        if self.trust == Trust::Anybody {
-            return Ok(());
-        }
-        let me = effective_user();
-        let expected = self.owner.unwrap_or(me);
-        if ![expected, me, ROOT].contains(&creator) {
-            let found = creator;
-            return Err(Error::WrongCreator { expected, found });
-        }
-        match self.group {
-            Some(expected) if ![expected, ROOT].contains(&group) => {
-                let found = group;
-                Err(Error::WrongCreatorGroup { expected, found })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether all who may write to a System V segment are trusted: only then a lock in
-    /// it may be taken, and what it says be believed.
-    ///
-    /// Options that open anybody's segments expect nobody. They trust this user and
-    /// root, so a segment to which a group or all may write is a stranger's to them.
-    pub(super) fn trusts(&self, segment: &Status) -> bool {
-        match self.trust {
-            Trust::Expected => self.check_system_v(segment).is_ok(),
-            Trust::Anybody => {
-                let own = [effective_user(), ROOT];
-                own.contains(&segment.owner)
-                    && own.contains(&segment.creator)
-                    && segment.mode & OTHERS_WRITE == 0
-            }
         }
     }
 
