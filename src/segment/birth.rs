@@ -41,16 +41,17 @@
 //! some process had replaced P's claim, and as no other claim has its number, P's
 //! change to `RENEWING` failed. Both contradict the assumption. After the change,
 //! nobody becomes a user before P stores `BORN`: each loads `RENEWING` and leaves the
-//! locks alone. (c) Two that renew: the second found `RENEWING` and counted 1. A
-//! process that renews is attached until it has stored `BORN` or is dead, so the first
-//! was dead.
+//! locks alone. (c) Two that renew: the second counted 1 and loaded `RENEWING`
+//! *afterwards*. A process that renews is attached until it has stored `BORN` or is
+//! dead, so at the count the first was not at work, and had not stored `BORN`: it was
+//! dead. None began after the count, because it would have counted the second.
 //!
 //! *A death at any instruction.* Before step 2 nothing has changed. A claim of the
 //! dead becomes `BORN` by the next arrival: at once if that is alone, for the living
 //! claimant would be attached, and otherwise after [`GRACE`]. That is no judgement on
 //! life and death, because a claimant that is alive finds its claim replaced. From
-//! `RENEWING` on the count alone decides: the next process that finds `RENEWING` and
-//! counts 1 does step 4 again from the beginning. Poison comes before the lock that
+//! `RENEWING` on the count alone decides: the next process that counts 1 and still
+//! finds `RENEWING` does step 4 again from the beginning. Poison comes before the lock that
 //! it is about is made, so it is not lost by repetition.
 //!
 //! *Progress.* Several newcomers see each other and take each other for users. Each

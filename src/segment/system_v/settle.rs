@@ -255,6 +255,11 @@ pub(super) fn settle(
                 if !is_alone(id) {
                     return Ok(Finding::Later(Obstacle::Renewal));
                 }
+                // It may have become ready before it died. From here on it can't be renewed
+                // by another process: that would count this one.
+                if birth.state() != birth::RENEWING {
+                    continue;
+                }
                 header.check_abi()?;
                 match is_removed(id) {
                     true => birth.set_state(birth::DEAD),
