@@ -566,6 +566,32 @@ on_stage! {
         );
     }
 
+    fn a_stopped_renewal_ends_up_right_and_no_lock_is_used_meanwhile() {
+        for end in [End::GoesOn, End::IsKilled] {
+            let address = TestAddress::new(Backing::SystemV, "renewals");
+            stop_everywhere(
+                "renewing", &address, (None, end, 2),
+                |address| match Segment::create(address, Marked::new(1)) {
+                    Ok(made) => {
+                        drop(made);
+                        address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
+                    }
+                    Err(Error::AlreadyExists) => {} // another one is faster
+                    Err(other) => panic!("{other:?}"),
+                },
+                |address| std::mem::forget(open(address).unwrap()),
+                |address, ()| loop {
+                    match open(address) {
+                        Ok(opened) => break Some(opened),
+                        // It takes the one that is stopped for a user.
+                        Err(Error::ForeignPidNamespace) => {}
+                        Err(other) => panic!("{other:?}"),
+                    }
+                },
+            );
+        }
+    }
+
     fn one_that_removes_in_another_namespace_and_is_killed_leaves_the_whole_or_nothing() {
         let address = TestAddress::new(Backing::SystemV, "anew-elsewhere");
         kill_everywhere(
