@@ -44,9 +44,7 @@ pub enum Abandoned {
     Reuse,
     /// Take its name away and create it anew, whatever it holds, if it is a
     /// segment of this crate that this user may remove. A segment that somebody
-    /// is attached to, or attaches to at the same moment, is there as above. Of System V,
-    /// one that is damaged or was made in another pid namespace is an error
-    /// ([`Error::ForeignPidNamespace`](crate::Error::ForeignPidNamespace) and such).
+    /// is attached to, or attaches to at the same moment, is there as above.
     Recreate,
 }
 

@@ -41,6 +41,11 @@ impl Look {
         Ok(Some(look))
     }
 
+    /// Which segment it is.
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
     /// Whether nobody else is attached, nor was since this began.
     fn is_alone(&self) -> bool {
         sysv_shm::status(self.id).is_ok_and(|now| {
