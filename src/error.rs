@@ -290,8 +290,8 @@ pub enum Error {
         /// The group id of the object.
         found: u32,
     },
-    /// A user created the System V segment who was not expected to. Its creator keeps
-    /// all rights of an owner after giving the segment to another user, so the creator
+    /// An unexpected user created the System V segment. The creator keeps all rights of an
+    /// owner after giving the segment to another user, so the creator
     /// must be the expected owner, this user, or root.
     #[error(
         "user {found} created the System V segment and keeps the right to write to it, \
@@ -305,8 +305,8 @@ pub enum Error {
     },
     /// A process of another group created the System V segment, or would create it.
     /// The kernel grants to the creator's group what the mode grants to the segment's
-    /// group, for good. So the effective group of the creator must be the one that
-    /// [`SegmentOptions::group`](crate::SegmentOptions::group) names, or root's.
+    /// group, for good. So the effective group of the creator must be the group
+    /// of [`SegmentOptions::group`](crate::SegmentOptions::group), or root's.
     #[error(
         "a process of group {found} creates the System V segment, and the kernel grants to \
          its group what it grants to group {expected}: create it with the effective group \

@@ -234,8 +234,8 @@ pub struct Segment {
 pub enum Epoch {
     /// In this boot of the machine, in this file, in our pid namespace.
     Current,
-    /// In another pid namespace: thread ids mean something else there. If nobody is
-    /// attached to a System V segment, whoever opens it next makes its locks anew.
+    /// In another pid namespace: thread ids mean something else there. If no process is
+    /// attached to a System V segment, the next opener makes its locks anew.
     OtherNamespace,
     /// In another boot of the machine, or in the file of which this one is a copy.
     /// Whoever held a lock is gone; whoever opens the segment next brings the locks

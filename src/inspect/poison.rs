@@ -47,8 +47,8 @@ pub enum ClearPoisonError {
 /// know the type.
 ///
 /// `expected` is the cause that was looked into: if it was poisoned again since,
-/// that mark stays. The lock is not touched, and nobody is waited for: what is changed is
-/// one word inside the segment, which all who may write to it could change as well.
+/// that mark stays. The lock is not touched, and this call waits for no process. It changes one
+/// word inside the segment, which every user with the right to write could change as well.
 ///
 /// ```
 /// use shm_sync::inspect::{self, ClearPoisonError};
@@ -103,7 +103,7 @@ pub fn clear_poison(
     }
 
     let mapping = match opened.system_v_id() {
-        // The one that was read: the key may have passed to another.
+        // Not by the key, which may have passed to another segment.
         Some(id) => attach(id)?,
         None => map(address, header.total_len)?,
     };

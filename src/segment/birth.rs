@@ -11,7 +11,7 @@
 //! | [`LEAVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
 //! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `VIRGIN` came before |
 //! | a [claim](is_claim) | a process of another pid namespace counts the attachments | of the old namespace |
-//! | [`RENEWING`] | nobody uses it, and the only process that is attached makes its locks anew | being made |
+//! | [`RENEWING`] | no process uses it, and the only process that is attached makes its locks anew | being made |
 //!
 //! The lock is a robust pthread mutex, so whoever waits for a creator or a
 //! remover learns of its death, and finds in the state what it left.
@@ -40,7 +40,7 @@
 //! the count, and is still, so P counted at least 2. (b) U loaded it afterwards. Then
 //! some process had replaced P's claim, and as no other claim has its number, P's
 //! change to `RENEWING` failed. Both contradict the assumption. After the change,
-//! nobody becomes a user before P stores `BORN`: each loads `RENEWING` and leaves the
+//! no process becomes a user before P stores `BORN`: each loads `RENEWING` and leaves the
 //! locks alone. (c) Two that renew: the second counted 1 and loaded `RENEWING`
 //! *afterwards*. A process that renews is attached until it has stored `BORN` or is
 //! dead, so at the count the first was not at work, and had not stored `BORN`: it was
@@ -56,8 +56,9 @@
 //!
 //! *Progress.* Several newcomers see each other and take each other for users. Each
 //! detaches before it pauses, for longer each time and not equally long, so one of
-//! them is alone soon. The kernel lets nobody wait for a count of attachments, and
-//! who waits on a futex in the segment is attached, so the pauses are timed.
+//! them is alone soon. The kernel has no call that waits for a count of attachments,
+//! and a process that waits on a futex in the segment is attached. So the pauses are
+//! timed.
 //! After [`NEWCOMER`] the others are taken for users: `ForeignPidNamespace`.
 //!
 //! A remover of another namespace does steps 1 to 3 as well and then removes the
@@ -90,9 +91,9 @@ pub(super) const fn is_claim(state: u32) -> bool {
     state & 0xff == CLAIM
 }
 
-/// How long a process waits at most for another one that creates, renews or removes
-/// a segment: [`Error::Unfinished`] afterwards. A creator that fills gigabytes takes
-/// seconds; service managers give up on a start after 90 s.
+/// How long a process waits at most for another process that creates, renews or removes
+/// a segment. Afterwards it returns [`Error::Unfinished`]. A creator that fills gigabytes
+/// takes seconds; service managers give up on a start after 90 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a newcomer of another pid namespace tries to be the only one attached,
@@ -206,7 +207,7 @@ impl Birth {
     /// # Safety
     ///
     /// * The lock is made, and of our pid namespace.
-    /// * All who may write to the segment are trusted.
+    /// * All users with the right to write to the segment are trusted.
     /// * The segment stays mapped for as long as the lock is held.
     pub(super) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
         let deadline = Deadline::after(PATIENCE);
@@ -322,9 +323,9 @@ impl Visits {
         let mixed = now.mixed_with(std::process::id());
         let extra = Duration::from_micros(mixed % spread.max(1));
         let until = now.plus(self.pause + extra).min(end);
-        let nobody_wakes = AtomicU32::new(0);
+        let never_woken = AtomicU32::new(0);
         while !until.has_passed() {
-            futex::wait(&nobody_wakes, 0, Some(until)).map_err(failure::of("futex"))?;
+            futex::wait(&never_woken, 0, Some(until)).map_err(failure::of("futex"))?;
         }
         self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
         Ok(true)

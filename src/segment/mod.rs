@@ -115,9 +115,9 @@ use hold::{Hold, Placed};
 /// While others are attached, it is refused after 250 ms
 /// ([`Error::ForeignPidNamespace`]).
 ///
-/// A process waits at most 10 s for another one that creates, renews or removes a
-/// System V segment ([`Error::Unfinished`]): that one is stopped, or its closure takes
-/// long.
+/// A process waits at most 10 s for another process that creates, renews or removes a
+/// System V segment ([`Error::Unfinished`]). The other process is stopped, or its closure
+/// takes long.
 ///
 /// # Trust
 ///

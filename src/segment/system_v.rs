@@ -336,8 +336,8 @@ fn renew<T: SegmentContent + ?Sized>(
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(mapping, header) };
     let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-    // SAFETY: a T lies there, as its header says. The state keeps all others away who
-    // might use its locks: see `birth`.
+    // SAFETY: a T lies there, as its header says. The state keeps all other processes from
+    // its locks: see `birth`.
     unsafe { place::revive(base, placement, walk) }?;
     // SAFETY: this process is renewing the segment.
     unsafe { birth.make_lock() }?;

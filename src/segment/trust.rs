@@ -1,4 +1,4 @@
-//! Who may write to a System V segment, and who of them is trusted.
+//! Which users may write to a System V segment, and which of them are trusted.
 
 use super::options::{SegmentOptions, Trust};
 use super::system_v;
@@ -15,7 +15,7 @@ const OTHERS_WRITE: u32 = 0o022;
 impl SegmentOptions {
     /// Checks every identity to which the kernel grants rights in a System V segment.
     ///
-    /// Beside owner and group these are the creator, who keeps all rights of the owner
+    /// Beside owner and group these are the creator, which keeps all rights of the owner
     /// after giving the segment away, and the creator's group, to which the kernel
     /// grants what the mode grants to the group. The creator must be the expected owner,
     /// this user, or root. The creator's group must be the expected group, or root's.
@@ -50,10 +50,10 @@ impl SegmentOptions {
         }
     }
 
-    /// Whether all who may write to a System V segment are trusted: only then a lock in
-    /// it may be taken, and what it says be believed.
+    /// Returns whether all users with the right to write to a System V segment are trusted.
+    /// Only then may its lock be taken, and its content be believed.
     ///
-    /// Options that open anybody's segments expect nobody. They trust this user and
+    /// Options that open any user's segments expect no user. They trust this user and
     /// root, so a segment to which a group or all may write is a stranger's to them.
     pub(super) fn trusts(&self, segment: &Status) -> bool {
         match self.trust {

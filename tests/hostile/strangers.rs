@@ -9,7 +9,7 @@ use nix::unistd::{Gid, getegid, setegid};
 use shm_sync::inspect::{self, Scope};
 use shm_sync::{Backing, Error, Removal, Segment, SegmentOptions};
 
-use Verdict::{Good, WrongCreator, WrongCreatorGroup};
+use Verdict::{Good, WrongCreator};
 
 use crate::common::{Child, NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn};
 use crate::ways::{
@@ -127,7 +127,6 @@ on_stage! {
             assert!(matches!(opened, Err(Error::WrongCreatorGroup { .. })), "{mode:o}: {opened:?}");
         }
         assert_eq!(attempt::<Counter>(crate::ways::Way::Open, &address), Some(Good));
-        let _ = WrongCreatorGroup;
 
         // Of the group itself, or of root's, it is welcome.
         for group in [GROUP, 0] {
@@ -304,6 +303,28 @@ on_stage! {
         creator.signal(Signal::SIGCONT);
         creator.wait();
         drop(Segment::<Counter>::open(&address).unwrap());
+    }
+
+    fn a_damaged_segment_is_removed_by_its_count() {
+        const FORMAT: usize = 8;
+        for (at, byte) in [(FORMAT, 99), (REMOVAL, 7), (FORMAT + 4, 77)] {
+            for recreates in [false, true] {
+                let address = new();
+                put_good::<Counter>(&address);
+                patch(&address, at, &[byte]);
+                let user = Attached::to(address.system_v_id().unwrap());
+                let parsed = address.parse().unwrap();
+                let refused = inspect::remove(&parsed);
+                assert!(matches!(refused, Err(Error::InUse)), "{at}: {refused:?}");
+                drop(user);
+                let anew = SegmentOptions::new().abandoned(shm_sync::Abandoned::Recreate);
+                match recreates {
+                    false => inspect::remove(&parsed).unwrap(),
+                    true => drop(anew.create(&address, Counter::default()).unwrap()),
+                }
+                assert_eq!(address.exists(), recreates, "{at}");
+            }
+        }
     }
 
     fn a_lock_whose_holder_is_not_attached_keeps_no_removal() {

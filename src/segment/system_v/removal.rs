@@ -90,9 +90,11 @@ pub(super) fn remove_if_abandoned(
 /// Removes a segment of this crate if the kernel counts no attachment, without a lock:
 /// for one to which strangers may write, or that is damaged.
 ///
-/// A process that attaches between the count and the removal keeps its memory, and all
-/// who are attached with it. What it loses is the key: who comes later finds nothing,
-/// and creates another segment. So the worst is what [`unlink`](crate::unlink) does.
+/// A process that attaches between the count and the removal keeps its memory, and shares
+/// it with all processes that are attached. It loses the key: later processes find
+/// nothing, and create another segment. The data of the first segment is lost with its
+/// last detachment, unless it was copied. So the worst is what
+/// [`unlink`](crate::unlink) does. A lock would prevent it, but it would be the stranger's.
 /// The id can't have passed to a segment in use: that takes a removal and some 65,000
 /// creations between two calls.
 fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<Verdict, Error> {
@@ -116,8 +118,8 @@ fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<Verdict, Error> {
 }
 
 /// Removes a complete segment if `mapping`, for writing, is the only one of it.
-/// `None` if it is not, or if another thread holds its lock. All who may write to it are
-/// trusted.
+/// `None` if it is not, or if another thread holds its lock. All users with the right to
+/// write to it are trusted.
 pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
@@ -139,8 +141,8 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdic
             false => Ok(None),
         };
     }
-    // SAFETY: complete, so the lock is made; of our namespace; the caller trusts all who
-    // may write to it; `mapping` outlives the guard.
+    // SAFETY: complete, so the lock is made; of our namespace; the caller trusts all
+    // users with the right to write; `mapping` outlives the guard.
     let Some(_held) = (unsafe { birth.try_lock() })? else {
         return Ok(None);
     };

@@ -37,7 +37,7 @@ pub(super) enum Obstacle {
     OtherNamespace,
     /// A process makes its locks anew.
     Renewal,
-    /// Another thread holds its lock. Only for those who do not wait.
+    /// Another thread holds its lock, and the caller does not wait.
     Lock,
 }
 
@@ -61,7 +61,7 @@ impl Obstacle {
 pub(super) enum Wait {
     /// As long as [`birth::PATIENCE`].
     Patiently,
-    /// Those who remove don't: the holder is attached, so the segment is in use.
+    /// Not at all, for removal: the holder is attached, so the segment is in use.
     Never,
 }
 
@@ -82,7 +82,7 @@ impl Wait {
 /// Changes the state from `BORN` to `RENEWING` if this process is the only one
 /// attached: steps 2 and 3 of [`birth`].
 pub(super) fn seize(birth: &Birth, id: Id) -> bool {
-    // Those who use it are not even disturbed.
+    // If it is in use, no claim disturbs its users.
     if !is_alone(id) {
         return false;
     }
@@ -148,8 +148,8 @@ pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     }
 }
 
-/// Attaches to a segment if all who may write to it are trusted, and brings it into a
-/// state in which it can be used.
+/// Attaches to a segment if all users with the right to write to it are trusted, and
+/// brings it into a state in which it can be used.
 pub(super) fn settle(
     options: &SegmentOptions,
     id: Id,
@@ -220,7 +220,7 @@ pub(super) fn settle(
                     continue;
                 }
                 // SAFETY: the lock was made before the state left `VIRGIN`, and is of
-                // our namespace; all who may write to it are trusted, as checked above;
+                // our namespace; all users with the right to write are trusted, as checked above;
                 // `mapping` outlives the guard.
                 let held = unsafe { wait.lock(birth) }?;
                 let Some(held) = held else {
