@@ -1,12 +1,14 @@
 //! The errors of this crate: one enum for what locking says, generic over the
 //! guard that a poisoned lock still hands out, and one for everything else.
 
+mod layout;
+
 use std::fmt;
 use std::io;
 
 use thiserror::Error as ThisError;
 
-use crate::printable::printable;
+pub use layout::{Abi, Layout};
 
 /// What a lock method returns: the guard, or why there is none, or the guard
 /// together with the news that the data may be half-changed.
@@ -320,6 +322,34 @@ pub enum Error {
         "any_owner() trusts one group: name it by group(..), and let no others write by mode(..)"
     )]
     NoTrustedGroup,
+    /// An unexpected user created the System V segment. The creator keeps all rights of an
+    /// owner after giving the segment to another user, so the creator
+    /// must be the expected owner, this user, or root.
+    #[error(
+        "user {found} created the System V segment and keeps the right to write to it, \
+         although it belongs to user {expected}: let root or user {expected} create it"
+    )]
+    WrongCreator {
+        /// The user id that was expected.
+        expected: u32,
+        /// The user id of the creator.
+        found: u32,
+    },
+    /// A process of another group created the System V segment, or would create it.
+    /// The kernel grants to the creator's group what the mode grants to the segment's
+    /// group, for good. So the effective group of the creator must be the group
+    /// of [`SegmentOptions::group`](crate::SegmentOptions::group), or root's.
+    #[error(
+        "a process of group {found} creates the System V segment, and the kernel grants to \
+         its group what it grants to group {expected}: create it with the effective group \
+         {expected} (`sg`, setegid), or as root"
+    )]
+    WrongCreatorGroup {
+        /// The group id that was expected.
+        expected: u32,
+        /// The group id of the creator.
+        found: u32,
+    },
     /// More users may write to the object than was allowed with
     /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
     #[error(
@@ -411,6 +441,23 @@ pub enum Error {
     /// another device or another file, are not brought back to life.
     #[error("the segment is in use: processes are attached to it")]
     InUse,
+    /// A process that creates, renews or removes the System V segment has not finished:
+    /// it is stopped, or its closure takes long.
+    #[error(
+        "a process has been creating, renewing or removing the segment for {waited:?}: \
+         let it go on if it is stopped, or end it, and try again"
+    )]
+    Unfinished {
+        /// How long this process has waited.
+        waited: std::time::Duration,
+    },
+    /// This process was forked by the closure that fills a new segment, and has returned
+    /// from the closure. The parent creates the segment.
+    #[error(
+        "this process was forked while its parent was creating the segment: \
+         open it when the parent is ready"
+    )]
+    ForkedWhileCreating,
     /// What was asked for is not possible with this kind of memory, or on this
     /// system.
     #[error("{0}")]
@@ -563,72 +610,4 @@ pub enum Unsupported {
     /// Creating a System V segment by its id.
     #[error("a System V segment is created by its key, or without one; its id is given to it")]
     CreationById,
-}
-
-/// What a segment holds, and how: enough to tell two builds apart.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// The type, for people: paths differ between programs that agree. It may hold
-    /// any character; the display of a layout escapes those that steer a terminal.
-    pub type_name: String,
-    /// The structural hash of the type.
-    pub fingerprint: crate::Fingerprint,
-    /// The size of the value in bytes.
-    pub size: u64,
-    /// The alignment of the value in bytes.
-    pub align: u64,
-    /// The platform.
-    pub abi: Abi,
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ({} bytes, aligned to {}, fingerprint {}, {})",
-            printable(&self.type_name),
-            self.size,
-            self.align,
-            self.fingerprint,
-            self.abi
-        )
-    }
-}
-
-/// What the platform contributes to the layout of shared memory.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Abi {
-    /// The C library: 1 is glibc.
-    pub libc: u8,
-    /// 1 is little-endian, 2 is big-endian.
-    pub endianness: u8,
-    /// In bytes.
-    pub pointer_width: u8,
-    /// The size of a `pthread_mutex_t` in bytes.
-    pub pthread_mutex: u8,
-    /// The size of a `pthread_cond_t` in bytes.
-    pub pthread_cond: u8,
-}
-
-impl fmt::Display for Abi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let libc = match self.libc {
-            1 => "glibc",
-            _ => "an unknown libc",
-        };
-        let endianness = match self.endianness {
-            1 => "little-endian",
-            2 => "big-endian",
-            _ => "unknown-endian",
-        };
-        write!(
-            f,
-            "{libc}, {}-bit {endianness}, pthread_mutex_t of {} and pthread_cond_t of {} bytes",
-            u32::from(self.pointer_width) * 8,
-            self.pthread_mutex,
-            self.pthread_cond
-        )
-    }
 }

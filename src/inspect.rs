@@ -26,7 +26,12 @@
 //!
 //! A System V segment can be read only by attaching it, which the kernel notes in
 //! the segment's times. It is left as its own users leave it: if they are all gone
-//! meanwhile, and it was to be removed by the last one, it is removed.
+//! meanwhile, and it was to be removed by the last one, it is removed. For that its
+//! lock is tried, but never waited for.
+//!
+//! In a segment to which others than this user and root may write, no lock is even
+//! tried, and nothing that it says is acted upon. If its last user leaves at the moment
+//! of a look, it may stay behind, for `gc`.
 //!
 //! # What it may see
 //!
@@ -230,7 +235,8 @@ pub struct Segment {
 pub enum Epoch {
     /// In this boot of the machine, in this file, in our pid namespace.
     Current,
-    /// In another pid namespace: thread ids mean something else there.
+    /// In another pid namespace: thread ids mean something else there. If no process is
+    /// attached to a System V segment, the next opener makes its locks anew.
     OtherNamespace,
     /// Not known, because this process can't read the boot's id or its own pid
     /// namespace.
@@ -542,15 +548,19 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
 }
 
 /// Removes the segment of that address if nobody is attached to it: its name, and
-/// so, its memory. Also one that is damaged, or of another version of this crate.
+/// so, its memory. Also one that is damaged, or of another version of this crate, or of
+/// another pid namespace.
+///
+/// Waits for no lock in a System V segment. If others than this user and root may write
+/// to the segment, or if it is damaged, the kernel's count of attachments alone decides.
+/// A process that attaches between the count and the removal keeps its memory, but the
+/// key is gone, as after [`unlink`](crate::unlink).
 ///
 /// # Errors
 ///
 /// * [`Error::InUse`]: somebody is attached. Nothing was changed.
 /// * [`Error::NotFound`]: there is none.
 /// * [`Error::NotASegment`]: it is something else, which is not ours to remove.
-/// * [`Error::ForeignPidNamespace`]: only the container that it belongs to can tell
-///   (System V).
 /// * [`Error::PermissionDenied`], [`Error::Os`].
 ///
 /// # Example

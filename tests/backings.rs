@@ -418,7 +418,7 @@ on_stage! {
                 become_member(1003, &[3000, GROUP]);
                 match options.create(&place, counter()) {
                     Ok(made) => drop(made),
-                    Err(Error::WrongGroup { expected: GROUP, found: 3000 }) => {
+                    Err(Error::WrongCreatorGroup { expected: GROUP, found: 3000 }) => {
                         assert_eq!(place.backing(), Backing::SystemV);
                     }
                     Err(other) => panic!("{other:?}"),
@@ -496,7 +496,13 @@ on_stage! {
                 }
             });
             given.join();
-            refused(|error| matches!(error, Error::WrongGroup { found: 3000, .. }));
+            refused(|error| {
+                matches!(
+                    error,
+                    Error::WrongGroup { found: 3000, .. }
+                        | Error::WrongCreatorGroup { found: 3000, .. }
+                )
+            });
             unlink(&place).unwrap();
 
             // The group is right, but others may write.
@@ -540,6 +546,11 @@ on_stage! {
                 for options in [SegmentOptions::new().owner(0), SegmentOptions::new().group(0)] {
                     match options.create(&of_nobody, counter()) {
                         Err(Error::Os { call: "fchown", .. }) => {
+                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                        }
+                        // The group of its creator would keep its rights.
+                        Err(Error::WrongCreatorGroup { expected: 0, .. }) => {
+                            assert_eq!(of_nobody.backing(), Backing::SystemV);
                             assert_eq!(of_nobody.facts(), None, "nothing is left");
                         }
                         // System V lets owners give away what is theirs.

@@ -13,12 +13,17 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::walker::{Point, Walker};
 use common::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn};
-use shm_sync::{Abandoned, Backing, Error, Removal, Segment, SegmentOptions, unlink};
+use nix::sys::wait::{WaitStatus, wait, waitpid};
+use nix::unistd::{ForkResult, fork};
+use shm_sync::{
+    Abandoned, Backing, Error, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
+};
 
 fn transient() -> SegmentOptions {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
@@ -250,6 +255,17 @@ fn is_pausing(child: &Child) -> bool {
     call.starts_with(&format!("{} ", common::walker::PAUSE))
 }
 
+/// Where a header says in which pid namespace its locks are.
+const PID_NAMESPACE: usize = 20;
+
+/// What can be made in place.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Numbers {
+    numbers: [u64; 8],
+    visits: ShmMutex<u64>,
+}
+
 const KINDS: [Backing; 2] = [Backing::SystemV, Backing::Posix];
 
 const EVERY_KIND: [Backing; 3] = [Backing::SystemV, Backing::Posix, Backing::File];
@@ -464,5 +480,143 @@ on_stage! {
                 },
             );
         }
+    }
+
+    fn a_child_forked_by_init_leaves_the_parents_segment() {
+        for kind in EVERY_KIND {
+            for child_returns in [false, true] {
+                let address = TestAddress::new(kind, "forks");
+                let parent = std::process::id();
+                let made = catch_unwind(AssertUnwindSafe(|| {
+                    transient().create_in_place(&address, |value: &mut Numbers| {
+                        value.numbers = [7; 8];
+                        // SAFETY: a stage has a single thread.
+                        let forked = unsafe { fork() }.unwrap();
+                        let ForkResult::Parent { child } = forked else {
+                            assert!(child_returns, "the child unwinds");
+                            return;
+                        };
+                        let end = waitpid(child, None).unwrap();
+                        assert_eq!(end, WaitStatus::Exited(child, 0));
+                        if kind == Backing::SystemV {
+                            // Others still wait for the parent.
+                            let opener = spawn(|| {
+                                let opened = transient().open::<Numbers>(&address);
+                                assert_eq!(opened.unwrap().numbers, [8; 8]);
+                            });
+                            opener.wait_until_asleep();
+                            std::mem::forget(opener);
+                        }
+                        value.numbers = [8; 8];
+                    })
+                }));
+                if std::process::id() != parent {
+                    let is_refused = matches!(&made, Ok(Err(Error::ForkedWhileCreating)));
+                    drop(made);
+                    common::exit_now(i32::from(is_refused != child_returns));
+                }
+                let made = made.unwrap().unwrap();
+                spawn(|| {
+                    let opened = transient().open::<Numbers>(&address).unwrap();
+                    assert_eq!(opened.numbers, [8; 8], "{kind}");
+                    *opened.visits.lock().unwrap() += 1;
+                })
+                .join();
+                assert_eq!(*made.visits.lock().unwrap(), 1, "{kind}");
+                while let Ok(end) = wait() {
+                    assert!(matches!(end, WaitStatus::Exited(_, 0)), "{end:?}");
+                }
+                drop(made);
+                assert!(!address.exists(), "{kind}");
+            }
+        }
+    }
+
+    fn a_process_that_renews_and_is_killed_leaves_it_to_the_next() {
+        let address = TestAddress::new(Backing::SystemV, "renew");
+        kill_everywhere(
+            "renewing", &address, None,
+            |address| {
+                let _ = unlink(address);
+                let dead = spawn(|| {
+                    let made = Segment::create(address, Marked::new(1)).unwrap();
+                    std::mem::forget(made.visits.lock().unwrap());
+                    std::mem::forget(made);
+                });
+                dead.join();
+                // As if that had been in another pid namespace.
+                address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
+            },
+            |address| std::mem::forget(open(address).unwrap()),
+            |address, point, ()| {
+                let begun = Instant::now();
+                let opened = open(address).unwrap_or_else(|error| panic!("{point:?}: {error:?}"));
+                assert_eq!(opened.id(), 1);
+                let poisoned = common::expect_poisoned(opened.visits.lock());
+                *poisoned.recover(|_| {}) += 1;
+                opened.visit();
+                drop(opened);
+                // The lock of the header is of this namespace again.
+                let anew = transient().abandoned(Abandoned::Recreate);
+                drop(anew.create(address, Marked::new(2)).unwrap());
+                assert!(!address.exists(), "{point:?}");
+                assert!(begun.elapsed() < Duration::from_secs(5), "{point:?}");
+                Found::Whole
+            },
+        );
+    }
+
+    fn a_stopped_renewal_ends_up_right_and_no_lock_is_used_meanwhile() {
+        for end in [End::GoesOn, End::IsKilled] {
+            let address = TestAddress::new(Backing::SystemV, "renewals");
+            stop_everywhere(
+                "renewing", &address, (None, end, 2),
+                |address| match Segment::create(address, Marked::new(1)) {
+                    Ok(made) => {
+                        drop(made);
+                        address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
+                    }
+                    Err(Error::AlreadyExists) => {} // another one is faster
+                    Err(other) => panic!("{other:?}"),
+                },
+                |address| std::mem::forget(open(address).unwrap()),
+                |address, ()| loop {
+                    match open(address) {
+                        Ok(opened) => break Some(opened),
+                        // It takes the one that is stopped for a user.
+                        Err(Error::ForeignPidNamespace) => {}
+                        Err(other) => panic!("{other:?}"),
+                    }
+                },
+            );
+        }
+    }
+
+    fn one_that_removes_in_another_namespace_and_is_killed_leaves_the_whole_or_nothing() {
+        let address = TestAddress::new(Backing::SystemV, "anew-elsewhere");
+        kill_everywhere(
+            "recreating elsewhere", &address, None,
+            |address| {
+                stale_before(address);
+                address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
+            },
+            |address| {
+                let anew = transient().abandoned(Abandoned::Recreate);
+                std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
+            },
+            |address, point, ()| {
+                let found = match open(address) {
+                    Ok(opened) => {
+                        opened.visit();
+                        assert!([1, 2].contains(&opened.id()), "{point:?}");
+                        Found::Whole
+                    }
+                    Err(Error::NotFound) => Found::Nothing,
+                    Err(other) => panic!("{point:?}: {other:?}"),
+                };
+                check_after_a_death(address, point, &[1, 2]);
+                found
+            },
+        );
     }
 }

@@ -10,15 +10,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{
-    NOBODY, TestFile, TestKey, TestName, holder_of, is_root_for, leave_a_death, on_stage, poll,
-    spawn,
+    Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
+    leave_a_death, on_stage, poll, spawn,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shm_sync::{LockError, Removal, Segment, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe};
 
 type Counter = ShmMutex<u64>;
 
@@ -94,6 +95,18 @@ fn has_row(list: &Value, name: &str) -> bool {
 /// The only lock of a segment, as `show` has it.
 fn only_lock(address: &str) -> Value {
     json(&["show", address])["sync_objects"][0].clone()
+}
+
+/// Gives this process an IPC namespace and a `/dev/shm` of its own: others on this
+/// machine have segments, too. Returns whether that is possible.
+fn has_shared_memory_of_its_own() -> bool {
+    let is_done = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).status();
+        status.is_ok_and(|status| status.success())
+    };
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
+        && is_done("mount", &["--make-rprivate", "/"])
+        && is_done("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
 }
 
 on_stage! {
@@ -448,11 +461,7 @@ on_stage! {
     }
 
     fn garbage_is_collected_and_nothing_else() {
-        // Others on this machine have segments, too.
-        let shm = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
-            && Command::new("mount").args(["--make-rprivate", "/"]).status().is_ok_and(|s| s.success())
-            && Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/dev/shm"]).status().is_ok_and(|s| s.success());
-        if !shm {
+        if !has_shared_memory_of_its_own() {
             println!("not run, because it takes a namespace of its own");
             return;
         }
@@ -490,6 +499,88 @@ on_stage! {
         drop(used.lock().unwrap());
         stdout(&["rm", "/old"]);
         assert_eq!(stdout(&["gc"]), "nothing to remove\n");
+    }
+
+    fn strangers_keep_the_tool_from_nothing() {
+        const SECONDS: Duration = Duration::from_secs(20);
+        if !is_root_for("strangers_keep_the_tool_from_nothing") {
+            return;
+        }
+        if !has_shared_memory_of_its_own() {
+            println!("skipped: no namespaces of its own");
+            return;
+        }
+        // Segments of the user nobody, with locks held by a living thread, in each
+        // state; half of them were given to root.
+        let holder = spawn(nix::unistd::pause);
+        let holder_id = holder.pid().to_le_bytes();
+        let states = [0_u32, 1, 2, 3, 4, 5, 6, 77];
+        let all: Vec<_> = (0..16).map(|number| {
+            let key = TestKey::new();
+            spawn(|| {
+                become_nobody();
+                let options = SegmentOptions::new().mode(0o666);
+                let made = options.removal(Removal::UntilLastDetach).create(&key, Counter::new(0));
+                let id = Segment::system_v_status(made.as_ref().unwrap()).unwrap().unwrap().id;
+                // SAFETY: no address is asked for.
+                let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
+                let state = states[number % states.len()].to_le_bytes();
+                for (at, bytes) in [(192, state), (200, holder_id)] {
+                    // SAFETY: inside the header.
+                    let to = unsafe { base.add(at) };
+                    // SAFETY: as above; the source is elsewhere.
+                    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+                }
+                if number >= states.len() {
+                    // SAFETY: a struct of numbers, for which zero is a value.
+                    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
+                    // SAFETY: the kernel fills the struct.
+                    unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
+                    status.shm_perm.uid = 0;
+                    // SAFETY: the kernel reads the struct.
+                    let rc = unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) };
+                    assert_eq!(rc, 0);
+                }
+                std::mem::forget(made);
+            })
+            .join();
+            key
+        })
+        .collect();
+        let used = &all[2];
+        let (there, go) = (Gate::new(), Gate::new());
+        let user = spawn(|| {
+            become_nobody();
+            // SAFETY: takes and returns numbers.
+            let id = unsafe { libc::shmget(used.number(), 0, 0) };
+            // SAFETY: no address is asked for.
+            let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+            assert_ne!(base.addr(), usize::MAX);
+            there.open();
+            go.pass();
+        });
+        there.pass();
+        let begun = std::time::Instant::now();
+        for key in &all {
+            assert!(has_row(&json(&["ls", "--all"]), key));
+            run(&["show", key]);
+        }
+        let refused = refusal(&["rm", used]);
+        assert_eq!(refused.1, 1);
+        assert!(refused.0.contains("in use"), "{}", refused.0);
+        stdout(&["rm", &all[1]]);
+        let rows = json(&["gc"]);
+        let gone = rows.as_array().unwrap().iter().filter(|row| row["outcome"] == "removed");
+        assert_eq!(gone.count(), all.len() - 2, "{rows}");
+        for key in &all {
+            // SAFETY: takes and returns numbers.
+            let is_there = unsafe { libc::shmget(key.number(), 0, 0) } >= 0;
+            assert_eq!(is_there, std::ptr::eq(key, used), "{}: {rows}", &**key);
+        }
+        assert!(begun.elapsed() < SECONDS, "{:?}", begun.elapsed());
+        go.open();
+        user.join();
+        assert_eq!(json(&["gc"])[0]["outcome"], "removed");
     }
 
     fn watching_reports_again_and_again() {

@@ -5,8 +5,8 @@
 //! may panic, fault or hang; a refusal changes nothing in the object, and leaves
 //! nothing mapped and nothing open.
 //!
-//! The tests are in three parts: what is *in* an object, what an object *is*, and
-//! objects that change while they are used.
+//! The tests are in four parts: what is *in* an object, what an object *is*, objects
+//! that change while they are used, and System V segments of strangers.
 
 mod common;
 
@@ -16,6 +16,8 @@ mod changes;
 mod contents;
 #[path = "hostile/kinds.rs"]
 mod kinds;
+#[path = "hostile/strangers.rs"]
+mod strangers;
 #[path = "hostile/ways.rs"]
 mod ways;
 

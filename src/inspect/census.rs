@@ -16,7 +16,7 @@ use crate::os::proc::task::descriptor_of;
 use crate::os::proc::{self, Region, Survey};
 use crate::os::{mman, sysv_shm};
 use crate::segment::anatomy::{Life, Look, MEMFD_LABEL, Origin, Target, is_marked_unborn};
-use crate::segment::{Address, Backing};
+use crate::segment::{Address, Backing, SegmentOptions};
 
 /// An object, and the segment in it if it can be read.
 pub(super) type Found = (Object, Option<Opened>);
@@ -218,7 +218,7 @@ fn system_v(row: sysv_shm::Row, survey: &Survey) -> Option<Found> {
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();
-    let (content, opened) = match Look::at(row.id) {
+    let (content, opened) = match Look::at(row.id, &SegmentOptions::of_anybody()) {
         Ok(None) => return None,
         Ok(Some(look)) => {
             let life = look.life();

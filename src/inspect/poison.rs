@@ -47,7 +47,8 @@ pub enum ClearPoisonError {
 /// know the type.
 ///
 /// `expected` is the cause that was looked into: if it was poisoned again since,
-/// that mark stays. The lock is not touched, and nobody is waited for.
+/// that mark stays. The lock is not touched, and this call waits for no process. It changes one
+/// word inside the segment, which every user with the right to write could change as well.
 ///
 /// ```
 /// use shm_sync::inspect::{self, ClearPoisonError};
@@ -101,7 +102,11 @@ pub fn clear_poison(
         return Err(ClearPoisonError::OwnerDied);
     }
 
-    let mapping = map(address, header.total_len)?;
+    let mapping = match opened.system_v_id() {
+        // Not by the key, which may have passed to another segment.
+        Some(id) => attach(id)?,
+        None => map(address, header.total_len)?,
+    };
     let at = header.value_offset + offset;
     let place = mutex_in(&mapping, at).ok_or_else(no_such_mutex)?;
     // SAFETY: all of it is inside the mapping, and aligned: see `mutex_in`. The
@@ -114,28 +119,28 @@ pub fn clear_poison(
     })
 }
 
-/// Maps the segment for writing. It is as long as `len`.
-fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
-    let id = match address.target()? {
-        Target::File(path) => {
-            let file = match proc::is_link(&path) {
-                true => proc::open_link(&path, Access::ReadWrite),
-                false => named_file::open(&path, Access::ReadWrite),
-            };
-            let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
-            let facts = named_file::facts(&file).map_err(failure("fstat"))?;
-            let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
-            let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
-            let wanted = wanted.ok_or(Error::NotASegment)?;
-            return Mapping::of_file(&file, wanted).map_err(failure("mmap"));
-        }
-        Target::SystemVId(id) => sysv_shm::Id(id),
-        Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure("shmget"))?,
-    };
+fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Error::NotFound,
         _ => failure("shmat")(error),
     })
+}
+
+/// Maps the file for writing. It is as long as `len`.
+fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
+    let Target::File(path) = address.target()? else {
+        return Err(Error::NotASegment);
+    };
+    let file = match proc::is_link(&path) {
+        true => proc::open_link(&path, Access::ReadWrite),
+        false => named_file::open(&path, Access::ReadWrite),
+    };
+    let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
+    let facts = named_file::facts(&file).map_err(failure("fstat"))?;
+    let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
+    let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
+    let wanted = wanted.ok_or(Error::NotASegment)?;
+    Mapping::of_file(&file, wanted).map_err(failure("mmap"))
 }
 
 /// Where the mutex is that begins `offset` bytes into the mapping, if all of it is

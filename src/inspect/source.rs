@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use crate::error::{Damage, Error};
 use crate::os::named_file;
+use crate::os::sysv_shm::Id;
 use crate::segment::anatomy::{Entry, HEADER_LEN, Header, Look, MAGIC, parse_directory};
 
 /// Where the format version ends in a header.
@@ -45,6 +46,14 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// The id, if it is a System V segment.
+    pub(super) fn system_v_id(&self) -> Option<Id> {
+        match &self.source {
+            Source::SystemV(look) => Some(look.id()),
+            Source::File(_) => None,
+        }
+    }
+
     /// Reads an object of `len` bytes. [`Error::NotASegment`]: it is none of ours.
     pub(super) fn new(source: Source, len: u64) -> Result<Self, Error> {
         let failed = |source| Error::Os {

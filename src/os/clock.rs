@@ -60,6 +60,13 @@ impl Deadline {
         }
     }
 
+    /// Returns a number that differs between processes and between points in time:
+    /// chance enough for two processes to part.
+    pub(crate) fn mixed_with(self, process: u32) -> u64 {
+        let mixed = self.nanos ^ u64::from(process) << 32;
+        mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
+    }
+
     /// Whether this point is behind us.
     pub(crate) fn has_passed(self) -> bool {
         Self::now() >= self

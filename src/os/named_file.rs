@@ -287,12 +287,12 @@ pub(crate) fn unlink(path: &Path) -> io::Result<()> {
     unlink_path(path).map_err(io_error)
 }
 
-/// [`geteuid(2)`](https://man7.org/linux/man-pages/man2/geteuid.2.html).
-pub(crate) fn effective_user() -> u32 {
-    Uid::effective().as_raw()
-}
-
 /// [`getegid(2)`](https://man7.org/linux/man-pages/man2/getegid.2.html).
 pub(crate) fn effective_group() -> u32 {
     Gid::effective().as_raw()
+}
+
+/// [`geteuid(2)`](https://man7.org/linux/man-pages/man2/geteuid.2.html).
+pub(crate) fn effective_user() -> u32 {
+    Uid::effective().as_raw()
 }

@@ -193,6 +193,11 @@ pub(crate) fn is_ours(mark: Mark) -> bool {
     mark.load(Ordering::Relaxed) != WIPED
 }
 
+/// Returns the mark of this process, by which a forked child is told from it.
+pub(crate) fn mark() -> Result<Mark, IdentityError> {
+    Thread::with(|me| me.map(Thread::mark))
+}
+
 /// The pid namespace of this process, by itself.
 pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
     Thread::with(|me| me.map(Thread::pid_namespace))

@@ -9,7 +9,6 @@ use super::named::{self, Unpublished};
 use super::options::SegmentOptions;
 use super::system_v::{self, Creation};
 use crate::error::{Error, Unsupported};
-use crate::os::named_file::{effective_group, effective_user};
 
 /// A creation that may have to be tried more than once, with a value that can be
 /// made only once.
@@ -56,7 +55,6 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
                 }
             }
             Target::SystemVKey(key) => {
-                options.check_creator(effective_user(), effective_group())?;
                 match system_v::create(options, Some(*key), len, &mut self.write)? {
                     Creation::Done(value, hold) => Ok(Some((value, hold))),
                     Creation::Exists => Ok(None),

@@ -10,9 +10,59 @@
 //! | [`BORN`] | complete | free |
 //! | [`LEAVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
 //! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `VIRGIN` came before |
+//! | a [claim](is_claim) | a process of another pid namespace counts the attachments | of the old namespace |
+//! | [`RENEWING`] | no process uses it, and the only process that is attached makes its locks anew | being made |
 //!
 //! The lock is a robust pthread mutex, so whoever waits for a creator or a
 //! remover learns of its death, and finds in the state what it left.
+//!
+//! # Another pid namespace
+//!
+//! A container ends, and its successor has another pid namespace. The lock's owner
+//! is a thread id of the old one, so the lock decides nothing any more. What decides
+//! is the kernel's count of attachments, which spans pid namespaces, and the state
+//! word. A process P of the new namespace (a newcomer) proceeds so:
+//!
+//! 1. P attaches. If the count is not 1, P detaches, pauses, and tries again.
+//! 2. P changes `BORN` to a claim with a number that no other claim has.
+//! 3. P asks for the count. If it is 1, P changes *its own claim* to `RENEWING`.
+//!    If the count is not 1, P changes its own claim back to `BORN`.
+//! 4. P makes all locks anew, and this one, poisons what was held, writes its
+//!    namespace into the header, and stores `BORN`.
+//!
+//! A process of the old namespace attaches and then loads the state, as ever. If it
+//! loads `BORN`, it is a user. If it loads a claim, it waits a moment, and changes
+//! that claim to `BORN`. If it loads `RENEWING`, it detaches and comes again later.
+//!
+//! *Never two groups inside.* Let U be attached with the locks of the old namespace
+//! when P has changed its claim to `RENEWING`. U loaded `BORN` while it was attached.
+//! (a) U loaded it before P stored the claim. Then U was attached before P asked for
+//! the count, and is still, so P counted at least 2. (b) U loaded it afterwards. Then
+//! some process had replaced P's claim, and as no other claim has its number, P's
+//! change to `RENEWING` failed. Both contradict the assumption. After the change,
+//! no process becomes a user before P stores `BORN`: each loads `RENEWING` and leaves the
+//! locks alone. (c) Two that renew: the second counted 1 and loaded `RENEWING`
+//! *afterwards*. A process that renews is attached until it has stored `BORN` or is
+//! dead, so at the count the first was not at work, and had not stored `BORN`: it was
+//! dead. None began after the count, because it would have counted the second.
+//!
+//! *A death at any instruction.* Before step 2 nothing has changed. A claim of the
+//! dead becomes `BORN` by the next arrival: at once if that is alone, for the living
+//! claimant would be attached, and otherwise after [`GRACE`]. That is no judgement on
+//! life and death, because a claimant that is alive finds its claim replaced. From
+//! `RENEWING` on the count alone decides: the next process that counts 1 and still
+//! finds `RENEWING` does step 4 again from the beginning. Poison comes before the lock that
+//! it is about is made, so it is not lost by repetition.
+//!
+//! *Progress.* Several newcomers see each other and take each other for users. Each
+//! detaches before it pauses, for longer each time and not equally long, so one of
+//! them is alone soon. The kernel has no call that waits for a count of attachments,
+//! and a process that waits on a futex in the segment is attached. So the pauses are
+//! timed.
+//! After [`NEWCOMER`] the others are taken for users: `ForeignPidNamespace`.
+//!
+//! A remover of another namespace does steps 1 to 3 as well and then removes the
+//! segment instead of step 4.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,7 +73,7 @@ use crate::error::{Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mman::{Access, Mapping};
-use crate::os::process::Thread;
+use crate::os::process::{self, Mark, Thread};
 use crate::os::pthread::{MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadMutex};
 
 /// What a new segment says.
@@ -32,6 +82,23 @@ pub(super) const GESTATING: u32 = 1;
 pub(super) const BORN: u32 = 2;
 pub(super) const LEAVING: u32 = 3;
 pub(super) const DEAD: u32 = 4;
+/// The low byte of a claim. The bytes above it are the number of the claim.
+const CLAIM: u32 = 5;
+pub(super) const RENEWING: u32 = 6;
+
+/// Whether a state is a claim: see above.
+pub(super) const fn is_claim(state: u32) -> bool {
+    state & 0xff == CLAIM
+}
+
+/// How long a process waits at most for another process that creates, renews or removes
+/// a segment. Afterwards it returns [`Error::Unfinished`]. A creator that fills gigabytes
+/// takes seconds; service managers give up on a start after 90 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a newcomer of another pid namespace tries to be the only one attached,
+/// before it takes the others for users.
+pub(super) const NEWCOMER: Duration = Duration::from_millis(250);
 
 /// How long a creator may take from creating the segment to taking the lock
 /// before others clear its segment away. Should it be alive all the same, it
@@ -50,7 +117,8 @@ const GRACE: Duration = Duration::from_millis(20);
 #[repr(C)]
 pub(crate) struct Birth {
     state: AtomicU32,
-    _reserved: u32,
+    /// How many claims there were; wraps around after 16 million.
+    claims: AtomicU32,
     lock: PthreadMutex,
 }
 
@@ -85,11 +153,25 @@ impl Birth {
 
     /// From `VIRGIN` to `state`, unless somebody else was faster.
     pub(super) fn leave_virginity(&self, state: u32) -> bool {
-        let changed =
-            self.state
-                .compare_exchange(VIRGIN, state, Ordering::SeqCst, Ordering::SeqCst);
+        self.replace(VIRGIN, state)
+    }
+
+    /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if
+    /// it is not `old` any more.
+    pub(super) fn replace(&self, old: u32, new: u32) -> bool {
+        let changed = self
+            .state
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
         futex::wake(&self.state, Wake::All);
         changed.is_ok()
+    }
+
+    /// Changes `BORN` to a claim that no other process has made. Returns the claim, or
+    /// `None` if the state is not `BORN`.
+    pub(super) fn claim(&self) -> Option<u32> {
+        let number = self.claims.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        let claim = number << 8 | CLAIM;
+        self.replace(BORN, claim).then_some(claim)
     }
 
     /// Gives a creator some time to take the lock, or a remover to remove.
@@ -108,27 +190,54 @@ impl Birth {
     ///
     /// # Safety
     ///
-    /// The segment is virgin, and the caller created it.
+    /// The segment is virgin and the caller created it, or the caller is
+    /// [renewing](RENEWING) it: no other process uses the lock.
     pub(super) unsafe fn make_lock(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise: nobody else uses it before the state
-        // changes. It stays where it is in the segment.
+        // SAFETY: no other process uses the lock before the state changes, as the
+        // caller promises. It stays where it is in the segment.
         unsafe { self.lock.init(Protocol::None) }.map_err(failure::of("pthread_mutex_init"))
     }
 
-    /// Takes the lock. The dead leave nothing that the state does not tell.
+    /// Locks. Owner death needs no repair; the state tells how far the owner got.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unfinished`] if the holder keeps the lock for [`PATIENCE`].
     ///
     /// # Safety
     ///
-    /// The lock is made, and of our pid namespace; the segment stays mapped for
-    /// as long as it is held.
+    /// * The lock is made, and of our pid namespace.
+    /// * All users with the right to write to the segment are trusted.
+    /// * The segment stays mapped for as long as the lock is held.
     pub(super) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
+        let deadline = Deadline::after(PATIENCE);
+        // SAFETY: the caller promises all three.
+        let held = unsafe { self.acquire(Patience::Until(deadline)) }?;
+        held.ok_or(Error::Unfinished { waited: PATIENCE })
+    }
+
+    /// Locks without waiting. Returns `None` if another thread holds the lock.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lock`](Self::lock).
+    pub(super) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
+        // SAFETY: the caller promises all three clauses of `lock`.
+        unsafe { self.acquire(Patience::None) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`lock`](Self::lock).
+    unsafe fn acquire(&self, patience: Patience) -> Result<Option<Held<'_>>, Error> {
         Thread::with(|me: Result<&Thread, IdentityError>| {
             let me = me?;
             if me.locks_held() >= MAX_ROBUST_LOCKS {
                 return Err(Error::TooManyLocks);
             }
-            // SAFETY: the caller's promise.
-            match unsafe { self.lock.acquire(me.locker(), Patience::Forever) } {
+            // SAFETY: the caller promises that the lock is made and stays mapped; `me`
+            // is this thread.
+            match unsafe { self.lock.acquire(me.locker(), patience) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
@@ -141,26 +250,84 @@ impl Birth {
                     let source = std::io::Error::from_raw_os_error(code);
                     return Err(failure::of("pthread_mutex_lock")(source));
                 }
-                Outcome::Busy | Outcome::TimedOut => return Err(Error::WouldBlock),
+                Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
             me.lock_taken();
-            Ok(Held { birth: self })
+            let mark = me.mark();
+            Ok(Some(Held { birth: self, mark }))
         })
     }
 }
 
-/// The lock, held. Given back when dropped.
+/// The lock, held. Dropping it unlocks, but not in a forked child, where the holder is
+/// the parent.
 pub(super) struct Held<'a> {
     birth: &'a Birth,
+    mark: Mark,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        if !process::is_ours(self.mark) {
+            return;
+        }
         Thread::with_unchecked(|me| {
             // SAFETY: made, or it would not be held, and held by this thread: it does
             // not leave the function that has locked it.
             let _ = unsafe { self.birth.lock.unlock(me.locker()) };
             me.lock_given_back();
         });
+    }
+}
+
+/// Visits to a segment that cannot be used yet. The visitor detaches before each pause:
+/// an attachment would be counted as a user.
+pub(super) struct Visits {
+    begun: Deadline,
+    /// When it was first found that the others may be users of another namespace.
+    newcomer_until: Option<Deadline>,
+    pause: Duration,
+}
+
+impl Visits {
+    const FIRST_PAUSE: Duration = Duration::from_millis(1);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(32);
+
+    pub(super) fn new() -> Self {
+        Self {
+            begun: Deadline::now(),
+            newcomer_until: None,
+            pause: Self::FIRST_PAUSE,
+        }
+    }
+
+    /// Whether the others that are attached may still be newcomers as this one: for
+    /// [`NEWCOMER`] from the first call on.
+    pub(super) fn is_newcomer_still(&mut self) -> bool {
+        let until = self.newcomer_until;
+        let until = until.unwrap_or_else(|| Deadline::after(NEWCOMER));
+        self.newcomer_until = Some(until);
+        !until.has_passed()
+    }
+
+    /// Waits for the next visit. Returns `false` if the visits have taken `limit`.
+    pub(super) fn pause(&mut self, limit: Duration) -> Result<bool, Error> {
+        let end = self.begun.plus(limit);
+        if end.has_passed() {
+            return Ok(false);
+        }
+        // Between one and two pauses, by the process and the time: two processes that
+        // met do not meet again.
+        let now = Deadline::now();
+        let spread = self.pause.as_micros() as u64;
+        let mixed = now.mixed_with(std::process::id());
+        let extra = Duration::from_micros(mixed % spread.max(1));
+        let until = now.plus(self.pause + extra).min(end);
+        let never_woken = AtomicU32::new(0);
+        while !until.has_passed() {
+            futex::wait(&never_woken, 0, Some(until)).map_err(failure::of("futex"))?;
+        }
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        Ok(true)
     }
 }

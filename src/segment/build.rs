@@ -10,6 +10,7 @@ use super::origin::Origin;
 use super::policy::Removal;
 use crate::error::Error;
 use crate::os::mman::Mapping;
+use crate::os::process;
 use crate::place;
 use crate::shm_safe::{Place, Report, ShmSafe};
 
@@ -116,7 +117,13 @@ impl Plan {
         // SAFETY: the header was made for this mapping.
         let base = unsafe { value_in(mapping, &self.header) };
         let value = T::at(base, self.len);
+        let mark = process::mark()?;
         write(value, self.len);
+        // `write` may have forked. The child must not go on: both would make the
+        // locks, and publish.
+        if !process::is_ours(mark) {
+            return Err(Error::ForkedWhileCreating);
+        }
         let walk = |report: &mut Report<'_>| T::visit(self.len, &Place::root(), report);
         // SAFETY: `write` left an inert T there, which nobody else uses yet and
         // which stays where it is.

@@ -20,6 +20,7 @@ mod sealed;
 mod snapshot;
 mod status;
 mod system_v;
+mod trust;
 
 use std::fmt;
 use std::ops::Deref;
@@ -137,12 +138,26 @@ use hold::{Hold, Placed};
 /// by renaming it into place, not by writing over the old file: that one's locks would
 /// be those of the backup, unnoticed.
 ///
+/// A System V segment can outlive its container. The first process that opens it in
+/// another pid namespace makes its locks anew and poisons those that were held, if no
+/// other process is attached. Attached readers, and C programs, count as well.
+/// While others are attached, it is refused after 250 ms
+/// ([`Error::ForeignPidNamespace`]).
+///
+/// A process waits at most 10 s for another process that creates, renews or removes a
+/// System V segment ([`Error::Unfinished`]). The other process is stopped, or its closure
+/// takes long.
+///
 /// # Trust
 ///
 /// Before an object is mapped, its owner, mode, kind, size, header and layout are
 /// checked; before a lock in it is used, the pid namespace. (A System V segment is
 /// mapped to read its header; its size can't change.) Afterwards, whoever may write to
 /// it is trusted not to damage it on purpose.
+///
+/// The creator of a System V segment, and the creator's group, keep their rights when
+/// the segment is given away. So they are checked as owner and group are
+/// ([`Error::WrongCreator`], [`Error::WrongCreatorGroup`]).
 pub struct Segment<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
     address: Option<Address>,
@@ -251,13 +266,16 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// # Errors
     ///
     /// * [`Error::NotFound`]: nothing has that address.
-    /// * [`Error::WrongOwner`], [`Error::WrongGroup`], [`Error::TooPermissive`]: it
-    ///   may not be what it seems.
+    /// * [`Error::WrongOwner`], [`Error::WrongGroup`], [`Error::TooPermissive`],
+    ///   [`Error::WrongCreator`], [`Error::WrongCreatorGroup`]: it may not be what it
+    ///   seems.
     /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
     ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
     /// * [`Error::ForeignPidNamespace`]: it is in use in another container.
     /// * [`Error::InUse`]: what looks like a copy, or a file of another boot of the
     ///   machine, has users.
+    /// * [`Error::Unfinished`]: another process creates, renews or removes the System V
+    ///   segment, and is stopped or slow.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
     pub fn open(address: &str) -> Result<Self, Error> {

@@ -14,8 +14,7 @@ use super::system_v::Creation;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
 use crate::error::Error;
 use crate::os::mman::{Access, Pages as PageSize};
-use crate::os::named_file::{effective_group, effective_user};
-use crate::os::sysv_shm::Status;
+use crate::os::named_file::effective_user;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -47,12 +46,12 @@ pub struct SegmentOptions {
     pub(super) pages: PageSize,
     pub(super) residency: Residency,
     pub(super) core_dump: CoreDump,
-    trust: Trust,
+    pub(super) trust: Trust,
 }
 
 /// Whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
+pub(super) enum Trust {
     /// Those of one user, and of one group if one is named.
     Owner,
     /// Those of any user, if they have the group that is named.
@@ -98,6 +97,10 @@ impl SegmentOptions {
     /// The user id that must own an object for it to be opened, if it is not
     /// this user ([`Error::WrongOwner`] otherwise). A new object is given to
     /// that user, which takes a privilege ([`Error::Os`] otherwise).
+    ///
+    /// The creator of a System V segment keeps the right to write to it when it is given
+    /// to another user. So the creator must be the expected owner as well, or this user,
+    /// or root ([`Error::WrongCreator`] otherwise).
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.owner = Some(user);
@@ -157,6 +160,10 @@ impl SegmentOptions {
     /// The id of the group that an object must have to be opened
     /// ([`Error::WrongGroup`] otherwise). A new object is given to that group,
     /// which takes a privilege if this user is not in it ([`Error::Os`] otherwise).
+    ///
+    /// The creator's group keeps its rights in a System V segment, too. So the effective
+    /// group of the creator must be that group, or root's
+    /// ([`Error::WrongCreatorGroup`] otherwise, also from creating).
     #[must_use]
     pub const fn group(mut self, group: u32) -> Self {
         self.group = Some(group);
@@ -247,7 +254,6 @@ impl SegmentOptions {
     /// As [`create`](Self::create).
     pub fn create_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
         self.check_trust()?;
-        self.check_creator(effective_user(), effective_group())?;
         match system_v::create(self, None, 0, &mut Some(by_value(value)))? {
             Creation::Done(value, hold) => {
                 let address = hold.system_v_id().map(|id| Address::system_v_id(id.0));
@@ -509,27 +515,6 @@ impl SegmentOptions {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Checks who created a System V segment, if its owner may be any user: the creator
-    /// keeps the rights of an owner, and may give the segment to any user and group.
-    pub(super) fn check_creator(&self, creator: u32, group: u32) -> Result<(), Error> {
-        match self.group {
-            Some(expected) if self.trust == Trust::Group && creator != 0 && group != expected => {
-                Err(Error::WrongGroup {
-                    expected,
-                    found: group,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks who owns and who created a System V segment, and who may write to it.
-    pub(super) fn check_system_v(&self, status: &Status) -> Result<(), Error> {
-        self.check_creator(status.creator, status.creator_group)?;
-        let mode = status.mode & !system_v::EXECUTE;
-        self.check_permissions(status.owner, status.group, mode)
     }
 }
 

@@ -46,9 +46,7 @@ pub enum Abandoned {
     /// Take its name away and create it anew, whatever it holds, if it is a
     /// segment of this crate that this user may remove. A segment that somebody
     /// is attached to, or attaches to at the same moment, is there as above, whatever pid
-    /// namespace its users live in. Of System V,
-    /// one that is damaged or was made in another pid namespace is an error
-    /// ([`Error::ForeignPidNamespace`](crate::Error::ForeignPidNamespace) and such).
+    /// namespace its users live in.
     Recreate,
 }
 

@@ -16,27 +16,54 @@
 //! again after its own detachment, so the later one finds nobody and looks once
 //! more.
 //!
+//! A process that leaves or removes does not wait for the lock. The holder of the lock
+//! is attached, so the segment is in use, and the holder asks again when it leaves.
+//!
 //! Removal goes by the id, so it can't hit a segment that got the key meanwhile. (The
 //! kernel gives an id out again after some 65,000 creations; a leaver would have to be
 //! stopped for so long between detaching and looking.)
+//!
+//! # Strangers
+//!
+//! A lock leads its holder to other memory: libc's list of held locks runs through it.
+//! So no lock is taken, and no word is believed, in a segment to which a user may write
+//! that is not trusted ([`SegmentOptions::trusts`]). The owner's word for it is not
+//! enough, since the creator keeps all rights. Of such a segment only the kernel's facts
+//! count (`IPC_STAT`), and its first bytes are read, to tell a segment of this crate
+//! from another program's.
+
+mod look;
+mod removal;
+mod settle;
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use super::address::Target;
-use super::attach::Verdict;
-use super::birth::{self, Birth};
+use super::birth::{self, Birth, Visits};
 use super::build::{self, Plan};
 use super::content::SegmentContent;
 use super::failure;
-use super::header::{self, Header};
+use super::header::Header;
 use super::hold::Hold;
 use super::options::SegmentOptions;
+use super::origin::Validity;
 use super::policy::Removal;
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping, Pages};
+use crate::os::named_file::{effective_group, effective_user};
+use crate::os::process::{self, Mark};
 use crate::os::sysv_shm::{self, Id};
 use crate::place;
+use crate::shm_safe::{Place, Report};
+use removal::{Unlocked, remove_if_abandoned, remove_if_alone};
+use settle::{
+    Obstacle, Settled, attach, attach_in, find, is_gone, is_of_our_namespace, leave_unused, seize,
+};
+
+pub(crate) use look::{Life, Look};
+pub(super) use removal::remove_abandoned_at;
+pub(crate) use settle::is_marked_unborn;
 
 /// Mode bits of a segment that is not complete yet. System V gives "execute" no
 /// meaning, and nobody gives it to group and others without the owner.
@@ -46,25 +73,29 @@ pub(super) const EXECUTE: u32 = 0o111;
 const OWNER: u32 = 0o600;
 
 /// The attachment of this process. Dropped after the mapping.
+///
+/// A forked child has an attachment of its own, which the kernel counts, so this is
+/// dropped there as anywhere.
 #[derive(Debug)]
 pub(super) struct Attached {
     id: Id,
     removal: Removal,
+    /// They say whose memory is trusted.
+    options: SegmentOptions,
 }
 
 impl Attached {
     pub(super) fn id(&self) -> Id {
         self.id
     }
-}
 
-impl Attached {
     /// To be called while `mapping`, of this attachment, is still there. The only
     /// one takes the key away before it detaches: no looker finds it abandoned.
     pub(super) fn leave(&mut self, mapping: &Mapping) {
         let may_be_last = self.removal == Removal::UntilLastDetach
             && mapping.access() == Access::ReadWrite
-            && sysv_shm::status(self.id).is_ok_and(|status| status.attached == 1);
+            && sysv_shm::status(self.id)
+                .is_ok_and(|status| status.attached == 1 && self.options.trusts(&status));
         if may_be_last && remove_if_alone(self.id, mapping).is_ok_and(|gone| gone.is_some()) {
             self.removal = Removal::Persistent; // nothing is left to do
         }
@@ -75,7 +106,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         if self.removal == Removal::UntilLastDetach {
             // Whoever can't remove it leaves it to others, and to `gc`.
-            let _ = remove_if_abandoned(self.id);
+            let _ = remove_if_abandoned(&self.options, self.id, Unlocked::Stays);
         }
     }
 }
@@ -100,6 +131,8 @@ where
     T: SegmentContent + ?Sized,
     W: FnOnce(NonNull<T>, usize),
 {
+    // What could not be opened with these options is not created.
+    options.check_creator(effective_user(), effective_group())?;
     let plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
     let total = plan.total_len();
     let of_memory = |call| {
@@ -117,17 +150,19 @@ where
         };
         let id = match (created, key) {
             (Err(error), Some(key)) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                if is_complete(key) {
+                if is_strange_or_complete(options, key) {
                     return Ok(Creation::Exists);
                 }
                 // Unless what is there is what a dead creator left.
                 match attach(options, &Target::SystemVKey(key), Access::ReadWrite) {
                     Err(Error::NotFound) => continue,
-                    Err(error @ (Error::Unidentified(_) | Error::TooManyLocks)) => {
-                        return Err(error);
-                    }
+                    Err(
+                        error @ (Error::Unidentified(_)
+                        | Error::TooManyLocks
+                        | Error::Unfinished { .. }),
+                    ) => return Err(error),
                     // It was completed meanwhile.
-                    Ok((id, it)) => leave_unused(id, it.mapping, it.header.removal),
+                    Ok((id, it)) => leave_unused(options, id, it.mapping, it.header.removal),
                     Err(_) => {}
                 }
                 return Ok(Creation::Exists);
@@ -148,10 +183,16 @@ where
     }
 }
 
-/// Whether the segment of a key is complete. Only looks: who attached and left
-/// might be the last one out.
-fn is_complete(key: i32) -> bool {
-    let look = sysv_shm::find(key).and_then(Look::at);
+/// Whether the segment of a key is a stranger's, which is left alone, or complete. Only
+/// looks: who attached and left might be the last one out.
+fn is_strange_or_complete(options: &SegmentOptions, key: i32) -> bool {
+    let Ok(id) = sysv_shm::find(key) else {
+        return false;
+    };
+    if sysv_shm::status(id).is_ok_and(|status| !options.trusts(&status)) {
+        return true;
+    }
+    let look = Look::at(id, options);
     matches!(look, Ok(Some(look)) if look.life() == Life::Born)
 }
 
@@ -166,7 +207,11 @@ where
     T: SegmentContent + ?Sized,
     W: FnOnce(NonNull<T>, usize),
 {
-    let mut unborn = Unborn { id, mapping: None };
+    let mut unborn = Unborn {
+        id,
+        mapping: None,
+        mark: process::mark().inspect_err(|_| drop(sysv_shm::remove(id)))?,
+    };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
         Err(error) if is_gone(&error) => {
             std::mem::forget(unborn); // its id may be given out again
@@ -201,7 +246,13 @@ where
     let mapping = unborn.mapping.take();
     std::mem::forget(unborn);
     let removal = options.removal;
-    let hold = mapping.map(|mapping| Hold::system_v(mapping, Attached { id, removal }));
+    let options = options.clone();
+    let attached = Attached {
+        id,
+        removal,
+        options,
+    };
+    let hold = mapping.map(|mapping| Hold::system_v(mapping, attached));
     let Some(hold) = hold else {
         unreachable!("it was put there above");
     };
@@ -209,14 +260,20 @@ where
 }
 
 /// A segment that its creator has not finished. Dropped (an error, a panic), it is
-/// removed: its lock is given back by then.
+/// removed: its lock is given back by then. A child that the creator's closure forked
+/// only detaches.
 struct Unborn {
     id: Id,
     mapping: Option<Mapping>,
+    /// Of the creator.
+    mark: Mark,
 }
 
 impl Drop for Unborn {
     fn drop(&mut self) {
+        if !process::is_ours(self.mark) {
+            return;
+        }
         if let Some(mapping) = &self.mapping {
             // SAFETY: longer than a header: see `fill`.
             unsafe { Birth::of(mapping) }.set_state(birth::DEAD);
@@ -225,335 +282,73 @@ impl Drop for Unborn {
     }
 }
 
-/// A complete segment, mapped.
-#[derive(Debug)]
-struct Settled {
-    mapping: Mapping,
-    header: Header,
-}
-
 /// Opens the segment of `target`, after checking that it is what it should be.
 pub(super) fn open<T: SegmentContent + ?Sized>(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
 ) -> Result<(NonNull<T>, Hold), Error> {
-    let (id, Settled { mapping, header }) = attach(options, target, access)?;
-    let len = header.check_layout::<T>()?;
-    if access == Access::ReadWrite {
-        check_namespace(&header)?;
-    }
+    let mut visits = Visits::new();
+    let (id, mapping, header, len) = loop {
+        let (id, settled) = attach_in(options, target, access, &mut visits)?;
+        let len = settled.header.check_layout::<T>()?;
+        let is_right = access == Access::ReadOnly
+            || !settled.is_half_renewed && is_of_our_namespace(&settled.header)?;
+        let Settled {
+            mapping, header, ..
+        } = settled;
+        if is_right {
+            break (id, mapping, header, len);
+        }
+        if renew::<T>(id, &mapping, &header, len, settled.is_half_renewed)? {
+            break (id, mapping, header, len);
+        }
+        drop(mapping);
+        Obstacle::OtherNamespace.pause(&mut visits)?;
+    };
     options.settle_in_system_v(&mapping, id)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(&mapping, &header) };
     // From here on this process is a user, whose leaving may remove the segment.
-    let removal = header.removal;
-    let hold = Hold::system_v(mapping, Attached { id, removal });
+    let attached = Attached {
+        id,
+        removal: header.removal,
+        options: options.clone(),
+    };
+    let hold = Hold::system_v(mapping, attached);
     Ok((T::at(base, len), hold))
 }
 
-/// Finds a complete segment and attaches to it. Clears away what a dead creator
-/// left. [`Error::NotFound`] if there is none, or none any more.
-fn attach(
-    options: &SegmentOptions,
-    target: &Target,
-    access: Access,
-) -> Result<(Id, Settled), Error> {
-    loop {
-        let id = find(target)?;
-        if let Some(settled) = settle(options, id, access)? {
-            return Ok((id, settled));
-        }
-        // The key may lead elsewhere by now; an id never does.
-        if matches!(target, Target::SystemVId(_)) {
-            return Err(Error::NotFound);
-        }
-    }
-}
-
-fn find(target: &Target) -> Result<Id, Error> {
-    match *target {
-        Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure::of("shmget")),
-        Target::SystemVId(id) => Ok(Id(id)),
-        Target::File(_) => Err(Error::NotASegment),
-    }
-}
-
-/// `None` if the segment is gone.
-fn settle(options: &SegmentOptions, id: Id, access: Access) -> Result<Option<Settled>, Error> {
-    let status = match sysv_shm::status(id) {
-        Err(error) if is_gone(&error) => return Ok(None),
-        other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
-    };
-    options.check_system_v(&status)?;
-    if status.len < header::LEN as u64 {
-        return Err(Error::NotASegment);
-    }
-    let mapping = match sysv_shm::attach(id, access) {
-        Err(error) if is_gone(&error) => return Ok(None),
-        other => other.map_err(failure::of("shmat"))?,
-    };
-    // SAFETY: a segment never changes its length, and it is longer than a header.
-    let birth = unsafe { Birth::of(&mapping) };
-    loop {
-        match birth.state() {
-            birth::VIRGIN => {
-                if !is_marked_unborn(status.mode) {
-                    return Err(Error::NotASegment);
-                }
-                birth.wait_while(birth::VIRGIN, access)?;
-                if access == Access::ReadOnly {
-                    return Err(not_found(id, mapping));
-                }
-                birth.leave_virginity(birth::DEAD);
-            }
-            // Cleared away, maybe before it had a header or a lock.
-            birth::DEAD if is_marked_unborn(status.mode) => {
-                if access == Access::ReadOnly {
-                    return Err(not_found(id, mapping));
-                }
-                clear_away(birth, id)?;
-                return Ok(None);
-            }
-            birth::BORN => {
-                let header = read_header(&mapping, status.len)?;
-                return Ok(Some(Settled { mapping, header }));
-            }
-            birth::GESTATING | birth::LEAVING | birth::DEAD => {
-                let header = read_header(&mapping, status.len)?;
-                if access == Access::ReadOnly {
-                    return Err(not_found(id, mapping));
-                }
-                header.check_abi()?;
-                check_namespace(&header)?;
-                // SAFETY: the lock was made before the state left `VIRGIN`; it is
-                // of our namespace; `mapping` outlives the guard.
-                let held = unsafe { birth.lock() }?;
-                let gone = resolve(birth, id)?;
-                drop(held);
-                if gone {
-                    return Ok(None);
-                }
-            }
-            _ => return Err(Error::NotASegment),
-        }
-    }
-}
-
-/// For a reader that came too early or too late.
-fn not_found(id: Id, mapping: Mapping) -> Error {
-    if let Ok(header) = read_header(&mapping, mapping.len() as u64) {
-        leave_unused(id, mapping, header.removal);
-    }
-    Error::NotFound
-}
-
-/// Leaves as a user does: whoever left meanwhile has counted this one.
-fn leave_unused(id: Id, mapping: Mapping, removal: Removal) {
-    drop(Hold::system_v(mapping, Attached { id, removal }));
-}
-
-/// Finishes what the last holder of the lock has left. Returns whether the segment
-/// is gone. The caller holds the lock.
-fn resolve(birth: &Birth, id: Id) -> Result<bool, Error> {
-    match birth.state() {
-        // The looker died before it removed the segment, or after.
-        birth::LEAVING if !is_removed(id) => birth.set_state(birth::BORN),
-        birth::BORN => {}
-        // The creator died, or the remover.
-        _ => {
-            birth.set_state(birth::DEAD);
-            clear_away(birth, id)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Removes a segment that is `DEAD`, unless it is removed already.
-fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
-    use std::io::ErrorKind;
-    match sysv_shm::remove(id) {
-        // Who may remove it may be about to.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            birth.wait_while(birth::DEAD, Access::ReadWrite)?;
-            match is_removed(id) {
-                true => Ok(()),
-                false => Err(Error::PermissionDenied),
-            }
-        }
-        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a segment has lost its key.
-fn is_removed(id: Id) -> bool {
-    match sysv_shm::status(id) {
-        Ok(status) => status.is_condemned,
-        Err(error) => is_gone(&error),
-    }
-}
-
-/// Removes what `target` leads to if it is a segment that nobody is attached to.
-pub(super) fn remove_abandoned_at(
-    options: &SegmentOptions,
-    target: &Target,
-) -> Result<Verdict, Error> {
-    let id = find(target)?;
-    let status = match sysv_shm::status(id) {
-        Err(error) if is_gone(&error) => return Ok(Verdict::Gone),
-        other => other.map_err(failure::of("shmctl(IPC_STAT)"))?,
-    };
-    options.check_system_v(&status)?;
-    remove_if_abandoned(id)
-}
-
-/// Removes the segment if nobody is attached to it: see above. The caller is not
-/// attached.
-pub(super) fn remove_if_abandoned(id: Id) -> Result<Verdict, Error> {
-    loop {
-        match sysv_shm::status(id) {
-            Ok(status) if status.attached > 0 => return Ok(Verdict::InUse),
-            Ok(_) => {}
-            Err(error) if is_gone(&error) => return Ok(Verdict::Gone),
-            Err(error) => return Err(failure::of("shmctl(IPC_STAT)")(error)),
-        }
-        let anybody = SegmentOptions::of_anybody();
-        let Some(settled) = settle(&anybody, id, Access::ReadWrite)? else {
-            return Ok(Verdict::Removed);
-        };
-        if let Some(verdict) = remove_if_alone(id, &settled.mapping)? {
-            return Ok(verdict);
-        }
-        // Detach, and ask again: above.
-    }
-}
-
-/// Removes a complete segment if `mapping`, for writing, is the only one of it.
-/// `None` if it is not.
-fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> {
-    let header = read_header(mapping, mapping.len() as u64)?;
-    header.check_abi()?;
-    check_namespace(&header)?;
+/// Makes the locks of a segment anew if this process is the only one attached: steps 2
+/// to 4 of [`birth`]. Returns `false`, and changes nothing, if it is not.
+fn renew<T: SegmentContent + ?Sized>(
+    id: Id,
+    mapping: &Mapping,
+    header: &Header,
+    len: usize,
+    is_half_renewed: bool,
+) -> Result<bool, Error> {
+    let placement = place::placement()?;
     // SAFETY: it has a header.
     let birth = unsafe { Birth::of(mapping) };
-    // SAFETY: complete, so the lock is made; of our namespace; `mapping` outlives
-    // the guard.
-    let _held = unsafe { birth.lock() }?;
-    if resolve(birth, id)? {
-        return Ok(Some(Verdict::Gone));
+    if !is_half_renewed && !seize(birth, id) {
+        return Ok(false);
     }
-    birth.set_state(birth::LEAVING);
-    match sysv_shm::status(id) {
-        Ok(status) if status.attached <= 1 => {
-            // Who may not remove it leaves it as it was.
-            let removed = sysv_shm::remove(id);
-            birth.set_state(match removed {
-                Ok(()) => birth::DEAD,
-                Err(_) => birth::BORN,
-            });
-            removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;
-            Ok(Some(Verdict::Removed))
-        }
-        _ => {
-            birth.set_state(birth::BORN);
-            Ok(None)
-        }
-    }
-}
-
-/// A segment mapped for a look, whatever it holds. Who attaches and leaves
-/// meanwhile may have taken the looker for a user; so the looker leaves as a user
-/// does, unless nobody else came.
-#[derive(Debug)]
-pub(crate) struct Look {
-    mapping: Option<Mapping>,
-    id: Id,
-    /// Nobody was attached before.
-    was_abandoned: bool,
-}
-
-impl Look {
-    /// `None` if the segment is gone.
-    pub(crate) fn at(id: Id) -> std::io::Result<Option<Self>> {
-        let mapping = match sysv_shm::attach(id, Access::ReadOnly) {
-            Err(error) if is_gone(&error) => return Ok(None),
-            mapping => Some(mapping?),
-        };
-        let mut look = Self {
-            mapping,
-            id,
-            was_abandoned: false,
-        };
-        // In this order: its creator is attached until it is complete.
-        look.was_abandoned = look.life() == Life::Born && look.is_alone();
-        Ok(Some(look))
-    }
-
-    /// Whether nobody else is attached, nor was since this began.
-    fn is_alone(&self) -> bool {
-        sysv_shm::status(self.id).is_ok_and(|now| {
-            now.attached == 1 && u32::try_from(now.last_pid) == Ok(std::process::id())
-        })
-    }
-
-    /// Copies bytes from `offset` on. Returns whether the segment has so many.
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: usize) -> bool {
-        let Some(mapping) = &self.mapping else {
-            return false;
-        };
-        let inside = offset.checked_add(buffer.len());
-        if inside.is_none_or(|end| end > mapping.len()) {
-            return false;
-        }
-        mapping.copy_to(buffer, offset);
-        true
-    }
-
-    /// How far it is in its life, if it is long enough to say.
-    pub(crate) fn life(&self) -> Life {
-        let mut state = [0; 4];
-        if !self.read_at(&mut state, header::BIRTH_AT) {
-            return Life::Foreign;
-        }
-        match u32::from_ne_bytes(state) {
-            birth::BORN | birth::LEAVING => Life::Born,
-            birth::VIRGIN | birth::GESTATING | birth::DEAD => Life::Unborn,
-            _ => Life::Foreign,
-        }
-    }
-}
-
-impl Drop for Look {
-    fn drop(&mut self) {
-        let mut bytes = [0; header::LEN];
-        let len = self.mapping.as_ref().map_or(0, Mapping::len);
-        let is_transient = self.read_at(&mut bytes, 0)
-            && Header::parse(&bytes, len as u64)
-                .is_ok_and(|header| header.removal == Removal::UntilLastDetach);
-        let is_abandoned = self.was_abandoned && self.is_alone();
-        self.mapping = None;
-        if is_transient && !is_abandoned {
-            let _ = remove_if_abandoned(self.id);
-        }
-    }
-}
-
-/// How far a System V segment is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// Being created; or its creator died, and nobody has come since.
-    Unborn,
-    /// Complete.
-    Born,
-    /// Not a segment of this crate.
-    Foreign,
-}
-
-/// Whether the mode of a segment is that of one that is not complete.
-pub(crate) fn is_marked_unborn(mode: u32) -> bool {
-    mode & EXECUTE == UNBORN
+    // SAFETY: the header is of this object, and all of it is mapped.
+    let base = unsafe { build::value_in(mapping, header) };
+    let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+    // SAFETY: a T lies there, as its header says. The state keeps all other processes from
+    // its locks: see `birth`.
+    unsafe { place::revive(base, placement, walk) }?;
+    // SAFETY: this process is renewing the segment.
+    unsafe { birth.make_lock() }?;
+    let here = Validity {
+        origin: header.origin,
+        pid_namespace: placement.pid_namespace,
+    };
+    here.publish(mapping);
+    birth.set_state(birth::BORN);
+    Ok(true)
 }
 
 /// Removes the key of a segment, whoever is attached.
@@ -562,24 +357,4 @@ pub(super) fn unlink(target: &Target) -> Result<(), Error> {
         Err(error) if is_gone(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
-}
-
-fn check_namespace(header: &Header) -> Result<(), Error> {
-    match header.pid_namespace == place::placement()?.pid_namespace {
-        true => Ok(()),
-        false => Err(Error::ForeignPidNamespace),
-    }
-}
-
-/// Reads the header of the segment that is mapped. Its bytes are copied first:
-/// what is checked can't change afterwards.
-pub(super) fn read_header(mapping: &Mapping, object_len: u64) -> Result<Header, Error> {
-    let mut bytes = [0; header::LEN];
-    mapping.copy_to(&mut bytes, 0);
-    Header::parse(&bytes, object_len)
-}
-
-/// Whether a segment's id leads nowhere any more (`EINVAL`, `EIDRM`).
-fn is_gone(error: &std::io::Error) -> bool {
-    sysv_shm::means_gone(error)
 }

@@ -58,6 +58,20 @@ impl TestAddress {
         i32::from_str_radix(digits, 16).unwrap()
     }
 
+    /// Overwrites some bytes of a System V segment.
+    pub fn overwrite_system_v(&self, at: usize, bytes: &[u8]) {
+        let id = self.system_v_id().expect("there is a segment");
+        // SAFETY: no address is asked for.
+        let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
+        assert_ne!(base.addr(), usize::MAX);
+        // SAFETY: callers write to the header, which every segment has.
+        let to = unsafe { base.add(at) };
+        // SAFETY: as above; the source is elsewhere.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        // SAFETY: attached above, and used no more.
+        unsafe { libc::shmdt(base.cast()) };
+    }
+
     pub fn system_v_id(&self) -> Option<i32> {
         // SAFETY: takes and returns numbers.
         let id = unsafe { libc::shmget(self.system_v_key(), 0, 0) };

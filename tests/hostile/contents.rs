@@ -114,6 +114,8 @@ const FIELDS: [Field; 21] = [
         len: 4,
         judge: |namespace, object| match namespace {
             0 => Expected::all(Corrupt(Damage::NoPidNamespace)),
+            // Nobody is attached, so the locks are made anew.
+            _ if object.address.kind() == Backing::SystemV => Expected::all(Good),
             _ => Expected {
                 writer: match object.address.kind() {
                     Backing::SystemV => OtherNamespace,
@@ -424,7 +426,12 @@ on_stage! {
 
     fn the_life_of_a_system_v_segment_is_believed_only_if_there_is_such_a_state() {
         let object = Specimen::of(Backing::SystemV);
-        for state in [5, 6, u32::MAX, u32::from_be(BORN)] {
+        // A claim of the dead, and a segment whose locks a dead process made anew.
+        for state in [5_u32, 0x0100_0005, 0xffff_ff05, 6] {
+            let what = format!("state {state}");
+            object.check_with(&what, LIVE.start, &state.to_le_bytes(), &Expected::all(Good));
+        }
+        for state in [7, 0x0106, u32::MAX, u32::from_be(BORN)] {
             let what = format!("state {state}");
             // The header is good all the same, and the tool only reads.
             let expected = Expected::for_users(NotASegment);

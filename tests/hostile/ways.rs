@@ -51,6 +51,8 @@ pub enum Verdict {
     NotFound,
     PermissionDenied,
     WrongOwner,
+    WrongCreator,
+    WrongCreatorGroup,
     TooPermissive,
     NotASegment,
     OtherFormat,
@@ -67,6 +69,8 @@ impl Verdict {
             Error::NotFound => Self::NotFound,
             Error::PermissionDenied => Self::PermissionDenied,
             Error::WrongOwner { .. } => Self::WrongOwner,
+            Error::WrongCreator { .. } => Self::WrongCreator,
+            Error::WrongCreatorGroup { .. } => Self::WrongCreatorGroup,
             Error::TooPermissive { .. } => Self::TooPermissive,
             Error::NotASegment => Self::NotASegment,
             Error::UnsupportedFormat { .. } => Self::OtherFormat,
@@ -322,10 +326,11 @@ pub struct Attached {
     base: NonNull<u8>,
     len: usize,
     pub mode: u32,
+    pub owner: u32,
 }
 
 impl Attached {
-    fn to(id: i32) -> Self {
+    pub fn to(id: i32) -> Self {
         let status = system_v_status(id);
         // SAFETY: no address is asked for.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
@@ -339,6 +344,7 @@ impl Attached {
             base: NonNull::new(base.cast()).unwrap(),
             len: status.shm_segsz,
             mode: u32::from(status.shm_perm.mode),
+            owner: status.shm_perm.uid,
         }
     }
 

@@ -1,5 +1,5 @@
 //! All interleavings of what processes do to a name: publication, attachment,
-//! removal, birth, revival.
+//! removal, birth, revival, renewal.
 //!
 //! Each protocol is a model: the world as the kernel and the memory see it, and
 //! processes that take one system call or one access to shared memory at a time. The
@@ -22,6 +22,7 @@
 
 mod kit;
 mod publication;
+mod renewal;
 mod revival;
 mod system_v;
 
@@ -45,6 +46,16 @@ fn a_system_v_segment_is_used_whole_and_goes_with_its_last_user() {
 #[test]
 fn locks_are_revived_exactly_when_nobody_uses_them() {
     revival::check(Size::chosen());
+}
+
+#[test]
+fn system_v_locks_are_renewed_only_when_nobody_uses_them() {
+    renewal::check(Size::chosen());
+}
+
+#[test]
+fn planted_bugs_in_renewal_are_found() {
+    renewal::check_mutations();
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! | `LookLoadAgain`, `LookCountAgain`, `LookUnmap` | `Look::life`, `Look::drop` | state, `IPC_STAT`, `shmdt` |
 //! | `Find`, `Stat`, `Map`, `Load` | `attach`, `settle` | `shmget`, `IPC_STAT`, `shmat`, state |
 //! | `ClaimDead`, `ClearAway` | `settle` | compare and swap, `VIRGIN` to `DEAD`; `IPC_RMID` |
-//! | `Lock`, `Unlock` | `settle`, `remove_if_alone` | the robust mutex |
+//! | `Lock`, `Unlock` | `settle`, `remove_if_alone` | the robust mutex; held, and for removal: `LeaveUnmap` |
 //! | `Resolve`, `ResolveStat` | `resolve` | state, `IPC_STAT` |
 //! | `SetBorn`, `SetDead`, `ResolveRemove` | `resolve` | state, `IPC_RMID` |
 //! | `Unmap` | `settle` | `shmdt`; from `Find` again |
@@ -375,6 +375,7 @@ impl Protocol for SystemV {
         match world.processes[who].at {
             At::Rest | At::Dead => 0,
             At::Lock if self.judges_without_lock(world, who) => 1,
+            At::Lock if !self.waits_for_lock(world, who) => 1,
             At::Lock | At::NewLock => usize::from(!world.is_locked(world.id_of(who))),
             At::Fill => 2,
             _ => 1,

@@ -301,7 +301,7 @@ impl SystemV {
             }
             (_, _) if reads => At::ReaderUnmap,
             (State::Virgin, _) => At::ClaimDead,
-            (State::Dead, _) if saw_mark => At::ClearAway,
+            (State::Dead, _) => At::ClearAway,
             (_, _) => At::Lock,
         }
     }
@@ -316,6 +316,11 @@ impl SystemV {
         At::Find
     }
 
+    /// Whether a process that finds the lock held waits for it.
+    pub(super) fn waits_for_lock(&self, world: &World, who: usize) -> bool {
+        matches!(world.processes[who].phase, Phase::Opening | Phase::Creating)
+    }
+
     pub(super) fn judges_without_lock(&self, world: &World, who: usize) -> bool {
         self.has(Mutation::LeavingWithoutLock) && world.processes[who].is_judge
     }
@@ -327,6 +332,10 @@ impl SystemV {
             At::Lock => {
                 if !world.mine(who).has_lock {
                     world.wrong = Some(Wrong::NoLock);
+                }
+                if world.is_locked(world.id_of(who)) && !self.judges_without_lock(world, who) {
+                    // Whoever leaves or removes does not wait: it detaches and asks again.
+                    return At::LeaveUnmap;
                 }
                 let goes_without = self.judges_without_lock(world, who);
                 world.processes[who].is_holder = !goes_without;

@@ -1,0 +1,127 @@
+//! A look at a segment that may hold anything and belong to any user.
+
+use super::removal::{Unlocked, remove_if_abandoned};
+use super::settle::{is_gone, is_marked_unborn};
+use crate::error::Error;
+use crate::os::mman::{Access, Mapping};
+use crate::os::sysv_shm::{self, Id};
+use crate::segment::birth;
+use crate::segment::header::{self, Header};
+use crate::segment::options::SegmentOptions;
+use crate::segment::policy::Removal;
+
+/// A segment mapped for a look, whatever it holds. Who attaches and leaves
+/// meanwhile may have taken the looker for a user; so the looker leaves as a user
+/// does, unless nobody else came. It waits for no lock, and leaves the memory of
+/// strangers alone: that may stay behind, for `gc`.
+#[derive(Debug)]
+pub(crate) struct Look {
+    mapping: Option<Mapping>,
+    id: Id,
+    options: SegmentOptions,
+    /// Nobody was attached before.
+    was_abandoned: bool,
+}
+
+impl Look {
+    /// `None` if the segment is gone.
+    pub(crate) fn at(id: Id, options: &SegmentOptions) -> std::io::Result<Option<Self>> {
+        let mapping = match sysv_shm::attach(id, Access::ReadOnly) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            mapping => Some(mapping?),
+        };
+        let mut look = Self {
+            mapping,
+            id,
+            options: options.clone(),
+            was_abandoned: false,
+        };
+        // In this order: its creator is attached until it is complete.
+        look.was_abandoned = look.life() == Life::Born && look.is_alone();
+        Ok(Some(look))
+    }
+
+    /// Which segment it is.
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Whether nobody else is attached, nor was since this began.
+    fn is_alone(&self) -> bool {
+        sysv_shm::status(self.id).is_ok_and(|now| {
+            now.attached == 1 && u32::try_from(now.last_pid) == Ok(std::process::id())
+        })
+    }
+
+    /// Copies bytes from `offset` on. Returns whether the segment has so many.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: usize) -> bool {
+        let Some(mapping) = &self.mapping else {
+            return false;
+        };
+        let inside = offset.checked_add(buffer.len());
+        if inside.is_none_or(|end| end > mapping.len()) {
+            return false;
+        }
+        mapping.copy_to(buffer, offset);
+        true
+    }
+
+    /// How far it is in its life, if it is long enough to say.
+    pub(crate) fn life(&self) -> Life {
+        let mut state = [0; 4];
+        if !self.read_at(&mut state, header::BIRTH_AT) {
+            return Life::Foreign;
+        }
+        match u32::from_ne_bytes(state) {
+            birth::BORN | birth::LEAVING | birth::RENEWING => Life::Born,
+            claim if birth::is_claim(claim) => Life::Born,
+            birth::VIRGIN | birth::GESTATING | birth::DEAD => Life::Unborn,
+            _ => Life::Foreign,
+        }
+    }
+}
+
+impl Look {
+    /// Whether it is a segment of this crate, though it may be damaged or of another
+    /// version. That is all that is believed of a stranger's.
+    pub(super) fn is_ours(&self) -> bool {
+        let mut bytes = [0; header::LEN];
+        let len = self.mapping.as_ref().map_or(0, Mapping::len);
+        if !self.read_at(&mut bytes, 0) {
+            return false;
+        }
+        match Header::parse(&bytes, len as u64) {
+            Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => true,
+            Err(_) => {
+                let mode = sysv_shm::status(self.id).map_or(0, |status| status.mode);
+                self.life() == Life::Unborn && is_marked_unborn(mode)
+            }
+        }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        let mut bytes = [0; header::LEN];
+        let len = self.mapping.as_ref().map_or(0, Mapping::len);
+        let is_transient = self.read_at(&mut bytes, 0)
+            && Header::parse(&bytes, len as u64)
+                .is_ok_and(|header| header.removal == Removal::UntilLastDetach);
+        let is_abandoned = self.was_abandoned && self.is_alone();
+        self.mapping = None;
+        if is_transient && !is_abandoned {
+            let _ = remove_if_abandoned(&self.options, self.id, Unlocked::Stays);
+        }
+    }
+}
+
+/// How far a System V segment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Being created; or its creator died, and nobody has come since.
+    Unborn,
+    /// Complete.
+    Born,
+    /// Not a segment of this crate.
+    Foreign,
+}

@@ -1,0 +1,364 @@
+//! From an id to a segment that is trusted, attached and complete.
+
+use super::{Attached, EXECUTE, UNBORN};
+use crate::error::Error;
+use crate::os::mman::{Access, Mapping};
+use crate::os::sysv_shm::{self, Id, Status};
+use crate::place;
+use crate::segment::address::Target;
+use crate::segment::birth::{self, Birth, Held, Visits};
+use crate::segment::failure;
+use crate::segment::header::{self, Header};
+use crate::segment::hold::Hold;
+use crate::segment::options::SegmentOptions;
+use crate::segment::policy::Removal;
+
+/// A complete segment, mapped.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) mapping: Mapping,
+    pub(super) header: Header,
+    /// The process that made its locks anew is dead, and this one is alone.
+    pub(super) is_half_renewed: bool,
+}
+
+/// What was found under an id.
+pub(super) enum Finding {
+    Gone,
+    There(Settled),
+    /// Others are attached, and must go or finish first. This process is not attached.
+    Later(Obstacle),
+}
+
+/// Why a segment can't be used yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Its locks belong to another pid namespace, and others are attached.
+    OtherNamespace,
+    /// A process makes its locks anew.
+    Renewal,
+    /// Another thread holds its lock, and the caller does not wait.
+    Lock,
+}
+
+impl Obstacle {
+    /// Waits for the next visit. Returns an error after the time that the obstacle may
+    /// take.
+    pub(super) fn pause(self, visits: &mut Visits) -> Result<(), Error> {
+        let waited = birth::PATIENCE;
+        if !visits.pause(waited)? {
+            return Err(Error::Unfinished { waited });
+        }
+        match self {
+            Self::OtherNamespace if !visits.is_newcomer_still() => Err(Error::ForeignPidNamespace),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How long to wait for the lock of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// As long as [`birth::PATIENCE`].
+    Patiently,
+    /// Not at all, for removal: the holder is attached, so the segment is in use.
+    Never,
+}
+
+impl Wait {
+    /// # Safety
+    ///
+    /// As for [`Birth::lock`].
+    unsafe fn lock(self, birth: &Birth) -> Result<Option<Held<'_>>, Error> {
+        match self {
+            // SAFETY: the caller promises all clauses of `lock`.
+            Self::Patiently => unsafe { birth.lock() }.map(Some),
+            // SAFETY: as above.
+            Self::Never => unsafe { birth.try_lock() },
+        }
+    }
+}
+
+/// Changes the state from `BORN` to `RENEWING` if this process is the only one
+/// attached: steps 2 and 3 of [`birth`].
+pub(super) fn seize(birth: &Birth, id: Id) -> bool {
+    // If it is in use, no claim disturbs its users.
+    if !is_alone(id) {
+        return false;
+    }
+    let Some(claim) = birth.claim() else {
+        return false;
+    };
+    if is_alone(id) && birth.replace(claim, birth::RENEWING) {
+        return true;
+    }
+    birth.replace(claim, birth::BORN);
+    false
+}
+
+/// Whether the one attachment is the caller's, in whatever pid namespace others are.
+pub(super) fn is_alone(id: Id) -> bool {
+    sysv_shm::status(id).is_ok_and(|status| status.attached == 1)
+}
+
+/// Finds a complete segment and attaches to it. Clears away what a dead creator
+/// left. [`Error::NotFound`] if there is none, or none any more.
+pub(super) fn attach(
+    options: &SegmentOptions,
+    target: &Target,
+    access: Access,
+) -> Result<(Id, Settled), Error> {
+    attach_in(options, target, access, &mut Visits::new())
+}
+
+/// As [`attach`], as one of several visits.
+pub(super) fn attach_in(
+    options: &SegmentOptions,
+    target: &Target,
+    access: Access,
+    visits: &mut Visits,
+) -> Result<(Id, Settled), Error> {
+    loop {
+        let id = find(target)?;
+        match settle(options, id, access, Wait::Patiently)? {
+            Finding::There(settled) => return Ok((id, settled)),
+            Finding::Later(obstacle) => obstacle.pause(visits)?,
+            // The key may lead elsewhere by now; an id never does.
+            Finding::Gone if matches!(target, Target::SystemVId(_)) => {
+                return Err(Error::NotFound);
+            }
+            Finding::Gone => {}
+        }
+    }
+}
+
+pub(super) fn find(target: &Target) -> Result<Id, Error> {
+    match *target {
+        Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure::of("shmget")),
+        Target::SystemVId(id) => Ok(Id(id)),
+        Target::File(_) => Err(Error::NotASegment),
+    }
+}
+
+/// Returns what the kernel knows of a segment; `None` if it is gone.
+pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
+    match sysv_shm::status(id) {
+        Err(error) if is_gone(&error) => Ok(None),
+        other => other.map(Some).map_err(failure::of("shmctl(IPC_STAT)")),
+    }
+}
+
+/// Attaches to a segment if all users with the right to write to it are trusted, and
+/// brings it into a state in which it can be used.
+pub(super) fn settle(
+    options: &SegmentOptions,
+    id: Id,
+    access: Access,
+    wait: Wait,
+) -> Result<Finding, Error> {
+    let Some(status) = status_of(id)? else {
+        return Ok(Finding::Gone);
+    };
+    options.check_system_v(&status)?;
+    if status.len < header::LEN as u64 {
+        return Err(Error::NotASegment);
+    }
+    let mapping = match sysv_shm::attach(id, access) {
+        Err(error) if is_gone(&error) => return Ok(Finding::Gone),
+        other => other.map_err(failure::of("shmat"))?,
+    };
+    // Once more, of the segment that is attached: the kernel may have given the id to
+    // another one in between.
+    let Some(status) = status_of(id)? else {
+        return Ok(Finding::Gone);
+    };
+    options.check_system_v(&status)?;
+    if mapping.len() < header::LEN {
+        return Err(Error::NotASegment);
+    }
+    // SAFETY: a segment never changes its length, and it is longer than a header.
+    let birth = unsafe { Birth::of(&mapping) };
+    let is_half_renewed = loop {
+        let state = birth.state();
+        match state {
+            birth::VIRGIN => {
+                if !is_marked_unborn(status.mode) {
+                    return Err(Error::NotASegment);
+                }
+                birth.wait_while(birth::VIRGIN, access)?;
+                if access == Access::ReadOnly {
+                    return Err(not_found(options, id, mapping));
+                }
+                birth.leave_virginity(birth::DEAD);
+            }
+            // Cleared away, maybe before it had a header or a lock.
+            birth::DEAD => {
+                if !is_marked_unborn(status.mode) {
+                    read_header(&mapping, status.len)?;
+                }
+                if access == Access::ReadOnly {
+                    return Err(not_found(options, id, mapping));
+                }
+                clear_away(birth, id)?;
+                return Ok(Finding::Gone);
+            }
+            birth::BORN => break false,
+            birth::GESTATING | birth::LEAVING => {
+                let header = read_header(&mapping, status.len)?;
+                if access == Access::ReadOnly {
+                    return Err(not_found(options, id, mapping));
+                }
+                header.check_abi()?;
+                if !is_of_our_namespace(&header)? {
+                    if !is_alone(id) {
+                        return Ok(Finding::Later(Obstacle::OtherNamespace));
+                    }
+                    // The process that wrote this state was attached, so it is dead.
+                    let is_to_stay = state == birth::LEAVING && !is_removed(id);
+                    let next = if is_to_stay { birth::BORN } else { birth::DEAD };
+                    birth.replace(state, next);
+                    continue;
+                }
+                // SAFETY: the lock was made before the state left `VIRGIN`, and is of
+                // our namespace; all users with the right to write are trusted, as checked above;
+                // `mapping` outlives the guard.
+                let held = unsafe { wait.lock(birth) }?;
+                let Some(held) = held else {
+                    return Ok(Finding::Later(Obstacle::Lock));
+                };
+                let gone = resolve(birth, id)?;
+                drop(held);
+                if gone {
+                    return Ok(Finding::Gone);
+                }
+            }
+            _ if birth::is_claim(state) => {
+                let header = read_header(&mapping, status.len)?;
+                if access == Access::ReadOnly {
+                    break false; // complete, whatever becomes of its locks
+                }
+                // A claimant that is alive is attached.
+                if !is_alone(id) {
+                    if !is_of_our_namespace(&header)? {
+                        return Ok(Finding::Later(Obstacle::OtherNamespace));
+                    }
+                    birth.wait_while(state, access)?;
+                }
+                birth.replace(state, birth::BORN);
+            }
+            birth::RENEWING => {
+                let header = read_header(&mapping, status.len)?;
+                if access == Access::ReadOnly {
+                    break false;
+                }
+                // A process that renews is attached until it is ready or dead.
+                if !is_alone(id) {
+                    return Ok(Finding::Later(Obstacle::Renewal));
+                }
+                // It may have become ready before it died. From here on it can't be renewed
+                // by another process: that would count this one.
+                if birth.state() != birth::RENEWING {
+                    continue;
+                }
+                header.check_abi()?;
+                match is_removed(id) {
+                    true => birth.set_state(birth::DEAD),
+                    false => break true,
+                }
+            }
+            _ => return Err(Error::NotASegment),
+        }
+    };
+    let header = read_header(&mapping, status.len)?;
+    Ok(Finding::There(Settled {
+        mapping,
+        header,
+        is_half_renewed,
+    }))
+}
+
+/// For a reader that came too early or too late.
+fn not_found(options: &SegmentOptions, id: Id, mapping: Mapping) -> Error {
+    if let Ok(header) = read_header(&mapping, mapping.len() as u64) {
+        leave_unused(options, id, mapping, header.removal);
+    }
+    Error::NotFound
+}
+
+/// Leaves as a user does: whoever left meanwhile has counted this one.
+pub(super) fn leave_unused(options: &SegmentOptions, id: Id, mapping: Mapping, removal: Removal) {
+    let options = options.clone();
+    let attached = Attached {
+        id,
+        removal,
+        options,
+    };
+    drop(Hold::system_v(mapping, attached));
+}
+
+/// Finishes what the last holder of the lock has left. Returns whether the segment
+/// is gone. The caller holds the lock.
+pub(super) fn resolve(birth: &Birth, id: Id) -> Result<bool, Error> {
+    match birth.state() {
+        // The looker died before it removed the segment, or after.
+        birth::LEAVING if !is_removed(id) => birth.set_state(birth::BORN),
+        birth::BORN => {}
+        // The claimant finds the caller attached, and its claim replaced.
+        claim if birth::is_claim(claim) => birth.set_state(birth::BORN),
+        // The creator died, or the remover.
+        _ => {
+            birth.set_state(birth::DEAD);
+            clear_away(birth, id)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes a segment that is `DEAD`, unless it is removed already.
+fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
+    use std::io::ErrorKind;
+    match sysv_shm::remove(id) {
+        // Who may remove it may be about to.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            birth.wait_while(birth::DEAD, Access::ReadWrite)?;
+            match is_removed(id) {
+                true => Ok(()),
+                false => Err(Error::PermissionDenied),
+            }
+        }
+        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a segment has lost its key.
+pub(super) fn is_removed(id: Id) -> bool {
+    match sysv_shm::status(id) {
+        Ok(status) => status.is_condemned,
+        Err(error) => is_gone(&error),
+    }
+}
+
+/// Whether the mode of a segment is that of one that is not complete.
+pub(crate) fn is_marked_unborn(mode: u32) -> bool {
+    mode & EXECUTE == UNBORN
+}
+
+/// Whether thread ids in the locks mean here what they say.
+pub(super) fn is_of_our_namespace(header: &Header) -> Result<bool, Error> {
+    Ok(header.pid_namespace == place::placement()?.pid_namespace)
+}
+
+/// Reads the header of the segment that is mapped. Its bytes are copied first:
+/// what is checked can't change afterwards.
+pub(in crate::segment) fn read_header(mapping: &Mapping, object_len: u64) -> Result<Header, Error> {
+    let mut bytes = [0; header::LEN];
+    mapping.copy_to(&mut bytes, 0);
+    Header::parse(&bytes, object_len)
+}
+
+/// Whether a segment's id leads nowhere any more (`EINVAL`, `EIDRM`).
+pub(super) fn is_gone(error: &std::io::Error) -> bool {
+    sysv_shm::means_gone(error)
+}
