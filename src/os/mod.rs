@@ -18,6 +18,7 @@ pub(crate) mod shared_bytes;
 pub(crate) mod spin;
 pub(crate) mod sysv_shm;
 
+mod timer_slack;
 use std::io;
 
 /// The error of an OS call that `nix` made.

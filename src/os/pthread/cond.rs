@@ -8,6 +8,7 @@ use super::attr::CondAttr;
 use super::check;
 use super::mutex::{Outcome, PthreadMutex};
 use crate::os::clock::Deadline;
+use crate::os::timer_slack::punctually;
 
 /// A `pthread_cond_t` at the place where it stays; inert bytes until
 /// [`init`](Self::init).
@@ -57,9 +58,9 @@ impl PthreadCond {
             // SAFETY: the caller's promise.
             None => unsafe { libc::pthread_cond_wait(self.as_ptr(), mutex.raw()) },
             // SAFETY: the caller's promise; `deadline` outlives the call.
-            Some(deadline) => unsafe {
+            Some(deadline) => punctually(|| unsafe {
                 libc::pthread_cond_timedwait(self.as_ptr(), mutex.raw(), &raw const deadline)
-            },
+            }),
         };
         Outcome::of(code)
     }

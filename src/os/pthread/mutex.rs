@@ -12,6 +12,7 @@ use super::locker::Locker;
 use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
+use crate::os::timer_slack::punctually;
 
 unsafe extern "C" {
     /// Not bound by the `libc` crate. glibc 2.30 and later.
@@ -254,7 +255,7 @@ impl PthreadMutex {
     unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
         let deadline = deadline.to_timespec();
         // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(unsafe {
+        Outcome::of(punctually(|| unsafe {
             pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
         })
     }
