@@ -216,7 +216,8 @@ impl PoisonCause {
 impl fmt::Display for PoisonCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnerDied { pid: 0, .. } => write!(f, "its last holder died"),
+            Self::OwnerDied { pid: 0, tid: 0 } => write!(f, "its last holder died"),
+            Self::OwnerDied { pid: 0, tid } => write!(f, "its last holder died (thread {tid})"),
             Self::OwnerDied { pid, tid } => {
                 write!(f, "its last holder died (process {pid}, thread {tid})")
             }
@@ -238,6 +239,14 @@ pub enum IdentityError {
     /// that it still is the parent, and the kernel would not release its locks.
     #[error("this process was made by a raw clone(2), where pthread locks don't work: use fork(2)")]
     RawClone,
+    /// The system has no robust lists, by which the kernel knows the locks of a thread
+    /// that dies: an emulator (qemu-user), or a sandbox that refuses
+    /// `get_robust_list(2)` or `set_robust_list(2)`.
+    #[error(
+        "no robust lists here, without which locks can't survive their holders: run on a real \
+         Linux kernel, and let the sandbox permit get_robust_list(2) and set_robust_list(2)"
+    )]
+    NoRobustLists(#[source] io::Error),
     /// The kernel has no `MADV_WIPEONFORK` (Linux 4.14), by which forks are
     /// noticed.
     #[error("forks can't be noticed here: madvise(MADV_WIPEONFORK) was refused")]

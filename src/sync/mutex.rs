@@ -460,7 +460,11 @@ impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
     /// locker repairs what both have left.
     pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmMutexGuard<'a, T> {
         repair(&mut self.guard);
-        self.guard.lock.raw.poison.clear();
+        let raw = &self.guard.lock.raw;
+        // C code may have given the lock back meanwhile.
+        if raw.is_held(self.guard.held) {
+            raw.poison.clear();
+        }
         self.guard
     }
 }

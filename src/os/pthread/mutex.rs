@@ -257,7 +257,7 @@ impl PthreadMutex {
         // SAFETY: the caller's promise; `deadline` outlives the call.
         Outcome::of(punctually(|| unsafe {
             pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
-        })
+        }))
     }
 
     /// Gives back a mutex that was made unrecoverable while the thread `me` tried to
@@ -272,16 +272,6 @@ impl PthreadMutex {
         if freed.is_ok() {
             futex::wake(self.futex_word(), Wake::All);
         }
-    }
-
-    /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html).
-    ///
-    /// # Safety
-    ///
-    /// It is initialised, and the caller holds it after [`Outcome::OwnerDied`].
-    pub(crate) unsafe fn consistent(&self) -> io::Result<()> {
-        // SAFETY: the caller's promise.
-        check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })
     }
 
     /// Gives the mutex back. Says `false`, and does nothing, if the caller does not
@@ -459,7 +449,7 @@ mod tests {
             let outcome = unsafe { mutex.acquire(me(), Patience::Forever) };
             assert_eq!(outcome, Outcome::OwnerDied);
             // SAFETY: held after that.
-            unsafe { mutex.consistent() }.expect("it is held");
+            unsafe { mutex.consistent(me()) }.expect("it is held");
             assert!(unlock(mutex, me()));
         }
     }
@@ -473,7 +463,7 @@ mod tests {
             s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
         });
         // SAFETY: initialised.
-        let died = unsafe { mutex.acquire(me(), Patience::Forever) };
+        let died = unsafe { mutex.acquire(libc, Patience::Forever) };
         assert_eq!(died, Outcome::OwnerDied);
         assert!(unlock(&mutex, libc));
         for by in [libc, me()] {

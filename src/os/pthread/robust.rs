@@ -50,6 +50,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
+use super::held::Position;
 use super::mutex::{Outcome, Patience, TURN};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake, Woken};
@@ -59,9 +60,9 @@ use crate::os::spin;
 const KIND: u32 = 0x80 | 0x10 | 2;
 
 /// What `__owner` says after `EOWNERDEAD`, until `pthread_mutex_consistent`.
-const INCONSISTENT: u32 = i32::MAX as u32;
+pub(super) const INCONSISTENT: u32 = i32::MAX as u32;
 /// What it says for ever after an unlock without that.
-const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
+pub(super) const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
 
 /// In an entry: that mutex inherits priorities. None of ours does, but its neighbours
 /// may.
@@ -69,7 +70,7 @@ const INHERITS: usize = 1;
 
 /// A pointer to [`Link::next`] of a mutex or to [`Head::first`], perhaps with
 /// [`INHERITS`].
-type Entry = *mut ();
+pub(crate) type Entry = *mut ();
 
 /// A `pthread_mutex_t`.
 #[repr(C)]
@@ -77,7 +78,7 @@ pub(super) struct Words {
     /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
     pub(super) lock: AtomicU32,
     count: AtomicU32,
-    owner: AtomicU32,
+    pub(super) owner: AtomicU32,
     users: AtomicU32,
     kind: AtomicU32,
     _spins: u32,
@@ -99,8 +100,8 @@ struct Link {
 /// `struct robust_list_head` of `linux/futex.h`. In front of it libc keeps the last
 /// entry, so that the head can be taken for the `next` of a link.
 #[repr(C)]
-struct Head {
-    first: AtomicPtr<()>,
+pub(super) struct Head {
+    pub(super) first: AtomicPtr<()>,
     futex_offset: c_long,
     pending: AtomicPtr<()>,
 }
@@ -127,6 +128,7 @@ impl Words {
         self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
     }
 
+    #[inline]
     fn holder(&self) -> u32 {
         self.lock.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK
     }
@@ -171,7 +173,7 @@ unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 ///
 /// It is an entry of the calling thread's list.
 #[inline]
-unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
+pub(super) unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     let at = entry.map_addr(|address| address & !INHERITS);
     // SAFETY: the caller's promise: a link lies there, or the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
@@ -205,6 +207,12 @@ impl RobustList {
         // SAFETY: libc keeps it for as long as the thread lives, and this does not
         // leave the thread.
         unsafe { self.head.as_ref() }
+    }
+
+    /// The first entry: the mutex that was locked last, or the head itself.
+    #[inline]
+    pub(crate) fn first(self) -> Entry {
+        self.head().first.load(Ordering::Relaxed)
     }
 
     /// Whether `mutex` is of the kind that this knows to lock.
@@ -309,9 +317,26 @@ impl RobustList {
     /// As for [`take_if_free`](Self::take_if_free).
     #[inline]
     pub(super) unsafe fn give_back(self, mutex: &Words) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.give_back_after(mutex, || ()) }.is_some()
+    }
+
+    /// As [`give_back`](Self::give_back). Calls `prepare` before anything is done, if the
+    /// thread holds the mutex. Returns where on the list the mutex was.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    #[inline]
+    pub(super) unsafe fn give_back_after(
+        self,
+        mutex: &Words,
+        prepare: impl FnOnce(),
+    ) -> Option<Position> {
         if mutex.holder() != self.tid {
-            return false;
+            return None;
         }
+        prepare();
         self.begin(mutex);
         let next = mutex.link.next.load(Ordering::Relaxed);
         let previous = mutex.link.previous.load(Ordering::Relaxed);
@@ -330,7 +355,8 @@ impl RobustList {
         mutex.users.store(users, Ordering::Relaxed);
         self.free(mutex);
         self.end();
-        true
+        let entry = mutex.entry();
+        Some(Position { entry, next })
     }
 
     /// Takes the mutex, waiting for it as long as `patience` says.
@@ -376,7 +402,7 @@ impl RobustList {
                     // SAFETY: the caller's promise, and taken.
                     return unsafe { self.enter(mutex) };
                 }
-                mutex.owner.store(INCONSISTENT, Ordering::Relaxed);
+                // `owner` still names the dead thread: see `owner.rs`.
                 // SAFETY: the caller's promise, and taken.
                 unsafe { self.link(mutex) };
                 return Outcome::OwnerDied;
