@@ -50,7 +50,8 @@ pub enum LockError<G> {
     #[error("the lock is not placed in shared memory yet: create a Segment with it")]
     NotPlaced,
     /// This thread holds as many robust locks as the kernel can recover when
-    /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)). Unlock some first.
+    /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)), with those that C code or
+    /// another copy of this crate has taken. Unlock some first.
     #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
     /// The lock belongs to another pid namespace (a container). Thread ids,
@@ -64,8 +65,12 @@ pub enum LockError<G> {
     /// ever; see [`ShmMutex::reset`](crate::ShmMutex::reset).
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
-    /// The guard came over a fork: the parent holds the lock, not this process.
-    #[error("the guard was inherited over a fork: its lock is held by the parent process")]
+    /// This thread does not hold the lock of the guard. It came over a fork, and the
+    /// parent holds it; or C code has unlocked it.
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
     NotOwner,
     /// This process can't tell who it is, so it can't own a lock.
     #[error(transparent)]
@@ -178,11 +183,11 @@ pub enum PoisonCause {
     /// of the main thread, or the end of its thread.
     #[non_exhaustive]
     OwnerDied {
-        /// The process, or 0 if it died within the few instructions in which
-        /// the lock is held but nobody's name is beside it: right after it was
-        /// taken, and right before it is given back.
+        /// The process, or 0 if it is unknown. That is so if C code held the lock, which
+        /// leaves no name beside it, and if the holder died within the few
+        /// instructions right after it took the lock, or right before it gave it back.
         pid: u32,
-        /// The thread, or 0 likewise.
+        /// The thread, or 0 if it is unknown. It may be known where the process is not.
         tid: u32,
     },
     /// The holder panicked with the lock held.
@@ -402,7 +407,10 @@ pub enum Error {
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
     /// See [`LockError::NotOwner`].
-    #[error("the guard was inherited over a fork: its lock is held by the parent process")]
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
     NotOwner,
     /// This process can't tell who it is, so it can't own a lock.
     #[error(transparent)]

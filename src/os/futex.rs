@@ -73,7 +73,7 @@ pub(crate) fn wait_among(
 ) -> io::Result<Woken> {
     let sleep = || wait_by_kernel(word, expected, groups, deadline);
     match deadline {
-        Some(_) => punctually(sleep),
+        Some(deadline) => punctually(deadline, sleep),
         None => sleep(),
     }
 }

@@ -8,13 +8,17 @@
 //!
 //! # Cost
 //!
-//! Each sleep that has a deadline asks the kernel for the slack: one system call that
-//! reads a number, beside one that puts the thread to sleep. The answer is not kept,
-//! because another process may change the slack at any time, and no sleep is so short
-//! that the question is felt (`docs/design.md`, "Timer slack"). Two more calls are made
-//! only if the slack is large.
+//! To ask for the slack is a system call, which two processes that pass a turn to and fro
+//! would feel: they sleep a hundred thousand times in a second. So a thread that has
+//! found its slack small asks again only after [`PERIOD`]. If the slack grows in that
+//! time, one sleep ends late; the next one asks. A thread whose slack is large makes three
+//! calls at each sleep.
 
+use std::cell::Cell;
 use std::ffi::{c_long, c_ulong};
+use std::time::Duration;
+
+use super::clock::Deadline;
 
 /// The slack in nanoseconds that is left as it is: small beside every promise of this
 /// crate, and 200 times the kernel's default.
@@ -23,13 +27,29 @@ const TOLERATED: c_long = 10_000_000;
 /// The slack in nanoseconds during a sleep: the kernel's default.
 const PRECISE: c_ulong = 50_000;
 
-/// Calls `sleep`, whose timers expire at most [`TOLERATED`] late.
+/// For how long a small slack is taken to stay small: as long as a turn of waiting or a
+/// heartbeat, so that each of them asks at most once.
+const PERIOD: Duration = Duration::from_millis(150);
+
+thread_local! {
+    /// Sleeps of this thread that end by then are not preceded by a question.
+    static SMALL_UNTIL: Cell<Option<Deadline>> = const { Cell::new(None) };
+}
+
+/// Calls `sleep`, whose timer is set to `deadline` and expires at most [`TOLERATED`]
+/// late.
 ///
 /// The thread's slack is restored when `sleep` ends, however it ends. A signal handler
 /// that runs meanwhile sees the smaller slack. A thread with real-time priority has no
 /// slack, and keeps none.
-pub(super) fn punctually<R>(sleep: impl FnOnce() -> R) -> R {
-    let _lowered = Lowered::if_large();
+pub(super) fn punctually<R>(deadline: Deadline, sleep: impl FnOnce() -> R) -> R {
+    if SMALL_UNTIL.get().is_some_and(|until| deadline <= until) {
+        return sleep();
+    }
+    let lowered = Lowered::if_large();
+    if lowered.is_none() {
+        SMALL_UNTIL.set(Some(Deadline::next_multiple_of(PERIOD)));
+    }
     sleep()
 }
 
@@ -78,6 +98,10 @@ fn set(slack: c_ulong) -> bool {
 mod tests {
     use super::*;
 
+    fn asleep<R>(sleep: impl FnOnce() -> R) -> R {
+        punctually(Deadline::after(Duration::from_secs(60)), sleep)
+    }
+
     /// Runs `f` in a thread of its own, whose slack is its own.
     fn apart(f: impl FnOnce() + Send + 'static) {
         std::thread::spawn(f).join().expect("the test passes");
@@ -87,7 +111,7 @@ mod tests {
     fn smoke() {
         apart(|| {
             let before = get();
-            assert_eq!(punctually(get), before, "it was small already");
+            assert_eq!(asleep(get), before, "it was small already");
         });
     }
 
@@ -96,7 +120,7 @@ mod tests {
         apart(|| {
             for slack in [10_000_001, 1 << 31, 5_000_000_000, 1 << 62] {
                 assert!(set(slack));
-                assert_eq!(punctually(get), 50_000);
+                assert_eq!(asleep(get), 50_000);
                 assert_eq!(get(), slack.cast_signed());
             }
         });
@@ -107,9 +131,22 @@ mod tests {
         apart(|| {
             for slack in [1, 50_000, 10_000_000] {
                 assert!(set(slack));
-                assert_eq!(punctually(get), slack.cast_signed());
+                assert_eq!(asleep(get), slack.cast_signed());
                 assert_eq!(get(), slack.cast_signed());
             }
+        });
+    }
+
+    #[test]
+    fn a_slack_that_grows_is_noticed_after_a_turn() {
+        apart(|| {
+            let this_turn = Deadline::next_multiple_of(PERIOD);
+            assert!(punctually(this_turn, get) <= TOLERATED);
+            assert!(set(5_000_000_000));
+            // Not asked again for this turn, but for the next.
+            let next_turn = this_turn.plus(PERIOD + PERIOD);
+            assert_eq!(punctually(next_turn, get), 50_000);
+            assert_eq!(get(), 5_000_000_000);
         });
     }
 
@@ -117,7 +154,7 @@ mod tests {
     fn a_panic_restores_it() {
         apart(|| {
             assert!(set(5_000_000_000));
-            let panicked = std::panic::catch_unwind(|| punctually(|| panic!("a test's panic")));
+            let panicked = std::panic::catch_unwind(|| asleep(|| panic!("a test's panic")));
             assert!(panicked.is_err());
             assert_eq!(get(), 5_000_000_000);
         });

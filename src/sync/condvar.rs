@@ -228,7 +228,9 @@ impl ShmCondvar {
     /// # Errors
     ///
     /// * [`LockError::Poisoned`]: the mutex is held, its data is in doubt.
-    /// * [`LockError::NotOwner`]: the guard came over a fork.
+    /// * [`LockError::NotOwner`]: the guard came over a fork, or C code has unlocked it.
+    /// * [`LockError::TooManyLocks`]: C code took more locks in this thread during or
+    ///   before the wait than the kernel recovers. The mutex is not held.
     /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
     ///   held; see there.
     pub fn wait<'a, T: ShmSafe>(

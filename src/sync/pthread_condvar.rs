@@ -22,6 +22,7 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 /// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
 /// wait on or signal the very same object.
 ///
+/// [`PoisonCause`]: crate::PoisonCause
 /// [`pthread_cond_t`]: https://man7.org/linux/man-pages/man3/pthread_cond_init.3p.html
 ///
 /// # Crash behaviour
@@ -35,8 +36,10 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 /// * A notification given to a waiter that dies before it acts is lost.
 /// * When the holder of the mutex dies while the others wait, they go on
 ///   waiting until somebody notifies them.
+/// * When C code has repaired the mutex and then dies with it, the [`PoisonCause`] that
+///   a waiter gets may name the holder before it.
 ///
-/// `ShmCondvar` is made to survive all four.
+/// `ShmCondvar` is made to survive them all.
 #[repr(C)]
 pub struct PthreadCondvar {
     cond: PthreadCond,

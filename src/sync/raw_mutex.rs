@@ -6,9 +6,9 @@
 //! | pthread mutex | holder | poison | meaning |
 //! |---|---|---|---|
 //! | free | 0 | 0 | free |
-//! | held | 0 | any | just taken, or about to be given back |
+//! | held | 0, or another thread | any | just taken, or about to be given back, or held by C code |
 //! | held | thread | any | held |
-//! | owner died | dead thread or 0 | any | nobody has looked since the death |
+//! | owner died | dead thread, or as above | any | nobody has looked since the death |
 //! | any | any | set | the data is in doubt |
 //!
 //! # Invariants
@@ -17,11 +17,12 @@
 //!    changes afterwards only when nobody is left who used it (`revive`).
 //! 2. pthread is called only by threads of that namespace whose id pthread
 //!    knows.
-//! 3. A thread never holds more than [`MAX_LOCKS_HELD`].
+//! 3. No lock is taken by a thread that holds [`MAX_LOCKS_HELD`], whoever took those.
 //! 4. The poison is set *before* the mutex is made consistent, so a crash
 //!    between the two leaves the mutex owner-dead, and the next locker does it
 //!    over.
-//! 5. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
+//! 5. `holder` is believed only if pthread's words name the same thread: C code does not
+//!    write it. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
 //!    does not wait for the lock; `reset` and `revive` have the lock to themselves.)
 //! 6. Every field is valid whatever its bytes are: a file may be anybody's.
 //!
@@ -52,12 +53,19 @@ use crate::os::pthread::{
 };
 use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
-/// How many locks of this crate a thread can hold at a time.
+/// How many robust locks a thread can hold at a time.
 ///
-/// When a thread dies, the kernel walks its list of robust locks and gives up
-/// after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). One lock more
-/// would never be recovered, so it is refused:
+/// When a thread dies, the kernel walks its list of robust locks, the youngest first,
+/// and gives up after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). With one lock
+/// more, the oldest would never be recovered, so it is refused:
 /// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
+///
+/// All robust locks of the thread count, also those that C code or another copy of this
+/// crate in the same process has taken. While other code holds some, a lock may cost a
+/// walk over all that the thread holds (some nanoseconds for each).
+///
+/// If C code takes more locks *after* ours than the kernel recovers, nothing refuses
+/// them, and our oldest locks are lost when the thread dies.
 pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
 /// What [`RawMutex::pid_namespace`] holds until the lock is placed: neither a

@@ -253,10 +253,10 @@ impl PthreadMutex {
     ///
     /// As for [`acquire`](Self::acquire).
     unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
-        let deadline = deadline.to_timespec();
-        // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(punctually(|| unsafe {
-            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
+        let until = deadline.to_timespec();
+        // SAFETY: the caller's promise; `until` outlives the call.
+        Outcome::of(punctually(deadline, || unsafe {
+            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const until)
         }))
     }
 
