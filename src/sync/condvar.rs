@@ -124,7 +124,9 @@ const HEARTBEAT: Duration = Duration::from_millis(150);
 /// Any waiter and any notifier may be killed at any instruction. Notifiers
 /// never block on the dead. If a woken waiter dies before it acts, another one
 /// wakes within 250 ms; if the holder of the mutex dies, every waiter learns
-/// within 250 ms ([`LockError::Poisoned`]).
+/// within 250 ms ([`LockError::Poisoned`]). A large timer slack of a thread
+/// (`PR_SET_TIMERSLACK`, systemd's `TimerSlackNSec=`) does not change that. Only a sleep
+/// that begins within 150 ms after the slack has grown may last longer by the slack.
 ///
 /// # Forks
 ///

@@ -28,7 +28,9 @@
 //! change, for as many steps as there are locks, and [`MAX_ROBUST_LOCKS`] at most: a
 //! corrupt list can't hold it up.
 //!
-//! What is not prevented: other code that locks beyond the limit *after* us.
+//! What is not prevented: other code that locks beyond the limit *after* us; and code that
+//! unlocks a mutex while our guard of it is there, and later locks it again in front of
+//! others.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
@@ -36,7 +38,9 @@ use std::sync::atomic::Ordering;
 use super::robust::{Entry, Head, RobustList, next_of};
 use super::{Locker, MAX_ROBUST_LOCKS, PthreadMutex};
 
-/// Where on its thread's list a mutex is: its own entry and the one behind it.
+/// Where on its thread's list a mutex is: its own entry and the one behind it, both as
+/// they stand there (the entry of a mutex with priority inheritance has its lowest bit
+/// set).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
     pub(crate) entry: Entry,
