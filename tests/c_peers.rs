@@ -1,7 +1,9 @@
-//! C code that locks and unlocks the same mutexes, or other ones, in the same thread.
+//! C code that locks and unlocks the same mutexes, or other ones, in the same thread; and
+//! another copy of this crate in the same process.
 
 mod common;
 
+use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -86,6 +88,29 @@ fn cause<T: ShmSafe>(mutex: &ShmMutex<T>) -> PoisonCause {
     expect_poisoned(mutex.try_lock_for(Duration::from_secs(30))).cause()
 }
 
+type Take = unsafe extern "C" fn(*const ShmMutex<u32>, usize) -> isize;
+
+/// The function of a plug-in that has a copy of this crate of its own. `None`: it is not
+/// built, because only this test was.
+fn second_copy() -> Option<Take> {
+    let program = std::env::current_exe().unwrap();
+    let profile = program.parent()?.parent()?;
+    let library = profile.join("examples/libsecond_copy.so");
+    if !library.exists() {
+        println!("skipped: `cargo build --example second_copy` makes {library:?}");
+        return None;
+    }
+    let library = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the library runs nothing of its own when it is loaded.
+    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    assert!(!handle.is_null(), "{library:?} can't be loaded");
+    // SAFETY: the handle is open, and stays so.
+    let symbol = unsafe { libc::dlsym(handle, c"second_copy_take".as_ptr()) };
+    assert!(!symbol.is_null());
+    // SAFETY: that is the function's type.
+    Some(unsafe { std::mem::transmute::<*mut libc::c_void, Take>(symbol) })
+}
+
 fn tid() -> u32 {
     nix::unistd::gettid().as_raw().cast_unsigned()
 }
@@ -144,6 +169,28 @@ on_stage! {
         has_died(&mut holder);
         none_is_lost(&theirs, LIMIT);
         none_is_lost(&ours, 0);
+    }
+
+    // Failure mode 37.
+    fn two_copies_of_the_crate_count_together() {
+        let Some(take) = second_copy() else { return };
+        let locks = many(2 * LIMIT);
+        let (ours, theirs) = locks.split_at(LIMIT);
+        let mut holder = spawn(|| {
+            assert_eq!(take_all(&ours[..900]), 900);
+            // SAFETY: placed, and mapped until this process ends.
+            let taken = unsafe { take(theirs.as_ptr(), 600) };
+            assert_eq!(taken, 600);
+            assert_eq!(take_all(&ours[900..1_000]), 100);
+            // SAFETY: as above.
+            let taken = unsafe { take(theirs[600..].as_ptr(), LIMIT - 600) };
+            assert_eq!(taken, (LIMIT - 1_600).cast_signed());
+            assert!(matches!(ours[1_000].lock(), Err(LockError::TooManyLocks)));
+            die()
+        });
+        has_died(&mut holder);
+        none_is_lost(ours, 1_000);
+        none_is_lost(theirs, LIMIT - 1_000);
     }
 
     fn room_comes_back_whoever_unlocks() {
