@@ -322,7 +322,7 @@ on_stage! {
         assert!(!shared.is_poisoned(), "C code has repaired it");
         named.open();
         has_died(&mut c);
-        // Before anybody locks, and after.
+        // Before the next lock, and after it.
         assert!(shared.is_poisoned());
         assert!(shared.holder().is_none_or(|holder| holder.pid == 0));
         let cause = cause(&shared);

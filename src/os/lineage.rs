@@ -1,8 +1,8 @@
 //! Objects in private memory, of which a forked child gets a copy of its own.
 //!
 //! The child's copy says what was true for the parent: a lock is held by one of the
-//! parent's threads, a condition variable has its waiters. Nobody in the child will ever
-//! change that. So such an object has a word that names the process that it belongs to,
+//! parent's threads, a condition variable has its waiters. No thread of the child will
+//! ever change that. So such an object has a word that names the process that it belongs to,
 //! and a process that finds another name makes the object anew before it uses it.
 //!
 //! | bits | the word |
@@ -10,7 +10,7 @@
 //! | 0–28 | the number of the process in its lineage |
 //! | 29 | a thread of that process is making the object anew |
 //! | 30 | set |
-//! | 31 | clear. A word that names a pid namespace has it set: the kernel counts from 0xf0000000 |
+//! | 31 | clear: words that name a pid namespace have it set (the kernel's lowest is 0xeffffffc) |
 //!
 //! # The number
 //!
@@ -107,7 +107,7 @@ fn number() -> io::Result<u32> {
 }
 
 fn word() -> io::Result<&'static AtomicU32> {
-    // Acquire, and Release below: whoever sees the pointer sees the memory.
+    // Acquire, and Release below: a thread that sees the pointer sees the memory.
     let mut at = WORD.load(Ordering::Acquire);
     if at.is_null() {
         let page = Mapping::wiped_on_fork()?;

@@ -172,7 +172,7 @@ impl Thread {
         self.has_room_above(self.locker.get().first_held()) || self.look_for_room()
     }
 
-    /// Counts what the thread holds, whoever has locked it.
+    /// Counts all robust mutexes that the thread holds, also those of other code.
     #[cold]
     fn look_for_room(&self) -> bool {
         let locker = self.locker.get();

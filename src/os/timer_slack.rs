@@ -1,8 +1,8 @@
 //! Sleeps that end on time in a thread that has asked the kernel for imprecise timers.
 //!
 //! The kernel lets the timers of a thread expire late by the thread's *timer slack*, so
-//! that it can serve several of them at once. The slack is 50 µs unless someone has
-//! changed it: the thread, its parent, systemd (`TimerSlackNSec=`), or a battery saver
+//! that it can serve several of them at once. The slack is 50 µs unless it was
+//! changed: by the thread, its parent, systemd (`TimerSlackNSec=`), or a battery saver
 //! through `/proc/PID/timerslack_ns`. With a slack of seconds a heartbeat would come
 //! seconds late, and so would the news of a death.
 //!

@@ -33,6 +33,8 @@ use crate::shm_safe::{Place, Report};
 /// A forked child has a copy of its own, in which all locks are free. One that a thread
 /// of the parent held at that moment is poisoned, as if its holder had died: the child's
 /// data is what that thread had made of it so far. In the parent nothing changes.
+/// C code in the child must not use the address of a lock that the child has not locked
+/// through this crate before.
 pub struct Snapshot<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
 }

@@ -8,7 +8,7 @@
 //! | free | 0 | 0 | free |
 //! | held | 0, or another thread | any | just taken, or about to be given back, or held by C code |
 //! | held | thread | any | held |
-//! | owner died | dead thread, or as above | any | nobody has looked since the death |
+//! | owner died | dead thread, or as above | any | no thread has locked it since the death |
 //! | any | any | set | the data is in doubt |
 //!
 //! # Invariants
@@ -17,7 +17,8 @@
 //!    changes afterwards only when nobody is left who used it (`revive`).
 //! 2. pthread is called only by threads of that namespace whose id pthread
 //!    knows.
-//! 3. No lock is taken by a thread that holds [`MAX_LOCKS_HELD`], whoever took those.
+//! 3. No lock is taken by a thread that holds [`MAX_LOCKS_HELD`], those of C code and of
+//!    other copies of this crate included.
 //! 4. The poison is set *before* the mutex is made consistent, so a crash
 //!    between the two leaves the mutex owner-dead, and the next locker does it
 //!    over.
@@ -392,7 +393,8 @@ impl RawMutex {
             self.poison_by_death_of(self.last_holder());
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: it lies where it will stay, and nobody uses it, as the caller promises.
+        // SAFETY: it lies where it will stay, and no thread uses it, as the caller
+        // promises.
         unsafe { self.pthread.init(self.protocol()) }
     }
 

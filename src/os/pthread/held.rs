@@ -1,8 +1,8 @@
-//! How many robust mutexes a thread holds, whoever has locked them.
+//! How many robust mutexes a thread holds, those of other code included.
 //!
 //! When a thread ends, the kernel walks its list from the front and stops after
-//! [`MAX_ROBUST_LOCKS`] entries. So the *oldest* locks are lost if there are more, and it
-//! does not matter who has taken them: this crate, another copy of it in the same
+//! [`MAX_ROBUST_LOCKS`] entries. So the *oldest* locks are lost if there are more, no
+//! matter which code has taken them: this crate, another copy of it in the same
 //! process, or C code. What counts is the list, and before each lock it must be known to
 //! be shorter.
 //!
@@ -79,8 +79,8 @@ impl HeldList {
             if at == end || at.is_null() {
                 return len;
             }
-            // SAFETY: an entry of the calling thread's list. It holds that mutex, so
-            // the mutex must be mapped: the kernel and libc read it just so.
+            // SAFETY: an entry of the calling thread's list. The thread holds that
+            // mutex, so it is mapped: the kernel and libc read it in the same way.
             at = unsafe { next_of(at) }.load(Ordering::Relaxed);
         }
         MAX_ROBUST_LOCKS
@@ -120,7 +120,7 @@ impl PthreadMutex {
         unsafe { list.give_back_after(self.words(), prepare) }
     }
 
-    /// Whether the caller, who is `me`, holds it at this moment.
+    /// Whether the caller, the thread `me`, holds it at this moment.
     #[inline]
     pub(crate) fn is_held_by(&self, me: Locker) -> bool {
         self.owner_tid() == me.tid()

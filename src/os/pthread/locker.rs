@@ -99,8 +99,8 @@ impl Locker {
 }
 
 /// [`get_robust_list(2)`](https://man7.org/linux/man-pages/man2/get_robust_list.2.html):
-/// where the calling thread keeps its robust mutexes. `None`: nobody has told the
-/// kernel.
+/// where the calling thread keeps its robust mutexes. `None`: the
+/// kernel was not told.
 fn registered_head() -> io::Result<Option<NonNull<()>>> {
     let mut head: *mut () = ptr::null_mut();
     let mut len: libc::size_t = 0;

@@ -1,4 +1,4 @@
-//! Who held a mutex last, as `__owner` tells.
+//! Which thread held a mutex last, as `__owner` tells.
 //!
 //! The kernel takes the thread id out of the lock word when the holder dies. glibc's
 //! other word, `__owner`, is not the kernel's: every locker writes its id there, C code as
@@ -23,7 +23,7 @@ pub(crate) enum LastOwner {
     Inconsistent,
     /// No thread: the mutex is free or unrecoverable, or its holder died in the few
     /// instructions before it has written its id, or after it has removed it.
-    Nobody,
+    NoThread,
 }
 
 impl PthreadMutex {
@@ -32,7 +32,7 @@ impl PthreadMutex {
         // Relaxed: the lock orders it. Without the lock it is a snapshot.
         match self.words().owner.load(Ordering::Relaxed) {
             INCONSISTENT => LastOwner::Inconsistent,
-            0 | NOT_RECOVERABLE => LastOwner::Nobody,
+            0 | NOT_RECOVERABLE => LastOwner::NoThread,
             tid => LastOwner::Thread(tid),
         }
     }
@@ -42,7 +42,7 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// * It is initialised, and the caller, who is `me`, holds it after
+    /// * It is initialised, and the caller, the thread `me`, holds it after
     ///   [`Outcome::OwnerDied`](super::Outcome::OwnerDied).
     pub(crate) unsafe fn consistent(&self, me: Locker) -> io::Result<()> {
         let words = self.words();

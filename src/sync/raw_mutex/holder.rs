@@ -1,4 +1,4 @@
-//! Who holds the lock, or held it last; and what is said of those who ended badly.
+//! The thread that holds the lock, or held it last; and the poison after its death or panic.
 //!
 //! `holder` is ours alone: C code that locks or unlocks the same mutex leaves it as it is.
 //! So it is believed only where pthread's own words name the same thread.
@@ -66,7 +66,7 @@ impl RawMutex {
         match self.pthread.last_owner() {
             LastOwner::Thread(tid) if tid == named.tid() => named,
             LastOwner::Thread(tid) => ThreadId::new(0, tid),
-            LastOwner::Inconsistent | LastOwner::Nobody => ThreadId::NOBODY,
+            LastOwner::Inconsistent | LastOwner::NoThread => ThreadId::NOBODY,
         }
     }
 
