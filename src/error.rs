@@ -54,7 +54,8 @@ pub enum LockError<G> {
     #[error("the lock is not placed in shared memory yet: create a Segment with it")]
     NotPlaced,
     /// This thread holds as many robust locks as the kernel can recover when
-    /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)). Unlock some first.
+    /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)), with those that C code or
+    /// another copy of this crate has taken. Unlock some first.
     #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
     /// The lock belongs to another pid namespace (a container). Thread ids,
@@ -76,8 +77,12 @@ pub enum LockError<G> {
          or a mutex without priority inheritance"
     )]
     PriorityInheritance,
-    /// The guard came over a fork: the parent holds the lock, not this process.
-    #[error("the guard was inherited over a fork: its lock is held by the parent process")]
+    /// This thread does not hold the lock of the guard. It came over a fork, and the
+    /// parent holds it; or C code has unlocked it.
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
     NotOwner,
     /// This process can't tell who it is, so it can't own a lock.
     #[error(transparent)]
@@ -192,11 +197,11 @@ pub enum PoisonCause {
     /// of the main thread, or the end of its thread.
     #[non_exhaustive]
     OwnerDied {
-        /// The process, or 0 if it died within the few instructions in which
-        /// the lock is held but nobody's name is beside it: right after it was
-        /// taken, and right before it is given back.
+        /// The process, or 0 if it is unknown. That is so if C code held the lock, which
+        /// leaves no name beside it, and if the holder died within the few
+        /// instructions right after it took the lock, or right before it gave it back.
         pid: u32,
-        /// The thread, or 0 likewise.
+        /// The thread, or 0 if it is unknown. It may be known where the process is not.
         tid: u32,
     },
     /// The holder panicked with the lock held.
@@ -230,7 +235,8 @@ impl PoisonCause {
 impl fmt::Display for PoisonCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnerDied { pid: 0, .. } => write!(f, "its last holder died"),
+            Self::OwnerDied { pid: 0, tid: 0 } => write!(f, "its last holder died"),
+            Self::OwnerDied { pid: 0, tid } => write!(f, "its last holder died (thread {tid})"),
             Self::OwnerDied { pid, tid } => {
                 write!(f, "its last holder died (process {pid}, thread {tid})")
             }
@@ -267,6 +273,14 @@ pub enum IdentityError {
     /// that it still is the parent, and the kernel would not release its locks.
     #[error("this process was made by a raw clone(2), where pthread locks don't work: use fork(2)")]
     RawClone,
+    /// The system has no robust lists, by which the kernel knows the locks of a thread
+    /// that dies: an emulator (qemu-user), or a sandbox that refuses
+    /// `get_robust_list(2)` or `set_robust_list(2)`.
+    #[error(
+        "no robust lists here, without which locks can't survive their holders: run on a real \
+         Linux kernel, and let the sandbox permit get_robust_list(2) and set_robust_list(2)"
+    )]
+    NoRobustLists(#[source] io::Error),
     /// The kernel has no `MADV_WIPEONFORK` (Linux 4.14), by which forks are
     /// noticed.
     #[error("forks can't be noticed here: madvise(MADV_WIPEONFORK) was refused")]
@@ -491,7 +505,10 @@ pub enum Error {
     )]
     PriorityInheritance,
     /// See [`LockError::NotOwner`].
-    #[error("the guard was inherited over a fork: its lock is held by the parent process")]
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
     NotOwner,
     /// This process can't tell who it is, so it can't own a lock.
     #[error(transparent)]

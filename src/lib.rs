@@ -60,6 +60,12 @@
 //! a process made by it, with memory of its own, is refused
 //! ([`IdentityError::RawClone`]). Don't fork from a signal handler that may have
 //! interrupted one of this crate's functions.
+//!
+//! # Emulators and sandboxes
+//!
+//! Locks need the kernel's robust lists. Where `get_robust_list(2)` or
+//! `set_robust_list(2)` is missing or refused (qemu-user, some seccomp policies), segments
+//! can be read only: [`IdentityError::NoRobustLists`].
 
 // Lets the derive macro name this crate inside this crate.
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::io;
 use std::ptr::NonNull;
 
-use crate::error::Error;
-use crate::os::process;
+use crate::error::{Error, IdentityError};
+use crate::os::{lineage, process};
 use crate::shm_safe::{Place, Placement, Report, ShmSafe};
 
 /// Writes `value` to shared memory that the caller mapped, and brings the
@@ -14,6 +14,9 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe};
 /// this, and much more, for memory of its own. One process places; the others
 /// cast their own mapping of the same bytes to `&T`, after checking somehow
 /// that both mean the same `T`.
+///
+/// In private memory (not `MAP_SHARED`), a lock that is held while the process forks
+/// stays held for ever in the child, which has a copy of it.
 ///
 /// # Errors
 ///
@@ -65,6 +68,16 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
 pub(crate) fn placement() -> Result<Placement, Error> {
     let pid_namespace = process::pid_namespace()?;
     Ok(Placement { pid_namespace })
+}
+
+/// As [`placement`], for objects in private memory: a forked child makes its copies of
+/// them anew.
+pub(crate) fn private_placement() -> Result<Placement, Error> {
+    process::pid_namespace()?;
+    let word = lineage::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
+    Ok(Placement {
+        pid_namespace: word,
+    })
 }
 
 /// Makes every sync object inert that `walk` reports: of a value that is zero

@@ -311,7 +311,8 @@ impl SyncKind {
 /// What a sync object must know to come to life.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placement {
-    /// The pid namespace whose thread ids own locks here.
+    /// The pid namespace whose thread ids own locks here. In private memory, the word
+    /// that names the process: see [`lineage`](crate::os::lineage).
     pub(crate) pid_namespace: u32,
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::Pair;
 use common::{
-    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, spawn,
+    Child, Gate, SharedPair, die, exit_now, expect_poisoned, filter, holder_of, on_stage, pair,
+    spawn,
 };
 use nix::sys::signal::Signal;
 use shm_sync::{LockError, MAX_LOCKS_HELD, Segment, ShmMutex};
@@ -222,6 +223,39 @@ on_stage! {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
         let status = nix::sys::wait::waitpid(pid, None).unwrap();
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
+    }
+
+    fn without_robust_lists_the_error_says_so() {
+        let shared = pair();
+        for (call, errno) in [
+            (libc::SYS_get_robust_list, libc::ENOSYS),
+            (libc::SYS_get_robust_list, libc::EPERM),
+            (libc::SYS_set_robust_list, libc::ENOSYS),
+            (libc::SYS_set_robust_list, libc::EPERM),
+        ] {
+            let is_told = || match shared.lock() {
+                Err(LockError::Unidentified(error)) => {
+                    let shm_sync::IdentityError::NoRobustLists(source) = &error else {
+                        panic!("{error:?}");
+                    };
+                    assert_eq!(source.raw_os_error(), Some(errno));
+                    assert!(error.to_string().contains("robust"), "{error}");
+                    assert!(std::error::Error::source(&error).is_some());
+                }
+                other => panic!("{:?}", other.map(drop)),
+            };
+            // In a thread of its own, because libc has registered the list of the first
+            // one before the filter was there.
+            spawn(|| {
+                filter::refuse(call, errno);
+                std::thread::scope(|s| s.spawn(is_told).join().unwrap());
+                let made = std::thread::scope(|s| {
+                    s.spawn(|| Segment::anonymous(ShmMutex::new(0_u64)).map(drop)).join().unwrap()
+                });
+                assert!(matches!(made, Err(shm_sync::Error::Unidentified(_))));
+            })
+            .join();
+        }
     }
 
     // Failure mode 21.

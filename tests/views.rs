@@ -332,6 +332,90 @@ on_stage! {
         }
     }
 
+    fn a_snapshots_lock_is_free_in_a_forked_child() {
+        let names = Names::new("forked");
+        for name in names.all() {
+            let _shared = Segment::create(name, board()).unwrap();
+            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let (board, me) = (&*copy, std::process::id());
+            let guard = board.pending.lock().unwrap();
+            let [locked, end] = [Gate::new(), Gate::new()];
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    let _guard = board.slots[2].lock().unwrap();
+                    locked.open();
+                    end.pass();
+                });
+                locked.pass();
+                // Both by what was borrowed before the fork and by what is borrowed
+                // after it; and in the child of a child.
+                let check = || {
+                    let poisoned = expect_poisoned(board.pending.lock());
+                    assert_eq!(dead_owner(poisoned.cause()), Some(me));
+                    drop(poisoned.recover(|n| *n = 1));
+                    let poisoned = expect_poisoned(copy.slots[2].try_lock());
+                    assert_eq!(dead_owner(poisoned.cause()), Some(me));
+                    drop(poisoned.recover(|_| ()));
+                    // What was free is free, and clean.
+                    assert!(copy.slots[0].try_lock().is_ok());
+                    assert!(copy.slots[2].try_lock().is_ok());
+                };
+                spawn(|| spawn(check).join()).join();
+                spawn(|| {
+                    check();
+                    // It excludes, as ever.
+                    let guard = board.pending.lock().unwrap();
+                    assert!(matches!(board.pending.try_lock(), Err(LockError::WouldBlock)));
+                    assert!(matches!(board.pending.lock(), Err(LockError::Deadlock)));
+                    let me = std::process::id();
+                    spawn(|| {
+                        let poisoned = expect_poisoned(board.pending.lock());
+                        assert_eq!(dead_owner(poisoned.cause()), Some(me));
+                    })
+                    .join();
+                    drop(guard);
+                    assert!(board.pending.lock().is_ok());
+                })
+                .join();
+                end.open();
+            });
+            // In the parent nothing has changed.
+            assert!(matches!(board.pending.lock(), Err(LockError::Deadlock)));
+            drop(guard);
+            assert_eq!(*board.pending.lock().unwrap(), 5);
+            assert!(board.slots[2].lock().is_ok());
+        }
+    }
+
+    fn threads_of_a_forked_child_share_its_snapshot() {
+        let names = Names::new("forked-threads");
+        let name = names.all()[0];
+        let _shared = Segment::create(name, board()).unwrap();
+        let copy = Segment::<Board>::snapshot_of(name).unwrap();
+        let _guard = copy.pending.lock().unwrap();
+        for _ in 0..50 {
+            spawn(|| {
+                let begun = copy.done.load(Ordering::Relaxed);
+                std::thread::scope(|s| {
+                    for _ in 0..4 {
+                        s.spawn(|| {
+                            let mut guard = match copy.pending.lock() {
+                                Err(LockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                                other => panic!("{:?}", other.map(drop)),
+                            };
+                            *guard += 1;
+                            let done = copy.done.load(Ordering::Relaxed);
+                            std::thread::yield_now();
+                            copy.done.store(done + 1, Ordering::Relaxed);
+                        });
+                    }
+                });
+                assert_eq!(copy.done.load(Ordering::Relaxed), begun + 4);
+            })
+            .join();
+        }
+    }
+
     fn poison_and_own_locks_come_along() {
         let names = Names::new("poison");
         for name in names.all() {

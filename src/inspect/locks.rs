@@ -4,7 +4,6 @@ use std::io;
 
 use super::source::{Opened, Reader};
 use super::{Epoch, Fate, Holder, LockState, Locks, MutexState, SyncObject, SyncState, Waiters};
-use crate::error::PoisonCause;
 use crate::os::proc::task::{self, State, Task};
 use crate::segment::anatomy::Entry;
 use crate::shm_safe::SyncKind;
@@ -30,7 +29,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
             continue;
         };
         sum.held += u64::from(is_held(&mutex));
-        sum.poisoned += u64::from(doubt(&mutex).is_some());
+        sum.poisoned += u64::from(mutex.poison.is_some());
     }
     sum
 }
@@ -126,20 +125,6 @@ fn is_held(mutex: &state::MutexState) -> bool {
     )
 }
 
-/// Why the data is in doubt, if it is.
-fn doubt(mutex: &state::MutexState) -> Option<PoisonCause> {
-    let unclaimed = || {
-        let (pid, tid) = mutex
-            .holder
-            .map_or((0, 0), |holder| (holder.pid, holder.tid));
-        PoisonCause::OwnerDied { pid, tid }
-    };
-    match mutex.lock {
-        state::LockState::OwnerDied => Some(mutex.poison.unwrap_or_else(unclaimed)),
-        _ => mutex.poison,
-    }
-}
-
 fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
     MutexState {
         lock: match found.lock {
@@ -152,7 +137,7 @@ fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
                 LockState::Held(holder(named.map(|holder| holder.pid), tid, epoch))
             }
         },
-        poison: doubt(&found),
+        poison: found.poison,
         poisonings: found.poisonings,
         waiters: match found.waiters {
             state::Waiters::NoneSeen => Waiters::NoneSeen,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::AtomicU32;
 
 use super::clock::Deadline;
+use super::timer_slack::punctually;
 
 /// Why [`wait`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub(crate) fn wait(
 /// `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake that is for one
 /// of `groups`, or the absolute monotonic deadline.
 ///
+/// A large timer slack of the thread does not delay the deadline
+/// ([`timer_slack`](super::timer_slack)).
+///
 /// The comparison and the falling asleep are one step to the kernel. The
 /// operation is not `FUTEX_PRIVATE_FLAG`, so that it meets wakers in other
 /// processes wherever they map the page.
@@ -62,6 +66,19 @@ pub(crate) fn wait(
 /// What the kernel says, were it to refuse the call altogether (a seccomp
 /// filter, say).
 pub(crate) fn wait_among(
+    word: &AtomicU32,
+    expected: u32,
+    groups: Groups,
+    deadline: Option<Deadline>,
+) -> io::Result<Woken> {
+    let sleep = || wait_by_kernel(word, expected, groups, deadline);
+    match deadline {
+        Some(deadline) => punctually(deadline, sleep),
+        None => sleep(),
+    }
+}
+
+fn wait_by_kernel(
     word: &AtomicU32,
     expected: u32,
     groups: Groups,

@@ -7,6 +7,7 @@
 pub(crate) mod boot;
 pub(crate) mod clock;
 pub(crate) mod futex;
+pub(crate) mod lineage;
 pub(crate) mod lock_file;
 pub(crate) mod memfd;
 pub(crate) mod mman;
@@ -17,6 +18,7 @@ pub(crate) mod pthread;
 pub(crate) mod shared_bytes;
 pub(crate) mod spin;
 pub(crate) mod sysv_shm;
+mod timer_slack;
 
 use std::io;
 

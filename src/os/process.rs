@@ -22,13 +22,14 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use nix::sys::stat::{FileStat, fstat, stat};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::mman::{MIN_PAGE, Mapping};
-use super::pthread::Locker;
+use super::pthread::{Entry, Locker, MAX_ROBUST_LOCKS, Position};
 use crate::error::IdentityError;
 
 /// Process and thread id as one word that fits an atomic.
@@ -91,7 +92,14 @@ pub(crate) struct Thread {
     mark: Cell<Mark>,
     id: Cell<ThreadId>,
     locker: Cell<Locker>,
+    /// How many guards of this copy of the crate the thread has.
     locks_held: Cell<u32>,
+    /// How many it may have, so that the kernel recovers what other code has locked,
+    /// too: [`MAX_ROBUST_LOCKS`] if all are ours. True as long as `top` is.
+    limit: Cell<u32>,
+    /// The first entry of the thread's robust list when `limit` was true. Null if it
+    /// no longer is. `os/pthread/held.rs` has the argument.
+    top: Cell<Entry>,
 }
 
 thread_local! {
@@ -101,6 +109,8 @@ thread_local! {
             id: Cell::new(ThreadId::NOBODY),
             locker: Cell::new(Locker::NOBODY),
             locks_held: Cell::new(0),
+            limit: Cell::new(MAX_ROBUST_LOCKS),
+            top: Cell::new(ptr::null_mut()),
         }
     };
 }
@@ -154,34 +164,81 @@ impl Thread {
         self.locker.get()
     }
 
-    /// How many robust locks of this crate the thread holds.
+    /// Whether the kernel would recover one more lock, if that is known without a walk.
+    /// `first` is the first entry of the thread's robust list.
     #[inline]
-    pub(crate) fn locks_held(&self) -> u32 {
-        self.locks_held.get()
+    pub(crate) fn has_room_above(&self, first: Entry) -> bool {
+        self.top.get() == first && self.locks_held.get() < self.limit.get()
     }
 
-    /// Notes that one more robust lock is held.
-    #[inline]
-    pub(crate) fn lock_taken(&self) {
-        self.locks_held.set(self.locks_held.get() + 1);
+    /// Whether the kernel would recover one more lock.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room_above(self.locker.get().first_held()) || self.look_for_room()
     }
 
-    /// Notes that the thread gave a robust lock back, in the process that took it.
+    /// Counts all robust mutexes that the thread holds, also those of other code.
+    #[cold]
+    fn look_for_room(&self) -> bool {
+        let locker = self.locker.get();
+        let room = MAX_ROBUST_LOCKS - locker.count_held();
+        self.limit.set(self.locks_held.get() + room);
+        self.top.set(locker.first_held());
+        room > 0
+    }
+
+    /// Notes that one more robust lock is held, for which there was room. It is now the
+    /// first entry of the thread's list.
     #[inline]
-    pub(crate) fn lock_given_back(&self) {
-        self.locks_held.set(self.locks_held.get() - 1);
+    pub(crate) fn lock_taken(&self, first: Entry) {
+        self.locks_held.set(self.locks_held.get().wrapping_add(1));
+        self.top.set(first);
+    }
+
+    /// Notes that the thread gave a robust lock back, which was there on the list.
+    #[inline]
+    pub(crate) fn lock_given_back(&self, was: Position) {
+        self.one_less();
+        if self.top.get() == was.entry {
+            let all_are_ours = self.limit.get() == MAX_ROBUST_LOCKS;
+            self.top.set(if all_are_ours {
+                was.next
+            } else {
+                ptr::null_mut()
+            });
+        }
+    }
+
+    /// Notes that a guard is gone whose lock libc or other code gave back. The next lock
+    /// walks the list.
+    #[cold]
+    pub(crate) fn lock_gone(&self) {
+        self.one_less();
+        self.top.set(ptr::null_mut());
+    }
+
+    /// Notes that libc has given back a lock that is still held, and taken it again.
+    #[cold]
+    pub(crate) fn lock_moved(&self) {
+        self.lock_gone();
+    }
+
+    #[inline]
+    fn one_less(&self) {
+        self.locks_held.set(self.locks_held.get().wrapping_sub(1));
     }
 
     #[cold]
     fn refresh(&self) -> Result<(), IdentityError> {
         let id = ThreadId::new(std::process::id(), current_tid());
-        let locker = Locker::of_this_thread(id.tid()).ok_or(IdentityError::RawClone)?;
+        let locker = Locker::of_this_thread(id.tid())?;
         let mark = mark_of_process()?;
         self.id.set(id);
         self.locker.set(locker);
-        // A thread new to the process, and the only thread of a forked child,
-        // both start with an empty robust list.
+        // A thread new to the process, and the only thread of a forked child, have no
+        // guards. What other code has locked, the first lock counts.
         self.locks_held.set(0);
+        self.limit.set(MAX_ROBUST_LOCKS);
+        self.top.set(ptr::null_mut());
         self.mark.set(mark);
         Ok(())
     }

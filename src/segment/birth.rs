@@ -74,7 +74,7 @@ use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mman::{Access, Mapping};
 use crate::os::process::{self, Mark, Thread};
-use crate::os::pthread::{MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadMutex};
+use crate::os::pthread::{Outcome, Patience, Protocol, PthreadMutex};
 
 /// What a new segment says.
 pub(super) const VIRGIN: u32 = 0;
@@ -232,7 +232,7 @@ impl Birth {
     unsafe fn acquire(&self, patience: Patience) -> Result<Option<Held<'_>>, Error> {
         Thread::with(|me: Result<&Thread, IdentityError>| {
             let me = me?;
-            if me.locks_held() >= MAX_ROBUST_LOCKS {
+            if !me.has_room() {
                 return Err(Error::TooManyLocks);
             }
             // SAFETY: the caller promises that the lock is made and stays mapped; `me`
@@ -241,7 +241,7 @@ impl Birth {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
-                    unsafe { self.lock.consistent() }
+                    unsafe { self.lock.consistent(me.locker()) }
                         .map_err(failure::of("pthread_mutex_consistent"))?;
                 }
                 Outcome::Deadlock => return Err(Error::Deadlock),
@@ -252,7 +252,7 @@ impl Birth {
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            me.lock_taken();
+            me.lock_taken(me.locker().first_held());
             let mark = me.mark();
             Ok(Some(Held { birth: self, mark }))
         })
@@ -275,7 +275,7 @@ impl Drop for Held<'_> {
             // SAFETY: made, or it would not be held, and held by this thread: it does
             // not leave the function that has locked it.
             let _ = unsafe { self.birth.lock.unlock(me.locker()) };
-            me.lock_given_back();
+            me.lock_gone();
         });
     }
 }

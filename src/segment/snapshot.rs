@@ -28,6 +28,14 @@ use crate::shm_safe::{Place, Report};
 /// its holder had died: its data is in doubt.
 ///
 /// It does not count as attached.
+///
+/// # Forks
+///
+/// A forked child has a copy of its own, in which all locks are free. One that a thread
+/// of the parent held at that moment is poisoned, as if its holder had died: the child's
+/// data is what that thread had made of it so far. In the parent nothing changes.
+/// C code in the child must not use the address of a lock that the child has not locked
+/// through this crate before.
 pub struct Snapshot<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
 }
@@ -78,7 +86,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
         // SAFETY: a mixture of values of T, word by word, is a value of T; nobody
         // else uses this copy.
-        unsafe { place::revive(base, place::placement()?, walk) }?;
+        unsafe { place::revive(base, place::private_placement()?, walk) }?;
         let value: NonNull<T> = T::at(base, len);
         // SAFETY: just brought to life.
         let placed = unsafe { Placed::new(value, Hold::private(mapping)) };

@@ -124,7 +124,9 @@ const HEARTBEAT: Duration = Duration::from_millis(150);
 /// Any waiter and any notifier may be killed at any instruction. Notifiers
 /// never block on the dead. If a woken waiter dies before it acts, another one
 /// wakes within 250 ms; if the holder of the mutex dies, every waiter learns
-/// within 250 ms ([`LockError::Poisoned`]).
+/// within 250 ms ([`LockError::Poisoned`]). A large timer slack of a thread
+/// (`PR_SET_TIMERSLACK`, systemd's `TimerSlackNSec=`) does not change that. Only a sleep
+/// that begins within 150 ms after the slack has grown may last longer by the slack.
 ///
 /// # Forks
 ///
@@ -228,7 +230,9 @@ impl ShmCondvar {
     /// # Errors
     ///
     /// * [`LockError::Poisoned`]: the mutex is held, its data is in doubt.
-    /// * [`LockError::NotOwner`]: the guard came over a fork.
+    /// * [`LockError::NotOwner`]: the guard came over a fork, or C code has unlocked it.
+    /// * [`LockError::TooManyLocks`]: C code took more locks in this thread during or
+    ///   before the wait than the kernel recovers. The mutex is not held.
     /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
     ///   held; see there.
     pub fn wait<'a, T: ShmSafe>(

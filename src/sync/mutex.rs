@@ -226,7 +226,8 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///
     /// * [`LockError::Poisoned`]: the lock is held, the data is in doubt.
     /// * [`LockError::Deadlock`]: this thread holds it already.
-    /// * [`LockError::TooManyLocks`]: this thread holds [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD).
+    /// * [`LockError::TooManyLocks`]: this thread holds
+    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks, those of C code included.
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: the lock can't be used from here; see there.
@@ -334,7 +335,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     }
 
     /// Who holds the lock: a snapshot, for diagnosis. After a holder's death
-    /// it names the dead until the next lock.
+    /// it names the dead until the next lock. `None` if C code holds it.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         self.raw.holder()
@@ -353,10 +354,19 @@ impl<T: ShmSafe> ShmMutex<T> {
 
     /// The address of the `pthread_mutex_t`, for calls into C. C code that
     /// gets `EOWNERDEAD` must repair the data and call
-    /// `pthread_mutex_consistent` before it unlocks. This crate does not learn of
-    /// a death that C code has dealt with in this way, nor does C code see the
-    /// poison: it may get the lock while the data is in doubt. A C program that dies
-    /// with the lock held is reported with process id 0.
+    /// `pthread_mutex_consistent` before it unlocks.
+    ///
+    /// * A repair by C code is final: this crate does not learn of the death, sets no
+    ///   poison for it, and believes the data. Poison that was set before stays set.
+    /// * C code does not see the poison. It may get the lock while the data is in doubt.
+    /// * A C program that dies with the lock held is reported by its thread id, with
+    ///   process id 0, because it leaves no process id. (If the thread id is that of an
+    ///   earlier holder, by chance, that one is named.)
+    /// * C code that dies between `EOWNERDEAD` and its repair is reported with both ids 0.
+    /// * If C code unlocks what a guard of this crate holds, the guard does nothing more:
+    ///   it neither unlocks nor poisons, `recover` clears no poison, and waiting with it
+    ///   is [`LockError::NotOwner`]. The data must not be used through it. Don't do that;
+    ///   and never lock the mutex again in the same thread while the guard is there.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.raw).cast_mut().cast()
@@ -493,7 +503,11 @@ impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
     /// locker repairs what both have left.
     pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmMutexGuard<'a, T> {
         repair(&mut self.guard);
-        self.guard.lock.raw.poison.clear();
+        let raw = &self.guard.lock.raw;
+        // C code may have given the lock back meanwhile.
+        if raw.is_held(self.guard.held) {
+            raw.poison.clear();
+        }
         self.guard
     }
 }

@@ -14,6 +14,7 @@ use crate::error::{LockError, LockResult};
 use crate::fingerprint::Fingerprint;
 use crate::nature::Nature;
 use crate::os::clock::Deadline;
+use crate::os::lineage;
 use crate::os::pthread::PthreadCond;
 use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 
@@ -21,6 +22,7 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 /// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
 /// wait on or signal the very same object.
 ///
+/// [`PoisonCause`]: crate::PoisonCause
 /// [`pthread_cond_t`]: https://man7.org/linux/man-pages/man3/pthread_cond_init.3p.html
 ///
 /// # Crash behaviour
@@ -34,8 +36,10 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
 /// * A notification given to a waiter that dies before it acts is lost.
 /// * When the holder of the mutex dies while the others wait, they go on
 ///   waiting until somebody notifies them.
+/// * When C code has repaired the mutex and then dies with it, the [`PoisonCause`] that
+///   a waiter gets may name the holder before it.
 ///
-/// `ShmCondvar` is made to survive all four.
+/// `ShmCondvar` is made to survive them all.
 #[repr(C)]
 pub struct PthreadCondvar {
     cond: PthreadCond,
@@ -49,7 +53,8 @@ impl RefUnwindSafe for PthreadCondvar {}
 
 /// The object is inert bytes.
 const NOT_PLACED: u32 = 0;
-/// The object is alive. Stored with `Release` after `pthread_cond_init`, loaded
+/// The object is alive, in shared memory. In private memory it says whose it is:
+/// [`lineage`]. Stored with `Release` after `pthread_cond_init`, loaded
 /// with `Acquire` before any other call.
 const PLACED: u32 = 1;
 
@@ -91,12 +96,18 @@ static COND: SyncObject = SyncObject {
 /// # Safety
 ///
 /// A `PthreadCondvar` lies there and stays; nobody uses it now.
-unsafe fn init(at: *mut u8, _: Placement) -> io::Result<()> {
+unsafe fn init(at: *mut u8, placement: Placement) -> io::Result<()> {
     // SAFETY: the caller's promise; any bytes are a valid PthreadCondvar.
     let this = unsafe { &*at.cast::<PthreadCondvar>() };
     // SAFETY: the caller promises that it stays, and that nobody uses it.
     unsafe { this.cond.init() }?;
-    this.state.store(PLACED, Ordering::Release);
+    let word = placement.pid_namespace;
+    let state = if lineage::is_private(word) {
+        word
+    } else {
+        PLACED
+    };
+    this.state.store(state, Ordering::Release);
     Ok(())
 }
 
@@ -112,8 +123,20 @@ impl PthreadCondvar {
         }
     }
 
+    /// Whether it may be used, now that it is this process's own.
     fn is_placed(&self) -> bool {
-        self.state.load(Ordering::Acquire) == PLACED
+        match self.state.load(Ordering::Acquire) {
+            PLACED => true,
+            word => lineage::is_private(word) && self.adopt().is_ok(),
+        }
+    }
+
+    /// Makes it this process's own, if it lies in private memory and came over a fork.
+    #[cold]
+    fn adopt(&self) -> io::Result<()> {
+        // SAFETY: it stays where it is. Memory of this process alone, and no thread of
+        // this process uses it: each comes here first, and is kept waiting by `adopt`.
+        lineage::adopt(&self.state, || unsafe { self.cond.init() })
     }
 
     /// Gives the mutex back, waits for a notification, and takes it again.

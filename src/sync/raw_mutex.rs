@@ -6,9 +6,9 @@
 //! | pthread mutex | holder | poison | meaning |
 //! |---|---|---|---|
 //! | free | 0 | 0 | free |
-//! | held | 0 | any | just taken, or about to be given back |
+//! | held | 0, or another thread | any | just taken, or about to be given back, or held by C code |
 //! | held | thread | any | held |
-//! | owner died | dead thread or 0 | any | nobody has looked since the death |
+//! | owner died | dead thread, or as above | any | no thread has locked it since the death |
 //! | any | any | set | the data is in doubt |
 //!
 //! # Invariants
@@ -17,11 +17,13 @@
 //!    changes afterwards only when nobody is left who used it (`revive`).
 //! 2. pthread is called only by threads of that namespace whose id pthread
 //!    knows.
-//! 3. A thread never holds more than [`MAX_LOCKS_HELD`].
+//! 3. No lock is taken by a thread that holds [`MAX_LOCKS_HELD`], those of C code and of
+//!    other copies of this crate included.
 //! 4. The poison is set *before* the mutex is made consistent, so a crash
 //!    between the two leaves the mutex owner-dead, and the next locker does it
 //!    over.
-//! 5. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
+//! 5. `holder` is believed only if pthread's words name the same thread: C code does not
+//!    write it. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
 //!    does not wait for the lock; `reset` and `revive` have the lock to themselves.)
 //! 6. Every field is valid whatever its bytes are: a file may be anybody's.
 //!
@@ -31,7 +33,10 @@
 //! `pid_namespace` is stored with `Release` after `pthread_mutex_init` and
 //! loaded with `Acquire` before any other call.
 
+mod holder;
 mod lent;
+
+pub use holder::Holder;
 
 use std::convert::Infallible;
 use std::io;
@@ -40,34 +45,29 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::poison::{PoisonCount, PoisonWord};
 use super::state::{LockState, MutexState, Waiters};
-use crate::error::{LockError, PoisonCause};
+use crate::error::LockError;
 use crate::os::clock::Deadline;
-use crate::os::process::{self, Mark, Thread, ThreadId};
+use crate::os::lineage;
+use crate::os::process::{self, Mark, Thread};
 use crate::os::pthread::{
-    MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex,
+    Entry, MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadCond, PthreadMutex,
 };
 use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
-/// How many locks of this crate a thread can hold at a time.
+/// How many robust locks a thread can hold at a time.
 ///
-/// When a thread dies, the kernel walks its list of robust locks and gives up
-/// after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). One lock more
-/// would never be recovered, so it is refused:
+/// When a thread dies, the kernel walks its list of robust locks, the youngest first,
+/// and gives up after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). With one lock
+/// more, the oldest would never be recovered, so it is refused:
 /// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
-pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
-
-/// Who holds a lock: a snapshot, for people and logs.
 ///
-/// By the time it is looked at it may be history. It is no proof that the
-/// process is alive, nor that its id has not been given to another.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Holder {
-    /// The process id.
-    pub pid: u32,
-    /// The thread id.
-    pub tid: u32,
-}
+/// All robust locks of the thread count, also those that C code or another copy of this
+/// crate in the same process has taken. While other code holds some, a lock may cost a
+/// walk over all that the thread holds (some nanoseconds for each).
+///
+/// If C code takes more locks *after* ours than the kernel recovers, nothing refuses
+/// them, and our oldest locks are lost when the thread dies.
+pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
 /// What [`RawMutex::pid_namespace`] holds until the lock is placed: neither a
 /// namespace, nor the 0 by which a thread does not know its own.
@@ -92,8 +92,8 @@ pub(super) struct RawMutex {
     /// The holder's [`ThreadId`], or 0.
     holder: AtomicU64,
     pub(super) poison: PoisonWord,
-    /// The namespace in which the lock word's thread ids mean something, or
-    /// [`NOT_PLACED`].
+    /// The namespace in which the lock word's thread ids mean something; in private
+    /// memory the process ([`lineage`]); or [`NOT_PLACED`].
     pid_namespace: AtomicU32,
     poisonings: PoisonCount,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
@@ -132,7 +132,7 @@ impl RawMutex {
             // to our namespace, and that the thread knows itself: no lock ever
             // has namespace 0.
             let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
-            if !ours || me.locks_held() >= MAX_LOCKS_HELD {
+            if !ours {
                 return None;
             }
             // Who doesn't wait may come often. Reading first spares the holder a write
@@ -141,10 +141,13 @@ impl RawMutex {
                 return None;
             }
             let list = self.pthread.list_of(me.locker())?;
+            if !me.has_room_above(list.first()) {
+                return None;
+            }
             // SAFETY: the lock is placed; whoever placed it vouched for the
             // mapping. The list is this thread's.
             let taken = unsafe { self.pthread.take_if_free(list) };
-            taken.then(|| self.taken_by(me))
+            taken.then(|| self.taken_by(me, list.first()))
         })
     }
 
@@ -157,25 +160,47 @@ impl RawMutex {
             self.check_ready(me)?;
             // SAFETY: as in `take_if_free`.
             let outcome = unsafe { self.pthread.acquire(me.locker(), patience) };
-            self.settle(me, outcome)
+            let by_libc = self.pthread.needs_libc(me.locker());
+            self.settle(me, outcome, by_libc)
         })
     }
 
     fn check_ready(&self, me: &Thread) -> Result<(), Refusal> {
         match self.pid_namespace.load(Ordering::Acquire) {
-            NOT_PLACED => Err(LockError::NotPlaced),
-            theirs if theirs != me.pid_namespace() => Err(LockError::ForeignPidNamespace),
-            _ if me.locks_held() >= MAX_LOCKS_HELD => Err(LockError::TooManyLocks),
-            _ => Ok(()),
+            NOT_PLACED => return Err(LockError::NotPlaced),
+            word if lineage::is_private(word) => self.adopt().map_err(LockError::Os)?,
+            theirs if theirs != me.pid_namespace() => return Err(LockError::ForeignPidNamespace),
+            _ => {}
+        }
+        match me.has_room() {
+            true => Ok(()),
+            false => Err(LockError::TooManyLocks),
         }
     }
 
-    /// Does what is due after pthread has answered.
-    fn settle(&self, me: &Thread, outcome: Outcome) -> Result<(Held, bool), Refusal> {
+    /// Makes a lock in private memory this process's own, if it came over a fork.
+    #[cold]
+    fn adopt(&self) -> io::Result<()> {
+        lineage::adopt(&self.pid_namespace, || {
+            // SAFETY: it lies where it will stay. Memory of this process alone, and no
+            // thread of this process holds it, waits for it or uses it otherwise: each
+            // comes here first, and is kept waiting by `adopt`. Guards that came over
+            // the fork do nothing.
+            unsafe { self.renew() }
+        })
+    }
+
+    /// Does what is due after pthread has answered. `by_libc`: it was libc that did.
+    fn settle(
+        &self,
+        me: &Thread,
+        outcome: Outcome,
+        by_libc: bool,
+    ) -> Result<(Held, bool), Refusal> {
         let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
-            Outcome::OwnerDied => self.inherit()?,
+            Outcome::OwnerDied => self.inherit(me, by_libc)?,
             Outcome::Busy => return Err(LockError::WouldBlock),
             Outcome::TimedOut => return Err(LockError::TimedOut),
             Outcome::Deadlock => return Err(LockError::Deadlock),
@@ -184,37 +209,15 @@ impl RawMutex {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok((self.taken_by(me), owner_died))
+        Ok((self.taken_by(me, me.locker().first_held()), owner_died))
     }
 
+    /// `first` is the first entry of the thread's robust list, which is this lock.
     #[inline]
-    fn taken_by(&self, me: &Thread) -> Held {
+    fn taken_by(&self, me: &Thread, first: Entry) -> Held {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
-        me.lock_taken();
+        me.lock_taken(first);
         Held { mark: me.mark() }
-    }
-
-    /// Takes over from a dead holder, in an order that a further death at any
-    /// point leaves repeatable (invariant 4).
-    #[cold]
-    fn inherit(&self) -> Result<(), Refusal> {
-        self.poison_by_death();
-        // SAFETY: pthread has just said EOWNERDEAD to this thread.
-        let consistent = unsafe { self.pthread.consistent() };
-        consistent.map_err(|error| {
-            // Not known to happen. The caller is told that it has no lock, and all others
-            // that there is none any more.
-            // SAFETY: placed.
-            unsafe { self.pthread.unlock_by_libc() };
-            LockError::Os(error)
-        })
-    }
-
-    /// Marks the data as in doubt because the thread that `holder` names died.
-    fn poison_by_death(&self) {
-        let dead = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
-        self.poison.set_owner_died(dead);
-        self.poisonings.add_one();
     }
 
     /// Gives the lock back. Does nothing and says `false` in a forked child, which
@@ -225,13 +228,46 @@ impl RawMutex {
         if !process::is_ours(held.mark) {
             return false;
         }
-        self.holder.store(0, Ordering::Relaxed);
         Thread::with_unchecked(|me| {
-            me.lock_given_back();
-            // SAFETY: placed, or there would be no `held`; taken by this thread, of
-            // which all is known since then.
-            unsafe { self.pthread.unlock(me.locker()) }
+            // Only if this thread holds it: if not, `holder` is another's. While the lock
+            // word names this thread, only this thread changes that.
+            let nameless = || self.holder.store(0, Ordering::Relaxed);
+            let unlocked = match self.pthread.list_of(me.locker()) {
+                // SAFETY: placed, or there would be no `held`. The list is this
+                // thread's.
+                Some(list) => unsafe { self.pthread.give_back_after(list, nameless) },
+                None => return self.unlock_slowly(me),
+            };
+            match unlocked {
+                Some(was) => me.lock_given_back(was),
+                None => me.lock_gone(),
+            }
+            unlocked.is_some()
         })
+    }
+
+    /// Gives back a lock with priority inheritance, or by libc.
+    #[cold]
+    fn unlock_slowly(&self, me: &Thread) -> bool {
+        if !self.pthread.is_held_by(me.locker()) {
+            me.lock_gone();
+            return false;
+        }
+        self.holder.store(0, Ordering::Relaxed);
+        let was = match self.pthread.inheriting_list_of(me.locker()) {
+            // SAFETY: placed, as in `unlock`. The list is this thread's.
+            Some(list) => unsafe { self.pthread.unlock_inheriting(list) },
+            None => {
+                // SAFETY: placed, as in `unlock`, and held by this thread.
+                unsafe { self.pthread.unlock_by_libc() };
+                None
+            }
+        };
+        match was {
+            Some(was) => me.lock_given_back(was),
+            None => me.lock_gone(),
+        }
+        true
     }
 
     /// Waits on a `pthread_cond_t`, which gives the lock back and takes it
@@ -251,7 +287,10 @@ impl RawMutex {
         held: Held,
         deadline: Option<Deadline>,
     ) -> Result<(Held, bool), Refusal> {
-        if !process::is_ours(held.mark) {
+        if !self.is_held(held) {
+            if process::is_ours(held.mark) {
+                Thread::with_unchecked(Thread::lock_gone);
+            }
             return Err(LockError::NotOwner);
         }
         if self.pthread.inherits() {
@@ -268,21 +307,16 @@ impl RawMutex {
         };
         let (held, _) = Thread::with(|me| {
             let me = me?;
-            me.lock_given_back();
-            self.settle(me, outcome)
+            // libc has moved it to the front of the list, and other code may have put
+            // something there before.
+            let settled = self.settle(me, outcome, true);
+            match settled {
+                Ok(_) => me.lock_moved(),
+                Err(_) => me.lock_gone(),
+            }
+            settled
         })?;
         Ok((held, timed_out))
-    }
-
-    /// Marks the data as in doubt because this thread panics. A forked child,
-    /// which does not hold the lock, marks nothing.
-    #[cold]
-    pub(super) fn poison_by_panic(&self, held: Held) {
-        if process::is_ours(held.mark) {
-            let me = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
-            self.poison.set_panicked(me);
-            self.poisonings.add_one();
-        }
     }
 
     /// How many times the lock was poisoned: see [`PoisonCount`].
@@ -305,16 +339,6 @@ impl RawMutex {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
     }
 
-    pub(super) fn holder(&self) -> Option<Holder> {
-        match ThreadId::from_word(self.holder.load(Ordering::Relaxed)) {
-            ThreadId::NOBODY => None,
-            id => Some(Holder {
-                pid: id.pid(),
-                tid: id.tid(),
-            }),
-        }
-    }
-
     /// What the words of a copy say, whatever they are.
     pub(super) fn state(&self) -> MutexState {
         let lock = match self.pthread.owner_tid() {
@@ -327,7 +351,10 @@ impl RawMutex {
         MutexState {
             lock,
             holder: self.holder(),
-            poison: self.poison.cause(),
+            poison: match lock {
+                LockState::OwnerDied => self.doubt(),
+                _ => self.poison.cause(),
+            },
             poisonings: self.poisonings(),
             waiters: match self.pthread.has_waiters() {
                 true => Waiters::Some,
@@ -337,20 +364,6 @@ impl RawMutex {
         }
     }
 
-    /// Why the data is in doubt, if it is. Includes a death that no locker has
-    /// come across yet.
-    pub(super) fn doubt(&self) -> Option<PoisonCause> {
-        self.poison.cause().or_else(|| {
-            self.owner_died().then(|| {
-                let dead = ThreadId::from_word(self.holder.load(Ordering::Relaxed));
-                PoisonCause::OwnerDied {
-                    pid: dead.pid(),
-                    tid: dead.tid(),
-                }
-            })
-        })
-    }
-
     /// Makes the pthread mutex anew, and poisons: that it was not recoverable
     /// means that its owner died and nobody repaired the data.
     ///
@@ -358,7 +371,7 @@ impl RawMutex {
     ///
     /// No thread of any process holds the lock or waits for it.
     pub(super) unsafe fn reset(&self) -> io::Result<()> {
-        self.poison_by_death();
+        self.poison_by_death_of(self.last_holder());
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: the caller promises that it is idle; it stays where it is.
         unsafe { self.pthread.init(self.protocol()) }
@@ -373,23 +386,36 @@ impl RawMutex {
         }
     }
 
-    /// Makes a lock usable whose users are all gone, and poisons it if one of them
-    /// held it. The poison comes first, so that a death at any point leaves this
-    /// repeatable.
+    /// Makes a lock usable whose users are all gone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`renew`](Self::renew).
+    unsafe fn revive(&self, placement: Placement) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.renew() }?;
+        self.pid_namespace
+            .store(placement.pid_namespace, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes a lock free whose users are all gone, and poisons it if one of them held
+    /// it. The poison comes first, so that a death at any point leaves this repeatable.
     ///
     /// # Safety
     ///
     /// It lies where it will stay. No thread that is alive holds it, waits for it
     /// or otherwise uses it, at this place.
-    unsafe fn revive(&self, placement: Placement) -> io::Result<()> {
+    unsafe fn renew(&self) -> io::Result<()> {
         let was_held =
             !self.looks_free() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
         if was_held && self.poison.cause().is_none() {
-            self.poison_by_death();
+            self.poison_by_death_of(self.last_holder());
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { self.place(placement) }
+        // SAFETY: it lies where it will stay, and no thread uses it, as the caller
+        // promises.
+        unsafe { self.pthread.init(self.protocol()) }
     }
 
     /// Brings the lock to life.
@@ -445,6 +471,8 @@ pub(super) static MUTEX: SyncObject = SyncObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::PoisonCause;
+    use crate::os::process::ThreadId;
 
     /// `FUTEX_OWNER_DIED`
     const OWNER_DIED: u32 = 0x4000_0000;
@@ -539,16 +567,17 @@ mod tests {
         let nobody = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
         let mut copy = copy_of(&lock);
         copy.holder.store(0, Ordering::Relaxed);
-        assert_eq!(revived(&mut copy), nobody);
+        let nameless = Some(PoisonCause::OwnerDied { pid: 0, tid });
+        assert_eq!(revived(&mut copy), nameless);
         assert!(lock.unlock(held), "this thread has locked it");
         let mut copy = copy_of(&lock);
         word(&mut copy).store(OWNER_DIED, Ordering::Relaxed);
         assert_eq!(revived(&mut copy), nobody);
         let mut copy = copy_of(&lock);
-        let dead = ThreadId::new(41, 42);
-        copy.holder.store(dead.to_word(), Ordering::Relaxed);
-        let named = PoisonCause::OwnerDied { pid: 41, tid: 42 };
-        assert_eq!(revived(&mut copy), Some(named));
+        // It may be a name that was left when C code unlocked.
+        let old = ThreadId::new(41, 42);
+        copy.holder.store(old.to_word(), Ordering::Relaxed);
+        assert_eq!(revived(&mut copy), nobody);
     }
 
     #[test]

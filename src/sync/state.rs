@@ -21,8 +21,7 @@ pub(crate) struct MutexState {
     pub(crate) lock: LockState,
     /// By name. The name comes after the lock and goes before it.
     pub(crate) holder: Option<Holder>,
-    /// As the poison word has it: a death that no locker has come across yet is
-    /// not in there.
+    /// Includes a death that no locker has come across yet.
     pub(crate) poison: Option<PoisonCause>,
     /// How many times it was poisoned; wraps around.
     pub(crate) poisonings: u16,

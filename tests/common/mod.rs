@@ -15,6 +15,7 @@
     reason = "part of each test program, not of a library"
 )]
 
+pub mod filter;
 mod life;
 pub mod seccomp;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -119,7 +119,10 @@ fn name(change: &Change) -> Option<&'static str> {
             Word::Lock if tid(old) != tid(new) && tid(new) == 0 => "word freed",
             Word::Lock if tid(old) != tid(new) => "word taken",
             Word::Lock => return None,
-            Word::PthreadOwner if old == INCONSISTENT => "made consistent",
+            // From the dead thread, or from libc's mark, to the one that has the lock.
+            Word::PthreadOwner if old != 0 && ![0, INCONSISTENT].contains(&new) => {
+                "made consistent"
+            }
             Word::PthreadOwner => return None,
             Word::Holder if new == 0 => "holder removed",
             Word::Holder => "holder set",

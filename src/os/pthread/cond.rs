@@ -8,6 +8,7 @@ use super::attr::CondAttr;
 use super::check;
 use super::mutex::{Outcome, PthreadMutex};
 use crate::os::clock::Deadline;
+use crate::os::timer_slack::punctually;
 
 /// A `pthread_cond_t` at the place where it stays; inert bytes until
 /// [`init`](Self::init).
@@ -53,13 +54,16 @@ impl PthreadCond {
     ///   keeps no reference to the mutex between calls, so there they are
     ///   harmless.
     pub(crate) unsafe fn wait(&self, mutex: &PthreadMutex, deadline: Option<Deadline>) -> Outcome {
-        let code = match deadline.map(Deadline::to_timespec) {
+        let code = match deadline {
             // SAFETY: the caller's promise.
             None => unsafe { libc::pthread_cond_wait(self.as_ptr(), mutex.raw()) },
-            // SAFETY: the caller's promise; `deadline` outlives the call.
-            Some(deadline) => unsafe {
-                libc::pthread_cond_timedwait(self.as_ptr(), mutex.raw(), &raw const deadline)
-            },
+            Some(deadline) => {
+                let until = deadline.to_timespec();
+                // SAFETY: the caller's promise; `until` outlives the call.
+                punctually(deadline, || unsafe {
+                    libc::pthread_cond_timedwait(self.as_ptr(), mutex.raw(), &raw const until)
+                })
+            }
         };
         Outcome::of(code)
     }

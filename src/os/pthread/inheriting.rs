@@ -55,6 +55,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::held::Position;
 use super::mutex::{Outcome, Patience, TURN};
 use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
@@ -202,7 +203,7 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
         mutex
             .lock
             .fetch_and(!libc::FUTEX_OWNER_DIED, Ordering::Relaxed);
-        mutex.set_inconsistent();
+        // `owner` still names the dead thread: see `owner.rs`.
         // SAFETY: the caller's promises.
         unsafe { list.push_front(mutex, mutex.inheriting_entry()) };
         return Outcome::OwnerDied;
@@ -217,23 +218,24 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
     Outcome::Acquired
 }
 
-/// Unlocks a mutex that inherits priorities. Returns `false`, and does nothing, if this
-/// thread does not hold it.
+/// Unlocks a mutex that inherits priorities. Returns where on the list it was. Returns
+/// `None`, and does nothing, if this thread does not hold it.
 ///
 /// # Safety
 ///
 /// As for [`lock`].
-pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> bool {
+pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> Option<Position> {
     if mutex.holder() != list.tid() {
-        return false;
+        return None;
     }
-    list.set_pending(mutex.inheriting_entry());
+    let entry = mutex.inheriting_entry();
+    list.set_pending(entry);
     // SAFETY: the word names this thread, so the mutex is on this thread's list.
-    unsafe { list.remove(mutex) };
+    let next = unsafe { list.remove(mutex) };
     mutex.clear_owner();
     unlock_word(list, mutex);
     list.clear_pending();
-    true
+    Some(Position { entry, next })
 }
 
 /// Releases the word, which names this thread: to the next waiter, if there is one.

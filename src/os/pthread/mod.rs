@@ -6,16 +6,20 @@
 
 mod attr;
 pub(crate) mod cond;
+mod held;
 mod inheriting;
 mod locker;
 pub(crate) mod mutex;
+mod owner;
 mod robust;
 
 pub(crate) use attr::Protocol;
 pub(crate) use cond::PthreadCond;
+pub(crate) use held::Position;
 pub(crate) use locker::Locker;
 pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
-pub(crate) use robust::RobustList;
+pub(crate) use owner::LastOwner;
+pub(crate) use robust::{Entry, RobustList};
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!("shm-sync supports Linux with glibc only: it relies on glibc's robust mutexes");

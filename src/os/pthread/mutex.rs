@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::attr::{MutexAttr, Protocol};
 use super::check;
+use super::held::Position;
 use super::inheriting;
 use super::locker::Locker;
 use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
+use crate::os::timer_slack::punctually;
 
 unsafe extern "C" {
     /// Not bound by the `libc` crate. glibc 2.30 and later.
@@ -136,6 +138,17 @@ impl PthreadMutex {
         me.list_for(self.words())
     }
 
+    /// The list of the caller, who is `me`, if this is a mutex with priority inheritance
+    /// that can be unlocked without libc.
+    pub(crate) fn inheriting_list_of(&self, me: Locker) -> Option<RobustList> {
+        me.inheriting_list_for(self.words())
+    }
+
+    /// Whether libc must lock this mutex for the caller, who is `me`.
+    pub(crate) fn needs_libc(&self, me: Locker) -> bool {
+        me.needs_libc_for(self.words())
+    }
+
     /// Takes the mutex if that is quickly done: it is free, and nobody died. If not,
     /// [`acquire`](Self::acquire) knows more. The exchange is the first access to the
     /// mutex.
@@ -256,11 +269,11 @@ impl PthreadMutex {
     ///
     /// As for [`acquire`](Self::acquire).
     unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
-        let deadline = deadline.to_timespec();
-        // SAFETY: the caller's promise; `deadline` outlives the call.
-        Outcome::of(unsafe {
-            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const deadline)
-        })
+        let until = deadline.to_timespec();
+        // SAFETY: the caller's promise; `until` outlives the call.
+        Outcome::of(punctually(deadline, || unsafe {
+            pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const until)
+        }))
     }
 
     /// Gives back a mutex that was made unrecoverable while the thread `me` tried to
@@ -275,16 +288,6 @@ impl PthreadMutex {
         if freed.is_ok() {
             futex::wake(self.futex_word(), Wake::All);
         }
-    }
-
-    /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html).
-    ///
-    /// # Safety
-    ///
-    /// It is initialised, and the caller holds it after [`Outcome::OwnerDied`].
-    pub(crate) unsafe fn consistent(&self) -> io::Result<()> {
-        // SAFETY: the caller's promise.
-        check(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })
     }
 
     /// Gives the mutex back. Says `false`, and does nothing, if the caller does not
@@ -312,13 +315,25 @@ impl PthreadMutex {
     /// As for [`unlock`](Self::unlock).
     #[cold]
     unsafe fn unlock_other(&self, me: Locker) -> bool {
-        let words = self.words();
-        match me.inheriting_list_for(words) {
-            // SAFETY: the caller's promise; the list says that the kind is right.
-            Some(list) => unsafe { inheriting::unlock(list, words) },
+        match self.inheriting_list_of(me) {
+            // SAFETY: the caller's promise; the list is the answer of this mutex.
+            Some(list) => unsafe { self.unlock_inheriting(list) }.is_some(),
             // SAFETY: the caller's promise.
             None => unsafe { self.unlock_by_libc() },
         }
+    }
+
+    /// Unlocks a mutex with priority inheritance. Returns where on the thread's list it
+    /// was. Returns `None`, and does nothing, if the caller does not hold it.
+    ///
+    /// # Safety
+    ///
+    /// It is initialised. `list` is what [`inheriting_list_of`](Self::inheriting_list_of)
+    /// has said to the caller.
+    pub(crate) unsafe fn unlock_inheriting(&self, list: RobustList) -> Option<Position> {
+        // SAFETY: the caller's promise: initialised, of the kind that `list` can hold, and
+        // mapped, because `self` borrows it.
+        unsafe { inheriting::unlock(list, self.words()) }
     }
 
     /// [`pthread_mutex_unlock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_unlock.3p.html).
@@ -520,7 +535,7 @@ mod tests {
             let outcome = unsafe { mutex.acquire(me(), Patience::Forever) };
             assert_eq!(outcome, Outcome::OwnerDied);
             // SAFETY: held after that.
-            unsafe { mutex.consistent() }.expect("it is held");
+            unsafe { mutex.consistent(me()) }.expect("it is held");
             assert!(unlock(mutex, me()));
         }
     }
@@ -538,10 +553,13 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
         });
+        // The thread may be joined before the kernel has looked for its locks.
         // SAFETY: initialised.
-        let died = unsafe { mutex.acquire(me(), Patience::Forever) };
-        assert_eq!(died, Outcome::OwnerDied);
-        assert!(unlock(&mutex, libc));
+        let died = unsafe { libc::pthread_mutex_lock(mutex.as_ptr()) };
+        assert_eq!(died, libc::EOWNERDEAD);
+        // Without `pthread_mutex_consistent`.
+        // SAFETY: initialised, and held by this thread.
+        assert!(unsafe { mutex.unlock_by_libc() });
         let lockers = match protocol {
             Protocol::None => vec![libc, me()],
             Protocol::Inherit => vec![me()],

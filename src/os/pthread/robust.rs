@@ -50,6 +50,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
+use super::held::Position;
 use super::mutex::{Outcome, Patience, TURN};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake, Woken};
@@ -59,9 +60,9 @@ use crate::os::spin;
 const KIND: u32 = 0x80 | 0x10 | 2;
 
 /// What `__owner` says after `EOWNERDEAD`, until `pthread_mutex_consistent`.
-const INCONSISTENT: u32 = i32::MAX as u32;
+pub(super) const INCONSISTENT: u32 = i32::MAX as u32;
 /// What it says for ever after an unlock without that.
-const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
+pub(super) const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
 
 /// `__kind` of a mutex that is process-shared, robust and normal, with priority
 /// inheritance. The last bit keeps lock elision away (`PTHREAD_MUTEX_NO_ELISION_NP`), as
@@ -76,7 +77,7 @@ pub(super) const PI_FLAG: usize = 1;
 
 /// A pointer to [`Link::next`] of a mutex or to [`Head::first`], perhaps with
 /// [`PI_FLAG`].
-pub(super) type Entry = *mut ();
+pub(crate) type Entry = *mut ();
 
 /// A `pthread_mutex_t`.
 #[repr(C)]
@@ -84,7 +85,7 @@ pub(super) struct Words {
     /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
     pub(super) lock: AtomicU32,
     count: AtomicU32,
-    owner: AtomicU32,
+    pub(super) owner: AtomicU32,
     users: AtomicU32,
     kind: AtomicU32,
     _spins: u32,
@@ -106,8 +107,8 @@ struct Link {
 /// `struct robust_list_head` of `linux/futex.h`. In front of it libc keeps the last
 /// entry, so that the head can be taken for the `next` of a link.
 #[repr(C)]
-struct Head {
-    first: AtomicPtr<()>,
+pub(super) struct Head {
+    pub(super) first: AtomicPtr<()>,
     futex_offset: c_long,
     pending: AtomicPtr<()>,
 }
@@ -146,11 +147,6 @@ impl Words {
         self.users.store(users, Ordering::Relaxed);
     }
 
-    /// Notes that its holder took it after the last one died.
-    pub(super) fn set_inconsistent(&self) {
-        self.owner.store(INCONSISTENT, Ordering::Relaxed);
-    }
-
     /// Notes that no thread holds it.
     #[inline]
     pub(super) fn clear_owner(&self) {
@@ -165,6 +161,7 @@ impl Words {
         self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
     }
 
+    #[inline]
     pub(super) fn holder(&self) -> u32 {
         self.lock.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK
     }
@@ -209,7 +206,7 @@ unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 ///
 /// It is an entry of the calling thread's list.
 #[inline]
-unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
+pub(super) unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     let at = entry.map_addr(|address| address & !PI_FLAG);
     // SAFETY: the caller's promise: a link lies there, or the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
@@ -243,6 +240,12 @@ impl RobustList {
         // SAFETY: libc keeps it for as long as the thread lives, and this does not
         // leave the thread.
         unsafe { self.head.as_ref() }
+    }
+
+    /// The first entry: the mutex that was locked last, or the head itself.
+    #[inline]
+    pub(crate) fn first(self) -> Entry {
+        self.head().first.load(Ordering::Relaxed)
     }
 
     /// Whether `mutex` is of the kind that this knows to lock.
@@ -362,25 +365,43 @@ impl RobustList {
     /// As for [`take_if_free`](Self::take_if_free).
     #[inline]
     pub(super) unsafe fn give_back(self, mutex: &Words) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.give_back_after(mutex, || ()) }.is_some()
+    }
+
+    /// As [`give_back`](Self::give_back). Calls `prepare` before anything is done, if the
+    /// thread holds the mutex. Returns where on the list the mutex was.
+    ///
+    /// # Safety
+    ///
+    /// As for [`take_if_free`](Self::take_if_free).
+    #[inline]
+    pub(super) unsafe fn give_back_after(
+        self,
+        mutex: &Words,
+        prepare: impl FnOnce(),
+    ) -> Option<Position> {
         if mutex.holder() != self.tid {
-            return false;
+            return None;
         }
+        prepare();
         self.set_pending(mutex.entry());
         // SAFETY: the thread holds the mutex, so it is on its list.
-        unsafe { self.remove(mutex) };
+        let next = unsafe { self.remove(mutex) };
         mutex.clear_owner();
         self.free(mutex);
         self.clear_pending();
-        true
+        let entry = mutex.entry();
+        Some(Position { entry, next })
     }
 
-    /// Takes a mutex off the list.
+    /// Takes a mutex off the list. Returns the entry behind it.
     ///
     /// # Safety
     ///
     /// The mutex is on this thread's list.
     #[inline]
-    pub(super) unsafe fn remove(self, mutex: &Words) {
+    pub(super) unsafe fn remove(self, mutex: &Words) -> Entry {
         let next = mutex.link.next.load(Ordering::Relaxed);
         let previous = mutex.link.previous.load(Ordering::Relaxed);
         // SAFETY: the mutex is on the thread's list, and so are its neighbours.
@@ -393,6 +414,7 @@ impl RobustList {
             .previous
             .store(ptr::null_mut(), Ordering::Relaxed);
         mutex.link.next.store(ptr::null_mut(), Ordering::Relaxed);
+        next
     }
 
     /// Takes the mutex, waiting for it as long as `patience` says.
@@ -438,7 +460,7 @@ impl RobustList {
                     // SAFETY: the caller's promise, and taken.
                     return unsafe { self.enter(mutex) };
                 }
-                mutex.set_inconsistent();
+                // `owner` still names the dead thread: see `owner.rs`.
                 // SAFETY: the caller's promise, and taken.
                 unsafe { self.push_front(mutex, mutex.entry()) };
                 return Outcome::OwnerDied;

@@ -1,6 +1,6 @@
 //! Giving the lock back for the time of a wait, and taking it again.
 
-use super::{Held, MAX_LOCKS_HELD, RawMutex, Refusal};
+use super::{Held, RawMutex, Refusal};
 use crate::os::process::{self, Mark, Thread};
 use crate::os::pthread::{Patience, RobustList};
 
@@ -41,13 +41,13 @@ impl RawMutex {
         let list = lent.list.filter(|_| process::is_ours(lent.mark))?;
         Thread::with_unchecked(|me| {
             // It may have taken locks, too.
-            if me.locks_held() >= MAX_LOCKS_HELD {
+            if !me.has_room_above(list.first()) {
                 return None;
             }
             // SAFETY: the lock was held by this thread, so it is placed, and so it has
             // stayed; the list is still this thread's.
             let taken = unsafe { self.pthread.take_if_free(list) };
-            taken.then(|| self.taken_by(me))
+            taken.then(|| self.taken_by(me, list.first()))
         })
     }
 }
