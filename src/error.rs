@@ -366,6 +366,22 @@ pub enum Error {
     /// another file, are not brought back to life.
     #[error("the segment is in use: processes are attached to it")]
     InUse,
+    /// Another process holds a record lock on one of the bytes by which processes order
+    /// opening, reviving and removing, and kept it for longer than a call waits: 10 s for
+    /// an exclusive lock, which a process that does the same may hold while it is
+    /// stopped; 0.25 s for a shared one, which only a program outside this crate holds.
+    /// Such a program needs no more than the right to read: see
+    /// [`Segment`](crate::Segment#trust).
+    #[error(
+        "another process has locked the segment's file for too long: find it with \
+         `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`, and end it"
+    )]
+    Blocked {
+        /// The inode number of the object.
+        inode: u64,
+        /// The first byte that the lock covers.
+        byte: u64,
+    },
     /// What was asked for is not possible with this kind of memory, or on this
     /// system.
     #[error("{0}")]

@@ -3,12 +3,17 @@
 use std::io;
 
 use crate::error::{Error, Unsupported};
+use crate::os::lock_file::Blocked;
 use crate::os::mman::memory_lock_limit;
 
 /// Of a call that deals with an object that should be there.
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
+        ErrorKind::TimedOut => match Blocked::of(&source) {
+            Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
+            None => Error::Os { call, source },
+        },
         ErrorKind::NotFound => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         ErrorKind::PermissionDenied => Error::PermissionDenied,

@@ -146,7 +146,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
-        if attach::leads_to(path, attached.file()).map_err(failure::of("lstat"))? {
+        if attached.has_its_name().map_err(failure::of("lstat"))? {
             options.settle_in(&mapping)?;
             attached.arm(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
@@ -159,8 +159,8 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
 fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
     let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
-    Mapping::of_file_with(attached.file(), len, access)
-        .map_err(failure::of_memory(len.get(), "mmap"))
+    let file = attached.file().map_err(failure::of("fstat"))?;
+    Mapping::of_file_with(file, len, access).map_err(failure::of_memory(len.get(), "mmap"))
 }
 
 /// Makes sure that the locks mean something here and now.

@@ -12,6 +12,7 @@ use super::options::SegmentOptions;
 use super::policy::Removal;
 use super::{failure, named};
 use crate::error::Error;
+use crate::os::descriptor::Kept;
 use crate::os::mman::{Access, Mapping, Pages, huge_page_size};
 use crate::os::{memfd, named_file};
 use crate::place;
@@ -56,7 +57,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     // SAFETY: as above; a new file is zero. The mapping stays as `Segment` keeps
     // it.
     let value = unsafe { plan.fill(&mapping, write) }?;
-    Ok((value, Hold::sealed(mapping, file)))
+    Ok((value, Hold::sealed(mapping, keep(file)?)))
 }
 
 /// Opens the segment behind a descriptor.
@@ -67,20 +68,28 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     if !is_sealed(&file)? {
         return Err(Error::Unsealed);
     }
-    let len = named_file::facts(&file).map_err(failure::of("fstat"))?.len;
-    let header = named::read_header(&file, len)?;
+    let file = keep(file)?;
+    let lent = || file.get().map_err(failure::of("fstat"));
+    let len = named_file::facts(lent()?)
+        .map_err(failure::of("fstat"))?
+        .len;
+    let header = named::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
     if header.pid_namespace != place::placement()?.pid_namespace {
         return Err(Error::ForeignPidNamespace);
     }
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let total = total.ok_or(Error::NotASegment)?;
-    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite)
+    let mapping = Mapping::of_file_with(lent()?, total, Access::ReadWrite)
         .map_err(failure::of_memory(total.get(), "mmap"))?;
     options.settle_in(&mapping)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(&mapping, &header) };
     Ok((T::at(base, elements), Hold::sealed(mapping, file)))
+}
+
+fn keep(file: OwnedFd) -> Result<Kept, Error> {
+    Kept::new(file).map_err(failure::of("fcntl(F_DUPFD_CLOEXEC)"))
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {

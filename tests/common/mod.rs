@@ -16,6 +16,7 @@
 )]
 
 mod life;
+pub mod mounts;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod walker;
 
