@@ -191,28 +191,27 @@ on_stage! {
         if !is_root_for("thousands of locks") {
             return;
         }
-        for address in [TestAddress::new(Backing::Posix, "many")] {
-            let segment = readable().create(&address, Marked::new(1)).unwrap();
-            let there = Gate::new();
-            let mut other = spawn(|| {
-                let opened = open(&address).unwrap();
-                there.open();
-                nix::unistd::pause();
-                drop(opened);
-            });
-            there.pass();
-            // Every second byte, or they would be one lock.
-            let spots = (0..10_000).map(|n| READERS + 2 * n);
-            let mut reader = reader(&path_of(&address), spots);
-            // It has inherited the mapping of this process, like every child.
-            let mut all = [std::process::id(), other.pid(), reader.pid()];
-            all.sort_unstable();
-            let attached = within(SHORT, || Segment::attached(&segment)).unwrap();
-            assert_eq!(attached, all);
-            let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
-            assert_eq!(object.users.pids, all);
-            other.kill();
-            reader.kill();
-        }
+        let address = TestAddress::new(Backing::Posix, "many");
+        let segment = readable().create(&address, Marked::new(1)).unwrap();
+        let there = Gate::new();
+        let mut other = spawn(|| {
+            let opened = open(&address).unwrap();
+            there.open();
+            nix::unistd::pause();
+            drop(opened);
+        });
+        there.pass();
+        // Every second byte, or they would be one lock.
+        let spots = (0..10_000).map(|n| READERS + 2 * n);
+        let mut reader = reader(&path_of(&address), spots);
+        // It has inherited the mapping of this process, like every child.
+        let mut all = [std::process::id(), other.pid(), reader.pid()];
+        all.sort_unstable();
+        let attached = within(SHORT, || Segment::attached(&segment)).unwrap();
+        assert_eq!(attached, all);
+        let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
+        assert_eq!(object.users.pids, all);
+        other.kill();
+        reader.kill();
     }
 }

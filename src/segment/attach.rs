@@ -41,6 +41,12 @@
 //!
 //! Whoever dies in the middle of this leaves no lock, and the object named or
 //! not named, never half so.
+//!
+//! # Who can hold up whom
+//!
+//! A process that may only read the object can hold shared locks, on any byte. The locks
+//! that calls wait for are therefore waited for with a deadline ([`PATIENCE`]); the table
+//! in docs/design.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -103,6 +103,16 @@ use hold::{Hold, Placed};
 /// System V, by its count. So nobody is overlooked, whatever way it ends, and
 /// nobody is taken for alive by its process id.
 ///
+/// A program may close all its descriptors (`closefrom`, as daemons do). It stays attached
+/// by its mapping, and dropping the segment closes no file that the program has opened
+/// under the same number since (except a descriptor of the very same object). On overlayfs,
+/// the file system of most container images, the attachment goes with the descriptor: the
+/// memory and its locks work on, but [`attached`](Self::attached) may miss the process,
+/// and others may take the name of an `UntilLastDetach` segment away. There, open segments after closing
+/// descriptors, or keep them on a volume.
+///
+/// No descriptor of a segment has the number of standard input, output or error.
+///
 /// A file can outlive the boot of the machine, and be copied. Its locks come back
 /// to life when it is opened first; those that were held are poisoned. Restore a backup
 /// by renaming it into place, not by writing over the old file: that one's locks would
@@ -114,6 +124,21 @@ use hold::{Hold, Placed};
 /// checked; before a lock in it is used, the pid namespace. (A System V segment is
 /// mapped to read its header; its size can't change.) Afterwards, whoever may write to
 /// it is trusted not to damage it on purpose.
+///
+/// A process that may only *read* a segment changes nothing in it and takes none of its
+/// locks. But it may place record locks on the file, as every reader of every file may.
+/// With these it can
+///
+/// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and the
+///   name of an `UntilLastDetach` segment stays;
+/// * keep a file from the past from being revived: opening it says [`Error::InUse`] or
+///   [`Error::Blocked`];
+/// * make removing say [`Error::Blocked`]. [`unlink`] works all the same;
+/// * make each of these calls take a quarter of a second longer, and
+///   [`attached`](Self::attached) up to a second.
+///
+/// It ends when that process does. Where readers are not trusted so far, give them no
+/// right to read: [`SegmentOptions::mode`].
 pub struct Segment<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
     address: Option<Address>,
@@ -227,6 +252,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
     ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
     /// * [`Error::ForeignPidNamespace`]: it belongs to another container.
+    /// * [`Error::Blocked`]: another process keeps this one from it.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
     pub fn open(address: &str) -> Result<Self, Error> {
@@ -342,7 +368,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
 
     /// The descriptor of an [anonymous](Segment::anonymous) segment, to give it to
     /// another process ([`from_fd`](Self::from_fd)). It is closed on `exec`. `None` for
-    /// segments that have an address.
+    /// segments that have an address, and if the program has closed the descriptor
+    /// (`closefrom`).
     ///
     /// Who has it may write any bytes by it, as every process may to which a segment
     /// is open: don't, or values may be none of their types.
