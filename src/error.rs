@@ -367,14 +367,16 @@ pub enum Error {
     #[error("the segment is in use: processes are attached to it")]
     InUse,
     /// Another process holds a record lock on one of the bytes by which processes order
-    /// opening, reviving and removing, and kept it for longer than a call waits: 10 s for
-    /// an exclusive lock, which a process that does the same may hold while it is
-    /// stopped; 0.25 s for a shared one, which only a program outside this crate holds.
-    /// Such a program needs no more than the right to read: see
-    /// [`Segment`](crate::Segment#trust).
+    /// opening, reviving and removing, and kept it for longer than a call waits.
+    ///
+    /// A call waits 10 s for an exclusive lock. Another process that opens or removes
+    /// the segment holds it for long only if it is stopped, or revives a very large
+    /// file: then try again later. It waits 0.25 s for a shared one, which only a
+    /// program outside this crate holds. Such a program needs no more than the right to
+    /// read: see [`Segment`](crate::Segment#trust).
     #[error(
         "another process has locked the segment's file for too long: find it with \
-         `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`, and end it"
+         `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`; wait for it, or end it"
     )]
     Blocked {
         /// The inode number of the object.

@@ -149,8 +149,8 @@ pub struct Users {
     pub pids: Vec<u32>,
     /// How many attachments there are, as far as the kernel keeps count of them:
     /// those of System V, and the locks by which a named segment knows its users.
-    /// It counts those in other containers, too. Where a program holds thousands of locks
-    /// on the object, there are at least so many.
+    /// It counts those in other containers, too. Where a program holds thousands of
+    /// locks on the object, there are at least so many.
     pub attachments: Option<u64>,
     /// How many processes could not be asked what they map. Those that `/proc` hides
     /// (`hidepid`) can't be counted: all together are one.

@@ -234,7 +234,7 @@ on_stage! {
         }
     }
 
-    // As in a system where users do not see each other's processes.
+    // Failure mode 38: a system where users do not see each other's processes.
     fn hidden_processes_are_attached() {
         if !has_own_mounts_for("hidden processes")
             || !run("mount", &["-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
@@ -264,7 +264,7 @@ on_stage! {
         }
     }
 
-    // Their numbers in /proc/PID/maps are not those of `stat`.
+    // Failure mode 38: their numbers in /proc/PID/maps are not those of `stat`.
     fn subvolumes_of_btrfs_show_all_attached() {
         all_are_seen_on("btrfs", |stand, test| {
             let volume = stand.file_system("btrfs", 200, test)?;

@@ -82,7 +82,7 @@ on_stage! {
         .join();
     }
 
-    // Row 9: a daemon without standard output.
+    // A daemon without standard output.
     fn low_numbers_are_never_a_segments() {
         for address in files("low") {
             let mut daemon = spawn(|| {
@@ -113,7 +113,7 @@ on_stage! {
         }
     }
 
-    // Row 9: a descriptor that came as standard input.
+    // A descriptor that came as standard input.
     fn a_low_descriptor_handed_over_is_moved_up() {
         let segment = Segment::anonymous(Marked::new(3)).unwrap();
         let mut child = spawn(|| {
@@ -132,7 +132,7 @@ on_stage! {
         assert_eq!(*segment.visits.lock().unwrap(), 1);
     }
 
-    // Row 15.
+    // Failure mode 36.
     fn closefrom_then_drop_closes_nothing_foreign() {
         for address in files("foreign") {
             spawn(|| {
@@ -160,7 +160,7 @@ on_stage! {
         }
     }
 
-    // Row 15.
+    // Failure mode 36.
     fn closefrom_leaves_the_process_attached() {
         for address in files("kept") {
             let steps = Steps::new();
@@ -191,7 +191,39 @@ on_stage! {
         }
     }
 
-    // Row 15: what can't be had, as `Segment` documents.
+    // Failure mode 36: also while the caller's own code makes the value.
+    fn closefrom_while_creating_uses_nothing_foreign() {
+        for address in files("creating") {
+            spawn(|| {
+                let mut daemon = None;
+                let become_daemon = |value: &mut u64| {
+                    *value = 5;
+                    close_from_three();
+                    daemon = Some(Daemon::start());
+                };
+                let created = Segment::<u64>::create_in_place(&address, become_daemon);
+                assert!(matches!(created, Err(Error::Os { .. })), "{created:?}");
+                assert!(!address.exists());
+                daemon.unwrap().check();
+
+                let mut daemon = None;
+                let options = SegmentOptions::new();
+                let nameless = options.anonymous_in_place::<u64>("daemon", |value| {
+                    *value = 5;
+                    close_from_three();
+                    daemon = Some(Daemon::start());
+                });
+                let nameless = nameless.unwrap();
+                assert_eq!(*nameless, 5);
+                assert!(Segment::as_fd(&nameless).is_none());
+                drop(nameless);
+                daemon.unwrap().check();
+            })
+            .join();
+        }
+    }
+
+    // Failure mode 36: what can't be had, as `Segment` documents.
     fn closefrom_on_overlayfs_ends_the_attachment() {
         if !has_own_mounts_for("closefrom on overlayfs") {
             return;
@@ -223,7 +255,7 @@ on_stage! {
         daemon.join();
     }
 
-    // Row 21.
+    // Failure mode 38.
     fn no_descriptor_left_the_last_one_still_removes() {
         for address in files("full") {
             spawn(|| {
@@ -237,7 +269,7 @@ on_stage! {
         }
     }
 
-    // Row 21.
+    // Failure mode 38.
     fn no_descriptor_left_but_a_child_attached_stays() {
         for address in files("full-child") {
             let steps = Steps::new();

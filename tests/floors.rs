@@ -45,9 +45,9 @@ const BLIND_WAITS: [&str; 6] =
 /// One more, but one's own functions may have this name: it counts in a path.
 const SLEEP: &str = "sleep";
 
-/// What makes descriptors that can be written through, and the function that keeps their
-/// numbers away from standard input, output and error: a file that names one of the
-/// former names the latter.
+/// What makes descriptors that can be written through, and the function that keeps
+/// their numbers away from standard input, output and error: a file that names one of
+/// the former names the latter.
 const MAKERS: [&str; 4] = ["OpenOptions", "memfd_create", "pidfd_open", "openat"];
 const KEEPER: &str = "above_standard";
 
@@ -453,7 +453,7 @@ fn a_blind_wait_is_caught() {
 }
 
 #[test]
-fn a_descriptor_that_may_be_standard_output_is_caught() {
+fn a_descriptor_with_a_low_number_is_caught() {
     for text in [
         "use nix::fcntl::{fcntl, open as open_path};",
         "use std::fs::OpenOptions;",

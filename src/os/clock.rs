@@ -75,8 +75,9 @@ impl Deadline {
     }
 }
 
-/// [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) of nothing: sleeps for
-/// `span`, or until a signal comes. For what the kernel offers no event to wait for.
+/// [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) of nothing: sleeps
+/// for `span`, or until a signal comes. For what the kernel offers no event to wait
+/// for.
 pub(crate) fn pause(span: Duration) {
     let span = libc::timespec {
         tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),

@@ -2,9 +2,10 @@
 //! standard input, output or error, and none is used after the program closed it.
 //!
 //! Every descriptor that this crate opens for writing, or keeps, passes through
-//! [`above_standard`] or [`Kept`]. (`try_clone` of std never takes a low number.) What it opens for reading only, and closes before
-//! the call returns (lists in `/proc`, directories), may have a low number for that
-//! moment: a `println!` of another thread then fails, as without standard output.
+//! [`above_standard`] or [`Kept`]. (`try_clone` of std never takes a low number.) What
+//! it opens for reading only, and closes before the call returns (lists in `/proc`,
+//! directories), may have a low number for that moment: a `println!` of another thread
+//! then fails, as without standard output.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_another_files_is_neither_lent_nor_closed() {
+    fn a_foreign_number_is_neither_lent_nor_closed() {
         let foreign = File::open("/dev/null").unwrap();
         let kept = Kept {
             number: foreign.as_raw_fd(),
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_closed_is_not_lent() {
+    fn a_closed_number_is_not_lent() {
         let kept = Kept {
             number: 1 << 29,
             identity: (0, 0),

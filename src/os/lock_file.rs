@@ -51,8 +51,8 @@ pub(crate) struct Patience {
     pub(crate) with_exclusive: Duration,
 }
 
-/// A lock was in the way for longer than the caller's patience. It is the inner error of
-/// an [`io::Error`] of the kind `TimedOut`.
+/// A lock was in the way for longer than the caller's patience. It is the inner error
+/// of an [`io::Error`] of the kind `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
     /// What kind of lock.

@@ -21,8 +21,8 @@ use super::{io_error, retry_on_eintr};
 /// Where glibc keeps POSIX objects.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
-/// Whether `path` is that of a POSIX object. On some systems [`SHM_DIRECTORY`] is a link
-/// (to `/run/shm`), and the kernel shows paths with the link resolved.
+/// Whether `path` is that of a POSIX object. On some systems [`SHM_DIRECTORY`] is a
+/// link (to `/run/shm`), and the kernel shows paths with the link resolved.
 pub(crate) fn is_posix_object(path: &Path) -> bool {
     path.parent().is_some_and(|parent| {
         parent == Path::new(SHM_DIRECTORY)

@@ -65,8 +65,8 @@ impl Region {
         path.starts_with(SYSTEM_V.as_bytes()) && path.ends_with(DELETED.as_bytes())
     }
 
-    /// Whether process `pid` maps the file here that `stat` shows with these numbers, as
-    /// far as can be told.
+    /// Whether process `pid` maps the file here that `stat` shows with these numbers,
+    /// as far as can be told.
     ///
     /// On file systems that number their files' devices themselves, the device numbers
     /// differ, and two subvolumes of btrfs have the same inode numbers. Then it takes
@@ -405,6 +405,37 @@ mod tests {
         assert!(is_link(path.as_ref()));
         assert!(!is_link("/proc/self/cwd".as_ref()));
         assert!(!is_link("/proc/self/fd/-1".as_ref()));
+    }
+
+    #[test]
+    fn what_is_shown_or_gone_is_not_hidden() {
+        for pid in [0, std::process::id(), 1 << 29] {
+            assert!(!is_hidden(pid), "{pid}");
+            assert!(!Survey::default().may_map(pid, 1), "{pid}");
+        }
+    }
+
+    #[test]
+    fn the_same_inode_number_is_not_the_same_file() {
+        let me = std::process::id();
+        // No other test has it open.
+        let path = std::env::temp_dir().join(format!("shm-sync-proc-test-{me}"));
+        std::fs::write(&path, "").unwrap();
+        let facts = std::fs::metadata(&path).unwrap();
+        let line = format!("1-2 r--s 0 ff:ff {} /nowhere", facts.ino());
+        let region = parse_region(line.as_bytes()).unwrap();
+        assert!(!region.is_of(me, facts.dev(), facts.ino()));
+        // Unless a descriptor says so, or a lock.
+        let file = std::fs::File::open(&path).unwrap();
+        assert!(region.is_of(me, facts.dev(), facts.ino()));
+        drop(file);
+        let _ = std::fs::remove_file(&path);
+        let survey = Survey {
+            regions: vec![(me, region)],
+            unreadable: vec![7],
+        };
+        assert!(survey.may_map(me, facts.ino()) && survey.may_map(7, 0));
+        assert!(!survey.may_map(me, facts.ino() + 1));
     }
 
     #[test]

@@ -44,9 +44,9 @@
 //!
 //! # Who can hold up whom
 //!
-//! A process that may only read the object can hold shared locks, on any byte. The locks
-//! that calls wait for are therefore waited for with a deadline ([`PATIENCE`]); the table
-//! in docs/design.md goes through all ranges.
+//! A process that may only read the object can hold shared locks, on any byte. The
+//! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
+//! the table in docs/design.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,10 +91,11 @@ const REVIVAL: Range = Range {
     len: 1,
 };
 
-/// How long a call waits for one of these locks. Removers and revivers hold the exclusive
-/// ones: for microseconds, or for as long as it takes to revive every lock of a large
-/// segment, unless they are stopped. No process of this crate holds a shared lock that
-/// another waits for, so a shared one is waited for only as long as a backup may read.
+/// How long a call waits for one of these locks. Removers and revivers hold the
+/// exclusive ones: for microseconds, or for as long as it takes to revive every lock of
+/// a large segment, unless they are stopped. No process of this crate holds a shared
+/// lock that another waits for, so a shared one is waited for only as long as a backup
+/// may read.
 const PATIENCE: Patience = Patience {
     with_shared: Duration::from_millis(250),
     with_exclusive: Duration::from_secs(10),
@@ -167,8 +168,8 @@ impl Attached {
         Ok(is_ours.then_some(file))
     }
 
-    /// Returns the processes that say by a lock that they are attached; among `doubtful`
-    /// ones also if there are too many locks to ask for each.
+    /// Returns the processes that say by a lock that they are attached; among
+    /// `doubtful` ones also if there are too many locks to ask for each.
     pub(super) fn registered(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
         let again;
         let file = match self.file() {
@@ -189,8 +190,8 @@ impl Attached {
         Ok(registered.pids)
     }
 
-    /// Prepares to take the name away, if that is to be done. Called while the object is
-    /// still mapped, so that nothing else can have its inode number.
+    /// Prepares to take the name away, if that is to be done. Called while the object
+    /// is still mapped, so that nothing else can have its inode number.
     pub(super) fn prepare_to_leave(&mut self) {
         if self.removal == Removal::Persistent {
             return;
@@ -316,8 +317,8 @@ pub(crate) struct Registered {
 /// The ids of the processes that attached themselves, and are still attached, or
 /// a child of theirs is. Changes nothing; any descriptor of the object will do.
 ///
-/// The kernel tells one lock at a time. So this asks once for each lock and once for each
-/// gap, until the time is up ([`LONGEST_CENSUS`]).
+/// The kernel tells one lock at a time. So this asks once for each lock and once for
+/// each gap, until the time is up ([`LONGEST_CENSUS`]).
 pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
@@ -359,8 +360,8 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
     })
 }
 
-/// Returns those of `pids` that say by a lock that they are attached. Asks twice for each
-/// of them, until the time is up ([`LONGEST_CENSUS`]).
+/// Returns those of `pids` that say by a lock that they are attached. Asks twice for
+/// each of them, until the time is up ([`LONGEST_CENSUS`]).
 pub(crate) fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();

@@ -103,13 +103,14 @@ use hold::{Hold, Placed};
 /// System V, by its count. So nobody is overlooked, whatever way it ends, and
 /// nobody is taken for alive by its process id.
 ///
-/// A program may close all its descriptors (`closefrom`, as daemons do). It stays attached
-/// by its mapping, and dropping the segment closes no file that the program has opened
-/// under the same number since (except a descriptor of the very same object). On overlayfs,
-/// the file system of most container images, the attachment goes with the descriptor: the
-/// memory and its locks work on, but [`attached`](Self::attached) may miss the process,
-/// and others may take the name of an `UntilLastDetach` segment away. There, open segments after closing
-/// descriptors, or keep them on a volume.
+/// A program may close all its descriptors (`closefrom`, as daemons do). It stays
+/// attached by its mapping, and dropping the segment closes no file that the program
+/// has opened under the same number since (except a descriptor of the very same
+/// object). On overlayfs, the file system of most container images, the attachment goes
+/// with the descriptor: the memory and its locks work on, but
+/// [`attached`](Self::attached) may miss the process, and others may take the name of
+/// an `UntilLastDetach` segment away. Then a new segment can get the name. There, open
+/// segments after closing descriptors, or keep them on a volume.
 ///
 /// No descriptor of a segment has the number of standard input, output or error.
 ///
@@ -129,8 +130,8 @@ use hold::{Hold, Placed};
 /// locks. But it may place record locks on the file, as every reader of every file may.
 /// With these it can
 ///
-/// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and the
-///   name of an `UntilLastDetach` segment stays;
+/// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and
+///   the name of an `UntilLastDetach` segment stays;
 /// * keep a file from the past from being revived: opening it says [`Error::InUse`] or
 ///   [`Error::Blocked`];
 /// * make removing say [`Error::Blocked`]. [`unlink`] works all the same;

@@ -15,6 +15,7 @@ use super::hold::Hold;
 use super::options::SegmentOptions;
 use super::origin::Origin;
 use crate::error::{Error, Unsupported};
+use crate::os::descriptor::Kept;
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
 use crate::place;
@@ -26,7 +27,7 @@ use crate::shm_safe::{Place, Report};
 pub(super) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
     mapping: Mapping,
-    file: OwnedFd,
+    file: Kept,
 }
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
@@ -52,6 +53,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
+        // The caller's own code runs next, and may close all descriptors.
+        let file = Kept::new(file).map_err(failure::of("fstat"))?;
         // SAFETY: the mapping is new, of that length, and nobody else knows it.
         unsafe { plan.write_header(&mapping) };
         // SAFETY: as above; a new file is zero. The mapping stays as `Segment`
@@ -59,7 +62,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let value = unsafe { plan.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
             // Not a name without its content, should the power fail.
-            named_file::sync(&file).map_err(failure::of("fsync"))?;
+            let synced = file.get().and_then(named_file::sync);
+            synced.map_err(failure::of("fsync"))?;
         }
         Ok(Self {
             value,
@@ -82,10 +86,14 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // Attached before it has a name, so that nobody ever finds it abandoned.
         // By a copy of the descriptor: both are of one open file.
         let attached = file
-            .try_clone()
+            .get()
+            .and_then(|file| file.try_clone_to_owned())
             .and_then(|file| Attached::new(file, path.to_owned(), Access::ReadWrite));
         let failed = match attached {
-            Ok(mut attached) => match named_file::publish(&file, path) {
+            Ok(mut attached) => match attached
+                .file()
+                .and_then(|file| named_file::publish(file, path))
+            {
                 Ok(()) => {
                     attached.arm(options.removal);
                     return Ok((value, Hold::named(mapping, attached)));

@@ -11,9 +11,9 @@ pub enum Removal {
     /// The last process that drops it takes the name away: also if the others
     /// were killed. If the last one is killed itself, ends without dropping it, or
     /// may not (in `/dev/shm`, and of System V, only the owner may), the name stays: see
-    /// [`Abandoned`], and the tool's `gc`. It also stays if a program outside this crate
-    /// locks the object, or if the process can open no file (none at all: neither a free
-    /// descriptor nor the segment's own is left).
+    /// [`Abandoned`], and the tool's `gc`. It also stays if a program outside this
+    /// crate locks the object, or if the process can open no file (none at all: neither
+    /// a free descriptor nor the segment's own is left).
     UntilLastDetach,
 }
 

@@ -52,12 +52,14 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     memfd::seal(&file).map_err(failure::of("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
     options.settle_in(&mapping)?;
+    // The caller's own code runs next, and may close all descriptors.
+    let file = keep(file)?;
     // SAFETY: the mapping is new, of that length, and nobody else knows it.
     unsafe { plan.write_header(&mapping) };
     // SAFETY: as above; a new file is zero. The mapping stays as `Segment` keeps
     // it.
     let value = unsafe { plan.fill(&mapping, write) }?;
-    Ok((value, Hold::sealed(mapping, keep(file)?)))
+    Ok((value, Hold::sealed(mapping, file)))
 }
 
 /// Opens the segment behind a descriptor.

@@ -52,8 +52,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// System V segment, of which [`SystemVStatus::attached`] counts all.
     ///
     /// A process that may read the segment can hold any number of locks on it. The
-    /// answer comes all the same within a second or so, but processes that `/proc` hides
-    /// may then be missing.
+    /// answer comes all the same within a second or so, but processes that `/proc`
+    /// hides may then be missing.
     ///
     /// # Errors
     ///

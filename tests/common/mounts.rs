@@ -8,8 +8,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::is_root_for;
 
-/// Gives this process mounts and System V segments of its own, so that it may mount what
-/// it likes and run `gc`. If it may not have them, says that `test` is not run.
+/// Gives this process mounts and System V segments of its own, so that it may mount
+/// what it likes and run `gc`. If it may not have them, says that `test` is not run.
 pub fn has_own_mounts_for(test: &str) -> bool {
     let has_them = is_root_for(test)
         && unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
