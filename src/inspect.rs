@@ -155,9 +155,11 @@ pub struct Users {
     pub pids: Vec<u32>,
     /// How many attachments there are, as far as the kernel keeps count of them:
     /// those of System V, and the locks by which a named segment knows its users.
-    /// It counts those in other containers, too.
+    /// It counts those in other containers, too. Where a program holds thousands of
+    /// locks on the object, there are at least so many.
     pub attachments: Option<u64>,
-    /// How many processes could not be asked what they map.
+    /// How many processes could not be asked what they map. Those that `/proc` hides
+    /// (`hidepid`) can't be counted: all together are one.
     pub unseen: usize,
 }
 
@@ -561,6 +563,7 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
 /// * [`Error::InUse`]: somebody is attached. Nothing was changed.
 /// * [`Error::NotFound`]: there is none.
 /// * [`Error::NotASegment`]: it is something else, which is not ours to remove.
+/// * [`Error::Blocked`]: another process keeps this one from asking.
 /// * [`Error::PermissionDenied`], [`Error::Os`].
 ///
 /// # Example

@@ -4,11 +4,12 @@ mod common;
 
 use std::process::Command;
 
+use common::mounts::{Stand, has_own_mounts_for, run};
 use common::{
     Child, Gate, Marked, NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn,
 };
 use nix::sys::signal::Signal;
-use shm_sync::{Backing, Segment, SegmentOptions};
+use shm_sync::{Backing, Segment, SegmentOptions, inspect};
 
 /// A process that has opened the segment and stays until it is killed.
 fn opener(address: &str) -> Child {
@@ -233,12 +234,142 @@ on_stage! {
         }
     }
 
+    // Failure mode 38: a system where users do not see each other's processes.
+    fn hidden_processes_are_attached() {
+        if !has_own_mounts_for("hidden processes")
+            || !run("mount", &["-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
+        {
+            return;
+        }
+        for kind in [Backing::Posix, Backing::File] {
+            let address = TestAddress::new(kind, "hidden");
+            let public = SegmentOptions::new().mode(0o666);
+            let _segment = public.create(&address, Marked::new(1)).unwrap();
+            let root = std::process::id();
+            let mut ended = opener_by(&public, &address);
+            ended.kill();
+            let options = public.clone().owner(0);
+            spawn(|| {
+                become_nobody();
+                assert!(std::fs::metadata(format!("/proc/{root}")).is_err(), "it is hidden");
+                let opened = options.open::<Marked>(&address).unwrap();
+                let mut both = [std::process::id(), root];
+                both.sort_unstable();
+                assert_eq!(Segment::attached(&opened).unwrap(), both);
+                let object = inspect::object(&address.parse().unwrap()).unwrap();
+                assert_eq!(object.users.pids, both);
+                assert!(object.users.unseen > 0, "there are some that can't be asked");
+            })
+            .join();
+        }
+    }
+
+    // Failure mode 38: their numbers in /proc/PID/maps are not those of `stat`.
+    fn subvolumes_of_btrfs_show_all_attached() {
+        all_are_seen_on("btrfs", |stand, test| {
+            let volume = stand.file_system("btrfs", 200, test)?;
+            let [first, second] = ["first", "second"].map(|name| {
+                let path = format!("{volume}/{name}");
+                assert!(run("btrfs", &["subvolume", "create", &path]));
+                common::mounts::open_to_all(&path);
+                path
+            });
+            Some([first, second])
+        });
+    }
+
+    fn overlays_show_all_attached() {
+        all_are_seen_on("overlay", |stand, test| {
+            let at = stand.overlay(test)?;
+            Some([at.clone(), at])
+        });
+    }
+
     fn a_descriptor_that_was_given_away_counts_with_its_mapping() {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let heir = settled(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
         let again = Segment::<Marked>::from_fd(file.try_clone_to_owned().unwrap()).unwrap();
         assert_attached(&again, [&heir]);
+    }
+}
+
+fn opener_by(options: &SegmentOptions, address: &str) -> Child {
+    settled(|stay| {
+        let _segment = options.open::<Marked>(address).unwrap();
+        stay();
+    })
+}
+
+/// Segments in both directories, for root and for an ordinary user: each is attached to
+/// by its creator, a child of that, an opener and a reader.
+fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[String; 2]>) {
+    if !has_own_mounts_for(what) {
+        return;
+    }
+    let Some(directories) = directories(&Stand::new(), what) else {
+        return;
+    };
+    for user in ["root", "nobody"] {
+        spawn(|| {
+            if user == "nobody" {
+                become_nobody();
+                // SAFETY: takes numbers. So that its children may look at it, as they
+                // may if it was an ordinary user from the beginning.
+                unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+            }
+            let addresses = directories.clone().map(|at| format!("{at}/{user}"));
+            let created = addresses.iter().zip(0..).map(|(address, n)| {
+                Segment::create(&format!("{address}{n}"), Marked::new(1)).unwrap()
+            });
+            let created: Vec<_> = created.collect();
+            let names: Vec<String> = created
+                .iter()
+                .map(|segment| Segment::name(segment).unwrap().to_owned())
+                .collect();
+            let address = names[0].clone();
+            let heir = settled(|stay| {
+                drop(unsafe_copy(&created[1]));
+                stay();
+            });
+            let opened = settled(|stay| {
+                created
+                    .iter()
+                    .for_each(|segment| drop(unsafe_copy(segment)));
+                let _opened = Segment::<Marked>::open(&address).unwrap();
+                stay();
+            });
+            let read = settled(|stay| {
+                created
+                    .iter()
+                    .for_each(|segment| drop(unsafe_copy(segment)));
+                let _read = Segment::<Marked>::open_read_only(&address).unwrap();
+                stay();
+            });
+            assert_attached(&created[0], [&heir, &opened, &read]);
+            assert_attached(&created[1], []);
+            // And one of the others sees the same.
+            let creator = std::process::id();
+            let mut all = vec![creator, heir.pid(), opened.pid(), read.pid()];
+            spawn(|| {
+                created
+                    .iter()
+                    .for_each(|segment| drop(unsafe_copy(segment)));
+                let again = Segment::<Marked>::open(&address).unwrap();
+                all.push(std::process::id());
+                all.sort_unstable();
+                assert_eq!(Segment::attached(&again).unwrap(), all);
+                let object = inspect::object(&address.parse().unwrap()).unwrap();
+                assert_eq!(object.users.pids, all);
+                let all_objects = inspect::objects(inspect::Scope::Segments).unwrap();
+                for name in &names {
+                    let found = all_objects.iter().filter(|object| object.name == *name);
+                    assert_eq!(found.count(), 1, "{name}");
+                }
+            })
+            .join();
+        })
+        .join();
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use common::mounts::{has_own_mounts_for, run as tool};
 use common::{
     Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
     leave_a_death, on_stage, poll, spawn,
@@ -581,6 +582,61 @@ on_stage! {
         go.open();
         user.join();
         assert_eq!(json(&["gc"])[0]["outcome"], "removed");
+    }
+
+    fn the_longest_names_are_listed_and_collected() {
+        if !has_own_mounts_for("the longest names")
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
+        {
+            return;
+        }
+        let names = ["x".repeat(255), "y".repeat(254)];
+        let paths = names.each_ref().map(|name| format!("/dev/shm/{name}"));
+        for path in &paths {
+            drop(Segment::create(path, Counter::new(0)).unwrap());
+        }
+        // shm_open takes no name of 255 bytes, so that one's address is its path.
+        let expected = [paths[0].clone(), format!("/{}", names[1])];
+        for name in &expected {
+            let row = row(&json(&["ls"]), name);
+            assert_eq!((row["backing"].as_str(), &row["address"]), (Some("posix"), &row["name"]));
+        }
+        let dry = json(&["gc", "--dry-run"]);
+        assert!(expected.iter().all(|name| has_row(&dry, name)), "{dry}");
+        stdout(&["gc"]);
+        assert!(!paths.iter().any(|path| fs::exists(path).unwrap()));
+    }
+
+    // As on systems where /dev/shm is a link to /run/shm.
+    fn a_link_to_the_directory_changes_no_name() {
+        if !has_own_mounts_for("a link to the directory")
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/run"])
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev"])
+        {
+            return;
+        }
+        // What the tools read from.
+        fs::write("/dev/null", "").unwrap();
+        fs::create_dir("/run/shm").unwrap();
+        std::os::unix::fs::symlink("/run/shm", "/dev/shm").unwrap();
+        let me = std::process::id().to_string();
+        let created = Segment::create("/linked", Counter::new(0)).unwrap();
+        let opened = Segment::<Counter>::open("/linked").unwrap();
+        let (maps, listed) = (json(&["maps", &me]), json(&["ls"]));
+        let mut objects: Vec<&Value> = maps.as_array().unwrap().iter().map(|row| &row["object"]).collect();
+        assert_eq!(objects.len(), 2, "{maps}");
+        objects.extend(listed.as_array().unwrap().iter().filter(|row| {
+            row["pids"].as_array().unwrap().contains(&std::process::id().into())
+        }));
+        for object in &objects {
+            let seen = (object["name"].as_str(), object["backing"].as_str());
+            assert_eq!(seen, (Some("/linked"), Some("posix")), "{object}");
+            assert_eq!(object["address"], "/linked");
+        }
+        assert_eq!(objects.len(), 3, "{listed}");
+        drop((created, opened));
+        let dry = json(&["gc", "--dry-run"]);
+        assert!(has_row(&dry, "/linked"), "{dry}");
     }
 
     fn watching_reports_again_and_again() {

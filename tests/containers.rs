@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{
     Child, Gate, TestFile, TestKey, TestName, become_nobody, dead_owner, expect_poisoned,
-    is_root_for, on_stage, spawn,
+    is_root_for, on_stage, seccomp, spawn,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -331,7 +331,7 @@ on_stage! {
         let shared = Segment::anonymous(Counter::new(0)).unwrap();
         spawn(|| {
             drop(shared.lock().unwrap());
-            deny_pidfd_open();
+            seccomp::refuse(libc::SYS_pidfd_open, libc::ENOSYS);
             spawn(|| *shared.lock().unwrap() += 1).join();
             enter_empty_root();
             // The one that asked before goes on.
@@ -549,40 +549,6 @@ fn kernel_tells_namespaces_without_proc() -> bool {
         println!("skipped: before Linux 6.11, a namespace is known from /proc only");
     }
     version >= (6, 11)
-}
-
-/// From here on, `pidfd_open` is a system call that this kernel does not have
-/// ([`seccomp(2)`](https://man7.org/linux/man-pages/man2/seccomp.2.html)).
-fn deny_pidfd_open() {
-    let step = |code: u32, k: u32, jump_if_not: u8| libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: jump_if_not,
-        k,
-    };
-    let answer = libc::BPF_RET | libc::BPF_K;
-    let mut filter = [
-        // The number of the call, at the start of `struct seccomp_data`.
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        step(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            libc::SYS_pidfd_open as u32,
-            1,
-        ),
-        step(answer, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0),
-        step(answer, libc::SECCOMP_RET_ALLOW, 0),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: the call takes numbers only.
-    let rc = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(rc, 0);
-    let mode = libc::SECCOMP_MODE_FILTER;
-    // SAFETY: `program` and the filter it points at outlive the call.
-    let rc = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
-    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Changes the root to a directory without `/proc`.

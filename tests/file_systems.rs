@@ -3,13 +3,12 @@
 
 mod common;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs::File;
+use std::path::PathBuf;
 
-use common::{TestName, on_stage, spawn};
+use common::mounts::{Stand, has_own_mounts_for, run};
+use common::{on_stage, spawn};
 use nix::fcntl::posix_fallocate;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::WaitStatus;
 use shm_sync::{Error, Segment, SegmentOptions};
 
@@ -22,25 +21,11 @@ struct Disk(PathBuf);
 impl Disk {
     /// `None`, with a message, if a tool or a right is missing.
     fn new(kind: &str, size: u64) -> Option<Self> {
-        let directory = std::env::temp_dir().join(&TestName::new(kind)[1..]);
-        let image = directory.with_extension("img");
-        let disk = File::create(&image).unwrap();
-        disk.set_len(size).unwrap();
-        fs::create_dir(&directory).unwrap();
-        let made = unshare(CloneFlags::CLONE_NEWNS).is_ok()
-            && succeeds("mount", ["--make-rprivate".as_ref(), "/".as_ref()])
-            && succeeds(&format!("mkfs.{kind}"), ["-q".as_ref(), image.as_path()])
-            && succeeds(
-                "mount",
-                ["-oloop".as_ref(), image.as_path(), directory.as_path()],
-            );
-        fs::remove_file(&image).unwrap();
-        if !made {
-            println!("skipped: no {kind} to be had (root, loop devices, mkfs.{kind})");
-            fs::remove_dir(&directory).unwrap();
+        if !has_own_mounts_for(kind) {
             return None;
         }
-        Some(Self(directory))
+        let at = Stand::new().file_system(kind, size >> 20, kind)?;
+        Some(Self(at.into()))
     }
 
     fn path(&self, name: &str) -> String {
@@ -58,28 +43,6 @@ impl Disk {
             }
         }
         let _ = file.sync_all();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        succeeds("umount", ["-l".as_ref(), self.0.as_path()]);
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-fn succeeds<const N: usize>(program: &str, arguments: [&Path; N]) -> bool {
-    let output = Command::new(program).args(arguments).output();
-    match output {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            println!("{program}: {}", String::from_utf8_lossy(&output.stderr));
-            false
-        }
-        Err(error) => {
-            println!("{program}: {error}");
-            false
-        }
     }
 }
 
@@ -121,7 +84,7 @@ on_stage! {
         drop(made);
         let copy = |name: &str, how: &str| {
             let copy = disk.path(name);
-            assert!(succeeds("cp", [how.as_ref(), path.as_ref(), copy.as_ref()]));
+            assert!(run("cp", &[how, &path, &copy]));
             copy
         };
         const WAYS: [&str; 2] = ["--reflink=always", "--sparse=always"];

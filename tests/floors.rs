@@ -45,6 +45,12 @@ const BLIND_WAITS: [&str; 6] =
 /// One more, but one's own functions may have this name: it counts in a path.
 const SLEEP: &str = "sleep";
 
+/// What makes descriptors that can be written through, and the function that keeps
+/// their numbers away from standard input, output and error: a file that names one of
+/// the former names the latter.
+const MAKERS: [&str; 4] = ["OpenOptions", "memfd_create", "pidfd_open", "openat"];
+const KEEPER: &str = "above_standard";
+
 /// A longer file tells two stories.
 const LONGEST_FILE: usize = 600;
 
@@ -78,6 +84,7 @@ fn violations(files: &BTreeMap<PathBuf, String>) -> Vec<String> {
             broken.push((line, floor_rule(&here, &path, &owners)));
             broken.push((line, system_rule(&here, &path)));
             broken.push((line, waiting_rule(&path)));
+            broken.push((line, descriptor_rule(&here, &path, text)));
         }
         broken.sort();
         broken.dedup();
@@ -136,6 +143,14 @@ fn waiting_rule(path: &[String]) -> Option<String> {
     let sleeps = first != "Self" && others.iter().any(|part| part == SLEEP);
     let is_blind = sleeps || path.iter().any(|part| BLIND_WAITS.contains(&part.as_str()));
     is_blind.then(|| format!("`{}` waits blindly: wait for an event", path.join("::")))
+}
+
+/// No descriptor of ours is standard output.
+fn descriptor_rule(here: &str, path: &[String], text: &str) -> Option<String> {
+    let makes = path.iter().any(|part| MAKERS.contains(&part.as_str()))
+        || path.starts_with(&["nix", "fcntl", "open"].map(String::from));
+    let is_wrong = makes && here != PROGRAMS && !text.contains(KEEPER);
+    is_wrong.then(|| format!("`{}` needs `{KEEPER}` around it", path.join("::")))
 }
 
 fn floor_of(module: &str) -> Option<usize> {
@@ -435,6 +450,21 @@ fn a_blind_wait_is_caught() {
     }
     let rule = "`std::thread::sleep` waits blindly: wait for an event";
     assert_caught("src/os/a.rs", rule, "use std::thread::{self, sleep};");
+}
+
+#[test]
+fn a_descriptor_with_a_low_number_is_caught() {
+    for text in [
+        "use nix::fcntl::{fcntl, open as open_path};",
+        "use std::fs::OpenOptions;",
+        "fn f() { nix::sys::memfd::memfd_create(label, flags); }",
+    ] {
+        let list = violations_with("src/os/files.rs", text);
+        assert_eq!(list.len(), 1, "{text}: {list:?}");
+        let careful = format!("use super::descriptor::above_standard; {text}");
+        let list = violations_with("src/os/files.rs", &careful);
+        assert!(list.is_empty(), "{text}: {list:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Child, Gate, TestName, exit_now, expect_poisoned, holder_of, on_stage, poll, spawn};
+use common::{Child, Gate, TestName, expect_poisoned, holder_of, on_stage, poll, seccomp, spawn};
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
@@ -302,7 +302,7 @@ on_stage! {
         let shared = Segment::anonymous(Guarded::new()).unwrap();
         let mut holder = holder_of(&shared.lock);
         let waiter = spawn(|| {
-            refuse_futex_operation(libc::FUTEX_LOCK_PI2);
+            seccomp::refuse_command(libc::SYS_futex, libc::FUTEX_LOCK_PI2, libc::ENOSYS);
             let before = Instant::now();
             let result = shared.lock.try_lock_for(A_WHILE);
             assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
@@ -320,7 +320,7 @@ on_stage! {
         let _holder = holder_of(&shared.lock);
         spawn(|| {
             for operation in [libc::FUTEX_LOCK_PI2, libc::FUTEX_LOCK_PI] {
-                refuse_futex_operation(operation);
+                seccomp::refuse_command(libc::SYS_futex, operation, libc::ENOSYS);
             }
             match shared.lock.lock() {
                 Err(LockError::Os(error)) => {
@@ -368,47 +368,5 @@ on_stage! {
         }
         workers.into_iter().for_each(Child::join);
         shared.enter();
-    }
-}
-
-/// Has the kernel answer `ENOSYS` to a futex operation, for this process.
-fn refuse_futex_operation(operation: libc::c_int) {
-    /// Offsets in `struct seccomp_data`, in bytes.
-    const CALL_NUMBER: u32 = 0;
-    const SECOND_ARGUMENT: u32 = if cfg!(target_endian = "little") {
-        24
-    } else {
-        28
-    };
-    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let answer = libc::BPF_RET | libc::BPF_K;
-    let mut filter = [
-        instruction(load, 0, 0, CALL_NUMBER),
-        instruction(equal, 0, 3, libc::SYS_futex as u32),
-        instruction(load, 0, 0, SECOND_ARGUMENT),
-        instruction(equal, 0, 1, operation as u32),
-        instruction(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-        instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: the call takes numbers only.
-    let code = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(code, 0);
-    let mode = libc::SECCOMP_MODE_FILTER;
-    // SAFETY: the program and its filter outlive the call.
-    let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
-    if code != 0 {
-        eprintln!("{}", std::io::Error::last_os_error());
-        exit_now(1);
     }
 }

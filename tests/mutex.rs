@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::Pair;
 use common::{
-    Child, Gate, SharedPair, die, exit_now, expect_poisoned, filter, holder_of, on_stage, pair,
+    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, seccomp,
     spawn,
 };
 use nix::sys::signal::Signal;
@@ -247,7 +247,7 @@ on_stage! {
             // In a thread of its own, because libc has registered the list of the first
             // one before the filter was there.
             spawn(|| {
-                filter::refuse(call, errno);
+                seccomp::refuse(call, errno);
                 std::thread::scope(|s| s.spawn(is_told).join().unwrap());
                 let made = std::thread::scope(|s| {
                     s.spawn(|| Segment::anonymous(ShmMutex::new(0_u64)).map(drop)).join().unwrap()

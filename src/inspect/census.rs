@@ -11,8 +11,8 @@ use super::file::{self, MEMFD, identity_of};
 use super::source::{Opened, Source};
 use super::{Access, Attachment, Content, FileKind, Link, Object, Scope, Segment, Users};
 use crate::error::Error;
-use crate::os::named_file::SHM_DIRECTORY;
-use crate::os::proc::task::descriptor_of;
+use crate::os::named_file::{self, SHM_DIRECTORY};
+use crate::os::proc::task::descriptor_of_mapping;
 use crate::os::proc::{self, Region, Survey};
 use crate::os::{mman, sysv_shm};
 use crate::segment::anatomy::{Life, Look, MEMFD_LABEL, Origin, Target, is_marked_unborn};
@@ -37,7 +37,7 @@ pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
     for row in sysv_shm::list().map_err(failure("reading /proc/sysvipc/shm"))? {
         all.extend(system_v(row, &survey).map(|(object, _)| object));
     }
-    for views in views_by_file(&survey.regions).into_values() {
+    for views in views_by_file(&survey.regions) {
         let Some((object, identity)) = mapped(&views, &survey) else {
             continue;
         };
@@ -126,14 +126,19 @@ fn posix_objects() -> io::Result<Vec<PathBuf>> {
 /// Processes, and what they have mapped of one file.
 type Views<'a> = Vec<(u32, &'a Region)>;
 
-fn views_by_file(regions: &[(u32, Region)]) -> BTreeMap<(u64, u64), Views<'_>> {
+/// The views of each file. Subvolumes of btrfs share device and inode numbers, so the
+/// directory belongs to what tells files apart. A file that is seen by way of two
+/// directories is found twice, and listed once.
+fn views_by_file(regions: &[(u32, Region)]) -> Vec<Views<'_>> {
     let mut files: BTreeMap<_, Views<'_>> = BTreeMap::new();
     for (pid, region) in regions {
         if !region.is_system_v() {
-            files.entry(region.file()).or_default().push((*pid, region));
+            let directory = region.path().0.parent();
+            let views = files.entry((region.file(), directory)).or_default();
+            views.push((*pid, region));
         }
     }
-    files
+    files.into_values().collect()
 }
 
 /// The object that processes have mapped, and its device and inode numbers. `None`
@@ -147,7 +152,7 @@ fn mapped(views: &[(u32, &Region)], survey: &Survey) -> Option<(Object, (u64, u6
     if label.is_some_and(|label| !label.starts_with(MEMFD_LABEL)) || path.starts_with("/dev/zero") {
         return None;
     }
-    let in_shm = path.starts_with(SHM_DIRECTORY);
+    let in_shm = named_file::is_posix_object(path);
     let found = views.iter().find_map(|(pid, region)| match region.path() {
         (path, proc::Link::There) => by_path(*pid, region, path, survey),
         (path, proc::Link::Gone) => by_descriptor(*pid, region, path, survey),
@@ -195,8 +200,7 @@ fn by_descriptor(
     shown: &Path,
     survey: &Survey,
 ) -> Option<(Object, (u64, u64))> {
-    let (device, inode) = region.file();
-    let link = match descriptor_of(pid, device, inode) {
+    let link = match descriptor_of_mapping(pid, region) {
         Ok(Some(path)) => path,
         _ => proc::map_file(pid, region),
     };

@@ -12,7 +12,7 @@ use super::census::{Found, failure};
 use super::source::{Opened, Source};
 use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
 use crate::error::Error;
-use crate::os::named_file::{self, SHM_DIRECTORY};
+use crate::os::named_file;
 use crate::os::proc::{self, DELETED, Survey};
 use crate::os::{mman, process};
 use crate::segment::anatomy::{Header, MEMFD_LABEL, Origin, registered};
@@ -41,9 +41,8 @@ pub(super) fn at_path(path: &Path, survey: &Survey) -> Result<Found, Error> {
     let name = address
         .as_ref()
         .map_or_else(|| path.to_string_lossy().into_owned(), Address::to_string);
-    let backing = address
-        .as_ref()
-        .map_or_else(|| backing_of(path), Address::backing);
+    // The longest names in /dev/shm are POSIX objects whose address is a path.
+    let backing = backing_of(path);
     let file = Candidate {
         name,
         address,
@@ -83,7 +82,7 @@ fn finish(
 }
 
 fn backing_of(path: &Path) -> Backing {
-    match path.parent() == Some(Path::new(SHM_DIRECTORY)) {
+    match named_file::is_posix_object(path) {
         true => Backing::Posix,
         false => Backing::File,
     }
@@ -163,11 +162,12 @@ impl Candidate {
             registered = None;
         }
         let mut pids = survey.mapping(self.facts.dev(), self.facts.ino());
-        // Of those who registered, only those are news who could not be asked.
+        // A registered process that is seen not to map it has children that do.
         let mut hidden = registered.clone().unwrap_or_default();
-        hidden.retain(|pid| survey.unreadable.contains(pid));
+        hidden.retain(|pid| survey.may_map(*pid, self.facts.ino()));
         pids.extend(hidden);
         pids.sort_unstable();
+        pids.dedup();
         let object = Object {
             name: self.name,
             address: self.address,
@@ -193,7 +193,7 @@ impl Candidate {
     fn registered(&self, file: &File) -> Option<Vec<u32>> {
         match self.backing {
             Backing::Memfd => None,
-            _ => registered(file).ok(),
+            _ => registered(file).ok().map(|found| found.pids),
         }
     }
 

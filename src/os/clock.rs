@@ -94,6 +94,18 @@ fn timespec(nanos: u64) -> libc::timespec {
     }
 }
 
+/// [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) of nothing: sleeps
+/// for `span`, or until a signal comes. For what the kernel offers no event to wait
+/// for.
+pub(crate) fn pause(span: Duration) {
+    let span = libc::timespec {
+        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(span.subsec_nanos() as i32),
+    };
+    // SAFETY: no descriptors are passed, and no signal mask; the timespec is valid.
+    unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const span, std::ptr::null()) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,13 +12,17 @@
 //!
 //! The kernel looks for no deadlocks among these locks.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::fstat;
 
-use super::{io_error, retry_on_eintr};
+use super::clock::pause;
+use super::io_error;
 
 /// Bytes of a file: at least one, none beyond the largest file offset (2⁶³ − 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +42,89 @@ pub(crate) enum Kind {
     Exclusive,
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_OFD_SETLKW`: sleeps until the range can be locked.
+/// How long to wait for a lock, depending on what is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// With a shared lock.
+    pub(crate) with_shared: Duration,
+    /// With an exclusive lock.
+    pub(crate) with_exclusive: Duration,
+}
+
+/// A lock was in the way for longer than the caller's patience. It is the inner error
+/// of an [`io::Error`] of the kind `TimedOut`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    /// What kind of lock.
+    pub(crate) kind: Kind,
+    /// The first byte that it covers.
+    pub(crate) start: u64,
+    /// The inode number of the file.
+    pub(crate) inode: u64,
+}
+
+impl Blocked {
+    /// Returns why [`lock`] gave up, if that is what `error` says.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of inode {} is locked", self.start, self.inode)
+    }
+}
+
+impl std::error::Error for Blocked {}
+
+/// How many times [`lock`] tries before it waits.
+const EAGER_TRIES: u32 = 8;
+/// The first wait, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(5));
+
+/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_OFD_SETLK`,
+/// again and again: locks the range, or fails with [`Blocked`].
+///
+/// It tries, and sleeps between two tries, because the kernel has no record lock with a
+/// deadline: `F_OFD_SETLKW` would wait for as long as any process holds a lock there,
+/// and a process that may only read the file can hold a shared one for ever.
 ///
 /// A lock that this description already holds there is converted in one step:
-/// it stays in force until it is the new one. So two holders of a shared lock
-/// who both wait here for the exclusive one wait for ever; of such, use
-/// [`try_lock`].
-pub(crate) fn lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<()> {
-    let request = request(kind.code(), range)?;
-    retry_on_eintr(|| fcntl(&file, FcntlArg::F_OFD_SETLKW(&request)))?;
+/// it stays in force until it is the new one.
+pub(crate) fn lock(
+    file: impl AsFd,
+    kind: Kind,
+    range: Range,
+    patience: Patience,
+) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut next_pause = PAUSES.0;
+    let mut tries = 0;
+    while !try_lock(&file, kind, range)? {
+        tries += 1;
+        if tries < EAGER_TRIES {
+            continue; // most holders need a few microseconds
+        }
+        let Some((blocker, at)) = conflict(&file, kind, range)? else {
+            continue; // it was unlocked a moment ago
+        };
+        let limit = match blocker {
+            Kind::Shared => patience.with_shared,
+            Kind::Exclusive => patience.with_exclusive,
+        };
+        if begin.elapsed() >= limit {
+            let inode = fstat(&file).map_err(io_error)?.st_ino;
+            let blocked = Blocked {
+                kind: blocker,
+                start: at.start,
+                inode,
+            };
+            return Err(io::Error::new(io::ErrorKind::TimedOut, blocked));
+        }
+        pause(next_pause);
+        next_pause = (next_pause * 2).min(PAUSES.1);
+    }
     Ok(())
 }
 
@@ -80,18 +157,26 @@ pub(crate) fn unlock(file: impl AsFd, range: Range) -> io::Result<()> {
 /// `range` and end after it. Changes nothing, and any descriptor will do,
 /// whatever it is open for.
 pub(crate) fn any_lock_in(file: impl AsFd, range: Range) -> io::Result<Option<Range>> {
-    let mut answer = request(libc::F_WRLCK, range)?;
+    let found = conflict(file, Kind::Exclusive, range)?;
+    Ok(found.map(|(_, range)| range))
+}
+
+/// As [`any_lock_in`]: a lock that keeps this description from locking `range`.
+fn conflict(file: impl AsFd, kind: Kind, range: Range) -> io::Result<Option<(Kind, Range)>> {
+    let mut answer = request(kind.code(), range)?;
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).map_err(io_error)?;
-    if i32::from(answer.l_type) == libc::F_UNLCK {
-        return Ok(None);
-    }
+    let kind = match i32::from(answer.l_type) {
+        libc::F_UNLCK => return Ok(None),
+        libc::F_RDLCK => Kind::Shared,
+        _ => Kind::Exclusive,
+    };
     let start = u64::try_from(answer.l_start).unwrap_or(0);
     let len = match u64::try_from(answer.l_len) {
         // The kernel's way to say "as far as files go".
         Ok(0) | Err(_) => i64::MAX as u64 - start + 1,
         Ok(len) => len,
     };
-    Ok(Some(Range { start, len }))
+    Ok(Some((kind, Range { start, len })))
 }
 
 impl Kind {
@@ -143,6 +228,16 @@ mod tests {
         len: 2,
     };
 
+    const PATIENT: Patience = Patience {
+        with_shared: Duration::from_secs(60),
+        with_exclusive: Duration::from_secs(60),
+    };
+
+    /// A lock that is to be had.
+    fn lock(file: &OwnedFd, kind: Kind, range: Range) -> io::Result<()> {
+        super::lock(file, kind, range, PATIENT)
+    }
+
     /// Two descriptions of one empty file.
     fn two() -> (OwnedFd, OwnedFd) {
         let file = memfd::create("shm-sync-lock-test", Pages::Normal).unwrap();
@@ -155,7 +250,7 @@ mod tests {
         assert!(!try_lock(&file, kind, range).unwrap());
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            lock(&file, kind, range).unwrap();
+            super::lock(&file, kind, range, PATIENT).unwrap();
             sender.send(file).unwrap();
         });
         receiver
@@ -211,6 +306,27 @@ mod tests {
         let b = granted(waiter);
         assert!(!try_lock(&a, Kind::Shared, FIRST).unwrap());
         drop(b);
+    }
+
+    #[test]
+    fn what_is_in_the_way_for_too_long_is_named() {
+        let (a, b) = two();
+        let inode = fstat(&a).unwrap().st_ino;
+        let patience = |with_shared, with_exclusive| Patience {
+            with_shared: Duration::from_millis(with_shared),
+            with_exclusive: Duration::from_millis(with_exclusive),
+        };
+        for (kind, patience) in [
+            (Kind::Shared, patience(1, 60_000)),
+            (Kind::Exclusive, patience(60_000, 1)),
+        ] {
+            lock(&a, kind, FIRST).unwrap();
+            let error = super::lock(&b, Kind::Exclusive, BOTH, patience).unwrap_err();
+            let start = FIRST.start;
+            assert_eq!(Blocked::of(&error), Some(Blocked { kind, start, inode }));
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+        assert!(Blocked::of(&io::Error::from_raw_os_error(libc::ETIMEDOUT)).is_none());
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Files that exist only in memory and have no name, and seals on their size.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
 
-use super::mman::{Access, Pages};
-use super::{io_error, retry_on_eintr};
+use super::descriptor::above_standard;
+use super::io_error;
+use super::mman::Pages;
 
 /// [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html):
 /// an empty file that can be sealed, closed on `exec`. The kernel gives it a mode that
@@ -25,12 +25,14 @@ pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
         flags |= MFdFlags::MFD_HUGETLB;
     }
     let never_executable = flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    match memfd_create(label, never_executable) {
-        // Linux before 6.3, or a label that the second call refuses too.
-        Err(Errno::EINVAL) => memfd_create(label, flags),
-        other => other,
-    }
-    .map_err(io_error)
+    above_standard(|| {
+        match memfd_create(label, never_executable) {
+            // Linux before 6.3, or a label that the second call refuses too.
+            Err(Errno::EINVAL) => memfd_create(label, flags),
+            other => other,
+        }
+        .map_err(io_error)
+    })
 }
 
 /// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
@@ -53,21 +55,28 @@ pub(crate) fn is_sealed_against_shrinking(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) of
+/// For tests: [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) of
 /// `/proc/self/fd/N`: the same file by a new open file description, with locks
 /// of its own. The file's permissions are checked anew.
-pub(crate) fn reopen(file: impl AsFd, access: Access) -> io::Result<OwnedFd> {
+#[cfg(test)]
+pub(crate) fn reopen(file: impl AsFd, access: super::mman::Access) -> io::Result<OwnedFd> {
+    use super::mman::Access;
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+    use std::os::fd::AsRawFd;
+
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let flags = OFlag::O_CLOEXEC
         | match access {
             Access::ReadWrite => OFlag::O_RDWR,
             Access::ReadOnly => OFlag::O_RDONLY,
         };
-    retry_on_eintr(|| open(path.as_str(), flags, Mode::empty()))
+    super::retry_on_eintr(|| open(path.as_str(), flags, Mode::empty()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mman::Access;
     use super::*;
     use std::fs::File;
     use std::os::unix::fs::FileExt;

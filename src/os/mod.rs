@@ -6,6 +6,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod futex;
 pub(crate) mod lineage;
 pub(crate) mod lock_file;

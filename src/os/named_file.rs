@@ -21,11 +21,21 @@ use nix::sys::statfs::{
 };
 use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
 
+use super::descriptor::above_standard;
 use super::mman::Access;
 use super::{io_error, retry_on_eintr};
 
 /// Where glibc keeps POSIX objects.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
+
+/// Whether `path` is that of a POSIX object. On some systems [`SHM_DIRECTORY`] is a
+/// link (to `/run/shm`), and the kernel shows paths with the link resolved.
+pub(crate) fn is_posix_object(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| {
+        parent == Path::new(SHM_DIRECTORY)
+            || std::fs::canonicalize(SHM_DIRECTORY).is_ok_and(|real| parent == real)
+    })
+}
 
 /// What is known of a file before it is mapped.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +82,7 @@ pub(crate) enum FileSystem {
 pub(crate) fn create_unnamed(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    retry_on_eintr(|| open_path(directory, flags, mode))
+    above_standard(|| retry_on_eintr(|| open_path(directory, flags, mode)))
 }
 
 /// [`fchown(2)`](https://man7.org/linux/man-pages/man2/fchown.2.html): another
@@ -217,13 +227,21 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
         Access::ReadWrite => OFlag::O_RDWR,
         Access::ReadOnly => OFlag::O_RDONLY,
     };
-    match retry_on_eintr(|| open_path(path, flags | access, Mode::empty())) {
+    let opened =
+        above_standard(|| retry_on_eintr(|| open_path(path, flags | access, Mode::empty())));
+    match opened {
         Ok(file) => Ok(Some(file)),
         Err(error) => match error.raw_os_error() {
             Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => Ok(None),
             _ => Err(error),
         },
     }
+}
+
+/// Whether a call failed because this process, or the system, may open no more files
+/// (`EMFILE`, `ENFILE`).
+pub(crate) fn means_no_descriptor_left(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).

@@ -13,21 +13,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::descriptor::above_standard;
 use super::mman::Access;
 
 /// What the kernel appends to the path of a file that has lost its name.
 pub(crate) const DELETED: &str = " (deleted)";
 /// How paths of System V segments begin: eight hexadecimal digits follow, the key.
 const SYSTEM_V: &str = "/SYSV";
-
-/// The processes that map something.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mapped {
-    /// Those that do, in ascending order.
-    pub(crate) pids: Vec<u32>,
-    /// Those that won't say: they belong to others.
-    pub(crate) unreadable: Vec<u32>,
-}
 
 /// A shared mapping of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +46,11 @@ impl Region {
         (self.device, self.inode)
     }
 
+    /// The path as the kernel shows it.
+    fn shown(&self) -> &Path {
+        &self.path
+    }
+
     /// The path that the file had, and whether it still has it.
     pub(crate) fn path(&self) -> (&Path, Link) {
         let path = self.path.as_os_str().as_bytes();
@@ -68,14 +65,29 @@ impl Region {
         path.starts_with(SYSTEM_V.as_bytes()) && path.ends_with(DELETED.as_bytes())
     }
 
-    /// Whether process `pid` maps the file here that `stat` shows with these numbers.
+    /// Whether process `pid` maps the file here that `stat` shows with these numbers,
+    /// as far as can be told.
+    ///
+    /// On file systems that number their files' devices themselves, the device numbers
+    /// differ, and two subvolumes of btrfs have the same inode numbers. Then it takes
+    /// something that leads to the file: the path, the link to the mapping (for the
+    /// privileged), or a descriptor of the process.
     pub(crate) fn is_of(&self, pid: u32, device: u64, inode: u64) -> bool {
-        if self.inode != inode || self.is_system_v() {
+        if !self.may_be_of(inode) {
             return false;
         }
+        let is_it = |found: io::Result<std::fs::Metadata>| {
+            found.is_ok_and(|found| (found.dev(), found.ino()) == (device, inode))
+        };
         self.device == device
-            || in_root_of(pid, &self.path)
-                .is_ok_and(|found| (found.dev(), found.ino()) == (device, inode))
+            || is_it(in_root_of(pid, &self.path))
+            || is_it(std::fs::metadata(map_file(pid, self)))
+            || matches!(task::descriptor_of(pid, device, inode), Ok(Some(_)))
+    }
+
+    /// Whether the file here has this inode number, on whatever device.
+    fn may_be_of(&self, inode: u64) -> bool {
+        self.inode == inode && !self.is_system_v()
     }
 }
 
@@ -199,7 +211,8 @@ fn unescaped(path: &[u8]) -> PathBuf {
 pub(crate) struct Survey {
     /// In ascending order of processes.
     pub(crate) regions: Vec<(u32, Region)>,
-    /// The processes that won't say: they belong to others.
+    /// The processes that won't say: they belong to others. Where `/proc` hides the
+    /// processes of others (`hidepid`), the first process stands for all of these.
     pub(crate) unreadable: Vec<u32>,
 }
 
@@ -207,7 +220,11 @@ impl Survey {
     pub(crate) fn take() -> io::Result<Self> {
         let our_namespace = ipc_namespace("self")?;
         let mut survey = Self::default();
-        for pid in pids()? {
+        let pids = pids()?;
+        if !pids.contains(&FIRST_PROCESS) && is_hidden(FIRST_PROCESS) {
+            survey.unreadable.push(FIRST_PROCESS);
+        }
+        for pid in pids {
             let regions = match regions_of(pid) {
                 Ok(regions) => regions,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -238,6 +255,16 @@ impl Survey {
         self.with(|_, region| region.is_system_v() && Some(region.inode) == id)
     }
 
+    /// Whether a process that says by a lock that it is attached to the file with this
+    /// inode number may map it, though it can't be seen to: it won't say, is hidden, or
+    /// maps a file of that number, and nothing tells on which device.
+    pub(crate) fn may_map(&self, pid: u32, inode: u64) -> bool {
+        let mut regions = self.regions.iter().filter(|(of, _)| *of == pid);
+        self.unreadable.contains(&pid)
+            || regions.any(|(_, region)| region.may_be_of(inode))
+            || is_hidden(pid)
+    }
+
     fn with(&self, wanted: impl Fn(u32, &Region) -> bool) -> Vec<u32> {
         let regions = self.regions.iter();
         let found = regions.filter(|(pid, region)| wanted(*pid, region));
@@ -247,22 +274,13 @@ impl Survey {
     }
 }
 
-/// The processes that map the file, shared: by the numbers that `stat` shows.
-pub(crate) fn processes_mapping(device: u64, inode: u64) -> io::Result<Mapped> {
-    let survey = Survey::take()?;
-    Ok(Mapped {
-        pids: survey.mapping(device, inode),
-        unreadable: survey.unreadable,
-    })
-}
+/// A process that exists for as long as its pid namespace.
+const FIRST_PROCESS: u32 = 1;
 
-/// The processes that have attached the System V segment of our IPC namespace.
-pub(crate) fn processes_mapping_system_v(id: i32) -> io::Result<Mapped> {
-    let survey = Survey::take()?;
-    Ok(Mapped {
-        pids: survey.mapping_system_v(id),
-        unreadable: survey.unreadable,
-    })
+/// Whether there is such a process, and `/proc` does not show it: a mount option
+/// (`hidepid`) hides those of other users.
+fn is_hidden(pid: u32) -> bool {
+    pid != 0 && !Path::new(&format!("/proc/{pid}")).exists() && !task::is_gone(pid)
 }
 
 /// [`ipc_namespaces(7)`](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html):
@@ -279,12 +297,15 @@ pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedF
     if !facts.is_file() {
         return Ok(None);
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(access == Access::ReadWrite)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    Ok(Some(file.map_err(gone_if_no_process)?.into()))
+    let file = above_standard(|| {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::ReadWrite)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)?;
+        Ok(file.into())
+    });
+    file.map(Some).map_err(gone_if_no_process)
 }
 
 /// Whether a path is one of the links by which `/proc` shows open files and
@@ -321,7 +342,7 @@ mod tests {
         file.set_len(LEN.get() as u64).unwrap();
         let facts = file.metadata().unwrap();
         let me = std::process::id();
-        let look = || processes_mapping(facts.dev(), facts.ino()).unwrap().pids;
+        let look = || Survey::take().unwrap().mapping(facts.dev(), facts.ino());
         assert_eq!(look(), [0; 0]);
 
         let mapping = Mapping::of_file(&file, LEN).unwrap();
@@ -344,7 +365,7 @@ mod tests {
     #[test]
     fn system_v_segments_are_told_from_files() {
         let id = sysv_shm::create_private(LEN, 0o600, Pages::Normal).unwrap();
-        let look = || processes_mapping_system_v(id.0).unwrap().pids;
+        let look = || Survey::take().unwrap().mapping_system_v(id.0);
         let attached = sysv_shm::attach(id, Access::ReadOnly);
         let found = look();
         let _ = sysv_shm::remove(id);
@@ -384,6 +405,37 @@ mod tests {
         assert!(is_link(path.as_ref()));
         assert!(!is_link("/proc/self/cwd".as_ref()));
         assert!(!is_link("/proc/self/fd/-1".as_ref()));
+    }
+
+    #[test]
+    fn what_is_shown_or_gone_is_not_hidden() {
+        for pid in [0, std::process::id(), 1 << 29] {
+            assert!(!is_hidden(pid), "{pid}");
+            assert!(!Survey::default().may_map(pid, 1), "{pid}");
+        }
+    }
+
+    #[test]
+    fn the_same_inode_number_is_not_the_same_file() {
+        let me = std::process::id();
+        // No other test has it open.
+        let path = std::env::temp_dir().join(format!("shm-sync-proc-test-{me}"));
+        std::fs::write(&path, "").unwrap();
+        let facts = std::fs::metadata(&path).unwrap();
+        let line = format!("1-2 r--s 0 ff:ff {} /nowhere", facts.ino());
+        let region = parse_region(line.as_bytes()).unwrap();
+        assert!(!region.is_of(me, facts.dev(), facts.ino()));
+        // Unless a descriptor says so, or a lock.
+        let file = std::fs::File::open(&path).unwrap();
+        assert!(region.is_of(me, facts.dev(), facts.ino()));
+        drop(file);
+        let _ = std::fs::remove_file(&path);
+        let survey = Survey {
+            regions: vec![(me, region)],
+            unreadable: vec![7],
+        };
+        assert!(survey.may_map(me, facts.ino()) && survey.may_map(7, 0));
+        assert!(!survey.may_map(me, facts.ino() + 1));
     }
 
     #[test]

@@ -146,9 +146,11 @@ impl Address {
 
     /// The address of a POSIX object or a file at this path.
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
-        if path.parent() == Some(Path::new(named_file::SHM_DIRECTORY)) {
-            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
-                return format!("/{name}").parse();
+        if named_file::is_posix_object(path) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            // `shm_open` takes no name of 255 bytes, which the file system takes.
+            if let Some(Ok(address)) = name.map(|name| format!("/{name}").parse()) {
+                return Ok(address);
             }
         }
         Self::file(path)

@@ -64,15 +64,22 @@
 //!
 //! Whoever dies in the middle of this leaves no lock, and the object named or
 //! not named, never half so.
+//!
+//! # Who can hold up whom
+//!
+//! A process that may only read the object can hold shared locks, on any byte. The
+//! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
+//! the table in docs/design.md goes through all ranges.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::policy::Removal;
-use crate::os::lock_file::{self, Kind, Range};
-use crate::os::memfd::reopen;
+use crate::os::clock::Deadline;
+use crate::os::descriptor::Kept;
+use crate::os::lock_file::{self, Blocked, Kind, Patience, Range};
 use crate::os::mman::Access;
 use crate::os::named_file;
 
@@ -107,24 +114,48 @@ const REVIVAL: Range = Range {
     len: 1,
 };
 
+/// How long a call waits for one of these locks. Removers and revivers hold the
+/// exclusive ones: for microseconds, or for as long as it takes to revive every lock of
+/// a large segment, unless they are stopped. No process of this crate holds a shared
+/// lock that another waits for, so a shared one is waited for only as long as a backup
+/// may read.
+const PATIENCE: Patience = Patience {
+    with_shared: Duration::from_millis(250),
+    with_exclusive: Duration::from_secs(10),
+};
+
+/// How long [`registered`] asks. The kernel goes through all locks of the file for each
+/// answer, and a reader can hold any number of them.
+const LONGEST_CENSUS: Duration = Duration::from_millis(500);
+
 /// The attachment of this process (and of those that it forks) to an object.
 /// Dropped last of all that belongs to the segment.
+///
+/// The kernel keeps the lock for as long as the open file has a descriptor *or a
+/// mapping*. So a process that closes the descriptor (`closefrom`) stays attached,
+/// except on overlayfs, which maps another file than it opens.
 #[derive(Debug)]
 pub(super) struct Attached {
-    file: ManuallyDrop<OwnedFd>,
+    file: Option<Kept>,
+    identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
+    /// Another description of the object, which takes the name away if it must.
+    visitor: Option<OwnedFd>,
 }
 
 impl Attached {
     /// Takes the lock. Waits for a remover that is at work. Until it is
     /// [armed](Self::arm), dropping this leaves the name alone.
     pub(super) fn new(file: OwnedFd, path: PathBuf, access: Access) -> io::Result<Self> {
-        lock_file::lock(&file, Kind::Shared, own_byte(access))?;
+        lock_file::lock(&file, Kind::Shared, own_byte(access), PATIENCE)?;
+        let file = Kept::new(file)?;
         Ok(Self {
-            file: ManuallyDrop::new(file),
+            identity: file.identity(),
+            file: Some(file),
             path,
             removal: Removal::Persistent,
+            visitor: None,
         })
     }
 
@@ -133,28 +164,80 @@ impl Attached {
         self.removal = removal;
     }
 
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// Returns the descriptor; an error if the program has closed it.
+    pub(super) fn file(&self) -> io::Result<BorrowedFd<'_>> {
+        match &self.file {
+            Some(file) => file.get(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
-    /// Returns whether the name still leads to the object.
-    pub(super) fn is_linked(&self) -> io::Result<bool> {
-        leads_to(&self.path, self.file())
+    /// Returns device and inode number of the object.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Whether its name leads to the object at this moment.
+    pub(super) fn has_its_name(&self) -> io::Result<bool> {
+        leads_to_object(&self.path, self.identity)
+    }
+
+    /// Opens the object once more by its name. `None` if the name leads elsewhere.
+    pub(super) fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
+        let Some(file) = named_file::open(&self.path, access)? else {
+            return Ok(None);
+        };
+        let is_ours = named_file::facts(&file)?.identity == self.identity;
+        Ok(is_ours.then_some(file))
+    }
+
+    /// Returns the processes that say by a lock that they are attached; among
+    /// `doubtful` ones also if there are too many locks to ask for each.
+    pub(super) fn registered(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+        let again;
+        let file = match self.file() {
+            Ok(file) => file,
+            Err(_) => match self.open_again(Access::ReadOnly) {
+                Ok(Some(file)) => {
+                    again = file;
+                    again.as_fd()
+                }
+                // Its name is gone as well: nothing is left to ask by.
+                _ => return Ok(Vec::new()),
+            },
+        };
+        let mut registered = registered(file)?;
+        if !registered.is_complete {
+            registered.pids.extend(registered_of(file, doubtful)?);
+        }
+        Ok(registered.pids)
+    }
+
+    /// Prepares to take the name away, if that is to be done. Called while the object
+    /// is still mapped, so that nothing else can have its inode number.
+    pub(super) fn prepare_to_leave(&mut self) {
+        if self.removal == Removal::Persistent {
+            return;
+        }
+        // By a description of its own, which no forked child shares: theirs must
+        // count as anybody's.
+        let mut visitor = self.open_again(Access::ReadWrite);
+        if let Err(error) = &visitor {
+            if named_file::means_no_descriptor_left(error) {
+                // The segment's own descriptor makes room for it.
+                self.file = None;
+                visitor = self.open_again(Access::ReadWrite);
+            }
+        }
+        self.visitor = visitor.ok().flatten();
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // By a description of its own, which no forked child shares: theirs must
-        // count as anybody's.
-        let visitor = match self.removal {
-            Removal::Persistent => None,
-            Removal::UntilLastDetach => reopen(&*self.file, Access::ReadWrite).ok(),
-        };
-        // SAFETY: dropped here and nowhere else.
-        unsafe { ManuallyDrop::drop(&mut self.file) };
-        if let Some(visitor) = visitor {
-            // Whoever can't remove it leaves it to others, and to `gc`.
+        self.file = None;
+        if let Some(visitor) = self.visitor.take() {
+            // A process that can't remove it leaves it to others, and to `gc`.
             let _ = remove_if_abandoned(visitor, &self.path);
         }
     }
@@ -192,7 +275,7 @@ struct Remover(OwnedFd);
 
 impl Remover {
     fn new(visitor: OwnedFd) -> io::Result<Self> {
-        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL)?;
+        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL, PATIENCE)?;
         Ok(Self(visitor))
     }
 }
@@ -216,8 +299,14 @@ pub(super) fn unlink(path: &Path) -> io::Result<()> {
             // What can't be opened so is none of ours, or not ours to lock.
             _ => return named_file::unlink(path),
         };
-        let Ok(remover) = Remover::new(visitor) else {
-            return named_file::unlink(path); // a file system without locks
+        let remover = match Remover::new(visitor) {
+            Ok(remover) => remover,
+            Err(error) => match Blocked::of(&error).map(|blocked| blocked.kind) {
+                Some(Kind::Exclusive) => return Err(error), // a remover at work
+                // A reader, which must not keep the owner from this; or a file system
+                // without locks. No remover holds `REMOVAL` then.
+                Some(Kind::Shared) | None => return named_file::unlink(path),
+            },
         };
         if leads_to(path, &remover.0)? {
             return named_file::unlink(path);
@@ -226,22 +315,44 @@ pub(super) fn unlink(path: &Path) -> io::Result<()> {
 }
 
 /// Whether the name `path` leads to the object behind `file` at this moment.
-pub(super) fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
+fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
+    leads_to_object(path, named_file::facts(file)?.identity)
+}
+
+/// Whether the name `path` leads to the object with this device and inode number.
+fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match named_file::facts_of_path(path) {
-        Ok(now) => Ok(now.identity == named_file::facts(file)?.identity),
+        Ok(now) => Ok(now.identity == identity),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
+/// The processes that say by a lock that they are attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Registered {
+    /// Their ids, in ascending order.
+    pub(crate) pids: Vec<u32>,
+    /// Whether these are all. There may be too many locks to ask for each.
+    pub(crate) is_complete: bool,
+}
+
 /// The ids of the processes that attached themselves, and are still attached, or
 /// a child of theirs is. Changes nothing; any descriptor of the object will do.
-pub(crate) fn registered(file: impl AsFd) -> io::Result<Vec<u32>> {
+///
+/// The kernel tells one lock at a time. So this asks once for each lock and once for
+/// each gap, until the time is up ([`LONGEST_CENSUS`]).
+pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
+    let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
     let mut unknown = vec![ATTACHED];
     while let Some(range) = unknown.pop() {
         if range.len == 0 {
             continue;
+        }
+        if until.has_passed() {
+            unknown.push(range);
+            break;
         }
         let Some(lock) = lock_file::any_lock_in(&file, range)? else {
             continue;
@@ -266,6 +377,30 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Vec<u32>> {
     }
     found.sort_unstable();
     found.dedup();
+    Ok(Registered {
+        pids: found,
+        is_complete: unknown.is_empty(),
+    })
+}
+
+/// Returns those of `pids` that say by a lock that they are attached. Asks twice for
+/// each of them, until the time is up ([`LONGEST_CENSUS`]).
+pub(crate) fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
+    let until = Deadline::after(LONGEST_CENSUS);
+    let mut found = Vec::new();
+    for pid in pids {
+        if until.has_passed() {
+            break;
+        }
+        for access in [Access::ReadWrite, Access::ReadOnly] {
+            let byte = byte_of(*pid, access);
+            // A longer one is a remover's.
+            if lock_file::any_lock_in(&file, byte)?.is_some_and(|lock| lock.len == 1) {
+                found.push(*pid);
+                break;
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -277,7 +412,7 @@ impl Reviver {
     /// Waits until nobody else is at it.
     pub(super) fn new(file: &OwnedFd) -> io::Result<Self> {
         let file = file.try_clone()?;
-        lock_file::lock(&file, Kind::Exclusive, REVIVAL)?;
+        lock_file::lock(&file, Kind::Exclusive, REVIVAL, PATIENCE)?;
         Ok(Self(file))
     }
 
@@ -295,7 +430,7 @@ impl Reviver {
     /// Keeps of the lock what every attached process has.
     pub(super) fn admit_others(&self) -> io::Result<()> {
         let own = own_byte(Access::ReadWrite);
-        lock_file::lock(&self.0, Kind::Shared, own)?;
+        lock_file::lock(&self.0, Kind::Shared, own, PATIENCE)?;
         let end = WRITERS.start + WRITERS.len;
         for (start, end) in [(WRITERS.start, own.start), (own.start + own.len, end)] {
             if start < end {
@@ -314,12 +449,17 @@ impl Drop for Reviver {
 }
 
 fn own_byte(access: Access) -> Range {
+    byte_of(std::process::id(), access)
+}
+
+/// The byte by which a process says that it is attached.
+fn byte_of(pid: u32, access: Access) -> Range {
     let range = match access {
         Access::ReadWrite => WRITERS,
         Access::ReadOnly => READERS,
     };
     // The kernel's ids have 22 bits at most; glibc's and the futex's, 30.
-    let offset = u64::from(std::process::id()) % range.len;
+    let offset = u64::from(pid) % range.len;
     Range {
         start: range.start + offset,
         len: 1,

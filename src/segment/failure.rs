@@ -7,6 +7,7 @@
 use std::io;
 
 use crate::error::{Error, Unsupported};
+use crate::os::lock_file::Blocked;
 use crate::os::mman::memory_lock_limit;
 use crate::os::{is_access_denied, is_not_permitted};
 
@@ -19,6 +20,10 @@ const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
+        ErrorKind::TimedOut => match Blocked::of(&source) {
+            Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
+            None => of_call(call)(source),
+        },
         ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ if is_access_denied(&source) => Error::PermissionDenied,

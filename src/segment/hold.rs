@@ -1,12 +1,13 @@
 //! A value in shared memory, and what keeps it there.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use super::content::SegmentContent;
 use super::{attach, failure, system_v};
 use crate::error::Error;
+use crate::os::descriptor::Kept;
 use crate::os::mman::Mapping;
 use crate::os::sysv_shm::{self, Id};
 use crate::place;
@@ -24,7 +25,7 @@ enum Tie {
     /// An object that has, or had, a name.
     Named(attach::Attached),
     /// The descriptor of an object that never has one.
-    Sealed(OwnedFd),
+    Sealed(Kept),
     SystemV(system_v::Attached),
     /// Memory of this process alone.
     None,
@@ -36,7 +37,7 @@ impl Hold {
         Self { mapping, tie }
     }
 
-    pub(super) fn sealed(mapping: Mapping, file: OwnedFd) -> Self {
+    pub(super) fn sealed(mapping: Mapping, file: Kept) -> Self {
         let tie = Tie::Sealed(file);
         Self { mapping, tie }
     }
@@ -55,19 +56,36 @@ impl Hold {
         &self.mapping
     }
 
-    /// The descriptor of an object that never has a name.
+    /// The descriptor of an object that never has a name, unless the program has closed
+    /// it.
     pub(super) fn nameless_file(&self) -> Option<BorrowedFd<'_>> {
         match &self.tie {
-            Tie::Sealed(file) => Some(file.as_fd()),
+            Tie::Sealed(file) => file.get().ok(),
             _ => None,
         }
     }
 
-    /// The descriptor of what is mapped, if it has one.
+    /// The descriptor of what is mapped, if it has one that the program has not closed.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.tie {
-            Tie::Named(attached) => Some(attached.file()),
-            Tie::Sealed(file) => Some(file.as_fd()),
+            Tie::Named(attached) => attached.file().ok(),
+            _ => self.nameless_file(),
+        }
+    }
+
+    /// What ties this process to an object that has, or had, a name.
+    pub(super) fn attached(&self) -> Option<&attach::Attached> {
+        match &self.tie {
+            Tie::Named(attached) => Some(attached),
+            _ => None,
+        }
+    }
+
+    /// Device and inode number of what is mapped, if it is a file.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        match &self.tie {
+            Tie::Named(attached) => Some(attached.identity()),
+            Tie::Sealed(file) => Some(file.identity()),
             Tie::SystemV(_) | Tie::None => None,
         }
     }
@@ -75,7 +93,7 @@ impl Hold {
     /// Returns whether a name, a key or an id still leads to the memory.
     pub(super) fn is_linked(&self) -> Result<bool, Error> {
         match &self.tie {
-            Tie::Named(attached) => attached.is_linked().map_err(failure::of("lstat")),
+            Tie::Named(attached) => attached.has_its_name().map_err(failure::of("lstat")),
             // A key goes with its segment's removal, and by no other way.
             Tie::SystemV(attached) => match sysv_shm::status(attached.id()) {
                 Err(error) if sysv_shm::means_gone(&error) => Ok(false),
@@ -97,8 +115,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Tie::SystemV(attached) = &mut self.tie {
-            attached.leave(&self.mapping);
+        match &mut self.tie {
+            Tie::Named(attached) => attached.prepare_to_leave(),
+            Tie::SystemV(attached) => attached.leave(&self.mapping),
+            Tie::Sealed(_) | Tie::None => {}
         }
     }
 }

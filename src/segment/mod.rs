@@ -132,6 +132,17 @@ use hold::{Hold, Placed};
 /// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
 ///   a process by `SIGKILL`, not by an error.
 ///
+/// A program may close all its descriptors (`closefrom`, as daemons do). It stays
+/// attached by its mapping, and dropping the segment closes no file that the program
+/// has opened under the same number since (except a descriptor of the very same
+/// object). On overlayfs, the file system of most container images, the attachment goes
+/// with the descriptor: the memory and its locks work on, but
+/// [`attached`](Self::attached) may miss the process, and others may take the name of
+/// an `UntilLastDetach` segment away. Then a new segment can get the name. There, open
+/// segments after closing descriptors, or keep them on a volume.
+///
+/// No descriptor of a segment has the number of standard input, output or error.
+///
 /// A POSIX object can outlive the container in which it was used, and a file the boot of
 /// the machine; a file can be copied, also with its whole file system. The locks come back
 /// to life when it is opened first; those that were held are poisoned. Restore a backup
@@ -158,6 +169,21 @@ use hold::{Hold, Placed};
 /// The creator of a System V segment, and the creator's group, keep their rights when
 /// the segment is given away. So they are checked as owner and group are
 /// ([`Error::WrongCreator`], [`Error::WrongCreatorGroup`]).
+///
+/// A process that may only *read* a segment changes nothing in it and takes none of its
+/// locks. But it may place record locks on the file, as every reader of every file may.
+/// With these it can
+///
+/// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and
+///   the name of an `UntilLastDetach` segment stays;
+/// * keep a file from the past from being revived: opening it says [`Error::InUse`] or
+///   [`Error::Blocked`];
+/// * make removing say [`Error::Blocked`]. [`unlink`] works all the same;
+/// * make each of these calls take a quarter of a second longer, and
+///   [`attached`](Self::attached) up to a second.
+///
+/// It ends when that process does. Where readers are not trusted so far, give them no
+/// right to read: [`SegmentOptions::mode`].
 pub struct Segment<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
     address: Option<Address>,
@@ -276,6 +302,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///   machine, has users.
     /// * [`Error::Unfinished`]: another process creates, renews or removes the System V
     ///   segment, and is stopped or slow.
+    /// * [`Error::Blocked`]: another process keeps this one from it.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
     pub fn open(address: &str) -> Result<Self, Error> {
@@ -396,7 +423,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
 
     /// The descriptor of an [anonymous](Segment::anonymous) segment, to give it to
     /// another process ([`from_fd`](Self::from_fd)). It is closed on `exec`. `None` for
-    /// segments that have an address.
+    /// segments that have an address, and if the program has closed the descriptor
+    /// (`closefrom`).
     ///
     /// Who has it may write any bytes by it, as every process may to which a segment
     /// is open: don't, or values may be none of their types.

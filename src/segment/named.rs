@@ -15,6 +15,7 @@ use super::hold::Hold;
 use super::options::SegmentOptions;
 use super::origin::{Origin, Validity};
 use crate::error::{Error, Unsupported};
+use crate::os::descriptor::Kept;
 use crate::os::mman::{Access, Mapping, Pages};
 use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
 use crate::place;
@@ -26,7 +27,7 @@ use crate::shm_safe::{Place, Report};
 pub(super) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
     mapping: Mapping,
-    file: OwnedFd,
+    file: Kept,
 }
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
@@ -55,6 +56,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
+        // The caller's own code runs next, and may close all descriptors.
+        let file = Kept::new(file).map_err(failure::of("fstat"))?;
         // SAFETY: the mapping is new, of that length, and nobody else knows it.
         unsafe { plan.write_header(&mapping) };
         // SAFETY: as above; a new file is zero. The mapping stays as `Segment`
@@ -62,7 +65,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let value = unsafe { plan.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
             // Not a name without its content, should the power fail.
-            named_file::sync(&file).map_err(failure::of_call("fsync"))?;
+            let synced = file.get().and_then(named_file::sync);
+            synced.map_err(failure::of_call("fsync"))?;
         }
         Ok(Self {
             value,
@@ -85,10 +89,14 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // Attached before it has a name, so that nobody ever finds it abandoned.
         // By a copy of the descriptor: both are of one open file.
         let attached = file
-            .try_clone()
+            .get()
+            .and_then(|file| file.try_clone_to_owned())
             .and_then(|file| Attached::new(file, path.to_owned(), Access::ReadWrite));
         let failed = match attached {
-            Ok(mut attached) => match named_file::publish(&file, path) {
+            Ok(mut attached) => match attached
+                .file()
+                .and_then(|file| named_file::publish(file, path))
+            {
                 Ok(()) => {
                     attached.arm(options.removal);
                     return Ok((value, Hold::named(mapping, attached)));
@@ -140,7 +148,8 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
         let mapping = map(&attached, &header, access)?;
         if let (Some(reviver), Some(here)) = (reviver, here) {
-            own_all_blocks(attached.file(), mapping.len())?;
+            let file = attached.file().map_err(failure::of_call("fstat"))?;
+            own_all_blocks(file, mapping.len())?;
             bring_home::<T>(&reviver, &mapping, &header, here, len)?;
         }
         if here.is_some_and(|here| !Validity::load(&mapping).is(here)) {
@@ -148,7 +157,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
-        if attach::leads_to(path, attached.file()).map_err(failure::of("lstat"))? {
+        if attached.has_its_name().map_err(failure::of("lstat"))? {
             options.settle_in(&mapping)?;
             attached.arm(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
@@ -172,8 +181,8 @@ fn own_all_blocks(file: impl AsFd, len: usize) -> Result<(), Error> {
 fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
     let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
-    Mapping::of_file_with(attached.file(), len, access)
-        .map_err(failure::of_memory(len.get(), "mmap"))
+    let file = attached.file().map_err(failure::of_call("fstat"))?;
+    Mapping::of_file_with(file, len, access).map_err(failure::of_memory(len.get(), "mmap"))
 }
 
 /// Makes sure that the locks mean something here and now.

@@ -545,6 +545,7 @@ pub(crate) fn remove_if_abandoned(
 /// # Errors
 ///
 /// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::InvalidName`],
+/// [`Error::Blocked`] (another process that removes it has been stopped),
 /// [`Error::Os`].
 ///
 /// # Example

@@ -10,9 +10,10 @@ pub enum Removal {
     Persistent,
     /// The last process that drops it takes the name away: also if the others
     /// were killed. If the last one is killed itself, ends without dropping it, or
-    /// may not (in `/dev/shm`, and of System V, only the owner may) or can't (after a
-    /// `chroot`, or without `/proc`), the name stays: see
-    /// [`Abandoned`], and the tool's `gc`.
+    /// may not (in `/dev/shm`, and of System V, only the owner may), the name stays: see
+    /// [`Abandoned`], and the tool's `gc`. It also stays if a program outside this
+    /// crate locks the object, or if the process can't open it by its name (after a
+    /// `chroot`, or if neither a free descriptor nor the segment's own is left).
     UntilLastDetach,
 }
 

@@ -12,6 +12,7 @@ use super::options::SegmentOptions;
 use super::policy::Removal;
 use super::{failure, named};
 use crate::error::Error;
+use crate::os::descriptor::Kept;
 use crate::os::mman::{Access, Mapping, Pages, huge_page_size};
 use crate::os::{is_not_permitted, memfd, named_file};
 use crate::place;
@@ -55,6 +56,8 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     memfd::seal(&file).map_err(failure::of_call("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
     options.settle_in(&mapping)?;
+    // The caller's own code runs next, and may close all descriptors.
+    let file = keep(file)?;
     // SAFETY: the mapping is new, of that length, and nobody else knows it.
     unsafe { plan.write_header(&mapping) };
     // SAFETY: as above; a new file is zero. The mapping stays as `Segment` keeps
@@ -71,17 +74,19 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     if !is_sealed(&file)? {
         return Err(Error::Unsealed);
     }
-    let len = named_file::facts(&file)
+    let file = keep(file)?;
+    let lent = || file.get().map_err(failure::of_call("fstat"));
+    let len = named_file::facts(lent()?)
         .map_err(failure::of_call("fstat"))?
         .len;
-    let header = named::read_header(&file, len)?;
+    let header = named::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
     if header.pid_namespace != place::placement()?.pid_namespace {
         return Err(Error::ForeignPidNamespace);
     }
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let total = total.ok_or(Error::NotASegment)?;
-    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite).map_err(|source| {
+    let mapping = Mapping::of_file_with(lent()?, total, Access::ReadWrite).map_err(|source| {
         match is_not_permitted(&source) {
             true => Error::PermissionDenied, // sealed against writing
             false => failure::of_memory(total.get(), "mmap")(source),
@@ -91,6 +96,10 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(&mapping, &header) };
     Ok((T::at(base, elements), Hold::sealed(mapping, file)))
+}
+
+fn keep(file: OwnedFd) -> Result<Kept, Error> {
+    Kept::new(file).map_err(failure::of_call("fcntl(F_DUPFD_CLOEXEC)"))
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {

@@ -1,11 +1,11 @@
 //! What can be asked of a segment: who is attached, how the system sees it; and
 //! making it last.
 
-use super::attach;
 use super::content::SegmentContent;
 use super::{Segment, failure};
 use crate::error::Error;
-use crate::os::{named_file, proc, sysv_shm};
+use crate::os::proc::Survey;
+use crate::os::sysv_shm;
 
 /// What the system knows of a System V segment (`IPC_STAT`).
 #[non_exhaustive]
@@ -47,33 +47,34 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// `Segment::attached(&segment)`.
     ///
     /// It is what the kernel says, so the dead are not in it. A process into which
-    /// this one may not look (of another user, if `/proc` is mounted so) is in it if
+    /// this one may not look (of another user, also one that `/proc` hides) is in it if
     /// it opened the segment by its name, and not if it inherited it, or if it is a
     /// System V segment, of which [`SystemVStatus::attached`] counts all.
+    ///
+    /// A process that may read the segment can hold any number of locks on it. The
+    /// answer comes all the same within a second or so, but processes that `/proc`
+    /// hides may then be missing.
     ///
     /// # Errors
     ///
     /// [`Error::Os`] if `/proc` can't be read.
     pub fn attached(this: &Self) -> Result<Vec<u32>, Error> {
         let hold = this.placed.hold();
+        let survey = Survey::take().map_err(failure::of("reading /proc"))?;
         if let Some(id) = hold.system_v_id() {
-            let mapped = proc::processes_mapping_system_v(id.0);
-            return Ok(mapped.map_err(failure::of("reading /proc"))?.pids);
+            return Ok(survey.mapping_system_v(id.0));
         }
-        let Some(file) = hold.file() else {
+        let Some((device, inode)) = hold.identity() else {
             return Ok(Vec::new());
         };
-        let facts = named_file::facts(file).map_err(failure::of("fstat"))?;
-        let (device, inode) = facts.identity;
-        let mapped = proc::processes_mapping(device, inode);
-        let mapped = mapped.map_err(failure::of("reading /proc"))?;
-        let registered = attach::registered(file).map_err(failure::of("fcntl(F_OFD_GETLK)"))?;
-        let mut pids = mapped.pids;
-        pids.extend(
-            registered
-                .into_iter()
-                .filter(|pid| mapped.unreadable.contains(pid)),
-        );
+        let mut pids = survey.mapping(device, inode);
+        pids.push(std::process::id());
+        if let Some(attached) = hold.attached() {
+            let registered = attached.registered(&survey.unreadable);
+            let mut registered = registered.map_err(failure::of("fcntl(F_OFD_GETLK)"))?;
+            registered.retain(|pid| survey.may_map(*pid, inode));
+            pids.extend(registered);
+        }
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)

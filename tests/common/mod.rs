@@ -15,8 +15,8 @@
     reason = "part of each test program, not of a library"
 )]
 
-pub mod filter;
 mod life;
+pub mod mounts;
 pub mod seccomp;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod walker;

@@ -1,11 +1,12 @@
 //! Processes and threads: whether they live, what they run, since when.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{gone_if_no_process, number};
+use super::{Region, gone_if_no_process, number};
 
 /// A process or thread, at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,12 +142,30 @@ fn ticks_per_second() -> u64 {
 /// a path by which the file with these numbers (as `stat` shows them) can be
 /// opened, if the process has a descriptor of it.
 pub(crate) fn descriptor_of(pid: u32, device: u64, inode: u64) -> io::Result<Option<PathBuf>> {
+    find_descriptor(pid, |_, found| {
+        (found.dev(), found.ino()) == (device, inode)
+    })
+}
+
+/// The same, of the file that a mapping of the process shows: by the numbers, or where
+/// the file system numbers devices itself, by the path.
+pub(crate) fn descriptor_of_mapping(pid: u32, region: &Region) -> io::Result<Option<PathBuf>> {
+    let (device, inode) = region.file();
+    find_descriptor(pid, |link, found| {
+        found.ino() == inode
+            && (found.dev() == device
+                || std::fs::read_link(link).is_ok_and(|shown| shown == region.shown()))
+    })
+}
+
+fn find_descriptor(
+    pid: u32,
+    is_it: impl Fn(&Path, &Metadata) -> bool,
+) -> io::Result<Option<PathBuf>> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(gone_if_no_process)?;
     for entry in entries {
         let path = entry?.path();
-        let is_it = std::fs::metadata(&path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (device, inode));
-        if is_it {
+        if std::fs::metadata(&path).is_ok_and(|found| is_it(&path, &found)) {
             return Ok(Some(path));
         }
     }
