@@ -79,8 +79,9 @@ fn attack(name: &TestName, with: Attack) -> Child {
         // SAFETY: a new mapping, for reading; the kernel chooses where.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, read, shared, fd, 0) };
         assert_ne!(base, libc::MAP_FAILED);
+        let word = base.wrapping_byte_add(value).cast::<AtomicU32>();
         // SAFETY: the value is inside the mapping, and begins with a futex word.
-        let word = unsafe { &*base.byte_add(value).cast::<AtomicU32>() };
+        let word = unsafe { &*word };
         let (mut target, mut is_ready) = (0_u32, false);
         loop {
             let seen = word.load(Ordering::Relaxed);

@@ -25,7 +25,7 @@ pub(super) struct Settled {
 /// What was found under an id.
 pub(super) enum Finding {
     Gone,
-    There(Settled),
+    There(Box<Settled>),
     /// Others are attached, and must go or finish first. This process is not attached.
     Later(Obstacle),
 }
@@ -121,7 +121,7 @@ pub(super) fn attach_in(
     loop {
         let id = find(target)?;
         match settle(options, id, access, Wait::Patiently)? {
-            Finding::There(settled) => return Ok((id, settled)),
+            Finding::There(settled) => return Ok((id, *settled)),
             Finding::Later(obstacle) => obstacle.pause(visits)?,
             // The key may lead elsewhere by now; an id never does.
             Finding::Gone if matches!(target, Target::SystemVId(_)) => {
@@ -270,11 +270,11 @@ pub(super) fn settle(
         }
     };
     let header = read_header(&mapping, status.len)?;
-    Ok(Finding::There(Settled {
+    Ok(Finding::There(Box::new(Settled {
         mapping,
         header,
         is_half_renewed,
-    }))
+    })))
 }
 
 /// For a reader that came too early or too late.
