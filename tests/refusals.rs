@@ -135,14 +135,14 @@ on_stage! {
     }
 
     fn a_refused_fcntl_is_named_with_its_command() {
-        const LOCK: &str = "fcntl(F_OFD_SETLKW)";
+        const LOCK: &str = "fcntl(F_OFD_SETLK)";
         const SEALS: &str = "fcntl(F_ADD_SEALS)";
         let table = [
             (Backing::Memfd, libc::F_ADD_SEALS, libc::EPERM, SEALS),
             (Backing::Memfd, libc::F_ADD_SEALS, libc::EINVAL, SEALS),
-            (Backing::Posix, libc::F_OFD_SETLKW, libc::ENOLCK, LOCK),
-            (Backing::File, libc::F_OFD_SETLKW, libc::EINVAL, LOCK),
-            (Backing::File, libc::F_OFD_SETLKW, libc::EPERM, LOCK),
+            (Backing::Posix, libc::F_OFD_SETLK, libc::ENOLCK, LOCK),
+            (Backing::File, libc::F_OFD_SETLK, libc::EINVAL, LOCK),
+            (Backing::File, libc::F_OFD_SETLK, libc::EPERM, LOCK),
         ];
         let complaints: Vec<String> = table
             .into_iter()

@@ -314,7 +314,7 @@ on_stage! {
                     Err(other) => panic!("{other:?}"),
                 }
             });
-            let (mut round, begun) = (0, Instant::now());
+            let (mut round, mut left, begun) = (0, 0, Instant::now());
             while looks.load(Ordering::Relaxed) < LOOKS && begun.elapsed() < ENOUGH {
                 round += 1;
                 let segment = transient().create(&address, Marked::new(round)).unwrap();
@@ -323,11 +323,21 @@ on_stage! {
                 // A looker that meets the last one out goes in its place.
                 let until = Instant::now() + Duration::from_secs(2);
                 while address.exists() {
-                    assert!(Instant::now() < until, "round {round}: left behind");
-                    std::thread::yield_now();
+                    if Instant::now() < until {
+                        std::thread::yield_now();
+                        continue;
+                    }
+                    // A look that begins just between the last detachment and its
+                    // question is taken for a user: the limit in docs/design.md, "A look
+                    // at a System V segment past its last user". It leaves a good segment.
+                    assert_eq!(kind, Backing::SystemV, "round {round}: left behind");
+                    left += 1;
+                    assert_eq!(open(&address).unwrap().id(), round);
                 }
             }
-            println!("{kind}: {} looks in {round} rounds", looks.load(Ordering::Relaxed));
+            let seen = looks.load(Ordering::Relaxed);
+            println!("{kind}: {seen} looks in {round} rounds, {left} times left behind");
+            assert!(left <= 1 + round / 500, "left behind {left} times in {round} rounds");
             // Nor does it take away what was left in a crash.
             leave_stale(&address, &transient(), 1);
             let met = looks.load(Ordering::Relaxed) + 3;

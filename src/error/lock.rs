@@ -18,7 +18,7 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # The question mark
 ///
 /// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into
-/// an [`Error`], which drops the guard. A `Box<dyn std::error::Error>` can't
+/// an [`Error`](crate::Error), which drops the guard. A `Box<dyn std::error::Error>` can't
 /// hold the guard's borrow, so name the error there:
 ///
 /// ```

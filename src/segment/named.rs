@@ -112,7 +112,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     }
                 }
             },
-            Err(source) => failure::of_call("fcntl(F_OFD_SETLKW)")(source),
+            Err(source) => failure::of_call("fcntl(F_OFD_SETLK)")(source),
         };
         let again = Self {
             value,
@@ -140,12 +140,12 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         };
         let reviver = match here {
             Some(here) if !header.validity().is(here) => {
-                Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLKW)"))?)
+                Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLK)"))?)
             }
             _ => None,
         };
         let mut attached = Attached::new(file, path.to_owned(), access)
-            .map_err(failure::of("fcntl(F_OFD_SETLKW)"))?;
+            .map_err(failure::of("fcntl(F_OFD_SETLK)"))?;
         let mapping = map(&attached, &header, access)?;
         if let (Some(reviver), Some(here)) = (reviver, here) {
             let file = attached.file().map_err(failure::of_call("fstat"))?;
@@ -231,7 +231,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
     here.publish(mapping);
     reviver
         .admit_others()
-        .map_err(failure::of("fcntl(F_OFD_SETLKW)"))
+        .map_err(failure::of("fcntl(F_OFD_SETLK)"))
 }
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
