@@ -23,13 +23,33 @@ pub fn refuse_command(call: libc::c_long, command: i32, errno: i32) {
     refuse_if(call, 1, libc::BPF_JEQ, command as u32, errno);
 }
 
+/// Has the kernel kill this process (`SIGSYS`) at the first `call` whose argument number
+/// `argument` (from 0) has one of the `bits`.
+pub fn kill_with_bits(call: libc::c_long, argument: u32, bits: u32) {
+    answer_if(
+        call,
+        argument,
+        (libc::BPF_JSET, bits),
+        libc::SECCOMP_RET_KILL_PROCESS,
+    );
+}
+
 fn refuse_if(call: libc::c_long, argument: u32, test: u32, k: u32, errno: i32) {
+    answer_if(
+        call,
+        argument,
+        (test, k),
+        libc::SECCOMP_RET_ERRNO | errno as u32,
+    );
+}
+
+fn answer_if(call: libc::c_long, argument: u32, (test, k): (u32, u32), with: u32) {
     install(&mut [
         load(CALL_NUMBER),
         jump(libc::BPF_JEQ, call as u32, 0, 3),
         load(low_half_of(argument)),
         jump(test, k, 0, 1),
-        answer(libc::SECCOMP_RET_ERRNO | errno as u32),
+        answer(with),
         answer(libc::SECCOMP_RET_ALLOW),
     ]);
 }
