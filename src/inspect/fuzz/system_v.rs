@@ -1,14 +1,15 @@
 //! Looking at, opening and removing a System V segment of any bytes: for the fuzzer.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::inspect;
-use crate::os::mman::{Access, Mapping, Pages};
-use crate::os::named_file::effective_user;
+use crate::os::mman::{Access, Mapping, Pages, page_size};
 use crate::os::sysv_shm::{self, Id};
 use crate::segment::{Address, Segment, SegmentContent};
 use crate::sync::ShmMutex;
@@ -48,7 +49,7 @@ impl Choices {
 ///
 /// # Panics
 ///
-/// If the library returns another error than those bytes can cause, waits, changes a
+/// If this process is not root, and if the library returns another error than those bytes can cause, waits, changes a
 /// segment that it must not change, or fails to remove one.
 pub fn system_v(bytes: &[u8], choices: Choices) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
@@ -104,7 +105,7 @@ fn remove(segment: &Temporary<'_>) {
     match at_once(|| inspect::remove(&segment.address())) {
         Ok(()) => {
             assert!(segment.is_gone() && !segment.choices.is_attached);
-            return;
+            return segment.check_bytes();
         }
         Err(Error::InUse) => assert!(segment.choices.is_attached),
         Err(Error::NotASegment) => assert!(!segment.is_gone()),
@@ -127,6 +128,8 @@ struct Temporary<'a> {
     id: Id,
     bytes: &'a [u8],
     choices: Choices,
+    /// The memory itself: opening it is no attachment, and it outlives the removal.
+    memory: File,
     /// Detached when dropped.
     _attachment: Option<Mapping>,
 }
@@ -146,13 +149,14 @@ impl<'a> Temporary<'a> {
         });
         let id = sysv_shm::create_private(len, 0o600, Pages::Normal).unwrap();
         CURRENT.store(id.0, Ordering::Relaxed);
+        let mapping = sysv_shm::attach(id, Access::ReadWrite).unwrap();
         let mut segment = Self {
             id,
             bytes,
             choices,
+            memory: memory_of(&mapping),
             _attachment: None,
         };
-        let mapping = sysv_shm::attach(id, Access::ReadWrite).unwrap();
         assert_eq!(mapping.len(), bytes.len());
         // SAFETY: `bytes` is readable. The mapping is writable and has as many bytes, as
         // just checked. They don't overlap, because the mapping is new. No other thread
@@ -161,10 +165,7 @@ impl<'a> Temporary<'a> {
         if choices.is_attached {
             segment._attachment = Some(mapping);
         }
-        let owner = choices.is_given_away.then(|| match effective_user() {
-            1 => 2,
-            _ => 1,
-        });
+        let owner = choices.is_given_away.then_some(1);
         sysv_shm::set_permissions(id, owner, None, choices.mode).unwrap();
         segment
     }
@@ -181,25 +182,32 @@ impl<'a> Temporary<'a> {
     fn accept_from_look(&self, error: &Error) {
         match error {
             Error::NotFound if self.choices.may_change() => assert!(self.is_gone()),
-            Error::PermissionDenied if effective_user() != 0 => {}
             error => panic!("{error:?}"),
         }
     }
 
     /// Checks that the library has left the segment alone, if it must.
     fn check(&self) {
+        assert!(self.choices.may_change() || !self.is_gone());
+        self.check_bytes();
+    }
+
+    /// Checks that the library has left the bytes alone, if it must.
+    fn check_bytes(&self) {
         if self.choices.may_change() {
             return;
         }
-        assert!(!self.is_gone());
-        if let Ok(mapping) = sysv_shm::attach(self.id, Access::ReadOnly) {
-            let mut found = vec![0; mapping.len()];
-            mapping.copy_to(&mut found, 0);
-            assert!(found == self.bytes, "the bytes have changed");
-        } else {
-            assert!(effective_user() != 0, "root may attach to any segment");
-        }
+        let mut found = vec![0; self.bytes.len()];
+        self.memory.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == self.bytes, "the bytes have changed");
     }
+}
+
+/// Opens the memory that is mapped. Needs the rights of root.
+fn memory_of(mapping: &Mapping) -> File {
+    let start = mapping.base().as_ptr().addr();
+    let end = start + mapping.len().next_multiple_of(page_size());
+    File::open(format!("/proc/self/map_files/{start:x}-{end:x}")).unwrap()
 }
 
 impl Drop for Temporary<'_> {
