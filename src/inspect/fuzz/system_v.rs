@@ -49,8 +49,9 @@ impl Choices {
 ///
 /// # Panics
 ///
-/// If this process is not root, and if the library returns another error than those bytes can cause, waits, changes a
-/// segment that it must not change, or fails to remove one.
+/// * If this process is not root.
+/// * If the library returns another error than those bytes can cause, or waits.
+/// * If the library changes a segment that it must not change, or fails to remove one.
 pub fn system_v(bytes: &[u8], choices: Choices) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
         return;
