@@ -41,7 +41,7 @@
 mod census;
 mod file;
 #[cfg(fuzzing)]
-mod fuzz;
+pub(crate) mod fuzz;
 mod locks;
 mod poison;
 mod source;
@@ -55,9 +55,6 @@ use crate::segment::anatomy::{Verdict, remove_if_abandoned};
 use crate::segment::{Address, Backing, Removal, SegmentOptions};
 
 pub use crate::printable::{is_printable, printable};
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use fuzz::object as fuzz;
 pub use poison::{ClearPoisonError, clear_poison};
 
 /// Which objects to list.

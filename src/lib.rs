@@ -124,6 +124,9 @@ pub mod __private {
 pub mod __fuzzing {
     use crate::segment::anatomy::{HEADER_LEN, Header, parse_directory};
 
+    /// Where the origin lies in a header.
+    const ORIGIN: std::ops::Range<usize> = 104..144;
+
     /// Whatever passes for a header keeps its promises.
     pub fn header(bytes: &[u8], object_len: u64) {
         let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
@@ -135,6 +138,10 @@ pub mod __fuzzing {
             assert!(after_directory <= header.value_offset && end <= object_len);
             assert!(header.value_offset.is_multiple_of(header.layout.align));
             let _ = header.check_abi();
+            let again = header.to_bytes();
+            assert_eq!(again[ORIGIN], bytes[ORIGIN]);
+            assert_eq!(Header::parse(&again, object_len).unwrap(), header);
+            assert!(header.origin.is(header.origin));
         }
     }
 
@@ -155,5 +162,5 @@ pub mod __fuzzing {
         }
     }
 
-    pub use crate::inspect::fuzz as object;
+    pub use crate::inspect::fuzz::{Choices, object, system_v};
 }

@@ -5,7 +5,9 @@
 libfuzzer_sys::fuzz_target!(|input: (u64, &[u8])| {
     let (object_len, bytes) = input;
     // As long as it claims to be, half the time: or else little gets past that.
-    let claimed = bytes.get(24..32).map(|len| u64::from_le_bytes(len.try_into().unwrap()));
+    let claimed = bytes
+        .get(24..32)
+        .map(|len| u64::from_le_bytes(len.try_into().unwrap()));
     for len in [Some(object_len), claimed].into_iter().flatten() {
         shm_sync::__fuzzing::header(bytes, len);
     }

@@ -61,6 +61,10 @@ pub enum Damage {
     /// A field that is never zero is zero.
     #[error("the pid namespace is missing")]
     NoPidNamespace,
+    /// The lock in the header of a System V segment is of a kind that this crate never
+    /// makes.
+    #[error("the lock in the header is of an unknown kind")]
+    UnknownLock,
 }
 
 /// What can't be had.

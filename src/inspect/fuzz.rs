@@ -1,5 +1,7 @@
 //! Reading any bytes as an object: for the fuzzer.
 
+mod system_v;
+
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 
@@ -8,8 +10,14 @@ use super::{Epoch, locks};
 use crate::os::mman::Pages;
 use crate::os::{memfd, named_file};
 
+pub use system_v::{Choices, system_v};
+
 /// Reads an object of these bytes as the tool does: header, directory, and every
 /// lock.
+///
+/// # Panics
+///
+/// If the sums contradict each other.
 pub fn object(bytes: &[u8]) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
         return;

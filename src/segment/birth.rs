@@ -69,7 +69,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{failure, header};
-use crate::error::{Error, IdentityError};
+use crate::error::{Damage, Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mman::{Access, Mapping};
@@ -202,7 +202,9 @@ impl Birth {
     ///
     /// # Errors
     ///
-    /// [`Error::Unfinished`] if the holder keeps the lock for [`PATIENCE`].
+    /// * [`Error::Unfinished`]: the holder keeps the lock for [`PATIENCE`].
+    /// * [`Error::Corrupt`]: it is no lock that [`make_lock`](Self::make_lock) makes.
+    /// * [`Error::Deadlock`]: this thread holds it, or the bytes say so.
     ///
     /// # Safety
     ///
@@ -234,6 +236,9 @@ impl Birth {
             let me = me?;
             if !me.has_room() {
                 return Err(Error::TooManyLocks);
+            }
+            if self.lock.is_strange(me.locker()) {
+                return Err(Error::Corrupt(Damage::UnknownLock));
             }
             // SAFETY: the caller promises that the lock is made and stays mapped; `me`
             // is this thread.

@@ -153,7 +153,7 @@ impl Header {
         usize::try_from(self.len).map_err(|_| mismatch(size))
     }
 
-    pub(super) fn to_bytes(&self) -> [u8; LEN] {
+    pub(crate) fn to_bytes(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
         let abi = self.layout.abi;

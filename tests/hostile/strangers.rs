@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Gid, getegid, setegid};
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Backing, Error, Removal, Segment, SegmentOptions};
+use shm_sync::{Backing, Damage, Error, Removal, Segment, SegmentOptions};
 
 use Verdict::{Good, WrongCreator};
 
@@ -350,6 +350,38 @@ on_stage! {
             patch(&address, STATE, &state.to_le_bytes());
             patch(&address, LOCK, &holder.pid().to_le_bytes());
             remove(&address).unwrap();
+            assert!(!address.exists());
+        }
+    }
+
+    fn a_damaged_lock_keeps_no_removal() {
+        const KIND: usize = LOCK + 16;
+        // In this order: kinds that glibc refuses, that ask the kernel, that change the
+        // priority of the thread, and that no unlock would survive.
+        let kinds = [0x5b_u32, u32::MAX, 0xb0, 0x20, 0x40, 0xc0, 0, 1, 3, 0x80, 0x90];
+        for state in [1_u32, 2, 3] {
+            for kind in kinds {
+                let address = new();
+                put_good::<Counter>(&address);
+                patch(&address, STATE, &state.to_le_bytes());
+                patch(&address, KIND, &kind.to_le_bytes());
+                let what = format!("state {state}, kind {kind:#x}");
+                let opened = at_once(&what, || Segment::<Counter>::open(&address));
+                match (state, opened) {
+                    (2, Ok(_)) => {}
+                    (1 | 3, Err(Error::Corrupt(Damage::UnknownLock))) => {}
+                    (_, other) => panic!("{what}: {other:?}"),
+                }
+                remove(&address).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+                assert!(!address.exists(), "{what}");
+            }
+            // Held by the thread that removes it, which is not attached.
+            let address = new();
+            put_good::<Counter>(&address);
+            patch(&address, STATE, &state.to_le_bytes());
+            let me = u32::try_from(nix::unistd::gettid().as_raw()).unwrap();
+            patch(&address, LOCK, &me.to_le_bytes());
+            remove(&address).unwrap_or_else(|error| panic!("{state}, held by me: {error:?}"));
             assert!(!address.exists());
         }
     }

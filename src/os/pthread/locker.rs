@@ -103,6 +103,12 @@ impl Locker {
         self.list.filter(|list| list.can_hold_inheriting(mutex))
     }
 
+    /// Returns whether `mutex` is of a kind that [`init`](PthreadMutex::init) never
+    /// makes. Returns `false` where this glibc's layout is not known.
+    pub(super) fn knows_to_be_strange(self, mutex: &Words) -> bool {
+        self.list.is_some() && self.needs_libc_for(mutex)
+    }
+
     /// Whether libc must lock `mutex`, because this crate does not know how.
     pub(super) fn needs_libc_for(self, mutex: &Words) -> bool {
         self.list_for(mutex).is_none() && self.inheriting_list_for(mutex).is_none()

@@ -149,6 +149,14 @@ impl PthreadMutex {
         me.needs_libc_for(self.words())
     }
 
+    /// Returns whether these bytes are known to be no mutex without priority inheritance
+    /// that [`init`](Self::init) has made. libc may do anything with another one: glibc
+    /// changes the caller's priority, or ends the process.
+    pub(crate) fn is_strange(&self, me: Locker) -> bool {
+        let words = self.words();
+        me.knows_to_be_strange(words) || words.inherits()
+    }
+
     /// Takes the mutex if that is quickly done: it is free, and nobody died. If not,
     /// [`acquire`](Self::acquire) knows more. The exchange is the first access to the
     /// mutex.

@@ -76,7 +76,9 @@ pub(super) fn remove_if_abandoned(
                 Error::Corrupt(_)
                 | Error::UnsupportedFormat { .. }
                 | Error::LayoutMismatch { .. }
-                | Error::NotRecoverable,
+                | Error::NotRecoverable
+                // The holder would be attached.
+                | Error::Deadlock,
             ) if unlocked == Unlocked::Goes => return remove_unseen(options, id),
             Err(error) => return Err(error),
         }
