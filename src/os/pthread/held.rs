@@ -123,6 +123,6 @@ impl PthreadMutex {
     /// Whether the caller, the thread `me`, holds it at this moment.
     #[inline]
     pub(crate) fn is_held_by(&self, me: Locker) -> bool {
-        self.owner_tid() == me.tid()
+        self.words().is_held_by(me.tid())
     }
 }

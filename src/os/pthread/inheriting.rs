@@ -225,12 +225,13 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
 ///
 /// As for [`lock`].
 pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> Option<Position> {
-    if mutex.holder() != list.tid() {
+    if !mutex.is_held_by(list.tid()) {
         return None;
     }
     let entry = mutex.inheriting_entry();
     list.set_pending(entry);
-    // SAFETY: the word names this thread, so the mutex is on this thread's list.
+    // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
+    // thread's list.
     let next = unsafe { list.remove(mutex) };
     mutex.clear_owner();
     unlock_word(list, mutex);
