@@ -1,9 +1,9 @@
 //! Objects in private memory, of which a forked child gets a copy of its own.
 //!
-//! The child's copy describes the parent: one of the parent's threads holds a lock, others
-//! wait on a condition variable. No thread of the child will ever unlock or leave. So such
-//! an object has a word that names its process. A process that finds another name
-//! initialises the object anew before it uses it.
+//! The child's copy describes the parent: one of the parent's threads holds a lock,
+//! others wait on a condition variable. No thread of the child will ever unlock or
+//! leave. So such an object has a word that names its process. A process that finds
+//! another name initialises the object anew before it uses it.
 //!
 //! | bits | the word |
 //! |---|---|
@@ -14,11 +14,11 @@
 //!
 //! # The number
 //!
-//! No ancestor of a process has the same number. The number lies in a word that the kernel
-//! wipes in every forked child (`MADV_WIPEONFORK`). The child then draws the next number.
-//! The counter is ordinary memory, which a child inherits, so the child's number is larger
-//! than the numbers of its ancestors. Siblings may have the same number, because neither
-//! has a copy of the other's memory.
+//! No ancestor of a process has the same number. The number lies in a word that the
+//! kernel wipes in every forked child (`MADV_WIPEONFORK`). The child then draws the
+//! next number. The counter is ordinary memory, which a child inherits, so the child's
+//! number is larger than the numbers of its ancestors. Siblings may have the same
+//! number, because neither has a copy of the other's memory.
 
 use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -36,8 +36,8 @@ const PRIVATE: u32 = 1 << 30;
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process whose
-/// ancestor has called it with success.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
+/// whose ancestor has called it with success.
 pub(crate) fn word_of_this_process() -> io::Result<u32> {
     Ok(PRIVATE | number()? & NUMBER)
 }
@@ -53,7 +53,8 @@ pub(crate) fn is_private(word: u32) -> bool {
 ///
 /// # Errors
 ///
-/// Returns the error of `renew`. The word is then as before, and the next call tries again.
+/// Returns the error of `renew`. The word is then as before, and the next call tries
+/// again.
 #[cold]
 pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let ours = word_of_this_process()?;
@@ -81,8 +82,8 @@ pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) ->
     }
 }
 
-/// The address of the word that holds this process's number. This process or an ancestor
-/// has mapped it. It is the same in all descendants.
+/// The address of the word that holds this process's number. This process or an
+/// ancestor has mapped it. It is the same in all descendants.
 static WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The number that was drawn last, by this process or an ancestor.
@@ -92,8 +93,8 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process whose
-/// ancestor has got its number.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
+/// whose ancestor has got its number.
 fn number() -> io::Result<u32> {
     let word = word()?;
     // Relaxed: no other memory depends on the number.

@@ -4,13 +4,13 @@
 //! A robust mutex names its owner by thread id. So for every lock, this crate must know
 //! the id of the thread that it runs on, and the pid namespace in which the id has a
 //! meaning. Asking the kernel each time would cost more than the lock. So each thread
-//! caches the answer, and a fork must invalidate the cache. `pthread_atfork` handlers would
-//! miss `_Fork` and `clone`. The kernel misses neither: it wipes memory marked
+//! caches the answer, and a fork must invalidate the cache. `pthread_atfork` handlers
+//! would miss `_Fork` and `clone`. The kernel misses neither: it wipes memory marked
 //! `MADV_WIPEONFORK` whenever it copies an address space.
 //!
 //! A process has a *mark* in such memory: a word that holds the number of its pid
-//! namespace, which is never 0. Each thread, and each proof of a held lock, points at the
-//! mark of its process.
+//! namespace, which is never 0. Each thread, and each proof of a held lock, points at
+//! the mark of its process.
 //!
 //! | the word at the mark | meaning, for the thread or the proof that points at it |
 //! |---|---|
@@ -41,8 +41,8 @@ use crate::error::IdentityError;
 /// | 30–59 | process id |
 /// | 60–63 | zero: free for the word that embeds this one |
 ///
-/// Thirty bits hold every id, because the kernel's futex word has no more for a thread id
-/// (`FUTEX_TID_MASK`). If all bits are 0, it names no thread.
+/// Thirty bits hold every id, because the kernel's futex word has no more for a thread
+/// id (`FUTEX_TID_MASK`). If all bits are 0, it names no thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThreadId(u64);
 
@@ -96,8 +96,8 @@ pub(crate) struct Thread {
     /// The number of guards of this copy of the crate that the thread has.
     locks_held: Cell<u32>,
     /// The number of guards that the thread may have. It leaves room for the locks of
-    /// other code; without those it is [`MAX_ROBUST_LOCKS`]. It is right as long as `top`
-    /// is the first entry.
+    /// other code; without those it is [`MAX_ROBUST_LOCKS`]. It is right as long as
+    /// `top` is the first entry.
     limit: Cell<u32>,
     /// The first entry of the thread's robust list when `limit` was right. Null if
     /// `limit` may be wrong. `os/pthread/held.rs` has the argument.
@@ -129,8 +129,8 @@ impl Thread {
         f(unsafe { &*thread })
     }
 
-    /// Calls `f` with the valid identity of this thread, or with the reason why there is
-    /// none. Renews the identity after a fork.
+    /// Calls `f` with the valid identity of this thread, or with the reason why there
+    /// is none. Renews the identity after a fork.
     pub(crate) fn with<R>(f: impl FnOnce(Result<&Self, IdentityError>) -> R) -> R {
         THREAD.with(|thread| {
             if thread.pid_namespace() != WIPED {
@@ -146,8 +146,8 @@ impl Thread {
         self.mark.get()
     }
 
-    /// Returns the pid namespace of this process, an inode number. It is 0 if the cached
-    /// identity is invalid.
+    /// Returns the pid namespace of this process, an inode number. It is 0 if the
+    /// cached identity is invalid.
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
         // Relaxed: a thread reads a value that it wrote or read before, or the kernel's
@@ -166,21 +166,22 @@ impl Thread {
         self.locker.get()
     }
 
-    /// Returns whether the kernel would certainly recover one more lock. Does not walk the
-    /// list, so it may return `false` although there is room. `first` is the first entry of
-    /// the thread's robust list.
+    /// Returns whether the kernel would certainly recover one more lock. Does not walk
+    /// the list, so it may return `false` although there is room. `first` is the first
+    /// entry of the thread's robust list.
     #[inline]
     pub(crate) fn has_room_above(&self, first: Entry) -> bool {
         self.top.get() == first && self.locks_held.get() < self.limit.get()
     }
 
-    /// Returns whether the kernel would recover one more lock. Walks the list if necessary.
+    /// Returns whether the kernel would recover one more lock. Walks the list if
+    /// necessary.
     pub(crate) fn has_room(&self) -> bool {
         self.has_room_above(self.locker.get().first_held()) || self.look_for_room()
     }
 
-    /// Counts all robust mutexes that the thread holds, those of other code included, and
-    /// returns whether there is room for one more.
+    /// Counts all robust mutexes that the thread holds, those of other code included,
+    /// and returns whether there is room for one more.
     #[cold]
     fn look_for_room(&self) -> bool {
         let locker = self.locker.get();
@@ -198,7 +199,8 @@ impl Thread {
         self.top.set(first);
     }
 
-    /// Notes that the thread has unlocked a robust lock, which was at `was` on its list.
+    /// Notes that the thread has unlocked a robust lock, which was at `was` on its
+    /// list.
     #[inline]
     pub(crate) fn lock_given_back(&self, was: Position) {
         self.one_less();
@@ -239,8 +241,8 @@ impl Thread {
         let mark = mark_of_process()?;
         self.id.set(id);
         self.locker.set(locker);
-        // A new thread, and the only thread of a forked child, have no guards. The first
-        // lock counts the locks of other code.
+        // A new thread, and the only thread of a forked child, have no guards. The
+        // first lock counts the locks of other code.
         self.locks_held.set(0);
         self.limit.set(MAX_ROBUST_LOCKS);
         self.top.set(ptr::null_mut());
@@ -265,7 +267,8 @@ pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
     Thread::with(|me| me.map(Thread::pid_namespace))
 }
 
-/// Returns the mark of this process. Makes it if the process has none since the last fork.
+/// Returns the mark of this process. Makes it if the process has none since the last
+/// fork.
 fn mark_of_process() -> Result<Mark, IdentityError> {
     loop {
         // Acquire, and Release below: a thread that sees the pointer sees the memory.
@@ -294,8 +297,8 @@ fn mark_of_process() -> Result<Mark, IdentityError> {
 }
 
 /// Returns the place of the mark after `last`: the next word of the page, or the first
-/// word of a new page. No page is ever unmapped, and no word used twice. A lineage of forks
-/// uses up a page in as many generations as the page has words.
+/// word of a new page. No page is ever unmapped, and no word used twice. A lineage of
+/// forks uses up a page in as many generations as the page has words.
 fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
     let next = last.wrapping_add(1);
     let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
@@ -310,8 +313,8 @@ fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
 /// an inode number. Two namespaces that exist at the same time never share it.
 ///
 /// Each process asks the kernel itself. The parent's answer may be wrong for it: the
-/// parent may have called `unshare` or `setns`, which put its later children into another
-/// namespace. A child can't see that its parent has done so.
+/// parent may have called `unshare` or `setns`, which put its later children into
+/// another namespace. A child can't see that its parent has done so.
 fn pid_namespace_id() -> io::Result<u32> {
     // `/proc` first, because it is the older way: a filter of system calls may kill
     // a process for one that it does not know.
@@ -378,9 +381,9 @@ fn current_tid() -> u32 {
     u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0) // never negative
 }
 
-/// Calls [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with
-/// signal 0: returns whether `tid` is a thread of this process that has not been reaped.
-/// The kernel releases a thread's locks before it frees its id. If the kernel refuses the
+/// Calls [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with signal
+/// 0: returns whether `tid` is a thread of this process that has not been reaped. The
+/// kernel releases a thread's locks before it frees its id. If the kernel refuses the
 /// call (a seccomp filter), the answer is yes.
 pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
     // SAFETY: signal 0 sends nothing; no memory is passed.

@@ -2,17 +2,17 @@
 //!
 //! The kernel lets the timers of a thread expire late by the thread's *timer slack*, so
 //! that it can serve several of them at once. The slack is 50 µs unless the thread, its
-//! parent, systemd (`TimerSlackNSec=`) or a battery saver (`/proc/PID/timerslack_ns`) has
-//! changed it. With a slack of seconds, a heartbeat would come seconds late, and a waiter
-//! would learn of a death seconds late.
+//! parent, systemd (`TimerSlackNSec=`) or a battery saver (`/proc/PID/timerslack_ns`)
+//! has changed it. With a slack of seconds, a heartbeat would come seconds late, and a
+//! waiter would learn of a death seconds late.
 //!
 //! # Cost
 //!
-//! Asking for the slack is a system call. Two processes that pass a turn to and fro sleep a
-//! hundred thousand times in a second, and would notice one more call. So a thread that has
-//! found its slack small asks again only after [`PERIOD`]. If the slack grows in that
-//! time, one sleep ends late, and the next sleep asks. A thread whose slack is large makes
-//! three more calls at each sleep.
+//! Asking for the slack is a system call. Two processes that pass a turn to and fro
+//! sleep a hundred thousand times in a second, and would notice one more call. So a
+//! thread that has found its slack small asks again only after [`PERIOD`]. If the slack
+//! grows in that time, one sleep ends late, and the next sleep asks. A thread whose
+//! slack is large makes three more calls at each sleep.
 
 use std::cell::Cell;
 use std::ffi::c_ulong;
@@ -39,9 +39,9 @@ thread_local! {
 /// Calls `sleep`, whose timer is set to `deadline` and expires at most [`TOLERATED`]
 /// late.
 ///
-/// The thread's slack is restored when `sleep` returns or unwinds. A signal handler that
-/// runs meanwhile sees the smaller slack, and so does a process that it forks. A thread
-/// with real-time priority has no slack, and keeps none.
+/// The thread's slack is restored when `sleep` returns or unwinds. A signal handler
+/// that runs meanwhile sees the smaller slack, and so does a process that it forks. A
+/// thread with real-time priority has no slack, and keeps none.
 pub(super) fn punctually<R>(deadline: Deadline, sleep: impl FnOnce() -> R) -> R {
     if SMALL_UNTIL.get().is_some_and(|until| deadline <= until) {
         return sleep();

@@ -9,28 +9,30 @@
 //! # When the list is walked
 //!
 //! A thread keeps an upper bound for the length of its list, and the entry that was the
-//! first when the bound was right (`top`). All code puts new entries in front. So if the
-//! first entry is still `top`, and `top` has been on the list all the time, no code has
-//! added an entry, and the bound holds. If not, the thread walks the list, and knows bound
-//! and `top` again. `top` has certainly been there all the time in these cases:
+//! first when the bound was right (`top`). All code puts new entries in front. So if
+//! the first entry is still `top`, and `top` has been on the list all the time, no code
+//! has added an entry, and the bound holds. If not, the thread walks the list, and
+//! knows bound and `top` again. `top` has certainly been there all the time in these
+//! cases:
 //!
 //! * **`top` is the head**: the list was empty, and is empty.
-//! * **`top` is a mutex that this copy of the crate holds.** It stays on the list for as
-//!   long as its guard is there.
+//! * **`top` is a mutex that this copy of the crate holds.** It stays on the list for
+//!   as long as its guard is there.
 //!
 //! After an unlock of `top`, the entry behind it is the new `top` if *all* entries are
-//! ours. If other code has locked some, the entry behind may be one of theirs. The other
-//! code may unlock that mutex, lock others, and lock it again. Then it is the first, with
-//! more entries behind it. So in this case there is no `top`, and the next lock walks.
+//! ours. If other code has locked some, the entry behind may be one of theirs. The
+//! other code may unlock that mutex, lock others, and lock it again. Then it is the
+//! first, with more entries behind it. So in this case there is no `top`, and the next
+//! lock walks.
 //!
 //! A thread whose robust mutexes are all ours never walks, however deep they nest. A
-//! thread in which other code holds some walks at the first lock after each change. A walk
-//! has as many steps as there are entries, and [`MAX_ROBUST_LOCKS`] at most, so it ends
-//! even if the list is corrupt.
+//! thread in which other code holds some walks at the first lock after each change. A
+//! walk has as many steps as there are entries, and [`MAX_ROBUST_LOCKS`] at most, so it
+//! ends even if the list is corrupt.
 //!
-//! Two things are not prevented. Other code may lock beyond the limit *after* us. And code
-//! that unlocks a mutex while our guard of it is there (a leaked guard included) can make
-//! us count one entry too few.
+//! Two things are not prevented. Other code may lock beyond the limit *after* us. And
+//! code that unlocks a mutex while our guard of it is there (a leaked guard included)
+//! can make us count one entry too few.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
@@ -38,8 +40,9 @@ use std::sync::atomic::Ordering;
 use super::robust::{Entry, Head, RobustList, next_of};
 use super::{Locker, MAX_ROBUST_LOCKS, PthreadMutex};
 
-/// The place of a mutex on its thread's list: its own entry and the next one. Both are as
-/// they are on the list: with priority inheritance, the lowest bit of an entry is set.
+/// The place of a mutex on its thread's list: its own entry and the next one. Both are
+/// as they are on the list: with priority inheritance, the lowest bit of an entry is
+/// set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
     pub(crate) entry: Entry,
@@ -59,12 +62,12 @@ impl HeldList {
         Self(head.cast())
     }
 
-    /// Returns the first entry: the mutex that the thread has locked last. If the thread
-    /// holds none, it is the head itself.
+    /// Returns the first entry: the mutex that the thread has locked last. If the
+    /// thread holds none, it is the head itself.
     #[inline]
     fn first(self) -> Entry {
-        // SAFETY: by the promises to `new`, the kernel has it registered for this thread,
-        // and no other thread uses it. libc keeps it until the thread ends.
+        // SAFETY: by the promises to `new`, the kernel has it registered for this
+        // thread, and no other thread uses it. libc keeps it until the thread ends.
         let head = unsafe { self.0.as_ref() };
         // Relaxed: only this thread writes it.
         head.first.load(Ordering::Relaxed)
@@ -116,8 +119,9 @@ impl PthreadMutex {
         list: RobustList,
         prepare: impl FnOnce(),
     ) -> Option<Position> {
-        // SAFETY: initialised, as the caller promises. `list_of` has returned the list, so
-        // the mutex is of the kind that it can hold. `self` borrows it, so it is mapped.
+        // SAFETY: initialised, as the caller promises. `list_of` has returned the list,
+        // so the mutex is of the kind that it can hold. `self` borrows it, so it is
+        // mapped.
         unsafe { list.give_back_after(self.words(), prepare) }
     }
 

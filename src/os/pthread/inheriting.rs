@@ -1,17 +1,18 @@
 //! Robust mutexes with priority inheritance, without libc's lock and unlock.
 //!
-//! The word, the list and the order of the steps are those of [`robust`](super::robust).
-//! Two things differ. An entry of the list has [`PI_FLAG`](super::robust::PI_FLAG), and
-//! the *kernel* assigns a mutex for which threads wait: `FUTEX_LOCK_PI` and
-//! `FUTEX_UNLOCK_PI` write the new owner into the word.
+//! The word, the list and the order of the steps are those of
+//! [`robust`](super::robust). Two things differ. An entry of the list has
+//! [`PI_FLAG`](super::robust::PI_FLAG), and the *kernel* assigns a mutex for which
+//! threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new owner into the
+//! word.
 //!
 //! # Why not libc
 //!
-//! The kernel refuses these operations in situations that the caller can't prevent. glibc
-//! (2.30 to 2.42) looks at two of the kernel's errors only, and takes all others for
-//! success. So a process that can only read the word lets two threads in, by one
-//! `FUTEX_WAIT`. After the two errors `EDEADLK` and `ESRCH`, glibc fails an assertion or
-//! sleeps for ever.
+//! The kernel refuses these operations in situations that the caller can't prevent.
+//! glibc (2.30 to 2.42) looks at two of the kernel's errors only, and takes all others
+//! for success. So a process that can only read the word lets two threads in, by one
+//! `FUTEX_WAIT`. After the two errors `EDEADLK` and `ESRCH`, glibc fails an assertion
+//! or sleeps for ever.
 //!
 //! | the kernel's answer | cause | what [`lock`] does |
 //! |---|---|---|
@@ -29,22 +30,23 @@
 //!
 //! # When the queue contradicts the word
 //!
-//! The kernel refuses with `EINVAL` as long as the first waiter on the word does not wait
-//! by `FUTEX_LOCK_PI`, or waits for another owner than the word names. A process with read
-//! access causes the former by `FUTEX_WAIT`. `FUTEX_WAKE` removes such a waiter. It does
-//! not remove a waiter of `FUTEX_WAIT_REQUEUE_PI`: that waiter keeps all lockers out for as
-//! long as it stays.
+//! The kernel refuses with `EINVAL` as long as the first waiter on the word does not
+//! wait by `FUTEX_LOCK_PI`, or waits for another owner than the word names. A process
+//! with read access causes the former by `FUTEX_WAIT`. `FUTEX_WAKE` removes such a
+//! waiter. It does not remove a waiter of `FUTEX_WAIT_REQUEUE_PI`: that waiter keeps
+//! all lockers out for as long as it stays.
 //!
 //! Unlocking meets the same refusal. The holder then can't hand the mutex on, and it
 //! must not write 0 into the word: another waiter may still sleep in the kernel as the
-//! successor of *this* owner. When this thread ends, the kernel would assign the mutex to
-//! that waiter, although a third thread has taken it in the meantime. So the holder writes
-//! `FUTEX_WAITERS` without an owner. That word tells every locker, glibc's included, that
-//! only the kernel assigns this mutex. The kernel does so as soon as queue and word agree.
-//! They agree at the latest when each waiter of this crate has ended its turn; a waiter of
-//! glibc has no turns, and stays until its own deadline or the end of the former holder.
-//! If the former holder ends first, the kernel assigns the mutex to its successor with
-//! `FUTEX_OWNER_DIED`. The data is then poisoned, although it is whole.
+//! successor of *this* owner. When this thread ends, the kernel would assign the mutex
+//! to that waiter, although a third thread has taken it in the meantime. So the holder
+//! writes `FUTEX_WAITERS` without an owner. That word tells every locker, glibc's
+//! included, that only the kernel assigns this mutex. The kernel does so as soon as
+//! queue and word agree. They agree at the latest when each waiter of this crate has
+//! ended its turn; a waiter of glibc has no turns, and stays until its own deadline or
+//! the end of the former holder. If the former holder ends first, the kernel assigns
+//! the mutex to its successor with `FUTEX_OWNER_DIED`. The data is then poisoned,
+//! although it is whole.
 //!
 //! # Crash behaviour
 //!
@@ -64,9 +66,9 @@ use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, PiRefusal, Wake};
 
-/// How often a thread tries an operation that the kernel refuses, before it waits for the
-/// next turn. A plain waiter that returns at once loses this race: the scheduler must run it
-/// before it can wait again, and an attempt takes less than a microsecond.
+/// How often a thread tries an operation that the kernel refuses, before it waits for
+/// the next turn. A plain waiter that returns at once loses this race: the scheduler
+/// must run it before it can wait again, and an attempt takes less than a microsecond.
 const ATTEMPTS: u32 = 8;
 
 /// What the kernel has answered to a request for the mutex.

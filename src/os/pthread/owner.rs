@@ -1,11 +1,13 @@
 //! The thread that held a mutex last, by the word `__owner`.
 //!
-//! When the holder dies, the kernel removes its id from the lock word. The kernel does not
-//! touch glibc's other word, `__owner`: every locker, C code included, writes its id there,
-//! and every unlock removes it. So after a death `__owner` still names the dead thread.
+//! When the holder dies, the kernel removes its id from the lock word. The kernel does
+//! not touch glibc's other word, `__owner`: every locker, C code included, writes its
+//! id there, and every unlock removes it. So after a death `__owner` still names the
+//! dead thread.
 //!
-//! glibc overwrites that name when it acquires the mutex after a death: with `EOWNERDEAD`,
-//! `__owner` becomes "inconsistent". This crate's own way leaves `__owner` as it is until
+//! glibc overwrites that name when it acquires the mutex after a death: with
+//! `EOWNERDEAD`, `__owner` becomes "inconsistent". This crate's own way leaves
+//! `__owner` as it is until
 //! [`PthreadMutex::consistent`].
 
 use std::io;
