@@ -230,6 +230,32 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
+    // glibc's `pthread_mutex_trylock` leaves the word of an unrecoverable mutex to its
+    // caller, and the mutex on no list.
+    fn a_stale_guard_removes_nothing_from_no_list() {
+        let shared = Segment::anonymous([
+            ShmMutex::new(0_u32),
+            ShmMutex::with_priority_inheritance(0),
+        ])
+        .unwrap();
+        for lock in &*shared {
+            let guard = lock.lock().unwrap();
+            assert_eq!(c_unlock(lock), 0);
+            leave_a_death(lock);
+            spawn(|| {
+                assert_eq!(c_lock(lock), libc::EOWNERDEAD);
+                assert_eq!(c_unlock(lock), 0);
+            })
+            .join();
+            // SAFETY: placed, hence initialised.
+            let code = unsafe { libc::pthread_mutex_trylock(raw(lock)) };
+            assert_eq!(code, libc::ENOTRECOVERABLE);
+            drop(guard);
+            assert!(matches!(lock.lock(), Err(LockError::NotRecoverable)));
+            assert!(matches!(lock.try_lock(), Err(LockError::NotRecoverable)));
+        }
+    }
+
     fn a_stale_guards_panic_poisons_nothing() {
         let shared = pair();
         let [locked, end] = [Gate::new(), Gate::new()];

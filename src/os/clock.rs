@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::timer_slack::punctually;
+
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// A point on `CLOCK_MONOTONIC`, in nanoseconds since the clock's start.
@@ -94,16 +96,23 @@ fn timespec(nanos: u64) -> libc::timespec {
     }
 }
 
-/// [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) of nothing: sleeps
-/// for `span`, or until a signal comes. For what the kernel offers no event to wait
-/// for.
+/// Calls [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) without
+/// descriptors: sleeps for `span`, or until a signal arrives. Only for changes that the
+/// kernel offers no event for.
+///
+/// A large timer slack of the thread does not prolong the sleep
+/// ([`timer_slack`](super::timer_slack)).
 pub(crate) fn pause(span: Duration) {
-    let span = libc::timespec {
+    let timeout = libc::timespec {
         tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(span.subsec_nanos() as i32),
     };
-    // SAFETY: no descriptors are passed, and no signal mask; the timespec is valid.
-    unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const span, std::ptr::null()) };
+    let (no_files, no_mask) = (std::ptr::null_mut(), std::ptr::null());
+    // SAFETY: no descriptors are passed, and no signal mask; `timeout` is a valid
+    // timespec that outlives the call.
+    punctually(Deadline::after(span), || unsafe {
+        libc::ppoll(no_files, 0, &raw const timeout, no_mask)
+    });
 }
 
 #[cfg(test)]
@@ -125,6 +134,22 @@ mod tests {
         let spec = far.to_timespec();
         assert!((0..1_000_000_000).contains(&spec.tv_nsec));
         assert!(spec.tv_sec > 0);
+    }
+
+    #[test]
+    fn a_pause_is_no_longer_by_the_timer_slack() {
+        let slack: libc::c_ulong = 3_000_000_000;
+        let paused = std::thread::spawn(move || {
+            // SAFETY: the call takes no memory. The slack is this thread's own.
+            let code = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack) };
+            assert_eq!(code, 0);
+            let before = Instant::now();
+            pause(Duration::from_millis(1));
+            before.elapsed()
+        });
+        let paused = paused.join().expect("the test passes");
+        assert!(paused >= Duration::from_millis(1), "{paused:?}");
+        assert!(paused < Duration::from_millis(500), "{paused:?}");
     }
 
     #[test]

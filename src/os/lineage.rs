@@ -1,23 +1,24 @@
 //! Objects in private memory, of which a forked child gets a copy of its own.
 //!
-//! The child's copy says what was true for the parent: a lock is held by one of the
-//! parent's threads, a condition variable has its waiters. No thread of the child will
-//! ever change that. So such an object has a word that names the process that it belongs to,
-//! and a process that finds another name makes the object anew before it uses it.
+//! The child's copy describes the parent: one of the parent's threads holds a lock,
+//! others wait on a condition variable. No thread of the child will ever unlock or
+//! leave. So such an object has a word that names its process. A process that finds
+//! another name initialises the object anew before it uses it.
 //!
 //! | bits | the word |
 //! |---|---|
 //! | 0–28 | the number of the process in its lineage |
-//! | 29 | a thread of that process is making the object anew |
+//! | 29 | a thread of that process initialises the object anew |
 //! | 30 | set |
 //! | 31 | clear: words that name a pid namespace have it set (the kernel's lowest is 0xeffffffc) |
 //!
 //! # The number
 //!
-//! It is one that no ancestor of the process has. It lies in a word that the kernel wipes
-//! in every forked child (`MADV_WIPEONFORK`). The child draws the next one. The counter is
-//! ordinary memory, which a child inherits, so its number is larger than all of its
-//! ancestors'. Siblings may have the same number: neither has a copy of the other's memory.
+//! No ancestor of a process has the same number. The number lies in a word that the
+//! kernel wipes in every forked child (`MADV_WIPEONFORK`). The child then draws the
+//! next number. The counter is ordinary memory, which a child inherits, so the child's
+//! number is larger than the numbers of its ancestors. Siblings may have the same
+//! number, because neither has a copy of the other's memory.
 
 use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -31,28 +32,29 @@ const NUMBER: u32 = (1 << 29) - 1;
 const BUSY: u32 = 1 << 29;
 const PRIVATE: u32 = 1 << 30;
 
-/// What an object in private memory says if it belongs to this process.
+/// Returns the word of an object in private memory that belongs to this process.
 ///
 /// # Errors
 ///
-/// Where the kernel has no `MADV_WIPEONFORK`, or no memory. Not in a process whose
-/// ancestor has called it.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
+/// whose ancestor has called it with success.
 pub(crate) fn word_of_this_process() -> io::Result<u32> {
     Ok(PRIVATE | number()? & NUMBER)
 }
 
-/// Whether a word says that its object lies in private memory.
+/// Returns whether a word belongs to an object in private memory.
 #[inline]
 pub(crate) fn is_private(word: u32) -> bool {
     word >> 30 == PRIVATE >> 30
 }
 
-/// Makes the object beside `word` this process's own: calls `renew` if it is a copy that
-/// came over a fork. While one thread does, the others wait.
+/// Makes the object beside `word` this process's own: calls `renew` if the object is a
+/// copy that came over a fork. While one thread renews it, the others wait.
 ///
 /// # Errors
 ///
-/// What `renew` returns; then nothing has changed, and the next call tries again.
+/// Returns the error of `renew`. The word is then as before, and the next call tries
+/// again.
 #[cold]
 pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let ours = word_of_this_process()?;
@@ -62,7 +64,7 @@ pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) ->
             return Ok(());
         }
         if found == ours | BUSY {
-            // A thread of this process makes a few words anew, and wakes us.
+            // Another thread of this process writes a few words, and then wakes us.
             let soon = Deadline::after(Duration::from_millis(150));
             futex::wait(word, found, Some(soon))?;
             continue;
@@ -80,21 +82,22 @@ pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) ->
     }
 }
 
-/// The word of this process. Made by it or by an ancestor, at the same place.
+/// The address of the word that holds this process's number. This process or an
+/// ancestor has mapped it. It is the same in all descendants.
 static WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The number that was drawn last, by this process or an ancestor.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process: at least 1, and the same for all its threads.
+/// Returns the number of this process: at least 1, and the same for all its threads.
 ///
 /// # Errors
 ///
-/// Where the kernel has no `MADV_WIPEONFORK`, or no memory. Not in a process whose
-/// ancestor has got its number.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
+/// whose ancestor has got its number.
 fn number() -> io::Result<u32> {
     let word = word()?;
-    // Relaxed: the number stands for nothing but itself.
+    // Relaxed: no other memory depends on the number.
     match word.load(Ordering::Relaxed) {
         0 => {
             let drawn = LAST.fetch_add(1, Ordering::Relaxed) + 1;

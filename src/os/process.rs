@@ -1,23 +1,24 @@
-//! Who is running: process, thread, pid namespace. Right after any fork.
+//! The identity of the caller: process, thread and pid namespace. It is right after any
+//! fork.
 //!
-//! Ownership of a robust mutex is a thread id, so this crate must know the ids
-//! of the thread it runs on, and the pid namespace in which they mean
-//! something, on every lock. Asking the kernel each time would cost more than
-//! the lock, so each thread caches the answer, and the cache must not survive
-//! a fork. `pthread_atfork` handlers would miss `_Fork` and `clone`. Memory that
-//! the *kernel* wipes whenever it copies an address space misses neither.
+//! A robust mutex names its owner by thread id. So for every lock, this crate must know
+//! the id of the thread that it runs on, and the pid namespace in which the id has a
+//! meaning. Asking the kernel each time would cost more than the lock. So each thread
+//! caches the answer, and a fork must invalidate the cache. `pthread_atfork` handlers
+//! would miss `_Fork` and `clone`. The kernel misses neither: it wipes memory marked
+//! `MADV_WIPEONFORK` whenever it copies an address space.
 //!
-//! So a process has a *mark* in such memory: a word that holds the number of
-//! its pid namespace, which is never 0. Threads and held locks point at the mark
-//! of the process that they belong to.
+//! A process has a *mark* in such memory: a word that holds the number of its pid
+//! namespace, which is never 0. Each thread, and each proof of a held lock, points at
+//! the mark of its process.
 //!
-//! | the mark that I point at says | meaning |
+//! | the word at the mark | meaning, for the thread or the proof that points at it |
 //! |---|---|
-//! | 0 | I have just begun, or I am a copy that came over a fork: nothing I know is true |
-//! | n | I belong to this process, which lives in pid namespace n |
+//! | 0 | it is new, or a copy that came over a fork: all that it has cached is invalid |
+//! | n | it belongs to this process, whose pid namespace is n |
 //!
-//! A child makes its mark at another place than any of its ancestors, so a copy
-//! from before the fork points at a wiped word for ever.
+//! A child makes its mark at another place than all of its ancestors. So a copy from
+//! before the fork always points at a wiped word.
 
 use std::cell::Cell;
 use std::io;
@@ -38,10 +39,10 @@ use crate::error::IdentityError;
 /// |---|---|
 /// | 0–29 | thread id |
 /// | 30–59 | process id |
-/// | 60–63 | zero: left to the word that embeds this one |
+/// | 60–63 | zero: free for the word that embeds this one |
 ///
-/// Thirty bits hold every id: the kernel's own futex word gives a thread id no
-/// more (`FUTEX_TID_MASK`). All bits zero means nobody.
+/// Thirty bits hold every id, because the kernel's futex word has no more for a thread
+/// id (`FUTEX_TID_MASK`). If all bits are 0, it names no thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThreadId(u64);
 
@@ -78,27 +79,28 @@ impl ThreadId {
 /// A word that is 0 or the number of a pid namespace: see above.
 pub(crate) type Mark = &'static AtomicU32;
 
-/// What a mark says in a process that has not made it.
+/// The word at a mark in a process that has not made it.
 const WIPED: u32 = 0;
 
-/// What threads point at before they have asked for the first time.
+/// The mark of a thread that has not asked for its identity yet.
 static NO_MARK: AtomicU32 = AtomicU32::new(WIPED);
 
 /// The mark that was made last, by this process or an ancestor.
 static LAST_MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
-/// What a thread knows of itself. True as long as its mark is not wiped.
+/// The cached identity of a thread. It is valid as long as its mark is not wiped.
 pub(crate) struct Thread {
     mark: Cell<Mark>,
     id: Cell<ThreadId>,
     locker: Cell<Locker>,
-    /// How many guards of this copy of the crate the thread has.
+    /// The number of guards of this copy of the crate that the thread has.
     locks_held: Cell<u32>,
-    /// How many it may have, so that the kernel recovers what other code has locked,
-    /// too: [`MAX_ROBUST_LOCKS`] if all are ours. True as long as `top` is.
+    /// The number of guards that the thread may have. It leaves room for the locks of
+    /// other code; without those it is [`MAX_ROBUST_LOCKS`]. It is right as long as
+    /// `top` is the first entry.
     limit: Cell<u32>,
-    /// The first entry of the thread's robust list when `limit` was true. Null if it
-    /// no longer is. `os/pthread/held.rs` has the argument.
+    /// The first entry of the thread's robust list when `limit` was right. Null if
+    /// `limit` may be wrong. `os/pthread/held.rs` has the argument.
     top: Cell<Entry>,
 }
 
@@ -116,19 +118,19 @@ thread_local! {
 }
 
 impl Thread {
-    /// Calls `f` with what this thread knows, true or not: ask
-    /// [`pid_namespace`](Self::pid_namespace) whether it is true.
+    /// Calls `f` with the cached identity, valid or not.
+    /// [`pid_namespace`](Self::pid_namespace) tells whether it is valid.
     #[inline]
     pub(crate) fn with_unchecked<R>(f: impl FnOnce(&Self) -> R) -> R {
-        // So that `f` and not its call goes into the caller.
+        // The compiler then inlines `f` itself into the caller.
         let thread = THREAD.with(std::ptr::from_ref);
-        // SAFETY: it has no destructor, so it is there until its thread has ended, and
-        // `f` is called by this thread.
+        // SAFETY: the variable has no destructor, so it is valid until its thread has
+        // ended; this thread calls `f`, and `f` can't keep the reference.
         f(unsafe { &*thread })
     }
 
-    /// Calls `f` with what this thread is now, after whatever forks there were,
-    /// or with the reason why that can't be known.
+    /// Calls `f` with the valid identity of this thread, or with the reason why there
+    /// is none. Renews the identity after a fork.
     pub(crate) fn with<R>(f: impl FnOnce(Result<&Self, IdentityError>) -> R) -> R {
         THREAD.with(|thread| {
             if thread.pid_namespace() != WIPED {
@@ -144,11 +146,11 @@ impl Thread {
         self.mark.get()
     }
 
-    /// The pid namespace of this process: an inode number. 0 if nothing that
-    /// the thread knows is true.
+    /// Returns the pid namespace of this process, an inode number. It is 0 if the
+    /// cached identity is invalid.
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
-        // Relaxed: a thread reads what it wrote or read itself, or the kernel's
+        // Relaxed: a thread reads a value that it wrote or read before, or the kernel's
         // zero.
         self.mark.get().load(Ordering::Relaxed)
     }
@@ -158,25 +160,28 @@ impl Thread {
         self.id.get()
     }
 
-    /// The same thread, as robust mutexes know it.
+    /// Returns this thread as an owner of robust mutexes.
     #[inline]
     pub(crate) fn locker(&self) -> Locker {
         self.locker.get()
     }
 
-    /// Whether the kernel would recover one more lock, if that is known without a walk.
-    /// `first` is the first entry of the thread's robust list.
+    /// Returns whether the kernel would certainly recover one more lock. Does not walk
+    /// the list, so it may return `false` although there is room. `first` is the first
+    /// entry of the thread's robust list.
     #[inline]
     pub(crate) fn has_room_above(&self, first: Entry) -> bool {
         self.top.get() == first && self.locks_held.get() < self.limit.get()
     }
 
-    /// Whether the kernel would recover one more lock.
+    /// Returns whether the kernel would recover one more lock. Walks the list if
+    /// necessary.
     pub(crate) fn has_room(&self) -> bool {
         self.has_room_above(self.locker.get().first_held()) || self.look_for_room()
     }
 
-    /// Counts all robust mutexes that the thread holds, also those of other code.
+    /// Counts all robust mutexes that the thread holds, those of other code included,
+    /// and returns whether there is room for one more.
     #[cold]
     fn look_for_room(&self) -> bool {
         let locker = self.locker.get();
@@ -186,15 +191,16 @@ impl Thread {
         room > 0
     }
 
-    /// Notes that one more robust lock is held, for which there was room. It is now the
-    /// first entry of the thread's list.
+    /// Notes that the thread has taken one more robust lock, for which there was room.
+    /// `first` is its entry, now the first of the thread's list.
     #[inline]
     pub(crate) fn lock_taken(&self, first: Entry) {
         self.locks_held.set(self.locks_held.get().wrapping_add(1));
         self.top.set(first);
     }
 
-    /// Notes that the thread gave a robust lock back, which was there on the list.
+    /// Notes that the thread has unlocked a robust lock, which was at `was` on its
+    /// list.
     #[inline]
     pub(crate) fn lock_given_back(&self, was: Position) {
         self.one_less();
@@ -208,15 +214,16 @@ impl Thread {
         }
     }
 
-    /// Notes that a guard is gone whose lock libc or other code gave back. The next lock
-    /// walks the list.
+    /// Notes that the thread has one guard less, whose lock libc or other code has
+    /// unlocked. The next lock walks the list.
     #[cold]
     pub(crate) fn lock_gone(&self) {
         self.one_less();
         self.top.set(ptr::null_mut());
     }
 
-    /// Notes that libc has given back a lock that is still held, and taken it again.
+    /// Notes that libc has unlocked a lock and locked it again, and that the thread has
+    /// counted it twice.
     #[cold]
     pub(crate) fn lock_moved(&self) {
         self.lock_gone();
@@ -234,8 +241,8 @@ impl Thread {
         let mark = mark_of_process()?;
         self.id.set(id);
         self.locker.set(locker);
-        // A thread new to the process, and the only thread of a forked child, have no
-        // guards. What other code has locked, the first lock counts.
+        // A new thread, and the only thread of a forked child, have no guards. The
+        // first lock counts the locks of other code.
         self.locks_held.set(0);
         self.limit.set(MAX_ROBUST_LOCKS);
         self.top.set(ptr::null_mut());
@@ -244,7 +251,7 @@ impl Thread {
     }
 }
 
-/// Whether the process that made `mark` is this one, not its forked child.
+/// Returns whether this process has made `mark`. A forked child has not.
 #[inline]
 pub(crate) fn is_ours(mark: Mark) -> bool {
     mark.load(Ordering::Relaxed) != WIPED
@@ -255,15 +262,16 @@ pub(crate) fn mark() -> Result<Mark, IdentityError> {
     Thread::with(|me| me.map(Thread::mark))
 }
 
-/// The pid namespace of this process, by itself.
+/// Returns the pid namespace of this process.
 pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
     Thread::with(|me| me.map(Thread::pid_namespace))
 }
 
-/// The mark of this process, made now if there is none since the last fork.
+/// Returns the mark of this process. Makes it if the process has none since the last
+/// fork.
 fn mark_of_process() -> Result<Mark, IdentityError> {
     loop {
-        // Acquire, and Release below: whoever sees the pointer sees the memory.
+        // Acquire, and Release below: a thread that sees the pointer sees the memory.
         let last = LAST_MARK.load(Ordering::Acquire);
         // SAFETY: null, or a word that `next_place` found, never unmapped.
         if let Some(mark) = unsafe { last.as_ref() } {
@@ -273,23 +281,24 @@ fn mark_of_process() -> Result<Mark, IdentityError> {
         }
         let pid_namespace = pid_namespace_id().map_err(IdentityError::NoPidNamespace)?;
         let next = next_place(last).map_err(IdentityError::NoForkDetection)?;
-        // If another thread was faster, its mark serves us as well.
+        // If another thread was faster, the next round uses its mark.
         if LAST_MARK
             .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            // SAFETY: as above.
+            // SAFETY: `next_place` has found the word, and it is never unmapped.
             let mark = unsafe { &*next };
-            // A thread that looks before this makes one more mark: no harm.
+            // A thread that reads it before this store makes one more mark for the same
+            // process. Both are valid.
             mark.store(pid_namespace, Ordering::Relaxed);
             return Ok(mark);
         }
     }
 }
 
-/// Where the mark after `last` goes: the next word of the page, or the first
-/// of a new page. Pages are never unmapped, and words never used twice. A
-/// lineage of forks uses up a page in as many generations as it has words.
+/// Returns the place of the mark after `last`: the next word of the page, or the first
+/// word of a new page. No page is ever unmapped, and no word used twice. A lineage of
+/// forks uses up a page in as many generations as the page has words.
 fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
     let next = last.wrapping_add(1);
     let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
@@ -303,9 +312,9 @@ fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
 /// ([`pid_namespaces(7)`](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)):
 /// an inode number. Two namespaces that exist at the same time never share it.
 ///
-/// Each process asks the kernel anew. What the parent knew is no answer: the parent
-/// may have called `unshare` or `setns`, which move its children, and from inside a
-/// child can't tell that.
+/// Each process asks the kernel itself. The parent's answer may be wrong for it: the
+/// parent may have called `unshare` or `setns`, which put its later children into
+/// another namespace. A child can't see that its parent has done so.
 fn pid_namespace_id() -> io::Result<u32> {
     // `/proc` first, because it is the older way: a filter of system calls may kill
     // a process for one that it does not know.
@@ -354,7 +363,7 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     let number = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made it for the caller, and nobody else knows it.
+    // SAFETY: the kernel has just opened it for the caller, and no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -372,10 +381,10 @@ fn current_tid() -> u32 {
     u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0) // never negative
 }
 
-/// [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with
-/// signal 0: whether `tid` is a thread of this very process that has not been
-/// reaped. The kernel releases a thread's locks before it frees its id. If the
-/// kernel won't say (a seccomp filter), the answer is yes.
+/// Calls [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with signal
+/// 0: returns whether `tid` is a thread of this process that has not been reaped. The
+/// kernel releases a thread's locks before it frees its id. If the kernel refuses the
+/// call (a seccomp filter), the answer is yes.
 pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
     // SAFETY: signal 0 sends nothing; no memory is passed.
     let rc = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, 0) };

@@ -1,31 +1,30 @@
-//! The lock itself, without data: a robust pthread mutex, and the words beside
-//! it that make its crashes bearable.
+//! The lock itself, without data: a robust pthread mutex, and words beside it that tell
+//! which thread died and whether the data is in doubt.
 //!
 //! # States
 //!
 //! | pthread mutex | holder | poison | meaning |
 //! |---|---|---|---|
 //! | free | 0 | 0 | free |
-//! | held | 0, or another thread | any | just taken, or about to be given back, or held by C code |
+//! | held | 0, or another thread | any | just locked, or about to be unlocked, or held by C code |
 //! | held | thread | any | held |
 //! | owner died | dead thread, or as above | any | no thread has locked it since the death |
 //! | any | any | set | the data is in doubt |
 //!
 //! # Invariants
 //!
-//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised, and
-//!    changes afterwards only when nobody is left who used it (`revive`).
-//! 2. pthread is called only by threads of that namespace whose id pthread
-//!    knows.
-//! 3. No lock is taken by a thread that holds [`MAX_LOCKS_HELD`], those of C code and of
-//!    other copies of this crate included.
-//! 4. The poison is set *before* the mutex is made consistent, so a crash
-//!    between the two leaves the mutex owner-dead, and the next locker does it
-//!    over.
-//! 5. `holder` is believed only if pthread's words name the same thread: C code does not
-//!    write it. Only a holder writes `holder`, `poison` and `poisonings`. (`clear_poison`
-//!    does not wait for the lock; `reset` and `revive` have the lock to themselves.)
-//! 6. Every field is valid whatever its bytes are: a file may be anybody's.
+//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. It
+//!    changes afterwards only when no thread is left that used the lock (`revive`).
+//! 2. Only a thread of that namespace calls pthread, and only if pthread knows its id.
+//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks takes no further lock. Those
+//!    of C code and of other copies of this crate count.
+//! 4. A locker sets the poison *before* it makes the mutex consistent. So a crash
+//!    between the two leaves the mutex owner-dead, and the next locker repeats both.
+//! 5. `holder` is believed only if pthread's words name the same thread: C code does
+//!    not write it. Only a holder writes `holder`, `poison` and `poisonings`.
+//!    (`clear_poison` does not wait for the lock; `reset` and `revive` have the lock to
+//!    themselves.)
+//! 6. Every field is valid with any bytes, because a file may come from anywhere.
 //!
 //! # Memory ordering
 //!
@@ -52,34 +51,34 @@ use crate::os::process::{self, Mark, Thread};
 use crate::os::pthread::{Entry, MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadMutex};
 use crate::shm_safe::{Placement, SyncKind, SyncObject};
 
-/// How many robust locks a thread can hold at a time.
+/// The number of robust locks that a thread can hold at a time.
 ///
 /// When a thread dies, the kernel walks its list of robust locks, the youngest first,
-/// and gives up after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). With one lock
-/// more, the oldest would never be recovered, so it is refused:
+/// and stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). It would never
+/// recover the oldest lock if the thread took one more. So this crate refuses that one:
 /// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
 ///
 /// All robust locks of the thread count, also those that C code or another copy of this
 /// crate in the same process has taken. While other code holds some, a lock may cost a
 /// walk over all that the thread holds (some nanoseconds for each).
 ///
-/// If C code takes more locks *after* ours than the kernel recovers, nothing refuses
-/// them, and our oldest locks are lost when the thread dies.
+/// Nothing refuses C code that takes more locks *after* ours than the kernel recovers.
+/// When the thread dies, its oldest locks are then lost.
 pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
-/// What [`RawMutex::pid_namespace`] holds until the lock is placed: neither a
-/// namespace, nor the 0 by which a thread does not know its own.
+/// The value of [`RawMutex::pid_namespace`] until the lock is placed. It is neither a
+/// namespace nor 0, which marks a thread whose cached identity is invalid.
 const NOT_PLACED: u32 = u32::MAX;
 
-/// Proof that the lock was taken, and all that is needed to give it back.
+/// Proof that this thread has locked. Unlocking needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    /// Tells a forked child that it was not *this* process that took it.
+    /// Tells a forked child that *another* process has locked.
     mark: Mark,
 }
 
-/// Why the lock was not taken. It never is [`LockError::Poisoned`]: poison is
-/// the business of whoever guards data.
+/// Why a thread has not got the lock. It is never [`LockError::Poisoned`], because this
+/// lock has no data.
 pub(super) type Refusal = LockError<Infallible>;
 
 /// The lock. Where a `pthread_mutex_t` has 40 bytes, all of it has 64: one cache
@@ -121,8 +120,8 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock if it is free and nothing out of the ordinary comes up. If
-    /// something does, [`acquire_slowly`](Self::acquire_slowly) knows what it is.
+    /// Locks, if the lock is free and this takes no special step. If not, it returns
+    /// `None`, and [`acquire_slowly`](Self::acquire_slowly) finds out why.
     #[inline]
     pub(super) fn take_if_free(&self, patience: Patience) -> Option<Held> {
         Thread::with_unchecked(|me| {
@@ -133,8 +132,8 @@ impl RawMutex {
             if !ours {
                 return None;
             }
-            // Who doesn't wait may come often. Reading first spares the holder a write
-            // to its cache line.
+            // A caller that doesn't wait may try in a loop. It reads first, because
+            // each exchange would take the cache line away from the holder.
             if matches!(patience, Patience::None) && !self.looks_free() {
                 return None;
             }
@@ -142,15 +141,16 @@ impl RawMutex {
             if !me.has_room_above(list.first()) {
                 return None;
             }
-            // SAFETY: the lock is placed; whoever placed it vouched for the
-            // mapping. The list is this thread's.
+            // SAFETY: the lock is placed, so it is initialised, and the code that
+            // placed it has promised that it stays mapped. `list_of` has returned this
+            // thread's list.
             let taken = unsafe { self.pthread.take_if_free(list) };
             taken.then(|| self.taken_by(me, list.first()))
         })
     }
 
-    /// Waits for the lock as long as `patience` says, and takes it. The second value
-    /// tells whether that brought the news of the last holder's death.
+    /// Locks, and waits for that as long as `patience` allows. The second value tells
+    /// whether the last holder has died and this thread is the first to learn it.
     #[cold]
     pub(super) fn acquire_slowly(&self, patience: Patience) -> Result<(Held, bool), Refusal> {
         Thread::with(|me| {
@@ -176,19 +176,20 @@ impl RawMutex {
         }
     }
 
-    /// Makes a lock in private memory this process's own, if it came over a fork.
+    /// Initialises a lock in private memory anew, if it came over a fork.
     #[cold]
     fn adopt(&self) -> io::Result<()> {
         lineage::adopt(&self.pid_namespace, || {
-            // SAFETY: it lies where it will stay. Memory of this process alone, and no
-            // thread of this process holds it, waits for it or uses it otherwise: each
-            // comes here first, and is kept waiting by `adopt`. Guards that came over
-            // the fork do nothing.
+            // SAFETY: it lies where it will stay. Only this process has this memory.
+            // None of its threads holds the lock, waits for it or uses it otherwise,
+            // because each comes here first, and `adopt` makes it wait. Guards that
+            // came over the fork do nothing.
             unsafe { self.renew() }
         })
     }
 
-    /// Does what is due after pthread has answered. `by_libc`: it was libc that did.
+    /// Completes a lock: turns the outcome into a result, takes over from a dead
+    /// holder, and names this thread. `by_libc` tells whether libc has locked.
     fn settle(
         &self,
         me: &Thread,
@@ -210,7 +211,8 @@ impl RawMutex {
         Ok((self.taken_by(me, me.locker().first_held()), owner_died))
     }
 
-    /// `first` is the first entry of the thread's robust list, which is this lock.
+    /// Names this thread as the holder. `first` is the first entry of its robust list:
+    /// this lock.
     #[inline]
     fn taken_by(&self, me: &Thread, first: Entry) -> Held {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
@@ -218,21 +220,20 @@ impl RawMutex {
         Held { mark: me.mark() }
     }
 
-    /// Gives the lock back. Does nothing and says `false` in a forked child, which
-    /// has inherited a copy of the proof but not the lock, and where C code has given
-    /// it back.
+    /// Unlocks. Does nothing and returns `false` in a forked child, which has inherited
+    /// a copy of the proof but not the lock, and if C code has unlocked before.
     #[inline]
     pub(super) fn unlock(&self, held: Held) -> bool {
         if !process::is_ours(held.mark) {
             return false;
         }
         Thread::with_unchecked(|me| {
-            // Only if this thread holds it: if not, `holder` is another's. While the lock
-            // word names this thread, only this thread changes that.
+            // Only if this thread holds it, because another thread's name must stay. No
+            // other thread changes a lock word that names this thread.
             let nameless = || self.holder.store(0, Ordering::Relaxed);
             let unlocked = match self.pthread.list_of(me.locker()) {
-                // SAFETY: placed, or there would be no `held`. The list is this
-                // thread's.
+                // SAFETY: placed and so initialised, or there would be no `held`.
+                // `list_of` has returned this thread's list.
                 Some(list) => unsafe { self.pthread.give_back_after(list, nameless) },
                 None => return self.unlock_slowly(me),
             };
@@ -244,7 +245,7 @@ impl RawMutex {
         })
     }
 
-    /// Gives back a lock with priority inheritance, or by libc.
+    /// Unlocks with priority inheritance, or by libc.
     #[cold]
     fn unlock_slowly(&self, me: &Thread) -> bool {
         if !self.pthread.is_held_by(me.locker()) {
@@ -253,10 +254,11 @@ impl RawMutex {
         }
         self.holder.store(0, Ordering::Relaxed);
         let was = match self.pthread.inheriting_list_of(me.locker()) {
-            // SAFETY: placed, as in `unlock`. The list is this thread's.
+            // SAFETY: placed and so initialised, as in `unlock`. `inheriting_list_of`
+            // has returned this thread's list.
             Some(list) => unsafe { self.pthread.unlock_inheriting(list) },
             None => {
-                // SAFETY: placed, as in `unlock`, and held by this thread.
+                // SAFETY: placed and so initialised, as in `unlock`.
                 unsafe { self.pthread.unlock_by_libc() };
                 None
             }
@@ -268,27 +270,27 @@ impl RawMutex {
         true
     }
 
-    /// How many times the lock was poisoned: see [`PoisonCount`].
+    /// Returns how many times the lock was poisoned: see [`PoisonCount`].
     pub(super) fn poisonings(&self) -> u16 {
         self.poisonings.get()
     }
 
-    /// Whether the holder died and nobody has locked since.
+    /// Returns whether the holder has died and no thread has locked since.
     pub(super) fn owner_died(&self) -> bool {
         self.pthread.owner_died()
     }
 
-    /// Whether nobody holds the lock at this moment.
+    /// Returns whether no thread holds the lock at this moment.
     pub(super) fn looks_free(&self) -> bool {
         self.pthread.owner_tid() == 0
     }
 
-    /// Whether the lock may be used at all from here.
+    /// Returns whether the lock is initialised.
     pub(super) fn is_placed(&self) -> bool {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
     }
 
-    /// What the words of a copy say, whatever they are.
+    /// Describes the lock by its words. Any words are valid, those of a copy as well.
     pub(super) fn state(&self) -> MutexState {
         let lock = match self.pthread.owner_tid() {
             _ if !self.is_placed() => LockState::NotPlaced,
@@ -313,8 +315,8 @@ impl RawMutex {
         }
     }
 
-    /// Makes the pthread mutex anew, and poisons: that it was not recoverable
-    /// means that its owner died and nobody repaired the data.
+    /// Poisons, and initialises the pthread mutex anew. Its owner is lost, or has died
+    /// and no thread has repaired the data.
     ///
     /// # Safety
     ///
@@ -322,7 +324,8 @@ impl RawMutex {
     pub(super) unsafe fn reset(&self) -> io::Result<()> {
         self.poison_by_death_of(self.last_holder());
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: the caller promises that it is idle; it stays where it is.
+        // SAFETY: no thread holds it, waits for it or locks it meanwhile, as the caller
+        // promises. It stays where it was placed.
         unsafe { self.pthread.init(self.protocol()) }
     }
 
@@ -330,31 +333,33 @@ impl RawMutex {
         const INHERIT: u8 = Protocol::Inherit as u8;
         match self.protocol.load(Ordering::Relaxed) {
             INHERIT => Protocol::Inherit,
-            // Of a byte that is no protocol nothing is asked.
+            // An unknown value is treated as `Protocol::None`.
             _ => Protocol::None,
         }
     }
 
-    /// Makes a lock usable whose users are all gone.
+    /// Initialises a lock anew whose users are all gone, for this namespace.
     ///
     /// # Safety
     ///
     /// As for [`renew`](Self::renew).
     unsafe fn revive(&self, placement: Placement) -> io::Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller promises, it lies where it will stay, and no thread
+        // uses it.
         unsafe { self.renew() }?;
         self.pid_namespace
             .store(placement.pid_namespace, Ordering::Release);
         Ok(())
     }
 
-    /// Makes a lock free whose users are all gone, and poisons it if one of them held
-    /// it. The poison comes first, so that a death at any point leaves this repeatable.
+    /// Frees a lock whose users are all gone. Poisons it if one of them held it. The
+    /// poison comes first, so that the next caller can repeat this after a death at any
+    /// point.
     ///
     /// # Safety
     ///
-    /// It lies where it will stay. No thread that is alive holds it, waits for it
-    /// or otherwise uses it, at this place.
+    /// * It lies where it will stay.
+    /// * No living thread holds it, waits for it or otherwise uses it at this place.
     unsafe fn renew(&self) -> io::Result<()> {
         let was_held =
             !self.looks_free() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
@@ -367,20 +372,22 @@ impl RawMutex {
         unsafe { self.pthread.init(self.protocol()) }
     }
 
-    /// Brings the lock to life.
+    /// Initialises the lock.
     ///
     /// # Safety
     ///
-    /// It lies where it will stay, and nobody uses it yet, or any more.
+    /// * It lies where it will stay.
+    /// * No thread uses it: not yet, or no more.
     pub(super) unsafe fn place(&self, placement: Placement) -> io::Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: as the caller promises, it lies where it will stay, and no thread
+        // uses it.
         unsafe { self.pthread.init(self.protocol()) }?;
         self.pid_namespace
             .store(placement.pid_namespace, Ordering::Release);
         Ok(())
     }
 
-    /// Whether a thread of this process holds the lock.
+    /// Returns whether a thread of this process holds the lock.
     pub(super) fn is_held_here(&self) -> bool {
         match self.pthread.owner_tid() {
             0 => false,
@@ -389,7 +396,7 @@ impl RawMutex {
     }
 }
 
-/// What a walk over a type reports for a mutex.
+/// The object that a walk over a type reports for a mutex.
 pub(super) static MUTEX: SyncObject = SyncObject {
     kind: SyncKind::Mutex,
     size: size_of::<RawMutex>(),
@@ -400,14 +407,14 @@ pub(super) static MUTEX: SyncObject = SyncObject {
     place: |at, placement| {
         // SAFETY: by the contract of the field, an inert RawMutex lies there.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and nobody uses it yet.
+        // SAFETY: by the same contract, it stays, and no thread uses it yet.
         unsafe { lock.place(placement) }
     },
     revive: |at, placement| {
         // SAFETY: by the contract of the field, a RawMutex lies there, of which
         // any bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and nobody uses it.
+        // SAFETY: by the same contract, it stays, and no thread uses it.
         unsafe { lock.revive(placement) }
     },
     is_held_here: |at| {

@@ -1,17 +1,18 @@
 //! Robust mutexes with priority inheritance, without libc's lock and unlock.
 //!
-//! The word, the list and the order of the steps are those of [`robust`](super::robust).
-//! Two things differ. An entry of the list has [`PI_FLAG`](super::robust::PI_FLAG), and
-//! the *kernel* assigns a mutex for which threads wait: `FUTEX_LOCK_PI` and
-//! `FUTEX_UNLOCK_PI` write the new owner into the word.
+//! The word, the list and the order of the steps are those of
+//! [`robust`](super::robust). Two things differ. An entry of the list has
+//! [`PI_FLAG`](super::robust::PI_FLAG), and the *kernel* assigns a mutex for which
+//! threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new owner into the
+//! word.
 //!
 //! # Why not libc
 //!
-//! The kernel refuses these operations in situations that the caller can't prevent, and
-//! glibc (2.30 to 2.42) looks at two of its answers only. It takes every other answer for
-//! success. So one `FUTEX_WAIT` on the word, for which read access is enough, lets two
-//! threads in. `EDEADLK` and `ESRCH` end in a failed assertion or in a sleep that nothing
-//! ends.
+//! The kernel refuses these operations in situations that the caller can't prevent.
+//! glibc (2.30 to 2.42) looks at two of the kernel's errors only, and takes all others
+//! for success. So a process that can only read the word lets two threads in, by one
+//! `FUTEX_WAIT`. After the two errors `EDEADLK` and `ESRCH`, glibc fails an assertion
+//! or sleeps for ever.
 //!
 //! | the kernel's answer | cause | what [`lock`] does |
 //! |---|---|---|
@@ -24,24 +25,28 @@
 //! | `ENOSYS` | no `FUTEX_LOCK_PI2` before Linux 5.14 | `FUTEX_LOCK_PI`, on the wall clock |
 //! | any other | | returns the error |
 //!
-//! After a few attempts in vain, `EAGAIN`, `EINTR` and `EINVAL` wait for the next turn,
-//! too. A turn is at most [`TURN`](super::mutex::TURN) long.
+//! After [`ATTEMPTS`] refusals in a row, `lock` waits for the next turn after `EAGAIN`,
+//! `EINTR` and `EINVAL`, too. A turn is at most [`TURN`](super::mutex::TURN) long.
 //!
 //! # When the queue contradicts the word
 //!
-//! The kernel refuses with `EINVAL` as long as the first waiter on the word is not a
-//! waiter for priority inheritance, or waits for another owner than the word names. A
-//! process with read access can cause the first by `FUTEX_WAIT`. `FUTEX_WAKE` removes
-//! such waiters. (It does not remove waiters of `FUTEX_WAIT_REQUEUE_PI`. Such a waiter
-//! can keep everyone out for as long as it stays, and nothing removes it.)
+//! The kernel refuses with `EINVAL` as long as the first waiter on the word does not
+//! wait by `FUTEX_LOCK_PI`, or waits for another owner than the word names. A process
+//! with read access causes the former by `FUTEX_WAIT`. `FUTEX_WAKE` removes such a
+//! waiter. It does not remove a waiter of `FUTEX_WAIT_REQUEUE_PI`: that waiter keeps
+//! all lockers out for as long as it stays.
 //!
 //! Unlocking meets the same refusal. The holder then can't hand the mutex on, and it
 //! must not write 0 into the word: another waiter may still sleep in the kernel as the
-//! successor of *this* owner. When this thread ends, the kernel would assign the mutex to
-//! that waiter, although a third thread has taken it in the meantime. So the holder writes
-//! `FUTEX_WAITERS` without an owner. That word tells every locker, glibc's included, that
-//! only the kernel assigns this mutex. The kernel does so as soon as queue and word agree,
-//! which is at the latest when each waiter of this crate has ended its turn.
+//! successor of *this* owner. When this thread ends, the kernel would assign the mutex
+//! to that waiter, although a third thread has taken it in the meantime. So the holder
+//! writes `FUTEX_WAITERS` without an owner. That word tells every locker, glibc's
+//! included, that only the kernel assigns this mutex. The kernel does so as soon as
+//! queue and word agree. They agree at the latest when each waiter of this crate has
+//! ended its turn; a waiter of glibc has no turns, and stays until its own deadline or
+//! the end of the former holder. If the former holder ends first, the kernel assigns
+//! the mutex to its successor with `FUTEX_OWNER_DIED`. The data is then poisoned,
+//! although it is whole.
 //!
 //! # Crash behaviour
 //!
@@ -61,9 +66,9 @@ use super::robust::{RobustList, Words};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, PiRefusal, Wake};
 
-/// How often an operation that the kernel refuses is tried before this thread waits for
-/// the next turn. Plain waiters that return at once lose that race: each needs to be
-/// scheduled to come back, and an attempt takes less than a microsecond.
+/// How often a thread tries an operation that the kernel refuses, before it waits for
+/// the next turn. A plain waiter that returns at once loses this race: the scheduler
+/// must run it before it can wait again, and an attempt takes less than a microsecond.
 const ATTEMPTS: u32 = 8;
 
 /// What the kernel has answered to a request for the mutex.
@@ -74,7 +79,7 @@ enum Answer {
     TurnEnded,
     /// The next attempt may succeed.
     LookAgain,
-    /// Asking again has no use before something else happens.
+    /// The kernel would refuse again, until another thread has done something.
     NotNow,
     Failed(i32),
 }
@@ -90,7 +95,8 @@ enum Answer {
 #[cold]
 pub(super) unsafe fn lock(list: RobustList, mutex: &Words, patience: Patience) -> Outcome {
     list.set_pending(mutex.inheriting_entry());
-    // SAFETY: initialised, of this kind, mapped: the caller's promises.
+    // SAFETY: the caller promises that the mutex is initialised and of this kind, and
+    // that it stays mapped.
     let outcome = unsafe { lock_pending(list, mutex, patience) };
     list.clear_pending();
     outcome
@@ -118,7 +124,8 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
         let word = mutex.lock.load(Ordering::Acquire);
         let holder = word & libc::FUTEX_TID_MASK;
         if holder == list.tid() {
-            // SAFETY: the caller's promises; the word names this thread.
+            // SAFETY: initialised, of this kind and mapped, as the caller promises; the
+            // word names this thread.
             return unsafe { finish_lock(list, mutex) };
         }
         if word == 0 {
@@ -127,7 +134,8 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
             if taken.is_err() {
                 continue;
             }
-            // SAFETY: the caller's promises; the word names this thread.
+            // SAFETY: initialised, of this kind and mapped, as the caller promises; the
+            // exchange has written this thread's id.
             return unsafe { finish_lock(list, mutex) };
         }
         let is_over = match patience {
@@ -164,13 +172,13 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
         if is_over {
             return refused;
         }
-        // There is no word to wait on: it is this thread's own wait that is refused.
+        // The kernel refuses this thread's wait on the word of the mutex.
         futex::wait_out(until);
         attempts = 0;
     }
 }
 
-/// Asks the kernel for the mutex: waits until the deadline, or not at all.
+/// Asks the kernel for the mutex. Waits until the deadline; without one, not at all.
 fn request(mutex: &Words, until: Option<Deadline>) -> Answer {
     let result = match until {
         Some(until) => futex::lock_pi(&mutex.lock, until),
@@ -204,7 +212,8 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
             .lock
             .fetch_and(!libc::FUTEX_OWNER_DIED, Ordering::Relaxed);
         // `owner` still names the dead thread: see `owner.rs`.
-        // SAFETY: the caller's promises.
+        // SAFETY: this thread has just got the mutex, so it is on no list. It stays
+        // mapped, as the caller promises. The entry has the flag.
         unsafe { list.push_front(mutex, mutex.inheriting_entry()) };
         return Outcome::OwnerDied;
     }
@@ -212,7 +221,8 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
         unlock_word(list, mutex);
         return Outcome::NotRecoverable;
     }
-    // SAFETY: the caller's promises.
+    // SAFETY: this thread has just got the mutex, so it is on no list. It stays mapped,
+    // as the caller promises. The entry has the flag.
     unsafe { list.push_front(mutex, mutex.inheriting_entry()) };
     mutex.set_owner(list.tid());
     Outcome::Acquired
@@ -225,12 +235,13 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
 ///
 /// As for [`lock`].
 pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> Option<Position> {
-    if mutex.holder() != list.tid() {
+    if !mutex.is_held_by(list.tid()) {
         return None;
     }
     let entry = mutex.inheriting_entry();
     list.set_pending(entry);
-    // SAFETY: the word names this thread, so the mutex is on this thread's list.
+    // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
+    // thread's list.
     let next = unsafe { list.remove(mutex) };
     mutex.clear_owner();
     unlock_word(list, mutex);

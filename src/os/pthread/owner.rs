@@ -1,12 +1,14 @@
-//! Which thread held a mutex last, as `__owner` tells.
+//! The thread that held a mutex last, by the word `__owner`.
 //!
-//! The kernel takes the thread id out of the lock word when the holder dies. glibc's
-//! other word, `__owner`, is not the kernel's: every locker writes its id there, C code as
-//! well, and every unlock removes it. So after a death it still names the dead thread.
+//! When the holder dies, the kernel removes its id from the lock word. The kernel does
+//! not touch glibc's other word, `__owner`: every locker, C code included, writes its
+//! id there, and every unlock removes it. So after a death `__owner` still names the
+//! dead thread.
 //!
-//! That is lost where glibc gets the mutex after a death: `EOWNERDEAD` comes with an
-//! `__owner` that says "inconsistent". What is done without glibc leaves `__owner` as it
-//! is until [`PthreadMutex::consistent`].
+//! glibc overwrites that name when it acquires the mutex after a death: with
+//! `EOWNERDEAD`, `__owner` becomes "inconsistent". This crate's own way leaves
+//! `__owner` as it is until
+//! [`PthreadMutex::consistent`].
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -14,22 +16,22 @@ use std::sync::atomic::Ordering;
 use super::robust::{INCONSISTENT, NOT_RECOVERABLE};
 use super::{Locker, PthreadMutex, check};
 
-/// What `__owner` says.
+/// The meaning of `__owner`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastOwner {
-    /// This thread has the mutex, or died with it.
+    /// This thread holds the mutex, or died while it held it.
     Thread(u32),
-    /// It was locked after a death, and not yet made consistent.
+    /// glibc has acquired it after a death, and its caller has not made it consistent.
     Inconsistent,
-    /// No thread: the mutex is free or unrecoverable, or its holder died in the few
-    /// instructions before it has written its id, or after it has removed it.
+    /// No thread: the mutex is free or unrecoverable. Or its holder died in the few
+    /// instructions before it wrote its id, or after it had removed it.
     NoThread,
 }
 
 impl PthreadMutex {
-    /// Reads `__owner`, whatever it is.
+    /// Reads `__owner`. Any value has a meaning.
     pub(crate) fn last_owner(&self) -> LastOwner {
-        // Relaxed: the lock orders it. Without the lock it is a snapshot.
+        // Relaxed: the lock orders it. For a caller without the lock it is a snapshot.
         match self.words().owner.load(Ordering::Relaxed) {
             INCONSISTENT => LastOwner::Inconsistent,
             0 | NOT_RECOVERABLE => LastOwner::NoThread,
@@ -38,11 +40,12 @@ impl PthreadMutex {
     }
 
     /// [`pthread_mutex_consistent(3)`](https://man7.org/linux/man-pages/man3/pthread_mutex_consistent.3.html):
-    /// writes the caller's id to `__owner`, which is all that it does.
+    /// writes the caller's id to `__owner`, and does nothing else.
     ///
     /// # Safety
     ///
-    /// * It is initialised, and the caller, the thread `me`, holds it after
+    /// * The mutex is initialised.
+    /// * The caller, the thread `me`, holds it after
     ///   [`Outcome::OwnerDied`](super::Outcome::OwnerDied).
     pub(crate) unsafe fn consistent(&self, me: Locker) -> io::Result<()> {
         let words = self.words();

@@ -166,6 +166,15 @@ impl Words {
         self.lock.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK
     }
 
+    /// Whether the thread `tid`, which is the caller, holds it and has it on its list.
+    ///
+    /// The word alone does not tell: glibc's `pthread_mutex_trylock` leaves the word of an
+    /// unrecoverable mutex to its caller, and the mutex on no list.
+    #[inline]
+    pub(super) fn is_held_by(&self, tid: u32) -> bool {
+        self.holder() == tid && !self.is_unrecoverable()
+    }
+
     /// Whether every word is as libc leaves it to the thread `tid` that has just locked
     /// the mutex, which is now the first on its list.
     fn is_as_expected(&self, head: &Head, tid: u32) -> bool {
@@ -381,12 +390,13 @@ impl RobustList {
         mutex: &Words,
         prepare: impl FnOnce(),
     ) -> Option<Position> {
-        if mutex.holder() != self.tid {
+        if !mutex.is_held_by(self.tid) {
             return None;
         }
         prepare();
         self.set_pending(mutex.entry());
-        // SAFETY: the thread holds the mutex, so it is on its list.
+        // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
+        // thread's list.
         let next = unsafe { self.remove(mutex) };
         mutex.clear_owner();
         self.free(mutex);

@@ -1,7 +1,9 @@
-//! The thread that holds the lock, or held it last; and the poison after its death or panic.
+//! The thread that holds the lock, or held it last; and the poison after its death or
+//! panic.
 //!
-//! `holder` is ours alone: C code that locks or unlocks the same mutex leaves it as it is.
-//! So it is believed only where pthread's own words name the same thread.
+//! Only this crate writes `holder`: C code that locks or unlocks the same mutex leaves
+//! it as it is. So this crate believes it only if pthread's own words name the same
+//! thread.
 
 use std::sync::atomic::Ordering;
 
@@ -10,10 +12,10 @@ use crate::error::{LockError, PoisonCause};
 use crate::os::process::{self, Thread, ThreadId};
 use crate::os::pthread::LastOwner;
 
-/// Who holds a lock: a snapshot, for people and logs.
+/// The holder of a lock at one moment, for people and logs.
 ///
-/// By the time it is looked at it may be history. It is no proof that the
-/// process is alive, nor that its id has not been given to another.
+/// It may have unlocked since. It does not prove that the process is alive, nor that
+/// the kernel has not given its id to another process.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
@@ -24,15 +26,16 @@ pub struct Holder {
 }
 
 impl RawMutex {
-    /// Whether the proof still holds: not in a forked child, which has inherited a copy
-    /// of it but not the lock, and not where C code has given the lock back.
+    /// Returns whether the thread still holds the lock. A forked child does not: it has
+    /// inherited a copy of the proof. Nor does a thread whose C code has unlocked.
     #[cold]
     pub(in crate::sync) fn is_held(&self, held: Held) -> bool {
         process::is_ours(held.mark)
             && Thread::with_unchecked(|me| self.pthread.is_held_by(me.locker()))
     }
 
-    /// The holder, or the one that died with the lock, if it has left its name.
+    /// Returns the holder, or the thread that died as the holder, if it has left its
+    /// name.
     pub(in crate::sync) fn holder(&self) -> Option<Holder> {
         let named = self.named();
         let tid = match self.pthread.owner_tid() {
@@ -45,22 +48,22 @@ impl RawMutex {
         })
     }
 
-    /// Marks the data as in doubt because that thread died.
+    /// Marks the data as in doubt, because the thread `dead` died.
     pub(super) fn poison_by_death_of(&self, dead: ThreadId) {
         self.poison.set_owner_died(dead);
         self.poisonings.add_one();
     }
 
-    /// The thread that `holder` names. After C code has unlocked or locked, that may be
-    /// another than the one that holds the lock, or held it last.
+    /// Returns the thread that `holder` names. After C code has locked or unlocked, the
+    /// lock may have another holder.
     fn named(&self) -> ThreadId {
         ThreadId::from_word(self.holder.load(Ordering::Relaxed))
     }
 
-    /// The thread that holds the lock, or died with it. `holder` is believed if pthread
-    /// names the same thread. If not, C code has locked it, or it has just been taken:
-    /// then the process is unknown. Thread ids are used again, so an old name can agree
-    /// by chance.
+    /// Returns the thread that holds the lock, or died as its holder. The name in
+    /// `holder` counts if pthread names the same thread. If not, C code has locked, or
+    /// a thread has just locked and not yet written its name: then the process is
+    /// unknown. The kernel uses thread ids again, so an old name can agree by chance.
     pub(super) fn last_holder(&self) -> ThreadId {
         let named = self.named();
         match self.pthread.last_owner() {
@@ -75,16 +78,16 @@ impl RawMutex {
     #[cold]
     pub(super) fn inherit(&self, me: &Thread, by_libc: bool) -> Result<(), Refusal> {
         self.poison_by_death_of(match self.pthread.last_owner() {
-            // libc has replaced what would tell whether the name is the dead one's.
+            // libc has overwritten the word that would confirm the name.
             LastOwner::Inconsistent if by_libc => self.named(),
             _ => self.last_holder(),
         });
-        // SAFETY: pthread has just said EOWNERDEAD to this thread.
+        // SAFETY: placed and so initialised. This thread holds it after `OwnerDied`.
         let consistent = unsafe { self.pthread.consistent(me.locker()) };
         consistent.map_err(|error| {
-            // Not known to happen. The caller is told that it has no lock, and all others
-            // that there is none any more.
-            // SAFETY: placed.
+            // Not known to happen. Unlocking makes the mutex unrecoverable: the caller
+            // gets this error, and all others get `NotRecoverable`.
+            // SAFETY: placed and so initialised.
             unsafe { self.pthread.unlock_by_libc() };
             LockError::Os(error)
         })
@@ -101,8 +104,8 @@ impl RawMutex {
         }
     }
 
-    /// Why the data is in doubt, if it is. Includes a death that no locker has
-    /// come across yet.
+    /// Returns why the data is in doubt, if it is. A death counts even before a locker
+    /// has learned of it.
     pub(in crate::sync) fn doubt(&self) -> Option<PoisonCause> {
         self.poison.cause().or_else(|| {
             self.owner_died().then(|| {

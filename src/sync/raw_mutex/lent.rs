@@ -1,33 +1,34 @@
-//! Giving the lock back for the time of a wait, and taking it again.
+//! Unlocking for the time of a wait, and locking again.
 
 use super::{Held, RawMutex, Refusal};
 use crate::os::process::{self, Mark, Thread};
 use crate::os::pthread::{Patience, RobustList};
 
-/// What its holder knows of a lock that it has given back for the time of a wait.
+/// Proof that this thread has unlocked for the time of a wait, and what it needs to
+/// lock again.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sync) struct Lent {
     /// As in [`Held`].
     mark: Mark,
-    /// By which it is taken without libc, if it is.
+    /// The thread's list, if it can lock without libc.
     list: Option<RobustList>,
 }
 
 impl RawMutex {
-    /// Gives the lock back, to be taken again by [`take_back`](Self::take_back).
-    /// `None`: as [`unlock`](Self::unlock) says `false`.
+    /// Unlocks until [`take_back`](Self::take_back). Returns `None` where
+    /// [`unlock`](Self::unlock) returns `false`.
     pub(in crate::sync) fn lend(&self, held: Held) -> Option<Lent> {
         let list = Thread::with_unchecked(|me| self.pthread.list_of(me.locker()));
         let mark = held.mark;
         self.unlock(held).then_some(Lent { mark, list })
     }
 
-    /// Waits for the lock and takes it again. The second value is that of
+    /// Locks again, and waits for that without a limit. The second value is that of
     /// [`acquire_slowly`](Self::acquire_slowly).
     ///
-    /// Whoever comes back from a wait comes when another one has just written to the
-    /// lock. What it knew before it does not read again, because each read before the
-    /// exchange has the cache line transferred once more.
+    /// When a wait ends, another processor has usually just written to the lock's cache
+    /// line. So this does not read again what `lend` has read: each read before the
+    /// exchange would transfer the cache line once more.
     pub(in crate::sync) fn take_back(&self, lent: Lent) -> Result<(Held, bool), Refusal> {
         match self.take_back_if_free(lent) {
             Some(held) => Ok((held, false)),
@@ -37,15 +38,17 @@ impl RawMutex {
 
     #[inline]
     fn take_back_if_free(&self, lent: Lent) -> Option<Held> {
-        // A signal handler may have forked: then the list is another's.
+        // If a signal handler has forked, this is the child, and the list is the
+        // parent's.
         let list = lent.list.filter(|_| process::is_ours(lent.mark))?;
         Thread::with_unchecked(|me| {
-            // It may have taken locks, too.
+            // A signal handler may have locked, too.
             if !me.has_room_above(list.first()) {
                 return None;
             }
-            // SAFETY: the lock was held by this thread, so it is placed, and so it has
-            // stayed; the list is still this thread's.
+            // SAFETY: this thread has held the lock, so it is placed, initialised, and
+            // stays mapped. `lend` had the list from `list_of`, and no fork came
+            // between.
             let taken = unsafe { self.pthread.take_if_free(list) };
             taken.then(|| self.taken_by(me, list.first()))
         })

@@ -1,4 +1,4 @@
-//! Waiting on a `pthread_cond_t`, which unlocks and locks by libc.
+//! Waiting on a `pthread_cond_t`: libc unlocks the mutex, and locks it again.
 
 use std::sync::atomic::Ordering;
 
@@ -9,17 +9,17 @@ use crate::os::process::{self, Thread};
 use crate::os::pthread::{Outcome, PthreadCond};
 
 impl RawMutex {
-    /// Waits on a `pthread_cond_t`, which gives the lock back and takes it
-    /// again. The second value tells whether the deadline passed.
+    /// Waits on a `pthread_cond_t`: libc unlocks, and locks again after the wait. The
+    /// second value tells whether the deadline passed.
     ///
-    /// glibc takes the lock again by its own code, which is not safe for a mutex with
-    /// priority inheritance. Such a mutex is released, and the wait refused.
+    /// glibc locks by its own code, which is not safe for a mutex with priority
+    /// inheritance. This unlocks such a mutex and refuses the wait.
     ///
     /// # Safety
     ///
     /// * `cond` is placed.
-    /// * No thread waits on `cond` with another mutex at the same time, or libc
-    ///   permits that: see [`PthreadCond::wait`].
+    /// * No thread waits on `cond` with another mutex at the same time, or libc permits
+    ///   such waits: see [`PthreadCond::wait`].
     pub(in crate::sync) unsafe fn wait_on(
         &self,
         cond: &PthreadCond,
@@ -37,8 +37,9 @@ impl RawMutex {
             return Err(LockError::PriorityInheritance);
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: the caller promises that `cond` is placed; `held` proves that
-        // the mutex is placed and held by this thread.
+        // SAFETY: `cond` is initialised, and other waiters do no harm, as the caller
+        // promises. `is_held` has shown that this thread holds the mutex, so the mutex
+        // is initialised, too.
         let outcome = unsafe { cond.wait(&self.pthread, deadline) };
         let (outcome, timed_out) = match outcome {
             Outcome::TimedOut => (Outcome::Acquired, true),
@@ -46,8 +47,8 @@ impl RawMutex {
         };
         let (held, _) = Thread::with(|me| {
             let me = me?;
-            // libc has moved it to the front of the list, and other code may have put
-            // something there before.
+            // libc has put it at the front of the list again. A signal handler may have
+            // put other entries there before.
             let settled = self.settle(me, outcome, true);
             match settled {
                 Ok(_) => me.lock_moved(),
