@@ -20,6 +20,20 @@ pub(super) struct Settled {
     pub(super) header: Header,
     /// The process that made its locks anew is dead, and this one is alone.
     pub(super) is_half_renewed: bool,
+    /// A process was attached before this one: it may leave meanwhile, and counts this
+    /// one as a user.
+    pub(super) was_in_use: bool,
+}
+
+impl Settled {
+    /// Detaches without having become a user. If a user left meanwhile, it has counted
+    /// this process, so this process leaves as a user does. If no process was
+    /// attached before, the segment was left by a crash, and stays.
+    pub(super) fn leave(self, options: &SegmentOptions, id: Id) {
+        if self.was_in_use {
+            leave_unused(options, id, self.mapping, self.header.removal);
+        }
+    }
 }
 
 /// What was found under an id.
@@ -163,6 +177,7 @@ pub(super) fn settle(
     if status.len < header::LEN as u64 {
         return Err(Error::NotASegment);
     }
+    let was_in_use = status.attached > 0;
     let mapping = match sysv_shm::attach(id, access) {
         Err(error) if is_gone(&error) => return Ok(Finding::Gone),
         other => other.map_err(failure::of("shmat"))?,
@@ -274,6 +289,7 @@ pub(super) fn settle(
         mapping,
         header,
         is_half_renewed,
+        was_in_use,
     })))
 }
 
