@@ -256,9 +256,9 @@ impl Drop for Attached {
 /// An opener asks this before it attaches. If it then fails to open the object, a user that
 /// left meanwhile has counted it. So it leaves as a user does, and takes the name away if
 /// it is the last one. If no process was attached, the object was left by a crash, and a
-/// failing opener must not remove it.
-pub(super) fn is_in_use(file: impl AsFd) -> io::Result<bool> {
-    lock_file::any_lock_in(file, ATTACHED).map(|lock| lock.is_some())
+/// failing opener must not remove it. If the kernel refuses to answer, it stays.
+pub(super) fn is_in_use(file: impl AsFd) -> bool {
+    lock_file::any_lock_in(file, ATTACHED).is_ok_and(|lock| lock.is_some())
 }
 
 /// What became of an object that was to be removed.

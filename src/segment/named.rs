@@ -112,7 +112,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     }
                 }
             },
-            Err(source) => failure::of_call("fcntl(F_OFD_SETLK)")(source),
+            Err(source) => failure::of_lock("fcntl(F_OFD_SETLK)")(source),
         };
         let again = Self {
             value,
@@ -138,14 +138,14 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             Access::ReadWrite => Some(Validity::of(&file)?),
             Access::ReadOnly => None,
         };
-        let of_lock = || failure::of("fcntl(F_OFD_SETLK)");
+        let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
         let reviver = match here {
             Some(here) if !header.validity().is(here) => {
                 Some(Reviver::new(&file).map_err(of_lock())?)
             }
             _ => None,
         };
-        let is_in_use = attach::is_in_use(&file).map_err(failure::of("fcntl(F_OFD_GETLK)"))?;
+        let is_in_use = attach::is_in_use(&file);
         let mut attached = Attached::new(file, path.to_owned(), access).map_err(of_lock())?;
         if is_in_use {
             attached.arm(header.removal); // also if this fails: see `is_in_use`
@@ -206,7 +206,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
     here: Validity,
     len: usize,
 ) -> Result<(), Error> {
-    let of_lock = || failure::of("fcntl(F_OFD_SETLK)");
+    let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
     let mapping = hold.mapping();
     // Another process may have been faster.
     let found = Validity::load(mapping);
