@@ -199,54 +199,14 @@ fn is_punctual(what: &str, wait: impl FnOnce()) {
 /// `FUTEX_CLOCK_REALTIME`:
 /// [`seccomp(2)`](https://man7.org/linux/man-pages/man2/seccomp.2.html).
 fn kill_if_the_wall_clock_is_used() {
-    /// Offsets in `struct seccomp_data`, in bytes.
-    const CALL_NUMBER: u32 = 0;
-    const SECOND_ARGUMENT: u32 = if cfg!(target_endian = "little") {
-        24
-    } else {
-        28
-    };
+    use common::seccomp::{CALL_NUMBER, answer, install, jump, load, low_half_of};
 
-    let load = |at| libc::sock_filter {
-        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-        jt: 0,
-        jf: 0,
-        k: at,
-    };
-    let jump = |test, k, jt, jf| libc::sock_filter {
-        code: (libc::BPF_JMP | test | libc::BPF_K) as u16,
-        jt,
-        jf,
-        k,
-    };
-    let answer = |k| libc::sock_filter {
-        code: (libc::BPF_RET | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let mut filter = [
+    install(&mut [
         load(CALL_NUMBER),
         jump(libc::BPF_JEQ, libc::SYS_futex as u32, 0, 3),
-        load(SECOND_ARGUMENT),
+        load(low_half_of(1)),
         jump(libc::BPF_JSET, libc::FUTEX_CLOCK_REALTIME as u32, 0, 1),
         answer(libc::SECCOMP_RET_KILL_PROCESS),
         answer(libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: the call takes numbers only.
-    let rc = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(rc, 0);
-    // SAFETY: `program` and the filter it points at outlive the call.
-    let rc = unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const program,
-        )
-    };
-    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+    ]);
 }
