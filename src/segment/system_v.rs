@@ -57,7 +57,7 @@ use crate::os::sysv_shm::{self, Id};
 use crate::place;
 use crate::shm_safe::{Place, Report};
 use removal::{Unlocked, remove_if_abandoned, remove_if_alone};
-use settle::{Obstacle, Settled, attach, attach_in, find, is_gone, is_of_our_namespace, seize};
+use settle::{Obstacle, Settled, attach, attach_in, find, is_of_our_namespace, seize};
 
 pub(crate) use look::{Life, Look};
 pub(super) use removal::remove_abandoned_at;
@@ -211,7 +211,7 @@ where
         mark: process::mark().inspect_err(|_| drop(sysv_shm::remove(id)))?,
     };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
-        Err(error) if is_gone(&error) => {
+        Err(error) if sysv_shm::means_gone(&error) => {
             std::mem::forget(unborn); // its id may be given out again
             return Ok(None);
         }
@@ -368,7 +368,7 @@ fn renew<T: SegmentContent + ?Sized>(
 /// Removes the key of a segment, whoever is attached.
 pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
-        Err(error) if is_gone(&error) => Err(Error::NotFound),
+        Err(error) if sysv_shm::means_gone(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
 }

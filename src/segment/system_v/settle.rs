@@ -157,7 +157,7 @@ pub(super) fn find(target: &Target) -> Result<Id, Error> {
 /// Returns what the kernel knows of a segment; `None` if it is gone.
 pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     match sysv_shm::status(id) {
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if sysv_shm::means_gone(&error) => Ok(None),
         other => other.map(Some).map_err(failure::of("shmctl(IPC_STAT)")),
     }
 }
@@ -179,7 +179,7 @@ pub(super) fn settle(
     }
     let was_in_use = status.attached > 0;
     let mapping = match sysv_shm::attach(id, access) {
-        Err(error) if is_gone(&error) => return Ok(Finding::Gone),
+        Err(error) if sysv_shm::means_gone(&error) => return Ok(Finding::Gone),
         other => other.map_err(failure::of("shmat"))?,
     };
     // Once more, of the segment that is attached: the kernel may have given the id to
@@ -343,7 +343,9 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
                 false => Err(Error::PermissionDenied),
             }
         }
-        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
+        Err(error) if !sysv_shm::means_gone(&error) => {
+            Err(failure::of_removal("shmctl(IPC_RMID)")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -352,7 +354,7 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
 pub(super) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
         Ok(status) => status.is_condemned,
-        Err(error) => is_gone(&error),
+        Err(error) => sysv_shm::means_gone(&error),
     }
 }
 
@@ -372,9 +374,4 @@ pub(in crate::segment) fn read_header(mapping: &Mapping, object_len: u64) -> Res
     let mut bytes = [0; header::LEN];
     mapping.copy_to(&mut bytes, 0);
     Header::parse(&bytes, object_len)
-}
-
-/// Whether a segment's id leads nowhere any more (`EINVAL`, `EIDRM`).
-pub(super) fn is_gone(error: &std::io::Error) -> bool {
-    sysv_shm::means_gone(error)
 }
