@@ -243,6 +243,22 @@ on_stage! {
         assert_eq!(attached, all);
         let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
         assert_eq!(object.users.pids, all);
+        // Nor do they hide a process whose maps the asker may not read, and whose lock
+        // the kernel tells last.
+        let mut late = spawn(|| {
+            let opened = open(&address).unwrap();
+            there.open();
+            nix::unistd::pause();
+            drop(opened);
+        });
+        there.pass();
+        spawn(|| {
+            become_nobody();
+            let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
+            assert!(object.users.pids.contains(&late.pid()), "{:?}", object.users);
+        })
+        .join();
+        late.kill();
         other.kill();
         reader.kill();
     }

@@ -214,11 +214,7 @@ impl Attached {
                 _ => return Ok(Vec::new()),
             },
         };
-        let mut registered = registered(file)?;
-        if !registered.is_complete {
-            registered.pids.extend(registered_of(file, doubtful)?);
-        }
-        Ok(registered.pids)
+        registered(file, doubtful)
     }
 
     /// Prepares to take the name away, if that is to be done. Called while the object
@@ -370,21 +366,34 @@ fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     }
 }
 
-/// The processes that say by a lock that they are attached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Registered {
-    /// Their ids, in ascending order.
-    pub(crate) pids: Vec<u32>,
-    /// Whether these are all. There may be too many locks to ask for each.
-    pub(crate) is_complete: bool,
+/// Returns the ids of the processes that attached themselves, and are still attached, or
+/// a child of theirs is, in ascending order. Changes nothing; any descriptor of the
+/// object will do. If there are too many locks to ask for each, it asks for the
+/// `doubtful` processes, of which nothing else is known.
+pub(crate) fn registered(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+    let Registered {
+        mut pids,
+        is_complete,
+    } = registered_in_time(&file)?;
+    if !is_complete {
+        pids.extend(registered_of(file, doubtful)?);
+        pids.sort_unstable();
+        pids.dedup();
+    }
+    Ok(pids)
 }
 
-/// The ids of the processes that attached themselves, and are still attached, or
-/// a child of theirs is. Changes nothing; any descriptor of the object will do.
-///
+/// The processes that say by a lock that they are attached.
+struct Registered {
+    /// Their ids, in ascending order.
+    pids: Vec<u32>,
+    /// Whether these are all. There may be too many locks to ask for each.
+    is_complete: bool,
+}
+
 /// The kernel tells one lock at a time. So this asks once for each lock and once for
 /// each gap, until the time is up ([`LONGEST_CENSUS`]).
-pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
+fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
     let mut unknown = vec![ATTACHED];
@@ -427,7 +436,7 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
 
 /// Returns those of `pids` that say by a lock that they are attached. Asks twice for
 /// each of them, until the time is up ([`LONGEST_CENSUS`]).
-pub(crate) fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
+fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
     for pid in pids {
