@@ -37,9 +37,10 @@ pub enum Error {
     /// user. A call that a sandbox or a missing privilege forbids is [`Os`](Self::Os).
     #[error("permission denied: owner and mode of the segment, or of its directory, forbid it")]
     PermissionDenied,
-    /// The object belongs to a user who was not expected to own it. Anybody can
-    /// put an object into the shared directory; say whom you trust with
-    /// [`SegmentOptions::owner`](crate::SegmentOptions::owner).
+    /// An unexpected user owns the object. Every user can put an object into the shared
+    /// directory. Name the trusted user with
+    /// [`SegmentOptions::owner`](crate::SegmentOptions::owner), or trust a group with
+    /// [`any_owner`](crate::SegmentOptions::any_owner).
     #[error("the segment belongs to user {found}, not to user {expected}")]
     WrongOwner {
         /// The user id that was expected.
@@ -57,9 +58,10 @@ pub enum Error {
         found: u32,
     },
     /// [`SegmentOptions::any_owner`](crate::SegmentOptions::any_owner) names no group,
-    /// or its mode lets users write who are not in it.
+    /// or its mode lets users write that are not members.
     #[error(
-        "any_owner() trusts one group: name it by group(..), and let no others write by mode(..)"
+        "any_owner() trusts the members of one group: name the group with group(..), \
+         and choose a mode(..) in which other users may not write"
     )]
     NoTrustedGroup,
     /// An unexpected user created the System V segment. The creator keeps all rights of an
@@ -75,13 +77,15 @@ pub enum Error {
         /// The user id of the creator.
         found: u32,
     },
-    /// A process of another group created the System V segment, or would create it.
-    /// The kernel grants to the creator's group what the mode grants to the segment's
-    /// group, for good. So the effective group of the creator must be the group
-    /// of [`SegmentOptions::group`](crate::SegmentOptions::group), or root's.
+    /// A process of another group created the System V segment, or this process would
+    /// create it. The kernel grants to the creator's group what the mode grants to the
+    /// segment's group, for good. So the effective group of the creator must be the group
+    /// of [`SegmentOptions::group`](crate::SegmentOptions::group). With
+    /// [`any_owner`](crate::SegmentOptions::any_owner), root may create it as well;
+    /// without, a creator with root's group.
     #[error(
-        "a process of group {found} creates the System V segment, and the kernel grants to \
-         its group what it grants to group {expected}: create it with the effective group \
+        "the creator of the System V segment has group {found}, and the kernel grants to it \
+         what it grants to group {expected}: create the segment with the effective group \
          {expected} (`sg`, setegid), or as root"
     )]
     WrongCreatorGroup {
@@ -131,17 +135,18 @@ pub enum Error {
     /// thread ids, by which locks know their owners, mean something else.
     ///
     /// A POSIX object or a file is refused only while a process is attached there
-    /// that may write. When the last one has ended, the next process that opens the
-    /// object brings the locks into its own namespace: a container that starts again
+    /// that may write, and a System V segment while any process is attached. When the
+    /// last one has ended, the next process that opens the
+    /// object makes the locks anew in its own namespace: a container that starts again
     /// finds its data, and locks that were held poisoned. A memfd has no record of
     /// its users, so it stays with the namespace in which it was made.
     #[error(
-        "the segment belongs to another pid namespace: \
-         let both containers share one, or end the processes of the other one first"
+        "the segment belongs to another pid namespace: let both containers share one, \
+         or end the processes of the other container that are attached"
     )]
     ForeignPidNamespace,
     /// The file system, a quota, or a limit of this process (`ulimit -f`, `ulimit -v`)
-    /// has no room for the memory. The limit of a memory cgroup is not told so: the
+    /// has no room for the memory. The limit of a memory cgroup is not reported: the
     /// kernel kills a process of the cgroup when the memory is reserved or touched.
     #[error("there is no room for {bytes} bytes of shared memory")]
     NoSpace {
@@ -176,38 +181,39 @@ pub enum Error {
          open a named object by its name"
     )]
     Unsealed,
-    /// A living process is attached to the segment, so it is not removed; or its
-    /// locks, which came to life in what looks like another boot of the machine,
-    /// another device or another file, are not brought back to life.
-    #[error("the segment is in use: processes are attached to it")]
+    /// A process is attached to the segment, so it is not removed. Or the segment
+    /// looks like a copy or a file of another boot of the machine (its boot, device or
+    /// file is another one than its header says), and a process uses its locks, so they
+    /// are not made anew.
+    #[error("the segment is in use: end the processes that are attached to it, and try again")]
     InUse,
-    /// A process that creates, renews or removes the System V segment has not finished:
-    /// it is stopped, or its closure takes long.
+    /// Another process that creates, renews or removes the System V segment has not
+    /// finished: it is stopped, or the closure that fills the segment takes long.
     #[error(
-        "a process has been creating, renewing or removing the segment for {waited:?}: \
-         let it go on if it is stopped, or end it, and try again"
+        "another process has been creating, renewing or removing the System V segment for \
+         {waited:?}: continue that process if it is stopped, or end it, and try again"
     )]
     Unfinished {
         /// How long this process has waited.
         waited: std::time::Duration,
     },
-    /// This process was forked by the closure that fills a new segment, and has returned
-    /// from the closure. The parent creates the segment.
+    /// The closure that fills a new segment has forked, and this is the child, which has
+    /// returned from the closure. The parent creates the segment.
     #[error(
         "this process was forked while its parent was creating the segment: \
-         open it when the parent is ready"
+         end it in the closure, or let it open the segment when the parent is ready"
     )]
     ForkedWhileCreating,
-    /// Another process holds a record lock on one of the bytes by which processes order
-    /// opening, reviving and removing, and kept it for longer than a call waits.
+    /// Another process holds a record lock on the segment's file for longer than this
+    /// call waits. Processes order opening, reviving and removing by such locks.
     ///
-    /// A call waits 10 s for an exclusive lock. Another process that opens or removes
-    /// the segment holds it for long only if it is stopped, or revives a very large
-    /// file: then try again later. It waits 0.25 s for a shared one, which only a
-    /// program outside this crate holds. Such a program needs no more than the right to
-    /// read: see [`Segment`](crate::Segment#trust).
+    /// A call waits 10 s for an exclusive lock (the tool 0.25 s when it removes). A
+    /// process that opens or removes the segment holds one for long only if it is
+    /// stopped, or revives a very large file: then try again later. A call waits 0.25 s
+    /// for a shared lock, which only a program outside this crate holds. Such a program
+    /// needs no more than the right to read: see [`Segment`](crate::Segment#trust).
     #[error(
-        "another process has locked the segment's file for too long: find it with \
+        "another process has locked the segment's file for too long: find that process with \
          `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`; wait for it, or end it"
     )]
     Blocked {

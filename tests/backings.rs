@@ -586,6 +586,18 @@ on_stage! {
             assert!(!is_linked() && Segment::is_linked(&new).unwrap());
             unlink(&place).unwrap();
         }
+        // Its directory is renamed, and a file has the directory's name.
+        let directory = TestFile::new("directory");
+        let moved = TestFile::new("moved");
+        std::fs::create_dir(&*directory).unwrap();
+        let inside = Segment::create(&format!("{}/jobs", &*directory), counter()).unwrap();
+        assert!(Segment::is_linked(&inside).unwrap());
+        std::fs::rename(&*directory, &*moved).unwrap();
+        assert!(!Segment::is_linked(&inside).unwrap());
+        std::fs::write(&*directory, "a file").unwrap();
+        assert!(!Segment::is_linked(&inside).unwrap());
+        std::fs::remove_dir_all(&*moved).unwrap();
+
         let private = SegmentOptions::new().create_private(counter()).unwrap();
         assert!(Segment::is_linked(&private).unwrap());
         unlink(Segment::name(&private).unwrap()).unwrap();

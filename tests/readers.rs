@@ -175,6 +175,32 @@ on_stage! {
         }
     }
 
+    fn strangers_that_lock_their_files_delay_gc_little() {
+        let objects: Vec<_> = (0..6).map(|_| TestAddress::new(Backing::Posix, "gc")).collect();
+        for address in &objects {
+            drop(readable().create(address, Marked::new(1)).unwrap());
+        }
+        let there = Gate::new();
+        let mut owner = spawn(|| {
+            let hold = |address| {
+                let file = File::options().read(true).write(true).open(path_of(address)).unwrap();
+                lock(&file, libc::F_WRLCK, REMOVAL, 1);
+                file
+            };
+            let _held: Vec<File> = objects.iter().map(hold).collect();
+            there.open();
+            nix::unistd::pause();
+        });
+        there.pass();
+        within(SHORT, || {
+            for address in &objects {
+                let refused = inspect::remove(&address.parse().unwrap());
+                assert!(matches!(refused, Err(Error::Blocked { .. })), "{refused:?}");
+            }
+        });
+        owner.kill();
+    }
+
     fn a_remover_that_takes_a_while_is_waited_for() {
         for address in files("slow") {
             drop(readable().create(&address, Marked::new(1)).unwrap());
@@ -217,6 +243,22 @@ on_stage! {
         assert_eq!(attached, all);
         let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
         assert_eq!(object.users.pids, all);
+        // Nor do they hide a process whose maps the asker may not read, and whose lock
+        // the kernel tells last.
+        let mut late = spawn(|| {
+            let opened = open(&address).unwrap();
+            there.open();
+            nix::unistd::pause();
+            drop(opened);
+        });
+        there.pass();
+        spawn(|| {
+            become_nobody();
+            let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
+            assert!(object.users.pids.contains(&late.pid()), "{:?}", object.users);
+        })
+        .join();
+        late.kill();
         other.kill();
         reader.kill();
     }

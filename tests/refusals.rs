@@ -143,6 +143,10 @@ on_stage! {
             (Backing::Posix, libc::F_OFD_SETLK, libc::ENOLCK, LOCK),
             (Backing::File, libc::F_OFD_SETLK, libc::EINVAL, LOCK),
             (Backing::File, libc::F_OFD_SETLK, libc::EPERM, LOCK),
+            // The answer of a security module: no lock is in the way.
+            (Backing::File, libc::F_OFD_SETLK, libc::EACCES, LOCK),
+            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10 s.
+            (Backing::Posix, libc::F_OFD_SETLK, libc::EAGAIN, LOCK),
         ];
         let complaints: Vec<String> = table
             .into_iter()
@@ -193,7 +197,9 @@ on_stage! {
         };
         let fstatfs = |errno| seccomp::refuse(libc::SYS_fstatfs, errno);
         let fallocate = |errno| seccomp::refuse(libc::SYS_fallocate, errno);
-        let table: [Row<'_>; 12] = [
+        let lock = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_SETLK, errno);
+        let ask = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_GETLK, errno);
+        let table: [Row<'_>; 15] = [
             (&open, EPERM, Call("open")),
             (&open, EROFS, Call("open")),
             (&open, EACCES, PermissionDenied),
@@ -204,6 +210,9 @@ on_stage! {
             (&map, ENOMEM, NoSpace),
             (&fstatfs, ENOSYS, Call("fstatfs")),
             (&fstatfs, EPERM, Call("fstatfs")),
+            (&lock, EPERM, Call("fcntl(F_OFD_SETLK)")),
+            (&lock, EACCES, Call("fcntl(F_OFD_SETLK)")),
+            (&ask, EACCES, Works),
             // Asked of copies only.
             (&fallocate, ENOSYS, Works),
             (&fallocate, EPERM, Works),

@@ -38,6 +38,17 @@ fn leave_stale(address: &str, options: &SegmentOptions, id: u64) {
     user.wait();
 }
 
+/// Gives up `CAP_IPC_LOCK` with all other capabilities, and `RLIMIT_MEMLOCK`.
+fn lose_the_right_to_lock_memory() {
+    use nix::sys::resource::{Resource, setrlimit};
+    setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).unwrap();
+    // Version 3 of the call, for this thread; two sets of three words, all empty.
+    let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+    // SAFETY: both are as long as this version of the call says.
+    let rc = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    assert_eq!(rc, 0);
+}
+
 on_stage! {
     fn smoke() {
         for address in TestAddress::of_each_kind("last") {
@@ -61,6 +72,43 @@ on_stage! {
             let refused = Segment::<ShmMutex<u8>>::open(&address);
             assert!(matches!(refused, Err(Error::LayoutMismatch { .. })), "{refused:?}");
             assert_eq!(open(&address).unwrap().id(), 5, "{}", &*address);
+        }
+    }
+
+    fn who_fails_to_open_it_is_not_the_last_one_out() {
+        for address in TestAddress::of_each_kind("failing") {
+            let meeting = Segment::anonymous(Meeting::default()).unwrap();
+            let is_open = Segment::anonymous(AtomicBool::new(false)).unwrap();
+            let rounds = 300;
+            let failing = spawn(|| {
+                lose_the_right_to_lock_memory();
+                for round in 0..rounds {
+                    meeting.attend(2, 2 * round + 1);
+                    while is_open.load(Ordering::SeqCst) {
+                        let locked = SegmentOptions::new().residency(Residency::Locked);
+                        assert!(locked.open::<Marked>(&address).is_err());
+                        assert!(Segment::<ShmMutex<u8>>::open(&address).is_err());
+                    }
+                    meeting.attend(2, 2 * round + 2);
+                }
+            });
+            let mut random = Random::new(7);
+            let mut left = 0;
+            for round in 0..rounds {
+                let segment = transient().create(&address, Marked::new(1)).unwrap();
+                is_open.store(true, Ordering::SeqCst);
+                meeting.attend(2, 2 * round + 1);
+                random.dither(17);
+                drop(segment);
+                is_open.store(false, Ordering::SeqCst);
+                meeting.attend(2, 2 * round + 2);
+                if address.exists() {
+                    left += 1;
+                    unlink(&address).unwrap();
+                }
+            }
+            failing.join();
+            assert_eq!(left, 0, "{} of {rounds} times, {}", left, &*address);
         }
     }
 

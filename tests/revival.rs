@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use common::mounts::{has_own_mounts_for, run};
 use common::{Child, Gate, TestFile, dead_owner, die, expect_poisoned, holder_of, on_stage, spawn};
 use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe, unlink};
 
@@ -70,12 +71,9 @@ struct Mounts(PathBuf);
 impl Mounts {
     /// An empty image, and directories to mount it at.
     fn new() -> Option<Self> {
-        use nix::sched::{CloneFlags, unshare};
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
-            println!("skipped: no mounts of our own to be had: {error}");
+        if !has_own_mounts_for("copies of file systems") {
             return None;
         }
-        assert!(run("mount", &["--make-rprivate", "/"]));
         let directory = TestFile::new("mounts");
         let mounts = Self(PathBuf::from(&*directory));
         for name in ["original", "copy", "bound"] {
@@ -122,24 +120,6 @@ impl Drop for Mounts {
                 .output();
         }
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Runs a program. Returns whether it is there and succeeds.
-fn run(program: &str, arguments: &[&str]) -> bool {
-    match Command::new(program).args(arguments).output() {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            println!(
-                "{program}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-            false
-        }
-        Err(error) => {
-            println!("{program}: {error}");
-            false
-        }
     }
 }
 

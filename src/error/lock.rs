@@ -247,22 +247,21 @@ impl fmt::Display for PoisonCause {
 #[non_exhaustive]
 #[derive(Debug, ThisError)]
 pub enum IdentityError {
-    /// `/proc/self/ns/pid` can't be read, and the kernel does not tell the pid
-    /// namespace otherwise (`PIDFD_GET_PID_NAMESPACE`, Linux 6.11), so it is unknown.
-    /// Each process asks once: also a forked child, after a `chroot`. Before
-    /// Linux 6.11, mount `/proc` in the new root.
+    /// The pid namespace is unknown: this process can't read `/proc/self/ns/pid`, and
+    /// the kernel has no `PIDFD_GET_PID_NAMESPACE` (Linux 6.11). Each process asks once,
+    /// and so does each forked child, for example after a `chroot`. Before Linux 6.11,
+    /// mount `/proc` in the new root.
     #[error(
         "the pid namespace can't be read from /proc/self/ns/pid: \
          mount /proc (in a chroot as well), or use Linux 6.11"
     )]
     NoPidNamespace(#[source] io::Error),
-    /// `/proc/sys/kernel/random/boot_id` can't be read, so it is unknown whether the
-    /// locks in a file on a disk are of this boot of the machine. POSIX objects,
-    /// anonymous and System V segments do without.
+    /// This process can't read `/proc/sys/kernel/random/boot_id`, so it is unknown
+    /// whether the locks in a file on a disk are of this boot of the machine. POSIX
+    /// objects, anonymous and System V segments need no boot id.
     #[error(
-        "which boot of the machine this is can't be read from \
-         /proc/sys/kernel/random/boot_id: mount all of /proc (without subset=pid), \
-         or use a segment in memory"
+        "the id of this boot can't be read from /proc/sys/kernel/random/boot_id, and a segment \
+         in a file needs it: mount all of /proc (without subset=pid), or use a segment in memory"
     )]
     NoBootId(#[source] io::Error),
     /// The process was made by a bare `clone` system call. pthread believes
@@ -270,11 +269,12 @@ pub enum IdentityError {
     #[error("this process was made by a raw clone(2), where pthread locks don't work: use fork(2)")]
     RawClone,
     /// The system has no robust lists, by which the kernel knows the locks of a thread
-    /// that dies: an emulator (qemu-user), or a sandbox that refuses
+    /// that dies. It is an emulator (qemu-user), or a sandbox that refuses
     /// `get_robust_list(2)` or `set_robust_list(2)`.
     #[error(
-        "no robust lists here, without which locks can't survive their holders: run on a real \
-         Linux kernel, and let the sandbox permit get_robust_list(2) and set_robust_list(2)"
+        "this system has no robust lists, without which locks can't survive their holders: \
+         run on a real Linux kernel, and let the sandbox permit get_robust_list(2) and \
+         set_robust_list(2)"
     )]
     NoRobustLists(#[source] io::Error),
     /// The kernel has no `MADV_WIPEONFORK` (Linux 4.14), by which forks are

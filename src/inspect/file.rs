@@ -154,7 +154,7 @@ impl Candidate {
                     self.facts = facts;
                 }
                 resident_pages = self.resident_pages(&file);
-                registered = self.registered(&file);
+                registered = self.registered(&file, survey);
                 self.read(file)
             }
         };
@@ -190,10 +190,10 @@ impl Candidate {
 
     /// Those who hold a lock that says that they are attached. Nobody holds one of
     /// a memfd, which only those can reach who have it.
-    fn registered(&self, file: &File) -> Option<Vec<u32>> {
+    fn registered(&self, file: &File, survey: &Survey) -> Option<Vec<u32>> {
         match self.backing {
             Backing::Memfd => None,
-            _ => registered(file).ok().map(|found| found.pids),
+            _ => registered(file, &survey.unreadable).ok(),
         }
     }
 

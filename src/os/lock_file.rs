@@ -106,20 +106,19 @@ pub(crate) fn lock(
         if tries < EAGER_TRIES {
             continue; // most holders need a few microseconds
         }
-        let Some((blocker, at)) = conflict(&file, kind, range)? else {
-            continue; // it was unlocked a moment ago
-        };
-        let limit = match blocker {
-            Kind::Shared => patience.with_shared,
-            Kind::Exclusive => patience.with_exclusive,
+        let conflict = conflict(&file, kind, range)?;
+        let limit = match conflict {
+            Some((Kind::Shared, _)) => patience.with_shared,
+            // None: the other process has just unlocked it. If that is so each time, the
+            // system refuses for another reason, which it does not tell.
+            Some((Kind::Exclusive, _)) | None => patience.with_exclusive,
         };
         if begin.elapsed() >= limit {
-            let inode = fstat(&file).map_err(io_error)?.st_ino;
-            let blocked = Blocked {
-                kind: blocker,
-                start: at.start,
-                inode,
+            let Some((kind, Range { start, .. })) = conflict else {
+                return Err(io_error(Errno::EAGAIN));
             };
+            let inode = fstat(&file).map_err(io_error)?.st_ino;
+            let blocked = Blocked { kind, start, inode };
             return Err(io::Error::new(io::ErrorKind::TimedOut, blocked));
         }
         pause(next_pause);
@@ -131,11 +130,14 @@ pub(crate) fn lock(
 /// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
 /// `F_OFD_SETLK`: locks the range now or, if another description's lock is in
 /// the way, returns false. Then a lock that this one already holds stays as it is.
+///
+/// A lock in the way is `EAGAIN` on Linux. POSIX permits `EACCES` as well, but here that
+/// is the refusal of a security module.
 pub(crate) fn try_lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<bool> {
     let request = request(kind.code(), range)?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&request)) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(Errno::EAGAIN) => Ok(false),
         Err(errno) => Err(io_error(errno)),
     }
 }

@@ -124,6 +124,14 @@ const PATIENCE: Patience = Patience {
     with_exclusive: Duration::from_secs(10),
 };
 
+/// How long a removal waits that the tool asks for. The owner of an object may be a
+/// stranger to root, and can hold an exclusive lock on each of any number of objects. A
+/// remover at work holds one for microseconds.
+const PATIENCE_WITH_STRANGERS: Patience = Patience {
+    with_shared: PATIENCE.with_shared,
+    with_exclusive: PATIENCE.with_shared,
+};
+
 /// How long [`registered`] asks. The kernel goes through all locks of the file for each
 /// answer, and a reader can hold any number of them.
 const LONGEST_CENSUS: Duration = Duration::from_millis(500);
@@ -206,11 +214,7 @@ impl Attached {
                 _ => return Ok(Vec::new()),
             },
         };
-        let mut registered = registered(file)?;
-        if !registered.is_complete {
-            registered.pids.extend(registered_of(file, doubtful)?);
-        }
-        Ok(registered.pids)
+        registered(file, doubtful)
     }
 
     /// Prepares to take the name away, if that is to be done. Called while the object
@@ -238,9 +242,19 @@ impl Drop for Attached {
         self.file = None;
         if let Some(visitor) = self.visitor.take() {
             // A process that can't remove it leaves it to others, and to `gc`.
-            let _ = remove_if_abandoned(visitor, &self.path);
+            let _ = remove_if_abandoned(visitor, &self.path, Owner::Trusted);
         }
     }
+}
+
+/// Returns whether a process is attached at this moment.
+///
+/// An opener asks this before it attaches. If it then fails to open the object, a user that
+/// left meanwhile has counted it. So it leaves as a user does, and takes the name away if
+/// it is the last one. If no process was attached, the object was left by a crash, and a
+/// failing opener must not remove it. If the kernel refuses to answer, it stays.
+pub(super) fn is_in_use(file: impl AsFd) -> bool {
+    lock_file::any_lock_in(file, ATTACHED).is_ok_and(|lock| lock.is_some())
 }
 
 /// What became of an object that was to be removed.
@@ -254,10 +268,26 @@ pub(crate) enum Verdict {
     Gone,
 }
 
-/// Takes the name `path` away from the object behind `visitor` if nobody is
+/// Whether a remover trusts the owner of an object to keep it waiting only with reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Trusted,
+    /// Any user: see [`PATIENCE_WITH_STRANGERS`].
+    Stranger,
+}
+
+/// Takes the name `path` away from the object behind `visitor` if no process is
 /// attached to it. `visitor` is open for writing, and has no attachment.
-pub(super) fn remove_if_abandoned(visitor: OwnedFd, path: &Path) -> io::Result<Verdict> {
-    let remover = Remover::new(visitor)?;
+pub(super) fn remove_if_abandoned(
+    visitor: OwnedFd,
+    path: &Path,
+    owner: Owner,
+) -> io::Result<Verdict> {
+    let patience = match owner {
+        Owner::Trusted => PATIENCE,
+        Owner::Stranger => PATIENCE_WITH_STRANGERS,
+    };
+    let remover = Remover::new(visitor, patience)?;
     if !lock_file::try_lock(&remover.0, Kind::Exclusive, ATTACHED)? {
         return Ok(Verdict::InUse);
     }
@@ -274,8 +304,8 @@ pub(super) fn remove_if_abandoned(visitor: OwnedFd, path: &Path) -> io::Result<V
 struct Remover(OwnedFd);
 
 impl Remover {
-    fn new(visitor: OwnedFd) -> io::Result<Self> {
-        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL, PATIENCE)?;
+    fn new(visitor: OwnedFd, patience: Patience) -> io::Result<Self> {
+        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL, patience)?;
         Ok(Self(visitor))
     }
 }
@@ -299,7 +329,7 @@ pub(super) fn unlink(path: &Path) -> io::Result<()> {
             // What can't be opened so is none of ours, or not ours to lock.
             _ => return named_file::unlink(path),
         };
-        let remover = match Remover::new(visitor) {
+        let remover = match Remover::new(visitor, PATIENCE) {
             Ok(remover) => remover,
             Err(error) => match Blocked::of(&error).map(|blocked| blocked.kind) {
                 Some(Kind::Exclusive) => return Err(error), // a remover at work
@@ -323,26 +353,47 @@ fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match named_file::facts_of_path(path) {
         Ok(now) => Ok(now.identity == identity),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // A directory of the path is gone, or a file has its name now.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
 
-/// The processes that say by a lock that they are attached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Registered {
-    /// Their ids, in ascending order.
-    pub(crate) pids: Vec<u32>,
-    /// Whether these are all. There may be too many locks to ask for each.
-    pub(crate) is_complete: bool,
+/// Returns the ids of the processes that attached themselves, and are still attached, or
+/// a child of theirs is, in ascending order. Changes nothing; any descriptor of the
+/// object will do. If there are too many locks to ask for each, it asks for the
+/// `doubtful` processes, of which nothing else is known.
+pub(crate) fn registered(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+    let Registered {
+        mut pids,
+        is_complete,
+    } = registered_in_time(&file)?;
+    if !is_complete {
+        pids.extend(registered_of(file, doubtful)?);
+        pids.sort_unstable();
+        pids.dedup();
+    }
+    Ok(pids)
 }
 
-/// The ids of the processes that attached themselves, and are still attached, or
-/// a child of theirs is. Changes nothing; any descriptor of the object will do.
-///
+/// The processes that say by a lock that they are attached.
+struct Registered {
+    /// Their ids, in ascending order.
+    pids: Vec<u32>,
+    /// Whether these are all. There may be too many locks to ask for each.
+    is_complete: bool,
+}
+
 /// The kernel tells one lock at a time. So this asks once for each lock and once for
 /// each gap, until the time is up ([`LONGEST_CENSUS`]).
-pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
+fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
     let mut unknown = vec![ATTACHED];
@@ -385,7 +436,7 @@ pub(crate) fn registered(file: impl AsFd) -> io::Result<Registered> {
 
 /// Returns those of `pids` that say by a lock that they are attached. Asks twice for
 /// each of them, until the time is up ([`LONGEST_CENSUS`]).
-pub(crate) fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
+fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
     let until = Deadline::after(LONGEST_CENSUS);
     let mut found = Vec::new();
     for pid in pids {

@@ -20,14 +20,20 @@ const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
-        ErrorKind::TimedOut => match Blocked::of(&source) {
-            Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
-            None => of_call(call)(source),
-        },
+        ErrorKind::TimedOut => of_lock(call)(source),
         ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ if is_access_denied(&source) => Error::PermissionDenied,
         _ => of_call(call)(source),
+    }
+}
+
+/// Maps the error of a call that locks bytes of an object. No permission of a segment
+/// can make it fail: a security module or a sandbox can.
+pub(super) fn of_lock(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| match Blocked::of(&source) {
+        Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
+        None => of_call(call)(source),
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use super::content::SegmentContent;
+use super::policy::Removal;
 use super::{attach, failure, system_v};
 use crate::error::Error;
 use crate::os::descriptor::Kept;
@@ -78,6 +79,14 @@ impl Hold {
         match &self.tie {
             Tie::Named(attached) => Some(attached),
             _ => None,
+        }
+    }
+
+    /// From here on this process is a user of an object with a name, whose leaving may
+    /// take the name away.
+    pub(super) fn arm(&mut self, removal: Removal) {
+        if let Tie::Named(attached) = &mut self.tie {
+            attached.arm(removal);
         }
     }
 

@@ -96,15 +96,15 @@ use hold::{Hold, Placed};
 ///
 /// # Names that go
 ///
-/// Other programs may take a name away. The processes that are attached go on; those
-/// that come later find nothing, or a new segment.
-/// [`is_linked`](Self::is_linked) tells.
+/// Other programs may take a name away. The processes that are attached go on with the
+/// segment. Later ones find nothing, or create a new segment.
+/// [`is_linked`](Self::is_linked) returns whether the name is still there.
 ///
 /// * systemd-logind with `RemoveIPC=yes` (its default) removes the POSIX objects and
 ///   System V segments of an ordinary user when the last session of that user ends.
-///   Those of system users stay. A service that uses shared memory runs as a system
-///   user, or its user lingers (`loginctl enable-linger`), or the segment is a file
-///   elsewhere, in `/run` for example.
+///   Those of system users stay. So run a service that uses shared memory as a system
+///   user, or let its user linger (`loginctl enable-linger`), or put the segment into a
+///   file elsewhere, in `/run` for example.
 /// * Cleaners of temporary directories (`systemd-tmpfiles`) remove old files.
 ///
 /// # Crash behaviour
@@ -119,45 +119,45 @@ use hold::{Hold, Placed};
 /// System V, by its count. So nobody is overlooked, whatever way it ends, and
 /// nobody is taken for alive by its process id.
 ///
-/// New memory is reserved before it is used, so a full file system is
-/// [`Error::NoSpace`] and not a `SIGBUS`. Three things undo that:
+/// Creating reserves all memory, so a full file system is [`Error::NoSpace`] and not a
+/// `SIGBUS` later. There are three exceptions:
 ///
-/// * *Copies and snapshots of a file* on file systems that share blocks (btrfs, xfs)
-///   make the original copy on its next write. If no room is left then, the writer
-///   ends by `SIGBUS`. The copy itself gets blocks of its own when it is opened for
-///   writing, except on btrfs.
-/// * *btrfs* writes each page to a new place. A new segment's file is exempt
-///   (`FS_NOCOW_FL`, tried on Linux 6.18; it has no checksums either), except in a
-///   directory with compression.
-/// * *Memory cgroups* count memory when it is touched. A limit that is too small ends
-///   a process by `SIGKILL`, not by an error.
+/// * *A copy or a snapshot of a file* on a file system that shares blocks (btrfs, xfs).
+///   The next write to each page of the original needs new room. If there is none, the
+///   writer ends by `SIGBUS`. The copy gets blocks of its own when a process first opens
+///   it for writing, except on btrfs.
+/// * *btrfs in a directory with compression* writes each page to a new place, and ends
+///   the writer by `SIGBUS` if there is none. Elsewhere on btrfs, a new segment's file
+///   is exempt from that (`FS_NOCOW_FL`, tried on Linux 6.18), and has no checksums.
+/// * *A memory cgroup* counts memory when a process touches it. If its limit is too
+///   small, the kernel ends a process by `SIGKILL`, and no call returns an error.
 ///
-/// A program may close all its descriptors (`closefrom`, as daemons do). It stays
-/// attached by its mapping, and dropping the segment closes no file that the program
-/// has opened under the same number since (except a descriptor of the very same
-/// object). On overlayfs, the file system of most container images, the attachment goes
-/// with the descriptor: the memory and its locks work on, but
-/// [`attached`](Self::attached) may miss the process, and others may take the name of
-/// an `UntilLastDetach` segment away. Then a new segment can get the name. There, open
-/// segments after closing descriptors, or keep them on a volume.
+/// A program may close all its descriptors (daemons call `closefrom`). It stays
+/// attached by its mapping. Dropping the segment does not close a file that the program
+/// has opened under the same number since, unless it is the very same object. On
+/// overlayfs, the file system of most container images, the attachment ends
+/// with the descriptor. The memory and its locks work on, but
+/// [`attached`](Self::attached) may miss the process, and other processes may take the
+/// name of an `UntilLastDetach` segment away, so that a new segment can get the name.
+/// There, open segments after closing descriptors, or keep them on a volume.
 ///
 /// No descriptor of a segment has the number of standard input, output or error.
 ///
-/// A POSIX object can outlive the container in which it was used, and a file the boot of
-/// the machine; a file can be copied, also with its whole file system. The locks come back
-/// to life when it is opened first; those that were held are poisoned. Restore a backup
-/// by renaming it into place, not by writing over the old file: that one's locks would
-/// be those of the backup, unnoticed.
+/// A POSIX object can outlive the container that used it, and a file the boot of
+/// the machine. A file can be copied, alone or with its whole file system. The first
+/// process that opens such an object makes its locks anew, and poisons those that were
+/// held. Restore a backup by renaming it into place. If you write it over the old file
+/// instead, no process notices, and locks that were held in the backup stay held.
 ///
 /// A System V segment can outlive its container. The first process that opens it in
 /// another pid namespace makes its locks anew and poisons those that were held, if no
-/// other process is attached. Attached readers, and C programs, count as well.
-/// While others are attached, it is refused after 250 ms
+/// other process is attached. Attached readers and C programs count as well.
+/// While other processes are attached, opening fails after 250 ms
 /// ([`Error::ForeignPidNamespace`]).
 ///
 /// A process waits at most 10 s for another process that creates, renews or removes a
-/// System V segment ([`Error::Unfinished`]). The other process is stopped, or its closure
-/// takes long.
+/// System V segment. If that process is stopped, or its closure takes long, the call
+/// returns [`Error::Unfinished`].
 ///
 /// # Trust
 ///
@@ -176,14 +176,15 @@ use hold::{Hold, Placed};
 ///
 /// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and
 ///   the name of an `UntilLastDetach` segment stays;
-/// * keep a file from the past from being revived: opening it says [`Error::InUse`] or
-///   [`Error::Blocked`];
-/// * make removing say [`Error::Blocked`]. [`unlink`] works all the same;
-/// * make each of these calls take a quarter of a second longer, and
-///   [`attached`](Self::attached) up to a second.
+/// * prevent that locks are made anew after a reboot, in a copy, or after a container
+///   has started again: opening returns [`Error::InUse`], [`Error::ForeignPidNamespace`]
+///   or [`Error::Blocked`];
+/// * prevent removal, which returns [`Error::Blocked`]. [`unlink`] works all the same;
+/// * delay each of these calls by a quarter of a second, and
+///   [`attached`](Self::attached) by up to a second.
 ///
-/// It ends when that process does. Where readers are not trusted so far, give them no
-/// right to read: [`SegmentOptions::mode`].
+/// All that ends when the process does. If you do not trust readers so far, give them no
+/// right to read: see [`SegmentOptions::mode`].
 pub struct Segment<T: SegmentContent + ?Sized> {
     placed: Placed<T>,
     address: Option<Address>,
@@ -298,11 +299,12 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
     ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: it is something else.
     /// * [`Error::ForeignPidNamespace`]: it is in use in another container.
-    /// * [`Error::InUse`]: what looks like a copy, or a file of another boot of the
-    ///   machine, has users.
+    /// * [`Error::InUse`]: it looks like a copy, or like a file of another boot of the
+    ///   machine, and processes use it.
     /// * [`Error::Unfinished`]: another process creates, renews or removes the System V
     ///   segment, and is stopped or slow.
-    /// * [`Error::Blocked`]: another process keeps this one from it.
+    /// * [`Error::Blocked`]: another process holds a lock on the file that this call
+    ///   needs.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
     pub fn open(address: &str) -> Result<Self, Error> {
@@ -316,10 +318,10 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// Of a System V segment that is being created or removed, this says
     /// `NotFound`.
     ///
-    /// On overlayfs (containers), a file from a lower layer, such as an image, is
-    /// copied when a process first opens it for writing. A reader that opened it
-    /// before sees the old content for ever, as with every shared mapping there. Open
-    /// such a file for writing first, or keep it in a volume.
+    /// On overlayfs (containers), the kernel copies a file of a lower layer, such as an
+    /// image, when a process first opens it for writing. A reader that opened it
+    /// before sees the old content for ever, as with every shared mapping there. Let a
+    /// writer open such a file first, or keep it on a volume.
     ///
     /// # Errors
     ///

@@ -2,17 +2,17 @@
 //! before they are mapped.
 
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use super::attach::{self, Attached, Reviver, Verdict};
+use super::attach::{self, Attached, Owner, Reviver, Verdict};
 use super::build::{self, Plan};
 use super::content::SegmentContent;
 use super::failure;
 use super::header::{self, Header};
 use super::hold::Hold;
-use super::options::SegmentOptions;
+use super::options::{SegmentOptions, Trust};
 use super::origin::{Origin, Validity};
 use crate::error::{Error, Unsupported};
 use crate::os::descriptor::Kept;
@@ -112,7 +112,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     }
                 }
             },
-            Err(source) => failure::of_call("fcntl(F_OFD_SETLK)")(source),
+            Err(source) => failure::of_lock("fcntl(F_OFD_SETLK)")(source),
         };
         let again = Self {
             value,
@@ -138,40 +138,47 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             Access::ReadWrite => Some(Validity::of(&file)?),
             Access::ReadOnly => None,
         };
+        let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
         let reviver = match here {
             Some(here) if !header.validity().is(here) => {
-                Some(Reviver::new(&file).map_err(failure::of("fcntl(F_OFD_SETLK)"))?)
+                Some(Reviver::new(&file).map_err(of_lock())?)
             }
             _ => None,
         };
-        let mut attached = Attached::new(file, path.to_owned(), access)
-            .map_err(failure::of("fcntl(F_OFD_SETLK)"))?;
-        let mapping = map(&attached, &header, access)?;
-        if let (Some(reviver), Some(here)) = (reviver, here) {
-            let file = attached.file().map_err(failure::of_call("fstat"))?;
-            own_all_blocks(file, mapping.len())?;
-            bring_home::<T>(&reviver, &mapping, &header, here, len)?;
+        let is_in_use = attach::is_in_use(&file);
+        let mut attached = Attached::new(file, path.to_owned(), access).map_err(of_lock())?;
+        if is_in_use {
+            attached.arm(header.removal); // also if this fails: see `is_in_use`
         }
-        if here.is_some_and(|here| !Validity::load(&mapping).is(here)) {
+        let mapping =
+            map(&attached, &header, access).inspect_err(|_| attached.prepare_to_leave())?;
+        let mut hold = Hold::named(mapping, attached);
+        if let (Some(reviver), Some(here)) = (reviver, here) {
+            bring_home::<T>(&reviver, &hold, &header, here, len)?;
+        }
+        if here.is_some_and(|here| !Validity::load(hold.mapping()).is(here)) {
             continue; // brought to life elsewhere in this very moment
         }
         // The name may have been taken away or given to another object meanwhile.
         // Opening the new one is what the caller wants then.
-        if attached.has_its_name().map_err(failure::of("lstat"))? {
-            options.settle_in(&mapping)?;
-            attached.arm(header.removal);
+        if hold.is_linked()? {
+            options.settle_in(hold.mapping())?;
+            hold.arm(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
-            let base = unsafe { build::value_in(&mapping, &header) };
-            return Ok((T::at(base, len), Hold::named(mapping, attached)));
+            let base = unsafe { build::value_in(hold.mapping(), &header) };
+            return Ok((T::at(base, len), hold));
         }
     }
 }
 
 /// Reserves all memory of a file whose locks are revived: it may be a copy that shares
 /// its blocks with another file, or has holes.
-fn own_all_blocks(file: impl AsFd, len: usize) -> Result<(), Error> {
-    let unshared = NonZeroUsize::new(len).map_or(Ok(()), |len| named_file::unshare(file, len));
-    match unshared.map_err(failure::of_memory(len, "fallocate")) {
+fn own_all_blocks(hold: &Hold) -> Result<(), Error> {
+    let len = hold.mapping().len();
+    let (Some(file), Some(bytes)) = (hold.file(), NonZeroUsize::new(len)) else {
+        return Ok(());
+    };
+    match named_file::unshare(file, bytes).map_err(failure::of_memory(len, "fallocate")) {
         Err(error @ Error::NoSpace { .. }) => Err(error),
         // Where it can't be had, a full file system ends in SIGBUS.
         _ => Ok(()),
@@ -194,34 +201,36 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 /// [`attach`](super::attach) for why nobody uses a lock meanwhile.
 fn bring_home<T: SegmentContent + ?Sized>(
     reviver: &Reviver,
-    mapping: &Mapping,
+    hold: &Hold,
     header: &Header,
     here: Validity,
     len: usize,
 ) -> Result<(), Error> {
+    let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
+    let mapping = hold.mapping();
     // Another process may have been faster.
     let found = Validity::load(mapping);
     if found.is(here) {
         return Ok(());
     }
-    if !reviver
-        .exclude_others()
-        .map_err(failure::of("fcntl(F_OFD_SETLK)"))?
-    {
-        reviver.leave().map_err(failure::of("fcntl(F_OFD_SETLK)"))?;
+    if !reviver.exclude_others().map_err(of_lock())? {
+        reviver.leave().map_err(of_lock())?;
         return Err(match found.origin.is(here.origin) {
             true => Error::ForeignPidNamespace,
             false => Error::InUse,
         });
     }
-    let placement = place::placement()?;
-    // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(mapping, header) };
-    let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-    // First: a death from here on is noticed by whoever comes next.
-    Validity::withdraw(mapping);
-    // SAFETY: a T lies there, as its header says; nobody uses its locks yet.
-    if let Err(error) = unsafe { place::revive(base, placement, walk) } {
+    let revived = own_all_blocks(hold).and_then(|()| {
+        let placement = place::placement()?;
+        // SAFETY: the header is of this object, and all of it is mapped.
+        let base = unsafe { build::value_in(mapping, header) };
+        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        // First: a death from here on is noticed by the next opener.
+        Validity::withdraw(mapping);
+        // SAFETY: a T lies there, as its header says; no other process uses its locks yet.
+        unsafe { place::revive(base, placement, walk) }
+    });
+    if let Err(error) = revived {
         // By name: a child that another thread forked meanwhile has a copy of the
         // descriptor, and would keep all others waiting.
         let _ = reviver.leave();
@@ -229,9 +238,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
     }
     // Last: a death before it lets the next one start over.
     here.publish(mapping);
-    reviver
-        .admit_others()
-        .map_err(failure::of("fcntl(F_OFD_SETLK)"))
+    reviver.admit_others().map_err(of_lock())
 }
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
@@ -243,7 +250,11 @@ pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Resu
         Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
         Err(other) => return Err(other),
     }
-    attach::remove_if_abandoned(file, path).map_err(failure::of_removal("unlink"))
+    let owner = match options.trust {
+        Trust::Owner | Trust::Group => Owner::Trusted,
+        Trust::Anybody => Owner::Stranger,
+    };
+    attach::remove_if_abandoned(file, path, owner).map_err(failure::of_removal("unlink"))
 }
 
 /// Opens what `path` leads to, and checks all that is known before the first byte

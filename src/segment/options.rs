@@ -11,6 +11,7 @@ use super::content::{SegmentContent, VariableLength};
 use super::hold::Hold;
 use super::policy::{Abandoned, CoreDump, Pages, Removal, Residency};
 use super::system_v::Creation;
+use super::trust::OTHERS_WRITE;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
 use crate::error::Error;
 use crate::os::mman::{Access, Pages as PageSize};
@@ -49,7 +50,7 @@ pub struct SegmentOptions {
     pub(super) trust: Trust,
 }
 
-/// Whose objects are opened.
+/// The users whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Those of one user, and of one group if one is named.
@@ -94,9 +95,9 @@ impl SegmentOptions {
         self
     }
 
-    /// The user id that must own an object for it to be opened, if it is not
-    /// this user ([`Error::WrongOwner`] otherwise). A new object is given to
-    /// that user, which takes a privilege ([`Error::Os`] otherwise).
+    /// Sets the user id that must own an object for it to be opened
+    /// ([`Error::WrongOwner`] otherwise). The default is this user. A new object is given
+    /// to that user, which takes a privilege ([`Error::Os`] otherwise).
     ///
     /// The creator of a System V segment keeps the right to write to it when it is given
     /// to another user. So the creator must be the expected owner as well, or this user,
@@ -108,9 +109,9 @@ impl SegmentOptions {
         self
     }
 
-    /// Opens what any user owns, as long as [`group`](Self::group) and
-    /// [`mode`](Self::mode) hold: for members of one group who share a segment that
-    /// the first of them creates.
+    /// Opens a segment whichever user owns it, if its [`group`](Self::group) and
+    /// [`mode`](Self::mode) are right. Members of one group share a segment so, and
+    /// the first of them creates it.
     ///
     /// ```
     /// # fn main() -> Result<(), shm_sync::Error> {
@@ -129,9 +130,10 @@ impl SegmentOptions {
     /// # }
     /// ```
     ///
-    /// The group must be named, and `mode` must not let others write
-    /// ([`Error::NoTrustedGroup`] otherwise): anybody can put an object into the
-    /// shared directory. Replaces [`owner`](Self::owner), and is replaced by it.
+    /// The options must name the group, and `mode` must not let other users write
+    /// ([`Error::NoTrustedGroup`] otherwise), because every user can put an object into
+    /// the shared directory. The later one of this option and [`owner`](Self::owner)
+    /// counts.
     ///
     /// # Trust
     ///
@@ -140,14 +142,14 @@ impl SegmentOptions {
     /// * The user that creates the object owns it, may change its mode, and may shorten
     ///   a POSIX object or a file, which ends its users by `SIGBUS`.
     /// * In `/dev/shm` and other directories with the sticky bit, and of System V, only
-    ///   the owner may remove it. [`Removal::UntilLastDetach`] leaves the name if
-    ///   another member is the last.
-    /// * A file has the group only by a member or root, except in a directory with
-    ///   the set-group-id bit: there it has the directory's group, whoever creates it.
-    ///   Such a directory must be one that only trusted users may write to.
+    ///   the owner may remove it. If another member is the last one out, the name of an
+    ///   [`Removal::UntilLastDetach`] segment stays.
+    /// * Only a member of the group and root can make a file that has it. In a
+    ///   directory with the set-group-id bit, each new file has the directory's group,
+    ///   whichever user creates it. Let only trusted users write to such a directory.
     /// * A System V segment can be given to any group by its creator. So its creator's
     ///   effective group must be the group, or the creator root
-    ///   ([`Error::WrongGroup`] otherwise, for the creator as well). Membership by a
+    ///   ([`Error::WrongCreatorGroup`] otherwise). Membership by a
     ///   supplementary group is not enough to create one; `newgrp(1)` and
     ///   `setgid(2)` make it the effective one.
     #[must_use]
@@ -157,7 +159,7 @@ impl SegmentOptions {
         self
     }
 
-    /// The id of the group that an object must have to be opened
+    /// Sets the id of the group that an object must have to be opened
     /// ([`Error::WrongGroup`] otherwise). A new object is given to that group,
     /// which takes a privilege if this user is not in it ([`Error::Os`] otherwise).
     ///
@@ -203,7 +205,7 @@ impl SegmentOptions {
         self
     }
 
-    /// Whether the memory is in core dumps of this process.
+    /// Sets whether core dumps of this process contain the memory.
     #[must_use]
     pub const fn core_dump(mut self, core_dump: CoreDump) -> Self {
         self.core_dump = core_dump;
@@ -474,12 +476,12 @@ impl SegmentOptions {
         }
     }
 
-    /// Checks that the options say whom they trust.
+    /// Checks that the options name a group if they trust its members.
     fn check_trust(&self) -> Result<(), Error> {
-        /// The bit that lets users write who are neither owner nor in the group.
-        const OTHERS_WRITE: u32 = 0o002;
+        /// The bit that lets users write that are neither owner nor members of the group.
+        const STRANGERS_WRITE: u32 = 0o002;
 
-        let is_named = self.group.is_some() && self.mode & OTHERS_WRITE == 0;
+        let is_named = self.group.is_some() && self.mode & STRANGERS_WRITE == 0;
         match self.trust {
             Trust::Group if !is_named => Err(Error::NoTrustedGroup),
             _ => Ok(()),
@@ -488,9 +490,6 @@ impl SegmentOptions {
 
     /// Checks who owns an object, and who may write to it.
     pub(super) fn check_permissions(&self, owner: u32, group: u32, mode: u32) -> Result<(), Error> {
-        /// The bits that let others than the owner write.
-        const OTHERS_WRITE: u32 = 0o022;
-
         match self.trust {
             Trust::Anybody => return Ok(()),
             Trust::Group => {}
@@ -545,8 +544,7 @@ pub(crate) fn remove_if_abandoned(
 /// # Errors
 ///
 /// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::InvalidName`],
-/// [`Error::Blocked`] (another process that removes it has been stopped),
-/// [`Error::Os`].
+/// [`Error::Os`], and [`Error::Blocked`] if another process that removes it is stopped.
 ///
 /// # Example
 ///

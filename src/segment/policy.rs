@@ -8,12 +8,16 @@ pub enum Removal {
     /// [`unlink`](crate::unlink).
     #[default]
     Persistent,
-    /// The last process that drops it takes the name away: also if the others
-    /// were killed. If the last one is killed itself, ends without dropping it, or
-    /// may not (in `/dev/shm`, and of System V, only the owner may), the name stays: see
-    /// [`Abandoned`], and the tool's `gc`. It also stays if a program outside this
-    /// crate locks the object, or if the process can't open it by its name (after a
-    /// `chroot`, or if neither a free descriptor nor the segment's own is left).
+    /// The last process that drops it takes the name away, also if the others
+    /// were killed. The name stays if the last process
+    ///
+    /// * is killed, or ends without dropping the segment;
+    /// * may not remove it: in `/dev/shm`, and of System V, only the owner may;
+    /// * can't open it by its name: after a `chroot`, or if neither a free descriptor
+    ///   nor the segment's own is left;
+    /// * finds it locked by a program outside this crate.
+    ///
+    /// See [`Abandoned`] and the tool's `gc` for names that stayed.
     UntilLastDetach,
 }
 
@@ -34,9 +38,8 @@ impl Removal {
     }
 }
 
-/// What creating, and opening or creating, do with a segment that has the name, but
-/// that nobody is attached to: everybody has left it, in peace or by crashing.
-/// Opening alone opens it.
+/// What `create` and `open_or_create` do when the name exists but no process is
+/// attached: the last one has dropped the segment or crashed. `open` always opens it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Abandoned {
@@ -45,9 +48,9 @@ pub enum Abandoned {
     #[default]
     Reuse,
     /// Take its name away and create it anew, whatever it holds, if it is a
-    /// segment of this crate that this user may remove. A segment that somebody
-    /// is attached to, or attaches to at the same moment, is there as above, whatever pid
-    /// namespace its users live in.
+    /// segment of this crate that this user may remove. A segment to which a process is
+    /// attached, or attaches at the same moment, is treated as in
+    /// [`Reuse`](Self::Reuse), whatever pid namespace that process lives in.
     Recreate,
 }
 
@@ -69,18 +72,18 @@ pub enum Residency {
     Locked,
 }
 
-/// Whether the memory of a segment is in core dumps of this process
+/// The choice whether core dumps of this process contain the memory of a segment
 /// ([`core(5)`](https://man7.org/linux/man-pages/man5/core.5.html)).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CoreDump {
-    /// As `/proc/PID/coredump_filter` says. By default the kernel dumps anonymous and
-    /// System V segments, and POSIX objects and files that were unlinked; it does not
+    /// `/proc/PID/coredump_filter` decides. By default the kernel dumps anonymous and
+    /// System V segments, and POSIX objects and files that were unlinked. It does not
     /// dump POSIX objects and files that have a name, nor huge pages.
     #[default]
     Filtered,
-    /// Never (`MADV_DONTDUMP`): not of this process, nor of children that it forks
-    /// afterwards. Data that is secret stays out of dumps, and dumps are written
+    /// No dump contains it (`MADV_DONTDUMP`), of this process and of children that it
+    /// forks afterwards. Secret data stays out of dumps, and the kernel writes them
     /// faster. The kernel releases the locks of a crashed process only after its dump:
     /// see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,

@@ -56,7 +56,7 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::Os`] if the system does not say.
+    /// As [`Segment::is_linked`](crate::Segment::is_linked).
     pub fn is_linked(&self) -> Result<bool, Error> {
         self.hold.is_linked()
     }

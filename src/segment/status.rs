@@ -46,13 +46,14 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// one among them: forked children, and those that only read, as well. Call it as
     /// `Segment::attached(&segment)`.
     ///
-    /// It is what the kernel says, so the dead are not in it. A process into which
-    /// this one may not look (of another user, also one that `/proc` hides) is in it if
-    /// it opened the segment by its name, and not if it inherited it, or if it is a
-    /// System V segment, of which [`SystemVStatus::attached`] counts all.
+    /// The kernel answers, so no dead process is in it. This process may not look into
+    /// every process: not into those of other users, which `/proc` may hide as well
+    /// (`hidepid`). Such a process is in the answer if it opened the segment by its
+    /// name. It is missing if it inherited the segment, or if it is a System V segment,
+    /// of which [`SystemVStatus::attached`] counts all.
     ///
     /// A process that may read the segment can hold any number of locks on it. The
-    /// answer comes all the same within a second or so, but processes that `/proc`
+    /// call returns all the same within a second or so, but processes that `/proc`
     /// hides may then be missing.
     ///
     /// # Errors
@@ -60,7 +61,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// [`Error::Os`] if `/proc` can't be read.
     pub fn attached(this: &Self) -> Result<Vec<u32>, Error> {
         let hold = this.placed.hold();
-        let survey = Survey::take().map_err(failure::of("reading /proc"))?;
+        let survey = Survey::take().map_err(failure::of_call("reading /proc"))?;
         if let Some(id) = hold.system_v_id() {
             return Ok(survey.mapping_system_v(id.0));
         }
@@ -71,7 +72,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         pids.push(std::process::id());
         if let Some(attached) = hold.attached() {
             let registered = attached.registered(&survey.unreadable);
-            let mut registered = registered.map_err(failure::of("fcntl(F_OFD_GETLK)"))?;
+            let mut registered = registered.map_err(failure::of_lock("fcntl(F_OFD_GETLK)"))?;
             registered.retain(|pid| survey.may_map(*pid, inode));
             pids.extend(registered);
         }
@@ -80,18 +81,20 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         Ok(pids)
     }
 
-    /// Returns whether the address still leads to this segment. It does not after an
-    /// [`unlink`](crate::unlink), by whatever process, or if another object has the
-    /// name now: processes that come later do not find this segment then. Always
-    /// `false` for an anonymous segment. Call it as `Segment::is_linked(&segment)`.
+    /// Returns whether the address still leads to this segment. If a process has taken
+    /// the name away ([`unlink`](crate::unlink)), or another object has it now, this
+    /// returns `false`, and later processes do not find this segment. Returns `false`
+    /// for an anonymous segment. Call it as `Segment::is_linked(&segment)`.
     ///
-    /// A service that runs for long asks this now and then, and creates its segment
-    /// anew if others take names away: see [`Segment`](crate::Segment#names-that-go).
-    /// The answer may be out of date when it arrives.
+    /// A service that runs for long calls this now and then, and creates its segment
+    /// anew if another program has taken the name away: see
+    /// [`Segment`](crate::Segment#names-that-go). The answer may be out of date when
+    /// the call returns.
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`], [`Error::Os`] if the system does not say.
+    /// [`Error::PermissionDenied`] if this process may not search a directory of the
+    /// path, [`Error::Os`] if the system refuses to answer.
     pub fn is_linked(this: &Self) -> Result<bool, Error> {
         this.placed.hold().is_linked()
     }

@@ -57,9 +57,7 @@ use crate::os::sysv_shm::{self, Id};
 use crate::place;
 use crate::shm_safe::{Place, Report};
 use removal::{Unlocked, remove_if_abandoned, remove_if_alone};
-use settle::{
-    Obstacle, Settled, attach, attach_in, find, is_gone, is_of_our_namespace, leave_unused, seize,
-};
+use settle::{Obstacle, Settled, attach, attach_in, find, is_of_our_namespace, seize};
 
 pub(crate) use look::{Life, Look};
 pub(super) use removal::remove_abandoned_at;
@@ -162,7 +160,7 @@ where
                         | Error::Unfinished { .. }),
                     ) => return Err(error),
                     // It was completed meanwhile.
-                    Ok((id, it)) => leave_unused(options, id, it.mapping, it.header.removal),
+                    Ok((id, it)) => it.leave(options, id),
                     Err(_) => {}
                 }
                 return Ok(Creation::Exists);
@@ -213,7 +211,7 @@ where
         mark: process::mark().inspect_err(|_| drop(sysv_shm::remove(id)))?,
     };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
-        Err(error) if is_gone(&error) => {
+        Err(error) if sysv_shm::means_gone(&error) => {
             std::mem::forget(unborn); // its id may be given out again
             return Ok(None);
         }
@@ -289,34 +287,50 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     access: Access,
 ) -> Result<(NonNull<T>, Hold), Error> {
     let mut visits = Visits::new();
-    let (id, mapping, header, len) = loop {
+    loop {
         let (id, settled) = attach_in(options, target, access, &mut visits)?;
-        let len = settled.header.check_layout::<T>()?;
-        let is_right = access == Access::ReadOnly
-            || !settled.is_half_renewed && is_of_our_namespace(&settled.header)?;
-        let Settled {
-            mapping, header, ..
-        } = settled;
-        if is_right {
-            break (id, mapping, header, len);
+        match enter(options, id, &settled, access) {
+            Ok(Some(value)) => {
+                // From here on this process is a user, whose leaving may remove the
+                // segment.
+                let attached = Attached {
+                    id,
+                    removal: settled.header.removal,
+                    options: options.clone(),
+                };
+                return Ok((value, Hold::system_v(settled.mapping, attached)));
+            }
+            Ok(None) => {
+                drop(settled);
+                Obstacle::OtherNamespace.pause(&mut visits)?;
+            }
+            Err(error) => {
+                settled.leave(options, id);
+                return Err(error);
+            }
         }
-        if renew::<T>(id, &mapping, &header, len, settled.is_half_renewed)? {
-            break (id, mapping, header, len);
-        }
-        drop(mapping);
-        Obstacle::OtherNamespace.pause(&mut visits)?;
-    };
-    options.settle_in_system_v(&mapping, id)?;
+    }
+}
+
+/// Checks that a segment holds a `T`, and makes its locks valid here. Returns `None` if
+/// they are not, and others are attached.
+fn enter<T: SegmentContent + ?Sized>(
+    options: &SegmentOptions,
+    id: Id,
+    settled: &Settled,
+    access: Access,
+) -> Result<Option<NonNull<T>>, Error> {
+    let (mapping, header) = (&settled.mapping, &settled.header);
+    let len = header.check_layout::<T>()?;
+    let is_right =
+        access == Access::ReadOnly || !settled.is_half_renewed && is_of_our_namespace(header)?;
+    if !is_right && !renew::<T>(id, mapping, header, len, settled.is_half_renewed)? {
+        return Ok(None);
+    }
+    options.settle_in_system_v(mapping, id)?;
     // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(&mapping, &header) };
-    // From here on this process is a user, whose leaving may remove the segment.
-    let attached = Attached {
-        id,
-        removal: header.removal,
-        options: options.clone(),
-    };
-    let hold = Hold::system_v(mapping, attached);
-    Ok((T::at(base, len), hold))
+    let base = unsafe { build::value_in(mapping, header) };
+    Ok(Some(T::at(base, len)))
 }
 
 /// Makes the locks of a segment anew if this process is the only one attached: steps 2
@@ -354,7 +368,7 @@ fn renew<T: SegmentContent + ?Sized>(
 /// Removes the key of a segment, whoever is attached.
 pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
-        Err(error) if is_gone(&error) => Err(Error::NotFound),
+        Err(error) if sysv_shm::means_gone(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
 }

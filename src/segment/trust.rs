@@ -9,8 +9,8 @@ use crate::os::sysv_shm::Status;
 /// The user and the group that the kernel lets do everything.
 const ROOT: u32 = 0;
 
-/// The bits that let others than the owner write.
-const OTHERS_WRITE: u32 = 0o022;
+/// The bits that let other users than the owner write.
+pub(super) const OTHERS_WRITE: u32 = 0o022;
 
 impl SegmentOptions {
     /// Checks every identity to which the kernel grants rights in a System V segment.

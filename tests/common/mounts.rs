@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -20,15 +20,19 @@ pub fn has_own_mounts_for(test: &str) -> bool {
     has_them
 }
 
-/// Runs a tool of the system. False if it is missing or fails.
+/// Runs a tool of the system. If it is missing or fails, says why, and returns `false`.
 pub fn run(tool: &str, arguments: &[&str]) -> bool {
-    let status = Command::new(tool)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
+    match Command::new(tool).args(arguments).output() {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!("{tool}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            false
+        }
+        Err(error) => {
+            println!("{tool}: {error}");
+            false
+        }
+    }
 }
 
 /// A directory in which a test mounts what it needs. It is in memory, so it is gone

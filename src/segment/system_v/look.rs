@@ -1,7 +1,7 @@
 //! A look at a segment that may hold anything and belong to any user.
 
 use super::removal::{Unlocked, remove_if_abandoned};
-use super::settle::{is_gone, is_marked_unborn};
+use super::settle::is_marked_unborn;
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping};
 use crate::os::sysv_shm::{self, Id};
@@ -27,7 +27,7 @@ impl Look {
     /// `None` if the segment is gone.
     pub(crate) fn at(id: Id, options: &SegmentOptions) -> std::io::Result<Option<Self>> {
         let mapping = match sysv_shm::attach(id, Access::ReadOnly) {
-            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) if sysv_shm::means_gone(&error) => return Ok(None),
             mapping => Some(mapping?),
         };
         let mut look = Self {

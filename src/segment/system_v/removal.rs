@@ -2,8 +2,8 @@
 
 use super::look::Look;
 use super::settle::{
-    Finding, Wait, find, is_alone, is_gone, is_of_our_namespace, read_header, resolve, seize,
-    settle, status_of,
+    Finding, Wait, find, is_alone, is_of_our_namespace, read_header, resolve, seize, settle,
+    status_of,
 };
 use crate::error::Error;
 use crate::os::mman::{Access, Mapping};
@@ -111,7 +111,7 @@ fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<Verdict, Error> {
         None => Ok(Verdict::Gone),
         Some(status) if status.attached > 0 => Ok(Verdict::InUse),
         Some(_) => match sysv_shm::remove(id) {
-            Err(error) if is_gone(&error) => Ok(Verdict::Gone),
+            Err(error) if sysv_shm::means_gone(&error) => Ok(Verdict::Gone),
             removed => removed
                 .map(|()| Verdict::Removed)
                 .map_err(failure::of_removal("shmctl(IPC_RMID)")),

@@ -20,6 +20,20 @@ pub(super) struct Settled {
     pub(super) header: Header,
     /// The process that made its locks anew is dead, and this one is alone.
     pub(super) is_half_renewed: bool,
+    /// A process was attached before this one: it may leave meanwhile, and counts this
+    /// one as a user.
+    pub(super) was_in_use: bool,
+}
+
+impl Settled {
+    /// Detaches without having become a user. If a user left meanwhile, it has counted
+    /// this process, so this process leaves as a user does. If no process was
+    /// attached before, the segment was left by a crash, and stays.
+    pub(super) fn leave(self, options: &SegmentOptions, id: Id) {
+        if self.was_in_use {
+            leave_unused(options, id, self.mapping, self.header.removal);
+        }
+    }
 }
 
 /// What was found under an id.
@@ -143,7 +157,7 @@ pub(super) fn find(target: &Target) -> Result<Id, Error> {
 /// Returns what the kernel knows of a segment; `None` if it is gone.
 pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     match sysv_shm::status(id) {
-        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) if sysv_shm::means_gone(&error) => Ok(None),
         other => other.map(Some).map_err(failure::of("shmctl(IPC_STAT)")),
     }
 }
@@ -163,8 +177,9 @@ pub(super) fn settle(
     if status.len < header::LEN as u64 {
         return Err(Error::NotASegment);
     }
+    let was_in_use = status.attached > 0;
     let mapping = match sysv_shm::attach(id, access) {
-        Err(error) if is_gone(&error) => return Ok(Finding::Gone),
+        Err(error) if sysv_shm::means_gone(&error) => return Ok(Finding::Gone),
         other => other.map_err(failure::of("shmat"))?,
     };
     // Once more, of the segment that is attached: the kernel may have given the id to
@@ -274,6 +289,7 @@ pub(super) fn settle(
         mapping,
         header,
         is_half_renewed,
+        was_in_use,
     })))
 }
 
@@ -327,7 +343,9 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
                 false => Err(Error::PermissionDenied),
             }
         }
-        Err(error) if !is_gone(&error) => Err(failure::of_removal("shmctl(IPC_RMID)")(error)),
+        Err(error) if !sysv_shm::means_gone(&error) => {
+            Err(failure::of_removal("shmctl(IPC_RMID)")(error))
+        }
         _ => Ok(()),
     }
 }
@@ -336,7 +354,7 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
 pub(super) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
         Ok(status) => status.is_condemned,
-        Err(error) => is_gone(&error),
+        Err(error) => sysv_shm::means_gone(&error),
     }
 }
 
@@ -356,9 +374,4 @@ pub(in crate::segment) fn read_header(mapping: &Mapping, object_len: u64) -> Res
     let mut bytes = [0; header::LEN];
     mapping.copy_to(&mut bytes, 0);
     Header::parse(&bytes, object_len)
-}
-
-/// Whether a segment's id leads nowhere any more (`EINVAL`, `EIDRM`).
-pub(super) fn is_gone(error: &std::io::Error) -> bool {
-    sysv_shm::means_gone(error)
 }
