@@ -71,22 +71,22 @@ pub fn refuse_above(call: libc::c_long, argument: u32, bound: u32, errno: i32) {
 }
 
 /// Where `struct seccomp_data` has the number of the call.
-pub const CALL_NUMBER: u32 = 0;
+const CALL_NUMBER: u32 = 0;
 
 /// Where `struct seccomp_data` has the less significant half of an argument.
-pub fn low_half_of(argument: u32) -> u32 {
+fn low_half_of(argument: u32) -> u32 {
     16 + 8 * argument + if cfg!(target_endian = "little") { 0 } else { 4 }
 }
 
-pub fn load(at: u32) -> libc::sock_filter {
+fn load(at: u32) -> libc::sock_filter {
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0)
 }
 
-pub fn jump(test: u32, k: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+fn jump(test: u32, k: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
     instruction(libc::BPF_JMP | test | libc::BPF_K, k, if_true, if_false)
 }
 
-pub fn answer(k: u32) -> libc::sock_filter {
+fn answer(k: u32) -> libc::sock_filter {
     instruction(libc::BPF_RET | libc::BPF_K, k, 0, 0)
 }
 
@@ -95,7 +95,7 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-pub fn install(filter: &mut [libc::sock_filter]) {
+fn install(filter: &mut [libc::sock_filter]) {
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
