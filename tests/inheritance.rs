@@ -1,8 +1,9 @@
-//! Priority inheritance, where the kernel refuses to cooperate: a reader waits on the
-//! lock word, the holder is no more, the waiters form a cycle, the kernel is old.
+//! Priority inheritance in situations in which the kernel refuses its operations: a reader
+//! waits on the lock word, the holder no longer exists, the waiters form a cycle, or the
+//! kernel lacks an operation.
 //!
-//! The kernel answers with an error in each case. glibc takes most of these errors for
-//! success, or ends the process. Failure modes 27 to 29.
+//! glibc takes most of these errors for success, or ends the process. Failure modes 27 to
+//! 29.
 
 mod common;
 
