@@ -239,22 +239,30 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        // A process that can't remove it leaves it to others, and to `gc`.
+        let remover = self.visitor.take();
+        let remover = remover.and_then(|visitor| Remover::new(visitor, PATIENCE).ok());
+        // After `REMOVAL` is locked: an opener sees a user or a remover, as long as this
+        // process may still count it.
         self.file = None;
-        if let Some(visitor) = self.visitor.take() {
-            // A process that can't remove it leaves it to others, and to `gc`.
-            let _ = remove_if_abandoned(visitor, &self.path, Owner::Trusted);
+        if let Some(remover) = remover {
+            let _ = remover.remove_if_abandoned(&self.path);
         }
     }
 }
 
-/// Returns whether a process is attached at this moment.
+/// Returns whether a process is attached at this moment, or about to take the name away.
 ///
 /// An opener asks this before it attaches. If it then fails to open the object, a user that
 /// left meanwhile has counted it. So it leaves as a user does, and takes the name away if
 /// it is the last one. If no process was attached, the object was left by a crash, and a
 /// failing opener must not remove it. If the kernel refuses to answer, it stays.
 pub(super) fn is_in_use(file: impl AsFd) -> bool {
-    lock_file::any_lock_in(file, ATTACHED).is_ok_and(|lock| lock.is_some())
+    let range = Range {
+        start: REMOVAL.start,
+        len: REMOVAL.len + ATTACHED.len,
+    };
+    lock_file::any_lock_in(file, range).is_ok_and(|lock| lock.is_some())
 }
 
 /// What became of an object that was to be removed.
@@ -287,16 +295,7 @@ pub(super) fn remove_if_abandoned(
         Owner::Trusted => PATIENCE,
         Owner::Stranger => PATIENCE_WITH_STRANGERS,
     };
-    let remover = Remover::new(visitor, patience)?;
-    if !lock_file::try_lock(&remover.0, Kind::Exclusive, ATTACHED)? {
-        return Ok(Verdict::InUse);
-    }
-    if !leads_to(path, &remover.0)? {
-        return Ok(Verdict::Gone);
-    }
-    named_file::unlink(path)?;
-    Ok(Verdict::Removed)
-    // Both locks are given back after the name is gone.
+    Remover::new(visitor, patience)?.remove_if_abandoned(path)
 }
 
 /// Whoever holds [`REMOVAL`]. Dropped, all its locks are given back: by name, as a
@@ -307,6 +306,19 @@ impl Remover {
     fn new(visitor: OwnedFd, patience: Patience) -> io::Result<Self> {
         lock_file::lock(&visitor, Kind::Exclusive, REMOVAL, patience)?;
         Ok(Self(visitor))
+    }
+
+    /// Takes the name `path` away if no process is attached.
+    fn remove_if_abandoned(self, path: &Path) -> io::Result<Verdict> {
+        if !lock_file::try_lock(&self.0, Kind::Exclusive, ATTACHED)? {
+            return Ok(Verdict::InUse);
+        }
+        if !leads_to(path, &self.0)? {
+            return Ok(Verdict::Gone);
+        }
+        named_file::unlink(path)?;
+        Ok(Verdict::Removed)
+        // Both locks are unlocked after the name is gone.
     }
 }
 

@@ -13,12 +13,12 @@
 //! | `Look` | `attach::leads_to` | `lstat`; elsewhere: `Close` |
 //! | `Close` | `Attached::drop`, not armed | `close`; from `Open` again |
 //! | `Reopen` | `Attached::drop`, armed | `open` of `/proc/self/fd/N` |
-//! | `LetGo` | `Attached::drop` | `close` of what has the shared lock |
 //! | `Visit` | `named::remove_if_abandoned` | `open`, `pread` |
-//! | `TakeRemoval` | `Remover::new` | `F_OFD_SETLKW`, exclusive, `REMOVAL` |
-//! | `TryAll` | `attach::remove_if_abandoned` | `F_OFD_SETLK`, exclusive, `ATTACHED` |
+//! | `TakeRemoval` | `Remover::new` | `F_OFD_SETLK`, exclusive, `REMOVAL` |
+//! | `LetGo` | `Attached::drop`, after `TakeRemoval` | `close` of what has the shared lock |
+//! | `TryAll` | `Remover::remove_if_abandoned` | `F_OFD_SETLK`, exclusive, `ATTACHED` |
 //! | `LookAgain` | `attach::leads_to` | `lstat` |
-//! | `TakeAway` | `attach::remove_if_abandoned` | `unlink` |
+//! | `TakeAway` | `Remover::remove_if_abandoned` | `unlink` |
 //! | `FreeAll`, `FreeRemoval` | `Remover::drop` | `F_OFD_SETLK`, unlocked; `close` |
 //! | `VisitToUnlink`, `LockToUnlink`, `LookToUnlink`, `Unlink` | `attach::unlink` | `open`, `F_OFD_SETLKW`, `lstat`, `unlink` |
 //!
@@ -474,7 +474,7 @@ pub(crate) fn check_mutations() {
         (LeaverAsksBeforeItLetsGo, 1, 1, NOTHING_STAYS),
         (RemoverOnlyAsks, 2, 1, KEEPS_ITS_NAME),
         (RemoverWaitsForUsers, 2, 1, WAITS),
-        (RemoverDoesNotLook, 2, 2, KEEPS_ITS_NAME),
+        (RemoverDoesNotLook, 2, 2, RIGHT_ONE),
         (RemoverHasNoRemoval, 2, 2, KEEPS_ITS_NAME),
         (UnlinkHasNoRemoval, 2, 2, KEEPS_ITS_NAME),
         (UnlinkOfNothingGoesOn, 2, 2, KEEPS_ITS_NAME),

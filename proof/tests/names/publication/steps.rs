@@ -22,6 +22,14 @@ impl Publication {
         }
     }
 
+    /// The step by which a remover begins to judge whether the object is abandoned.
+    fn judgement(&self) -> At {
+        match self.has(Mutation::RemoverLooksBeforeItExcludes) {
+            true => At::LookAgain,
+            false => At::TryAll,
+        }
+    }
+
     /// The step by which a remover ends.
     fn after_removal(&self, task: Task) -> At {
         match task {
@@ -153,9 +161,9 @@ impl Publication {
         match me.at {
             At::Reopen => {
                 me.visitor = me.file;
-                match self.has(Mutation::LeaverAsksBeforeItLetsGo) {
-                    true => self.removal(),
-                    false => At::LetGo,
+                match self.removal() {
+                    At::TryAll if !self.has(Mutation::LeaverAsksBeforeItLetsGo) => At::LetGo,
+                    removal => removal,
                 }
             }
             At::LetGo => {
@@ -163,7 +171,7 @@ impl Publication {
                 me.is_attached = false;
                 match self.has(Mutation::LeaverAsksBeforeItLetsGo) {
                     true => At::Rest,
-                    false => self.removal(),
+                    false => self.judgement(),
                 }
             }
             At::Visit => {
@@ -175,9 +183,9 @@ impl Publication {
             }
             At::TakeRemoval => {
                 me.has_removal = true;
-                match self.has(Mutation::RemoverLooksBeforeItExcludes) {
-                    true => At::LookAgain,
-                    false => At::TryAll,
+                match me.is_attached && !self.has(Mutation::LeaverAsksBeforeItLetsGo) {
+                    true => At::LetGo,
+                    false => self.judgement(),
                 }
             }
             At::TryAll => {
