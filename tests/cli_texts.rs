@@ -141,8 +141,9 @@ on_stage! {
         look_at(&key);
         let error = Segment::<Counter>::open(&key).unwrap_err().to_string();
         assert!(error.contains("the segment holds \\u{1b}]0;owned\\u{7}"), "{error}");
-        // It is of another platform, and no process is attached.
-        assert_eq!(run(&["rm", &key]).status.code(), Some(0));
+        // It is of another platform, and no process is attached but those of tests that
+        // list all segments at the moment.
+        common::poll(|| run(&["rm", &key]).status.success());
     }
 
     fn names_of_objects_are_harmless() {
