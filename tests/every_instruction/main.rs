@@ -255,7 +255,7 @@ on_stage! {
         }
     }
 
-    // Nobody overtakes: the kernel has assigned the lock before the victim wakes.
+    // No third thread overtakes: the kernel has assigned the lock before the victim wakes.
     fn inheriting_lock_killed_while_it_locks() {
         survive_of::<Inheriting>(Operation::Lock, 2, &[Scene::Alone]);
         survive_of::<Inheriting>(Operation::Lock, 8, &[Scene::Crowd, Scene::Behind, Scene::First]);

@@ -99,7 +99,7 @@ struct Process {
     rounds: u8,
 }
 
-/// One that waits in the kernel.
+/// A waiter in the kernel's queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Waiter {
     #[default]

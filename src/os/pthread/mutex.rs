@@ -138,13 +138,13 @@ impl PthreadMutex {
         me.list_for(self.words())
     }
 
-    /// The list of the caller, who is `me`, if this is a mutex with priority inheritance
+    /// The list of the caller, the thread `me`, if this is a mutex with priority inheritance
     /// that can be unlocked without libc.
     pub(crate) fn inheriting_list_of(&self, me: Locker) -> Option<RobustList> {
         me.inheriting_list_for(self.words())
     }
 
-    /// Whether libc must lock this mutex for the caller, who is `me`.
+    /// Whether libc must lock this mutex for the caller, the thread `me`.
     pub(crate) fn needs_libc(&self, me: Locker) -> bool {
         me.needs_libc_for(self.words())
     }
