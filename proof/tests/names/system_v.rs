@@ -302,9 +302,9 @@ struct SystemV {
 }
 
 impl SystemV {
-    /// How often a process may turn for one thing that others have done: its loops lie
-    /// within each other.
-    const TURNS: u8 = 2;
+    /// How often a process may turn for one thing that others have done: three loops lie
+    /// within each other, the search for the key, the removal, and the lock that is tried.
+    const TURNS: u8 = 3;
 
     fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
