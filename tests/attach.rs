@@ -42,7 +42,7 @@ fn assert_attached<'a>(segment: &Segment<Marked>, others: impl IntoIterator<Item
     expected.push(std::process::id());
     expected.sort_unstable();
     assert_eq!(
-        Segment::attached(segment).unwrap(),
+        Segment::attached_pids(segment).unwrap(),
         expected,
         "{:?}",
         Segment::name(segment)
@@ -146,7 +146,7 @@ on_stage! {
                 both
             };
             common::poll(|| *segment.visits.lock().unwrap() == 1);
-            assert_eq!(Segment::attached(&segment).unwrap(), expected);
+            assert_eq!(Segment::attached_pids(&segment).unwrap(), expected);
             worker.kill().unwrap();
             worker.wait().unwrap();
             assert_attached(&segment, []);
@@ -183,10 +183,10 @@ on_stage! {
             let heir = u32::from_ne_bytes(bytes);
             let mut expected = vec![heir, std::process::id()];
             expected.sort_unstable();
-            assert_eq!(Segment::attached(&_keeper).unwrap(), expected);
+            assert_eq!(Segment::attached_pids(&_keeper).unwrap(), expected);
             let pid = nix::unistd::Pid::from_raw(i32::try_from(heir).unwrap());
             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-            common::poll(|| Segment::attached(&_keeper).unwrap() == [std::process::id()]);
+            common::poll(|| Segment::attached_pids(&_keeper).unwrap() == [std::process::id()]);
         }
     }
 
@@ -198,7 +198,7 @@ on_stage! {
             once.pass();
             assert_attached(&segment, [&twice]);
             done.open();
-            common::poll(|| Segment::attached(&segment).unwrap() == [std::process::id()]);
+            common::poll(|| Segment::attached_pids(&segment).unwrap() == [std::process::id()]);
         }
     }
 
@@ -218,7 +218,7 @@ on_stage! {
                 become_nobody();
                 let opened = options.open::<Marked>(&address).unwrap();
                 there.open();
-                let seen = Segment::attached(&opened).unwrap();
+                let seen = Segment::attached_pids(&opened).unwrap();
                 assert!(seen.contains(&std::process::id()), "{seen:?}");
                 // Of System V the kernel counts attachments, and names nobody.
                 assert!(is_system_v || seen.contains(&root), "{seen:?}");
@@ -255,10 +255,10 @@ on_stage! {
                 let opened = options.open::<Marked>(&address).unwrap();
                 let mut both = [std::process::id(), root];
                 both.sort_unstable();
-                assert_eq!(Segment::attached(&opened).unwrap(), both);
+                assert_eq!(Segment::attached_pids(&opened).unwrap(), both);
                 let object = inspect::object(&address.parse().unwrap()).unwrap();
                 assert_eq!(object.users.pids, both);
-                assert!(object.users.unseen > 0, "there are some that can't be asked");
+                assert!(object.users.unreadable_processes > 0, "there are some that can't be asked");
             })
             .join();
         }
@@ -358,7 +358,7 @@ fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<
                 let again = Segment::<Marked>::open(&address).unwrap();
                 all.push(std::process::id());
                 all.sort_unstable();
-                assert_eq!(Segment::attached(&again).unwrap(), all);
+                assert_eq!(Segment::attached_pids(&again).unwrap(), all);
                 let object = inspect::object(&address.parse().unwrap()).unwrap();
                 assert_eq!(object.users.pids, all);
                 let all_objects = inspect::objects(inspect::Scope::Segments).unwrap();

@@ -284,7 +284,7 @@ on_stage! {
             let opened = Segment::open_or_create(&place, || ShmMutex::new(0_i64));
             assert!(matches!(opened, Err(Error::LayoutMismatch { .. })));
             assert!(Segment::<[Counter; 1]>::open_read_only(&place).is_err());
-            assert!(Segment::<[Counter]>::snapshot_of(&place).is_err());
+            assert!(Segment::<[Counter]>::open_snapshot(&place).is_err());
         }
     }
 
@@ -598,7 +598,7 @@ on_stage! {
         assert!(!Segment::is_linked(&inside).unwrap());
         std::fs::remove_dir_all(&*moved).unwrap();
 
-        let private = SegmentOptions::new().create_private(counter()).unwrap();
+        let private = SegmentOptions::new().create_system_v_private(counter()).unwrap();
         assert!(Segment::is_linked(&private).unwrap());
         unlink(Segment::name(&private).unwrap()).unwrap();
         assert!(!Segment::is_linked(&private).unwrap());

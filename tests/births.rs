@@ -22,7 +22,7 @@ use common::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn}
 use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_sync::{
-    Abandoned, Backing, Error, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
+    Backing, Error, IfAbandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
 };
 
 fn transient() -> SegmentOptions {
@@ -365,7 +365,7 @@ on_stage! {
             kill_everywhere(
                 "recreating", &address, None, stale_before,
                 |address| {
-                    let anew = transient().abandoned(Abandoned::Recreate);
+                    let anew = transient().if_abandoned(IfAbandoned::Recreate);
                     std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
                 },
                 |address, point, ()| check_after_a_death(address, point, &[1, 2]),
@@ -557,7 +557,7 @@ on_stage! {
                 opened.visit();
                 drop(opened);
                 // The lock of the header is of this namespace again.
-                let anew = transient().abandoned(Abandoned::Recreate);
+                let anew = transient().if_abandoned(IfAbandoned::Recreate);
                 drop(anew.create(address, Marked::new(2)).unwrap());
                 assert!(!address.exists(), "{point:?}");
                 assert!(begun.elapsed() < Duration::from_secs(5), "{point:?}");
@@ -601,7 +601,7 @@ on_stage! {
                 address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
             },
             |address| {
-                let anew = transient().abandoned(Abandoned::Recreate);
+                let anew = transient().if_abandoned(IfAbandoned::Recreate);
                 std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
             },
             |address, point, ()| {

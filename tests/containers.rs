@@ -14,7 +14,7 @@ use common::{
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use shm_sync::{Abandoned, Error, IdentityError, LockError, Removal, Segment, ShmMutex, inspect};
+use shm_sync::{Error, IdentityError, IfAbandoned, LockError, Removal, Segment, ShmMutex, inspect};
 
 type Counter = ShmMutex<u64>;
 /// One of them is held when a container is killed.
@@ -167,7 +167,7 @@ on_stage! {
                 return;
             };
             let anew = || {
-                let options = Segment::<Counters>::options().abandoned(Abandoned::Recreate);
+                let options = Segment::<Counters>::options().if_abandoned(IfAbandoned::Recreate);
                 options.create(address, [Counter::new(1), Counter::new(2)])
             };
             let second = spawn_container(|| {

@@ -405,7 +405,7 @@ on_stage! {
         let results = [
             huge.anonymous("huge", Counter::new(0)),
             huge.create(&key, Counter::new(0)),
-            huge.create_private(Counter::new(0)),
+            huge.create_system_v_private(Counter::new(0)),
         ];
         let free = huge_pages_free() + results.iter().flatten().count();
         println!("{free} huge pages were free");
@@ -468,7 +468,7 @@ on_stage! {
                 let created = options.create(name, 0_u64).unwrap();
                 let opened = options.open::<u64>(name).unwrap();
                 let read = options.open_read_only::<u64>(name).unwrap();
-                let copy = options.snapshot_of::<u64>(name).unwrap();
+                let copy = options.open_snapshot::<u64>(name).unwrap();
                 let mapped = [
                     Mapped::of(&created),
                     Mapped::of(&opened),

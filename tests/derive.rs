@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use shm_sync::__private::{Place, SyncKind};
+use shm_sync::__private::{FieldPath, SyncKind};
 use shm_sync::{
     Error, Fingerprint, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
 };
@@ -303,7 +303,7 @@ fn discriminants_are_those_of_the_compiler() {
         Read,
         Write,
     }
-    assert!(!Flag::NATURE.zero_is_valid(), "no flag is zero");
+    assert!(!Flag::PROPERTIES.from_zeros(), "no flag is zero");
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn found(path: &str, offset: usize, kind: SyncKind) -> Found {
 /// All that a walk over a `T` reports, after checks that hold for every type.
 fn reports<T: ShmSafe>() -> Vec<Found> {
     let mut all = Vec::new();
-    T::visit(&Place::root(), &mut |at, object| {
+    T::visit(&FieldPath::root(), &mut |at, object| {
         all.push(found(&at.to_string(), at.offset(), object.kind));
     });
     assert_eq!(all.len(), T::SYNC_OBJECTS, "{all:?}");

@@ -145,7 +145,7 @@ on_stage! {
                 assert!(Segment::as_fd(&nameless).is_none(), "it would be the daemon's");
                 for segment in [&created, &opened, &nameless] {
                     segment.visit();
-                    let attached = Segment::attached(segment).unwrap();
+                    let attached = Segment::attached_pids(segment).unwrap();
                     assert_eq!(attached, [std::process::id()]);
                 }
                 drop(nameless);
@@ -179,7 +179,7 @@ on_stage! {
             steps.wait_for(1);
             let mut both = [std::process::id(), daemon.pid()];
             both.sort_unstable();
-            assert_eq!(Segment::attached(&segment).unwrap(), both);
+            assert_eq!(Segment::attached_pids(&segment).unwrap(), both);
             drop(segment);
             assert!(address.exists(), "the daemon is attached");
             drop(Segment::<Marked>::open(&address).unwrap());
@@ -247,7 +247,7 @@ on_stage! {
         steps.wait_for(1);
         let mut both = [std::process::id(), daemon.pid()];
         both.sort_unstable();
-        assert_eq!(Segment::attached(&segment).unwrap(), both, "its mapping is seen");
+        assert_eq!(Segment::attached_pids(&segment).unwrap(), both, "its mapping is seen");
         drop(segment);
         let opened = Segment::<Marked>::open(&address);
         assert!(matches!(opened, Err(Error::NotFound)), "its lock went with its descriptor");

@@ -18,7 +18,9 @@ use nix::sys::socket::{
     recvmsg, sendmsg, socketpair,
 };
 use nix::unistd::ftruncate;
-use shm_sync::{Backing, Damage, Error, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{
+    Backing, CorruptHeader, Error, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe,
+};
 
 type Counter = ShmMutex<u64>;
 
@@ -92,7 +94,7 @@ fn smoke() {
     drop(same);
     assert_eq!(*mine.lock().unwrap(), 1);
     Segment::flush(&mine).unwrap();
-    assert_eq!(Segment::attached(&mine).unwrap(), [std::process::id()]);
+    assert_eq!(Segment::attached_pids(&mine).unwrap(), [std::process::id()]);
 }
 
 #[test]
@@ -165,7 +167,7 @@ fn what_is_sealed_and_none_of_ours_is_refused() {
     for bytes in [&good[..good.len() - 1], &[&good[..], b"x"].concat()] {
         assert!(matches!(
             refusal(memfd(bytes, shrink)),
-            Error::Corrupt(Damage::WrongSize { .. })
+            Error::Corrupt(CorruptHeader::WrongSize { .. })
         ));
     }
     let other = Segment::<ShmMutex<i64>>::from_fd(file.into());
@@ -191,7 +193,7 @@ on_stage! {
         children.into_iter().for_each(common::Child::join);
         assert_eq!(*mine.lock().unwrap(), 2_000);
         let mut holder = common::holder_of(&mine);
-        assert_eq!(Segment::attached(&mine).unwrap(), [std::process::id(), holder.pid()]);
+        assert_eq!(Segment::attached_pids(&mine).unwrap(), [std::process::id(), holder.pid()]);
         holder.kill();
         let cause = expect_poisoned(mine.lock()).cause();
         assert_eq!(dead_owner(cause), Some(holder.pid()));
@@ -269,7 +271,7 @@ on_stage! {
         drop(turn);
         finished.open();
         held.pass();
-        assert_eq!(Segment::attached(&desk).unwrap(), [std::process::id(), worker.pid()]);
+        assert_eq!(Segment::attached_pids(&desk).unwrap(), [std::process::id(), worker.pid()]);
         worker.kill();
         let cause = expect_poisoned(desk.turn.lock()).cause();
         assert_eq!(dead_owner(cause), Some(worker.pid()));

@@ -8,10 +8,10 @@ use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZero;
 use std::sync::atomic::AtomicU32;
 
-use shm_sync::__private::{Nature, Place, SyncKind};
+use shm_sync::__private::{FieldPath, SyncKind, TypeProperties};
 use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe};
 
-const PLAIN: Nature = Nature::PLAIN;
+const PLAIN: TypeProperties = TypeProperties::POD;
 
 /// The nature of the type that is declared in the brackets.
 macro_rules! nature {
@@ -20,8 +20,8 @@ macro_rules! nature {
         $(#[$attribute])*
         $kind $name $($rest)*
 
-        const NATURE: Nature = $name::NATURE;
-        NATURE
+        const PROPERTIES: TypeProperties = $name::PROPERTIES;
+        PROPERTIES
     }};
 }
 
@@ -42,9 +42,9 @@ fn smoke() {
         workers: [ShmMutex<u8>; 3],
     }
 
-    assert_eq!(Jobs::NATURE, PLAIN.shared());
+    assert_eq!(Jobs::PROPERTIES, PLAIN.with_interior_mutability());
     let mut found = Vec::new();
-    Jobs::visit(&Place::pattern(), &mut |at, object| {
+    Jobs::visit(&FieldPath::pattern(), &mut |at, object| {
         found.push((at.to_string(), at.offset(), object.kind));
     });
     let expected = [
@@ -68,18 +68,18 @@ fn a_struct_is_what_all_its_fields_are() {
         [#[repr(C)] struct S(u8, MaybeUninit<NonZero<u128>>);]
         [#[repr(C, align(64))] struct S { a: u8, of: PhantomData<AtomicU32> }]
     }
-    assert_nature! { PLAIN.without_zero();
+    assert_nature! { PLAIN.without_from_zeros();
         [#[repr(C)] struct S { a: u8, b: NonZero<u64> }]
         [#[repr(C)] struct S { a: u8, b: [NonZero<u8>; 9] }]
     }
-    assert_nature! { PLAIN.shared();
+    assert_nature! { PLAIN.with_interior_mutability();
         [#[repr(C)] struct S { a: u8, b: AtomicU32 }]
         [#[repr(C)] struct S(MaybeUninit<AtomicU32>);]
     }
-    assert_nature! { PLAIN.without_zero().tearable();
+    assert_nature! { PLAIN.without_from_zeros().without_tear_free();
         [#[repr(C)] struct S { a: u8, b: (u8, NonZero<u128>) }]
     }
-    assert_nature! { Nature::UNKNOWN;
+    assert_nature! { TypeProperties::UNKNOWN;
         [#[repr(C)] struct S { a: AtomicU32, b: NonZero<i128> }]
     }
 }
@@ -95,7 +95,7 @@ fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
         [#[repr(u8)] enum E { A {}, B() }]
         [#[repr(u8, align(16))] enum E { A, B }]
     }
-    assert_nature! { PLAIN.without_zero();
+    assert_nature! { PLAIN.without_from_zeros();
         [#[repr(u8)] enum E { A = 1, B, C }]
         [#[repr(i8)] enum E { A = -3, B, C }]
         [#[repr(i8)] enum E { A = -1 }]
@@ -106,23 +106,23 @@ fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
 
 #[test]
 fn an_enum_with_fields_can_tear() {
-    assert_nature! { PLAIN.tearable();
+    assert_nature! { PLAIN.without_tear_free();
         [#[repr(u8)] enum E { A, B(u8) }]
         [#[repr(u8)] enum E { A(u8) }]
         [#[repr(u8)] enum E { A(u8, u64), B { c: NonZero<u8> } }]
         [#[repr(C, i8)] enum E { A(NonZero<u8>) = -1, B(u8), C = 5 }]
     }
-    assert_nature! { PLAIN.without_zero().tearable();
+    assert_nature! { PLAIN.without_from_zeros().without_tear_free();
         [#[repr(u8)] enum E { A(NonZero<u8>), B(u8) }]
         [#[repr(u8)] enum E { A(u8, (u8, NonZero<u8>)), B }]
         [#[repr(u8)] enum E { A(u8) = 1, B }]
         [#[repr(i8)] enum E { A = -1, B(NonZero<u8>), C(u8) }]
     }
-    assert_nature! { PLAIN.tearable().shared();
+    assert_nature! { PLAIN.without_tear_free().with_interior_mutability();
         [#[repr(u8)] enum E { A, B(u8, AtomicU32) }]
         [#[repr(C, u8)] enum E { A(AtomicU32), B }]
     }
-    assert_nature! { Nature::UNKNOWN;
+    assert_nature! { TypeProperties::UNKNOWN;
         [#[repr(u8)] enum E { A(NonZero<u8>), B(AtomicU32) }]
     }
 }
@@ -137,7 +137,7 @@ fn an_enum_whose_discriminant_is_constant_is_asked_for_its_value() {
         [#[repr(i16)] enum E { A = BASE, B }]
         [#[repr(i16)] enum E { A = twice(BASE), B, C }]
     }
-    assert_nature! { PLAIN.without_zero();
+    assert_nature! { PLAIN.without_from_zeros();
         [#[repr(i16)] enum E { A = BASE, B = 1 }]
         [#[repr(i16)] enum E { A = twice(BASE), B }]
     }
@@ -157,7 +157,7 @@ fn names_do_not_get_mixed_up() {
         [#[repr(u8)] enum E { A = discriminant(), B = nature() }]
         [#[repr(C)] struct S { nature: u8, discriminant: u8 }]
     }
-    assert_nature! { PLAIN.without_zero();
+    assert_nature! { PLAIN.without_from_zeros();
         [#[repr(u8)] enum E { A = discriminant(), B }]
     }
 }
@@ -180,29 +180,53 @@ fn a_generic_type_is_what_it_is_filled_with() {
 
     type Odd = NonZero<u128>;
 
-    assert_eq!(Slots::<u64, 4>::NATURE, PLAIN);
-    assert_eq!(Slots::<AtomicU32, 4>::NATURE, PLAIN.shared());
-    assert_eq!(Slots::<Odd, 4>::NATURE, Odd::NATURE);
-    assert_eq!(Slots::<ShmMutex<Odd>, 4>::NATURE, Nature::UNKNOWN);
+    assert_eq!(Slots::<u64, 4>::PROPERTIES, PLAIN);
+    assert_eq!(
+        Slots::<AtomicU32, 4>::PROPERTIES,
+        PLAIN.with_interior_mutability()
+    );
+    assert_eq!(Slots::<Odd, 4>::PROPERTIES, Odd::PROPERTIES);
+    assert_eq!(
+        Slots::<ShmMutex<Odd>, 4>::PROPERTIES,
+        TypeProperties::UNKNOWN
+    );
 
-    let plain = PLAIN.tearable();
-    assert_eq!(Choice::<u8, Odd>::NATURE, plain);
-    assert_eq!(Choice::<Odd, u8>::NATURE, plain.without_zero());
-    assert_eq!(Choice::<u8, AtomicU32>::NATURE, plain.shared());
-    assert_eq!(Choice::<Choice<u8, Odd>, ()>::NATURE, plain);
-    assert_eq!(Slots::<Choice<Odd, ()>, 4>::NATURE, plain.without_zero());
+    let plain = PLAIN.without_tear_free();
+    assert_eq!(Choice::<u8, Odd>::PROPERTIES, plain);
+    assert_eq!(Choice::<Odd, u8>::PROPERTIES, plain.without_from_zeros());
+    assert_eq!(
+        Choice::<u8, AtomicU32>::PROPERTIES,
+        plain.with_interior_mutability()
+    );
+    assert_eq!(Choice::<Choice<u8, Odd>, ()>::PROPERTIES, plain);
+    assert_eq!(
+        Slots::<Choice<Odd, ()>, 4>::PROPERTIES,
+        plain.without_from_zeros()
+    );
 }
 
 #[test]
 fn a_mutex_is_shared_and_else_what_it_guards_is() {
-    assert_eq!(ShmMutex::<()>::NATURE, PLAIN.shared());
-    assert_eq!(ShmMutex::<AtomicU32>::NATURE, PLAIN.shared());
-    let inhabited = ShmMutex::<NonZero<u8>>::NATURE;
-    assert_eq!(inhabited, PLAIN.without_zero().shared());
-    assert_eq!(ShmMutex::<NonZero<u128>>::NATURE, Nature::UNKNOWN);
-    assert_eq!(ShmCondvar::NATURE, PLAIN.shared());
-    assert_eq!(PthreadCondvar::NATURE, PLAIN.shared());
-    assert_eq!(MaybeUninit::<ShmMutex<NonZero<u8>>>::NATURE, PLAIN.shared());
+    assert_eq!(ShmMutex::<()>::PROPERTIES, PLAIN.with_interior_mutability());
+    assert_eq!(
+        ShmMutex::<AtomicU32>::PROPERTIES,
+        PLAIN.with_interior_mutability()
+    );
+    let inhabited = ShmMutex::<NonZero<u8>>::PROPERTIES;
+    assert_eq!(
+        inhabited,
+        PLAIN.without_from_zeros().with_interior_mutability()
+    );
+    assert_eq!(
+        ShmMutex::<NonZero<u128>>::PROPERTIES,
+        TypeProperties::UNKNOWN
+    );
+    assert_eq!(ShmCondvar::PROPERTIES, PLAIN.with_interior_mutability());
+    assert_eq!(PthreadCondvar::PROPERTIES, PLAIN.with_interior_mutability());
+    assert_eq!(
+        MaybeUninit::<ShmMutex<NonZero<u8>>>::PROPERTIES,
+        PLAIN.with_interior_mutability()
+    );
 }
 
 // --- Patterns ---------------------------------------------------------------
@@ -224,7 +248,7 @@ struct Pool {
 }
 
 /// The way to each object, and its offset, size and kind.
-fn walk<T: ShmSafe>(start: &Place<'_>) -> Vec<(String, usize, usize, SyncKind)> {
+fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<(String, usize, usize, SyncKind)> {
     let mut all = Vec::new();
     T::visit(start, &mut |at, object| {
         all.push((at.to_string(), at.offset(), object.size, object.kind));
@@ -236,12 +260,12 @@ fn walk<T: ShmSafe>(start: &Place<'_>) -> Vec<(String, usize, usize, SyncKind)> 
 /// the first is kept.
 #[test]
 fn a_pattern_is_the_walk_over_first_elements() {
-    let mut full = walk::<([Pool; 2], Pool)>(&Place::root());
+    let mut full = walk::<([Pool; 2], Pool)>(&FieldPath::root());
     full.retain(|(path, ..)| !path.contains("[1") && !path.contains("[2") && !path.contains("[3"));
     for (path, ..) in &mut full {
         *path = path.replace("[0]", "[]");
     }
-    let pattern = walk::<([Pool; 2], Pool)>(&Place::pattern());
+    let pattern = walk::<([Pool; 2], Pool)>(&FieldPath::pattern());
     assert_eq!(pattern, full);
     let paths: Vec<&str> = pattern.iter().map(|(path, ..)| path.as_str()).collect();
     let expected = [
@@ -258,7 +282,7 @@ fn a_pattern_is_the_walk_over_first_elements() {
 #[test]
 fn an_object_has_the_size_of_its_type() {
     let sizes = |(_, _, size, kind)| (kind, size);
-    let all: Vec<_> = walk::<Pool>(&Place::pattern())
+    let all: Vec<_> = walk::<Pool>(&FieldPath::pattern())
         .into_iter()
         .map(sizes)
         .collect();

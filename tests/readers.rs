@@ -239,7 +239,7 @@ on_stage! {
         // It has inherited the mapping of this process, like every child.
         let mut all = [std::process::id(), other.pid(), reader.pid()];
         all.sort_unstable();
-        let attached = within(SHORT, || Segment::attached(&segment)).unwrap();
+        let attached = within(SHORT, || Segment::attached_pids(&segment)).unwrap();
         assert_eq!(attached, all);
         let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
         assert_eq!(object.users.pids, all);

@@ -11,7 +11,7 @@ use common::{
     on_stage, spawn,
 };
 use shm_sync::{
-    Abandoned, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, ShmSafe,
+    Backing, Error, IfAbandoned, Removal, Residency, Segment, SegmentOptions, ShmMutex, ShmSafe,
     inspect, unlink,
 };
 
@@ -183,7 +183,7 @@ on_stage! {
             drop(segment);
             // Still mapped, so still in use, also for who comes and goes.
             let opened = open(&address).unwrap();
-            assert!(Segment::attached(&opened).unwrap().contains(&std::process::id()));
+            assert!(Segment::attached_pids(&opened).unwrap().contains(&std::process::id()));
             assert!(opened.visits.try_lock().is_err());
             drop(opened);
             assert!(address.exists());
@@ -198,7 +198,7 @@ on_stage! {
             drop(reused);
             assert!(!address.exists());
 
-            let anew = transient().abandoned(Abandoned::Recreate);
+            let anew = transient().if_abandoned(IfAbandoned::Recreate);
             leave_stale(&address, &transient(), 3);
             let recreated = anew.open_or_create(&address, || Marked::new(4)).unwrap();
             assert_eq!(recreated.id(), 4);
@@ -234,7 +234,7 @@ on_stage! {
             there.pass();
             user.stop();
             drop(open(&address).unwrap());
-            let anew = transient().abandoned(Abandoned::Recreate);
+            let anew = transient().if_abandoned(IfAbandoned::Recreate);
             let opened = anew.open_or_create(&address, || Marked::new(2)).unwrap();
             assert_eq!(opened.id(), 1);
             drop(opened);
@@ -307,7 +307,7 @@ on_stage! {
                     opened.visit();
                     assert_eq!(opened.id(), 1);
                 }
-                let anew = options.clone().abandoned(Abandoned::Recreate);
+                let anew = options.clone().if_abandoned(IfAbandoned::Recreate);
                 let refused = anew.open_or_create(&address, || Marked::new(2));
                 assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
             });
@@ -527,7 +527,7 @@ fn a_foreign_segment_is_never_touched() {
             let before = foreign.bytes();
             let address = &foreign.address;
             let options = transient().mode(0o777);
-            let anew = options.clone().abandoned(Abandoned::Recreate);
+            let anew = options.clone().if_abandoned(IfAbandoned::Recreate);
             for round in 0..2 {
                 let what = format!("mode {mode:o}, fill {nth}, round {round}");
                 for options in [&options, &anew] {

@@ -172,7 +172,7 @@ on_stage! {
                     nix::unistd::pause();
                 })?;
                 there.pass();
-                let attached = Segment::attached(&segment).unwrap();
+                let attached = Segment::attached_pids(&segment).unwrap();
                 assert!(!attached.contains(&user.pid()), "{attached:?}");
             }
             Some(())

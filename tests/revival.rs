@@ -572,7 +572,7 @@ on_stage! {
         from_another_boot(&path);
         let before = fs::read(&*path).unwrap();
         let read = Segment::<Jobs>::open_read_only(&path).unwrap();
-        let copy = Segment::<Jobs>::snapshot_of(&path).unwrap();
+        let copy = Segment::<Jobs>::open_snapshot(&path).unwrap();
         drop(expect_poisoned(copy.held.lock()));
         assert_eq!(fs::read(&*path).unwrap(), before);
         // While somebody looks.

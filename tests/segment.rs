@@ -12,7 +12,7 @@ use common::{Child, TestName, on_stage, spawn};
 use proptest::prelude::*;
 use serial_test::file_serial;
 use shm_sync::{
-    Damage, Error, LockError, NameError, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
+    CorruptHeader, Error, LockError, NameError, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
 };
 
 type Counter = ShmMutex<u64>;
@@ -157,7 +157,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     // Ours, but cut off: mapping it would end in SIGBUS.
     for len in [HEADER, HEADER + 1, good.len() - 1] {
         match refused(&good[..len]) {
-            Error::Corrupt(Damage::WrongSize { claimed, actual }) => {
+            Error::Corrupt(CorruptHeader::WrongSize { claimed, actual }) => {
                 assert_eq!((claimed, actual), (good.len() as u64, len as u64));
             }
             other => panic!("{len}: {other:?}"),
@@ -166,7 +166,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     let longer = [&good[..], &[0; 100]].concat();
     assert!(matches!(
         refused(&longer),
-        Error::Corrupt(Damage::WrongSize { .. })
+        Error::Corrupt(CorruptHeader::WrongSize { .. })
     ));
 
     let changed = |at: usize, byte: u8| {
@@ -204,15 +204,15 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     assert!(Segment::<Counter>::open(&put(&of_a_container)).is_ok());
     assert!(matches!(
         changed(24, 1),
-        Error::Corrupt(Damage::WrongSize { .. })
+        Error::Corrupt(CorruptHeader::WrongSize { .. })
     ));
     assert!(matches!(
         changed(32, 1),
-        Error::Corrupt(Damage::MisplacedValue)
+        Error::Corrupt(CorruptHeader::MisplacedValue)
     ));
     assert!(matches!(
         changed(46, 0xff),
-        Error::Corrupt(Damage::MisplacedValue)
+        Error::Corrupt(CorruptHeader::MisplacedValue)
     ));
     assert!(
         matches!(changed(56, 1), Error::LayoutMismatch { .. }),
@@ -220,7 +220,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     );
     assert!(matches!(
         changed(99, 0xff),
-        Error::Corrupt(Damage::UnreadableTypeName)
+        Error::Corrupt(CorruptHeader::UnreadableTypeName)
     ));
 }
 

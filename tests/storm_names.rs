@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::{Child, Marked, Random, TestAddress, number_from_env, on_stage, spawn};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use shm_sync::{Abandoned, Backing, Error, Removal, Segment, SegmentOptions, ShmSafe, unlink};
+use shm_sync::{Backing, Error, IfAbandoned, Removal, Segment, SegmentOptions, ShmSafe, unlink};
 
 const KINDS: [Backing; 3] = [Backing::Posix, Backing::SystemV, Backing::File];
 
@@ -197,7 +197,7 @@ impl Sea {
                 options = options.removal(Removal::UntilLastDetach);
             }
             if random.below(2) == 0 {
-                options = options.abandoned(Abandoned::Recreate);
+                options = options.if_abandoned(IfAbandoned::Recreate);
             }
             let result = match random.below(8) {
                 0..3 => options.open_or_create(address, || self.new_one()),
@@ -311,7 +311,7 @@ fn storm(kind: Backing, kills: u64, seed: u64, unlinking: Unlinking) {
         sea.created.load(Ordering::Relaxed),
     );
     // Whatever they left can be used, or cleared away.
-    let anew = transient().abandoned(Abandoned::Recreate);
+    let anew = transient().if_abandoned(IfAbandoned::Recreate);
     let fresh = anew
         .open_or_create(&address, || Marked::new(u64::MAX))
         .unwrap();

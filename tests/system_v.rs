@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{Child, Gate, TestFile, TestKey, dead_owner, expect_poisoned, on_stage, spawn};
 use nix::sched::{CloneFlags, unshare};
 use shm_sync::{
-    Abandoned, Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex,
+    Address, Backing, Error, IfAbandoned, Removal, Residency, Segment, SegmentOptions, ShmMutex,
     SystemVStatus, Unsupported, inspect, unlink,
 };
 
@@ -145,7 +145,7 @@ on_stage! {
     }
 
     fn without_a_key_it_is_found_by_its_id() {
-        let shared = SegmentOptions::new().create_private(Counter::new(0)).unwrap();
+        let shared = SegmentOptions::new().create_system_v_private(Counter::new(0)).unwrap();
         let address = Segment::name(&shared).unwrap().to_owned();
         assert_eq!(address, format!("sysv:id:{}", status(&shared).id));
         assert_eq!(status(&shared).key, 0);
@@ -196,7 +196,7 @@ on_stage! {
         let second = status(&shared);
         assert_eq!(second.attached, 3);
         assert_eq!(u32::try_from(second.last_pid), Ok(opener.pid()));
-        assert_eq!(Segment::attached(&shared).unwrap(), [own_pid(), opener.pid()]);
+        assert_eq!(Segment::attached_pids(&shared).unwrap(), [own_pid(), opener.pid()]);
         leave.open();
         opener.join();
         let third = status(&shared);
@@ -219,7 +219,7 @@ on_stage! {
         assert_eq!(status(&shared).attached, 3);
         opener.kill();
         assert_eq!(status(&shared).attached, 1);
-        assert_eq!(Segment::attached(&shared).unwrap(), [own_pid()]);
+        assert_eq!(Segment::attached_pids(&shared).unwrap(), [own_pid()]);
         let cause = expect_poisoned(shared.lock()).cause();
         assert_eq!(dead_owner(cause), Some(opener.pid()));
     }
@@ -314,7 +314,7 @@ on_stage! {
 
         let _past = leave_behind(&key, &options);
         container(|| {
-            let anew = options.clone().abandoned(Abandoned::Recreate);
+            let anew = options.clone().if_abandoned(IfAbandoned::Recreate);
             let made = anew.create(&key, Counter::new(7)).unwrap();
             assert_eq!(*made.lock().unwrap(), 7);
         })
@@ -361,7 +361,7 @@ on_stage! {
                 assert!(begun.elapsed() < Duration::from_secs(5));
                 let removed = inspect::remove(&key.parse().unwrap());
                 assert!(matches!(removed, Err(Error::InUse)), "{removed:?}");
-                let anew = SegmentOptions::new().abandoned(Abandoned::Recreate);
+                let anew = SegmentOptions::new().if_abandoned(IfAbandoned::Recreate);
                 let made = anew.create(&key, Counter::new(0));
                 assert!(matches!(made, Err(Error::AlreadyExists)), "{made:?}");
                 assert!(Segment::<Counter>::open_read_only(&key).is_ok());

@@ -118,7 +118,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
         assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
-        let missing = Segment::<Board>::snapshot_of(name);
+        let missing = Segment::<Board>::open_snapshot(name);
         assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
         let _shared = Segment::create(name, 5_u64).unwrap();
         let other = Segment::<i64>::open_read_only(name);
@@ -126,7 +126,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
         );
-        let other = Segment::<i64>::snapshot_of(name);
+        let other = Segment::<i64>::open_snapshot(name);
         assert!(
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
@@ -150,7 +150,7 @@ fn lengths_are_learned_by_those_who_look() {
         assert_eq!(tail.len(), 4);
         assert_eq!(tail.element(3).unwrap().peek(), 33);
 
-        let copy = Segment::<Table>::snapshot_of(name).unwrap();
+        let copy = Segment::<Table>::open_snapshot(name).unwrap();
         assert_eq!((copy.head, copy.tail.len()), (7, 4));
         assert_eq!(*copy.tail[3].lock().unwrap(), 33);
     }
@@ -220,7 +220,7 @@ on_stage! {
                 let opened = of_root.open::<Board>(name);
                 assert!(matches!(opened, Err(Error::PermissionDenied)), "{opened:?}");
                 let read = of_root.open_read_only::<Board>(name).unwrap();
-                let copy = of_root.snapshot_of::<Board>(name).unwrap();
+                let copy = of_root.open_snapshot::<Board>(name).unwrap();
                 ready.open();
                 changed.pass();
                 assert_eq!(project!(read.view() => done).load(), 11);
@@ -229,7 +229,7 @@ on_stage! {
                 *copy.pending.lock().unwrap() = 12;
             });
             ready.pass();
-            let attached = Segment::attached(&shared).unwrap();
+            let attached = Segment::attached_pids(&shared).unwrap();
             assert!(attached.contains(&reader.pid()), "{attached:?}");
             shared.done.store(11, Ordering::Release);
             changed.open();
@@ -237,7 +237,7 @@ on_stage! {
             assert_eq!(shared.done.load(Ordering::Acquire), 11);
             assert_eq!(*shared.pending.lock().unwrap(), 5);
             // Whoever looked took nothing away, and left nothing.
-            assert_eq!(Segment::attached(&shared).unwrap(), [std::process::id()]);
+            assert_eq!(Segment::attached_pids(&shared).unwrap(), [std::process::id()]);
         }
     }
 
@@ -265,7 +265,7 @@ on_stage! {
         let names = Names::new("apart");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
-            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let copy = Segment::<Board>::open_snapshot(name).unwrap();
             // Every page is ours, of those too that nobody has written to.
             spawn(|| {
                 let mine = Segment::<Board>::open(name).unwrap();
@@ -291,7 +291,7 @@ on_stage! {
         let names = Names::new("pages");
         for name in names.all() {
             let shared = Segment::<[AtomicU64; LEN / 8]>::create_in_place(name, |_| {}).unwrap();
-            let copy = Segment::<[AtomicU64; LEN / 8]>::snapshot_of(name).unwrap();
+            let copy = Segment::<[AtomicU64; LEN / 8]>::open_snapshot(name).unwrap();
             spawn(|| shared.iter().for_each(|word| word.store(1, Ordering::Relaxed))).join();
             assert!(copy.iter().all(|word| word.load(Ordering::Relaxed) == 0), "{name}");
             unlink(name).unwrap();
@@ -312,7 +312,7 @@ on_stage! {
                 let _ = shared.slots[1].lock();
             });
             waiter.wait_until_asleep();
-            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let copy = Segment::<Board>::open_snapshot(name).unwrap();
             let poisoned = expect_poisoned(copy.slots[1].try_lock());
             assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
             let mut data = poisoned.recover(|data| *data = (0, 0));
@@ -336,7 +336,7 @@ on_stage! {
         let names = Names::new("forked");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
-            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let copy = Segment::<Board>::open_snapshot(name).unwrap();
             let (board, me) = (&*copy, std::process::id());
             let guard = board.pending.lock().unwrap();
             let [locked, end] = [Gate::new(), Gate::new()];
@@ -391,7 +391,7 @@ on_stage! {
         let names = Names::new("forked-threads");
         let name = names.all()[0];
         let _shared = Segment::create(name, board()).unwrap();
-        let copy = Segment::<Board>::snapshot_of(name).unwrap();
+        let copy = Segment::<Board>::open_snapshot(name).unwrap();
         let _guard = copy.pending.lock().unwrap();
         for _ in 0..50 {
             spawn(|| {
@@ -427,7 +427,7 @@ on_stage! {
             })
             .wait();
             let guard = shared.pending.lock().unwrap();
-            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let copy = Segment::<Board>::open_snapshot(name).unwrap();
             drop(expect_poisoned(copy.slots[0].lock()));
             let own = expect_poisoned(copy.pending.lock());
             assert_eq!(dead_owner(own.cause()), Some(std::process::id()));
@@ -436,7 +436,7 @@ on_stage! {
             drop(guard);
             *shared.pending.lock().unwrap() += 1;
             drop(expect_poisoned(shared.slots[0].lock()));
-            let again = Segment::<Board>::snapshot_of(name).unwrap();
+            let again = Segment::<Board>::open_snapshot(name).unwrap();
             assert!(again.slots[0].is_poisoned() && !again.pending.is_poisoned());
         }
     }
@@ -449,10 +449,10 @@ on_stage! {
                 let shared = Segment::create(name, board()).unwrap();
                 created.open();
                 seen.pass();
-                assert_eq!(Segment::attached(&shared).unwrap(), [std::process::id()]);
+                assert_eq!(Segment::attached_pids(&shared).unwrap(), [std::process::id()]);
             });
             created.pass();
-            let copy = Segment::<Board>::snapshot_of(name).unwrap();
+            let copy = Segment::<Board>::open_snapshot(name).unwrap();
             seen.open();
             owner.join();
             assert_eq!(*copy.pending.lock().unwrap(), 5);

@@ -202,7 +202,7 @@ impl Report {
     }
 }
 
-/// The columns of a [`Report`].
+/// The columns of a [`Visitor`].
 pub(crate) const HEADINGS: &str = "\
 | operation | scene | instructions | kills | clean, before | clean, after | `Poisoned` \
 | next lock, median / max | asleep on the lock | asleep on the condvar | faults |

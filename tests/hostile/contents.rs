@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use shm_sync::{Backing, Damage};
+use shm_sync::{Backing, CorruptHeader};
 
 use Verdict::{Corrupt, Good, NotASegment, OtherFormat, OtherLayout, OtherNamespace};
 
@@ -113,7 +113,7 @@ const FIELDS: [Field; 21] = [
         at: 20,
         len: 4,
         judge: |namespace, object| match namespace {
-            0 => Expected::all(Corrupt(Damage::NoPidNamespace)),
+            0 => Expected::all(Corrupt(CorruptHeader::NoPidNamespace)),
             // Nobody is attached, so the locks are made anew.
             _ if object.address.kind() == Backing::SystemV => Expected::all(Good),
             _ => Expected {
@@ -132,7 +132,7 @@ const FIELDS: [Field; 21] = [
         len: 8,
         judge: |claimed, object| {
             let actual = object.bytes.len() as u64;
-            Expected::all(Corrupt(Damage::WrongSize { claimed, actual }))
+            Expected::all(Corrupt(CorruptHeader::WrongSize { claimed, actual }))
         },
     },
     // Any that is aligned would be outside the object.
@@ -140,7 +140,7 @@ const FIELDS: [Field; 21] = [
         name: "offset of the value",
         at: 32,
         len: 8,
-        judge: |_, _| Expected::all(Corrupt(Damage::MisplacedValue)),
+        judge: |_, _| Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
     },
     Field {
         name: "size of the value",
@@ -149,13 +149,13 @@ const FIELDS: [Field; 21] = [
         judge: |size, object| {
             let room = object.bytes.len() as u64 - object.number(32);
             match size {
-                _ if size > room => Expected::all(Corrupt(Damage::MisplacedValue)),
+                _ if size > room => Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
                 _ if size >= BARE_MUTEX => Expected::for_users(OtherLayout),
                 // The directory has a mutex in it.
                 _ => Expected {
                     writer: OtherLayout,
                     reader: OtherLayout,
-                    ..Expected::all(Corrupt(Damage::MisplacedObject))
+                    ..Expected::all(Corrupt(CorruptHeader::MisplacedObject))
                 },
             }
         },
@@ -168,7 +168,7 @@ const FIELDS: [Field; 21] = [
             let is_possible = align.is_power_of_two() && object.number(32).is_multiple_of(align);
             match is_possible {
                 true => Expected::for_users(OtherLayout),
-                false => Expected::all(Corrupt(Damage::MisplacedValue)),
+                false => Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
             }
         },
     },
@@ -190,7 +190,7 @@ const FIELDS: [Field; 21] = [
         len: 4,
         judge: |len, _| match len {
             0..=192 => Expected::all(Good),
-            _ => Expected::all(Corrupt(Damage::UnreadableTypeName)),
+            _ => Expected::all(Corrupt(CorruptHeader::UnreadableTypeName)),
         },
     },
     Field {
@@ -213,9 +213,9 @@ const FIELDS: [Field; 21] = [
         judge: |len, object| match len {
             0 => Expected::all(Good),
             _ if HEADER as u64 + len > object.number(32) => {
-                Expected::all(Corrupt(Damage::MisplacedValue))
+                Expected::all(Corrupt(CorruptHeader::MisplacedValue))
             }
-            _ => Expected::for_tool(Corrupt(Damage::UnreadableDirectory)),
+            _ => Expected::for_tool(Corrupt(CorruptHeader::UnreadableDirectory)),
         },
     },
     // Then it is taken for a copy, and its locks are brought back to life.
@@ -302,7 +302,7 @@ fn check_noise_in(kind: Backing) {
     // it reads the whole header or nothing.
     let part_of = |len: usize| {
         let (claimed, actual) = (HEADER as u64, len as u64);
-        let cut = Corrupt(Damage::WrongSize { claimed, actual });
+        let cut = Corrupt(CorruptHeader::WrongSize { claimed, actual });
         match kind {
             Backing::SystemV => nothing,
             _ => Expected {
@@ -319,7 +319,7 @@ fn check_noise_in(kind: Backing) {
         let (claimed, actual) = (good.len() as u64, len as u64);
         (
             bytes,
-            Expected::all(Corrupt(Damage::WrongSize { claimed, actual })),
+            Expected::all(Corrupt(CorruptHeader::WrongSize { claimed, actual })),
         )
     };
     let mut cases = vec![
@@ -415,11 +415,11 @@ on_stage! {
                 let expected = Expected::all(NotASegment);
                 object.check_with(&format!("magic, byte {at}"), at, &changed, &expected);
             }
-            let expected = Expected::all(Corrupt(Damage::UnknownRemoval));
+            let expected = Expected::all(Corrupt(CorruptHeader::UnknownRemoval));
             for code in [2, 3, 0x80, u8::MAX] {
                 object.check_with(&format!("removal {code}"), REMOVAL, &[code], &expected);
             }
-            let expected = Expected::all(Corrupt(Damage::UnreadableTypeName));
+            let expected = Expected::all(Corrupt(CorruptHeader::UnreadableTypeName));
             object.check_with("a name that is no UTF-8", 256, &[0xff], &expected);
         }
     }
@@ -446,9 +446,9 @@ on_stage! {
     }
 
     fn a_directory_may_say_anything() {
-        use Damage::{MisplacedObject, UnreadableDirectory};
+        use CorruptHeader::{MisplacedObject, UnreadableDirectory};
         /// Where the parts of its one entry are, and what they become.
-        const CASES: [(&str, usize, &[u8], Damage); 14] = [
+        const CASES: [(&str, usize, &[u8], CorruptHeader); 14] = [
             ("no kind", 0, &[0], UnreadableDirectory),
             ("an unknown kind", 0, &[0xff], UnreadableDirectory),
             ("an array more", 1, &[2], UnreadableDirectory),

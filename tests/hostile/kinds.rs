@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::mkfifo;
 use shm_sync::inspect::{self, Content, FileKind};
-use shm_sync::{Backing, Damage};
+use shm_sync::{Backing, CorruptHeader};
 
 use Verdict::{Corrupt, Good, NoSpace, NotASegment, PermissionDenied, TooPermissive, WrongOwner};
 
@@ -199,13 +199,13 @@ on_stage! {
             put_good::<Counter>(&address);
             let claimed = fs::metadata(path(&address)).unwrap().len();
             stretch(HUGE);
-            let damage = Damage::WrongSize { claimed, actual: HUGE };
+            let damage = CorruptHeader::WrongSize { claimed, actual: HUGE };
             check::<Counter>("longer than it says", &address, &Expected::all(Corrupt(damage)));
             fs::remove_file(path(&address)).unwrap();
 
             put_good::<Counter>(&address);
             patch(&address, 24, &HUGE.to_le_bytes());
-            let damage = Damage::WrongSize { claimed: HUGE, actual: claimed };
+            let damage = CorruptHeader::WrongSize { claimed: HUGE, actual: claimed };
             check::<Counter>("shorter than it says", &address, &Expected::all(Corrupt(damage)));
         }
     }

@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Gid, getegid, setegid};
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Backing, Damage, Error, Removal, Segment, SegmentOptions};
+use shm_sync::{Backing, CorruptHeader, Error, Removal, Segment, SegmentOptions};
 
 use Verdict::{Good, WrongCreator};
 
@@ -165,7 +165,7 @@ on_stage! {
                 patch(&address, STATE, &part);
                 let before = bytes_of(&address);
                 let what = format!("{what}, mode {mode:o}, given away: {given_away}");
-                let anew = SegmentOptions::new().abandoned(shm_sync::Abandoned::Recreate);
+                let anew = SegmentOptions::new().if_abandoned(shm_sync::IfAbandoned::Recreate);
                 at_once(&what, || {
                     let created = Segment::create(&address, Counter::default());
                     assert!(matches!(created, Err(Error::AlreadyExists)), "{what}: {created:?}");
@@ -293,7 +293,7 @@ on_stage! {
             |at| Segment::create(at, Counter::default()).err(),
             |at| Segment::open_or_create(at, Counter::default).err(),
             |at| SegmentOptions::new()
-                .abandoned(shm_sync::Abandoned::Recreate)
+                .if_abandoned(shm_sync::IfAbandoned::Recreate)
                 .open_or_create(at, Counter::default)
                 .err(),
         ];
@@ -330,7 +330,7 @@ on_stage! {
                 let refused = inspect::remove(&parsed);
                 assert!(matches!(refused, Err(Error::InUse)), "{at}: {refused:?}");
                 drop(user);
-                let anew = SegmentOptions::new().abandoned(shm_sync::Abandoned::Recreate);
+                let anew = SegmentOptions::new().if_abandoned(shm_sync::IfAbandoned::Recreate);
                 match recreates {
                     false => remove(&address).unwrap(),
                     true => drop(anew.create(&address, Counter::default()).unwrap()),
@@ -369,7 +369,7 @@ on_stage! {
                 let opened = at_once(&what, || Segment::<Counter>::open(&address));
                 match (state, opened) {
                     (2, Ok(_)) => {}
-                    (1 | 3, Err(Error::Corrupt(Damage::UnknownLock))) => {}
+                    (1 | 3, Err(Error::Corrupt(CorruptHeader::UnknownLock))) => {}
                     (_, other) => panic!("{what}: {other:?}"),
                 }
                 remove(&address).unwrap_or_else(|error| panic!("{what}: {error:?}"));

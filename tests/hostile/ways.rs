@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::ptr::NonNull;
 
 use shm_sync::inspect::{self, Content};
-use shm_sync::{Address, Backing, Damage, Error, Segment, ShmMutex, ShmSafe};
+use shm_sync::{Address, Backing, CorruptHeader, Error, Segment, ShmMutex, ShmSafe};
 
 use crate::common::TestAddress;
 
@@ -56,7 +56,7 @@ pub enum Verdict {
     TooPermissive,
     NotASegment,
     OtherFormat,
-    Corrupt(Damage),
+    Corrupt(CorruptHeader),
     OtherLayout,
     OtherNamespace,
     NoSpace,
@@ -88,7 +88,7 @@ impl Verdict {
 pub struct Expected {
     /// Who wants to write: `open`, `open_or_create`.
     pub writer: Verdict,
-    /// Who wants to read the value: `open_read_only`, `snapshot_of`.
+    /// Who wants to read the value: `open_read_only`, `open_snapshot`.
     pub reader: Verdict,
     /// Who reads without knowing the type.
     pub tool: Verdict,
@@ -187,7 +187,7 @@ pub fn attempt<T: ShmSafe + Default>(way: Way, address: &TestAddress) -> Option<
         Way::Open => Segment::<T>::open(address).map(drop),
         Way::OpenOrCreate => Segment::<T>::open_or_create(address, T::default).map(drop),
         Way::OpenReadOnly => Segment::<T>::open_read_only(address).map(drop),
-        Way::Snapshot => Segment::<T>::snapshot_of(address).map(drop),
+        Way::Snapshot => Segment::<T>::open_snapshot(address).map(drop),
         Way::Object => inspect::object(&parsed()).and_then(|object| readable(object.content)),
         Way::Details => {
             inspect::details(&parsed(), 100).and_then(|details| readable(details.object.content))
@@ -214,7 +214,7 @@ pub fn attempt<T: ShmSafe + Default>(way: Way, address: &TestAddress) -> Option<
 fn readable(content: Content) -> Result<(), Error> {
     match content {
         Content::Segment(_) => Ok(()),
-        Content::Unreadable(error) | Content::Closed(error) => Err(error),
+        Content::Unreadable(error) | Content::Inaccessible(error) => Err(error),
         Content::Foreign(_) => Err(Error::NotASegment),
         other => panic!("{other:?}"),
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use shm_sync::{
     LockError, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
-    TimedWaitResult,
+    WaitTimeoutLockResult,
 };
 
 /// What both condition variables can do.
@@ -36,14 +36,14 @@ pub trait Condvar: ShmSafe + Sync {
         &self,
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
-    ) -> TimedWaitResult<'a, T>;
+    ) -> WaitTimeoutLockResult<'a, T>;
 
     fn wait_timeout_while<'a, T: ShmSafe>(
         &self,
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
         condition: impl FnMut(&mut T) -> bool,
-    ) -> TimedWaitResult<'a, T>;
+    ) -> WaitTimeoutLockResult<'a, T>;
 
     fn notify_one(&self);
 
@@ -77,7 +77,7 @@ macro_rules! is_a_condvar {
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
-            ) -> TimedWaitResult<'a, T> {
+            ) -> WaitTimeoutLockResult<'a, T> {
                 $name::wait_timeout(self, guard, timeout)
             }
 
@@ -86,7 +86,7 @@ macro_rules! is_a_condvar {
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
                 condition: impl FnMut(&mut T) -> bool,
-            ) -> TimedWaitResult<'a, T> {
+            ) -> WaitTimeoutLockResult<'a, T> {
                 $name::wait_timeout_while(self, guard, timeout, condition)
             }
 

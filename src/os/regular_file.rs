@@ -15,15 +15,15 @@ use nix::fcntl::{
     AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, open as open_path, posix_fallocate,
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, lstat};
+use nix::sys::stat::{self, Mode, SFlag};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
-use nix::unistd::{Gid, Uid, fchown, linkat, unlink as unlink_path};
+use nix::unistd::{self, Gid, Uid, linkat, unlink as unlink_path};
 
 use super::descriptor::above_standard;
-use super::mman::Access;
 use super::{io_error, retry_on_eintr};
+use crate::os::mem::Access;
 
 /// Where glibc keeps POSIX objects.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
@@ -39,7 +39,7 @@ pub(crate) fn is_posix_object(path: &Path) -> bool {
 
 /// What is known of a file before it is mapped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct FileStat {
     /// Not a directory, FIFO, socket, device or link.
     pub(crate) is_regular: bool,
     /// The user id of its owner.
@@ -54,8 +54,8 @@ pub(crate) struct Facts {
     pub(crate) identity: (u64, u64),
 }
 
-impl From<FileStat> for Facts {
-    fn from(stat: FileStat) -> Self {
+impl From<stat::FileStat> for FileStat {
+    fn from(stat: stat::FileStat) -> Self {
         Self {
             is_regular: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
             owner: stat.st_uid,
@@ -79,7 +79,7 @@ pub(crate) enum FileSystem {
 
 /// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) with
 /// `O_TMPFILE`: a file without a name, on the file system of `directory`.
-pub(crate) fn create_unnamed(directory: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     above_standard(|| retry_on_eintr(|| open_path(directory, flags, mode)))
@@ -87,18 +87,18 @@ pub(crate) fn create_unnamed(directory: &Path) -> io::Result<OwnedFd> {
 
 /// [`fchown(2)`](https://man7.org/linux/man-pages/man2/fchown.2.html): another
 /// owner, another group, or neither.
-pub(crate) fn give_to(file: impl AsFd, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+pub(crate) fn fchown(file: impl AsFd, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
     if owner.is_none() && group.is_none() {
         return Ok(());
     }
     let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
-    fchown(file, owner, group).map_err(io_error)
+    unistd::fchown(file, owner, group).map_err(io_error)
 }
 
 /// [`fchmod(2)`](https://man7.org/linux/man-pages/man2/fchmod.2.html): exactly
 /// this mode; the umask is not applied.
-pub(crate) fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
-    fchmod(file, Mode::from_bits_truncate(mode)).map_err(io_error)
+pub(crate) fn fchmod(file: impl AsFd, mode: u32) -> io::Result<()> {
+    stat::fchmod(file, Mode::from_bits_truncate(mode)).map_err(io_error)
 }
 
 /// [`ioctl_fs(2)`](https://man7.org/linux/man-pages/man2/FS_IOC_SETFLAGS.2const.html),
@@ -133,7 +133,7 @@ pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
 /// at once, and what is reserved stays reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = file_length(len)?;
-    in_parts(len, |from, len| posix_fallocate(&file, from, len))
+    for_each_part(len, |from, len| posix_fallocate(&file, from, len))
 }
 
 /// [`fallocate(2)`](https://man7.org/linux/man-pages/man2/fallocate.2.html) of the first
@@ -143,7 +143,7 @@ pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
 /// `ErrorKind::Unsupported` if the file system can do neither.
 pub(crate) fn unshare(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = libc::off_t::try_from(len.get()).map_err(|_| io_error(Errno::EFBIG))?;
-    let allocate = |flags| in_parts(len, |from, len| fallocate(&file, flags, from, len));
+    let allocate = |flags| for_each_part(len, |from, len| fallocate(&file, flags, from, len));
     match allocate(FallocateFlags::FALLOC_FL_UNSHARE_RANGE) {
         // EOPNOTSUPP: the file system shares no blocks, or knows no such request.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -155,7 +155,7 @@ pub(crate) fn unshare(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
 
 /// Calls `f` for parts of `len` bytes, one after the other: all of them at once, and
 /// half as much after each interruption by a signal.
-fn in_parts(
+fn for_each_part(
     len: libc::off_t,
     mut f: impl FnMut(libc::off_t, libc::off_t) -> nix::Result<()>,
 ) -> io::Result<()> {
@@ -199,7 +199,7 @@ fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
 
 /// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
 /// the unnamed file its name, at once or not at all.
-pub(crate) fn publish(file: impl AsFd, path: &Path) -> io::Result<()> {
+pub(crate) fn link_at(file: impl AsFd, path: &Path) -> io::Result<()> {
     // By way of /proc, because AT_EMPTY_PATH wants a privilege before Linux 6.10.
     let unnamed = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let by_proc = linkat(
@@ -240,13 +240,13 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
 
 /// Whether a call failed because this process, or the system, may open no more files
 /// (`EMFILE`, `ENFILE`).
-pub(crate) fn means_no_descriptor_left(error: &io::Error) -> bool {
+pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).
-pub(crate) fn facts(file: impl AsFd) -> io::Result<Facts> {
-    fstat(file).map(Facts::from).map_err(io_error)
+pub(crate) fn fstat(file: impl AsFd) -> io::Result<FileStat> {
+    stat::fstat(file).map(FileStat::from).map_err(io_error)
 }
 
 /// [`fstatfs(2)`](https://man7.org/linux/man-pages/man2/fstatfs.2.html): the kind of
@@ -263,7 +263,7 @@ pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
 /// [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html), `STATX_BTIME`:
 /// when the file was made, in nanoseconds since 1970; 0 if the file system does not
 /// say. It never changes, and a copy has another.
-pub(crate) fn born(file: impl AsFd) -> io::Result<u64> {
+pub(crate) fn birth_time(file: impl AsFd) -> io::Result<u64> {
     let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
     let born = file.metadata()?.created().ok();
     let since = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -272,8 +272,8 @@ pub(crate) fn born(file: impl AsFd) -> io::Result<u64> {
 
 /// [`lstat(2)`](https://man7.org/linux/man-pages/man2/lstat.2.html) of what
 /// the path leads to now.
-pub(crate) fn facts_of_path(path: &Path) -> io::Result<Facts> {
-    lstat(path).map(Facts::from).map_err(io_error)
+pub(crate) fn lstat(path: &Path) -> io::Result<FileStat> {
+    stat::lstat(path).map(FileStat::from).map_err(io_error)
 }
 
 /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html) of the

@@ -3,9 +3,9 @@
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
-use super::{Place, Report, ShmSafe};
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
+use super::{FieldPath, ShmSafe, Visitor};
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
 
 /// A value that shares its cache lines with nothing else: aligned to 128 bytes, and a
 /// multiple of them in size.
@@ -53,9 +53,9 @@ unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {
         &[],
     );
     const SYNC_OBJECTS: usize = T::SYNC_OBJECTS;
-    const NATURE: Nature = T::NATURE;
+    const PROPERTIES: TypeProperties = T::PROPERTIES;
 
-    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         T::visit(at, report);
     }
 }
@@ -116,6 +116,6 @@ mod tests {
             CachePadded::<u64>::FINGERPRINT,
             CachePadded::<i64>::FINGERPRINT
         );
-        assert_eq!(CachePadded::<AtomicU8>::NATURE, AtomicU8::NATURE);
+        assert_eq!(CachePadded::<AtomicU8>::PROPERTIES, AtomicU8::PROPERTIES);
     }
 }

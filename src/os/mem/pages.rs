@@ -8,8 +8,11 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
-use super::MIN_PAGE;
 use crate::os::io_error;
+
+/// The strictest alignment that the base of every mapping has: the smallest
+/// page size of any Linux.
+pub(crate) const MIN_PAGE: usize = 4096;
 
 /// What pages memory is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,10 @@ pub(crate) fn huge_page_size() -> io::Result<NonZeroUsize> {
 
 /// The length in whole huge pages, if `file` is made of them: `munmap` takes no
 /// other. The kernel itself rounds up that of normal pages.
-pub(super) fn whole_pages(file: impl AsFd, len: NonZeroUsize) -> io::Result<NonZeroUsize> {
+pub(super) fn round_up_to_huge_pages(
+    file: impl AsFd,
+    len: NonZeroUsize,
+) -> io::Result<NonZeroUsize> {
     let page = match fstatfs(&file) {
         Ok(system) if system.filesystem_type() != HUGETLBFS_MAGIC => return Ok(len),
         Ok(system) => system.block_size(),

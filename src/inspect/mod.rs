@@ -49,9 +49,9 @@ mod source;
 use std::time::SystemTime;
 
 use crate::error::{Error, Layout, PoisonCause};
-use crate::os::mman;
+use crate::os::mem;
 use crate::os::proc::task;
-use crate::segment::anatomy::{Verdict, remove_if_abandoned};
+use crate::segment::internals::{RemoveOutcome, remove_if_abandoned};
 use crate::segment::{Address, Backing, Removal, SegmentOptions};
 
 pub use crate::printable::{is_printable, printable};
@@ -108,7 +108,7 @@ impl Object {
         let Users {
             pids,
             attachments,
-            unseen,
+            unreadable_processes: unseen,
         } = &self.users;
         match attachments {
             _ if !pids.is_empty() => State::Live,
@@ -157,7 +157,7 @@ pub struct Users {
     pub attachments: Option<u64>,
     /// How many processes could not be asked what they map. Those that `/proc` hides
     /// (`hidepid`) can't be counted: all together are one.
-    pub unseen: usize,
+    pub unreadable_processes: usize,
 }
 
 /// What an object holds.
@@ -173,7 +173,7 @@ pub enum Content {
     Unreadable(Error),
     /// What it is can't be said, because it may not be opened
     /// ([`Error::PermissionDenied`]), or can't be.
-    Closed(Error),
+    Inaccessible(Error),
     /// Something else.
     Foreign(FileKind),
 }
@@ -270,7 +270,7 @@ pub struct Details {
     /// Those that are free and clean are left out first.
     pub sync_objects: Vec<SyncObject>,
     /// How many were left out.
-    pub left_out: u64,
+    pub omitted: u64,
 }
 
 /// A mutex or condition variable in a segment.
@@ -316,7 +316,7 @@ pub struct MutexState {
     /// across yet.
     pub poison: Option<PoisonCause>,
     /// How many times it was poisoned; wraps around.
-    pub poisonings: u16,
+    pub poison_count: u16,
     /// Whether somebody waits for it, or did until a moment ago.
     pub waiters: Waiters,
 }
@@ -356,7 +356,7 @@ pub struct Holder {
     /// The thread.
     pub tid: u32,
     /// What became of it.
-    pub fate: Fate,
+    pub state: HolderState,
     /// The name of the thread, as the kernel shows it. It may hold any character: see
     /// [`printable`].
     pub command: Option<String>,
@@ -368,7 +368,7 @@ pub struct Holder {
 /// What became of the holder of a lock.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum HolderState {
     /// It is alive.
     Alive,
     /// It is alive, but a signal or a debugger has stopped it.
@@ -406,7 +406,7 @@ pub enum Access {
 /// The size of a page, in bytes.
 #[must_use]
 pub fn page_size() -> u64 {
-    mman::page_size() as u64
+    mem::page_size() as u64
 }
 
 /// The name of a user, if `/etc/passwd` has one.
@@ -501,11 +501,11 @@ pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
     Ok(Details {
         object,
         sync_objects,
-        left_out,
+        omitted: left_out,
     })
 }
 
-/// The sync object of that [path](SyncObject::path), if the segment has one.
+/// The sync object of that [path](SyncOps::path), if the segment has one.
 ///
 /// ```
 /// use shm_sync::inspect::{self, LockState, SyncState};
@@ -587,10 +587,10 @@ pub fn remove(address: &Address) -> Result<(), Error> {
     if is_strange && !object.users.pids.is_empty() {
         return Err(Error::InUse);
     }
-    let anybody = SegmentOptions::of_anybody();
+    let anybody = SegmentOptions::without_owner_check();
     match remove_if_abandoned(&anybody, &address.target()?)? {
-        Verdict::Removed => Ok(()),
-        Verdict::InUse => Err(Error::InUse),
-        Verdict::Gone => Err(Error::NotFound),
+        RemoveOutcome::Removed => Ok(()),
+        RemoveOutcome::InUse => Err(Error::InUse),
+        RemoveOutcome::Gone => Err(Error::NotFound),
     }
 }

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::descriptor::above_standard;
-use super::io_error;
-use super::mman::Pages;
+use super::Pages;
+use crate::os::descriptor::above_standard;
+use crate::os::io_error;
 
 /// [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html):
 /// an empty file that can be sealed, closed on `exec`. The kernel gives it a mode that
@@ -17,7 +17,7 @@ use super::mman::Pages;
 ///
 /// `label` is what `/proc/PID/fd` shows: at most 249 bytes, no NUL; two files
 /// may have the same. The length of a file of huge pages must be a multiple of
-/// [their size](super::mman::huge_page_size); whether the machine has any to
+/// [their size](super::huge_page_size); whether the machine has any to
 /// give shows when it is mapped.
 pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
     let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
@@ -59,8 +59,8 @@ pub(crate) fn is_sealed_against_shrinking(file: impl AsFd) -> io::Result<bool> {
 /// `/proc/self/fd/N`: the same file by a new open file description, with locks
 /// of its own. The file's permissions are checked anew.
 #[cfg(test)]
-pub(crate) fn reopen(file: impl AsFd, access: super::mman::Access) -> io::Result<OwnedFd> {
-    use super::mman::Access;
+pub(crate) fn reopen(file: impl AsFd, access: super::Access) -> io::Result<OwnedFd> {
+    use super::Access;
     use nix::fcntl::{OFlag, open};
     use nix::sys::stat::Mode;
     use std::os::fd::AsRawFd;
@@ -71,12 +71,12 @@ pub(crate) fn reopen(file: impl AsFd, access: super::mman::Access) -> io::Result
             Access::ReadWrite => OFlag::O_RDWR,
             Access::ReadOnly => OFlag::O_RDONLY,
         };
-    super::retry_on_eintr(|| open(path.as_str(), flags, Mode::empty()))
+    crate::os::retry_on_eintr(|| open(path.as_str(), flags, Mode::empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::mman::Access;
+    use super::Access;
     use super::*;
     use std::fs::File;
     use std::os::unix::fs::FileExt;

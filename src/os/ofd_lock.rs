@@ -26,7 +26,7 @@ use super::io_error;
 
 /// Bytes of a file: at least one, none beyond the largest file offset (2⁶³ − 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct ByteRange {
     /// The first byte.
     pub(crate) start: u64,
     /// How many.
@@ -35,7 +35,7 @@ pub(crate) struct Range {
 
 /// What a lock excludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LockKind {
     /// Exclusive locks. The file must be open for reading.
     Shared,
     /// All other locks. The file must be open for writing.
@@ -44,7 +44,7 @@ pub(crate) enum Kind {
 
 /// How long to wait for a lock, depending on what is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patience {
+pub(crate) struct LockTimeout {
     /// With a shared lock.
     pub(crate) with_shared: Duration,
     /// With an exclusive lock.
@@ -56,7 +56,7 @@ pub(crate) struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
     /// What kind of lock.
-    pub(crate) kind: Kind,
+    pub(crate) kind: LockKind,
     /// The first byte that it covers.
     pub(crate) start: u64,
     /// The inode number of the file.
@@ -94,9 +94,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(20), Duration::from_
 /// it stays in force until it is the new one.
 pub(crate) fn lock(
     file: impl AsFd,
-    kind: Kind,
-    range: Range,
-    patience: Patience,
+    kind: LockKind,
+    range: ByteRange,
+    patience: LockTimeout,
 ) -> io::Result<()> {
     let begin = Instant::now();
     let mut next_pause = PAUSES.0;
@@ -108,13 +108,13 @@ pub(crate) fn lock(
         }
         let conflict = conflict(&file, kind, range)?;
         let limit = match conflict {
-            Some((Kind::Shared, _)) => patience.with_shared,
+            Some((LockKind::Shared, _)) => patience.with_shared,
             // None: the other process has just unlocked it. If that is so each time, the
             // system refuses for another reason, which it does not tell.
-            Some((Kind::Exclusive, _)) | None => patience.with_exclusive,
+            Some((LockKind::Exclusive, _)) | None => patience.with_exclusive,
         };
         if begin.elapsed() >= limit {
-            let Some((kind, Range { start, .. })) = conflict else {
+            let Some((kind, ByteRange { start, .. })) = conflict else {
                 return Err(io_error(Errno::EAGAIN));
             };
             let inode = fstat(&file).map_err(io_error)?.st_ino;
@@ -133,7 +133,7 @@ pub(crate) fn lock(
 ///
 /// A lock in the way is `EAGAIN` on Linux. POSIX permits `EACCES` as well, but here that
 /// is the refusal of a security module.
-pub(crate) fn try_lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<bool> {
+pub(crate) fn try_lock(file: impl AsFd, kind: LockKind, range: ByteRange) -> io::Result<bool> {
     let request = request(kind.code(), range)?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&request)) {
         Ok(_) => Ok(true),
@@ -145,7 +145,7 @@ pub(crate) fn try_lock(file: impl AsFd, kind: Kind, range: Range) -> io::Result<
 /// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
 /// `F_OFD_SETLK` with `F_UNLCK`: for every copy of the descriptor. What is not
 /// locked stays so.
-pub(crate) fn unlock(file: impl AsFd, range: Range) -> io::Result<()> {
+pub(crate) fn unlock(file: impl AsFd, range: ByteRange) -> io::Result<()> {
     let request = request(libc::F_UNLCK, range)?;
     fcntl(&file, FcntlArg::F_OFD_SETLK(&request)).map_err(io_error)?;
     Ok(())
@@ -158,19 +158,23 @@ pub(crate) fn unlock(file: impl AsFd, range: Range) -> io::Result<()> {
 /// One of possibly many, not always the lowest, and whole: it may begin before
 /// `range` and end after it. Changes nothing, and any descriptor will do,
 /// whatever it is open for.
-pub(crate) fn any_lock_in(file: impl AsFd, range: Range) -> io::Result<Option<Range>> {
-    let found = conflict(file, Kind::Exclusive, range)?;
+pub(crate) fn conflicting_lock(file: impl AsFd, range: ByteRange) -> io::Result<Option<ByteRange>> {
+    let found = conflict(file, LockKind::Exclusive, range)?;
     Ok(found.map(|(_, range)| range))
 }
 
-/// As [`any_lock_in`]: a lock that keeps this description from locking `range`.
-fn conflict(file: impl AsFd, kind: Kind, range: Range) -> io::Result<Option<(Kind, Range)>> {
+/// As [`conflicting_lock`]: a lock that keeps this description from locking `range`.
+fn conflict(
+    file: impl AsFd,
+    kind: LockKind,
+    range: ByteRange,
+) -> io::Result<Option<(LockKind, ByteRange)>> {
     let mut answer = request(kind.code(), range)?;
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).map_err(io_error)?;
     let kind = match i32::from(answer.l_type) {
         libc::F_UNLCK => return Ok(None),
-        libc::F_RDLCK => Kind::Shared,
-        _ => Kind::Exclusive,
+        libc::F_RDLCK => LockKind::Shared,
+        _ => LockKind::Exclusive,
     };
     let start = u64::try_from(answer.l_start).unwrap_or(0);
     let len = match u64::try_from(answer.l_len) {
@@ -178,10 +182,10 @@ fn conflict(file: impl AsFd, kind: Kind, range: Range) -> io::Result<Option<(Kin
         Ok(0) | Err(_) => i64::MAX as u64 - start + 1,
         Ok(len) => len,
     };
-    Ok(Some((kind, Range { start, len })))
+    Ok(Some((kind, ByteRange { start, len })))
 }
 
-impl Kind {
+impl LockKind {
     fn code(self) -> libc::c_int {
         match self {
             Self::Shared => libc::F_RDLCK,
@@ -190,7 +194,7 @@ impl Kind {
     }
 }
 
-fn request(code: libc::c_int, range: Range) -> io::Result<libc::flock> {
+fn request(code: libc::c_int, range: ByteRange) -> io::Result<libc::flock> {
     if range.len == 0 {
         // To the kernel it would mean "to the end and whatever is added".
         return Err(io_error(Errno::EINVAL));
@@ -208,8 +212,8 @@ fn request(code: libc::c_int, range: Range) -> io::Result<libc::flock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::memfd;
-    use crate::os::mman::{Access, Pages};
+    use crate::os::mem::memfd;
+    use crate::os::mem::{Access, Pages};
     use std::fs::File;
     use std::os::fd::OwnedFd;
     use std::process::{Command, Stdio};
@@ -217,26 +221,26 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    const FIRST: Range = Range {
+    const FIRST: ByteRange = ByteRange {
         start: 1 << 40,
         len: 1,
     };
-    const SECOND: Range = Range {
+    const SECOND: ByteRange = ByteRange {
         start: FIRST.start + 1,
         len: 1,
     };
-    const BOTH: Range = Range {
+    const BOTH: ByteRange = ByteRange {
         start: FIRST.start,
         len: 2,
     };
 
-    const PATIENT: Patience = Patience {
+    const PATIENT: LockTimeout = LockTimeout {
         with_shared: Duration::from_secs(60),
         with_exclusive: Duration::from_secs(60),
     };
 
     /// A lock that is to be had.
-    fn lock(file: &OwnedFd, kind: Kind, range: Range) -> io::Result<()> {
+    fn lock(file: &OwnedFd, kind: LockKind, range: ByteRange) -> io::Result<()> {
         super::lock(file, kind, range, PATIENT)
     }
 
@@ -248,7 +252,7 @@ mod tests {
     }
 
     /// Starts to wait for the lock; it is tried now and still not to be had.
-    fn waiter(file: OwnedFd, kind: Kind, range: Range) -> mpsc::Receiver<OwnedFd> {
+    fn waiter(file: OwnedFd, kind: LockKind, range: ByteRange) -> mpsc::Receiver<OwnedFd> {
         assert!(!try_lock(&file, kind, range).unwrap());
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -267,46 +271,46 @@ mod tests {
     #[test]
     fn smoke() {
         let (a, b) = two();
-        lock(&a, Kind::Exclusive, FIRST).unwrap();
-        assert!(!try_lock(&b, Kind::Shared, FIRST).unwrap());
-        assert!(try_lock(&b, Kind::Exclusive, SECOND).unwrap());
+        lock(&a, LockKind::Exclusive, FIRST).unwrap();
+        assert!(!try_lock(&b, LockKind::Shared, FIRST).unwrap());
+        assert!(try_lock(&b, LockKind::Exclusive, SECOND).unwrap());
         unlock(&a, FIRST).unwrap();
-        assert!(try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+        assert!(try_lock(&b, LockKind::Exclusive, FIRST).unwrap());
     }
 
     #[test]
     fn shared_locks_exclude_only_exclusive_ones() {
         let (a, b) = two();
-        assert!(try_lock(&a, Kind::Shared, FIRST).unwrap());
-        assert!(try_lock(&b, Kind::Shared, FIRST).unwrap());
-        assert!(!try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+        assert!(try_lock(&a, LockKind::Shared, FIRST).unwrap());
+        assert!(try_lock(&b, LockKind::Shared, FIRST).unwrap());
+        assert!(!try_lock(&b, LockKind::Exclusive, FIRST).unwrap());
         // The refusal left the shared lock as it was.
-        assert_eq!(any_lock_in(&a, FIRST).unwrap(), Some(FIRST));
+        assert_eq!(conflicting_lock(&a, FIRST).unwrap(), Some(FIRST));
         unlock(&a, FIRST).unwrap();
-        assert!(try_lock(&b, Kind::Exclusive, FIRST).unwrap());
+        assert!(try_lock(&b, LockKind::Exclusive, FIRST).unwrap());
     }
 
     #[test]
     fn a_lock_is_converted_without_a_gap() {
         let (a, b) = two();
-        lock(&a, Kind::Shared, FIRST).unwrap();
-        lock(&a, Kind::Exclusive, FIRST).unwrap();
-        let waiter = waiter(b, Kind::Shared, FIRST);
-        lock(&a, Kind::Exclusive, FIRST).unwrap(); // again: no change
+        lock(&a, LockKind::Shared, FIRST).unwrap();
+        lock(&a, LockKind::Exclusive, FIRST).unwrap();
+        let waiter = waiter(b, LockKind::Shared, FIRST);
+        lock(&a, LockKind::Exclusive, FIRST).unwrap(); // again: no change
         assert!(waiter.try_recv().is_err());
-        lock(&a, Kind::Shared, FIRST).unwrap();
+        lock(&a, LockKind::Shared, FIRST).unwrap();
         granted(waiter);
     }
 
     #[test]
     fn a_waiter_gets_the_lock_when_it_is_unlocked() {
         let (a, b) = two();
-        lock(&a, Kind::Exclusive, FIRST).unwrap();
-        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        lock(&a, LockKind::Exclusive, FIRST).unwrap();
+        let waiter = waiter(b, LockKind::Exclusive, FIRST);
         assert!(waiter.try_recv().is_err());
         unlock(&a, FIRST).unwrap();
         let b = granted(waiter);
-        assert!(!try_lock(&a, Kind::Shared, FIRST).unwrap());
+        assert!(!try_lock(&a, LockKind::Shared, FIRST).unwrap());
         drop(b);
     }
 
@@ -314,16 +318,16 @@ mod tests {
     fn what_is_in_the_way_for_too_long_is_named() {
         let (a, b) = two();
         let inode = fstat(&a).unwrap().st_ino;
-        let patience = |with_shared, with_exclusive| Patience {
+        let patience = |with_shared, with_exclusive| LockTimeout {
             with_shared: Duration::from_millis(with_shared),
             with_exclusive: Duration::from_millis(with_exclusive),
         };
         for (kind, patience) in [
-            (Kind::Shared, patience(1, 60_000)),
-            (Kind::Exclusive, patience(60_000, 1)),
+            (LockKind::Shared, patience(1, 60_000)),
+            (LockKind::Exclusive, patience(60_000, 1)),
         ] {
             lock(&a, kind, FIRST).unwrap();
-            let error = super::lock(&b, Kind::Exclusive, BOTH, patience).unwrap_err();
+            let error = super::lock(&b, LockKind::Exclusive, BOTH, patience).unwrap_err();
             let start = FIRST.start;
             assert_eq!(Blocked::of(&error), Some(Blocked { kind, start, inode }));
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -334,12 +338,12 @@ mod tests {
     #[test]
     fn the_last_descriptor_takes_the_lock_with_it() {
         let (a, b) = two();
-        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        lock(&a, LockKind::Exclusive, FIRST).unwrap();
         let copy = a.try_clone().unwrap();
-        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        let waiter = waiter(b, LockKind::Exclusive, FIRST);
         drop(a);
         assert_eq!(
-            any_lock_in(memfd::reopen(&copy, Access::ReadWrite).unwrap(), FIRST).unwrap(),
+            conflicting_lock(memfd::reopen(&copy, Access::ReadWrite).unwrap(), FIRST).unwrap(),
             Some(FIRST)
         );
         assert!(waiter.try_recv().is_err());
@@ -350,13 +354,13 @@ mod tests {
     #[test]
     fn a_killed_process_takes_the_lock_with_it() {
         let (a, b) = two();
-        lock(&a, Kind::Exclusive, FIRST).unwrap();
+        lock(&a, LockKind::Exclusive, FIRST).unwrap();
         let mut child = Command::new("sleep")
             .arg("60")
             .stdin(Stdio::from(a)) // moved: the child has the only one left
             .spawn()
             .unwrap();
-        let waiter = waiter(b, Kind::Exclusive, FIRST);
+        let waiter = waiter(b, LockKind::Exclusive, FIRST);
         assert!(waiter.try_recv().is_err());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -366,52 +370,52 @@ mod tests {
     #[test]
     fn any_lock_is_found_whole() {
         let (a, b) = two();
-        assert_eq!(any_lock_in(&b, BOTH).unwrap(), None);
-        lock(&a, Kind::Shared, SECOND).unwrap();
-        assert_eq!(any_lock_in(&b, BOTH).unwrap(), Some(SECOND));
-        assert_eq!(any_lock_in(&b, FIRST).unwrap(), None);
-        assert_eq!(any_lock_in(&a, BOTH).unwrap(), None, "one's own");
+        assert_eq!(conflicting_lock(&b, BOTH).unwrap(), None);
+        lock(&a, LockKind::Shared, SECOND).unwrap();
+        assert_eq!(conflicting_lock(&b, BOTH).unwrap(), Some(SECOND));
+        assert_eq!(conflicting_lock(&b, FIRST).unwrap(), None);
+        assert_eq!(conflicting_lock(&a, BOTH).unwrap(), None, "one's own");
         // Neighbours merge.
-        lock(&a, Kind::Shared, FIRST).unwrap();
-        assert_eq!(any_lock_in(&b, SECOND).unwrap(), Some(BOTH));
+        lock(&a, LockKind::Shared, FIRST).unwrap();
+        assert_eq!(conflicting_lock(&b, SECOND).unwrap(), Some(BOTH));
         // And can be parted.
         unlock(&a, FIRST).unwrap();
-        assert_eq!(any_lock_in(&b, BOTH).unwrap(), Some(SECOND));
+        assert_eq!(conflicting_lock(&b, BOTH).unwrap(), Some(SECOND));
     }
 
     #[test]
     fn the_question_needs_no_right_to_write() {
         let (a, _) = two();
-        lock(&a, Kind::Shared, FIRST).unwrap();
+        lock(&a, LockKind::Shared, FIRST).unwrap();
         let reader = memfd::reopen(&a, Access::ReadOnly).unwrap();
-        assert_eq!(any_lock_in(&reader, BOTH).unwrap(), Some(FIRST));
-        assert!(try_lock(&reader, Kind::Shared, FIRST).unwrap());
-        let refused = try_lock(&reader, Kind::Exclusive, SECOND).unwrap_err();
+        assert_eq!(conflicting_lock(&reader, BOTH).unwrap(), Some(FIRST));
+        assert!(try_lock(&reader, LockKind::Shared, FIRST).unwrap());
+        let refused = try_lock(&reader, LockKind::Exclusive, SECOND).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]
     fn ranges_end_where_files_do() {
         let (a, b) = two();
-        let last = Range {
+        let last = ByteRange {
             start: i64::MAX as u64,
             len: 1,
         };
-        assert!(try_lock(&a, Kind::Exclusive, last).unwrap());
-        assert_eq!(any_lock_in(&b, last).unwrap(), Some(last));
+        assert!(try_lock(&a, LockKind::Exclusive, last).unwrap());
+        assert_eq!(conflicting_lock(&b, last).unwrap(), Some(last));
 
         let impossible = [(0, 0), (u64::MAX, 1), (0, u64::MAX), (last.start, 2)];
         for (start, len) in impossible {
-            let range = Range { start, len };
-            assert!(try_lock(&a, Kind::Shared, range).is_err(), "{range:?}");
-            assert!(any_lock_in(&a, range).is_err(), "{range:?}");
+            let range = ByteRange { start, len };
+            assert!(try_lock(&a, LockKind::Shared, range).is_err(), "{range:?}");
+            assert!(conflicting_lock(&a, range).is_err(), "{range:?}");
         }
     }
 
     #[test]
     fn the_file_stays_as_it_is() {
         let (a, _) = two();
-        lock(&a, Kind::Exclusive, BOTH).unwrap();
+        lock(&a, LockKind::Exclusive, BOTH).unwrap();
         assert_eq!(File::from(a).metadata().unwrap().len(), 0);
     }
 }

@@ -12,18 +12,12 @@ use nix::sys::mman::{
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-mod pages;
+use super::atomic_copy;
+use super::pages::{MIN_PAGE, huge_page_size, page_size, round_up_to_huge_pages};
+use crate::os::{io_error, retry_on_eintr};
 
-use super::{io_error, retry_on_eintr, shared_bytes};
-use pages::whole_pages;
-pub(crate) use pages::{Pages, huge_page_size, page_size};
-
-/// The strictest alignment that the base of every mapping has: the smallest
-/// page size of any Linux.
-pub(crate) const MIN_PAGE: usize = 4096;
-
-/// What [`Mapping::copy_all_pages`] adds to each page.
-static NOTHING: u64 = 0;
+/// What [`Mapping::break_copy_on_write`] adds to each page.
+static ZERO: u64 = 0;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +92,7 @@ impl Mapping {
         access: Access,
         sharing: MapFlags,
     ) -> io::Result<Self> {
-        let mapped = whole_pages(&fd, len)?;
+        let mapped = round_up_to_huge_pages(&fd, len)?;
         // SAFETY: no address is asked for, so the kernel picks a free range and
         // no existing mapping is replaced.
         let base = unsafe { mmap(None, mapped, access.protection(), sharing, fd, 0) };
@@ -139,7 +133,7 @@ impl Mapping {
     /// A private page of zeros that the kernel zeroes again in every forked
     /// child ([`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
     /// `MADV_WIPEONFORK`, Linux 4.14).
-    pub(super) fn wiped_on_fork() -> io::Result<Self> {
+    pub(crate) fn wiped_on_fork() -> io::Result<Self> {
         let len = NonZeroUsize::new(MIN_PAGE).expect("a page is not empty");
         let page = Self::private(len)?;
         // SAFETY: the range is the mapping just made; the advice changes what
@@ -247,12 +241,12 @@ impl Mapping {
     /// * No other thread of this process uses the memory meanwhile, except by
     ///   atomic operations on aligned words of eight bytes.
     /// * The file is as long as the mapping.
-    pub(crate) unsafe fn copy_all_pages(&self) {
+    pub(crate) unsafe fn break_copy_on_write(&self) {
         assert_eq!(self.access, Access::ReadWrite, "a copy is writable");
         // Read by a volatile read, or else the compiler would know that nothing is
         // changed, and leave the writes out.
         // SAFETY: a static is valid for reads.
-        let nothing = unsafe { (&raw const NOTHING).read_volatile() };
+        let nothing = unsafe { (&raw const ZERO).read_volatile() };
         for page in (0..self.len()).step_by(page_size()) {
             // SAFETY: inside the mapping.
             let at = unsafe { self.base.add(page) };
@@ -291,7 +285,7 @@ impl Mapping {
     }
 
     /// Copies the bytes from `offset` on, while others may write them: see
-    /// [`shared_bytes::copy`].
+    /// [`atomic_copy::copy`].
     ///
     /// # Panics
     ///
@@ -305,7 +299,7 @@ impl Mapping {
         // SAFETY: inside the mapping, as just checked.
         let from = unsafe { self.base.add(offset) };
         // SAFETY: mapped and readable for as many bytes as the buffer has.
-        unsafe { shared_bytes::copy(from.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        unsafe { atomic_copy::copy_relaxed(from.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
     }
 
     /// Gives up ownership: the memory stays mapped for the life of the process.
@@ -355,7 +349,7 @@ pub(crate) fn memory_lock_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::memfd;
+    use crate::os::mem::memfd;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
@@ -432,7 +426,7 @@ mod tests {
         write(&file, 2);
         assert_eq!(first_bytes(&mapping), [2; PAGES], "no copy yet");
         // SAFETY: no other thread has the mapping, and the file is long enough.
-        unsafe { mapping.copy_all_pages() };
+        unsafe { mapping.break_copy_on_write() };
         write(&file, 3);
         assert_eq!(first_bytes(&mapping), [2; PAGES]);
     }
@@ -470,7 +464,7 @@ mod tests {
         let (file, len) = file();
         let mapping = Mapping::of_file_with(&file, len, Access::ReadOnly).unwrap();
         // SAFETY: as above; and it comes to no access at all.
-        unsafe { mapping.copy_all_pages() };
+        unsafe { mapping.break_copy_on_write() };
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, IdentityError};
 use crate::os::{lineage, process};
-use crate::shm_safe::{Place, Placement, Report, ShmSafe};
+use crate::shm_safe::{FieldPath, InitContext, ShmSafe, Visitor};
 
 /// Writes `value` to shared memory that the caller mapped, and brings the
 /// locks inside it to life.
@@ -50,14 +50,14 @@ use crate::shm_safe::{Place, Placement, Report, ShmSafe};
 /// # }
 /// ```
 pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Result<&'a T, Error> {
-    let placement = placement()?;
+    let placement = init_context()?;
     // SAFETY: the caller's first promise.
     unsafe { destination.write(value) };
     // SAFETY: the value was just written, and nobody else uses it yet; the
     // caller promises that it stays.
     unsafe {
-        enliven(destination.cast(), placement, |report| {
-            T::visit(&Place::root(), report)
+        init_all(destination.cast(), placement, |report| {
+            T::visit(&FieldPath::root(), report)
         })
     }?;
     // SAFETY: a valid T was written there; the caller vouches for 'a.
@@ -65,17 +65,17 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
 }
 
 /// What sync objects placed by this process must know.
-pub(crate) fn placement() -> Result<Placement, Error> {
+pub(crate) fn init_context() -> Result<InitContext, Error> {
     let pid_namespace = process::pid_namespace()?;
-    Ok(Placement { pid_namespace })
+    Ok(InitContext { pid_namespace })
 }
 
-/// As [`placement`], for objects in private memory: a forked child makes its copies of
+/// As [`init_context`], for objects in private memory: a forked child makes its copies of
 /// them anew.
-pub(crate) fn private_placement() -> Result<Placement, Error> {
+pub(crate) fn private_init_context() -> Result<InitContext, Error> {
     process::pid_namespace()?;
     let word = lineage::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
-    Ok(Placement {
+    Ok(InitContext {
         pid_namespace: word,
     })
 }
@@ -87,12 +87,12 @@ pub(crate) fn private_placement() -> Result<Placement, Error> {
 ///
 /// `walk` reports the sync objects of a value at `base`, whose bytes are zero,
 /// and which nobody else uses.
-pub(crate) unsafe fn make_inert(base: NonNull<u8>, walk: impl FnOnce(&mut Report<'_>)) {
+pub(crate) unsafe fn init_all_zeroed(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<'_>)) {
     walk(&mut |at, object| {
         // SAFETY: `walk` reports offsets inside the value only.
         let address = unsafe { base.add(at.offset()) };
         // SAFETY: the caller's promise.
-        unsafe { (object.make_inert)(address.as_ptr()) };
+        unsafe { (object.init_zeroed)(address.as_ptr()) };
     });
 }
 
@@ -102,10 +102,10 @@ pub(crate) unsafe fn make_inert(base: NonNull<u8>, walk: impl FnOnce(&mut Report
 ///
 /// `walk` reports the sync objects of a value at `base`; as for [`place_at`],
 /// with the value written already.
-pub(crate) unsafe fn enliven(
+pub(crate) unsafe fn init_all(
     base: NonNull<u8>,
-    placement: Placement,
-    walk: impl FnOnce(&mut Report<'_>),
+    placement: InitContext,
+    walk: impl FnOnce(&mut Visitor<'_>),
 ) -> Result<(), Error> {
     let mut result = Ok(());
     walk(&mut |at, object| {
@@ -114,10 +114,10 @@ pub(crate) unsafe fn enliven(
             let address = unsafe { base.add(at.offset()) };
             // SAFETY: an inert object of this kind lies there; the caller
             // promises that nobody uses it yet and that it stays.
-            result = unsafe { (object.place)(address.as_ptr(), placement) };
+            result = unsafe { (object.init)(address.as_ptr(), placement) };
         }
     });
-    result.map_err(refused_by_pthread)
+    result.map_err(pthread_init_error)
 }
 
 /// Brings every sync object back to life that `walk` reports, after its value
@@ -127,10 +127,10 @@ pub(crate) unsafe fn enliven(
 ///
 /// `walk` reports the sync objects of a value at `base`, which was placed, is
 /// mapped and writable, and is used by nobody else while this call runs.
-pub(crate) unsafe fn revive(
+pub(crate) unsafe fn reinit_all(
     base: NonNull<u8>,
-    placement: Placement,
-    walk: impl FnOnce(&mut Report<'_>),
+    placement: InitContext,
+    walk: impl FnOnce(&mut Visitor<'_>),
 ) -> Result<(), Error> {
     let mut result = Ok(());
     walk(&mut |at, object| {
@@ -138,13 +138,13 @@ pub(crate) unsafe fn revive(
             // SAFETY: `walk` reports offsets inside the value only.
             let address = unsafe { base.add(at.offset()) };
             // SAFETY: an object of this kind lies there; nobody uses it.
-            result = unsafe { (object.revive)(address.as_ptr(), placement) };
+            result = unsafe { (object.reinit)(address.as_ptr(), placement) };
         }
     });
-    result.map_err(refused_by_pthread)
+    result.map_err(pthread_init_error)
 }
 
-fn refused_by_pthread(source: io::Error) -> Error {
+fn pthread_init_error(source: io::Error) -> Error {
     Error::Os {
         call: "pthread_mutex_init or pthread_cond_init",
         source,
@@ -159,13 +159,13 @@ fn refused_by_pthread(source: io::Error) -> Error {
 ///
 /// `walk` reports the sync objects of a placed value at `base`, mapped for the
 /// whole call.
-pub(crate) unsafe fn is_held_here(base: NonNull<u8>, walk: impl FnOnce(&mut Report<'_>)) -> bool {
+pub(crate) unsafe fn any_held(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<'_>)) -> bool {
     let mut held = false;
     walk(&mut |at, object| {
         // SAFETY: `walk` reports offsets inside the value only.
         let address = unsafe { base.add(at.offset()) };
         // SAFETY: a placed object of this kind lies there.
-        held = held || unsafe { (object.is_held_here)(address.as_ptr()) };
+        held = held || unsafe { (object.is_held_by_this_process)(address.as_ptr()) };
     });
     held
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
-use crate::os::shared_bytes;
+use crate::os::mem::atomic_copy;
 use crate::shm_safe::ShmSafe;
 
 /// A `T` that may be looked at and nothing else: what leads to it is not `&T`, so
@@ -152,7 +152,7 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
     pub fn get(self) -> &'a T {
         const {
             assert!(
-                T::NATURE.is_frozen(),
+                T::PROPERTIES.immutable(),
                 "this type can change while it is shared: go on to its fields with `project!`, \
                  `load` its atomics, `peek` at what its locks guard"
             );
@@ -169,7 +169,7 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
     pub(crate) fn copy_unsynchronised(self) -> T {
         const {
             assert!(
-                T::NATURE.is_untearable(),
+                T::PROPERTIES.tear_free(),
                 "a copy of this type that is made while it changes might be no value of it: \
                  it contains an enum with fields, or a NonZero number of 128 bits"
             );
@@ -177,7 +177,7 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
         let mut copy = MaybeUninit::<T>::uninit();
         let from = self.value.as_ptr().cast();
         // SAFETY: readable by `new`; the copy is a variable of this function.
-        unsafe { shared_bytes::copy(from, copy.as_mut_ptr().cast(), size_of::<T>()) };
+        unsafe { atomic_copy::copy_relaxed(from, copy.as_mut_ptr().cast(), size_of::<T>()) };
         // SAFETY: a mixture of values of T, word by word, is a value of T.
         unsafe { copy.assume_init() }
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 ///
 /// * `from` is valid for atomic reads of `len` bytes. Read-only memory will do.
 /// * `to` is valid for writes of as many, and does not overlap with it.
-pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
     let mut at = 0;
     while at < len {
         // SAFETY: inside both, as the caller promises.
@@ -50,7 +50,7 @@ mod tests {
             for len in 0..40 {
                 let mut copied = vec![0xff; len + 1];
                 // SAFETY: both are long enough.
-                unsafe { copy(source[start..].as_ptr(), copied.as_mut_ptr(), len) };
+                unsafe { copy_relaxed(source[start..].as_ptr(), copied.as_mut_ptr(), len) };
                 assert_eq!(copied[..len], source[start..start + len]);
                 assert_eq!(copied[len], 0xff);
             }

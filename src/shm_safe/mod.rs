@@ -1,17 +1,18 @@
 //! The marker of types that may live in shared memory, and the walk over the
 //! sync objects inside them.
 
+mod cache_padded;
+mod fingerprint;
 mod impls;
-mod padded;
+mod properties;
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
-pub use padded::CachePadded;
-
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
+pub use cache_padded::CachePadded;
+pub use fingerprint::Fingerprint;
+pub use properties::TypeProperties;
 
 /// Types whose values may be shared between processes that map the same memory
 /// at different addresses.
@@ -83,7 +84,7 @@ use crate::nature::Nature;
 /// * `visit` reports each sync object inside exactly once, at its true offset,
 ///   and `SYNC_OBJECTS` is how many there are. From a pattern, it reports those of
 ///   an array's elements once for all.
-/// * `NATURE` promises nothing that does not hold: of all-zero bytes with every
+/// * `PROPERTIES` promises nothing that does not hold: of all-zero bytes with every
 ///   sync object inside made inert, of shared values, and of mixtures of two values.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't live in shared memory",
@@ -103,16 +104,16 @@ pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
 
     /// What holds of the values, as bytes.
     #[doc(hidden)]
-    const NATURE: Nature = Nature::UNKNOWN;
+    const PROPERTIES: TypeProperties = TypeProperties::UNKNOWN;
 
     /// Reports every sync object inside a value to `report`.
     #[doc(hidden)]
-    fn visit(_at: &Place<'_>, _report: &mut Report<'_>) {}
+    fn visit(_at: &FieldPath<'_>, _report: &mut Visitor<'_>) {}
 }
 
 /// What [`ShmSafe::visit`] reports to.
 #[doc(hidden)]
-pub type Report<'a> = dyn FnMut(&Place<'_>, &'static SyncObject) + 'a;
+pub type Visitor<'a> = dyn FnMut(&FieldPath<'_>, &'static SyncOps) + 'a;
 
 /// Where the walk over a value is: the offset, and the way there.
 ///
@@ -123,12 +124,12 @@ pub type Report<'a> = dyn FnMut(&Place<'_>, &'static SyncObject) + 'a;
 /// array once, whatever the length: `.workers[].lock`.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct FieldPath<'a> {
     /// In a pattern, of the first of the elements it stands for.
     offset: usize,
     step: Step,
     walk: Walk,
-    parent: Option<&'a Place<'a>>,
+    parent: Option<&'a FieldPath<'a>>,
 }
 
 #[derive(Debug)]
@@ -147,22 +148,22 @@ enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Walk {
     /// It visits every element.
-    Full,
+    Elements,
     /// It visits one for all.
-    Pattern,
+    Arrays,
 }
 
-impl<'a> Place<'a> {
+impl<'a> FieldPath<'a> {
     /// The value itself.
     #[must_use]
     pub const fn root() -> Self {
-        Self::start(Walk::Full)
+        Self::start(Walk::Elements)
     }
 
     /// The value itself, for a walk that visits one element of an array for all.
     #[must_use]
     pub const fn pattern() -> Self {
-        Self::start(Walk::Pattern)
+        Self::start(Walk::Arrays)
     }
 
     const fn start(walk: Walk) -> Self {
@@ -188,7 +189,7 @@ impl<'a> Place<'a> {
 
     /// All `count` elements of an array, `stride` bytes apart.
     #[must_use]
-    pub const fn each(&'a self, count: usize, stride: usize) -> Self {
+    pub const fn array(&'a self, count: usize, stride: usize) -> Self {
         self.child(Step::Each { count, stride }, 0)
     }
 
@@ -204,13 +205,13 @@ impl<'a> Place<'a> {
     /// Whether arrays are to be visited by [`each`](Self::each).
     #[must_use]
     pub const fn is_pattern(&self) -> bool {
-        matches!(self.walk, Walk::Pattern)
+        matches!(self.walk, Walk::Arrays)
     }
 
     /// The count and the stride in bytes of each array that this place stands for
     /// all elements of, outermost first.
-    pub(crate) fn repeats(&self) -> Vec<(u64, u64)> {
-        let mut repeats = self.parent.map_or_else(Vec::new, Self::repeats);
+    pub(crate) fn array_dims(&self) -> Vec<(u64, u64)> {
+        let mut repeats = self.parent.map_or_else(Vec::new, Self::array_dims);
         if let Step::Each { count, stride } = self.step {
             repeats.push((count as u64, stride as u64));
         }
@@ -224,7 +225,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FieldPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
@@ -242,7 +243,7 @@ impl fmt::Display for Place<'_> {
 /// those who know only its address.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct SyncObject {
+pub struct SyncOps {
     /// Which primitive it is.
     pub kind: SyncKind,
     /// In bytes; of a mutex, the lock without the data.
@@ -251,12 +252,12 @@ pub struct SyncObject {
     ///
     /// Safety: the pointer is valid for writes of an object of this kind and
     /// aligned for it; the bytes are zero, and nobody uses them.
-    pub(crate) make_inert: unsafe fn(*mut u8),
+    pub(crate) init_zeroed: unsafe fn(*mut u8),
     /// Brings the object to life where it lies.
     ///
     /// Safety: the pointer is to an object of this kind that was written there
     /// as an inert value, will stay there, and is used by nobody yet.
-    pub(crate) place: unsafe fn(*mut u8, Placement) -> io::Result<()>,
+    pub(crate) init: unsafe fn(*mut u8, InitContext) -> io::Result<()>,
     /// Brings back to life what was placed and used elsewhere: before the machine
     /// was started anew, in a file that this one is a copy of, or in memory that
     /// this is a private copy of. A mutex that was held then is poisoned. To do it
@@ -265,12 +266,12 @@ pub struct SyncObject {
     /// Safety: the pointer is to an object of this kind, mapped and writable, which
     /// will stay there. No thread that is alive holds it, waits for it or otherwise
     /// uses it, at this place.
-    pub(crate) revive: unsafe fn(*mut u8, Placement) -> io::Result<()>,
+    pub(crate) reinit: unsafe fn(*mut u8, InitContext) -> io::Result<()>,
     /// Whether a thread of this process holds it, so that the kernel, or libc,
     /// may still come back to its address.
     ///
     /// Safety: the pointer is to an object of this kind, mapped and placed.
-    pub(crate) is_held_here: unsafe fn(*const u8) -> bool,
+    pub(crate) is_held_by_this_process: unsafe fn(*const u8) -> bool,
 }
 
 /// The primitives, and how memory names them.
@@ -310,7 +311,7 @@ impl SyncKind {
 
 /// What a sync object must know to come to life.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Placement {
+pub(crate) struct InitContext {
     /// The pid namespace whose thread ids own locks here. In private memory, the word
     /// that names the process: see [`lineage`](crate::os::lineage).
     pub(crate) pid_namespace: u32,
@@ -344,13 +345,13 @@ pub struct TypeOf<'a, T: ?Sized> {
 mod tests {
     use super::*;
 
-    static THING: SyncObject = SyncObject {
+    static THING: SyncOps = SyncOps {
         kind: SyncKind::Condvar,
         size: 4,
-        make_inert: |_| {},
-        place: |_, _| Ok(()),
-        revive: |_, _| Ok(()),
-        is_held_here: |_| false,
+        init_zeroed: |_| {},
+        init: |_, _| Ok(()),
+        reinit: |_, _| Ok(()),
+        is_held_by_this_process: |_| false,
     };
 
     struct Thing(#[allow(dead_code, reason = "only the layout matters")] u32);
@@ -360,7 +361,7 @@ mod tests {
         const FINGERPRINT: Fingerprint = u32::FINGERPRINT;
         const SYNC_OBJECTS: usize = 1;
 
-        fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
             report(at, &THING);
         }
     }
@@ -368,10 +369,10 @@ mod tests {
     /// What a walk reports: the way there, the offset, and the arrays on the way.
     type Found = (String, usize, Vec<(u64, u64)>);
 
-    fn walk<T: ShmSafe>(start: &Place<'_>) -> Vec<Found> {
+    fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<Found> {
         let mut all = Vec::new();
         T::visit(start, &mut |at, _| {
-            all.push((at.to_string(), at.offset(), at.repeats()));
+            all.push((at.to_string(), at.offset(), at.array_dims()));
         });
         all
     }
@@ -390,12 +391,12 @@ mod tests {
     fn smoke() {
         type Things = [[(u64, [Thing; 3]); 2]; 5];
         let pair = size_of::<(u64, [Thing; 3])>();
-        let found = walk::<Things>(&Place::pattern());
+        let found = walk::<Things>(&FieldPath::pattern());
         let repeats = [(5, 2 * pair), (2, pair), (3, 4)].map(|(n, m)| (n, m as u64));
         let offset = std::mem::offset_of!((u64, [Thing; 3]), 1);
         assert_eq!(found, [("[][].1[]".to_owned(), offset, repeats.to_vec())]);
 
-        let full = walk::<Things>(&Place::root());
+        let full = walk::<Things>(&FieldPath::root());
         assert_eq!(full.len(), Things::SYNC_OBJECTS);
         assert!(full.iter().all(|(_, _, repeats)| repeats.is_empty()));
         let offsets: Vec<usize> = full.into_iter().map(|(_, offset, _)| offset).collect();
@@ -405,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_short_whatever_the_length() {
-        let found = walk::<(Thing, [[Thing; 1 << 20]; 1 << 20], u8)>(&Place::pattern());
+        let found = walk::<(Thing, [[Thing; 1 << 20]; 1 << 20], u8)>(&FieldPath::pattern());
         let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
         assert_eq!(paths, [".0", ".1[][]"]);
         assert_eq!(found[0].2, []);
@@ -413,10 +414,10 @@ mod tests {
 
     #[test]
     fn empty_arrays_report_nothing() {
-        assert_eq!(walk::<[Thing; 0]>(&Place::pattern()), []);
-        assert_eq!(walk::<[[Thing; 3]; 0]>(&Place::pattern()), []);
-        assert_eq!(walk::<[[Thing; 0]; 3]>(&Place::pattern()), []);
-        assert_eq!(walk::<[[Thing; 0]; 3]>(&Place::root()), []);
+        assert_eq!(walk::<[Thing; 0]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 3]; 0]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&FieldPath::root()), []);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everybody may list the processes, but only their own user, and root, may see
 //! what they map. Processes come and go while one reads: what is gone is left out.
 
+pub(crate) mod boot_id;
 pub(crate) mod task;
 
 use std::ffi::OsStr;
@@ -13,8 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::descriptor::above_standard;
-use super::mman::Access;
+use crate::os::descriptor::above_standard;
+use crate::os::mem::Access;
 
 /// What the kernel appends to the path of a file that has lost its name.
 pub(crate) const DELETED: &str = " (deleted)";
@@ -23,7 +24,7 @@ const SYSTEM_V: &str = "/SYSV";
 
 /// A shared mapping of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Region {
+pub(crate) struct MapsEntry {
     /// The first address.
     pub(crate) start: u64,
     /// The address after the last one.
@@ -40,7 +41,7 @@ pub(crate) struct Region {
     path: PathBuf,
 }
 
-impl Region {
+impl MapsEntry {
     /// Device and inode number of the file, as `stat` shows them in most cases.
     pub(crate) fn file(&self) -> (u64, u64) {
         (self.device, self.inode)
@@ -52,11 +53,11 @@ impl Region {
     }
 
     /// The path that the file had, and whether it still has it.
-    pub(crate) fn path(&self) -> (&Path, Link) {
+    pub(crate) fn path(&self) -> (&Path, MappedBy) {
         let path = self.path.as_os_str().as_bytes();
         match path.strip_suffix(DELETED.as_bytes()) {
-            Some(path) => (Path::new(OsStr::from_bytes(path)), Link::Gone),
-            None => (&self.path, Link::There),
+            Some(path) => (Path::new(OsStr::from_bytes(path)), MappedBy::Gone),
+            None => (&self.path, MappedBy::There),
         }
     }
 
@@ -72,7 +73,7 @@ impl Region {
     /// differ, and two subvolumes of btrfs have the same inode numbers. Then it takes
     /// something that leads to the file: the path, the link to the mapping (for the
     /// privileged), or a descriptor of the process.
-    pub(crate) fn is_of(&self, pid: u32, device: u64, inode: u64) -> bool {
+    pub(crate) fn maps_file(&self, pid: u32, device: u64, inode: u64) -> bool {
         if !self.may_be_of(inode) {
             return false;
         }
@@ -93,7 +94,7 @@ impl Region {
 
 /// Whether a file still has the name by which it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Link {
+pub(crate) enum MappedBy {
     /// As far as the kernel tells: a file's real name may end like this.
     Gone,
     There,
@@ -123,16 +124,16 @@ fn pid_in(name: &OsStr) -> Option<u32> {
 /// the shared mappings of a process, in the order of their addresses.
 ///
 /// `NotFound`: the process is gone. `PermissionDenied`: it belongs to others.
-pub(crate) fn regions_of(pid: u32) -> io::Result<Vec<Region>> {
-    let text = std::fs::read(format!("/proc/{pid}/maps")).map_err(gone_if_no_process)?;
+pub(crate) fn maps_of(pid: u32) -> io::Result<Vec<MapsEntry>> {
+    let text = std::fs::read(format!("/proc/{pid}/maps")).map_err(esrch_to_not_found)?;
     Ok(text
         .split(|byte| *byte == b'\n')
-        .filter_map(parse_region)
+        .filter_map(parse_maps_line)
         .collect())
 }
 
 /// A process that ends while one reads of it is a process that is not there.
-fn gone_if_no_process(error: io::Error) -> io::Error {
+fn esrch_to_not_found(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
         _ => error,
@@ -140,7 +141,7 @@ fn gone_if_no_process(error: io::Error) -> io::Error {
 }
 
 /// Reads a line of a list of mappings; `None` if it is not shared, or no such line.
-fn parse_region(line: &[u8]) -> Option<Region> {
+fn parse_maps_line(line: &[u8]) -> Option<MapsEntry> {
     let (range, rest) = next_word(line)?;
     let (permissions, rest) = next_word(rest)?;
     let (offset, rest) = next_word(rest)?;
@@ -153,7 +154,7 @@ fn parse_region(line: &[u8]) -> Option<Region> {
     let (major, minor) = split_at(device, b':')?;
     let major = u32::try_from(number(major, 16)?).ok()?;
     let minor = u32::try_from(number(minor, 16)?).ok()?;
-    Some(Region {
+    Some(MapsEntry {
         start: number(start, 16)?,
         end: number(end, 16)?,
         access: match writable {
@@ -208,15 +209,15 @@ fn unescaped(path: &[u8]) -> PathBuf {
 /// All shared mappings of all processes that let us see theirs, one process after
 /// the other: no snapshot, but good enough to know who uses what.
 #[derive(Debug, Default)]
-pub(crate) struct Survey {
+pub(crate) struct MapsSnapshot {
     /// In ascending order of processes.
-    pub(crate) regions: Vec<(u32, Region)>,
+    pub(crate) regions: Vec<(u32, MapsEntry)>,
     /// The processes that won't say: they belong to others. Where `/proc` hides the
     /// processes of others (`hidepid`), the first process stands for all of these.
     pub(crate) unreadable: Vec<u32>,
 }
 
-impl Survey {
+impl MapsSnapshot {
     pub(crate) fn take() -> io::Result<Self> {
         let our_namespace = ipc_namespace("self")?;
         let mut survey = Self::default();
@@ -225,7 +226,7 @@ impl Survey {
             survey.unreadable.push(FIRST_PROCESS);
         }
         for pid in pids {
-            let regions = match regions_of(pid) {
+            let regions = match maps_of(pid) {
                 Ok(regions) => regions,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => {
@@ -234,7 +235,7 @@ impl Survey {
                 }
             };
             // Elsewhere, the same id is another System V segment.
-            let is_at_home = regions.iter().any(Region::is_system_v)
+            let is_at_home = regions.iter().any(MapsEntry::is_system_v)
                 && ipc_namespace(&pid.to_string()).is_ok_and(|theirs| theirs == our_namespace);
             let known = regions
                 .into_iter()
@@ -246,7 +247,7 @@ impl Survey {
 
     /// The processes that map the file with these numbers, as `stat` shows them.
     pub(crate) fn mapping(&self, device: u64, inode: u64) -> Vec<u32> {
-        self.with(|pid, region| region.is_of(pid, device, inode))
+        self.with(|pid, region| region.maps_file(pid, device, inode))
     }
 
     /// The processes that have attached the System V segment of our namespace.
@@ -265,7 +266,7 @@ impl Survey {
             || is_hidden(pid)
     }
 
-    fn with(&self, wanted: impl Fn(u32, &Region) -> bool) -> Vec<u32> {
+    fn with(&self, wanted: impl Fn(u32, &MapsEntry) -> bool) -> Vec<u32> {
         let regions = self.regions.iter();
         let found = regions.filter(|(pid, region)| wanted(*pid, region));
         let mut pids: Vec<u32> = found.map(|(pid, _)| *pid).collect();
@@ -293,7 +294,7 @@ fn ipc_namespace(pid: &str) -> io::Result<u64> {
 /// as `/proc/PID/fd/N` leads to, by a description of its own. `None`: it leads to
 /// something else than a file.
 pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
-    let facts = std::fs::metadata(path).map_err(gone_if_no_process)?;
+    let facts = std::fs::metadata(path).map_err(esrch_to_not_found)?;
     if !facts.is_file() {
         return Ok(None);
     }
@@ -305,7 +306,7 @@ pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedF
             .open(path)?;
         Ok(file.into())
     });
-    file.map(Some).map_err(gone_if_no_process)
+    file.map(Some).map_err(esrch_to_not_found)
 }
 
 /// Whether a path is one of the links by which `/proc` shows open files and
@@ -318,7 +319,7 @@ pub(crate) fn is_link(path: &Path) -> bool {
 /// The link to what a mapping shows
 /// ([`proc_pid_map_files(5)`](https://man7.org/linux/man-pages/man5/proc_pid_map_files.5.html)).
 /// Only the privileged may follow it.
-pub(crate) fn map_file(pid: u32, region: &Region) -> PathBuf {
+pub(crate) fn map_file(pid: u32, region: &MapsEntry) -> PathBuf {
     PathBuf::from(format!(
         "/proc/{pid}/map_files/{:x}-{:x}",
         region.start, region.end
@@ -328,8 +329,8 @@ pub(crate) fn map_file(pid: u32, region: &Region) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::mman::{Mapping, Pages};
-    use crate::os::{memfd, sysv_shm};
+    use crate::os::mem::{Mapping, Pages};
+    use crate::os::mem::{memfd, sysv_shm};
     use proptest::prelude::*;
     use std::num::NonZeroUsize;
 
@@ -342,12 +343,16 @@ mod tests {
         file.set_len(LEN.get() as u64).unwrap();
         let facts = file.metadata().unwrap();
         let me = std::process::id();
-        let look = || Survey::take().unwrap().mapping(facts.dev(), facts.ino());
+        let look = || {
+            MapsSnapshot::take()
+                .unwrap()
+                .mapping(facts.dev(), facts.ino())
+        };
         assert_eq!(look(), [0; 0]);
 
         let mapping = Mapping::of_file(&file, LEN).unwrap();
         assert_eq!(look(), [me]);
-        let regions = regions_of(me).unwrap();
+        let regions = maps_of(me).unwrap();
         let region = regions
             .iter()
             .find(|region| region.inode == facts.ino())
@@ -356,7 +361,7 @@ mod tests {
         assert_eq!(region.end - region.start, 8192);
         assert_eq!((region.access, region.offset), (Access::ReadWrite, 0));
         let name = Path::new("/memfd:proc smoke\n(deleted)");
-        assert_eq!(region.path(), (name, Link::Gone));
+        assert_eq!(region.path(), (name, MappedBy::Gone));
 
         drop(mapping);
         assert_eq!(look(), [0; 0]);
@@ -365,18 +370,18 @@ mod tests {
     #[test]
     fn system_v_segments_are_told_from_files() {
         let id = sysv_shm::create_private(LEN, 0o600, Pages::Normal).unwrap();
-        let look = || Survey::take().unwrap().mapping_system_v(id.0);
+        let look = || MapsSnapshot::take().unwrap().mapping_system_v(id.0);
         let attached = sysv_shm::attach(id, Access::ReadOnly);
         let found = look();
         let _ = sysv_shm::remove(id);
         let attached = attached.unwrap();
         assert_eq!(found, [std::process::id()]);
-        let regions = regions_of(std::process::id()).unwrap();
+        let regions = maps_of(std::process::id()).unwrap();
         let start = attached.base().addr().get() as u64;
         let region = regions.iter().find(|region| region.start == start).unwrap();
         assert!(region.is_system_v());
         assert_eq!(region.access, Access::ReadOnly);
-        assert!(!region.is_of(std::process::id(), region.device, region.inode));
+        assert!(!region.maps_file(std::process::id(), region.device, region.inode));
         drop(attached);
         assert_eq!(look(), [0; 0]);
     }
@@ -386,11 +391,11 @@ mod tests {
         let facts = std::fs::metadata("/proc/self/exe").unwrap();
         let exe = std::env::current_exe().unwrap();
         let line = format!("1-2 r--s 0 ff:ff {} {}", facts.ino(), exe.display());
-        let region = parse_region(line.as_bytes()).unwrap();
+        let region = parse_maps_line(line.as_bytes()).unwrap();
         let me = std::process::id();
-        assert!(region.is_of(me, facts.dev(), facts.ino()));
-        assert!(!region.is_of(me, facts.dev() + 1, facts.ino()));
-        assert!(!region.is_of(me, facts.dev(), facts.ino() + 1));
+        assert!(region.maps_file(me, facts.dev(), facts.ino()));
+        assert!(!region.maps_file(me, facts.dev() + 1, facts.ino()));
+        assert!(!region.maps_file(me, facts.dev(), facts.ino() + 1));
     }
 
     #[test]
@@ -411,7 +416,7 @@ mod tests {
     fn what_is_shown_or_gone_is_not_hidden() {
         for pid in [0, std::process::id(), 1 << 29] {
             assert!(!is_hidden(pid), "{pid}");
-            assert!(!Survey::default().may_map(pid, 1), "{pid}");
+            assert!(!MapsSnapshot::default().may_map(pid, 1), "{pid}");
         }
     }
 
@@ -423,14 +428,14 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let facts = std::fs::metadata(&path).unwrap();
         let line = format!("1-2 r--s 0 ff:ff {} /nowhere", facts.ino());
-        let region = parse_region(line.as_bytes()).unwrap();
-        assert!(!region.is_of(me, facts.dev(), facts.ino()));
+        let region = parse_maps_line(line.as_bytes()).unwrap();
+        assert!(!region.maps_file(me, facts.dev(), facts.ino()));
         // Unless a descriptor says so, or a lock.
         let file = std::fs::File::open(&path).unwrap();
-        assert!(region.is_of(me, facts.dev(), facts.ino()));
+        assert!(region.maps_file(me, facts.dev(), facts.ino()));
         drop(file);
         let _ = std::fs::remove_file(&path);
-        let survey = Survey {
+        let survey = MapsSnapshot {
             regions: vec![(me, region)],
             unreadable: vec![7],
         };
@@ -440,23 +445,23 @@ mod tests {
 
     #[test]
     fn who_is_gone_is_not_found() {
-        let gone = regions_of(1 << 29).unwrap_err();
+        let gone = maps_of(1 << 29).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
         assert!(pids().unwrap().contains(&std::process::id()));
     }
 
     #[test]
     fn lines_are_read_as_the_kernel_writes_them() {
-        let region = parse_region(
+        let region = parse_maps_line(
             b"7f5c02d0d000-7f5c02d0e000 rw-s 00001000 fe:1f 42                         /dev/shm/a  b",
         )
         .unwrap();
-        assert_eq!(region.path(), (Path::new("/dev/shm/a  b"), Link::There));
+        assert_eq!(region.path(), (Path::new("/dev/shm/a  b"), MappedBy::There));
         assert_eq!((region.offset, region.inode), (4096, 42));
         assert_eq!(region.device, libc::makedev(0xfe, 0x1f));
 
         let private = b"7f5c02d0d000-7f5c02d0e000 rw-p 00000000 00:00 0 ";
-        assert_eq!(parse_region(private), None);
+        assert_eq!(parse_maps_line(private), None);
         for nonsense in [
             "",
             " ",
@@ -464,10 +469,10 @@ mod tests {
             "1-2 rw-s 0 1:1 x /",
             "1+2 rw-s 0 1:1 1 /",
         ] {
-            assert_eq!(parse_region(nonsense.as_bytes()), None, "{nonsense:?}");
+            assert_eq!(parse_maps_line(nonsense.as_bytes()), None, "{nonsense:?}");
         }
-        let nameless = parse_region(b"1-2 rw-s 0 1:1 5").unwrap();
-        assert_eq!(nameless.path(), (Path::new(""), Link::There));
+        let nameless = parse_maps_line(b"1-2 rw-s 0 1:1 5").unwrap();
+        assert_eq!(nameless.path(), (Path::new(""), MappedBy::There));
         assert_eq!(
             unescaped(b"a\\012b\\013\\\\012"),
             Path::new("a\nb\\013\\\n")
@@ -480,13 +485,13 @@ mod tests {
             bytes in any::<Vec<u8>>(),
             changes in proptest::collection::vec((0..64_usize, any::<u8>()), 0..5),
         ) {
-            let _ = parse_region(&bytes);
+            let _ = parse_maps_line(&bytes);
             let mut line = b"7f5c02d0d000-7f5c02d0e000 rw-s 00001000 fe:1f 42         /x".to_vec();
             for (at, byte) in changes {
                 let at = at % line.len();
                 line[at] = byte;
             }
-            if let Some(region) = parse_region(&line) {
+            if let Some(region) = parse_maps_line(&line) {
                 let _ = (region.path(), region.is_system_v());
             }
         }

@@ -16,8 +16,8 @@ use std::ptr::NonNull;
 
 use nix::errno::Errno;
 
-use super::io_error;
-use super::mman::{Access, Mapping, Pages};
+use super::{Access, Mapping, Pages};
+use crate::os::io_error;
 
 /// Bits of a segment's mode beside the permissions. libc has no names for them.
 const SHM_DEST: u32 = 0o1000;
@@ -165,7 +165,7 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
 
 /// Whether the error of a call with an [`Id`] says that no segment has the id
 /// any more. Its `EINVAL` could mean more, but not to the calls made here.
-pub(crate) fn means_gone(error: &io::Error) -> bool {
+pub(crate) fn is_removed_error(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
 }
 
@@ -401,9 +401,9 @@ mod tests {
         assert!(facts.is_condemned);
         assert_eq!((facts.key, facts.attached), (0, 1));
         drop(mapping);
-        assert!(means_gone(&status(segment.0).unwrap_err()));
-        assert!(means_gone(&remove(segment.0).unwrap_err()));
-        assert!(means_gone(
+        assert!(is_removed_error(&status(segment.0).unwrap_err()));
+        assert!(is_removed_error(&remove(segment.0).unwrap_err()));
+        assert!(is_removed_error(
             &attach(segment.0, Access::ReadOnly).unwrap_err()
         ));
     }

@@ -9,29 +9,29 @@ const WORD: usize = 8;
 /// Each answer is a promise only if it is yes; no may mean "not known".
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nature {
+pub struct TypeProperties {
     /// All-zero bytes are a value, once every sync object inside is made inert.
-    zero_is_valid: bool,
+    from_zeros: bool,
     /// No interior mutability: what is only shared never changes.
-    frozen: bool,
+    immutable: bool,
     /// A mixture of two values, put together from their aligned words of 8 bytes,
     /// is a value.
-    untearable: bool,
+    tear_free: bool,
 }
 
-impl Nature {
+impl TypeProperties {
     /// Nothing is known.
     pub const UNKNOWN: Self = Self {
-        zero_is_valid: false,
-        frozen: false,
-        untearable: false,
+        from_zeros: false,
+        immutable: false,
+        tear_free: false,
     };
 
     /// Plain data: everything holds.
-    pub const PLAIN: Self = Self {
-        zero_is_valid: true,
-        frozen: true,
-        untearable: true,
+    pub const POD: Self = Self {
+        from_zeros: true,
+        immutable: true,
+        tear_free: true,
     };
 
     /// An enum without variants yet, whose discriminant has this layout. A variant
@@ -39,13 +39,15 @@ impl Nature {
     /// fields of another.
     #[must_use]
     pub const fn of_discriminant(size: usize, align: usize) -> Self {
-        Self::PLAIN.without_zero().in_pieces(size, align)
+        Self::POD
+            .without_from_zeros()
+            .tear_free_if_word_sized(size, align)
     }
 
     /// Returns what holds of a struct with these fields.
     #[must_use]
     pub const fn of_fields(fields: &[Self]) -> Self {
-        let mut all = Self::PLAIN;
+        let mut all = Self::POD;
         let mut rest = fields;
         while let [field, after @ ..] = rest {
             all = all.and(*field);
@@ -73,7 +75,7 @@ impl Nature {
                 None => discriminant.wrapping_add(1),
             };
             if !fields.is_empty() {
-                all = all.tearable();
+                all = all.without_tear_free();
             }
             all = all.variant(discriminant, Self::of_fields(fields));
             rest = after;
@@ -85,9 +87,9 @@ impl Nature {
     #[must_use]
     pub const fn variant(self, discriminant: i128, fields: Self) -> Self {
         Self {
-            zero_is_valid: self.zero_is_valid || discriminant == 0 && fields.zero_is_valid,
-            frozen: self.frozen && fields.frozen,
-            untearable: self.untearable,
+            from_zeros: self.from_zeros || discriminant == 0 && fields.from_zeros,
+            immutable: self.immutable && fields.immutable,
+            tear_free: self.tear_free,
         }
     }
 
@@ -95,35 +97,35 @@ impl Nature {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
-            zero_is_valid: self.zero_is_valid && other.zero_is_valid,
-            frozen: self.frozen && other.frozen,
-            untearable: self.untearable && other.untearable,
+            from_zeros: self.from_zeros && other.from_zeros,
+            immutable: self.immutable && other.immutable,
+            tear_free: self.tear_free && other.tear_free,
         }
     }
 
     /// The same, but all-zero bytes are no value.
     #[must_use]
-    pub const fn without_zero(self) -> Self {
+    pub const fn without_from_zeros(self) -> Self {
         Self {
-            zero_is_valid: false,
+            from_zeros: false,
             ..self
         }
     }
 
     /// The same, but a value may change while it is shared.
     #[must_use]
-    pub const fn shared(self) -> Self {
+    pub const fn with_interior_mutability(self) -> Self {
         Self {
-            frozen: false,
+            immutable: false,
             ..self
         }
     }
 
     /// The same, but a mixture of two values may be none.
     #[must_use]
-    pub const fn tearable(self) -> Self {
+    pub const fn without_tear_free(self) -> Self {
         Self {
-            untearable: false,
+            tear_free: false,
             ..self
         }
     }
@@ -131,68 +133,75 @@ impl Nature {
     /// The same, for a type of this layout that not all bytes are a value of: only
     /// what lies in one word is copied whole.
     #[must_use]
-    pub(crate) const fn in_pieces(self, size: usize, align: usize) -> Self {
+    pub(crate) const fn tear_free_if_word_sized(self, size: usize, align: usize) -> Self {
         if size <= WORD && size <= align {
             self
         } else {
-            self.tearable()
+            self.without_tear_free()
         }
     }
 
     /// Whether all-zero bytes are a value, once every sync object inside is made
     /// inert.
     #[must_use]
-    pub const fn zero_is_valid(self) -> bool {
-        self.zero_is_valid
+    pub const fn from_zeros(self) -> bool {
+        self.from_zeros
     }
 
     /// Whether a shared value never changes.
     #[must_use]
-    pub const fn is_frozen(self) -> bool {
-        self.frozen
+    pub const fn immutable(self) -> bool {
+        self.immutable
     }
 
     /// Whether a mixture of two values is a value, if each aligned word of 8 bytes
     /// is from one of them.
     #[must_use]
-    pub const fn is_untearable(self) -> bool {
-        self.untearable
+    pub const fn tear_free(self) -> bool {
+        self.tear_free
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Nature;
+    use super::TypeProperties;
 
-    const ALL: [Nature; 8] = {
-        const P: Nature = Nature::PLAIN;
+    const ALL: [TypeProperties; 8] = {
+        const P: TypeProperties = TypeProperties::POD;
         [
             P,
-            P.without_zero(),
-            P.shared(),
-            P.tearable(),
-            P.without_zero().shared(),
-            P.without_zero().tearable(),
-            P.shared().tearable(),
-            P.without_zero().shared().tearable(),
+            P.without_from_zeros(),
+            P.with_interior_mutability(),
+            P.without_tear_free(),
+            P.without_from_zeros().with_interior_mutability(),
+            P.without_from_zeros().without_tear_free(),
+            P.with_interior_mutability().without_tear_free(),
+            P.without_from_zeros()
+                .with_interior_mutability()
+                .without_tear_free(),
         ]
     };
 
-    fn answers(nature: Nature) -> [bool; 3] {
-        [
-            nature.zero_is_valid(),
-            nature.is_frozen(),
-            nature.is_untearable(),
-        ]
+    fn answers(nature: TypeProperties) -> [bool; 3] {
+        [nature.from_zeros(), nature.immutable(), nature.tear_free()]
     }
 
     #[test]
     fn smoke() {
-        assert_eq!(answers(Nature::PLAIN), [true; 3]);
-        assert_eq!(answers(Nature::UNKNOWN), [false; 3]);
-        assert_eq!(answers(Nature::PLAIN.without_zero()), [false, true, true]);
-        assert_eq!(answers(Nature::PLAIN.shared()), [true, false, true]);
-        assert_eq!(answers(Nature::PLAIN.tearable()), [true, true, false]);
+        assert_eq!(answers(TypeProperties::POD), [true; 3]);
+        assert_eq!(answers(TypeProperties::UNKNOWN), [false; 3]);
+        assert_eq!(
+            answers(TypeProperties::POD.without_from_zeros()),
+            [false, true, true]
+        );
+        assert_eq!(
+            answers(TypeProperties::POD.with_interior_mutability()),
+            [true, false, true]
+        );
+        assert_eq!(
+            answers(TypeProperties::POD.without_tear_free()),
+            [true, true, false]
+        );
     }
 
     #[test]
@@ -205,40 +214,58 @@ mod tests {
                 assert_eq!(answers(both)[..], expected, "{one:?} and {other:?}");
                 assert_eq!(both, other.and(one));
             }
-            assert_eq!(one.and(Nature::PLAIN), one);
-            assert_eq!(one.and(Nature::UNKNOWN), Nature::UNKNOWN);
+            assert_eq!(one.and(TypeProperties::POD), one);
+            assert_eq!(one.and(TypeProperties::UNKNOWN), TypeProperties::UNKNOWN);
         }
     }
 
     #[test]
     fn what_is_longer_than_a_word_or_lies_across_two_can_tear() {
         for (size, align) in [(0, 1), (1, 1), (2, 2), (4, 4), (8, 8), (4, 8)] {
-            assert_eq!(Nature::PLAIN.in_pieces(size, align), Nature::PLAIN);
+            assert_eq!(
+                TypeProperties::POD.tear_free_if_word_sized(size, align),
+                TypeProperties::POD
+            );
         }
         for (size, align) in [(8, 4), (2, 1), (16, 16), (16, 8)] {
-            let nature = Nature::PLAIN.in_pieces(size, align);
-            assert_eq!(nature, Nature::PLAIN.tearable(), "{size} at {align}");
+            let nature = TypeProperties::POD.tear_free_if_word_sized(size, align);
+            assert_eq!(
+                nature,
+                TypeProperties::POD.without_tear_free(),
+                "{size} at {align}"
+            );
         }
     }
 
     #[test]
     fn zero_is_the_variant_with_discriminant_zero() {
-        let none = Nature::of_discriminant(1, 1);
-        assert_eq!(none, Nature::PLAIN.without_zero());
-        let plain = Nature::PLAIN;
+        let none = TypeProperties::of_discriminant(1, 1);
+        assert_eq!(none, TypeProperties::POD.without_from_zeros());
+        let plain = TypeProperties::POD;
         let one = none.variant(1, plain);
         assert_eq!(one, none);
         assert_eq!(one.variant(0, plain), plain);
         assert_eq!(none.variant(0, plain).variant(-1, plain), plain);
 
-        let inhabited = none.variant(0, plain.without_zero());
-        assert!(!inhabited.zero_is_valid());
-        assert!(none.variant(0, plain.shared()).zero_is_valid());
-        assert!(!none.variant(0, plain.shared()).is_frozen());
-        assert!(!none.variant(7, plain.shared()).is_frozen());
+        let inhabited = none.variant(0, plain.without_from_zeros());
+        assert!(!inhabited.from_zeros());
+        assert!(
+            none.variant(0, plain.with_interior_mutability())
+                .from_zeros()
+        );
+        assert!(
+            !none
+                .variant(0, plain.with_interior_mutability())
+                .immutable()
+        );
+        assert!(
+            !none
+                .variant(7, plain.with_interior_mutability())
+                .immutable()
+        );
 
         // The discriminant is one word, or it can tear itself.
-        assert!(one.is_untearable());
-        assert!(!Nature::of_discriminant(16, 16).is_untearable());
+        assert!(one.tear_free());
+        assert!(!TypeProperties::of_discriminant(16, 16).tear_free());
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error as ThisError;
 
 pub use layout::{Abi, Layout};
 pub use lock::{IdentityError, LockError, LockResult, PoisonCause, Poisoned};
-pub use reason::{Damage, NameError, Unsupported};
+pub use reason::{CorruptHeader, NameError, Unsupported};
 
 /// Everything that can go wrong with a segment, and, by `?`, with a lock.
 ///
@@ -121,7 +121,7 @@ pub enum Error {
     },
     /// The header contradicts itself or the object's size.
     #[error("the segment's header is damaged: {0}")]
-    Corrupt(Damage),
+    Corrupt(CorruptHeader),
     /// The object holds another type, or the same type as another build lays
     /// it out.
     #[error("the segment holds {found}, but this program expects {expected}")]
