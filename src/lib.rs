@@ -72,7 +72,7 @@
 extern crate self as shm_sync;
 
 // The floors, bottom up: fingerprint, nature and printable side by side, error, os,
-// shm_safe, place, and then sync and segment side by side (tests/floors.rs).
+// shm_safe, place, and then sync and segment side by side (tests/architecture.rs).
 mod error;
 mod init;
 pub mod inspect;
