@@ -1,0 +1,5 @@
+//! All interleavings: the protocols of this crate as models that are checked exhaustively.
+
+mod locks;
+mod segments;
+mod size;
