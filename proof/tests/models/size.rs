@@ -1,11 +1,11 @@
 //! How much the models search.
 
-/// How much is checked.
+/// How much is searched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Enough for every kind of interleaving, and small enough for every day.
+    /// Every kind of interleaving, in seconds.
     Small,
-    /// For the record.
+    /// More processes, calls and deaths: minutes, and gigabytes of memory.
     Large,
 }
 
@@ -13,7 +13,7 @@ impl Size {
     pub(crate) fn chosen() -> Self {
         match std::env::var("SHM_SYNC_MODEL_SIZE").as_deref() {
             Ok("large") => Self::Large,
-            Ok(other) => panic!("SHM_SYNC_MODEL_SIZE={other}: there is only `large`"),
+            Ok(other) => panic!("SHM_SYNC_MODEL_SIZE is `large` or not set, not `{other}`"),
             Err(_) => Self::Small,
         }
     }

@@ -1,21 +1,22 @@
-//! Visiting every state of a machine, and saying what was found.
+//! The checks of the models of locks.
 //!
-//! `stateright` visits the states and checks what must hold in each. Two more things
-//! are asked here. One is that nobody is **stuck**: a state in which nothing more must
-//! happen is one in which everybody may rest. The other is that nobody goes **in
-//! circles**: without new work and new deaths, whatever the scheduler does, the steps
-//! come to an end. Together they say that everybody always gets on.
+//! `stateright` visits every state and checks what must hold in each. This file adds two
+//! properties. No process is **stuck**: in a state without forced steps, no process must
+//! act any more. No state is **livelocked**: without new calls and new deaths, the steps
+//! end, whatever the scheduler does. Together they say that every process makes progress.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-/// A machine whose states are finite in number.
-pub(crate) trait Machine:
+use crate::report::{self, Table, Visited};
+
+/// A model with a finite number of states.
+pub(crate) trait LockModel:
     Model<
         State: Copy + Debug + Eq + Hash + Send + Sync + 'static,
         Action: Copy + Debug + PartialEq + 'static,
@@ -24,128 +25,149 @@ pub(crate) trait Machine:
     + Sync
     + 'static
 {
-    /// Whether the action comes by itself if the scheduler is patient: not a death, not
-    /// new work, not a signal.
-    fn must_come(&self, state: &Self::State, action: Self::Action) -> bool;
+    /// What is modelled.
+    const NAME: &'static str;
 
-    /// Whether everybody may rest in this state for ever.
-    fn is_settled(&self, state: &Self::State) -> bool;
+    /// Describes who takes part, and how long.
+    fn scenario(&self) -> String;
 
-    /// What the action does, for the way into a mistake.
+    /// Returns whether the action happens without outside events: it is not a death, a
+    /// new call or a signal.
+    fn is_forced(&self, state: &Self::State, action: Self::Action) -> bool;
+
+    /// Returns whether no process must act any more in this state.
+    fn is_final(&self, state: &Self::State) -> bool;
+
+    /// Describes an action, for the schedule of a counterexample.
     fn describe(&self, state: &Self::State, action: Self::Action) -> String;
 }
 
-/// The property that every machine has.
-pub(crate) const NOBODY_IS_STUCK: &str = "nobody is stuck";
+/// Describes how many processes may die, for a scenario.
+pub(crate) fn deaths(deaths: u8) -> String {
+    match deaths {
+        0 => "no death".to_owned(),
+        1 => "at most one death".to_owned(),
+        deaths => format!("at most {deaths} deaths"),
+    }
+}
 
-pub(crate) fn nobody_is_stuck<M: Machine>() -> Property<M> {
-    Property::always(NOBODY_IS_STUCK, |machine: &M, state| {
-        machine.is_settled(state) || next(machine, state).any(|(forced, _)| forced)
+/// The property that every model has.
+pub(crate) const NOT_STUCK: &str = "no process is stuck";
+
+pub(crate) fn not_stuck<M: LockModel>() -> Property<M> {
+    Property::always(NOT_STUCK, |model: &M, state| {
+        model.is_final(state) || next(model, state).any(|(forced, _)| forced)
     })
 }
 
-/// Asserts that every property holds in every state, and that there are no circles.
-pub(crate) fn holds<M: Machine>(what: &str, machine: &M) {
-    let begin = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    let checker = machine.clone().checker().threads(threads).spawn_bfs();
-    let checker = checker.join();
-    if let Some((property, path)) = checker.discoveries().into_iter().next() {
-        panic!(
-            "{what}: not so: {property}: {}",
-            way(machine, path.into_vec())
-        );
-    }
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    drop(checker);
-    // The checker knows states by 64 bits of their hash, the map below by all they are.
-    let map = Map::of(machine);
-    assert_eq!(map.states, states, "{what}: two states have the same hash");
-    assert_eq!(map.in_circles(), 0, "{what}: states that go in circles");
-    println!(
-        "{what}: {states} states, {} steps between them, {depth} deep, {:.1} s",
-        map.steps,
-        begin.elapsed().as_secs_f64()
-    );
+/// Asserts that every property holds in every state, and that no state is livelocked.
+pub(crate) fn assert_holds<M: LockModel>(model: &M) {
+    let scenario = model.scenario();
+    let visited = visit_all(&scenario, model);
+    report::holds(Table::Holds, M::NAME, &scenario, visited);
 }
 
-/// Asserts that a machine that makes a mistake breaks `property`.
-pub(crate) fn is_found<M: Machine>(mistake: impl Debug, machine: &M, property: &'static str) {
+/// As [`assert_holds`], for a model with a mistake that turns out to break nothing.
+pub(crate) fn assert_harmless<M: LockModel>(mistake: impl Display, model: &M) {
+    let mistake = mistake.to_string();
+    let visited = visit_all(&mistake, model);
+    report::holds(Table::Harmless, M::NAME, &mistake, visited);
+}
+
+fn visit_all<M: LockModel>(what: &str, model: &M) -> Visited {
     let begin = Instant::now();
-    // One thread, so that the way is the same every time.
-    let checker = machine
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    let checker = model.clone().checker().threads(threads).spawn_bfs();
+    let checker = checker.join();
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
+        let schedule = schedule(model, path.into_vec()).join(", ");
+        panic!("{what}: broken: {property}: {schedule}");
+    }
+    let states = checker.unique_state_count();
+    drop(checker);
+    // The checker identifies a state by a hash of 64 bits, the graph by the whole state.
+    let graph = Graph::of(model);
+    assert_eq!(graph.states, states, "{what}: two states have one hash");
+    assert_eq!(graph.livelocked(), 0, "{what}: livelocked states");
+    Visited {
+        states,
+        steps: Some(graph.steps),
+        depth: None, // it depends on the threads
+        time: begin.elapsed(),
+    }
+}
+
+/// Asserts that a model with a mistake breaks `property`.
+pub(crate) fn assert_breaks<M: LockModel>(
+    mistake: impl Display,
+    model: &M,
+    property: &'static str,
+) {
+    // One thread, so that the schedule is the same each time.
+    let checker = model
         .clone()
         .checker()
         .finish_when(HasDiscoveries::AllOf([property].into()))
         .spawn_bfs()
         .join();
     let Some(path) = checker.discovery(property) else {
-        panic!("{mistake:?}: not found by: {property}");
+        panic!("{mistake}: does not break: {property}");
     };
-    let path = path.into_vec();
-    println!(
-        "{mistake:?}: not so: {property}: after {} steps ({} states seen, {:.1} s): {}",
-        path.len() - 1,
-        checker.unique_state_count(),
-        begin.elapsed().as_secs_f64(),
-        way(machine, path)
-    );
+    let schedule = schedule(model, path.into_vec());
+    report::breaks(M::NAME, &mistake.to_string(), property, &schedule);
 }
 
-/// Asserts that a machine that makes a mistake breaks no property, but goes in circles.
-pub(crate) fn goes_in_circles<M: Machine>(mistake: impl Debug, machine: &M) {
-    let map = Map::of(machine);
-    let circling = map.in_circles();
-    assert_ne!(circling, 0, "{mistake:?}: no circles");
-    println!(
-        "{mistake:?}: {circling} of {} states go in circles",
-        map.states
-    );
+/// Asserts that a model with a mistake has livelocked states.
+pub(crate) fn assert_livelocks<M: LockModel>(mistake: impl Display, model: &M) {
+    let graph = Graph::of(model);
+    let livelocked = graph.livelocked();
+    assert_ne!(livelocked, 0, "{mistake}: no livelocked states");
+    report::livelocks(M::NAME, &mistake.to_string(), livelocked, graph.states);
 }
 
-fn way<M: Machine>(machine: &M, path: Vec<(M::State, Option<M::Action>)>) -> String {
+fn schedule<M: LockModel>(model: &M, path: Vec<(M::State, Option<M::Action>)>) -> Vec<String> {
     let steps = path
         .iter()
-        .filter_map(|(state, action)| Some(machine.describe(state, (*action)?)));
-    steps.collect::<Vec<_>>().join(", ")
+        .filter_map(|(state, action)| Some(model.describe(state, (*action)?)));
+    steps.collect()
 }
 
-/// What can happen next, and whether it must.
-fn next<'a, M: Machine>(
-    machine: &'a M,
+/// Returns the next states, each with the question whether its step is forced.
+fn next<'a, M: LockModel>(
+    model: &'a M,
     state: &'a M::State,
 ) -> impl Iterator<Item = (bool, M::State)> + 'a {
     let mut actions = Vec::new();
-    machine.actions(state, &mut actions);
+    model.actions(state, &mut actions);
     actions.into_iter().filter_map(move |action| {
-        let forced = machine.must_come(state, action);
-        Some((forced, machine.next_state(state, action)?))
+        let forced = model.is_forced(state, action);
+        Some((forced, model.next_state(state, action)?))
     })
 }
 
-/// The states, numbered, and the steps between them that must come.
-struct Map {
+/// The states, numbered, and the forced steps between them.
+struct Graph {
     states: usize,
     steps: usize,
     /// From, to.
     forced: Vec<(u32, u32)>,
 }
 
-impl Map {
-    fn of<M: Machine>(machine: &M) -> Self {
+impl Graph {
+    fn of<M: LockModel>(model: &M) -> Self {
         let mut numbers = HashMap::new();
         let mut to_visit = Vec::new();
-        for state in machine.init_states() {
+        for state in model.init_states() {
             numbers.insert(state, 0_u32);
             to_visit.push((state, 0));
         }
-        assert_eq!(to_visit.len(), 1, "a machine begins in one way");
+        assert_eq!(to_visit.len(), 1, "a model has one initial state");
         let mut steps = 0;
         let mut forced = Vec::new();
         while let Some((state, from)) = to_visit.pop() {
-            for (must, state) in next(machine, &state) {
+            for (is_forced, state) in next(model, &state) {
                 steps += 1;
-                let new = u32::try_from(numbers.len()).expect("the states fit");
+                let new = u32::try_from(numbers.len()).expect("32 bits number all states");
                 let to = match numbers.entry(state) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(vacant) => {
@@ -153,7 +175,7 @@ impl Map {
                         *vacant.insert(new)
                     }
                 };
-                if must {
+                if is_forced {
                     forced.push((from, to));
                 }
             }
@@ -165,32 +187,32 @@ impl Map {
         }
     }
 
-    /// How many states there are from which the steps that must come need never end:
-    /// those that are left when all that lead nowhere else are taken away.
-    fn in_circles(&self) -> usize {
-        let mut ways_on = vec![0_u32; self.states];
+    /// Counts the states from which the forced steps need never end: those that remain
+    /// after all states are removed, one by one, whose forced steps lead to removed ones.
+    fn livelocked(&self) -> usize {
+        let mut steps_left = vec![0_u32; self.states];
         for &(from, _) in &self.forced {
-            ways_on[from as usize] += 1;
+            steps_left[from as usize] += 1;
         }
         let mut into = self.forced.clone();
         into.sort_unstable_by_key(|&(_, to)| to);
         let mut ended: Vec<u32> = (0..)
-            .zip(&ways_on)
-            .filter(|(_, n)| **n == 0)
-            .map(|(s, _)| s)
+            .zip(&steps_left)
+            .filter(|(_, steps)| **steps == 0)
+            .map(|(state, _)| state)
             .collect();
-        let mut done = 0;
+        let mut removed = 0;
         while let Some(state) = ended.pop() {
-            done += 1;
+            removed += 1;
             let first = into.partition_point(|&(_, to)| to < state);
             for &(from, _) in into[first..].iter().take_while(|&&(_, to)| to == state) {
-                let left = &mut ways_on[from as usize];
+                let left = &mut steps_left[from as usize];
                 *left -= 1;
                 if *left == 0 {
                     ended.push(from);
                 }
             }
         }
-        self.states - done
+        self.states - removed
     }
 }

@@ -24,6 +24,7 @@
 //!
 //! The kernel's hash bucket is a lock with a queue.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,48 +33,72 @@ use loom::sync::atomic::{AtomicU32, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use crate::report;
 use crate::size::Size;
 
 /// How the notifier's two accesses are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notifier {
-    /// As in `ShmCondvar::add` and `wake_one_of`.
     SeqCst,
     AcquireRelease,
+}
+
+impl fmt::Display for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SeqCst => "sequentially consistent notifier",
+            Self::AcquireRelease => "notifier with acquire and release only",
+        })
+    }
 }
 
 /// What stands between the sleeper's two accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Barrier {
-    /// As in the kernel.
     Full,
-    /// Nothing but the bucket's lock.
     None,
+}
+
+impl fmt::Display for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full barrier in the kernel",
+            Self::None => "no barrier in the kernel",
+        })
+    }
 }
 
 /// Whether who is called calls the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Called {
-    /// As in `ShmCondvar::sleep`.
-    CallsTheNext,
-    CallsNobody,
+enum Chain {
+    WakesNext,
+    WakesNone,
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WakesNext => "a woken waiter wakes the next",
+            Self::WakesNone => "a woken waiter wakes none",
+        })
+    }
 }
 
 /// The most sleepers.
-const SLEEPERS: usize = 2;
+const WAITERS: usize = 2;
 
 /// The kernel's part.
 #[derive(Default)]
 struct Bucket {
     /// Who sleeps, and has not been woken: the one that came first is woken first.
-    asleep: Mutex<Vec<usize>>,
-    woken: [Condvar; SLEEPERS],
+    queue: Mutex<Vec<usize>>,
+    woken: [Condvar; WAITERS],
 }
 
 struct Shared {
     has_item: Mutex<bool>,
     sequence: AtomicU32,
-    sleepers: AtomicU32,
+    waiters: AtomicU32,
     bucket: Bucket,
 }
 
@@ -82,7 +107,7 @@ impl Shared {
         Arc::new(Self {
             has_item: Mutex::new(false),
             sequence: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
             bucket: Bucket::default(),
         })
     }
@@ -96,7 +121,7 @@ impl Shared {
             }
             let seen = self.sequence.load(Ordering::Relaxed);
             drop(has_item);
-            self.sleep(0, seen, barrier);
+            self.wait(0, seen, barrier);
         }
     }
 
@@ -111,19 +136,19 @@ impl Shared {
     /// One of several that read the sequence before all this, and wait for it to change:
     /// `ShmCondvar::sleep`, and the generation is over as soon as the sequence is
     /// another.
-    fn wait_for_call(&self, me: usize, barrier: Barrier, called: Called) {
+    fn wait_for_notify_all(&self, me: usize, barrier: Barrier, chain: Chain) {
         let seen = 0;
-        self.sleep(me, seen, barrier);
+        self.wait(me, seen, barrier);
         let is_over = self.sequence.load(Ordering::Relaxed) != seen;
-        if called == Called::CallsTheNext && is_over && self.sleepers.load(Ordering::Relaxed) != 0 {
+        if chain == Chain::WakesNext && is_over && self.waiters.load(Ordering::Relaxed) != 0 {
             self.futex_wake_one();
         }
     }
 
-    fn sleep(&self, me: usize, seen: u32, barrier: Barrier) {
-        self.sleepers.fetch_add(1, Ordering::AcqRel);
+    fn wait(&self, me: usize, seen: u32, barrier: Barrier) {
+        self.waiters.fetch_add(1, Ordering::AcqRel);
         self.futex_wait(me, seen, barrier);
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Either notification: all who sleep are of the generation that it is for.
@@ -132,118 +157,122 @@ impl Shared {
         if notifier == Notifier::SeqCst {
             fence(Ordering::SeqCst);
         }
-        if self.sleepers.load(Ordering::Acquire) != 0 {
+        if self.waiters.load(Ordering::Acquire) != 0 {
             self.futex_wake_one();
         }
     }
 
     fn futex_wait(&self, me: usize, seen: u32, barrier: Barrier) {
-        let mut asleep = self.bucket.asleep.lock().unwrap();
+        let mut queue = self.bucket.queue.lock().unwrap();
         if barrier == Barrier::Full {
             fence(Ordering::SeqCst);
         }
         if self.sequence.load(Ordering::Relaxed) != seen {
             return;
         }
-        asleep.push(me);
-        while asleep.contains(&me) {
-            asleep = self.bucket.woken[me].wait(asleep).unwrap();
+        queue.push(me);
+        while queue.contains(&me) {
+            queue = self.bucket.woken[me].wait(queue).unwrap();
         }
     }
 
     fn futex_wake_one(&self) {
-        let mut asleep = self.bucket.asleep.lock().unwrap();
-        if !asleep.is_empty() {
-            let first = asleep.remove(0);
+        let mut queue = self.bucket.queue.lock().unwrap();
+        if !queue.is_empty() {
+            let first = queue.remove(0);
             self.bucket.woken[first].notify_one();
         }
     }
 }
 
-/// Everything that can happen in `story`, or all of it in which a thread is interrupted so
-/// many times at most. Whether it all ended, or somebody slept for ever.
-fn all_ends_well(
+/// Tries every interleaving of a scenario, or those with a limited number of preemptions.
+/// Returns whether every thread ends in each of them.
+fn terminates(
     what: &str,
-    interruptions: Option<usize>,
-    story: impl Fn() + Send + Sync + 'static,
+    preemptions: Option<usize>,
+    scenario: impl Fn() + Send + Sync + 'static,
 ) -> bool {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = interruptions;
+    model.preemption_bound = preemptions;
     let begin = Instant::now();
-    match std::panic::catch_unwind(AssertUnwindSafe(|| model.check(story))) {
-        Ok(()) => {
-            let seconds = begin.elapsed().as_secs_f64();
-            println!("{what}: all ends well: {seconds:.1} s");
-            true
-        }
+    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| model.check(scenario)));
+    let result = match &checked {
+        Ok(()) => "every thread ends",
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map_or("", String::as_str);
-            assert!(message.starts_with("deadlock"), "{message}");
-            let seconds = begin.elapsed().as_secs_f64();
-            println!("{what}: {message}: {seconds:.1} s");
-            false
+            assert!(message.starts_with("deadlock"), "{what}: {message}");
+            "deadlock"
         }
-    }
+    };
+    report::memory_model(what, result, begin.elapsed());
+    checked.is_ok()
 }
 
 /// One consumer and one producer.
-fn one_is_notified(notifier: Notifier, barrier: Barrier) -> bool {
-    all_ends_well(&format!("{notifier:?}, {barrier:?}"), None, move || {
-        let shared = Shared::new();
-        let consumer = {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.wait_for_item(barrier))
-        };
-        shared.put_item(notifier);
-        consumer.join().unwrap();
-    })
+fn notify_one_terminates(notifier: Notifier, barrier: Barrier) -> bool {
+    terminates(
+        &format!("notify_one: {notifier}, {barrier}"),
+        None,
+        move || {
+            let shared = Shared::new();
+            let consumer = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.wait_for_item(barrier))
+            };
+            shared.put_item(notifier);
+            consumer.join().unwrap();
+        },
+    )
 }
 
 /// Two that wait, and one `notify_all`. Without a limit on the interruptions only if the
 /// size is large.
-fn all_are_called(notifier: Notifier, barrier: Barrier, called: Called) -> bool {
-    let what = format!("{notifier:?}, {barrier:?}, {called:?}");
-    let interruptions = match Size::chosen() {
+fn notify_all_terminates(notifier: Notifier, barrier: Barrier, chain: Chain) -> bool {
+    let what = format!("notify_all: {notifier}, {barrier}, {chain}");
+    let preemptions = match Size::chosen() {
         Size::Small => Some(3),
         Size::Large => None,
     };
-    all_ends_well(&what, interruptions, move || {
+    terminates(&what, preemptions, move || {
         let shared = Shared::new();
-        let sleepers: [_; SLEEPERS] = std::array::from_fn(|me| {
+        let waiters: [_; WAITERS] = std::array::from_fn(|me| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.wait_for_call(me, barrier, called))
+            thread::spawn(move || shared.wait_for_notify_all(me, barrier, chain))
         });
         shared.notify(notifier);
-        for sleeper in sleepers {
-            sleeper.join().unwrap();
+        for waiter in waiters {
+            waiter.join().unwrap();
         }
     })
 }
 
 #[test]
-fn the_orderings_of_the_code_are_enough() {
-    assert!(one_is_notified(Notifier::SeqCst, Barrier::Full));
+fn code_orderings_suffice() {
+    assert!(notify_one_terminates(Notifier::SeqCst, Barrier::Full));
 }
 
 #[test]
-fn weaker_ones_are_found() {
-    assert!(!one_is_notified(Notifier::AcquireRelease, Barrier::Full));
-    assert!(!one_is_notified(Notifier::SeqCst, Barrier::None));
+fn weaker_orderings_deadlock() {
+    assert!(!notify_one_terminates(
+        Notifier::AcquireRelease,
+        Barrier::Full
+    ));
+    assert!(!notify_one_terminates(Notifier::SeqCst, Barrier::None));
 }
 
 #[test]
-fn the_chain_needs_no_more_than_the_first_wake() {
-    use Called::{CallsNobody, CallsTheNext};
-    assert!(all_are_called(
+fn chain_needs_no_further_barrier() {
+    use Chain::{WakesNext, WakesNone};
+    assert!(notify_all_terminates(
         Notifier::SeqCst,
         Barrier::Full,
-        CallsTheNext
+        WakesNext
     ));
-    for (notifier, barrier, called) in [
-        (Notifier::AcquireRelease, Barrier::Full, CallsTheNext),
-        (Notifier::SeqCst, Barrier::None, CallsTheNext),
-        (Notifier::SeqCst, Barrier::Full, CallsNobody),
+    for (notifier, barrier, chain) in [
+        (Notifier::AcquireRelease, Barrier::Full, WakesNext),
+        (Notifier::SeqCst, Barrier::None, WakesNext),
+        (Notifier::SeqCst, Barrier::Full, WakesNone),
     ] {
-        assert!(!all_are_called(notifier, barrier, called));
+        assert!(!notify_all_terminates(notifier, barrier, chain));
     }
 }

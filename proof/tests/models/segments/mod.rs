@@ -20,8 +20,8 @@
 //! SHM_SYNC_MODEL_SIZE=large cargo test --release -p shm-sync-proof --test names -- --nocapture
 //! ```
 
+mod file;
 mod file_reinit;
-mod publication;
 mod search;
-mod system_v;
+mod sysv;
 mod sysv_reinit;

@@ -3,50 +3,64 @@
 use stateright::{Model, Property};
 
 use super::state::{
-    Action, Condvar, Door, Errand, Heartbeat, Id, Lock, PROCESSES, Poison, Process, Role, State,
+    Action, Condvar, Flag, Id, Lock, PROCESSES, Poison, Process, Purpose, Recheck, Role, State,
     Step,
 };
-use crate::locks::checker::{Machine, nobody_is_stuck};
+use crate::locks::checker::{LockModel, deaths, not_stuck};
 
-pub(super) const ENOUGH_SLEEPERS: &str = "`sleepers` is never too low";
-pub(super) const HAS_THE_LOCK: &str = "who comes back from a wait has the mutex";
-pub(super) const NEVER_BLOCKED: &str = "nothing keeps who notifies or calls from its next step";
-pub(super) const LEAVES_BY_ITSELF: &str =
-    "a sleeper with reason wakes by itself, at its next heartbeat";
+pub(super) const ENOUGH_WAITERS: &str = "`waiters` is never too low";
+pub(super) const HOLDS_MUTEX: &str = "a process that returns from a wait holds the mutex";
+pub(super) const NOTIFIER_NOT_BLOCKED: &str = "no process blocks a notifier";
+pub(super) const WAKES_BY_RECHECK: &str = "a waiter with a reason wakes at its next recheck";
 
 fn properties() -> Vec<Property<Condvar>> {
     vec![
-        nobody_is_stuck(),
-        Property::always(ENOUGH_SLEEPERS, |_, state: &State| {
-            use Step::{Deregister, LookAtClock, LookForDeath, LookForPoison, Queued, Sleep};
+        not_stuck(),
+        Property::always(ENOUGH_WAITERS, |_, state: &State| {
+            use Step::{
+                CheckDeadline, CheckEpoch, CheckOwnerDeath, FutexWait, RemoveWaiter, Waiting,
+            };
             let sleeps = |(_, process): &(Id, &Process)| {
                 matches!(
                     process.step,
-                    Sleep | Queued | LookForDeath | LookForPoison | LookAtClock | Deregister
+                    FutexWait
+                        | Waiting
+                        | CheckOwnerDeath
+                        | CheckEpoch
+                        | CheckDeadline
+                        | RemoveWaiter
                 )
             };
-            state.all().filter(sleeps).count() <= usize::from(state.sleepers)
+            state.all().filter(sleeps).count() <= usize::from(state.waiters)
         }),
-        Property::always(HAS_THE_LOCK, |_, state: &State| {
+        Property::always(HOLDS_MUTEX, |_, state: &State| {
             use Step::{
-                Clear, Count, GiveBack, Judge, Mark, ReadCount, ReadSequence, Unlock, Work,
+                AddEpoch, CheckPoison, ClearPoison, ReadEpoch, ReadSequence, SetPoison, Unlock,
+                UnlockForWait, Work,
             };
             state.all().all(|(id, process)| match process.step {
-                Mark | Count | Judge | Clear | Work | ReadSequence | ReadCount | GiveBack
-                | Unlock => state.lock == Lock::HeldBy(id),
+                SetPoison | AddEpoch | CheckPoison | ClearPoison | Work | ReadSequence
+                | ReadEpoch | UnlockForWait | Unlock => state.lock == Lock::HeldBy(id),
                 _ => true,
             })
         }),
-        Property::always(NEVER_BLOCKED, |machine: &Condvar, state: &State| {
-            use Step::{AddSequence, CallNext, LookForCall, LookForNext, ReadSleepers, Wake};
+        Property::always(NOTIFIER_NOT_BLOCKED, |model: &Condvar, state: &State| {
+            use Step::{
+                AddSequence, CheckGeneration, ReadWaiters, ReadWaitersAgain, Wake, WakeNext,
+            };
             let notifies = |step| {
                 matches!(
                     step,
-                    AddSequence | ReadSleepers | Wake | LookForCall | LookForNext | CallNext
+                    AddSequence
+                        | ReadWaiters
+                        | Wake
+                        | CheckGeneration
+                        | ReadWaitersAgain
+                        | WakeNext
                 )
             };
             let notifiers = state.all().filter(|(_, process)| notifies(process.step));
-            let next: Vec<State> = machine.next_states(state);
+            let next: Vec<State> = model.next_states(state);
             let goes_on = |id| {
                 next.iter().any(|next| {
                     !matches!(next.step(id), Step::Dying) && next.step(id) != state.step(id)
@@ -54,11 +68,11 @@ fn properties() -> Vec<Property<Condvar>> {
             };
             notifiers.map(|(id, _)| id).all(goes_on)
         }),
-        Property::always(LEAVES_BY_ITSELF, |machine: &Condvar, state: &State| {
+        Property::always(WAKES_BY_RECHECK, |model: &Condvar, state: &State| {
             let all = state.all().map(|(id, _)| id);
             let mut with_reason = all.filter(|id| Condvar::has_reason(state, *id));
-            machine.heartbeat != Heartbeat::Everybody
-                || with_reason.all(|id| machine.leaves_by_itself(state, id))
+            model.recheck != Recheck::EveryProcess
+                || with_reason.all(|id| model.wakes_by_itself(state, id))
         }),
     ]
 }
@@ -70,21 +84,21 @@ impl Model for Condvar {
         vec![State {
             lock: Lock::Free,
             poison: Poison::Clean,
-            poisonings: 0,
-            poisonings_really: 0,
+            epoch: 0,
+            real_epoch: 0,
             sequence: 0,
             generation: 0,
-            sleepers: 0,
+            waiters: 0,
             items: 0,
-            door: Door::Closed,
+            flag: Flag::Clear,
             queue: 0,
-            processes: self.cast.map(|role| Process {
+            processes: self.roles.map(|role| Process {
                 step: match role {
                     Role::Absent => Step::Done,
                     _ => Step::Lock,
                 },
-                to_put: match role {
-                    Role::Producer { items, .. } | Role::Host { items, .. } => items,
+                items_left: match role {
+                    Role::Producer { items, .. } | Role::FlagSetter { items, .. } => items,
                     _ => 0,
                 },
                 ..Process::default()
@@ -95,26 +109,28 @@ impl Model for Condvar {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (id, process) in state.all() {
-            let is_impatient = self.cast[id as usize] == Role::Impatient;
+            let is_timed = self.roles[id as usize] == Role::TimedConsumer;
             match process.step {
-                Step::Queued if is_impatient || self.has_heartbeat(id) => {
+                Step::Waiting if is_timed || self.has_recheck(id) => {
                     actions.push(Action::TimeOut(id));
                 }
-                Step::Queued | Step::Done | Step::Dead => {}
-                Step::Wake | Step::CallNext => match self.whom_it_may_wake(state, id) {
-                    0 => actions.push(Action::Go(id)),
-                    whom => {
-                        let each = (0..).take(PROCESSES).filter(|who| whom & 1 << who != 0);
-                        actions.extend(each.map(|who| Action::Wake(id, who)));
+                Step::Waiting | Step::Done | Step::Dead => {}
+                Step::Wake | Step::WakeNext => match self.wake_candidates(state, id) {
+                    0 => actions.push(Action::Step(id)),
+                    targets => {
+                        let each = (0..)
+                            .take(PROCESSES)
+                            .filter(|other| targets & 1 << other != 0);
+                        actions.extend(each.map(|other| Action::Wake(id, other)));
                     }
                 },
-                _ => actions.push(Action::Go(id)),
+                _ => actions.push(Action::Step(id)),
             }
-            if process.step == Step::LookAtClock && is_impatient {
+            if process.step == Step::CheckDeadline && is_timed {
                 actions.push(Action::GiveUp(id));
             }
             let is_alive = !matches!(process.step, Step::Done | Step::Dying | Step::Dead);
-            if is_alive && state.deaths_left > 0 && self.may_be_killed(state, id) {
+            if is_alive && state.deaths_left > 0 && self.may_die_now(state, id) {
                 actions.push(Action::Die(id));
             }
         }
@@ -123,9 +139,9 @@ impl Model for Condvar {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = *last;
         match action {
-            Action::Go(id) => self.go(&mut state, id)?,
-            Action::Wake(id, who) => {
-                self.wake(&mut state, who);
+            Action::Step(id) => self.take_step(&mut state, id)?,
+            Action::Wake(id, other) => {
+                self.wake(&mut state, other);
                 let me = &mut state.processes[id as usize];
                 me.step = self.after_waking(id, me);
                 self.forget(&mut state, id);
@@ -133,8 +149,8 @@ impl Model for Condvar {
             Action::TimeOut(id) => Self::time_out(&mut state, id),
             Action::GiveUp(id) => {
                 let me = &mut state.processes[id as usize];
-                me.errand = Errand::RelockTimedOut;
-                me.step = Step::Deregister;
+                me.purpose = Purpose::RelockTimedOut;
+                me.step = Step::RemoveWaiter;
                 self.forget(&mut state, id);
             }
             Action::Die(id) => {
@@ -151,35 +167,57 @@ impl Model for Condvar {
     }
 }
 
-impl Machine for Condvar {
-    fn must_come(&self, state: &State, action: Action) -> bool {
+impl LockModel for Condvar {
+    const NAME: &'static str = "condvar";
+
+    fn scenario(&self) -> String {
+        let mut groups: Vec<(Role, usize)> = Vec::new();
+        for role in self.roles.into_iter().filter(|role| *role != Role::Absent) {
+            match groups.iter_mut().find(|(other, _)| *other == role) {
+                Some((_, count)) => *count += 1,
+                None => groups.push((role, 1)),
+            }
+        }
+        let groups = groups
+            .iter()
+            .map(|(role, count)| format!("{count} × {role}"));
+        let groups: Vec<String> = groups.collect();
+        let recheck = match self.recheck {
+            Recheck::NoProcess => "no recheck",
+            Recheck::OnlyFirst => "the first rechecks",
+            Recheck::EveryProcess => "all recheck",
+        };
+        format!("{}; {}, {recheck}", groups.join("; "), deaths(self.deaths))
+    }
+
+    fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
             // Without reason this would be in circles.
             Action::TimeOut(id) => {
-                Self::has_reason(state, id) || self.cast[id as usize] == Role::Impatient
+                Self::has_reason(state, id) || self.roles[id as usize] == Role::TimedConsumer
             }
             Action::Die(_) => false,
             // Nor does it come to look at the clock before its deadline for ever.
-            Action::Go(id) if self.cast[id as usize] == Role::Impatient => {
-                state.step(id) != Step::LookAtClock
+            Action::Step(id) if self.roles[id as usize] == Role::TimedConsumer => {
+                state.step(id) != Step::CheckDeadline
             }
-            Action::Go(_) | Action::Wake(..) | Action::GiveUp(_) => true,
+            Action::Step(_) | Action::Wake(..) | Action::GiveUp(_) => true,
         }
     }
 
     /// Everybody is done, or sleeps. Who sleeps knows of every death, has not been called
     /// by any `notify_all`, and what it waits for is not there.
-    fn is_settled(&self, state: &State) -> bool {
-        let waits_in_vain = |id| match self.cast[id as usize] {
-            Role::Guest => state.door == Door::Closed,
+    fn is_final(&self, state: &State) -> bool {
+        let has_no_reason = |id| match self.roles[id as usize] {
+            Role::FlagWaiter => state.flag == Flag::Clear,
             _ => state.items == 0,
         };
         state.all().all(|(id, process)| match process.step {
             Step::Done | Step::Dead => true,
-            Step::Queued => {
-                waits_in_vain(id)
+            Step::Waiting => {
+                has_no_reason(id)
                     && process.generation == state.generation
-                    && !Self::has_bad_news(state, id)
+                    && !Self::has_owner_failure(state, id)
             }
             _ => false,
         })
@@ -187,8 +225,8 @@ impl Machine for Condvar {
 
     fn describe(&self, state: &State, action: Action) -> String {
         match action {
-            Action::Go(id) => format!("{id} {:?}", state.step(id)),
-            Action::Wake(id, who) => format!("{id} wakes {who}"),
+            Action::Step(id) => format!("{id} {:?}", state.step(id)),
+            Action::Wake(id, other) => format!("{id} wakes {other}"),
             Action::TimeOut(id) => format!("{id} times out"),
             Action::GiveUp(id) => format!("{id} gives up"),
             Action::Die(id) => format!("{id} DIES"),

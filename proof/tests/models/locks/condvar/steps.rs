@@ -1,24 +1,24 @@
 //! What each step does: the table in the documentation of the model.
 
 use super::state::{
-    Condvar, Door, Errand, Heartbeat, Id, Killed, Lock, Mistake, Poison, Process, Role, State,
-    Step, When, Whom,
+    Condvar, Flag, Id, Lock, MayDie, Mistake, NotifyWhen, Poison, Process, Purpose, Recheck, Role,
+    State, Step, Targets,
 };
 
 impl Condvar {
     /// One after the other, in the order of the code. `None`: this step can't be now.
-    pub(super) fn go(&self, state: &mut State, id: Id) -> Option<()> {
+    pub(super) fn take_step(&self, state: &mut State, id: Id) -> Option<()> {
         use Mistake as M;
         let mistake = self.mistake;
-        let role = self.cast[id as usize];
-        if matches!(state.step(id), Step::Wake | Step::CallNext)
-            && self.whom_it_may_wake(state, id) != 0
+        let role = self.roles[id as usize];
+        if matches!(state.step(id), Step::Wake | Step::WakeNext)
+            && self.wake_candidates(state, id) != 0
         {
             return None;
         }
         let me = &mut state.processes[id as usize];
         me.step = match me.step {
-            Step::Queued | Step::Done | Step::Dead => return None,
+            Step::Waiting | Step::Done | Step::Dead => return None,
             Step::Lock => {
                 let found = state.lock;
                 if matches!(found, Lock::HeldBy(_)) {
@@ -26,97 +26,98 @@ impl Condvar {
                 }
                 state.lock = Lock::HeldBy(id);
                 match found {
-                    Lock::OwnerDied => Step::Mark,
-                    _ => Step::Judge,
+                    Lock::OwnerDied => Step::SetPoison,
+                    _ => Step::CheckPoison,
                 }
             }
-            Step::Mark => {
+            Step::SetPoison => {
                 state.poison = Poison::Set;
-                Step::Count
+                Step::AddEpoch
             }
-            Step::Count => {
-                state.poisonings += u8::from(mistake != M::Uncounted);
-                state.poisonings_really += 1;
-                match me.errand {
-                    Errand::Panic => Step::Unlock,
-                    Errand::Relock | Errand::RelockTimedOut if mistake != M::KeepsItToItself => {
-                        me.errand = Errand::Tell;
+            Step::AddEpoch => {
+                state.epoch += u8::from(mistake != M::EpochKept);
+                state.real_epoch += 1;
+                match me.purpose {
+                    Purpose::Panic => Step::Unlock,
+                    Purpose::Relock | Purpose::RelockTimedOut if mistake != M::DeathNotPassedOn => {
+                        me.purpose = Purpose::NotifyOfDeath;
                         self.notify()
                     }
-                    _ => Step::Judge,
+                    _ => Step::CheckPoison,
                 }
             }
             Step::AddSequence => {
-                state.sequence += u8::from(mistake != M::OnlyWakes);
-                if self.whom(me.errand) == Whom::All && mistake != M::StaysInGeneration {
+                state.sequence += u8::from(mistake != M::SequenceKept);
+                if self.targets(me.purpose) == Targets::All && mistake != M::GenerationKept {
                     state.generation += 1;
                 }
                 // Of `notify_one` what it was, of `notify_all` what it is.
                 me.generation = state.generation;
                 match mistake {
-                    M::LooksFirst if me.seen == 0 => self.after_notifying(id, me),
-                    M::LooksFirst => Step::Wake,
-                    _ => Step::ReadSleepers,
+                    M::WaitersReadFirst if me.seen == 0 => self.after_notifying(id, me),
+                    M::WaitersReadFirst => Step::Wake,
+                    _ => Step::ReadWaiters,
                 }
             }
-            Step::ReadSleepers if mistake == M::LooksFirst => {
-                me.seen = state.sleepers;
+            Step::ReadWaiters if mistake == M::WaitersReadFirst => {
+                me.seen = state.waiters;
                 Step::AddSequence
             }
-            Step::ReadSleepers => match state.sleepers {
+            Step::ReadWaiters => match state.waiters {
                 0 => self.after_notifying(id, me),
                 _ => Step::Wake,
             },
             // Of nobody. Of one it is `Action::Wake`.
-            Step::Wake | Step::CallNext => {
-                if mistake == M::WakerDeregisters {
-                    self.deregister(&mut state.sleepers);
+            Step::Wake | Step::WakeNext => {
+                if mistake == M::NotifierRemovesWaiter {
+                    self.remove_waiter(&mut state.waiters);
                 }
                 self.after_waking(id, me)
             }
-            Step::Judge => match state.poison {
+            Step::CheckPoison => match state.poison {
                 Poison::Clean => Step::Work,
-                Poison::Set => Step::Clear,
+                Poison::Set => Step::ClearPoison,
             },
-            Step::Clear => {
+            Step::ClearPoison => {
                 state.poison = Poison::Clean;
                 Step::Work
             }
             Step::Work => match role {
-                Role::Absent | Role::Visitor => Step::Unlock,
+                Role::Absent | Role::Repairer => Step::Unlock,
                 Role::Panicker => {
-                    me.errand = Errand::Panic;
-                    Step::Mark
+                    me.purpose = Purpose::Panic;
+                    Step::SetPoison
                 }
-                Role::Host { when, .. } if state.door == Door::Closed => {
-                    state.door = Door::Open;
-                    me.errand = Errand::NotifyAll;
-                    self.after_changing(when)
+                Role::FlagSetter { when, .. } if state.flag == Flag::Clear => {
+                    state.flag = Flag::Set;
+                    me.purpose = Purpose::NotifyAll;
+                    self.after_change(when)
                 }
-                Role::Producer { when, .. } | Role::Host { when, .. } => {
+                Role::Producer { when, .. } | Role::FlagSetter { when, .. } => {
                     state.items += 1;
-                    me.to_put -= 1;
-                    me.errand = match role {
+                    me.items_left -= 1;
+                    me.purpose = match role {
                         Role::Producer {
-                            whom: Whom::All, ..
-                        } => Errand::NotifyAll,
-                        _ => Errand::NotifyOne,
+                            targets: Targets::All,
+                            ..
+                        } => Purpose::NotifyAll,
+                        _ => Purpose::NotifyOne,
                     };
-                    self.after_changing(when)
+                    self.after_change(when)
                 }
                 // It does not even look.
-                Role::Consumer | Role::Impatient if me.errand == Errand::RelockTimedOut => {
+                Role::Consumer | Role::TimedConsumer if me.purpose == Purpose::RelockTimedOut => {
                     Step::Unlock
                 }
-                Role::Consumer | Role::Impatient if state.items > 0 => {
+                Role::Consumer | Role::TimedConsumer if state.items > 0 => {
                     state.items -= 1;
-                    self.after_finding(me)
+                    self.after_success(me)
                 }
-                Role::Guest if state.door == Door::Open => self.after_finding(me),
-                Role::Consumer | Role::Impatient | Role::Guest => {
-                    me.errand = Errand::Relock;
+                Role::FlagWaiter if state.flag == Flag::Set => self.after_success(me),
+                Role::Consumer | Role::TimedConsumer | Role::FlagWaiter => {
+                    me.purpose = Purpose::Relock;
                     match mistake {
-                        M::ReadsSequenceLate => Step::ReadCount,
+                        M::SequenceReadLate => Step::ReadEpoch,
                         _ => Step::ReadSequence,
                     }
                 }
@@ -125,86 +126,89 @@ impl Condvar {
                 me.seen = state.sequence;
                 me.generation = state.generation;
                 match mistake {
-                    M::ReadsSequenceLate => Step::Spin,
-                    M::ReadsPoisoningsLate => Step::GiveBack,
-                    _ => Step::ReadCount,
+                    M::SequenceReadLate => Step::Spin,
+                    M::EpochReadLate => Step::UnlockForWait,
+                    _ => Step::ReadEpoch,
                 }
             }
-            Step::ReadCount => {
-                me.poisonings_seen = state.poisonings;
+            Step::ReadEpoch => {
+                me.epoch_seen = state.epoch;
                 match mistake {
-                    M::ReadsPoisoningsLate => Step::Spin,
-                    _ => Step::GiveBack,
+                    M::EpochReadLate => Step::Spin,
+                    _ => Step::UnlockForWait,
                 }
             }
-            Step::GiveBack => {
-                me.poisonings_really = state.poisonings_really;
+            Step::UnlockForWait => {
+                me.real_epoch = state.real_epoch;
                 state.lock = Lock::Free;
                 match mistake {
-                    M::ReadsSequenceLate => Step::ReadSequence,
-                    M::ReadsPoisoningsLate => Step::ReadCount,
+                    M::SequenceReadLate => Step::ReadSequence,
+                    M::EpochReadLate => Step::ReadEpoch,
                     _ => Step::Spin,
                 }
             }
             Step::Spin if state.sequence != me.seen => Step::Lock,
             // For `RegistersLate`, this was the comparison.
-            Step::Spin => Step::Register,
-            Step::Register => {
-                state.sleepers += 1;
-                Step::Sleep
+            Step::Spin => Step::AddWaiter,
+            Step::AddWaiter => {
+                state.waiters += 1;
+                Step::FutexWait
             }
-            Step::Sleep if state.sequence == me.seen || mistake == M::RegistersLate => {
+            Step::FutexWait if state.sequence == me.seen || mistake == M::WaiterAddedLate => {
                 state.queue |= 1 << id;
-                Step::Queued
+                Step::Waiting
             }
-            Step::Sleep if mistake == M::SleepsAnyway => Step::LookForDeath,
-            Step::Sleep => Step::Deregister,
-            Step::LookForDeath => match (state.lock, mistake) {
-                (Lock::OwnerDied, m) if m != M::NoLookForDeath => Step::Deregister,
-                _ => Step::LookForPoison,
+            Step::FutexWait if mistake == M::RefusedWaitRetried => Step::CheckOwnerDeath,
+            Step::FutexWait => Step::RemoveWaiter,
+            Step::CheckOwnerDeath => match (state.lock, mistake) {
+                (Lock::OwnerDied, m) if m != M::OwnerDeathUnchecked => Step::RemoveWaiter,
+                _ => Step::CheckEpoch,
             },
-            Step::LookForPoison => {
-                let changed = state.poisonings != me.poisonings_seen;
-                match changed && mistake != M::NoLookForPoison {
-                    true => Step::Deregister,
-                    false => Step::LookAtClock,
+            Step::CheckEpoch => {
+                let changed = state.epoch != me.epoch_seen;
+                if changed && mistake != M::EpochUnchecked {
+                    Step::RemoveWaiter
+                } else {
+                    Step::CheckDeadline
                 }
             }
-            Step::LookAtClock if self.has_heartbeat(id) => {
-                if mistake == M::ForgetsSequence {
+            Step::CheckDeadline if self.has_recheck(id) => {
+                if mistake == M::SequenceReadAgain {
                     me.seen = state.sequence;
                     me.generation = state.generation;
                 }
-                Step::Sleep
+                Step::FutexWait
             }
-            Step::LookAtClock => return None,
-            Step::Deregister => {
-                self.deregister(&mut state.sleepers);
-                match (me.errand, mistake) {
-                    (Errand::RelockTimedOut, M::TimesOutWithoutLock) => Step::Judge,
-                    (_, M::CallsNobody | M::CallsIfContent) => Step::Lock,
-                    _ => Step::LookForCall,
+            Step::CheckDeadline => return None,
+            Step::RemoveWaiter => {
+                self.remove_waiter(&mut state.waiters);
+                match (me.purpose, mistake) {
+                    (Purpose::RelockTimedOut, M::TimeoutWithoutLock) => Step::CheckPoison,
+                    (_, M::ChainWakesNone | M::ChainWakesIfSatisfied) => Step::Lock,
+                    _ => Step::CheckGeneration,
                 }
             }
-            Step::LookForCall if state.generation == me.generation => self.after_calling(),
-            Step::LookForCall => {
+            Step::CheckGeneration if state.generation == me.generation => self.after_chain(),
+            Step::CheckGeneration => {
                 me.generation = state.generation;
-                Step::LookForNext
+                Step::ReadWaitersAgain
             }
-            Step::LookForNext => match state.sleepers {
-                0 => self.after_calling(),
-                _ => Step::CallNext,
+            Step::ReadWaitersAgain => match state.waiters {
+                0 => self.after_chain(),
+                _ => Step::WakeNext,
             },
             Step::Unlock => {
                 state.lock = Lock::Free;
-                match (role, me.errand) {
-                    (Role::Consumer | Role::Impatient, Errand::Ordinary) => Step::Lock,
-                    (_, Errand::NotifyOne | Errand::NotifyAll)
-                        if self.when(id) == Some(When::AfterUnlocking) =>
+                match (role, me.purpose) {
+                    (Role::Consumer | Role::TimedConsumer, Purpose::FirstLock) => Step::Lock,
+                    (_, Purpose::NotifyOne | Purpose::NotifyAll)
+                        if self.when(id) == Some(NotifyWhen::AfterUnlock) =>
                     {
                         self.notify()
                     }
-                    (Role::Producer { .. } | Role::Host { .. }, _) => Self::after_unlocking(me),
+                    (Role::Producer { .. } | Role::FlagSetter { .. }, _) => {
+                        Self::after_unlocking(me)
+                    }
                     _ => Step::Done,
                 }
             }
@@ -226,9 +230,9 @@ impl Condvar {
         let me = &mut state.processes[id as usize];
         let Process {
             step,
-            errand,
+            purpose,
             generation,
-            to_put,
+            items_left,
             ..
         } = *me;
         match step {
@@ -246,22 +250,25 @@ impl Condvar {
                     ..Process::default()
                 }
             }
-            Step::Deregister | Step::LookForCall | Step::LookForNext | Step::CallNext => {
+            Step::RemoveWaiter
+            | Step::CheckGeneration
+            | Step::ReadWaitersAgain
+            | Step::WakeNext => {
                 *me = Process {
                     step,
-                    errand,
+                    purpose,
                     generation,
-                    to_put,
+                    items_left,
                     ..Process::default()
                 }
             }
             // It has still to see whether it calls the next one.
-            Step::Lock | Step::Judge if self.mistake == Mistake::CallsIfContent => {}
-            Step::Lock | Step::Unlock | Step::Judge => {
+            Step::Lock | Step::CheckPoison if self.mistake == Mistake::ChainWakesIfSatisfied => {}
+            Step::Lock | Step::Unlock | Step::CheckPoison => {
                 *me = Process {
                     step,
-                    errand,
-                    to_put,
+                    purpose,
+                    items_left,
                     ..Process::default()
                 }
             }
@@ -269,181 +276,182 @@ impl Condvar {
         }
     }
 
-    pub(super) fn deregister(&self, sleepers: &mut u8) {
-        *sleepers = match self.mistake {
+    pub(super) fn remove_waiter(&self, waiters: &mut u8) {
+        *waiters = match self.mistake {
             // Taken off twice. One less than none would be very many: it is bad enough.
-            Mistake::WakerDeregisters => sleepers.saturating_sub(1),
-            _ => *sleepers - 1,
+            Mistake::NotifierRemovesWaiter => waiters.saturating_sub(1),
+            _ => *waiters - 1,
         };
     }
 
     /// The first step of a notification.
     pub(super) fn notify(&self) -> Step {
         match self.mistake {
-            Mistake::LooksFirst => Step::ReadSleepers,
+            Mistake::WaitersReadFirst => Step::ReadWaiters,
             _ => Step::AddSequence,
         }
     }
 
-    pub(super) fn after_changing(&self, when: When) -> Step {
+    pub(super) fn after_change(&self, when: NotifyWhen) -> Step {
         match when {
-            When::AfterUnlocking => Step::Unlock,
-            When::UnderTheLock => self.notify(),
+            NotifyWhen::AfterUnlock => Step::Unlock,
+            NotifyWhen::UnderLock => self.notify(),
         }
     }
 
     pub(super) fn after_waking(&self, id: Id, me: &mut Process) -> Step {
         match me.step {
-            Step::CallNext => self.after_calling(),
+            Step::WakeNext => self.after_chain(),
             _ => self.after_notifying(id, me),
         }
     }
 
     pub(super) fn after_notifying(&self, id: Id, me: &mut Process) -> Step {
-        if me.errand == Errand::Tell {
-            me.errand = Errand::Relock;
-            return Step::Judge;
+        if me.purpose == Purpose::NotifyOfDeath {
+            me.purpose = Purpose::Relock;
+            return Step::CheckPoison;
         }
         match self.when(id) {
-            Some(When::AfterUnlocking) => Self::after_unlocking(me),
+            Some(NotifyWhen::AfterUnlock) => Self::after_unlocking(me),
             _ => Step::Unlock,
         }
     }
 
     pub(super) fn after_unlocking(me: &mut Process) -> Step {
-        me.errand = Errand::Ordinary;
-        match me.to_put {
+        me.purpose = Purpose::FirstLock;
+        match me.items_left {
             0 => Step::Done,
             _ => Step::Lock,
         }
     }
 
     /// It has found what it came for.
-    pub(super) fn after_finding(&self, me: &mut Process) -> Step {
-        let waited = me.errand == Errand::Relock;
-        me.errand = Errand::Ordinary;
+    pub(super) fn after_success(&self, me: &mut Process) -> Step {
+        let waited = me.purpose == Purpose::Relock;
+        me.purpose = Purpose::FirstLock;
         match self.mistake {
-            Mistake::CallsIfContent if waited => Step::LookForCall,
+            Mistake::ChainWakesIfSatisfied if waited => Step::CheckGeneration,
             _ => Step::Unlock,
         }
     }
 
-    pub(super) fn after_calling(&self) -> Step {
+    pub(super) fn after_chain(&self) -> Step {
         match self.mistake {
-            Mistake::CallsIfContent => Step::Unlock,
+            Mistake::ChainWakesIfSatisfied => Step::Unlock,
             _ => Step::Lock,
         }
     }
 
-    pub(super) fn when(&self, id: Id) -> Option<When> {
-        match self.cast[id as usize] {
-            Role::Producer { when, .. } | Role::Host { when, .. } => Some(when),
+    pub(super) fn when(&self, id: Id) -> Option<NotifyWhen> {
+        match self.roles[id as usize] {
+            Role::Producer { when, .. } | Role::FlagSetter { when, .. } => Some(when),
             _ => None,
         }
     }
 
     /// Whom a notification is for.
-    pub(super) fn whom(&self, errand: Errand) -> Whom {
-        match errand {
-            Errand::NotifyOne => Whom::One,
-            Errand::Tell if self.mistake == Mistake::TellsOne => Whom::One,
-            _ => Whom::All,
+    pub(super) fn targets(&self, purpose: Purpose) -> Targets {
+        match purpose {
+            Purpose::NotifyOne => Targets::One,
+            Purpose::NotifyOfDeath if self.mistake == Mistake::DeathPassedToOne => Targets::One,
+            _ => Targets::All,
         }
     }
 
     /// Whom the kernel might choose for the wake that is next, a bit for each.
-    pub(super) fn whom_it_may_wake(&self, state: &State, id: Id) -> u8 {
+    pub(super) fn wake_candidates(&self, state: &State, id: Id) -> u8 {
         let me = &state.processes[id as usize];
-        let calls = me.step == Step::CallNext;
-        let one = !calls && self.whom(me.errand) == Whom::One;
-        let is_meant = |sleeper: &Process| match self.mistake {
-            Mistake::CallsAnyone if calls => true,
-            Mistake::NotifiesTheCalled if one => true,
-            Mistake::BeginsWithAnyone | Mistake::StaysInGeneration if !calls && !one => true,
+        let is_chain = me.step == Step::WakeNext;
+        let one = !is_chain && self.targets(me.purpose) == Targets::One;
+        let is_candidate = |sleeper: &Process| match self.mistake {
+            Mistake::ChainWakesAny if is_chain => true,
+            Mistake::NotifyOneWakesAny if one => true,
+            Mistake::NotifyAllWakesAny | Mistake::GenerationKept if !is_chain && !one => true,
             _ => (sleeper.generation == me.generation) == one,
         };
-        let meant = state.all().filter(|(_, sleeper)| is_meant(sleeper));
-        meant.fold(0, |meant, (who, _)| meant | 1 << who) & state.queue
+        let candidates = state.all().filter(|(_, sleeper)| is_candidate(sleeper));
+        candidates.fold(0, |candidates, (other, _)| candidates | 1 << other) & state.queue
     }
 
-    pub(super) fn has_heartbeat(&self, id: Id) -> bool {
-        match self.heartbeat {
-            Heartbeat::Nobody => false,
-            Heartbeat::OnlyTheFirst => id == 0,
-            Heartbeat::Everybody => true,
+    pub(super) fn has_recheck(&self, id: Id) -> bool {
+        match self.recheck {
+            Recheck::NoProcess => false,
+            Recheck::OnlyFirst => id == 0,
+            Recheck::EveryProcess => true,
         }
     }
 
-    pub(super) fn may_be_killed(&self, state: &State, id: Id) -> bool {
-        match self.killed {
-            Killed::AnyoneAnywhere => true,
-            Killed::WhileOthersSleep(only) => {
+    pub(super) fn may_die_now(&self, state: &State, id: Id) -> bool {
+        match self.may_die {
+            MayDie::AnyProcess => true,
+            MayDie::WhileOthersWait(only) => {
                 let others = state.all().filter(|(other, _)| *other != id);
                 let mut there =
-                    others.filter(|(other, _)| self.cast[*other as usize] != Role::Absent);
-                id == only && there.all(|(_, other)| other.step == Step::Queued)
+                    others.filter(|(other, _)| self.roles[*other as usize] != Role::Absent);
+                id == only && there.all(|(_, other)| other.step == Step::Waiting)
             }
         }
     }
 
-    pub(super) fn wake(&self, state: &mut State, who: Id) {
-        state.queue &= !(1 << who);
-        let woken = &mut state.processes[who as usize];
+    pub(super) fn wake(&self, state: &mut State, other: Id) {
+        state.queue &= !(1 << other);
+        let woken = &mut state.processes[other as usize];
         // A dying one takes its wakeup along.
-        if woken.step == Step::Queued {
-            woken.step = Step::Deregister;
-            if self.mistake == Mistake::WakerDeregisters {
-                self.deregister(&mut state.sleepers);
-                woken.step = Step::LookForCall;
+        if woken.step == Step::Waiting {
+            woken.step = Step::RemoveWaiter;
+            if self.mistake == Mistake::NotifierRemovesWaiter {
+                self.remove_waiter(&mut state.waiters);
+                woken.step = Step::CheckGeneration;
             }
-            if self.mistake == Mistake::DeadlineBeatsWake
-                && self.cast[who as usize] == Role::Impatient
+            if self.mistake == Mistake::DeadlineOverridesWake
+                && self.roles[other as usize] == Role::TimedConsumer
             {
-                woken.errand = Errand::RelockTimedOut;
+                woken.purpose = Purpose::RelockTimedOut;
             }
         }
-        self.forget(state, who);
+        self.forget(state, other);
     }
 
     /// Whether the process waits, and has reason to stop waiting.
     pub(super) fn has_reason(state: &State, id: Id) -> bool {
-        Self::has_bad_news(state, id)
+        Self::has_owner_failure(state, id)
             || (Self::is_waiting(state.step(id))
                 && state.sequence != state.processes[id as usize].seen)
     }
 
     /// The same, and the reason is a death or a panic.
-    pub(super) fn has_bad_news(state: &State, id: Id) -> bool {
+    pub(super) fn has_owner_failure(state: &State, id: Id) -> bool {
         let process = &state.processes[id as usize];
         Self::is_waiting(process.step)
-            && (state.lock == Lock::OwnerDied
-                || state.poisonings_really != process.poisonings_really)
+            && (state.lock == Lock::OwnerDied || state.real_epoch != process.real_epoch)
     }
 
     pub(super) fn is_waiting(step: Step) -> bool {
-        use Step::{LookAtClock, LookForDeath, LookForPoison, Queued, Register, Sleep, Spin};
+        use Step::{
+            AddWaiter, CheckDeadline, CheckEpoch, CheckOwnerDeath, FutexWait, Spin, Waiting,
+        };
         matches!(
             step,
-            Spin | Register | Sleep | Queued | LookForDeath | LookForPoison | LookAtClock
+            Spin | AddWaiter | FutexWait | Waiting | CheckOwnerDeath | CheckEpoch | CheckDeadline
         )
     }
 
     /// Whether the process, if it alone goes on from here, stops waiting at its next
     /// heartbeat at the latest.
-    pub(super) fn leaves_by_itself(&self, state: &State, id: Id) -> bool {
+    pub(super) fn wakes_by_itself(&self, state: &State, id: Id) -> bool {
         let mut state = *state;
-        let mut heartbeats = 0;
+        let mut rechecks = 0;
         // Longer than any way out.
         for _ in 0..20 {
             if !Self::is_waiting(state.step(id)) {
                 return true;
             }
-            if state.step(id) != Step::Queued {
-                if self.go(&mut state, id).is_none() {
+            if state.step(id) != Step::Waiting {
+                if self.take_step(&mut state, id).is_none() {
                     return false;
                 }
-            } else if heartbeats == 0 {
-                heartbeats += 1;
+            } else if rechecks == 0 {
+                rechecks += 1;
                 Self::time_out(&mut state, id);
             } else {
                 return false;
@@ -454,6 +462,6 @@ impl Condvar {
 
     pub(super) fn time_out(state: &mut State, id: Id) {
         state.queue &= !(1 << id);
-        state.processes[id as usize].step = Step::LookForDeath;
+        state.processes[id as usize].step = Step::CheckOwnerDeath;
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | step | in the code | reads, *writes* |
 //! |---|---|---|
-//! | `Idle` | `Patience::None` in `RawMutex::take_if_free` | word (without patience) |
+//! | `Idle` | `Blocking::Try` in `RawMutex::take_if_free` | word (without patience) |
 //! | `Load` | `RobustList::take`: `pending` is set, the word read | *pending*, word |
 //! | `Take` | there: compare and exchange, from free, from owner died, or to add the waiters bit | *word* |
 //! | `Sleep` | there: the kernel compares and queues in one step | word, *queue* |
@@ -43,7 +43,7 @@
 //! * The processes are alike, so states that differ by their numbers only are one.
 //! * A deadline comes at any time once somebody sleeps, even at once: so `try_lock`,
 //!   `try_lock_for` and `try_lock_until` are one.
-//! * No signals interrupt a sleep: an interrupted sleeper does what a woken one does,
+//! * No signals interrupt a wait: an interrupted sleeper does what a woken one does,
 //!   and a machine that needs signals to get on would not be caught.
 
 mod model;

@@ -3,55 +3,55 @@
 use stateright::{Model, Property};
 
 use super::state::{
-    Action, Consistency, Id, Mistake, Mutex, Names, PROCESSES, Patience, Poison, Process, Sleep,
-    State, Step, UNLIMITED, Word,
+    Action, Blocking, Consistency, Id, Kernel, Labels, Mistake, Mutex, PROCESSES, Poison, Process,
+    State, Step, UNLIMITED, WaitKind, Word,
 };
-use crate::locks::checker::{Machine, nobody_is_stuck};
+use crate::locks::checker::{LockModel, deaths, not_stuck};
 
-pub(super) const ONE_AT_A_TIME: &str = "one at a time has the lock";
-pub(super) const TOLD: &str = "whoever gets data in doubt is told";
-pub(super) const TOLD_WITH_REASON: &str = "whoever is told has reason to doubt";
-pub(super) const POISONED: &str = "doubt is visible from outside, but for who is about to say it";
-pub(super) const COUNTED: &str = "no poisoning is uncounted when the next one has the lock";
-pub(super) const NAMED: &str = "the holder's name is of one who has the lock, or is dead";
-pub(super) const BLAMED: &str = "who is blamed for a death is dead, or nobody";
-pub(super) const RECOVERABLE: &str = "it is never not recoverable";
+pub(super) const MUTUAL_EXCLUSION: &str = "at most one process holds the lock";
+pub(super) const REPORTED: &str = "a locker of inconsistent data finds it poisoned";
+pub(super) const NO_FALSE_POISON: &str = "data that is reported as poisoned may be inconsistent";
+pub(super) const POISON_VISIBLE: &str = "inconsistent data is poisoned, or is about to be";
+pub(super) const EPOCH_ADVANCED: &str = "the next holder finds the poison epoch advanced";
+pub(super) const HOLDER_RIGHT: &str = "the recorded holder holds the lock, or is dead";
+pub(super) const CAUSE_DEAD: &str = "the recorded cause of an owner death is dead, or unknown";
+pub(super) const RECOVERABLE: &str = "the mutex never becomes unrecoverable";
 
 fn properties() -> Vec<Property<Mutex>> {
     vec![
-        nobody_is_stuck(),
-        Property::always(ONE_AT_A_TIME, |_, state: &State| {
+        not_stuck(),
+        Property::always(MUTUAL_EXCLUSION, |_, state: &State| {
             let inside = |(id, process): &(Id, &Process)| {
-                state.is_alive(*id) && (process.listed || is_between(process.step))
+                state.is_alive(*id) && (process.listed || is_between_word_and_list(process.step))
             };
             state.all().filter(inside).count() <= 1
         }),
-        Property::always(TOLD, |_, state: &State| {
-            !any_at(state, Step::WriteFirst) || !(state.is_torn || state.is_in_doubt)
+        Property::always(REPORTED, |_, state: &State| {
+            !any_at(state, Step::WriteFirst) || !(state.is_torn || state.may_be_inconsistent)
         }),
-        Property::always(TOLD_WITH_REASON, |_, state: &State| {
-            !any_at(state, Step::RepairFirst) || state.is_in_doubt
+        Property::always(NO_FALSE_POISON, |_, state: &State| {
+            !any_at(state, Step::RepairFirst) || state.may_be_inconsistent
         }),
-        Property::always(POISONED, |_, state: &State| {
-            !state.is_in_doubt
+        Property::always(POISON_VISIBLE, |_, state: &State| {
+            !state.may_be_inconsistent
                 || state.poison != Poison::Clean
                 || state.word.owner_died
                 || state
                     .all()
-                    .any(|(id, process)| state.word.is_owned_by(id) && will_mark(process))
+                    .any(|(id, process)| state.word.is_owned_by(id) && will_poison(process))
         }),
-        Property::always(COUNTED, |_, state: &State| {
-            !state.is_uncounted
+        Property::always(EPOCH_ADVANCED, |_, state: &State| {
+            !state.is_epoch_due
                 || !(any_at(state, Step::WriteFirst) || any_at(state, Step::RepairFirst))
         }),
-        Property::always(NAMED, |_, state: &State| {
-            let named = |id: &Id| state.holder == id + 1 && state.is_alive(*id);
+        Property::always(HOLDER_RIGHT, |_, state: &State| {
+            let is_recorded = |id: &Id| state.holder == id + 1 && state.is_alive(*id);
             let all = state.all().map(|(id, _)| id);
-            all.filter(named).all(|id| state.word.is_owned_by(id))
+            all.filter(is_recorded).all(|id| state.word.is_owned_by(id))
         }),
-        Property::always(BLAMED, |_, state: &State| match state.poison {
+        Property::always(CAUSE_DEAD, |_, state: &State| match state.poison {
             Poison::OwnerDied(0) | Poison::Clean | Poison::Panicked(_) => true,
-            Poison::OwnerDied(culprit) => !state.is_alive(culprit - 1),
+            Poison::OwnerDied(cause) => !state.is_alive(cause - 1),
         }),
         Property::always(RECOVERABLE, |_, state: &State| {
             state.consistency != Consistency::NotRecoverable
@@ -64,17 +64,17 @@ fn any_at(state: &State, step: Step) -> bool {
 }
 
 /// It has the word, but the mutex is not yet on its list, or no longer.
-fn is_between(step: Step) -> bool {
-    matches!(step, Step::Enlist | Step::Release)
+fn is_between_word_and_list(step: Step) -> bool {
+    matches!(step, Step::PushFront | Step::ReleaseWord)
 }
 
 /// It has the lock, has not yet said that the data is in doubt, and will. So will the
 /// kernel for the dying.
-fn will_mark(process: &Process) -> bool {
-    use Step::{Consistent, Dying, Enlist, Enlisted, Mark, MarkPanic};
+fn will_poison(process: &Process) -> bool {
+    use Step::{Dying, LockClearPending, MakeConsistent, PanicSetPoison, PushFront, SetPoison};
     matches!(
         process.step,
-        Dying | Enlist | Enlisted | Consistent | Mark | MarkPanic
+        Dying | PushFront | LockClearPending | MakeConsistent | SetPoison | PanicSetPoison
     )
 }
 impl Model for Mutex {
@@ -93,10 +93,10 @@ impl Model for Mutex {
                 rounds: self.rounds,
                 ..Process::default()
             }; PROCESSES],
-            names: Names([0, 1, 2]),
+            labels: Labels([0, 1, 2]),
             deaths_left: self.deaths,
-            is_in_doubt: false,
-            is_uncounted: false,
+            may_be_inconsistent: false,
+            is_epoch_due: false,
         }]
     }
 
@@ -105,29 +105,32 @@ impl Model for Mutex {
             match process.step {
                 Step::Idle if process.rounds == 0 => {}
                 Step::Idle => {
-                    actions.push(Action::Begin(id, Patience::Forever));
-                    actions.push(Action::Begin(id, Patience::Limited));
+                    actions.push(Action::Begin(id, Blocking::Wait));
+                    actions.push(Action::Begin(id, Blocking::WaitUntil));
                 }
-                Step::Queued
-                    if process.patience == Patience::Limited || self.sleep == Sleep::InTurns =>
+                Step::Waiting
+                    if process.blocking == Blocking::WaitUntil
+                        || self.wait == WaitKind::Rechecked =>
                 {
                     actions.push(Action::TimeOut(id));
                 }
-                Step::Queued | Step::Dead => {}
+                Step::Waiting | Step::Dead => {}
                 Step::Wake | Step::DyingWakes => {
                     let asleep = (0..)
                         .take(PROCESSES)
-                        .filter(|who| state.queue & 1 << who != 0);
-                    actions.extend(asleep.map(|who| Action::Wake(id, Some(who))));
+                        .filter(|other| state.queue & 1 << other != 0);
+                    actions.extend(asleep.map(|other| Action::Wake(id, Some(other))));
                     if state.queue == 0 {
                         actions.push(Action::Wake(id, None));
                     }
                 }
-                _ => actions.push(Action::Go(id)),
+                _ => actions.push(Action::Step(id)),
             }
             match process.step {
                 Step::WriteFirst | Step::WriteSecond => actions.push(Action::Panic(id)),
-                Step::RepairFirst => actions.extend([Action::Panic(id), Action::Leave(id)]),
+                Step::RepairFirst => {
+                    actions.extend([Action::Panic(id), Action::UnlockPoisoned(id)])
+                }
                 Step::RepairSecond => actions.push(Action::Panic(id)),
                 _ => {}
             }
@@ -140,31 +143,31 @@ impl Model for Mutex {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = *last;
         match action {
-            Action::Begin(id, patience) => {
+            Action::Begin(id, blocking) => {
                 let me = &mut state.processes[id as usize];
-                if patience == Patience::Limited && state.word.owner != 0 {
+                if blocking == Blocking::WaitUntil && state.word.owner != 0 {
                     return None; // busy
                 }
                 if me.rounds != UNLIMITED {
                     me.rounds -= 1;
                 }
-                me.patience = patience;
+                me.blocking = blocking;
                 me.step = Step::Load;
             }
-            Action::Go(id) => self.go(&mut state, id)?,
-            Action::Wake(id, who) => {
-                if let Some(who) = who {
-                    state.queue &= !(1 << who);
-                    let woken = &mut state.processes[who as usize].step;
+            Action::Step(id) => self.take_step(&mut state, id)?,
+            Action::Wake(id, other) => {
+                if let Some(other) = other {
+                    state.queue &= !(1 << other);
+                    let woken = &mut state.processes[other as usize].step;
                     // A dying one takes its wakeup along.
-                    if *woken == Step::Queued {
+                    if *woken == Step::Waiting {
                         *woken = Step::Reload;
                     }
                 }
                 let me = &mut state.processes[id as usize];
                 me.step = match me.step {
                     Step::DyingWakes => Step::Dead,
-                    _ => Step::Quiet,
+                    _ => Step::UnlockClearPending,
                 };
             }
             Action::TimeOut(id) => {
@@ -172,32 +175,33 @@ impl Model for Mutex {
                 let me = &mut state.processes[id as usize];
                 *me = Process {
                     step: Step::Load,
-                    patience: match me.patience {
-                        Patience::Forever => Patience::Forever,
-                        _ => Patience::None,
+                    blocking: match me.blocking {
+                        Blocking::Wait => Blocking::Wait,
+                        _ => Blocking::Try,
                     },
                     // Kept for as long as it waits.
                     pending: me.pending,
-                    assumes_waiters: me.assumes_waiters,
+                    assume_waiters: me.assume_waiters,
                     rounds: me.rounds,
                     ..Process::default()
                 };
             }
             Action::Panic(id) => {
                 let me = &mut state.processes[id as usize];
-                me.marks_later = self.mistake == Mistake::PanicMarksAfterUnlock;
-                me.step = match me.marks_later {
-                    true => Step::Unname,
-                    false => Step::MarkPanic,
+                me.poisons_later = self.mistake == Mistake::PanicPoisonAfterUnlock;
+                me.step = if me.poisons_later {
+                    Step::ClearHolder
+                } else {
+                    Step::PanicSetPoison
                 };
-                state.is_in_doubt = true;
-                state.is_uncounted = true;
+                state.may_be_inconsistent = true;
+                state.is_epoch_due = true;
             }
-            Action::Leave(id) => state.processes[id as usize].step = Step::Unname,
+            Action::UnlockPoisoned(id) => state.processes[id as usize].step = Step::ClearHolder,
             Action::Die(id) => {
                 if state.word.is_owned_by(id) {
-                    state.is_in_doubt = true;
-                    state.is_uncounted = true;
+                    state.may_be_inconsistent = true;
+                    state.is_epoch_due = true;
                 }
                 state.deaths_left -= 1;
                 state.processes[id as usize].step = Step::Dying;
@@ -211,13 +215,33 @@ impl Model for Mutex {
     }
 }
 
-impl Machine for Mutex {
-    fn must_come(&self, state: &State, action: Action) -> bool {
+impl LockModel for Mutex {
+    const NAME: &'static str = "mutex";
+
+    fn scenario(&self) -> String {
+        let rounds = match self.rounds {
+            UNLIMITED => "lock without limit".to_owned(),
+            1 => "lock once".to_owned(),
+            rounds => format!("lock {rounds} times"),
+        };
+        let deaths = deaths(self.deaths);
+        let wait = match self.wait {
+            WaitKind::Endless => "waits are endless",
+            WaitKind::Rechecked => "waits are rechecked",
+        };
+        let kernel = match self.kernel {
+            Kernel::Linux => "",
+            Kernel::Fixed => ", a kernel that never loses a wake",
+        };
+        format!("{PROCESSES} processes {rounds}, {deaths}, {wait}{kernel}")
+    }
+
+    fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
-            Action::Go(_) | Action::Wake(..) => true,
+            Action::Step(_) | Action::Wake(..) => true,
             // For ever without reason would be in circles.
-            Action::TimeOut(id) => match state.processes[id as usize].patience {
-                Patience::Forever => !state.word.waiters || state.word.owner_died,
+            Action::TimeOut(id) => match state.processes[id as usize].blocking {
+                Blocking::Wait => !state.word.waiters || state.word.owner_died,
                 _ => true,
             },
             _ => false,
@@ -225,21 +249,21 @@ impl Machine for Mutex {
     }
 
     /// Nobody sleeps, and nobody is at work.
-    fn is_settled(&self, state: &State) -> bool {
+    fn is_final(&self, state: &State) -> bool {
         let mut all = state.all();
         all.all(|(_, process)| matches!(process.step, Step::Idle | Step::Dead))
     }
 
     fn describe(&self, state: &State, action: Action) -> String {
-        let name = |id: Id| state.names.0[id as usize];
+        let name = |id: Id| state.labels.0[id as usize];
         let step = |id: Id| state.processes[id as usize].step;
         match action {
-            Action::Begin(id, patience) => format!("{} wants it {patience:?}", name(id)),
-            Action::Go(id) | Action::Wake(id, None) => format!("{} {:?}", name(id), step(id)),
-            Action::Wake(id, Some(who)) => format!("{} wakes {}", name(id), name(who)),
+            Action::Begin(id, blocking) => format!("{} wants it {blocking:?}", name(id)),
+            Action::Step(id) | Action::Wake(id, None) => format!("{} {:?}", name(id), step(id)),
+            Action::Wake(id, Some(other)) => format!("{} wakes {}", name(id), name(other)),
             Action::TimeOut(id) => format!("{} times out", name(id)),
             Action::Panic(id) => format!("{} PANICS", name(id)),
-            Action::Leave(id) => format!("{} leaves it poisoned", name(id)),
+            Action::UnlockPoisoned(id) => format!("{} leaves it poisoned", name(id)),
             Action::Die(id) => format!("{} DIES", name(id)),
         }
     }

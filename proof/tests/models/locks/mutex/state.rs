@@ -1,5 +1,6 @@
 //! What the states of the mutex are made of.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 
 /// How many processes there are.
@@ -52,30 +53,30 @@ pub(super) enum Step {
     #[default]
     Idle,
     Load,
-    Take,
-    Sleep,
-    Queued,
+    Exchange,
+    FutexWait,
+    Waiting,
     Reload,
-    Enlist,
-    Enlisted,
-    Mark,
-    Count,
-    Consistent,
-    Name,
-    Judge,
+    PushFront,
+    LockClearPending,
+    SetPoison,
+    AddEpoch,
+    MakeConsistent,
+    SetHolder,
+    CheckPoison,
     WriteFirst,
     WriteSecond,
     RepairFirst,
     RepairSecond,
-    Clear,
-    MarkPanic,
-    CountPanic,
-    Unname,
-    Announce,
-    Delist,
-    Release,
+    ClearPoison,
+    PanicSetPoison,
+    PanicAddEpoch,
+    ClearHolder,
+    SetPending,
+    RemoveFromList,
+    ReleaseWord,
     Wake,
-    Quiet,
+    UnlockClearPending,
     Dying,
     DyingWakes,
     Dead,
@@ -91,23 +92,23 @@ pub(super) enum Found {
 
 /// How long a process waits for the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Patience {
+pub(super) enum Blocking {
     #[default]
-    Forever,
-    Limited,
+    Wait,
+    WaitUntil,
     /// The last attempt after a deadline: it does not wait.
-    None,
+    Try,
 }
 
 /// What only one process knows, and of that the kernel `pending` and `listed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) step: Step,
-    pub(super) patience: Patience,
+    pub(super) blocking: Blocking,
     /// The lock word as it was last seen.
     pub(super) seen: Word,
     /// glibc's `assume_other_futex_waiters`.
-    pub(super) assumes_waiters: bool,
+    pub(super) assume_waiters: bool,
     pub(super) found: Found,
     /// `list_op_pending` points at the mutex.
     pub(super) pending: bool,
@@ -116,24 +117,24 @@ pub(super) struct Process {
     /// How often it may still begin.
     pub(super) rounds: u8,
     /// It has panicked and will mark that later, which is a mistake.
-    pub(super) marks_later: bool,
+    pub(super) poisons_later: bool,
 }
 
 /// Which number each process had at first. The processes are alike and numbered anew
 /// after every step, by what they are at, so that fewer states are different; the names
 /// are for people, and no difference.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Names(pub(super) [Id; PROCESSES]);
+pub(super) struct Labels(pub(super) [Id; PROCESSES]);
 
-impl PartialEq for Names {
+impl PartialEq for Labels {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Names {}
+impl Eq for Labels {}
 
-impl Hash for Names {
+impl Hash for Labels {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
@@ -148,12 +149,12 @@ pub(super) struct State {
     /// Who sleeps on the word, a bit for each.
     pub(super) queue: u8,
     pub(super) processes: [Process; PROCESSES],
-    pub(super) names: Names,
+    pub(super) labels: Labels,
     pub(super) deaths_left: u8,
     /// Somebody died or panicked with the lock held, and no repair was completed since.
-    pub(super) is_in_doubt: bool,
+    pub(super) may_be_inconsistent: bool,
     /// `poisonings` was not raised since then.
-    pub(super) is_uncounted: bool,
+    pub(super) is_epoch_due: bool,
 }
 
 impl State {
@@ -195,13 +196,13 @@ impl State {
         new.holder = owner(self.holder);
         new.poison = match self.poison {
             Poison::Clean => Poison::Clean,
-            Poison::OwnerDied(culprit) => Poison::OwnerDied(owner(culprit)),
-            Poison::Panicked(culprit) => Poison::Panicked(owner(culprit)),
+            Poison::OwnerDied(cause) => Poison::OwnerDied(owner(cause)),
+            Poison::Panicked(cause) => Poison::Panicked(owner(cause)),
         };
         new.queue = 0;
         for (id, process) in self.all() {
             let to = order[id as usize];
-            new.names.0[to as usize] = self.names.0[id as usize];
+            new.labels.0[to as usize] = self.labels.0[id as usize];
             new.queue |= (self.queue >> id & 1) << to;
             new.processes[to as usize] = Process {
                 seen: word(process.seen),
@@ -220,9 +221,9 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// An idle process wants the lock.
-    Begin(Id, Patience),
+    Begin(Id, Blocking),
     /// The process does its step.
-    Go(Id),
+    Step(Id),
     /// The process wakes this one, or finds nobody asleep.
     Wake(Id, Option<Id>),
     /// Its deadline passes.
@@ -230,7 +231,7 @@ pub(super) enum Action {
     /// It panics instead of doing its step.
     Panic(Id),
     /// It gives a poisoned lock back as it is.
-    Leave(Id),
+    UnlockPoisoned(Id),
     /// `SIGKILL`.
     Die(Id),
 }
@@ -239,61 +240,70 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
-    /// Who inherits a lock does not poison it.
-    NoMark,
-    /// Who inherits writes its own name first, and blames itself.
-    NamesItselfFirst,
-    /// Who inherits does not call `pthread_mutex_consistent`.
-    NotConsistent,
-    /// Who inherits poisons only after `pthread_mutex_consistent`.
-    MarksAfterConsistent,
-    /// `recover` clears the poison before the repair.
-    ClearsFirst,
-    /// A panic poisons after the lock was given back.
-    PanicMarksAfterUnlock,
-    /// A panic is not counted.
-    PanicUncounted,
-    /// The lock is given back with the holder's name still on it.
-    NameStays,
-    /// Giving the lock back clears the poison.
-    UnlockClears,
-    /// glibc: taking the lock without `list_op_pending`.
-    TakesUnannounced,
-    /// glibc: giving it back without `list_op_pending`.
-    ReleasesUnannounced,
-    /// glibc: `list_op_pending` is cleared before the wake.
-    QuietBeforeWake,
-    /// glibc before 2.25 (BZ 20973): who was woken forgets that others may sleep.
-    ForgetsOtherWaiters,
-    /// Linux before 6.2: a wakeup that a dead one took along is repeated only if the whole
-    /// word is 0, not if the waiters bit is left in it.
-    WakesOnZeroOnly,
+    NoPoison,
+    HolderBeforePoison,
+    NoConsistent,
+    PoisonAfterConsistent,
+    ClearBeforeRepair,
+    PanicPoisonAfterUnlock,
+    PanicKeepsEpoch,
+    UnlockKeepsHolder,
+    UnlockClearsPoison,
+    LockWithoutPending,
+    UnlockWithoutPending,
+    PendingClearedBeforeWake,
+    WaitersForgotten,
+    WakeOnZeroOnly,
 }
 
-/// What the kernel does for one who died with `list_op_pending` set, and the lock is
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::NoPoison => "a locker does not poison after owner death",
+            Self::HolderBeforePoison => "a locker records itself as the holder before it poisons",
+            Self::NoConsistent => "a locker does not call `pthread_mutex_consistent`",
+            Self::PoisonAfterConsistent => "a locker poisons after `pthread_mutex_consistent`",
+            Self::ClearBeforeRepair => "`recover` clears the poison before the repair",
+            Self::PanicPoisonAfterUnlock => "a panic poisons after the unlock",
+            Self::PanicKeepsEpoch => "a panic does not advance the poison epoch",
+            Self::UnlockKeepsHolder => "unlock leaves the holder recorded",
+            Self::UnlockClearsPoison => "unlock clears the poison",
+            Self::LockWithoutPending => "glibc: locks without `list_op_pending`",
+            Self::UnlockWithoutPending => "glibc: unlocks without `list_op_pending`",
+            Self::PendingClearedBeforeWake => "glibc: clears `list_op_pending` before the wake",
+            Self::WaitersForgotten => {
+                "glibc before 2.25 (BZ 20973): a woken waiter forgets the other waiters"
+            }
+            Self::WakeOnZeroOnly => "Linux before 6.2: repeats a lost wake only if the word is 0",
+        })
+    }
+}
+
+/// What the kernel does for one other died with `list_op_pending` set, and the lock is
 /// not the dead one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     /// It wakes a sleeper if the lock is free, and nobody if another has it.
     Linux,
     /// It wakes a sleeper in either case. No kernel does.
-    Mended,
+    Fixed,
 }
 
 /// How a process sleeps that waits for the lock for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sleep {
+pub(super) enum WaitKind {
     /// Until it is woken, as `pthread_mutex_lock` does.
-    ForEver,
+    Endless,
     /// Until it is woken or a turn is over: `PthreadMutex::acquire`.
-    InTurns,
+    Rechecked,
 }
 
 /// The machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mutex {
     pub(super) kernel: Kernel,
-    pub(super) sleep: Sleep,
+    pub(super) wait: WaitKind,
     pub(super) deaths: u8,
     /// How often each process locks; [`UNLIMITED`] is not counted.
     pub(super) rounds: u8,

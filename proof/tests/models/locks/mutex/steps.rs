@@ -1,82 +1,82 @@
 //! What each step does: the table in the documentation of the model.
 
 use super::state::{
-    Consistency, Found, Id, Kernel, Mistake, Mutex, Patience, Poison, Process, State, Step, Word,
+    Blocking, Consistency, Found, Id, Kernel, Mistake, Mutex, Poison, Process, State, Step, Word,
 };
 
 impl Mutex {
     /// One after the other, in the order of the code. `None`: this step can't be now.
-    pub(super) fn go(&self, state: &mut State, id: Id) -> Option<()> {
+    pub(super) fn take_step(&self, state: &mut State, id: Id) -> Option<()> {
         use Mistake as M;
         let mistake = self.mistake;
         let me = &mut state.processes[id as usize];
         match me.step {
-            Step::Idle | Step::Queued | Step::Wake | Step::DyingWakes | Step::Dead => return None,
+            Step::Idle | Step::Waiting | Step::Wake | Step::DyingWakes | Step::Dead => return None,
             Step::Load | Step::Reload => {
-                me.pending = mistake != M::TakesUnannounced;
+                me.pending = mistake != M::LockWithoutPending;
                 me.seen = state.word;
-                me.step = Step::Take;
+                me.step = Step::Exchange;
             }
-            Step::Take => self.take(state, id),
-            Step::Sleep => {
+            Step::Exchange => self.exchange(state, id),
+            Step::FutexWait => {
                 if state.word == me.seen {
                     state.queue |= 1 << id;
                     me.seen = Word::FREE;
-                    me.step = Step::Queued;
+                    me.step = Step::Waiting;
                 } else {
                     me.step = Step::Reload;
                 }
             }
-            Step::Enlist => {
+            Step::PushFront => {
                 me.listed = true;
                 me.seen = Word::FREE;
-                me.assumes_waiters = false;
+                me.assume_waiters = false;
                 if me.found == Found::OwnerDied {
                     state.consistency = Consistency::Inconsistent;
                 }
-                me.step = Step::Enlisted;
+                me.step = Step::LockClearPending;
             }
-            Step::Enlisted => {
+            Step::LockClearPending => {
                 me.pending = false;
                 me.step = match me.found {
-                    Found::Free => Step::Name,
-                    Found::OwnerDied if mistake == M::NoMark => Step::Consistent,
-                    Found::OwnerDied if mistake == M::MarksAfterConsistent => Step::Consistent,
-                    Found::OwnerDied => Step::Mark,
+                    Found::Free => Step::SetHolder,
+                    Found::OwnerDied if mistake == M::NoPoison => Step::MakeConsistent,
+                    Found::OwnerDied if mistake == M::PoisonAfterConsistent => Step::MakeConsistent,
+                    Found::OwnerDied => Step::SetPoison,
                 };
             }
-            Step::Mark => {
-                if mistake == M::NamesItselfFirst {
+            Step::SetPoison => {
+                if mistake == M::HolderBeforePoison {
                     state.holder = id + 1;
                 }
                 state.poison = Poison::OwnerDied(state.holder);
-                me.step = Step::Count;
+                me.step = Step::AddEpoch;
             }
-            Step::Count => {
-                state.is_uncounted = false;
+            Step::AddEpoch => {
+                state.is_epoch_due = false;
                 me.step = match mistake {
-                    M::MarksAfterConsistent => Step::Name,
-                    _ => Step::Consistent,
+                    M::PoisonAfterConsistent => Step::SetHolder,
+                    _ => Step::MakeConsistent,
                 };
             }
-            Step::Consistent => {
-                if mistake != M::NotConsistent {
+            Step::MakeConsistent => {
+                if mistake != M::NoConsistent {
                     state.consistency = Consistency::Consistent;
                 }
                 me.step = match mistake {
-                    M::MarksAfterConsistent => Step::Mark,
-                    _ => Step::Name,
+                    M::PoisonAfterConsistent => Step::SetPoison,
+                    _ => Step::SetHolder,
                 };
             }
-            Step::Name => {
+            Step::SetHolder => {
                 state.holder = id + 1;
                 me.found = Found::Free;
-                me.step = Step::Judge;
+                me.step = Step::CheckPoison;
             }
-            Step::Judge => {
+            Step::CheckPoison => {
                 me.step = match state.poison {
                     Poison::Clean => Step::WriteFirst,
-                    _ if mistake == M::ClearsFirst => Step::Clear,
+                    _ if mistake == M::ClearBeforeRepair => Step::ClearPoison,
                     _ => Step::RepairFirst,
                 };
             }
@@ -86,7 +86,7 @@ impl Mutex {
             }
             Step::WriteSecond => {
                 state.is_torn = false;
-                me.step = Step::Unname;
+                me.step = Step::ClearHolder;
             }
             Step::RepairFirst => {
                 state.is_torn = true;
@@ -94,76 +94,77 @@ impl Mutex {
             }
             Step::RepairSecond => {
                 state.is_torn = false;
-                state.is_in_doubt = false;
+                state.may_be_inconsistent = false;
                 me.step = match mistake {
-                    M::ClearsFirst => Step::Unname,
-                    _ => Step::Clear,
+                    M::ClearBeforeRepair => Step::ClearHolder,
+                    _ => Step::ClearPoison,
                 };
             }
-            Step::Clear => {
+            Step::ClearPoison => {
                 state.poison = Poison::Clean;
                 me.step = match mistake {
-                    M::ClearsFirst => Step::RepairFirst,
-                    _ => Step::Unname,
+                    M::ClearBeforeRepair => Step::RepairFirst,
+                    _ => Step::ClearHolder,
                 };
             }
-            Step::MarkPanic => {
+            Step::PanicSetPoison => {
                 state.poison = Poison::Panicked(state.holder);
-                me.marks_later = false;
-                me.step = Step::CountPanic;
+                me.poisons_later = false;
+                me.step = Step::PanicAddEpoch;
             }
-            Step::CountPanic => {
-                state.is_uncounted &= mistake == M::PanicUncounted;
+            Step::PanicAddEpoch => {
+                state.is_epoch_due &= mistake == M::PanicKeepsEpoch;
                 me.step = match mistake {
-                    M::PanicMarksAfterUnlock => Step::Idle,
-                    _ => Step::Unname,
+                    M::PanicPoisonAfterUnlock => Step::Idle,
+                    _ => Step::ClearHolder,
                 };
             }
-            Step::Unname => {
-                if mistake != M::NameStays {
+            Step::ClearHolder => {
+                if mistake != M::UnlockKeepsHolder {
                     state.holder = 0;
                 }
-                if mistake == M::UnlockClears {
+                if mistake == M::UnlockClearsPoison {
                     state.poison = Poison::Clean;
                 }
-                me.step = Step::Announce;
+                me.step = Step::SetPending;
             }
-            Step::Announce => {
-                me.pending = mistake != M::ReleasesUnannounced;
-                me.step = Step::Delist;
+            Step::SetPending => {
+                me.pending = mistake != M::UnlockWithoutPending;
+                me.step = Step::RemoveFromList;
             }
-            Step::Delist => {
+            Step::RemoveFromList => {
                 me.listed = false;
                 if state.consistency == Consistency::Inconsistent {
                     state.consistency = Consistency::NotRecoverable;
                 }
-                me.step = Step::Release;
+                me.step = Step::ReleaseWord;
             }
-            Step::Release => {
-                me.step = match state.word.waiters {
-                    true => Step::Wake,
-                    false => Step::Quiet,
+            Step::ReleaseWord => {
+                me.step = if state.word.waiters {
+                    Step::Wake
+                } else {
+                    Step::UnlockClearPending
                 };
-                me.pending &= mistake != M::QuietBeforeWake;
+                me.pending &= mistake != M::PendingClearedBeforeWake;
                 state.word = Word::FREE;
             }
-            Step::Quiet => {
+            Step::UnlockClearPending => {
                 me.pending = false;
                 me.step = match mistake {
-                    M::PanicMarksAfterUnlock if me.marks_later => Step::MarkPanic,
+                    M::PanicPoisonAfterUnlock if me.poisons_later => Step::PanicSetPoison,
                     _ => Step::Idle,
                 };
             }
-            Step::Dying => self.bury(state, id),
+            Step::Dying => self.exit_robust_list(state, id),
         }
         Some(())
     }
 
     /// The loop of whoever waits, from one look at the word to the next.
-    pub(super) fn take(&self, state: &mut State, id: Id) {
+    pub(super) fn exchange(&self, state: &mut State, id: Id) {
         let me = &mut state.processes[id as usize];
         let seen = me.seen;
-        let waiters = me.assumes_waiters && self.mistake != Mistake::ForgetsOtherWaiters;
+        let waiters = me.assume_waiters && self.mistake != Mistake::WaitersForgotten;
         let owner = id + 1;
         let (found, wanted) = if seen == Word::FREE {
             let wanted = Word {
@@ -191,7 +192,7 @@ impl Mutex {
                 },
             )
         };
-        if found.is_none() && me.patience == Patience::None {
+        if found.is_none() && me.blocking == Blocking::Try {
             *me = Process {
                 rounds: me.rounds,
                 ..Process::default()
@@ -206,19 +207,19 @@ impl Mutex {
         match found {
             Some(found) => {
                 me.found = found;
-                me.patience = Patience::Forever;
-                me.step = Step::Enlist;
+                me.blocking = Blocking::Wait;
+                me.step = Step::PushFront;
             }
             None => {
                 me.seen = wanted;
-                me.assumes_waiters = true;
-                me.step = Step::Sleep;
+                me.assume_waiters = true;
+                me.step = Step::FutexWait;
             }
         }
     }
 
     /// What the kernel does for the dead.
-    pub(super) fn bury(&self, state: &mut State, id: Id) {
+    pub(super) fn exit_robust_list(&self, state: &mut State, id: Id) {
         let me = &mut state.processes[id as usize];
         let word = state.word;
         state.queue &= !(1 << id);
@@ -229,9 +230,9 @@ impl Mutex {
         } else if !me.pending {
             false
         } else if word.owner != 0 {
-            self.kernel == Kernel::Mended
+            self.kernel == Kernel::Fixed
         } else {
-            self.mistake != Mistake::WakesOnZeroOnly || word == Word::FREE
+            self.mistake != Mistake::WakeOnZeroOnly || word == Word::FREE
         };
         *me = Process {
             step: if wakes { Step::DyingWakes } else { Step::Dead },

@@ -2,20 +2,22 @@
 
 use stateright::Model;
 
-use super::model::{BLAMED, COUNTED, NAMED, POISONED, RECOVERABLE, TOLD};
-use super::state::{Kernel, Mistake, Mutex, Sleep, UNLIMITED};
-use crate::locks::checker::{self as check, NOBODY_IS_STUCK};
+use super::model::{
+    CAUSE_DEAD, EPOCH_ADVANCED, HOLDER_RIGHT, POISON_VISIBLE, RECOVERABLE, REPORTED,
+};
+use super::state::{Kernel, Mistake, Mutex, UNLIMITED, WaitKind};
+use crate::locks::checker::{NOT_STUCK, assert_breaks, assert_harmless, assert_holds};
 use crate::size::Size;
 
 /// The mutex of the code, on the kernel that there is.
-fn machine(mistake: Mistake) -> Mutex {
+fn model(mistake: Mistake) -> Mutex {
     let (deaths, rounds) = match Size::chosen() {
         Size::Small => (1, 1),
         Size::Large => (2, UNLIMITED),
     };
     Mutex {
         kernel: Kernel::Linux,
-        sleep: Sleep::InTurns,
+        wait: WaitKind::Rechecked,
         deaths,
         rounds,
         mistake,
@@ -25,88 +27,88 @@ fn machine(mistake: Mistake) -> Mutex {
 /// The same with sleepers that never look around, on a kernel without the gap that
 /// [`who_sleeps_for_ever_sleeps_beside_a_free_lock`] shows: what breaks nothing here is
 /// healed by nothing but the protocol itself.
-fn machine_without_gap(mistake: Mistake) -> Mutex {
+fn model_on_fixed_kernel(mistake: Mistake) -> Mutex {
     Mutex {
-        kernel: Kernel::Mended,
-        sleep: Sleep::ForEver,
-        ..machine(mistake)
+        kernel: Kernel::Fixed,
+        wait: WaitKind::Endless,
+        ..model(mistake)
     }
 }
 
 #[test]
 fn smoke() {
-    let machine = machine(Mistake::None);
-    let [state] = machine.init_states()[..] else {
+    let model = model(Mistake::None);
+    let [state] = model.init_states()[..] else {
         panic!("it begins in one way");
     };
-    assert!(machine.next_steps(&state).len() > 1);
+    assert!(model.next_steps(&state).len() > 1);
 }
 
 #[test]
-fn every_property_holds() {
-    check::holds("mutex", &machine(Mistake::None));
+fn properties_hold() {
+    assert_holds(&model(Mistake::None));
 }
 
-/// Killed after it has freed the word and before it wakes, or just woken and before it
-/// takes the word: the kernel then wakes another sleeper, but only if the lock is
-/// free. If somebody else has taken it meanwhile, without the waiters bit because it met
-/// nobody, it will wake nobody when it gives it back. The sleeper sleeps on, by a free
-/// lock, until others queue behind it.
+/// A process is killed after it has released the word and before it wakes a waiter, or a
+/// woken waiter is killed before it locks. The kernel then wakes another waiter, but only
+/// if the lock is free. If a third process has locked it in the meantime, without
+/// `FUTEX_WAITERS` because it met no waiter, its unlock wakes no process. The waiter
+/// sleeps beside a free lock, until other processes queue behind it.
 #[test]
-fn who_sleeps_for_ever_sleeps_beside_a_free_lock() {
-    let machine = Mutex {
-        sleep: Sleep::ForEver,
-        ..machine(Mistake::None)
+fn endless_wait_misses_free_lock() {
+    let model = Mutex {
+        wait: WaitKind::Endless,
+        ..model(Mistake::None)
     };
-    check::is_found("sleeping for ever", &machine, NOBODY_IS_STUCK);
+    let mistake = "waits are endless, as in `pthread_mutex_lock`";
+    assert_breaks(mistake, &model, NOT_STUCK);
 }
 
-/// The gap is the only one: a kernel without it would be enough.
+/// The gap is the only one: an endless wait would do on a kernel without it.
 #[test]
-fn a_kernel_that_woke_a_sleeper_then_would_be_enough() {
-    let machine = machine_without_gap(Mistake::None);
-    check::holds("mutex, on a mended kernel", &machine);
+fn endless_wait_holds_on_fixed_kernel() {
+    assert_holds(&model_on_fixed_kernel(Mistake::None));
 }
 
 #[test]
-fn mistakes_of_this_crate_are_found() {
+fn crate_mistakes_break_it() {
     for (mistake, property) in [
-        (Mistake::NoMark, TOLD),
-        (Mistake::NamesItselfFirst, BLAMED),
-        (Mistake::NotConsistent, RECOVERABLE),
-        (Mistake::ClearsFirst, POISONED),
-        (Mistake::PanicMarksAfterUnlock, TOLD),
-        (Mistake::PanicUncounted, COUNTED),
-        (Mistake::NameStays, NAMED),
-        (Mistake::UnlockClears, TOLD),
+        (Mistake::NoPoison, REPORTED),
+        (Mistake::HolderBeforePoison, CAUSE_DEAD),
+        (Mistake::NoConsistent, RECOVERABLE),
+        (Mistake::ClearBeforeRepair, POISON_VISIBLE),
+        (Mistake::PanicPoisonAfterUnlock, REPORTED),
+        (Mistake::PanicKeepsEpoch, EPOCH_ADVANCED),
+        (Mistake::UnlockKeepsHolder, HOLDER_RIGHT),
+        (Mistake::UnlockClearsPoison, REPORTED),
     ] {
-        check::is_found(mistake, &machine(mistake), property);
+        assert_breaks(mistake, &model(mistake), property);
     }
 }
 
 #[test]
-fn mistakes_below_this_crate_are_found() {
+fn glibc_and_kernel_mistakes_break_it() {
     for mistake in [
-        Mistake::TakesUnannounced,
-        Mistake::ReleasesUnannounced,
-        Mistake::QuietBeforeWake,
-        Mistake::ForgetsOtherWaiters,
+        Mistake::LockWithoutPending,
+        Mistake::UnlockWithoutPending,
+        Mistake::PendingClearedBeforeWake,
+        Mistake::WaitersForgotten,
     ] {
-        check::is_found(mistake, &machine_without_gap(mistake), NOBODY_IS_STUCK);
+        assert_breaks(mistake, &model_on_fixed_kernel(mistake), NOT_STUCK);
     }
-    // The owner dies, and then the one whom the kernel has woken.
-    let machine = Mutex {
+    // The holder dies, and then the waiter that the kernel has woken.
+    let model = Mutex {
         deaths: 2,
-        ..machine_without_gap(Mistake::WakesOnZeroOnly)
+        ..model_on_fixed_kernel(Mistake::WakeOnZeroOnly)
     };
-    check::is_found(machine.mistake, &machine, NOBODY_IS_STUCK);
+    assert_breaks(model.mistake, &model, NOT_STUCK);
 }
 
-/// The code poisons before it makes the mutex consistent. The other order would do as
-/// well: who does either still has the lock, so if it dies, the kernel marks the
-/// lock again, and the next one poisons.
+/// The code poisons before it makes the mutex consistent. The other order is equivalent:
+/// the locker holds the lock during both steps. If it dies in between, the kernel sets
+/// `FUTEX_OWNER_DIED` again, and the next locker poisons.
 #[test]
-fn poisoning_after_making_consistent_makes_no_difference() {
-    let mistake = Mistake::MarksAfterConsistent;
-    check::holds("mutex, MarksAfterConsistent", &machine_without_gap(mistake));
+fn poison_after_consistent_holds() {
+    let mistake = Mistake::PoisonAfterConsistent;
+    assert_harmless(mistake, &model_on_fixed_kernel(mistake));
 }

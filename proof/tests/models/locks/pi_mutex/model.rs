@@ -3,27 +3,31 @@
 use stateright::{Model, Property};
 
 use super::state::{
-    Action, Id, Inheriting, Mistake, Owner, PLACES, PROCESSES, Process, READS, State, Step, Waiter,
+    Action, Id, Mistake, Owner, PROCESSES, PiMutex, Process, QUEUE_LEN, READS, State, Step, Waiter,
     Word,
 };
-use crate::locks::checker::{Machine, nobody_is_stuck};
+use crate::locks::checker::{LockModel, deaths, not_stuck};
 
-pub(super) const ONE_AT_A_TIME: &str = "one at a time has the lock";
-pub(super) const TOLD: &str = "the next holder is told of a death";
+pub(super) const MUTUAL_EXCLUSION: &str = "at most one process holds the lock";
+pub(super) const OWNER_DEATH_REPORTED: &str = "the next holder sees the owner death";
 
 fn is_inside(process: &Process) -> bool {
-    process.listed || matches!(process.step, Step::Look | Step::Enlist | Step::Release)
+    process.listed
+        || matches!(
+            process.step,
+            Step::CheckWord | Step::PushFront | Step::ReleaseWord
+        )
 }
 
-impl Model for Inheriting {
+impl Model for PiMutex {
     type State = State;
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
         vec![State {
             word: Word::default(),
-            queue: [Waiter::None; PLACES],
-            owner: Owner::NoState,
+            queue: [Waiter::None; QUEUE_LEN],
+            owner: Owner::NoWaiter,
             processes: [Process {
                 rounds: self.rounds,
                 ..Process::default()
@@ -40,35 +44,35 @@ impl Model for Inheriting {
             match process.step {
                 Step::Idle if process.rounds == 0 => {}
                 Step::Idle => actions.push(Action::Begin(id)),
-                Step::Queued if is_owner => actions.push(Action::Succeed(id)),
-                Step::Queued => {
+                Step::Waiting if is_owner => actions.push(Action::BecomeOwner(id)),
+                Step::Waiting => {
                     if state.owner == Owner::Ended {
-                        actions.push(Action::Succeed(id));
+                        actions.push(Action::BecomeOwner(id));
                     }
-                    if self.mistake != Mistake::WaitsForEver {
-                        actions.push(Action::TurnEnds(id));
+                    if self.mistake != Mistake::EndlessWait {
+                        actions.push(Action::PauseEnds(id));
                     }
                 }
-                Step::WaitOut => actions.push(Action::TurnEnds(id)),
+                Step::Pause => actions.push(Action::PauseEnds(id)),
                 Step::Dead => {}
-                Step::HandOver if is_owner && matches!(state.first(), Waiter::Locker(_)) => {
-                    let lockers = state.queue.iter().filter_map(|waiter| match waiter {
-                        Waiter::Locker(next) => Some(Action::Choose(id, *next)),
+                Step::FutexUnlockPi if is_owner && matches!(state.first(), Waiter::LockPi(_)) => {
+                    let candidates = state.queue.iter().filter_map(|waiter| match waiter {
+                        Waiter::LockPi(next) => Some(Action::HandOver(id, *next)),
                         _ => None,
                     });
-                    actions.extend(lockers);
+                    actions.extend(candidates);
                 }
-                _ => actions.push(Action::Go(id)),
+                _ => actions.push(Action::Step(id)),
             }
             if state.deaths_left > 0 && state.is_alive(id) {
                 actions.push(Action::Die(id));
             }
         }
         if state.reads_left > 0 && self.reader != Waiter::None {
-            actions.push(Action::Read(self.reader));
+            actions.push(Action::ReaderWaits(self.reader));
         }
         if state.queue.contains(&self.reader) && self.reader != Waiter::None {
-            actions.push(Action::StopReading);
+            actions.push(Action::ReaderStops);
         }
     }
 
@@ -78,23 +82,23 @@ impl Model for Inheriting {
             Action::Begin(id) => {
                 let me = &mut state.processes[id as usize];
                 me.rounds -= 1;
-                me.may_repeat = true;
+                me.may_retry = true;
                 me.step = Step::Load;
             }
-            Action::Go(id) => self.go(&mut state, id)?,
+            Action::Step(id) => self.take_step(&mut state, id)?,
             // `futex_unlock_pi`: the word and the state name the next owner, which is
             // still in the queue.
-            Action::Choose(id, next) => {
+            Action::HandOver(id, next) => {
                 state.word = Word {
                     owner: next + 1,
                     waiters: true,
                     owner_died: false,
                 };
                 state.owner = Owner::Is(next);
-                state.processes[id as usize].step = Step::Quiet;
+                state.processes[id as usize].step = Step::UnlockClearPending;
             }
             // `fixup_pi_owner`: whatever the word says, unless it names this one.
-            Action::Succeed(id) => {
+            Action::BecomeOwner(id) => {
                 if state.owner == Owner::Ended {
                     state.word = Word {
                         owner: id + 1,
@@ -103,64 +107,81 @@ impl Model for Inheriting {
                     };
                     state.owner = Owner::Is(id);
                 }
-                state.retain(|waiter| waiter != Waiter::Locker(id));
-                state.processes[id as usize].step = Step::Look;
+                state.retain(|waiter| waiter != Waiter::LockPi(id));
+                state.processes[id as usize].step = Step::CheckWord;
             }
-            Action::TurnEnds(id) => {
-                state.retain(|waiter| waiter != Waiter::Locker(id));
+            Action::PauseEnds(id) => {
+                state.retain(|waiter| waiter != Waiter::LockPi(id));
                 let me = &mut state.processes[id as usize];
-                me.may_repeat = true;
+                me.may_retry = true;
                 me.step = Step::Load;
             }
             // It leaves the queue on its way out; if the mutex is its own, it has it.
             Action::Die(id) => {
                 state.deaths_left -= 1;
-                state.retain(|waiter| waiter != Waiter::Locker(id));
-                state.processes[id as usize].step = Step::DyingOnList;
+                state.retain(|waiter| waiter != Waiter::LockPi(id));
+                state.processes[id as usize].step = Step::ExitRobustList;
             }
-            Action::Read(waiter) => {
+            Action::ReaderWaits(waiter) => {
                 state.reads_left -= 1;
                 state.push(waiter);
             }
-            Action::StopReading => state.retain(|waiter| waiter != self.reader),
+            Action::ReaderStops => state.retain(|waiter| waiter != self.reader),
         }
         Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            nobody_is_stuck(),
-            Property::always(ONE_AT_A_TIME, |_, state: &State| {
+            not_stuck(),
+            Property::always(MUTUAL_EXCLUSION, |_, state: &State| {
                 let inside = state
                     .all()
                     .filter(|(id, process)| state.is_alive(*id) && is_inside(process));
                 inside.count() <= 1
             }),
-            Property::always(TOLD, |_, state: &State| {
+            Property::always(OWNER_DEATH_REPORTED, |_, state: &State| {
                 let enters = |process: &Process| process.step == Step::WriteFirst;
                 let mut all = state.all();
-                !state.is_torn || all.all(|(_, process)| !enters(process) || process.is_told)
+                !state.is_torn
+                    || all.all(|(_, process)| !enters(process) || process.sees_owner_death)
             }),
         ]
     }
 }
 
-impl Machine for Inheriting {
-    fn must_come(&self, state: &State, action: Action) -> bool {
+impl LockModel for PiMutex {
+    const NAME: &'static str = "mutex with priority inheritance";
+
+    fn scenario(&self) -> String {
+        let rounds = match self.rounds {
+            1 => "lock once".to_owned(),
+            rounds => format!("lock {rounds} times"),
+        };
+        let deaths = deaths(self.deaths);
+        let reader = match self.reader {
+            Waiter::WaitRequeuePi => "a reader in FUTEX_WAIT_REQUEUE_PI",
+            Waiter::Wait => "a reader in FUTEX_WAIT",
+            Waiter::None | Waiter::LockPi(_) => "no reader",
+        };
+        format!("{PROCESSES} processes {rounds}, {deaths}, {reader}")
+    }
+
+    fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
-            Action::Go(_) | Action::Choose(..) | Action::Succeed(_) => true,
+            Action::Step(_) | Action::HandOver(..) | Action::BecomeOwner(_) => true,
             // Turns without an effect would be a circle.
-            Action::TurnEnds(id) => match state.processes[id as usize].step {
-                Step::Queued => !state.queue_agrees(),
-                _ => !state.refuses(id),
+            Action::PauseEnds(id) => match state.processes[id as usize].step {
+                Step::Waiting => !state.queue_matches_word(),
+                _ => !state.would_refuse(id),
             },
             // Only a wake ends a plain wait. Nothing but the reader ends the other kind.
-            Action::StopReading => self.reader == Waiter::ForRequeue,
-            Action::Begin(_) | Action::Die(_) | Action::Read(_) => false,
+            Action::ReaderStops => self.reader == Waiter::WaitRequeuePi,
+            Action::Begin(_) | Action::Die(_) | Action::ReaderWaits(_) => false,
         }
     }
 
-    fn is_settled(&self, state: &State) -> bool {
+    fn is_final(&self, state: &State) -> bool {
         let mut all = state.all();
         all.all(|(_, process)| matches!(process.step, Step::Idle | Step::Dead))
     }
@@ -169,13 +190,13 @@ impl Machine for Inheriting {
         let step = |id: Id| state.processes[id as usize].step;
         match action {
             Action::Begin(id) => format!("{id} wants it"),
-            Action::Go(id) => format!("{id} {:?}", step(id)),
-            Action::Choose(id, next) => format!("{id} hands over to {next}"),
-            Action::Succeed(id) => format!("{id} becomes the owner"),
-            Action::TurnEnds(id) => format!("{id}'s turn ends"),
+            Action::Step(id) => format!("{id} {:?}", step(id)),
+            Action::HandOver(id, next) => format!("{id} hands over to {next}"),
+            Action::BecomeOwner(id) => format!("{id} becomes the owner"),
+            Action::PauseEnds(id) => format!("{id}'s turn ends"),
             Action::Die(id) => format!("{id} DIES"),
-            Action::Read(how) => format!("the reader waits: {how:?}"),
-            Action::StopReading => "the reader goes".to_owned(),
+            Action::ReaderWaits(how) => format!("the reader waits: {how:?}"),
+            Action::ReaderStops => "the reader goes".to_owned(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What the states are made of, and the kernel's part.
 
+use std::fmt;
+
 pub(super) const PROCESSES: usize = 3;
 /// Places in the kernel's queue: for each process and each wait of the reader.
-pub(super) const PLACES: usize = PROCESSES + READS;
+pub(super) const QUEUE_LEN: usize = PROCESSES + READS;
 pub(super) const READS: usize = 2;
 
 pub(super) type Id = u8;
@@ -20,25 +22,25 @@ pub(super) enum Step {
     #[default]
     Idle,
     Load,
-    Take,
-    Request,
-    Queued,
-    Wake,
-    WaitOut,
-    Look,
-    Enlist,
-    Enlisted,
+    Exchange,
+    FutexLockPi,
+    Waiting,
+    WakePlainWaiters,
+    Pause,
+    CheckWord,
+    PushFront,
+    LockClearPending,
     WriteFirst,
     WriteSecond,
-    Announce,
-    Delist,
-    Release,
-    HandOver,
-    WakeAgain,
-    LeaveToKernel,
-    Quiet,
-    DyingOnList,
-    DyingInQueue,
+    SetPending,
+    RemoveFromList,
+    ReleaseWord,
+    FutexUnlockPi,
+    WakePlainWaitersAgain,
+    ReleaseToKernel,
+    UnlockClearPending,
+    ExitRobustList,
+    ExitPiStateList,
     Dead,
 }
 
@@ -48,9 +50,9 @@ pub(super) struct Process {
     pub(super) pending: bool,
     pub(super) listed: bool,
     /// It may still repeat what the kernel refused.
-    pub(super) may_repeat: bool,
+    pub(super) may_retry: bool,
     /// The word said that the last owner died.
-    pub(super) is_told: bool,
+    pub(super) sees_owner_death: bool,
     pub(super) rounds: u8,
 }
 
@@ -60,11 +62,11 @@ pub(super) enum Waiter {
     #[default]
     None,
     /// `FUTEX_LOCK_PI2`.
-    Locker(Id),
+    LockPi(Id),
     /// `FUTEX_WAIT`.
-    Plain,
+    Wait,
     /// `FUTEX_WAIT_REQUEUE_PI`.
-    ForRequeue,
+    WaitRequeuePi,
 }
 
 /// For which owner the lockers in the queue wait: the kernel's `pi_state`.
@@ -72,7 +74,7 @@ pub(super) enum Waiter {
 pub(super) enum Owner {
     /// No locker waits.
     #[default]
-    NoState,
+    NoWaiter,
     Is(Id),
     /// It ended: the next waiter becomes the owner.
     Ended,
@@ -81,7 +83,7 @@ pub(super) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) word: Word,
-    pub(super) queue: [Waiter; PLACES],
+    pub(super) queue: [Waiter; QUEUE_LEN],
     pub(super) owner: Owner,
     pub(super) processes: [Process; PROCESSES],
     pub(super) deaths_left: u8,
@@ -92,42 +94,52 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Begin(Id),
-    Go(Id),
+    Step(Id),
     /// The kernel lets this waiter have the mutex.
-    Choose(Id, Id),
+    HandOver(Id, Id),
     /// The owner ended, and this waiter becomes the owner.
-    Succeed(Id),
+    BecomeOwner(Id),
     /// The turn of a wait ends.
-    TurnEnds(Id),
+    PauseEnds(Id),
     Die(Id),
-    Read(Waiter),
+    ReaderWaits(Waiter),
     /// The reader's waits end.
-    StopReading,
+    ReaderStops,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
-    /// glibc: a refusal is taken for success.
-    BelievesRefusals,
-    /// The holder that can't hand the mutex on writes 0 into the word.
-    ReleasesToZero,
-    /// A locker takes a mutex without an owner by itself, whatever the flags say.
-    TakesFromTheKernel,
-    /// Plain waiters are left in the queue.
-    WakesNoReader,
-    /// A wait has no turns.
-    WaitsForEver,
-    /// The mutex is taken without `list_op_pending`.
-    TakesUnannounced,
-    /// The mutex is released without `list_op_pending`.
-    ReleasesUnannounced,
-    /// `FUTEX_OWNER_DIED` is not looked at.
-    IsNotTold,
+    RefusalIgnored,
+    ReleaseToZero,
+    KernelBypassed,
+    PlainWaitersNotWoken,
+    EndlessWait,
+    LockWithoutPending,
+    UnlockWithoutPending,
+    OwnerDeathIgnored,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::RefusalIgnored => "glibc: a refusal of the kernel is taken for success",
+            Self::ReleaseToZero => "a holder that can't hand over writes 0 into the word",
+            Self::KernelBypassed => {
+                "a locker exchanges a word without an owner, whatever its flags"
+            }
+            Self::PlainWaitersNotWoken => "plain waiters stay in the queue",
+            Self::EndlessWait => "waits are endless",
+            Self::LockWithoutPending => "a locker locks without `list_op_pending`",
+            Self::UnlockWithoutPending => "a holder unlocks without `list_op_pending`",
+            Self::OwnerDeathIgnored => "`FUTEX_OWNER_DIED` is ignored",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inheriting {
+pub(super) struct PiMutex {
     pub(super) mistake: Mistake,
     /// How the reader waits.
     pub(super) reader: Waiter,
@@ -137,7 +149,7 @@ pub(super) struct Inheriting {
 
 /// What the kernel answers.
 #[derive(PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Assigned,
     Queued,
     Refused,
@@ -154,34 +166,34 @@ impl State {
     }
 
     pub(super) fn retain(&mut self, stays: impl Fn(Waiter) -> bool) {
-        let mut queue = [Waiter::None; PLACES];
+        let mut queue = [Waiter::None; QUEUE_LEN];
         let waiting = self.queue.into_iter();
         let staying = waiting.filter(|waiter| *waiter != Waiter::None && stays(*waiter));
-        for (place, waiter) in queue.iter_mut().zip(staying) {
-            *place = waiter;
+        for (slot, waiter) in queue.iter_mut().zip(staying) {
+            *slot = waiter;
         }
         self.queue = queue;
-        let is_locker = |waiter: &Waiter| matches!(waiter, Waiter::Locker(_));
-        if !self.queue.iter().any(is_locker) {
-            self.owner = Owner::NoState;
+        let waits_for_lock = |waiter: &Waiter| matches!(waiter, Waiter::LockPi(_));
+        if !self.queue.iter().any(waits_for_lock) {
+            self.owner = Owner::NoWaiter;
         }
     }
 
     /// `FUTEX_WAKE` for all: ends at the first waiter that is no plain one.
     pub(super) fn wake_plain(&mut self) {
-        while self.first() == Waiter::Plain {
+        while self.first() == Waiter::Wait {
             self.queue.rotate_left(1);
-            self.queue[PLACES - 1] = Waiter::None;
+            self.queue[QUEUE_LEN - 1] = Waiter::None;
         }
     }
 
     /// `FUTEX_LOCK_PI2`: `futex_lock_pi_atomic`.
-    pub(super) fn lock_pi(&mut self, me: Id) -> Answer {
+    pub(super) fn lock_pi(&mut self, me: Id) -> Reply {
         match self.first() {
-            Waiter::Plain | Waiter::ForRequeue => return Answer::Refused,
-            Waiter::Locker(_) => {
-                if !self.queue_agrees() {
-                    return Answer::Refused;
+            Waiter::Wait | Waiter::WaitRequeuePi => return Reply::Refused,
+            Waiter::LockPi(_) => {
+                if !self.queue_matches_word() {
+                    return Reply::Refused;
                 }
             }
             Waiter::None if self.word.owner == 0 => {
@@ -190,26 +202,26 @@ impl State {
                     waiters: false,
                     owner_died: self.word.owner_died,
                 };
-                return Answer::Assigned;
+                return Reply::Assigned;
             }
             Waiter::None => {
                 self.word.waiters = true;
                 let owner = self.word.owner - 1;
                 if self.processes[owner as usize].step == Step::Dead {
-                    return Answer::Refused;
+                    return Reply::Refused;
                 }
                 self.owner = Owner::Is(owner);
             }
         }
-        self.push(Waiter::Locker(me));
-        Answer::Queued
+        self.push(Waiter::LockPi(me));
+        Reply::Queued
     }
 
     /// `attach_to_pi_state`.
-    pub(super) fn queue_agrees(&self) -> bool {
+    pub(super) fn queue_matches_word(&self) -> bool {
         let word = self.word;
         match self.owner {
-            Owner::NoState => false,
+            Owner::NoWaiter => false,
             Owner::Ended => word.owner_died && word.owner == 0,
             Owner::Is(_) if word.owner_died && word.owner == 0 => true,
             Owner::Is(owner) => word.owner == owner + 1,
@@ -217,13 +229,16 @@ impl State {
     }
 
     /// Whether the kernel would refuse this process.
-    pub(super) fn refuses(&self, me: Id) -> bool {
-        self.clone().lock_pi(me) == Answer::Refused
+    pub(super) fn would_refuse(&self, me: Id) -> bool {
+        self.clone().lock_pi(me) == Reply::Refused
     }
 
     pub(super) fn is_alive(&self, id: Id) -> bool {
         let step = self.processes[id as usize].step;
-        !matches!(step, Step::DyingOnList | Step::DyingInQueue | Step::Dead)
+        !matches!(
+            step,
+            Step::ExitRobustList | Step::ExitPiStateList | Step::Dead
+        )
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (Id, &Process)> {

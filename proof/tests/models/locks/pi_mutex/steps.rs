@@ -1,141 +1,141 @@
 //! What each step does: the table in the documentation of the model.
 
-use super::state::{Answer, Id, Inheriting, Mistake, Owner, Process, State, Step, Waiter, Word};
+use super::state::{Id, Mistake, Owner, PiMutex, Process, Reply, State, Step, Waiter, Word};
 
-impl Inheriting {
-    pub(super) fn go(&self, state: &mut State, id: Id) -> Option<()> {
+impl PiMutex {
+    pub(super) fn take_step(&self, state: &mut State, id: Id) -> Option<()> {
         use Mistake as M;
         let mistake = self.mistake;
         let mut me = state.processes[id as usize];
         match me.step {
-            Step::Idle | Step::Queued | Step::WaitOut | Step::Dead => return None,
+            Step::Idle | Step::Waiting | Step::Pause | Step::Dead => return None,
             Step::Load => {
-                me.pending = mistake != M::TakesUnannounced;
+                me.pending = mistake != M::LockWithoutPending;
                 let word = state.word;
                 let is_free = match mistake {
-                    M::TakesFromTheKernel => word.owner == 0,
+                    M::KernelBypassed => word.owner == 0,
                     _ => word == Word::default(),
                 };
                 me.step = match () {
-                    () if word.owner == id + 1 => Step::Look,
-                    () if is_free => Step::Take,
-                    () => Step::Request,
+                    () if word.owner == id + 1 => Step::CheckWord,
+                    () if is_free => Step::Exchange,
+                    () => Step::FutexLockPi,
                 };
             }
-            Step::Take => {
+            Step::Exchange => {
                 let is_free = match mistake {
-                    M::TakesFromTheKernel => state.word.owner == 0,
+                    M::KernelBypassed => state.word.owner == 0,
                     _ => state.word == Word::default(),
                 };
                 if is_free {
                     state.word.owner = id + 1;
-                    me.step = Step::Look;
+                    me.step = Step::CheckWord;
                 } else {
                     me.step = Step::Load;
                 }
             }
-            Step::Request => {
+            Step::FutexLockPi => {
                 me.step = match state.lock_pi(id) {
-                    Answer::Assigned => Step::Look,
-                    Answer::Queued => Step::Queued,
-                    Answer::Refused if mistake == M::BelievesRefusals => Step::Look,
-                    Answer::Refused => Step::Wake,
+                    Reply::Assigned => Step::CheckWord,
+                    Reply::Queued => Step::Waiting,
+                    Reply::Refused if mistake == M::RefusalIgnored => Step::CheckWord,
+                    Reply::Refused => Step::WakePlainWaiters,
                 };
             }
-            Step::Wake => {
-                if mistake != M::WakesNoReader {
+            Step::WakePlainWaiters => {
+                if mistake != M::PlainWaitersNotWoken {
                     state.wake_plain();
                 }
-                me.step = if me.may_repeat {
+                me.step = if me.may_retry {
                     Step::Load
                 } else {
-                    Step::WaitOut
+                    Step::Pause
                 };
-                me.may_repeat = false;
+                me.may_retry = false;
             }
-            Step::Look => {
-                me.is_told = state.word.owner_died && mistake != M::IsNotTold;
+            Step::CheckWord => {
+                me.sees_owner_death = state.word.owner_died && mistake != M::OwnerDeathIgnored;
                 state.word.owner_died = false;
-                me.step = Step::Enlist;
+                me.step = Step::PushFront;
             }
-            Step::Enlist => {
+            Step::PushFront => {
                 me.listed = true;
-                me.step = Step::Enlisted;
+                me.step = Step::LockClearPending;
             }
-            Step::Enlisted => {
+            Step::LockClearPending => {
                 me.pending = false;
                 me.step = Step::WriteFirst;
             }
             Step::WriteFirst => {
-                me.is_told = false;
+                me.sees_owner_death = false;
                 state.is_torn = true;
                 me.step = Step::WriteSecond;
             }
             Step::WriteSecond => {
                 state.is_torn = false;
-                me.step = Step::Announce;
+                me.step = Step::SetPending;
             }
-            Step::Announce => {
-                me.pending = mistake != M::ReleasesUnannounced;
-                me.step = Step::Delist;
+            Step::SetPending => {
+                me.pending = mistake != M::UnlockWithoutPending;
+                me.step = Step::RemoveFromList;
             }
-            Step::Delist => {
+            Step::RemoveFromList => {
                 me.listed = false;
-                me.may_repeat = true;
-                me.step = Step::Release;
+                me.may_retry = true;
+                me.step = Step::ReleaseWord;
             }
-            Step::Release => {
+            Step::ReleaseWord => {
                 let mine = Word {
                     owner: id + 1,
                     ..Word::default()
                 };
                 if state.word == mine {
                     state.word = Word::default();
-                    me.step = Step::Quiet;
+                    me.step = Step::UnlockClearPending;
                 } else {
-                    me.step = Step::HandOver;
+                    me.step = Step::FutexUnlockPi;
                 }
             }
             // With a locker first in the queue it is `Choose`, if the queue agrees.
-            Step::HandOver => match state.first() {
+            Step::FutexUnlockPi => match state.first() {
                 Waiter::None => {
                     state.word = Word::default();
-                    me.step = Step::Quiet;
+                    me.step = Step::UnlockClearPending;
                 }
-                Waiter::Locker(_) if state.owner == Owner::Is(id) => return None,
-                _ if mistake == M::BelievesRefusals => me.step = Step::Quiet,
-                _ => me.step = Step::WakeAgain,
+                Waiter::LockPi(_) if state.owner == Owner::Is(id) => return None,
+                _ if mistake == M::RefusalIgnored => me.step = Step::UnlockClearPending,
+                _ => me.step = Step::WakePlainWaitersAgain,
             },
-            Step::WakeAgain => {
-                if mistake != M::WakesNoReader {
+            Step::WakePlainWaitersAgain => {
+                if mistake != M::PlainWaitersNotWoken {
                     state.wake_plain();
                 }
-                me.step = if me.may_repeat {
-                    Step::HandOver
+                me.step = if me.may_retry {
+                    Step::FutexUnlockPi
                 } else {
-                    Step::LeaveToKernel
+                    Step::ReleaseToKernel
                 };
-                me.may_repeat = false;
+                me.may_retry = false;
             }
-            Step::LeaveToKernel => {
+            Step::ReleaseToKernel => {
                 state.word = Word {
-                    waiters: mistake != M::ReleasesToZero,
+                    waiters: mistake != M::ReleaseToZero,
                     ..Word::default()
                 };
-                me.step = Step::Quiet;
+                me.step = Step::UnlockClearPending;
             }
-            Step::Quiet => {
+            Step::UnlockClearPending => {
                 me.pending = false;
                 me.step = Step::Idle;
             }
-            Step::DyingOnList => {
+            Step::ExitRobustList => {
                 if (me.pending || me.listed) && state.word.owner == id + 1 {
                     state.word.owner = 0;
                     state.word.owner_died = true;
                 }
-                me.step = Step::DyingInQueue;
+                me.step = Step::ExitPiStateList;
             }
-            Step::DyingInQueue => {
+            Step::ExitPiStateList => {
                 if state.owner == Owner::Is(id) {
                     state.owner = Owner::Ended;
                 }

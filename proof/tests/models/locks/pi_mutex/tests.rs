@@ -1,12 +1,12 @@
 //! What must hold in every state, and which mistakes break it.
 
-use super::model::{ONE_AT_A_TIME, TOLD};
-use super::state::{Inheriting, Mistake, Waiter};
-use crate::locks::checker::{self as check, NOBODY_IS_STUCK};
+use super::model::{MUTUAL_EXCLUSION, OWNER_DEATH_REPORTED};
+use super::state::{Mistake, PiMutex, Waiter};
+use crate::locks::checker::{NOT_STUCK, assert_breaks, assert_holds};
 use crate::size::Size;
 
-fn machine(mistake: Mistake, reader: Waiter) -> Inheriting {
-    Inheriting {
+fn model(mistake: Mistake, reader: Waiter) -> PiMutex {
+    PiMutex {
         mistake,
         reader,
         deaths: 1,
@@ -19,40 +19,39 @@ fn machine(mistake: Mistake, reader: Waiter) -> Inheriting {
 
 #[test]
 fn smoke() {
-    let alone = Inheriting {
+    let alone = PiMutex {
         deaths: 0,
-        ..machine(Mistake::None, Waiter::None)
+        ..model(Mistake::None, Waiter::None)
     };
-    check::holds("no death, no reader", &alone);
+    assert_holds(&alone);
 }
 
 #[test]
-fn lockers_get_on_beside_a_reader() {
-    for reader in [Waiter::None, Waiter::Plain, Waiter::ForRequeue] {
-        let what = format!("reader {reader:?}");
-        check::holds(&what, &machine(Mistake::None, reader));
+fn lockers_progress_beside_reader() {
+    for reader in [Waiter::None, Waiter::Wait, Waiter::WaitRequeuePi] {
+        assert_holds(&model(Mistake::None, reader));
     }
 }
 
 #[test]
-fn each_mistake_is_found() {
+fn mistakes_break_it() {
     use Mistake as M;
-    let (plain, requeue) = (Waiter::Plain, Waiter::ForRequeue);
+    let (plain, requeue) = (Waiter::Wait, Waiter::WaitRequeuePi);
     for (mistake, reader, property) in [
-        (M::BelievesRefusals, plain, ONE_AT_A_TIME),
-        (M::ReleasesToZero, requeue, ONE_AT_A_TIME),
-        (M::TakesFromTheKernel, requeue, ONE_AT_A_TIME),
-        (M::WakesNoReader, plain, NOBODY_IS_STUCK),
-        (M::WaitsForEver, requeue, NOBODY_IS_STUCK),
-        (M::TakesUnannounced, Waiter::None, NOBODY_IS_STUCK),
-        (M::ReleasesUnannounced, Waiter::None, NOBODY_IS_STUCK),
-        (M::IsNotTold, Waiter::None, TOLD),
+        (M::RefusalIgnored, plain, MUTUAL_EXCLUSION),
+        (M::ReleaseToZero, requeue, MUTUAL_EXCLUSION),
+        (M::KernelBypassed, requeue, MUTUAL_EXCLUSION),
+        (M::PlainWaitersNotWoken, plain, NOT_STUCK),
+        (M::EndlessWait, requeue, NOT_STUCK),
+        (M::LockWithoutPending, Waiter::None, NOT_STUCK),
+        (M::UnlockWithoutPending, Waiter::None, NOT_STUCK),
+        (M::OwnerDeathIgnored, Waiter::None, OWNER_DEATH_REPORTED),
     ] {
-        let machine = Inheriting {
+        let model = PiMutex {
             rounds: 2,
             deaths: 1,
-            ..machine(mistake, reader)
+            ..model(mistake, reader)
         };
-        check::is_found(mistake, &machine, property);
+        assert_breaks(mistake, &model, property);
     }
 }

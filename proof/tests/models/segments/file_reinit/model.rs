@@ -2,158 +2,173 @@
 
 use stateright::Property;
 
-use super::state::{At, Course, Locks, Process, Revival, Task, View, World, Writers, Wrong};
-use crate::segments::search::{Condition, Exploration, Name, Protocol};
+use super::state::{
+    Epoch, FileReinit, Locks, Path, Process, State, Step, Task, Violation, Writers, name_of,
+};
+use crate::segments::search::{Activity, Label, Protocol, Search, calls_each};
 
-impl Protocol for Revival {
-    type World = World;
+impl Protocol for FileReinit {
+    type State = State;
     type Task = Task;
-    type At = At;
+    type Step = Step;
 
-    fn start(&self) -> World {
-        let process = |(number, view): (usize, &View)| Process {
-            name: Name::of(number),
-            view: *view,
-            at: At::Rest,
-            course: Course::Straight,
-            left: self.tasks,
-            has_revival: false,
+    const NAME: &'static str = "file, reinitialisation";
+
+    fn scenario(&self) -> String {
+        let epochs: Vec<&str> = self.epochs.iter().map(|epoch| name_of(*epoch)).collect();
+        let (epochs, file) = (epochs.join(", "), name_of(self.file_epoch));
+        format!(
+            "processes of {epochs}; file of {file}; {}",
+            calls_each(self.tasks)
+        )
+    }
+
+    fn start(&self) -> State {
+        let process = |(number, epoch): (usize, &Epoch)| Process {
+            label: Label::of(number),
+            epoch: *epoch,
+            step: Step::Idle,
+            path: Path::Normal,
+            tasks_left: self.tasks,
+            holds_reinit: false,
             writers: Writers::None,
             is_user: false,
-            is_home: false,
-            is_overtaken: false,
+            is_current: false,
+            epoch_changed: false,
         };
-        World {
-            namespace: self.origin.1,
-            front: self.origin.0,
-            end: self.origin.0,
-            back: self.origin.0,
-            locks: Locks::AliveIn(self.origin),
-            processes: self.views.iter().enumerate().map(process).collect(),
-            wrong: None,
+        State {
+            namespace: self.file_epoch.1,
+            front: self.file_epoch.0,
+            end: self.file_epoch.0,
+            back: self.file_epoch.0,
+            locks: Locks::ValidIn(self.file_epoch),
+            processes: self.epochs.iter().enumerate().map(process).collect(),
+            violation: None,
         }
     }
 
-    fn processes(world: &World) -> usize {
-        world.processes.len()
+    fn processes(state: &State) -> usize {
+        state.processes.len()
     }
 
-    fn place(world: &World, who: usize) -> (Name, At) {
-        (world.processes[who].name, world.processes[who].at)
+    fn step_of(state: &State, pid: usize) -> (Label, Step) {
+        (state.processes[pid].label, state.processes[pid].step)
     }
 
-    fn condition(world: &World, who: usize) -> Condition {
-        match world.processes[who].at {
-            At::Rest => Condition::Resting,
-            At::Dead => Condition::Dead,
-            _ => Condition::Busy,
+    fn activity(state: &State, pid: usize) -> Activity {
+        match state.processes[pid].step {
+            Step::Idle => Activity::Idle,
+            Step::Dead => Activity::Dead,
+            _ => Activity::Busy,
         }
     }
 
-    fn choices(&self, world: &World, who: usize) -> Vec<Task> {
-        match &world.processes[who] {
+    fn tasks_of(&self, state: &State, pid: usize) -> Vec<Task> {
+        match &state.processes[pid] {
             me if me.is_user => vec![Task::Leave],
-            me if me.left > 0 => vec![Task::Open],
+            me if me.tasks_left > 0 => vec![Task::Open],
             _ => vec![],
         }
     }
 
-    fn begin(&self, world: &mut World, who: usize, task: Task) {
-        let me = &mut world.processes[who];
-        me.at = match task {
+    fn begin(&self, state: &mut State, pid: usize, task: Task) {
+        let me = &mut state.processes[pid];
+        me.step = match task {
             Task::Open => {
-                me.left -= 1;
-                At::PeekNamespace
+                me.tasks_left -= 1;
+                Step::ReadNamespace
             }
             Task::Leave => {
                 me.is_user = false;
-                At::Close
+                Step::Close
             }
         };
     }
 
-    fn ways(&self, world: &World, who: usize) -> usize {
-        let mut others = world.others(who);
-        let must_wait = match world.processes[who].at {
-            At::TakeRevival => others.any(|other| other.has_revival),
-            At::TakeShared => others.any(|other| other.writers == Writers::All),
-            At::Rest | At::Dead => true,
+    fn outcomes(&self, state: &State, pid: usize) -> usize {
+        let mut others = state.others(pid);
+        let must_wait = match state.processes[pid].step {
+            Step::LockReinit => others.any(|other| other.holds_reinit),
+            Step::LockOwn => others.any(|other| other.writers == Writers::All),
+            Step::Idle | Step::Dead => true,
             _ => false,
         };
         usize::from(!must_wait)
     }
 
-    fn step(&self, world: &mut World, who: usize, _: usize) {
-        let next = self.next(world, who);
-        world.processes[who].at = next;
+    fn step(&self, state: &mut State, pid: usize, _: usize) {
+        let next = self.next(state, pid);
+        state.processes[pid].step = next;
     }
 
-    fn die(&self, world: &mut World, who: usize) {
-        let me = &mut world.processes[who];
-        me.at = At::Dead;
-        me.left = 0;
-        me.has_revival = false;
+    fn die(&self, state: &mut State, pid: usize) {
+        let me = &mut state.processes[pid];
+        me.step = Step::Dead;
+        me.tasks_left = 0;
+        me.holds_reinit = false;
         me.writers = Writers::None;
         me.is_user = false;
     }
 
-    fn normalize(world: &mut World) {
-        for process in &mut world.processes {
-            if matches!(process.at, At::Rest | At::Dead) {
-                process.course = Course::Straight;
-                process.is_home = false;
-                process.is_overtaken = false;
+    fn normalise(state: &mut State) {
+        for process in &mut state.processes {
+            if matches!(process.step, Step::Idle | Step::Dead) {
+                process.path = Path::Normal;
+                process.is_current = false;
+                process.epoch_changed = false;
             }
         }
-        world.processes.sort_unstable();
+        state.processes.sort_unstable();
     }
 
-    fn properties() -> Vec<Property<Exploration<Self>>> {
+    fn properties() -> Vec<Property<Search<Self>>> {
         vec![
-            Property::always(ALIVE, |_, world: &World| {
-                let mut users = world.users();
-                users.all(|user| world.locks == Locks::AliveIn(user.view))
+            Property::always(VALID, |_, state: &State| {
+                let mut users = state.users();
+                users.all(|user| state.locks == Locks::ValidIn(user.epoch))
             }),
-            Property::always(ONE_VIEW, |_, world: &World| {
-                let mut users = world.users();
+            Property::always(ONE_EPOCH, |_, state: &State| {
+                let mut users = state.users();
                 let first = users.next();
-                users.all(|user| first.is_some_and(|first| first.view == user.view))
+                users.all(|user| first.is_some_and(|first| first.epoch == user.epoch))
             }),
-            Property::always(ONCE, |_, world: &World| {
-                world.wrong != Some(Wrong::RevivedAgain)
+            Property::always(ONCE, |_, state: &State| {
+                state.violation != Some(Violation::ReinitialisedAgain)
             }),
-            Property::always(NOT_REFUSED, |_, world: &World| {
-                world.wrong != Some(Wrong::Refused)
+            Property::always(NOT_REFUSED, |_, state: &State| {
+                state.violation != Some(Violation::Refused)
             }),
-            Property::always(TURNS, |_, world: &World| {
-                world.wrong != Some(Wrong::IdleTurn)
+            Property::always(NO_IDLE_RETRY, |_, state: &State| {
+                state.violation != Some(Violation::IdleRetry)
             }),
-            Property::sometimes("do two use the locks", |_, world: &World| {
-                world.users().count() > 1
+            Property::sometimes("two processes use the locks", |_, state: &State| {
+                state.users().count() > 1
             }),
             Property::sometimes(
-                "does somebody wait for a reviver",
-                |model, world: &World| {
-                    (0..world.processes.len()).any(|who| model.must_wait(world, who))
+                "a process waits for reinitialisation",
+                |model, state: &State| {
+                    (0..state.processes.len()).any(|pid| model.must_wait(state, pid))
                 },
             ),
-            Property::sometimes("is a reviver too late", |_, world: &World| {
-                let is_late = |process: &Process| {
-                    process.at == At::FreeRevival && process.course == Course::Reviving
-                };
-                world.users().count() > 0 && world.processes.iter().any(is_late)
-            }),
-            Property::sometimes("does a reviver die half-way", |_, world: &World| {
-                let is_dead = |process: &Process| process.at == At::Dead;
-                world.locks == Locks::HalfRevived && world.processes.iter().all(is_dead)
+            Property::sometimes(
+                "a process finds the locks reinitialised",
+                |_, state: &State| {
+                    let is_late = |process: &Process| {
+                        process.step == Step::UnlockReinit && process.path == Path::Reinit
+                    };
+                    state.users().count() > 0 && state.processes.iter().any(is_late)
+                },
+            ),
+            Property::sometimes("the process that reinitialises dies", |_, state: &State| {
+                let is_dead = |process: &Process| process.step == Step::Dead;
+                state.locks == Locks::Partial && state.processes.iter().all(is_dead)
             }),
         ]
     }
 }
 
-pub(super) const ALIVE: &str = "each user finds the locks alive in its boot and namespace";
-pub(super) const ONE_VIEW: &str = "all users of the locks see one boot and are of one namespace";
-pub(super) const ONCE: &str = "locks that are said to be alive are not made anew";
-pub(super) const NOT_REFUSED: &str =
-    "a process is refused only because of others that see something else";
-pub(super) const TURNS: &str = "each turn of a loop is caused by somebody else";
+pub(super) const VALID: &str = "the locks are valid in the epoch of each user";
+pub(super) const ONE_EPOCH: &str = "all users see one epoch";
+pub(super) const ONCE: &str = "valid locks are not reinitialised";
+pub(super) const NOT_REFUSED: &str = "a process is refused only because of another epoch";
+pub(super) const NO_IDLE_RETRY: &str = "another process caused each retry";

@@ -1,6 +1,8 @@
 //! The world of an object whose locks are of another boot or namespace.
 
-use crate::segments::search::Name;
+use std::fmt;
+
+use crate::segments::search::Label;
 
 /// Which boot a process sees, or something is of.
 pub(super) type Boot = u8;
@@ -9,45 +11,71 @@ pub(super) type Boot = u8;
 pub(super) type Namespace = u8;
 
 /// Both: where locks are valid.
-pub(super) type View = (Boot, Namespace);
+pub(super) type Epoch = (Boot, Namespace);
 
 /// The boot that made the file.
-pub(super) const PAST: View = (0, 0);
+pub(super) const PAST_BOOT: Epoch = (0, 0);
 
 /// What most processes see.
-pub(super) const HERE: View = (1, 1);
+pub(super) const CURRENT: Epoch = (1, 1);
 
 /// Another boot.
-pub(super) const MASKED: View = (2, 1);
+pub(super) const OTHER_BOOT: Epoch = (2, 1);
 
 /// The same boot, in another container.
-pub(super) const CONTAINER: View = (1, 2);
+pub(super) const CONTAINER: Epoch = (1, 2);
 
 /// The same boot, in a container that is gone.
-pub(super) const GONE: View = (1, 0);
+pub(super) const ENDED_CONTAINER: Epoch = (1, 0);
+
+/// Returns the name of an epoch, for a scenario.
+pub(super) fn name_of(epoch: Epoch) -> &'static str {
+    match epoch {
+        PAST_BOOT => "a past boot",
+        CURRENT => "this epoch",
+        OTHER_BOOT => "another boot",
+        CONTAINER => "another container",
+        ENDED_CONTAINER => "an ended container",
+        _ => "an unnamed epoch",
+    }
+}
 
 /// What a word of the origin says while it is being changed.
 pub(super) const CHANGING: Boot = Boot::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mutation {
-    NoRevivalLock,
-    OriginBeforeLocks,
-    CompanyIgnored,
-    /// The reviver asks whether others are attached, and does not exclude them.
-    CompanyOnlyAsked,
-    NoLoadBeforeRevival,
-    NoLoadAfterAttaching,
-    /// The locks are made anew while the origin still says that they are alive.
-    EndMarkedLate,
-    /// The namespace is compared when the header is read by `pread`, and not again.
-    NamespaceOnlyPeeked,
-    /// The namespace is written after the origin says that all is done.
+pub(super) enum Mistake {
+    NoReinitLock,
+    EpochBeforeLocks,
+    OthersIgnored,
+    OthersTestedOnly,
+    NoLoadBeforeReinit,
+    NoLoadAfterLock,
+    InvalidatedLate,
+    NamespaceReadOnce,
     NamespaceWrittenLast,
-    /// A refused process unlocks `REVIVAL` first.
-    RefusedStays,
-    /// Harmless.
+    ReinitUnlockedFirst,
     EndLoadedOnce,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoReinitLock => "no process locks `REINIT`",
+            Self::EpochBeforeLocks => "the epoch is written before the locks are reinitialised",
+            Self::OthersIgnored => "other attached processes are ignored",
+            Self::OthersTestedOnly => "other attached processes are tested for and not excluded",
+            Self::NoLoadBeforeReinit => "the epoch is not loaded again before the reinitialisation",
+            Self::NoLoadAfterLock => "an opener does not load the epoch after it is attached",
+            Self::InvalidatedLate => "the epoch is invalidated after the locks are reinitialised",
+            Self::NamespaceReadOnce => {
+                "the namespace is read before the opener is attached, and not again"
+            }
+            Self::NamespaceWrittenLast => "the namespace is written after the rest of the epoch",
+            Self::ReinitUnlockedFirst => "a refused process unlocks `REINIT` before its own byte",
+            Self::EndLoadedOnce => "the end of the epoch is loaded once",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +86,13 @@ pub(super) enum Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[rustfmt::skip]
-pub(super) enum At {
-    Rest, Dead,
-    PeekNamespace, PeekFront, PeekEnd, PeekBack, TakeRevival, TakeShared,
+pub(super) enum Step {
+    Idle, Dead,
+    ReadNamespace, ReadFront, ReadEnd, ReadBack, LockReinit, LockOwn,
     LoadEnd, LoadFront, LoadBack, LoadNamespace, LoadEndAgain,
-    Exclude, BeginRevival, EndRevival,
-    MarkEnd, WriteNamespace, WriteFront, WriteBack, WriteEnd, Share,
-    LeaveWriters, FreeRevival, Close,
+    LockWriters, BeginReinit, EndReinit,
+    InvalidateEnd, WriteNamespace, WriteFront, WriteBack, WriteEnd, Downgrade,
+    UnlockOwn, UnlockReinit, Close,
 }
 
 /// What a process has of the bytes of `WRITERS`.
@@ -77,67 +105,67 @@ pub(super) enum Writers {
 
 /// How a process goes on from where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Course {
-    Straight,
-    Reviving,
+pub(super) enum Path {
+    Normal,
+    Reinit,
     Refused,
-    Again,
+    Retry,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Process {
-    pub(super) name: Name,
-    pub(super) view: View,
-    pub(super) at: At,
-    pub(super) course: Course,
+    pub(super) label: Label,
+    pub(super) epoch: Epoch,
+    pub(super) step: Step,
+    pub(super) path: Path,
     /// How many times it may still open the file.
-    pub(super) left: u8,
-    pub(super) has_revival: bool,
+    pub(super) tasks_left: u8,
+    pub(super) holds_reinit: bool,
     pub(super) writers: Writers,
     pub(super) is_user: bool,
     /// Whether all words that were read so far are what it sees.
-    pub(super) is_home: bool,
-    pub(super) is_overtaken: bool,
+    pub(super) is_current: bool,
+    pub(super) epoch_changed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Locks {
-    AliveIn(View),
+    ValidIn(Epoch),
     /// Some are, some are not.
-    HalfRevived,
+    Partial,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wrong {
+pub(super) enum Violation {
     /// Locks that were alive, and said to be, were made anew.
-    RevivedAgain,
+    ReinitialisedAgain,
     /// A process was refused although all see the same, or because of others that are
     /// refused themselves.
     Refused,
-    IdleTurn,
+    IdleRetry,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct World {
+pub(super) struct State {
     pub(super) namespace: Namespace,
     pub(super) front: Boot,
     pub(super) end: Boot,
     pub(super) back: Boot,
     pub(super) locks: Locks,
     pub(super) processes: Vec<Process>,
-    pub(super) wrong: Option<Wrong>,
+    pub(super) violation: Option<Violation>,
 }
 
-impl World {
-    pub(super) fn others(&self, who: usize) -> impl Iterator<Item = &Process> {
+impl State {
+    pub(super) fn others(&self, pid: usize) -> impl Iterator<Item = &Process> {
         let all = self.processes.iter().enumerate();
-        all.filter(move |(other, _)| *other != who)
+        all.filter(move |(other, _)| *other != pid)
             .map(|(_, process)| process)
     }
 
     /// Whether somebody else has a lock in `WRITERS`.
-    pub(super) fn has_company(&self, who: usize) -> bool {
-        let mut others = self.others(who);
+    pub(super) fn is_attached_by_other(&self, pid: usize) -> bool {
+        let mut others = self.others(pid);
         others.any(|other| other.writers != Writers::None)
     }
 
@@ -146,37 +174,37 @@ impl World {
     }
 
     /// The origin has changed.
-    pub(super) fn tell_others(&mut self, who: usize) {
+    pub(super) fn note_progress(&mut self, pid: usize) {
         for (other, process) in self.processes.iter_mut().enumerate() {
-            process.is_overtaken |= other != who;
+            process.epoch_changed |= other != pid;
         }
     }
 
-    pub(super) fn is_of(&self, (boot, namespace): View) -> bool {
+    pub(super) fn is_valid_in(&self, (boot, namespace): Epoch) -> bool {
         [self.front, self.end, self.back] == [boot; 3] && self.namespace == namespace
     }
 
     /// Whether this process should not be refused.
-    pub(super) fn is_wrongly_refused(&self, who: usize) -> bool {
-        let view = self.processes[who].view;
-        let mut company = self.others(who).filter(|it| it.writers != Writers::None);
-        self.processes.iter().all(|process| process.view == view)
-            || company.all(|it| it.view == view && it.course == Course::Refused)
+    pub(super) fn is_wrongly_refused(&self, pid: usize) -> bool {
+        let epoch = self.processes[pid].epoch;
+        let mut after_load = self.others(pid).filter(|it| it.writers != Writers::None);
+        self.processes.iter().all(|process| process.epoch == epoch)
+            || after_load.all(|it| it.epoch == epoch && it.path == Path::Refused)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Revival {
+pub(super) struct FileReinit {
     /// What each process sees.
-    pub(super) views: &'static [View],
+    pub(super) epochs: &'static [Epoch],
     /// What the file is of at first.
-    pub(super) origin: View,
+    pub(super) file_epoch: Epoch,
     pub(super) tasks: u8,
-    pub(super) mutation: Option<Mutation>,
+    pub(super) mistake: Option<Mistake>,
 }
 
-impl Revival {
-    pub(super) fn has(&self, mutation: Mutation) -> bool {
-        self.mutation == Some(mutation)
+impl FileReinit {
+    pub(super) fn has(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
     }
 }

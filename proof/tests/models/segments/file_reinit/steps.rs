@@ -1,233 +1,241 @@
 //! What each step does: the table in the documentation of the model.
 
-use super::state::{At, Boot, CHANGING, Course, Locks, Mutation, Revival, World, Writers, Wrong};
+use super::state::{
+    Boot, CHANGING, FileReinit, Locks, Mistake, Path, State, Step, Violation, Writers,
+};
 
-impl Revival {
+impl FileReinit {
     /// Notes whether a word of the origin is of the boot that this one sees.
-    fn note(&self, world: &mut World, who: usize, word: Boot) {
-        let me = &mut world.processes[who];
-        me.is_home &= word == me.view.0;
+    fn compare(&self, state: &mut State, pid: usize, word: Boot) {
+        let me = &mut state.processes[pid];
+        me.is_current &= word == me.epoch.0;
     }
 
     /// Notes whether the namespace in the header is that of this process.
-    fn note_namespace(&self, world: &mut World, who: usize) {
-        let me = &mut world.processes[who];
-        me.is_home &= world.namespace == me.view.1;
+    fn compare_namespace(&self, state: &mut State, pid: usize) {
+        let me = &mut state.processes[pid];
+        me.is_current &= state.namespace == me.epoch.1;
     }
 
     /// Where somebody goes on who has its own lock.
-    fn attached(&self, world: &mut World, who: usize) -> At {
-        let me = &mut world.processes[who];
-        me.is_home = true;
-        match me.course {
-            Course::Reviving if self.has(Mutation::NoLoadBeforeRevival) => self.company(),
-            Course::Straight if self.has(Mutation::NoLoadAfterAttaching) => {
+    fn after_lock(&self, state: &mut State, pid: usize) -> Step {
+        let me = &mut state.processes[pid];
+        me.is_current = true;
+        match me.path {
+            Path::Reinit if self.has(Mistake::NoLoadBeforeReinit) => self.after_load(),
+            Path::Normal if self.has(Mistake::NoLoadAfterLock) => {
                 me.is_user = true;
-                At::Rest
+                Step::Idle
             }
-            _ => At::LoadEnd,
+            _ => Step::LoadEnd,
         }
     }
 
-    fn company(&self) -> At {
-        match self.has(Mutation::CompanyIgnored) {
-            true => self.revive(),
-            false => At::Exclude,
+    fn after_load(&self) -> Step {
+        if self.has(Mistake::OthersIgnored) {
+            self.begin_reinit()
+        } else {
+            Step::LockWriters
         }
     }
 
-    fn revive(&self) -> At {
-        match self.has(Mutation::EndMarkedLate) {
-            true => At::BeginRevival,
-            false => At::MarkEnd,
+    fn begin_reinit(&self) -> Step {
+        if self.has(Mistake::InvalidatedLate) {
+            Step::BeginReinit
+        } else {
+            Step::InvalidateEnd
         }
     }
 
-    fn revived(&self, world: &World, who: usize) -> At {
-        match world.processes[who].writers {
-            Writers::All => At::Share,
-            _ => At::FreeRevival,
+    fn after_reinit(&self, state: &State, pid: usize) -> Step {
+        match state.processes[pid].writers {
+            Writers::All => Step::Downgrade,
+            _ => Step::UnlockReinit,
         }
     }
 
-    fn loaded(&self, world: &mut World, who: usize) -> At {
-        let me = &mut world.processes[who];
-        match (me.course, me.is_home) {
-            (Course::Reviving, true) => At::FreeRevival,
-            (Course::Reviving, false) => self.company(),
+    fn decide(&self, state: &mut State, pid: usize) -> Step {
+        let me = &mut state.processes[pid];
+        match (me.path, me.is_current) {
+            (Path::Reinit, true) => Step::UnlockReinit,
+            (Path::Reinit, false) => self.after_load(),
             (_, true) => {
                 me.is_user = true;
-                At::Rest
+                Step::Idle
             }
             (_, false) => {
-                me.course = Course::Again;
-                At::Close
+                me.path = Path::Retry;
+                Step::Close
             }
         }
     }
 
-    pub(super) fn next(&self, world: &mut World, who: usize) -> At {
-        let at = world.processes[who].at;
-        let view = world.processes[who].view;
-        let (boot, namespace) = view;
-        match at {
-            At::PeekNamespace => {
-                world.processes[who].is_home = true;
-                world.processes[who].course = Course::Straight;
-                self.note_namespace(world, who);
-                At::PeekFront
+    pub(super) fn next(&self, state: &mut State, pid: usize) -> Step {
+        let step = state.processes[pid].step;
+        let epoch = state.processes[pid].epoch;
+        let (boot, namespace) = epoch;
+        match step {
+            Step::ReadNamespace => {
+                state.processes[pid].is_current = true;
+                state.processes[pid].path = Path::Normal;
+                self.compare_namespace(state, pid);
+                Step::ReadFront
             }
-            At::PeekFront => {
-                self.note(world, who, world.front);
-                At::PeekEnd
+            Step::ReadFront => {
+                self.compare(state, pid, state.front);
+                Step::ReadEnd
             }
-            At::PeekEnd => {
-                self.note(world, who, world.end);
-                At::PeekBack
+            Step::ReadEnd => {
+                self.compare(state, pid, state.end);
+                Step::ReadBack
             }
-            At::PeekBack => {
-                self.note(world, who, world.back);
-                if world.processes[who].is_home {
-                    return At::TakeShared;
+            Step::ReadBack => {
+                self.compare(state, pid, state.back);
+                if state.processes[pid].is_current {
+                    return Step::LockOwn;
                 }
-                world.processes[who].course = Course::Reviving;
-                match self.has(Mutation::NoRevivalLock) {
-                    true => At::TakeShared,
-                    false => At::TakeRevival,
-                }
-            }
-            At::TakeRevival => {
-                world.processes[who].has_revival = true;
-                At::TakeShared
-            }
-            At::TakeShared => {
-                world.processes[who].writers = Writers::Own;
-                self.attached(world, who)
-            }
-            At::LoadEnd => {
-                self.note(world, who, world.end);
-                At::LoadFront
-            }
-            At::LoadFront => {
-                self.note(world, who, world.front);
-                At::LoadBack
-            }
-            At::LoadBack => {
-                self.note(world, who, world.back);
-                At::LoadNamespace
-            }
-            At::LoadNamespace => {
-                let is_reviving = world.processes[who].course == Course::Reviving;
-                if is_reviving || !self.has(Mutation::NamespaceOnlyPeeked) {
-                    self.note_namespace(world, who);
-                }
-                match self.has(Mutation::EndLoadedOnce) {
-                    true => self.loaded(world, who),
-                    false => At::LoadEndAgain,
+                state.processes[pid].path = Path::Reinit;
+                if self.has(Mistake::NoReinitLock) {
+                    Step::LockOwn
+                } else {
+                    Step::LockReinit
                 }
             }
-            At::LoadEndAgain => {
-                self.note(world, who, world.end);
-                self.loaded(world, who)
+            Step::LockReinit => {
+                state.processes[pid].holds_reinit = true;
+                Step::LockOwn
             }
-            At::Exclude => {
-                if world.has_company(who) {
-                    if world.is_wrongly_refused(who) {
-                        world.wrong = Some(Wrong::Refused);
+            Step::LockOwn => {
+                state.processes[pid].writers = Writers::Own;
+                self.after_lock(state, pid)
+            }
+            Step::LoadEnd => {
+                self.compare(state, pid, state.end);
+                Step::LoadFront
+            }
+            Step::LoadFront => {
+                self.compare(state, pid, state.front);
+                Step::LoadBack
+            }
+            Step::LoadBack => {
+                self.compare(state, pid, state.back);
+                Step::LoadNamespace
+            }
+            Step::LoadNamespace => {
+                let is_reinit = state.processes[pid].path == Path::Reinit;
+                if is_reinit || !self.has(Mistake::NamespaceReadOnce) {
+                    self.compare_namespace(state, pid);
+                }
+                if self.has(Mistake::EndLoadedOnce) {
+                    self.decide(state, pid)
+                } else {
+                    Step::LoadEndAgain
+                }
+            }
+            Step::LoadEndAgain => {
+                self.compare(state, pid, state.end);
+                self.decide(state, pid)
+            }
+            Step::LockWriters => {
+                if state.is_attached_by_other(pid) {
+                    if state.is_wrongly_refused(pid) {
+                        state.violation = Some(Violation::Refused);
                     }
-                    world.processes[who].course = Course::Refused;
-                    return match self.has(Mutation::RefusedStays) {
-                        true => At::FreeRevival,
-                        false => At::LeaveWriters,
+                    state.processes[pid].path = Path::Refused;
+                    return if self.has(Mistake::ReinitUnlockedFirst) {
+                        Step::UnlockReinit
+                    } else {
+                        Step::UnlockOwn
                     };
                 }
-                if world.is_of(view) {
-                    world.wrong = Some(Wrong::RevivedAgain);
+                if state.is_valid_in(epoch) {
+                    state.violation = Some(Violation::ReinitialisedAgain);
                 }
-                if !self.has(Mutation::CompanyOnlyAsked) {
-                    world.processes[who].writers = Writers::All;
+                if !self.has(Mistake::OthersTestedOnly) {
+                    state.processes[pid].writers = Writers::All;
                 }
-                self.revive()
+                self.begin_reinit()
             }
-            At::BeginRevival => {
-                world.locks = Locks::HalfRevived;
-                At::EndRevival
+            Step::BeginReinit => {
+                state.locks = Locks::Partial;
+                Step::EndReinit
             }
-            At::EndRevival => {
-                world.locks = Locks::AliveIn(view);
-                match self.mutation {
-                    Some(Mutation::OriginBeforeLocks) => self.revived(world, who),
-                    Some(Mutation::EndMarkedLate) => At::MarkEnd,
-                    Some(Mutation::NamespaceWrittenLast) => At::WriteFront,
-                    _ => At::WriteNamespace,
+            Step::EndReinit => {
+                state.locks = Locks::ValidIn(epoch);
+                match self.mistake {
+                    Some(Mistake::EpochBeforeLocks) => self.after_reinit(state, pid),
+                    Some(Mistake::InvalidatedLate) => Step::InvalidateEnd,
+                    Some(Mistake::NamespaceWrittenLast) => Step::WriteFront,
+                    _ => Step::WriteNamespace,
                 }
             }
-            At::MarkEnd => {
-                world.end = CHANGING;
-                world.tell_others(who);
-                match self.mutation {
-                    Some(Mutation::EndMarkedLate | Mutation::OriginBeforeLocks) => {
-                        At::WriteNamespace
+            Step::InvalidateEnd => {
+                state.end = CHANGING;
+                state.note_progress(pid);
+                match self.mistake {
+                    Some(Mistake::InvalidatedLate | Mistake::EpochBeforeLocks) => {
+                        Step::WriteNamespace
                     }
-                    _ => At::BeginRevival,
+                    _ => Step::BeginReinit,
                 }
             }
-            At::WriteNamespace => {
-                world.namespace = namespace;
-                world.tell_others(who);
-                match self.has(Mutation::NamespaceWrittenLast) {
-                    true => self.revived(world, who),
-                    false => At::WriteFront,
+            Step::WriteNamespace => {
+                state.namespace = namespace;
+                state.note_progress(pid);
+                if self.has(Mistake::NamespaceWrittenLast) {
+                    self.after_reinit(state, pid)
+                } else {
+                    Step::WriteFront
                 }
             }
-            At::WriteFront => {
-                world.front = boot;
-                world.tell_others(who);
-                At::WriteBack
+            Step::WriteFront => {
+                state.front = boot;
+                state.note_progress(pid);
+                Step::WriteBack
             }
-            At::WriteBack => {
-                world.back = boot;
-                world.tell_others(who);
-                At::WriteEnd
+            Step::WriteBack => {
+                state.back = boot;
+                state.note_progress(pid);
+                Step::WriteEnd
             }
-            At::WriteEnd => {
-                world.end = boot;
-                world.tell_others(who);
-                match self.mutation {
-                    Some(Mutation::OriginBeforeLocks) => At::BeginRevival,
-                    Some(Mutation::NamespaceWrittenLast) => At::WriteNamespace,
-                    _ => self.revived(world, who),
+            Step::WriteEnd => {
+                state.end = boot;
+                state.note_progress(pid);
+                match self.mistake {
+                    Some(Mistake::EpochBeforeLocks) => Step::BeginReinit,
+                    Some(Mistake::NamespaceWrittenLast) => Step::WriteNamespace,
+                    _ => self.after_reinit(state, pid),
                 }
             }
-            At::Share => {
-                world.processes[who].writers = Writers::Own;
-                At::FreeRevival
+            Step::Downgrade => {
+                state.processes[pid].writers = Writers::Own;
+                Step::UnlockReinit
             }
-            At::LeaveWriters => {
-                world.processes[who].writers = Writers::None;
-                At::FreeRevival
+            Step::UnlockOwn => {
+                state.processes[pid].writers = Writers::None;
+                Step::UnlockReinit
             }
-            At::FreeRevival => {
-                let me = &mut world.processes[who];
-                me.has_revival = false;
-                if me.course == Course::Refused {
-                    return At::Close;
+            Step::UnlockReinit => {
+                let me = &mut state.processes[pid];
+                me.holds_reinit = false;
+                if me.path == Path::Refused {
+                    return Step::Close;
                 }
-                me.course = Course::Straight;
-                self.attached(world, who)
+                me.path = Path::Normal;
+                self.after_lock(state, pid)
             }
-            At::Close => {
-                let me = &mut world.processes[who];
+            Step::Close => {
+                let me = &mut state.processes[pid];
                 me.writers = Writers::None;
-                if me.course != Course::Again {
-                    return At::Rest;
+                if me.path != Path::Retry {
+                    return Step::Idle;
                 }
-                if !std::mem::take(&mut me.is_overtaken) {
-                    world.wrong = Some(Wrong::IdleTurn);
+                if !std::mem::take(&mut me.epoch_changed) {
+                    state.violation = Some(Violation::IdleRetry);
                 }
-                At::PeekNamespace
+                Step::ReadNamespace
             }
-            At::Rest | At::Dead => unreachable!("no step"),
+            Step::Idle | Step::Dead => unreachable!("no step"),
         }
     }
 }

@@ -1,102 +1,119 @@
-//! What must hold in every world, and which mistakes break it.
+//! The scenarios of the model, and the mistakes that break it.
 
-use super::model::{ALIVE, NOT_REFUSED, ONE_VIEW};
-use super::state::{CONTAINER, GONE, HERE, MASKED, Mutation, PAST, Revival, View};
-use crate::segments::search::{assert_found, assert_safe, assert_safe_and_lively};
+use super::model::{NOT_REFUSED, ONE_EPOCH, VALID};
+use super::state::{
+    CONTAINER, CURRENT, ENDED_CONTAINER, Epoch, FileReinit, Mistake, OTHER_BOOT, PAST_BOOT,
+};
+use crate::segments::search::{
+    assert_breaks, assert_harmless, assert_holds, assert_holds_and_covers,
+};
 use crate::size::Size;
 
-/// Searches the protocol as it is.
-#[test]
-fn locks_are_revived_exactly_when_nobody_uses_them() {
-    let size = Size::chosen();
-    let of = |views: &'static [View], origin, tasks| {
-        let title = format!(
-            "revival, boots and namespaces {views:?}, file of {origin:?}, {tasks} task each"
-        );
-        let protocol = Revival {
-            views,
-            origin,
-            tasks,
-            mutation: None,
-        };
-        (title, protocol)
-    };
-    let mut all = vec![
-        of(&[HERE, HERE, HERE], PAST, 1),
-        of(&[HERE, HERE, MASKED], PAST, 1),
-        of(&[HERE, HERE, MASKED], HERE, 1),
-        // A container starts again; two do at once; the old and the new one at once.
-        of(&[HERE, HERE, HERE], GONE, 1),
-        of(&[HERE, HERE, CONTAINER], GONE, 1),
-        of(&[HERE, HERE, CONTAINER], HERE, 1),
-    ];
-    if size == Size::Large {
-        all.push(of(&[HERE, HERE, HERE, HERE], PAST, 1));
-        all.push(of(&[HERE, HERE, MASKED, MASKED], PAST, 1));
-        all.push(of(&[HERE, HERE, MASKED], PAST, 2));
-        all.push(of(&[HERE, HERE, MASKED, MASKED], HERE, 1));
-        all.push(of(&[HERE, HERE, CONTAINER, CONTAINER], GONE, 1));
-        all.push(of(&[HERE, HERE, CONTAINER], GONE, 2));
+fn model(epochs: &'static [Epoch], file_epoch: Epoch, tasks: u8) -> FileReinit {
+    FileReinit {
+        epochs,
+        file_epoch,
+        tasks,
+        mistake: None,
     }
-    for (title, protocol) in all {
-        assert_safe_and_lively(&title, protocol);
-    }
-    // Where all see something else, no two are inside.
-    let (title, protocol) = of(&[HERE, CONTAINER, MASKED], GONE, 1);
-    assert_safe(&title, protocol);
 }
 
-/// Searches what it must not be.
+fn with_mistake(mistake: Mistake, epochs: &'static [Epoch], file_epoch: Epoch) -> FileReinit {
+    FileReinit {
+        mistake: Some(mistake),
+        ..model(epochs, file_epoch, 1)
+    }
+}
+
 #[test]
-fn planted_bugs_are_found() {
-    use Mutation::{
-        CompanyIgnored, CompanyOnlyAsked, EndLoadedOnce, EndMarkedLate, NamespaceOnlyPeeked,
-        NamespaceWrittenLast, NoLoadAfterAttaching, NoLoadBeforeRevival, NoRevivalLock,
-        OriginBeforeLocks, RefusedStays,
+fn properties_hold() {
+    const THREE: &[Epoch] = &[CURRENT, CURRENT, CURRENT];
+    const TWO_AND_OTHER_BOOT: &[Epoch] = &[CURRENT, CURRENT, OTHER_BOOT];
+    const TWO_AND_CONTAINER: &[Epoch] = &[CURRENT, CURRENT, CONTAINER];
+    let mut models = vec![
+        model(THREE, PAST_BOOT, 1),
+        model(TWO_AND_OTHER_BOOT, PAST_BOOT, 1),
+        model(TWO_AND_OTHER_BOOT, CURRENT, 1),
+        // A container restarts; two restart at once; the old and a new one at once.
+        model(THREE, ENDED_CONTAINER, 1),
+        model(TWO_AND_CONTAINER, ENDED_CONTAINER, 1),
+        model(TWO_AND_CONTAINER, CURRENT, 1),
+    ];
+    if Size::chosen() == Size::Large {
+        const FOUR: &[Epoch] = &[CURRENT, CURRENT, CURRENT, CURRENT];
+        const TWO_AND_TWO_BOOTS: &[Epoch] = &[CURRENT, CURRENT, OTHER_BOOT, OTHER_BOOT];
+        const TWO_AND_TWO_CONTAINERS: &[Epoch] = &[CURRENT, CURRENT, CONTAINER, CONTAINER];
+        models.extend([
+            model(FOUR, PAST_BOOT, 1),
+            model(TWO_AND_TWO_BOOTS, PAST_BOOT, 1),
+            model(TWO_AND_OTHER_BOOT, PAST_BOOT, 2),
+            model(TWO_AND_TWO_BOOTS, CURRENT, 1),
+            model(TWO_AND_TWO_CONTAINERS, ENDED_CONTAINER, 1),
+            model(TWO_AND_CONTAINER, ENDED_CONTAINER, 2),
+        ]);
+    }
+    models.into_iter().for_each(assert_holds_and_covers);
+    // Every process sees another epoch, so no two use the locks at once.
+    let all_differ = &[CURRENT, CONTAINER, OTHER_BOOT];
+    assert_holds(model(all_differ, ENDED_CONTAINER, 1));
+}
+
+#[test]
+fn mistakes_break_it() {
+    use Mistake::{
+        EpochBeforeLocks, InvalidatedLate, NamespaceReadOnce, NamespaceWrittenLast,
+        NoLoadAfterLock, NoLoadBeforeReinit, NoReinitLock, OthersIgnored, OthersTestedOnly,
+        ReinitUnlockedFirst,
     };
-    let mutated = |mutation, views, origin| {
-        let protocol = Revival {
-            views,
-            origin,
-            tasks: 1,
-            mutation: Some(mutation),
-        };
-        (format!("revival, {mutation:?}"), protocol)
-    };
-    let bugs: [(_, &'static [View], _, _); 15] = [
-        (NoRevivalLock, &[HERE, HERE], PAST, NOT_REFUSED),
-        (OriginBeforeLocks, &[HERE, HERE], PAST, ALIVE),
-        (CompanyIgnored, &[HERE, MASKED], HERE, ONE_VIEW),
-        (CompanyOnlyAsked, &[HERE, MASKED], HERE, ALIVE),
-        (EndMarkedLate, &[HERE, MASKED], HERE, ALIVE),
-        (NoLoadBeforeRevival, &[HERE, HERE], PAST, NOT_REFUSED),
-        (NoLoadAfterAttaching, &[HERE, MASKED], HERE, ALIVE),
-        // The same, where only the namespace is another.
-        (CompanyIgnored, &[HERE, CONTAINER], HERE, ONE_VIEW),
-        (CompanyOnlyAsked, &[HERE, CONTAINER], HERE, ALIVE),
-        (EndMarkedLate, &[HERE, CONTAINER], HERE, ALIVE),
-        (NoLoadAfterAttaching, &[HERE, CONTAINER], HERE, ALIVE),
-        (OriginBeforeLocks, &[HERE, HERE], GONE, ALIVE),
-        (NamespaceOnlyPeeked, &[HERE, CONTAINER], HERE, ALIVE),
-        (NamespaceWrittenLast, &[HERE, CONTAINER], HERE, ALIVE),
+    const TWO: &[Epoch] = &[CURRENT, CURRENT];
+    const TWO_BOOTS: &[Epoch] = &[CURRENT, OTHER_BOOT];
+    const TWO_CONTAINERS: &[Epoch] = &[CURRENT, CONTAINER];
+    const ONE_AND_TWO_CONTAINERS: &[Epoch] = &[CURRENT, CONTAINER, CONTAINER];
+    for (mistake, epochs, file_epoch, property) in [
+        (NoReinitLock, TWO, PAST_BOOT, NOT_REFUSED),
+        (EpochBeforeLocks, TWO, PAST_BOOT, VALID),
+        (OthersIgnored, TWO_BOOTS, CURRENT, ONE_EPOCH),
+        (OthersTestedOnly, TWO_BOOTS, CURRENT, VALID),
+        (InvalidatedLate, TWO_BOOTS, CURRENT, VALID),
+        (NoLoadBeforeReinit, TWO, PAST_BOOT, NOT_REFUSED),
+        (NoLoadAfterLock, TWO_BOOTS, CURRENT, VALID),
+        // Where only the namespace differs.
+        (OthersIgnored, TWO_CONTAINERS, CURRENT, ONE_EPOCH),
+        (OthersTestedOnly, TWO_CONTAINERS, CURRENT, VALID),
+        (InvalidatedLate, TWO_CONTAINERS, CURRENT, VALID),
+        (NoLoadAfterLock, TWO_CONTAINERS, CURRENT, VALID),
+        (EpochBeforeLocks, TWO, ENDED_CONTAINER, VALID),
+        (NamespaceReadOnce, TWO_CONTAINERS, CURRENT, VALID),
+        (NamespaceWrittenLast, TWO_CONTAINERS, CURRENT, VALID),
         (
-            RefusedStays,
-            &[HERE, CONTAINER, CONTAINER],
-            HERE,
+            ReinitUnlockedFirst,
+            ONE_AND_TWO_CONTAINERS,
+            CURRENT,
             NOT_REFUSED,
         ),
-    ];
-    for (mutation, views, origin, property) in bugs {
-        let (title, protocol) = mutated(mutation, views, origin);
-        assert_found(&title, protocol, property);
+    ] {
+        let model = with_mistake(mistake, epochs, file_epoch);
+        assert_breaks(mistake, model, property);
     }
-    // Where all see one boot, nobody comes by without having to wait for the reviver.
-    for mutation in [CompanyOnlyAsked, EndMarkedLate] {
-        let (title, protocol) = mutated(mutation, &[HERE, HERE, HERE], PAST);
-        assert_safe(&title, protocol);
+}
+
+/// In one epoch every opener waits for the process that reinitialises.
+#[test]
+fn exclusion_is_not_needed_in_one_epoch() {
+    const THREE: &[Epoch] = &[CURRENT, CURRENT, CURRENT];
+    for mistake in [Mistake::OthersTestedOnly, Mistake::InvalidatedLate] {
+        assert_harmless(mistake, with_mistake(mistake, THREE, PAST_BOOT));
     }
-    // Nobody has its own lock, and reads what counts, while a reviver writes: to read
-    // the end twice only helps those who have no lock.
-    let (title, protocol) = mutated(EndLoadedOnce, &[HERE, HERE, MASKED], PAST);
-    assert_safe(&title, protocol);
+}
+
+/// No process holds its own lock, and decides by what it reads, while another one writes
+/// the epoch. So the second load of the end only helps processes without a lock.
+#[test]
+fn end_may_be_loaded_once() {
+    const TWO_AND_OTHER_BOOT: &[Epoch] = &[CURRENT, CURRENT, OTHER_BOOT];
+    let mistake = Mistake::EndLoadedOnce;
+    assert_harmless(
+        mistake,
+        with_mistake(mistake, TWO_AND_OTHER_BOOT, PAST_BOOT),
+    );
 }

@@ -2,156 +2,179 @@
 
 use stateright::Property;
 
-use super::state::{At, Mutation, Namespace, Process, Renewal, State, Task, World, Wrong};
-use crate::segments::search::{Condition, Exploration, Name, Protocol};
+use super::state::{
+    Mistake, Namespace, Process, State, Step, SysvReinit, SysvState, Task, Violation,
+};
+use crate::segments::search::{Activity, Label, Protocol, Search, calls_each};
 
-impl Protocol for Renewal {
-    type World = World;
+impl Protocol for SysvReinit {
+    type State = State;
     type Task = Task;
-    type At = At;
+    type Step = Step;
 
-    fn start(&self) -> World {
+    const NAME: &'static str = "System V, reinitialisation";
+
+    fn scenario(&self) -> String {
+        let members = self.members.iter().map(|(namespace, tasks)| {
+            let tasks: Vec<String> = tasks.iter().map(Task::to_string).collect();
+            format!("{namespace:?}: {}", tasks.join(" or "))
+        });
+        let members: Vec<String> = members.collect();
+        format!("{}, {}", members.join("; "), calls_each(self.tasks))
+    }
+
+    fn start(&self) -> State {
         let process = |number| {
-            let (namespace, menu) = self.members[number];
+            let (namespace, task_list) = self.members[number];
             Process {
-                name: Name::of(number),
+                label: Label::of(number),
                 namespace,
-                menu,
-                at: At::Rest,
+                task_list,
+                step: Step::Idle,
                 task: Task::Leave,
-                left: self.tasks,
+                tasks_left: self.tasks,
                 is_mapped: false,
                 is_user: false,
                 claim: 0,
-                has_company: false,
+                saw_others: false,
             }
         };
-        World {
-            state: State::Born,
+        State {
+            state: SysvState::Ready,
             namespace: Namespace::Old,
             locks: Some(Namespace::Old),
             claims: 0,
             has_key: true,
             processes: (0..self.members.len()).map(process).collect(),
-            wrong: None,
+            violation: None,
         }
     }
 
-    fn processes(world: &World) -> usize {
-        world.processes.len()
+    fn processes(state: &State) -> usize {
+        state.processes.len()
     }
 
-    fn place(world: &World, who: usize) -> (Name, At) {
-        (world.processes[who].name, world.processes[who].at)
+    fn step_of(state: &State, pid: usize) -> (Label, Step) {
+        (state.processes[pid].label, state.processes[pid].step)
     }
 
-    fn condition(world: &World, who: usize) -> Condition {
-        match world.processes[who].at {
-            At::Rest => Condition::Resting,
-            At::Dead => Condition::Dead,
-            _ => Condition::Busy,
+    fn activity(state: &State, pid: usize) -> Activity {
+        match state.processes[pid].step {
+            Step::Idle => Activity::Idle,
+            Step::Dead => Activity::Dead,
+            _ => Activity::Busy,
         }
     }
 
-    fn choices(&self, world: &World, who: usize) -> Vec<Task> {
-        match &world.processes[who] {
+    fn tasks_of(&self, state: &State, pid: usize) -> Vec<Task> {
+        match &state.processes[pid] {
             me if me.is_user => vec![Task::Leave],
-            me if me.left > 0 && world.has_key => me.menu.to_vec(),
+            me if me.tasks_left > 0 && state.has_key => me.task_list.to_vec(),
             _ => vec![],
         }
     }
 
-    fn begin(&self, world: &mut World, who: usize, task: Task) {
-        let me = &mut world.processes[who];
+    fn begin(&self, state: &mut State, pid: usize, task: Task) {
+        let me = &mut state.processes[pid];
         me.task = task;
-        me.at = match task {
+        me.step = match task {
             Task::Leave => {
                 me.is_user = false;
-                At::Unmap
+                Step::Detach
             }
-            _ if self.has(Mutation::LoadBeforeMapping) => At::EarlyLoad,
-            _ => At::Map,
+            _ if self.has(Mistake::LoadBeforeAttach) => Step::EarlyLoad,
+            _ => Step::Attach,
         };
         if task != Task::Leave {
-            me.left -= 1;
+            me.tasks_left -= 1;
         }
     }
 
-    fn ways(&self, world: &World, who: usize) -> usize {
-        match world.processes[who].at {
-            At::Rest | At::Dead => 0,
+    fn outcomes(&self, state: &State, pid: usize) -> usize {
+        match state.processes[pid].step {
+            Step::Idle | Step::Dead => 0,
             _ => 1,
         }
     }
 
-    fn step(&self, world: &mut World, who: usize, _: usize) {
-        let next = self.next(world, who);
-        world.processes[who].at = next;
+    fn step(&self, state: &mut State, pid: usize, _: usize) {
+        let next = self.next(state, pid);
+        state.processes[pid].step = next;
     }
 
-    fn die(&self, world: &mut World, who: usize) {
-        let me = &mut world.processes[who];
-        me.at = At::Dead;
+    fn die(&self, state: &mut State, pid: usize) {
+        let me = &mut state.processes[pid];
+        me.step = Step::Dead;
         me.is_mapped = false;
         me.is_user = false;
-        me.left = 0;
+        me.tasks_left = 0;
         me.claim = 0;
         me.task = Task::Leave;
-        me.has_company = false;
+        me.saw_others = false;
     }
 
-    fn normalize(world: &mut World) {
-        for process in &mut world.processes {
-            if process.at == At::Rest {
+    fn normalise(state: &mut State) {
+        for process in &mut state.processes {
+            if process.step == Step::Idle {
                 process.claim = 0;
                 process.task = Task::Leave;
-                process.has_company &= process.is_user;
+                process.saw_others &= process.is_user;
             }
         }
-        world.processes.sort_unstable();
+        state.processes.sort_unstable();
     }
 
-    fn properties() -> Vec<Property<Exploration<Self>>> {
+    fn properties() -> Vec<Property<Search<Self>>> {
         vec![
-            Property::always(ONE_GROUP, |_, world: &World| {
-                let mut users = world.users();
-                users.all(|user| world.locks == Some(user.namespace))
+            Property::always(ONE_NAMESPACE, |_, state: &State| {
+                let mut users = state.users();
+                users.all(|user| state.locks == Some(user.namespace))
             }),
-            Property::always(KEEPS_ITS_KEY, |_, world: &World| {
-                world.has_key || world.users().count() == 0
+            Property::always(KEEPS_KEY, |_, state: &State| {
+                state.has_key || state.users().count() == 0
             }),
-            Property::always(MADE_ALONE, |_, world: &World| {
-                let is_renewing = |process: &&Process| {
-                    let at = process.at;
-                    matches!(at, At::Unmake | At::Make | At::Publish | At::Bear)
+            Property::always(REINIT_ALONE, |_, state: &State| {
+                let is_reinitialising = |process: &&Process| {
+                    let step = process.step;
+                    matches!(
+                        step,
+                        Step::BeginInit | Step::EndInit | Step::WriteNamespace | Step::SetReady
+                    )
                 };
-                let renewing = world.processes.iter().filter(is_renewing).count();
-                renewing == 0 || renewing == 1 && world.users().count() == 0
+                let reinitialising = state.processes.iter().filter(is_reinitialising).count();
+                reinitialising == 0 || reinitialising == 1 && state.users().count() == 0
             }),
-            Property::always(LET_IN, |_, world: &World| {
-                world.wrong != Some(Wrong::RefusedAlone)
+            Property::always(ADMITTED, |_, state: &State| {
+                state.violation != Some(Violation::RefusedAlone)
             }),
-            Property::sometimes("is it used in another namespace", |_, world: &World| {
-                world.users().any(|user| user.namespace == Namespace::New)
+            Property::sometimes("the new namespace uses the segment", |_, state: &State| {
+                state.users().any(|user| user.namespace == Namespace::New)
             }),
-            Property::sometimes("do two of the new namespace use it", |_, world: &World| {
-                let is_new = |user: &&Process| user.namespace == Namespace::New;
-                world.users().filter(is_new).count() > 1
+            Property::sometimes(
+                "two processes of the new namespace use the segment",
+                |_, state: &State| {
+                    let is_new = |user: &&Process| user.namespace == Namespace::New;
+                    state.users().filter(is_new).count() > 1
+                },
+            ),
+            Property::sometimes("a claim is replaced", |_, state: &State| {
+                let mut all = state.processes.iter();
+                all.any(|p| p.step == Step::Commit && state.state != SysvState::Claimed(p.claim))
             }),
-            Property::sometimes("is a claim replaced", |_, world: &World| {
-                let mut all = world.processes.iter();
-                all.any(|p| p.at == At::Commit && world.state != State::Claimed(p.claim))
-            }),
-            Property::sometimes("is a renewal of the dead taken over", |_, world: &World| {
-                let mut all = world.processes.iter();
-                world.locks.is_none() && all.any(|process| process.at == At::Unmake)
-            }),
+            Property::sometimes(
+                "an interrupted reinitialisation is taken over",
+                |_, state: &State| {
+                    let mut all = state.processes.iter();
+                    state.locks.is_none() && all.any(|process| process.step == Step::BeginInit)
+                },
+            ),
         ]
     }
 }
 
-pub(super) const ONE_GROUP: &str =
-    "all who use the locks are of the namespace that the locks are of";
-pub(super) const KEEPS_ITS_KEY: &str = "no key is taken from those who use it";
-pub(super) const MADE_ALONE: &str = "locks are made anew by one process, and used by none";
-pub(super) const LET_IN: &str = "who is alone all the time is let in";
+pub(super) const ONE_NAMESPACE: &str =
+    "all users are of the namespace for which the locks are valid";
+pub(super) const KEEPS_KEY: &str = "a segment in use keeps its key";
+pub(super) const REINIT_ALONE: &str =
+    "one process reinitialises the locks, while no process uses them";
+pub(super) const ADMITTED: &str = "a process that is alone all the time is admitted";

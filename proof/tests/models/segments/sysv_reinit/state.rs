@@ -1,6 +1,8 @@
 //! The world of a segment whose container was restarted.
 
-use crate::segments::search::Name;
+use std::fmt;
+
+use crate::segments::search::Label;
 
 /// A pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,76 +13,105 @@ pub(super) enum Namespace {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mutation {
-    /// Claims are all alike.
-    ClaimsHaveNoNumber,
-    /// A newcomer claims whoever is attached.
+pub(super) enum Mistake {
+    UnnumberedClaims,
     NoFirstCount,
-    /// Both of these.
-    NeitherNumberNorFirstCount,
+    UnnumberedAndNoFirstCount,
     NoSecondCount,
-    /// A claim becomes a renewal also if it was replaced.
-    CommitWithoutSwap,
-    LoadBeforeMapping,
-    BornBeforeLocks,
-    TakeOverUncounted,
-    /// The state is not loaded again after the count.
-    TakeOverUnconfirmed,
-    ClaimOfTheDeadStays,
-    RenewalOfTheDeadStays,
+    CommitWithoutExchange,
+    LoadBeforeAttach,
+    ReadyBeforeLocks,
+    TakeOverWithoutCount,
+    TakeOverWithoutReload,
+    StaleClaimStays,
+    StaleReinitStays,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnnumberedClaims => "claims have no number",
+            Self::NoFirstCount => "a process claims without a count before it",
+            Self::UnnumberedAndNoFirstCount => {
+                "claims have no number, and there is no count before them"
+            }
+            Self::NoSecondCount => "there is no count after the claim",
+            Self::CommitWithoutExchange => {
+                "a claim becomes `REINITIALIZING` without compare-and-exchange"
+            }
+            Self::LoadBeforeAttach => "an opener loads the state before it is attached",
+            Self::ReadyBeforeLocks => "the state becomes `READY` before the locks are initialised",
+            Self::TakeOverWithoutCount => {
+                "an interrupted reinitialisation is taken over without a count"
+            }
+            Self::TakeOverWithoutReload => "it is taken over without a second load of the state",
+            Self::StaleClaimStays => "the claim of a dead process stays",
+            Self::StaleReinitStays => "the reinitialisation of a dead process stays",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Task {
     Open,
     Remove,
-    /// Attaches and detaches: the tool, a reader.
-    Look,
+    Probe,
     Leave,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Remove => "remove if unused",
+            Self::Probe => "probe",
+            Self::Leave => "detach",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[rustfmt::skip]
-pub(super) enum At {
-    Rest, Dead,
-    EarlyLoad, Map, MapBorn, Load, Kick, KickIfAlone, TakeOverIfAlone, LoadAgain,
+pub(super) enum Step {
+    Idle, Dead,
+    EarlyLoad, Attach, AttachReady, Load, CancelClaim, CancelClaimIfAlone, TakeOverIfAlone, LoadAgain,
     Count, Claim, CountAgain, Commit, Withdraw,
-    Unmake, Make, Publish, Bear,
-    TakeAway, SayDead, Refuse, Unmap,
+    BeginInit, EndInit, WriteNamespace, SetReady,
+    RemoveSegment, SetDead, Refuse, Detach,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum State {
-    Born,
+pub(super) enum SysvState {
+    Ready,
     Claimed(u8),
-    Renewing,
+    Reinitializing,
     Dead,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Process {
-    pub(super) name: Name,
+    pub(super) label: Label,
     pub(super) namespace: Namespace,
-    pub(super) menu: &'static [Task],
-    pub(super) at: At,
+    pub(super) task_list: &'static [Task],
+    pub(super) step: Step,
     pub(super) task: Task,
-    pub(super) left: u8,
+    pub(super) tasks_left: u8,
     pub(super) is_mapped: bool,
     pub(super) is_user: bool,
     /// The claim that it made, or that it saw.
     pub(super) claim: u8,
     /// Others were attached at some time since it is.
-    pub(super) has_company: bool,
+    pub(super) saw_others: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wrong {
+pub(super) enum Violation {
     RefusedAlone,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct World {
-    pub(super) state: State,
+pub(super) struct State {
+    pub(super) state: SysvState,
     /// As the header says.
     pub(super) namespace: Namespace,
     /// Where the locks mean something; `None` while they are made.
@@ -88,10 +119,10 @@ pub(super) struct World {
     pub(super) claims: u8,
     pub(super) has_key: bool,
     pub(super) processes: Vec<Process>,
-    pub(super) wrong: Option<Wrong>,
+    pub(super) violation: Option<Violation>,
 }
 
-impl World {
+impl State {
     pub(super) fn attached(&self) -> usize {
         let is_mapped = |process: &&Process| process.is_mapped;
         self.processes.iter().filter(is_mapped).count()
@@ -101,7 +132,7 @@ impl World {
         self.processes.iter().filter(|process| process.is_user)
     }
 
-    pub(super) fn swap(&mut self, old: State, new: State) -> bool {
+    pub(super) fn exchange(&mut self, old: SysvState, new: SysvState) -> bool {
         let is_old = self.state == old;
         if is_old {
             self.state = new;
@@ -109,31 +140,31 @@ impl World {
         is_old
     }
 
-    pub(super) fn map(&mut self, who: usize) {
-        let has_company = self.attached() > 0;
+    pub(super) fn attach(&mut self, pid: usize) {
+        let saw_others = self.attached() > 0;
         for process in self.processes.iter_mut().filter(|p| p.is_mapped) {
-            process.has_company = true;
+            process.saw_others = true;
         }
-        self.processes[who].is_mapped = true;
-        self.processes[who].has_company = has_company;
+        self.processes[pid].is_mapped = true;
+        self.processes[pid].saw_others = saw_others;
     }
 }
 
 pub(super) type Members = &'static [(Namespace, &'static [Task])];
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Renewal {
+pub(super) struct SysvReinit {
     pub(super) members: Members,
     pub(super) tasks: u8,
-    pub(super) mutation: Option<Mutation>,
+    pub(super) mistake: Option<Mistake>,
 }
 
-impl Renewal {
-    pub(super) fn has(&self, mutation: Mutation) -> bool {
-        self.mutation == Some(mutation)
+impl SysvReinit {
+    pub(super) fn has(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
     }
 
-    pub(super) fn has_one_of(&self, mutations: [Mutation; 2]) -> bool {
-        mutations.into_iter().any(|mutation| self.has(mutation))
+    pub(super) fn has_one_of(&self, mutations: [Mistake; 2]) -> bool {
+        mutations.into_iter().any(|mistake| self.has(mistake))
     }
 }

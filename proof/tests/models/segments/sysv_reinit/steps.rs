@@ -1,167 +1,188 @@
 //! What each step does: the table in the documentation of the model.
 
-use super::state::{At, Mutation, Process, Renewal, State, Task, World, Wrong};
+use super::state::{Mistake, Process, State, Step, SysvReinit, SysvState, Task, Violation};
 
-impl Renewal {
-    fn load(&self, world: &mut World, who: usize) -> At {
-        let me = &mut world.processes[who];
-        let is_home = me.namespace == world.namespace;
-        match world.state {
+impl SysvReinit {
+    fn load(&self, state: &mut State, pid: usize) -> Step {
+        let me = &mut state.processes[pid];
+        let is_current = me.namespace == state.namespace;
+        match state.state {
             // A remover of its own namespace goes another way: see `system_v`.
-            State::Born if is_home && me.task == Task::Remove => At::Unmap,
-            State::Born if is_home => {
+            SysvState::Ready if is_current && me.task == Task::Remove => Step::Detach,
+            SysvState::Ready if is_current => {
                 me.is_user = true;
-                At::Rest
+                Step::Idle
             }
-            State::Born
-                if self
-                    .has_one_of([Mutation::NoFirstCount, Mutation::NeitherNumberNorFirstCount]) =>
+            SysvState::Ready
+                if self.has_one_of([Mistake::NoFirstCount, Mistake::UnnumberedAndNoFirstCount]) =>
             {
-                At::Claim
+                Step::Claim
             }
-            State::Born => At::Count,
-            State::Claimed(_) if self.has(Mutation::ClaimOfTheDeadStays) => At::Refuse,
-            State::Claimed(claim) => {
+            SysvState::Ready => Step::Count,
+            SysvState::Claimed(_) if self.has(Mistake::StaleClaimStays) => Step::Refuse,
+            SysvState::Claimed(claim) => {
                 me.claim = claim;
-                if is_home { At::Kick } else { At::KickIfAlone }
+                if is_current {
+                    Step::CancelClaim
+                } else {
+                    Step::CancelClaimIfAlone
+                }
             }
-            State::Renewing if self.has(Mutation::RenewalOfTheDeadStays) => At::Refuse,
-            State::Renewing => At::TakeOverIfAlone,
-            State::Dead => At::Unmap,
+            SysvState::Reinitializing if self.has(Mistake::StaleReinitStays) => Step::Refuse,
+            SysvState::Reinitializing => Step::TakeOverIfAlone,
+            SysvState::Dead => Step::Detach,
         }
     }
 
-    fn seized(&self, world: &World, who: usize) -> At {
-        match world.processes[who].task {
-            Task::Remove => At::TakeAway,
-            _ if self.has(Mutation::BornBeforeLocks) => At::Bear,
-            _ => At::Unmake,
+    fn after_commit(&self, state: &State, pid: usize) -> Step {
+        match state.processes[pid].task {
+            Task::Remove => Step::RemoveSegment,
+            _ if self.has(Mistake::ReadyBeforeLocks) => Step::SetReady,
+            _ => Step::BeginInit,
         }
     }
 
     /// Takes the next step. Returns the one after it.
-    pub(super) fn next(&self, world: &mut World, who: usize) -> At {
-        let is_alone = world.attached() == 1;
+    pub(super) fn next(&self, state: &mut State, pid: usize) -> Step {
+        let is_alone = state.attached() == 1;
         let Process {
-            at,
+            step,
             claim,
             namespace,
             task,
-            has_company,
+            saw_others,
             ..
-        } = world.processes[who];
-        match at {
-            At::EarlyLoad => {
-                let is_born = world.state == State::Born && namespace == world.namespace;
-                if is_born { At::MapBorn } else { At::Map }
-            }
-            At::MapBorn => {
-                world.map(who);
-                world.processes[who].is_user = task == Task::Open;
-                if task == Task::Open {
-                    At::Rest
+        } = state.processes[pid];
+        match step {
+            Step::EarlyLoad => {
+                let is_born = state.state == SysvState::Ready && namespace == state.namespace;
+                if is_born {
+                    Step::AttachReady
                 } else {
-                    At::Unmap
+                    Step::Attach
+                }
+            }
+            Step::AttachReady => {
+                state.attach(pid);
+                state.processes[pid].is_user = task == Task::Open;
+                if task == Task::Open {
+                    Step::Idle
+                } else {
+                    Step::Detach
                 }
             }
             // Destroyed with its last attachment.
-            At::Map if !world.has_key && world.attached() == 0 => At::Rest,
-            At::Map => {
-                world.map(who);
-                if task == Task::Look {
-                    At::Unmap
+            Step::Attach if !state.has_key && state.attached() == 0 => Step::Idle,
+            Step::Attach => {
+                state.attach(pid);
+                if task == Task::Probe {
+                    Step::Detach
                 } else {
-                    At::Load
+                    Step::Load
                 }
             }
-            At::Load => self.load(world, who),
-            At::KickIfAlone if is_alone => At::Kick,
-            At::KickIfAlone => At::Refuse,
-            At::Kick => {
-                world.swap(State::Claimed(claim), State::Born);
-                At::Load
+            Step::Load => self.load(state, pid),
+            Step::CancelClaimIfAlone if is_alone => Step::CancelClaim,
+            Step::CancelClaimIfAlone => Step::Refuse,
+            Step::CancelClaim => {
+                state.exchange(SysvState::Claimed(claim), SysvState::Ready);
+                Step::Load
             }
-            At::TakeOverIfAlone if self.has(Mutation::TakeOverUncounted) => self.seized(world, who),
-            At::TakeOverIfAlone if is_alone => match self.has(Mutation::TakeOverUnconfirmed) {
-                true => self.seized(world, who),
-                false => At::LoadAgain,
-            },
-            At::LoadAgain if world.state == State::Renewing && !world.has_key => {
-                world.state = State::Dead;
-                At::Unmap
+            Step::TakeOverIfAlone if self.has(Mistake::TakeOverWithoutCount) => {
+                self.after_commit(state, pid)
             }
-            At::LoadAgain if world.state == State::Renewing => self.seized(world, who),
-            At::LoadAgain => At::Load,
-            At::TakeOverIfAlone => At::Refuse,
-            At::Count if is_alone => At::Claim,
-            At::Count => At::Refuse,
-            At::Claim => {
-                world.claims += 1;
+            Step::TakeOverIfAlone if is_alone => {
+                if self.has(Mistake::TakeOverWithoutReload) {
+                    self.after_commit(state, pid)
+                } else {
+                    Step::LoadAgain
+                }
+            }
+            Step::LoadAgain if state.state == SysvState::Reinitializing && !state.has_key => {
+                state.state = SysvState::Dead;
+                Step::Detach
+            }
+            Step::LoadAgain if state.state == SysvState::Reinitializing => {
+                self.after_commit(state, pid)
+            }
+            Step::LoadAgain => Step::Load,
+            Step::TakeOverIfAlone => Step::Refuse,
+            Step::Count if is_alone => Step::Claim,
+            Step::Count => Step::Refuse,
+            Step::Claim => {
+                state.claims += 1;
                 let is_numbered = !self.has_one_of([
-                    Mutation::ClaimsHaveNoNumber,
-                    Mutation::NeitherNumberNorFirstCount,
+                    Mistake::UnnumberedClaims,
+                    Mistake::UnnumberedAndNoFirstCount,
                 ]);
-                let claim = if is_numbered { world.claims } else { 0 };
-                world.processes[who].claim = claim;
-                match world.swap(State::Born, State::Claimed(claim)) {
-                    true if self.has(Mutation::NoSecondCount) => At::Commit,
-                    true => At::CountAgain,
-                    false => At::Refuse,
+                let claim = if is_numbered { state.claims } else { 0 };
+                state.processes[pid].claim = claim;
+                match state.exchange(SysvState::Ready, SysvState::Claimed(claim)) {
+                    true if self.has(Mistake::NoSecondCount) => Step::Commit,
+                    true => Step::CountAgain,
+                    false => Step::Refuse,
                 }
             }
-            At::CountAgain if is_alone => At::Commit,
-            At::CountAgain => At::Withdraw,
-            At::Commit if self.has(Mutation::CommitWithoutSwap) => {
-                world.state = State::Renewing;
-                self.seized(world, who)
+            Step::CountAgain if is_alone => Step::Commit,
+            Step::CountAgain => Step::Withdraw,
+            Step::Commit if self.has(Mistake::CommitWithoutExchange) => {
+                state.state = SysvState::Reinitializing;
+                self.after_commit(state, pid)
             }
-            At::Commit => match world.swap(State::Claimed(claim), State::Renewing) {
-                true => self.seized(world, who),
-                false => At::Withdraw,
-            },
-            At::Withdraw => {
-                world.swap(State::Claimed(claim), State::Born);
-                At::Refuse
-            }
-            At::Unmake => {
-                world.locks = None;
-                At::Make
-            }
-            At::Make => {
-                world.locks = Some(namespace);
-                At::Publish
-            }
-            At::Publish => {
-                world.namespace = namespace;
-                let is_last = self.has(Mutation::BornBeforeLocks);
-                world.processes[who].is_user = is_last;
-                if is_last { At::Rest } else { At::Bear }
-            }
-            At::Bear => {
-                world.state = State::Born;
-                let is_early = self.has(Mutation::BornBeforeLocks);
-                world.processes[who].is_user = !is_early;
-                if is_early { At::Unmake } else { At::Rest }
-            }
-            At::TakeAway => {
-                world.has_key = false;
-                At::SayDead
-            }
-            At::SayDead => {
-                world.state = State::Dead;
-                At::Unmap
-            }
-            At::Refuse => {
-                if !has_company && world.has_key {
-                    world.wrong = Some(Wrong::RefusedAlone);
+            Step::Commit => {
+                if state.exchange(SysvState::Claimed(claim), SysvState::Reinitializing) {
+                    self.after_commit(state, pid)
+                } else {
+                    Step::Withdraw
                 }
-                At::Unmap
             }
-            At::Unmap => {
-                world.processes[who].is_mapped = false;
-                At::Rest
+            Step::Withdraw => {
+                state.exchange(SysvState::Claimed(claim), SysvState::Ready);
+                Step::Refuse
             }
-            At::Rest | At::Dead => unreachable!("no step"),
+            Step::BeginInit => {
+                state.locks = None;
+                Step::EndInit
+            }
+            Step::EndInit => {
+                state.locks = Some(namespace);
+                Step::WriteNamespace
+            }
+            Step::WriteNamespace => {
+                state.namespace = namespace;
+                let is_last = self.has(Mistake::ReadyBeforeLocks);
+                state.processes[pid].is_user = is_last;
+                if is_last { Step::Idle } else { Step::SetReady }
+            }
+            Step::SetReady => {
+                state.state = SysvState::Ready;
+                let is_early = self.has(Mistake::ReadyBeforeLocks);
+                state.processes[pid].is_user = !is_early;
+                if is_early {
+                    Step::BeginInit
+                } else {
+                    Step::Idle
+                }
+            }
+            Step::RemoveSegment => {
+                state.has_key = false;
+                Step::SetDead
+            }
+            Step::SetDead => {
+                state.state = SysvState::Dead;
+                Step::Detach
+            }
+            Step::Refuse => {
+                if !saw_others && state.has_key {
+                    state.violation = Some(Violation::RefusedAlone);
+                }
+                Step::Detach
+            }
+            Step::Detach => {
+                state.processes[pid].is_mapped = false;
+                Step::Idle
+            }
+            Step::Idle | Step::Dead => unreachable!("no step"),
         }
     }
 }

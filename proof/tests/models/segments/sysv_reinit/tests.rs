@@ -1,82 +1,72 @@
-//! What must hold in every world, and which mistakes break it.
+//! The scenarios of the model, and the mistakes that break it.
 
-use super::model::{LET_IN, MADE_ALONE, ONE_GROUP};
+use super::model::{ADMITTED, ONE_NAMESPACE, REINIT_ALONE};
 use super::state::Namespace::{New, Old, Third};
-use super::state::Task::{Look, Open, Remove};
-use super::state::{Members, Mutation, Renewal};
-use crate::segments::search::{assert_found, assert_safe, assert_safe_and_lively};
+use super::state::Task::{Open, Probe, Remove};
+use super::state::{Members, Mistake, SysvReinit};
+use crate::segments::search::{
+    assert_breaks, assert_harmless, assert_holds, assert_holds_and_covers,
+};
 use crate::size::Size;
 
-/// Searches the protocol as it is.
-#[test]
-fn system_v_locks_are_renewed_only_when_nobody_uses_them() {
-    let size = Size::chosen();
-    let of = |tasks, members: Members| {
-        let title = format!("renewal, {tasks} of each of {members:?}");
-        let protocol = Renewal {
-            members,
-            tasks,
-            mutation: None,
-        };
-        (title, protocol)
-    };
-    let (title, protocol) = of(2, &[(Old, &[Open]), (New, &[Open]), (New, &[Open])]);
-    assert_safe_and_lively(&title, protocol);
-    for (title, protocol) in [
-        of(2, &[(Old, &[Open]), (New, &[Open]), (Third, &[Open])]),
-        of(2, &[(Old, &[Open]), (New, &[Open]), (New, &[Remove])]),
-    ] {
-        assert_safe(&title, protocol);
-    }
-    if size == Size::Large {
-        for (title, protocol) in [
-            of(3, &[(Old, &[Open]), (New, &[Open]), (New, &[Open])]),
-            of(
-                2,
-                &[
-                    (Old, &[Open]),
-                    (New, &[Open]),
-                    (New, &[Open]),
-                    (Third, &[Open, Remove, Look]),
-                ],
-            ),
-        ] {
-            assert_safe(&title, protocol);
-        }
+const ONE_OLD_TWO_NEW: Members = &[(Old, &[Open]), (New, &[Open]), (New, &[Open])];
+
+fn model(tasks: u8, members: Members) -> SysvReinit {
+    SysvReinit {
+        members,
+        tasks,
+        mistake: None,
     }
 }
 
-/// Searches what it must not be, and what is harmless.
-#[test]
-fn planted_bugs_are_found() {
-    use Mutation::{
-        BornBeforeLocks, ClaimOfTheDeadStays, ClaimsHaveNoNumber, CommitWithoutSwap,
-        LoadBeforeMapping, NeitherNumberNorFirstCount, NoFirstCount, NoSecondCount,
-        RenewalOfTheDeadStays, TakeOverUnconfirmed, TakeOverUncounted,
-    };
-    let members: Members = &[(Old, &[Open]), (New, &[Open]), (New, &[Open])];
-    let of = |mutation| Renewal {
-        members,
-        tasks: 2,
-        mutation: Some(mutation),
-    };
-    for (mutation, property) in [
-        (NeitherNumberNorFirstCount, MADE_ALONE),
-        (NoSecondCount, ONE_GROUP),
-        (CommitWithoutSwap, MADE_ALONE),
-        (LoadBeforeMapping, MADE_ALONE),
-        (BornBeforeLocks, MADE_ALONE),
-        (TakeOverUncounted, MADE_ALONE),
-        // It was so in the code until the model found it.
-        (TakeOverUnconfirmed, MADE_ALONE),
-        (ClaimOfTheDeadStays, LET_IN),
-        (RenewalOfTheDeadStays, LET_IN),
-    ] {
-        assert_found(&format!("renewal, {mutation:?}"), of(mutation), property);
+fn with_mistake(mistake: Mistake) -> SysvReinit {
+    SysvReinit {
+        mistake: Some(mistake),
+        ..model(2, ONE_OLD_TWO_NEW)
     }
-    // Each of the two makes the other unnecessary. Both are there: the first count spares
-    // users of the old namespace the claims, and the number makes the argument short.
-    for mutation in [ClaimsHaveNoNumber, NoFirstCount] {
-        assert_safe(&format!("renewal, {mutation:?}"), of(mutation));
+}
+
+#[test]
+fn properties_hold() {
+    assert_holds_and_covers(model(2, ONE_OLD_TWO_NEW));
+    let third = &[(Old, &[Open] as &[_]), (New, &[Open]), (Third, &[Open])];
+    assert_holds(model(2, third));
+    let remover = &[(Old, &[Open] as &[_]), (New, &[Open]), (New, &[Remove])];
+    assert_holds(model(2, remover));
+    if Size::chosen() == Size::Large {
+        assert_holds(model(3, ONE_OLD_TWO_NEW));
+        let four = &[
+            (Old, &[Open] as &[_]),
+            (New, &[Open]),
+            (New, &[Open]),
+            (Third, &[Open, Remove, Probe]),
+        ];
+        assert_holds(model(2, four));
+    }
+}
+
+#[test]
+fn mistakes_break_it() {
+    for (mistake, property) in [
+        (Mistake::UnnumberedAndNoFirstCount, REINIT_ALONE),
+        (Mistake::NoSecondCount, ONE_NAMESPACE),
+        (Mistake::CommitWithoutExchange, REINIT_ALONE),
+        (Mistake::LoadBeforeAttach, REINIT_ALONE),
+        (Mistake::ReadyBeforeLocks, REINIT_ALONE),
+        (Mistake::TakeOverWithoutCount, REINIT_ALONE),
+        (Mistake::TakeOverWithoutReload, REINIT_ALONE),
+        (Mistake::StaleClaimStays, ADMITTED),
+        (Mistake::StaleReinitStays, ADMITTED),
+    ] {
+        assert_breaks(mistake, with_mistake(mistake), property);
+    }
+}
+
+/// Either of the two alone is enough. The code does both: the first count spares users of
+/// the old namespace the claims, and the number makes the argument short.
+#[test]
+fn number_or_first_count_suffices() {
+    for mistake in [Mistake::UnnumberedClaims, Mistake::NoFirstCount] {
+        assert_harmless(mistake, with_mistake(mistake));
     }
 }
