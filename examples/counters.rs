@@ -1,12 +1,11 @@
-//! Several processes count together: one number in shared memory, one lock
-//! around it.
+//! Several processes increment one number in shared memory, under one lock.
 //!
 //! ```text
 //! cargo run --release --example counters
 //! ```
 //!
-//! An anonymous segment has no name. The children share it because they are
-//! forked from the process that made it.
+//! The segment is anonymous: it has no name. The children share it, because they are
+//! forked from the process that created it.
 
 use std::error::Error;
 use std::process::{self, ExitCode};
@@ -37,13 +36,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(u8::from(total != expected)))
 }
 
-/// Forks a process that counts and exits.
+/// Forks a process that increments the counter and exits.
 fn start_worker(counter: &ShmMutex<u64>) -> Result<Pid, nix::Error> {
-    // SAFETY: this process has one thread, so no other can have left a lock of
-    // the allocator or of the standard library locked in the child.
+    // SAFETY: this process has only one thread. So no other thread holds a lock of the
+    // allocator or of the standard library that would stay locked in the child.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => match count(counter) {
+        ForkResult::Child => match increment(counter) {
             Ok(()) => process::exit(0),
             Err(error) => {
                 eprintln!("process {}: {error}", process::id());
@@ -53,7 +52,7 @@ fn start_worker(counter: &ShmMutex<u64>) -> Result<Pid, nix::Error> {
     }
 }
 
-fn count(counter: &ShmMutex<u64>) -> Result<(), shm_sync::Error> {
+fn increment(counter: &ShmMutex<u64>) -> Result<(), shm_sync::Error> {
     for _ in 0..INCREMENTS {
         *counter.lock()? += 1;
     }

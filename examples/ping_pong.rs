@@ -1,16 +1,16 @@
-//! Two processes hand a turn to and fro: how many round trips a second, and
-//! what they cost in processor time. `ShmCondvar` first, then, for comparison,
-//! `PthreadCondvar`, which is the system's `pthread_cond_t`.
+//! Two processes take turns. The program measures how many round trips they make in a
+//! second, and how much processor time each process needs. It measures `ShmCondvar`
+//! first and then `PthreadCondvar`, which is the `pthread_cond_t` of the C library.
 //!
 //! ```text
 //! cargo run --release --example ping_pong            # 100000 round trips
 //! cargo run --release --example ping_pong -- 20000
 //! ```
 //!
-//! Each side waits until the turn is its own, gives it to the other, and tells
-//! it so. Both players are children: the parent only waits for them, so the
-//! kernel's bill for a reaped child is the bill of one side, and if one of them
-//! should die, somebody is left to stop the other.
+//! Each process waits until it is its turn, gives the turn to the other process, and
+//! notifies it. Both are children of a parent that only waits for them. So the kernel's
+//! `RUSAGE_CHILDREN` is the time of one process at a time. If one process dies, the
+//! parent kills the other one.
 
 use std::env;
 use std::error::Error;
@@ -27,7 +27,7 @@ use shm_sync::{LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMut
 
 const DEFAULT_ROUND_TRIPS: u64 = 100_000;
 
-/// Whose turn it is.
+/// The process that may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ShmSafe)]
 #[repr(u8)]
 enum Turn {
@@ -44,15 +44,15 @@ impl Turn {
     }
 }
 
-/// What the two share.
+/// The contents of the segment.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Table<C> {
+struct Shared<C> {
     turn: ShmMutex<Turn>,
     changed: C,
 }
 
-/// What this example needs of a condition variable. Both kinds have it.
+/// The methods of a condition variable that this example uses.
 trait Condvar: ShmSafe {
     const NAME: &str;
 
@@ -100,73 +100,76 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{round_trips} round trips between two processes\n");
     println!(
         "{:<16}{:>14}{:>14}{:>14}",
-        "", "a second", "CPU, ping", "CPU, pong"
+        "", "per second", "CPU, ping", "CPU, pong"
     );
-    report::<ShmCondvar>(round_trips)?;
-    report::<PthreadCondvar>(round_trips)
+    print_measurement::<ShmCondvar>(round_trips)?;
+    print_measurement::<PthreadCondvar>(round_trips)
 }
 
-/// Plays once and prints one line.
-fn report<C: Condvar>(round_trips: u64) -> Result<(), Box<dyn Error>> {
-    let game = play::<C>(round_trips)?;
+/// Measures one condition variable and prints one line.
+fn print_measurement<C: Condvar>(round_trips: u64) -> Result<(), Box<dyn Error>> {
+    let Measurement {
+        duration,
+        ping,
+        pong,
+    } = measure::<C>(round_trips)?;
     println!(
         "{:<16}{:>14.0}{:>12.3} s{:>12.3} s",
         C::NAME,
-        round_trips as f64 / game.duration.as_secs_f64(),
-        game.ping.as_secs_f64(),
-        game.pong.as_secs_f64(),
+        round_trips as f64 / duration.as_secs_f64(),
+        ping.as_secs_f64(),
+        pong.as_secs_f64(),
     );
     Ok(())
 }
 
-/// What a game took.
-struct Game {
-    /// From the first fork to the end of both players.
+struct Measurement {
+    /// From the first fork to the end of both processes.
     duration: Duration,
-    /// Processor time, user and system, of each side.
+    /// The processor time of each process, user and system.
     ping: Duration,
     pong: Duration,
 }
 
-fn play<C: Condvar>(round_trips: u64) -> Result<Game, Box<dyn Error>> {
-    let table = Segment::anonymous(Table {
+fn measure<C: Condvar>(round_trips: u64) -> Result<Measurement, Box<dyn Error>> {
+    let shared = Segment::anonymous(Shared {
         turn: ShmMutex::new(Turn::Ping),
         changed: C::new(),
     })?;
 
     let start = Instant::now();
-    let ping = start_player(&table, Turn::Ping, round_trips)?;
-    let pong = match start_player(&table, Turn::Pong, round_trips) {
+    let ping = start_process(&shared, Turn::Ping, round_trips)?;
+    let pong = match start_process(&shared, Turn::Pong, round_trips) {
         Ok(pong) => pong,
         Err(error) => {
-            stop(ping)?;
+            kill_and_reap(ping)?;
             return Err(error.into());
         }
     };
 
-    let (first, cost_of_first) = wait_for_either(ping, pong)?;
-    let (_, cost_of_second) = wait_for_either(ping, pong)?;
+    let (first, time_of_first) = reap_next(ping, pong)?;
+    let (_, time_of_second) = reap_next(ping, pong)?;
     let duration = start.elapsed();
 
     let (ping, pong) = if first == ping {
-        (cost_of_first, cost_of_second)
+        (time_of_first, time_of_second)
     } else {
-        (cost_of_second, cost_of_first)
+        (time_of_second, time_of_first)
     };
-    Ok(Game {
+    Ok(Measurement {
         duration,
         ping,
         pong,
     })
 }
 
-/// Forks one side.
-fn start_player<C: Condvar>(table: &Table<C>, me: Turn, round_trips: u64) -> nix::Result<Pid> {
-    // SAFETY: this process has one thread, so no other can have left a lock of
-    // the allocator or of the standard library locked in the child.
+/// Forks one of the two processes.
+fn start_process<C: Condvar>(shared: &Shared<C>, me: Turn, round_trips: u64) -> nix::Result<Pid> {
+    // SAFETY: this process has only one thread. So no other thread holds a lock of the
+    // allocator or of the standard library that would stay locked in the child.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => match take_turns(table, me, round_trips) {
+        ForkResult::Child => match take_turns(shared, me, round_trips) {
             Ok(()) => process::exit(0),
             Err(error) => {
                 eprintln!("{me:?}: {error}");
@@ -176,52 +179,51 @@ fn start_player<C: Condvar>(table: &Table<C>, me: Turn, round_trips: u64) -> nix
     }
 }
 
-/// The game itself, as each side plays it.
+/// Waits for its turn and passes it on, `round_trips` times.
 fn take_turns<C: Condvar>(
-    table: &Table<C>,
+    shared: &Shared<C>,
     me: Turn,
     round_trips: u64,
 ) -> Result<(), shm_sync::Error> {
-    let mut turn = table.turn.lock()?;
+    let mut turn = shared.turn.lock()?;
     for _ in 0..round_trips {
-        turn = table.changed.wait_while(turn, |turn| *turn != me)?;
+        turn = shared.changed.wait_while(turn, |turn| *turn != me)?;
         *turn = me.other();
-        table.changed.notify_one();
+        shared.changed.notify_one();
     }
     Ok(())
 }
 
-/// Waits until one of the players has ended, and returns which, and its
-/// processor time. If it did not end well, the other would wait for ever, so
-/// it is stopped.
-fn wait_for_either(ping: Pid, pong: Pid) -> Result<(Pid, Duration), Box<dyn Error>> {
-    let before = processor_time_of_the_reaped()?;
+/// Waits until one process has ended, and returns its id and its processor time. If it
+/// failed, the other process would wait for ever, so this kills the other process.
+fn reap_next(ping: Pid, pong: Pid) -> Result<(Pid, Duration), Box<dyn Error>> {
+    let before = processor_time_of_reaped_children()?;
     match wait()? {
-        WaitStatus::Exited(player, 0) => Ok((
-            player,
-            processor_time_of_the_reaped()?.saturating_sub(before),
-        )),
+        WaitStatus::Exited(pid, 0) => {
+            let after = processor_time_of_reaped_children()?;
+            Ok((pid, after.saturating_sub(before)))
+        }
         other => {
             let ended = other.pid();
-            for player in [ping, pong].into_iter().filter(|&p| Some(p) != ended) {
-                stop(player)?;
+            for pid in [ping, pong].into_iter().filter(|&pid| Some(pid) != ended) {
+                kill_and_reap(pid)?;
             }
-            Err(format!("a player failed: {other:?}").into())
+            Err(format!("a process failed: {other:?}").into())
         }
     }
 }
 
-/// Kills a player and reaps it, unless that has happened already.
-fn stop(player: Pid) -> nix::Result<()> {
-    match kill(player, Signal::SIGKILL) {
+/// Kills a child and reaps it. Does nothing if it was reaped before.
+fn kill_and_reap(child: Pid) -> nix::Result<()> {
+    match kill(child, Signal::SIGKILL) {
         Ok(()) => wait().map(drop),
         Err(Errno::ESRCH) => Ok(()),
         Err(other) => Err(other),
     }
 }
 
-/// What all children that were waited for have used, user and system.
-fn processor_time_of_the_reaped() -> nix::Result<Duration> {
+/// Returns the processor time of all children that were reaped, user and system.
+fn processor_time_of_reaped_children() -> nix::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let time = usage.user_time() + usage.system_time();
     Ok(Duration::from_micros(

@@ -1,63 +1,61 @@
-//! The command line: what people may write, and what the parent writes for its
+//! The command line: the arguments of the user, and those that the parent passes to its
 //! workers.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::ledger::MAX_WORKERS;
-use crate::worker::{Fate, Orders};
+use crate::worker::{WorkerKind, WorkerOptions};
 
 pub(crate) const HELP: &str = "\
-Counts lines, words and bytes with several processes, some of which are killed
-in the middle of an update of the shared totals.
+Counts lines, words and bytes with several processes, and kills some of them in
+the middle of an update of the shared totals.
 
 Usage: crashed_holder [--workers W] [--kill N] [--] [FILE...]
 
-  --workers W   how many processes count: 1 to 64, default 4
-  --kill N      how many of them are killed: fewer than W, default 1
+  --workers W   number of processes that count: 1 to 64, default 4
+  --kill N      number of these to kill: less than W, default 1
   --help        print this text
 
 Without files, it counts the Markdown and Rust files of this repository.
 
 Exit status: 0 if the shared totals equal those of a plain count, 1 if they
-differ, 2 if something went wrong.
+differ, 2 after an error.
 ";
 
 const WORKER: &str = "--worker";
-const DOOMED: &str = "doomed";
+const VICTIM: &str = "victim";
 const SURVIVOR: &str = "survivor";
 
 /// What this process is to do.
-pub(crate) enum Role {
+pub(crate) enum Invocation {
     Help,
     Parent(Options),
-    Worker(Orders),
+    Worker(WorkerOptions),
 }
 
 pub(crate) struct Options {
     pub(crate) workers: usize,
-    /// How many of them are to be killed.
-    pub(crate) doomed: usize,
-    /// Empty means those of the repository.
+    /// How many of the workers the parent kills.
+    pub(crate) victims: usize,
+    /// Empty means the files of the repository.
     pub(crate) files: Vec<PathBuf>,
 }
 
-impl Role {
-    pub(crate) fn from_arguments(
-        mut arguments: impl Iterator<Item = OsString>,
-    ) -> Result<Self, Failure> {
+impl Invocation {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, Failure> {
         let mut options = Options {
             workers: 4,
-            doomed: 1,
+            victims: 1,
             files: Vec::new(),
         };
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--help" | "-h") => return Ok(Self::Help),
-                Some(WORKER) => return orders(arguments).map(Self::Worker),
+                Some(WORKER) => return parse_worker(arguments).map(Self::Worker),
                 Some("--workers") => options.workers = number("--workers", arguments.next())?,
-                Some("--kill") => options.doomed = number("--kill", arguments.next())?,
+                Some("--kill") => options.victims = number("--kill", arguments.next())?,
                 Some("--") => options.files.extend(arguments.by_ref().map(PathBuf::from)),
                 Some(option) if option.starts_with('-') => {
                     return Err(format!("there is no option {option}: see --help").into());
@@ -72,15 +70,15 @@ impl Role {
 impl Options {
     fn check(self) -> Result<Self, Failure> {
         let Self {
-            workers, doomed, ..
+            workers, victims, ..
         } = self;
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(format!("--workers must be 1 to {MAX_WORKERS}, not {workers}").into());
         }
-        if doomed >= workers {
+        if victims >= workers {
             return Err(format!(
-                "one worker at least must survive to finish the work: \
-                 --kill {doomed} is too many for --workers {workers}"
+                "at least one worker must survive to finish the count: \
+                 --kill {victims} is too many for --workers {workers}"
             )
             .into());
         }
@@ -94,29 +92,29 @@ fn number(option: &str, value: Option<OsString>) -> Result<usize, Failure> {
     number.ok_or_else(|| format!("{option} needs a number, not {value:?}").into())
 }
 
-/// What the parent writes for a worker, before the files.
-pub(crate) fn arguments_of_worker(segment: &str, fate: Fate) -> [&str; 3] {
-    let fate = match fate {
-        Fate::Doomed => DOOMED,
-        Fate::Survivor => SURVIVOR,
+/// Returns the arguments of a worker. The files follow them.
+pub(crate) fn worker_arguments(segment: &str, kind: WorkerKind) -> [&str; 3] {
+    let kind = match kind {
+        WorkerKind::Victim => VICTIM,
+        WorkerKind::Survivor => SURVIVOR,
     };
-    [WORKER, segment, fate]
+    [WORKER, segment, kind]
 }
 
-/// Reads what [`arguments_of_worker`] and the list of files have become.
-fn orders(mut arguments: impl Iterator<Item = OsString>) -> Result<Orders, Failure> {
+/// Parses [`worker_arguments`] after the first, and the files.
+fn parse_worker(mut arguments: impl Iterator<Item = OsString>) -> Result<WorkerOptions, Failure> {
     let segment = arguments.next().and_then(|name| name.into_string().ok());
-    let fate = match arguments.next().as_deref().and_then(OsStr::to_str) {
-        Some(DOOMED) => Some(Fate::Doomed),
-        Some(SURVIVOR) => Some(Fate::Survivor),
+    let kind = match arguments.next().as_deref().and_then(OsStr::to_str) {
+        Some(VICTIM) => Some(WorkerKind::Victim),
+        Some(SURVIVOR) => Some(WorkerKind::Survivor),
         _ => None,
     };
-    match (segment, fate) {
-        (Some(segment), Some(fate)) => Ok(Orders {
+    match (segment, kind) {
+        (Some(segment), Some(kind)) => Ok(WorkerOptions {
             segment,
-            fate,
+            kind,
             files: arguments.map(PathBuf::from).collect(),
         }),
-        _ => Err(format!("{WORKER} is not for people: see --help").into()),
+        _ => Err(format!("only the program itself may use {WORKER}: see --help").into()),
     }
 }

@@ -1,5 +1,5 @@
-//! What the processes share: the plan, and the ledger under its lock. How a
-//! chunk gets into the totals, and how an update that was cut short gets out.
+//! The shared state: the plan, and the ledger under its lock. `Ledger::add_chunk` adds a
+//! chunk to the totals, and `Ledger::roll_back` undoes an interrupted update.
 
 use std::process;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -10,92 +10,94 @@ use shm_sync::{LockError, LockResult, PoisonCause, ShmCondvar, ShmMutex, ShmMute
 use crate::text::{Counts, MAX_CHUNKS, Plan};
 
 pub(crate) const MAX_WORKERS: usize = 64;
-/// How many chunks each worker is dealt at the start.
-pub(crate) const HAND: usize = 4;
-/// Stands where the id of a process could.
-const NOBODY: u32 = 0;
+/// How many chunks each worker is assigned before the start.
+pub(crate) const INITIAL_CHUNKS: usize = 4;
+/// The process id of no process.
+const NO_PROCESS: u32 = 0;
 
 /// The contents of the segment.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct Shared {
     pub(crate) parent: u32,
-    /// Complete before any worker sees it, and never changed: it needs no lock.
+    /// The parent fills the plan before it starts a worker. No process changes it
+    /// afterwards, so it needs no lock.
     pub(crate) plan: Plan,
     ledger: ShmMutex<Ledger>,
-    /// Notified of every change in the ledger that somebody may wait for.
+    /// Notified after each change of the ledger that a worker may wait for.
     pub(crate) changed: ShmCondvar,
 }
 
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct Ledger {
-    /// Whether the parent has opened the gate.
+    /// Whether the workers may begin.
     pub(crate) started: bool,
     pub(crate) totals: Counts,
     journal: Journal,
     pub(crate) chunk_count: usize,
     /// One for each chunk of the plan.
-    entries: [Entry; MAX_CHUNKS],
-    death_count: usize,
-    deaths: [Death; MAX_WORKERS],
+    chunks: [ChunkState; MAX_CHUNKS],
+    owner_death_count: usize,
+    owner_deaths: [OwnerDeath; MAX_WORKERS],
 }
 
-/// What became of a chunk. Every change is one store to one field: a death
-/// leaves it done or not done, so it needs no journal.
+/// The progress of a chunk. Each change is one store to one field, and a death leaves
+/// the store done or not done. Therefore these changes need no journal.
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(C)]
-struct Entry {
-    /// The process that counts it, or [`NOBODY`].
-    taken_by: u32,
-    /// Whether it is in the totals.
+struct ChunkState {
+    /// The process that counts the chunk, or [`NO_PROCESS`].
+    assigned_to: u32,
+    /// Whether the totals contain the chunk.
     counted: bool,
 }
 
-/// How to undo the update in progress.
+/// How to undo an interrupted update of the totals.
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(C)]
 struct Journal {
-    /// Whether there is one. The other fields mean something only then.
+    /// Whether an update is in progress. The other fields are valid only then.
     open: bool,
-    by: u32,
+    worker: u32,
     chunk: usize,
     totals_before: Counts,
 }
 
-/// Who died with the lock held.
+/// A worker that died while it held the lock.
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(C)]
-pub(crate) struct Death {
+pub(crate) struct OwnerDeath {
     pub(crate) pid: u32,
-    pub(crate) chunks_put_back: usize,
+    pub(crate) released_chunks: usize,
     pub(crate) repair: Repair,
 }
 
-/// Who found out, and so had to repair the ledger.
+/// The process that repaired the ledger after an owner death.
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(C)]
 pub(crate) struct Repair {
-    pub(crate) by: u32,
-    pub(crate) news: News,
-    /// When it got the lock: see [`monotonic_nanoseconds`].
-    pub(crate) at: u64,
+    pub(crate) pid: u32,
+    pub(crate) reported_by: Call,
+    /// When the process acquired the lock: see [`monotonic_nanoseconds`].
+    pub(crate) locked_at: u64,
 }
 
-/// Which call brought the news of a death.
+/// The call that reported an owner death.
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(u8)]
-pub(crate) enum News {
-    FromLock,
-    FromWait,
+pub(crate) enum Call {
+    Lock,
+    Wait,
 }
 
-/// What a worker should do next.
-pub(crate) enum Next {
+/// The next step of a worker.
+pub(crate) enum Step {
     Count(usize),
-    /// The rest is in the hands of others, but may come back.
+    /// All uncounted chunks are assigned to other processes. If one of these dies, its
+    /// chunks are released.
     Wait,
-    Leave,
+    Finish,
 }
 
 impl Shared {
@@ -108,35 +110,36 @@ impl Shared {
         }
     }
 
+    /// Locks the ledger, and repairs it if the last holder died.
     pub(crate) fn lock(&self) -> Result<ShmMutexGuard<'_, Ledger>, shm_sync::Error> {
-        self.repaired(self.ledger.lock(), News::FromLock)
+        self.recover(self.ledger.lock(), Call::Lock)
     }
 
-    /// Waits for a change, once.
+    /// Waits for one notification, and repairs the ledger if the last holder died.
     pub(crate) fn wait<'a>(
         &'a self,
         ledger: ShmMutexGuard<'a, Ledger>,
     ) -> Result<ShmMutexGuard<'a, Ledger>, shm_sync::Error> {
-        self.repaired(self.changed.wait(ledger), News::FromWait)
+        self.recover(self.changed.wait(ledger), Call::Wait)
     }
 
-    /// The ledger, repaired if the last one to hold it died.
-    fn repaired<'a>(
+    /// Turns a poisoned result into a guard of the repaired ledger.
+    fn recover<'a>(
         &self,
         result: LockResult<ShmMutexGuard<'a, Ledger>>,
-        news: News,
+        call: Call,
     ) -> Result<ShmMutexGuard<'a, Ledger>, shm_sync::Error> {
         match result {
             Ok(ledger) => Ok(ledger),
             Err(LockError::Poisoned(poisoned)) => {
                 let repair = Repair {
-                    by: process::id(),
-                    news,
-                    at: monotonic_nanoseconds(),
+                    pid: process::id(),
+                    reported_by: call,
+                    locked_at: monotonic_nanoseconds(),
                 };
                 let cause = poisoned.cause();
                 let ledger = poisoned.recover(|ledger| ledger.roll_back(cause, repair));
-                // Chunks came back, perhaps for those who sleep.
+                // The repair may have released chunks that waiters can count.
                 self.changed.notify_all();
                 Ok(ledger)
             }
@@ -146,87 +149,94 @@ impl Shared {
 }
 
 impl Ledger {
-    /// Adds a chunk to the totals. `halfway` is called in the middle of it.
-    pub(crate) fn enter(&mut self, me: u32, chunk: usize, counts: Counts, halfway: impl FnOnce()) {
-        self.journal.by = me;
+    /// Adds a chunk to the totals. Calls `halfway` in the middle of the update.
+    pub(crate) fn add_chunk(
+        &mut self,
+        worker: u32,
+        chunk: usize,
+        counts: Counts,
+        halfway: impl FnOnce(),
+    ) {
+        self.journal.worker = worker;
         self.journal.chunk = chunk;
         self.journal.totals_before = self.totals;
-        in_this_order();
+        keep_store_order();
         self.journal.open = true;
-        in_this_order();
+        keep_store_order();
 
         self.totals.lines += counts.lines;
         halfway();
         self.totals.words += counts.words;
         self.totals.bytes += counts.bytes;
-        self.entries[chunk].counted = true;
+        self.chunks[chunk].counted = true;
 
-        in_this_order();
+        keep_store_order();
         self.journal.open = false;
     }
 
-    /// Undoes what the dead left half done, and puts back what it had taken.
+    /// Undoes an interrupted update, and releases the chunks of the dead process.
     ///
-    /// Whoever does this may be killed as well. Then the next one is told of
-    /// *that* death, and the journal, which is still open, names the first.
+    /// A process may be killed in this function. The next process is then told of *that*
+    /// death, and the journal, which is still open, names the first dead process.
     fn roll_back(&mut self, cause: PoisonCause, repair: Repair) {
         if self.journal.open {
             self.totals = self.journal.totals_before;
-            self.entries[self.journal.chunk].counted = false;
-            self.bury(self.journal.by, repair);
+            self.chunks[self.journal.chunk].counted = false;
+            self.record_owner_death(self.journal.worker, repair);
         }
         if let PoisonCause::OwnerDied { pid, .. } | PoisonCause::Panicked { pid, .. } = cause {
-            self.bury(pid, repair);
+            self.record_owner_death(pid, repair);
         }
-        in_this_order();
+        keep_store_order();
         self.journal.open = false;
     }
 
-    /// Records a death, once, and puts the chunks back that `pid` had taken.
-    fn bury(&mut self, pid: u32, repair: Repair) {
-        if pid == NOBODY {
+    /// Records that `pid` died, unless that is recorded already, and releases its
+    /// uncounted chunks.
+    fn record_owner_death(&mut self, pid: u32, repair: Repair) {
+        if pid == NO_PROCESS {
             return;
         }
-        if self.deaths().iter().all(|death| death.pid != pid) {
-            self.deaths[self.death_count] = Death {
+        if self.owner_deaths().iter().all(|death| death.pid != pid) {
+            self.owner_deaths[self.owner_death_count] = OwnerDeath {
                 pid,
-                chunks_put_back: self.chunks_in_hand_of(pid),
+                released_chunks: self.uncounted_chunks_of(pid),
                 repair,
             };
-            in_this_order();
-            self.death_count += 1;
-            in_this_order();
+            keep_store_order();
+            self.owner_death_count += 1;
+            keep_store_order();
         }
-        for entry in &mut self.entries[..self.chunk_count] {
-            if entry.is_in_hand_of(pid) {
-                entry.taken_by = NOBODY;
+        for chunk in &mut self.chunks[..self.chunk_count] {
+            if chunk.is_uncounted_by(pid) {
+                chunk.assigned_to = NO_PROCESS;
             }
         }
     }
 }
 
-/// Keeps the stores before it before those after it.
+/// Prevents the compiler from moving stores across this call.
 ///
-/// A killed process got to some point of its machine code, so the next one
-/// finds the stores up to there. But the compiler may reorder them: it thinks
-/// that nobody looks until the lock is released.
-fn in_this_order() {
+/// A killed process has executed its machine code up to some instruction, and the next
+/// process sees all stores before it. Without the fence the compiler may reorder the
+/// stores, because it assumes that no thread reads them before the unlock.
+fn keep_store_order() {
     compiler_fence(Ordering::SeqCst);
 }
 
 impl Ledger {
     fn new(chunk_count: usize) -> Self {
-        const FREE: Entry = Entry {
-            taken_by: NOBODY,
+        const UNASSIGNED: ChunkState = ChunkState {
+            assigned_to: NO_PROCESS,
             counted: false,
         };
-        const NO_DEATH: Death = Death {
-            pid: NOBODY,
-            chunks_put_back: 0,
+        const EMPTY: OwnerDeath = OwnerDeath {
+            pid: NO_PROCESS,
+            released_chunks: 0,
             repair: Repair {
-                by: NOBODY,
-                news: News::FromLock,
-                at: 0,
+                pid: NO_PROCESS,
+                reported_by: Call::Lock,
+                locked_at: 0,
             },
         };
         Self {
@@ -234,80 +244,82 @@ impl Ledger {
             totals: Counts::default(),
             journal: Journal {
                 open: false,
-                by: NOBODY,
+                worker: NO_PROCESS,
                 chunk: 0,
                 totals_before: Counts::default(),
             },
             chunk_count,
-            entries: [FREE; MAX_CHUNKS],
-            death_count: 0,
-            deaths: [NO_DEATH; MAX_WORKERS],
+            chunks: [UNASSIGNED; MAX_CHUNKS],
+            owner_death_count: 0,
+            owner_deaths: [EMPTY; MAX_WORKERS],
         }
     }
 
-    /// Gives every worker its first chunks in turn, so that each takes part
-    /// however fast the others are.
-    pub(crate) fn deal(&mut self, workers: &[u32]) {
-        let hands = workers.iter().cycle().take(HAND * workers.len());
-        for (entry, &worker) in self.entries[..self.chunk_count].iter_mut().zip(hands) {
-            entry.taken_by = worker;
+    /// Assigns the first chunks to the workers in turn, so that each worker takes part
+    /// even if another is faster.
+    pub(crate) fn assign_initial_chunks(&mut self, workers: &[u32]) {
+        let assignments = workers.iter().cycle().take(INITIAL_CHUNKS * workers.len());
+        let chunks = self.chunks[..self.chunk_count].iter_mut();
+        for (chunk, &worker) in chunks.zip(assignments) {
+            chunk.assigned_to = worker;
         }
     }
 
-    /// What `me` should do next. If that is to count a chunk, it is taken.
-    pub(crate) fn next(&mut self, me: u32) -> Next {
-        let mine = |entry: &Entry| entry.is_in_hand_of(me);
-        let free = |entry: &Entry| entry.taken_by == NOBODY;
-        let in_hand = self.entries().iter().position(mine);
-        match in_hand.or_else(|| self.entries().iter().position(free)) {
+    /// Returns the next step of `worker`. A chunk that it returns is assigned to the
+    /// worker.
+    pub(crate) fn next_step(&mut self, worker: u32) -> Step {
+        let is_own = |chunk: &ChunkState| chunk.is_uncounted_by(worker);
+        let is_unassigned = |chunk: &ChunkState| chunk.assigned_to == NO_PROCESS;
+        let own = self.chunks().iter().position(is_own);
+        match own.or_else(|| self.chunks().iter().position(is_unassigned)) {
             Some(chunk) => {
-                self.entries[chunk].taken_by = me;
-                Next::Count(chunk)
+                self.chunks[chunk].assigned_to = worker;
+                Step::Count(chunk)
             }
-            None if self.is_complete() => Next::Leave,
-            None => Next::Wait,
+            None if self.is_complete() => Step::Finish,
+            None => Step::Wait,
         }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
-        self.entries().iter().all(|entry| entry.counted)
+        self.chunks().iter().all(|chunk| chunk.counted)
     }
 
-    pub(crate) fn chunks_in_hand_of(&self, pid: u32) -> usize {
-        let entries = self.entries().iter();
-        entries.filter(|entry| entry.is_in_hand_of(pid)).count()
+    pub(crate) fn uncounted_chunks_of(&self, pid: u32) -> usize {
+        let chunks = self.chunks().iter();
+        chunks.filter(|chunk| chunk.is_uncounted_by(pid)).count()
     }
 
-    pub(crate) fn chunks_counted_by(&self, pid: u32) -> usize {
-        let entries = self.entries().iter();
-        entries
-            .filter(|entry| entry.counted && entry.taken_by == pid)
+    pub(crate) fn counted_chunks_of(&self, pid: u32) -> usize {
+        let chunks = self.chunks().iter();
+        chunks
+            .filter(|chunk| chunk.counted && chunk.assigned_to == pid)
             .count()
     }
 
-    pub(crate) fn deaths(&self) -> &[Death] {
-        &self.deaths[..self.death_count]
+    pub(crate) fn owner_deaths(&self) -> &[OwnerDeath] {
+        &self.owner_deaths[..self.owner_death_count]
     }
 
-    fn entries(&self) -> &[Entry] {
-        &self.entries[..self.chunk_count]
-    }
-}
-
-impl Entry {
-    fn is_in_hand_of(&self, pid: u32) -> bool {
-        self.taken_by == pid && !self.counted
+    fn chunks(&self) -> &[ChunkState] {
+        &self.chunks[..self.chunk_count]
     }
 }
 
-/// `CLOCK_MONOTONIC`, which all processes read alike. (An `Instant` can't be
-/// put into shared memory.)
+impl ChunkState {
+    fn is_uncounted_by(&self, pid: u32) -> bool {
+        self.assigned_to == pid && !self.counted
+    }
+}
+
+/// Reads `CLOCK_MONOTONIC`, which is the same clock in all processes. (An `Instant` may
+/// not be stored in shared memory.)
 pub(crate) fn monotonic_nanoseconds() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `now` is valid for writes of a timespec. The call can't fail:
+    // SAFETY: `now` is valid for writes of a timespec. The call does not fail, because
     // every Linux has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

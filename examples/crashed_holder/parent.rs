@@ -1,5 +1,5 @@
-//! The parent: makes the plan, starts the workers, kills the doomed, reaps all,
-//! and compares what they have counted with a plain count.
+//! The parent process. It makes the plan, starts the workers, kills the victims, reaps
+//! all workers, and compares their totals with those of a plain count.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -9,66 +9,66 @@ use std::thread;
 
 use shm_sync::{Segment, unlink};
 
-use crate::Failure;
-use crate::arguments::{Options, arguments_of_worker};
-use crate::ledger::{HAND, Shared, monotonic_nanoseconds};
-use crate::report::report;
-use crate::text::{Input, Plan, count_alone, files_of_this_repository};
-use crate::worker::{Fate, HALFWAY, READY};
+use crate::arguments::{Options, worker_arguments};
+use crate::failure::Failure;
+use crate::ledger::{INITIAL_CHUNKS, Shared, monotonic_nanoseconds};
+use crate::report::{self, WorkerRun};
+use crate::text::{InputFile, Plan, count_alone, repository_files};
+use crate::worker::{HALFWAY, READY, WorkerKind};
 
-const TOTALS_DIFFER: u8 = 1;
+const EXIT_TOTALS_DIFFER: u8 = 1;
 
-pub(crate) fn count_in_company(options: Options) -> Result<ExitCode, Failure> {
+pub(crate) fn count_with_workers(options: Options) -> Result<ExitCode, Failure> {
     let Options {
         workers,
-        doomed,
+        victims,
         files,
     } = options;
     let files = if files.is_empty() {
-        files_of_this_repository()?
+        repository_files()?
     } else {
         files
     };
     let inputs = files
         .into_iter()
-        .map(Input::measure)
+        .map(InputFile::open)
         .collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::new(&inputs, workers * HAND)?;
+    let plan = Plan::new(&inputs, workers * INITIAL_CHUNKS)?;
 
     let name = format!("/shm-sync-crashed-holder-{}", process::id());
     let shared = Segment::create(&name, Shared::new(plan))?;
-    let name = Name(name);
-    let mut crew = Crew::start(&name, &inputs, workers, doomed)?;
-    crew.wait_until_ready()?;
-    // Everybody has it open, so nobody needs the name any more, and the memory
-    // is gone with the last process.
+    let name = SegmentName(name);
+    let mut workers = Workers::start(&name, &inputs, workers, victims)?;
+    workers.wait_until_ready()?;
+    // All workers have opened the segment, so it needs no name any more. The kernel
+    // frees the memory when the last process ends.
     drop(name);
 
     let mut ledger = shared.lock()?;
-    ledger.deal(&crew.pids());
+    ledger.assign_initial_chunks(&workers.pids());
     ledger.started = true;
     shared.changed.notify_all();
     drop(ledger);
 
-    crew.see_through()?;
+    workers.kill_victims_and_reap()?;
 
     let ledger = shared.lock()?;
     if !ledger.is_complete() {
-        return Err("the workers left something uncounted".into());
+        return Err("the workers left chunks uncounted".into());
     }
     let alone = count_alone(&inputs)?;
-    report(&inputs, &ledger, &crew.workers, doomed, alone);
+    report::print(inputs.len(), &ledger, &workers.runs(), victims, alone);
     Ok(if ledger.totals == alone {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(TOTALS_DIFFER)
+        ExitCode::from(EXIT_TOTALS_DIFFER)
     })
 }
 
-/// Takes the segment's name away when dropped, also when something fails.
-struct Name(String);
+/// Unlinks the segment when dropped, also after an error.
+struct SegmentName(String);
 
-impl Drop for Name {
+impl Drop for SegmentName {
     fn drop(&mut self) {
         if let Err(error) = unlink(&self.0) {
             eprintln!("crashed_holder: can't unlink {}: {error}", self.0);
@@ -76,91 +76,99 @@ impl Drop for Name {
     }
 }
 
-/// The workers, and what comes from them. When this is dropped, whatever the
-/// reason, they are gone.
-struct Crew {
-    workers: Vec<Worker>,
-    events: Receiver<(usize, Event)>,
+/// The workers and their messages. `drop` kills and reaps the workers that still run.
+struct Workers {
+    list: Vec<Worker>,
+    messages: Receiver<(usize, Message)>,
 }
 
-pub(crate) struct Worker {
+struct Worker {
     child: Child,
     /// When the parent killed it: see [`monotonic_nanoseconds`].
-    pub(crate) killed_at: Option<u64>,
+    killed_at: Option<u64>,
 }
 
-enum Event {
+enum Message {
     Ready,
     Halfway,
-    /// The end of its output, which is its own end, however it came.
+    /// The worker's standard output was closed, because the worker ended.
     Ended,
 }
 
-impl Crew {
-    /// Starts the workers. The first ones are the doomed, so that they are
-    /// dealt chunks first.
+impl Workers {
+    /// Starts the workers. The victims come first, so the parent assigns chunks to them
+    /// first.
     fn start(
-        name: &Name,
-        inputs: &[Input],
-        workers: usize,
-        doomed: usize,
+        name: &SegmentName,
+        inputs: &[InputFile],
+        count: usize,
+        victims: usize,
     ) -> Result<Self, Failure> {
         let program = env::current_exe()?;
-        let (sender, events) = mpsc::channel();
-        let mut crew = Self {
-            workers: Vec::with_capacity(workers),
-            events,
+        let (sender, messages) = mpsc::channel();
+        let mut workers = Self {
+            list: Vec::with_capacity(count),
+            messages,
         };
-        for index in 0..workers {
-            let fate = if index < doomed {
-                Fate::Doomed
+        for index in 0..count {
+            let kind = if index < victims {
+                WorkerKind::Victim
             } else {
-                Fate::Survivor
+                WorkerKind::Survivor
             };
             let mut child = Command::new(&program)
-                .args(arguments_of_worker(&name.0, fate))
+                .args(worker_arguments(&name.0, kind))
                 .args(inputs.iter().map(|input| &input.path))
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .spawn()?;
             let output = child.stdout.take();
-            crew.workers.push(Worker {
+            workers.list.push(Worker {
                 child,
                 killed_at: None,
             });
             let sender = sender.clone();
-            thread::spawn(move || listen(index, output, &sender));
+            thread::spawn(move || forward_messages(index, output, &sender));
         }
-        Ok(crew)
+        Ok(workers)
     }
 
     fn pids(&self) -> Vec<u32> {
-        self.workers.iter().map(Worker::pid).collect()
+        self.list.iter().map(Worker::pid).collect()
+    }
+
+    fn runs(&self) -> Vec<WorkerRun> {
+        let run = |worker: &Worker| WorkerRun {
+            pid: worker.pid(),
+            killed_at: worker.killed_at,
+        };
+        self.list.iter().map(run).collect()
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        for _ in 0..self.workers.len() {
-            match self.events.recv()? {
-                (_, Event::Ready) => {}
+        for _ in 0..self.list.len() {
+            match self.messages.recv()? {
+                (_, Message::Ready) => {}
                 (index, _) => {
-                    self.workers[index].reap()?;
-                    return Err("a worker left before the start".into());
+                    self.list[index].reap()?;
+                    return Err("a worker ended before the start".into());
                 }
             }
         }
         Ok(())
     }
 
-    /// Kills every doomed worker when it is halfway, until all have ended.
-    fn see_through(&mut self) -> Result<(), Failure> {
-        let mut running = self.workers.len();
+    /// Kills each victim when it is halfway through an update, and waits until all
+    /// workers have ended.
+    fn kill_victims_and_reap(&mut self) -> Result<(), Failure> {
+        let mut running = self.list.len();
         while running > 0 {
-            let (index, event) = self.events.recv()?;
-            match event {
-                Event::Ready => {}
-                Event::Halfway => self.workers[index].kill()?,
-                Event::Ended => {
-                    self.workers[index].reap()?;
+            let (index, message) = self.messages.recv()?;
+            match message {
+                Message::Ready => {}
+                Message::Halfway => self.list[index].kill()?,
+                Message::Ended => {
+                    self.list[index].reap()?;
                     running -= 1;
                 }
             }
@@ -169,10 +177,10 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Workers {
     fn drop(&mut self) {
-        for Worker { child, .. } in &mut self.workers {
-            // These do nothing to a child that has been reaped.
+        for Worker { child, .. } in &mut self.list {
+            // Both calls do nothing to a child that was reaped.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -180,18 +188,19 @@ impl Drop for Crew {
 }
 
 impl Worker {
-    pub(crate) fn pid(&self) -> u32 {
+    fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The kernel unlocks what it holds as it dies; its process id stays taken
-    /// until it is reaped.
+    /// Kills the worker. The kernel releases its locks when it dies, and keeps its
+    /// process id until [`reap`](Self::reap).
     fn kill(&mut self) -> Result<(), Failure> {
         self.killed_at = Some(monotonic_nanoseconds());
         Ok(self.child.kill()?)
     }
 
-    /// Waits for its end, which must have been a success or our doing.
+    /// Waits until the worker has ended. Returns an error if the worker failed and was
+    /// not killed by this process.
     fn reap(&mut self) -> Result<(), Failure> {
         let status = self.child.wait()?;
         if status.success() || self.killed_at.is_some() {
@@ -202,21 +211,25 @@ impl Worker {
     }
 }
 
-/// Passes on what a worker says.
-fn listen(index: usize, output: Option<ChildStdout>, events: &Sender<(usize, Event)>) {
+/// Forwards the messages of one worker until its standard output is closed.
+fn forward_messages(
+    index: usize,
+    output: Option<ChildStdout>,
+    messages: &Sender<(usize, Message)>,
+) {
     let lines = output
         .into_iter()
         .flat_map(|pipe| BufReader::new(pipe).lines());
-    let said = lines
+    let received = lines
         .map_while(Result::ok)
         .filter_map(|line| match line.as_str() {
-            READY => Some(Event::Ready),
-            HALFWAY => Some(Event::Halfway),
+            READY => Some(Message::Ready),
+            HALFWAY => Some(Message::Halfway),
             _ => None,
         });
-    for event in said.chain([Event::Ended]) {
-        if events.send((index, event)).is_err() {
-            return; // the parent has given up
+    for message in received.chain([Message::Ended]) {
+        if messages.send((index, message)).is_err() {
+            return; // The parent has stopped after an error.
         }
     }
 }

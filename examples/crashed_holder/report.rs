@@ -1,44 +1,53 @@
-//! What the parent prints.
+//! The output of the parent.
 
-use crate::ledger::{Death, Ledger, News};
-use crate::parent::Worker;
-use crate::text::{Counts, Input};
+use crate::ledger::{Call, Ledger, OwnerDeath};
+use crate::text::Counts;
 
-pub(crate) fn report(
-    inputs: &[Input],
+/// What the parent knows of a worker at the end.
+pub(crate) struct WorkerRun {
+    pub(crate) pid: u32,
+    /// When the parent killed it, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) killed_at: Option<u64>,
+}
+
+/// Prints the result. `victims` is how many workers the parent wanted to kill, and
+/// `alone` are the totals of the plain count.
+pub(crate) fn print(
+    files: usize,
     ledger: &Ledger,
-    workers: &[Worker],
-    doomed: usize,
+    workers: &[WorkerRun],
+    victims: usize,
     alone: Counts,
 ) {
-    let killed = ledger.deaths().len();
-    println!("{:>10}{:>10}", "files", inputs.len());
+    let killed = ledger.owner_deaths().len();
+    println!("{:>10}{files:>10}", "files");
     println!("{:>10}{:>10}", "chunks", ledger.chunk_count);
     println!("{:>10}{:>10}", "workers", workers.len());
     print!("{:>10}{killed:>10}", "killed");
-    if killed < doomed {
-        print!("   of {doomed}: there were too few chunks to die with");
+    if killed < victims {
+        print!("   of {victims}: the files have too few chunks to kill more");
     }
     println!("\n");
 
-    list(workers, ledger);
+    print_workers(workers, ledger);
     for worker in workers {
-        let mut deaths = ledger.deaths().iter();
-        let death = deaths.find(|death| death.pid == worker.pid());
+        let mut deaths = ledger.owner_deaths().iter();
+        let death = deaths.find(|death| death.pid == worker.pid);
         if let (Some(death), Some(killed_at)) = (death, worker.killed_at) {
-            tell_of(death, killed_at);
+            print_owner_death(death, killed_at);
         }
     }
-    compare(ledger.totals, alone);
+    print_comparison(ledger.totals, alone);
 }
 
-/// Who counted how much.
-fn list(workers: &[Worker], ledger: &Ledger) {
+/// Prints how many chunks each worker counted.
+fn print_workers(workers: &[WorkerRun], ledger: &Ledger) {
     println!("{:>10}{:>10}", "process", "chunks");
-    for pid in workers.iter().map(Worker::pid) {
-        let chunks = ledger.chunks_counted_by(pid);
-        let died = ledger.deaths().iter().any(|death| death.pid == pid);
-        let repaired = ledger.deaths().iter().any(|death| death.repair.by == pid);
+    for &WorkerRun { pid, .. } in workers {
+        let chunks = ledger.counted_chunks_of(pid);
+        let deaths = ledger.owner_deaths();
+        let died = deaths.iter().any(|death| death.pid == pid);
+        let repaired = deaths.iter().any(|death| death.repair.pid == pid);
         let note = match (repaired, died) {
             (true, true) => "   repaired the ledger, then died holding the lock",
             (true, false) => "   repaired the ledger",
@@ -50,30 +59,30 @@ fn list(workers: &[Worker], ledger: &Ledger) {
     println!();
 }
 
-fn tell_of(death: &Death, killed_at: u64) {
-    let Death { pid, repair, .. } = death;
-    let later = repair.at.saturating_sub(killed_at) / 1000;
-    let call = match repair.news {
-        News::FromLock => "ShmMutex::lock",
-        News::FromWait => "ShmCondvar::wait",
+fn print_owner_death(death: &OwnerDeath, killed_at: u64) {
+    let OwnerDeath { pid, repair, .. } = death;
+    let delay = repair.locked_at.saturating_sub(killed_at) / 1000;
+    let call = match repair.reported_by {
+        Call::Lock => "ShmMutex::lock",
+        Call::Wait => "ShmCondvar::wait",
     };
-    println!("{pid:>10}   was killed with lines added, words and bytes not yet");
+    println!("{pid:>10}   was killed in an update: lines added, words and bytes not");
     println!(
-        "{:>10}   got the lock {later} µs after the kill, from {call},\n\
-         {:13}undid the update and put back what was in hand, chunks: {}\n",
-        repair.by, "", death.chunks_put_back,
+        "{:>10}   acquired the lock in {call}, {delay} µs after the kill,\n\
+         {:13}rolled back the update, and released uncounted chunks: {}\n",
+        repair.pid, "", death.released_chunks,
     );
 }
 
-fn compare(together: Counts, alone: Counts) {
+fn print_comparison(together: Counts, alone: Counts) {
     println!("{:>10}{:>12}{:>12}{:>14}", "", "lines", "words", "bytes");
-    for (who, counts) in [("together", together), ("alone", alone)] {
+    for (label, counts) in [("together", together), ("alone", alone)] {
         let Counts {
             lines,
             words,
             bytes,
         } = counts;
-        println!("{who:>10}{lines:>12}{words:>12}{bytes:>14}");
+        println!("{label:>10}{lines:>12}{words:>12}{bytes:>14}");
     }
     let verdict = if together == alone {
         "equal"

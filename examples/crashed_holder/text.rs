@@ -1,5 +1,5 @@
-//! Files, the chunks that they are cut into, and counting them: chunk by chunk
-//! for the workers, and the plain way to compare.
+//! Input files, the chunks that they are cut into, and two ways to count: chunk by
+//! chunk for the workers, and whole files for the comparison.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use shm_sync::ShmSafe;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 pub(crate) const MAX_CHUNKS: usize = 4096;
-/// Every file may end in a chunk that is not full: half of the chunks are for
-/// these, the other half for full ones.
+/// Each file may end in a chunk that is not full. Half of the chunks are reserved for
+/// those, the other half for full chunks.
 const MAX_FILES: usize = MAX_CHUNKS / 2;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ShmSafe)]
@@ -24,7 +24,7 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
 }
 
-/// Which bytes of which file make a chunk.
+/// The chunks of all files.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct Plan {
@@ -36,36 +36,38 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(C)]
 pub(crate) struct Chunk {
-    /// Its number on the command line: a path would not fit.
+    /// The position of the file on the worker's command line. A path would not fit.
     file: usize,
-    /// The length of the whole file, to notice if it changes.
+    /// The length of the whole file. It shows whether the file has changed.
     file_len: u64,
     start: u64,
     end: u64,
 }
 
-/// A file that can be read, and its length at the start.
-pub(crate) struct Input {
+/// A readable file, and its length when the program started.
+pub(crate) struct InputFile {
     pub(crate) path: PathBuf,
     pub(crate) len: u64,
 }
 
-impl Input {
-    pub(crate) fn measure(path: PathBuf) -> Result<Self, Failure> {
-        let refuse = |error| unreadable(&path, error);
-        let metadata = fs::metadata(&path).map_err(refuse)?;
+impl InputFile {
+    /// Checks that `path` is a readable regular file, and reads its length.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
+        let unreadable = |error| read_failure(&path, error);
+        let metadata = fs::metadata(&path).map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(format!("{} is not a regular file", path.display()).into());
         }
-        File::open(&path).map_err(refuse)?;
+        File::open(&path).map_err(unreadable)?;
         let len = metadata.len();
         Ok(Self { path, len })
     }
 }
 
 impl Plan {
-    pub(crate) fn new(inputs: &[Input], chunks_wanted: usize) -> Result<Self, Failure> {
-        const NOTHING: Chunk = Chunk {
+    /// Cuts the files into chunks, at least `min_chunks` if there are enough bytes.
+    pub(crate) fn new(inputs: &[InputFile], min_chunks: usize) -> Result<Self, Failure> {
+        const EMPTY: Chunk = Chunk {
             file: 0,
             file_len: 0,
             start: 0,
@@ -77,9 +79,9 @@ impl Plan {
         }
         let mut plan = Self {
             chunk_count: 0,
-            chunks: [NOTHING; MAX_CHUNKS],
+            chunks: [EMPTY; MAX_CHUNKS],
         };
-        let size = chunk_size(inputs, chunks_wanted);
+        let size = chunk_size(inputs, min_chunks);
         for (file, input) in inputs.iter().enumerate() {
             let mut start = 0;
             while start < input.len {
@@ -98,32 +100,31 @@ impl Plan {
     }
 }
 
-/// In bytes: usually a page. Less if there would be too few chunks, more if
-/// there would be too many.
-fn chunk_size(inputs: &[Input], chunks_wanted: usize) -> u64 {
+/// Returns the size of a chunk in bytes. It is a page, or less to have at least
+/// `min_chunks` chunks, or more to have at most [`MAX_CHUNKS`].
+fn chunk_size(inputs: &[InputFile], min_chunks: usize) -> u64 {
     const PAGE: u64 = 4096;
     let total: u64 = inputs.iter().map(|input| input.len).sum();
-    let at_most = total / chunks_wanted as u64;
-    let at_least = total.div_ceil((MAX_CHUNKS - MAX_FILES) as u64);
-    PAGE.min(at_most).max(at_least).max(1)
+    let upper_bound = total / min_chunks as u64;
+    let lower_bound = total.div_ceil((MAX_CHUNKS - MAX_FILES) as u64);
+    PAGE.min(upper_bound).max(lower_bound).max(1)
 }
 
 impl Chunk {
-    /// Counts the words that *begin* in the chunk. The rest of a word that
-    /// began before it belongs to the chunk before, so the counts of all chunks
-    /// add up to those of the file.
+    /// Counts the lines, bytes and words of the chunk. A word belongs to the chunk in
+    /// which it begins, so the counts of all chunks add up to those of the file.
     pub(crate) fn count(&self, files: &[PathBuf]) -> Result<Counts, Failure> {
-        let path = files.get(self.file).ok_or("the plan has other files")?;
-        let refuse = |error| unreadable(path, error);
-        let file = File::open(path).map_err(refuse)?;
-        let len = file.metadata().map_err(refuse)?.len();
+        let path = files.get(self.file).ok_or("the plan has more files")?;
+        let unreadable = |error| read_failure(path, error);
+        let file = File::open(path).map_err(unreadable)?;
+        let len = file.metadata().map_err(unreadable)?.len();
         if len != self.file_len {
-            return Err(changed_size(path, self.file_len, len));
+            return Err(changed_len(path, self.file_len, len));
         }
-        // The byte before tells whether a word has begun.
+        // The byte before the chunk shows whether the first word began earlier.
         let from = self.start.saturating_sub(1);
         let mut bytes = vec![0; usize::try_from(self.end - from)?];
-        file.read_exact_at(&mut bytes, from).map_err(refuse)?;
+        file.read_exact_at(&mut bytes, from).map_err(unreadable)?;
         let (before, bytes) = bytes.split_at(usize::try_from(self.start - from)?);
 
         let mut in_word = before.iter().any(|byte| !byte.is_ascii_whitespace());
@@ -139,15 +140,15 @@ impl Chunk {
     }
 }
 
-/// Counts everything without chunks, locks or other processes.
-pub(crate) fn count_alone(inputs: &[Input]) -> Result<Counts, Failure> {
+/// Counts all files in this process, without chunks and locks.
+pub(crate) fn count_alone(inputs: &[InputFile]) -> Result<Counts, Failure> {
     let mut totals = Counts::default();
-    for Input { path, len } in inputs {
-        let refuse = |error| unreadable(path, error);
-        let mut reader = BufReader::new(File::open(path).map_err(refuse)?);
+    for InputFile { path, len } in inputs {
+        let unreadable = |error| read_failure(path, error);
+        let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
         let mut line = Vec::new();
         let mut bytes = 0;
-        while reader.read_until(b'\n', &mut line).map_err(refuse)? > 0 {
+        while reader.read_until(b'\n', &mut line).map_err(unreadable)? > 0 {
             let words = line.split(u8::is_ascii_whitespace);
             totals.words += words.filter(|word| !word.is_empty()).count() as u64;
             totals.lines += u64::from(line.ends_with(b"\n"));
@@ -155,22 +156,23 @@ pub(crate) fn count_alone(inputs: &[Input]) -> Result<Counts, Failure> {
             line.clear();
         }
         if bytes != *len {
-            return Err(changed_size(path, *len, bytes));
+            return Err(changed_len(path, *len, bytes));
         }
         totals.bytes += bytes;
     }
     Ok(totals)
 }
 
-/// The Markdown and Rust files of the repository that this was built from.
-pub(crate) fn files_of_this_repository() -> Result<Vec<PathBuf>, Failure> {
+/// Lists the Markdown and Rust files of the repository that this program was built
+/// from.
+pub(crate) fn repository_files() -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     let mut directories = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
     while let Some(directory) = directories.pop() {
-        let refuse = |error| unreadable(&directory, error);
-        for entry in fs::read_dir(&directory).map_err(refuse)? {
-            let entry = entry.map_err(refuse)?;
-            let kind = entry.file_type().map_err(refuse)?;
+        let unreadable = |error| read_failure(&directory, error);
+        for entry in fs::read_dir(&directory).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let kind = entry.file_type().map_err(unreadable)?;
             let (path, name) = (entry.path(), entry.file_name());
             let is_hidden = name.as_encoded_bytes().starts_with(b".");
             let is_text = path.extension().is_some_and(|e| e == "md" || e == "rs");
@@ -185,11 +187,15 @@ pub(crate) fn files_of_this_repository() -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn unreadable(path: &Path, error: io::Error) -> Failure {
+fn read_failure(path: &Path, error: io::Error) -> Failure {
     format!("can't read {}: {error}", path.display()).into()
 }
 
-fn changed_size(path: &Path, before: u64, now: u64) -> Failure {
+fn changed_len(path: &Path, before: u64, now: u64) -> Failure {
     let path = path.display();
-    format!("{path} had {before} bytes and now has {now}: nobody may write to it meanwhile").into()
+    format!(
+        "{path} had {before} bytes and now has {now}: \
+         do not change the files while they are counted"
+    )
+    .into()
 }

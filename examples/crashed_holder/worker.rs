@@ -1,5 +1,5 @@
-//! A worker: takes a chunk, counts it without the lock, enters it into the
-//! ledger. If it is doomed, it waits in the middle of that to be killed.
+//! A worker process. It counts a chunk without the lock, and then adds the counts to the
+//! ledger. A victim stops in the middle of an update and waits until the parent kills it.
 
 use std::os::unix::process::parent_id;
 use std::path::PathBuf;
@@ -10,28 +10,29 @@ use nix::sys::signal::Signal;
 use nix::unistd::pause;
 use shm_sync::Segment;
 
-use crate::Failure;
-use crate::ledger::{HAND, Next, Shared};
+use crate::failure::Failure;
+use crate::ledger::{INITIAL_CHUNKS, Shared, Step};
 
-/// What the parent tells a worker.
-pub(crate) struct Orders {
+/// The arguments that the parent passes to a worker.
+pub(crate) struct WorkerOptions {
     pub(crate) segment: String,
-    pub(crate) fate: Fate,
+    pub(crate) kind: WorkerKind,
     pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Fate {
+pub(crate) enum WorkerKind {
     Survivor,
-    Doomed,
+    /// The parent kills it in the middle of an update.
+    Victim,
 }
 
-/// What a worker tells the parent, each on a line of its standard output.
+/// The messages of a worker to the parent. Each is one line on standard output.
 pub(crate) const READY: &str = "ready";
 pub(crate) const HALFWAY: &str = "halfway";
 
-pub(crate) fn work(orders: &Orders) -> Result<(), Failure> {
-    let shared = Segment::<Shared>::open(&orders.segment)?;
+pub(crate) fn run(options: &WorkerOptions) -> Result<(), Failure> {
+    let shared = Segment::<Shared>::open(&options.segment)?;
     die_with_parent(shared.parent)?;
     println!("{READY}");
 
@@ -41,44 +42,45 @@ pub(crate) fn work(orders: &Orders) -> Result<(), Failure> {
         ledger = shared.wait(ledger)?;
     }
     loop {
-        match ledger.next(me) {
-            Next::Count(chunk) => {
+        match ledger.next_step(me) {
+            Step::Count(chunk) => {
                 drop(ledger);
-                let counts = shared.plan.chunks[chunk].count(&orders.files)?;
+                let counts = shared.plan.chunks[chunk].count(&options.files)?;
                 ledger = shared.lock()?;
 
-                // The doomed do some good work first, and die with more in hand
-                // than the chunk that they are entering.
-                let half_done = ledger.chunks_in_hand_of(me) <= HAND / 2;
-                let halfway = match orders.fate {
-                    Fate::Doomed if half_done => wait_to_be_killed,
+                // A victim first counts some chunks. It dies with more chunks assigned
+                // than the one in the update.
+                let has_counted_some = ledger.uncounted_chunks_of(me) <= INITIAL_CHUNKS / 2;
+                let halfway = match options.kind {
+                    WorkerKind::Victim if has_counted_some => wait_for_kill,
                     _ => do_nothing,
                 };
-                ledger.enter(me, chunk, counts, halfway);
+                ledger.add_chunk(me, chunk, counts, halfway);
                 if ledger.is_complete() {
                     shared.changed.notify_all();
                 }
             }
-            Next::Wait => ledger = shared.wait(ledger)?,
-            Next::Leave => return Ok(()),
+            Step::Wait => ledger = shared.wait(ledger)?,
+            Step::Finish => return Ok(()),
         }
     }
 }
 
-/// If the parent were killed, nobody would end the doomed, who hold the lock.
+/// Makes the kernel kill this process when the parent dies. Without this, a victim would
+/// hold the lock for ever.
 fn die_with_parent(parent: u32) -> Result<(), Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if parent_id() == parent {
         Ok(())
     } else {
-        // It died before that call.
-        Err("the parent is gone".into())
+        // The parent died before the call above.
+        Err("the parent has died".into())
     }
 }
 
 fn do_nothing() {}
 
-fn wait_to_be_killed() {
+fn wait_for_kill() {
     println!("{HALFWAY}");
     loop {
         pause();

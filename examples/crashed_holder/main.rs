@@ -1,0 +1,63 @@
+//! Several processes count the words of some files in one shared ledger. The parent
+//! kills some of them with `SIGKILL` in the middle of an update, while they hold the
+//! lock. The other processes are told, repair the ledger and finish the count. A plain
+//! count at the end shows that no chunk was lost and none was counted twice.
+//!
+//! ```text
+//! cargo run --release --example crashed_holder
+//! cargo run --release --example crashed_holder -- --workers 8 --kill 3 FILE...
+//! ```
+//!
+//! The example shows how an application recovers from owner death. All four parts are
+//! in `ledger.rs`:
+//!
+//! 1. **The report.** `ShmMutex::lock` and `ShmCondvar::wait` return
+//!    `LockError::Poisoned` with the lock held. `Shared::recover` handles both. A
+//!    thread that waits for the lock acquires it at once. A thread that waits for the
+//!    condition variable is told within 250 ms.
+//! 2. **The journal.** `Ledger::add_chunk` saves the totals before it changes them.
+//!    `Ledger::roll_back` restores them.
+//! 3. **The assignments.** The ledger records which process counts which chunk.
+//!    `Ledger::roll_back` releases the chunks of a dead process for the other
+//!    processes. Therefore a worker without a chunk waits until all chunks are counted.
+//! 4. **The repair can be repeated.** A process may be killed during the repair. The
+//!    ledger stays poisoned, and the next process repeats all steps.
+//!
+//! The files in reading order: `text.rs` cuts the files into chunks and counts a chunk.
+//! `ledger.rs` is the shared state. `worker.rs` is a worker process. `parent.rs` starts,
+//! kills and reaps the workers. `report.rs` prints the result, and `arguments.rs` parses
+//! the command line.
+
+mod arguments;
+mod failure;
+mod ledger;
+mod parent;
+mod report;
+mod text;
+mod worker;
+
+use std::env;
+use std::iter;
+use std::process::ExitCode;
+
+use arguments::Invocation;
+
+const EXIT_FAILURE: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Invocation::parse(env::args_os().skip(1)) {
+        Ok(Invocation::Help) => {
+            print!("{}", arguments::HELP);
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Invocation::Parent(options)) => parent::count_with_workers(options),
+        Ok(Invocation::Worker(options)) => worker::run(&options).map(|()| ExitCode::SUCCESS),
+        Err(failure) => Err(failure),
+    };
+    result.unwrap_or_else(|failure| {
+        let causes = iter::successors(failure.source(), |cause| (*cause).source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        eprintln!("crashed_holder: {failure}{causes}");
+        ExitCode::from(EXIT_FAILURE)
+    })
+}

@@ -1,0 +1,231 @@
+//! Two programs share a segment that has no name. The client creates it and sends its
+//! descriptor over a Unix socket. The server, which is started by `exec`, receives the
+//! descriptor and opens the segment. No other process can find the segment, and the
+//! kernel frees it when both programs have ended.
+//!
+//! ```text
+//! cargo run --release --example hand_over
+//! cargo run --release --example hand_over -- 5000000
+//! ```
+//!
+//! The client writes requests into the segment ("how many primes are below n?"), and the
+//! server writes the answers. Both wait for each other with a mutex and a condition
+//! variable, without polling. If one of them is killed, the other one is told. The socket
+//! is closed in any case, and the lock is poisoned if the dead process held it.
+//!
+//! `descriptor.rs` sends and receives the descriptor.
+
+mod descriptor;
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{self, Child, Command, ExitCode, Stdio};
+use std::thread;
+
+use shm_sync::{LockError, LockResult, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+
+/// The argument that makes this program the server.
+const SERVER: &str = "--server";
+const DEFAULT_LIMIT: u64 = 300_000;
+const REQUESTS: u64 = 5;
+
+/// The contents of the segment.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Exchange {
+    request: ShmMutex<Request>,
+    changed: ShmCondvar,
+}
+
+/// The current request.
+///
+/// | state | `below` | `primes` |
+/// |---|---|---|
+/// | `Requested` | the question | unused |
+/// | `Answered` | the question | the answer |
+/// | `Idle`, `Closed` | unused | unused |
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Request {
+    state: State,
+    below: u64,
+    primes: u64,
+}
+
+#[derive(ShmSafe, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    /// There was no request yet.
+    Idle,
+    Requested,
+    Answered,
+    /// There are no more requests: one program has finished or died.
+    Closed,
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    match env::args().nth(1) {
+        None => run_client(DEFAULT_LIMIT),
+        Some(argument) if argument == SERVER => run_server(),
+        Some(argument) => run_client(
+            argument
+                .parse()
+                .map_err(|_| "the argument must be a number: the primes below it are counted")?,
+        ),
+    }
+}
+
+fn run_client(limit: u64) -> Result<ExitCode, Box<dyn Error>> {
+    let exchange = Segment::anonymous(Exchange {
+        request: ShmMutex::new(Request {
+            state: State::Idle,
+            below: 0,
+            primes: 0,
+        }),
+        changed: ShmCondvar::new(),
+    })?;
+    let (mut server, socket) = start_server()?;
+    let fd = Segment::as_fd(&exchange).ok_or("the anonymous segment has no descriptor")?;
+    descriptor::send(&socket, fd)?;
+    println!(
+        "process {} has sent {} bytes of shared memory to process {}",
+        process::id(),
+        Segment::mapped_len(&exchange),
+        server.id()
+    );
+
+    let answered = thread::scope(|scope| {
+        // This thread ends when the server ends. The server ends at the latest when
+        // the exchange is closed.
+        scope.spawn(|| close_when_peer_ends(&exchange, &socket));
+        let answered = request_all(&exchange, limit);
+        exchange.close().and(answered)
+    });
+    let status = server.wait()?;
+    Ok(match answered? {
+        REQUESTS if status.success() => ExitCode::SUCCESS,
+        answers => {
+            eprintln!("the server gave {answers} of {REQUESTS} answers, and ended: {status}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Starts this program again as the server, with one end of a socket as its standard
+/// input. Returns the other end.
+fn start_server() -> io::Result<(Child, UnixStream)> {
+    let (socket, peer) = UnixStream::pair()?;
+    let server = Command::new(env::current_exe()?)
+        .arg(SERVER)
+        .stdin(Stdio::from(OwnedFd::from(peer)))
+        .spawn()?;
+    Ok((server, socket))
+}
+
+/// Makes all requests. Returns how many were answered before the exchange was closed.
+fn request_all(exchange: &Exchange, limit: u64) -> Result<u64, shm_sync::Error> {
+    for number in 1..=REQUESTS {
+        let Some(mut request) = exchange.wait_until(|state| state != State::Requested)? else {
+            return Ok(number - 1);
+        };
+        request.below = limit / REQUESTS * number;
+        request.state = State::Requested;
+        exchange.changed.notify_one();
+        drop(request);
+
+        let Some(request) = exchange.wait_until(|state| state == State::Answered)? else {
+            return Ok(number - 1);
+        };
+        println!("{} primes are below {}", request.primes, request.below);
+    }
+    Ok(REQUESTS)
+}
+
+fn run_server() -> Result<ExitCode, Box<dyn Error>> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let fd = descriptor::receive(&socket)?;
+    let exchange: Segment<Exchange> = Segment::<Exchange>::options().from_fd(fd)?;
+    thread::scope(|scope| {
+        scope.spawn(|| close_when_peer_ends(&exchange, &socket));
+        let answered = answer_all(&exchange);
+        // This ends the thread above and tells the client.
+        let stopped = socket.shutdown(Shutdown::Both);
+        answered?;
+        stopped?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn answer_all(exchange: &Exchange) -> Result<(), shm_sync::Error> {
+    while let Some(request) = exchange.wait_until(|state| state == State::Requested)? {
+        let below = request.below;
+        // Counting takes time, so the server does not hold the lock meanwhile.
+        drop(request);
+        let primes = count_primes(below);
+
+        let Some(mut request) = exchange.wait_until(|state| state == State::Requested)? else {
+            break;
+        };
+        request.primes = primes;
+        request.state = State::Answered;
+        exchange.changed.notify_one();
+    }
+    Ok(())
+}
+
+/// Closes the exchange when the peer has ended. The kernel closes the peer's end of the
+/// socket then, and `read` returns. No program sends anything after the descriptor.
+fn close_when_peer_ends(exchange: &Exchange, mut socket: &UnixStream) {
+    let _ = socket.read(&mut [0]);
+    if let Err(error) = exchange.close() {
+        eprintln!("can't close the exchange: {error}");
+    }
+}
+
+impl Exchange {
+    /// Waits until the request is in a state that `is_wanted`. Returns `None` if the
+    /// exchange is closed.
+    fn wait_until(
+        &self,
+        is_wanted: impl Fn(State) -> bool,
+    ) -> Result<Option<ShmMutexGuard<'_, Request>>, shm_sync::Error> {
+        let must_wait =
+            |request: &mut Request| request.state != State::Closed && !is_wanted(request.state);
+        let request = close_if_poisoned(self.request.lock())?;
+        let request = close_if_poisoned(self.changed.wait_while(request, must_wait))?;
+        Ok((request.state != State::Closed).then_some(request))
+    }
+
+    fn close(&self) -> Result<(), shm_sync::Error> {
+        let mut request = close_if_poisoned(self.request.lock())?;
+        request.state = State::Closed;
+        self.changed.notify_all();
+        Ok(())
+    }
+}
+
+/// Closes the exchange if the last holder died: the peer does not answer any more.
+fn close_if_poisoned<'a>(
+    request: LockResult<ShmMutexGuard<'a, Request>>,
+) -> Result<ShmMutexGuard<'a, Request>, shm_sync::Error> {
+    match request {
+        Ok(request) => Ok(request),
+        Err(LockError::Poisoned(poisoned)) => {
+            Ok(poisoned.recover(|request| request.state = State::Closed))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn count_primes(below: u64) -> u64 {
+    let is_prime = |n: &u64| {
+        (2..)
+            .take_while(|d| d * d <= *n)
+            .all(|d| !n.is_multiple_of(d))
+    };
+    (2..below).filter(is_prime).count() as u64
+}

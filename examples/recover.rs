@@ -1,0 +1,70 @@
+//! A process is killed in the middle of a transfer, with the lock held. The next process
+//! that locks is told, repairs the accounts, and goes on. Read this example first.
+//!
+//! ```text
+//! cargo run --release --example recover
+//! ```
+
+use std::error::Error;
+
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
+use shm_sync::{LockError, Segment, ShmMutex, ShmSafe};
+
+/// The sum of both accounts. A transfer does not change it.
+const TOTAL: u64 = 100;
+
+#[derive(Debug, ShmSafe)]
+#[repr(C)]
+struct Accounts {
+    savings: u64,
+    checking: u64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // An anonymous segment is shared with the children that this process forks.
+    let accounts = Segment::anonymous(ShmMutex::new(Accounts {
+        savings: TOTAL,
+        checking: 0,
+    }))?;
+
+    // SAFETY: this process has only one thread. So no other thread holds a lock of the
+    // allocator or of the standard library that would stay locked in the child.
+    match unsafe { fork() }? {
+        ForkResult::Child => return transfer_and_die(&accounts),
+        ForkResult::Parent { child } => {
+            waitpid(child, None)?;
+            println!("process {child} was killed in a transfer, with the lock held");
+        }
+    }
+
+    // An ordinary process-shared mutex would block here for ever.
+    let mut guard = match accounts.lock() {
+        Ok(_) => {
+            return Err("the child died with the lock held, but lock() did not report it".into());
+        }
+        Err(LockError::Poisoned(poisoned)) => {
+            println!("lock() returned Poisoned: {}", poisoned.cause());
+            println!("found:         {:?}", poisoned.get_ref());
+            // The lock is held. `recover` repairs the data and clears the poison.
+            poisoned.recover(|accounts| accounts.checking = TOTAL - accounts.savings)
+        }
+        Err(other) => return Err(shm_sync::Error::from(other).into()),
+    };
+    println!("repaired:      {:?}", *guard);
+
+    guard.savings -= 10;
+    guard.checking += 10;
+    println!("next transfer: {:?}", *guard);
+    Ok(())
+}
+
+/// Begins a transfer, and is killed before it ends.
+fn transfer_and_die(accounts: &ShmMutex<Accounts>) -> Result<(), Box<dyn Error>> {
+    let mut guard = accounts.lock().map_err(shm_sync::Error::from)?;
+    guard.savings -= 30;
+    raise(Signal::SIGKILL)?;
+    guard.checking += 30;
+    Ok(())
+}
