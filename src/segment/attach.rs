@@ -69,7 +69,7 @@
 //!
 //! A process that may only read the object can hold shared locks, on any byte. The
 //! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
-//! the table in docs/design.md goes through all ranges.
+//! the table in docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
