@@ -36,6 +36,9 @@ const COMING: [&str; 13] = [
     "tests/types",
 ];
 
+/// The documents that list tests by the names of their functions.
+const LISTS: [&str; 2] = ["docs/results/failure-modes.md", "docs/results/suites.md"];
+
 /// A document, and where it is.
 struct Document {
     path: PathBuf,
@@ -176,7 +179,9 @@ fn slug(heading: &str) -> String {
 /// Returns the paths of the repository that a line names.
 fn paths_in(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-./:".contains(c)))
-        .map(|word| word.trim_end_matches(['.', '-', ':']))
+        // A line number may follow. Of a URL, "https" is left.
+        .filter_map(|word| word.split(':').next())
+        .map(|word| word.trim_end_matches(['.', '-']))
         .filter(|word| {
             let folder = word.split_once('/').map(|(folder, _)| folder);
             folder.is_some_and(|folder| FOLDERS.contains(&folder))
@@ -191,6 +196,31 @@ fn tests_in(line: &str) -> impl Iterator<Item = &str> {
             let binary = word.split_once("::").map(|(binary, _)| binary);
             binary.is_some_and(|binary| TEST_BINARIES.contains(&binary))
         })
+}
+
+/// Returns the names of functions in backticks in a line. A name of fewer than four words
+/// may be another thing than a test.
+fn functions_in(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2).filter(|name| {
+        name.matches('_').count() >= 3
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    })
+}
+
+/// Returns the text of all Rust files in a folder.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).expect("a folder can be listed") {
+        let path = entry.expect("a folder can be listed").path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).expect("a source can be read");
+        }
+    }
+    text
 }
 
 /// Returns all documents of the repository.
@@ -284,6 +314,25 @@ fn links_lead_somewhere() {
 #[test]
 fn names_exist() {
     assert_none_dead(Document::dead_names);
+}
+
+#[test]
+fn listed_tests_exist() {
+    let sources = sources(Path::new("src")) + &sources(Path::new("tests"));
+    let mut list = Vec::new();
+    for path in LISTS {
+        let document = Document::read(path.into());
+        for (line, text) in document.prose() {
+            let names = functions_in(text);
+            let absent = names.filter(|name| !sources.contains(&format!("fn {name}(")));
+            list.extend(absent.map(|name| format!("{path}:{line}: {name}")));
+        }
+    }
+    assert!(
+        list.is_empty(),
+        "no test has these names:\n{}",
+        list.join("\n")
+    );
 }
 
 #[test]
