@@ -68,8 +68,8 @@
 //! # Who can hold up whom
 //!
 //! A process that may only read the object can hold shared locks, on any byte. The
-//! locks that calls wait for are therefore waited for with a deadline ([`UNFINISHED_TIMEOUT`]);
-//! the table in docs/design.md goes through all ranges.
+//! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
+//! the table in docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
