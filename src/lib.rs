@@ -90,36 +90,33 @@
 extern crate self as shm_sync;
 
 // The floors, bottom up: fingerprint, nature and printable side by side, error, os,
-// shm_safe, place, and then sync and segment side by side (tests/floors.rs).
+// shm_safe, place, and then sync and segment side by side (tests/architecture.rs).
 mod error;
-mod fingerprint;
+mod init;
 pub mod inspect;
-mod nature;
 mod os;
-mod place;
 mod printable;
+mod read_only;
 mod segment;
 mod shm_safe;
 mod sync;
-mod view;
 
 pub use error::{
-    Abi, Damage, Error, IdentityError, Layout, LockError, LockResult, NameError, PoisonCause,
-    Poisoned, Unsupported,
+    Abi, CorruptHeader, Error, IdentityError, Layout, LockError, LockResult, NameError,
+    PoisonCause, Poisoned, Unsupported,
 };
-pub use fingerprint::Fingerprint;
-pub use place::place_at;
+pub use init::place_at;
 pub use segment::{
-    Abandoned, Address, Backing, CoreDump, Pages, ReadOnlySegment, Removal, Residency, Segment,
+    Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
     SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
 };
-pub use shm_safe::{CachePadded, ShmSafe};
+pub use shm_safe::{CachePadded, Fingerprint, ShmSafe};
 pub use sync::{
-    Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard, TimedWaitResult,
-    WaitTimeoutResult,
+    Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard,
+    WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
-pub use view::ReadOnly;
+pub use read_only::ReadOnly;
 
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
@@ -137,15 +134,14 @@ struct Guide;
 /// What the derive macro writes, and nobody else should.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::nature::Nature;
-    pub use crate::shm_safe::{Place, Report, SyncKind, SyncObject, TypeOf, sum};
+    pub use crate::shm_safe::{FieldPath, SyncKind, SyncOps, TypeOf, TypeProperties, Visitor, sum};
 }
 
 /// What the fuzzer calls: see `fuzz/`.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod __fuzzing {
-    use crate::segment::anatomy::{HEADER_LEN, Header, parse_directory};
+    use crate::segment::internals::{HEADER_LEN, Header, parse_directory};
 
     /// Where the origin lies in a header.
     const ORIGIN: std::ops::Range<usize> = 104..144;

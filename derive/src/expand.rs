@@ -34,11 +34,11 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
-            const NATURE: ::shm_sync::__private::Nature = #nature;
+            const PROPERTIES: ::shm_sync::__private::TypeProperties = #nature;
 
             fn visit(
-                #at: &::shm_sync::__private::Place<'_>,
-                #report: &mut ::shm_sync::__private::Report<'_>,
+                #at: &::shm_sync::__private::FieldPath<'_>,
+                #report: &mut ::shm_sync::__private::Visitor<'_>,
             ) {
                 #whole
                 #visit
@@ -176,16 +176,16 @@ fn primitive(name: &Ident) -> impl ToTokens + use<> {
 }
 
 /// What holds of the values: of a struct, what holds of all its fields; of an
-/// enum, see `Nature::variant`.
+/// enum, see `TypeProperties::variant`.
 fn nature(input: &Input<'_>) -> impl ToTokens {
     let natures = |fields| {
-        let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::NATURE));
+        let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::PROPERTIES));
         quote!(&[#(#fields),*])
     };
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = natures(fields);
-            quote!(::shm_sync::__private::Nature::of_fields(#fields))
+            quote!(::shm_sync::__private::TypeProperties::of_fields(#fields))
         }
         Shape::Enum(data, repr) => {
             let discriminant_type = primitive(&repr.discriminant);
@@ -195,7 +195,7 @@ fn nature(input: &Input<'_>) -> impl ToTokens {
                 quote!((#discriminant, #fields))
             });
             quote! {
-                ::shm_sync::__private::Nature::of_variants(
+                ::shm_sync::__private::TypeProperties::of_variants(
                     ::core::mem::size_of::<#discriminant_type>(),
                     ::core::mem::align_of::<#discriminant_type>(),
                     &[#(#variants),*],

@@ -34,7 +34,7 @@ pub enum NameError {
 /// How a header contradicts itself or its object.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
-pub enum Damage {
+pub enum CorruptHeader {
     /// The object is smaller or larger than the header says.
     #[error("it says that the object has {claimed} bytes, but it has {actual}")]
     WrongSize {

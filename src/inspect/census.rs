@@ -11,11 +11,13 @@ use super::file::{self, MEMFD, identity_of};
 use super::source::{Opened, Source};
 use super::{Access, Attachment, Content, FileKind, Link, Object, Scope, Segment, Users};
 use crate::error::Error;
-use crate::os::named_file::{self, SHM_DIRECTORY};
 use crate::os::proc::task::descriptor_of_mapping;
-use crate::os::proc::{self, Region, Survey};
-use crate::os::{mman, sysv_shm};
-use crate::segment::anatomy::{Life, Look, MEMFD_LABEL, Origin, Target, is_marked_unborn};
+use crate::os::proc::{self, MapsEntry, MapsSnapshot};
+use crate::os::regular_file::{self, SHM_DIRECTORY};
+use crate::os::{mem, mem::sysv_shm};
+use crate::segment::internals::{
+    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Probe, Target, is_marked_unfinished,
+};
 use crate::segment::{Address, Backing, SegmentOptions};
 
 /// An object, and the segment in it if it can be read.
@@ -71,14 +73,14 @@ pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened),
         (Content::Segment(segment), Some(opened)) if segment.locks.is_some() => {
             Ok((segment, opened))
         }
-        (Content::Unreadable(error) | Content::Closed(error), _) => Err(error),
+        (Content::Unreadable(error) | Content::Inaccessible(error), _) => Err(error),
         _ => Err(Error::NotASegment),
     }
 }
 
 /// See [`super::attachments_of`].
 pub(super) fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> {
-    let regions = proc::regions_of(pid).map_err(failure("reading /proc/PID/maps"))?;
+    let regions = proc::maps_of(pid).map_err(failure("reading /proc/PID/maps"))?;
     let survey = take_survey()?;
     let mut all = Vec::new();
     for region in regions {
@@ -97,8 +99,8 @@ pub(super) fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, 
         all.push(Attachment {
             addresses: region.start..region.end,
             access: match region.access {
-                mman::Access::ReadOnly => Access::ReadOnly,
-                mman::Access::ReadWrite => Access::ReadWrite,
+                mem::Access::ReadOnly => Access::ReadOnly,
+                mem::Access::ReadWrite => Access::ReadWrite,
             },
             offset: region.offset,
             object,
@@ -124,12 +126,12 @@ fn posix_objects() -> io::Result<Vec<PathBuf>> {
 // --- Mapped files ---------------------------------------------------------------
 
 /// Processes, and what they have mapped of one file.
-type Views<'a> = Vec<(u32, &'a Region)>;
+type Views<'a> = Vec<(u32, &'a MapsEntry)>;
 
 /// The views of each file. Subvolumes of btrfs share device and inode numbers, so the
 /// directory belongs to what tells files apart. A file that is seen by way of two
 /// directories is found twice, and listed once.
-fn views_by_file(regions: &[(u32, Region)]) -> Vec<Views<'_>> {
+fn views_by_file(regions: &[(u32, MapsEntry)]) -> Vec<Views<'_>> {
     let mut files: BTreeMap<_, Views<'_>> = BTreeMap::new();
     for (pid, region) in regions {
         if !region.is_system_v() {
@@ -143,7 +145,7 @@ fn views_by_file(regions: &[(u32, Region)]) -> Vec<Views<'_>> {
 
 /// The object that processes have mapped, and its device and inode numbers. `None`
 /// if it is none that [`super::objects`] lists, or none of them can show it.
-fn mapped(views: &[(u32, &Region)], survey: &Survey) -> Option<(Object, (u64, u64))> {
+fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object, (u64, u64))> {
     let mut views = views.to_vec();
     views.sort_by_key(|(_, region)| reliability(region));
     let (_, region) = views.first()?;
@@ -152,41 +154,44 @@ fn mapped(views: &[(u32, &Region)], survey: &Survey) -> Option<(Object, (u64, u6
     if label.is_some_and(|label| !label.starts_with(MEMFD_LABEL)) || path.starts_with("/dev/zero") {
         return None;
     }
-    let in_shm = named_file::is_posix_object(path);
+    let in_shm = regular_file::is_posix_object(path);
     let found = views.iter().find_map(|(pid, region)| match region.path() {
-        (path, proc::Link::There) => by_path(*pid, region, path, survey),
-        (path, proc::Link::Gone) => by_descriptor(*pid, region, path, survey),
+        (path, proc::MappedBy::There) => by_path(*pid, region, path, survey),
+        (path, proc::MappedBy::Gone) => by_descriptor(*pid, region, path, survey),
     });
     let (object, identity) = found?;
-    let is_foreign = matches!(object.content, Content::Foreign(_) | Content::Closed(_));
+    let is_foreign = matches!(
+        object.content,
+        Content::Foreign(_) | Content::Inaccessible(_)
+    );
     (!is_foreign || in_shm || label.is_some()).then_some((object, identity))
 }
 
 /// How much the path that the kernel shows is worth: the lower, the better. Who
 /// created a file without a name sees it for ever as `#123 (deleted)`, whatever
 /// name it was given later.
-fn reliability(region: &Region) -> u8 {
+fn reliability(region: &MapsEntry) -> u8 {
     let (path, link) = region.path();
     let name = path.file_name().map_or(&[][..], |name| name.as_bytes());
     match link {
-        proc::Link::There => 0,
-        proc::Link::Gone if !name.starts_with(b"#") => 1,
-        proc::Link::Gone => 2,
+        proc::MappedBy::There => 0,
+        proc::MappedBy::Gone if !name.starts_with(b"#") => 1,
+        proc::MappedBy::Gone => 2,
     }
 }
 
 fn by_path(
     pid: u32,
-    region: &Region,
+    region: &MapsEntry,
     path: &Path,
-    survey: &Survey,
+    survey: &MapsSnapshot,
 ) -> Option<(Object, (u64, u64))> {
     let inside = path.strip_prefix("/").unwrap_or(path);
     // Containers have other files by the same path.
     let elsewhere = Path::new(&format!("/proc/{pid}/root")).join(inside);
     [path, &elsewhere].into_iter().find_map(|path| {
         let (device, inode) = identity_of(path)?;
-        if !region.is_of(pid, device, inode) {
+        if !region.maps_file(pid, device, inode) {
             return None;
         }
         let (object, _) = file::at_path(path, survey).ok()?;
@@ -196,9 +201,9 @@ fn by_path(
 
 fn by_descriptor(
     pid: u32,
-    region: &Region,
+    region: &MapsEntry,
     shown: &Path,
-    survey: &Survey,
+    survey: &MapsSnapshot,
 ) -> Option<(Object, (u64, u64))> {
     let link = match descriptor_of_mapping(pid, region) {
         Ok(Some(path)) => path,
@@ -213,28 +218,30 @@ fn by_descriptor(
 // --- System V -------------------------------------------------------------------
 
 /// What is in a System V segment; `None` if it has gone meanwhile.
-fn system_v(row: sysv_shm::Row, survey: &Survey) -> Option<Found> {
+fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
     let status = row.status;
     let users = Users {
         pids: survey.mapping_system_v(row.id.0),
         attachments: Some(status.attached),
-        unseen: survey.unreadable.len(),
+        unreadable_processes: survey.unreadable.len(),
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();
-    let (content, opened) = match Look::at(row.id, &SegmentOptions::of_anybody()) {
+    let (content, opened) = match Probe::at(row.id, &SegmentOptions::without_owner_check()) {
         Ok(None) => return None,
         Ok(Some(look)) => {
-            let life = look.life();
+            let life = look.lifecycle();
             match (life, Opened::new(Source::SystemV(look), status.len)) {
-                (Life::Unborn, Err(Error::NotASegment)) if !is_marked_unborn(status.mode) => {
+                (Lifecycle::Unfinished, Err(Error::NotASegment))
+                    if !is_marked_unfinished(status.mode) =>
+                {
                     (Content::Foreign(FileKind::Memory), None)
                 }
-                (Life::Unborn, _) => (Content::Unfinished, None),
-                (_, opened) => file::content(opened, Some(Origin::NAMELESS)),
+                (Lifecycle::Unfinished, _) => (Content::Unfinished, None),
+                (_, opened) => file::content(opened, Some(SegmentEpoch::NAMELESS)),
             }
         }
-        Err(source) => (Content::Closed(failure("shmat")(source)), None),
+        Err(source) => (Content::Inaccessible(failure("shmat")(source)), None),
     };
     let object = Object {
         name: by_key.as_ref().unwrap_or(&by_id).to_string(),
@@ -246,7 +253,7 @@ fn system_v(row: sysv_shm::Row, survey: &Survey) -> Option<Found> {
             _ => Link::Named,
         },
         len: status.len,
-        resident_pages: Some(row.resident.div_ceil(mman::page_size() as u64)),
+        resident_pages: Some(row.resident.div_ceil(mem::page_size() as u64)),
         owner: status.owner,
         group: status.group,
         mode: status.mode,
@@ -258,9 +265,9 @@ fn system_v(row: sysv_shm::Row, survey: &Survey) -> Option<Found> {
 
 // --- Errors ---------------------------------------------------------------------
 
-fn take_survey() -> Result<Survey, Error> {
+fn take_survey() -> Result<MapsSnapshot, Error> {
     // Without /proc it is not the object that is not found.
-    Survey::take().map_err(|source| Error::Os {
+    MapsSnapshot::take().map_err(|source| Error::Os {
         call: "reading /proc",
         source,
     })

@@ -12,10 +12,10 @@ use super::census::{Found, failure};
 use super::source::{Opened, Source};
 use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
 use crate::error::Error;
-use crate::os::named_file;
-use crate::os::proc::{self, DELETED, Survey};
-use crate::os::{mman, process};
-use crate::segment::anatomy::{Header, MEMFD_LABEL, Origin, registered};
+use crate::os::proc::{self, DELETED, MapsSnapshot};
+use crate::os::regular_file;
+use crate::os::{mem, process};
+use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
 use crate::segment::{Address, Backing};
 
 /// How the kernel shows a memfd's label.
@@ -31,7 +31,7 @@ pub(super) fn identity_of(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// What is at `path`.
-pub(super) fn at_path(path: &Path, survey: &Survey) -> Result<Found, Error> {
+pub(super) fn at_path(path: &Path, survey: &MapsSnapshot) -> Result<Found, Error> {
     if proc::is_link(path) {
         let shown = std::fs::read_link(path).map_err(failure("readlink"))?;
         return behind_link(path, &shown, survey);
@@ -51,14 +51,18 @@ pub(super) fn at_path(path: &Path, survey: &Survey) -> Result<Found, Error> {
         facts,
     };
     let opened = match file.facts.is_file() {
-        true => named_file::open(path, mman::Access::ReadOnly),
+        true => regular_file::open(path, mem::Access::ReadOnly),
         false => Ok(None),
     };
     finish(file, opened, survey)
 }
 
 /// What a link such as `/proc/PID/fd/N` leads to, which the kernel `shows` there.
-pub(super) fn behind_link(link: &Path, shown: &Path, survey: &Survey) -> Result<Found, Error> {
+pub(super) fn behind_link(
+    link: &Path,
+    shown: &Path,
+    survey: &MapsSnapshot,
+) -> Result<Found, Error> {
     let mut file = Candidate {
         name: shown.to_string_lossy().into_owned(),
         address: Address::file(link).ok(),
@@ -67,13 +71,13 @@ pub(super) fn behind_link(link: &Path, shown: &Path, survey: &Survey) -> Result<
         facts: std::fs::metadata(link).map_err(failure("stat"))?,
     };
     file.is_known_as(shown);
-    finish(file, proc::open_link(link, mman::Access::ReadOnly), survey)
+    finish(file, proc::open_link(link, mem::Access::ReadOnly), survey)
 }
 
 fn finish(
     file: Candidate,
     opened: io::Result<Option<OwnedFd>>,
-    survey: &Survey,
+    survey: &MapsSnapshot,
 ) -> Result<Found, Error> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
@@ -82,7 +86,7 @@ fn finish(
 }
 
 fn backing_of(path: &Path) -> Backing {
-    match named_file::is_posix_object(path) {
+    match regular_file::is_posix_object(path) {
         true => Backing::Posix,
         false => Backing::File,
     }
@@ -140,12 +144,12 @@ impl Candidate {
     }
 
     /// Reads it, if it could be opened; `None` if it is nothing to be opened.
-    fn look(mut self, file: io::Result<Option<OwnedFd>>, survey: &Survey) -> Found {
+    fn look(mut self, file: io::Result<Option<OwnedFd>>, survey: &MapsSnapshot) -> Found {
         let kind = kind_of(self.facts.file_type());
         let mut resident_pages = None;
         let mut registered = None;
         let (content, opened) = match file {
-            Err(source) => (Content::Closed(failure("open")(source)), None),
+            Err(source) => (Content::Inaccessible(failure("open")(source)), None),
             Ok(None) => (Content::Foreign(kind), None),
             Ok(Some(file)) => {
                 let file = File::from(file);
@@ -181,7 +185,7 @@ impl Candidate {
             users: Users {
                 pids,
                 attachments: registered.map(|pids| pids.len() as u64),
-                unseen: survey.unreadable.len(),
+                unreadable_processes: survey.unreadable.len(),
             },
             content,
         };
@@ -190,10 +194,10 @@ impl Candidate {
 
     /// Those who hold a lock that says that they are attached. Nobody holds one of
     /// a memfd, which only those can reach who have it.
-    fn registered(&self, file: &File, survey: &Survey) -> Option<Vec<u32>> {
+    fn registered(&self, file: &File, survey: &MapsSnapshot) -> Option<Vec<u32>> {
         match self.backing {
             Backing::Memfd => None,
-            _ => registered(file, &survey.unreadable).ok(),
+            _ => attached_pids(file, &survey.unreadable).ok(),
         }
     }
 
@@ -202,8 +206,8 @@ impl Candidate {
             return (Content::Foreign(kind_of(self.facts.file_type())), None);
         }
         let home = match self.backing {
-            Backing::Memfd => Some(Origin::NAMELESS),
-            _ => Origin::of(&file).ok(),
+            Backing::Memfd => Some(SegmentEpoch::NAMELESS),
+            _ => SegmentEpoch::of(&file).ok(),
         };
         let opened = Opened::new(Source::File(file.into()), self.facts.len());
         content(opened, home)
@@ -213,7 +217,7 @@ impl Candidate {
     /// others, a mapping that is never touched does.
     fn resident_pages(&self, file: &File) -> Option<u64> {
         const BLOCK: u64 = 512;
-        let page = mman::page_size() as u64;
+        let page = mem::page_size() as u64;
         if !self.facts.is_file() {
             return None;
         }
@@ -224,7 +228,7 @@ impl Candidate {
         let Some(len) = NonZeroUsize::new(usize::try_from(len).ok()?) else {
             return Some(0);
         };
-        let mapping = mman::Mapping::of_file_with(file, len, mman::Access::ReadOnly).ok()?;
+        let mapping = mem::Mapping::of_file_with(file, len, mem::Access::ReadOnly).ok()?;
         Some(mapping.resident_pages().ok()? as u64)
     }
 }
@@ -246,7 +250,7 @@ fn kind_of(file: FileType) -> FileKind {
 /// `home` is where its locks should have come to life, if that is known.
 pub(super) fn content(
     opened: Result<Opened, Error>,
-    home: Option<Origin>,
+    home: Option<SegmentEpoch>,
 ) -> (Content, Option<Opened>) {
     match opened {
         Ok(opened) => {
@@ -257,11 +261,11 @@ pub(super) fn content(
         Err(error @ (Error::UnsupportedFormat { .. } | Error::Corrupt(_))) => {
             (Content::Unreadable(error), None)
         }
-        Err(error) => (Content::Closed(error), None),
+        Err(error) => (Content::Inaccessible(error), None),
     }
 }
 
-fn describe(opened: &Opened, home: Option<Origin>) -> Segment {
+fn describe(opened: &Opened, home: Option<SegmentEpoch>) -> Segment {
     let header = &opened.header;
     Segment {
         layout: header.layout.clone(),
@@ -276,7 +280,7 @@ fn describe(opened: &Opened, home: Option<Origin>) -> Segment {
     }
 }
 
-fn epoch_of(header: &Header, home: Option<Origin>) -> Epoch {
+fn epoch_of(header: &Header, home: Option<SegmentEpoch>) -> Epoch {
     let Some(home) = home else {
         return Epoch::Unknown;
     };

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use super::source::{Opened, Source};
 use super::{Epoch, locks};
-use crate::os::mman::Pages;
-use crate::os::{memfd, named_file};
+use crate::os::mem::Pages;
+use crate::os::{mem::memfd, regular_file};
 
 pub use system_v::{Choices, system_v};
 
@@ -23,7 +23,7 @@ pub fn object(bytes: &[u8]) {
         return;
     };
     let file = memfd::create("shm-sync-fuzz", Pages::Normal).unwrap();
-    named_file::set_len(&file, len).unwrap();
+    regular_file::set_len(&file, len).unwrap();
     let file = std::fs::File::from(file);
     file.write_all_at(bytes, 0).unwrap();
     let Ok(opened) = Opened::new(Source::File(file.into()), bytes.len() as u64) else {

@@ -3,9 +3,11 @@
 use std::io;
 
 use super::source::{Opened, Reader};
-use super::{Epoch, Fate, Holder, LockState, Locks, MutexState, SyncObject, SyncState, Waiters};
+use super::{
+    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState, Waiters,
+};
 use crate::os::proc::task::{self, State, Task};
-use crate::segment::anatomy::Entry;
+use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
 use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
 
@@ -138,7 +140,7 @@ fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
             }
         },
         poison: found.poison,
-        poisonings: found.poisonings,
+        poison_count: found.poisonings,
         waiters: match found.waiters {
             state::Waiters::NoneSeen => Waiters::NoneSeen,
             state::Waiters::Some => Waiters::Some,
@@ -152,13 +154,13 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
     let nothing_more = |fate| Holder {
         pid: pid.unwrap_or(0),
         tid,
-        fate,
+        state: fate,
         command: None,
         thread_started: None,
     };
     match epoch {
-        Epoch::Past => return nothing_more(Fate::Dead),
-        Epoch::OtherNamespace | Epoch::Unknown => return nothing_more(Fate::Unknown),
+        Epoch::Past => return nothing_more(HolderState::Dead),
+        Epoch::OtherNamespace | Epoch::Unknown => return nothing_more(HolderState::Unknown),
         Epoch::Current => {}
     }
     let found: io::Result<Option<Task>> = match pid {
@@ -168,20 +170,22 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
     match found {
         Ok(Some(task)) => Holder {
             pid: pid.or_else(|| task::process_of(tid)).unwrap_or(0),
-            fate: match task.state {
-                State::Alive => Fate::Alive,
-                State::Stopped => Fate::Stopped,
-                State::Ended => Fate::Dead,
+            state: match task.state {
+                State::Alive => HolderState::Alive,
+                State::Stopped => HolderState::Stopped,
+                State::Ended => HolderState::Dead,
             },
             thread_started: task.started().ok(),
             command: Some(task.command),
             tid,
         },
-        Ok(None) if task::is_gone(tid) => nothing_more(Fate::Dead),
+        Ok(None) if task::is_gone(tid) => nothing_more(HolderState::Dead),
         // Hidden from us; or the id belongs to a thread of another process by now.
-        Ok(None) if task::task(tid).is_ok_and(|task| task.is_some()) => nothing_more(Fate::Dead),
-        Ok(None) => nothing_more(Fate::Alive),
-        Err(_) => nothing_more(Fate::Unknown),
+        Ok(None) if task::task(tid).is_ok_and(|task| task.is_some()) => {
+            nothing_more(HolderState::Dead)
+        }
+        Ok(None) => nothing_more(HolderState::Alive),
+        Err(_) => nothing_more(HolderState::Unknown),
     }
 }
 
@@ -189,8 +193,8 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
 mod tests {
     use super::*;
     use crate::inspect::source::Source;
-    use crate::os::memfd;
-    use crate::os::mman::Pages;
+    use crate::os::mem::Pages;
+    use crate::os::mem::memfd;
     use crate::segment::Segment;
     use crate::sync::{ShmCondvar, ShmMutex};
     use proptest::prelude::*;
@@ -247,7 +251,10 @@ mod tests {
         let LockState::Held(holder) = &mutex.lock else {
             panic!("{mutex:?}");
         };
-        assert_eq!((holder.pid, holder.fate), (std::process::id(), Fate::Alive));
+        assert_eq!(
+            (holder.pid, holder.state),
+            (std::process::id(), HolderState::Alive)
+        );
         drop(guard);
     }
 
@@ -269,19 +276,25 @@ mod tests {
     #[test]
     fn holders_of_another_time_or_place_are_not_looked_for() {
         let me = std::process::id();
-        assert_eq!(holder(Some(me), me, Epoch::Current).fate, Fate::Alive);
-        assert_eq!(holder(None, me, Epoch::Current).pid, me);
-        assert_eq!(holder(Some(me), me, Epoch::Past).fate, Fate::Dead);
         assert_eq!(
-            holder(Some(me), me, Epoch::OtherNamespace).fate,
-            Fate::Unknown
+            holder(Some(me), me, Epoch::Current).state,
+            HolderState::Alive
+        );
+        assert_eq!(holder(None, me, Epoch::Current).pid, me);
+        assert_eq!(holder(Some(me), me, Epoch::Past).state, HolderState::Dead);
+        assert_eq!(
+            holder(Some(me), me, Epoch::OtherNamespace).state,
+            HolderState::Unknown
         );
         assert_eq!(
-            holder(Some(1 << 29), 1 << 29, Epoch::Current).fate,
-            Fate::Dead
+            holder(Some(1 << 29), 1 << 29, Epoch::Current).state,
+            HolderState::Dead
         );
         // The id went to a thread of another process.
-        assert_eq!(holder(Some(1 << 29), me, Epoch::Current).fate, Fate::Dead);
+        assert_eq!(
+            holder(Some(1 << 29), me, Epoch::Current).state,
+            HolderState::Dead
+        );
     }
 
     proptest! {
@@ -294,7 +307,7 @@ mod tests {
             let segment = Segment::anonymous(farm()).unwrap();
             let file = Segment::as_fd(&segment).unwrap().try_clone_to_owned().unwrap();
             let mut bytes = Vec::new();
-            File::from(crate::os::memfd::reopen(file, crate::os::mman::Access::ReadOnly).unwrap())
+            File::from(crate::os::mem::memfd::reopen(file, crate::os::mem::Access::ReadOnly).unwrap())
                 .read_to_end(&mut bytes)
                 .unwrap();
             let object_len = bytes.len() as u64;

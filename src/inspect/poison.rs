@@ -9,10 +9,10 @@ use thiserror::Error as ThisError;
 use super::census::{self, failure};
 use super::source::Reader;
 use crate::error::{Error, PoisonCause};
-use crate::os::mman::{Access, Mapping};
-use crate::os::{named_file, proc, sysv_shm};
+use crate::os::mem::{Access, Mapping};
+use crate::os::{mem::sysv_shm, proc, regular_file};
 use crate::segment::Address;
-use crate::segment::anatomy::Target;
+use crate::segment::internals::Target;
 use crate::shm_safe::SyncKind;
 use crate::sync::state::{self, LockState, MUTEX_LEN};
 
@@ -133,10 +133,10 @@ fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     };
     let file = match proc::is_link(&path) {
         true => proc::open_link(&path, Access::ReadWrite),
-        false => named_file::open(&path, Access::ReadWrite),
+        false => regular_file::open(&path, Access::ReadWrite),
     };
     let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
-    let facts = named_file::facts(&file).map_err(failure("fstat"))?;
+    let facts = regular_file::fstat(&file).map_err(failure("fstat"))?;
     let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
     let wanted = wanted.ok_or(Error::NotASegment)?;

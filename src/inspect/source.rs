@@ -4,10 +4,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::error::{Damage, Error};
-use crate::os::named_file;
-use crate::os::sysv_shm::Id;
-use crate::segment::anatomy::{Entry, HEADER_LEN, Header, Look, MAGIC, parse_directory};
+use crate::error::{CorruptHeader, Error};
+use crate::os::mem::sysv_shm::Id;
+use crate::os::regular_file;
+use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_directory};
 
 /// Where the format version ends in a header.
 const FORMAT_END: usize = MAGIC.len() + size_of::<u32>();
@@ -19,7 +19,7 @@ const LONGEST_DIRECTORY: u32 = 4 << 20;
 #[derive(Debug)]
 pub(super) enum Source {
     File(OwnedFd),
-    SystemV(Look),
+    SystemV(Probe),
 }
 
 impl Source {
@@ -27,7 +27,7 @@ impl Source {
     /// ends there.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
-            Self::File(file) => named_file::read_at(file, buffer, offset),
+            Self::File(file) => regular_file::read_at(file, buffer, offset),
             // A segment never becomes shorter, so it is all or nothing.
             Self::SystemV(look) => match usize::try_from(offset) {
                 Ok(offset) if look.read_at(buffer, offset) => Ok(buffer.len()),
@@ -72,7 +72,7 @@ impl Opened {
             }
             Err(Error::NotASegment) => return Err(Error::NotASegment),
             _ if filled < HEADER_LEN => {
-                return Err(Error::Corrupt(Damage::WrongSize {
+                return Err(Error::Corrupt(CorruptHeader::WrongSize {
                     claimed: HEADER_LEN as u64,
                     actual: len,
                 }));
@@ -80,7 +80,7 @@ impl Opened {
             header => header?,
         };
         if header.directory_len > LONGEST_DIRECTORY {
-            return Err(Error::Corrupt(Damage::UnreadableDirectory));
+            return Err(Error::Corrupt(CorruptHeader::UnreadableDirectory));
         }
         let mut bytes = vec![0; header.directory_len as usize];
         let filled = source

@@ -2,7 +2,7 @@
 //! standard input, output or error, and none is used after the program closed it.
 //!
 //! Every descriptor that this crate opens for writing, or keeps, passes through
-//! [`above_standard`] or [`Kept`]. (`try_clone` of std never takes a low number.) What
+//! [`above_standard`] or [`CheckedFd`]. (`try_clone` of std never takes a low number.) What
 //! it opens for reading only, and closes before the call returns (lists in `/proc`,
 //! directories), may have a low number for that moment: a `println!` of another thread
 //! then fails, as without standard output.
@@ -27,7 +27,7 @@ const FIRST: RawFd = 3;
 pub(crate) fn above_standard(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     let _fillers = fill_standard();
     // Another thread may have closed its standard output meanwhile.
-    lift(open()?)
+    move_above_standard(open()?)
 }
 
 /// Takes every free number below 3. If the process has no descriptor left, that is the
@@ -53,7 +53,7 @@ fn is_free(number: RawFd) -> bool {
 
 /// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
 /// `F_DUPFD_CLOEXEC`: moves a descriptor whose number is below 3.
-fn lift(file: OwnedFd) -> io::Result<OwnedFd> {
+fn move_above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.as_raw_fd() >= FIRST {
         return Ok(file);
     }
@@ -77,15 +77,15 @@ fn identity(file: impl AsFd) -> io::Result<(u64, u64)> {
 /// What this can't tell apart: a descriptor that the program itself opened of the very
 /// same file, and that got the number.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct CheckedFd {
     number: RawFd,
     identity: (u64, u64),
 }
 
-impl Kept {
+impl CheckedFd {
     /// Keeps a descriptor, under a number of at least 3.
     pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
-        let file = lift(file)?;
+        let file = move_above_standard(file)?;
         Ok(Self {
             identity: identity(&file)?,
             number: file.into_raw_fd(),
@@ -114,7 +114,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for CheckedFd {
     fn drop(&mut self) {
         if self.get().is_ok() {
             // SAFETY: it is open and leads to the file that this value owned a
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn smoke() {
-        let kept = Kept::new(file()).unwrap();
+        let kept = CheckedFd::new(file()).unwrap();
         let lent = kept.get().unwrap();
         assert!(lent.as_raw_fd() >= FIRST);
         assert_eq!(identity(lent).unwrap(), kept.identity());
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_foreign_number_is_neither_lent_nor_closed() {
         let foreign = File::open("/dev/null").unwrap();
-        let kept = Kept {
+        let kept = CheckedFd {
             number: foreign.as_raw_fd(),
             identity: identity(file()).unwrap(),
         };
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_closed_number_is_not_lent() {
-        let kept = Kept {
+        let kept = CheckedFd {
             number: 1 << 29,
             identity: (0, 0),
         };

@@ -8,7 +8,7 @@ use super::timer_slack::punctually;
 
 /// Why [`wait`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
+pub(crate) enum FutexWait {
     /// A wake, a changed word, or a signal: look at the word again.
     LookAgain,
     /// The deadline passed first.
@@ -17,9 +17,9 @@ pub(crate) enum Woken {
 
 /// Sleepers on one word that can be woken apart from each other: some of 32 groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Groups(u32);
+pub(crate) struct Bitset(u32);
 
-impl Groups {
+impl Bitset {
     /// Whoever sleeps there.
     pub(crate) const ALL: Self = Self(libc::FUTEX_BITSET_MATCH_ANY as u32);
 
@@ -36,18 +36,18 @@ impl Groups {
     }
 }
 
-/// Sleeps while `*word == expected`, until a wake or the deadline: [`wait_among`] with no
+/// Sleeps while `*word == expected`, until a wake or the deadline: [`wait_bitset`] with no
 /// group of its own.
 ///
 /// # Errors
 ///
-/// As [`wait_among`].
+/// As [`wait_bitset`].
 pub(crate) fn wait(
     word: &AtomicU32,
     expected: u32,
     deadline: Option<Deadline>,
-) -> io::Result<Woken> {
-    wait_among(word, expected, Groups::ALL, deadline)
+) -> io::Result<FutexWait> {
+    wait_bitset(word, expected, Bitset::ALL, deadline)
 }
 
 /// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
@@ -65,25 +65,25 @@ pub(crate) fn wait(
 ///
 /// What the kernel says, were it to refuse the call altogether (a seccomp
 /// filter, say).
-pub(crate) fn wait_among(
+pub(crate) fn wait_bitset(
     word: &AtomicU32,
     expected: u32,
-    groups: Groups,
+    groups: Bitset,
     deadline: Option<Deadline>,
-) -> io::Result<Woken> {
-    let sleep = || wait_by_kernel(word, expected, groups, deadline);
+) -> io::Result<FutexWait> {
+    let sleep = || futex_wait(word, expected, groups, deadline);
     match deadline {
         Some(deadline) => punctually(deadline, sleep),
         None => sleep(),
     }
 }
 
-fn wait_by_kernel(
+fn futex_wait(
     word: &AtomicU32,
     expected: u32,
-    groups: Groups,
+    groups: Bitset,
     deadline: Option<Deadline>,
-) -> io::Result<Woken> {
+) -> io::Result<FutexWait> {
     let timeout = deadline.map(Deadline::to_timespec);
     let timeout_ptr = timeout
         .as_ref()
@@ -102,12 +102,12 @@ fn wait_by_kernel(
         )
     };
     if rc == 0 {
-        return Ok(Woken::LookAgain);
+        return Ok(FutexWait::LookAgain);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Ok(Woken::LookAgain),
-        Some(libc::ETIMEDOUT) => Ok(Woken::TimedOut),
+        Some(libc::EAGAIN | libc::EINTR) => Ok(FutexWait::LookAgain),
+        Some(libc::ETIMEDOUT) => Ok(FutexWait::TimedOut),
         _ => Err(error),
     }
 }
@@ -117,7 +117,7 @@ fn wait_by_kernel(
 ///
 /// Only for a wait that the kernel has refused, so that there is nothing to wake this
 /// thread when the time has come to try again.
-pub(crate) fn wait_out(deadline: Deadline) {
+pub(crate) fn sleep_until_deadline(deadline: Deadline) {
     let _ = wait(&AtomicU32::new(0), 0, Some(deadline));
 }
 
@@ -222,7 +222,7 @@ pub(crate) fn wake(word: &AtomicU32, who: Wake) {
 
 /// `FUTEX_WAKE_BITSET`: wakes the one of `groups` that has slept longest. Otherwise as
 /// [`wake`].
-pub(crate) fn wake_one_of(word: &AtomicU32, groups: Groups) {
+pub(crate) fn wake_bitset(word: &AtomicU32, groups: Bitset) {
     // SAFETY: `word` is a live, aligned 32-bit word; FUTEX_WAKE_BITSET reads neither the
     // timeout nor the second word.
     unsafe {
@@ -247,7 +247,7 @@ mod tests {
     fn smoke() {
         let word = AtomicU32::new(7);
         // A changed word is noticed at once, whatever the deadline.
-        assert_eq!(wait(&word, 8, None).unwrap(), Woken::LookAgain);
+        assert_eq!(wait(&word, 8, None).unwrap(), FutexWait::LookAgain);
     }
 
     #[test]
@@ -256,19 +256,19 @@ mod tests {
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
                 let far = Deadline::after(Duration::from_secs(60));
-                wait_among(&word, 7, Groups::one(35), Some(far)).unwrap()
+                wait_bitset(&word, 7, Bitset::one(35), Some(far)).unwrap()
             });
             let other = AtomicU32::new(0);
             for _ in 0..20 {
-                wake_one_of(&word, Groups::one(3).others());
+                wake_bitset(&word, Bitset::one(3).others());
                 let soon = Deadline::after(Duration::from_millis(1));
-                assert_eq!(wait(&other, 0, Some(soon)).unwrap(), Woken::TimedOut);
+                assert_eq!(wait(&other, 0, Some(soon)).unwrap(), FutexWait::TimedOut);
             }
             assert!(!sleeper.is_finished());
             while !sleeper.is_finished() {
-                wake_one_of(&word, Groups::one(3));
+                wake_bitset(&word, Bitset::one(3));
             }
-            assert_eq!(sleeper.join().unwrap(), Woken::LookAgain);
+            assert_eq!(sleeper.join().unwrap(), FutexWait::LookAgain);
         });
     }
 
@@ -276,7 +276,7 @@ mod tests {
     fn a_deadline_ends_the_sleep() {
         let word = AtomicU32::new(7);
         let deadline = Deadline::after(Duration::from_millis(20));
-        assert_eq!(wait(&word, 7, Some(deadline)).unwrap(), Woken::TimedOut);
+        assert_eq!(wait(&word, 7, Some(deadline)).unwrap(), FutexWait::TimedOut);
         assert!(deadline.has_passed());
     }
 
@@ -284,6 +284,6 @@ mod tests {
     fn the_farthest_deadline_is_accepted() {
         let word = AtomicU32::new(7);
         let forever = Deadline::after(Duration::MAX);
-        assert_eq!(wait(&word, 8, Some(forever)).unwrap(), Woken::LookAgain);
+        assert_eq!(wait(&word, 8, Some(forever)).unwrap(), FutexWait::LookAgain);
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::clock::Deadline;
 use super::futex::{self, Wake};
-use super::mman::Mapping;
+use crate::os::mem::Mapping;
 
 const NUMBER: u32 = (1 << 29) - 1;
 const BUSY: u32 = 1 << 29;

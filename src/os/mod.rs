@@ -4,21 +4,17 @@
 //! call it makes, turns its return code into a typed result once, and deals
 //! with `EINTR` once. Nothing here knows what the memory is used for.
 
-pub(crate) mod boot;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod futex;
 pub(crate) mod lineage;
-pub(crate) mod lock_file;
-pub(crate) mod memfd;
-pub(crate) mod mman;
-pub(crate) mod named_file;
+pub(crate) mod mem;
+pub(crate) mod ofd_lock;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod pthread;
-pub(crate) mod shared_bytes;
+pub(crate) mod regular_file;
 pub(crate) mod spin;
-pub(crate) mod sysv_shm;
 mod timer_slack;
 
 use std::io;

@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use nix::sys::stat::{FileStat, fstat, stat};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
-use super::mman::{MIN_PAGE, Mapping};
-use super::pthread::{Entry, Locker, MAX_ROBUST_LOCKS, Position};
+use super::pthread::{Entry, LockOwner, MAX_ROBUST_LOCKS, Position};
 use crate::error::IdentityError;
+use crate::os::mem::{MIN_PAGE, Mapping};
 
 /// Process and thread id as one word that fits an atomic.
 ///
@@ -52,7 +52,7 @@ impl ThreadId {
     /// All the bits that an id may have.
     pub(crate) const MASK: u64 = (1 << (2 * Self::ID_BITS)) - 1;
     /// No thread at all.
-    pub(crate) const NOBODY: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     pub(crate) fn new(pid: u32, tid: u32) -> Self {
         Self((u64::from(pid) & Self::ID_MASK) << Self::ID_BITS | (u64::from(tid) & Self::ID_MASK))
@@ -77,22 +77,22 @@ impl ThreadId {
 }
 
 /// A word that is 0 or the number of a pid namespace: see above.
-pub(crate) type Mark = &'static AtomicU32;
+pub(crate) type ForkMarker = &'static AtomicU32;
 
 /// The word at a mark in a process that has not made it.
 const WIPED: u32 = 0;
 
 /// The mark of a thread that has not asked for its identity yet.
-static NO_MARK: AtomicU32 = AtomicU32::new(WIPED);
+static UNSET_MARKER: AtomicU32 = AtomicU32::new(WIPED);
 
 /// The mark that was made last, by this process or an ancestor.
-static LAST_MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+static LAST_MARKER: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The cached identity of a thread. It is valid as long as its mark is not wiped.
-pub(crate) struct Thread {
-    mark: Cell<Mark>,
+pub(crate) struct ThreadState {
+    marker: Cell<ForkMarker>,
     id: Cell<ThreadId>,
-    locker: Cell<Locker>,
+    owner: Cell<LockOwner>,
     /// The number of guards of this copy of the crate that the thread has.
     locks_held: Cell<u32>,
     /// The number of guards that the thread may have. It leaves room for the locks of
@@ -105,11 +105,11 @@ pub(crate) struct Thread {
 }
 
 thread_local! {
-    static THREAD: Thread = const {
-        Thread {
-            mark: Cell::new(&NO_MARK),
-            id: Cell::new(ThreadId::NOBODY),
-            locker: Cell::new(Locker::NOBODY),
+    static THREAD: ThreadState = const {
+        ThreadState {
+            marker: Cell::new(&UNSET_MARKER),
+            id: Cell::new(ThreadId::NONE),
+            owner: Cell::new(LockOwner::NONE),
             locks_held: Cell::new(0),
             limit: Cell::new(MAX_ROBUST_LOCKS),
             top: Cell::new(ptr::null_mut()),
@@ -117,11 +117,11 @@ thread_local! {
     };
 }
 
-impl Thread {
+impl ThreadState {
     /// Calls `f` with the cached identity, valid or not.
     /// [`pid_namespace`](Self::pid_namespace) tells whether it is valid.
     #[inline]
-    pub(crate) fn with_unchecked<R>(f: impl FnOnce(&Self) -> R) -> R {
+    pub(crate) fn with_cached<R>(f: impl FnOnce(&Self) -> R) -> R {
         // The compiler then inlines `f` itself into the caller.
         let thread = THREAD.with(std::ptr::from_ref);
         // SAFETY: the variable has no destructor, so it is valid until its thread has
@@ -142,8 +142,8 @@ impl Thread {
 
     /// The mark of the process that this thread belongs to.
     #[inline]
-    pub(crate) fn mark(&self) -> Mark {
-        self.mark.get()
+    pub(crate) fn marker(&self) -> ForkMarker {
+        self.marker.get()
     }
 
     /// Returns the pid namespace of this process, an inode number. It is 0 if the
@@ -152,7 +152,7 @@ impl Thread {
     pub(crate) fn pid_namespace(&self) -> u32 {
         // Relaxed: a thread reads a value that it wrote or read before, or the kernel's
         // zero.
-        self.mark.get().load(Ordering::Relaxed)
+        self.marker.get().load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -162,8 +162,8 @@ impl Thread {
 
     /// Returns this thread as an owner of robust mutexes.
     #[inline]
-    pub(crate) fn locker(&self) -> Locker {
-        self.locker.get()
+    pub(crate) fn owner(&self) -> LockOwner {
+        self.owner.get()
     }
 
     /// Returns whether the kernel would certainly recover one more lock. Does not walk
@@ -177,14 +177,14 @@ impl Thread {
     /// Returns whether the kernel would recover one more lock. Walks the list if
     /// necessary.
     pub(crate) fn has_room(&self) -> bool {
-        self.has_room_above(self.locker.get().first_held()) || self.look_for_room()
+        self.has_room_above(self.owner.get().first_held()) || self.recount_room()
     }
 
     /// Counts all robust mutexes that the thread holds, those of other code included,
     /// and returns whether there is room for one more.
     #[cold]
-    fn look_for_room(&self) -> bool {
-        let locker = self.locker.get();
+    fn recount_room(&self) -> bool {
+        let locker = self.owner.get();
         let room = MAX_ROBUST_LOCKS - locker.count_held();
         self.limit.set(self.locks_held.get() + room);
         self.top.set(locker.first_held());
@@ -194,7 +194,7 @@ impl Thread {
     /// Notes that the thread has taken one more robust lock, for which there was room.
     /// `first` is its entry, now the first of the thread's list.
     #[inline]
-    pub(crate) fn lock_taken(&self, first: Entry) {
+    pub(crate) fn push_lock(&self, first: Entry) {
         self.locks_held.set(self.locks_held.get().wrapping_add(1));
         self.top.set(first);
     }
@@ -202,8 +202,8 @@ impl Thread {
     /// Notes that the thread has unlocked a robust lock, which was at `was` on its
     /// list.
     #[inline]
-    pub(crate) fn lock_given_back(&self, was: Position) {
-        self.one_less();
+    pub(crate) fn pop_lock(&self, was: Position) {
+        self.dec_locks_held();
         if self.top.get() == was.entry {
             let all_are_ours = self.limit.get() == MAX_ROBUST_LOCKS;
             self.top.set(if all_are_ours {
@@ -217,8 +217,8 @@ impl Thread {
     /// Notes that the thread has one guard less, whose lock libc or other code has
     /// unlocked. The next lock walks the list.
     #[cold]
-    pub(crate) fn lock_gone(&self) {
-        self.one_less();
+    pub(crate) fn forget_lock(&self) {
+        self.dec_locks_held();
         self.top.set(ptr::null_mut());
     }
 
@@ -226,67 +226,67 @@ impl Thread {
     /// counted it twice.
     #[cold]
     pub(crate) fn lock_moved(&self) {
-        self.lock_gone();
+        self.forget_lock();
     }
 
     #[inline]
-    fn one_less(&self) {
+    fn dec_locks_held(&self) {
         self.locks_held.set(self.locks_held.get().wrapping_sub(1));
     }
 
     #[cold]
     fn refresh(&self) -> Result<(), IdentityError> {
         let id = ThreadId::new(std::process::id(), current_tid());
-        let locker = Locker::of_this_thread(id.tid())?;
-        let mark = mark_of_process()?;
+        let locker = LockOwner::of_this_thread(id.tid())?;
+        let mark = marker_of_process()?;
         self.id.set(id);
-        self.locker.set(locker);
+        self.owner.set(locker);
         // A new thread, and the only thread of a forked child, have no guards. The
         // first lock counts the locks of other code.
         self.locks_held.set(0);
         self.limit.set(MAX_ROBUST_LOCKS);
         self.top.set(ptr::null_mut());
-        self.mark.set(mark);
+        self.marker.set(mark);
         Ok(())
     }
 }
 
 /// Returns whether this process has made `mark`. A forked child has not.
 #[inline]
-pub(crate) fn is_ours(mark: Mark) -> bool {
+pub(crate) fn is_current(mark: ForkMarker) -> bool {
     mark.load(Ordering::Relaxed) != WIPED
 }
 
 /// Returns the mark of this process, by which a forked child is told from it.
-pub(crate) fn mark() -> Result<Mark, IdentityError> {
-    Thread::with(|me| me.map(Thread::mark))
+pub(crate) fn current_marker() -> Result<ForkMarker, IdentityError> {
+    ThreadState::with(|me| me.map(ThreadState::marker))
 }
 
 /// Returns the pid namespace of this process.
 pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
-    Thread::with(|me| me.map(Thread::pid_namespace))
+    ThreadState::with(|me| me.map(ThreadState::pid_namespace))
 }
 
 /// Returns the mark of this process. Makes it if the process has none since the last
 /// fork.
-fn mark_of_process() -> Result<Mark, IdentityError> {
+fn marker_of_process() -> Result<ForkMarker, IdentityError> {
     loop {
         // Acquire, and Release below: a thread that sees the pointer sees the memory.
-        let last = LAST_MARK.load(Ordering::Acquire);
-        // SAFETY: null, or a word that `next_place` found, never unmapped.
+        let last = LAST_MARKER.load(Ordering::Acquire);
+        // SAFETY: null, or a word that `next_slot` found, never unmapped.
         if let Some(mark) = unsafe { last.as_ref() } {
-            if is_ours(mark) {
+            if is_current(mark) {
                 return Ok(mark);
             }
         }
         let pid_namespace = pid_namespace_id().map_err(IdentityError::NoPidNamespace)?;
-        let next = next_place(last).map_err(IdentityError::NoForkDetection)?;
+        let next = next_slot(last).map_err(IdentityError::NoForkDetection)?;
         // If another thread was faster, the next round uses its mark.
-        if LAST_MARK
+        if LAST_MARKER
             .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            // SAFETY: `next_place` has found the word, and it is never unmapped.
+            // SAFETY: `next_slot` has found the word, and it is never unmapped.
             let mark = unsafe { &*next };
             // A thread that reads it before this store makes one more mark for the same
             // process. Both are valid.
@@ -299,7 +299,7 @@ fn mark_of_process() -> Result<Mark, IdentityError> {
 /// Returns the place of the mark after `last`: the next word of the page, or the first
 /// word of a new page. No page is ever unmapped, and no word used twice. A lineage of
 /// forks uses up a page in as many generations as the page has words.
-fn next_place(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
+fn next_slot(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
     let next = last.wrapping_add(1);
     let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
     if !last.is_null() && is_in_page {
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn smoke() {
         let (id, namespace) =
-            Thread::with(|me| me.map(|me| (me.id(), me.pid_namespace()))).unwrap();
+            ThreadState::with(|me| me.map(|me| (me.id(), me.pid_namespace()))).unwrap();
         assert_eq!(id.pid(), std::process::id());
         assert_eq!(id.tid(), current_tid());
         assert_ne!(namespace, 0);
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn threads_share_the_namespace_but_not_the_id() {
-        let ask = || Thread::with(|me| me.map(|me| (me.pid_namespace(), me.id()))).unwrap();
+        let ask = || ThreadState::with(|me| me.map(|me| (me.pid_namespace(), me.id()))).unwrap();
         let here = ask();
         let there = std::thread::spawn(ask).join().unwrap();
         assert_eq!(here.0, there.0);
@@ -433,14 +433,14 @@ mod tests {
 
     #[test]
     fn marks_follow_one_another_and_fill_page_after_page() {
-        let first = next_place(std::ptr::null_mut()).unwrap();
+        let first = next_slot(std::ptr::null_mut()).unwrap();
         let words = MIN_PAGE / size_of::<AtomicU32>();
         let last = (1..words).fold(first, |mark, _| {
-            let next = next_place(mark).unwrap();
+            let next = next_slot(mark).unwrap();
             assert_eq!(next, mark.wrapping_add(1));
             next
         });
-        let beyond = next_place(last).unwrap();
+        let beyond = next_slot(last).unwrap();
         assert_ne!(beyond, last.wrapping_add(1));
         assert_eq!(beyond.addr() % MIN_PAGE, 0);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, NameError};
-use crate::os::{named_file, sysv_shm};
+use crate::os::{mem::sysv_shm, regular_file};
 
 /// The longest file name that Linux takes (`NAME_MAX`), in bytes.
 const NAME_MAX: usize = 255;
@@ -146,7 +146,7 @@ impl Address {
 
     /// The address of a POSIX object or a file at this path.
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
-        if named_file::is_posix_object(path) {
+        if regular_file::is_posix_object(path) {
             let name = path.file_name().and_then(|name| name.to_str());
             // `shm_open` takes no name of 255 bytes, which the file system takes.
             if let Some(Ok(address)) = name.map(|name| format!("/{name}").parse()) {
@@ -188,7 +188,7 @@ impl Address {
         Ok(match self.kind {
             Kind::Posix => Target::File(PathBuf::from(format!(
                 "{}{}",
-                named_file::SHM_DIRECTORY,
+                regular_file::SHM_DIRECTORY,
                 self.text
             ))),
             Kind::File => {

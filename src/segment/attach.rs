@@ -69,7 +69,7 @@
 //!
 //! A process that may only read the object can hold shared locks, on any byte. The
 //! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
-//! the table in docs/design.md goes through all ranges.
+//! the table in docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,38 +78,38 @@ use std::time::Duration;
 
 use super::policy::Removal;
 use crate::os::clock::Deadline;
-use crate::os::descriptor::Kept;
-use crate::os::lock_file::{self, Blocked, Kind, Patience, Range};
-use crate::os::mman::Access;
-use crate::os::named_file;
+use crate::os::descriptor::CheckedFd;
+use crate::os::mem::Access;
+use crate::os::ofd_lock::{self, Blocked, ByteRange, LockKind, LockTimeout};
+use crate::os::regular_file;
 
 /// A byte for each process id, beyond the end of every file: of those who may use
 /// the locks.
-const WRITERS: Range = Range {
+const WRITERS: ByteRange = ByteRange {
     start: 1 << 62,
     len: 1 << 30,
 };
 
 /// The same, of those who only read.
-const READERS: Range = Range {
+const READERS: ByteRange = ByteRange {
     start: WRITERS.start + WRITERS.len,
     len: WRITERS.len,
 };
 
 /// All of them.
-const ATTACHED: Range = Range {
+const ATTACHED: ByteRange = ByteRange {
     start: WRITERS.start,
     len: WRITERS.len + READERS.len,
 };
 
 /// The byte before them.
-const REMOVAL: Range = Range {
+const REMOVAL: ByteRange = ByteRange {
     start: ATTACHED.start - 1,
     len: 1,
 };
 
 /// The byte before that.
-const REVIVAL: Range = Range {
+const REVIVAL: ByteRange = ByteRange {
     start: REMOVAL.start - 1,
     len: 1,
 };
@@ -119,7 +119,7 @@ const REVIVAL: Range = Range {
 /// a large segment, unless they are stopped. No process of this crate holds a shared
 /// lock that another waits for, so a shared one is waited for only as long as a backup
 /// may read.
-const PATIENCE: Patience = Patience {
+const PATIENCE: LockTimeout = LockTimeout {
     with_shared: Duration::from_millis(250),
     with_exclusive: Duration::from_secs(10),
 };
@@ -127,7 +127,7 @@ const PATIENCE: Patience = Patience {
 /// How long a removal waits that the tool asks for. The owner of an object may be a
 /// stranger to root, and can hold an exclusive lock on each of any number of objects. A
 /// remover at work holds one for microseconds.
-const PATIENCE_WITH_STRANGERS: Patience = Patience {
+const PATIENCE_WITH_STRANGERS: LockTimeout = LockTimeout {
     with_shared: PATIENCE.with_shared,
     with_exclusive: PATIENCE.with_shared,
 };
@@ -143,8 +143,8 @@ const LONGEST_CENSUS: Duration = Duration::from_millis(500);
 /// mapping*. So a process that closes the descriptor (`closefrom`) stays attached,
 /// except on overlayfs, which maps another file than it opens.
 #[derive(Debug)]
-pub(super) struct Attached {
-    file: Option<Kept>,
+pub(super) struct FileAttachment {
+    file: Option<CheckedFd>,
     identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
@@ -152,12 +152,12 @@ pub(super) struct Attached {
     visitor: Option<OwnedFd>,
 }
 
-impl Attached {
+impl FileAttachment {
     /// Takes the lock. Waits for a remover that is at work. Until it is
     /// [armed](Self::arm), dropping this leaves the name alone.
     pub(super) fn new(file: OwnedFd, path: PathBuf, access: Access) -> io::Result<Self> {
-        lock_file::lock(&file, Kind::Shared, own_byte(access), PATIENCE)?;
-        let file = Kept::new(file)?;
+        ofd_lock::lock(&file, LockKind::Shared, own_byte(access), PATIENCE)?;
+        let file = CheckedFd::new(file)?;
         Ok(Self {
             identity: file.identity(),
             file: Some(file),
@@ -168,7 +168,7 @@ impl Attached {
     }
 
     /// From here on this process is a user, whose leaving may take the name away.
-    pub(super) fn arm(&mut self, removal: Removal) {
+    pub(super) fn set_removal(&mut self, removal: Removal) {
         self.removal = removal;
     }
 
@@ -192,16 +192,16 @@ impl Attached {
 
     /// Opens the object once more by its name. `None` if the name leads elsewhere.
     pub(super) fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
-        let Some(file) = named_file::open(&self.path, access)? else {
+        let Some(file) = regular_file::open(&self.path, access)? else {
             return Ok(None);
         };
-        let is_ours = named_file::facts(&file)?.identity == self.identity;
+        let is_ours = regular_file::fstat(&file)?.identity == self.identity;
         Ok(is_ours.then_some(file))
     }
 
     /// Returns the processes that say by a lock that they are attached; among
     /// `doubtful` ones also if there are too many locks to ask for each.
-    pub(super) fn registered(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+    pub(super) fn attached_pids(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
         let again;
         let file = match self.file() {
             Ok(file) => file,
@@ -214,7 +214,7 @@ impl Attached {
                 _ => return Ok(Vec::new()),
             },
         };
-        registered(file, doubtful)
+        attached_pids(file, doubtful)
     }
 
     /// Prepares to take the name away, if that is to be done. Called while the object
@@ -227,7 +227,7 @@ impl Attached {
         // count as anybody's.
         let mut visitor = self.open_again(Access::ReadWrite);
         if let Err(error) = &visitor {
-            if named_file::means_no_descriptor_left(error) {
+            if regular_file::is_descriptor_limit(error) {
                 // The segment's own descriptor makes room for it.
                 self.file = None;
                 visitor = self.open_again(Access::ReadWrite);
@@ -237,11 +237,11 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for FileAttachment {
     fn drop(&mut self) {
         // A process that can't remove it leaves it to others, and to `gc`.
         let remover = self.visitor.take();
-        let remover = remover.and_then(|visitor| Remover::new(visitor, PATIENCE).ok());
+        let remover = remover.and_then(|visitor| RemovalLock::new(visitor, PATIENCE).ok());
         // After `REMOVAL` is locked: an opener sees a user or a remover, as long as this
         // process may still count it.
         self.file = None;
@@ -258,16 +258,16 @@ impl Drop for Attached {
 /// it is the last one. If no process was attached, the object was left by a crash, and a
 /// failing opener must not remove it. If the kernel refuses to answer, it stays.
 pub(super) fn is_in_use(file: impl AsFd) -> bool {
-    let range = Range {
+    let range = ByteRange {
         start: REMOVAL.start,
         len: REMOVAL.len + ATTACHED.len,
     };
-    lock_file::any_lock_in(file, range).is_ok_and(|lock| lock.is_some())
+    ofd_lock::conflicting_lock(file, range).is_ok_and(|lock| lock.is_some())
 }
 
 /// What became of an object that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum RemoveOutcome {
     /// It had no user, and has no name any more.
     Removed,
     /// Somebody is attached.
@@ -290,42 +290,42 @@ pub(super) fn remove_if_abandoned(
     visitor: OwnedFd,
     path: &Path,
     owner: Owner,
-) -> io::Result<Verdict> {
+) -> io::Result<RemoveOutcome> {
     let patience = match owner {
         Owner::Trusted => PATIENCE,
         Owner::Stranger => PATIENCE_WITH_STRANGERS,
     };
-    Remover::new(visitor, patience)?.remove_if_abandoned(path)
+    RemovalLock::new(visitor, patience)?.remove_if_abandoned(path)
 }
 
 /// Whoever holds [`REMOVAL`]. Dropped, all its locks are given back: by name, as a
 /// child that another thread forked meanwhile has a copy of the descriptor.
-struct Remover(OwnedFd);
+struct RemovalLock(OwnedFd);
 
-impl Remover {
-    fn new(visitor: OwnedFd, patience: Patience) -> io::Result<Self> {
-        lock_file::lock(&visitor, Kind::Exclusive, REMOVAL, patience)?;
+impl RemovalLock {
+    fn new(visitor: OwnedFd, patience: LockTimeout) -> io::Result<Self> {
+        ofd_lock::lock(&visitor, LockKind::Exclusive, REMOVAL, patience)?;
         Ok(Self(visitor))
     }
 
     /// Takes the name `path` away if no process is attached.
-    fn remove_if_abandoned(self, path: &Path) -> io::Result<Verdict> {
-        if !lock_file::try_lock(&self.0, Kind::Exclusive, ATTACHED)? {
-            return Ok(Verdict::InUse);
+    fn remove_if_abandoned(self, path: &Path) -> io::Result<RemoveOutcome> {
+        if !ofd_lock::try_lock(&self.0, LockKind::Exclusive, ATTACHED)? {
+            return Ok(RemoveOutcome::InUse);
         }
         if !leads_to(path, &self.0)? {
-            return Ok(Verdict::Gone);
+            return Ok(RemoveOutcome::Gone);
         }
-        named_file::unlink(path)?;
-        Ok(Verdict::Removed)
+        regular_file::unlink(path)?;
+        Ok(RemoveOutcome::Removed)
         // Both locks are unlocked after the name is gone.
     }
 }
 
-impl Drop for Remover {
+impl Drop for RemovalLock {
     fn drop(&mut self) {
         for range in [ATTACHED, REMOVAL] {
-            let _ = lock_file::unlock(&self.0, range);
+            let _ = ofd_lock::unlock(&self.0, range);
         }
     }
 }
@@ -333,37 +333,37 @@ impl Drop for Remover {
 /// Takes the name `path` away from whatever has it, whoever is attached.
 pub(super) fn unlink(path: &Path) -> io::Result<()> {
     loop {
-        let visitor = match named_file::open(path, Access::ReadWrite) {
+        let visitor = match regular_file::open(path, Access::ReadWrite) {
             Ok(Some(visitor)) => visitor,
             // What gets the name from now on is not what was to be unlinked, and may be
             // what a remover has just looked at.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             // What can't be opened so is none of ours, or not ours to lock.
-            _ => return named_file::unlink(path),
+            _ => return regular_file::unlink(path),
         };
-        let remover = match Remover::new(visitor, PATIENCE) {
+        let remover = match RemovalLock::new(visitor, PATIENCE) {
             Ok(remover) => remover,
             Err(error) => match Blocked::of(&error).map(|blocked| blocked.kind) {
-                Some(Kind::Exclusive) => return Err(error), // a remover at work
+                Some(LockKind::Exclusive) => return Err(error), // a remover at work
                 // A reader, which must not keep the owner from this; or a file system
                 // without locks. No remover holds `REMOVAL` then.
-                Some(Kind::Shared) | None => return named_file::unlink(path),
+                Some(LockKind::Shared) | None => return regular_file::unlink(path),
             },
         };
         if leads_to(path, &remover.0)? {
-            return named_file::unlink(path);
+            return regular_file::unlink(path);
         }
     }
 }
 
 /// Whether the name `path` leads to the object behind `file` at this moment.
 fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
-    leads_to_object(path, named_file::facts(file)?.identity)
+    leads_to_object(path, regular_file::fstat(file)?.identity)
 }
 
 /// Whether the name `path` leads to the object with this device and inode number.
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
-    match named_file::facts_of_path(path) {
+    match regular_file::lstat(path) {
         Ok(now) => Ok(now.identity == identity),
         // A directory of the path is gone, or a file has its name now.
         Err(error)
@@ -382,7 +382,7 @@ fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
 /// a child of theirs is, in ascending order. Changes nothing; any descriptor of the
 /// object will do. If there are too many locks to ask for each, it asks for the
 /// `doubtful` processes, of which nothing else is known.
-pub(crate) fn registered(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+pub(crate) fn attached_pids(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
     let Registered {
         mut pids,
         is_complete,
@@ -417,7 +417,7 @@ fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
             unknown.push(range);
             break;
         }
-        let Some(lock) = lock_file::any_lock_in(&file, range)? else {
+        let Some(lock) = ofd_lock::conflicting_lock(&file, range)? else {
             continue;
         };
         let start = lock.start.max(range.start);
@@ -429,11 +429,11 @@ fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
         if lock.len == 1 {
             found.extend(u32::try_from((start - ATTACHED.start) % WRITERS.len).ok());
         }
-        unknown.push(Range {
+        unknown.push(ByteRange {
             start: range.start,
             len: start - range.start,
         });
-        unknown.push(Range {
+        unknown.push(ByteRange {
             start: end,
             len: range.start + range.len - end,
         });
@@ -458,7 +458,7 @@ fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
         for access in [Access::ReadWrite, Access::ReadOnly] {
             let byte = byte_of(*pid, access);
             // A longer one is a remover's.
-            if lock_file::any_lock_in(&file, byte)?.is_some_and(|lock| lock.len == 1) {
+            if ofd_lock::conflicting_lock(&file, byte)?.is_some_and(|lock| lock.len == 1) {
                 found.push(*pid);
                 break;
             }
@@ -469,61 +469,61 @@ fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
 
 /// Whoever alone may bring the locks in an object back to life. Dropped, another may.
 #[derive(Debug)]
-pub(super) struct Reviver(OwnedFd);
+pub(super) struct ReinitLock(OwnedFd);
 
-impl Reviver {
+impl ReinitLock {
     /// Waits until nobody else is at it.
     pub(super) fn new(file: &OwnedFd) -> io::Result<Self> {
         let file = file.try_clone()?;
-        lock_file::lock(&file, Kind::Exclusive, REVIVAL, PATIENCE)?;
+        ofd_lock::lock(&file, LockKind::Exclusive, REVIVAL, PATIENCE)?;
         Ok(Self(file))
     }
 
     /// Keeps all others away who may use the locks, until [`admit_others`](Self::admit_others).
     /// Returns false if one of them is attached.
     pub(super) fn exclude_others(&self) -> io::Result<bool> {
-        lock_file::try_lock(&self.0, Kind::Exclusive, WRITERS)
+        ofd_lock::try_lock(&self.0, LockKind::Exclusive, WRITERS)
     }
 
     /// Unlocks the own byte as well: for a process that is not to become a user.
     pub(super) fn leave(&self) -> io::Result<()> {
-        lock_file::unlock(&self.0, WRITERS)
+        ofd_lock::unlock(&self.0, WRITERS)
     }
 
     /// Keeps of the lock what every attached process has.
     pub(super) fn admit_others(&self) -> io::Result<()> {
         let own = own_byte(Access::ReadWrite);
-        lock_file::lock(&self.0, Kind::Shared, own, PATIENCE)?;
+        ofd_lock::lock(&self.0, LockKind::Shared, own, PATIENCE)?;
         let end = WRITERS.start + WRITERS.len;
         for (start, end) in [(WRITERS.start, own.start), (own.start + own.len, end)] {
             if start < end {
                 let len = end - start;
-                lock_file::unlock(&self.0, Range { start, len })?;
+                ofd_lock::unlock(&self.0, ByteRange { start, len })?;
             }
         }
         Ok(())
     }
 }
 
-impl Drop for Reviver {
+impl Drop for ReinitLock {
     fn drop(&mut self) {
-        let _ = lock_file::unlock(&self.0, REVIVAL);
+        let _ = ofd_lock::unlock(&self.0, REVIVAL);
     }
 }
 
-fn own_byte(access: Access) -> Range {
+fn own_byte(access: Access) -> ByteRange {
     byte_of(std::process::id(), access)
 }
 
 /// The byte by which a process says that it is attached.
-fn byte_of(pid: u32, access: Access) -> Range {
+fn byte_of(pid: u32, access: Access) -> ByteRange {
     let range = match access {
         Access::ReadWrite => WRITERS,
         Access::ReadOnly => READERS,
     };
     // The kernel's ids have 22 bits at most; glibc's and the futex's, 30.
     let offset = u64::from(pid) % range.len;
-    Range {
+    ByteRange {
         start: range.start + offset,
         len: 1,
     }

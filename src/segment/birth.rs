@@ -5,13 +5,13 @@
 //!
 //! | state | meaning | the lock |
 //! |---|---|---|
-//! | [`VIRGIN`] | new: its creator is about to take the lock, or died before | not made yet |
-//! | [`GESTATING`] | the creator fills it | held by the creator |
-//! | [`BORN`] | complete | free |
-//! | [`LEAVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
-//! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `VIRGIN` came before |
+//! | [`NEW`] | new: its creator is about to take the lock, or died before | not made yet |
+//! | [`INITIALIZING`] | the creator fills it | held by the creator |
+//! | [`READY`] | complete | free |
+//! | [`REMOVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
+//! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `NEW` came before |
 //! | a [claim](is_claim) | a process of another pid namespace counts the attachments | of the old namespace |
-//! | [`RENEWING`] | no process uses it, and the only process that is attached makes its locks anew | being made |
+//! | [`REINITIALIZING`] | no process uses it, and the only process that is attached makes its locks anew | being made |
 //!
 //! The lock is a robust pthread mutex, so whoever waits for a creator or a
 //! remover learns of its death, and finds in the state what it left.
@@ -24,34 +24,34 @@
 //! word. A process P of the new namespace (a newcomer) proceeds so:
 //!
 //! 1. P attaches. If the count is not 1, P detaches, pauses, and tries again.
-//! 2. P changes `BORN` to a claim with a number that no other claim has.
-//! 3. P asks for the count. If it is 1, P changes *its own claim* to `RENEWING`.
-//!    If the count is not 1, P changes its own claim back to `BORN`.
+//! 2. P changes `READY` to a claim with a number that no other claim has.
+//! 3. P asks for the count. If it is 1, P changes *its own claim* to `REINITIALIZING`.
+//!    If the count is not 1, P changes its own claim back to `READY`.
 //! 4. P makes all locks anew, and this one, poisons what was held, writes its
-//!    namespace into the header, and stores `BORN`.
+//!    namespace into the header, and stores `READY`.
 //!
 //! A process of the old namespace attaches and then loads the state, as ever. If it
-//! loads `BORN`, it is a user. If it loads a claim, it waits a moment, and changes
-//! that claim to `BORN`. If it loads `RENEWING`, it detaches and comes again later.
+//! loads `READY`, it is a user. If it loads a claim, it waits a moment, and changes
+//! that claim to `READY`. If it loads `REINITIALIZING`, it detaches and comes again later.
 //!
 //! *Never two groups inside.* Let U be attached with the locks of the old namespace
-//! when P has changed its claim to `RENEWING`. U loaded `BORN` while it was attached.
+//! when P has changed its claim to `REINITIALIZING`. U loaded `READY` while it was attached.
 //! (a) U loaded it before P stored the claim. Then U was attached before P asked for
 //! the count, and is still, so P counted at least 2. (b) U loaded it afterwards. Then
 //! some process had replaced P's claim, and as no other claim has its number, P's
-//! change to `RENEWING` failed. Both contradict the assumption. After the change,
-//! no process becomes a user before P stores `BORN`: each loads `RENEWING` and leaves the
-//! locks alone. (c) Two that renew: the second counted 1 and loaded `RENEWING`
-//! *afterwards*. A process that renews is attached until it has stored `BORN` or is
-//! dead, so at the count the first was not at work, and had not stored `BORN`: it was
+//! change to `REINITIALIZING` failed. Both contradict the assumption. After the change,
+//! no process becomes a user before P stores `READY`: each loads `REINITIALIZING` and leaves the
+//! locks alone. (c) Two that renew: the second counted 1 and loaded `REINITIALIZING`
+//! *afterwards*. A process that renews is attached until it has stored `READY` or is
+//! dead, so at the count the first was not at work, and had not stored `READY`: it was
 //! dead. None began after the count, because it would have counted the second.
 //!
 //! *A death at any instruction.* Before step 2 nothing has changed. A claim of the
-//! dead becomes `BORN` by the next arrival: at once if that is alone, for the living
+//! dead becomes `READY` by the next arrival: at once if that is alone, for the living
 //! claimant would be attached, and otherwise after [`GRACE`]. That is no judgement on
 //! life and death, because a claimant that is alive finds its claim replaced. From
-//! `RENEWING` on the count alone decides: the next process that counts 1 and still
-//! finds `RENEWING` does step 4 again from the beginning. Poison comes before the lock that
+//! `REINITIALIZING` on the count alone decides: the next process that counts 1 and still
+//! finds `REINITIALIZING` does step 4 again from the beginning. Poison comes before the lock that
 //! it is about is made, so it is not lost by repetition.
 //!
 //! *Progress.* Several newcomers see each other and take each other for users. Each
@@ -59,7 +59,7 @@
 //! them is alone soon. The kernel has no call that waits for a count of attachments,
 //! and a process that waits on a futex in the segment is attached. So the pauses are
 //! timed.
-//! After [`NEWCOMER`] the others are taken for users: `ForeignPidNamespace`.
+//! After [`FOREIGN_NAMESPACE_TIMEOUT`] the others are taken for users: `ForeignPidNamespace`.
 //!
 //! A remover of another namespace does steps 1 to 3 as well and then removes the
 //! segment instead of step 4.
@@ -69,22 +69,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{failure, header};
-use crate::error::{Damage, Error, IdentityError};
+use crate::error::{CorruptHeader, Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
-use crate::os::mman::{Access, Mapping};
-use crate::os::process::{self, Mark, Thread};
-use crate::os::pthread::{Outcome, Patience, Protocol, PthreadMutex};
+use crate::os::mem::{Access, Mapping};
+use crate::os::process::{self, ForkMarker, ThreadState};
+use crate::os::pthread::{Blocking, Outcome, Protocol, PthreadMutex};
 
 /// What a new segment says.
-pub(super) const VIRGIN: u32 = 0;
-pub(super) const GESTATING: u32 = 1;
-pub(super) const BORN: u32 = 2;
-pub(super) const LEAVING: u32 = 3;
+pub(super) const NEW: u32 = 0;
+pub(super) const INITIALIZING: u32 = 1;
+pub(super) const READY: u32 = 2;
+pub(super) const REMOVING: u32 = 3;
 pub(super) const DEAD: u32 = 4;
 /// The low byte of a claim. The bytes above it are the number of the claim.
 const CLAIM: u32 = 5;
-pub(super) const RENEWING: u32 = 6;
+pub(super) const REINITIALIZING: u32 = 6;
 
 /// Whether a state is a claim: see above.
 pub(super) const fn is_claim(state: u32) -> bool {
@@ -94,11 +94,11 @@ pub(super) const fn is_claim(state: u32) -> bool {
 /// How long a process waits at most for another process that creates, renews or removes
 /// a segment. Afterwards it returns [`Error::Unfinished`]. A creator that fills gigabytes
 /// takes seconds; service managers give up on a start after 90 s.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a newcomer of another pid namespace tries to be the only one attached,
 /// before it takes the others for users.
-pub(super) const NEWCOMER: Duration = Duration::from_millis(250);
+pub(super) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a creator may take from creating the segment to taking the lock
 /// before others clear its segment away. Should it be alive all the same, it
@@ -109,13 +109,13 @@ const GRACE: Duration = Duration::from_millis(20);
 ///
 /// # Memory ordering
 ///
-/// `BORN` is stored with `Release` after all content, and read with `Acquire`
-/// before any. `LEAVING` and the count of attachments, which the kernel keeps, are
+/// `READY` is stored with `Release` after all content, and read with `Acquire`
+/// before any. `REMOVING` and the count of attachments, which the kernel keeps, are
 /// a pair: a remover stores the one and then asks for the other, whoever arrives
 /// attaches and then loads the state. So both are `SeqCst`, and at least one of
 /// two who meet sees the other.
 #[repr(C)]
-pub(crate) struct Birth {
+pub(crate) struct SysvState {
     state: AtomicU32,
     /// How many claims there were; wraps around after 16 million.
     claims: AtomicU32,
@@ -123,12 +123,12 @@ pub(crate) struct Birth {
 }
 
 const _: () = {
-    assert!(size_of::<Birth>() <= header::BIRTH_END - header::BIRTH_AT);
-    assert!(header::BIRTH_AT.is_multiple_of(align_of::<Birth>()));
-    assert!(offset_of!(Birth, state) == 0);
+    assert!(size_of::<SysvState>() <= header::BIRTH_END - header::BIRTH_AT);
+    assert!(header::BIRTH_AT.is_multiple_of(align_of::<SysvState>()));
+    assert!(offset_of!(SysvState, state) == 0);
 };
 
-impl Birth {
+impl SysvState {
     /// The live part of the segment that is mapped.
     ///
     /// # Safety
@@ -151,9 +151,9 @@ impl Birth {
         futex::wake(&self.state, Wake::All);
     }
 
-    /// From `VIRGIN` to `state`, unless somebody else was faster.
-    pub(super) fn leave_virginity(&self, state: u32) -> bool {
-        self.replace(VIRGIN, state)
+    /// From `NEW` to `state`, unless somebody else was faster.
+    pub(super) fn try_leave_new(&self, state: u32) -> bool {
+        self.replace(NEW, state)
     }
 
     /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if
@@ -166,12 +166,12 @@ impl Birth {
         changed.is_ok()
     }
 
-    /// Changes `BORN` to a claim that no other process has made. Returns the claim, or
-    /// `None` if the state is not `BORN`.
+    /// Changes `READY` to a claim that no other process has made. Returns the claim, or
+    /// `None` if the state is not `READY`.
     pub(super) fn claim(&self) -> Option<u32> {
         let number = self.claims.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let claim = number << 8 | CLAIM;
-        self.replace(BORN, claim).then_some(claim)
+        self.replace(READY, claim).then_some(claim)
     }
 
     /// Gives a creator some time to take the lock, or a remover to remove.
@@ -191,7 +191,7 @@ impl Birth {
     /// # Safety
     ///
     /// The segment is virgin and the caller created it, or the caller is
-    /// [renewing](RENEWING) it: no other process uses the lock.
+    /// [renewing](REINITIALIZING) it: no other process uses the lock.
     pub(super) unsafe fn make_lock(&self) -> Result<(), Error> {
         // SAFETY: no other process uses the lock before the state changes, as the
         // caller promises. It stays where it is in the segment.
@@ -202,7 +202,7 @@ impl Birth {
     ///
     /// # Errors
     ///
-    /// * [`Error::Unfinished`]: the holder keeps the lock for [`PATIENCE`].
+    /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
     /// * [`Error::Corrupt`]: it is no lock that [`make_lock`](Self::make_lock) makes.
     /// * [`Error::Deadlock`]: this thread holds it, or the bytes say so.
     ///
@@ -212,10 +212,12 @@ impl Birth {
     /// * All users with the right to write to the segment are trusted.
     /// * The segment stays mapped for as long as the lock is held.
     pub(super) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
-        let deadline = Deadline::after(PATIENCE);
+        let deadline = Deadline::after(UNFINISHED_TIMEOUT);
         // SAFETY: the caller promises all three.
-        let held = unsafe { self.acquire(Patience::Until(deadline)) }?;
-        held.ok_or(Error::Unfinished { waited: PATIENCE })
+        let held = unsafe { self.acquire(Blocking::WaitUntil(deadline)) }?;
+        held.ok_or(Error::Unfinished {
+            waited: UNFINISHED_TIMEOUT,
+        })
     }
 
     /// Locks without waiting. Returns `None` if another thread holds the lock.
@@ -225,28 +227,28 @@ impl Birth {
     /// As for [`lock`](Self::lock).
     pub(super) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
         // SAFETY: the caller promises all three clauses of `lock`.
-        unsafe { self.acquire(Patience::None) }
+        unsafe { self.acquire(Blocking::None) }
     }
 
     /// # Safety
     ///
     /// As for [`lock`](Self::lock).
-    unsafe fn acquire(&self, patience: Patience) -> Result<Option<Held<'_>>, Error> {
-        Thread::with(|me: Result<&Thread, IdentityError>| {
+    unsafe fn acquire(&self, patience: Blocking) -> Result<Option<Held<'_>>, Error> {
+        ThreadState::with(|me: Result<&ThreadState, IdentityError>| {
             let me = me?;
             if !me.has_room() {
                 return Err(Error::TooManyLocks);
             }
-            if self.lock.is_strange(me.locker()) {
-                return Err(Error::Corrupt(Damage::UnknownLock));
+            if self.lock.is_strange(me.owner()) {
+                return Err(Error::Corrupt(CorruptHeader::UnknownLock));
             }
             // SAFETY: the caller promises that the lock is made and stays mapped; `me`
             // is this thread.
-            match unsafe { self.lock.acquire(me.locker(), patience) } {
+            match unsafe { self.lock.lock(me.owner(), patience) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
-                    unsafe { self.lock.consistent(me.locker()) }
+                    unsafe { self.lock.consistent(me.owner()) }
                         .map_err(failure::of("pthread_mutex_consistent"))?;
                 }
                 Outcome::Deadlock => return Err(Error::Deadlock),
@@ -257,8 +259,8 @@ impl Birth {
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            me.lock_taken(me.locker().first_held());
-            let mark = me.mark();
+            me.push_lock(me.owner().first_held());
+            let mark = me.marker();
             Ok(Some(Held { birth: self, mark }))
         })
     }
@@ -267,34 +269,34 @@ impl Birth {
 /// The lock, held. Dropping it unlocks, but not in a forked child, where the holder is
 /// the parent.
 pub(super) struct Held<'a> {
-    birth: &'a Birth,
-    mark: Mark,
+    birth: &'a SysvState,
+    mark: ForkMarker,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !process::is_ours(self.mark) {
+        if !process::is_current(self.mark) {
             return;
         }
-        Thread::with_unchecked(|me| {
+        ThreadState::with_cached(|me| {
             // SAFETY: made, or it would not be held, and held by this thread: it does
             // not leave the function that has locked it.
-            let _ = unsafe { self.birth.lock.unlock(me.locker()) };
-            me.lock_gone();
+            let _ = unsafe { self.birth.lock.unlock(me.owner()) };
+            me.forget_lock();
         });
     }
 }
 
 /// Visits to a segment that cannot be used yet. The visitor detaches before each pause:
 /// an attachment would be counted as a user.
-pub(super) struct Visits {
+pub(super) struct AttachBackoff {
     begun: Deadline,
     /// When it was first found that the others may be users of another namespace.
     newcomer_until: Option<Deadline>,
     pause: Duration,
 }
 
-impl Visits {
+impl AttachBackoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
@@ -307,10 +309,10 @@ impl Visits {
     }
 
     /// Whether the others that are attached may still be newcomers as this one: for
-    /// [`NEWCOMER`] from the first call on.
-    pub(super) fn is_newcomer_still(&mut self) -> bool {
+    /// [`FOREIGN_NAMESPACE_TIMEOUT`] from the first call on.
+    pub(super) fn may_retry_as_newcomer(&mut self) -> bool {
         let until = self.newcomer_until;
-        let until = until.unwrap_or_else(|| Deadline::after(NEWCOMER));
+        let until = until.unwrap_or_else(|| Deadline::after(FOREIGN_NAMESPACE_TIMEOUT));
         self.newcomer_until = Some(until);
         !until.has_passed()
     }

@@ -6,24 +6,24 @@ use std::ptr::NonNull;
 use super::content::{SegmentContent, assert_mappable};
 use super::directory;
 use super::header::{self, Header};
-use super::origin::Origin;
+use super::origin::Epoch;
 use super::policy::Removal;
 use crate::error::Error;
-use crate::os::mman::Mapping;
+use crate::init;
+use crate::os::mem::Mapping;
 use crate::os::process;
-use crate::place;
-use crate::shm_safe::{Place, Report, ShmSafe};
+use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 
 /// Everything about a segment that is known before there is memory for it.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct SegmentLayout {
     header: Header,
     directory: Vec<u8>,
     len: usize,
     total_len: NonZeroUsize,
 }
 
-impl Plan {
+impl SegmentLayout {
     /// A segment for a `T` with `len` elements, in an object whose length must be
     /// a multiple of `granularity` bytes.
     pub(super) fn of<T: SegmentContent + ?Sized>(
@@ -37,8 +37,8 @@ impl Plan {
             len as u64,
             directory.len(),
             granularity.get() as u64,
-            place::placement()?.pid_namespace,
-            Origin::NAMELESS,
+            init::init_context()?.pid_namespace,
+            Epoch::NAMELESS,
             removal,
         );
         let header = header.filter(|header| header.total_len <= isize::MAX as u64);
@@ -62,7 +62,7 @@ impl Plan {
     }
 
     /// Says in which file the segment will be.
-    pub(super) fn set_origin(&mut self, origin: Origin) {
+    pub(super) fn set_origin(&mut self, origin: Epoch) {
         self.header.origin = origin;
     }
 
@@ -117,17 +117,17 @@ impl Plan {
         // SAFETY: the header was made for this mapping.
         let base = unsafe { value_in(mapping, &self.header) };
         let value = T::at(base, self.len);
-        let mark = process::mark()?;
+        let mark = process::current_marker()?;
         write(value, self.len);
         // `write` may have forked. The child must not go on: both would make the
         // locks, and publish.
-        if !process::is_ours(mark) {
+        if !process::is_current(mark) {
             return Err(Error::ForkedWhileCreating);
         }
-        let walk = |report: &mut Report<'_>| T::visit(self.len, &Place::root(), report);
+        let walk = |report: &mut Visitor<'_>| T::visit(self.len, &FieldPath::root(), report);
         // SAFETY: `write` left an inert T there, which nobody else uses yet and
         // which stays where it is.
-        unsafe { place::enliven(base, place::placement()?, walk) }?;
+        unsafe { init::init_all(base, init::init_context()?, walk) }?;
         Ok(value)
     }
 }
@@ -145,7 +145,7 @@ pub(super) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8>
 /// Writes a value that is at hand.
 pub(super) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
     move |to, _| {
-        // SAFETY: `Plan::fill` gives the place for a T, aligned, inside a mapping
+        // SAFETY: `SegmentLayout::fill` gives the place for a T, aligned, inside a mapping
         // that nobody else uses.
         unsafe { to.write(value) };
     }
@@ -157,16 +157,16 @@ pub(super) fn in_place<T: SegmentContent + ?Sized>(
 ) -> impl FnOnce(NonNull<T>, usize) {
     const {
         assert!(
-            T::NATURE.zero_is_valid(),
+            T::PROPERTIES.from_zeros(),
             "to be made in place, a type must be valid when all its bytes are zero: \
              `NonZero` numbers and enums without a variant 0 are not"
         );
     }
     |mut to, len| {
-        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
-        // SAFETY: `Plan::fill` gives zero bytes, inside a mapping that nobody else
+        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
+        // SAFETY: `SegmentLayout::fill` gives zero bytes, inside a mapping that nobody else
         // uses.
-        unsafe { place::make_inert(to.cast(), walk) };
+        unsafe { init::init_all_zeroed(to.cast(), walk) };
         // SAFETY: zero is a value of T, as checked above, and its sync objects are
         // inert; nobody else uses it yet.
         init(unsafe { to.as_mut() });

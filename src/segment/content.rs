@@ -4,10 +4,10 @@
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
-use crate::os::mman::MIN_PAGE;
-use crate::shm_safe::{Place, Report, ShmSafe};
+use crate::os::mem::MIN_PAGE;
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
+use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 
 /// What a [`Segment`](crate::Segment) can hold:
 ///
@@ -47,7 +47,7 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     #[doc(hidden)]
     const ALIGN: usize;
     #[doc(hidden)]
-    const NATURE: Nature;
+    const PROPERTIES: TypeProperties;
 
     /// The size in bytes with `len` elements; `None` if no memory is so large.
     #[doc(hidden)]
@@ -63,7 +63,7 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
 
     /// Reports every sync object, as [`ShmSafe`] does.
     #[doc(hidden)]
-    fn visit(len: usize, at: &Place<'_>, report: &mut Report<'_>);
+    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>);
 }
 
 /// Contents whose length is chosen when they are created.
@@ -114,7 +114,7 @@ mod sealed {
 unsafe impl<T: ShmSafe> SegmentContent for T {
     const FINGERPRINT: Fingerprint = T::FINGERPRINT;
     const ALIGN: usize = align_of::<T>();
-    const NATURE: Nature = T::NATURE;
+    const PROPERTIES: TypeProperties = T::PROPERTIES;
 
     fn size(len: u64) -> Option<u64> {
         (len == 0).then_some(size_of::<T>() as u64)
@@ -128,7 +128,7 @@ unsafe impl<T: ShmSafe> SegmentContent for T {
         0
     }
 
-    fn visit(_len: usize, at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(_len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         <T as ShmSafe>::visit(at, report);
     }
 }
@@ -143,7 +143,7 @@ unsafe impl<T: ShmSafe> SegmentContent for [T] {
         &[],
     );
     const ALIGN: usize = align_of::<T>();
-    const NATURE: Nature = T::NATURE;
+    const PROPERTIES: TypeProperties = T::PROPERTIES;
 
     fn size(len: u64) -> Option<u64> {
         bounded(len.checked_mul(size_of::<T>() as u64)?)
@@ -157,7 +157,7 @@ unsafe impl<T: ShmSafe> SegmentContent for [T] {
         value.len()
     }
 
-    fn visit(len: usize, at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         visit_elements::<T>(len, at, report);
     }
 }
@@ -188,7 +188,7 @@ unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
         &[],
     );
     const ALIGN: usize = Self::MAX_ALIGN;
-    const NATURE: Nature = H::NATURE.and(T::NATURE);
+    const PROPERTIES: TypeProperties = H::PROPERTIES.and(T::PROPERTIES);
 
     fn size(len: u64) -> Option<u64> {
         let tail = len.checked_mul(size_of::<T>() as u64)?;
@@ -206,7 +206,7 @@ unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
         (value.as_ptr() as *mut [T]).len()
     }
 
-    fn visit(len: usize, at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         H::visit(&at.field("head", 0), report);
         visit_elements::<T>(len, &at.field("tail", Self::TAIL_AT), report);
     }
@@ -223,12 +223,12 @@ pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
 }
 
 /// As for an array of that length.
-fn visit_elements<T: ShmSafe>(len: usize, at: &Place<'_>, report: &mut Report<'_>) {
+fn visit_elements<T: ShmSafe>(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
     if T::SYNC_OBJECTS == 0 || len == 0 {
         return;
     }
     if at.is_pattern() {
-        T::visit(&at.each(len, size_of::<T>()), report);
+        T::visit(&at.array(len, size_of::<T>()), report);
         return;
     }
     for index in 0..len {

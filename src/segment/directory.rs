@@ -17,8 +17,8 @@
 //! [`parse`] is total: any bytes give entries that keep inside the value, or an
 //! error.
 
-use crate::error::Damage;
-use crate::shm_safe::{Place, SyncKind};
+use crate::error::CorruptHeader;
+use crate::shm_safe::{FieldPath, SyncKind};
 
 use super::content::SegmentContent;
 
@@ -120,9 +120,9 @@ impl Entry {
 /// The directory of a `T` with `len` elements.
 pub(super) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    T::visit(len, &Place::pattern(), &mut |at, object| {
+    T::visit(len, &FieldPath::pattern(), &mut |at, object| {
         let path = at.to_string();
-        let repeats = at.repeats();
+        let repeats = at.array_dims();
         // Types nested so deeply, or with names so long, that this is cut short
         // are shown cut short.
         let path = super::header::truncated(&path, usize::from(u16::MAX));
@@ -141,20 +141,20 @@ pub(super) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
 }
 
 /// Reads a directory of a value of `value_size` bytes.
-pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, Damage> {
+pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, CorruptHeader> {
     let mut entries = Vec::new();
     // Objects don't overlap, so together they are no larger than the value. That
     // also bounds the work of those who look at each.
     let mut room = value_size;
     while !bytes.is_empty() {
-        let (entry, rest) = parse_entry(bytes).ok_or(Damage::UnreadableDirectory)?;
+        let (entry, rest) = parse_entry(bytes).ok_or(CorruptHeader::UnreadableDirectory)?;
         if !entry.fits(value_size) || entry.size == 0 {
-            return Err(Damage::MisplacedObject);
+            return Err(CorruptHeader::MisplacedObject);
         }
         let taken = entry.count().checked_mul(entry.size());
         room = taken
             .and_then(|taken| room.checked_sub(taken))
-            .ok_or(Damage::MisplacedObject)?;
+            .ok_or(CorruptHeader::MisplacedObject)?;
         entries.push(entry);
         bytes = rest;
     }
@@ -186,21 +186,21 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::Fingerprint;
     use crate::segment::content::WithTail;
-    use crate::shm_safe::{Report, ShmSafe, SyncObject};
+    use crate::shm_safe::Fingerprint;
+    use crate::shm_safe::{ShmSafe, SyncOps, Visitor};
     use proptest::prelude::*;
 
     /// What looks like a lock, and never comes to life.
     struct Lock(#[expect(dead_code, reason = "it is there for its size")] u64);
 
-    static LOCK: SyncObject = SyncObject {
+    static LOCK: SyncOps = SyncOps {
         kind: SyncKind::Mutex,
         size: size_of::<Lock>(),
-        place: |_, _| Ok(()),
-        make_inert: |_| {},
-        revive: |_, _| Ok(()),
-        is_held_here: |_| false,
+        init: |_, _| Ok(()),
+        init_zeroed: |_| {},
+        reinit: |_, _| Ok(()),
+        is_held_by_this_process: |_| false,
     };
 
     // SAFETY: plain bytes; one object at offset 0, which is never used.
@@ -208,7 +208,7 @@ mod tests {
         const FINGERPRINT: Fingerprint = Fingerprint::of("Lock", 8, 8);
         const SYNC_OBJECTS: usize = 1;
 
-        fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+        fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
             report(at, &LOCK);
         }
     }
@@ -229,7 +229,7 @@ mod tests {
             .flat_map(|entry| (0..entry.count()).map(|index| object(entry, index)))
             .collect();
         let mut found = Vec::new();
-        T::visit(len, &Place::root(), &mut |at, _| {
+        T::visit(len, &FieldPath::root(), &mut |at, _| {
             found.push((at.to_string(), at.offset() as u64));
         });
         // By entry, or by element: each in its own order.
@@ -291,9 +291,9 @@ mod tests {
         let size = size_of::<Farm>() as u64;
         assert!(parse(&bytes, size).is_ok());
         let short = parse(&bytes, size - 8);
-        assert_eq!(short, Err(Damage::MisplacedObject));
+        assert_eq!(short, Err(CorruptHeader::MisplacedObject));
         let cut = parse(&bytes[..bytes.len() - 1], size);
-        assert_eq!(cut, Err(Damage::UnreadableDirectory));
+        assert_eq!(cut, Err(CorruptHeader::UnreadableDirectory));
     }
 
     proptest! {

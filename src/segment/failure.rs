@@ -7,8 +7,8 @@
 use std::io;
 
 use crate::error::{Error, Unsupported};
-use crate::os::lock_file::Blocked;
-use crate::os::mman::memory_lock_limit;
+use crate::os::mem::memory_lock_limit;
+use crate::os::ofd_lock::Blocked;
 use crate::os::{is_access_denied, is_not_permitted};
 
 /// The calls that look the name of a segment up. What any other call does not find

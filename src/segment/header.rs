@@ -31,7 +31,7 @@
 //! | 120–135 | id of the boot in which its locks came to life; all ones: in memory, which no boot outlives |
 //! | 136–143 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
 //! | 144–191 | zero |
-//! | 192–255 | live: [`Birth`](super::birth::Birth), System V only, zero elsewhere |
+//! | 192–255 | live: [`SysvState`](super::birth::SysvState), System V only, zero elsewhere |
 //! | 256–447 | name of the type, UTF-8, for people |
 //!
 //! [`Header::parse`] is total: any bytes give a header whose claims hold for
@@ -39,11 +39,11 @@
 
 use std::time::SystemTime;
 
-use crate::error::{Abi, Damage, Error, Layout};
-use crate::fingerprint::Fingerprint;
+use crate::error::{Abi, CorruptHeader, Error, Layout};
+use crate::shm_safe::Fingerprint;
 
 use super::content::{SegmentContent, assert_mappable};
-use super::origin::{Origin, Validity};
+use super::origin::{Epoch, Validity};
 use super::policy::Removal;
 
 /// The length of a header in bytes.
@@ -89,7 +89,7 @@ pub(crate) struct Header {
     /// Elements, if the number was chosen at creation.
     pub(crate) len: u64,
     pub(crate) directory_len: u32,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Epoch,
     pub(crate) layout: Layout,
 }
 
@@ -101,7 +101,7 @@ impl Header {
         directory_len: usize,
         granularity: u64,
         pid_namespace: u32,
-        origin: Origin,
+        origin: Epoch,
         removal: Removal,
     ) -> Option<Self> {
         let size = T::size(len)?;
@@ -192,7 +192,8 @@ impl Header {
             });
         }
         let header = Self {
-            removal: Removal::from_code(bytes[17]).ok_or(Error::Corrupt(Damage::UnknownRemoval))?,
+            removal: Removal::from_code(bytes[17])
+                .ok_or(Error::Corrupt(CorruptHeader::UnknownRemoval))?,
             pid_namespace: u32_at(bytes, PID_NAMESPACE_AT),
             total_len: u64_at(bytes, 24),
             value_offset: u64_at(bytes, 32),
@@ -200,12 +201,13 @@ impl Header {
             len: u64_at(bytes, 72),
             created: u64_at(bytes, 80),
             directory_len: u32_at(bytes, 88),
-            origin: Origin::from_bytes(&std::array::from_fn(|i| bytes[ORIGIN_AT + i])),
+            origin: Epoch::from_bytes(&std::array::from_fn(|i| bytes[ORIGIN_AT + i])),
             layout: Layout {
                 size: u64_at(bytes, 40),
                 align: u64_at(bytes, 48),
                 fingerprint: Fingerprint::from_bits(u128_at(bytes, 56)),
-                type_name: type_name(bytes).ok_or(Error::Corrupt(Damage::UnreadableTypeName))?,
+                type_name: type_name(bytes)
+                    .ok_or(Error::Corrupt(CorruptHeader::UnreadableTypeName))?,
                 abi: Abi {
                     libc: bytes[12],
                     endianness: bytes[13],
@@ -219,9 +221,9 @@ impl Header {
         Ok(header)
     }
 
-    fn check_against(&self, object_len: u64) -> Result<(), Damage> {
+    fn check_against(&self, object_len: u64) -> Result<(), CorruptHeader> {
         if self.total_len != object_len {
-            return Err(Damage::WrongSize {
+            return Err(CorruptHeader::WrongSize {
                 claimed: self.total_len,
                 actual: object_len,
             });
@@ -234,10 +236,10 @@ impl Header {
         let aligned = self.layout.align.is_power_of_two()
             && self.value_offset.is_multiple_of(self.layout.align);
         if !(inside && aligned) {
-            return Err(Damage::MisplacedValue);
+            return Err(CorruptHeader::MisplacedValue);
         }
         if self.pid_namespace == 0 {
-            return Err(Damage::NoPidNamespace);
+            return Err(CorruptHeader::NoPidNamespace);
         }
         Ok(())
     }
@@ -309,7 +311,7 @@ mod tests {
     }
 
     fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
-        let origin = Origin::NAMELESS;
+        let origin = Epoch::NAMELESS;
         Header::of::<T>(len, 10, 1, 4_026_531_836, origin, Removal::UntilLastDetach).unwrap()
     }
 
@@ -391,13 +393,13 @@ mod tests {
     #[test]
     fn each_damage_is_told() {
         type Change = fn(&mut Header);
-        let cases: [(Change, Damage); 6] = [
-            (|h| h.value_offset = 8, Damage::MisplacedValue),
-            (|h| h.directory_len = 1000, Damage::MisplacedValue),
-            (|h| h.value_offset = u64::MAX, Damage::MisplacedValue),
-            (|h| h.layout.size = u64::MAX, Damage::MisplacedValue),
-            (|h| h.layout.align = 3, Damage::MisplacedValue),
-            (|h| h.pid_namespace = 0, Damage::NoPidNamespace),
+        let cases: [(Change, CorruptHeader); 6] = [
+            (|h| h.value_offset = 8, CorruptHeader::MisplacedValue),
+            (|h| h.directory_len = 1000, CorruptHeader::MisplacedValue),
+            (|h| h.value_offset = u64::MAX, CorruptHeader::MisplacedValue),
+            (|h| h.layout.size = u64::MAX, CorruptHeader::MisplacedValue),
+            (|h| h.layout.align = 3, CorruptHeader::MisplacedValue),
+            (|h| h.pid_namespace = 0, CorruptHeader::NoPidNamespace),
         ];
         for (change, expected) in cases {
             let mut header = sample();

@@ -8,11 +8,11 @@ use super::content::SegmentContent;
 use super::policy::Removal;
 use super::{attach, failure, system_v};
 use crate::error::Error;
-use crate::os::descriptor::Kept;
-use crate::os::mman::Mapping;
-use crate::os::sysv_shm::{self, Id};
-use crate::place;
-use crate::shm_safe::{Place, Report};
+use crate::init;
+use crate::os::descriptor::CheckedFd;
+use crate::os::mem::Mapping;
+use crate::os::mem::sysv_shm::{self, Id};
+use crate::shm_safe::{FieldPath, Visitor};
 
 /// Memory, and what ties this process to it. The memory is unmapped first.
 #[derive(Debug)]
@@ -24,26 +24,26 @@ pub(super) struct Hold {
 #[derive(Debug)]
 enum Tie {
     /// An object that has, or had, a name.
-    Named(attach::Attached),
+    Named(attach::FileAttachment),
     /// The descriptor of an object that never has one.
-    Sealed(Kept),
-    SystemV(system_v::Attached),
+    Sealed(CheckedFd),
+    SystemV(system_v::SysvAttachment),
     /// Memory of this process alone.
     None,
 }
 
 impl Hold {
-    pub(super) fn named(mapping: Mapping, attached: attach::Attached) -> Self {
+    pub(super) fn named(mapping: Mapping, attached: attach::FileAttachment) -> Self {
         let tie = Tie::Named(attached);
         Self { mapping, tie }
     }
 
-    pub(super) fn sealed(mapping: Mapping, file: Kept) -> Self {
+    pub(super) fn sealed(mapping: Mapping, file: CheckedFd) -> Self {
         let tie = Tie::Sealed(file);
         Self { mapping, tie }
     }
 
-    pub(super) fn system_v(mapping: Mapping, attached: system_v::Attached) -> Self {
+    pub(super) fn system_v(mapping: Mapping, attached: system_v::SysvAttachment) -> Self {
         let tie = Tie::SystemV(attached);
         Self { mapping, tie }
     }
@@ -75,7 +75,7 @@ impl Hold {
     }
 
     /// What ties this process to an object that has, or had, a name.
-    pub(super) fn attached(&self) -> Option<&attach::Attached> {
+    pub(super) fn attached(&self) -> Option<&attach::FileAttachment> {
         match &self.tie {
             Tie::Named(attached) => Some(attached),
             _ => None,
@@ -86,7 +86,7 @@ impl Hold {
     /// take the name away.
     pub(super) fn arm(&mut self, removal: Removal) {
         if let Tie::Named(attached) = &mut self.tie {
-            attached.arm(removal);
+            attached.set_removal(removal);
         }
     }
 
@@ -105,7 +105,7 @@ impl Hold {
             Tie::Named(attached) => attached.has_its_name().map_err(failure::of("lstat")),
             // A key goes with its segment's removal, and by no other way.
             Tie::SystemV(attached) => match sysv_shm::status(attached.id()) {
-                Err(error) if sysv_shm::means_gone(&error) => Ok(false),
+                Err(error) if sysv_shm::is_removed_error(&error) => Ok(false),
                 status => status
                     .map(|status| !status.is_condemned)
                     .map_err(failure::of("shmctl(IPC_STAT)")),
@@ -134,13 +134,13 @@ impl Drop for Hold {
 
 /// A placed `T`, and what keeps it there.
 #[derive(Debug)]
-pub(super) struct Placed<T: SegmentContent + ?Sized> {
+pub(super) struct MappedValue<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
     /// Given up by `drop`, unless a lock inside is still held.
     hold: ManuallyDrop<Hold>,
 }
 
-impl<T: SegmentContent + ?Sized> Placed<T> {
+impl<T: SegmentContent + ?Sized> MappedValue<T> {
     /// # Safety
     ///
     /// `value` is placed, in writable memory that stays as long as `hold`.
@@ -163,14 +163,14 @@ impl<T: SegmentContent + ?Sized> Placed<T> {
     }
 }
 
-impl<T: SegmentContent + ?Sized> Drop for Placed<T> {
+impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
     fn drop(&mut self) {
         // No borrow of the value is left, so only a leaked guard can hold a
         // lock in it; no call to lock or unlock can still be running.
         let len = T::len_of(self.value);
-        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
         // SAFETY: the value is placed and still mapped.
-        let must_stay = unsafe { place::is_held_here(self.value.cast(), walk) };
+        let must_stay = unsafe { init::any_held(self.value.cast(), walk) };
         if !must_stay {
             // SAFETY: dropped here and nowhere else.
             unsafe { ManuallyDrop::drop(&mut self.hold) };

@@ -33,24 +33,24 @@ use crate::shm_safe::ShmSafe;
 pub use address::{Address, Backing};
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub use options::{SegmentOptions, unlink};
-pub use policy::{Abandoned, CoreDump, Pages, Removal, Residency};
+pub use policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 pub use read_only::ReadOnlySegment;
 pub use snapshot::Snapshot;
 pub use status::SystemVStatus;
 
 /// What [`inspect`](crate::inspect) needs to read any segment.
-pub(crate) mod anatomy {
+pub(crate) mod internals {
     pub(crate) use super::address::Target;
-    pub(crate) use super::attach::{Verdict, registered};
+    pub(crate) use super::attach::{RemoveOutcome, attached_pids};
     pub(crate) use super::directory::{Entry, parse as parse_directory};
     pub(crate) use super::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use super::options::remove_if_abandoned;
-    pub(crate) use super::origin::Origin;
+    pub(crate) use super::origin::Epoch;
     pub(crate) use super::sealed::LABEL as MEMFD_LABEL;
-    pub(crate) use super::system_v::{Life, Look, is_marked_unborn};
+    pub(crate) use super::system_v::{Lifecycle, Probe, is_marked_unfinished};
 }
 
-use hold::{Hold, Placed};
+use hold::{Hold, MappedValue};
 
 /// A `T` in memory that processes share.
 ///
@@ -174,7 +174,7 @@ use hold::{Hold, Placed};
 /// locks. But it may place record locks on the file, as every reader of every file may.
 /// With these it can
 ///
-/// * count as attached: `gc` and [`Abandoned::Recreate`] leave the segment alone, and
+/// * count as attached: `gc` and [`IfAbandoned::Recreate`] leave the segment alone, and
 ///   the name of an `UntilLastDetach` segment stays;
 /// * prevent that locks are made anew after a reboot, in a copy, or after a container
 ///   has started again: opening returns [`Error::InUse`], [`Error::ForeignPidNamespace`]
@@ -186,7 +186,7 @@ use hold::{Hold, Placed};
 /// All that ends when the process does. If you do not trust readers so far, give them no
 /// right to read: see [`SegmentOptions::mode`].
 pub struct Segment<T: SegmentContent + ?Sized> {
-    placed: Placed<T>,
+    placed: MappedValue<T>,
     address: Option<Address>,
 }
 
@@ -357,8 +357,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// # Errors
     ///
     /// As [`open_read_only`](Self::open_read_only).
-    pub fn snapshot_of(address: &str) -> Result<Snapshot<T>, Error> {
-        SegmentOptions::new().snapshot_of(address)
+    pub fn open_snapshot(address: &str) -> Result<Snapshot<T>, Error> {
+        SegmentOptions::new().open_snapshot(address)
     }
 
     /// Opens the segment behind a descriptor that another process gave: that of an
@@ -441,7 +441,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     unsafe fn new(value: NonNull<T>, hold: Hold, address: Option<Address>) -> Self {
         Self {
             // SAFETY: the caller's promise.
-            placed: unsafe { Placed::new(value, hold) },
+            placed: unsafe { MappedValue::new(value, hold) },
             address,
         }
     }

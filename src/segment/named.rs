@@ -6,20 +6,20 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use super::attach::{self, Attached, Owner, Reviver, Verdict};
-use super::build::{self, Plan};
+use super::attach::{self, FileAttachment, Owner, ReinitLock, RemoveOutcome};
+use super::build::{self, SegmentLayout};
 use super::content::SegmentContent;
 use super::failure;
 use super::header::{self, Header};
 use super::hold::Hold;
-use super::options::{SegmentOptions, Trust};
-use super::origin::{Origin, Validity};
+use super::options::{OwnerCheck, SegmentOptions};
+use super::origin::{Epoch, Validity};
 use crate::error::{Error, Unsupported};
-use crate::os::descriptor::Kept;
-use crate::os::mman::{Access, Mapping, Pages};
-use crate::os::named_file::{self, Facts, SHM_DIRECTORY};
-use crate::place;
-use crate::shm_safe::{Place, Report};
+use crate::init;
+use crate::os::descriptor::CheckedFd;
+use crate::os::mem::{Access, Mapping, Pages};
+use crate::os::regular_file::{self, FileStat, SHM_DIRECTORY};
+use crate::shm_safe::{FieldPath, Visitor};
 
 /// A complete segment that has no name yet. Dropping it, or dying with it,
 /// leaves nothing behind.
@@ -27,7 +27,7 @@ use crate::shm_safe::{Place, Report};
 pub(super) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
     mapping: Mapping,
-    file: Kept,
+    file: CheckedFd,
 }
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
@@ -41,23 +41,23 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         if options.pages == Pages::Huge {
             return Err(Error::Unsupported(Unsupported::HugePages));
         }
-        let mut plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
+        let mut plan = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
         let total = plan.total_len();
         let of_memory = |call| failure::of_memory(total.get(), call);
-        let file = named_file::create_unnamed(directory_of(path))
+        let file = regular_file::open_tmpfile(directory_of(path))
             .map_err(failure::of_unnamed_file(total.get()))?;
-        named_file::give_to(&file, options.owner, options.group)
+        regular_file::fchown(&file, options.owner, options.group)
             .map_err(failure::of_call("fchown"))?;
-        named_file::set_mode(&file, options.mode).map_err(failure::of_call("fchmod"))?;
+        regular_file::fchmod(&file, options.mode).map_err(failure::of_call("fchmod"))?;
         // Where that fails, the segment works until the file system is full.
-        let _ = named_file::disable_copy_on_write(&file);
-        named_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Origin::of(&file)?);
+        let _ = regular_file::disable_copy_on_write(&file);
+        regular_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
+        plan.set_origin(Epoch::of(&file)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
         // The caller's own code runs next, and may close all descriptors.
-        let file = Kept::new(file).map_err(failure::of("fstat"))?;
+        let file = CheckedFd::new(file).map_err(failure::of("fstat"))?;
         // SAFETY: the mapping is new, of that length, and nobody else knows it.
         unsafe { plan.write_header(&mapping) };
         // SAFETY: as above; a new file is zero. The mapping stays as `Segment`
@@ -65,7 +65,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let value = unsafe { plan.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
             // Not a name without its content, should the power fail.
-            let synced = file.get().and_then(named_file::sync);
+            let synced = file.get().and_then(regular_file::sync);
             synced.map_err(failure::of_call("fsync"))?;
         }
         Ok(Self {
@@ -91,14 +91,14 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let attached = file
             .get()
             .and_then(|file| file.try_clone_to_owned())
-            .and_then(|file| Attached::new(file, path.to_owned(), Access::ReadWrite));
+            .and_then(|file| FileAttachment::new(file, path.to_owned(), Access::ReadWrite));
         let failed = match attached {
             Ok(mut attached) => match attached
                 .file()
-                .and_then(|file| named_file::publish(file, path))
+                .and_then(|file| regular_file::link_at(file, path))
             {
                 Ok(()) => {
-                    attached.arm(options.removal);
+                    attached.set_removal(options.removal);
                     return Ok((value, Hold::named(mapping, attached)));
                 }
                 Err(source) => {
@@ -141,14 +141,14 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
         let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
         let reviver = match here {
             Some(here) if !header.validity().is(here) => {
-                Some(Reviver::new(&file).map_err(of_lock())?)
+                Some(ReinitLock::new(&file).map_err(of_lock())?)
             }
             _ => None,
         };
         let is_in_use = attach::is_in_use(&file);
-        let mut attached = Attached::new(file, path.to_owned(), access).map_err(of_lock())?;
+        let mut attached = FileAttachment::new(file, path.to_owned(), access).map_err(of_lock())?;
         if is_in_use {
-            attached.arm(header.removal); // also if this fails: see `is_in_use`
+            attached.set_removal(header.removal); // also if this fails: see `is_in_use`
         }
         let mapping =
             map(&attached, &header, access).inspect_err(|_| attached.prepare_to_leave())?;
@@ -178,14 +178,14 @@ fn own_all_blocks(hold: &Hold) -> Result<(), Error> {
     let (Some(file), Some(bytes)) = (hold.file(), NonZeroUsize::new(len)) else {
         return Ok(());
     };
-    match named_file::unshare(file, bytes).map_err(failure::of_memory(len, "fallocate")) {
+    match regular_file::unshare(file, bytes).map_err(failure::of_memory(len, "fallocate")) {
         Err(error @ Error::NoSpace { .. }) => Err(error),
         // Where it can't be had, a full file system ends in SIGBUS.
         _ => Ok(()),
     }
 }
 
-fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, Error> {
+fn map(attached: &FileAttachment, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
     let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
     let file = attached.file().map_err(failure::of_call("fstat"))?;
@@ -200,7 +200,7 @@ fn map(attached: &Attached, header: &Header, access: Access) -> Result<Mapping, 
 /// finds that brings the locks back to life; those that were held are poisoned. See
 /// [`attach`](super::attach) for why nobody uses a lock meanwhile.
 fn bring_home<T: SegmentContent + ?Sized>(
-    reviver: &Reviver,
+    reviver: &ReinitLock,
     hold: &Hold,
     header: &Header,
     here: Validity,
@@ -221,14 +221,14 @@ fn bring_home<T: SegmentContent + ?Sized>(
         });
     }
     let revived = own_all_blocks(hold).and_then(|()| {
-        let placement = place::placement()?;
+        let placement = init::init_context()?;
         // SAFETY: the header is of this object, and all of it is mapped.
         let base = unsafe { build::value_in(mapping, header) };
-        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
         // First: a death from here on is noticed by the next opener.
-        Validity::withdraw(mapping);
+        Validity::invalidate(mapping);
         // SAFETY: a T lies there, as its header says; no other process uses its locks yet.
-        unsafe { place::revive(base, placement, walk) }
+        unsafe { init::reinit_all(base, placement, walk) }
     });
     if let Err(error) = revived {
         // By name: a child that another thread forked meanwhile has a copy of the
@@ -243,7 +243,10 @@ fn bring_home<T: SegmentContent + ?Sized>(
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
 /// whatever it holds.
-pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Result<Verdict, Error> {
+pub(super) fn remove_if_abandoned(
+    options: &SegmentOptions,
+    path: &Path,
+) -> Result<RemoveOutcome, Error> {
     let (file, facts) = open_checked(options, path, Access::ReadWrite)?;
     match read_header(&file, facts.len) {
         // Ours, if damaged or of another version.
@@ -251,8 +254,8 @@ pub(super) fn remove_if_abandoned(options: &SegmentOptions, path: &Path) -> Resu
         Err(other) => return Err(other),
     }
     let owner = match options.trust {
-        Trust::Owner | Trust::Group => Owner::Trusted,
-        Trust::Anybody => Owner::Stranger,
+        OwnerCheck::Owner | OwnerCheck::Group => Owner::Trusted,
+        OwnerCheck::Anybody => Owner::Stranger,
     };
     attach::remove_if_abandoned(file, path, owner).map_err(failure::of_removal("unlink"))
 }
@@ -263,8 +266,8 @@ fn open_checked(
     options: &SegmentOptions,
     path: &Path,
     access: Access,
-) -> Result<(OwnedFd, Facts), Error> {
-    let file = named_file::open(path, access)
+) -> Result<(OwnedFd, FileStat), Error> {
+    let file = regular_file::open(path, access)
         .map_err(failure::of("open"))?
         .ok_or(Error::NotASegment)?;
     let facts = facts(&file)?;
@@ -275,15 +278,15 @@ fn open_checked(
     Ok((file, facts))
 }
 
-fn facts(file: &OwnedFd) -> Result<Facts, Error> {
-    named_file::facts(file).map_err(failure::of("fstat"))
+fn facts(file: &OwnedFd) -> Result<FileStat, Error> {
+    regular_file::fstat(file).map_err(failure::of("fstat"))
 }
 
 /// Reads the header by `read`, not through a mapping: a file that shrinks
 /// meanwhile is an error, not a `SIGBUS`.
 pub(super) fn read_header(file: impl std::os::fd::AsFd, object_len: u64) -> Result<Header, Error> {
     let mut bytes = [0; header::LEN];
-    let filled = named_file::read_at(file, &mut bytes, 0).map_err(failure::of("pread"))?;
+    let filled = regular_file::read_at(file, &mut bytes, 0).map_err(failure::of("pread"))?;
     if filled < bytes.len() {
         return Err(Error::NotASegment);
     }

@@ -4,18 +4,18 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use super::address::{Address, Target};
-use super::attach::Verdict;
+use super::attach::RemoveOutcome;
 use super::attempt::Attempt;
 use super::build::{by_value, in_place};
 use super::content::{SegmentContent, VariableLength};
 use super::hold::Hold;
-use super::policy::{Abandoned, CoreDump, Pages, Removal, Residency};
+use super::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 use super::system_v::Creation;
 use super::trust::OTHERS_WRITE;
 use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
 use crate::error::Error;
-use crate::os::mman::{Access, Pages as PageSize};
-use crate::os::named_file::effective_user;
+use crate::os::mem::{Access, Pages as PageSize};
+use crate::os::regular_file::effective_user;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -43,16 +43,16 @@ pub struct SegmentOptions {
     pub(super) owner: Option<u32>,
     pub(super) group: Option<u32>,
     pub(super) removal: Removal,
-    abandoned: Abandoned,
+    abandoned: IfAbandoned,
     pub(super) pages: PageSize,
     pub(super) residency: Residency,
     pub(super) core_dump: CoreDump,
-    pub(super) trust: Trust,
+    pub(super) trust: OwnerCheck,
 }
 
 /// The users whose objects are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum OwnerCheck {
     /// Those of one user, and of one group if one is named.
     Owner,
     /// Those of any user, if they have the group that is named.
@@ -63,7 +63,7 @@ pub(super) enum Trust {
 
 impl SegmentOptions {
     /// The defaults: mode `0o600`, owned by this user, and all variants marked as
-    /// default of [`Removal`], [`Abandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
+    /// default of [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -71,18 +71,18 @@ impl SegmentOptions {
             owner: None,
             group: None,
             removal: Removal::Persistent,
-            abandoned: Abandoned::Reuse,
+            abandoned: IfAbandoned::Reuse,
             pages: PageSize::Normal,
             residency: Residency::OnDemand,
             core_dump: CoreDump::Filtered,
-            trust: Trust::Owner,
+            trust: OwnerCheck::Owner,
         }
     }
 
     /// Options that open whatever the system lets this process open.
-    pub(crate) const fn of_anybody() -> Self {
+    pub(crate) const fn without_owner_check() -> Self {
         let mut options = Self::new();
-        options.trust = Trust::Anybody;
+        options.trust = OwnerCheck::Anybody;
         options
     }
 
@@ -105,7 +105,7 @@ impl SegmentOptions {
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.owner = Some(user);
-        self.trust = Trust::Owner;
+        self.trust = OwnerCheck::Owner;
         self
     }
 
@@ -155,7 +155,7 @@ impl SegmentOptions {
     #[must_use]
     pub const fn any_owner(mut self) -> Self {
         self.owner = None;
-        self.trust = Trust::Group;
+        self.trust = OwnerCheck::Group;
         self
     }
 
@@ -183,7 +183,7 @@ impl SegmentOptions {
     /// What [`create`](Self::create) and [`open_or_create`](Self::open_or_create)
     /// do with an existing segment that nobody is attached to.
     #[must_use]
-    pub const fn abandoned(mut self, abandoned: Abandoned) -> Self {
+    pub const fn if_abandoned(mut self, abandoned: IfAbandoned) -> Self {
         self.abandoned = abandoned;
         self
     }
@@ -254,7 +254,7 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    pub fn create_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
+    pub fn create_system_v_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
         self.check_trust()?;
         match system_v::create(self, None, 0, &mut Some(by_value(value)))? {
             Creation::Done(value, hold) => {
@@ -342,12 +342,12 @@ impl SegmentOptions {
         Ok(unsafe { ReadOnlySegment::new(value, hold, address) })
     }
 
-    /// See [`Segment::snapshot_of`].
+    /// See [`Segment::open_snapshot`].
     ///
     /// # Errors
     ///
-    /// As [`Segment::snapshot_of`].
-    pub fn snapshot_of<T: SegmentContent + ?Sized>(
+    /// As [`Segment::open_snapshot`].
+    pub fn open_snapshot<T: SegmentContent + ?Sized>(
         &self,
         address: &str,
     ) -> Result<Snapshot<T>, Error> {
@@ -466,7 +466,7 @@ impl SegmentOptions {
 
     /// Removes a segment that nobody is attached to, if that is what to do with it.
     fn clear_abandoned(&self, target: &Target) -> Result<(), Error> {
-        if self.abandoned == Abandoned::Reuse {
+        if self.abandoned == IfAbandoned::Reuse {
             return Ok(());
         }
         match remove_if_abandoned(self, target) {
@@ -483,7 +483,7 @@ impl SegmentOptions {
 
         let is_named = self.group.is_some() && self.mode & STRANGERS_WRITE == 0;
         match self.trust {
-            Trust::Group if !is_named => Err(Error::NoTrustedGroup),
+            OwnerCheck::Group if !is_named => Err(Error::NoTrustedGroup),
             _ => Ok(()),
         }
     }
@@ -491,9 +491,9 @@ impl SegmentOptions {
     /// Checks who owns an object, and who may write to it.
     pub(super) fn check_permissions(&self, owner: u32, group: u32, mode: u32) -> Result<(), Error> {
         match self.trust {
-            Trust::Anybody => return Ok(()),
-            Trust::Group => {}
-            Trust::Owner => {
+            OwnerCheck::Anybody => return Ok(()),
+            OwnerCheck::Group => {}
+            OwnerCheck::Owner => {
                 let expected = self.owner.unwrap_or_else(effective_user);
                 if owner != expected {
                     return Err(Error::WrongOwner {
@@ -527,7 +527,7 @@ impl Default for SegmentOptions {
 pub(crate) fn remove_if_abandoned(
     options: &SegmentOptions,
     target: &Target,
-) -> Result<Verdict, Error> {
+) -> Result<RemoveOutcome, Error> {
     match target {
         Target::File(path) => named::remove_if_abandoned(options, path),
         _ => system_v::remove_abandoned_at(options, target),

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::{failure, header};
 use crate::error::{Error, IdentityError};
-use crate::os::boot::boot_id;
-use crate::os::mman::Mapping;
-use crate::os::named_file::{self, FileSystem};
-use crate::place;
+use crate::init;
+use crate::os::mem::Mapping;
+use crate::os::proc::boot_id::boot_id;
+use crate::os::regular_file::{self, FileSystem};
 
 /// Which file, and which boot of the machine. Lock words mean nothing elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct Epoch {
     /// The device that the file is on, by which the snapshot of a file system is told
     /// from the original. 0 if the file system has no number that all users of the
     /// file see, and for what is no file with a name.
@@ -38,7 +38,7 @@ const CHANGING: u64 = 0;
 /// stale. No UUID is all ones.
 const NO_BOOT: [u8; 16] = [0xff; 16];
 
-impl Origin {
+impl Epoch {
     /// In a header, in bytes.
     pub(super) const LEN: usize = 40;
 
@@ -57,9 +57,9 @@ impl Origin {
     /// but then no process has the file open. An overlay shows numbers of its own for
     /// files that other processes may have open beneath it, so there it says nothing.
     pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
-        let facts = named_file::facts(&file).map_err(failure::of_call("fstat"))?;
+        let facts = regular_file::fstat(&file).map_err(failure::of_call("fstat"))?;
         let (device, inode) = facts.identity;
-        let file_system = named_file::file_system(&file).map_err(failure::of_call("fstatfs"))?;
+        let file_system = regular_file::file_system(&file).map_err(failure::of_call("fstatfs"))?;
         Ok(Self {
             device: match file_system {
                 FileSystem::Overlay => 0,
@@ -72,7 +72,7 @@ impl Origin {
                     boot_id().map_err(IdentityError::NoBootId)?
                 }
             },
-            born: named_file::born(&file).map_err(failure::of_call("statx"))?,
+            born: regular_file::birth_time(&file).map_err(failure::of_call("statx"))?,
         })
     }
 
@@ -110,7 +110,7 @@ impl Origin {
 /// origin and live in this pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
-    pub(super) origin: Origin,
+    pub(super) origin: Epoch,
     pub(super) pid_namespace: u32,
 }
 
@@ -119,8 +119,8 @@ impl Validity {
     /// them.
     pub(super) fn of(file: impl AsFd) -> Result<Self, Error> {
         Ok(Self {
-            origin: Origin::of(file)?,
-            pid_namespace: place::placement()?.pid_namespace,
+            origin: Epoch::of(file)?,
+            pid_namespace: init::init_context()?.pid_namespace,
         })
     }
 
@@ -140,7 +140,7 @@ impl Validity {
     pub(super) fn load(mapping: &Mapping) -> Self {
         let words = words(mapping);
         let boot_end = words[BOOT_END].load(Ordering::Acquire);
-        let mut bytes = [0; Origin::LEN];
+        let mut bytes = [0; Epoch::LEN];
         for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
@@ -152,14 +152,14 @@ impl Validity {
         };
         bytes[24..32].copy_from_slice(&boot_end.to_ne_bytes());
         Self {
-            origin: Origin::from_bytes(&bytes),
+            origin: Epoch::from_bytes(&bytes),
             pid_namespace: u32::from_le(namespace),
         }
     }
 
     /// Makes the origin in a header none, before anything is changed that it vouches
     /// for.
-    pub(super) fn withdraw(mapping: &Mapping) {
+    pub(super) fn invalidate(mapping: &Mapping) {
         words(mapping)[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
@@ -181,7 +181,7 @@ impl Validity {
 }
 
 /// The words of the origin in a header: device, inode, boot, boot, born.
-fn words(mapping: &Mapping) -> &[AtomicU64; Origin::LEN / 8] {
+fn words(mapping: &Mapping) -> &[AtomicU64; Epoch::LEN / 8] {
     const { assert!(header::ORIGIN_AT.is_multiple_of(8)) };
     assert!(mapping.len() >= header::LEN);
     // SAFETY: inside the mapping, as just checked.
@@ -205,8 +205,8 @@ mod tests {
     use super::*;
     use std::num::NonZeroUsize;
 
-    fn sample() -> Origin {
-        Origin {
+    fn sample() -> Epoch {
+        Epoch {
             device: 6,
             inode: 7,
             boot: std::array::from_fn(|i| i as u8),
@@ -217,13 +217,13 @@ mod tests {
     #[test]
     fn smoke() {
         let origin = sample();
-        assert_eq!(Origin::from_bytes(&origin.to_bytes()), origin);
-        assert!(origin.is(origin) && origin.is(Origin { born: 0, ..origin }));
-        assert!(!origin.is(Origin { born: 8, ..origin }));
-        assert!(!origin.is(Origin { inode: 8, ..origin }));
-        let on = |device| Origin { device, ..origin };
+        assert_eq!(Epoch::from_bytes(&origin.to_bytes()), origin);
+        assert!(origin.is(origin) && origin.is(Epoch { born: 0, ..origin }));
+        assert!(!origin.is(Epoch { born: 8, ..origin }));
+        assert!(!origin.is(Epoch { inode: 8, ..origin }));
+        let on = |device| Epoch { device, ..origin };
         assert!(!origin.is(on(8)) && origin.is(on(0)) && on(0).is(origin));
-        let of_memory = Origin {
+        let of_memory = Epoch {
             boot: NO_BOOT,
             ..origin
         };
@@ -234,11 +234,11 @@ mod tests {
     fn only_what_outlives_a_boot_asks_for_its_id() {
         let memory = std::fs::File::open("/dev/shm").unwrap();
         let disk = std::fs::File::open("/proc/self/exe").unwrap();
-        if named_file::file_system(&memory).unwrap() == FileSystem::Memory {
-            assert_eq!(Origin::of(&memory).unwrap().boot, NO_BOOT);
+        if regular_file::file_system(&memory).unwrap() == FileSystem::Memory {
+            assert_eq!(Epoch::of(&memory).unwrap().boot, NO_BOOT);
         }
-        if named_file::file_system(&disk).unwrap() != FileSystem::Memory {
-            assert_eq!(Origin::of(&disk).unwrap().boot, boot_id().unwrap());
+        if regular_file::file_system(&disk).unwrap() != FileSystem::Memory {
+            assert_eq!(Epoch::of(&disk).unwrap().boot, boot_id().unwrap());
         }
     }
 
@@ -251,11 +251,11 @@ mod tests {
         };
         here.publish(&mapping);
         assert_eq!(Validity::load(&mapping), here);
-        let mut bytes = [0; Origin::LEN];
+        let mut bytes = [0; Epoch::LEN];
         mapping.copy_to(&mut bytes, header::ORIGIN_AT);
         assert_eq!(bytes, sample().to_bytes());
 
-        Validity::withdraw(&mapping);
+        Validity::invalidate(&mapping);
         assert!(!Validity::load(&mapping).is(here));
         let elsewhere = Validity {
             pid_namespace: 43,

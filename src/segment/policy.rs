@@ -17,7 +17,7 @@ pub enum Removal {
     ///   nor the segment's own is left;
     /// * finds it locked by a program outside this crate.
     ///
-    /// See [`Abandoned`] and the tool's `gc` for names that stayed.
+    /// See [`IfAbandoned`] and the tool's `gc` for names that stayed.
     UntilLastDetach,
 }
 
@@ -42,7 +42,7 @@ impl Removal {
 /// attached: the last one has dropped the segment or crashed. `open` always opens it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Abandoned {
+pub enum IfAbandoned {
     /// It is there: `open_or_create` opens it, with what is in it, and `create` says
     /// so. Locks whose holders died are poisoned.
     #[default]

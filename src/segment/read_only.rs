@@ -7,7 +7,7 @@ use super::address::Address;
 use super::content::SegmentContent;
 use super::hold::Hold;
 use crate::error::Error;
-use crate::view::ReadOnly;
+use crate::read_only::ReadOnly;
 
 /// A segment that this process can only look at: its memory is mapped for reading,
 /// and taking a lock does not compile. Made by

@@ -4,8 +4,8 @@ use super::failure;
 use super::options::SegmentOptions;
 use super::policy::{CoreDump, Residency};
 use crate::error::{Error, Unsupported};
-use crate::os::mman::Mapping;
-use crate::os::sysv_shm::{self, Id};
+use crate::os::mem::Mapping;
+use crate::os::mem::sysv_shm::{self, Id};
 
 impl SegmentOptions {
     /// Prepares a new mapping as the options say: residency and core dumps.

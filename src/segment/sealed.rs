@@ -5,17 +5,17 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::build::{self, Plan};
+use super::build::{self, SegmentLayout};
 use super::content::SegmentContent;
 use super::hold::Hold;
 use super::options::SegmentOptions;
 use super::policy::Removal;
 use super::{failure, named};
 use crate::error::Error;
-use crate::os::descriptor::Kept;
-use crate::os::mman::{Access, Mapping, Pages, huge_page_size};
-use crate::os::{is_not_permitted, memfd, named_file};
-use crate::place;
+use crate::init;
+use crate::os::descriptor::CheckedFd;
+use crate::os::mem::{Access, Mapping, Pages, huge_page_size};
+use crate::os::{is_not_permitted, mem::memfd, regular_file};
 
 /// How a memfd of this crate begins its label.
 pub(crate) const LABEL: &str = "shm-sync:";
@@ -34,7 +34,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
         Pages::Normal => NonZeroUsize::MIN,
         Pages::Huge => huge_page_size().map_err(failure::of_call("reading /proc/meminfo"))?,
     };
-    let plan = Plan::of::<T>(len, granularity, Removal::Persistent)?;
+    let plan = SegmentLayout::of::<T>(len, granularity, Removal::Persistent)?;
     let total = plan.total_len();
     let of_memory = |call| {
         move |source| match options.pages {
@@ -44,7 +44,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     };
     let file = memfd::create(&format!("{LABEL}{label}"), options.pages)
         .map_err(of_memory("memfd_create"))?;
-    named_file::set_mode(&file, OWNER_ONLY).map_err(failure::of_call("fchmod"))?;
+    regular_file::fchmod(&file, OWNER_ONLY).map_err(failure::of_call("fchmod"))?;
     // Not reserved page by page, as in a file system with a limit of its own: here
     // that would go on until the machine has no memory left. The kernel is asked
     // whether it would promise so much; huge pages it sets aside when they are
@@ -52,7 +52,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
     if options.pages == Pages::Normal {
         drop(Mapping::private(total).map_err(of_memory("mmap"))?);
     }
-    named_file::set_len(&file, total).map_err(of_memory("ftruncate"))?;
+    regular_file::set_len(&file, total).map_err(of_memory("ftruncate"))?;
     memfd::seal(&file).map_err(failure::of_call("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
     options.settle_in(&mapping)?;
@@ -76,12 +76,12 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     }
     let file = keep(file)?;
     let lent = || file.get().map_err(failure::of_call("fstat"));
-    let len = named_file::facts(lent()?)
+    let len = regular_file::fstat(lent()?)
         .map_err(failure::of_call("fstat"))?
         .len;
     let header = named::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
-    if header.pid_namespace != place::placement()?.pid_namespace {
+    if header.pid_namespace != init::init_context()?.pid_namespace {
         return Err(Error::ForeignPidNamespace);
     }
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
@@ -98,8 +98,8 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     Ok((T::at(base, elements), Hold::sealed(mapping, file)))
 }
 
-fn keep(file: OwnedFd) -> Result<Kept, Error> {
-    Kept::new(file).map_err(failure::of_call("fcntl(F_DUPFD_CLOEXEC)"))
+fn keep(file: OwnedFd) -> Result<CheckedFd, Error> {
+    CheckedFd::new(file).map_err(failure::of_call("fcntl(F_DUPFD_CLOEXEC)"))
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {

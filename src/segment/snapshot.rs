@@ -7,19 +7,19 @@ use std::ptr::NonNull;
 
 use super::content::SegmentContent;
 use super::failure;
-use super::hold::{Hold, Placed};
+use super::hold::{Hold, MappedValue};
 use super::options::SegmentOptions;
 use super::read_only::ReadOnlySegment;
 use crate::error::Error;
-use crate::os::mman::Mapping;
-use crate::os::shared_bytes;
-use crate::place;
-use crate::shm_safe::{Place, Report};
+use crate::init;
+use crate::os::mem::Mapping;
+use crate::os::mem::atomic_copy;
+use crate::shm_safe::{FieldPath, Visitor};
 
 /// A private copy of a segment, to look into and to change without disturbing
 /// anybody: what is written here, others never see, and what others write after it
 /// was made is not seen here. Made by
-/// [`Segment::snapshot_of`](crate::Segment::snapshot_of).
+/// [`Segment::open_snapshot`](crate::Segment::open_snapshot).
 ///
 /// It is a private (copy-on-write) mapping of which every page was copied at once;
 /// of a System V segment, which can't be mapped so, a plain copy. The pages are not
@@ -37,7 +37,7 @@ use crate::shm_safe::{Place, Report};
 /// C code in the child must not use the address of a lock that the child has not locked
 /// through this crate before.
 pub struct Snapshot<T: SegmentContent + ?Sized> {
-    placed: Placed<T>,
+    placed: MappedValue<T>,
 }
 
 // SAFETY: as for `Segment`.
@@ -52,7 +52,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
     ) -> Result<Self, Error> {
         const {
             assert!(
-                T::NATURE.is_untearable(),
+                T::PROPERTIES.tear_free(),
                 "a copy of this type that is made while it changes might be no value of it: \
                  it contains an enum with fields, or a NonZero number of 128 bits"
             );
@@ -67,14 +67,14 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
                 let mapping = Mapping::private_of_file(file, total).map_err(of_memory("mmap"))?;
                 // SAFETY: the mapping is new, so nobody in this process uses it;
                 // the file is as long, as its header was checked to say.
-                unsafe { mapping.copy_all_pages() };
+                unsafe { mapping.break_copy_on_write() };
                 mapping
             }
             None => {
                 let mapping = Mapping::private(total).map_err(of_memory("mmap"))?;
                 let (from, to) = (shared.base().as_ptr(), mapping.base().as_ptr());
                 // SAFETY: both are `total` bytes long, and the copy is ours alone.
-                unsafe { shared_bytes::copy(from, to, total.get()) };
+                unsafe { atomic_copy::copy_relaxed(from, to, total.get()) };
                 mapping
             }
         };
@@ -83,13 +83,13 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         // SAFETY: the value lies in the copy where it lies in the original.
         let base = unsafe { mapping.base().add(offset) };
         let len = T::len_of(original.value());
-        let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
         // SAFETY: a mixture of values of T, word by word, is a value of T; nobody
         // else uses this copy.
-        unsafe { place::revive(base, place::private_placement()?, walk) }?;
+        unsafe { init::reinit_all(base, init::private_init_context()?, walk) }?;
         let value: NonNull<T> = T::at(base, len);
         // SAFETY: just brought to life.
-        let placed = unsafe { Placed::new(value, Hold::private(mapping)) };
+        let placed = unsafe { MappedValue::new(value, Hold::private(mapping)) };
         Ok(Self { placed })
     }
 }

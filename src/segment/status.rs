@@ -4,8 +4,8 @@
 use super::content::SegmentContent;
 use super::{Segment, failure};
 use crate::error::Error;
-use crate::os::proc::Survey;
-use crate::os::sysv_shm;
+use crate::os::mem::sysv_shm;
+use crate::os::proc::MapsSnapshot;
 
 /// What the system knows of a System V segment (`IPC_STAT`).
 #[non_exhaustive]
@@ -59,9 +59,9 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// # Errors
     ///
     /// [`Error::Os`] if `/proc` can't be read.
-    pub fn attached(this: &Self) -> Result<Vec<u32>, Error> {
+    pub fn attached_pids(this: &Self) -> Result<Vec<u32>, Error> {
         let hold = this.placed.hold();
-        let survey = Survey::take().map_err(failure::of_call("reading /proc"))?;
+        let survey = MapsSnapshot::take().map_err(failure::of_call("reading /proc"))?;
         if let Some(id) = hold.system_v_id() {
             return Ok(survey.mapping_system_v(id.0));
         }
@@ -71,7 +71,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         let mut pids = survey.mapping(device, inode);
         pids.push(std::process::id());
         if let Some(attached) = hold.attached() {
-            let registered = attached.registered(&survey.unreadable);
+            let registered = attached.attached_pids(&survey.unreadable);
             let mut registered = registered.map_err(failure::of_lock("fcntl(F_OFD_GETLK)"))?;
             registered.retain(|pid| survey.may_map(*pid, inode));
             pids.extend(registered);

@@ -9,8 +9,8 @@
 //! # The last one out
 //!
 //! The kernel counts attachments, and counts down for the dead. Who leaves looks
-//! first: takes the lock, says `LEAVING`, and asks for the count. If it is 1, the
-//! looker itself, the segment is removed; if not, it is `BORN` as before, and the
+//! first: takes the lock, says `REMOVING`, and asks for the count. If it is 1, the
+//! looker itself, the segment is removed; if not, it is `READY` as before, and the
 //! looker detaches. If nobody is attached then, it comes back for another look.
 //! Two who look at the same time see each other and leave it; but each then asks
 //! again after its own detachment, so the later one finds nobody and looks once
@@ -40,8 +40,8 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use super::address::Target;
-use super::birth::{self, Birth, Visits};
-use super::build::{self, Plan};
+use super::birth::{self, AttachBackoff, SysvState};
+use super::build::{self, SegmentLayout};
 use super::content::SegmentContent;
 use super::failure;
 use super::header::Header;
@@ -50,18 +50,18 @@ use super::options::SegmentOptions;
 use super::origin::Validity;
 use super::policy::Removal;
 use crate::error::Error;
-use crate::os::mman::{Access, Mapping, Pages};
-use crate::os::named_file::{effective_group, effective_user};
-use crate::os::process::{self, Mark};
-use crate::os::sysv_shm::{self, Id};
-use crate::place;
-use crate::shm_safe::{Place, Report};
+use crate::init;
+use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::{Access, Mapping, Pages};
+use crate::os::process::{self, ForkMarker};
+use crate::os::regular_file::{effective_group, effective_user};
+use crate::shm_safe::{FieldPath, Visitor};
 use removal::{Unlocked, remove_if_abandoned, remove_if_alone};
 use settle::{Obstacle, Settled, attach, attach_in, find, is_of_our_namespace, seize};
 
-pub(crate) use look::{Life, Look};
+pub(crate) use look::{Lifecycle, Probe};
 pub(super) use removal::remove_abandoned_at;
-pub(crate) use settle::is_marked_unborn;
+pub(crate) use settle::is_marked_unfinished;
 
 /// Mode bits of a segment that is not complete yet. System V gives "execute" no
 /// meaning, and nobody gives it to group and others without the owner.
@@ -75,14 +75,14 @@ const OWNER: u32 = 0o600;
 /// A forked child has an attachment of its own, which the kernel counts, so this is
 /// dropped there as anywhere.
 #[derive(Debug)]
-pub(super) struct Attached {
+pub(super) struct SysvAttachment {
     id: Id,
     removal: Removal,
     /// They say whose memory is trusted.
     options: SegmentOptions,
 }
 
-impl Attached {
+impl SysvAttachment {
     pub(super) fn id(&self) -> Id {
         self.id
     }
@@ -100,7 +100,7 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for SysvAttachment {
     fn drop(&mut self) {
         if self.removal == Removal::UntilLastDetach {
             // Whoever can't remove it leaves it to others, and to `gc`.
@@ -131,7 +131,7 @@ where
 {
     // What could not be opened with these options is not created.
     options.check_creator(effective_user(), effective_group())?;
-    let plan = Plan::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
+    let plan = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
     let total = plan.total_len();
     let of_memory = |call| {
         move |source| match options.pages {
@@ -190,15 +190,15 @@ fn is_strange_or_complete(options: &SegmentOptions, key: i32) -> bool {
     if sysv_shm::status(id).is_ok_and(|status| !options.trusts(&status)) {
         return true;
     }
-    let look = Look::at(id, options);
-    matches!(look, Ok(Some(look)) if look.life() == Life::Born)
+    let look = Probe::at(id, options);
+    matches!(look, Ok(Some(look)) if look.lifecycle() == Lifecycle::Ready)
 }
 
 /// Fills a new segment. `None` if it was cleared away before that began.
 fn fill<T, W>(
     options: &SegmentOptions,
     id: Id,
-    plan: &Plan,
+    plan: &SegmentLayout,
     write: &mut Option<W>,
 ) -> Result<Option<(NonNull<T>, Hold)>, Error>
 where
@@ -208,10 +208,10 @@ where
     let mut unborn = Unborn {
         id,
         mapping: None,
-        mark: process::mark().inspect_err(|_| drop(sysv_shm::remove(id)))?,
+        mark: process::current_marker().inspect_err(|_| drop(sysv_shm::remove(id)))?,
     };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
-        Err(error) if sysv_shm::means_gone(&error) => {
+        Err(error) if sysv_shm::is_removed_error(&error) => {
             std::mem::forget(unborn); // its id may be given out again
             return Ok(None);
         }
@@ -219,14 +219,14 @@ where
     };
     let mapping = unborn.mapping.insert(mapping);
     // SAFETY: the segment is as long as the plan says: longer than a header.
-    let birth = unsafe { Birth::of(mapping) };
+    let birth = unsafe { SysvState::of(mapping) };
     // SAFETY: this process has just created it, and it is virgin.
     unsafe { birth.make_lock() }?;
     // SAFETY: others read no more than the state before it changes.
     unsafe { plan.write_header(mapping) };
     // SAFETY: made just now, by this thread.
     let held = unsafe { birth.lock() }?;
-    if !birth.leave_virginity(birth::GESTATING) {
+    if !birth.try_leave_new(birth::INITIALIZING) {
         return Ok(None);
     }
     let Some(write) = write.take() else {
@@ -238,14 +238,14 @@ where
     options.settle_in_system_v(mapping, id)?;
     sysv_shm::set_permissions(id, options.owner, options.group, options.mode)
         .map_err(failure::of_call("shmctl(IPC_SET)"))?;
-    birth.set_state(birth::BORN);
+    birth.set_state(birth::READY);
     drop(held);
 
     let mapping = unborn.mapping.take();
     std::mem::forget(unborn);
     let removal = options.removal;
     let options = options.clone();
-    let attached = Attached {
+    let attached = SysvAttachment {
         id,
         removal,
         options,
@@ -264,17 +264,17 @@ struct Unborn {
     id: Id,
     mapping: Option<Mapping>,
     /// Of the creator.
-    mark: Mark,
+    mark: ForkMarker,
 }
 
 impl Drop for Unborn {
     fn drop(&mut self) {
-        if !process::is_ours(self.mark) {
+        if !process::is_current(self.mark) {
             return;
         }
         if let Some(mapping) = &self.mapping {
             // SAFETY: longer than a header: see `fill`.
-            unsafe { Birth::of(mapping) }.set_state(birth::DEAD);
+            unsafe { SysvState::of(mapping) }.set_state(birth::DEAD);
         }
         let _ = sysv_shm::remove(self.id);
     }
@@ -286,14 +286,14 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     target: &Target,
     access: Access,
 ) -> Result<(NonNull<T>, Hold), Error> {
-    let mut visits = Visits::new();
+    let mut visits = AttachBackoff::new();
     loop {
         let (id, settled) = attach_in(options, target, access, &mut visits)?;
         match enter(options, id, &settled, access) {
             Ok(Some(value)) => {
                 // From here on this process is a user, whose leaving may remove the
                 // segment.
-                let attached = Attached {
+                let attached = SysvAttachment {
                     id,
                     removal: settled.header.removal,
                     options: options.clone(),
@@ -342,18 +342,18 @@ fn renew<T: SegmentContent + ?Sized>(
     len: usize,
     is_half_renewed: bool,
 ) -> Result<bool, Error> {
-    let placement = place::placement()?;
+    let placement = init::init_context()?;
     // SAFETY: it has a header.
-    let birth = unsafe { Birth::of(mapping) };
+    let birth = unsafe { SysvState::of(mapping) };
     if !is_half_renewed && !seize(birth, id) {
         return Ok(false);
     }
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { build::value_in(mapping, header) };
-    let walk = |report: &mut Report<'_>| T::visit(len, &Place::root(), report);
+    let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
     // SAFETY: a T lies there, as its header says. The state keeps all other processes from
     // its locks: see `birth`.
-    unsafe { place::revive(base, placement, walk) }?;
+    unsafe { init::reinit_all(base, placement, walk) }?;
     // SAFETY: this process is renewing the segment.
     unsafe { birth.make_lock() }?;
     let here = Validity {
@@ -361,14 +361,14 @@ fn renew<T: SegmentContent + ?Sized>(
         pid_namespace: placement.pid_namespace,
     };
     here.publish(mapping);
-    birth.set_state(birth::BORN);
+    birth.set_state(birth::READY);
     Ok(true)
 }
 
 /// Removes the key of a segment, whoever is attached.
 pub(super) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
-        Err(error) if sysv_shm::means_gone(&error) => Err(Error::NotFound),
+        Err(error) if sysv_shm::is_removed_error(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),
     }
 }

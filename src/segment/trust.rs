@@ -1,10 +1,10 @@
 //! Which users may write to a System V segment, and which of them are trusted.
 
-use super::options::{SegmentOptions, Trust};
+use super::options::{OwnerCheck, SegmentOptions};
 use super::system_v;
 use crate::error::Error;
-use crate::os::named_file::effective_user;
-use crate::os::sysv_shm::Status;
+use crate::os::mem::sysv_shm::Status;
+use crate::os::regular_file::effective_user;
 
 /// The user and the group that the kernel lets do everything.
 const ROOT: u32 = 0;
@@ -34,8 +34,8 @@ impl SegmentOptions {
     /// [`Error::WrongCreator`], [`Error::WrongCreatorGroup`].
     pub(super) fn check_creator(&self, creator: u32, group: u32) -> Result<(), Error> {
         let is_trusted_group = match self.trust {
-            Trust::Anybody => return Ok(()),
-            Trust::Owner => {
+            OwnerCheck::Anybody => return Ok(()),
+            OwnerCheck::Owner => {
                 let me = effective_user();
                 let expected = self.owner.unwrap_or(me);
                 if ![expected, me, ROOT].contains(&creator) {
@@ -45,7 +45,7 @@ impl SegmentOptions {
                 group == ROOT
             }
             // Any user may be the creator, so root's group does not vouch for it.
-            Trust::Group => creator == ROOT,
+            OwnerCheck::Group => creator == ROOT,
         };
         match self.group {
             Some(expected) if group != expected && !is_trusted_group => {
@@ -63,8 +63,8 @@ impl SegmentOptions {
     /// root, so a segment to which a group or all may write is a stranger's to them.
     pub(super) fn trusts(&self, segment: &Status) -> bool {
         match self.trust {
-            Trust::Owner | Trust::Group => self.check_system_v(segment).is_ok(),
-            Trust::Anybody => {
+            OwnerCheck::Owner | OwnerCheck::Group => self.check_system_v(segment).is_ok(),
+            OwnerCheck::Anybody => {
                 let own = [effective_user(), ROOT];
                 own.contains(&segment.owner)
                     && own.contains(&segment.creator)

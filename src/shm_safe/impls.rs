@@ -8,9 +8,9 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
 };
 
-use super::{Place, Report, ShmSafe};
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
+use super::{FieldPath, ShmSafe, Visitor};
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
 
 /// Types without an inside, whose layout the language or the platform fixes, and
 /// what holds of their values.
@@ -22,21 +22,21 @@ macro_rules! leaves {
         unsafe impl ShmSafe for $leaf {
             const FINGERPRINT: Fingerprint =
                 Fingerprint::of(stringify!($leaf), size_of::<$leaf>(), align_of::<$leaf>());
-            const NATURE: Nature = $nature;
+            const PROPERTIES: TypeProperties = $nature;
         }
     )+};
 }
 
 // Any bytes are a value.
 leaves!(
-    Nature::PLAIN =>
+    TypeProperties::POD =>
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, (),
 );
 // Not any bytes, but zero is one, and a value lies in one word.
-leaves!(Nature::PLAIN.in_pieces(size_of::<Self>(), align_of::<Self>()) => bool, char);
+leaves!(TypeProperties::POD.tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>()) => bool, char);
 // Made to change while shared; any bytes are a value, or it lies in one word.
 leaves!(
-    Nature::PLAIN.shared() =>
+    TypeProperties::POD.with_interior_mutability() =>
     AtomicBool,
     AtomicU8,
     AtomicU16,
@@ -58,9 +58,9 @@ macro_rules! non_zero {
         unsafe impl ShmSafe for NonZero<$number> {
             const FINGERPRINT: Fingerprint =
                 Fingerprint::of_parts("NonZero", size_of::<Self>(), align_of::<Self>(), &[("0", 0, <$number>::FINGERPRINT)], &[]);
-            const NATURE: Nature = Nature::PLAIN
-                .without_zero()
-                .in_pieces(size_of::<Self>(), align_of::<Self>());
+            const PROPERTIES: TypeProperties = TypeProperties::POD
+                .without_from_zeros()
+                .tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>());
         }
     )+};
 }
@@ -73,7 +73,7 @@ non_zero!(
 // that the supertraits ask for.
 unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of("PhantomData", 0, 1);
-    const NATURE: Nature = Nature::PLAIN;
+    const PROPERTIES: TypeProperties = TypeProperties::POD;
 }
 
 // SAFETY: the layout is T's. Sync objects inside are not reported, so they stay
@@ -87,9 +87,9 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
         &[("0", 0, T::FINGERPRINT)],
         &[],
     );
-    const NATURE: Nature = match T::NATURE.is_frozen() {
-        true => Nature::PLAIN,
-        false => Nature::PLAIN.shared(),
+    const PROPERTIES: TypeProperties = match T::PROPERTIES.immutable() {
+        true => TypeProperties::POD,
+        false => TypeProperties::POD.with_interior_mutability(),
     };
 }
 
@@ -104,14 +104,14 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
         &[],
     );
     const SYNC_OBJECTS: usize = N * T::SYNC_OBJECTS;
-    const NATURE: Nature = T::NATURE;
+    const PROPERTIES: TypeProperties = T::PROPERTIES;
 
-    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         if Self::SYNC_OBJECTS == 0 {
             return;
         }
         if at.is_pattern() {
-            return T::visit(&at.each(N, size_of::<T>()), report);
+            return T::visit(&at.array(N, size_of::<T>()), report);
         }
         for index in 0..N {
             T::visit(&at.index(index, index * size_of::<T>()), report);
@@ -140,9 +140,9 @@ macro_rules! tuples {
                 &[],
             );
             const SYNC_OBJECTS: usize = 0 $(+ $element::SYNC_OBJECTS)+;
-            const NATURE: Nature = Nature::PLAIN$(.and($element::NATURE))+;
+            const PROPERTIES: TypeProperties = TypeProperties::POD$(.and($element::PROPERTIES))+;
 
-            fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+            fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
                 $($element::visit(
                     &at.field(stringify!($index), offset_of!(Self, $index)),
                     report,
@@ -183,38 +183,41 @@ mod tests {
 
     #[test]
     fn what_holds_of_the_leaves() {
-        const PLAIN: Nature = Nature::PLAIN;
-        assert_eq!(u128::NATURE, PLAIN);
-        assert_eq!(bool::NATURE, PLAIN);
-        assert_eq!(char::NATURE, PLAIN);
-        assert_eq!(<()>::NATURE, PLAIN);
-        assert_eq!(AtomicBool::NATURE, PLAIN.shared());
-        assert_eq!(AtomicI64::NATURE, PLAIN.shared());
-        assert_eq!(NonZero::<u8>::NATURE, PLAIN.without_zero());
-        assert_eq!(NonZero::<usize>::NATURE, PLAIN.without_zero());
-        let long = PLAIN.without_zero().tearable();
-        assert_eq!(NonZero::<i128>::NATURE, long);
-        assert_eq!(PhantomData::<AtomicU8>::NATURE, PLAIN);
+        const PLAIN: TypeProperties = TypeProperties::POD;
+        assert_eq!(u128::PROPERTIES, PLAIN);
+        assert_eq!(bool::PROPERTIES, PLAIN);
+        assert_eq!(char::PROPERTIES, PLAIN);
+        assert_eq!(<()>::PROPERTIES, PLAIN);
+        assert_eq!(AtomicBool::PROPERTIES, PLAIN.with_interior_mutability());
+        assert_eq!(AtomicI64::PROPERTIES, PLAIN.with_interior_mutability());
+        assert_eq!(NonZero::<u8>::PROPERTIES, PLAIN.without_from_zeros());
+        assert_eq!(NonZero::<usize>::PROPERTIES, PLAIN.without_from_zeros());
+        let long = PLAIN.without_from_zeros().without_tear_free();
+        assert_eq!(NonZero::<i128>::PROPERTIES, long);
+        assert_eq!(PhantomData::<AtomicU8>::PROPERTIES, PLAIN);
     }
 
     #[test]
     fn what_holds_of_the_parts_holds_of_the_whole() {
         type Odd = NonZero<u128>;
-        assert_eq!(<[u64; 9]>::NATURE, Nature::PLAIN);
-        assert_eq!(<[Odd; 9]>::NATURE, Odd::NATURE);
-        assert_eq!(<[Odd; 0]>::NATURE, Odd::NATURE);
-        assert_eq!(<(u8, f32)>::NATURE, Nature::PLAIN);
-        assert_eq!(<(u8, AtomicU8)>::NATURE, Nature::PLAIN.shared());
-        let none = Nature::UNKNOWN;
-        assert_eq!(<(AtomicU8, (Odd, u8))>::NATURE, none);
-        assert_eq!(MaybeUninit::<Odd>::NATURE, Nature::PLAIN);
-        let shared = Nature::PLAIN.shared();
-        assert_eq!(MaybeUninit::<(AtomicU8, Odd)>::NATURE, shared);
+        assert_eq!(<[u64; 9]>::PROPERTIES, TypeProperties::POD);
+        assert_eq!(<[Odd; 9]>::PROPERTIES, Odd::PROPERTIES);
+        assert_eq!(<[Odd; 0]>::PROPERTIES, Odd::PROPERTIES);
+        assert_eq!(<(u8, f32)>::PROPERTIES, TypeProperties::POD);
+        assert_eq!(
+            <(u8, AtomicU8)>::PROPERTIES,
+            TypeProperties::POD.with_interior_mutability()
+        );
+        let none = TypeProperties::UNKNOWN;
+        assert_eq!(<(AtomicU8, (Odd, u8))>::PROPERTIES, none);
+        assert_eq!(MaybeUninit::<Odd>::PROPERTIES, TypeProperties::POD);
+        let shared = TypeProperties::POD.with_interior_mutability();
+        assert_eq!(MaybeUninit::<(AtomicU8, Odd)>::PROPERTIES, shared);
     }
 
     #[test]
     fn plain_data_has_no_sync_objects() {
         assert_eq!(<([u64; 9], (bool, char))>::SYNC_OBJECTS, 0);
-        <([u64; 9], (bool, char))>::visit(&Place::root(), &mut |at, _| panic!("found {at}"));
+        <([u64; 9], (bool, char))>::visit(&FieldPath::root(), &mut |at, _| panic!("found {at}"));
     }
 }

@@ -27,8 +27,8 @@
 //! changes the sequence after that read, and the kernel refuses to sleep on a
 //! changed word, or has queued the sleeper and wakes it. That a notifier may
 //! skip the system call is the store-buffer pattern: the waiter adds itself to
-//! `sleepers` and then the kernel reads `sequence`; the notifier adds to
-//! `sequence` and then reads `sleepers`. The notifier's two are sequentially
+//! `waiters` and then the kernel reads `sequence`; the notifier adds to
+//! `sequence` and then reads `waiters`. The notifier's two are sequentially
 //! consistent; between the waiter's two stands the full barrier that the kernel
 //! has before it reads a futex word (barrier A in `kernel/futex`). So at least
 //! one sees the other.
@@ -40,7 +40,7 @@
 //!
 //! | who dies where | what is left | who heals it |
 //! |---|---|---|
-//! | waiter, asleep or awake | `sleepers` one too high | nobody need: a notifier makes one system call in vain |
+//! | waiter, asleep or awake | `waiters` one too high | nobody need: a notifier makes one system call in vain |
 //! | notifier, before the sequence | no notification | the mutex, if it was held: see the last row |
 //! | notifier, between sequence and wake | sleepers not woken | the sleepers' heartbeat: the sequence differs |
 //! | woken waiter, before it has called the next one or has the mutex | its notification is swallowed | the other sleepers' heartbeat: the sequence differs |
@@ -61,16 +61,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::mutex::ShmMutexGuard;
-use super::raw_mutex::{Held, RawMutex, Refusal};
+use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use super::state::CondvarState;
-use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
 use crate::os::clock::Deadline;
-use crate::os::futex::{self, Groups, Woken};
+use crate::os::futex::{self, Bitset, FutexWait};
 use crate::os::spin;
-use crate::shm_safe::{Place, Report, ShmSafe, SyncKind, SyncObject};
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
+use crate::shm_safe::{FieldPath, ShmSafe, SyncKind, SyncOps, Visitor};
 
 /// How often a sleeper looks around by itself. Swallowed notifications and dead
 /// owners are noticed within this time. The multiples are the same for every
@@ -138,7 +138,7 @@ pub struct ShmCondvar {
     sequence: AtomicU32,
     /// How many waiters sleep, or are about to; never too few. Every waiter
     /// that dies asleep leaves it one too high.
-    sleepers: AtomicU32,
+    waiters: AtomicU32,
 }
 
 const _: () = {
@@ -152,31 +152,31 @@ unsafe impl ShmSafe for ShmCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
-    const NATURE: Nature = Nature::PLAIN.shared();
+    const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
-    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         report(at, &CONDVAR);
     }
 }
 
-static CONDVAR: SyncObject = SyncObject {
+static CONDVAR: SyncOps = SyncOps {
     kind: SyncKind::Condvar,
     size: size_of::<ShmCondvar>(),
-    make_inert: |at| {
+    init_zeroed: |at| {
         // SAFETY: by the contract of the field, the bytes are for a ShmCondvar.
         unsafe { at.cast::<ShmCondvar>().write(ShmCondvar::new()) };
     },
     // It works wherever it lies, from its first byte on.
-    place: |_, _| Ok(()),
-    revive: |at, _| {
+    init: |_, _| Ok(()),
+    reinit: |at, _| {
         // SAFETY: by the contract of the field, a ShmCondvar lies there; it
         // consists of atomic words, so whatever they hold is valid.
         let this = unsafe { &*at.cast::<ShmCondvar>() };
         // Relaxed: nobody uses it.
-        this.sleepers.store(0, Ordering::Relaxed);
+        this.waiters.store(0, Ordering::Relaxed);
         Ok(())
     },
-    is_held_here: |_| false,
+    is_held_by_this_process: |_| false,
 };
 
 /// How many notifications there were, in the low 27 bits, and above them in which
@@ -196,8 +196,8 @@ impl Sequence {
     const NEW_GENERATION: u32 = 1 << Self::NOTIFICATION_BITS | Self::ONE;
 
     #[inline]
-    fn generation(self) -> Groups {
-        Groups::one(self.0 >> Self::NOTIFICATION_BITS)
+    fn generation(self) -> Bitset {
+        Bitset::one(self.0 >> Self::NOTIFICATION_BITS)
     }
 
     fn notifications(self) -> u32 {
@@ -219,7 +219,7 @@ impl ShmCondvar {
     pub const fn new() -> Self {
         Self {
             sequence: AtomicU32::new(0),
-            sleepers: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
         }
     }
 
@@ -289,7 +289,7 @@ impl ShmCondvar {
         &self,
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
-    ) -> TimedWaitResult<'a, T> {
+    ) -> WaitTimeoutLockResult<'a, T> {
         wait::wait_timeout(self, guard, timeout)
     }
 
@@ -304,7 +304,7 @@ impl ShmCondvar {
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
         condition: impl FnMut(&mut T) -> bool,
-    ) -> TimedWaitResult<'a, T> {
+    ) -> WaitTimeoutLockResult<'a, T> {
         wait::wait_timeout_while(self, guard, timeout, condition)
     }
 
@@ -315,15 +315,15 @@ impl ShmCondvar {
         seen: Sequence,
         deadline: Option<Deadline>,
         trouble: impl Fn() -> bool,
-    ) -> Result<Slept, Refusal> {
+    ) -> Result<Slept, RawLockError> {
         // The kernel's barrier comes before its read of the sequence: see above.
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        self.waiters.fetch_add(1, Ordering::SeqCst);
         let slept = loop {
             let heartbeat = Deadline::next_multiple_of(HEARTBEAT);
             let until = deadline.map_or(heartbeat, |deadline| deadline.min(heartbeat));
-            match futex::wait_among(&self.sequence, seen.0, seen.generation(), Some(until)) {
-                Ok(Woken::LookAgain) => break Ok(Slept::Notified),
-                Ok(Woken::TimedOut) => {}
+            match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
+                Ok(FutexWait::LookAgain) => break Ok(Slept::Notified),
+                Ok(FutexWait::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
             }
             // Whether the sequence has changed, the kernel sees as this goes back to
@@ -336,7 +336,7 @@ impl ShmCondvar {
             }
         };
         // Relaxed: too high for a moment harms nobody.
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
         // Whoever was woken comes after the notifier, because the kernel's queue
         // has a lock. Whoever was not, has no call to pass on.
         let now = self.sequence();
@@ -375,10 +375,10 @@ impl ShmCondvar {
     }
 
     #[inline]
-    fn wake_one_of(&self, generations: Groups) {
+    fn wake_one_of(&self, generations: Bitset) {
         // SeqCst: see above.
-        if self.sleepers.load(Ordering::SeqCst) != 0 {
-            futex::wake_one_of(&self.sequence, generations);
+        if self.waiters.load(Ordering::SeqCst) != 0 {
+            futex::wake_bitset(&self.sequence, generations);
         }
     }
 
@@ -392,7 +392,7 @@ impl ShmCondvar {
     pub(super) fn state(&self) -> CondvarState {
         CondvarState {
             notifications: self.sequence().notifications(),
-            sleepers: self.sleepers.load(Ordering::Relaxed),
+            sleepers: self.waiters.load(Ordering::Relaxed),
         }
     }
 }
@@ -401,13 +401,13 @@ impl Wait for ShmCondvar {
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: Held,
+        held: LockToken,
         deadline: Option<Deadline>,
-    ) -> Result<(Held, WaitTimeoutResult), Refusal> {
+    ) -> Result<(LockToken, WaitTimeoutResult), RawLockError> {
         // Both are read under the mutex: whatever changes after it is given
         // back changes them. Relaxed, because the mutex orders it.
         let seen = self.sequence();
-        let poisonings = mutex.poisonings();
+        let poisonings = mutex.poison_epoch();
         let Some(lent) = mutex.lend(held) else {
             return Err(LockError::NotOwner);
         };
@@ -417,7 +417,7 @@ impl Wait for ShmCondvar {
             Slept::Notified
         } else {
             self.sleep(seen, deadline, || {
-                mutex.owner_died() || mutex.poisonings() != poisonings
+                mutex.owner_died() || mutex.poison_epoch() != poisonings
             })?
         };
 
@@ -445,22 +445,22 @@ impl fmt::Debug for ShmCondvar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shm_safe::Placement;
+    use crate::shm_safe::InitContext;
 
     #[test]
     fn reviving_forgets_the_sleepers_and_not_the_sequence() {
         let mut condvar = ShmCondvar {
             sequence: AtomicU32::new(7),
-            sleepers: AtomicU32::new(3),
+            waiters: AtomicU32::new(3),
         };
         let at = (&raw mut condvar).cast();
-        let placement = Placement { pid_namespace: 1 };
+        let placement = InitContext { pid_namespace: 1 };
         // SAFETY: the object is this test's own and does not move meanwhile.
-        unsafe { (CONDVAR.revive)(at, placement) }.expect("it can't fail");
+        unsafe { (CONDVAR.reinit)(at, placement) }.expect("it can't fail");
         assert_eq!(*condvar.sequence.get_mut(), 7);
-        assert_eq!(*condvar.sleepers.get_mut(), 0);
+        assert_eq!(*condvar.waiters.get_mut(), 0);
         // SAFETY: the object is this test's own.
-        unsafe { (CONDVAR.make_inert)((&raw mut condvar).cast()) };
+        unsafe { (CONDVAR.init_zeroed)((&raw mut condvar).cast()) };
         assert_eq!(*condvar.sequence.get_mut(), 0);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::mutex::ShmMutex;
 use super::raw_mutex::Holder;
+use crate::read_only::ReadOnly;
 use crate::shm_safe::ShmSafe;
-use crate::view::ReadOnly;
 
 impl<'a, T: ShmSafe> ReadOnly<'a, ShmMutex<T>> {
     /// As [`ShmMutex::is_poisoned`].

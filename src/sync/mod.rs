@@ -14,4 +14,4 @@ pub use condvar::ShmCondvar;
 pub use mutex::{ShmMutex, ShmMutexGuard};
 pub use pthread_condvar::PthreadCondvar;
 pub use raw_mutex::{Holder, MAX_LOCKS_HELD};
-pub use wait::{TimedWaitResult, WaitTimeoutResult};
+pub use wait::{WaitTimeoutLockResult, WaitTimeoutResult};

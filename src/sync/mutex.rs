@@ -8,13 +8,13 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
-use super::raw_mutex::{self, Held, Holder, RawMutex};
+use super::raw_mutex::{self, Holder, LockToken, RawMutex};
 use crate::error::{Error, LockError, LockResult, Poisoned};
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
 use crate::os::clock::Deadline;
-use crate::os::pthread::{Patience, Protocol};
-use crate::shm_safe::{Place, Report, ShmSafe};
+use crate::os::pthread::{Blocking, Protocol};
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
+use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 
 /// A mutex for shared memory, around the data that it guards.
 ///
@@ -151,9 +151,9 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
         let () = Self::DATA_HAS_NO_LOCKS;
         1
     };
-    const NATURE: Nature = T::NATURE.shared();
+    const PROPERTIES: TypeProperties = T::PROPERTIES.with_interior_mutability();
 
-    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         const { Self::DATA_HAS_NO_LOCKS }
         report(at, &raw_mutex::MUTEX);
     }
@@ -210,7 +210,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }
-        Self::with_protocol(value, Protocol::Inherit)
+        Self::with_protocol(value, Protocol::PriorityInheritance)
     }
 
     const fn with_protocol(value: T, protocol: Protocol) -> Self {
@@ -233,7 +233,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///   [`LockError::Os`]: the lock can't be used from here; see there.
     #[inline]
     pub fn lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Patience::Forever)
+        self.acquire(Blocking::Wait)
     }
 
     /// Takes the lock if it is free at this moment.
@@ -244,7 +244,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// it: what does not wait can't deadlock. Otherwise as [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Patience::None)
+        self.acquire(Blocking::None)
     }
 
     /// Waits for the lock, but no longer than `timeout`. Sleeps in the kernel;
@@ -255,7 +255,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// [`LockError::TimedOut`] if it stayed held; otherwise as
     /// [`lock`](Self::lock).
     pub fn try_lock_for(&self, timeout: Duration) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Patience::Until(Deadline::after(timeout)))
+        self.acquire(Blocking::WaitUntil(Deadline::after(timeout)))
     }
 
     /// Waits for the lock, but not past `deadline`.
@@ -265,23 +265,23 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// [`LockError::TimedOut`] if it stayed held; otherwise as
     /// [`lock`](Self::lock).
     pub fn try_lock_until(&self, deadline: Instant) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Patience::Until(Deadline::at(deadline)))
+        self.acquire(Blocking::WaitUntil(Deadline::at(deadline)))
     }
 
     /// The fast path of a few lines, the rest out of line: what is inlined into
     /// the caller handles no error.
     #[inline]
-    fn acquire(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
+    fn acquire(&self, patience: Blocking) -> LockResult<ShmMutexGuard<'_, T>> {
         const { Self::DATA_HAS_NO_LOCKS }
-        match self.raw.take_if_free(patience) {
+        match self.raw.try_lock_fast(patience) {
             Some(held) => self.guard(held),
             None => self.acquire_slowly(patience),
         }
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> LockResult<ShmMutexGuard<'_, T>> {
-        match self.raw.acquire_slowly(patience) {
+    fn acquire_slowly(&self, patience: Blocking) -> LockResult<ShmMutexGuard<'_, T>> {
+        match self.raw.lock_slow(patience) {
             Ok((held, _)) => self.guard(held),
             Err(refusal) => Err(refusal.map_guard(|never| match never {})),
         }
@@ -289,7 +289,7 @@ impl<T: ShmSafe> ShmMutex<T> {
 
     /// Wraps a lock that was taken, and reports the poison with it.
     #[inline]
-    pub(super) fn guard(&self, held: Held) -> LockResult<ShmMutexGuard<'_, T>> {
+    pub(super) fn guard(&self, held: LockToken) -> LockResult<ShmMutexGuard<'_, T>> {
         let guard = ShmMutexGuard {
             lock: self,
             held,
@@ -388,7 +388,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// No thread of any process holds the lock, waits for it, or tries to take
     /// it while this call runs.
     pub unsafe fn reset(&self) -> Result<(), Error> {
-        if !self.raw.is_placed() {
+        if !self.raw.is_initialized() {
             return Err(Error::NotPlaced);
         }
         // SAFETY: the caller's promise.
@@ -415,7 +415,7 @@ impl<T> fmt::Debug for ShmMutex<T> {
     /// The state of the lock. The data is not shown: that would take the lock.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShmMutex")
-            .field("placed", &self.raw.is_placed())
+            .field("placed", &self.raw.is_initialized())
             .field("holder", &self.raw.holder())
             .field("poison", &self.raw.doubt())
             .finish_non_exhaustive()
@@ -430,7 +430,7 @@ impl<T> fmt::Debug for ShmMutex<T> {
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ShmMutexGuard<'a, T> {
     lock: &'a ShmMutex<T>,
-    held: Held,
+    held: LockToken,
     /// A guard made during a panic does not poison because of that panic.
     was_panicking: bool,
     /// pthread wants the locking thread to unlock.
@@ -442,7 +442,7 @@ unsafe impl<T: Sync> Sync for ShmMutexGuard<'_, T> {}
 
 impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
     /// Takes the guard apart without unlocking.
-    pub(super) fn into_parts(self) -> (&'a ShmMutex<T>, &'a RawMutex, Held) {
+    pub(super) fn into_parts(self) -> (&'a ShmMutex<T>, &'a RawMutex, LockToken) {
         let this = std::mem::ManuallyDrop::new(self);
         (this.lock, &this.lock.raw, this.held)
     }

@@ -88,9 +88,9 @@ impl PoisonWord {
 /// How many times the word was set, for those who sleep while it may be set and
 /// cleared again. Wraps around; readers compare for equality only.
 #[repr(C)]
-pub(super) struct PoisonCount(AtomicU16);
+pub(super) struct PoisonEpoch(AtomicU16);
 
-impl PoisonCount {
+impl PoisonEpoch {
     pub(super) const fn new() -> Self {
         Self(AtomicU16::new(0))
     }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn an_unknown_culprit_still_poisons() {
         let word = PoisonWord::new();
-        word.set_owner_died(ThreadId::NOBODY);
+        word.set_owner_died(ThreadId::NONE);
         assert!(word.is_set());
         assert_eq!(
             word.cause(),

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::mutex::ShmMutexGuard;
-use super::raw_mutex::{Held, RawMutex, Refusal};
-use super::wait::{self, TimedWaitResult, Wait, WaitTimeoutResult};
+use super::raw_mutex::{LockToken, RawLockError, RawMutex};
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
-use crate::fingerprint::Fingerprint;
-use crate::nature::Nature;
 use crate::os::clock::Deadline;
 use crate::os::lineage;
 use crate::os::pthread::PthreadCond;
-use crate::shm_safe::{Place, Placement, Report, ShmSafe, SyncKind, SyncObject};
+use crate::shm_safe::Fingerprint;
+use crate::shm_safe::TypeProperties;
+use crate::shm_safe::{FieldPath, InitContext, ShmSafe, SyncKind, SyncOps, Visitor};
 
 /// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic
 /// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
@@ -69,26 +69,26 @@ unsafe impl ShmSafe for PthreadCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
-    const NATURE: Nature = Nature::PLAIN.shared();
+    const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
-    fn visit(at: &Place<'_>, report: &mut Report<'_>) {
+    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
         report(at, &COND);
     }
 }
 
-static COND: SyncObject = SyncObject {
+static COND: SyncOps = SyncOps {
     kind: SyncKind::PthreadCondvar,
     size: size_of::<PthreadCondvar>(),
-    make_inert: |at| {
+    init_zeroed: |at| {
         // SAFETY: by the contract of the field, the bytes are for a
         // PthreadCondvar.
         unsafe { at.cast::<PthreadCondvar>().write(PthreadCondvar::new()) };
     },
-    place: init,
+    init,
     // Nothing in it outlives its users.
-    revive: init,
+    reinit: init,
     // Nobody holds a condition variable.
-    is_held_here: |_| false,
+    is_held_by_this_process: |_| false,
 };
 
 /// Makes the object at `at` anew.
@@ -96,7 +96,7 @@ static COND: SyncObject = SyncObject {
 /// # Safety
 ///
 /// A `PthreadCondvar` lies there and stays; nobody uses it now.
-unsafe fn init(at: *mut u8, placement: Placement) -> io::Result<()> {
+unsafe fn init(at: *mut u8, placement: InitContext) -> io::Result<()> {
     // SAFETY: the caller's promise; any bytes are a valid PthreadCondvar.
     let this = unsafe { &*at.cast::<PthreadCondvar>() };
     // SAFETY: the caller promises that it stays, and that nobody uses it.
@@ -174,7 +174,7 @@ impl PthreadCondvar {
         &self,
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
-    ) -> TimedWaitResult<'a, T> {
+    ) -> WaitTimeoutLockResult<'a, T> {
         wait::wait_timeout(self, guard, timeout)
     }
 
@@ -189,7 +189,7 @@ impl PthreadCondvar {
         guard: ShmMutexGuard<'a, T>,
         timeout: Duration,
         condition: impl FnMut(&mut T) -> bool,
-    ) -> TimedWaitResult<'a, T> {
+    ) -> WaitTimeoutLockResult<'a, T> {
         wait::wait_timeout_while(self, guard, timeout, condition)
     }
 
@@ -221,9 +221,9 @@ impl Wait for PthreadCondvar {
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: Held,
+        held: LockToken,
         deadline: Option<Deadline>,
-    ) -> Result<(Held, WaitTimeoutResult), Refusal> {
+    ) -> Result<(LockToken, WaitTimeoutResult), RawLockError> {
         if !self.is_placed() {
             if !mutex.unlock(held) {
                 return Err(LockError::NotOwner);
@@ -257,14 +257,14 @@ mod tests {
 
     #[test]
     fn reviving_bears_any_bytes() {
-        let placement = Placement { pid_namespace: 1 };
+        let placement = InitContext { pid_namespace: 1 };
         for byte in [0, 1, 0x55, 0xff] {
             let mut condvar = Box::new(PthreadCondvar::new());
             // SAFETY: any bytes are a PthreadCondvar.
             unsafe { (&raw mut *condvar).write_bytes(byte, 1) };
             let at = (&raw mut *condvar).cast();
             // SAFETY: the object is in its box, where it stays and nobody uses it.
-            unsafe { (COND.revive)(at, placement) }.expect("pthread makes it");
+            unsafe { (COND.reinit)(at, placement) }.expect("pthread makes it");
             assert!(condvar.is_placed());
             condvar.notify_all();
         }

@@ -43,13 +43,13 @@ use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::poison::{PoisonCount, PoisonWord};
+use super::poison::{PoisonEpoch, PoisonWord};
 use super::state::{LockState, MutexState, Waiters};
 use crate::error::LockError;
 use crate::os::lineage;
-use crate::os::process::{self, Mark, Thread};
-use crate::os::pthread::{Entry, MAX_ROBUST_LOCKS, Outcome, Patience, Protocol, PthreadMutex};
-use crate::shm_safe::{Placement, SyncKind, SyncObject};
+use crate::os::process::{self, ForkMarker, ThreadState};
+use crate::os::pthread::{Blocking, Entry, MAX_ROBUST_LOCKS, Outcome, Protocol, PthreadMutex};
+use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
 ///
@@ -72,14 +72,14 @@ const NOT_PLACED: u32 = u32::MAX;
 
 /// Proof that this thread has locked. Unlocking needs it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct LockToken {
     /// Tells a forked child that *another* process has locked.
-    mark: Mark,
+    mark: ForkMarker,
 }
 
 /// Why a thread has not got the lock. It is never [`LockError::Poisoned`], because this
 /// lock has no data.
-pub(super) type Refusal = LockError<Infallible>;
+pub(super) type RawLockError = LockError<Infallible>;
 
 /// The lock. Where a `pthread_mutex_t` has 40 bytes, all of it has 64: one cache
 /// line.
@@ -92,7 +92,7 @@ pub(super) struct RawMutex {
     /// The namespace in which the lock word's thread ids mean something; in private
     /// memory the process ([`lineage`]); or [`NOT_PLACED`].
     pid_namespace: AtomicU32,
-    poisonings: PoisonCount,
+    poisonings: PoisonEpoch,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
     protocol: AtomicU8,
     _reserved: u8,
@@ -114,17 +114,17 @@ impl RawMutex {
             holder: AtomicU64::new(0),
             poison: PoisonWord::new(),
             pid_namespace: AtomicU32::new(NOT_PLACED),
-            poisonings: PoisonCount::new(),
+            poisonings: PoisonEpoch::new(),
             protocol: AtomicU8::new(protocol as u8),
             _reserved: 0,
         }
     }
 
     /// Locks, if the lock is free and this takes no special step. If not, it returns
-    /// `None`, and [`acquire_slowly`](Self::acquire_slowly) finds out why.
+    /// `None`, and [`lock_slow`](Self::lock_slow) finds out why.
     #[inline]
-    pub(super) fn take_if_free(&self, patience: Patience) -> Option<Held> {
-        Thread::with_unchecked(|me| {
+    pub(super) fn try_lock_fast(&self, patience: Blocking) -> Option<LockToken> {
+        ThreadState::with_cached(|me| {
             // One comparison finds out that the lock is placed, that it belongs
             // to our namespace, and that the thread knows itself: no lock ever
             // has namespace 0.
@@ -134,17 +134,17 @@ impl RawMutex {
             }
             // A caller that doesn't wait may try in a loop. It reads first, because
             // each exchange would take the cache line away from the holder.
-            if matches!(patience, Patience::None) && !self.looks_free() {
+            if matches!(patience, Blocking::None) && !self.is_unlocked() {
                 return None;
             }
-            let list = self.pthread.list_of(me.locker())?;
+            let list = self.pthread.robust_list_for(me.owner())?;
             if !me.has_room_above(list.first()) {
                 return None;
             }
             // SAFETY: the lock is placed, so it is initialised, and the code that
             // placed it has promised that it stays mapped. `list_of` has returned this
             // thread's list.
-            let taken = unsafe { self.pthread.take_if_free(list) };
+            let taken = unsafe { self.pthread.try_lock_fast(list) };
             taken.then(|| self.taken_by(me, list.first()))
         })
     }
@@ -152,18 +152,18 @@ impl RawMutex {
     /// Locks, and waits for that as long as `patience` allows. The second value tells
     /// whether the last holder has died and this thread is the first to learn it.
     #[cold]
-    pub(super) fn acquire_slowly(&self, patience: Patience) -> Result<(Held, bool), Refusal> {
-        Thread::with(|me| {
+    pub(super) fn lock_slow(&self, patience: Blocking) -> Result<(LockToken, bool), RawLockError> {
+        ThreadState::with(|me| {
             let me = me?;
             self.check_ready(me)?;
             // SAFETY: as in `take_if_free`.
-            let outcome = unsafe { self.pthread.acquire(me.locker(), patience) };
-            let by_libc = self.pthread.needs_libc(me.locker());
+            let outcome = unsafe { self.pthread.lock(me.owner(), patience) };
+            let by_libc = self.pthread.needs_libc(me.owner());
             self.settle(me, outcome, by_libc)
         })
     }
 
-    fn check_ready(&self, me: &Thread) -> Result<(), Refusal> {
+    fn check_ready(&self, me: &ThreadState) -> Result<(), RawLockError> {
         match self.pid_namespace.load(Ordering::Acquire) {
             NOT_PLACED => return Err(LockError::NotPlaced),
             word if lineage::is_private(word) => self.adopt().map_err(LockError::Os)?,
@@ -192,14 +192,14 @@ impl RawMutex {
     /// holder, and names this thread. `by_libc` tells whether libc has locked.
     fn settle(
         &self,
-        me: &Thread,
+        me: &ThreadState,
         outcome: Outcome,
         by_libc: bool,
-    ) -> Result<(Held, bool), Refusal> {
+    ) -> Result<(LockToken, bool), RawLockError> {
         let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
-            Outcome::OwnerDied => self.inherit(me, by_libc)?,
+            Outcome::OwnerDied => self.recover_owner_death(me, by_libc)?,
             Outcome::Busy => return Err(LockError::WouldBlock),
             Outcome::TimedOut => return Err(LockError::TimedOut),
             Outcome::Deadlock => return Err(LockError::Deadlock),
@@ -208,38 +208,38 @@ impl RawMutex {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok((self.taken_by(me, me.locker().first_held()), owner_died))
+        Ok((self.taken_by(me, me.owner().first_held()), owner_died))
     }
 
     /// Names this thread as the holder. `first` is the first entry of its robust list:
     /// this lock.
     #[inline]
-    fn taken_by(&self, me: &Thread, first: Entry) -> Held {
+    fn taken_by(&self, me: &ThreadState, first: Entry) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
-        me.lock_taken(first);
-        Held { mark: me.mark() }
+        me.push_lock(first);
+        LockToken { mark: me.marker() }
     }
 
     /// Unlocks. Does nothing and returns `false` in a forked child, which has inherited
     /// a copy of the proof but not the lock, and if C code has unlocked before.
     #[inline]
-    pub(super) fn unlock(&self, held: Held) -> bool {
-        if !process::is_ours(held.mark) {
+    pub(super) fn unlock(&self, held: LockToken) -> bool {
+        if !process::is_current(held.mark) {
             return false;
         }
-        Thread::with_unchecked(|me| {
+        ThreadState::with_cached(|me| {
             // Only if this thread holds it, because another thread's name must stay. No
             // other thread changes a lock word that names this thread.
             let nameless = || self.holder.store(0, Ordering::Relaxed);
-            let unlocked = match self.pthread.list_of(me.locker()) {
+            let unlocked = match self.pthread.robust_list_for(me.owner()) {
                 // SAFETY: placed and so initialised, or there would be no `held`.
                 // `list_of` has returned this thread's list.
-                Some(list) => unsafe { self.pthread.give_back_after(list, nameless) },
+                Some(list) => unsafe { self.pthread.unlock_after(list, nameless) },
                 None => return self.unlock_slowly(me),
             };
             match unlocked {
-                Some(was) => me.lock_given_back(was),
-                None => me.lock_gone(),
+                Some(was) => me.pop_lock(was),
+                None => me.forget_lock(),
             }
             unlocked.is_some()
         })
@@ -247,31 +247,31 @@ impl RawMutex {
 
     /// Unlocks with priority inheritance, or by libc.
     #[cold]
-    fn unlock_slowly(&self, me: &Thread) -> bool {
-        if !self.pthread.is_held_by(me.locker()) {
-            me.lock_gone();
+    fn unlock_slowly(&self, me: &ThreadState) -> bool {
+        if !self.pthread.is_held_by(me.owner()) {
+            me.forget_lock();
             return false;
         }
         self.holder.store(0, Ordering::Relaxed);
-        let was = match self.pthread.inheriting_list_of(me.locker()) {
-            // SAFETY: placed and so initialised, as in `unlock`. `inheriting_list_of`
+        let was = match self.pthread.pi_list_for(me.owner()) {
+            // SAFETY: placed and so initialised, as in `unlock`. `pi_list_for`
             // has returned this thread's list.
-            Some(list) => unsafe { self.pthread.unlock_inheriting(list) },
+            Some(list) => unsafe { self.pthread.unlock_pi(list) },
             None => {
                 // SAFETY: placed and so initialised, as in `unlock`.
-                unsafe { self.pthread.unlock_by_libc() };
+                unsafe { self.pthread.unlock_with_libc() };
                 None
             }
         };
         match was {
-            Some(was) => me.lock_given_back(was),
-            None => me.lock_gone(),
+            Some(was) => me.pop_lock(was),
+            None => me.forget_lock(),
         }
         true
     }
 
-    /// Returns how many times the lock was poisoned: see [`PoisonCount`].
-    pub(super) fn poisonings(&self) -> u16 {
+    /// Returns how many times the lock was poisoned: see [`PoisonEpoch`].
+    pub(super) fn poison_epoch(&self) -> u16 {
         self.poisonings.get()
     }
 
@@ -281,19 +281,19 @@ impl RawMutex {
     }
 
     /// Returns whether no thread holds the lock at this moment.
-    pub(super) fn looks_free(&self) -> bool {
+    pub(super) fn is_unlocked(&self) -> bool {
         self.pthread.owner_tid() == 0
     }
 
     /// Returns whether the lock is initialised.
-    pub(super) fn is_placed(&self) -> bool {
+    pub(super) fn is_initialized(&self) -> bool {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
     }
 
     /// Describes the lock by its words. Any words are valid, those of a copy as well.
     pub(super) fn state(&self) -> MutexState {
         let lock = match self.pthread.owner_tid() {
-            _ if !self.is_placed() => LockState::NotPlaced,
+            _ if !self.is_initialized() => LockState::NotPlaced,
             _ if self.owner_died() => LockState::OwnerDied,
             0 if self.pthread.is_unrecoverable() => LockState::NotRecoverable,
             0 => LockState::Free,
@@ -306,7 +306,7 @@ impl RawMutex {
                 LockState::OwnerDied => self.doubt(),
                 _ => self.poison.cause(),
             },
-            poisonings: self.poisonings(),
+            poisonings: self.poison_epoch(),
             waiters: match self.pthread.has_waiters() {
                 true => Waiters::Some,
                 false => Waiters::NoneSeen,
@@ -330,9 +330,9 @@ impl RawMutex {
     }
 
     fn protocol(&self) -> Protocol {
-        const INHERIT: u8 = Protocol::Inherit as u8;
+        const INHERIT: u8 = Protocol::PriorityInheritance as u8;
         match self.protocol.load(Ordering::Relaxed) {
-            INHERIT => Protocol::Inherit,
+            INHERIT => Protocol::PriorityInheritance,
             // An unknown value is treated as `Protocol::None`.
             _ => Protocol::None,
         }
@@ -343,7 +343,7 @@ impl RawMutex {
     /// # Safety
     ///
     /// As for [`renew`](Self::renew).
-    unsafe fn revive(&self, placement: Placement) -> io::Result<()> {
+    unsafe fn revive(&self, placement: InitContext) -> io::Result<()> {
         // SAFETY: as the caller promises, it lies where it will stay, and no thread
         // uses it.
         unsafe { self.renew() }?;
@@ -362,7 +362,7 @@ impl RawMutex {
     /// * No living thread holds it, waits for it or otherwise uses it at this place.
     unsafe fn renew(&self) -> io::Result<()> {
         let was_held =
-            !self.looks_free() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
+            !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
         if was_held && self.poison.cause().is_none() {
             self.poison_by_death_of(self.last_holder());
         }
@@ -378,7 +378,7 @@ impl RawMutex {
     ///
     /// * It lies where it will stay.
     /// * No thread uses it: not yet, or no more.
-    pub(super) unsafe fn place(&self, placement: Placement) -> io::Result<()> {
+    pub(super) unsafe fn init(&self, placement: InitContext) -> io::Result<()> {
         // SAFETY: as the caller promises, it lies where it will stay, and no thread
         // uses it.
         unsafe { self.pthread.init(self.protocol()) }?;
@@ -388,7 +388,7 @@ impl RawMutex {
     }
 
     /// Returns whether a thread of this process holds the lock.
-    pub(super) fn is_held_here(&self) -> bool {
+    pub(super) fn is_held_by_this_process(&self) -> bool {
         match self.pthread.owner_tid() {
             0 => false,
             tid => process::is_thread_of_this_process(tid),
@@ -397,30 +397,30 @@ impl RawMutex {
 }
 
 /// The object that a walk over a type reports for a mutex.
-pub(super) static MUTEX: SyncObject = SyncObject {
+pub(super) static MUTEX: SyncOps = SyncOps {
     kind: SyncKind::Mutex,
     size: size_of::<RawMutex>(),
-    make_inert: |at| {
+    init_zeroed: |at| {
         // SAFETY: by the contract of the field, the bytes are for a RawMutex.
         unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
     },
-    place: |at, placement| {
+    init: |at, placement| {
         // SAFETY: by the contract of the field, an inert RawMutex lies there.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         // SAFETY: by the same contract, it stays, and no thread uses it yet.
-        unsafe { lock.place(placement) }
+        unsafe { lock.init(placement) }
     },
-    revive: |at, placement| {
+    reinit: |at, placement| {
         // SAFETY: by the contract of the field, a RawMutex lies there, of which
         // any bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         // SAFETY: by the same contract, it stays, and no thread uses it.
         unsafe { lock.revive(placement) }
     },
-    is_held_here: |at| {
+    is_held_by_this_process: |at| {
         // SAFETY: by the contract of the field, a placed RawMutex lies there.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        lock.is_held_here()
+        lock.is_held_by_this_process()
     },
 };
 
@@ -433,15 +433,15 @@ mod tests {
     /// `FUTEX_OWNER_DIED`
     const OWNER_DIED: u32 = 0x4000_0000;
 
-    fn placement() -> Placement {
+    fn placement() -> InitContext {
         let pid_namespace = process::pid_namespace().expect("/proc is mounted");
-        Placement { pid_namespace }
+        InitContext { pid_namespace }
     }
 
     fn placed(protocol: Protocol) -> Box<RawMutex> {
         let lock = Box::new(RawMutex::new(protocol));
         // SAFETY: it stays in its box, and nobody uses it yet.
-        unsafe { lock.place(placement()) }.expect("pthread makes it");
+        unsafe { lock.init(placement()) }.expect("pthread makes it");
         lock
     }
 
@@ -457,10 +457,10 @@ mod tests {
     fn revived(lock: &mut RawMutex) -> Option<PoisonCause> {
         let at = (&raw mut *lock).cast();
         // SAFETY: the object stays where it is, and nobody else uses it.
-        unsafe { (MUTEX.revive)(at, placement()) }.expect("pthread makes it");
+        unsafe { (MUTEX.reinit)(at, placement()) }.expect("pthread makes it");
         assert_eq!(lock.holder(), None);
-        assert!(lock.looks_free() && !lock.owner_died());
-        let (held, owner_died) = lock.acquire_slowly(Patience::Forever).expect("it is free");
+        assert!(lock.is_unlocked() && !lock.owner_died());
+        let (held, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
         assert!(!owner_died);
         let lent = lock.lend(held).expect("this thread has locked it");
         let (held, _) = lock.take_back(lent).expect("it is free");
@@ -479,12 +479,12 @@ mod tests {
         let mut zeros = Box::new(std::mem::MaybeUninit::<RawMutex>::zeroed());
         let at = zeros.as_mut_ptr().cast();
         // SAFETY: the bytes are for a RawMutex, are zero and this test's own.
-        unsafe { (MUTEX.make_inert)(at) };
+        unsafe { (MUTEX.init_zeroed)(at) };
         // SAFETY: just written.
         let lock = unsafe { zeros.assume_init_mut() };
-        assert!(!lock.is_placed());
+        assert!(!lock.is_initialized());
         assert!(matches!(
-            lock.acquire_slowly(Patience::Forever),
+            lock.lock_slow(Blocking::Wait),
             Err(LockError::NotPlaced)
         ));
         assert_eq!(revived(lock), None);
@@ -494,29 +494,33 @@ mod tests {
     fn reviving_what_was_free_poisons_nothing() {
         assert_eq!(revived(&mut placed(Protocol::None)), None);
 
-        let mut lock = placed(Protocol::Inherit);
+        let mut lock = placed(Protocol::PriorityInheritance);
         // Of another boot.
         lock.pid_namespace.store(NOT_PLACED - 1, Ordering::Relaxed);
         assert!(matches!(
-            lock.acquire_slowly(Patience::Forever),
+            lock.lock_slow(Blocking::Wait),
             Err(LockError::ForeignPidNamespace)
         ));
-        assert_eq!(lock.protocol(), Protocol::Inherit);
+        assert_eq!(lock.protocol(), Protocol::PriorityInheritance);
         assert_eq!(revived(&mut lock), None);
     }
 
     #[test]
     fn reviving_what_was_held_names_the_holder() {
         let lock = placed(Protocol::None);
-        let (held, _) = lock.acquire_slowly(Patience::Forever).expect("it is free");
+        let (held, _) = lock.lock_slow(Blocking::Wait).expect("it is free");
         let Holder { pid, tid } = lock.holder().expect("this thread holds it");
         let mut copy = copy_of(&lock);
-        let poisonings = copy.poisonings();
+        let poisonings = copy.poison_epoch();
         assert_eq!(
             revived(&mut copy),
             Some(PoisonCause::OwnerDied { pid, tid })
         );
-        assert_eq!(lock.poisonings(), poisonings, "the original stays as it is");
+        assert_eq!(
+            lock.poison_epoch(),
+            poisonings,
+            "the original stays as it is"
+        );
 
         // Taken, and not yet named; dead, and not yet inherited; given back, but
         // for the word, or but for the name.

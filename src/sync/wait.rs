@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::mutex::ShmMutexGuard;
-use super::raw_mutex::{Held, RawMutex, Refusal};
+use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::shm_safe::ShmSafe;
@@ -15,9 +15,9 @@ pub(super) trait Wait {
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: Held,
+        held: LockToken,
         deadline: Option<Deadline>,
-    ) -> Result<(Held, WaitTimeoutResult), Refusal>;
+    ) -> Result<(LockToken, WaitTimeoutResult), RawLockError>;
 }
 
 /// Whether a wait with a timeout ended by it.
@@ -37,7 +37,7 @@ impl WaitTimeoutResult {
 /// What a wait with a timeout returns: the guard again and whether the timeout
 /// ended the wait, or an error as from a lock. A poisoned lock does not say whether
 /// the timeout passed.
-pub type TimedWaitResult<'a, T> =
+pub type WaitTimeoutLockResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 
 /// Waits once.
@@ -65,7 +65,7 @@ pub(super) fn wait_timeout<'a, T: ShmSafe>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     timeout: Duration,
-) -> TimedWaitResult<'a, T> {
+) -> WaitTimeoutLockResult<'a, T> {
     wait_until(on, guard, Some(Deadline::after(timeout)))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn wait_timeout_while<'a, T: ShmSafe>(
     mut guard: ShmMutexGuard<'a, T>,
     timeout: Duration,
     mut condition: impl FnMut(&mut T) -> bool,
-) -> TimedWaitResult<'a, T> {
+) -> WaitTimeoutLockResult<'a, T> {
     let deadline = Deadline::after(timeout);
     loop {
         if !condition(&mut guard) {
@@ -92,7 +92,7 @@ fn wait_until<'a, T: ShmSafe>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     deadline: Option<Deadline>,
-) -> TimedWaitResult<'a, T> {
+) -> WaitTimeoutLockResult<'a, T> {
     let (mutex, raw, held) = guard.into_parts();
     match on.wait_raw(raw, held, deadline) {
         Ok((held, result)) => mutex.guard(held).map(|guard| (guard, result)),

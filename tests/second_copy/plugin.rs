@@ -1,4 +1,4 @@
-//! A plug-in with a copy of the crate of its own, for `tests/c_peers.rs`.
+//! A plug-in with a copy of the crate of its own, for `tests/mutex/c_peers.rs`.
 
 use shm_sync::{LockError, ShmMutex};
 

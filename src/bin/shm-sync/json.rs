@@ -144,7 +144,7 @@ impl From<&Object> for ObjectRow {
             mode: format!("{:04o}", object.mode),
             pids: object.users.pids.clone(),
             attachments: object.users.attachments,
-            unseen_processes: object.users.unseen,
+            unseen_processes: object.users.unreadable_processes,
             segment: object.content.segment().map(SegmentRow::from),
         }
     }
@@ -191,7 +191,7 @@ impl From<&Details> for DetailsRow {
                 .iter()
                 .map(SyncObjectRow::from)
                 .collect(),
-            left_out: details.left_out,
+            left_out: details.omitted,
         }
     }
 }
@@ -227,7 +227,7 @@ impl From<&MutexState> for StateRow {
                 _ => None,
             },
             poison: mutex.poison.map(PoisonRow::from),
-            poisonings: mutex.poisonings,
+            poisonings: mutex.poison_count,
             waiters: words::waiters(mutex.waiters),
         }
     }
@@ -238,7 +238,7 @@ impl From<&Holder> for HolderRow {
         Self {
             pid: Some(holder.pid).filter(|pid| *pid != 0),
             tid: holder.tid,
-            fate: words::fate(holder.fate),
+            fate: words::fate(holder.state),
             command: holder.command.clone(),
             running_since: holder.thread_started.map(seconds),
         }

@@ -64,7 +64,7 @@ fn attached(object: &Object) -> String {
             names.join(", ")
         }
     };
-    if users.pids.is_empty() && users.unseen == 0 {
+    if users.pids.is_empty() && users.unreadable_processes == 0 {
         text = "nobody".to_owned();
     }
     if let Some(more) = users
@@ -78,7 +78,7 @@ fn attached(object: &Object) -> String {
     if let Some(attachments) = users.attachments {
         let _ = write!(text, "; the kernel counts {attachments}");
     }
-    match users.unseen {
+    match users.unreadable_processes {
         0 => {}
         1 => text += "; one process could not be asked",
         unseen => {
@@ -162,8 +162,8 @@ fn sync_objects(details: &Details, palette: Palette) -> String {
         true => String::new(),
         false => table::finish(&table),
     };
-    if details.left_out > 0 {
-        let _ = writeln!(text, "and {} more", details.left_out);
+    if details.omitted > 0 {
+        let _ = writeln!(text, "and {} more", details.omitted);
     }
     text
 }
@@ -208,11 +208,11 @@ fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
         }
         _ => (nothing(), nothing()),
     };
-    let times = match mutex.poisonings {
+    let times = match mutex.poison_count {
         0 | 1 => String::new(),
         n => format!(", {n} times so far"),
     };
-    let poison = match (&mutex.poison, mutex.poisonings) {
+    let poison = match (&mutex.poison, mutex.poison_count) {
         (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Tone::Bad),
         (None, 0) => cell("no", Tone::Plain),
         (None, n) => cell(format!("no, {n} before"), Tone::Plain),
@@ -222,7 +222,7 @@ fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
 }
 
 fn holder_text(holder: &Holder) -> String {
-    let fate = words::fate(holder.fate);
+    let fate = words::fate(holder.state);
     let command = holder.command.as_deref().map(harmless).unwrap_or_default();
     let id = thread(holder.pid, holder.tid);
     match command.as_str() {

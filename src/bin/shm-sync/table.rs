@@ -142,12 +142,14 @@ fn pids(object: &Object) -> String {
         .unwrap_or(0)
         .saturating_sub(users.pids.len() as u64);
     match (users.pids.is_empty(), nameless) {
-        (true, 0) if users.attachments.is_none() && users.unseen > 0 => "?".to_owned(),
+        (true, 0) if users.attachments.is_none() && users.unreadable_processes > 0 => {
+            "?".to_owned()
+        }
         (true, 0) => "-".to_owned(),
         (true, _) => format!("{nameless} unseen"),
         (false, 0) => named,
         // A process can attach a segment twice, so these need not be others.
-        (false, _) if users.unseen == 0 => named,
+        (false, _) if users.unreadable_processes == 0 => named,
         (false, _) => format!("{named}, {nameless} unseen"),
     }
 }

@@ -1,7 +1,8 @@
 //! What the library's findings are called, in every output.
 
 use shm_sync::inspect::{
-    Content, Epoch, Fate, FileKind, Holder, Link, LockState, Object, State, SyncState, Waiters,
+    Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State, SyncState,
+    Waiters,
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
@@ -42,8 +43,8 @@ pub(crate) fn reason(object: &Object) -> Option<String> {
         Content::Segment(_) => return None,
         Content::Unfinished => "its creator has not finished it, or died before".to_owned(),
         Content::Unreadable(error) => whole(error),
-        Content::Closed(Error::PermissionDenied) => "permission denied".to_owned(),
-        Content::Closed(error) => whole(error),
+        Content::Inaccessible(Error::PermissionDenied) => "permission denied".to_owned(),
+        Content::Inaccessible(error) => whole(error),
         Content::Foreign(kind) => format!("not a segment: {}", file_kind(*kind)),
         _ => "unknown".to_owned(),
     })
@@ -100,7 +101,8 @@ pub(crate) fn lock(lock: &LockState) -> (&'static str, Tone) {
         LockState::NotPlaced => ("not placed", Tone::Faint),
         LockState::Free => ("free", Tone::Plain),
         LockState::Held(Holder {
-            fate: Fate::Dead, ..
+            state: HolderState::Dead,
+            ..
         }) => ("held", Tone::Bad),
         LockState::Held(_) => ("held", Tone::Good),
         LockState::OwnerDied => ("owner died", Tone::Bad),
@@ -109,11 +111,11 @@ pub(crate) fn lock(lock: &LockState) -> (&'static str, Tone) {
     }
 }
 
-pub(crate) fn fate(fate: Fate) -> &'static str {
+pub(crate) fn fate(fate: HolderState) -> &'static str {
     match fate {
-        Fate::Alive => "alive",
-        Fate::Stopped => "stopped",
-        Fate::Dead => "dead",
+        HolderState::Alive => "alive",
+        HolderState::Stopped => "stopped",
+        HolderState::Dead => "dead",
         _ => "unknown",
     }
 }

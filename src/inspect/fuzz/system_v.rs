@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::inspect;
-use crate::os::mman::{Access, Mapping, Pages, page_size};
-use crate::os::sysv_shm::{self, Id};
+use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::{Access, Mapping, Pages, page_size};
 use crate::segment::{Address, Segment, SegmentContent};
 use crate::sync::ShmMutex;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Region, gone_if_no_process, number};
+use super::{MapsEntry, esrch_to_not_found, number};
 
 /// A process or thread, at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) fn is_gone(tid: u32) -> bool {
 }
 
 fn read(path: String) -> io::Result<Option<Task>> {
-    match std::fs::read(&path).map_err(gone_if_no_process) {
+    match std::fs::read(&path).map_err(esrch_to_not_found) {
         Ok(text) => parse_stat(&text).map(Some).ok_or_else(|| {
             let message = format!(
                 "{path} can't be read: {:?}",
@@ -149,7 +149,7 @@ pub(crate) fn descriptor_of(pid: u32, device: u64, inode: u64) -> io::Result<Opt
 
 /// The same, of the file that a mapping of the process shows: by the numbers, or where
 /// the file system numbers devices itself, by the path.
-pub(crate) fn descriptor_of_mapping(pid: u32, region: &Region) -> io::Result<Option<PathBuf>> {
+pub(crate) fn descriptor_of_mapping(pid: u32, region: &MapsEntry) -> io::Result<Option<PathBuf>> {
     let (device, inode) = region.file();
     find_descriptor(pid, |link, found| {
         found.ino() == inode
@@ -162,7 +162,7 @@ fn find_descriptor(
     pid: u32,
     is_it: impl Fn(&Path, &Metadata) -> bool,
 ) -> io::Result<Option<PathBuf>> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(gone_if_no_process)?;
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(esrch_to_not_found)?;
     for entry in entries {
         let path = entry?.path();
         if std::fs::metadata(&path).is_ok_and(|found| is_it(&path, &found)) {

@@ -13,7 +13,7 @@ pub(crate) enum Protocol {
     None = 0,
     /// It runs at the highest priority of those that wait
     /// (`PTHREAD_PRIO_INHERIT`).
-    Inherit = 1,
+    PriorityInheritance = 1,
 }
 
 /// A `pthread_mutexattr_t` that is initialised for as long as this lives.
@@ -39,7 +39,9 @@ impl MutexAttr {
         check(unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) })?;
         let (kind, protocol) = match protocol {
             Protocol::None => (libc::PTHREAD_MUTEX_ERRORCHECK, libc::PTHREAD_PRIO_NONE),
-            Protocol::Inherit => (libc::PTHREAD_MUTEX_NORMAL, libc::PTHREAD_PRIO_INHERIT),
+            Protocol::PriorityInheritance => {
+                (libc::PTHREAD_MUTEX_NORMAL, libc::PTHREAD_PRIO_INHERIT)
+            }
         };
         // SAFETY: initialised above.
         check(unsafe { libc::pthread_mutexattr_settype(attr, kind) })?;

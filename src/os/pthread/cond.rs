@@ -56,16 +56,20 @@ impl PthreadCond {
     pub(crate) unsafe fn wait(&self, mutex: &PthreadMutex, deadline: Option<Deadline>) -> Outcome {
         let code = match deadline {
             // SAFETY: the caller's promise.
-            None => unsafe { libc::pthread_cond_wait(self.as_ptr(), mutex.raw()) },
+            None => unsafe { libc::pthread_cond_wait(self.as_ptr(), mutex.as_mut_ptr()) },
             Some(deadline) => {
                 let until = deadline.to_timespec();
                 // SAFETY: the caller's promise; `until` outlives the call.
                 punctually(deadline, || unsafe {
-                    libc::pthread_cond_timedwait(self.as_ptr(), mutex.raw(), &raw const until)
+                    libc::pthread_cond_timedwait(
+                        self.as_ptr(),
+                        mutex.as_mut_ptr(),
+                        &raw const until,
+                    )
                 })
             }
         };
-        Outcome::of(code)
+        Outcome::from_errno(code)
     }
 
     /// [`pthread_cond_signal(3p)`](https://man7.org/linux/man-pages/man3/pthread_cond_signal.3p.html).

@@ -37,8 +37,8 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
-use super::robust::{Entry, Head, RobustList, next_of};
-use super::{Locker, MAX_ROBUST_LOCKS, PthreadMutex};
+use super::robust::{Entry, RobustList, RobustListHead, next_of};
+use super::{LockOwner, MAX_ROBUST_LOCKS, PthreadMutex};
 
 /// The place of a mutex on its thread's list: its own entry and the next one. Both are
 /// as they are on the list: with priority inheritance, the lowest bit of an entry is
@@ -51,7 +51,7 @@ pub(crate) struct Position {
 
 /// The head of the calling thread's list, as `get_robust_list` has returned it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeldList(NonNull<Head>);
+pub(super) struct HeldList(NonNull<RobustListHead>);
 
 impl HeldList {
     /// # Safety
@@ -89,7 +89,7 @@ impl HeldList {
     }
 }
 
-impl Locker {
+impl LockOwner {
     /// Returns the first entry of the thread's list, or null for
     /// [`NOBODY`](Self::NOBODY).
     #[inline]
@@ -114,7 +114,7 @@ impl PthreadMutex {
     /// * The mutex is initialised.
     /// * `list` is what [`list_of`](Self::list_of) has returned to the caller.
     #[inline]
-    pub(crate) unsafe fn give_back_after(
+    pub(crate) unsafe fn unlock_after(
         &self,
         list: RobustList,
         prepare: impl FnOnce(),
@@ -122,12 +122,12 @@ impl PthreadMutex {
         // SAFETY: initialised, as the caller promises. `list_of` has returned the list,
         // so the mutex is of the kind that it can hold. `self` borrows it, so it is
         // mapped.
-        unsafe { list.give_back_after(self.words(), prepare) }
+        unsafe { list.unlock_after(self.glibc(), prepare) }
     }
 
     /// Returns whether the caller, the thread `me`, holds the mutex now.
     #[inline]
-    pub(crate) fn is_held_by(&self, me: Locker) -> bool {
-        self.words().is_held_by(me.tid())
+    pub(crate) fn is_held_by(&self, me: LockOwner) -> bool {
+        self.glibc().is_held_by(me.tid())
     }
 }

@@ -26,7 +26,7 @@
 //! | any other | | returns the error |
 //!
 //! After [`ATTEMPTS`] refusals in a row, `lock` waits for the next turn after `EAGAIN`,
-//! `EINTR` and `EINVAL`, too. A turn is at most [`TURN`](super::mutex::TURN) long.
+//! `EINTR` and `EINVAL`, too. A turn is at most [`RECHECK_INTERVAL`](super::mutex::RECHECK_INTERVAL) long.
 //!
 //! # When the queue contradicts the word
 //!
@@ -61,8 +61,8 @@
 use std::sync::atomic::Ordering;
 
 use super::held::Position;
-use super::mutex::{Outcome, Patience, TURN};
-use super::robust::{RobustList, Words};
+use super::mutex::{Blocking, Outcome, RECHECK_INTERVAL};
+use super::robust::{GlibcMutex, RobustList};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, PiRefusal, Wake};
 
@@ -90,11 +90,11 @@ enum Answer {
 ///
 /// # Safety
 ///
-/// * The mutex is initialised, and [`RobustList::can_hold_inheriting`] is true for it.
+/// * The mutex is initialised, and [`RobustList::supports_pi`] is true for it.
 /// * It stays mapped for as long as this thread holds it.
 #[cold]
-pub(super) unsafe fn lock(list: RobustList, mutex: &Words, patience: Patience) -> Outcome {
-    list.set_pending(mutex.inheriting_entry());
+pub(super) unsafe fn lock(list: RobustList, mutex: &GlibcMutex, patience: Blocking) -> Outcome {
+    list.set_pending(mutex.pi_entry());
     // SAFETY: the caller promises that the mutex is initialised and of this kind, and
     // that it stays mapped.
     let outcome = unsafe { lock_pending(list, mutex, patience) };
@@ -105,7 +105,7 @@ pub(super) unsafe fn lock(list: RobustList, mutex: &Words, patience: Patience) -
 /// # Safety
 ///
 /// As for [`lock`].
-unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> Outcome {
+unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, patience: Blocking) -> Outcome {
     if mutex.holder() == list.tid() {
         // glibc's `pthread_mutex_trylock` has kept an unrecoverable mutex locked.
         if mutex.is_unrecoverable() {
@@ -113,7 +113,7 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
             return Outcome::NotRecoverable;
         }
         return match patience {
-            Patience::None => Outcome::Busy,
+            Blocking::None => Outcome::Busy,
             _ => Outcome::Deadlock,
         };
     }
@@ -139,21 +139,21 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
             return unsafe { finish_lock(list, mutex) };
         }
         let is_over = match patience {
-            Patience::None => true,
-            Patience::Until(deadline) => deadline.has_passed(),
-            Patience::Forever => false,
+            Blocking::None => true,
+            Blocking::WaitUntil(deadline) => deadline.has_passed(),
+            Blocking::Wait => false,
         };
         let refused = match patience {
-            Patience::None => Outcome::Busy,
+            Blocking::None => Outcome::Busy,
             _ => Outcome::TimedOut,
         };
         if holder != 0 && is_over {
             return refused;
         }
         // Only the kernel assigns a mutex whose word is not 0, even if it has no owner.
-        let turn = Deadline::next_multiple_of(TURN);
+        let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
         let until = match patience {
-            Patience::Until(deadline) => deadline.min(turn),
+            Blocking::WaitUntil(deadline) => deadline.min(turn),
             _ => turn,
         };
         match request(mutex, (!is_over).then_some(until)) {
@@ -173,13 +173,13 @@ unsafe fn lock_pending(list: RobustList, mutex: &Words, patience: Patience) -> O
             return refused;
         }
         // The kernel refuses this thread's wait on the word of the mutex.
-        futex::wait_out(until);
+        futex::sleep_until_deadline(until);
         attempts = 0;
     }
 }
 
 /// Asks the kernel for the mutex. Waits until the deadline; without one, not at all.
-fn request(mutex: &Words, until: Option<Deadline>) -> Answer {
+fn request(mutex: &GlibcMutex, until: Option<Deadline>) -> Answer {
     let result = match until {
         Some(until) => futex::lock_pi(&mutex.lock, until),
         None => futex::trylock_pi(&mutex.lock),
@@ -204,7 +204,7 @@ fn request(mutex: &Words, until: Option<Deadline>) -> Answer {
 /// # Safety
 ///
 /// As for [`lock`], and the word names this thread.
-unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
+unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
     let word = mutex.lock.load(Ordering::Acquire);
     if word & libc::FUTEX_OWNER_DIED != 0 {
         // The kernel sets FUTEX_WAITERS at any time, so this is no plain store.
@@ -214,7 +214,7 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
         // `owner` still names the dead thread: see `owner.rs`.
         // SAFETY: this thread has just got the mutex, so it is on no list. It stays
         // mapped, as the caller promises. The entry has the flag.
-        unsafe { list.push_front(mutex, mutex.inheriting_entry()) };
+        unsafe { list.push_front(mutex, mutex.pi_entry()) };
         return Outcome::OwnerDied;
     }
     if mutex.is_unrecoverable() {
@@ -223,7 +223,7 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
     }
     // SAFETY: this thread has just got the mutex, so it is on no list. It stays mapped,
     // as the caller promises. The entry has the flag.
-    unsafe { list.push_front(mutex, mutex.inheriting_entry()) };
+    unsafe { list.push_front(mutex, mutex.pi_entry()) };
     mutex.set_owner(list.tid());
     Outcome::Acquired
 }
@@ -234,11 +234,11 @@ unsafe fn finish_lock(list: RobustList, mutex: &Words) -> Outcome {
 /// # Safety
 ///
 /// As for [`lock`].
-pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> Option<Position> {
+pub(super) unsafe fn unlock(list: RobustList, mutex: &GlibcMutex) -> Option<Position> {
     if !mutex.is_held_by(list.tid()) {
         return None;
     }
-    let entry = mutex.inheriting_entry();
+    let entry = mutex.pi_entry();
     list.set_pending(entry);
     // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
     // thread's list.
@@ -250,7 +250,7 @@ pub(super) unsafe fn unlock(list: RobustList, mutex: &Words) -> Option<Position>
 }
 
 /// Releases the word, which names this thread: to the next waiter, if there is one.
-fn unlock_word(list: RobustList, mutex: &Words) {
+fn unlock_word(list: RobustList, mutex: &GlibcMutex) {
     let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
     if mutex
         .lock

@@ -6,12 +6,12 @@ use std::ptr::{self, NonNull};
 use super::attr::Protocol;
 use super::held::HeldList;
 use super::mutex::{Outcome, PthreadMutex};
-use super::robust::{Head, RobustList, Words};
+use super::robust::{GlibcMutex, RobustList, RobustListHead};
 use crate::error::IdentityError;
 
 /// The calling thread. It is not `Send`, and in a forked child no longer true.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Locker {
+pub(crate) struct LockOwner {
     tid: u32,
     /// What the thread holds, as the kernel sees it.
     held: Option<HeldList>,
@@ -19,9 +19,9 @@ pub(crate) struct Locker {
     list: Option<RobustList>,
 }
 
-impl Locker {
+impl LockOwner {
     /// No thread at all.
-    pub(crate) const NOBODY: Self = Self {
+    pub(crate) const NONE: Self = Self {
         tid: 0,
         held: None,
         list: None,
@@ -40,7 +40,7 @@ impl Locker {
     /// * [`IdentityError::RawClone`]: it has, but this thread has none, or libc takes it
     ///   for another thread.
     pub(crate) fn of_this_thread(tid: u32) -> Result<Self, IdentityError> {
-        let head = registered_head().map_err(IdentityError::NoRobustLists)?;
+        let head = robust_list_head().map_err(IdentityError::NoRobustLists)?;
         let Some(head) = head else {
             may_register_none().map_err(IdentityError::NoRobustLists)?;
             return Err(IdentityError::RawClone);
@@ -50,13 +50,13 @@ impl Locker {
         // not move until it is destroyed below.
         unsafe { probe.init(Protocol::None) }.map_err(IdentityError::NoRobustLists)?;
         // SAFETY: just initialised.
-        let taken = unsafe { probe.try_by_libc() } == Outcome::Acquired;
+        let taken = unsafe { probe.trylock() } == Outcome::Acquired;
         let is_me = taken && probe.owner_tid() == tid;
         // SAFETY: the kernel has just named it.
-        let list = unsafe { RobustList::checked(head, probe.words(), tid) };
+        let list = unsafe { RobustList::verify(head, probe.glibc(), tid) };
         if taken {
             // SAFETY: initialised, and held by this thread.
-            unsafe { probe.unlock_by_libc() };
+            unsafe { probe.unlock_with_libc() };
         }
         // SAFETY: initialised, and no longer held: whoever failed to lock a fresh
         // mutex has not got it either.
@@ -64,7 +64,7 @@ impl Locker {
         if !is_me {
             return Err(IdentityError::RawClone);
         }
-        // SAFETY: the kernel has just named it; a `Locker` is not `Send`, and a forked
+        // SAFETY: the kernel has just named it; a `LockOwner` is not `Send`, and a forked
         // child makes its own.
         let held = Some(unsafe { HeldList::new(head) });
         Ok(Self { tid, held, list })
@@ -82,7 +82,7 @@ impl Locker {
 
     /// The same thread, which leaves everything to libc.
     #[cfg(test)]
-    pub(super) fn through_libc(self) -> Self {
+    pub(super) fn without_list(self) -> Self {
         Self { list: None, ..self }
     }
 
@@ -93,32 +93,32 @@ impl Locker {
 
     /// The list for `mutex`, if libc is not needed for it.
     #[inline]
-    pub(super) fn list_for(self, mutex: &Words) -> Option<RobustList> {
-        self.list.filter(|list| list.can_hold(mutex))
+    pub(super) fn robust_list_for(self, mutex: &GlibcMutex) -> Option<RobustList> {
+        self.list.filter(|list| list.supports(mutex))
     }
 
     /// The list for `mutex`, if it inherits priorities and is of the kind known here.
     #[inline]
-    pub(super) fn inheriting_list_for(self, mutex: &Words) -> Option<RobustList> {
-        self.list.filter(|list| list.can_hold_inheriting(mutex))
+    pub(super) fn pi_list_for(self, mutex: &GlibcMutex) -> Option<RobustList> {
+        self.list.filter(|list| list.supports_pi(mutex))
     }
 
     /// Returns whether `mutex` is of a kind that [`init`](PthreadMutex::init) never
     /// makes. Returns `false` where this glibc's layout is not known.
-    pub(super) fn knows_to_be_strange(self, mutex: &Words) -> bool {
+    pub(super) fn knows_to_be_strange(self, mutex: &GlibcMutex) -> bool {
         self.list.is_some() && self.needs_libc_for(mutex)
     }
 
     /// Whether libc must lock `mutex`, because this crate does not know how.
-    pub(super) fn needs_libc_for(self, mutex: &Words) -> bool {
-        self.list_for(mutex).is_none() && self.inheriting_list_for(mutex).is_none()
+    pub(super) fn needs_libc_for(self, mutex: &GlibcMutex) -> bool {
+        self.robust_list_for(mutex).is_none() && self.pi_list_for(mutex).is_none()
     }
 }
 
 /// [`get_robust_list(2)`](https://man7.org/linux/man-pages/man2/get_robust_list.2.html):
 /// where the calling thread keeps its robust mutexes. `None`: the
 /// kernel was not told.
-fn registered_head() -> io::Result<Option<NonNull<()>>> {
+fn robust_list_head() -> io::Result<Option<NonNull<()>>> {
     let mut head: *mut () = ptr::null_mut();
     let mut len: libc::size_t = 0;
     // SAFETY: both out-pointers are valid for writes of their types; 0 names
@@ -133,9 +133,9 @@ fn registered_head() -> io::Result<Option<NonNull<()>>> {
 /// `set_robust_list(2)` of no list, in a thread that has none: whether a list could be
 /// registered. libc ignores it if not.
 fn may_register_none() -> io::Result<()> {
-    let none = ptr::null::<Head>();
+    let none = ptr::null::<RobustListHead>();
     // SAFETY: the kernel notes that there is no list, which is so.
-    let rc = unsafe { libc::syscall(libc::SYS_set_robust_list, none, size_of::<Head>()) };
+    let rc = unsafe { libc::syscall(libc::SYS_set_robust_list, none, size_of::<RobustListHead>()) };
     match rc {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

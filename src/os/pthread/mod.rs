@@ -16,8 +16,8 @@ mod robust;
 pub(crate) use attr::Protocol;
 pub(crate) use cond::PthreadCond;
 pub(crate) use held::Position;
-pub(crate) use locker::Locker;
-pub(crate) use mutex::{Outcome, Patience, PthreadMutex};
+pub(crate) use locker::LockOwner;
+pub(crate) use mutex::{Blocking, Outcome, PthreadMutex};
 pub(crate) use owner::LastOwner;
 pub(crate) use robust::{Entry, RobustList};
 

@@ -10,8 +10,8 @@ use super::attr::{MutexAttr, Protocol};
 use super::check;
 use super::held::Position;
 use super::inheriting;
-use super::locker::Locker;
-use super::robust::{RobustList, Words};
+use super::locker::LockOwner;
+use super::robust::{GlibcMutex, RobustList};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::timer_slack::punctually;
@@ -27,15 +27,15 @@ unsafe extern "C" {
 
 /// How long a turn of waiting may take; see [`PthreadMutex::acquire`]. The turns of all
 /// processes end at the same multiples of it, so that the processor wakes once for all.
-pub(super) const TURN: Duration = Duration::from_millis(150);
+pub(super) const RECHECK_INTERVAL: Duration = Duration::from_millis(150);
 
 /// How long to wait for a mutex that is held.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum Blocking {
     /// Until it is free.
-    Forever,
+    Wait,
     /// Until it is free, or the deadline has passed.
-    Until(Deadline),
+    WaitUntil(Deadline),
     /// Not at all.
     None,
 }
@@ -63,7 +63,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     #[inline]
-    pub(super) fn of(code: libc::c_int) -> Self {
+    pub(super) fn from_errno(code: libc::c_int) -> Self {
         if code == 0 {
             return Self::Acquired;
         }
@@ -134,27 +134,27 @@ impl PthreadMutex {
     /// The list of the caller, who is `me`, if it can do without libc what it does with
     /// this mutex. That stays so for as long as the mutex is initialised.
     #[inline]
-    pub(crate) fn list_of(&self, me: Locker) -> Option<RobustList> {
-        me.list_for(self.words())
+    pub(crate) fn robust_list_for(&self, me: LockOwner) -> Option<RobustList> {
+        me.robust_list_for(self.glibc())
     }
 
     /// The list of the caller, the thread `me`, if this is a mutex with priority inheritance
     /// that can be unlocked without libc.
-    pub(crate) fn inheriting_list_of(&self, me: Locker) -> Option<RobustList> {
-        me.inheriting_list_for(self.words())
+    pub(crate) fn pi_list_for(&self, me: LockOwner) -> Option<RobustList> {
+        me.pi_list_for(self.glibc())
     }
 
     /// Whether libc must lock this mutex for the caller, the thread `me`.
-    pub(crate) fn needs_libc(&self, me: Locker) -> bool {
-        me.needs_libc_for(self.words())
+    pub(crate) fn needs_libc(&self, me: LockOwner) -> bool {
+        me.needs_libc_for(self.glibc())
     }
 
     /// Returns whether these bytes are known to be no mutex without priority inheritance
     /// that [`init`](Self::init) has made. libc may do anything with another one: glibc
     /// changes the caller's priority, or ends the process.
-    pub(crate) fn is_strange(&self, me: Locker) -> bool {
-        let words = self.words();
-        me.knows_to_be_strange(words) || words.inherits()
+    pub(crate) fn is_strange(&self, me: LockOwner) -> bool {
+        let words = self.glibc();
+        me.knows_to_be_strange(words) || words.has_priority_inheritance()
     }
 
     /// Takes the mutex if that is quickly done: it is free, and nobody died. If not,
@@ -166,9 +166,9 @@ impl PthreadMutex {
     /// It is initialised, and stays mapped for as long as the caller holds it. `list` is
     /// what [`list_of`](Self::list_of) has said to the caller.
     #[inline]
-    pub(crate) unsafe fn take_if_free(&self, list: RobustList) -> bool {
+    pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
         // SAFETY: the caller's promise.
-        unsafe { list.take_if_free(self.words()) == Outcome::Acquired }
+        unsafe { list.try_lock(self.glibc()) == Outcome::Acquired }
     }
 
     /// Takes the mutex, waiting for it as long as `patience` says. Signals don't end
@@ -193,19 +193,19 @@ impl PthreadMutex {
     ///
     /// It is initialised, and stays mapped for as long as the caller holds it. `me` is
     /// the caller.
-    pub(crate) unsafe fn acquire(&self, me: Locker, patience: Patience) -> Outcome {
-        let words = self.words();
-        if let Some(list) = me.list_for(words) {
+    pub(crate) unsafe fn lock(&self, me: LockOwner, patience: Blocking) -> Outcome {
+        let words = self.glibc();
+        if let Some(list) = me.robust_list_for(words) {
             // SAFETY: the caller's promise.
-            unsafe { list.take(words, patience) }
-        } else if let Some(list) = me.inheriting_list_for(words) {
+            unsafe { list.lock(words, patience) }
+        } else if let Some(list) = me.pi_list_for(words) {
             // SAFETY: the caller's promise; the list says that the kind is right.
             unsafe { inheriting::lock(list, words, patience) }
-        } else if words.inherits() {
+        } else if words.has_priority_inheritance() {
             Outcome::Failed(libc::ENOTSUP)
         } else {
             // SAFETY: the caller's promise.
-            unsafe { self.acquire_by_libc(me.tid(), patience) }
+            unsafe { self.lock_with_libc(me.tid(), patience) }
         }
     }
 
@@ -220,27 +220,27 @@ impl PthreadMutex {
     /// # Safety
     ///
     /// As for [`acquire`](Self::acquire).
-    unsafe fn acquire_by_libc(&self, me: u32, patience: Patience) -> Outcome {
+    unsafe fn lock_with_libc(&self, me: u32, patience: Blocking) -> Outcome {
         // Reading first spares the holder a write to its cache line. The word may be the
-        // caller's own by what `try_by_libc` guards against.
+        // caller's own by what `trylock` guards against.
         let owner = self.owner_tid();
-        if matches!(patience, Patience::None) && owner != 0 && owner != me {
+        if matches!(patience, Blocking::None) && owner != 0 && owner != me {
             return Outcome::Busy;
         }
         loop {
             // SAFETY: the caller's promise.
-            match unsafe { self.try_by_libc() } {
+            match unsafe { self.trylock() } {
                 Outcome::Busy | Outcome::Deadlock => {}
                 Outcome::NotRecoverable => {
-                    self.let_go_of_unrecoverable(me);
+                    self.release_unrecoverable(me);
                     return Outcome::NotRecoverable;
                 }
                 outcome => return outcome,
             }
             let deadline = match patience {
-                Patience::None => return Outcome::Busy,
-                Patience::Until(deadline) => Some(deadline),
-                Patience::Forever => None,
+                Blocking::None => return Outcome::Busy,
+                Blocking::WaitUntil(deadline) => Some(deadline),
+                Blocking::Wait => None,
             };
             if self.owner_tid() == me {
                 return Outcome::Deadlock;
@@ -248,10 +248,10 @@ impl PthreadMutex {
             if deadline.is_some_and(Deadline::has_passed) {
                 return Outcome::TimedOut;
             }
-            let turn = Deadline::next_multiple_of(TURN);
+            let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
             let until = deadline.map_or(turn, |deadline| deadline.min(turn));
             // SAFETY: the caller's promise.
-            match unsafe { self.wait_by_libc(until) } {
+            match unsafe { self.clocklock(until) } {
                 Outcome::TimedOut => {}
                 outcome => return outcome,
             }
@@ -264,29 +264,29 @@ impl PthreadMutex {
     /// # Safety
     ///
     /// As for [`acquire`](Self::acquire).
-    pub(super) unsafe fn try_by_libc(&self) -> Outcome {
+    pub(super) unsafe fn trylock(&self) -> Outcome {
         // glibc's (2.36 and 2.41) leaves such a mutex locked by the caller.
         if self.is_unrecoverable() {
             return Outcome::NotRecoverable;
         }
         // SAFETY: the caller's promise.
-        Outcome::of(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
+        Outcome::from_errno(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
     }
 
     /// # Safety
     ///
     /// As for [`acquire`](Self::acquire).
-    unsafe fn wait_by_libc(&self, deadline: Deadline) -> Outcome {
+    unsafe fn clocklock(&self, deadline: Deadline) -> Outcome {
         let until = deadline.to_timespec();
         // SAFETY: the caller's promise; `until` outlives the call.
-        Outcome::of(punctually(deadline, || unsafe {
+        Outcome::from_errno(punctually(deadline, || unsafe {
             pthread_mutex_clocklock(self.as_ptr(), libc::CLOCK_MONOTONIC, &raw const until)
         }))
     }
 
     /// Gives back a mutex that was made unrecoverable while the thread `me` tried to
     /// take it: glibc's `pthread_mutex_trylock` has said so and kept it locked.
-    fn let_go_of_unrecoverable(&self, me: u32) {
+    fn release_unrecoverable(&self, me: u32) {
         // Relaxed: there is no data that anybody may use.
         let freed = self
             .futex_word()
@@ -305,11 +305,11 @@ impl PthreadMutex {
     ///
     /// It is initialised, and `me` is the caller.
     #[inline]
-    pub(crate) unsafe fn unlock(&self, me: Locker) -> bool {
-        let words = self.words();
-        match me.list_for(words) {
+    pub(crate) unsafe fn unlock(&self, me: LockOwner) -> bool {
+        let words = self.glibc();
+        match me.robust_list_for(words) {
             // SAFETY: the caller's promise.
-            Some(list) => unsafe { list.give_back(words) },
+            Some(list) => unsafe { list.unlock(words) },
             // SAFETY: the caller's promise.
             None => unsafe { self.unlock_other(me) },
         }
@@ -322,12 +322,12 @@ impl PthreadMutex {
     ///
     /// As for [`unlock`](Self::unlock).
     #[cold]
-    unsafe fn unlock_other(&self, me: Locker) -> bool {
-        match self.inheriting_list_of(me) {
+    unsafe fn unlock_other(&self, me: LockOwner) -> bool {
+        match self.pi_list_for(me) {
             // SAFETY: the caller's promise; the list is the answer of this mutex.
-            Some(list) => unsafe { self.unlock_inheriting(list) }.is_some(),
+            Some(list) => unsafe { self.unlock_pi(list) }.is_some(),
             // SAFETY: the caller's promise.
-            None => unsafe { self.unlock_by_libc() },
+            None => unsafe { self.unlock_with_libc() },
         }
     }
 
@@ -336,12 +336,12 @@ impl PthreadMutex {
     ///
     /// # Safety
     ///
-    /// It is initialised. `list` is what [`inheriting_list_of`](Self::inheriting_list_of)
+    /// It is initialised. `list` is what [`pi_list_for`](Self::pi_list_for)
     /// has said to the caller.
-    pub(crate) unsafe fn unlock_inheriting(&self, list: RobustList) -> Option<Position> {
+    pub(crate) unsafe fn unlock_pi(&self, list: RobustList) -> Option<Position> {
         // SAFETY: the caller's promise: initialised, of the kind that `list` can hold, and
         // mapped, because `self` borrows it.
-        unsafe { inheriting::unlock(list, self.words()) }
+        unsafe { inheriting::unlock(list, self.glibc()) }
     }
 
     /// [`pthread_mutex_unlock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_unlock.3p.html).
@@ -352,19 +352,19 @@ impl PthreadMutex {
     ///
     /// It is initialised. Whether the caller holds it is checked by pthread, as for
     /// every robust mutex.
-    pub(crate) unsafe fn unlock_by_libc(&self) -> bool {
+    pub(crate) unsafe fn unlock_with_libc(&self) -> bool {
         // SAFETY: the caller's promise.
         unsafe { libc::pthread_mutex_unlock(self.as_ptr()) == 0 }
     }
 
     /// For [`pthread_cond_wait`](super::cond), which takes both objects.
-    pub(super) fn raw(&self) -> *mut libc::pthread_mutex_t {
+    pub(super) fn as_mut_ptr(&self) -> *mut libc::pthread_mutex_t {
         self.as_ptr()
     }
 
     /// The words of which glibc's mutex consists, whatever they hold.
     #[inline]
-    pub(super) fn words(&self) -> &Words {
+    pub(super) fn glibc(&self) -> &GlibcMutex {
         // SAFETY: a pthread_mutex_t is as large as its words, aligned for them, and any
         // bytes are valid as them.
         unsafe { &*self.as_ptr().cast() }
@@ -375,7 +375,7 @@ impl PthreadMutex {
     /// thread id of the holder, `FUTEX_OWNER_DIED`, `FUTEX_WAITERS`.
     #[inline]
     fn futex_word(&self) -> &AtomicU32 {
-        &self.words().lock
+        &self.glibc().lock
     }
 
     fn word(&self) -> u32 {
@@ -399,23 +399,23 @@ impl PthreadMutex {
     }
 
     /// Whether it inherits priorities.
-    pub(crate) fn inherits(&self) -> bool {
-        self.words().inherits()
+    pub(crate) fn has_priority_inheritance(&self) -> bool {
+        self.glibc().has_priority_inheritance()
     }
 
     /// Whether it was given back without having been made consistent.
     pub(crate) fn is_unrecoverable(&self) -> bool {
-        self.words().is_unrecoverable()
+        self.glibc().is_unrecoverable()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::process::Thread;
+    use crate::os::process::ThreadState;
 
-    fn me() -> Locker {
-        Thread::with(|me| me.map(Thread::locker)).expect("this thread knows itself")
+    fn me() -> LockOwner {
+        ThreadState::with(|me| me.map(ThreadState::owner)).expect("this thread knows itself")
     }
 
     fn mutex(protocol: Protocol) -> Box<PthreadMutex> {
@@ -425,16 +425,16 @@ mod tests {
         mutex
     }
 
-    fn lock(mutex: &PthreadMutex, by: Locker) -> Outcome {
+    fn lock(mutex: &PthreadMutex, by: LockOwner) -> Outcome {
         if !by.knows_its_list() {
             // SAFETY: initialised; it outlives the threads of its test.
-            return unsafe { mutex.try_by_libc() };
+            return unsafe { mutex.trylock() };
         }
         // SAFETY: initialised; it outlives the threads of its test.
-        unsafe { mutex.acquire(by, Patience::None) }
+        unsafe { mutex.lock(by, Blocking::None) }
     }
 
-    fn unlock(mutex: &PthreadMutex, by: Locker) -> bool {
+    fn unlock(mutex: &PthreadMutex, by: LockOwner) -> bool {
         // SAFETY: initialised.
         unsafe { mutex.unlock(by) }
     }
@@ -456,8 +456,8 @@ mod tests {
 
     #[test]
     fn it_leaves_what_libc_leaves() {
-        let libc = me().through_libc();
-        for protocol in [Protocol::None, Protocol::Inherit] {
+        let libc = me().without_list();
+        for protocol in [Protocol::None, Protocol::PriorityInheritance] {
             let mutex = mutex(protocol);
             for by in [libc, me()] {
                 assert_eq!(lock(&mutex, by), Outcome::Acquired);
@@ -477,26 +477,26 @@ mod tests {
     /// libc's own way is not taken: see [`inheriting`].
     #[test]
     fn unknown_libc_refuses_priority_inheritance() {
-        let (mutex, libc) = (mutex(Protocol::Inherit), me().through_libc());
-        assert!(mutex.inherits());
+        let (mutex, libc) = (mutex(Protocol::PriorityInheritance), me().without_list());
+        assert!(mutex.has_priority_inheritance());
         // SAFETY: initialised.
-        let outcome = unsafe { mutex.acquire(libc, Patience::Forever) };
+        let outcome = unsafe { mutex.lock(libc, Blocking::Wait) };
         assert_eq!(outcome, Outcome::Failed(libc::ENOTSUP));
     }
 
     /// What a holder leaves that the kernel did not let hand the mutex on.
     #[test]
     fn word_with_waiters_and_no_owner_is_locked_by_the_kernel() {
-        let mutex = mutex(Protocol::Inherit);
+        let mutex = mutex(Protocol::PriorityInheritance);
         let waiters = libc::FUTEX_WAITERS;
         for patience in [
-            Patience::None,
-            Patience::Forever,
-            Patience::Until(Deadline::now()),
+            Blocking::None,
+            Blocking::Wait,
+            Blocking::WaitUntil(Deadline::now()),
         ] {
             mutex.futex_word().store(waiters, Ordering::Relaxed);
             // SAFETY: initialised; it outlives this test's only thread.
-            let outcome = unsafe { mutex.acquire(me(), patience) };
+            let outcome = unsafe { mutex.lock(me(), patience) };
             assert_eq!(outcome, Outcome::Acquired, "{patience:?}");
             assert!(unlock(&mutex, me()));
             assert_eq!(mutex.word(), 0);
@@ -505,12 +505,12 @@ mod tests {
 
     #[test]
     fn its_neighbours_on_the_list_may_be_of_any_kind() {
-        let libc = me().through_libc();
+        let libc = me().without_list();
         let mutexes = [
             Protocol::None,
-            Protocol::Inherit,
+            Protocol::PriorityInheritance,
             Protocol::None,
-            Protocol::Inherit,
+            Protocol::PriorityInheritance,
         ]
         .map(mutex);
         let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
@@ -534,13 +534,13 @@ mod tests {
                     assert_eq!(lock(mutex, me()), Outcome::Acquired);
                 }
                 assert!(unlock(&mutexes[2], me()));
-                assert_eq!(lock(&mutexes[2], me().through_libc()), Outcome::Acquired);
+                assert_eq!(lock(&mutexes[2], me().without_list()), Outcome::Acquired);
             });
         });
         for mutex in &mutexes {
             // The thread may be joined before the kernel has looked for its locks.
             // SAFETY: initialised.
-            let outcome = unsafe { mutex.acquire(me(), Patience::Forever) };
+            let outcome = unsafe { mutex.lock(me(), Blocking::Wait) };
             assert_eq!(outcome, Outcome::OwnerDied);
             // SAFETY: held after that.
             unsafe { mutex.consistent(me()) }.expect("it is held");
@@ -548,16 +548,16 @@ mod tests {
         }
     }
 
-    /// What glibc's `pthread_mutex_trylock` does to it, and what `try_by_libc` can't
+    /// What glibc's `pthread_mutex_trylock` does to it, and what `trylock` can't
     /// foresee.
     #[test]
     fn an_unrecoverable_mutex_is_given_back_whoever_kept_it_locked() {
         unrecoverable_is_given_back(Protocol::None);
-        unrecoverable_is_given_back(Protocol::Inherit);
+        unrecoverable_is_given_back(Protocol::PriorityInheritance);
     }
 
     fn unrecoverable_is_given_back(protocol: Protocol) {
-        let (mutex, libc) = (mutex(protocol), me().through_libc());
+        let (mutex, libc) = (mutex(protocol), me().without_list());
         std::thread::scope(|s| {
             s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
         });
@@ -567,18 +567,18 @@ mod tests {
         assert_eq!(died, libc::EOWNERDEAD);
         // Without `pthread_mutex_consistent`.
         // SAFETY: initialised, and held by this thread.
-        assert!(unsafe { mutex.unlock_by_libc() });
+        assert!(unsafe { mutex.unlock_with_libc() });
         let lockers = match protocol {
             Protocol::None => vec![libc, me()],
-            Protocol::Inherit => vec![me()],
+            Protocol::PriorityInheritance => vec![me()],
         };
         for by in lockers {
             // SAFETY: initialised.
             let code = unsafe { libc::pthread_mutex_trylock(mutex.as_ptr()) };
             assert_eq!(code, libc::ENOTRECOVERABLE);
-            for patience in [Patience::None, Patience::Forever] {
+            for patience in [Blocking::None, Blocking::Wait] {
                 // SAFETY: initialised.
-                let outcome = unsafe { mutex.acquire(by, patience) };
+                let outcome = unsafe { mutex.lock(by, patience) };
                 assert_eq!(outcome, Outcome::NotRecoverable);
                 assert_eq!(mutex.owner_tid(), 0, "{by:?} {patience:?}");
             }

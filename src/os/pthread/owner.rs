@@ -14,7 +14,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::robust::{INCONSISTENT, NOT_RECOVERABLE};
-use super::{Locker, PthreadMutex, check};
+use super::{LockOwner, PthreadMutex, check};
 
 /// The meaning of `__owner`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl PthreadMutex {
     /// Reads `__owner`. Any value has a meaning.
     pub(crate) fn last_owner(&self) -> LastOwner {
         // Relaxed: the lock orders it. For a caller without the lock it is a snapshot.
-        match self.words().owner.load(Ordering::Relaxed) {
+        match self.glibc().owner.load(Ordering::Relaxed) {
             INCONSISTENT => LastOwner::Inconsistent,
             0 | NOT_RECOVERABLE => LastOwner::NoThread,
             tid => LastOwner::Thread(tid),
@@ -47,13 +47,13 @@ impl PthreadMutex {
     /// * The mutex is initialised.
     /// * The caller, the thread `me`, holds it after
     ///   [`Outcome::OwnerDied`](super::Outcome::OwnerDied).
-    pub(crate) unsafe fn consistent(&self, me: Locker) -> io::Result<()> {
-        let words = self.words();
+    pub(crate) unsafe fn consistent(&self, me: LockOwner) -> io::Result<()> {
+        let words = self.glibc();
         if !me.needs_libc_for(words) {
             words.owner.store(me.tid(), Ordering::Relaxed);
             return Ok(());
         }
         // SAFETY: initialised and held, as the caller promises; libc checks the rest.
-        check(unsafe { libc::pthread_mutex_consistent(self.raw()) })
+        check(unsafe { libc::pthread_mutex_consistent(self.as_mut_ptr()) })
     }
 }

@@ -39,11 +39,11 @@
 //! # Is it really so here?
 //!
 //! The layout is glibc's for 64-bit machines, part of its ABI since 2.5 (C programs
-//! have it compiled in). Nothing is taken on trust: [`Locker::of_this_thread`] has libc
+//! have it compiled in). Nothing is taken on trust: [`LockOwner::of_this_thread`] has libc
 //! lock a mutex, and looks at every word, before a thread uses any of this. A thread
 //! for which it is otherwise calls libc.
 //!
-//! [`Locker::of_this_thread`]: super::Locker::of_this_thread
+//! [`LockOwner::of_this_thread`]: super::LockOwner::of_this_thread
 
 use std::ffi::c_long;
 use std::mem::offset_of;
@@ -51,13 +51,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
 use super::held::Position;
-use super::mutex::{Outcome, Patience, TURN};
+use super::mutex::{Blocking, Outcome, RECHECK_INTERVAL};
 use crate::os::clock::Deadline;
-use crate::os::futex::{self, Wake, Woken};
+use crate::os::futex::{self, FutexWait, Wake};
 use crate::os::spin;
 
 /// `__kind` of a mutex that is process-shared, robust and error-checking.
-const KIND: u32 = 0x80 | 0x10 | 2;
+const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 2;
 
 /// What `__owner` says after `EOWNERDEAD`, until `pthread_mutex_consistent`.
 pub(super) const INCONSISTENT: u32 = i32::MAX as u32;
@@ -67,9 +67,9 @@ pub(super) const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
 /// `__kind` of a mutex that is process-shared, robust and normal, with priority
 /// inheritance. The last bit keeps lock elision away (`PTHREAD_MUTEX_NO_ELISION_NP`), as
 /// for every mutex that was declared normal.
-const KIND_INHERITING: u32 = 0x80 | 0x10 | INHERITS | 0x200;
+const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT | 0x200;
 /// The bit of `__kind` that says so (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
-const INHERITS: u32 = 0x20;
+const KIND_PRIO_INHERIT: u32 = 0x20;
 
 /// Bit 0 of an entry: the mutex inherits priorities (`FUTEX_ROBUST_MOD_PI` in the
 /// kernel's documentation).
@@ -81,7 +81,7 @@ pub(crate) type Entry = *mut ();
 
 /// A `pthread_mutex_t`.
 #[repr(C)]
-pub(super) struct Words {
+pub(super) struct GlibcMutex {
     /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
     pub(super) lock: AtomicU32,
     count: AtomicU32,
@@ -89,17 +89,17 @@ pub(super) struct Words {
     users: AtomicU32,
     kind: AtomicU32,
     _spins: u32,
-    link: Link,
+    link: ListNode,
 }
 
 const _: () = {
-    assert!(size_of::<Words>() <= size_of::<libc::pthread_mutex_t>());
-    assert!(align_of::<Words>() <= align_of::<libc::pthread_mutex_t>());
+    assert!(size_of::<GlibcMutex>() <= size_of::<libc::pthread_mutex_t>());
+    assert!(align_of::<GlibcMutex>() <= align_of::<libc::pthread_mutex_t>());
 };
 
 /// Where a mutex is on the list.
 #[repr(C)]
-struct Link {
+struct ListNode {
     previous: AtomicPtr<()>,
     next: AtomicPtr<()>,
 }
@@ -107,7 +107,7 @@ struct Link {
 /// `struct robust_list_head` of `linux/futex.h`. In front of it libc keeps the last
 /// entry, so that the head can be taken for the `next` of a link.
 #[repr(C)]
-pub(super) struct Head {
+pub(super) struct RobustListHead {
     pub(super) first: AtomicPtr<()>,
     futex_offset: c_long,
     pending: AtomicPtr<()>,
@@ -117,9 +117,9 @@ pub(super) struct Head {
 const FUTEX_OFFSET: c_long = -(NEXT_AT as c_long);
 
 /// Where an entry points into its mutex.
-const NEXT_AT: usize = offset_of!(Words, link) + offset_of!(Link, next);
+const NEXT_AT: usize = offset_of!(GlibcMutex, link) + offset_of!(ListNode, next);
 
-impl Words {
+impl GlibcMutex {
     /// The mutex as it stands in the list. The pointer may be used for all of it.
     #[inline]
     fn entry(&self) -> Entry {
@@ -130,13 +130,13 @@ impl Words {
     }
 
     /// The entry of a mutex that inherits priorities.
-    pub(super) fn inheriting_entry(&self) -> Entry {
+    pub(super) fn pi_entry(&self) -> Entry {
         self.entry().map_addr(|address| address | PI_FLAG)
     }
 
     /// Whether it inherits priorities, whatever else its kind is.
-    pub(super) fn inherits(&self) -> bool {
-        self.kind.load(Ordering::Relaxed) & INHERITS != 0
+    pub(super) fn has_priority_inheritance(&self) -> bool {
+        self.kind.load(Ordering::Relaxed) & KIND_PRIO_INHERIT != 0
     }
 
     /// Notes that the thread `tid` holds it, and that the data is consistent.
@@ -177,14 +177,14 @@ impl Words {
 
     /// Whether every word is as libc leaves it to the thread `tid` that has just locked
     /// the mutex, which is now the first on its list.
-    fn is_as_expected(&self, head: &Head, tid: u32) -> bool {
+    fn matches_known_layout(&self, head: &RobustListHead, tid: u32) -> bool {
         // Relaxed, here and below: of this thread only.
         let next = self.link.next.load(Ordering::Relaxed);
         self.lock.load(Ordering::Relaxed) == tid
             && self.owner.load(Ordering::Relaxed) == tid
             && self.count.load(Ordering::Relaxed) == 1
             && self.users.load(Ordering::Relaxed) == 1
-            && self.kind.load(Ordering::Relaxed) == KIND
+            && self.kind.load(Ordering::Relaxed) == KIND_PSHARED_ROBUST_ERRORCHECK
             && self.link.previous.load(Ordering::Relaxed).addr() == ptr::from_ref(head).addr()
             && head.first.load(Ordering::Relaxed) == self.entry()
             && head.pending.load(Ordering::Relaxed).is_null()
@@ -201,7 +201,7 @@ impl Words {
 /// It is an entry of the calling thread's list.
 #[inline]
 unsafe fn previous_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
-    const BACK: usize = offset_of!(Link, next) - offset_of!(Link, previous);
+    const BACK: usize = offset_of!(ListNode, next) - offset_of!(ListNode, previous);
     let at = entry
         .map_addr(|address| address & !PI_FLAG)
         .wrapping_byte_sub(BACK);
@@ -225,7 +225,7 @@ pub(super) unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 /// thread; a forked child has to ask again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RobustList {
-    head: NonNull<Head>,
+    head: NonNull<RobustListHead>,
     tid: u32,
 }
 
@@ -236,16 +236,16 @@ impl RobustList {
     /// # Safety
     ///
     /// `head` is what the kernel says is registered for the calling thread.
-    pub(super) unsafe fn checked(head: NonNull<()>, held: &Words, tid: u32) -> Option<Self> {
-        let head: NonNull<Head> = head.cast();
+    pub(super) unsafe fn verify(head: NonNull<()>, held: &GlibcMutex, tid: u32) -> Option<Self> {
+        let head: NonNull<RobustListHead> = head.cast();
         // SAFETY: the caller's promise; the kernel knows the form of the head.
         let list = unsafe { head.as_ref() };
-        let is_known = list.futex_offset == FUTEX_OFFSET && held.is_as_expected(list, tid);
+        let is_known = list.futex_offset == FUTEX_OFFSET && held.matches_known_layout(list, tid);
         is_known.then_some(Self { head, tid })
     }
 
     #[inline]
-    fn head(&self) -> &Head {
+    fn head(&self) -> &RobustListHead {
         // SAFETY: libc keeps it for as long as the thread lives, and this does not
         // leave the thread.
         unsafe { self.head.as_ref() }
@@ -259,14 +259,14 @@ impl RobustList {
 
     /// Whether `mutex` is of the kind that this knows to lock.
     #[inline]
-    pub(super) fn can_hold(self, mutex: &Words) -> bool {
-        mutex.kind.load(Ordering::Relaxed) == KIND
+    pub(super) fn supports(self, mutex: &GlibcMutex) -> bool {
+        mutex.kind.load(Ordering::Relaxed) == KIND_PSHARED_ROBUST_ERRORCHECK
     }
 
     /// Whether `mutex` is of the kind that [`inheriting`](super::inheriting) locks.
     #[inline]
-    pub(super) fn can_hold_inheriting(self, mutex: &Words) -> bool {
-        mutex.kind.load(Ordering::Relaxed) == KIND_INHERITING
+    pub(super) fn supports_pi(self, mutex: &GlibcMutex) -> bool {
+        mutex.kind.load(Ordering::Relaxed) == KIND_PSHARED_ROBUST_PI
     }
 
     /// The thread whose list it is.
@@ -296,17 +296,17 @@ impl RobustList {
     ///
     /// # Safety
     ///
-    /// The mutex is initialised, [`can_hold`](Self::can_hold) says yes, and it stays
+    /// The mutex is initialised, [`supports`](Self::supports) says yes, and it stays
     /// mapped for as long as the thread holds it.
     #[inline]
-    pub(super) unsafe fn take_if_free(self, mutex: &Words) -> Outcome {
+    pub(super) unsafe fn try_lock(self, mutex: &GlibcMutex) -> Outcome {
         self.set_pending(mutex.entry());
         let taken = mutex
             .lock
             .compare_exchange(0, self.tid, Ordering::Acquire, Ordering::Relaxed);
         let outcome = match taken {
             // SAFETY: the caller's promise, and taken.
-            Ok(_) => unsafe { self.enter(mutex) },
+            Ok(_) => unsafe { self.finish_lock(mutex) },
             Err(_) => Outcome::Busy,
         };
         self.clear_pending();
@@ -319,9 +319,9 @@ impl RobustList {
     ///
     /// As for [`take_if_free`](Self::take_if_free), and it is taken.
     #[inline]
-    unsafe fn enter(self, mutex: &Words) -> Outcome {
+    unsafe fn finish_lock(self, mutex: &GlibcMutex) -> Outcome {
         if mutex.is_unrecoverable() {
-            self.let_go(mutex);
+            self.release_unrecoverable(mutex);
             return Outcome::NotRecoverable;
         }
         // SAFETY: the caller's promise.
@@ -338,7 +338,7 @@ impl RobustList {
     /// * It stays mapped for as long as the thread holds it.
     /// * `entry` is its entry, with [`PI_FLAG`] if it inherits priorities.
     #[inline]
-    pub(super) unsafe fn push_front(self, mutex: &Words, entry: Entry) {
+    pub(super) unsafe fn push_front(self, mutex: &GlibcMutex, entry: Entry) {
         let head = self.head();
         mutex.count.store(1, Ordering::Relaxed);
         let first = head.first.load(Ordering::Relaxed);
@@ -352,14 +352,14 @@ impl RobustList {
     }
 
     #[cold]
-    fn let_go(self, mutex: &Words) {
+    fn release_unrecoverable(self, mutex: &GlibcMutex) {
         mutex.count.store(0, Ordering::Relaxed);
-        self.free(mutex);
+        self.release_word(mutex);
     }
 
     /// Frees the word, and wakes a sleeper.
     #[inline]
-    fn free(self, mutex: &Words) {
+    fn release_word(self, mutex: &GlibcMutex) {
         let word = mutex.lock.swap(0, Ordering::Release);
         if word & libc::FUTEX_WAITERS != 0 {
             futex::wake(&mutex.lock, Wake::One);
@@ -373,21 +373,21 @@ impl RobustList {
     ///
     /// As for [`take_if_free`](Self::take_if_free).
     #[inline]
-    pub(super) unsafe fn give_back(self, mutex: &Words) -> bool {
+    pub(super) unsafe fn unlock(self, mutex: &GlibcMutex) -> bool {
         // SAFETY: the caller's promise.
-        unsafe { self.give_back_after(mutex, || ()) }.is_some()
+        unsafe { self.unlock_after(mutex, || ()) }.is_some()
     }
 
-    /// As [`give_back`](Self::give_back). Calls `prepare` before anything is done, if the
+    /// As [`unlock`](Self::unlock). Calls `prepare` before anything is done, if the
     /// thread holds the mutex. Returns where on the list the mutex was.
     ///
     /// # Safety
     ///
     /// As for [`take_if_free`](Self::take_if_free).
     #[inline]
-    pub(super) unsafe fn give_back_after(
+    pub(super) unsafe fn unlock_after(
         self,
-        mutex: &Words,
+        mutex: &GlibcMutex,
         prepare: impl FnOnce(),
     ) -> Option<Position> {
         if !mutex.is_held_by(self.tid) {
@@ -399,7 +399,7 @@ impl RobustList {
         // thread's list.
         let next = unsafe { self.remove(mutex) };
         mutex.clear_owner();
-        self.free(mutex);
+        self.release_word(mutex);
         self.clear_pending();
         let entry = mutex.entry();
         Some(Position { entry, next })
@@ -411,7 +411,7 @@ impl RobustList {
     ///
     /// The mutex is on this thread's list.
     #[inline]
-    pub(super) unsafe fn remove(self, mutex: &Words) -> Entry {
+    pub(super) unsafe fn remove(self, mutex: &GlibcMutex) -> Entry {
         let next = mutex.link.next.load(Ordering::Relaxed);
         let previous = mutex.link.previous.load(Ordering::Relaxed);
         // SAFETY: the mutex is on the thread's list, and so are its neighbours.
@@ -433,12 +433,12 @@ impl RobustList {
     ///
     /// As for [`take_if_free`](Self::take_if_free).
     #[cold]
-    pub(super) unsafe fn take(self, mutex: &Words, patience: Patience) -> Outcome {
+    pub(super) unsafe fn lock(self, mutex: &GlibcMutex, patience: Blocking) -> Outcome {
         // The note stays while this sleeps: if it dies just as it is woken, the kernel
         // wakes another.
         self.set_pending(mutex.entry());
         // SAFETY: the caller's promise.
-        let outcome = unsafe { self.wait_and_take(mutex, patience) };
+        let outcome = unsafe { self.lock_contended(mutex, patience) };
         self.clear_pending();
         outcome
     }
@@ -446,10 +446,10 @@ impl RobustList {
     /// # Safety
     ///
     /// As for [`take_if_free`](Self::take_if_free).
-    unsafe fn wait_and_take(self, mutex: &Words, patience: Patience) -> Outcome {
+    unsafe fn lock_contended(self, mutex: &GlibcMutex, patience: Blocking) -> Outcome {
         let deadline = match patience {
-            Patience::Until(deadline) => Some(deadline),
-            Patience::Forever | Patience::None => None,
+            Blocking::WaitUntil(deadline) => Some(deadline),
+            Blocking::Wait | Blocking::None => None,
         };
         let mut is_over = deadline.is_some_and(Deadline::has_passed);
         // Who has slept does not know how many sleep on, and says that some do.
@@ -468,7 +468,7 @@ impl RobustList {
                 }
                 if word & libc::FUTEX_OWNER_DIED == 0 {
                     // SAFETY: the caller's promise, and taken.
-                    return unsafe { self.enter(mutex) };
+                    return unsafe { self.finish_lock(mutex) };
                 }
                 // `owner` still names the dead thread: see `owner.rs`.
                 // SAFETY: the caller's promise, and taken.
@@ -477,10 +477,10 @@ impl RobustList {
             }
             // C code has tried to take it: glibc's trylock says so and keeps it locked.
             if holder == self.tid && mutex.is_unrecoverable() {
-                self.let_go(mutex);
+                self.release_unrecoverable(mutex);
                 return Outcome::NotRecoverable;
             }
-            if matches!(patience, Patience::None) {
+            if matches!(patience, Blocking::None) {
                 return Outcome::Busy;
             }
             if holder == self.tid {
@@ -503,11 +503,11 @@ impl RobustList {
                 continue;
             }
             waiters = libc::FUTEX_WAITERS;
-            let turn = Deadline::next_multiple_of(TURN);
+            let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
             let until = deadline.map_or(turn, |deadline| deadline.min(turn));
             match futex::wait(&mutex.lock, announced, Some(until)) {
-                Ok(Woken::LookAgain) => {}
-                Ok(Woken::TimedOut) => is_over = deadline.is_some_and(Deadline::has_passed),
+                Ok(FutexWait::LookAgain) => {}
+                Ok(FutexWait::TimedOut) => is_over = deadline.is_some_and(Deadline::has_passed),
                 Err(error) => return Outcome::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
             }
         }

@@ -1,10 +1,10 @@
 //! A look at a segment that may hold anything and belong to any user.
 
 use super::removal::{Unlocked, remove_if_abandoned};
-use super::settle::is_marked_unborn;
+use super::settle::is_marked_unfinished;
 use crate::error::Error;
-use crate::os::mman::{Access, Mapping};
-use crate::os::sysv_shm::{self, Id};
+use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::{Access, Mapping};
 use crate::segment::birth;
 use crate::segment::header::{self, Header};
 use crate::segment::options::SegmentOptions;
@@ -15,7 +15,7 @@ use crate::segment::policy::Removal;
 /// does, unless nobody else came. It waits for no lock, and leaves the memory of
 /// strangers alone: that may stay behind, for `gc`.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct Probe {
     mapping: Option<Mapping>,
     id: Id,
     options: SegmentOptions,
@@ -23,11 +23,11 @@ pub(crate) struct Look {
     was_abandoned: bool,
 }
 
-impl Look {
+impl Probe {
     /// `None` if the segment is gone.
     pub(crate) fn at(id: Id, options: &SegmentOptions) -> std::io::Result<Option<Self>> {
         let mapping = match sysv_shm::attach(id, Access::ReadOnly) {
-            Err(error) if sysv_shm::means_gone(&error) => return Ok(None),
+            Err(error) if sysv_shm::is_removed_error(&error) => return Ok(None),
             mapping => Some(mapping?),
         };
         let mut look = Self {
@@ -37,7 +37,7 @@ impl Look {
             was_abandoned: false,
         };
         // In this order: its creator is attached until it is complete.
-        look.was_abandoned = look.life() == Life::Born && look.is_alone();
+        look.was_abandoned = look.lifecycle() == Lifecycle::Ready && look.is_alone();
         Ok(Some(look))
     }
 
@@ -67,21 +67,21 @@ impl Look {
     }
 
     /// How far it is in its life, if it is long enough to say.
-    pub(crate) fn life(&self) -> Life {
+    pub(crate) fn lifecycle(&self) -> Lifecycle {
         let mut state = [0; 4];
         if !self.read_at(&mut state, header::BIRTH_AT) {
-            return Life::Foreign;
+            return Lifecycle::Foreign;
         }
         match u32::from_ne_bytes(state) {
-            birth::BORN | birth::LEAVING | birth::RENEWING => Life::Born,
-            claim if birth::is_claim(claim) => Life::Born,
-            birth::VIRGIN | birth::GESTATING | birth::DEAD => Life::Unborn,
-            _ => Life::Foreign,
+            birth::READY | birth::REMOVING | birth::REINITIALIZING => Lifecycle::Ready,
+            claim if birth::is_claim(claim) => Lifecycle::Ready,
+            birth::NEW | birth::INITIALIZING | birth::DEAD => Lifecycle::Unfinished,
+            _ => Lifecycle::Foreign,
         }
     }
 }
 
-impl Look {
+impl Probe {
     /// Whether it is a segment of this crate, though it may be damaged or of another
     /// version. That is all that is believed of a stranger's.
     pub(super) fn is_ours(&self) -> bool {
@@ -94,13 +94,13 @@ impl Look {
             Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => true,
             Err(_) => {
                 let mode = sysv_shm::status(self.id).map_or(0, |status| status.mode);
-                self.life() == Life::Unborn && is_marked_unborn(mode)
+                self.lifecycle() == Lifecycle::Unfinished && is_marked_unfinished(mode)
             }
         }
     }
 }
 
-impl Drop for Look {
+impl Drop for Probe {
     fn drop(&mut self) {
         let mut bytes = [0; header::LEN];
         let len = self.mapping.as_ref().map_or(0, Mapping::len);
@@ -117,11 +117,11 @@ impl Drop for Look {
 
 /// How far a System V segment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum Lifecycle {
     /// Being created; or its creator died, and nobody has come since.
-    Unborn,
+    Unfinished,
     /// Complete.
-    Born,
+    Ready,
     /// Not a segment of this crate.
     Foreign,
 }

@@ -1,16 +1,16 @@
 //! Removal of a segment that no process is attached to.
 
-use super::look::Look;
+use super::look::Probe;
 use super::settle::{
     Finding, Wait, find, is_alone, is_of_our_namespace, read_header, resolve, seize, settle,
     status_of,
 };
 use crate::error::Error;
-use crate::os::mman::{Access, Mapping};
-use crate::os::sysv_shm::{self, Id};
+use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
-use crate::segment::attach::Verdict;
-use crate::segment::birth::{self, Birth};
+use crate::segment::attach::RemoveOutcome;
+use crate::segment::birth::{self, SysvState};
 use crate::segment::failure;
 use crate::segment::options::SegmentOptions;
 
@@ -28,10 +28,10 @@ pub(super) enum Unlocked {
 pub(in crate::segment) fn remove_abandoned_at(
     options: &SegmentOptions,
     target: &Target,
-) -> Result<Verdict, Error> {
+) -> Result<RemoveOutcome, Error> {
     let id = find(target)?;
     let Some(status) = status_of(id)? else {
-        return Ok(Verdict::Gone);
+        return Ok(RemoveOutcome::Gone);
     };
     options.check_system_v(&status)?;
     remove_if_abandoned(options, id, Unlocked::Goes)
@@ -43,26 +43,26 @@ pub(super) fn remove_if_abandoned(
     options: &SegmentOptions,
     id: Id,
     unlocked: Unlocked,
-) -> Result<Verdict, Error> {
+) -> Result<RemoveOutcome, Error> {
     /// Each try but the first is due to a process that came and went meanwhile. After
     /// so many the lock is held by no process that is attached: it is damaged.
     const TRIES: u32 = 100;
 
     for _ in 0..TRIES {
         let Some(status) = status_of(id)? else {
-            return Ok(Verdict::Gone);
+            return Ok(RemoveOutcome::Gone);
         };
         if status.attached > 0 {
-            return Ok(Verdict::InUse);
+            return Ok(RemoveOutcome::InUse);
         }
         if !options.trusts(&status) {
             return match unlocked {
-                Unlocked::Stays => Ok(Verdict::InUse),
+                Unlocked::Stays => Ok(RemoveOutcome::InUse),
                 Unlocked::Goes => remove_unseen(options, id),
             };
         }
         let removed = match settle(options, id, Access::ReadWrite, Wait::Never) {
-            Ok(Finding::Gone) => return Ok(Verdict::Removed),
+            Ok(Finding::Gone) => return Ok(RemoveOutcome::Removed),
             Ok(Finding::Later(_)) => Ok(None),
             Ok(Finding::There(settled)) => remove_if_alone(id, &settled.mapping),
             Err(error) => Err(error),
@@ -84,7 +84,7 @@ pub(super) fn remove_if_abandoned(
         }
     }
     match unlocked {
-        Unlocked::Stays => Ok(Verdict::InUse),
+        Unlocked::Stays => Ok(RemoveOutcome::InUse),
         Unlocked::Goes => remove_unseen(options, id),
     }
 }
@@ -99,21 +99,21 @@ pub(super) fn remove_if_abandoned(
 /// [`unlink`](crate::unlink) does. A lock would prevent it, but it would be the stranger's.
 /// The id can't have passed to a segment in use: that takes a removal and some 65,000
 /// creations between two calls.
-fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<Verdict, Error> {
-    let is_ours = match Look::at(id, options).map_err(failure::of("shmat"))? {
-        None => return Ok(Verdict::Gone),
+fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<RemoveOutcome, Error> {
+    let is_ours = match Probe::at(id, options).map_err(failure::of("shmat"))? {
+        None => return Ok(RemoveOutcome::Gone),
         Some(look) => look.is_ours(),
     };
     if !is_ours {
         return Err(Error::NotASegment);
     }
     match status_of(id)? {
-        None => Ok(Verdict::Gone),
-        Some(status) if status.attached > 0 => Ok(Verdict::InUse),
+        None => Ok(RemoveOutcome::Gone),
+        Some(status) if status.attached > 0 => Ok(RemoveOutcome::InUse),
         Some(_) => match sysv_shm::remove(id) {
-            Err(error) if sysv_shm::means_gone(&error) => Ok(Verdict::Gone),
+            Err(error) if sysv_shm::is_removed_error(&error) => Ok(RemoveOutcome::Gone),
             removed => removed
-                .map(|()| Verdict::Removed)
+                .map(|()| RemoveOutcome::Removed)
                 .map_err(failure::of_removal("shmctl(IPC_RMID)")),
         },
     }
@@ -122,21 +122,21 @@ fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<Verdict, Error> {
 /// Removes a complete segment if `mapping`, for writing, is the only one of it.
 /// `None` if it is not, or if another thread holds its lock. All users with the right to
 /// write to it are trusted.
-pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdict>, Error> {
+pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
     // SAFETY: it has a header.
-    let birth = unsafe { Birth::of(mapping) };
-    let is_half_renewed = birth.state() == birth::RENEWING;
+    let birth = unsafe { SysvState::of(mapping) };
+    let is_half_renewed = birth.state() == birth::REINITIALIZING;
     if is_half_renewed || !is_of_our_namespace(&header)? {
         let is_mine = match is_half_renewed {
             true => is_alone(id),
             false => seize(birth, id),
         };
         let before = if is_half_renewed {
-            birth::RENEWING
+            birth::REINITIALIZING
         } else {
-            birth::BORN
+            birth::READY
         };
         return match is_mine {
             true => remove_as(birth, id, before).map(Some),
@@ -149,13 +149,13 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdic
         return Ok(None);
     };
     if resolve(birth, id)? {
-        return Ok(Some(Verdict::Gone));
+        return Ok(Some(RemoveOutcome::Gone));
     }
-    birth.set_state(birth::LEAVING);
+    birth.set_state(birth::REMOVING);
     match sysv_shm::status(id) {
-        Ok(status) if status.attached <= 1 => remove_as(birth, id, birth::BORN).map(Some),
+        Ok(status) if status.attached <= 1 => remove_as(birth, id, birth::READY).map(Some),
         _ => {
-            birth.set_state(birth::BORN);
+            birth.set_state(birth::READY);
             Ok(None)
         }
     }
@@ -163,12 +163,12 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Verdic
 
 /// Removes a segment that the caller alone may. A caller without the right to leaves the
 /// state that was `before`.
-fn remove_as(birth: &Birth, id: Id, before: u32) -> Result<Verdict, Error> {
+fn remove_as(birth: &SysvState, id: Id, before: u32) -> Result<RemoveOutcome, Error> {
     let removed = sysv_shm::remove(id);
     birth.set_state(match removed {
         Ok(()) => birth::DEAD,
         Err(_) => before,
     });
     removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;
-    Ok(Verdict::Removed)
+    Ok(RemoveOutcome::Removed)
 }

@@ -1,12 +1,12 @@
 //! From an id to a segment that is trusted, attached and complete.
 
-use super::{Attached, EXECUTE, UNBORN};
+use super::{EXECUTE, SysvAttachment, UNBORN};
 use crate::error::Error;
-use crate::os::mman::{Access, Mapping};
-use crate::os::sysv_shm::{self, Id, Status};
-use crate::place;
+use crate::init;
+use crate::os::mem::sysv_shm::{self, Id, Status};
+use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
-use crate::segment::birth::{self, Birth, Held, Visits};
+use crate::segment::birth::{self, AttachBackoff, Held, SysvState};
 use crate::segment::failure;
 use crate::segment::header::{self, Header};
 use crate::segment::hold::Hold;
@@ -58,13 +58,15 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Waits for the next visit. Returns an error after the time that the obstacle may
     /// take.
-    pub(super) fn pause(self, visits: &mut Visits) -> Result<(), Error> {
-        let waited = birth::PATIENCE;
+    pub(super) fn pause(self, visits: &mut AttachBackoff) -> Result<(), Error> {
+        let waited = birth::UNFINISHED_TIMEOUT;
         if !visits.pause(waited)? {
             return Err(Error::Unfinished { waited });
         }
         match self {
-            Self::OtherNamespace if !visits.is_newcomer_still() => Err(Error::ForeignPidNamespace),
+            Self::OtherNamespace if !visits.may_retry_as_newcomer() => {
+                Err(Error::ForeignPidNamespace)
+            }
             _ => Ok(()),
         }
     }
@@ -73,7 +75,7 @@ impl Obstacle {
 /// How long to wait for the lock of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// As long as [`birth::PATIENCE`].
+    /// As long as [`birth::UNFINISHED_TIMEOUT`].
     Patiently,
     /// Not at all, for removal: the holder is attached, so the segment is in use.
     Never,
@@ -82,8 +84,8 @@ pub(super) enum Wait {
 impl Wait {
     /// # Safety
     ///
-    /// As for [`Birth::lock`].
-    unsafe fn lock(self, birth: &Birth) -> Result<Option<Held<'_>>, Error> {
+    /// As for [`SysvState::lock`].
+    unsafe fn lock(self, birth: &SysvState) -> Result<Option<Held<'_>>, Error> {
         match self {
             // SAFETY: the caller promises all clauses of `lock`.
             Self::Patiently => unsafe { birth.lock() }.map(Some),
@@ -93,9 +95,9 @@ impl Wait {
     }
 }
 
-/// Changes the state from `BORN` to `RENEWING` if this process is the only one
+/// Changes the state from `READY` to `REINITIALIZING` if this process is the only one
 /// attached: steps 2 and 3 of [`birth`].
-pub(super) fn seize(birth: &Birth, id: Id) -> bool {
+pub(super) fn seize(birth: &SysvState, id: Id) -> bool {
     // If it is in use, no claim disturbs its users.
     if !is_alone(id) {
         return false;
@@ -103,10 +105,10 @@ pub(super) fn seize(birth: &Birth, id: Id) -> bool {
     let Some(claim) = birth.claim() else {
         return false;
     };
-    if is_alone(id) && birth.replace(claim, birth::RENEWING) {
+    if is_alone(id) && birth.replace(claim, birth::REINITIALIZING) {
         return true;
     }
-    birth.replace(claim, birth::BORN);
+    birth.replace(claim, birth::READY);
     false
 }
 
@@ -122,7 +124,7 @@ pub(super) fn attach(
     target: &Target,
     access: Access,
 ) -> Result<(Id, Settled), Error> {
-    attach_in(options, target, access, &mut Visits::new())
+    attach_in(options, target, access, &mut AttachBackoff::new())
 }
 
 /// As [`attach`], as one of several visits.
@@ -130,7 +132,7 @@ pub(super) fn attach_in(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
-    visits: &mut Visits,
+    visits: &mut AttachBackoff,
 ) -> Result<(Id, Settled), Error> {
     loop {
         let id = find(target)?;
@@ -157,7 +159,7 @@ pub(super) fn find(target: &Target) -> Result<Id, Error> {
 /// Returns what the kernel knows of a segment; `None` if it is gone.
 pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     match sysv_shm::status(id) {
-        Err(error) if sysv_shm::means_gone(&error) => Ok(None),
+        Err(error) if sysv_shm::is_removed_error(&error) => Ok(None),
         other => other.map(Some).map_err(failure::of("shmctl(IPC_STAT)")),
     }
 }
@@ -179,7 +181,7 @@ pub(super) fn settle(
     }
     let was_in_use = status.attached > 0;
     let mapping = match sysv_shm::attach(id, access) {
-        Err(error) if sysv_shm::means_gone(&error) => return Ok(Finding::Gone),
+        Err(error) if sysv_shm::is_removed_error(&error) => return Ok(Finding::Gone),
         other => other.map_err(failure::of("shmat"))?,
     };
     // Once more, of the segment that is attached: the kernel may have given the id to
@@ -192,23 +194,23 @@ pub(super) fn settle(
         return Err(Error::NotASegment);
     }
     // SAFETY: a segment never changes its length, and it is longer than a header.
-    let birth = unsafe { Birth::of(&mapping) };
+    let birth = unsafe { SysvState::of(&mapping) };
     let is_half_renewed = loop {
         let state = birth.state();
         match state {
-            birth::VIRGIN => {
-                if !is_marked_unborn(status.mode) {
+            birth::NEW => {
+                if !is_marked_unfinished(status.mode) {
                     return Err(Error::NotASegment);
                 }
-                birth.wait_while(birth::VIRGIN, access)?;
+                birth.wait_while(birth::NEW, access)?;
                 if access == Access::ReadOnly {
                     return Err(not_found(options, id, mapping));
                 }
-                birth.leave_virginity(birth::DEAD);
+                birth.try_leave_new(birth::DEAD);
             }
             // Cleared away, maybe before it had a header or a lock.
             birth::DEAD => {
-                if !is_marked_unborn(status.mode) {
+                if !is_marked_unfinished(status.mode) {
                     read_header(&mapping, status.len)?;
                 }
                 if access == Access::ReadOnly {
@@ -217,8 +219,8 @@ pub(super) fn settle(
                 clear_away(birth, id)?;
                 return Ok(Finding::Gone);
             }
-            birth::BORN => break false,
-            birth::GESTATING | birth::LEAVING => {
+            birth::READY => break false,
+            birth::INITIALIZING | birth::REMOVING => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
                     return Err(not_found(options, id, mapping));
@@ -229,12 +231,16 @@ pub(super) fn settle(
                         return Ok(Finding::Later(Obstacle::OtherNamespace));
                     }
                     // The process that wrote this state was attached, so it is dead.
-                    let is_to_stay = state == birth::LEAVING && !is_removed(id);
-                    let next = if is_to_stay { birth::BORN } else { birth::DEAD };
+                    let is_to_stay = state == birth::REMOVING && !is_removed(id);
+                    let next = if is_to_stay {
+                        birth::READY
+                    } else {
+                        birth::DEAD
+                    };
                     birth.replace(state, next);
                     continue;
                 }
-                // SAFETY: the lock was made before the state left `VIRGIN`, and is of
+                // SAFETY: the lock was made before the state left `NEW`, and is of
                 // our namespace; all users with the right to write are trusted, as checked above;
                 // `mapping` outlives the guard.
                 let held = unsafe { wait.lock(birth) }?;
@@ -259,9 +265,9 @@ pub(super) fn settle(
                     }
                     birth.wait_while(state, access)?;
                 }
-                birth.replace(state, birth::BORN);
+                birth.replace(state, birth::READY);
             }
-            birth::RENEWING => {
+            birth::REINITIALIZING => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
                     break false;
@@ -272,7 +278,7 @@ pub(super) fn settle(
                 }
                 // It may have become ready before it died. From here on it can't be renewed
                 // by another process: that would count this one.
-                if birth.state() != birth::RENEWING {
+                if birth.state() != birth::REINITIALIZING {
                     continue;
                 }
                 header.check_abi()?;
@@ -304,7 +310,7 @@ fn not_found(options: &SegmentOptions, id: Id, mapping: Mapping) -> Error {
 /// Leaves as a user does: whoever left meanwhile has counted this one.
 pub(super) fn leave_unused(options: &SegmentOptions, id: Id, mapping: Mapping, removal: Removal) {
     let options = options.clone();
-    let attached = Attached {
+    let attached = SysvAttachment {
         id,
         removal,
         options,
@@ -314,13 +320,13 @@ pub(super) fn leave_unused(options: &SegmentOptions, id: Id, mapping: Mapping, r
 
 /// Finishes what the last holder of the lock has left. Returns whether the segment
 /// is gone. The caller holds the lock.
-pub(super) fn resolve(birth: &Birth, id: Id) -> Result<bool, Error> {
+pub(super) fn resolve(birth: &SysvState, id: Id) -> Result<bool, Error> {
     match birth.state() {
         // The looker died before it removed the segment, or after.
-        birth::LEAVING if !is_removed(id) => birth.set_state(birth::BORN),
-        birth::BORN => {}
+        birth::REMOVING if !is_removed(id) => birth.set_state(birth::READY),
+        birth::READY => {}
         // The claimant finds the caller attached, and its claim replaced.
-        claim if birth::is_claim(claim) => birth.set_state(birth::BORN),
+        claim if birth::is_claim(claim) => birth.set_state(birth::READY),
         // The creator died, or the remover.
         _ => {
             birth.set_state(birth::DEAD);
@@ -332,7 +338,7 @@ pub(super) fn resolve(birth: &Birth, id: Id) -> Result<bool, Error> {
 }
 
 /// Removes a segment that is `DEAD`, unless it is removed already.
-fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
+fn clear_away(birth: &SysvState, id: Id) -> Result<(), Error> {
     use std::io::ErrorKind;
     match sysv_shm::remove(id) {
         // Who may remove it may be about to.
@@ -343,7 +349,7 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
                 false => Err(Error::PermissionDenied),
             }
         }
-        Err(error) if !sysv_shm::means_gone(&error) => {
+        Err(error) if !sysv_shm::is_removed_error(&error) => {
             Err(failure::of_removal("shmctl(IPC_RMID)")(error))
         }
         _ => Ok(()),
@@ -354,18 +360,18 @@ fn clear_away(birth: &Birth, id: Id) -> Result<(), Error> {
 pub(super) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
         Ok(status) => status.is_condemned,
-        Err(error) => sysv_shm::means_gone(&error),
+        Err(error) => sysv_shm::is_removed_error(&error),
     }
 }
 
 /// Whether the mode of a segment is that of one that is not complete.
-pub(crate) fn is_marked_unborn(mode: u32) -> bool {
+pub(crate) fn is_marked_unfinished(mode: u32) -> bool {
     mode & EXECUTE == UNBORN
 }
 
 /// Whether thread ids in the locks mean here what they say.
 pub(super) fn is_of_our_namespace(header: &Header) -> Result<bool, Error> {
-    Ok(header.pid_namespace == place::placement()?.pid_namespace)
+    Ok(header.pid_namespace == init::init_context()?.pid_namespace)
 }
 
 /// Reads the header of the segment that is mapped. Its bytes are copied first:

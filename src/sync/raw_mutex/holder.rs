@@ -7,9 +7,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Held, RawMutex, Refusal};
+use super::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, PoisonCause};
-use crate::os::process::{self, Thread, ThreadId};
+use crate::os::process::{self, ThreadId, ThreadState};
 use crate::os::pthread::LastOwner;
 
 /// The holder of a lock at one moment, for people and logs.
@@ -29,9 +29,9 @@ impl RawMutex {
     /// Returns whether the thread still holds the lock. A forked child does not: it has
     /// inherited a copy of the proof. Nor does a thread whose C code has unlocked.
     #[cold]
-    pub(in crate::sync) fn is_held(&self, held: Held) -> bool {
-        process::is_ours(held.mark)
-            && Thread::with_unchecked(|me| self.pthread.is_held_by(me.locker()))
+    pub(in crate::sync) fn is_held(&self, held: LockToken) -> bool {
+        process::is_current(held.mark)
+            && ThreadState::with_cached(|me| self.pthread.is_held_by(me.owner()))
     }
 
     /// Returns the holder, or the thread that died as the holder, if it has left its
@@ -69,26 +69,30 @@ impl RawMutex {
         match self.pthread.last_owner() {
             LastOwner::Thread(tid) if tid == named.tid() => named,
             LastOwner::Thread(tid) => ThreadId::new(0, tid),
-            LastOwner::Inconsistent | LastOwner::NoThread => ThreadId::NOBODY,
+            LastOwner::Inconsistent | LastOwner::NoThread => ThreadId::NONE,
         }
     }
 
     /// Takes over from a dead holder, in an order that a further death at any
     /// point leaves repeatable (invariant 4).
     #[cold]
-    pub(super) fn inherit(&self, me: &Thread, by_libc: bool) -> Result<(), Refusal> {
+    pub(super) fn recover_owner_death(
+        &self,
+        me: &ThreadState,
+        by_libc: bool,
+    ) -> Result<(), RawLockError> {
         self.poison_by_death_of(match self.pthread.last_owner() {
             // libc has overwritten the word that would confirm the name.
             LastOwner::Inconsistent if by_libc => self.named(),
             _ => self.last_holder(),
         });
         // SAFETY: placed and so initialised. This thread holds it after `OwnerDied`.
-        let consistent = unsafe { self.pthread.consistent(me.locker()) };
+        let consistent = unsafe { self.pthread.consistent(me.owner()) };
         consistent.map_err(|error| {
             // Not known to happen. Unlocking makes the mutex unrecoverable: the caller
             // gets this error, and all others get `NotRecoverable`.
             // SAFETY: placed and so initialised.
-            unsafe { self.pthread.unlock_by_libc() };
+            unsafe { self.pthread.unlock_with_libc() };
             LockError::Os(error)
         })
     }
@@ -96,9 +100,9 @@ impl RawMutex {
     /// Marks the data as in doubt because this thread panics. A thread that does not
     /// hold the lock marks nothing: see [`is_held`](Self::is_held).
     #[cold]
-    pub(in crate::sync) fn poison_by_panic(&self, held: Held) {
+    pub(in crate::sync) fn poison_by_panic(&self, held: LockToken) {
         if self.is_held(held) {
-            let me = Thread::with_unchecked(Thread::id);
+            let me = ThreadState::with_cached(ThreadState::id);
             self.poison.set_panicked(me);
             self.poisonings.add_one();
         }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Held, RawMutex, Refusal};
+use super::{LockToken, RawLockError, RawMutex};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
-use crate::os::process::{self, Thread};
+use crate::os::process::{self, ThreadState};
 use crate::os::pthread::{Outcome, PthreadCond};
 
 impl RawMutex {
@@ -23,16 +23,16 @@ impl RawMutex {
     pub(in crate::sync) unsafe fn wait_on(
         &self,
         cond: &PthreadCond,
-        held: Held,
+        held: LockToken,
         deadline: Option<Deadline>,
-    ) -> Result<(Held, bool), Refusal> {
+    ) -> Result<(LockToken, bool), RawLockError> {
         if !self.is_held(held) {
-            if process::is_ours(held.mark) {
-                Thread::with_unchecked(Thread::lock_gone);
+            if process::is_current(held.mark) {
+                ThreadState::with_cached(ThreadState::forget_lock);
             }
             return Err(LockError::NotOwner);
         }
-        if self.pthread.inherits() {
+        if self.pthread.has_priority_inheritance() {
             self.unlock(held);
             return Err(LockError::PriorityInheritance);
         }
@@ -45,14 +45,14 @@ impl RawMutex {
             Outcome::TimedOut => (Outcome::Acquired, true),
             other => (other, false),
         };
-        let (held, _) = Thread::with(|me| {
+        let (held, _) = ThreadState::with(|me| {
             let me = me?;
             // libc has put it at the front of the list again. A signal handler may have
             // put other entries there before.
             let settled = self.settle(me, outcome, true);
             match settled {
                 Ok(_) => me.lock_moved(),
-                Err(_) => me.lock_gone(),
+                Err(_) => me.forget_lock(),
             }
             settled
         })?;

@@ -46,6 +46,6 @@ mod shadowed {
 
 fn main() {
     assert_eq!(shadowed::Enum::FINGERPRINT, plain::Enum::FINGERPRINT);
-    assert_eq!(shadowed::Enum::NATURE, plain::Enum::NATURE);
+    assert_eq!(shadowed::Enum::PROPERTIES, plain::Enum::PROPERTIES);
     assert_eq!(size_of::<shadowed::Struct>(), 8);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use shm_sync::{Abandoned, Error, Segment};
+use shm_sync::{Error, IfAbandoned, Segment};
 
 use crate::arena::{Arena, MAX_SEATS, Seat, Violation};
 use crate::process::{self, ENDED_WELL, is_good_end};
@@ -249,8 +249,8 @@ impl<'a> Player<'a> {
     fn sail(&mut self) {
         let address = self.addresses.any(&mut self.random);
         let options = transient(match self.random.below(2) {
-            0 => Abandoned::Recreate,
-            _ => Abandoned::Reuse,
+            0 => IfAbandoned::Recreate,
+            _ => IfAbandoned::Reuse,
         });
         let result = match self.random.below(4) {
             0 => options.open(address),

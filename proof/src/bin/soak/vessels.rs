@@ -1,7 +1,7 @@
 //! Segments under names that everybody fights for, and a value that tells which it
 //! is and whether it is whole.
 
-use shm_sync::{Abandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe};
+use shm_sync::{IfAbandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe};
 
 use crate::arena::Place;
 use crate::games::step;
@@ -143,10 +143,10 @@ impl Addresses {
 }
 
 /// Options for a vessel: the last one out takes its name away.
-pub(crate) fn transient(abandoned: Abandoned) -> SegmentOptions {
+pub(crate) fn transient(abandoned: IfAbandoned) -> SegmentOptions {
     SegmentOptions::new()
         .removal(Removal::UntilLastDetach)
-        .abandoned(abandoned)
+        .if_abandoned(abandoned)
 }
 
 /// Opens what the dead have left under a name, and leaves as the last one.

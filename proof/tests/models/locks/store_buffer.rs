@@ -1,0 +1,278 @@
+//! That a notifier may skip the system call: the store-buffer pattern, on the memory
+//! model itself.
+//!
+//! | who | first | between | then |
+//! |---|---|---|---|
+//! | sleeper | `sleepers` + 1 | the kernel's barrier A, before it reads a futex word | read `sequence` |
+//! | notifier | `sequence` + 1 | both are sequentially consistent | read `sleepers` |
+//!
+//! If both read what was before, the sleeper sleeps and nobody wakes it. `loom` tries
+//! every interleaving, and for every read every value that the memory model lets it
+//! have.
+//!
+//! It treats sequentially consistent accesses as acquire and release only, but knows the
+//! fence. So where the code says `SeqCst` for both accesses of the notifier, here
+//! stands a fence between them. For this pattern it comes to the same: if both read what
+//! was before, then in the one order of all that is sequentially consistent the
+//! notifier's read comes before the sleeper's addition, and the sleeper's barrier before
+//! the notifier's addition, which is a circle, with the accesses as with the fence.
+//!
+//! Who is called, and calls the next one, reads both words once more. Relaxed is
+//! enough there: the bucket's lock makes it come after the notifier, so it sees no fewer
+//! sleepers than that one. (The code counts sleepers in the same function for both, which
+//! is `SeqCst`.)
+//!
+//! The kernel's hash bucket is a lock with a queue.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use crate::report;
+use crate::size::Size;
+
+/// How the notifier's two accesses are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notifier {
+    SeqCst,
+    AcquireRelease,
+}
+
+impl fmt::Display for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SeqCst => "sequentially consistent notifier",
+            Self::AcquireRelease => "notifier with acquire and release only",
+        })
+    }
+}
+
+/// What stands between the sleeper's two accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barrier {
+    Full,
+    None,
+}
+
+impl fmt::Display for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full barrier in the kernel",
+            Self::None => "no barrier in the kernel",
+        })
+    }
+}
+
+/// Whether who is called calls the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    WakesNext,
+    WakesNone,
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WakesNext => "a woken waiter wakes the next",
+            Self::WakesNone => "a woken waiter wakes none",
+        })
+    }
+}
+
+/// The most sleepers.
+const WAITERS: usize = 2;
+
+/// The kernel's part.
+#[derive(Default)]
+struct Bucket {
+    /// Who sleeps, and has not been woken: the one that came first is woken first.
+    queue: Mutex<Vec<usize>>,
+    woken: [Condvar; WAITERS],
+}
+
+struct Shared {
+    has_item: Mutex<bool>,
+    sequence: AtomicU32,
+    waiters: AtomicU32,
+    bucket: Bucket,
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            has_item: Mutex::new(false),
+            sequence: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
+            bucket: Bucket::default(),
+        })
+    }
+
+    /// A consumer, the only one: `ShmCondvar::wait_raw` without the spin.
+    fn wait_for_item(&self, barrier: Barrier) {
+        loop {
+            let has_item = self.has_item.lock().unwrap();
+            if *has_item {
+                return;
+            }
+            let seen = self.sequence.load(Ordering::Relaxed);
+            drop(has_item);
+            self.wait(0, seen, barrier);
+        }
+    }
+
+    /// A producer: `ShmCondvar::notify_one`, under the lock.
+    fn put_item(&self, notifier: Notifier) {
+        let mut has_item = self.has_item.lock().unwrap();
+        *has_item = true;
+        self.notify(notifier);
+        drop(has_item);
+    }
+
+    /// One of several that read the sequence before all this, and wait for it to change:
+    /// `ShmCondvar::sleep`, and the generation is over as soon as the sequence is
+    /// another.
+    fn wait_for_notify_all(&self, me: usize, barrier: Barrier, chain: Chain) {
+        let seen = 0;
+        self.wait(me, seen, barrier);
+        let is_over = self.sequence.load(Ordering::Relaxed) != seen;
+        if chain == Chain::WakesNext && is_over && self.waiters.load(Ordering::Relaxed) != 0 {
+            self.futex_wake_one();
+        }
+    }
+
+    fn wait(&self, me: usize, seen: u32, barrier: Barrier) {
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        self.futex_wait(me, seen, barrier);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Either notification: all who sleep are of the generation that it is for.
+    fn notify(&self, notifier: Notifier) {
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        if notifier == Notifier::SeqCst {
+            fence(Ordering::SeqCst);
+        }
+        if self.waiters.load(Ordering::Acquire) != 0 {
+            self.futex_wake_one();
+        }
+    }
+
+    fn futex_wait(&self, me: usize, seen: u32, barrier: Barrier) {
+        let mut queue = self.bucket.queue.lock().unwrap();
+        if barrier == Barrier::Full {
+            fence(Ordering::SeqCst);
+        }
+        if self.sequence.load(Ordering::Relaxed) != seen {
+            return;
+        }
+        queue.push(me);
+        while queue.contains(&me) {
+            queue = self.bucket.woken[me].wait(queue).unwrap();
+        }
+    }
+
+    fn futex_wake_one(&self) {
+        let mut queue = self.bucket.queue.lock().unwrap();
+        if !queue.is_empty() {
+            let first = queue.remove(0);
+            self.bucket.woken[first].notify_one();
+        }
+    }
+}
+
+/// Tries every interleaving of a scenario, or those with a limited number of preemptions.
+/// Returns whether every thread ends in each of them.
+fn terminates(
+    what: &str,
+    preemptions: Option<usize>,
+    scenario: impl Fn() + Send + Sync + 'static,
+) -> bool {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = preemptions;
+    let begin = Instant::now();
+    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| model.check(scenario)));
+    let result = match &checked {
+        Ok(()) => "every thread ends",
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+            assert!(message.starts_with("deadlock"), "{what}: {message}");
+            "deadlock"
+        }
+    };
+    report::memory_model(what, result, begin.elapsed());
+    checked.is_ok()
+}
+
+/// One consumer and one producer.
+fn notify_one_terminates(notifier: Notifier, barrier: Barrier) -> bool {
+    terminates(
+        &format!("notify_one: {notifier}, {barrier}"),
+        None,
+        move || {
+            let shared = Shared::new();
+            let consumer = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.wait_for_item(barrier))
+            };
+            shared.put_item(notifier);
+            consumer.join().unwrap();
+        },
+    )
+}
+
+/// Two that wait, and one `notify_all`. Without a limit on the interruptions only if the
+/// size is large.
+fn notify_all_terminates(notifier: Notifier, barrier: Barrier, chain: Chain) -> bool {
+    let what = format!("notify_all: {notifier}, {barrier}, {chain}");
+    let preemptions = match Size::chosen() {
+        Size::Small => Some(3),
+        Size::Large => None,
+    };
+    terminates(&what, preemptions, move || {
+        let shared = Shared::new();
+        let waiters: [_; WAITERS] = std::array::from_fn(|me| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.wait_for_notify_all(me, barrier, chain))
+        });
+        shared.notify(notifier);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    })
+}
+
+#[test]
+fn code_orderings_suffice() {
+    assert!(notify_one_terminates(Notifier::SeqCst, Barrier::Full));
+}
+
+#[test]
+fn weaker_orderings_deadlock() {
+    assert!(!notify_one_terminates(
+        Notifier::AcquireRelease,
+        Barrier::Full
+    ));
+    assert!(!notify_one_terminates(Notifier::SeqCst, Barrier::None));
+}
+
+#[test]
+fn chain_needs_no_further_barrier() {
+    use Chain::{WakesNext, WakesNone};
+    assert!(notify_all_terminates(
+        Notifier::SeqCst,
+        Barrier::Full,
+        WakesNext
+    ));
+    for (notifier, barrier, chain) in [
+        (Notifier::AcquireRelease, Barrier::Full, WakesNext),
+        (Notifier::SeqCst, Barrier::None, WakesNext),
+        (Notifier::SeqCst, Barrier::Full, WakesNone),
+    ] {
+        assert!(!notify_all_terminates(notifier, barrier, chain));
+    }
+}

@@ -1,0 +1,124 @@
+//! The results of all models, as lines of output and as the file `models.md`.
+//!
+//! The tests run in any order and in parallel. So each result is added to those so far,
+//! and the file is written anew with all of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use shm_sync_proof::results::{Results, grouped};
+
+use crate::size::Size;
+
+/// The results so far: the rows of each table, in the order of the table.
+static TABLES: Mutex<BTreeMap<Table, Vec<Vec<String>>>> = Mutex::new(BTreeMap::new());
+
+/// A table of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    Holds,
+    Harmless,
+    Mistakes,
+    MemoryModel,
+}
+
+impl Table {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Holds => "Models in which every property holds",
+            Self::Harmless => "Changes that break no property",
+            Self::Mistakes => "Planted mistakes, each found",
+            Self::MemoryModel => "The store-buffer pattern, checked with loom",
+        }
+    }
+
+    fn header(self) -> &'static [&'static str] {
+        match self {
+            Self::Holds => &["model", "scenario", "states", "steps", "depth", "time"],
+            Self::Harmless => &["model", "change", "states", "steps", "depth", "time"],
+            Self::Mistakes => &["model", "mistake", "broken property", "steps to it"],
+            Self::MemoryModel => &["scenario", "result", "time"],
+        }
+    }
+}
+
+/// How much a search has visited.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visited {
+    pub(crate) states: usize,
+    /// The steps between the states, where they were counted.
+    pub(crate) steps: Option<usize>,
+    /// The length of the longest schedule, where a single thread searched.
+    pub(crate) depth: Option<usize>,
+    pub(crate) time: Duration,
+}
+
+impl Visited {
+    fn cells(self) -> [String; 4] {
+        let number = |number: usize| grouped(number as u64);
+        let known = |count: Option<usize>| count.map_or("–".to_owned(), number);
+        [
+            number(self.states),
+            known(self.steps),
+            known(self.depth),
+            seconds(self.time),
+        ]
+    }
+}
+
+/// Reports that a model holds: as it is, or in spite of a change.
+pub(crate) fn holds(table: Table, model: &str, what: &str, visited: Visited) {
+    let [states, steps, depth, time] = visited.cells();
+    println!("{model}: {what}: {states} states, {steps} steps, depth {depth}, {time}");
+    let row = [model, what, &states, &steps, &depth, &time];
+    add(table, &row);
+}
+
+/// Reports that a planted mistake breaks a property, and the schedule that shows it.
+pub(crate) fn breaks(model: &str, mistake: &str, property: &str, schedule: &[String]) {
+    let steps = schedule.len();
+    println!("{model}: {mistake}: breaks \"{property}\" after {steps} steps");
+    if std::env::var_os("SHM_SYNC_MODEL_SCHEDULES").is_some() {
+        println!("    {}", schedule.join("\n    "));
+    }
+    let row = [model, mistake, property, &steps.to_string()];
+    add(Table::Mistakes, &row);
+}
+
+/// Reports that a planted mistake makes some states go on for ever.
+pub(crate) fn livelocks(model: &str, mistake: &str, livelocked: usize, states: usize) {
+    let [livelocked, states] = [livelocked, states].map(|number| grouped(number as u64));
+    let property = format!("{livelocked} of {states} states go on for ever");
+    println!("{model}: {mistake}: {property}");
+    add(Table::Mistakes, &[model, mistake, &property, "–"]);
+}
+
+/// Reports what loom has found in a scenario.
+pub(crate) fn memory_model(scenario: &str, result: &str, time: Duration) {
+    let time = seconds(time);
+    println!("{scenario}: {result}, {time}");
+    add(Table::MemoryModel, &[scenario, result, &time]);
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn add(table: Table, row: &[&str]) {
+    let row = row.iter().map(|cell| (*cell).to_owned()).collect();
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = tables.entry(table).or_default();
+    rows.push(row);
+    rows.sort();
+    let (name, title) = match Size::chosen() {
+        Size::Small => ("models", "The models"),
+        Size::Large => ("models-large", "The models, large"),
+    };
+    let mut results = Results::new(name, title);
+    for (table, rows) in tables.iter() {
+        let section = results.section(table.heading());
+        results = section.table(table.header(), rows);
+    }
+    results.write();
+}

@@ -1,0 +1,210 @@
+//! The world of an object whose locks are of another boot or namespace.
+
+use std::fmt;
+
+use crate::segments::search::Label;
+
+/// Which boot a process sees, or something is of.
+pub(super) type Boot = u8;
+
+/// Which pid namespace a process lives in, or something is of.
+pub(super) type Namespace = u8;
+
+/// Both: where locks are valid.
+pub(super) type Epoch = (Boot, Namespace);
+
+/// The boot that made the file.
+pub(super) const PAST_BOOT: Epoch = (0, 0);
+
+/// What most processes see.
+pub(super) const CURRENT: Epoch = (1, 1);
+
+/// Another boot.
+pub(super) const OTHER_BOOT: Epoch = (2, 1);
+
+/// The same boot, in another container.
+pub(super) const CONTAINER: Epoch = (1, 2);
+
+/// The same boot, in a container that is gone.
+pub(super) const ENDED_CONTAINER: Epoch = (1, 0);
+
+/// Returns the name of an epoch, for a scenario.
+pub(super) fn name_of(epoch: Epoch) -> &'static str {
+    match epoch {
+        PAST_BOOT => "a past boot",
+        CURRENT => "this epoch",
+        OTHER_BOOT => "another boot",
+        CONTAINER => "another container",
+        ENDED_CONTAINER => "an ended container",
+        _ => "an unnamed epoch",
+    }
+}
+
+/// What a word of the origin says while it is being changed.
+pub(super) const CHANGING: Boot = Boot::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mistake {
+    NoReinitLock,
+    EpochBeforeLocks,
+    OthersIgnored,
+    OthersTestedOnly,
+    NoLoadBeforeReinit,
+    NoLoadAfterLock,
+    InvalidatedLate,
+    NamespaceReadOnce,
+    NamespaceWrittenLast,
+    ReinitUnlockedFirst,
+    EndLoadedOnce,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoReinitLock => "no process locks `REINIT`",
+            Self::EpochBeforeLocks => "the epoch is written before the locks are reinitialised",
+            Self::OthersIgnored => "other attached processes are ignored",
+            Self::OthersTestedOnly => "other attached processes are tested for and not excluded",
+            Self::NoLoadBeforeReinit => "the epoch is not loaded again before the reinitialisation",
+            Self::NoLoadAfterLock => "an opener does not load the epoch after it is attached",
+            Self::InvalidatedLate => "the epoch is invalidated after the locks are reinitialised",
+            Self::NamespaceReadOnce => {
+                "the namespace is read before the opener is attached, and not again"
+            }
+            Self::NamespaceWrittenLast => "the namespace is written after the rest of the epoch",
+            Self::ReinitUnlockedFirst => "a refused process unlocks `REINIT` before its own byte",
+            Self::EndLoadedOnce => "the end of the epoch is loaded once",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Open,
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[rustfmt::skip]
+pub(super) enum Step {
+    Idle, Dead,
+    ReadNamespace, ReadFront, ReadEnd, ReadBack, LockReinit, LockOwn,
+    LoadEnd, LoadFront, LoadBack, LoadNamespace, LoadEndAgain,
+    LockWriters, BeginReinit, EndReinit,
+    InvalidateEnd, WriteNamespace, WriteFront, WriteBack, WriteEnd, Downgrade,
+    UnlockOwn, UnlockReinit, Close,
+}
+
+/// What a process has of the bytes of `WRITERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Writers {
+    None,
+    Own,
+    All,
+}
+
+/// How a process goes on from where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Path {
+    Normal,
+    Reinit,
+    Refused,
+    Retry,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Process {
+    pub(super) label: Label,
+    pub(super) epoch: Epoch,
+    pub(super) step: Step,
+    pub(super) path: Path,
+    /// How many times it may still open the file.
+    pub(super) tasks_left: u8,
+    pub(super) holds_reinit: bool,
+    pub(super) writers: Writers,
+    pub(super) is_user: bool,
+    /// Whether all words that were read so far are what it sees.
+    pub(super) is_current: bool,
+    pub(super) epoch_changed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Locks {
+    ValidIn(Epoch),
+    /// Some are, some are not.
+    Partial,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Violation {
+    /// Locks that were alive, and said to be, were made anew.
+    ReinitialisedAgain,
+    /// A process was refused although all see the same, or because of others that are
+    /// refused themselves.
+    Refused,
+    IdleRetry,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) namespace: Namespace,
+    pub(super) front: Boot,
+    pub(super) end: Boot,
+    pub(super) back: Boot,
+    pub(super) locks: Locks,
+    pub(super) processes: Vec<Process>,
+    pub(super) violation: Option<Violation>,
+}
+
+impl State {
+    pub(super) fn others(&self, pid: usize) -> impl Iterator<Item = &Process> {
+        let all = self.processes.iter().enumerate();
+        all.filter(move |(other, _)| *other != pid)
+            .map(|(_, process)| process)
+    }
+
+    /// Whether somebody else has a lock in `WRITERS`.
+    pub(super) fn is_attached_by_other(&self, pid: usize) -> bool {
+        let mut others = self.others(pid);
+        others.any(|other| other.writers != Writers::None)
+    }
+
+    pub(super) fn users(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| process.is_user)
+    }
+
+    /// The origin has changed.
+    pub(super) fn note_progress(&mut self, pid: usize) {
+        for (other, process) in self.processes.iter_mut().enumerate() {
+            process.epoch_changed |= other != pid;
+        }
+    }
+
+    pub(super) fn is_valid_in(&self, (boot, namespace): Epoch) -> bool {
+        [self.front, self.end, self.back] == [boot; 3] && self.namespace == namespace
+    }
+
+    /// Whether this process should not be refused.
+    pub(super) fn is_wrongly_refused(&self, pid: usize) -> bool {
+        let epoch = self.processes[pid].epoch;
+        let mut after_load = self.others(pid).filter(|it| it.writers != Writers::None);
+        self.processes.iter().all(|process| process.epoch == epoch)
+            || after_load.all(|it| it.epoch == epoch && it.path == Path::Refused)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileReinit {
+    /// What each process sees.
+    pub(super) epochs: &'static [Epoch],
+    /// What the file is of at first.
+    pub(super) file_epoch: Epoch,
+    pub(super) tasks: u8,
+    pub(super) mistake: Option<Mistake>,
+}
+
+impl FileReinit {
+    pub(super) fn has(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+}

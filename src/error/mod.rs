@@ -1,0 +1,299 @@
+//! The errors of this crate: one enum for what locking says, generic over the
+//! guard that a poisoned lock still hands out, and one for everything else.
+
+mod layout;
+mod lock;
+mod reason;
+
+use std::io;
+
+use thiserror::Error as ThisError;
+
+pub use layout::{Abi, Layout};
+pub use lock::{IdentityError, LockError, LockResult, PoisonCause, Poisoned};
+pub use reason::{CorruptHeader, NameError, Unsupported};
+
+/// Everything that can go wrong with a segment, and, by `?`, with a lock.
+///
+/// Match on it; the texts are for people.
+#[non_exhaustive]
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// The name is not one that the system takes.
+    #[error("{name:?} can't name a segment: {reason}")]
+    InvalidName {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        reason: NameError,
+    },
+    /// No object has that name.
+    #[error("there is no such segment: create it first, or use open_or_create")]
+    NotFound,
+    /// Another object has that name already.
+    #[error("a segment of that name exists: open it, unlink it first, or use open_or_create")]
+    AlreadyExists,
+    /// The owner and the mode of the object, or of its directory, forbid it to this
+    /// user. A call that a sandbox or a missing privilege forbids is [`Os`](Self::Os).
+    #[error("permission denied: owner and mode of the segment, or of its directory, forbid it")]
+    PermissionDenied,
+    /// An unexpected user owns the object. Every user can put an object into the shared
+    /// directory. Name the trusted user with
+    /// [`SegmentOptions::owner`](crate::SegmentOptions::owner), or trust a group with
+    /// [`any_owner`](crate::SegmentOptions::any_owner).
+    #[error("the segment belongs to user {found}, not to user {expected}")]
+    WrongOwner {
+        /// The user id that was expected.
+        expected: u32,
+        /// The user id that owns the object.
+        found: u32,
+    },
+    /// The object belongs to a group that was not expected: see
+    /// [`SegmentOptions::group`](crate::SegmentOptions::group).
+    #[error("the segment belongs to group {found}, not to group {expected}")]
+    WrongGroup {
+        /// The group id that was expected.
+        expected: u32,
+        /// The group id of the object.
+        found: u32,
+    },
+    /// [`SegmentOptions::any_owner`](crate::SegmentOptions::any_owner) names no group,
+    /// or its mode lets users write that are not members.
+    #[error(
+        "any_owner() trusts the members of one group: name the group with group(..), \
+         and choose a mode(..) in which other users may not write"
+    )]
+    NoTrustedGroup,
+    /// An unexpected user created the System V segment. The creator keeps all rights of an
+    /// owner after giving the segment to another user, so the creator
+    /// must be the expected owner, this user, or root.
+    #[error(
+        "user {found} created the System V segment and keeps the right to write to it, \
+         although it belongs to user {expected}: let root or user {expected} create it"
+    )]
+    WrongCreator {
+        /// The user id that was expected.
+        expected: u32,
+        /// The user id of the creator.
+        found: u32,
+    },
+    /// A process of another group created the System V segment, or this process would
+    /// create it. The kernel grants to the creator's group what the mode grants to the
+    /// segment's group, for good. So the effective group of the creator must be the group
+    /// of [`SegmentOptions::group`](crate::SegmentOptions::group). With
+    /// [`any_owner`](crate::SegmentOptions::any_owner), root may create it as well;
+    /// without, a creator with root's group.
+    #[error(
+        "the creator of the System V segment has group {found}, and the kernel grants to it \
+         what it grants to group {expected}: create the segment with the effective group \
+         {expected} (`sg`, setegid), or as root"
+    )]
+    WrongCreatorGroup {
+        /// The group id that was expected.
+        expected: u32,
+        /// The group id of the creator.
+        found: u32,
+    },
+    /// More users may write to the object than was allowed with
+    /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
+    #[error(
+        "the segment's mode {found:04o} lets more users write to it than {allowed:04o}: \
+         if that is meant, open it with the same mode in its options"
+    )]
+    TooPermissive {
+        /// The permission bits that were allowed.
+        allowed: u32,
+        /// The permission bits of the object.
+        found: u32,
+    },
+    /// The object is something else: not a file, too short, or without this
+    /// crate's header.
+    #[error("the object is not a segment of this crate")]
+    NotASegment,
+    /// The object has this crate's header, but in a format that this version
+    /// does not know.
+    #[error("the segment has format version {found}; this program knows {supported}")]
+    UnsupportedFormat {
+        /// The version in the header.
+        found: u32,
+        /// The version of this program.
+        supported: u32,
+    },
+    /// The header contradicts itself or the object's size.
+    #[error("the segment's header is damaged: {0}")]
+    Corrupt(CorruptHeader),
+    /// The object holds another type, or the same type as another build lays
+    /// it out.
+    #[error("the segment holds {found}, but this program expects {expected}")]
+    LayoutMismatch {
+        /// What this program would have created.
+        expected: Box<Layout>,
+        /// What the header says.
+        found: Box<Layout>,
+    },
+    /// The object is in use in another pid namespace (a container), where
+    /// thread ids, by which locks know their owners, mean something else.
+    ///
+    /// A POSIX object or a file is refused only while a process is attached there
+    /// that may write, and a System V segment while any process is attached. When the
+    /// last one has ended, the next process that opens the
+    /// object makes the locks anew in its own namespace: a container that starts again
+    /// finds its data, and locks that were held poisoned. A memfd has no record of
+    /// its users, so it stays with the namespace in which it was made.
+    #[error(
+        "the segment belongs to another pid namespace: let both containers share one, \
+         or end the processes of the other container that are attached"
+    )]
+    ForeignPidNamespace,
+    /// The file system, a quota, or a limit of this process (`ulimit -f`, `ulimit -v`)
+    /// has no room for the memory. The limit of a memory cgroup is not reported: the
+    /// kernel kills a process of the cgroup when the memory is reserved or touched.
+    #[error("there is no room for {bytes} bytes of shared memory")]
+    NoSpace {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
+    /// There are not so many huge pages free, or this user may not use them.
+    #[error(
+        "there are no huge pages for {bytes} bytes: reserve some (`sysctl vm.nr_hugepages=...`), \
+         let this user have them (`vm.hugetlb_shm_group`), or use normal pages"
+    )]
+    NoHugePages {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
+    /// The memory can't be locked: more than this process may.
+    #[error(
+        "this process may not lock {bytes} bytes of memory{}: \
+         raise RLIMIT_MEMLOCK (`ulimit -l`), or don't lock it",
+        .limit.map_or_else(String::new, |limit| format!(" (its limit is {limit} bytes)"))
+    )]
+    MemoryLockLimit {
+        /// How many bytes were to be locked.
+        bytes: usize,
+        /// How many this process may lock in all, if that is the reason.
+        limit: Option<u64>,
+    },
+    /// The file behind a descriptor could be made shorter while it is mapped,
+    /// which would end in `SIGBUS`.
+    #[error(
+        "the descriptor is not of a memfd that is sealed against shrinking: \
+         open a named object by its name"
+    )]
+    Unsealed,
+    /// A process is attached to the segment, so it is not removed. Or the segment
+    /// looks like a copy or a file of another boot of the machine (its boot, device or
+    /// file is another one than its header says), and a process uses its locks, so they
+    /// are not made anew.
+    #[error("the segment is in use: end the processes that are attached to it, and try again")]
+    InUse,
+    /// Another process that creates, renews or removes the System V segment has not
+    /// finished: it is stopped, or the closure that fills the segment takes long.
+    #[error(
+        "another process has been creating, renewing or removing the System V segment for \
+         {waited:?}: continue that process if it is stopped, or end it, and try again"
+    )]
+    Unfinished {
+        /// How long this process has waited.
+        waited: std::time::Duration,
+    },
+    /// The closure that fills a new segment has forked, and this is the child, which has
+    /// returned from the closure. The parent creates the segment.
+    #[error(
+        "this process was forked while its parent was creating the segment: \
+         end it in the closure, or let it open the segment when the parent is ready"
+    )]
+    ForkedWhileCreating,
+    /// Another process holds a record lock on the segment's file for longer than this
+    /// call waits. Processes order opening, reviving and removing by such locks.
+    ///
+    /// A call waits 10 s for an exclusive lock (the tool 0.25 s when it removes). A
+    /// process that opens or removes the segment holds one for long only if it is
+    /// stopped, or revives a very large file: then try again later. A call waits 0.25 s
+    /// for a shared lock, which only a program outside this crate holds. Such a program
+    /// needs no more than the right to read: see [`Segment`](crate::Segment#trust).
+    #[error(
+        "another process has locked the segment's file for too long: find that process with \
+         `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`; wait for it, or end it"
+    )]
+    Blocked {
+        /// The inode number of the object.
+        inode: u64,
+        /// The first byte that the lock covers.
+        byte: u64,
+    },
+    /// What was asked for is not possible with this kind of memory, or on this
+    /// system.
+    #[error("{0}")]
+    Unsupported(Unsupported),
+    /// See [`LockError::Poisoned`]. The lock was released again; the data is
+    /// still in doubt.
+    #[error("the data may be half-changed: {0}")]
+    Poisoned(PoisonCause),
+    /// See [`LockError::WouldBlock`].
+    #[error("the lock is held by another thread or process")]
+    WouldBlock,
+    /// See [`LockError::TimedOut`].
+    #[error("the lock was not free before the deadline")]
+    TimedOut,
+    /// See [`LockError::Deadlock`].
+    #[error("this thread already holds the lock")]
+    Deadlock,
+    /// See [`LockError::NotPlaced`].
+    #[error("the lock is not placed in shared memory yet: create a Segment with it")]
+    NotPlaced,
+    /// See [`LockError::TooManyLocks`].
+    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
+    TooManyLocks,
+    /// See [`LockError::NotRecoverable`].
+    #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
+    NotRecoverable,
+    /// See [`LockError::PriorityInheritance`].
+    #[error(
+        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
+         or a mutex without priority inheritance"
+    )]
+    PriorityInheritance,
+    /// See [`LockError::NotOwner`].
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
+    NotOwner,
+    /// This process can't tell who it is, so it can't own a lock.
+    #[error(transparent)]
+    Unidentified(#[from] IdentityError),
+    /// Any other refusal of the operating system, of a sandbox, or for lack of a
+    /// privilege.
+    #[error("{call} failed")]
+    Os {
+        /// The call that failed.
+        call: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl<G> From<LockError<G>> for Error {
+    /// Drops the guard of a poisoned lock, which unlocks it; the poison stays.
+    fn from(error: LockError<G>) -> Self {
+        match error {
+            LockError::Poisoned(poisoned) => Self::Poisoned(poisoned.cause),
+            LockError::WouldBlock => Self::WouldBlock,
+            LockError::TimedOut => Self::TimedOut,
+            LockError::Deadlock => Self::Deadlock,
+            LockError::NotPlaced => Self::NotPlaced,
+            LockError::TooManyLocks => Self::TooManyLocks,
+            LockError::ForeignPidNamespace => Self::ForeignPidNamespace,
+            LockError::NotRecoverable => Self::NotRecoverable,
+            LockError::PriorityInheritance => Self::PriorityInheritance,
+            LockError::NotOwner => Self::NotOwner,
+            LockError::Unidentified(error) => Self::Unidentified(error),
+            LockError::Os(source) => Self::Os {
+                call: "locking or waiting",
+                source,
+            },
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `ShmCondvar` and `PthreadCondvar`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod suites;
+mod waiting;

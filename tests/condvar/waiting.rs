@@ -1,0 +1,493 @@
+//! `ShmCondvar` between real processes: notification, timeouts, and the death
+//! of waiters, notifiers and holders.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Child, Gate, dead_owner, die, expect_poisoned, leave_a_death, median, on_stage, spawn,
+};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
+
+/// A count of things to take, and somebody who tells when there are some.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Queue {
+    items: ShmMutex<u64>,
+    changed: ShmCondvar,
+    taken: AtomicU64,
+}
+
+fn queue() -> Segment<Queue> {
+    Segment::anonymous(Queue {
+        items: ShmMutex::new(0),
+        changed: ShmCondvar::new(),
+        taken: AtomicU64::new(0),
+    })
+    .unwrap()
+}
+
+impl Queue {
+    /// Waits for an item and takes it.
+    fn take(&self) {
+        let items = self.items.lock().unwrap();
+        let mut items = self.changed.wait_while(items, |items| *items == 0).unwrap();
+        *items -= 1;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn put(&self, count: u64) {
+        *self.items.lock().unwrap() += count;
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Forks a process that waits for an item, and waits until it is asleep.
+fn sleeping_taker(queue: &Queue) -> Child {
+    let taker = spawn(|| queue.take());
+    taker.wait_until_asleep();
+    taker
+}
+
+/// Has a signal fork the process wherever it is.
+fn fork_on(signal: Signal) {
+    extern "C" fn fork(_: libc::c_int) {
+        // SAFETY: the process has a single thread.
+        unsafe { libc::fork() };
+    }
+    let action = SigAction::new(SigHandler::Handler(fork), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the process has a single thread, and sleeps when the signal comes.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+/// The promise for healing. Asserted of a median, because any single run may be
+/// held up by a busy machine. The rounds measure nearly the worst case: each begins
+/// where the one before ended, just after a heartbeat.
+const HEALS_WITHIN: Duration = Duration::from_millis(250);
+
+on_stage! {
+    fn smoke() {
+        let queue = queue();
+        std::thread::scope(|s| {
+            s.spawn(|| queue.take());
+            queue.put(1);
+            queue.changed.notify_one();
+        });
+        assert_eq!(queue.taken(), 1);
+    }
+
+    fn a_wait_ends_at_its_timeout_and_holds_the_lock_then() {
+        let queue = queue();
+        let timeout = Duration::from_millis(60);
+        let start = Instant::now();
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue
+            .changed
+            .wait_timeout_while(items, timeout, |items| *items == 0)
+            .unwrap();
+        assert!(result.timed_out());
+        assert!(start.elapsed() >= timeout);
+        assert!(
+            matches!(queue.items.lock(), Err(LockError::Deadlock)),
+            "it is held"
+        );
+        drop(items);
+
+        // Longer than several heartbeats.
+        let timeout = Duration::from_millis(700);
+        let start = Instant::now();
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue.changed.wait_timeout(items, timeout).unwrap();
+        assert!(result.timed_out());
+        assert!(start.elapsed() >= timeout, "a heartbeat is not a timeout");
+        drop(items);
+
+        // None at all, and a true condition.
+        let items = queue.items.lock().unwrap();
+        let (items, result) = queue.changed.wait_timeout(items, Duration::ZERO).unwrap();
+        assert!(result.timed_out());
+        let (_items, result) = queue
+            .changed
+            .wait_timeout_while(items, Duration::MAX, |_| false)
+            .unwrap();
+        assert!(!result.timed_out());
+    }
+
+    fn an_unplaced_pthread_condvar_says_so() {
+        let mutex = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let condvar = PthreadCondvar::new();
+        condvar.notify_one();
+        condvar.notify_all();
+        let guard = mutex.lock().unwrap();
+        assert!(matches!(condvar.wait(guard), Err(LockError::NotPlaced)));
+        assert!(mutex.try_lock().is_ok(), "the mutex is free again");
+    }
+
+    fn every_sleeper_wakes_for_notify_all_and_one_for_each_notify_one() {
+        let queue = queue();
+        let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
+        queue.put(6);
+        queue.changed.notify_all();
+        takers.into_iter().for_each(Child::join);
+
+        let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
+        for _ in 0..6 {
+            queue.put(1);
+            queue.changed.notify_one();
+        }
+        takers.into_iter().for_each(Child::join);
+        assert_eq!(queue.taken(), 12);
+    }
+
+    fn a_sleeper_is_woken_by_the_notification_and_not_by_its_heartbeat() {
+        let woken = median(15, || {
+            let queue = queue();
+            let taker = sleeping_taker(&queue);
+            queue.put(1);
+            let notified = Instant::now();
+            queue.changed.notify_one();
+            taker.join();
+            notified.elapsed()
+        });
+        println!("median time from notification to exit: {woken:?}");
+        // Heartbeats alone would take 75 ms in the median.
+        assert!(woken < Duration::from_millis(35));
+    }
+
+    fn an_untaken_turn_is_not_a_wakeup() {
+        let queue = queue();
+        let _taker = sleeping_taker(&queue);
+        queue.changed.notify_one();
+        queue.changed.notify_all();
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(queue.taken(), 0, "the condition is still false");
+    }
+
+    // It was its parent who held the lock before the wait.
+    fn a_child_forked_by_a_signal_handler_in_a_wait_comes_back_with_a_lock_of_its_own() {
+        let queue = queue();
+        let both = spawn(|| {
+            fork_on(Signal::SIGUSR1);
+            let items = queue.items.lock().unwrap();
+            let items = queue.changed.wait(items).unwrap();
+            let me = std::process::id();
+            assert_eq!(queue.items.holder().map(|holder| holder.pid), Some(me));
+            queue.taken.fetch_add(1, Ordering::Relaxed);
+            drop(items);
+            crate::support::exit_now(0);
+        });
+        both.wait_until_asleep();
+        both.signal(Signal::SIGUSR1);
+        both.join();
+        crate::support::poll(|| queue.taken() == 2);
+        // The child has held the lock as itself, or this would be for ever.
+        assert!(queue.items.try_lock_for(Duration::from_secs(20)).is_ok());
+    }
+
+    fn nothing_is_lost_between_producers_and_consumers() {
+        const EACH: u64 = 3_000;
+        let queue = queue();
+        let consumers: Vec<_> = (0..3)
+            .map(|_| spawn(|| (0..EACH).for_each(|_| queue.take())))
+            .collect();
+        let producers: Vec<_> = (0..3)
+            .map(|_| {
+                spawn(|| {
+                    for _ in 0..EACH {
+                        queue.put(1);
+                        queue.changed.notify_one();
+                    }
+                })
+            })
+            .collect();
+        producers.into_iter().chain(consumers).for_each(Child::join);
+        assert_eq!(queue.taken(), 3 * EACH);
+        assert_eq!(*queue.items.lock().unwrap(), 0);
+    }
+
+    // Failure mode 7.
+    fn notifiers_never_block_on_dead_waiters() {
+        let queue = queue();
+        for _ in 0..20 {
+            let mut waiter = sleeping_taker(&queue);
+            waiter.kill();
+        }
+        let living = sleeping_taker(&queue);
+        for _ in 0..1_000 {
+            queue.changed.notify_one();
+            queue.changed.notify_all();
+        }
+        queue.put(1);
+        queue.changed.notify_one();
+        living.join();
+    }
+
+    // Failure mode 8.
+    fn notifiers_killed_at_random_moments_block_nobody() {
+        let queue = queue();
+        for round in 0..300_u64 {
+            let mut notifier = spawn(|| loop {
+                queue.changed.notify_one();
+                queue.changed.notify_all();
+            });
+            let mut waiter = spawn(|| loop {
+                let items = queue.items.lock().map_err(|_| "poisoned").unwrap();
+                drop(queue.changed.wait(items).map_err(|_| "poisoned").unwrap());
+            });
+            std::thread::sleep(Duration::from_micros(200 + (round * 41) % 700));
+            notifier.kill();
+            waiter.kill();
+            queue.items.clear_poison();
+            if let Err(LockError::Poisoned(p)) = queue.items.lock() {
+                drop(p.recover(|items| *items = 0));
+            }
+            let taker = spawn(|| queue.take());
+            queue.put(1);
+            queue.changed.notify_one();
+            taker.join();
+        }
+        assert_eq!(queue.taken(), 300);
+    }
+
+    // Failure mode 9.
+    fn a_woken_waiter_that_dies_leaves_its_wakeup_to_another() {
+        let healed = median(5, || {
+            let queue = queue();
+            let mut first = sleeping_taker(&queue);
+            let second = sleeping_taker(&queue);
+            let mut items = queue.items.lock().unwrap();
+            *items += 1;
+            // The kernel wakes the one that has slept longest. It can't act
+            // before it has the mutex, and dies waiting for it.
+            queue.changed.notify_one();
+            first.kill();
+            drop(items);
+            let swallowed = Instant::now();
+            second.join();
+            assert_eq!(queue.taken(), 1);
+            swallowed.elapsed()
+        });
+        println!("median time to heal: {healed:?}");
+        assert!(healed < HEALS_WITHIN);
+    }
+
+    // Failure mode 10, and 12: death is reported by the wait.
+    fn every_sleeper_learns_that_the_holder_has_died() {
+        let healed = median(5, || {
+            let queue = queue();
+            let locked = Gate::new();
+            let die_now = Gate::new();
+            let sleepers: Vec<_> = (0..4)
+                .map(|_| {
+                    spawn(|| {
+                        let items = queue.items.lock().unwrap();
+                        let result = queue.changed.wait_while(items, |items| *items == 0);
+                        let poisoned = expect_poisoned(result);
+                        assert!(dead_owner(poisoned.cause()).is_some());
+                    })
+                })
+                .collect();
+            sleepers.iter().for_each(Child::wait_until_asleep);
+            let mut holder = spawn(|| {
+                let _items = queue.items.lock().unwrap();
+                locked.open();
+                die_now.pass();
+                die()
+            });
+            locked.pass();
+            let dead = Instant::now();
+            die_now.open();
+            holder.wait();
+            sleepers.into_iter().for_each(Child::join);
+            dead.elapsed()
+        });
+        println!("median time until all four knew: {healed:?}");
+        assert!(healed < HEALS_WITHIN);
+    }
+
+    // Failure mode 11, where the notifier holds the lock: the state changed, the
+    // notification did not come, and a third process repaired in silence.
+    fn a_repair_by_somebody_else_wakes_the_sleepers_too() {
+        let queue = queue();
+        let sleepers = [sleeping_taker(&queue), sleeping_taker(&queue)];
+        let mut holder = spawn(|| {
+            *queue.items.lock().unwrap() += 2;
+            let _items = queue.items.lock().unwrap();
+            die()
+        });
+        holder.wait();
+        // Repaired at once, before any sleeper has looked.
+        if let Err(LockError::Poisoned(p)) = queue.items.lock() {
+            drop(p.recover(|_| ()));
+        }
+        // Either they were told of the poison and failed, or they took the item.
+        for mut sleeper in sleepers {
+            let _ = sleeper.wait();
+        }
+        assert!(!queue.items.is_poisoned());
+    }
+
+    // Failure mode 12.
+    fn every_way_to_wait_reports_a_death() {
+        let queue = queue();
+        type Wait = fn(&Queue) -> bool;
+        let long = Duration::from_secs(50);
+        let waits: [(&str, Wait); 4] = [
+            ("wait", |q| {
+                let items = q.items.lock().unwrap();
+                matches!(q.changed.wait(items), Err(LockError::Poisoned(_)))
+            }),
+            ("wait_while", |q| {
+                let items = q.items.lock().unwrap();
+                matches!(q.changed.wait_while(items, |_| true), Err(LockError::Poisoned(_)))
+            }),
+            ("wait_timeout", |q| {
+                let items = q.items.lock().unwrap();
+                let result = q.changed.wait_timeout(items, Duration::from_secs(50));
+                matches!(result, Err(LockError::Poisoned(_)))
+            }),
+            ("wait_timeout_while", |q| {
+                let items = q.items.lock().unwrap();
+                let long = Duration::from_secs(50);
+                let result = q.changed.wait_timeout_while(items, long, |_| true);
+                matches!(result, Err(LockError::Poisoned(_)))
+            }),
+        ];
+        for (name, wait) in waits {
+            let waiter = spawn(|| assert!(wait(&queue), "{name}"));
+            waiter.wait_until_asleep();
+            leave_a_death(&queue.items);
+            waiter.join();
+            let result = queue.items.try_lock_for(long);
+            drop(expect_poisoned(result).recover(|_| ()));
+        }
+    }
+
+    fn a_wait_does_not_end_because_of_poison_that_was_known_before() {
+        let queue = queue();
+        leave_a_death(&queue.items);
+        let items = expect_poisoned(queue.items.lock()).into_inner();
+        let start = Instant::now();
+        let timeout = Duration::from_millis(600);
+        let result = queue.changed.wait_timeout(items, timeout);
+        // Reported as by `lock`, but only at the end.
+        drop(expect_poisoned(result.map(|(guard, _)| guard)));
+        assert!(start.elapsed() >= timeout);
+    }
+
+    fn a_panic_of_the_holder_reaches_the_sleepers() {
+        let queue = queue();
+        let sleeper = spawn(|| {
+            let items = queue.items.lock().unwrap();
+            drop(expect_poisoned(queue.changed.wait_while(items, |items| *items == 0)));
+        });
+        sleeper.wait_until_asleep();
+        let mut holder = spawn(|| {
+            let _items = queue.items.lock().unwrap();
+            panic!("on purpose, in a child");
+        });
+        holder.wait();
+        sleeper.join();
+    }
+
+    fn an_inherited_guard_can_not_wait() {
+        let queue = queue();
+        let guard = std::mem::ManuallyDrop::new(queue.items.lock().unwrap());
+        spawn(|| {
+            // SAFETY: the child's copy; the parent drops its own.
+            let inherited = unsafe { std::ptr::read(&*guard) };
+            assert!(matches!(queue.changed.wait(inherited), Err(LockError::NotOwner)));
+            assert!(matches!(queue.items.try_lock(), Err(LockError::WouldBlock)));
+        })
+        .join();
+        assert_eq!(queue.items.holder().unwrap().pid, std::process::id());
+        drop(std::mem::ManuallyDrop::into_inner(guard));
+    }
+
+    fn a_stopped_waiter_keeps_nobody_from_notifying() {
+        let queue = queue();
+        let stopped = sleeping_taker(&queue);
+        stopped.signal(Signal::SIGSTOP);
+        stopped.wait_until_stopped();
+        for _ in 0..1_000 {
+            queue.changed.notify_all();
+        }
+        let other = sleeping_taker(&queue);
+        queue.put(2);
+        queue.changed.notify_all();
+        other.join();
+        stopped.signal(Signal::SIGCONT);
+        stopped.join();
+    }
+
+    fn sleepers_sleep() {
+        use nix::sys::resource::{UsageWho, getrusage};
+        use nix::sys::time::TimeValLike;
+        let queue = queue();
+        let mut sleepers: Vec<_> = (0..4).map(|_| sleeping_taker(&queue)).collect();
+        std::thread::sleep(Duration::from_secs(2));
+        sleepers.iter_mut().for_each(Child::kill);
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+        let used = (usage.user_time() + usage.system_time()).num_milliseconds();
+        // A loop that never sleeps would use up to eight seconds.
+        assert!(used < 500, "{used} ms of processor time in two seconds of sleep");
+    }
+
+    fn a_pthread_condvar_notifies_and_times_out() {
+        #[derive(ShmSafe)]
+        #[repr(C)]
+        struct Shared {
+            items: ShmMutex<u64>,
+            changed: PthreadCondvar,
+        }
+        let shared = Segment::anonymous(Shared {
+            items: ShmMutex::new(0),
+            changed: PthreadCondvar::new(),
+        })
+        .unwrap();
+        let takers: Vec<_> = (0..3)
+            .map(|_| {
+                spawn(|| {
+                    let items = shared.items.lock().unwrap();
+                    let mut items = shared.changed.wait_while(items, |n| *n == 0).unwrap();
+                    *items -= 1;
+                })
+            })
+            .collect();
+        takers.iter().for_each(Child::wait_until_asleep);
+        *shared.items.lock().unwrap() = 3;
+        shared.changed.notify_one();
+        shared.changed.notify_all();
+        takers.into_iter().for_each(Child::join);
+
+        let timeout = Duration::from_millis(50);
+        let start = Instant::now();
+        let items = shared.items.lock().unwrap();
+        let (items, result) = shared.changed.wait_timeout(items, timeout).unwrap();
+        assert!(result.timed_out() && start.elapsed() >= timeout);
+        let (items, result) = shared
+            .changed
+            .wait_timeout_while(items, timeout, |_| true)
+            .unwrap();
+        assert!(result.timed_out());
+        drop(items);
+
+        // Failure mode 12: a death is reported once somebody notifies.
+        let waiter = spawn(|| {
+            let items = shared.items.lock().unwrap();
+            drop(expect_poisoned(shared.changed.wait_while(items, |n| *n == 0)));
+        });
+        waiter.wait_until_asleep();
+        spawn(|| {
+            let _items = shared.items.lock().unwrap();
+            shared.changed.notify_all();
+            die()
+        })
+        .wait();
+        waiter.join();
+    }
+}

@@ -1,0 +1,203 @@
+//! What is put to the test: a lock over two numbers, and a condition variable.
+
+use std::ops::DerefMut;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shm_sync::{LockResult, Poisoned, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+
+use crate::support::Pair;
+
+/// A lock and a condition variable that can be killed in every way.
+pub(crate) trait Subject: ShmSafe {
+    type Guard<'a>: DerefMut<Target = Pair>
+    where
+        Self: 'a;
+
+    fn new() -> Self;
+
+    fn lock(&self) -> LockResult<Self::Guard<'_>>;
+    fn try_lock(&self) -> LockResult<Self::Guard<'_>>;
+    fn try_lock_for(&self, timeout: Duration) -> LockResult<Self::Guard<'_>>;
+    fn recover<'a>(
+        &'a self,
+        poisoned: Poisoned<Self::Guard<'a>>,
+        repair: impl FnOnce(&mut Pair),
+    ) -> Self::Guard<'a>;
+
+    fn wait<'a>(&'a self, guard: Self::Guard<'a>) -> LockResult<Self::Guard<'a>>;
+    /// Whether it ended by the timeout is not asked.
+    fn wait_timeout<'a>(
+        &'a self,
+        guard: Self::Guard<'a>,
+        timeout: Duration,
+    ) -> LockResult<Self::Guard<'a>>;
+    fn notify_one(&self);
+    fn notify_all(&self);
+
+    /// What word of its bytes is at that offset, if it has a name.
+    fn name_of(offset: usize) -> Option<Word> {
+        let _ = offset;
+        None
+    }
+
+    /// How many notifications there were, if that can be seen.
+    fn notifications(&self) -> Option<u32> {
+        None
+    }
+
+    /// A copy of its bytes. Others may be writing to them.
+    fn words(&self) -> Vec<u32> {
+        let begin = std::ptr::from_ref(self).cast::<u32>();
+        (0..size_of::<Self>() / size_of::<u32>())
+            .map(|at| {
+                let word = begin.wrapping_add(at);
+                // SAFETY: inside of self, which is aligned for it; a volatile read of
+                // memory that others write to, as a debugger would.
+                unsafe { word.read_volatile() }
+            })
+            .collect()
+    }
+}
+
+/// The words of shared memory that the arguments in the library speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Lock,
+    /// glibc's own: also where it notes that a mutex is not consistent.
+    PthreadOwner,
+    Holder,
+    Poison,
+    Poisonings,
+    Sequence,
+    Sleepers,
+    Data,
+}
+
+/// The library's own.
+pub(crate) type Ours = Library<false>;
+
+/// The library's own, with priority inheritance.
+pub(crate) type Inheriting = Library<true>;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+pub(crate) struct Library<const INHERITS: bool> {
+    pair: ShmMutex<Pair>,
+    changed: ShmCondvar,
+}
+
+/// Where the words are: see "Memory format" in docs/design.md.
+pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
+    match offset {
+        0 => Some(Word::Lock),
+        8 => Some(Word::PthreadOwner),
+        40 | 44 => Some(Word::Holder),
+        48 | 52 => Some(Word::Poison),
+        60 => Some(Word::Poisonings),
+        64.. => Some(Word::Data),
+        _ => None,
+    }
+}
+
+const SEQUENCE_AT: usize = size_of::<ShmMutex<Pair>>();
+
+impl<const INHERITS: bool> Subject for Library<INHERITS> {
+    type Guard<'a> = ShmMutexGuard<'a, Pair>;
+
+    fn new() -> Self {
+        Self {
+            pair: if INHERITS {
+                ShmMutex::with_priority_inheritance(ZEROS)
+            } else {
+                new_pair()
+            },
+            changed: ShmCondvar::new(),
+        }
+    }
+
+    fn lock(&self) -> LockResult<Self::Guard<'_>> {
+        self.pair.lock()
+    }
+
+    fn try_lock(&self) -> LockResult<Self::Guard<'_>> {
+        self.pair.try_lock()
+    }
+
+    fn try_lock_for(&self, timeout: Duration) -> LockResult<Self::Guard<'_>> {
+        self.pair.try_lock_for(timeout)
+    }
+
+    fn recover<'a>(
+        &'a self,
+        poisoned: Poisoned<Self::Guard<'a>>,
+        repair: impl FnOnce(&mut Pair),
+    ) -> Self::Guard<'a> {
+        poisoned.recover(repair)
+    }
+
+    fn wait<'a>(&'a self, guard: Self::Guard<'a>) -> LockResult<Self::Guard<'a>> {
+        self.changed.wait(guard)
+    }
+
+    fn wait_timeout<'a>(
+        &'a self,
+        guard: Self::Guard<'a>,
+        timeout: Duration,
+    ) -> LockResult<Self::Guard<'a>> {
+        self.changed
+            .wait_timeout(guard, timeout)
+            .map(|(guard, _)| guard)
+    }
+
+    fn notify_one(&self) {
+        self.changed.notify_one();
+    }
+
+    fn notify_all(&self) {
+        self.changed.notify_all();
+    }
+
+    fn name_of(offset: usize) -> Option<Word> {
+        match offset {
+            SEQUENCE_AT => Some(Word::Sequence),
+            _ if offset == SEQUENCE_AT + 4 => Some(Word::Sleepers),
+            _ => word_of_mutex(offset),
+        }
+    }
+
+    fn notifications(&self) -> Option<u32> {
+        Some(self.words()[SEQUENCE_AT / size_of::<u32>()])
+    }
+}
+
+const ZEROS: Pair = Pair {
+    first: 0,
+    second: 0,
+};
+
+pub(crate) fn new_pair() -> ShmMutex<Pair> {
+    ShmMutex::new(ZEROS)
+}
+
+/// Adds to both numbers, one after the other also for the compiler.
+pub(crate) fn add(pair: &mut Pair, amount: u64) {
+    pair.first += amount;
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    pair.second += amount;
+}
+
+/// A pair in words that any process may write to.
+#[derive(ShmSafe)]
+#[repr(C)]
+pub(crate) struct PairWords([AtomicU64; 2]);
+
+impl PairWords {
+    pub(crate) fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; 2])
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut Pair {
+        std::ptr::from_ref(&self.0).cast::<Pair>().cast_mut()
+    }
+}

@@ -1,0 +1,138 @@
+//! A first walk along a way: how long it is, and what changes where.
+
+use std::collections::BTreeSet;
+
+use super::experiment::{self, Point};
+use super::operation::Way;
+use super::subject::{Subject, Word};
+use crate::support::walker::{Call, Step};
+
+/// What happened at one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// A word in shared memory. Words without a name count as well.
+    Word {
+        name: Option<Word>,
+        old: u32,
+        new: u32,
+    },
+    Call(Call),
+}
+
+/// What was seen along a way.
+pub(crate) struct Survey {
+    /// How many instructions there are.
+    pub(crate) instructions: u64,
+    /// The numbers of instructions (from 1) and what each did.
+    changes: Vec<(u64, Change)>,
+    sleeps: Sleeps,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleeps {
+    Never,
+    Somewhere,
+}
+
+impl Survey {
+    pub(crate) fn of<S: Subject>(way: Way) -> Self {
+        let mut survey = Self {
+            instructions: 0,
+            changes: Vec::new(),
+            sleeps: Sleeps::Never,
+        };
+        let mut before = Vec::new();
+        experiment::survey(way, |subject: &S, number, step| {
+            let now = subject.words();
+            match step {
+                Step::Plain => {}
+                Step::Whole(call) => survey.changes.push((number, Change::Call(call))),
+                Step::Asleep(call) => {
+                    survey.changes.push((number, Change::Call(call)));
+                    survey.sleeps = Sleeps::Somewhere;
+                    // What has changed meanwhile, others have changed.
+                    before.clone_from(&now);
+                }
+            }
+            for (at, (&old, &new)) in before.iter().zip(&now).enumerate() {
+                if old != new {
+                    let name = S::name_of(at * size_of::<u32>());
+                    let change = Change::Word { name, old, new };
+                    survey.changes.push((number, change));
+                }
+            }
+            before = now;
+            survey.instructions = number;
+        });
+        survey
+    }
+
+    /// The points to try: one in `stride`, beginning with `offset`; but all
+    /// before and behind a change, and those in a sleep several times.
+    pub(crate) fn points(&self, stride: u64, offset: u64) -> Vec<Point> {
+        const TIMES_ASLEEP: usize = 4;
+        let evenly = (offset % stride..=self.instructions).step_by(stride as usize);
+        let changes = self.changes.iter();
+        let around = changes.flat_map(|(number, _)| [number - 1, *number]);
+        let chosen: BTreeSet<u64> = evenly.chain(around).chain([0]).collect();
+        let mut points: Vec<Point> = chosen.into_iter().map(Point::After).collect();
+        if self.sleeps == Sleeps::Somewhere {
+            for _ in 0..TIMES_ASLEEP {
+                points.extend([Point::Asleep, Point::Woken]);
+            }
+        }
+        points
+    }
+
+    /// The steps that the arguments in the library are about, in order.
+    pub(crate) fn steps(&self) -> Vec<&'static str> {
+        let mut steps: Vec<&'static str> = Vec::new();
+        let mut last = None;
+        for (number, change) in &self.changes {
+            let Some(step) = name(change) else { continue };
+            // Both halves of a long word are one step; and a sleep that the heartbeat
+            // interrupts is one.
+            let is_same = last.replace((*number, step)) == Some((*number, step));
+            let sleeps_on = step == "futex wait" && steps.last() == Some(&step);
+            if !is_same && !sleeps_on {
+                steps.push(step);
+            }
+        }
+        steps
+    }
+}
+
+fn name(change: &Change) -> Option<&'static str> {
+    /// glibc's `PTHREAD_MUTEX_INCONSISTENT`.
+    const INCONSISTENT: u32 = i32::MAX as u32;
+    let tid = |word: u32| word & libc::FUTEX_TID_MASK;
+    Some(match *change {
+        Change::Call(call) if call.number == libc::SYS_futex => {
+            match call.second_argument as i32 & libc::FUTEX_CMD_MASK {
+                libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET => "futex wake",
+                libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET => "futex wait",
+                _ => "futex",
+            }
+        }
+        Change::Call(_) => return None,
+        Change::Word { name, old, new } => match name? {
+            Word::Lock if tid(old) != tid(new) && tid(new) == 0 => "word freed",
+            Word::Lock if tid(old) != tid(new) => "word taken",
+            Word::Lock => return None,
+            // From the dead thread, or from libc's mark, to the one that has the lock.
+            Word::PthreadOwner if old != 0 && ![0, INCONSISTENT].contains(&new) => {
+                "made consistent"
+            }
+            Word::PthreadOwner => return None,
+            Word::Holder if new == 0 => "holder removed",
+            Word::Holder => "holder set",
+            Word::Poison if new == 0 => "poison cleared",
+            Word::Poison => "poison set",
+            Word::Poisonings => "poisonings up",
+            Word::Sequence => "sequence up",
+            Word::Sleepers if new > old => "sleepers up",
+            Word::Sleepers => "sleepers down",
+            Word::Data => "data",
+        },
+    })
+}

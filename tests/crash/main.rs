@@ -1,0 +1,11 @@
+//! Processes killed at chosen and at random points. These tests take longest.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod create_open_remove;
+mod every_instruction;
+mod lock_storm;
+mod lost_wakeups;
+mod model;
+mod name_storm;

@@ -1,0 +1,421 @@
+//! C code that locks and unlocks the same mutexes, or other ones, in the same thread; and
+//! another copy of this crate in the same process.
+
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::support::{Child, Gate, die, expect_poisoned, leave_a_death, on_stage, pair, spawn};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use shm_sync::{
+    LockError, MAX_LOCKS_HELD, PoisonCause, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
+};
+
+const LIMIT: usize = MAX_LOCKS_HELD as usize;
+
+fn raw<T: ShmSafe>(mutex: &ShmMutex<T>) -> *mut libc::pthread_mutex_t {
+    mutex.as_pthread_ptr().cast()
+}
+
+fn c_lock<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
+    // SAFETY: placed, hence initialised; it outlives the test's use of it.
+    unsafe { libc::pthread_mutex_lock(raw(mutex)) }
+}
+
+fn c_unlock<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
+    // SAFETY: as in `c_lock`.
+    unsafe { libc::pthread_mutex_unlock(raw(mutex)) }
+}
+
+fn c_repair<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
+    // SAFETY: as in `c_lock`.
+    unsafe { libc::pthread_mutex_consistent(raw(mutex)) }
+}
+
+/// What a C program does with a lock whose holder died.
+fn c_takes_over<T: ShmSafe>(mutex: &ShmMutex<T>) {
+    assert_eq!(c_lock(mutex), libc::EOWNERDEAD);
+    assert_eq!(c_repair(mutex), 0);
+}
+
+type Locks<const N: usize> = Segment<[ShmMutex<u32>; N]>;
+
+fn locks<const N: usize>() -> Locks<N> {
+    Segment::anonymous([const { ShmMutex::new(0_u32) }; N]).unwrap()
+}
+
+fn many(len: usize) -> Segment<[ShmMutex<u32>]> {
+    shm_sync::SegmentOptions::new()
+        .anonymous_with_len("c-peers", len, |_: &mut [ShmMutex<u32>]| ())
+        .unwrap()
+}
+
+/// Takes locks until it is refused, and says how many it got.
+fn take_all(locks: &[ShmMutex<u32>]) -> usize {
+    for (taken, lock) in locks.iter().enumerate() {
+        match lock.lock() {
+            Ok(guard) => std::mem::forget(guard),
+            Err(LockError::TooManyLocks) => return taken,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    locks.len()
+}
+
+/// Checks that the kernel has given back what a dead thread held: the first `held`.
+fn none_is_lost(locks: &[ShmMutex<u32>], held: usize) {
+    for (index, lock) in locks.iter().enumerate() {
+        match lock.try_lock() {
+            Err(LockError::Poisoned(_)) => assert!(index < held, "{index}"),
+            Ok(_) => assert!(index >= held, "{index}"),
+            Err(other) => panic!("lock {index} is lost: {other:?}"),
+        }
+    }
+}
+
+/// Waits until it has killed itself, and not failed.
+fn has_died(child: &mut Child) {
+    assert!(matches!(
+        child.wait(),
+        WaitStatus::Signaled(_, Signal::SIGKILL, _)
+    ));
+}
+
+fn cause<T: ShmSafe>(mutex: &ShmMutex<T>) -> PoisonCause {
+    expect_poisoned(mutex.try_lock_for(Duration::from_secs(30))).cause()
+}
+
+type Take = unsafe extern "C" fn(*const ShmMutex<u32>, usize) -> isize;
+
+/// The function of a plug-in that has a copy of this crate of its own. `None`: it is not
+/// built, because only this test was.
+fn second_copy() -> Option<Take> {
+    let program = std::env::current_exe().unwrap();
+    let profile = program.parent()?.parent()?;
+    let library = profile.join("examples/libsecond_copy.so");
+    if !library.exists() {
+        println!("skipped: `cargo build --example second_copy` makes {library:?}");
+        return None;
+    }
+    let library = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the library runs nothing of its own when it is loaded.
+    let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    assert!(!handle.is_null(), "{library:?} can't be loaded");
+    // SAFETY: the handle is open, and stays so.
+    let symbol = unsafe { libc::dlsym(handle, c"second_copy_take".as_ptr()) };
+    assert!(!symbol.is_null());
+    // SAFETY: that is the function's type.
+    Some(unsafe { std::mem::transmute::<*mut libc::c_void, Take>(symbol) })
+}
+
+fn tid() -> u32 {
+    nix::unistd::gettid().as_raw().cast_unsigned()
+}
+
+on_stage! {
+    // Failure mode 37.
+    fn c_locks_before_ours_are_counted() {
+        for by_c in [1, 1_000, LIMIT - 1, LIMIT] {
+            let (theirs, ours) = (many(by_c), many(LIMIT + 10));
+            let mut holder = spawn(|| {
+                theirs.iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
+                assert_eq!(take_all(&ours), LIMIT - by_c);
+                die()
+            });
+            has_died(&mut holder);
+            none_is_lost(&theirs, by_c);
+            none_is_lost(&ours, LIMIT - by_c);
+        }
+    }
+
+    // Failure mode 37.
+    fn c_locks_between_ours_are_counted() {
+        let (theirs, ours) = (many(2_000), many(LIMIT));
+        let mut holder = spawn(|| {
+            // Ours first, so that the count begins right; then in turns.
+            take_all(&ours[..100]);
+            theirs[..1_000].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
+            take_all(&ours[100..200]);
+            theirs[1_000..1_800].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
+            assert_eq!(take_all(&ours[200..]), LIMIT - 1_800 - 200);
+            // What C code gives back makes room.
+            theirs[..10].iter().for_each(|lock| assert_eq!(c_unlock(lock), 0));
+            assert_eq!(take_all(&ours[LIMIT - 1_800..]), 10);
+            die()
+        });
+        has_died(&mut holder);
+        none_is_lost(&ours, LIMIT - 1_790);
+        none_is_lost(&theirs[..10], 0);
+        none_is_lost(&theirs[10..], 1_790);
+    }
+
+    // Failure mode 37.
+    fn a_c_lock_that_comes_back_on_top_hides_none() {
+        let (theirs, ours) = (many(LIMIT), many(10));
+        let mut holder = spawn(|| {
+            assert_eq!(c_lock(&theirs[0]), 0);
+            drop(ours[0].lock().unwrap());
+            // The same one is the first on the list again, with others beneath.
+            assert_eq!(c_unlock(&theirs[0]), 0);
+            theirs[1..].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
+            assert_eq!(c_lock(&theirs[0]), 0);
+            assert!(matches!(ours[0].lock(), Err(LockError::TooManyLocks)));
+            assert!(matches!(ours[0].try_lock(), Err(LockError::TooManyLocks)));
+            die()
+        });
+        has_died(&mut holder);
+        none_is_lost(&theirs, LIMIT);
+        none_is_lost(&ours, 0);
+    }
+
+    // Failure mode 37.
+    fn two_copies_of_the_crate_count_together() {
+        let Some(take) = second_copy() else { return };
+        let locks = many(2 * LIMIT);
+        let (ours, theirs) = locks.split_at(LIMIT);
+        let mut holder = spawn(|| {
+            assert_eq!(take_all(&ours[..900]), 900);
+            // SAFETY: placed, and mapped until this process ends.
+            let taken = unsafe { take(theirs.as_ptr(), 600) };
+            assert_eq!(taken, 600);
+            assert_eq!(take_all(&ours[900..1_000]), 100);
+            // SAFETY: as above.
+            let taken = unsafe { take(theirs[600..].as_ptr(), LIMIT - 600) };
+            assert_eq!(taken, (LIMIT - 1_600).cast_signed());
+            assert!(matches!(ours[1_000].lock(), Err(LockError::TooManyLocks)));
+            die()
+        });
+        has_died(&mut holder);
+        none_is_lost(ours, 1_000);
+        none_is_lost(theirs, LIMIT - 1_000);
+    }
+
+    fn room_comes_back_whoever_unlocks() {
+        let (theirs, ours) = (many(LIMIT), many(LIMIT));
+        for _ in 0..3 {
+            theirs[..LIMIT - 1].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
+            let guard = ours[0].lock().unwrap();
+            assert!(matches!(ours[1].lock(), Err(LockError::TooManyLocks)));
+            drop(guard);
+            drop(ours[1].lock().unwrap());
+            theirs[..LIMIT - 1].iter().for_each(|lock| assert_eq!(c_unlock(lock), 0));
+            let mut guards: Vec<_> = ours.iter().map(|lock| lock.lock().unwrap()).collect();
+            assert!(matches!(theirs[0].lock(), Err(LockError::TooManyLocks)));
+            // From the middle.
+            drop(guards.swap_remove(LIMIT / 2));
+            drop(theirs[0].lock().unwrap());
+        }
+    }
+
+    fn a_stale_guard_leaves_the_next_holder_alone() {
+        let shared = pair();
+        let [locked, end] = [Gate::new(), Gate::new()];
+        let guard = shared.lock().unwrap();
+        assert_eq!(c_unlock(&shared), 0);
+        assert_eq!(shared.holder(), None);
+        let next = spawn(|| {
+            let _guard = shared.lock().unwrap();
+            locked.open();
+            end.pass();
+        });
+        locked.pass();
+        drop(guard);
+        assert_eq!(shared.holder().map(|holder| holder.pid), Some(next.pid()));
+        assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
+        end.open();
+        next.join();
+        assert!(shared.lock().is_ok());
+    }
+
+    // glibc's `pthread_mutex_trylock` leaves the word of an unrecoverable mutex to its
+    // caller, and the mutex on no list.
+    fn a_stale_guard_removes_nothing_from_no_list() {
+        let shared = Segment::anonymous([
+            ShmMutex::new(0_u32),
+            ShmMutex::with_priority_inheritance(0),
+        ])
+        .unwrap();
+        for lock in &*shared {
+            let guard = lock.lock().unwrap();
+            assert_eq!(c_unlock(lock), 0);
+            leave_a_death(lock);
+            spawn(|| {
+                assert_eq!(c_lock(lock), libc::EOWNERDEAD);
+                assert_eq!(c_unlock(lock), 0);
+            })
+            .join();
+            // SAFETY: placed, hence initialised.
+            let code = unsafe { libc::pthread_mutex_trylock(raw(lock)) };
+            assert_eq!(code, libc::ENOTRECOVERABLE);
+            drop(guard);
+            assert!(matches!(lock.lock(), Err(LockError::NotRecoverable)));
+            assert!(matches!(lock.try_lock(), Err(LockError::NotRecoverable)));
+        }
+    }
+
+    fn a_stale_guards_panic_poisons_nothing() {
+        let shared = pair();
+        let [locked, end] = [Gate::new(), Gate::new()];
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _guard = shared.lock().unwrap();
+            assert_eq!(c_unlock(&shared), 0);
+            let next = spawn(|| {
+                let _guard = shared.lock().unwrap();
+                locked.open();
+                end.pass();
+            });
+            locked.pass();
+            std::mem::forget(next);
+            panic!("this thread no longer holds it");
+        }));
+        assert!(unwound.is_err());
+        assert!(!shared.is_poisoned());
+        end.open();
+        assert!(shared.lock().is_ok());
+    }
+
+    fn a_stale_guard_can_not_wait() {
+        #[derive(ShmSafe)]
+        #[repr(C)]
+        struct Board {
+            free: ShmMutex<u32>,
+            changed: ShmCondvar,
+            pthread_changed: PthreadCondvar,
+        }
+        let board = Segment::anonymous(Board {
+            free: ShmMutex::new(0),
+            changed: ShmCondvar::new(),
+            pthread_changed: PthreadCondvar::new(),
+        })
+        .unwrap();
+        for _ in 0..3 {
+            let guard = board.free.lock().unwrap();
+            assert_eq!(c_unlock(&board.free), 0);
+            assert!(matches!(board.changed.wait(guard), Err(LockError::NotOwner)));
+            let guard = board.free.lock().unwrap();
+            assert_eq!(c_unlock(&board.free), 0);
+            let result = board.pthread_changed.wait(guard);
+            assert!(matches!(result, Err(LockError::NotOwner)));
+        }
+        assert_eq!(board.free.holder(), None);
+        assert!(board.free.lock().is_ok());
+    }
+
+    fn stale_news_of_a_death_clears_no_poison() {
+        let shared = pair();
+        let first = leave_a_death(&shared);
+        let poisoned = expect_poisoned(shared.lock());
+        assert_eq!(poisoned.cause().pid(), first);
+        assert_eq!(c_unlock(&shared), 0);
+        drop(poisoned.recover(|_| ()));
+        assert!(shared.is_poisoned(), "the repair was not under the lock");
+    }
+
+    fn stale_guards_count_no_lock_twice() {
+        let locks = many(LIMIT + 1);
+        for lock in locks.iter() {
+            let guard = lock.lock().unwrap();
+            assert_eq!(c_unlock(lock), 0);
+            drop(guard);
+        }
+        assert_eq!(take_all(&locks), LIMIT);
+    }
+
+    fn leaked_guards_that_c_unlocks_leave_room() {
+        let locks = many(LIMIT + 1);
+        for lock in locks.iter() {
+            std::mem::forget(lock.lock().unwrap());
+            assert_eq!(c_unlock(lock), 0);
+        }
+        assert_eq!(take_all(&locks), LIMIT);
+    }
+
+    fn after_a_c_repair_nobody_old_is_blamed() {
+        let shared = pair();
+        let dead = leave_a_death(&shared);
+        let [named, locked] = [Gate::new(), Gate::new()];
+        let mut c = spawn(|| {
+            c_takes_over(&shared);
+            locked.open();
+            named.pass();
+            die()
+        });
+        locked.pass();
+        assert_ne!(shared.holder().map(|holder| holder.pid), Some(dead));
+        assert!(!shared.is_poisoned(), "C code has repaired it");
+        named.open();
+        has_died(&mut c);
+        // Before the next lock, and after it.
+        assert!(shared.is_poisoned());
+        assert!(shared.holder().is_none_or(|holder| holder.pid == 0));
+        let cause = cause(&shared);
+        assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
+    }
+
+    fn after_c_unlocks_nobody_old_is_blamed() {
+        let shared = pair();
+        // It dies without the lock, which still has its name.
+        let mut first = spawn(|| {
+            std::mem::forget(shared.lock().unwrap());
+            assert_eq!(c_unlock(&shared), 0);
+            die()
+        });
+        has_died(&mut first);
+        assert_eq!(shared.holder(), None);
+        let mut c = spawn(|| {
+            assert_eq!(c_lock(&shared), 0);
+            die()
+        });
+        has_died(&mut c);
+        let cause = cause(&shared);
+        assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
+    }
+
+    fn a_c_death_before_its_repair_blames_nobody() {
+        let shared = pair();
+        let first = leave_a_death(&shared);
+        let mut c = spawn(|| {
+            assert_eq!(c_lock(&shared), libc::EOWNERDEAD);
+            die()
+        });
+        has_died(&mut c);
+        let cause = cause(&shared);
+        assert_ne!(cause.pid(), first);
+        assert_eq!(cause.pid(), 0);
+    }
+
+    fn a_death_of_ours_is_named_between_c_locks() {
+        let shared = pair();
+        for _ in 0..3 {
+            let first = leave_a_death(&shared);
+            assert_eq!(shared.holder().map(|holder| holder.pid), Some(first));
+            c_takes_over(&shared);
+            assert_eq!(c_unlock(&shared), 0);
+            assert_eq!(shared.holder(), None);
+            let second = leave_a_death(&shared);
+            let cause = cause(&shared);
+            assert_eq!((cause.pid(), cause.tid()), (second, second));
+            shared.clear_poison();
+            drop(shared.lock().unwrap());
+            // This thread's own panic is named as ever.
+            let unwound = catch_unwind(AssertUnwindSafe(|| {
+                let _guard = shared.lock().unwrap();
+                panic!("a test's panic");
+            }));
+            assert!(unwound.is_err());
+            let poisoned = expect_poisoned(shared.lock());
+            let me = (poisoned.cause().pid(), poisoned.cause().tid());
+            assert_eq!(me, (std::process::id(), tid()));
+            drop(poisoned.recover(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn smoke() {
+    let locks = locks::<2>();
+    assert_eq!(c_lock(&locks[0]), 0);
+    assert!(locks[1].lock().is_ok());
+    assert_eq!(c_unlock(&locks[0]), 0);
+}

@@ -1,0 +1,12 @@
+//! `ShmMutex`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod c_peers;
+mod deadlines;
+mod locking;
+mod poison;
+mod priority_inheritance;
+mod suites;
+mod threads;

@@ -1,0 +1,324 @@
+//! What the next locker learns when a holder dies or panics, and that no lock is
+//! ever lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Child, Gate, Pair, SharedPair, dead_owner, die, exit_now, expect_poisoned, holder_of,
+    leave_a_death, on_stage, pair, spawn,
+};
+use nix::sys::signal::Signal;
+use shm_sync::{LockError, PoisonCause};
+
+on_stage! {
+    fn smoke() {
+        let shared = pair();
+        let dead = leave_a_death(&shared);
+        assert!(shared.is_poisoned());
+        let poisoned = expect_poisoned(shared.lock());
+        assert_eq!(poisoned.cause().pid(), dead);
+        drop(poisoned.recover(|_| ()));
+        assert!(!shared.is_poisoned());
+    }
+
+    // Failure mode 1.
+    fn a_killed_holder_is_reported_to_the_next_locker() {
+        let shared = pair();
+        let locked = Gate::new();
+        let mut holder = spawn(|| {
+            let mut pair = shared.lock().unwrap();
+            pair.first += 1;
+            locked.open();
+            nix::unistd::pause();
+        });
+        locked.pass();
+        assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
+        assert_eq!(shared.holder().unwrap().pid, holder.pid());
+        holder.kill();
+        assert!(shared.is_poisoned(), "a death shows before anybody has locked");
+
+        let poisoned = expect_poisoned(shared.lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+        assert_eq!((poisoned.get_ref().first, poisoned.get_ref().second), (1, 0));
+        assert_eq!(shared.holder().unwrap().pid, std::process::id());
+        let pair = poisoned.recover(|pair| pair.second = pair.first);
+        drop(pair);
+        assert!(!shared.is_poisoned());
+        assert_eq!(shared.lock().unwrap().second, 1);
+    }
+
+    fn every_way_to_lock_reports_a_death() {
+        let shared = pair();
+        leave_a_death(&shared);
+        drop(expect_poisoned(shared.lock()).recover(|_| ()));
+        leave_a_death(&shared);
+        drop(expect_poisoned(shared.try_lock()).recover(|_| ()));
+        leave_a_death(&shared);
+        drop(expect_poisoned(shared.try_lock_for(Duration::from_secs(30))).recover(|_| ()));
+        leave_a_death(&shared);
+        let soon = Instant::now() + Duration::from_secs(30);
+        drop(expect_poisoned(shared.try_lock_until(soon)).recover(|_| ()));
+        assert!(shared.lock().is_ok());
+    }
+
+    fn a_sleeping_locker_is_woken_by_the_holders_death() {
+        let shared = pair();
+        let mut holder = holder_of(&shared);
+        let holder_pid = holder.pid();
+        let waiter = spawn(|| {
+            let poisoned = expect_poisoned(shared.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(holder_pid));
+        });
+        let timed_waiter = spawn(|| {
+            drop(expect_poisoned(shared.try_lock_for(Duration::from_secs(50))));
+        });
+        waiter.wait_until_asleep();
+        timed_waiter.wait_until_asleep();
+        holder.kill();
+        waiter.join();
+        timed_waiter.join();
+    }
+
+    fn every_kind_of_end_poisons() {
+        let ends: [(&str, fn()); 5] = [
+            ("exit", || exit_now(0)),
+            ("SIGTERM", || nix::sys::signal::raise(Signal::SIGTERM).unwrap()),
+            ("SIGABRT", || std::process::abort()),
+            ("exec", || {
+                let error = std::os::unix::process::CommandExt::exec(
+                    &mut std::process::Command::new("/bin/true"),
+                );
+                panic!("{error}");
+            }),
+            ("SIGKILL", || die()),
+        ];
+        for (name, end) in ends {
+            let shared = pair();
+            let mut holder = spawn(|| {
+                std::mem::forget(shared.lock().unwrap());
+                end();
+            });
+            holder.wait();
+            let poisoned = expect_poisoned(shared.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()), "{name}");
+        }
+    }
+
+    fn the_end_of_a_thread_poisons() {
+        let shared = pair();
+        std::thread::scope(|s| {
+            s.spawn(|| std::mem::forget(shared.lock().unwrap()));
+        });
+        // The scope ends a moment before the thread does.
+        let poisoned = expect_poisoned(shared.lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(std::process::id()));
+    }
+
+    // What the kernel does not report, and what helps then. If this test fails
+    // because the lock is reported, the documentation is out of date.
+    fn exec_in_another_thread_loses_the_lock_until_it_is_reset() {
+        let shared = pair();
+        let mut holder = spawn(|| {
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    std::mem::forget(shared.lock().unwrap());
+                    let mut program = std::process::Command::new("/bin/true");
+                    panic!("{}", std::os::unix::process::CommandExt::exec(&mut program));
+                });
+            });
+        });
+        holder.wait();
+        assert!(matches!(
+            shared.try_lock_for(Duration::from_millis(300)),
+            Err(LockError::TimedOut)
+        ));
+        assert_eq!(shared.holder().unwrap().pid, holder.pid());
+        // SAFETY: no other process knows of the lock.
+        unsafe { shared.reset() }.unwrap();
+        let poisoned = expect_poisoned(shared.lock());
+        assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+    }
+
+    // Failure modes 2 and 3: the kill comes at any instruction.
+    fn holders_killed_at_random_moments_never_lose_the_lock() {
+        let shared = pair();
+        let mut deaths_inside = 0;
+        for round in 0..400_u64 {
+            let mut worker = spawn(|| loop {
+                let mut pair = match shared.lock() {
+                    Ok(pair) => pair,
+                    Err(LockError::Poisoned(p)) => p.recover(|pair| pair.second = pair.first),
+                    Err(other) => panic!("{other:?}"),
+                };
+                pair.first += 1;
+                pair.second += 1;
+            });
+            std::thread::sleep(Duration::from_micros(100 + (round * 37) % 900));
+            worker.kill();
+            let pair = match shared.try_lock_for(Duration::from_secs(20)) {
+                Ok(pair) => pair,
+                Err(LockError::Poisoned(p)) => {
+                    deaths_inside += 1;
+                    p.recover(|pair| pair.second = pair.first)
+                }
+                Err(other) => panic!("round {round}: the lock is lost: {other:?}"),
+            };
+            assert_eq!(pair.first, pair.second);
+        }
+        println!("{deaths_inside} of 400 died with the lock held");
+    }
+
+    // Failure mode 3: a waiter is asleep when the holder dies unlocking.
+    fn waiters_go_on_whatever_instruction_of_the_unlock_the_holder_dies_at() {
+        let shared = pair();
+        let waiter = || spawn(|| {
+            for _ in 0..200 {
+                if let Err(LockError::Poisoned(p)) = shared.lock() {
+                    drop(p.recover(|pair| pair.second = pair.first));
+                }
+            }
+        });
+        for round in 0..100_u64 {
+            let mut victim = spawn(|| loop {
+                if let Err(LockError::Poisoned(p)) = shared.lock() {
+                    drop(p.recover(|pair| pair.second = pair.first));
+                }
+            });
+            let waiters = [waiter(), waiter()];
+            std::thread::sleep(Duration::from_micros(50 + (round * 53) % 600));
+            victim.kill();
+            waiters.into_iter().for_each(Child::join);
+        }
+    }
+
+    // Failure mode 4.
+    fn ten_blocked_lockers_all_proceed_after_one_death() {
+        let shared = pair();
+        let mut holder = holder_of(&shared);
+        let lockers: Vec<_> = (0..10)
+            .map(|_| spawn(|| expect_poisoned(shared.lock()).into_inner().first += 1))
+            .collect();
+        lockers.iter().for_each(Child::wait_until_asleep);
+        holder.kill();
+        lockers.into_iter().for_each(Child::join);
+        assert_eq!(expect_poisoned(shared.lock()).get_ref().first, 10);
+    }
+
+    // Failure mode 5.
+    fn a_repairer_that_dies_leaves_it_poisoned() {
+        let shared = pair();
+        leave_a_death(&shared);
+        for _ in 0..3 {
+            let mut repairer = spawn(|| {
+                drop(expect_poisoned(shared.lock()).recover(|pair| {
+                    pair.first = 7;
+                    die()
+                }));
+            });
+            repairer.wait();
+            assert!(shared.is_poisoned());
+            let poisoned = expect_poisoned(shared.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(repairer.pid()), "the last to die");
+        }
+        drop(expect_poisoned(shared.lock()).recover(|pair| *pair = Pair { first: 1, second: 1 }));
+        assert_eq!(shared.lock().unwrap().first, 1);
+    }
+
+    fn dropping_the_news_unlocks_and_keeps_the_poison() {
+        let shared = pair();
+        leave_a_death(&shared);
+        for _ in 0..3 {
+            let result: Result<(), shm_sync::Error> = (|| {
+                drop(shared.lock()?);
+                Ok(())
+            })();
+            match result {
+                Err(shm_sync::Error::Poisoned(PoisonCause::OwnerDied { .. })) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(shared.holder(), None, "the question mark has unlocked");
+        }
+        let waiter = spawn(|| drop(expect_poisoned(shared.lock())));
+        waiter.join();
+        drop(expect_poisoned(shared.lock()).into_inner());
+        drop(expect_poisoned(shared.lock()));
+        shared.clear_poison();
+        assert!(shared.lock().is_ok());
+    }
+
+    // Failure mode 6.
+    fn a_foreign_unlock_without_repair_is_a_clear_error_and_can_be_reset() {
+        let shared = pair();
+        leave_a_death(&shared);
+        // What a careless C program does: it takes EOWNERDEAD for success.
+        let raw = shared.as_pthread_ptr().cast();
+        // SAFETY: placed, hence initialised.
+        assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, libc::EOWNERDEAD);
+        // SAFETY: initialised and held.
+        assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);
+
+        assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)));
+        assert!(matches!(shared.try_lock(), Err(LockError::NotRecoverable)));
+        assert!(matches!(
+            shared.try_lock_for(Duration::from_secs(30)),
+            Err(LockError::NotRecoverable)
+        ));
+        // All of these have left it as it was: others are told, too.
+        spawn(|| assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)))).join();
+        // SAFETY: no other process uses the lock any more.
+        unsafe { shared.reset() }.unwrap();
+        // Somebody died, and nobody has repaired what it left.
+        drop(expect_poisoned(shared.lock()).recover(|_| ()));
+        assert!(shared.lock().is_ok());
+    }
+
+    // Failure mode 26.
+    fn a_panic_inside_poisons_for_every_process() {
+        let shared = pair();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let mut pair = shared.lock().unwrap();
+            pair.first = 1;
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        let me = std::process::id();
+        spawn(|| {
+            let poisoned = expect_poisoned(shared.lock());
+            match poisoned.cause() {
+                PoisonCause::Panicked { pid, .. } => assert_eq!(pid, me),
+                other => panic!("{other:?}"),
+            }
+            drop(poisoned.recover(|pair| pair.second = pair.first));
+        })
+        .join();
+        assert_eq!(shared.lock().unwrap().second, 1);
+    }
+
+    fn a_panic_in_the_repair_keeps_the_poison() {
+        let shared = pair();
+        leave_a_death(&shared);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _ = expect_poisoned(shared.lock()).recover(|_| panic!("on purpose"));
+        }));
+        assert!(panicked.is_err());
+        let poisoned = expect_poisoned(shared.lock());
+        assert!(matches!(poisoned.cause(), PoisonCause::Panicked { .. }));
+    }
+
+    fn a_guard_taken_during_a_panic_does_not_poison() {
+        struct LocksWhenDropped<'a>(&'a SharedPair);
+        impl Drop for LocksWhenDropped<'_> {
+            fn drop(&mut self) {
+                self.0.lock().unwrap().first += 1;
+            }
+        }
+        let shared = pair();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _cleanup = LocksWhenDropped(&shared);
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(shared.lock().unwrap().first, 1);
+    }
+}

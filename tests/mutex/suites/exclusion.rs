@@ -1,0 +1,464 @@
+//! What the published suites ask of any mutex, asked of `ShmMutex` with and
+//! without priority inheritance: exclusion, ownership, crowds of waiters, panics.
+//! Deaths are in `owner_death.rs`, time and signals in `timeouts.rs`. docs/proof.md tells which case of which suite is where.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Guard, Lock, WAYS_TO_LOCK, Way, with_each_protocol};
+use crate::support::{
+    Child, Gate, Meeting, TestName, die, exit_now, expect_poisoned, holder_of, leave_a_death,
+    on_stage, poll, spawn,
+};
+use nix::errno::Errno;
+use nix::sys::wait::WaitStatus;
+use shm_sync::{LockError, PoisonCause, Segment, ShmMutex};
+
+/// How many threads of this process sleep in a futex system call.
+fn threads_asleep() -> usize {
+    let call = format!("{} ", libc::SYS_futex);
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter(|task| {
+            let path = task.as_ref().unwrap().path().join("syscall");
+            std::fs::read_to_string(path).is_ok_and(|line| line.starts_with(&call))
+        })
+        .count()
+}
+
+/// Tries in every way to lock what somebody else holds.
+fn assert_held_by_another(lock: &Lock) {
+    assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
+    for timeout in [Duration::ZERO, Duration::from_millis(5)] {
+        let result = lock.try_lock_for(timeout);
+        assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
+    }
+    let result = lock.try_lock_until(Instant::now() - Duration::from_secs(1));
+    assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
+}
+
+/// Tries in every way to lock what this thread holds.
+fn assert_held_by_myself(lock: &Lock) {
+    assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
+    assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+    for timeout in [Duration::ZERO, Duration::from_secs(30)] {
+        assert!(matches!(
+            lock.try_lock_for(timeout),
+            Err(LockError::Deadlock)
+        ));
+    }
+    let past = Instant::now() - Duration::from_secs(1);
+    assert!(matches!(
+        lock.try_lock_until(past),
+        Err(LockError::Deadlock)
+    ));
+}
+
+/// Locks and unlocks in every way, also from another process.
+fn assert_free(lock: &Lock) {
+    let in_every_way = || WAYS_TO_LOCK.iter().for_each(|way| drop(way(lock).unwrap()));
+    in_every_way();
+    spawn(in_every_way).join();
+    assert_eq!(lock.holder(), None);
+}
+
+/// Waits for a lock whose holder waits for a lock that this process holds.
+fn leave_a_cycle(new: fn(u64) -> Lock) {
+    let locks = Segment::anonymous([new(0), new(0)]).unwrap();
+    let [first, second] = &*locks;
+    let locked = Gate::new();
+    let guard = first.lock().unwrap();
+    let patient = spawn(|| {
+        let _second = second.lock().unwrap();
+        locked.open();
+        *first.lock().unwrap() += 1;
+    });
+    locked.pass();
+    patient.wait_until_asleep();
+    let result = second.try_lock_for(Duration::from_millis(20));
+    assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
+    drop(guard);
+    patient.join();
+    assert_eq!(*first.lock().unwrap(), 1);
+    assert_free(second);
+}
+
+/// Somebody holds the first lock and does `other`, which waits for the second one.
+/// A child holds that one and waits for the first without a deadline.
+fn close_a_cycle(locks: &[Lock; 2], other: impl FnOnce()) -> Child {
+    let [first, second] = locks;
+    let [locked, wait] = [Gate::new(), Gate::new()];
+    let patient = spawn(|| {
+        let _second = second.lock().unwrap();
+        locked.open();
+        wait.pass();
+        *first.lock().map_err(|_| "poisoned").unwrap() += 1;
+    });
+    locked.pass();
+    let mut first_holder = spawn(|| {
+        let _first = first.lock().unwrap();
+        locked.open();
+        other();
+    });
+    locked.pass();
+    first_holder.wait_until_asleep();
+    wait.open();
+    first_holder.wait();
+    patient
+}
+
+/// Two hold a lock each, and at the same time try to get the other's, without
+/// waiting for it.
+fn try_each_others(new: fn(u64) -> Lock) {
+    const ATTEMPTS: u32 = 20_000;
+    let locks = Segment::anonymous([new(0), new(0)]).unwrap();
+    let meeting = Segment::anonymous(Meeting::default()).unwrap();
+    let locks = &locks;
+    let parties = [0, 1].map(|mine: usize| {
+        let meeting = &meeting;
+        spawn(move || {
+            let _guard = locks[mine].lock().unwrap();
+            meeting.attend(2, 1);
+            for _ in 0..ATTEMPTS {
+                let result = locks[1 - mine].try_lock_for(Duration::ZERO);
+                assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
+            }
+            meeting.attend(2, 2);
+        })
+    });
+    parties.into_iter().for_each(Child::join);
+    locks.iter().for_each(assert_free);
+}
+
+/// A priority for real-time programs.
+const REAL_TIME: i32 = 10;
+
+/// Runs at that priority from now on, if it may.
+fn become_real_time() -> nix::Result<()> {
+    let parameters = libc::sched_param {
+        sched_priority: REAL_TIME,
+    };
+    // SAFETY: `parameters` outlives the call; 0 is the calling thread.
+    let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    Errno::result(rc).map(drop)
+}
+
+/// The priority at which the kernel runs a process at this moment, inherited or
+/// not: [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+fn priority(pid: u32) -> i32 {
+    /// Behind the name, which ends with a parenthesis.
+    const PRIORITY: usize = 15;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields
+        .split_whitespace()
+        .nth(PRIORITY)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Panics with the guards, without a message on the screen.
+fn panic_with(guards: impl Sized) {
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _guards = guards;
+        resume_unwind(Box::new("on purpose"));
+    }));
+    assert!(panicked.is_err());
+}
+
+on_stage! {
+    fn smoke() {
+        with_each_protocol(|[lock]| {
+            *lock.lock().unwrap() += 1;
+            *lock.try_lock().unwrap() += 1;
+            assert_eq!(*lock.try_lock_for(Duration::ZERO).unwrap(), 2);
+            assert_free(lock);
+        });
+    }
+
+    fn a_crowd_of_threads_in_processes_loses_no_update() {
+        const PROCESSES: usize = 4;
+        const EACH: u64 = 300;
+        const WAYS: [Way; 3] = [
+            ShmMutex::lock,
+            ShmMutex::try_lock,
+            |lock| lock.try_lock_for(Duration::from_millis(1)),
+        ];
+        /// However long it takes.
+        fn lock_by(way: Way, lock: &Lock) -> Guard<'_> {
+            loop {
+                match way(lock) {
+                    Ok(guard) => return guard,
+                    Err(LockError::WouldBlock | LockError::TimedOut) => std::thread::yield_now(),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        with_each_protocol(|[lock]| {
+            let inside = Segment::anonymous(AtomicU32::new(0)).unwrap();
+            let count = |way| {
+                for _ in 0..EACH {
+                    let mut guard = lock_by(way, lock);
+                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "not alone");
+                    let before = *guard;
+                    std::thread::yield_now();
+                    *guard = before + 1;
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                }
+            };
+            let crowd = [(); PROCESSES].map(|()| spawn(|| std::thread::scope(|s| {
+                WAYS.iter().for_each(|&way| drop(s.spawn(move || count(way))));
+            })));
+            crowd.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), (PROCESSES * WAYS.len()) as u64 * EACH);
+        });
+    }
+
+    fn a_hundred_waiters_behind_one_holder_all_get_their_turns() {
+        const WAITERS: usize = 100;
+        const TURNS: u64 = 50;
+        with_each_protocol(|[lock]| {
+            let held = lock.lock().unwrap();
+            std::thread::scope(|s| {
+                for _ in 0..WAITERS {
+                    s.spawn(|| (0..TURNS).for_each(|_| *lock.lock().unwrap() += 1));
+                }
+                poll(|| threads_asleep() == WAITERS);
+                drop(held);
+            });
+            assert_eq!(*lock.lock().unwrap(), WAITERS as u64 * TURNS);
+        });
+    }
+
+    fn giving_back_one_of_many_locks_wakes_who_waits_for_that_one() {
+        const LOCKS: usize = 40;
+        with_each_protocol::<LOCKS>(|locks| {
+            let mut held = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
+            let locked = AtomicU32::new(0);
+            std::thread::scope(|s| {
+                for lock in locks {
+                    s.spawn(|| {
+                        *lock.lock().unwrap() += 1;
+                        locked.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                poll(|| threads_asleep() == LOCKS);
+                // An order that is neither theirs nor its reverse.
+                for step in 0..LOCKS {
+                    held[step * 7 % LOCKS] = None;
+                    poll(|| locked.load(Ordering::Relaxed) as usize == step + 1);
+                }
+            });
+            assert!(locks.iter().all(|lock| *lock.lock().unwrap() == 1));
+        });
+    }
+
+    fn what_is_held_no_other_thread_or_process_gets() {
+        with_each_protocol(|[lock]| {
+            let guard = lock.lock().unwrap();
+            spawn(|| assert_held_by_another(lock)).join();
+            std::thread::scope(|s| {
+                s.spawn(|| assert_held_by_another(lock));
+            });
+            drop(guard);
+            assert_free(lock);
+        });
+    }
+
+    fn what_the_holder_itself_attempts_changes_nothing() {
+        with_each_protocol(|[lock]| {
+            let mut guard = lock.lock().unwrap();
+            assert_held_by_myself(lock);
+            *guard += 1;
+            spawn(|| assert_held_by_another(lock)).join();
+            // It is held once, however often it was attempted.
+            drop(guard);
+            assert_free(lock);
+
+            leave_a_death(lock);
+            let poisoned = expect_poisoned(lock.lock());
+            assert_held_by_myself(lock);
+            drop(poisoned.recover(|count| *count += 1));
+            assert_free(lock);
+            assert_eq!(*lock.lock().unwrap(), 2);
+        });
+    }
+
+    fn a_lock_is_one_at_however_many_addresses() {
+        for new in [ShmMutex::new, ShmMutex::with_priority_inheritance] {
+            let name = TestName::new("addresses");
+            let here = Segment::create(&name, new(0_u64)).unwrap();
+            let there = Segment::<Lock>::open(&name).unwrap();
+            assert!(!std::ptr::eq(&raw const *here, &raw const *there));
+            let mut guard = here.lock().unwrap();
+            assert_held_by_myself(&there);
+            spawn(|| assert_held_by_another(&Segment::<Lock>::open(&name).unwrap())).join();
+            *guard += 1;
+            drop(there);
+            assert_held_by_myself(&here);
+            drop(guard);
+            let there = Segment::<Lock>::open(&name).unwrap();
+            assert_eq!(*there.lock().unwrap(), 1);
+            assert_free(&here);
+        }
+    }
+
+    fn of_those_who_try_at_once_exactly_one_succeeds() {
+        const PROCESSES: u32 = 4;
+        const ROUNDS: u32 = 100;
+        with_each_protocol(|[lock]| {
+            let meeting = Segment::anonymous(Meeting::default()).unwrap();
+            let winners = Segment::anonymous(AtomicU32::new(0)).unwrap();
+            let compete = || for round in 0..ROUNDS {
+                meeting.attend(PROCESSES, 3 * round + 1);
+                let result = lock.try_lock();
+                match &result {
+                    Ok(_) => drop(winners.fetch_add(1, Ordering::SeqCst)),
+                    Err(LockError::WouldBlock) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+                meeting.attend(PROCESSES, 3 * round + 2);
+                assert_eq!(winners.load(Ordering::SeqCst), round + 1);
+                drop(result);
+                meeting.attend(PROCESSES, 3 * round + 3);
+            };
+            let competitors = [(); PROCESSES as usize].map(|()| spawn(compete));
+            competitors.into_iter().for_each(Child::join);
+            assert_free(lock);
+        });
+    }
+
+    fn who_waits_with_a_deadline_gets_out_of_a_cycle() {
+        leave_a_cycle(ShmMutex::new);
+    }
+
+    fn who_waits_with_a_deadline_gets_out_of_a_cycle_of_inheriting_locks() {
+        leave_a_cycle(ShmMutex::with_priority_inheritance);
+    }
+
+    fn who_closes_a_cycle_goes_on_when_the_other_gives_up() {
+        with_each_protocol(|locks| {
+            let [first, second] = locks;
+            let patient = close_a_cycle(locks, || {
+                let result = second.try_lock_for(Duration::from_millis(300));
+                assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
+            });
+            patient.join();
+            assert_free(first);
+            assert_free(second);
+        });
+    }
+
+    fn who_closes_a_cycle_goes_on_when_the_other_dies() {
+        with_each_protocol(|locks| {
+            let [first, second] = locks;
+            let mut patient = close_a_cycle(locks, || {
+                let late = Duration::from_millis(100);
+                assert!(second.try_lock_for(late).is_err());
+                die()
+            });
+            assert!(matches!(patient.wait(), WaitStatus::Exited(_, 101)), "it was told");
+            // Its own end was a panic.
+            drop(expect_poisoned(first.lock()));
+            drop(expect_poisoned(second.lock()));
+        });
+    }
+
+    fn who_only_tries_what_the_other_holds_is_in_no_deadlock() {
+        try_each_others(ShmMutex::new);
+    }
+
+    fn who_only_tries_what_the_other_holds_is_in_no_deadlock_of_inheriting_locks() {
+        try_each_others(ShmMutex::with_priority_inheritance);
+    }
+
+    fn no_panic_keeps_a_lock_and_each_poisons_it() {
+        with_each_protocol(|[lock, other]| {
+            panic_with(lock.lock().unwrap());
+            for _ in 0..2 {
+                // Had it been kept, this would be `WouldBlock`.
+                panic_with(expect_poisoned(lock.try_lock()));
+                panic_with(expect_poisoned(lock.try_lock()).recover(|_| ()));
+            }
+            drop(expect_poisoned(lock.lock()).recover(|_| ()));
+            panic_with((lock.lock().unwrap(), other.lock().unwrap()));
+            for lock in [lock, other] {
+                drop(expect_poisoned(lock.lock()).recover(|_| ()));
+                assert_free(lock);
+            }
+        });
+    }
+
+    fn the_panic_of_a_thread_reaches_its_siblings_with_its_name() {
+        with_each_protocol(|[lock]| {
+            let tid = std::thread::scope(|s| {
+                let thread = s.spawn(|| {
+                    panic_with(lock.lock().unwrap());
+                    nix::unistd::gettid()
+                });
+                thread.join().unwrap()
+            });
+            let cause = expect_poisoned(lock.lock()).cause();
+            assert!(matches!(cause, PoisonCause::Panicked { .. }), "{cause:?}");
+            assert_eq!(cause.pid(), std::process::id());
+            assert_eq!(i64::from(cause.tid()), i64::from(tid.as_raw()));
+        });
+    }
+
+    fn c_code_is_held_to_the_rules_of_ownership() {
+        with_each_protocol(|[lock]| {
+            let raw = lock.as_pthread_ptr() as usize;
+            let raw = || raw as *mut libc::pthread_mutex_t;
+            // SAFETY: placed, hence initialised.
+            let unlock = || unsafe { libc::pthread_mutex_unlock(raw()) };
+            assert_eq!(unlock(), libc::EPERM, "it is free");
+            let guard = lock.lock().unwrap();
+            std::thread::scope(|s| {
+                s.spawn(|| assert_eq!(unlock(), libc::EPERM, "another thread holds it"));
+            });
+            spawn(|| {
+                assert_eq!(unlock(), libc::EPERM, "another process holds it");
+                // SAFETY: as above.
+                assert_eq!(unsafe { libc::pthread_mutex_trylock(raw()) }, libc::EBUSY);
+            })
+            .join();
+            assert_held_by_myself(lock);
+            drop(guard);
+            assert_eq!(unlock(), libc::EPERM, "it was given back");
+            assert_free(lock);
+        });
+    }
+
+    fn c_code_that_locks_twice_is_told_so() {
+        let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let _guard = lock.lock().unwrap();
+        // SAFETY: placed, hence initialised.
+        let code = unsafe { libc::pthread_mutex_lock(lock.as_pthread_ptr().cast()) };
+        assert_eq!(code, libc::EDEADLK);
+    }
+
+    fn a_holder_runs_at_the_priority_of_who_waits_if_that_is_inherited() {
+        let mut trial = spawn(|| exit_now(i32::from(become_real_time().is_err())));
+        if !matches!(trial.wait(), WaitStatus::Exited(_, 0)) {
+            println!("not run: real-time priorities are not to be had");
+            return;
+        }
+        let plain = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+        let inheriting = Segment::anonymous(ShmMutex::with_priority_inheritance(0_u64)).unwrap();
+        let ordinary = priority(std::process::id());
+        for (lock, expected) in [(plain, ordinary), (inheriting, -1 - REAL_TIME)] {
+            let mut holder = holder_of(&lock);
+            assert_eq!(priority(holder.pid()), ordinary);
+            let waiter = spawn(|| {
+                become_real_time().unwrap();
+                drop(expect_poisoned(lock.lock()));
+            });
+            waiter.wait_until_asleep();
+            assert_eq!(priority(holder.pid()), expected);
+            holder.kill();
+            waiter.join();
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! What the published suites ask of robust mutexes: whoever ends, however, with
+//! however many locks, loses none of them, and all who wait go on. As everywhere in
+//! these suites, with and without priority inheritance.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Lock, WAYS_TO_LOCK, WAYS_TO_WAIT, with_each_protocol};
+use crate::support::{
+    Child, Gate, Random, dead_owner, die, exit_now, expect_poisoned, holder_of, leave_a_death,
+    on_stage, poll, spawn,
+};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use shm_sync::{LockError, Segment, ShmCondvar};
+
+/// Locks for good: the end of the thread finds the lock held.
+fn keep(lock: &Lock) {
+    std::mem::forget(lock.lock().unwrap());
+}
+
+/// Sees that a lock was left by a death, and repairs it.
+fn repair(lock: &Lock) {
+    let poisoned = expect_poisoned(lock.try_lock());
+    assert!(dead_owner(poisoned.cause()).is_some());
+    drop(poisoned.recover(|_| ()));
+    drop(lock.try_lock().unwrap());
+}
+
+on_stage! {
+    fn smoke() {
+        with_each_protocol(|[lock]| {
+            let dead = leave_a_death(lock);
+            let poisoned = expect_poisoned(lock.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(dead));
+            drop(poisoned.recover(|_| ()));
+            drop(lock.lock().unwrap());
+        });
+    }
+
+    fn each_way_to_lock_tells_of_a_thread_that_ended_with_two_locks() {
+        with_each_protocol(|locks: &[Lock; 2]| {
+            for lock_it in WAYS_TO_LOCK {
+                std::thread::scope(|s| s.spawn(|| locks.each_ref().map(keep)).join()).unwrap();
+                for lock in locks {
+                    let poisoned = expect_poisoned(lock_it(lock));
+                    assert_eq!(dead_owner(poisoned.cause()), Some(std::process::id()));
+                    drop(poisoned.recover(|_| ()));
+                    drop(lock_it(lock).unwrap());
+                }
+            }
+        });
+    }
+
+    fn who_locks_while_the_holder_is_ending_is_told() {
+        with_each_protocol(|[lock]| {
+            for _ in 0..300 {
+                let locked = AtomicBool::new(false);
+                std::thread::scope(|s| {
+                    s.spawn(|| {
+                        keep(lock);
+                        locked.store(true, Ordering::Release);
+                    });
+                    while !locked.load(Ordering::Acquire) {
+                        std::hint::spin_loop();
+                    }
+                    drop(expect_poisoned(lock.lock()).recover(|_| ()));
+                });
+            }
+        });
+    }
+
+    fn a_first_thread_that_ends_before_its_process_leaves_its_lock() {
+        with_each_protocol(|[lock]| {
+            let locked = Gate::new();
+            let mut holder = spawn(|| {
+                std::thread::spawn(nix::unistd::pause);
+                keep(lock);
+                locked.open();
+                // SAFETY: ends this thread; nobody else uses its stack.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+            });
+            locked.pass();
+            let poisoned = expect_poisoned(lock.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
+            assert_eq!(holder.try_wait(), None, "the other thread lives");
+        });
+    }
+
+    fn the_end_of_a_process_leaves_the_locks_of_all_its_threads() {
+        const EACH: usize = 1_000;
+        let ends: [fn() -> !; 3] = [|| exit_now(0), || std::process::exit(0), || die()];
+        // More than a single thread could hold.
+        with_each_protocol::<{ 3 * EACH }>(|locks| for end in ends {
+            let mut holder = spawn(|| {
+                let locked = Gate::new();
+                std::thread::scope(|s| {
+                    for part in locks.chunks(EACH) {
+                        s.spawn(|| {
+                            part.iter().for_each(keep);
+                            locked.open();
+                            nix::unistd::pause();
+                        });
+                    }
+                    (0..3).for_each(|_| locked.pass());
+                    end();
+                });
+            });
+            holder.wait();
+            locks.iter().for_each(repair);
+        });
+    }
+
+    fn one_who_waits_for_each_of_the_many_locks_of_the_dead_is_woken() {
+        const LOCKS: usize = 12;
+        with_each_protocol::<LOCKS>(|locks| {
+            let locked = Gate::new();
+            let mut holder = spawn(|| {
+                locks.iter().for_each(keep);
+                locked.open();
+                nix::unistd::pause();
+            });
+            locked.pass();
+            let waiters = locks.each_ref().map(|lock| {
+                spawn(move || drop(expect_poisoned(lock.lock()).recover(|count| *count += 1)))
+            });
+            waiters.iter().for_each(Child::wait_until_asleep);
+            holder.kill();
+            waiters.into_iter().for_each(Child::join);
+            assert!(locks.iter().all(|lock| *lock.lock().unwrap() == 1));
+        });
+    }
+
+    fn all_who_wait_in_whatever_way_for_the_lock_of_the_dead_go_on() {
+        let condvar = Segment::anonymous(ShmCondvar::new()).unwrap();
+        with_each_protocol(|[lock]| {
+            let waiting = Gate::new();
+            let sleeper = spawn(|| {
+                let guard = lock.lock().unwrap();
+                waiting.open();
+                let poisoned = expect_poisoned(condvar.wait(guard));
+                *poisoned.into_inner() += 1;
+            });
+            waiting.pass();
+            let mut holder = holder_of(lock);
+            let waiters = [0, 1, 2, 0, 1, 2].map(|way: usize| spawn(move || {
+                *expect_poisoned(WAYS_TO_WAIT[way](lock)).into_inner() += 1;
+            }));
+            waiters.iter().for_each(Child::wait_until_asleep);
+            let impatient = spawn(|| {
+                let mut result = lock.try_lock();
+                while matches!(result, Err(LockError::WouldBlock)) {
+                    std::thread::yield_now();
+                    result = lock.try_lock();
+                }
+                *expect_poisoned(result).into_inner() += 1;
+            });
+            holder.kill();
+            waiters.into_iter().for_each(Child::join);
+            impatient.join();
+            sleeper.join();
+            assert_eq!(*expect_poisoned(lock.lock()).recover(|_| ()), 8);
+        });
+    }
+
+    fn heirs_that_die_in_turn_leave_it_to_the_next_who_waits() {
+        const HEIRS: usize = 5;
+        with_each_protocol(|[lock]| {
+            let locked = Gate::new();
+            let mut holder = spawn(|| {
+                *lock.lock().unwrap() = u64::from(std::process::id());
+                keep(lock);
+                locked.open();
+                nix::unistd::pause();
+            });
+            locked.pass();
+            let mut heirs = [(); HEIRS].map(|()| spawn(|| {
+                let poisoned = expect_poisoned(lock.lock());
+                let predecessor = dead_owner(poisoned.cause()).unwrap();
+                let mut last = poisoned.recover(|_| ());
+                assert_eq!(*last, u64::from(predecessor));
+                *last = u64::from(std::process::id());
+                die()
+            }));
+            heirs.iter().for_each(Child::wait_until_asleep);
+            holder.kill();
+            for heir in &mut heirs {
+                assert!(matches!(heir.wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
+            }
+            let last = expect_poisoned(lock.lock());
+            assert_eq!(dead_owner(last.cause()).map(u64::from), Some(**last.get_ref()));
+        });
+    }
+
+    fn what_a_child_inherited_from_its_child_it_leaves_with_its_own() {
+        with_each_protocol(|locks: &[Lock; 3]| {
+            let mut child = spawn(|| {
+                keep(&locks[0]);
+                keep(&locks[1]);
+                let mut grandchild = spawn(|| {
+                    assert!(matches!(locks[0].try_lock(), Err(LockError::WouldBlock)));
+                    keep(&locks[2]);
+                    exit_now(0)
+                });
+                grandchild.wait();
+                let inherited = expect_poisoned(locks[2].lock());
+                assert_eq!(dead_owner(inherited.cause()), Some(grandchild.pid()));
+                std::mem::forget(inherited);
+            });
+            child.wait();
+            for lock in locks {
+                let poisoned = expect_poisoned(lock.lock());
+                assert_eq!(dead_owner(poisoned.cause()), Some(child.pid()));
+                drop(poisoned.recover(|_| ()));
+            }
+        });
+    }
+
+    fn exactly_what_was_held_at_the_end_is_left_whatever_was_given_back_before() {
+        const LOCKS: usize = 4;
+        let mut random = Random::new(4);
+        let histories: Vec<(Vec<usize>, u64)> = (0..40)
+            .map(|_| {
+                let mut order: Vec<usize> = (0..LOCKS).collect();
+                (1..LOCKS).for_each(|i| order.swap(i, random.below(i as u64 + 1) as usize));
+                (order, random.below(LOCKS as u64 + 1))
+            })
+            .collect();
+        with_each_protocol::<LOCKS>(|locks| for (order, given_back) in &histories {
+            let (given_back, kept) = order.split_at(*given_back as usize);
+            let mut holder = spawn(|| {
+                let mut guards = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
+                given_back.iter().for_each(|&index| guards[index] = None);
+                die()
+            });
+            holder.wait();
+            for &index in given_back {
+                let result = locks[index].try_lock();
+                assert!(result.is_ok(), "{index} of {order:?}: {result:?}");
+            }
+            kept.iter().for_each(|&index| repair(&locks[index]));
+        });
+    }
+
+    fn a_waiter_that_is_ended_is_no_holder_and_not_missed() {
+        let ends = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGALRM];
+        with_each_protocol(|[lock]| for wait_for_it in WAYS_TO_WAIT {
+            let guard = lock.lock().unwrap();
+            let patient = spawn(|| *lock.lock().unwrap() += 1);
+            patient.wait_until_asleep();
+            for end in ends {
+                let mut waiter = spawn(|| drop(wait_for_it(lock)));
+                waiter.wait_until_asleep();
+                waiter.signal(end);
+                assert!(matches!(waiter.wait(), WaitStatus::Signaled(_, by, _) if by == end));
+            }
+            assert_eq!(lock.holder().unwrap().pid, std::process::id());
+            drop(guard);
+            patient.join();
+            assert!(!lock.is_poisoned());
+            drop(lock.try_lock().unwrap());
+        });
+    }
+
+    // The kernel loses a wakeup here before Linux 6.2: see docs/design.md.
+    fn a_waiter_that_dies_as_the_lock_is_given_back_takes_no_wakeup_with_it() {
+        with_each_protocol(|[lock]| for round in 0..60 {
+            let guard = match lock.lock() {
+                Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
+                other => other.unwrap(),
+            };
+            let waiters = [(); 3].map(|()| spawn(|| match lock.lock() {
+                Err(LockError::Poisoned(poisoned)) => drop(poisoned.recover(|_| ())),
+                other => drop(other.unwrap()),
+            }));
+            waiters.iter().for_each(Child::wait_until_asleep);
+            if round % 2 == 0 {
+                drop(guard);
+                waiters[0].signal(Signal::SIGKILL);
+            } else {
+                waiters[0].signal(Signal::SIGKILL);
+                drop(guard);
+            }
+            let [mut victim, others @ ..] = waiters;
+            victim.wait();
+            others.into_iter().for_each(Child::join);
+        });
+    }
+
+    fn the_death_of_one_in_a_deadlock_frees_the_others() {
+        // Without priority inheritance only: see `exclusion.rs`.
+        const PARTIES: usize = 3;
+        let locks = Segment::anonymous([const { Lock::new(0) }; PARTIES]).unwrap();
+        let locked = Gate::new();
+        let go_on = Gate::new();
+        let mut parties = [0, 1, 2].map(|party| {
+            let (locks, locked, go_on) = (&locks, &locked, &go_on);
+            spawn(move || {
+                let _mine = locks[party].lock().unwrap();
+                locked.open();
+                go_on.pass();
+                match locks[(party + 1) % PARTIES].lock() {
+                    Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| ()) += 1,
+                    other => *other.unwrap() += 1,
+                }
+            })
+        });
+        parties.iter().for_each(|_| locked.pass());
+        parties.iter().for_each(|_| go_on.open());
+        parties.iter().for_each(Child::wait_until_asleep);
+        parties[0].kill();
+        let [_, second, third] = parties;
+        second.join();
+        third.join();
+        // Party 2 was told of the death of party 0, whom party 1 had waited behind.
+        assert_eq!([0, 1, 2].map(|index| *locks[index].lock().unwrap()), [1, 0, 1]);
+    }
+
+    fn parent_and_child_each_leave_what_they_hold_themselves() {
+        with_each_protocol(|[of_parent, of_child]| {
+            let locked = Gate::new();
+            let mut parent = spawn(|| {
+                keep(of_parent);
+                // A child that ends with a lock gives back none of its parent's.
+                let mut first = spawn(|| keep(of_child));
+                first.wait();
+                assert!(matches!(of_parent.lock(), Err(LockError::Deadlock)));
+                let second = spawn(|| {
+                    assert!(matches!(of_parent.try_lock(), Err(LockError::WouldBlock)));
+                    repair(of_child);
+                });
+                second.join();
+                // One that outlives it learns of its death as others do.
+                std::mem::forget(spawn(|| {
+                    keep(of_child);
+                    locked.open();
+                    *expect_poisoned(of_parent.lock()).recover(|_| ()) += 1;
+                    nix::unistd::pause();
+                }));
+                locked.pass();
+                die()
+            });
+            parent.wait();
+            poll(|| matches!(of_parent.try_lock().as_deref(), Ok(&1)));
+            let orphan = of_child.holder().unwrap().pid;
+            assert_ne!(orphan, parent.pid());
+            assert!(matches!(of_child.try_lock(), Err(LockError::WouldBlock)));
+            let orphan = nix::unistd::Pid::from_raw(orphan.cast_signed());
+            nix::sys::signal::kill(orphan, Signal::SIGKILL).unwrap();
+            drop(expect_poisoned(of_child.lock()));
+        });
+    }
+
+    fn what_c_code_left_unrepaired_says_so_to_all_until_it_is_reset() {
+        with_each_protocol(|[lock]| {
+            let raw = lock.as_pthread_ptr() as usize;
+            let raw = || raw as *mut libc::pthread_mutex_t;
+            leave_a_death(lock);
+            // SAFETY: placed, hence initialised.
+            assert_eq!(unsafe { libc::pthread_mutex_lock(raw()) }, libc::EOWNERDEAD);
+            // SAFETY: initialised and held.
+            assert_eq!(unsafe { libc::pthread_mutex_unlock(raw()) }, 0);
+            for lock_it in WAYS_TO_LOCK {
+                for _ in 0..2 {
+                    let result = lock_it(lock);
+                    assert!(matches!(result, Err(LockError::NotRecoverable)), "{result:?}");
+                    spawn(|| {
+                        let result = lock_it(lock);
+                        assert!(matches!(result, Err(LockError::NotRecoverable)), "{result:?}");
+                    })
+                    .join();
+                }
+            }
+            // SAFETY: no other process uses the lock any more.
+            unsafe { lock.reset() }.unwrap();
+            repair(lock);
+        });
+    }
+
+    fn c_code_that_dies_with_the_lock_is_reported_without_its_name() {
+        with_each_protocol(|[lock]| {
+            let raw = lock.as_pthread_ptr() as usize;
+            let mut holder = spawn(|| {
+                let raw = raw as *mut libc::pthread_mutex_t;
+                // SAFETY: placed, hence initialised.
+                assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
+                die()
+            });
+            holder.wait();
+            assert!(lock.is_poisoned());
+            let poisoned = expect_poisoned(lock.lock());
+            assert_eq!(dead_owner(poisoned.cause()), Some(0));
+            drop(poisoned.recover(|_| ()));
+        });
+    }
+
+    fn a_process_of_busy_threads_that_is_killed_loses_none_of_a_hundred_locks() {
+        const LOCKS: usize = 100;
+        const ROUNDS: u64 = 6;
+        /// Locks and unlocks at random, in the one way, until it is killed. Always
+        /// upwards, so that no two wait for each other.
+        fn busy(locks: &[Lock; LOCKS], seed: u64) {
+            let lock_it = WAYS_TO_LOCK[seed as usize % 3];
+            let mut random = Random::new(seed);
+            let mut held = Vec::new();
+            let mut index = 0;
+            loop {
+                index += 1 + random.below(12) as usize;
+                if index >= LOCKS {
+                    held.clear();
+                    index = random.below(12) as usize;
+                } else if random.below(3) == 0 && !held.is_empty() {
+                    drop(held.swap_remove(random.below(held.len() as u64) as usize));
+                }
+                match lock_it(&locks[index]) {
+                    Ok(guard) => held.push(guard),
+                    Err(LockError::Poisoned(poisoned)) => held.push(poisoned.recover(|_| ())),
+                    Err(LockError::WouldBlock | LockError::TimedOut) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        with_each_protocol::<LOCKS>(|locks| for round in 0..ROUNDS {
+            let mut victim = spawn(|| std::thread::scope(|s| {
+                (0..9).for_each(|seed| drop(s.spawn(move || busy(locks, 9 * round + seed))));
+            }));
+            std::thread::sleep(Duration::from_millis(20 + 7 * round));
+            victim.kill();
+            let guards = locks.each_ref().map(|lock| match lock.try_lock() {
+                Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
+                other => other.unwrap(),
+            });
+            drop(guards);
+        });
+    }
+}

@@ -1,0 +1,388 @@
+//! What the published suites ask of timeouts and signals: a wait ends when it
+//! should and never before, whatever comes between; and what came to nothing leaves
+//! nothing behind. With and without priority inheritance.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{WAYS_TO_WAIT, Way, with_each_protocol};
+use crate::support::{
+    Child, Gate, Random, expect_poisoned, holder_of, leave_a_death, on_stage, poll, spawn,
+};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use shm_sync::{LockError, LockResult, MAX_LOCKS_HELD, Segment, ShmMutex};
+
+/// How many signals this process has handled.
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+/// Handles a signal by counting it, and asks for no system call to be restarted.
+fn count_signals(signal: Signal) {
+    extern "C" fn count(_: libc::c_int) {
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+    }
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler adds to an atomic number.
+    unsafe { nix::sys::signal::sigaction(signal, &action) }.unwrap();
+}
+
+/// From now on, this process gets and counts an alarm every 200 µs.
+fn begin_storm() {
+    count_signals(Signal::SIGALRM);
+    let often = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 200,
+    };
+    let timer = libc::itimerval {
+        it_interval: often,
+        it_value: often,
+    };
+    // SAFETY: `timer` outlives the call; the old value is not asked for.
+    let rc = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(rc, 0);
+}
+
+fn is_timed_out<G>(result: LockResult<G>) -> bool {
+    matches!(result, Err(LockError::TimedOut))
+}
+
+/// What can be waited for, from nothing to more than any clock can hold.
+const LENGTHS: [Duration; 14] = [
+    Duration::ZERO,
+    Duration::from_nanos(1),
+    Duration::from_nanos(999_999_999),
+    Duration::from_secs(1),
+    Duration::from_nanos(1_000_000_001),
+    Duration::new(i32::MAX as u64, 999_999_999),
+    Duration::new(u32::MAX as u64 + 1, 0),
+    Duration::from_nanos(i64::MAX as u64),
+    Duration::from_nanos(i64::MAX as u64 + 1),
+    Duration::from_nanos(u64::MAX),
+    Duration::new(i64::MAX as u64, 0),
+    Duration::new(i64::MAX as u64, 999_999_999),
+    Duration::new(u64::MAX, 0),
+    Duration::MAX,
+];
+
+/// The furthest instant that std can name, or nearly.
+fn furthest() -> Instant {
+    let mut instant = Instant::now();
+    let mut step = Duration::from_secs(1 << 62);
+    while step >= Duration::from_secs(1) {
+        match instant.checked_add(step) {
+            Some(later) => instant = later,
+            None => step /= 2,
+        }
+    }
+    instant
+}
+
+on_stage! {
+    fn smoke() {
+        with_each_protocol(|[lock]| {
+            let mut holder = holder_of(lock);
+            let start = Instant::now();
+            assert!(is_timed_out(lock.try_lock_for(Duration::from_millis(30))));
+            assert!(start.elapsed() >= Duration::from_millis(30));
+            holder.kill();
+            drop(expect_poisoned(lock.try_lock_for(Duration::from_secs(30))));
+        });
+    }
+
+    fn what_is_free_is_had_within_any_time() {
+        with_each_protocol(|[lock]| {
+            for length in LENGTHS {
+                drop(lock.try_lock_for(length).unwrap());
+            }
+            let now = Instant::now();
+            for deadline in [now - Duration::from_millis(1), now, furthest()] {
+                drop(lock.try_lock_until(deadline).unwrap());
+            }
+            // It is free also if its holder has died.
+            for length in LENGTHS {
+                leave_a_death(lock);
+                drop(expect_poisoned(lock.try_lock_for(length)).recover(|_| ()));
+            }
+        });
+    }
+
+    fn what_is_held_is_waited_for_as_long_as_was_said() {
+        with_each_protocol(|[lock]| {
+            let mut holder = holder_of(lock);
+            std::thread::scope(|s| {
+                for length in LENGTHS.into_iter().filter(|length| length.as_secs() <= 1) {
+                    s.spawn(move || {
+                        let start = Instant::now();
+                        assert!(is_timed_out(lock.try_lock_for(length)));
+                        assert!(start.elapsed() >= length, "{length:?}");
+                        let deadline = Instant::now() + length;
+                        assert!(is_timed_out(lock.try_lock_until(deadline)));
+                        assert!(Instant::now() >= deadline, "{length:?}");
+                    });
+                }
+            });
+            holder.kill();
+            drop(expect_poisoned(lock.lock()).recover(|_| ()));
+
+            let guard = lock.lock().unwrap();
+            let long = LENGTHS.into_iter().filter(|length| length.as_secs() > 1);
+            let mut waiters: Vec<Child> = long
+                .map(|length| spawn(move || *lock.try_lock_for(length).unwrap() += 1))
+                .collect();
+            waiters.push(spawn(|| *lock.try_lock_until(furthest()).unwrap() += 1));
+            waiters.iter().for_each(Child::wait_until_asleep);
+            drop(guard);
+            let expected = waiters.len() as u64;
+            waiters.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), expected);
+        });
+    }
+
+    fn attempts_that_came_to_nothing_do_not_count_as_locks_held() {
+        const LIMIT: usize = MAX_LOCKS_HELD as usize;
+        const ATTEMPTS: usize = LIMIT + 1;
+        with_each_protocol::<{ LIMIT + 2 }>(|locks| {
+            let [held, dead, rest @ ..] = locks;
+            let mut holder = holder_of(held);
+            leave_a_death(dead);
+            for _ in 0..ATTEMPTS {
+                assert!(is_timed_out(held.try_lock_for(Duration::ZERO)));
+                assert!(matches!(held.try_lock(), Err(LockError::WouldBlock)));
+                // News that is dropped gives the lock back.
+                drop(expect_poisoned(dead.lock()));
+            }
+            let mut guards = vec![rest[0].lock().unwrap()];
+            for _ in 0..ATTEMPTS {
+                assert!(matches!(rest[0].lock(), Err(LockError::Deadlock)));
+            }
+            guards.extend(rest[1..].iter().map(|lock| lock.lock().unwrap()));
+            assert_eq!(guards.len(), LIMIT);
+            assert!(matches!(dead.lock(), Err(LockError::TooManyLocks)));
+            drop(guards);
+            holder.kill();
+        });
+    }
+
+    fn a_timeout_disturbs_neither_the_holder_nor_the_others_who_wait() {
+        with_each_protocol(|[lock]| {
+            let go_on = Gate::new();
+            let locked = Gate::new();
+            let holder = spawn(|| {
+                let mut guard = lock.lock().unwrap();
+                locked.open();
+                go_on.pass();
+                // It still is the one who may.
+                assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+                *guard += 1;
+            });
+            locked.pass();
+            let others = [(); 3].map(|()| spawn(|| *lock.lock().unwrap() += 1));
+            others.iter().for_each(Child::wait_until_asleep);
+            for length in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1)] {
+                for _ in 0..20 {
+                    assert!(is_timed_out(lock.try_lock_for(length)));
+                    assert_eq!(lock.holder().unwrap().pid, holder.pid());
+                }
+            }
+            others.iter().for_each(Child::wait_until_asleep);
+            go_on.open();
+            holder.join();
+            others.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), 4);
+            assert!(!lock.is_poisoned());
+        });
+    }
+
+    fn a_deadline_and_an_unlock_at_once_have_one_outcome() {
+        const TIMEOUT: Duration = Duration::from_micros(300);
+        let mut random = Random::new(23);
+        let offsets: Vec<u64> = (0..400).map(|_| random.below(600)).collect();
+        with_each_protocol(|[lock]| {
+            let outcomes = [0, 1].map(|_| AtomicU32::new(0));
+            for &offset in &offsets {
+                let guard = lock.lock().unwrap();
+                let begun = AtomicU32::new(0);
+                std::thread::scope(|s| {
+                    s.spawn(|| {
+                        begun.store(1, Ordering::Release);
+                        let result = lock.try_lock_for(TIMEOUT);
+                        outcomes[usize::from(result.is_ok())].fetch_add(1, Ordering::Relaxed);
+                        let Ok(mut got) = result else {
+                            assert!(is_timed_out(result));
+                            return;
+                        };
+                        *got += 1;
+                        // It is the holder, as all can see.
+                        let me = nix::unistd::gettid().as_raw();
+                        assert_eq!(i64::from(lock.holder().unwrap().tid), i64::from(me));
+                        assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
+                    });
+                    while begun.load(Ordering::Acquire) == 0 {
+                        std::hint::spin_loop();
+                    }
+                    let until = Instant::now() + Duration::from_micros(offset);
+                    while Instant::now() < until {
+                        std::hint::spin_loop();
+                    }
+                    drop(guard);
+                });
+                // Nobody has it now: whoever had it has given it back.
+                drop(lock.try_lock().unwrap());
+            }
+            let [timed_out, locked] = outcomes.map(AtomicU32::into_inner);
+            assert_eq!(*lock.lock().unwrap(), u64::from(locked));
+            println!("{timed_out} timed out, {locked} locked");
+        });
+    }
+
+    fn a_deadline_and_the_holders_death_at_once_have_one_outcome() {
+        const TIMEOUT: Duration = Duration::from_micros(400);
+        let mut random = Random::new(2);
+        let offsets: Vec<u64> = (0..150).map(|_| random.below(800)).collect();
+        with_each_protocol(|[lock]| {
+            let [mut told, mut timed_out] = [0, 0];
+            for &offset in &offsets {
+                let mut holder = holder_of(lock);
+                let go = Instant::now();
+                let killer = spawn(|| {
+                    while go.elapsed() < Duration::from_micros(200 + offset) {
+                        std::hint::spin_loop();
+                    }
+                    holder.signal(Signal::SIGKILL);
+                });
+                match lock.try_lock_for(TIMEOUT) {
+                    Err(LockError::Poisoned(poisoned)) => {
+                        assert_eq!(poisoned.cause().pid(), holder.pid());
+                        told += 1;
+                    }
+                    result => {
+                        assert!(is_timed_out(result));
+                        timed_out += 1;
+                    }
+                }
+                // Either way the news stays for whoever comes next.
+                let poisoned = expect_poisoned(lock.lock());
+                assert_eq!(poisoned.cause().pid(), holder.pid());
+                drop(poisoned.recover(|_| ()));
+                killer.join();
+                holder.wait();
+            }
+            println!("{told} told, {timed_out} timed out");
+        });
+    }
+
+    fn waiters_in_a_storm_of_signals_wait_on_and_end_when_they_should() {
+        with_each_protocol(|[lock]| {
+            let guard = lock.lock().unwrap();
+            let in_the_storm = Gate::new();
+            let waiters = WAYS_TO_WAIT.map(|lock_it| {
+                let in_the_storm = &in_the_storm;
+                spawn(move || {
+                    begin_storm();
+                    poll(|| HANDLED.load(Ordering::Relaxed) > 0);
+                    in_the_storm.open();
+                    *lock_it(lock).unwrap() += 1;
+                })
+            });
+            waiters.iter().for_each(|_| in_the_storm.pass());
+            spawn(|| {
+                begin_storm();
+                for length in [30, 150].map(Duration::from_millis) {
+                    let start = Instant::now();
+                    assert!(is_timed_out(lock.try_lock_for(length)));
+                    assert!(start.elapsed() >= length);
+                }
+                assert!(HANDLED.load(Ordering::Relaxed) > 10);
+            })
+            .join();
+            assert_eq!(*guard, 0, "nobody came in");
+            waiters.iter().for_each(Child::wait_until_asleep);
+            drop(guard);
+            waiters.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), 3);
+        });
+    }
+
+    fn no_way_to_lock_is_interrupted_however_often() {
+        const EACH: u64 = 2_000;
+        with_each_protocol(|[lock]| {
+            let count = |lock_it: Way| {
+                spawn(move || {
+                    begin_storm();
+                    let mut counted = 0;
+                    while counted < EACH {
+                        match lock_it(lock) {
+                            Ok(mut guard) => {
+                                *guard += 1;
+                                counted += 1;
+                            }
+                            Err(LockError::WouldBlock | LockError::TimedOut) => {}
+                            Err(other) => panic!("{other:?}"),
+                        }
+                    }
+                })
+            };
+            let counters = [
+                count(ShmMutex::lock),
+                count(ShmMutex::try_lock),
+                count(|lock| lock.try_lock_for(Duration::from_millis(1))),
+                count(|lock| lock.try_lock_until(Instant::now() + Duration::from_secs(50))),
+            ];
+            let expected = counters.len() as u64 * EACH;
+            counters.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), expected);
+        });
+    }
+
+    fn a_handler_runs_while_its_thread_waits_and_the_wait_goes_on() {
+        with_each_protocol(|[lock]| {
+            let guard = lock.lock().unwrap();
+            let handled = Segment::anonymous(AtomicU32::new(0)).unwrap();
+            let waiter = spawn(|| {
+                count_signals(Signal::SIGUSR1);
+                // A witness, since this thread sleeps.
+                std::thread::scope(|s| {
+                    let witness = s.spawn(|| loop {
+                        handled.store(HANDLED.load(Ordering::Relaxed), Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(1));
+                        if handled.load(Ordering::Relaxed) >= 10 {
+                            break;
+                        }
+                    });
+                    *lock.lock().unwrap() += 1;
+                    witness.join().unwrap();
+                });
+            });
+            for count in 1..=10 {
+                waiter.wait_until_asleep();
+                waiter.signal(Signal::SIGUSR1);
+                poll(|| handled.load(Ordering::Relaxed) >= count);
+            }
+            waiter.wait_until_asleep();
+            assert_eq!(*guard, 0);
+            drop(guard);
+            waiter.join();
+            assert_eq!(*lock.lock().unwrap(), 1);
+        });
+    }
+
+    fn a_waiter_that_is_stopped_keeps_nobody_out_and_goes_on_when_it_may() {
+        with_each_protocol(|[lock]| {
+            let guard = lock.lock().unwrap();
+            let stopped = spawn(|| *lock.lock().unwrap() += 1);
+            stopped.wait_until_asleep();
+            stopped.stop();
+            let other = spawn(|| *lock.lock().unwrap() += 1);
+            other.wait_until_asleep();
+            drop(guard);
+            other.join();
+            assert_eq!(*lock.lock().unwrap(), 1);
+            stopped.signal(Signal::SIGCONT);
+            stopped.join();
+            assert_eq!(*lock.lock().unwrap(), 2);
+        });
+    }
+}

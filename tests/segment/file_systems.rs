@@ -1,0 +1,123 @@
+//! File systems that copy on write: memory that was reserved stays reserved, although
+//! the file system fills up.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::support::mounts::{Stand, has_own_mounts_for, run};
+use crate::support::{on_stage, spawn};
+use nix::fcntl::posix_fallocate;
+use nix::sys::wait::WaitStatus;
+use shm_sync::{Error, Segment, SegmentOptions};
+
+const MIB: usize = 1 << 20;
+
+/// A small file system of its own, mounted where only this stage sees it.
+#[derive(Debug)]
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`, with a message, if a tool or a right is missing.
+    fn new(kind: &str, size: u64) -> Option<Self> {
+        if !has_own_mounts_for(kind) {
+            return None;
+        }
+        let at = Stand::new().file_system(kind, size >> 20, kind)?;
+        Some(Self(at.into()))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Takes all the room that is left.
+    fn fill_up(&self) {
+        let file = File::create(self.path("filling")).unwrap();
+        let (mut len, mut step) = (0, 256 << 20);
+        while step >= 4096 {
+            match posix_fallocate(&file, len, step) {
+                Ok(()) => len += step,
+                Err(_) => step /= 2,
+            }
+        }
+        let _ = file.sync_all();
+    }
+}
+
+/// Writes to each page of a segment in a child. Returns how the child ended.
+fn write_each_page(path: &str, value: u8) -> WaitStatus {
+    spawn(|| {
+        let segment = Segment::<[std::sync::atomic::AtomicU8]>::open(path).unwrap();
+        for page in segment.iter().step_by(4096) {
+            page.store(value, std::sync::atomic::Ordering::Relaxed);
+        }
+        Segment::flush(&segment).unwrap();
+    })
+    .wait()
+}
+
+on_stage! {
+    fn smoke() {
+        let Some(disk) = Disk::new("xfs", 320 << 20) else { return };
+        let path = disk.path("segment");
+        drop(Segment::create(&path, 7_u64).unwrap());
+        disk.fill_up();
+        assert!(matches!(
+            Segment::<[u8]>::create_with_len(&disk.path("more"), 2 * MIB, |_| ()),
+            Err(Error::NoSpace { .. })
+        ));
+        assert_eq!(*Segment::<u64>::open(&path).unwrap(), 7);
+    }
+
+    fn a_copy_that_shares_or_lacks_blocks_gets_its_own() {
+        let Some(disk) = Disk::new("xfs", 320 << 20) else { return };
+        let path = disk.path("segment");
+        let made: Segment<[std::sync::atomic::AtomicU8]> =
+            SegmentOptions::new().create_with_len(&path, 16 * MIB, |_| ()).unwrap();
+        let halfway = made.len() / 2;
+        for page in made[..halfway].iter().step_by(4096) {
+            page.store(9, std::sync::atomic::Ordering::Relaxed);
+        }
+        Segment::flush(&made).unwrap();
+        drop(made);
+        let copy = |name: &str, how: &str| {
+            let copy = disk.path(name);
+            assert!(run("cp", &[how, &path, &copy]));
+            copy
+        };
+        const WAYS: [&str; 2] = ["--reflink=always", "--sparse=always"];
+        let opened = WAYS.map(|how| copy(&how[2..7], how));
+        let late = WAYS.map(|how| copy(&how[5..9], how));
+        for path in &opened {
+            drop(Segment::<[std::sync::atomic::AtomicU8]>::open(path).unwrap());
+        }
+        disk.fill_up();
+        for path in &opened {
+            for value in 1..3 {
+                let end = write_each_page(path, value);
+                assert!(matches!(end, WaitStatus::Exited(_, 0)), "{path} {value}: {end:?}");
+            }
+        }
+        for path in &late {
+            let refused = Segment::<[std::sync::atomic::AtomicU8]>::open(path);
+            let expected = matches!(refused, Err(Error::NoSpace { bytes }) if bytes > 16 * MIB);
+            assert!(expected, "{path}: {refused:?}");
+            // The refusal changes nothing, and to read takes no room.
+            let read = Segment::<[std::sync::atomic::AtomicU8]>::open_read_only(path).unwrap();
+            assert_eq!(read.view().element(4096).unwrap().load(), 9);
+        }
+    }
+
+    fn what_is_reserved_on_btrfs_stays_reserved() {
+        let Some(disk) = Disk::new("btrfs", 256 << 20) else { return };
+        let path = disk.path("segment");
+        let made: Segment<[std::sync::atomic::AtomicU8]> =
+            SegmentOptions::new().create_with_len(&path, MIB, |_| ()).unwrap();
+        drop(made);
+        disk.fill_up();
+        for value in 1..3 {
+            let end = write_each_page(&path, value);
+            assert!(matches!(end, WaitStatus::Exited(_, 0)), "round {value}: {end:?}");
+        }
+    }
+}

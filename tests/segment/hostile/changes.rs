@@ -1,0 +1,193 @@
+//! Objects that change while they are opened and used: only those who may write to
+//! an object can do that to it, and what they can't do is told here.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::ftruncate;
+use shm_sync::{Backing, LockError, Segment, ShmMutex, ShmSafe};
+
+use super::ways::{Counter, Verdict, WAYS, Way, attempt, bytes_of, path, put_good};
+use crate::support::{Child, Gate, TestAddress, expect_poisoned, on_stage, spawn};
+
+const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
+
+/// What is left of an object that has shrunk, in bytes: no lock is in it.
+const PAGE: i64 = 4096;
+
+/// Which of two.
+#[derive(Clone, Copy)]
+enum Lock {
+    Healthy,
+    Shrinking,
+}
+
+/// What became of a lock whose holder died.
+#[derive(Debug, PartialEq, Eq)]
+enum Aftermath {
+    Told,
+    Lost,
+}
+
+/// Long enough to lose pages.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Long {
+    pages: [[u64; 512]; 4],
+    lock: Counter,
+}
+
+impl Default for Long {
+    fn default() -> Self {
+        Self {
+            pages: [[1; 512]; 4],
+            lock: Counter::new(0),
+        }
+    }
+}
+
+fn shorten(address: &TestAddress, len: i64) {
+    let file = fs::File::options().write(true).open(path(address)).unwrap();
+    ftruncate(&file, len).unwrap();
+}
+
+fn ended_by(child: &mut Child, signal: Signal) -> bool {
+    match child.wait() {
+        WaitStatus::Exited(_, code) => {
+            assert_eq!(code, 0, "it panicked");
+            false
+        }
+        WaitStatus::Signaled(_, by, _) => {
+            assert_eq!(by, signal);
+            true
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+on_stage! {
+    // Failure mode 25.
+    fn whoever_touches_what_has_shrunk_faults_and_others_go_on() {
+        for kind in FILES {
+            let [shrinking, healthy] = [(); 2].map(|()| TestAddress::new(kind, "hostile"));
+            put_good::<Long>(&shrinking);
+            let counter = Segment::create(&healthy, Counter::new(0)).unwrap();
+            let (ready, shrunk) = (Gate::new(), Gate::new());
+            let mut victim = spawn(|| {
+                let long = Segment::<Long>::open(&shrinking).unwrap();
+                let _guard = counter.lock().unwrap();
+                ready.open();
+                shrunk.pass();
+                drop(long.lock.lock());
+            });
+            ready.pass();
+            shorten(&shrinking, PAGE);
+            let bystander = spawn(|| {
+                *expect_poisoned(counter.lock()).recover(|_| {}) += 1;
+            });
+            shrunk.open();
+            assert!(ended_by(&mut victim, Signal::SIGBUS));
+            bystander.join();
+            assert_eq!(*counter.lock().unwrap(), 1);
+        }
+    }
+
+    // The kernel's list of a thread's robust locks goes through the locks themselves,
+    // the last one taken first, and ends at one that can't be read. What is asserted
+    // here is no promise, but a limit that the kernel sets: see the trust model.
+    fn of_the_locks_of_the_dead_those_taken_before_one_that_has_shrunk_away_stay_held() {
+        for kind in FILES {
+            let died_with = |order: [Lock; 2]| {
+                let [shrinking, healthy] = [(); 2].map(|()| TestAddress::new(kind, "hostile"));
+                put_good::<Long>(&shrinking);
+                let counter = Segment::create(&healthy, Counter::new(0)).unwrap();
+                let ready = Gate::new();
+                let mut victim = spawn(|| {
+                    let long = Segment::<Long>::open(&shrinking).unwrap();
+                    let _guards = order.map(|lock| match lock {
+                        Lock::Healthy => counter.lock().unwrap(),
+                        Lock::Shrinking => long.lock.lock().unwrap(),
+                    });
+                    ready.open();
+                    nix::unistd::pause();
+                });
+                ready.pass();
+                shorten(&shrinking, PAGE);
+                victim.kill();
+                match counter.try_lock_for(Duration::from_millis(250)) {
+                    Err(LockError::Poisoned(_)) => Aftermath::Told,
+                    Err(LockError::TimedOut) => Aftermath::Lost,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(died_with([Lock::Shrinking, Lock::Healthy]), Aftermath::Told);
+            assert_eq!(died_with([Lock::Healthy, Lock::Shrinking]), Aftermath::Lost);
+        }
+    }
+
+    fn what_has_no_name_can_not_shrink() {
+        let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
+        let file: BorrowedFd<'_> = Segment::as_fd(&anonymous).unwrap();
+        let len = i64::try_from(Segment::mapped_len(&anonymous)).unwrap();
+        for other in [0, 448, len - 1, len + 1] {
+            assert_eq!(ftruncate(file.as_fd(), other), Err(Errno::EPERM));
+        }
+        *anonymous.lock().unwrap() += 1;
+    }
+
+    // A file may become shorter between the look at its length and the first touch, so
+    // who opens it may fault. Who reads it without mapping it, as the tool does, never.
+    fn who_opens_what_shrinks_meanwhile_is_told_or_faults_and_the_tool_never_does() {
+        const TIME: Duration = Duration::from_millis(300);
+        for kind in FILES {
+            let address = TestAddress::new(kind, "hostile");
+            put_good::<Long>(&address);
+            let bytes = bytes_of(&address);
+            let mut vandal = spawn(|| {
+                let file = fs::File::options().write(true).open(path(&address)).unwrap();
+                loop {
+                    file.set_len(0).unwrap();
+                    file.write_all_at(&bytes, 0).unwrap();
+                }
+            });
+            for way in WAYS {
+                if kind == Backing::File && way == Way::List {
+                    continue; // it finds no files
+                }
+                let mut faults = 0;
+                let tally = Segment::anonymous([const { ShmMutex::new(0_u64) }; 3]).unwrap();
+                let begin = Instant::now();
+                while begin.elapsed() < TIME {
+                    let mut opener = spawn(|| {
+                        while begin.elapsed() < TIME {
+                            let column = match attempt::<Long>(way, &address) {
+                                Some(Verdict::Good) => 0,
+                                Some(Verdict::NotASegment) => 1,
+                                Some(Verdict::Corrupt(_)) => 2,
+                                other => panic!("{way:?}: {other:?}"),
+                            };
+                            *tally[column].lock().unwrap() += 1;
+                        }
+                    });
+                    faults += u64::from(ended_by(&mut opener, Signal::SIGBUS));
+                }
+                let [good, foreign, damaged] = [0, 1, 2].map(|at| *tally[at].lock().unwrap());
+                println!(
+                    "{kind}, {way:?}: opened {good}, no segment {foreign}, damaged {damaged}, \
+                     faults {faults}"
+                );
+                let only_reads = matches!(
+                    way,
+                    Way::Object | Way::Details | Way::SyncObject | Way::List
+                );
+                assert!(!only_reads || faults == 0, "{way:?}");
+            }
+            vandal.kill();
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What an object is: no file at all, a link, somebody else's, or a claim to be huge.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::mkfifo;
+use shm_sync::inspect::{self, Content, FileKind};
+use shm_sync::{Backing, CorruptHeader};
+
+use Verdict::{Corrupt, Good, NoSpace, NotASegment, PermissionDenied, TooPermissive, WrongOwner};
+
+use super::ways::{
+    Counter, Expected, Verdict, WAYS, attempt, change_system_v, check, patch, path, put, put_good,
+};
+use crate::support::{NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn};
+
+const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
+
+/// More than any machine has, and no more than a sparse file may claim.
+const HUGE: u64 = 1 << 40;
+
+fn kind_seen(address: &TestAddress) -> FileKind {
+    match inspect::object(&address.parse().unwrap()).unwrap().content {
+        Content::Foreign(kind) => kind,
+        other => panic!("{}: {other:?}", &**address),
+    }
+}
+
+/// Makes something of that name that is no file, in both places for files.
+fn check_each(what: &str, kind: FileKind, expected: &Expected, make: impl Fn(&str)) {
+    for backing in FILES {
+        let address = TestAddress::new(backing, "hostile");
+        make(&path(&address));
+        check::<Counter>(what, &address, expected);
+        assert_eq!(kind_seen(&address), kind, "{what}");
+        let _ = fs::remove_dir(path(&address));
+    }
+}
+
+fn set_mode(address: &TestAddress, mode: u32) {
+    match address.kind() {
+        Backing::SystemV => change_system_v(address, |permissions| permissions.mode = mode as _),
+        _ => fs::set_permissions(path(address), fs::Permissions::from_mode(mode)).unwrap(),
+    }
+}
+
+/// Whether devices can be opened where this is.
+fn allows_devices(address: &TestAddress) -> bool {
+    let path = path(address);
+    let directory = std::path::Path::new(&path).parent().unwrap();
+    !statvfs(directory)
+        .unwrap()
+        .flags()
+        .contains(FsFlags::ST_NODEV)
+}
+
+on_stage! {
+    // Failure mode 25. Opening a FIFO could wait for ever: the stage's watchdog looks.
+    fn what_is_no_file_is_refused() {
+        let nothing = Expected::all(NotASegment);
+        check_each("a directory", FileKind::Directory, &nothing, |path| {
+            fs::create_dir(path).unwrap();
+        });
+        check_each("a FIFO", FileKind::Special, &nothing, |path| {
+            mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        });
+        check_each("a socket", FileKind::Special, &nothing, |path| {
+            drop(UnixListener::bind(path).unwrap());
+        });
+    }
+
+    fn links_are_not_followed() {
+        let nothing = Expected::all(NotASegment);
+        for backing in FILES {
+            let good = TestAddress::new(backing, "hostile");
+            put_good::<Counter>(&good);
+            check_each("a link to a good one", FileKind::Symlink, &nothing, |link| {
+                symlink(path(&good), link).unwrap();
+            });
+            check::<Counter>("the good one", &good, &Expected::all(Good));
+        }
+        check_each("a link to nothing", FileKind::Symlink, &nothing, |link| {
+            symlink("/nowhere/at/all", link).unwrap();
+        });
+        check_each("a link to itself", FileKind::Symlink, &nothing, |link| {
+            symlink(link, link).unwrap();
+        });
+        check_each("a link to a device", FileKind::Symlink, &nothing, |link| {
+            symlink("/dev/zero", link).unwrap();
+        });
+    }
+
+    fn a_device_is_refused() {
+        if !is_root_for("a_device_is_refused") {
+            return;
+        }
+        const ZERO: (u64, u64) = (1, 5);
+        const NOBODYS: (u64, u64) = (240, 77);
+        for backing in FILES {
+            for (major, minor) in [ZERO, NOBODYS] {
+                let address = TestAddress::new(backing, "hostile");
+                let device = makedev(major, minor);
+                let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+                mknod(path(&address).as_str(), SFlag::S_IFCHR, mode, device).unwrap();
+                let users = match allows_devices(&address) {
+                    true => NotASegment,
+                    false => PermissionDenied,
+                };
+                let expected = Expected {
+                    writer: users,
+                    reader: users,
+                    ..Expected::all(NotASegment)
+                };
+                check::<Counter>("a device", &address, &expected);
+                assert_eq!(kind_seen(&address), FileKind::Special);
+            }
+        }
+    }
+
+    fn what_more_users_may_write_to_is_refused() {
+        for address in TestAddress::of_each_kind("hostile") {
+            put_good::<Counter>(&address);
+            for mode in [0o620, 0o602, 0o622, 0o666, 0o777] {
+                set_mode(&address, mode);
+                let what = format!("mode {mode:o}");
+                check::<Counter>(&what, &address, &Expected::for_users(TooPermissive));
+            }
+            set_mode(&address, 0o644);
+            check::<Counter>("mode 644", &address, &Expected::all(Good));
+        }
+    }
+
+    fn what_belongs_to_somebody_else_is_refused() {
+        if !is_root_for("what_belongs_to_somebody_else_is_refused") {
+            return;
+        }
+        for address in TestAddress::of_each_kind("hostile") {
+            put_good::<Counter>(&address);
+            match address.kind() {
+                Backing::SystemV => {
+                    change_system_v(&address, |permissions| permissions.uid = NOBODY);
+                }
+                _ => chown(path(&address), Some(NOBODY), None).unwrap(),
+            }
+            let expected = Expected::for_users(WrongOwner);
+            check::<Counter>("nobody's", &address, &expected);
+
+            // Who owns it is asked before what is in it.
+            patch(&address, 0, b"garbage!");
+            let expected = Expected {
+                tool: NotASegment,
+                lock: NotASegment,
+                ..expected
+            };
+            check::<Counter>("nobody's garbage", &address, &expected);
+        }
+    }
+
+    fn what_may_not_be_read_is_refused() {
+        if !is_root_for("what_may_not_be_read_is_refused") {
+            return;
+        }
+        for mode in [0o000, 0o600] {
+            for address in TestAddress::of_each_kind("hostile") {
+                put_good::<Counter>(&address);
+                set_mode(&address, mode);
+                spawn(|| {
+                    become_nobody();
+                    for way in WAYS {
+                        let verdict = attempt::<Counter>(way, &address);
+                        let expected = verdict.map(|_| PermissionDenied);
+                        // The kernel tells anybody whose a System V segment is.
+                        let told = verdict == Some(WrongOwner)
+                            && address.kind() == Backing::SystemV;
+                        assert!(told || verdict == expected, "{way:?} {}: {verdict:?}", &*address);
+                    }
+                })
+                .join();
+            }
+        }
+    }
+
+    // Nothing here is ever written to so far out, so none of it takes memory.
+    fn a_huge_claim_is_checked_before_it_is_believed() {
+        for backing in FILES {
+            let address = TestAddress::new(backing, "hostile");
+            let stretch = |len: u64| {
+                fs::File::options().write(true).open(path(&address)).unwrap().set_len(len).unwrap();
+            };
+            put(&address, b"");
+            stretch(HUGE);
+            check::<Counter>("a huge hole", &address, &Expected::all(NotASegment));
+            fs::remove_file(path(&address)).unwrap();
+
+            put_good::<Counter>(&address);
+            let claimed = fs::metadata(path(&address)).unwrap().len();
+            stretch(HUGE);
+            let damage = CorruptHeader::WrongSize { claimed, actual: HUGE };
+            check::<Counter>("longer than it says", &address, &Expected::all(Corrupt(damage)));
+            fs::remove_file(path(&address)).unwrap();
+
+            put_good::<Counter>(&address);
+            patch(&address, 24, &HUGE.to_le_bytes());
+            let damage = CorruptHeader::WrongSize { claimed: HUGE, actual: claimed };
+            check::<Counter>("shorter than it says", &address, &Expected::all(Corrupt(damage)));
+        }
+    }
+
+    fn as_huge_as_it_says_it_is_mapped_if_there_are_addresses_enough() {
+        // So that no copy of it is tried, on machines that promise any memory.
+        setrlimit(Resource::RLIMIT_AS, HUGE / 2, HUGE / 2).unwrap();
+        for backing in FILES {
+            let address = TestAddress::new(backing, "hostile");
+            put_good::<Counter>(&address);
+            patch(&address, 24, &HUGE.to_le_bytes());
+            let file = fs::File::options().write(true).open(path(&address)).unwrap();
+            file.set_len(HUGE).unwrap();
+            drop(file);
+            // The tool reads what it needs.
+            check::<Counter>("huge", &address, &Expected::for_users(NoSpace));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `Segment`: every kind of backing, from its creation to its removal.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attachment;
+mod backings;
+mod containers;
+mod contents;
+mod create_open;
+mod descriptors;
+mod file_systems;
+mod foreign_memory;
+mod hostile;
+mod memfd;
+mod read_only;
+mod readers;
+mod refusals;
+mod reinit;
+mod removal;
+mod reuse;
+mod system_v;

@@ -1,0 +1,328 @@
+//! Kernels and sandboxes that lack a call, and limits of the process: each error
+//! names the call or the limit that refused, and nothing is left behind.
+
+use crate::support::{TestAddress, TestName, on_stage, seccomp, spawn};
+use nix::sys::resource::{Resource, setrlimit};
+use shm_sync::{Backing, Error, Pages, Segment, SegmentOptions, ShmMutex, Unsupported};
+
+type Counter = ShmMutex<u64>;
+
+/// What a call of this crate must say where the kernel answers a system call so.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// [`Error::Os`], with this call and the kernel's answer.
+    Call(&'static str),
+    UnnamedFiles,
+    PermissionDenied,
+    NotFound,
+    NoSpace,
+    /// The segment is created all the same.
+    Works,
+}
+
+impl Expected {
+    fn is_met_by<T>(self, errno: i32, result: &Result<T, Error>) -> bool {
+        match (self, result) {
+            (Self::Call(expected), Err(Error::Os { call, source })) => {
+                *call == expected && source.raw_os_error() == Some(errno)
+            }
+            (Self::UnnamedFiles, Err(Error::Unsupported(Unsupported::UnnamedFiles)))
+            | (Self::PermissionDenied, Err(Error::PermissionDenied))
+            | (Self::NotFound, Err(Error::NotFound))
+            | (Self::NoSpace, Err(Error::NoSpace { .. }))
+            | (Self::Works, Ok(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// How to refuse a call, with which answer, and what must be said then.
+type Row<'a> = (&'a dyn Fn(i32), i32, Expected);
+
+/// Creates a segment in a process that refuses `call`. Returns what was wrong.
+fn complaint(
+    kind: Backing,
+    refuse: impl Fn(i32),
+    what: &str,
+    errno: i32,
+    expected: Expected,
+) -> Option<String> {
+    let address = TestAddress::new(kind, "refused");
+    let status = spawn(|| {
+        refuse(errno);
+        let made = match kind {
+            Backing::Memfd => Segment::anonymous(Counter::new(0)),
+            _ => Segment::create(&address, Counter::new(0)),
+        };
+        if !expected.is_met_by(errno, &made) {
+            let told = made.as_ref().map(|_| ()).map_err(ToString::to_string);
+            println!("{kind} {what} {errno}: {told:?} ({made:?})");
+            crate::support::exit_now(1);
+        }
+        if let Ok(made) = made {
+            *made.lock().unwrap() += 1;
+        }
+    })
+    .wait();
+    let is_met = matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0));
+    (!is_met).then(|| format!("{kind}, {what} answers {errno}: not {expected:?} ({status:?})"))
+}
+
+on_stage! {
+    fn smoke() {
+        spawn(|| {
+            seccomp::refuse(libc::SYS_memfd_create, libc::ENOMEM);
+            let made = Segment::anonymous(Counter::new(0));
+            assert!(matches!(made, Err(Error::NoSpace { .. })), "{made:?}");
+            let address = TestAddress::new(Backing::Posix, "refused");
+            drop(Segment::create(&address, Counter::new(0)).unwrap());
+        })
+        .join();
+    }
+
+    fn a_refused_call_is_named_with_its_error() {
+        use Backing::{File, Memfd, Posix, SystemV};
+        use Expected::{Call, NoSpace, PermissionDenied, Works};
+        use libc::{
+            EACCES, EDQUOT, EFBIG, EIO, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
+            EXDEV,
+        };
+        #[rustfmt::skip]
+        let table: &[(Backing, libc::c_long, i32, Expected)] = &[
+            (Memfd, libc::SYS_memfd_create, ENOSYS, Call("memfd_create")),
+            (Memfd, libc::SYS_memfd_create, EPERM, Call("memfd_create")),
+            (Memfd, libc::SYS_memfd_create, ENOMEM, NoSpace),
+            (Memfd, libc::SYS_fchmod, EPERM, Call("fchmod")),
+            (Memfd, libc::SYS_fchmod, ENOSYS, Call("fchmod")),
+            (Memfd, libc::SYS_ftruncate, ENOSYS, Call("ftruncate")),
+            (Memfd, libc::SYS_ftruncate, EPERM, Call("ftruncate")),
+            (Memfd, libc::SYS_fstatfs, ENOSYS, Works),
+            (Memfd, libc::SYS_fstatfs, EPERM, Works),
+            (Posix, libc::SYS_fallocate, ENOSYS, Call("posix_fallocate")),
+            (Posix, libc::SYS_fallocate, EPERM, Call("posix_fallocate")),
+            (Posix, libc::SYS_fallocate, ENOSPC, NoSpace),
+            (File, libc::SYS_fallocate, EDQUOT, NoSpace),
+            (File, libc::SYS_fallocate, EFBIG, NoSpace),
+            (File, libc::SYS_fallocate, EIO, Call("posix_fallocate")),
+            (Posix, libc::SYS_fchmod, EPERM, Call("fchmod")),
+            (Posix, libc::SYS_fchmod, ENOSYS, Call("fchmod")),
+            // Whether a boot outlives the object depends on its file system.
+            (Posix, libc::SYS_fstatfs, ENOSYS, Call("fstatfs")),
+            (Posix, libc::SYS_linkat, EPERM, Call("linkat")),
+            (Posix, libc::SYS_linkat, ENOSYS, Call("linkat")),
+            (Posix, libc::SYS_linkat, EXDEV, Call("linkat")),
+            (Posix, libc::SYS_linkat, ENOENT, Call("linkat from /proc/self/fd")),
+            (Posix, libc::SYS_linkat, EACCES, PermissionDenied),
+            (File, libc::SYS_fsync, EIO, Call("fsync")),
+            (File, libc::SYS_fsync, EPERM, Call("fsync")),
+            (Posix, libc::SYS_statx, ENOSYS, Works),
+            (Posix, libc::SYS_statx, EPERM, Works),
+            (SystemV, libc::SYS_shmget, ENOSYS, Call("shmget")),
+            (SystemV, libc::SYS_shmget, EPERM, Call("shmget")),
+            (SystemV, libc::SYS_shmat, ENOSYS, Call("shmat")),
+            (SystemV, libc::SYS_shmat, EPERM, Call("shmat")),
+        ];
+        let complaints: Vec<String> = table
+            .iter()
+            .filter_map(|&(kind, call, errno, expected)| {
+                let what = format!("system call {call}");
+                complaint(kind, |errno| seccomp::refuse(call, errno), &what, errno, expected)
+            })
+            .collect();
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    fn a_refused_fcntl_is_named_with_its_command() {
+        const LOCK: &str = "fcntl(F_OFD_SETLK)";
+        const SEALS: &str = "fcntl(F_ADD_SEALS)";
+        let table = [
+            (Backing::Memfd, libc::F_ADD_SEALS, libc::EPERM, SEALS),
+            (Backing::Memfd, libc::F_ADD_SEALS, libc::EINVAL, SEALS),
+            (Backing::Posix, libc::F_OFD_SETLK, libc::ENOLCK, LOCK),
+            (Backing::File, libc::F_OFD_SETLK, libc::EINVAL, LOCK),
+            (Backing::File, libc::F_OFD_SETLK, libc::EPERM, LOCK),
+            // The answer of a security module: no lock is in the way.
+            (Backing::File, libc::F_OFD_SETLK, libc::EACCES, LOCK),
+            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10 s.
+            (Backing::Posix, libc::F_OFD_SETLK, libc::EAGAIN, LOCK),
+        ];
+        let complaints: Vec<String> = table
+            .into_iter()
+            .filter_map(|(kind, command, errno, call)| {
+                let refuse = |errno| seccomp::refuse_command(libc::SYS_fcntl, command, errno);
+                complaint(kind, refuse, call, errno, Expected::Call(call))
+            })
+            .collect();
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    fn each_answer_to_o_tmpfile_is_one_error() {
+        use Expected::{Call, NoSpace, PermissionDenied, UnnamedFiles};
+        use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, EROFS};
+        const CALL: &str = "open(O_TMPFILE)";
+        // O_TMPFILE without O_DIRECTORY, which other calls have as well.
+        let bits = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
+        let table = [
+            (EOPNOTSUPP, UnnamedFiles),
+            // Kernels before 3.11.
+            (EISDIR, UnnamedFiles),
+            (EINVAL, UnnamedFiles),
+            (EACCES, PermissionDenied),
+            (ENOSPC, NoSpace),
+            (EPERM, Call(CALL)),
+            (EROFS, Call(CALL)),
+            (ENOENT, Call(CALL)),
+        ];
+        let mut complaints = Vec::new();
+        for kind in [Backing::Posix, Backing::File] {
+            for (errno, expected) in table {
+                let refuse =
+                    |errno| seccomp::refuse_with_bits(libc::SYS_openat, 2, bits, errno);
+                complaints.extend(complaint(kind, refuse, CALL, errno, expected));
+            }
+        }
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    fn a_refused_call_of_an_opener_is_named() {
+        use Expected::{Call, NoSpace, NotFound, PermissionDenied, Works};
+        use libc::{EACCES, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM, EROFS};
+        let open = |errno| {
+            seccomp::refuse_with_bits(libc::SYS_openat, 2, libc::O_NOFOLLOW as u32, errno);
+        };
+        let map = |errno| {
+            seccomp::refuse_with_bits(libc::SYS_mmap, 3, libc::MAP_SHARED as u32, errno);
+        };
+        let fstatfs = |errno| seccomp::refuse(libc::SYS_fstatfs, errno);
+        let fallocate = |errno| seccomp::refuse(libc::SYS_fallocate, errno);
+        let lock = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_SETLK, errno);
+        let ask = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_GETLK, errno);
+        let table: [Row<'_>; 15] = [
+            (&open, EPERM, Call("open")),
+            (&open, EROFS, Call("open")),
+            (&open, EACCES, PermissionDenied),
+            (&open, ENOENT, NotFound),
+            (&map, EPERM, Call("mmap")),
+            (&map, EINVAL, Call("mmap")),
+            (&map, EACCES, PermissionDenied),
+            (&map, ENOMEM, NoSpace),
+            (&fstatfs, ENOSYS, Call("fstatfs")),
+            (&fstatfs, EPERM, Call("fstatfs")),
+            (&lock, EPERM, Call("fcntl(F_OFD_SETLK)")),
+            (&lock, EACCES, Call("fcntl(F_OFD_SETLK)")),
+            (&ask, EACCES, Works),
+            // Asked of copies only.
+            (&fallocate, ENOSYS, Works),
+            (&fallocate, EPERM, Works),
+        ];
+        for kind in [Backing::Posix, Backing::File] {
+            let address = TestAddress::new(kind, "opened");
+            drop(Segment::create(&address, Counter::new(0)).unwrap());
+            for (refuse, errno, expected) in table {
+                spawn(|| {
+                    refuse(errno);
+                    let opened = Segment::<Counter>::open(&address);
+                    assert!(expected.is_met_by(errno, &opened), "{errno}, {expected:?}: {opened:?}");
+                    // A reader uses no lock, so it does not ask whether a boot outlives one.
+                    let expected = match expected {
+                        Call("fstatfs") => Works,
+                        other => other,
+                    };
+                    let read = Segment::<Counter>::open_read_only(&address);
+                    assert!(expected.is_met_by(errno, &read), "{errno}, {expected:?}: {read:?}");
+                })
+                .join();
+            }
+        }
+    }
+
+    fn huge_pages_are_unmapped_whole_without_fstatfs() {
+        spawn(|| {
+            seccomp::refuse(libc::SYS_fstatfs, libc::ENOSYS);
+            let huge = SegmentOptions::new().pages(Pages::Huge);
+            let made = match huge.anonymous("refused", Counter::new(0)) {
+                Err(Error::NoHugePages { .. }) => {
+                    println!("skipped: no huge pages are free");
+                    return;
+                }
+                made => made.unwrap(),
+            };
+            let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+            assert!(maps().contains("memfd:shm-sync:refused"));
+            drop(made);
+            assert!(!maps().contains("memfd:shm-sync:refused"));
+        })
+        .join();
+    }
+
+    #[cfg(target_arch = "x86_64")] // others have no unlink(2), only unlinkat(2)
+    fn a_refused_removal_is_told() {
+        use Expected::{Call, NotFound, PermissionDenied};
+        let table = [
+            (libc::EPERM, PermissionDenied),
+            (libc::EACCES, PermissionDenied),
+            (libc::ENOENT, NotFound),
+            (libc::EROFS, Call("unlink")),
+            (libc::ENOSYS, Call("unlink")),
+        ];
+        let address = TestAddress::new(Backing::Posix, "removed");
+        drop(Segment::create(&address, Counter::new(0)).unwrap());
+        for (errno, expected) in table {
+            spawn(|| {
+                seccomp::refuse(libc::SYS_unlink, errno);
+                let removed = shm_sync::unlink(&address);
+                assert!(expected.is_met_by(errno, &removed), "{errno}, {expected:?}: {removed:?}");
+            })
+            .join();
+        }
+        assert!(address.exists());
+    }
+
+    fn a_file_size_limit_is_no_space() {
+        const LIMIT: u64 = 1 << 20;
+        const LEN: usize = 8 << 20;
+        let options = SegmentOptions::new();
+        for kind in [Backing::Posix, Backing::File, Backing::SystemV, Backing::Memfd] {
+            let address = TestAddress::new(kind, "file-size");
+            spawn(|| {
+                setrlimit(Resource::RLIMIT_FSIZE, LIMIT, LIMIT).unwrap();
+                let made: Result<Segment<[u8]>, _> = match kind {
+                    Backing::Memfd => options.anonymous_with_len("file-size", LEN, |_| ()),
+                    _ => options.create_with_len(&address, LEN, |_| ()),
+                };
+                match made {
+                    Err(Error::NoSpace { bytes }) => assert!(bytes > LEN),
+                    // Not a file to the kernel.
+                    Ok(_) => assert_eq!(kind, Backing::SystemV),
+                    Err(other) => panic!("{kind}: {other:?}"),
+                }
+                // A segment within the limit is created.
+                if kind == Backing::Memfd {
+                    drop(Segment::anonymous(Counter::new(0)).unwrap());
+                } else if kind != Backing::SystemV {
+                    drop(Segment::create(&address, Counter::new(0)).unwrap());
+                }
+            })
+            .join();
+        }
+    }
+
+    // Some kernels end fallocate(2) on tmpfs at any signal, and free what it had
+    // reserved. A profiler's signals then interrupt each long reservation.
+    fn signals_do_not_restart_a_reservation() {
+        const LEN: usize = 64 << 20;
+        /// What is reserved between two signals.
+        const BETWEEN_SIGNALS: u32 = 3 << 20;
+        let name = TestName::new("interrupted");
+        spawn(|| {
+            seccomp::refuse_above(libc::SYS_fallocate, 3, BETWEEN_SIGNALS, libc::EINTR);
+            let made: Segment<[u8]> =
+                SegmentOptions::new().create_with_len(&name, LEN, |_| ()).unwrap();
+            let facts = std::fs::metadata(name.path()).unwrap();
+            let reserved = std::os::unix::fs::MetadataExt::blocks(&facts) * 512;
+            assert!(reserved >= LEN as u64, "{reserved}");
+            assert_eq!(made.len(), LEN);
+        })
+        .join();
+    }
+}

@@ -1,0 +1,720 @@
+//! The tool `shm-sync`, run for real, on segments and processes in every state.
+
+#![cfg(feature = "cli")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::mounts::{has_own_mounts_for, run as tool};
+use crate::support::{
+    Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
+    leave_a_death, on_stage, poll, spawn,
+};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use shm_sync::{LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe};
+
+type Counter = ShmMutex<u64>;
+
+/// What a server might share.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Farm {
+    workers: [Worker; 3],
+    changed: ShmCondvar,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Worker {
+    lock: Counter,
+}
+
+fn farm() -> Farm {
+    Farm {
+        workers: std::array::from_fn(|_| Worker {
+            lock: Counter::new(0),
+        }),
+        changed: ShmCondvar::new(),
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shm-sync"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// What it prints if all goes well.
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Removes a System V segment that no process uses. The other tests of this program list
+/// all segments meanwhile, and while one of them looks at this one, it is in use.
+fn remove_system_v(address: &str) {
+    poll(|| {
+        let output = run(&["rm", address]);
+        let is_looked_at = String::from_utf8_lossy(&output.stderr).contains("in use");
+        assert!(output.status.success() || is_looked_at, "{output:?}");
+        output.status.success()
+    });
+}
+
+/// The same as JSON.
+fn json(arguments: &[&str]) -> Value {
+    let mut all = arguments.to_vec();
+    all.push("--json");
+    serde_json::from_str(&stdout(&all)).unwrap()
+}
+
+/// What it complains about, and the exit code.
+fn refusal(arguments: &[&str]) -> (String, i32) {
+    let output = run(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    (text, output.status.code().unwrap())
+}
+
+/// The row of that name in a list.
+#[track_caller]
+fn row(list: &Value, name: &str) -> Value {
+    let mut rows = list.as_array().unwrap().iter();
+    let found = rows.find(|row| row["name"] == name);
+    found
+        .unwrap_or_else(|| panic!("{name} is in {list}"))
+        .clone()
+}
+
+fn has_row(list: &Value, name: &str) -> bool {
+    let mut rows = list.as_array().unwrap().iter();
+    rows.any(|row| row["name"] == name)
+}
+
+/// The only lock of a segment, as `show` has it.
+fn only_lock(address: &str) -> Value {
+    json(&["show", address])["sync_objects"][0].clone()
+}
+
+/// Gives this process an IPC namespace and a `/dev/shm` of its own: others on this
+/// machine have segments, too. Returns whether that is possible.
+fn has_shared_memory_of_its_own() -> bool {
+    let is_done = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).status();
+        status.is_ok_and(|status| status.success())
+    };
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
+        && is_done("mount", &["--make-rprivate", "/"])
+        && is_done("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
+}
+
+on_stage! {
+    fn smoke() {
+        let name = TestName::new("cli");
+        let segment = Segment::create(&name, farm()).unwrap();
+        let me = std::process::id();
+
+        let found = row(&json(&["ls"]), &name);
+        assert_eq!(found["address"], *name);
+        assert_eq!(found["backing"], "posix");
+        assert_eq!(found["state"], "live");
+        assert_eq!(found["size"], Segment::mapped_len(&segment));
+        assert_eq!(found["pids"], serde_json::json!([me]));
+        assert_eq!(found["attachments"], 1);
+        assert_eq!(found["mode"], "0600");
+        assert_eq!(found["owner"], nix::unistd::Uid::effective().as_raw());
+        assert_eq!(found["resident_pages"], 1);
+        let inside = &found["segment"];
+        assert_eq!(inside["creator"], me);
+        assert_eq!(inside["epoch"], "current");
+        assert_eq!(inside["locks"]["objects"], 4);
+        assert_eq!(inside["locks"]["held"], 0);
+        assert_eq!(inside["fingerprint"], Farm::FINGERPRINT.to_string());
+
+        let table = stdout(&["ls"]);
+        let line = table.lines().find(|line| line.starts_with(&format!("{} ", &*name)));
+        let line = line.unwrap_or_else(|| panic!("{table}"));
+        for part in ["posix", "1/1", "0600", &me.to_string(), "live", "Farm"] {
+            assert!(line.contains(part), "{part} is in {line}");
+        }
+        assert!(!table.contains('\x1b'), "no colours without a terminal");
+        assert!(stdout(&["ls", "--color", "always"]).contains('\x1b'));
+    }
+
+    fn a_holder_is_shown_alive_stopped_and_dead() {
+        let name = TestName::new("cli-holder");
+        let segment = Segment::create(&name, farm()).unwrap();
+        let lock = &segment.workers[1].lock;
+        let mut holder = holder_of(lock);
+
+        let shown = json(&["show", &name]);
+        let object = &shown["sync_objects"][1];
+        assert_eq!(object["path"], ".workers[1].lock");
+        assert_eq!(object["kind"], "mutex");
+        assert_eq!(object["lock"], "held");
+        assert_eq!(object["holder"]["pid"], holder.pid());
+        assert_eq!(object["holder"]["tid"], holder.pid());
+        assert_eq!(object["holder"]["fate"], "alive");
+        let command = fs::read_to_string(format!("/proc/{}/comm", holder.pid())).unwrap();
+        assert_eq!(object["holder"]["command"], command.trim_end());
+        assert!(object["holder"]["running_since"].as_u64().unwrap() > 1_600_000_000);
+        assert_eq!(object["poison"], Value::Null);
+        assert_eq!(object["waiters"], "none seen");
+        assert_eq!(shown["sync_objects"][0]["lock"], "free");
+        assert_eq!(row(&json(&["ls"]), &name)["segment"]["locks"]["held"], 1);
+
+        let waiter = spawn(|| drop(lock.lock()));
+        waiter.wait_until_asleep();
+        assert_eq!(json(&["show", &name])["sync_objects"][1]["waiters"], "yes");
+
+        holder.signal(Signal::SIGSTOP);
+        holder.wait_until_stopped();
+        let text = stdout(&["show", &name]);
+        assert!(text.contains(&format!("{} ", holder.pid())), "{text}");
+        assert!(text.contains(", stopped"), "{text}");
+        assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)), "it is not disturbed");
+
+        let pid = holder.pid();
+        holder.kill();
+        waiter.join();
+        let poison = json(&["show", &name])["sync_objects"][1]["poison"].clone();
+        assert_eq!(poison["cause"], "owner died");
+        assert_eq!(poison["pid"], pid);
+        assert_eq!(row(&json(&["ls"]), &name)["segment"]["locks"]["poisoned"], 1);
+        assert!(lock.is_poisoned());
+    }
+
+    fn a_death_that_nobody_came_across_is_shown_and_left() {
+        let name = TestName::new("cli-death");
+        let segment = Segment::create(&name, Counter::new(0)).unwrap();
+        let dead = leave_a_death(&segment);
+        for _ in 0..2 {
+            let lock = only_lock(&name);
+            assert_eq!(lock["path"], "");
+            assert_eq!(lock["lock"], "owner died");
+            assert_eq!(lock["poison"]["pid"], dead);
+        }
+        assert!(stdout(&["show", &name]).contains("owner died"));
+        assert!(matches!(segment.lock(), Err(LockError::Poisoned(_))));
+    }
+
+    fn sleepers_are_counted() {
+        let name = TestName::new("cli-sleepers");
+        let segment = Segment::create(&name, farm()).unwrap();
+        let sleeper = spawn(|| {
+            let guard = segment.workers[0].lock.lock().unwrap();
+            drop(segment.changed.wait_while(guard, |n| *n == 0));
+        });
+        sleeper.wait_until_asleep();
+        let condvar = json(&["show", &name])["sync_objects"][3].clone();
+        assert_eq!(condvar["kind"], "condvar");
+        assert_eq!(condvar["waiters_at_most"], 1);
+        assert!(stdout(&["show", &name]).contains("up to 1"));
+    }
+
+    fn a_stale_segment_is_told_and_can_be_removed() {
+        let name = TestName::new("cli-stale");
+        let segment = Segment::create(&name, Counter::new(0)).unwrap();
+        let (text, code) = refusal(&["rm", &name]);
+        assert_eq!(code, 1);
+        assert!(text.contains("in use by") && text.contains(&std::process::id().to_string()));
+
+        drop(segment);
+        let found = row(&json(&["ls"]), &name);
+        assert_eq!((&found["state"], &found["attachments"]), (&"stale".into(), &0.into()));
+        assert_eq!(stdout(&["rm", &name]), "");
+        assert!(!has_row(&json(&["ls", "--all"]), &name));
+        let (text, code) = refusal(&["rm", &name]);
+        assert!(text.contains("no such segment") && code == 1, "{text}");
+    }
+
+    fn whatever_lies_there_has_a_row() {
+        let header = {
+            let name = TestName::new("cli-model");
+            let _segment = Segment::create(&name, Counter::new(0)).unwrap();
+            fs::read(name.path()).unwrap()
+        };
+        let changed = |at: usize, bytes: &[u8]| {
+            let mut copy = header.clone();
+            copy[at..at + bytes.len()].copy_from_slice(bytes);
+            copy
+        };
+        let cases = [
+            ("garbage", vec![0xa5; 5000], "foreign"),
+            ("empty", vec![], "foreign"),
+            ("short", b"shmsync".to_vec(), "foreign"),
+            ("truncated", header[..100].to_vec(), "damaged"),
+            ("cut", header[..header.len() - 1].to_vec(), "damaged"),
+            ("version", changed(8, &99_u32.to_le_bytes()), "other version"),
+            ("platform", changed(15, &[7]), "stale"),
+            ("huge", changed(24, &u64::MAX.to_le_bytes()), "damaged"),
+            ("far", changed(40, &u64::MAX.to_le_bytes()), "damaged"),
+            ("directory", changed(88, &u32::MAX.to_le_bytes()), "damaged"),
+            ("copy", header.clone(), "stale"),
+        ];
+        let names = cases.map(|(what, bytes, state)| {
+            let name = TestName::new(&format!("cli-{what}"));
+            name.write(&bytes);
+            (name, state)
+        });
+        let all = json(&["ls", "--all"]);
+        let ours = json(&["ls"]);
+        for (name, state) in &names {
+            let found = row(&all, name);
+            assert_eq!(found["state"], *state, "{found}");
+            assert_eq!(has_row(&ours, name), *state != "foreign", "{found}");
+            assert_eq!(found["reason"].is_null(), *state == "stale", "{found}");
+            let code = run(&["show", name]).status.code();
+            assert_eq!(code, Some(if *state == "stale" { 0 } else { 1 }), "{found}");
+            if *state == "foreign" {
+                assert_eq!(run(&["rm", name]).status.code(), Some(1), "it is not ours");
+            }
+        }
+        let [.., (copy, _)] = &names;
+        assert_eq!(row(&all, copy)["segment"]["epoch"], "past");
+        assert!(stdout(&["ls", "--all"]).contains("not a segment: other data"));
+    }
+
+    fn what_is_no_file_has_a_row() {
+        let [fifo, directory, link, sparse] =
+            ["fifo", "subdirectory", "link", "sparse"].map(TestName::new);
+        nix::unistd::mkfifo(fifo.path().as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::create_dir(directory.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", link.path()).unwrap();
+        sparse.write(b"shmsync\0");
+        File::options().write(true).open(sparse.path()).unwrap().set_len(1 << 40).unwrap();
+        let evil = TestName::new("evil\x1b[2J\nname");
+        evil.write(b"");
+
+        let all = json(&["ls", "--all"]);
+        for (name, reason) in [(&fifo, "special"), (&directory, "directory"), (&link, "link")] {
+            let found = row(&all, name);
+            assert_eq!(found["state"], "foreign");
+            assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
+            assert_eq!(run(&["show", name]).status.code(), Some(1));
+        }
+        assert_eq!(row(&all, &sparse)["state"], "other version");
+        assert_eq!(row(&all, &evil)["state"], "foreign");
+        let table = stdout(&["ls", "--all"]);
+        assert!(!table.contains('\x1b') && table.contains("evil\\u{1b}[2J\\nname"), "{table}");
+        fs::remove_dir(directory.path()).unwrap();
+    }
+
+    fn what_may_not_be_read_has_a_row() {
+        if !is_root_for("what_may_not_be_read_has_a_row") {
+            return;
+        }
+        let [closed, open] = ["closed", "open"].map(TestName::new);
+        let _closed = Segment::create(&closed, Counter::new(0)).unwrap();
+        let _open = Segment::create(&open, Counter::new(0)).unwrap();
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        // The directory of the program may be closed as well.
+        let program = TestFile::new("tool");
+        fs::copy(env!("CARGO_BIN_EXE_shm-sync"), &*program).unwrap();
+        let as_nobody = |arguments: &[&str]| {
+            let mut tool = Command::new(&*program);
+            tool.args(arguments).current_dir("/").uid(NOBODY).gid(NOBODY);
+            tool.output().unwrap()
+        };
+        let list = as_nobody(&["ls", "--json"]);
+        assert!(list.status.success(), "{list:?}");
+        let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+        let found = row(&list, &closed);
+        assert_eq!(found["state"], "unreadable");
+        assert_eq!(found["reason"], "permission denied");
+        // Who is attached is known by the locks, although /proc won't tell.
+        let found = row(&list, &open);
+        assert_eq!(found["state"], "live");
+        assert_eq!(found["pids"], serde_json::json!([std::process::id()]));
+        for arguments in [&["show", &closed][..], &["rm", &closed], &["rm", &open], &["maps", "1"]] {
+            assert_eq!(as_nobody(arguments).status.code(), Some(1), "{arguments:?}");
+        }
+        assert!(as_nobody(&["gc", "--dry-run"]).status.success());
+    }
+
+    fn system_v_is_looked_at_and_left_as_it_was() {
+        let [key, foreign] = [TestKey::new(), TestKey::new()];
+        let segment = Segment::create(&key, Counter::new(0)).unwrap();
+        // SAFETY: the call takes and returns numbers only.
+        let id = unsafe { libc::shmget(foreign.number(), 5000, libc::IPC_CREAT | 0o600) };
+        assert!(id >= 0);
+        let holder = holder_of(&segment);
+
+        let list = json(&["ls", "--all"]);
+        let found = row(&list, &key);
+        assert_eq!((&found["state"], &found["backing"]), (&"live".into(), &"sysv".into()));
+        assert_eq!(found["attachments"], 2);
+        assert_eq!(found["segment"]["locks"]["held"], 1);
+        let mut pids = [std::process::id(), holder.pid()];
+        pids.sort_unstable();
+        assert_eq!(found["pids"], serde_json::json!(pids));
+        let by_id = found["address"].as_str().unwrap();
+        assert_eq!(only_lock(by_id)["holder"]["pid"], holder.pid());
+
+        let found = row(&list, &foreign);
+        assert_eq!((&found["state"], &found["in_use"]), (&"foreign".into(), &"stale".into()));
+        assert_eq!((&found["size"], &found["attachments"]), (&5000.into(), &0.into()));
+        assert!(!has_row(&json(&["ls"]), &foreign));
+        assert_eq!(refusal(&["rm", &foreign]).1, 1);
+
+        let status = Segment::system_v_status(&segment).unwrap().unwrap();
+        assert_eq!(status.attached, 2);
+        assert_eq!(refusal(&["rm", &key]).1, 1);
+        drop(holder);
+        drop(segment);
+        remove_system_v(&key);
+        assert_eq!(refusal(&["show", &key]).1, 1);
+    }
+
+    fn an_unfinished_segment_is_told_and_can_be_removed() {
+        let key = TestKey::new();
+        let mut creator = spawn(|| {
+            let _ = Segment::<Counter>::create_in_place(&key, |_| crate::support::die());
+        });
+        creator.wait();
+        let found = row(&json(&["ls"]), &key);
+        assert_eq!((&found["state"], &found["in_use"]), (&"unfinished".into(), &"stale".into()));
+        assert_eq!(run(&["show", &key]).status.code(), Some(1));
+        remove_system_v(&key);
+        assert!(!has_row(&json(&["ls", "--all"]), &key));
+    }
+
+    fn a_large_segment_shows_what_is_in_use_first() {
+        let name = TestName::new("cli-large");
+        let locks = Segment::<[Counter]>::create_with_len(&name, 5000, |_| {}).unwrap();
+        let _guard = locks[4321].lock().unwrap();
+        let shown = json(&["show", &name, "--limit", "2"]);
+        assert_eq!(shown["segment"]["elements"], 5000);
+        assert_eq!(shown["left_out"], 4998);
+        assert_eq!(shown["sync_objects"][0]["path"], "[0]");
+        assert_eq!(shown["sync_objects"][1]["path"], "[4321]");
+        assert!(stdout(&["show", &name, "--limit", "2"]).contains("and 4998 more"));
+    }
+
+    fn files_and_memfds_are_found_by_who_maps_them() {
+        let path = TestFile::new("cli-file");
+        let file = Segment::create(&path, Counter::new(0)).unwrap();
+        let label = format!("cli-{}", std::process::id());
+        let memfd = Segment::<Counter>::options().anonymous(&label, Counter::new(0)).unwrap();
+        let gone = TestName::new("cli-unlinked");
+        let unlinked = Segment::create(&gone, Counter::new(0)).unwrap();
+        // Whoever created it is never told its name by the kernel.
+        let same = Segment::<Counter>::open(&gone).unwrap();
+        shm_sync::unlink(&gone).unwrap();
+
+        let list = json(&["ls"]);
+        let found = row(&list, &path);
+        assert_eq!((&found["backing"], &found["link"]), (&"file".into(), &"named".into()));
+        let found = row(&list, &format!("memfd:{label}"));
+        assert_eq!((&found["backing"], &found["link"]), (&"memfd".into(), &"nameless".into()));
+        assert_eq!(found["state"], "live");
+        assert_eq!(found["pids"], serde_json::json!([std::process::id()]));
+        let address = found["address"].as_str().unwrap();
+        assert_eq!(only_lock(address)["lock"], "free");
+        let fd = Segment::as_fd(&memfd).unwrap().as_raw_fd();
+        let own = format!("/proc/{}/fd/{fd}", std::process::id());
+        assert_eq!(json(&["show", &own])["name"], format!("memfd:{label}"));
+        let found = row(&list, &gone);
+        assert_eq!((&found["backing"], &found["link"]), (&"posix".into(), &"unlinked".into()));
+
+        let me = std::process::id().to_string();
+        let maps = json(&["maps", &me]);
+        let maps = maps.as_array().unwrap();
+        assert_eq!(maps.len(), 4, "{maps:?}");
+        for name in [&*path, &format!("memfd:{label}"), &*gone] {
+            let found = maps.iter().find(|map| map["object"]["name"] == *name);
+            let found = found.unwrap_or_else(|| panic!("{name} is in {maps:?}"));
+            assert_eq!((&found["access"], &found["offset"]), (&"read-write".into(), &0.into()));
+        }
+        assert!(stdout(&["maps", &me]).contains("ShmMutex<u64>"));
+        drop((file, memfd, unlinked, same));
+        assert_eq!(json(&["maps", &me]), serde_json::json!([]));
+        assert_eq!(refusal(&["maps", "536870912"]).1, 1);
+    }
+
+    fn poison_is_cleared_only_after_confirmation() {
+        let name = TestName::new("cli-poison");
+        let segment = Segment::create(&name, farm()).unwrap();
+        let lock = &segment.workers[2].lock;
+        leave_a_death(lock);
+        let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock", "--yes"]);
+        assert!(code == 1 && text.contains("nobody has locked it since"), "{text}");
+        drop(lock.lock());
+
+        let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock"]);
+        assert!(code == 2 && text.contains("--yes"), "{text}");
+        assert!(lock.is_poisoned());
+        stdout(&["clear-poison", &name, "workers[2].lock", "--yes"]);
+        assert!(!lock.is_poisoned());
+        assert_eq!(*lock.lock().unwrap(), 0);
+        for field in [".workers[2].lock", ".workers[3].lock", ".changed", ".", ""] {
+            assert_eq!(refusal(&["clear-poison", &name, field, "--yes"]).1, 1, "{field}");
+        }
+
+        let key = TestKey::new();
+        let segment = Segment::create(&key, Counter::new(0)).unwrap();
+        leave_a_death(&segment);
+        drop(segment.lock());
+        stdout(&["clear-poison", &key, ".", "--yes"]);
+        assert!(!segment.is_poisoned());
+    }
+
+    fn garbage_is_collected_and_nothing_else() {
+        if !has_shared_memory_of_its_own() {
+            println!("not run, because it takes a namespace of its own");
+            return;
+        }
+        let mut posix = Segment::<Counter>::options();
+        posix = posix.removal(Removal::UntilLastDetach);
+        let used = posix.create("/used", Counter::new(0)).unwrap();
+        let mut killed = spawn(|| {
+            let _first = posix.create("/transient", Counter::new(0)).unwrap();
+            let _second = posix.create("sysv:7", Counter::new(0)).unwrap();
+            crate::support::die();
+        });
+        killed.wait();
+        drop(Segment::create("/persistent", Counter::new(0)).unwrap());
+        fs::write("/dev/shm/foreign", "data").unwrap();
+        let mut old = fs::read("/dev/shm/used").unwrap();
+        old[8] = 99;
+        fs::write("/dev/shm/old", old).unwrap();
+
+        let outcomes = |arguments: &[&str]| {
+            let list = json(arguments);
+            let rows = list.as_array().unwrap().iter();
+            rows.map(|row| format!("{} {}", row["name"], row["outcome"]).replace('"', ""))
+                .collect::<Vec<_>>()
+        };
+        let expected = ["/old left alone", "/persistent would be removed",
+            "/transient would be removed", "sysv:0x00000007 would be removed"];
+        assert_eq!(outcomes(&["gc", "--dry-run"]), expected);
+        for name in ["/used", "/old", "/persistent", "/transient", "sysv:0x00000007"] {
+            assert!(has_row(&json(&["ls"]), name), "{name}");
+        }
+        let expected = expected.map(|row| row.replace("would be removed", "removed"));
+        assert_eq!(outcomes(&["gc"]), expected);
+        assert_eq!(outcomes(&["gc"]), ["/old left alone"]);
+        assert!(fs::exists("/dev/shm/foreign").unwrap());
+        drop(used.lock().unwrap());
+        stdout(&["rm", "/old"]);
+        assert_eq!(stdout(&["gc"]), "nothing to remove\n");
+    }
+
+    fn strangers_keep_the_tool_from_nothing() {
+        const SECONDS: Duration = Duration::from_secs(20);
+        if !is_root_for("strangers_keep_the_tool_from_nothing") {
+            return;
+        }
+        if !has_shared_memory_of_its_own() {
+            println!("skipped: no namespaces of its own");
+            return;
+        }
+        // Segments of the user nobody, with locks held by a living thread, in each
+        // state; half of them were given to root.
+        let holder = spawn(nix::unistd::pause);
+        let holder_id = holder.pid().to_le_bytes();
+        let states = [0_u32, 1, 2, 3, 4, 5, 6, 77];
+        let all: Vec<_> = (0..16).map(|number| {
+            let key = TestKey::new();
+            spawn(|| {
+                become_nobody();
+                let options = SegmentOptions::new().mode(0o666);
+                let made = options.removal(Removal::UntilLastDetach).create(&key, Counter::new(0));
+                let id = Segment::system_v_status(made.as_ref().unwrap()).unwrap().unwrap().id;
+                // SAFETY: no address is asked for.
+                let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
+                let state = states[number % states.len()].to_le_bytes();
+                for (at, bytes) in [(192, state), (200, holder_id)] {
+                    // SAFETY: inside the header.
+                    let to = unsafe { base.add(at) };
+                    // SAFETY: as above; the source is elsewhere.
+                    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+                }
+                if number >= states.len() {
+                    // SAFETY: a struct of numbers, for which zero is a value.
+                    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
+                    // SAFETY: the kernel fills the struct.
+                    unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
+                    status.shm_perm.uid = 0;
+                    // SAFETY: the kernel reads the struct.
+                    let rc = unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) };
+                    assert_eq!(rc, 0);
+                }
+                std::mem::forget(made);
+            })
+            .join();
+            key
+        })
+        .collect();
+        let used = &all[2];
+        let (there, go) = (Gate::new(), Gate::new());
+        let user = spawn(|| {
+            become_nobody();
+            // SAFETY: takes and returns numbers.
+            let id = unsafe { libc::shmget(used.number(), 0, 0) };
+            // SAFETY: no address is asked for.
+            let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+            assert_ne!(base.addr(), usize::MAX);
+            there.open();
+            go.pass();
+        });
+        there.pass();
+        let begun = std::time::Instant::now();
+        for key in &all {
+            assert!(has_row(&json(&["ls", "--all"]), key));
+            run(&["show", key]);
+        }
+        let refused = refusal(&["rm", used]);
+        assert_eq!(refused.1, 1);
+        assert!(refused.0.contains("in use"), "{}", refused.0);
+        stdout(&["rm", &all[1]]);
+        let rows = json(&["gc"]);
+        let gone = rows.as_array().unwrap().iter().filter(|row| row["outcome"] == "removed");
+        assert_eq!(gone.count(), all.len() - 2, "{rows}");
+        for key in &all {
+            // SAFETY: takes and returns numbers.
+            let is_there = unsafe { libc::shmget(key.number(), 0, 0) } >= 0;
+            assert_eq!(is_there, std::ptr::eq(key, used), "{}: {rows}", &**key);
+        }
+        assert!(begun.elapsed() < SECONDS, "{:?}", begun.elapsed());
+        go.open();
+        user.join();
+        assert_eq!(json(&["gc"])[0]["outcome"], "removed");
+    }
+
+    fn the_longest_names_are_listed_and_collected() {
+        if !has_own_mounts_for("the longest names")
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
+        {
+            return;
+        }
+        let names = ["x".repeat(255), "y".repeat(254)];
+        let paths = names.each_ref().map(|name| format!("/dev/shm/{name}"));
+        for path in &paths {
+            drop(Segment::create(path, Counter::new(0)).unwrap());
+        }
+        // shm_open takes no name of 255 bytes, so that one's address is its path.
+        let expected = [paths[0].clone(), format!("/{}", names[1])];
+        for name in &expected {
+            let row = row(&json(&["ls"]), name);
+            assert_eq!((row["backing"].as_str(), &row["address"]), (Some("posix"), &row["name"]));
+        }
+        let dry = json(&["gc", "--dry-run"]);
+        assert!(expected.iter().all(|name| has_row(&dry, name)), "{dry}");
+        stdout(&["gc"]);
+        assert!(!paths.iter().any(|path| fs::exists(path).unwrap()));
+    }
+
+    // As on systems where /dev/shm is a link to /run/shm.
+    fn a_link_to_the_directory_changes_no_name() {
+        if !has_own_mounts_for("a link to the directory")
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/run"])
+            || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev"])
+        {
+            return;
+        }
+        // What the tools read from.
+        fs::write("/dev/null", "").unwrap();
+        fs::create_dir("/run/shm").unwrap();
+        std::os::unix::fs::symlink("/run/shm", "/dev/shm").unwrap();
+        let me = std::process::id().to_string();
+        let created = Segment::create("/linked", Counter::new(0)).unwrap();
+        let opened = Segment::<Counter>::open("/linked").unwrap();
+        let (maps, listed) = (json(&["maps", &me]), json(&["ls"]));
+        let mut objects: Vec<&Value> = maps.as_array().unwrap().iter().map(|row| &row["object"]).collect();
+        assert_eq!(objects.len(), 2, "{maps}");
+        objects.extend(listed.as_array().unwrap().iter().filter(|row| {
+            row["pids"].as_array().unwrap().contains(&std::process::id().into())
+        }));
+        for object in &objects {
+            let seen = (object["name"].as_str(), object["backing"].as_str());
+            assert_eq!(seen, (Some("/linked"), Some("posix")), "{object}");
+            assert_eq!(object["address"], "/linked");
+        }
+        assert_eq!(objects.len(), 3, "{listed}");
+        drop((created, opened));
+        let dry = json(&["gc", "--dry-run"]);
+        assert!(has_row(&dry, "/linked"), "{dry}");
+    }
+
+    fn watching_reports_again_and_again() {
+        let name = TestName::new("cli-watch");
+        let segment = Segment::create(&name, Counter::new(0)).unwrap();
+        let text = stdout(&["watch", &name, "--interval", "0.05", "--count", "3"]);
+        assert_eq!(text.matches("fingerprint").count(), 3);
+        assert!(!text.contains('\x1b'));
+
+        let arguments = ["watch", &name, "--interval", "0.05", "--json"];
+        let mut tool = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+        let mut lock = || {
+            let line = lines.next().unwrap().unwrap();
+            let look: Value = serde_json::from_str(&line).unwrap();
+            look["sync_objects"][0]["lock"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(lock(), "free");
+        let guard = segment.lock().unwrap();
+        poll(|| lock() == "held");
+        drop(guard);
+        poll(|| lock() == "free");
+        // It ends when nobody listens any more.
+        drop(lines);
+        assert_eq!(tool.wait().unwrap().code(), Some(0));
+
+        drop(segment);
+        drop(name);
+        assert_eq!(refusal(&["watch", "/shm-sync-test-nothing"]).1, 1);
+    }
+
+    fn a_reader_that_leaves_early_is_no_error() {
+        let names: Vec<_> = (0..3).map(|_| TestName::new("cli-pipe")).collect();
+        let _segments: Vec<_> =
+            names.iter().map(|name| Segment::create(name, farm()).unwrap()).collect();
+        for arguments in [&["ls", "--all"][..], &["ls", "--json"], &["man"], &["gc", "--dry-run"]] {
+            let (read, write) = std::io::pipe().unwrap();
+            drop(read);
+            let output = command(arguments).stdout(write).stderr(Stdio::piped()).output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+            assert!(output.stderr.is_empty(), "{output:?}");
+        }
+    }
+
+    fn usage_has_its_exit_code() {
+        let wrong = [&[][..], &["frobnicate"], &["show"], &["show", "jobs"], &["maps", "x"],
+            &["watch", "/x", "--interval", "0"], &["rm"]];
+        for arguments in wrong {
+            assert_eq!(refusal(arguments).1, 2, "{arguments:?}");
+        }
+        for command in ["", "ls", "show", "watch", "maps", "rm", "gc", "clear-poison"] {
+            let arguments = [command, "--help"];
+            let help = stdout(&arguments[usize::from(command.is_empty())..]);
+            assert!(help.contains("Exit codes:"), "{command}");
+        }
+        assert!(stdout(&["--version"]).starts_with("shm-sync "));
+    }
+
+    fn manual_and_completions_are_made() {
+        let page = stdout(&["man"]);
+        assert!(page.starts_with(".ie") && page.contains("Exit codes"), "{page}");
+        for shell in ["bash", "zsh", "fish"] {
+            assert!(stdout(&["completions", shell]).contains("clear-poison"), "{shell}");
+        }
+        let directory = TestName::new("man");
+        fs::create_dir(directory.path()).unwrap();
+        stdout(&["man", "--directory", &directory.path()]);
+        let pages = fs::read_dir(directory.path()).unwrap().count();
+        fs::remove_dir_all(directory.path()).unwrap();
+        assert!(pages >= 10, "{pages}");
+    }
+}

@@ -1,0 +1,234 @@
+//! Texts that others chose, at the tool: whatever they hold, nothing that steers a
+//! terminal or turns the direction of writing gets to standard output or error.
+
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{TestFile, TestKey, TestName, on_stage, spawn};
+use serde_json::Value;
+use shm_sync::{Error, Segment, ShmMutex};
+
+type Counter = ShmMutex<u64>;
+
+/// Clears the screen, in two ways; deletes; turns the direction of writing; ends the
+/// line, in four ways; is not seen at all.
+const EVIL: &str = "a\x1b[2J\u{9b}2J\x7f\u{202e}\u{2066}\u{61c}\r\n\u{85}\u{2028}\u{200b}\u{feff}z";
+
+/// The same, as what is shown.
+const SHOWN: &str = "a\\u{1b}[2J\\u{9b}2J\\u{7f}\\u{202e}\\u{2066}\\u{61c}\\r\\n\\u{85}\\u{2028}\
+                     \\u{200b}\\u{feff}z";
+
+/// Runs the tool, and checks all that it writes.
+#[track_caller]
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shm-sync"));
+    let output = command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    for bytes in [&output.stdout, &output.stderr] {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let steers = |c: &char| *c != '\n' && (c.is_control() || is_invisible(*c));
+        let found: Vec<char> = text.chars().filter(steers).collect();
+        assert!(found.is_empty(), "{arguments:?}: {found:?} in {text:?}");
+    }
+    output
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[track_caller]
+fn stdout(arguments: &[&str]) -> String {
+    String::from_utf8(run(arguments).stdout).unwrap()
+}
+
+#[track_caller]
+fn stderr(arguments: &[&str]) -> String {
+    String::from_utf8(run(arguments).stderr).unwrap()
+}
+
+#[track_caller]
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout(arguments)).unwrap()
+}
+
+/// An object with the header of a segment whose type has that name.
+fn segment_of_type(name: &str, platform: u8) -> TestName {
+    let object = TestName::new("cli-type");
+    let segment = Segment::create(&object, Counter::new(0)).unwrap();
+    let mut bytes = fs::read(object.path()).unwrap();
+    drop(segment);
+    shm_sync::unlink(&object).unwrap();
+    bytes[256..][..name.len()].copy_from_slice(name.as_bytes());
+    bytes[96..100].copy_from_slice(&u32::try_from(name.len()).unwrap().to_le_bytes());
+    bytes[15] = platform;
+    object.write(&bytes);
+    object
+}
+
+/// All that the tool can say of a segment.
+fn look_at(address: &str) {
+    run(&["show", address]);
+    run(&["show", address, "--json"]);
+    run(&["watch", address, "--count", "1"]);
+    run(&["watch", address, "--count", "1", "--json"]);
+    run(&["clear-poison", address, ".", "--yes"]);
+    run(&["clear-poison", address, EVIL, "--yes"]);
+    run(&["ls", "--all"]);
+    run(&["ls", "--all", "--json"]);
+    run(&["gc", "--dry-run"]);
+    run(&["gc", "--dry-run", "--json"]);
+    let me = std::process::id().to_string();
+    run(&["maps", &me]);
+    run(&["maps", &me, "--json"]);
+}
+
+on_stage! {
+    fn smoke() {
+        let name = segment_of_type(EVIL, 40);
+        assert!(stdout(&["show", &name]).contains(SHOWN));
+        let inside = &json(&["show", &name, "--json"])["segment"];
+        assert_eq!(inside["type_name"], EVIL, "JSON says what there is");
+        assert_eq!(run(&["rm", &name]).status.code(), Some(0));
+    }
+
+    fn names_of_types_are_harmless() {
+        for platform in [40, 7] {
+            let name = segment_of_type(EVIL, platform);
+            look_at(&name);
+        }
+        // The library says it as well, to any program.
+        let name = segment_of_type(EVIL, 40);
+        let Err(error) = Segment::<u32>::open(&name) else {
+            panic!("it is another type");
+        };
+        assert!(matches!(error, Error::LayoutMismatch { .. }));
+        assert!(error.to_string().contains(SHOWN), "{error}");
+        let debug = format!("{error:?}");
+        assert!(!debug.chars().any(|c| c.is_control() || is_invisible(c)), "{debug}");
+    }
+
+    fn names_of_types_in_system_v_are_harmless() {
+        const SHORT: &str = "\x1b]0;owned\x07";
+        let key = TestKey::new();
+        drop(Segment::create(&key, Counter::new(0)).unwrap());
+        // SAFETY: the call takes and returns numbers only.
+        let id = unsafe { libc::shmget(key.number(), 0, 0) };
+        // SAFETY: the kernel chooses the address.
+        let base = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
+        assert_ne!(base.addr(), usize::MAX);
+        let put = |at: usize, bytes: &[u8]| {
+            // SAFETY: the header is there, and no other process uses it.
+            let to = unsafe { base.add(at) };
+            // SAFETY: as above.
+            unsafe { to.copy_from(bytes.as_ptr(), bytes.len()) };
+        };
+        put(256, SHORT.as_bytes());
+        put(96, &u32::try_from(SHORT.len()).unwrap().to_le_bytes());
+        put(15, &[7]);
+        // SAFETY: it was attached there.
+        assert_eq!(unsafe { libc::shmdt(base.cast()) }, 0);
+
+        look_at(&key);
+        let error = Segment::<Counter>::open(&key).unwrap_err().to_string();
+        assert!(error.contains("the segment holds \\u{1b}]0;owned\\u{7}"), "{error}");
+        // It is of another platform, and no process is attached but those of tests that
+        // list all segments at the moment.
+        crate::support::poll(|| run(&["rm", &key]).status.success());
+    }
+
+    fn names_of_objects_are_harmless() {
+        let name = TestName::new(EVIL);
+        look_at(&name);
+        let segment = Segment::create(&name, Counter::new(0)).unwrap();
+        look_at(&name);
+        let text = stderr(&["rm", &name]);
+        assert!(text.contains(SHOWN) && text.contains("in use by"), "{text}");
+        let all = json(&["ls", "--json"]);
+        assert!(all.as_array().unwrap().iter().any(|row| row["name"] == *name));
+        // One whose name is gone, and one that is damaged.
+        let same = Segment::<Counter>::open(&name).unwrap();
+        shm_sync::unlink(&name).unwrap();
+        look_at(&name);
+        drop((segment, same));
+        name.write(b"shmsync\0 and nothing else");
+        look_at(&name);
+        run(&["rm", &name]);
+    }
+
+    fn names_of_files_are_harmless() {
+        let directory = TestFile::new(EVIL);
+        fs::create_dir(&*directory).unwrap();
+        let path = format!("{}/{EVIL}", &*directory);
+        let segment = Segment::create(&path, Counter::new(0)).unwrap();
+        look_at(&path);
+        assert!(stderr(&["rm", &path]).contains(SHOWN));
+        drop(segment);
+        run(&["rm", &path]);
+        look_at(&path);
+        assert!(stderr(&["man", "--directory", &path]).contains(SHOWN));
+        fs::remove_dir_all(Path::new(&*directory)).unwrap();
+    }
+
+    fn names_of_memfds_are_harmless() {
+        let options = Segment::<Counter>::options();
+        let Ok(segment) = options.anonymous(EVIL, Counter::new(0)) else {
+            println!("skipped: the kernel takes no such name");
+            return;
+        };
+        let all = json(&["ls", "--json"]);
+        let mut rows = all.as_array().unwrap().iter();
+        let row = rows.find(|row| row["name"].as_str().unwrap().contains("memfd:a\x1b"));
+        look_at(row.unwrap_or_else(|| panic!("{all}"))["address"].as_str().unwrap());
+        drop(segment);
+    }
+
+    fn names_of_processes_are_harmless() {
+        for name in [c"a\x1b[2J\xc2\x9b2J\x7f", c"\xe2\x80\xae\x9b\r\n\x07z"] {
+            let object = TestName::new("cli-comm");
+            let segment = Segment::create(&object, Counter::new(0)).unwrap();
+            let rename = || {
+                // SAFETY: the name is a string that ends with a zero.
+                let renamed = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+                assert_eq!(renamed, 0);
+            };
+            let lock = &*segment;
+            let holder = spawn(|| {
+                rename();
+                let _guard = lock.lock().unwrap();
+                std::thread::park();
+            });
+            holder.wait_until_asleep();
+            look_at(&object);
+            let text = stderr(&["rm", &object]);
+            assert!(text.contains("in use by") && text.contains("\\u{"), "{text}");
+            assert!(stdout(&["show", &object]).contains("\\u{"));
+            drop(holder);
+        }
+    }
+
+    fn wrong_arguments_are_harmless() {
+        for arguments in [
+            &[EVIL][..],
+            &["show", EVIL],
+            &["show", "/x", EVIL],
+            &["rm", "/x", EVIL],
+            &["maps", EVIL],
+            &["ls", "--color", EVIL],
+            &["ls", &format!("--{EVIL}")],
+            &["watch", "/x", "--interval", EVIL],
+            &["completions", EVIL],
+        ] {
+            let output = run(arguments);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            assert!(!output.stderr.is_empty());
+        }
+    }
+}
