@@ -76,7 +76,7 @@ pub(crate) fn reopen(file: impl AsFd, access: super::Access) -> io::Result<Owned
 
 #[cfg(test)]
 mod tests {
-    use super::Access;
+    use crate::os::mem::Access;
     use super::*;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
