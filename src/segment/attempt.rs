@@ -2,13 +2,13 @@
 
 use std::ptr::NonNull;
 
-use super::address::Target;
-use super::content::SegmentContent;
-use super::hold::Hold;
-use super::named::{self, Unpublished};
-use super::options::SegmentOptions;
-use super::system_v::{self, Creation};
 use crate::error::{Error, Unsupported};
+use crate::segment::address::Target;
+use crate::segment::backing::Hold;
+use crate::segment::backing::file::{self, Unpublished};
+use crate::segment::backing::sysv::{self, Creation};
+use crate::segment::content::SegmentContent;
+use crate::segment::options::SegmentOptions;
 
 /// A creation that may have to be tried more than once, with a value that can be
 /// made only once.
@@ -39,7 +39,7 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
                     (None, Some(write)) => Unpublished::build(options, path, len, write)?,
                     (None, None) => unreachable!("what was written is built"),
                 };
-                let directory = named::durable_directory(path);
+                let directory = file::durable_directory(path);
                 match built.publish(options, path) {
                     Ok(done) => {
                         // If it fails, the segment is there all the same: to say
@@ -55,7 +55,7 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> Attempt<T, W> {
                 }
             }
             Target::SystemVKey(key) => {
-                match system_v::create(options, Some(*key), len, &mut self.write)? {
+                match sysv::create(options, Some(*key), len, &mut self.write)? {
                     Creation::Done(value, hold) => Ok(Some((value, hold))),
                     Creation::Exists => Ok(None),
                 }

@@ -105,9 +105,12 @@ pub struct WithTail<H, T: ?Sized> {
 
 mod sealed {
     pub trait Sealed {}
-    impl<T: super::ShmSafe> Sealed for T {}
-    impl<T: super::ShmSafe> Sealed for [T] {}
-    impl<H: super::ShmSafe, T: super::ShmSafe> Sealed for super::WithTail<H, [T]> {}
+    impl<T: crate::segment::ShmSafe> Sealed for T {}
+    impl<T: crate::segment::ShmSafe> Sealed for [T] {}
+    impl<H: crate::segment::ShmSafe, T: crate::segment::ShmSafe> Sealed
+        for crate::segment::WithTail<H, [T]>
+    {
+    }
 }
 
 // SAFETY: all is T's own.

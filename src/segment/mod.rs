@@ -1,25 +1,17 @@
 //! Typed shared memory: segments, created whole, opened only after every check.
 
 mod address;
-mod attach;
 mod attempt;
-mod birth;
-mod build;
+mod backing;
 mod content;
-mod directory;
 mod failure;
-mod header;
-mod hold;
-mod named;
+mod format;
 mod options;
-mod origin;
 mod policy;
 mod read_only;
 mod residency;
-mod sealed;
 mod snapshot;
 mod status;
-mod system_v;
 mod trust;
 
 use std::fmt;
@@ -40,17 +32,17 @@ pub use status::SystemVStatus;
 
 /// What [`inspect`](crate::inspect) needs to read any segment.
 pub(crate) mod internals {
-    pub(crate) use super::address::Target;
-    pub(crate) use super::attach::{RemoveOutcome, attached_pids};
-    pub(crate) use super::directory::{Entry, parse as parse_directory};
-    pub(crate) use super::header::{Header, LEN as HEADER_LEN, MAGIC};
-    pub(crate) use super::options::remove_if_abandoned;
-    pub(crate) use super::origin::Epoch;
-    pub(crate) use super::sealed::LABEL as MEMFD_LABEL;
-    pub(crate) use super::system_v::{Lifecycle, Probe, is_marked_unfinished};
+    pub(crate) use crate::segment::address::Target;
+    pub(crate) use crate::segment::backing::attachment::{RemoveOutcome, attached_pids};
+    pub(crate) use crate::segment::backing::memfd::LABEL as MEMFD_LABEL;
+    pub(crate) use crate::segment::backing::sysv::{Lifecycle, Probe, is_marked_unfinished};
+    pub(crate) use crate::segment::format::epoch::Epoch;
+    pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
+    pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_directory};
+    pub(crate) use crate::segment::options::remove_if_abandoned;
 }
 
-use hold::{Hold, MappedValue};
+use backing::{Hold, MappedValue};
 
 /// A `T` in memory that processes share.
 ///

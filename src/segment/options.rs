@@ -3,19 +3,25 @@
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use super::address::{Address, Target};
-use super::attach::RemoveOutcome;
-use super::attempt::Attempt;
-use super::build::{by_value, in_place};
-use super::content::{SegmentContent, VariableLength};
-use super::hold::Hold;
-use super::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
-use super::system_v::Creation;
-use super::trust::OTHERS_WRITE;
-use super::{ReadOnlySegment, Segment, Snapshot, failure, named, sealed, system_v};
 use crate::error::Error;
 use crate::os::mem::{Access, Pages as PageSize};
 use crate::os::regular_file::effective_user;
+use crate::segment::ReadOnlySegment;
+use crate::segment::Segment;
+use crate::segment::Snapshot;
+use crate::segment::address::{Address, Target};
+use crate::segment::attempt::Attempt;
+use crate::segment::backing::Hold;
+use crate::segment::backing::attachment::RemoveOutcome;
+use crate::segment::backing::file;
+use crate::segment::backing::memfd;
+use crate::segment::backing::sysv;
+use crate::segment::backing::sysv::Creation;
+use crate::segment::content::{SegmentContent, VariableLength};
+use crate::segment::failure;
+use crate::segment::format::writer::{by_value, in_place};
+use crate::segment::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
+use crate::segment::trust::OTHERS_WRITE;
 use crate::shm_safe::ShmSafe;
 
 /// Options for creating and opening segments.
@@ -256,7 +262,7 @@ impl SegmentOptions {
     /// As [`create`](Self::create).
     pub fn create_system_v_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
         self.check_trust()?;
-        match system_v::create(self, None, 0, &mut Some(by_value(value)))? {
+        match sysv::create(self, None, 0, &mut Some(by_value(value)))? {
             Creation::Done(value, hold) => {
                 let address = hold.system_v_id().map(|id| Address::system_v_id(id.0));
                 // SAFETY: created just now, with this value.
@@ -310,7 +316,7 @@ impl SegmentOptions {
     ///
     /// As [`Segment::from_fd`].
     pub fn from_fd<T: SegmentContent + ?Sized>(&self, file: OwnedFd) -> Result<Segment<T>, Error> {
-        let (value, hold) = sealed::open(self, file)?;
+        let (value, hold) = memfd::open(self, file)?;
         // SAFETY: checked to hold such a value.
         Ok(unsafe { Segment::new(value, hold, None) })
     }
@@ -403,7 +409,7 @@ impl SegmentOptions {
         len: usize,
         write: impl FnOnce(NonNull<T>, usize),
     ) -> Result<Segment<T>, Error> {
-        let (value, hold) = sealed::create(self, label, len, write)?;
+        let (value, hold) = memfd::create(self, label, len, write)?;
         // SAFETY: created just now, with this value.
         Ok(unsafe { Segment::new(value, hold, None) })
     }
@@ -459,8 +465,8 @@ impl SegmentOptions {
     ) -> Result<(NonNull<T>, Hold), Error> {
         self.check_trust()?;
         match target {
-            Target::File(path) => named::open(self, path, access),
-            _ => system_v::open(self, target, access),
+            Target::File(path) => file::open(self, path, access),
+            _ => sysv::open(self, target, access),
         }
     }
 
@@ -529,8 +535,8 @@ pub(crate) fn remove_if_abandoned(
     target: &Target,
 ) -> Result<RemoveOutcome, Error> {
     match target {
-        Target::File(path) => named::remove_if_abandoned(options, path),
-        _ => system_v::remove_abandoned_at(options, target),
+        Target::File(path) => file::remove_if_abandoned(options, path),
+        _ => sysv::remove_abandoned_at(options, target),
     }
 }
 
@@ -555,7 +561,9 @@ pub(crate) fn remove_if_abandoned(
 pub fn unlink(address: &str) -> Result<(), Error> {
     let address: Address = address.parse()?;
     match &address.target()? {
-        Target::File(path) => super::attach::unlink(path).map_err(failure::of_removal("unlink")),
-        target => system_v::unlink(target),
+        Target::File(path) => {
+            crate::segment::backing::attachment::unlink(path).map_err(failure::of_removal("unlink"))
+        }
+        target => sysv::unlink(target),
     }
 }

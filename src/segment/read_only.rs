@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::address::Address;
-use super::content::SegmentContent;
-use super::hold::Hold;
 use crate::error::Error;
 use crate::read_only::ReadOnly;
+use crate::segment::address::Address;
+use crate::segment::backing::Hold;
+use crate::segment::content::SegmentContent;
 
 /// A segment that this process can only look at: its memory is mapped for reading,
 /// and taking a lock does not compile. Made by

@@ -1,11 +1,11 @@
 //! Prepares new mappings as the options say: residency and core dumps.
 
-use super::failure;
-use super::options::SegmentOptions;
-use super::policy::{CoreDump, Residency};
 use crate::error::{Error, Unsupported};
 use crate::os::mem::Mapping;
 use crate::os::mem::sysv_shm::{self, Id};
+use crate::segment::failure;
+use crate::segment::options::SegmentOptions;
+use crate::segment::policy::{CoreDump, Residency};
 
 impl SegmentOptions {
     /// Prepares a new mapping as the options say: residency and core dumps.

@@ -5,15 +5,15 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use super::content::SegmentContent;
-use super::failure;
-use super::hold::{Hold, MappedValue};
-use super::options::SegmentOptions;
-use super::read_only::ReadOnlySegment;
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::os::mem::atomic_copy;
+use crate::segment::backing::{Hold, MappedValue};
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
+use crate::segment::options::SegmentOptions;
+use crate::segment::read_only::ReadOnlySegment;
 use crate::shm_safe::{FieldPath, Visitor};
 
 /// A private copy of a segment, to look into and to change without disturbing

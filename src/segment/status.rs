@@ -1,11 +1,12 @@
 //! What can be asked of a segment: who is attached, how the system sees it; and
 //! making it last.
 
-use super::content::SegmentContent;
-use super::{Segment, failure};
 use crate::error::Error;
 use crate::os::mem::sysv_shm;
 use crate::os::proc::MapsSnapshot;
+use crate::segment::Segment;
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
 
 /// What the system knows of a System V segment (`IPC_STAT`).
 #[non_exhaustive]

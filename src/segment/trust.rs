@@ -1,10 +1,10 @@
 //! Which users may write to a System V segment, and which of them are trusted.
 
-use super::options::{OwnerCheck, SegmentOptions};
-use super::system_v;
 use crate::error::Error;
 use crate::os::mem::sysv_shm::Status;
 use crate::os::regular_file::effective_user;
+use crate::segment::backing::sysv;
+use crate::segment::options::{OwnerCheck, SegmentOptions};
 
 /// The user and the group that the kernel lets do everything.
 const ROOT: u32 = 0;
@@ -22,7 +22,7 @@ impl SegmentOptions {
     /// Where no group is expected, a trusted creator and owner have chosen both. Where any
     /// member of a group may be the owner, the creator must be such a member, or root.
     pub(super) fn check_system_v(&self, segment: &Status) -> Result<(), Error> {
-        let mode = segment.mode & !system_v::EXECUTE;
+        let mode = segment.mode & !sysv::EXECUTE;
         self.check_permissions(segment.owner, segment.group, mode)?;
         self.check_creator(segment.creator, segment.creator_group)
     }

@@ -349,6 +349,7 @@ pub(crate) fn memory_lock_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::mem::Pages;
     use crate::os::mem::memfd;
     use std::fs::File;
     use std::os::unix::fs::FileExt;

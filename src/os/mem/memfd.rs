@@ -76,8 +76,8 @@ pub(crate) fn reopen(file: impl AsFd, access: super::Access) -> io::Result<Owned
 
 #[cfg(test)]
 mod tests {
-    use super::Access;
     use super::*;
+    use crate::os::mem::Access;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 

@@ -20,7 +20,7 @@
 use crate::error::CorruptHeader;
 use crate::shm_safe::{FieldPath, SyncKind};
 
-use super::content::SegmentContent;
+use crate::segment::content::SegmentContent;
 
 /// The fixed part of an entry in bytes.
 const FIXED: usize = 16;
@@ -118,14 +118,14 @@ impl Entry {
 }
 
 /// The directory of a `T` with `len` elements.
-pub(super) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
+pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     T::visit(len, &FieldPath::pattern(), &mut |at, object| {
         let path = at.to_string();
         let repeats = at.array_dims();
         // Types nested so deeply, or with names so long, that this is cut short
         // are shown cut short.
-        let path = super::header::truncated(&path, usize::from(u16::MAX));
+        let path = crate::segment::format::header::truncated(&path, usize::from(u16::MAX));
         bytes.push(object.kind as u8);
         bytes.push(u8::try_from(repeats.len()).unwrap_or(u8::MAX));
         bytes.extend((path.len() as u16).to_le_bytes());

@@ -1,35 +1,35 @@
 //! From an id to a segment that is trusted, attached and complete.
 
-use super::{EXECUTE, SysvAttachment, UNBORN};
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::sysv_shm::{self, Id, Status};
 use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
-use crate::segment::birth::{self, AttachBackoff, Held, SysvState};
+use crate::segment::backing::Hold;
+use crate::segment::backing::sysv::state::{self, AttachBackoff, Held, SysvState};
+use crate::segment::backing::sysv::{EXECUTE, SysvAttachment, UNBORN};
 use crate::segment::failure;
-use crate::segment::header::{self, Header};
-use crate::segment::hold::Hold;
+use crate::segment::format::header::{self, Header};
 use crate::segment::options::SegmentOptions;
 use crate::segment::policy::Removal;
 
 /// A complete segment, mapped.
 #[derive(Debug)]
-pub(super) struct Settled {
-    pub(super) mapping: Mapping,
-    pub(super) header: Header,
+pub(in crate::segment) struct Settled {
+    pub(in crate::segment) mapping: Mapping,
+    pub(in crate::segment) header: Header,
     /// The process that made its locks anew is dead, and this one is alone.
-    pub(super) is_half_renewed: bool,
+    pub(in crate::segment) is_half_renewed: bool,
     /// A process was attached before this one: it may leave meanwhile, and counts this
     /// one as a user.
-    pub(super) was_in_use: bool,
+    pub(in crate::segment) was_in_use: bool,
 }
 
 impl Settled {
     /// Detaches without having become a user. If a user left meanwhile, it has counted
     /// this process, so this process leaves as a user does. If no process was
     /// attached before, the segment was left by a crash, and stays.
-    pub(super) fn leave(self, options: &SegmentOptions, id: Id) {
+    pub(in crate::segment) fn leave(self, options: &SegmentOptions, id: Id) {
         if self.was_in_use {
             leave_unused(options, id, self.mapping, self.header.removal);
         }
@@ -37,7 +37,7 @@ impl Settled {
 }
 
 /// What was found under an id.
-pub(super) enum Finding {
+pub(in crate::segment) enum Finding {
     Gone,
     There(Box<Settled>),
     /// Others are attached, and must go or finish first. This process is not attached.
@@ -46,7 +46,7 @@ pub(super) enum Finding {
 
 /// Why a segment can't be used yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Obstacle {
+pub(in crate::segment) enum Obstacle {
     /// Its locks belong to another pid namespace, and others are attached.
     OtherNamespace,
     /// A process makes its locks anew.
@@ -58,8 +58,8 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Waits for the next visit. Returns an error after the time that the obstacle may
     /// take.
-    pub(super) fn pause(self, visits: &mut AttachBackoff) -> Result<(), Error> {
-        let waited = birth::UNFINISHED_TIMEOUT;
+    pub(in crate::segment) fn pause(self, visits: &mut AttachBackoff) -> Result<(), Error> {
+        let waited = state::UNFINISHED_TIMEOUT;
         if !visits.pause(waited)? {
             return Err(Error::Unfinished { waited });
         }
@@ -74,8 +74,8 @@ impl Obstacle {
 
 /// How long to wait for the lock of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// As long as [`birth::UNFINISHED_TIMEOUT`].
+pub(in crate::segment) enum Wait {
+    /// As long as [`state::UNFINISHED_TIMEOUT`].
     Patiently,
     /// Not at all, for removal: the holder is attached, so the segment is in use.
     Never,
@@ -97,7 +97,7 @@ impl Wait {
 
 /// Changes the state from `READY` to `REINITIALIZING` if this process is the only one
 /// attached: steps 2 and 3 of [`birth`].
-pub(super) fn seize(birth: &SysvState, id: Id) -> bool {
+pub(in crate::segment) fn seize(birth: &SysvState, id: Id) -> bool {
     // If it is in use, no claim disturbs its users.
     if !is_alone(id) {
         return false;
@@ -105,21 +105,21 @@ pub(super) fn seize(birth: &SysvState, id: Id) -> bool {
     let Some(claim) = birth.claim() else {
         return false;
     };
-    if is_alone(id) && birth.replace(claim, birth::REINITIALIZING) {
+    if is_alone(id) && birth.replace(claim, state::REINITIALIZING) {
         return true;
     }
-    birth.replace(claim, birth::READY);
+    birth.replace(claim, state::READY);
     false
 }
 
 /// Whether the one attachment is the caller's, in whatever pid namespace others are.
-pub(super) fn is_alone(id: Id) -> bool {
+pub(in crate::segment) fn is_alone(id: Id) -> bool {
     sysv_shm::status(id).is_ok_and(|status| status.attached == 1)
 }
 
 /// Finds a complete segment and attaches to it. Clears away what a dead creator
 /// left. [`Error::NotFound`] if there is none, or none any more.
-pub(super) fn attach(
+pub(in crate::segment) fn attach(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
@@ -128,7 +128,7 @@ pub(super) fn attach(
 }
 
 /// As [`attach`], as one of several visits.
-pub(super) fn attach_in(
+pub(in crate::segment) fn attach_in(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
@@ -148,7 +148,7 @@ pub(super) fn attach_in(
     }
 }
 
-pub(super) fn find(target: &Target) -> Result<Id, Error> {
+pub(in crate::segment) fn find(target: &Target) -> Result<Id, Error> {
     match *target {
         Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure::of("shmget")),
         Target::SystemVId(id) => Ok(Id(id)),
@@ -157,7 +157,7 @@ pub(super) fn find(target: &Target) -> Result<Id, Error> {
 }
 
 /// Returns what the kernel knows of a segment; `None` if it is gone.
-pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
+pub(in crate::segment) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     match sysv_shm::status(id) {
         Err(error) if sysv_shm::is_removed_error(&error) => Ok(None),
         other => other.map(Some).map_err(failure::of("shmctl(IPC_STAT)")),
@@ -166,7 +166,7 @@ pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
 
 /// Attaches to a segment if all users with the right to write to it are trusted, and
 /// brings it into a state in which it can be used.
-pub(super) fn settle(
+pub(in crate::segment) fn settle(
     options: &SegmentOptions,
     id: Id,
     access: Access,
@@ -198,18 +198,18 @@ pub(super) fn settle(
     let is_half_renewed = loop {
         let state = birth.state();
         match state {
-            birth::NEW => {
+            state::NEW => {
                 if !is_marked_unfinished(status.mode) {
                     return Err(Error::NotASegment);
                 }
-                birth.wait_while(birth::NEW, access)?;
+                birth.wait_while(state::NEW, access)?;
                 if access == Access::ReadOnly {
                     return Err(not_found(options, id, mapping));
                 }
-                birth.try_leave_new(birth::DEAD);
+                birth.try_leave_new(state::DEAD);
             }
             // Cleared away, maybe before it had a header or a lock.
-            birth::DEAD => {
+            state::DEAD => {
                 if !is_marked_unfinished(status.mode) {
                     read_header(&mapping, status.len)?;
                 }
@@ -219,8 +219,8 @@ pub(super) fn settle(
                 clear_away(birth, id)?;
                 return Ok(Finding::Gone);
             }
-            birth::READY => break false,
-            birth::INITIALIZING | birth::REMOVING => {
+            state::READY => break false,
+            state::INITIALIZING | state::REMOVING => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
                     return Err(not_found(options, id, mapping));
@@ -231,11 +231,11 @@ pub(super) fn settle(
                         return Ok(Finding::Later(Obstacle::OtherNamespace));
                     }
                     // The process that wrote this state was attached, so it is dead.
-                    let is_to_stay = state == birth::REMOVING && !is_removed(id);
+                    let is_to_stay = state == state::REMOVING && !is_removed(id);
                     let next = if is_to_stay {
-                        birth::READY
+                        state::READY
                     } else {
-                        birth::DEAD
+                        state::DEAD
                     };
                     birth.replace(state, next);
                     continue;
@@ -253,7 +253,7 @@ pub(super) fn settle(
                     return Ok(Finding::Gone);
                 }
             }
-            _ if birth::is_claim(state) => {
+            _ if state::is_claim(state) => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
                     break false; // complete, whatever becomes of its locks
@@ -265,9 +265,9 @@ pub(super) fn settle(
                     }
                     birth.wait_while(state, access)?;
                 }
-                birth.replace(state, birth::READY);
+                birth.replace(state, state::READY);
             }
-            birth::REINITIALIZING => {
+            state::REINITIALIZING => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
                     break false;
@@ -278,12 +278,12 @@ pub(super) fn settle(
                 }
                 // It may have become ready before it died. From here on it can't be renewed
                 // by another process: that would count this one.
-                if birth.state() != birth::REINITIALIZING {
+                if birth.state() != state::REINITIALIZING {
                     continue;
                 }
                 header.check_abi()?;
                 match is_removed(id) {
-                    true => birth.set_state(birth::DEAD),
+                    true => birth.set_state(state::DEAD),
                     false => break true,
                 }
             }
@@ -308,7 +308,12 @@ fn not_found(options: &SegmentOptions, id: Id, mapping: Mapping) -> Error {
 }
 
 /// Leaves as a user does: whoever left meanwhile has counted this one.
-pub(super) fn leave_unused(options: &SegmentOptions, id: Id, mapping: Mapping, removal: Removal) {
+pub(in crate::segment) fn leave_unused(
+    options: &SegmentOptions,
+    id: Id,
+    mapping: Mapping,
+    removal: Removal,
+) {
     let options = options.clone();
     let attached = SysvAttachment {
         id,
@@ -320,16 +325,16 @@ pub(super) fn leave_unused(options: &SegmentOptions, id: Id, mapping: Mapping, r
 
 /// Finishes what the last holder of the lock has left. Returns whether the segment
 /// is gone. The caller holds the lock.
-pub(super) fn resolve(birth: &SysvState, id: Id) -> Result<bool, Error> {
+pub(in crate::segment) fn resolve(birth: &SysvState, id: Id) -> Result<bool, Error> {
     match birth.state() {
         // The looker died before it removed the segment, or after.
-        birth::REMOVING if !is_removed(id) => birth.set_state(birth::READY),
-        birth::READY => {}
+        state::REMOVING if !is_removed(id) => birth.set_state(state::READY),
+        state::READY => {}
         // The claimant finds the caller attached, and its claim replaced.
-        claim if birth::is_claim(claim) => birth.set_state(birth::READY),
+        claim if state::is_claim(claim) => birth.set_state(state::READY),
         // The creator died, or the remover.
         _ => {
-            birth.set_state(birth::DEAD);
+            birth.set_state(state::DEAD);
             clear_away(birth, id)?;
             return Ok(true);
         }
@@ -343,7 +348,7 @@ fn clear_away(birth: &SysvState, id: Id) -> Result<(), Error> {
     match sysv_shm::remove(id) {
         // Who may remove it may be about to.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            birth.wait_while(birth::DEAD, Access::ReadWrite)?;
+            birth.wait_while(state::DEAD, Access::ReadWrite)?;
             match is_removed(id) {
                 true => Ok(()),
                 false => Err(Error::PermissionDenied),
@@ -357,7 +362,7 @@ fn clear_away(birth: &SysvState, id: Id) -> Result<(), Error> {
 }
 
 /// Whether a segment has lost its key.
-pub(super) fn is_removed(id: Id) -> bool {
+pub(in crate::segment) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
         Ok(status) => status.is_condemned,
         Err(error) => sysv_shm::is_removed_error(&error),
@@ -370,7 +375,7 @@ pub(crate) fn is_marked_unfinished(mode: u32) -> bool {
 }
 
 /// Whether thread ids in the locks mean here what they say.
-pub(super) fn is_of_our_namespace(header: &Header) -> Result<bool, Error> {
+pub(in crate::segment) fn is_of_our_namespace(header: &Header) -> Result<bool, Error> {
     Ok(header.pid_namespace == init::init_context()?.pid_namespace)
 }
 

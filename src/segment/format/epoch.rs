@@ -4,12 +4,13 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::{failure, header};
 use crate::error::{Error, IdentityError};
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::os::proc::boot_id::boot_id;
 use crate::os::regular_file::{self, FileSystem};
+use crate::segment::failure;
+use crate::segment::format::header;
 
 /// Which file, and which boot of the machine. Lock words mean nothing elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ const NO_BOOT: [u8; 16] = [0xff; 16];
 
 impl Epoch {
     /// In a header, in bytes.
-    pub(super) const LEN: usize = 40;
+    pub(in crate::segment) const LEN: usize = 40;
 
     /// The origin of memory that is no file with a name: it ends with the boot.
     pub(crate) const NAMELESS: Self = Self {
@@ -76,7 +77,7 @@ impl Epoch {
         })
     }
 
-    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
+    pub(in crate::segment) fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.device.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.inode.to_le_bytes());
@@ -85,7 +86,7 @@ impl Epoch {
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+    pub(in crate::segment) fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         Self {
             device: number(0),
@@ -109,15 +110,15 @@ impl Epoch {
 /// Where the locks of an object mean something: to the processes that see this
 /// origin and live in this pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) origin: Epoch,
-    pub(super) pid_namespace: u32,
+pub(in crate::segment) struct Validity {
+    pub(in crate::segment) origin: Epoch,
+    pub(in crate::segment) pid_namespace: u32,
 }
 
 impl Validity {
     /// Returns where the locks of this file must be valid for this process to use
     /// them.
-    pub(super) fn of(file: impl AsFd) -> Result<Self, Error> {
+    pub(in crate::segment) fn of(file: impl AsFd) -> Result<Self, Error> {
         Ok(Self {
             origin: Epoch::of(file)?,
             pid_namespace: init::init_context()?.pid_namespace,
@@ -125,7 +126,7 @@ impl Validity {
     }
 
     /// Whether locks that are valid for the one are valid for the other.
-    pub(super) fn is(self, other: Self) -> bool {
+    pub(in crate::segment) fn is(self, other: Self) -> bool {
         self.origin.is(other.origin) && self.pid_namespace == other.pid_namespace
     }
 
@@ -137,7 +138,7 @@ impl Validity {
     /// was written before it: the end of the boot's id is stored last with
     /// `Release`, and read first with `Acquire`. Read once more at the end, it is the
     /// same only if nothing was changed in between.
-    pub(super) fn load(mapping: &Mapping) -> Self {
+    pub(in crate::segment) fn load(mapping: &Mapping) -> Self {
         let words = words(mapping);
         let boot_end = words[BOOT_END].load(Ordering::Acquire);
         let mut bytes = [0; Epoch::LEN];
@@ -159,14 +160,14 @@ impl Validity {
 
     /// Makes the origin in a header none, before anything is changed that it vouches
     /// for.
-    pub(super) fn invalidate(mapping: &Mapping) {
+    pub(in crate::segment) fn invalidate(mapping: &Mapping) {
         words(mapping)[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// Writes the origin and the pid namespace into a header, the end of the boot's
     /// id last. A death before that leaves an origin that is none.
-    pub(super) fn publish(self, mapping: &Mapping) {
+    pub(in crate::segment) fn publish(self, mapping: &Mapping) {
         let words = words(mapping);
         words[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);

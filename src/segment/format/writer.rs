@@ -3,20 +3,20 @@
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use super::content::{SegmentContent, assert_mappable};
-use super::directory;
-use super::header::{self, Header};
-use super::origin::Epoch;
-use super::policy::Removal;
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::os::process;
+use crate::segment::content::{SegmentContent, assert_mappable};
+use crate::segment::format::epoch::Epoch;
+use crate::segment::format::header::{self, Header};
+use crate::segment::format::lock_table;
+use crate::segment::policy::Removal;
 use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 
 /// Everything about a segment that is known before there is memory for it.
 #[derive(Debug)]
-pub(super) struct SegmentLayout {
+pub(in crate::segment) struct SegmentLayout {
     header: Header,
     directory: Vec<u8>,
     len: usize,
@@ -26,13 +26,13 @@ pub(super) struct SegmentLayout {
 impl SegmentLayout {
     /// A segment for a `T` with `len` elements, in an object whose length must be
     /// a multiple of `granularity` bytes.
-    pub(super) fn of<T: SegmentContent + ?Sized>(
+    pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: usize,
         granularity: NonZeroUsize,
         removal: Removal,
     ) -> Result<Self, Error> {
         const { assert_mappable::<T>() };
-        let directory = directory::of::<T>(len);
+        let directory = lock_table::of::<T>(len);
         let header = Header::of::<T>(
             len as u64,
             directory.len(),
@@ -57,16 +57,16 @@ impl SegmentLayout {
     }
 
     /// The length of the whole object in bytes.
-    pub(super) fn total_len(&self) -> NonZeroUsize {
+    pub(in crate::segment) fn total_len(&self) -> NonZeroUsize {
         self.total_len
     }
 
     /// Says in which file the segment will be.
-    pub(super) fn set_origin(&mut self, origin: Epoch) {
+    pub(in crate::segment) fn set_origin(&mut self, origin: Epoch) {
         self.header.origin = origin;
     }
 
-    pub(super) fn header_bytes(&self) -> [u8; header::LEN] {
+    pub(in crate::segment) fn header_bytes(&self) -> [u8; header::LEN] {
         self.header.to_bytes()
     }
 
@@ -76,7 +76,7 @@ impl SegmentLayout {
     ///
     /// `mapping` is writable, `total_len` bytes long, and nobody else writes its
     /// first bytes while this call runs.
-    pub(super) unsafe fn write_header(&self, mapping: &Mapping) {
+    pub(in crate::segment) unsafe fn write_header(&self, mapping: &Mapping) {
         debug_assert!(mapping.len() >= header::LEN);
         let bytes = self.header_bytes();
         let base = mapping.base().as_ptr();
@@ -100,7 +100,7 @@ impl SegmentLayout {
     ///   and nobody else uses it while this call runs.
     /// * It stays for as long as the value is used, or a lock in it held.
     /// * `write` is as [`by_value`] and [`in_place`] say.
-    pub(super) unsafe fn fill<T: SegmentContent + ?Sized>(
+    pub(in crate::segment) unsafe fn fill<T: SegmentContent + ?Sized>(
         &self,
         mapping: &Mapping,
         write: impl FnOnce(NonNull<T>, usize),
@@ -137,13 +137,13 @@ impl SegmentLayout {
 /// # Safety
 ///
 /// `header` is of the object that is mapped, all of it.
-pub(super) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
+pub(in crate::segment) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
     // SAFETY: a header is parsed, or made, only with its value inside the object.
     unsafe { mapping.base().add(header.value_offset as usize) }
 }
 
 /// Writes a value that is at hand.
-pub(super) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
+pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
     move |to, _| {
         // SAFETY: `SegmentLayout::fill` gives the place for a T, aligned, inside a mapping
         // that nobody else uses.
@@ -152,7 +152,7 @@ pub(super) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
 }
 
 /// Makes a value of zero bytes where it stays, and lets `init` change it there.
-pub(super) fn in_place<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
     const {

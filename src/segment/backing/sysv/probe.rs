@@ -1,12 +1,12 @@
 //! A look at a segment that may hold anything and belong to any user.
 
-use super::removal::{Unlocked, remove_if_abandoned};
-use super::settle::is_marked_unfinished;
 use crate::error::Error;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping};
-use crate::segment::birth;
-use crate::segment::header::{self, Header};
+use crate::segment::backing::sysv::removal::{Unlocked, remove_if_abandoned};
+use crate::segment::backing::sysv::settle::is_marked_unfinished;
+use crate::segment::backing::sysv::state;
+use crate::segment::format::header::{self, Header};
 use crate::segment::options::SegmentOptions;
 use crate::segment::policy::Removal;
 
@@ -73,9 +73,9 @@ impl Probe {
             return Lifecycle::Foreign;
         }
         match u32::from_ne_bytes(state) {
-            birth::READY | birth::REMOVING | birth::REINITIALIZING => Lifecycle::Ready,
-            claim if birth::is_claim(claim) => Lifecycle::Ready,
-            birth::NEW | birth::INITIALIZING | birth::DEAD => Lifecycle::Unfinished,
+            state::READY | state::REMOVING | state::REINITIALIZING => Lifecycle::Ready,
+            claim if state::is_claim(claim) => Lifecycle::Ready,
+            state::NEW | state::INITIALIZING | state::DEAD => Lifecycle::Unfinished,
             _ => Lifecycle::Foreign,
         }
     }
@@ -84,7 +84,7 @@ impl Probe {
 impl Probe {
     /// Whether it is a segment of this crate, though it may be damaged or of another
     /// version. That is all that is believed of a stranger's.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(in crate::segment) fn is_ours(&self) -> bool {
         let mut bytes = [0; header::LEN];
         let len = self.mapping.as_ref().map_or(0, Mapping::len);
         if !self.read_at(&mut bytes, 0) {

@@ -1,23 +1,23 @@
 //! Removal of a segment that no process is attached to.
 
-use super::look::Probe;
-use super::settle::{
-    Finding, Wait, find, is_alone, is_of_our_namespace, read_header, resolve, seize, settle,
-    status_of,
-};
 use crate::error::Error;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
-use crate::segment::attach::RemoveOutcome;
-use crate::segment::birth::{self, SysvState};
+use crate::segment::backing::attachment::RemoveOutcome;
+use crate::segment::backing::sysv::probe::Probe;
+use crate::segment::backing::sysv::settle::{
+    Finding, Wait, find, is_alone, is_of_our_namespace, read_header, resolve, seize, settle,
+    status_of,
+};
+use crate::segment::backing::sysv::state::{self, SysvState};
 use crate::segment::failure;
 use crate::segment::options::SegmentOptions;
 
 /// What becomes of an abandoned segment whose lock can't be used: strangers may write to
 /// it, or it is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unlocked {
+pub(in crate::segment) enum Unlocked {
     /// It stays: no caller asked for its removal, only its own header.
     Stays,
     /// It is removed by what the kernel says, if it is a segment of this crate.
@@ -39,7 +39,7 @@ pub(in crate::segment) fn remove_abandoned_at(
 
 /// Removes the segment if nobody is attached to it: see above. The caller is not
 /// attached. Waits for no lock: the holder of one is attached.
-pub(super) fn remove_if_abandoned(
+pub(in crate::segment) fn remove_if_abandoned(
     options: &SegmentOptions,
     id: Id,
     unlocked: Unlocked,
@@ -122,21 +122,24 @@ fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<RemoveOutcome, Erro
 /// Removes a complete segment if `mapping`, for writing, is the only one of it.
 /// `None` if it is not, or if another thread holds its lock. All users with the right to
 /// write to it are trusted.
-pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<RemoveOutcome>, Error> {
+pub(in crate::segment) fn remove_if_alone(
+    id: Id,
+    mapping: &Mapping,
+) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
     // SAFETY: it has a header.
     let birth = unsafe { SysvState::of(mapping) };
-    let is_half_renewed = birth.state() == birth::REINITIALIZING;
+    let is_half_renewed = birth.state() == state::REINITIALIZING;
     if is_half_renewed || !is_of_our_namespace(&header)? {
         let is_mine = match is_half_renewed {
             true => is_alone(id),
             false => seize(birth, id),
         };
         let before = if is_half_renewed {
-            birth::REINITIALIZING
+            state::REINITIALIZING
         } else {
-            birth::READY
+            state::READY
         };
         return match is_mine {
             true => remove_as(birth, id, before).map(Some),
@@ -151,11 +154,11 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Remove
     if resolve(birth, id)? {
         return Ok(Some(RemoveOutcome::Gone));
     }
-    birth.set_state(birth::REMOVING);
+    birth.set_state(state::REMOVING);
     match sysv_shm::status(id) {
-        Ok(status) if status.attached <= 1 => remove_as(birth, id, birth::READY).map(Some),
+        Ok(status) if status.attached <= 1 => remove_as(birth, id, state::READY).map(Some),
         _ => {
-            birth.set_state(birth::READY);
+            birth.set_state(state::READY);
             Ok(None)
         }
     }
@@ -166,7 +169,7 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Remove
 fn remove_as(birth: &SysvState, id: Id, before: u32) -> Result<RemoveOutcome, Error> {
     let removed = sysv_shm::remove(id);
     birth.set_state(match removed {
-        Ok(()) => birth::DEAD,
+        Ok(()) => state::DEAD,
         Err(_) => before,
     });
     removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;

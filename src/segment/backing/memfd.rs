@@ -5,17 +5,18 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::build::{self, SegmentLayout};
-use super::content::SegmentContent;
-use super::hold::Hold;
-use super::options::SegmentOptions;
-use super::policy::Removal;
-use super::{failure, named};
 use crate::error::Error;
 use crate::init;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::{Access, Mapping, Pages, huge_page_size};
 use crate::os::{is_not_permitted, mem::memfd, regular_file};
+use crate::segment::backing::Hold;
+use crate::segment::backing::file;
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
+use crate::segment::format::writer::{self, SegmentLayout};
+use crate::segment::options::SegmentOptions;
+use crate::segment::policy::Removal;
 
 /// How a memfd of this crate begins its label.
 pub(crate) const LABEL: &str = "shm-sync:";
@@ -24,7 +25,7 @@ pub(crate) const LABEL: &str = "shm-sync:";
 const OWNER_ONLY: u32 = 0o600;
 
 /// Creates a segment without a name.
-pub(super) fn create<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn create<T: SegmentContent + ?Sized>(
     options: &SegmentOptions,
     label: &str,
     len: usize,
@@ -67,7 +68,7 @@ pub(super) fn create<T: SegmentContent + ?Sized>(
 }
 
 /// Opens the segment behind a descriptor.
-pub(super) fn open<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     options: &SegmentOptions,
     file: OwnedFd,
 ) -> Result<(NonNull<T>, Hold), Error> {
@@ -79,7 +80,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     let len = regular_file::fstat(lent()?)
         .map_err(failure::of_call("fstat"))?
         .len;
-    let header = named::read_header(lent()?, len)?;
+    let header = file::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
     if header.pid_namespace != init::init_context()?.pid_namespace {
         return Err(Error::ForeignPidNamespace);
@@ -94,7 +95,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
     })?;
     options.settle_in(&mapping)?;
     // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(&mapping, &header) };
+    let base = unsafe { writer::value_in(&mapping, &header) };
     Ok((T::at(base, elements), Hold::sealed(mapping, file)))
 }
 

@@ -68,37 +68,38 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{failure, header};
 use crate::error::{CorruptHeader, Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, Mapping};
 use crate::os::process::{self, ForkMarker, ThreadState};
 use crate::os::pthread::{Blocking, Outcome, Protocol, PthreadMutex};
+use crate::segment::failure;
+use crate::segment::format::header;
 
 /// What a new segment says.
-pub(super) const NEW: u32 = 0;
-pub(super) const INITIALIZING: u32 = 1;
-pub(super) const READY: u32 = 2;
-pub(super) const REMOVING: u32 = 3;
-pub(super) const DEAD: u32 = 4;
+pub(in crate::segment) const NEW: u32 = 0;
+pub(in crate::segment) const INITIALIZING: u32 = 1;
+pub(in crate::segment) const READY: u32 = 2;
+pub(in crate::segment) const REMOVING: u32 = 3;
+pub(in crate::segment) const DEAD: u32 = 4;
 /// The low byte of a claim. The bytes above it are the number of the claim.
 const CLAIM: u32 = 5;
-pub(super) const REINITIALIZING: u32 = 6;
+pub(in crate::segment) const REINITIALIZING: u32 = 6;
 
 /// Whether a state is a claim: see above.
-pub(super) const fn is_claim(state: u32) -> bool {
+pub(in crate::segment) const fn is_claim(state: u32) -> bool {
     state & 0xff == CLAIM
 }
 
 /// How long a process waits at most for another process that creates, renews or removes
 /// a segment. Afterwards it returns [`Error::Unfinished`]. A creator that fills gigabytes
 /// takes seconds; service managers give up on a start after 90 s.
-pub(super) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
+pub(in crate::segment) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a newcomer of another pid namespace tries to be the only one attached,
 /// before it takes the others for users.
-pub(super) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
+pub(in crate::segment) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a creator may take from creating the segment to taking the lock
 /// before others clear its segment away. Should it be alive all the same, it
@@ -134,7 +135,7 @@ impl SysvState {
     /// # Safety
     ///
     /// The mapping is at least as long as a header.
-    pub(super) unsafe fn of(mapping: &Mapping) -> &Self {
+    pub(in crate::segment) unsafe fn of(mapping: &Mapping) -> &Self {
         // SAFETY: the caller's promise.
         let at = unsafe { mapping.base().add(header::BIRTH_AT) };
         // SAFETY: the place is aligned, and any bytes are valid as atomic words
@@ -142,23 +143,23 @@ impl SysvState {
         unsafe { at.cast::<Self>().as_ref() }
     }
 
-    pub(super) fn state(&self) -> u32 {
+    pub(in crate::segment) fn state(&self) -> u32 {
         self.state.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set_state(&self, state: u32) {
+    pub(in crate::segment) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::SeqCst);
         futex::wake(&self.state, Wake::All);
     }
 
     /// From `NEW` to `state`, unless somebody else was faster.
-    pub(super) fn try_leave_new(&self, state: u32) -> bool {
+    pub(in crate::segment) fn try_leave_new(&self, state: u32) -> bool {
         self.replace(NEW, state)
     }
 
     /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if
     /// it is not `old` any more.
-    pub(super) fn replace(&self, old: u32, new: u32) -> bool {
+    pub(in crate::segment) fn replace(&self, old: u32, new: u32) -> bool {
         let changed = self
             .state
             .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
@@ -168,14 +169,14 @@ impl SysvState {
 
     /// Changes `READY` to a claim that no other process has made. Returns the claim, or
     /// `None` if the state is not `READY`.
-    pub(super) fn claim(&self) -> Option<u32> {
+    pub(in crate::segment) fn claim(&self) -> Option<u32> {
         let number = self.claims.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let claim = number << 8 | CLAIM;
         self.replace(READY, claim).then_some(claim)
     }
 
     /// Gives a creator some time to take the lock, or a remover to remove.
-    pub(super) fn wait_while(&self, state: u32, access: Access) -> Result<(), Error> {
+    pub(in crate::segment) fn wait_while(&self, state: u32, access: Access) -> Result<(), Error> {
         if access == Access::ReadOnly {
             return Ok(()); // the kernel wants to write to what one waits on
         }
@@ -192,7 +193,7 @@ impl SysvState {
     ///
     /// The segment is virgin and the caller created it, or the caller is
     /// [renewing](REINITIALIZING) it: no other process uses the lock.
-    pub(super) unsafe fn make_lock(&self) -> Result<(), Error> {
+    pub(in crate::segment) unsafe fn make_lock(&self) -> Result<(), Error> {
         // SAFETY: no other process uses the lock before the state changes, as the
         // caller promises. It stays where it is in the segment.
         unsafe { self.lock.init(Protocol::None) }.map_err(failure::of("pthread_mutex_init"))
@@ -211,7 +212,7 @@ impl SysvState {
     /// * The lock is made, and of our pid namespace.
     /// * All users with the right to write to the segment are trusted.
     /// * The segment stays mapped for as long as the lock is held.
-    pub(super) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
+    pub(in crate::segment) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
         let deadline = Deadline::after(UNFINISHED_TIMEOUT);
         // SAFETY: the caller promises all three.
         let held = unsafe { self.acquire(Blocking::WaitUntil(deadline)) }?;
@@ -225,7 +226,7 @@ impl SysvState {
     /// # Safety
     ///
     /// As for [`lock`](Self::lock).
-    pub(super) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
+    pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
         // SAFETY: the caller promises all three clauses of `lock`.
         unsafe { self.acquire(Blocking::None) }
     }
@@ -268,7 +269,7 @@ impl SysvState {
 
 /// The lock, held. Dropping it unlocks, but not in a forked child, where the holder is
 /// the parent.
-pub(super) struct Held<'a> {
+pub(in crate::segment) struct Held<'a> {
     birth: &'a SysvState,
     mark: ForkMarker,
 }
@@ -289,7 +290,7 @@ impl Drop for Held<'_> {
 
 /// Visits to a segment that cannot be used yet. The visitor detaches before each pause:
 /// an attachment would be counted as a user.
-pub(super) struct AttachBackoff {
+pub(in crate::segment) struct AttachBackoff {
     begun: Deadline,
     /// When it was first found that the others may be users of another namespace.
     newcomer_until: Option<Deadline>,
@@ -300,7 +301,7 @@ impl AttachBackoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
-    pub(super) fn new() -> Self {
+    pub(in crate::segment) fn new() -> Self {
         Self {
             begun: Deadline::now(),
             newcomer_until: None,
@@ -310,7 +311,7 @@ impl AttachBackoff {
 
     /// Whether the others that are attached may still be newcomers as this one: for
     /// [`FOREIGN_NAMESPACE_TIMEOUT`] from the first call on.
-    pub(super) fn may_retry_as_newcomer(&mut self) -> bool {
+    pub(in crate::segment) fn may_retry_as_newcomer(&mut self) -> bool {
         let until = self.newcomer_until;
         let until = until.unwrap_or_else(|| Deadline::after(FOREIGN_NAMESPACE_TIMEOUT));
         self.newcomer_until = Some(until);
@@ -318,7 +319,7 @@ impl AttachBackoff {
     }
 
     /// Waits for the next visit. Returns `false` if the visits have taken `limit`.
-    pub(super) fn pause(&mut self, limit: Duration) -> Result<bool, Error> {
+    pub(in crate::segment) fn pause(&mut self, limit: Duration) -> Result<bool, Error> {
         let end = self.begun.plus(limit);
         if end.has_passed() {
             return Ok(false);

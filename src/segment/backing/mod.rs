@@ -1,22 +1,27 @@
 //! A value in shared memory, and what keeps it there.
 
+pub(in crate::segment) mod attachment;
+pub(in crate::segment) mod file;
+pub(in crate::segment) mod memfd;
+pub(in crate::segment) mod sysv;
+
 use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-use super::content::SegmentContent;
-use super::policy::Removal;
-use super::{attach, failure, system_v};
 use crate::error::Error;
 use crate::init;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::Mapping;
 use crate::os::mem::sysv_shm::{self, Id};
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
+use crate::segment::policy::Removal;
 use crate::shm_safe::{FieldPath, Visitor};
 
 /// Memory, and what ties this process to it. The memory is unmapped first.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(in crate::segment) struct Hold {
     mapping: Mapping,
     tie: Tie,
 }
@@ -24,42 +29,45 @@ pub(super) struct Hold {
 #[derive(Debug)]
 enum Tie {
     /// An object that has, or had, a name.
-    Named(attach::FileAttachment),
+    Named(attachment::FileAttachment),
     /// The descriptor of an object that never has one.
     Sealed(CheckedFd),
-    SystemV(system_v::SysvAttachment),
+    SystemV(sysv::SysvAttachment),
     /// Memory of this process alone.
     None,
 }
 
 impl Hold {
-    pub(super) fn named(mapping: Mapping, attached: attach::FileAttachment) -> Self {
+    pub(in crate::segment) fn named(
+        mapping: Mapping,
+        attached: attachment::FileAttachment,
+    ) -> Self {
         let tie = Tie::Named(attached);
         Self { mapping, tie }
     }
 
-    pub(super) fn sealed(mapping: Mapping, file: CheckedFd) -> Self {
+    pub(in crate::segment) fn sealed(mapping: Mapping, file: CheckedFd) -> Self {
         let tie = Tie::Sealed(file);
         Self { mapping, tie }
     }
 
-    pub(super) fn system_v(mapping: Mapping, attached: system_v::SysvAttachment) -> Self {
+    pub(in crate::segment) fn system_v(mapping: Mapping, attached: sysv::SysvAttachment) -> Self {
         let tie = Tie::SystemV(attached);
         Self { mapping, tie }
     }
 
-    pub(super) fn private(mapping: Mapping) -> Self {
+    pub(in crate::segment) fn private(mapping: Mapping) -> Self {
         let tie = Tie::None;
         Self { mapping, tie }
     }
 
-    pub(super) fn mapping(&self) -> &Mapping {
+    pub(in crate::segment) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
 
     /// The descriptor of an object that never has a name, unless the program has closed
     /// it.
-    pub(super) fn nameless_file(&self) -> Option<BorrowedFd<'_>> {
+    pub(in crate::segment) fn nameless_file(&self) -> Option<BorrowedFd<'_>> {
         match &self.tie {
             Tie::Sealed(file) => file.get().ok(),
             _ => None,
@@ -67,7 +75,7 @@ impl Hold {
     }
 
     /// The descriptor of what is mapped, if it has one that the program has not closed.
-    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+    pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.tie {
             Tie::Named(attached) => attached.file().ok(),
             _ => self.nameless_file(),
@@ -75,7 +83,7 @@ impl Hold {
     }
 
     /// What ties this process to an object that has, or had, a name.
-    pub(super) fn attached(&self) -> Option<&attach::FileAttachment> {
+    pub(in crate::segment) fn attached(&self) -> Option<&attachment::FileAttachment> {
         match &self.tie {
             Tie::Named(attached) => Some(attached),
             _ => None,
@@ -84,14 +92,14 @@ impl Hold {
 
     /// From here on this process is a user of an object with a name, whose leaving may
     /// take the name away.
-    pub(super) fn arm(&mut self, removal: Removal) {
+    pub(in crate::segment) fn arm(&mut self, removal: Removal) {
         if let Tie::Named(attached) = &mut self.tie {
             attached.set_removal(removal);
         }
     }
 
     /// Device and inode number of what is mapped, if it is a file.
-    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+    pub(in crate::segment) fn identity(&self) -> Option<(u64, u64)> {
         match &self.tie {
             Tie::Named(attached) => Some(attached.identity()),
             Tie::Sealed(file) => Some(file.identity()),
@@ -100,7 +108,7 @@ impl Hold {
     }
 
     /// Returns whether a name, a key or an id still leads to the memory.
-    pub(super) fn is_linked(&self) -> Result<bool, Error> {
+    pub(in crate::segment) fn is_linked(&self) -> Result<bool, Error> {
         match &self.tie {
             Tie::Named(attached) => attached.has_its_name().map_err(failure::of("lstat")),
             // A key goes with its segment's removal, and by no other way.
@@ -114,7 +122,7 @@ impl Hold {
         }
     }
 
-    pub(super) fn system_v_id(&self) -> Option<Id> {
+    pub(in crate::segment) fn system_v_id(&self) -> Option<Id> {
         match &self.tie {
             Tie::SystemV(attached) => Some(attached.id()),
             _ => None,
@@ -134,7 +142,7 @@ impl Drop for Hold {
 
 /// A placed `T`, and what keeps it there.
 #[derive(Debug)]
-pub(super) struct MappedValue<T: SegmentContent + ?Sized> {
+pub(in crate::segment) struct MappedValue<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
     /// Given up by `drop`, unless a lock inside is still held.
     hold: ManuallyDrop<Hold>,
@@ -144,19 +152,19 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     /// # Safety
     ///
     /// `value` is placed, in writable memory that stays as long as `hold`.
-    pub(super) unsafe fn new(value: NonNull<T>, hold: Hold) -> Self {
+    pub(in crate::segment) unsafe fn new(value: NonNull<T>, hold: Hold) -> Self {
         Self {
             value,
             hold: ManuallyDrop::new(hold),
         }
     }
 
-    pub(super) fn hold(&self) -> &Hold {
+    pub(in crate::segment) fn hold(&self) -> &Hold {
         &self.hold
     }
 
     #[inline]
-    pub(super) fn value(&self) -> &T {
+    pub(in crate::segment) fn value(&self) -> &T {
         // SAFETY: a placed T lies there for as long as this lives, and nobody has
         // exclusive access to it.
         unsafe { self.value.as_ref() }

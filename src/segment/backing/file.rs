@@ -6,25 +6,25 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use super::attach::{self, FileAttachment, Owner, ReinitLock, RemoveOutcome};
-use super::build::{self, SegmentLayout};
-use super::content::SegmentContent;
-use super::failure;
-use super::header::{self, Header};
-use super::hold::Hold;
-use super::options::{OwnerCheck, SegmentOptions};
-use super::origin::{Epoch, Validity};
 use crate::error::{Error, Unsupported};
 use crate::init;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::{Access, Mapping, Pages};
 use crate::os::regular_file::{self, FileStat, SHM_DIRECTORY};
+use crate::segment::backing::Hold;
+use crate::segment::backing::attachment::{self, FileAttachment, Owner, ReinitLock, RemoveOutcome};
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
+use crate::segment::format::epoch::{Epoch, Validity};
+use crate::segment::format::header::{self, Header};
+use crate::segment::format::writer::{self, SegmentLayout};
+use crate::segment::options::{OwnerCheck, SegmentOptions};
 use crate::shm_safe::{FieldPath, Visitor};
 
 /// A complete segment that has no name yet. Dropping it, or dying with it,
 /// leaves nothing behind.
 #[derive(Debug)]
-pub(super) struct Unpublished<T: ?Sized> {
+pub(in crate::segment) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
     mapping: Mapping,
     file: CheckedFd,
@@ -32,7 +32,7 @@ pub(super) struct Unpublished<T: ?Sized> {
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
     /// Reserves memory where `path` will be, and fills it.
-    pub(super) fn build(
+    pub(in crate::segment) fn build(
         options: &SegmentOptions,
         path: &Path,
         len: usize,
@@ -76,7 +76,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
     }
 
     /// Gives it its name. If the name is taken, hands everything back.
-    pub(super) fn publish(
+    pub(in crate::segment) fn publish(
         self,
         options: &SegmentOptions,
         path: &Path,
@@ -124,7 +124,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
 }
 
 /// Opens what `path` leads to, after checking that it is what it should be.
-pub(super) fn open<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     options: &SegmentOptions,
     path: &Path,
     access: Access,
@@ -145,7 +145,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             }
             _ => None,
         };
-        let is_in_use = attach::is_in_use(&file);
+        let is_in_use = attachment::is_in_use(&file);
         let mut attached = FileAttachment::new(file, path.to_owned(), access).map_err(of_lock())?;
         if is_in_use {
             attached.set_removal(header.removal); // also if this fails: see `is_in_use`
@@ -165,7 +165,7 @@ pub(super) fn open<T: SegmentContent + ?Sized>(
             options.settle_in(hold.mapping())?;
             hold.arm(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
-            let base = unsafe { build::value_in(hold.mapping(), &header) };
+            let base = unsafe { writer::value_in(hold.mapping(), &header) };
             return Ok((T::at(base, len), hold));
         }
     }
@@ -198,7 +198,7 @@ fn map(attached: &FileAttachment, header: &Header, access: Access) -> Result<Map
 /// the boot of the machine, and it can be copied. Its lock words then name threads
 /// that are no more, or threads that hold the locks of the original. The process that
 /// finds that brings the locks back to life; those that were held are poisoned. See
-/// [`attach`](super::attach) for why nobody uses a lock meanwhile.
+/// [`attach`](crate::segment::attach) for why nobody uses a lock meanwhile.
 fn bring_home<T: SegmentContent + ?Sized>(
     reviver: &ReinitLock,
     hold: &Hold,
@@ -223,7 +223,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
     let revived = own_all_blocks(hold).and_then(|()| {
         let placement = init::init_context()?;
         // SAFETY: the header is of this object, and all of it is mapped.
-        let base = unsafe { build::value_in(mapping, header) };
+        let base = unsafe { writer::value_in(mapping, header) };
         let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
         // First: a death from here on is noticed by the next opener.
         Validity::invalidate(mapping);
@@ -243,7 +243,7 @@ fn bring_home<T: SegmentContent + ?Sized>(
 
 /// Removes what `path` leads to if it is a segment that nobody is attached to,
 /// whatever it holds.
-pub(super) fn remove_if_abandoned(
+pub(in crate::segment) fn remove_if_abandoned(
     options: &SegmentOptions,
     path: &Path,
 ) -> Result<RemoveOutcome, Error> {
@@ -257,7 +257,7 @@ pub(super) fn remove_if_abandoned(
         OwnerCheck::Owner | OwnerCheck::Group => Owner::Trusted,
         OwnerCheck::Anybody => Owner::Stranger,
     };
-    attach::remove_if_abandoned(file, path, owner).map_err(failure::of_removal("unlink"))
+    attachment::remove_if_abandoned(file, path, owner).map_err(failure::of_removal("unlink"))
 }
 
 /// Opens what `path` leads to, and checks all that is known before the first byte
@@ -284,7 +284,10 @@ fn facts(file: &OwnedFd) -> Result<FileStat, Error> {
 
 /// Reads the header by `read`, not through a mapping: a file that shrinks
 /// meanwhile is an error, not a `SIGBUS`.
-pub(super) fn read_header(file: impl std::os::fd::AsFd, object_len: u64) -> Result<Header, Error> {
+pub(in crate::segment) fn read_header(
+    file: impl std::os::fd::AsFd,
+    object_len: u64,
+) -> Result<Header, Error> {
     let mut bytes = [0; header::LEN];
     let filled = regular_file::read_at(file, &mut bytes, 0).map_err(failure::of("pread"))?;
     if filled < bytes.len() {
@@ -302,7 +305,7 @@ fn directory_of(path: &Path) -> &Path {
 
 /// The directory of a file that is to be made, to make its entry last should the power
 /// fail. `None` where that means nothing, or can't be had.
-pub(super) fn durable_directory(path: &Path) -> Option<std::fs::File> {
+pub(in crate::segment) fn durable_directory(path: &Path) -> Option<std::fs::File> {
     match path.starts_with(SHM_DIRECTORY) {
         true => None,
         false => std::fs::File::open(directory_of(path)).ok(),

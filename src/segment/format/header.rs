@@ -31,7 +31,7 @@
 //! | 120–135 | id of the boot in which its locks came to life; all ones: in memory, which no boot outlives |
 //! | 136–143 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
 //! | 144–191 | zero |
-//! | 192–255 | live: [`SysvState`](super::birth::SysvState), System V only, zero elsewhere |
+//! | 192–255 | live: [`SysvState`](crate::segment::backing::sysv::state::SysvState), System V only, zero elsewhere |
 //! | 256–447 | name of the type, UTF-8, for people |
 //!
 //! [`Header::parse`] is total: any bytes give a header whose claims hold for
@@ -42,9 +42,9 @@ use std::time::SystemTime;
 use crate::error::{Abi, CorruptHeader, Error, Layout};
 use crate::shm_safe::Fingerprint;
 
-use super::content::{SegmentContent, assert_mappable};
-use super::origin::{Epoch, Validity};
-use super::policy::Removal;
+use crate::segment::content::{SegmentContent, assert_mappable};
+use crate::segment::format::epoch::{Epoch, Validity};
+use crate::segment::policy::Removal;
 
 /// The length of a header in bytes.
 pub(crate) const LEN: usize = 448;
@@ -56,10 +56,10 @@ pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 const FORMAT: u32 = 3;
 
 /// Offsets of what changes after creation.
-pub(super) const PID_NAMESPACE_AT: usize = 20;
-pub(super) const ORIGIN_AT: usize = 104;
-pub(super) const BIRTH_AT: usize = 192;
-pub(super) const BIRTH_END: usize = 256;
+pub(in crate::segment) const PID_NAMESPACE_AT: usize = 20;
+pub(in crate::segment) const ORIGIN_AT: usize = 104;
+pub(in crate::segment) const BIRTH_AT: usize = 192;
+pub(in crate::segment) const BIRTH_END: usize = 256;
 
 const TYPE_NAME_AT: usize = BIRTH_END;
 const TYPE_NAME_MAX: usize = LEN - TYPE_NAME_AT;
@@ -96,7 +96,7 @@ pub(crate) struct Header {
 impl Header {
     /// The header of a segment that holds a `T` with `len` elements, made by this
     /// process, in an object whose length is a multiple of `granularity`.
-    pub(super) fn of<T: SegmentContent + ?Sized>(
+    pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: u64,
         directory_len: usize,
         granularity: u64,
@@ -125,7 +125,7 @@ impl Header {
     }
 
     /// Returns where its locks mean something, as it says.
-    pub(super) fn validity(&self) -> Validity {
+    pub(in crate::segment) fn validity(&self) -> Validity {
         Validity {
             origin: self.origin,
             pid_namespace: self.pid_namespace,
@@ -134,7 +134,9 @@ impl Header {
 
     /// Whether this is the header of a segment that holds a `T` as this
     /// program knows it. Returns the number of elements.
-    pub(super) fn check_layout<T: SegmentContent + ?Sized>(&self) -> Result<usize, Error> {
+    pub(in crate::segment) fn check_layout<T: SegmentContent + ?Sized>(
+        &self,
+    ) -> Result<usize, Error> {
         const { assert_mappable::<T>() };
         let mismatch = |size| Error::LayoutMismatch {
             expected: Box::new(layout_of::<T>(size)),
@@ -293,7 +295,7 @@ fn type_name(bytes: &[u8; LEN]) -> Option<String> {
 }
 
 /// The longest start of `text` that has at most `max` bytes.
-pub(super) fn truncated(text: &str, max: usize) -> &str {
+pub(in crate::segment) fn truncated(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;

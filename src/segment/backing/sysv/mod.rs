@@ -1,7 +1,7 @@
 //! System V segments: never used before they are complete, although a key can't
 //! be published with its segment; removed by the last one out.
 //!
-//! [`birth`](super::birth) has the states. In short: whoever finds a segment
+//! [`birth`](crate::segment::birth) has the states. In short: whoever finds a segment
 //! unfinished waits on its robust lock, and clears it away if the creator is dead;
 //! a creator whose segment was cleared away begins anew. A segment that is being
 //! filled is told from a foreign one that is zero by its mode: [`UNBORN`].
@@ -32,41 +32,42 @@
 //! count (`IPC_STAT`), and its first bytes are read, to tell a segment of this crate
 //! from another program's.
 
-mod look;
+mod probe;
 mod removal;
 mod settle;
+pub(in crate::segment) mod state;
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use super::address::Target;
-use super::birth::{self, AttachBackoff, SysvState};
-use super::build::{self, SegmentLayout};
-use super::content::SegmentContent;
-use super::failure;
-use super::header::Header;
-use super::hold::Hold;
-use super::options::SegmentOptions;
-use super::origin::Validity;
-use super::policy::Removal;
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages};
 use crate::os::process::{self, ForkMarker};
 use crate::os::regular_file::{effective_group, effective_user};
+use crate::segment::address::Target;
+use crate::segment::backing::Hold;
+use crate::segment::backing::sysv::state::{AttachBackoff, SysvState};
+use crate::segment::content::SegmentContent;
+use crate::segment::failure;
+use crate::segment::format::epoch::Validity;
+use crate::segment::format::header::Header;
+use crate::segment::format::writer::{self, SegmentLayout};
+use crate::segment::options::SegmentOptions;
+use crate::segment::policy::Removal;
 use crate::shm_safe::{FieldPath, Visitor};
 use removal::{Unlocked, remove_if_abandoned, remove_if_alone};
 use settle::{Obstacle, Settled, attach, attach_in, find, is_of_our_namespace, seize};
 
-pub(crate) use look::{Lifecycle, Probe};
-pub(super) use removal::remove_abandoned_at;
+pub(crate) use probe::{Lifecycle, Probe};
+pub(in crate::segment) use removal::remove_abandoned_at;
 pub(crate) use settle::is_marked_unfinished;
 
 /// Mode bits of a segment that is not complete yet. System V gives "execute" no
 /// meaning, and nobody gives it to group and others without the owner.
 const UNBORN: u32 = 0o011;
-pub(super) const EXECUTE: u32 = 0o111;
+pub(in crate::segment) const EXECUTE: u32 = 0o111;
 /// Reading and writing, for the owner.
 const OWNER: u32 = 0o600;
 
@@ -75,7 +76,7 @@ const OWNER: u32 = 0o600;
 /// A forked child has an attachment of its own, which the kernel counts, so this is
 /// dropped there as anywhere.
 #[derive(Debug)]
-pub(super) struct SysvAttachment {
+pub(in crate::segment) struct SysvAttachment {
     id: Id,
     removal: Removal,
     /// They say whose memory is trusted.
@@ -83,13 +84,13 @@ pub(super) struct SysvAttachment {
 }
 
 impl SysvAttachment {
-    pub(super) fn id(&self) -> Id {
+    pub(in crate::segment) fn id(&self) -> Id {
         self.id
     }
 
     /// To be called while `mapping`, of this attachment, is still there. The only
     /// one takes the key away before it detaches: no looker finds it abandoned.
-    pub(super) fn leave(&mut self, mapping: &Mapping) {
+    pub(in crate::segment) fn leave(&mut self, mapping: &Mapping) {
         let may_be_last = self.removal == Removal::UntilLastDetach
             && mapping.access() == Access::ReadWrite
             && sysv_shm::status(self.id)
@@ -110,7 +111,7 @@ impl Drop for SysvAttachment {
 }
 
 /// What an attempt to create came to.
-pub(super) enum Creation<T: ?Sized> {
+pub(in crate::segment) enum Creation<T: ?Sized> {
     Done(NonNull<T>, Hold),
     /// There is one already, complete.
     Exists,
@@ -119,7 +120,7 @@ pub(super) enum Creation<T: ?Sized> {
 /// Creates the segment of a key, or one without.
 ///
 /// `write` is taken when the segment is about to be filled.
-pub(super) fn create<T, W>(
+pub(in crate::segment) fn create<T, W>(
     options: &SegmentOptions,
     key: Option<i32>,
     len: usize,
@@ -226,7 +227,7 @@ where
     unsafe { plan.write_header(mapping) };
     // SAFETY: made just now, by this thread.
     let held = unsafe { birth.lock() }?;
-    if !birth.try_leave_new(birth::INITIALIZING) {
+    if !birth.try_leave_new(state::INITIALIZING) {
         return Ok(None);
     }
     let Some(write) = write.take() else {
@@ -238,7 +239,7 @@ where
     options.settle_in_system_v(mapping, id)?;
     sysv_shm::set_permissions(id, options.owner, options.group, options.mode)
         .map_err(failure::of_call("shmctl(IPC_SET)"))?;
-    birth.set_state(birth::READY);
+    birth.set_state(state::READY);
     drop(held);
 
     let mapping = unborn.mapping.take();
@@ -274,14 +275,14 @@ impl Drop for Unborn {
         }
         if let Some(mapping) = &self.mapping {
             // SAFETY: longer than a header: see `fill`.
-            unsafe { SysvState::of(mapping) }.set_state(birth::DEAD);
+            unsafe { SysvState::of(mapping) }.set_state(state::DEAD);
         }
         let _ = sysv_shm::remove(self.id);
     }
 }
 
 /// Opens the segment of `target`, after checking that it is what it should be.
-pub(super) fn open<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     options: &SegmentOptions,
     target: &Target,
     access: Access,
@@ -329,7 +330,7 @@ fn enter<T: SegmentContent + ?Sized>(
     }
     options.settle_in_system_v(mapping, id)?;
     // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(mapping, header) };
+    let base = unsafe { writer::value_in(mapping, header) };
     Ok(Some(T::at(base, len)))
 }
 
@@ -349,7 +350,7 @@ fn renew<T: SegmentContent + ?Sized>(
         return Ok(false);
     }
     // SAFETY: the header is of this object, and all of it is mapped.
-    let base = unsafe { build::value_in(mapping, header) };
+    let base = unsafe { writer::value_in(mapping, header) };
     let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
     // SAFETY: a T lies there, as its header says. The state keeps all other processes from
     // its locks: see `birth`.
@@ -361,12 +362,12 @@ fn renew<T: SegmentContent + ?Sized>(
         pid_namespace: placement.pid_namespace,
     };
     here.publish(mapping);
-    birth.set_state(birth::READY);
+    birth.set_state(state::READY);
     Ok(true)
 }
 
 /// Removes the key of a segment, whoever is attached.
-pub(super) fn unlink(target: &Target) -> Result<(), Error> {
+pub(in crate::segment) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
         Err(error) if sysv_shm::is_removed_error(&error) => Err(Error::NotFound),
         other => other.map_err(failure::of_removal("shmctl(IPC_RMID)")),

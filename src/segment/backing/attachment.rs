@@ -76,12 +76,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::policy::Removal;
 use crate::os::clock::Deadline;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::Access;
 use crate::os::ofd_lock::{self, Blocked, ByteRange, LockKind, LockTimeout};
 use crate::os::regular_file;
+use crate::segment::policy::Removal;
 
 /// A byte for each process id, beyond the end of every file: of those who may use
 /// the locks.
@@ -143,7 +143,7 @@ const LONGEST_CENSUS: Duration = Duration::from_millis(500);
 /// mapping*. So a process that closes the descriptor (`closefrom`) stays attached,
 /// except on overlayfs, which maps another file than it opens.
 #[derive(Debug)]
-pub(super) struct FileAttachment {
+pub(in crate::segment) struct FileAttachment {
     file: Option<CheckedFd>,
     identity: (u64, u64),
     path: PathBuf,
@@ -155,7 +155,11 @@ pub(super) struct FileAttachment {
 impl FileAttachment {
     /// Takes the lock. Waits for a remover that is at work. Until it is
     /// [armed](Self::arm), dropping this leaves the name alone.
-    pub(super) fn new(file: OwnedFd, path: PathBuf, access: Access) -> io::Result<Self> {
+    pub(in crate::segment) fn new(
+        file: OwnedFd,
+        path: PathBuf,
+        access: Access,
+    ) -> io::Result<Self> {
         ofd_lock::lock(&file, LockKind::Shared, own_byte(access), PATIENCE)?;
         let file = CheckedFd::new(file)?;
         Ok(Self {
@@ -168,12 +172,12 @@ impl FileAttachment {
     }
 
     /// From here on this process is a user, whose leaving may take the name away.
-    pub(super) fn set_removal(&mut self, removal: Removal) {
+    pub(in crate::segment) fn set_removal(&mut self, removal: Removal) {
         self.removal = removal;
     }
 
     /// Returns the descriptor; an error if the program has closed it.
-    pub(super) fn file(&self) -> io::Result<BorrowedFd<'_>> {
+    pub(in crate::segment) fn file(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.file {
             Some(file) => file.get(),
             None => Err(io::ErrorKind::NotFound.into()),
@@ -181,17 +185,17 @@ impl FileAttachment {
     }
 
     /// Returns device and inode number of the object.
-    pub(super) fn identity(&self) -> (u64, u64) {
+    pub(in crate::segment) fn identity(&self) -> (u64, u64) {
         self.identity
     }
 
     /// Whether its name leads to the object at this moment.
-    pub(super) fn has_its_name(&self) -> io::Result<bool> {
+    pub(in crate::segment) fn has_its_name(&self) -> io::Result<bool> {
         leads_to_object(&self.path, self.identity)
     }
 
     /// Opens the object once more by its name. `None` if the name leads elsewhere.
-    pub(super) fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
+    pub(in crate::segment) fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
         let Some(file) = regular_file::open(&self.path, access)? else {
             return Ok(None);
         };
@@ -201,7 +205,7 @@ impl FileAttachment {
 
     /// Returns the processes that say by a lock that they are attached; among
     /// `doubtful` ones also if there are too many locks to ask for each.
-    pub(super) fn attached_pids(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
+    pub(in crate::segment) fn attached_pids(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
         let again;
         let file = match self.file() {
             Ok(file) => file,
@@ -219,7 +223,7 @@ impl FileAttachment {
 
     /// Prepares to take the name away, if that is to be done. Called while the object
     /// is still mapped, so that nothing else can have its inode number.
-    pub(super) fn prepare_to_leave(&mut self) {
+    pub(in crate::segment) fn prepare_to_leave(&mut self) {
         if self.removal == Removal::Persistent {
             return;
         }
@@ -257,7 +261,7 @@ impl Drop for FileAttachment {
 /// left meanwhile has counted it. So it leaves as a user does, and takes the name away if
 /// it is the last one. If no process was attached, the object was left by a crash, and a
 /// failing opener must not remove it. If the kernel refuses to answer, it stays.
-pub(super) fn is_in_use(file: impl AsFd) -> bool {
+pub(in crate::segment) fn is_in_use(file: impl AsFd) -> bool {
     let range = ByteRange {
         start: REMOVAL.start,
         len: REMOVAL.len + ATTACHED.len,
@@ -278,7 +282,7 @@ pub(crate) enum RemoveOutcome {
 
 /// Whether a remover trusts the owner of an object to keep it waiting only with reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(in crate::segment) enum Owner {
     Trusted,
     /// Any user: see [`PATIENCE_WITH_STRANGERS`].
     Stranger,
@@ -286,7 +290,7 @@ pub(super) enum Owner {
 
 /// Takes the name `path` away from the object behind `visitor` if no process is
 /// attached to it. `visitor` is open for writing, and has no attachment.
-pub(super) fn remove_if_abandoned(
+pub(in crate::segment) fn remove_if_abandoned(
     visitor: OwnedFd,
     path: &Path,
     owner: Owner,
@@ -331,7 +335,7 @@ impl Drop for RemovalLock {
 }
 
 /// Takes the name `path` away from whatever has it, whoever is attached.
-pub(super) fn unlink(path: &Path) -> io::Result<()> {
+pub(in crate::segment) fn unlink(path: &Path) -> io::Result<()> {
     loop {
         let visitor = match regular_file::open(path, Access::ReadWrite) {
             Ok(Some(visitor)) => visitor,
@@ -469,11 +473,11 @@ fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
 
 /// Whoever alone may bring the locks in an object back to life. Dropped, another may.
 #[derive(Debug)]
-pub(super) struct ReinitLock(OwnedFd);
+pub(in crate::segment) struct ReinitLock(OwnedFd);
 
 impl ReinitLock {
     /// Waits until nobody else is at it.
-    pub(super) fn new(file: &OwnedFd) -> io::Result<Self> {
+    pub(in crate::segment) fn new(file: &OwnedFd) -> io::Result<Self> {
         let file = file.try_clone()?;
         ofd_lock::lock(&file, LockKind::Exclusive, REVIVAL, PATIENCE)?;
         Ok(Self(file))
@@ -481,17 +485,17 @@ impl ReinitLock {
 
     /// Keeps all others away who may use the locks, until [`admit_others`](Self::admit_others).
     /// Returns false if one of them is attached.
-    pub(super) fn exclude_others(&self) -> io::Result<bool> {
+    pub(in crate::segment) fn exclude_others(&self) -> io::Result<bool> {
         ofd_lock::try_lock(&self.0, LockKind::Exclusive, WRITERS)
     }
 
     /// Unlocks the own byte as well: for a process that is not to become a user.
-    pub(super) fn leave(&self) -> io::Result<()> {
+    pub(in crate::segment) fn leave(&self) -> io::Result<()> {
         ofd_lock::unlock(&self.0, WRITERS)
     }
 
     /// Keeps of the lock what every attached process has.
-    pub(super) fn admit_others(&self) -> io::Result<()> {
+    pub(in crate::segment) fn admit_others(&self) -> io::Result<()> {
         let own = own_byte(Access::ReadWrite);
         ofd_lock::lock(&self.0, LockKind::Shared, own, PATIENCE)?;
         let end = WRITERS.start + WRITERS.len;
