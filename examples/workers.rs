@@ -10,8 +10,8 @@
 //! The numbers are divided into chunks. A worker takes a chunk, adds up its numbers
 //! without the lock, and stores the sum. Both changes of a chunk are one store to one
 //! field, so a killed worker never leaves a change half done, and the data needs no
-//! repair. The parent reaps the workers. It therefore knows which one has died, and adds
-//! up the chunks that this worker had taken.
+//! repair. The parent reaps the workers. It therefore knows which one has died, and
+//! adds up the chunks that this worker had taken.
 
 use std::env;
 use std::error::Error;

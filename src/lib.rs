@@ -1,11 +1,11 @@
 //! Locks in shared memory that survive the processes that use them.
 //!
-//! Processes that share memory need mutual exclusion, and a way to wait without polling.
-//! With an ordinary process-shared mutex, every waiter blocks for ever when the holder is
-//! killed. With [`ShmMutex`], the next process acquires the lock and is told that the
-//! holder died. It repairs the data and goes on. A process may be killed at any
-//! instruction, also while it locks, unlocks, waits or notifies. No waiter is stranded: if
-//! the kernel does not wake it at once, it goes on within 250 ms.
+//! Processes that share memory need mutual exclusion, and a way to wait without
+//! polling. With an ordinary process-shared mutex, every waiter blocks for ever when
+//! the holder is killed. With [`ShmMutex`], the next process acquires the lock and is
+//! told that the holder died. It repairs the data and goes on. A process may be killed
+//! at any instruction, also while it locks, unlocks, waits or notifies. No waiter is
+//! stranded: if the kernel does not wake it at once, it goes on within 250 ms.
 //!
 //! ```
 //! use shm_sync::{Error, LockError, Segment, ShmMutex};
@@ -66,21 +66,21 @@
 //! The crash promises depend on the kernel. Older kernels have two faults:
 //!
 //! * Before Linux 5.18, a process that is killed for want of memory may lose its locks.
-//!   The kernel's reaper could free the memory before the kernel released the locks. Since
-//!   5.18 it waits for two seconds.
+//!   The kernel's reaper could free the memory before the kernel released the locks.
+//!   Since 5.18 it waits for two seconds.
 //! * Before Linux 6.2, unless patched ("futex: Resend potentially swallowed owner death
 //!   notification"), a waiter that is killed just after the kernel has woken it may
 //!   swallow the wake-up. The next waiter then acquires the lock within 250 ms.
 //!
 //! Locks need the kernel's robust lists. Some emulators and sandboxes lack or refuse
-//! `get_robust_list(2)` or `set_robust_list(2)` (qemu-user, some seccomp policies). There,
-//! a process can open a segment for reading only. Creating, opening for writing and locking
-//! return [`IdentityError::NoRobustLists`].
+//! `get_robust_list(2)` or `set_robust_list(2)` (qemu-user, some seccomp policies).
+//! There, a process can open a segment for reading only. Creating, opening for writing
+//! and locking return [`IdentityError::NoRobustLists`].
 //!
 //! # Forks
 //!
-//! Segments, locks and condition variables may be used on both sides of a `fork`. Do not
-//! fork from a signal handler that may have interrupted a function of this crate.
+//! Segments, locks and condition variables may be used on both sides of a `fork`. Do
+//! not fork from a signal handler that may have interrupted a function of this crate.
 //!
 //! A process that was made by a bare `clone` system call has its parent's identity in
 //! pthread. If it has memory of its own, its locks return [`IdentityError::RawClone`].
