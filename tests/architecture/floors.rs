@@ -1,25 +1,15 @@
-//! The house rules that a program can check: which file may name which, who
-//! talks to the operating system, how waiting is done, how long a file may be.
-//!
-//! The checker reads the tokens that the compiler would read, so comments and
-//! strings may say what they like, and macros are looked into. It gathers every
-//! path that a file names, with those of `use a::{b, c}` spelled out, and holds
-//! each against the rules. Code under `#[cfg(test)]` keeps the rules as well.
-//!
-//! It reads no types: what a glob import brings in, and what a value's methods
-//! do, it cannot know.
+//! Imports between the modules of `src/`, system calls, waits, descriptors, and the
+//! length of files.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::TokenTree::{Group, Ident, Punct};
-use proc_macro2::{TokenStream, TokenTree};
+use crate::names::{self, Name, Tests, files_below};
 
-/// The floors of the house, bottom up. A module names modules of lower floors;
-/// those that share a floor never name each other. `lib.rs` is the roof: what it
-/// re-exports counts as a name of the module that it comes from.
+/// The floors of `src/`, bottom up. A module names modules of lower floors only. Modules
+/// of one floor never name each other. `lib.rs` may name all. A name that `lib.rs`
+/// re-exports counts as a name of the module that defines it.
 const FLOORS: [&[&str]; 6] = [
     &["printable", "shm_safe"],
     &["error"],
@@ -29,57 +19,56 @@ const FLOORS: [&[&str]; 6] = [
     &["inspect"],
 ];
 
-/// Programs, which see of the house what everybody sees: no floor, but all other
-/// rules are theirs, too.
+/// Programs. They use the public API, so they have no floor. All other rules hold for
+/// them, too.
 const PROGRAMS: &str = "bin";
 
 /// The module that may name [`SYSTEM_CRATES`].
 const SYSTEM_MODULE: &str = "os";
 const SYSTEM_CRATES: [&str; 2] = ["libc", "nix"];
 
-/// Ways to wait that nothing can end early.
+/// Waits that no event ends early.
 #[rustfmt::skip]
 const BLIND_WAITS: [&str; 6] =
     ["yield_now", "usleep", "nanosleep", "sched_yield", "sleep_ms", "sleep_until"];
-/// One more, but one's own functions may have this name: it counts in a path.
+/// Such a wait as well, if it is part of a path: methods may have this name.
 const SLEEP: &str = "sleep";
 
-/// What makes descriptors that can be written through, and the function that keeps
-/// their numbers away from standard input, output and error: a file that names one of
-/// the former names the latter.
+/// Calls that create descriptors that can be written through. A file that names one of
+/// them names [`KEEPER`] as well, which keeps descriptors off the numbers of standard
+/// input, output and error.
 const MAKERS: [&str; 4] = ["OpenOptions", "memfd_create", "pidfd_open", "openat"];
 const KEEPER: &str = "above_standard";
 
-/// A longer file tells two stories.
+/// The most lines of a file. A longer file has more than one subject.
 const LONGEST_FILE: usize = 600;
 
 #[test]
 fn smoke() {
     let files = files_below(Path::new("src"));
     assert!(files.len() > FLOORS.len(), "the files are found");
-    assert!(!names(&files[Path::new("src/lib.rs")], Vec::new()).is_empty());
+    let root = names(&files[Path::new("src/lib.rs")], &[]);
+    assert!(!root.is_empty(), "the names in lib.rs are read");
 }
 
 #[test]
-fn the_house_keeps_its_rules() {
+fn source_keeps_the_rules() {
     let list = violations(&files_below(Path::new("src")));
     assert!(list.is_empty(), "rules are broken:\n{}", list.join("\n"));
 }
 
-// --- The rules ------------------------------------------------------------------
-
-/// What is against the rules, and where.
+/// Returns each violation of a rule, with its file and line.
 fn violations(files: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let owners = owners(files);
     let mut all = Vec::new();
     for (file, text) in files {
         let module = module_of(file);
-        let here = module.first().cloned().unwrap_or_default(); // nothing: the roof
+        let here = module.first().cloned().unwrap_or_default(); // empty: lib.rs
         let mut broken = vec![
             (LONGEST_FILE + 1, length_rule(text)),
-            (1, address_rule(&here)),
+            (1, module_rule(&here)),
         ];
-        for Name { line, path } in names(text, module) {
+        for Name { line, path, .. } in names(text, &module) {
             broken.push((line, floor_rule(&here, &path, &owners)));
             broken.push((line, system_rule(&here, &path)));
             broken.push((line, waiting_rule(&path)));
@@ -99,15 +88,15 @@ fn length_rule(text: &str) -> Option<String> {
     (lines > LONGEST_FILE).then(|| format!("a file has at most {LONGEST_FILE} lines, not {lines}"))
 }
 
-/// Every module has its floor.
-fn address_rule(here: &str) -> Option<String> {
-    let is_homeless = !here.is_empty() && here != PROGRAMS && floor_of(here).is_none();
-    is_homeless.then(|| format!("`{here}` is on no floor: give it one in tests/architecture.rs"))
+/// Requires that each module has a floor.
+fn module_rule(here: &str) -> Option<String> {
+    let is_unknown = !here.is_empty() && here != PROGRAMS && floor_of(here).is_none();
+    is_unknown.then(|| format!("`{here}` is on no floor: add it to FLOORS in {}", file!()))
 }
 
-/// A module names only modules of lower floors, and parts of itself.
+/// Requires that a module names only modules of lower floors and parts of itself.
 fn floor_rule(here: &str, path: &[String], owners: &BTreeMap<String, String>) -> Option<String> {
-    let my_floor = floor_of(here)?; // the roof may name all
+    let my_floor = floor_of(here)?; // lib.rs has none
     let [root, name, ..] = path else { return None };
     if root != "crate" {
         return None;
@@ -121,22 +110,23 @@ fn floor_rule(here: &str, path: &[String], owners: &BTreeMap<String, String>) ->
         Ordering::Equal if there != here => "the same",
         Ordering::Equal | Ordering::Less => return None,
     };
-    let by_way = match name == there {
-        true => String::new(),
-        false => format!(" (as `crate::{name}`)"),
+    let alias = if name == there {
+        String::new()
+    } else {
+        format!(" (as `crate::{name}`)")
     };
-    let rule = format!("`{here}` names `{there}`{by_way}, which is on {which} floor");
+    let rule = format!("`{here}` names `{there}`{alias}, which is on {which} floor");
     Some(rule)
 }
 
-/// Only one module talks to the operating system.
+/// Requires that only one module names the crates of system calls.
 fn system_rule(here: &str, path: &[String]) -> Option<String> {
     let name = path.first()?.as_str();
     let is_wrong = SYSTEM_CRATES.contains(&name) && here != SYSTEM_MODULE;
     is_wrong.then(|| format!("`{name}` is named outside src/{SYSTEM_MODULE}"))
 }
 
-/// Nobody waits for time to pass, or hopes that others run meanwhile.
+/// Forbids waits that only time ends.
 fn waiting_rule(path: &[String]) -> Option<String> {
     let (first, others) = path.split_first()?;
     let sleeps = first != "Self" && others.iter().any(|part| part == SLEEP);
@@ -144,7 +134,7 @@ fn waiting_rule(path: &[String]) -> Option<String> {
     is_blind.then(|| format!("`{}` waits blindly: wait for an event", path.join("::")))
 }
 
-/// No descriptor of ours is standard output.
+/// Requires that no descriptor gets the number of standard output.
 fn descriptor_rule(here: &str, path: &[String], text: &str) -> Option<String> {
     let makes = path.iter().any(|part| MAKERS.contains(&part.as_str()))
         || path.starts_with(&["nix", "fcntl", "open"].map(String::from));
@@ -156,8 +146,8 @@ fn floor_of(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| floor.contains(&module))
 }
 
-/// The module that each name of the crate's root belongs to: `Segment` to
-/// `segment`, a module to itself, an exported macro to where it is written.
+/// Maps each name in the crate's root to its module: `Segment` to `segment`, a module to
+/// itself, an exported macro to the module that defines it.
 fn owners(files: &BTreeMap<PathBuf, String>) -> BTreeMap<String, String> {
     let modules = FLOORS.iter().copied().flatten();
     let mut owners: BTreeMap<String, String> = modules
@@ -171,35 +161,18 @@ fn owners(files: &BTreeMap<PathBuf, String>) -> BTreeMap<String, String> {
         }
     }
     let root = files.iter().find(|(file, _)| module_of(file).is_empty());
-    for Name { path, .. } in root.map_or(Vec::new(), |(_, text)| names(text, Vec::new())) {
-        match path.as_slice() {
-            [root, module, .., name] if root == "crate" && floor_of(module).is_some() => {
-                owners.insert(name.clone(), module.clone());
-            }
-            _ => {}
+    for Name { path, binds, .. } in root.map_or(Vec::new(), |(_, text)| names(text, &[])) {
+        if let ([root, module, ..], Some(name)) = (path.as_slice(), binds)
+            && root == "crate"
+            && floor_of(module).is_some()
+        {
+            owners.insert(name, module.clone());
         }
     }
     owners
 }
 
-// --- Reading code ---------------------------------------------------------------
-
-/// The text of every file in a directory and below.
-fn files_below(directory: &Path) -> BTreeMap<PathBuf, String> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(directory).expect("the directory is there") {
-        let path = entry.expect("the directory can be read").path();
-        if path.is_dir() {
-            files.extend(files_below(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("the file can be read");
-            files.insert(path, text);
-        }
-    }
-    files
-}
-
-/// The module that a file is: `["sync", "mutex"]`. Empty for `lib.rs`.
+/// Returns the module that a file is: `["sync", "mutex"]`. It is empty for `lib.rs`.
 fn module_of(file: &Path) -> Vec<String> {
     let inside = file.strip_prefix("src").unwrap_or(file).with_extension("");
     let parts = inside
@@ -210,130 +183,17 @@ fn module_of(file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Every path that a file names, and everything that it imports.
-fn names(text: &str, module: Vec<String>) -> Vec<Name> {
-    let stream = text.parse().expect("a file consists of tokens");
-    let names = Vec::new();
-    let mut reader = Reader { module, names };
-    reader.read(stream);
-    reader.names
-}
-
-/// A path begins with `crate` if it leads into this crate, else as it is written.
-/// What an import calls it (`as`) is one more part.
-struct Name {
-    line: usize,
-    path: Vec<String>,
-}
-
-struct Reader {
-    /// The module that is being read.
-    module: Vec<String>,
-    names: Vec<Name>,
-}
-
-impl Reader {
-    fn read(&mut self, stream: TokenStream) {
-        let tokens = tokens_of(stream);
-        let mut rest = tokens.as_slice();
-        while let [first, after_first @ ..] = rest {
-            rest = match rest {
-                [Ident(word), Ident(name), Group(body), after @ ..] if word == "mod" => {
-                    self.module.push(name.to_string());
-                    self.read(body.stream());
-                    self.module.pop();
-                    after
-                }
-                [Ident(word), Ident(what), after @ ..] if word == "extern" && what == "crate" => {
-                    self.read_path(after, &[], true)
-                }
-                [Ident(word), ..] if word == "use" => self.read_path(after_first, &[], true),
-                [Ident(_), ..] => self.read_path(rest, &[], false),
-                _ => {
-                    if let Group(group) = first {
-                        self.read(group.stream());
-                    }
-                    after_first
-                }
-            };
+/// Returns every path that a file names. In the root, a path that begins with a module
+/// begins with `crate`.
+fn names(text: &str, module: &[String]) -> Vec<Name> {
+    let mut names = names::read(text, module, "shm_sync", Tests::Read).names;
+    for Name { module, path, .. } in &mut names {
+        if module.is_empty() && floor_of(&path[0]).is_some() {
+            path.insert(0, "crate".to_owned());
         }
     }
-
-    /// Reads one path, or all paths of an import, and returns what follows.
-    fn read_path<'a>(
-        &mut self,
-        tokens: &'a [TokenTree],
-        prefix: &[String],
-        is_import: bool,
-    ) -> &'a [TokenTree] {
-        let mut path = prefix.to_vec();
-        let mut next = after_colons(tokens).or(Some(tokens));
-        let mut rest = tokens;
-        while let Some([first, after @ ..]) = next {
-            match first {
-                Ident(name) => path.push(name.to_string().replace("r#", "")),
-                star if is_import && is_mark(star, '*') => path.push("*".to_owned()),
-                Group(group) if is_import => {
-                    for tree in tokens_of(group.stream()).split(|token| is_mark(token, ',')) {
-                        self.read_path(tree, &path, true);
-                    }
-                    return after;
-                }
-                _ => break,
-            }
-            rest = after;
-            next = match rest {
-                [Ident(word), alias @ ..] if is_import && word == "as" => Some(alias),
-                _ => after_colons(rest),
-            };
-        }
-        if path.len() > prefix.len() && (path.len() > 1 || is_import) {
-            let line = tokens[0].span().start().line;
-            let path = from_root(&path, &self.module);
-            self.names.push(Name { line, path });
-        }
-        rest
-    }
+    names
 }
-
-/// Leaves out the `$` of macros: `$crate` is `crate` to us.
-fn tokens_of(stream: TokenStream) -> Vec<TokenTree> {
-    let tokens = stream.into_iter();
-    tokens.filter(|token| !is_mark(token, '$')).collect()
-}
-
-fn is_mark(token: &TokenTree, mark: char) -> bool {
-    matches!(token, Punct(punct) if punct.as_char() == mark)
-}
-
-fn after_colons(tokens: &[TokenTree]) -> Option<&[TokenTree]> {
-    match tokens {
-        [one, two, after @ ..] if is_mark(one, ':') && is_mark(two, ':') => Some(after),
-        _ => None,
-    }
-}
-
-/// The path from the crate's root, if it leads into this crate.
-fn from_root(path: &[String], module: &[String]) -> Vec<String> {
-    let mut whole = vec!["crate".to_owned()];
-    match path[0].as_str() {
-        "crate" | "shm_sync" => {}
-        "self" | "super" => whole.extend_from_slice(module),
-        // In the root, a path begins with a module as it does with `crate`.
-        first if module.is_empty() && floor_of(first).is_some() => {}
-        _ => return path.to_vec(),
-    }
-    for part in path {
-        match part.as_str() {
-            "crate" | "shm_sync" | "self" => {}
-            "super" => whole.truncate(whole.len().max(2) - 1),
-            _ => whole.push(part.clone()),
-        }
-    }
-    whole
-}
-
-// --- Whether the checker would notice -------------------------------------------
 
 const ROOT: &str = "
     mod error; mod os; mod sync; mod segment;
@@ -341,13 +201,13 @@ const ROOT: &str = "
     pub use sync::{MAX_LOCKS_HELD, ShmMutex as Mutex};
     pub use segment::{Segment, unlink};";
 
-/// What is wrong with a house of the root and this file.
+/// Returns the violations in a crate of [`ROOT`] and one more file.
 fn violations_with(file: &str, text: &str) -> Vec<String> {
     let files = [("src/lib.rs", ROOT), (file, text)];
     violations(&files.map(|(file, text)| (file.into(), text.into())).into())
 }
 
-/// Checks that each of these lines, alone in a file, breaks this rule and no other.
+/// Asserts that each of these lines, alone in a file, breaks this rule and no other.
 #[track_caller]
 fn assert_caught(file: &str, rule: &str, lines: &str) {
     for line in lines.trim().lines() {
@@ -364,7 +224,7 @@ fn assert_allowed(file: &str, lines: &str) {
 }
 
 #[test]
-fn a_name_of_a_higher_floor_is_caught() {
+fn higher_floor_is_caught() {
     let rule = "`os` names `sync`, which is on a higher floor";
     let lines = "
         use crate::sync::ShmMutex;
@@ -397,7 +257,7 @@ fn a_name_of_a_higher_floor_is_caught() {
 }
 
 #[test]
-fn a_name_of_the_same_floor_is_caught() {
+fn same_floor_is_caught() {
     let rule = "`sync` names `segment`, which is on the same floor";
     assert_caught("src/sync/a.rs", rule, "use crate::segment::Segment;");
     let rule = "`segment` names `sync`, which is on the same floor";
@@ -407,19 +267,19 @@ fn a_name_of_the_same_floor_is_caught() {
 }
 
 #[test]
-fn a_name_of_no_floor_is_caught() {
+fn unknown_floor_is_caught() {
     let rule = "`os` names `crate::*`, of which no floor is known";
     assert_caught("src/os/a.rs", rule, "use crate::*;");
     assert_caught("src/os/mod.rs", rule, "use super::*;");
     let rule = "`os` names `crate::attic`, of which no floor is known";
     assert_caught("src/os/a.rs", rule, "use crate::attic::Chest;");
-    let rule = "`attic` is on no floor: give it one in tests/architecture.rs";
+    let rule = "`attic` is on no floor: add it to FLOORS in tests/architecture/floors.rs";
     let lines = "use crate::error::Error;\nuse std::io;\n// nothing";
     assert_caught("src/attic.rs", rule, lines);
 }
 
 #[test]
-fn a_system_crate_upstairs_is_caught() {
+fn system_crate_outside_os_is_caught() {
     let rule = "`libc` is named outside src/os";
     let lines = r###"
         use libc;
@@ -439,7 +299,7 @@ fn a_system_crate_upstairs_is_caught() {
 }
 
 #[test]
-fn a_blind_wait_is_caught() {
+fn blind_wait_is_caught() {
     let paths = "std::thread::sleep thread::sleep thread::sleep_ms thread::sleep_until \
                  std::thread::yield_now libc::usleep libc::nanosleep libc::sched_yield";
     for path in paths.split(' ') {
@@ -452,7 +312,7 @@ fn a_blind_wait_is_caught() {
 }
 
 #[test]
-fn a_descriptor_with_a_low_number_is_caught() {
+fn low_descriptor_is_caught() {
     for text in [
         "use nix::fcntl::{fcntl, open as open_path};",
         "use std::fs::OpenOptions;",
@@ -467,7 +327,7 @@ fn a_descriptor_with_a_low_number_is_caught() {
 }
 
 #[test]
-fn a_long_file_is_caught() {
+fn long_file_is_caught() {
     let long = "//\n".repeat(LONGEST_FILE);
     assert_eq!(violations_with("src/init.rs", &long), [""; 0]);
     let rule = "src/init.rs:601: a file has at most 600 lines, not 601";
@@ -475,7 +335,7 @@ fn a_long_file_is_caught() {
 }
 
 #[test]
-fn every_violation_is_told_with_its_line() {
+fn violations_name_their_lines() {
     let text = "use crate::{\n error::{\n a,\n },\n segment::{\n Segment,\n },\n};\n\
                 fn f() {\n g(\"\n\", libc::x); \n}\n/* \n */ use std::thread::yield_now;";
     let expected = [
@@ -487,9 +347,9 @@ fn every_violation_is_told_with_its_line() {
 }
 
 #[test]
-fn what_keeps_the_rules_is_allowed() {
+fn code_within_the_rules_is_allowed() {
     let downward_and_inside = "
-        use crate::os::futex; use crate::place::place_at;
+        use crate::os::futex; use crate::init::place_at;
         use crate::error::Error; use crate::Damage;
         use crate::sync::mutex; use crate::Mutex as M;
         use super::mutex::ShmMutex; use self::inner::X;
