@@ -12,7 +12,7 @@ use proc_macro2::TokenTree::{Group, Ident, Punct};
 use proc_macro2::{TokenStream, TokenTree};
 
 /// Returns the text of every Rust file in a directory and below it.
-pub fn files_below(directory: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn files_below(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("the directory exists") {
         let path = entry.expect("the directory is readable").path();
@@ -28,43 +28,43 @@ pub fn files_below(directory: &Path) -> BTreeMap<PathBuf, String> {
 
 /// Whether modules under `#[cfg(test)]` are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Tests {
+pub(crate) enum Tests {
     Read,
     Skipped,
 }
 
 /// A path that a file names.
-pub struct Name {
-    pub line: usize,
+pub(crate) struct Name {
+    pub(crate) line: usize,
     /// The module that names it, from the root of its crate.
-    pub module: Vec<String>,
+    pub(crate) module: Vec<String>,
     /// The path without its alias (`as`). It begins with `crate` if the file writes
     /// `crate`, `self`, `super` or the name of its own crate there.
-    pub path: Vec<String>,
+    pub(crate) path: Vec<String>,
     /// The name that an import binds in `module`; `None` in an expression.
-    pub binds: Option<String>,
+    pub(crate) binds: Option<String>,
     /// Whether it is in a visibility: `pub(in path)`.
-    pub is_visibility: bool,
+    pub(crate) is_visibility: bool,
 }
 
 /// A module that a file declares without a body: `mod name;`.
-pub struct Declaration {
+pub(crate) struct Declaration {
     /// The module, from the root of its crate.
-    pub module: Vec<String>,
+    pub(crate) module: Vec<String>,
     /// The value of its attribute `path`.
-    pub file: Option<String>,
+    pub(crate) file: Option<String>,
 }
 
 /// What a file says.
-pub struct Source {
-    pub names: Vec<Name>,
-    pub declarations: Vec<Declaration>,
+pub(crate) struct Source {
+    pub(crate) names: Vec<Name>,
+    pub(crate) declarations: Vec<Declaration>,
     /// The macros that it defines with `macro_rules!`.
-    pub macros: Vec<String>,
+    pub(crate) macros: Vec<String>,
 }
 
 /// Reads the text of a file, which is a module of `own_crate`.
-pub fn read(text: &str, module: &[String], own_crate: &str, tests: Tests) -> Source {
+pub(crate) fn read(text: &str, module: &[String], own_crate: &str, tests: Tests) -> Source {
     let mut reader = Reader {
         module: module.to_vec(),
         own_crate,
