@@ -1,14 +1,15 @@
-//! Scenes in which others sleep when somebody dies, played between squalls with
-//! nothing else going on.
+//! Scenes in which others sleep when somebody dies, played between squalls with nothing
+//! else going on.
 //!
-//! * **A woken waiter dies** before it acts: the notification was for it alone.
-//!   Another must take what is offered.
+//! * **A woken waiter dies** before it acts: the notification was for it alone. Another
+//!   must take what is offered.
 //! * **The holder dies** while all others sleep in `wait`: nobody touches the lock.
 //!   Every sleeper must wake.
 //! * **The holder dies** while one more waits for the lock: that one must have it at
 //!   once, and the others must wake as before.
 //!
-//! The promise to those who sleep in `wait` is 250 ms. A violation is a sleeper that has not woken after
+//! The promise to those who sleep in `wait` is 250 ms. A violation is a sleeper that
+//! has not woken after
 //! [`TOO_LATE`]: twenty times as long. A sleeper looks around every 150 ms by a
 //! timer, so what is late by load is late by the time for which a runnable process
 //! doesn't get a processor. For that to be seconds, this machine would have to be

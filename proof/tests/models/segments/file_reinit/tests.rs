@@ -106,8 +106,8 @@ fn exclusion_is_not_needed_in_one_epoch() {
     }
 }
 
-/// No process holds its own lock, and decides by what it reads, while another one writes
-/// the epoch. So the second load of the end only helps processes without a lock.
+/// No process holds its own lock, and decides by what it reads, while another one
+/// writes the epoch. So the second load of the end only helps processes without a lock.
 #[test]
 fn end_may_be_loaded_once() {
     const TWO_AND_OTHER_BOOT: &[Epoch] = &[CURRENT, CURRENT, OTHER_BOOT];
