@@ -5,10 +5,10 @@
 //! each. A checker visits every state that the model can reach, with deaths at any
 //! step.
 //!
-//! A model proves as much as it resembles the code. So each has a table of its steps
-//! and of their places in the code. And a checker that never complains proves nothing.
-//! So each model has planted mistakes, and the tests assert that each mistake breaks a
-//! certain property.
+//! Each model has a table of its steps and of their places in the code, because a model
+//! proves only as much as it resembles the code. Each model has planted mistakes,
+//! because a checker that never complains proves nothing. The tests assert that each
+//! mistake breaks a certain property.
 //!
 //! ```sh
 //! cargo test -p shm-sync-proof --test models -- --nocapture

@@ -1,7 +1,7 @@
 //! The results of all models, as lines of output and as the file `models.md`.
 //!
-//! The tests run in any order and in parallel. So each result is added to those so far,
-//! and the file is written anew with all of them.
+//! Each result is added to those so far, and the file is written anew with all of them,
+//! because the tests run in any order and in parallel.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -45,7 +45,7 @@ impl Table {
     }
 }
 
-/// How much a search has visited.
+/// The extent of a search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visited {
     pub(crate) states: usize,

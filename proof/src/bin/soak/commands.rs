@@ -18,14 +18,14 @@ use crate::shared::Shared;
 use crate::slot::Command;
 use crate::worker::{Child, Kind, Role, Worker};
 
-/// How long a worker waits for a lock that it can do without.
+/// The time that a worker waits for a lock that it can do without.
 const SHORT_WAIT: Duration = Duration::from_millis(5);
 
-/// How long the parent of a child that found its lock free may take to turn out to be
-/// dead.
+/// The time within which the parent of a child that found its lock free must turn out
+/// to be dead.
 const UNTIL_DEAD: Duration = Duration::from_secs(2);
 
-/// What a worker has after a command that it carried out with a lock held.
+/// The state of a worker after a command that it carried out with a lock held.
 pub(crate) enum AfterCommand<G> {
     /// It still holds the lock.
     Holds(G),

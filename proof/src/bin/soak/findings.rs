@@ -1,7 +1,7 @@
-//! What the processes of the soak have found: violations, and the deaths and panics that
-//! mutexes have reported.
+//! The findings of all processes: violations, and the deaths and panics that mutexes
+//! have reported.
 //!
-//! The findings lie in shared memory, so they survive the processes that write them.
+//! They survive the processes that write them, because they lie in shared memory.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use shm_sync::ShmSafe;
 
 use crate::process::now;
 
-/// What must never happen.
+/// A violation: each kind must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     TwoHolders,

@@ -1,33 +1,43 @@
-//! The soak: many processes use the same mutexes, condition variables and segments, while
-//! one of them kills the others.
+//! The soak: many processes use the same mutexes, condition variables and segments,
+//! while one of them kills the others.
 //!
 //! ```text
 //! cargo run --release -p shm-sync-proof --bin soak -- --seconds 60
 //! cargo run --release -p shm-sync-proof --bin soak -- --kills 1000000 --seed 7
 //! ```
 //!
-//! A *supervisor* forks the *workers*, and acts on them at random moments: it sends SIGKILL,
-//! SIGSTOP and SIGCONT, and gives commands. A command makes a worker `exit`, `exec` or panic
-//! with a lock held, end a thread with a leaked guard, leak a guard and drop its segment, or
-//! fork inside a lock. The workers change a ledger under a mutex, move items through a
-//! bounded queue, and create, open and drop segments under names for which all compete.
+//! A *supervisor* forks the *workers*, and acts on them at random moments. It sends
+//! SIGKILL, SIGSTOP and SIGCONT, and gives commands. The workers change a ledger under
+//! a mutex, move items through a bounded queue, and create, open and drop segments
+//! under contended names.
 //!
-//! Every process checks for violations: two holders at once; torn data or a lost item
-//! without poison; poison that is cleared before the repair ends; a forked child that
-//! changes what it may not; a segment that is incomplete, or is not the one with the name.
+//! | command | the worker |
+//! |---|---|
+//! | `Exit`, `Exec`, `Panic`, `Fork` | does so with a lock held and the data half-changed |
+//! | `EndThread` | ends a thread that has leaked a guard |
+//! | `Leak` | leaks a guard, drops its segment, locks other mutexes, and ends |
 //!
-//! After each thousand kills there is a *checkpoint*. Every worker must make progress, and
-//! the totals must be right. Then *scenarios* run: deaths that swallow a wake, and the time
-//! until the waiters recover.
+//! Every process checks for violations:
 //!
-//! The same seed repeats the actions, their slots and their order, at other moments. So a
+//! * two holders at once
+//! * torn data or a lost item without poison
+//! * poison that is cleared before the repair ends
+//! * a forked child that changes what only its parent may change
+//! * a segment that is incomplete, or is not the one with the name
+//!
+//! After each thousand kills there is a *checkpoint*. Every worker must make progress,
+//! and the totals must be right. Then *scenarios* run: deaths that swallow a wake, and
+//! the time until the waiters recover.
+//!
+//! A seed repeats the actions, their slots and their order, but not their moments. A
 //! violation may need several runs to show again.
 //!
-//! The exit status is 0, or 1 after a violation. Nothing is left behind, also after SIGINT
-//! and SIGTERM. If SIGKILL ends the supervisor, all other processes die with it, but the
-//! names stay.
+//! The exit status is 0, or 1 after a violation. Nothing is left behind, also after
+//! SIGINT and SIGTERM. If SIGKILL ends the supervisor, all other processes die with it,
+//! but the names stay.
 //!
-//! With `SHM_SYNC_RESULTS=DIRECTORY`, an absolute path, the soak writes `soak.md` there.
+//! With `SHM_SYNC_RESULTS=DIRECTORY`, an absolute path, the soak writes `soak.md`
+//! there.
 
 mod checked_mutex;
 mod commands;

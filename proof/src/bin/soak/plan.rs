@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::condvar::CondvarKind;
 
-/// When the soak ends.
+/// The end of the soak: after this time, or after this number of kills.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Limit {
     Time(Duration),
     Kills(u64),
 }
 
-/// What the soak runs.
+/// The settings of the soak.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) limit: Limit,
@@ -20,6 +20,6 @@ pub(crate) struct Plan {
     pub(crate) condvar: CondvarKind,
     /// The mutexes of the ledger, the queue and the scenarios have priority inheritance.
     pub(crate) priority_inheritance: bool,
-    /// How long a worker may make no progress, at a checkpoint.
+    /// The time within which each worker must make progress, at a checkpoint.
     pub(crate) timeout: Duration,
 }

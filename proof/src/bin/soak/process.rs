@@ -30,8 +30,8 @@ pub(crate) fn id_of(pid: Pid) -> u32 {
 /// Only processes with one thread may call this.
 pub(crate) fn fork_child() -> Option<Pid> {
     let parent = Pid::this();
-    // SAFETY: this process has one thread. So in the child, no other thread holds a lock
-    // of the allocator or of the standard library.
+    // SAFETY: no thread holds a lock of the allocator or of the standard library in the
+    // child, because this process has one thread.
     match unsafe { fork() }.expect("the limit of processes is not reached") {
         ForkResult::Parent { child } => Some(child),
         ForkResult::Child => {

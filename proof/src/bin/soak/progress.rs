@@ -11,7 +11,7 @@ use crate::plan::Limit;
 pub(crate) struct Progress {
     limit: Limit,
     shown: Shown,
-    /// When the progress is shown next.
+    /// The time of the next update.
     next: Duration,
 }
 

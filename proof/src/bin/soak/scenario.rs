@@ -14,11 +14,11 @@ use crate::process::now;
 pub(crate) struct Scenario {
     pub(crate) tickets: ShmMutex<u64>,
     pub(crate) offered: ShmCondvar,
-    /// When each waiter last woke.
+    /// The time at which each waiter last woke.
     pub(crate) woke_at: [AtomicU64; Self::WAITERS],
-    /// When a waiter last took a ticket.
+    /// The time at which a waiter last took a ticket.
     pub(crate) taken_at: AtomicU64,
-    /// When a blocked locker last got the mutex of a dead holder.
+    /// The time at which a blocked locker last got the mutex of a dead holder.
     pub(crate) locked_at: AtomicU64,
     /// The process that holds the mutex until it is killed.
     pub(crate) holder: AtomicU32,
@@ -69,8 +69,8 @@ impl Scenario {
     }
 }
 
-/// Returns the guard of a lock. A number is never half-changed, so there is nothing to
-/// repair.
+/// Returns the guard of a lock. There is nothing to repair, because a number is never
+/// half-changed.
 pub(crate) fn recovered<'a>(
     findings: &Findings,
     result: LockResult<ShmMutexGuard<'a, u64>>,

@@ -1,5 +1,5 @@
-//! Recovery scenarios: a process dies while others wait. They run at a checkpoint, while
-//! all workers are stopped.
+//! Recovery scenarios: a process dies while others wait. They run at a checkpoint,
+//! while all workers are stopped.
 //!
 //! | scenario | what must happen |
 //! |---|---|
@@ -7,10 +7,10 @@
 //! | the holder dies while all others wait on the condition variable | every waiter wakes |
 //! | the holder dies while a locker is blocked on the mutex | the locker gets the mutex at once, and every waiter wakes |
 //!
-//! The library promises 250 ms to waiters. A violation is a waiter that has not woken after
-//! [`TOO_LATE`], twenty times as long. A waiter rechecks every 150 ms by a timer, so load
-//! delays it only while a runnable process gets no processor. For that to last seconds,
-//! the machine could not run the workers at all. A waiter that nothing wakes never wakes.
+//! The library promises 250 ms to waiters. A violation is a waiter that has not woken
+//! after [`TOO_LATE`], twenty times as long. Load cannot cause it: a waiter rechecks
+//! every 150 ms by a timer, and load delays it only while a runnable process gets no
+//! processor. A machine on which that lasts seconds could not run the workers at all.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::scenario::{Scenario, recovered};
 
 /// The time after which a waiter that has not woken is a violation.
 const TOO_LATE: Duration = Duration::from_secs(5);
-/// How long the preparations of a scenario may take.
+/// The time that the preparations of a scenario may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The times until processes recovered, in nanoseconds.
@@ -50,14 +50,14 @@ struct Group<'a> {
     waiters: [Option<Pid>; Scenario::WAITERS],
 }
 
-/// Whether a locker is blocked on the mutex whose holder dies.
+/// The lockers that are blocked on the mutex whose holder dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BlockedLocker {
     None,
     One,
 }
 
-/// What must happen before a scenario has ended.
+/// An event after which a scenario has ended.
 enum Expected {
     /// A waiter takes a ticket after this time.
     Taken { since: u64 },

@@ -1,5 +1,5 @@
-//! The segments for whose names all workers compete, and a value that shows which segment
-//! it is and whether it is complete.
+//! The segments under contended names. Their value shows which segment it is and
+//! whether it is complete.
 
 use shm_sync::{Abandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe};
 

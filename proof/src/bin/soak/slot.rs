@@ -42,7 +42,7 @@ impl Command {
 pub(crate) struct Slot {
     /// A [`Command`], counted from 1; or 0.
     command: AtomicU32,
-    /// How many rounds its workers have ended.
+    /// The number of rounds that its workers have ended.
     rounds: AtomicU64,
     /// The last forked child of the worker that has ended its checks.
     pub(crate) checked_child: AtomicU32,

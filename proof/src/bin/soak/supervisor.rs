@@ -28,11 +28,12 @@ use crate::worker::{Role, Worker};
 
 /// The number of kills between two checkpoints.
 const KILLS_PER_CHECKPOINT: u64 = 1_000;
-/// The same for libc's condition variable, which gets stuck soon.
+/// The number for libc's condition variable, which gets stuck soon.
 const KILLS_PER_PTHREAD_CHECKPOINT: u64 = 100;
 
-/// The pauses between actions are below 2^this nanoseconds. Short pauses are as frequent
-/// as long ones, so some actions hit a worker that has just started.
+/// The pauses between actions are below 2^this nanoseconds. Short pauses are as
+/// frequent as long ones, because some actions should hit a worker that has just
+/// started.
 const PAUSE_SCALE: u64 = 20;
 
 /// The greatest number of killed workers that are not reaped yet.
@@ -89,7 +90,7 @@ pub(crate) struct Supervisor<'a> {
     started: u64,
     stopped: Vec<Stopped>,
     dying: VecDeque<Dying>,
-    /// When each process was killed.
+    /// The time at which each process was killed.
     killed: HashMap<u32, u64>,
     scenarios: Option<Scenarios<'a>>,
     pub(crate) statistics: Statistics,
@@ -240,7 +241,7 @@ impl<'a> Supervisor<'a> {
             if matches!(end, WaitStatus::Signaled(_, Signal::SIGKILL, _)) {
                 self.statistics.kills += 1;
             } else {
-                // A command ended it just before, so it was not killed.
+                // It was not killed, because a command ended it just before.
                 self.killed.remove(&process::id_of(pid));
                 self.kill(slot);
             }

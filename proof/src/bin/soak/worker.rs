@@ -14,7 +14,7 @@ use crate::segments::Addresses;
 use crate::shared::Shared;
 use crate::slot::{MAX_WORKERS, Slot};
 
-/// What a worker does.
+/// The work of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Changes the ledger.
@@ -41,7 +41,7 @@ impl Role {
     }
 }
 
-/// Whether a worker has a slot of its own.
+/// The kind of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Regular,

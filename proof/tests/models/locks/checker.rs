@@ -26,7 +26,7 @@ pub(crate) trait LockModel:
     + Sync
     + 'static
 {
-    /// What is modelled.
+    /// The subject of the model.
     const NAME: &'static str;
 
     /// Describes the processes, and what they do.
@@ -68,7 +68,7 @@ pub(crate) fn assert_holds<M: LockModel>(model: &M) {
     report::holds(subject::<M>(&scenario), visited);
 }
 
-/// As [`assert_holds`], for a model with a mistake that turns out to break nothing.
+/// Asserts that a mistake breaks no property, and that no state is livelocked.
 pub(crate) fn assert_harmless<M: LockModel>(mistake: impl Display, model: &M) {
     let mistake = mistake.to_string();
     let visited = visit_all(&mistake, model);

@@ -10,17 +10,17 @@
 //! every interleaving, and for each load every value that the memory model allows.
 //!
 //! `loom` treats sequentially consistent accesses as acquire and release, but it knows
-//! the fence. So the two `SeqCst` accesses of the code's notifier have a fence between
-//! them here. For this pattern the two are equivalent. Let both threads read the old
-//! values. Then, in the single order of all sequentially consistent operations, the
-//! notifier's load precedes the waiter's addition, and the waiter's barrier precedes
-//! the notifier's addition. That is a cycle, with the accesses as well as with the
-//! fence.
+//! the fence. Therefore the notifier here has a fence between its accesses, which are
+//! `SeqCst` in the code. For this pattern the two are equivalent. Let both threads read
+//! the old values. Then, in the single order of all sequentially consistent operations,
+//! the notifier's load precedes the waiter's addition, and the waiter's barrier
+//! precedes the notifier's addition. That is a cycle, with the accesses as well as with
+//! the fence.
 //!
 //! A woken waiter that wakes the next reads both words again. Relaxed loads suffice
-//! there: the lock of the kernel's hash bucket orders it after the notifier, so it sees
-//! no smaller count of waiters than the notifier did. (The code uses one function for
-//! both, with `SeqCst`.)
+//! there: the lock of the kernel's hash bucket orders it after the notifier, and it
+//! sees no smaller count of waiters than the notifier did. (The code uses one function
+//! for both, with `SeqCst`.)
 //!
 //! The kernel's hash bucket is a lock with a queue.
 
@@ -69,7 +69,7 @@ impl fmt::Display for Barrier {
     }
 }
 
-/// What a woken waiter does. The code's wakes the next.
+/// The wake chain. In the code, a woken waiter wakes the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chain {
     WakesNext,

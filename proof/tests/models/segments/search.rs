@@ -23,7 +23,7 @@ pub(crate) trait Protocol: Send + Sync + Sized + 'static {
     /// The step that a process takes next.
     type Step: Copy + Debug + PartialEq + Send + Sync;
 
-    /// What is modelled.
+    /// The subject of the model.
     const NAME: &'static str;
 
     /// Describes the processes, and which calls they make.
@@ -58,7 +58,7 @@ pub(crate) trait Protocol: Send + Sync + Sized + 'static {
     fn properties() -> Vec<Property<Search<Self>>>;
 }
 
-/// What a process is doing, whatever the protocol.
+/// The activity of a process, in any protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// It may make a call or stay as it is for ever. It may be attached.
@@ -114,7 +114,7 @@ impl Hash for Label {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-/// What happens next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action<Task, Step> {
     Begin {
@@ -195,12 +195,12 @@ impl<P: Protocol> Model for Search<P> {
 /// The property that every protocol has.
 pub(crate) const WAITS_FOR_ACTIVE: &str = "a waiting process waits for one that can act";
 
-/// What a search has found.
+/// The result of a search.
 struct Findings {
     visited: Visited,
     /// A schedule that breaks a property.
     broken: Option<Counterexample>,
-    /// What should happen in some state, and happened in none.
+    /// The events that should happen in some state, and happened in none.
     uncovered: Vec<&'static str>,
 }
 

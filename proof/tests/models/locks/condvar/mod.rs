@@ -39,10 +39,10 @@
 //!   blocked process locks it as soon as it can: the model of the mutex shows that.
 //! * A wake may choose any waiter of its generations. The kernel chooses the first of
 //!   the highest priority.
-//! * The numbers don't wrap. So the sequence and its generation are two numbers, which
-//!   change in one step.
+//! * The sequence and its generation are two numbers, which change in one step and
+//!   don't wrap.
 //! * `MakeConsistent` and `SetHolder` are left out, because no step here reads what
-//!   they write. So is the spin loop before `relock`, because it decides nothing.
+//!   they write. The spin loop before `relock` is left out, because it decides nothing.
 
 mod model;
 mod state;

@@ -36,7 +36,7 @@ pub(super) enum Targets {
     All,
 }
 
-/// When a process notifies.
+/// The moment at which a process notifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotifyWhen {
     UnderLock,
@@ -54,11 +54,11 @@ pub(super) enum Role {
     },
     /// Takes items for ever, and waits while there are none.
     Consumer,
-    /// As a consumer, but waits with a deadline, and ends if the deadline ends its
+    /// Takes items as a consumer, but with a deadline. Ends if the deadline ends its
     /// wait.
     TimedConsumer,
     /// Sets the flag and notifies all. Then it puts items, one at a time, and notifies
-    /// one waiter of each. So no flag waiter begins to wait after the first item.
+    /// one waiter of each. No flag waiter begins to wait after the first item.
     FlagSetter {
         items: u8,
         when: NotifyWhen,
@@ -136,7 +136,7 @@ pub(super) enum Step {
     Dead,
 }
 
-/// What a process is doing, beyond its next step.
+/// The present call of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     /// It locks for the first time.

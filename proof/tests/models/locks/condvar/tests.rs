@@ -46,14 +46,14 @@ fn with_transient_poison() -> Vec<Role> {
 
 /// Returns two waiters for a `notify_all` and one for a `notify_one` after it.
 fn with_flag_waiters(when: NotifyWhen) -> Vec<Role> {
-    let host = Role::FlagSetter { items: 1, when };
-    vec![Role::Consumer, Role::FlagWaiter, Role::FlagWaiter, host]
+    let setter = Role::FlagSetter { items: 1, when };
+    vec![Role::Consumer, Role::FlagWaiter, Role::FlagWaiter, setter]
 }
 
 /// Returns a model without deaths and without rechecks: each notification must suffice.
-fn without_deaths(there: &[Role], mistake: Mistake) -> Condvar {
+fn without_deaths(members: &[Role], mistake: Mistake) -> Condvar {
     let mut roles = [Role::Absent; PROCESSES];
-    roles[..there.len()].copy_from_slice(there);
+    roles[..members.len()].copy_from_slice(members);
     Condvar {
         roles,
         recheck: Recheck::NoProcess,
@@ -64,22 +64,22 @@ fn without_deaths(there: &[Role], mistake: Mistake) -> Condvar {
 }
 
 /// Returns a model with up to two deaths, in which every waiter rechecks.
-fn with_deaths(there: &[Role], mistake: Mistake) -> Condvar {
+fn with_deaths(members: &[Role], mistake: Mistake) -> Condvar {
     Condvar {
         recheck: Recheck::EveryProcess,
         deaths: 2,
-        ..without_deaths(there, mistake)
+        ..without_deaths(members, mistake)
     }
 }
 
-/// As [`with_deaths`], but the small size has up to one death.
-fn with_deaths_by_size(there: &[Role]) -> Condvar {
+/// Returns a model with up to one death, or two in the large size.
+fn with_deaths_by_size(members: &[Role]) -> Condvar {
     Condvar {
         deaths: match Size::chosen() {
             Size::Small => 1,
             Size::Large => 2,
         },
-        ..with_deaths(there, Mistake::None)
+        ..with_deaths(members, Mistake::None)
     }
 }
 
@@ -94,8 +94,8 @@ fn holder_dies(mistake: Mistake) -> Condvar {
     }
 }
 
-fn assert_no_lost_wakeup(there: &[Role]) {
-    assert_holds(&without_deaths(there, Mistake::None));
+fn assert_no_lost_wakeup(members: &[Role]) {
+    assert_holds(&without_deaths(members, Mistake::None));
 }
 
 #[test]
@@ -176,12 +176,12 @@ fn deaths_strand_no_waiter() {
 #[test]
 fn deaths_in_the_chain_strand_no_waiter() {
     let all = producer(1, Targets::All, NotifyWhen::UnderLock);
-    let mut casts = vec![two_consumers_and(&[all, locked_producer(1)])];
+    let mut scenarios = vec![two_consumers_and(&[all, locked_producer(1)])];
     if Size::chosen() == Size::Large {
-        casts.push(three_consumers_and(&[all]));
-        casts.push(with_flag_waiters(NotifyWhen::UnderLock));
+        scenarios.push(three_consumers_and(&[all]));
+        scenarios.push(with_flag_waiters(NotifyWhen::UnderLock));
     }
-    for roles in casts {
+    for roles in scenarios {
         assert_holds(&with_deaths_by_size(&roles));
     }
 }
@@ -230,11 +230,11 @@ fn notification_mistakes_break_it() {
 
 /// Three changes are left out, because they lose no notification:
 ///
-/// * A waiter that timed out does not wake the next. It left the kernel's queue by
-///   itself, so no wake was spent on it, and the chain does not depend on it.
-/// * A woken waiter compares the generations before it removes itself from `waiters`.
-///   By then it has left the kernel's queue, so a later `notify_all` begins with
-///   another waiter.
+/// * A waiter that timed out does not wake the next. The chain does not depend on it:
+///   it left the kernel's queue by itself, and no wake was spent on it.
+/// * A woken waiter compares the generations before it removes itself from `waiters`. A
+///   later `notify_all` begins with another waiter, because this one has left the
+///   kernel's queue.
 /// * A woken waiter wakes the next after it has locked the mutex, whether its condition
 ///   holds or not. It gets the mutex in the end. If it dies before that, other waiters
 ///   recheck.

@@ -41,10 +41,10 @@
 //! * The poison epoch is not a number. The model records whether it is due to advance.
 //! * `try_lock_fast` is a `lock` that finds the word free, or starts over.
 //! * glibc's `__owner` has only the values that decide something.
-//! * The processes are equal, so states that differ only in their numbers are one
-//!   state.
-//! * A deadline may pass at any time after the wait begins, even at once. So
-//!   `try_lock`, `try_lock_for` and `try_lock_until` are one call.
+//! * States that differ only in the numbers of processes are one state, because the
+//!   processes are equal.
+//! * `try_lock`, `try_lock_for` and `try_lock_until` are one call, because a deadline
+//!   may pass at any time after the wait begins, even at once.
 //! * Signals interrupt no wait. An interrupted waiter acts as a woken one. A model that
 //!   makes progress only by signals would not be noticed.
 

@@ -28,7 +28,7 @@ impl Word {
     }
 }
 
-/// What glibc's `__owner` field says besides the owner.
+/// The consistency in glibc's `__owner` field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Consistency {
     #[default]
@@ -89,7 +89,7 @@ pub(super) enum Found {
     OwnerDied,
 }
 
-/// How long a process waits for the lock.
+/// The time that a process waits for the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Blocking {
     #[default]
@@ -279,8 +279,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// What the kernel does for a thread that dies with `list_op_pending` set and does not
-/// own the word.
+/// The kernel's part after a thread dies with `list_op_pending` set and does not own
+/// the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     /// It wakes a waiter if the lock is free. It wakes none if another thread holds the
@@ -290,7 +290,7 @@ pub(super) enum Kernel {
     Fixed,
 }
 
-/// How a process waits without a deadline.
+/// The wait of a process without a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitKind {
     /// Until it is woken, as in `pthread_mutex_lock`.
@@ -305,7 +305,7 @@ pub(super) struct Mutex {
     pub(super) kernel: Kernel,
     pub(super) wait: WaitKind,
     pub(super) deaths: u8,
-    /// How often each process locks; [`UNLIMITED`] is not counted down.
+    /// The number of times that each process locks; [`UNLIMITED`] is not counted down.
     pub(super) rounds: u8,
     pub(super) mistake: Mistake,
 }

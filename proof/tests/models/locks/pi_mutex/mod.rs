@@ -1,8 +1,8 @@
 //! The mutex with priority inheritance: this crate's lockers, the kernel's queue for
 //! the word, and a reader that waits on the word by `FUTEX_WAIT`.
 //!
-//! The words beside the lock (holder, poison) are those of the model `mutex`, and
-//! are left out here.
+//! The words beside the lock (holder, poison) are those of the model `mutex`, and are
+//! left out here.
 //!
 //! # The steps in the code
 //!
@@ -32,8 +32,8 @@
 //! `futex_lock_pi_atomic`, `attach_to_pi_state`, `attach_to_pi_owner`,
 //! `futex_unlock_pi`, `fixup_pi_owner`, `exit_pi_state_list`. One fact decides about
 //! the design: `fixup_pi_state_owner` writes the new owner into the word *without
-//! reading the word*. So it overwrites a word that another thread has locked without
-//! the kernel, if a waiter of an earlier owner is still queued when that owner ends.
+//! reading the word*. If a waiter of an earlier owner is still queued when that owner
+//! ends, it overwrites a word that another thread has locked without the kernel.
 //!
 //! # Simplifications
 //!

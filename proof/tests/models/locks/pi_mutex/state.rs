@@ -142,7 +142,7 @@ impl fmt::Display for Mistake {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PiMutex {
     pub(super) mistake: Mistake,
-    /// How the reader waits; `None` without a reader.
+    /// The reader's kind of wait; `None` without a reader.
     pub(super) reader: Waiter,
     pub(super) deaths: u8,
     pub(super) rounds: u8,

@@ -80,7 +80,8 @@ impl FileModel {
                     _ => Step::LockOwn,
                 }
             }
-            // No other process can have the object without a name, so the lock is free.
+            // The lock is free, because no other process can have an object without a
+            // name.
             (Step::LockOwn, Some(Mistake::LinkedBeforeLocked)) => self.become_user(state, pid),
             (Step::LockOwn, _) => Step::Linkat,
             (Step::Linkat, mistake) => {

@@ -10,7 +10,7 @@ pub(super) type Boot = u8;
 /// A pid namespace.
 pub(super) type Namespace = u8;
 
-/// Where locks are valid.
+/// A boot and a namespace, for which locks are valid.
 pub(super) type Epoch = (Boot, Namespace);
 
 /// The boot that made the file.
@@ -22,10 +22,10 @@ pub(super) const CURRENT: Epoch = (1, 1);
 /// Another boot.
 pub(super) const OTHER_BOOT: Epoch = (2, 1);
 
-/// The same boot, in another container.
+/// Another container in the same boot.
 pub(super) const CONTAINER: Epoch = (1, 2);
 
-/// The same boot, in a container that has ended.
+/// A container of the same boot that has ended.
 pub(super) const ENDED_CONTAINER: Epoch = (1, 0);
 
 /// Returns the name of an epoch, for a scenario.
@@ -103,7 +103,7 @@ pub(super) enum Writers {
     All,
 }
 
-/// How a process goes on after its present step.
+/// The way of a process from its present step on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Path {
     Normal,

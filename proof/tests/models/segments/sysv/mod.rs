@@ -25,8 +25,8 @@
 //! | `FindToRemove` | `remove_abandoned_at` | `shmget` |
 //! | `FindToUnlink`, `Unlink` | `unlink` | `shmget`, `IPC_RMID` |
 //!
-//! An opener gives a creator 20 ms. They may end at any time, so `TryNewToDead` may
-//! follow `Load` at once.
+//! An opener gives a creator 20 ms. `TryNewToDead` may follow `Load` at once, because
+//! they may end at any time.
 //!
 //! The kernel counts attachments, and lowers the count for a process that dies. A
 //! removed segment has no key, can still be attached by its id, and is destroyed with

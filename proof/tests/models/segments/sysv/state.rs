@@ -79,7 +79,7 @@ impl fmt::Display for Task {
     }
 }
 
-/// What a process attaches or locks for.
+/// The purpose for which a process attaches or locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Purpose {
     Opening,
@@ -318,8 +318,9 @@ impl SysvModel {
         Task::Unlink,
     ];
 
-    /// How often a process may iterate for one change by another. Three loops are
-    /// nested: the search for the key, the removal, and the attempts to lock.
+    /// The number of iterations that a process may make for one change by another.
+    /// Three loops are nested: the search for the key, the removal, and the attempts to
+    /// lock.
     pub(super) const RETRIES_PER_CHANGE: u8 = 3;
 
     pub(super) fn has(&self, mistake: Mistake) -> bool {
