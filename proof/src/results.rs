@@ -1,8 +1,8 @@
 //! Writes what a harness has measured as a Markdown file.
 //!
-//! The environment variable `SHM_SYNC_RESULTS` names the directory, by an absolute path,
-//! because `cargo test` starts each test in the directory of its package. Without the
-//! variable nothing is written.
+//! The environment variable `SHM_SYNC_RESULTS` names the directory, by an absolute
+//! path, because `cargo test` starts each test in the directory of its package. Without
+//! the variable nothing is written.
 //!
 //! ```
 //! use shm_sync_proof::results::Results;
@@ -111,7 +111,8 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// Returns whether a column holds numbers. A dash stands for a number that there is not.
+/// Returns whether a column holds numbers. A dash stands for a number that there is
+/// not.
 fn is_numeric<'a>(cells: impl Iterator<Item = &'a String>) -> bool {
     let mut numbers = cells
         .filter(|cell| !matches!(cell.as_str(), "" | "–"))
@@ -161,7 +162,8 @@ fn processor() -> String {
 fn libc_version() -> String {
     // SAFETY: the function has no preconditions.
     let version = unsafe { libc::gnu_get_libc_version() };
-    // SAFETY: glibc returns a string with a zero byte that lives as long as the process.
+    // SAFETY: glibc returns a string with a zero byte that lives as long as the
+    // process.
     let version = unsafe { std::ffi::CStr::from_ptr(version) };
     format!("glibc {}", version.to_string_lossy())
 }
