@@ -5,10 +5,10 @@
 //! those of rustc [`COMPILER`]; under any other compiler only the programs that
 //! run are tried.
 //!
-//! To see new words: `TRYBUILD=overwrite cargo test --test types ui::`, and read
-//! the difference. (`cargo test --test types ui:: -- trybuild=NAME` tries single cases, but
-//! does not find errors that show only when code is generated unless NAME also
-//! matches a program that runs.)
+//! To see new words: `TRYBUILD=overwrite cargo test -p shm-sync-derive --test ui`, and
+//! read the difference. (With `-- trybuild=NAME` it tries single cases, but does not
+//! find errors that show only when code is generated unless NAME also matches a program
+//! that runs.)
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
