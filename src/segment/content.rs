@@ -17,12 +17,12 @@ use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
 /// * [`WithTail<H, [T]>`](WithTail), the same after a head of fixed size.
 ///
 /// ```
-/// use shm_sync::{Segment, ShmMutex};
+/// use shm_sync::{Segment, SegmentOptions, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-content-{}", std::process::id());
 /// # let name = name.as_str();
-/// let slots = Segment::<[ShmMutex<u64>]>::create_with_len(name, 1000, |_| {})?;
+/// let slots = SegmentOptions::new().create_with_len::<[ShmMutex<u64>]>(name, 1000, |_| {})?;
 /// *slots[999].lock()? = 7;
 ///
 /// let same = Segment::<[ShmMutex<u64>]>::open(name)?;
@@ -72,7 +72,7 @@ pub trait VariableLength: SegmentContent {}
 /// A head of fixed size, and a tail whose length is chosen at creation.
 ///
 /// ```
-/// use shm_sync::{Segment, ShmMutex, ShmSafe, WithTail};
+/// use shm_sync::{SegmentOptions, ShmMutex, ShmSafe, WithTail};
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
@@ -84,7 +84,7 @@ pub trait VariableLength: SegmentContent {}
 /// # let name = format!("/shm-sync-doc-tail-{}", std::process::id());
 /// # let name = name.as_str();
 /// type Table = WithTail<Head, [ShmMutex<u32>]>;
-/// let table = Segment::<Table>::create_with_len(name, 50, |table| {
+/// let table = SegmentOptions::new().create_with_len(name, 50, |table: &mut Table| {
 ///     table.head.used = ShmMutex::new(50);
 ///     table.tail[49] = ShmMutex::new(7);
 /// })?;
@@ -105,12 +105,9 @@ pub struct WithTail<H, T: ?Sized> {
 
 mod sealed {
     pub trait Sealed {}
-    impl<T: crate::segment::ShmSafe> Sealed for T {}
-    impl<T: crate::segment::ShmSafe> Sealed for [T] {}
-    impl<H: crate::segment::ShmSafe, T: crate::segment::ShmSafe> Sealed
-        for crate::segment::WithTail<H, [T]>
-    {
-    }
+    impl<T: super::ShmSafe> Sealed for T {}
+    impl<T: super::ShmSafe> Sealed for [T] {}
+    impl<H: super::ShmSafe, T: super::ShmSafe> Sealed for super::WithTail<H, [T]> {}
 }
 
 // SAFETY: all is T's own.

@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use crate::error::Error;
 use crate::read_only::ReadOnly;
 use crate::segment::address::Address;
-use crate::segment::backing::Hold;
+use crate::segment::backing::Attachment;
+use crate::segment::backing::mapped::Mapped;
 use crate::segment::content::SegmentContent;
 
 /// A segment that this process can only look at: its memory is mapped for reading,
@@ -16,7 +17,7 @@ use crate::segment::content::SegmentContent;
 /// This process counts as attached.
 pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
-    hold: Hold,
+    attachment: Attachment,
     address: Address,
 }
 
@@ -26,13 +27,11 @@ unsafe impl<T: SegmentContent + ?Sized> Send for ReadOnlySegment<T> {}
 unsafe impl<T: SegmentContent + ?Sized> Sync for ReadOnlySegment<T> {}
 
 impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
-    /// # Safety
-    ///
-    /// `value` is placed, in memory that stays as long as `hold`.
-    pub(super) unsafe fn new(value: NonNull<T>, hold: Hold, address: Address) -> Self {
+    pub(super) fn new(mapped: Mapped<T, Attachment>, address: Address) -> Self {
+        let (value, attachment) = mapped.into_parts();
         Self {
             value,
-            hold,
+            attachment,
             address,
         }
     }
@@ -58,15 +57,15 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     ///
     /// As [`Segment::is_linked`](crate::Segment::is_linked).
     pub fn is_linked(&self) -> Result<bool, Error> {
-        self.hold.is_linked()
+        self.attachment.is_linked()
     }
 
     pub(super) fn value(&self) -> NonNull<T> {
         self.value
     }
 
-    pub(super) fn hold(&self) -> &Hold {
-        &self.hold
+    pub(super) fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 }
 

@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::os::mem::atomic_copy;
-use crate::segment::backing::{Hold, MappedValue};
+use crate::segment::backing::mapped::Mapped;
+use crate::segment::backing::{Attachment, MappedValue};
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
-use crate::segment::options::SegmentOptions;
+use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::read_only::ReadOnlySegment;
 use crate::shm_safe::{FieldPath, Visitor};
 
@@ -46,10 +47,7 @@ unsafe impl<T: SegmentContent + ?Sized> Send for Snapshot<T> {}
 unsafe impl<T: SegmentContent + ?Sized> Sync for Snapshot<T> {}
 
 impl<T: SegmentContent + ?Sized> Snapshot<T> {
-    pub(super) fn of(
-        original: &ReadOnlySegment<T>,
-        options: &SegmentOptions,
-    ) -> Result<Self, Error> {
+    pub(super) fn of(original: &ReadOnlySegment<T>, memory: MemoryPolicy) -> Result<Self, Error> {
         const {
             assert!(
                 T::PROPERTIES.tear_free(),
@@ -57,12 +55,12 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
                  it contains an enum with fields, or a NonZero number of 128 bits"
             );
         }
-        let shared = original.hold().mapping();
+        let shared = original.attachment().mapping();
         let Some(total) = NonZeroUsize::new(shared.len()) else {
             return Err(Error::NotASegment);
         };
-        let of_memory = |call| failure::of_memory(total.get(), call);
-        let mapping = match original.hold().file() {
+        let of_memory = |call| failure::memory_error(total.get(), call);
+        let mapping = match original.attachment().file() {
             Some(file) => {
                 let mapping = Mapping::private_of_file(file, total).map_err(of_memory("mmap"))?;
                 // SAFETY: the mapping is new, so nobody in this process uses it;
@@ -78,7 +76,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
                 mapping
             }
         };
-        options.set_core_dump(&mapping)?;
+        memory.apply_core_dump(&mapping)?;
         let offset = original.value().addr().get() - shared.base().addr().get();
         // SAFETY: the value lies in the copy where it lies in the original.
         let base = unsafe { mapping.base().add(offset) };
@@ -88,8 +86,11 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         // else uses this copy.
         unsafe { init::reinit_all(base, init::private_init_context()?, walk) }?;
         let value: NonNull<T> = T::at(base, len);
-        // SAFETY: just brought to life.
-        let placed = unsafe { MappedValue::new(value, Hold::private(mapping)) };
+        // SAFETY:
+        // * Initialised: a mixture of values is a value, and its locks are reinitialised.
+        // * It stays mapped: the attachment owns the mapping of the value.
+        let mapped = unsafe { Mapped::new(value, Attachment::Private(mapping)) };
+        let placed = MappedValue::new(mapped);
         Ok(Self { placed })
     }
 }

@@ -4,9 +4,9 @@
 use crate::error::Error;
 use crate::os::mem::sysv_shm;
 use crate::os::proc::MapsSnapshot;
-use crate::segment::Segment;
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
+use crate::segment::handle::Segment;
 
 /// What the system knows of a System V segment (`IPC_STAT`).
 #[non_exhaustive]
@@ -61,19 +61,18 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// [`Error::Os`] if `/proc` can't be read.
     pub fn attached_pids(this: &Self) -> Result<Vec<u32>, Error> {
-        let hold = this.placed.hold();
-        let survey = MapsSnapshot::take().map_err(failure::of_call("reading /proc"))?;
-        if let Some(id) = hold.system_v_id() {
+        let attachment = Self::attachment(this);
+        let survey = MapsSnapshot::take().map_err(failure::call_error("reading /proc"))?;
+        if let Some(id) = attachment.system_v_id() {
             return Ok(survey.mapping_system_v(id.0));
         }
-        let Some((device, inode)) = hold.identity() else {
+        let Some((device, inode)) = attachment.identity() else {
             return Ok(Vec::new());
         };
         let mut pids = survey.mapping(device, inode);
         pids.push(std::process::id());
-        if let Some(attached) = hold.attached() {
-            let registered = attached.attached_pids(&survey.unreadable);
-            let mut registered = registered.map_err(failure::of_lock("fcntl(F_OFD_GETLK)"))?;
+        if let Some(file) = attachment.as_file() {
+            let mut registered = file.attached_pids(&survey.unreadable)?;
             registered.retain(|pid| survey.may_map(*pid, inode));
             pids.extend(registered);
         }
@@ -97,7 +96,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// [`Error::PermissionDenied`] if this process may not search a directory of the
     /// path, [`Error::Os`] if the system refuses to answer.
     pub fn is_linked(this: &Self) -> Result<bool, Error> {
-        this.placed.hold().is_linked()
+        Self::attachment(this).is_linked()
     }
 
     /// Writes what was changed to the device of the file that the segment is in, and
@@ -116,11 +115,10 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// [`Error::Os`] if the device fails.
     pub fn flush(this: &Self) -> Result<(), Error> {
-        this.placed
-            .hold()
+        Self::attachment(this)
             .mapping()
             .sync()
-            .map_err(failure::of("msync"))
+            .map_err(failure::os_error("msync"))
     }
 
     /// What the system knows of a System V segment; `None` for other kinds. Call it
@@ -130,10 +128,10 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// [`Error::Os`].
     pub fn system_v_status(this: &Self) -> Result<Option<SystemVStatus>, Error> {
-        let Some(id) = this.placed.hold().system_v_id() else {
+        let Some(id) = Self::attachment(this).system_v_id() else {
             return Ok(None);
         };
-        let status = sysv_shm::status(id).map_err(failure::of("shmctl(IPC_STAT)"))?;
+        let status = sysv_shm::status(id).map_err(failure::os_error("shmctl(IPC_STAT)"))?;
         Ok(Some(SystemVStatus {
             key: status.key,
             id: id.0,

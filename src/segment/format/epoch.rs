@@ -58,9 +58,10 @@ impl Epoch {
     /// but then no process has the file open. An overlay shows numbers of its own for
     /// files that other processes may have open beneath it, so there it says nothing.
     pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
-        let facts = regular_file::fstat(&file).map_err(failure::of_call("fstat"))?;
+        let facts = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
         let (device, inode) = facts.identity;
-        let file_system = regular_file::file_system(&file).map_err(failure::of_call("fstatfs"))?;
+        let file_system =
+            regular_file::file_system(&file).map_err(failure::call_error("fstatfs"))?;
         Ok(Self {
             device: match file_system {
                 FileSystem::Overlay => 0,
@@ -73,7 +74,7 @@ impl Epoch {
                     boot_id().map_err(IdentityError::NoBootId)?
                 }
             },
-            born: regular_file::birth_time(&file).map_err(failure::of_call("statx"))?,
+            born: regular_file::birth_time(&file).map_err(failure::call_error("statx"))?,
         })
     }
 

@@ -182,7 +182,7 @@ impl SysvState {
         }
         let until = Deadline::after(GRACE);
         while self.state() == state && !until.has_passed() {
-            futex::wait(&self.state, state, Some(until)).map_err(failure::of("futex"))?;
+            futex::wait(&self.state, state, Some(until)).map_err(failure::os_error("futex"))?;
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl SysvState {
     pub(in crate::segment) unsafe fn make_lock(&self) -> Result<(), Error> {
         // SAFETY: no other process uses the lock before the state changes, as the
         // caller promises. It stays where it is in the segment.
-        unsafe { self.lock.init(Protocol::None) }.map_err(failure::of("pthread_mutex_init"))
+        unsafe { self.lock.init(Protocol::None) }.map_err(failure::os_error("pthread_mutex_init"))
     }
 
     /// Locks. Owner death needs no repair; the state tells how far the owner got.
@@ -250,13 +250,13 @@ impl SysvState {
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
                     unsafe { self.lock.consistent(me.owner()) }
-                        .map_err(failure::of("pthread_mutex_consistent"))?;
+                        .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }
                 Outcome::Deadlock => return Err(Error::Deadlock),
                 Outcome::NotRecoverable => return Err(Error::NotRecoverable),
                 Outcome::Failed(code) => {
                     let source = std::io::Error::from_raw_os_error(code);
-                    return Err(failure::of("pthread_mutex_lock")(source));
+                    return Err(failure::os_error("pthread_mutex_lock")(source));
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
@@ -333,7 +333,7 @@ impl AttachBackoff {
         let until = now.plus(self.pause + extra).min(end);
         let never_woken = AtomicU32::new(0);
         while !until.has_passed() {
-            futex::wait(&never_woken, 0, Some(until)).map_err(failure::of("futex"))?;
+            futex::wait(&never_woken, 0, Some(until)).map_err(failure::os_error("futex"))?;
         }
         self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
         Ok(true)
