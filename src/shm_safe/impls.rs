@@ -302,7 +302,9 @@ mod tests {
     #[test]
     fn plain_data_has_no_sync_objects() {
         assert_eq!(<([u64; 9], (bool, char))>::SYNC_OBJECTS, 0);
-        <([u64; 9], (bool, char))>::visit(&FieldPath::root(), &mut |path, _| panic!("found {path}"));
+        <([u64; 9], (bool, char))>::visit(&FieldPath::root(), &mut |path, _| {
+            panic!("found {path}")
+        });
     }
 
     #[test]

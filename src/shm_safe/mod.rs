@@ -13,6 +13,7 @@ mod visit;
 pub use cache_padded::CachePadded;
 pub use derived::{TypeOf, sum};
 pub use fingerprint::Fingerprint;
+pub(crate) use impls::visit_elements;
 pub use marker::ShmSafe;
 pub use properties::TypeProperties;
 pub(crate) use sync_ops::InitContext;
