@@ -52,7 +52,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // Where that fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
         regular_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Epoch::of(&file)?);
+        plan.set_epoch(Epoch::of(&file)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
         options.settle_in(&mapping)?;
@@ -140,7 +140,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         };
         let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
         let reviver = match here {
-            Some(here) if !header.validity().is(here) => {
+            Some(here) if !header.validity().matches(here) => {
                 Some(ReinitLock::new(&file).map_err(of_lock())?)
             }
             _ => None,
@@ -156,7 +156,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         if let (Some(reviver), Some(here)) = (reviver, here) {
             bring_home::<T>(&reviver, &hold, &header, here, len)?;
         }
-        if here.is_some_and(|here| !Validity::load(hold.mapping()).is(here)) {
+        if here.is_some_and(|here| !Validity::load(hold.mapping()).matches(here)) {
             continue; // brought to life elsewhere in this very moment
         }
         // The name may have been taken away or given to another object meanwhile.
@@ -210,12 +210,12 @@ fn bring_home<T: SegmentContent + ?Sized>(
     let mapping = hold.mapping();
     // Another process may have been faster.
     let found = Validity::load(mapping);
-    if found.is(here) {
+    if found.matches(here) {
         return Ok(());
     }
     if !reviver.exclude_others().map_err(of_lock())? {
         reviver.leave().map_err(of_lock())?;
-        return Err(match found.origin.is(here.origin) {
+        return Err(match found.epoch.matches(here.epoch) {
             true => Error::ForeignPidNamespace,
             false => Error::InUse,
         });

@@ -219,8 +219,7 @@ where
         other => other.map_err(failure::of_memory(plan.total_len().get(), "shmat"))?,
     };
     let mapping = unborn.mapping.insert(mapping);
-    // SAFETY: the segment is as long as the plan says: longer than a header.
-    let birth = unsafe { SysvState::of(mapping) };
+    let birth = SysvState::of(mapping);
     // SAFETY: this process has just created it, and it is virgin.
     unsafe { birth.make_lock() }?;
     // SAFETY: others read no more than the state before it changes.
@@ -274,8 +273,7 @@ impl Drop for Unborn {
             return;
         }
         if let Some(mapping) = &self.mapping {
-            // SAFETY: longer than a header: see `fill`.
-            unsafe { SysvState::of(mapping) }.set_state(state::DEAD);
+            SysvState::of(mapping).set_state(state::DEAD);
         }
         let _ = sysv_shm::remove(self.id);
     }
@@ -344,8 +342,7 @@ fn renew<T: SegmentContent + ?Sized>(
     is_half_renewed: bool,
 ) -> Result<bool, Error> {
     let placement = init::init_context()?;
-    // SAFETY: it has a header.
-    let birth = unsafe { SysvState::of(mapping) };
+    let birth = SysvState::of(mapping);
     if !is_half_renewed && !seize(birth, id) {
         return Ok(false);
     }
@@ -358,7 +355,7 @@ fn renew<T: SegmentContent + ?Sized>(
     // SAFETY: this process is renewing the segment.
     unsafe { birth.make_lock() }?;
     let here = Validity {
-        origin: header.origin,
+        epoch: header.epoch,
         pid_namespace: placement.pid_namespace,
     };
     here.publish(mapping);

@@ -7,6 +7,7 @@ use crate::segment::backing::sysv::removal::{Unlocked, remove_if_abandoned};
 use crate::segment::backing::sysv::settle::is_marked_unfinished;
 use crate::segment::backing::sysv::state;
 use crate::segment::format::header::{self, Header};
+use crate::segment::format::offsets;
 use crate::segment::options::SegmentOptions;
 use crate::segment::policy::Removal;
 
@@ -69,7 +70,7 @@ impl Probe {
     /// How far it is in its life, if it is long enough to say.
     pub(crate) fn lifecycle(&self) -> Lifecycle {
         let mut state = [0; 4];
-        if !self.read_at(&mut state, header::BIRTH_AT) {
+        if !self.read_at(&mut state, offsets::SYSV_STATE.offset()) {
             return Lifecycle::Foreign;
         }
         match u32::from_ne_bytes(state) {

@@ -128,8 +128,7 @@ pub(in crate::segment) fn remove_if_alone(
 ) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
-    // SAFETY: it has a header.
-    let birth = unsafe { SysvState::of(mapping) };
+    let birth = SysvState::of(mapping);
     let is_half_renewed = birth.state() == state::REINITIALIZING;
     if is_half_renewed || !is_of_our_namespace(&header)? {
         let is_mine = match is_half_renewed {

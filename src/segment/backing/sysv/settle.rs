@@ -193,8 +193,7 @@ pub(in crate::segment) fn settle(
     if mapping.len() < header::LEN {
         return Err(Error::NotASegment);
     }
-    // SAFETY: a segment never changes its length, and it is longer than a header.
-    let birth = unsafe { SysvState::of(&mapping) };
+    let birth = SysvState::of(&mapping);
     let is_half_renewed = loop {
         let state = birth.state();
         match state {
