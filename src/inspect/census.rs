@@ -238,7 +238,7 @@ fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
                     (Content::Foreign(FileKind::Memory), None)
                 }
                 (Lifecycle::Unfinished, _) => (Content::Unfinished, None),
-                (_, opened) => file::content(opened, Some(SegmentEpoch::NAMELESS)),
+                (_, opened) => file::content(opened, Some(SegmentEpoch::ANONYMOUS)),
             }
         }
         Err(source) => (Content::Inaccessible(failure("shmat")(source)), None),

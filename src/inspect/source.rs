@@ -79,10 +79,10 @@ impl Opened {
             }
             header => header?,
         };
-        if header.directory_len > LONGEST_DIRECTORY {
+        if header.lock_table_len > LONGEST_DIRECTORY {
             return Err(Error::Corrupt(CorruptHeader::UnreadableDirectory));
         }
-        let mut bytes = vec![0; header.directory_len as usize];
+        let mut bytes = vec![0; header.lock_table_len as usize];
         let filled = source
             .read_at(&mut bytes, HEADER_LEN as u64)
             .map_err(failed)?;

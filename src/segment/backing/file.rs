@@ -26,7 +26,7 @@ use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::{OwnerCheck, Permissions};
 use crate::segment::policy::Removal;
 use crate::segment::settings::Settings;
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::shm_safe::Visitor;
 
 /// The call that takes a lock on a file, for errors.
 const SETLK: &str = "fcntl(F_OFD_SETLK)";
@@ -108,7 +108,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // If this fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
         regular_file::reserve(&file, total).map_err(memory_error("posix_fallocate"))?;
-        layout.set_origin(Epoch::of(&file)?);
+        layout.set_epoch(Epoch::of(&file)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
         settings.memory.apply(&mapping)?;
@@ -206,7 +206,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             Access::ReadOnly => None,
         };
         let reinit_lock = match here {
-            Some(here) if !header.validity().is(here) => {
+            Some(here) if !header.validity().matches(here) => {
                 Some(ReinitLock::new(&file).map_err(failure::lock_error(SETLK))?)
             }
             _ => None,
@@ -227,7 +227,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         if let (Some(reinit_lock), Some(here)) = (reinit_lock, here) {
             reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
         }
-        if here.is_some_and(|here| !Validity::load(&attachment.mapping).is(here)) {
+        if here.is_some_and(|here| !Validity::load(&attachment.mapping).matches(here)) {
             continue; // another process has reinitialised the locks for itself meanwhile
         }
         // Another process may have removed the name or reused it meanwhile. The caller
@@ -274,13 +274,13 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
     let mapping = &attachment.mapping;
     // Another process may have done it already.
     let found = Validity::load(mapping);
-    if found.is(here) {
+    if found.matches(here) {
         return Ok(());
     }
     let is_exclusive = reinit_lock.exclude_others();
     if !is_exclusive.map_err(failure::lock_error(SETLK))? {
         reinit_lock.leave().map_err(failure::lock_error(SETLK))?;
-        return Err(if found.origin.is(here.origin) {
+        return Err(if found.epoch.matches(here.epoch) {
             Error::ForeignPidNamespace
         } else {
             Error::InUse
@@ -290,13 +290,16 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
         let context = init::init_context()?;
         // SAFETY: the header is of this object, and all of it is mapped.
         let base = unsafe { writer::value_in(mapping, header) };
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
+        let value: NonNull<T> = T::at(base, len);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // First: the next opener detects a crash from here on.
         Validity::invalidate(mapping);
         // SAFETY:
-        // * `walk` reports the locks of the `T` at `base`, which the header describes.
-        // * No other user: `exclude_others` keeps out each process that may lock.
-        unsafe { init::reinit_all(base, context, walk) }
+        // * `locks` visits the locks of the `T` at `base`, which the header describes. The
+        //   mapping is writable, because a reader does not reinitialise.
+        // * No other process uses them: `exclude_others` keeps out each process that locks.
+        // * The mapping stays: `Segment` keeps it while a lock in the value is held.
+        unsafe { init::reinit_all(base, context, locks) }
     });
     if let Err(error) = reinitialized {
         // Unlocks explicitly. A concurrently forked child may share the descriptor, and

@@ -18,7 +18,7 @@ use crate::init;
 use crate::os::mem::sysv_shm::Id;
 use crate::os::mem::{Access, Mapping};
 use crate::segment::content::SegmentContent;
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::shm_safe::Visitor;
 use file::FileAttachment;
 use mapped::Mapped;
 use memfd::MemfdAttachment;
@@ -159,11 +159,12 @@ impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
     fn drop(&mut self) {
         // No borrow of the value is left, so only a leaked guard can hold a lock in it. No
         // call to lock or unlock can still be running.
-        let len = T::len_of(self.value);
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
-        // SAFETY: `walk` reports the locks of the initialised value, which is mapped until
-        // the attachment is dropped below.
-        let must_stay = unsafe { init::any_held(self.value.cast(), walk) };
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(self.value, visitor);
+        // SAFETY:
+        // * `locks` visits the locks of the value, which is mapped until the attachment is
+        //   dropped below.
+        // * They are initialised: `Mapped` proves that.
+        let must_stay = unsafe { init::any_held(self.value.cast(), locks) };
         if !must_stay {
             // SAFETY: this is the only place that drops it, and it is not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.attachment) };

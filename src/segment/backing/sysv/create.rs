@@ -131,8 +131,7 @@ where
         other => other.map_err(failure::memory_error(layout.total_len().get(), "shmat"))?,
     };
     let mapping = unfinished.mapping.insert(mapping);
-    // SAFETY: the segment is as long as the layout says, which is longer than a header.
-    let word = unsafe { SysvState::of(mapping) };
+    let word = SysvState::of(mapping);
     // SAFETY: this process has just created the segment, and its state is `NEW`. No other
     // process uses the lock in that state.
     unsafe { word.make_lock() }?;
@@ -194,8 +193,7 @@ impl Drop for Unfinished {
             return;
         }
         if let Some(mapping) = &self.mapping {
-            // SAFETY: the mapping is longer than a header, as in `fill`.
-            unsafe { SysvState::of(mapping) }.set_state(state::DEAD);
+            SysvState::of(mapping).set_state(state::DEAD);
         }
         let _ = sysv_shm::remove(self.id);
     }

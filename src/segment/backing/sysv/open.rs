@@ -20,7 +20,7 @@ use crate::segment::format::header::Header;
 use crate::segment::format::writer;
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::Permissions;
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::shm_safe::Visitor;
 
 /// Opens the segment that `target` leads to, after checking it.
 pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
@@ -114,22 +114,24 @@ fn reinit<T: SegmentContent + ?Sized>(
     is_half_reinitialized: bool,
 ) -> Result<bool, Error> {
     let context = init::init_context()?;
-    // SAFETY: the mapping has a header, so it is as long as one.
-    let word = unsafe { SysvState::of(mapping) };
+    let word = SysvState::of(mapping);
     if !is_half_reinitialized && !seize(word, id) {
         return Ok(false);
     }
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { writer::value_in(mapping, header) };
-    let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
+    let value: NonNull<T> = T::at(base, len);
+    let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
     // SAFETY:
-    // * `walk` reports the locks of the `T` at `base`, which the header describes.
-    // * No other user: in the state `REINITIALIZING` no other process uses the locks.
-    unsafe { init::reinit_all(base, context, walk) }?;
+    // * `locks` visits the locks of the `T` at `base`, which the header describes. The
+    //   mapping is writable, because a reader does not reinitialise.
+    // * No other process uses them in the state `REINITIALIZING`.
+    // * The mapping stays: `Segment` keeps it while a lock in the value is held.
+    unsafe { init::reinit_all(base, context, locks) }?;
     // SAFETY: this process is reinitialising the segment, so no other process uses the lock.
     unsafe { word.make_lock() }?;
     let here = Validity {
-        origin: header.origin,
+        epoch: header.epoch,
         pid_namespace: context.pid_namespace,
     };
     here.publish(mapping);

@@ -122,9 +122,7 @@ pub(super) fn attach_ready(
     if mapping.len() < header::LEN {
         return Err(Error::NotASegment);
     }
-    // SAFETY: the mapping is at least as long as a header, as just checked. A segment never
-    // changes its length.
-    let word = unsafe { SysvState::of(&mapping) };
+    let word = SysvState::of(&mapping);
     let is_half_reinitialized = loop {
         let state = word.state();
         match state {

@@ -141,8 +141,7 @@ fn remove_without_lock(permissions: &Permissions, id: Id) -> Result<RemoveOutcom
 pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
-    // SAFETY: the mapping has a header, so it is as long as one.
-    let word = unsafe { SysvState::of(mapping) };
+    let word = SysvState::of(mapping);
     let is_half_reinitialized = word.state() == state::REINITIALIZING;
     if is_half_reinitialized || !is_of_our_namespace(&header)? {
         let (is_exclusive, before) = if is_half_reinitialized {

@@ -71,11 +71,11 @@ use std::time::Duration;
 use crate::error::{CorruptHeader, Error, IdentityError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
-use crate::os::mem::{Access, Mapping};
+use crate::os::mem::{Access, AnyBytes, Mapping};
 use crate::os::process::{self, ForkMarker, ThreadState};
 use crate::os::pthread::{Blocking, Outcome, Protocol, PthreadMutex};
 use crate::segment::failure;
-use crate::segment::format::header;
+use crate::segment::format::offsets;
 
 /// What a new segment says.
 pub(in crate::segment) const NEW: u32 = 0;
@@ -124,23 +124,32 @@ pub(crate) struct SysvState {
 }
 
 const _: () = {
-    assert!(size_of::<SysvState>() <= header::BIRTH_END - header::BIRTH_AT);
-    assert!(header::BIRTH_AT.is_multiple_of(align_of::<SysvState>()));
+    assert!(size_of::<SysvState>() <= offsets::SYSV_STATE.len());
+    assert!(
+        offsets::SYSV_STATE
+            .offset()
+            .is_multiple_of(align_of::<SysvState>())
+    );
     assert!(offset_of!(SysvState, state) == 0);
+    assert!(offset_of!(SysvState, claims) == 4);
+    assert!(offset_of!(SysvState, lock) == 8);
 };
 
+// SAFETY:
+// * Every integer is a valid state or count, and any bytes are a valid `PthreadMutex`.
+// * All bytes are in `UnsafeCell`s. The safe methods use only the two atomics; those of
+//   the mutex are unsafe.
+unsafe impl AnyBytes for SysvState {}
+
 impl SysvState {
-    /// The live part of the segment that is mapped.
+    /// Returns the state in the header of a mapped segment.
     ///
-    /// # Safety
+    /// # Panics
     ///
-    /// The mapping is at least as long as a header.
-    pub(in crate::segment) unsafe fn of(mapping: &Mapping) -> &Self {
-        // SAFETY: the caller's promise.
-        let at = unsafe { mapping.base().add(header::BIRTH_AT) };
-        // SAFETY: the place is aligned, and any bytes are valid as atomic words
-        // and as an inert mutex. It is lent for as long as the mapping.
-        unsafe { at.cast::<Self>().as_ref() }
+    /// If the mapping is shorter than a header.
+    pub(in crate::segment) fn of(mapping: &Mapping) -> &Self {
+        let state = mapping.get(offsets::SYSV_STATE.offset());
+        state.unwrap_or_else(|| unreachable!("the mapping contains a header"))
     }
 
     pub(in crate::segment) fn state(&self) -> u32 {

@@ -8,6 +8,7 @@ use crate::os::mem::{Access, Mapping};
 use crate::segment::backing::sysv::query::is_marked_unfinished;
 use crate::segment::backing::sysv::state;
 use crate::segment::format::header::{self, Header};
+use crate::segment::format::offsets;
 use crate::segment::policy::Removal;
 
 /// A segment attached for reading, whatever it holds. Waits for no lock.
@@ -63,7 +64,7 @@ impl View {
     /// Returns how far the segment has come, by its state word.
     pub(super) fn lifecycle(&self) -> Lifecycle {
         let mut state = [0; 4];
-        if !self.read_at(&mut state, header::BIRTH_AT) {
+        if !self.read_at(&mut state, offsets::SYSV_STATE.offset()) {
             return Lifecycle::Foreign;
         }
         match u32::from_ne_bytes(state) {
