@@ -17,10 +17,12 @@
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        match is_printable(character) {
-            true => shown.push(character),
-            false if character.is_ascii() => shown.extend(character.escape_default()),
-            false => shown.extend(character.escape_unicode()),
+        if is_printable(character) {
+            shown.push(character);
+        } else if character.is_ascii() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.extend(character.escape_unicode());
         }
     }
     shown

@@ -17,11 +17,11 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let fingerprint = fingerprint(input);
     let sync_objects = sync_objects(input);
-    let nature = nature(input);
+    let properties = properties(input);
     let visit = visit(input);
-    let whole = whole(input);
-    let at = hygienic(name, "at");
-    let report = hygienic(name, "report");
+    let assert_fields_exhaustive = assert_fields_exhaustive(input);
+    let path = hygienic(name, "path");
+    let visitor = hygienic(name, "visitor");
     let no_locks_in_variants = no_locks_in_variants(input);
     let no_drop = no_drop(input, &generics);
 
@@ -34,13 +34,13 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
-            const PROPERTIES: ::shm_sync::__private::TypeProperties = #nature;
+            const PROPERTIES: ::shm_sync::__private::TypeProperties = #properties;
 
             fn visit(
-                #at: &::shm_sync::__private::FieldPath<'_>,
-                #report: &mut ::shm_sync::__private::Visitor<'_>,
+                #path: &::shm_sync::__private::FieldPath<'_>,
+                #visitor: &mut ::shm_sync::__private::Visitor<'_>,
             ) {
-                #whole
+                #assert_fields_exhaustive
                 #visit
             }
         }
@@ -67,7 +67,7 @@ fn bounded_generics(input: &Input<'_>) -> Generics {
     }
     for field in input.fields() {
         let ty = &field.ty;
-        if names_inside(ty.to_token_stream().into(), &params) {
+        if projects_from(ty.to_token_stream().into(), &params) {
             bounds.push(syn::parse_quote!(#ty: ::shm_sync::ShmSafe));
         }
     }
@@ -103,9 +103,10 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
             (None, "struct", quote!(#(#fields),*), quote!())
         }
         Shape::Enum(data, repr) => {
-            let layout = match repr.is_c {
-                true => format!("C, {}", repr.discriminant),
-                false => repr.discriminant.to_string(),
+            let layout = if repr.is_c {
+                format!("C, {}", repr.discriminant)
+            } else {
+                repr.discriminant.to_string()
             };
             let discriminant_type = primitive(&repr.discriminant);
             let field = quote! {
@@ -177,21 +178,21 @@ fn primitive(name: &Ident) -> impl ToTokens + use<> {
 
 /// What holds of the values: of a struct, what holds of all its fields; of an
 /// enum, see `TypeProperties::variant`.
-fn nature(input: &Input<'_>) -> impl ToTokens {
-    let natures = |fields| {
+fn properties(input: &Input<'_>) -> impl ToTokens {
+    let properties_of = |fields| {
         let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::PROPERTIES));
         quote!(&[#(#fields),*])
     };
     match &input.shape {
         Shape::Struct(fields) => {
-            let fields = natures(fields);
+            let fields = properties_of(fields);
             quote!(::shm_sync::__private::TypeProperties::of_fields(#fields))
         }
         Shape::Enum(data, repr) => {
             let discriminant_type = primitive(&repr.discriminant);
             let variants = data.variants.iter().map(|variant| {
                 let discriminant = discriminant(data, repr, variant);
-                let fields = natures(&variant.fields);
+                let fields = properties_of(&variant.fields);
                 quote!((#discriminant, #fields))
             });
             quote! {
@@ -222,23 +223,23 @@ fn sync_objects(input: &Input<'_>) -> impl ToTokens {
 }
 
 fn visit(input: &Input<'_>) -> impl ToTokens {
-    let at = hygienic(&input.derive.ident, "at");
-    let report = hygienic(&input.derive.ident, "report");
+    let path = hygienic(&input.derive.ident, "path");
+    let visitor = hygienic(&input.derive.ident, "visitor");
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(fields).map(|(name, member, shm_safe)| {
                 quote! {
                     #shm_safe::visit(
-                        &#at.field(#name, ::core::mem::offset_of!(Self, #member)),
-                        #report,
+                        &#path.field(#name, ::core::mem::offset_of!(Self, #member)),
+                        #visitor,
                     );
                 }
             });
-            quote!(let _ = (#at, &#report); #(#fields)*)
+            quote!(let _ = (#path, &#visitor); #(#fields)*)
         }
         // Naming the constant is what makes the compiler check it.
         Shape::Enum(..) => quote! {
-            let _ = (#at, #report, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
+            let _ = (#path, #visitor, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
         },
     }
 }
@@ -257,7 +258,7 @@ fn hygienic(place: &impl Spanned, variable: &str) -> Ident {
 /// `let _: &u64 = field;` would accept whatever dereferences to the type. So the first
 /// statement takes the type as it is, and the second compares two types of which
 /// neither becomes the other.
-fn whole(input: &Input<'_>) -> impl ToTokens {
+fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
     let this = hygienic(&input.derive.ident, "this");
     let variants: Vec<_> = match &input.shape {
         Shape::Struct(fields) => vec![(quote!(Self), *fields)],
@@ -381,7 +382,7 @@ fn mentions(tokens: TokenStream, names: &[String]) -> bool {
 
 /// Whether something inside one of the names is named: `T::Item`, or
 /// `<T as Trait>::Item`.
-fn names_inside(tokens: TokenStream, names: &[String]) -> bool {
+fn projects_from(tokens: TokenStream, names: &[String]) -> bool {
     let mut after_name = false;
     tokens.into_iter().any(|token| {
         let was_after_name = std::mem::take(&mut after_name);
@@ -391,7 +392,7 @@ fn names_inside(tokens: TokenStream, names: &[String]) -> bool {
                 after_name = names.contains(&ident);
                 was_after_name && ident == "as"
             }
-            TokenTree::Group(group) => names_inside(group.stream(), names),
+            TokenTree::Group(group) => projects_from(group.stream(), names),
             TokenTree::Punct(punct) => was_after_name && punct.as_char() == ':',
             TokenTree::Literal(_) => false,
         }

@@ -9,6 +9,6 @@ libfuzzer_sys::fuzz_target!(|input: (u64, &[u8])| {
         .get(24..32)
         .map(|len| u64::from_le_bytes(len.try_into().unwrap()));
     for len in [Some(object_len), claimed].into_iter().flatten() {
-        shm_sync::__fuzzing::header(bytes, len);
+        shm_sync::fuzzing::header(bytes, len);
     }
 });

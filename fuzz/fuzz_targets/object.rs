@@ -9,6 +9,6 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     if let Some(claimed) = bytes.get_mut(24..32) {
         claimed.copy_from_slice(&len.to_le_bytes());
     }
-    shm_sync::__fuzzing::object(input);
-    shm_sync::__fuzzing::object(&bytes);
+    shm_sync::fuzzing::object(input);
+    shm_sync::fuzzing::object(&bytes);
 });

@@ -7,7 +7,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use shm_sync::__fuzzing::{Choices, system_v};
+use shm_sync::fuzzing::{Choices, system_v};
 
 /// Offsets in a header: `src/segment/header.rs` and `src/segment/birth.rs`.
 const PID_NAMESPACE: usize = 20;

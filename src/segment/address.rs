@@ -264,10 +264,8 @@ fn parse(text: &str) -> Result<Kind, NameError> {
     }
     match text.strip_prefix('/') {
         Some("" | "." | "..") => Err(NameError::Empty),
-        Some(name) if !name.contains('/') => match text.len() <= NAME_MAX {
-            true => Ok(Kind::Posix),
-            false => Err(NameError::TooLong),
-        },
+        Some(name) if !name.contains('/') && text.len() > NAME_MAX => Err(NameError::TooLong),
+        Some(name) if !name.contains('/') => Ok(Kind::Posix),
         None if !text.contains('/') => Err(NameError::NoLeadingSlash),
         _ => check_path(text).map(|()| Kind::File),
     }

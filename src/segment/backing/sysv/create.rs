@@ -134,7 +134,7 @@ where
     let word = SysvState::of(mapping);
     // SAFETY: this process has just created the segment, and its state is `NEW`. No other
     // process uses the lock in that state.
-    unsafe { word.make_lock() }?;
+    unsafe { word.init_lock() }?;
     // SAFETY:
     // * Writable and `total_len` bytes long: just attached.
     // * No other writer: other processes use only the state word until it changes, and that
