@@ -85,13 +85,15 @@
 //! A process that was made by a bare `clone` system call has its parent's identity in
 //! pthread. If it has memory of its own, its locks return [`IdentityError::RawClone`].
 
-// Lets the derive macro name this crate inside this crate.
+// The derive macro names this crate by its name, also inside this crate.
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// The floors, bottom up: fingerprint, nature and printable side by side, error, os,
-// shm_safe, place, and then sync and segment side by side (tests/architecture.rs).
+// The floors, bottom up, are in docs/design.md. tests/architecture.rs checks them.
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 pub mod inspect;
 mod os;
@@ -106,6 +108,7 @@ pub use error::{
     PoisonCause, Poisoned, Unsupported,
 };
 pub use init::place_at;
+pub use read_only::ReadOnly;
 pub use segment::{
     Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
     SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
@@ -116,12 +119,10 @@ pub use sync::{
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
-pub use read_only::ReadOnly;
-
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
 
-/// The README's example is a test, too.
+/// Compiles and runs the example of the README as a test.
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -131,55 +132,8 @@ struct Readme;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
-/// What the derive macro writes, and nobody else should.
+/// What the code of the derive macro uses, and nothing else does.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::shm_safe::{FieldPath, SyncKind, SyncOps, TypeOf, TypeProperties, Visitor, sum};
-}
-
-/// What the fuzzer calls: see `fuzz/`.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod __fuzzing {
-    use crate::segment::internals::{HEADER_LEN, Header, parse_directory};
-
-    /// Where the origin lies in a header.
-    const ORIGIN: std::ops::Range<usize> = 104..144;
-
-    /// Whatever passes for a header keeps its promises.
-    pub fn header(bytes: &[u8], object_len: u64) {
-        let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
-            return;
-        };
-        if let Ok(header) = Header::parse(bytes, object_len) {
-            let after_directory = HEADER_LEN as u64 + u64::from(header.directory_len);
-            let end = header.value_offset.checked_add(header.layout.size).unwrap();
-            assert!(after_directory <= header.value_offset && end <= object_len);
-            assert!(header.value_offset.is_multiple_of(header.layout.align));
-            let _ = header.check_abi();
-            let again = header.to_bytes();
-            assert_eq!(again[ORIGIN], bytes[ORIGIN]);
-            assert_eq!(Header::parse(&again, object_len).unwrap(), header);
-            assert!(header.origin.is(header.origin));
-        }
-    }
-
-    /// Whatever passes for a directory leads to places inside the value.
-    pub fn directory(bytes: &[u8], value_size: u64, path: &str) {
-        for entry in parse_directory(bytes, value_size).unwrap_or_default() {
-            let count = entry.count();
-            for index in [0, count / 2, count - 1] {
-                let offset = entry.offset(index).unwrap();
-                assert!(offset + entry.size() <= value_size);
-                let path = entry.path(index).unwrap();
-                let _ = entry.find(&path);
-            }
-            if let Some(offset) = entry.find(path) {
-                assert!(offset + entry.size() <= value_size);
-            }
-            assert_eq!(entry.offset(count), None);
-        }
-    }
-
-    pub use crate::inspect::fuzz::{Choices, object, system_v};
 }

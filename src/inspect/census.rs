@@ -16,9 +16,9 @@ use crate::os::proc::{self, MapsEntry, MapsSnapshot};
 use crate::os::regular_file::{self, SHM_DIRECTORY};
 use crate::os::{mem, mem::sysv_shm};
 use crate::segment::internals::{
-    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Probe, Target, is_marked_unfinished,
+    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Permissions, Probe, Target, is_marked_unfinished,
 };
-use crate::segment::{Address, Backing, SegmentOptions};
+use crate::segment::{Address, Backing};
 
 /// An object, and the segment in it if it can be read.
 pub(super) type Found = (Object, Option<Opened>);
@@ -227,7 +227,7 @@ fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();
-    let (content, opened) = match Probe::at(row.id, &SegmentOptions::without_owner_check()) {
+    let (content, opened) = match Probe::at(row.id, Permissions::without_owner_check()) {
         Ok(None) => return None,
         Ok(Some(look)) => {
             let life = look.lifecycle();
@@ -238,7 +238,7 @@ fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
                     (Content::Foreign(FileKind::Memory), None)
                 }
                 (Lifecycle::Unfinished, _) => (Content::Unfinished, None),
-                (_, opened) => file::content(opened, Some(SegmentEpoch::NAMELESS)),
+                (_, opened) => file::content(opened, Some(SegmentEpoch::ANONYMOUS)),
             }
         }
         Err(source) => (Content::Inaccessible(failure("shmat")(source)), None),

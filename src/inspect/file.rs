@@ -206,7 +206,7 @@ impl Candidate {
             return (Content::Foreign(kind_of(self.facts.file_type())), None);
         }
         let home = match self.backing {
-            Backing::Memfd => Some(SegmentEpoch::NAMELESS),
+            Backing::Memfd => Some(SegmentEpoch::ANONYMOUS),
             _ => SegmentEpoch::of(&file).ok(),
         };
         let opened = Opened::new(Source::File(file.into()), self.facts.len());
@@ -284,7 +284,7 @@ fn epoch_of(header: &Header, home: Option<SegmentEpoch>) -> Epoch {
     let Some(home) = home else {
         return Epoch::Unknown;
     };
-    if !header.origin.is(home) {
+    if !header.epoch.matches(home) {
         return Epoch::Past;
     }
     match process::pid_namespace() {

@@ -51,8 +51,8 @@ use std::time::SystemTime;
 use crate::error::{Error, Layout, PoisonCause};
 use crate::os::mem;
 use crate::os::proc::task;
-use crate::segment::internals::{RemoveOutcome, remove_if_abandoned};
-use crate::segment::{Address, Backing, Removal, SegmentOptions};
+use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
+use crate::segment::{Address, Backing, Removal};
 
 pub use crate::printable::{is_printable, printable};
 pub use poison::{ClearPoisonError, clear_poison};
@@ -587,7 +587,7 @@ pub fn remove(address: &Address) -> Result<(), Error> {
     if is_strange && !object.users.pids.is_empty() {
         return Err(Error::InUse);
     }
-    let anybody = SegmentOptions::without_owner_check();
+    let anybody = Permissions::without_owner_check();
     match remove_if_abandoned(&anybody, &address.target()?)? {
         RemoveOutcome::Removed => Ok(()),
         RemoveOutcome::InUse => Err(Error::InUse),

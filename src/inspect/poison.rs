@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use thiserror::Error as ThisError;
 
@@ -143,12 +144,10 @@ fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     Mapping::of_file(&file, wanted).map_err(failure("mmap"))
 }
 
-/// Where the mutex is that begins `offset` bytes into the mapping, if all of it is
-/// inside and aligned.
+/// Returns the mutex that begins `offset` bytes into the mapping. `None` if it is not
+/// all inside the mapping, or not aligned.
 fn mutex_in(mapping: &Mapping, offset: u64) -> Option<NonNull<u8>> {
     let offset = usize::try_from(offset).ok()?;
-    let end = offset.checked_add(MUTEX_LEN)?;
-    let is_right = end <= mapping.len() && offset.is_multiple_of(8);
-    // SAFETY: the offset is inside the mapping.
-    is_right.then(|| unsafe { mapping.base().add(offset) })
+    let words = mapping.get::<[AtomicU64; MUTEX_LEN / 8]>(offset)?;
+    Some(NonNull::from(words).cast())
 }

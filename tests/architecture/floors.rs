@@ -10,13 +10,15 @@ use crate::names::{self, Name, Tests, files_below};
 /// The floors of `src/`, bottom up. A module names modules of lower floors only. Modules
 /// of one floor never name each other. `lib.rs` may name all. A name that `lib.rs`
 /// re-exports counts as a name of the module that defines it.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 8] = [
     &["printable", "shm_safe"],
     &["error"],
     &["os"],
+    &["robust"],
     &["init", "read_only"],
     &["sync", "segment"],
     &["inspect"],
+    &["fuzzing"],
 ];
 
 /// Programs. They use the public API, so they have no floor. All other rules hold for

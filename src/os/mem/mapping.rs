@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{
@@ -27,6 +27,26 @@ pub(crate) enum Access {
     /// Reading only: a write is a `SIGSEGV`.
     ReadOnly,
 }
+
+/// Types that [`Mapping::get`] finds in memory that other processes may change.
+///
+/// # Safety
+///
+/// * Every sequence of `size_of::<Self>()` bytes is a valid value.
+/// * All bytes are in `UnsafeCell`s, as in atomics. Safe methods read and change them
+///   by atomic operations alone.
+pub(crate) unsafe trait AnyBytes {}
+
+// SAFETY: every integer is a valid value, and the methods are atomic.
+unsafe impl AnyBytes for AtomicU8 {}
+// SAFETY: every integer is a valid value, and the methods are atomic.
+unsafe impl AnyBytes for AtomicU16 {}
+// SAFETY: every integer is a valid value, and the methods are atomic.
+unsafe impl AnyBytes for AtomicU32 {}
+// SAFETY: every integer is a valid value, and the methods are atomic.
+unsafe impl AnyBytes for AtomicU64 {}
+// SAFETY: an array consists of its elements, without padding.
+unsafe impl<T: AnyBytes, const N: usize> AnyBytes for [T; N] {}
 
 /// A mapping of this process, unmapped when dropped.
 ///
@@ -248,11 +268,12 @@ impl Mapping {
         // SAFETY: a static is valid for reads.
         let nothing = unsafe { (&raw const ZERO).read_volatile() };
         for page in (0..self.len()).step_by(page_size()) {
-            // SAFETY: inside the mapping.
-            let at = unsafe { self.base.add(page) };
-            // SAFETY: a page begins with an aligned word, mapped to its end even if
-            // the file ends inside it; others use it atomically if at all.
-            let word = unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) };
+            let at = self.base.as_ptr().wrapping_add(page);
+            // SAFETY:
+            // * Valid and aligned: a page is mapped to its end, even if the mapping ends
+            //   inside its first word.
+            // * Other threads use it atomically if at all: the caller's first promise.
+            let word = unsafe { AtomicU64::from_ptr(at.cast()) };
             // One step, so that no byte that another process has just changed is
             // overwritten by what it was.
             word.fetch_or(nothing, Ordering::Relaxed);
@@ -269,11 +290,10 @@ impl Mapping {
         let step = BATCH * page_size();
         for start in (0..self.len()).step_by(step) {
             let len = step.min(self.len() - start);
-            // SAFETY: inside the mapping.
-            let at = unsafe { self.base.add(start) };
+            let at = self.base.as_ptr().wrapping_add(start);
             // SAFETY: the range is part of this mapping, and the buffer has a byte
             // for each of its pages.
-            let rc = unsafe { libc::mincore(at.as_ptr().cast(), len, answers.as_mut_ptr()) };
+            let rc = unsafe { libc::mincore(at.cast(), len, answers.as_mut_ptr()) };
             Errno::result(rc).map_err(io_error)?;
             let pages = len.div_ceil(page_size());
             resident += answers[..pages]
@@ -282,6 +302,23 @@ impl Mapping {
                 .count();
         }
         Ok(resident)
+    }
+
+    /// Returns the `T` that begins `offset` bytes into the mapping. `None` if it is not
+    /// all inside the mapping, or not aligned there.
+    ///
+    /// A write to a `T` in a mapping that is [`Access::ReadOnly`] is a `SIGSEGV`.
+    pub(crate) fn get<T: AnyBytes>(&self, offset: usize) -> Option<&T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let value = self.base.as_ptr().wrapping_add(offset).cast::<T>();
+        if end > self.len() || !value.is_aligned() {
+            return None;
+        }
+        // SAFETY:
+        // * Not null, aligned and all inside the mapping: as just checked.
+        // * A valid value, and no data race with a change by others: `AnyBytes`.
+        // * Mapped for as long as the reference lives, which borrows `self`.
+        Some(unsafe { &*value })
     }
 
     /// Copies the bytes from `offset` on, while others may write them: see
@@ -446,6 +483,28 @@ mod tests {
             let past = std::panic::catch_unwind(|| mapping.copy_to(&mut [0; 4], offset));
             assert!(past.is_err());
         }
+    }
+
+    #[test]
+    fn get_returns_only_aligned_values_inside_the_mapping() {
+        let len = NonZeroUsize::new(20).unwrap();
+        let mapping = Mapping::private(len).unwrap();
+        let word: &AtomicU32 = mapping.get(16).unwrap();
+        word.store(u32::from_le_bytes(*b"word"), Ordering::Relaxed);
+        let pair: &[AtomicU64; 2] = mapping.get(0).unwrap();
+        pair[1].store(1, Ordering::Relaxed);
+        let mut bytes = [0; 20];
+        mapping.copy_to(&mut bytes, 0);
+        assert_eq!(&bytes[16..], b"word", "the same bytes");
+        assert_eq!(bytes[8..16], 1_u64.to_ne_bytes(), "the same bytes");
+        assert!(mapping.get::<AtomicU8>(19).is_some(), "the last byte");
+        assert!(mapping.get::<AtomicU8>(20).is_none(), "past the end");
+        assert!(mapping.get::<AtomicU64>(16).is_none(), "half past the end");
+        assert!(mapping.get::<AtomicU16>(3).is_none(), "not aligned");
+        assert!(
+            mapping.get::<AtomicU32>(usize::MAX - 3).is_none(),
+            "too far"
+        );
     }
 
     #[test]
