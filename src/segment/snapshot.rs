@@ -20,7 +20,7 @@ use crate::shm_safe::{FieldPath, Visitor};
 /// A private copy of a segment, to look into and to change without disturbing
 /// anybody: what is written here, others never see, and what others write after it
 /// was made is not seen here. Made by
-/// [`Segment::open_snapshot`](crate::Segment::open_snapshot).
+/// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot).
 ///
 /// It is a private (copy-on-write) mapping of which every page was copied at once;
 /// of a System V segment, which can't be mapped so, a plain copy. The pages are not

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, setrlimit};
-use shm_sync::Segment;
+use shm_sync::{Segment, SegmentOptions};
 
 use arena::{Arena, MAX_SEATS, Over};
 use conductor::{Conductor, Limit, Plan};
@@ -137,7 +137,7 @@ impl Drop for Cleared<'_> {
 
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
-    let arena = match Segment::<Arena>::create_in_place(addresses.arena(), |arena| {
+    let arena = match SegmentOptions::new().create_in_place::<Arena>(addresses.arena(), |arena| {
         if plan.inheriting {
             arena.inherit_priorities();
         }
