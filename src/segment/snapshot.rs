@@ -19,7 +19,7 @@ use crate::shm_safe::Visitor;
 /// A private copy of a segment, to inspect and to change without an effect on the original.
 ///
 /// Other processes do not see what is written here, and later changes of the segment do not
-/// appear here. [`Segment::open_snapshot`](crate::Segment::open_snapshot) returns it. This
+/// appear here. [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it. This
 /// process does not count as attached.
 ///
 /// It is a private (copy-on-write) mapping of which all pages were copied at once. A System

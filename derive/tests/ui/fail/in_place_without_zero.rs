@@ -2,9 +2,9 @@
 
 use std::num::NonZero;
 
-use shm_sync::{Segment, ShmMutex};
+use shm_sync::{SegmentOptions, ShmMutex};
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _id = Segment::<ShmMutex<NonZero<u64>>>::create_in_place("/id", |_| {})?;
+    let _id = SegmentOptions::new().create_in_place::<ShmMutex<NonZero<u64>>>("/id", |_| {})?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! What is made in place never passes through `ShmMutex::new`.
 
-use shm_sync::{Segment, ShmMutex};
+use shm_sync::{SegmentOptions, ShmMutex};
 
 type Nested = ShmMutex<ShmMutex<u32>>;
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _nested = Segment::<Nested>::create_in_place("/nested", |_| {})?;
+    let _nested = SegmentOptions::new().create_in_place::<Nested>("/nested", |_| {})?;
     Ok(())
 }

@@ -66,7 +66,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, setrlimit};
-use shm_sync::Segment;
+use shm_sync::{Segment, SegmentOptions};
 
 use condvar::CondvarKind;
 use plan::{Limit, Plan};
@@ -161,7 +161,7 @@ impl Drop for RemoveOnDrop<'_> {
 
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
-    let shared = match Segment::<Shared>::create_in_place(addresses.shared(), |shared| {
+    let shared = match SegmentOptions::new().create_in_place::<Shared>(addresses.shared(), |shared| {
         if plan.priority_inheritance {
             shared.set_priority_inheritance();
         }
