@@ -490,7 +490,7 @@ impl RobustList {
                 return Outcome::TimedOut;
             }
             // Where somebody sleeps already, the wait is long.
-            if word & libc::FUTEX_WAITERS == 0 && spin::sparsely_until(|| mutex.holder() == 0) {
+            if word & libc::FUTEX_WAITERS == 0 && spin::spin_with_backoff(|| mutex.holder() == 0) {
                 continue;
             }
             let announced = word | libc::FUTEX_WAITERS;
