@@ -20,10 +20,11 @@ use proc_macro2::{TokenStream, TokenTree};
 /// The floors of the house, bottom up. A module names modules of lower floors;
 /// those that share a floor never name each other. `lib.rs` is the roof: what it
 /// re-exports counts as a name of the module that it comes from.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["printable", "shm_safe"],
     &["error"],
     &["os"],
+    &["robust"],
     &["init", "read_only"],
     &["sync", "segment"],
     &["inspect"],
