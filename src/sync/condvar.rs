@@ -67,7 +67,7 @@ use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
-use crate::os::spin;
+use crate::robust::spin;
 use crate::shm_safe::Fingerprint;
 use crate::shm_safe::TypeProperties;
 use crate::shm_safe::{FieldPath, ShmSafe, SyncKind, SyncOps, Visitor};
@@ -408,7 +408,7 @@ impl Wait for ShmCondvar {
         // back changes them. Relaxed, because the mutex orders it.
         let seen = self.sequence();
         let poisonings = mutex.poison_epoch();
-        let Some(lent) = mutex.lend(held) else {
+        let Some(lent) = mutex.unlock_for_wait(held) else {
             return Err(LockError::NotOwner);
         };
 
@@ -421,7 +421,7 @@ impl Wait for ShmCondvar {
             })?
         };
 
-        let (held, owner_died) = mutex.take_back(lent)?;
+        let (held, owner_died) = mutex.relock(lent)?;
         if owner_died {
             self.notify_all();
         }

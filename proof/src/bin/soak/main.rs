@@ -161,17 +161,18 @@ impl Drop for RemoveOnDrop<'_> {
 
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
-    let shared = match SegmentOptions::new().create_in_place::<Shared>(addresses.shared(), |shared| {
-        if plan.priority_inheritance {
-            shared.set_priority_inheritance();
-        }
-    }) {
-        Ok(shared) => shared,
-        Err(error) => {
-            eprintln!("soak: {}: {error}", addresses.shared());
-            return ExitCode::from(2);
-        }
-    };
+    let shared =
+        match SegmentOptions::new().create_in_place::<Shared>(addresses.shared(), |shared| {
+            if plan.priority_inheritance {
+                shared.set_priority_inheritance();
+            }
+        }) {
+            Ok(shared) => shared,
+            Err(error) => {
+                eprintln!("soak: {}: {error}", addresses.shared());
+                return ExitCode::from(2);
+            }
+        };
     let _removed = RemoveOnDrop(&addresses);
     shared
         .supervisor

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shm_sync::{IfAbandoned, Error, Segment, ShmMutexGuard};
+use shm_sync::{Error, IfAbandoned, Segment, ShmMutexGuard};
 
 use crate::checked_mutex::{CheckedData, CheckedMutex};
 use crate::commands::AfterCommand;

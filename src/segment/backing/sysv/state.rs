@@ -69,10 +69,11 @@ use std::time::Duration;
 
 use crate::error::{CorruptHeader, Error, IdentityError};
 use crate::os::clock::Deadline;
+use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, AnyBytes, Mapping};
-use crate::os::process::{self, ForkMarker, ThreadState};
-use crate::os::pthread::{Blocking, Outcome, Protocol, PthreadMutex};
+use crate::os::pthread::{Outcome, Protocol};
+use crate::robust::{Blocking, RobustMutex, ThreadState};
 use crate::segment::failure;
 use crate::segment::format::offsets;
 
@@ -118,7 +119,7 @@ pub(crate) struct SysvState {
     state: AtomicU32,
     /// The number of the last claim, of which a claim contains the low 24 bits.
     claims: AtomicU32,
-    lock: PthreadMutex,
+    lock: RobustMutex,
 }
 
 const _: () = {
@@ -134,7 +135,7 @@ const _: () = {
 };
 
 // SAFETY:
-// * Every integer is a valid state or count, and any bytes are a valid `PthreadMutex`.
+// * Every integer is a valid state or count, and any bytes are a valid `RobustMutex`.
 // * All bytes are in `UnsafeCell`s. The safe methods use only the two atomics; those of
 //   the mutex are unsafe.
 unsafe impl AnyBytes for SysvState {}
@@ -248,7 +249,7 @@ impl SysvState {
     /// * The segment stays mapped for as long as the lock is held.
     pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<StateGuard<'_>>, Error> {
         // SAFETY: this function has the clauses of `lock_with`.
-        unsafe { self.lock_with(Blocking::None) }
+        unsafe { self.lock_with(Blocking::Try) }
     }
 
     /// # Safety
@@ -262,7 +263,7 @@ impl SysvState {
             if !thread.has_room() {
                 return Err(Error::TooManyLocks);
             }
-            if self.lock.is_strange(thread.owner()) {
+            if self.lock.is_unknown_kind(thread.owner()) {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
             }
             // SAFETY:
@@ -272,7 +273,7 @@ impl SysvState {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: this thread holds the lock, by `EOWNERDEAD`.
-                    unsafe { self.lock.consistent(thread.owner()) }
+                    unsafe { self.lock.mark_consistent(thread.owner()) }
                         .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }
                 Outcome::Deadlock => return Err(Error::Deadlock),
@@ -283,7 +284,7 @@ impl SysvState {
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            thread.push_lock(thread.owner().first_held());
+            thread.push_lock(thread.first_held());
             let marker = thread.marker();
             Ok(Some(StateGuard {
                 state: self,
@@ -302,7 +303,7 @@ pub(in crate::segment) struct StateGuard<'a> {
 
 impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
-        if !process::is_current(self.marker) {
+        if !self.marker.is_current() {
             return;
         }
         ThreadState::with_cached(|thread| {
@@ -310,7 +311,7 @@ impl Drop for StateGuard<'_> {
             // * Initialised and mapped: the lock is held.
             // * Held by this thread: the guard does not leave the function that locked, and
             //   this process is the one that locked.
-            let _ = unsafe { self.state.lock.unlock(thread.owner()) };
+            let _ = unsafe { self.state.lock.unlock(thread.owner(), || ()) };
             thread.forget_lock();
         });
     }

@@ -5,12 +5,13 @@
 //! it as it is. So this crate believes it only if pthread's own words name the same
 //! thread.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, PoisonCause};
-use crate::os::process::{self, ThreadId, ThreadState};
-use crate::os::pthread::LastOwner;
+use crate::robust::{LastOwner, ThreadId, ThreadState};
+use crate::shm_safe::InitContext;
 
 /// The holder of a lock at one moment, for people and logs.
 ///
@@ -29,8 +30,8 @@ impl RawMutex {
     /// Returns whether the thread still holds the lock. A forked child does not: it has
     /// inherited a copy of the proof. Nor does a thread whose C code has unlocked.
     #[cold]
-    pub(in crate::sync) fn is_held(&self, held: LockToken) -> bool {
-        process::is_current(held.mark)
+    pub(in crate::sync) fn is_held(&self, token: LockToken) -> bool {
+        token.marker.is_current()
             && ThreadState::with_cached(|me| self.pthread.is_held_by(me.owner()))
     }
 
@@ -87,12 +88,12 @@ impl RawMutex {
             _ => self.last_holder(),
         });
         // SAFETY: placed and so initialised. This thread holds it after `OwnerDied`.
-        let consistent = unsafe { self.pthread.consistent(me.owner()) };
+        let consistent = unsafe { self.pthread.mark_consistent(me.owner()) };
         consistent.map_err(|error| {
             // Not known to happen. Unlocking makes the mutex unrecoverable: the caller
             // gets this error, and all others get `NotRecoverable`.
             // SAFETY: placed and so initialised.
-            unsafe { self.pthread.unlock_with_libc() };
+            unsafe { self.pthread.as_pthread().unlock() };
             LockError::Os(error)
         })
     }
@@ -100,8 +101,8 @@ impl RawMutex {
     /// Marks the data as in doubt because this thread panics. A thread that does not
     /// hold the lock marks nothing: see [`is_held`](Self::is_held).
     #[cold]
-    pub(in crate::sync) fn poison_by_panic(&self, held: LockToken) {
-        if self.is_held(held) {
+    pub(in crate::sync) fn poison_by_panic(&self, token: LockToken) {
+        if self.is_held(token) {
             let me = ThreadState::with_cached(ThreadState::id);
             self.poison.set_panicked(me);
             self.poisonings.add_one();
@@ -120,5 +121,53 @@ impl RawMutex {
                 }
             })
         })
+    }
+
+    /// Poisons, and initialises the pthread mutex anew. Its owner is lost, or has died
+    /// and no thread has repaired the data.
+    ///
+    /// # Safety
+    ///
+    /// No thread of any process holds the lock or waits for it.
+    pub(in crate::sync) unsafe fn reset(&self) -> io::Result<()> {
+        self.poison_by_death_of(self.last_holder());
+        self.holder.store(0, Ordering::Relaxed);
+        // SAFETY: no thread holds it, waits for it or locks it meanwhile, as the caller
+        // promises. It stays where it was placed.
+        unsafe { self.pthread.init(self.protocol()) }
+    }
+
+    /// Initialises a lock anew whose users are all gone, for this namespace.
+    ///
+    /// # Safety
+    ///
+    /// As for [`reinit_words`](Self::reinit_words).
+    pub(super) unsafe fn reinit(&self, context: InitContext) -> io::Result<()> {
+        // SAFETY: as the caller promises, it lies where it will stay, and no thread
+        // uses it.
+        unsafe { self.reinit_words() }?;
+        self.pid_namespace
+            .store(context.pid_namespace, Ordering::Release);
+        Ok(())
+    }
+
+    /// Frees a lock whose users are all gone. Poisons it if one of them held it. The
+    /// poison comes first, so that the next caller can repeat this after a death at any
+    /// point.
+    ///
+    /// # Safety
+    ///
+    /// * It lies where it will stay.
+    /// * No living thread holds it, waits for it or otherwise uses it at this place.
+    pub(super) unsafe fn reinit_words(&self) -> io::Result<()> {
+        let was_held =
+            !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
+        if was_held && self.poison.cause().is_none() {
+            self.poison_by_death_of(self.last_holder());
+        }
+        self.holder.store(0, Ordering::Relaxed);
+        // SAFETY: it lies where it will stay, and no thread uses it, as the caller
+        // promises.
+        unsafe { self.pthread.init(self.protocol()) }
     }
 }

@@ -56,7 +56,10 @@ pub(crate) fn is_private(word: u32) -> bool {
 /// Returns the error of `renew`. The word is then as before, and the next call tries
 /// again.
 #[cold]
-pub(crate) fn adopt(word: &AtomicU32, renew: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn renew_if_copied(
+    word: &AtomicU32,
+    renew: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let ours = word_of_this_process()?;
     loop {
         let found = word.load(Ordering::Acquire);
@@ -164,7 +167,7 @@ mod tests {
                 .contains(&true)
         );
         let word = AtomicU32::new(ours);
-        adopt(&word, || panic!("it is ours already")).unwrap();
+        renew_if_copied(&word, || panic!("it is ours already")).unwrap();
     }
 
     #[test]
@@ -174,7 +177,7 @@ mod tests {
         std::thread::scope(|s| {
             for _ in 0..8 {
                 s.spawn(|| {
-                    adopt(&word, || {
+                    renew_if_copied(&word, || {
                         renewed.fetch_add(1, Ordering::Relaxed);
                         Ok(())
                     })
@@ -191,10 +194,10 @@ mod tests {
         // Also where the parent was at it when another of its threads forked.
         for foreign in [foreign, foreign | BUSY] {
             let word = AtomicU32::new(foreign);
-            let refused = adopt(&word, || Err(io::ErrorKind::OutOfMemory.into()));
+            let refused = renew_if_copied(&word, || Err(io::ErrorKind::OutOfMemory.into()));
             assert!(refused.is_err());
             assert_eq!(word.load(Ordering::Relaxed), foreign);
-            adopt(&word, || Ok(())).unwrap();
+            renew_if_copied(&word, || Ok(())).unwrap();
             assert_eq!(word.into_inner(), word_of_this_process().unwrap());
         }
     }
