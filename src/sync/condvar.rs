@@ -60,10 +60,10 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::mutex::ShmMutexGuard;
+use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
-use super::state::CondvarState;
-use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
+use super::snapshot::CondvarState;
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
@@ -223,91 +223,6 @@ impl ShmCondvar {
         }
     }
 
-    /// Gives the mutex back, waits for a notification, and takes it again.
-    ///
-    /// Returns without a notification now and then: check the condition.
-    ///
-    /// # Errors
-    ///
-    /// * [`LockError::Poisoned`]: the mutex is held, its data is in doubt.
-    /// * [`LockError::NotOwner`]: the guard came over a fork, or C code has unlocked it.
-    /// * [`LockError::TooManyLocks`]: C code took more locks in this thread during or
-    ///   before the wait than the kernel recovers. The mutex is not held.
-    /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
-    ///   held; see there.
-    pub fn wait<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait(self, guard)
-    }
-
-    /// Waits for as long as `condition` is true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). If the mutex is poisoned while this waits, the
-    /// wait ends with the poison, whatever the condition says. To repair and
-    /// wait on, write the loop:
-    ///
-    /// ```
-    /// # use shm_sync::*;
-    /// # fn wait_for_work(pending: &ShmMutex<u64>, changed: &ShmCondvar) -> Result<(), Error> {
-    /// /// One place for repairs, wherever the bad news came from.
-    /// fn repaired(
-    ///     result: LockResult<ShmMutexGuard<'_, u64>>,
-    /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
-    ///     match result {
-    ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|pending| *pending = 0)),
-    ///         other => Ok(other?),
-    ///     }
-    /// }
-    ///
-    /// let mut guard = repaired(pending.lock())?;
-    /// while *guard == 0 {
-    ///     guard = repaired(changed.wait(guard))?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn wait_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait_while(self, guard, condition)
-    }
-
-    /// Waits for a notification, but no longer than `timeout`. The time to get
-    /// the mutex back comes on top.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). A timeout is not an error: see
-    /// [`WaitTimeoutResult::timed_out`].
-    pub fn wait_timeout<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout(self, guard, timeout)
-    }
-
-    /// Waits for as long as `condition` is true, but no longer than `timeout`
-    /// altogether. `timed_out()` then tells that the condition is still true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_while`](Self::wait_while).
-    pub fn wait_timeout_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout_while(self, guard, timeout, condition)
-    }
-
     /// Sleeps until the sequence is no longer `seen`, the deadline passes, or a
     /// heartbeat finds `trouble`. Then calls the next one, if all are called.
     fn sleep(
@@ -392,10 +307,12 @@ impl ShmCondvar {
     pub(super) fn state(&self) -> CondvarState {
         CondvarState {
             notifications: self.sequence().notifications(),
-            sleepers: self.waiters.load(Ordering::Relaxed),
+            waiters: self.waiters.load(Ordering::Relaxed),
         }
     }
 }
+
+wait_methods!(ShmCondvar);
 
 impl Wait for ShmCondvar {
     fn wait_raw(

@@ -7,9 +7,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::mutex::ShmMutexGuard;
+use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
-use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::lineage;
@@ -139,60 +139,6 @@ impl PthreadCondvar {
         lineage::adopt(&self.state, || unsafe { self.cond.init() })
     }
 
-    /// Gives the mutex back, waits for a notification, and takes it again.
-    ///
-    /// # Errors
-    ///
-    /// As [`ShmCondvar::wait`](crate::ShmCondvar::wait), and
-    /// [`LockError::NotPlaced`], which releases the mutex.
-    pub fn wait<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait(self, guard)
-    }
-
-    /// Waits for as long as `condition` is true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait_while(self, guard, condition)
-    }
-
-    /// Waits for a notification, but no longer than `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_timeout<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout(self, guard, timeout)
-    }
-
-    /// Waits for as long as `condition` is true, but no longer than `timeout`
-    /// altogether. `timed_out()` then tells that the condition is still true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_timeout_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout_while(self, guard, timeout, condition)
-    }
-
     /// Wakes one waiter, if there is any. Does nothing if this is not placed:
     /// nobody can be waiting then.
     pub fn notify_one(&self) {
@@ -216,6 +162,14 @@ impl PthreadCondvar {
         std::ptr::from_ref(&self.cond).cast_mut().cast()
     }
 }
+
+wait_methods!(
+    PthreadCondvar,
+    /// * [`LockError::NotPlaced`]: the condition variable is not placed. The mutex is
+    ///   unlocked.
+    /// * [`LockError::PriorityInheritance`]: the mutex is one with priority inheritance.
+    ///   It is unlocked.
+);
 
 impl Wait for PthreadCondvar {
     fn wait_raw(

@@ -40,7 +40,7 @@ pub(in crate::segment) mod state;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use crate::error::Error;
+use crate::error::{Error, LockError};
 use crate::init;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages};
@@ -157,7 +157,7 @@ where
                     Err(Error::NotFound) => continue,
                     Err(
                         error @ (Error::Unidentified(_)
-                        | Error::TooManyLocks
+                        | Error::Lock(LockError::TooManyLocks)
                         | Error::Unfinished { .. }),
                     ) => return Err(error),
                     // It was completed meanwhile.

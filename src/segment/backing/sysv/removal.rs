@@ -1,6 +1,6 @@
 //! Removal of a segment that no process is attached to.
 
-use crate::error::Error;
+use crate::error::{Error, LockError};
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
@@ -76,9 +76,8 @@ pub(in crate::segment) fn remove_if_abandoned(
                 Error::Corrupt(_)
                 | Error::UnsupportedFormat { .. }
                 | Error::LayoutMismatch { .. }
-                | Error::NotRecoverable
-                // The holder would be attached.
-                | Error::Deadlock,
+                // The holder of the lock would be attached.
+                | Error::Lock(LockError::NotRecoverable | LockError::Deadlock),
             ) if unlocked == Unlocked::Goes => return remove_unseen(options, id),
             Err(error) => return Err(error),
         }

@@ -68,7 +68,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::error::{CorruptHeader, Error, IdentityError};
+use crate::error::{CorruptHeader, Error, IdentityError, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, Mapping};
@@ -205,7 +205,7 @@ impl SysvState {
     ///
     /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
     /// * [`Error::Corrupt`]: it is no lock that [`make_lock`](Self::make_lock) makes.
-    /// * [`Error::Deadlock`]: this thread holds it, or the bytes say so.
+    /// * [`LockError::Deadlock`]: this thread holds it, or the bytes say so.
     ///
     /// # Safety
     ///
@@ -238,7 +238,7 @@ impl SysvState {
         ThreadState::with(|me: Result<&ThreadState, IdentityError>| {
             let me = me?;
             if !me.has_room() {
-                return Err(Error::TooManyLocks);
+                return Err(Error::Lock(LockError::TooManyLocks));
             }
             if self.lock.is_strange(me.owner()) {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
@@ -252,8 +252,8 @@ impl SysvState {
                     unsafe { self.lock.consistent(me.owner()) }
                         .map_err(failure::of("pthread_mutex_consistent"))?;
                 }
-                Outcome::Deadlock => return Err(Error::Deadlock),
-                Outcome::NotRecoverable => return Err(Error::NotRecoverable),
+                Outcome::Deadlock => return Err(Error::Lock(LockError::Deadlock)),
+                Outcome::NotRecoverable => return Err(Error::Lock(LockError::NotRecoverable)),
                 Outcome::Failed(code) => {
                     let source = std::io::Error::from_raw_os_error(code);
                     return Err(failure::of("pthread_mutex_lock")(source));
