@@ -1,13 +1,9 @@
-//! A short wait on the processor, before a long one in the kernel.
+//! Short waits on the processor, before a long wait in the kernel.
 //!
-//! A spin that ends with what it waits for saves the cost of falling asleep and being
-//! woken. One that does not has wasted its time, and that of whoever could have used the
-//! processor. So a spin is no longer than that cost: it is twice the best that was
-//! possible at worst (competitive spinning: Karlin, Li, Manasse and Owicki, "Empirical
-//! studies of competitive spinning for a shared-memory multiprocessor", SOSP 1991). And
-//! where spins were in vain several times in a row, because waits are long here, or
-//! the one that is waited for has no processor to run on, the thread spins only now
-//! and then, to see whether that has changed. Measurements are in docs/design.md.
+//! A spin that succeeds saves the cost of a sleep and a wake-up. A spin that fails costs
+//! its own time. Therefore a spin lasts about as long as a sleep and a wake-up, and a
+//! thread whose spins fail repeatedly stops spinning, except for rare probes. The
+//! measurements are in `docs/decisions/spinning.md`.
 
 use std::cell::Cell;
 use std::hint;
@@ -15,84 +11,101 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::LocalKey;
 use std::time::Duration;
 
+use parking_lot_core::SpinWait;
+
 use super::clock::Deadline;
 use super::process;
 
-/// How long [`until`] spins at most: about what falling asleep and being woken costs.
+/// Time after which [`spin_until`] stops: about the cost of a sleep and a wake-up.
 const LIMIT: Duration = Duration::from_micros(15);
 
-/// Pauses between two looks at the clock.
-const BURST: u32 = 32;
+/// Polls of [`spin_until`] between two reads of the clock. The pauses before them last 2,
+/// 4, 8, 16 and 32 spin-loop hints. Then they begin again with 2: longer pauses would
+/// delay the poll that succeeds.
+const POLLS_PER_ROUND: u32 = 5;
 
-/// How long [`sparsely_until`] waits for its first look; then twice as long each time.
-const FIRST_GAP: Duration = Duration::from_nanos(200);
+/// Pause of [`spin_with_backoff`] before its first poll. Each further pause is twice as
+/// long.
+const INITIAL_BACKOFF: Duration = Duration::from_nanos(200);
 
-/// How often it looks: for the last time after 15 gaps, 3 µs. (With two more, throughput
-/// is the same, and those who have slept get less of it.)
-const LOOKS: u32 = 4;
+/// Number of polls of [`spin_with_backoff`]. The last one is after 15 times the first
+/// pause: 3 µs.
+const MAX_POLLS: u32 = 4;
 
-/// After so many spins in vain, spinning is not worth it,
-const DISCOURAGED: u8 = 4;
+/// Consecutive failed spins after which a thread stops spinning.
+const MAX_FAILED_SPINS: u8 = 4;
 
-/// but for the 16th wait, the 32nd, the 64th, and from then on each 128th.
-const FIRST_PROBE: u8 = 16;
+/// A thread that stopped spinning probes on its 16th, 32nd and 64th wait, and then on
+/// every 128th.
+const PROBE_AFTER: u8 = 16;
 
 thread_local! {
-    /// For how many waits, by the one way and by the other, no spin has helped.
-    static IN_VAIN: Cell<u8> = const { Cell::new(0) };
-    static IN_VAIN_SPARSELY: Cell<u8> = const { Cell::new(0) };
+    /// Consecutive waits of this thread that no spin ended, by kind of spin.
+    static FAILED_SPINS: Cell<u8> = const { Cell::new(0) };
+    static FAILED_SPINS_WITH_BACKOFF: Cell<u8> = const { Cell::new(0) };
 }
 
-/// Spins until `done` says so, for [`LIMIT`] (and one burst) at most. Returns
-/// whether it did. For what comes once, and soon.
+/// How long a thread may spin in one wait.
+#[derive(PartialEq, Eq)]
+enum Budget {
+    Normal,
+    /// A probe: this thread has stopped spinning and checks whether spins help again.
+    Probe,
+}
+
+/// Polls `done` until it returns `true`, for at most [`LIMIT`] and one round of polls.
+/// Returns the last answer. `done` must only read.
 ///
-/// `done` must only read. With one processor there is nobody to wait for, so
-/// nothing is spent.
-pub(crate) fn until(mut done: impl FnMut() -> bool) -> bool {
+/// Use it for an event that happens once, such as a notification. Each poll takes the
+/// cache line from the thread that is about to write to it. Therefore the thread pauses
+/// between polls, with a backoff.
+pub(crate) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
     done()
-        || if_it_helps(&IN_VAIN, |hope| {
-            // Somebody who has lost hope as well is asleep, and first must wake.
-            let limit = if hope == Hope::Lost { LIMIT * 4 } else { LIMIT };
-            tightly(&mut done, limit)
+        || spin_within_budget(&FAILED_SPINS, |budget| {
+            let limit = match budget {
+                Budget::Normal => LIMIT,
+                // The other side may also have stopped spinning and be asleep; allow
+                // time for its wake-up.
+                Budget::Probe => LIMIT * 4,
+            };
+            poll(&mut done, limit)
         })
 }
 
-/// The same for what comes and goes, at the hands of those who work on it: each look
-/// takes the cache line from them, and they get less done by it than the one who looks.
-/// So it looks a few times only, more and more rarely.
-pub(crate) fn sparsely_until(mut done: impl FnMut() -> bool) -> bool {
-    if_it_helps(&IN_VAIN_SPARSELY, |_| sparsely(&mut done))
+/// Like [`spin_until`], for a contended word. Each poll steals the cache line from the
+/// holder, so poll rarely, with exponential backoff.
+pub(crate) fn spin_with_backoff(mut done: impl FnMut() -> bool) -> bool {
+    spin_within_budget(&FAILED_SPINS_WITH_BACKOFF, |_| poll_backoff(&mut done))
 }
 
-#[derive(PartialEq, Eq)]
-enum Hope {
-    Good,
-    /// It may have come back.
-    Lost,
-}
-
-/// Spins, unless there is no hope that it helps.
-fn if_it_helps(in_vain: &'static LocalKey<Cell<u8>>, spin: impl FnOnce(Hope) -> bool) -> bool {
-    let before = in_vain.get();
-    let hope = match before {
-        0..DISCOURAGED => Some(Hope::Good),
-        FIRST_PROBE.. if before.is_power_of_two() => Some(Hope::Lost),
+/// Calls `spin`, unless too many spins have failed in a row or there is only one
+/// processor. Returns whether the spin succeeded.
+fn spin_within_budget(
+    failed_spins: &'static LocalKey<Cell<u8>>,
+    spin: impl FnOnce(Budget) -> bool,
+) -> bool {
+    let failed = failed_spins.get();
+    let budget = match failed {
+        0..MAX_FAILED_SPINS => Some(Budget::Normal),
+        PROBE_AFTER.. if failed.is_power_of_two() => Some(Budget::Probe),
         _ => None,
     };
-    let helps = has_several_processors() && hope.is_some_and(spin);
-    in_vain.set(if helps {
+    let succeeded = has_several_processors() && budget.is_some_and(spin);
+    failed_spins.set(if succeeded {
         0
     } else {
-        before.checked_add(1).unwrap_or(1 << 7)
+        // 128 again after 255, so that every 128th wait is a probe.
+        failed.checked_add(1).unwrap_or(1 << 7)
     });
-    helps
+    succeeded
 }
 
-fn tightly(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
+fn poll(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
     let limit = Deadline::after(limit);
+    let mut pauses = SpinWait::new();
     loop {
-        for _ in 0..BURST {
-            hint::spin_loop();
+        for _ in 0..POLLS_PER_ROUND {
+            pauses.spin_no_yield();
             if done() {
                 return true;
             }
@@ -100,30 +113,32 @@ fn tightly(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
         if limit.has_passed() {
             return false;
         }
+        pauses.reset();
     }
 }
 
-fn sparsely(mut done: impl FnMut() -> bool) -> bool {
-    let mut look = Deadline::now();
-    let mut gap = FIRST_GAP;
-    for _ in 0..LOOKS {
-        look = look.plus(gap);
-        while !look.has_passed() {
+fn poll_backoff(mut done: impl FnMut() -> bool) -> bool {
+    let mut next_poll = Deadline::now();
+    let mut backoff = INITIAL_BACKOFF;
+    for _ in 0..MAX_POLLS {
+        next_poll = next_poll.plus(backoff);
+        while !next_poll.has_passed() {
             hint::spin_loop();
         }
         if done() {
             return true;
         }
-        gap *= 2;
+        backoff *= 2;
     }
     false
 }
 
-/// Whether the machine has more than one processor online, asked once. What this
-/// process alone may use is not the question: the others may use the rest.
+/// Returns whether the machine has more than one online processor, and asks the kernel
+/// only once. The affinity mask of this process does not matter: the holder may run on
+/// another processor.
 ///
-/// A plain word and no `OnceLock`: a process that forks while another thread is
-/// asking would leave its child a lock that nobody opens.
+/// The answer is a plain atomic, because a child that is forked while another thread
+/// initialises a `OnceLock` would wait for it forever.
 fn has_several_processors() -> bool {
     const UNKNOWN: u8 = 0;
     const ONE: u8 = 1;
@@ -146,60 +161,64 @@ mod tests {
 
     #[test]
     fn smoke() {
-        assert!(until(|| true));
+        assert!(spin_until(|| true));
         let before = Deadline::now();
-        assert!(!until(|| false));
+        assert!(!spin_until(|| false));
         if has_several_processors() {
             assert!(before.plus(LIMIT).has_passed());
         }
     }
 
     #[test]
-    fn sparse_looks_are_counted() {
-        let mut looks = 0;
+    fn backoff_limits_polls() {
+        let mut polls = 0;
         let before = Deadline::now();
-        assert!(!sparsely_until(|| {
-            looks += 1;
+        assert!(!spin_with_backoff(|| {
+            polls += 1;
             false
         }));
         if has_several_processors() {
-            assert_eq!(looks, LOOKS);
-            assert!(before.plus(FIRST_GAP * (2_u32.pow(LOOKS) - 1)).has_passed());
+            assert_eq!(polls, MAX_POLLS);
+            assert!(
+                before
+                    .plus(INITIAL_BACKOFF * (2_u32.pow(MAX_POLLS) - 1))
+                    .has_passed()
+            );
         }
-        assert_eq!(sparsely_until(|| true), has_several_processors());
+        assert_eq!(spin_with_backoff(|| true), has_several_processors());
     }
 
     #[test]
-    fn who_spins_in_vain_spins_less_until_it_helps() {
+    fn failed_spins_stop_spinning_until_one_succeeds() {
         if !has_several_processors() {
             return;
         }
         let spins = |waits: u32| {
             let mut spins = 0;
             for _ in 0..waits {
-                let mut has_looked = false;
-                assert!(!sparsely_until(|| {
-                    has_looked = true;
+                let mut has_polled = false;
+                assert!(!spin_with_backoff(|| {
+                    has_polled = true;
                     false
                 }));
-                spins += u32::from(has_looked);
+                spins += u32::from(has_polled);
             }
             spins
         };
         assert_eq!(spins(4), 4);
         assert_eq!(spins(128), 4);
         assert_eq!(spins(1280), 10);
-        while !sparsely_until(|| true) {}
+        while !spin_with_backoff(|| true) {}
         assert_eq!(spins(4), 4);
     }
 
     #[test]
-    fn it_looks_again() {
-        let mut looks = 0;
-        let seen = until(|| {
-            looks += 1;
-            looks == 3
+    fn polls_repeat_until_done() {
+        let mut polls = 0;
+        let done = spin_until(|| {
+            polls += 1;
+            polls == 3
         });
-        assert_eq!(seen, has_several_processors());
+        assert_eq!(done, has_several_processors());
     }
 }

@@ -330,7 +330,7 @@ impl Wait for ShmCondvar {
         };
 
         let notified = || self.sequence().0 != seen.0;
-        let slept = if spin::until(notified) {
+        let slept = if spin::spin_until(notified) {
             Slept::Notified
         } else {
             self.sleep(seen, deadline, || {

@@ -26,7 +26,7 @@
 //! | any other | | returns the error |
 //!
 //! After [`ATTEMPTS`] refusals in a row, `lock` waits for the next turn after `EAGAIN`,
-//! `EINTR` and `EINVAL`, too. A turn is at most [`RECHECK_INTERVAL`](super::mutex::RECHECK_INTERVAL) long.
+//! `EINTR` and `EINVAL`, too. A turn is at most [`RECHECK_INTERVAL`](crate::os::clock::RECHECK_INTERVAL) long.
 //!
 //! # When the queue contradicts the word
 //!
@@ -61,7 +61,7 @@
 use std::sync::atomic::Ordering;
 
 use super::held::Position;
-use super::mutex::{Blocking, Outcome, RECHECK_INTERVAL};
+use super::mutex::{Blocking, Outcome};
 use super::robust::{GlibcMutex, RobustList};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, PiRefusal, Wake};
@@ -151,11 +151,10 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, patience: Blocking)
             return refused;
         }
         // Only the kernel assigns a mutex whose word is not 0, even if it has no owner.
-        let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
-        let until = match patience {
-            Blocking::WaitUntil(deadline) => deadline.min(turn),
-            _ => turn,
-        };
+        let until = Deadline::next_recheck(match patience {
+            Blocking::WaitUntil(deadline) => Some(deadline),
+            _ => None,
+        });
         match request(mutex, (!is_over).then_some(until)) {
             Answer::Assigned => continue,
             Answer::TurnEnded => {

@@ -4,7 +4,6 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::attr::{MutexAttr, Protocol};
 use super::check;
@@ -24,10 +23,6 @@ unsafe extern "C" {
         deadline: *const libc::timespec,
     ) -> libc::c_int;
 }
-
-/// How long a turn of waiting may take; see [`PthreadMutex::acquire`]. The turns of all
-/// processes end at the same multiples of it, so that the processor wakes once for all.
-pub(super) const RECHECK_INTERVAL: Duration = Duration::from_millis(150);
 
 /// How long to wait for a mutex that is held.
 #[derive(Clone, Copy, Debug)]
@@ -248,8 +243,7 @@ impl PthreadMutex {
             if deadline.is_some_and(Deadline::has_passed) {
                 return Outcome::TimedOut;
             }
-            let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
-            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
+            let until = Deadline::next_recheck(deadline);
             // SAFETY: the caller's promise.
             match unsafe { self.clocklock(until) } {
                 Outcome::TimedOut => {}

@@ -51,7 +51,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
 use super::held::Position;
-use super::mutex::{Blocking, Outcome, RECHECK_INTERVAL};
+use super::mutex::{Blocking, Outcome};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, FutexWait, Wake};
 use crate::os::spin;
@@ -490,7 +490,7 @@ impl RobustList {
                 return Outcome::TimedOut;
             }
             // Where somebody sleeps already, the wait is long.
-            if word & libc::FUTEX_WAITERS == 0 && spin::sparsely_until(|| mutex.holder() == 0) {
+            if word & libc::FUTEX_WAITERS == 0 && spin::spin_with_backoff(|| mutex.holder() == 0) {
                 continue;
             }
             let announced = word | libc::FUTEX_WAITERS;
@@ -503,8 +503,7 @@ impl RobustList {
                 continue;
             }
             waiters = libc::FUTEX_WAITERS;
-            let turn = Deadline::next_multiple_of(RECHECK_INTERVAL);
-            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
+            let until = Deadline::next_recheck(deadline);
             match futex::wait(&mutex.lock, announced, Some(until)) {
                 Ok(FutexWait::LookAgain) => {}
                 Ok(FutexWait::TimedOut) => is_over = deadline.is_some_and(Deadline::has_passed),
