@@ -48,13 +48,15 @@ mod source;
 
 use std::time::SystemTime;
 
-use crate::error::{Error, Layout, PoisonCause};
+use crate::error::{Error, Layout};
 use crate::os::mem;
 use crate::os::proc::task;
 use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
 use crate::segment::{Address, Backing, Removal};
+use crate::sync::snapshot;
 
 pub use crate::printable::{is_printable, printable};
+pub use crate::sync::snapshot::{CondvarState, Waiters};
 pub use poison::{ClearPoisonError, clear_poison};
 
 /// Which objects to list.
@@ -293,59 +295,18 @@ pub enum SyncState {
     /// A [`ShmMutex`](crate::ShmMutex).
     Mutex(MutexState),
     /// A [`ShmCondvar`](crate::ShmCondvar).
-    #[non_exhaustive]
-    Condvar {
-        /// How many wait, at most: those who died waiting are counted, too.
-        waiters: u32,
-        /// How many notifications there were; wraps around.
-        notifications: u32,
-    },
+    Condvar(CondvarState),
     /// A [`PthreadCondvar`](crate::PthreadCondvar), which is libc's business.
     PthreadCondvar,
     /// The segment became shorter meanwhile, or can't be read there.
     Unreadable,
 }
 
-/// What a mutex says.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MutexState {
-    /// Whether it is held.
-    pub lock: LockState,
-    /// Why the data is in doubt, if it is: also by a death that nobody has come
-    /// across yet.
-    pub poison: Option<PoisonCause>,
-    /// How many times it was poisoned; wraps around.
-    pub poison_count: u16,
-    /// Whether somebody waits for it, or did until a moment ago.
-    pub waiters: Waiters,
-}
+/// The state of a mutex.
+pub type MutexState = snapshot::MutexState<Holder>;
 
-/// Whether anybody waits for a mutex.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiters {
-    /// Nobody has said so.
-    NoneSeen,
-    /// Somebody does, or did until a moment ago.
-    Some,
-}
-
-/// Whether a mutex is held.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LockState {
-    /// It never came to life.
-    NotPlaced,
-    /// Nobody holds it.
-    Free,
-    /// A thread holds it.
-    Held(Holder),
-    /// Its holder died, and nobody has locked it since.
-    OwnerDied,
-    /// A foreign program left it in a state in which nobody can lock it.
-    NotRecoverable,
-}
+/// Whether a thread holds a mutex.
+pub type LockState = snapshot::LockState<Holder>;
 
 /// The thread that holds a mutex.
 #[non_exhaustive]

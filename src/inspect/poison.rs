@@ -15,7 +15,8 @@ use crate::os::{mem::sysv_shm, proc, regular_file};
 use crate::segment::Address;
 use crate::segment::internals::Target;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, LockState, MUTEX_LEN};
+use crate::sync::raw_view::{self, MUTEX_LEN};
+use crate::sync::snapshot::LockState;
 
 /// Why poison was not cleared.
 #[non_exhaustive]
@@ -98,7 +99,7 @@ pub fn clear_poison(
         .find_map(|entry| entry.find(path).filter(|_| entry.kind == SyncKind::Mutex))
         .ok_or_else(no_such_mutex)?;
     let bytes = Reader::new(&opened).bytes::<MUTEX_LEN>(offset);
-    let found = state::mutex(bytes.ok_or_else(no_such_mutex)?);
+    let found = raw_view::mutex(bytes.ok_or_else(no_such_mutex)?);
     if found.lock == LockState::OwnerDied {
         return Err(ClearPoisonError::OwnerDied);
     }
@@ -113,7 +114,7 @@ pub fn clear_poison(
     // SAFETY: all of it is inside the mapping, and aligned: see `mutex_in`. The
     // mapping is writable. Others use it as this crate does, or it would not be a
     // segment.
-    let cleared = unsafe { state::clear_poison(place, expected) };
+    let cleared = unsafe { raw_view::clear_poison(place, expected) };
     cleared.map_err(|now| match now {
         None => ClearPoisonError::NotPoisoned,
         Some(other) => ClearPoisonError::Changed(other),
