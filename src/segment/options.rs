@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use crate::error::Error;
-use crate::os::mem::{Access, Pages as PageSize};
+use crate::os::mem::Access;
 use crate::os::regular_file::effective_user;
 use crate::segment::ReadOnlySegment;
 use crate::segment::Segment;
@@ -50,7 +50,7 @@ pub struct SegmentOptions {
     pub(super) group: Option<u32>,
     pub(super) removal: Removal,
     abandoned: IfAbandoned,
-    pub(super) pages: PageSize,
+    pub(super) pages: Pages,
     pub(super) residency: Residency,
     pub(super) core_dump: CoreDump,
     pub(super) trust: OwnerCheck,
@@ -78,7 +78,7 @@ impl SegmentOptions {
             group: None,
             removal: Removal::Persistent,
             abandoned: IfAbandoned::Reuse,
-            pages: PageSize::Normal,
+            pages: Pages::Normal,
             residency: Residency::OnDemand,
             core_dump: CoreDump::Filtered,
             trust: OwnerCheck::Owner,
@@ -197,10 +197,7 @@ impl SegmentOptions {
     /// Which pages a new segment consists of.
     #[must_use]
     pub const fn pages(mut self, pages: Pages) -> Self {
-        self.pages = match pages {
-            Pages::Normal => PageSize::Normal,
-            Pages::Huge => PageSize::Huge,
-        };
+        self.pages = pages;
         self
     }
 

@@ -1,5 +1,7 @@
 //! What there is to choose when a segment is created or opened.
 
+pub use crate::os::mem::Pages;
+
 /// What becomes of a segment's name when nobody is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -87,17 +89,4 @@ pub enum CoreDump {
     /// faster. The kernel releases the locks of a crashed process only after its dump:
     /// see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,
-}
-
-/// Which pages a new segment consists of.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Pages {
-    /// The usual ones: `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
-    #[default]
-    Normal,
-    /// Huge ones, from the pool that the administrator has reserved: anonymous and
-    /// System V segments only ([`Error::Unsupported`](crate::Error::Unsupported) elsewhere).
-    /// [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are free.
-    Huge,
 }

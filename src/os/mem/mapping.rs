@@ -19,13 +19,14 @@ use crate::os::{io_error, retry_on_eintr};
 /// What [`Mapping::break_copy_on_write`] adds to each page.
 static ZERO: u64 = 0;
 
-/// What a mapping is for.
+/// What a process may do with memory that it has mapped.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Reading and writing.
-    ReadWrite,
-    /// Reading only: a write is a `SIGSEGV`.
+pub enum Access {
+    /// Read only: a write is a `SIGSEGV`.
     ReadOnly,
+    /// Read and write.
+    ReadWrite,
 }
 
 /// Types that [`Mapping::get`] finds in memory that other processes may change.

@@ -14,12 +14,17 @@ use crate::os::io_error;
 /// page size of any Linux.
 pub(crate) const MIN_PAGE: usize = 4096;
 
-/// What pages memory is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pages {
-    /// Those of the processor.
+/// Which pages a new segment consists of.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pages {
+    /// The usual ones: `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
+    #[default]
     Normal,
-    /// Those of [`huge_page_size`], from the pool that the administrator set aside.
+    /// Huge ones, from the pool that the administrator has reserved: anonymous and
+    /// System V segments only ([`Error::Unsupported`](crate::Error::Unsupported)
+    /// elsewhere). [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are
+    /// free.
     Huge,
 }
 

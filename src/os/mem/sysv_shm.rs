@@ -20,9 +20,9 @@ use super::{Access, Mapping, Pages};
 use crate::os::io_error;
 
 /// Bits of a segment's mode beside the permissions. libc has no names for them.
-const SHM_DEST: u32 = 0o1000;
-const SHM_LOCKED: u32 = 0o2000;
-const PERMISSIONS: u32 = 0o777;
+pub(in crate::os) const SHM_DEST: u32 = 0o1000;
+pub(in crate::os) const SHM_LOCKED: u32 = 0o2000;
+pub(in crate::os) const PERMISSIONS: u32 = 0o777;
 
 /// What the kernel calls a segment; not used again soon after its removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ pub(crate) struct Status {
     /// Whether its pages never go to swap.
     pub(crate) is_locked: bool,
     /// Whether it has been removed and waits for its last detachment.
-    pub(crate) is_condemned: bool,
+    pub(crate) is_marked_for_removal: bool,
     /// In bytes, as the creator asked.
     pub(crate) len: u64,
     /// How many attachments there are now.
@@ -67,19 +67,6 @@ pub(crate) struct Status {
     pub(crate) detach_time: i64,
     /// When it was made or its permissions last changed.
     pub(crate) change_time: i64,
-}
-
-/// A line of the kernel's list of segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// Which segment.
-    pub(crate) id: Id,
-    /// The same as [`status`] tells, but readable by everybody.
-    pub(crate) status: Status,
-    /// How many bytes are in memory.
-    pub(crate) resident: u64,
-    /// How many bytes are in swap.
-    pub(crate) swapped: u64,
 }
 
 /// A key made of a file and a number, as
@@ -152,7 +139,7 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
         creator_group: seg.shm_perm.cgid,
         mode: u32::from(seg.shm_perm.mode) & PERMISSIONS,
         is_locked: u32::from(seg.shm_perm.mode) & SHM_LOCKED != 0,
-        is_condemned: u32::from(seg.shm_perm.mode) & SHM_DEST != 0,
+        is_marked_for_removal: u32::from(seg.shm_perm.mode) & SHM_DEST != 0,
         len: seg.shm_segsz as u64,
         attached: seg.shm_nattch,
         creator_pid: seg.shm_cpid,
@@ -258,75 +245,6 @@ pub(crate) fn attach(id: Id, access: Access) -> io::Result<Mapping> {
     }
 }
 
-/// [`proc_sysvipc(5)`](https://man7.org/linux/man-pages/man5/proc_sysvipc.5.html),
-/// `/proc/sysvipc/shm`: every segment of our IPC namespace.
-///
-/// The list is no snapshot: a segment made or removed meanwhile may be missing.
-pub(crate) fn list() -> io::Result<Vec<Row>> {
-    let text = std::fs::read_to_string("/proc/sysvipc/shm")?;
-    text.lines()
-        .skip(1) // the titles
-        .map(|line| {
-            parse_row(line).ok_or_else(|| {
-                let message = format!("not a line of /proc/sysvipc/shm: {line:?}");
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            })
-        })
-        .collect()
-}
-
-fn parse_row(line: &str) -> Option<Row> {
-    fn number<T: std::str::FromStr>(word: &str) -> Option<T> {
-        word.parse().ok()
-    }
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [
-        key,
-        id,
-        mode,
-        len,
-        creator_pid,
-        last_pid,
-        attached,
-        owner,
-        group,
-        creator,
-        creator_group,
-        attach_time,
-        detach_time,
-        change_time,
-        resident,
-        swapped,
-        .., // columns of a later kernel
-    ] = words[..]
-    else {
-        return None;
-    };
-    let mode = u32::from_str_radix(mode, 8).ok()?;
-    Some(Row {
-        id: Id(number(id)?),
-        status: Status {
-            key: number(key)?,
-            owner: number(owner)?,
-            group: number(group)?,
-            creator: number(creator)?,
-            creator_group: number(creator_group)?,
-            mode: mode & PERMISSIONS,
-            is_locked: mode & SHM_LOCKED != 0,
-            is_condemned: mode & SHM_DEST != 0,
-            len: number(len)?,
-            attached: number(attached)?,
-            creator_pid: number(creator_pid)?,
-            last_pid: number(last_pid)?,
-            attach_time: number(attach_time)?,
-            detach_time: number(detach_time)?,
-            change_time: number(change_time)?,
-        },
-        resident: number(resident)?,
-        swapped: number(swapped)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,7 +316,7 @@ mod tests {
         let mapping = attach(segment.0, Access::ReadWrite).unwrap();
         remove(segment.0).unwrap();
         let facts = status(segment.0).unwrap();
-        assert!(facts.is_condemned);
+        assert!(facts.is_marked_for_removal);
         assert_eq!((facts.key, facts.attached), (0, 1));
         drop(mapping);
         assert!(is_removed_error(&status(segment.0).unwrap_err()));
@@ -462,17 +380,6 @@ mod tests {
     }
 
     #[test]
-    fn the_list_says_the_same_as_the_status() {
-        let segment = Temporary::new();
-        drop(attach(segment.0, Access::ReadWrite).unwrap());
-        set_permissions(segment.0, None, None, 0o604).unwrap();
-        let rows = list().unwrap();
-        let row = rows.iter().find(|row| row.id == segment.0).unwrap();
-        assert_eq!(row.status, status(segment.0).unwrap());
-        assert_eq!((row.resident, row.swapped), (0, 0));
-    }
-
-    #[test]
     fn huge_pages_are_detached_whole() {
         // Only where the administrator gives us some.
         let Ok(id) = create_private(LEN, 0o600, Pages::Huge) else {
@@ -497,52 +404,5 @@ mod tests {
         }
         let missing = ftok(Path::new("/proc/self/no-such-file"), 1);
         assert_eq!(errno(missing), Some(libc::ENOENT));
-    }
-
-    const LINE: &str =
-        "-1392508927 32769  3644  18446744073709551615 4 5 6 7 8 9 10 11 12 13 14 15";
-
-    #[test]
-    fn a_line_is_read_to_the_last_column() {
-        let row = parse_row(LINE).unwrap();
-        let status = Status {
-            key: -1_392_508_927,
-            owner: 7,
-            group: 8,
-            creator: 9,
-            creator_group: 10,
-            mode: 0o644,
-            is_locked: true,
-            is_condemned: true,
-            len: u64::MAX,
-            attached: 6,
-            creator_pid: 4,
-            last_pid: 5,
-            attach_time: 11,
-            detach_time: 12,
-            change_time: 13,
-        };
-        let expected = Row {
-            id: Id(32769),
-            status,
-            resident: 14,
-            swapped: 15,
-        };
-        assert_eq!(row, expected);
-        assert_eq!(parse_row(&format!("{LINE} later")), Some(expected));
-    }
-
-    #[test]
-    fn a_damaged_line_is_refused() {
-        assert_eq!(parse_row(""), None);
-        let words: Vec<&str> = LINE.split_ascii_whitespace().collect();
-        for damaged in 0..words.len() {
-            assert_eq!(parse_row(&words[..damaged].join(" ")), None);
-            for wrong in ["x", "99999999999999999999", "1.5"] {
-                let mut words = words.clone();
-                words[damaged] = wrong;
-                assert_eq!(parse_row(&words.join(" ")), None, "{words:?}");
-            }
-        }
     }
 }

@@ -19,26 +19,21 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
 
 /// Reads 8-4-4-4-12 hexadecimal digits.
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-    if text.len() != 36 {
+    let groups: Vec<&str> = text.split('-').collect();
+    if groups.iter().map(|group| group.len()).ne([8, 4, 4, 4, 12]) {
         return None;
     }
-    let mut uuid = 0_u128;
-    for (at, character) in text.char_indices() {
-        if HYPHENS.contains(&at) {
-            if character != '-' {
-                return None;
-            }
-        } else {
-            uuid = uuid << 4 | u128::from(character.to_digit(16)?);
-        }
+    let digits = groups.concat();
+    if digits.starts_with('+') {
+        return None; // `from_str_radix` accepts a sign
     }
-    Some(uuid.to_be_bytes())
+    Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn smoke() {
@@ -70,6 +65,53 @@ mod tests {
         ];
         for text in texts {
             assert_eq!(parse_uuid(text), None, "{text:?}");
+        }
+    }
+
+    /// Returns whether the text has the form of a UUID, character by character.
+    fn is_uuid(text: &str) -> bool {
+        const FORM: &str = "dddddddd-dddd-dddd-dddd-dddddddddddd";
+        text.chars().count() == FORM.len()
+            && text
+                .chars()
+                .zip(FORM.chars())
+                .all(|(found, form)| match form {
+                    'd' => found.is_ascii_hexdigit(),
+                    other => found == other,
+                })
+    }
+
+    fn hyphenated(id: u128) -> String {
+        let mut text = format!("{id:032x}");
+        for at in [20, 16, 12, 8] {
+            text.insert(at, '-');
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_is_read_as_it_is_written(id in any::<u128>()) {
+            let text = hyphenated(id);
+            prop_assert_eq!(parse_uuid(&text), Some(id.to_be_bytes()));
+            prop_assert_eq!(parse_uuid(&text.to_uppercase()), Some(id.to_be_bytes()));
+        }
+
+        #[test]
+        fn exactly_the_texts_of_the_form_are_read(
+            id in any::<u128>(),
+            changes in proptest::collection::vec((0..36_usize, "[0-9a-fA-Fg+ż -]"), 0..4),
+            length in 30..40_usize,
+        ) {
+            let mut text: Vec<String> = hyphenated(id).chars().map(String::from).collect();
+            for (at, character) in changes {
+                text[at] = character;
+            }
+            let whole = text.concat();
+            prop_assert_eq!(parse_uuid(&whole).is_some(), is_uuid(&whole), "{:?}", whole);
+            text.resize(length, "0".to_owned());
+            let resized = text.concat();
+            prop_assert_eq!(parse_uuid(&resized).is_some(), is_uuid(&resized), "{:?}", resized);
         }
     }
 }

@@ -1,12 +1,9 @@
 //! Processes and threads: whether they live, what they run, since when.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{MapsEntry, esrch_to_not_found, number};
+use super::parse::{esrch_to_not_found, number};
 
 /// A process or thread, at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,40 +135,6 @@ fn ticks_per_second() -> u64 {
         .unwrap_or(100)
 }
 
-/// [`proc_pid_fd(5)`](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html):
-/// a path by which the file with these numbers (as `stat` shows them) can be
-/// opened, if the process has a descriptor of it.
-pub(crate) fn descriptor_of(pid: u32, device: u64, inode: u64) -> io::Result<Option<PathBuf>> {
-    find_descriptor(pid, |_, found| {
-        (found.dev(), found.ino()) == (device, inode)
-    })
-}
-
-/// The same, of the file that a mapping of the process shows: by the numbers, or where
-/// the file system numbers devices itself, by the path.
-pub(crate) fn descriptor_of_mapping(pid: u32, region: &MapsEntry) -> io::Result<Option<PathBuf>> {
-    let (device, inode) = region.file();
-    find_descriptor(pid, |link, found| {
-        found.ino() == inode
-            && (found.dev() == device
-                || std::fs::read_link(link).is_ok_and(|shown| shown == region.shown()))
-    })
-}
-
-fn find_descriptor(
-    pid: u32,
-    is_it: impl Fn(&Path, &Metadata) -> bool,
-) -> io::Result<Option<PathBuf>> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(esrch_to_not_found)?;
-    for entry in entries {
-        let path = entry?.path();
-        if std::fs::metadata(&path).is_ok_and(|found| is_it(&path, &found)) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
 /// The name of a user, from
 /// [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) alone.
 pub(crate) fn user_name(user: u32) -> Option<String> {
@@ -193,7 +156,6 @@ mod tests {
     use super::*;
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     use proptest::prelude::*;
-    use std::os::fd::AsRawFd;
 
     #[test]
     fn smoke() {
@@ -263,21 +225,6 @@ mod tests {
             found,
             SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(77))
         );
-    }
-
-    #[test]
-    fn descriptors_are_found_by_what_they_lead_to() {
-        let me = std::process::id();
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
-        let facts = file.metadata().unwrap();
-        let path = descriptor_of(me, facts.dev(), facts.ino())
-            .unwrap()
-            .unwrap();
-        assert_eq!(std::fs::metadata(path).unwrap().ino(), facts.ino());
-        assert!(file.as_raw_fd() >= 0, "it was open until now");
-        assert_eq!(descriptor_of(me, u64::MAX, u64::MAX).unwrap(), None);
-        let gone = descriptor_of(1 << 29, 0, 0).unwrap_err();
-        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

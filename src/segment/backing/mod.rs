@@ -115,7 +115,7 @@ impl Hold {
             Tie::SystemV(attached) => match sysv_shm::status(attached.id()) {
                 Err(error) if sysv_shm::is_removed_error(&error) => Ok(false),
                 status => status
-                    .map(|status| !status.is_condemned)
+                    .map(|status| !status.is_marked_for_removal)
                     .map_err(failure::of("shmctl(IPC_STAT)")),
             },
             Tie::Sealed(_) | Tie::None => Ok(false),

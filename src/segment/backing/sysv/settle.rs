@@ -364,7 +364,7 @@ fn clear_away(birth: &SysvState, id: Id) -> Result<(), Error> {
 /// Whether a segment has lost its key.
 pub(in crate::segment) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
-        Ok(status) => status.is_condemned,
+        Ok(status) => status.is_marked_for_removal,
         Err(error) => sysv_shm::is_removed_error(&error),
     }
 }
