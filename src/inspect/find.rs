@@ -36,7 +36,7 @@ pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
     for row in sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))? {
         all.extend(system_v(row, &survey).map(|(object, _)| object));
     }
-    for views in views_by_file(&survey.regions) {
+    for views in views_by_file(&survey.entries) {
         let Some((object, identity)) = mapped(&views, &survey) else {
             continue;
         };
@@ -146,8 +146,8 @@ fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object,
     }
     let in_shm = regular_file::is_posix_object(path);
     let found = views.iter().find_map(|(pid, region)| match region.path() {
-        (path, MappedBy::There) => by_path(*pid, region, path, survey),
-        (path, MappedBy::Gone) => by_descriptor(*pid, region, path, survey),
+        (path, MappedBy::Path) => by_path(*pid, region, path, survey),
+        (path, MappedBy::DeletedPath) => by_descriptor(*pid, region, path, survey),
     });
     let (object, identity) = found?;
     let is_foreign = matches!(
@@ -164,9 +164,9 @@ fn path_rank(region: &MapsEntry) -> u8 {
     let (path, link) = region.path();
     let name = path.file_name().map_or(&[][..], |name| name.as_bytes());
     match link {
-        MappedBy::There => 0,
-        MappedBy::Gone if !name.starts_with(b"#") => 1,
-        MappedBy::Gone => 2,
+        MappedBy::Path => 0,
+        MappedBy::DeletedPath if !name.starts_with(b"#") => 1,
+        MappedBy::DeletedPath => 2,
     }
 }
 

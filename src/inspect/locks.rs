@@ -6,7 +6,7 @@ use super::reader::{Opened, Reader};
 use super::types::{
     Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState, Waiters,
 };
-use crate::os::proc::task::{self, State, Task};
+use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
 use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
@@ -171,11 +171,11 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
         Ok(Some(task)) => Holder {
             pid: pid.or_else(|| task::process_of(tid)).unwrap_or(0),
             state: match task.state {
-                State::Alive => HolderState::Alive,
-                State::Stopped => HolderState::Stopped,
-                State::Ended => HolderState::Dead,
+                TaskState::Alive => HolderState::Alive,
+                TaskState::Stopped => HolderState::Stopped,
+                TaskState::Ended => HolderState::Dead,
             },
-            thread_started: task.started().ok(),
+            thread_started: task.start_time().ok(),
             command: Some(task.command),
             tid,
         },

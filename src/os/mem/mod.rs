@@ -1,4 +1,4 @@
-//! Memory: mappings and the objects behind them.
+//! Mappings, and the memory objects that can be mapped.
 
 pub(crate) mod atomic_copy;
 mod mapping;

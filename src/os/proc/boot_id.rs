@@ -1,14 +1,15 @@
-//! Which boot of the machine this is.
+//! The id of the current boot of the machine: [`proc_sys_kernel(5)`].
+//!
+//! [`proc_sys_kernel(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
 
 use std::io;
 
-/// [`proc_sys_kernel(5)`](https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html),
-/// `random/boot_id`: a UUID that the kernel draws once per boot.
+/// Returns the UUID that the kernel chooses at each boot: `random/boot_id`.
 ///
-/// What memory says of the running (a lock held, a thread id) means something
-/// only in the boot that wrote it. Containers of a machine see the
-/// same id, unless something is mounted over it. A `/proc` that shows processes
-/// only (`subset=pid`) does not have it, and the kernel tells it nowhere else.
+/// Lock words and thread ids in memory are valid only in the boot in which they were
+/// written. All containers of a machine have the same boot id, unless another file is
+/// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it, and
+/// no other interface of the kernel returns it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim_end()).ok_or_else(|| {
@@ -43,14 +44,14 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_read_from_left_to_right() {
+    fn uuid_is_read_from_left_to_right() {
         let id = parse_uuid("00112233-4455-6677-8899-aAbBcCdDeEfF");
         let expected = std::array::from_fn(|i| i as u8 * 0x11);
         assert_eq!(id, Some(expected));
     }
 
     #[test]
-    fn what_is_no_uuid_is_refused() {
+    fn other_texts_are_refused() {
         let texts = [
             "",
             "-",
@@ -91,14 +92,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_is_read_as_it_is_written(id in any::<u128>()) {
+        fn every_uuid_is_read(id in any::<u128>()) {
             let text = hyphenated(id);
             prop_assert_eq!(parse_uuid(&text), Some(id.to_be_bytes()));
             prop_assert_eq!(parse_uuid(&text.to_uppercase()), Some(id.to_be_bytes()));
         }
 
         #[test]
-        fn exactly_the_texts_of_the_form_are_read(
+        fn only_the_form_of_a_uuid_is_read(
             id in any::<u128>(),
             changes in proptest::collection::vec((0..36_usize, "[0-9a-fA-Fg+ż -]"), 0..4),
             length in 30..40_usize,

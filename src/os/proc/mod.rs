@@ -1,4 +1,4 @@
-//! `/proc`: what the kernel tells of processes, of their memory, and of itself.
+//! Readers of `/proc`: processes, their memory and files, System V segments, the boot.
 
 pub(crate) mod boot_id;
 pub(crate) mod fd;

@@ -1,30 +1,32 @@
-//! The kernel's list of System V segments, `/proc/sysvipc/shm`.
+//! The kernel's list of System V segments, `/proc/sysvipc/shm`: [`proc_sysvipc(5)`].
+//!
+//! [`proc_sysvipc(5)`]: https://man7.org/linux/man-pages/man5/proc_sysvipc.5.html
 
 use std::io;
 
 use crate::os::mem::sysv_shm::{Id, PERMISSIONS, SHM_DEST, SHM_LOCKED, Status};
 
-/// A line of the kernel's list of segments.
+/// A line of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Which segment.
     pub(crate) id: Id,
-    /// The same as [`status`] tells, but readable by everybody.
+    /// Equals the result of [`status`](crate::os::mem::sysv_shm::status), but every user
+    /// may read it.
     pub(crate) status: Status,
-    /// How many bytes are in memory.
+    /// The number of bytes in memory.
     pub(crate) resident: u64,
-    /// How many bytes are in swap.
+    /// The number of bytes in swap.
     pub(crate) swapped: u64,
 }
 
-/// [`proc_sysvipc(5)`](https://man7.org/linux/man-pages/man5/proc_sysvipc.5.html),
-/// `/proc/sysvipc/shm`: every segment of our IPC namespace.
+/// Returns every segment of this process's IPC namespace.
 ///
-/// The list is no snapshot: a segment made or removed meanwhile may be missing.
+/// The list is not a snapshot. A segment that is created or removed during the call may
+/// be missing.
 pub(crate) fn list() -> io::Result<Vec<Row>> {
     let text = std::fs::read_to_string("/proc/sysvipc/shm")?;
     text.lines()
-        .skip(1) // the titles
+        .skip(1) // the column titles
         .map(|line| {
             parse_row(line).ok_or_else(|| {
                 let message = format!("not a line of /proc/sysvipc/shm: {line:?}");
@@ -56,7 +58,7 @@ fn parse_row(line: &str) -> Option<Row> {
         change_time,
         resident,
         swapped,
-        .., // columns of a later kernel
+        .., // columns that later kernels add
     ] = words[..]
     else {
         return None;
@@ -94,7 +96,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     #[test]
-    fn the_list_says_the_same_as_the_status() {
+    fn list_agrees_with_status() {
         let id = create_private(NonZeroUsize::MIN, 0o600, Pages::Normal).unwrap();
         let found = std::panic::catch_unwind(|| {
             drop(attach(id, Access::ReadWrite).unwrap());
@@ -112,7 +114,7 @@ mod tests {
         "-1392508927 32769  3644  18446744073709551615 4 5 6 7 8 9 10 11 12 13 14 15";
 
     #[test]
-    fn a_line_is_read_to_the_last_column() {
+    fn line_is_read_to_the_last_column() {
         let row = parse_row(LINE).unwrap();
         let status = Status {
             key: -1_392_508_927,
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_refused() {
+    fn damaged_line_is_refused() {
         assert_eq!(parse_row(""), None);
         let words: Vec<&str> = LINE.split_ascii_whitespace().collect();
         for damaged in 0..words.len() {
