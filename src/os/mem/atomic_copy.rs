@@ -27,7 +27,8 @@ pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
                 // atomic loads of the `left` bytes.
                 let shared = unsafe { <$atomic>::from_ptr(from.cast_mut().cast()) };
                 let bytes = shared.load(Ordering::Relaxed);
-                // SAFETY: `to` is valid for writes of `left` bytes. It may be unaligned.
+                // SAFETY: `to` is valid for writes of `left` bytes. It may be
+                // unaligned.
                 unsafe { to.cast::<$plain>().write_unaligned(bytes) };
                 size_of::<$plain>()
             }};

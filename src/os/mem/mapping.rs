@@ -90,7 +90,8 @@ enum Release {
 // SAFETY: every thread of the process can use and unmap a mapping.
 unsafe impl Send for Mapping {}
 // SAFETY: through `&self`, safe methods return an address or `AnyBytes`, and access the
-// memory by relaxed loads. `break_copy_on_write` states its conditions for other threads.
+// memory by relaxed loads. `break_copy_on_write` states its conditions for other
+// threads.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -111,8 +112,8 @@ impl Mapping {
 
     /// Maps the first `len` bytes of `fd` as a private copy: `mmap(2)`, `MAP_PRIVATE`.
     ///
-    /// The copy is writable, but `fd` need only be open for reading. The kernel copies a
-    /// page at the first write to it. Until then the page shows what other processes
+    /// The copy is writable, but `fd` need only be open for reading. The kernel copies
+    /// a page at the first write to it. Until then the page shows what other processes
     /// write to the file.
     pub(crate) fn private_of_file(fd: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
         Self::map_file(fd, len, Access::ReadWrite, MapFlags::MAP_PRIVATE)
@@ -229,7 +230,8 @@ impl Mapping {
             Access::ReadWrite => MmapAdvise::MADV_POPULATE_WRITE,
             Access::ReadOnly => MmapAdvise::MADV_POPULATE_READ,
         };
-        // SAFETY: the range is this mapping, and the advice does not change its content.
+        // SAFETY: the range is this mapping, and the advice does not change its
+        // content.
         retry_on_eintr(|| unsafe { madvise(self.base.cast(), self.len(), advice) })
     }
 
@@ -260,8 +262,8 @@ impl Mapping {
         retry_on_eintr(|| unsafe { msync(self.base.cast(), self.len(), MsFlags::MS_SYNC) })
     }
 
-    /// Makes a private mapping independent of its file. A write to each page, which does
-    /// not change the page, lets the kernel copy it now.
+    /// Makes a private mapping independent of its file. A write to each page, which
+    /// does not change the page, lets the kernel copy it now.
     ///
     /// # Panics
     ///
@@ -281,8 +283,8 @@ impl Mapping {
         for page in (0..self.len()).step_by(page_size()) {
             let at = self.base.as_ptr().wrapping_add(page);
             // SAFETY:
-            // * Valid and aligned: a page is mapped to its end, even if the mapping ends
-            //   inside its first word, and the file reaches it (second clause).
+            // * Valid and aligned: a page is mapped to its end, even if the mapping
+            //   ends inside its first word, and the file reaches it (second clause).
             // * No data race: other threads access the word atomically (first clause).
             let word = unsafe { AtomicU64::from_ptr(at.cast()) };
             // One atomic step. A load and a store could overwrite what another process
@@ -315,8 +317,8 @@ impl Mapping {
         Ok(resident)
     }
 
-    /// Returns the `T` that begins `offset` bytes into the mapping. Returns `None` if it
-    /// would exceed the mapping or would not be aligned.
+    /// Returns the `T` that begins `offset` bytes into the mapping. Returns `None` if
+    /// it would exceed the mapping or would not be aligned.
     ///
     /// A write to it raises `SIGSEGV` if the mapping is [`Access::ReadOnly`].
     pub(crate) fn get<T: AnyBytes>(&self, offset: usize) -> Option<&T> {
@@ -327,7 +329,8 @@ impl Mapping {
         }
         // SAFETY:
         // * Not null, aligned and inside the mapping: checked above.
-        // * A valid value, and no data race with changes by other processes: `AnyBytes`.
+        // * A valid value, and no data race with changes by other processes:
+        //   `AnyBytes`.
         // * Mapped while the reference exists: it borrows `self`.
         Some(unsafe { &*value })
     }
@@ -533,8 +536,8 @@ mod tests {
     fn break_copy_on_write_refuses_read_only() {
         let (file, len) = file();
         let mapping = Mapping::of_file_with(&file, len, Access::ReadOnly).unwrap();
-        // SAFETY: no other thread has the mapping, and the file is long enough. The call
-        // panics before any access.
+        // SAFETY: no other thread has the mapping, and the file is long enough. The
+        // call panics before any access.
         unsafe { mapping.break_copy_on_write() };
     }
 

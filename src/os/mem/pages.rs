@@ -15,8 +15,8 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use crate::os::io_error;
 
-/// The smallest page size of any Linux, in bytes. The base of every mapping is aligned to
-/// it.
+/// The smallest page size of any Linux, in bytes. The base of every mapping is aligned
+/// to it.
 pub(crate) const MIN_PAGE: usize = 4096;
 
 /// Which pages a new segment consists of.
@@ -28,8 +28,8 @@ pub enum Pages {
     Normal,
     /// Huge pages from the pool that the administrator has reserved. Only anonymous and
     /// System V segments support them. Creating any other segment fails with
-    /// [`Error::Unsupported`](crate::Error::Unsupported). If too few pages are free, the
-    /// error is [`Error::NoHugePages`](crate::Error::NoHugePages).
+    /// [`Error::Unsupported`](crate::Error::Unsupported). If too few pages are free,
+    /// the error is [`Error::NoHugePages`](crate::Error::NoHugePages).
     Huge,
 }
 
@@ -47,8 +47,9 @@ pub(crate) fn huge_page_size() -> io::Result<NonZeroUsize> {
     parse_huge_page_size(&text).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// Rounds `len` up to whole huge pages if `file` consists of such pages, because `munmap`
-/// accepts no other length. The kernel rounds lengths of normal pages up itself.
+/// Rounds `len` up to whole huge pages if `file` consists of such pages, because
+/// `munmap` accepts no other length. The kernel rounds lengths of normal pages up
+/// itself.
 pub(super) fn round_up_to_huge_pages(
     file: impl AsFd,
     len: NonZeroUsize,
@@ -57,8 +58,8 @@ pub(super) fn round_up_to_huge_pages(
         Ok(system) if system.filesystem_type() != HUGETLBFS_MAGIC => return Ok(len),
         Ok(system) => system.block_size(),
         // A sandbox may refuse `fstatfs`. The block size of each file of huge pages is
-        // their size. For other files, the mapping then exceeds the file, but this crate
-        // accesses only `len` bytes.
+        // their size. For other files, the mapping then exceeds the file, but this
+        // crate accesses only `len` bytes.
         Err(_) => fstat(&file).map_err(io_error)?.st_blksize,
     };
     usize::try_from(page)

@@ -4,7 +4,8 @@
 //! exists until a process removes it. Removal frees the key at once, and the memory at
 //! the last detachment.
 //!
-//! Manual pages: [`sysvipc(7)`], [`ftok(3)`], [`shmget(2)`], [`shmctl(2)`], [`shmat(2)`].
+//! Manual pages: [`sysvipc(7)`], [`ftok(3)`], [`shmget(2)`], [`shmctl(2)`],
+//! [`shmat(2)`].
 //!
 //! [`sysvipc(7)`]: https://man7.org/linux/man-pages/man7/sysvipc.7.html
 //! [`ftok(3)`]: https://man7.org/linux/man-pages/man3/ftok.3.html
@@ -156,8 +157,8 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
     })
 }
 
-/// Returns whether a call with an [`Id`] failed because the segment is gone. `EINVAL` has
-/// no other cause in the calls of this module.
+/// Returns whether a call with an [`Id`] failed because the segment is gone. `EINVAL`
+/// has no other cause in the calls of this module.
 pub(crate) fn is_removed_error(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
 }
@@ -182,8 +183,8 @@ pub(crate) fn set_permissions(
     Ok(())
 }
 
-/// Removes a segment and frees its key: `shmctl(2)`, `IPC_RMID`. The memory exists until
-/// the last detachment. Until then Linux permits further attachments by the id.
+/// Removes a segment and frees its key: `shmctl(2)`, `IPC_RMID`. The memory exists
+/// until the last detachment. Until then Linux permits further attachments by the id.
 pub(crate) fn remove(id: Id) -> io::Result<()> {
     control(id, libc::IPC_RMID)
 }
@@ -215,8 +216,8 @@ fn blank() -> libc::shmid_ds {
     unsafe { std::mem::zeroed() }
 }
 
-/// Maps the whole segment: `shmat(2)`. The mapping has the length that the creator asked
-/// for. Forked children are attached as well.
+/// Maps the whole segment: `shmat(2)`. The mapping has the length that the creator
+/// asked for. Forked children are attached as well.
 ///
 /// `drop` detaches by `shmdt`, because only the kernel knows the full length of a
 /// segment of huge pages.
@@ -244,7 +245,8 @@ pub(crate) fn attach(id: Id, access: Access) -> io::Result<Mapping> {
         // * No other code knows the address.
         Ok(len) => Ok(unsafe { Mapping::of_attachment(base, len, access) }),
         Err(error) => {
-            // SAFETY: the segment is attached there, and no other code knows the address.
+            // SAFETY: the segment is attached there, and no other code knows the
+            // address.
             unsafe { libc::shmdt(base.as_ptr().cast()) };
             Err(error)
         }

@@ -8,8 +8,8 @@ use std::io;
 ///
 /// Lock words and thread ids in memory are valid only in the boot in which they were
 /// written. All containers of a machine have the same boot id, unless another file is
-/// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it, and
-/// no other interface of the kernel returns it.
+/// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it,
+/// and no other interface of the kernel returns it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim_end()).ok_or_else(|| {

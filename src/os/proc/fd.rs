@@ -24,8 +24,8 @@ pub(crate) fn descriptor_of(pid: u32, device: u64, inode: u64) -> io::Result<Opt
     })
 }
 
-/// Returns the link of the first descriptor that matches. `matches` gets the link and the
-/// metadata of the file behind it.
+/// Returns the link of the first descriptor that matches. `matches` gets the link and
+/// the metadata of the file behind it.
 pub(super) fn find_descriptor(
     pid: u32,
     matches: impl Fn(&Path, &Metadata) -> bool,
@@ -40,8 +40,8 @@ pub(super) fn find_descriptor(
     Ok(None)
 }
 
-/// Opens the file behind a link such as `/proc/PID/fd/N`, by a new open file description.
-/// Returns `None` if the link does not lead to a regular file.
+/// Opens the file behind a link such as `/proc/PID/fd/N`, by a new open file
+/// description. Returns `None` if the link does not lead to a regular file.
 pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
     let metadata = std::fs::metadata(path).map_err(esrch_to_not_found)?;
     if !metadata.is_file() {
@@ -58,8 +58,8 @@ pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedF
     file.map(Some).map_err(esrch_to_not_found)
 }
 
-/// Returns whether the path is a link in `/proc/PID/fd` or `/proc/PID/map_files`. Such a
-/// link leads to the file itself, whatever its name is now.
+/// Returns whether the path is a link in `/proc/PID/fd` or `/proc/PID/map_files`. Such
+/// a link leads to the file itself, whatever its name is now.
 pub(crate) fn is_link(path: &Path) -> bool {
     let parts: Vec<_> = path.iter().filter_map(OsStr::to_str).collect();
     matches!(parts[..], ["/", "proc", _, "fd" | "map_files", _]) && path.is_symlink()

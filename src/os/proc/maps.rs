@@ -3,7 +3,8 @@
 //! Every user may list the processes. Only a process's own user and root may read its
 //! mappings. Processes that end during a call are omitted.
 //!
-//! Manual pages: [`proc_pid_maps(5)`], [`proc_pid_map_files(5)`], [`ipc_namespaces(7)`].
+//! Manual pages: [`proc_pid_maps(5)`], [`proc_pid_map_files(5)`],
+//! [`ipc_namespaces(7)`].
 //!
 //! [`proc_pid_maps(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_maps.5.html
 //! [`proc_pid_map_files(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_map_files.5.html
@@ -52,7 +53,8 @@ impl MapsEntry {
         (self.device, self.inode)
     }
 
-    /// Returns the path by which the file was opened, and whether the file still has it.
+    /// Returns the path by which the file was opened, and whether the file still has
+    /// it.
     pub(crate) fn path(&self) -> (&Path, MappedBy) {
         let path = self.path.as_os_str().as_bytes();
         match path.strip_suffix(DELETED.as_bytes()) {
@@ -87,8 +89,8 @@ impl MapsEntry {
             || matches!(fd::descriptor_of(pid, device, inode), Ok(Some(_)))
     }
 
-    /// Returns the link to the mapped file: `proc_pid_map_files(5)`. Only privileged users
-    /// may follow it.
+    /// Returns the link to the mapped file: `proc_pid_map_files(5)`. Only privileged
+    /// users may follow it.
     pub(crate) fn map_file(&self, pid: u32) -> PathBuf {
         PathBuf::from(format!(
             "/proc/{pid}/map_files/{:x}-{:x}",
@@ -96,8 +98,8 @@ impl MapsEntry {
         ))
     }
 
-    /// Returns the link of a descriptor of the mapped file, if the process has one. Where
-    /// device numbers differ, the path decides.
+    /// Returns the link of a descriptor of the mapped file, if the process has one.
+    /// Where device numbers differ, the path decides.
     pub(crate) fn descriptor(&self, pid: u32) -> io::Result<Option<PathBuf>> {
         let (device, inode) = self.file();
         fd::find_descriptor(pid, |link, found| {
@@ -157,8 +159,8 @@ pub(crate) fn maps_of(pid: u32) -> io::Result<Vec<MapsEntry>> {
         .collect())
 }
 
-/// Parses a line of the list. Returns `None` if the mapping is private, or if the line is
-/// malformed.
+/// Parses a line of the list. Returns `None` if the mapping is private, or if the line
+/// is malformed.
 fn parse_maps_line(line: &[u8]) -> Option<MapsEntry> {
     let (range, rest) = next_word(line)?;
     let (permissions, rest) = next_word(rest)?;
@@ -264,7 +266,8 @@ impl MapsSnapshot {
         self.pids_of(|pid, entry| entry.maps_file(pid, device, inode))
     }
 
-    /// Returns the processes that have attached a System V segment of our IPC namespace.
+    /// Returns the processes that have attached a System V segment of our IPC
+    /// namespace.
     pub(crate) fn mapping_system_v(&self, id: i32) -> Vec<u32> {
         let id = u64::try_from(id).ok();
         self.pids_of(|_, entry| entry.is_system_v() && Some(entry.inode) == id)
@@ -273,9 +276,9 @@ impl MapsSnapshot {
     /// Returns whether a process may map the file with this inode number although
     /// [`mapping`](Self::mapping) does not return it.
     ///
-    /// This is so if its mappings are unreadable, if it is hidden, or if it maps a file with
-    /// this inode number on a device that is not known. The caller knows of the process by
-    /// its attachment lock.
+    /// This is so if its mappings are unreadable, if it is hidden, or if it maps a file
+    /// with this inode number on a device that is not known. The caller knows of the
+    /// process by its attachment lock.
     pub(crate) fn may_map(&self, pid: u32, inode: u64) -> bool {
         let mut entries = self.entries.iter().filter(|(of, _)| *of == pid);
         self.unreadable.contains(&pid)
@@ -296,8 +299,8 @@ impl MapsSnapshot {
 /// The process that exists as long as its pid namespace.
 const FIRST_PROCESS: u32 = 1;
 
-/// Returns whether the process exists but `/proc` does not show it, because a mount option
-/// (`hidepid`) hides the processes of other users.
+/// Returns whether the process exists but `/proc` does not show it, because a mount
+/// option (`hidepid`) hides the processes of other users.
 fn is_hidden(pid: u32) -> bool {
     pid != 0 && !Path::new(&format!("/proc/{pid}")).exists() && !task::is_gone(pid)
 }

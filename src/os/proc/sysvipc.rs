@@ -10,8 +10,8 @@ use crate::os::mem::sysv_shm::{Id, PERMISSIONS, SHM_DEST, SHM_LOCKED, Status};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) id: Id,
-    /// Equals the result of [`status`](crate::os::mem::sysv_shm::status), but every user
-    /// may read it.
+    /// Equals the result of [`status`](crate::os::mem::sysv_shm::status), but every
+    /// user may read it.
     pub(crate) status: Status,
     /// The number of bytes in memory.
     pub(crate) resident: u64,

@@ -36,8 +36,8 @@ pub(crate) enum TaskState {
     Ended,
 }
 
-/// Returns the thread with this id, of any process: `proc_pid_stat(5)`. Returns `None` if
-/// there is no such thread.
+/// Returns the thread with this id, of any process: `proc_pid_stat(5)`. Returns `None`
+/// if there is no such thread.
 pub(crate) fn task(tid: u32) -> io::Result<Option<Task>> {
     read(format!("/proc/{tid}/stat"))
 }
