@@ -1,6 +1,5 @@
 //! `SegmentOptions`: plain data, and its setters.
 
-use crate::os::mem::Pages as PageSize;
 use crate::segment::permissions::OwnerCheck;
 use crate::segment::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 use crate::segment::settings::Settings;
@@ -146,10 +145,7 @@ impl SegmentOptions {
     /// Which pages a new segment consists of.
     #[must_use]
     pub const fn pages(mut self, pages: Pages) -> Self {
-        self.settings.pages = match pages {
-            Pages::Normal => PageSize::Normal,
-            Pages::Huge => PageSize::Huge,
-        };
+        self.settings.pages = pages;
         self
     }
 

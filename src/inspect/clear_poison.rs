@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicU64;
 
 use thiserror::Error as ThisError;
 
-use super::census::{self, failure};
-use super::source::Reader;
+use super::find;
+use super::reader::{Reader, os_error};
 use crate::error::{Error, PoisonCause};
 use crate::os::mem::{Access, Mapping};
-use crate::os::{mem::sysv_shm, proc, regular_file};
+use crate::os::{mem::sysv_shm, proc::fd, regular_file};
 use crate::segment::Address;
 use crate::segment::internals::Target;
 use crate::shm_safe::SyncKind;
@@ -89,7 +89,7 @@ pub fn clear_poison(
 ) -> Result<(), ClearPoisonError> {
     // Of a System V segment, this stays until the other attachment has gone: it
     // leaves as a user does.
-    let (_, opened) = census::find_readable(address)?;
+    let (_, opened) = find::find_readable(address)?;
     let header = &opened.header;
     let no_such_mutex = || ClearPoisonError::NoSuchMutex {
         path: path.to_owned(),
@@ -124,7 +124,7 @@ pub fn clear_poison(
 fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Error::NotFound,
-        _ => failure("shmat")(error),
+        _ => os_error("shmat")(error),
     })
 }
 
@@ -133,16 +133,16 @@ fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     let Target::File(path) = address.target()? else {
         return Err(Error::NotASegment);
     };
-    let file = match proc::is_link(&path) {
-        true => proc::open_link(&path, Access::ReadWrite),
+    let file = match fd::is_link(&path) {
+        true => fd::open_link(&path, Access::ReadWrite),
         false => regular_file::open(&path, Access::ReadWrite),
     };
-    let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
-    let facts = regular_file::fstat(&file).map_err(failure("fstat"))?;
+    let file = file.map_err(os_error("open"))?.ok_or(Error::NotASegment)?;
+    let facts = regular_file::fstat(&file).map_err(os_error("fstat"))?;
     let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
     let wanted = wanted.ok_or(Error::NotASegment)?;
-    Mapping::of_file(&file, wanted).map_err(failure("mmap"))
+    Mapping::of_file(&file, wanted).map_err(os_error("mmap"))
 }
 
 /// Returns the mutex that begins `offset` bytes into the mapping. `None` if it is not
