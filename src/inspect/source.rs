@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use crate::error::{CorruptHeader, Error};
 use crate::os::mem::sysv_shm::Id;
 use crate::os::regular_file;
-use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_directory};
+use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_lock_table};
 
 /// Where the format version ends in a header.
 const FORMAT_END: usize = MAGIC.len() + size_of::<u32>();
@@ -87,7 +87,7 @@ impl Opened {
             .read_at(&mut bytes, HEADER_LEN as u64)
             .map_err(failed)?;
         bytes.truncate(filled);
-        let entries = parse_directory(&bytes, header.layout.size).map_err(Error::Corrupt)?;
+        let entries = parse_lock_table(&bytes, header.layout.size).map_err(Error::Corrupt)?;
         Ok(Self {
             source,
             header,

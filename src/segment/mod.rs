@@ -38,7 +38,7 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::backing::sysv::{Lifecycle, Probe, is_marked_unfinished};
     pub(crate) use crate::segment::format::epoch::Epoch;
     pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
-    pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_directory};
+    pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_lock_table};
     pub(crate) use crate::segment::open::remove_if_abandoned;
     pub(crate) use crate::segment::permissions::Permissions;
 }

@@ -89,7 +89,7 @@ impl SyncKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InitContext {
     /// The pid namespace of the threads that lock here. In private memory, the word that
-    /// stands for the process instead: see `os::lineage`.
+    /// stands for the process instead: see `os::private_owner`.
     pub(crate) pid_namespace: u32,
 }
 

@@ -67,7 +67,7 @@ use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
-use crate::os::spin;
+use crate::robust::spin;
 use crate::shm_safe::Fingerprint;
 use crate::shm_safe::TypeProperties;
 use crate::shm_safe::{FieldPath, ShmSafe, SyncKind, SyncOps, Visitor};
@@ -408,12 +408,12 @@ impl Wait for ShmCondvar {
         // back changes them. Relaxed, because the mutex orders it.
         let seen = self.sequence();
         let poisonings = mutex.poison_epoch();
-        let Some(lent) = mutex.lend(held) else {
+        let Some(lent) = mutex.unlock_for_wait(held) else {
             return Err(LockError::NotOwner);
         };
 
         let notified = || self.sequence().0 != seen.0;
-        let slept = if spin::until(notified) {
+        let slept = if spin::spin_until(notified) {
             Slept::Notified
         } else {
             self.sleep(seen, deadline, || {
@@ -421,7 +421,7 @@ impl Wait for ShmCondvar {
             })?
         };
 
-        let (held, owner_died) = mutex.take_back(lent)?;
+        let (held, owner_died) = mutex.relock(lent)?;
         if owner_died {
             self.notify_all();
         }

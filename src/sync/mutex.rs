@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::raw_mutex::{self, Holder, LockToken, RawMutex};
 use crate::error::{Error, LockError, LockResult, Poisoned};
 use crate::os::clock::Deadline;
-use crate::os::pthread::{Blocking, Protocol};
+use crate::os::pthread::Protocol;
+use crate::robust::Blocking;
 use crate::shm_safe::Fingerprint;
 use crate::shm_safe::TypeProperties;
 use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
@@ -244,7 +245,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// it: what does not wait can't deadlock. Otherwise as [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Blocking::None)
+        self.acquire(Blocking::Try)
     }
 
     /// Waits for the lock, but no longer than `timeout`. Sleeps in the kernel;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::error::PoisonCause;
-use crate::os::process::ThreadId;
+use crate::robust::ThreadId;
 
 /// How the last unlucky holder ended: the top bits of the poison word.
 mod kind {

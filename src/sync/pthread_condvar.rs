@@ -12,7 +12,7 @@ use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
-use crate::os::lineage;
+use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;
 use crate::shm_safe::Fingerprint;
 use crate::shm_safe::TypeProperties;
@@ -54,7 +54,7 @@ impl RefUnwindSafe for PthreadCondvar {}
 /// The object is inert bytes.
 const NOT_PLACED: u32 = 0;
 /// The object is alive, in shared memory. In private memory it says whose it is:
-/// [`lineage`]. Stored with `Release` after `pthread_cond_init`, loaded
+/// [`private_owner`]. Stored with `Release` after `pthread_cond_init`, loaded
 /// with `Acquire` before any other call.
 const PLACED: u32 = 1;
 
@@ -102,7 +102,7 @@ unsafe fn init(at: *mut u8, placement: InitContext) -> io::Result<()> {
     // SAFETY: the caller promises that it stays, and that nobody uses it.
     unsafe { this.cond.init() }?;
     let word = placement.pid_namespace;
-    let state = if lineage::is_private(word) {
+    let state = if private_owner::is_private(word) {
         word
     } else {
         PLACED
@@ -127,7 +127,7 @@ impl PthreadCondvar {
     fn is_placed(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             PLACED => true,
-            word => lineage::is_private(word) && self.adopt().is_ok(),
+            word => private_owner::is_private(word) && self.adopt().is_ok(),
         }
     }
 
@@ -136,7 +136,7 @@ impl PthreadCondvar {
     fn adopt(&self) -> io::Result<()> {
         // SAFETY: it stays where it is. Memory of this process alone, and no thread of
         // this process uses it: each comes here first, and is kept waiting by `adopt`.
-        lineage::adopt(&self.state, || unsafe { self.cond.init() })
+        private_owner::renew_if_copied(&self.state, || unsafe { self.cond.init() })
     }
 
     /// Gives the mutex back, waits for a notification, and takes it again.

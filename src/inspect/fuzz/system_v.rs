@@ -176,7 +176,7 @@ impl<'a> Temporary<'a> {
     }
 
     fn is_gone(&self) -> bool {
-        sysv_shm::status(self.id).is_err_and(|error| sysv_shm::means_gone(&error))
+        sysv_shm::status(self.id).is_err_and(|error| sysv_shm::is_removed_error(&error))
     }
 
     /// Accepts an error that the choices can cause.

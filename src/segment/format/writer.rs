@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
-use crate::os::process;
+use crate::robust;
 use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::Epoch;
 use crate::segment::format::header::{self, Header};
@@ -130,11 +130,11 @@ impl SegmentLayout {
         // SAFETY: `mapping` has the `total_len` that is computed from this header.
         let base = unsafe { value_in(mapping, &self.header) };
         let value = T::at(base, self.len);
-        let marker = process::current_marker()?;
+        let marker = robust::current_marker()?;
         write(value, self.len);
         // The child of a fork in `write` must not go on. Otherwise both processes would
         // initialise the locks and publish the object.
-        if !process::is_current(marker) {
+        if !marker.is_current() {
             return Err(Error::ForkedWhileCreating);
         }
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);

@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use crate::error::Error;
+use crate::os::fork::ForkMarker;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages};
-use crate::os::process::{self, ForkMarker};
 use crate::os::regular_file::{effective_group, effective_user};
+use crate::robust;
 use crate::segment::address::Target;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::sysv::attachment::{SysvAttachment, detach_unused};
@@ -121,7 +122,7 @@ where
     let mut unfinished = Unfinished {
         id,
         mapping: None,
-        marker: process::current_marker().inspect_err(|_| drop(sysv_shm::remove(id)))?,
+        marker: robust::current_marker().inspect_err(|_| drop(sysv_shm::remove(id)))?,
     };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
         Err(error) if sysv_shm::is_removed_error(&error) => {
@@ -134,7 +135,7 @@ where
     let word = SysvState::of(mapping);
     // SAFETY: this process has just created the segment, and its state is `NEW`. No other
     // process uses the lock in that state.
-    unsafe { word.make_lock() }?;
+    unsafe { word.init_lock() }?;
     // SAFETY:
     // * Writable and `total_len` bytes long: just attached.
     // * No other writer: other processes use only the state word until it changes, and that
@@ -189,7 +190,7 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !process::is_current(self.marker) {
+        if !self.marker.is_current() {
             return;
         }
         if let Some(mapping) = &self.mapping {

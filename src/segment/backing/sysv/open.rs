@@ -129,7 +129,7 @@ fn reinit<T: SegmentContent + ?Sized>(
     // * The mapping stays: `Segment` keeps it while a lock in the value is held.
     unsafe { init::reinit_all(base, context, locks) }?;
     // SAFETY: this process is reinitialising the segment, so no other process uses the lock.
-    unsafe { word.make_lock() }?;
+    unsafe { word.init_lock() }?;
     let here = Validity {
         epoch: header.epoch,
         pid_namespace: context.pid_namespace,

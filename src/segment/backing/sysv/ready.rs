@@ -8,7 +8,7 @@ use crate::os::mem::{Access, Mapping};
 use crate::segment::backing::sysv::query::{
     is_alone, is_marked_unfinished, is_of_our_namespace, is_removed, read_header, status_of,
 };
-use crate::segment::backing::sysv::state::{self, AttachBackoff, Held, SysvState};
+use crate::segment::backing::sysv::state::{self, AttachBackoff, StateGuard, SysvState};
 use crate::segment::failure;
 use crate::segment::format::header::{self, Header};
 use crate::segment::permissions::Permissions;
@@ -82,7 +82,7 @@ impl LockWait {
     /// # Safety
     ///
     /// As for [`SysvState::lock`].
-    unsafe fn lock(self, state: &SysvState) -> Result<Option<Held<'_>>, Error> {
+    unsafe fn lock(self, state: &SysvState) -> Result<Option<StateGuard<'_>>, Error> {
         match self {
             // SAFETY: the caller promises all clauses of `lock`: the lock is initialised
             // and of our pid namespace, all writers are trusted, the segment stays mapped.
