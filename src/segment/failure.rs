@@ -1,7 +1,7 @@
 //! Maps the errors of system calls to [`Error`].
 //!
-//! There is one function for each kind of call, because one `errno` means different things
-//! in different calls. An `errno` that has no typed error for its call becomes
+//! There is one function for each kind of call, because one `errno` means different
+//! things in different calls. An `errno` that has no typed error for its call becomes
 //! [`Error::Os`], with the name of the call, and with the `errno` as its source.
 
 use std::io::{self, ErrorKind};
@@ -11,12 +11,13 @@ use crate::os::mem::memory_lock_limit;
 use crate::os::ofd_lock::Blocked;
 use crate::os::{is_access_denied, is_not_permitted};
 
-/// The calls that look up the name of a segment. If any other call does not find something,
-/// that is another object (`/proc`, a directory), and [`Error::Os`] names the call.
+/// The calls that look up the name of a segment. If any other call does not find
+/// something, that is another object (`/proc`, a directory), and [`Error::Os`] names
+/// the call.
 const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 
-/// Maps the error of a call on an existing object, which is found by its name, its key, its
-/// id or a descriptor.
+/// Maps the error of a call on an existing object, which is found by its name, its key,
+/// its id or a descriptor.
 pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         ErrorKind::TimedOut => lock_error(call)(source),
@@ -36,8 +37,8 @@ pub(super) fn lock_error(call: &'static str) -> impl FnOnce(io::Error) -> Error 
     }
 }
 
-/// Maps the error of a call that removes a name or a key. In a directory with the sticky
-/// bit only the owner of the object may do that (`EPERM`).
+/// Maps the error of a call that removes a name or a key. In a directory with the
+/// sticky bit only the owner of the object may do that (`EPERM`).
 pub(super) fn removal_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| {
         if is_not_permitted(&source) {
@@ -79,8 +80,8 @@ pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Erro
     }
 }
 
-/// Maps the error of a call that requests `bytes` of huge pages. `EPERM` means that the user
-/// is not in the group that may have them.
+/// Maps the error of a call that requests `bytes` of huge pages. `EPERM` means that the
+/// user is not in the group that may have them.
 pub(super) fn huge_page_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| {
         if is_not_permitted(&source) {

@@ -1,5 +1,7 @@
 //! `SegmentOptions`: plain data, and its setters.
 
+#[cfg(doc)]
+use crate::error::Error;
 use crate::os::mem::Pages as PageSize;
 use crate::segment::permissions::OwnerCheck;
 use crate::segment::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
@@ -22,7 +24,9 @@ use crate::segment::settings::Settings;
 ///     .removal(Removal::UntilLastDetach)
 ///     .create(name, Counter::new(0))?;
 /// // A segment's type is known from how it is used, or from its declaration:
-/// let opened: Segment<Counter> = Segment::<Counter>::options().mode(0o660).open(name)?;
+/// let opened: Segment<Counter> = Segment::<Counter>::options()
+///     .mode(0o660)
+///     .open(name)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -33,8 +37,8 @@ pub struct SegmentOptions {
 }
 
 impl SegmentOptions {
-    /// Returns the defaults: mode `0o600`, owned by this user, and the default variants of
-    /// [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
+    /// Returns the defaults: mode `0o600`, owned by this user, and the default variants
+    /// of [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -47,7 +51,7 @@ impl SegmentOptions {
     ///
     /// A new object gets exactly these bits: the umask is not applied. Opening fails if
     /// more users may *write* to the object than these bits allow
-    /// ([`Error::TooPermissive`](crate::Error::TooPermissive)).
+    /// ([`Error::TooPermissive`]).
     #[must_use]
     pub const fn mode(mut self, mode: u32) -> Self {
         self.settings.permissions.mode = mode & 0o777;
@@ -56,12 +60,14 @@ impl SegmentOptions {
 
     /// Sets the user id of the owner. The default is this user.
     ///
-    /// A new object is given to that user, which takes a privilege ([`Error::Os`](crate::Error::Os)
-    /// otherwise). Opening fails if another user owns the object ([`Error::WrongOwner`](crate::Error::WrongOwner)).
+    /// A new object is given to that user, which takes a privilege
+    /// ([`Error::Os`] otherwise). Opening fails if another user owns
+    /// the object ([`Error::WrongOwner`]).
     ///
-    /// The creator of a System V segment keeps the right to write to it when it is given
-    /// to another user. So the creator must be the expected owner as well, or this user,
-    /// or root ([`Error::WrongCreator`](crate::Error::WrongCreator) otherwise).
+    /// The creator of a System V segment keeps the right to write to it when it is
+    /// given to another user. So the creator must be the expected owner as well, or
+    /// this user, or root ([`Error::WrongCreator`]
+    /// otherwise).
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.settings.permissions.owner = Some(user);
@@ -70,8 +76,8 @@ impl SegmentOptions {
     }
 
     /// Accepts objects that any user owns, if their [`group`](Self::group) and
-    /// [`mode`](Self::mode) are right. In this way the members of a group share a segment,
-    /// and the first of them creates it.
+    /// [`mode`](Self::mode) are right. In this way the members of a group share a
+    /// segment, and the first of them creates it.
     ///
     /// ```
     /// # fn main() -> Result<(), shm_sync::Error> {
@@ -91,9 +97,9 @@ impl SegmentOptions {
     /// ```
     ///
     /// The options must name the group, and `mode` must not let other users write
-    /// ([`Error::NoTrustedGroup`](crate::Error::NoTrustedGroup) otherwise), because every user can put an object into
-    /// the shared directory. The later one of this option and [`owner`](Self::owner)
-    /// counts.
+    /// ([`Error::NoTrustedGroup`] otherwise), because
+    /// every user can put an object into the shared directory. The later one of this
+    /// option and [`owner`](Self::owner) counts.
     ///
     /// # Trust
     ///
@@ -101,16 +107,17 @@ impl SegmentOptions {
     ///
     /// * The user that creates the object owns it, may change its mode, and may shorten
     ///   a POSIX object or a file, which ends its users by `SIGBUS`.
-    /// * In `/dev/shm` and other directories with the sticky bit, only the owner may remove
-    ///   the object. The same holds for System V segments. If another member detaches last,
-    ///   the name of a [`Removal::UntilLastDetach`] segment stays.
+    /// * In `/dev/shm` and other directories with the sticky bit, only the owner may
+    ///   remove the object. The same holds for System V segments. If another member
+    ///   detaches last, the name of a [`Removal::UntilLastDetach`] segment stays.
     /// * Only a member of the group and root can make a file that has it. In a
     ///   directory with the set-group-id bit, each new file has the directory's group,
     ///   whichever user creates it. Let only trusted users write to such a directory.
     /// * The creator of a System V segment can give it to any group. So the creator's
     ///   effective group must be the group, or the creator root
-    ///   ([`Error::WrongCreatorGroup`](crate::Error::WrongCreatorGroup) otherwise). Membership by a supplementary group is
-    ///   not enough to create one; `newgrp(1)` and `setgid(2)` make it the effective one.
+    ///   ([`Error::WrongCreatorGroup`] otherwise).
+    ///   Membership by a supplementary group is not enough to create one; `newgrp(1)`
+    ///   and `setgid(2)` make it the effective one.
     #[must_use]
     pub const fn any_owner(mut self) -> Self {
         self.settings.permissions.owner = None;
@@ -120,29 +127,30 @@ impl SegmentOptions {
 
     /// Sets the group id. By default, any group is accepted.
     ///
-    /// A new object is given to that group, which takes a privilege if this user is not in
-    /// it ([`Error::Os`](crate::Error::Os) otherwise). Opening fails if the object has another group
-    /// ([`Error::WrongGroup`](crate::Error::WrongGroup)).
+    /// A new object is given to that group, which takes a privilege if this user is not
+    /// in it ([`Error::Os`] otherwise). Opening fails if the object
+    /// has another group ([`Error::WrongGroup`]).
     ///
-    /// The creator's group keeps its rights in a System V segment, too. So the effective
-    /// group of the creator must be that group, or root's ([`Error::WrongCreatorGroup`](crate::Error::WrongCreatorGroup)
-    /// otherwise, also from creating).
+    /// The creator's group keeps its rights in a System V segment, too. So the
+    /// effective group of the creator must be that group, or root's
+    /// ([`Error::WrongCreatorGroup`] otherwise, also
+    /// from creating).
     #[must_use]
     pub const fn group(mut self, group: u32) -> Self {
         self.settings.permissions.group = Some(group);
         self
     }
 
-    /// Sets what happens to the name of a new segment when no process is attached any more.
-    /// The segment stores it, so all processes that open it agree.
+    /// Sets what happens to the name of a new segment when no process is attached any
+    /// more. The segment stores it, so all processes that open it agree.
     #[must_use]
     pub const fn removal(mut self, removal: Removal) -> Self {
         self.settings.removal = removal;
         self
     }
 
-    /// Sets how [`create`](Self::create) and [`open_or_create`](Self::open_or_create) treat
-    /// an existing segment that no process is attached to.
+    /// Sets how [`create`](Self::create) and [`open_or_create`](Self::open_or_create)
+    /// treat an existing segment that no process is attached to.
     #[must_use]
     pub const fn if_abandoned(mut self, if_abandoned: IfAbandoned) -> Self {
         self.if_abandoned = if_abandoned;

@@ -1,10 +1,11 @@
-//! How the kernel knows which processes use an object with a name, and which is the last.
+//! How the kernel knows which processes use an object with a name, and which is the
+//! last.
 //!
-//! Each attached process holds a shared OFD lock on one byte of the object, far behind its
-//! end. The kernel unlocks it when the last descriptor of the open file is closed, however
-//! the processes that have it end. A forked child is attached by the open file that it
-//! inherits. "Is a process attached?" is `F_OFD_GETLK` on these bytes, which changes
-//! nothing.
+//! Each attached process holds a shared OFD lock on one byte of the object, far behind
+//! its end. The kernel unlocks it when the last descriptor of the open file is closed,
+//! however the processes that have it end. A forked child is attached by the open file
+//! that it inherits. "Is a process attached?" is `F_OFD_GETLK` on these bytes, which
+//! changes nothing.
 //!
 //! # The byte ranges
 //!
@@ -28,15 +29,15 @@
 //!
 //! # Removing a name
 //!
-//! 1. Attach: take the shared lock on your own byte, then check that the name still refers
-//!    to this object. If not, start over.
-//! 2. Remove: lock `REMOVAL`, try to lock all of `ATTACHED`, then check that the name still
-//!    refers to this object.
+//! 1. Attach: take the shared lock on your own byte, then check that the name still
+//!    refers to this object. If not, start over.
+//! 2. Remove: lock `REMOVAL`, try to lock all of `ATTACHED`, then check that the name
+//!    still refers to this object.
 //!
-//! A removed name therefore led to an object that no process is attached to, nor will be:
-//! (2) finds each process that attached earlier, and (1) each process that attaches later.
-//! Every remover of this crate locks `REMOVAL` of the object that the name leads to, so the
-//! name cannot pass to another object between the check and the removal.
+//! A removed name therefore led to an object that no process is attached to, nor will
+//! be: (2) finds each process that attached earlier, and (1) each process that attaches
+//! later. Every remover of this crate locks `REMOVAL` of the object that the name leads
+//! to, so the name cannot pass to another object between the check and the removal.
 //! ([`unlink`](crate::unlink) removes a name in spite of attached processes. It locks
 //! `REMOVAL` only.)
 //!
@@ -45,31 +46,32 @@
 //! The header says for which boot, file and pid namespace the locks are valid. A writer
 //! that finds them stale locks `REINIT`, then its own byte, then tries to lock all of
 //! `WRITERS`. If that fails, another writer considers the locks valid: they are not
-//! reinitialised, and the opener is refused. If it succeeds, each later opener waits for
-//! its own byte, and reads the header afterwards. While locks are being reinitialised the
-//! stored epoch is invalid, so a crash in between is detected by the next opener.
+//! reinitialised, and the opener is refused. If it succeeds, each later opener waits
+//! for its own byte, and reads the header afterwards. While locks are being
+//! reinitialised the stored epoch is invalid, so a crash in between is detected by the
+//! next opener.
 //!
-//! Two processes never use the locks at once if the locks are valid for one of them only.
-//! Say they are valid for pid namespace A, and a process of B opens the object:
+//! Two processes never use the locks at once if the locks are valid for one of them
+//! only. Say they are valid for pid namespace A, and a process of B opens the object:
 //!
 //! 1. A user has a lock in `WRITERS`, and read the header *after* it had that lock.
-//! 2. The header changes only while one process has all of `WRITERS`. At that time there is
-//!    no user. So each user finds its own namespace in the header.
+//! 2. The header changes only while one process has all of `WRITERS`. At that time
+//!    there is no user. So each user finds its own namespace in the header.
 //! 3. If A comes first, B does not get `WRITERS`. If B comes first, A waits for its own
-//!    byte, then finds B in the header, and the locks are stale for A. Two processes that
-//!    both find A gone take turns, because each locks `REINIT`.
+//!    byte, then finds B in the header, and the locks are stale for A. Two processes
+//!    that both find A gone take turns, because each locks `REINIT`.
 //!
 //! OFD locks belong to open files, and not to process ids, so they exclude each other
-//! across pid namespaces. Two processes of different namespaces may have the same id, and
-//! so the same byte. Their shared locks on it are compatible.
+//! across pid namespaces. Two processes of different namespaces may have the same id,
+//! and so the same byte. Their shared locks on it are compatible.
 //!
 //! A refused process unlocks `WRITERS` before `REINIT`, so that the next process of its
 //! namespace does not take it for a user.
 //!
-//! The kernel may reuse the number of a namespace that is gone. The locks then look valid,
-//! and they are: a namespace is gone after its last thread, and the kernel has walked the
-//! robust list of each of its threads, also of those that were killed with their container.
-//! Locks that they held have `FUTEX_OWNER_DIED`.
+//! The kernel may reuse the number of a namespace that is gone. The locks then look
+//! valid, and they are: a namespace is gone after its last thread, and the kernel has
+//! walked the robust list of each of its threads, also of those that were killed with
+//! their container. Locks that they held have `FUTEX_OWNER_DIED`.
 //!
 //! # Crash behaviour
 //!
@@ -77,8 +79,8 @@
 //!
 //! # Waiting
 //!
-//! A process that may only read the object can hold shared locks on any byte. So each call
-//! that waits for a lock has a deadline ([`TIMEOUT`]). The table in
+//! A process that may only read the object can hold shared locks on any byte. So each
+//! call that waits for a lock has a deadline ([`TIMEOUT`]). The table in
 //! docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
 
 use std::io;
@@ -93,8 +95,8 @@ use crate::os::ofd_lock::{self, Blocked, ByteRange, LockKind, LockTimeout};
 use crate::os::regular_file;
 use crate::segment::policy::Removal;
 
-/// One byte for each process id, beyond the end of every file: processes that may use the
-/// locks.
+/// One byte for each process id, beyond the end of every file: processes that may use
+/// the locks.
 const WRITERS: ByteRange = ByteRange {
     start: 1 << 62,
     len: 1 << 30,
@@ -124,18 +126,18 @@ const REINIT: ByteRange = ByteRange {
 
 /// How long a call waits for one of these locks.
 ///
-/// Processes of this crate hold an exclusive lock for microseconds, or for as long as it
-/// takes to reinitialise every lock of a large segment, unless they are stopped. They hold
-/// no shared lock that another process waits for. A shared lock is waited for only as long
-/// as a backup program may read the file.
+/// Processes of this crate hold an exclusive lock for microseconds, or for as long as
+/// it takes to reinitialise every lock of a large segment, unless they are stopped.
+/// They hold no shared lock that another process waits for. A shared lock is waited for
+/// only as long as a backup program may read the file.
 const TIMEOUT: LockTimeout = LockTimeout {
     with_shared: Duration::from_millis(250),
     with_exclusive: Duration::from_secs(10),
 };
 
-/// How long a removal by the tool waits. Root does not trust the owner of an object, which
-/// can hold an exclusive lock on each of any number of objects. A remover holds one for
-/// microseconds.
+/// How long a removal by the tool waits. Root does not trust the owner of an object,
+/// which can hold an exclusive lock on each of any number of objects. A remover holds
+/// one for microseconds.
 const TIMEOUT_IF_UNTRUSTED: LockTimeout = LockTimeout {
     with_shared: TIMEOUT.with_shared,
     with_exclusive: TIMEOUT.with_shared,
@@ -149,8 +151,8 @@ const LIST_TIMEOUT: Duration = Duration::from_millis(500);
 /// object.
 ///
 /// The kernel keeps the lock while the open file has a descriptor *or a mapping*. So a
-/// process that closes the descriptor (`closefrom`) stays attached, except on overlayfs,
-/// which maps another file than it opens.
+/// process that closes the descriptor (`closefrom`) stays attached, except on
+/// overlayfs, which maps another file than it opens.
 #[derive(Debug)]
 pub(in crate::segment) struct Registration {
     file: Option<CheckedFd>,
@@ -162,8 +164,9 @@ pub(in crate::segment) struct Registration {
 }
 
 impl Registration {
-    /// Takes the shared lock on the byte of this process. Waits for a concurrent remover.
-    /// Until [`set_removal`](Self::set_removal) is called, `drop` does not remove the name.
+    /// Takes the shared lock on the byte of this process. Waits for a concurrent
+    /// remover. Until [`set_removal`](Self::set_removal) is called, `drop` does not
+    /// remove the name.
     pub(in crate::segment) fn new(
         file: OwnedFd,
         path: PathBuf,
@@ -239,8 +242,8 @@ impl Registration {
         if self.removal == Removal::Persistent {
             return;
         }
-        // An open file of its own, which no forked child shares: their locks must conflict
-        // with it as those of any process.
+        // An open file of its own, which no forked child shares: their locks must
+        // conflict with it as those of any process.
         let mut remover = self.open_again(Access::ReadWrite);
         if let Err(error) = &remover {
             if regular_file::is_descriptor_limit(error) {
@@ -258,8 +261,8 @@ impl Drop for Registration {
         // A process that cannot remove the name leaves it to others, and to `gc`.
         let remover = self.remover.take();
         let lock = remover.and_then(|remover| RemovalLock::new(remover, TIMEOUT).ok());
-        // Closed after `REMOVAL` is locked. So an opener sees a user or a remover for as
-        // long as this process may still count that opener.
+        // Closed after `REMOVAL` is locked. So an opener sees a user or a remover for
+        // as long as this process may still count that opener.
         self.file = None;
         if let Some(lock) = lock {
             let _ = lock.remove_if_abandoned(&self.path);
@@ -267,12 +270,14 @@ impl Drop for Registration {
     }
 }
 
-/// Returns whether a process is attached at this moment, or is about to remove the name.
+/// Returns whether a process is attached at this moment, or is about to remove the
+/// name.
 ///
 /// An opener calls this before it attaches. If it then fails to open the object, a user
-/// that detached meanwhile has counted it. So it detaches as a user does, and removes the
-/// name if it is the last one. If no process was attached, a crash has left the object, and
-/// a failing opener must not remove it. If the kernel returns an error, the object stays.
+/// that detached meanwhile has counted it. So it detaches as a user does, and removes
+/// the name if it is the last one. If no process was attached, a crash has left the
+/// object, and a failing opener must not remove it. If the kernel returns an error, the
+/// object stays.
 pub(in crate::segment) fn is_in_use(file: impl AsFd) -> bool {
     let range = ByteRange {
         start: REMOVAL.start,
@@ -300,8 +305,8 @@ pub(in crate::segment) enum Owner {
     Untrusted,
 }
 
-/// Removes the name `path` from the object behind `file` if no process is attached to it.
-/// `file` is open for writing, and is not registered.
+/// Removes the name `path` from the object behind `file` if no process is attached to
+/// it. `file` is open for writing, and is not registered.
 pub(in crate::segment) fn remove_if_abandoned(
     file: OwnedFd,
     path: &Path,
@@ -351,8 +356,8 @@ pub(in crate::segment) fn unlink(path: &Path) -> io::Result<()> {
     loop {
         let file = match regular_file::open(path, Access::ReadWrite) {
             Ok(Some(file)) => file,
-            // An object that gets the name from now on is not the one to be unlinked, and a
-            // remover may have just checked it.
+            // An object that gets the name from now on is not the one to be unlinked,
+            // and a remover may have just checked it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             // The object is no segment of this crate, or this process may not lock it.
             _ => return regular_file::unlink(path),
@@ -361,8 +366,8 @@ pub(in crate::segment) fn unlink(path: &Path) -> io::Result<()> {
             Ok(lock) => lock,
             Err(error) => match Blocked::of(&error).map(|blocked| blocked.kind) {
                 Some(LockKind::Exclusive) => return Err(error), // a concurrent remover
-                // A reader, which must not block the owner, or a file system without locks.
-                // No remover holds `REMOVAL` then.
+                // A reader, which must not block the owner, or a file system without
+                // locks. No remover holds `REMOVAL` then.
                 Some(LockKind::Shared) | None => return regular_file::unlink(path),
             },
         };
@@ -377,7 +382,8 @@ fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
     leads_to_object(path, regular_file::fstat(file)?.identity)
 }
 
-/// Returns whether the name `path` leads to the object with this device and inode number.
+/// Returns whether the name `path` leads to the object with this device and inode
+/// number.
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match regular_file::lstat(path) {
         Ok(now) => Ok(now.identity == identity),
@@ -398,8 +404,8 @@ fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
 /// child that is, in ascending order. Changes nothing, and takes any descriptor of the
 /// object.
 ///
-/// If the object has too many locks to list each, this asks for the `doubtful` processes as
-/// well, about which nothing else is known.
+/// If the object has too many locks to list each, this asks for the `doubtful`
+/// processes as well, about which nothing else is known.
 pub(crate) fn attached_pids(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
     let LockHolders {
         mut pids,
@@ -421,8 +427,8 @@ struct LockHolders {
     is_complete: bool,
 }
 
-/// Lists the processes that hold a lock in [`ATTACHED`]. The kernel returns one lock for
-/// each question, so this asks once for each lock and once for each gap.
+/// Lists the processes that hold a lock in [`ATTACHED`]. The kernel returns one lock
+/// for each question, so this asks once for each lock and once for each gap.
 fn list_lock_holders(file: impl AsFd) -> io::Result<LockHolders> {
     let deadline = Deadline::after(LIST_TIMEOUT);
     let mut found = Vec::new();
@@ -464,8 +470,8 @@ fn list_lock_holders(file: impl AsFd) -> io::Result<LockHolders> {
     })
 }
 
-/// Returns those of `pids` that hold a lock in [`ATTACHED`]. Asks twice for each of them,
-/// until [`LIST_TIMEOUT`] has passed.
+/// Returns those of `pids` that hold a lock in [`ATTACHED`]. Asks twice for each of
+/// them, until [`LIST_TIMEOUT`] has passed.
 fn lock_holders_among(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
     let deadline = Deadline::after(LIST_TIMEOUT);
     let mut found = Vec::new();
@@ -498,7 +504,8 @@ impl ReinitLock {
     }
 
     /// Tries to keep out all processes that may use the locks, until
-    /// [`admit_others`](Self::admit_others). Returns `false` if one of them is attached.
+    /// [`admit_others`](Self::admit_others). Returns `false` if one of them is
+    /// attached.
     pub(in crate::segment) fn exclude_others(&self) -> io::Result<bool> {
         ofd_lock::try_lock(&self.0, LockKind::Exclusive, WRITERS)
     }
