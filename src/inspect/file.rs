@@ -8,12 +8,13 @@ use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::census::{Found, failure};
-use super::source::{Opened, Source};
-use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
+use super::locks;
+use super::reader::{Found, Opened, Source, os_error};
+use super::types::{Content, Epoch, FileKind, Link, Object, Segment, Users};
 use crate::error::Error;
 use crate::os::mem;
-use crate::os::proc::{self, DELETED, MapsSnapshot};
+use crate::os::proc::fd;
+use crate::os::proc::maps::{DELETED, MapsSnapshot};
 use crate::os::regular_file;
 use crate::robust;
 use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
@@ -33,11 +34,11 @@ pub(super) fn identity_of(path: &Path) -> Option<(u64, u64)> {
 
 /// What is at `path`.
 pub(super) fn at_path(path: &Path, survey: &MapsSnapshot) -> Result<Found, Error> {
-    if proc::is_link(path) {
-        let shown = std::fs::read_link(path).map_err(failure("readlink"))?;
+    if fd::is_link(path) {
+        let shown = std::fs::read_link(path).map_err(os_error("readlink"))?;
         return behind_link(path, &shown, survey);
     }
-    let facts = std::fs::symlink_metadata(path).map_err(failure("lstat"))?;
+    let facts = std::fs::symlink_metadata(path).map_err(os_error("lstat"))?;
     let address = Address::of_file_at(path).ok();
     let name = address
         .as_ref()
@@ -69,10 +70,10 @@ pub(super) fn behind_link(
         address: Address::file(link).ok(),
         backing: Backing::File,
         link: Link::Named,
-        facts: std::fs::metadata(link).map_err(failure("stat"))?,
+        facts: std::fs::metadata(link).map_err(os_error("stat"))?,
     };
-    file.is_known_as(shown);
-    finish(file, proc::open_link(link, mem::Access::ReadOnly), survey)
+    file.apply_kernel_name(shown);
+    finish(file, fd::open_link(link, mem::Access::ReadOnly), survey)
 }
 
 fn finish(
@@ -82,7 +83,7 @@ fn finish(
 ) -> Result<Found, Error> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
-        opened => Ok(file.look(opened, survey)),
+        opened => Ok(file.inspect(opened, survey)),
     }
 }
 
@@ -104,7 +105,7 @@ struct Candidate {
 
 impl Candidate {
     /// Takes over what the kernel shows of a file that has no name, or had one.
-    fn is_known_as(&mut self, shown: &Path) {
+    fn apply_kernel_name(&mut self, shown: &Path) {
         let text = shown.to_string_lossy();
         let text = text.strip_suffix(DELETED).unwrap_or(&text);
         if let Some(label) = text.strip_prefix(MEMFD) {
@@ -114,7 +115,7 @@ impl Candidate {
             return;
         }
         let path = PathBuf::from(text);
-        let now = self.name_now(&path);
+        let now = self.current_name(&path);
         let address = Address::of_file_at(now.as_deref().unwrap_or(&path));
         self.backing = backing_of(&path);
         self.name = address
@@ -129,7 +130,7 @@ impl Candidate {
     }
 
     /// The name that it has now, in the directory of the path that is shown.
-    fn name_now(&self, shown: &Path) -> Option<PathBuf> {
+    fn current_name(&self, shown: &Path) -> Option<PathBuf> {
         let identity = (self.facts.dev(), self.facts.ino());
         if self.facts.nlink() == 0 {
             return None;
@@ -145,12 +146,12 @@ impl Candidate {
     }
 
     /// Reads it, if it could be opened; `None` if it is nothing to be opened.
-    fn look(mut self, file: io::Result<Option<OwnedFd>>, survey: &MapsSnapshot) -> Found {
+    fn inspect(mut self, file: io::Result<Option<OwnedFd>>, survey: &MapsSnapshot) -> Found {
         let kind = kind_of(self.facts.file_type());
         let mut resident_pages = None;
         let mut registered = None;
         let (content, opened) = match file {
-            Err(source) => (Content::Inaccessible(failure("open")(source)), None),
+            Err(source) => (Content::Inaccessible(os_error("open")(source)), None),
             Ok(None) => (Content::Foreign(kind), None),
             Ok(Some(file)) => {
                 let file = File::from(file);
@@ -245,8 +246,6 @@ fn kind_of(file: FileType) -> FileKind {
         FileKind::Special
     }
 }
-
-// --- What is in it --------------------------------------------------------------
 
 /// `home` is where its locks should have come to life, if that is known.
 pub(super) fn content(

@@ -2,14 +2,16 @@
 
 use std::io;
 
-use super::source::{Opened, Reader};
-use super::{
-    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState, Waiters,
+use super::reader::{Opened, Reader};
+use super::types::{
+    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState,
 };
-use crate::os::proc::task::{self, State, Task};
+use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::snapshot;
+use crate::sync::snapshot::Waiters;
 
 /// So many sync objects of a segment are looked at.
 const MOST_COUNTED: u64 = 1_000_000;
@@ -27,7 +29,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
             continue;
         }
         let bytes = entry.offset(index).and_then(|offset| reader.bytes(offset));
-        let Some(mutex) = bytes.map(state::mutex) else {
+        let Some(mutex) = bytes.map(raw_view::mutex) else {
             continue;
         };
         sum.held += u64::from(is_held(&mutex));
@@ -64,10 +66,10 @@ pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObje
     busy.extend(idle.into_iter().take(limit - busy.len()));
     busy.sort_by_key(|(number, _)| *number);
     let total = opened.entries.iter().map(Entry::count);
-    let left_out = total.fold(0, u64::saturating_add) - busy.len() as u64;
+    let omitted = total.fold(0, u64::saturating_add) - busy.len() as u64;
     (
         busy.into_iter().map(|(_, object)| object).collect(),
-        left_out,
+        omitted,
     )
 }
 
@@ -94,14 +96,10 @@ fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> S
     let state = match kind {
         SyncKind::Mutex => reader
             .bytes::<MUTEX_LEN>(offset)
-            .map(|bytes| SyncState::Mutex(mutex(state::mutex(bytes), epoch))),
-        SyncKind::Condvar => reader.bytes::<CONDVAR_LEN>(offset).map(|bytes| {
-            let condvar = state::condvar(bytes);
-            SyncState::Condvar {
-                waiters: condvar.sleepers,
-                notifications: condvar.notifications,
-            }
-        }),
+            .map(|bytes| SyncState::Mutex(mutex(raw_view::mutex(bytes), epoch))),
+        SyncKind::Condvar => reader
+            .bytes::<CONDVAR_LEN>(offset)
+            .map(|bytes| SyncState::Condvar(raw_view::condvar(bytes))),
         _ => Some(SyncState::PthreadCondvar),
     };
     state.unwrap_or(SyncState::Unreadable)
@@ -114,38 +112,21 @@ fn is_busy(state: &SyncState) -> bool {
             let is_quiet = matches!(mutex.lock, LockState::Free | LockState::NotPlaced);
             !is_quiet || mutex.poison.is_some() || mutex.waiters != Waiters::NoneSeen
         }
-        SyncState::Condvar { waiters, .. } => *waiters > 0,
+        SyncState::Condvar(condvar) => condvar.waiters > 0,
         SyncState::PthreadCondvar => false,
         SyncState::Unreadable => true,
     }
 }
 
-fn is_held(mutex: &state::MutexState) -> bool {
+fn is_held<H>(mutex: &snapshot::MutexState<H>) -> bool {
     matches!(
         mutex.lock,
-        state::LockState::Held { .. } | state::LockState::OwnerDied
+        snapshot::LockState::Held(_) | snapshot::LockState::OwnerDied
     )
 }
 
-fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
-    MutexState {
-        lock: match found.lock {
-            state::LockState::NotPlaced => LockState::NotPlaced,
-            state::LockState::Free => LockState::Free,
-            state::LockState::OwnerDied => LockState::OwnerDied,
-            state::LockState::NotRecoverable => LockState::NotRecoverable,
-            state::LockState::Held { tid } => {
-                let named = found.holder.filter(|holder| holder.tid == tid);
-                LockState::Held(holder(named.map(|holder| holder.pid), tid, epoch))
-            }
-        },
-        poison: found.poison,
-        poison_count: found.poisonings,
-        waiters: match found.waiters {
-            state::Waiters::NoneSeen => Waiters::NoneSeen,
-            state::Waiters::Some => Waiters::Some,
-        },
-    }
+fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
+    found.map_holder(|named| holder((named.pid != 0).then_some(named.pid), named.tid, epoch))
 }
 
 /// What is known of the thread that holds a lock. `pid` is its process, if it has
@@ -171,11 +152,11 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
         Ok(Some(task)) => Holder {
             pid: pid.or_else(|| task::process_of(tid)).unwrap_or(0),
             state: match task.state {
-                State::Alive => HolderState::Alive,
-                State::Stopped => HolderState::Stopped,
-                State::Ended => HolderState::Dead,
+                TaskState::Alive => HolderState::Alive,
+                TaskState::Stopped => HolderState::Stopped,
+                TaskState::Ended => HolderState::Dead,
             },
-            thread_started: task.started().ok(),
+            thread_started: task.start_time().ok(),
             command: Some(task.command),
             tid,
         },
@@ -192,7 +173,7 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::source::Source;
+    use crate::inspect::reader::Source;
     use crate::os::mem::Pages;
     use crate::os::mem::memfd;
     use crate::segment::Segment;
@@ -237,10 +218,10 @@ mod tests {
             (6, 6, 1, 0)
         );
 
-        let (all, left_out) = list(&opened, Epoch::Current, 10);
+        let (all, omitted) = list(&opened, Epoch::Current, 10);
         let paths: Vec<_> = all.iter().map(|object| object.path.as_str()).collect();
         let expected = [".0[0].1", ".0[1].1", ".0[2].1", ".0[3].1", ".0[4].1", ".1"];
-        assert_eq!((paths.as_slice(), left_out), (expected.as_slice(), 0));
+        assert_eq!((paths.as_slice(), omitted), (expected.as_slice(), 0));
         for object in &all {
             let found = find(&opened, Epoch::Current, &object.path);
             assert_eq!(found.as_ref(), Some(object));
@@ -259,18 +240,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_left_out_last() {
+    fn what_is_in_use_is_omitted_last() {
         let segment = Segment::anonymous(farm()).unwrap();
         let opened = opened(&segment);
         let _guard = segment.0[4].1.lock().unwrap();
-        let (few, left_out) = list(&opened, Epoch::Current, 2);
+        let (few, omitted) = list(&opened, Epoch::Current, 2);
         let paths: Vec<_> = few.iter().map(|object| object.path.as_str()).collect();
         assert_eq!(
-            (paths.as_slice(), left_out),
+            (paths.as_slice(), omitted),
             ([".0[0].1", ".0[4].1"].as_slice(), 4)
         );
-        let (none, left_out) = list(&opened, Epoch::Current, 0);
-        assert_eq!((none, left_out), (Vec::new(), 6));
+        let (none, omitted) = list(&opened, Epoch::Current, 0);
+        assert_eq!((none, omitted), (Vec::new(), 6));
     }
 
     #[test]
@@ -322,9 +303,9 @@ mod tests {
             for len in [object_len, bytes.len() as u64] {
                 if let Ok(opened) = Opened::new(Source::File(file_of(&bytes)), len) {
                     let sum = count(&opened);
-                    let (all, left_out) = list(&opened, Epoch::Current, 4);
+                    let (all, omitted) = list(&opened, Epoch::Current, 4);
                     prop_assert!(sum.counted <= sum.objects);
-                    prop_assert_eq!(all.len() as u64 + left_out, sum.objects);
+                    prop_assert_eq!(all.len() as u64 + omitted, sum.objects);
                 }
             }
         }

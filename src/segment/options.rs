@@ -2,7 +2,6 @@
 
 #[cfg(doc)]
 use crate::error::Error;
-use crate::os::mem::Pages as PageSize;
 use crate::segment::permissions::OwnerCheck;
 use crate::segment::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 use crate::segment::settings::Settings;
@@ -160,10 +159,7 @@ impl SegmentOptions {
     /// Sets the kind of pages of a new segment.
     #[must_use]
     pub const fn pages(mut self, pages: Pages) -> Self {
-        self.settings.pages = match pages {
-            Pages::Normal => PageSize::Normal,
-            Pages::Huge => PageSize::Huge,
-        };
+        self.settings.pages = pages;
         self
     }
 

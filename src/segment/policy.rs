@@ -1,5 +1,7 @@
 //! The choices when a segment is created or opened.
 
+pub use crate::os::mem::Pages;
+
 /// What happens to the name of a segment when no process is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,18 +94,4 @@ pub enum CoreDump {
     /// The kernel releases the locks of a crashed process only after its dump: see
     /// [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,
-}
-
-/// The pages that a new segment consists of.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Pages {
-    /// Pages of the usual size, `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
-    #[default]
-    Normal,
-    /// Huge pages from the pool that the administrator has reserved. They are for anonymous
-    /// and System V segments; elsewhere the result is
-    /// [`Error::Unsupported`](crate::Error::Unsupported). It is
-    /// [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are free.
-    Huge,
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::os::mem::sysv_shm;
-use crate::os::proc::MapsSnapshot;
+use crate::os::proc::maps::MapsSnapshot;
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::handle::Segment;
@@ -148,7 +148,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
             detach_time: status.detach_time,
             change_time: status.change_time,
             is_locked: status.is_locked,
-            is_removed: status.is_condemned,
+            is_removed: status.is_marked_for_removal,
         }))
     }
 }

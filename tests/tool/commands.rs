@@ -165,7 +165,7 @@ on_stage! {
         assert_eq!(object["lock"], "held");
         assert_eq!(object["holder"]["pid"], holder.pid());
         assert_eq!(object["holder"]["tid"], holder.pid());
-        assert_eq!(object["holder"]["fate"], "alive");
+        assert_eq!(object["holder"]["state"], "alive");
         let command = fs::read_to_string(format!("/proc/{}/comm", holder.pid())).unwrap();
         assert_eq!(object["holder"]["command"], command.trim_end());
         assert!(object["holder"]["running_since"].as_u64().unwrap() > 1_600_000_000);
@@ -396,7 +396,7 @@ on_stage! {
         let _guard = locks[4321].lock().unwrap();
         let shown = json(&["show", &name, "--limit", "2"]);
         assert_eq!(shown["segment"]["elements"], 5000);
-        assert_eq!(shown["left_out"], 4998);
+        assert_eq!(shown["omitted"], 4998);
         assert_eq!(shown["sync_objects"][0]["path"], "[0]");
         assert_eq!(shown["sync_objects"][1]["path"], "[4321]");
         assert!(stdout(&["show", &name, "--limit", "2"]).contains("and 4998 more"));

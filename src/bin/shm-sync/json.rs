@@ -12,7 +12,7 @@ use shm_sync::inspect::{
 use shm_sync::{Address, PoisonCause};
 
 use crate::text::seconds;
-use crate::{table, words};
+use crate::{labels, table};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRow {
@@ -36,7 +36,7 @@ pub(crate) struct ObjectRow {
     mode: String,
     pids: Vec<u32>,
     attachments: Option<u64>,
-    unseen_processes: usize,
+    unreadable_processes: usize,
     segment: Option<SegmentRow>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct DetailsRow {
     #[serde(flatten)]
     object: ObjectRow,
     sync_objects: Vec<SyncObjectRow>,
-    left_out: u64,
+    omitted: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +89,7 @@ enum StateRow {
         lock: &'static str,
         holder: Option<HolderRow>,
         poison: Option<PoisonRow>,
-        poisonings: u16,
+        poison_count: u16,
         waiters: &'static str,
     },
     Condvar {
@@ -104,7 +104,7 @@ struct HolderRow {
     /// Missing if it is not known.
     pid: Option<u32>,
     tid: u32,
-    fate: &'static str,
+    state: &'static str,
     command: Option<String>,
     running_since: Option<u64>,
 }
@@ -131,10 +131,10 @@ impl From<&Object> for ObjectRow {
             name: object.name.clone(),
             address: object.address.as_ref().map(Address::to_string),
             backing: object.backing.to_string(),
-            link: words::link(object.link),
-            state: words::state(object).0,
-            in_use: words::in_use(object).0,
-            reason: words::reason(object),
+            link: labels::link(object.link),
+            state: labels::state(object).0,
+            in_use: labels::in_use(object).0,
+            reason: labels::reason(object),
             size: object.len,
             resident_pages: object.resident_pages,
             page_size: shm_sync::inspect::page_size(),
@@ -144,7 +144,7 @@ impl From<&Object> for ObjectRow {
             mode: format!("{:04o}", object.mode),
             pids: object.users.pids.clone(),
             attachments: object.users.attachments,
-            unseen_processes: object.users.unreadable_processes,
+            unreadable_processes: object.users.unreadable_processes,
             segment: object.content.segment().map(SegmentRow::from),
         }
     }
@@ -161,11 +161,11 @@ impl From<&Segment> for SegmentRow {
             align: layout.align,
             platform: layout.abi.to_string(),
             elements: segment.elements,
-            removal: words::removal(segment.removal),
+            removal: labels::removal(segment.removal),
             creator: segment.creator,
             created: segment.created.map(seconds),
             pid_namespace: segment.pid_namespace,
-            epoch: words::epoch(segment.epoch),
+            epoch: labels::epoch(segment.epoch),
             locks: segment.locks.map(LocksRow::from),
         }
     }
@@ -191,7 +191,7 @@ impl From<&Details> for DetailsRow {
                 .iter()
                 .map(SyncObjectRow::from)
                 .collect(),
-            left_out: details.omitted,
+            omitted: details.omitted,
         }
     }
 }
@@ -201,16 +201,12 @@ impl From<&SyncObject> for SyncObjectRow {
         Self {
             path: object.path.clone(),
             offset: object.offset,
-            kind: words::kind(&object.state),
+            kind: labels::kind(&object.state),
             state: match &object.state {
                 SyncState::Mutex(mutex) => mutex.into(),
-                SyncState::Condvar {
-                    waiters,
-                    notifications,
-                    ..
-                } => StateRow::Condvar {
-                    waiters_at_most: *waiters,
-                    notifications: *notifications,
+                SyncState::Condvar(condvar) => StateRow::Condvar {
+                    waiters_at_most: condvar.waiters,
+                    notifications: condvar.notifications,
                 },
                 _ => StateRow::Opaque {},
             },
@@ -221,14 +217,14 @@ impl From<&SyncObject> for SyncObjectRow {
 impl From<&MutexState> for StateRow {
     fn from(mutex: &MutexState) -> Self {
         Self::Mutex {
-            lock: words::lock(&mutex.lock).0,
+            lock: labels::lock(&mutex.lock).0,
             holder: match &mutex.lock {
                 LockState::Held(holder) => Some(holder.into()),
                 _ => None,
             },
             poison: mutex.poison.map(PoisonRow::from),
-            poisonings: mutex.poison_count,
-            waiters: words::waiters(mutex.waiters),
+            poison_count: mutex.poison_count,
+            waiters: labels::waiters(mutex.waiters),
         }
     }
 }
@@ -238,7 +234,7 @@ impl From<&Holder> for HolderRow {
         Self {
             pid: Some(holder.pid).filter(|pid| *pid != 0),
             tid: holder.tid,
-            fate: words::fate(holder.state),
+            state: labels::holder_state(holder.state),
             command: holder.command.clone(),
             running_since: holder.thread_started.map(seconds),
         }
@@ -248,7 +244,7 @@ impl From<&Holder> for HolderRow {
 impl From<PoisonCause> for PoisonRow {
     fn from(cause: PoisonCause) -> Self {
         Self {
-            cause: words::poison(cause),
+            cause: labels::poison(cause),
             pid: cause.pid(),
             tid: cause.tid(),
         }

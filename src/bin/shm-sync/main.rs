@@ -3,13 +3,13 @@
 
 mod arguments;
 mod json;
+mod labels;
+mod man;
 mod manage;
-mod pages;
 mod show;
 mod table;
 mod text;
 mod watch;
-mod words;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use shm_sync::{Address, Error};
 
 use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
-use text::{Palette, harmless, harmless_lines};
+use text::{Palette, escape, escape_lines};
 
 /// Why the tool ends without having done what it was asked.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ enum Failure {
 impl Failure {
     /// What went wrong with `subject`.
     fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let subject = harmless(&subject.to_string());
-        Self::Failed(format!("{subject}: {}", words::whole(error)))
+        let subject = escape(&subject.to_string());
+        Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
     }
 }
 
@@ -78,19 +78,19 @@ fn main() -> ExitCode {
         Failure::Refused(text) => (text, REFUSED),
         Failure::Output(error) => (format!("the output can't be written: {error}"), NOT_DONE),
     };
-    complain(&text);
+    eprint_error(&text);
     ExitCode::from(code)
 }
 
 /// Says on standard error what went wrong, if anybody listens.
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "shm-sync: {}", harmless_lines(text));
+fn eprint_error(text: &str) {
+    let _ = writeln!(io::stderr(), "shm-sync: {}", escape_lines(text));
 }
 
 /// Prints what clap reports: help to standard output, and mistakes, which quote the
 /// arguments, to standard error.
 fn answer(error: &clap::Error) -> ExitCode {
-    let text = harmless_lines(&error.render().to_string());
+    let text = escape_lines(&error.render().to_string());
     let written = match error.use_stderr() {
         true => write!(io::stderr(), "{text}").map_err(Failure::Output),
         false => print(&text),
@@ -116,8 +116,8 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Rm(rm) => manage::remove(&rm),
         Command::Gc(gc) => manage::collect(&gc, palette),
         Command::ClearPoison(clear) => manage::clear_poison(&clear),
-        Command::Man(man) => pages::manual(&man),
-        Command::Completions(completions) => pages::completions(&completions),
+        Command::Man(man) => man::manual(&man),
+        Command::Completions(completions) => man::completions(&completions),
     }
 }
 
@@ -158,7 +158,7 @@ fn details(address: &Address, limit: usize) -> Result<inspect::Details, Failure>
 }
 
 fn no_such_object(address: &Address) -> Failure {
-    Failure::Failed(format!("{}: there is no such object", harmless(address)))
+    Failure::Failed(format!("{}: there is no such object", escape(address)))
 }
 
 fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {

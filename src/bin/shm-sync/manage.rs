@@ -9,8 +9,8 @@ use shm_sync::inspect::{
 use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Gc, Rm};
-use crate::text::{Palette, Tone, bytes, harmless};
-use crate::{Failure, Outcome, complain, json, no_such_object, print, table, words};
+use crate::text::{Palette, Style, bytes, escape};
+use crate::{Failure, Outcome, eprint_error, json, labels, no_such_object, print, table};
 
 /// Removes what was named, as far as nobody is attached to it.
 pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
@@ -18,9 +18,9 @@ pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
     for address in &rm.addresses {
         if let Err(error) = inspect::remove(address) {
             outcome = Outcome::Incomplete;
-            complain(&format!(
+            eprint_error(&format!(
                 "{}: {}",
-                harmless(address),
+                escape(address),
                 why_not_removed(address, &error)
             ));
         }
@@ -34,7 +34,7 @@ fn why_not_removed(address: &Address, error: &Error) -> String {
         Error::NotASegment => format!("it is not a segment of shm-sync: {}", foreign_tool(address)),
         Error::PermissionDenied => "permission denied".to_owned(),
         Error::InUse => format!("it is in use{}, so it stays", users(address)),
-        other => words::whole(other),
+        other => labels::error_chain(other),
     }
 }
 
@@ -49,7 +49,7 @@ fn foreign_tool(address: &Address) -> &'static str {
 fn users(address: &Address) -> String {
     let pids = inspect::object(address).map_or_else(|_| Vec::new(), |object| object.users.pids);
     let name = |pid: &u32| match inspect::command_of(*pid) {
-        Some(command) => format!("{pid} ({})", harmless(&command)),
+        Some(command) => format!("{pid} ({})", escape(&command)),
         None => pid.to_string(),
     };
     let names: Vec<_> = pids.iter().take(8).map(name).collect();
@@ -86,17 +86,17 @@ pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
     }
     let mut table = table::new(palette, &["NAME", "BACKING", "SIZE", "OUTCOME", "REASON"]);
     for row in &rows {
-        let tone = match row.outcome {
-            "removed" | "would be removed" => Tone::Good,
-            "failed" => Tone::Bad,
-            _ => Tone::Plain,
+        let style = match row.outcome {
+            "removed" | "would be removed" => Style::Good,
+            "failed" => Style::Bad,
+            _ => Style::Plain,
         };
         table.add_row([
-            table::cell(harmless(&row.name), Tone::Plain),
-            table::cell(&row.backing, Tone::Plain),
-            table::cell(bytes(row.size), Tone::Plain),
-            table::cell(row.outcome, tone),
-            table::cell(harmless(row.reason.as_deref().unwrap_or("")), Tone::Faint),
+            table::cell(escape(&row.name), Style::Plain),
+            table::cell(&row.backing, Style::Plain),
+            table::cell(bytes(row.size), Style::Plain),
+            table::cell(row.outcome, style),
+            table::cell(escape(row.reason.as_deref().unwrap_or("")), Style::Faint),
         ]);
     }
     print(&match rows.is_empty() {
@@ -124,7 +124,7 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
             Err(error) => ("failed", Some(why_not_removed(address, &error))),
         },
         Content::Unreadable(error) => {
-            let reason = format!("{}; rm removes it by its name", words::whole(error));
+            let reason = format!("{}; rm removes it by its name", labels::error_chain(error));
             ("left alone", Some(reason))
         }
         _ => return None,
@@ -143,7 +143,7 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
 pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     let address = &clear.subject.address;
     let (path, mutex) = find(address, &clear.field)?;
-    let shown = format!("{} of {}", harmless(&clear.field), harmless(address));
+    let shown = format!("{} of {}", escape(&clear.field), escape(address));
     let Some(cause) = mutex.poison else {
         return Err(Failure::Failed(format!("{shown} is not poisoned")));
     };
@@ -175,7 +175,7 @@ fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure>
             return Ok((path, mutex));
         }
     }
-    let (field, address) = (harmless(field), harmless(address));
+    let (field, address) = (escape(field), escape(address));
     let text = format!("{address} has no mutex {field}: `shm-sync show` lists them");
     Err(Failure::Failed(text))
 }

@@ -5,12 +5,13 @@ use std::fmt::Write;
 use comfy_table::Cell;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject, SyncState,
+    self, CondvarState, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject,
+    SyncState,
 };
 
+use crate::labels;
 use crate::table::{self, cell};
-use crate::text::{self, Palette, Tone, bytes, harmless};
-use crate::words;
+use crate::text::{self, Palette, Style, bytes, escape};
 
 /// How many attached processes are named.
 const MOST_PIDS: usize = 32;
@@ -28,14 +29,14 @@ pub(crate) fn details(details: &Details, palette: Palette) -> String {
 }
 
 fn object_lines(object: &Object, palette: Palette) -> String {
-    let (state, tone) = words::state(object);
+    let (state, style) = labels::state(object);
     let mut lines = Lines::new(palette);
-    let name = Tone::Heading.paint(palette, &harmless(&object.name));
-    let state = tone.paint(palette, state);
-    let link = words::link(object.link);
+    let name = Style::Heading.paint(palette, &escape(&object.name));
+    let state = style.paint(palette, state);
+    let link = labels::link(object.link);
     lines.text = format!("{name}  {}, {link}, {state}\n", object.backing);
-    if let Some(reason) = words::reason(object) {
-        lines.add("content", harmless(&reason));
+    if let Some(reason) = labels::reason(object) {
+        lines.add("content", escape(&reason));
     }
     let resident = table::resident(object);
     let size = match object.len {
@@ -90,7 +91,7 @@ fn attached(object: &Object) -> String {
 
 fn process(pid: u32) -> String {
     match inspect::command_of(pid) {
-        Some(command) => format!("{pid} {}", harmless(&command)),
+        Some(command) => format!("{pid} {}", escape(&command)),
         None => pid.to_string(),
     }
 }
@@ -98,7 +99,7 @@ fn process(pid: u32) -> String {
 fn segment_lines(segment: &Segment, palette: Palette) -> String {
     let layout = &segment.layout;
     let mut lines = Lines::new(palette);
-    lines.add("type", harmless(&layout.type_name));
+    lines.add("type", escape(&layout.type_name));
     lines.add("fingerprint", layout.fingerprint.to_string());
     let value = format!(
         "{} bytes at {}, aligned to {}",
@@ -116,7 +117,7 @@ fn segment_lines(segment: &Segment, palette: Palette) -> String {
         "created",
         format!("{created} by process {}", segment.creator),
     );
-    lines.add("removal", words::removal(segment.removal).to_owned());
+    lines.add("removal", labels::removal(segment.removal).to_owned());
     let note = match segment.epoch {
         Epoch::Current => "",
         Epoch::OtherNamespace => ": not ours, so thread ids mean something else there",
@@ -174,37 +175,37 @@ fn row(object: &SyncObject) -> Vec<Cell> {
         path => path,
     };
     let mut cells = vec![
-        cell(harmless(path), Tone::Plain),
-        cell(words::kind(&object.state), Tone::Plain),
+        cell(escape(path), Style::Plain),
+        cell(labels::kind(&object.state), Style::Plain),
     ];
     match &object.state {
         SyncState::Mutex(mutex) => cells.extend(mutex_cells(mutex)),
-        SyncState::Condvar {
+        SyncState::Condvar(CondvarState {
             waiters,
             notifications,
             ..
-        } => {
-            cells.push(cell(format!("{notifications} notifications"), Tone::Plain));
+        }) => {
+            cells.push(cell(format!("{notifications} notifications"), Style::Plain));
             cells.push(match waiters {
-                0 => cell("none", Tone::Plain),
-                _ => cell(format!("up to {waiters}"), Tone::Good),
+                0 => cell("none", Style::Plain),
+                _ => cell(format!("up to {waiters}"), Style::Good),
             });
-            cells.extend(["-"; 3].map(|dash| cell(dash, Tone::Faint)));
+            cells.extend(["-"; 3].map(|dash| cell(dash, Style::Faint)));
         }
-        _ => cells.extend(["-"; 5].map(|dash| cell(dash, Tone::Faint))),
+        _ => cells.extend(["-"; 5].map(|dash| cell(dash, Style::Faint))),
     }
     cells
 }
 
 fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
-    let (lock, tone) = words::lock(&mutex.lock);
-    let nothing = || cell("-", Tone::Faint);
+    let (lock, style) = labels::lock(&mutex.lock);
+    let nothing = || cell("-", Style::Faint);
     let (who, since) = match &mutex.lock {
         LockState::Held(holder) => {
             let since = holder
                 .thread_started
                 .map_or_else(|| "unknown".to_owned(), text::time);
-            (cell(holder_text(holder), tone), cell(since, Tone::Plain))
+            (cell(holder_text(holder), style), cell(since, Style::Plain))
         }
         _ => (nothing(), nothing()),
     };
@@ -213,17 +214,17 @@ fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
         n => format!(", {n} times so far"),
     };
     let poison = match (&mutex.poison, mutex.poison_count) {
-        (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Tone::Bad),
-        (None, 0) => cell("no", Tone::Plain),
-        (None, n) => cell(format!("no, {n} before"), Tone::Plain),
+        (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Style::Bad),
+        (None, 0) => cell("no", Style::Plain),
+        (None, n) => cell(format!("no, {n} before"), Style::Plain),
     };
-    let waiters = cell(words::waiters(mutex.waiters), Tone::Plain);
-    [cell(lock, tone), waiters, who, since, poison]
+    let waiters = cell(labels::waiters(mutex.waiters), Style::Plain);
+    [cell(lock, style), waiters, who, since, poison]
 }
 
 fn holder_text(holder: &Holder) -> String {
-    let fate = words::fate(holder.state);
-    let command = holder.command.as_deref().map(harmless).unwrap_or_default();
+    let fate = labels::holder_state(holder.state);
+    let command = holder.command.as_deref().map(escape).unwrap_or_default();
     let id = thread(holder.pid, holder.tid);
     match command.as_str() {
         "" => format!("{id}, {fate}"),
@@ -237,7 +238,7 @@ fn poison(cause: PoisonCause) -> String {
         (0, 0) => "unknown".to_owned(),
         (pid, tid) => thread(pid, tid),
     };
-    format!("{}: {who}", words::poison(cause))
+    format!("{}: {who}", labels::poison(cause))
 }
 
 /// A thread by its ids; a process of 0 is not known.
@@ -264,7 +265,7 @@ impl Lines {
     }
 
     fn add(&mut self, name: &str, text: String) {
-        let name = Tone::Faint.paint(self.palette, &format!("{name:14}"));
+        let name = Style::Faint.paint(self.palette, &format!("{name:14}"));
         let _ = writeln!(self.text, "  {name}{text}");
     }
 }

@@ -6,8 +6,8 @@ use comfy_table::{
 };
 use shm_sync::inspect::{self, Access, Attachment, Content, Link, Object};
 
-use crate::text::{self, Palette, Tone, bytes, harmless, short_type};
-use crate::words;
+use crate::labels;
+use crate::text::{self, Palette, Style, bytes, escape, short_type};
 
 /// How many process ids a row shows.
 const MOST_PIDS: usize = 4;
@@ -18,7 +18,7 @@ pub(crate) fn new(palette: Palette, titles: &[&str]) -> Table {
     table
         .load_preset(NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(titles.iter().map(|title| cell(title, Tone::Heading)));
+        .set_header(titles.iter().map(|title| cell(title, Style::Heading)));
     match palette {
         Palette::Plain => table.force_no_tty(),
         Palette::Coloured => table.enforce_styling(),
@@ -30,24 +30,24 @@ pub(crate) fn new(palette: Palette, titles: &[&str]) -> Table {
     table
 }
 
-pub(crate) fn cell(text: impl ToString, tone: Tone) -> Cell {
+pub(crate) fn cell(text: impl ToString, style: Style) -> Cell {
     let cell = Cell::new(text);
-    match tone {
-        Tone::Plain => cell,
-        Tone::Heading => cell.add_attribute(Attribute::Bold),
-        Tone::Good => cell.fg(Color::DarkGreen),
-        Tone::Doubtful => cell.fg(Color::DarkYellow),
-        Tone::Bad => cell.fg(Color::DarkRed),
-        Tone::Faint => cell.add_attribute(Attribute::Dim),
+    match style {
+        Style::Plain => cell,
+        Style::Heading => cell.add_attribute(Attribute::Bold),
+        Style::Good => cell.fg(Color::DarkGreen),
+        Style::Doubtful => cell.fg(Color::DarkYellow),
+        Style::Bad => cell.fg(Color::DarkRed),
+        Style::Faint => cell.add_attribute(Attribute::Dim),
     }
 }
 
 fn plain(text: impl ToString) -> Cell {
-    cell(text, Tone::Plain)
+    cell(text, Style::Plain)
 }
 
-fn right(text: impl ToString, tone: Tone) -> Cell {
-    cell(text, tone).set_alignment(CellAlignment::Right)
+fn right(text: impl ToString, style: Style) -> Cell {
+    cell(text, style).set_alignment(CellAlignment::Right)
 }
 
 /// A table as text, one line for each row, without blanks at the ends.
@@ -73,36 +73,36 @@ pub(crate) fn objects(objects: &[Object], palette: Palette) -> String {
 }
 
 fn row(object: &Object) -> Vec<Cell> {
-    let (state, tone) = words::state(object);
+    let (state, style) = labels::state(object);
     let state = match object.link {
         Link::Unlinked => format!("{state}, unlinked"),
         _ => state.to_owned(),
     };
     let [held, poisoned] = lock_cells(object);
     vec![
-        plain(harmless(&object.name)),
+        plain(escape(&object.name)),
         plain(object.backing),
-        right(bytes(object.len), Tone::Plain),
-        right(resident(object), Tone::Plain),
+        right(bytes(object.len), Style::Plain),
+        right(resident(object), Style::Plain),
         plain(user(object.owner)),
         plain(format!("{:04o}", object.mode)),
         plain(pids(object)),
         held,
         poisoned,
-        cell(state, tone),
-        match (object.content.segment(), words::reason(object)) {
+        cell(state, style),
+        match (object.content.segment(), labels::reason(object)) {
             (Some(segment), _) => plain(short_type(&segment.layout.type_name)),
-            (None, reason) => cell(harmless(&reason.unwrap_or_default()), Tone::Faint),
+            (None, reason) => cell(escape(&reason.unwrap_or_default()), Style::Faint),
         },
     ]
 }
 
 fn lock_cells(object: &Object) -> [Cell; 2] {
     let Content::Segment(segment) = &object.content else {
-        return [right("-", Tone::Faint), right("-", Tone::Faint)];
+        return [right("-", Style::Faint), right("-", Style::Faint)];
     };
     let Some(locks) = segment.locks else {
-        return [right("?", Tone::Faint), right("?", Tone::Faint)];
+        return [right("?", Style::Faint), right("?", Style::Faint)];
     };
     // What was not counted may be held, too.
     let more = if locks.counted < locks.objects {
@@ -110,13 +110,13 @@ fn lock_cells(object: &Object) -> [Cell; 2] {
     } else {
         ""
     };
-    let number = |number, tone| match number {
-        0 => right(format!("0{more}"), Tone::Plain),
-        _ => right(format!("{number}{more}"), tone),
+    let number = |number, style| match number {
+        0 => right(format!("0{more}"), Style::Plain),
+        _ => right(format!("{number}{more}"), style),
     };
     [
-        number(locks.held, Tone::Good),
-        number(locks.poisoned, Tone::Bad),
+        number(locks.held, Style::Good),
+        number(locks.poisoned, Style::Bad),
     ]
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn resident(object: &Object) -> String {
 }
 
 pub(crate) fn user(id: u32) -> String {
-    inspect::user_name(id).map_or_else(|| id.to_string(), |name| harmless(&name))
+    inspect::user_name(id).map_or_else(|| id.to_string(), |name| escape(&name))
 }
 
 /// Who is attached, and how many that can't be named.
@@ -173,7 +173,7 @@ pub(crate) fn attachments(attachments: &[Attachment], palette: Palette) -> Strin
         table.add_row([
             plain(format!("{:x}-{:x}", addresses.start, addresses.end)),
             plain(access(attachment.access)),
-            right(attachment.offset, Tone::Plain),
+            right(attachment.offset, Style::Plain),
             take(0),
             take(0),
             take(0),

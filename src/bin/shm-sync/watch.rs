@@ -16,7 +16,7 @@ use crossterm::{execute, queue};
 
 use crate::arguments::Watch;
 use crate::json::DetailsRow;
-use crate::text::{self, Palette, Tone, harmless};
+use crate::text::{self, Palette, Style, escape};
 use crate::{Failure, Outcome, details, json, print, show};
 
 /// Shows the segment until told to end.
@@ -66,7 +66,7 @@ fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
         // Those in use come first, so that they are on the screen.
         let limit = watch.limit.limit.min(screen.room()?);
         let text = report(watch, limit, palette).unwrap_or_else(|failure| match failure {
-            Failure::Failed(text) | Failure::Refused(text) => Tone::Bad.paint(palette, &text),
+            Failure::Failed(text) | Failure::Refused(text) => Style::Bad.paint(palette, &text),
             Failure::Output(error) => error.to_string(),
         });
         screen.draw(&headline(watch, palette), &text)?;
@@ -74,44 +74,44 @@ fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
         if watch.count.is_some_and(|count| looks >= count) {
             return Ok(Outcome::Done);
         }
-        if wait_for_key(watch.interval)? == Wish::Quit {
+        if wait_for_key(watch.interval)? == Action::Quit {
             return Ok(Outcome::Done);
         }
     }
 }
 
 fn headline(watch: &Watch, palette: Palette) -> String {
-    let name = harmless(&watch.subject.address);
+    let name = escape(&watch.subject.address);
     let now = text::date(SystemTime::now());
     let text = format!("{name} every {:?}, {now}; q quits", watch.interval);
-    Tone::Faint.paint(palette, &text)
+    Style::Faint.paint(palette, &text)
 }
 
 /// What a key, or none, asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum Action {
     Refresh,
     Quit,
 }
 
-fn wait_for_key(interval: Duration) -> io::Result<Wish> {
+fn wait_for_key(interval: Duration) -> io::Result<Action> {
     let end = Instant::now() + interval;
     loop {
         let rest = end.saturating_duration_since(Instant::now());
         if !event::poll(rest)? {
-            return Ok(Wish::Refresh);
+            return Ok(Action::Refresh);
         }
         match event::read()? {
             Event::Key(key) if key.kind == KeyEventKind::Release => {}
             Event::Key(key) => {
                 let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
                 return Ok(match key.code {
-                    KeyCode::Esc | KeyCode::Char('q' | 'Q') => Wish::Quit,
-                    KeyCode::Char('c' | 'd') if is_control => Wish::Quit,
-                    _ => Wish::Refresh,
+                    KeyCode::Esc | KeyCode::Char('q' | 'Q') => Action::Quit,
+                    KeyCode::Char('c' | 'd') if is_control => Action::Quit,
+                    _ => Action::Refresh,
                 });
             }
-            Event::Resize(..) => return Ok(Wish::Refresh),
+            Event::Resize(..) => return Ok(Action::Refresh),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Memory: mappings and the objects behind them.
+//! Mappings, and the memory objects that can be mapped.
 
 pub(crate) mod atomic_copy;
 mod mapping;
@@ -6,5 +6,7 @@ pub(crate) mod memfd;
 mod pages;
 pub(crate) mod sysv_shm;
 
-pub(crate) use mapping::{Access, AnyBytes, Mapping, memory_lock_limit};
-pub(crate) use pages::{MIN_PAGE, Pages, huge_page_size, page_size};
+pub use mapping::Access;
+pub(crate) use mapping::{AnyBytes, Mapping, memory_lock_limit};
+pub use pages::Pages;
+pub(crate) use pages::{MIN_PAGE, huge_page_size, page_size};

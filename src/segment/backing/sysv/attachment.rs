@@ -51,7 +51,7 @@ impl SysvAttachment {
         match sysv_shm::status(self.id()) {
             Err(error) if sysv_shm::is_removed_error(&error) => Ok(false),
             status => status
-                .map(|status| !status.is_condemned)
+                .map(|status| !status.is_marked_for_removal)
                 .map_err(failure::os_error("shmctl(IPC_STAT)")),
         }
     }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use crate::error::Error;
+use crate::error::{Error, LockError};
 use crate::os::fork::ForkMarker;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages};
@@ -71,7 +71,7 @@ where
                     Err(Error::NotFound) => continue,
                     Err(
                         error @ (Error::Unidentified(_)
-                        | Error::TooManyLocks
+                        | Error::Lock(LockError::TooManyLocks)
                         | Error::Unfinished { .. }),
                     ) => return Err(error),
                     // Another process has completed it meanwhile.

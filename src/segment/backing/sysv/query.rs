@@ -41,7 +41,7 @@ pub(super) fn is_alone(id: Id) -> bool {
 /// Returns whether a segment has lost its key.
 pub(super) fn is_removed(id: Id) -> bool {
     match sysv_shm::status(id) {
-        Ok(status) => status.is_condemned,
+        Ok(status) => status.is_marked_for_removal,
         Err(error) => sysv_shm::is_removed_error(&error),
     }
 }

@@ -1,6 +1,6 @@
 //! Removes a segment that no process is attached to.
 
-use crate::error::Error;
+use crate::error::{Error, LockError};
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
@@ -88,9 +88,8 @@ pub(super) fn remove_if_abandoned(
                 Error::Corrupt(_)
                 | Error::UnsupportedFormat { .. }
                 | Error::LayoutMismatch { .. }
-                | Error::NotRecoverable
                 // A holder of the lock would be attached.
-                | Error::Deadlock,
+                | Error::Lock(LockError::NotRecoverable | LockError::Deadlock),
             ) if unlocked == Unlocked::Remove => return remove_without_lock(permissions, id),
             Err(error) => return Err(error),
         }

@@ -67,7 +67,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::error::{CorruptHeader, Error, IdentityError};
+use crate::error::{CorruptHeader, Error, IdentityError, LockError};
 use crate::os::clock::Deadline;
 use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
@@ -218,9 +218,9 @@ impl SysvState {
     ///
     /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
     /// * [`Error::Corrupt`]: [`init_lock`](Self::init_lock) does not make such a lock.
-    /// * [`Error::Deadlock`]: this thread holds the lock, or the bytes claim so.
-    /// * [`Error::NotRecoverable`]: the lock is in pthread's state of that name.
-    /// * [`Error::TooManyLocks`]: this thread holds as many locks as the kernel handles.
+    /// * [`LockError::Deadlock`]: this thread holds the lock, or the bytes claim so.
+    /// * [`LockError::NotRecoverable`]: the lock is in pthread's state of that name.
+    /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel handles.
     ///
     /// # Safety
     ///
@@ -261,7 +261,7 @@ impl SysvState {
         ThreadState::with(|thread: Result<&ThreadState, IdentityError>| {
             let thread = thread?;
             if !thread.has_room() {
-                return Err(Error::TooManyLocks);
+                return Err(Error::Lock(LockError::TooManyLocks));
             }
             if self.lock.is_unknown_kind(thread.owner()) {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
@@ -276,8 +276,8 @@ impl SysvState {
                     unsafe { self.lock.mark_consistent(thread.owner()) }
                         .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }
-                Outcome::Deadlock => return Err(Error::Deadlock),
-                Outcome::NotRecoverable => return Err(Error::NotRecoverable),
+                Outcome::Deadlock => return Err(Error::Lock(LockError::Deadlock)),
+                Outcome::NotRecoverable => return Err(Error::Lock(LockError::NotRecoverable)),
                 Outcome::Failed(code) => {
                     let source = std::io::Error::from_raw_os_error(code);
                     return Err(failure::os_error("pthread_mutex_lock")(source));

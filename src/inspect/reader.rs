@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::types::Object;
 use crate::error::{CorruptHeader, Error};
 use crate::os::mem::sysv_shm::Id;
 use crate::os::regular_file;
@@ -145,5 +146,25 @@ impl<'a> Reader<'a> {
         let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let bytes = self.window.get(at..at.checked_add(N)?)?;
         bytes.try_into().ok()
+    }
+}
+
+/// An object, and the segment in it if it can be read.
+pub(super) type Found = (Object, Option<Opened>);
+
+pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    /// The calls that look up what was asked for, a segment or a process.
+    const LOOK_UPS: [&str; 6] = [
+        "readlink",
+        "lstat",
+        "stat",
+        "open",
+        "shmget",
+        "reading /proc/PID/maps",
+    ];
+    move |source| match source.kind() {
+        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied,
+        _ => Error::Os { call, source },
     }
 }

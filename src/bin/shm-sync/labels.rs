@@ -6,26 +6,26 @@ use shm_sync::inspect::{
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
-use crate::text::{Tone, harmless};
+use crate::text::{Style, escape};
 
 /// One word for what an object is and whether anybody uses it.
-pub(crate) fn state(object: &Object) -> (&'static str, Tone) {
+pub(crate) fn state(object: &Object) -> (&'static str, Style) {
     match &object.content {
         Content::Segment(_) => in_use(object),
-        Content::Unfinished => ("unfinished", Tone::Doubtful),
-        Content::Unreadable(Error::UnsupportedFormat { .. }) => ("other version", Tone::Doubtful),
-        Content::Unreadable(_) => ("damaged", Tone::Bad),
-        Content::Foreign(_) => ("foreign", Tone::Faint),
-        _ => ("unreadable", Tone::Doubtful),
+        Content::Unfinished => ("unfinished", Style::Doubtful),
+        Content::Unreadable(Error::UnsupportedFormat { .. }) => ("other version", Style::Doubtful),
+        Content::Unreadable(_) => ("damaged", Style::Bad),
+        Content::Foreign(_) => ("foreign", Style::Faint),
+        _ => ("unreadable", Style::Doubtful),
     }
 }
 
 /// Whether anybody uses an object.
-pub(crate) fn in_use(object: &Object) -> (&'static str, Tone) {
+pub(crate) fn in_use(object: &Object) -> (&'static str, Style) {
     match object.state() {
-        State::Live => ("live", Tone::Good),
-        State::Stale => ("stale", Tone::Doubtful),
-        _ => ("unknown", Tone::Doubtful),
+        State::Live => ("live", Style::Good),
+        State::Stale => ("stale", Style::Doubtful),
+        _ => ("unknown", Style::Doubtful),
     }
 }
 
@@ -42,9 +42,9 @@ pub(crate) fn reason(object: &Object) -> Option<String> {
     Some(match &object.content {
         Content::Segment(_) => return None,
         Content::Unfinished => "its creator has not finished it, or died before".to_owned(),
-        Content::Unreadable(error) => whole(error),
+        Content::Unreadable(error) => error_chain(error),
         Content::Inaccessible(Error::PermissionDenied) => "permission denied".to_owned(),
-        Content::Inaccessible(error) => whole(error),
+        Content::Inaccessible(error) => error_chain(error),
         Content::Foreign(kind) => format!("not a segment: {}", file_kind(*kind)),
         _ => "unknown".to_owned(),
     })
@@ -60,14 +60,14 @@ fn file_kind(kind: FileKind) -> &'static str {
 }
 
 /// An error with what caused it, as it may be shown.
-pub(crate) fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         text += &format!(": {cause}");
         source = cause.source();
     }
-    harmless(&text)
+    escape(&text)
 }
 
 pub(crate) fn removal(removal: Removal) -> &'static str {
@@ -90,29 +90,29 @@ pub(crate) fn epoch(epoch: Epoch) -> &'static str {
 pub(crate) fn kind(state: &SyncState) -> &'static str {
     match state {
         SyncState::Mutex(_) => "mutex",
-        SyncState::Condvar { .. } => "condvar",
+        SyncState::Condvar(_) => "condvar",
         SyncState::PthreadCondvar => "pthread-condvar",
         _ => "unreadable",
     }
 }
 
-pub(crate) fn lock(lock: &LockState) -> (&'static str, Tone) {
+pub(crate) fn lock(lock: &LockState) -> (&'static str, Style) {
     match lock {
-        LockState::NotPlaced => ("not placed", Tone::Faint),
-        LockState::Free => ("free", Tone::Plain),
+        LockState::NotPlaced => ("not placed", Style::Faint),
+        LockState::Free => ("free", Style::Plain),
         LockState::Held(Holder {
             state: HolderState::Dead,
             ..
-        }) => ("held", Tone::Bad),
-        LockState::Held(_) => ("held", Tone::Good),
-        LockState::OwnerDied => ("owner died", Tone::Bad),
-        LockState::NotRecoverable => ("not recoverable", Tone::Bad),
-        _ => ("unknown", Tone::Doubtful),
+        }) => ("held", Style::Bad),
+        LockState::Held(_) => ("held", Style::Good),
+        LockState::OwnerDied => ("owner died", Style::Bad),
+        LockState::NotRecoverable => ("not recoverable", Style::Bad),
+        _ => ("unknown", Style::Doubtful),
     }
 }
 
-pub(crate) fn fate(fate: HolderState) -> &'static str {
-    match fate {
+pub(crate) fn holder_state(state: HolderState) -> &'static str {
+    match state {
         HolderState::Alive => "alive",
         HolderState::Stopped => "stopped",
         HolderState::Dead => "dead",

@@ -7,15 +7,16 @@ use std::sync::atomic::AtomicU64;
 
 use thiserror::Error as ThisError;
 
-use super::census::{self, failure};
-use super::source::Reader;
+use super::find;
+use super::reader::{Reader, os_error};
 use crate::error::{Error, PoisonCause};
 use crate::os::mem::{Access, Mapping};
-use crate::os::{mem::sysv_shm, proc, regular_file};
+use crate::os::{mem::sysv_shm, proc::fd, regular_file};
 use crate::segment::Address;
 use crate::segment::internals::Target;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, LockState, MUTEX_LEN};
+use crate::sync::raw_view::{self, MUTEX_LEN};
+use crate::sync::snapshot::LockState;
 
 /// Why poison was not cleared.
 #[non_exhaustive]
@@ -88,7 +89,7 @@ pub fn clear_poison(
 ) -> Result<(), ClearPoisonError> {
     // Of a System V segment, this stays until the other attachment has gone: it
     // leaves as a user does.
-    let (_, opened) = census::find_readable(address)?;
+    let (_, opened) = find::find_readable(address)?;
     let header = &opened.header;
     let no_such_mutex = || ClearPoisonError::NoSuchMutex {
         path: path.to_owned(),
@@ -98,7 +99,7 @@ pub fn clear_poison(
         .find_map(|entry| entry.find(path).filter(|_| entry.kind == SyncKind::Mutex))
         .ok_or_else(no_such_mutex)?;
     let bytes = Reader::new(&opened).bytes::<MUTEX_LEN>(offset);
-    let found = state::mutex(bytes.ok_or_else(no_such_mutex)?);
+    let found = raw_view::mutex(bytes.ok_or_else(no_such_mutex)?);
     if found.lock == LockState::OwnerDied {
         return Err(ClearPoisonError::OwnerDied);
     }
@@ -113,7 +114,7 @@ pub fn clear_poison(
     // SAFETY: all of it is inside the mapping, and aligned: see `mutex_in`. The
     // mapping is writable. Others use it as this crate does, or it would not be a
     // segment.
-    let cleared = unsafe { state::clear_poison(place, expected) };
+    let cleared = unsafe { raw_view::clear_poison(place, expected) };
     cleared.map_err(|now| match now {
         None => ClearPoisonError::NotPoisoned,
         Some(other) => ClearPoisonError::Changed(other),
@@ -123,7 +124,7 @@ pub fn clear_poison(
 fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Error::NotFound,
-        _ => failure("shmat")(error),
+        _ => os_error("shmat")(error),
     })
 }
 
@@ -132,16 +133,16 @@ fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     let Target::File(path) = address.target()? else {
         return Err(Error::NotASegment);
     };
-    let file = match proc::is_link(&path) {
-        true => proc::open_link(&path, Access::ReadWrite),
+    let file = match fd::is_link(&path) {
+        true => fd::open_link(&path, Access::ReadWrite),
         false => regular_file::open(&path, Access::ReadWrite),
     };
-    let file = file.map_err(failure("open"))?.ok_or(Error::NotASegment)?;
-    let facts = regular_file::fstat(&file).map_err(failure("fstat"))?;
+    let file = file.map_err(os_error("open"))?.ok_or(Error::NotASegment)?;
+    let facts = regular_file::fstat(&file).map_err(os_error("fstat"))?;
     let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
     let wanted = wanted.ok_or(Error::NotASegment)?;
-    Mapping::of_file(&file, wanted).map_err(failure("mmap"))
+    Mapping::of_file(&file, wanted).map_err(os_error("mmap"))
 }
 
 /// Returns the mutex that begins `offset` bytes into the mapping. `None` if it is not

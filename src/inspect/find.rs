@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, MEMFD, identity_of};
-use super::source::{Opened, Source};
-use super::{Access, Attachment, Content, FileKind, Link, Object, Scope, Segment, Users};
+use super::reader::{Found, Opened, Source, os_error};
+use super::types::{Attachment, Content, FileKind, Link, Object, Scope, Segment, Users};
 use crate::error::Error;
-use crate::os::proc::task::descriptor_of_mapping;
-use crate::os::proc::{self, MapsEntry, MapsSnapshot};
+use crate::os::proc::maps::{self, MappedBy, MapsEntry, MapsSnapshot};
+use crate::os::proc::sysvipc;
 use crate::os::regular_file::{self, SHM_DIRECTORY};
 use crate::os::{mem, mem::sysv_shm};
 use crate::segment::internals::{
@@ -20,15 +20,12 @@ use crate::segment::internals::{
 };
 use crate::segment::{Address, Backing};
 
-/// An object, and the segment in it if it can be read.
-pub(super) type Found = (Object, Option<Opened>);
-
 /// See [`super::objects`].
 pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
     let survey = take_survey()?;
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    for path in posix_objects().map_err(failure("reading /dev/shm"))? {
+    for path in posix_objects().map_err(os_error("reading /dev/shm"))? {
         // What has gone meanwhile is left out.
         let Ok((object, _)) = file::at_path(&path, &survey) else {
             continue;
@@ -36,10 +33,10 @@ pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
         seen.extend(identity_of(&path));
         all.push(object);
     }
-    for row in sysv_shm::list().map_err(failure("reading /proc/sysvipc/shm"))? {
+    for row in sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))? {
         all.extend(system_v(row, &survey).map(|(object, _)| object));
     }
-    for views in views_by_file(&survey.regions) {
+    for views in views_by_file(&survey.entries) {
         let Some((object, identity)) = mapped(&views, &survey) else {
             continue;
         };
@@ -58,9 +55,9 @@ pub(super) fn find(address: &Address) -> Result<Found, Error> {
     let id = match address.target()? {
         Target::File(path) => return file::at_path(&path, &survey),
         Target::SystemVId(id) => id,
-        Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure("shmget"))?.0,
+        Target::SystemVKey(key) => sysv_shm::find(key).map_err(os_error("shmget"))?.0,
     };
-    let rows = sysv_shm::list().map_err(failure("reading /proc/sysvipc/shm"))?;
+    let rows = sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))?;
     let row = rows.into_iter().find(|row| row.id.0 == id);
     row.and_then(|row| system_v(row, &survey))
         .ok_or(Error::NotFound)
@@ -80,12 +77,12 @@ pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened),
 
 /// See [`super::attachments_of`].
 pub(super) fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> {
-    let regions = proc::maps_of(pid).map_err(failure("reading /proc/PID/maps"))?;
+    let regions = maps::maps_of(pid).map_err(os_error("reading /proc/PID/maps"))?;
     let survey = take_survey()?;
     let mut all = Vec::new();
     for region in regions {
         let object = if region.is_system_v() {
-            let rows = sysv_shm::list().map_err(failure("reading /proc/sysvipc/shm"))?;
+            let rows = sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))?;
             let mut rows = rows.into_iter();
             let row = rows.find(|row| u64::try_from(row.id.0) == Ok(region.inode));
             row.and_then(|row| system_v(row, &survey))
@@ -98,10 +95,7 @@ pub(super) fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, 
         };
         all.push(Attachment {
             addresses: region.start..region.end,
-            access: match region.access {
-                mem::Access::ReadOnly => Access::ReadOnly,
-                mem::Access::ReadWrite => Access::ReadWrite,
-            },
+            access: region.access,
             offset: region.offset,
             object,
         });
@@ -113,8 +107,6 @@ fn is_in(scope: Scope, object: &Object) -> bool {
     scope == Scope::Everything || !matches!(object.content, Content::Foreign(_))
 }
 
-// --- Files ----------------------------------------------------------------------
-
 fn posix_objects() -> io::Result<Vec<PathBuf>> {
     match std::fs::read_dir(SHM_DIRECTORY) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -122,8 +114,6 @@ fn posix_objects() -> io::Result<Vec<PathBuf>> {
         Err(error) => Err(error),
     }
 }
-
-// --- Mapped files ---------------------------------------------------------------
 
 /// Processes, and what they have mapped of one file.
 type Views<'a> = Vec<(u32, &'a MapsEntry)>;
@@ -147,7 +137,7 @@ fn views_by_file(regions: &[(u32, MapsEntry)]) -> Vec<Views<'_>> {
 /// if it is none that [`super::objects`] lists, or none of them can show it.
 fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object, (u64, u64))> {
     let mut views = views.to_vec();
-    views.sort_by_key(|(_, region)| reliability(region));
+    views.sort_by_key(|(_, region)| path_rank(region));
     let (_, region) = views.first()?;
     let (path, _) = region.path();
     let label = path.to_str().and_then(|path| path.strip_prefix(MEMFD));
@@ -156,8 +146,8 @@ fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object,
     }
     let in_shm = regular_file::is_posix_object(path);
     let found = views.iter().find_map(|(pid, region)| match region.path() {
-        (path, proc::MappedBy::There) => by_path(*pid, region, path, survey),
-        (path, proc::MappedBy::Gone) => by_descriptor(*pid, region, path, survey),
+        (path, MappedBy::Path) => by_path(*pid, region, path, survey),
+        (path, MappedBy::DeletedPath) => by_descriptor(*pid, region, path, survey),
     });
     let (object, identity) = found?;
     let is_foreign = matches!(
@@ -170,13 +160,13 @@ fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object,
 /// How much the path that the kernel shows is worth: the lower, the better. Who
 /// created a file without a name sees it for ever as `#123 (deleted)`, whatever
 /// name it was given later.
-fn reliability(region: &MapsEntry) -> u8 {
+fn path_rank(region: &MapsEntry) -> u8 {
     let (path, link) = region.path();
     let name = path.file_name().map_or(&[][..], |name| name.as_bytes());
     match link {
-        proc::MappedBy::There => 0,
-        proc::MappedBy::Gone if !name.starts_with(b"#") => 1,
-        proc::MappedBy::Gone => 2,
+        MappedBy::Path => 0,
+        MappedBy::DeletedPath if !name.starts_with(b"#") => 1,
+        MappedBy::DeletedPath => 2,
     }
 }
 
@@ -205,9 +195,9 @@ fn by_descriptor(
     shown: &Path,
     survey: &MapsSnapshot,
 ) -> Option<(Object, (u64, u64))> {
-    let link = match descriptor_of_mapping(pid, region) {
+    let link = match region.descriptor(pid) {
         Ok(Some(path)) => path,
-        _ => proc::map_file(pid, region),
+        _ => region.map_file(pid),
     };
     let facts = std::fs::metadata(&link).ok()?;
     let identity = (facts.dev(), facts.ino());
@@ -215,10 +205,8 @@ fn by_descriptor(
     Some((object, identity))
 }
 
-// --- System V -------------------------------------------------------------------
-
 /// What is in a System V segment; `None` if it has gone meanwhile.
-fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
+fn system_v(row: sysvipc::Row, survey: &MapsSnapshot) -> Option<Found> {
     let status = row.status;
     let users = Users {
         pids: survey.mapping_system_v(row.id.0),
@@ -241,14 +229,14 @@ fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
                 (_, opened) => file::content(opened, Some(SegmentEpoch::ANONYMOUS)),
             }
         }
-        Err(source) => (Content::Inaccessible(failure("shmat")(source)), None),
+        Err(source) => (Content::Inaccessible(os_error("shmat")(source)), None),
     };
     let object = Object {
         name: by_key.as_ref().unwrap_or(&by_id).to_string(),
         address: Some(by_id),
         backing: Backing::SystemV,
         link: match status.key {
-            _ if status.is_condemned => Link::Unlinked,
+            _ if status.is_marked_for_removal => Link::Unlinked,
             0 => Link::Nameless,
             _ => Link::Named,
         },
@@ -263,29 +251,10 @@ fn system_v(row: sysv_shm::Row, survey: &MapsSnapshot) -> Option<Found> {
     Some((object, opened))
 }
 
-// --- Errors ---------------------------------------------------------------------
-
 fn take_survey() -> Result<MapsSnapshot, Error> {
     // Without /proc it is not the object that is not found.
     MapsSnapshot::take().map_err(|source| Error::Os {
         call: "reading /proc",
         source,
     })
-}
-
-pub(super) fn failure(call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    /// The calls that look up what was asked for, a segment or a process.
-    const LOOK_UPS: [&str; 6] = [
-        "readlink",
-        "lstat",
-        "stat",
-        "open",
-        "shmget",
-        "reading /proc/PID/maps",
-    ];
-    move |source| match source.kind() {
-        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
-        io::ErrorKind::PermissionDenied => Error::PermissionDenied,
-        _ => Error::Os { call, source },
-    }
 }
