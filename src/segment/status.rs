@@ -90,7 +90,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// A service that runs for a long time can call this from time to time, and create its
     /// segment again if another program has removed the name: see
-    /// [`Segment`](crate::Segment#names-that-go). The answer may be out of date when the call
+    /// [`Segment`](crate::Segment#names-that-disappear). The answer may be out of date when the call
     /// returns.
     ///
     /// # Errors
