@@ -1,17 +1,20 @@
-//! The errors of this crate: one enum for what locking says, generic over the
-//! guard that a poisoned lock still hands out, and one for everything else.
+//! The errors of this crate: [`LockError`] for locks, which may contain a guard, and
+//! [`Error`] for segments. A `LockError` converts to an `Error`.
 
-mod layout;
+mod identity;
 mod lock;
-mod reason;
+mod mismatch;
+mod request;
 
+use std::convert::Infallible;
 use std::io;
 
 use thiserror::Error as ThisError;
 
-pub use layout::{Abi, Layout};
-pub use lock::{IdentityError, LockError, LockResult, PoisonCause, Poisoned};
-pub use reason::{CorruptHeader, NameError, Unsupported};
+pub use identity::IdentityError;
+pub use lock::{LockError, LockResult, PoisonCause, Poisoned};
+pub use mismatch::{Abi, CorruptHeader, Layout};
+pub use request::{NameError, Unsupported};
 
 /// Everything that can go wrong with a segment, and, by `?`, with a lock.
 ///
@@ -226,74 +229,43 @@ pub enum Error {
     /// system.
     #[error("{0}")]
     Unsupported(Unsupported),
-    /// See [`LockError::Poisoned`]. The lock was released again; the data is
-    /// still in doubt.
-    #[error("the data may be half-changed: {0}")]
+    /// A holder of the lock died or panicked: see [`LockError::Poisoned`]. The lock was
+    /// released again. The data may still be inconsistent.
+    #[error("the data may be inconsistent: {0}")]
     Poisoned(PoisonCause),
-    /// See [`LockError::WouldBlock`].
-    #[error("the lock is held by another thread or process")]
-    WouldBlock,
-    /// See [`LockError::TimedOut`].
-    #[error("the lock was not free before the deadline")]
-    TimedOut,
-    /// See [`LockError::Deadlock`].
-    #[error("this thread already holds the lock")]
-    Deadlock,
-    /// See [`LockError::NotPlaced`].
-    #[error("the lock is not placed in shared memory yet: create a Segment with it")]
-    NotPlaced,
-    /// See [`LockError::TooManyLocks`].
-    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
-    TooManyLocks,
-    /// See [`LockError::NotRecoverable`].
-    #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
-    NotRecoverable,
-    /// See [`LockError::PriorityInheritance`].
-    #[error(
-        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
-         or a mutex without priority inheritance"
-    )]
-    PriorityInheritance,
-    /// See [`LockError::NotOwner`].
-    #[error(
-        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
-         or C code has unlocked it"
-    )]
-    NotOwner,
-    /// This process can't tell who it is, so it can't own a lock.
+    /// The lock was not acquired: see [`LockError`]. It is never one of
+    /// [`LockError::ForeignPidNamespace`], [`LockError::Unidentified`] and
+    /// [`LockError::Os`], which become variants of this type, nor
+    /// [`LockError::Poisoned`], because there is no guard.
+    #[error(transparent)]
+    Lock(LockError<Infallible>),
+    /// This process can't own locks.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
-    /// Any other refusal of the operating system, of a sandbox, or for lack of a
+    /// Any other failure of a system call: by the kernel, by a sandbox, or for lack of a
     /// privilege.
     #[error("{call} failed")]
     Os {
         /// The call that failed.
         call: &'static str,
-        /// What it said.
+        /// The error that it returned.
         #[source]
         source: io::Error,
     },
 }
 
 impl<G> From<LockError<G>> for Error {
-    /// Drops the guard of a poisoned lock, which unlocks it; the poison stays.
+    /// Drops the guard of a poisoned lock, which unlocks. The poison stays.
     fn from(error: LockError<G>) -> Self {
-        match error {
-            LockError::Poisoned(poisoned) => Self::Poisoned(poisoned.cause),
-            LockError::WouldBlock => Self::WouldBlock,
-            LockError::TimedOut => Self::TimedOut,
-            LockError::Deadlock => Self::Deadlock,
-            LockError::NotPlaced => Self::NotPlaced,
-            LockError::TooManyLocks => Self::TooManyLocks,
-            LockError::ForeignPidNamespace => Self::ForeignPidNamespace,
-            LockError::NotRecoverable => Self::NotRecoverable,
-            LockError::PriorityInheritance => Self::PriorityInheritance,
-            LockError::NotOwner => Self::NotOwner,
-            LockError::Unidentified(error) => Self::Unidentified(error),
-            LockError::Os(source) => Self::Os {
+        match error.without_guard() {
+            Err(poisoned) => Self::Poisoned(poisoned.cause),
+            Ok(LockError::ForeignPidNamespace) => Self::ForeignPidNamespace,
+            Ok(LockError::Unidentified(error)) => Self::Unidentified(error),
+            Ok(LockError::Os(source)) => Self::Os {
                 call: "locking or waiting",
                 source,
             },
+            Ok(other) => Self::Lock(other),
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::os::{mem::sysv_shm, proc::fd, regular_file};
 use crate::segment::Address;
 use crate::segment::internals::Target;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, LockState, MUTEX_LEN};
+use crate::sync::raw_view::{self, MUTEX_LEN};
+use crate::sync::snapshot::LockState;
 
 /// The reason why [`clear_poison`] did not clear the poison.
 #[non_exhaustive]
@@ -100,7 +101,7 @@ pub fn clear_poison(
         .find_map(|entry| entry.find(path).filter(|_| entry.kind == SyncKind::Mutex))
         .ok_or_else(no_such_mutex)?;
     let bytes = Reader::new(&opened).bytes::<MUTEX_LEN>(offset);
-    let found = state::mutex(bytes.ok_or_else(no_such_mutex)?);
+    let found = raw_view::mutex(bytes.ok_or_else(no_such_mutex)?);
     if found.lock == LockState::OwnerDied {
         return Err(ClearPoisonError::OwnerDied);
     }
@@ -115,9 +116,9 @@ pub fn clear_poison(
     // * All bytes are inside the mapping (`mutex_in`), which is writable and exists
     //   until the end of this function.
     // * Aligned to 8 bytes: `mutex_in`.
-    // * Other processes access them as this crate does, because the header is that of a
-    //   segment.
-    let cleared = unsafe { state::clear_poison(mutex, expected) };
+    // * Other processes access them by atomic operations, as this crate does, because
+    //   the header is that of a segment.
+    let cleared = unsafe { raw_view::clear_poison(mutex, expected) };
     cleared.map_err(|current| match current {
         None => ClearPoisonError::NotPoisoned,
         Some(cause) => ClearPoisonError::Changed(cause),

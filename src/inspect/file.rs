@@ -12,10 +12,11 @@ use super::locks;
 use super::reader::{Found, Opened, Source, os_error};
 use super::types::{Content, Epoch, FileKind, Link, Object, Segment, Users};
 use crate::error::Error;
+use crate::os::mem;
 use crate::os::proc::fd;
 use crate::os::proc::maps::{DELETED, MapsSnapshot};
 use crate::os::regular_file;
-use crate::os::{mem, process};
+use crate::robust;
 use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
 use crate::segment::{Address, Backing};
 
@@ -215,7 +216,7 @@ impl Candidate {
             return (Content::Foreign(kind_of(self.metadata.file_type())), None);
         }
         let current_epoch = match self.backing {
-            Backing::Memfd => Some(SegmentEpoch::NAMELESS),
+            Backing::Memfd => Some(SegmentEpoch::ANONYMOUS),
             _ => SegmentEpoch::of(&file).ok(),
         };
         let opened = Opened::new(Source::File(file.into()), self.metadata.len());
@@ -293,10 +294,10 @@ fn epoch_of(header: &Header, current_epoch: Option<SegmentEpoch>) -> Epoch {
     let Some(current_epoch) = current_epoch else {
         return Epoch::Unknown;
     };
-    if !header.origin.is(current_epoch) {
+    if !header.epoch.matches(current_epoch) {
         return Epoch::Past;
     }
-    match process::pid_namespace() {
+    match robust::pid_namespace() {
         Ok(ours) if ours == header.pid_namespace => Epoch::Current,
         Ok(_) => Epoch::OtherNamespace,
         Err(_) => Epoch::Unknown,

@@ -16,9 +16,9 @@ use crate::os::proc::sysvipc;
 use crate::os::regular_file::{self, SHM_DIRECTORY};
 use crate::os::{mem, mem::sysv_shm};
 use crate::segment::internals::{
-    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Probe, Target, is_marked_unfinished,
+    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Permissions, Probe, Target, is_marked_unfinished,
 };
-use crate::segment::{Address, Backing, SegmentOptions};
+use crate::segment::{Address, Backing};
 
 /// Implements [`super::objects`].
 pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
@@ -223,7 +223,7 @@ fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();
-    let (content, opened) = match Probe::at(row.id, &SegmentOptions::without_owner_check()) {
+    let (content, opened) = match Probe::at(row.id, Permissions::without_owner_check()) {
         Ok(None) => return None,
         Ok(Some(probe)) => {
             let lifecycle = probe.lifecycle();
@@ -234,7 +234,7 @@ fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
                     (Content::Foreign(FileKind::Memory), None)
                 }
                 (Lifecycle::Unfinished, _) => (Content::Unfinished, None),
-                (_, opened) => file::content(opened, Some(SegmentEpoch::NAMELESS)),
+                (_, opened) => file::content(opened, Some(SegmentEpoch::ANONYMOUS)),
             }
         }
         Err(source) => (Content::Inaccessible(os_error("shmat")(source)), None),

@@ -9,7 +9,8 @@ use super::types::{
 use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::snapshot;
 
 /// The maximum number of sync objects that are inspected in a segment.
 const MAX_INSPECTED: u64 = 1_000_000;
@@ -27,7 +28,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
             continue;
         }
         let bytes = entry.offset(index).and_then(|offset| reader.bytes(offset));
-        let Some(mutex) = bytes.map(state::mutex) else {
+        let Some(mutex) = bytes.map(raw_view::mutex) else {
             continue;
         };
         sum.held += u64::from(is_held(&mutex));
@@ -95,14 +96,10 @@ fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> S
     let state = match kind {
         SyncKind::Mutex => reader
             .bytes::<MUTEX_LEN>(offset)
-            .map(|bytes| SyncState::Mutex(mutex(state::mutex(bytes), epoch))),
-        SyncKind::Condvar => reader.bytes::<CONDVAR_LEN>(offset).map(|bytes| {
-            let condvar = state::condvar(bytes);
-            SyncState::Condvar {
-                waiters: condvar.sleepers,
-                notifications: condvar.notifications,
-            }
-        }),
+            .map(|bytes| SyncState::Mutex(mutex(raw_view::mutex(bytes), epoch))),
+        SyncKind::Condvar => reader
+            .bytes::<CONDVAR_LEN>(offset)
+            .map(|bytes| SyncState::Condvar(raw_view::condvar(bytes))),
         _ => Some(SyncState::PthreadCondvar),
     };
     state.unwrap_or(SyncState::Unreadable)
@@ -115,38 +112,24 @@ fn is_busy(state: &SyncState) -> bool {
             let is_quiet = matches!(mutex.lock, LockState::Free | LockState::NotPlaced);
             !is_quiet || mutex.poison.is_some() || mutex.waiters != Waiters::NoneSeen
         }
-        SyncState::Condvar { waiters, .. } => *waiters > 0,
+        SyncState::Condvar(condvar) => condvar.waiters > 0,
         SyncState::PthreadCondvar => false,
         SyncState::Unreadable => true,
     }
 }
 
-fn is_held(mutex: &state::MutexState) -> bool {
+fn is_held<H>(mutex: &snapshot::MutexState<H>) -> bool {
     matches!(
         mutex.lock,
-        state::LockState::Held { .. } | state::LockState::OwnerDied
+        snapshot::LockState::Held(_) | snapshot::LockState::OwnerDied
     )
 }
 
-fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
-    MutexState {
-        lock: match found.lock {
-            state::LockState::NotPlaced => LockState::NotPlaced,
-            state::LockState::Free => LockState::Free,
-            state::LockState::OwnerDied => LockState::OwnerDied,
-            state::LockState::NotRecoverable => LockState::NotRecoverable,
-            state::LockState::Held { tid } => {
-                let recorded = found.holder.filter(|holder| holder.tid == tid);
-                LockState::Held(holder(recorded.map(|holder| holder.pid), tid, epoch))
-            }
-        },
-        poison: found.poison,
-        poison_count: found.poisonings,
-        waiters: match found.waiters {
-            state::Waiters::NoneSeen => Waiters::NoneSeen,
-            state::Waiters::Some => Waiters::Some,
-        },
-    }
+fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
+    found.map_holder(|recorded| {
+        let pid = Some(recorded.pid).filter(|pid| *pid != 0);
+        holder(pid, recorded.tid, epoch)
+    })
 }
 
 /// Describes the thread that holds a lock. `pid` is its process, if the holder has

@@ -53,14 +53,15 @@ mod types;
 use crate::error::Error;
 use crate::os::mem;
 use crate::os::proc::task;
-use crate::segment::internals::{RemoveOutcome, remove_if_abandoned};
-use crate::segment::{Address, SegmentOptions};
+use crate::segment::Address;
+use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
 
 pub use crate::printable::{is_printable, printable};
 pub use clear_poison::{ClearPoisonError, clear_poison};
 pub use types::{
-    Access, Attachment, Content, Details, Epoch, FileKind, Holder, HolderState, Link, LockState,
-    Locks, MutexState, Object, Scope, Segment, State, SyncObject, SyncState, Users, Waiters,
+    Access, Attachment, CondvarState, Content, Details, Epoch, FileKind, Holder, HolderState, Link,
+    LockState, Locks, MutexState, Object, Scope, Segment, State, SyncObject, SyncState, Users,
+    Waiters,
 };
 
 /// Returns the size of a page in bytes.
@@ -267,8 +268,8 @@ pub fn remove(address: &Address) -> Result<(), Error> {
     if is_unreadable && !object.users.pids.is_empty() {
         return Err(Error::InUse);
     }
-    let options = SegmentOptions::without_owner_check();
-    match remove_if_abandoned(&options, &address.target()?)? {
+    let permissions = Permissions::without_owner_check();
+    match remove_if_abandoned(&permissions, &address.target()?)? {
         RemoveOutcome::Removed => Ok(()),
         RemoveOutcome::InUse => Err(Error::InUse),
         RemoveOutcome::Gone => Err(Error::NotFound),

@@ -10,7 +10,7 @@ use super::types::Object;
 use crate::error::{CorruptHeader, Error};
 use crate::os::mem::sysv_shm::Id;
 use crate::os::regular_file;
-use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_directory};
+use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_lock_table};
 
 /// The offset in a header at which the format version ends.
 const FORMAT_END: usize = MAGIC.len() + size_of::<u32>();
@@ -84,15 +84,15 @@ impl Opened {
             }
             header => header?,
         };
-        if header.directory_len > LONGEST_LOCK_TABLE {
+        if header.lock_table_len > LONGEST_LOCK_TABLE {
             return Err(Error::Corrupt(CorruptHeader::UnreadableDirectory));
         }
-        let mut bytes = vec![0; header.directory_len as usize];
+        let mut bytes = vec![0; header.lock_table_len as usize];
         let filled = source
             .read_at(&mut bytes, HEADER_LEN as u64)
             .map_err(failed)?;
         bytes.truncate(filled);
-        let entries = parse_directory(&bytes, header.layout.size).map_err(Error::Corrupt)?;
+        let entries = parse_lock_table(&bytes, header.layout.size).map_err(Error::Corrupt)?;
         Ok(Self {
             source,
             header,

@@ -2,10 +2,12 @@
 
 use std::time::SystemTime;
 
-use crate::error::{Error, Layout, PoisonCause};
+use crate::error::{Error, Layout};
 use crate::segment::{Address, Backing, Removal};
+use crate::sync::snapshot;
 
 pub use crate::os::mem::Access;
+pub use crate::sync::snapshot::{CondvarState, Waiters};
 
 /// Which objects to list.
 #[non_exhaustive]
@@ -247,13 +249,7 @@ pub enum SyncState {
     /// A [`ShmMutex`](crate::ShmMutex).
     Mutex(MutexState),
     /// A [`ShmCondvar`](crate::ShmCondvar).
-    #[non_exhaustive]
-    Condvar {
-        /// The maximum number of waiters. It includes waiters that died.
-        waiters: u32,
-        /// The number of notifications. It wraps around.
-        notifications: u32,
-    },
+    Condvar(CondvarState),
     /// A [`PthreadCondvar`](crate::PthreadCondvar). Only libc knows its state.
     PthreadCondvar,
     /// The bytes could not be read, for example because the segment became shorter.
@@ -261,45 +257,10 @@ pub enum SyncState {
 }
 
 /// The state of a mutex.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MutexState {
-    /// Whether it is held.
-    pub lock: LockState,
-    /// Why the data may be inconsistent. This includes an owner death that no locker
-    /// has recovered yet. `None` if the mutex is not poisoned.
-    pub poison: Option<PoisonCause>,
-    /// How many times it was poisoned. It wraps around.
-    pub poison_count: u16,
-    /// Whether any thread waits for it.
-    pub waiters: Waiters,
-}
+pub type MutexState = snapshot::MutexState<Holder>;
 
-/// Whether any thread waits for a mutex.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiters {
-    /// No waiter has set the mark.
-    NoneSeen,
-    /// A thread waits, or did until a moment ago.
-    Some,
-}
-
-/// Whether a mutex is held.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LockState {
-    /// It was never initialised.
-    NotPlaced,
-    /// No thread holds it.
-    Free,
-    /// A thread holds it.
-    Held(Holder),
-    /// Its holder died, and no thread has locked it since.
-    OwnerDied,
-    /// A foreign program left it in a state in which no thread can lock it.
-    NotRecoverable,
-}
+/// Whether a thread holds a mutex.
+pub type LockState = snapshot::LockState<Holder>;
 
 /// The thread that holds a mutex.
 #[non_exhaustive]

@@ -6,6 +6,10 @@ use std::sync::atomic::AtomicU32;
 use super::clock::Deadline;
 use super::timer_slack::punctually;
 
+/// Bits of the lock word of a robust mutex
+/// ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
+pub(crate) use libc::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
+
 /// Why [`wait`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FutexWait {

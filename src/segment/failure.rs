@@ -17,43 +17,43 @@ const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 
 /// Maps the error of a call on an object that exists or should exist, found by its
 /// name, key or id.
-pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
-        ErrorKind::TimedOut => of_lock(call)(source),
+        ErrorKind::TimedOut => lock_error(call)(source),
         ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ if is_access_denied(&source) => Error::PermissionDenied,
-        _ => of_call(call)(source),
+        _ => call_error(call)(source),
     }
 }
 
 /// Maps the error of a call that locks bytes of an object. No permission of a segment
 /// can make it fail: a security module or a sandbox can.
-pub(super) fn of_lock(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn lock_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match Blocked::of(&source) {
         Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
-        None => of_call(call)(source),
+        None => call_error(call)(source),
     }
 }
 
 /// Maps the error of a call that removes a name or a key. Only the object's owner
 /// may do that where others may write to the directory (`EPERM`).
-pub(super) fn of_removal(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn removal_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match is_not_permitted(&source) {
         true => Error::PermissionDenied,
-        false => of(call)(source),
+        false => os_error(call)(source),
     }
 }
 
 /// Maps the error of a call that no name and no permission of a segment can make
 /// fail.
-pub(super) fn of_call(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn call_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Os { call, source }
 }
 
 /// Maps the error of a call that asks for `bytes` of memory.
-pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn memory_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
         ErrorKind::StorageFull
@@ -62,12 +62,12 @@ pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Err
         | ErrorKind::OutOfMemory => Error::NoSpace { bytes },
         _ if is_access_denied(&source) => Error::PermissionDenied,
         // No name leads to new memory yet: a name that is missing is a directory's.
-        _ => of_call(call)(source),
+        _ => call_error(call)(source),
     }
 }
 
 /// Maps the error of `open(2)` with `O_TMPFILE`, for a file of `bytes`.
-pub(super) fn of_unnamed_file(bytes: usize) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
         // EOPNOTSUPP; EISDIR before Linux 3.11, which takes the flag for O_DIRECTORY;
@@ -75,16 +75,16 @@ pub(super) fn of_unnamed_file(bytes: usize) -> impl FnOnce(io::Error) -> Error {
         ErrorKind::Unsupported | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
             Error::Unsupported(Unsupported::UnnamedFiles)
         }
-        _ => of_memory(bytes, "open(O_TMPFILE)")(source),
+        _ => memory_error(bytes, "open(O_TMPFILE)")(source),
     }
 }
 
 /// Maps the error of a call that asks for `bytes` of huge pages. `EPERM`: the user is
 /// not in the group that may have them.
-pub(super) fn of_huge_pages(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn huge_page_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match is_not_permitted(&source) {
         true => Error::NoHugePages { bytes },
-        false => match of_memory(bytes, call)(source) {
+        false => match memory_error(bytes, call)(source) {
             Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
             other => other,
         },
@@ -92,7 +92,10 @@ pub(super) fn of_huge_pages(bytes: usize, call: &'static str) -> impl FnOnce(io:
 }
 
 /// Maps the error of a call that locks `bytes` into memory.
-pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn memory_lock_error(
+    bytes: usize,
+    call: &'static str,
+) -> impl FnOnce(io::Error) -> Error {
     use io::ErrorKind;
     move |source| match source.kind() {
         ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::WouldBlock => {
@@ -101,6 +104,6 @@ pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io
                 limit: memory_lock_limit(),
             }
         }
-        _ => of_call(call)(source),
+        _ => call_error(call)(source),
     }
 }

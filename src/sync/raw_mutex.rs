@@ -32,11 +32,9 @@
 //! `pid_namespace` is stored with `Release` after `pthread_mutex_init` and
 //! loaded with `Acquire` before any other call.
 
-mod holder;
-mod lent;
-mod on_cond;
-
-pub use holder::Holder;
+mod cond_wait;
+mod recovery;
+mod relock;
 
 use std::convert::Infallible;
 use std::io;
@@ -44,11 +42,13 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::poison::{PoisonEpoch, PoisonWord};
-use super::state::{LockState, MutexState, Waiters};
+use super::snapshot::{Holder, LockState, MutexState, Waiters};
 use crate::error::LockError;
-use crate::os::lineage;
-use crate::os::process::{self, ForkMarker, ThreadState};
-use crate::os::pthread::{Blocking, Entry, MAX_ROBUST_LOCKS, Outcome, Protocol, PthreadMutex};
+use crate::os::fork::ForkMarker;
+use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
+use crate::os::robust_list::MAX_ROBUST_LOCKS;
+use crate::os::{private_owner, process};
+use crate::robust::{Blocking, Entry, RobustMutex, ThreadState, Unlock};
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
@@ -74,7 +74,7 @@ const NOT_PLACED: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LockToken {
     /// Tells a forked child that *another* process has locked.
-    mark: ForkMarker,
+    marker: ForkMarker,
 }
 
 /// Why a thread has not got the lock. It is never [`LockError::Poisoned`], because this
@@ -85,7 +85,7 @@ pub(super) type RawLockError = LockError<Infallible>;
 /// line.
 #[repr(C)]
 pub(super) struct RawMutex {
-    pthread: PthreadMutex,
+    pthread: RobustMutex,
     /// The holder's [`ThreadId`], or 0.
     holder: AtomicU64,
     pub(super) poison: PoisonWord,
@@ -103,14 +103,14 @@ const _: () = {
         offset_of!(RawMutex, pthread) == 0,
         "C programs lock it at its address"
     );
-    assert!(size_of::<RawMutex>() == size_of::<PthreadMutex>() + 24);
+    assert!(size_of::<RawMutex>() == MUTEX_SIZE as usize + 24);
     assert!(align_of::<RawMutex>() == 8);
 };
 
 impl RawMutex {
     pub(super) const fn new(protocol: Protocol) -> Self {
         Self {
-            pthread: PthreadMutex::new(),
+            pthread: RobustMutex::new(),
             holder: AtomicU64::new(0),
             poison: PoisonWord::new(),
             pid_namespace: AtomicU32::new(NOT_PLACED),
@@ -120,77 +120,84 @@ impl RawMutex {
         }
     }
 
-    /// Locks, if the lock is free and this takes no special step. If not, it returns
-    /// `None`, and [`lock_slow`](Self::lock_slow) finds out why.
+    /// Locks, if the lock is free and its last holder did not die. Otherwise it returns
+    /// `None`, and [`lock_slow`](Self::lock_slow) finds the reason.
     #[inline]
-    pub(super) fn try_lock_fast(&self, patience: Blocking) -> Option<LockToken> {
+    pub(super) fn try_lock_fast(&self, blocking: Blocking) -> Option<LockToken> {
         ThreadState::with_cached(|me| {
-            // One comparison finds out that the lock is placed, that it belongs
-            // to our namespace, and that the thread knows itself: no lock ever
+            // This comparison checks that the lock is initialised, that it belongs to the
+            // thread's namespace, and that the thread's cached identity is valid. No lock
             // has namespace 0.
-            let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
-            if !ours {
+            if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
                 return None;
             }
-            // A caller that doesn't wait may try in a loop. It reads first, because
-            // each exchange would take the cache line away from the holder.
-            if matches!(patience, Blocking::None) && !self.is_unlocked() {
+            // `try_lock` may be called in a loop. It reads first, because each
+            // compare-exchange would take the cache line from the holder.
+            if matches!(blocking, Blocking::Try) && !self.is_unlocked() {
                 return None;
             }
-            let list = self.pthread.robust_list_for(me.owner())?;
+            let list = me.robust_list_for(&self.pthread)?;
             if !me.has_room_above(list.first()) {
                 return None;
             }
-            // SAFETY: the lock is placed, so it is initialised, and the code that
-            // placed it has promised that it stays mapped. `list_of` has returned this
-            // thread's list.
-            let taken = unsafe { self.pthread.try_lock_fast(list) };
-            taken.then(|| self.taken_by(me, list.first()))
+            // SAFETY: the comparison has shown that the mutex is initialised. It stays
+            // mapped, as the code that initialised it has promised. `robust_list_for` has
+            // returned the list.
+            let locked = unsafe { self.pthread.try_lock_fast(list) };
+            locked.then(|| self.record_holder(me, list.first()))
         })
     }
 
-    /// Locks, and waits for that as long as `patience` allows. The second value tells
-    /// whether the last holder has died and this thread is the first to learn it.
+    /// Locks, and waits for that as `blocking` says. The second value tells whether the
+    /// last holder died and this thread is the first to see it.
     #[cold]
-    pub(super) fn lock_slow(&self, patience: Blocking) -> Result<(LockToken, bool), RawLockError> {
+    pub(super) fn lock_slow(&self, blocking: Blocking) -> Result<(LockToken, bool), RawLockError> {
         ThreadState::with(|me| {
             let me = me?;
             self.check_ready(me)?;
-            // SAFETY: as in `take_if_free`.
-            let outcome = unsafe { self.pthread.lock(me.owner(), patience) };
+            // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
+            // mapped, as the code that initialised it has promised. `me` is this thread.
+            let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
             let by_libc = self.pthread.needs_libc(me.owner());
-            self.settle(me, outcome, by_libc)
+            self.finish_lock(me, outcome, by_libc)
         })
     }
 
+    /// Checks that this thread may lock: the lock is initialised, and belongs to this
+    /// process or its namespace; the kernel would recover one more lock.
     fn check_ready(&self, me: &ThreadState) -> Result<(), RawLockError> {
         match self.pid_namespace.load(Ordering::Acquire) {
             NOT_PLACED => return Err(LockError::NotPlaced),
-            word if lineage::is_private(word) => self.adopt().map_err(LockError::Os)?,
-            theirs if theirs != me.pid_namespace() => return Err(LockError::ForeignPidNamespace),
+            word if private_owner::is_private(word) => {
+                self.renew_if_copied().map_err(LockError::Os)?;
+            }
+            namespace if namespace != me.pid_namespace() => {
+                return Err(LockError::ForeignPidNamespace);
+            }
             _ => {}
         }
-        match me.has_room() {
-            true => Ok(()),
-            false => Err(LockError::TooManyLocks),
+        if me.has_room() {
+            Ok(())
+        } else {
+            Err(LockError::TooManyLocks)
         }
     }
 
-    /// Initialises a lock in private memory anew, if it came over a fork.
+    /// Reinitialises a lock in private memory, if it is a copy that a fork has made.
     #[cold]
-    fn adopt(&self) -> io::Result<()> {
-        lineage::adopt(&self.pid_namespace, || {
-            // SAFETY: it lies where it will stay. Only this process has this memory.
-            // None of its threads holds the lock, waits for it or uses it otherwise,
-            // because each comes here first, and `adopt` makes it wait. Guards that
-            // came over the fork do nothing.
-            unsafe { self.renew() }
+    fn renew_if_copied(&self) -> io::Result<()> {
+        private_owner::renew_if_copied(&self.pid_namespace, || {
+            // SAFETY: the lock stays in its place. Only this process has this memory. None
+            // of its threads holds the lock, waits for it or uses it otherwise: each calls
+            // this function first, which makes it wait. Guards from before the fork do
+            // nothing.
+            unsafe { self.reinit_words() }
         })
     }
 
-    /// Completes a lock: turns the outcome into a result, takes over from a dead
-    /// holder, and names this thread. `by_libc` tells whether libc has locked.
-    fn settle(
+    /// Completes a lock: converts the outcome, recovers after an owner death, and records
+    /// this thread as the holder. `by_libc` tells whether libc has locked.
+    fn finish_lock(
         &self,
         me: &ThreadState,
         outcome: Outcome,
@@ -208,66 +215,47 @@ impl RawMutex {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok((self.taken_by(me, me.owner().first_held()), owner_died))
+        Ok((self.record_holder(me, me.first_held()), owner_died))
     }
 
-    /// Names this thread as the holder. `first` is the first entry of its robust list:
+    /// Records this thread as the holder. `first` is the first entry of its robust list:
     /// this lock.
     #[inline]
-    fn taken_by(&self, me: &ThreadState, first: Entry) -> LockToken {
+    fn record_holder(&self, me: &ThreadState, first: Entry) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
         me.push_lock(first);
-        LockToken { mark: me.marker() }
+        LockToken {
+            marker: me.marker(),
+        }
     }
 
-    /// Unlocks. Does nothing and returns `false` in a forked child, which has inherited
-    /// a copy of the proof but not the lock, and if C code has unlocked before.
+    /// Unlocks. Does nothing and returns `false` in a forked child, which has a copy of
+    /// the token but not the lock, and if C code has already unlocked.
     #[inline]
-    pub(super) fn unlock(&self, held: LockToken) -> bool {
-        if !process::is_current(held.mark) {
+    pub(super) fn unlock(&self, token: LockToken) -> bool {
+        if !token.marker.is_current() {
             return false;
         }
         ThreadState::with_cached(|me| {
-            // Only if this thread holds it, because another thread's name must stay. No
-            // other thread changes a lock word that names this thread.
-            let nameless = || self.holder.store(0, Ordering::Relaxed);
-            let unlocked = match self.pthread.robust_list_for(me.owner()) {
-                // SAFETY: placed and so initialised, or there would be no `held`.
-                // `list_of` has returned this thread's list.
-                Some(list) => unsafe { self.pthread.unlock_after(list, nameless) },
-                None => return self.unlock_slowly(me),
-            };
-            match unlocked {
-                Some(was) => me.pop_lock(was),
-                None => me.forget_lock(),
+            // Only the holder clears `holder`: another thread's ids must stay. No other
+            // thread changes a lock word that names this thread.
+            let clear_holder = || self.holder.store(0, Ordering::Relaxed);
+            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+            match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
+                Unlock::Removed(was) => {
+                    me.pop_lock(was);
+                    true
+                }
+                Unlock::ByLibc => {
+                    me.forget_lock();
+                    true
+                }
+                Unlock::NotHeld => {
+                    me.forget_lock();
+                    false
+                }
             }
-            unlocked.is_some()
         })
-    }
-
-    /// Unlocks with priority inheritance, or by libc.
-    #[cold]
-    fn unlock_slowly(&self, me: &ThreadState) -> bool {
-        if !self.pthread.is_held_by(me.owner()) {
-            me.forget_lock();
-            return false;
-        }
-        self.holder.store(0, Ordering::Relaxed);
-        let was = match self.pthread.pi_list_for(me.owner()) {
-            // SAFETY: placed and so initialised, as in `unlock`. `pi_list_for`
-            // has returned this thread's list.
-            Some(list) => unsafe { self.pthread.unlock_pi(list) },
-            None => {
-                // SAFETY: placed and so initialised, as in `unlock`.
-                unsafe { self.pthread.unlock_with_libc() };
-                None
-            }
-        };
-        match was {
-            Some(was) => me.pop_lock(was),
-            None => me.forget_lock(),
-        }
-        true
     }
 
     /// Returns how many times the lock was poisoned: see [`PoisonEpoch`].
@@ -291,42 +279,30 @@ impl RawMutex {
     }
 
     /// Describes the lock by its words. Any words are valid, those of a copy as well.
-    pub(super) fn state(&self) -> MutexState {
+    pub(super) fn state(&self) -> MutexState<Holder> {
         let lock = match self.pthread.owner_tid() {
             _ if !self.is_initialized() => LockState::NotPlaced,
             _ if self.owner_died() => LockState::OwnerDied,
             0 if self.pthread.is_unrecoverable() => LockState::NotRecoverable,
             0 => LockState::Free,
-            tid => LockState::Held { tid },
+            tid => {
+                let recorded = self.holder().filter(|holder| holder.tid == tid);
+                let pid = recorded.map_or(0, |holder| holder.pid);
+                LockState::Held(Holder { pid, tid })
+            }
         };
         MutexState {
-            lock,
-            holder: self.holder(),
             poison: match lock {
                 LockState::OwnerDied => self.doubt(),
                 _ => self.poison.cause(),
             },
-            poisonings: self.poison_epoch(),
+            lock,
+            poison_count: self.poison_epoch(),
             waiters: match self.pthread.has_waiters() {
                 true => Waiters::Some,
                 false => Waiters::NoneSeen,
             },
-            pid_namespace: self.pid_namespace.load(Ordering::Acquire),
         }
-    }
-
-    /// Poisons, and initialises the pthread mutex anew. Its owner is lost, or has died
-    /// and no thread has repaired the data.
-    ///
-    /// # Safety
-    ///
-    /// No thread of any process holds the lock or waits for it.
-    pub(super) unsafe fn reset(&self) -> io::Result<()> {
-        self.poison_by_death_of(self.last_holder());
-        self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: no thread holds it, waits for it or locks it meanwhile, as the caller
-        // promises. It stays where it was placed.
-        unsafe { self.pthread.init(self.protocol()) }
     }
 
     fn protocol(&self) -> Protocol {
@@ -336,40 +312,6 @@ impl RawMutex {
             // An unknown value is treated as `Protocol::None`.
             _ => Protocol::None,
         }
-    }
-
-    /// Initialises a lock anew whose users are all gone, for this namespace.
-    ///
-    /// # Safety
-    ///
-    /// As for [`renew`](Self::renew).
-    unsafe fn revive(&self, placement: InitContext) -> io::Result<()> {
-        // SAFETY: as the caller promises, it lies where it will stay, and no thread
-        // uses it.
-        unsafe { self.renew() }?;
-        self.pid_namespace
-            .store(placement.pid_namespace, Ordering::Release);
-        Ok(())
-    }
-
-    /// Frees a lock whose users are all gone. Poisons it if one of them held it. The
-    /// poison comes first, so that the next caller can repeat this after a death at any
-    /// point.
-    ///
-    /// # Safety
-    ///
-    /// * It lies where it will stay.
-    /// * No living thread holds it, waits for it or otherwise uses it at this place.
-    unsafe fn renew(&self) -> io::Result<()> {
-        let was_held =
-            !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
-        if was_held && self.poison.cause().is_none() {
-            self.poison_by_death_of(self.last_holder());
-        }
-        self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: it lies where it will stay, and no thread uses it, as the caller
-        // promises.
-        unsafe { self.pthread.init(self.protocol()) }
     }
 
     /// Initialises the lock.
@@ -415,7 +357,7 @@ pub(super) static MUTEX: SyncOps = SyncOps {
         // any bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         // SAFETY: by the same contract, it stays, and no thread uses it.
-        unsafe { lock.revive(placement) }
+        unsafe { lock.reinit(placement) }
     },
     is_held_by_this_process: |at| {
         // SAFETY: by the contract of the field, a placed RawMutex lies there.
@@ -428,13 +370,13 @@ pub(super) static MUTEX: SyncOps = SyncOps {
 mod tests {
     use super::*;
     use crate::error::PoisonCause;
-    use crate::os::process::ThreadId;
+    use crate::robust::{self, ThreadId};
 
     /// `FUTEX_OWNER_DIED`
     const OWNER_DIED: u32 = 0x4000_0000;
 
     fn placement() -> InitContext {
-        let pid_namespace = process::pid_namespace().expect("/proc is mounted");
+        let pid_namespace = robust::pid_namespace().expect("/proc is mounted");
         InitContext { pid_namespace }
     }
 
@@ -462,8 +404,10 @@ mod tests {
         assert!(lock.is_unlocked() && !lock.owner_died());
         let (held, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
         assert!(!owner_died);
-        let lent = lock.lend(held).expect("this thread has locked it");
-        let (held, _) = lock.take_back(lent).expect("it is free");
+        let lent = lock
+            .unlock_for_wait(held)
+            .expect("this thread has locked it");
+        let (held, _) = lock.relock(lent).expect("it is free");
         assert!(lock.unlock(held), "this thread has locked it");
         lock.poison.cause()
     }

@@ -287,7 +287,7 @@ on_stage! {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let heir = settled(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
-        let again = Segment::<Marked>::from_fd(file.try_clone_to_owned().unwrap()).unwrap();
+        let again = SegmentOptions::new().from_fd::<Marked>(file.try_clone_to_owned().unwrap()).unwrap();
         assert_attached(&again, [&heir]);
     }
 }

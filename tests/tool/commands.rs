@@ -380,7 +380,7 @@ on_stage! {
     fn an_unfinished_segment_is_told_and_can_be_removed() {
         let key = TestKey::new();
         let mut creator = spawn(|| {
-            let _ = Segment::<Counter>::create_in_place(&key, |_| crate::support::die());
+            let _ = SegmentOptions::new().create_in_place::<Counter>(&key, |_| crate::support::die());
         });
         creator.wait();
         let found = row(&json(&["ls"]), &key);
@@ -392,7 +392,7 @@ on_stage! {
 
     fn a_large_segment_shows_what_is_in_use_first() {
         let name = TestName::new("cli-large");
-        let locks = Segment::<[Counter]>::create_with_len(&name, 5000, |_| {}).unwrap();
+        let locks = SegmentOptions::new().create_with_len::<[Counter]>(&name, 5000, |_| {}).unwrap();
         let _guard = locks[4321].lock().unwrap();
         let shown = json(&["show", &name, "--limit", "2"]);
         assert_eq!(shown["segment"]["elements"], 5000);

@@ -205,13 +205,9 @@ impl From<&SyncObject> for SyncObjectRow {
             kind: labels::kind(&object.state),
             state: match &object.state {
                 SyncState::Mutex(mutex) => mutex.into(),
-                SyncState::Condvar {
-                    waiters,
-                    notifications,
-                    ..
-                } => StateRow::Condvar {
-                    waiters_at_most: *waiters,
-                    notifications: *notifications,
+                SyncState::Condvar(condvar) => StateRow::Condvar {
+                    waiters_at_most: condvar.waiters,
+                    notifications: condvar.notifications,
                 },
                 _ => StateRow::Opaque {},
             },

@@ -90,7 +90,7 @@ pub(crate) fn epoch(epoch: Epoch) -> &'static str {
 pub(crate) fn kind(state: &SyncState) -> &'static str {
     match state {
         SyncState::Mutex(_) => "mutex",
-        SyncState::Condvar { .. } => "condvar",
+        SyncState::Condvar(_) => "condvar",
         SyncState::PthreadCondvar => "pthread-condvar",
         _ => "unreadable",
     }

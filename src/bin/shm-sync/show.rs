@@ -5,7 +5,8 @@ use std::fmt::Write;
 use comfy_table::Cell;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject, SyncState,
+    self, CondvarState, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject,
+    SyncState,
 };
 
 use crate::labels;
@@ -179,11 +180,11 @@ fn row(object: &SyncObject) -> Vec<Cell> {
     ];
     match &object.state {
         SyncState::Mutex(mutex) => cells.extend(mutex_cells(mutex)),
-        SyncState::Condvar {
+        SyncState::Condvar(CondvarState {
             waiters,
             notifications,
             ..
-        } => {
+        }) => {
             cells.push(cell(format!("{notifications} notifications"), Style::Plain));
             cells.push(match waiters {
                 0 => cell("none", Style::Plain),

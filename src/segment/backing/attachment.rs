@@ -143,7 +143,7 @@ const LONGEST_CENSUS: Duration = Duration::from_millis(500);
 /// mapping*. So a process that closes the descriptor (`closefrom`) stays attached,
 /// except on overlayfs, which maps another file than it opens.
 #[derive(Debug)]
-pub(in crate::segment) struct FileAttachment {
+pub(in crate::segment) struct Registration {
     file: Option<CheckedFd>,
     identity: (u64, u64),
     path: PathBuf,
@@ -152,7 +152,7 @@ pub(in crate::segment) struct FileAttachment {
     visitor: Option<OwnedFd>,
 }
 
-impl FileAttachment {
+impl Registration {
     /// Takes the lock. Waits for a remover that is at work. Until it is
     /// [armed](Self::arm), dropping this leaves the name alone.
     pub(in crate::segment) fn new(
@@ -241,7 +241,7 @@ impl FileAttachment {
     }
 }
 
-impl Drop for FileAttachment {
+impl Drop for Registration {
     fn drop(&mut self) {
         // A process that can't remove it leaves it to others, and to `gc`.
         let remover = self.visitor.take();
@@ -285,7 +285,7 @@ pub(crate) enum RemoveOutcome {
 pub(in crate::segment) enum Owner {
     Trusted,
     /// Any user: see [`PATIENCE_WITH_STRANGERS`].
-    Stranger,
+    Untrusted,
 }
 
 /// Takes the name `path` away from the object behind `visitor` if no process is
@@ -297,7 +297,7 @@ pub(in crate::segment) fn remove_if_abandoned(
 ) -> io::Result<RemoveOutcome> {
     let patience = match owner {
         Owner::Trusted => PATIENCE,
-        Owner::Stranger => PATIENCE_WITH_STRANGERS,
+        Owner::Untrusted => PATIENCE_WITH_STRANGERS,
     };
     RemovalLock::new(visitor, patience)?.remove_if_abandoned(path)
 }

@@ -173,7 +173,7 @@ impl Many for Segment<[ShmMutex<u64>]> {
     fn attach(&self) -> Result<Self, Failure> {
         let file = Self::as_fd(self).map(|file| file.try_clone_to_owned());
         match file {
-            Some(file) => Ok(Self::from_fd(file.map_err(Failure::of("dup"))?)?),
+            Some(file) => Ok(Self::options().from_fd(file.map_err(Failure::of("dup"))?)?),
             None => Err(Failure::NotHere("it has no descriptor".to_owned())),
         }
     }

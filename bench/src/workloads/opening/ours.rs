@@ -1,6 +1,6 @@
 //! This crate's segments, with a mutex around a number in them.
 
-use shm_sync::{Error, Segment, ShmMutex};
+use shm_sync::{Error, Segment, SegmentOptions, ShmMutex};
 
 use super::{Kind, Memory};
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ impl Memory for Ours {
         let second: Self::Attached = match (self.0, Segment::as_fd(first)) {
             (Kind::Memfd, Some(file)) => {
                 let copy = file.try_clone_to_owned().map_err(Failure::of("dup"))?;
-                Segment::from_fd(copy)?
+                SegmentOptions::new().from_fd(copy)?
             }
             (named, _) => Segment::open(&named.address())?,
         };

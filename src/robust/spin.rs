@@ -1,0 +1,224 @@
+//! Short waits on the processor, before a long wait in the kernel.
+//!
+//! A spin that succeeds saves the cost of a sleep and a wake-up. A spin that fails costs
+//! its own time. Therefore a spin lasts about as long as a sleep and a wake-up, and a
+//! thread whose spins fail repeatedly stops spinning, except for rare probes. The
+//! measurements are in `docs/decisions/spinning.md`.
+
+use std::cell::Cell;
+use std::hint;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::LocalKey;
+use std::time::Duration;
+
+use parking_lot_core::SpinWait;
+
+use crate::os::clock::Deadline;
+use crate::os::process;
+
+/// Time after which [`spin_until`] stops: about the cost of a sleep and a wake-up.
+const LIMIT: Duration = Duration::from_micros(15);
+
+/// Polls of [`spin_until`] between two reads of the clock. The pauses before them last 2,
+/// 4, 8, 16 and 32 spin-loop hints. Then they begin again with 2: longer pauses would
+/// delay the poll that succeeds.
+const POLLS_PER_ROUND: u32 = 5;
+
+/// Pause of [`spin_with_backoff`] before its first poll. Each further pause is twice as
+/// long.
+const INITIAL_BACKOFF: Duration = Duration::from_nanos(200);
+
+/// Number of polls of [`spin_with_backoff`]. The last one is after 15 times the first
+/// pause: 3 µs.
+const MAX_POLLS: u32 = 4;
+
+/// Consecutive failed spins after which a thread stops spinning.
+const MAX_FAILED_SPINS: u8 = 4;
+
+/// A thread that stopped spinning probes on its 16th, 32nd and 64th wait, and then on
+/// every 128th.
+const PROBE_AFTER: u8 = 16;
+
+thread_local! {
+    /// Consecutive waits of this thread that no spin ended, by kind of spin.
+    static FAILED_SPINS: Cell<u8> = const { Cell::new(0) };
+    static FAILED_SPINS_WITH_BACKOFF: Cell<u8> = const { Cell::new(0) };
+}
+
+/// How long a thread may spin in one wait.
+#[derive(PartialEq, Eq)]
+enum Budget {
+    Normal,
+    /// A probe: this thread has stopped spinning and checks whether spins help again.
+    Probe,
+}
+
+/// Polls `done` until it returns `true`, for at most [`LIMIT`] and one round of polls.
+/// Returns the last answer. `done` must only read.
+///
+/// Use it for an event that happens once, such as a notification. Each poll takes the
+/// cache line from the thread that is about to write to it. Therefore the thread pauses
+/// between polls, with a backoff.
+pub(crate) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
+    done()
+        || spin_within_budget(&FAILED_SPINS, |budget| {
+            let limit = match budget {
+                Budget::Normal => LIMIT,
+                // The other side may also have stopped spinning and be asleep; allow
+                // time for its wake-up.
+                Budget::Probe => LIMIT * 4,
+            };
+            poll(&mut done, limit)
+        })
+}
+
+/// Like [`spin_until`], for a contended word. Each poll steals the cache line from the
+/// holder, so poll rarely, with exponential backoff.
+pub(crate) fn spin_with_backoff(mut done: impl FnMut() -> bool) -> bool {
+    spin_within_budget(&FAILED_SPINS_WITH_BACKOFF, |_| poll_backoff(&mut done))
+}
+
+/// Calls `spin`, unless too many spins have failed in a row or there is only one
+/// processor. Returns whether the spin succeeded.
+fn spin_within_budget(
+    failed_spins: &'static LocalKey<Cell<u8>>,
+    spin: impl FnOnce(Budget) -> bool,
+) -> bool {
+    let failed = failed_spins.get();
+    let budget = match failed {
+        0..MAX_FAILED_SPINS => Some(Budget::Normal),
+        PROBE_AFTER.. if failed.is_power_of_two() => Some(Budget::Probe),
+        _ => None,
+    };
+    let succeeded = has_several_processors() && budget.is_some_and(spin);
+    failed_spins.set(if succeeded {
+        0
+    } else {
+        // 128 again after 255, so that every 128th wait is a probe.
+        failed.checked_add(1).unwrap_or(1 << 7)
+    });
+    succeeded
+}
+
+fn poll(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
+    let limit = Deadline::after(limit);
+    let mut pauses = SpinWait::new();
+    loop {
+        for _ in 0..POLLS_PER_ROUND {
+            pauses.spin_no_yield();
+            if done() {
+                return true;
+            }
+        }
+        if limit.has_passed() {
+            return false;
+        }
+        pauses.reset();
+    }
+}
+
+fn poll_backoff(mut done: impl FnMut() -> bool) -> bool {
+    let mut next_poll = Deadline::now();
+    let mut backoff = INITIAL_BACKOFF;
+    for _ in 0..MAX_POLLS {
+        next_poll = next_poll.plus(backoff);
+        while !next_poll.has_passed() {
+            hint::spin_loop();
+        }
+        if done() {
+            return true;
+        }
+        backoff *= 2;
+    }
+    false
+}
+
+/// Returns whether the machine has more than one online processor, and asks the kernel
+/// only once. The affinity mask of this process does not matter: the holder may run on
+/// another processor.
+///
+/// The answer is a plain atomic, because a child that is forked while another thread
+/// initialises a `OnceLock` would wait for it forever.
+fn has_several_processors() -> bool {
+    const UNKNOWN: u8 = 0;
+    const ONE: u8 = 1;
+    const SEVERAL: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    match ANSWER.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let several = process::online_processors() > 1;
+            ANSWER.store(if several { SEVERAL } else { ONE }, Ordering::Relaxed);
+            several
+        }
+        answer => answer == SEVERAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke() {
+        assert!(spin_until(|| true));
+        let before = Deadline::now();
+        assert!(!spin_until(|| false));
+        if has_several_processors() {
+            assert!(before.plus(LIMIT).has_passed());
+        }
+    }
+
+    #[test]
+    fn backoff_limits_polls() {
+        let mut polls = 0;
+        let before = Deadline::now();
+        assert!(!spin_with_backoff(|| {
+            polls += 1;
+            false
+        }));
+        if has_several_processors() {
+            assert_eq!(polls, MAX_POLLS);
+            assert!(
+                before
+                    .plus(INITIAL_BACKOFF * (2_u32.pow(MAX_POLLS) - 1))
+                    .has_passed()
+            );
+        }
+        assert_eq!(spin_with_backoff(|| true), has_several_processors());
+    }
+
+    #[test]
+    fn failed_spins_stop_spinning_until_one_succeeds() {
+        if !has_several_processors() {
+            return;
+        }
+        let spins = |waits: u32| {
+            let mut spins = 0;
+            for _ in 0..waits {
+                let mut has_polled = false;
+                assert!(!spin_with_backoff(|| {
+                    has_polled = true;
+                    false
+                }));
+                spins += u32::from(has_polled);
+            }
+            spins
+        };
+        assert_eq!(spins(4), 4);
+        assert_eq!(spins(128), 4);
+        assert_eq!(spins(1280), 10);
+        while !spin_with_backoff(|| true) {}
+        assert_eq!(spins(4), 4);
+    }
+
+    #[test]
+    fn polls_repeat_until_done() {
+        let mut polls = 0;
+        let done = spin_until(|| {
+            polls += 1;
+            polls == 3
+        });
+        assert_eq!(done, has_several_processors());
+    }
+}
