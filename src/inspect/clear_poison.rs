@@ -1,4 +1,4 @@
-//! Taking back a mark of poison, by hand.
+//! Clears the poison of a mutex in a segment of any type.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,39 +18,41 @@ use crate::shm_safe::SyncKind;
 use crate::sync::raw_view::{self, MUTEX_LEN};
 use crate::sync::snapshot::LockState;
 
-/// Why poison was not cleared.
+/// The reason why [`clear_poison`] did not clear the poison.
 #[non_exhaustive]
 #[derive(Debug, ThisError)]
 pub enum ClearPoisonError {
-    /// The segment can't be read, or not be written to.
+    /// The segment can't be read or written.
     #[error(transparent)]
     Segment(#[from] Error),
-    /// It has no mutex of that path.
+    /// The segment has no mutex with this path.
     #[error("the segment has no mutex {path:?}")]
     NoSuchMutex {
-        /// What was asked for.
+        /// The path that the caller passed.
         path: String,
     },
-    /// It is not poisoned (any more).
+    /// The mutex is not poisoned, or not any more.
     #[error("the mutex is not poisoned")]
     NotPoisoned,
-    /// It was poisoned for another reason than the one given.
+    /// The mutex is poisoned for a reason other than the expected one.
     #[error("the mutex was poisoned again: {0}")]
     Changed(PoisonCause),
-    /// Its holder died, and nobody has locked it since: whoever does so next marks
-    /// it.
-    #[error("its holder died, and nobody has locked it since: whoever locks it next is told")]
+    /// The holder died, and no thread has locked the mutex since. The next locker
+    /// poisons it.
+    #[error("its holder died, and no thread has locked it since: the next locker is told")]
     OwnerDied,
 }
 
-/// Takes the mark of poison from a mutex: whoever calls this vouches for the data.
-/// Better ways are [`Poisoned::recover`](crate::Poisoned::recover), which repairs
-/// it, and [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison), both of which
-/// know the type.
+/// Clears the poison of a mutex. The caller is responsible for the data.
 ///
-/// `expected` is the cause that was looked into: if it was poisoned again since,
-/// that mark stays. The lock is not touched, and this call waits for no process. It changes one
-/// word inside the segment, which every user with the right to write could change as well.
+/// If the type is known, [`Poisoned::recover`](crate::Poisoned::recover) and
+/// [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison) are better, because the
+/// program can repair the data.
+///
+/// `expected` is the cause that the caller has examined. If the mutex was poisoned
+/// again since, the poison stays. The call does not lock the mutex and waits for no
+/// process. It changes one word in the segment, which every user with write permission
+/// could change.
 ///
 /// ```
 /// use shm_sync::inspect::{self, ClearPoisonError};
@@ -62,7 +64,7 @@ pub enum ClearPoisonError {
 /// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
 /// let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
 ///     let _guard = segment.lock();
-///     panic!("halfway");
+///     panic!("the data is half-changed");
 /// }));
 /// # assert!(died.is_err());
 /// let cause = match segment.lock() {
@@ -87,8 +89,8 @@ pub fn clear_poison(
     path: &str,
     expected: PoisonCause,
 ) -> Result<(), ClearPoisonError> {
-    // Of a System V segment, this stays until the other attachment has gone: it
-    // leaves as a user does.
+    // For a System V segment, `opened` is an attachment. It is dropped after `mapping`,
+    // and then removes the segment if it was the last user.
     let (_, opened) = find::find_readable(address)?;
     let header = &opened.header;
     let no_such_mutex = || ClearPoisonError::NoSuchMutex {
@@ -105,22 +107,25 @@ pub fn clear_poison(
     }
 
     let mapping = match opened.system_v_id() {
-        // Not by the key, which may have passed to another segment.
+        // By its id, because another segment may have the key now.
         Some(id) => attach(id)?,
         None => map(address, header.total_len)?,
     };
-    let at = header.value_offset + offset;
-    let place = mutex_in(&mapping, at).ok_or_else(no_such_mutex)?;
-    // SAFETY: all of it is inside the mapping, and aligned: see `mutex_in`. The
-    // mapping is writable. Others use it as this crate does, or it would not be a
-    // segment.
-    let cleared = unsafe { raw_view::clear_poison(place, expected) };
-    cleared.map_err(|now| match now {
+    let mutex = mutex_in(&mapping, header.value_offset + offset).ok_or_else(no_such_mutex)?;
+    // SAFETY:
+    // * All bytes are inside the mapping (`mutex_in`), which is writable and exists
+    //   until the end of this function.
+    // * Aligned to 8 bytes: `mutex_in`.
+    // * Other processes access them by atomic operations, as this crate does, because
+    //   the header is that of a segment.
+    let cleared = unsafe { raw_view::clear_poison(mutex, expected) };
+    cleared.map_err(|current| match current {
         None => ClearPoisonError::NotPoisoned,
-        Some(other) => ClearPoisonError::Changed(other),
+        Some(cause) => ClearPoisonError::Changed(cause),
     })
 }
 
+/// Attaches a System V segment for writing.
 fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Error::NotFound,
@@ -128,25 +133,28 @@ fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     })
 }
 
-/// Maps the file for writing. It is as long as `len`.
+/// Maps the file for writing, if it is `len` bytes long.
 fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     let Target::File(path) = address.target()? else {
         return Err(Error::NotASegment);
     };
-    let file = match fd::is_link(&path) {
-        true => fd::open_link(&path, Access::ReadWrite),
-        false => regular_file::open(&path, Access::ReadWrite),
+    let file = if fd::is_link(&path) {
+        fd::open_link(&path, Access::ReadWrite)
+    } else {
+        regular_file::open(&path, Access::ReadWrite)
     };
     let file = file.map_err(os_error("open"))?.ok_or(Error::NotASegment)?;
-    let facts = regular_file::fstat(&file).map_err(os_error("fstat"))?;
-    let wanted = usize::try_from(len).ok().and_then(NonZeroUsize::new);
-    let wanted = wanted.filter(|_| facts.is_regular && facts.len == len);
-    let wanted = wanted.ok_or(Error::NotASegment)?;
-    Mapping::of_file(&file, wanted).map_err(os_error("mmap"))
+    let stat = regular_file::fstat(&file).map_err(os_error("fstat"))?;
+    let mapped_len = usize::try_from(len)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .filter(|_| stat.is_regular && stat.len == len)
+        .ok_or(Error::NotASegment)?;
+    Mapping::of_file(&file, mapped_len).map_err(os_error("mmap"))
 }
 
-/// Returns the mutex that begins `offset` bytes into the mapping. `None` if it is not
-/// all inside the mapping, or not aligned.
+/// Returns the address of the mutex that begins `offset` bytes into the mapping, or
+/// `None` if it exceeds the mapping or is not aligned.
 fn mutex_in(mapping: &Mapping, offset: u64) -> Option<NonNull<u8>> {
     let offset = usize::try_from(offset).ok()?;
     let words = mapping.get::<[AtomicU64; MUTEX_LEN / 8]>(offset)?;

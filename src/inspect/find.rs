@@ -1,4 +1,4 @@
-//! Finding objects: by name, in the system's lists, and through the processes
+//! Finds objects by their addresses, in the system's lists, and through the processes
 //! that map them.
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,24 +20,24 @@ use crate::segment::internals::{
 };
 use crate::segment::{Address, Backing};
 
-/// See [`super::objects`].
+/// Implements [`super::objects`].
 pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
-    let survey = take_survey()?;
+    let snapshot = take_snapshot()?;
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     for path in posix_objects().map_err(os_error("reading /dev/shm"))? {
-        // What has gone meanwhile is left out.
-        let Ok((object, _)) = file::at_path(&path, &survey) else {
+        // An object that was removed in the meantime is omitted.
+        let Ok((object, _)) = file::at_path(&path, &snapshot) else {
             continue;
         };
         seen.extend(identity_of(&path));
         all.push(object);
     }
     for row in sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))? {
-        all.extend(system_v(row, &survey).map(|(object, _)| object));
+        all.extend(system_v(row, &snapshot).map(|(object, _)| object));
     }
-    for views in views_by_file(&survey.entries) {
-        let Some((object, identity)) = mapped(&views, &survey) else {
+    for mappings in mappings_by_file(&snapshot.entries) {
+        let Some((object, identity)) = mapped(&mappings, &snapshot) else {
             continue;
         };
         if seen.insert(identity) {
@@ -49,21 +49,21 @@ pub(super) fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
     Ok(all)
 }
 
-/// The object of that address.
+/// Returns the object with this address.
 pub(super) fn find(address: &Address) -> Result<Found, Error> {
-    let survey = take_survey()?;
+    let snapshot = take_snapshot()?;
     let id = match address.target()? {
-        Target::File(path) => return file::at_path(&path, &survey),
+        Target::File(path) => return file::at_path(&path, &snapshot),
         Target::SystemVId(id) => id,
         Target::SystemVKey(key) => sysv_shm::find(key).map_err(os_error("shmget"))?.0,
     };
     let rows = sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))?;
     let row = rows.into_iter().find(|row| row.id.0 == id);
-    row.and_then(|row| system_v(row, &survey))
+    row.and_then(|row| system_v(row, &snapshot))
         .ok_or(Error::NotFound)
 }
 
-/// The segment of that address, with locks that this program can read.
+/// Returns the segment with this address, if this program can read its locks.
 pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened), Error> {
     let (object, opened) = find(address)?;
     match (object.content, opened) {
@@ -75,38 +75,40 @@ pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened),
     }
 }
 
-/// See [`super::attachments_of`].
+/// Implements [`super::attachments_of`].
 pub(super) fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> {
-    let regions = maps::maps_of(pid).map_err(os_error("reading /proc/PID/maps"))?;
-    let survey = take_survey()?;
+    let entries = maps::maps_of(pid).map_err(os_error("reading /proc/PID/maps"))?;
+    let snapshot = take_snapshot()?;
     let mut all = Vec::new();
-    for region in regions {
-        let object = if region.is_system_v() {
+    for entry in entries {
+        let object = if entry.is_system_v() {
             let rows = sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))?;
             let mut rows = rows.into_iter();
-            let row = rows.find(|row| u64::try_from(row.id.0) == Ok(region.inode));
-            row.and_then(|row| system_v(row, &survey))
+            let row = rows.find(|row| u64::try_from(row.id.0) == Ok(entry.inode));
+            row.and_then(|row| system_v(row, &snapshot))
                 .map(|(object, _)| object)
         } else {
-            mapped(&[(pid, &region)], &survey).map(|(object, _)| object)
+            mapped(&[(pid, &entry)], &snapshot).map(|(object, _)| object)
         };
         let Some(object) = object.filter(|object| is_in(scope, object)) else {
             continue;
         };
         all.push(Attachment {
-            addresses: region.start..region.end,
-            access: region.access,
-            offset: region.offset,
+            addresses: entry.start..entry.end,
+            access: entry.access,
+            offset: entry.offset,
             object,
         });
     }
     Ok(all)
 }
 
+/// Returns whether the scope includes the object.
 fn is_in(scope: Scope, object: &Object) -> bool {
     scope == Scope::Everything || !matches!(object.content, Content::Foreign(_))
 }
 
+/// Returns the paths of everything in [`SHM_DIRECTORY`].
 fn posix_objects() -> io::Result<Vec<PathBuf>> {
     match std::fs::read_dir(SHM_DIRECTORY) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -115,53 +117,56 @@ fn posix_objects() -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Processes, and what they have mapped of one file.
-type Views<'a> = Vec<(u32, &'a MapsEntry)>;
+/// Process ids, and their mappings of one file.
+type Mappings<'a> = Vec<(u32, &'a MapsEntry)>;
 
-/// The views of each file. Subvolumes of btrfs share device and inode numbers, so the
-/// directory belongs to what tells files apart. A file that is seen by way of two
-/// directories is found twice, and listed once.
-fn views_by_file(regions: &[(u32, MapsEntry)]) -> Vec<Views<'_>> {
-    let mut files: BTreeMap<_, Views<'_>> = BTreeMap::new();
-    for (pid, region) in regions {
-        if !region.is_system_v() {
-            let directory = region.path().0.parent();
-            let views = files.entry((region.file(), directory)).or_default();
-            views.push((*pid, region));
+/// Groups mappings by file.
+///
+/// Subvolumes of btrfs share device and inode numbers, so the directory distinguishes
+/// files as well. A file that is mapped through two directories is found twice, and
+/// [`objects`] lists it once.
+fn mappings_by_file(entries: &[(u32, MapsEntry)]) -> Vec<Mappings<'_>> {
+    let mut files: BTreeMap<_, Mappings<'_>> = BTreeMap::new();
+    for (pid, entry) in entries {
+        if !entry.is_system_v() {
+            let directory = entry.path().0.parent();
+            let mappings = files.entry((entry.file(), directory)).or_default();
+            mappings.push((*pid, entry));
         }
     }
     files.into_values().collect()
 }
 
-/// The object that processes have mapped, and its device and inode numbers. `None`
-/// if it is none that [`super::objects`] lists, or none of them can show it.
-fn mapped(views: &[(u32, &MapsEntry)], survey: &MapsSnapshot) -> Option<(Object, (u64, u64))> {
-    let mut views = views.to_vec();
-    views.sort_by_key(|(_, region)| path_rank(region));
-    let (_, region) = views.first()?;
-    let (path, _) = region.path();
+/// Returns the mapped object, and its device and inode number. Returns `None` if
+/// [`super::objects`] does not list such objects, or if no mapping leads to it.
+fn mapped(mappings: &[(u32, &MapsEntry)], snapshot: &MapsSnapshot) -> Option<(Object, (u64, u64))> {
+    let mut mappings = mappings.to_vec();
+    mappings.sort_by_key(|(_, entry)| path_rank(entry));
+    let (_, entry) = mappings.first()?;
+    let (path, _) = entry.path();
     let label = path.to_str().and_then(|path| path.strip_prefix(MEMFD));
     if label.is_some_and(|label| !label.starts_with(MEMFD_LABEL)) || path.starts_with("/dev/zero") {
         return None;
     }
-    let in_shm = regular_file::is_posix_object(path);
-    let found = views.iter().find_map(|(pid, region)| match region.path() {
-        (path, MappedBy::Path) => by_path(*pid, region, path, survey),
-        (path, MappedBy::DeletedPath) => by_descriptor(*pid, region, path, survey),
+    let is_posix = regular_file::is_posix_object(path);
+    let found = mappings.iter().find_map(|(pid, entry)| match entry.path() {
+        (path, MappedBy::Path) => by_path(*pid, entry, path, snapshot),
+        (path, MappedBy::DeletedPath) => by_descriptor(*pid, entry, path, snapshot),
     });
     let (object, identity) = found?;
     let is_foreign = matches!(
         object.content,
         Content::Foreign(_) | Content::Inaccessible(_)
     );
-    (!is_foreign || in_shm || label.is_some()).then_some((object, identity))
+    (!is_foreign || is_posix || label.is_some()).then_some((object, identity))
 }
 
-/// How much the path that the kernel shows is worth: the lower, the better. Who
-/// created a file without a name sees it for ever as `#123 (deleted)`, whatever
-/// name it was given later.
-fn path_rank(region: &MapsEntry) -> u8 {
-    let (path, link) = region.path();
+/// Returns the rank of the path that the kernel shows: the lowest is the most useful.
+///
+/// For the process that created a file without a name, the kernel shows
+/// `#123 (deleted)` for ever, even after the file got a name.
+fn path_rank(entry: &MapsEntry) -> u8 {
+    let (path, link) = entry.path();
     let name = path.file_name().map_or(&[][..], |name| name.as_bytes());
     match link {
         MappedBy::Path => 0,
@@ -170,56 +175,59 @@ fn path_rank(region: &MapsEntry) -> u8 {
     }
 }
 
+/// Returns the object that has the path, if the entry maps it.
 fn by_path(
     pid: u32,
-    region: &MapsEntry,
+    entry: &MapsEntry,
     path: &Path,
-    survey: &MapsSnapshot,
+    snapshot: &MapsSnapshot,
 ) -> Option<(Object, (u64, u64))> {
     let inside = path.strip_prefix("/").unwrap_or(path);
-    // Containers have other files by the same path.
+    // In a container, the same path may lead to another file.
     let elsewhere = Path::new(&format!("/proc/{pid}/root")).join(inside);
     [path, &elsewhere].into_iter().find_map(|path| {
         let (device, inode) = identity_of(path)?;
-        if !region.maps_file(pid, device, inode) {
+        if !entry.maps_file(pid, device, inode) {
             return None;
         }
-        let (object, _) = file::at_path(path, survey).ok()?;
+        let (object, _) = file::at_path(path, snapshot).ok()?;
         Some((object, (device, inode)))
     })
 }
 
+/// Returns the object behind a descriptor of the process, or behind the link to the
+/// mapping. `shown` is the path that the kernel shows.
 fn by_descriptor(
     pid: u32,
-    region: &MapsEntry,
+    entry: &MapsEntry,
     shown: &Path,
-    survey: &MapsSnapshot,
+    snapshot: &MapsSnapshot,
 ) -> Option<(Object, (u64, u64))> {
-    let link = match region.descriptor(pid) {
+    let link = match entry.descriptor(pid) {
         Ok(Some(path)) => path,
-        _ => region.map_file(pid),
+        _ => entry.map_file(pid),
     };
-    let facts = std::fs::metadata(&link).ok()?;
-    let identity = (facts.dev(), facts.ino());
-    let (object, _) = file::behind_link(&link, shown, survey).ok()?;
+    let metadata = std::fs::metadata(&link).ok()?;
+    let identity = (metadata.dev(), metadata.ino());
+    let (object, _) = file::behind_link(&link, shown, snapshot).ok()?;
     Some((object, identity))
 }
 
-/// What is in a System V segment; `None` if it has gone meanwhile.
-fn system_v(row: sysvipc::Row, survey: &MapsSnapshot) -> Option<Found> {
+/// Reads a System V segment. Returns `None` if it was removed in the meantime.
+fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
     let status = row.status;
     let users = Users {
-        pids: survey.mapping_system_v(row.id.0),
+        pids: snapshot.mapping_system_v(row.id.0),
         attachments: Some(status.attached),
-        unreadable_processes: survey.unreadable.len(),
+        unreadable_processes: snapshot.unreadable.len(),
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();
     let (content, opened) = match Probe::at(row.id, Permissions::without_owner_check()) {
         Ok(None) => return None,
-        Ok(Some(look)) => {
-            let life = look.lifecycle();
-            match (life, Opened::new(Source::SystemV(look), status.len)) {
+        Ok(Some(probe)) => {
+            let lifecycle = probe.lifecycle();
+            match (lifecycle, Opened::new(Source::SystemV(probe), status.len)) {
                 (Lifecycle::Unfinished, Err(Error::NotASegment))
                     if !is_marked_unfinished(status.mode) =>
                 {
@@ -251,8 +259,9 @@ fn system_v(row: sysvipc::Row, survey: &MapsSnapshot) -> Option<Found> {
     Some((object, opened))
 }
 
-fn take_survey() -> Result<MapsSnapshot, Error> {
-    // Without /proc it is not the object that is not found.
+/// Reads the mappings of all processes.
+fn take_snapshot() -> Result<MapsSnapshot, Error> {
+    // If /proc is missing, the error must not be `NotFound`: that is for the object.
     MapsSnapshot::take().map_err(|source| Error::Os {
         call: "reading /proc",
         source,

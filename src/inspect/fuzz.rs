@@ -1,4 +1,4 @@
-//! Reading any bytes as an object: for the fuzzer.
+//! Entry points of the fuzzer: objects with any bytes.
 
 mod system_v;
 
@@ -13,12 +13,12 @@ use crate::os::{mem::memfd, regular_file};
 
 pub use system_v::{Choices, system_v};
 
-/// Reads an object of these bytes as the tool does: header, directory, and every
+/// Reads an object with these bytes as the tool does: header, lock table, and every
 /// lock.
 ///
 /// # Panics
 ///
-/// If the sums contradict each other.
+/// If the numbers contradict each other.
 pub fn object(bytes: &[u8]) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
         return;

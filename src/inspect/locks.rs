@@ -1,4 +1,4 @@
-//! The sync objects of a segment, and who holds them.
+//! The sync objects of a segment and their holders.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
 use crate::sync::snapshot;
 use crate::sync::snapshot::Waiters;
 
-/// So many sync objects of a segment are looked at.
-const MOST_COUNTED: u64 = 1_000_000;
+/// The maximum number of sync objects that are inspected in a segment.
+const MAX_INSPECTED: u64 = 1_000_000;
 
-/// The locks of a segment in sum.
+/// Counts the sync objects of a segment by state.
 pub(super) fn count(opened: &Opened) -> Locks {
     let mut sum = Locks::default();
     let mut reader = Reader::new(opened);
@@ -38,7 +38,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
     sum
 }
 
-/// The sync objects, at most `limit` of them, and how many were left out.
+/// Returns at most `limit` sync objects, and the number of those that were omitted.
 pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObject>, u64) {
     let mut reader = Reader::new(opened);
     let mut busy = Vec::new();
@@ -73,7 +73,7 @@ pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObje
     )
 }
 
-/// The sync object of that path.
+/// Returns the sync object with this path.
 pub(super) fn find(opened: &Opened, epoch: Epoch, path: &str) -> Option<SyncObject> {
     let mut entries = opened.entries.iter();
     let (offset, kind) = entries.find_map(|entry| Some((entry.find(path)?, entry.kind)))?;
@@ -84,12 +84,13 @@ pub(super) fn find(opened: &Opened, epoch: Epoch, path: &str) -> Option<SyncObje
     })
 }
 
-/// The entry of every object and its number there, up to the limit.
+/// Returns the entry of every sync object and the index in this entry, up to
+/// [`MAX_INSPECTED`].
 fn all(entries: &[Entry]) -> impl Iterator<Item = (&Entry, u64)> {
     let objects = entries
         .iter()
         .flat_map(|entry| (0..entry.count()).map(move |index| (entry, index)));
-    objects.take(MOST_COUNTED as usize)
+    objects.take(MAX_INSPECTED as usize)
 }
 
 fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> SyncState {
@@ -105,7 +106,7 @@ fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> S
     state.unwrap_or(SyncState::Unreadable)
 }
 
-/// Whether it is worth showing before others.
+/// Returns whether the object is listed before those that are unlocked and clean.
 fn is_busy(state: &SyncState) -> bool {
     match state {
         SyncState::Mutex(mutex) => {
@@ -126,22 +127,25 @@ fn is_held<H>(mutex: &snapshot::MutexState<H>) -> bool {
 }
 
 fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
-    found.map_holder(|named| holder((named.pid != 0).then_some(named.pid), named.tid, epoch))
+    found.map_holder(|recorded| {
+        let pid = Some(recorded.pid).filter(|pid| *pid != 0);
+        holder(pid, recorded.tid, epoch)
+    })
 }
 
-/// What is known of the thread that holds a lock. `pid` is its process, if it has
-/// left its name.
+/// Describes the thread that holds a lock. `pid` is its process, if the holder has
+/// recorded it.
 fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
-    let nothing_more = |fate| Holder {
+    let holder_in = |state| Holder {
         pid: pid.unwrap_or(0),
         tid,
-        state: fate,
+        state,
         command: None,
         thread_started: None,
     };
     match epoch {
-        Epoch::Past => return nothing_more(HolderState::Dead),
-        Epoch::OtherNamespace | Epoch::Unknown => return nothing_more(HolderState::Unknown),
+        Epoch::Past => return holder_in(HolderState::Dead),
+        Epoch::OtherNamespace | Epoch::Unknown => return holder_in(HolderState::Unknown),
         Epoch::Current => {}
     }
     let found: io::Result<Option<Task>> = match pid {
@@ -160,13 +164,14 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
             command: Some(task.command),
             tid,
         },
-        Ok(None) if task::is_gone(tid) => nothing_more(HolderState::Dead),
-        // Hidden from us; or the id belongs to a thread of another process by now.
+        Ok(None) if task::is_gone(tid) => holder_in(HolderState::Dead),
+        // The id belongs to a thread of another process now.
         Ok(None) if task::task(tid).is_ok_and(|task| task.is_some()) => {
-            nothing_more(HolderState::Dead)
+            holder_in(HolderState::Dead)
         }
-        Ok(None) => nothing_more(HolderState::Alive),
-        Err(_) => nothing_more(HolderState::Unknown),
+        // `/proc` hides it.
+        Ok(None) => holder_in(HolderState::Alive),
+        Err(_) => holder_in(HolderState::Unknown),
     }
 }
 
@@ -199,7 +204,7 @@ mod tests {
         Opened::new(Source::File(file), Segment::mapped_len(segment) as u64).unwrap()
     }
 
-    /// A file of those bytes.
+    /// Creates a file with these bytes.
     fn file_of(bytes: &[u8]) -> OwnedFd {
         let file = memfd::create("inspected", Pages::Normal).unwrap();
         let file = File::from(file);
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_omitted_last() {
+    fn used_locks_are_omitted_last() {
         let segment = Segment::anonymous(farm()).unwrap();
         let opened = opened(&segment);
         let _guard = segment.0[4].1.lock().unwrap();
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn holders_of_another_time_or_place_are_not_looked_for() {
+    fn stale_or_foreign_holders_are_not_searched() {
         let me = std::process::id();
         assert_eq!(
             holder(Some(me), me, Epoch::Current).state,
@@ -271,7 +276,7 @@ mod tests {
             holder(Some(1 << 29), 1 << 29, Epoch::Current).state,
             HolderState::Dead
         );
-        // The id went to a thread of another process.
+        // The id belongs to a thread of another process.
         assert_eq!(
             holder(Some(1 << 29), me, Epoch::Current).state,
             HolderState::Dead
@@ -280,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_objects_or_an_error(
+        fn any_bytes_are_listed_or_refused(
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
             len in any::<prop::sample::Index>(),
             is_cut in any::<bool>(),
@@ -299,7 +304,7 @@ mod tests {
             if is_cut {
                 bytes.truncate(len.index(bytes.len()));
             }
-            // It may be shorter by now than it was when it was looked up.
+            // The file may have become shorter since its length was read.
             for len in [object_len, bytes.len() as u64] {
                 if let Ok(opened) = Opened::new(Source::File(file_of(&bytes)), len) {
                     let sum = count(&opened);

@@ -1,5 +1,5 @@
-//! Looking at shared memory from outside: which segments there are, who uses
-//! them, which locks are held by whom. For any segment, whatever it holds.
+//! Inspects shared memory from outside: which segments exist, which processes use them,
+//! and which threads hold their locks. It works for segments of any type.
 //!
 //! ```
 //! use shm_sync::inspect::{self, Content, Scope};
@@ -14,29 +14,32 @@
 //! # }
 //! ```
 //!
-//! # What a look does, and what not
+//! # Effects
 //!
-//! It reads. It takes no lock and waits for none, so it works on a segment whose
-//! lock is held by a process that is stopped, and nobody inside notices. Objects
-//! may be anything: what can't be read is told as such.
+//! These functions read. They lock nothing and wait for nothing, except where stated
+//! below. They work while a stopped process holds a lock, and the users of a segment
+//! notice nothing. Any object may have any content: unreadable objects are reported as
+//! such.
 //!
-//! What it finds is no snapshot. The processes go on while it looks: by the time
-//! a lock is reported as held, it may be free. It is for people, and no proof of
-//! anything.
+//! The results are not a snapshot, because the processes go on during the call. A mutex
+//! that is reported as held may be free already. Use the results for display, not for
+//! decisions of a program.
 //!
-//! A System V segment can be read only by attaching it, which the kernel notes in
-//! the segment's times. It is left as its own users leave it: if they are all gone
-//! meanwhile, and it was to be removed by the last one, it is removed. For that its
-//! lock is tried, but never waited for.
+//! A System V segment can only be read while it is attached, and the kernel records the
+//! time of each attachment. The functions detach like any user: if all users have
+//! detached in the meantime and the segment has
+//! [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach), they remove it. For
+//! this they try to lock the segment, and do not wait.
 //!
-//! In a segment to which others than this user and root may write, no lock is even
-//! tried, and nothing that it says is acted upon. If its last user leaves at the moment
-//! of a look, it may stay behind, for `gc`.
+//! If users other than this one and root may write to a segment, the functions do not
+//! lock it and do not act on its content. If its last user detaches during the call,
+//! the segment may remain. The tool's `gc` removes it.
 //!
-//! # What it may see
+//! # Permissions
 //!
-//! Objects that this user may read, and the mappings of this user's own processes;
-//! root sees all. Ids are those of our own pid namespace.
+//! The functions report objects that this user may read, and the mappings of this
+//! user's own processes. Root may read all. Process and thread ids are those of our own
+//! pid namespace.
 
 mod clear_poison;
 mod file;
@@ -54,44 +57,45 @@ use crate::segment::Address;
 use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
 
 pub use crate::printable::{is_printable, printable};
-pub use crate::sync::snapshot::{CondvarState, Waiters};
 pub use clear_poison::{ClearPoisonError, clear_poison};
 pub use types::{
-    Access, Attachment, Content, Details, Epoch, FileKind, Holder, HolderState, Link, LockState,
-    Locks, MutexState, Object, Scope, Segment, State, SyncObject, SyncState, Users,
+    Access, Attachment, CondvarState, Content, Details, Epoch, FileKind, Holder, HolderState, Link,
+    LockState, Locks, MutexState, Object, Scope, Segment, State, SyncObject, SyncState, Users,
+    Waiters,
 };
 
-/// The size of a page, in bytes.
+/// Returns the size of a page in bytes.
 #[must_use]
 pub fn page_size() -> u64 {
     mem::page_size() as u64
 }
 
-/// The name of a user, if `/etc/passwd` has one.
+/// Returns the name of a user, if `/etc/passwd` contains it.
 #[must_use]
 pub fn user_name(id: u32) -> Option<String> {
     task::user_name(id)
 }
 
-/// What a process calls itself, if there is such a process. It may hold any
-/// character: see [`printable`].
+/// Returns the name of a process, as the kernel shows it, or `None` if there is no such
+/// process. The name can contain any character: see [`printable`].
 #[must_use]
 pub fn command_of(pid: u32) -> Option<String> {
     Some(task::task(pid).ok()??.command)
 }
 
-/// All objects, sorted by backing and name.
+/// Returns all objects, sorted by backing and name.
 ///
-/// What can't be read is listed as such, and what vanishes meanwhile is left out.
+/// Unreadable objects are included, and objects that are removed during the call are
+/// omitted. The [module](self) has an example.
 ///
 /// # Errors
 ///
-/// [`Error::Os`]: `/proc` can't be read.
+/// [`Error::Os`] if `/proc` can't be read.
 pub fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
     find::objects(scope)
 }
 
-/// The object of that address, whatever it is.
+/// Returns the object with this address, of any kind.
 ///
 /// ```
 /// use shm_sync::inspect::{self, State};
@@ -112,14 +116,14 @@ pub fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
 ///
 /// # Errors
 ///
-/// * [`Error::NotFound`]: there is none.
-/// * [`Error::PermissionDenied`]: it can't even be looked for.
+/// * [`Error::NotFound`]: there is no such object.
+/// * [`Error::PermissionDenied`]: this process may not search for it.
 /// * [`Error::Os`].
 pub fn object(address: &Address) -> Result<Object, Error> {
     Ok(find::find(address)?.0)
 }
 
-/// The object of that address, and its sync objects: at most `limit` of them.
+/// Returns the object with this address, and up to `limit` of its sync objects.
 ///
 /// ```
 /// use shm_sync::inspect::{self, HolderState, LockState, SyncState};
@@ -147,7 +151,7 @@ pub fn object(address: &Address) -> Result<Object, Error> {
 ///
 /// # Errors
 ///
-/// As [`object`].
+/// Those of [`object`].
 pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
     let (object, opened) = find::find(address)?;
     let (sync_objects, omitted) = match (&object.content, opened) {
@@ -163,7 +167,7 @@ pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
     })
 }
 
-/// The sync object of that [path](SyncObject::path), if the segment has one.
+/// Returns the sync object with this [path](SyncObject::path), if the segment has one.
 ///
 /// ```
 /// use shm_sync::inspect::{self, LockState, SyncState};
@@ -186,14 +190,32 @@ pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
 ///
 /// # Errors
 ///
-/// As [`object`]; and [`Error::NotASegment`], [`Error::UnsupportedFormat`],
-/// [`Error::Corrupt`] if it can't be read, or is of another platform.
+/// Those of [`object`], and:
+///
+/// * [`Error::NotASegment`]: the object is no segment, or was created on a platform
+///   with other locks.
+/// * [`Error::UnsupportedFormat`], [`Error::Corrupt`]: the segment can't be read.
 pub fn sync_object(address: &Address, path: &str) -> Result<Option<SyncObject>, Error> {
     let (segment, opened) = find::find_readable(address)?;
     Ok(locks::find(&opened, segment.epoch, path))
 }
 
-/// What a process has attached, in the order of its addresses.
+/// Returns what a process has mapped, in the order of its addresses.
+///
+/// ```
+/// use shm_sync::inspect::{self, Scope};
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-attachments-{}", std::process::id());
+/// # let name = name.as_str();
+/// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
+/// let attachments = inspect::attachments_of(std::process::id(), Scope::Segments)?;
+/// assert!(attachments.iter().any(|attachment| attachment.object.name == name));
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -204,21 +226,21 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
     find::attachments_of(pid, scope)
 }
 
-/// Removes the segment of that address if nobody is attached to it: its name, and
-/// so, its memory. Also one that is damaged, or of another version of this crate, or of
-/// another pid namespace.
+/// Removes the segment with this address, if no process is attached: its name, and
+/// thereby its memory. The segment may be damaged, or belong to another version of this
+/// crate or to another pid namespace.
 ///
-/// Waits for no lock in a System V segment. If others than this user and root may write
-/// to the segment, or if it is damaged, the kernel's count of attachments alone decides.
-/// A process that attaches between the count and the removal keeps its memory, but the
-/// key is gone, as after [`unlink`](crate::unlink).
+/// The call does not wait for the lock of a System V segment. If users other than this
+/// one and root may write to the segment, or if it is damaged, only the kernel's count
+/// of attachments decides. A process that attaches between the count and the removal
+/// keeps its memory, but the key is free, as after [`unlink`](crate::unlink).
 ///
 /// # Errors
 ///
-/// * [`Error::InUse`]: somebody is attached. Nothing was changed.
-/// * [`Error::NotFound`]: there is none.
-/// * [`Error::NotASegment`]: it is something else, which is not ours to remove.
-/// * [`Error::Blocked`]: another process keeps this one from asking.
+/// * [`Error::InUse`]: a process is attached. Nothing was changed.
+/// * [`Error::NotFound`]: there is no such object.
+/// * [`Error::NotASegment`]: the object is no segment of this crate. It is not removed.
+/// * [`Error::Blocked`]: another process holds a lock that this call needs.
 /// * [`Error::PermissionDenied`], [`Error::Os`].
 ///
 /// # Example
@@ -240,13 +262,14 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
 /// ```
 pub fn remove(address: &Address) -> Result<(), Error> {
     let (object, _) = find::find(address)?;
-    // Other versions may know no attachment, but they do map.
-    let is_strange = matches!(object.content, Content::Unreadable(_));
-    if is_strange && !object.users.pids.is_empty() {
+    // Other versions may not register their attachments, but their mappings are
+    // visible.
+    let is_unreadable = matches!(object.content, Content::Unreadable(_));
+    if is_unreadable && !object.users.pids.is_empty() {
         return Err(Error::InUse);
     }
-    let anybody = Permissions::without_owner_check();
-    match remove_if_abandoned(&anybody, &address.target()?)? {
+    let permissions = Permissions::without_owner_check();
+    match remove_if_abandoned(&permissions, &address.target()?)? {
         RemoveOutcome::Removed => Ok(()),
         RemoveOutcome::InUse => Err(Error::InUse),
         RemoveOutcome::Gone => Err(Error::NotFound),

@@ -1,5 +1,7 @@
-//! The bytes of an object that may be anything, and may change while they are
-//! read: by `pread`, so that a file that shrinks is an error and not a `SIGBUS`.
+//! Reads objects with any content, which may change at the same time.
+//!
+//! Files are read by `pread`, so that a file that becomes shorter causes an error and
+//! no `SIGBUS`.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,13 +12,14 @@ use crate::os::mem::sysv_shm::Id;
 use crate::os::regular_file;
 use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_lock_table};
 
-/// Where the format version ends in a header.
+/// The offset in a header at which the format version ends.
 const FORMAT_END: usize = MAGIC.len() + size_of::<u32>();
 
-/// A longer directory is not believed: it would name a hundred thousand fields.
-const LONGEST_DIRECTORY: u32 = 4 << 20;
+/// A longer lock table is treated as corrupt. A table of this length names a hundred
+/// thousand fields.
+const LONGEST_LOCK_TABLE: u32 = 4 << 20;
 
-/// Where the bytes come from.
+/// The object from which the bytes are read.
 #[derive(Debug)]
 pub(super) enum Source {
     File(OwnedFd),
@@ -24,21 +27,21 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Fills the buffer with the bytes from `offset` on. Fewer mean that the object
-    /// ends there.
+    /// Reads bytes from `offset` on and returns their number. It is less than the
+    /// length of the buffer only if the object ends there.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::File(file) => regular_file::read_at(file, buffer, offset),
-            // A segment never becomes shorter, so it is all or nothing.
-            Self::SystemV(look) => match usize::try_from(offset) {
-                Ok(offset) if look.read_at(buffer, offset) => Ok(buffer.len()),
+            // The length of a System V segment never changes.
+            Self::SystemV(probe) => match usize::try_from(offset) {
+                Ok(offset) if probe.read_at(buffer, offset) => Ok(buffer.len()),
                 _ => Ok(0),
             },
         }
     }
 }
 
-/// A segment that can be read: its header makes sense, and its directory.
+/// A segment with a valid header and a valid lock table.
 #[derive(Debug)]
 pub(super) struct Opened {
     source: Source,
@@ -47,15 +50,16 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// The id, if it is a System V segment.
+    /// Returns the id, if it is a System V segment.
     pub(super) fn system_v_id(&self) -> Option<Id> {
         match &self.source {
-            Source::SystemV(look) => Some(look.id()),
+            Source::SystemV(probe) => Some(probe.id()),
             Source::File(_) => None,
         }
     }
 
-    /// Reads an object of `len` bytes. [`Error::NotASegment`]: it is none of ours.
+    /// Reads header and lock table of an object of `len` bytes. The error is
+    /// [`Error::NotASegment`] if it is no segment of this crate.
     pub(super) fn new(source: Source, len: u64) -> Result<Self, Error> {
         let failed = |source| Error::Os {
             call: "pread",
@@ -64,7 +68,7 @@ impl Opened {
         let mut bytes = [0; HEADER_LEN];
         let filled = source.read_at(&mut bytes, 0).map_err(failed)?;
         let header = match Header::parse(&bytes, len) {
-            // The zeros behind a short one are not its own.
+            // The zeros after the end of a short object are not its content.
             _ if filled < MAGIC.len() => return Err(Error::NotASegment),
             Err(error @ (Error::NotASegment | Error::UnsupportedFormat { .. }))
                 if filled >= FORMAT_END =>
@@ -80,7 +84,7 @@ impl Opened {
             }
             header => header?,
         };
-        if header.lock_table_len > LONGEST_DIRECTORY {
+        if header.lock_table_len > LONGEST_LOCK_TABLE {
             return Err(Error::Corrupt(CorruptHeader::UnreadableDirectory));
         }
         let mut bytes = vec![0; header.lock_table_len as usize];
@@ -97,19 +101,20 @@ impl Opened {
     }
 }
 
-/// Reads small parts of a value one after the other, many by one call where they
-/// are close together.
+/// Reads small parts of a value in ascending order. Parts that are close together are
+/// read by one call.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     opened: &'a Opened,
     window: Vec<u8>,
-    /// Where the window begins, in bytes from the start of the value.
+    /// The offset in the value at which the window begins.
     start: u64,
 }
 
 impl<'a> Reader<'a> {
+    /// The length of a window that several parts may share.
     const WINDOW: usize = 64 << 10;
-    /// What is further apart is read one by one.
+    /// A part at this distance from the last window, or more, is read alone.
     const CLOSE: u64 = 4 << 10;
 
     pub(super) fn new(opened: &'a Opened) -> Self {
@@ -120,8 +125,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The `N` bytes from `offset` on; `None` if they can't be read, or are not
-    /// inside the value.
+    /// Returns the `N` bytes from `offset` on, or `None` if they can't be read or
+    /// exceed the value.
     pub(super) fn bytes<const N: usize>(&mut self, offset: u64) -> Option<[u8; N]> {
         if let Some(bytes) = self.in_window(offset) {
             return Some(bytes);
@@ -149,11 +154,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An object, and the segment in it if it can be read.
+/// An object, and its segment if it is readable.
 pub(super) type Found = (Object, Option<Opened>);
 
+/// Maps the error of a call on an object or process that the caller named.
 pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    /// The calls that look up what was asked for, a segment or a process.
+    /// The calls that look up the object or process that the caller named.
     const LOOK_UPS: [&str; 6] = [
         "readlink",
         "lstat",

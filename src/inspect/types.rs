@@ -1,71 +1,73 @@
-//! What is found: objects, what is in them, and who uses them.
+//! The results: objects, their contents and their users.
 
 use std::time::SystemTime;
 
 use crate::error::{Error, Layout};
 use crate::segment::{Address, Backing, Removal};
-use crate::sync::snapshot::{self, CondvarState};
+use crate::sync::snapshot;
 
 pub use crate::os::mem::Access;
+pub use crate::sync::snapshot::{CondvarState, Waiters};
 
 /// Which objects to list.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The segments of this crate, of every backing, whatever state they are in;
-    /// and what may not be read, since it may be one.
+    /// The segments of this crate, of every backing and in every state. Objects that
+    /// this user may not read are included, because they may be segments.
     ///
-    /// Files and segments without a name are found through the processes that map
-    /// them; a file that nobody maps is not found.
+    /// Files and segments without a name are found through the processes that map them.
+    /// A file that no process maps is not found.
     Segments,
-    /// Also all else that is in `/dev/shm` and in System V.
+    /// Also all other objects in `/dev/shm` and all other System V segments.
     Everything,
 }
 
-/// An object that holds shared memory, or looks as if it did.
+/// An object that contains shared memory, or that could.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Object {
-    /// For people. The [address](Self::address), if there is one. It may hold any
-    /// character, because its creator chose it: see [`printable`].
+    /// The name to display: the [address](Self::address), if there is one. It can
+    /// contain any character, because the creator chose it: see
+    /// [`printable`](super::printable).
     pub name: String,
-    /// How to get at it again.
+    /// The address by which the object can be found again.
     pub address: Option<Address>,
-    /// Which kind of memory it is.
+    /// The kind of memory.
     pub backing: Backing,
-    /// Whether it can still be found by its name.
+    /// Whether the object has a name.
     pub link: Link,
-    /// In bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// How much of it is in memory, in pages of [`page_size`] bytes, if that is
-    /// known.
+    /// How many pages of the object are in memory, if known. A page has
+    /// [`page_size`](super::page_size) bytes.
     pub resident_pages: Option<u64>,
-    /// The id of the user who owns it.
+    /// The user id of the owner.
     pub owner: u32,
-    /// The id of its group.
+    /// The group id.
     pub group: u32,
     /// The permission bits.
     pub mode: u32,
-    /// Who uses it.
+    /// The processes that use it.
     pub users: Users,
-    /// What is in it.
+    /// Its content.
     pub content: Content,
 }
 
 impl Object {
-    /// Whether anybody uses it.
+    /// Returns whether any process uses the object.
     #[must_use]
     pub fn state(&self) -> State {
         let Users {
             pids,
             attachments,
-            unreadable_processes: unseen,
+            unreadable_processes,
         } = &self.users;
         match attachments {
             _ if !pids.is_empty() => State::Live,
             Some(0) => State::Stale,
             Some(_) => State::Live,
-            None if *unseen == 0 => State::Stale,
+            None if *unreadable_processes == 0 => State::Stale,
             None => State::Unknown,
         }
     }
@@ -77,60 +79,62 @@ impl Object {
 pub enum Link {
     /// It can be opened by its name.
     Named,
-    /// It had a name and lost it. It lives on until its last user has gone.
+    /// Its name was removed. The object exists until its last user detaches.
     Unlinked,
-    /// It never had one.
+    /// It never had a name.
     Nameless,
 }
 
-/// Whether anybody uses an object.
+/// Whether any process uses an object.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Somebody is attached.
+    /// At least one process is attached.
     Live,
-    /// Nobody is.
+    /// No process is attached.
     Stale,
-    /// Those who might be belong to others.
+    /// Processes of other users may be attached, and this process may not inspect them.
     Unknown,
 }
 
-/// Who uses an object.
+/// The processes that use an object.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
-    /// The processes that are known to have it mapped, in ascending order.
+    /// The processes that are known to have mapped it, in ascending order.
     pub pids: Vec<u32>,
-    /// How many attachments there are, as far as the kernel keeps count of them:
-    /// those of System V, and the locks by which a named segment knows its users.
-    /// It counts those in other containers, too. Where a program holds thousands of
-    /// locks on the object, there are at least so many.
+    /// The number of attachments, if the kernel counts them. For System V, the kernel
+    /// counts all attachments. For a named segment, it knows one lock per attached
+    /// process.
+    ///
+    /// The number includes processes in other containers. If a program holds thousands
+    /// of locks on the object, the true number may be higher.
     pub attachments: Option<u64>,
-    /// How many processes could not be asked what they map. Those that `/proc` hides
-    /// (`hidepid`) can't be counted: all together are one.
+    /// The number of processes that did not permit reading their mappings. All processes that
+    /// `/proc` hides (`hidepid`) count as one.
     pub unreadable_processes: usize,
 }
 
-/// What an object holds.
+/// The content of an object.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Content {
     /// A segment of this crate.
     Segment(Box<Segment>),
-    /// A System V segment that its creator is filling, or died filling.
+    /// A System V segment that its creator has not finished. The creator may have died.
     Unfinished,
-    /// A segment that can't be read: of another version
-    /// ([`Error::UnsupportedFormat`]), damaged or cut short ([`Error::Corrupt`]).
+    /// A segment that this version cannot read: it has another format
+    /// ([`Error::UnsupportedFormat`]), or is damaged or truncated ([`Error::Corrupt`]).
     Unreadable(Error),
-    /// What it is can't be said, because it may not be opened
-    /// ([`Error::PermissionDenied`]), or can't be.
+    /// An object that this user may not open ([`Error::PermissionDenied`]), or that
+    /// cannot be opened.
     Inaccessible(Error),
-    /// Something else.
+    /// No segment of this crate.
     Foreign(FileKind),
 }
 
 impl Content {
-    /// The segment, if it is one that can be read.
+    /// Returns the segment, if the content is a readable one.
     #[must_use]
     pub fn segment(&self) -> Option<&Segment> {
         match self {
@@ -140,11 +144,11 @@ impl Content {
     }
 }
 
-/// What kind of thing has a name in a file system.
+/// The kind of an object that is no segment.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Memory: a file, or a System V segment.
+    /// A regular file, or a System V segment.
     Memory,
     /// A directory.
     Directory,
@@ -154,73 +158,74 @@ pub enum FileKind {
     Special,
 }
 
-/// What the header of a segment says.
+/// The header of a segment.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The type, and how it is laid out.
+    /// The type and its layout.
     pub layout: Layout,
-    /// Where the value begins, in bytes.
+    /// The offset of the value in the object, in bytes.
     pub value_offset: u64,
-    /// How many elements it has, if that was chosen at creation.
+    /// The number of elements, if it was chosen at creation, or 0.
     pub elements: u64,
-    /// What becomes of it when nobody is attached.
+    /// What happens to the name after the last detachment.
     pub removal: Removal,
-    /// The process that made it. It need not be alive.
+    /// The id of the process that created it. The process may have ended.
     pub creator: u32,
-    /// When it was made.
+    /// The time of creation. `None` if it exceeds the range of [`SystemTime`].
     pub created: Option<SystemTime>,
-    /// The pid namespace of those who lock in it: an inode number.
+    /// The pid namespace of the processes that use its locks, as an inode number.
     pub pid_namespace: u32,
-    /// Whether its locks mean something here and now.
+    /// Whether its locks are valid for this process.
     pub epoch: Epoch,
-    /// What its locks say, in sum. `None` if it was made on a platform with other
-    /// locks.
+    /// The number of its locks by state. `None` if it was created on a platform with
+    /// other locks.
     pub locks: Option<Locks>,
 }
 
-/// When and where the locks of a segment came to life.
+/// Whether the locks of a segment are valid in this boot, file and pid namespace.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epoch {
-    /// In this boot of the machine, in this file, in our pid namespace.
-    Current,
-    /// In another pid namespace: thread ids mean something else there. If no process is
-    /// attached to a System V segment, the next opener makes its locks anew.
-    OtherNamespace,
-    /// Not known, because this process can't read the boot's id or its own pid
+    /// They were initialised in this boot of the machine, in this file, and in our pid
     /// namespace.
+    Current,
+    /// They belong to another pid namespace, where thread ids have another meaning. If
+    /// no process is attached to a System V segment, the next opener reinitialises its
+    /// locks.
+    OtherNamespace,
+    /// Unknown, because this process cannot read the boot id or its own pid namespace.
     Unknown,
-    /// In another boot of the machine, or in the file of which this one is a copy.
-    /// Whoever held a lock is gone; whoever opens the segment next brings the locks
-    /// back to life.
+    /// They were initialised in another boot of the machine, or in the file of which
+    /// this one is a copy. No holder exists any more. The next opener reinitialises the
+    /// locks.
     Past,
 }
 
-/// The locks of a segment in sum.
+/// The number of sync objects in a segment.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Locks {
-    /// How many mutexes and condition variables there are.
+    /// The number of mutexes and condition variables.
     pub objects: u64,
-    /// How many of them were looked at: all, up to a limit of a million.
+    /// How many of them were inspected: all, up to a limit of one million.
     pub counted: u64,
-    /// How many mutexes are held, also by the dead.
+    /// The number of inspected mutexes that are held, also by a holder that died.
     pub held: u64,
-    /// How many mutexes have data in doubt.
+    /// The number of inspected mutexes that are poisoned.
     pub poisoned: u64,
 }
 
-/// A segment and its sync objects.
+/// An object and its sync objects.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Details {
     /// The object.
     pub object: Object,
-    /// Its sync objects, in the order of the type, as many as were asked for.
-    /// Those that are free and clean are left out first.
+    /// Its sync objects in the order of the type, up to the limit. Unlocked and clean
+    /// ones are omitted first.
     pub sync_objects: Vec<SyncObject>,
-    /// How many were left out.
+    /// The number of sync objects that were omitted.
     pub omitted: u64,
 }
 
@@ -228,16 +233,16 @@ pub struct Details {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncObject {
-    /// Which field it is, seen from the value: `.workers[3].lock`. Empty if it is
-    /// the value.
+    /// The path of the field in the value: `.workers[3].lock`. It is empty if the value
+    /// itself is the sync object.
     pub path: String,
-    /// In bytes from the start of the value.
+    /// The offset in the value, in bytes.
     pub offset: u64,
-    /// What it says.
+    /// Its state.
     pub state: SyncState,
 }
 
-/// What a mutex or condition variable says.
+/// The state of a mutex or condition variable.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
@@ -245,9 +250,9 @@ pub enum SyncState {
     Mutex(MutexState),
     /// A [`ShmCondvar`](crate::ShmCondvar).
     Condvar(CondvarState),
-    /// A [`PthreadCondvar`](crate::PthreadCondvar), which is libc's business.
+    /// A [`PthreadCondvar`](crate::PthreadCondvar). Only libc knows its state.
     PthreadCondvar,
-    /// The segment became shorter meanwhile, or can't be read there.
+    /// The bytes could not be read, for example because the segment became shorter.
     Unreadable,
 }
 
@@ -261,44 +266,44 @@ pub type LockState = snapshot::LockState<Holder>;
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The process; 0 if that is unknown.
+    /// The id of the process, or 0 if it is unknown.
     pub pid: u32,
-    /// The thread.
+    /// The id of the thread.
     pub tid: u32,
-    /// What became of it.
+    /// Whether the thread exists.
     pub state: HolderState,
-    /// The name of the thread, as the kernel shows it. It may hold any character: see
-    /// [`printable`].
+    /// The name of the thread, as the kernel shows it. It can contain any character:
+    /// see [`printable`](super::printable).
     pub command: Option<String>,
-    /// When the thread began to run: the lock was taken since. When, nobody has
-    /// noted.
+    /// When the thread started. The thread locked the mutex later, but that time is not
+    /// recorded.
     pub thread_started: Option<SystemTime>,
 }
 
-/// What became of the holder of a lock.
+/// The state of the thread that holds a mutex.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HolderState {
-    /// It is alive.
+    /// It exists.
     Alive,
-    /// It is alive, but a signal or a debugger has stopped it.
+    /// It exists, but a signal or a debugger has stopped it.
     Stopped,
-    /// There is no such thread (any more), so nobody will give the lock back.
+    /// It does not exist, so it will not unlock the mutex.
     Dead,
-    /// Its id means nothing here: it belongs to another pid namespace.
+    /// Unknown, because its id belongs to another pid namespace.
     Unknown,
 }
 
-/// A part of a process's memory that is shared.
+/// A shared mapping of a process.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Attachment {
     /// The addresses in that process.
     pub addresses: std::ops::Range<u64>,
-    /// Whether it can write there.
+    /// The access that the mapping permits.
     pub access: Access,
-    /// Where in the object it begins, in bytes.
+    /// The offset in the object at which the mapping begins, in bytes.
     pub offset: u64,
-    /// What is mapped.
+    /// The mapped object.
     pub object: Object,
 }

@@ -449,7 +449,7 @@ on_stage! {
         let lock = &segment.workers[2].lock;
         leave_a_death(lock);
         let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock", "--yes"]);
-        assert!(code == 1 && text.contains("nobody has locked it since"), "{text}");
+        assert!(code == 1 && text.contains("no thread has locked it since"), "{text}");
         drop(lock.lock());
 
         let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock"]);

@@ -1,4 +1,5 @@
-//! The same as JSON. Names of fields and words are an interface: see `--help`.
+//! The output as JSON. The names of fields and the words in them are an interface:
+//! programs read them.
 //!
 //! Times are in seconds since 1970, sizes in bytes.
 
@@ -17,14 +18,14 @@ use crate::{labels, table};
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRow {
     name: String,
-    /// By which the tool finds it again.
+    /// The address by which the tool finds the object again.
     address: Option<String>,
     backing: String,
     link: &'static str,
     state: &'static str,
-    /// `live`, `stale` or `unknown`, whatever is in it.
+    /// `live`, `stale` or `unknown`, for any content.
     in_use: &'static str,
-    /// Why nothing more is known.
+    /// Why `segment` is missing.
     reason: Option<String>,
     size: u64,
     resident_pages: Option<u64>,
@@ -32,7 +33,7 @@ pub(crate) struct ObjectRow {
     owner: u32,
     owner_name: Option<String>,
     group: u32,
-    /// Octal, as text.
+    /// Octal digits.
     mode: String,
     pids: Vec<u32>,
     attachments: Option<u64>,
@@ -101,7 +102,7 @@ enum StateRow {
 
 #[derive(Debug, Serialize)]
 struct HolderRow {
-    /// Missing if it is not known.
+    /// `null` if it is unknown.
     pid: Option<u32>,
     tid: u32,
     state: &'static str,
@@ -263,21 +264,22 @@ impl From<&Attachment> for AttachmentRow {
     }
 }
 
-/// Indented, with a line break at the end.
+/// Returns indented JSON that ends with a line break.
 pub(crate) fn pretty(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(escaped(&serde_json::to_string_pretty(value)?) + "\n")
+    Ok(escape(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
-/// On one line.
+/// Returns JSON on one line, which ends with a line break.
 pub(crate) fn line(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(escaped(&serde_json::to_string(value)?) + "\n")
+    Ok(escape(&serde_json::to_string(value)?) + "\n")
 }
 
-/// Escapes what steers a terminal. A program that reads the JSON gets the same texts.
+/// Escapes characters that control a terminal. A JSON parser returns the original
+/// texts.
 ///
-/// `serde_json` escapes what the standard demands, which is C0 alone. All else that
-/// steers a terminal can be in strings only.
-fn escaped(json: &str) -> String {
+/// `serde_json` escapes only the control characters that the standard requires (C0).
+/// All other such characters can only be inside strings.
+fn escape(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || inspect::is_printable(character) {

@@ -1,4 +1,4 @@
-//! What the library's findings are called, in every output.
+//! The words for states and kinds, in text and JSON.
 
 use shm_sync::inspect::{
     Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State, SyncState,
@@ -8,7 +8,7 @@ use shm_sync::{Error, PoisonCause, Removal};
 
 use crate::text::{Style, escape};
 
-/// One word for what an object is and whether anybody uses it.
+/// Returns the state of an object: its kind of content, or whether a process uses it.
 pub(crate) fn state(object: &Object) -> (&'static str, Style) {
     match &object.content {
         Content::Segment(_) => in_use(object),
@@ -20,7 +20,7 @@ pub(crate) fn state(object: &Object) -> (&'static str, Style) {
     }
 }
 
-/// Whether anybody uses an object.
+/// Returns whether a process uses the object.
 pub(crate) fn in_use(object: &Object) -> (&'static str, Style) {
     match object.state() {
         State::Live => ("live", Style::Good),
@@ -37,11 +37,11 @@ pub(crate) fn link(link: Link) -> &'static str {
     }
 }
 
-/// Why there is no more to say about an object; `None` if there is.
+/// Returns why an object has no segment to show, or `None` if it has one.
 pub(crate) fn reason(object: &Object) -> Option<String> {
     Some(match &object.content {
         Content::Segment(_) => return None,
-        Content::Unfinished => "its creator has not finished it, or died before".to_owned(),
+        Content::Unfinished => "its creator has not finished it, or has died".to_owned(),
         Content::Unreadable(error) => error_chain(error),
         Content::Inaccessible(Error::PermissionDenied) => "permission denied".to_owned(),
         Content::Inaccessible(error) => error_chain(error),
@@ -59,7 +59,7 @@ fn file_kind(kind: FileKind) -> &'static str {
     }
 }
 
-/// An error with what caused it, as it may be shown.
+/// Returns the message of an error and of its sources, escaped for output.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

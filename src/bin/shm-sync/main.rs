@@ -1,5 +1,4 @@
-//! The tool: arguments, and what becomes of them. What it finds out, it finds out
-//! by [`shm_sync::inspect`].
+//! The command line tool. It prints what [`shm_sync::inspect`] returns.
 
 mod arguments;
 mod json;
@@ -23,19 +22,19 @@ use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
 use text::{Palette, escape, escape_lines};
 
-/// Why the tool ends without having done what it was asked.
+/// The reason why a command did not succeed.
 #[derive(Debug)]
 enum Failure {
-    /// It could not be done. The text is for people.
+    /// The command failed. The text is the message for the user.
     Failed(String),
-    /// It was not confirmed, or the arguments contradict what is there.
+    /// The user did not confirm.
     Refused(String),
-    /// What it found could not be written.
+    /// The output could not be written.
     Output(io::Error),
 }
 
 impl Failure {
-    /// What went wrong with `subject`.
+    /// Returns the failure of a command on `subject`.
     fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
         let subject = escape(&subject.to_string());
         Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
@@ -48,11 +47,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether all was done.
+/// Whether a command did everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
-    /// What was not has been said.
+    /// The messages or the output report the rest.
     Incomplete,
 }
 
@@ -62,12 +61,12 @@ const REFUSED: u8 = 2;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return answer(&error),
+        Err(error) => return print_clap_message(&error),
     };
     let failure = match run(arguments) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => return ExitCode::from(NOT_DONE),
-        // Whoever read this has seen enough.
+        // The reader of the output has closed it.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
@@ -82,24 +81,26 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Says on standard error what went wrong, if anybody listens.
+/// Prints a message on standard error, and ignores a closed output.
 fn eprint_error(text: &str) {
     let _ = writeln!(io::stderr(), "shm-sync: {}", escape_lines(text));
 }
 
-/// Prints what clap reports: help to standard output, and mistakes, which quote the
+/// Prints a message of clap: help to standard output, and errors, which quote the
 /// arguments, to standard error.
-fn answer(error: &clap::Error) -> ExitCode {
+fn print_clap_message(error: &clap::Error) -> ExitCode {
     let text = escape_lines(&error.render().to_string());
-    let written = match error.use_stderr() {
-        true => write!(io::stderr(), "{text}").map_err(Failure::Output),
-        false => print(&text),
+    let written = if error.use_stderr() {
+        write!(io::stderr(), "{text}").map_err(Failure::Output)
+    } else {
+        print(&text)
     };
-    // If the output is closed, the exit code still tells.
+    // If the output is closed, the exit code remains.
     let _ = written;
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
 }
 
+/// Prints to standard output.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -122,17 +123,19 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
 }
 
 fn scope(all: bool) -> Scope {
-    match all {
-        true => Scope::Everything,
-        false => Scope::Segments,
+    if all {
+        Scope::Everything
+    } else {
+        Scope::Segments
     }
 }
 
 fn list(ls: &Ls, palette: Palette) -> Result<Outcome, Failure> {
     let objects = inspect::objects(scope(ls.all)).map_err(|error| Failure::of("ls", &error))?;
-    print(&match ls.format.json {
-        true => json::pretty(&objects.iter().map(ObjectRow::from).collect::<Vec<_>>())?,
-        false => table::objects(&objects, palette),
+    print(&if ls.format.json {
+        json::pretty(&objects.iter().map(ObjectRow::from).collect::<Vec<_>>())?
+    } else {
+        table::objects(&objects, palette)
     })?;
     Ok(Outcome::Done)
 }
@@ -140,9 +143,10 @@ fn list(ls: &Ls, palette: Palette) -> Result<Outcome, Failure> {
 fn show_one(show: &Show, palette: Palette) -> Result<Outcome, Failure> {
     let address = &show.subject.address;
     let details = details(address, show.limit.limit)?;
-    print(&match show.format.json {
-        true => json::pretty(&DetailsRow::from(&details))?,
-        false => show::details(&details, palette),
+    print(&if show.format.json {
+        json::pretty(&DetailsRow::from(&details))?
+    } else {
+        show::details(&details, palette)
     })?;
     match details.object.content.segment() {
         Some(_) => Ok(Outcome::Done),
@@ -170,14 +174,15 @@ fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {
         }
         other => Failure::of(format!("process {}", maps.pid), &other),
     })?;
-    print(&match maps.format.json {
-        true => json::pretty(
+    print(&if maps.format.json {
+        json::pretty(
             &attachments
                 .iter()
                 .map(AttachmentRow::from)
                 .collect::<Vec<_>>(),
-        )?,
-        false => table::attachments(&attachments, palette),
+        )?
+    } else {
+        table::attachments(&attachments, palette)
     })?;
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! The manual pages and the completions, made of the arguments.
+//! Manual pages and shell completions, generated from the arguments.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use crate::arguments::{Arguments, Completions, Man};
 use crate::{Failure, Outcome};
 
-/// Prints the manual page, or writes one for every command.
+/// Prints the manual page, or writes one page per command.
 pub(crate) fn manual(man: &Man) -> Result<Outcome, Failure> {
     let command = Arguments::command();
     match &man.directory {
@@ -22,7 +22,7 @@ pub(crate) fn manual(man: &Man) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// Prints what a shell needs to complete arguments.
+/// Prints the completions for a shell.
 pub(crate) fn completions(completions: &Completions) -> Result<Outcome, Failure> {
     let mut text = Vec::new();
     let mut command = Arguments::command();

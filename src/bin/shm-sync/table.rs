@@ -1,4 +1,4 @@
-//! Rows and columns.
+//! The tables of `ls`, `maps`, `show` and `gc`.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{
@@ -9,10 +9,10 @@ use shm_sync::inspect::{self, Access, Attachment, Content, Link, Object};
 use crate::labels;
 use crate::text::{self, Palette, Style, bytes, escape, short_type};
 
-/// How many process ids a row shows.
-const MOST_PIDS: usize = 4;
+/// The maximum number of process ids in a row.
+const MAX_PIDS: usize = 4;
 
-/// An empty table with these titles.
+/// Returns an empty table with these column titles.
 pub(crate) fn new(palette: Palette, titles: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -50,7 +50,7 @@ fn right(text: impl ToString, style: Style) -> Cell {
     cell(text, style).set_alignment(CellAlignment::Right)
 }
 
-/// A table as text, one line for each row, without blanks at the ends.
+/// Returns the table as text, one line per row, without spaces at the ends.
 pub(crate) fn finish(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
@@ -104,7 +104,7 @@ fn lock_cells(object: &Object) -> [Cell; 2] {
     let Some(locks) = segment.locks else {
         return [right("?", Style::Faint), right("?", Style::Faint)];
     };
-    // What was not counted may be held, too.
+    // Locks that were not inspected may be held as well.
     let more = if locks.counted < locks.objects {
         "+"
     } else {
@@ -120,7 +120,7 @@ fn lock_cells(object: &Object) -> [Cell; 2] {
     ]
 }
 
-/// Pages in memory, of all.
+/// Returns the number of pages in memory and of all pages: `1/4`.
 pub(crate) fn resident(object: &Object) -> String {
     let all = object.len.div_ceil(inspect::page_size());
     match object.resident_pages {
@@ -129,28 +129,30 @@ pub(crate) fn resident(object: &Object) -> String {
     }
 }
 
+/// Returns the name of a user, or the id if there is no name.
 pub(crate) fn user(id: u32) -> String {
     inspect::user_name(id).map_or_else(|| id.to_string(), |name| escape(&name))
 }
 
-/// Who is attached, and how many that can't be named.
+/// Returns the attached processes, and the number of attachments without a visible
+/// process.
 fn pids(object: &Object) -> String {
     let users = &object.users;
-    let named = text::numbers(&users.pids, MOST_PIDS);
-    let nameless = users
+    let named = text::numbers(&users.pids, MAX_PIDS);
+    let unseen = users
         .attachments
         .unwrap_or(0)
         .saturating_sub(users.pids.len() as u64);
-    match (users.pids.is_empty(), nameless) {
+    match (users.pids.is_empty(), unseen) {
         (true, 0) if users.attachments.is_none() && users.unreadable_processes > 0 => {
             "?".to_owned()
         }
         (true, 0) => "-".to_owned(),
-        (true, _) => format!("{nameless} unseen"),
+        (true, _) => format!("{unseen} unseen"),
         (false, 0) => named,
-        // A process can attach a segment twice, so these need not be others.
+        // A process can attach a segment twice, so these may be no further processes.
         (false, _) if users.unreadable_processes == 0 => named,
-        (false, _) => format!("{named}, {nameless} unseen"),
+        (false, _) => format!("{named}, {unseen} unseen"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Text for people: what others chose made escape, numbers made readable,
-//! colours where they are wanted.
+//! Text output: escapes for names that other users chose, readable numbers and times,
+//! and colours.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -10,22 +10,22 @@ use shm_sync::inspect;
 
 use crate::arguments::When;
 
-/// Escapes text that another user chose: a name must not move the cursor, nor pass for
+/// Escapes text that another user chose. A name must not move the cursor or look like
 /// two lines.
 ///
-/// Each such text goes through here, in a table or in a message. Standard error goes
-/// through [`escape_lines`] as a whole once more, and JSON has its own escapes.
+/// All such texts in tables and messages pass through this function. All of standard
+/// error passes through [`escape_lines`] in addition. JSON has its own escapes.
 pub(crate) fn escape(text: &str) -> String {
     inspect::printable(text)
 }
 
-/// Escapes a whole message and keeps its line breaks.
+/// Escapes a message, but not its line breaks.
 pub(crate) fn escape_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(escape).collect();
     lines.join("\n")
 }
 
-/// A type's name without the paths: `ShmMutex<Jobs>`.
+/// Returns the name of a type without module paths: `ShmMutex<Jobs>`.
 pub(crate) fn short_type(name: &str) -> String {
     let mut short = String::new();
     let mut word = String::new();
@@ -48,7 +48,7 @@ pub(crate) fn short_type(name: &str) -> String {
     escape(&(short + &word))
 }
 
-/// A number of bytes: `72 B`, `4.0 KiB`.
+/// Returns a number of bytes: `72 B`, `4.0 KiB`.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
@@ -63,7 +63,7 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A time, in UTC, and how long ago it was.
+/// Returns a time in UTC, and how long ago it was.
 pub(crate) fn time(time: SystemTime) -> String {
     let age = match time.elapsed() {
         Ok(age) => format!("{} ago", span(age.as_secs())),
@@ -84,12 +84,13 @@ pub(crate) fn date(time: SystemTime) -> String {
     }
 }
 
-/// A time in seconds since 1970.
+/// Returns a time in seconds since 1970, or 0 if it is earlier.
 pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
+/// Returns a span of time in its largest unit: `5 min`.
 fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -99,7 +100,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// The first few numbers of a list.
+/// Returns the first numbers of a list, and how many more there are.
 pub(crate) fn numbers(list: &[u32], most: usize) -> String {
     let mut text = String::new();
     for (i, number) in list.iter().take(most).enumerate() {
@@ -112,7 +113,7 @@ pub(crate) fn numbers(list: &[u32], most: usize) -> String {
     text
 }
 
-/// Whether output is coloured.
+/// Whether the output has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Palette {
     Plain,
@@ -130,14 +131,15 @@ impl Palette {
                 std::io::stdout().is_terminal() && unset("NO_COLOR") && !is_dumb
             }
         };
-        match is_wanted {
-            true => Self::Coloured,
-            false => Self::Plain,
+        if is_wanted {
+            Self::Coloured
+        } else {
+            Self::Plain
         }
     }
 }
 
-/// What a piece of text means to who reads it.
+/// The meaning of a piece of text, which determines its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -149,7 +151,7 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// The text in the colour of this style.
+    /// Returns the text in the colour of this style.
     pub(crate) fn paint(self, palette: Palette, text: &str) -> String {
         let code = match self {
             Self::Plain => return text.to_owned(),
@@ -180,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_gets_through() {
+    fn terminal_control_is_escaped() {
         assert_eq!(escape("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(escape_lines("a\x1b[2Jb\nc\n"), "a\\u{1b}[2Jb\nc\n");
         assert_eq!(short_type("a::B<\x1b[2J>"), "B<\\u{1b}[2J>");
     }
 
     #[test]
-    fn types_lose_their_paths() {
+    fn short_type_has_no_paths() {
         assert_eq!(
             short_type("shm_sync::sync::mutex::ShmMutex<u64>"),
             "ShmMutex<u64>"
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_follow_the_calendar() {
         let utc = |seconds| date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_end_where_they_begin() {
+    fn colours_end_with_the_text() {
         assert_eq!(Style::Bad.paint(Palette::Coloured, "x"), "\x1b[31mx\x1b[0m");
         assert_eq!(Style::Bad.paint(Palette::Plain, "x"), "x");
     }
