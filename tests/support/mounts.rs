@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::is_root_for;
+use super::users::is_root_for;
 
 /// Gives this process mounts and System V segments of its own, so that it may mount
 /// what it likes and run `gc`. If it may not have them, says that `test` is not run.

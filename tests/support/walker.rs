@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shm_sync::Segment;
 
-use super::{Child, spawn};
+use super::child::{Child, spawn};
 
 /// The system call that a child is in behind its way.
 #[cfg(target_arch = "x86_64")]

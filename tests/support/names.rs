@@ -1,13 +1,10 @@
-//! What the tests of life and death share: addresses of every kind, values that tell
-//! what they are, meetings, and chance.
+//! Names and addresses that only one test uses, and that are removed when dropped.
 
 use std::fs;
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use shm_sync::{Backing, LockError, ShmMutex, ShmSafe};
-
-use super::number_from_env;
+use shm_sync::Backing;
 
 /// An address of each kind that has names, that no other test has; removed when
 /// dropped.
@@ -93,94 +90,108 @@ impl Drop for TestAddress {
     }
 }
 
-/// A value that says which object it is in, and whether it is whole.
-#[derive(ShmSafe)]
-#[repr(C)]
-pub struct Marked {
-    id: u64,
-    body: [u64; 62],
-    inverse: u64,
-    pub visits: ShmMutex<u64>,
-    inheriting: ShmMutex<u64>,
-}
-
-impl Marked {
-    pub fn new(id: u64) -> Self {
-        Self {
-            id,
-            body: [id; 62],
-            inverse: !id,
-            visits: ShmMutex::new(0),
-            inheriting: ShmMutex::with_priority_inheritance(0),
-        }
-    }
-
-    /// The one that it was made with.
-    pub fn id(&self) -> u64 {
-        let is_whole = self.body == [self.id; 62] && self.inverse == !self.id;
-        assert!(is_whole, "it is not complete: {} {}", self.id, self.inverse);
-        self.id
-    }
-
-    /// Uses the locks.
-    pub fn visit(&self) {
-        for lock in [&self.visits, &self.inheriting] {
-            match lock.lock() {
-                Ok(mut visits) => *visits += 1,
-                Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| {}) += 1,
-                Err(other) => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
-/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
+/// A name in `/dev/shm` that no other test has, removed when dropped.
 #[derive(Debug)]
-pub struct Random(u64);
+pub struct TestName(String);
 
-impl Random {
-    /// The seed is `SHM_SYNC_STORM_SEED` or, if that is not set, `otherwise`.
-    pub fn from_env(otherwise: u64) -> (Self, u64) {
-        let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(otherwise);
-        (Self::new(seed), seed)
+impl TestName {
+    pub fn new(what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(format!(
+            "/shm-sync-test-{what}-{}-{count}",
+            std::process::id()
+        ))
     }
 
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    /// Where the object is as a file.
+    pub fn path(&self) -> String {
+        format!("/dev/shm{}", self.0)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-
-    /// Spins for a time between nothing and 2^`scale` nanoseconds, short ones as
-    /// often as long ones.
-    pub fn dither(&mut self, scale: u64) {
-        let range = 1 << self.below(scale + 1);
-        let until = Instant::now() + Duration::from_nanos(self.below(range));
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
+    /// Puts a file of those bytes there.
+    pub fn write(&self, bytes: &[u8]) {
+        let mut file = fs::File::create(self.path()).unwrap();
+        file.write_all(bytes).unwrap();
+        let mut mode = file.metadata().unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o600);
+        file.set_permissions(mode).unwrap();
     }
 }
 
-/// A place where processes meet, again and again.
-#[derive(ShmSafe, Default)]
-#[repr(C)]
-pub struct Meeting {
-    arrived: AtomicU32,
+impl std::ops::Deref for TestName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
-impl Meeting {
-    /// Comes back when `parties` have called it as often as this one. `round`
-    /// counts from 1.
-    pub fn attend(&self, parties: u32, round: u32) {
-        self.arrived.fetch_add(1, Ordering::SeqCst);
-        while self.arrived.load(Ordering::SeqCst) < parties * round {
-            std::thread::yield_now();
-        }
+impl Drop for TestName {
+    fn drop(&mut self) {
+        let _ = shm_sync::unlink(&self.0);
+    }
+}
+
+/// A path in the temporary directory that no other test has; what is there is
+/// removed when this is dropped.
+#[derive(Debug)]
+pub struct TestFile(String);
+
+impl TestFile {
+    pub fn new(what: &str) -> Self {
+        let directory = std::env::temp_dir();
+        // A test name is one for files as well.
+        let name = TestName::new(what);
+        Self(format!("{}{}", directory.display(), &*name))
+    }
+}
+
+impl std::ops::Deref for TestFile {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The address of a System V key that no other test has; its segment is removed
+/// when this is dropped.
+#[derive(Debug)]
+pub struct TestKey(String);
+
+impl TestKey {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Process ids have 22 bits; a test needs few keys.
+        let key = 1 << 30 | (std::process::id() & 0x3f_ffff) << 8 | count & 0xff;
+        Self(format!("sysv:{key:#010x}"))
+    }
+
+    /// The key as the system takes it.
+    pub fn number(&self) -> i32 {
+        let digits = self.0.trim_start_matches("sysv:0x");
+        i32::from_str_radix(digits, 16).unwrap()
+    }
+}
+
+impl std::ops::Deref for TestKey {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for TestKey {
+    fn drop(&mut self) {
+        let _ = shm_sync::unlink(&self.0);
     }
 }

@@ -1,0 +1,170 @@
+//! Forked children, and gates between processes.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::timing::poll;
+
+/// A forked child. Killed and reaped when dropped.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    reaped: Option<WaitStatus>,
+}
+
+/// Forks. The child runs `body` and ends without unwinding into the harness:
+/// exit status 0, or 101 if it panicked.
+pub fn spawn(body: impl FnOnce()) -> Child {
+    // SAFETY: a stage has a single thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => Child {
+            pid: child,
+            reaped: None,
+        },
+        ForkResult::Child => {
+            let code = match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(()) => 0,
+                Err(_) => 101,
+            };
+            exit_now(code)
+        }
+    }
+}
+
+/// Ends the process without running exit handlers or destructors.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; nothing runs afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// The end of a child that was killed for good.
+pub fn die() -> ! {
+    kill(Pid::this(), Signal::SIGKILL).unwrap();
+    unreachable!("SIGKILL can't be survived")
+}
+
+impl Child {
+    pub fn pid(&self) -> u32 {
+        u32::try_from(self.pid.as_raw()).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Kills it with SIGKILL and reaps it.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let status = self.wait();
+        assert_eq!(
+            status,
+            WaitStatus::Signaled(self.pid, Signal::SIGKILL, false)
+        );
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> WaitStatus {
+        if let Some(status) = self.reaped {
+            return status;
+        }
+        let status = loop {
+            match waitpid(self.pid, None) {
+                Err(Errno::EINTR) => {}
+                other => break other.unwrap(),
+            }
+        };
+        self.reaped = Some(status);
+        status
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn join(mut self) {
+        let status = self.wait();
+        assert_eq!(status, WaitStatus::Exited(self.pid, 0), "a child failed");
+    }
+
+    /// Stops it, and waits until it stands.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        self.wait_until_stopped();
+    }
+
+    /// Its end, if it has come.
+    pub fn try_wait(&mut self) -> Option<WaitStatus> {
+        if self.reaped.is_none() {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                other => self.reaped = Some(other.unwrap()),
+            }
+        }
+        self.reaped
+    }
+
+    /// Waits until it sleeps in a futex system call.
+    pub fn wait_until_asleep(&self) {
+        let call = format!("{} ", libc::SYS_futex);
+        poll(|| {
+            fs::read_to_string(format!("/proc/{}/syscall", self.pid))
+                .is_ok_and(|line| line.starts_with(&call))
+        });
+    }
+
+    /// Waits until a signal has stopped it.
+    pub fn wait_until_stopped(&self) {
+        poll(|| {
+            fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|line| {
+                line.rsplit(')')
+                    .next()
+                    .unwrap()
+                    .trim_start()
+                    .starts_with('T')
+            })
+        });
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.reaped.is_none() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}
+
+/// A pipe by which one process tells another to go on.
+#[derive(Debug)]
+pub struct Gate {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        Self { read, write }
+    }
+
+    /// Lets one waiter through.
+    pub fn open(&self) {
+        nix::unistd::write(self.write.as_fd(), b"x").unwrap();
+    }
+
+    /// Waits to be let through.
+    pub fn pass(&self) {
+        let mut byte = [0];
+        loop {
+            match nix::unistd::read(self.read.as_fd(), &mut byte) {
+                Ok(1) => return,
+                Err(Errno::EINTR) => {}
+                other => panic!("the gate is broken: {other:?}"),
+            }
+        }
+    }
+}

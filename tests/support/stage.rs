@@ -1,0 +1,167 @@
+//! The stage of a test that forks: a process with one thread.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::child::exit_now;
+use super::environment::number_from_env;
+
+/// How long a test may take before it counts as hung. For long storms and slow
+/// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
+pub fn watchdog() -> Duration {
+    Duration::from_secs(number_from_env("SHM_SYNC_TEST_WATCHDOG").unwrap_or(180))
+}
+
+const STAGE: &str = "SHM_SYNC_TEST_STAGE";
+
+/// The exit status of a stage whose test has passed: not 0, which a process
+/// might end with for another reason.
+const STAGE_PASSED: i32 = 42;
+
+/// The name of the stage of a test: the path of its module and its own name, because
+/// tests of several modules have the same one.
+macro_rules! stage {
+    ($test:ident) => {
+        concat!(module_path!(), "::", stringify!($test))
+    };
+}
+pub(crate) use stage;
+
+/// Declares tests that run on stage. `output to reader;` in front of them has the
+/// function `reader` called with the output of each, in the process of the harness.
+macro_rules! on_stage {
+    (
+        output to $reader:path;
+        $($(#[$attribute:meta])* fn $name:ident() $body:block)+
+    ) => {$(
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            /// Runs before `main`, called by the C runtime, in every process of this
+            /// program. Enters the stage if this process is the one of the test.
+            extern "C" fn enter() {
+                $crate::support::enter_stage($crate::support::stage!($name), || $body);
+            }
+            #[used]
+            // SAFETY: the section holds pointers to functions of this type.
+            #[unsafe(link_section = ".init_array")]
+            static ENTER: extern "C" fn() = enter;
+
+            let limit = $crate::support::watchdog();
+            let output = $crate::support::send_on_stage($crate::support::stage!($name), limit);
+            $reader(&output);
+        }
+    )+};
+    ($($tests:tt)+) => {
+        $crate::support::on_stage! {
+            output to $crate::support::ignore_output;
+            $($tests)+
+        }
+    };
+}
+pub(crate) use on_stage;
+
+/// Runs the test if this process is its stage, and ends the process then.
+pub fn enter_stage(test: &str, body: impl FnOnce()) {
+    if std::env::var(STAGE).is_ok_and(|stage| stage == test) {
+        assert_eq!(
+            threads(),
+            1,
+            "with more than one thread, forks are not safe"
+        );
+        let code = match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(()) => STAGE_PASSED,
+            Err(_) => 101,
+        };
+        exit_now(code);
+    }
+}
+
+/// Reads nothing.
+pub fn ignore_output(_: &str) {}
+
+/// Runs a test in a new process. Returns what it printed.
+pub fn send_on_stage(test: &str, limit: Duration) -> String {
+    assert!(std::env::var(STAGE).is_err(), "{test} has missed its stage");
+    // The harness names a test without its crate. A stage reads no arguments: they tell
+    // in a list of processes which test this is.
+    let (_, argument) = test.split_once("::").unwrap();
+    let mut stage = Command::new(std::env::current_exe().unwrap())
+        .args([argument, "--exact"])
+        .env(STAGE, test)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let group = Pid::from_raw(i32::try_from(stage.id()).unwrap());
+    let (send, ended) = mpsc::channel();
+    let mut out = stage.stdout.take().unwrap();
+    let mut err = stage.stderr.take().unwrap();
+    // The pipes end when the last process of the stage has ended.
+    let err = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = err.read_to_string(&mut text);
+        text
+    });
+    let out = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = out.read_to_string(&mut text);
+        let _ = send.send(());
+        text
+    });
+    let hung = ended.recv_timeout(limit).is_err();
+    let stuck = if hung {
+        processes_of(group)
+    } else {
+        String::new()
+    };
+    let _ = killpg(group, Signal::SIGKILL);
+    let status = stage.wait().unwrap();
+    let text = format!("{}{}", out.join().unwrap(), err.join().unwrap());
+    assert!(!hung, "{test} hung for {limit:?}\n{stuck}\n{text}");
+    assert_eq!(
+        status.code(),
+        Some(STAGE_PASSED),
+        "{test}: {status}\n{text}"
+    );
+    print!("{text}");
+    text
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// What the processes of a hung stage were doing.
+fn processes_of(group: Pid) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        if fields.get(2) == Some(&group.to_string().as_str()) {
+            let call = fs::read_to_string(entry.path().join("syscall")).unwrap_or_default();
+            text += &format!(
+                "process {}: state {}, syscall {}\n",
+                entry.file_name().to_string_lossy(),
+                fields[0],
+                call.trim()
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,33 @@
+//! Users other than root.
+
+/// The id of the user and group `nobody`.
+pub const NOBODY: u32 = 65_534;
+
+/// Whether this process may become somebody else. If not, says that `test` is not
+/// run.
+pub fn is_root_for(test: &str) -> bool {
+    let is_root = nix::unistd::Uid::effective().is_root();
+    if !is_root {
+        println!("not run, because only root can become somebody else: {test}");
+    }
+    is_root
+}
+
+/// Goes on as an ordinary user, for good.
+pub fn become_nobody() {
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setgid(nix::unistd::Gid::from_raw(NOBODY)).unwrap();
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(NOBODY)).unwrap();
+}
+
+/// Goes on as an ordinary user with these groups, for good. The first is the effective
+/// one.
+pub fn become_member(user: u32, groups: &[u32]) {
+    let groups: Vec<_> = groups
+        .iter()
+        .map(|id| nix::unistd::Gid::from_raw(*id))
+        .collect();
+    nix::unistd::setgroups(&groups).unwrap();
+    nix::unistd::setgid(groups[0]).unwrap();
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(user)).unwrap();
+}
