@@ -3,9 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../proof/src/results.rs"]
+mod results;
+
 mod create_open_remove;
 mod every_instruction;
 mod lock_storm;
 mod lost_wakeups;
 mod model;
 mod name_storm;
+mod tables;

@@ -1,4 +1,4 @@
-//! What the processes share, and what the survivors do in it.
+//! The memory that the processes share, and what the survivors do in it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -6,40 +6,40 @@ use shm_sync::{LockError, LockResult, PoisonCause, ShmSafe};
 
 use super::subject::{Subject, add};
 
-/// By what numbers processes go when they are inside.
+/// The numbers of the processes. `inside` holds the number of the holder.
 pub(crate) const VICTIM: u32 = 1;
-pub(crate) const HEIR: u32 = 2;
-pub(crate) const FRIEND: u32 = 3;
-pub(crate) const LOCKERS: [u32; 2] = [4, 5];
-pub(crate) const SLEEPERS: [u32; 2] = [6, 7];
-const SEATS: usize = 8;
+pub(crate) const SUCCESSOR: u32 = 2;
+pub(crate) const PARTNER: u32 = 3;
+pub(crate) const LOCK_WAITERS: [u32; 2] = [4, 5];
+pub(crate) const CONDVAR_WAITERS: [u32; 2] = [6, 7];
+const SURVIVORS: usize = 8;
 
-/// What each survivor adds to the numbers: more than any victim.
+/// What each survivor adds to the numbers: more than any victim adds.
 const SHARE: u64 = 1000;
 
-/// What must never be seen.
+/// An observation that no death may cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The data are torn, and the lock does not say so.
+    /// The data are torn, and the lock is not poisoned.
     Torn,
     TwoInside,
-    /// The victim's change is gone, though it had given the lock back.
+    /// The victim's change is lost, although the victim had unlocked.
     LostUpdate,
-    /// Poisoned again after a repair.
+    /// The lock is poisoned again after a repair.
     PoisonedTwice,
-    /// An error that there is no reason for.
+    /// An unexpected error.
     Error,
-    /// Inheriting did not bring the news.
-    NotTold,
-    /// A fresh process does not get the lock.
+    /// The locker after an owner death did not get `Poisoned`.
+    OwnerDeathNotReported,
+    /// A new process cannot acquire the lock.
     LockStuck,
-    /// Those asleep on the lock don't get it.
-    LockersStuck,
-    /// Those asleep on the condition variable don't learn what they must.
-    SleepersStuck,
-    /// A fresh process can't notify, or those asleep don't wake from it.
-    NotifyStuck,
-    /// Afterwards, two fresh processes can't wait for each other.
+    /// A waiter of the lock does not acquire it.
+    LockWaitersStuck,
+    /// A waiter of the condition variable does not wake.
+    CondvarWaitersStuck,
+    /// A new process cannot notify, or its notification wakes no waiter.
+    NotifierStuck,
+    /// Two new processes cannot wait for each other afterwards.
     RoundTripStuck,
 }
 
@@ -50,11 +50,11 @@ impl Fault {
         Self::LostUpdate,
         Self::PoisonedTwice,
         Self::Error,
-        Self::NotTold,
+        Self::OwnerDeathNotReported,
         Self::LockStuck,
-        Self::LockersStuck,
-        Self::SleepersStuck,
-        Self::NotifyStuck,
+        Self::LockWaitersStuck,
+        Self::CondvarWaitersStuck,
+        Self::NotifierStuck,
         Self::RoundTripStuck,
     ];
 
@@ -62,63 +62,82 @@ impl Fault {
         1 << self as u32
     }
 
-    /// Whether somebody can't go on.
+    /// Returns the text in a table.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Torn => "torn",
+            Self::TwoInside => "two inside",
+            Self::LostUpdate => "lost update",
+            Self::PoisonedTwice => "poisoned twice",
+            Self::Error => "error",
+            Self::OwnerDeathNotReported => "owner death not reported",
+            Self::LockStuck => "lock stuck",
+            Self::LockWaitersStuck => "lock waiters stuck",
+            Self::CondvarWaitersStuck => "condvar waiters stuck",
+            Self::NotifierStuck => "notifier stuck",
+            Self::RoundTripStuck => "no round trip",
+        }
+    }
+
+    /// Returns whether a process is stuck.
     pub(crate) fn is_stuck(self) -> bool {
         matches!(
             self,
             Self::LockStuck
-                | Self::LockersStuck
-                | Self::SleepersStuck
-                | Self::NotifyStuck
+                | Self::LockWaitersStuck
+                | Self::CondvarWaitersStuck
+                | Self::NotifierStuck
                 | Self::RoundTripStuck
         )
     }
 }
 
-/// How a survivor finds the lock.
+/// The state of the lock that a survivor finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Observation {
     CleanBefore,
     CleanAfter,
     Poisoned,
 }
 
-impl Sight {
+impl Observation {
     pub(crate) const ALL: [Self; 3] = [Self::CleanBefore, Self::CleanAfter, Self::Poisoned];
 
-    /// 0 is for none.
+    /// Returns the code of this observation. 0 means none.
     pub(crate) fn code(self) -> u32 {
         1 + self as u32
     }
 
     pub(crate) fn from_code(code: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|sight| sight.code() == code)
+        Self::ALL
+            .into_iter()
+            .find(|observation| observation.code() == code)
     }
 }
 
-/// How far a survivor has come; 0 where it begins.
+/// How far a survivor has got. It begins at 0.
 pub(crate) mod stage {
-    /// Has the lock, and is about to wait for a notification.
+    /// Holds the lock, and is about to wait for a notification.
     pub(crate) const WAITING: u32 = 1;
-    /// Has had the lock.
+    /// Has held the lock.
     pub(crate) const LOCKED: u32 = 2;
     pub(crate) const LOCKED_AGAIN: u32 = 3;
     pub(crate) const NOTIFIED: u32 = 4;
     pub(crate) const DONE: u32 = 5;
 }
 
-/// Where a survivor writes down how it gets on.
+/// The progress of one survivor.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
-pub(crate) struct Seat {
+pub(crate) struct Progress {
     stage: AtomicU32,
-    /// How often it has come back from a wait.
+    /// The number of returns from a wait.
     returns: AtomicU32,
-    /// When it has last got the lock.
+    /// The time of its last lock.
     at: AtomicU64,
 }
 
-impl Seat {
+impl Progress {
     pub(crate) fn has_reached(&self, stage: u32) -> bool {
         self.stage.load(Ordering::SeqCst) >= stage
     }
@@ -140,30 +159,30 @@ impl Seat {
 #[repr(C)]
 pub(crate) struct Arena<S> {
     pub(crate) subject: S,
-    /// For doing things the first time.
+    /// Used before the operation, so that the victim's first use of a lock is over.
     pub(crate) spare: S,
-    /// Who is inside the lock, by its own account.
+    /// The number of the holder, written by the holder. 0 means none.
     pub(crate) inside: AtomicU32,
     faults: AtomicU32,
-    /// The time of the death, in nanoseconds; 0 before.
+    /// The time of the death in nanoseconds. 0 before the death.
     pub(crate) death: AtomicU64,
-    /// How the lock was found first after the death, and when.
-    sight: AtomicU32,
+    /// The first observation after the death.
+    observation: AtomicU32,
     deaths_seen: AtomicU32,
     panics_seen: AtomicU32,
     repairs: AtomicU32,
-    sight_at: AtomicU64,
-    seats: [Seat; SEATS],
-    /// The sleepers may go.
+    observed_at: AtomicU64,
+    progress: [Progress; SURVIVORS],
+    /// Set when the waiters of the condition variable may end.
     go: AtomicBool,
-    /// The heir may go.
-    ball: AtomicBool,
-    pub(crate) victim_was_told: AtomicBool,
-    /// Whether another than the victim got bad news before the victim's death.
-    early_inheritance: AtomicBool,
+    /// Set when the successor may end.
+    partner_notified: AtomicBool,
+    pub(crate) victim_saw_poison: AtomicBool,
+    /// Whether a survivor got `Poisoned` before the victim's death.
+    recovered_early: AtomicBool,
 }
 
-/// The monotonic clock, in nanoseconds: the same for all processes.
+/// Returns the monotonic clock in nanoseconds. All processes read the same clock.
 pub(crate) fn now() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -182,24 +201,24 @@ impl<S: Subject> Arena<S> {
             inside: AtomicU32::new(0),
             faults: AtomicU32::new(0),
             death: AtomicU64::new(0),
-            sight: AtomicU32::new(0),
+            observation: AtomicU32::new(0),
             deaths_seen: AtomicU32::new(0),
             panics_seen: AtomicU32::new(0),
             repairs: AtomicU32::new(0),
-            sight_at: AtomicU64::new(0),
-            seats: std::array::from_fn(|_| Seat::default()),
+            observed_at: AtomicU64::new(0),
+            progress: std::array::from_fn(|_| Progress::default()),
             go: AtomicBool::new(false),
-            ball: AtomicBool::new(false),
-            victim_was_told: AtomicBool::new(false),
-            early_inheritance: AtomicBool::new(false),
+            partner_notified: AtomicBool::new(false),
+            victim_saw_poison: AtomicBool::new(false),
+            recovered_early: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn seat(&self, who: u32) -> &Seat {
-        &self.seats[who as usize]
+    pub(crate) fn progress_of(&self, who: u32) -> &Progress {
+        &self.progress[who as usize]
     }
 
-    pub(crate) fn blame(&self, fault: Fault) {
+    pub(crate) fn record_fault(&self, fault: Fault) {
         self.faults.fetch_or(fault.bit(), Ordering::SeqCst);
     }
 
@@ -207,43 +226,44 @@ impl<S: Subject> Arena<S> {
         self.faults.load(Ordering::SeqCst)
     }
 
-    /// How the lock was found first after the death, and when.
-    pub(crate) fn first_sight(&self) -> Option<(Sight, u64)> {
-        let sight = Sight::from_code(self.sight.load(Ordering::SeqCst))?;
-        Some((sight, self.sight_at.load(Ordering::SeqCst)))
+    /// The first observation after the death.
+    pub(crate) fn first_observation(&self) -> Option<(Observation, u64)> {
+        let observation = Observation::from_code(self.observation.load(Ordering::SeqCst))?;
+        Some((observation, self.observed_at.load(Ordering::SeqCst)))
     }
 
-    /// Whether a survivor was told of a holder's death since the victim's.
-    pub(crate) fn was_told_of_a_death(&self) -> bool {
+    /// Returns whether a survivor got `Poisoned` with an owner death after the victim's
+    /// death.
+    pub(crate) fn owner_death_was_reported(&self) -> bool {
         self.deaths_seen.load(Ordering::SeqCst) > 0
     }
 
-    pub(crate) fn somebody_else_inherited(&self) -> bool {
-        self.early_inheritance.load(Ordering::SeqCst)
+    pub(crate) fn was_recovered_early(&self) -> bool {
+        self.recovered_early.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn was_told_of_a_panic(&self) -> bool {
+    pub(crate) fn panic_was_reported(&self) -> bool {
         self.panics_seen.load(Ordering::SeqCst) > 0
     }
 
-    /// A survivor is inside: what it sees there. It repairs what is in doubt.
+    /// Checks what a survivor finds after locking. Repairs poisoned data.
     fn enter<'a>(&'a self, who: u32, result: LockResult<S::Guard<'a>>) -> Option<S::Guard<'a>> {
         let at = now();
-        let (guard, sight) = match result {
+        let (guard, observation) = match result {
             Ok(guard) => {
                 let inside = self.inside.swap(who, Ordering::SeqCst);
                 if inside != 0 {
-                    self.blame(Fault::TwoInside);
+                    self.record_fault(Fault::TwoInside);
                 }
                 if guard.first != guard.second {
-                    self.blame(Fault::Torn);
+                    self.record_fault(Fault::Torn);
                 }
-                let sight = if guard.first.is_multiple_of(SHARE) {
-                    Sight::CleanBefore
+                let observation = if guard.first.is_multiple_of(SHARE) {
+                    Observation::CleanBefore
                 } else {
-                    Sight::CleanAfter
+                    Observation::CleanAfter
                 };
-                (guard, sight)
+                (guard, observation)
             }
             Err(LockError::Poisoned(poisoned)) => {
                 let seen = match poisoned.cause() {
@@ -252,38 +272,38 @@ impl<S: Subject> Arena<S> {
                 };
                 let is_dead = self.death.load(Ordering::SeqCst) != 0;
                 if !is_dead {
-                    self.early_inheritance.store(true, Ordering::SeqCst);
+                    self.recovered_early.store(true, Ordering::SeqCst);
                 }
                 if is_dead || matches!(poisoned.cause(), PoisonCause::Panicked { .. }) {
                     seen.fetch_add(1, Ordering::SeqCst);
                     if self.repairs.fetch_add(1, Ordering::SeqCst) > 0 {
-                        self.blame(Fault::PoisonedTwice);
+                        self.record_fault(Fault::PoisonedTwice);
                     }
                 }
                 let guard = self.subject.recover(poisoned, |pair| {
                     self.inside.store(who, Ordering::SeqCst);
                     pair.second = pair.first;
                 });
-                (guard, Sight::Poisoned)
+                (guard, Observation::Poisoned)
             }
             Err(_) => {
-                self.blame(Fault::Error);
+                self.record_fault(Fault::Error);
                 return None;
             }
         };
-        if self.death.load(Ordering::SeqCst) != 0 && self.sight.load(Ordering::SeqCst) == 0 {
-            // Under the lock.
-            self.sight_at.store(at, Ordering::SeqCst);
-            self.sight.store(sight.code(), Ordering::SeqCst);
+        if self.death.load(Ordering::SeqCst) != 0 && self.observation.load(Ordering::SeqCst) == 0 {
+            // Written under the lock.
+            self.observed_at.store(at, Ordering::SeqCst);
+            self.observation.store(observation.code(), Ordering::SeqCst);
         }
-        self.seat(who).at.store(at, Ordering::SeqCst);
+        self.progress_of(who).at.store(at, Ordering::SeqCst);
         Some(guard)
     }
 
-    /// Is about to give the lock back.
+    /// Checks that the survivor was alone. It is about to unlock.
     fn leave(&self, who: u32) {
         if self.inside.swap(0, Ordering::SeqCst) != who {
-            self.blame(Fault::TwoInside);
+            self.record_fault(Fault::TwoInside);
         }
     }
 
@@ -294,7 +314,7 @@ impl<S: Subject> Arena<S> {
         }
     }
 
-    /// Waits until `done`, which is changed under the lock.
+    /// Waits on the condition variable until `done`, which changes under the lock.
     fn wait_for(&self, who: u32, done: &AtomicBool) {
         let mut entered = match self.subject.lock() {
             // The victim is about to repair it.
@@ -310,14 +330,14 @@ impl<S: Subject> Arena<S> {
                 return;
             }
             self.leave(who);
-            self.seat(who).reach(stage::WAITING);
+            self.progress_of(who).reach(stage::WAITING);
             let result = self.subject.wait(guard);
             entered = self.enter(who, result);
-            self.seat(who).returns.fetch_add(1, Ordering::SeqCst);
+            self.progress_of(who).returns.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Changes `word` under the lock and notifies.
+    /// Sets `word` under the lock and notifies.
     fn tell(&self, who: u32, word: &AtomicBool, notify: fn(&S)) {
         if let Some(guard) = self.enter(who, self.subject.lock()) {
             word.store(true, Ordering::SeqCst);
@@ -327,36 +347,36 @@ impl<S: Subject> Arena<S> {
         }
     }
 
-    /// A process that wants the lock once.
+    /// Locks once.
     pub(crate) fn lock_once(&self, who: u32) {
         self.section(who);
-        self.seat(who).reach(stage::DONE);
+        self.progress_of(who).reach(stage::DONE);
     }
 
-    /// A process that waits to be told to go.
+    /// Waits on the condition variable until the successor notifies.
     pub(crate) fn sleep(&self, who: u32) {
         self.wait_for(who, &self.go);
-        self.seat(who).reach(stage::DONE);
+        self.progress_of(who).reach(stage::DONE);
     }
 
-    /// The first to come after the death.
-    pub(crate) fn inherit(&self, may_go_on: impl FnOnce()) {
-        let seat = self.seat(HEIR);
-        self.section(HEIR);
-        seat.reach(stage::LOCKED);
-        self.section(HEIR);
-        self.section(HEIR);
-        seat.reach(stage::LOCKED_AGAIN);
+    /// Runs the first process that locks after the death.
+    pub(crate) fn run_successor(&self, may_go_on: impl FnOnce()) {
+        let progress_of = self.progress_of(SUCCESSOR);
+        self.section(SUCCESSOR);
+        progress_of.reach(stage::LOCKED);
+        self.section(SUCCESSOR);
+        self.section(SUCCESSOR);
+        progress_of.reach(stage::LOCKED_AGAIN);
         may_go_on();
-        self.tell(HEIR, &self.go, S::notify_all);
-        seat.reach(stage::NOTIFIED);
-        self.wait_for(HEIR, &self.ball);
-        seat.reach(stage::DONE);
+        self.tell(SUCCESSOR, &self.go, S::notify_all);
+        progress_of.reach(stage::NOTIFIED);
+        self.wait_for(SUCCESSOR, &self.partner_notified);
+        progress_of.reach(stage::DONE);
     }
 
-    /// The last to come.
-    pub(crate) fn befriend(&self) {
-        self.tell(FRIEND, &self.ball, S::notify_one);
-        self.seat(FRIEND).reach(stage::DONE);
+    /// Notifies the successor, as the last process.
+    pub(crate) fn notify_successor(&self) {
+        self.tell(PARTNER, &self.partner_notified, S::notify_one);
+        self.progress_of(PARTNER).reach(stage::DONE);
     }
 }

@@ -1,4 +1,4 @@
-//! One victim, one death, and what becomes of the others.
+//! One experiment: a victim, its death, and how the survivors continue.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,49 +6,51 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use shm_sync::Segment;
 
-use super::arena::{Arena, FRIEND, Fault, HEIR, LOCKERS, SLEEPERS, Sight, now, stage};
-use super::operation::{self, Notified, Operation, Scene, Start, Way};
+use super::arena::{
+    Arena, CONDVAR_WAITERS, Fault, LOCK_WAITERS, Observation, PARTNER, SUCCESSOR, now, stage,
+};
+use super::operation::{self, Case, Notified, Operation, Scene, Start};
 use super::subject::Subject;
 use crate::support::walker::{Step, Walker};
 use crate::support::{Child, Gate, die, spawn};
 
-/// Where on its way the victim is killed.
+/// The point at which the victim is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Point {
-    /// After so many instructions.
+    /// After this number of instructions.
     After(u64),
-    /// When it sleeps for the first time.
+    /// During its first sleep.
     Asleep,
-    /// When it has just been woken, before it does anything.
+    /// Just after it was woken, before its next instruction.
     Woken,
 }
 
-/// How far the victim has come.
+/// How far the victim got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
-    ThePoint,
-    /// The end came first.
-    TheEnd,
+    Point,
+    /// The operation ended before the point.
+    End,
 }
 
-/// What came of it.
+/// What one experiment observed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) reached: Reached,
-    pub(crate) sight: Option<Sight>,
-    /// From the death to the first lock of a survivor.
+    pub(crate) observation: Option<Observation>,
+    /// Time from the death to the first lock of a survivor.
     pub(crate) next_lock: Option<Duration>,
-    /// From the death to the last one of those that slept on the lock.
-    pub(crate) slept_on_lock: Option<Duration>,
-    /// From the death to the last one of those that had to wake on the condition
-    /// variable.
-    pub(crate) slept_on_condvar: Option<Duration>,
+    /// Time from the death until the last waiter of the lock had acquired it.
+    pub(crate) waited_for_lock: Option<Duration>,
+    /// Time from the death until the last waiter of the condition variable that had to
+    /// wake was awake.
+    pub(crate) waited_on_condvar: Option<Duration>,
     /// The bits of [`Fault`].
     pub(crate) faults: u32,
 }
 
 impl Found {
-    /// Whether a survivor can't go on.
+    /// Returns whether a survivor is stuck.
     pub(crate) fn is_stuck(&self) -> bool {
         let stuck = Fault::ALL.into_iter().filter(|fault| fault.is_stuck());
         stuck
@@ -57,63 +59,67 @@ impl Found {
     }
 }
 
-/// Kills a victim at `point` of its way. `patience` is how long survivors may take for
-/// anything before they count as stuck.
-pub(crate) fn kill_at<S: Subject>(way: Way, point: Point, patience: Duration) -> Found {
+/// Kills a victim at `point` of its operation. A survivor that needs longer than
+/// `time_limit` for a step counts as stuck.
+pub(crate) fn kill_at<S: Subject>(case: Case, point: Point, time_limit: Duration) -> Found {
     let arena = Segment::anonymous(Arena::<S>::new()).unwrap();
-    let mut staging = Staging::new(&arena, way);
-    let reached = staging.walk(point, Care::IfItMaySleep, |_, _| {});
-    staging.kill();
-    staging.find(reached, patience)
+    let mut experiment = Experiment::new(&arena, case);
+    let reached = experiment.walk(point, Stepping::BlindIfNeverAsleep, |_, _| {});
+    experiment.kill();
+    experiment.find(reached, time_limit)
 }
 
-/// Walks the whole way once. `look` is told the number of each instruction and what it
-/// was.
-pub(crate) fn survey<S: Subject>(way: Way, mut look: impl FnMut(&S, u64, Step)) {
+/// Traces the whole operation once. Calls `visit` with the number of each instruction
+/// and what it was.
+pub(crate) fn trace<S: Subject>(case: Case, mut visit: impl FnMut(&S, u64, Step)) {
     let arena = Segment::anonymous(Arena::<S>::new()).unwrap();
-    let mut staging = Staging::new(&arena, way);
-    look(&arena.subject, 0, Step::Plain);
-    let reached = staging.walk(Point::After(u64::MAX), Care::EachStep, |number, step| {
-        look(&arena.subject, number, step);
-    });
-    assert_eq!(reached, Reached::TheEnd);
-    staging.kill();
+    let mut experiment = Experiment::new(&arena, case);
+    visit(&arena.subject, 0, Step::Plain);
+    let reached = experiment.walk(
+        Point::After(u64::MAX),
+        Stepping::SeeEachStep,
+        |number, step| {
+            visit(&arena.subject, number, step);
+        },
+    );
+    assert_eq!(reached, Reached::End);
+    experiment.kill();
 }
 
-/// The processes, each where it should be when the victim dies.
-struct Staging<'a, S: Subject> {
+/// The processes of an experiment.
+struct Experiment<'a, S: Subject> {
     arena: &'a Segment<Arena<S>>,
-    way: Way,
+    case: Case,
     walker: Option<Walker>,
-    /// Killed and reaped with the others.
-    _heir: Child,
+    /// Killed and reaped when the experiment is dropped.
+    _successor: Child,
     death: Gate,
     go_on: Gate,
-    lockers: Vec<Child>,
-    sleepers: Vec<Child>,
+    lock_waiters: Vec<Child>,
+    condvar_waiters: Vec<Child>,
     holder: Holder<'a, S>,
-    /// Whether the sleepers slept when the victim went its way.
-    sleepers_were_there: Asleep,
-    /// Whether the victim was released from its sleep.
+    /// Whether the waiters of the condition variable slept when the operation began.
+    condvar_waiters_slept: Asleep,
+    /// Whether the event that the victim waits for has happened.
     released: Released,
-    /// How many notifications there were before the way, and before the death.
+    /// The numbers of notifications before the operation and before the death.
     notifications_before: Option<u32>,
     notifications: Option<u32>,
 }
 
-/// Who holds the lock while the victim comes.
+/// The holder of the lock when the victim's operation begins.
 enum Holder<'a, S: Subject + 'a> {
-    Nobody,
+    None,
     ThisProcess(S::Guard<'a>),
-    /// Is killed with the lock held.
-    Doomed(Child),
+    /// A process that is killed while it holds the lock.
+    OtherProcess(Child),
 }
 
-/// How closely it is looked at what a step is, which takes time.
+/// Whether each step is classified, which takes time.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
-    EachStep,
-    IfItMaySleep,
+enum Stepping {
+    SeeEachStep,
+    BlindIfNeverAsleep,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,112 +134,117 @@ enum Released {
     Yes,
 }
 
-impl<'a, S: Subject> Staging<'a, S> {
-    fn new(arena: &'a Segment<Arena<S>>, way: Way) -> Self {
+impl<'a, S: Subject> Experiment<'a, S> {
+    fn new(arena: &'a Segment<Arena<S>>, case: Case) -> Self {
         let death = Gate::new();
         let go_on = Gate::new();
-        let heir = spawn(|| {
+        let successor = spawn(|| {
             death.pass();
-            arena.inherit(|| go_on.pass());
+            arena.run_successor(|| go_on.pass());
         });
-        let mut staging = Self {
+        let mut experiment = Self {
             arena,
-            way,
+            case,
             walker: None,
-            _heir: heir,
+            _successor: successor,
             death,
             go_on,
-            lockers: Vec::new(),
-            sleepers: Vec::new(),
-            holder: Holder::Nobody,
-            sleepers_were_there: Asleep::Later,
+            lock_waiters: Vec::new(),
+            condvar_waiters: Vec::new(),
+            holder: Holder::None,
+            condvar_waiters_slept: Asleep::Later,
             released: Released::No,
             notifications_before: arena.subject.notifications(),
             notifications: None,
         };
-        staging.set_the_scene();
-        staging
+        experiment.set_up_scene();
+        experiment
     }
 
-    fn set_the_scene(&mut self) {
-        let (arena, way) = (self.arena, self.way);
-        if matches!(way.start(), Start::OwnerDead | Start::Doubted) {
-            let mut owner = spawn(|| tear_and(arena, || die()));
+    fn set_up_scene(&mut self) {
+        let (arena, case) = (self.arena, self.case);
+        if matches!(case.start(), Start::OwnerDead | Start::Poisoned) {
+            let mut owner = spawn(|| lock_and_tear(arena, || die()));
             owner.wait();
         }
-        let sleepers_come_later = matches!(way.scene, Scene::First | Scene::Called) && way.waits();
-        if way.scene != Scene::Alone && !sleepers_come_later {
-            self.send_sleepers();
-            self.sleepers_were_there = Asleep::Before;
+        let waiters_come_later = matches!(case.scene, Scene::First | Scene::Called) && case.waits();
+        if case.scene != Scene::Alone && !waiters_come_later {
+            self.start_condvar_waiters();
+            self.condvar_waiters_slept = Asleep::Before;
         }
-        if way.start() == Start::Taken {
-            self.holder = self.take();
+        if case.start() == Start::Taken {
+            self.holder = self.hold_lock();
         }
-        if way.scene == Scene::Behind {
-            self.send_locker();
+        if case.scene == Scene::Behind {
+            self.start_lock_waiter();
         }
         let walker = Walker::prepared(
-            || operation::prepare(way, arena),
-            |stake| operation::walk(way, arena, stake),
+            || operation::prepare(case, arena),
+            |held| operation::walk(case, arena, held),
         );
         self.walker = Some(walker);
-        if way.scene == Scene::Crowd && matches!(way.start(), Start::Held | Start::Doubted) {
-            self.send_locker();
-            self.send_locker();
+        if case.scene == Scene::Crowd && matches!(case.start(), Start::Held | Start::Poisoned) {
+            self.start_lock_waiter();
+            self.start_lock_waiter();
         }
     }
 
-    /// Takes the lock before the victim comes.
-    fn take(&self) -> Holder<'a, S> {
+    /// Acquires the lock before the victim's operation.
+    fn hold_lock(&self) -> Holder<'a, S> {
         let arena = self.arena;
-        if self.way.operation != Operation::Inherit {
+        if self.case.operation != Operation::RecoverOwnerDeath {
             let Ok(guard) = arena.subject.lock() else {
-                panic!("it is not free");
+                panic!("the lock is not free");
             };
             return Holder::ThisProcess(guard);
         }
         let locked = Gate::new();
         let holder = spawn(|| {
-            tear_and(arena, || {
+            lock_and_tear(arena, || {
                 locked.open();
                 nix::unistd::pause();
             });
         });
         locked.pass();
-        Holder::Doomed(holder)
+        Holder::OtherProcess(holder)
     }
 
-    fn send_sleepers(&mut self) {
+    fn start_condvar_waiters(&mut self) {
         let arena = self.arena;
-        for who in SLEEPERS {
-            let sleeper = spawn(|| arena.sleep(who));
-            crate::support::poll(|| arena.seat(who).has_reached(stage::WAITING));
-            sleeper.wait_until_asleep();
-            self.sleepers.push(sleeper);
+        for who in CONDVAR_WAITERS {
+            let waiter = spawn(|| arena.sleep(who));
+            crate::support::poll(|| arena.progress_of(who).has_reached(stage::WAITING));
+            waiter.wait_until_asleep();
+            self.condvar_waiters.push(waiter);
         }
     }
 
-    /// Sends one more to sleep on the lock.
-    fn send_locker(&mut self) {
+    /// Starts one more waiter of the lock.
+    fn start_lock_waiter(&mut self) {
         let arena = self.arena;
-        let who = LOCKERS[self.lockers.len()];
-        let locker = spawn(|| arena.lock_once(who));
-        locker.wait_until_asleep();
-        self.lockers.push(locker);
+        let who = LOCK_WAITERS[self.lock_waiters.len()];
+        let waiter = spawn(|| arena.lock_once(who));
+        waiter.wait_until_asleep();
+        self.lock_waiters.push(waiter);
     }
 
-    /// Leads the victim to `point`, if that is on its way.
-    fn walk(&mut self, point: Point, care: Care, mut look: impl FnMut(u64, Step)) -> Reached {
-        let looks_closely = care == Care::EachStep || self.way.may_sleep();
+    /// Leads the victim to `point`, or to the end of its operation.
+    fn walk(
+        &mut self,
+        point: Point,
+        stepping: Stepping,
+        mut visit: impl FnMut(u64, Step),
+    ) -> Reached {
+        let classifies = stepping == Stepping::SeeEachStep || self.case.may_sleep();
         for number in 1.. {
             let walker = self.walker.as_mut().unwrap();
             if walker.is_at_end() {
-                return Reached::TheEnd;
+                return Reached::End;
             }
             if point == Point::After(number - 1) {
-                return Reached::ThePoint;
+                return Reached::Point;
             }
-            let step = if looks_closely {
+            let step = if classifies {
                 walker.step_or_sleep()
             } else {
                 walker.step_blindly();
@@ -241,44 +252,44 @@ impl<'a, S: Subject> Staging<'a, S> {
             };
             if let Step::Asleep(_) = step {
                 if point == Point::Asleep {
-                    return Reached::ThePoint;
+                    return Reached::Point;
                 }
                 self.release();
                 if point == Point::Woken {
-                    return Reached::ThePoint;
+                    return Reached::Point;
                 }
                 let walker = self.walker.as_mut().unwrap();
                 crate::support::poll(|| walker.stands());
             }
-            look(number, step);
+            visit(number, step);
         }
-        unreachable!("there are not so many numbers")
+        unreachable!("an operation has fewer instructions than u64 has numbers")
     }
 
-    /// The victim sleeps: what it waits for comes. If it sleeps again, whoever was faster
-    /// gives way.
+    /// Causes the event that the sleeping victim waits for. If the victim sleeps again,
+    /// the process that acquired the lock first releases it.
     fn release(&mut self) {
         if self.released == Released::Yes {
-            return self.give_back();
+            return self.release_lock();
         }
         self.released = Released::Yes;
-        let way = self.way;
-        if way.start() == Start::Taken {
-            while self.lockers.len() < LOCKERS.len() {
-                self.send_locker();
+        let case = self.case;
+        if case.start() == Start::Taken {
+            while self.lock_waiters.len() < LOCK_WAITERS.len() {
+                self.start_lock_waiter();
             }
-            self.give_back();
-            if way.scene == Scene::Overtaken {
-                self.holder = self.take();
+            self.release_lock();
+            if case.scene == Scene::Overtaken {
+                self.holder = self.hold_lock();
             }
-        } else if way.waits() {
-            if self.sleepers.is_empty() && way.scene != Scene::Alone {
-                self.send_sleepers();
-                self.sleepers_were_there = Asleep::Before;
+        } else if case.waits() {
+            if self.condvar_waiters.is_empty() && case.scene != Scene::Alone {
+                self.start_condvar_waiters();
+                self.condvar_waiters_slept = Asleep::Before;
             }
             let subject = &self.arena.subject;
-            match (way.operation, way.scene) {
-                // It waits for its timeout.
+            match (case.operation, case.scene) {
+                // The victim waits for its timeout.
                 (Operation::WaitTimeout, Scene::Alone) => {}
                 (_, Scene::First) => notify(subject, S::notify_one),
                 _ => notify(subject, S::notify_all),
@@ -286,84 +297,89 @@ impl<'a, S: Subject> Staging<'a, S> {
         }
     }
 
-    fn give_back(&mut self) {
-        match std::mem::replace(&mut self.holder, Holder::Nobody) {
-            Holder::Nobody => {}
+    fn release_lock(&mut self) {
+        match std::mem::replace(&mut self.holder, Holder::None) {
+            Holder::None => {}
             Holder::ThisProcess(guard) => drop(guard),
-            Holder::Doomed(mut holder) => holder.kill(),
+            Holder::OtherProcess(mut holder) => holder.kill(),
         }
     }
 
-    /// Kills the victim, and lets the others go on.
+    /// Kills the victim, and starts the waiters that did not wait before.
     fn kill(&mut self) {
         let walker = self.walker.take().unwrap();
         let arena = self.arena;
         self.notifications = arena.subject.notifications();
         arena.death.store(now(), Ordering::SeqCst);
         walker.child().signal(Signal::SIGKILL);
-        if !matches!(self.holder, Holder::Nobody) {
-            // The others can't have it before.
+        if !matches!(self.holder, Holder::None) {
+            // The survivors cannot acquire the lock before it is released here.
             arena.death.store(now(), Ordering::SeqCst);
-            self.give_back();
+            self.release_lock();
         }
         self.death.open();
         walker.kill();
-        if self.way.scene != Scene::Alone && self.sleepers.is_empty() {
-            self.send_sleepers();
+        if self.case.scene != Scene::Alone && self.condvar_waiters.is_empty() {
+            self.start_condvar_waiters();
         }
-        while self.way.start() == Start::Taken && self.lockers.len() < LOCKERS.len() {
-            let who = LOCKERS[self.lockers.len()];
-            self.lockers.push(spawn(|| arena.lock_once(who)));
+        while self.case.start() == Start::Taken && self.lock_waiters.len() < LOCK_WAITERS.len() {
+            let who = LOCK_WAITERS[self.lock_waiters.len()];
+            self.lock_waiters.push(spawn(|| arena.lock_once(who)));
         }
     }
 
-    /// Watches the survivors.
-    fn find(mut self, reached: Reached, patience: Duration) -> Found {
+    /// Waits for the survivors, and returns what was observed.
+    fn find(mut self, reached: Reached, time_limit: Duration) -> Found {
         let arena = self.arena;
         let death = arena.death.load(Ordering::SeqCst);
-        let slept_on_condvar = match self.watch(reached, patience, death) {
+        let waited_on_condvar = match self.watch(reached, time_limit, death) {
             Ok(slept) => slept,
             Err(fault) => {
-                arena.blame(fault);
+                arena.record_fault(fault);
                 None
             }
         };
-        let (sight, at) = arena.first_sight().unzip();
-        if reached == Reached::TheEnd {
-            let was_told = arena.victim_was_told.load(Ordering::SeqCst);
-            let must_be_told = self.way.operation == Operation::Inherit
-                // A sleeper may have been faster, by its heartbeat.
-                && !arena.somebody_else_inherited();
+        let (observation, at) = arena.first_observation().unzip();
+        if reached == Reached::End {
+            let was_told = arena.victim_saw_poison.load(Ordering::SeqCst);
+            let must_be_told = self.case.operation == Operation::RecoverOwnerDeath
+                // A waiter may have recovered the lock first, after its recheck
+                // interval.
+                && !arena.was_recovered_early();
             if was_told != must_be_told {
-                arena.blame(Fault::NotTold);
+                arena.record_fault(Fault::OwnerDeathNotReported);
             }
-            if self.way.operation == Operation::Section && sight == Some(Sight::CleanBefore) {
-                arena.blame(Fault::LostUpdate);
+            if self.case.operation == Operation::Section
+                && observation == Some(Observation::CleanBefore)
+            {
+                arena.record_fault(Fault::LostUpdate);
             }
         }
         let since = |at: u64| (at >= death).then(|| Duration::from_nanos(at - death));
-        let lockers = LOCKERS.iter().take(self.lockers.len());
+        let lock_waiters = LOCK_WAITERS.iter().take(self.lock_waiters.len());
         Found {
             reached,
-            sight,
+            observation,
             next_lock: at.and_then(since),
-            slept_on_lock: lockers.filter_map(|&who| since(arena.seat(who).at())).max(),
-            slept_on_condvar,
+            waited_for_lock: lock_waiters
+                .filter_map(|&who| since(arena.progress_of(who).at()))
+                .max(),
+            waited_on_condvar,
             faults: arena.faults(),
         }
     }
 
-    /// Watches until all survivors have got on, or somebody has not. How long those
-    /// took that had to wake by themselves.
+    /// Waits until all survivors have continued, or one is stuck. Returns how long the
+    /// waiters took that had to wake by themselves.
     fn watch(
         &mut self,
         reached: Reached,
-        patience: Duration,
+        time_limit: Duration,
         death: u64,
     ) -> Result<Option<Duration>, Fault> {
         let arena = self.arena;
         let within = |fault: Fault, done: &dyn Fn() -> bool| {
-            let until = now() + u64::try_from(patience.as_nanos()).unwrap();
+            let until = now() + u64::try_from(time_limit.as_nanos()).unwrap();
             while !done() {
                 if now() > until {
                     return Err(fault);
@@ -372,101 +388,112 @@ impl<'a, S: Subject> Staging<'a, S> {
             }
             Ok(())
         };
-        let has_reached = |who, stage| move || arena.seat(who).has_reached(stage);
-        within(Fault::LockStuck, &has_reached(HEIR, stage::LOCKED))?;
-        for &who in LOCKERS.iter().take(self.lockers.len()) {
-            within(Fault::LockersStuck, &has_reached(who, stage::DONE))?;
+        let has_reached = |who, stage| move || arena.progress_of(who).has_reached(stage);
+        within(Fault::LockStuck, &has_reached(SUCCESSOR, stage::LOCKED))?;
+        for &who in LOCK_WAITERS.iter().take(self.lock_waiters.len()) {
+            within(Fault::LockWaitersStuck, &has_reached(who, stage::DONE))?;
         }
-        within(Fault::LockStuck, &has_reached(HEIR, stage::LOCKED_AGAIN))?;
+        within(
+            Fault::LockStuck,
+            &has_reached(SUCCESSOR, stage::LOCKED_AGAIN),
+        )?;
 
         let due = self.due(reached);
-        within(Fault::SleepersStuck, &|| due.is_met(arena, death))?;
+        within(Fault::CondvarWaitersStuck, &|| due.is_met(arena, death))?;
         let slept = due.last_of(arena, death);
 
         self.go_on.open();
-        within(Fault::NotifyStuck, &has_reached(HEIR, stage::NOTIFIED))?;
-        for &who in SLEEPERS.iter().take(self.sleepers.len()) {
-            within(Fault::NotifyStuck, &has_reached(who, stage::DONE))?;
+        within(
+            Fault::NotifierStuck,
+            &has_reached(SUCCESSOR, stage::NOTIFIED),
+        )?;
+        for &who in CONDVAR_WAITERS.iter().take(self.condvar_waiters.len()) {
+            within(Fault::NotifierStuck, &has_reached(who, stage::DONE))?;
         }
-        let _friend = spawn(|| arena.befriend());
-        within(Fault::RoundTripStuck, &has_reached(FRIEND, stage::DONE))?;
-        within(Fault::RoundTripStuck, &has_reached(HEIR, stage::DONE))?;
+        let _partner = spawn(|| arena.notify_successor());
+        within(Fault::RoundTripStuck, &has_reached(PARTNER, stage::DONE))?;
+        within(Fault::RoundTripStuck, &has_reached(SUCCESSOR, stage::DONE))?;
         Ok(slept)
     }
 
-    /// Who of the sleepers must wake by itself after what has happened.
+    /// Returns which waiters of the condition variable must wake without a further
+    /// notification.
     fn due(&self, reached: Reached) -> Due {
         let arena = self.arena;
-        if self.sleepers_were_there == Asleep::Later {
-            return Due::Nobody;
+        if self.condvar_waiters_slept == Asleep::Later {
+            return Due::None;
         }
-        if arena.was_told_of_a_death() {
-            return Due::AllSinceTheDeath;
+        if arena.owner_death_was_reported() {
+            return Due::AllSinceDeath;
         }
         let has_notified = match (self.notifications_before, self.notifications) {
             (Some(before), Some(after)) => before != after,
-            _ => reached == Reached::TheEnd,
+            _ => reached == Reached::End,
         };
         let notified = match self.released {
-            Released::Yes => self.way.is_notified_with(),
-            Released::No if has_notified => self.way.notifies(),
-            Released::No => Notified::Nobody,
+            Released::Yes => self.case.is_notified_with(),
+            Released::No if has_notified => self.case.notifies(),
+            Released::No => Notified::None,
         };
         match notified {
-            _ if arena.was_told_of_a_panic() => Due::All,
+            _ if arena.panic_was_reported() => Due::All,
             Notified::All => Due::All,
             Notified::One => Due::One,
-            Notified::Nobody => Due::Nobody,
+            Notified::None => Due::None,
         }
     }
 }
 
-/// Which of the sleepers must come back from its wait, if only to wait again.
+/// The waiters of the condition variable that must return from their wait, even if they
+/// wait again.
 #[derive(Clone, Copy)]
 enum Due {
-    Nobody,
+    None,
     One,
     All,
-    /// They may have come back before, too.
-    AllSinceTheDeath,
+    /// They may have returned before the death as well.
+    AllSinceDeath,
 }
 
 impl Due {
     fn is_met<S: Subject>(self, arena: &Arena<S>, death: u64) -> bool {
-        let mut seats = SLEEPERS.iter().map(|&who| arena.seat(who));
+        let mut progress = CONDVAR_WAITERS.iter().map(|&who| arena.progress_of(who));
         match self {
-            Self::Nobody => true,
-            Self::One => seats.any(|seat| seat.returns() > 0),
-            Self::All => seats.all(|seat| seat.returns() > 0),
-            Self::AllSinceTheDeath => seats.all(|seat| seat.returns() > 0 && seat.at() >= death),
+            Self::None => true,
+            Self::One => progress.any(|progress_of| progress_of.returns() > 0),
+            Self::All => progress.all(|progress_of| progress_of.returns() > 0),
+            Self::AllSinceDeath => {
+                progress.all(|progress_of| progress_of.returns() > 0 && progress_of.at() >= death)
+            }
         }
     }
 
-    /// When the last of them came back, counted from the death.
+    /// Returns the time from the death until the last of them returned.
     fn last_of<S: Subject>(self, arena: &Arena<S>, death: u64) -> Option<Duration> {
-        let came = SLEEPERS.iter().map(|&who| arena.seat(who));
-        let came = came.filter(|seat| seat.returns() > 0 && seat.at() >= death);
-        let times = came.map(|seat| Duration::from_nanos(seat.at() - death));
+        let returned = CONDVAR_WAITERS.iter().map(|&who| arena.progress_of(who));
+        let returned =
+            returned.filter(|progress_of| progress_of.returns() > 0 && progress_of.at() >= death);
+        let times = returned.map(|progress_of| Duration::from_nanos(progress_of.at() - death));
         match self {
-            Self::Nobody => None,
+            Self::None => None,
             Self::One => times.min(),
-            Self::All | Self::AllSinceTheDeath => times.max(),
+            Self::All | Self::AllSinceDeath => times.max(),
         }
     }
 }
 
 fn notify<S: Subject>(subject: &S, notify: fn(&S)) {
     let Ok(guard) = subject.lock() else {
-        panic!("nobody has died yet");
+        panic!("the lock is poisoned before the death");
     };
     notify(subject);
     drop(guard);
 }
 
-/// Takes the lock, leaves the data half-changed, and goes on to its end.
-fn tear_and<S: Subject>(arena: &Arena<S>, end: impl FnOnce()) {
+/// Locks, leaves the data half-changed, and runs `end`.
+fn lock_and_tear<S: Subject>(arena: &Arena<S>, end: impl FnOnce()) {
     let Ok(mut guard) = arena.subject.lock() else {
-        panic!("nobody has died yet");
+        panic!("the lock is poisoned before the death");
     };
     guard.first += 5;
     end();

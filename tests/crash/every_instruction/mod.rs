@@ -1,22 +1,24 @@
 //! Every operation on locks and condition variables, killed at every instruction.
 //!
-//! A child is led through one call by `ptrace`, one instruction at a time, and killed
-//! after the i-th; another after the next; and so on to the return. Each time, others
-//! must get on: a fresh process, those that sleep on the lock, and those that sleep on
-//! the condition variable. What they see is counted.
+//! `ptrace` steps a child through one operation, one instruction at a time, and kills
+//! it after the n-th instruction, with another child for each n. After each kill, the
+//! survivors must continue: a new process, the waiters of the lock, and the waiters of
+//! the condition variable. Their observations are counted.
 //!
-//! By default, the long ways are tried at some instructions, others each time, and
-//! always before and behind a change of a shared word and a system call. For all
-//! instructions of all ways, but of a panic, which has 30,000:
+//! By default, long operations are killed at some instructions, which differ from run
+//! to run, and always before and after a system call and a change of a shared word. A
+//! panic has 30,000 instructions. These commands kill at all instructions of the other
+//! operations, and at some of the panic:
 //!
 //! ```sh
 //! SHM_SYNC_KILL_STRIDE=1 SHM_SYNC_TEST_WATCHDOG=1800 \
 //!     cargo test --release --test crash -- --nocapture --skip panic every_instruction
 //! SHM_SYNC_KILL_STRIDE=60 SHM_SYNC_TEST_WATCHDOG=1800 \
-//!     cargo test --release --test crash -- --nocapture killed_while_a_panic
+//!     cargo test --release --test crash -- --nocapture panic_survives
 //! ```
 //!
-//! The harness is tried as well, on subjects that don't survive.
+//! The harness also runs on subjects with planted mistakes, in which it must find
+//! faults.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
@@ -26,24 +28,39 @@ mod operation;
 mod planted;
 mod report;
 mod subject;
-mod survey;
+mod trace;
 
 use std::time::Duration;
 
 use crate::support::on_stage;
 use crate::support::walker::can_lead_for;
+use crate::tables::{ResultFile, print_header, print_row};
 use arena::Fault;
-use operation::{Operation, Scene, Way};
-use planted::{Forgiving, Hasty, OverPthread, Ownerless};
-use report::{HEADINGS, Report, Rigour, kill_everywhere};
-use subject::{Inheriting, Ours, Subject};
-use survey::Survey;
+use operation::{Case, Operation, Scene};
+use planted::{ClearsPoisonFirst, HidesOwnerDeath, NotRobust, WithPthreadCondvar};
+use report::{HEADER, PLANTED_HEADER, Report, Settings, kill_at_all_points};
+use subject::{Ours, PriorityInheritance, Subject, WITH_INHERITANCE, WITHOUT_PROTOCOL};
+use trace::Trace;
 
-/// What the documentation promises. Asserted of the median, because any single
-/// survivor may be held up by a busy machine.
-const HEALS_WITHIN: Duration = Duration::from_millis(250);
+/// The time that the documentation promises. It is asserted of the median, because a
+/// busy machine may delay any single survivor.
+const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 
-/// Kills at the points of an operation, in some scenes, and finds nothing wrong.
+const STEPS: &str = "Steps";
+const PLANTED: &str = "Planted mistakes: subjects";
+
+static KILLS: ResultFile = ResultFile::new(
+    "kills",
+    "Kills at every instruction",
+    &[WITHOUT_PROTOCOL, WITH_INHERITANCE, STEPS, PLANTED],
+    &Operation::TEXTS,
+);
+
+fn record(output: &str) {
+    KILLS.add(output);
+}
+
+/// Kills at the points of an operation in some scenes, and expects no fault.
 fn survive(operation: Operation, stride: u64, scenes: &[Scene]) {
     survive_of::<Ours>(operation, stride, scenes);
 }
@@ -52,55 +69,60 @@ fn survive_of<S: Subject>(operation: Operation, stride: u64, scenes: &[Scene]) {
     if !can_lead_for(&format!("{operation:?}")) {
         return;
     }
-    println!("{HEADINGS}");
+    print_header(S::NAME, &HEADER);
     for &scene in scenes {
-        let report = report_on::<S>(operation, scene, Rigour::with_stride(stride));
+        let case = Case::new(operation, scene);
+        let report = kill_at_all_points::<S>(case, Settings::with_stride(stride));
+        print_row(&report.row());
+        println!("{report}");
         assert_eq!(report.faulty(), 0, "{report}");
         assert_eq!(report.left_out(), 0, "{report}");
         assert!(report.killed() > 0, "{report}");
-        let healed = report.slept_on_condvar().median();
-        assert!(healed.is_none_or(|it| it < HEALS_WITHIN), "{report}");
+        let recovered = report.waited_on_condvar().median();
+        assert!(recovered.is_none_or(|it| it < RECOVERS_WITHIN), "{report}");
     }
 }
 
-fn report_on<S: Subject>(operation: Operation, scene: Scene, rigour: Rigour) -> Report {
-    let report = kill_everywhere::<S>(Way::new(operation, scene), rigour);
+/// Kills at the points of an operation of a subject with a planted mistake.
+fn report_on<S: Subject>(operation: Operation, scene: Scene, settings: Settings) -> Report {
+    print_header(PLANTED, &PLANTED_HEADER);
+    let report = kill_at_all_points::<S>(Case::new(operation, scene), settings);
+    print_row(&report.planted_row(S::NAME));
     println!("{report}");
     report
 }
 
 fn steps_of<S: Subject>(operation: Operation, scene: Scene) -> Vec<&'static str> {
-    let steps = Survey::of::<S>(Way::new(operation, scene)).steps();
-    println!("| {operation:?} | {scene:?} | {} |", steps.join(", "));
-    steps
+    Trace::of::<S>(Case::new(operation, scene)).steps()
 }
 
-/// The same among others, who do their own: by the heartbeat even before they are
-/// woken, and if all have, nobody is woken. What was done before may be theirs.
-fn steps_in_a_crowd(operation: Operation, scene: Scene, argument: &[&str]) -> Vec<&'static str> {
+/// Returns each documented step once, in the order in which it was first seen. In a crowd,
+/// waiters repeat steps: they wake by the recheck interval even before a notification,
+/// and then no process is woken. An earlier step may also be that of a waiter.
+fn steps_in_a_crowd(operation: Operation, scene: Scene, documented: &[&str]) -> Vec<&'static str> {
     let mut seen = Vec::new();
     for step in steps_of::<Ours>(operation, scene) {
-        if argument.contains(&step) && !seen.contains(&step) {
+        if documented.contains(&step) && !seen.contains(&step) {
             seen.push(step);
         }
     }
     seen
 }
 
-/// Every instruction. There are few of them, because `Cargo.toml` has this package
-/// optimised in the development profile, too.
+/// Every instruction. There are few, because `Cargo.toml` optimises this package in the
+/// development profile as well.
 const ALL: u64 = 1;
 
-/// The scenes of a long way in which nothing happens that does not in its others: for
-/// those who have chosen a stride.
+/// Kills in the scenes of a long operation that add nothing to its other scenes, if the
+/// environment sets the stride.
 fn survive_in_full(operation: Operation, scenes: &[Scene]) {
     if crate::support::number_from_env("SHM_SYNC_KILL_STRIDE").is_some() {
         survive(operation, ALL, scenes);
     }
 }
 
-/// What the arguments in `src/sync` and docs/design.md say, in their order.
-const ARGUMENTS: [(Operation, Scene, &[&str]); 15] = [
+/// The steps in the arguments of `src/sync` and docs/design.md, in their order.
+const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
     (Operation::Lock, Scene::Alone, &["word taken", "holder set"]),
     (
         Operation::TryLock,
@@ -135,7 +157,7 @@ const ARGUMENTS: [(Operation, Scene, &[&str]); 15] = [
         ],
     ),
     (
-        Operation::Inherit,
+        Operation::RecoverOwnerDeath,
         Scene::Alone,
         &[
             "word taken",
@@ -200,6 +222,8 @@ const WAIT: &[&str] = &[
 ];
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         survive(Operation::Nothing, ALL, &[Scene::Alone]);
     }
@@ -226,7 +250,7 @@ on_stage! {
     }
 
     fn killed_while_it_inherits_and_repairs() {
-        survive(Operation::Inherit, 8, &[Scene::Alone, Scene::First]);
+        survive(Operation::RecoverOwnerDeath, 8, &[Scene::Alone, Scene::First]);
         survive(Operation::Recover, 4, &[Scene::Alone, Scene::Crowd]);
     }
 
@@ -252,90 +276,89 @@ on_stage! {
         }
     }
 
-    // No third thread overtakes: the kernel has assigned the lock before the victim wakes.
+    // `Overtaken` is missing, because the kernel assigns the lock before the victim
+    // wakes.
     fn inheriting_lock_killed_while_it_locks() {
-        survive_of::<Inheriting>(Operation::Lock, 2, &[Scene::Alone]);
-        survive_of::<Inheriting>(Operation::Lock, 8, &[Scene::Crowd, Scene::Behind, Scene::First]);
-        survive_of::<Inheriting>(Operation::TryLock, 4, &[Scene::Alone]);
-        survive_of::<Inheriting>(Operation::TryLockFor, 12, &[Scene::Behind, Scene::First]);
+        survive_of::<PriorityInheritance>(Operation::Lock, 2, &[Scene::Alone]);
+        survive_of::<PriorityInheritance>(Operation::Lock, 8, &[Scene::Crowd, Scene::Behind, Scene::First]);
+        survive_of::<PriorityInheritance>(Operation::TryLock, 4, &[Scene::Alone]);
+        survive_of::<PriorityInheritance>(Operation::TryLockFor, 12, &[Scene::Behind, Scene::First]);
     }
 
     fn inheriting_lock_killed_while_it_unlocks() {
-        survive_of::<Inheriting>(Operation::Unlock, 2, &[Scene::Alone, Scene::Crowd]);
-        survive_of::<Inheriting>(Operation::Section, 4, &[Scene::Alone, Scene::Crowd]);
+        survive_of::<PriorityInheritance>(Operation::Unlock, 2, &[Scene::Alone, Scene::Crowd]);
+        survive_of::<PriorityInheritance>(Operation::Section, 4, &[Scene::Alone, Scene::Crowd]);
     }
 
     fn inheriting_lock_killed_while_it_inherits_and_repairs() {
-        survive_of::<Inheriting>(Operation::Inherit, 8, &[Scene::Alone, Scene::First]);
-        survive_of::<Inheriting>(Operation::Recover, 4, &[Scene::Crowd]);
+        survive_of::<PriorityInheritance>(Operation::RecoverOwnerDeath, 8, &[Scene::Alone, Scene::First]);
+        survive_of::<PriorityInheritance>(Operation::Recover, 4, &[Scene::Crowd]);
     }
 
     fn inheriting_lock_killed_while_it_waits() {
-        survive_of::<Inheriting>(Operation::Wait, 100, &[Scene::Crowd, Scene::First]);
-        survive_of::<Inheriting>(Operation::WaitTimeout, 100, &[Scene::Called]);
+        survive_of::<PriorityInheritance>(Operation::Wait, 100, &[Scene::Crowd, Scene::First]);
+        survive_of::<PriorityInheritance>(Operation::WaitTimeout, 100, &[Scene::Called]);
     }
 
-    fn the_steps_are_in_the_order_of_the_arguments() {
+    fn steps_follow_documented_order() {
         if !can_lead_for("the order of the steps") {
             return;
         }
-        println!("| operation | scene | steps |\n|---|---|---|");
-        for (operation, scene, argument) in ARGUMENTS {
+        print_header(STEPS, &["operation", "scene", "steps seen"]);
+        for (operation, scene, documented) in DOCUMENTED_STEPS {
             let steps = match scene {
                 Scene::Crowd | Scene::Called => {
-                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, argument));
-                    tries.find(|steps| steps == argument).unwrap_or_default()
+                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, documented));
+                    tries.find(|steps| steps == documented).unwrap_or_default()
                 }
                 _ => steps_of::<Ours>(operation, scene),
             };
-            assert_eq!(steps, argument, "{operation:?}");
+            print_row(&[operation.to_string(), format!("{scene:?}"), steps.join(", ")]);
+            assert_eq!(steps, documented, "{operation:?}");
         }
     }
 
-    fn the_order_tells_a_repair_that_comes_after_the_all_clear() {
+    fn steps_show_poison_cleared_before_repair() {
         if !can_lead_for("the order of the steps") {
             return;
         }
-        // No kill shows it: who dies in a repair dies with the lock held, and that
+        // No kill shows this mistake: a death during a repair is an owner death, which
         // poisons again.
-        let steps = steps_of::<Hasty>(Operation::Recover, Scene::Alone);
+        let steps = steps_of::<ClearsPoisonFirst>(Operation::Recover, Scene::Alone);
         assert_eq!(steps, ["poison cleared", "data", "data"]);
     }
 
-    fn it_finds_those_that_a_pthread_condvar_leaves_stuck() {
+    fn harness_finds_stuck_pthread_condvar() {
         if !can_lead_for("PthreadCondvar") {
             return;
         }
-        println!("{HEADINGS}");
-        let rigour = Rigour::for_a_planted_fault(96);
-        let notify = report_on::<OverPthread>(Operation::NotifyOne, Scene::Unlocked, rigour);
-        let wait = report_on::<OverPthread>(Operation::Wait, Scene::First, rigour);
-        assert!(notify.faulty() + wait.faulty() > 0, "another glibc, a better one?");
+        let settings = Settings::for_planted_fault(96);
+        let notify = report_on::<WithPthreadCondvar>(Operation::NotifyOne, Scene::Unlocked, settings);
+        let wait = report_on::<WithPthreadCondvar>(Operation::Wait, Scene::First, settings);
+        assert!(notify.faulty() + wait.faulty() > 0, "the condition variable of this glibc has no stuck process");
     }
 
-    fn it_finds_the_lock_that_dies_with_its_owner() {
+    fn harness_finds_lock_that_is_not_robust() {
         if !can_lead_for("a lock without owners") {
             return;
         }
-        println!("{HEADINGS}");
-        let rigour = Rigour::for_a_planted_fault(48);
-        let lock = report_on::<Ownerless>(Operation::Lock, Scene::Alone, rigour);
+        let settings = Settings::for_planted_fault(48);
+        let lock = report_on::<NotRobust>(Operation::Lock, Scene::Alone, settings);
         assert!(!lock.points_with(Fault::LockStuck).is_empty());
-        let unlock = report_on::<Ownerless>(Operation::Unlock, Scene::Crowd, rigour);
+        let unlock = report_on::<NotRobust>(Operation::Unlock, Scene::Crowd, settings);
         assert!(!unlock.points_with(Fault::LockStuck).is_empty());
-        let section = report_on::<Ownerless>(Operation::Section, Scene::Alone, rigour);
-        assert!(section.killed() > section.faulty(), "before and behind, it is free");
+        let section = report_on::<NotRobust>(Operation::Section, Scene::Alone, settings);
+        assert!(section.killed() > section.faulty(), "some kills must have no fault, because the lock was free");
     }
 
-    fn it_finds_what_is_torn_if_a_death_is_not_passed_on() {
+    fn harness_finds_hidden_owner_death() {
         if !can_lead_for("a lock that hides deaths") {
             return;
         }
-        println!("{HEADINGS}");
-        let rigour = Rigour::for_a_planted_fault(48);
-        let section = report_on::<Forgiving>(Operation::Section, Scene::Alone, rigour);
+        let settings = Settings::for_planted_fault(48);
+        let section = report_on::<HidesOwnerDeath>(Operation::Section, Scene::Alone, settings);
         assert!(!section.points_with(Fault::Torn).is_empty());
-        let inherit = report_on::<Forgiving>(Operation::Inherit, Scene::Alone, rigour);
-        assert!(!inherit.points_with(Fault::Torn).is_empty());
+        let run_successor = report_on::<HidesOwnerDeath>(Operation::RecoverOwnerDeath, Scene::Alone, settings);
+        assert!(!run_successor.points_with(Fault::Torn).is_empty());
     }
 }

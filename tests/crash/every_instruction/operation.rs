@@ -1,5 +1,6 @@
-//! What the victim does, and among whom.
+//! The operation of the victim, and the other processes of the scene.
 
+use std::fmt;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -10,12 +11,12 @@ use shm_sync::{LockError, LockResult, Poisoned};
 use super::arena::{Arena, VICTIM};
 use super::subject::{Subject, add};
 
-/// One call, from before its first instruction to behind its last.
+/// One call, from its first instruction to its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// The instructions that the harness itself has on every way.
+    /// No operation: only the instructions of the harness.
     Nothing,
-    /// The first of a process: it finds out who it is.
+    /// The first lock of a process, which finds out its identity.
     FirstLock,
     Lock,
     TryLock,
@@ -23,10 +24,10 @@ pub(crate) enum Operation {
     Unlock,
     /// Lock, change the data, unlock.
     Section,
-    /// Lock after a holder's death.
-    Inherit,
+    /// Lock after an owner death.
+    RecoverOwnerDeath,
     Recover,
-    /// A panic that unwinds through the guard, and is caught.
+    /// A panic that unwinds through the guard and is caught.
     Panic,
     Wait,
     WaitTimeout,
@@ -34,65 +35,105 @@ pub(crate) enum Operation {
     NotifyAll,
 }
 
-/// Who else is there.
+impl Operation {
+    /// The texts in a table, in the order of the rows.
+    pub(crate) const TEXTS: [&str; 14] = [
+        "first `lock` of a process",
+        "`lock`",
+        "`try_lock`",
+        "`try_lock_for`",
+        "unlock",
+        "lock, change, unlock",
+        "`lock` after an owner death",
+        "`recover`",
+        "panic",
+        "`wait`",
+        "`wait_timeout`",
+        "`notify_one`",
+        "`notify_all`",
+        "(the harness itself)",
+    ];
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "(the harness itself)",
+            Self::FirstLock => "first `lock` of a process",
+            Self::Lock => "`lock`",
+            Self::TryLock => "`try_lock`",
+            Self::TryLockFor => "`try_lock_for`",
+            Self::Unlock => "unlock",
+            Self::Section => "lock, change, unlock",
+            Self::RecoverOwnerDeath => "`lock` after an owner death",
+            Self::Recover => "`recover`",
+            Self::Panic => "panic",
+            Self::Wait => "`wait`",
+            Self::WaitTimeout => "`wait_timeout`",
+            Self::NotifyOne => "`notify_one`",
+            Self::NotifyAll => "`notify_all`",
+        })
+    }
+}
+
+/// The other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scene {
-    /// Nobody. Whoever must wake the victim does.
+    /// None. The harness wakes the victim where necessary.
     Alone,
-    /// Two sleep on the condition variable and, if the victim holds the lock, two
-    /// on the lock.
+    /// Two processes wait on the condition variable. If the victim holds the lock, two
+    /// more wait for the lock.
     Crowd,
-    /// As `Crowd`, but the lock is held: the victim falls asleep between two others, and
-    /// the holder gives it back then.
+    /// As `Crowd`, but another process holds the lock. The victim falls asleep between
+    /// two waiters, and the holder then unlocks.
     Behind,
-    /// The victim is the first to fall asleep, two others are behind it, and one is
-    /// woken.
+    /// The victim falls asleep first, two others after it, and one is woken.
     First,
-    /// As `First` on the condition variable, and all are woken: the victim is the one
-    /// who wakes the next.
+    /// As `First` on the condition variable, but all are woken. The victim wakes the
+    /// next waiter.
     Called,
-    /// As `First` on the lock, but a third takes it before the victim can, and gives it
-    /// back when the victim sleeps again or is dead.
+    /// As `First` on the lock, but a third process acquires the lock before the victim.
+    /// It unlocks when the victim sleeps again or is dead.
     Overtaken,
-    /// As `Crowd`, and the notifier does not hold the lock.
+    /// As `Crowd`, but the notifier does not hold the lock.
     Unlocked,
 }
 
-/// One way of the victim.
+/// An operation in a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Case {
     pub(crate) operation: Operation,
     pub(crate) scene: Scene,
 }
 
-/// The state of the lock where the way begins.
+/// The state of the lock at the beginning of the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Free,
     /// A living process holds it.
     Taken,
-    /// Its holder has died, with the data torn.
+    /// Its holder died and left torn data.
     OwnerDead,
     /// The victim holds it.
     Held,
-    /// The victim holds it, poisoned, with the data torn.
-    Doubted,
+    /// The victim holds it. It is poisoned, and the data are torn.
+    Poisoned,
 }
 
-/// Why a survivor must come back from its wait by itself.
+/// The waiters that a notification wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notified {
-    Nobody,
+    None,
     One,
     All,
 }
 
-/// What the data are after a repair by the victim.
+/// The value of the data after a repair by the victim.
 const REPAIRED: u64 = 9;
-/// Longer than anything here takes.
+/// A timeout that never ends in these tests.
 const LONG: Duration = Duration::from_secs(3600);
 
-impl Way {
+impl Case {
     pub(crate) const fn new(operation: Operation, scene: Scene) -> Self {
         Self { operation, scene }
     }
@@ -100,14 +141,14 @@ impl Way {
     pub(crate) fn start(self) -> Start {
         use Operation as O;
         match (self.operation, self.scene) {
-            (O::Inherit, Scene::Alone) => Start::OwnerDead,
+            (O::RecoverOwnerDeath, Scene::Alone) => Start::OwnerDead,
             (
-                O::Lock | O::TryLockFor | O::Inherit,
+                O::Lock | O::TryLockFor | O::RecoverOwnerDeath,
                 Scene::Behind | Scene::First | Scene::Overtaken,
             ) => Start::Taken,
             (O::Unlock | O::Panic | O::Wait | O::WaitTimeout, _)
             | (O::NotifyOne | O::NotifyAll, Scene::Crowd) => Start::Held,
-            (O::Recover, _) => Start::Doubted,
+            (O::Recover, _) => Start::Poisoned,
             _ => Start::Free,
         }
     }
@@ -116,71 +157,71 @@ impl Way {
         matches!(self.operation, Operation::Wait | Operation::WaitTimeout)
     }
 
-    /// Whether the victim may fall asleep.
+    /// Returns whether the victim may fall asleep.
     pub(crate) fn may_sleep(self) -> bool {
         self.waits() || self.start() == Start::Taken
     }
 
-    /// Whom the victim notifies, if it gets there.
+    /// Returns which waiters the victim notifies, if it gets there.
     pub(crate) fn notifies(self) -> Notified {
         match self.operation {
             Operation::NotifyOne => Notified::One,
             Operation::NotifyAll => Notified::All,
-            _ => Notified::Nobody,
+            _ => Notified::None,
         }
     }
 
-    /// Whom the others notify when the victim sleeps.
+    /// Returns which waiters the harness notifies when the victim sleeps.
     pub(crate) fn is_notified_with(self) -> Notified {
         match self.scene {
             Scene::First if self.waits() => Notified::One,
             Scene::Crowd | Scene::Called if self.waits() => Notified::All,
-            _ => Notified::Nobody,
+            _ => Notified::None,
         }
     }
 }
 
-/// What the victim has at the beginning of its way.
-pub(crate) enum Stake<'a, S: Subject + 'a> {
+/// What the victim holds at the beginning of its operation.
+pub(crate) enum Held<'a, S: Subject + 'a> {
     Nothing,
     Lock(S::Guard<'a>),
-    Doubt(Poisoned<S::Guard<'a>>),
+    Poisoned(Poisoned<S::Guard<'a>>),
 }
 
-/// Brings the victim to the beginning of its way.
-pub(crate) fn prepare<S: Subject>(way: Way, arena: &Arena<S>) -> Stake<'_, S> {
-    if way.operation != Operation::FirstLock {
-        warm_up(way, &arena.spare);
+/// Prepares the victim for its operation.
+pub(crate) fn prepare<S: Subject>(case: Case, arena: &Arena<S>) -> Held<'_, S> {
+    if case.operation != Operation::FirstLock {
+        warm_up(case, &arena.spare);
     }
-    match way.start() {
-        Start::Free | Start::Taken | Start::OwnerDead => Stake::Nothing,
+    match case.start() {
+        Start::Free | Start::Taken | Start::OwnerDead => Held::Nothing,
         Start::Held => {
             let Ok(mut guard) = arena.subject.lock() else {
-                panic!("it is not free");
+                panic!("the lock is not free");
             };
-            match way.operation {
+            match case.operation {
                 Operation::Unlock => add(&mut guard, 1),
                 Operation::Panic => guard.first += 1,
                 _ => {}
             }
             if matches!(
-                way.operation,
+                case.operation,
                 Operation::Unlock | Operation::NotifyOne | Operation::NotifyAll
             ) {
                 arena.inside.store(VICTIM, Ordering::SeqCst);
             }
-            Stake::Lock(guard)
+            Held::Lock(guard)
         }
-        Start::Doubted => match arena.subject.lock() {
-            Err(LockError::Poisoned(poisoned)) => Stake::Doubt(poisoned),
+        Start::Poisoned => match arena.subject.lock() {
+            Err(LockError::Poisoned(poisoned)) => Held::Poisoned(poisoned),
             Err(other) => panic!("{other:?}"),
-            Ok(_) => panic!("nobody died"),
+            Ok(_) => panic!("the lock is not poisoned"),
         },
     }
 }
 
-/// Does once what a process does differently the first time.
-fn warm_up<S: Subject>(way: Way, spare: &S) {
+/// Uses each operation once, because the first use in a process takes a different path.
+fn warm_up<S: Subject>(case: Case, spare: &S) {
     drop(spare.try_lock());
     drop(spare.try_lock_for(LONG));
     spare.notify_one();
@@ -188,7 +229,7 @@ fn warm_up<S: Subject>(way: Way, spare: &S) {
     if let Ok(guard) = spare.lock() {
         drop(spare.wait_timeout(guard, Duration::ZERO));
     }
-    if way.operation == Operation::Panic {
+    if case.operation == Operation::Panic {
         panic_with(spare.lock());
     }
 }
@@ -201,18 +242,18 @@ fn panic_with<G>(guard: G) {
     assert!(caught.is_err());
 }
 
-/// The way itself.
-pub(crate) fn walk<'a, S: Subject>(way: Way, arena: &'a Arena<S>, stake: Stake<'a, S>) {
+/// Runs the operation.
+pub(crate) fn walk<'a, S: Subject>(case: Case, arena: &'a Arena<S>, held: Held<'a, S>) {
     const SHORT: Duration = Duration::from_millis(5);
     let subject = &arena.subject;
-    match (way.operation, stake) {
+    match (case.operation, held) {
         (Operation::Nothing, _) => {}
-        (Operation::FirstLock | Operation::Lock | Operation::Inherit, _) => {
+        (Operation::FirstLock | Operation::Lock | Operation::RecoverOwnerDeath, _) => {
             keep(arena, subject.lock());
         }
         (Operation::TryLock, _) => keep(arena, subject.try_lock()),
         (Operation::TryLockFor, _) => keep(arena, subject.try_lock_for(LONG)),
-        (Operation::Unlock, Stake::Lock(guard)) => {
+        (Operation::Unlock, Held::Lock(guard)) => {
             arena.inside.store(0, Ordering::SeqCst);
             drop(guard);
         }
@@ -223,37 +264,37 @@ pub(crate) fn walk<'a, S: Subject>(way: Way, arena: &'a Arena<S>, stake: Stake<'
                 arena.inside.store(0, Ordering::SeqCst);
             }
         }
-        (Operation::Recover, Stake::Doubt(poisoned)) => {
+        (Operation::Recover, Held::Poisoned(poisoned)) => {
             std::mem::forget(subject.recover(poisoned, |pair| {
                 pair.first = black_box(REPAIRED);
                 compiler_fence(Ordering::SeqCst);
                 pair.second = black_box(REPAIRED);
             }));
         }
-        (Operation::Panic, Stake::Lock(guard)) => panic_with(guard),
-        (Operation::Wait, Stake::Lock(guard)) => keep(arena, subject.wait(guard)),
-        (Operation::WaitTimeout, Stake::Lock(guard)) => {
-            let timeout = match way.scene {
+        (Operation::Panic, Held::Lock(guard)) => panic_with(guard),
+        (Operation::Wait, Held::Lock(guard)) => keep(arena, subject.wait(guard)),
+        (Operation::WaitTimeout, Held::Lock(guard)) => {
+            let timeout = match case.scene {
                 Scene::Alone => SHORT,
                 _ => LONG,
             };
             keep(arena, subject.wait_timeout(guard, timeout));
         }
-        (Operation::NotifyOne, stake) => {
+        (Operation::NotifyOne, held) => {
             subject.notify_one();
-            std::mem::forget(stake);
+            std::mem::forget(held);
         }
-        (Operation::NotifyAll, stake) => {
+        (Operation::NotifyAll, held) => {
             subject.notify_all();
-            std::mem::forget(stake);
+            std::mem::forget(held);
         }
-        _ => panic!("no stake for this"),
+        _ => panic!("the operation does not match what the victim holds"),
     }
 }
 
-/// Keeps the lock until death, and notes whether there was bad news with it.
+/// Keeps the lock until the victim is killed. Records whether the lock was poisoned.
 fn keep<S: Subject, G>(arena: &Arena<S>, result: LockResult<G>) {
     let poisoned = matches!(result, Err(LockError::Poisoned(_)));
     std::mem::forget(result);
-    arena.victim_was_told.store(poisoned, Ordering::SeqCst);
+    arena.victim_saw_poison.store(poisoned, Ordering::SeqCst);
 }

@@ -1,4 +1,5 @@
-//! Locks and condition variables that don't survive, to see the harness fail.
+//! Locks and condition variables with a planted mistake, in which the harness must find
+//! faults.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,25 +14,25 @@ use crate::support::Pair;
 
 type Guard<'a> = ShmMutexGuard<'a, Pair>;
 
-/// What each mutant that has a `ShmMutex` does as the library does.
+/// The methods that work as in the library, for mutants with a `ShmMutex`.
 macro_rules! with_our_mutex {
     () => {
         type Guard<'a> = Guard<'a>;
 
         fn lock(&self) -> LockResult<Guard<'_>> {
-            self.told(self.pair.lock())
+            self.report(self.pair.lock())
         }
 
         fn try_lock(&self) -> LockResult<Guard<'_>> {
-            self.told(self.pair.try_lock())
+            self.report(self.pair.try_lock())
         }
 
         fn try_lock_for(&self, timeout: Duration) -> LockResult<Guard<'_>> {
-            self.told(self.pair.try_lock_for(timeout))
+            self.report(self.pair.try_lock_for(timeout))
         }
 
         fn wait<'a>(&'a self, guard: Guard<'a>) -> LockResult<Guard<'a>> {
-            self.told(self.changed.wait(guard))
+            self.report(self.changed.wait(guard))
         }
 
         fn wait_timeout<'a>(
@@ -40,7 +41,7 @@ macro_rules! with_our_mutex {
             timeout: Duration,
         ) -> LockResult<Guard<'a>> {
             let result = self.changed.wait_timeout(guard, timeout);
-            self.told(result.map(|(guard, _)| guard))
+            self.report(result.map(|(guard, _)| guard))
         }
 
         fn notify_one(&self) {
@@ -62,18 +63,20 @@ macro_rules! with_our_mutex {
 /// glibc's condition variable.
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct OverPthread {
+pub(crate) struct WithPthreadCondvar {
     pair: ShmMutex<Pair>,
     changed: PthreadCondvar,
 }
 
-impl OverPthread {
-    fn told<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
+impl WithPthreadCondvar {
+    fn report<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
         result
     }
 }
 
-impl Subject for OverPthread {
+impl Subject for WithPthreadCondvar {
+    const NAME: &'static str = "`PthreadCondvar`";
+
     with_our_mutex!();
 
     fn new() -> Self {
@@ -92,16 +95,16 @@ impl Subject for OverPthread {
     }
 }
 
-/// Does not pass on that the holder has died.
+/// Hides the owner death from the locker.
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct Forgiving {
+pub(crate) struct HidesOwnerDeath {
     pair: ShmMutex<Pair>,
     changed: ShmCondvar,
 }
 
-impl Forgiving {
-    fn told<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
+impl HidesOwnerDeath {
+    fn report<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
         match result {
             Err(LockError::Poisoned(poisoned)) => {
                 self.pair.clear_poison();
@@ -112,7 +115,9 @@ impl Forgiving {
     }
 }
 
-impl Subject for Forgiving {
+impl Subject for HidesOwnerDeath {
+    const NAME: &'static str = "a lock that hides owner deaths";
+
     with_our_mutex!();
 
     fn new() -> Self {
@@ -131,21 +136,23 @@ impl Subject for Forgiving {
     }
 }
 
-/// Declares the data sound, and repairs them then.
+/// Clears the poison before the repair.
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct Hasty {
+pub(crate) struct ClearsPoisonFirst {
     pair: ShmMutex<Pair>,
     changed: ShmCondvar,
 }
 
-impl Hasty {
-    fn told<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
+impl ClearsPoisonFirst {
+    fn report<'a>(&self, result: LockResult<Guard<'a>>) -> LockResult<Guard<'a>> {
         result
     }
 }
 
-impl Subject for Hasty {
+impl Subject for ClearsPoisonFirst {
+    const NAME: &'static str = "a lock that clears the poison before the repair";
+
     with_our_mutex!();
 
     fn new() -> Self {
@@ -167,11 +174,11 @@ impl Subject for Hasty {
     }
 }
 
-/// A good mutex and condition variable for processes that don't die.
+/// A mutex and a condition variable that work as long as no process dies.
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct Ownerless {
-    /// See the constants.
+pub(crate) struct NotRobust {
+    /// One of `FREE`, `HELD` and `CONTENDED`.
     lock: AtomicU32,
     sequence: AtomicU32,
     pair: PairWords,
@@ -179,29 +186,29 @@ pub(crate) struct Ownerless {
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
-/// Somebody may sleep on it.
+/// Held, and a waiter may sleep.
 const CONTENDED: u32 = 2;
 
-pub(crate) struct OwnerlessGuard<'a>(&'a Ownerless);
+pub(crate) struct NotRobustGuard<'a>(&'a NotRobust);
 
-impl Deref for OwnerlessGuard<'_> {
+impl Deref for NotRobustGuard<'_> {
     type Target = Pair;
 
     fn deref(&self) -> &Pair {
-        // SAFETY: the lock is held; two u64 lie there.
+        // SAFETY: the guard holds the lock, and the pointer leads to two `u64`.
         unsafe { &*self.0.pair.as_ptr() }
     }
 }
 
-impl DerefMut for OwnerlessGuard<'_> {
+impl DerefMut for NotRobustGuard<'_> {
     fn deref_mut(&mut self) -> &mut Pair {
-        // SAFETY: the lock is held, and the guard is borrowed exclusively; two u64 lie
-        // there.
+        // SAFETY: the guard holds the lock and is borrowed exclusively. The pointer
+        // leads to two `u64`.
         unsafe { &mut *self.0.pair.as_ptr() }
     }
 }
 
-impl Drop for OwnerlessGuard<'_> {
+impl Drop for NotRobustGuard<'_> {
     fn drop(&mut self) {
         if self.0.lock.swap(FREE, Ordering::Release) == CONTENDED {
             futex(&self.0.lock, libc::FUTEX_WAKE, 1, Duration::ZERO);
@@ -209,13 +216,14 @@ impl Drop for OwnerlessGuard<'_> {
     }
 }
 
-/// Waits while the word is `value`, or wakes so many.
+/// Waits while the word is `value`, or wakes `value` waiters.
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Duration) {
     let timeout = libc::timespec {
         tv_sec: timeout.as_secs().cast_signed(),
         tv_nsec: timeout.subsec_nanos().into(),
     };
-    // SAFETY: word and timeout outlive the call; to wake, it reads neither.
+    // SAFETY: the word and the timeout outlive the call. `FUTEX_WAKE` does not read the
+    // timeout.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -227,8 +235,10 @@ fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Duration) {
     };
 }
 
-impl Subject for Ownerless {
-    type Guard<'a> = OwnerlessGuard<'a>;
+impl Subject for NotRobust {
+    const NAME: &'static str = "a lock of atomics and a futex, not robust";
+
+    type Guard<'a> = NotRobustGuard<'a>;
 
     fn new() -> Self {
         Self {
@@ -238,19 +248,19 @@ impl Subject for Ownerless {
         }
     }
 
-    fn lock(&self) -> LockResult<OwnerlessGuard<'_>> {
+    fn lock(&self) -> LockResult<NotRobustGuard<'_>> {
         self.try_lock_for(Duration::from_secs(3600))
     }
 
-    fn try_lock(&self) -> LockResult<OwnerlessGuard<'_>> {
+    fn try_lock(&self) -> LockResult<NotRobustGuard<'_>> {
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
         match self.lock.compare_exchange(FREE, HELD, acquire, relaxed) {
-            Ok(_) => Ok(OwnerlessGuard(self)),
+            Ok(_) => Ok(NotRobustGuard(self)),
             Err(_) => Err(LockError::WouldBlock),
         }
     }
 
-    fn try_lock_for(&self, timeout: Duration) -> LockResult<OwnerlessGuard<'_>> {
+    fn try_lock_for(&self, timeout: Duration) -> LockResult<NotRobustGuard<'_>> {
         if let Ok(guard) = self.try_lock() {
             return Ok(guard);
         }
@@ -262,28 +272,28 @@ impl Subject for Ownerless {
             }
             futex(&self.lock, libc::FUTEX_WAIT, CONTENDED, left);
         }
-        Ok(OwnerlessGuard(self))
+        Ok(NotRobustGuard(self))
     }
 
     fn recover<'a>(
         &'a self,
-        poisoned: Poisoned<OwnerlessGuard<'a>>,
+        poisoned: Poisoned<NotRobustGuard<'a>>,
         repair: impl FnOnce(&mut Pair),
-    ) -> OwnerlessGuard<'a> {
+    ) -> NotRobustGuard<'a> {
         let mut guard = poisoned.into_inner();
         repair(&mut guard);
         guard
     }
 
-    fn wait<'a>(&'a self, guard: OwnerlessGuard<'a>) -> LockResult<OwnerlessGuard<'a>> {
+    fn wait<'a>(&'a self, guard: NotRobustGuard<'a>) -> LockResult<NotRobustGuard<'a>> {
         self.wait_timeout(guard, Duration::from_secs(3600))
     }
 
     fn wait_timeout<'a>(
         &'a self,
-        guard: OwnerlessGuard<'a>,
+        guard: NotRobustGuard<'a>,
         timeout: Duration,
-    ) -> LockResult<OwnerlessGuard<'a>> {
+    ) -> LockResult<NotRobustGuard<'a>> {
         let seen = self.sequence.load(Ordering::Relaxed);
         drop(guard);
         futex(&self.sequence, libc::FUTEX_WAIT, seen, timeout);

@@ -1,4 +1,4 @@
-//! What is put to the test: a lock over two numbers, and a condition variable.
+//! The subject of the experiments: a lock over two numbers, and a condition variable.
 
 use std::ops::DerefMut;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,11 @@ use shm_sync::{LockResult, Poisoned, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSaf
 
 use crate::support::Pair;
 
-/// A lock and a condition variable that can be killed in every way.
+/// A lock and a condition variable whose operations can be killed.
 pub(crate) trait Subject: ShmSafe {
+    /// The heading of its table, or the text in the table of subjects with a mistake.
+    const NAME: &'static str;
+
     type Guard<'a>: DerefMut<Target = Pair>
     where
         Self: 'a;
@@ -26,7 +29,7 @@ pub(crate) trait Subject: ShmSafe {
     ) -> Self::Guard<'a>;
 
     fn wait<'a>(&'a self, guard: Self::Guard<'a>) -> LockResult<Self::Guard<'a>>;
-    /// Whether it ended by the timeout is not asked.
+    /// Does not return whether the wait timed out.
     fn wait_timeout<'a>(
         &'a self,
         guard: Self::Guard<'a>,
@@ -35,18 +38,18 @@ pub(crate) trait Subject: ShmSafe {
     fn notify_one(&self);
     fn notify_all(&self);
 
-    /// What word of its bytes is at that offset, if it has a name.
+    /// Returns the word at an offset, if it has a name.
     fn name_of(offset: usize) -> Option<Word> {
         let _ = offset;
         None
     }
 
-    /// How many notifications there were, if that can be seen.
+    /// Returns the number of notifications, if it is visible.
     fn notifications(&self) -> Option<u32> {
         None
     }
 
-    /// A copy of its bytes. Others may be writing to them.
+    /// Returns a copy of its bytes. Other processes may write to them.
     fn words(&self) -> Vec<u32> {
         let begin = std::ptr::from_ref(self).cast::<u32>();
         (0..size_of::<Self>() / size_of::<u32>())
@@ -60,11 +63,11 @@ pub(crate) trait Subject: ShmSafe {
     }
 }
 
-/// The words of shared memory that the arguments in the library speak of.
+/// The words of shared memory that the arguments in the library name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Lock,
-    /// glibc's own: also where it notes that a mutex is not consistent.
+    /// glibc's owner field, which also marks an inconsistent mutex.
     PthreadOwner,
     Holder,
     Poison,
@@ -74,20 +77,23 @@ pub(crate) enum Word {
     Data,
 }
 
-/// The library's own.
+pub(crate) const WITHOUT_PROTOCOL: &str = "Mutexes without a protocol";
+pub(crate) const WITH_INHERITANCE: &str = "Mutexes with priority inheritance";
+
+/// The library's mutex and condition variable.
 pub(crate) type Ours = Library<false>;
 
-/// The library's own, with priority inheritance.
-pub(crate) type Inheriting = Library<true>;
+/// The library's mutex with priority inheritance.
+pub(crate) type PriorityInheritance = Library<true>;
 
 #[derive(ShmSafe)]
 #[repr(C)]
-pub(crate) struct Library<const INHERITS: bool> {
+pub(crate) struct Library<const PRIORITY_INHERITANCE: bool> {
     pair: ShmMutex<Pair>,
     changed: ShmCondvar,
 }
 
-/// Where the words are: see "Memory format" in docs/design.md.
+/// Returns the word at an offset of a mutex: see "Memory format" in docs/design.md.
 pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
     match offset {
         0 => Some(Word::Lock),
@@ -102,12 +108,18 @@ pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
 
 const SEQUENCE_AT: usize = size_of::<ShmMutex<Pair>>();
 
-impl<const INHERITS: bool> Subject for Library<INHERITS> {
+impl<const PRIORITY_INHERITANCE: bool> Subject for Library<PRIORITY_INHERITANCE> {
+    const NAME: &'static str = if PRIORITY_INHERITANCE {
+        WITH_INHERITANCE
+    } else {
+        WITHOUT_PROTOCOL
+    };
+
     type Guard<'a> = ShmMutexGuard<'a, Pair>;
 
     fn new() -> Self {
         Self {
-            pair: if INHERITS {
+            pair: if PRIORITY_INHERITANCE {
                 ShmMutex::with_priority_inheritance(ZEROS)
             } else {
                 new_pair()
@@ -180,14 +192,14 @@ pub(crate) fn new_pair() -> ShmMutex<Pair> {
     ShmMutex::new(ZEROS)
 }
 
-/// Adds to both numbers, one after the other also for the compiler.
+/// Adds to both numbers. The compiler keeps the order of the two changes.
 pub(crate) fn add(pair: &mut Pair, amount: u64) {
     pair.first += amount;
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     pair.second += amount;
 }
 
-/// A pair in words that any process may write to.
+/// A pair of atomic words.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct PairWords([AtomicU64; 2]);

@@ -1,16 +1,16 @@
-//! A first walk along a way: how long it is, and what changes where.
+//! A trace of an operation: its length, and where shared words change.
 
 use std::collections::BTreeSet;
 
 use super::experiment::{self, Point};
-use super::operation::Way;
+use super::operation::Case;
 use super::subject::{Subject, Word};
 use crate::support::walker::{Call, Step};
 
 /// What happened at one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// A word in shared memory. Words without a name count as well.
+    /// A word in shared memory, which may have no name.
     Word {
         name: Option<Word>,
         old: u32,
@@ -19,11 +19,11 @@ enum Change {
     Call(Call),
 }
 
-/// What was seen along a way.
-pub(crate) struct Survey {
-    /// How many instructions there are.
+/// The trace of one operation.
+pub(crate) struct Trace {
+    /// The number of instructions.
     pub(crate) instructions: u64,
-    /// The numbers of instructions (from 1) and what each did.
+    /// The numbers of instructions (from 1), and what each did.
     changes: Vec<(u64, Change)>,
     sleeps: Sleeps,
 }
@@ -34,23 +34,23 @@ enum Sleeps {
     Somewhere,
 }
 
-impl Survey {
-    pub(crate) fn of<S: Subject>(way: Way) -> Self {
-        let mut survey = Self {
+impl Trace {
+    pub(crate) fn of<S: Subject>(case: Case) -> Self {
+        let mut trace = Self {
             instructions: 0,
             changes: Vec::new(),
             sleeps: Sleeps::Never,
         };
         let mut before = Vec::new();
-        experiment::survey(way, |subject: &S, number, step| {
+        experiment::trace(case, |subject: &S, number, step| {
             let now = subject.words();
             match step {
                 Step::Plain => {}
-                Step::Whole(call) => survey.changes.push((number, Change::Call(call))),
+                Step::Whole(call) => trace.changes.push((number, Change::Call(call))),
                 Step::Asleep(call) => {
-                    survey.changes.push((number, Change::Call(call)));
-                    survey.sleeps = Sleeps::Somewhere;
-                    // What has changed meanwhile, others have changed.
+                    trace.changes.push((number, Change::Call(call)));
+                    trace.sleeps = Sleeps::Somewhere;
+                    // Other processes made the changes during the sleep.
                     before.clone_from(&now);
                 }
             }
@@ -58,17 +58,17 @@ impl Survey {
                 if old != new {
                     let name = S::name_of(at * size_of::<u32>());
                     let change = Change::Word { name, old, new };
-                    survey.changes.push((number, change));
+                    trace.changes.push((number, change));
                 }
             }
             before = now;
-            survey.instructions = number;
+            trace.instructions = number;
         });
-        survey
+        trace
     }
 
-    /// The points to try: one in `stride`, beginning with `offset`; but all
-    /// before and behind a change, and those in a sleep several times.
+    /// Returns one point in `stride`, beginning at `offset`. Points before and after a
+    /// change, and those in a sleep, are always included.
     pub(crate) fn points(&self, stride: u64, offset: u64) -> Vec<Point> {
         const TIMES_ASLEEP: usize = 4;
         let evenly = (offset % stride..=self.instructions).step_by(stride as usize);
@@ -84,14 +84,14 @@ impl Survey {
         points
     }
 
-    /// The steps that the arguments in the library are about, in order.
+    /// Returns the steps that the arguments in the library name, in order.
     pub(crate) fn steps(&self) -> Vec<&'static str> {
         let mut steps: Vec<&'static str> = Vec::new();
         let mut last = None;
         for (number, change) in &self.changes {
             let Some(step) = name(change) else { continue };
-            // Both halves of a long word are one step; and a sleep that the heartbeat
-            // interrupts is one.
+            // Both halves of a long word are one step. So is a sleep that the recheck
+            // interval interrupts.
             let is_same = last.replace((*number, step)) == Some((*number, step));
             let sleeps_on = step == "futex wait" && steps.last() == Some(&step);
             if !is_same && !sleeps_on {
@@ -119,7 +119,8 @@ fn name(change: &Change) -> Option<&'static str> {
             Word::Lock if tid(old) != tid(new) && tid(new) == 0 => "word freed",
             Word::Lock if tid(old) != tid(new) => "word taken",
             Word::Lock => return None,
-            // From the dead thread, or from libc's mark, to the one that has the lock.
+            // The owner changes from the dead thread, or from glibc's mark, to the new
+            // holder.
             Word::PthreadOwner if old != 0 && ![0, INCONSISTENT].contains(&new) => {
                 "made consistent"
             }
