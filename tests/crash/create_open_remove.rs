@@ -17,11 +17,52 @@ use std::time::{Duration, Instant};
 
 use crate::support::walker::{Point, Walker};
 use crate::support::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn};
+use crate::tables::{ResultFile, print_header, print_row};
 use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_sync::{
     Backing, Error, IfAbandoned, Removal, Segment, SegmentOptions, ShmMutex, ShmSafe, unlink,
 };
+
+const KILLED: &str = "Killed";
+const STOPPED: &str = "Stopped";
+
+const KILLED_HEADER: [&str; 6] = [
+    "operation",
+    "kind",
+    "instructions",
+    "points",
+    "whole object found",
+    "recovered after, at most",
+];
+const STOPPED_HEADER: [&str; 6] = [
+    "operation",
+    "kind",
+    "then",
+    "instructions",
+    "points",
+    "others waited",
+];
+
+static BIRTHS: ResultFile = ResultFile::new(
+    "births",
+    "Kills while segments are created, opened and left",
+    &[KILLED, STOPPED],
+    &[
+        "creating",
+        "opening or creating",
+        "recreating",
+        "recreating elsewhere",
+        "leaving",
+        "leaving last",
+        "opening",
+        "reinitialising",
+    ],
+);
+
+fn record(output: &str) {
+    BIRTHS.add(output);
+}
 
 fn transient() -> SegmentOptions {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
@@ -74,8 +115,8 @@ fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Po
 }
 
 /// What the others may find after a death, and that it does not last.
-fn check_after_a_death(address: &TestAddress, point: Point, whole: &[u64]) -> Found {
-    const PATIENCE: Duration = Duration::from_secs(5);
+fn check_after_kill(address: &TestAddress, point: Point, whole: &[u64]) -> Found {
+    const TIME_LIMIT: Duration = Duration::from_secs(5);
     let begun = Instant::now();
     let found = match Segment::<Marked>::open_read_only(address) {
         Ok(_) | Err(Error::NotFound) => open(address),
@@ -98,7 +139,7 @@ fn check_after_a_death(address: &TestAddress, point: Point, whole: &[u64]) -> Fo
     let _ = unlink(address);
     assert!(!address.exists(), "{point:?}");
     assert!(
-        begun.elapsed() < PATIENCE,
+        begun.elapsed() < TIME_LIMIT,
         "{point:?}: {:?}",
         begun.elapsed()
     );
@@ -113,8 +154,8 @@ enum Found {
 
 /// Kills a walker at each point of its way. `prepare` makes what is there before and
 /// keeps what is to be kept.
-fn kill_everywhere<K>(
-    what: &str,
+fn kill_at_all_points<K>(
+    operation: &str,
     address: &TestAddress,
     from: Option<libc::c_long>,
     prepare: impl Fn(&TestAddress) -> K,
@@ -140,29 +181,32 @@ fn kill_everywhere<K>(
         }
         slowest = slowest.max(checked.elapsed());
     }
-    println!(
-        "{what}, {}: killed at {} points of {total} instructions in {:.1?}: {whole} times whole, \
-         all well after {slowest:.1?} at most",
-        address.kind(),
-        points.len(),
-        begun.elapsed(),
-    );
+    print_header(KILLED, &KILLED_HEADER);
+    print_row(&[
+        operation.to_owned(),
+        address.kind().to_string(),
+        total.to_string(),
+        points.len().to_string(),
+        whole.to_string(),
+        format!("{slowest:.1?}"),
+    ]);
+    println!("{operation}, {}: {:.1?}", address.kind(), begun.elapsed());
 }
 
 /// What becomes of a walker that was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    GoesOn,
+    Continues,
     /// It goes on, and all leave in peace: nothing is left.
-    Leaves,
+    Detaches,
     IsKilled,
 }
 
 /// Stops a walker at points of its way while some others do `other`, lets it go on or
 /// kills it, and looks whether all who are attached in the end are attached to the
 /// same, if somebody is.
-fn stop_everywhere<K>(
-    what: &str,
+fn stop_at_all_points<K>(
+    operation: &str,
     address: &TestAddress,
     (from, end, others): (Option<libc::c_long>, End, usize),
     prepare: impl Fn(&TestAddress) -> K,
@@ -170,7 +214,7 @@ fn stop_everywhere<K>(
     other: impl Fn(&TestAddress, K) -> Option<Segment<Marked>>,
 ) {
     /// Enough for clearing away what a creator left; then it must be waiting.
-    const A_WHILE: Duration = Duration::from_millis(60);
+    const TIME_TO_CLEAR: Duration = Duration::from_millis(60);
 
     let kept = prepare(address);
     let (points, total) = survey(Walker::new(|| body(address)), from, points() / 2);
@@ -207,7 +251,7 @@ fn stop_everywhere<K>(
         walker.go_to(point);
         may_begin.iter().for_each(Gate::open);
         let all_are_done = || done.load(Ordering::SeqCst) == others;
-        let until = Instant::now() + A_WHILE;
+        let until = Instant::now() + TIME_TO_CLEAR;
         while !all_are_done() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -220,7 +264,7 @@ fn stop_everywhere<K>(
                 crate::support::poll(all_are_done);
                 None
             }
-            End::GoesOn | End::Leaves => {
+            End::Continues | End::Detaches => {
                 let walker = walker.let_go();
                 // Behind its way it pauses; if something failed, it has ended.
                 crate::support::poll(|| is_pausing(&walker) && all_are_done());
@@ -230,19 +274,23 @@ fn stop_everywhere<K>(
         may_leave.iter().for_each(Gate::open);
         spawned.into_iter().for_each(Child::join);
         assert!(
-            end != End::Leaves || !address.exists(),
+            end != End::Detaches || !address.exists(),
             "{point:?}: left behind"
         );
         drop(walker);
         let _ = unlink(address);
         assert!(!address.exists(), "{point:?}");
     }
-    println!(
-        "{what}, {}: stopped at {} points of {total} instructions in {:.1?}: {waited} times waited for",
-        address.kind(),
-        points.len(),
-        begun.elapsed(),
-    );
+    print_header(STOPPED, &STOPPED_HEADER);
+    print_row(&[
+        operation.to_owned(),
+        address.kind().to_string(),
+        format!("{end:?}"),
+        total.to_string(),
+        points.len().to_string(),
+        waited.to_string(),
+    ]);
+    println!("{operation}, {}: {:.1?}", address.kind(), begun.elapsed());
 }
 
 fn is_pausing(child: &Child) -> bool {
@@ -268,19 +316,19 @@ const KINDS: [Backing; 2] = [Backing::SystemV, Backing::Posix];
 
 const EVERY_KIND: [Backing; 3] = [Backing::SystemV, Backing::Posix, Backing::File];
 
-const KINDS_AND_ENDS: [(Backing, End); 3] = [
-    (Backing::SystemV, End::GoesOn),
+const CREATOR_CASES: [(Backing, End); 3] = [
+    (Backing::SystemV, End::Continues),
     (Backing::SystemV, End::IsKilled),
-    (Backing::Posix, End::GoesOn),
+    (Backing::Posix, End::Continues),
 ];
 
-const KINDS_AND_ENDS_OF_LEAVERS: [(Backing, End); 3] = [
-    (Backing::SystemV, End::Leaves),
+const DETACHER_CASES: [(Backing, End); 3] = [
+    (Backing::SystemV, End::Detaches),
     (Backing::SystemV, End::IsKilled),
-    (Backing::Posix, End::Leaves),
+    (Backing::Posix, End::Detaches),
 ];
 
-fn stale_before(address: &TestAddress) {
+fn leave_stale(address: &TestAddress) {
     let mut user = spawn(|| {
         let _segment = transient().create(address, Marked::new(1)).unwrap();
         crate::support::die()
@@ -288,12 +336,12 @@ fn stale_before(address: &TestAddress) {
     user.wait();
 }
 
-fn in_use_before(address: &TestAddress) -> Segment<Marked> {
+fn create_in_use(address: &TestAddress) -> Segment<Marked> {
     transient().create(address, Marked::new(1)).unwrap()
 }
 
 /// Where a creation begins to be seen.
-fn birth_of(kind: Backing) -> Option<libc::c_long> {
+fn first_visible_call(kind: Backing) -> Option<libc::c_long> {
     match kind {
         Backing::SystemV => Some(libc::SYS_shmget),
         _ => None,
@@ -305,7 +353,7 @@ fn create(address: &TestAddress) {
     std::mem::forget(created.unwrap());
 }
 
-fn leave(address: &TestAddress) {
+fn detach(address: &TestAddress) {
     drop(open(address).unwrap());
 }
 
@@ -322,6 +370,8 @@ fn check_in_use(address: &TestAddress, point: Point, kept: Segment<Marked>) -> F
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let address = TestAddress::new(Backing::SystemV, "smoke");
         let mut walker = Walker::new(|| create(&address));
@@ -333,79 +383,79 @@ on_stage! {
         assert_eq!(open(&address).unwrap().id(), 1);
     }
 
-    fn a_creator_that_is_killed_leaves_nothing_half_made() {
+    fn creator_killed_leaves_no_partial_object() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "create");
-            kill_everywhere(
-                "creating", &address, birth_of(kind), |_| (), create,
-                |address, point, ()| check_after_a_death(address, point, &[1]),
+            kill_at_all_points(
+                "creating", &address, first_visible_call(kind), |_| (), create,
+                |address, point, ()| check_after_kill(address, point, &[1]),
             );
         }
     }
 
-    fn one_that_opens_or_creates_and_is_killed_leaves_nothing_half_made() {
+    fn open_or_create_killed_leaves_no_partial() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "ooc");
-            kill_everywhere(
+            kill_at_all_points(
                 "opening or creating", &address, None, |_| (),
                 |address| {
                     let made = transient().open_or_create(address, || Marked::new(1));
                     std::mem::forget(made.unwrap());
                 },
-                |address, point, ()| check_after_a_death(address, point, &[1]),
+                |address, point, ()| check_after_kill(address, point, &[1]),
             );
         }
     }
 
-    fn one_that_recreates_and_is_killed_leaves_the_old_or_the_new_or_nothing() {
+    fn recreation_killed_leaves_old_or_new_or_none() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "anew");
-            kill_everywhere(
-                "recreating", &address, None, stale_before,
+            kill_at_all_points(
+                "recreating", &address, None, leave_stale,
                 |address| {
                     let anew = transient().if_abandoned(IfAbandoned::Recreate);
                     std::mem::forget(anew.create(address, Marked::new(2)).unwrap());
                 },
-                |address, point, ()| check_after_a_death(address, point, &[1, 2]),
+                |address, point, ()| check_after_kill(address, point, &[1, 2]),
             );
         }
     }
 
-    fn an_opener_that_is_killed_changes_nothing() {
+    fn opener_killed_changes_nothing() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "open");
-            kill_everywhere(
-                "opening", &address, None, in_use_before,
+            kill_at_all_points(
+                "opening", &address, None, create_in_use,
                 |address| std::mem::forget(open(address).unwrap()),
                 check_in_use,
             );
         }
     }
 
-    fn the_last_one_out_that_is_killed_leaves_the_whole_or_nothing() {
+    fn last_user_killed_leaves_whole_object_or_none() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "leave");
-            kill_everywhere(
-                "leaving last", &address, None, stale_before, leave,
-                |address, point, ()| check_after_a_death(address, point, &[1]),
+            kill_at_all_points(
+                "leaving last", &address, None, leave_stale, detach,
+                |address, point, ()| check_after_kill(address, point, &[1]),
             );
         }
     }
 
-    fn one_who_leaves_and_is_killed_takes_nothing_from_who_stays() {
+    fn detacher_killed_keeps_segment_of_others() {
         for kind in EVERY_KIND {
             let address = TestAddress::new(kind, "stay");
-            kill_everywhere(
-                "leaving", &address, None, in_use_before, leave, check_in_use,
+            kill_at_all_points(
+                "leaving", &address, None, create_in_use, detach, check_in_use,
             );
         }
     }
 
-    fn a_stopped_creator_ends_up_right_and_nobody_uses_what_it_has_begun() {
-        for (kind, end) in KINDS_AND_ENDS {
+    fn creator_stopped_exposes_no_partial_object() {
+        for (kind, end) in CREATOR_CASES {
             let address = TestAddress::new(kind, "stopped");
-            stop_everywhere(
-                "creating", &address, (birth_of(kind), end, 2), |_| (),
+            stop_at_all_points(
+                "creating", &address, (first_visible_call(kind), end, 2), |_| (),
                 |address| match transient().create(address, Marked::new(1)) {
                     Ok(mine) => {
                         // The name leads here.
@@ -428,10 +478,10 @@ on_stage! {
         }
     }
 
-    fn nobody_gets_what_a_stopped_leaver_is_about_to_remove() {
-        for (kind, end) in KINDS_AND_ENDS_OF_LEAVERS {
+    fn last_user_stopped_exposes_no_removed_object() {
+        for (kind, end) in DETACHER_CASES {
             let address = TestAddress::new(kind, "away");
-            stop_everywhere(
+            stop_at_all_points(
                 "leaving last", &address, (None, end, 2), |_| (),
                 |address| {
                     let made = transient().open_or_create(address, || Marked::new(1));
@@ -445,11 +495,11 @@ on_stage! {
         }
     }
 
-    fn a_stopped_leaver_does_not_take_the_name_from_what_comes_after_an_unlink() {
+    fn last_user_stopped_keeps_name_of_new_object() {
         for kind in KINDS {
             let address = TestAddress::new(kind, "after");
-            stop_everywhere(
-                "leaving last", &address, (None, End::Leaves, 1), |_| (),
+            stop_at_all_points(
+                "leaving last", &address, (None, End::Detaches, 1), |_| (),
                 |address| {
                     let made = transient().open_or_create(address, || Marked::new(1));
                     drop(made.unwrap());
@@ -463,11 +513,11 @@ on_stage! {
         }
     }
 
-    fn of_two_who_leave_the_one_that_was_stopped_leaves_nothing_either() {
+    fn detacher_stopped_still_removes_object() {
         for kind in KINDS {
             let address = TestAddress::new(kind, "two");
-            stop_everywhere(
-                "leaving", &address, (None, End::Leaves, 1), in_use_before,
+            stop_at_all_points(
+                "leaving", &address, (None, End::Detaches, 1), create_in_use,
                 |address| match open(address) {
                     Err(Error::NotFound) => {} // the other has left
                     opened => drop(opened.unwrap()),
@@ -480,7 +530,7 @@ on_stage! {
         }
     }
 
-    fn a_child_forked_by_init_leaves_the_parents_segment() {
+    fn init_fork_keeps_segment_of_parent() {
         for kind in EVERY_KIND {
             for child_returns in [false, true] {
                 let address = TestAddress::new(kind, "forks");
@@ -530,10 +580,10 @@ on_stage! {
         }
     }
 
-    fn a_process_that_renews_and_is_killed_leaves_it_to_the_next() {
+    fn reinit_killed_is_repeated_by_next_opener() {
         let address = TestAddress::new(Backing::SystemV, "renew");
-        kill_everywhere(
-            "renewing", &address, None,
+        kill_at_all_points(
+            "reinitialising", &address, None,
             |address| {
                 let _ = unlink(address);
                 let dead = spawn(|| {
@@ -564,11 +614,11 @@ on_stage! {
         );
     }
 
-    fn a_stopped_renewal_ends_up_right_and_no_lock_is_used_meanwhile() {
-        for end in [End::GoesOn, End::IsKilled] {
+    fn reinit_stopped_exposes_no_lock() {
+        for end in [End::Continues, End::IsKilled] {
             let address = TestAddress::new(Backing::SystemV, "renewals");
-            stop_everywhere(
-                "renewing", &address, (None, end, 2),
+            stop_at_all_points(
+                "reinitialising", &address, (None, end, 2),
                 |address| match Segment::create(address, Marked::new(1)) {
                     Ok(made) => {
                         drop(made);
@@ -590,12 +640,12 @@ on_stage! {
         }
     }
 
-    fn one_that_removes_in_another_namespace_and_is_killed_leaves_the_whole_or_nothing() {
+    fn foreign_removal_killed_leaves_object_or_none() {
         let address = TestAddress::new(Backing::SystemV, "anew-elsewhere");
-        kill_everywhere(
+        kill_at_all_points(
             "recreating elsewhere", &address, None,
             |address| {
-                stale_before(address);
+                leave_stale(address);
                 address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
             },
             |address| {
@@ -612,7 +662,7 @@ on_stage! {
                     Err(Error::NotFound) => Found::Nothing,
                     Err(other) => panic!("{point:?}: {other:?}"),
                 };
-                check_after_a_death(address, point, &[1, 2]);
+                check_after_kill(address, point, &[1, 2]);
                 found
             },
         );

@@ -314,16 +314,16 @@ on_stage! {
         assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
     }
 
-    fn nobody_is_stuck_and_nothing_is_torn_after_a_storm_of_kills() {
+    fn storm_of_kills_leaves_no_stuck_process() {
         all_get_on_in_a_storm(ShmMutex::new);
     }
 
-    fn inheriting_lock_survives_a_storm_of_kills() {
+    fn pi_storm_of_kills_leaves_no_stuck_process() {
         all_get_on_in_a_storm(ShmMutex::with_priority_inheritance);
     }
 
     #[ignore = "an experiment: it shows what a pthread_cond_t does not survive"]
-    fn a_pthread_condvar_gets_stuck_in_the_same_storm() {
+    fn storm_of_kills_leaves_pthread_condvar_stuck() {
         let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(20_000);
         let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
         let arena = Segment::anonymous(Arena::new(ShmMutex::new, true)).unwrap();

@@ -81,7 +81,7 @@ on_stage! {
     }
 
     // Failure mode 3.
-    fn who_unlocks_and_dies_takes_no_wakeup_with_it_though_a_third_was_faster() {
+    fn wakeup_lost_with_unlocker_is_made_up() {
         if can_lead_for("a death between giving back and waking") {
             let healed = time_to_heal(one_that_has_given_it_back);
             println!("median time to heal: {healed:?}");
@@ -90,7 +90,7 @@ on_stage! {
     }
 
     // Failure modes 2 and 3.
-    fn who_was_woken_and_dies_takes_no_wakeup_with_it_though_a_third_was_faster() {
+    fn wakeup_lost_with_woken_waiter_is_made_up() {
         if can_lead_for("a death between waking and taking") {
             let healed = time_to_heal(one_that_was_woken);
             println!("median time to heal: {healed:?}");

@@ -297,7 +297,7 @@ on_stage! {
         .unwrap();
     }
 
-    fn every_history_goes_as_the_model_says() {
+    fn history_matches_model() {
         let mut runner = TestRunner::new(Config {
             cases: 150,
             failure_persistence: None,

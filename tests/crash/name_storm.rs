@@ -326,7 +326,7 @@ on_stage! {
         }
     }
 
-    fn sixteen_that_open_or_create_at_once_share_one_object_whoever_is_killed() {
+    fn open_or_create_race_yields_one_object() {
         let (mut random, seed) = Random::from_env(0x16);
         for kind in KINDS {
             let rounds = how_many("SHM_SYNC_NAMES_ROUNDS", 100, kind);
@@ -349,14 +349,14 @@ on_stage! {
         }
     }
 
-    fn who_is_attached_has_what_the_name_leads_to() {
+    fn attached_object_keeps_name_in_storm() {
         let (_, seed) = Random::from_env(0x5ea);
         for kind in KINDS {
             storm(kind, how_many("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::Never);
         }
     }
 
-    fn what_is_opened_is_whole_also_when_it_is_unlinked() {
+    fn opened_object_is_whole_despite_unlinks() {
         let (_, seed) = Random::from_env(0xd0d0);
         for kind in KINDS {
             storm(kind, how_many("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::NowAndThen);

@@ -59,7 +59,7 @@ on_stage! {
         }
     }
 
-    fn openers_and_children_are_attached_until_they_end() {
+    fn process_is_attached_until_it_ends() {
         for address in TestAddress::of_each_kind("ways") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
             let mut openers = [opener(&address), opener(&address)];
@@ -89,7 +89,7 @@ on_stage! {
         }
     }
 
-    fn who_exits_or_drops_or_executes_is_attached_no_more() {
+    fn exit_drop_and_exec_detach() {
         for address in TestAddress::of_each_kind("ends") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
             spawn(|| {
@@ -130,11 +130,11 @@ on_stage! {
         }
     }
 
-    fn one_that_was_executed_and_opens_it_is_attached() {
+    fn executed_opener_is_attached() {
         for address in TestAddress::of_each_kind("exec") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
             let mut worker = Command::new(std::env::current_exe().unwrap())
-                .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_opener))
+                .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_opener))
                 .env("SHM_SYNC_TEST_ADDRESS", &*address)
                 .spawn()
                 .unwrap();
@@ -152,7 +152,7 @@ on_stage! {
     }
 
     /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_opener() {
+    fn executed_opener() {
         if let Ok(address) = std::env::var("SHM_SYNC_TEST_ADDRESS") {
             let segment = Segment::<Marked>::open(&address).unwrap();
             segment.visit();
@@ -160,7 +160,7 @@ on_stage! {
         }
     }
 
-    fn a_child_outlives_its_parent_and_is_still_attached() {
+    fn orphan_stays_attached() {
         for address in TestAddress::of_each_kind("orphan") {
             let _keeper = Segment::create(&address, Marked::new(1)).unwrap();
             let there = Gate::new();
@@ -188,7 +188,7 @@ on_stage! {
         }
     }
 
-    fn twice_open_in_one_process_is_attached_until_the_second_is_dropped() {
+    fn second_segment_of_process_keeps_attachment() {
         for address in TestAddress::of_each_kind("twice") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
             let (once, done) = (Gate::new(), Gate::new());
@@ -200,7 +200,7 @@ on_stage! {
         }
     }
 
-    fn other_users_are_seen_and_see() {
+    fn attached_processes_of_other_users_are_listed() {
         if !is_root_for("other users are seen") {
             return;
         }
@@ -233,7 +233,7 @@ on_stage! {
     }
 
     // Failure mode 38: a system where users do not see each other's processes.
-    fn hidden_processes_are_attached() {
+    fn hidden_processes_are_listed() {
         if !has_own_mounts_for("hidden processes")
             || !run("mount", &["-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
         {
@@ -263,7 +263,7 @@ on_stage! {
     }
 
     // Failure mode 38: their numbers in /proc/PID/maps are not those of `stat`.
-    fn subvolumes_of_btrfs_show_all_attached() {
+    fn btrfs_subvolume_lists_all_attached() {
         all_are_seen_on("btrfs", |stand, test| {
             let volume = stand.file_system("btrfs", 200, test)?;
             let [first, second] = ["first", "second"].map(|name| {
@@ -276,14 +276,14 @@ on_stage! {
         });
     }
 
-    fn overlays_show_all_attached() {
+    fn overlay_lists_all_attached() {
         all_are_seen_on("overlay", |stand, test| {
             let at = stand.overlay(test)?;
             Some([at.clone(), at])
         });
     }
 
-    fn a_descriptor_that_was_given_away_counts_with_its_mapping() {
+    fn passed_descriptor_lists_same_processes() {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let heir = settled(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();

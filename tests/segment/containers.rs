@@ -33,7 +33,7 @@ on_stage! {
     }
 
     // Failure mode 16.
-    fn another_pid_namespace_is_refused() {
+    fn foreign_pid_namespace_is_refused() {
         let name = TestName::new("namespace");
         let shared = Segment::create(&name, Counter::new(0)).unwrap();
         let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
@@ -69,7 +69,7 @@ on_stage! {
     }
 
     // Failure mode 16: both are process 1 of their containers.
-    fn two_containers_never_both_get_in() {
+    fn containers_never_share_a_lock() {
         let name = TestName::new("containers");
         let inside = Segment::anonymous(AtomicU64::new(0)).unwrap();
         let created = Gate::new();
@@ -112,7 +112,7 @@ on_stage! {
     }
 
     // The container is killed as a whole, and starts again in a new namespace.
-    fn a_restarted_container_finds_data_and_poison() {
+    fn restarted_container_finds_data_and_poison() {
         let (name, file) = (TestName::new("restart"), TestFile::new("restart"));
         for address in [&*name, &*file] {
             let Some(killed) = leave_a_killed_container(address) else {
@@ -143,7 +143,7 @@ on_stage! {
     }
 
     // The kernel may number a new namespace as one that is gone.
-    fn a_reused_namespace_number_hides_no_death() {
+    fn reused_namespace_number_keeps_owner_death() {
         let (name, file) = (TestName::new("number"), TestFile::new("number"));
         for (address, path) in [(&*name, name.path()), (&*file, file.to_string())] {
             if leave_a_killed_container(address).is_none() {
@@ -161,7 +161,7 @@ on_stage! {
         }
     }
 
-    fn recreate_needs_no_namespace_of_before() {
+    fn recreation_works_from_other_namespace() {
         let (name, file) = (TestName::new("recreate"), TestFile::new("recreate"));
         for address in [&*name, &*file] {
             let Some(_killed) = leave_a_killed_container(address) else {
@@ -185,7 +185,7 @@ on_stage! {
     }
 
     // A mapping keeps the open file, and with it the record lock.
-    fn a_daemon_that_closed_all_files_is_still_seen() {
+    fn daemon_with_closed_files_stays_attached() {
         let (name, file) = (TestName::new("closed"), TestFile::new("closed"));
         let closed = Segment::anonymous(AtomicU64::new(0)).unwrap();
         let directory = nix::sys::statfs::statfs(&std::env::temp_dir()).unwrap();
@@ -218,7 +218,7 @@ on_stage! {
     }
 
     // The old namespace is that of this test; two new ones come, all at once.
-    fn containers_that_open_at_once_never_mix() {
+    fn simultaneous_containers_never_mix() {
         const GROUPS: usize = 3;
         const OPENERS: usize = 3;
         const ROUNDS: usize = 25;
@@ -273,7 +273,7 @@ on_stage! {
     }
 
     // A daemon opens, changes its root, gives up its rights, and forks workers.
-    fn workers_in_a_chroot_without_proc_can_lock() {
+    fn chroot_without_proc_can_lock() {
         if !is_root_for("chroot") || !kernel_tells_namespaces_without_proc() {
             return;
         }
@@ -302,7 +302,7 @@ on_stage! {
     }
 
     // What the parent was is no answer: the child is elsewhere.
-    fn a_container_in_a_chroot_is_refused() {
+    fn container_in_chroot_is_refused() {
         if !is_root_for("chroot") || !kernel_tells_namespaces_without_proc() {
             return;
         }
@@ -325,7 +325,7 @@ on_stage! {
     }
 
     // Linux before 6.11, played by a filter of system calls: no guess, but an error.
-    fn a_kernel_that_says_nothing_needs_proc() {
+    fn old_kernel_needs_proc() {
         if !is_root_for("chroot") {
             return;
         }
@@ -353,7 +353,7 @@ on_stage! {
     }
 
     // `ProcSubset=pid` of systemd.
-    fn a_proc_of_processes_only_will_do_in_memory() {
+    fn proc_of_pids_suffices_in_memory() {
         let (name, file) = (TestName::new("subset"), TestFile::new("subset"));
         let outside = Segment::create(&name, Counter::new(0)).unwrap();
         let on_disk = Segment::create(&file, Counter::new(7)).unwrap();
@@ -376,7 +376,7 @@ on_stage! {
         drop(on_disk);
     }
 
-    fn without_proc_memory_will_do() {
+    fn missing_proc_suffices_in_memory() {
         if !kernel_tells_namespaces_without_proc() {
             return;
         }
@@ -400,7 +400,7 @@ on_stage! {
     }
 
     // Failure mode 24.
-    fn a_full_file_system_is_an_error_and_not_a_sigbus() {
+    fn full_file_system_is_an_error() {
         if !enter_private_shm("size=64k") {
             println!("not run: a private /dev/shm needs mount namespaces");
             return;

@@ -233,7 +233,7 @@ on_stage! {
         assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound)));
     }
 
-    fn a_file_knows_its_place_and_time() {
+    fn file_header_names_device_inode_and_boot() {
         let path = TestFile::new("origin");
         let _shared = Segment::create(&path, jobs()).unwrap();
         let bytes = fs::read(&*path).unwrap();
@@ -255,7 +255,7 @@ on_stage! {
     }
 
     // Processes agree on it whether they can read the boot's id or not.
-    fn an_object_in_memory_names_no_boot() {
+    fn object_in_memory_names_no_boot() {
         let name = crate::support::TestName::new("no-boot");
         let _shared = Segment::create(&name, jobs()).unwrap();
         if file_system_of(&name.path()) == nix::sys::statfs::TMPFS_MAGIC {
@@ -263,7 +263,7 @@ on_stage! {
         }
     }
 
-    fn after_another_boot_locks_work_and_what_was_held_is_poisoned() {
+    fn reboot_poisons_held_locks() {
         let path = TestFile::new("boot");
         let dead = from_another_boot(&path);
         let shared = Segment::<Jobs>::open(&path).unwrap();
@@ -300,7 +300,7 @@ on_stage! {
         assert_eq!(*again.held.lock().unwrap(), (1, 1));
     }
 
-    fn a_copy_has_locks_of_its_own() {
+    fn copy_has_its_own_locks() {
         let path = TestFile::new("original");
         let copy = TestFile::new("copy");
         let original = Segment::create(&path, jobs()).unwrap();
@@ -320,7 +320,7 @@ on_stage! {
         assert_eq!(*copied.held.lock().unwrap(), (5, 5));
     }
 
-    fn a_renamed_file_is_the_same() {
+    fn renamed_file_keeps_its_locks() {
         let path = TestFile::new("before");
         let later = TestFile::new("after");
         let original = Segment::create(&path, jobs()).unwrap();
@@ -332,7 +332,7 @@ on_stage! {
         drop(expect_poisoned(renamed.held.lock()));
     }
 
-    fn a_copy_that_happens_to_have_the_same_inode_number_is_known_by_its_birth() {
+    fn copy_with_same_inode_has_other_birth_time() {
         let path = TestFile::new("twin");
         let shared = Segment::create(&path, jobs()).unwrap();
         let mut holder = spawn_holder(&shared);
@@ -348,7 +348,7 @@ on_stage! {
         assert_eq!(fs::read(&*path).unwrap()[BORN], bytes[BORN], "at home now");
     }
 
-    fn who_sees_another_boot_leaves_the_locks_of_the_attached_alone() {
+    fn other_boot_is_refused_while_in_use() {
         // As in a container with something mounted over the boot's id.
         let path = TestFile::new("masked");
         let shared = Segment::create(&path, jobs()).unwrap();
@@ -368,7 +368,7 @@ on_stage! {
         drop(reader);
     }
 
-    fn a_foreign_namespace_is_refused_while_in_use() {
+    fn foreign_namespace_is_refused_while_in_use() {
         let path = TestFile::new("namespace");
         let shared = Segment::create(&path, jobs()).unwrap();
         overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
@@ -387,7 +387,7 @@ on_stage! {
         assert_ne!(fs::read(&*path).unwrap()[PID_NAMESPACE], [0xee; 4]);
     }
 
-    fn another_device_is_another_file() {
+    fn other_device_is_other_file() {
         let path = TestFile::new("device");
         let shared = Segment::create(&path, jobs()).unwrap();
         let mut holder = spawn_holder(&shared);
@@ -410,7 +410,7 @@ on_stage! {
         assert!(Segment::<Jobs>::open(&path).is_ok());
     }
 
-    fn a_btrfs_snapshot_has_locks_of_its_own() {
+    fn btrfs_snapshot_has_its_own_locks() {
         let Some(mounts) = Mounts::new() else {
             return;
         };
@@ -427,17 +427,17 @@ on_stage! {
         });
     }
 
-    fn a_copied_ext4_device_has_locks_of_its_own() {
+    fn copied_ext4_device_has_its_own_locks() {
         a_copied_device_has_locks_of_its_own("ext4", &["-q", "-F"], "loop");
     }
 
-    fn a_copied_xfs_device_has_locks_of_its_own() {
+    fn copied_xfs_device_has_its_own_locks() {
         // XFS takes care that its identity is not mounted twice.
         a_copied_device_has_locks_of_its_own("xfs", &["-q"], "loop,nouuid");
     }
 
     // Bind mounts are how containers see a volume.
-    fn a_file_is_the_same_through_every_mount() {
+    fn file_is_the_same_through_every_mount() {
         for (kind, options) in [("btrfs", &["-q"][..]), ("ext4", &["-q", "-F"]), ("xfs", &["-q"])] {
             let Some(mounts) = Mounts::new() else {
                 return;
@@ -466,7 +466,7 @@ on_stage! {
     }
 
     // An overlay shows a file that others may have open beneath it.
-    fn a_file_beneath_an_overlay_stays_the_same() {
+    fn file_beneath_overlay_keeps_its_locks() {
         let Some(mounts) = Mounts::new() else {
             return;
         };
@@ -490,7 +490,7 @@ on_stage! {
         assert!(matches!(above.held.try_lock(), Err(LockError::WouldBlock)));
     }
 
-    fn of_many_who_open_at_once_all_succeed_and_one_is_told() {
+    fn simultaneous_reinit_happens_once() {
         const OPENERS: usize = 8;
         const ROUNDS: u64 = 20;
         let tally = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
@@ -525,7 +525,7 @@ on_stage! {
         }
     }
 
-    fn a_death_in_the_middle_of_it_is_made_good_by_the_next() {
+    fn killed_reinit_is_repeated_by_next_opener() {
         const LOCKS: usize = 10_000;
         const HELD: [usize; 3] = [0, LOCKS / 2, LOCKS - 1];
         const STALE: [u8; 16] = [0x5a; 16];
@@ -570,7 +570,7 @@ on_stage! {
         println!("{left_in_the_middle} of {ROUNDS} died halfway; whole: {whole_time:?}");
     }
 
-    fn who_only_looks_neither_heals_nor_hinders() {
+    fn read_only_open_does_not_reinitialise() {
         let path = TestFile::new("reader");
         from_another_boot(&path);
         let before = fs::read(&*path).unwrap();
@@ -588,7 +588,7 @@ on_stage! {
         assert_eq!(shm_sync::project!(read.view() => free).peek(), 7);
     }
 
-    fn poison_persists() {
+    fn poison_persists_over_reboot() {
         let path = TestFile::new("poison");
         let shared = Segment::create(&path, jobs()).unwrap();
         let mut dying = spawn(|| {

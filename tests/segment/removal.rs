@@ -64,7 +64,7 @@ on_stage! {
         }
     }
 
-    fn who_fails_to_open_it_does_not_remove_what_was_left() {
+    fn failed_open_keeps_stale_object() {
         for address in TestAddress::of_each_kind("refused") {
             leave_stale(&address, &transient(), 5);
             let refused = Segment::<ShmMutex<u8>>::open(&address);
@@ -73,7 +73,7 @@ on_stage! {
         }
     }
 
-    fn who_fails_to_open_it_is_not_the_last_one_out() {
+    fn failed_open_is_no_last_detach() {
         for address in TestAddress::of_each_kind("failing") {
             let meeting = Segment::anonymous(Meeting::default()).unwrap();
             let is_open = Segment::anonymous(AtomicBool::new(false)).unwrap();
@@ -113,7 +113,7 @@ on_stage! {
         }
     }
 
-    fn the_last_one_is_the_last_also_if_the_others_were_killed() {
+    fn last_detach_removes_after_kills() {
         for address in TestAddress::of_each_kind("killed") {
             let there = Gate::new();
             let mut creator = spawn(|| {
@@ -136,7 +136,7 @@ on_stage! {
         }
     }
 
-    fn a_child_that_outlives_its_parent_may_be_the_last() {
+    fn orphan_detaches_last_and_removes() {
         for address in TestAddress::of_each_kind("orphan") {
             let (there, go, gone) = (Gate::new(), Gate::new(), Gate::new());
             let mut parent = spawn(|| {
@@ -162,7 +162,7 @@ on_stage! {
         }
     }
 
-    fn a_child_does_not_take_it_from_its_parent() {
+    fn child_detach_keeps_segment_of_parent() {
         for address in TestAddress::of_each_kind("child") {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             spawn(|| drop(inherited(&segment))).join();
@@ -174,7 +174,7 @@ on_stage! {
         }
     }
 
-    fn a_leaked_guard_keeps_it() {
+    fn leaked_guard_keeps_object() {
         for address in TestAddress::of_each_kind("leaked") {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             std::mem::forget(segment.visits.lock().unwrap());
@@ -188,7 +188,7 @@ on_stage! {
         }
     }
 
-    fn who_ends_without_dropping_it_leaves_it_stale_and_the_next_decide() {
+    fn abandoned_object_is_reused_or_recreated() {
         for address in TestAddress::of_each_kind("stale") {
             leave_stale(&address, &transient(), 1);
             let reused = transient().open_or_create(&address, || Marked::new(2)).unwrap();
@@ -221,7 +221,7 @@ on_stage! {
         }
     }
 
-    fn a_stopped_user_is_a_user() {
+    fn stopped_process_stays_attached() {
         for address in TestAddress::of_each_kind("stopped") {
             let there = Gate::new();
             let mut user = spawn(|| {
@@ -241,7 +241,7 @@ on_stage! {
         }
     }
 
-    fn a_creation_that_is_refused_leaves_what_is_there() {
+    fn refused_creation_keeps_existing_object() {
         for address in TestAddress::of_each_kind("refused") {
             leave_stale(&address, &transient(), 1);
             let refused = transient().create(&address, Marked::new(2));
@@ -251,7 +251,7 @@ on_stage! {
         }
     }
 
-    fn a_creation_that_fails_leaves_nothing() {
+    fn failed_creation_leaves_no_object() {
         for address in TestAddress::of_each_kind("failed") {
             let failed = spawn(|| {
                 let none = nix::sys::resource::Resource::RLIMIT_MEMLOCK;
@@ -268,7 +268,7 @@ on_stage! {
         }
     }
 
-    fn an_unlinked_one_makes_room_and_its_users_do_no_harm_to_the_next() {
+    fn unlinked_object_frees_its_name() {
         for address in TestAddress::of_each_kind("unlinked") {
             let old = transient().create(&address, Marked::new(1)).unwrap();
             let also_old = open(&address).unwrap();
@@ -283,7 +283,7 @@ on_stage! {
         }
     }
 
-    fn who_may_not_remove_it_leaves_it_whole() {
+    fn last_user_without_permission_keeps_object() {
         if !is_root_for("who may not remove it leaves it whole") {
             return;
         }
@@ -320,7 +320,7 @@ on_stage! {
         }
     }
 
-    fn of_those_who_leave_at_once_one_removes_it_and_never_under_a_newcomer() {
+    fn simultaneous_detach_removes_once() {
         let rounds = number_from_env("SHM_SYNC_LEAVING_ROUNDS").unwrap_or(1_500);
         let (_, seed) = Random::from_env(0x1ea7e);
         for kind in [Backing::Posix, Backing::SystemV, Backing::File] {
@@ -348,7 +348,7 @@ on_stage! {
 }
 
 on_stage! {
-    fn who_looks_from_outside_is_no_user_and_never_the_last_one_out() {
+    fn inspection_is_no_last_detach() {
         const LOOKS: u64 = 10;
         const ENOUGH: Duration = Duration::from_secs(8);
         let (mut random, _) = Random::from_env(0x100c);
@@ -507,7 +507,7 @@ impl Foreign {
 }
 
 #[test]
-fn a_foreign_segment_is_never_touched() {
+fn foreign_system_v_segment_is_never_touched() {
     let fills: [fn(usize) -> u8; 8] = [
         |_| 0,
         |_| 0xff,

@@ -110,7 +110,7 @@ on_stage! {
     }
 
     // Failure mode 18.
-    fn who_has_the_id_of_a_dead_holder_does_not_hold_its_lock() {
+    fn reused_pid_does_not_hold_lock() {
         if !is_root_for("a process id is given anew") {
             return;
         }
@@ -132,7 +132,7 @@ on_stage! {
     }
 
     // Failure mode 18.
-    fn who_has_the_id_of_a_dead_holder_is_told_of_the_death() {
+    fn reused_pid_gets_poisoned_lock() {
         if !is_root_for("a process id is given anew") {
             return;
         }
@@ -149,7 +149,7 @@ on_stage! {
     }
 
     // Failure mode 18.
-    fn who_has_the_id_of_a_dead_user_is_not_attached() {
+    fn reused_pid_is_not_attached() {
         if !is_root_for("a process id is given anew") {
             return;
         }
@@ -178,7 +178,7 @@ on_stage! {
     }
 
     // Failure mode 15.
-    fn memory_that_is_used_again_after_an_unlock_is_not_written_to() {
+    fn reused_memory_after_unlock_is_not_written() {
         let marks = marks_left(|| {
             let lock = pair();
             drop(lock.lock().unwrap());
@@ -210,7 +210,7 @@ on_stage! {
     }
 
     // Failure mode 15: what the test above would see.
-    fn memory_that_is_used_again_under_a_held_lock_is_written_to() {
+    fn reused_memory_of_held_lock_is_written() {
         let marks = marks_left(|| {
             let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
             let pages = pages_of(&*lock);

@@ -228,48 +228,48 @@ on_stage! {
         survive(Operation::Nothing, ALL, &[Scene::Alone]);
     }
 
-    fn killed_while_it_locks() {
+    fn lock_survives_kills() {
         survive(Operation::Lock, ALL, &[Scene::Alone]);
         survive(Operation::Lock, 4, &[Scene::Crowd]);
         survive(Operation::Lock, 8, &[Scene::Behind, Scene::First, Scene::Overtaken]);
         survive(Operation::FirstLock, 50, &[Scene::Alone]);
     }
 
-    fn killed_while_it_tries_to_lock() {
+    fn try_lock_survives_kills() {
         survive(Operation::TryLock, ALL, &[Scene::Alone]);
         survive(Operation::TryLock, 4, &[Scene::Crowd]);
         survive(Operation::TryLockFor, 4, &[Scene::Alone, Scene::Crowd]);
         survive(Operation::TryLockFor, 12, &[Scene::Behind, Scene::First, Scene::Overtaken]);
     }
 
-    fn killed_while_it_unlocks() {
+    fn unlock_survives_kills() {
         survive(Operation::Unlock, ALL, &[Scene::Alone]);
         survive(Operation::Unlock, 4, &[Scene::Crowd]);
         survive(Operation::Section, 4, &[Scene::Alone]);
         survive(Operation::Section, 4, &[Scene::Crowd]);
     }
 
-    fn killed_while_it_inherits_and_repairs() {
+    fn recovery_survives_kills() {
         survive(Operation::RecoverOwnerDeath, 8, &[Scene::Alone, Scene::First]);
         survive(Operation::Recover, 4, &[Scene::Alone, Scene::Crowd]);
     }
 
-    fn killed_while_a_panic_unwinds_through_its_guard() {
+    fn panic_survives_kills() {
         survive(Operation::Panic, 16_000, &[Scene::Crowd]);
         survive_in_full(Operation::Panic, &[Scene::Alone]);
     }
 
-    fn killed_while_it_waits() {
+    fn wait_survives_kills() {
         survive(Operation::Wait, 100, &[Scene::Crowd, Scene::First, Scene::Called]);
         survive_in_full(Operation::Wait, &[Scene::Alone]);
     }
 
-    fn killed_while_it_waits_for_a_time() {
+    fn wait_timeout_survives_kills() {
         survive(Operation::WaitTimeout, 100, &[Scene::Alone, Scene::First, Scene::Called]);
         survive_in_full(Operation::WaitTimeout, &[Scene::Crowd]);
     }
 
-    fn killed_while_it_notifies() {
+    fn notify_survives_kills() {
         for operation in [Operation::NotifyOne, Operation::NotifyAll] {
             survive(operation, ALL, &[Scene::Alone]);
             survive(operation, 2, &[Scene::Crowd, Scene::Unlocked]);
@@ -278,24 +278,24 @@ on_stage! {
 
     // `Overtaken` is missing, because the kernel assigns the lock before the victim
     // wakes.
-    fn inheriting_lock_killed_while_it_locks() {
+    fn pi_lock_survives_kills() {
         survive_of::<PriorityInheritance>(Operation::Lock, 2, &[Scene::Alone]);
         survive_of::<PriorityInheritance>(Operation::Lock, 8, &[Scene::Crowd, Scene::Behind, Scene::First]);
         survive_of::<PriorityInheritance>(Operation::TryLock, 4, &[Scene::Alone]);
         survive_of::<PriorityInheritance>(Operation::TryLockFor, 12, &[Scene::Behind, Scene::First]);
     }
 
-    fn inheriting_lock_killed_while_it_unlocks() {
+    fn pi_unlock_survives_kills() {
         survive_of::<PriorityInheritance>(Operation::Unlock, 2, &[Scene::Alone, Scene::Crowd]);
         survive_of::<PriorityInheritance>(Operation::Section, 4, &[Scene::Alone, Scene::Crowd]);
     }
 
-    fn inheriting_lock_killed_while_it_inherits_and_repairs() {
+    fn pi_recovery_survives_kills() {
         survive_of::<PriorityInheritance>(Operation::RecoverOwnerDeath, 8, &[Scene::Alone, Scene::First]);
         survive_of::<PriorityInheritance>(Operation::Recover, 4, &[Scene::Crowd]);
     }
 
-    fn inheriting_lock_killed_while_it_waits() {
+    fn pi_wait_survives_kills() {
         survive_of::<PriorityInheritance>(Operation::Wait, 100, &[Scene::Crowd, Scene::First]);
         survive_of::<PriorityInheritance>(Operation::WaitTimeout, 100, &[Scene::Called]);
     }

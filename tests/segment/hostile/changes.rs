@@ -72,7 +72,7 @@ fn ended_by(child: &mut Child, signal: Signal) -> bool {
 
 on_stage! {
     // Failure mode 25.
-    fn whoever_touches_what_has_shrunk_faults_and_others_go_on() {
+    fn shrunk_object_faults_only_its_user() {
         for kind in FILES {
             let [shrinking, healthy] = [(); 2].map(|()| TestAddress::new(kind, "hostile"));
             put_good::<Long>(&shrinking);
@@ -100,7 +100,7 @@ on_stage! {
     // The kernel's list of a thread's robust locks goes through the locks themselves,
     // the last one taken first, and ends at one that can't be read. What is asserted
     // here is no promise, but a limit that the kernel sets: see the trust model.
-    fn of_the_locks_of_the_dead_those_taken_before_one_that_has_shrunk_away_stay_held() {
+    fn shrunk_lock_hides_owner_death_of_older_locks() {
         for kind in FILES {
             let died_with = |order: [Lock; 2]| {
                 let [shrinking, healthy] = [(); 2].map(|()| TestAddress::new(kind, "hostile"));
@@ -130,7 +130,7 @@ on_stage! {
         }
     }
 
-    fn what_has_no_name_can_not_shrink() {
+    fn anonymous_segment_cannot_shrink() {
         let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
         let file: BorrowedFd<'_> = Segment::as_fd(&anonymous).unwrap();
         let len = i64::try_from(Segment::mapped_len(&anonymous)).unwrap();
@@ -142,7 +142,7 @@ on_stage! {
 
     // A file may become shorter between the look at its length and the first touch, so
     // who opens it may fault. Who reads it without mapping it, as the tool does, never.
-    fn who_opens_what_shrinks_meanwhile_is_told_or_faults_and_the_tool_never_does() {
+    fn shrinking_object_never_faults_the_tool() {
         const TIME: Duration = Duration::from_millis(300);
         for kind in FILES {
             let address = TestAddress::new(kind, "hostile");

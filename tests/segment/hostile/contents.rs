@@ -396,19 +396,19 @@ fn cases() -> u32 {
 
 on_stage! {
     // Failure modes 22 and 25.
-    fn a_number_in_the_header_of_a_posix_object_is_believed_only_if_it_can_be_true() {
+    fn header_numbers_are_checked_in_posix_object() {
         check_numbers_in(Backing::Posix);
     }
 
-    fn a_number_in_the_header_of_a_file_is_believed_only_if_it_can_be_true() {
+    fn header_numbers_are_checked_in_file() {
         check_numbers_in(Backing::File);
     }
 
-    fn a_number_in_the_header_of_a_system_v_segment_is_believed_only_if_it_can_be_true() {
+    fn header_numbers_are_checked_in_system_v() {
         check_numbers_in(Backing::SystemV);
     }
 
-    fn a_byte_that_means_something_is_checked() {
+    fn header_bytes_with_meaning_are_checked() {
         for object in specimens() {
             for at in 0..8 {
                 let changed = [object.bytes[at] ^ 0x20];
@@ -424,7 +424,7 @@ on_stage! {
         }
     }
 
-    fn the_life_of_a_system_v_segment_is_believed_only_if_there_is_such_a_state() {
+    fn system_v_state_must_be_known() {
         let object = Specimen::of(Backing::SystemV);
         // A claim of the dead, and a segment whose locks a dead process made anew.
         for state in [5_u32, 0x0100_0005, 0xffff_ff05, 6] {
@@ -445,7 +445,7 @@ on_stage! {
         }
     }
 
-    fn a_directory_may_say_anything() {
+    fn lock_table_is_checked() {
         use CorruptHeader::{MisplacedObject, UnreadableDirectory};
         /// Where the parts of its one entry are, and what they become.
         const CASES: [(&str, usize, &[u8], CorruptHeader); 14] = [
@@ -477,32 +477,32 @@ on_stage! {
     }
 
     // Failure mode 25.
-    fn noise_and_parts_are_no_posix_objects() {
+    fn noise_is_refused_as_posix_object() {
         check_noise_in(Backing::Posix);
     }
 
-    fn noise_and_parts_are_no_files() {
+    fn noise_is_refused_as_file() {
         check_noise_in(Backing::File);
     }
 
-    fn noise_and_parts_are_no_system_v_segments() {
+    fn noise_is_refused_as_system_v() {
         check_noise_in(Backing::SystemV);
     }
 
-    fn any_change_of_a_posix_object_is_an_error_or_harmless() {
+    fn changed_posix_object_is_refused_or_harmless() {
         check_changes_of(Backing::Posix);
     }
 
-    fn any_change_of_a_file_is_an_error_or_harmless() {
+    fn changed_file_is_refused_or_harmless() {
         check_changes_of(Backing::File);
     }
 
-    fn any_change_of_a_system_v_segment_is_an_error_or_harmless() {
+    fn changed_system_v_is_refused_or_harmless() {
         check_changes_of(Backing::SystemV);
     }
 
     #[cfg(feature = "cli")]
-    fn the_tool_names_what_it_can_not_read() {
+    fn tool_names_unreadable_object() {
         for object in specimens() {
             patch(&object.address, 24, &[0xff; 8]);
             let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_shm-sync"));

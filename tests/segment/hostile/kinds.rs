@@ -60,7 +60,7 @@ fn allows_devices(address: &TestAddress) -> bool {
 
 on_stage! {
     // Failure mode 25. Opening a FIFO could wait for ever: the stage's watchdog looks.
-    fn what_is_no_file_is_refused() {
+    fn non_file_is_refused() {
         let nothing = Expected::all(NotASegment);
         check_each("a directory", FileKind::Directory, &nothing, |path| {
             fs::create_dir(path).unwrap();
@@ -73,7 +73,7 @@ on_stage! {
         });
     }
 
-    fn links_are_not_followed() {
+    fn symlink_is_not_followed() {
         let nothing = Expected::all(NotASegment);
         for backing in FILES {
             let good = TestAddress::new(backing, "hostile");
@@ -94,8 +94,8 @@ on_stage! {
         });
     }
 
-    fn a_device_is_refused() {
-        if !is_root_for("a_device_is_refused") {
+    fn device_is_refused() {
+        if !is_root_for("device_is_refused") {
             return;
         }
         const ZERO: (u64, u64) = (1, 5);
@@ -121,7 +121,7 @@ on_stage! {
         }
     }
 
-    fn what_more_users_may_write_to_is_refused() {
+    fn permissive_mode_is_refused() {
         for address in TestAddress::of_each_kind("hostile") {
             put_good::<Counter>(&address);
             for mode in [0o620, 0o602, 0o622, 0o666, 0o777] {
@@ -134,8 +134,8 @@ on_stage! {
         }
     }
 
-    fn what_belongs_to_somebody_else_is_refused() {
-        if !is_root_for("what_belongs_to_somebody_else_is_refused") {
+    fn foreign_owner_is_refused() {
+        if !is_root_for("foreign_owner_is_refused") {
             return;
         }
         for address in TestAddress::of_each_kind("hostile") {
@@ -160,8 +160,8 @@ on_stage! {
         }
     }
 
-    fn what_may_not_be_read_is_refused() {
-        if !is_root_for("what_may_not_be_read_is_refused") {
+    fn unreadable_object_is_refused() {
+        if !is_root_for("unreadable_object_is_refused") {
             return;
         }
         for mode in [0o000, 0o600] {
@@ -185,7 +185,7 @@ on_stage! {
     }
 
     // Nothing here is ever written to so far out, so none of it takes memory.
-    fn a_huge_claim_is_checked_before_it_is_believed() {
+    fn huge_length_is_checked_against_object() {
         for backing in FILES {
             let address = TestAddress::new(backing, "hostile");
             let stretch = |len: u64| {
@@ -210,7 +210,7 @@ on_stage! {
         }
     }
 
-    fn as_huge_as_it_says_it_is_mapped_if_there_are_addresses_enough() {
+    fn huge_object_needs_address_space() {
         // So that no copy of it is tried, on machines that promise any memory.
         setrlimit(Resource::RLIMIT_AS, HUGE / 2, HUGE / 2).unwrap();
         for backing in FILES {

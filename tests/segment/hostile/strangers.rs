@@ -93,8 +93,8 @@ fn put_as_nobody(address: &TestAddress, mode: u32, given_away: bool) {
 }
 
 on_stage! {
-    fn a_segment_given_away_is_refused() {
-        if !is_root_for("a_segment_given_away_is_refused") {
+    fn segment_given_away_is_refused() {
+        if !is_root_for("segment_given_away_is_refused") {
             return;
         }
         let address = new();
@@ -116,9 +116,9 @@ on_stage! {
         .join();
     }
 
-    fn a_creator_of_another_group_is_refused() {
+    fn creator_of_other_group_is_refused() {
         const GROUP: u32 = 4321;
-        if !is_root_for("a_creator_of_another_group_is_refused") {
+        if !is_root_for("creator_of_other_group_is_refused") {
             return;
         }
         let root = getegid();
@@ -151,8 +151,8 @@ on_stage! {
         }
     }
 
-    fn a_squatted_key_is_neither_locked_nor_changed() {
-        if !is_root_for("a_squatted_key_is_neither_locked_nor_changed") {
+    fn squatted_key_is_not_locked_or_changed() {
+        if !is_root_for("squatted_key_is_not_locked_or_changed") {
             return;
         }
         let holder = spawn(|| {
@@ -186,8 +186,8 @@ on_stage! {
         }
     }
 
-    fn the_tools_looks_lock_no_stranger() {
-        if !is_root_for("the_tools_looks_lock_no_stranger") {
+    fn tool_locks_no_foreign_segment() {
+        if !is_root_for("tool_locks_no_foreign_segment") {
             return;
         }
         if unshare(CloneFlags::CLONE_NEWIPC).is_err() {
@@ -230,8 +230,8 @@ on_stage! {
         }
     }
 
-    fn a_strangers_segment_is_removed_by_its_count() {
-        if !is_root_for("a_strangers_segment_is_removed_by_its_count") {
+    fn foreign_segment_is_removed_by_its_count() {
+        if !is_root_for("foreign_segment_is_removed_by_its_count") {
             return;
         }
         let holder = spawn(|| {
@@ -260,8 +260,8 @@ on_stage! {
         assert!(matches!(refused, Err(Error::NotASegment)), "{refused:?}");
     }
 
-    fn a_look_believes_no_strangers_header() {
-        if !is_root_for("a_look_believes_no_strangers_header") {
+    fn probe_ignores_foreign_header() {
+        if !is_root_for("probe_ignores_foreign_header") {
             return;
         }
         // Root's segment, which all may write to: somebody changes what becomes of it.
@@ -280,7 +280,7 @@ on_stage! {
         }
     }
 
-    fn a_stopped_creator_is_waited_for_ten_seconds() {
+    fn stopped_creator_is_awaited_for_ten_seconds() {
         const PATIENCE: Duration = Duration::from_secs(10);
         let address = new();
         let mut creator = spawn(|| {
@@ -318,7 +318,7 @@ on_stage! {
         drop(Segment::<Counter>::open(&address).unwrap());
     }
 
-    fn a_damaged_segment_is_removed_by_its_count() {
+    fn damaged_segment_is_removed_by_its_count() {
         const FORMAT: usize = 8;
         for (at, byte) in [(FORMAT, 99), (REMOVAL, 7), (FORMAT + 4, 77)] {
             for recreates in [false, true] {
@@ -340,7 +340,7 @@ on_stage! {
         }
     }
 
-    fn a_lock_whose_holder_is_not_attached_keeps_no_removal() {
+    fn detached_holder_does_not_block_removal() {
         let holder = spawn(|| {
             nix::unistd::pause();
         });
@@ -354,7 +354,7 @@ on_stage! {
         }
     }
 
-    fn a_damaged_lock_keeps_no_removal() {
+    fn damaged_lock_does_not_block_removal() {
         const KIND: usize = LOCK + 16;
         // In this order: kinds that glibc refuses, that ask the kernel, that change the
         // priority of the thread, and that no unlock would survive.
