@@ -1,15 +1,15 @@
-//! Creators, openers and leavers are killed, and stopped, at every step of their
-//! way: nobody ever uses what is half-made or half-gone.
+//! Creating, opening and detaching, killed and stopped at every step. No process ever
+//! uses a partial object or one that is being removed.
 //!
-//! A parent leads its child by `ptrace`, system call by system call and instruction
-//! by instruction, to a chosen point. The number of points per way can be chosen:
+//! A parent steps its child by `ptrace`, system call by system call and instruction by
+//! instruction, to a chosen point. The number of points per operation can be set:
 //!
 //! ```sh
 //! SHM_SYNC_BIRTH_POINTS=2000 SHM_SYNC_TEST_WATCHDOG=900 \
 //!     cargo test --test crash -- --nocapture create_open_remove
 //! ```
 
-#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // it reads instructions
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // reads instructions
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,16 +72,16 @@ fn open(address: &str) -> Result<Segment<Marked>, Error> {
     Segment::open(address)
 }
 
-/// How many points of a way are tried, about.
+/// Returns the approximate number of points per operation.
 fn points() -> u64 {
     number_from_env("SHM_SYNC_BIRTH_POINTS").unwrap_or(8)
 }
 
-/// Walks the whole way once, and chooses about `count` points of it: all system call
-/// boundaries, and instructions evenly. They begin at the first call `from`, or at
-/// the beginning.
+/// Traces the whole operation once, and chooses about `count` points: the boundaries of
+/// all system calls, and instructions at even distances. The first point is at the
+/// first call `from`, or at the beginning.
 fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Point>, u64) {
-    // The lengths of the stretches between the calls.
+    // The numbers of instructions between two system calls.
     let mut stretches = vec![0];
     let mut first = None;
     while !walker.is_at_end() {
@@ -105,7 +105,7 @@ fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Po
     for (calls, len) in stretches.iter().enumerate().skip(first) {
         let calls = calls as u64;
         if calls > 0 {
-            // Where the call begins, before it does anything.
+            // The point where the call begins, before it does anything.
             points.push(Point::at(2 * calls - 1, 0));
         }
         let steps = (0..*len).step_by(stride as usize);
@@ -114,7 +114,8 @@ fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Po
     (points, total)
 }
 
-/// What the others may find after a death, and that it does not last.
+/// Checks what other processes find after a kill: a whole object or none, and that the
+/// name can be used again.
 fn check_after_kill(address: &TestAddress, point: Point, whole: &[u64]) -> Found {
     const TIME_LIMIT: Duration = Duration::from_secs(5);
     let begun = Instant::now();
@@ -152,8 +153,8 @@ enum Found {
     Whole,
 }
 
-/// Kills a walker at each point of its way. `prepare` makes what is there before and
-/// keeps what is to be kept.
+/// Kills a child at each point of an operation. `prepare` creates what exists before
+/// it, and returns what the parent keeps.
 fn kill_at_all_points<K>(
     operation: &str,
     address: &TestAddress,
@@ -193,18 +194,18 @@ fn kill_at_all_points<K>(
     println!("{operation}, {}: {:.1?}", address.kind(), begun.elapsed());
 }
 
-/// What becomes of a walker that was stopped.
+/// What happens to a stopped child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Continues,
-    /// It goes on, and all leave in peace: nothing is left.
+    /// It continues, and all processes detach, which removes the object.
     Detaches,
     IsKilled,
 }
 
-/// Stops a walker at points of its way while some others do `other`, lets it go on or
-/// kills it, and looks whether all who are attached in the end are attached to the
-/// same, if somebody is.
+/// Stops a child at points of its operation while `others` processes run `other`. Then
+/// continues or kills the child. All processes that are attached in the end must be
+/// attached to the same object.
 fn stop_at_all_points<K>(
     operation: &str,
     address: &TestAddress,
@@ -213,7 +214,8 @@ fn stop_at_all_points<K>(
     body: impl Fn(&TestAddress),
     other: impl Fn(&TestAddress, K) -> Option<Segment<Marked>>,
 ) {
-    /// Enough for clearing away what a creator left; then it must be waiting.
+    /// Long enough to clear away what a creator left. After it, the others must be
+    /// waiting.
     const TIME_TO_CLEAR: Duration = Duration::from_millis(60);
 
     let kept = prepare(address);
@@ -241,7 +243,7 @@ fn stop_at_all_points<K>(
                     may_leave.pass();
                     if let Some(mine) = mine {
                         let again = open(address).expect("somebody is attached");
-                        assert_eq!(again.id(), mine.id(), "not what the name leads to");
+                        assert_eq!(again.id(), mine.id(), "the name refers to another object");
                     }
                 })
             })
@@ -250,24 +252,26 @@ fn stop_at_all_points<K>(
         let mut walker = Walker::new(|| body(address));
         walker.go_to(point);
         may_begin.iter().for_each(Gate::open);
-        let all_are_done = || done.load(Ordering::SeqCst) == others;
+        let all_done = || done.load(Ordering::SeqCst) == others;
         let until = Instant::now() + TIME_TO_CLEAR;
-        while !all_are_done() && Instant::now() < until {
+        while !all_done() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
-        waited += u32::from(!all_are_done());
+        waited += u32::from(!all_done());
         let walker = match end {
             End::IsKilled => {
-                // Those who wait for it have seen what was; it dies a little later.
+                // The waiting processes have seen the stopped state. The child dies a
+                // little later.
                 walker.go_to(Point::at(1, 0));
                 walker.kill();
-                crate::support::poll(all_are_done);
+                crate::support::poll(all_done);
                 None
             }
             End::Continues | End::Detaches => {
                 let walker = walker.let_go();
-                // Behind its way it pauses; if something failed, it has ended.
-                crate::support::poll(|| is_pausing(&walker) && all_are_done());
+                // The child pauses after its operation. If an assertion failed, it has
+                // ended.
+                crate::support::poll(|| is_pausing(&walker) && all_done());
                 Some(walker)
             }
         };
@@ -275,7 +279,7 @@ fn stop_at_all_points<K>(
         spawned.into_iter().for_each(Child::join);
         assert!(
             end != End::Detaches || !address.exists(),
-            "{point:?}: left behind"
+            "{point:?}: the object was not removed"
         );
         drop(walker);
         let _ = unlink(address);
@@ -297,14 +301,14 @@ fn is_pausing(child: &Child) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{}/syscall", child.pid()));
     let call = call.unwrap_or_default();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap_or_default();
-    assert!(!stat.contains(") Z "), "the walker has failed");
+    assert!(!stat.contains(") Z "), "the child has failed");
     call.starts_with(&format!("{} ", crate::support::walker::PAUSE))
 }
 
-/// Where a header says in which pid namespace its locks are.
+/// The offset of the pid namespace in a header.
 const PID_NAMESPACE: usize = 20;
 
-/// What can be made in place.
+/// A value that can be created in place.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Numbers {
@@ -340,7 +344,7 @@ fn create_in_use(address: &TestAddress) -> Segment<Marked> {
     transient().create(address, Marked::new(1)).unwrap()
 }
 
-/// Where a creation begins to be seen.
+/// Returns the call with which a creation becomes visible.
 fn first_visible_call(kind: Backing) -> Option<libc::c_long> {
     match kind {
         Backing::SystemV => Some(libc::SYS_shmget),
@@ -357,7 +361,7 @@ fn detach(address: &TestAddress) {
     drop(open(address).unwrap());
 }
 
-/// While somebody is attached, the name leads to what it is attached to.
+/// Checks that the name still refers to the object that this process is attached to.
 fn check_in_use(address: &TestAddress, point: Point, kept: Segment<Marked>) -> Found {
     let again = open(address).unwrap_or_else(|error| panic!("{point:?}: {error:?}"));
     assert_eq!(again.id(), kept.id());
@@ -365,7 +369,7 @@ fn check_in_use(address: &TestAddress, point: Point, kept: Segment<Marked>) -> F
     assert_eq!(*kept.visits.lock().unwrap(), 1, "{point:?}: another object");
     drop(again);
     drop(kept);
-    assert!(!address.exists(), "{point:?}: the last one is out");
+    assert!(!address.exists(), "{point:?}: the last user has detached");
     Found::Whole
 }
 
@@ -458,7 +462,7 @@ on_stage! {
                 "creating", &address, (first_visible_call(kind), end, 2), |_| (),
                 |address| match transient().create(address, Marked::new(1)) {
                     Ok(mine) => {
-                        // The name leads here.
+                        // The name refers to this object.
                         assert_eq!(open(address).unwrap().id(), 1);
                         std::mem::forget(mine);
                     }
@@ -519,7 +523,7 @@ on_stage! {
             stop_at_all_points(
                 "leaving", &address, (None, End::Detaches, 1), create_in_use,
                 |address| match open(address) {
-                    Err(Error::NotFound) => {} // the other has left
+                    Err(Error::NotFound) => {} // the other process removed it
                     opened => drop(opened.unwrap()),
                 },
                 |_, kept| {
@@ -547,7 +551,7 @@ on_stage! {
                         let end = waitpid(child, None).unwrap();
                         assert_eq!(end, WaitStatus::Exited(child, 0));
                         if kind == Backing::SystemV {
-                            // Others still wait for the parent.
+                            // Other processes still wait for the parent.
                             let opener = spawn(|| {
                                 let opened = transient().open::<Numbers>(&address);
                                 assert_eq!(opened.unwrap().numbers, [8; 8]);
@@ -592,7 +596,7 @@ on_stage! {
                     std::mem::forget(made);
                 });
                 dead.join();
-                // As if that had been in another pid namespace.
+                // As if the holder had been in another pid namespace.
                 address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
             },
             |address| std::mem::forget(open(address).unwrap()),
@@ -604,7 +608,7 @@ on_stage! {
                 *poisoned.recover(|_| {}) += 1;
                 opened.visit();
                 drop(opened);
-                // The lock of the header is of this namespace again.
+                // The lock of the header belongs to this namespace again.
                 let anew = transient().if_abandoned(IfAbandoned::Recreate);
                 drop(anew.create(address, Marked::new(2)).unwrap());
                 assert!(!address.exists(), "{point:?}");
@@ -624,14 +628,14 @@ on_stage! {
                         drop(made);
                         address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
                     }
-                    Err(Error::AlreadyExists) => {} // another one is faster
+                    Err(Error::AlreadyExists) => {} // another process was faster
                     Err(other) => panic!("{other:?}"),
                 },
                 |address| std::mem::forget(open(address).unwrap()),
                 |address, ()| loop {
                     match open(address) {
                         Ok(opened) => break Some(opened),
-                        // It takes the one that is stopped for a user.
+                        // It counts the stopped process as a user.
                         Err(Error::ForeignPidNamespace) => {}
                         Err(other) => panic!("{other:?}"),
                     }

@@ -1,18 +1,18 @@
-//! A storm of SIGKILL over lockers, waiters and notifiers.
+//! SIGKILL at random instants, for lockers, waiters and notifiers.
 //!
-//! Six processes share one mutex and one condition variable. Another kills them
-//! at random instants, one after the other, and starts new ones. Afterwards, and
-//! several times in between, everyone must get on.
+//! Six processes share one mutex and one condition variable. The parent kills them at
+//! random instants, one after the other, and starts new ones. At intervals and at the
+//! end, every process must make progress.
 //!
-//! The number of kills and the seed can be chosen:
+//! The number of kills and the seed can be set:
 //!
 //! ```sh
 //! SHM_SYNC_STORM_KILLS=20000 SHM_SYNC_TEST_WATCHDOG=900 \
 //!     cargo test --release --test crash -- --nocapture lock_storm
 //! ```
 //!
-//! The same storm over a `pthread_cond_t` is the experiment behind the design of
-//! `ShmCondvar`: add `--include-ignored` and see it get stuck.
+//! The same test of a `pthread_cond_t` shows why `ShmCondvar` does not use one. With
+//! `--include-ignored`, it gets stuck.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ use shm_sync::{
     LockError, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
 };
 
-/// Two of each kind.
+/// Two lockers, two consumers and two producers.
 const PROCESSES: usize = 6;
-/// How many kills between two times of calm.
-const SQUALL: u64 = 250;
-/// How long anybody may take to get on, in a calm.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The number of kills between two checks of progress.
+const KILLS_PER_CHECK: u64 = 250;
+/// The time within which each process must make progress during a check.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// What the mutex guards. Sound if `left == right` and
-/// `produced == consumed + items`.
+/// The data of the mutex. They are consistent if `left == right` and `produced ==
+/// consumed + items`.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Ledger {
@@ -46,13 +46,13 @@ struct Ledger {
 struct Arena {
     ledger: ShmMutex<Ledger>,
     changed: ShmCondvar,
-    /// Used in place of `changed` if `over_pthread` is set.
+    /// Used instead of `changed` if `uses_pthread` is set.
     pthread_changed: PthreadCondvar,
-    over_pthread: AtomicBool,
-    /// Who is inside the lock, by their own account.
+    uses_pthread: AtomicBool,
+    /// The pid of the holder, written by the holder. 0 means none.
     inside: AtomicU32,
-    /// How often each has got its turn.
-    turns: [AtomicU64; PROCESSES],
+    /// The number of rounds of each process.
+    rounds: [AtomicU64; PROCESSES],
     repairs: AtomicU64,
     violations: AtomicU64,
 }
@@ -60,7 +60,7 @@ struct Arena {
 type Guard<'a> = ShmMutexGuard<'a, Ledger>;
 
 impl Arena {
-    fn new(new_mutex: fn(Ledger) -> ShmMutex<Ledger>, over_pthread: bool) -> Self {
+    fn new(new_mutex: fn(Ledger) -> ShmMutex<Ledger>, uses_pthread: bool) -> Self {
         Self {
             ledger: new_mutex(Ledger {
                 left: 0,
@@ -71,29 +71,29 @@ impl Arena {
             }),
             changed: ShmCondvar::new(),
             pthread_changed: PthreadCondvar::new(),
-            over_pthread: AtomicBool::new(over_pthread),
+            uses_pthread: AtomicBool::new(uses_pthread),
             inside: AtomicU32::new(0),
-            turns: [const { AtomicU64::new(0) }; PROCESSES],
+            rounds: [const { AtomicU64::new(0) }; PROCESSES],
             repairs: AtomicU64::new(0),
             violations: AtomicU64::new(0),
         }
     }
 
-    fn violated(&self, what: &str) {
+    fn record_violation(&self, what: &str) {
         eprintln!("VIOLATION: {what}");
         self.violations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Checks a lock that was just taken: alone, and the ledger sound, or else
-    /// poisoned and repaired now.
+    /// Checks what a locker finds: no other holder and a consistent ledger, or else a
+    /// poisoned lock, which is repaired.
     fn enter<'a>(&self, result: LockResult<Guard<'a>>) -> Option<Guard<'a>> {
         let guard = match result {
             Ok(guard) => {
                 if self.inside.load(Ordering::Relaxed) != 0 {
-                    self.violated("two inside at once, or a death without poison");
+                    self.record_violation("two holders at once, or an owner death without poison");
                 }
                 if guard.left != guard.right || guard.produced != guard.consumed + guard.items {
-                    self.violated("a torn ledger without poison");
+                    self.record_violation("a torn ledger without poison");
                 }
                 guard
             }
@@ -107,7 +107,7 @@ impl Arena {
             }
             Err(LockError::TimedOut | LockError::WouldBlock) => return None,
             Err(other) => {
-                self.violated(&format!("{other:?}"));
+                self.record_violation(&format!("{other:?}"));
                 return None;
             }
         };
@@ -115,33 +115,33 @@ impl Arena {
         Some(guard)
     }
 
-    /// Gives the lock back, or is about to wait.
+    /// Checks that this process was the holder. It is about to unlock or to wait.
     fn leave(&self) {
         if self.inside.swap(0, Ordering::Relaxed) != std::process::id() {
-            self.violated("somebody else was inside");
+            self.record_violation("another process was inside");
         }
     }
 
     fn wait<'a>(&self, guard: Guard<'a>) -> LockResult<Guard<'a>> {
-        if self.over_pthread.load(Ordering::Relaxed) {
+        if self.uses_pthread.load(Ordering::Relaxed) {
             self.pthread_changed.wait(guard)
         } else {
             self.changed.wait(guard)
         }
     }
 
-    fn wait_a_little<'a>(&self, guard: Guard<'a>) -> LockResult<Guard<'a>> {
-        const A_LITTLE: Duration = Duration::from_millis(2);
-        let result = if self.over_pthread.load(Ordering::Relaxed) {
-            self.pthread_changed.wait_timeout(guard, A_LITTLE)
+    fn wait_briefly<'a>(&self, guard: Guard<'a>) -> LockResult<Guard<'a>> {
+        const TIMEOUT: Duration = Duration::from_millis(2);
+        let result = if self.uses_pthread.load(Ordering::Relaxed) {
+            self.pthread_changed.wait_timeout(guard, TIMEOUT)
         } else {
-            self.changed.wait_timeout(guard, A_LITTLE)
+            self.changed.wait_timeout(guard, TIMEOUT)
         };
         result.map(|(guard, _)| guard)
     }
 
     fn notify_one(&self) {
-        if self.over_pthread.load(Ordering::Relaxed) {
+        if self.uses_pthread.load(Ordering::Relaxed) {
             self.pthread_changed.notify_one();
         } else {
             self.changed.notify_one();
@@ -149,14 +149,14 @@ impl Arena {
     }
 
     fn notify_all(&self) {
-        if self.over_pthread.load(Ordering::Relaxed) {
+        if self.uses_pthread.load(Ordering::Relaxed) {
             self.pthread_changed.notify_all();
         } else {
             self.changed.notify_all();
         }
     }
 
-    fn lock_for_ever(&self, who: usize) {
+    fn lock_forever(&self, index: usize) {
         for round in 0_u64.. {
             let result = match round % 4 {
                 0 => self.ledger.try_lock(),
@@ -168,12 +168,12 @@ impl Arena {
                 ledger.right += 1;
                 self.leave();
                 drop(ledger);
-                self.turns[who].fetch_add(1, Ordering::Relaxed);
+                self.rounds[index].fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn consume_for_ever(&self, who: usize) {
+    fn consume_forever(&self, index: usize) {
         for round in 0_u64.. {
             let Some(mut ledger) = self.enter(self.ledger.lock()) else {
                 continue;
@@ -181,7 +181,7 @@ impl Arena {
             while ledger.items == 0 {
                 self.leave();
                 let result = if round % 3 == 0 {
-                    self.wait_a_little(ledger)
+                    self.wait_briefly(ledger)
                 } else {
                     self.wait(ledger)
                 };
@@ -194,16 +194,16 @@ impl Arena {
             ledger.items -= 1;
             self.leave();
             drop(ledger);
-            self.turns[who].fetch_add(1, Ordering::Relaxed);
+            self.rounds[index].fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn produce_for_ever(&self, who: usize) {
+    fn produce_forever(&self, index: usize) {
         for round in 0_u64.. {
             let Some(mut ledger) = self.enter(self.ledger.lock()) else {
                 continue;
             };
-            // Few at a time, so that the consumers fall asleep often.
+            // Few items at a time, so that the consumers sleep often.
             if ledger.items < 3 {
                 ledger.produced += 1;
                 ledger.items += 1;
@@ -215,76 +215,76 @@ impl Arena {
             }
             self.leave();
             drop(ledger);
-            self.turns[who].fetch_add(1, Ordering::Relaxed);
+            self.rounds[index].fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn turns(&self) -> [u64; PROCESSES] {
-        std::array::from_fn(|who| self.turns[who].load(Ordering::Relaxed))
+    fn rounds(&self) -> [u64; PROCESSES] {
+        std::array::from_fn(|index| self.rounds[index].load(Ordering::Relaxed))
     }
 }
 
-fn start(arena: &Segment<Arena>, who: usize) -> Child {
-    spawn(|| match who % 3 {
-        0 => arena.lock_for_ever(who),
-        1 => arena.consume_for_ever(who),
-        _ => arena.produce_for_ever(who),
+fn start(arena: &Segment<Arena>, index: usize) -> Child {
+    spawn(|| match index % 3 {
+        0 => arena.lock_forever(index),
+        1 => arena.consume_forever(index),
+        _ => arena.produce_forever(index),
     })
 }
 
-/// Waits until each of the six has had a turn. Who has not after `patience` is
-/// stuck: 0 and 3 lock, 1 and 4 wait, 2 and 5 notify.
-fn calm(arena: &Segment<Arena>, patience: Duration) -> Result<(), Vec<usize>> {
-    let before = arena.turns();
+/// Waits until each process has finished a round. Returns the processes that have not
+/// after `time_limit`: 0 and 3 lock, 1 and 4 wait, 2 and 5 notify.
+fn check_progress(arena: &Segment<Arena>, time_limit: Duration) -> Result<(), Vec<usize>> {
+    let before = arena.rounds();
     let start = Instant::now();
     loop {
-        let now = arena.turns();
+        let now = arena.rounds();
         let stuck: Vec<usize> = (0..PROCESSES).filter(|&w| now[w] == before[w]).collect();
         if stuck.is_empty() {
             return Ok(());
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > time_limit {
             return Err(stuck);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Kills, starts anew, and looks whether everyone gets on. Returns how many
-/// kills there were, and who is stuck.
-fn storm(arena: &Segment<Arena>, kills: u64, seed: u64, patience: Duration) -> (u64, Vec<usize>) {
+/// Kills and restarts processes, and checks their progress. Returns the number of
+/// kills, and the stuck processes.
+fn storm(arena: &Segment<Arena>, kills: u64, seed: u64, time_limit: Duration) -> (u64, Vec<usize>) {
     let mut random = Random(seed.max(1));
-    let mut everyone: Vec<Child> = (0..PROCESSES).map(|who| start(arena, who)).collect();
+    let mut processes: Vec<Child> = (0..PROCESSES).map(|index| start(arena, index)).collect();
     let begun = Instant::now();
     let mut stuck = Vec::new();
     let mut done = 0;
     while done < kills && stuck.is_empty() {
-        // From at once, when it is hardly born, to several times over.
+        // From at once, while the new process still starts, to after several rounds.
         let scale = 1 << random.below(20);
         let until = Instant::now() + Duration::from_nanos(random.below(scale));
         while Instant::now() < until {
             std::hint::spin_loop();
         }
         let victim = usize::try_from(random.below(PROCESSES as u64)).unwrap();
-        everyone[victim].kill();
-        everyone[victim] = start(arena, victim);
+        processes[victim].kill();
+        processes[victim] = start(arena, victim);
         done += 1;
-        if done % SQUALL == 0 || done == kills {
-            stuck = calm(arena, patience).err().unwrap_or_default();
+        if done % KILLS_PER_CHECK == 0 || done == kills {
+            stuck = check_progress(arena, time_limit).err().unwrap_or_default();
         }
     }
     println!(
-        "{done} kills (seed {seed}) in {:.1?}: {} died with the lock held, {} turns, \
+        "{done} kills (seed {seed}) in {:.1?}: {} died with the lock held, {} rounds, \
          {} violations, stuck: {stuck:?}",
         begun.elapsed(),
         arena.repairs.load(Ordering::Relaxed),
-        arena.turns().iter().sum::<u64>(),
+        arena.rounds().iter().sum::<u64>(),
         arena.violations.load(Ordering::Relaxed)
     );
     (done, stuck)
 }
 
-/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
+/// Random numbers that a seed repeats (xorshift64*, Vigna 2016).
 struct Random(u64);
 
 impl Random {
@@ -296,11 +296,11 @@ impl Random {
     }
 }
 
-fn all_get_on_in_a_storm(new_mutex: fn(Ledger) -> ShmMutex<Ledger>) {
+fn assert_storm_is_survived(new_mutex: fn(Ledger) -> ShmMutex<Ledger>) {
     let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(1_000);
     let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
     let arena = Segment::anonymous(Arena::new(new_mutex, false)).unwrap();
-    let (done, stuck) = storm(&arena, kills, seed, PATIENCE);
+    let (done, stuck) = storm(&arena, kills, seed, TIME_LIMIT);
     assert_eq!(stuck, Vec::<usize>::new());
     assert_eq!(done, kills);
     assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
@@ -309,17 +309,17 @@ fn all_get_on_in_a_storm(new_mutex: fn(Ledger) -> ShmMutex<Ledger>) {
 on_stage! {
     fn smoke() {
         let arena = Segment::anonymous(Arena::new(ShmMutex::new, false)).unwrap();
-        let _everyone: Vec<Child> = (0..PROCESSES).map(|who| start(&arena, who)).collect();
-        assert_eq!(calm(&arena, PATIENCE), Ok(()));
+        let _processes: Vec<Child> = (0..PROCESSES).map(|index| start(&arena, index)).collect();
+        assert_eq!(check_progress(&arena, TIME_LIMIT), Ok(()));
         assert_eq!(arena.violations.load(Ordering::Relaxed), 0);
     }
 
     fn storm_of_kills_leaves_no_stuck_process() {
-        all_get_on_in_a_storm(ShmMutex::new);
+        assert_storm_is_survived(ShmMutex::new);
     }
 
     fn pi_storm_of_kills_leaves_no_stuck_process() {
-        all_get_on_in_a_storm(ShmMutex::with_priority_inheritance);
+        assert_storm_is_survived(ShmMutex::with_priority_inheritance);
     }
 
     #[ignore = "an experiment: it shows what a pthread_cond_t does not survive"]
@@ -328,6 +328,6 @@ on_stage! {
         let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(0x5eed);
         let arena = Segment::anonymous(Arena::new(ShmMutex::new, true)).unwrap();
         let (_, stuck) = storm(&arena, kills, seed, Duration::from_secs(5));
-        assert_ne!(stuck, Vec::<usize>::new(), "this time it got away with it");
+        assert_ne!(stuck, Vec::<usize>::new(), "no process was stuck in this run");
     }
 }

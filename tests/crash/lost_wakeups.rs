@@ -1,7 +1,8 @@
-//! A wakeup can die with who was to give it, or with who got it, while a third takes
-//! the free lock: the kernel then wakes nobody, and who sleeps must wake by itself.
+//! Lost wakeups. A wakeup is lost if the unlocker dies before it wakes a waiter, or if
+//! the woken waiter dies, while a third process acquires the free lock. The kernel then
+//! wakes no waiter, and the waiters must wake by themselves.
 //!
-//! A parent leads one of them by `ptrace` to just that point.
+//! A parent steps the victim by `ptrace` to exactly that point.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // it reads instructions
 
@@ -12,59 +13,60 @@ use crate::support::walker::{Step, Walker, can_lead_for};
 use crate::support::{SharedPair, median, on_stage, pair, spawn};
 use shm_sync::ShmMutex;
 
-/// What is promised of wakeups that were lost.
-const HEALS_WITHIN: Duration = Duration::from_millis(250);
+/// The promised time after a lost wakeup.
+const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 const ROUNDS: usize = 5;
 
-/// Whether the lock's word, at its address, says that nobody has it.
+/// Returns whether the lock word names no holder.
 fn is_free<T>(lock: &ShmMutex<T>) -> bool
 where
     T: shm_sync::ShmSafe,
 {
-    // SAFETY: the word is there, aligned, and everybody uses it atomically.
+    // SAFETY: the pointer leads to the aligned word of a living lock, which all
+    // processes access atomically.
     let word = unsafe { AtomicU32::from_ptr(lock.as_pthread_ptr().cast()) };
     word.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK == 0
 }
 
-/// A child that sleeps until it gets the lock, and ends then.
-fn sleeper(lock: &SharedPair) -> crate::support::Child {
-    let sleeper = spawn(|| drop(lock.lock().unwrap()));
-    sleeper.wait_until_asleep();
-    sleeper
+/// Starts a child that waits for the lock, and ends when it has it.
+fn waiter(lock: &SharedPair) -> crate::support::Child {
+    let waiter = spawn(|| drop(lock.lock().unwrap()));
+    waiter.wait_until_asleep();
+    waiter
 }
 
-/// Stands where the lock has been given back, and nobody has been woken.
-fn one_that_has_given_it_back(lock: &SharedPair) -> (Walker, crate::support::Child) {
-    let mut giver = Walker::prepared(|| lock.lock().unwrap(), drop);
-    let sleeper = sleeper(lock);
+/// Returns a child that has unlocked and not yet woken the waiter.
+fn unlocker_before_wake(lock: &SharedPair) -> (Walker, crate::support::Child) {
+    let mut unlocker = Walker::prepared(|| lock.lock().unwrap(), drop);
+    let waiter = waiter(lock);
     while !is_free(lock) {
-        giver.step_blindly();
+        unlocker.step_blindly();
     }
-    (giver, sleeper)
+    (unlocker, waiter)
 }
 
-/// Stands where it was woken, and has not taken the lock.
-fn one_that_was_woken(lock: &SharedPair) -> (Walker, crate::support::Child) {
+/// Returns a child that was woken and has not yet acquired the lock.
+fn woken_waiter_before_lock(lock: &SharedPair) -> (Walker, crate::support::Child) {
     let guard = lock.lock().unwrap();
     let mut woken = Walker::new(|| drop(lock.lock().unwrap()));
     while !matches!(woken.step_or_sleep(), Step::Asleep(_)) {}
-    let sleeper = sleeper(lock);
+    let waiter = waiter(lock);
     drop(guard);
     crate::support::poll(|| woken.stands());
-    (woken, sleeper)
+    (woken, waiter)
 }
 
-/// How long it takes until the sleeper has the lock, after the other was killed and a
-/// third has had it in between.
-fn time_to_heal(stage: impl Fn(&SharedPair) -> (Walker, crate::support::Child)) -> Duration {
+/// Returns the time until the waiter has the lock, after the victim was killed and a
+/// third process has held the lock in between.
+fn time_to_recover(prepare: impl Fn(&SharedPair) -> (Walker, crate::support::Child)) -> Duration {
     median(ROUNDS, || {
         let lock = pair();
-        let (walker, sleeper) = stage(&lock);
+        let (walker, waiter) = prepare(&lock);
         let third = lock.lock().unwrap();
         walker.kill();
         drop(third);
         let lost = Instant::now();
-        sleeper.join();
+        waiter.join();
         lost.elapsed()
     })
 }
@@ -73,28 +75,28 @@ on_stage! {
     fn smoke() {
         let lock = pair();
         let guard = lock.lock().unwrap();
-        let sleeper = sleeper(&lock);
+        let waiter = waiter(&lock);
         assert!(!is_free(&lock));
         drop(guard);
-        sleeper.join();
+        waiter.join();
         assert!(is_free(&lock));
     }
 
     // Failure mode 3.
     fn wakeup_lost_with_unlocker_is_made_up() {
-        if can_lead_for("a death between giving back and waking") {
-            let healed = time_to_heal(one_that_has_given_it_back);
-            println!("median time to heal: {healed:?}");
-            assert!(healed < HEALS_WITHIN);
+        if can_lead_for("a death between unlock and wake") {
+            let recovered = time_to_recover(unlocker_before_wake);
+            println!("median time to recover: {recovered:?}");
+            assert!(recovered < RECOVERS_WITHIN);
         }
     }
 
     // Failure modes 2 and 3.
     fn wakeup_lost_with_woken_waiter_is_made_up() {
-        if can_lead_for("a death between waking and taking") {
-            let healed = time_to_heal(one_that_was_woken);
-            println!("median time to heal: {healed:?}");
-            assert!(healed < HEALS_WITHIN);
+        if can_lead_for("a death between wake and lock") {
+            let recovered = time_to_recover(woken_waiter_before_lock);
+            println!("median time to recover: {recovered:?}");
+            assert!(recovered < RECOVERS_WITHIN);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Random histories of lock, unlock, die, panic and recover, played by real
-//! processes and compared step by step with a model of a dozen lines.
+//! Random histories of lock, unlock, death, panic and recovery. Processes run them, and
+//! each step is compared with a small model.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,19 +12,19 @@ use shm_sync::{LockError, LockResult, PoisonCause, Poisoned, Segment, ShmMutex, 
 
 const PLAYERS: usize = 3;
 
-/// What a player can be told to do.
+/// A command for a player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Order {
     TryLock,
     TimedLock,
-    /// Gives the lock back as it is, poison included.
+    /// Unlocks without a repair. Poison stays.
     Unlock,
-    /// Repairs, and keeps the lock.
+    /// Repairs the data, and keeps the lock.
     Recover,
-    /// Uses the data as it is, and keeps the lock.
+    /// Keeps the lock and the data as they are.
     IntoInner,
-    /// Begins to repair, and dies.
+    /// Dies during a repair.
     DieRepairing,
     Die,
     Panic,
@@ -45,7 +45,7 @@ const ORDERS: [Order; 10] = [
     Order::IsPoisoned,
 ];
 
-/// What a player says, or what its end says for it.
+/// The answer of a player, or its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Answer {
@@ -58,9 +58,9 @@ enum Answer {
     Yes,
     No,
     Done,
-    /// The order makes no sense for one that holds, or does not hold, the lock.
-    Pointless,
-    Dead,
+    /// The order does not apply to a player that holds, or does not hold, the lock.
+    Invalid,
+    Died,
 }
 
 impl Answer {
@@ -82,24 +82,22 @@ impl Answer {
             Self::Yes,
             Self::No,
             Self::Done,
-            Self::Pointless,
-            Self::Dead,
+            Self::Invalid,
+            Self::Died,
         ][usize::from(byte)]
     }
 }
 
-// ------------------------------------------------------------------ the model
-
-/// All there is to know about a robust mutex with persistent poison.
+/// A robust mutex with persistent poison.
 #[derive(Clone, Copy, Debug, Default)]
 struct Model {
     holder: Option<usize>,
-    /// How the last unlucky holder ended, until somebody vouches for the data.
+    /// Why the mutex is poisoned.
     poison: Option<Poison>,
-    /// Whether the holder has been told, and not decided what to do.
+    /// Whether the holder got `Poisoned` and has not decided what to do.
     undecided: bool,
-    /// A holder has died, and nobody has come across it.
-    unnoticed: bool,
+    /// A holder died, and no locker has noticed.
+    owner_died: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +115,7 @@ impl Model {
             Order::TimedLock if self.holder.is_some() => Answer::TimedOut,
             Order::TryLock | Order::TimedLock => {
                 self.holder = Some(player);
-                if std::mem::take(&mut self.unnoticed) {
+                if std::mem::take(&mut self.owner_died) {
                     self.poison = Some(Poison::Death);
                 }
                 self.undecided = self.poison.is_some();
@@ -127,18 +125,18 @@ impl Model {
                     Some(Poison::Panic) => Answer::PoisonedByPanic,
                 }
             }
-            Order::IsPoisoned if self.poison.is_some() || self.unnoticed => Answer::Yes,
+            Order::IsPoisoned if self.poison.is_some() || self.owner_died => Answer::Yes,
             Order::IsPoisoned => Answer::No,
             Order::ClearPoison => {
                 self.poison = None;
                 Answer::Done
             }
             Order::Die => {
-                self.unnoticed |= holds;
+                self.owner_died |= holds;
                 self.holder = self.holder.filter(|_| !holds);
-                Answer::Dead
+                Answer::Died
             }
-            _ if !holds => Answer::Pointless,
+            _ if !holds => Answer::Invalid,
             Order::Unlock => {
                 self.holder = None;
                 Answer::Done
@@ -149,7 +147,7 @@ impl Model {
                 Answer::Done
             }
             Order::Recover | Order::IntoInner | Order::DieRepairing if !self.undecided => {
-                Answer::Pointless
+                Answer::Invalid
             }
             Order::Recover => {
                 self.poison = None;
@@ -162,19 +160,17 @@ impl Model {
             }
             Order::DieRepairing => {
                 self.holder = None;
-                self.unnoticed = true;
-                Answer::Dead
+                self.owner_died = true;
+                Answer::Died
             }
         }
     }
 }
 
-// ---------------------------------------------------------------- the players
-
-/// What a player holds.
-enum Hand<'a> {
+/// The lock as a player holds it.
+enum Held<'a> {
     Empty,
-    Guard(#[expect(dead_code, reason = "held, not looked at")] ShmMutexGuard<'a, u64>),
+    Guard(#[expect(dead_code, reason = "held, never read")] ShmMutexGuard<'a, u64>),
     Poisoned(Poisoned<ShmMutexGuard<'a, u64>>),
 }
 
@@ -191,12 +187,12 @@ impl Player {
         let ours = orders.try_clone().unwrap();
         let process = spawn(|| {
             drop(ours);
-            let mut hand = Hand::Empty;
+            let mut held = Held::Empty;
             let mut byte = [0];
             while read_orders.read_exact(&mut byte).is_ok() {
                 let order = ORDERS[usize::from(byte[0])];
-                let (next, answer) = obey(lock, hand, order);
-                hand = next;
+                let (next, answer) = execute(lock, held, order);
+                held = next;
                 write_answers.write_all(&[answer as u8]).unwrap();
             }
         });
@@ -207,59 +203,59 @@ impl Player {
         }
     }
 
-    fn tell(&mut self, order: Order) -> Answer {
+    fn send(&mut self, order: Order) -> Answer {
         self.orders.write_all(&[order as u8]).unwrap();
         let mut byte = [0];
         match self.answers.read_exact(&mut byte) {
             Ok(()) => Answer::from_byte(byte[0]),
-            Err(_) => Answer::Dead,
+            Err(_) => Answer::Died,
         }
     }
 }
 
-fn obey<'a>(lock: &'a ShmMutex<u64>, hand: Hand<'a>, order: Order) -> (Hand<'a>, Answer) {
-    match (order, hand) {
-        (Order::TryLock, hand) => took(lock.try_lock(), hand),
-        (Order::TimedLock, hand) => took(lock.try_lock_for(Duration::from_millis(3)), hand),
-        (Order::IsPoisoned, hand) if lock.is_poisoned() => (hand, Answer::Yes),
-        (Order::IsPoisoned, hand) => (hand, Answer::No),
-        (Order::ClearPoison, hand) => {
+fn execute<'a>(lock: &'a ShmMutex<u64>, held: Held<'a>, order: Order) -> (Held<'a>, Answer) {
+    match (order, held) {
+        (Order::TryLock, held) => locked(lock.try_lock(), held),
+        (Order::TimedLock, held) => locked(lock.try_lock_for(Duration::from_millis(3)), held),
+        (Order::IsPoisoned, held) if lock.is_poisoned() => (held, Answer::Yes),
+        (Order::IsPoisoned, held) => (held, Answer::No),
+        (Order::ClearPoison, held) => {
             lock.clear_poison();
-            (hand, Answer::Done)
+            (held, Answer::Done)
         }
-        (Order::Die, _hand) => die(),
-        (_, Hand::Empty) => (Hand::Empty, Answer::Pointless),
-        (Order::Unlock, _hand) => (Hand::Empty, Answer::Done),
-        (Order::Panic, hand) => {
+        (Order::Die, _held) => die(),
+        (_, Held::Empty) => (Held::Empty, Answer::Invalid),
+        (Order::Unlock, _held) => (Held::Empty, Answer::Done),
+        (Order::Panic, held) => {
             let result = catch_unwind(AssertUnwindSafe(move || {
-                let _hand = hand;
+                let _held = held;
                 std::panic::resume_unwind(Box::new("on purpose, without a message"));
             }));
             assert!(result.is_err());
-            (Hand::Empty, Answer::Done)
+            (Held::Empty, Answer::Done)
         }
-        (Order::Recover, Hand::Poisoned(p)) => {
-            (Hand::Guard(p.recover(|value| *value += 1)), Answer::Done)
+        (Order::Recover, Held::Poisoned(p)) => {
+            (Held::Guard(p.recover(|value| *value += 1)), Answer::Done)
         }
-        (Order::IntoInner, Hand::Poisoned(p)) => (Hand::Guard(p.into_inner()), Answer::Done),
-        (Order::DieRepairing, Hand::Poisoned(p)) => {
+        (Order::IntoInner, Held::Poisoned(p)) => (Held::Guard(p.into_inner()), Answer::Done),
+        (Order::DieRepairing, Held::Poisoned(p)) => {
             drop(p.recover(|_| die()));
-            unreachable!("it died")
+            unreachable!("the process died")
         }
-        (_, hand) => (hand, Answer::Pointless),
+        (_, held) => (held, Answer::Invalid),
     }
 }
 
-fn took<'a>(result: LockResult<ShmMutexGuard<'a, u64>>, hand: Hand<'a>) -> (Hand<'a>, Answer) {
+fn locked<'a>(result: LockResult<ShmMutexGuard<'a, u64>>, held: Held<'a>) -> (Held<'a>, Answer) {
     match result {
-        Ok(guard) => (Hand::Guard(guard), Answer::Clean),
+        Ok(guard) => (Held::Guard(guard), Answer::Clean),
         Err(LockError::Poisoned(p)) => {
             let answer = Answer::of_cause(p.cause());
-            (Hand::Poisoned(p), answer)
+            (Held::Poisoned(p), answer)
         }
-        Err(LockError::WouldBlock) => (hand, Answer::WouldBlock),
-        Err(LockError::TimedOut) => (hand, Answer::TimedOut),
-        Err(LockError::Deadlock) => (hand, Answer::Deadlock),
+        Err(LockError::WouldBlock) => (held, Answer::WouldBlock),
+        Err(LockError::TimedOut) => (held, Answer::TimedOut),
+        Err(LockError::Deadlock) => (held, Answer::Deadlock),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -307,17 +303,17 @@ on_stage! {
     }
 }
 
-/// Plays a history. The dead are replaced.
+/// Runs a history. Dead players are replaced.
 fn play(history: &[(usize, Order)]) -> Result<(), TestCaseError> {
     let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
     let mut players: Vec<Player> = (0..PLAYERS).map(|_| Player::enter(&lock)).collect();
     let mut model = Model::default();
     for (step, &(player, order)) in history.iter().enumerate() {
         let expected = model.apply(player, order);
-        let answer = players[player].tell(order);
+        let answer = players[player].send(order);
         prop_assert_eq!(answer, expected, "step {} ({}, {:?})", step, player, order);
         let holder = model.holder.map(|player| players[player].process.pid());
-        if !model.unnoticed {
+        if !model.owner_died {
             prop_assert_eq!(
                 lock.holder().map(|holder| holder.pid),
                 holder,
@@ -325,7 +321,7 @@ fn play(history: &[(usize, Order)]) -> Result<(), TestCaseError> {
                 step
             );
         }
-        if answer == Answer::Dead {
+        if answer == Answer::Died {
             players[player] = Player::enter(&lock);
         }
     }

@@ -1,7 +1,7 @@
-//! Storms of SIGKILL over processes that create, open, leave, remove and recreate
-//! segments under one name.
+//! SIGKILL at random instants, for processes that create, open, detach, remove and
+//! recreate segments under one name.
 //!
-//! Numbers and the seed can be chosen:
+//! The numbers and the seed can be set:
 //!
 //! ```sh
 //! SHM_SYNC_NAMES_ROUNDS=2000 SHM_SYNC_NAMES_KILLS=5000 SHM_SYNC_TEST_WATCHDOG=900 \
@@ -18,11 +18,12 @@ use shm_sync::{Backing, Error, IfAbandoned, Removal, Segment, SegmentOptions, Sh
 
 const KINDS: [Backing; 3] = [Backing::Posix, Backing::SystemV, Backing::File];
 
-/// How many rounds or kills there are: a file goes to the disk each time.
-fn how_many(variable: &str, otherwise: u64, kind: Backing) -> u64 {
+/// Returns the number of rounds or kills. Files get fewer, because each one is written
+/// to the disk.
+fn count_for(variable: &str, default: u64, kind: Backing) -> u64 {
     match kind {
-        Backing::File => number_from_env(variable).unwrap_or(otherwise) / 10,
-        _ => number_from_env(variable).unwrap_or(otherwise),
+        Backing::File => number_from_env(variable).unwrap_or(default) / 10,
+        _ => number_from_env(variable).unwrap_or(default),
     }
 }
 
@@ -30,15 +31,15 @@ fn transient() -> SegmentOptions {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
 }
 
-/// Where all meet who start at once.
+/// The state that racing processes share.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Start {
     go: AtomicU32,
-    /// Who was called upon for a value last: its number, counted from 1.
+    /// The process that was last asked for a value, counted from 1.
     creating: AtomicU32,
     may_leave: AtomicU32,
-    /// What each has found: the id, and 0 if it has not got so far.
+    /// The id that each process found. 0 before that.
     found: [AtomicU64; Start::RACERS],
 }
 
@@ -63,7 +64,8 @@ impl Start {
         let segment = options.open_or_create(address, value).unwrap();
         segment.visit();
         self.found[me].store(segment.id(), Ordering::SeqCst);
-        // Nobody leaves before all are there, or it might go in between.
+        // No process detaches before all have opened the object. Otherwise the object
+        // might be removed in between.
         wait_for(&self.may_leave);
     }
 }
@@ -74,8 +76,8 @@ fn wait_for(flag: &AtomicU32) {
     }
 }
 
-/// Sixteen at once, one of which is killed at a random moment. Returns whether the
-/// one that was killed had created what the others use.
+/// Runs sixteen processes at once, and kills one at a random moment. Returns whether
+/// the killed process had created the object.
 fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mut Random) -> bool {
     let start = Segment::anonymous(Start::new()).unwrap();
     let mut racers: Vec<Child> = (0..Start::RACERS)
@@ -87,7 +89,7 @@ fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mu
     start.go.store(1, Ordering::SeqCst);
     let victim = match random.below(2) {
         0 => random.below(Start::RACERS as u64) as usize,
-        // One that is in the middle of it.
+        // The process that creates the object.
         _ => {
             wait_for(&start.creating);
             start.creating.load(Ordering::SeqCst) as usize - 1
@@ -103,26 +105,26 @@ fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mu
     let survivors = Start::RACERS as u32 - 1;
     crate::support::poll(|| {
         let finished =
-            |(who, racer): (usize, &mut Child)| who != victim && racer.try_wait().is_some();
+            |(index, racer): (usize, &mut Child)| index != victim && racer.try_wait().is_some();
         let failed = racers.iter_mut().enumerate().any(finished);
         assert!(!failed, "round {round}: a survivor ended too early");
-        // The victim may have arrived before its end.
-        let there = |&who: &usize| start.found[who].load(Ordering::SeqCst) != 0;
+        // The victim may have opened the object before its end.
+        let has_found = |&index: &usize| start.found[index].load(Ordering::SeqCst) != 0;
         (0..Start::RACERS)
-            .filter(|who| *who != victim)
-            .filter(there)
+            .filter(|index| *index != victim)
+            .filter(has_found)
             .count() as u32
             == survivors
     });
 
-    let found = |who: usize| start.found[who].load(Ordering::SeqCst);
+    let found = |index: usize| start.found[index].load(Ordering::SeqCst);
     let id = found((victim + 1) % Start::RACERS);
-    for who in 0..Start::RACERS {
-        let same = found(who) == id || (who == victim && found(who) == 0);
-        assert!(same, "round {round}: {who} has another object");
+    for index in 0..Start::RACERS {
+        let same = found(index) == id || (index == victim && found(index) == 0);
+        assert!(same, "round {round}: {index} has another object");
     }
     let now = Segment::<Marked>::open(address).unwrap();
-    assert_eq!(now.id(), id, "round {round}: the name leads elsewhere");
+    assert_eq!(now.id(), id, "round {round}: the name refers to another object");
     let visits = *match now.visits.lock() {
         Ok(visits) => visits,
         Err(error) => match error {
@@ -137,47 +139,47 @@ fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mu
     );
     drop(now);
     start.may_leave.store(1, Ordering::SeqCst);
-    for (who, racer) in racers.into_iter().enumerate() {
-        if who != victim {
+    for (index, racer) in racers.into_iter().enumerate() {
+        if index != victim {
             racer.join();
         }
     }
     id == round * 100 + victim as u64 + 1
 }
 
-/// Processes that do anything to one name, until they are killed.
+/// The state of processes that use one name at random until they are killed.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Sea {
+struct Storm {
     ids: AtomicU64,
-    turns: AtomicU64,
+    rounds: AtomicU64,
     created: AtomicU64,
     violations: AtomicU64,
-    /// How often each has got its turn.
-    each: [AtomicU64; Sea::SAILORS],
+    /// The number of rounds of each process.
+    per_process: [AtomicU64; Storm::PROCESSES],
 }
 
-/// Whether somebody takes the name away from those who use it.
+/// Whether the processes also unlink the name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unlinking {
     Never,
     NowAndThen,
 }
 
-impl Sea {
-    const SAILORS: usize = 6;
+impl Storm {
+    const PROCESSES: usize = 6;
 
     fn new() -> Self {
         Self {
             ids: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             created: AtomicU64::new(0),
             violations: AtomicU64::new(0),
-            each: [const { AtomicU64::new(0) }; Self::SAILORS],
+            per_process: [const { AtomicU64::new(0) }; Self::PROCESSES],
         }
     }
 
-    fn violated(&self, what: &str) {
+    fn record_violation(&self, what: &str) {
         eprintln!("VIOLATION: {what}");
         self.violations.fetch_add(1, Ordering::SeqCst);
     }
@@ -187,7 +189,7 @@ impl Sea {
         Marked::new(self.ids.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    fn sail(&self, address: &str, me: usize, seed: u64, unlinking: Unlinking) {
+    fn run(&self, address: &str, me: usize, seed: u64, unlinking: Unlinking) {
         let mut random = Random::new(seed);
         loop {
             let mut options = SegmentOptions::new();
@@ -202,42 +204,42 @@ impl Sea {
                 3 => options.create(address, self.new_one()),
                 _ => options.open(address),
             };
-            let mine = match result {
+            let segment_of_round = match result {
                 Ok(segment) => Some(segment),
                 Err(Error::NotFound | Error::AlreadyExists) => None,
                 Err(other) => {
-                    self.violated(&format!("{other:?}"));
+                    self.record_violation(&format!("{other:?}"));
                     None
                 }
             };
-            if let Some(segment) = mine {
-                self.use_it(&segment, address, &mut random, unlinking);
+            if let Some(segment) = segment_of_round {
+                self.use_segment(&segment, address, &mut random, unlinking);
             }
             if random.below(16) == 0 {
-                let looked = Segment::<Marked>::open_read_only(address);
-                if !matches!(looked, Ok(_) | Err(Error::NotFound)) {
-                    self.violated(&format!("looking: {looked:?}"));
+                let read = Segment::<Marked>::open_read_only(address);
+                if !matches!(read, Ok(_) | Err(Error::NotFound)) {
+                    self.record_violation(&format!("looking: {read:?}"));
                 }
             }
             if unlinking == Unlinking::NowAndThen && random.below(4) == 0 {
                 let unlinked = unlink(address);
                 if !matches!(unlinked, Ok(()) | Err(Error::NotFound)) {
-                    self.violated(&format!("unlinking: {unlinked:?}"));
+                    self.record_violation(&format!("unlinking: {unlinked:?}"));
                 }
             }
-            self.turns.fetch_add(1, Ordering::Relaxed);
-            self.each[me].fetch_add(1, Ordering::Relaxed);
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            self.per_process[me].fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn use_it(
+    fn use_segment(
         &self,
         segment: &Segment<Marked>,
         address: &str,
         random: &mut Random,
         unlinking: Unlinking,
     ) {
-        let id = segment.id(); // whole, or it panics
+        let id = segment.id(); // panics if the value is not whole
         segment.visit();
         for _ in 0..random.below(4) {
             random.dither(14);
@@ -245,70 +247,84 @@ impl Sea {
                 Ok(again) if again.id() == id => {}
                 Ok(_) | Err(Error::NotFound) if unlinking == Unlinking::NowAndThen => {}
                 Ok(again) => {
-                    self.violated(&format!("{id} is attached, {} has the name", again.id()))
+                    self.record_violation(&format!("{id} is attached, {} has the name", again.id()))
                 }
-                Err(other) => self.violated(&format!("{id} is attached, and: {other:?}")),
+                Err(other) => self.record_violation(&format!("{id} is attached, and: {other:?}")),
             }
         }
     }
 }
 
 fn storm(kind: Backing, kills: u64, seed: u64, unlinking: Unlinking) {
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIME_LIMIT: Duration = Duration::from_secs(20);
 
     let address = TestAddress::new(kind, "sea");
-    let sea = Segment::anonymous(Sea::new()).unwrap();
+    let shared = Segment::anonymous(Storm::new()).unwrap();
     let mut random = Random::new(seed);
-    let sailor = |who: usize, nth: u64| {
-        let (sea, address) = (&sea, &address);
-        spawn(move || sea.sail(address, who, seed ^ (nth + 1) << 20, unlinking))
+    let start = |index: usize, nth: u64| {
+        let (shared, address) = (&shared, &address);
+        spawn(move || shared.run(address, index, seed ^ (nth + 1) << 20, unlinking))
     };
-    let mut everybody: Vec<Child> = (0..Sea::SAILORS)
-        .map(|who| sailor(who, who as u64))
+    let mut processes: Vec<Child> = (0..Storm::PROCESSES)
+        .map(|index| start(index, index as u64))
         .collect();
     let begun = Instant::now();
     let mut stops = 0;
     for kill in 0..kills {
         random.dither(22);
-        let victim = random.below(Sea::SAILORS as u64) as usize;
+        let victim = random.below(Storm::PROCESSES as u64) as usize;
         assert!(
-            everybody[victim].try_wait().is_none(),
+            processes[victim].try_wait().is_none(),
             "a process has failed"
         );
         if random.below(4) == 0 {
-            // Stopped for a while, it is not dead.
+            // A stopped process counts as attached.
             stops += 1;
-            everybody[victim].signal(Signal::SIGSTOP);
+            processes[victim].signal(Signal::SIGSTOP);
             random.dither(25);
-            everybody[victim].signal(Signal::SIGCONT);
+            processes[victim].signal(Signal::SIGCONT);
         } else {
-            everybody[victim].kill();
-            everybody[victim] = sailor(victim, kill + Sea::SAILORS as u64);
+            processes[victim].kill();
+            processes[victim] = start(victim, kill + Storm::PROCESSES as u64);
         }
-        assert_eq!(sea.violations.load(Ordering::SeqCst), 0, "kill {kill}");
+        assert_eq!(
+            shared.violations.load(Ordering::SeqCst),
+            0,
+            "kill {kill}"
+        );
     }
-    // Everybody gets on.
-    let each = || -> Vec<u64> { sea.each.iter().map(|n| n.load(Ordering::Relaxed)).collect() };
-    let before = each();
-    let calm = Instant::now();
-    while each()
+    // Every process makes progress.
+    let per_process = || -> Vec<u64> {
+        shared
+            .per_process
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed))
+            .collect()
+    };
+    let before = per_process();
+    let checked = Instant::now();
+    while per_process()
         .iter()
         .zip(&before)
         .any(|(now, before)| now == before)
     {
-        assert!(calm.elapsed() < PATIENCE, "stuck: {before:?}, {:?}", each());
+        assert!(
+            checked.elapsed() < TIME_LIMIT,
+            "stuck: {before:?}, {:?}",
+            per_process()
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
-    drop(everybody);
-    assert_eq!(sea.violations.load(Ordering::SeqCst), 0);
+    drop(processes);
+    assert_eq!(shared.violations.load(Ordering::SeqCst), 0);
     println!(
         "{kind}: {} kills and {stops} stops (seed {seed}) in {:.1?}: {} turns, {} values made",
         kills - stops,
         begun.elapsed(),
-        sea.turns.load(Ordering::Relaxed),
-        sea.created.load(Ordering::Relaxed),
+        shared.rounds.load(Ordering::Relaxed),
+        shared.created.load(Ordering::Relaxed),
     );
-    // Whatever they left can be used, or cleared away.
+    // The object that they left can be opened or recreated.
     let anew = transient().if_abandoned(IfAbandoned::Recreate);
     let fresh = anew
         .open_or_create(&address, || Marked::new(u64::MAX))
@@ -329,7 +345,7 @@ on_stage! {
     fn open_or_create_race_yields_one_object() {
         let (mut random, seed) = Random::from_env(0x16);
         for kind in KINDS {
-            let rounds = how_many("SHM_SYNC_NAMES_ROUNDS", 100, kind);
+            let rounds = count_for("SHM_SYNC_NAMES_ROUNDS", 100, kind);
             let address = TestAddress::new(kind, "race");
             let begun = Instant::now();
             let mut orphans = 0;
@@ -340,7 +356,7 @@ on_stage! {
                     orphans += u64::from(race(&address, &SegmentOptions::new(), round, &mut random));
                     unlink(&address).unwrap();
                 }
-                assert!(!address.exists(), "round {round}: left behind");
+                assert!(!address.exists(), "round {round}: the object was not removed");
             }
             println!(
                 "{kind}: {rounds} rounds (seed {seed}) in {:.1?}, the creator was killed in {orphans}",
@@ -352,14 +368,14 @@ on_stage! {
     fn attached_object_keeps_name_in_storm() {
         let (_, seed) = Random::from_env(0x5ea);
         for kind in KINDS {
-            storm(kind, how_many("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::Never);
+            storm(kind, count_for("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::Never);
         }
     }
 
     fn opened_object_is_whole_despite_unlinks() {
         let (_, seed) = Random::from_env(0xd0d0);
         for kind in KINDS {
-            storm(kind, how_many("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::NowAndThen);
+            storm(kind, count_for("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::NowAndThen);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Result files, made of the tables that stages print.
 //!
-//! A stage prints a heading (`## …`), the header of a table and its rows. The process of
-//! the harness reads them after each test and writes the file again, so the file is
+//! A stage prints a heading (`## …`), the header of a table and its rows. The process
+//! of the harness reads them after each test and writes the file again, so the file is
 //! complete after the last test.
 
 use std::sync::Mutex;

@@ -11,7 +11,7 @@ use shm_sync::{Backing, Segment, SegmentOptions, inspect};
 
 /// A process that has opened the segment and stays until it is killed.
 fn opener(address: &str) -> Child {
-    settled(|stay| {
+    spawn_staying(|stay| {
         let segment = Segment::<Marked>::open(address).unwrap();
         segment.visit();
         stay();
@@ -20,7 +20,7 @@ fn opener(address: &str) -> Child {
 
 /// A child that lives what `body` does up to its call of the function it is given,
 /// and then stays.
-fn settled(body: impl FnOnce(&dyn Fn())) -> Child {
+fn spawn_staying(body: impl FnOnce(&dyn Fn())) -> Child {
     let there = Gate::new();
     let child = spawn(|| {
         body(&|| {
@@ -63,28 +63,28 @@ on_stage! {
         for address in TestAddress::of_each_kind("ways") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
             let mut openers = [opener(&address), opener(&address)];
-            let mut heir = settled(|stay| stay());
-            let mut reader = settled(|stay| {
+            let mut child = spawn_staying(|stay| stay());
+            let mut reader = spawn_staying(|stay| {
                 let _read = Segment::<Marked>::open_read_only(&address).unwrap();
                 // Its only attachment.
-                drop(unsafe_copy(&segment));
+                drop(child_copy(&segment));
                 stay();
             });
             let [first, second] = &openers;
-            assert_attached(&segment, [first, second, &heir, &reader]);
+            assert_attached(&segment, [first, second, &child, &reader]);
 
             // Stopped is not dead.
             openers[0].stop();
             let [first, second] = &openers;
-            assert_attached(&segment, [first, second, &heir, &reader]);
+            assert_attached(&segment, [first, second, &child, &reader]);
             openers[0].kill(); // while it is stopped
-            assert_attached(&segment, [&openers[1], &heir, &reader]);
+            assert_attached(&segment, [&openers[1], &child, &reader]);
             openers[1].signal(Signal::SIGTERM);
             openers[1].wait();
-            assert_attached(&segment, [&heir, &reader]);
+            assert_attached(&segment, [&child, &reader]);
             reader.kill();
-            assert_attached(&segment, [&heir]);
-            heir.kill();
+            assert_attached(&segment, [&child]);
+            child.kill();
             assert_attached(&segment, []);
         }
     }
@@ -99,9 +99,9 @@ on_stage! {
             .join();
             assert_attached(&segment, []);
 
-            let dropper = settled(|stay| {
+            let dropper = spawn_staying(|stay| {
                 let opened = Segment::<Marked>::open(&address).unwrap();
-                drop(unsafe_copy(&segment));
+                drop(child_copy(&segment));
                 drop(opened);
                 stay();
             });
@@ -109,7 +109,7 @@ on_stage! {
             drop(dropper);
 
             let (ready, go) = (Gate::new(), Gate::new());
-            let mut executor = spawn(|| {
+            let mut executed = spawn(|| {
                 let opened = Segment::<Marked>::open(&address).unwrap();
                 ready.open();
                 go.pass();
@@ -119,14 +119,14 @@ on_stage! {
                 panic!("{failed:?}");
             });
             ready.pass();
-            assert_attached(&segment, [&executor]);
+            assert_attached(&segment, [&executed]);
             go.open();
             crate::support::poll(|| {
-                let comm = std::fs::read_to_string(format!("/proc/{}/comm", executor.pid()));
+                let comm = std::fs::read_to_string(format!("/proc/{}/comm", executed.pid()));
                 comm.is_ok_and(|comm| comm.trim() == "sleep")
             });
             assert_attached(&segment, []);
-            executor.kill();
+            executed.kill();
         }
     }
 
@@ -162,39 +162,39 @@ on_stage! {
 
     fn orphan_stays_attached() {
         for address in TestAddress::of_each_kind("orphan") {
-            let _keeper = Segment::create(&address, Marked::new(1)).unwrap();
+            let segment = Segment::create(&address, Marked::new(1)).unwrap();
             let there = Gate::new();
-            let tell = nix::unistd::pipe().unwrap();
+            let pid_pipe = nix::unistd::pipe().unwrap();
             let mut parent = spawn(|| {
                 let _opened = Segment::<Marked>::open(&address).unwrap();
-                let heir = spawn(|| {
+                let child = spawn(|| {
                     there.open();
                     nix::unistd::pause();
                 });
-                nix::unistd::write(&tell.1, &heir.pid().to_ne_bytes()).unwrap();
+                nix::unistd::write(&pid_pipe.1, &child.pid().to_ne_bytes()).unwrap();
                 there.pass();
                 crate::support::die()
             });
             parent.wait();
             let mut bytes = [0; 4];
-            nix::unistd::read(&tell.0, &mut bytes).unwrap();
-            let heir = u32::from_ne_bytes(bytes);
-            let mut expected = vec![heir, std::process::id()];
+            nix::unistd::read(&pid_pipe.0, &mut bytes).unwrap();
+            let child = u32::from_ne_bytes(bytes);
+            let mut expected = vec![child, std::process::id()];
             expected.sort_unstable();
-            assert_eq!(Segment::attached_pids(&_keeper).unwrap(), expected);
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(heir).unwrap());
+            assert_eq!(Segment::attached_pids(&segment).unwrap(), expected);
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap());
             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-            crate::support::poll(|| Segment::attached_pids(&_keeper).unwrap() == [std::process::id()]);
+            crate::support::poll(|| Segment::attached_pids(&segment).unwrap() == [std::process::id()]);
         }
     }
 
     fn second_segment_of_process_keeps_attachment() {
         for address in TestAddress::of_each_kind("twice") {
             let segment = Segment::create(&address, Marked::new(1)).unwrap();
-            let (once, done) = (Gate::new(), Gate::new());
-            let twice = settled_twice(&address, &segment, &once, &done);
-            once.pass();
-            assert_attached(&segment, [&twice]);
+            let (first_dropped, done) = (Gate::new(), Gate::new());
+            let process = spawn_with_two_segments(&address, &segment, &first_dropped, &done);
+            first_dropped.pass();
+            assert_attached(&segment, [&process]);
             done.open();
             crate::support::poll(|| Segment::attached_pids(&segment).unwrap() == [std::process::id()]);
         }
@@ -212,7 +212,7 @@ on_stage! {
             let is_system_v = address.kind() == Backing::SystemV;
             let options = public.clone().owner(0);
             let mut nobody = spawn(|| {
-                drop(unsafe_copy(&segment));
+                drop(child_copy(&segment));
                 become_nobody();
                 let opened = options.open::<Marked>(&address).unwrap();
                 there.open();
@@ -264,7 +264,7 @@ on_stage! {
 
     // Failure mode 38: their numbers in /proc/PID/maps are not those of `stat`.
     fn btrfs_subvolume_lists_all_attached() {
-        all_are_seen_on("btrfs", |stand, test| {
+        check_list_on("btrfs", |stand, test| {
             let volume = stand.file_system("btrfs", 200, test)?;
             let [first, second] = ["first", "second"].map(|name| {
                 let path = format!("{volume}/{name}");
@@ -277,7 +277,7 @@ on_stage! {
     }
 
     fn overlay_lists_all_attached() {
-        all_are_seen_on("overlay", |stand, test| {
+        check_list_on("overlay", |stand, test| {
             let at = stand.overlay(test)?;
             Some([at.clone(), at])
         });
@@ -285,15 +285,15 @@ on_stage! {
 
     fn passed_descriptor_lists_same_processes() {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
-        let heir = settled(|stay| stay());
+        let child = spawn_staying(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
         let again = SegmentOptions::new().from_fd::<Marked>(file.try_clone_to_owned().unwrap()).unwrap();
-        assert_attached(&again, [&heir]);
+        assert_attached(&again, [&child]);
     }
 }
 
 fn opener_by(options: &SegmentOptions, address: &str) -> Child {
-    settled(|stay| {
+    spawn_staying(|stay| {
         let _segment = options.open::<Marked>(address).unwrap();
         stay();
     })
@@ -301,7 +301,7 @@ fn opener_by(options: &SegmentOptions, address: &str) -> Child {
 
 /// Segments in both directories, for root and for an ordinary user: each is attached to
 /// by its creator, a child of that, an opener and a reader.
-fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[String; 2]>) {
+fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[String; 2]>) {
     if !has_own_mounts_for(what) {
         return;
     }
@@ -326,33 +326,27 @@ fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<
                 .map(|segment| Segment::address(segment).unwrap().to_string())
                 .collect();
             let address = names[0].clone();
-            let heir = settled(|stay| {
-                drop(unsafe_copy(&created[1]));
+            let child = spawn_staying(|stay| {
+                drop(child_copy(&created[1]));
                 stay();
             });
-            let opened = settled(|stay| {
-                created
-                    .iter()
-                    .for_each(|segment| drop(unsafe_copy(segment)));
+            let opened = spawn_staying(|stay| {
+                created.iter().for_each(|segment| drop(child_copy(segment)));
                 let _opened = Segment::<Marked>::open(&address).unwrap();
                 stay();
             });
-            let read = settled(|stay| {
-                created
-                    .iter()
-                    .for_each(|segment| drop(unsafe_copy(segment)));
+            let read = spawn_staying(|stay| {
+                created.iter().for_each(|segment| drop(child_copy(segment)));
                 let _read = Segment::<Marked>::open_read_only(&address).unwrap();
                 stay();
             });
-            assert_attached(&created[0], [&heir, &opened, &read]);
+            assert_attached(&created[0], [&child, &opened, &read]);
             assert_attached(&created[1], []);
             // And one of the others sees the same.
             let creator = std::process::id();
-            let mut all = vec![creator, heir.pid(), opened.pid(), read.pid()];
+            let mut all = vec![creator, child.pid(), opened.pid(), read.pid()];
             spawn(|| {
-                created
-                    .iter()
-                    .for_each(|segment| drop(unsafe_copy(segment)));
+                created.iter().for_each(|segment| drop(child_copy(segment)));
                 let again = Segment::<Marked>::open(&address).unwrap();
                 all.push(std::process::id());
                 all.sort_unstable();
@@ -372,18 +366,23 @@ fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<
 }
 
 /// The copy of a parent's segment that a child has, to be dropped by the child.
-fn unsafe_copy(segment: &Segment<Marked>) -> Segment<Marked> {
+fn child_copy(segment: &Segment<Marked>) -> Segment<Marked> {
     // SAFETY: called in children that end without dropping the original.
     unsafe { std::ptr::read(segment) }
 }
 
-fn settled_twice(address: &str, inherited: &Segment<Marked>, once: &Gate, done: &Gate) -> Child {
+fn spawn_with_two_segments(
+    address: &str,
+    inherited: &Segment<Marked>,
+    first_dropped: &Gate,
+    done: &Gate,
+) -> Child {
     spawn(|| {
-        drop(unsafe_copy(inherited));
+        drop(child_copy(inherited));
         let first = Segment::<Marked>::open(address).unwrap();
         let second = Segment::<Marked>::open(address).unwrap();
         drop(first);
-        once.open();
+        first_dropped.open();
         done.pass();
         drop(second);
         nix::unistd::pause();

@@ -115,7 +115,7 @@ on_stage! {
     fn restarted_container_finds_data_and_poison() {
         let (name, file) = (TestName::new("restart"), TestFile::new("restart"));
         for address in [&*name, &*file] {
-            let Some(killed) = leave_a_killed_container(address) else {
+            let Some(killed) = create_in_killed_container(address) else {
                 return;
             };
             let second = spawn_container(|| {
@@ -146,7 +146,7 @@ on_stage! {
     fn reused_namespace_number_keeps_owner_death() {
         let (name, file) = (TestName::new("number"), TestFile::new("number"));
         for (address, path) in [(&*name, name.path()), (&*file, file.to_string())] {
-            if leave_a_killed_container(address).is_none() {
+            if create_in_killed_container(address).is_none() {
                 return;
             }
             let second = spawn_container(|| {
@@ -164,7 +164,7 @@ on_stage! {
     fn recreation_works_from_other_namespace() {
         let (name, file) = (TestName::new("recreate"), TestFile::new("recreate"));
         for address in [&*name, &*file] {
-            let Some(_killed) = leave_a_killed_container(address) else {
+            let Some(_killed) = create_in_killed_container(address) else {
                 return;
             };
             let anew = || {
@@ -274,7 +274,7 @@ on_stage! {
 
     // A daemon opens, changes its root, gives up its rights, and forks workers.
     fn chroot_without_proc_can_lock() {
-        if !is_root_for("chroot") || !kernel_tells_namespaces_without_proc() {
+        if !is_root_for("chroot") || !kernel_reports_namespaces_without_proc() {
             return;
         }
         let name = TestName::new("chroot");
@@ -303,7 +303,7 @@ on_stage! {
 
     // What the parent was is no answer: the child is elsewhere.
     fn container_in_chroot_is_refused() {
-        if !is_root_for("chroot") || !kernel_tells_namespaces_without_proc() {
+        if !is_root_for("chroot") || !kernel_reports_namespaces_without_proc() {
             return;
         }
         let shared = Segment::anonymous(Counter::new(0)).unwrap();
@@ -367,8 +367,8 @@ on_stage! {
             // With one that knows the boot.
             *Segment::<Counter>::open(&name).unwrap().lock().unwrap() += 1;
             *outside.lock().unwrap() += 1;
-            memory_will_do();
-            a_disk_is_refused(&file);
+            check_memory_backings();
+            check_disk_is_refused(&file);
         })
         .join();
         let count = *outside.lock().unwrap();
@@ -377,7 +377,7 @@ on_stage! {
     }
 
     fn missing_proc_suffices_in_memory() {
-        if !kernel_tells_namespaces_without_proc() {
+        if !kernel_reports_namespaces_without_proc() {
             return;
         }
         let file = TestFile::new("no-proc");
@@ -387,14 +387,14 @@ on_stage! {
                 println!("skipped: /proc can't be unmounted here");
                 return;
             }
-            memory_will_do();
+            check_memory_backings();
             // Nor does it take a privilege.
             spawn(|| {
                 become_nobody();
-                memory_will_do();
+                check_memory_backings();
             })
             .join();
-            a_disk_is_refused(&file);
+            check_disk_is_refused(&file);
         })
         .join();
     }
@@ -420,20 +420,20 @@ on_stage! {
 
 /// Forks the first process of a new container. `None` if this process may not.
 fn spawn_container(body: impl FnOnce()) -> Option<Child> {
-    let ours = File::open("/proc/self/ns/pid").unwrap();
+    let own_namespace = File::open("/proc/self/ns/pid").unwrap();
     if let Err(error) = unshare(CloneFlags::CLONE_NEWPID) {
         println!("skipped: no new pid namespace to be had: {error}");
         return None;
     }
     let child = spawn(body);
-    setns(ours, CloneFlags::CLONE_NEWPID).unwrap();
+    setns(own_namespace, CloneFlags::CLONE_NEWPID).unwrap();
     Some(child)
 }
 
 /// Creates counters 7 and 8 in a container, changes the first one to 70, and kills
 /// the container while that is held. Returns what keeps the kernel from giving the
 /// number of its namespace to another one.
-fn leave_a_killed_container(address: &str) -> Option<File> {
+fn create_in_killed_container(address: &str) -> Option<File> {
     let locked = Gate::new();
     let mut container = spawn_container(|| {
         let counters = [Counter::new(7), Counter::new(8)];
@@ -465,13 +465,14 @@ fn renumber_namespace(path: &str) {
     const IN_HEADER: u64 = 20;
     const VALUE_OFFSET: std::ops::Range<usize> = 32..40;
     const IN_LOCK: u64 = 56;
-    let ours = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
-    let ours = u32::try_from(ours).unwrap();
+    let own_namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let own_namespace = u32::try_from(own_namespace).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let value = u64::from_le_bytes(bytes[VALUE_OFFSET].try_into().unwrap());
     let second = value + size_of::<Counter>() as u64;
     let file = File::options().write(true).open(path).unwrap();
-    file.write_all_at(&ours.to_le_bytes(), IN_HEADER).unwrap();
+    file.write_all_at(&own_namespace.to_le_bytes(), IN_HEADER)
+        .unwrap();
     for lock in [value, second] {
         let at = lock + IN_LOCK;
         let was = &bytes[usize::try_from(at).unwrap()..][..4];
@@ -480,12 +481,12 @@ fn renumber_namespace(path: &str) {
             &bytes[IN_HEADER as usize..][..4],
             "the namespace is elsewhere"
         );
-        file.write_all_at(&ours.to_ne_bytes(), at).unwrap();
+        file.write_all_at(&own_namespace.to_ne_bytes(), at).unwrap();
     }
 }
 
 /// Creates, opens and uses all segments that no boot outlives.
-fn memory_will_do() {
+fn check_memory_backings() {
     let name = TestName::new("memory");
     let options = Segment::<Counter>::options().removal(Removal::UntilLastDetach);
     let created = options.create(&name, Counter::new(0)).unwrap();
@@ -513,7 +514,7 @@ fn memory_will_do() {
 }
 
 /// Whether a file is of this boot can't be known, so no lock in it is used.
-fn a_disk_is_refused(existing: &str) {
+fn check_disk_is_refused(existing: &str) {
     let text = |result: Result<Segment<Counter>, Error>| result.unwrap_err().to_string();
     let other = TestFile::new("other");
     for refused in [
@@ -534,12 +535,12 @@ fn a_disk_is_refused(existing: &str) {
         "{listed:?}"
     );
     // A look takes no lock.
-    let look = Segment::<Counter>::open_read_only(existing).unwrap();
-    assert_eq!(look.view().peek(), 7);
+    let reader = Segment::<Counter>::open_read_only(existing).unwrap();
+    assert_eq!(reader.view().peek(), 7);
 }
 
 /// Whether the kernel has `PIDFD_GET_PID_NAMESPACE`.
-fn kernel_tells_namespaces_without_proc() -> bool {
+fn kernel_reports_namespaces_without_proc() -> bool {
     let release = nix::sys::utsname::uname().unwrap();
     let release = release.release().to_str().unwrap();
     let mut numbers = release

@@ -21,7 +21,7 @@ const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
 const DEVICE: std::ops::Range<usize> = 104..112;
 const INODE: std::ops::Range<usize> = 112..120;
 const BOOT: std::ops::Range<usize> = 120..136;
-const BORN: std::ops::Range<usize> = 136..144;
+const BIRTH_TIME: std::ops::Range<usize> = 136..144;
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -32,7 +32,7 @@ struct Jobs {
     free: ShmMutex<u64>,
     changed: ShmCondvar,
     for_c: PthreadCondvar,
-    inherits: ShmMutex<u8>,
+    inheriting: ShmMutex<u8>,
 }
 
 fn jobs() -> Jobs {
@@ -42,20 +42,20 @@ fn jobs() -> Jobs {
         free: ShmMutex::new(7),
         changed: ShmCondvar::new(),
         for_c: PthreadCondvar::new(),
-        inherits: ShmMutex::with_priority_inheritance(9),
+        inheriting: ShmMutex::with_priority_inheritance(9),
     }
 }
 
 /// A file that was last used in another boot of the machine, in which somebody
 /// held a lock when the power failed. Returns that process's id.
-fn from_another_boot(path: &str) -> u32 {
+fn create_for_other_boot(path: &str) -> u32 {
     let shared = Segment::create(path, jobs()).unwrap();
     let mut holder = spawn_holder(&shared);
     Segment::flush(&shared).unwrap();
-    let as_the_power_failed = fs::read(path).unwrap();
+    let bytes_at_power_failure = fs::read(path).unwrap();
     holder.kill();
     drop(shared);
-    overwrite(path, 0, &as_the_power_failed);
+    overwrite(path, 0, &bytes_at_power_failure);
     overwrite(path, BOOT.start, &[0x5a; 16]);
     // Namespaces are numbered anew in each boot.
     overwrite(path, PID_NAMESPACE.start, &[0xee; 4]);
@@ -126,7 +126,7 @@ impl Drop for Mounts {
     }
 }
 
-fn a_copied_device_has_locks_of_its_own(kind: &str, format: &[&str], options: &str) {
+fn check_copied_device(kind: &str, format: &[&str], options: &str) {
     let Some(mounts) = Mounts::new() else {
         return;
     };
@@ -134,7 +134,7 @@ fn a_copied_device_has_locks_of_its_own(kind: &str, format: &[&str], options: &s
         return;
     }
     let original = mounts.path("original/jobs");
-    a_copy_of_the_file_system_has_locks_of_its_own(&original, || {
+    check_file_system_copy(&original, || {
         assert!(run("sync", &["--file-system", &original]));
         assert!(run(
             "cp",
@@ -151,7 +151,7 @@ fn a_copied_device_has_locks_of_its_own(kind: &str, format: &[&str], options: &s
 
 /// `copy` copies the file system under a held lock, and returns where the file is in
 /// the copy: with the same inode number, birth time and boot.
-fn a_copy_of_the_file_system_has_locks_of_its_own(path: &str, copy: impl FnOnce() -> String) {
+fn check_file_system_copy(path: &str, copy: impl FnOnce() -> String) {
     let original = Segment::create(path, jobs()).unwrap();
     let mut holder = spawn_holder(&original);
     Segment::flush(&original).unwrap();
@@ -198,7 +198,7 @@ fn overwrite(path: &str, at: usize, bytes: &[u8]) {
 }
 
 /// Locks, and repairs if need be: returns whether that was so.
-fn repaired(jobs: &Jobs) -> bool {
+fn lock_and_repair(jobs: &Jobs) -> bool {
     match jobs.held.lock() {
         Ok(_) => false,
         Err(LockError::Poisoned(poisoned)) => {
@@ -265,7 +265,7 @@ on_stage! {
 
     fn reboot_poisons_held_locks() {
         let path = TestFile::new("boot");
-        let dead = from_another_boot(&path);
+        let dead = create_for_other_boot(&path);
         let shared = Segment::<Jobs>::open(&path).unwrap();
         let poisoned = expect_poisoned(shared.held.try_lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(dead));
@@ -273,7 +273,7 @@ on_stage! {
         drop(poisoned.recover(|pair| pair.1 = pair.0));
 
         assert_eq!(*shared.free.try_lock().unwrap(), 7);
-        assert_eq!(*shared.inherits.try_lock().unwrap(), 9);
+        assert_eq!(*shared.inheriting.try_lock().unwrap(), 9);
         // They are robust again, and condition variables wake.
         let mut holder = holder_of(&shared.free);
         holder.kill();
@@ -337,15 +337,15 @@ on_stage! {
         let shared = Segment::create(&path, jobs()).unwrap();
         let mut holder = spawn_holder(&shared);
         let bytes = fs::read(&*path).unwrap();
-        assert_ne!(bytes[BORN], [0; 8], "this file system knows when files were made");
+        assert_ne!(bytes[BIRTH_TIME], [0; 8], "this file system knows when files were made");
         holder.kill();
         drop(shared);
         // As it would be on another file system that gave it the same number.
         overwrite(&path, 0, &bytes);
-        overwrite(&path, BORN.start, &1_u64.to_le_bytes());
+        overwrite(&path, BIRTH_TIME.start, &1_u64.to_le_bytes());
         let copy = Segment::<Jobs>::open(&path).unwrap();
         drop(expect_poisoned(copy.held.try_lock()));
-        assert_eq!(fs::read(&*path).unwrap()[BORN], bytes[BORN], "at home now");
+        assert_eq!(fs::read(&*path).unwrap()[BIRTH_TIME], bytes[BIRTH_TIME], "at home now");
     }
 
     fn other_boot_is_refused_while_in_use() {
@@ -420,7 +420,7 @@ on_stage! {
         }
         let subvolume = |name: &str| format!("{root}/{name}");
         assert!(run("btrfs", &["subvolume", "create", &subvolume("a")]));
-        a_copy_of_the_file_system_has_locks_of_its_own(&subvolume("a/jobs"), || {
+        check_file_system_copy(&subvolume("a/jobs"), || {
             let (a, b) = (subvolume("a"), subvolume("b"));
             assert!(run("btrfs", &["subvolume", "snapshot", &a, &b]));
             subvolume("b/jobs")
@@ -428,12 +428,12 @@ on_stage! {
     }
 
     fn copied_ext4_device_has_its_own_locks() {
-        a_copied_device_has_locks_of_its_own("ext4", &["-q", "-F"], "loop");
+        check_copied_device("ext4", &["-q", "-F"], "loop");
     }
 
     fn copied_xfs_device_has_its_own_locks() {
         // XFS takes care that its identity is not mounted twice.
-        a_copied_device_has_locks_of_its_own("xfs", &["-q"], "loop,nouuid");
+        check_copied_device("xfs", &["-q"], "loop,nouuid");
     }
 
     // Bind mounts are how containers see a volume.
@@ -454,8 +454,8 @@ on_stage! {
             let twice = device.is_some_and(|device| run("mount", &[&device, &mounts.path("copy")]));
             let shared = Segment::create(&mounts.path("original/jobs"), jobs()).unwrap();
             let _holder = spawn_holder(&shared);
-            for (there, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
-                if !there {
+            for (is_mounted, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
+                if !is_mounted {
                     println!("skipped: {kind} is not to be mounted as {name}");
                     continue;
                 }
@@ -496,14 +496,14 @@ on_stage! {
         let tally = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         for round in 1..=ROUNDS {
             let path = TestFile::new("crowd");
-            from_another_boot(&path);
+            create_for_other_boot(&path);
             let start = Gate::new();
             let openers: Vec<Child> = (0..OPENERS)
                 .map(|_| {
                     spawn(|| {
                         start.pass();
                         let shared = Segment::<Jobs>::open(&path).unwrap();
-                        if repaired(&shared) {
+                        if lock_and_repair(&shared) {
                             *tally.lock().unwrap() += 1;
                         }
                         // Were the locks made anew once more, two would be inside.
@@ -572,7 +572,7 @@ on_stage! {
 
     fn read_only_open_does_not_reinitialise() {
         let path = TestFile::new("reader");
-        from_another_boot(&path);
+        create_for_other_boot(&path);
         let before = fs::read(&*path).unwrap();
         let read = Segment::<Jobs>::open_read_only(&path).unwrap();
         let copy = SegmentOptions::new().open_snapshot::<Jobs>(&path).unwrap();
@@ -581,7 +581,7 @@ on_stage! {
         // While somebody looks.
         spawn(|| {
             let shared = Segment::<Jobs>::open(&path).unwrap();
-            assert!(repaired(&shared));
+            assert!(lock_and_repair(&shared));
         })
         .join();
         assert!(!shm_sync::project!(read.view() => held).is_poisoned());

@@ -22,7 +22,7 @@ fn open(address: &str) -> Result<Segment<Marked>, Error> {
 }
 
 /// The copy of a parent's segment that a child has, to be dropped by the child.
-fn inherited(segment: &Segment<Marked>) -> Segment<Marked> {
+fn child_copy(segment: &Segment<Marked>) -> Segment<Marked> {
     // SAFETY: called in children that end without dropping the original.
     unsafe { std::ptr::read(segment) }
 }
@@ -37,7 +37,7 @@ fn leave_stale(address: &str, options: &SegmentOptions, id: u64) {
 }
 
 /// Gives up `CAP_IPC_LOCK` with all other capabilities, and `RLIMIT_MEMLOCK`.
-fn lose_the_right_to_lock_memory() {
+fn forbid_memory_locks() {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).unwrap();
     // Version 3 of the call, for this thread; two sets of three words, all empty.
@@ -79,7 +79,7 @@ on_stage! {
             let is_open = Segment::anonymous(AtomicBool::new(false)).unwrap();
             let rounds = 300;
             let failing = spawn(|| {
-                lose_the_right_to_lock_memory();
+                forbid_memory_locks();
                 for round in 0..rounds {
                     meeting.attend(2, 2 * round + 1);
                     while is_open.load(Ordering::SeqCst) {
@@ -123,13 +123,13 @@ on_stage! {
             });
             there.pass();
             let segment = open(&address).unwrap();
-            let mut heir = spawn(|| {
+            let mut child = spawn(|| {
                 there.open();
                 nix::unistd::pause();
             });
             there.pass();
             creator.kill();
-            heir.kill();
+            child.kill();
             assert!(address.exists());
             drop(segment);
             assert!(!address.exists());
@@ -138,14 +138,14 @@ on_stage! {
 
     fn orphan_detaches_last_and_removes() {
         for address in TestAddress::of_each_kind("orphan") {
-            let (there, go, gone) = (Gate::new(), Gate::new(), Gate::new());
+            let (there, go, has_detached) = (Gate::new(), Gate::new(), Gate::new());
             let mut parent = spawn(|| {
                 let segment = transient().create(&address, Marked::new(1)).unwrap();
                 let orphan = spawn(|| {
                     go.pass();
                     segment.visit();
-                    drop(inherited(&segment));
-                    gone.open();
+                    drop(child_copy(&segment));
+                    has_detached.open();
                 });
                 std::mem::forget(orphan);
                 there.open();
@@ -157,7 +157,7 @@ on_stage! {
             drop(opened);
             assert!(address.exists());
             go.open();
-            gone.pass();
+            has_detached.pass();
             assert!(!address.exists());
         }
     }
@@ -165,7 +165,7 @@ on_stage! {
     fn child_detach_keeps_segment_of_parent() {
         for address in TestAddress::of_each_kind("child") {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
-            spawn(|| drop(inherited(&segment))).join();
+            spawn(|| drop(child_copy(&segment))).join();
             spawn(|| drop(open(&address).unwrap())).join();
             assert_eq!(open(&address).unwrap().id(), 1);
             segment.visit();
@@ -206,7 +206,7 @@ on_stage! {
             let third = anew.create(&address, Marked::new(6));
             assert!(matches!(third, Err(Error::AlreadyExists)));
             spawn(|| {
-                drop((inherited(&recreated), inherited(&second)));
+                drop((child_copy(&recreated), child_copy(&second)));
                 let fourth = anew.open_or_create(&address, || Marked::new(7)).unwrap();
                 assert_eq!(fourth.id(), 4);
             })
@@ -271,12 +271,12 @@ on_stage! {
     fn unlinked_object_frees_its_name() {
         for address in TestAddress::of_each_kind("unlinked") {
             let old = transient().create(&address, Marked::new(1)).unwrap();
-            let also_old = open(&address).unwrap();
+            let second_old = open(&address).unwrap();
             unlink(&address).unwrap();
             let new = transient().create(&address, Marked::new(2)).unwrap();
             drop(old);
-            also_old.visit();
-            drop(also_old);
+            second_old.visit();
+            drop(second_old);
             assert_eq!(open(&address).unwrap().id(), 2);
             drop(new);
             assert!(!address.exists());
@@ -293,7 +293,7 @@ on_stage! {
             let segment = options.create(&address, Marked::new(1)).unwrap();
             let (there, go) = (Gate::new(), Gate::new());
             let last = spawn(|| {
-                drop(inherited(&segment));
+                drop(child_copy(&segment));
                 become_nobody();
                 let opened = options.open::<Marked>(&address).unwrap();
                 there.open();
@@ -327,20 +327,20 @@ on_stage! {
             let address = TestAddress::new(kind, "leaving");
             // A file goes to the disk each time.
             let rounds = if kind == Backing::File { rounds / 15 } else { rounds };
-            let floor = Segment::anonymous(Floor::default()).unwrap();
+            let race = Segment::anonymous(DetachRace::default()).unwrap();
             let started = std::time::Instant::now();
-            let everybody: Vec<_> = (0..Floor::PARTIES)
-                .map(|who| {
-                    let (floor, address) = (&floor, &address);
-                    spawn(move || floor.dance(address, who, rounds as u32, seed))
+            let processes: Vec<_> = (0..DetachRace::PARTIES)
+                .map(|index| {
+                    let (race, address) = (&race, &address);
+                    spawn(move || race.run(address, index, rounds as u32, seed))
                 })
                 .collect();
-            everybody.into_iter().for_each(crate::support::Child::join);
+            processes.into_iter().for_each(crate::support::Child::join);
             println!(
                 "{kind}: {} rounds (seed {seed}) in {:.1?}, newcomers met it {} times",
-                floor.rounds.load(Ordering::Relaxed),
+                race.rounds.load(Ordering::Relaxed),
                 started.elapsed(),
-                floor.met.load(Ordering::Relaxed)
+                race.met.load(Ordering::Relaxed)
             );
             assert!(!address.exists());
         }
@@ -349,22 +349,22 @@ on_stage! {
 
 on_stage! {
     fn inspection_is_no_last_detach() {
-        const LOOKS: u64 = 10;
-        const ENOUGH: Duration = Duration::from_secs(8);
+        const PROBES: u64 = 10;
+        const TIME_LIMIT: Duration = Duration::from_secs(8);
         let (mut random, _) = Random::from_env(0x100c);
         for kind in [Backing::Posix, Backing::SystemV] {
             let address = TestAddress::new(kind, "looked-at");
             let named = address.parse().unwrap();
-            let looks = Segment::anonymous(AtomicU64::new(0)).unwrap();
-            let _looker = spawn(|| loop {
+            let probes = Segment::anonymous(AtomicU64::new(0)).unwrap();
+            let _prober = spawn(|| loop {
                 match inspect::object(&named) {
-                    Ok(_) => drop(looks.fetch_add(1, Ordering::Relaxed)),
+                    Ok(_) => drop(probes.fetch_add(1, Ordering::Relaxed)),
                     Err(Error::NotFound) => {}
                     Err(other) => panic!("{other:?}"),
                 }
             });
             let (mut round, mut left, begun) = (0, 0, Instant::now());
-            while looks.load(Ordering::Relaxed) < LOOKS && begun.elapsed() < ENOUGH {
+            while probes.load(Ordering::Relaxed) < PROBES && begun.elapsed() < TIME_LIMIT {
                 round += 1;
                 let segment = transient().create(&address, Marked::new(round)).unwrap();
                 random.dither(16);
@@ -384,13 +384,13 @@ on_stage! {
                     assert_eq!(open(&address).unwrap().id(), round);
                 }
             }
-            let seen = looks.load(Ordering::Relaxed);
+            let seen = probes.load(Ordering::Relaxed);
             println!("{kind}: {seen} looks in {round} rounds, {left} times left behind");
             assert!(left <= 1 + round / 500, "left behind {left} times in {round} rounds");
             // Nor does it take away what was left in a crash.
             leave_stale(&address, &transient(), 1);
-            let met = looks.load(Ordering::Relaxed) + 3;
-            crate::support::poll(|| looks.load(Ordering::Relaxed) >= met);
+            let met = probes.load(Ordering::Relaxed) + 3;
+            crate::support::poll(|| probes.load(Ordering::Relaxed) >= met);
             assert_eq!(open(&address).unwrap().id(), 1);
         }
     }
@@ -399,7 +399,7 @@ on_stage! {
 /// Two leave at the same instant, a third comes.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
-struct Floor {
+struct DetachRace {
     meeting: Meeting,
     /// What the value of this round is.
     id: AtomicU64,
@@ -408,13 +408,13 @@ struct Floor {
     is_over: AtomicBool,
 }
 
-impl Floor {
+impl DetachRace {
     const PARTIES: u32 = 3;
     /// On a busy machine, meetings take long.
-    const ENOUGH: Duration = Duration::from_secs(8);
+    const TIME_LIMIT: Duration = Duration::from_secs(8);
 
-    fn dance(&self, address: &TestAddress, who: u32, rounds: u32, seed: u64) {
-        let mut random = Random::new(seed + u64::from(who));
+    fn run(&self, address: &TestAddress, index: u32, rounds: u32, seed: u64) {
+        let mut random = Random::new(seed + u64::from(index));
         let mut meetings = 0;
         let mut meet = || {
             meetings += 1;
@@ -424,8 +424,8 @@ impl Floor {
         for round in 1..=rounds {
             let id = u64::from(round);
             let mut mine = None;
-            if who == 0 {
-                let is_over = begun.elapsed() > Self::ENOUGH;
+            if index == 0 {
+                let is_over = begun.elapsed() > Self::TIME_LIMIT;
                 self.is_over.store(is_over, Ordering::SeqCst);
                 mine = Some(transient().create(address, Marked::new(id)).unwrap());
             }
@@ -434,14 +434,14 @@ impl Floor {
             if self.is_over.load(Ordering::SeqCst) {
                 return; // whoever has it drops it
             }
-            if who == 1 {
+            if index == 1 {
                 mine = Some(open(address).unwrap());
             }
             meet();
             random.dither(15);
             match mine {
                 Some(segment) => drop(segment),
-                None => self.come_and_stay(address, id),
+                None => self.open_and_stay(address, id),
             }
             meet();
             assert!(!address.exists(), "round {round}: left behind");
@@ -449,7 +449,7 @@ impl Floor {
         }
     }
 
-    fn come_and_stay(&self, address: &TestAddress, id: u64) {
+    fn open_and_stay(&self, address: &TestAddress, id: u64) {
         match open(address) {
             Ok(segment) => {
                 self.met.fetch_add(1, Ordering::Relaxed);
@@ -500,7 +500,7 @@ impl Foreign {
         unsafe { std::slice::from_raw_parts(self.at, Self::LEN) }.to_vec()
     }
 
-    fn let_go(&self) {
+    fn detach(&self) {
         // SAFETY: mapped there by `new`; not used afterwards.
         unsafe { libc::shmdt(self.at.cast()) };
     }
@@ -549,7 +549,7 @@ fn foreign_system_v_segment_is_never_touched() {
                     0 => {
                         assert!(foreign.bytes() == before, "{what}");
                         // Then with nobody attached.
-                        foreign.let_go();
+                        foreign.detach();
                     }
                     _ => {
                         // SAFETY: maps the segment where there is room.
@@ -560,7 +560,7 @@ fn foreign_system_v_segment_is_never_touched() {
                             at: at.cast(),
                         };
                         assert!(again.bytes() == before, "{what}");
-                        again.let_go();
+                        again.detach();
                     }
                 }
             }

@@ -34,10 +34,10 @@ fn spawn_with_id(id: u32, body: impl Fn()) -> Option<Child> {
 }
 
 /// Repeats `scene`, which says nothing if it could not be played, until it was.
-fn until_played(scene: impl Fn() -> Option<()>) {
+fn retry_until_run(attempt: impl Fn() -> Option<()>) {
     const TRIES: usize = 20;
     assert!(
-        (0..TRIES).any(|_| scene().is_some()),
+        (0..TRIES).any(|_| attempt().is_some()),
         "other programs take all the ids"
     );
 }
@@ -114,11 +114,11 @@ on_stage! {
         if !is_root_for("a process id is given anew") {
             return;
         }
-        until_played(|| {
+        retry_until_run(|| {
             let lock = pair();
             let dead = leave_a_death(&*lock);
             let there = Gate::new();
-            let _namesake = spawn_with_id(dead, || {
+            let _reuser = spawn_with_id(dead, || {
                 there.open();
                 nix::unistd::pause();
             })?;
@@ -136,13 +136,13 @@ on_stage! {
         if !is_root_for("a process id is given anew") {
             return;
         }
-        until_played(|| {
+        retry_until_run(|| {
             let lock = pair();
             let dead = leave_a_death(&*lock);
-            let namesake = spawn_with_id(dead, || {
+            let reuser = spawn_with_id(dead, || {
                 drop(expect_poisoned(lock.lock()).recover(|_| {}));
             })?;
-            namesake.join();
+            reuser.join();
             drop(lock.lock().unwrap());
             Some(())
         });
@@ -153,7 +153,7 @@ on_stage! {
         if !is_root_for("a process id is given anew") {
             return;
         }
-        until_played(|| {
+        retry_until_run(|| {
             for address in TestAddress::of_each_kind("namesake") {
                 let transient = SegmentOptions::new().removal(Removal::UntilLastDetach);
                 let segment = transient.create(&address, Marked::new(1)).unwrap();
@@ -163,7 +163,7 @@ on_stage! {
                 });
                 user.wait();
                 let there = Gate::new();
-                let _namesake = spawn_with_id(user.pid(), || {
+                let _reuser = spawn_with_id(user.pid(), || {
                     // What it has inherited is not what the dead one opened.
                     unmap(pages_of(&*segment));
                     there.open();

@@ -11,17 +11,17 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::timing::poll;
 
-/// A forked child. Killed and reaped when dropped.
+/// A forked child. It is killed and reaped when dropped.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
     reaped: Option<WaitStatus>,
 }
 
-/// Forks. The child runs `body` and ends without unwinding into the harness:
-/// exit status 0, or 101 if it panicked.
+/// Forks. The child runs `body` and ends without unwinding into the harness, with exit
+/// status 0, or 101 after a panic.
 pub fn spawn(body: impl FnOnce()) -> Child {
-    // SAFETY: a stage has a single thread.
+    // SAFETY: a stage has a single thread, so no lock is held by another thread.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => Child {
             pid: child,
@@ -43,10 +43,10 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// The end of a child that was killed for good.
+/// Kills the calling process with SIGKILL.
 pub fn die() -> ! {
     kill(Pid::this(), Signal::SIGKILL).unwrap();
-    unreachable!("SIGKILL can't be survived")
+    unreachable!("SIGKILL ends the process")
 }
 
 impl Child {
@@ -58,7 +58,7 @@ impl Child {
         kill(self.pid, signal).unwrap();
     }
 
-    /// Kills it with SIGKILL and reaps it.
+    /// Kills the child with SIGKILL and reaps it.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let status = self.wait();
@@ -68,7 +68,7 @@ impl Child {
         );
     }
 
-    /// Waits for its end.
+    /// Waits until the child has ended.
     pub fn wait(&mut self) -> WaitStatus {
         if let Some(status) = self.reaped {
             return status;
@@ -83,19 +83,19 @@ impl Child {
         status
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits until the child has ended with exit status 0.
     pub fn join(mut self) {
         let status = self.wait();
         assert_eq!(status, WaitStatus::Exited(self.pid, 0), "a child failed");
     }
 
-    /// Stops it, and waits until it stands.
+    /// Stops the child, and waits until it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
         self.wait_until_stopped();
     }
 
-    /// Its end, if it has come.
+    /// Returns the status of the child if it has ended.
     pub fn try_wait(&mut self) -> Option<WaitStatus> {
         if self.reaped.is_none() {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
@@ -106,7 +106,7 @@ impl Child {
         self.reaped
     }
 
-    /// Waits until it sleeps in a futex system call.
+    /// Waits until the child sleeps in a futex system call.
     pub fn wait_until_asleep(&self) {
         let call = format!("{} ", libc::SYS_futex);
         poll(|| {
@@ -115,7 +115,7 @@ impl Child {
         });
     }
 
-    /// Waits until a signal has stopped it.
+    /// Waits until a signal has stopped the child.
     pub fn wait_until_stopped(&self) {
         poll(|| {
             fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|line| {
@@ -138,7 +138,7 @@ impl Drop for Child {
     }
 }
 
-/// A pipe by which one process tells another to go on.
+/// A pipe with which one process lets another continue.
 #[derive(Debug)]
 pub struct Gate {
     read: OwnedFd,
@@ -156,7 +156,7 @@ impl Gate {
         nix::unistd::write(self.write.as_fd(), b"x").unwrap();
     }
 
-    /// Waits to be let through.
+    /// Waits until another process opens the gate.
     pub fn pass(&self) {
         let mut byte = [0];
         loop {

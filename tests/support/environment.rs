@@ -1,6 +1,6 @@
-//! Variables by which a run of the tests is sized.
+//! Environment variables that size a run of the tests.
 
-/// A number that whoever runs the tests may set.
+/// Returns the number in an environment variable, if it is set.
 pub fn number_from_env(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     match text.parse() {

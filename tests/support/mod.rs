@@ -1,9 +1,10 @@
 //! Helpers that the test programs share: stages, children, names, values.
 //!
-//! Rust's test harness runs tests on threads of one process, where a fork may copy a lock
-//! that another thread holds. A test that forks therefore runs on a *stage*: the harness
-//! executes its own program again, and the test runs there before `main`, on the only
-//! thread. A stage has a process group, which a watchdog kills when the time is up.
+//! Rust's test harness runs tests on threads of one process, where a fork may copy a
+//! lock that another thread holds. A test that forks therefore runs on a *stage*: the
+//! harness executes its own program again, and the test runs there before `main`, on
+//! the only thread. A stage has a process group, which a watchdog kills when the time
+//! is up.
 //!
 //! The numbered failure modes that tests name are listed in docs/testing.md.
 

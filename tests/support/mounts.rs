@@ -1,4 +1,4 @@
-//! File systems of a test's own, in a mount namespace of its own.
+//! File systems that a test mounts in its own mount namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,20 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::users::is_root_for;
 
-/// Gives this process mounts and System V segments of its own, so that it may mount
-/// what it likes and run `gc`. If it may not have them, says that `test` is not run.
+/// Gives this process its own mounts and System V segments, so that it may mount file
+/// systems and run `gc`. If that is not permitted, prints that `test` is not run.
 pub fn has_own_mounts_for(test: &str) -> bool {
     let has_them = is_root_for(test)
         && unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
         && run("mount", &["--make-rprivate", "/"]);
     if !has_them {
-        println!("skipped: no mounts of its own to be had: {test}");
+        println!("skipped, because a mount namespace is not permitted: {test}");
     }
     has_them
 }
 
-/// Runs a tool of the system. If it is missing or fails, says why, and returns `false`.
+/// Runs a tool of the system. If it is missing or fails, prints why and returns
+/// `false`.
 pub fn run(tool: &str, arguments: &[&str]) -> bool {
     match Command::new(tool).args(arguments).output() {
         Ok(output) if output.status.success() => true,
@@ -35,17 +36,22 @@ pub fn run(tool: &str, arguments: &[&str]) -> bool {
     }
 }
 
-/// A directory in which a test mounts what it needs. It is in memory, so it is gone
-/// with the last process of the mount namespace.
+/// A directory for the mounts of a test. It is in memory, so it is removed with the
+/// last process of the mount namespace.
 #[derive(Debug)]
 pub struct Stand(PathBuf);
 
 impl Stand {
-    /// Needs [mounts of its own](has_own_mounts_for).
+    /// Creates the directory, which requires [its own mounts](has_own_mounts_for).
     pub fn new() -> Self {
         let path = Path::new("/mnt");
-        let path = match path.is_dir() {
-            true => path.to_owned(),
+        let path = path.to_owned(),
+            false => std::env::temp_dir(),
+        } => if path.is_dir() {
+            path.to_owned()
+        } else {
+            std::env::temp_dir()
+        } => path.to_owned(),
             false => std::env::temp_dir(),
         };
         assert!(run(
@@ -55,12 +61,12 @@ impl Stand {
         Self(path)
     }
 
-    /// A path in it.
+    /// Returns a path in the directory.
     pub fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// A new directory in it, in which every user may do everything.
+    /// Creates a directory in which every user may do everything.
     pub fn directory(&self, name: &str) -> String {
         let path = self.path(name);
         fs::create_dir(&path).unwrap();
@@ -68,8 +74,8 @@ impl Stand {
         path
     }
 
-    /// A new file system made by `mkfs.KIND`, mounted in it. `None` where that can't be
-    /// had: says that `test` is not run.
+    /// Creates a file system with `mkfs.KIND` and mounts it. If that is not possible,
+    /// returns `None` and prints that `test` is not run.
     pub fn file_system(&self, kind: &str, mib: u64, test: &str) -> Option<String> {
         let image = self.path(&format!("{kind}.image"));
         fs::File::create(&image)
@@ -81,12 +87,12 @@ impl Stand {
             open_to_all(&at);
             return Some(at);
         }
-        println!("skipped: no {kind} to be had (mkfs.{kind}, a loop device): {test}");
+        println!("skipped, because mkfs.{kind} or a loop device is missing: {test}");
         None
     }
 
-    /// A new overlay file system, mounted in it. `None` where that can't be had: says
-    /// that `test` is not run.
+    /// Mounts a new overlay file system. If that is not possible, returns `None` and
+    /// prints that `test` is not run.
     pub fn overlay(&self, test: &str) -> Option<String> {
         let [lower, upper, work, at] =
             ["lower", "upper", "work", "overlay"].map(|name| self.directory(name));
@@ -94,7 +100,7 @@ impl Stand {
         if run("mount", &["-t", "overlay", "-o", &options, "overlay", &at]) {
             return Some(at);
         }
-        println!("skipped: no overlay file system to be had: {test}");
+        println!("skipped, because an overlay file system cannot be mounted: {test}");
         None
     }
 }

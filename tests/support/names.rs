@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use shm_sync::Backing;
 
-/// An address of each kind that has names, that no other test has; removed when
-/// dropped.
+/// An address of a kind that has names. Its object is removed when it is dropped.
 #[derive(Debug)]
 pub struct TestAddress {
     text: String,
@@ -31,7 +30,7 @@ impl TestAddress {
         Self { text, kind }
     }
 
-    /// One of each kind.
+    /// Returns an address of each kind.
     pub fn of_each_kind(what: &str) -> [Self; 3] {
         [Backing::Posix, Backing::File, Backing::SystemV].map(|kind| Self::new(kind, what))
     }
@@ -40,7 +39,7 @@ impl TestAddress {
         self.kind
     }
 
-    /// Whether the system knows something of this name, whatever it is.
+    /// Returns whether an object of any kind has this name.
     pub fn exists(&self) -> bool {
         let path = match self.kind {
             Backing::Posix => format!("/dev/shm{}", self.text),
@@ -57,20 +56,21 @@ impl TestAddress {
 
     /// Overwrites some bytes of a System V segment.
     pub fn overwrite_system_v(&self, at: usize, bytes: &[u8]) {
-        let id = self.system_v_id().expect("there is a segment");
-        // SAFETY: no address is asked for.
+        let id = self.system_v_id().expect("the segment exists");
+        // SAFETY: the null pointer lets the kernel choose the address.
         let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
         assert_ne!(base.addr(), usize::MAX);
         // SAFETY: callers write to the header, which every segment has.
         let to = unsafe { base.add(at) };
-        // SAFETY: as above; the source is elsewhere.
+        // SAFETY: the target is in the header, as above, and the source is other
+        // memory.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        // SAFETY: attached above, and used no more.
+        // SAFETY: attached above, and not used afterwards.
         unsafe { libc::shmdt(base.cast()) };
     }
 
     pub fn system_v_id(&self) -> Option<i32> {
-        // SAFETY: takes and returns numbers.
+        // SAFETY: the call takes and returns numbers.
         let id = unsafe { libc::shmget(self.system_v_key(), 0, 0) };
         (id >= 0).then_some(id)
     }
@@ -90,7 +90,7 @@ impl Drop for TestAddress {
     }
 }
 
-/// A name in `/dev/shm` that no other test has, removed when dropped.
+/// A name in `/dev/shm`. Its object is removed when it is dropped.
 #[derive(Debug)]
 pub struct TestName(String);
 
@@ -104,12 +104,12 @@ impl TestName {
         ))
     }
 
-    /// Where the object is as a file.
+    /// Returns the path of the object.
     pub fn path(&self) -> String {
         format!("/dev/shm{}", self.0)
     }
 
-    /// Puts a file of those bytes there.
+    /// Creates a file with these bytes under the name.
     pub fn write(&self, bytes: &[u8]) {
         let mut file = fs::File::create(self.path()).unwrap();
         file.write_all(bytes).unwrap();
@@ -133,15 +133,14 @@ impl Drop for TestName {
     }
 }
 
-/// A path in the temporary directory that no other test has; what is there is
-/// removed when this is dropped.
+/// A path in the temporary directory. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub struct TestFile(String);
 
 impl TestFile {
     pub fn new(what: &str) -> Self {
         let directory = std::env::temp_dir();
-        // A test name is one for files as well.
+        // A test name is a valid file name.
         let name = TestName::new(what);
         Self(format!("{}{}", directory.display(), &*name))
     }
@@ -161,8 +160,7 @@ impl Drop for TestFile {
     }
 }
 
-/// The address of a System V key that no other test has; its segment is removed
-/// when this is dropped.
+/// The address of a System V key. Its segment is removed when it is dropped.
 #[derive(Debug)]
 pub struct TestKey(String);
 
@@ -175,7 +173,7 @@ impl TestKey {
         Self(format!("sysv:{key:#010x}"))
     }
 
-    /// The key as the system takes it.
+    /// Returns the key as a number.
     pub fn number(&self) -> i32 {
         let digits = self.0.trim_start_matches("sysv:0x");
         i32::from_str_radix(digits, 16).unwrap()

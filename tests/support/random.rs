@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::environment::number_from_env;
 
-/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
+/// Random numbers that a seed repeats (xorshift64*, Vigna 2016).
 #[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The seed is `SHM_SYNC_STORM_SEED` or, if that is not set, `otherwise`.
-    pub fn from_env(otherwise: u64) -> (Self, u64) {
-        let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(otherwise);
+    /// Returns a generator and its seed: `SHM_SYNC_STORM_SEED` or, if that is not set,
+    /// `default`.
+    pub fn from_env(default: u64) -> (Self, u64) {
+        let seed = number_from_env("SHM_SYNC_STORM_SEED").unwrap_or(default);
         (Self::new(seed), seed)
     }
 
@@ -26,8 +27,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
     }
 
-    /// Spins for a time between nothing and 2^`scale` nanoseconds, short ones as
-    /// often as long ones.
+    /// Spins for between 0 and 2^`scale` ns. Short times are as frequent as long ones.
     pub fn dither(&mut self, scale: u64) {
         let range = 1 << self.below(scale + 1);
         let until = Instant::now() + Duration::from_nanos(self.below(range));

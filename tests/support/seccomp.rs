@@ -1,8 +1,10 @@
-//! Kernels and sandboxes that refuse a system call, made of
-//! [`seccomp(2)`](https://man7.org/linux/man-pages/man2/seccomp.2.html) filters.
+//! Kernels and sandboxes that refuse a system call, imitated by [`seccomp(2)`][seccomp]
+//! filters.
+//!
+//! [seccomp]: https://man7.org/linux/man-pages/man2/seccomp.2.html
 
-/// Has the kernel answer every later `call` of this process and its children with
-/// `errno`, without executing the call.
+/// Makes the kernel return `errno` for every later `call` of this process and its
+/// children, without executing the call.
 pub fn refuse(call: libc::c_long, errno: i32) {
     install(&mut [
         load(CALL_NUMBER),
@@ -12,19 +14,19 @@ pub fn refuse(call: libc::c_long, errno: i32) {
     ]);
 }
 
-/// As [`refuse`], for calls whose argument number `argument` (from 0) has one of the
-/// `bits`.
+/// Refuses like [`refuse`] the calls whose argument number `argument` (from 0) has one
+/// of the `bits`.
 pub fn refuse_with_bits(call: libc::c_long, argument: u32, bits: u32, errno: i32) {
     refuse_if(call, argument, libc::BPF_JSET, bits, errno);
 }
 
-/// As [`refuse`], for calls whose second argument is `command`.
+/// Refuses like [`refuse`] the calls whose second argument is `command`.
 pub fn refuse_command(call: libc::c_long, command: i32, errno: i32) {
     refuse_if(call, 1, libc::BPF_JEQ, command as u32, errno);
 }
 
-/// Has the kernel kill this process (`SIGSYS`) at the first `call` whose argument number
-/// `argument` (from 0) has one of the `bits`.
+/// Makes the kernel kill this process (`SIGSYS`) at the first `call` whose argument
+/// number `argument` (from 0) has one of the `bits`.
 pub fn kill_with_bits(call: libc::c_long, argument: u32, bits: u32) {
     answer_if(
         call,
@@ -54,8 +56,8 @@ fn answer_if(call: libc::c_long, argument: u32, (test, k): (u32, u32), with: u32
     ]);
 }
 
-/// As [`refuse`], for calls whose argument number `argument` (from 0) is greater
-/// than `bound`.
+/// Refuses like [`refuse`] the calls whose argument number `argument` (from 0) is
+/// greater than `bound`.
 pub fn refuse_above(call: libc::c_long, argument: u32, bound: u32, errno: i32) {
     let high_half = low_half_of(argument) ^ 4;
     install(&mut [
@@ -70,10 +72,11 @@ pub fn refuse_above(call: libc::c_long, argument: u32, bound: u32, errno: i32) {
     ]);
 }
 
-/// Where `struct seccomp_data` has the number of the call.
+/// The offset of the call's number in `struct seccomp_data`.
 const CALL_NUMBER: u32 = 0;
 
-/// Where `struct seccomp_data` has the less significant half of an argument.
+/// Returns the offset of the less significant half of an argument in `struct
+/// seccomp_data`.
 fn low_half_of(argument: u32) -> u32 {
     16 + 8 * argument + if cfg!(target_endian = "little") { 0 } else { 4 }
 }
@@ -100,10 +103,10 @@ fn install(filter: &mut [libc::sock_filter]) {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: the call takes numbers only.
+    // SAFETY: the call takes only numbers.
     let rc = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     assert_eq!(rc, 0);
-    // SAFETY: `program` and the filter it points at outlive the call.
+    // SAFETY: `program` and its filter outlive the call.
     let rc = unsafe {
         libc::prctl(
             libc::PR_SET_SECCOMP,

@@ -14,20 +14,20 @@ use nix::unistd::Pid;
 use super::child::exit_now;
 use super::environment::number_from_env;
 
-/// How long a test may take before it counts as hung. For long storms and slow
-/// tools, `SHM_SYNC_TEST_WATCHDOG` says otherwise, in seconds.
+/// Returns the time after which a test counts as hung. The variable
+/// `SHM_SYNC_TEST_WATCHDOG` sets it in seconds, for long runs and slow tools.
 pub fn watchdog() -> Duration {
     Duration::from_secs(number_from_env("SHM_SYNC_TEST_WATCHDOG").unwrap_or(180))
 }
 
 const STAGE: &str = "SHM_SYNC_TEST_STAGE";
 
-/// The exit status of a stage whose test has passed: not 0, which a process
-/// might end with for another reason.
+/// The exit status of a stage whose test passed. It is not 0, because a process may end
+/// with 0 for another reason.
 const STAGE_PASSED: i32 = 42;
 
-/// The name of the stage of a test: the path of its module and its own name, because
-/// tests of several modules have the same one.
+/// The name of a test's stage: the path of its module and its name, because tests of
+/// several modules may have the same name.
 macro_rules! stage {
     ($test:ident) => {
         concat!(module_path!(), "::", stringify!($test))
@@ -69,7 +69,7 @@ macro_rules! on_stage {
 }
 pub(crate) use on_stage;
 
-/// Runs the test if this process is its stage, and ends the process then.
+/// Runs the test and ends the process, if this process is the stage of the test.
 pub fn enter_stage(test: &str, body: impl FnOnce()) {
     if std::env::var(STAGE).is_ok_and(|stage| stage == test) {
         assert_eq!(
@@ -90,8 +90,8 @@ pub fn ignore_output(_: &str) {}
 
 /// Runs a test in a new process. Returns what it printed.
 pub fn send_on_stage(test: &str, limit: Duration) -> String {
-    assert!(std::env::var(STAGE).is_err(), "{test} has missed its stage");
-    // The harness names a test without its crate. A stage reads no arguments: they tell
+    assert!(std::env::var(STAGE).is_err(), "the stage of {test} was not entered");
+    // The harness names a test without its crate. A stage reads no arguments. They show
     // in a list of processes which test this is.
     let (_, argument) = test.split_once("::").unwrap();
     let mut stage = Command::new(std::env::current_exe().unwrap())
@@ -107,7 +107,7 @@ pub fn send_on_stage(test: &str, limit: Duration) -> String {
     let (send, ended) = mpsc::channel();
     let mut out = stage.stdout.take().unwrap();
     let mut err = stage.stderr.take().unwrap();
-    // The pipes end when the last process of the stage has ended.
+    // The pipes end with the last process of the stage.
     let err = std::thread::spawn(move || {
         let mut text = String::new();
         let _ = err.read_to_string(&mut text);
@@ -142,7 +142,7 @@ fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// What the processes of a hung stage were doing.
+/// Returns the states and system calls of the processes of a hung stage.
 fn processes_of(group: Pid) -> String {
     let mut text = String::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {

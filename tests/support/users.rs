@@ -3,25 +3,25 @@
 /// The id of the user and group `nobody`.
 pub const NOBODY: u32 = 65_534;
 
-/// Whether this process may become somebody else. If not, says that `test` is not
+/// Returns whether this process may change its user. If not, prints that `test` is not
 /// run.
 pub fn is_root_for(test: &str) -> bool {
     let is_root = nix::unistd::Uid::effective().is_root();
     if !is_root {
-        println!("not run, because only root can become somebody else: {test}");
+        println!("not run, because only root can change its user: {test}");
     }
     is_root
 }
 
-/// Goes on as an ordinary user, for good.
+/// Changes to the user `nobody`, irrevocably.
 pub fn become_nobody() {
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setgid(nix::unistd::Gid::from_raw(NOBODY)).unwrap();
     nix::unistd::setuid(nix::unistd::Uid::from_raw(NOBODY)).unwrap();
 }
 
-/// Goes on as an ordinary user with these groups, for good. The first is the effective
-/// one.
+/// Changes to an ordinary user with these groups, irrevocably. The first group is the
+/// effective one.
 pub fn become_member(user: u32, groups: &[u32]) {
     let groups: Vec<_> = groups
         .iter()

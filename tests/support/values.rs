@@ -6,7 +6,7 @@ use shm_sync::{LockError, PoisonCause, Poisoned, Segment, ShmMutex, ShmSafe};
 
 use super::child::{Child, Gate, die, spawn};
 
-/// Two numbers that are equal unless somebody is between changing them.
+/// Two numbers that are equal, except while a process changes them.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub struct Pair {
@@ -14,7 +14,7 @@ pub struct Pair {
     pub second: u64,
 }
 
-/// A pair that processes share.
+/// A pair in shared memory.
 pub type SharedPair = Segment<ShmMutex<Pair>>;
 
 pub fn pair() -> SharedPair {
@@ -25,7 +25,7 @@ pub fn pair() -> SharedPair {
     .unwrap()
 }
 
-/// A process that has taken the lock and keeps it until it is killed.
+/// Starts a process that locks and holds the lock until it is killed.
 pub fn holder_of<T: ShmSafe>(lock: &ShmMutex<T>) -> Child {
     let locked = Gate::new();
     let holder = spawn(|| {
@@ -37,7 +37,7 @@ pub fn holder_of<T: ShmSafe>(lock: &ShmMutex<T>) -> Child {
     holder
 }
 
-/// Lets a process die with the lock held. Returns its process id.
+/// Starts a process that dies while it holds the lock. Returns its process id.
 pub fn leave_a_death<T: ShmSafe>(lock: &ShmMutex<T>) -> u32 {
     let mut holder = spawn(|| {
         let _guard = lock.lock().unwrap();
@@ -47,7 +47,7 @@ pub fn leave_a_death<T: ShmSafe>(lock: &ShmMutex<T>) -> u32 {
     holder.pid()
 }
 
-/// The poisoned lock in `result`, or a panic that says what it was instead.
+/// Returns the poisoned lock in `result`. Panics on any other result.
 pub fn expect_poisoned<G>(result: Result<G, LockError<G>>) -> Poisoned<G> {
     match result {
         Err(LockError::Poisoned(poisoned)) => poisoned,
@@ -56,7 +56,7 @@ pub fn expect_poisoned<G>(result: Result<G, LockError<G>>) -> Poisoned<G> {
     }
 }
 
-/// The process that died, if that is why a lock was poisoned.
+/// Returns the process that died, if an owner death poisoned the lock.
 pub fn dead_owner(cause: PoisonCause) -> Option<u32> {
     match cause {
         PoisonCause::OwnerDied { pid, .. } => Some(pid),
@@ -64,7 +64,7 @@ pub fn dead_owner(cause: PoisonCause) -> Option<u32> {
     }
 }
 
-/// A value that says which object it is in, and whether it is whole.
+/// A value with an id, which shows whether it is complete.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub struct Marked {
@@ -86,14 +86,14 @@ impl Marked {
         }
     }
 
-    /// The one that it was made with.
+    /// Returns the id, after a check that the value is complete.
     pub fn id(&self) -> u64 {
         let is_whole = self.body == [self.id; 62] && self.inverse == !self.id;
-        assert!(is_whole, "it is not complete: {} {}", self.id, self.inverse);
+        assert!(is_whole, "the value is not complete: {} {}", self.id, self.inverse);
         self.id
     }
 
-    /// Uses the locks.
+    /// Locks each lock once, and repairs it if it is poisoned.
     pub fn visit(&self) {
         for lock in [&self.visits, &self.inheriting] {
             match lock.lock() {
@@ -105,7 +105,7 @@ impl Marked {
     }
 }
 
-/// A place where processes meet, again and again.
+/// A barrier of processes.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct Meeting {
@@ -113,8 +113,8 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    /// Comes back when `parties` have called it as often as this one. `round`
-    /// counts from 1.
+    /// Waits until `parties` processes have called it `round` times. `round` counts
+    /// from 1.
     pub fn attend(&self, parties: u32, round: u32) {
         self.arrived.fetch_add(1, Ordering::SeqCst);
         while self.arrived.load(Ordering::SeqCst) < parties * round {

@@ -1,5 +1,6 @@
-//! A child that is led by `ptrace`, instruction by instruction or from system call
-//! to system call. It stands still at all times, but when it is let go or sleeps.
+//! A child that its parent steps by `ptrace`, instruction by instruction or from system
+//! call to system call. It is stopped at all times, except after it was released or
+//! while it sleeps.
 
 use std::fs;
 use std::ops::Range;
@@ -15,32 +16,33 @@ use shm_sync::Segment;
 
 use super::child::{Child, spawn};
 
-/// The system call that a child is in behind its way.
+/// The system call in which a child waits after its operation.
 #[cfg(target_arch = "x86_64")]
 pub const PAUSE: libc::c_long = libc::SYS_pause;
 #[cfg(target_arch = "aarch64")]
 pub const PAUSE: libc::c_long = libc::SYS_ppoll;
 
-/// Whether children can be led on this machine. If not, says that `test` is not run.
+/// Returns whether children can be stepped on this machine. If not, prints that `test`
+/// is not run.
 pub fn can_lead_for(test: &str) -> bool {
-    let can = machine::has_whole_instructions();
+    let can = machine::has_single_instruction_atomics();
     if !can {
-        println!("not run, because single steps break its atomic sequences: {test}");
+        println!("not run, because single steps break the atomic sequences of this machine: {test}");
     }
     can
 }
 
-/// A child that stands where it was led.
+/// A child that is stopped at a point of its operation.
 #[derive(Debug)]
 pub struct Walker {
     child: Child,
-    has_arrived: Segment<AtomicBool>,
+    has_ended: Segment<AtomicBool>,
     code_of_clock: Range<u64>,
 }
 
-/// Where the code lies that the kernel gives to each process for reading the clock
-/// (vDSO). It begins anew whenever the clock has ticked meanwhile, so that the steps
-/// of a way could not be numbered, and on a busy machine would have no end.
+/// Returns the addresses of the code with which processes read the clock (vDSO). It
+/// starts again if the clock has ticked meanwhile. Its steps therefore cannot be
+/// numbered, and on a busy machine it may never end.
 fn code_of_clock() -> Range<u64> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let line = maps.lines().find(|line| line.ends_with("[vdso]"));
@@ -56,63 +58,63 @@ fn code_of_clock() -> Range<u64> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub number: libc::c_long,
-    /// For a futex, what to do with it.
+    /// For a futex, the operation.
     pub second_argument: u64,
 }
 
-/// What a step was.
+/// The kind of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// An instruction.
     Plain,
-    /// A system call, from beginning to end.
+    /// A system call, from its beginning to its end.
     Whole(Call),
-    /// The beginning of a system call, in which the child has fallen asleep.
+    /// The beginning of a system call in which the child has fallen asleep.
     Asleep(Call),
 }
 
-/// A system call that nothing on the way makes: it marks where the way begins and
-/// ends.
+/// A system call that no operation makes. It marks the beginning and the end of the
+/// operation.
 const MARK: libc::c_long = libc::SYS_getpgid;
 
 fn mark() {
-    // SAFETY: takes and returns numbers.
+    // SAFETY: the call takes and returns numbers.
     unsafe { libc::syscall(MARK, 0) };
 }
 
 impl Walker {
-    /// Stands at the beginning of the way `body`.
+    /// Starts a child and stops it at the beginning of `body`.
     pub fn new(body: impl FnOnce()) -> Self {
         Self::prepared(|| (), |()| body())
     }
 
-    /// Stands at the beginning of the way `body`, after having run through `prepare`.
+    /// Starts a child that runs `prepare`, and stops it at the beginning of `body`.
     pub fn prepared<P>(prepare: impl FnOnce() -> P, body: impl FnOnce(P)) -> Self {
-        let has_arrived = Segment::anonymous(AtomicBool::new(false)).unwrap();
+        let has_ended = Segment::anonymous(AtomicBool::new(false)).unwrap();
         let child = spawn(|| {
             let prepared = prepare();
             ptrace::traceme().unwrap();
             raise(Signal::SIGSTOP).unwrap();
             mark();
             body(prepared);
-            has_arrived.store(true, Ordering::SeqCst);
+            has_ended.store(true, Ordering::SeqCst);
             mark();
             nix::unistd::pause();
         });
         let mut walker = Self {
             child,
-            has_arrived,
+            has_ended,
             code_of_clock: code_of_clock(),
         };
         walker.wait();
         let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(walker.pid(), options).unwrap();
         while walker.go_to_call_boundary() != MARK {}
-        walker.go_to_call_boundary(); // behind the mark
+        walker.go_to_call_boundary(); // the end of the marking call
         walker
     }
 
-    /// For signals: who is led can't be waited for like others.
+    /// Returns the child, for signals. `Child::wait` does not work while it is traced.
     pub fn child(&self) -> &Child {
         &self.child
     }
@@ -130,18 +132,19 @@ impl Walker {
         }
     }
 
-    /// Goes on to where the next system call begins or ends. The number of the call.
+    /// Continues to the beginning or end of the next system call. Returns the number of
+    /// the call.
     fn go_to_call_boundary(&mut self) -> libc::c_long {
         ptrace::syscall(self.pid(), None).unwrap();
         match self.wait() {
             WaitStatus::PtraceSyscall(_) => {
                 machine::call_at_boundary(&ptrace::getregs(self.pid()).unwrap())
             }
-            other => panic!("it stopped for another reason: {other:?}"),
+            other => panic!("the child stopped for another reason: {other:?}"),
         }
     }
 
-    /// The system call that the next instruction is, if it is one.
+    /// Returns the system call that the next instruction is, if it is one.
     fn next_call(&self) -> Option<Call> {
         let registers = ptrace::getregs(self.pid()).unwrap();
         let at = machine::next_instruction(&registers) as ptrace::AddressType;
@@ -149,20 +152,20 @@ impl Walker {
         machine::is_call(code).then(|| machine::call(&registers))
     }
 
-    /// Executes one instruction. The system call that it was, if it was one.
+    /// Executes one instruction. Returns the system call that it was, if it was one.
     pub fn step(&mut self) -> Option<Call> {
         let call = self.next_call();
         self.step_blindly();
         call
     }
 
-    /// Executes one instruction, which does not sleep for good. A reading of the clock
-    /// counts as one: it writes nothing that is shared.
+    /// Executes one instruction, which does not sleep forever. A reading of the clock
+    /// counts as one instruction, because it writes no shared memory.
     pub fn step_blindly(&mut self) {
         let registers = ptrace::getregs(self.pid()).unwrap();
         let next = machine::next_instruction(&registers);
         if self.code_of_clock.contains(&next) {
-            self.run_to(machine::way_out(self.pid(), &registers));
+            self.run_to(machine::return_address(self.pid(), &registers));
         } else {
             self.step_plainly();
         }
@@ -174,7 +177,7 @@ impl Walker {
         Self::check_step(status);
     }
 
-    /// Lets it run until its next instruction is the one at that address.
+    /// Continues until the next instruction is the one at `address`.
     fn run_to(&mut self, address: u64) {
         let at = address as ptrace::AddressType;
         let code = ptrace::read(self.pid(), at).unwrap();
@@ -189,7 +192,7 @@ impl Walker {
     }
 
     /// Executes one instruction, or begins the system call that it is and falls asleep
-    /// in it: then [`stands`](Self::stands) tells when it is over.
+    /// in it. Then [`stands`](Self::stands) returns whether the step is over.
     pub fn step_or_sleep(&mut self) -> Step {
         let Some(call) = self.next_call() else {
             self.step_blindly();
@@ -201,7 +204,8 @@ impl Walker {
         }
         ptrace::step(self.pid(), None).unwrap();
         loop {
-            // In this order: once it stands behind a call, it is said to be in it still.
+            // In this order, because `/proc` still shows the call after the child has
+            // stopped behind it.
             let is_asleep = self.is_asleep();
             if self.stands() {
                 return Step::Whole(call);
@@ -213,7 +217,7 @@ impl Walker {
         }
     }
 
-    /// Whether a step that was begun is over.
+    /// Returns whether a step that was begun is over.
     pub fn stands(&mut self) -> bool {
         match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => false,
@@ -231,18 +235,18 @@ impl Walker {
         );
     }
 
-    /// Whether it sleeps in a futex call.
+    /// Returns whether the child sleeps in a futex call.
     fn is_asleep(&self) -> bool {
         let call = fs::read_to_string(format!("/proc/{}/syscall", self.pid()));
         call.is_ok_and(|call| call.starts_with(&format!("{} ", libc::SYS_futex)))
     }
 
-    /// Whether the way is at its end.
+    /// Returns whether the operation has ended.
     pub fn is_at_end(&self) -> bool {
-        self.has_arrived.load(Ordering::SeqCst)
+        self.has_ended.load(Ordering::SeqCst)
     }
 
-    /// Goes on to a point of the way, or to its end.
+    /// Continues to a point of the operation, or to its end.
     pub fn go_to(&mut self, point: Point) {
         for _ in 0..point.boundaries {
             if !self.is_at_end() {
@@ -256,7 +260,7 @@ impl Walker {
         }
     }
 
-    /// Lets it go on by itself. It waits behind its way.
+    /// Detaches from the child, which finishes its operation and then waits.
     pub fn let_go(self) -> Child {
         ptrace::detach(self.pid(), None).unwrap();
         self.child
@@ -267,8 +271,8 @@ impl Walker {
     }
 }
 
-/// A point of a way: behind so many beginnings and ends of system calls, and so many
-/// instructions more.
+/// A point of an operation: after this many beginnings and ends of system calls, and
+/// this many instructions more.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     pub boundaries: u64,
@@ -288,7 +292,7 @@ mod machine {
     use nix::sys::ptrace;
     use nix::unistd::Pid;
 
-    pub(super) fn has_whole_instructions() -> bool {
+    pub(super) fn has_single_instruction_atomics() -> bool {
         true
     }
 
@@ -300,8 +304,8 @@ mod machine {
         registers.rip = address;
     }
 
-    /// Where a function returns to, before its first instruction.
-    pub(super) fn way_out(pid: Pid, registers: &user_regs_struct) -> u64 {
+    /// Returns the return address of a function, before its first instruction.
+    pub(super) fn return_address(pid: Pid, registers: &user_regs_struct) -> u64 {
         let word = ptrace::read(pid, registers.rsp as ptrace::AddressType);
         word.unwrap().cast_unsigned()
     }
@@ -334,10 +338,10 @@ mod machine {
     use libc::{c_long, user_regs_struct};
     use nix::unistd::Pid;
 
-    /// Whether atomic operations are single instructions (LSE). A step inside a loop
-    /// of `ldxr` and `stxr` loses the reservation, so that such a loop never ends.
-    pub(super) fn has_whole_instructions() -> bool {
-        // SAFETY: takes and returns numbers.
+    /// Returns whether atomic operations are single instructions (LSE). A step inside a
+    /// loop of `ldxr` and `stxr` loses the reservation, so that such a loop never ends.
+    pub(super) fn has_single_instruction_atomics() -> bool {
+        // SAFETY: the call takes and returns numbers.
         let capabilities = unsafe { libc::getauxval(libc::AT_HWCAP) };
         capabilities & libc::HWCAP_ATOMICS != 0
     }
@@ -350,8 +354,8 @@ mod machine {
         registers.pc = address;
     }
 
-    /// Where a function returns to, before its first instruction.
-    pub(super) fn way_out(_: Pid, registers: &user_regs_struct) -> u64 {
+    /// Returns the return address of a function, before its first instruction.
+    pub(super) fn return_address(_: Pid, registers: &user_regs_struct) -> u64 {
         registers.regs[30]
     }
 

@@ -96,9 +96,10 @@ fn steps_of<S: Subject>(operation: Operation, scene: Scene) -> Vec<&'static str>
     Trace::of::<S>(Case::new(operation, scene)).steps()
 }
 
-/// Returns each documented step once, in the order in which it was first seen. In a crowd,
-/// waiters repeat steps: they wake by the recheck interval even before a notification,
-/// and then no process is woken. An earlier step may also be that of a waiter.
+/// Returns each documented step once, in the order in which it was first seen. In a
+/// crowd, waiters repeat steps: they wake by the recheck interval even before a
+/// notification, and then no process is woken. An earlier step may also be that of a
+/// waiter.
 fn steps_in_a_crowd(operation: Operation, scene: Scene, documented: &[&str]) -> Vec<&'static str> {
     let mut seen = Vec::new();
     for step in steps_of::<Ours>(operation, scene) {

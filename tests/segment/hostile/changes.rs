@@ -12,7 +12,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::ftruncate;
 use shm_sync::{Backing, LockError, Segment, ShmMutex, ShmSafe};
 
-use super::ways::{Counter, Verdict, WAYS, Way, attempt, bytes_of, path, put_good};
+use super::access::{ACCESSES, Access, Counter, Outcome, attempt, bytes_of, path, put_good};
 use crate::support::{Child, Gate, TestAddress, expect_poisoned, on_stage, spawn};
 
 const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
@@ -29,8 +29,8 @@ enum Lock {
 
 /// What became of a lock whose holder died.
 #[derive(Debug, PartialEq, Eq)]
-enum Aftermath {
-    Told,
+enum AfterDeath {
+    Poisoned,
     Lost,
 }
 
@@ -102,7 +102,7 @@ on_stage! {
     // here is no promise, but a limit that the kernel sets: see the trust model.
     fn shrunk_lock_hides_owner_death_of_older_locks() {
         for kind in FILES {
-            let died_with = |order: [Lock; 2]| {
+            let lock_after_death = |order: [Lock; 2]| {
                 let [shrinking, healthy] = [(); 2].map(|()| TestAddress::new(kind, "hostile"));
                 put_good::<Long>(&shrinking);
                 let counter = Segment::create(&healthy, Counter::new(0)).unwrap();
@@ -120,13 +120,13 @@ on_stage! {
                 shorten(&shrinking, PAGE);
                 victim.kill();
                 match counter.try_lock_for(Duration::from_millis(250)) {
-                    Err(LockError::Poisoned(_)) => Aftermath::Told,
-                    Err(LockError::TimedOut) => Aftermath::Lost,
+                    Err(LockError::Poisoned(_)) => AfterDeath::Poisoned,
+                    Err(LockError::TimedOut) => AfterDeath::Lost,
                     other => panic!("{other:?}"),
                 }
             };
-            assert_eq!(died_with([Lock::Shrinking, Lock::Healthy]), Aftermath::Told);
-            assert_eq!(died_with([Lock::Healthy, Lock::Shrinking]), Aftermath::Lost);
+            assert_eq!(lock_after_death([Lock::Shrinking, Lock::Healthy]), AfterDeath::Poisoned);
+            assert_eq!(lock_after_death([Lock::Healthy, Lock::Shrinking]), AfterDeath::Lost);
         }
     }
 
@@ -148,15 +148,15 @@ on_stage! {
             let address = TestAddress::new(kind, "hostile");
             put_good::<Long>(&address);
             let bytes = bytes_of(&address);
-            let mut vandal = spawn(|| {
+            let mut writer = spawn(|| {
                 let file = fs::File::options().write(true).open(path(&address)).unwrap();
                 loop {
                     file.set_len(0).unwrap();
                     file.write_all_at(&bytes, 0).unwrap();
                 }
             });
-            for way in WAYS {
-                if kind == Backing::File && way == Way::List {
+            for access in ACCESSES {
+                if kind == Backing::File && access == Access::List {
                     continue; // it finds no files
                 }
                 let mut faults = 0;
@@ -165,11 +165,11 @@ on_stage! {
                 while begin.elapsed() < TIME {
                     let mut opener = spawn(|| {
                         while begin.elapsed() < TIME {
-                            let column = match attempt::<Long>(way, &address) {
-                                Some(Verdict::Good) => 0,
-                                Some(Verdict::NotASegment) => 1,
-                                Some(Verdict::Corrupt(_)) => 2,
-                                other => panic!("{way:?}: {other:?}"),
+                            let column = match attempt::<Long>(access, &address) {
+                                Some(Outcome::Opened) => 0,
+                                Some(Outcome::NotASegment) => 1,
+                                Some(Outcome::Corrupt(_)) => 2,
+                                other => panic!("{access:?}: {other:?}"),
                             };
                             *tally[column].lock().unwrap() += 1;
                         }
@@ -178,16 +178,16 @@ on_stage! {
                 }
                 let [good, foreign, damaged] = [0, 1, 2].map(|at| *tally[at].lock().unwrap());
                 println!(
-                    "{kind}, {way:?}: opened {good}, no segment {foreign}, damaged {damaged}, \
+                    "{kind}, {access:?}: opened {good}, no segment {foreign}, damaged {damaged}, \
                      faults {faults}"
                 );
                 let only_reads = matches!(
-                    way,
-                    Way::Object | Way::Details | Way::SyncObject | Way::List
+                    access,
+                    Access::Object | Access::Details | Access::SyncObject | Access::List
                 );
-                assert!(!only_reads || faults == 0, "{way:?}");
+                assert!(!only_reads || faults == 0, "{access:?}");
             }
-            vandal.kill();
+            writer.kill();
         }
     }
 }

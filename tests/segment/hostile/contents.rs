@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use shm_sync::{Backing, CorruptHeader};
 
-use Verdict::{Corrupt, Good, NotASegment, OtherFormat, OtherLayout, OtherNamespace};
+use Outcome::{Corrupt, NotASegment, Opened, OtherFormat, OtherLayout, OtherNamespace};
 
-use super::ways::{
-    Counter, Expected, Verdict, Way, attempt, bytes_of, check_briefly, holdings, patch, put,
-    put_good,
+use super::access::{
+    Access, Counter, Expected, Outcome, attempt, bytes_of, check_briefly, patch, put, put_good,
+    resources,
 };
 use crate::support::{Random, TestAddress, on_stage};
 
@@ -22,17 +22,17 @@ const FORMAT_END: usize = 12;
 /// The part of a System V segment's header that is alive: its state, and a lock.
 const LIVE: std::ops::Range<usize> = 192..256;
 /// The state that says that a System V segment is complete.
-const BORN: u32 = 2;
+const COMPLETE: u32 = 2;
 /// The part of a mutex that is no data, in bytes.
 const BARE_MUTEX: u64 = 64;
 
 /// A good object, to be spoilt.
-struct Specimen {
+struct GoodObject {
     address: TestAddress,
     bytes: Vec<u8>,
 }
 
-impl Specimen {
+impl GoodObject {
     fn of(kind: Backing) -> Self {
         Self::from(TestAddress::new(kind, "hostile"))
     }
@@ -49,7 +49,7 @@ impl Specimen {
     }
 }
 
-impl From<TestAddress> for Specimen {
+impl From<TestAddress> for GoodObject {
     fn from(address: TestAddress) -> Self {
         put_good::<Counter>(&address);
         let bytes = bytes_of(&address);
@@ -57,10 +57,10 @@ impl From<TestAddress> for Specimen {
     }
 }
 
-fn specimens() -> impl Iterator<Item = Specimen> {
+fn good_objects() -> impl Iterator<Item = GoodObject> {
     TestAddress::of_each_kind("hostile")
         .into_iter()
-        .map(Specimen::from)
+        .map(GoodObject::from)
 }
 
 /// A number in the header, and what becomes of an object in which it is another.
@@ -68,7 +68,7 @@ struct Field {
     name: &'static str,
     at: usize,
     len: usize,
-    judge: fn(u64, &Specimen) -> Expected,
+    expect: fn(u64, &GoodObject) -> Expected,
 }
 
 const FIELDS: [Field; 21] = [
@@ -76,53 +76,53 @@ const FIELDS: [Field; 21] = [
         name: "format version",
         at: 8,
         len: 4,
-        judge: |_, _| Expected::all(OtherFormat),
+        expect: |_, _| Expected::all(OtherFormat),
     },
     Field {
         name: "libc",
         at: 12,
         len: 1,
-        judge: of_another_platform,
+        expect: other_platform,
     },
     Field {
         name: "endianness",
         at: 13,
         len: 1,
-        judge: of_another_platform,
+        expect: other_platform,
     },
     Field {
         name: "pointer width",
         at: 14,
         len: 1,
-        judge: of_another_platform,
+        expect: other_platform,
     },
     Field {
         name: "size of a pthread_mutex_t",
         at: 15,
         len: 1,
-        judge: of_another_platform,
+        expect: other_platform,
     },
     Field {
         name: "size of a pthread_cond_t",
         at: 16,
         len: 1,
-        judge: of_another_platform,
+        expect: other_platform,
     },
     Field {
         name: "pid namespace",
         at: 20,
         len: 4,
-        judge: |namespace, object| match namespace {
+        expect: |namespace, object| match namespace {
             0 => Expected::all(Corrupt(CorruptHeader::NoPidNamespace)),
             // Nobody is attached, so the locks are made anew.
-            _ if object.address.kind() == Backing::SystemV => Expected::all(Good),
+            _ if object.address.kind() == Backing::SystemV => Expected::all(Opened),
             _ => Expected {
                 writer: match object.address.kind() {
                     Backing::SystemV => OtherNamespace,
                     // Its processes are gone, and its locks are brought back to life.
-                    _ => Good,
+                    _ => Opened,
                 },
-                ..Expected::all(Good)
+                ..Expected::all(Opened)
             },
         },
     },
@@ -130,7 +130,7 @@ const FIELDS: [Field; 21] = [
         name: "length of the object",
         at: 24,
         len: 8,
-        judge: |claimed, object| {
+        expect: |claimed, object| {
             let actual = object.bytes.len() as u64;
             Expected::all(Corrupt(CorruptHeader::WrongSize { claimed, actual }))
         },
@@ -140,13 +140,13 @@ const FIELDS: [Field; 21] = [
         name: "offset of the value",
         at: 32,
         len: 8,
-        judge: |_, _| Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
+        expect: |_, _| Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
     },
     Field {
         name: "size of the value",
         at: 40,
         len: 8,
-        judge: |size, object| {
+        expect: |size, object| {
             let room = object.bytes.len() as u64 - object.number(32);
             match size {
                 _ if size > room => Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
@@ -164,7 +164,7 @@ const FIELDS: [Field; 21] = [
         name: "alignment of the value",
         at: 48,
         len: 8,
-        judge: |align, object| {
+        expect: |align, object| {
             let is_possible = align.is_power_of_two() && object.number(32).is_multiple_of(align);
             match is_possible {
                 true => Expected::for_users(OtherLayout),
@@ -176,20 +176,20 @@ const FIELDS: [Field; 21] = [
         name: "fingerprint",
         at: 56,
         len: 8,
-        judge: |_, _| Expected::for_users(OtherLayout),
+        expect: |_, _| Expected::for_users(OtherLayout),
     },
     Field {
         name: "creator",
         at: 92,
         len: 4,
-        judge: for_people,
+        expect: is_informative,
     },
     Field {
         name: "length of the type's name",
         at: 96,
         len: 4,
-        judge: |len, _| match len {
-            0..=192 => Expected::all(Good),
+        expect: |len, _| match len {
+            0..=192 => Expected::all(Opened),
             _ => Expected::all(Corrupt(CorruptHeader::UnreadableTypeName)),
         },
     },
@@ -197,21 +197,21 @@ const FIELDS: [Field; 21] = [
         name: "number of elements",
         at: 72,
         len: 8,
-        judge: |_, _| Expected::for_users(OtherLayout),
+        expect: |_, _| Expected::for_users(OtherLayout),
     },
     Field {
         name: "time of creation",
         at: 80,
         len: 8,
-        judge: for_people,
+        expect: is_informative,
     },
     // Users don't read the directory, but they see that it ends before the value.
     Field {
         name: "length of the directory",
         at: 88,
         len: 4,
-        judge: |len, object| match len {
-            0 => Expected::all(Good),
+        expect: |len, object| match len {
+            0 => Expected::all(Opened),
             _ if HEADER as u64 + len > object.number(32) => {
                 Expected::all(Corrupt(CorruptHeader::MisplacedValue))
             }
@@ -223,37 +223,37 @@ const FIELDS: [Field; 21] = [
         name: "device",
         at: 104,
         len: 8,
-        judge: |_, _| Expected::all(Good),
+        expect: |_, _| Expected::all(Opened),
     },
     Field {
         name: "inode number",
         at: 112,
         len: 8,
-        judge: |_, _| Expected::all(Good),
+        expect: |_, _| Expected::all(Opened),
     },
     Field {
         name: "boot",
         at: 128,
         len: 8,
-        judge: |_, _| Expected::all(Good),
+        expect: |_, _| Expected::all(Opened),
     },
     Field {
         name: "birth of the file",
         at: 136,
         len: 8,
-        judge: |_, _| Expected::all(Good),
+        expect: |_, _| Expected::all(Opened),
     },
 ];
 
-fn of_another_platform(_: u64, _: &Specimen) -> Expected {
+fn other_platform(_: u64, _: &GoodObject) -> Expected {
     Expected {
         lock: NotASegment,
         ..Expected::for_users(OtherLayout)
     }
 }
 
-fn for_people(_: u64, _: &Specimen) -> Expected {
-    Expected::all(Good)
+fn is_informative(_: u64, _: &GoodObject) -> Expected {
+    Expected::all(Opened)
 }
 
 impl Field {
@@ -262,7 +262,7 @@ impl Field {
     }
 
     /// The numbers that break those who calculate with them.
-    fn nasty(&self, original: u64) -> Vec<u64> {
+    fn boundary_values(&self, original: u64) -> Vec<u64> {
         let max = self.max();
         let mut numbers = vec![0, 1, max, max - 7, (max >> 1) + 1, 1 << 47 & max];
         numbers.extend([
@@ -277,13 +277,13 @@ impl Field {
 }
 
 fn check_numbers_in(kind: Backing) {
-    let object = Specimen::of(kind);
+    let object = GoodObject::of(kind);
     for field in &FIELDS {
         let original = object.number(field.at) & field.max();
-        for number in field.nasty(original) {
+        for number in field.boundary_values(original) {
             let what = format!("{} = {number:#x}", field.name);
             let changed = &number.to_le_bytes()[..field.len];
-            let expected = (field.judge)(number, &object);
+            let expected = (field.expect)(number, &object);
             object.check_with(&what, field.at, changed, &expected);
         }
     }
@@ -312,7 +312,7 @@ fn check_noise_in(kind: Backing) {
             },
         }
     };
-    let good = Specimen::of(kind).bytes;
+    let good = GoodObject::of(kind).bytes;
     let resized = |len: usize| {
         let mut bytes = good.clone();
         bytes.resize(len, 0);
@@ -354,34 +354,34 @@ fn check_noise_in(kind: Backing) {
 
 /// Changes some bytes of header and directory at random, and tries a way.
 fn check_changes_of(kind: Backing) {
-    let object = Specimen::of(kind);
+    let object = GoodObject::of(kind);
     let end = usize::try_from(object.number(32)).unwrap();
     // Who may write to a segment is trusted with the lock there.
-    let is_alive = move |at: &usize| kind == Backing::SystemV && LIVE.contains(at);
-    let place = (0..end).prop_filter("it is alive", move |at| !is_alive(at));
+    let is_live = move |at: &usize| kind == Backing::SystemV && LIVE.contains(at);
+    let place = (0..end).prop_filter("it is alive", move |at| !is_live(at));
     let byte = prop_oneof![any::<u8>(), Just(0), Just(1), Just(u8::MAX)];
     let changes = prop::collection::vec((place, byte), 1..6);
     // It may say that it goes with the last one attached, and then it is gone.
     let changes = changes.prop_filter("it would be removed", |changes| {
         !changes.contains(&(REMOVAL, 1))
     });
-    let way = prop_oneof![
-        3 => prop::sample::select(vec![Way::Open, Way::OpenReadOnly, Way::Snapshot]),
-        1 => prop::sample::select(vec![Way::Details, Way::SyncObject]),
+    let access = prop_oneof![
+        3 => prop::sample::select(vec![Access::Open, Access::OpenReadOnly, Access::Snapshot]),
+        1 => prop::sample::select(vec![Access::Details, Access::SyncObject]),
     ];
-    let held = holdings();
+    let resources_before = resources();
     let config = Config {
         cases: cases(),
         failure_persistence: None,
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&(changes, way), |(changes, way)| {
+    let outcome = TestRunner::new(config).run(&(changes, access), |(changes, access)| {
         for (at, byte) in &changes {
             patch(&object.address, *at, &[*byte]);
         }
         // It panics if the error is of a kind that no bad object has.
-        let _ = attempt::<Counter>(way, &object.address);
-        prop_assert_eq!(&holdings(), &held);
+        let _ = attempt::<Counter>(access, &object.address);
+        prop_assert_eq!(&resources(), &resources_before);
         patch(&object.address, 0, &object.bytes);
         Ok(())
     });
@@ -409,7 +409,7 @@ on_stage! {
     }
 
     fn header_bytes_with_meaning_are_checked() {
-        for object in specimens() {
+        for object in good_objects() {
             for at in 0..8 {
                 let changed = [object.bytes[at] ^ 0x20];
                 let expected = Expected::all(NotASegment);
@@ -425,13 +425,13 @@ on_stage! {
     }
 
     fn system_v_state_must_be_known() {
-        let object = Specimen::of(Backing::SystemV);
+        let object = GoodObject::of(Backing::SystemV);
         // A claim of the dead, and a segment whose locks a dead process made anew.
         for state in [5_u32, 0x0100_0005, 0xffff_ff05, 6] {
             let what = format!("state {state}");
-            object.check_with(&what, LIVE.start, &state.to_le_bytes(), &Expected::all(Good));
+            object.check_with(&what, LIVE.start, &state.to_le_bytes(), &Expected::all(Opened));
         }
-        for state in [7, 0x0106, u32::MAX, u32::from_be(BORN)] {
+        for state in [7, 0x0106, u32::MAX, u32::from_be(COMPLETE)] {
             let what = format!("state {state}");
             // The header is good all the same, and the tool only reads.
             let expected = Expected::for_users(NotASegment);
@@ -439,8 +439,8 @@ on_stage! {
         }
         // Of files, nobody looks at it.
         for kind in [Backing::Posix, Backing::File] {
-            let object = Specimen::of(kind);
-            let expected = Expected::all(Good);
+            let object = GoodObject::of(kind);
+            let expected = Expected::all(Opened);
             object.check_with("a live part", LIVE.start, &[0xff; LIVE.end - LIVE.start], &expected);
         }
     }
@@ -503,7 +503,7 @@ on_stage! {
 
     #[cfg(feature = "cli")]
     fn tool_names_unreadable_object() {
-        for object in specimens() {
+        for object in good_objects() {
             patch(&object.address, 24, &[0xff; 8]);
             let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_shm-sync"));
             let output = tool.args(["show", &object.address]).output().unwrap();

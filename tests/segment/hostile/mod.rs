@@ -8,21 +8,21 @@
 //! The tests are in four parts: what is *in* an object, what an object *is*, objects
 //! that change while they are used, and System V segments of strangers.
 
+mod access;
 mod changes;
 mod contents;
-mod kinds;
-mod strangers;
-mod ways;
+mod file_types;
+mod foreign_system_v;
 
 use crate::support::{TestAddress, on_stage};
-use ways::{Counter, Expected, Verdict, check};
+use access::{Counter, Expected, Outcome, check};
 
 on_stage! {
     fn smoke() {
         for address in TestAddress::of_each_kind("hostile") {
             check::<Counter>("nothing", &address, &Expected::missing());
-            ways::put_good::<Counter>(&address);
-            check::<Counter>("a good object", &address, &Expected::all(Verdict::Good));
+            access::put_good::<Counter>(&address);
+            check::<Counter>("a good object", &address, &Expected::all(Outcome::Opened));
         }
     }
 }

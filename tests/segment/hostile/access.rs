@@ -21,7 +21,7 @@ const LONGEST_COMPARED: u64 = 1 << 20;
 
 /// A way to get at an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Access {
     Open,
     OpenOrCreate,
     OpenReadOnly,
@@ -34,22 +34,22 @@ pub enum Way {
     List,
 }
 
-pub const WAYS: [Way; 8] = [
-    Way::Open,
-    Way::OpenOrCreate,
-    Way::OpenReadOnly,
-    Way::Snapshot,
-    Way::Object,
-    Way::Details,
-    Way::SyncObject,
-    Way::List,
+pub const ACCESSES: [Access; 8] = [
+    Access::Open,
+    Access::OpenOrCreate,
+    Access::OpenReadOnly,
+    Access::Snapshot,
+    Access::Object,
+    Access::Details,
+    Access::SyncObject,
+    Access::List,
 ];
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Outcome {
     /// It was opened, or can be read.
-    Good,
+    Opened,
     NotFound,
     PermissionDenied,
     WrongOwner,
@@ -64,7 +64,7 @@ pub enum Verdict {
     NoSpace,
 }
 
-impl Verdict {
+impl Outcome {
     fn of(error: &Error) -> Self {
         assert!(!error.to_string().is_empty());
         match error {
@@ -89,68 +89,68 @@ impl Verdict {
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     /// Who wants to write: `open`, `open_or_create`.
-    pub writer: Verdict,
+    pub writer: Outcome,
     /// Who wants to read the value: `open_read_only`, `open_snapshot`.
-    pub reader: Verdict,
+    pub reader: Outcome,
     /// Who reads without knowing the type.
-    pub tool: Verdict,
+    pub tool: Outcome,
     /// Who wants to know about one lock, without knowing the type.
-    pub lock: Verdict,
+    pub lock: Outcome,
 }
 
 impl Expected {
-    pub fn all(verdict: Verdict) -> Self {
+    pub fn all(outcome: Outcome) -> Self {
         Self {
-            writer: verdict,
-            reader: verdict,
-            tool: verdict,
-            lock: verdict,
+            writer: outcome,
+            reader: outcome,
+            tool: outcome,
+            lock: outcome,
         }
     }
 
     /// It can be read by who does not know the type, but not opened.
-    pub fn for_users(verdict: Verdict) -> Self {
+    pub fn for_users(outcome: Outcome) -> Self {
         Self {
-            writer: verdict,
-            reader: verdict,
-            ..Self::all(Verdict::Good)
+            writer: outcome,
+            reader: outcome,
+            ..Self::all(Outcome::Opened)
         }
     }
 
     /// It can be used, but its locks can't be listed.
-    pub fn for_tool(verdict: Verdict) -> Self {
+    pub fn for_tool(outcome: Outcome) -> Self {
         Self {
-            tool: verdict,
-            lock: verdict,
-            ..Self::all(Verdict::Good)
+            tool: outcome,
+            lock: outcome,
+            ..Self::all(Outcome::Opened)
         }
     }
 
     /// There is nothing yet: who may create does.
     pub fn missing() -> Self {
         Self {
-            writer: Verdict::NotFound,
-            ..Self::all(Verdict::NotFound)
+            writer: Outcome::NotFound,
+            ..Self::all(Outcome::NotFound)
         }
     }
 
-    fn of(&self, way: Way) -> Verdict {
-        match way {
-            Way::Open | Way::OpenOrCreate => self.writer,
-            Way::OpenReadOnly | Way::Snapshot => self.reader,
-            Way::Object | Way::Details | Way::List => self.tool,
-            Way::SyncObject => self.lock,
+    fn of(&self, access: Access) -> Outcome {
+        match access {
+            Access::Open | Access::OpenOrCreate => self.writer,
+            Access::OpenReadOnly | Access::Snapshot => self.reader,
+            Access::Object | Access::Details | Access::List => self.tool,
+            Access::SyncObject => self.lock,
         }
     }
 }
 
 /// Tries every way, and looks what each leaves behind.
 pub fn check<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
-    for way in WAYS {
-        if expected.of(way) == Verdict::NotFound && way == Way::OpenOrCreate {
+    for access in ACCESSES {
+        if expected.of(access) == Outcome::NotFound && access == Access::OpenOrCreate {
             continue; // it would put something there
         }
-        check_way::<T>(what, address, way, expected.of(way));
+        check_way::<T>(what, address, access, expected.of(access));
     }
 }
 
@@ -158,44 +158,64 @@ pub fn check<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: 
 /// asks every process of the machine what it maps, so who has hundreds of objects takes
 /// as few looks as will do.
 pub fn check_briefly<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
-    for way in [Way::Open, Way::OpenReadOnly, Way::Snapshot, Way::Details] {
-        check_way::<T>(what, address, way, expected.of(way));
+    for access in [
+        Access::Open,
+        Access::OpenReadOnly,
+        Access::Snapshot,
+        Access::Details,
+    ] {
+        check_way::<T>(what, address, access, expected.of(access));
     }
     if expected.lock != expected.tool {
-        check_way::<T>(what, address, Way::SyncObject, expected.lock);
+        check_way::<T>(what, address, Access::SyncObject, expected.lock);
     }
 }
 
 /// Tries one way, and looks what it leaves behind.
-fn check_way<T: ShmSafe + Default>(what: &str, address: &TestAddress, way: Way, expected: Verdict) {
-    let (held, looks) = (holdings(), appearance(address));
-    let verdict = attempt::<T>(way, address);
-    if let Some(verdict) = verdict {
-        assert_eq!(verdict, expected, "{what}, {way:?} {}", &**address);
+fn check_way<T: ShmSafe + Default>(
+    what: &str,
+    address: &TestAddress,
+    access: Access,
+    expected: Outcome,
+) {
+    let (resources_before, state_before) = (resources(), state_of(address));
+    let outcome = attempt::<T>(access, address);
+    if let Some(outcome) = outcome {
+        assert_eq!(outcome, expected, "{what}, {access:?} {}", &**address);
     }
-    assert_eq!(holdings(), held, "{what}, {way:?} {}", &**address);
+    assert_eq!(
+        resources(),
+        resources_before,
+        "{what}, {access:?} {}",
+        &**address
+    );
     // Who may write brings the locks of a copy back to life.
-    let may_change = verdict == Some(Verdict::Good) && matches!(way, Way::Open | Way::OpenOrCreate);
+    let may_change =
+        outcome == Some(Outcome::Opened) && matches!(access, Access::Open | Access::OpenOrCreate);
     if !may_change {
-        let now = appearance(address);
-        assert!(now == looks, "{what}, {way:?} {} changed it", &**address);
+        let now = state_of(address);
+        assert!(
+            now == state_before,
+            "{what}, {access:?} {} changed it",
+            &**address
+        );
     }
 }
 
 /// `None` if the way does not lead there.
-pub fn attempt<T: ShmSafe + Default>(way: Way, address: &TestAddress) -> Option<Verdict> {
+pub fn attempt<T: ShmSafe + Default>(access: Access, address: &TestAddress) -> Option<Outcome> {
     let parsed = || address.parse::<Address>().unwrap();
-    let result = match way {
-        Way::Open => Segment::<T>::open(address).map(drop),
-        Way::OpenOrCreate => Segment::<T>::open_or_create(address, T::default).map(drop),
-        Way::OpenReadOnly => Segment::<T>::open_read_only(address).map(drop),
-        Way::Snapshot => SegmentOptions::new().open_snapshot::<T>(address).map(drop),
-        Way::Object => inspect::object(&parsed()).and_then(|object| readable(object.content)),
-        Way::Details => {
+    let result = match access {
+        Access::Open => Segment::<T>::open(address).map(drop),
+        Access::OpenOrCreate => Segment::<T>::open_or_create(address, T::default).map(drop),
+        Access::OpenReadOnly => Segment::<T>::open_read_only(address).map(drop),
+        Access::Snapshot => SegmentOptions::new().open_snapshot::<T>(address).map(drop),
+        Access::Object => inspect::object(&parsed()).and_then(|object| readable(object.content)),
+        Access::Details => {
             inspect::details(&parsed(), 100).and_then(|details| readable(details.object.content))
         }
-        Way::SyncObject => inspect::sync_object(&parsed(), "[0]").map(drop),
-        Way::List => {
+        Access::SyncObject => inspect::sync_object(&parsed(), "[0]").map(drop),
+        Access::List => {
             let found = inspect::objects(inspect::Scope::Everything)
                 .unwrap()
                 .into_iter()
@@ -208,8 +228,8 @@ pub fn attempt<T: ShmSafe + Default>(way: Way, address: &TestAddress) -> Option<
         }
     };
     Some(match result {
-        Ok(()) => Verdict::Good,
-        Err(error) => Verdict::of(&error),
+        Ok(()) => Outcome::Opened,
+        Err(error) => Outcome::of(&error),
     })
 }
 
@@ -223,7 +243,7 @@ fn readable(content: Content) -> Result<(), Error> {
 }
 
 /// What of shared memory this process has mapped, and what it has open.
-pub fn holdings() -> (Vec<String>, Vec<String>) {
+pub fn resources() -> (Vec<String>, Vec<String>) {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let is_shared = |line: &&str| {
         line.split_whitespace()
@@ -244,7 +264,7 @@ pub fn holdings() -> (Vec<String>, Vec<String>) {
 }
 
 /// All that can be seen of an object without opening it in one of the ways.
-fn appearance(address: &TestAddress) -> (String, Vec<u8>) {
+fn state_of(address: &TestAddress) -> (String, Vec<u8>) {
     let mut text = String::new();
     if address.kind() == Backing::SystemV {
         let Some(id) = address.system_v_id() else {

@@ -9,10 +9,10 @@ use nix::unistd::{Gid, getegid, setegid};
 use shm_sync::inspect::{self, Scope};
 use shm_sync::{Backing, CorruptHeader, Error, Removal, Segment, SegmentOptions};
 
-use Verdict::{Good, WrongCreator};
+use Outcome::{Opened, WrongCreator};
 
-use super::ways::{
-    Attached, Counter, Expected, Verdict, attempt, bytes_of, change_system_v, check, patch,
+use super::access::{
+    Attached, Counter, Expected, Outcome, attempt, bytes_of, change_system_v, check, patch,
     put_good, put_system_v,
 };
 use crate::support::{Child, NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn};
@@ -56,7 +56,7 @@ fn remove(address: &TestAddress) -> Result<(), Error> {
 }
 
 /// What a stranger makes of the live part of a header.
-fn live_parts(holder: &Child) -> Vec<(String, Vec<u8>)> {
+fn live_states(holder: &Child) -> Vec<(String, Vec<u8>)> {
     let mut parts = Vec::new();
     for state in STATES {
         // Free; held by a living thread; garbage that leads anywhere.
@@ -78,7 +78,7 @@ fn live_parts(holder: &Child) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Puts a good segment there as the user nobody, and gives it away to root if asked.
-fn put_as_nobody(address: &TestAddress, mode: u32, given_away: bool) {
+fn create_as_nobody(address: &TestAddress, mode: u32, given_away: bool) {
     spawn(|| {
         become_nobody();
         let options = SegmentOptions::new()
@@ -98,13 +98,13 @@ on_stage! {
             return;
         }
         let address = new();
-        put_as_nobody(&address, 0o600, true);
+        create_as_nobody(&address, 0o600, true);
         assert_eq!(Attached::to(address.system_v_id().unwrap()).owner, 0);
         check::<Counter>("given away", &address, &Expected::for_users(WrongCreator));
         // The creator itself and the new owner's own are fine.
         let own = new();
         put_good::<Counter>(&own);
-        check::<Counter>("my own", &own, &Expected::all(Good));
+        check::<Counter>("my own", &own, &Expected::all(Opened));
         let for_nobody = new();
         drop(SegmentOptions::new().owner(NOBODY).create(&for_nobody, Counter::default()).unwrap());
         let options = SegmentOptions::new().owner(NOBODY);
@@ -139,7 +139,7 @@ on_stage! {
             let opened = options.open::<Counter>(&address);
             assert!(matches!(opened, Err(Error::WrongCreatorGroup { .. })), "{mode:o}: {opened:?}");
         }
-        assert_eq!(attempt::<Counter>(super::ways::Way::Open, &address), Some(Good));
+        assert_eq!(attempt::<Counter>(super::access::Access::Open, &address), Some(Opened));
 
         // Of the group itself, or of root's, it is welcome.
         for group in [GROUP, 0] {
@@ -160,8 +160,8 @@ on_stage! {
         });
         for (mode, given_away) in [(0o600, false), (0o666, false), (0o600, true)] {
             let address = new();
-            put_as_nobody(&address, mode, given_away);
-            for (what, part) in live_parts(&holder) {
+            create_as_nobody(&address, mode, given_away);
+            for (what, part) in live_states(&holder) {
                 patch(&address, STATE, &part);
                 let before = bytes_of(&address);
                 let what = format!("{what}, mode {mode:o}, given away: {given_away}");
@@ -174,11 +174,11 @@ on_stage! {
                     let read = Segment::<Counter>::open_read_only(&address);
                     for error in [made.err(), refused.err(), read.err()] {
                         let error = error.expect("it is a stranger's");
-                        let is_told = matches!(
+                        let is_refused_as_foreign = matches!(
                             error,
                             Error::WrongOwner { .. } | Error::WrongCreator { .. }
                         );
-                        assert!(is_told, "{what}: {error:?}");
+                        assert!(is_refused_as_foreign, "{what}: {error:?}");
                     }
                 });
                 assert!(bytes_of(&address) == before, "{what}: it was changed");
@@ -198,20 +198,20 @@ on_stage! {
             nix::unistd::pause();
         });
         // One segment for each, so that a list shows all of them.
-        let parts = live_parts(&holder);
+        let parts = live_states(&holder);
         let all: Vec<_> = parts
             .iter()
             .enumerate()
             .map(|(number, (what, part))| {
                 let address = new();
                 let (mode, given_away) = [(0o600, false), (0o666, false), (0o600, true)][number % 3];
-                put_as_nobody(&address, mode, given_away);
+                create_as_nobody(&address, mode, given_away);
                 patch(&address, STATE, part);
                 (what, bytes_of(&address), address)
             })
             .collect();
         // While somebody comes and goes, as a last one out does.
-        let _visitor = spawn(|| loop {
+        let _other_process = spawn(|| loop {
             for (_, _, address) in &all {
                 drop(Attached::to(address.system_v_id().unwrap()));
             }
@@ -237,10 +237,10 @@ on_stage! {
         let holder = spawn(|| {
             nix::unistd::pause();
         });
-        for (number, (what, part)) in live_parts(&holder).iter().enumerate() {
+        for (number, (what, part)) in live_states(&holder).iter().enumerate() {
             let address = new();
             let (mode, given_away) = [(0o600, false), (0o666, false), (0o600, true)][number % 3];
-            put_as_nobody(&address, mode, given_away);
+            create_as_nobody(&address, mode, given_away);
             patch(&address, STATE, part);
             let parsed = address.parse().unwrap();
             let user = Attached::to(address.system_v_id().unwrap());
@@ -268,7 +268,7 @@ on_stage! {
         let address = new();
         drop(SegmentOptions::new().mode(0o666).create(&address, Counter::default()).unwrap());
         patch(&address, REMOVAL, &[1]);
-        let _visitor = spawn(|| {
+        let _other_process = spawn(|| {
             become_nobody();
             loop {
                 let Some(id) = address.system_v_id() else { return };
@@ -358,9 +358,9 @@ on_stage! {
         const KIND: usize = LOCK + 16;
         // In this order: kinds that glibc refuses, that ask the kernel, that change the
         // priority of the thread, and that no unlock would survive.
-        let kinds = [0x5b_u32, u32::MAX, 0xb0, 0x20, 0x40, 0xc0, 0, 1, 3, 0x80, 0x90];
+        let file_types = [0x5b_u32, u32::MAX, 0xb0, 0x20, 0x40, 0xc0, 0, 1, 3, 0x80, 0x90];
         for state in [1_u32, 2, 3] {
-            for kind in kinds {
+            for kind in file_types {
                 let address = new();
                 put_good::<Counter>(&address);
                 patch(&address, STATE, &state.to_le_bytes());

@@ -11,10 +11,11 @@ use nix::unistd::mkfifo;
 use shm_sync::inspect::{self, Content, FileKind};
 use shm_sync::{Backing, CorruptHeader};
 
-use Verdict::{Corrupt, Good, NoSpace, NotASegment, PermissionDenied, TooPermissive, WrongOwner};
+use Outcome::{Corrupt, NoSpace, NotASegment, Opened, PermissionDenied, TooPermissive, WrongOwner};
 
-use super::ways::{
-    Counter, Expected, Verdict, WAYS, attempt, change_system_v, check, patch, path, put, put_good,
+use super::access::{
+    ACCESSES, Counter, Expected, Outcome, attempt, change_system_v, check, patch, path, put,
+    put_good,
 };
 use crate::support::{NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn};
 
@@ -23,7 +24,7 @@ const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
 /// More than any machine has, and no more than a sparse file may claim.
 const HUGE: u64 = 1 << 40;
 
-fn kind_seen(address: &TestAddress) -> FileKind {
+fn kind_found(address: &TestAddress) -> FileKind {
     match inspect::object(&address.parse().unwrap()).unwrap().content {
         Content::Foreign(kind) => kind,
         other => panic!("{}: {other:?}", &**address),
@@ -36,7 +37,7 @@ fn check_each(what: &str, kind: FileKind, expected: &Expected, make: impl Fn(&st
         let address = TestAddress::new(backing, "hostile");
         make(&path(&address));
         check::<Counter>(what, &address, expected);
-        assert_eq!(kind_seen(&address), kind, "{what}");
+        assert_eq!(kind_found(&address), kind, "{what}");
         let _ = fs::remove_dir(path(&address));
     }
 }
@@ -81,7 +82,7 @@ on_stage! {
             check_each("a link to a good one", FileKind::Symlink, &nothing, |link| {
                 symlink(path(&good), link).unwrap();
             });
-            check::<Counter>("the good one", &good, &Expected::all(Good));
+            check::<Counter>("the good one", &good, &Expected::all(Opened));
         }
         check_each("a link to nothing", FileKind::Symlink, &nothing, |link| {
             symlink("/nowhere/at/all", link).unwrap();
@@ -99,9 +100,9 @@ on_stage! {
             return;
         }
         const ZERO: (u64, u64) = (1, 5);
-        const NOBODYS: (u64, u64) = (240, 77);
+        const UNUSED: (u64, u64) = (240, 77);
         for backing in FILES {
-            for (major, minor) in [ZERO, NOBODYS] {
+            for (major, minor) in [ZERO, UNUSED] {
                 let address = TestAddress::new(backing, "hostile");
                 let device = makedev(major, minor);
                 let mode = Mode::S_IRUSR | Mode::S_IWUSR;
@@ -116,7 +117,7 @@ on_stage! {
                     ..Expected::all(NotASegment)
                 };
                 check::<Counter>("a device", &address, &expected);
-                assert_eq!(kind_seen(&address), FileKind::Special);
+                assert_eq!(kind_found(&address), FileKind::Special);
             }
         }
     }
@@ -130,7 +131,7 @@ on_stage! {
                 check::<Counter>(&what, &address, &Expected::for_users(TooPermissive));
             }
             set_mode(&address, 0o644);
-            check::<Counter>("mode 644", &address, &Expected::all(Good));
+            check::<Counter>("mode 644", &address, &Expected::all(Opened));
         }
     }
 
@@ -170,13 +171,13 @@ on_stage! {
                 set_mode(&address, mode);
                 spawn(|| {
                     become_nobody();
-                    for way in WAYS {
-                        let verdict = attempt::<Counter>(way, &address);
-                        let expected = verdict.map(|_| PermissionDenied);
+                    for access in ACCESSES {
+                        let outcome = attempt::<Counter>(access, &address);
+                        let expected = outcome.map(|_| PermissionDenied);
                         // The kernel tells anybody whose a System V segment is.
-                        let told = verdict == Some(WrongOwner)
+                        let told = outcome == Some(WrongOwner)
                             && address.kind() == Backing::SystemV;
-                        assert!(told || verdict == expected, "{way:?} {}: {verdict:?}", &*address);
+                        assert!(told || outcome == expected, "{access:?} {}: {outcome:?}", &*address);
                     }
                 })
                 .join();
