@@ -124,7 +124,11 @@ fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mu
         assert!(same, "round {round}: {index} has another object");
     }
     let now = Segment::<Marked>::open(address).unwrap();
-    assert_eq!(now.id(), id, "round {round}: the name refers to another object");
+    assert_eq!(
+        now.id(),
+        id,
+        "round {round}: the name refers to another object"
+    );
     let visits = *match now.visits.lock() {
         Ok(visits) => visits,
         Err(error) => match error {
@@ -287,11 +291,7 @@ fn storm(kind: Backing, kills: u64, seed: u64, unlinking: Unlinking) {
             processes[victim].kill();
             processes[victim] = start(victim, kill + Storm::PROCESSES as u64);
         }
-        assert_eq!(
-            shared.violations.load(Ordering::SeqCst),
-            0,
-            "kill {kill}"
-        );
+        assert_eq!(shared.violations.load(Ordering::SeqCst), 0, "kill {kill}");
     }
     // Every process makes progress.
     let per_process = || -> Vec<u64> {

@@ -1,4 +1,4 @@
-//! Who is attached: the kernel knows, however a process came and however it ended.
+//! The list of attached processes, for every way to attach and to end.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::support::{
 use nix::sys::signal::Signal;
 use shm_sync::{Backing, Segment, SegmentOptions, inspect};
 
-/// A process that has opened the segment and stays until it is killed.
+/// Starts a process that opens the segment and stays until it is killed.
 fn opener(address: &str) -> Child {
     spawn_staying(|stay| {
         let segment = Segment::<Marked>::open(address).unwrap();
@@ -18,8 +18,8 @@ fn opener(address: &str) -> Child {
     })
 }
 
-/// A child that lives what `body` does up to its call of the function it is given,
-/// and then stays.
+/// Starts a child that runs `body`. When `body` calls its argument, the child stays
+/// until it is killed.
 fn spawn_staying(body: impl FnOnce(&dyn Fn())) -> Child {
     let there = Gate::new();
     let child = spawn(|| {
@@ -66,14 +66,14 @@ on_stage! {
             let mut child = spawn_staying(|stay| stay());
             let mut reader = spawn_staying(|stay| {
                 let _read = Segment::<Marked>::open_read_only(&address).unwrap();
-                // Its only attachment.
+                // The read-only segment is its only attachment.
                 drop(child_copy(&segment));
                 stay();
             });
             let [first, second] = &openers;
             assert_attached(&segment, [first, second, &child, &reader]);
 
-            // Stopped is not dead.
+            // A stopped process is still attached.
             openers[0].stop();
             let [first, second] = &openers;
             assert_attached(&segment, [first, second, &child, &reader]);
@@ -151,7 +151,7 @@ on_stage! {
         }
     }
 
-    /// The other side of the test above; alone, it has nothing to do.
+    /// The program that the test above executes. Without an address it does nothing.
     fn executed_opener() {
         if let Ok(address) = std::env::var("SHM_SYNC_TEST_ADDRESS") {
             let segment = Segment::<Marked>::open(&address).unwrap();
@@ -201,7 +201,7 @@ on_stage! {
     }
 
     fn attached_processes_of_other_users_are_listed() {
-        if !is_root_for("other users are seen") {
+        if !is_root_for("attached_processes_of_other_users_are_listed") {
             return;
         }
         for address in TestAddress::of_each_kind("users") {
@@ -218,7 +218,7 @@ on_stage! {
                 there.open();
                 let seen = Segment::attached_pids(&opened).unwrap();
                 assert!(seen.contains(&std::process::id()), "{seen:?}");
-                // Of System V the kernel counts attachments, and names nobody.
+                // For System V the kernel only counts attachments.
                 assert!(is_system_v || seen.contains(&root), "{seen:?}");
                 assert!(!seen.contains(&NOBODY));
                 asked.open();
@@ -232,7 +232,7 @@ on_stage! {
         }
     }
 
-    // Failure mode 38: a system where users do not see each other's processes.
+    // Failure mode 38. Users do not see each other's processes.
     fn hidden_processes_are_listed() {
         if !has_own_mounts_for("hidden processes")
             || !run("mount", &["-t", "proc", "-o", "hidepid=2", "proc", "/proc"])
@@ -249,20 +249,21 @@ on_stage! {
             let options = public.clone().owner(0);
             spawn(|| {
                 become_nobody();
-                assert!(std::fs::metadata(format!("/proc/{root}")).is_err(), "it is hidden");
+                assert!(std::fs::metadata(format!("/proc/{root}")).is_err(), "the process must be hidden");
                 let opened = options.open::<Marked>(&address).unwrap();
                 let mut both = [std::process::id(), root];
                 both.sort_unstable();
                 assert_eq!(Segment::attached_pids(&opened).unwrap(), both);
                 let object = inspect::object(&address.parse().unwrap()).unwrap();
                 assert_eq!(object.users.pids, both);
-                assert!(object.users.unreadable_processes > 0, "there are some that can't be asked");
+                assert!(object.users.unreadable_processes > 0, "some processes must be unreadable");
             })
             .join();
         }
     }
 
-    // Failure mode 38: their numbers in /proc/PID/maps are not those of `stat`.
+    // Failure mode 38. The device numbers in /proc/PID/maps differ from those of
+    // `stat`.
     fn btrfs_subvolume_lists_all_attached() {
         check_list_on("btrfs", |stand, test| {
             let volume = stand.file_system("btrfs", 200, test)?;
@@ -299,8 +300,8 @@ fn opener_by(options: &SegmentOptions, address: &str) -> Child {
     })
 }
 
-/// Segments in both directories, for root and for an ordinary user: each is attached to
-/// by its creator, a child of that, an opener and a reader.
+/// Checks the lists for segments in both directories, created by root and by an
+/// ordinary user. Each has its creator, a child of it, an opener and a reader.
 fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[String; 2]>) {
     if !has_own_mounts_for(what) {
         return;
@@ -312,8 +313,8 @@ fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[S
         spawn(|| {
             if user == "nobody" {
                 become_nobody();
-                // SAFETY: takes numbers. So that its children may look at it, as they
-                // may if it was an ordinary user from the beginning.
+                // SAFETY: the call takes numbers. It lets the children inspect this
+                // process, as if it had been an ordinary user from the beginning.
                 unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
             }
             let addresses = directories.clone().map(|at| format!("{at}/{user}"));
@@ -342,7 +343,7 @@ fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[S
             });
             assert_attached(&created[0], [&child, &opened, &read]);
             assert_attached(&created[1], []);
-            // And one of the others sees the same.
+            // Another process sees the same list.
             let creator = std::process::id();
             let mut all = vec![creator, child.pid(), opened.pid(), read.pid()];
             spawn(|| {
@@ -365,9 +366,9 @@ fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[S
     }
 }
 
-/// The copy of a parent's segment that a child has, to be dropped by the child.
+/// Returns the child's copy of a parent's segment, which the child drops.
 fn child_copy(segment: &Segment<Marked>) -> Segment<Marked> {
-    // SAFETY: called in children that end without dropping the original.
+    // SAFETY: the caller is a child, which ends without dropping the original.
     unsafe { std::ptr::read(segment) }
 }
 

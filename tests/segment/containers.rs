@@ -1,5 +1,5 @@
-//! Segments and locks across containers: other pid namespaces, a chroot, a `/proc`
-//! that shows little or is missing, and a `/dev/shm` that is full.
+//! Segments and locks across containers: other pid namespaces, a chroot, a `/proc` that
+//! is partial or missing, and a `/dev/shm` that is full.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -18,11 +18,11 @@ use shm_sync::{
 };
 
 type Counter = ShmMutex<u64>;
-/// One of them is held when a container is killed.
+/// Two counters. One is held when a container is killed.
 type Counters = [Counter; 2];
 
 on_stage! {
-    // Where namespaces can't be had, the tests below have nothing to refuse.
+    // Where namespaces are not permitted, the tests below have nothing to refuse.
     fn smoke() {
         spawn(|| {
             if enter_new_pid_namespace() {
@@ -42,13 +42,14 @@ on_stage! {
             if !enter_new_pid_namespace() {
                 return;
             }
-            // The caller of unshare stays where it was; its children do not.
+            // The caller of `unshare` stays in its namespace. Its children do not.
             drop(shared.lock().unwrap());
             spawn(|| {
                 assert_eq!(std::process::id(), 1);
                 let opened = Segment::<Counter>::open(&name);
                 assert!(matches!(opened, Err(Error::ForeignPidNamespace)));
-                // Mappings and the identity came over the fork. Neither helps.
+                // The child has the mappings and the identity from before the fork.
+                // Neither permits a lock.
                 for lock in [&*shared, &*anonymous] {
                     assert!(matches!(lock.lock(), Err(LockError::ForeignPidNamespace)));
                     assert!(matches!(lock.try_lock(), Err(LockError::ForeignPidNamespace)));
@@ -57,7 +58,7 @@ on_stage! {
                         Err(LockError::ForeignPidNamespace)
                     ));
                 }
-                // What it makes itself, it may use.
+                // A segment of the new namespace is usable.
                 let own = Segment::anonymous(Counter::new(0)).unwrap();
                 *own.lock().unwrap() += 1;
             })
@@ -68,7 +69,7 @@ on_stage! {
         drop(shared.lock().unwrap());
     }
 
-    // Failure mode 16: both are process 1 of their containers.
+    // Failure mode 16. Both processes have the id 1 in their containers.
     fn containers_never_share_a_lock() {
         let name = TestName::new("containers");
         let inside = Segment::anonymous(AtomicU64::new(0)).unwrap();
@@ -93,7 +94,7 @@ on_stage! {
             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
             created.open();
             refused.pass();
-            assert_eq!(inside.load(Ordering::SeqCst), 1, "somebody else is inside");
+            assert_eq!(inside.load(Ordering::SeqCst), 1, "another process is inside");
         });
         created.pass();
         let second = container(&|| {
@@ -125,7 +126,7 @@ on_stage! {
                 assert_eq!(dead_owner(poisoned.cause()), Some(1));
                 drop(poisoned.recover(|count| *count += 1));
                 assert_eq!(*shared[1].lock().unwrap(), 8);
-                // The locks are of this namespace now, and robust in it.
+                // The locks belong to this namespace now, and are robust in it.
                 spawn(|| {
                     let mine = Segment::<Counters>::open(address).unwrap();
                     let _guard = mine[1].lock().unwrap();
@@ -142,7 +143,7 @@ on_stage! {
         }
     }
 
-    // The kernel may number a new namespace as one that is gone.
+    // The kernel may reuse the number of a namespace that has ended.
     fn reused_namespace_number_keeps_owner_death() {
         let (name, file) = (TestName::new("number"), TestFile::new("number"));
         for (address, path) in [(&*name, name.path()), (&*file, file.to_string())] {
@@ -174,7 +175,7 @@ on_stage! {
             let second = spawn_container(|| {
                 let shared = anew().unwrap();
                 assert_eq!(*shared[0].try_lock().unwrap(), 1);
-                // While it is attached here, it stays.
+                // The object stays while a process is attached.
                 let third = spawn_container(|| {
                     assert!(matches!(anew(), Err(Error::AlreadyExists)));
                 });
@@ -184,14 +185,14 @@ on_stage! {
         }
     }
 
-    // A mapping keeps the open file, and with it the record lock.
+    // A mapping keeps the open file description, and with it the OFD lock.
     fn daemon_with_closed_files_stays_attached() {
         let (name, file) = (TestName::new("closed"), TestFile::new("closed"));
         let closed = Segment::anonymous(AtomicU64::new(0)).unwrap();
         let directory = nix::sys::statfs::statfs(&std::env::temp_dir()).unwrap();
         let addresses = match directory.filesystem_type() {
             nix::sys::statfs::OVERLAYFS_SUPER_MAGIC => {
-                println!("skipped for a file: an overlay maps the file beneath");
+                println!("skipped for a file, because an overlay maps the file below it");
                 vec![&*name]
             }
             _ => vec![&*name, &*file],
@@ -200,8 +201,8 @@ on_stage! {
             let daemon = spawn_container(|| {
                 let shared = Segment::create(address, Counter::new(7)).unwrap();
                 let _held = shared.lock().unwrap();
-                // SAFETY: what is closed is not used any more: this process waits for
-                // its end, and runs no destructor.
+                // SAFETY: the process uses none of the closed descriptors: it waits
+                // until it is killed, and runs no destructor.
                 unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
                 closed.fetch_add(1, Ordering::SeqCst);
                 nix::unistd::pause();
@@ -217,7 +218,8 @@ on_stage! {
         }
     }
 
-    // The old namespace is that of this test; two new ones come, all at once.
+    // The old namespace is that of this test. Processes of two new ones open the object
+    // at the same time.
     fn simultaneous_containers_never_mix() {
         const GROUPS: usize = 3;
         const OPENERS: usize = 3;
@@ -241,7 +243,7 @@ on_stage! {
                     let mut pair = shared.lock().unwrap();
                     inside[group].fetch_add(1, Ordering::SeqCst);
                     let all: u64 = inside.iter().map(|one| one.load(Ordering::SeqCst)).sum();
-                    assert_eq!(all, 1, "two are inside");
+                    assert_eq!(all, 1, "two processes hold the lock");
                     pair.0 += 1;
                     assert_eq!(pair.0, pair.1 + 1);
                     pair.1 += 1;
@@ -266,13 +268,14 @@ on_stage! {
             children.into_iter().for_each(Child::join);
             let count = |group: usize| opened[group].load(Ordering::SeqCst);
             let all: u64 = (0..GROUPS).map(count).sum();
-            assert!(all > 0, "round {round}: all were refused");
+            assert!(all > 0, "round {round}: every opener was refused");
             let last = Segment::<ShmMutex<(u64, u64)>>::open(&name).unwrap();
             assert_eq!(*last.lock().unwrap(), (all * 100, all * 100));
         }
     }
 
-    // A daemon opens, changes its root, gives up its rights, and forks workers.
+    // A daemon opens a segment, changes its root, drops its privileges, and forks
+    // workers.
     fn chroot_without_proc_can_lock() {
         if !is_root_for("chroot") || !kernel_reports_namespaces_without_proc() {
             return;
@@ -288,7 +291,7 @@ on_stage! {
                 for lock in [&*named, &*anonymous] {
                     *lock.lock().unwrap() += 1;
                 }
-                // One that has asked before, and one that has not.
+                // One worker's parent has locked before, and another worker's has not.
                 spawn(|| *named.lock().unwrap() += 1).join();
                 spawn(|| spawn(|| *named.lock().unwrap() += 1).join()).join();
                 let own = Segment::anonymous(Counter::new(0)).unwrap();
@@ -301,7 +304,7 @@ on_stage! {
         assert_eq!(*anonymous.lock().unwrap(), 1);
     }
 
-    // What the parent was is no answer: the child is elsewhere.
+    // The namespace of the parent says nothing about the child.
     fn container_in_chroot_is_refused() {
         if !is_root_for("chroot") || !kernel_reports_namespaces_without_proc() {
             return;
@@ -324,7 +327,8 @@ on_stage! {
         .join();
     }
 
-    // Linux before 6.11, played by a filter of system calls: no guess, but an error.
+    // Linux before 6.11, imitated by a filter of system calls. The result must be an
+    // error.
     fn old_kernel_needs_proc() {
         if !is_root_for("chroot") {
             return;
@@ -335,7 +339,7 @@ on_stage! {
             seccomp::refuse(libc::SYS_pidfd_open, libc::ENOSYS);
             spawn(|| *shared.lock().unwrap() += 1).join();
             enter_empty_root();
-            // The one that asked before goes on.
+            // The process that has locked before continues.
             *shared.lock().unwrap() += 1;
             spawn(|| {
                 let error = shared.lock().unwrap_err();
@@ -361,10 +365,10 @@ on_stage! {
             if !enter_private_mounts()
                 || mount(c"proc", c"/proc", Some(c"proc"), 0, Some("subset=pid")).is_err()
             {
-                println!("skipped: /proc can't be mounted here");
+                println!("skipped, because /proc cannot be mounted");
                 return;
             }
-            // With one that knows the boot.
+            // Next to a segment of a process that knows the boot.
             *Segment::<Counter>::open(&name).unwrap().lock().unwrap() += 1;
             *outside.lock().unwrap() += 1;
             check_memory_backings();
@@ -384,11 +388,11 @@ on_stage! {
         let _on_disk = Segment::create(&file, Counter::new(7)).unwrap();
         spawn(|| {
             if !enter_private_mounts() || unmount(c"/proc").is_err() {
-                println!("skipped: /proc can't be unmounted here");
+                println!("skipped, because /proc cannot be unmounted");
                 return;
             }
             check_memory_backings();
-            // Nor does it take a privilege.
+            // An ordinary user needs no privilege.
             spawn(|| {
                 become_nobody();
                 check_memory_backings();
@@ -402,7 +406,7 @@ on_stage! {
     // Failure mode 24.
     fn full_file_system_is_an_error() {
         if !enter_private_shm("size=64k") {
-            println!("not run: a private /dev/shm needs mount namespaces");
+            println!("not run, because a private /dev/shm needs mount namespaces");
             return;
         }
         let small = TestName::new("small");
@@ -413,16 +417,16 @@ on_stage! {
             other => panic!("{:?}", other.map(|_| ())),
         }
         assert!(matches!(Segment::<[u8; 100_000]>::open(&large), Err(Error::NotFound)));
-        // What failed took nothing.
+        // The failed creation reserved no memory.
         let _next = Segment::create(&large, [0_u8; 20_000]).unwrap();
     }
 }
 
-/// Forks the first process of a new container. `None` if this process may not.
+/// Forks the first process of a new container. Returns `None` if that is not permitted.
 fn spawn_container(body: impl FnOnce()) -> Option<Child> {
     let own_namespace = File::open("/proc/self/ns/pid").unwrap();
     if let Err(error) = unshare(CloneFlags::CLONE_NEWPID) {
-        println!("skipped: no new pid namespace to be had: {error}");
+        println!("skipped, because a new pid namespace is not permitted: {error}");
         return None;
     }
     let child = spawn(body);
@@ -430,9 +434,9 @@ fn spawn_container(body: impl FnOnce()) -> Option<Child> {
     Some(child)
 }
 
-/// Creates counters 7 and 8 in a container, changes the first one to 70, and kills
-/// the container while that is held. Returns what keeps the kernel from giving the
-/// number of its namespace to another one.
+/// Creates the counters 7 and 8 in a container, changes the first one to 70, and kills
+/// the container while that lock is held. Returns a file that keeps the kernel from
+/// reusing the number of the namespace.
 fn create_in_killed_container(address: &str) -> Option<File> {
     let locked = Gate::new();
     let mut container = spawn_container(|| {
@@ -445,7 +449,7 @@ fn create_in_killed_container(address: &str) -> Option<File> {
     })?;
     locked.pass();
     let namespace = File::open(format!("/proc/{}/ns/pid", container.pid())).unwrap();
-    // While it lives, no other namespace gets in.
+    // While the container lives, processes of other namespaces are refused.
     let refused = || {
         let opened = Segment::<Counters>::open(address);
         assert!(
@@ -459,8 +463,8 @@ fn create_in_killed_container(address: &str) -> Option<File> {
     Some(namespace)
 }
 
-/// Writes the number of our pid namespace into the header and the locks of counters,
-/// and changes nothing else.
+/// Writes the number of this pid namespace into the header and the locks of the
+/// counters.
 fn renumber_namespace(path: &str) {
     const IN_HEADER: u64 = 20;
     const VALUE_OFFSET: std::ops::Range<usize> = 32..40;
@@ -479,13 +483,13 @@ fn renumber_namespace(path: &str) {
         assert_eq!(
             was,
             &bytes[IN_HEADER as usize..][..4],
-            "the namespace is elsewhere"
+            "the namespace is at another offset"
         );
         file.write_all_at(&own_namespace.to_ne_bytes(), at).unwrap();
     }
 }
 
-/// Creates, opens and uses all segments that no boot outlives.
+/// Creates, opens and uses segments of every backing that no boot outlives.
 fn check_memory_backings() {
     let name = TestName::new("memory");
     let options = Segment::<Counter>::options().removal(Removal::UntilLastDetach);
@@ -513,7 +517,7 @@ fn check_memory_backings() {
     assert_eq!(*system_v.lock().unwrap(), 1);
 }
 
-/// Whether a file is of this boot can't be known, so no lock in it is used.
+/// Checks that files are refused, because their boot is unknown.
 fn check_disk_is_refused(existing: &str) {
     let text = |result: Result<Segment<Counter>, Error>| result.unwrap_err().to_string();
     let other = TestFile::new("other");
@@ -528,18 +532,18 @@ fn check_disk_is_refused(existing: &str) {
         );
     }
     assert!(!std::path::Path::new(&*other).exists());
-    // Nor does the tool take what it can't read for nothing.
+    // The tool reports an error as well, because it cannot read the processes.
     let listed = inspect::objects(inspect::Scope::Segments).unwrap_err();
     assert!(
         matches!(&listed, Error::Os { call, .. } if call.contains("/proc")),
         "{listed:?}"
     );
-    // A look takes no lock.
+    // A read-only segment needs no lock.
     let reader = Segment::<Counter>::open_read_only(existing).unwrap();
     assert_eq!(reader.view().peek(), 7);
 }
 
-/// Whether the kernel has `PIDFD_GET_PID_NAMESPACE`.
+/// Returns whether the kernel has `PIDFD_GET_PID_NAMESPACE`.
 fn kernel_reports_namespaces_without_proc() -> bool {
     let release = nix::sys::utsname::uname().unwrap();
     let release = release.release().to_str().unwrap();
@@ -548,7 +552,7 @@ fn kernel_reports_namespaces_without_proc() -> bool {
         .map_while(|part| part.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
     if version < (6, 11) {
-        println!("skipped: before Linux 6.11, a namespace is known from /proc only");
+        println!("skipped, because Linux before 6.11 shows a namespace only in /proc");
     }
     version >= (6, 11)
 }
@@ -565,7 +569,7 @@ fn enter_empty_root() {
     assert!(std::fs::metadata("/proc").is_err());
 }
 
-/// Gives this process mounts of its own.
+/// Gives this process its own mounts.
 fn enter_private_mounts() -> bool {
     unshare(CloneFlags::CLONE_NEWNS).is_ok()
         && mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).is_ok()
@@ -577,18 +581,18 @@ fn unmount(target: &std::ffi::CStr) -> nix::Result<()> {
     Errno::result(rc).map(drop)
 }
 
-/// Makes the children of this process the first of a new container. Whether
-/// that works depends on privileges.
+/// Makes the children of this process the first of a new container. Returns whether
+/// that is permitted.
 fn enter_new_pid_namespace() -> bool {
     let entered = unshare(CloneFlags::CLONE_NEWPID)
         .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID));
     if let Err(error) = entered {
-        println!("not run: no new pid namespace to be had: {error}");
+        println!("not run, because a new pid namespace is not permitted: {error}");
     }
     entered.is_ok()
 }
 
-/// Gives this process a `/dev/shm` of its own.
+/// Gives this process its own `/dev/shm`.
 fn enter_private_shm(options: &str) -> bool {
     let entered = unshare(CloneFlags::CLONE_NEWNS)
         .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS));

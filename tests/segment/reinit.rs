@@ -1,5 +1,5 @@
-//! Files outlive processes, reboots, containers and copying, also of a whole file
-//! system: what is in them persists, and their locks come back to life.
+//! Files that outlive processes, reboots and containers, and copies of files and file
+//! systems. The data persist, and the locks are reinitialised.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -16,7 +16,7 @@ use shm_sync::{
     unlink,
 };
 
-/// Where the header says in which pid namespace, file and boot the locks live.
+/// The offsets of the pid namespace, file and boot for which the locks are valid.
 const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
 const DEVICE: std::ops::Range<usize> = 104..112;
 const INODE: std::ops::Range<usize> = 112..120;
@@ -26,7 +26,7 @@ const BIRTH_TIME: std::ops::Range<usize> = 136..144;
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Jobs {
-    /// They come back to life first, and take their time.
+    /// These are reinitialised first, and take some time.
     first: [ShmMutex<u8>; 2_000],
     held: ShmMutex<(u64, u64)>,
     free: ShmMutex<u64>,
@@ -46,8 +46,8 @@ fn jobs() -> Jobs {
     }
 }
 
-/// A file that was last used in another boot of the machine, in which somebody
-/// held a lock when the power failed. Returns that process's id.
+/// Creates a file as of another boot, in which a process held a lock when the power
+/// failed. Returns the id of that process.
 fn create_for_other_boot(path: &str) -> u32 {
     let shared = Segment::create(path, jobs()).unwrap();
     let mut holder = spawn_holder(&shared);
@@ -57,22 +57,22 @@ fn create_for_other_boot(path: &str) -> u32 {
     drop(shared);
     overwrite(path, 0, &bytes_at_power_failure);
     overwrite(path, BOOT.start, &[0x5a; 16]);
-    // Namespaces are numbered anew in each boot.
+    // Each boot numbers namespaces anew.
     overwrite(path, PID_NAMESPACE.start, &[0xee; 4]);
     holder.pid()
 }
 
-/// The kind of the file system that a file is on.
+/// Returns the kind of the file system that a file is on.
 fn file_system_of(path: &str) -> nix::sys::statfs::FsType {
     nix::sys::statfs::statfs(path).unwrap().filesystem_type()
 }
 
-/// File systems in files, mounted for this process and its children only. Unmounted
-/// and removed when dropped.
+/// File systems in image files, mounted for this process and its children only. They
+/// are unmounted and removed when dropped.
 struct Mounts(PathBuf);
 
 impl Mounts {
-    /// An empty image, and directories to mount it at.
+    /// Creates an empty image, and the mount points.
     fn new() -> Option<Self> {
         if !has_own_mounts_for("copies of file systems") {
             return None;
@@ -83,7 +83,7 @@ impl Mounts {
             fs::create_dir_all(mounts.path(name)).unwrap();
         }
         let image = File::create(mounts.path("image")).unwrap();
-        image.set_len(400 << 20).unwrap(); // XFS takes no less than 300 MiB
+        image.set_len(400 << 20).unwrap(); // XFS needs 300 MiB
         Some(mounts)
     }
 
@@ -91,7 +91,7 @@ impl Mounts {
         format!("{}/{name}", self.0.display())
     }
 
-    /// Puts a file system into the image.
+    /// Creates a file system in the image.
     fn format(&self, kind: &str, options: &[&str]) -> bool {
         let program = format!("mkfs.{kind}");
         let image = self.path("image");
@@ -108,7 +108,7 @@ impl Mounts {
             &["-o", options, &self.path(image), &self.path(name)],
         );
         if !mounted {
-            println!("skipped: the image can't be mounted");
+            println!("skipped, because the image cannot be mounted");
         }
         mounted
     }
@@ -117,7 +117,7 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for name in ["bound", "copy", "original"] {
-            // Most of them are no mounts.
+            // Not every directory is a mount point.
             let _ = Command::new("umount")
                 .args(["--lazy", &self.path(name)])
                 .output();
@@ -149,8 +149,9 @@ fn check_copied_device(kind: &str, format: &[&str], options: &str) {
     });
 }
 
-/// `copy` copies the file system under a held lock, and returns where the file is in
-/// the copy: with the same inode number, birth time and boot.
+/// Checks that the locks of a copied file system are independent. `copy` copies the
+/// file system while a lock is held, and returns the path in the copy. The copy has the
+/// same inode number, birth time and boot.
 fn check_file_system_copy(path: &str, copy: impl FnOnce() -> String) {
     let original = Segment::create(path, jobs()).unwrap();
     let mut holder = spawn_holder(&original);
@@ -160,7 +161,7 @@ fn check_file_system_copy(path: &str, copy: impl FnOnce() -> String) {
     assert_eq!(
         facts(path).unwrap(),
         facts(&copy).unwrap(),
-        "a test of nothing"
+        "the copy must have the same numbers"
     );
 
     let copied = Segment::<Jobs>::open(&copy).unwrap();
@@ -173,12 +174,12 @@ fn check_file_system_copy(path: &str, copy: impl FnOnce() -> String) {
     ));
     holder.kill();
     assert_eq!(*expect_poisoned(original.held.lock()).into_inner(), (1, 0));
-    // Once only.
+    // The locks are reinitialised only once.
     let again = Segment::<Jobs>::open(&copy).unwrap();
     assert_eq!(*again.held.lock().unwrap(), (5, 5));
 }
 
-/// A process that holds one of the locks, halfway through a change.
+/// Starts a process that holds one of the locks, halfway through a change.
 fn spawn_holder(shared: &Segment<Jobs>) -> Child {
     let locked = Gate::new();
     let holder = spawn(|| {
@@ -191,13 +192,13 @@ fn spawn_holder(shared: &Segment<Jobs>) -> Child {
     holder
 }
 
-/// Writes to a file in place.
+/// Overwrites bytes of a file in place.
 fn overwrite(path: &str, at: usize, bytes: &[u8]) {
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(bytes, at as u64).unwrap();
 }
 
-/// Locks, and repairs if need be: returns whether that was so.
+/// Locks, and repairs the data if the lock is poisoned. Returns whether it was.
 fn lock_and_repair(jobs: &Jobs) -> bool {
     match jobs.held.lock() {
         Ok(_) => false,
@@ -218,7 +219,7 @@ on_stage! {
             Segment::flush(&shared).unwrap();
         })
         .join();
-        // Nobody has it now.
+        // No process has the file open now.
         spawn(|| {
             let shared = Segment::<Jobs>::open(&path).unwrap();
             assert_eq!(*shared.free.lock().unwrap(), 70);
@@ -248,13 +249,13 @@ on_stage! {
             }
         }
         match file_system_of(&path) {
-            // Its numbers are not those that others see for the same file.
+            // Other mounts show other numbers for the same file.
             nix::sys::statfs::OVERLAYFS_SUPER_MAGIC => assert_eq!(bytes[DEVICE], [0; 8]),
             _ => assert_eq!(bytes[DEVICE], facts.dev().to_le_bytes()),
         }
     }
 
-    // Processes agree on it whether they can read the boot's id or not.
+    // Processes agree on the value whether or not they can read the boot id.
     fn object_in_memory_names_no_boot() {
         let name = crate::support::TestName::new("no-boot");
         let _shared = Segment::create(&name, jobs()).unwrap();
@@ -274,7 +275,7 @@ on_stage! {
 
         assert_eq!(*shared.free.try_lock().unwrap(), 7);
         assert_eq!(*shared.inheriting.try_lock().unwrap(), 9);
-        // They are robust again, and condition variables wake.
+        // The locks are robust again, and the condition variables wake waiters.
         let mut holder = holder_of(&shared.free);
         holder.kill();
         drop(expect_poisoned(shared.free.lock()).recover(|_| ()));
@@ -294,7 +295,7 @@ on_stage! {
         }
         waiter.join();
 
-        // Once only.
+        // The locks are reinitialised only once.
         let again = Segment::<Jobs>::open(&path).unwrap();
         assert!(!again.held.is_poisoned());
         assert_eq!(*again.held.lock().unwrap(), (1, 1));
@@ -312,7 +313,7 @@ on_stage! {
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
         drop(poisoned.recover(|pair| *pair = (5, 5)));
         assert_eq!(*copied.free.lock().unwrap(), 7);
-        // The original is as it was.
+        // The original is unchanged.
         assert!(matches!(original.held.try_lock(), Err(LockError::WouldBlock)));
         assert!(!original.held.is_poisoned());
         holder.kill();
@@ -340,16 +341,16 @@ on_stage! {
         assert_ne!(bytes[BIRTH_TIME], [0; 8], "this file system knows when files were made");
         holder.kill();
         drop(shared);
-        // As it would be on another file system that gave it the same number.
+        // As on another file system that assigned the same number.
         overwrite(&path, 0, &bytes);
         overwrite(&path, BIRTH_TIME.start, &1_u64.to_le_bytes());
         let copy = Segment::<Jobs>::open(&path).unwrap();
         drop(expect_poisoned(copy.held.try_lock()));
-        assert_eq!(fs::read(&*path).unwrap()[BIRTH_TIME], bytes[BIRTH_TIME], "at home now");
+        assert_eq!(fs::read(&*path).unwrap()[BIRTH_TIME], bytes[BIRTH_TIME], "the birth time is stored again");
     }
 
     fn other_boot_is_refused_while_in_use() {
-        // As in a container with something mounted over the boot's id.
+        // As in a container with another file mounted over the boot id.
         let path = TestFile::new("masked");
         let shared = Segment::create(&path, jobs()).unwrap();
         let guard = shared.held.lock().unwrap();
@@ -363,7 +364,7 @@ on_stage! {
         assert!(!shared.held.is_poisoned());
         let reader = Segment::<Jobs>::open_read_only(&path).unwrap();
         drop(shared);
-        // Who only reads is in nobody's way.
+        // A process that only reads does not block the opener.
         assert!(Segment::<Jobs>::open(&path).is_ok());
         drop(reader);
     }
@@ -397,7 +398,7 @@ on_stage! {
         assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
         holder.kill();
         drop(shared);
-        // As the power failed, or the file system was copied.
+        // As after a power failure, or in a copied file system.
         overwrite(&path, 0, &bytes);
         overwrite(&path, DEVICE.start, &0x1234_u64.to_le_bytes());
         let copy = Segment::<Jobs>::open(&path).unwrap();
@@ -405,7 +406,7 @@ on_stage! {
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
         drop(poisoned);
         assert_eq!(fs::read(&*path).unwrap()[DEVICE], bytes[DEVICE]);
-        // One that does not say contradicts nobody.
+        // An unknown device (0) matches every device.
         overwrite(&path, DEVICE.start, &[0; 8]);
         assert!(Segment::<Jobs>::open(&path).is_ok());
     }
@@ -432,11 +433,11 @@ on_stage! {
     }
 
     fn copied_xfs_device_has_its_own_locks() {
-        // XFS takes care that its identity is not mounted twice.
+        // XFS refuses to mount the same UUID twice.
         check_copied_device("xfs", &["-q"], "loop,nouuid");
     }
 
-    // Bind mounts are how containers see a volume.
+    // Containers see volumes as bind mounts.
     fn file_is_the_same_through_every_mount() {
         for (kind, options) in [("btrfs", &["-q"][..]), ("ext4", &["-q", "-F"]), ("xfs", &["-q"])] {
             let Some(mounts) = Mounts::new() else {
@@ -456,7 +457,7 @@ on_stage! {
             let _holder = spawn_holder(&shared);
             for (is_mounted, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
                 if !is_mounted {
-                    println!("skipped: {kind} is not to be mounted as {name}");
+                    println!("skipped, because {kind} cannot be mounted as {name}");
                     continue;
                 }
                 let same = Segment::<Jobs>::open(&mounts.path(name)).unwrap();
@@ -465,12 +466,12 @@ on_stage! {
         }
     }
 
-    // An overlay shows a file that others may have open beneath it.
+    // An overlay shows a file that other processes may have open below it.
     fn file_beneath_overlay_keeps_its_locks() {
         let Some(mounts) = Mounts::new() else {
             return;
         };
-        // Not on what may be an overlay itself.
+        // The directory must not be on an overlay itself.
         if !mounts.format("ext4", &["-q", "-F"]) || !mounts.mount("image", "original", "loop") {
             return;
         }
@@ -480,7 +481,7 @@ on_stage! {
         let base = mounts.path("original");
         let layers = format!("lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work");
         if !run("mount", &["-t", "overlay", "-o", &layers, "none", &mounts.path("bound")]) {
-            println!("skipped: no overlay to be had");
+            println!("skipped, because an overlay cannot be mounted");
             return;
         }
         let file = mounts.path("original/upper/jobs");
@@ -506,7 +507,8 @@ on_stage! {
                         if lock_and_repair(&shared) {
                             *tally.lock().unwrap() += 1;
                         }
-                        // Were the locks made anew once more, two would be inside.
+                        // After a second reinitialisation, two processes would hold the
+                        // lock.
                         for _ in 0..200 {
                             let mut pair = shared.held.lock().unwrap();
                             pair.0 += 1;
@@ -518,7 +520,7 @@ on_stage! {
                 .collect();
             (0..OPENERS).for_each(|_| start.open());
             openers.into_iter().for_each(Child::join);
-            assert_eq!(*tally.lock().unwrap(), round, "exactly one is told");
+            assert_eq!(*tally.lock().unwrap(), round, "exactly one opener gets the poisoned lock");
             let shared = Segment::<Jobs>::open(&path).unwrap();
             let all = OPENERS as u64 * 200;
             assert_eq!(*shared.held.lock().unwrap(), (all, all));
@@ -541,7 +543,7 @@ on_stage! {
 
         overwrite(&path, 0, &stale);
         let whole_time = crate::support::time(|| drop(Locks::open(&path).unwrap()));
-        let mut left_in_the_middle = 0;
+        let mut interrupted = 0;
         for round in 0..ROUNDS {
             overwrite(&path, 0, &stale);
             let opening = Gate::new();
@@ -555,7 +557,7 @@ on_stage! {
             opener.kill();
             let bytes = fs::read(&*path).unwrap();
             if bytes[BOOT][8..] == [0; 8] {
-                left_in_the_middle += 1;
+                interrupted += 1;
             }
             let shared = Locks::open(&path).unwrap();
             for (number, lock) in shared.iter().enumerate() {
@@ -567,7 +569,7 @@ on_stage! {
                 }
             }
         }
-        println!("{left_in_the_middle} of {ROUNDS} died halfway; whole: {whole_time:?}");
+        println!("{interrupted} of {ROUNDS} openers died halfway; the whole time is {whole_time:?}");
     }
 
     fn read_only_open_does_not_reinitialise() {
@@ -578,7 +580,7 @@ on_stage! {
         let copy = SegmentOptions::new().open_snapshot::<Jobs>(&path).unwrap();
         drop(expect_poisoned(copy.held.lock()));
         assert_eq!(fs::read(&*path).unwrap(), before);
-        // While somebody looks.
+        // The read-only segment stays open meanwhile.
         spawn(|| {
             let shared = Segment::<Jobs>::open(&path).unwrap();
             assert!(lock_and_repair(&shared));
@@ -601,6 +603,6 @@ on_stage! {
         overwrite(&path, BOOT.start, &[0x5a; 16]);
         let shared = Segment::<Jobs>::open(&path).unwrap();
         let poisoned = expect_poisoned(shared.held.lock());
-        assert_eq!(dead_owner(poisoned.cause()), Some(dying.pid()), "not overwritten");
+        assert_eq!(dead_owner(poisoned.cause()), Some(dying.pid()), "the cause must not be overwritten");
     }
 }

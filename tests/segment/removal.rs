@@ -1,5 +1,5 @@
-//! The last one out takes the name away: whoever that is, however the others
-//! ended, and never from under somebody.
+//! Removal by the last process that detaches. It happens however the other processes
+//! ended, and never while a process is attached.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ fn open(address: &str) -> Result<Segment<Marked>, Error> {
     Segment::open(address)
 }
 
-/// The copy of a parent's segment that a child has, to be dropped by the child.
+/// Returns the child's copy of a parent's segment, which the child drops.
 fn child_copy(segment: &Segment<Marked>) -> Segment<Marked> {
-    // SAFETY: called in children that end without dropping the original.
+    // SAFETY: the caller is a child, which ends without dropping the original.
     unsafe { std::ptr::read(segment) }
 }
 
-/// Leaves a segment whose only user was killed.
+/// Creates a segment in a process that is then killed.
 fn leave_stale(address: &str, options: &SegmentOptions, id: u64) {
     let mut user = spawn(|| {
         let _segment = options.create(address, Marked::new(id)).unwrap();
@@ -36,13 +36,13 @@ fn leave_stale(address: &str, options: &SegmentOptions, id: u64) {
     user.wait();
 }
 
-/// Gives up `CAP_IPC_LOCK` with all other capabilities, and `RLIMIT_MEMLOCK`.
+/// Drops `CAP_IPC_LOCK` with all other capabilities, and sets `RLIMIT_MEMLOCK` to 0.
 fn forbid_memory_locks() {
     use nix::sys::resource::{Resource, setrlimit};
     setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0).unwrap();
-    // Version 3 of the call, for this thread; two sets of three words, all empty.
+    // Version 3 of the call, for this thread: two sets of three words, all empty.
     let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
-    // SAFETY: both are as long as this version of the call says.
+    // SAFETY: both arrays have the lengths that this version of the call requires.
     let rc = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
     assert_eq!(rc, 0);
 }
@@ -53,12 +53,12 @@ on_stage! {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             let second = open(&address).unwrap();
             drop(segment);
-            assert_eq!(open(&address).unwrap().id(), 1, "one is left");
+            assert_eq!(open(&address).unwrap().id(), 1, "one process is still attached");
             drop(second);
             assert!(!address.exists());
             assert!(matches!(open(&address), Err(Error::NotFound)));
 
-            // By default it stays.
+            // By default the object stays.
             drop(Segment::create(&address, Marked::new(2)).unwrap());
             assert_eq!(open(&address).unwrap().id(), 2);
         }
@@ -106,8 +106,8 @@ on_stage! {
                 }
             }
             failing.join();
-            // The last user of a System V segment detaches, and then asks whether it was the
-            // last one. An opener in between leaves no trace (docs/design.md).
+            // The last user of a System V segment detaches, and then reads the attach
+            // count. An opener in between is not visible (docs/design.md).
             let most = if address.kind() == Backing::SystemV { rounds / 4 } else { 0 };
             assert!(left <= most, "{left} of {rounds} times, {}", &*address);
         }
@@ -149,7 +149,7 @@ on_stage! {
                 });
                 std::mem::forget(orphan);
                 there.open();
-                drop(segment); // not the last
+                drop(segment); // the child is still attached
             });
             there.pass();
             parent.wait();
@@ -179,7 +179,8 @@ on_stage! {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             std::mem::forget(segment.visits.lock().unwrap());
             drop(segment);
-            // Still mapped, so still in use, also for who comes and goes.
+            // The segment is still mapped, so it is in use, also for a process that
+            // opens and drops it.
             let opened = open(&address).unwrap();
             assert!(Segment::attached_pids(&opened).unwrap().contains(&std::process::id()));
             assert!(opened.visits.try_lock().is_err());
@@ -192,7 +193,7 @@ on_stage! {
         for address in TestAddress::of_each_kind("stale") {
             leave_stale(&address, &transient(), 1);
             let reused = transient().open_or_create(&address, || Marked::new(2)).unwrap();
-            assert_eq!(reused.id(), 1, "{:?}: to be reused", address.kind());
+            assert_eq!(reused.id(), 1, "{:?}: it must be reused", address.kind());
             drop(reused);
             assert!(!address.exists());
 
@@ -200,7 +201,7 @@ on_stage! {
             leave_stale(&address, &transient(), 3);
             let recreated = anew.open_or_create(&address, || Marked::new(4)).unwrap();
             assert_eq!(recreated.id(), 4);
-            // Not what somebody is attached to.
+            // A segment with an attached process is not recreated.
             let second = anew.open_or_create(&address, || Marked::new(5)).unwrap();
             assert_eq!(second.id(), 4);
             let third = anew.create(&address, Marked::new(6));
@@ -214,7 +215,7 @@ on_stage! {
             drop((recreated, second));
             assert!(!address.exists());
 
-            // One that was to stay is recreated as well.
+            // An abandoned segment without automatic removal is recreated as well.
             leave_stale(&address, &SegmentOptions::new(), 8);
             assert_eq!(anew.create(&address, Marked::new(9)).unwrap().id(), 9);
             assert!(!address.exists());
@@ -246,7 +247,7 @@ on_stage! {
             leave_stale(&address, &transient(), 1);
             let refused = transient().create(&address, Marked::new(2));
             assert!(matches!(refused, Err(Error::AlreadyExists)));
-            let reused = open(&address).expect("it was not for the creator to remove");
+            let reused = open(&address).expect("the refused creation must keep it");
             assert_eq!(reused.id(), 1);
         }
     }
@@ -284,12 +285,12 @@ on_stage! {
     }
 
     fn last_user_without_permission_keeps_object() {
-        if !is_root_for("who may not remove it leaves it whole") {
+        if !is_root_for("last_user_without_permission_keeps_object") {
             return;
         }
         for address in TestAddress::of_each_kind("rights") {
             let options = transient().mode(0o666).owner(0);
-            // In /tmp and /dev/shm only the owner may remove.
+            // In /tmp and /dev/shm only the owner may remove the object.
             let segment = options.create(&address, Marked::new(1)).unwrap();
             let (there, go) = (Gate::new(), Gate::new());
             let last = spawn(|| {
@@ -299,7 +300,7 @@ on_stage! {
                 there.open();
                 go.pass();
                 drop(opened);
-                // Again, and again: it is as it was.
+                // The object is as it was, however often it is opened.
                 for _ in 0..3 {
                     let opened = options.open::<Marked>(&address).unwrap();
                     opened.visit();
@@ -316,7 +317,7 @@ on_stage! {
             let opened = options.open::<Marked>(&address).unwrap();
             assert_eq!(opened.id(), 1);
             drop(opened);
-            assert!(!address.exists(), "root may");
+            assert!(!address.exists(), "root removes the object");
         }
     }
 
@@ -325,7 +326,7 @@ on_stage! {
         let (_, seed) = Random::from_env(0x1ea7e);
         for kind in [Backing::Posix, Backing::SystemV, Backing::File] {
             let address = TestAddress::new(kind, "leaving");
-            // A file goes to the disk each time.
+            // A file is written to the disk in each round.
             let rounds = if kind == Backing::File { rounds / 15 } else { rounds };
             let race = Segment::anonymous(DetachRace::default()).unwrap();
             let started = std::time::Instant::now();
@@ -337,7 +338,7 @@ on_stage! {
                 .collect();
             processes.into_iter().for_each(crate::support::Child::join);
             println!(
-                "{kind}: {} rounds (seed {seed}) in {:.1?}, newcomers met it {} times",
+                "{kind}: {} rounds (seed {seed}) in {:.1?}, the third process opened it {} times",
                 race.rounds.load(Ordering::Relaxed),
                 started.elapsed(),
                 race.met.load(Ordering::Relaxed)
@@ -369,25 +370,27 @@ on_stage! {
                 let segment = transient().create(&address, Marked::new(round)).unwrap();
                 random.dither(16);
                 drop(segment);
-                // A looker that meets the last one out goes in its place.
+                // A probe that is attached during the last detachment removes the
+                // object instead.
                 let until = Instant::now() + Duration::from_secs(2);
                 while address.exists() {
                     if Instant::now() < until {
                         std::thread::yield_now();
                         continue;
                     }
-                    // A look that begins just between the last detachment and its
-                    // question is taken for a user: the limit in docs/design.md, "A look
-                    // at a System V segment past its last user". It leaves a good segment.
-                    assert_eq!(kind, Backing::SystemV, "round {round}: left behind");
+                    // A probe that begins between the last detachment and the read of
+                    // the attach count is taken for a user: the limit in
+                    // docs/design.md, "A look at a System V segment past its last
+                    // user". The segment stays valid.
+                    assert_eq!(kind, Backing::SystemV, "round {round}: the object was not removed");
                     left += 1;
                     assert_eq!(open(&address).unwrap().id(), round);
                 }
             }
             let seen = probes.load(Ordering::Relaxed);
-            println!("{kind}: {seen} looks in {round} rounds, {left} times left behind");
-            assert!(left <= 1 + round / 500, "left behind {left} times in {round} rounds");
-            // Nor does it take away what was left in a crash.
+            println!("{kind}: {seen} probes in {round} rounds, {left} times not removed");
+            assert!(left <= 1 + round / 500, "not removed {left} times in {round} rounds");
+            // A probe does not remove an object that a crash left.
             leave_stale(&address, &transient(), 1);
             let met = probes.load(Ordering::Relaxed) + 3;
             crate::support::poll(|| probes.load(Ordering::Relaxed) >= met);
@@ -396,12 +399,12 @@ on_stage! {
     }
 }
 
-/// Two leave at the same instant, a third comes.
+/// Two processes detach at the same instant, and a third one opens the object.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 struct DetachRace {
     meeting: Meeting,
-    /// What the value of this round is.
+    /// The id of the value in this round.
     id: AtomicU64,
     met: AtomicU64,
     rounds: AtomicU64,
@@ -410,7 +413,7 @@ struct DetachRace {
 
 impl DetachRace {
     const PARTIES: u32 = 3;
-    /// On a busy machine, meetings take long.
+    /// The barriers take long on a busy machine.
     const TIME_LIMIT: Duration = Duration::from_secs(8);
 
     fn run(&self, address: &TestAddress, index: u32, rounds: u32, seed: u64) {
@@ -432,7 +435,7 @@ impl DetachRace {
             meet();
             self.rounds.store(id, Ordering::SeqCst);
             if self.is_over.load(Ordering::SeqCst) {
-                return; // whoever has it drops it
+                return; // the segment is dropped here
             }
             if index == 1 {
                 mine = Some(open(address).unwrap());
@@ -444,7 +447,10 @@ impl DetachRace {
                 None => self.open_and_stay(address, id),
             }
             meet();
-            assert!(!address.exists(), "round {round}: left behind");
+            assert!(
+                !address.exists(),
+                "round {round}: the object was not removed"
+            );
             meet();
         }
     }
@@ -455,9 +461,9 @@ impl DetachRace {
                 self.met.fetch_add(1, Ordering::Relaxed);
                 assert_eq!(segment.id(), id);
                 segment.visit();
-                // The others are leaving meanwhile. The name must lead here.
+                // The others detach meanwhile. The name must refer to this object.
                 for _ in 0..3 {
-                    let again = open(address).expect("somebody is attached to it");
+                    let again = open(address).expect("this process is attached to it");
                     assert_eq!(again.id(), id);
                     assert_eq!(*again.visits.lock().unwrap(), 1);
                 }
@@ -468,7 +474,7 @@ impl DetachRace {
     }
 }
 
-/// A System V segment that another program made.
+/// A System V segment that another program created.
 struct Foreign {
     address: TestAddress,
     id: i32,
@@ -481,27 +487,28 @@ impl Foreign {
     fn new(mode: i32, fill: impl Fn(usize) -> u8) -> Self {
         let address = TestAddress::new(Backing::SystemV, "foreign");
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | mode;
-        // SAFETY: takes and returns numbers.
+        // SAFETY: the call takes and returns numbers.
         let id = unsafe { libc::shmget(address.system_v_key(), Self::LEN, flags) };
         assert!(id >= 0);
-        // SAFETY: maps the segment where there is room.
+        // SAFETY: the null pointer lets the kernel choose a free address.
         let at: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
         for i in 0..Self::LEN {
-            // SAFETY: inside the segment.
+            // SAFETY: `i` is below the length of the segment.
             let byte = unsafe { at.add(i) };
-            // SAFETY: as above; nobody else uses it yet.
+            // SAFETY: the byte is inside the mapping, and no other process uses it yet.
             unsafe { byte.write(fill(i)) };
         }
         Self { address, id, at }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        // SAFETY: mapped, that long, and nobody writes now.
+        // SAFETY: the segment is mapped with this length, and no process writes to it
+        // now.
         unsafe { std::slice::from_raw_parts(self.at, Self::LEN) }.to_vec()
     }
 
     fn detach(&self) {
-        // SAFETY: mapped there by `new`; not used afterwards.
+        // SAFETY: `new` mapped the segment here, and it is not used afterwards.
         unsafe { libc::shmdt(self.at.cast()) };
     }
 }
@@ -512,7 +519,7 @@ fn foreign_system_v_segment_is_never_touched() {
         |_| 0,
         |_| 0xff,
         |i| i as u8 ^ 0x5a,
-        // Something that looks like any state of ours.
+        // Bytes that look like a state of this crate.
         |i| u8::from(i == 128),
         |i| 2 * u8::from(i == 128),
         |i| 3 * u8::from(i == 128),
@@ -548,11 +555,12 @@ fn foreign_system_v_segment_is_never_touched() {
                 match round {
                     0 => {
                         assert!(foreign.bytes() == before, "{what}");
-                        // Then with nobody attached.
+                        // The second round has no attached process.
                         foreign.detach();
                     }
                     _ => {
-                        // SAFETY: maps the segment where there is room.
+                        // SAFETY: the null pointer lets the kernel choose a free
+                        // address.
                         let at = unsafe { libc::shmat(foreign.id, std::ptr::null(), 0) };
                         let again = Foreign {
                             address: TestAddress::new(Backing::SystemV, "none"),

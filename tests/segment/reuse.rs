@@ -1,4 +1,5 @@
-//! Ids and memory that are used again: nobody is taken for who had them before.
+//! Reused process ids and memory. A process with a reused id does not stand for the
+//! earlier one.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,14 +9,14 @@ use crate::support::{
 };
 use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
 
-/// A child whose process id is `id`, which nobody has any more, or nothing if another
-/// program was given it. It runs `body`.
+/// Starts a child with a free process id, which runs `body`. Returns `None` if another
+/// program was given the id.
 fn spawn_with_id(id: u32, body: impl Fn()) -> Option<Child> {
-    /// Other programs take ids as well.
+    /// Other programs get ids as well.
     const TRIES: usize = 1_000;
 
     for _ in 0..TRIES {
-        // The kernel gives the id after this one next, if it is free.
+        // The kernel assigns the id after this one next, if it is free.
         std::fs::write("/proc/sys/kernel/ns_last_pid", (id - 1).to_string()).unwrap();
         let child = spawn(|| {
             if std::process::id() == id {
@@ -33,33 +34,35 @@ fn spawn_with_id(id: u32, body: impl Fn()) -> Option<Child> {
     None
 }
 
-/// Repeats `scene`, which says nothing if it could not be played, until it was.
+/// Repeats `attempt` until it succeeds. It returns `None` if another program was given
+/// the id.
 fn retry_until_run(attempt: impl Fn() -> Option<()>) {
     const TRIES: usize = 20;
     assert!(
         (0..TRIES).any(|_| attempt().is_some()),
-        "other programs take all the ids"
+        "other programs got all the ids"
     );
 }
 
-/// The address of a segment's pages, and their length.
+/// Returns the address of the pages of a segment, and their length.
 fn pages_of<T>(value: &T) -> (usize, usize) {
     const PAGE: usize = 4096;
     let start = std::ptr::from_ref(value) as usize / PAGE * PAGE;
     (start, PAGE)
 }
 
-/// What safe code can't do. Who calls it does not use those pages again.
+/// Unmaps pages, which safe code cannot do. The caller does not use the pages again.
 fn unmap((start, len): (usize, usize)) {
-    // SAFETY: whole pages of a mapping; the callers' promise.
+    // SAFETY: the range consists of whole pages of a mapping, and the caller does not
+    // use them again.
     let code = unsafe { libc::munmap(start as *mut libc::c_void, len) };
     assert_eq!(code, 0);
 }
 
-/// New memory of this process at just that place, full of the thread's id: for the
-/// kernel, a lock that the thread holds.
+/// Maps new memory at the same address and fills it with the thread's id. The kernel
+/// takes each word for a lock that the thread holds.
 fn map_again((start, len): (usize, usize), word: u32) -> &'static [AtomicU32] {
-    // SAFETY: maps new memory, and never over other memory.
+    // SAFETY: `MAP_FIXED_NOREPLACE` never replaces other memory.
     let mapped = unsafe {
         libc::mmap(
             start as *mut libc::c_void,
@@ -70,8 +73,8 @@ fn map_again((start, len): (usize, usize), word: u32) -> &'static [AtomicU32] {
             0,
         )
     };
-    assert_eq!(mapped as usize, start, "the place is taken");
-    // SAFETY: the memory is new, zero, large enough, and stays to the end.
+    assert_eq!(mapped as usize, start, "the address is in use");
+    // SAFETY: the memory is new, zeroed, large enough, and never unmapped.
     let words = unsafe { std::slice::from_raw_parts(mapped.cast::<AtomicU32>(), len / 4) };
     for each in words {
         each.store(word, Ordering::Relaxed);
@@ -83,8 +86,8 @@ fn thread_id() -> u32 {
     u32::try_from(nix::unistd::gettid().as_raw()).unwrap()
 }
 
-/// In how many words of memory that is used again the kernel leaves a mark when the
-/// thread ends, which runs `before` and says where its pages were.
+/// Returns the number of words in reused memory that the kernel marks when a thread
+/// ends. The thread runs `before`, which returns the pages.
 fn marks_left(before: impl FnOnce() -> (usize, usize) + Send) -> usize {
     std::thread::scope(|s| {
         let thread = s.spawn(move || {
@@ -93,7 +96,7 @@ fn marks_left(before: impl FnOnce() -> (usize, usize) + Send) -> usize {
             (id, map_again(pages, id))
         });
         let (id, words) = thread.join().unwrap();
-        // The join may come before the kernel's walk over the thread's locks.
+        // The join may return before the kernel has walked the thread's robust list.
         let task = format!("/proc/self/task/{id}");
         crate::support::poll(|| !std::path::Path::new(&task).exists());
         let marked = |word: &&AtomicU32| word.load(Ordering::Relaxed) != id;
@@ -164,7 +167,8 @@ on_stage! {
                 user.wait();
                 let there = Gate::new();
                 let _reuser = spawn_with_id(user.pid(), || {
-                    // What it has inherited is not what the dead one opened.
+                    // The mapping from the fork is not the one that the dead process
+                    // opened.
                     unmap(pages_of(&*segment));
                     there.open();
                     nix::unistd::pause();
@@ -186,7 +190,7 @@ on_stage! {
         });
         assert_eq!(marks, 0);
 
-        // Also if the unlock had to wake somebody.
+        // The unlock also has to wake a waiter.
         let lock = pair();
         let [locked, done] = [Gate::new(), Gate::new()];
         let mut waiter = spawn(|| {
@@ -206,10 +210,10 @@ on_stage! {
         assert_eq!(marks, 0);
         done.open();
         waiter.wait();
-        std::mem::forget(lock); // its pages are gone
+        std::mem::forget(lock); // its pages are unmapped
     }
 
-    // Failure mode 15: what the test above would see.
+    // Failure mode 15. Shows that the test above would see a mark.
     fn reused_memory_of_held_lock_is_written() {
         let marks = marks_left(|| {
             let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();

@@ -45,14 +45,10 @@ impl Stand {
     /// Creates the directory, which requires [its own mounts](has_own_mounts_for).
     pub fn new() -> Self {
         let path = Path::new("/mnt");
-        let path = path.to_owned(),
-            false => std::env::temp_dir(),
-        } => if path.is_dir() {
+        let path = if path.is_dir() {
             path.to_owned()
         } else {
             std::env::temp_dir()
-        } => path.to_owned(),
-            false => std::env::temp_dir(),
         };
         assert!(run(
             "mount",

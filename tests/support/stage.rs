@@ -90,7 +90,10 @@ pub fn ignore_output(_: &str) {}
 
 /// Runs a test in a new process. Returns what it printed.
 pub fn send_on_stage(test: &str, limit: Duration) -> String {
-    assert!(std::env::var(STAGE).is_err(), "the stage of {test} was not entered");
+    assert!(
+        std::env::var(STAGE).is_err(),
+        "the stage of {test} was not entered"
+    );
     // The harness names a test without its crate. A stage reads no arguments. They show
     // in a list of processes which test this is.
     let (_, argument) = test.split_once("::").unwrap();

@@ -1,6 +1,6 @@
 //! Users other than root.
 
-/// The id of the user and group `nobody`.
+/// The id of an ordinary user and its group.
 pub const NOBODY: u32 = 65_534;
 
 /// Returns whether this process may change its user. If not, prints that `test` is not
@@ -13,7 +13,7 @@ pub fn is_root_for(test: &str) -> bool {
     is_root
 }
 
-/// Changes to the user `nobody`, irrevocably.
+/// Changes to an ordinary user, irrevocably.
 pub fn become_nobody() {
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setgid(nix::unistd::Gid::from_raw(NOBODY)).unwrap();

@@ -89,7 +89,11 @@ impl Marked {
     /// Returns the id, after a check that the value is complete.
     pub fn id(&self) -> u64 {
         let is_whole = self.body == [self.id; 62] && self.inverse == !self.id;
-        assert!(is_whole, "the value is not complete: {} {}", self.id, self.inverse);
+        assert!(
+            is_whole,
+            "the value is not complete: {} {}",
+            self.id, self.inverse
+        );
         self.id
     }
 

@@ -27,7 +27,9 @@ pub const PAUSE: libc::c_long = libc::SYS_ppoll;
 pub fn can_lead_for(test: &str) -> bool {
     let can = machine::has_single_instruction_atomics();
     if !can {
-        println!("not run, because single steps break the atomic sequences of this machine: {test}");
+        println!(
+            "not run, because single steps break the atomic sequences of this machine: {test}"
+        );
     }
     can
 }

@@ -1,4 +1,4 @@
-//! Every way to get at an object, what each says, and what it leaves behind.
+//! Every access to an object: its outcome, and what it leaves behind.
 
 #![allow(unreachable_pub, reason = "part of a test program, not of a library")]
 
@@ -16,21 +16,22 @@ use crate::support::TestAddress;
 
 pub type Counter = ShmMutex<u64>;
 
-/// Longer objects are compared by what the system says of them, not byte by byte.
+/// Longer objects are compared by their metadata only.
 const LONGEST_COMPARED: u64 = 1 << 20;
 
-/// A way to get at an object.
+/// An access to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Open,
     OpenOrCreate,
     OpenReadOnly,
     Snapshot,
-    /// `inspect::object`, `details` and `sync_object` are what the tool reads with.
+    /// `inspect::object`, as the tool uses it. `Details` and `SyncObject` are
+    /// `inspect::details` and `inspect::sync_object`.
     Object,
     Details,
     SyncObject,
-    /// `inspect::objects`, which finds no files.
+    /// `inspect::objects`, which does not list files.
     List,
 }
 
@@ -45,10 +46,10 @@ pub const ACCESSES: [Access; 8] = [
     Access::List,
 ];
 
-/// What came of it.
+/// The outcome of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was opened, or can be read.
+    /// The object was opened, or can be read.
     Opened,
     NotFound,
     PermissionDenied,
@@ -80,21 +81,21 @@ impl Outcome {
             Error::LayoutMismatch { .. } => Self::OtherLayout,
             Error::ForeignPidNamespace => Self::OtherNamespace,
             Error::NoSpace { .. } => Self::NoSpace,
-            other => panic!("no bad object should end in {other:?}"),
+            other => panic!("no bad object may cause {other:?}"),
         }
     }
 }
 
-/// What the ways should say of an object.
+/// The expected outcomes for one object.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// Who wants to write: `open`, `open_or_create`.
+    /// Of accesses that write: `open`, `open_or_create`.
     pub writer: Outcome,
-    /// Who wants to read the value: `open_read_only`, `open_snapshot`.
+    /// Of accesses that read the value: `open_read_only`, `open_snapshot`.
     pub reader: Outcome,
-    /// Who reads without knowing the type.
+    /// Of accesses without the type.
     pub tool: Outcome,
-    /// Who wants to know about one lock, without knowing the type.
+    /// Of an access to one lock without the type.
     pub lock: Outcome,
 }
 
@@ -108,7 +109,8 @@ impl Expected {
         }
     }
 
-    /// It can be read by who does not know the type, but not opened.
+    /// Expects `outcome` from accesses with the type. Accesses without the type
+    /// succeed.
     pub fn for_users(outcome: Outcome) -> Self {
         Self {
             writer: outcome,
@@ -117,7 +119,8 @@ impl Expected {
         }
     }
 
-    /// It can be used, but its locks can't be listed.
+    /// Expects `outcome` from accesses without the type. Accesses with the type
+    /// succeed.
     pub fn for_tool(outcome: Outcome) -> Self {
         Self {
             tool: outcome,
@@ -126,7 +129,7 @@ impl Expected {
         }
     }
 
-    /// There is nothing yet: who may create does.
+    /// Expects that the object does not exist. `open_or_create` would create it.
     pub fn missing() -> Self {
         Self {
             writer: Outcome::NotFound,
@@ -144,19 +147,18 @@ impl Expected {
     }
 }
 
-/// Tries every way, and looks what each leaves behind.
+/// Tries every access, and checks what each leaves behind.
 pub fn check<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
     for access in ACCESSES {
         if expected.of(access) == Outcome::NotFound && access == Access::OpenOrCreate {
-            continue; // it would put something there
+            continue; // it would create the object
         }
         check_way::<T>(what, address, access, expected.of(access));
     }
 }
 
-/// Tries those ways that differ in what they do with the bytes. Each look of the tool
-/// asks every process of the machine what it maps, so who has hundreds of objects takes
-/// as few looks as will do.
+/// Tries the accesses that treat the bytes differently. Each access of the tool reads
+/// the maps of every process of the machine, so tests with hundreds of objects use few.
 pub fn check_briefly<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
     for access in [
         Access::Open,
@@ -171,7 +173,7 @@ pub fn check_briefly<T: ShmSafe + Default>(what: &str, address: &TestAddress, ex
     }
 }
 
-/// Tries one way, and looks what it leaves behind.
+/// Tries one access, and checks what it leaves behind.
 fn check_way<T: ShmSafe + Default>(
     what: &str,
     address: &TestAddress,
@@ -189,7 +191,7 @@ fn check_way<T: ShmSafe + Default>(
         "{what}, {access:?} {}",
         &**address
     );
-    // Who may write brings the locks of a copy back to life.
+    // A writer reinitialises the locks of a copy.
     let may_change =
         outcome == Some(Outcome::Opened) && matches!(access, Access::Open | Access::OpenOrCreate);
     if !may_change {
@@ -202,7 +204,7 @@ fn check_way<T: ShmSafe + Default>(
     }
 }
 
-/// `None` if the way does not lead there.
+/// Tries one access. Returns `None` if it does not apply to this kind of object.
 pub fn attempt<T: ShmSafe + Default>(access: Access, address: &TestAddress) -> Option<Outcome> {
     let parsed = || address.parse::<Address>().unwrap();
     let result = match access {
@@ -242,7 +244,7 @@ fn readable(content: Content) -> Result<(), Error> {
     }
 }
 
-/// What of shared memory this process has mapped, and what it has open.
+/// Returns the shared mappings and the open descriptors of this process.
 pub fn resources() -> (Vec<String>, Vec<String>) {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let is_shared = |line: &&str| {
@@ -253,7 +255,7 @@ pub fn resources() -> (Vec<String>, Vec<String>) {
     let is_copy = |line: &&str| line.contains("/shm-sync-") && !line.contains("/deps/");
     let mapped = maps.lines().filter(|line| is_shared(line) || is_copy(line));
     let mapped = mapped.map(str::to_owned).collect();
-    // Listing them takes one, which is closed before it is looked at.
+    // The listing itself opens a descriptor, which is closed before its link is read.
     let links = fs::read_dir("/proc/self/fd").unwrap();
     let links: Vec<_> = links.map(|link| link.unwrap().path()).collect();
     let open = links.iter().filter_map(|link| {
@@ -263,7 +265,7 @@ pub fn resources() -> (Vec<String>, Vec<String>) {
     (mapped, open.collect())
 }
 
-/// All that can be seen of an object without opening it in one of the ways.
+/// Returns the metadata and the bytes of an object, without using this crate.
 fn state_of(address: &TestAddress) -> (String, Vec<u8>) {
     let mut text = String::new();
     if address.kind() == Backing::SystemV {
@@ -281,7 +283,7 @@ fn state_of(address: &TestAddress) -> (String, Vec<u8>) {
     let (mode, blocks, len) = (facts.mode(), facts.blocks(), facts.len());
     let (inode, changed) = (facts.ino(), (facts.mtime(), facts.mtime_nsec()));
     write!(text, "{inode} {mode:o} {len} {blocks}").unwrap();
-    // A directory's time, or a device's, is not its content's.
+    // The times of a directory or a device are not those of its content.
     if facts.is_file() {
         write!(text, " {changed:?}").unwrap();
     }
@@ -290,9 +292,9 @@ fn state_of(address: &TestAddress) -> (String, Vec<u8>) {
     (text, bytes.unwrap_or_default())
 }
 
-// --- Putting objects there ------------------------------------------------------
+// --- Creating and changing objects ----------------------------------------------
 
-/// Where a POSIX object or a file is.
+/// Returns the path of a POSIX object or a file.
 pub fn path(address: &TestAddress) -> String {
     match address.kind() {
         Backing::Posix => format!("/dev/shm{}", &**address),
@@ -304,7 +306,7 @@ pub fn put_good<T: ShmSafe + Default>(address: &TestAddress) {
     drop(Segment::create(address, T::default()).unwrap());
 }
 
-/// Puts those bytes there, as a program without this crate would.
+/// Creates an object with these bytes, as a program without this crate would.
 pub fn put(address: &TestAddress, bytes: &[u8]) {
     if address.kind() == Backing::SystemV {
         put_system_v(address, bytes.len()).write(0, bytes);
@@ -315,16 +317,16 @@ pub fn put(address: &TestAddress, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Puts zeros under the key.
+/// Creates a zeroed System V segment.
 pub fn put_system_v(address: &TestAddress, len: usize) -> Attached {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
-    // SAFETY: takes and returns numbers.
+    // SAFETY: the call takes and returns numbers.
     let id = unsafe { libc::shmget(address.system_v_key(), len, flags) };
     assert!(id >= 0, "{}", std::io::Error::last_os_error());
     Attached::to(id)
 }
 
-/// The bytes of what is there.
+/// Returns the bytes of an object.
 pub fn bytes_of(address: &TestAddress) -> Vec<u8> {
     match address.kind() {
         Backing::SystemV => Attached::to(address.system_v_id().unwrap()).bytes(),
@@ -332,7 +334,7 @@ pub fn bytes_of(address: &TestAddress) -> Vec<u8> {
     }
 }
 
-/// Overwrites some bytes of what is there.
+/// Overwrites some bytes of an object.
 pub fn patch(address: &TestAddress, at: usize, bytes: &[u8]) {
     if address.kind() == Backing::SystemV {
         Attached::to(address.system_v_id().unwrap()).write(at, bytes);
@@ -354,7 +356,7 @@ pub struct Attached {
 impl Attached {
     pub fn to(id: i32) -> Self {
         let status = system_v_status(id);
-        // SAFETY: no address is asked for.
+        // SAFETY: the null pointer lets the kernel choose the address.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         assert_ne!(
             base.addr(),
@@ -371,15 +373,17 @@ impl Attached {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        // SAFETY: mapped for as long as this lives, and nobody writes meanwhile.
+        // SAFETY: the segment is mapped with this length as long as `self` lives, and
+        // no process writes meanwhile.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }.to_vec()
     }
 
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.len);
-        // SAFETY: inside the segment, as asserted.
+        // SAFETY: `at` is inside the segment, as asserted.
         let to = unsafe { self.base.add(at) };
-        // SAFETY: as long as the bytes, as asserted, and nobody else uses it.
+        // SAFETY: the target is as long as `bytes`, as asserted, and no other process
+        // uses it.
         unsafe {
             to.as_ptr()
                 .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
@@ -389,26 +393,26 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // SAFETY: attached by `to`, and used no more.
+        // SAFETY: `to` attached the segment, and it is not used afterwards.
         unsafe { libc::shmdt(self.base.as_ptr().cast()) };
     }
 }
 
 pub fn system_v_status(id: i32) -> libc::shmid_ds {
-    // SAFETY: a struct of numbers, for which zero is a value.
+    // SAFETY: the struct consists of numbers, for which zero is valid.
     let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel fills the struct.
+    // SAFETY: the kernel writes to the struct, which outlives the call.
     let rc = unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
     assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
     status
 }
 
-/// Changes who may do what with a System V segment.
+/// Changes the owner or the permissions of a System V segment.
 pub fn change_system_v(address: &TestAddress, change: impl FnOnce(&mut libc::ipc_perm)) {
     let id = address.system_v_id().unwrap();
     let mut status = system_v_status(id);
     change(&mut status.shm_perm);
-    // SAFETY: the kernel reads the struct.
+    // SAFETY: the kernel reads the struct, which outlives the call.
     let rc = unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) };
     assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
 }

@@ -1,5 +1,5 @@
-//! Objects that change while they are opened and used: only those who may write to
-//! an object can do that to it, and what they can't do is told here.
+//! Objects that change while they are opened and used. Only a process with write
+//! permission can do this. These tests show what it cannot do.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,24 +17,24 @@ use crate::support::{Child, Gate, TestAddress, expect_poisoned, on_stage, spawn}
 
 const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
 
-/// What is left of an object that has shrunk, in bytes: no lock is in it.
+/// The remaining length of a shrunk object in bytes. It contains no lock.
 const PAGE: i64 = 4096;
 
-/// Which of two.
+/// One of two locks.
 #[derive(Clone, Copy)]
 enum Lock {
     Healthy,
     Shrinking,
 }
 
-/// What became of a lock whose holder died.
+/// The state of a lock after its holder died.
 #[derive(Debug, PartialEq, Eq)]
 enum AfterDeath {
     Poisoned,
     Lost,
 }
 
-/// Long enough to lose pages.
+/// A value long enough to lose pages.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Long {
@@ -59,7 +59,7 @@ fn shorten(address: &TestAddress, len: i64) {
 fn ended_by(child: &mut Child, signal: Signal) -> bool {
     match child.wait() {
         WaitStatus::Exited(_, code) => {
-            assert_eq!(code, 0, "it panicked");
+            assert_eq!(code, 0, "the child panicked");
             false
         }
         WaitStatus::Signaled(_, by, _) => {
@@ -97,9 +97,9 @@ on_stage! {
         }
     }
 
-    // The kernel's list of a thread's robust locks goes through the locks themselves,
-    // the last one taken first, and ends at one that can't be read. What is asserted
-    // here is no promise, but a limit that the kernel sets: see the trust model.
+    // The kernel walks a thread's robust list through the locks themselves, from the
+    // last one locked, and stops at an unreadable one. This test asserts a limit of the
+    // kernel, which is not a promise: see the trust model.
     fn shrunk_lock_hides_owner_death_of_older_locks() {
         for kind in FILES {
             let lock_after_death = |order: [Lock; 2]| {
@@ -140,8 +140,8 @@ on_stage! {
         *anonymous.lock().unwrap() += 1;
     }
 
-    // A file may become shorter between the look at its length and the first touch, so
-    // who opens it may fault. Who reads it without mapping it, as the tool does, never.
+    // A file may shrink between the check of its length and the first access, so the
+    // opener may fault. The tool reads without a mapping and never faults.
     fn shrinking_object_never_faults_the_tool() {
         const TIME: Duration = Duration::from_millis(300);
         for kind in FILES {
@@ -157,7 +157,7 @@ on_stage! {
             });
             for access in ACCESSES {
                 if kind == Backing::File && access == Access::List {
-                    continue; // it finds no files
+                    continue; // it does not list files
                 }
                 let mut faults = 0;
                 let tally = Segment::anonymous([const { ShmMutex::new(0_u64) }; 3]).unwrap();

@@ -1,5 +1,5 @@
-//! What is in an object: noise, parts of good ones, and good ones of which a field
-//! says something else.
+//! The contents of objects: noise, parts of good objects, and good objects with one
+//! changed field.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -13,20 +13,20 @@ use super::access::{
 };
 use crate::support::{Random, TestAddress, on_stage};
 
-/// The length of a segment's header in bytes; the directory follows.
+/// The length of a segment's header in bytes. The lock table follows.
 const HEADER: usize = 448;
-/// Where a header says what becomes of the object when nobody is attached.
+/// The offset of the removal policy.
 const REMOVAL: usize = 17;
-/// The magic, and the format version after it.
+/// The end of the magic number and the format version.
 const FORMAT_END: usize = 12;
-/// The part of a System V segment's header that is alive: its state, and a lock.
+/// The part of a System V segment's header that changes: its state, and a lock.
 const LIVE: std::ops::Range<usize> = 192..256;
-/// The state that says that a System V segment is complete.
+/// The state of a complete System V segment.
 const COMPLETE: u32 = 2;
-/// The part of a mutex that is no data, in bytes.
+/// The length of a mutex without its data, in bytes.
 const BARE_MUTEX: u64 = 64;
 
-/// A good object, to be spoilt.
+/// A good object, whose bytes a test changes.
 struct GoodObject {
     address: TestAddress,
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ impl GoodObject {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().unwrap())
     }
 
-    /// Looks at it with some bytes changed.
+    /// Checks the object with some bytes changed.
     fn check_with(&self, what: &str, at: usize, changed: &[u8], expected: &Expected) {
         patch(&self.address, at, changed);
         check_briefly::<Counter>(what, &self.address, expected);
@@ -63,7 +63,7 @@ fn good_objects() -> impl Iterator<Item = GoodObject> {
         .map(GoodObject::from)
 }
 
-/// A number in the header, and what becomes of an object in which it is another.
+/// A number in the header, and the expected outcome for each other number.
 struct Field {
     name: &'static str,
     at: usize,
@@ -114,12 +114,12 @@ const FIELDS: [Field; 21] = [
         len: 4,
         expect: |namespace, object| match namespace {
             0 => Expected::all(Corrupt(CorruptHeader::NoPidNamespace)),
-            // Nobody is attached, so the locks are made anew.
+            // No process is attached, so the locks are reinitialised.
             _ if object.address.kind() == Backing::SystemV => Expected::all(Opened),
             _ => Expected {
                 writer: match object.address.kind() {
                     Backing::SystemV => OtherNamespace,
-                    // Its processes are gone, and its locks are brought back to life.
+                    // Its processes have ended, so its locks are reinitialised.
                     _ => Opened,
                 },
                 ..Expected::all(Opened)
@@ -135,7 +135,7 @@ const FIELDS: [Field; 21] = [
             Expected::all(Corrupt(CorruptHeader::WrongSize { claimed, actual }))
         },
     },
-    // Any that is aligned would be outside the object.
+    // Every other aligned offset is outside the object.
     Field {
         name: "offset of the value",
         at: 32,
@@ -151,7 +151,7 @@ const FIELDS: [Field; 21] = [
             match size {
                 _ if size > room => Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
                 _ if size >= BARE_MUTEX => Expected::for_users(OtherLayout),
-                // The directory has a mutex in it.
+                // The lock table contains a mutex.
                 _ => Expected {
                     writer: OtherLayout,
                     reader: OtherLayout,
@@ -205,7 +205,7 @@ const FIELDS: [Field; 21] = [
         len: 8,
         expect: is_informative,
     },
-    // Users don't read the directory, but they see that it ends before the value.
+    // Openers don't read the lock table, but they check that it ends before the value.
     Field {
         name: "length of the directory",
         at: 88,
@@ -218,7 +218,7 @@ const FIELDS: [Field; 21] = [
             _ => Expected::for_tool(Corrupt(CorruptHeader::UnreadableDirectory)),
         },
     },
-    // Then it is taken for a copy, and its locks are brought back to life.
+    // The object is taken for a copy, so its locks are reinitialised.
     Field {
         name: "device",
         at: 104,
@@ -261,7 +261,7 @@ impl Field {
         u64::MAX >> (64 - 8 * self.len)
     }
 
-    /// The numbers that break those who calculate with them.
+    /// Returns numbers that cause overflows in arithmetic.
     fn boundary_values(&self, original: u64) -> Vec<u64> {
         let max = self.max();
         let mut numbers = vec![0, 1, max, max - 7, (max >> 1) + 1, 1 << 47 & max];
@@ -289,7 +289,7 @@ fn check_numbers_in(kind: Backing) {
     }
 }
 
-/// Fills objects with what is no segment, and with parts of one.
+/// Checks objects of noise, and of parts of a segment.
 fn check_noise_in(kind: Backing) {
     let mut random = Random::new(25);
     let mut noise = |len: usize| {
@@ -298,8 +298,8 @@ fn check_noise_in(kind: Backing) {
             .collect::<Vec<_>>()
     };
     let nothing = Expected::all(NotASegment);
-    // The tool tells what was cut off; of System V segments, which nobody can cut,
-    // it reads the whole header or nothing.
+    // The tool names the missing part. System V segments cannot be shortened, and the
+    // tool reads their whole header or nothing.
     let part_of = |len: usize| {
         let (claimed, actual) = (HEADER as u64, len as u64);
         let cut = Corrupt(CorruptHeader::WrongSize { claimed, actual });
@@ -352,16 +352,17 @@ fn check_noise_in(kind: Backing) {
     }
 }
 
-/// Changes some bytes of header and directory at random, and tries a way.
+/// Changes random bytes of the header and the lock table, and tries an access.
 fn check_changes_of(kind: Backing) {
     let object = GoodObject::of(kind);
     let end = usize::try_from(object.number(32)).unwrap();
-    // Who may write to a segment is trusted with the lock there.
+    // Writers of a segment are trusted with the lock there.
     let is_live = move |at: &usize| kind == Backing::SystemV && LIVE.contains(at);
-    let place = (0..end).prop_filter("it is alive", move |at| !is_live(at));
+    let place = (0..end).prop_filter("it is the changing part", move |at| !is_live(at));
     let byte = prop_oneof![any::<u8>(), Just(0), Just(1), Just(u8::MAX)];
     let changes = prop::collection::vec((place, byte), 1..6);
-    // It may say that it goes with the last one attached, and then it is gone.
+    // The removal policy must not become `UntilLastDetach`, because the object would
+    // then be removed.
     let changes = changes.prop_filter("it would be removed", |changes| {
         !changes.contains(&(REMOVAL, 1))
     });
@@ -379,7 +380,7 @@ fn check_changes_of(kind: Backing) {
         for (at, byte) in &changes {
             patch(&object.address, *at, &[*byte]);
         }
-        // It panics if the error is of a kind that no bad object has.
+        // `attempt` panics on an error that no bad object may cause.
         let _ = attempt::<Counter>(access, &object.address);
         prop_assert_eq!(&resources(), &resources_before);
         patch(&object.address, 0, &object.bytes);
@@ -388,7 +389,7 @@ fn check_changes_of(kind: Backing) {
     outcome.unwrap_or_else(|error| panic!("{}: {error}", &*object.address));
 }
 
-/// How often each object is changed at random.
+/// Returns the number of random changes of each object.
 fn cases() -> u32 {
     let cases = crate::support::number_from_env("PROPTEST_CASES").unwrap_or(300);
     u32::try_from(cases).unwrap()
@@ -426,18 +427,19 @@ on_stage! {
 
     fn system_v_state_must_be_known() {
         let object = GoodObject::of(Backing::SystemV);
-        // A claim of the dead, and a segment whose locks a dead process made anew.
+        // A claim of a dead process, and a segment whose locks a dead process was
+        // reinitialising.
         for state in [5_u32, 0x0100_0005, 0xffff_ff05, 6] {
             let what = format!("state {state}");
             object.check_with(&what, LIVE.start, &state.to_le_bytes(), &Expected::all(Opened));
         }
         for state in [7, 0x0106, u32::MAX, u32::from_be(COMPLETE)] {
             let what = format!("state {state}");
-            // The header is good all the same, and the tool only reads.
+            // The header is valid, and the tool only reads.
             let expected = Expected::for_users(NotASegment);
             object.check_with(&what, LIVE.start, &state.to_le_bytes(), &expected);
         }
-        // Of files, nobody looks at it.
+        // Files do not use this part.
         for kind in [Backing::Posix, Backing::File] {
             let object = GoodObject::of(kind);
             let expected = Expected::all(Opened);
@@ -447,7 +449,7 @@ on_stage! {
 
     fn lock_table_is_checked() {
         use CorruptHeader::{MisplacedObject, UnreadableDirectory};
-        /// Where the parts of its one entry are, and what they become.
+        /// The offsets of the parts of the only entry, and their new bytes.
         const CASES: [(&str, usize, &[u8], CorruptHeader); 14] = [
             ("no kind", 0, &[0], UnreadableDirectory),
             ("an unknown kind", 0, &[0xff], UnreadableDirectory),
@@ -456,10 +458,10 @@ on_stage! {
             ("no array, and what is left is no path", 1, &[0], UnreadableDirectory),
             ("a longer path", 2, &[3], UnreadableDirectory),
             ("the longest path", 2, &[0xff; 2], UnreadableDirectory),
-            ("nothing", 4, &[0; 4], MisplacedObject),
+            ("an object of size 0", 4, &[0; 4], MisplacedObject),
             ("the largest object", 4, &[0xff; 4], MisplacedObject),
             ("the furthest", 8, &[0xff; 8], MisplacedObject),
-            ("none of them", 16, &[0; 8], MisplacedObject),
+            ("an array of 0 objects", 16, &[0; 8], MisplacedObject),
             ("the most", 16, &[0xff; 8], MisplacedObject),
             ("the furthest apart", 24, &[0xff; 8], MisplacedObject),
             ("a path that is no UTF-8", 32, &[0xff], UnreadableDirectory),

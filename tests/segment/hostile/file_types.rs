@@ -1,4 +1,5 @@
-//! What an object is: no file at all, a link, somebody else's, or a claim to be huge.
+//! The file types and attributes of objects: directories, links, devices, foreign
+//! owners, and huge lengths.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -21,7 +22,7 @@ use crate::support::{NOBODY, TestAddress, become_nobody, is_root_for, on_stage, 
 
 const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
 
-/// More than any machine has, and no more than a sparse file may claim.
+/// More memory than any machine has, but a permitted length of a sparse file.
 const HUGE: u64 = 1 << 40;
 
 fn kind_found(address: &TestAddress) -> FileKind {
@@ -31,7 +32,8 @@ fn kind_found(address: &TestAddress) -> FileKind {
     }
 }
 
-/// Makes something of that name that is no file, in both places for files.
+/// Creates something that is not a regular file, as a POSIX object and as a file, and
+/// checks it.
 fn check_each(what: &str, kind: FileKind, expected: &Expected, make: impl Fn(&str)) {
     for backing in FILES {
         let address = TestAddress::new(backing, "hostile");
@@ -49,7 +51,7 @@ fn set_mode(address: &TestAddress, mode: u32) {
     }
 }
 
-/// Whether devices can be opened where this is.
+/// Returns whether devices can be opened in the directory of this object.
 fn allows_devices(address: &TestAddress) -> bool {
     let path = path(address);
     let directory = std::path::Path::new(&path).parent().unwrap();
@@ -60,7 +62,8 @@ fn allows_devices(address: &TestAddress) -> bool {
 }
 
 on_stage! {
-    // Failure mode 25. Opening a FIFO could wait for ever: the stage's watchdog looks.
+    // Failure mode 25. Opening a FIFO could wait forever. The watchdog of the stage
+    // would report that.
     fn non_file_is_refused() {
         let nothing = Expected::all(NotASegment);
         check_each("a directory", FileKind::Directory, &nothing, |path| {
@@ -148,16 +151,16 @@ on_stage! {
                 _ => chown(path(&address), Some(NOBODY), None).unwrap(),
             }
             let expected = Expected::for_users(WrongOwner);
-            check::<Counter>("nobody's", &address, &expected);
+            check::<Counter>("owned by another user", &address, &expected);
 
-            // Who owns it is asked before what is in it.
+            // The owner is checked before the contents.
             patch(&address, 0, b"garbage!");
             let expected = Expected {
                 tool: NotASegment,
                 lock: NotASegment,
                 ..expected
             };
-            check::<Counter>("nobody's garbage", &address, &expected);
+            check::<Counter>("garbage owned by another user", &address, &expected);
         }
     }
 
@@ -174,7 +177,7 @@ on_stage! {
                     for access in ACCESSES {
                         let outcome = attempt::<Counter>(access, &address);
                         let expected = outcome.map(|_| PermissionDenied);
-                        // The kernel tells anybody whose a System V segment is.
+                        // The kernel shows every user the owner of a System V segment.
                         let told = outcome == Some(WrongOwner)
                             && address.kind() == Backing::SystemV;
                         assert!(told || outcome == expected, "{access:?} {}: {outcome:?}", &*address);
@@ -185,7 +188,7 @@ on_stage! {
         }
     }
 
-    // Nothing here is ever written to so far out, so none of it takes memory.
+    // Nothing is written at these offsets, so the objects take no memory.
     fn huge_length_is_checked_against_object() {
         for backing in FILES {
             let address = TestAddress::new(backing, "hostile");
@@ -212,7 +215,7 @@ on_stage! {
     }
 
     fn huge_object_needs_address_space() {
-        // So that no copy of it is tried, on machines that promise any memory.
+        // The limit prevents a copy on machines that overcommit memory.
         setrlimit(Resource::RLIMIT_AS, HUGE / 2, HUGE / 2).unwrap();
         for backing in FILES {
             let address = TestAddress::new(backing, "hostile");
@@ -221,7 +224,7 @@ on_stage! {
             let file = fs::File::options().write(true).open(path(&address)).unwrap();
             file.set_len(HUGE).unwrap();
             drop(file);
-            // The tool reads what it needs.
+            // The tool reads only what it needs.
             check::<Counter>("huge", &address, &Expected::for_users(NoSpace));
         }
     }

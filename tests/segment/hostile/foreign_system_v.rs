@@ -1,5 +1,6 @@
-//! System V segments to which strangers may write: given away, squatted on, damaged on
-//! purpose. Nothing in them is locked, followed or believed.
+//! System V segments that another user can write to: given away, created under a known
+//! key, or damaged on purpose. The crate locks nothing in them, follows no pointer in
+//! them and trusts no number in them.
 
 use std::time::{Duration, Instant};
 
@@ -17,22 +18,22 @@ use super::access::{
 };
 use crate::support::{Child, NOBODY, TestAddress, become_nobody, is_root_for, on_stage, spawn};
 
-/// Where the state is in the header, and the lock behind it.
+/// The offset of the state in the header, and of the lock behind it.
 const STATE: usize = 192;
 const LOCK: usize = 200;
-/// The part of the header that changes.
+/// The end of the part of the header that changes.
 const LIVE_END: usize = 256;
-/// Where a header says what becomes of the segment.
+/// The offset of the removal policy.
 const REMOVAL: usize = 17;
 
-/// Every state that there is, and some that are none.
+/// Every valid state, and some invalid ones.
 const STATES: [u32; 10] = [0, 1, 2, 3, 4, 5, 0x0705, 6, 7, u32::MAX];
 
-/// A lookout for what must not take time: no lock is waited for.
+/// The time limit of calls that must not wait for a lock.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn new() -> TestAddress {
-    TestAddress::new(Backing::SystemV, "stranger")
+    TestAddress::new(Backing::SystemV, "foreign")
 }
 
 fn at_once<R>(what: &str, f: impl FnOnce() -> R) -> R {
@@ -42,8 +43,8 @@ fn at_once<R>(what: &str, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Removes a segment that no process uses. The other tests of this program list all
-/// segments meanwhile, and while one of them looks at this one, it is in use.
+/// Removes a segment that no process uses. Other tests of this program list all
+/// segments meanwhile, and a probe of this segment counts as a user.
 fn remove(address: &TestAddress) -> Result<(), Error> {
     let parsed = address.parse().unwrap();
     let begun = Instant::now();
@@ -55,17 +56,18 @@ fn remove(address: &TestAddress) -> Result<(), Error> {
     }
 }
 
-/// What a stranger makes of the live part of a header.
+/// Returns bytes that another user may write to the changing part of a header.
 fn live_states(holder: &Child) -> Vec<(String, Vec<u8>)> {
     let mut parts = Vec::new();
     for state in STATES {
-        // Free; held by a living thread; garbage that leads anywhere.
+        // The lock is free, held by a living thread, or garbage that refers to any
+        // address.
         let tid = holder.pid();
         for (lock, fill) in [("free", 0_u8), ("held", 0), ("garbage", 0x41)] {
             let mut part = vec![fill; LIVE_END - STATE];
             part[..4].copy_from_slice(&state.to_le_bytes());
             if lock != "garbage" {
-                // The kind of a robust mutex that processes share.
+                // The kind of a robust, process-shared mutex.
                 part[LOCK - STATE + 16..][..4].copy_from_slice(&(16_u32 | 128).to_le_bytes());
             }
             if lock != "free" {
@@ -77,7 +79,7 @@ fn live_states(holder: &Child) -> Vec<(String, Vec<u8>)> {
     parts
 }
 
-/// Puts a good segment there as the user nobody, and gives it away to root if asked.
+/// Creates a good segment as an ordinary user, and gives it to root if `given_away`.
 fn create_as_nobody(address: &TestAddress, mode: u32, given_away: bool) {
     spawn(|| {
         become_nobody();
@@ -101,7 +103,7 @@ on_stage! {
         create_as_nobody(&address, 0o600, true);
         assert_eq!(Attached::to(address.system_v_id().unwrap()).owner, 0);
         check::<Counter>("given away", &address, &Expected::for_users(WrongCreator));
-        // The creator itself and the new owner's own are fine.
+        // Segments of the own user, and those that root gave away, can be opened.
         let own = new();
         put_good::<Counter>(&own);
         check::<Counter>("my own", &own, &Expected::all(Opened));
@@ -111,7 +113,7 @@ on_stage! {
         drop(options.open::<Counter>(&for_nobody).unwrap());
         spawn(|| {
             become_nobody();
-            drop(Segment::<Counter>::open(&for_nobody).expect("root may give"));
+            drop(Segment::<Counter>::open(&for_nobody).expect("root may give a segment away"));
         })
         .join();
     }
@@ -141,7 +143,7 @@ on_stage! {
         }
         assert_eq!(attempt::<Counter>(super::access::Access::Open, &address), Some(Opened));
 
-        // Of the group itself, or of root's, it is welcome.
+        // Creators of the group, and of root's group, are accepted.
         for group in [GROUP, 0] {
             let address = new();
             setegid(Gid::from_raw(group)).unwrap();
@@ -173,7 +175,7 @@ on_stage! {
                     let refused = anew.create(&address, Counter::default());
                     let read = Segment::<Counter>::open_read_only(&address);
                     for error in [made.err(), refused.err(), read.err()] {
-                        let error = error.expect("it is a stranger's");
+                        let error = error.expect("a foreign segment must be refused");
                         let is_refused_as_foreign = matches!(
                             error,
                             Error::WrongOwner { .. } | Error::WrongCreator { .. }
@@ -181,7 +183,7 @@ on_stage! {
                         assert!(is_refused_as_foreign, "{what}: {error:?}");
                     }
                 });
-                assert!(bytes_of(&address) == before, "{what}: it was changed");
+                assert!(bytes_of(&address) == before, "{what}: the segment was changed");
             }
         }
     }
@@ -191,13 +193,13 @@ on_stage! {
             return;
         }
         if unshare(CloneFlags::CLONE_NEWIPC).is_err() {
-            println!("skipped: no IPC namespace of its own");
+            println!("skipped, because a new IPC namespace is not permitted");
             return;
         }
         let holder = spawn(|| {
             nix::unistd::pause();
         });
-        // One segment for each, so that a list shows all of them.
+        // Each state gets its own segment, so that a list shows all of them.
         let parts = live_states(&holder);
         let all: Vec<_> = parts
             .iter()
@@ -210,7 +212,7 @@ on_stage! {
                 (what, bytes_of(&address), address)
             })
             .collect();
-        // While somebody comes and goes, as a last one out does.
+        // Another process attaches and detaches meanwhile, as the last user does.
         let _other_process = spawn(|| loop {
             for (_, _, address) in &all {
                 drop(Attached::to(address.system_v_id().unwrap()));
@@ -226,7 +228,7 @@ on_stage! {
                 let _ = inspect::details(&parsed, 10);
                 let _ = inspect::sync_object(&parsed, "");
             });
-            assert!(bytes_of(address) == *before, "{what}: it was changed");
+            assert!(bytes_of(address) == *before, "{what}: the segment was changed");
         }
     }
 
@@ -247,12 +249,12 @@ on_stage! {
             let before = bytes_of(&address);
             let refused = at_once(what, || inspect::remove(&parsed));
             assert!(matches!(refused, Err(Error::InUse)), "{what}: {refused:?}");
-            assert!(bytes_of(&address) == before, "{what}: it was changed");
+            assert!(bytes_of(&address) == before, "{what}: the segment was changed");
             drop(user);
             remove(&address).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             assert!(!address.exists(), "{what}");
         }
-        // What is none of this crate's is not the tool's to remove.
+        // The tool does not remove segments of other programs.
         let address = new();
         put_system_v(&address, 4096);
         change_system_v(&address, |permissions| permissions.uid = NOBODY);
@@ -264,7 +266,8 @@ on_stage! {
         if !is_root_for("probe_ignores_foreign_header") {
             return;
         }
-        // Root's segment, which all may write to: somebody changes what becomes of it.
+        // A segment of root that all users may write to. Another user changes its
+        // removal policy.
         let address = new();
         drop(SegmentOptions::new().mode(0o666).create(&address, Counter::default()).unwrap());
         patch(&address, REMOVAL, &[1]);
@@ -276,7 +279,7 @@ on_stage! {
             }
         });
         for _ in 0..200 {
-            inspect::object(&address.parse().unwrap()).expect("it is there to stay");
+            inspect::object(&address.parse().unwrap()).expect("the segment must exist");
         }
     }
 
@@ -312,7 +315,7 @@ on_stage! {
         let read = at_once("read", || Segment::<Counter>::open_read_only(&address));
         assert!(matches!(read, Err(Error::NotFound)), "{read:?}");
         waiting.into_iter().for_each(Child::join);
-        // It is as it was: continued, the creator completes it.
+        // The segment is unchanged. When it is continued, the creator completes it.
         creator.signal(Signal::SIGCONT);
         creator.wait();
         drop(Segment::<Counter>::open(&address).unwrap());
@@ -356,8 +359,8 @@ on_stage! {
 
     fn damaged_lock_does_not_block_removal() {
         const KIND: usize = LOCK + 16;
-        // In this order: kinds that glibc refuses, that ask the kernel, that change the
-        // priority of the thread, and that no unlock would survive.
+        // These kinds are, in order: refused by glibc, passed to the kernel, with
+        // effects on the thread's priority, and such that an unlock would fail.
         let file_types = [0x5b_u32, u32::MAX, 0xb0, 0x20, 0x40, 0xc0, 0, 1, 3, 0x80, 0x90];
         for state in [1_u32, 2, 3] {
             for kind in file_types {
@@ -375,7 +378,7 @@ on_stage! {
                 remove(&address).unwrap_or_else(|error| panic!("{what}: {error:?}"));
                 assert!(!address.exists(), "{what}");
             }
-            // Held by the thread that removes it, which is not attached.
+            // The lock is held by the removing thread, which is not attached.
             let address = new();
             put_good::<Counter>(&address);
             patch(&address, STATE, &state.to_le_bytes());

@@ -1,12 +1,12 @@
-//! Bad input: whatever lies under a name, every way to get at it says what is wrong.
+//! Bad input: every access to a bad object returns the right error.
 //!
-//! Each object here is put there by somebody else, by accident or on purpose, and is
-//! then opened in every way there is. What is expected is written in tables. No way
-//! may panic, fault or hang; a refusal changes nothing in the object, and leaves
-//! nothing mapped and nothing open.
+//! Another program creates each object, by accident or on purpose, and the tests try
+//! every access to it. Tables list the expected outcomes. No access may panic, fault or
+//! hang. A refusal changes nothing in the object, and leaves nothing mapped and nothing
+//! open.
 //!
-//! The tests are in four parts: what is *in* an object, what an object *is*, objects
-//! that change while they are used, and System V segments of strangers.
+//! The tests are in four parts: the contents of objects, their file types, objects that
+//! change while they are used, and System V segments of other users.
 
 mod access;
 mod changes;
