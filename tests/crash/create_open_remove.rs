@@ -194,7 +194,7 @@ fn kill_at_all_points<K>(
     println!("{operation}, {}: {:.1?}", address.kind(), begun.elapsed());
 }
 
-/// What happens to a stopped child.
+/// The end of a stopped child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Continues,

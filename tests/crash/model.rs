@@ -94,7 +94,7 @@ struct Model {
     holder: Option<usize>,
     /// Why the mutex is poisoned.
     poison: Option<Poison>,
-    /// Whether the holder got `Poisoned` and has not decided what to do.
+    /// The holder got `Poisoned` and has not decided what to do.
     undecided: bool,
     /// A holder died, and no locker has noticed.
     owner_died: bool,

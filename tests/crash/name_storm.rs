@@ -163,7 +163,7 @@ struct Storm {
     per_process: [AtomicU64; Storm::PROCESSES],
 }
 
-/// Whether the processes also unlink the name.
+/// The processes never unlink the name, or sometimes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unlinking {
     Never,

@@ -461,7 +461,8 @@ impl DetachRace {
                 self.met.fetch_add(1, Ordering::Relaxed);
                 assert_eq!(segment.id(), id);
                 segment.visit();
-                // The others detach meanwhile. The name must refer to this object.
+                // The other processes detach meanwhile. The name must refer to this
+                // object.
                 for _ in 0..3 {
                     let again = open(address).expect("this process is attached to it");
                     assert_eq!(again.id(), id);

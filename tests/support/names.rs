@@ -62,8 +62,8 @@ impl TestAddress {
         assert_ne!(base.addr(), usize::MAX);
         // SAFETY: callers write to the header, which every segment has.
         let to = unsafe { base.add(at) };
-        // SAFETY: the target is in the header, as above, and the source is other
-        // memory.
+        // SAFETY: the target is in the header of an attached segment. The source is
+        // other memory of the same length.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         // SAFETY: attached above, and not used afterwards.
         unsafe { libc::shmdt(base.cast()) };

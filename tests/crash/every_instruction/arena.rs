@@ -14,7 +14,7 @@ pub(crate) const LOCK_WAITERS: [u32; 2] = [4, 5];
 pub(crate) const CONDVAR_WAITERS: [u32; 2] = [6, 7];
 const SURVIVORS: usize = 8;
 
-/// What each survivor adds to the numbers: more than any victim adds.
+/// The share that each survivor adds to the numbers: more than any victim adds.
 const SHARE: u64 = 1000;
 
 /// An observation that no death may cause.
@@ -115,7 +115,7 @@ impl Observation {
     }
 }
 
-/// How far a survivor has got. It begins at 0.
+/// The stages of a survivor, which begins at 0.
 pub(crate) mod stage {
     /// Holds the lock, and is about to wait for a notification.
     pub(crate) const WAITING: u32 = 1;
@@ -178,7 +178,7 @@ pub(crate) struct Arena<S> {
     /// Set when the successor may end.
     partner_notified: AtomicBool,
     pub(crate) victim_saw_poison: AtomicBool,
-    /// Whether a survivor got `Poisoned` before the victim's death.
+    /// Set if a survivor got `Poisoned` before the victim's death.
     recovered_early: AtomicBool,
 }
 

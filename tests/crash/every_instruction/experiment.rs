@@ -25,7 +25,7 @@ pub(crate) enum Point {
     Woken,
 }
 
-/// How far the victim got.
+/// The progress of the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
     Point,
@@ -33,7 +33,7 @@ pub(crate) enum Reached {
     End,
 }
 
-/// What one experiment observed.
+/// The observations of one experiment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) reached: Reached,
@@ -98,9 +98,10 @@ struct Experiment<'a, S: Subject> {
     lock_waiters: Vec<Child>,
     condvar_waiters: Vec<Child>,
     holder: Holder<'a, S>,
-    /// Whether the waiters of the condition variable slept when the operation began.
+    /// The waiters of the condition variable slept when the operation began, or only
+    /// later.
     condvar_waiters_slept: Asleep,
-    /// Whether the event that the victim waits for has happened.
+    /// The event that the victim waits for has happened, or not.
     released: Released,
     /// The numbers of notifications before the operation and before the death.
     notifications_before: Option<u32>,
@@ -115,7 +116,7 @@ enum Holder<'a, S: Subject + 'a> {
     OtherProcess(Child),
 }
 
-/// Whether each step is classified, which takes time.
+/// The classification of each step, which takes time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stepping {
     SeeEachStep,

@@ -84,18 +84,18 @@ pub(crate) enum Scene {
     /// Two processes wait on the condition variable. If the victim holds the lock, two
     /// more wait for the lock.
     Crowd,
-    /// As `Crowd`, but another process holds the lock. The victim falls asleep between
-    /// two waiters, and the holder then unlocks.
+    /// Like `Crowd`, but another process holds the lock. The victim falls asleep
+    /// between two waiters, and the holder then unlocks.
     Behind,
     /// The victim falls asleep first, two others after it, and one is woken.
     First,
-    /// As `First` on the condition variable, but all are woken. The victim wakes the
+    /// Like `First` on the condition variable, but all are woken. The victim wakes the
     /// next waiter.
     Called,
-    /// As `First` on the lock, but a third process acquires the lock before the victim.
-    /// It unlocks when the victim sleeps again or is dead.
+    /// Like `First` on the lock, but a third process acquires the lock before the
+    /// victim. It unlocks when the victim sleeps again or has died.
     Overtaken,
-    /// As `Crowd`, but the notifier does not hold the lock.
+    /// Like `Crowd`, but the notifier does not hold the lock.
     Unlocked,
 }
 
@@ -181,7 +181,7 @@ impl Case {
     }
 }
 
-/// What the victim holds at the beginning of its operation.
+/// The victim's hold on the lock at the beginning of its operation.
 pub(crate) enum Held<'a, S: Subject + 'a> {
     Nothing,
     Lock(S::Guard<'a>),

@@ -17,7 +17,7 @@ use crate::support::{Child, number_from_env, spawn};
 /// The number of experiments at a time. Most of them sleep most of the time.
 const PARALLEL: usize = 6;
 
-/// How the points are chosen, and when a survivor counts as stuck.
+/// The choice of the points, and the limits for stuck survivors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// The number of instructions between two kills.

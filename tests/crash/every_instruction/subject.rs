@@ -55,8 +55,8 @@ pub(crate) trait Subject: ShmSafe {
         (0..size_of::<Self>() / size_of::<u32>())
             .map(|at| {
                 let word = begin.wrapping_add(at);
-                // SAFETY: inside of self, which is aligned for it; a volatile read of
-                // memory that others write to, as a debugger would.
+                // SAFETY: the word is inside `self`, which is aligned for `u32`. The
+                // read is volatile, because other processes write to the memory.
                 unsafe { word.read_volatile() }
             })
             .collect()

@@ -7,7 +7,7 @@ use super::operation::Case;
 use super::subject::{Subject, Word};
 use crate::support::walker::{Call, Step};
 
-/// What happened at one instruction.
+/// A change or a call at one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// A word in shared memory, which may have no name.
@@ -23,7 +23,7 @@ enum Change {
 pub(crate) struct Trace {
     /// The number of instructions.
     pub(crate) instructions: u64,
-    /// The numbers of instructions (from 1), and what each did.
+    /// The numbers of instructions (from 1), and the change at each.
     changes: Vec<(u64, Change)>,
     sleeps: Sleeps,
 }

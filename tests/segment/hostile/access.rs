@@ -89,13 +89,13 @@ impl Outcome {
 /// The expected outcomes for one object.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// Of accesses that write: `open`, `open_or_create`.
+    /// The outcome of accesses that write: `open`, `open_or_create`.
     pub writer: Outcome,
-    /// Of accesses that read the value: `open_read_only`, `open_snapshot`.
+    /// The outcome of accesses that read the value: `open_read_only`, `open_snapshot`.
     pub reader: Outcome,
-    /// Of accesses without the type.
+    /// The outcome of accesses without the type.
     pub tool: Outcome,
-    /// Of an access to one lock without the type.
+    /// The outcome of an access to one lock without the type.
     pub lock: Outcome,
 }
 
