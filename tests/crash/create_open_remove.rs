@@ -80,7 +80,7 @@ fn points() -> u64 {
 /// Traces the whole operation once, and chooses about `count` points: the boundaries of
 /// all system calls, and instructions at even distances. The first point is at the
 /// first call `from`, or at the beginning.
-fn survey(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Point>, u64) {
+fn trace(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Point>, u64) {
     // The numbers of instructions between two system calls.
     let mut stretches = vec![0];
     let mut first = None;
@@ -164,7 +164,7 @@ fn kill_at_all_points<K>(
     check: impl Fn(&TestAddress, Point, K) -> Found,
 ) {
     let kept = prepare(address);
-    let (points, total) = survey(Walker::new(|| body(address)), from, points());
+    let (points, total) = trace(Walker::new(|| body(address)), from, points());
     drop(kept);
     let _ = unlink(address);
 
@@ -219,20 +219,20 @@ fn stop_at_all_points<K>(
     const TIME_TO_CLEAR: Duration = Duration::from_millis(60);
 
     let kept = prepare(address);
-    let (points, total) = survey(Walker::new(|| body(address)), from, points() / 2);
+    let (points, total) = trace(Walker::new(|| body(address)), from, points() / 2);
     drop(kept);
     let _ = unlink(address);
     let begun = Instant::now();
     let mut waited = 0;
     for &point in &points {
-        let there = Segment::anonymous([const { AtomicUsize::new(0) }; 2]).unwrap();
-        let [prepared, done] = &*there;
+        let shared = Segment::anonymous([const { AtomicUsize::new(0) }; 2]).unwrap();
+        let [prepared, done] = &*shared;
         let may_begin: Vec<Gate> = (0..others).map(|_| Gate::new()).collect();
         let may_leave: Vec<Gate> = (0..others).map(|_| Gate::new()).collect();
         let spawned: Vec<Child> = (0..others)
-            .map(|who| {
+            .map(|index| {
                 let (other, prepare, may_begin, may_leave) =
-                    (&other, &prepare, &may_begin[who], &may_leave[who]);
+                    (&other, &prepare, &may_begin[index], &may_leave[index]);
                 spawn(move || {
                     let kept = prepare(address);
                     prepared.fetch_add(1, Ordering::SeqCst);

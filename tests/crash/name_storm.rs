@@ -167,7 +167,7 @@ struct Storm {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unlinking {
     Never,
-    NowAndThen,
+    Sometimes,
 }
 
 impl Storm {
@@ -222,10 +222,10 @@ impl Storm {
             if random.below(16) == 0 {
                 let read = Segment::<Marked>::open_read_only(address);
                 if !matches!(read, Ok(_) | Err(Error::NotFound)) {
-                    self.record_violation(&format!("looking: {read:?}"));
+                    self.record_violation(&format!("reading: {read:?}"));
                 }
             }
-            if unlinking == Unlinking::NowAndThen && random.below(4) == 0 {
+            if unlinking == Unlinking::Sometimes && random.below(4) == 0 {
                 let unlinked = unlink(address);
                 if !matches!(unlinked, Ok(()) | Err(Error::NotFound)) {
                     self.record_violation(&format!("unlinking: {unlinked:?}"));
@@ -249,7 +249,7 @@ impl Storm {
             random.dither(14);
             match Segment::<Marked>::open(address) {
                 Ok(again) if again.id() == id => {}
-                Ok(_) | Err(Error::NotFound) if unlinking == Unlinking::NowAndThen => {}
+                Ok(_) | Err(Error::NotFound) if unlinking == Unlinking::Sometimes => {}
                 Ok(again) => {
                     self.record_violation(&format!("{id} is attached, {} has the name", again.id()))
                 }
@@ -262,7 +262,7 @@ impl Storm {
 fn storm(kind: Backing, kills: u64, seed: u64, unlinking: Unlinking) {
     const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-    let address = TestAddress::new(kind, "sea");
+    let address = TestAddress::new(kind, "storm");
     let shared = Segment::anonymous(Storm::new()).unwrap();
     let mut random = Random::new(seed);
     let start = |index: usize, nth: u64| {
@@ -318,7 +318,7 @@ fn storm(kind: Backing, kills: u64, seed: u64, unlinking: Unlinking) {
     drop(processes);
     assert_eq!(shared.violations.load(Ordering::SeqCst), 0);
     println!(
-        "{kind}: {} kills and {stops} stops (seed {seed}) in {:.1?}: {} turns, {} values made",
+        "{kind}: {} kills and {stops} stops (seed {seed}) in {:.1?}: {} rounds, {} values created",
         kills - stops,
         begun.elapsed(),
         shared.rounds.load(Ordering::Relaxed),
@@ -375,7 +375,7 @@ on_stage! {
     fn opened_object_is_whole_despite_unlinks() {
         let (_, seed) = Random::from_env(0xd0d0);
         for kind in KINDS {
-            storm(kind, count_for("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::NowAndThen);
+            storm(kind, count_for("SHM_SYNC_NAMES_KILLS", 300, kind), seed, Unlinking::Sometimes);
         }
     }
 }

@@ -214,8 +214,8 @@ impl<S: Subject> Arena<S> {
         }
     }
 
-    pub(crate) fn progress_of(&self, who: u32) -> &Progress {
-        &self.progress[who as usize]
+    pub(crate) fn progress_of(&self, process: u32) -> &Progress {
+        &self.progress[process as usize]
     }
 
     pub(crate) fn record_fault(&self, fault: Fault) {
@@ -247,11 +247,11 @@ impl<S: Subject> Arena<S> {
     }
 
     /// Checks what a survivor finds after locking. Repairs poisoned data.
-    fn enter<'a>(&'a self, who: u32, result: LockResult<S::Guard<'a>>) -> Option<S::Guard<'a>> {
+    fn enter<'a>(&'a self, process: u32, result: LockResult<S::Guard<'a>>) -> Option<S::Guard<'a>> {
         let at = now();
         let (guard, observation) = match result {
             Ok(guard) => {
-                let inside = self.inside.swap(who, Ordering::SeqCst);
+                let inside = self.inside.swap(process, Ordering::SeqCst);
                 if inside != 0 {
                     self.record_fault(Fault::TwoInside);
                 }
@@ -281,7 +281,7 @@ impl<S: Subject> Arena<S> {
                     }
                 }
                 let guard = self.subject.recover(poisoned, |pair| {
-                    self.inside.store(who, Ordering::SeqCst);
+                    self.inside.store(process, Ordering::SeqCst);
                     pair.second = pair.first;
                 });
                 (guard, Observation::Poisoned)
@@ -296,67 +296,69 @@ impl<S: Subject> Arena<S> {
             self.observed_at.store(at, Ordering::SeqCst);
             self.observation.store(observation.code(), Ordering::SeqCst);
         }
-        self.progress_of(who).at.store(at, Ordering::SeqCst);
+        self.progress_of(process).at.store(at, Ordering::SeqCst);
         Some(guard)
     }
 
     /// Checks that the survivor was alone. It is about to unlock.
-    fn leave(&self, who: u32) {
-        if self.inside.swap(0, Ordering::SeqCst) != who {
+    fn leave(&self, process: u32) {
+        if self.inside.swap(0, Ordering::SeqCst) != process {
             self.record_fault(Fault::TwoInside);
         }
     }
 
-    fn section(&self, who: u32) {
-        if let Some(mut guard) = self.enter(who, self.subject.lock()) {
+    fn section(&self, process: u32) {
+        if let Some(mut guard) = self.enter(process, self.subject.lock()) {
             add(&mut guard, SHARE);
-            self.leave(who);
+            self.leave(process);
         }
     }
 
     /// Waits on the condition variable until `done`, which changes under the lock.
-    fn wait_for(&self, who: u32, done: &AtomicBool) {
+    fn wait_for(&self, process: u32, done: &AtomicBool) {
         let mut entered = match self.subject.lock() {
             // The victim is about to repair it.
             Err(LockError::Poisoned(poisoned)) if self.death.load(Ordering::SeqCst) == 0 => {
-                self.inside.store(who, Ordering::SeqCst);
+                self.inside.store(process, Ordering::SeqCst);
                 Some(poisoned.into_inner())
             }
-            result => self.enter(who, result),
+            result => self.enter(process, result),
         };
         while let Some(guard) = entered.take() {
             if done.load(Ordering::SeqCst) {
-                self.leave(who);
+                self.leave(process);
                 return;
             }
-            self.leave(who);
-            self.progress_of(who).reach(stage::WAITING);
+            self.leave(process);
+            self.progress_of(process).reach(stage::WAITING);
             let result = self.subject.wait(guard);
-            entered = self.enter(who, result);
-            self.progress_of(who).returns.fetch_add(1, Ordering::SeqCst);
+            entered = self.enter(process, result);
+            self.progress_of(process)
+                .returns
+                .fetch_add(1, Ordering::SeqCst);
         }
     }
 
     /// Sets `word` under the lock and notifies.
-    fn tell(&self, who: u32, word: &AtomicBool, notify: fn(&S)) {
-        if let Some(guard) = self.enter(who, self.subject.lock()) {
+    fn set_and_notify(&self, process: u32, word: &AtomicBool, notify: fn(&S)) {
+        if let Some(guard) = self.enter(process, self.subject.lock()) {
             word.store(true, Ordering::SeqCst);
             notify(&self.subject);
-            self.leave(who);
+            self.leave(process);
             drop(guard);
         }
     }
 
     /// Locks once.
-    pub(crate) fn lock_once(&self, who: u32) {
-        self.section(who);
-        self.progress_of(who).reach(stage::DONE);
+    pub(crate) fn lock_once(&self, process: u32) {
+        self.section(process);
+        self.progress_of(process).reach(stage::DONE);
     }
 
     /// Waits on the condition variable until the successor notifies.
-    pub(crate) fn sleep(&self, who: u32) {
-        self.wait_for(who, &self.go);
-        self.progress_of(who).reach(stage::DONE);
+    pub(crate) fn sleep(&self, process: u32) {
+        self.wait_for(process, &self.go);
+        self.progress_of(process).reach(stage::DONE);
     }
 
     /// Runs the first process that locks after the death.
@@ -368,7 +370,7 @@ impl<S: Subject> Arena<S> {
         self.section(SUCCESSOR);
         progress_of.reach(stage::LOCKED_AGAIN);
         may_go_on();
-        self.tell(SUCCESSOR, &self.go, S::notify_all);
+        self.set_and_notify(SUCCESSOR, &self.go, S::notify_all);
         progress_of.reach(stage::NOTIFIED);
         self.wait_for(SUCCESSOR, &self.partner_notified);
         progress_of.reach(stage::DONE);
@@ -376,7 +378,7 @@ impl<S: Subject> Arena<S> {
 
     /// Notifies the successor, as the last process.
     pub(crate) fn notify_successor(&self) {
-        self.tell(PARTNER, &self.partner_notified, S::notify_one);
+        self.set_and_notify(PARTNER, &self.partner_notified, S::notify_one);
         self.progress_of(PARTNER).reach(stage::DONE);
     }
 }

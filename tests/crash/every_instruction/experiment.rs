@@ -212,9 +212,9 @@ impl<'a, S: Subject> Experiment<'a, S> {
 
     fn start_condvar_waiters(&mut self) {
         let arena = self.arena;
-        for who in CONDVAR_WAITERS {
-            let waiter = spawn(|| arena.sleep(who));
-            crate::support::poll(|| arena.progress_of(who).has_reached(stage::WAITING));
+        for process in CONDVAR_WAITERS {
+            let waiter = spawn(|| arena.sleep(process));
+            crate::support::poll(|| arena.progress_of(process).has_reached(stage::WAITING));
             waiter.wait_until_asleep();
             self.condvar_waiters.push(waiter);
         }
@@ -223,8 +223,8 @@ impl<'a, S: Subject> Experiment<'a, S> {
     /// Starts one more waiter of the lock.
     fn start_lock_waiter(&mut self) {
         let arena = self.arena;
-        let who = LOCK_WAITERS[self.lock_waiters.len()];
-        let waiter = spawn(|| arena.lock_once(who));
+        let process = LOCK_WAITERS[self.lock_waiters.len()];
+        let waiter = spawn(|| arena.lock_once(process));
         waiter.wait_until_asleep();
         self.lock_waiters.push(waiter);
     }
@@ -324,8 +324,8 @@ impl<'a, S: Subject> Experiment<'a, S> {
             self.start_condvar_waiters();
         }
         while self.case.start() == Start::Taken && self.lock_waiters.len() < LOCK_WAITERS.len() {
-            let who = LOCK_WAITERS[self.lock_waiters.len()];
-            self.lock_waiters.push(spawn(|| arena.lock_once(who)));
+            let process = LOCK_WAITERS[self.lock_waiters.len()];
+            self.lock_waiters.push(spawn(|| arena.lock_once(process)));
         }
     }
 
@@ -363,7 +363,7 @@ impl<'a, S: Subject> Experiment<'a, S> {
             observation,
             next_lock: at.and_then(since),
             waited_for_lock: lock_waiters
-                .filter_map(|&who| since(arena.progress_of(who).at()))
+                .filter_map(|&process| since(arena.progress_of(process).at()))
                 .max(),
             waited_on_condvar,
             faults: arena.faults(),
@@ -389,10 +389,10 @@ impl<'a, S: Subject> Experiment<'a, S> {
             }
             Ok(())
         };
-        let has_reached = |who, stage| move || arena.progress_of(who).has_reached(stage);
+        let has_reached = |process, stage| move || arena.progress_of(process).has_reached(stage);
         within(Fault::LockStuck, &has_reached(SUCCESSOR, stage::LOCKED))?;
-        for &who in LOCK_WAITERS.iter().take(self.lock_waiters.len()) {
-            within(Fault::LockWaitersStuck, &has_reached(who, stage::DONE))?;
+        for &process in LOCK_WAITERS.iter().take(self.lock_waiters.len()) {
+            within(Fault::LockWaitersStuck, &has_reached(process, stage::DONE))?;
         }
         within(
             Fault::LockStuck,
@@ -408,8 +408,8 @@ impl<'a, S: Subject> Experiment<'a, S> {
             Fault::NotifierStuck,
             &has_reached(SUCCESSOR, stage::NOTIFIED),
         )?;
-        for &who in CONDVAR_WAITERS.iter().take(self.condvar_waiters.len()) {
-            within(Fault::NotifierStuck, &has_reached(who, stage::DONE))?;
+        for &process in CONDVAR_WAITERS.iter().take(self.condvar_waiters.len()) {
+            within(Fault::NotifierStuck, &has_reached(process, stage::DONE))?;
         }
         let _partner = spawn(|| arena.notify_successor());
         within(Fault::RoundTripStuck, &has_reached(PARTNER, stage::DONE))?;
@@ -458,7 +458,9 @@ enum Due {
 
 impl Due {
     fn is_met<S: Subject>(self, arena: &Arena<S>, death: u64) -> bool {
-        let mut progress = CONDVAR_WAITERS.iter().map(|&who| arena.progress_of(who));
+        let mut progress = CONDVAR_WAITERS
+            .iter()
+            .map(|&process| arena.progress_of(process));
         match self {
             Self::None => true,
             Self::One => progress.any(|progress_of| progress_of.returns() > 0),
@@ -471,7 +473,9 @@ impl Due {
 
     /// Returns the time from the death until the last of them returned.
     fn last_of<S: Subject>(self, arena: &Arena<S>, death: u64) -> Option<Duration> {
-        let returned = CONDVAR_WAITERS.iter().map(|&who| arena.progress_of(who));
+        let returned = CONDVAR_WAITERS
+            .iter()
+            .map(|&process| arena.progress_of(process));
         let returned =
             returned.filter(|progress_of| progress_of.returns() > 0 && progress_of.at() >= death);
         let times = returned.map(|progress_of| Duration::from_nanos(progress_of.at() - death));

@@ -191,9 +191,9 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
         &[
             "holder removed",
             "word freed",
-            "sleepers up",
+            "waiters up",
             "futex wait",
-            "sleepers down",
+            "waiters down",
             "futex wake",
             "word taken",
             "holder set",
@@ -215,9 +215,9 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
 const WAIT: &[&str] = &[
     "holder removed",
     "word freed",
-    "sleepers up",
+    "waiters up",
     "futex wait",
-    "sleepers down",
+    "waiters down",
     "word taken",
     "holder set",
 ];

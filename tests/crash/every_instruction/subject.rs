@@ -73,7 +73,7 @@ pub(crate) enum Word {
     Poison,
     Poisonings,
     Sequence,
-    Sleepers,
+    Waiters,
     Data,
 }
 
@@ -173,7 +173,7 @@ impl<const PRIORITY_INHERITANCE: bool> Subject for Library<PRIORITY_INHERITANCE>
     fn name_of(offset: usize) -> Option<Word> {
         match offset {
             SEQUENCE_AT => Some(Word::Sequence),
-            _ if offset == SEQUENCE_AT + 4 => Some(Word::Sleepers),
+            _ if offset == SEQUENCE_AT + 4 => Some(Word::Waiters),
             _ => word_of_mutex(offset),
         }
     }

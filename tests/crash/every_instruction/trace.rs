@@ -131,8 +131,8 @@ fn name(change: &Change) -> Option<&'static str> {
             Word::Poison => "poison set",
             Word::Poisonings => "poisonings up",
             Word::Sequence => "sequence up",
-            Word::Sleepers if new > old => "sleepers up",
-            Word::Sleepers => "sleepers down",
+            Word::Waiters if new > old => "waiters up",
+            Word::Waiters => "waiters down",
             Word::Data => "data",
         },
     })

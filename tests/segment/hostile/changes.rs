@@ -62,8 +62,8 @@ fn ended_by(child: &mut Child, signal: Signal) -> bool {
             assert_eq!(code, 0, "the child panicked");
             false
         }
-        WaitStatus::Signaled(_, by, _) => {
-            assert_eq!(by, signal);
+        WaitStatus::Signaled(_, signal_of_end, _) => {
+            assert_eq!(signal_of_end, signal);
             true
         }
         other => panic!("{other:?}"),
