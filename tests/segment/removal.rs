@@ -354,7 +354,7 @@ on_stage! {
         const TIME_LIMIT: Duration = Duration::from_secs(8);
         let (mut random, _) = Random::from_env(0x100c);
         for kind in [Backing::Posix, Backing::SystemV] {
-            let address = TestAddress::new(kind, "looked-at");
+            let address = TestAddress::new(kind, "probed");
             let named = address.parse().unwrap();
             let probes = Segment::anonymous(AtomicU64::new(0)).unwrap();
             let _prober = spawn(|| loop {

@@ -166,9 +166,10 @@ const FIELDS: [Field; 21] = [
         len: 8,
         expect: |align, object| {
             let is_possible = align.is_power_of_two() && object.number(32).is_multiple_of(align);
-            match is_possible {
-                true => Expected::for_users(OtherLayout),
-                false => Expected::all(Corrupt(CorruptHeader::MisplacedValue)),
+            if is_possible {
+                Expected::for_users(OtherLayout)
+            } else {
+                Expected::all(Corrupt(CorruptHeader::MisplacedValue))
             }
         },
     },

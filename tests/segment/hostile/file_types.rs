@@ -110,9 +110,10 @@ on_stage! {
                 let device = makedev(major, minor);
                 let mode = Mode::S_IRUSR | Mode::S_IWUSR;
                 mknod(path(&address).as_str(), SFlag::S_IFCHR, mode, device).unwrap();
-                let users = match allows_devices(&address) {
-                    true => NotASegment,
-                    false => PermissionDenied,
+                let users = if allows_devices(&address) {
+                    NotASegment
+                } else {
+                    PermissionDenied
                 };
                 let expected = Expected {
                     writer: users,

@@ -334,9 +334,10 @@ on_stage! {
                 assert!(matches!(refused, Err(Error::InUse)), "{at}: {refused:?}");
                 drop(user);
                 let anew = SegmentOptions::new().if_abandoned(shm_sync::IfAbandoned::Recreate);
-                match recreates {
-                    false => remove(&address).unwrap(),
-                    true => drop(anew.create(&address, Counter::default()).unwrap()),
+                if recreates {
+                    drop(anew.create(&address, Counter::default()).unwrap());
+                } else {
+                    remove(&address).unwrap();
                 }
                 assert_eq!(address.exists(), recreates, "{at}");
             }
