@@ -490,7 +490,7 @@ fn every_violation_is_told_with_its_line() {
 #[test]
 fn what_keeps_the_rules_is_allowed() {
     let downward_and_inside = "
-        use crate::os::futex; use crate::place::place_at;
+        use crate::os::futex; use crate::init::place_at;
         use crate::error::Error; use crate::Damage;
         use crate::sync::mutex; use crate::Mutex as M;
         use super::mutex::ShmMutex; use self::inner::X;
