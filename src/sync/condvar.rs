@@ -322,7 +322,7 @@ impl ShmCondvar {
             let heartbeat = Deadline::next_multiple_of(HEARTBEAT);
             let until = deadline.map_or(heartbeat, |deadline| deadline.min(heartbeat));
             match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
-                Ok(FutexWait::LookAgain) => break Ok(Slept::Notified),
+                Ok(FutexWait::Woken) => break Ok(Slept::Notified),
                 Ok(FutexWait::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
             }
