@@ -262,7 +262,7 @@ impl Attempt for ListAttempt<'_> {
         // Sleep for as long as the word is what was announced.
         let until = Deadline::next_recheck(deadline);
         match futex::wait(&mutex.lock, announced, Some(until)) {
-            Ok(FutexWait::LookAgain) => Outcome::Busy,
+            Ok(FutexWait::Woken) => Outcome::Busy,
             Ok(FutexWait::TimedOut) => Outcome::TimedOut,
             Err(error) => Outcome::from_error(&error),
         }
