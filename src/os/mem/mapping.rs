@@ -15,7 +15,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{
@@ -23,6 +23,7 @@ use nix::sys::mman::{
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use super::any_bytes::AnyBytes;
 use super::atomic_copy;
 use super::pages::{MIN_PAGE, huge_page_size, page_size, round_up_to_huge_pages};
 use crate::os::{io_error, retry_on_eintr};
@@ -39,26 +40,6 @@ pub enum Access {
     /// Reads and writes.
     ReadWrite,
 }
-
-/// Types of values in memory that other processes may change: see [`Mapping::get`].
-///
-/// # Safety
-///
-/// * Every sequence of `size_of::<Self>()` bytes is a valid value.
-/// * All bytes are inside `UnsafeCell`s, as those of atomics. Safe methods read and
-///   change them only by atomic operations.
-pub(crate) unsafe trait AnyBytes {}
-
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU8 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU16 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU32 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU64 {}
-// SAFETY: an array consists of its elements, without padding.
-unsafe impl<T: AnyBytes, const N: usize> AnyBytes for [T; N] {}
 
 /// A mapping of this process. `drop` unmaps it.
 ///
@@ -403,6 +384,7 @@ mod tests {
     use crate::os::mem::memfd;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
     const PAGES: usize = 5;
 
