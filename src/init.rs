@@ -27,11 +27,11 @@ use crate::shm_safe::{FieldPath, InitContext, ShmSafe, SyncOps, Visitor};
 ///
 /// # Safety
 ///
-/// * `destination` is valid for reads and writes of `T` and aligned for `T`, and no other
-///   thread or process uses those bytes while this call runs.
-/// * The bytes stay a `T` and stay where they are in the memory object, and this mapping
-///   of them stays for as long as any thread of this process uses the value or holds one
-///   of its locks, a leaked guard included.
+/// * `destination` is valid for reads and writes of `T` and aligned for `T`, and no
+///   other thread or process uses those bytes while this call runs.
+/// * The bytes stay a `T` and stay where they are in the memory object, and this
+///   mapping of them stays for as long as any thread of this process uses the value or
+///   holds one of its locks, a leaked guard included.
 /// * `'a` does not outlive the mapping.
 ///
 /// # Example
@@ -62,7 +62,8 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
     // * No other thread or process uses them yet: the first clause of this function.
     // * They stay: the second clause.
     unsafe { init_all(destination.cast(), context, walk) }?;
-    // SAFETY: a valid T was just written, and the mapping outlives 'a: the third clause.
+    // SAFETY: a valid T was just written, and the mapping outlives 'a: the third
+    // clause.
     Ok(unsafe { destination.as_ref() })
 }
 
@@ -72,8 +73,8 @@ pub(crate) fn init_context() -> Result<InitContext, Error> {
     Ok(InitContext { pid_namespace })
 }
 
-/// Returns what the sync objects store that this process initialises in private memory. A
-/// forked child reinitialises its copies of them.
+/// Returns what the sync objects store that this process initialises in private memory.
+/// A forked child reinitialises its copies of them.
 pub(crate) fn private_init_context() -> Result<InitContext, Error> {
     robust::pid_namespace()?;
     let word = private_owner::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
@@ -91,8 +92,8 @@ pub(crate) fn private_init_context() -> Result<InitContext, Error> {
 /// * No other thread or process uses them while this call runs.
 pub(crate) unsafe fn init_all_zeroed(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<'_>)) {
     let init_zeroed = |address: NonNull<u8>, ops: &SyncOps| {
-        // SAFETY: zero bytes that are valid for an object of this kind, and that no other
-        // thread or process uses: the clauses of this function.
+        // SAFETY: zero bytes that are valid for an object of this kind, and that no
+        // other thread or process uses: the clauses of this function.
         unsafe { (ops.init_zeroed)(address.as_ptr()) };
     };
     // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
@@ -144,8 +145,8 @@ pub(crate) unsafe fn reinit_all(
     let mut result = Ok(());
     let reinit = |address: NonNull<u8>, ops: &SyncOps| {
         if result.is_ok() {
-            // SAFETY: a writable object of this kind, which no thread uses at this place
-            // and which stays: the clauses of this function.
+            // SAFETY: a writable object of this kind, which no thread uses at this
+            // place and which stays: the clauses of this function.
             result = unsafe { (ops.reinit)(address.as_ptr(), context) };
         }
     };
@@ -166,7 +167,8 @@ pub(crate) unsafe fn reinit_all(
 pub(crate) unsafe fn any_held(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<'_>)) -> bool {
     let mut any = false;
     let check = |address: NonNull<u8>, ops: &SyncOps| {
-        // SAFETY: a mapped, initialised object of this kind: the clauses of this function.
+        // SAFETY: a mapped, initialised object of this kind: the clauses of this
+        // function.
         any = any || unsafe { (ops.is_held_by_this_process)(address.as_ptr()) };
     };
     // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
@@ -174,7 +176,8 @@ pub(crate) unsafe fn any_held(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<
     any
 }
 
-/// Calls `f` with the address and the operations of every sync object that `walk` visits.
+/// Calls `f` with the address and the operations of every sync object that `walk`
+/// visits.
 ///
 /// # Safety
 ///

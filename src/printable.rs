@@ -1,10 +1,10 @@
 //! Escapes text of other users for a terminal.
 
-/// Returns the text with each character escaped that is not [printable](is_printable), so
-/// that a terminal shows it as one line.
+/// Returns the text with each character escaped that is not [printable](is_printable),
+/// so that a terminal shows it as one line.
 ///
-/// Other users choose the names of their objects, types and processes. This crate's errors
-/// escape them. The names in [`inspect`](crate::inspect) are not escaped.
+/// Other users choose the names of their objects, types and processes. This crate's
+/// errors escape them. The names in [`inspect`](crate::inspect) are not escaped.
 ///
 /// ```
 /// use shm_sync::inspect::printable;
@@ -34,10 +34,11 @@ pub fn printable(text: &str) -> String {
 /// * control characters, which move the cursor or begin an escape sequence: C0, DEL
 ///   and C1 (U+0000–U+001F, U+007F–U+009F), the line break included,
 /// * the separators of lines and paragraphs (U+2028, U+2029),
-/// * characters that change the direction of writing (U+061C, U+200E, U+200F, U+202A–U+202E,
-///   U+2066–U+2069),
-/// * invisible characters, with which two names would look alike (U+00AD, U+180E, U+200B–U+200D,
-///   U+2060–U+2065, U+206A–U+206F, U+FEFF, U+FFF9–U+FFFB, U+E0000–U+E0FFF).
+/// * characters that change the direction of writing (U+061C, U+200E, U+200F,
+///   U+202A–U+202E, U+2066–U+2069),
+/// * invisible characters, with which two names would look alike (U+00AD, U+180E,
+///   U+200B–U+200D, U+2060–U+2065, U+206A–U+206F, U+FEFF, U+FFF9–U+FFFB,
+///   U+E0000–U+E0FFF).
 ///
 /// ```
 /// use shm_sync::inspect::is_printable;

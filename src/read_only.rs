@@ -84,7 +84,8 @@ impl<T: ?Sized> fmt::Debug for ReadOnly<'_, T> {
 }
 
 impl ReadOnly<'_, ()> {
-    /// Rejects `0.1`, which is one token but two fields. For [`project!`](crate::project).
+    /// Rejects `0.1`, which is one token but two fields. For
+    /// [`project!`](crate::project).
     #[doc(hidden)]
     pub const fn __assert_is_one_field(field: &str) {
         let bytes = field.as_bytes();
@@ -113,13 +114,13 @@ impl<'a, T: ?Sized> ReadOnly<'a, T> {
     /// # Safety
     ///
     /// * The caller writes nothing through it.
-    /// * The caller loads atomics only as read-only memory permits: `Relaxed`, and at most
-    ///   eight bytes.
+    /// * The caller loads atomics only as read-only memory permits: `Relaxed`, and at
+    ///   most eight bytes.
     pub(crate) unsafe fn as_shared(self) -> &'a T {
         // SAFETY:
         // * Valid and readable for 'a: the first clause of `new`.
-        // * Written only where `&T` permits it: the second clause of `new`, and the first of
-        //   this function.
+        // * Written only where `&T` permits it: the second clause of `new`, and the
+        //   first of this function.
         unsafe { self.value.as_ref() }
     }
 
@@ -150,7 +151,8 @@ impl<'a, T: ?Sized> ReadOnly<'a, T> {
 }
 
 impl<'a, T: ShmSafe> ReadOnly<'a, T> {
-    /// Returns the value. It does not compile for types that can change while they are shared.
+    /// Returns the value. It does not compile for types that can change while they are
+    /// shared.
     #[must_use]
     pub fn get(self) -> &'a T {
         const {
@@ -160,16 +162,17 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
                  `load` its atomics, `peek` at what its locks guard"
             );
         }
-        // SAFETY: the type has no interior mutability and no atomics, as asserted above, so the
-        // caller can neither write through the reference nor load atomics.
+        // SAFETY: the type has no interior mutability and no atomics, as asserted
+        // above, so the caller can neither write through the reference nor load
+        // atomics.
         unsafe { self.as_shared() }
     }
 
     /// Returns a copy of a value that other threads may change at this moment.
     ///
-    /// Its parts may be of different times. Each number, boolean and character in it was
-    /// stored at some time. It does not compile for types whose parts must match for a value
-    /// to be valid (enums with fields).
+    /// Its parts may be of different times. Each number, boolean and character in it
+    /// was stored at some time. It does not compile for types whose parts must match
+    /// for a value to be valid (enums with fields).
     pub(crate) fn copy_unsynchronised(self) -> T {
         const {
             assert!(
@@ -180,11 +183,11 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
         }
         let mut copy = MaybeUninit::<T>::uninit();
         let from = self.value.as_ptr().cast();
-        // SAFETY: the source is readable for the size of T (the first clause of `new`). The
-        // target is a local variable of the same size, so they do not overlap.
+        // SAFETY: the source is readable for the size of T (the first clause of `new`).
+        // The target is a local variable of the same size, so they do not overlap.
         unsafe { atomic_copy::copy_relaxed(from, copy.as_mut_ptr().cast(), size_of::<T>()) };
-        // SAFETY: `copy_relaxed` copies aligned words, and a mixture of values of T by words is
-        // a valid T, as asserted above.
+        // SAFETY: `copy_relaxed` copies aligned words, and a mixture of values of T by
+        // words is a valid T, as asserted above.
         unsafe { copy.assume_init() }
     }
 }
@@ -221,7 +224,8 @@ impl<'a, T> ReadOnly<'a, [T]> {
         }
         // SAFETY: the index is below the length of the slice, as just checked.
         let element = unsafe { self.value.cast::<T>().add(index) };
-        // SAFETY: the element is part of the slice, for which both clauses of `new` hold.
+        // SAFETY: the element is part of the slice, for which both clauses of `new`
+        // hold.
         Some(unsafe { ReadOnly::new(element) })
     }
 
@@ -241,8 +245,8 @@ macro_rules! atomics {
             ///
             /// # Memory ordering
             ///
-            /// `Acquire`: after this, the thread sees all writes before the `Release` store of
-            /// the value.
+            /// `Acquire`: after this, the thread sees all writes before the `Release`
+            /// store of the value.
             #[must_use]
             pub fn load(self) -> $plain {
                 // SAFETY: a `Relaxed` load of at most eight bytes, and no write.
@@ -269,11 +273,12 @@ atomics!(
 );
 
 /// Returns the [`ReadOnly`] view of a field of a struct, from the view of the struct:
-/// `project!(view => field)`, or `project!(view => field.inner)`. The field must be visible
-/// to the caller. A field of a tuple is named by its number: `project!(view => 0)`.
+/// `project!(view => field)`, or `project!(view => field.inner)`. The field must be
+/// visible to the caller. A field of a tuple is named by its number: `project!(view =>
+/// 0)`.
 ///
-/// It does not compile for fields of a type that implements `Deref`, because `deref` is code
-/// that may write, or lead to other memory.
+/// It does not compile for fields of a type that implements `Deref`, because `deref` is
+/// code that may write, or lead to other memory.
 ///
 /// ```compile_fail,E0283
 /// # use shm_sync::{ReadOnly, ShmSafe, project};
@@ -322,8 +327,8 @@ macro_rules! __project_one {
         let view: $crate::ReadOnly<'_, _> = $view;
         const { $crate::ReadOnly::<()>::__assert_is_one_field(stringify!($field)) };
         $crate::ReadOnly::__has_fields_of_its_own(view);
-        // SAFETY: the closure returns the address of a field of its argument, because a type
-        // without `Deref` has only its own fields.
+        // SAFETY: the closure returns the address of a field of its argument, because a
+        // type without `Deref` has only its own fields.
         unsafe { $crate::ReadOnly::__project(view, |value| &raw const (*value).$field) }
     }};
 }

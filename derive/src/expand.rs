@@ -1,7 +1,7 @@
 //! The code that the derive macro generates.
 //!
-//! It contains each field's type as the user wrote it, with the user's spans. The compiler
-//! therefore reports a field that is not `ShmSafe` at the field.
+//! It contains each field's type as the user wrote it, with the user's spans. The
+//! compiler therefore reports a field that is not `ShmSafe` at the field.
 
 use proc_macro::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -30,7 +30,8 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         // SAFETY:
         // * The macro has checked that a repr fixes the layout.
         // * The fingerprint covers every field with its offset and every variant.
-        // * Every field is ShmSafe, because its implementation is used, and there is no Drop.
+        // * Every field is ShmSafe, because its implementation is used, and there is no
+        //   Drop.
         // * Every field is visited at its offset; variants contain no sync objects.
         // * The properties are those of all fields and of the discriminants.
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
@@ -53,9 +54,9 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     .into()
 }
 
-/// Returns the type's generics with the bound `ShmSafe` on each type parameter and on each
-/// field type that projects from a parameter (`T::Item`). For every other field the compiler
-/// can tell without a bound.
+/// Returns the type's generics with the bound `ShmSafe` on each type parameter and on
+/// each field type that projects from a parameter (`T::Item`). For every other field
+/// the compiler can tell without a bound.
 fn bounded_generics(input: &Input<'_>) -> Generics {
     let mut generics = input.derive.generics.clone();
     let params: Vec<String> = generics
@@ -94,8 +95,8 @@ fn shm_safe(ty: &Type) -> impl ToTokens {
     quote!(<#ty as ::shm_sync::ShmSafe>)
 }
 
-/// Returns the expression for `FINGERPRINT`. All parts are one constant value, which the
-/// library hashes in a loop, because thousands of calls would be slow to compile.
+/// Returns the expression for `FINGERPRINT`. All parts are one constant value, which
+/// the library hashes in a loop, because thousands of calls would be slow to compile.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
     let (check, kind, fields, variants) = match &input.shape {
         Shape::Struct(fields) => {
@@ -132,8 +133,8 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
     }}
 }
 
-/// Returns an enum's part of the fingerprint. The number of a variant's field stands for its
-/// offset, which follows from the repr and the types of the fields before it.
+/// Returns an enum's part of the fingerprint. The number of a variant's field stands
+/// for its offset, which follows from the repr and the types of the fields before it.
 fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     let variants = data.variants.iter().map(|variant| {
         let name = variant.ident.unraw().to_string();
@@ -146,8 +147,8 @@ fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     quote!(#(#variants),*)
 }
 
-/// Returns the discriminant of a variant as an `Option`. `None` means one more than that of
-/// the variant before it.
+/// Returns the discriminant of a variant as an `Option`. `None` means one more than
+/// that of the variant before it.
 ///
 /// If no variant has fields, the code reads the discriminant from the variant itself,
 /// because an attribute macro that is expanded later may change it.
@@ -172,8 +173,8 @@ fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToT
     quote!(::core::option::Option::Some(#value))
 }
 
-/// Returns the primitive type of this name, even if the user's code defines another type of
-/// this name.
+/// Returns the primitive type of this name, even if the user's code defines another
+/// type of this name.
 fn primitive(name: &Ident) -> impl ToTokens + use<> {
     quote!(::core::primitive::#name)
 }
@@ -253,12 +254,12 @@ fn hygienic(place: &impl Spanned, variable: &str) -> Ident {
 }
 
 /// Returns code that compiles only if the type has exactly the fields, with exactly the
-/// types, that the macro has seen. An attribute macro that is expanded later may add fields
-/// or change their types.
+/// types, that the macro has seen. An attribute macro that is expanded later may add
+/// fields or change their types.
 ///
-/// `let _: &u64 = field;` would accept every type that dereferences to `u64`. Therefore the
-/// first statement wraps the field in `TypeOf` with its actual type, and the second compares
-/// it with a `TypeOf` of the expected type, to which it does not coerce.
+/// `let _: &u64 = field;` would accept every type that dereferences to `u64`. Therefore
+/// the first statement wraps the field in `TypeOf` with its actual type, and the second
+/// compares it with a `TypeOf` of the expected type, to which it does not coerce.
 fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
     let this = hygienic(&input.derive.ident, "this");
     let variants: Vec<_> = match &input.shape {
@@ -292,12 +293,12 @@ fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
     quote!(let _ = |#this: &Self| match #this { #(#arms)* };)
 }
 
-/// Returns assertions that the variants of an enum contain no locks. Initialisation does not
-/// know which variant a value has, and writing another variant would overwrite an
-/// initialised lock.
+/// Returns assertions that the variants of an enum contain no locks. Initialisation
+/// does not know which variant a value has, and writing another variant would overwrite
+/// an initialised lock.
 ///
-/// If a field's type depends on a parameter, `SYNC_OBJECTS` contains the assertion instead,
-/// and the compiler checks it for each instance.
+/// If a field's type depends on a parameter, `SYNC_OBJECTS` contains the assertion
+/// instead, and the compiler checks it for each instance.
 fn no_locks_in_variants(input: &Input<'_>) -> impl ToTokens {
     let checks = input
         .fields()
@@ -317,8 +318,8 @@ fn no_locks_in(ty: &Type) -> impl ToTokens {
     )
 }
 
-/// Returns code that does not compile if the type itself implements `Drop`. (A field type
-/// with `Drop` is not `ShmSafe`.)
+/// Returns code that does not compile if the type itself implements `Drop`. (A field
+/// type with `Drop` is not `ShmSafe`.)
 fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
     let name = &input.derive.ident;
     let types: Vec<&Type> = input.fields().map(|field| &field.ty).collect();
@@ -333,8 +334,8 @@ fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
         );
         return quote!(const _: () = #check;);
     }
-    // `needs_drop::<Name<T>>()` is not known for every T. Instead, these two implementations
-    // overlap if `Name<T>` implements Drop.
+    // `needs_drop::<Name<T>>()` is not known for every T. Instead, these two
+    // implementations overlap if `Name<T>` implements Drop.
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let no_drop = format_ident!("AShmSafeTypeCanNotImplementDrop");
     let overlapping = quote_spanned! {name.span()=>
@@ -362,8 +363,8 @@ fn assertion(place: impl ToTokens, condition: impl ToTokens, message: &str) -> i
     quote_spanned!(start=> ::core::assert! #arguments)
 }
 
-/// Returns whether a field's type mentions a parameter or `Self`, so that it has no meaning
-/// outside the type.
+/// Returns whether a field's type mentions a parameter or `Self`, so that it has no
+/// meaning outside the type.
 fn depends_on_generics(ty: &Type, input: &Input<'_>) -> bool {
     let generics = &input.derive.generics;
     let types = generics.type_params().map(|param| &param.ident);

@@ -20,9 +20,9 @@ pub(crate) enum Shape<'a> {
 pub(crate) struct EnumRepr {
     /// The name of the discriminant's type.
     pub(crate) discriminant: Ident,
-    /// Whether the repr contains `C`. With `C`, the fields of all variants begin at the same
-    /// offset. Without it, those of each variant begin at the first aligned offset after the
-    /// discriminant.
+    /// Whether the repr contains `C`. With `C`, the fields of all variants begin at the
+    /// same offset. Without it, those of each variant begin at the first aligned offset
+    /// after the discriminant.
     pub(crate) is_c: bool,
 }
 
@@ -83,8 +83,8 @@ fn fields_of(data: &Data) -> impl Iterator<Item = &Field> {
     fields.into_iter().flatten()
 }
 
-/// Reports types that can never implement `ShmSafe`, with a better message than that of a
-/// missing trait.
+/// Reports types that can never implement `ShmSafe`, with a better message than that of
+/// a missing trait.
 fn check_field(ty: &Type, errors: &mut Vec<Error>) {
     let message = match ty {
         Type::Reference(_) => {

@@ -11,10 +11,11 @@ mod input;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Implements the trait of the same name for a struct or an enum, if its layout is fixed and
-/// every field is `ShmSafe`: see the trait.
+/// Implements the trait of the same name for a struct or an enum, if its layout is
+/// fixed and every field is `ShmSafe`: see the trait.
 ///
-/// The generated code names the crate `shm_sync`, so the dependency must not be renamed.
+/// The generated code names the crate `shm_sync`, so the dependency must not be
+/// renamed.
 #[proc_macro_derive(ShmSafe)]
 pub fn derive_shm_safe(tokens: TokenStream) -> TokenStream {
     let derive_input = parse_macro_input!(tokens as DeriveInput);

@@ -4,7 +4,8 @@
 
 libfuzzer_sys::fuzz_target!(|input: (u64, &[u8])| {
     let (object_len, bytes) = input;
-    // Few inputs have the length that they claim, so the claimed length is tried as well.
+    // Few inputs have the length that they claim, so the claimed length is tried as
+    // well.
     let claimed = bytes
         .get(24..32)
         .map(|len| u64::from_le_bytes(len.try_into().unwrap()));

@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 
 use shm_sync::fuzzing::{Choices, system_v};
 
-// Offsets in a header: `src/segment/format/offsets.rs`; in the state of a System V segment:
-// `src/segment/backing/sysv/state.rs`.
+// Offsets in a header: `src/segment/format/offsets.rs`; in the state of a System V
+// segment: `src/segment/backing/sysv/state.rs`.
 const PID_NAMESPACE: usize = 20;
 const LEN: usize = 24;
 const STATE: usize = 192;
@@ -27,8 +27,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
     };
     let is_set = |flag: u8| flags >> flag & 1 == 1;
-    // The fuzzer cannot guess the length and the pid namespace. A wrong one ends the check
-    // early.
+    // The fuzzer cannot guess the length and the pid namespace. A wrong one ends the
+    // check early.
     if is_set(3) {
         put(LEN, &(input.len() as u64 - 4).to_le_bytes());
     }

@@ -4,13 +4,14 @@ use std::io;
 
 use super::reader::{Opened, Reader};
 use super::types::{
-    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState, Waiters,
+    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState,
 };
 use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
 use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
 use crate::sync::snapshot;
+use crate::sync::snapshot::Waiters;
 
 /// The maximum number of sync objects that are inspected in a segment.
 const MAX_INSPECTED: u64 = 1_000_000;

@@ -27,8 +27,8 @@ const FILE: &str = "file:";
 /// | `sysv:0x2a`, `sysv:42` | a System V segment by its key ([`shmget(2)`]) |
 /// | `sysv:id:7` | a System V segment by its id, as `ipcs -m` shows it |
 ///
-/// An address dereferences to its text in its shortest form, so `&address` can be passed
-/// wherever this crate expects a `&str`.
+/// An address dereferences to its text in its shortest form, so `&address` can be
+/// passed wherever this crate expects a `&str`.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};
@@ -71,8 +71,8 @@ pub enum Backing {
     File,
     /// A System V segment.
     SystemV,
-    /// A sealed file without a name ([`memfd_create(2)`]), shared by a fork or by passing its
-    /// descriptor.
+    /// A sealed file without a name ([`memfd_create(2)`]), shared by a fork or by
+    /// passing its descriptor.
     ///
     /// [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
     Memfd,
@@ -125,8 +125,8 @@ impl Address {
         format!("{SYSTEM_V}{key:#010x}").parse()
     }
 
-    /// Returns the address of the System V segment whose key is [`ftok(3)`] of a file and a
-    /// number. Different files can have the same key.
+    /// Returns the address of the System V segment whose key is [`ftok(3)`] of a file
+    /// and a number. Different files can have the same key.
     ///
     /// # Errors
     ///
@@ -153,7 +153,8 @@ impl Address {
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
         if regular_file::is_posix_object(path) {
             let name = path.file_name().and_then(|name| name.to_str());
-            // A name of 255 bytes is an error for `shm_open` but not for the file system.
+            // A name of 255 bytes is an error for `shm_open` but not for the file
+            // system.
             if let Some(Ok(address)) = name.map(|name| format!("/{name}").parse()) {
                 return Ok(address);
             }

@@ -181,8 +181,9 @@ impl<H, T> WithTail<H, [T]> {
     };
 }
 
-// SAFETY: `repr(C)` places the tail at the next aligned offset after the head, and rounds
-// the size up to the alignment. The head and each element are visited at their offsets.
+// SAFETY: `repr(C)` places the tail at the next aligned offset after the head, and
+// rounds the size up to the alignment. The head and each element are visited at their
+// offsets.
 unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "with tail",

@@ -1,8 +1,9 @@
 //! Typed shared memory.
 //!
-//! `open` is the top: it creates, opens and removes segments. `handle` is what it returns.
-//! The files below them are, bottom up: `policy`, `address`, `content`, `failure`;
-//! `permissions`, `memory_policy`, `settings`; `format/`; `backing/`; `options`.
+//! `open` is the top: it creates, opens and removes segments. `handle` is what it
+//! returns. The files below them are, bottom up: `policy`, `address`, `content`,
+//! `failure`; `permissions`, `memory_policy`, `settings`; `format/`; `backing/`;
+//! `options`.
 
 mod address;
 mod backing;

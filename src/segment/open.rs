@@ -26,11 +26,11 @@ use crate::segment::snapshot::Snapshot;
 use crate::shm_safe::ShmSafe;
 
 impl<T: ShmSafe> Segment<T> {
-    /// Creates the object `address` that contains `value`. Only this user may open it: see
-    /// [`SegmentOptions::mode`].
+    /// Creates the object `address` that contains `value`. Only this user may open it:
+    /// see [`SegmentOptions::mode`].
     ///
-    /// [`SegmentOptions::create_in_place`] creates values that do not fit on a stack, and
-    /// [`SegmentOptions::create_with_len`] slices.
+    /// [`SegmentOptions::create_in_place`] creates values that do not fit on a stack,
+    /// and [`SegmentOptions::create_with_len`] slices.
     ///
     /// ```
     /// use shm_sync::{Error, Segment, ShmMutex};
@@ -55,12 +55,12 @@ impl<T: ShmSafe> Segment<T> {
         SegmentOptions::new().create(address, value)
     }
 
-    /// Opens the object `address`, or creates it with the value of `init` if it does not
-    /// exist. If several processes do this at once, one of them creates the object, and
-    /// the others open it.
+    /// Opens the object `address`, or creates it with the value of `init` if it does
+    /// not exist. If several processes do this at once, one of them creates the object,
+    /// and the others open it.
     ///
-    /// Calls `init` only if the object does not exist at first. Drops its value if another
-    /// process is faster.
+    /// Calls `init` only if the object does not exist at first. Drops its value if
+    /// another process is faster.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmMutex};
@@ -83,8 +83,8 @@ impl<T: ShmSafe> Segment<T> {
         SegmentOptions::new().open_or_create(address, init)
     }
 
-    /// Creates a segment without a name that contains `value`. Children that this process
-    /// forks share it, and processes that get its [descriptor](Self::as_fd).
+    /// Creates a segment without a name that contains `value`. Children that this
+    /// process forks share it, and processes that get its [descriptor](Self::as_fd).
     ///
     /// ```
     /// use shm_sync::{Segment, ShmMutex};
@@ -104,7 +104,8 @@ impl<T: ShmSafe> Segment<T> {
 }
 
 impl<T: SegmentContent + ?Sized> Segment<T> {
-    /// Opens the object `address`, which must exist and contain a `T` of the same layout.
+    /// Opens the object `address`, which must exist and contain a `T` of the same
+    /// layout.
     ///
     /// ```
     /// use shm_sync::{Error, Segment, ShmMutex};
@@ -117,8 +118,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// * [`Error::NotFound`]: no object has the address.
     /// * [`Error::WrongOwner`], [`Error::WrongGroup`], [`Error::TooPermissive`],
-    ///   [`Error::WrongCreator`], [`Error::WrongCreatorGroup`]: an untrusted user owns the
-    ///   object or may write to it.
+    ///   [`Error::WrongCreator`], [`Error::WrongCreatorGroup`]: an untrusted user owns
+    ///   the object or may write to it.
     /// * [`Error::NotASegment`], [`Error::UnsupportedFormat`],
     ///   [`Error::Corrupt`], [`Error::LayoutMismatch`]: the object is something else.
     /// * [`Error::ForeignPidNamespace`]: it is in use in another container.
@@ -134,11 +135,12 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         SegmentOptions::new().open(address)
     }
 
-    /// Opens the object `address` read-only. Its memory is mapped for reading, and locking
-    /// does not compile: see [`ReadOnly`](crate::ReadOnly). This process needs no right to
-    /// write.
+    /// Opens the object `address` read-only. Its memory is mapped for reading, and
+    /// locking does not compile: see [`ReadOnly`](crate::ReadOnly). This process needs
+    /// no right to write.
     ///
-    /// Returns [`Error::NotFound`] for a System V segment that is being created or removed.
+    /// Returns [`Error::NotFound`] for a System V segment that is being created or
+    /// removed.
     ///
     /// On overlayfs (containers), the kernel copies a file of a lower layer, such as an
     /// image, when a process first opens it for writing. A reader that opened the file
@@ -172,9 +174,10 @@ impl SegmentOptions {
         self.create_with(address, 0, by_value(value))
     }
 
-    /// Creates the object `address` with a value that is written in its final place, and so
-    /// may be larger than a stack. All its bytes are zero first, and then `init` may change
-    /// it. Types that zero bytes could make invalid are rejected at compile time.
+    /// Creates the object `address` with a value that is written in its final place,
+    /// and so may be larger than a stack. All its bytes are zero first, and then `init`
+    /// may change it. Types that zero bytes could make invalid are rejected at compile
+    /// time.
     ///
     /// ```
     /// use shm_sync::{SegmentOptions, ShmMutex, ShmSafe};
@@ -210,8 +213,9 @@ impl SegmentOptions {
         self.create_with(address, 0, in_place(init))
     }
 
-    /// Creates the object `address` with `len` elements, which are written in their final
-    /// place: see [`create_in_place`](Self::create_in_place) and [`SegmentContent`].
+    /// Creates the object `address` with `len` elements, which are written in their
+    /// final place: see [`create_in_place`](Self::create_in_place) and
+    /// [`SegmentContent`].
     ///
     /// # Errors
     ///
@@ -225,8 +229,8 @@ impl SegmentOptions {
         self.create_with(address, len, in_place(init))
     }
 
-    /// Creates a System V segment without a key (`IPC_PRIVATE`). Other processes find it by
-    /// its id, which [`Segment::address`] returns.
+    /// Creates a System V segment without a key (`IPC_PRIVATE`). Other processes find
+    /// it by its id, which [`Segment::address`] returns.
     ///
     /// # Errors
     ///
@@ -241,8 +245,8 @@ impl SegmentOptions {
         Ok(Segment::new(created.into_any(), Some(address)))
     }
 
-    /// Creates a segment without a name that contains `value`: see [`Segment::anonymous`].
-    /// `/proc/PID/maps` and the tool show it by its `label`.
+    /// Creates a segment without a name that contains `value`: see
+    /// [`Segment::anonymous`]. `/proc/PID/maps` and the tool show it by its `label`.
     ///
     /// # Errors
     ///
@@ -346,9 +350,9 @@ impl SegmentOptions {
         Ok(ReadOnlySegment::new(opened, address))
     }
 
-    /// Makes a private copy of the object `address`: see [`Snapshot`]. This process needs
-    /// no right to write. Types that a torn copy could make invalid (enums with fields) are
-    /// rejected at compile time.
+    /// Makes a private copy of the object `address`: see [`Snapshot`]. This process
+    /// needs no right to write. Types that a torn copy could make invalid (enums with
+    /// fields) are rejected at compile time.
     ///
     /// ```
     /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
@@ -393,8 +397,8 @@ impl SegmentOptions {
         self.open_or_create_with(address, 0, |to, len| by_value(init())(to, len))
     }
 
-    /// Opens the object `address`, or creates it with a value that is written in its final
-    /// place: see [`open_or_create`](Self::open_or_create) and
+    /// Opens the object `address`, or creates it with a value that is written in its
+    /// final place: see [`open_or_create`](Self::open_or_create) and
     /// [`create_in_place`](Self::create_in_place).
     ///
     /// # Errors
@@ -410,8 +414,8 @@ impl SegmentOptions {
 
     /// Opens the object `address`, or creates it with `len` elements: see
     /// [`open_or_create`](Self::open_or_create) and
-    /// [`create_with_len`](Self::create_with_len). An existing object has the length that
-    /// its creator chose.
+    /// [`create_with_len`](Self::create_with_len). An existing object has the length
+    /// that its creator chose.
     ///
     /// # Errors
     ///
@@ -426,8 +430,9 @@ impl SegmentOptions {
     }
 
     /// Opens the segment behind a descriptor that another process gave to this one: the
-    /// descriptor of an anonymous segment, inherited or sent over a Unix socket. Does not
-    /// check owner and mode, because the holder of the descriptor has the right to use it.
+    /// descriptor of an anonymous segment, inherited or sent over a Unix socket. Does
+    /// not check owner and mode, because the holder of the descriptor has the right to
+    /// use it.
     ///
     /// ```
     /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
@@ -502,8 +507,8 @@ impl SegmentOptions {
 /// have it open keep it. The memory is freed when the last of them drops it or ends.
 ///
 /// No other function removes the name of a segment that is in use: later processes find
-/// nothing, or a new object. To remove a segment when it is no longer used, create it with
-/// [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
+/// nothing, or a new object. To remove a segment when it is no longer used, create it
+/// with [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
 ///
 /// # Errors
 ///
@@ -537,7 +542,8 @@ pub(crate) fn remove_if_abandoned(
     }
 }
 
-/// A creation that may need several attempts, with a value that can be written only once.
+/// A creation that may need several attempts, with a value that can be written only
+/// once.
 struct PendingCreate<T: SegmentContent + ?Sized, W> {
     write: Option<W>,
     built: Option<Unpublished<T>>,

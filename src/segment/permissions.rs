@@ -1,4 +1,5 @@
-//! Owner, group and mode: what a new object gets, and what an existing object must have.
+//! Owner, group and mode: what a new object gets, and what an existing object must
+//! have.
 
 use crate::error::Error;
 use crate::os::mem::sysv_shm::Status;
@@ -104,9 +105,10 @@ impl Permissions {
 
     /// Checks every identity to which the kernel grants rights in a System V segment.
     ///
-    /// These are the owner and the group, and besides them the creator and the creator's
-    /// group. The creator keeps all rights of the owner after it gives the segment away.
-    /// The creator's group has the rights that the mode grants to the group.
+    /// These are the owner and the group, and besides them the creator and the
+    /// creator's group. The creator keeps all rights of the owner after it gives the
+    /// segment away. The creator's group has the rights that the mode grants to the
+    /// group.
     ///
     /// # Errors
     ///
@@ -157,8 +159,8 @@ impl Permissions {
     /// Returns whether every user with the right to write to a System V segment is
     /// trusted. Only then may its lock be used and its content be believed.
     ///
-    /// Without an owner check, this user and root are trusted. A segment that a group or
-    /// all users may write to is then not trusted.
+    /// Without an owner check, this user and root are trusted. A segment that a group
+    /// or all users may write to is then not trusted.
     pub(in crate::segment) fn trusts(&self, segment: &Status) -> bool {
         match self.owner_check {
             OwnerCheck::Owner | OwnerCheck::Group => self.check_system_v(segment).is_ok(),

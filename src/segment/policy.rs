@@ -9,14 +9,14 @@ pub enum Removal {
     /// Name and contents stay until a process calls [`unlink`](crate::unlink).
     #[default]
     Persistent,
-    /// The last process that drops the segment removes the name, also if the other processes
-    /// were killed. The name stays if the last process
+    /// The last process that drops the segment removes the name, also if the other
+    /// processes were killed. The name stays if the last process
     ///
     /// * is killed, or ends without dropping the segment;
-    /// * may not remove it: only the owner may remove objects in `/dev/shm` and System V
-    ///   segments;
-    /// * can't open it by its name: after a `chroot`, or if it has no free descriptor and the
-    ///   segment's own is closed;
+    /// * may not remove it: only the owner may remove objects in `/dev/shm` and System
+    ///   V segments;
+    /// * can't open it by its name: after a `chroot`, or if it has no free descriptor
+    ///   and the segment's own is closed;
     /// * finds it locked by a program outside this crate.
     ///
     /// [`IfAbandoned`] and the tool's `gc` deal with names that stayed.
@@ -46,15 +46,15 @@ impl Removal {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IfAbandoned {
-    /// Treat it as existing. `open_or_create` opens it and keeps its contents; `create` fails
-    /// with [`Error::AlreadyExists`](crate::Error::AlreadyExists). Locks of holders that died
-    /// are poisoned.
+    /// Treat it as existing. `open_or_create` opens it and keeps its contents; `create`
+    /// fails with [`Error::AlreadyExists`](crate::Error::AlreadyExists). Locks of
+    /// holders that died are poisoned.
     #[default]
     Reuse,
-    /// Remove it, whatever it contains, and create a new one, if it is a segment of this crate
-    /// that this user may remove. A segment that a process is attached to, or attaches to at
-    /// the same moment, is treated as in [`Reuse`](Self::Reuse), whatever pid namespace that
-    /// process lives in.
+    /// Remove it, whatever it contains, and create a new one, if it is a segment of
+    /// this crate that this user may remove. A segment that a process is attached to,
+    /// or attaches to at the same moment, is treated as in [`Reuse`](Self::Reuse),
+    /// whatever pid namespace that process lives in.
     Recreate,
 }
 
@@ -65,14 +65,14 @@ pub enum Residency {
     /// At the first access to each page.
     #[default]
     OnDemand,
-    /// All of it, before the segment is used. It needs Linux 5.14 or later. Before that, the
-    /// result is [`Error::Unsupported`](crate::Error::Unsupported).
+    /// All of it, before the segment is used. It needs Linux 5.14 or later. Before
+    /// that, the result is [`Error::Unsupported`](crate::Error::Unsupported).
     Prefaulted,
     /// As [`Prefaulted`](Self::Prefaulted), and the memory is never swapped out
-    /// ([`mlock(2)`]). This applies to this process, not to its forked children; for a System
-    /// V segment (`SHM_LOCK`), to all processes. The result is
-    /// [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may not lock
-    /// so much memory.
+    /// ([`mlock(2)`]). This applies to this process, not to its forked children; for a
+    /// System V segment (`SHM_LOCK`), to all processes. The result is
+    /// [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may
+    /// not lock so much memory.
     ///
     /// [`mlock(2)`]: https://man7.org/linux/man-pages/man2/mlock.2.html
     Locked,
@@ -84,14 +84,14 @@ pub enum Residency {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CoreDump {
-    /// `/proc/PID/coredump_filter` decides. By default the kernel dumps anonymous and System V
-    /// segments, and POSIX objects and files that were unlinked. It does not dump POSIX
-    /// objects and files that have a name, nor huge pages.
+    /// `/proc/PID/coredump_filter` decides. By default the kernel dumps anonymous and
+    /// System V segments, and POSIX objects and files that were unlinked. It does not
+    /// dump POSIX objects and files that have a name, nor huge pages.
     #[default]
     Filtered,
-    /// No dump of this process contains it (`MADV_DONTDUMP`), and no dump of children that it
-    /// forks afterwards. Secret data stays out of dumps, and the kernel writes them faster.
-    /// The kernel releases the locks of a crashed process only after its dump: see
-    /// [`ShmMutex`](crate::ShmMutex#crash-behaviour).
+    /// No dump of this process contains it (`MADV_DONTDUMP`), and no dump of children
+    /// that it forks afterwards. Secret data stays out of dumps, and the kernel writes
+    /// them faster. The kernel releases the locks of a crashed process only after its
+    /// dump: see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,
 }

@@ -13,8 +13,8 @@ use crate::segment::content::SegmentContent;
 /// A segment that this process can only read.
 ///
 /// Its memory is mapped for reading, and locking does not compile.
-/// [`Segment::open_read_only`](crate::Segment::open_read_only) returns it. This process counts
-/// as attached.
+/// [`Segment::open_read_only`](crate::Segment::open_read_only) returns it. This process
+/// counts as attached.
 pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
     attachment: Attachment,
@@ -56,8 +56,8 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`] if this process may not search a directory of the path,
-    /// [`Error::Os`] if another system call fails.
+    /// [`Error::PermissionDenied`] if this process may not search a directory of the
+    /// path, [`Error::Os`] if another system call fails.
     pub fn is_linked(&self) -> Result<bool, Error> {
         self.attachment.is_linked()
     }

@@ -16,28 +16,29 @@ use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::read_only::ReadOnlySegment;
 use crate::shm_safe::Visitor;
 
-/// A private copy of a segment, to inspect and to change without an effect on the original.
+/// A private copy of a segment, to inspect and to change without an effect on the
+/// original.
 ///
-/// Other processes do not see what is written here, and later changes of the segment do not
-/// appear here. [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it. This
-/// process does not count as attached.
+/// Other processes do not see what is written here, and later changes of the segment do
+/// not appear here. This process does not count as attached.
+/// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it.
 ///
-/// It is a private (copy-on-write) mapping of which all pages were copied at once. A System
-/// V segment cannot be mapped so; its bytes are copied to private memory.
+/// It is a private (copy-on-write) mapping of which all pages were copied at once. A
+/// System V segment cannot be mapped so; its bytes are copied to private memory.
 ///
 /// # Consistency
 ///
 /// The pages are not of one instant, so data that was being changed may be half-changed
-/// here. A lock that was held when its page was copied is unlocked here, and poisoned as if
-/// its holder had died.
+/// here. A lock that was held when its page was copied is unlocked here, and poisoned
+/// as if its holder had died.
 ///
 /// # Forks
 ///
-/// A forked child has its own copy, in which all locks are unlocked. A lock that a thread of
-/// the parent held during the fork is poisoned in the child, as if its holder had died: the
-/// data is as that thread had left it at that moment. The parent's copy does not change.
-/// C code in the child must not use the address of a lock before the child has locked it
-/// through this crate.
+/// A forked child has its own copy, in which all locks are unlocked. A lock that a
+/// thread of the parent held during the fork is poisoned in the child, as if its holder
+/// had died: the data is as that thread had left it at that moment. The parent's copy
+/// does not change. C code in the child must not use the address of a lock before the
+/// child has locked it through this crate.
 pub struct Snapshot<T: SegmentContent + ?Sized> {
     value: MappedValue<T>,
 }
@@ -86,18 +87,20 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         };
         memory.apply_core_dump(&mapping)?;
         let offset = original.value().addr().get() - shared.base().addr().get();
-        // SAFETY: the offset of the value is inside the original, and the copy is as long.
+        // SAFETY: the offset of the value is inside the original, and the copy is as
+        // long.
         let base = unsafe { mapping.base().add(offset) };
         let value = T::at(base, T::len_of(original.value()));
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // SAFETY:
         // * `locks` visits the sync objects of the value at `base`, which is writable.
         // * No other thread or process uses the copy.
-        // * It stays, because `MappedValue` leaves it mapped while a lock in it is held.
+        // * It stays, because `MappedValue` leaves it mapped while a lock in it is
+        //   held.
         unsafe { init::reinit_all(base, init::private_init_context()?, locks) }?;
         // SAFETY:
-        // * Initialised: the copy is a mixture of values of T by words, which is a value of
-        //   T as asserted above, and its locks are reinitialised.
+        // * Initialised: the copy is a mixture of values of T by words, which is a
+        //   value of T as asserted above, and its locks are reinitialised.
         // * It stays mapped: the attachment owns the mapping of the value.
         let mapped = unsafe { Mapped::new(value, Attachment::Private(mapping)) };
         Ok(Self {

@@ -33,29 +33,32 @@ pub struct SystemVStatus {
     pub attach_time: i64,
     /// The time of the last detach, in seconds since 1970. 0 if there was none.
     pub detach_time: i64,
-    /// The time of its creation or of the last change of its permissions, in seconds since
-    /// 1970.
+    /// The time of its creation or of the last change of its permissions, in seconds
+    /// since 1970.
     pub change_time: i64,
     /// Whether it is locked in memory (`SHM_LOCK`).
     pub is_locked: bool,
-    /// Whether it is marked for removal when the last process detaches (`IPC_RMID` was called).
+    /// Whether it is marked for removal when the last process detaches (`IPC_RMID` was
+    /// called).
     pub is_removed: bool,
 }
 
 impl<T: SegmentContent + ?Sized> Segment<T> {
-    /// Returns the ids of the processes that have this segment mapped at this moment, this
-    /// process and forked children included, and also those that only read. Call it as
-    /// `Segment::attached_pids(&segment)`.
+    /// Returns the ids of the processes that have this segment mapped at this moment,
+    /// this process and forked children included, and also those that only read. Call
+    /// it as `Segment::attached_pids(&segment)`.
     ///
-    /// The kernel provides the answer, so it contains no dead process. It can be incomplete:
+    /// The kernel provides the answer, so it contains no dead process. It can be
+    /// incomplete:
     ///
-    /// * This process cannot inspect the processes of other users, which `/proc` may also
-    ///   hide (`hidepid`). The answer contains such a process if it opened the segment by its
-    ///   name. It does not contain it if it inherited the segment, or if this is a System V
-    ///   segment, of which [`SystemVStatus::attached`] counts all attachments.
-    /// * A process that may read the segment can hold any number of locks on it. The call
-    ///   still returns within about a second, but processes that `/proc` hides may then be
-    ///   missing.
+    /// * This process cannot inspect the processes of other users, which `/proc` may
+    ///   also hide (`hidepid`). The answer contains such a process if it opened the
+    ///   segment by its name. It does not contain it if it inherited the segment, or if
+    ///   this is a System V segment, of which [`SystemVStatus::attached`] counts all
+    ///   attachments.
+    /// * A process that may read the segment can hold any number of locks on it. The
+    ///   call still returns within about a second, but processes that `/proc` hides may
+    ///   then be missing.
     ///
     /// # Errors
     ///
@@ -84,32 +87,34 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// Returns whether the address still leads to this segment. Call it as
     /// `Segment::is_linked(&segment)`.
     ///
-    /// It returns `false` if a process has removed the name ([`unlink`](crate::unlink)), or if
-    /// another object has the name now. Later processes then do not find this segment. It also
-    /// returns `false` for an anonymous segment.
+    /// It returns `false` if a process has removed the name
+    /// ([`unlink`](crate::unlink)), or if another object has the name now. Later
+    /// processes then do not find this segment. It also returns `false` for an
+    /// anonymous segment.
     ///
-    /// A service that runs for a long time can call this from time to time, and create its
-    /// segment again if another program has removed the name: see
-    /// [`Segment`](crate::Segment#names-that-go). The answer may be out of date when the call
-    /// returns.
+    /// A service that runs for a long time can call this from time to time, and create
+    /// its segment again if another program has removed the name: see
+    /// [`Segment`](crate::Segment#names-that-disappear). The answer may be out of date when
+    /// the call returns.
     ///
     /// # Errors
     ///
-    /// [`Error::PermissionDenied`] if this process may not search a directory of the path,
-    /// [`Error::Os`] if another system call fails.
+    /// [`Error::PermissionDenied`] if this process may not search a directory of the
+    /// path, [`Error::Os`] if another system call fails.
     pub fn is_linked(this: &Self) -> Result<bool, Error> {
         Self::attachment(this).is_linked()
     }
 
-    /// Writes all changes to the device of the segment's file, and returns when they are there
-    /// ([`msync(2)`], `MS_SYNC`). It does nothing for segments in memory. Call it as
-    /// `Segment::flush(&segment)`.
+    /// Writes all changes to the device of the segment's file, and returns when they
+    /// are there ([`msync(2)`], `MS_SYNC`). It does nothing for segments in memory.
+    /// Call it as `Segment::flush(&segment)`.
     ///
     /// # Crash behaviour
     ///
-    /// Processes need no `flush` to see each other's changes, nor to survive each other's
-    /// deaths. It is for power failures: the system writes pages at any time and in any order,
-    /// so a file that was changed after its last flush may contain half of the changes.
+    /// Processes need no `flush` to see each other's changes, nor to survive each
+    /// other's deaths. It is for power failures: the system writes pages at any time
+    /// and in any order, so a file that was changed after its last flush may contain
+    /// half of the changes.
     ///
     /// # Errors
     ///
@@ -123,8 +128,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
             .map_err(failure::os_error("msync"))
     }
 
-    /// Returns the kernel's data about a System V segment, and `None` for other backings. Call
-    /// it as `Segment::system_v_status(&segment)`.
+    /// Returns the kernel's data about a System V segment, and `None` for other
+    /// backings. Call it as `Segment::system_v_status(&segment)`.
     ///
     /// # Errors
     ///

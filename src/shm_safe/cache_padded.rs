@@ -13,8 +13,8 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 ///
 /// A processor that writes to a cache line takes it from all others. Two locks on one
 /// line therefore slow each other down, although no thread wants both. So do a lock and
-/// a counter that other threads read. In an array of locks for different processes, wrap
-/// each:
+/// a counter that other threads read. In an array of locks for different processes,
+/// wrap each:
 ///
 /// ```
 /// use shm_sync::{CachePadded, Segment, ShmMutex};

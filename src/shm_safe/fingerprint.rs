@@ -6,31 +6,34 @@ use std::fmt;
 
 use sip_hash::SipHash;
 
-/// A hash over the structure of a type: its field names, their types, offsets and sizes,
-/// recursively.
+/// A hash over the structure of a type: its field names, their types, offsets and
+/// sizes, recursively.
 ///
-/// Two programs with the same fingerprint have the same layout of the type. The fingerprint
-/// ignores the type's own name and module, so that two crates may contain the declaration.
+/// Two programs with the same fingerprint have the same layout of the type. The
+/// fingerprint ignores the type's own name and module, so that two crates may contain
+/// the declaration.
 ///
 /// # Guarantees
 ///
 /// Types with different descriptions are hashed as different messages. The hash is
-/// SipHash-2-4 with 128 bits and a public key, so different messages do not have the same
-/// hash by accident. It does not protect against malice: a process that may write to a
-/// segment can write any fingerprint into its header.
+/// SipHash-2-4 with 128 bits and a public key, so different messages do not have the
+/// same hash by accident. It does not protect against malice: a process that may write
+/// to a segment can write any fingerprint into its header.
 /// [`ShmSafe`](crate::ShmSafe#fingerprints) lists what else it does not guarantee.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// Returns the fingerprint of a type without parts, with this size and alignment in bytes.
+    /// Returns the fingerprint of a type without parts, with this size and alignment in
+    /// bytes.
     #[doc(hidden)]
     #[must_use]
     pub const fn of(kind: &str, size: usize, align: usize) -> Self {
         Self::of_parts(kind, size, align, &[], &[])
     }
 
-    /// Returns the fingerprint of a type of this kind, with this size and alignment in bytes.
+    /// Returns the fingerprint of a type of this kind, with this size and alignment in
+    /// bytes.
     ///
     /// It is the hash of a message of 64-bit words with this grammar:
     ///
@@ -43,14 +46,14 @@ impl Fingerprint {
     /// ```
     ///
     /// A tag and the length of the text after it share a word. A fingerprint and a
-    /// discriminant (sign-extended) have two words each, the lower one first. Each count
-    /// precedes its items. Therefore a message can be parsed, and no message is a prefix of
-    /// another: two types that differ anywhere have different messages.
+    /// discriminant (sign-extended) have two words each, the lower one first. Each
+    /// count precedes its items. Therefore a message can be parsed, and no message is a
+    /// prefix of another: two types that differ anywhere have different messages.
     ///
-    /// The kinds are `struct`, `enum`, `tuple`, `array`, `slice`, `with tail` and the names of
-    /// types that are not derived. The offset of a field of a variant is its number, and that
-    /// of an array's `0` is the length, because the rest follows from the kind. The field of
-    /// an enum is its discriminant.
+    /// The kinds are `struct`, `enum`, `tuple`, `array`, `slice`, `with tail` and the
+    /// names of types that are not derived. The offset of a field of a variant is its
+    /// number, and that of an array's `0` is the length, because the rest follows from
+    /// the kind. The field of an enum is its discriminant.
     #[doc(hidden)]
     #[must_use]
     pub const fn of_parts(
@@ -107,8 +110,8 @@ impl fmt::Debug for Fingerprint {
 /// bytes, and the fingerprint of its type.
 pub(crate) type Field<'a> = (&'a str, usize, Fingerprint);
 
-/// A variant of an enum, as [`Fingerprint::of_parts`] hashes it: its name, its discriminant
-/// (`None`: one more than that of the variant before it) and its fields.
+/// A variant of an enum, as [`Fingerprint::of_parts`] hashes it: its name, its
+/// discriminant (`None`: one more than that of the variant before it) and its fields.
 pub(crate) type Variant<'a> = (&'a str, Option<i128>, &'a [Field<'a>]);
 
 /// The tags: the lowest byte of the first word of an item.
@@ -343,8 +346,8 @@ mod tests {
         })
     }
 
-    /// Returns two similar descriptions. The second consists of parts of the first, moved to
-    /// where they could be mistaken for other parts.
+    /// Returns two similar descriptions. The second consists of parts of the first,
+    /// moved to where they could be mistaken for other parts.
     fn relatives() -> impl Strategy<Value = (Type, Type)> {
         (description(), description(), 0..6).prop_map(|(one, other, how)| {
             let mut two = one.clone();

@@ -35,7 +35,8 @@ leaves!(
     TypeProperties::POD =>
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, (),
 );
-// Some bytes are invalid. Zero is valid, and a value lies in one word, which no copy tears.
+// Some bytes are invalid. Zero is valid, and a value lies in one word, which no copy
+// tears.
 leaves!(
     TypeProperties::POD.tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>()) =>
     bool,

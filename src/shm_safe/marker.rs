@@ -55,8 +55,8 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 ///
 /// Any program can declare a type of the same structure and create a segment that your
 /// program then opens, with any values in your private fields. `unsafe` code must not
-/// rely on invariants of the fields of a `ShmSafe` type. Check each value that comes out
-/// of shared memory.
+/// rely on invariants of the fields of a `ShmSafe` type. Check each value that comes
+/// out of shared memory.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 //! Properties of the bytes of a type, computed at compile time.
 
-/// The size in bytes of the units in which memory is copied. Each is at a multiple of its
-/// size.
+/// The size in bytes of the units in which memory is copied. Each is at a multiple of
+/// its size.
 const WORD: usize = 8;
 
 /// Properties of the bytes of a type.
@@ -34,8 +34,8 @@ impl TypeProperties {
         tear_free: true,
     };
 
-    /// Returns the properties of an enum to which no [`variant`](Self::variant) is added yet.
-    /// Size and alignment in bytes are those of the discriminant.
+    /// Returns the properties of an enum to which no [`variant`](Self::variant) is
+    /// added yet. Size and alignment in bytes are those of the discriminant.
     #[must_use]
     pub const fn of_discriminant(size: usize, align: usize) -> Self {
         Self::POD
@@ -58,9 +58,10 @@ impl TypeProperties {
     /// Returns the properties of an enum. Size and alignment in bytes are those of the
     /// discriminant.
     ///
-    /// A variant is its discriminant (`None`: one more than that of the variant before it)
-    /// and the properties of its fields. An enum with fields is not tear-free, because a
-    /// mixture may combine the discriminant of one value with the fields of another.
+    /// A variant is its discriminant (`None`: one more than that of the variant before
+    /// it) and the properties of its fields. An enum with fields is not tear-free,
+    /// because a mixture may combine the discriminant of one value with the fields of
+    /// another.
     #[must_use]
     pub const fn of_variants(
         size: usize,
@@ -122,7 +123,8 @@ impl TypeProperties {
         }
     }
 
-    /// Returns the properties of a type of which a mixture of two values may be invalid.
+    /// Returns the properties of a type of which a mixture of two values may be
+    /// invalid.
     #[must_use]
     pub const fn without_tear_free(self) -> Self {
         Self {
@@ -131,8 +133,8 @@ impl TypeProperties {
         }
     }
 
-    /// Returns the properties of a type of which some bytes are invalid. It is tear-free only
-    /// if it lies in one word. Size and alignment are in bytes.
+    /// Returns the properties of a type of which some bytes are invalid. It is
+    /// tear-free only if it lies in one word. Size and alignment are in bytes.
     #[must_use]
     pub(crate) const fn tear_free_if_word_sized(self, size: usize, align: usize) -> Self {
         if size <= WORD && size <= align {
@@ -142,8 +144,8 @@ impl TypeProperties {
         }
     }
 
-    /// Returns whether all-zero bytes are a valid value, once every sync object inside is
-    /// written as an uninitialised one.
+    /// Returns whether all-zero bytes are a valid value, once every sync object inside
+    /// is written as an uninitialised one.
     #[must_use]
     pub const fn from_zeros(self) -> bool {
         self.from_zeros
@@ -155,7 +157,8 @@ impl TypeProperties {
         self.immutable
     }
 
-    /// Returns whether a mixture of two values by aligned words of 8 bytes is a valid value.
+    /// Returns whether a mixture of two values by aligned words of 8 bytes is a valid
+    /// value.
     #[must_use]
     pub const fn tear_free(self) -> bool {
         self.tear_free

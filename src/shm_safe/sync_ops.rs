@@ -40,8 +40,8 @@ pub struct SyncOps {
     /// * No live thread holds the object, waits for it or otherwise uses it at this
     ///   place.
     pub(crate) reinit: unsafe fn(*mut u8, InitContext) -> io::Result<()>,
-    /// Returns whether a thread of this process holds the object. The kernel or libc may
-    /// then still access its address.
+    /// Returns whether a thread of this process holds the object. The kernel or libc
+    /// may then still access its address.
     ///
     /// # Safety
     ///
@@ -88,8 +88,8 @@ impl SyncKind {
 /// What a sync object stores when it is initialised.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InitContext {
-    /// The pid namespace of the threads that lock here. In private memory, the word that
-    /// stands for the process instead: see `os::private_owner`.
+    /// The pid namespace of the threads that lock here. In private memory, the word
+    /// that stands for the process instead: see `os::private_owner`.
     pub(crate) pid_namespace: u32,
 }
 

@@ -75,15 +75,15 @@ impl<'a> FieldPath<'a> {
         self.child(Step::Field(name), offset)
     }
 
-    /// Returns the path of an array element; `offset` is in bytes from the start of this
-    /// part.
+    /// Returns the path of an array element; `offset` is in bytes from the start of
+    /// this part.
     #[must_use]
     pub const fn index(&'a self, index: usize, offset: usize) -> Self {
         self.child(Step::Index(index), offset)
     }
 
-    /// Returns the path that stands for all `count` elements of an array, `stride` bytes
-    /// apart.
+    /// Returns the path that stands for all `count` elements of an array, `stride`
+    /// bytes apart.
     #[must_use]
     pub const fn array(&'a self, count: usize, stride: usize) -> Self {
         self.child(Step::Array { count, stride }, 0)
@@ -98,8 +98,8 @@ impl<'a> FieldPath<'a> {
         }
     }
 
-    /// Returns whether the walk visits arrays by [`array`](Self::array) instead of their
-    /// elements by [`index`](Self::index).
+    /// Returns whether the walk visits arrays by [`array`](Self::array) instead of
+    /// their elements by [`index`](Self::index).
     #[must_use]
     pub const fn is_pattern(&self) -> bool {
         matches!(self.walk, Walk::Arrays)

@@ -1,5 +1,4 @@
-//! Imports between the modules of `src/`, system calls, waits, descriptors, and the
-//! length of files.
+//! Imports between the modules of `src/`, system calls, waits, and descriptors.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -42,9 +41,6 @@ const SLEEP: &str = "sleep";
 const MAKERS: [&str; 4] = ["OpenOptions", "memfd_create", "pidfd_open", "openat"];
 const KEEPER: &str = "above_standard";
 
-/// The most lines of a file. A longer file has more than one subject.
-const LONGEST_FILE: usize = 600;
-
 #[test]
 fn smoke() {
     let files = files_below(Path::new("src"));
@@ -66,10 +62,7 @@ fn violations(files: &BTreeMap<PathBuf, String>) -> Vec<String> {
     for (file, text) in files {
         let module = module_of(file);
         let here = module.first().cloned().unwrap_or_default(); // empty: lib.rs
-        let mut broken = vec![
-            (LONGEST_FILE + 1, length_rule(text)),
-            (1, module_rule(&here)),
-        ];
+        let mut broken = vec![(1, module_rule(&here))];
         for Name { line, path, .. } in names(text, &module) {
             broken.push((line, floor_rule(&here, &path, &owners)));
             broken.push((line, system_rule(&here, &path)));
@@ -83,11 +76,6 @@ fn violations(files: &BTreeMap<PathBuf, String>) -> Vec<String> {
         }
     }
     all
-}
-
-fn length_rule(text: &str) -> Option<String> {
-    let lines = text.lines().count();
-    (lines > LONGEST_FILE).then(|| format!("a file has at most {LONGEST_FILE} lines, not {lines}"))
 }
 
 /// Requires that each module has a floor.
@@ -326,14 +314,6 @@ fn low_descriptor_is_caught() {
         let list = violations_with("src/os/files.rs", &careful);
         assert!(list.is_empty(), "{text}: {list:?}");
     }
-}
-
-#[test]
-fn long_file_is_caught() {
-    let long = "//\n".repeat(LONGEST_FILE);
-    assert_eq!(violations_with("src/init.rs", &long), [""; 0]);
-    let rule = "src/init.rs:601: a file has at most 600 lines, not 601";
-    assert_eq!(violations_with("src/init.rs", &(long + "//")), [rule]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn assert_attached<'a>(segment: &Segment<Marked>, others: impl IntoIterator<Item
         Segment::attached_pids(segment).unwrap(),
         expected,
         "{:?}",
-        Segment::name(segment)
+        Segment::address(segment)
     );
 }
 
@@ -323,7 +323,7 @@ fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<
             let created: Vec<_> = created.collect();
             let names: Vec<String> = created
                 .iter()
-                .map(|segment| Segment::name(segment).unwrap().to_owned())
+                .map(|segment| Segment::address(segment).unwrap().to_string())
                 .collect();
             let address = names[0].clone();
             let heir = settled(|stay| {

@@ -598,7 +598,7 @@ on_stage! {
 
         let private = SegmentOptions::new().create_system_v_private(counter()).unwrap();
         assert!(Segment::is_linked(&private).unwrap());
-        unlink(Segment::name(&private).unwrap()).unwrap();
+        unlink(Segment::address(&private).unwrap().as_str()).unwrap();
         assert!(!Segment::is_linked(&private).unwrap());
         let anonymous = Segment::anonymous(counter()).unwrap();
         assert!(!Segment::is_linked(&anonymous).unwrap());

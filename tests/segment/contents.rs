@@ -429,9 +429,9 @@ on_stage! {
                     let mut holder = holder_of(&segment);
                     holder.kill();
                     drop(expect_poisoned(segment.lock()));
-                    if let Some(address) = Segment::name(&segment) {
-                        drop(Segment::<Counter>::open(address).unwrap());
-                        shm_sync::unlink(address).unwrap();
+                    if let Some(address) = Segment::address(&segment) {
+                        drop(Segment::<Counter>::open(address.as_str()).unwrap());
+                        shm_sync::unlink(address.as_str()).unwrap();
                     }
                 }
                 Err(Error::NoHugePages { bytes }) => {

@@ -87,7 +87,7 @@ fn receive(socket: BorrowedFd<'_>) -> OwnedFd {
 fn smoke() {
     let mine = anonymous();
     assert_eq!(Segment::backing(&mine), Backing::Memfd);
-    assert_eq!(Segment::name(&mine), None);
+    assert_eq!(Segment::address(&mine), None);
     let file = descriptor(&mine).try_clone_to_owned().unwrap();
     let same = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
     *same.lock().unwrap() += 1;

@@ -1,9 +1,9 @@
 //! The protocols of this crate as models, of which every state is visited.
 //!
 //! Tests of the real code meet some interleavings. Here each protocol is written down
-//! once more, as a model whose steps are one access to shared memory or one system call
-//! each. A checker visits every state that the model can reach, with deaths at any
-//! step.
+//! once more, as a model in which each step is one access to shared memory or one
+//! system call. A checker visits every state that the model can reach, with deaths at
+//! any step.
 //!
 //! Each model has a table of its steps and of their places in the code, because a model
 //! proves only as much as it resembles the code. Each model has planted mistakes,

@@ -34,7 +34,8 @@ const SETLK: &str = "fcntl(F_OFD_SETLK)";
 /// The attachment of this process to a POSIX object or a file.
 #[derive(Debug)]
 pub(in crate::segment) struct FileAttachment {
-    // Dropped in this order: the process is registered for as long as the memory is mapped.
+    // Dropped in this order: the process is registered for as long as the memory is
+    // mapped.
     mapping: Mapping,
     registration: Registration,
 }
@@ -121,8 +122,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // SAFETY:
         // * Writable, long enough, and no other user: as for `write_header`.
         // * Zero behind the header: all bytes of a new file are zero.
-        // * The memory stays: `Segment` keeps the mapping while the value is borrowed or a
-        //   lock in it is held.
+        // * The memory stays: `Segment` keeps the mapping while the value is borrowed
+        //   or a lock in it is held.
         // * `write` comes from `by_value` or `in_place`.
         let value = unsafe { layout.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
@@ -149,8 +150,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             mapping,
             file,
         } = self;
-        // Registered before it has a name, so that no process finds it abandoned. A copy
-        // of the descriptor shares the lock, because both refer to one open file.
+        // Registered before it has a name, so that no process finds it abandoned. A
+        // copy of the descriptor shares the lock, because both refer to one open file.
         let registration = file
             .get()
             .and_then(|file| file.try_clone_to_owned())
@@ -228,7 +229,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
         }
         if here.is_some_and(|here| !Validity::load(&attachment.mapping).matches(here)) {
-            continue; // another process has reinitialised the locks for itself meanwhile
+            continue; // another process has reinitialised the locks meanwhile
         }
         // Another process may have removed the name or reused it meanwhile. The caller
         // wants the object that has the name now.
@@ -256,9 +257,9 @@ fn map(registration: &Registration, header: &Header, access: Access) -> Result<M
 /// Reinitialises the locks of an object if they are stale.
 ///
 /// An object can outlive the container in which its locks were initialised. A file can
-/// outlive the boot as well, and it can be copied. Its lock words then name threads that
-/// no longer exist, or threads that hold the locks of the original. Locks that were held
-/// are poisoned. [`attachment`] argues why no process uses a lock meanwhile.
+/// outlive the boot as well, and it can be copied. Its lock words then name threads
+/// that no longer exist, or threads that hold the locks of the original. Locks that
+/// were held are poisoned. [`attachment`] argues why no process uses a lock meanwhile.
 ///
 /// # Errors
 ///
@@ -295,9 +296,10 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
         // First: the next opener detects a crash from here on.
         Validity::invalidate(mapping);
         // SAFETY:
-        // * `locks` visits the locks of the `T` at `base`, which the header describes. The
-        //   mapping is writable, because a reader does not reinitialise.
-        // * No other process uses them: `exclude_others` keeps out each process that locks.
+        // * `locks` visits the locks of the `T` at `base`, which the header describes.
+        //   The mapping is writable, because a reader does not reinitialise.
+        // * No other process uses them: `exclude_others` keeps out each process that
+        //   locks.
         // * The mapping stays: `Segment` keeps it while a lock in the value is held.
         unsafe { init::reinit_all(base, context, locks) }
     });
@@ -390,8 +392,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Opens the directory of a new file, which is synced after the name is linked. Returns
-/// `None` for POSIX objects, which no power failure survives, and if the directory can't
-/// be opened.
+/// `None` for POSIX objects, which no power failure survives, and if the directory
+/// can't be opened.
 pub(in crate::segment) fn durable_directory(path: &Path) -> Option<File> {
     if path.starts_with(SHM_DIRECTORY) {
         return None;

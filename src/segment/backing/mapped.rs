@@ -18,8 +18,8 @@ impl<T: ?Sized, A> Mapped<T, A> {
     /// # Safety
     ///
     /// * `value` points to an initialised `T`, whose locks are initialised as well.
-    /// * The memory of the value stays mapped for as long as `attachment` lives, also when
-    ///   `attachment` is moved.
+    /// * The memory of the value stays mapped for as long as `attachment` lives, also
+    ///   when `attachment` is moved.
     pub(in crate::segment) unsafe fn new(value: NonNull<T>, attachment: A) -> Self {
         Self { value, attachment }
     }
@@ -36,7 +36,8 @@ impl<T: ?Sized, A> Mapped<T, A> {
         &self.attachment
     }
 
-    /// Returns the value and its attachment. The value is valid while the attachment lives.
+    /// Returns the value and its attachment. The value is valid while the attachment
+    /// lives.
     pub(in crate::segment) fn into_parts(self) -> (NonNull<T>, A) {
         (self.value, self.attachment)
     }

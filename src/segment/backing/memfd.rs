@@ -69,8 +69,8 @@ pub(in crate::segment) fn create<T: SegmentContent + ?Sized>(
     let file = memfd::create(&format!("{LABEL}{label}"), settings.pages)
         .map_err(memory_error("memfd_create"))?;
     regular_file::fchmod(&file, OWNER_ONLY).map_err(failure::call_error("fchmod"))?;
-    // Memory is not reserved page by page, as in a file system with a limit: a memfd has
-    // no limit, so that would go on until the machine has no memory left. A private
+    // Memory is not reserved page by page, as in a file system with a limit: a memfd
+    // has no limit, so that would go on until the machine has no memory left. A private
     // mapping asks the kernel whether it would commit so much. The kernel reserves huge
     // pages when they are mapped.
     if settings.pages == Pages::Normal {

@@ -1,7 +1,7 @@
 //! The ways to share memory, and the value in that memory.
 //!
-//! Each backing has a type that attaches this process to a segment and owns its mapping.
-//! [`Attachment`] covers all of them.
+//! Each backing has a type that attaches this process to a segment and owns its
+//! mapping. [`Attachment`] covers all of them.
 
 pub(in crate::segment) mod attachment;
 pub(in crate::segment) mod file;
@@ -52,7 +52,8 @@ impl Attachment {
         }
     }
 
-    /// Returns the descriptor of an anonymous segment, unless the program has closed it.
+    /// Returns the descriptor of an anonymous segment, unless the program has closed
+    /// it.
     pub(in crate::segment) fn memfd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Memfd(attachment) => attachment.file(),
@@ -60,8 +61,8 @@ impl Attachment {
         }
     }
 
-    /// Returns the descriptor of the mapped file, if there is one and the program has not
-    /// closed it.
+    /// Returns the descriptor of the mapped file, if there is one and the program has
+    /// not closed it.
     pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::File(attachment) => attachment.file(),
@@ -147,26 +148,27 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     #[inline]
     pub(in crate::segment) fn value(&self) -> &T {
         // SAFETY:
-        // * Initialised and mapped for as long as `self` lives: `Mapped` proves that, and
-        //   `drop` alone drops the attachment.
-        // * No `&mut T` exists: this type lends shared references only, and other processes
-        //   write through the interior mutability of `T`.
+        // * Initialised and mapped for as long as `self` lives: `Mapped` proves that,
+        //   and `drop` alone drops the attachment.
+        // * No `&mut T` exists: this type lends shared references only, and other
+        //   processes write through the interior mutability of `T`.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
     fn drop(&mut self) {
-        // No borrow of the value is left, so only a leaked guard can hold a lock in it. No
-        // call to lock or unlock can still be running.
+        // No borrow of the value is left, so only a leaked guard can hold a lock in it.
+        // No call to lock or unlock can still be running.
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(self.value, visitor);
         // SAFETY:
-        // * `locks` visits the locks of the value, which is mapped until the attachment is
-        //   dropped below.
+        // * `locks` visits the locks of the value, which is mapped until the attachment
+        //   is dropped below.
         // * They are initialised: `Mapped` proves that.
         let must_stay = unsafe { init::any_held(self.value.cast(), locks) };
         if !must_stay {
-            // SAFETY: this is the only place that drops it, and it is not used afterwards.
+            // SAFETY: this is the only place that drops it, and it is not used
+            // afterwards.
             unsafe { ManuallyDrop::drop(&mut self.attachment) };
         }
     }

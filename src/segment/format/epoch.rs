@@ -19,17 +19,17 @@ use crate::segment::format::offsets;
 /// In a header it is a device, an inode number, a boot id and a birth time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch {
-    /// The device of the file, which tells a snapshot of a file system from the original.
-    /// 0 if no device number is the same for all users of the file, and for memory that is
-    /// not a file with a name.
+    /// The device of the file, which tells a snapshot of a file system from the
+    /// original. 0 if no device number is the same for all users of the file, and for
+    /// memory that is not a file with a name.
     device: u64,
     /// The inode number of the file, which tells a copy from the original. 0 for memory
     /// that is not a file with a name.
     inode: u64,
     /// The id of the boot. [`NO_BOOT`] for memory, which no boot outlives.
     boot: [u8; 16],
-    /// When the file was created, in nanoseconds since 1970, because two file systems can
-    /// have the same inode numbers. 0 if the file system does not record it.
+    /// When the file was created, in nanoseconds since 1970, because two file systems
+    /// can have the same inode numbers. 0 if the file system does not record it.
     birth_time: u64,
 }
 
@@ -60,10 +60,10 @@ impl Epoch {
     /// Returns the current epoch of a file.
     ///
     /// A device number belongs to the mounted file system, so all mounts of it show the
-    /// same number, in every container. It may change when the file system is unmounted and
-    /// mounted again, but then no process has the file open. An overlay shows its own
-    /// numbers for files that other processes may have open in the layer below. There the
-    /// device is 0.
+    /// same number, in every container. It may change when the file system is unmounted
+    /// and mounted again, but then no process has the file open. An overlay shows its
+    /// own numbers for files that other processes may have open in the layer below.
+    /// There the device is 0.
     pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
         let facts = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
         let (device, inode) = facts.identity;
@@ -123,8 +123,8 @@ pub(in crate::segment) struct Validity {
 }
 
 impl Validity {
-    /// Returns the validity that the locks of this file need, so that this process can use
-    /// them.
+    /// Returns the validity that the locks of this file need, so that this process can
+    /// use them.
     pub(in crate::segment) fn of(file: impl AsFd) -> Result<Self, Error> {
         Ok(Self {
             epoch: Epoch::of(file)?,
@@ -145,10 +145,10 @@ impl Validity {
     ///
     /// # Memory ordering
     ///
-    /// A process that reads an epoch written by [`publish`](Self::publish) sees all writes
-    /// before that call: `publish` stores the second half of the boot id last, with
-    /// `Release`, and `load` reads it first, with `Acquire`. `load` reads it again at the
-    /// end. If it has changed in between, the result is an invalid epoch.
+    /// A process that reads an epoch written by [`publish`](Self::publish) sees all
+    /// writes before that call: `publish` stores the second half of the boot id last,
+    /// with `Release`, and `load` reads it first, with `Acquire`. `load` reads it again
+    /// at the end. If it has changed in between, the result is an invalid epoch.
     pub(in crate::segment) fn load(mapping: &Mapping) -> Self {
         let words = epoch_words(mapping);
         let boot_end = words[BOOT_END].load(Ordering::Acquire);
@@ -180,7 +180,8 @@ impl Validity {
     }
 
     /// Writes the epoch and the pid namespace into the header of a mapped object. The
-    /// second half of the boot id is last, so a crash in between leaves an invalid epoch.
+    /// second half of the boot id is last, so a crash in between leaves an invalid
+    /// epoch.
     ///
     /// # Panics
     ///
@@ -199,7 +200,8 @@ impl Validity {
     }
 }
 
-/// Returns the words of the epoch in a header: device, inode, boot id (two), birth time.
+/// Returns the words of the epoch in a header: device, inode, boot id (two), birth
+/// time.
 fn epoch_words(mapping: &Mapping) -> &[AtomicU64; Epoch::LEN / 8] {
     const { assert!(offsets::EPOCH.offset().is_multiple_of(8)) };
     let words = mapping.get(offsets::EPOCH.offset());

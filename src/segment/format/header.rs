@@ -2,8 +2,8 @@
 //!
 //! [`offsets`] has the table of its fields. The lock table and the value follow it.
 //!
-//! [`Header::parse`] is total: any bytes give a header whose claims hold for the object,
-//! or a typed error.
+//! [`Header::parse`] is total: any bytes give a header whose claims hold for the
+//! object, or a typed error.
 
 use std::time::SystemTime;
 
@@ -20,8 +20,8 @@ pub(crate) const LEN: usize = offsets::LEN;
 /// The first bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 
-/// The version of the format. Increase it with every change of the format, and with every
-/// change in the layout of a primitive that the fingerprint does not show.
+/// The version of the format. Increase it with every change of the format, and with
+/// every change in the layout of a primitive that the fingerprint does not show.
 const FORMAT: u32 = 3;
 
 /// A value begins on a cache line of its own, even if its alignment is smaller.
@@ -55,8 +55,8 @@ pub(crate) struct Header {
 
 impl Header {
     /// Returns the header of a segment that this process creates: for a `T` with `len`
-    /// elements, in an object whose length is a multiple of `granularity` bytes. Returns
-    /// `None` if its length exceeds every memory.
+    /// elements, in an object whose length is a multiple of `granularity` bytes.
+    /// Returns `None` if its length exceeds every memory.
     pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: u64,
         lock_table_len: usize,
@@ -93,8 +93,8 @@ impl Header {
         }
     }
 
-    /// Checks that the segment contains a `T` with the layout that it has in this program.
-    /// Returns the number of elements.
+    /// Checks that the segment contains a `T` with the layout that it has in this
+    /// program. Returns the number of elements.
     ///
     /// # Errors
     ///
@@ -230,8 +230,8 @@ impl Header {
         Ok(())
     }
 
-    /// Returns whether the locks are those of this platform, so that this program can read
-    /// them.
+    /// Returns whether the locks are those of this platform, so that this program can
+    /// read them.
     pub(crate) fn is_of_our_abi(&self) -> bool {
         self.layout.abi == OUR_ABI
     }
@@ -300,6 +300,59 @@ mod tests {
         let read = Header::parse(&header.to_bytes(), header.total_len).unwrap();
         assert_eq!(read, header);
         read.check_layout::<(u64, [u32; 5])>().unwrap();
+    }
+
+    /// The bytes of format 3, by offset. A change here needs a new [`FORMAT`].
+    #[test]
+    fn header_bytes_are_those_of_format_3() {
+        let header = Header {
+            removal: Removal::UntilLastDetach,
+            pid_namespace: 0x2122_2324,
+            creator: 0x9293_9495,
+            created: 0x8182_8384_8586_8788,
+            total_len: 0x2425_2627_2829_2a2b,
+            value_offset: 0x3233_3435_3637_3839,
+            len: 0x7273_7475_7677_7879,
+            lock_table_len: 0x8889_8a8b,
+            epoch: Epoch::from_bytes(&std::array::from_fn(|i| 104 + i as u8)),
+            layout: Layout {
+                type_name: "Żółw".to_owned(),
+                fingerprint: Fingerprint::from_bits(0x5657_5859_5a5b_5c5d_5e5f_6061_6263_6465),
+                size: 0x4041_4243_4445_4647,
+                align: 0x4849_4a4b_4c4d_4e4f,
+                abi: Abi {
+                    libc: 12,
+                    endianness: 13,
+                    pointer_width: 14,
+                    pthread_mutex: 15,
+                    pthread_cond: 16,
+                },
+            },
+        };
+        let mut expected = [0; LEN];
+        let parts: [(usize, &[u8]); 17] = [
+            (0, b"shmsync\0"),
+            (8, &[3, 0, 0, 0]),
+            (12, &[12, 13, 14, 15, 16, 1]),
+            (20, &[0x24, 0x23, 0x22, 0x21]),
+            (24, &[0x2b, 0x2a, 0x29, 0x28, 0x27, 0x26, 0x25, 0x24]),
+            (32, &[0x39, 0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32]),
+            (40, &[0x47, 0x46, 0x45, 0x44, 0x43, 0x42, 0x41, 0x40]),
+            (48, &[0x4f, 0x4e, 0x4d, 0x4c, 0x4b, 0x4a, 0x49, 0x48]),
+            (56, &[0x65, 0x64, 0x63, 0x62, 0x61, 0x60, 0x5f, 0x5e]),
+            (64, &[0x5d, 0x5c, 0x5b, 0x5a, 0x59, 0x58, 0x57, 0x56]),
+            (72, &[0x79, 0x78, 0x77, 0x76, 0x75, 0x74, 0x73, 0x72]),
+            (80, &[0x88, 0x87, 0x86, 0x85, 0x84, 0x83, 0x82, 0x81]),
+            (88, &[0x8b, 0x8a, 0x89, 0x88]),
+            (92, &[0x95, 0x94, 0x93, 0x92]),
+            (96, &[7, 0, 0, 0]),
+            (104, &std::array::from_fn::<u8, 40, _>(|i| 104 + i as u8)),
+            (256, "Żółw".as_bytes()),
+        ];
+        for (offset, bytes) in parts {
+            expected[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        assert_eq!(header.to_bytes(), expected);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The lock table of a segment: the kind, the path and the offset of each sync object, for
-//! programs that do not know the type.
+//! The lock table of a segment: the kind, the path and the offset of each sync object,
+//! for programs that do not know the type.
 //!
-//! It follows the header. An array is one entry, whatever its length is. All numbers are
-//! little-endian.
+//! It follows the header. An array is one entry, whatever its length is. All numbers
+//! are little-endian.
 //!
 //! | bytes of an entry | content |
 //! |---|---|
@@ -47,14 +47,14 @@ impl Entry {
             .fold(1, |product: u64, (count, _)| product.saturating_mul(*count))
     }
 
-    /// Returns the size of one object in bytes. For a mutex, it is that of the lock without
-    /// the data.
+    /// Returns the size of one object in bytes. For a mutex, it is that of the lock
+    /// without the data.
     pub(crate) fn size(&self) -> u64 {
         u64::from(self.size)
     }
 
-    /// Returns the offset of object number `index` in bytes from the start of the value. The
-    /// index of the innermost array runs fastest, as in memory.
+    /// Returns the offset of object number `index` in bytes from the start of the
+    /// value. The index of the innermost array runs fastest, as in memory.
     pub(crate) fn offset(&self, index: u64) -> Option<u64> {
         if index >= self.count() {
             return None;
@@ -121,8 +121,9 @@ impl Entry {
 
 /// Returns the lock table of a `T` with `len` elements.
 ///
-/// The depth of nested arrays and the length of a path are limited by the format. A type
-/// that exceeds them is listed with the first 255 arrays and the beginning of the path.
+/// The depth of nested arrays and the length of a path are limited by the format. A
+/// type that exceeds them is listed with the first 255 arrays and the beginning of the
+/// path.
 pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     T::visit(len, &FieldPath::pattern(), &mut |path, ops| {
@@ -149,8 +150,8 @@ pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> 
 /// # Errors
 ///
 /// * [`CorruptHeader::UnreadableDirectory`]: the bytes are not entries.
-/// * [`CorruptHeader::MisplacedObject`]: an object is outside the value, or the objects are
-///   together larger than the value.
+/// * [`CorruptHeader::MisplacedObject`]: an object is outside the value, or the objects
+///   are together larger than the value.
 pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, CorruptHeader> {
     let mut entries = Vec::new();
     // Objects do not overlap, so together they are no larger than the value. This also

@@ -1,8 +1,8 @@
 //! Where each field of a header lies.
 //!
 //! All numbers are little-endian, except those in [`SYSV_STATE`]. A program of any
-//! platform can therefore read which platform the segment is for, and name what does not
-//! fit. Bytes that no field covers are zero.
+//! platform can therefore read which platform the segment is for, and name what does
+//! not fit. Bytes that no field covers are zero.
 
 /// The length of a header in bytes.
 pub(in crate::segment) const LEN: usize = 448;
@@ -40,7 +40,8 @@ impl<const N: usize> Field<N> {
     }
 }
 
-/// Defines the fields. Fails to compile if two of them overlap or one leaves the header.
+/// Defines the fields. Fails to compile if two of them overlap or one leaves the
+/// header.
 macro_rules! fields {
     ($($start:literal..$end:literal $name:ident: $content:literal)+) => {
         $(

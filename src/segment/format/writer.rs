@@ -24,8 +24,8 @@ pub(in crate::segment) struct SegmentLayout {
 }
 
 impl SegmentLayout {
-    /// Plans a segment for a `T` with `len` elements, in an object whose length must be a
-    /// multiple of `granularity` bytes.
+    /// Plans a segment for a `T` with `len` elements, in an object whose length must be
+    /// a multiple of `granularity` bytes.
     ///
     /// # Errors
     ///
@@ -74,13 +74,14 @@ impl SegmentLayout {
         self.header.to_bytes()
     }
 
-    /// Writes the header to the start of the object, except the `SysvState` of a System V
-    /// segment, which other processes may already read.
+    /// Writes the header to the start of the object, except the `SysvState` of a System
+    /// V segment, which other processes may already read.
     ///
     /// # Safety
     ///
     /// * `mapping` is writable and `total_len` bytes long.
-    /// * No other thread or process accesses the bytes that this writes during the call.
+    /// * No other thread or process accesses the bytes that this writes during the
+    ///   call.
     pub(in crate::segment) unsafe fn write_header(&self, mapping: &Mapping) {
         debug_assert!(mapping.len() >= header::LEN);
         let bytes = self.header_bytes();
@@ -110,8 +111,8 @@ impl SegmentLayout {
     ///
     /// * `mapping` is writable, `total_len` bytes long, and zero behind the header.
     /// * No other thread or process accesses it during the call.
-    /// * It stays for as long as any thread of this process uses the value or holds one of
-    ///   its locks.
+    /// * It stays for as long as any thread of this process uses the value or holds one
+    ///   of its locks.
     /// * `write` comes from [`by_value`] or [`in_place`].
     pub(in crate::segment) unsafe fn fill<T: SegmentContent + ?Sized>(
         &self,
@@ -151,7 +152,8 @@ impl SegmentLayout {
 ///
 /// # Safety
 ///
-/// `header` was parsed from the object, or made for it, and `mapping` is all of the object.
+/// `header` was parsed from the object, or made for it, and `mapping` is all of the
+/// object.
 pub(in crate::segment) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
     // SAFETY: the value of a parsed or new header is inside the object, all of which is
     // mapped.
@@ -161,14 +163,14 @@ pub(in crate::segment) unsafe fn value_in(mapping: &Mapping, header: &Header) ->
 /// Returns a function for [`SegmentLayout::fill`] that writes `value`.
 pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
     move |target, _| {
-        // SAFETY: `SegmentLayout::fill` passes an aligned pointer to writable memory for a
-        // T, which no other thread or process accesses.
+        // SAFETY: `SegmentLayout::fill` passes an aligned pointer to writable memory
+        // for a T, which no other thread or process accesses.
         unsafe { target.write(value) };
     }
 }
 
-/// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in its
-/// final place, and lets `init` change it there.
+/// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
+/// its final place, and lets `init` change it there.
 pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
@@ -181,8 +183,9 @@ pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     }
     |mut value, _| {
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
-        // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no other
-        // thread or process accesses, and `locks` visits the sync objects of that T.
+        // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
+        // other thread or process accesses, and `locks` visits the sync objects of that
+        // T.
         unsafe { init::init_all_zeroed(value.cast(), locks) };
         // SAFETY: zero bytes with uninitialised sync objects are a valid T, as asserted
         // above. No other thread or process accesses them.

@@ -44,8 +44,9 @@ impl SipHash {
         low as u128 | (high as u128) << 64
     }
 
-    // The compiler interprets this. Its interpreter is fast for operators and slow for calls:
-    // `wrapping_add` and `rotate_left` would double the compile time of a derive.
+    // The compiler interprets this. Its interpreter is fast for operators and slow for
+    // calls: `wrapping_add` and `rotate_left` would double the compile time of a
+    // derive.
     #[expect(clippy::manual_rotate, reason = "the compile time")]
     const fn round(self) -> Self {
         let v0 = (self.v0 as u128 + self.v1 as u128) as u64;

@@ -168,7 +168,7 @@ impl Report<'_> {
         let unreported = statistics.kills.saturating_sub(statistics.killed_holders());
         writeln!(
             out,
-            "  {unreported} kills of no holder, or of one whose next holder was killed as well"
+            "  {unreported} kills without a report: of no holder, or the next holder was killed as well"
         )?;
         self.write_violations(out)
     }

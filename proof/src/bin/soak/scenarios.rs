@@ -50,7 +50,7 @@ struct Group<'a> {
     waiters: [Option<Pid>; Scenario::WAITERS],
 }
 
-/// The lockers that are blocked on the mutex whose holder dies.
+/// The lockers that are blocked on the mutex of the dying holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BlockedLocker {
     None,

@@ -204,9 +204,8 @@ impl Graph {
         }
     }
 
-    /// Counts the states from which the forced steps need never end: those that remain
-    /// after all states are removed, one by one, whose forced steps lead to removed
-    /// ones.
+    /// Counts the states from which the forced steps need never end. A state is removed
+    /// if all its forced steps lead to removed states; the others remain.
     fn livelocked(&self) -> usize {
         let mut steps_left = vec![0_u32; self.states];
         for &(from, _) in &self.forced {

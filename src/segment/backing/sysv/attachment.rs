@@ -12,8 +12,8 @@ use crate::segment::policy::Removal;
 
 /// The attachment of this process to a System V segment.
 ///
-/// A forked child has an attachment of its own, which the kernel counts. So dropping the
-/// child's copy is the same as dropping any other attachment.
+/// A forked child has an attachment of its own, which the kernel counts. So dropping
+/// the child's copy is the same as dropping any other attachment.
 #[derive(Debug)]
 pub(in crate::segment) struct SysvAttachment {
     // Dropped in this order: the check of `after` needs a process that has detached.
@@ -45,8 +45,8 @@ impl SysvAttachment {
         self.after.id
     }
 
-    /// Returns whether the key or the id still leads to the segment. A key disappears only
-    /// when its segment is removed.
+    /// Returns whether the key or the id still leads to the segment. A key disappears
+    /// only when its segment is removed.
     pub(in crate::segment) fn is_linked(&self) -> Result<bool, Error> {
         match sysv_shm::status(self.id()) {
             Err(error) if sysv_shm::is_removed_error(&error) => Ok(false),
@@ -58,8 +58,8 @@ impl SysvAttachment {
 }
 
 impl Drop for SysvAttachment {
-    /// Removes the segment before detaching, if this is the only attachment. So no other
-    /// process finds it abandoned.
+    /// Removes the segment before detaching, if this is the only attachment. So no
+    /// other process finds it abandoned.
     fn drop(&mut self) {
         let after = &mut self.after;
         let may_be_last = after.removal == Removal::UntilLastDetach
@@ -69,7 +69,7 @@ impl Drop for SysvAttachment {
         if may_be_last
             && remove_if_alone(after.id, &self.mapping).is_ok_and(|removed| removed.is_some())
         {
-            after.removal = Removal::Persistent; // `RemoveAfterDetach` has nothing to do
+            after.removal = Removal::Persistent; // nothing is left to do after `shmdt`
         }
     }
 }
@@ -85,7 +85,8 @@ struct RemoveAfterDetach {
 impl Drop for RemoveAfterDetach {
     fn drop(&mut self) {
         if self.removal == Removal::UntilLastDetach {
-            // A process that may not remove it leaves it to other processes, and to `gc`.
+            // A process that may not remove it leaves it to other processes, and to
+            // `gc`.
             let _ = remove_if_abandoned(&self.permissions, self.id, Unlocked::Keep);
         }
     }
@@ -93,9 +94,9 @@ impl Drop for RemoveAfterDetach {
 
 /// Detaches from a complete segment that this process did not use.
 ///
-/// If a user detached meanwhile, it has counted this process. So this process detaches as
-/// a user does. If no process was attached before, a crash has left the segment, and it
-/// stays.
+/// If a user detached meanwhile, it has counted this process. So this process detaches
+/// as a user does. If no process was attached before, a crash has left the segment, and
+/// it stays.
 pub(super) fn detach_unused(ready: Ready, permissions: &Permissions, id: Id) {
     if ready.was_in_use {
         let removal = ready.header.removal;
@@ -108,8 +109,8 @@ pub(super) fn detach_unused(ready: Ready, permissions: &Permissions, id: Id) {
     }
 }
 
-/// Detaches a reader from a segment that is not complete yet, or no longer. Detaches like
-/// any user, because a process that detached concurrently counted us.
+/// Detaches a reader from a segment that is not complete yet, or no longer. Detaches
+/// like any user, because a process that detached concurrently counted us.
 pub(super) fn detach_reader(mapping: Mapping, permissions: &Permissions, id: Id) {
     if let Ok(header) = read_header(&mapping, mapping.len() as u64) {
         drop(SysvAttachment::new(

@@ -27,8 +27,8 @@ use crate::segment::settings::Settings;
 /// The mode bits that let the owner read and write.
 const OWNER: u32 = 0o600;
 
-/// Creates the segment of a key, or a segment without a key. Returns `None` if the key has
-/// a complete segment already.
+/// Creates the segment of a key, or a segment without a key. Returns `None` if the key
+/// has a complete segment already.
 ///
 /// Takes `write` out of the option when the segment is about to be filled.
 pub(in crate::segment) fn create<T, W>(
@@ -90,7 +90,8 @@ where
         if let Some(mapped) = fill(settings, id, &layout, write)? {
             return Ok(Some(mapped));
         }
-        // Another process has removed the unfinished segment, because it waited too long.
+        // Another process has removed the unfinished segment, because it waited too
+        // long.
     }
 }
 
@@ -133,13 +134,13 @@ where
     };
     let mapping = unfinished.mapping.insert(mapping);
     let word = SysvState::of(mapping);
-    // SAFETY: this process has just created the segment, and its state is `NEW`. No other
-    // process uses the lock in that state.
+    // SAFETY: this process has just created the segment, and its state is `NEW`. No
+    // other process uses the lock in that state.
     unsafe { word.init_lock() }?;
     // SAFETY:
     // * Writable and `total_len` bytes long: just attached.
-    // * No other writer: other processes use only the state word until it changes, and that
-    //   is not part of what is written.
+    // * No other writer: other processes use only the state word until it changes, and
+    //   that is not part of what is written.
     unsafe { layout.write_header(mapping) };
     // SAFETY:
     // * The lock is initialised, by this thread, and so of our pid namespace.
@@ -153,8 +154,8 @@ where
         unreachable!("it is taken once: no process removes a segment that is being filled");
     };
     // SAFETY:
-    // * Writable, long enough: as for `write_header`. No other user: the lock keeps other
-    //   processes out until the segment is complete.
+    // * Writable, long enough: as for `write_header`. No other user: the lock keeps
+    //   other processes out until the segment is complete.
     // * Zero behind the header: all bytes of a new segment are zero.
     // * The memory stays: `Segment` keeps the mapping while the value is borrowed or a
     //   lock in it is held.
@@ -178,9 +179,9 @@ where
     Ok(Some(unsafe { Mapped::new(value, attachment) }))
 }
 
-/// A segment that its creator has not finished. If it is dropped (an error, a panic), it
-/// is removed. Its lock is unlocked by then. A child that the creator's closure forked
-/// only detaches.
+/// A segment that its creator has not finished. If it is dropped (an error, a panic),
+/// it is removed. Its lock is unlocked by then. A child that the creator's closure
+/// forked only detaches.
 struct Unfinished {
     id: Id,
     mapping: Option<Mapping>,

@@ -1,37 +1,40 @@
 //! System V segments.
 //!
 //! A segment is never used before it is complete, although its key leads to it from the
-//! first moment on. The last process that detaches removes it, if its creator wants that.
+//! first moment on. The last process that detaches removes it, if its creator wants
+//! that.
 //!
 //! [`state`] has the states of a segment. In short: a process that finds a segment
-//! unfinished waits on its robust lock, and removes the segment if the creator is dead. A
-//! creator whose segment was removed starts again. The mode tells a segment that is being
-//! filled from another program's segment of zeros: [`UNFINISHED`](query::UNFINISHED).
+//! unfinished waits on its robust lock, and removes the segment if the creator is dead.
+//! A creator whose segment was removed starts again. The mode tells a segment that is
+//! being filled from another program's segment of zeros:
+//! [`UNFINISHED`](query::UNFINISHED).
 //!
 //! # The last process that detaches
 //!
 //! The kernel counts the attachments, and counts down when a process ends. A detaching
-//! process first takes the lock, sets `REMOVING`, and reads the attach count. If the count
-//! is 1, that is its own attachment, and it removes the segment. Otherwise it sets
-//! `READY` again and detaches. After that it reads the count once more, and checks again
-//! if no process is attached. Two processes that check at once each see a count of 2 and
-//! do not remove. Each checks again after `shmdt`, so the later one sees 0.
+//! process first takes the lock, sets `REMOVING`, and reads the attach count. If the
+//! count is 1, that is its own attachment, and it removes the segment. Otherwise it
+//! sets `READY` again and detaches. After that it reads the count once more, and checks
+//! again if no process is attached. Two processes that check at once each see a count
+//! of 2 and do not remove. Each checks again after `shmdt`, so the later one sees 0.
 //!
-//! A process that detaches or removes does not wait for the lock. The holder of the lock
-//! is attached, so the segment is in use, and the holder checks when it detaches.
+//! A process that detaches or removes does not wait for the lock. The holder of the
+//! lock is attached, so the segment is in use, and the holder checks when it detaches.
 //!
 //! Removal goes by the id, so it cannot hit a segment that got the key meanwhile. (The
-//! kernel reuses an id after some 65,000 creations. A detaching process would have to be
-//! stopped for so long between `shmdt` and its check.)
+//! kernel reuses an id after some 65,000 creations. A detaching process would have to
+//! be stopped for so long between `shmdt` and its check.)
 //!
 //! # Untrusted users
 //!
-//! A lock leads its holder to other memory, because libc's list of held locks runs through
-//! it. So no lock is taken and no word is believed in a segment to which an untrusted user
-//! may write ([`Permissions::trusts`](crate::segment::permissions::Permissions::trusts)).
-//! A trusted owner is not enough, because the creator keeps all rights. For such a segment
-//! only the kernel's answers count (`IPC_STAT`). Its first bytes are read only to tell a
-//! segment of this crate from another program's.
+//! A lock leads its holder to other memory, because libc's list of held locks runs
+//! through it. So no lock is taken and no word is believed in a segment to which an
+//! untrusted user may write
+//! ([`Permissions::trusts`](crate::segment::permissions::Permissions::trusts)). A
+//! trusted owner is not enough, because the creator keeps all rights. For such a
+//! segment only the kernel's answers count (`IPC_STAT`). Its first bytes are read only
+//! to tell a segment of this crate from another program's.
 //!
 //! # Files
 //!

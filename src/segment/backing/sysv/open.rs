@@ -83,8 +83,8 @@ pub(super) fn attach(
     }
 }
 
-/// Checks that a segment holds a `T`, and makes its locks valid for this process. Returns
-/// `None` if they are not valid, and other processes are attached.
+/// Checks that a segment holds a `T`, and makes its locks valid for this process.
+/// Returns `None` if they are not valid, and other processes are attached.
 fn enter<T: SegmentContent + ?Sized>(
     memory: MemoryPolicy,
     id: Id,
@@ -104,8 +104,8 @@ fn enter<T: SegmentContent + ?Sized>(
     Ok(Some(T::at(base, len)))
 }
 
-/// Reinitialises the locks of a segment if this process is the only one attached: steps 2
-/// to 4 of [`state`]. Otherwise returns `false` and changes nothing.
+/// Reinitialises the locks of a segment if this process is the only one attached: steps
+/// 2 to 4 of [`state`]. Otherwise returns `false` and changes nothing.
 fn reinit<T: SegmentContent + ?Sized>(
     id: Id,
     mapping: &Mapping,
@@ -128,7 +128,8 @@ fn reinit<T: SegmentContent + ?Sized>(
     // * No other process uses them in the state `REINITIALIZING`.
     // * The mapping stays: `Segment` keeps it while a lock in the value is held.
     unsafe { init::reinit_all(base, context, locks) }?;
-    // SAFETY: this process is reinitialising the segment, so no other process uses the lock.
+    // SAFETY: this process is reinitialising the segment, so no other process uses the
+    // lock.
     unsafe { word.init_lock() }?;
     let here = Validity {
         epoch: header.epoch,

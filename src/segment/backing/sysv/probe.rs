@@ -11,7 +11,8 @@ use crate::segment::permissions::Permissions;
 ///
 /// A process that detaches while we are attached counts us as a user. So `drop` repeats
 /// the last-user check, unless no other process came. It waits for no lock, and uses no
-/// memory to which an untrusted user may write. Such a segment may stay behind, for `gc`.
+/// memory to which an untrusted user may write. Such a segment may stay behind, for
+/// `gc`.
 #[derive(Debug)]
 pub(crate) struct Probe {
     view: View,

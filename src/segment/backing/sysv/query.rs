@@ -9,8 +9,8 @@ use crate::segment::failure;
 use crate::segment::format::header::{self, Header};
 use crate::segment::permissions::EXECUTE;
 
-/// Mode bits of an unfinished segment. System V gives "execute" no meaning, and no program
-/// grants it to the group and to others but not to the owner.
+/// Mode bits of an unfinished segment. System V gives "execute" no meaning, and no
+/// program grants it to the group and to others but not to the owner.
 pub(super) const UNFINISHED: u32 = 0o011;
 
 /// Returns the id that `target` leads to.
@@ -32,8 +32,8 @@ pub(super) fn status_of(id: Id) -> Result<Option<Status>, Error> {
     }
 }
 
-/// Returns whether the caller's attachment is the only one. The kernel counts across pid
-/// namespaces.
+/// Returns whether the caller's attachment is the only one. The kernel counts across
+/// pid namespaces.
 pub(super) fn is_alone(id: Id) -> bool {
     sysv_shm::status(id).is_ok_and(|status| status.attached == 1)
 }
@@ -51,8 +51,8 @@ pub(crate) fn is_marked_unfinished(mode: u32) -> bool {
     mode & EXECUTE == UNFINISHED
 }
 
-/// Reads the header of a mapped segment. The bytes are copied before they are checked, so
-/// no process can change them afterwards.
+/// Reads the header of a mapped segment. The bytes are copied before they are checked,
+/// so no process can change them afterwards.
 pub(super) fn read_header(mapping: &Mapping, object_len: u64) -> Result<Header, Error> {
     let mut bytes = [0; header::LEN];
     mapping.copy_to(&mut bytes, 0);

@@ -32,8 +32,8 @@ pub(super) enum Attempt {
     Gone,
     /// Other processes must detach or finish first. This process is not attached.
     Later(Obstacle),
-    /// The segment is not complete yet, or no longer, and this process may only read. It
-    /// is still attached.
+    /// The segment is not complete yet, or no longer, and this process may only read.
+    /// It is still attached.
     NotForReaders(Mapping),
 }
 
@@ -53,8 +53,8 @@ impl Obstacle {
     ///
     /// # Errors
     ///
-    /// [`Error::Unfinished`], [`Error::ForeignPidNamespace`]: the time that this obstacle
-    /// may take has passed.
+    /// [`Error::Unfinished`], [`Error::ForeignPidNamespace`]: the time that this
+    /// obstacle may take has passed.
     pub(super) fn pause(self, attempts: &mut AttachBackoff) -> Result<(), Error> {
         let waited = state::UNFINISHED_TIMEOUT;
         if !attempts.pause(waited)? {
@@ -84,8 +84,9 @@ impl LockWait {
     /// As for [`SysvState::lock`].
     unsafe fn lock(self, state: &SysvState) -> Result<Option<StateGuard<'_>>, Error> {
         match self {
-            // SAFETY: the caller promises all clauses of `lock`: the lock is initialised
-            // and of our pid namespace, all writers are trusted, the segment stays mapped.
+            // SAFETY: the caller promises all clauses of `lock`: the lock is
+            // initialised and of our pid namespace, all writers are trusted, the
+            // segment stays mapped.
             Self::Bounded => unsafe { state.lock() }.map(Some),
             // SAFETY: as for `lock`, whose clauses `try_lock` has.
             Self::Never => unsafe { state.try_lock() },
@@ -93,8 +94,8 @@ impl LockWait {
     }
 }
 
-/// Attaches to a segment if every user with the right to write to it is trusted. Finishes
-/// what a dead process left unfinished.
+/// Attaches to a segment if every user with the right to write to it is trusted.
+/// Finishes what a dead process left unfinished.
 pub(super) fn attach_ready(
     permissions: &Permissions,
     id: Id,
@@ -206,8 +207,9 @@ pub(super) fn attach_ready(
                 if !is_alone(id) {
                     return Ok(Attempt::Later(Obstacle::Reinit));
                 }
-                // The process may have stored `READY` before it died. From here on no other
-                // process reinitialises the locks, because it would count this one.
+                // The process may have stored `READY` before it died. From here on no
+                // other process reinitialises the locks, because it would count this
+                // one.
                 if word.state() != state::REINITIALIZING {
                     continue;
                 }

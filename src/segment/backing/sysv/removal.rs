@@ -47,8 +47,8 @@ pub(in crate::segment) fn unlink(target: &Target) -> Result<(), Error> {
     }
 }
 
-/// Removes the segment if no process is attached to it. The caller is not attached. Does
-/// not wait for the lock, because its holder is attached.
+/// Removes the segment if no process is attached to it. The caller is not attached.
+/// Does not wait for the lock, because its holder is attached.
 pub(super) fn remove_if_abandoned(
     permissions: &Permissions,
     id: Id,
@@ -103,11 +103,11 @@ pub(super) fn remove_if_abandoned(
 /// Removes a segment of this crate if the kernel counts no attachment. Takes no lock,
 /// because the segment is damaged or an untrusted user may write to it.
 ///
-/// A process that attaches between the count and the removal keeps its memory, and shares
-/// it with all processes that are attached. The key is gone: later processes find nothing,
-/// and create another segment. The data is lost with the last detachment, unless it was
-/// copied. So the worst result is that of [`unlink`](crate::unlink). A lock would prevent
-/// it, but an untrusted user could write to that lock.
+/// A process that attaches between the count and the removal keeps its memory, and
+/// shares it with all processes that are attached. The key is gone: later processes
+/// find nothing, and create another segment. The data is lost with the last detachment,
+/// unless it was copied. So the worst result is that of [`unlink`](crate::unlink). A
+/// lock would prevent it, but an untrusted user could write to that lock.
 ///
 /// The id cannot have passed to a segment in use, because that takes a removal and some
 /// 65,000 creations between two calls.
@@ -135,8 +135,8 @@ fn remove_without_lock(permissions: &Permissions, id: Id) -> Result<RemoveOutcom
 }
 
 /// Removes a complete segment if `mapping`, which is writable, is its only attachment.
-/// Returns `None` if it is not, or if another thread holds the lock. Every user with the
-/// right to write to the segment is trusted.
+/// Returns `None` if it is not, or if another thread holds the lock. Every user with
+/// the right to write to the segment is trusted.
 pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;

@@ -18,50 +18,53 @@
 //!
 //! # Another pid namespace
 //!
-//! When a container is restarted, the new one has another pid namespace. The owner of the
-//! lock is a thread id of the old namespace, so the lock cannot be used. Instead the kernel's
-//! count of attachments, which covers all pid namespaces, and the state word decide. A
-//! process P of the new namespace (a newcomer) proceeds as follows:
+//! When a container is restarted, the new one has another pid namespace. The owner of
+//! the lock is a thread id of the old namespace, so the lock cannot be used. Instead
+//! the kernel's count of attachments, which covers all pid namespaces, and the state
+//! word decide. A process P of the new namespace (a newcomer) proceeds as follows:
 //!
 //! 1. P attaches. If the count is not 1, P detaches, pauses, and tries again.
 //! 2. P changes `READY` to a claim with a number that no other claim has.
-//! 3. P reads the count. If it is 1, P changes *its own claim* to `REINITIALIZING`. If it is
-//!    not 1, P changes its own claim back to `READY`.
-//! 4. P reinitialises all locks and the lock of the state, poisons the mutexes that were
-//!    held, writes its namespace into the header, and stores `READY`.
+//! 3. P reads the count. If it is 1, P changes *its own claim* to `REINITIALIZING`. If
+//!    it is not 1, P changes its own claim back to `READY`.
+//! 4. P reinitialises all locks and the lock of the state, poisons the mutexes that
+//!    were held, writes its namespace into the header, and stores `READY`.
 //!
-//! A process of the old namespace attaches and then loads the state. If it loads `READY`, it
-//! is a user. If it loads a claim, it waits a moment and changes that claim to `READY`. If it
-//! loads `REINITIALIZING`, it detaches and tries again later.
+//! A process of the old namespace attaches and then loads the state. If it loads
+//! `READY`, it is a user. If it loads a claim, it waits a moment and changes that claim
+//! to `READY`. If it loads `REINITIALIZING`, it detaches and tries again later.
 //!
-//! *Never users of two namespaces.* Let U be attached with the locks of the old namespace
-//! when P has changed its claim to `REINITIALIZING`. U loaded `READY` while it was attached.
-//! (a) U loaded it before P stored the claim. Then U was attached before P read the count,
-//! and still is, so P counted at least 2. (b) U loaded it afterwards. Then some process had
-//! replaced P's claim. No other claim has its number, so P's change to `REINITIALIZING`
-//! failed. Both contradict the assumption. After the change, no process becomes a user before
-//! P stores `READY`: each loads `REINITIALIZING` and does not touch the locks. (c) Two
-//! processes that reinitialise: the second counted 1 and loaded `REINITIALIZING` *afterwards*.
-//! A process that reinitialises is attached until it has stored `READY` or is dead. At the
-//! count, the first process was therefore not at work, and had not stored `READY`: it was
-//! dead. No process began after the count, because it would have counted the second.
+//! *Never users of two namespaces.* Let U be attached with the locks of the old
+//! namespace when P has changed its claim to `REINITIALIZING`. U loaded `READY` while
+//! it was attached. (a) U loaded it before P stored the claim. Then U was attached
+//! before P read the count, and still is, so P counted at least 2. (b) U loaded it
+//! afterwards. Then some process had replaced P's claim. No other claim has its number,
+//! so P's change to `REINITIALIZING` failed. Both contradict the assumption. After the
+//! change, no process becomes a user before P stores `READY`: each loads
+//! `REINITIALIZING` and does not touch the locks. (c) Two processes that reinitialise:
+//! the second counted 1 and loaded `REINITIALIZING` *afterwards*. A process that
+//! reinitialises is attached until it has stored `READY` or is dead. At the count, the
+//! first process was therefore not at work, and had not stored `READY`: it was dead. No
+//! process began after the count, because it would have counted the second.
 //!
 //! *A crash at any instruction.* Before step 2 nothing has changed. The claim of a dead
-//! process is changed to `READY` by the next process that arrives: at once if it is alone,
-//! because a live claimant would be attached, and otherwise after [`GRACE`]. A claimant that
-//! is alive notices that its claim was replaced, so the timeout never misjudges a live
-//! process. From `REINITIALIZING` on, only the count decides: the next process that counts 1
-//! and still loads `REINITIALIZING` repeats step 4 from the beginning. A mutex is poisoned
-//! before its lock is reinitialised, so a repetition does not lose the poison.
+//! process is changed to `READY` by the next process that arrives: at once if it is
+//! alone, because a live claimant would be attached, and otherwise after [`GRACE`]. A
+//! claimant that is alive notices that its claim was replaced, so the timeout never
+//! misjudges a live process. From `REINITIALIZING` on, only the count decides: the next
+//! process that counts 1 and still loads `REINITIALIZING` repeats step 4 from the
+//! beginning. A mutex is poisoned before its lock is reinitialised, so a repetition
+//! does not lose the poison.
 //!
-//! *Progress.* Several newcomers consider each other users. Each detaches before it pauses.
-//! The pauses grow and differ in length, so one newcomer is soon alone. The kernel has no
-//! call that waits for a count of attachments, and a process that waits on a futex in the
-//! segment is attached. Therefore the pauses are timed. After [`FOREIGN_NAMESPACE_TIMEOUT`]
-//! a newcomer considers the others users and returns `ForeignPidNamespace`.
+//! *Progress.* Several newcomers consider each other users. Each detaches before it
+//! pauses. The pauses grow and differ in length, so one newcomer is soon alone. The
+//! kernel has no call that waits for a count of attachments, and a process that waits
+//! on a futex in the segment is attached. Therefore the pauses are timed. After
+//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers the others users and returns
+//! `ForeignPidNamespace`.
 //!
-//! A remover of another namespace does steps 1 to 3, and then removes the segment instead of
-//! step 4.
+//! A remover of another namespace does steps 1 to 3, and then removes the segment
+//! instead of step 4.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,27 +96,28 @@ pub(in crate::segment) const fn is_claim(state: u32) -> bool {
 }
 
 /// The longest time for which a process waits for another process that creates,
-/// reinitialises or removes a segment. Then it returns [`Error::Unfinished`]. A creator that
-/// writes gigabytes takes seconds, and service managers abandon a start after 90 s.
+/// reinitialises or removes a segment. Then it returns [`Error::Unfinished`]. A creator
+/// that writes gigabytes takes seconds, and service managers abandon a start after 90
+/// s.
 pub(in crate::segment) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time for which a newcomer tries to be the only attached process. Then it considers the
-/// others users.
+/// The time for which a newcomer tries to be the only attached process. Then it
+/// considers the others users.
 pub(in crate::segment) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The time that a creator has between creating the segment and locking it. Then other
-/// processes remove the segment. A slow creator detects this and retries, so the timeout
-/// never misjudges a live process.
+/// processes remove the segment. A slow creator detects this and retries, so the
+/// timeout never misjudges a live process.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Initialisation state of a System V segment.
 ///
 /// # Memory ordering
 ///
-/// `READY` is stored with `Release` after all contents, and loaded with `Acquire` before any.
-/// A remover stores `REMOVING` and then reads the kernel's count of attachments. A process
-/// that opens the segment attaches and then loads the state. At least one of the two must see
-/// the other, so both accesses are `SeqCst`.
+/// `READY` is stored with `Release` after all contents, and loaded with `Acquire`
+/// before any. A remover stores `REMOVING` and then reads the kernel's count of
+/// attachments. A process that opens the segment attaches and then loads the state. At
+/// least one of the two must see the other, so both accesses are `SeqCst`.
 #[repr(C)]
 pub(crate) struct SysvState {
     state: AtomicU32,
@@ -161,13 +165,14 @@ impl SysvState {
         futex::wake(&self.state, Wake::All);
     }
 
-    /// Changes the state from `NEW` to `next`. Returns `false` if it is not `NEW` any more.
+    /// Changes the state from `NEW` to `next`. Returns `false` if it is not `NEW` any
+    /// more.
     pub(in crate::segment) fn try_leave_new(&self, next: u32) -> bool {
         self.replace(NEW, next)
     }
 
-    /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if it is
-    /// not `old` any more.
+    /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if
+    /// it is not `old` any more.
     pub(in crate::segment) fn replace(&self, old: u32, new: u32) -> bool {
         let changed = self
             .state
@@ -176,16 +181,16 @@ impl SysvState {
         changed.is_ok()
     }
 
-    /// Changes `READY` to a claim with a new number. Returns the claim, or `None` if the state
-    /// is not `READY`.
+    /// Changes `READY` to a claim with a new number. Returns the claim, or `None` if
+    /// the state is not `READY`.
     pub(in crate::segment) fn claim(&self) -> Option<u32> {
         let number = self.claims.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let claim = number << 8 | CLAIM;
         self.replace(READY, claim).then_some(claim)
     }
 
-    /// Waits until the state changes, at most for [`GRACE`]. It returns at once if the mapping
-    /// is read-only, because a futex wait needs a writable page.
+    /// Waits until the state changes, at most for [`GRACE`]. It returns at once if the
+    /// mapping is read-only, because a futex wait needs a writable page.
     pub(in crate::segment) fn wait_while(&self, state: u32, access: Access) -> Result<(), Error> {
         if access == Access::ReadOnly {
             return Ok(());
@@ -201,18 +206,19 @@ impl SysvState {
     ///
     /// # Safety
     ///
-    /// * No other process uses the lock before the state changes: the state is `NEW` and the
-    ///   caller created the segment, or it is `REINITIALIZING` by the caller.
+    /// * No other process uses the lock before the state changes: the state is `NEW`
+    ///   and the caller created the segment, or it is `REINITIALIZING` by the caller.
     /// * The segment stays mapped for as long as the lock is held.
     pub(in crate::segment) unsafe fn init_lock(&self) -> Result<(), Error> {
         // SAFETY:
-        // * No other thread or process uses the lock: the first clause of this function.
+        // * No other thread or process uses the lock: the first clause of this
+        //   function.
         // * It stays where it is in the segment, and mapped: the second clause.
         unsafe { self.lock.init(Protocol::None) }.map_err(failure::os_error("pthread_mutex_init"))
     }
 
-    /// Locks the state. Owner death needs no repair, because the state records how far the
-    /// owner got.
+    /// Locks the state. Owner death needs no repair, because the state records how far
+    /// the owner got.
     ///
     /// # Errors
     ///
@@ -236,7 +242,8 @@ impl SysvState {
         })
     }
 
-    /// Locks the state without waiting. Returns `None` if another thread holds the lock.
+    /// Locks the state without waiting. Returns `None` if another thread holds the
+    /// lock.
     ///
     /// # Errors
     ///
@@ -348,14 +355,15 @@ impl AttachBackoff {
         !until.has_passed()
     }
 
-    /// Waits until the next attempt. Returns `false` if the attempts have lasted for `limit`.
+    /// Waits until the next attempt. Returns `false` if the attempts have lasted for
+    /// `limit`.
     pub(in crate::segment) fn pause(&mut self, limit: Duration) -> Result<bool, Error> {
         let end = self.begun.plus(limit);
         if end.has_passed() {
             return Ok(false);
         }
-        // The pause is extended by up to its own length, depending on the process and the
-        // time, so that two processes that met do not meet again.
+        // The pause is extended by up to its own length, depending on the process and
+        // the time, so that two processes that met do not meet again.
         let now = Deadline::now();
         let spread = self.pause.as_micros() as u64;
         let mixed = now.mixed_with(std::process::id());

@@ -1,4 +1,5 @@
-//! `View`: a segment attached for reading, which may hold anything and belong to any user.
+//! `View`: a segment attached for reading, which may hold anything and belong to any
+//! user.
 
 use std::io;
 
@@ -88,9 +89,9 @@ impl View {
         }
     }
 
-    /// Detaches. Returns whether another process may have counted this one as a user of a
-    /// segment that its last user removes. The caller then repeats the check of a last
-    /// user.
+    /// Detaches. Returns whether another process may have counted this one as a user of
+    /// a segment that its last user removes. The caller then repeats the check of a
+    /// last user.
     pub(super) fn detach(&mut self) -> bool {
         let is_transient = matches!(
             self.header(),

@@ -327,7 +327,7 @@ impl Condvar {
         }
     }
 
-    /// Returns the next step of a process whose condition holds.
+    /// Returns the next step of a process after its condition holds.
     pub(super) fn after_success(&self, me: &mut Process) -> Step {
         let waited = me.purpose == Purpose::Relock;
         me.purpose = Purpose::FirstLock;

@@ -83,7 +83,7 @@ fn with_deaths_by_size(members: &[Role]) -> Condvar {
     }
 }
 
-/// Returns a model whose holder dies while three processes wait. Only the first
+/// Returns a model in which the holder dies while three processes wait. Only the first
 /// rechecks. It notifies another waiter, which wakes the last.
 fn holder_dies(mistake: Mistake) -> Condvar {
     Condvar {

@@ -24,7 +24,7 @@ fn model(mistake: Mistake) -> Mutex {
     }
 }
 
-/// Returns a mutex whose waits are endless, on a kernel without the gap that
+/// Returns a mutex with endless waits, on a kernel without the gap that
 /// [`endless_wait_misses_free_lock`] shows. Here the protocol alone must wake each
 /// waiter.
 fn model_on_fixed_kernel(mistake: Mistake) -> Mutex {

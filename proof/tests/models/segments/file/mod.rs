@@ -6,16 +6,16 @@
 //! |---|---|---|
 //! | `OpenTmpfile` | `Unpublished::build` | `open(O_TMPFILE)` |
 //! | `Write` | `Unpublished::build` | `fchmod`, `fallocate`, `mmap`; writes the content |
-//! | `LockOwn` | publication: `FileAttachment::new` | `F_OFD_SETLKW`, shared, own byte of `ATTACHED` |
+//! | `LockOwn` | publication: `Registration::new` | `F_OFD_SETLKW`, shared, own byte of `ATTACHED` |
 //! | `Linkat` | publication: `link_at` | `linkat`; `EEXIST`: open, or fail |
 //! | `Open` | `open_checked` | `open`, `fstat`, `pread`; `ENOENT`: create, or fail |
-//! | `LockShared` | `open`: `FileAttachment::new` | `F_OFD_SETLKW`, shared, own byte of `ATTACHED` |
+//! | `LockShared` | `open`: `Registration::new` | `F_OFD_SETLKW`, shared, own byte of `ATTACHED` |
 //! | `CheckName` | `leads_to` | `lstat`; another object: `Close` |
-//! | `Close` | `FileAttachment::drop`, without removal | `close`; from `Open` again |
-//! | `Reopen` | `FileAttachment::drop`, with removal | `open` of the name again |
+//! | `Close` | `Registration::drop`, without removal | `close`; from `Open` again |
+//! | `Reopen` | `Registration::prepare_to_leave` | `open` of the name again |
 //! | `OpenToRemove` | `remove_if_abandoned` | `open`, `pread` |
 //! | `LockRemoval` | `RemovalLock::new` | `F_OFD_SETLK`, exclusive, `REMOVAL` |
-//! | `CloseAttached` | `FileAttachment::drop`, after `LockRemoval` | `close` of the descriptor with the shared lock |
+//! | `CloseAttached` | `Registration::drop`, after `LockRemoval` | `close` of the descriptor with the shared lock |
 //! | `TryLockAttached` | `RemovalLock::remove_if_abandoned` | `F_OFD_SETLK`, exclusive, `ATTACHED` |
 //! | `CheckNameAgain` | `leads_to` | `lstat` |
 //! | `UnlinkAbandoned` | `RemovalLock::remove_if_abandoned` | `unlink` |

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `ReadNamespace`, `ReadFront`, `ReadEnd`, `ReadBack` | `read_header` | `open`, `pread`, which may be torn |
 //! | `LockReinit` | `ReinitLock::new`, if the epoch is stale | `F_OFD_SETLKW`, exclusive, `REINIT` |
-//! | `LockOwn` | `FileAttachment::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
+//! | `LockOwn` | `Registration::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
 //! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadNamespace`, `LoadEndAgain` | the epoch is loaded | loads |
 //! | `LockWriters` | `reinit_stale_locks` | `F_OFD_SETLK`, exclusive, `WRITERS`; if another process holds one: refused |
 //! | `InvalidateEnd` | `reinit_stale_locks`: the epoch is invalidated | store |
@@ -16,7 +16,7 @@
 //! | `Downgrade` | `reinit_stale_locks` | `F_OFD_SETLK`, shared, own byte; the other bytes unlocked |
 //! | `UnlockOwn` | `ReinitLock::leave`, if refused | `F_OFD_SETLK`, own byte unlocked |
 //! | `UnlockReinit` | `ReinitLock::drop` | `F_OFD_SETLK`, unlocked |
-//! | `Close` | `FileAttachment::drop` | `close`; if another process was faster, from `ReadFront` again |
+//! | `Close` | `Registration::drop` | `close`; if another process was faster, from `ReadFront` again |
 //!
 //! An epoch is of one boot if all its words are: the end of the boot id, and what lies
 //! before and behind it. Boot 0 is past. The processes see boot 1; some see boot 2, as

@@ -1,4 +1,4 @@
-//! The states: an object whose locks may be of another epoch, and the processes.
+//! The states: an object with locks that may be of another epoch, and the processes.
 
 use std::fmt;
 

@@ -19,9 +19,9 @@
 //! | `FinishReady`, `FinishDead`, `FinishRemove` | `finish_interrupted` | state, `IPC_RMID` |
 //! | `Detach` | `attach_ready` | `shmdt`; from `Find` again |
 //! | `ReaderDetach` | `attach_ready`, for reading | `shmdt` |
-//! | `Count` | `SysvAttachment::leave` | `IPC_STAT` |
+//! | `Count` | `SysvAttachment::drop` | `IPC_STAT` |
 //! | `SetRemoving`, `CountAgain`, `RemoveSegment`, `SetDead`, `RestoreReady` | `remove_if_alone` | state, `IPC_STAT`, `IPC_RMID` |
-//! | `LeaveDetach`, `CountAfterDetach` | `SysvAttachment::drop`, `remove_if_abandoned` | `shmdt`, `IPC_STAT` |
+//! | `LeaveDetach`, `CountAfterDetach` | `RemoveAfterDetach::drop`, `remove_if_abandoned` | `shmdt`, `IPC_STAT` |
 //! | `FindToRemove` | `remove_abandoned_at` | `shmget` |
 //! | `FindToUnlink`, `Unlink` | `unlink` | `shmget`, `IPC_RMID` |
 //!

@@ -1,16 +1,16 @@
-//! This crate's monitors: `ShmMutex` with `ShmCondvar`, and with `PthreadCondvar`, which
-//! is there for sharing with C.
+//! The monitors of shm-sync: `ShmMutex` with `ShmCondvar`, and with `PthreadCondvar`,
+//! which C programs can share.
 
 use shm_sync::{
     Error, LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
 };
 
-use super::{Gate, Monitor, State, Tell};
+use super::monitor::{Monitor, Notify, State, WaitQueue};
 use crate::contestants::Scope;
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// What both condition variables can do.
+/// The methods that both condition variables have.
 pub(crate) trait Condition: ShmSafe {
     const NAME: &'static str;
     const SURVIVES: Survives;
@@ -28,7 +28,7 @@ pub(crate) trait Condition: ShmSafe {
     fn notify_all(&self);
 }
 
-/// Implements the trait with the inherent methods, which have the same names.
+/// Implements the trait with the inherent methods of the same names.
 macro_rules! condition {
     ($condition:ident, $name:literal, $survives:expr) => {
         impl Condition for $condition {
@@ -62,7 +62,7 @@ macro_rules! condition {
 }
 
 condition!(ShmCondvar, "shm-sync", Survives::Kills);
-// A waiter that is killed at the wrong moment blocks those who notify.
+// A waiter that is killed at the wrong instruction blocks notifiers.
 condition!(
     PthreadCondvar,
     "shm-sync PthreadCondvar",
@@ -71,44 +71,44 @@ condition!(
 
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Court<C> {
+struct MonitorData<C> {
     state: ShmMutex<State>,
-    gates: [C; 2],
+    condvars: [C; 2],
 }
 
-/// A segment with a mutex and two conditions.
-pub(crate) struct Ours<C: Condition> {
-    court: Segment<Court<C>>,
+/// A segment with a mutex and two condition variables.
+pub(crate) struct ShmMonitor<C: Condition> {
+    data: Segment<MonitorData<C>>,
 }
 
-impl<C: Condition> Monitor for Ours<C> {
+impl<C: Condition> Monitor for ShmMonitor<C> {
     const NAME: &'static str = C::NAME;
     const SURVIVES: Survives = C::SURVIVES;
     const SCOPE: Scope = Scope::Processes;
 
-    fn make() -> Result<Self, Failure> {
-        let court = Segment::anonymous(Court {
+    fn create() -> Result<Self, Failure> {
+        let data = Segment::anonymous(MonitorData {
             state: ShmMutex::new(State::ZERO),
-            gates: [C::new(), C::new()],
+            condvars: [C::new(), C::new()],
         })?;
-        Ok(Self { court })
+        Ok(Self { data })
     }
 
-    fn pass(
+    fn execute(
         &self,
-        gate: Gate,
+        queue: WaitQueue,
         must_wait: impl FnMut(&mut State) -> bool,
-        act: impl FnOnce(&mut State) -> Tell,
+        act: impl FnOnce(&mut State) -> Notify,
     ) -> Result<(), Failure> {
-        let Court { state, gates } = &*self.court;
+        let MonitorData { state, condvars } = &*self.data;
         let state = state.lock().map_err(Error::from)?;
-        let mut state = gates[gate.index()]
+        let mut state = condvars[queue.index()]
             .wait_while(state, must_wait)
             .map_err(Error::from)?;
         match act(&mut state) {
-            Tell::Nobody => {}
-            Tell::One(gate) => gates[gate.index()].notify_one(),
-            Tell::All(gate) => gates[gate.index()].notify_all(),
+            Notify::None => {}
+            Notify::One(queue) => condvars[queue.index()].notify_one(),
+            Notify::All(queue) => condvars[queue.index()].notify_all(),
         }
         Ok(())
     }

@@ -1,31 +1,31 @@
-//! This crate's segments, with a mutex around a number in them.
+//! shm-sync: segments with a mutex that guards a number.
 
 use shm_sync::{Error, Segment, SegmentOptions, ShmMutex};
 
-use super::{Kind, Memory};
+use super::api::{Backing, SharedMemoryApi};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// A segment of some kind.
-pub(super) struct Ours(pub(super) Kind);
+/// A segment with this backing.
+pub(super) struct ShmSync(pub(super) Backing);
 
-impl Memory for Ours {
+impl SharedMemoryApi for ShmSync {
     const NAME: &'static str = "shm-sync";
     const SURVIVES: Survives = Survives::Kills;
-    type Attached = Segment<ShmMutex<u64>>;
+    type Attachment = Segment<ShmMutex<u64>>;
 
-    fn create(&self) -> Result<Self::Attached, Failure> {
+    fn create(&self) -> Result<Self::Attachment, Failure> {
         let value = ShmMutex::new(7);
         Ok(match self.0 {
-            Kind::Memfd => Segment::anonymous(value)?,
+            Backing::Memfd => Segment::anonymous(value)?,
             named => Segment::create(&named.address(), value)?,
         })
     }
 
-    fn open(&self, first: &Self::Attached) -> Result<Self::Attached, Failure> {
-        let second: Self::Attached = match (self.0, Segment::as_fd(first)) {
-            (Kind::Memfd, Some(file)) => {
-                let copy = file.try_clone_to_owned().map_err(Failure::of("dup"))?;
+    fn open(&self, first: &Self::Attachment) -> Result<Self::Attachment, Failure> {
+        let second: Self::Attachment = match (self.0, Segment::as_fd(first)) {
+            (Backing::Memfd, Some(file)) => {
+                let copy = file.try_clone_to_owned().map_err(Failure::os("dup"))?;
                 SegmentOptions::new().from_fd(copy)?
             }
             (named, _) => Segment::open(&named.address())?,
@@ -33,16 +33,16 @@ impl Memory for Ours {
         let number = *second.lock().map_err(Error::from)?;
         match number {
             7 => Ok(second),
-            number => Err(Failure::Wrong {
+            number => Err(Failure::WrongResult {
                 contestant: Self::NAME,
-                what: format!("{number} was never stored"),
+                what: format!("read {number}, which no process stored"),
             }),
         }
     }
 
-    fn open_or_create(&self) -> Option<Result<Self::Attached, Failure>> {
+    fn open_or_create(&self) -> Option<Result<Self::Attachment, Failure>> {
         match self.0 {
-            Kind::Memfd => None,
+            Backing::Memfd => None,
             named => Some(
                 Segment::open_or_create(&named.address(), || ShmMutex::new(0))
                     .map_err(Failure::from),
@@ -52,7 +52,7 @@ impl Memory for Ours {
 
     fn remove(&self) -> Result<(), Failure> {
         match self.0 {
-            Kind::Memfd => Ok(()),
+            Backing::Memfd => Ok(()),
             named => Ok(shm_sync::unlink(&named.address())?),
         }
     }

@@ -1,81 +1,84 @@
-//! What is played, by whatever passes turns or guards a state. `share` divides how long.
+//! Scenarios. Each function divides its number of operations by `share`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::affinity;
 use crate::clock::now;
 use crate::contestants::Scope;
-use crate::crew::{self, Worker};
 use crate::failure::Failure;
-use crate::monitors::{Gate, Monitor, RING, State, Tell, Turns};
+use crate::monitors::{HandOver, Monitor, Notify, RING, State, WaitQueue};
 use crate::shared::Shared;
 use crate::stats::quantile;
+use crate::workers::{self, Worker};
 
-/// How often each side has the turn, both running.
+/// The number of turns of each side in [`running`].
 const TRIPS: usize = 2000;
-/// How often before that: the first lock of a process, and who comes later, are not the
-/// question.
+/// The number of turns before that. The first lock of a process takes longer, and the
+/// sides start at different times.
 const WARM_UP: usize = 200;
 
-/// How often the turn is given, both asleep.
+/// The number of turns in [`asleep`].
 const WAKEUPS: usize = 100;
-/// How long it is kept, for the other side to fall asleep.
-const KEPT: Duration = Duration::from_millis(1);
+/// The duration of a turn in [`asleep`], in which the other side falls asleep.
+const TURN_DURATION: Duration = Duration::from_millis(1);
 
-/// How many are called.
+/// The number of waiters that are called.
 const WAITERS: u64 = 8;
-/// How often they are.
+/// The number of calls.
 const CALLS: usize = 200;
 
-/// How many items go through the ring.
+/// The number of items that go through the ring.
 const ITEMS: usize = 20_000;
 
-/// Nanoseconds for one hand-over between two that do nothing else.
-pub(in crate::workloads) fn running<T: Turns>(share: usize) -> Result<f64, Failure> {
+/// Returns nanoseconds per hand-over between two workers that do nothing else.
+pub(in crate::workloads) fn running<T: HandOver>(share: usize) -> Result<f64, Failure> {
     let trips = TRIPS / share;
-    let turns = T::make()?;
+    let turns = T::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    staff(T::SCOPE, T::NAME, 2, |worker| {
-        crew::sit(worker.index)?;
+    run_workers(T::SCOPE, T::NAME, 2, |worker| {
+        affinity::pin(worker.index)?;
         worker.start()?;
         for _ in 0..WARM_UP {
-            turns.take_and_give(worker.index)?;
+            turns.wait_and_pass(worker.index)?;
         }
         let start = now();
         for _ in 0..trips {
-            turns.take_and_give(worker.index)?;
+            turns.wait_and_pass(worker.index)?;
         }
-        // The one who comes second has waited for all turns but the other's last.
+        // The later side has waited for all turns except the last one of the other
+        // side.
         took.fetch_max(now() - start, Ordering::Relaxed);
         Ok(())
     })?;
     Ok(took.load(Ordering::Relaxed) as f64 / (2 * trips) as f64)
 }
 
-/// Nanoseconds from giving the turn to having it, for one who sleeps: the median, and
-/// what 99 % are below.
-pub(super) fn asleep<T: Turns>(share: usize) -> Result<[f64; 2], Failure> {
+/// Returns nanoseconds from before a side passes the turn until the sleeping side has
+/// it: the median and the 99 % quantile.
+pub(super) fn asleep<T: HandOver>(share: usize) -> Result<[f64; 2], Failure> {
     let wakeups = WAKEUPS / share;
-    let turns = T::make()?;
-    let given = Shared::<AtomicU64>::zeroed()?;
+    let turns = T::create()?;
+    let passed_at = Shared::<AtomicU64>::zeroed()?;
     let took = Shared::<[AtomicU64; WAKEUPS]>::zeroed()?;
-    staff(T::SCOPE, T::NAME, 2, |worker| {
-        crew::sit(worker.index)?;
+    run_workers(T::SCOPE, T::NAME, 2, |worker| {
+        affinity::pin(worker.index)?;
         worker.start()?;
-        // Side 0 has the odd numbers and begins without one: it is its turn already.
+        // The first turn belongs to side 0 and is not measured. Later, side 0 receives
+        // the turns with odd numbers.
         if worker.index == 0 {
-            thread::sleep(KEPT);
-            turns.take(0)?;
-            given.store(now(), Ordering::Relaxed);
-            turns.give(0)?;
+            thread::sleep(TURN_DURATION);
+            turns.wait_for_turn(0)?;
+            passed_at.store(now(), Ordering::Relaxed);
+            turns.pass_turn(0)?;
         }
         for number in (1 - worker.index..wakeups).step_by(2) {
-            turns.take(worker.index)?;
-            took[number].store(now() - given.load(Ordering::Relaxed), Ordering::Relaxed);
-            thread::sleep(KEPT);
-            given.store(now(), Ordering::Relaxed);
-            turns.give(worker.index)?;
+            turns.wait_for_turn(worker.index)?;
+            took[number].store(now() - passed_at.load(Ordering::Relaxed), Ordering::Relaxed);
+            thread::sleep(TURN_DURATION);
+            passed_at.store(now(), Ordering::Relaxed);
+            turns.pass_turn(worker.index)?;
         }
         Ok(())
     })?;
@@ -87,29 +90,30 @@ pub(super) fn asleep<T: Turns>(share: usize) -> Result<[f64; 2], Failure> {
     Ok([quantile(&took, 0.5), quantile(&took, 0.99)])
 }
 
-/// Nanoseconds for one call to all with all their answers.
+/// Returns nanoseconds per `notify_all` with all answers.
 pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let calls = (CALLS / share) as u64;
-    let monitor = M::make()?;
+    let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    staff(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
+    run_workers(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
         worker.start()?;
         if worker.index > 0 {
-            return (1..=calls)
-                .try_for_each(|call| monitor.pass(Gate::Forth, |state| state.turn < call, answer));
+            return (1..=calls).try_for_each(|call| {
+                monitor.execute(WaitQueue::Forward, |state| state.turn < call, answer)
+            });
         }
         let start = now();
         for call in 1..=calls {
             let announce = |state: &mut State| {
                 state.answers = 0;
                 state.turn = call;
-                Tell::All(Gate::Forth)
+                Notify::All(WaitQueue::Forward)
             };
-            monitor.pass(Gate::Back, |_| false, announce)?;
-            monitor.pass(
-                Gate::Back,
+            monitor.execute(WaitQueue::Backward, |_| false, announce)?;
+            monitor.execute(
+                WaitQueue::Backward,
                 |state| state.answers < WAITERS,
-                |_| Tell::Nobody,
+                |_| Notify::None,
             )?;
         }
         took.store(now() - start, Ordering::Relaxed);
@@ -118,12 +122,12 @@ pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
     Ok(took.load(Ordering::Relaxed) as f64 / calls as f64)
 }
 
-/// Nanoseconds for eight calls to one each, with all their answers.
+/// Returns nanoseconds per eight `notify_one` with all answers.
 pub(super) fn call_each<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let calls = CALLS / share;
-    let monitor = M::make()?;
+    let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    staff(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
+    run_workers(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
         worker.start()?;
         if worker.index > 0 {
             return take_permits(&monitor);
@@ -133,35 +137,35 @@ pub(super) fn call_each<M: Monitor>(share: usize) -> Result<f64, Failure> {
             for _ in 0..WAITERS {
                 let permit = |state: &mut State| {
                     state.permits += 1;
-                    Tell::One(Gate::Forth)
+                    Notify::One(WaitQueue::Forward)
                 };
-                monitor.pass(Gate::Back, |_| false, permit)?;
+                monitor.execute(WaitQueue::Backward, |_| false, permit)?;
             }
             let reset = |state: &mut State| {
                 state.answers = 0;
-                Tell::Nobody
+                Notify::None
             };
-            monitor.pass(Gate::Back, |state| state.answers < WAITERS, reset)?;
+            monitor.execute(WaitQueue::Backward, |state| state.answers < WAITERS, reset)?;
         }
         took.store(now() - start, Ordering::Relaxed);
         let end = |state: &mut State| {
             state.turn = 1;
-            Tell::All(Gate::Forth)
+            Notify::All(WaitQueue::Forward)
         };
-        monitor.pass(Gate::Back, |_| false, end)
+        monitor.execute(WaitQueue::Backward, |_| false, end)
     })?;
     Ok(took.load(Ordering::Relaxed) as f64 / calls as f64)
 }
 
-/// Answers for each permit that can be had, until the play is over.
+/// Takes permits and answers for each, until the scenario is over.
 fn take_permits<M: Monitor>(monitor: &M) -> Result<(), Failure> {
     let mut is_over = false;
     while !is_over {
         let nothing_to_do = |state: &mut State| state.permits == 0 && state.turn == 0;
-        monitor.pass(Gate::Forth, nothing_to_do, |state| {
+        monitor.execute(WaitQueue::Forward, nothing_to_do, |state| {
             if state.permits == 0 {
                 is_over = true;
-                return Tell::Nobody;
+                return Notify::None;
             }
             state.permits -= 1;
             answer(state)
@@ -170,32 +174,32 @@ fn take_permits<M: Monitor>(monitor: &M) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The last one to answer wakes the one who called.
-fn answer(state: &mut State) -> Tell {
+/// Counts an answer. The last answer notifies the caller.
+fn answer(state: &mut State) -> Notify {
     state.answers += 1;
     if state.answers == WAITERS {
-        Tell::One(Gate::Back)
+        Notify::One(WaitQueue::Backward)
     } else {
-        Tell::Nobody
+        Notify::None
     }
 }
 
-/// Nanoseconds per item, from a producer to a consumer.
+/// Returns nanoseconds per item from a producer to a consumer.
 pub(super) fn ring<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let items = (ITEMS / share) as u64;
-    let monitor = M::make()?;
+    let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
     let is_right = |state: &State, item: u64| state.ring[item as usize % RING] == item;
-    staff(M::SCOPE, M::NAME, 2, |worker| {
-        crew::sit(worker.index)?;
+    run_workers(M::SCOPE, M::NAME, 2, |worker| {
+        affinity::pin(worker.index)?;
         worker.start()?;
         if worker.index == 0 {
             return (0..items).try_for_each(|item| {
                 let is_full = |state: &mut State| state.produced - state.consumed == RING as u64;
-                monitor.pass(Gate::Back, is_full, |state| {
+                monitor.execute(WaitQueue::Backward, is_full, |state| {
                     state.ring[item as usize % RING] = item;
                     state.produced += 1;
-                    Tell::One(Gate::Forth)
+                    Notify::One(WaitQueue::Forward)
                 })
             });
         }
@@ -203,15 +207,15 @@ pub(super) fn ring<M: Monitor>(share: usize) -> Result<f64, Failure> {
         for item in 0..items {
             let mut found = false;
             let is_empty = |state: &mut State| state.produced == state.consumed;
-            monitor.pass(Gate::Forth, is_empty, |state| {
+            monitor.execute(WaitQueue::Forward, is_empty, |state| {
                 found = is_right(state, item);
                 state.consumed += 1;
-                Tell::One(Gate::Back)
+                Notify::One(WaitQueue::Backward)
             })?;
             if !found {
-                return Err(Failure::Wrong {
+                return Err(Failure::WrongResult {
                     contestant: M::NAME,
-                    what: format!("item {item} was not in its place"),
+                    what: format!("item {item} is not in its place of the ring"),
                 });
             }
         }
@@ -221,16 +225,16 @@ pub(super) fn ring<M: Monitor>(share: usize) -> Result<f64, Failure> {
     Ok(took.load(Ordering::Relaxed) as f64 / items as f64)
 }
 
-/// Has processes work, or threads for those that know no processes.
-fn staff(
+/// Runs workers that are processes, or threads if the contestant supports only these.
+fn run_workers(
     scope: Scope,
     what: &str,
     workers: usize,
     work: impl Fn(&mut Worker) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
     match scope {
-        Scope::Processes => crew::processes(what, workers, work, || ()),
-        Scope::Threads => crew::threads(what, workers, work, || ()),
+        Scope::Processes => workers::run_processes(what, workers, work, || ()),
+        Scope::Threads => workers::run_threads(what, workers, work, || ()),
     }
 }
 
@@ -240,19 +244,19 @@ mod tests {
     use shm_sync::{PthreadCondvar, ShmCondvar};
 
     use super::*;
-    use crate::monitors::{Boost, Ours, Pthread, Semaphores, Standard};
+    use crate::monitors::{Boost, Pthread, Semaphores, ShmMonitor, Standard};
 
     const SHORT: usize = 20;
 
-    fn turns<T: Turns>() -> Result<(), Failure> {
+    fn check_hand_over<T: HandOver>() -> Result<(), Failure> {
         assert!(running::<T>(SHORT)? > 0.0);
         let [median, most] = asleep::<T>(SHORT)?;
         assert!(0.0 < median && median <= most);
         Ok(())
     }
 
-    fn everything<M: Monitor>() -> Result<(), Failure> {
-        turns::<M>()?;
+    fn check_monitor<M: Monitor>() -> Result<(), Failure> {
+        check_hand_over::<M>()?;
         assert!(call_all::<M>(SHORT)? > 0.0);
         assert!(call_each::<M>(SHORT)? > 0.0);
         assert!(ring::<M>(SHORT)? > 0.0);
@@ -262,14 +266,14 @@ mod tests {
     #[test]
     #[serial]
     fn smoke() -> Result<(), Failure> {
-        turns::<Semaphores>()?;
-        everything::<Pthread>()?;
-        everything::<Ours<ShmCondvar>>()?;
-        everything::<Ours<PthreadCondvar>>()?;
-        match everything::<Boost>() {
-            Err(Failure::NotHere(_)) => {}
+        check_hand_over::<Semaphores>()?;
+        check_monitor::<Pthread>()?;
+        check_monitor::<ShmMonitor<ShmCondvar>>()?;
+        check_monitor::<ShmMonitor<PthreadCondvar>>()?;
+        match check_monitor::<Boost>() {
+            Err(Failure::Unavailable(_)) => {}
             other => other?,
         }
-        everything::<Standard>()
+        check_monitor::<Standard>()
     }
 }

@@ -1,20 +1,21 @@
-//! Shared memory with this crate's locks: in each direction a ring of slots, each a
-//! `ShmMutex` around the bytes with a `ShmCondvar`. The sender copies in, the receiver
-//! copies out, under the lock of the slot. What is longer than a slot goes in pieces, so
-//! that one side copies out while the other copies in.
+//! Shared memory with the locks of shm-sync: a ring of slots in each direction. A slot
+//! has a `ShmMutex` that guards the bytes, and a `ShmCondvar`. The sender copies in and
+//! the receiver copies out, each under the lock of the slot. Messages that are longer
+//! than a slot are sent in pieces, so that both sides copy at the same time.
 
 use std::cell::Cell;
 
 use shm_sync::{Error, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
-use super::way::{Side, Way};
+use super::channel::{Channel, Side};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// The bytes of a ring, about: it should stay in a processor's own cache.
-const RING: usize = 256 << 10;
+/// The approximate size of a ring in bytes. It fits into the private cache of a
+/// processor.
+const RING_LEN: usize = 256 << 10;
 
-/// What a slot holds.
+/// The contents of a slot.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Piece<const LEN: usize> {
@@ -29,24 +30,24 @@ struct Slot<const LEN: usize> {
     changed: ShmCondvar,
 }
 
-/// Two rings, with slots of `LEN` bytes.
+/// Two rings with slots of `LEN` bytes.
 pub(super) struct Rings<const LEN: usize> {
     from: [Ring<LEN>; 2],
 }
 
 struct Ring<const LEN: usize> {
     slots: Segment<[Slot<LEN>]>,
-    /// The next one that this process fills or empties.
+    /// The next slot that this process fills or empties.
     next: Cell<usize>,
 }
 
-impl<const LEN: usize> Way for Rings<LEN> {
+impl<const LEN: usize> Channel for Rings<LEN> {
     const NAME: &'static str = "shm-sync";
     const SURVIVES: Survives = Survives::Kills;
 
-    fn make(_: usize) -> Result<Self, Failure> {
+    fn create(_: usize) -> Result<Self, Failure> {
         Ok(Self {
-            from: [Ring::make()?, Ring::make()?],
+            from: [Ring::create()?, Ring::create()?],
         })
     }
 
@@ -54,20 +55,20 @@ impl<const LEN: usize> Way for Rings<LEN> {
         let ring = &self.from[side.index()];
         message
             .chunks(LEN)
-            .try_for_each(|bytes| Ok(ring.put(bytes)?))
+            .try_for_each(|bytes| Ok(ring.push(bytes)?))
     }
 
     fn receive(&self, side: Side, message: &mut [u8]) -> Result<(), Failure> {
         let ring = &self.from[side.other().index()];
         message
             .chunks_mut(LEN)
-            .try_for_each(|bytes| Ok(ring.take(bytes)?))
+            .try_for_each(|bytes| Ok(ring.pop(bytes)?))
     }
 }
 
 impl<const LEN: usize> Ring<LEN> {
-    fn make() -> Result<Self, Error> {
-        let len = (RING / LEN).clamp(4, 64);
+    fn create() -> Result<Self, Error> {
+        let len = (RING_LEN / LEN).clamp(4, 64);
         let options = Segment::<[Slot<LEN>]>::options();
         Ok(Self {
             slots: options.anonymous_with_len("ring", len, |_| {})?,
@@ -75,15 +76,15 @@ impl<const LEN: usize> Ring<LEN> {
         })
     }
 
-    /// The slot whose turn it is.
-    fn advance(&self) -> &Slot<LEN> {
+    /// Returns the next slot.
+    fn next_slot(&self) -> &Slot<LEN> {
         let index = self.next.get();
         self.next.set((index + 1) % self.slots.len());
         &self.slots[index]
     }
 
-    fn put(&self, bytes: &[u8]) -> Result<(), Error> {
-        let slot = self.advance();
+    fn push(&self, bytes: &[u8]) -> Result<(), Error> {
+        let slot = self.next_slot();
         let mut piece = slot
             .changed
             .wait_while(slot.piece.lock()?, |piece| piece.full)?;
@@ -93,8 +94,8 @@ impl<const LEN: usize> Ring<LEN> {
         Ok(())
     }
 
-    fn take(&self, bytes: &mut [u8]) -> Result<(), Error> {
-        let slot = self.advance();
+    fn pop(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        let slot = self.next_slot();
         let mut piece = slot
             .changed
             .wait_while(slot.piece.lock()?, |piece| !piece.full)?;

@@ -1,12 +1,12 @@
-//! shm-sync: the mutex that owns its data.
+//! shm-sync.
 
 use std::mem::size_of;
 
 use shm_sync::{LockError, Segment, ShmMutex, ShmMutexGuard};
 
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
 /// `ShmMutex<u64>` in an anonymous segment.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Lock for ShmSync {
         bytes: size_of::<ShmMutex<()>>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self {
             segment: Segment::anonymous(ShmMutex::new(0))?,
         })
@@ -34,16 +34,16 @@ impl Lock for ShmSync {
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         match self.segment.lock() {
             Ok(mut count) => inside(&mut count),
-            Err(error) => inside(&mut inherit(error)),
+            Err(error) => inside(&mut recover(error)),
         }
     }
 }
 
-/// What a program does when the last holder died. A count needs no repair.
+/// Recovers the lock after an owner death. A count needs no repair.
 #[cold]
-fn inherit<'a>(error: LockError<ShmMutexGuard<'a, u64>>) -> ShmMutexGuard<'a, u64> {
+fn recover<'a>(error: LockError<ShmMutexGuard<'a, u64>>) -> ShmMutexGuard<'a, u64> {
     match error {
         LockError::Poisoned(poisoned) => poisoned.recover(|_count| ()),
-        error => broken("ShmMutex::lock", error),
+        error => fail("ShmMutex::lock", error),
     }
 }
