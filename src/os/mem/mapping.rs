@@ -141,7 +141,16 @@ impl Mapping {
     /// Maps `len` zero bytes for this process alone: `mmap(2)`,
     /// `MAP_PRIVATE | MAP_ANONYMOUS`.
     pub(crate) fn private(len: NonZeroUsize) -> io::Result<Self> {
-        Self::without_file(len, MapFlags::MAP_PRIVATE)
+        let access = Access::ReadWrite;
+        // SAFETY: without an address, the kernel chooses a free range and replaces no
+        // mapping.
+        let base = unsafe { mmap_anonymous(None, len, access.protection(), MapFlags::MAP_PRIVATE) };
+        Ok(Self {
+            base: base.map_err(io_error)?.cast(),
+            len,
+            access,
+            release: Release::Unmap(len),
+        })
     }
 
     /// Maps a private page of zeros that the kernel zeroes again in every forked child:
@@ -160,19 +169,6 @@ impl Mapping {
         }
         .map_err(io_error)?;
         Ok(page)
-    }
-
-    fn without_file(len: NonZeroUsize, sharing: MapFlags) -> io::Result<Self> {
-        let access = Access::ReadWrite;
-        // SAFETY: without an address, the kernel chooses a free range and replaces no
-        // mapping.
-        let base = unsafe { mmap_anonymous(None, len, access.protection(), sharing) };
-        Ok(Self {
-            base: base.map_err(io_error)?.cast(),
-            len,
-            access,
-            release: Release::Unmap(len),
-        })
     }
 
     /// Returns the address of the first byte, which is aligned to a page.
