@@ -85,7 +85,7 @@ impl SyncKind {
     }
 }
 
-/// What a sync object stores when it is initialised.
+/// The data that a sync object stores when it is initialised.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InitContext {
     /// The pid namespace of the threads that lock here. In private memory, the word
