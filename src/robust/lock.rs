@@ -39,14 +39,14 @@ impl RobustMutex {
     #[inline]
     pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
         let mutex = self.words();
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
         list.set_pending(mutex.entry()); // step 1
-        let locked =
-            mutex
-                .lock
-                .compare_exchange(UNLOCKED, list.tid(), Ordering::Acquire, Ordering::Relaxed); // step 2
+        let exchanged = mutex
+            .lock
+            .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
         // SAFETY: the mutex is initialised and stays mapped, as the caller promises. The
         // exchange has locked its word.
-        let locked = locked.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
+        let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
         list.clear_pending(); // step 4
         locked
     }
@@ -68,13 +68,11 @@ impl RobustMutex {
                 // The kernel finds the mutex while this thread waits, too. If the thread
                 // dies just after a wake-up, the kernel wakes another waiter.
                 list.set_pending(mutex.entry());
-                let waiters = 0;
-                // The caller of `lock` promises what the fields of an attempt promise.
                 let mut attempt = ListAttempt {
                     list,
                     mutex,
                     word: UNLOCKED,
-                    waiters,
+                    waiters: 0,
                 };
                 let outcome = lock_contended(&mut attempt, blocking);
                 list.clear_pending();
@@ -89,22 +87,24 @@ impl RobustMutex {
         }
     }
 
-    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first. Returns the former
+    /// position of the mutex on the thread's list, or `None` if the thread does not hold
+    /// the mutex.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
-    /// * `me` is the calling thread.
+    /// * `list` is the calling thread's, and the thread's method for this mutex is
+    ///   [`Method::List`].
     #[inline]
-    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+    pub(crate) unsafe fn unlock_fast(
+        &self,
+        list: RobustList,
+        before: impl FnOnce(),
+    ) -> Option<Position> {
         let mutex = self.words();
-        let Some(list) = me.robust_list_for(mutex) else {
-            // SAFETY: the mutex is initialised, and `me` is the calling thread, as the
-            // caller promises.
-            return unsafe { self.unlock_slow(me, before) };
-        };
         if !mutex.is_held_by(list.tid()) {
-            return Unlock::NotHeld;
+            return None;
         }
         before();
         let entry = mutex.entry();
@@ -115,28 +115,35 @@ impl RobustMutex {
         mutex.clear_owner();
         release_word(mutex); // steps 3 and 4
         list.clear_pending(); // step 5
-        Unlock::Removed(Position { entry, next })
+        Some(Position { entry, next })
     }
 
-    /// Unlocks a mutex with priority inheritance, or by libc.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
     /// * `me` is the calling thread.
-    #[cold]
-    unsafe fn unlock_slow(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
         if !self.is_held_by(me) {
             return Unlock::NotHeld;
         }
-        before();
         match me.method_for(self.words()) {
+            Method::List(list) => {
+                // SAFETY: the mutex is initialised, as the caller promises. `method_for`
+                // has returned the list.
+                let was = unsafe { self.unlock_fast(list, before) };
+                was.map_or(Unlock::NotHeld, Unlock::Removed)
+            }
             Method::PriorityInheritance(list) => {
+                before();
                 // SAFETY: the mutex is initialised, as the caller promises, and this
-                // thread holds it. `list` is this thread's.
+                // thread holds it. `method_for` has checked its kind and returned the
+                // list.
                 Unlock::Removed(unsafe { pi::unlock(list, self.words()) })
             }
-            Method::List(_) | Method::Libc => {
+            Method::Libc => {
+                before();
                 // SAFETY: the mutex is initialised, as the caller promises.
                 unsafe { self.as_pthread().unlock() };
                 Unlock::ByLibc

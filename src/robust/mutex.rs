@@ -44,6 +44,7 @@ impl RobustMutex {
     }
 
     /// Returns whether libc must lock and unlock the mutex for the calling thread, `me`.
+    #[inline]
     pub(crate) fn needs_libc(&self, me: LockOwner) -> bool {
         matches!(me.method_for(self.words()), Method::Libc)
     }

@@ -99,6 +99,7 @@ impl LockOwner {
     }
 
     /// Returns how this thread locks and unlocks `mutex`.
+    #[inline]
     pub(super) fn method_for(self, mutex: &GlibcMutex) -> Method {
         match (self.list, mutex.kind()) {
             (Some(list), KIND_PSHARED_ROBUST_ERRORCHECK) => Method::List(list),

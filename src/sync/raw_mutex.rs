@@ -175,8 +175,7 @@ impl RawMutex {
             // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
             // mapped, as the code that initialised it has promised. `me` is this thread.
             let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
-            let by_libc = self.pthread.needs_libc(me.owner());
-            self.finish_lock(me, outcome, by_libc)
+            self.finish_lock(me, outcome, || self.pthread.needs_libc(me.owner()))
         })
     }
 
@@ -213,17 +212,17 @@ impl RawMutex {
     }
 
     /// Completes a lock: converts the outcome, recovers after an owner death, and records
-    /// this thread as the holder. `by_libc` tells whether libc has locked.
+    /// this thread as the holder. `by_libc` returns whether libc has locked.
     fn finish_lock(
         &self,
         me: &ThreadState,
         outcome: Outcome,
-        by_libc: bool,
+        by_libc: impl FnOnce() -> bool,
     ) -> Result<(LockToken, bool), RawLockError> {
         let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
-            Outcome::OwnerDied => self.recover_owner_death(me, by_libc)?,
+            Outcome::OwnerDied => self.recover_owner_death(me, by_libc())?,
             Outcome::Busy => return Err(LockError::WouldBlock),
             Outcome::TimedOut => return Err(LockError::TimedOut),
             Outcome::Deadlock => return Err(LockError::Deadlock),
@@ -257,22 +256,38 @@ impl RawMutex {
             // Only the holder clears `holder`: another thread's ids must stay. No other
             // thread changes a lock word that names this thread.
             let clear_holder = || self.holder.store(0, Ordering::Relaxed);
-            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
-            match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
-                Unlock::Removed(was) => {
-                    me.pop_lock(was);
-                    true
-                }
-                Unlock::ByLibc => {
-                    me.forget_lock();
-                    true
-                }
-                Unlock::NotHeld => {
-                    me.forget_lock();
-                    false
-                }
+            let Some(list) = me.robust_list_for(&self.pthread) else {
+                return self.unlock_slow(me, clear_holder);
+            };
+            // SAFETY: a token exists, so the mutex is initialised. `robust_list_for` has
+            // returned the list.
+            let was = unsafe { self.pthread.unlock_fast(list, clear_holder) };
+            match was {
+                Some(was) => me.pop_lock(was),
+                None => me.forget_lock(),
             }
+            was.is_some()
         })
+    }
+
+    /// Unlocks a mutex with priority inheritance, or by libc.
+    #[cold]
+    fn unlock_slow(&self, me: &ThreadState, clear_holder: impl FnOnce()) -> bool {
+        // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+        match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
+            Unlock::Removed(was) => {
+                me.pop_lock(was);
+                true
+            }
+            Unlock::ByLibc => {
+                me.forget_lock();
+                true
+            }
+            Unlock::NotHeld => {
+                me.forget_lock();
+                false
+            }
+        }
     }
 
     /// Returns how many times the mutex was poisoned: see [`PoisonEpoch`].

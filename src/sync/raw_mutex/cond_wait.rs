@@ -47,7 +47,7 @@ impl RawMutex {
         };
         let (token, _) = ThreadState::with(|me| {
             let me = me?;
-            let locked = self.finish_lock(me, outcome, true);
+            let locked = self.finish_lock(me, outcome, || true);
             // The guard from before the wait is counted. If libc has locked again, it is
             // counted twice. libc has inserted the mutex at the front of the list, perhaps
             // before entries of a signal handler. So the next lock walks the list.
