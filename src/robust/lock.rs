@@ -44,14 +44,15 @@ impl RobustMutex {
         let exchanged = mutex
             .lock
             .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
-        // SAFETY: the mutex is initialised and stays mapped, as the caller promises. The
-        // exchange has locked its word.
+        // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+        // The exchange has locked its word.
         let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
         list.clear_pending(); // step 4
         locked
     }
 
-    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the wait.
+    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the
+    /// wait.
     ///
     /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
     /// glibc's layout is not the known one. [`pi`] has the reason.
@@ -65,8 +66,8 @@ impl RobustMutex {
         let mutex = self.words();
         match me.method_for(mutex) {
             Method::List(list) => {
-                // The kernel finds the mutex while this thread waits, too. If the thread
-                // dies just after a wake-up, the kernel wakes another waiter.
+                // The kernel finds the mutex while this thread waits, too. If the
+                // thread dies just after a wake-up, the kernel wakes another waiter.
                 list.set_pending(mutex.entry());
                 let mut attempt = ListAttempt {
                     list,
@@ -78,18 +79,20 @@ impl RobustMutex {
                 list.clear_pending();
                 outcome
             }
-            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
-            // `method_for` has checked its kind, and `list` is the calling thread's.
+            // SAFETY: the mutex is initialised and stays mapped, as the caller
+            // promises. `method_for` has checked its kind, and `list` is the calling
+            // thread's.
             Method::PriorityInheritance(list) => unsafe { pi::lock(list, mutex, blocking) },
             Method::Libc if mutex.has_priority_inheritance() => Outcome::NOT_SUPPORTED,
-            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            // SAFETY: the mutex is initialised and stays mapped, as the caller
+            // promises.
             Method::Libc => unsafe { fallback::lock(self.as_pthread(), me.tid(), blocking) },
         }
     }
 
-    /// Unlocks the mutex, if the thread holds it. Calls `before` first. Returns the former
-    /// position of the mutex on the thread's list, or `None` if the thread does not hold
-    /// the mutex.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first. Returns the
+    /// former position of the mutex on the thread's list, or `None` if the thread does
+    /// not hold the mutex.
     ///
     /// # Safety
     ///
@@ -130,8 +133,8 @@ impl RobustMutex {
         }
         match me.method_for(self.words()) {
             Method::List(list) => {
-                // SAFETY: the mutex is initialised, as the caller promises. `method_for`
-                // has returned the list.
+                // SAFETY: the mutex is initialised, as the caller promises.
+                // `method_for` has returned the list.
                 let was = unsafe { self.unlock_fast(list, before) };
                 was.map_or(Unlock::NotHeld, Unlock::Removed)
             }
@@ -152,8 +155,8 @@ impl RobustMutex {
     }
 }
 
-/// Completes a lock after step 2: inserts the mutex into the list. Unlocks it again if it
-/// is unrecoverable.
+/// Completes a lock after step 2: inserts the mutex into the list. Unlocks it again if
+/// it is unrecoverable.
 ///
 /// # Safety
 ///
@@ -208,8 +211,8 @@ impl Attempt for ListAttempt<'_> {
         loop {
             self.word = mutex.lock.load(Ordering::Relaxed);
             let holder = self.word & FUTEX_TID_MASK;
-            // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left
-            // the unrecoverable mutex locked.
+            // glibc's `pthread_mutex_trylock`, called by C code in this thread, has
+            // left the unrecoverable mutex locked.
             if holder == self.list.tid() && mutex.is_unrecoverable() {
                 release_unrecoverable(mutex);
                 return Outcome::NotRecoverable;
@@ -303,8 +306,8 @@ mod tests {
     }
 
     fn lock_as(mutex: &RobustMutex, by: LockOwner, blocking: Blocking) -> Outcome {
-        // SAFETY: the mutex is initialised, and outlives the threads of its test. `by` is
-        // this thread.
+        // SAFETY: the mutex is initialised, and outlives the threads of its test. `by`
+        // is this thread.
         unsafe { mutex.lock(by, blocking) }
     }
 
