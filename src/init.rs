@@ -4,7 +4,8 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::error::{Error, IdentityError};
-use crate::os::{lineage, process};
+use crate::os::private_owner;
+use crate::robust;
 use crate::shm_safe::{FieldPath, InitContext, ShmSafe, Visitor};
 
 /// Writes `value` to shared memory that the caller mapped, and brings the
@@ -66,15 +67,15 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
 
 /// What sync objects placed by this process must know.
 pub(crate) fn init_context() -> Result<InitContext, Error> {
-    let pid_namespace = process::pid_namespace()?;
+    let pid_namespace = robust::pid_namespace()?;
     Ok(InitContext { pid_namespace })
 }
 
 /// As [`init_context`], for objects in private memory: a forked child makes its copies of
 /// them anew.
 pub(crate) fn private_init_context() -> Result<InitContext, Error> {
-    process::pid_namespace()?;
-    let word = lineage::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
+    robust::pid_namespace()?;
+    let word = private_owner::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
     Ok(InitContext {
         pid_namespace: word,
     })

@@ -79,6 +79,7 @@ pub mod inspect;
 mod os;
 mod printable;
 mod read_only;
+mod robust;
 mod segment;
 mod shm_safe;
 mod sync;

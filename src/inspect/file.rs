@@ -12,9 +12,10 @@ use super::census::{Found, failure};
 use super::source::{Opened, Source};
 use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
 use crate::error::Error;
+use crate::os::mem;
 use crate::os::proc::{self, DELETED, MapsSnapshot};
 use crate::os::regular_file;
-use crate::os::{mem, process};
+use crate::robust;
 use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
 use crate::segment::{Address, Backing};
 
@@ -287,7 +288,7 @@ fn epoch_of(header: &Header, home: Option<SegmentEpoch>) -> Epoch {
     if !header.origin.is(home) {
         return Epoch::Past;
     }
-    match process::pid_namespace() {
+    match robust::pid_namespace() {
         Ok(ours) if ours == header.pid_namespace => Epoch::Current,
         Ok(_) => Epoch::OtherNamespace,
         Err(_) => Epoch::Unknown,

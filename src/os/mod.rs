@@ -6,15 +6,16 @@
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;
+pub(crate) mod fork;
 pub(crate) mod futex;
-pub(crate) mod lineage;
 pub(crate) mod mem;
 pub(crate) mod ofd_lock;
+pub(crate) mod private_owner;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod pthread;
 pub(crate) mod regular_file;
-pub(crate) mod spin;
+pub(crate) mod robust_list;
 mod timer_slack;
 
 use std::io;

@@ -313,7 +313,7 @@ impl SyncKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InitContext {
     /// The pid namespace whose thread ids own locks here. In private memory, the word
-    /// that names the process: see [`lineage`](crate::os::lineage).
+    /// that names the process: see [`private_owner`](crate::os::private_owner).
     pub(crate) pid_namespace: u32,
 }
 

@@ -73,7 +73,7 @@ use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_met
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
-use crate::os::spin;
+use crate::robust::spin;
 use crate::shm_safe::{
     FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
 };
@@ -317,7 +317,7 @@ impl ShmCondvar {
         let outcome = loop {
             let until = Deadline::next_recheck(deadline);
             match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
-                Ok(FutexWait::LookAgain) => break Ok(WaitOutcome::Notified),
+                Ok(FutexWait::Woken) => break Ok(WaitOutcome::Notified),
                 Ok(FutexWait::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
             }
@@ -370,7 +370,7 @@ impl Wait for ShmCondvar {
         // poison changes these. Relaxed, because the mutex orders both.
         let seen = self.sequence();
         let poison_epoch = mutex.poison_epoch();
-        let Some(unlocked) = mutex.lend(token) else {
+        let Some(unlocked) = mutex.unlock_for_wait(token) else {
             return Err(LockError::NotOwner);
         };
 
@@ -384,7 +384,7 @@ impl Wait for ShmCondvar {
             })?
         };
 
-        let (token, owner_died) = mutex.take_back(unlocked)?;
+        let (token, owner_died) = mutex.relock(unlocked)?;
         if owner_died {
             self.notify_all();
         }

@@ -9,7 +9,8 @@ use super::raw_mutex;
 use super::snapshot::Holder;
 use crate::error::{Error, LockError, LockResult};
 use crate::os::clock::Deadline;
-use crate::os::pthread::{Blocking, Protocol};
+use crate::os::pthread::Protocol;
+use crate::robust::Blocking;
 use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 
 /// A mutex for shared memory, around the data that it guards.
@@ -272,7 +273,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// * All others of [`lock`](Self::lock) but `Deadlock`.
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
-        self.acquire(Blocking::None)
+        self.acquire(Blocking::Try)
     }
 
     /// Locks, and waits at most for `timeout`. The wait is in the kernel, by the

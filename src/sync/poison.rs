@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::error::PoisonCause;
-use crate::os::process::ThreadId;
+use crate::robust::ThreadId;
 
 /// Why the mutex is poisoned (bits 60–63).
 mod kind {

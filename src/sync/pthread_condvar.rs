@@ -12,7 +12,7 @@ use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
-use crate::os::lineage;
+use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;
 use crate::shm_safe::{
     FieldPath, Fingerprint, InitContext, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
@@ -79,7 +79,7 @@ impl RefUnwindSafe for PthreadCondvar {}
 /// The `pthread_cond_t` is not initialised.
 const UNINIT: u32 = 0;
 /// The `pthread_cond_t` is initialised, in shared memory. In private memory the word
-/// names the process instead: [`lineage`]. Stored with `Release` after
+/// names the process instead: [`private_owner`]. Stored with `Release` after
 /// `pthread_cond_init`, loaded with `Acquire` before any other call.
 const INITIALIZED: u32 = 1;
 
@@ -131,7 +131,7 @@ unsafe fn init(at: *mut u8, context: InitContext) -> io::Result<()> {
     // SAFETY: it stays there, and no thread uses it, as the caller promises.
     unsafe { this.cond.init() }?;
     let word = context.pid_namespace;
-    let state = if lineage::is_private(word) {
+    let state = if private_owner::is_private(word) {
         word
     } else {
         INITIALIZED
@@ -158,7 +158,7 @@ impl PthreadCondvar {
     fn is_initialized(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             INITIALIZED => true,
-            word => lineage::is_private(word) && self.adopt().is_ok(),
+            word => private_owner::is_private(word) && self.adopt().is_ok(),
         }
     }
 
@@ -167,8 +167,8 @@ impl PthreadCondvar {
     fn adopt(&self) -> io::Result<()> {
         // SAFETY: the reference proves that it stays where it is. Only this process has
         // this memory. No thread of it uses the object, because each thread calls
-        // `adopt` first, which makes it wait.
-        lineage::adopt(&self.state, || unsafe { self.cond.init() })
+        // `renew_if_copied` first, which makes it wait.
+        private_owner::renew_if_copied(&self.state, || unsafe { self.cond.init() })
     }
 
     /// Wakes one waiter, if there is any. Does nothing if the condition variable is not

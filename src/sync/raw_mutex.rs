@@ -1,5 +1,5 @@
-//! The lock itself, without data: a robust pthread mutex, and words beside it that tell
-//! which thread died and whether the data is in doubt.
+//! The mutex without its data: a robust pthread mutex, and words beside it for the holder
+//! and the poison.
 //!
 //! # States
 //!
@@ -8,33 +8,33 @@
 //! | free | 0 | 0 | free |
 //! | held | 0, or another thread | any | just locked, or about to be unlocked, or held by C code |
 //! | held | thread | any | held |
-//! | owner died | dead thread, or as above | any | no thread has locked it since the death |
-//! | any | any | set | the data is in doubt |
+//! | owner died | dead thread, or as above | any | no thread has locked since the owner death |
+//! | any | any | set | poisoned: the data may be inconsistent |
 //!
 //! # Invariants
 //!
-//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. It
-//!    changes afterwards only when no thread is left that used the lock (`revive`).
+//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. Later it
+//!    changes only when no thread uses the lock (`reinit`).
 //! 2. Only a thread of that namespace calls pthread, and only if pthread knows its id.
-//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks takes no further lock. Those
-//!    of C code and of other copies of this crate count.
-//! 4. A locker sets the poison *before* it makes the mutex consistent. So a crash
-//!    between the two leaves the mutex owner-dead, and the next locker repeats both.
-//! 5. `holder` is believed only if pthread's words name the same thread: C code does
-//!    not write it. Only a holder writes `holder`, `poison` and `poisonings`.
-//!    (`clear_poison` does not wait for the lock; `reset` and `revive` have the lock to
-//!    themselves.)
-//! 6. Every field is valid with any bytes, because a file may come from anywhere.
+//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks does not lock. Those of C code
+//!    and of other copies of this crate count.
+//! 4. A locker sets the poison *before* it marks the mutex consistent. So a crash between
+//!    the two leaves the mutex owner-dead, and the next locker repeats both.
+//! 5. `holder` counts only if pthread's words name the same thread, because C code does
+//!    not write it. Only the holder writes `holder`, `poison` and `poison_epoch`. There
+//!    are two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run while
+//!    no other thread uses the lock.
+//! 6. Any bytes are valid in every field, because a file may come from anywhere.
 //!
 //! # Memory ordering
 //!
-//! `holder` and `poison` are ordered by the mutex (5), hence `Relaxed`.
-//! `pid_namespace` is stored with `Release` after `pthread_mutex_init` and
-//! loaded with `Acquire` before any other call.
+//! The mutex orders `holder` and `poison` (invariant 5), so they are `Relaxed`.
+//! `pid_namespace` is stored with `Release` after `pthread_mutex_init`, and loaded with
+//! `Acquire` before any other call.
 
-mod holder;
-mod lent;
-mod on_cond;
+mod cond_wait;
+mod recovery;
+mod relock;
 
 use std::convert::Infallible;
 use std::io;
@@ -44,53 +44,70 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use super::poison::{PoisonEpoch, PoisonWord};
 use super::snapshot::{Holder, LockState, MutexState, Waiters};
 use crate::error::LockError;
-use crate::os::lineage;
-use crate::os::process::{self, ForkMarker, ThreadState};
-use crate::os::pthread::{Blocking, Entry, MAX_ROBUST_LOCKS, Outcome, Protocol, PthreadMutex};
+use crate::os::fork::ForkMarker;
+use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
+use crate::os::robust_list::MAX_ROBUST_LOCKS;
+use crate::os::{private_owner, process};
+use crate::robust::{Blocking, Entry, RobustMutex, ThreadState, Unlock};
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
 ///
-/// When a thread dies, the kernel walks its list of robust locks, the youngest first,
-/// and stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). It would never
-/// recover the oldest lock if the thread took one more. So this crate refuses that one:
-/// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
+/// When a thread ends, the kernel walks its list of robust locks, the newest first, and
+/// stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). If the thread held one
+/// more, the kernel would never recover the oldest. So this crate refuses to lock that
+/// one: [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
 ///
 /// All robust locks of the thread count, also those that C code or another copy of this
-/// crate in the same process has taken. While other code holds some, a lock may cost a
+/// crate in the same process has locked. While other code holds some, a lock may cost a
 /// walk over all that the thread holds (some nanoseconds for each).
 ///
-/// Nothing refuses C code that takes more locks *after* ours than the kernel recovers.
-/// When the thread dies, its oldest locks are then lost.
+/// C code can lock more mutexes *after* this crate than the kernel recovers. When the
+/// thread then ends, its oldest locks are lost.
+///
+/// ```
+/// use shm_sync::{LockError, MAX_LOCKS_HELD, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let mutexes = Segment::anonymous([const { ShmMutex::new(0_u8) }; 2049])?;
+/// let (last, others) = mutexes.split_last().expect("there are 2049 mutexes");
+/// let mut guards = Vec::new();
+/// for mutex in others {
+///     guards.push(mutex.lock()?);
+/// }
+/// assert_eq!(guards.len(), MAX_LOCKS_HELD as usize);
+/// assert!(matches!(last.lock(), Err(LockError::TooManyLocks)));
+/// # Ok(())
+/// # }
+/// ```
 pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
-/// The value of [`RawMutex::pid_namespace`] until the lock is placed. It is neither a
+/// Value of [`RawMutex::pid_namespace`] before initialisation. It is neither a valid
 /// namespace nor 0, which marks a thread whose cached identity is invalid.
 const NOT_PLACED: u32 = u32::MAX;
 
 /// Proof that this thread has locked. Unlocking needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LockToken {
-    /// Tells a forked child that *another* process has locked.
-    mark: ForkMarker,
+    /// The marker of the process that has locked. It is not current in a forked child.
+    marker: ForkMarker,
 }
 
-/// Why a thread has not got the lock. It is never [`LockError::Poisoned`], because this
-/// lock has no data.
+/// Why a thread has not acquired the lock. It is never [`LockError::Poisoned`], because
+/// this lock has no data.
 pub(super) type RawLockError = LockError<Infallible>;
 
-/// The lock. Where a `pthread_mutex_t` has 40 bytes, all of it has 64: one cache
-/// line.
+/// A mutex without data. If a `pthread_mutex_t` has 40 bytes, this has 64.
 #[repr(C)]
 pub(super) struct RawMutex {
-    pthread: PthreadMutex,
-    /// The holder's [`ThreadId`], or 0.
+    pthread: RobustMutex,
+    /// The holder's [`ThreadId`](crate::robust::ThreadId), or 0.
     holder: AtomicU64,
     pub(super) poison: PoisonWord,
-    /// The namespace in which the lock word's thread ids mean something; in private
-    /// memory the process ([`lineage`]); or [`NOT_PLACED`].
+    /// The pid namespace of the thread ids in the lock word. In private memory it is the
+    /// process ([`private_owner`]). Before initialisation it is [`NOT_PLACED`].
     pid_namespace: AtomicU32,
-    poisonings: PoisonEpoch,
+    poison_epoch: PoisonEpoch,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
     protocol: AtomicU8,
     _reserved: u8,
@@ -101,94 +118,101 @@ const _: () = {
         offset_of!(RawMutex, pthread) == 0,
         "C programs lock it at its address"
     );
-    assert!(size_of::<RawMutex>() == size_of::<PthreadMutex>() + 24);
+    assert!(size_of::<RawMutex>() == MUTEX_SIZE as usize + 24);
     assert!(align_of::<RawMutex>() == 8);
 };
 
 impl RawMutex {
     pub(super) const fn new(protocol: Protocol) -> Self {
         Self {
-            pthread: PthreadMutex::new(),
+            pthread: RobustMutex::new(),
             holder: AtomicU64::new(0),
             poison: PoisonWord::new(),
             pid_namespace: AtomicU32::new(NOT_PLACED),
-            poisonings: PoisonEpoch::new(),
+            poison_epoch: PoisonEpoch::new(),
             protocol: AtomicU8::new(protocol as u8),
             _reserved: 0,
         }
     }
 
-    /// Locks, if the lock is free and this takes no special step. If not, it returns
-    /// `None`, and [`lock_slow`](Self::lock_slow) finds out why.
+    /// Locks, if the lock is free and its last holder did not die. Otherwise it returns
+    /// `None`, and [`lock_slow`](Self::lock_slow) finds the reason.
     #[inline]
-    pub(super) fn try_lock_fast(&self, patience: Blocking) -> Option<LockToken> {
+    pub(super) fn try_lock_fast(&self, blocking: Blocking) -> Option<LockToken> {
         ThreadState::with_cached(|me| {
-            // One comparison finds out that the lock is placed, that it belongs
-            // to our namespace, and that the thread knows itself: no lock ever
+            // This comparison checks that the lock is initialised, that it belongs to the
+            // thread's namespace, and that the thread's cached identity is valid. No lock
             // has namespace 0.
-            let ours = self.pid_namespace.load(Ordering::Acquire) == me.pid_namespace();
-            if !ours {
+            if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
                 return None;
             }
-            // A caller that doesn't wait may try in a loop. It reads first, because
-            // each exchange would take the cache line away from the holder.
-            if matches!(patience, Blocking::None) && !self.is_unlocked() {
+            // `try_lock` may be called in a loop. It reads first, because each
+            // compare-exchange would take the cache line from the holder.
+            if matches!(blocking, Blocking::Try) && !self.is_unlocked() {
                 return None;
             }
-            let list = self.pthread.robust_list_for(me.owner())?;
+            let list = me.robust_list_for(&self.pthread)?;
             if !me.has_room_above(list.first()) {
                 return None;
             }
-            // SAFETY: the lock is placed, so it is initialised, and the code that
-            // placed it has promised that it stays mapped. `list_of` has returned this
-            // thread's list.
-            let taken = unsafe { self.pthread.try_lock_fast(list) };
-            taken.then(|| self.taken_by(me, list.first()))
+            // SAFETY: the comparison has shown that the mutex is initialised. It stays
+            // mapped, as the code that initialised it has promised. `robust_list_for` has
+            // returned the list.
+            let locked = unsafe { self.pthread.try_lock_fast(list) };
+            locked.then(|| self.record_holder(me, list.first()))
         })
     }
 
-    /// Locks, and waits for that as long as `patience` allows. The second value tells
-    /// whether the last holder has died and this thread is the first to learn it.
+    /// Locks, and waits for that as `blocking` says. The second value tells whether the
+    /// last holder died and this thread is the first to see it.
     #[cold]
-    pub(super) fn lock_slow(&self, patience: Blocking) -> Result<(LockToken, bool), RawLockError> {
+    pub(super) fn lock_slow(&self, blocking: Blocking) -> Result<(LockToken, bool), RawLockError> {
         ThreadState::with(|me| {
             let me = me?;
             self.check_ready(me)?;
-            // SAFETY: as in `take_if_free`.
-            let outcome = unsafe { self.pthread.lock(me.owner(), patience) };
+            // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
+            // mapped, as the code that initialised it has promised. `me` is this thread.
+            let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
             let by_libc = self.pthread.needs_libc(me.owner());
-            self.settle(me, outcome, by_libc)
+            self.finish_lock(me, outcome, by_libc)
         })
     }
 
+    /// Checks that this thread may lock: the lock is initialised, and belongs to this
+    /// process or its namespace; the kernel would recover one more lock.
     fn check_ready(&self, me: &ThreadState) -> Result<(), RawLockError> {
         match self.pid_namespace.load(Ordering::Acquire) {
             NOT_PLACED => return Err(LockError::NotPlaced),
-            word if lineage::is_private(word) => self.adopt().map_err(LockError::Os)?,
-            theirs if theirs != me.pid_namespace() => return Err(LockError::ForeignPidNamespace),
+            word if private_owner::is_private(word) => {
+                self.renew_if_copied().map_err(LockError::Os)?;
+            }
+            namespace if namespace != me.pid_namespace() => {
+                return Err(LockError::ForeignPidNamespace);
+            }
             _ => {}
         }
-        match me.has_room() {
-            true => Ok(()),
-            false => Err(LockError::TooManyLocks),
+        if me.has_room() {
+            Ok(())
+        } else {
+            Err(LockError::TooManyLocks)
         }
     }
 
-    /// Initialises a lock in private memory anew, if it came over a fork.
+    /// Reinitialises a lock in private memory, if it is a copy that a fork has made.
     #[cold]
-    fn adopt(&self) -> io::Result<()> {
-        lineage::adopt(&self.pid_namespace, || {
-            // SAFETY: it lies where it will stay. Only this process has this memory.
-            // None of its threads holds the lock, waits for it or uses it otherwise,
-            // because each comes here first, and `adopt` makes it wait. Guards that
-            // came over the fork do nothing.
-            unsafe { self.renew() }
+    fn renew_if_copied(&self) -> io::Result<()> {
+        private_owner::renew_if_copied(&self.pid_namespace, || {
+            // SAFETY: the lock stays in its place. Only this process has this memory. None
+            // of its threads holds the lock, waits for it or uses it otherwise: each calls
+            // this function first, which makes it wait. Guards from before the fork do
+            // nothing.
+            unsafe { self.reinit_words() }
         })
     }
 
-    /// Completes a lock: turns the outcome into a result, takes over from a dead
-    /// holder, and names this thread. `by_libc` tells whether libc has locked.
-    fn settle(
+    /// Completes a lock: converts the outcome, recovers after an owner death, and records
+    /// this thread as the holder. `by_libc` tells whether libc has locked.
+    fn finish_lock(
         &self,
         me: &ThreadState,
         outcome: Outcome,
@@ -206,74 +230,55 @@ impl RawMutex {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok((self.taken_by(me, me.owner().first_held()), owner_died))
+        Ok((self.record_holder(me, me.first_held()), owner_died))
     }
 
-    /// Names this thread as the holder. `first` is the first entry of its robust list:
+    /// Records this thread as the holder. `first` is the first entry of its robust list:
     /// this lock.
     #[inline]
-    fn taken_by(&self, me: &ThreadState, first: Entry) -> LockToken {
+    fn record_holder(&self, me: &ThreadState, first: Entry) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
         me.push_lock(first);
-        LockToken { mark: me.marker() }
+        LockToken {
+            marker: me.marker(),
+        }
     }
 
-    /// Unlocks. Does nothing and returns `false` in a forked child, which has inherited
-    /// a copy of the proof but not the lock, and if C code has unlocked before.
+    /// Unlocks. Does nothing and returns `false` in a forked child, which has a copy of
+    /// the token but not the lock, and if C code has already unlocked.
     #[inline]
-    pub(super) fn unlock(&self, held: LockToken) -> bool {
-        if !process::is_current(held.mark) {
+    pub(super) fn unlock(&self, token: LockToken) -> bool {
+        if !token.marker.is_current() {
             return false;
         }
         ThreadState::with_cached(|me| {
-            // Only if this thread holds it, because another thread's name must stay. No
-            // other thread changes a lock word that names this thread.
-            let nameless = || self.holder.store(0, Ordering::Relaxed);
-            let unlocked = match self.pthread.robust_list_for(me.owner()) {
-                // SAFETY: placed and so initialised, or there would be no `held`.
-                // `list_of` has returned this thread's list.
-                Some(list) => unsafe { self.pthread.unlock_after(list, nameless) },
-                None => return self.unlock_slowly(me),
-            };
-            match unlocked {
-                Some(was) => me.pop_lock(was),
-                None => me.forget_lock(),
+            // Only the holder clears `holder`: another thread's ids must stay. No other
+            // thread changes a lock word that names this thread.
+            let clear_holder = || self.holder.store(0, Ordering::Relaxed);
+            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+            match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
+                Unlock::Removed(was) => {
+                    me.pop_lock(was);
+                    true
+                }
+                Unlock::ByLibc => {
+                    me.forget_lock();
+                    true
+                }
+                Unlock::NotHeld => {
+                    me.forget_lock();
+                    false
+                }
             }
-            unlocked.is_some()
         })
     }
 
-    /// Unlocks with priority inheritance, or by libc.
-    #[cold]
-    fn unlock_slowly(&self, me: &ThreadState) -> bool {
-        if !self.pthread.is_held_by(me.owner()) {
-            me.forget_lock();
-            return false;
-        }
-        self.holder.store(0, Ordering::Relaxed);
-        let was = match self.pthread.pi_list_for(me.owner()) {
-            // SAFETY: placed and so initialised, as in `unlock`. `pi_list_for`
-            // has returned this thread's list.
-            Some(list) => unsafe { self.pthread.unlock_pi(list) },
-            None => {
-                // SAFETY: placed and so initialised, as in `unlock`.
-                unsafe { self.pthread.unlock_with_libc() };
-                None
-            }
-        };
-        match was {
-            Some(was) => me.pop_lock(was),
-            None => me.forget_lock(),
-        }
-        true
-    }
-
-    /// Returns how many times the lock was poisoned: see [`PoisonEpoch`].
+    /// Returns how many times the mutex was poisoned: see [`PoisonEpoch`].
     pub(super) fn poison_epoch(&self) -> u16 {
-        self.poisonings.get()
+        self.poison_epoch.get()
     }
 
-    /// Returns whether the holder has died and no thread has locked since.
+    /// Returns whether the holder died and no thread has locked since.
     pub(super) fn owner_died(&self) -> bool {
         self.pthread.owner_died()
     }
@@ -288,7 +293,7 @@ impl RawMutex {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
     }
 
-    /// Describes the lock by its words. Any words are valid, those of a copy as well.
+    /// Describes the lock by its words. Any words are valid, also those of a copy.
     pub(super) fn state(&self) -> MutexState<Holder> {
         let lock = match self.pthread.owner_tid() {
             _ if !self.is_initialized() => LockState::NotPlaced,
@@ -315,75 +320,27 @@ impl RawMutex {
         }
     }
 
-    /// Poisons, and initialises the pthread mutex anew. Its owner is lost, or has died
-    /// and no thread has repaired the data.
-    ///
-    /// # Safety
-    ///
-    /// No thread of any process holds the lock or waits for it.
-    pub(super) unsafe fn reset(&self) -> io::Result<()> {
-        self.poison_by_death_of(self.last_holder());
-        self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: no thread holds it, waits for it or locks it meanwhile, as the caller
-        // promises. It stays where it was placed.
-        unsafe { self.pthread.init(self.protocol()) }
-    }
-
     fn protocol(&self) -> Protocol {
-        const INHERIT: u8 = Protocol::PriorityInheritance as u8;
+        const PRIORITY_INHERITANCE: u8 = Protocol::PriorityInheritance as u8;
         match self.protocol.load(Ordering::Relaxed) {
-            INHERIT => Protocol::PriorityInheritance,
+            PRIORITY_INHERITANCE => Protocol::PriorityInheritance,
             // An unknown value is treated as `Protocol::None`.
             _ => Protocol::None,
         }
-    }
-
-    /// Initialises a lock anew whose users are all gone, for this namespace.
-    ///
-    /// # Safety
-    ///
-    /// As for [`renew`](Self::renew).
-    unsafe fn revive(&self, placement: InitContext) -> io::Result<()> {
-        // SAFETY: as the caller promises, it lies where it will stay, and no thread
-        // uses it.
-        unsafe { self.renew() }?;
-        self.pid_namespace
-            .store(placement.pid_namespace, Ordering::Release);
-        Ok(())
-    }
-
-    /// Frees a lock whose users are all gone. Poisons it if one of them held it. The
-    /// poison comes first, so that the next caller can repeat this after a death at any
-    /// point.
-    ///
-    /// # Safety
-    ///
-    /// * It lies where it will stay.
-    /// * No living thread holds it, waits for it or otherwise uses it at this place.
-    unsafe fn renew(&self) -> io::Result<()> {
-        let was_held =
-            !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
-        if was_held && self.poison.cause().is_none() {
-            self.poison_by_death_of(self.last_holder());
-        }
-        self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: it lies where it will stay, and no thread uses it, as the caller
-        // promises.
-        unsafe { self.pthread.init(self.protocol()) }
     }
 
     /// Initialises the lock.
     ///
     /// # Safety
     ///
-    /// * It lies where it will stay.
-    /// * No thread uses it: not yet, or no more.
-    pub(super) unsafe fn init(&self, placement: InitContext) -> io::Result<()> {
-        // SAFETY: as the caller promises, it lies where it will stay, and no thread
-        // uses it.
+    /// * It stays at this place in its memory object for as long as it is used.
+    /// * No thread uses it yet, or any more.
+    pub(super) unsafe fn init(&self, context: InitContext) -> io::Result<()> {
+        // SAFETY: no thread uses, holds or waits for the mutex, and it stays in its
+        // place, as the caller promises.
         unsafe { self.pthread.init(self.protocol()) }?;
         self.pid_namespace
-            .store(placement.pid_namespace, Ordering::Release);
+            .store(context.pid_namespace, Ordering::Release);
         Ok(())
     }
 
@@ -396,29 +353,34 @@ impl RawMutex {
     }
 }
 
-/// The object that a walk over a type reports for a mutex.
+/// The operations on a mutex whose type is unknown.
 pub(super) static MUTEX: SyncOps = SyncOps {
     kind: SyncKind::Mutex,
     size: size_of::<RawMutex>(),
     init_zeroed: |at| {
-        // SAFETY: by the contract of the field, the bytes are for a RawMutex.
+        // SAFETY: the bytes are writable, aligned and long enough for a `RawMutex`, as the
+        // caller of the field promises.
         unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
     },
-    init: |at, placement| {
-        // SAFETY: by the contract of the field, an inert RawMutex lies there.
+    init: |at, context| {
+        // SAFETY: an uninitialised `RawMutex` lies at `at`, as the caller of the field
+        // promises.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and no thread uses it yet.
-        unsafe { lock.init(placement) }
+        // SAFETY: the lock stays in its place, and no thread uses it yet, as the caller of
+        // the field promises.
+        unsafe { lock.init(context) }
     },
-    reinit: |at, placement| {
-        // SAFETY: by the contract of the field, a RawMutex lies there, of which
-        // any bytes are valid.
+    reinit: |at, context| {
+        // SAFETY: a `RawMutex` lies at `at`, as the caller of the field promises. Any
+        // bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and no thread uses it.
-        unsafe { lock.revive(placement) }
+        // SAFETY: the lock stays in its place, and no thread uses it, as the caller of the
+        // field promises.
+        unsafe { lock.reinit(context) }
     },
     is_held_by_this_process: |at| {
-        // SAFETY: by the contract of the field, a placed RawMutex lies there.
+        // SAFETY: an initialised `RawMutex` lies at `at`, as the caller of the field
+        // promises.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         lock.is_held_by_this_process()
     },
@@ -428,49 +390,49 @@ pub(super) static MUTEX: SyncOps = SyncOps {
 mod tests {
     use super::*;
     use crate::error::PoisonCause;
-    use crate::os::process::ThreadId;
+    use crate::os::futex::FUTEX_OWNER_DIED;
+    use crate::robust::{self, ThreadId};
 
-    /// `FUTEX_OWNER_DIED`
-    const OWNER_DIED: u32 = 0x4000_0000;
-
-    fn placement() -> InitContext {
-        let pid_namespace = process::pid_namespace().expect("/proc is mounted");
+    fn context() -> InitContext {
+        let pid_namespace = robust::pid_namespace().expect("/proc is mounted");
         InitContext { pid_namespace }
     }
 
-    fn placed(protocol: Protocol) -> Box<RawMutex> {
+    fn initialised(protocol: Protocol) -> Box<RawMutex> {
         let lock = Box::new(RawMutex::new(protocol));
-        // SAFETY: it stays in its box, and nobody uses it yet.
-        unsafe { lock.init(placement()) }.expect("pthread makes it");
+        // SAFETY: the lock stays in its box, and no thread uses it yet.
+        unsafe { lock.init(context()) }.expect("pthread initialises it");
         lock
     }
 
-    /// What a copied file would hold.
+    /// Copies a lock, like a copy of its file.
     fn copy_of(lock: &RawMutex) -> Box<RawMutex> {
         let mut copy = Box::new(RawMutex::new(Protocol::None));
-        // SAFETY: both are valid RawMutexes, whatever the bytes.
+        // SAFETY: both are as large as a `RawMutex`, for which any bytes are valid.
         unsafe { std::ptr::from_ref(lock).copy_to_nonoverlapping(&raw mut *copy, 1) };
         copy
     }
 
-    /// Revives it, and checks that it is as good as new. Returns the poison.
-    fn revived(lock: &mut RawMutex) -> Option<PoisonCause> {
+    /// Reinitialises a lock, and checks that it can be used. Returns the poison.
+    fn reinitialised(lock: &mut RawMutex) -> Option<PoisonCause> {
         let at = (&raw mut *lock).cast();
-        // SAFETY: the object stays where it is, and nobody else uses it.
-        unsafe { (MUTEX.reinit)(at, placement()) }.expect("pthread makes it");
+        // SAFETY: a `RawMutex` lies at `at` and stays there. No other thread uses it.
+        unsafe { (MUTEX.reinit)(at, context()) }.expect("pthread initialises it");
         assert_eq!(lock.holder(), None);
         assert!(lock.is_unlocked() && !lock.owner_died());
-        let (held, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
+        let (token, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
         assert!(!owner_died);
-        let lent = lock.lend(held).expect("this thread has locked it");
-        let (held, _) = lock.take_back(lent).expect("it is free");
-        assert!(lock.unlock(held), "this thread has locked it");
+        let unlocked = lock
+            .unlock_for_wait(token)
+            .expect("this thread has locked it");
+        let (token, _) = lock.relock(unlocked).expect("it is free");
+        assert!(lock.unlock(token), "this thread has locked it");
         lock.poison.cause()
     }
 
-    /// The futex word of a lock that nobody uses now.
+    /// Returns the futex word of a lock that no other thread uses.
     fn word(lock: &mut RawMutex) -> &AtomicU32 {
-        // SAFETY: every lock begins with its futex word, which is aligned.
+        // SAFETY: a lock begins with its futex word, which is aligned.
         unsafe { AtomicU32::from_ptr((&raw mut *lock).cast()) }
     }
 
@@ -478,85 +440,82 @@ mod tests {
     fn smoke() {
         let mut zeros = Box::new(std::mem::MaybeUninit::<RawMutex>::zeroed());
         let at = zeros.as_mut_ptr().cast();
-        // SAFETY: the bytes are for a RawMutex, are zero and this test's own.
+        // SAFETY: the bytes are zero, and aligned and long enough for a `RawMutex`. No
+        // other thread uses them.
         unsafe { (MUTEX.init_zeroed)(at) };
-        // SAFETY: just written.
+        // SAFETY: `init_zeroed` has written a `RawMutex`.
         let lock = unsafe { zeros.assume_init_mut() };
         assert!(!lock.is_initialized());
         assert!(matches!(
             lock.lock_slow(Blocking::Wait),
             Err(LockError::NotPlaced)
         ));
-        assert_eq!(revived(lock), None);
+        assert_eq!(reinitialised(lock), None);
     }
 
     #[test]
-    fn reviving_what_was_free_poisons_nothing() {
-        assert_eq!(revived(&mut placed(Protocol::None)), None);
+    fn reinit_of_free_lock_does_not_poison() {
+        assert_eq!(reinitialised(&mut initialised(Protocol::None)), None);
 
-        let mut lock = placed(Protocol::PriorityInheritance);
-        // Of another boot.
+        let mut lock = initialised(Protocol::PriorityInheritance);
+        // A lock of another boot.
         lock.pid_namespace.store(NOT_PLACED - 1, Ordering::Relaxed);
         assert!(matches!(
             lock.lock_slow(Blocking::Wait),
             Err(LockError::ForeignPidNamespace)
         ));
         assert_eq!(lock.protocol(), Protocol::PriorityInheritance);
-        assert_eq!(revived(&mut lock), None);
+        assert_eq!(reinitialised(&mut lock), None);
     }
 
     #[test]
-    fn reviving_what_was_held_names_the_holder() {
-        let lock = placed(Protocol::None);
-        let (held, _) = lock.lock_slow(Blocking::Wait).expect("it is free");
+    fn reinit_of_held_lock_names_the_holder() {
+        let lock = initialised(Protocol::None);
+        let (token, _) = lock.lock_slow(Blocking::Wait).expect("it is free");
         let Holder { pid, tid } = lock.holder().expect("this thread holds it");
         let mut copy = copy_of(&lock);
-        let poisonings = copy.poison_epoch();
+        let epoch = copy.poison_epoch();
         assert_eq!(
-            revived(&mut copy),
+            reinitialised(&mut copy),
             Some(PoisonCause::OwnerDied { pid, tid })
         );
-        assert_eq!(
-            lock.poison_epoch(),
-            poisonings,
-            "the original stays as it is"
-        );
+        assert_eq!(lock.poison_epoch(), epoch, "the original does not change");
 
-        // Taken, and not yet named; dead, and not yet inherited; given back, but
-        // for the word, or but for the name.
-        let nobody = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
+        // The holder died before it recorded itself.
         let mut copy = copy_of(&lock);
         copy.holder.store(0, Ordering::Relaxed);
-        let nameless = Some(PoisonCause::OwnerDied { pid: 0, tid });
-        assert_eq!(revived(&mut copy), nameless);
-        assert!(lock.unlock(held), "this thread has locked it");
+        let unknown_process = Some(PoisonCause::OwnerDied { pid: 0, tid });
+        assert_eq!(reinitialised(&mut copy), unknown_process);
+        assert!(lock.unlock(token), "this thread has locked it");
+        // The holder died after it had removed its id from `__owner`.
+        let unknown = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
         let mut copy = copy_of(&lock);
-        word(&mut copy).store(OWNER_DIED, Ordering::Relaxed);
-        assert_eq!(revived(&mut copy), nobody);
+        word(&mut copy).store(FUTEX_OWNER_DIED, Ordering::Relaxed);
+        assert_eq!(reinitialised(&mut copy), unknown);
+        // C code has unlocked, and has left the ids of the holder.
         let mut copy = copy_of(&lock);
-        // It may be a name that was left when C code unlocked.
         let old = ThreadId::new(41, 42);
         copy.holder.store(old.to_word(), Ordering::Relaxed);
-        assert_eq!(revived(&mut copy), nobody);
+        assert_eq!(reinitialised(&mut copy), unknown);
     }
 
     #[test]
-    fn reviving_keeps_the_poison_that_is_there() {
-        let mut lock = placed(Protocol::None);
+    fn reinit_keeps_poison() {
+        let mut lock = initialised(Protocol::None);
         lock.poison.set_panicked(ThreadId::new(51, 52));
         let panicked = Some(PoisonCause::Panicked { pid: 51, tid: 52 });
-        assert_eq!(revived(&mut copy_of(&lock)), panicked);
+        assert_eq!(reinitialised(&mut copy_of(&lock)), panicked);
         lock.holder.store(7, Ordering::Relaxed);
-        assert_eq!(revived(&mut lock), panicked);
+        assert_eq!(reinitialised(&mut lock), panicked);
     }
 
     #[test]
-    fn reviving_bears_any_bytes() {
+    fn reinit_accepts_any_bytes() {
         for byte in [0, 1, 2, 0x55, 0x80, 0xff] {
-            let mut lock = placed(Protocol::None);
-            // SAFETY: any bytes are a RawMutex.
+            let mut lock = initialised(Protocol::None);
+            // SAFETY: any bytes are valid as a `RawMutex`.
             unsafe { (&raw mut *lock).write_bytes(byte, 1) };
-            assert_eq!(revived(&mut lock).is_some(), byte != 0, "{byte:#x}");
+            assert_eq!(reinitialised(&mut lock).is_some(), byte != 0, "{byte:#x}");
         }
     }
 }

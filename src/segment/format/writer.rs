@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
-use crate::os::process;
+use crate::robust;
 use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::Epoch;
 use crate::segment::format::header::{self, Header};
@@ -117,11 +117,11 @@ impl SegmentLayout {
         // SAFETY: the header was made for this mapping.
         let base = unsafe { value_in(mapping, &self.header) };
         let value = T::at(base, self.len);
-        let mark = process::current_marker()?;
+        let mark = robust::current_marker()?;
         write(value, self.len);
         // `write` may have forked. The child must not go on: both would make the
         // locks, and publish.
-        if !process::is_current(mark) {
+        if !mark.is_current() {
             return Err(Error::ForkedWhileCreating);
         }
         let walk = |report: &mut Visitor<'_>| T::visit(self.len, &FieldPath::root(), report);

@@ -42,10 +42,11 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, LockError};
 use crate::init;
+use crate::os::fork::ForkMarker;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages};
-use crate::os::process::{self, ForkMarker};
 use crate::os::regular_file::{effective_group, effective_user};
+use crate::robust;
 use crate::segment::address::Target;
 use crate::segment::backing::Hold;
 use crate::segment::backing::sysv::state::{AttachBackoff, SysvState};
@@ -209,7 +210,7 @@ where
     let mut unborn = Unborn {
         id,
         mapping: None,
-        mark: process::current_marker().inspect_err(|_| drop(sysv_shm::remove(id)))?,
+        mark: robust::current_marker().inspect_err(|_| drop(sysv_shm::remove(id)))?,
     };
     let mapping = match sysv_shm::attach(id, Access::ReadWrite) {
         Err(error) if sysv_shm::is_removed_error(&error) => {
@@ -270,7 +271,7 @@ struct Unborn {
 
 impl Drop for Unborn {
     fn drop(&mut self) {
-        if !process::is_current(self.mark) {
+        if !self.mark.is_current() {
             return;
         }
         if let Some(mapping) = &self.mapping {

@@ -70,10 +70,11 @@ use std::time::Duration;
 
 use crate::error::{CorruptHeader, Error, IdentityError, LockError};
 use crate::os::clock::Deadline;
+use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, Mapping};
-use crate::os::process::{self, ForkMarker, ThreadState};
-use crate::os::pthread::{Blocking, Outcome, Protocol, PthreadMutex};
+use crate::os::pthread::{Outcome, Protocol};
+use crate::robust::{Blocking, RobustMutex, ThreadState};
 use crate::segment::failure;
 use crate::segment::format::header;
 
@@ -120,7 +121,7 @@ pub(crate) struct SysvState {
     state: AtomicU32,
     /// How many claims there were; wraps around after 16 million.
     claims: AtomicU32,
-    lock: PthreadMutex,
+    lock: RobustMutex,
 }
 
 const _: () = {
@@ -228,7 +229,7 @@ impl SysvState {
     /// As for [`lock`](Self::lock).
     pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
         // SAFETY: the caller promises all three clauses of `lock`.
-        unsafe { self.acquire(Blocking::None) }
+        unsafe { self.acquire(Blocking::Try) }
     }
 
     /// # Safety
@@ -240,7 +241,7 @@ impl SysvState {
             if !me.has_room() {
                 return Err(Error::Lock(LockError::TooManyLocks));
             }
-            if self.lock.is_strange(me.owner()) {
+            if self.lock.is_unknown_kind(me.owner()) {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
             }
             // SAFETY: the caller promises that the lock is made and stays mapped; `me`
@@ -249,7 +250,7 @@ impl SysvState {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY: pthread has just said so to this thread.
-                    unsafe { self.lock.consistent(me.owner()) }
+                    unsafe { self.lock.mark_consistent(me.owner()) }
                         .map_err(failure::of("pthread_mutex_consistent"))?;
                 }
                 Outcome::Deadlock => return Err(Error::Lock(LockError::Deadlock)),
@@ -260,7 +261,7 @@ impl SysvState {
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            me.push_lock(me.owner().first_held());
+            me.push_lock(me.first_held());
             let mark = me.marker();
             Ok(Some(Held { birth: self, mark }))
         })
@@ -276,13 +277,13 @@ pub(in crate::segment) struct Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !process::is_current(self.mark) {
+        if !self.mark.is_current() {
             return;
         }
         ThreadState::with_cached(|me| {
             // SAFETY: made, or it would not be held, and held by this thread: it does
             // not leave the function that has locked it.
-            let _ = unsafe { self.birth.lock.unlock(me.owner()) };
+            let _ = unsafe { self.birth.lock.unlock(me.owner(), || ()) };
             me.forget_lock();
         });
     }

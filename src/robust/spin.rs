@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use parking_lot_core::SpinWait;
 
-use super::clock::Deadline;
-use super::process;
+use crate::os::clock::Deadline;
+use crate::os::process;
 
 /// Time after which [`spin_until`] stops: about the cost of a sleep and a wake-up.
 const LIMIT: Duration = Duration::from_micros(15);

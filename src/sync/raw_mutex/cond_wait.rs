@@ -5,57 +5,55 @@ use std::sync::atomic::Ordering;
 use super::{LockToken, RawLockError, RawMutex};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
-use crate::os::process::{self, ThreadState};
 use crate::os::pthread::{Outcome, PthreadCond};
+use crate::robust::ThreadState;
 
 impl RawMutex {
     /// Waits on a `pthread_cond_t`: libc unlocks, and locks again after the wait. The
-    /// second value tells whether the deadline passed.
+    /// second value tells whether the deadline has passed.
     ///
     /// glibc locks by its own code, which is not safe for a mutex with priority
     /// inheritance. This unlocks such a mutex and refuses the wait.
     ///
     /// # Safety
     ///
-    /// * `cond` is placed.
+    /// * `cond` is initialised.
     /// * No thread waits on `cond` with another mutex at the same time, or libc permits
     ///   such waits: see [`PthreadCond::wait`].
     pub(in crate::sync) unsafe fn wait_on(
         &self,
         cond: &PthreadCond,
-        held: LockToken,
+        token: LockToken,
         deadline: Option<Deadline>,
     ) -> Result<(LockToken, bool), RawLockError> {
-        if !self.is_held(held) {
-            if process::is_current(held.mark) {
+        if !self.is_held(token) {
+            if token.marker.is_current() {
                 ThreadState::with_cached(ThreadState::forget_lock);
             }
             return Err(LockError::NotOwner);
         }
         if self.pthread.has_priority_inheritance() {
-            self.unlock(held);
+            self.unlock(token);
             return Err(LockError::PriorityInheritance);
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: `cond` is initialised, and other waiters do no harm, as the caller
-        // promises. `is_held` has shown that this thread holds the mutex, so the mutex
-        // is initialised, too.
-        let outcome = unsafe { cond.wait(&self.pthread, deadline) };
+        // SAFETY: `cond` is initialised, and the other waits are permitted, as the caller
+        // promises. `is_held` has shown that this thread holds the mutex, so the mutex is
+        // initialised, too.
+        let outcome = unsafe { cond.wait(self.pthread.as_pthread(), deadline) };
         let (outcome, timed_out) = match outcome {
             Outcome::TimedOut => (Outcome::Acquired, true),
             other => (other, false),
         };
-        let (held, _) = ThreadState::with(|me| {
+        let (token, _) = ThreadState::with(|me| {
             let me = me?;
-            // libc has put it at the front of the list again. A signal handler may have
-            // put other entries there before.
-            let settled = self.settle(me, outcome, true);
-            match settled {
-                Ok(_) => me.lock_moved(),
-                Err(_) => me.forget_lock(),
-            }
-            settled
+            let locked = self.finish_lock(me, outcome, true);
+            // The guard from before the wait is counted. If libc has locked again, it is
+            // counted twice. libc has inserted the mutex at the front of the list, perhaps
+            // before entries of a signal handler. So the next lock walks the list.
+            me.forget_lock();
+            locked
         })?;
-        Ok((held, timed_out))
+        Ok((token, timed_out))
     }
 }

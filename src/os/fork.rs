@@ -1,0 +1,136 @@
+//! Detects that this process is a forked child.
+//!
+//! A process caches facts about itself that are wrong in a forked child.
+//! `pthread_atfork` handlers don't run after `_Fork` and `clone`. So this crate uses
+//! memory that the kernel wipes whenever it copies an address space: `MADV_WIPEONFORK`
+//! ([`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html)).
+//!
+//! A process has a *fork marker*: a word in such memory. It holds the number of the pid
+//! namespace of the process, which is never 0. Everything that is only valid in the
+//! process that made it has a reference to the marker of that process.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | 0 | this process is a forked child, or has no marker yet: what refers to the marker is invalid |
+//! | n | this process has made the marker, and its pid namespace is n |
+//!
+//! A child makes its marker in another word than all of its ancestors. So a copy from
+//! before the fork always refers to a wiped word.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use super::mem::{MIN_PAGE, Mapping};
+use super::process;
+use crate::error::IdentityError;
+
+/// The word of a marker that this process has not made.
+const WIPED: u32 = 0;
+
+/// The word of [`ForkMarker::unset`].
+static UNSET_MARKER: AtomicU32 = AtomicU32::new(WIPED);
+
+/// The word of the newest marker. This process or an ancestor has made it.
+static LAST_MARKER: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+
+/// A reference to the fork marker of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForkMarker(&'static AtomicU32);
+
+impl ForkMarker {
+    /// Returns a marker that no process has made.
+    pub(crate) const fn unset() -> Self {
+        Self(&UNSET_MARKER)
+    }
+
+    /// Returns whether this process has made the marker. Returns `false` in a forked
+    /// child.
+    #[inline]
+    pub(crate) fn is_current(self) -> bool {
+        self.pid_namespace() != WIPED
+    }
+
+    /// Returns the pid namespace of this process, an inode number. Returns 0 if this
+    /// process has not made the marker.
+    #[inline]
+    pub(crate) fn pid_namespace(self) -> u32 {
+        // Relaxed: a thread reads a value that it has read or written before, or the
+        // kernel's zero.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns the marker of this process. Makes it if the process has none since the
+    /// last fork.
+    pub(crate) fn of_this_process() -> Result<Self, IdentityError> {
+        loop {
+            // Acquire, and Release below: a thread that reads the pointer sees the memory.
+            let last = LAST_MARKER.load(Ordering::Acquire);
+            // SAFETY: the pointer is null, or `next_slot` has returned it. Such a word is
+            // never unmapped.
+            if let Some(marker) = unsafe { last.as_ref() }.map(Self) {
+                if marker.is_current() {
+                    return Ok(marker);
+                }
+            }
+            let pid_namespace =
+                process::read_pid_namespace().map_err(IdentityError::NoPidNamespace)?;
+            let next = next_slot(last).map_err(IdentityError::NoForkDetection)?;
+            // If another thread was faster, the next round finds its marker.
+            if LAST_MARKER
+                .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                // SAFETY: `next_slot` has returned the word, which is never unmapped.
+                let word = unsafe { &*next };
+                // A thread that reads the word before this store makes one more marker of
+                // the same process. Both are valid.
+                word.store(pid_namespace, Ordering::Relaxed);
+                return Ok(Self(word));
+            }
+        }
+    }
+}
+
+/// Returns the word after `last` in its page, or the first word of a new page.
+///
+/// No page is ever unmapped, and no word is used twice. A page is full after as many
+/// generations of forks as it has words.
+fn next_slot(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
+    let next = last.wrapping_add(1);
+    let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
+    if !last.is_null() && is_in_page {
+        return Ok(next);
+    }
+    Ok(Mapping::wiped_on_fork()?.leak().as_ptr().cast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoke() {
+        assert!(!ForkMarker::unset().is_current());
+        let here = ForkMarker::of_this_process().expect("/proc is mounted");
+        assert!(here.is_current());
+        let there = std::thread::spawn(ForkMarker::of_this_process);
+        let there = there.join().expect("the thread ends");
+        let there = there.expect("/proc is mounted");
+        assert_eq!(there.pid_namespace(), here.pid_namespace());
+    }
+
+    #[test]
+    fn slots_fill_page_after_page() {
+        let first = next_slot(std::ptr::null_mut()).unwrap();
+        let words = MIN_PAGE / size_of::<AtomicU32>();
+        let last = (1..words).fold(first, |slot, _| {
+            let next = next_slot(slot).unwrap();
+            assert_eq!(next, slot.wrapping_add(1));
+            next
+        });
+        let beyond = next_slot(last).unwrap();
+        assert_ne!(beyond, last.wrapping_add(1));
+        assert_eq!(beyond.addr() % MIN_PAGE, 0);
+    }
+}

@@ -1,0 +1,166 @@
+//! The robust list of a thread: the mutexes that it holds.
+//!
+//! A list is circular and doubly linked, and new entries are in front. Only its thread
+//! writes it. The kernel reads it when the thread ends. The steps in the comments are
+//! those of the tables in [`robust`](super).
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use super::layout::{Entry, GlibcMutex, next_of, prev_of};
+use crate::os::robust_list::{MAX_ROBUST_LOCKS, RobustListHead};
+
+/// The robust list of the calling thread, in glibc's known layout.
+///
+/// It is not `Send`. It is invalid after the thread has ended, and in a forked child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RobustList {
+    head: NonNull<RobustListHead>,
+    tid: u32,
+}
+
+/// The position of a mutex on its thread's list: its entry and the next one. Both may
+/// have the flag of priority inheritance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(super) entry: Entry,
+    pub(super) next: Entry,
+}
+
+impl RobustList {
+    /// Returns the list of the calling thread, `tid`, if glibc's layout is the known one.
+    /// `held` is a mutex that libc has just locked in this thread.
+    ///
+    /// # Safety
+    ///
+    /// * `head` is registered for the calling thread.
+    pub(super) unsafe fn verify(
+        head: NonNull<RobustListHead>,
+        held: &GlibcMutex,
+        tid: u32,
+    ) -> Option<Self> {
+        // SAFETY: `head` is registered, as the caller promises. So it is mapped and has
+        // the kernel's form.
+        let is_known = held.matches_known_layout(unsafe { head.as_ref() }, tid);
+        is_known.then_some(Self { head, tid })
+    }
+
+    #[inline]
+    fn head(&self) -> &RobustListHead {
+        // SAFETY: libc keeps the head until the thread ends, and the list does not leave
+        // the thread.
+        unsafe { self.head.as_ref() }
+    }
+
+    /// Returns the thread whose list this is.
+    #[inline]
+    pub(super) fn tid(self) -> u32 {
+        self.tid
+    }
+
+    /// Returns the first entry: the mutex that the thread has locked last, or the head.
+    #[inline]
+    pub(crate) fn first(self) -> Entry {
+        self.head().list.load(Ordering::Relaxed)
+    }
+
+    /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies
+    /// while the lock word and the list disagree (step 1).
+    #[inline]
+    pub(super) fn set_pending(&self, entry: Entry) {
+        self.head().list_op_pending.store(entry, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Clears `list_op_pending` (the last step).
+    #[inline]
+    pub(super) fn clear_pending(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.head()
+            .list_op_pending
+            .store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// Inserts a mutex at the front of the list (step 3 of locking).
+    ///
+    /// # Safety
+    ///
+    /// * The thread has just locked the word of the mutex, which is not on the list.
+    /// * The mutex stays mapped for as long as the thread holds it.
+    /// * `entry` is its [`entry`](GlibcMutex::entry), or with priority inheritance its
+    ///   [`pi_entry`](GlibcMutex::pi_entry).
+    #[inline]
+    pub(super) unsafe fn push_front(self, mutex: &GlibcMutex, entry: Entry) {
+        let head = self.head();
+        mutex.count.store(1, Ordering::Relaxed);
+        let first = head.list.load(Ordering::Relaxed);
+        mutex.list.next.store(first, Ordering::Relaxed);
+        let front = self.head.as_ptr().cast();
+        mutex.list.prev.store(front, Ordering::Relaxed);
+        // SAFETY: `first` is on this thread's list, or is its head.
+        unsafe { prev_of(first) }.store(mutex.entry(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        head.list.store(entry, Ordering::Relaxed);
+    }
+
+    /// Removes a mutex from the list (step 2 of unlocking). Returns the next entry.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is on this thread's list.
+    #[inline]
+    pub(super) unsafe fn remove(self, mutex: &GlibcMutex) -> Entry {
+        let next = mutex.list.next.load(Ordering::Relaxed);
+        let prev = mutex.list.prev.load(Ordering::Relaxed);
+        // SAFETY: the mutex is on the list, as the caller promises. So is its neighbour.
+        unsafe { prev_of(next) }.store(prev, Ordering::Relaxed);
+        // SAFETY: the mutex is on the list, as the caller promises. So is its neighbour.
+        unsafe { next_of(prev) }.store(next, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        mutex.list.prev.store(ptr::null_mut(), Ordering::Relaxed);
+        mutex.list.next.store(ptr::null_mut(), Ordering::Relaxed);
+        next
+    }
+}
+
+/// The robust list of the calling thread, as the kernel reads it. glibc's layout may be
+/// unknown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldLocks(NonNull<RobustListHead>);
+
+impl HeldLocks {
+    /// # Safety
+    ///
+    /// * `head` is registered for the calling thread.
+    /// * Only that thread uses the value, and no forked child does.
+    pub(super) unsafe fn new(head: NonNull<RobustListHead>) -> Self {
+        Self(head)
+    }
+
+    /// Returns the first entry: the mutex that the thread has locked last, or the head.
+    #[inline]
+    pub(super) fn first(self) -> Entry {
+        // SAFETY: the head is registered for this thread, and no other thread uses this
+        // value, as the caller of `new` has promised. libc keeps the head until the
+        // thread ends.
+        let head = unsafe { self.0.as_ref() };
+        // Relaxed: only this thread writes it.
+        head.list.load(Ordering::Relaxed)
+    }
+
+    /// Counts the entries, up to [`MAX_ROBUST_LOCKS`]. So it returns even if the list is
+    /// corrupt.
+    pub(super) fn count(self) -> u32 {
+        let end: Entry = self.0.as_ptr().cast();
+        let mut entry = self.first();
+        for count in 0..MAX_ROBUST_LOCKS {
+            if entry == end || entry.is_null() {
+                return count;
+            }
+            // SAFETY: `entry` is on the calling thread's list. The thread holds that
+            // mutex, so it is mapped. The kernel and libc read it in the same way.
+            entry = unsafe { next_of(entry) }.load(Ordering::Relaxed);
+        }
+        MAX_ROBUST_LOCKS
+    }
+}

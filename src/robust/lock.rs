@@ -1,0 +1,452 @@
+//! Locking and unlocking a robust mutex: the steps of the tables in [`robust`](super).
+
+use std::sync::atomic::Ordering;
+
+use super::contended::{Attempt, Blocking, lock_contended};
+use super::fallback;
+use super::layout::{GlibcMutex, UNLOCKED};
+use super::list::{Position, RobustList};
+use super::mutex::RobustMutex;
+use super::owner::{LockOwner, Method};
+use super::pi;
+use super::spin;
+use crate::os::clock::Deadline;
+use crate::os::futex::{self, FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, FutexWait, Wake};
+use crate::os::pthread::Outcome;
+
+/// The result of an unlock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unlock {
+    /// The mutex is unlocked. It had this position on the thread's list.
+    Removed(Position),
+    /// libc has unlocked the mutex.
+    ByLibc,
+    /// The thread does not hold the mutex. Nothing was done.
+    NotHeld,
+}
+
+impl RobustMutex {
+    /// Locks the mutex if it is free and its last holder did not die. Otherwise it does
+    /// nothing, and [`lock`](Self::lock) finds the reason. The compare-exchange is the
+    /// first access to the mutex.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is initialised.
+    /// * It stays mapped for as long as the thread holds it.
+    /// * `list` is the calling thread's, and the thread's method for this mutex is
+    ///   [`Method::List`].
+    #[inline]
+    pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
+        let mutex = self.words();
+        list.set_pending(mutex.entry()); // step 1
+        let locked =
+            mutex
+                .lock
+                .compare_exchange(UNLOCKED, list.tid(), Ordering::Acquire, Ordering::Relaxed); // step 2
+        // SAFETY: the mutex is initialised and stays mapped, as the caller promises. The
+        // exchange has locked its word.
+        let locked = locked.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
+        list.clear_pending(); // step 4
+        locked
+    }
+
+    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the wait.
+    ///
+    /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
+    /// glibc's layout is not the known one. [`pi`] has the reason.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is initialised.
+    /// * It stays mapped for as long as the thread holds it.
+    /// * `me` is the calling thread.
+    pub(crate) unsafe fn lock(&self, me: LockOwner, blocking: Blocking) -> Outcome {
+        let mutex = self.words();
+        match me.method_for(mutex) {
+            Method::List(list) => {
+                // The kernel finds the mutex while this thread waits, too. If the thread
+                // dies just after a wake-up, the kernel wakes another waiter.
+                list.set_pending(mutex.entry());
+                let waiters = 0;
+                // The caller of `lock` promises what the fields of an attempt promise.
+                let mut attempt = ListAttempt {
+                    list,
+                    mutex,
+                    word: UNLOCKED,
+                    waiters,
+                };
+                let outcome = lock_contended(&mut attempt, blocking);
+                list.clear_pending();
+                outcome
+            }
+            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            // `method_for` has checked its kind, and `list` is the calling thread's.
+            Method::PriorityInheritance(list) => unsafe { pi::lock(list, mutex, blocking) },
+            Method::Libc if mutex.has_priority_inheritance() => Outcome::NOT_SUPPORTED,
+            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            Method::Libc => unsafe { fallback::lock(self.as_pthread(), me.tid(), blocking) },
+        }
+    }
+
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is initialised.
+    /// * `me` is the calling thread.
+    #[inline]
+    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+        let mutex = self.words();
+        let Some(list) = me.robust_list_for(mutex) else {
+            // SAFETY: the mutex is initialised, and `me` is the calling thread, as the
+            // caller promises.
+            return unsafe { self.unlock_slow(me, before) };
+        };
+        if !mutex.is_held_by(list.tid()) {
+            return Unlock::NotHeld;
+        }
+        before();
+        let entry = mutex.entry();
+        list.set_pending(entry); // step 1
+        // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
+        // thread's list.
+        let next = unsafe { list.remove(mutex) }; // step 2
+        mutex.clear_owner();
+        release_word(mutex); // steps 3 and 4
+        list.clear_pending(); // step 5
+        Unlock::Removed(Position { entry, next })
+    }
+
+    /// Unlocks a mutex with priority inheritance, or by libc.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is initialised.
+    /// * `me` is the calling thread.
+    #[cold]
+    unsafe fn unlock_slow(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+        if !self.is_held_by(me) {
+            return Unlock::NotHeld;
+        }
+        before();
+        match me.method_for(self.words()) {
+            Method::PriorityInheritance(list) => {
+                // SAFETY: the mutex is initialised, as the caller promises, and this
+                // thread holds it. `list` is this thread's.
+                Unlock::Removed(unsafe { pi::unlock(list, self.words()) })
+            }
+            Method::List(_) | Method::Libc => {
+                // SAFETY: the mutex is initialised, as the caller promises.
+                unsafe { self.as_pthread().unlock() };
+                Unlock::ByLibc
+            }
+        }
+    }
+}
+
+/// Completes a lock after step 2: inserts the mutex into the list. Unlocks it again if it
+/// is unrecoverable.
+///
+/// # Safety
+///
+/// * The mutex is initialised.
+/// * It stays mapped for as long as the thread holds it.
+/// * The thread has just locked its word, and the last holder did not die.
+#[inline]
+unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
+    if mutex.is_unrecoverable() {
+        release_unrecoverable(mutex);
+        return Outcome::NotRecoverable;
+    }
+    // SAFETY: the thread has just locked the word, and the mutex stays mapped, as the
+    // caller promises. So it is on no list. The mutex has no priority inheritance.
+    unsafe { list.push_front(mutex, mutex.entry()) }; // step 3
+    mutex.set_owner(list.tid());
+    Outcome::Acquired
+}
+
+/// Unlocks an unrecoverable mutex whose word this thread has locked.
+#[cold]
+fn release_unrecoverable(mutex: &GlibcMutex) {
+    mutex.count.store(0, Ordering::Relaxed);
+    release_word(mutex);
+}
+
+/// Unlocks the word (step 3), and wakes a waiter if the word says that there are any
+/// (step 4).
+#[inline]
+fn release_word(mutex: &GlibcMutex) {
+    let word = mutex.lock.swap(UNLOCKED, Ordering::Release);
+    if word & FUTEX_WAITERS != 0 {
+        futex::wake(&mutex.lock, Wake::One);
+    }
+}
+
+/// An attempt to lock a mutex by its words. [`RobustMutex::lock`] makes it. Its caller
+/// promises that the mutex is initialised and stays mapped.
+struct ListAttempt<'a> {
+    list: RobustList,
+    mutex: &'a GlibcMutex,
+    /// The lock word of the last `try_lock`, which names a holder.
+    word: u32,
+    /// Once this thread has slept, other waiters may still be queued. Keep
+    /// `FUTEX_WAITERS` set when it locks, so that its unlock wakes the next one.
+    waiters: u32,
+}
+
+impl Attempt for ListAttempt<'_> {
+    fn try_lock(&mut self) -> Outcome {
+        let mutex = self.mutex;
+        loop {
+            self.word = mutex.lock.load(Ordering::Relaxed);
+            let holder = self.word & FUTEX_TID_MASK;
+            // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left
+            // the unrecoverable mutex locked.
+            if holder == self.list.tid() && mutex.is_unrecoverable() {
+                release_unrecoverable(mutex);
+                return Outcome::NotRecoverable;
+            }
+            // This thread holds the mutex.
+            if holder == self.list.tid() {
+                return Outcome::Deadlock;
+            }
+            // Another thread holds the mutex.
+            if holder != 0 {
+                return Outcome::Busy;
+            }
+            let locked = self.list.tid() | self.waiters | self.word & FUTEX_WAITERS;
+            let exchanged = mutex.lock.compare_exchange(
+                self.word,
+                locked,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            // Another thread was faster, or the word has got `FUTEX_WAITERS`.
+            if exchanged.is_err() {
+                continue;
+            }
+            // The last holder unlocked the mutex, which is consistent or unrecoverable.
+            if self.word & FUTEX_OWNER_DIED == 0 {
+                // SAFETY: the mutex is initialised and stays mapped, as the caller of
+                // `lock` has promised. The exchange has locked its word.
+                return unsafe { finish_lock(self.list, mutex) };
+            }
+            // The last holder died. `__owner` still names it: see `LastOwner`.
+            // SAFETY: the exchange has locked the word, so the mutex is on no list. It
+            // stays mapped, as the caller of `lock` has promised. It has no priority
+            // inheritance.
+            unsafe { self.list.push_front(mutex, mutex.entry()) };
+            return Outcome::OwnerDied;
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Deadline>) -> Outcome {
+        let mutex = self.mutex;
+        // Spin, unless other waiters sleep: then the wait is long.
+        if self.word & FUTEX_WAITERS == 0 && spin::spin_with_backoff(|| mutex.holder() == 0) {
+            return Outcome::Busy;
+        }
+        // Announce this waiter, so that the unlock wakes it.
+        let announced = self.word | FUTEX_WAITERS;
+        if self.word != announced
+            && mutex
+                .lock
+                .compare_exchange(self.word, announced, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            // The word has changed, so the mutex may be free.
+            return Outcome::Busy;
+        }
+        self.waiters = FUTEX_WAITERS;
+        // Sleep for as long as the word is what was announced.
+        let until = Deadline::next_recheck(deadline);
+        match futex::wait(&mutex.lock, announced, Some(until)) {
+            Ok(FutexWait::Woken) => Outcome::Busy,
+            Ok(FutexWait::TimedOut) => Outcome::TimedOut,
+            Err(error) => Outcome::from_error(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::process;
+    use crate::os::pthread::Protocol;
+    use std::time::Duration;
+
+    fn me() -> LockOwner {
+        LockOwner::of_this_thread(process::gettid()).expect("this thread can own locks")
+    }
+
+    fn mutex(protocol: Protocol) -> Box<RobustMutex> {
+        let mutex = Box::new(RobustMutex::new());
+        // SAFETY: no other thread knows the mutex, and it stays in its box.
+        unsafe { mutex.init(protocol) }.expect("pthread initialises it");
+        mutex
+    }
+
+    fn lock(mutex: &RobustMutex, by: LockOwner) -> Outcome {
+        if !by.knows_layout() {
+            // SAFETY: the mutex is initialised, and outlives the threads of its test.
+            return unsafe { fallback::trylock(mutex.as_pthread()) };
+        }
+        lock_as(mutex, by, Blocking::Try)
+    }
+
+    fn lock_as(mutex: &RobustMutex, by: LockOwner, blocking: Blocking) -> Outcome {
+        // SAFETY: the mutex is initialised, and outlives the threads of its test. `by` is
+        // this thread.
+        unsafe { mutex.lock(by, blocking) }
+    }
+
+    fn unlock(mutex: &RobustMutex, by: LockOwner) -> bool {
+        // SAFETY: the mutex is initialised. `by` is this thread.
+        let unlocked = unsafe { mutex.unlock(by, || ()) };
+        !matches!(unlocked, Unlock::NotHeld)
+    }
+
+    /// Returns the bytes of a mutex that no other thread uses.
+    fn bytes(mutex: &RobustMutex) -> [u64; 5] {
+        // SAFETY: a mutex has at least 40 bytes, aligned to 8.
+        unsafe { std::ptr::from_ref(mutex).cast::<[u64; 5]>().read() }
+    }
+
+    /// Without this, the tests below check libc only.
+    #[test]
+    fn smoke() {
+        assert!(
+            me().knows_layout(),
+            "this libc's mutexes don't have the known layout"
+        );
+    }
+
+    #[test]
+    fn words_are_those_that_libc_leaves() {
+        let libc = me().without_layout();
+        for protocol in [Protocol::None, Protocol::PriorityInheritance] {
+            let mutex = mutex(protocol);
+            for by in [libc, me()] {
+                assert_eq!(lock(&mutex, by), Outcome::Acquired);
+                let locked = bytes(&mutex);
+                assert!(unlock(&mutex, libc));
+                let free = bytes(&mutex);
+
+                assert_eq!(lock(&mutex, libc), Outcome::Acquired);
+                assert_eq!(bytes(&mutex), locked, "{protocol:?} {by:?}");
+                assert!(unlock(&mutex, by));
+                assert_eq!(bytes(&mutex), free, "{protocol:?} {by:?}");
+                assert!(!unlock(&mutex, by));
+            }
+        }
+    }
+
+    /// libc does not lock such a mutex safely: see [`pi`].
+    #[test]
+    fn unknown_libc_refuses_priority_inheritance() {
+        let (mutex, libc) = (mutex(Protocol::PriorityInheritance), me().without_layout());
+        assert!(mutex.has_priority_inheritance());
+        let outcome = lock_as(&mutex, libc, Blocking::Wait);
+        assert_eq!(outcome, Outcome::NOT_SUPPORTED);
+    }
+
+    /// A holder leaves this word if the kernel refuses to hand the mutex over.
+    #[test]
+    fn word_with_waiters_and_no_owner_is_locked_by_the_kernel() {
+        let mutex = mutex(Protocol::PriorityInheritance);
+        let waiters = FUTEX_WAITERS;
+        for blocking in [
+            Blocking::Try,
+            Blocking::Wait,
+            Blocking::WaitUntil(Deadline::now()),
+        ] {
+            mutex.words().lock.store(waiters, Ordering::Relaxed);
+            let outcome = lock_as(&mutex, me(), blocking);
+            assert_eq!(outcome, Outcome::Acquired, "{blocking:?}");
+            assert!(unlock(&mutex, me()));
+            assert_eq!(mutex.words().lock.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn neighbours_on_the_list_may_be_of_any_kind() {
+        let libc = me().without_layout();
+        let mutexes = [
+            Protocol::None,
+            Protocol::PriorityInheritance,
+            Protocol::None,
+            Protocol::PriorityInheritance,
+        ]
+        .map(mutex);
+        let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
+        for (first, second) in orders
+            .iter()
+            .flat_map(|first| orders.map(|second| (first, second)))
+        {
+            for &i in first {
+                let by = if second[0] == i { libc } else { me() };
+                assert_eq!(lock(&mutexes[i], by), Outcome::Acquired);
+            }
+            for i in second {
+                let by = if first[0] == i { libc } else { me() };
+                assert!(unlock(&mutexes[i], by));
+            }
+        }
+        // The list is consistent: the kernel finds all entries.
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for mutex in &mutexes {
+                    assert_eq!(lock(mutex, me()), Outcome::Acquired);
+                }
+                assert!(unlock(&mutexes[2], me()));
+                assert_eq!(lock(&mutexes[2], me().without_layout()), Outcome::Acquired);
+            });
+        });
+        for mutex in &mutexes {
+            // The thread may be joined before the kernel has walked its list.
+            let outcome = lock_as(mutex, me(), Blocking::Wait);
+            assert_eq!(outcome, Outcome::OwnerDied);
+            // SAFETY: the mutex is initialised, and this thread holds it after an owner
+            // death.
+            unsafe { mutex.mark_consistent(me()) }.expect("this thread holds it");
+            assert!(unlock(mutex, me()));
+        }
+    }
+
+    /// glibc's `pthread_mutex_trylock` leaves an unrecoverable mutex locked.
+    #[test]
+    fn unrecoverable_mutex_is_unlocked() {
+        check_that_unrecoverable_is_unlocked(Protocol::None);
+        check_that_unrecoverable_is_unlocked(Protocol::PriorityInheritance);
+    }
+
+    fn check_that_unrecoverable_is_unlocked(protocol: Protocol) {
+        let (mutex, libc) = (mutex(protocol), me().without_layout());
+        std::thread::scope(|s| {
+            s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
+        });
+        // The thread may be joined before the kernel has walked its list.
+        let far = Deadline::after(Duration::from_secs(60));
+        // SAFETY: the mutex is initialised, and outlives the lock.
+        let died = unsafe { mutex.as_pthread().clocklock(far) };
+        assert_eq!(died, Outcome::OwnerDied);
+        // Without `pthread_mutex_consistent`.
+        // SAFETY: the mutex is initialised.
+        assert!(unsafe { mutex.as_pthread().unlock() });
+        let lockers = match protocol {
+            Protocol::None => vec![libc, me()],
+            Protocol::PriorityInheritance => vec![me()],
+        };
+        for by in lockers {
+            // SAFETY: the mutex is initialised, and outlives the lock.
+            let outcome = unsafe { mutex.as_pthread().trylock() };
+            assert_eq!(outcome, Outcome::NotRecoverable);
+            for blocking in [Blocking::Try, Blocking::Wait] {
+                let outcome = lock_as(&mutex, by, blocking);
+                assert_eq!(outcome, Outcome::NotRecoverable);
+                assert_eq!(mutex.owner_tid(), 0, "{by:?} {blocking:?}");
+            }
+        }
+    }
+}

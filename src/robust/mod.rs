@@ -1,0 +1,82 @@
+//! The robust lock without data: glibc's robust mutexes, locked and unlocked without
+//! libc.
+//!
+//! This crate writes the words of glibc's `pthread_mutex_t`, and the list of mutexes that
+//! glibc keeps for each thread. The kernel reads that list when the thread ends
+//! ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
+//!
+//! The stores are those of glibc, in glibc's order. So this program may lock a mutex, and
+//! a C program may unlock it. The kernel, a debugger and other processes see what they
+//! see with glibc.
+//!
+//! # Why not libc
+//!
+//! A call into libc determines each time what kind of mutex it gets, which costs more than
+//! the lock. And libc's waiters don't recheck. `docs/decisions/why-not-libc-calls.md` has
+//! the figures.
+//!
+//! # Locking
+//!
+//! | step | store | if the thread dies after it, the kernel |
+//! |---|---|---|
+//! | 1 | `list_op_pending` = the mutex | finds that the lock word names another thread; if the word is 0, wakes a waiter |
+//! | 2 | lock word: 0 → thread id | finds the mutex by `list_op_pending`: owner died |
+//! | 3 | the mutex goes to the front of the list | finds the mutex by the list: owner died |
+//! | 4 | `list_op_pending` = null | finds the mutex by the list: owner died |
+//!
+//! # Unlocking
+//!
+//! | step | store | if the thread dies after it, the kernel |
+//! |---|---|---|
+//! | 1 | `list_op_pending` = the mutex | finds the mutex by the list: owner died |
+//! | 2 | the mutex is removed from the list | finds the mutex by `list_op_pending`: owner died |
+//! | 3 | lock word: thread id → 0 | finds that the word is 0, wakes a waiter |
+//! | 4 | a waiter is woken, if the word had `FUTEX_WAITERS` | finds that the word is 0, wakes a waiter |
+//! | 5 | `list_op_pending` = null | does nothing |
+//!
+//! # Memory ordering
+//!
+//! The kernel reads the words of a dead thread in the order in which that *thread* wrote
+//! them. So the steps must keep their order in the machine code: `compiler_fence(SeqCst)`
+//! stands between them. They need no order for other processors. The lock word is locked
+//! with `Acquire` and unlocked with `Release`. All other words are `Relaxed`, because the
+//! lock orders them, or because only one thread accesses them.
+//!
+//! # Verification
+//!
+//! [`LockOwner`](owner::LockOwner) lets libc lock a mutex once per thread, and checks every
+//! word. If a word is not as expected, that thread calls libc for its locks.
+//!
+//! # Files
+//!
+//! | file | contents |
+//! |---|---|
+//! | `layout` | the words of glibc's mutex |
+//! | `list` | insertion into and removal from the list, and the count of held locks |
+//! | `owner` | a thread as the owner of mutexes; the verification |
+//! | `mutex` | [`RobustMutex`] as an object: initialisation and state |
+//! | `spin` | short waits before a sleep |
+//! | `contended` | the waiting loop |
+//! | `pi`, `fallback` | mutexes with priority inheritance; unknown layouts |
+//! | `lock` | lock and unlock |
+//! | `thread_id`, `thread` | the cached identity of a thread, and the number of its locks |
+
+mod contended;
+mod fallback;
+mod layout;
+mod list;
+mod lock;
+mod mutex;
+mod owner;
+mod pi;
+pub(crate) mod spin;
+mod thread;
+mod thread_id;
+
+pub(crate) use contended::Blocking;
+pub(crate) use layout::{Entry, LastOwner};
+pub(crate) use list::RobustList;
+pub(crate) use lock::Unlock;
+pub(crate) use mutex::RobustMutex;
+pub(crate) use thread::{ThreadState, current_marker, pid_namespace};
+pub(crate) use thread_id::ThreadId;

@@ -1,0 +1,118 @@
+//! A robust mutex as an object in memory: its initialisation and its state.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::layout::{GlibcMutex, LastOwner};
+use super::owner::{LockOwner, Method};
+use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_WAITERS};
+use crate::os::pthread::{Protocol, PthreadMutex};
+
+/// A robust `pthread_mutex_t` at its final address.
+///
+/// It is uninitialised until [`init`](Self::init). Any bytes are valid.
+#[repr(transparent)]
+pub(crate) struct RobustMutex(PthreadMutex);
+
+impl RobustMutex {
+    /// Returns an uninitialised mutex.
+    pub(crate) const fn new() -> Self {
+        Self(PthreadMutex::new())
+    }
+
+    /// Initialises the mutex.
+    ///
+    /// # Safety
+    ///
+    /// * No thread uses the mutex during the call.
+    /// * No thread holds it or waits for it, if it was initialised before.
+    /// * It stays at this place in its memory object for as long as it is used.
+    pub(crate) unsafe fn init(&self, protocol: Protocol) -> io::Result<()> {
+        // SAFETY: no thread uses, holds or waits for the mutex, and it stays in its
+        // place, as the caller promises.
+        unsafe { self.0.init(protocol) }
+    }
+
+    /// Returns the mutex for calls into libc.
+    pub(crate) fn as_pthread(&self) -> &PthreadMutex {
+        &self.0
+    }
+
+    #[inline]
+    pub(super) fn words(&self) -> &GlibcMutex {
+        GlibcMutex::of(&self.0)
+    }
+
+    /// Returns whether libc must lock and unlock the mutex for the calling thread, `me`.
+    pub(crate) fn needs_libc(&self, me: LockOwner) -> bool {
+        matches!(me.method_for(self.words()), Method::Libc)
+    }
+
+    /// Returns whether these bytes are certainly no initialised mutex without priority
+    /// inheritance. libc may do anything with such bytes: glibc changes the priority of
+    /// the caller, or ends the process.
+    pub(crate) fn is_unknown_kind(&self, me: LockOwner) -> bool {
+        me.knows_layout() && self.needs_libc(me) || self.has_priority_inheritance()
+    }
+
+    /// Returns whether the calling thread, `me`, holds the mutex.
+    #[inline]
+    pub(crate) fn is_held_by(&self, me: LockOwner) -> bool {
+        self.words().is_held_by(me.tid())
+    }
+
+    /// Marks the mutex as consistent after an owner death.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is initialised.
+    /// * The calling thread, `me`, holds it after
+    ///   [`Outcome::OwnerDied`](crate::os::pthread::Outcome::OwnerDied).
+    pub(crate) unsafe fn mark_consistent(&self, me: LockOwner) -> io::Result<()> {
+        if self.needs_libc(me) {
+            // SAFETY: the mutex is initialised, and the caller holds it after the owner
+            // death, as the caller promises.
+            return unsafe { self.0.consistent() };
+        }
+        // This is all that glibc does.
+        self.words().owner.store(me.tid(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn lock_word(&self) -> u32 {
+        // Relaxed: a snapshot. A caller that acts on it locks first.
+        self.words().lock.load(Ordering::Relaxed)
+    }
+
+    /// Returns the holder's thread id, or 0 if no thread holds the mutex.
+    #[inline]
+    pub(crate) fn owner_tid(&self) -> u32 {
+        self.words().holder()
+    }
+
+    /// Returns whether the holder died and no thread has locked the mutex since.
+    pub(crate) fn owner_died(&self) -> bool {
+        self.lock_word() & FUTEX_OWNER_DIED != 0
+    }
+
+    /// Returns whether a thread waits for the mutex, or has waited for it.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.lock_word() & FUTEX_WAITERS != 0
+    }
+
+    /// Returns whether the mutex has priority inheritance.
+    pub(crate) fn has_priority_inheritance(&self) -> bool {
+        self.words().has_priority_inheritance()
+    }
+
+    /// Returns whether a thread has unlocked the mutex after an owner death without
+    /// making it consistent.
+    pub(crate) fn is_unrecoverable(&self) -> bool {
+        self.words().is_unrecoverable()
+    }
+
+    /// Returns the thread that glibc's word `__owner` names.
+    pub(crate) fn last_owner(&self) -> LastOwner {
+        self.words().last_owner()
+    }
+}
