@@ -110,8 +110,8 @@ pub struct Users {
     /// The number includes processes in other containers. If a program holds thousands
     /// of locks on the object, the true number may be higher.
     pub attachments: Option<u64>,
-    /// The number of processes that did not permit reading their mappings. All processes that
-    /// `/proc` hides (`hidepid`) count as one.
+    /// The number of processes that did not permit reading their mappings. All
+    /// processes that `/proc` hides (`hidepid`) count as one.
     pub unreadable_processes: usize,
 }
 

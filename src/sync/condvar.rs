@@ -317,7 +317,7 @@ impl ShmCondvar {
         let outcome = loop {
             let until = Deadline::next_recheck(deadline);
             match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
-                Ok(FutexWait::LookAgain) => break Ok(WaitOutcome::Notified),
+                Ok(FutexWait::Woken) => break Ok(WaitOutcome::Notified),
                 Ok(FutexWait::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
             }

@@ -1,8 +1,8 @@
 //! The words for states and kinds, in text and JSON.
 
 use shm_sync::inspect::{
-    Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State, SyncState,
-    Waiters,
+    Access, Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State,
+    SyncState, Waiters,
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
@@ -132,5 +132,12 @@ pub(crate) fn waiters(waiters: Waiters) -> &'static str {
     match waiters {
         Waiters::Some => "yes",
         _ => "none seen",
+    }
+}
+
+pub(crate) fn access(access: Access) -> &'static str {
+    match access {
+        Access::ReadOnly => "read-only",
+        _ => "read-write",
     }
 }

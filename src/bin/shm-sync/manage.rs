@@ -9,8 +9,9 @@ use shm_sync::inspect::{
 use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Gc, Rm};
+use crate::output::{Failure, Outcome, eprint_error, no_such_object, print};
 use crate::text::{Palette, Style, bytes, escape};
-use crate::{Failure, Outcome, eprint_error, json, labels, no_such_object, print, table};
+use crate::{json, labels, table};
 
 /// Removes the named segments to which no process is attached.
 pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
