@@ -1,5 +1,6 @@
-//! A process is killed in the middle of a transfer, with the lock held. The next process
-//! that locks is told, repairs the accounts, and goes on. Read this example first.
+//! A process is killed in the middle of a transfer, with the lock held. The next
+//! process that locks is told, repairs the accounts, and goes on. Read this example
+//! first.
 //!
 //! ```text
 //! cargo run --release --example recover

@@ -10,8 +10,8 @@
 //! The numbers are divided into chunks. A worker takes a chunk, adds up its numbers
 //! without the lock, and stores the sum. Both changes of a chunk are one store to one
 //! field, so a killed worker never leaves a change half done, and the data needs no
-//! repair. The parent reaps the workers. It therefore knows which one has died, and adds
-//! up the chunks that this worker had taken.
+//! repair. The parent reaps the workers. It therefore knows which one has died, and
+//! adds up the chunks that this worker had taken.
 
 use std::env;
 use std::error::Error;
@@ -73,8 +73,8 @@ fn run_parent(count: usize) -> Result<(), Box<dyn Error>> {
     }
     for worker in &mut workers {
         let (pid, status) = (worker.id(), worker.wait()?);
-        let returned = return_chunks(&job, pid)?;
-        println!("worker {pid}: {status}; chunks that it left without a sum: {returned}");
+        let released = release_chunks(&job, pid)?;
+        println!("worker {pid}: {status}; chunks that it left without a sum: {released}");
     }
     // The parent does what is left.
     add_up(&job)?;
@@ -130,9 +130,9 @@ fn take_chunk(job: &Job) -> Result<Option<usize>, shm_sync::Error> {
     Ok(index)
 }
 
-/// Makes the chunks free that the dead worker `pid` has taken and not added up. Returns
-/// how many there are.
-fn return_chunks(job: &Job, pid: u32) -> Result<usize, shm_sync::Error> {
+/// Releases the chunks that worker `pid` has taken and not added up. Returns how many
+/// there are.
+fn release_chunks(job: &Job, pid: u32) -> Result<usize, shm_sync::Error> {
     let mut chunks = lock(job)?;
     let unfinished = chunks
         .iter_mut()

@@ -1,10 +1,11 @@
-//! Locks that live in shared memory and survive the processes that use them.
+//! Locks in shared memory that survive the processes that use them.
 //!
-//! Processes that share memory need mutual exclusion, and a way to wait that is
-//! not polling. This crate gives them [`ShmMutex`], a robust `pthread_mutex_t`
-//! with the data inside, and [`ShmCondvar`], which waits on a futex, in
-//! [`Segment`]s of typed shared memory. A process may be killed at any
-//! instruction: the others go on, and are told.
+//! Processes that share memory need mutual exclusion, and a way to wait without
+//! polling. With an ordinary process-shared mutex, every waiter blocks for ever when
+//! the holder is killed. With [`ShmMutex`], the next process acquires the lock and is
+//! told that the holder died. It repairs the data and goes on. A process may be killed
+//! at any instruction, also while it locks, unlocks, waits or notifies. No waiter is
+//! stranded: if the kernel does not wake it at once, it goes on within 250 ms.
 //!
 //! ```
 //! use shm_sync::{Error, LockError, Segment, ShmMutex};
@@ -12,68 +13,87 @@
 //! fn main() -> Result<(), Error> {
 //!     # let name = &format!("/shm-sync-doc-lib-{}", std::process::id());
 //!     # stringify!(
-//!     let name = "/visits";
+//!     let name = "/shm-sync-runs";
 //!     # );
-//!     let visits = Segment::open_or_create(name, || ShmMutex::new(0_u64))?;
-//!     let mut count = match visits.lock() {
-//!         Ok(guard) => guard,
-//!         // The last holder died or panicked halfway: repair, and go on.
-//!         Err(LockError::Poisoned(poisoned)) => poisoned.recover(|count| *count = 0),
+//!     // How many runs have begun, and how many have finished. The first run creates
+//!     // the segment, and later runs open it with its contents.
+//!     let runs = Segment::open_or_create(name, || ShmMutex::new((0_u64, 0_u64)))?;
+//!     let mut runs = match runs.lock() {
+//!         Ok(runs) => runs,
+//!         // The last holder died or panicked. We hold the lock: repair and go on.
+//!         Err(LockError::Poisoned(poisoned)) => {
+//!             println!("{}", poisoned.cause());
+//!             poisoned.recover(|runs| runs.0 = runs.1)
+//!         }
 //!         Err(other) => return Err(other.into()),
 //!     };
-//!     *count += 1;
-//!     println!("visit number {count}");
-//!     # drop(count);
+//!     runs.0 += 1;
+//!     println!("run {} begins: press Ctrl-C, or wait", runs.0);
+//!     # stringify!(
+//!     std::thread::sleep(std::time::Duration::from_secs(5));
+//!     # );
+//!     runs.1 += 1;
+//!     println!("run {} has finished", runs.1);
+//!     # assert_eq!(*runs, (1, 1));
 //!     # shm_sync::unlink(name)?;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! # What is where
+//! # Contents
 //!
-//! * [`ShmSafe`], and `#[derive(ShmSafe)]`: what may live in shared memory.
-//! * [`Segment`]: a value of such a type in shared memory, created whole and
-//!   checked before it is opened. [`Address`] has the kinds of memory,
-//!   [`SegmentOptions`] the choices, [`SegmentContent`] what fits in.
-//! * [`ReadOnly`], [`Snapshot`]: looking without disturbing.
-//! * [`ShmMutex`], [`ShmCondvar`]: locking and waiting.
-//! * [`LockError`], [`Poisoned`]: what a lock says when somebody died.
-//! * [`PthreadCondvar`]: for sharing with C; not crash-safe.
-//! * [`inspect`]: reading any segment without knowing its type; the tool `shm-sync`
-//!   (feature `cli`) prints it.
+//! | items | purpose |
+//! |---|---|
+//! | [`ShmSafe`], `#[derive(ShmSafe)]` | marks the types that may be stored in shared memory |
+//! | [`Segment`] | a value of such a type in shared memory |
+//! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
+//! | [`SegmentOptions`], [`Address`] | how a segment is created and opened, and its name |
+//! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
+//! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data |
+//! | [`ShmCondvar`] | waits for a change of the data |
+//! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
+//! | [`Error`] | all other errors |
+//! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
+//! | [`Snapshot`] | a private copy of a segment |
+//! | [`PthreadCondvar`] | a `pthread_cond_t` for C programs; it is not crash-safe |
+//! | [`inspect`] | reads any segment without its type; the tool `shm-sync` (feature `cli`) prints it |
 //!
-//! # What is asked of the platform
+//! # Platform
 //!
-//! 64-bit Linux, glibc 2.30 or later, `/proc` and `/dev/shm` mounted. It runs on Linux
-//! 4.14 and later, but the crash promises are the kernel's to keep, and it has
-//! learned: before 5.18, processes killed for want of memory may lose their locks
-//! (the reaper took the memory before the locks were released; since then it
-//! waits two seconds), and before 6.2, unless patched, a waiter killed just as it
-//! is woken may take the wakeup with it ("futex: Resend potentially swallowed
-//! owner death notification"), so that the next goes on up to 150 ms later. Measured
-//! with Linux 6.18, glibc 2.36 and 2.41.
+//! The crate runs on 64-bit Linux, 4.14 or later, with glibc 2.30 or later, and uses
+//! `/proc` and `/dev/shm`. It was measured with Linux 6.18 and glibc 2.36 and 2.41.
 //!
-//! # Fork
+//! The crash promises depend on the kernel. Older kernels have two faults:
 //!
-//! Locks, segments and condition variables may be used on both sides of a
-//! `fork`. A bare `clone` system call leaves pthread with the parent's identity;
-//! a process made by it, with memory of its own, is refused
-//! ([`IdentityError::RawClone`]). Don't fork from a signal handler that may have
-//! interrupted one of this crate's functions.
+//! * Before Linux 5.18, a process that is killed for want of memory may lose its locks.
+//!   The kernel's reaper could free the memory before the kernel released the locks.
+//!   Since 5.18 it waits for two seconds.
+//! * Before Linux 6.2, unless patched ("futex: Resend potentially swallowed owner death
+//!   notification"), a waiter that is killed just after the kernel has woken it may
+//!   swallow the wake-up. The next waiter then acquires the lock within 250 ms.
 //!
-//! # Emulators and sandboxes
+//! Locks need the kernel's robust lists. Some emulators and sandboxes lack or refuse
+//! `get_robust_list(2)` or `set_robust_list(2)` (qemu-user, some seccomp policies).
+//! There, a process can open a segment for reading only. Creating, opening for writing
+//! and locking return [`IdentityError::NoRobustLists`].
 //!
-//! Locks need the kernel's robust lists. Where `get_robust_list(2)` or
-//! `set_robust_list(2)` is missing or refused (qemu-user, some seccomp policies), segments
-//! can be read only: [`IdentityError::NoRobustLists`].
+//! # Forks
+//!
+//! Segments, locks and condition variables may be used on both sides of a `fork`. Do
+//! not fork from a signal handler that may have interrupted a function of this crate.
+//!
+//! A process that was made by a bare `clone` system call has its parent's identity in
+//! pthread. If it has memory of its own, its locks return [`IdentityError::RawClone`].
 
-// Lets the derive macro name this crate inside this crate.
+// The derive macro names this crate by its name, also inside this crate.
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// The floors, bottom up: fingerprint, nature and printable side by side, error, os,
-// shm_safe, place, and then sync and segment side by side (tests/architecture.rs).
+// The floors, bottom up, are in docs/design.md. tests/architecture.rs checks them.
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 pub mod inspect;
 mod os;
@@ -89,6 +109,7 @@ pub use error::{
     PoisonCause, Poisoned, Unsupported,
 };
 pub use init::place_at;
+pub use read_only::ReadOnly;
 pub use segment::{
     Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
     SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
@@ -99,65 +120,21 @@ pub use sync::{
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
-pub use read_only::ReadOnly;
-
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
 
-/// The README's example is a test, too.
+/// Compiles and runs the example of the README as a test.
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What the derive macro writes, and nobody else should.
+/// The examples of the guide are tests, too.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
+
+/// What the code of the derive macro uses, and nothing else does.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::shm_safe::{FieldPath, SyncKind, SyncOps, TypeOf, TypeProperties, Visitor, sum};
-}
-
-/// What the fuzzer calls: see `fuzz/`.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod __fuzzing {
-    use crate::segment::internals::{HEADER_LEN, Header, parse_directory};
-
-    /// Where the origin lies in a header.
-    const ORIGIN: std::ops::Range<usize> = 104..144;
-
-    /// Whatever passes for a header keeps its promises.
-    pub fn header(bytes: &[u8], object_len: u64) {
-        let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
-            return;
-        };
-        if let Ok(header) = Header::parse(bytes, object_len) {
-            let after_directory = HEADER_LEN as u64 + u64::from(header.directory_len);
-            let end = header.value_offset.checked_add(header.layout.size).unwrap();
-            assert!(after_directory <= header.value_offset && end <= object_len);
-            assert!(header.value_offset.is_multiple_of(header.layout.align));
-            let _ = header.check_abi();
-            let again = header.to_bytes();
-            assert_eq!(again[ORIGIN], bytes[ORIGIN]);
-            assert_eq!(Header::parse(&again, object_len).unwrap(), header);
-            assert!(header.origin.is(header.origin));
-        }
-    }
-
-    /// Whatever passes for a directory leads to places inside the value.
-    pub fn directory(bytes: &[u8], value_size: u64, path: &str) {
-        for entry in parse_directory(bytes, value_size).unwrap_or_default() {
-            let count = entry.count();
-            for index in [0, count / 2, count - 1] {
-                let offset = entry.offset(index).unwrap();
-                assert!(offset + entry.size() <= value_size);
-                let path = entry.path(index).unwrap();
-                let _ = entry.find(&path);
-            }
-            if let Some(offset) = entry.find(path) {
-                assert!(offset + entry.size() <= value_size);
-            }
-            assert_eq!(entry.offset(count), None);
-        }
-    }
-
-    pub use crate::inspect::fuzz::{Choices, object, system_v};
 }

@@ -1,11 +1,10 @@
-//! Text that others chose, made fit for a terminal.
+//! Escapes text of other users for a terminal.
 
-/// Returns the text with all that [`is_printable`] refuses written as an escape, so
-/// that it can be shown on a terminal as one line.
+/// Returns the text with each character escaped that is not [printable](is_printable),
+/// so that a terminal shows it as one line.
 ///
 /// Other users choose the names of their objects, types and processes. This crate's
-/// errors are safe to print. The names in [`inspect`](crate::inspect) are as they were
-/// found.
+/// errors escape them. The names in [`inspect`](crate::inspect) are not escaped.
 ///
 /// ```
 /// use shm_sync::inspect::printable;
@@ -17,26 +16,29 @@
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        match is_printable(character) {
-            true => shown.push(character),
-            false if character.is_ascii() => shown.extend(character.escape_default()),
-            false => shown.extend(character.escape_unicode()),
+        if is_printable(character) {
+            shown.push(character);
+        } else if character.is_ascii() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.extend(character.escape_unicode());
         }
     }
     shown
 }
 
-/// Returns whether a character shows itself and does nothing else.
+/// Returns whether a terminal shows a character and does nothing else.
 ///
-/// It is `false` for
+/// It returns `false` for
 ///
 /// * control characters, which move the cursor or begin an escape sequence: C0, DEL
 ///   and C1 (U+0000–U+001F, U+007F–U+009F), the line break included,
 /// * the separators of lines and paragraphs (U+2028, U+2029),
-/// * what turns the direction of writing (U+061C, U+200E, U+200F, U+202A–U+202E,
-///   U+2066–U+2069),
-/// * what is invisible, so that two names would look alike (U+00AD, U+180E, U+200B–U+200D,
-///   U+2060–U+2065, U+206A–U+206F, U+FEFF, U+FFF9–U+FFFB, U+E0000–U+E0FFF).
+/// * characters that change the direction of writing (U+061C, U+200E, U+200F,
+///   U+202A–U+202E, U+2066–U+2069),
+/// * invisible characters, with which two names would look alike (U+00AD, U+180E,
+///   U+200B–U+200D, U+2060–U+2065, U+206A–U+206F, U+FEFF, U+FFF9–U+FFFB,
+///   U+E0000–U+E0FFF).
 ///
 /// ```
 /// use shm_sync::inspect::is_printable;
@@ -72,15 +74,11 @@ mod tests {
             "a\\u{1b}[2Jb\\nc\\u{202e}ż"
         );
         assert_eq!(printable("\u{9b}\x7f"), "\\u{9b}\\u{7f}");
-        assert_eq!(
-            printable("a\\n"),
-            "a\\n",
-            "what is shown can be shown again"
-        );
+        assert_eq!(printable("a\\n"), "a\\n", "a backslash is not escaped");
     }
 
     #[test]
-    fn what_is_shown_is_printable() {
+    fn output_is_printable() {
         for character in '\0'..=char::MAX {
             let shown = printable(&character.to_string());
             assert!(shown.chars().all(is_printable), "{character:?}");

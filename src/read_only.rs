@@ -1,4 +1,4 @@
-//! `ReadOnly`: looking at shared memory that can't be written to.
+//! `ReadOnly`: a view of shared memory that only permits reading.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,15 +13,15 @@ use std::sync::atomic::{
 use crate::os::mem::atomic_copy;
 use crate::shm_safe::ShmSafe;
 
-/// A `T` that may be looked at and nothing else: what leads to it is not `&T`, so
-/// what would write (locking, storing) does not compile.
+/// A view of a `T` that only permits reading.
 ///
-/// [`project!`](crate::project) goes to a field, [`element`](ReadOnly::element) to
-/// an element. At the end of the way:
+/// It does not lend `&T`, so code that would write (locking, storing) does not compile.
+/// [`project!`](crate::project) leads to a field, [`element`](ReadOnly::element) to an
+/// element. There, the methods depend on the type:
 ///
-/// | at | there is |
+/// | type | method |
 /// |---|---|
-/// | what never changes while it is shared: numbers, arrays and structs of such | [`get`](ReadOnly::get) |
+/// | does not change while it is shared: numbers, arrays and structs of these | [`get`](ReadOnly::get) |
 /// | an atomic | `load` |
 /// | a [`ShmMutex`](crate::ShmMutex) | `is_poisoned`, `holder`, `peek` |
 ///
@@ -61,7 +61,7 @@ use crate::shm_safe::ShmSafe;
 /// ```
 pub struct ReadOnly<'a, T: ?Sized> {
     value: NonNull<T>,
-    lives: PhantomData<&'a ()>,
+    lifetime: PhantomData<&'a ()>,
 }
 
 impl<T: ?Sized> Clone for ReadOnly<'_, T> {
@@ -72,9 +72,9 @@ impl<T: ?Sized> Clone for ReadOnly<'_, T> {
 
 impl<T: ?Sized> Copy for ReadOnly<'_, T> {}
 
-// SAFETY: it gives no more than a shared reference would.
+// SAFETY: it permits no more than `&T` would, and T is `Sync`.
 unsafe impl<T: ?Sized + Sync> Send for ReadOnly<'_, T> {}
-// SAFETY: as above.
+// SAFETY: it permits no more than `&T` would, and T is `Sync`.
 unsafe impl<T: ?Sized + Sync> Sync for ReadOnly<'_, T> {}
 
 impl<T: ?Sized> fmt::Debug for ReadOnly<'_, T> {
@@ -84,14 +84,15 @@ impl<T: ?Sized> fmt::Debug for ReadOnly<'_, T> {
 }
 
 impl ReadOnly<'_, ()> {
-    /// For [`project!`](crate::project): `0.1` is one token, but two fields.
+    /// Rejects `0.1`, which is one token but two fields. For
+    /// [`project!`](crate::project).
     #[doc(hidden)]
     pub const fn __assert_is_one_field(field: &str) {
         let bytes = field.as_bytes();
-        let mut at = 0;
-        while at < bytes.len() {
-            assert!(bytes[at] != b'.', "one field at a time");
-            at += 1;
+        let mut index = 0;
+        while index < bytes.len() {
+            assert!(bytes[index] != b'.', "one field at a time");
+            index += 1;
         }
     }
 }
@@ -99,27 +100,31 @@ impl ReadOnly<'_, ()> {
 impl<'a, T: ?Sized> ReadOnly<'a, T> {
     /// # Safety
     ///
-    /// A `T` lies there, readable for `'a`, and whoever writes to it meanwhile
-    /// does so only where `&T` would permit it.
+    /// * `value` leads to a valid `T` that is readable for `'a`.
+    /// * Other threads and processes write to it only where `&T` permits it.
     pub(crate) unsafe fn new(value: NonNull<T>) -> Self {
         Self {
             value,
-            lives: PhantomData,
+            lifetime: PhantomData,
         }
     }
 
-    /// A reference for those who only load from it.
+    /// Returns a reference, for code of this crate that only loads.
     ///
     /// # Safety
     ///
-    /// The caller writes nothing through it, and loads from its atomics only as
-    /// read-only memory permits: `Relaxed`, at most eight bytes.
+    /// * The caller writes nothing through it.
+    /// * The caller loads atomics only as read-only memory permits: `Relaxed`, and at
+    ///   most eight bytes.
     pub(crate) unsafe fn as_shared(self) -> &'a T {
-        // SAFETY: see `new`.
+        // SAFETY:
+        // * Valid and readable for 'a: the first clause of `new`.
+        // * Written only where `&T` permits it: the second clause of `new`, and the
+        //   first of this function.
         unsafe { self.value.as_ref() }
     }
 
-    /// For [`project!`](crate::project): compiles only for types without `Deref`.
+    /// Compiles only for types without `Deref`. For [`project!`](crate::project).
     #[doc(hidden)]
     pub fn __has_fields_of_its_own<Which>(self)
     where
@@ -127,27 +132,27 @@ impl<'a, T: ?Sized> ReadOnly<'a, T> {
     {
     }
 
-    /// For [`project!`](crate::project).
+    /// Returns the view of a field. For [`project!`](crate::project).
     ///
     /// # Safety
     ///
-    /// `way` leads from a valid pointer to a field of what it points to.
+    /// `to_field` returns the address of a field of the value that it gets.
     #[doc(hidden)]
     pub unsafe fn __project<U: ?Sized>(
         self,
-        way: impl FnOnce(*const T) -> *const U,
+        to_field: impl FnOnce(*const T) -> *const U,
     ) -> ReadOnly<'a, U> {
-        let field = way(self.value.as_ptr()).cast_mut();
-        // SAFETY: a field is not at null.
+        let field = to_field(self.value.as_ptr()).cast_mut();
+        // SAFETY: the address of a field of a value is not null.
         let field = unsafe { NonNull::new_unchecked(field) };
-        // SAFETY: a part of what `new` was promised.
+        // SAFETY: the field is part of the value, for which both clauses of `new` hold.
         unsafe { ReadOnly::new(field) }
     }
 }
 
 impl<'a, T: ShmSafe> ReadOnly<'a, T> {
-    /// The value, if values of this type never change while they are shared. For
-    /// others it does not compile.
+    /// Returns the value. It does not compile for types that can change while they are
+    /// shared.
     #[must_use]
     pub fn get(self) -> &'a T {
         const {
@@ -157,15 +162,17 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
                  `load` its atomics, `peek` at what its locks guard"
             );
         }
-        // SAFETY: nothing in it can be written through a shared reference.
+        // SAFETY: the type has no interior mutability and no atomics, as asserted
+        // above, so the caller can neither write through the reference nor load
+        // atomics.
         unsafe { self.as_shared() }
     }
 
-    /// A copy of a value that others may be changing at this moment.
+    /// Returns a copy of a value that other threads may change at this moment.
     ///
-    /// Its parts may be of different times: each number, boolean and character in
-    /// it is one that was there. For types whose parts must agree to be a value at
-    /// all (enums with fields) it does not compile.
+    /// Its parts may be of different times. Each number, boolean and character in it
+    /// was stored at some time. It does not compile for types whose parts must match
+    /// for a value to be valid (enums with fields).
     pub(crate) fn copy_unsynchronised(self) -> T {
         const {
             assert!(
@@ -176,50 +183,53 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
         }
         let mut copy = MaybeUninit::<T>::uninit();
         let from = self.value.as_ptr().cast();
-        // SAFETY: readable by `new`; the copy is a variable of this function.
+        // SAFETY: the source is readable for the size of T (the first clause of `new`).
+        // The target is a local variable of the same size, so they do not overlap.
         unsafe { atomic_copy::copy_relaxed(from, copy.as_mut_ptr().cast(), size_of::<T>()) };
-        // SAFETY: a mixture of values of T, word by word, is a value of T.
+        // SAFETY: `copy_relaxed` copies aligned words, and a mixture of values of T by
+        // words is a valid T, as asserted above.
         unsafe { copy.assume_init() }
     }
 }
 
 impl<'a, T, const N: usize> ReadOnly<'a, [T; N]> {
-    /// The array as a slice.
+    /// Returns the view of the array as a slice.
     #[must_use]
     pub fn as_slice(self) -> ReadOnly<'a, [T]> {
         ReadOnly {
             value: NonNull::slice_from_raw_parts(self.value.cast(), N),
-            lives: PhantomData,
+            lifetime: PhantomData,
         }
     }
 }
 
 impl<'a, T> ReadOnly<'a, [T]> {
-    /// How many elements there are.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(self) -> usize {
         self.value.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// The element, if there is one of that number.
+    /// Returns the view of an element, or `None` if `index` is not below the length.
     #[must_use]
     pub fn element(self, index: usize) -> Option<ReadOnly<'a, T>> {
         if index >= self.len() {
             return None;
         }
-        // SAFETY: inside the slice, as just checked.
+        // SAFETY: the index is below the length of the slice, as just checked.
         let element = unsafe { self.value.cast::<T>().add(index) };
-        // SAFETY: a part of what `new` was promised.
+        // SAFETY: the element is part of the slice, for which both clauses of `new`
+        // hold.
         Some(unsafe { ReadOnly::new(element) })
     }
 
-    /// All elements.
+    /// Returns the views of all elements.
     pub fn iter(self) -> impl ExactSizeIterator<Item = ReadOnly<'a, T>> {
         (0..self.len()).map(move |index| match self.element(index) {
             Some(element) => element,
@@ -231,15 +241,15 @@ impl<'a, T> ReadOnly<'a, [T]> {
 macro_rules! atomics {
     ($($atomic:ty => $plain:ty),+ $(,)?) => {$(
         impl ReadOnly<'_, $atomic> {
-            /// The value at this moment.
+            /// Loads the value.
             ///
             /// # Memory ordering
             ///
-            /// `Acquire`: what was written before a `Release` store of this value
-            /// is seen after this.
+            /// `Acquire`: after this, the thread sees all writes before the `Release`
+            /// store of the value.
             #[must_use]
             pub fn load(self) -> $plain {
-                // SAFETY: loaded `Relaxed`, and not larger than eight bytes.
+                // SAFETY: a `Relaxed` load of at most eight bytes, and no write.
                 let value = unsafe { self.as_shared() }.load(Ordering::Relaxed);
                 fence(Ordering::Acquire);
                 value
@@ -262,12 +272,13 @@ atomics!(
     AtomicIsize => isize,
 );
 
-/// Goes from a [`ReadOnly`] view of a struct to a field of it: `project!(view =>
-/// field)`, or further, `project!(view => field.inner)`. Fields that are private
-/// stay so. A field of a tuple goes by its number: `project!(view => 0)`.
+/// Returns the [`ReadOnly`] view of a field of a struct, from the view of the struct:
+/// `project!(view => field)`, or `project!(view => field.inner)`. The field must be
+/// visible to the caller. A field of a tuple is named by its number: `project!(view =>
+/// 0)`.
 ///
-/// A type that implements `Deref` has no fields here: what `deref` does is code that
-/// may write, or lead elsewhere.
+/// It does not compile for fields of a type that implements `Deref`, because `deref` is
+/// code that may write, or lead to other memory.
 ///
 /// ```compile_fail,E0283
 /// # use shm_sync::{ReadOnly, ShmSafe, project};
@@ -316,18 +327,18 @@ macro_rules! __project_one {
         let view: $crate::ReadOnly<'_, _> = $view;
         const { $crate::ReadOnly::<()>::__assert_is_one_field(stringify!($field)) };
         $crate::ReadOnly::__has_fields_of_its_own(view);
-        // SAFETY: the closure names a field of what it is given; a type without
-        // `Deref` has no others.
-        unsafe { $crate::ReadOnly::__project(view, |whole| &raw const (*whole).$field) }
+        // SAFETY: the closure returns the address of a field of its argument, because a
+        // type without `Deref` has only its own fields.
+        unsafe { $crate::ReadOnly::__project(view, |value| &raw const (*value).$field) }
     }};
 }
 
-/// Implemented twice for types that implement `Deref`, so that the compiler can't
-/// choose, and once for all others.
+/// Makes `project!` ambiguous for types with `Deref`: they implement it for two types
+/// `Which`, all other types for one.
 #[doc(hidden)]
 pub trait AmbiguousIfDeref<Which> {}
 
-/// The second choice.
+/// The second `Which`, for types with `Deref`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum IsDeref {}

@@ -1,8 +1,8 @@
 // Boost.Interprocess behind a table of C functions, for shm-sync-bench
 // (src/contestants/boost.rs has the same table).
 //
-// Objects live where the caller says, in memory that processes share. None of the
-// functions throws: an exception ends the process, and the benchmark names it.
+// The caller passes the memory of each object, which processes share. The functions are
+// noexcept: an exception ends the process, and the benchmark reports the contestant.
 
 #include <boost/interprocess/sync/interprocess_condition.hpp>
 #include <boost/interprocess/sync/interprocess_mutex.hpp>
@@ -33,7 +33,7 @@ void mutex_unlock(void *place) noexcept { mutex(place).unlock(); }
 
 void condition_new(void *place) noexcept { new (place) interprocess_condition; }
 
-// The caller holds the mutex, before and after.
+// The caller holds the mutex before and after the call.
 void condition_wait(void *place, void *held) noexcept
 {
     scoped_lock<interprocess_mutex> lock(mutex(held), boost::interprocess::accept_ownership);

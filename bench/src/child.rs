@@ -1,4 +1,4 @@
-//! A forked process that dies with its parent, and that nobody waits for in vain.
+//! A forked process that is killed when its parent dies.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,25 +13,27 @@ use nix::unistd::{ForkResult, Pid, fork, getppid};
 
 use crate::failure::Failure;
 
-/// A forked process. It is killed when this is dropped.
+/// A forked process. `drop` kills it.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
-    /// Readable when the process has ended. `None` when it has been reaped.
+    /// Readable after the process has ended. `None` after the process has been reaped.
     pidfd: Option<OwnedFd>,
 }
 
 impl Child {
-    /// Forks a process that does `work` and exits, with status 0 if that went well.
+    /// Forks a process that runs `work` and exits. The exit status is 0 if `work`
+    /// succeeded.
     ///
-    /// To be called while this process has one thread.
+    /// The caller must be the only thread of this process.
     pub(crate) fn spawn(work: impl FnOnce() -> Result<(), Failure>) -> Result<Self, Failure> {
         let parent = Pid::this();
-        // SAFETY: this process has one thread, so no other can have left a lock of
-        // the allocator or of the standard library locked in the child. (Tests have
-        // more. They hold no lock that the child takes: glibc sees to the allocator's.)
-        match unsafe { fork() }.map_err(Failure::of("fork"))? {
-            ForkResult::Parent { child } => Self::of(child),
+        // SAFETY: this process has one thread. Therefore no other thread can have
+        // locked the allocator or the standard library, and the child may use both.
+        // (Tests run in several threads. They hold no lock that the child uses, and
+        // glibc resets the locks of the allocator in the child.)
+        match unsafe { fork() }.map_err(Failure::os("fork"))? {
+            ForkResult::Parent { child } => Self::from_pid(child),
             ForkResult::Child => {
                 let code = match catch_unwind(AssertUnwindSafe(|| {
                     die_with(parent)?;
@@ -44,23 +46,23 @@ impl Child {
                     }
                     Err(_panic) => 101,
                 };
-                end(code)
+                exit_now(code)
             }
         }
     }
 
-    fn of(pid: Pid) -> Result<Self, Failure> {
-        // Made first, so that the process is killed if there is no descriptor.
+    fn from_pid(pid: Pid) -> Result<Self, Failure> {
         let mut child = Self { pid, pidfd: None };
-        // SAFETY: takes two numbers.
+        // SAFETY: the call takes two numbers and no memory.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
         if fd < 0 {
-            let failure = Failure::last("pidfd_open");
+            let failure = Failure::last_os("pidfd_open");
             child.kill();
             let _ = waitpid(pid, None);
             return Err(failure);
         }
-        // SAFETY: the kernel has just made this descriptor for us, and it is an int.
+        // SAFETY: the kernel has just created this descriptor, and nothing else owns
+        // it.
         child.pidfd = Some(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         Ok(child)
     }
@@ -69,18 +71,19 @@ impl Child {
         self.pid
     }
 
-    /// Sends SIGKILL. The process has to be waited for all the same.
+    /// Sends SIGKILL. The caller must still wait for the process.
     pub(crate) fn kill(&self) {
-        // It is a child that has not been reaped, so the id is its own.
+        // The child has not been reaped, so no other process has its id.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
 
-    /// Waits until the process has ended. `None` if it has not after `patience`.
-    pub(crate) fn wait(&mut self, patience: Duration) -> Result<Option<WaitStatus>, Failure> {
+    /// Waits until the process has ended. Returns `None` if it still runs after
+    /// `timeout`.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<Option<WaitStatus>, Failure> {
         let Some(pidfd) = &self.pidfd else {
             return Ok(None);
         };
-        if !readable(pidfd, patience)? {
+        if !wait_readable(pidfd, timeout)? {
             return Ok(None);
         }
         let status = reap(self.pid)?;
@@ -102,36 +105,37 @@ fn reap(pid: Pid) -> Result<WaitStatus, Failure> {
     loop {
         match waitpid(pid, None) {
             Err(Errno::EINTR) => {}
-            other => return other.map_err(Failure::of("waitpid")),
+            other => return other.map_err(Failure::os("waitpid")),
         }
     }
 }
 
-/// Waits until something can be read from `fd`, or its other end is gone.
-pub(crate) fn readable(fd: &impl AsFd, patience: Duration) -> Result<bool, Failure> {
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+/// Waits until `fd` is readable or its other end is closed. Returns `false` after
+/// `timeout`.
+pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Duration) -> Result<bool, Failure> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     loop {
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
-            // A signal to end is acted on at the next step.
+            // `Progress::step` acts on SIGINT and SIGTERM.
             Err(Errno::EINTR) => {}
-            other => return Ok(other.map_err(Failure::of("poll"))? > 0),
+            other => return Ok(other.map_err(Failure::os("poll"))? > 0),
         }
     }
 }
 
-/// Asks the kernel to kill this process when `parent` dies. If that was earlier, ends
-/// at once.
+/// Asks the kernel to kill this process when `parent` dies. Exits if `parent` is
+/// already dead.
 fn die_with(parent: Pid) -> Result<(), Failure> {
-    set_pdeathsig(Signal::SIGKILL).map_err(Failure::of("prctl"))?;
+    set_pdeathsig(Signal::SIGKILL).map_err(Failure::os("prctl"))?;
     if getppid() != parent {
-        end(1);
+        exit_now(1);
     }
     Ok(())
 }
 
-/// Ends the process without running its parent's exit handlers and destructors.
-fn end(code: i32) -> ! {
-    // SAFETY: ends the process; nothing runs afterwards.
+/// Exits without the exit handlers and destructors that the parent has set up.
+fn exit_now(code: i32) -> ! {
+    // SAFETY: the call ends the process, and no code of this process runs afterwards.
     unsafe { libc::_exit(code) }
 }

@@ -1,15 +1,16 @@
-//! Why there is no result.
+//! Reasons why a measurement has no result.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// Why there is no result.
+/// A reason why a measurement has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// This machine does not have what a contestant needs. It is left out.
+    /// This machine lacks something that a contestant needs. The run continues without
+    /// the contestant.
     #[error("{0}")]
-    NotHere(String),
+    Unavailable(String),
     /// A system call failed.
     #[error("{call}: {error}")]
     System {
@@ -17,49 +18,49 @@ pub(crate) enum Failure {
         #[source]
         error: io::Error,
     },
-    /// The library that is measured failed.
+    /// shm-sync returned an error.
     #[error("shm-sync: {0}")]
-    Ours(#[from] shm_sync::Error),
-    /// A lock did not keep its promise, or a channel did not deliver what was sent.
+    ShmSync(#[from] shm_sync::Error),
+    /// A lock lost an update, or a channel delivered other bytes than it was given.
     #[error("{contestant}: {what}")]
-    Wrong {
+    WrongResult {
         contestant: &'static str,
         what: String,
     },
-    /// Workers were not done in time, and have been killed.
-    #[error("{what}: not done after {seconds} s, killed")]
-    Stuck { what: String, seconds: u64 },
-    /// A worker ended otherwise than by returning.
+    /// Workers did not finish in time and were killed.
+    #[error("{what}: not finished after {seconds} s, killed")]
+    TimedOut { what: String, seconds: u64 },
+    /// A worker panicked, failed or was killed.
     #[error("{what}: worker {index} {how}")]
     Worker {
         what: String,
         index: usize,
         how: String,
     },
-    /// A plot could not be drawn.
+    /// The plot with this file name could not be drawn.
     #[error("{0}: {1}")]
     Plot(String, String),
-    /// SIGINT or SIGTERM.
+    /// SIGINT or SIGTERM arrived.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Failure {
-    /// A `map_err` argument: `call` failed with an error number.
-    pub(crate) fn of<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
+    /// Returns a function for `map_err` that turns the error of `call` into a failure.
+    pub(crate) fn os<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::System {
             call,
             error: error.into(),
         }
     }
 
-    /// `call` failed just now, and left its error number in `errno`.
-    pub(crate) fn last(call: &'static str) -> Self {
-        Self::of(call)(Errno::last())
+    /// Returns the failure of a `call` that left its error number in `errno`.
+    pub(crate) fn last_os(call: &'static str) -> Self {
+        Self::os(call)(Errno::last())
     }
 
-    /// `call` returned an error number.
-    pub(crate) fn number(call: &'static str, number: i32) -> Self {
-        Self::of(call)(io::Error::from_raw_os_error(number))
+    /// Returns the failure of a `call` that returned an error number.
+    pub(crate) fn errno(call: &'static str, number: i32) -> Self {
+        Self::os(call)(io::Error::from_raw_os_error(number))
     }
 }

@@ -1,8 +1,9 @@
-//! A histogram of durations, from nanoseconds to 18 minutes, that takes no memory while
-//! it counts.
+//! A histogram of durations from nanoseconds to 18 minutes. Recording allocates no
+//! memory.
 //!
-//! Buckets grow with the values: 16 for each power of two, so that a value is known to
-//! 6 %. Workers count into one of their own and leave it in shared memory at the end.
+//! Buckets grow with the values: there are 16 for each power of two, so the error of a
+//! value is at most 6 %. Each worker records into its own histogram and copies it to
+//! shared memory at the end.
 
 use std::array;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +16,7 @@ const STEPS: usize = 16;
 const POWERS: usize = 36;
 const BUCKETS: usize = STEPS * (POWERS + 1);
 
-/// How often each value was seen, about.
+/// Approximate counts of values.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     buckets: Box<[u64; BUCKETS]>,
@@ -33,21 +34,21 @@ impl Histogram {
         self.buckets[bucket(value)] += 1;
     }
 
-    /// Takes in what another worker has left.
-    pub(crate) fn add(&mut self, left: &SharedHistogram) {
-        for (own, left) in self.buckets.iter_mut().zip(&left.0) {
-            *own += u64::from(left.load(Ordering::Relaxed));
+    /// Adds the counts that a worker has stored.
+    pub(crate) fn add(&mut self, stored: &SharedHistogram) {
+        for (own, stored) in self.buckets.iter_mut().zip(&stored.0) {
+            *own += u64::from(stored.load(Ordering::Relaxed));
         }
     }
 
-    /// Leaves a copy for others.
-    pub(crate) fn leave(&self, place: &SharedHistogram) {
-        for (own, left) in self.buckets.iter().zip(&place.0) {
-            left.store(u32::try_from(*own).unwrap_or(u32::MAX), Ordering::Relaxed);
+    /// Stores a copy in shared memory.
+    pub(crate) fn store_into(&self, shared: &SharedHistogram) {
+        for (own, stored) in self.buckets.iter().zip(&shared.0) {
+            stored.store(u32::try_from(*own).unwrap_or(u32::MAX), Ordering::Relaxed);
         }
     }
 
-    /// The value below which a part `q` of the values is. NaN if there are none.
+    /// Returns the value that a part `q` of the values is below. NaN if there are none.
     pub(crate) fn quantile(&self, q: f64) -> f64 {
         let total: u64 = self.buckets.iter().sum();
         let wanted = (total as f64 * q).max(1.0);
@@ -72,13 +73,13 @@ impl Default for SharedHistogram {
     }
 }
 
-// SAFETY: it is an array of numbers, which may be zero.
+// SAFETY: zeros are valid numbers; numbers refer to no process.
 unsafe impl Zeroed for SharedHistogram {}
 
-/// The bucket that counts `value`. The largest values share the last one.
+/// Returns the bucket that counts `value`. The largest values share the last bucket.
 ///
 /// ```text
-/// value            bucket          how many values it counts
+/// value            bucket          values per bucket
 /// 0 to 31          0 to 31         1
 /// 32 to 63         32 to 47        2
 /// 64 to 127        48 to 63        4
@@ -90,7 +91,7 @@ fn bucket(value: u64) -> usize {
     shift as usize * STEPS + (value >> shift) as usize
 }
 
-/// A value in the middle of a bucket.
+/// Returns the value in the middle of a bucket.
 fn middle(bucket: usize) -> f64 {
     let shift = (bucket / STEPS).saturating_sub(1);
     let width = (1_u64 << shift) as f64;
@@ -111,16 +112,16 @@ mod tests {
             let value = histogram.quantile(q);
             assert!((value / expected - 1.0).abs() < 0.06, "{q}: {value}");
         }
-        let left = SharedHistogram::default();
-        histogram.leave(&left);
+        let stored = SharedHistogram::default();
+        histogram.store_into(&stored);
         let mut merged = Histogram::new();
-        merged.add(&left);
-        merged.add(&left);
+        merged.add(&stored);
+        merged.add(&stored);
         assert_eq!(merged.quantile(0.5), histogram.quantile(0.5));
     }
 
     #[test]
-    fn each_value_is_in_a_bucket_around_it() {
+    fn bucket_contains_its_values() {
         let mut before = 0;
         for exponent in 0..64 {
             for value in [
@@ -142,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn small_values_are_exact() {
+    fn values_below_32_are_exact() {
         for value in 0..32 {
             assert_eq!(middle(bucket(value)), value as f64);
         }
     }
 
     #[test]
-    fn nothing_has_no_quantiles() {
+    fn empty_histogram_has_nan_quantiles() {
         assert!(Histogram::new().quantile(0.5).is_nan());
     }
 }

@@ -1,4 +1,4 @@
-//! shm-sync and its peers, measured side by side.
+//! Measures shm-sync and its peers side by side.
 //!
 //! ```text
 //! cargo run --release -p shm-sync-bench
@@ -6,31 +6,33 @@
 //! cargo run --release -p shm-sync-bench -- --only contended
 //! ```
 //!
-//! Everything runs on the machine that it finds, in one go. The contestants of a
-//! workload take turns round by round, so that noise hits all alike; what is printed
-//! are medians over the rounds, half the distance between the quartiles, and medians
-//! of the ratios round by round. Absolute times mean little on a shared machine; the
-//! ratios do.
+//! The contestants of a workload alternate round by round, so that noise affects all of
+//! them. The tables show medians over the rounds, half the distance between the
+//! quartiles, and medians of the ratios round by round. Ratios are comparable between
+//! machines; absolute times are not.
 //!
-//! All values of all rounds go to CSV files, the tables to a Markdown file, and plots
-//! to SVG files, in `target/bench` unless `--out` says otherwise. The exit status is 0,
-//! 1 if something failed, and 3 if a target was missed.
+//! The report and its plots go to `target/bench`, unless `--out` names another
+//! directory. The exit status is 0, or 1 after a failure, or 3 if a target was missed.
 
-mod book;
+mod affinity;
 mod child;
 mod clock;
 mod contestants;
-mod crew;
 mod failure;
 mod histogram;
+mod losses;
 mod machine;
 mod monitors;
+mod output;
 mod plan;
 mod plot;
-mod report;
+mod progress;
+mod series;
 mod shared;
 mod stats;
+mod tables;
 mod targets;
+mod workers;
 mod workloads;
 
 use std::path::PathBuf;
@@ -38,30 +40,34 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use book::Book;
 use failure::Failure;
-use plan::{Plan, Progress};
+use output::Output;
+use plan::Plan;
+use progress::Progress;
 use targets::Target;
 use workloads::Workload;
 
 /// Measures shm-sync and its peers side by side.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Fewer and shorter rounds: under a minute, and a rough idea.
+    /// Run fewer and shorter rounds: about a minute, for rough figures.
     #[arg(long)]
     quick: bool,
-    /// Only workloads with this text in their names.
+    /// Run only the workload of this name, or those that contain the text.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Says which workloads there are.
+    /// List the workloads and exit.
     #[arg(long)]
     list: bool,
-    /// Where the files go.
+    /// Write the report and its plots into this directory.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     out: PathBuf,
+    /// Write the values of all rounds into this CSV file.
+    #[arg(long, value_name = "FILE", default_value = "target/bench/rounds.csv")]
+    csv: PathBuf,
 }
 
-/// The exit status if a target was missed.
+/// The exit status after a missed target.
 const MISSED: u8 = 3;
 
 fn main() -> ExitCode {
@@ -69,7 +75,7 @@ fn main() -> ExitCode {
     let chosen = choose(&options.only);
     if options.list {
         for workload in chosen {
-            println!("{:<12} {}", workload.name, workload.about);
+            println!("{:<12} {}", workload.name, workload.title);
         }
         return ExitCode::SUCCESS;
     }
@@ -83,7 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workload of this name, or else all that have it in their names.
+/// Returns the workload with this name, or all with names that contain it.
 fn choose(only: &str) -> Vec<&'static Workload> {
     let all = workloads::ALL.iter();
     match all.clone().find(|workload| workload.name == only) {
@@ -94,10 +100,11 @@ fn choose(only: &str) -> Vec<&'static Workload> {
     }
 }
 
-/// Measures, and writes it all down. Returns whether all targets were met.
+/// Measures, and writes the report. Returns whether all targets were met.
 fn run(options: &Options, chosen: &[&Workload]) -> Result<bool, Failure> {
-    plan::end_in_order()?;
-    let mut book = Book::open(&options.out)?;
+    progress::install_signal_handlers()?;
+    let mode = if options.quick { "quick" } else { "full" };
+    let mut output = Output::create(&options.out, &options.csv, mode)?;
     let plan = Plan {
         quick: options.quick,
     };
@@ -105,11 +112,11 @@ fn run(options: &Options, chosen: &[&Workload]) -> Result<bool, Failure> {
     let mut all = vec![];
     for workload in chosen {
         let series = (workload.run)(&plan, &progress)?;
-        book.enter(workload, &series)?;
+        output.add(workload, &series)?;
         all.extend(series);
     }
     progress.finish();
-    let targets = targets::judge(&all);
-    book.close(&targets)?;
+    let targets = targets::evaluate(&all);
+    output.finish(&all, &targets)?;
     Ok(targets.iter().all(Target::is_met))
 }

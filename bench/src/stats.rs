@@ -1,26 +1,25 @@
-//! What many rounds say together.
+//! Statistics of rounds.
 //!
-//! Noise on a shared machine has one sign: it makes things slower, now and then by a
-//! lot. So values are summed up as the median and the quartiles, which outliers don't
-//! move. Contestants take turns round by round, and rounds with the same number are
-//! compared with each other: what slows the machine for a second slows both, and
-//! cancels out in the ratio.
+//! Noise on a shared machine only makes values worse, sometimes by a lot. Therefore
+//! values are summarised by the median and the quartiles, which outliers do not move.
+//! Rounds with the same number ran next to each other and are compared with each other:
+//! a disturbance of a second slows both contestants and cancels out in the ratio.
 
-/// The median of some values, and how far they spread.
+/// The median of some values, and their spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) min: f64,
-    /// A quarter of the values are below.
+    /// The first quartile.
     pub(crate) lower: f64,
     pub(crate) median: f64,
-    /// A quarter of the values are above.
+    /// The third quartile.
     pub(crate) upper: f64,
     pub(crate) max: f64,
 }
 
 impl Summary {
-    /// All are NaN if there are no values.
-    pub(crate) fn of(values: &[f64]) -> Self {
+    /// Summarises `values`. All fields are NaN if there are none.
+    pub(crate) fn new(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Self {
@@ -32,18 +31,18 @@ impl Summary {
         }
     }
 
-    /// Half the distance between the quartiles, as a part of the median.
+    /// Returns half the distance between the quartiles, relative to the median.
     pub(crate) fn spread(&self) -> f64 {
         (self.upper - self.lower) / 2.0 / self.median
     }
 }
 
-/// The median of some values, or NaN.
+/// Returns the median, or NaN if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
-    Summary::of(values).median
+    Summary::new(values).median
 }
 
-/// The value below which a part `q` of the sorted values is, interpolated.
+/// Returns the interpolated value that a part `q` of the `sorted` values is below.
 pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
@@ -54,7 +53,7 @@ pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     low + (high - low) * (position - below)
 }
 
-/// Round by round, how `values` compare to `base`.
+/// Returns the ratios of `values` to `base`, round by round.
 pub(crate) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     values
         .iter()
@@ -63,7 +62,8 @@ pub(crate) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The mean in which twice as good and half as good cancel out. NaN of no values.
+/// Returns the geometric mean, in which factors of 2 and 1/2 cancel out. NaN if there
+/// are no values.
 pub(crate) fn geometric_mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0.0), |(sum, count), value| {
         (sum + value.ln(), count + 1.0)
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn smoke() {
-        let summary = Summary::of(&[5.0, 1.0, 2.0, 4.0, 3.0]);
+        let summary = Summary::new(&[5.0, 1.0, 2.0, 4.0, 3.0]);
         let expected = Summary {
             min: 1.0,
             lower: 2.0,
@@ -90,23 +90,23 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_of_values_lies_between_two() {
+    fn median_of_even_count_is_interpolated() {
         assert!((median(&[1.0, 2.0, 3.0, 10.0]) - 2.5).abs() < 1e-12);
     }
 
     #[test]
-    fn nothing_has_no_median() {
+    fn no_values_give_nan() {
         assert!(median(&[]).is_nan());
         assert!(geometric_mean([]).is_nan());
     }
 
     #[test]
-    fn ratios_compare_what_was_measured_side_by_side() {
+    fn ratios_are_round_by_round() {
         assert_eq!(ratios(&[2.0, 30.0], &[1.0, 10.0]), [2.0, 3.0]);
     }
 
     #[test]
-    fn twice_and_half_cancel_out() {
+    fn geometric_mean_cancels_inverse_factors() {
         assert!((geometric_mean([2.0, 0.5, 1.0]) - 1.0).abs() < 1e-12);
     }
 }

@@ -1,22 +1,21 @@
-//! What is aimed at, and what this run measured.
+//! Targets of this crate, and the values that this run measured.
 //!
-//! Ratios are medians of the ratios round by round. What is compared over several
-//! cells (numbers of processes times sections) is the geometric mean of the cells'
+//! Ratios are medians of the ratios round by round. A target over several setups
+//! (numbers of processes times kinds of section) uses the geometric mean of their
 //! ratios. Crash-safe contestants are those that survive every kill.
 
 use std::fmt;
 
-use comfy_table::Table;
-
-use crate::report::{Measure, Series, Style, Survives, distinct, three_digits};
+use crate::series::{Measure, Series, Survives, distinct, three_digits};
 use crate::stats::{geometric_mean, median, ratios};
-use crate::workloads::contended::{self, Section};
+use crate::tables::{Style, Table};
+use crate::workloads::contended::section::{self, Section};
 
-const OURS: &str = "shm-sync";
+const SHM_SYNC: &str = "shm-sync";
 const PLAIN: &str = "pthread plain";
 const ROBUST: &str = "pthread robust";
 
-/// What is aimed at, and what was measured.
+/// A target and the measured value.
 #[derive(Debug)]
 pub(crate) struct Target {
     what: String,
@@ -53,7 +52,7 @@ impl fmt::Display for Bound {
 }
 
 impl Target {
-    /// A ratio, if it was measured.
+    /// Returns a target for a ratio, if it was measured.
     fn ratio(what: impl Into<String>, bound: Bound, measured: Option<f64>) -> Option<Self> {
         Some(Self {
             what: what.into(),
@@ -68,8 +67,8 @@ impl Target {
     }
 }
 
-/// The targets of all workloads that were measured.
-pub(crate) fn judge(series: &[Series]) -> Vec<Target> {
+/// Returns the targets of all workloads that were measured.
+pub(crate) fn evaluate(series: &[Series]) -> Vec<Target> {
     let run = Run(series);
     let mut targets = vec![];
     targets.extend(uncontended(run));
@@ -80,7 +79,7 @@ pub(crate) fn judge(series: &[Series]) -> Vec<Target> {
     targets
 }
 
-/// The targets as a table.
+/// Returns the targets as a table.
 pub(crate) fn table(targets: &[Target], style: Style) -> Table {
     let mut table = style.table(vec!["target", "wanted", "measured", ""], 2);
     for target in targets {
@@ -95,9 +94,15 @@ pub(crate) fn table(targets: &[Target], style: Style) -> Table {
 }
 
 fn uncontended(run: Run<'_>) -> Vec<Target> {
-    let at =
-        |contestant: &str| run.ratio("uncontended", Measure::NanosPerOperation, OURS, contestant);
-    // The raw mutex is what ours is made of, and has a target of its own.
+    let at = |contestant: &str| {
+        run.ratio(
+            "uncontended",
+            Measure::NanosPerOperation,
+            SHM_SYNC,
+            contestant,
+        )
+    };
+    // The raw mutex has a target of its own.
     let closest = run
         .crash_safe("uncontended")
         .into_iter()
@@ -123,36 +128,36 @@ fn uncontended(run: Run<'_>) -> Vec<Target> {
     .collect()
 }
 
-/// Over 2, 4 and 8 processes, and all sections.
+/// Returns the targets over 2, 4 and 8 processes and all kinds of section.
 fn contended(run: Run<'_>) -> Vec<Target> {
-    let cells: Vec<String> = Section::ALL
+    let setups: Vec<String> = Section::ALL
         .into_iter()
-        .flat_map(|section| [2, 4, 8].map(|workers| contended::name(section, workers)))
+        .flat_map(|section| [2, 4, 8].map(|workers| section::name(section, workers)))
         .collect();
     let ratios_to = |measure: Measure, contestant: &str| -> Option<Vec<f64>> {
-        let ratio = |cell: &String| run.ratio(cell, measure, OURS, contestant);
-        cells.iter().map(ratio).collect()
+        let ratio = |setup: &String| run.ratio(setup, measure, SHM_SYNC, contestant);
+        setups.iter().map(ratio).collect()
     };
     let speed = |contestant: &str| ratios_to(Measure::OperationsPerSecond, contestant);
     let best = run
-        .crash_safe(&cells[0])
+        .crash_safe(&setups[0])
         .into_iter()
         .filter_map(|contestant| Some((geometric_mean(speed(contestant)?), contestant)))
         .min_by(|a, b| a.0.total_cmp(&b.0));
-    let worst_cell = speed(ROBUST).and_then(|ratios| {
+    let worst_setup = speed(ROBUST).and_then(|ratios| {
         ratios
             .into_iter()
-            .zip(&cells)
+            .zip(&setups)
             .min_by(|a, b| a.0.total_cmp(&b.0))
     });
     let fairness = |contestant: &str| -> Option<f64> {
-        let cell = |cell: &String| run.median(cell, Measure::MinShareOfMax, contestant);
-        let all: Vec<f64> = cells.iter().map(cell).collect::<Option<_>>()?;
+        let setup = |setup: &String| run.median(setup, Measure::MinShareOfMax, contestant);
+        let all: Vec<f64> = setups.iter().map(setup).collect::<Option<_>>()?;
         Some(all.iter().sum::<f64>() / all.len() as f64)
     };
-    let fairness = fairness(OURS)
+    let fairness = fairness(SHM_SYNC)
         .zip(fairness(ROBUST))
-        .map(|(ours, robust)| ours / robust);
+        .map(|(shm_sync, robust)| shm_sync / robust);
     [
         best.and_then(|(ratio, peer)| {
             Target::ratio(
@@ -166,15 +171,15 @@ fn contended(run: Run<'_>) -> Vec<Target> {
             Bound::AtLeast(1.0),
             speed(PLAIN).map(geometric_mean),
         ),
-        worst_cell.and_then(|(ratio, cell)| {
+        worst_setup.and_then(|(ratio, setup)| {
             Target::ratio(
-                format!("{cell}, the worst cell: throughput / raw robust mutex"),
+                format!("{setup}, the worst setup: throughput / raw robust mutex"),
                 Bound::AtLeast(0.9),
                 Some(ratio),
             )
         }),
         Target::ratio(
-            "contended: mean fairness / that of the raw robust mutex",
+            "contended: mean fairness / raw robust mutex",
             Bound::AtLeast(1.0),
             fairness,
         ),
@@ -190,14 +195,14 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
     };
     [
         Target::ratio(
-            "hand-over, both running: time of pthread_cond / ours",
+            "hand-over, both running: time of pthread_cond / shm-sync",
             Bound::AtLeast(20.0),
-            ratio("hand-over/two/both running", ROBUST, OURS),
+            ratio("hand-over/two/both running", ROBUST, SHM_SYNC),
         ),
         Target::ratio(
             "hand-over, both asleep: time / pthread_cond",
             Bound::AtMost(1.0),
-            ratio("hand-over/two/both asleep", OURS, ROBUST),
+            ratio("hand-over/two/both asleep", SHM_SYNC, ROBUST),
         ),
     ]
     .into_iter()
@@ -206,11 +211,11 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
 }
 
 fn recovery(run: Run<'_>) -> Option<Target> {
-    let workload = "recovery/the next one/sleeps in lock()";
+    let workload = "recovery/next locker/waits in lock()";
     Some(Target {
         what: "recovery: from SIGKILL to the next lock, median".to_owned(),
         bound: Bound::Below(100.0),
-        measured: run.median(workload, Measure::Nanos, OURS)? / 1e3,
+        measured: run.median(workload, Measure::Nanos, SHM_SYNC)? / 1e3,
         unit: " µs",
     })
 }
@@ -218,19 +223,19 @@ fn recovery(run: Run<'_>) -> Option<Target> {
 fn idle(run: Run<'_>) -> Vec<Target> {
     ["in lock()", "in wait()"]
         .into_iter()
-        .filter_map(|sleeps| {
-            let workload = format!("idle/asleep/{sleeps}");
+        .filter_map(|call| {
+            let workload = format!("idle/waiters/{call}");
             Some(Target {
-                what: format!("idle {sleeps}: of a processor, each"),
+                what: format!("idle waiter {call}: processor time"),
                 bound: Bound::Below(0.1),
-                measured: run.median(&workload, Measure::CpuPercent, OURS)?,
+                measured: run.median(&workload, Measure::CpuPercent, SHM_SYNC)?,
                 unit: " %",
             })
         })
         .collect()
 }
 
-/// All that was measured.
+/// All measured series.
 #[derive(Clone, Copy)]
 struct Run<'a>(&'a [Series]);
 
@@ -247,19 +252,19 @@ impl<'a> Run<'a> {
         Some(median(&self.find(workload, measure, contestant)?.rounds))
     }
 
-    /// How two contestants compare, if both were there.
+    /// Returns the ratio of two contestants, if both took part.
     fn ratio(self, workload: &str, measure: Measure, over: &str, under: &str) -> Option<f64> {
         let over = self.find(workload, measure, over)?;
         let under = self.find(workload, measure, under)?;
         Some(median(&ratios(&over.rounds, &under.rounds)))
     }
 
-    /// The others in a workload that survive all kills.
+    /// Returns the other contestants of a workload that survive every kill.
     fn crash_safe(self, workload: &str) -> Vec<&'static str> {
         let safe = self.0.iter().filter(|series| {
             series.workload == workload
                 && series.survives == Survives::Kills
-                && series.contestant != OURS
+                && series.contestant != SHM_SYNC
         });
         distinct(safe.map(|series| series.contestant))
     }
@@ -282,19 +287,19 @@ mod tests {
     #[test]
     fn smoke() {
         let all = [
-            series(OURS, &[20.0, 40.0, 21.0]),
+            series(SHM_SYNC, &[20.0, 40.0, 21.0]),
             series(ROBUST, &[20.0, 40.0, 20.0]),
             series("slow peer", &[90.0, 90.0, 90.0]),
             series("fast peer", &[10.0, 20.0, 10.0]),
         ];
-        let targets = judge(&all);
+        let targets = evaluate(&all);
         let met: Vec<bool> = targets.iter().map(Target::is_met).collect();
         assert_eq!(met, [true, false]);
         assert!(targets[1].what.contains("fast peer"), "{targets:?}");
     }
 
     #[test]
-    fn what_was_not_measured_has_no_target() {
-        assert!(judge(&[]).is_empty());
+    fn no_series_give_no_targets() {
+        assert!(evaluate(&[]).is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! The implementation that the derive macro writes.
+//! The code that the derive macro generates.
 //!
-//! It names each field's type as the user wrote it, with the user's spans, so
-//! that the compiler reports a field that is not `ShmSafe` where it stands.
+//! It contains each field's type as the user wrote it, with the user's spans. The
+//! compiler therefore reports a field that is not `ShmSafe` at the field.
 
 use proc_macro::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -17,30 +17,33 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let fingerprint = fingerprint(input);
     let sync_objects = sync_objects(input);
-    let nature = nature(input);
+    let properties = properties(input);
     let visit = visit(input);
-    let whole = whole(input);
-    let at = hygienic(name, "at");
-    let report = hygienic(name, "report");
+    let assert_fields_exhaustive = assert_fields_exhaustive(input);
+    let path = hygienic(name, "path");
+    let visitor = hygienic(name, "visitor");
     let no_locks_in_variants = no_locks_in_variants(input);
     let no_drop = no_drop(input, &generics);
 
     quote! {
         #[automatically_derived]
-        // SAFETY: the macro has checked that the layout is fixed by a repr;
-        // every field's implementation is used, so it is ShmSafe; fields are
-        // hashed and visited in order, with their offsets; what holds of the type
-        // is what holds of all fields, and of its discriminants.
+        // SAFETY:
+        // * The macro has checked that a repr fixes the layout.
+        // * The fingerprint covers every field with its offset and every variant.
+        // * Every field is ShmSafe, because its implementation is used, and there is no
+        //   Drop.
+        // * Every field is visited at its offset; variants contain no sync objects.
+        // * The properties are those of all fields and of the discriminants.
         unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
             const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
-            const PROPERTIES: ::shm_sync::__private::TypeProperties = #nature;
+            const PROPERTIES: ::shm_sync::__private::TypeProperties = #properties;
 
             fn visit(
-                #at: &::shm_sync::__private::FieldPath<'_>,
-                #report: &mut ::shm_sync::__private::Visitor<'_>,
+                #path: &::shm_sync::__private::FieldPath<'_>,
+                #visitor: &mut ::shm_sync::__private::Visitor<'_>,
             ) {
-                #whole
+                #assert_fields_exhaustive
                 #visit
             }
         }
@@ -51,9 +54,9 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     .into()
 }
 
-/// The type's generics, with `ShmSafe` asked of each type parameter and of each
-/// field that is what a parameter names (`T::Item`). Of every other field it
-/// can be told here and now.
+/// Returns the type's generics with the bound `ShmSafe` on each type parameter and on
+/// each field type that projects from a parameter (`T::Item`). For every other field
+/// the compiler can tell without a bound.
 fn bounded_generics(input: &Input<'_>) -> Generics {
     let mut generics = input.derive.generics.clone();
     let params: Vec<String> = generics
@@ -67,18 +70,18 @@ fn bounded_generics(input: &Input<'_>) -> Generics {
     }
     for field in input.fields() {
         let ty = &field.ty;
-        if names_inside(ty.to_token_stream().into(), &params) {
+        if projects_from(ty.to_token_stream().into(), &params) {
             bounds.push(syn::parse_quote!(#ty: ::shm_sync::ShmSafe));
         }
     }
     generics
 }
 
-/// The name of each field as text, the way to name it in `offset_of!`, and its
+/// Returns for each field its name as text, its name for `offset_of!`, and its
 /// implementation of `ShmSafe`.
 fn members(fields: &Fields) -> impl Iterator<Item = (String, Member, impl ToTokens)> {
     fields.iter().enumerate().map(|(index, field)| {
-        // `r#type` is the name `type`, written differently.
+        // `r#type` is another spelling of the name `type`.
         let (member, name) = match &field.ident {
             Some(ident) => (Member::Named(ident.clone()), ident.unraw().to_string()),
             None => (Member::Unnamed(Index::from(index)), index.to_string()),
@@ -87,13 +90,13 @@ fn members(fields: &Fields) -> impl Iterator<Item = (String, Member, impl ToToke
     })
 }
 
-/// The implementation of `ShmSafe` for a type.
+/// Returns the implementation of `ShmSafe` for a type.
 fn shm_safe(ty: &Type) -> impl ToTokens {
     quote!(<#ty as ::shm_sync::ShmSafe>)
 }
 
-/// The parts are one constant value, which the library hashes in a loop: thousands of
-/// them are compiled in no time.
+/// Returns the expression for `FINGERPRINT`. All parts are one constant value, which
+/// the library hashes in a loop, because thousands of calls would be slow to compile.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
     let (check, kind, fields, variants) = match &input.shape {
         Shape::Struct(fields) => {
@@ -103,16 +106,17 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
             (None, "struct", quote!(#(#fields),*), quote!())
         }
         Shape::Enum(data, repr) => {
-            let layout = match repr.is_c {
-                true => format!("C, {}", repr.discriminant),
-                false => repr.discriminant.to_string(),
+            let layout = if repr.is_c {
+                format!("C, {}", repr.discriminant)
+            } else {
+                repr.discriminant.to_string()
             };
             let discriminant_type = primitive(&repr.discriminant);
             let field = quote! {
                 (#layout, 0, <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT)
             };
             let variants = variants(data, repr);
-            // Naming the constant is what makes the compiler check the variants.
+            // The compiler checks the variants only if the constant is named.
             let check = quote!(let _ = <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS;);
             (Some(check), "enum", field, quote!(#variants))
         }
@@ -129,8 +133,8 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
     }}
 }
 
-/// An enum's part of the fingerprint. The offset of a variant's field follows
-/// from the repr and the types before it, so the field's number stands for it.
+/// Returns an enum's part of the fingerprint. The number of a variant's field stands
+/// for its offset, which follows from the repr and the types of the fields before it.
 fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     let variants = data.variants.iter().map(|variant| {
         let name = variant.ident.unraw().to_string();
@@ -143,11 +147,11 @@ fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     quote!(#(#variants),*)
 }
 
-/// Returns the discriminant of a variant as an `Option`. `None` is one more than that
-/// of the variant before it.
+/// Returns the discriminant of a variant as an `Option`. `None` means one more than
+/// that of the variant before it.
 ///
-/// If no variant has fields, the compiler is asked for the discriminant, because an
-/// attribute macro that is expanded later may have chosen it.
+/// If no variant has fields, the code reads the discriminant from the variant itself,
+/// because an attribute macro that is expanded later may change it.
 fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToTokens {
     let has_only_names = data
         .variants
@@ -169,29 +173,28 @@ fn discriminant(data: &DataEnum, repr: &EnumRepr, variant: &Variant) -> impl ToT
     quote!(::core::option::Option::Some(#value))
 }
 
-/// Returns the primitive type of that name, even where the user's code gives the name
-/// to another type.
+/// Returns the primitive type of this name, even if the user's code defines another
+/// type of this name.
 fn primitive(name: &Ident) -> impl ToTokens + use<> {
     quote!(::core::primitive::#name)
 }
 
-/// What holds of the values: of a struct, what holds of all its fields; of an
-/// enum, see `TypeProperties::variant`.
-fn nature(input: &Input<'_>) -> impl ToTokens {
-    let natures = |fields| {
+/// Returns the expression for `PROPERTIES`.
+fn properties(input: &Input<'_>) -> impl ToTokens {
+    let properties_of = |fields| {
         let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::PROPERTIES));
         quote!(&[#(#fields),*])
     };
     match &input.shape {
         Shape::Struct(fields) => {
-            let fields = natures(fields);
+            let fields = properties_of(fields);
             quote!(::shm_sync::__private::TypeProperties::of_fields(#fields))
         }
         Shape::Enum(data, repr) => {
             let discriminant_type = primitive(&repr.discriminant);
             let variants = data.variants.iter().map(|variant| {
                 let discriminant = discriminant(data, repr, variant);
-                let fields = natures(&variant.fields);
+                let fields = properties_of(&variant.fields);
                 quote!((#discriminant, #fields))
             });
             quote! {
@@ -214,7 +217,7 @@ fn sync_objects(input: &Input<'_>) -> impl ToTokens {
         Shape::Enum(..) => {
             let checks = input
                 .fields()
-                .filter(|field| depends_on_the_whole(&field.ty, input))
+                .filter(|field| depends_on_generics(&field.ty, input))
                 .map(|field| no_locks_in(&field.ty));
             quote!({ #(#checks;)* 0 })
         }
@@ -222,42 +225,42 @@ fn sync_objects(input: &Input<'_>) -> impl ToTokens {
 }
 
 fn visit(input: &Input<'_>) -> impl ToTokens {
-    let at = hygienic(&input.derive.ident, "at");
-    let report = hygienic(&input.derive.ident, "report");
+    let path = hygienic(&input.derive.ident, "path");
+    let visitor = hygienic(&input.derive.ident, "visitor");
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(fields).map(|(name, member, shm_safe)| {
                 quote! {
                     #shm_safe::visit(
-                        &#at.field(#name, ::core::mem::offset_of!(Self, #member)),
-                        #report,
+                        &#path.field(#name, ::core::mem::offset_of!(Self, #member)),
+                        #visitor,
                     );
                 }
             });
-            quote!(let _ = (#at, &#report); #(#fields)*)
+            quote!(let _ = (#path, &#visitor); #(#fields)*)
         }
-        // Naming the constant is what makes the compiler check it.
+        // The compiler checks the variants only if the constant is named.
         Shape::Enum(..) => quote! {
-            let _ = (#at, #report, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
+            let _ = (#path, #visitor, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
         },
     }
 }
 
-/// A variable of ours, which nothing that the user's code names can be.
+/// Returns the name of a variable that the user's code cannot name.
 fn hygienic(place: &impl Spanned, variable: &str) -> Ident {
     let span = place.span().resolved_at(Span::mixed_site().into());
-    // A constant of the user would be taken for a pattern, hygienic or not.
+    // A constant of this name would be a pattern even with hygiene, hence the prefix.
     Ident::new(&format!("__shm_sync_{variable}"), span)
 }
 
-/// Code that compiles only if the type has the fields that the macro has seen,
-/// of the types that it has seen: an attribute macro that is expanded later
-/// could have added some, or changed their types.
+/// Returns code that compiles only if the type has exactly the fields, with exactly the
+/// types, that the macro has seen. An attribute macro that is expanded later may add
+/// fields or change their types.
 ///
-/// `let _: &u64 = field;` would accept whatever dereferences to the type. So the first
-/// statement takes the type as it is, and the second compares two types of which
-/// neither becomes the other.
-fn whole(input: &Input<'_>) -> impl ToTokens {
+/// `let _: &u64 = field;` would accept every type that dereferences to `u64`. Therefore
+/// the first statement wraps the field in `TypeOf` with its actual type, and the second
+/// compares it with a `TypeOf` of the expected type, to which it does not coerce.
+fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
     let this = hygienic(&input.derive.ident, "this");
     let variants: Vec<_> = match &input.shape {
         Shape::Struct(fields) => vec![(quote!(Self), *fields)],
@@ -290,16 +293,17 @@ fn whole(input: &Input<'_>) -> impl ToTokens {
     quote!(let _ = |#this: &Self| match #this { #(#arms)* };)
 }
 
-/// Which variant of an enum is alive is not known when a segment is placed,
-/// and writing another one would overwrite a live lock.
+/// Returns assertions that the variants of an enum contain no locks. Initialisation
+/// does not know which variant a value has, and writing another variant would overwrite
+/// an initialised lock.
 ///
-/// Checked at once wherever the field's type is known; where it depends on a
-/// parameter, `SYNC_OBJECTS` checks it as soon as it is known.
+/// If a field's type depends on a parameter, `SYNC_OBJECTS` contains the assertion
+/// instead, and the compiler checks it for each instance.
 fn no_locks_in_variants(input: &Input<'_>) -> impl ToTokens {
     let checks = input
         .fields()
         .filter(|_| matches!(input.shape, Shape::Enum(..)))
-        .filter(|field| !depends_on_the_whole(&field.ty, input))
+        .filter(|field| !depends_on_generics(&field.ty, input))
         .map(|field| no_locks_in(&field.ty));
     quote!(#(const _: () = #checks;)*)
 }
@@ -314,13 +318,13 @@ fn no_locks_in(ty: &Type) -> impl ToTokens {
     )
 }
 
-/// Refuses a type that itself implements `Drop`. (A field that does is not
-/// `ShmSafe`.)
+/// Returns code that does not compile if the type itself implements `Drop`. (A field
+/// type with `Drop` is not `ShmSafe`.)
 fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
     let name = &input.derive.ident;
     let types: Vec<&Type> = input.fields().map(|field| &field.ty).collect();
     let is_known = generics.params.is_empty();
-    if is_known && !types.iter().any(|ty| depends_on_the_whole(ty, input)) {
+    if is_known && !types.iter().any(|ty| depends_on_generics(ty, input)) {
         let drops = quote!(::core::mem::needs_drop);
         let check = assertion(
             name,
@@ -330,8 +334,8 @@ fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
         );
         return quote!(const _: () = #check;);
     }
-    // Whether `Name<T>` needs drop is not known for every T. But if it
-    // implemented Drop, these two would overlap.
+    // `needs_drop::<Name<T>>()` is not known for every T. Instead, these two
+    // implementations overlap if `Name<T>` implements Drop.
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let no_drop = format_ident!("AShmSafeTypeCanNotImplementDrop");
     let overlapping = quote_spanned! {name.span()=>
@@ -346,7 +350,7 @@ fn no_drop(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
     }
 }
 
-/// `assert!(condition, message)`, reported at `place`.
+/// Returns `assert!(condition, message)`, which the compiler reports at `place`.
 fn assertion(place: impl ToTokens, condition: impl ToTokens, message: &str) -> impl ToTokens {
     // The compiler joins the spans of a macro's name and arguments.
     let tokens = place.to_token_stream();
@@ -359,9 +363,9 @@ fn assertion(place: impl ToTokens, condition: impl ToTokens, message: &str) -> i
     quote_spanned!(start=> ::core::assert! #arguments)
 }
 
-/// Whether a field's type has a meaning only inside the whole type: whether it
-/// mentions a parameter, or `Self`.
-fn depends_on_the_whole(ty: &Type, input: &Input<'_>) -> bool {
+/// Returns whether a field's type mentions a parameter or `Self`, so that it has no
+/// meaning outside the type.
+fn depends_on_generics(ty: &Type, input: &Input<'_>) -> bool {
     let generics = &input.derive.generics;
     let types = generics.type_params().map(|param| &param.ident);
     let consts = generics.const_params().map(|param| &param.ident);
@@ -370,7 +374,7 @@ fn depends_on_the_whole(ty: &Type, input: &Input<'_>) -> bool {
     mentions(ty.to_token_stream().into(), &names)
 }
 
-/// Whether any of the names occurs.
+/// Returns whether any of the names occurs.
 fn mentions(tokens: TokenStream, names: &[String]) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => names.contains(&ident.to_string()),
@@ -379,9 +383,9 @@ fn mentions(tokens: TokenStream, names: &[String]) -> bool {
     })
 }
 
-/// Whether something inside one of the names is named: `T::Item`, or
+/// Returns whether a type projects from one of the names: `T::Item`, or
 /// `<T as Trait>::Item`.
-fn names_inside(tokens: TokenStream, names: &[String]) -> bool {
+fn projects_from(tokens: TokenStream, names: &[String]) -> bool {
     let mut after_name = false;
     tokens.into_iter().any(|token| {
         let was_after_name = std::mem::take(&mut after_name);
@@ -391,7 +395,7 @@ fn names_inside(tokens: TokenStream, names: &[String]) -> bool {
                 after_name = names.contains(&ident);
                 was_after_name && ident == "as"
             }
-            TokenTree::Group(group) => names_inside(group.stream(), names),
+            TokenTree::Group(group) => projects_from(group.stream(), names),
             TokenTree::Punct(punct) => was_after_name && punct.as_char() == ':',
             TokenTree::Literal(_) => false,
         }

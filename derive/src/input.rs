@@ -1,14 +1,14 @@
-//! What the derive macro accepts, and what it says of the rest.
+//! Checks the input of the derive macro, and reports what is wrong with it.
 
 use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Ident, Result, Type};
 
-/// A type that may be `ShmSafe` if its fields are.
+/// A type that is `ShmSafe` if its fields are.
 pub(crate) struct Input<'a> {
     pub(crate) derive: &'a DeriveInput,
     pub(crate) shape: Shape<'a>,
 }
 
-/// What kind of type it is.
+/// The kind of the type.
 pub(crate) enum Shape<'a> {
     /// A struct with a fixed layout.
     Struct(&'a Fields),
@@ -16,17 +16,18 @@ pub(crate) enum Shape<'a> {
     Enum(&'a syn::DataEnum, EnumRepr),
 }
 
-/// How an enum is laid out.
+/// The layout of an enum.
 pub(crate) struct EnumRepr {
     /// The name of the discriminant's type.
     pub(crate) discriminant: Ident,
-    /// With `C`, all variants' fields begin at one offset; without it, each
-    /// variant's own fields follow the discriminant as closely as they may.
+    /// Whether the repr contains `C`. With `C`, the fields of all variants begin at the
+    /// same offset. Without it, those of each variant begin at the first aligned offset
+    /// after the discriminant.
     pub(crate) is_c: bool,
 }
 
 impl<'a> Input<'a> {
-    /// Checks the type; all that is wrong with it is reported at once.
+    /// Checks the type, and reports all errors at once.
     pub(crate) fn check(derive: &'a DeriveInput) -> Result<Self> {
         let mut errors = Vec::new();
         for lifetime in derive.generics.lifetimes() {
@@ -50,7 +51,7 @@ impl<'a> Input<'a> {
         Err(all.expect("there is a shape if there are no errors"))
     }
 
-    /// All fields, of all variants.
+    /// Returns all fields, those of all variants included.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &'a Field> {
         fields_of(&self.derive.data)
     }
@@ -82,8 +83,8 @@ fn fields_of(data: &Data) -> impl Iterator<Item = &Field> {
     fields.into_iter().flatten()
 }
 
-/// Refuses what no implementation of `ShmSafe` could ever allow, in words that
-/// fit it better than a missing trait.
+/// Reports types that can never implement `ShmSafe`, with a better message than that of
+/// a missing trait.
 fn check_field(ty: &Type, errors: &mut Vec<Error>) {
     let message = match ty {
         Type::Reference(_) => {
@@ -110,7 +111,7 @@ fn check_field(ty: &Type, errors: &mut Vec<Error>) {
     errors.push(Error::new_spanned(ty, message));
 }
 
-/// The `repr` attributes, summed up.
+/// The contents of all `repr` attributes.
 #[derive(Default)]
 struct Repr {
     is_c: bool,

@@ -1,5 +1,5 @@
-//! The shared state: the plan, and the ledger under its lock. `Ledger::add_chunk` adds a
-//! chunk to the totals, and `Ledger::roll_back` undoes an interrupted update.
+//! The shared state: the plan, and the ledger under its lock. `Ledger::add_chunk` adds
+//! a chunk to the totals, and `Ledger::roll_back` undoes an interrupted update.
 
 use std::process;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -176,8 +176,9 @@ impl Ledger {
 
     /// Undoes an interrupted update, and releases the chunks of the dead process.
     ///
-    /// A process may be killed in this function. The next process is then told of *that*
-    /// death, and the journal, which is still open, names the first dead process.
+    /// A process may be killed in this function. The next process is then told of
+    /// *that* death, and the journal, which is still open, names the first dead
+    /// process.
     fn roll_back(&mut self, cause: PoisonCause, repair: Repair) {
         if self.journal.open {
             self.totals = self.journal.totals_before;

@@ -24,9 +24,9 @@
 //!    ledger stays poisoned, and the next process repeats all steps.
 //!
 //! The files in reading order: `text.rs` cuts the files into chunks and counts a chunk.
-//! `ledger.rs` is the shared state. `worker.rs` is a worker process. `parent.rs` starts,
-//! kills and reaps the workers. `report.rs` prints the result, and `arguments.rs` parses
-//! the command line.
+//! `ledger.rs` is the shared state. `worker.rs` is a worker process. `parent.rs`
+//! starts, kills and reaps the workers. `report.rs` prints the result, and
+//! `arguments.rs` parses the command line.
 
 mod arguments;
 mod failure;

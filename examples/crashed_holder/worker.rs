@@ -1,5 +1,6 @@
-//! A worker process. It counts a chunk without the lock, and then adds the counts to the
-//! ledger. A victim stops in the middle of an update and waits until the parent kills it.
+//! A worker process. It counts a chunk without the lock, and then adds the counts to
+//! the ledger. A victim stops in the middle of an update and waits until the parent
+//! kills it.
 
 use std::os::unix::process::parent_id;
 use std::path::PathBuf;
@@ -66,8 +67,8 @@ pub(crate) fn run(options: &WorkerOptions) -> Result<(), Failure> {
     }
 }
 
-/// Makes the kernel kill this process when the parent dies. Without this, a victim would
-/// hold the lock for ever.
+/// Makes the kernel kill this process when the parent dies. Without this, a victim
+/// would hold the lock for ever.
 fn die_with_parent(parent: u32) -> Result<(), Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if parent_id() == parent {

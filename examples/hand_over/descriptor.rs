@@ -1,5 +1,5 @@
-//! Sends and receives a descriptor over a Unix socket. A process that was not forked from
-//! the creator of an anonymous segment gets the segment in this way.
+//! Sends and receives a descriptor over a Unix socket. A process that was not forked
+//! from the creator of an anonymous segment gets the segment in this way.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -43,8 +43,8 @@ pub(crate) fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     for rights in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = rights {
             if let [fd] = fds[..] {
-                // SAFETY: the kernel has just opened the descriptor for this process, and
-                // no other code knows its number.
+                // SAFETY: the kernel has just opened the descriptor for this process,
+                // and no other code knows its number.
                 return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }

@@ -8,10 +8,10 @@
 //! cargo run --release --example hand_over -- 5000000
 //! ```
 //!
-//! The client writes requests into the segment ("how many primes are below n?"), and the
-//! server writes the answers. Both wait for each other with a mutex and a condition
-//! variable, without polling. If one of them is killed, the other one is told. The socket
-//! is closed in any case, and the lock is poisoned if the dead process held it.
+//! The client writes requests into the segment ("how many primes are below n?"), and
+//! the server writes the answers. Both wait for each other with a mutex and a condition
+//! variable, without polling. If one of them is killed, the other one is told. The
+//! socket is closed in any case, and the lock is poisoned if the dead process held it.
 //!
 //! `descriptor.rs` sends and receives the descriptor.
 

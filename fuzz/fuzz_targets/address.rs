@@ -1,4 +1,4 @@
-//! Any text is an address that reads back, or a typed error.
+//! Any text parses to an address that reads back, or gives a typed error.
 
 #![no_main]
 

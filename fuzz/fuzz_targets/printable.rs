@@ -1,4 +1,4 @@
-//! Any text becomes text that a terminal shows as it is.
+//! Any text is escaped to text that a terminal shows unchanged.
 
 #![no_main]
 

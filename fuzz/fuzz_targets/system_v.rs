@@ -1,5 +1,5 @@
 //! Any bytes are a System V segment that the tool can show and remove, and that can be
-//! opened for reading; or there is a typed error, at once.
+//! opened for reading, or give a typed error at once.
 //!
 //! The first four bytes of an input are choices, the others are the segment.
 
@@ -7,9 +7,10 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use shm_sync::__fuzzing::{Choices, system_v};
+use shm_sync::fuzzing::{Choices, system_v};
 
-/// Offsets in a header: `src/segment/header.rs` and `src/segment/birth.rs`.
+// Offsets in a header: `src/segment/format/offsets.rs`; in the state of a System V
+// segment: `src/segment/backing/sysv/state.rs`.
 const PID_NAMESPACE: usize = 20;
 const LEN: usize = 24;
 const STATE: usize = 192;
@@ -26,7 +27,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
     };
     let is_set = |flag: u8| flags >> flag & 1 == 1;
-    // The fuzzer can't guess these. Wrong ones end most inputs early.
+    // The fuzzer cannot guess the length and the pid namespace. A wrong one ends the
+    // check early.
     if is_set(3) {
         put(LEN, &(input.len() as u64 - 4).to_le_bytes());
     }
@@ -35,7 +37,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         put(PID_NAMESPACE, &(namespace as u32).to_le_bytes());
     }
     match state {
-        // Each state that there is, and one that is none.
+        // Each state, and one invalid value.
         0..=7 => put(STATE, &u32::from(*state).to_ne_bytes()),
         _ => {}
     }
@@ -43,7 +45,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         0 => put(LOCK, &0_u32.to_ne_bytes()),
         // Held by this thread: libFuzzer calls the target on the main thread.
         1 => put(LOCK, &std::process::id().to_ne_bytes()),
-        // Held by a thread that there is not, and by one that died.
+        // Held by a thread that does not exist, and by one that died.
         2 => put(LOCK, &0x3fff_ffff_u32.to_ne_bytes()),
         3 => put(LOCK, &0x7fff_ffff_u32.to_ne_bytes()),
         _ => {}

@@ -1,10 +1,10 @@
 //! Writes what a harness has measured as a Markdown file.
 //!
-//! The environment variable `SHM_SYNC_RESULTS` names the directory, by an absolute path,
-//! because `cargo test` starts each test in the directory of its package. Without the
-//! variable nothing is written.
+//! The environment variable `SHM_SYNC_RESULTS` names the directory, by an absolute
+//! path, because `cargo test` starts each test in the directory of its package. Without
+//! the variable nothing is written.
 //!
-//! ```
+//! ```no_run
 //! use shm_sync_proof::results::Results;
 //!
 //! Results::new("soak", "The soak")
@@ -15,11 +15,11 @@
 //!
 //! Each file begins with the machine, the commit, the date and the command line.
 
-// A test that includes this file by its path has no library that exports these items.
-#![allow(unreachable_pub)]
+// A test that includes this file by its path exports nothing, and may not use everything.
+#![allow(dead_code, unreachable_pub)]
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// The environment variable that names the directory.
@@ -68,25 +68,32 @@ impl Results {
         self
     }
 
-    /// Writes the file, if the environment variable names a directory.
+    /// Writes the file to the directory that the environment variable names, if it is set.
     ///
     /// # Panics
     ///
     /// If the path is not absolute, or the file can't be written.
     pub fn write(self) {
-        let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else {
-            return;
-        };
+        if let Some(directory) = std::env::var_os(DIRECTORY) {
+            self.write_to(Path::new(&directory));
+        }
+    }
+
+    /// Writes the file to a directory, which is created if it does not exist.
+    ///
+    /// # Panics
+    ///
+    /// If the path is not absolute, or the file can't be written.
+    pub fn write_to(self, directory: &Path) {
+        let shown = directory.display();
         assert!(
             directory.is_absolute(),
-            "{DIRECTORY} must be an absolute path, not {}",
-            directory.display()
+            "{DIRECTORY} must be an absolute path, not {shown}"
         );
         let run = Self::new("", "").table(&["", ""], &facts_of_this_run());
         let text = format!("# {}\n{}{}", self.title, run.body, self.body);
         let path = directory.join(self.name).with_extension("md");
-        let written =
-            std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, text));
+        let written = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, text));
         if let Err(error) = written {
             panic!("{}: {error}", path.display());
         }
@@ -111,7 +118,8 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// Returns whether a column holds numbers. A dash stands for a number that there is not.
+/// Returns whether a column holds numbers. A dash stands for a number that there is
+/// not.
 fn is_numeric<'a>(cells: impl Iterator<Item = &'a String>) -> bool {
     let mut numbers = cells
         .filter(|cell| !matches!(cell.as_str(), "" | "–"))
@@ -161,7 +169,8 @@ fn processor() -> String {
 fn libc_version() -> String {
     // SAFETY: the function has no preconditions.
     let version = unsafe { libc::gnu_get_libc_version() };
-    // SAFETY: glibc returns a string with a zero byte that lives as long as the process.
+    // SAFETY: glibc returns a string with a zero byte that lives as long as the
+    // process.
     let version = unsafe { std::ffi::CStr::from_ptr(version) };
     format!("glibc {}", version.to_string_lossy())
 }
@@ -203,37 +212,5 @@ fn output(command: &str, arguments: &[&str]) -> String {
     match text.lines().next() {
         Some(line) if !line.is_empty() => line.to_owned(),
         _ => "unknown".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn smoke() {
-        let rows = [vec!["a|b".to_owned(), "1".to_owned()]];
-        let results = Results::new("name", "Title");
-        let body = results.section("Part").table(&["what", "n"], &rows).body;
-        let expected = "\n## Part\n\n| what | n |\n|---|--:|\n| a\\|b | 1 |\n";
-        assert_eq!(body, expected, "a heading and a table");
-    }
-
-    #[test]
-    fn grouped_has_commas() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1234567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text, "{number}");
-        }
-    }
-
-    #[test]
-    fn program_name_has_no_hash() {
-        assert_eq!(without_hash("models-0123456789abcdef"), "models");
-        assert_eq!(without_hash("lost-wakeups"), "lost-wakeups");
     }
 }

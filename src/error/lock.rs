@@ -1,24 +1,39 @@
-//! The errors of locks: why a lock was not taken, and the guard that a poisoned lock
-//! still hands out.
+//! The errors of locks. The error of a poisoned lock has the guard.
 
 use std::fmt;
 use std::io;
 
 use thiserror::Error as ThisError;
 
-/// What a lock method returns: the guard, or why there is none, or the guard
-/// together with the news that the data may be half-changed.
+use super::identity::IdentityError;
+
+/// The result of a lock method: the guard, or a [`LockError`].
 pub type LockResult<G> = Result<G, LockError<G>>;
 
-/// Why a lock was not simply taken.
+/// Why a lock was not acquired, or was acquired with poisoned data.
 ///
-/// In one case the lock *is* held all the same: [`Poisoned`](Self::Poisoned)
-/// carries the guard. Dropping the error unlocks it.
+/// In the case of [`Poisoned`](Self::Poisoned) this thread *holds* the lock, and the
+/// error has the guard. Dropping the error unlocks.
+///
+/// ```
+/// use shm_sync::{LockError, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+/// match counter.try_lock() {
+///     Ok(mut count) => *count += 1,
+///     Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|count| *count = 0) += 1,
+///     Err(LockError::WouldBlock) => println!("another time"),
+///     Err(other) => return Err(other.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # The question mark
 ///
-/// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into
-/// an [`Error`](crate::Error), which drops the guard. A `Box<dyn std::error::Error>` can't
+/// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into an
+/// [`Error`](crate::Error), and drops the guard. A `Box<dyn std::error::Error>` can't
 /// hold the guard's borrow, so name the error there:
 ///
 /// ```
@@ -32,70 +47,68 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 #[non_exhaustive]
 #[derive(ThisError)]
 pub enum LockError<G> {
-    /// The lock is held, but its last holder died or panicked inside, and
-    /// nobody has repaired the data since.
-    #[error("the lock is held, but its data may be half-changed: {}", .0.cause)]
+    /// This thread holds the lock, but the data may be inconsistent: a holder died or
+    /// panicked, and no process has repaired the data since.
+    #[error("the lock is held, but its data may be inconsistent: {}", .0.cause)]
     Poisoned(Poisoned<G>),
-    /// Somebody else holds the lock, and the caller did not want to wait.
+    /// A thread holds the lock, and the call does not wait.
     #[error("the lock is held by another thread or process")]
     WouldBlock,
-    /// Somebody else held the lock until the deadline.
+    /// Another thread held the lock until the deadline.
     #[error("the lock was not free before the deadline")]
     TimedOut,
-    /// This thread holds the lock already, so waiting for it would never end.
+    /// This thread already holds the lock, so waiting would never end.
     #[error("this thread already holds the lock")]
     Deadlock,
-    /// The lock is a value in ordinary memory: it comes to life when a
-    /// segment, or [`place_at`](crate::place_at), places it.
+    /// The lock is a value in ordinary memory. A segment, or
+    /// [`place_at`](crate::place_at), initialises it.
     #[error("the lock is not placed in shared memory yet: create a Segment with it")]
     NotPlaced,
-    /// This thread holds as many robust locks as the kernel can recover when
-    /// it dies ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)), with those that C code or
-    /// another copy of this crate has taken. Unlock some first.
+    /// This thread holds as many robust locks as the kernel can recover when it dies
+    /// ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)). Those of C code and of other copies
+    /// of this crate count. Unlock some first.
     #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
-    /// The lock belongs to another pid namespace (a container). Thread ids,
-    /// by which locks know their owners, mean something else there.
+    /// The lock belongs to another pid namespace (a container), where the thread ids
+    /// of its holders mean other threads.
     #[error(
         "the lock belongs to another pid namespace: let both containers share one (`--pid=...`)"
     )]
     ForeignPidNamespace,
-    /// A program outside this crate unlocked the `pthread_mutex_t` without
-    /// making it consistent after its owner had died. pthread refuses it for
-    /// ever; see [`ShmMutex::reset`](crate::ShmMutex::reset).
+    /// After an owner death, a program outside this crate unlocked the
+    /// `pthread_mutex_t` without making it consistent. pthread refuses it for ever; see
+    /// [`ShmMutex::reset`](crate::ShmMutex::reset).
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
-    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex that inherits
-    /// priorities, because glibc does not lock such a mutex safely. The mutex is
-    /// released. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
+    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex with priority
+    /// inheritance, because glibc does not lock such a mutex safely. The mutex is
+    /// unlocked. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
     #[error(
-        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
+        "a PthreadCondvar can't wait with a mutex with priority inheritance: use a ShmCondvar, \
          or a mutex without priority inheritance"
     )]
     PriorityInheritance,
-    /// This thread does not hold the lock of the guard. It came over a fork, and the
-    /// parent holds it; or C code has unlocked it.
+    /// This thread does not hold the lock of the guard. The guard was inherited over a
+    /// fork, and the parent holds the lock; or C code has unlocked it.
     #[error(
         "this thread does not hold the guard's lock: the guard was inherited over a fork, \
          or C code has unlocked it"
     )]
     NotOwner,
-    /// This process can't tell who it is, so it can't own a lock.
+    /// This process can't own locks.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
-    /// The operating system refused. The lock is not held.
+    /// The operating system refused the call. The lock is not held.
     #[error("the operating system refused to lock or to wait")]
     Os(#[source] io::Error),
 }
 
 impl<G> LockError<G> {
-    /// Changes the guard inside, if there is one.
-    pub(crate) fn map_guard<H>(self, f: impl FnOnce(G) -> H) -> LockError<H> {
-        match self {
-            Self::Poisoned(Poisoned { guard, cause }) => LockError::Poisoned(Poisoned {
-                guard: f(guard),
-                cause,
-            }),
+    /// Converts an error without a guard to the error of any guard. Returns the guard
+    /// of a poisoned lock otherwise.
+    pub(crate) fn without_guard<H>(self) -> Result<LockError<H>, Poisoned<G>> {
+        Ok(match self {
+            Self::Poisoned(poisoned) => return Err(poisoned),
             Self::WouldBlock => LockError::WouldBlock,
             Self::TimedOut => LockError::TimedOut,
             Self::Deadlock => LockError::Deadlock,
@@ -107,11 +120,11 @@ impl<G> LockError<G> {
             Self::NotOwner => LockError::NotOwner,
             Self::Unidentified(error) => LockError::Unidentified(error),
             Self::Os(error) => LockError::Os(error),
-        }
+        })
     }
 }
 
-/// By hand, so that a guard need not be `Debug` for `unwrap` to work.
+/// Not derived, because `unwrap` must work if `G` is not `Debug`.
 impl<G> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,14 +144,38 @@ impl<G> fmt::Debug for LockError<G> {
     }
 }
 
-/// A lock that is held although its last holder died or panicked inside.
+/// A guard of a lock whose data may be inconsistent, because a holder died or panicked.
 ///
-/// The idea is [`std::sync::PoisonError`]'s, made to survive processes: the
-/// poison is a flag in the shared memory, and every process sees it until
-/// somebody repairs the data with [`recover`](Poisoned::recover) or vouches for it with
+/// It is like [`std::sync::PoisonError`], but for processes. The poison is a flag in the
+/// shared memory. Every locker sees it until one of them repairs the data with
+/// [`recover`](Poisoned::recover) or declares it consistent with
 /// [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison).
 ///
-/// Dropping this unlocks and changes nothing else.
+/// Dropping this unlocks and leaves the flag set.
+///
+/// ```
+/// use shm_sync::{LockError, PoisonCause, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::anonymous(ShmMutex::new(7_u64))?;
+/// # let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+/// #     let _guard = counter.lock();
+/// #     panic!("with the lock held");
+/// # }));
+/// # assert!(died.is_err());
+/// // A holder has panicked.
+/// let Err(LockError::Poisoned(mut poisoned)) = counter.lock() else {
+///     panic!("the mutex is poisoned");
+/// };
+/// assert!(matches!(poisoned.cause(), PoisonCause::Panicked { .. }));
+/// assert_eq!(**poisoned.get_ref(), 7);
+/// **poisoned.get_mut() = 8;
+/// let guard = poisoned.into_inner();
+/// assert_eq!(*guard, 8);
+/// assert!(counter.is_poisoned(), "only `recover` and `clear_poison` clear the flag");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is held: repair the data with `recover`, or drop this to unlock"]
 pub struct Poisoned<G> {
     pub(crate) guard: G,
@@ -146,23 +183,23 @@ pub struct Poisoned<G> {
 }
 
 impl<G> Poisoned<G> {
-    /// Who left the data in doubt, and how.
+    /// Returns which holder failed most recently, and how.
     pub fn cause(&self) -> PoisonCause {
         self.cause
     }
 
-    /// The guard, to look at the data.
+    /// Returns the guard, to read the data.
     pub fn get_ref(&self) -> &G {
         &self.guard
     }
 
-    /// The guard, to change the data. The flag stays.
+    /// Returns the guard, to change the data. The flag stays set.
     pub fn get_mut(&mut self) -> &mut G {
         &mut self.guard
     }
 
-    /// The guard, to use the data as it is. The flag stays, so the next locker
-    /// is told as well.
+    /// Returns the guard, to use the data as it is. The flag stays set, so the next
+    /// locker gets this error as well.
     pub fn into_inner(self) -> G {
         self.guard
     }
@@ -170,7 +207,7 @@ impl<G> Poisoned<G> {
 
 impl<G> fmt::Display for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the data may be half-changed: {}", self.cause)
+        write!(f, "the data may be inconsistent: {}", self.cause)
     }
 }
 
@@ -182,10 +219,10 @@ impl<G> fmt::Debug for Poisoned<G> {
     }
 }
 
-/// How the data under a lock came to be in doubt.
+/// Why the data under a lock may be inconsistent.
 ///
-/// The ids are those of the lock's pid namespace. They name who it *was*: the
-/// system may have given them to somebody else since.
+/// The ids are those of the lock's pid namespace. The kernel may have given them to
+/// other processes since.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoisonCause {
@@ -193,11 +230,11 @@ pub enum PoisonCause {
     /// of the main thread, or the end of its thread.
     #[non_exhaustive]
     OwnerDied {
-        /// The process, or 0 if it is unknown. That is so if C code held the lock, which
-        /// leaves no name beside it, and if the holder died within the few
-        /// instructions right after it took the lock, or right before it gave it back.
+        /// The process, or 0 if it is unknown. It is unknown if C code held the lock,
+        /// because C code does not record its process id. It is unknown, too, if the
+        /// holder died within a few instructions after it locked or before it unlocked.
         pid: u32,
-        /// The thread, or 0 if it is unknown. It may be known where the process is not.
+        /// The thread, or 0 if it is unknown. It may be known if the process is not.
         tid: u32,
     },
     /// The holder panicked with the lock held.
@@ -211,7 +248,28 @@ pub enum PoisonCause {
 }
 
 impl PoisonCause {
-    /// The process that left the data in doubt, however it did; 0 if unknown.
+    /// Returns the process id of the holder that failed, or 0 if it is unknown.
+    ///
+    /// ```
+    /// use shm_sync::{LockError, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// # let counter = Segment::anonymous(ShmMutex::new(7_u64))?;
+    /// # let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    /// #     let _guard = counter.lock();
+    /// #     panic!("with the lock held");
+    /// # }));
+    /// # assert!(died.is_err());
+    /// // A thread of this process has panicked.
+    /// let Err(LockError::Poisoned(poisoned)) = counter.lock() else {
+    ///     panic!("the mutex is poisoned");
+    /// };
+    /// let cause = poisoned.cause();
+    /// assert_eq!(cause.pid(), std::process::id());
+    /// assert_ne!(cause.tid(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn pid(&self) -> u32 {
         match *self {
@@ -219,7 +277,7 @@ impl PoisonCause {
         }
     }
 
-    /// The thread that left the data in doubt, however it did; 0 if unknown.
+    /// Returns the thread id of the holder that failed, or 0 if it is unknown.
     #[must_use]
     pub fn tid(&self) -> u32 {
         match *self {
@@ -241,44 +299,4 @@ impl fmt::Display for PoisonCause {
             }
         }
     }
-}
-
-/// Why a process can't tell who it is in terms that locks understand.
-#[non_exhaustive]
-#[derive(Debug, ThisError)]
-pub enum IdentityError {
-    /// The pid namespace is unknown: this process can't read `/proc/self/ns/pid`, and
-    /// the kernel has no `PIDFD_GET_PID_NAMESPACE` (Linux 6.11). Each process asks once,
-    /// and so does each forked child, for example after a `chroot`. Before Linux 6.11,
-    /// mount `/proc` in the new root.
-    #[error(
-        "the pid namespace can't be read from /proc/self/ns/pid: \
-         mount /proc (in a chroot as well), or use Linux 6.11"
-    )]
-    NoPidNamespace(#[source] io::Error),
-    /// This process can't read `/proc/sys/kernel/random/boot_id`, so it is unknown
-    /// whether the locks in a file on a disk are of this boot of the machine. POSIX
-    /// objects, anonymous and System V segments need no boot id.
-    #[error(
-        "the id of this boot can't be read from /proc/sys/kernel/random/boot_id, and a segment \
-         in a file needs it: mount all of /proc (without subset=pid), or use a segment in memory"
-    )]
-    NoBootId(#[source] io::Error),
-    /// The process was made by a bare `clone` system call. pthread believes
-    /// that it still is the parent, and the kernel would not release its locks.
-    #[error("this process was made by a raw clone(2), where pthread locks don't work: use fork(2)")]
-    RawClone,
-    /// The system has no robust lists, by which the kernel knows the locks of a thread
-    /// that dies. It is an emulator (qemu-user), or a sandbox that refuses
-    /// `get_robust_list(2)` or `set_robust_list(2)`.
-    #[error(
-        "this system has no robust lists, without which locks can't survive their holders: \
-         run on a real Linux kernel, and let the sandbox permit get_robust_list(2) and \
-         set_robust_list(2)"
-    )]
-    NoRobustLists(#[source] io::Error),
-    /// The kernel has no `MADV_WIPEONFORK` (Linux 4.14), by which forks are
-    /// noticed.
-    #[error("forks can't be noticed here: madvise(MADV_WIPEONFORK) was refused")]
-    NoForkDetection(#[source] io::Error),
 }

@@ -1,28 +1,40 @@
-//! The errors of this crate: one enum for what locking says, generic over the
-//! guard that a poisoned lock still hands out, and one for everything else.
+//! The errors of this crate: [`LockError`] for locks, which may contain a guard, and
+//! [`Error`] for segments. A `LockError` converts to an `Error`.
 
-mod layout;
+mod identity;
 mod lock;
-mod reason;
+mod mismatch;
+mod request;
 
+use std::convert::Infallible;
 use std::io;
 
 use thiserror::Error as ThisError;
 
-pub use layout::{Abi, Layout};
-pub use lock::{IdentityError, LockError, LockResult, PoisonCause, Poisoned};
-pub use reason::{CorruptHeader, NameError, Unsupported};
+pub use identity::IdentityError;
+pub use lock::{LockError, LockResult, PoisonCause, Poisoned};
+pub use mismatch::{Abi, CorruptHeader, Layout};
+pub use request::{NameError, Unsupported};
 
-/// Everything that can go wrong with a segment, and, by `?`, with a lock.
+/// An error of a segment or, by `?`, of a lock.
 ///
-/// Match on it; the texts are for people.
+/// Match on the variants. The texts are for people.
+///
+/// ```
+/// use shm_sync::{Error, Segment, ShmMutex};
+///
+/// # let name = format!("/shm-sync-doc-error-{}", std::process::id());
+/// # let name = name.as_str();
+/// let opened = Segment::<ShmMutex<u64>>::open(name);
+/// assert!(matches!(opened, Err(Error::NotFound)));
+/// ```
 #[non_exhaustive]
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// The name is not one that the system takes.
+    /// The name is invalid.
     #[error("{name:?} can't name a segment: {reason}")]
     InvalidName {
-        /// What was given.
+        /// The invalid name.
         name: String,
         /// What is wrong with it.
         reason: NameError,
@@ -33,8 +45,9 @@ pub enum Error {
     /// Another object has that name already.
     #[error("a segment of that name exists: open it, unlink it first, or use open_or_create")]
     AlreadyExists,
-    /// The owner and the mode of the object, or of its directory, forbid it to this
-    /// user. A call that a sandbox or a missing privilege forbids is [`Os`](Self::Os).
+    /// The owner and the mode of the object, or of its directory, forbid the call to
+    /// this user. If a sandbox or a missing privilege forbids it, the error is
+    /// [`Os`](Self::Os).
     #[error("permission denied: owner and mode of the segment, or of its directory, forbid it")]
     PermissionDenied,
     /// An unexpected user owns the object. Every user can put an object into the shared
@@ -58,15 +71,15 @@ pub enum Error {
         found: u32,
     },
     /// [`SegmentOptions::any_owner`](crate::SegmentOptions::any_owner) names no group,
-    /// or its mode lets users write that are not members.
+    /// or its mode lets users write who are not members.
     #[error(
         "any_owner() trusts the members of one group: name the group with group(..), \
          and choose a mode(..) in which other users may not write"
     )]
     NoTrustedGroup,
-    /// An unexpected user created the System V segment. The creator keeps all rights of an
-    /// owner after giving the segment to another user, so the creator
-    /// must be the expected owner, this user, or root.
+    /// An unexpected user created the System V segment. The creator keeps all rights of
+    /// an owner after giving the segment to another user. So the creator must be the
+    /// expected owner, this user, or root.
     #[error(
         "user {found} created the System V segment and keeps the right to write to it, \
          although it belongs to user {expected}: let root or user {expected} create it"
@@ -81,8 +94,8 @@ pub enum Error {
     /// create it. The kernel grants to the creator's group what the mode grants to the
     /// segment's group, for good. So the effective group of the creator must be the group
     /// of [`SegmentOptions::group`](crate::SegmentOptions::group). With
-    /// [`any_owner`](crate::SegmentOptions::any_owner), root may create it as well;
-    /// without, a creator with root's group.
+    /// [`any_owner`](crate::SegmentOptions::any_owner), the creator may also be root.
+    /// Without it, the creator may also have root's group.
     #[error(
         "the creator of the System V segment has group {found}, and the kernel grants to it \
          what it grants to group {expected}: create the segment with the effective group \
@@ -94,8 +107,8 @@ pub enum Error {
         /// The group id of the creator.
         found: u32,
     },
-    /// More users may write to the object than was allowed with
-    /// [`SegmentOptions::mode`](crate::SegmentOptions::mode).
+    /// More users may write to the object than
+    /// [`SegmentOptions::mode`](crate::SegmentOptions::mode) allows.
     #[error(
         "the segment's mode {found:04o} lets more users write to it than {allowed:04o}: \
          if that is meant, open it with the same mode in its options"
@@ -106,8 +119,8 @@ pub enum Error {
         /// The permission bits of the object.
         found: u32,
     },
-    /// The object is something else: not a file, too short, or without this
-    /// crate's header.
+    /// The object is not a segment of this crate: it is no file, is too short, or has
+    /// another header.
     #[error("the object is not a segment of this crate")]
     NotASegment,
     /// The object has this crate's header, but in a format that this version
@@ -122,24 +135,25 @@ pub enum Error {
     /// The header contradicts itself or the object's size.
     #[error("the segment's header is damaged: {0}")]
     Corrupt(CorruptHeader),
-    /// The object holds another type, or the same type as another build lays
-    /// it out.
+    /// The object contains another type, or the same type in another layout.
     #[error("the segment holds {found}, but this program expects {expected}")]
     LayoutMismatch {
-        /// What this program would have created.
+        /// The layout that this program would have created.
         expected: Box<Layout>,
-        /// What the header says.
+        /// The layout in the header.
         found: Box<Layout>,
     },
-    /// The object is in use in another pid namespace (a container), where
-    /// thread ids, by which locks know their owners, mean something else.
+    /// The object is in use in another pid namespace (a container), where the thread ids
+    /// in its locks mean other threads.
     ///
-    /// A POSIX object or a file is refused only while a process is attached there
-    /// that may write, and a System V segment while any process is attached. When the
-    /// last one has ended, the next process that opens the
-    /// object makes the locks anew in its own namespace: a container that starts again
-    /// finds its data, and locks that were held poisoned. A memfd has no record of
-    /// its users, so it stays with the namespace in which it was made.
+    /// A POSIX object or a file is refused only while a process with write access is
+    /// attached there, and a System V segment while any process is attached. After the
+    /// last one has ended, the next opener reinitialises the locks in its own namespace.
+    /// So a container that starts again finds its data, and the locks that were held are
+    /// poisoned. A memfd does not record its processes, so it stays with the namespace in
+    /// which it was made.
+    ///
+    /// For a lock, see [`LockError::ForeignPidNamespace`].
     #[error(
         "the segment belongs to another pid namespace: let both containers share one, \
          or end the processes of the other container that are attached"
@@ -150,68 +164,66 @@ pub enum Error {
     /// kernel kills a process of the cgroup when the memory is reserved or touched.
     #[error("there is no room for {bytes} bytes of shared memory")]
     NoSpace {
-        /// How many bytes were asked for.
+        /// The requested size in bytes.
         bytes: usize,
     },
-    /// There are not so many huge pages free, or this user may not use them.
+    /// There are not enough free huge pages, or this user may not use them.
     #[error(
         "there are no huge pages for {bytes} bytes: reserve some (`sysctl vm.nr_hugepages=...`), \
          let this user have them (`vm.hugetlb_shm_group`), or use normal pages"
     )]
     NoHugePages {
-        /// How many bytes were asked for.
+        /// The requested size in bytes.
         bytes: usize,
     },
-    /// The memory can't be locked: more than this process may.
+    /// This process may not lock so much memory (`RLIMIT_MEMLOCK`).
     #[error(
         "this process may not lock {bytes} bytes of memory{}: \
          raise RLIMIT_MEMLOCK (`ulimit -l`), or don't lock it",
         .limit.map_or_else(String::new, |limit| format!(" (its limit is {limit} bytes)"))
     )]
     MemoryLockLimit {
-        /// How many bytes were to be locked.
+        /// The size of the memory in bytes.
         bytes: usize,
-        /// How many this process may lock in all, if that is the reason.
+        /// The limit of this process in bytes, if the limit is the reason.
         limit: Option<u64>,
     },
-    /// The file behind a descriptor could be made shorter while it is mapped,
-    /// which would end in `SIGBUS`.
+    /// The file of the descriptor could be shortened while it is mapped. An access would
+    /// then raise `SIGBUS`.
     #[error(
         "the descriptor is not of a memfd that is sealed against shrinking: \
          open a named object by its name"
     )]
     Unsealed,
-    /// A process is attached to the segment, so it is not removed. Or the segment
-    /// looks like a copy or a file of another boot of the machine (its boot, device or
-    /// file is another one than its header says), and a process uses its locks, so they
-    /// are not made anew.
+    /// A process is attached to the segment, so this call neither removes it nor
+    /// reinitialises its stale locks. Locks are stale if the boot, device or file is
+    /// another one than the header says, for example in a copy.
     #[error("the segment is in use: end the processes that are attached to it, and try again")]
     InUse,
-    /// Another process that creates, renews or removes the System V segment has not
-    /// finished: it is stopped, or the closure that fills the segment takes long.
+    /// Another process has not finished creating, reinitialising or removing the System V
+    /// segment: it is stopped, or the closure that fills the segment takes long.
     #[error(
-        "another process has been creating, renewing or removing the System V segment for \
+        "another process has been creating, reinitialising or removing the System V segment for \
          {waited:?}: continue that process if it is stopped, or end it, and try again"
     )]
     Unfinished {
-        /// How long this process has waited.
+        /// The time that this process has waited.
         waited: std::time::Duration,
     },
-    /// The closure that fills a new segment has forked, and this is the child, which has
-    /// returned from the closure. The parent creates the segment.
+    /// The closure that fills a new segment has forked, and the child has returned from
+    /// it. This process is the child; the parent creates the segment.
     #[error(
         "this process was forked while its parent was creating the segment: \
          end it in the closure, or let it open the segment when the parent is ready"
     )]
     ForkedWhileCreating,
     /// Another process holds a record lock on the segment's file for longer than this
-    /// call waits. Processes order opening, reviving and removing by such locks.
+    /// call waits. Such locks order opening, reinitialising and removing.
     ///
-    /// A call waits 10 s for an exclusive lock (the tool 0.25 s when it removes). A
-    /// process that opens or removes the segment holds one for long only if it is
-    /// stopped, or revives a very large file: then try again later. A call waits 0.25 s
-    /// for a shared lock, which only a program outside this crate holds. Such a program
-    /// needs no more than the right to read: see [`Segment`](crate::Segment#trust).
+    /// | the call wants | it waits | the other process |
+    /// |---|---|---|
+    /// | an exclusive lock | 10 s (the tool 0.25 s when it removes) | opens or removes the segment. It is stopped, or reinitialises a very large file: try again later |
+    /// | a shared lock | 0.25 s | runs a program outside this crate. Read access is enough for it: see [`Segment`](crate::Segment#trust) |
     #[error(
         "another process has locked the segment's file for too long: find that process with \
          `grep -ls ':{inode} {byte} ' /proc/[0-9]*/fdinfo/*`; wait for it, or end it"
@@ -222,78 +234,64 @@ pub enum Error {
         /// The first byte that the lock covers.
         byte: u64,
     },
-    /// What was asked for is not possible with this kind of memory, or on this
-    /// system.
+    /// This kind of memory or this system does not support the request.
     #[error("{0}")]
     Unsupported(Unsupported),
-    /// See [`LockError::Poisoned`]. The lock was released again; the data is
-    /// still in doubt.
-    #[error("the data may be half-changed: {0}")]
+    /// A holder of the lock died or panicked: see [`LockError::Poisoned`]. The lock is
+    /// unlocked again, and the data may still be inconsistent.
+    #[error("the data may be inconsistent: {0}")]
     Poisoned(PoisonCause),
-    /// See [`LockError::WouldBlock`].
-    #[error("the lock is held by another thread or process")]
-    WouldBlock,
-    /// See [`LockError::TimedOut`].
-    #[error("the lock was not free before the deadline")]
-    TimedOut,
-    /// See [`LockError::Deadlock`].
-    #[error("this thread already holds the lock")]
-    Deadlock,
-    /// See [`LockError::NotPlaced`].
-    #[error("the lock is not placed in shared memory yet: create a Segment with it")]
-    NotPlaced,
-    /// See [`LockError::TooManyLocks`].
-    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
-    TooManyLocks,
-    /// See [`LockError::NotRecoverable`].
-    #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
-    NotRecoverable,
-    /// See [`LockError::PriorityInheritance`].
-    #[error(
-        "a PthreadCondvar can't wait with a mutex that inherits priorities: use a ShmCondvar, \
-         or a mutex without priority inheritance"
-    )]
-    PriorityInheritance,
-    /// See [`LockError::NotOwner`].
-    #[error(
-        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
-         or C code has unlocked it"
-    )]
-    NotOwner,
-    /// This process can't tell who it is, so it can't own a lock.
+    /// The lock was not acquired: see [`LockError`].
+    ///
+    /// [`LockError::Poisoned`], [`LockError::ForeignPidNamespace`],
+    /// [`LockError::Unidentified`] and [`LockError::Os`] become the variants of this type
+    /// with these names instead. (`Infallible` means that there is no guard.)
+    ///
+    /// ```
+    /// use shm_sync::{Error, LockError, Segment, ShmMutex};
+    ///
+    /// fn try_add_one(counter: &ShmMutex<u64>) -> Result<(), Error> {
+    ///     *counter.try_lock()? += 1;
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let counter = Segment::anonymous(ShmMutex::new(0))?;
+    /// let guard = counter.lock()?;
+    /// let busy = try_add_one(&counter);
+    /// assert!(matches!(busy, Err(Error::Lock(LockError::WouldBlock))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[error(transparent)]
+    Lock(LockError<Infallible>),
+    /// This process can't own locks.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
-    /// Any other refusal of the operating system, of a sandbox, or for lack of a
+    /// Any other failure of a system call: by the kernel, by a sandbox, or for lack of a
     /// privilege.
     #[error("{call} failed")]
     Os {
         /// The call that failed.
         call: &'static str,
-        /// What it said.
+        /// The error that it returned.
         #[source]
         source: io::Error,
     },
 }
 
 impl<G> From<LockError<G>> for Error {
-    /// Drops the guard of a poisoned lock, which unlocks it; the poison stays.
+    /// Drops the guard of a poisoned lock, which unlocks. The poison stays set.
     fn from(error: LockError<G>) -> Self {
-        match error {
-            LockError::Poisoned(poisoned) => Self::Poisoned(poisoned.cause),
-            LockError::WouldBlock => Self::WouldBlock,
-            LockError::TimedOut => Self::TimedOut,
-            LockError::Deadlock => Self::Deadlock,
-            LockError::NotPlaced => Self::NotPlaced,
-            LockError::TooManyLocks => Self::TooManyLocks,
-            LockError::ForeignPidNamespace => Self::ForeignPidNamespace,
-            LockError::NotRecoverable => Self::NotRecoverable,
-            LockError::PriorityInheritance => Self::PriorityInheritance,
-            LockError::NotOwner => Self::NotOwner,
-            LockError::Unidentified(error) => Self::Unidentified(error),
-            LockError::Os(source) => Self::Os {
+        match error.without_guard() {
+            Err(poisoned) => Self::Poisoned(poisoned.cause),
+            Ok(LockError::ForeignPidNamespace) => Self::ForeignPidNamespace,
+            Ok(LockError::Unidentified(error)) => Self::Unidentified(error),
+            Ok(LockError::Os(source)) => Self::Os {
                 call: "locking or waiting",
                 source,
             },
+            Ok(other) => Self::Lock(other),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a file is, and what is in it.
+//! Files: kind, name, users, and content.
 
 use std::fs::{File, FileType, Metadata};
 use std::io;
@@ -8,103 +8,108 @@ use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::census::{Found, failure};
-use super::source::{Opened, Source};
-use super::{Content, Epoch, FileKind, Link, Object, Segment, Users, locks};
+use super::locks;
+use super::reader::{Found, Opened, Source, os_error};
+use super::types::{Content, Epoch, FileKind, Link, Object, Segment, Users};
 use crate::error::Error;
 use crate::os::mem;
-use crate::os::proc::{self, DELETED, MapsSnapshot};
+use crate::os::proc::fd;
+use crate::os::proc::maps::{DELETED, MapsSnapshot};
 use crate::os::regular_file;
 use crate::robust;
 use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
 use crate::segment::{Address, Backing};
 
-/// How the kernel shows a memfd's label.
+/// The kernel shows the label of a memfd after this prefix.
 pub(super) const MEMFD: &str = "/memfd:";
 
-/// The resident pages of longer files are not counted, which takes a while.
-const LONGEST_COUNTED: u64 = 64 << 30;
+/// Resident pages of longer files are not counted, because this takes long.
+const MAX_COUNTED_LEN: u64 = 64 << 30;
 
-/// Device and inode number of what is at `path`.
+/// Returns the device and inode number of the file with this path, which may be a link.
 pub(super) fn identity_of(path: &Path) -> Option<(u64, u64)> {
-    let facts = std::fs::symlink_metadata(path).ok()?;
-    Some((facts.dev(), facts.ino()))
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
-/// What is at `path`.
-pub(super) fn at_path(path: &Path, survey: &MapsSnapshot) -> Result<Found, Error> {
-    if proc::is_link(path) {
-        let shown = std::fs::read_link(path).map_err(failure("readlink"))?;
-        return behind_link(path, &shown, survey);
+/// Reads the object with this path.
+pub(super) fn at_path(path: &Path, snapshot: &MapsSnapshot) -> Result<Found, Error> {
+    if fd::is_link(path) {
+        let shown = std::fs::read_link(path).map_err(os_error("readlink"))?;
+        return behind_link(path, &shown, snapshot);
     }
-    let facts = std::fs::symlink_metadata(path).map_err(failure("lstat"))?;
+    let metadata = std::fs::symlink_metadata(path).map_err(os_error("lstat"))?;
     let address = Address::of_file_at(path).ok();
     let name = address
         .as_ref()
         .map_or_else(|| path.to_string_lossy().into_owned(), Address::to_string);
-    // The longest names in /dev/shm are POSIX objects whose address is a path.
+    // The address of a POSIX object with a very long name is its path.
     let backing = backing_of(path);
     let file = Candidate {
         name,
         address,
         backing,
         link: Link::Named,
-        facts,
+        metadata,
     };
-    let opened = match file.facts.is_file() {
-        true => regular_file::open(path, mem::Access::ReadOnly),
-        false => Ok(None),
+    let opened = if file.metadata.is_file() {
+        regular_file::open(path, mem::Access::ReadOnly)
+    } else {
+        Ok(None)
     };
-    finish(file, opened, survey)
+    finish(file, opened, snapshot)
 }
 
-/// What a link such as `/proc/PID/fd/N` leads to, which the kernel `shows` there.
+/// Reads the object behind a link such as `/proc/PID/fd/N`. `shown` is the path that
+/// the kernel shows as the target of the link.
 pub(super) fn behind_link(
     link: &Path,
     shown: &Path,
-    survey: &MapsSnapshot,
+    snapshot: &MapsSnapshot,
 ) -> Result<Found, Error> {
     let mut file = Candidate {
         name: shown.to_string_lossy().into_owned(),
         address: Address::file(link).ok(),
         backing: Backing::File,
         link: Link::Named,
-        facts: std::fs::metadata(link).map_err(failure("stat"))?,
+        metadata: std::fs::metadata(link).map_err(os_error("stat"))?,
     };
-    file.is_known_as(shown);
-    finish(file, proc::open_link(link, mem::Access::ReadOnly), survey)
+    file.apply_kernel_name(shown);
+    finish(file, fd::open_link(link, mem::Access::ReadOnly), snapshot)
 }
 
+/// Reads the file, unless it was removed before it could be opened.
 fn finish(
     file: Candidate,
     opened: io::Result<Option<OwnedFd>>,
-    survey: &MapsSnapshot,
+    snapshot: &MapsSnapshot,
 ) -> Result<Found, Error> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
-        opened => Ok(file.look(opened, survey)),
+        opened => Ok(file.inspect(opened, snapshot)),
     }
 }
 
 fn backing_of(path: &Path) -> Backing {
-    match regular_file::is_posix_object(path) {
-        true => Backing::Posix,
-        false => Backing::File,
+    if regular_file::is_posix_object(path) {
+        Backing::Posix
+    } else {
+        Backing::File
     }
 }
 
-/// A file that may hold a segment, before it is read.
+/// A file that may contain a segment, before it is read.
 struct Candidate {
     name: String,
     address: Option<Address>,
     backing: Backing,
     link: Link,
-    facts: Metadata,
+    metadata: Metadata,
 }
 
 impl Candidate {
-    /// Takes over what the kernel shows of a file that has no name, or had one.
-    fn is_known_as(&mut self, shown: &Path) {
+    /// Sets name, address, backing and link from the path that the kernel shows.
+    fn apply_kernel_name(&mut self, shown: &Path) {
         let text = shown.to_string_lossy();
         let text = text.strip_suffix(DELETED).unwrap_or(&text);
         if let Some(label) = text.strip_prefix(MEMFD) {
@@ -114,24 +119,25 @@ impl Candidate {
             return;
         }
         let path = PathBuf::from(text);
-        let now = self.name_now(&path);
-        let address = Address::of_file_at(now.as_deref().unwrap_or(&path));
+        let current = self.current_name(&path);
+        let address = Address::of_file_at(current.as_deref().unwrap_or(&path));
         self.backing = backing_of(&path);
         self.name = address
             .as_ref()
             .map_or_else(|_| text.to_owned(), Address::to_string);
-        if now.is_some() {
+        if current.is_some() {
             self.address = address.ok();
         }
-        if self.facts.nlink() == 0 {
+        if self.metadata.nlink() == 0 {
             self.link = Link::Unlinked;
         }
     }
 
-    /// The name that it has now, in the directory of the path that is shown.
-    fn name_now(&self, shown: &Path) -> Option<PathBuf> {
-        let identity = (self.facts.dev(), self.facts.ino());
-        if self.facts.nlink() == 0 {
+    /// Returns the current path of the file, if it is in the directory of the path that
+    /// the kernel shows.
+    fn current_name(&self, shown: &Path) -> Option<PathBuf> {
+        let identity = (self.metadata.dev(), self.metadata.ino());
+        if self.metadata.nlink() == 0 {
             return None;
         }
         if identity_of(shown) == Some(identity) {
@@ -139,37 +145,39 @@ impl Candidate {
         }
         let mut entries = std::fs::read_dir(shown.parent()?).ok()?.flatten();
         let found = entries.find(|entry| {
-            entry.ino() == self.facts.ino() && identity_of(&entry.path()) == Some(identity)
+            entry.ino() == self.metadata.ino() && identity_of(&entry.path()) == Some(identity)
         });
         found.map(|entry| entry.path())
     }
 
-    /// Reads it, if it could be opened; `None` if it is nothing to be opened.
-    fn look(mut self, file: io::Result<Option<OwnedFd>>, survey: &MapsSnapshot) -> Found {
-        let kind = kind_of(self.facts.file_type());
+    /// Reads the file. `file` is `Ok(None)` if it is of a kind that is not opened.
+    fn inspect(mut self, file: io::Result<Option<OwnedFd>>, snapshot: &MapsSnapshot) -> Found {
+        let kind = kind_of(self.metadata.file_type());
         let mut resident_pages = None;
         let mut registered = None;
         let (content, opened) = match file {
-            Err(source) => (Content::Inaccessible(failure("open")(source)), None),
+            Err(source) => (Content::Inaccessible(os_error("open")(source)), None),
             Ok(None) => (Content::Foreign(kind), None),
             Ok(Some(file)) => {
                 let file = File::from(file);
-                // Of what was opened, and not of what had the name a moment ago.
-                if let Ok(facts) = file.metadata() {
-                    self.facts = facts;
+                // Another file may have had the name before this one was opened.
+                if let Ok(metadata) = file.metadata() {
+                    self.metadata = metadata;
                 }
                 resident_pages = self.resident_pages(&file);
-                registered = self.registered(&file, survey);
+                registered = self.registered(&file, snapshot);
                 self.read(file)
             }
         };
         if let Content::Foreign(_) = content {
             registered = None;
         }
-        let mut pids = survey.mapping(self.facts.dev(), self.facts.ino());
-        // A registered process that is seen not to map it has children that do.
+        let mut pids = snapshot.mapping(self.metadata.dev(), self.metadata.ino());
+        // Add registered processes only if their mappings could not be read. Those
+        // whose mappings were read are already in the list, or only their children map
+        // the file.
         let mut hidden = registered.clone().unwrap_or_default();
-        hidden.retain(|pid| survey.may_map(*pid, self.facts.ino()));
+        hidden.retain(|pid| snapshot.may_map(*pid, self.metadata.ino()));
         pids.extend(hidden);
         pids.sort_unstable();
         pids.dedup();
@@ -178,54 +186,56 @@ impl Candidate {
             address: self.address,
             backing: self.backing,
             link: self.link,
-            len: self.facts.len(),
+            len: self.metadata.len(),
             resident_pages,
-            owner: self.facts.uid(),
-            group: self.facts.gid(),
-            mode: self.facts.mode() & 0o7777,
+            owner: self.metadata.uid(),
+            group: self.metadata.gid(),
+            mode: self.metadata.mode() & 0o7777,
             users: Users {
                 pids,
                 attachments: registered.map(|pids| pids.len() as u64),
-                unreadable_processes: survey.unreadable.len(),
+                unreadable_processes: snapshot.unreadable.len(),
             },
             content,
         };
         (object, opened)
     }
 
-    /// Those who hold a lock that says that they are attached. Nobody holds one of
-    /// a memfd, which only those can reach who have it.
-    fn registered(&self, file: &File, survey: &MapsSnapshot) -> Option<Vec<u32>> {
+    /// Returns the processes that hold an attachment lock, or `None` if the kind of
+    /// file has no such locks: no process locks a memfd.
+    fn registered(&self, file: &File, snapshot: &MapsSnapshot) -> Option<Vec<u32>> {
         match self.backing {
             Backing::Memfd => None,
-            _ => attached_pids(file, &survey.unreadable).ok(),
+            _ => attached_pids(file, &snapshot.unreadable).ok(),
         }
     }
 
+    /// Reads the content of an open file.
     fn read(&self, file: File) -> (Content, Option<Opened>) {
-        if !self.facts.is_file() {
-            return (Content::Foreign(kind_of(self.facts.file_type())), None);
+        if !self.metadata.is_file() {
+            return (Content::Foreign(kind_of(self.metadata.file_type())), None);
         }
-        let home = match self.backing {
-            Backing::Memfd => Some(SegmentEpoch::NAMELESS),
+        let current_epoch = match self.backing {
+            Backing::Memfd => Some(SegmentEpoch::ANONYMOUS),
             _ => SegmentEpoch::of(&file).ok(),
         };
-        let opened = Opened::new(Source::File(file.into()), self.facts.len());
-        content(opened, home)
+        let opened = Opened::new(Source::File(file.into()), self.metadata.len());
+        content(opened, current_epoch)
     }
 
-    /// How much of it is in memory. The file systems that are memory say it; of
-    /// others, a mapping that is never touched does.
+    /// Returns how many pages of the file are in memory. For files in memory, this is
+    /// the number of allocated blocks. For other files, `mincore` of a mapping returns
+    /// it.
     fn resident_pages(&self, file: &File) -> Option<u64> {
         const BLOCK: u64 = 512;
         let page = mem::page_size() as u64;
-        if !self.facts.is_file() {
+        if !self.metadata.is_file() {
             return None;
         }
         if self.backing != Backing::File {
-            return Some((self.facts.blocks() * BLOCK).div_ceil(page));
+            return Some((self.metadata.blocks() * BLOCK).div_ceil(page));
         }
-        let len = Some(self.facts.len()).filter(|len| *len <= LONGEST_COUNTED)?;
+        let len = Some(self.metadata.len()).filter(|len| *len <= MAX_COUNTED_LEN)?;
         let Some(len) = NonZeroUsize::new(usize::try_from(len).ok()?) else {
             return Some(0);
         };
@@ -246,16 +256,15 @@ fn kind_of(file: FileType) -> FileKind {
     }
 }
 
-// --- What is in it --------------------------------------------------------------
-
-/// `home` is where its locks should have come to life, if that is known.
+/// Returns the content of an object. `current_epoch` is the epoch in which its locks
+/// are valid, if known.
 pub(super) fn content(
     opened: Result<Opened, Error>,
-    home: Option<SegmentEpoch>,
+    current_epoch: Option<SegmentEpoch>,
 ) -> (Content, Option<Opened>) {
     match opened {
         Ok(opened) => {
-            let segment = Box::new(describe(&opened, home));
+            let segment = Box::new(describe(&opened, current_epoch));
             (Content::Segment(segment), Some(opened))
         }
         Err(Error::NotASegment) => (Content::Foreign(FileKind::Memory), None),
@@ -266,7 +275,7 @@ pub(super) fn content(
     }
 }
 
-fn describe(opened: &Opened, home: Option<SegmentEpoch>) -> Segment {
+fn describe(opened: &Opened, current_epoch: Option<SegmentEpoch>) -> Segment {
     let header = &opened.header;
     Segment {
         layout: header.layout.clone(),
@@ -276,16 +285,16 @@ fn describe(opened: &Opened, home: Option<SegmentEpoch>) -> Segment {
         creator: header.creator,
         created: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.created)),
         pid_namespace: header.pid_namespace,
-        epoch: epoch_of(header, home),
+        epoch: epoch_of(header, current_epoch),
         locks: header.is_of_our_abi().then(|| locks::count(opened)),
     }
 }
 
-fn epoch_of(header: &Header, home: Option<SegmentEpoch>) -> Epoch {
-    let Some(home) = home else {
+fn epoch_of(header: &Header, current_epoch: Option<SegmentEpoch>) -> Epoch {
+    let Some(current_epoch) = current_epoch else {
         return Epoch::Unknown;
     };
-    if !header.origin.is(home) {
+    if !header.epoch.matches(current_epoch) {
         return Epoch::Past;
     }
     match robust::pid_namespace() {

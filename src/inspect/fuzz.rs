@@ -1,23 +1,24 @@
-//! Reading any bytes as an object: for the fuzzer.
+//! Entry points of the fuzzer: objects with any bytes.
 
 mod system_v;
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 
-use super::source::{Opened, Source};
-use super::{Epoch, locks};
+use super::locks;
+use super::reader::{Opened, Source};
+use super::types::Epoch;
 use crate::os::mem::Pages;
 use crate::os::{mem::memfd, regular_file};
 
 pub use system_v::{Choices, system_v};
 
-/// Reads an object of these bytes as the tool does: header, directory, and every
+/// Reads an object with these bytes as the tool does: header, lock table, and every
 /// lock.
 ///
 /// # Panics
 ///
-/// If the sums contradict each other.
+/// If the numbers contradict each other.
 pub fn object(bytes: &[u8]) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
         return;
@@ -32,9 +33,9 @@ pub fn object(bytes: &[u8]) {
     let sum = locks::count(&opened);
     assert!(sum.counted <= sum.objects);
     assert!(sum.held + sum.poisoned <= 2 * sum.counted);
-    let (listed, left_out) = locks::list(&opened, Epoch::Past, 10);
+    let (listed, omitted) = locks::list(&opened, Epoch::Past, 10);
     assert!(listed.len() as u64 <= sum.objects);
-    assert!(left_out <= sum.objects);
+    assert!(omitted <= sum.objects);
     for object in listed {
         let _ = locks::find(&opened, Epoch::Past, &object.path);
     }

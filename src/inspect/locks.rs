@@ -1,20 +1,22 @@
-//! The sync objects of a segment, and who holds them.
+//! The sync objects of a segment and their holders.
 
 use std::io;
 
-use super::source::{Opened, Reader};
-use super::{
-    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState, Waiters,
+use super::reader::{Opened, Reader};
+use super::types::{
+    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState,
 };
-use crate::os::proc::task::{self, State, Task};
+use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
-use crate::sync::state::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::snapshot;
+use crate::sync::snapshot::Waiters;
 
-/// So many sync objects of a segment are looked at.
-const MOST_COUNTED: u64 = 1_000_000;
+/// The maximum number of sync objects that are inspected in a segment.
+const MAX_INSPECTED: u64 = 1_000_000;
 
-/// The locks of a segment in sum.
+/// Counts the sync objects of a segment by state.
 pub(super) fn count(opened: &Opened) -> Locks {
     let mut sum = Locks::default();
     let mut reader = Reader::new(opened);
@@ -27,7 +29,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
             continue;
         }
         let bytes = entry.offset(index).and_then(|offset| reader.bytes(offset));
-        let Some(mutex) = bytes.map(state::mutex) else {
+        let Some(mutex) = bytes.map(raw_view::mutex) else {
             continue;
         };
         sum.held += u64::from(is_held(&mutex));
@@ -36,7 +38,7 @@ pub(super) fn count(opened: &Opened) -> Locks {
     sum
 }
 
-/// The sync objects, at most `limit` of them, and how many were left out.
+/// Returns at most `limit` sync objects, and the number of those that were omitted.
 pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObject>, u64) {
     let mut reader = Reader::new(opened);
     let mut busy = Vec::new();
@@ -64,14 +66,14 @@ pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObje
     busy.extend(idle.into_iter().take(limit - busy.len()));
     busy.sort_by_key(|(number, _)| *number);
     let total = opened.entries.iter().map(Entry::count);
-    let left_out = total.fold(0, u64::saturating_add) - busy.len() as u64;
+    let omitted = total.fold(0, u64::saturating_add) - busy.len() as u64;
     (
         busy.into_iter().map(|(_, object)| object).collect(),
-        left_out,
+        omitted,
     )
 }
 
-/// The sync object of that path.
+/// Returns the sync object with this path.
 pub(super) fn find(opened: &Opened, epoch: Epoch, path: &str) -> Option<SyncObject> {
     let mut entries = opened.entries.iter();
     let (offset, kind) = entries.find_map(|entry| Some((entry.find(path)?, entry.kind)))?;
@@ -82,85 +84,68 @@ pub(super) fn find(opened: &Opened, epoch: Epoch, path: &str) -> Option<SyncObje
     })
 }
 
-/// The entry of every object and its number there, up to the limit.
+/// Returns the entry of every sync object and the index in this entry, up to
+/// [`MAX_INSPECTED`].
 fn all(entries: &[Entry]) -> impl Iterator<Item = (&Entry, u64)> {
     let objects = entries
         .iter()
         .flat_map(|entry| (0..entry.count()).map(move |index| (entry, index)));
-    objects.take(MOST_COUNTED as usize)
+    objects.take(MAX_INSPECTED as usize)
 }
 
 fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> SyncState {
     let state = match kind {
         SyncKind::Mutex => reader
             .bytes::<MUTEX_LEN>(offset)
-            .map(|bytes| SyncState::Mutex(mutex(state::mutex(bytes), epoch))),
-        SyncKind::Condvar => reader.bytes::<CONDVAR_LEN>(offset).map(|bytes| {
-            let condvar = state::condvar(bytes);
-            SyncState::Condvar {
-                waiters: condvar.sleepers,
-                notifications: condvar.notifications,
-            }
-        }),
+            .map(|bytes| SyncState::Mutex(mutex(raw_view::mutex(bytes), epoch))),
+        SyncKind::Condvar => reader
+            .bytes::<CONDVAR_LEN>(offset)
+            .map(|bytes| SyncState::Condvar(raw_view::condvar(bytes))),
         _ => Some(SyncState::PthreadCondvar),
     };
     state.unwrap_or(SyncState::Unreadable)
 }
 
-/// Whether it is worth showing before others.
+/// Returns whether the object is listed before those that are unlocked and clean.
 fn is_busy(state: &SyncState) -> bool {
     match state {
         SyncState::Mutex(mutex) => {
             let is_quiet = matches!(mutex.lock, LockState::Free | LockState::NotPlaced);
             !is_quiet || mutex.poison.is_some() || mutex.waiters != Waiters::NoneSeen
         }
-        SyncState::Condvar { waiters, .. } => *waiters > 0,
+        SyncState::Condvar(condvar) => condvar.waiters > 0,
         SyncState::PthreadCondvar => false,
         SyncState::Unreadable => true,
     }
 }
 
-fn is_held(mutex: &state::MutexState) -> bool {
+fn is_held<H>(mutex: &snapshot::MutexState<H>) -> bool {
     matches!(
         mutex.lock,
-        state::LockState::Held { .. } | state::LockState::OwnerDied
+        snapshot::LockState::Held(_) | snapshot::LockState::OwnerDied
     )
 }
 
-fn mutex(found: state::MutexState, epoch: Epoch) -> MutexState {
-    MutexState {
-        lock: match found.lock {
-            state::LockState::NotPlaced => LockState::NotPlaced,
-            state::LockState::Free => LockState::Free,
-            state::LockState::OwnerDied => LockState::OwnerDied,
-            state::LockState::NotRecoverable => LockState::NotRecoverable,
-            state::LockState::Held { tid } => {
-                let named = found.holder.filter(|holder| holder.tid == tid);
-                LockState::Held(holder(named.map(|holder| holder.pid), tid, epoch))
-            }
-        },
-        poison: found.poison,
-        poison_count: found.poisonings,
-        waiters: match found.waiters {
-            state::Waiters::NoneSeen => Waiters::NoneSeen,
-            state::Waiters::Some => Waiters::Some,
-        },
-    }
+fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
+    found.map_holder(|recorded| {
+        let pid = Some(recorded.pid).filter(|pid| *pid != 0);
+        holder(pid, recorded.tid, epoch)
+    })
 }
 
-/// What is known of the thread that holds a lock. `pid` is its process, if it has
-/// left its name.
+/// Describes the thread that holds a lock. `pid` is its process, if the holder has
+/// recorded it.
 fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
-    let nothing_more = |fate| Holder {
+    let holder_in = |state| Holder {
         pid: pid.unwrap_or(0),
         tid,
-        state: fate,
+        state,
         command: None,
         thread_started: None,
     };
     match epoch {
-        Epoch::Past => return nothing_more(HolderState::Dead),
-        Epoch::OtherNamespace | Epoch::Unknown => return nothing_more(HolderState::Unknown),
+        Epoch::Past => return holder_in(HolderState::Dead),
+        Epoch::OtherNamespace | Epoch::Unknown => return holder_in(HolderState::Unknown),
         Epoch::Current => {}
     }
     let found: io::Result<Option<Task>> = match pid {
@@ -171,28 +156,29 @@ fn holder(pid: Option<u32>, tid: u32, epoch: Epoch) -> Holder {
         Ok(Some(task)) => Holder {
             pid: pid.or_else(|| task::process_of(tid)).unwrap_or(0),
             state: match task.state {
-                State::Alive => HolderState::Alive,
-                State::Stopped => HolderState::Stopped,
-                State::Ended => HolderState::Dead,
+                TaskState::Alive => HolderState::Alive,
+                TaskState::Stopped => HolderState::Stopped,
+                TaskState::Ended => HolderState::Dead,
             },
-            thread_started: task.started().ok(),
+            thread_started: task.start_time().ok(),
             command: Some(task.command),
             tid,
         },
-        Ok(None) if task::is_gone(tid) => nothing_more(HolderState::Dead),
-        // Hidden from us; or the id belongs to a thread of another process by now.
+        Ok(None) if task::is_gone(tid) => holder_in(HolderState::Dead),
+        // The id belongs to a thread of another process now.
         Ok(None) if task::task(tid).is_ok_and(|task| task.is_some()) => {
-            nothing_more(HolderState::Dead)
+            holder_in(HolderState::Dead)
         }
-        Ok(None) => nothing_more(HolderState::Alive),
-        Err(_) => nothing_more(HolderState::Unknown),
+        // `/proc` hides it.
+        Ok(None) => holder_in(HolderState::Alive),
+        Err(_) => holder_in(HolderState::Unknown),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::source::Source;
+    use crate::inspect::reader::Source;
     use crate::os::mem::Pages;
     use crate::os::mem::memfd;
     use crate::segment::Segment;
@@ -218,7 +204,7 @@ mod tests {
         Opened::new(Source::File(file), Segment::mapped_len(segment) as u64).unwrap()
     }
 
-    /// A file of those bytes.
+    /// Creates a file with these bytes.
     fn file_of(bytes: &[u8]) -> OwnedFd {
         let file = memfd::create("inspected", Pages::Normal).unwrap();
         let file = File::from(file);
@@ -237,10 +223,10 @@ mod tests {
             (6, 6, 1, 0)
         );
 
-        let (all, left_out) = list(&opened, Epoch::Current, 10);
+        let (all, omitted) = list(&opened, Epoch::Current, 10);
         let paths: Vec<_> = all.iter().map(|object| object.path.as_str()).collect();
         let expected = [".0[0].1", ".0[1].1", ".0[2].1", ".0[3].1", ".0[4].1", ".1"];
-        assert_eq!((paths.as_slice(), left_out), (expected.as_slice(), 0));
+        assert_eq!((paths.as_slice(), omitted), (expected.as_slice(), 0));
         for object in &all {
             let found = find(&opened, Epoch::Current, &object.path);
             assert_eq!(found.as_ref(), Some(object));
@@ -259,22 +245,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_left_out_last() {
+    fn used_locks_are_omitted_last() {
         let segment = Segment::anonymous(farm()).unwrap();
         let opened = opened(&segment);
         let _guard = segment.0[4].1.lock().unwrap();
-        let (few, left_out) = list(&opened, Epoch::Current, 2);
+        let (few, omitted) = list(&opened, Epoch::Current, 2);
         let paths: Vec<_> = few.iter().map(|object| object.path.as_str()).collect();
         assert_eq!(
-            (paths.as_slice(), left_out),
+            (paths.as_slice(), omitted),
             ([".0[0].1", ".0[4].1"].as_slice(), 4)
         );
-        let (none, left_out) = list(&opened, Epoch::Current, 0);
-        assert_eq!((none, left_out), (Vec::new(), 6));
+        let (none, omitted) = list(&opened, Epoch::Current, 0);
+        assert_eq!((none, omitted), (Vec::new(), 6));
     }
 
     #[test]
-    fn holders_of_another_time_or_place_are_not_looked_for() {
+    fn stale_or_foreign_holders_are_not_searched() {
         let me = std::process::id();
         assert_eq!(
             holder(Some(me), me, Epoch::Current).state,
@@ -290,7 +276,7 @@ mod tests {
             holder(Some(1 << 29), 1 << 29, Epoch::Current).state,
             HolderState::Dead
         );
-        // The id went to a thread of another process.
+        // The id belongs to a thread of another process.
         assert_eq!(
             holder(Some(1 << 29), me, Epoch::Current).state,
             HolderState::Dead
@@ -299,7 +285,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_objects_or_an_error(
+        fn any_bytes_are_listed_or_refused(
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
             len in any::<prop::sample::Index>(),
             is_cut in any::<bool>(),
@@ -318,13 +304,13 @@ mod tests {
             if is_cut {
                 bytes.truncate(len.index(bytes.len()));
             }
-            // It may be shorter by now than it was when it was looked up.
+            // The file may have become shorter since its length was read.
             for len in [object_len, bytes.len() as u64] {
                 if let Ok(opened) = Opened::new(Source::File(file_of(&bytes)), len) {
                     let sum = count(&opened);
-                    let (all, left_out) = list(&opened, Epoch::Current, 4);
+                    let (all, omitted) = list(&opened, Epoch::Current, 4);
                     prop_assert!(sum.counted <= sum.objects);
-                    prop_assert_eq!(all.len() as u64 + left_out, sum.objects);
+                    prop_assert_eq!(all.len() as u64 + omitted, sum.objects);
                 }
             }
         }

@@ -1,11 +1,15 @@
-//! Descriptors that stay apart from those of the program: none has the number of
-//! standard input, output or error, and none is used after the program closed it.
+//! Descriptors with numbers above those of standard input, output and error, and checks
+//! that a descriptor still leads to its file.
 //!
 //! Every descriptor that this crate opens for writing, or keeps, passes through
-//! [`above_standard`] or [`CheckedFd`]. (`try_clone` of std never takes a low number.) What
-//! it opens for reading only, and closes before the call returns (lists in `/proc`,
-//! directories), may have a low number for that moment: a `println!` of another thread
-//! then fails, as without standard output.
+//! [`above_standard`] or [`CheckedFd`]. (`try_clone` of std returns numbers from 3 on.)
+//! Descriptors that this crate only reads, and closes before the call returns, may have
+//! a low number: those of lists in `/proc` and of directories. A `println!` of another
+//! thread then fails during that time, as it does without standard output.
+//!
+//! Manual page: [`fcntl(2)`].
+//!
+//! [`fcntl(2)`]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -19,19 +23,20 @@ use super::io_error;
 /// The first number after standard input, output and error.
 const FIRST: RawFd = 3;
 
-/// Returns the descriptor that `open` makes, with a number of at least 3.
+/// Calls `open` and returns its descriptor with a number of at least 3.
 ///
 /// A daemon may run without standard output. The next file that it opens then becomes
-/// its standard output, and `println!` writes into that file. So the free numbers are
-/// filled before `open` runs, with descriptors through which nothing can be written.
+/// its standard output, and `println!` writes into that file. Therefore this function
+/// fills the free numbers before it calls `open`. Nothing can be written through the
+/// fillers.
 pub(crate) fn above_standard(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     let _fillers = fill_standard();
     // Another thread may have closed its standard output meanwhile.
     move_above_standard(open()?)
 }
 
-/// Takes every free number below 3. If the process has no descriptor left, that is the
-/// error of the `open` that follows.
+/// Opens a descriptor for every free number below 3. If the process may open no more
+/// files, the `open` that follows reports it.
 fn fill_standard() -> Vec<OwnedFd> {
     let mut fillers = Vec::new();
     while (0..FIRST).any(is_free) {
@@ -44,38 +49,37 @@ fn fill_standard() -> Vec<OwnedFd> {
     fillers
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_GETFD`:
-/// whether the number is no descriptor.
+/// Returns whether no descriptor has the number: `fcntl(2)`, `F_GETFD`.
 fn is_free(number: RawFd) -> bool {
-    // SAFETY: takes numbers only, whatever they are; changes nothing.
+    // SAFETY: the call accepts any number and changes nothing.
     unsafe { libc::fcntl(number, libc::F_GETFD) == -1 }
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_DUPFD_CLOEXEC`: moves a descriptor whose number is below 3.
+/// Replaces a descriptor with a number below 3 by a copy with a higher number:
+/// `fcntl(2)`, `F_DUPFD_CLOEXEC`.
 fn move_above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.as_raw_fd() >= FIRST {
         return Ok(file);
     }
     let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(FIRST)).map_err(io_error)?;
-    // SAFETY: the kernel made it just now, for this caller alone.
+    // SAFETY: the kernel has just created the descriptor, and no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Device and inode number of the file behind a descriptor, as `stat` shows them.
+/// Returns the device and inode number of the file, as `stat` shows them.
 fn identity(file: impl AsFd) -> io::Result<(u64, u64)> {
-    let facts = fstat(file).map_err(io_error)?;
-    Ok((facts.st_dev, facts.st_ino))
+    let stat = fstat(file).map_err(io_error)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
-/// A descriptor that is kept for long, of a file that is mapped for as long.
+/// A descriptor that is kept as long as a mapping of its file.
 ///
-/// Daemons close all descriptors from 3 on (`closefrom`, `close_range`), those of their
-/// libraries included, and open files of their own under these numbers. So the number
-/// is lent, and closed, only while it leads to the file that it was made for.
+/// Daemons close all descriptors from 3 on (`closefrom`, `close_range`), also those of
+/// their libraries, and then open other files under these numbers. Therefore this type
+/// returns or closes the number only while it leads to the original file.
 ///
-/// What this can't tell apart: a descriptor that the program itself opened of the very
-/// same file, and that got the number.
+/// If the program itself opens the same file and gets the same number, this type cannot
+/// notice it.
 #[derive(Debug)]
 pub(crate) struct CheckedFd {
     number: RawFd,
@@ -83,7 +87,7 @@ pub(crate) struct CheckedFd {
 }
 
 impl CheckedFd {
-    /// Keeps a descriptor, under a number of at least 3.
+    /// Keeps a descriptor with a number of at least 3.
     pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
         let file = move_above_standard(file)?;
         Ok(Self {
@@ -92,24 +96,26 @@ impl CheckedFd {
         })
     }
 
-    /// Device and inode number of the file, as `stat` shows them.
+    /// Returns the device and inode number of the file, as `stat` shows them.
     pub(crate) fn identity(&self) -> (u64, u64) {
         self.identity
     }
 
-    /// Returns the descriptor; `EBADF` if it was closed, or is another file's by now.
+    /// Returns the descriptor. The error is `EBADF` if the number was closed or now
+    /// leads to another file.
     pub(crate) fn get(&self) -> io::Result<BorrowedFd<'_>> {
         let lost = || io_error(Errno::EBADF);
         if is_free(self.number) {
             return Err(lost());
         }
-        // SAFETY: the number is an open descriptor, as the kernel said just now. A
-        // program that closes it between this call and the use of the result has
-        // broken the rule of std that a descriptor is closed by its owner.
+        // SAFETY: the number is an open descriptor, as checked above. A program that
+        // closes it before the result is used violates the rule of std that only the
+        // owner closes a descriptor.
         let file = unsafe { BorrowedFd::borrow_raw(self.number) };
-        match identity(file)? == self.identity {
-            true => Ok(file),
-            false => Err(lost()),
+        if identity(file)? == self.identity {
+            Ok(file)
+        } else {
+            Err(lost())
         }
     }
 }
@@ -117,8 +123,8 @@ impl CheckedFd {
 impl Drop for CheckedFd {
     fn drop(&mut self) {
         if self.get().is_ok() {
-            // SAFETY: it is open and leads to the file that this value owned a
-            // descriptor of; nobody uses this value afterwards.
+            // SAFETY: the number is open and leads to the file of which this value owns
+            // a descriptor. No code uses this value afterwards.
             drop(unsafe { OwnedFd::from_raw_fd(self.number) });
         }
     }
@@ -141,14 +147,14 @@ mod tests {
         assert_eq!(identity(lent).unwrap(), kept.identity());
         let number = kept.number;
         drop(kept);
-        // Another test may have got the number since.
+        // Another test may have the number now.
         let now = std::fs::read_link(format!("/proc/self/fd/{number}"));
         let exe = std::env::current_exe().unwrap();
         assert!(now.map_or(true, |now| now != exe), "it is closed");
     }
 
     #[test]
-    fn a_foreign_number_is_neither_lent_nor_closed() {
+    fn other_files_number_is_not_returned_or_closed() {
         let foreign = File::open("/dev/null").unwrap();
         let kept = CheckedFd {
             number: foreign.as_raw_fd(),
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_number_is_not_lent() {
+    fn closed_number_is_not_returned() {
         let kept = CheckedFd {
             number: 1 << 29,
             identity: (0, 0),

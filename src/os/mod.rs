@@ -1,8 +1,9 @@
-//! The floor that talks to the operating system.
+//! Wrappers of system calls, of libc functions, and of files in `/proc`.
 //!
-//! This is the only place that names `libc` or `nix`. Each wrapper names the
-//! call it makes, turns its return code into a typed result once, and deals
-//! with `EINTR` once. Nothing here knows what the memory is used for.
+//! Only this module names `libc` or `nix`. A wrapper names the call that it makes,
+//! returns a typed result, and repeats a call that a signal interrupted. The policy of
+//! locks is in [`robust`](crate::robust), and that of segments in
+//! [`segment`](crate::segment).
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;
@@ -20,7 +21,7 @@ mod timer_slack;
 
 use std::io;
 
-/// The error of an OS call that `nix` made.
+/// Converts the error of a call that `nix` made.
 fn io_error(errno: nix::errno::Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
@@ -37,7 +38,7 @@ pub(crate) fn is_not_permitted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
 }
 
-/// Calls `f` again for as long as a signal interrupts it.
+/// Calls `f` until no signal interrupts it (`EINTR`).
 fn retry_on_eintr<T>(mut f: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
     loop {
         match f() {

@@ -1,16 +1,19 @@
-//! Locks on byte ranges of a file that the kernel drops when their holder is gone.
+//! OFD locks: locks on byte ranges of a file that belong to an open file description.
 //!
-//! An open-file-description lock belongs to what `open` made, not to a process
-//! or a thread. Every copy of the descriptor shares it: by `dup`, over a
-//! socket, in a forked child. The kernel drops it when the last copy is closed,
-//! however the processes that had it end. Whoever wants to exclude others in
-//! its own process needs a descriptor from an `open` of its own.
+//! All copies of a descriptor share its locks: copies made by `dup`, sent through a
+//! socket, or inherited by a forked child. The kernel unlocks when the last copy is
+//! closed, however the processes ended. To exclude other threads of the same process, a
+//! thread needs a descriptor from its own `open`.
 //!
-//! The bytes are only numbers: they may lie beyond the end of the file, and
-//! nothing is read or written there. Locks on neighbouring bytes that one
-//! description holds in the same kind merge into one.
+//! The bytes are only numbers. They may lie beyond the end of the file, and no call
+//! reads or writes them. The kernel merges adjacent locks of the same kind and
+//! description.
 //!
-//! The kernel looks for no deadlocks among these locks.
+//! The kernel does not detect deadlocks among these locks.
+//!
+//! Manual page: [`fcntl(2)`], `F_OFD_SETLK` and `F_OFD_GETLK`.
+//!
+//! [`fcntl(2)`]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 
 use std::fmt;
 use std::io;
@@ -24,47 +27,48 @@ use nix::sys::stat::fstat;
 use super::clock::pause;
 use super::io_error;
 
-/// Bytes of a file: at least one, none beyond the largest file offset (2⁶³ − 1).
+/// A range of at least one byte of a file, up to the largest file offset (2⁶³ − 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ByteRange {
     /// The first byte.
     pub(crate) start: u64,
-    /// How many.
+    /// The number of bytes.
     pub(crate) len: u64,
 }
 
-/// What a lock excludes.
+/// The kind of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockKind {
-    /// Exclusive locks. The file must be open for reading.
+    /// Excludes exclusive locks. The file must be open for reading.
     Shared,
-    /// All other locks. The file must be open for writing.
+    /// Excludes all other locks. The file must be open for writing.
     Exclusive,
 }
 
-/// How long to wait for a lock, depending on what is in the way.
+/// The time to wait for a lock, depending on the kind of the conflicting lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LockTimeout {
-    /// With a shared lock.
+    /// For a shared lock of another description.
     pub(crate) with_shared: Duration,
-    /// With an exclusive lock.
+    /// For an exclusive lock of another description.
     pub(crate) with_exclusive: Duration,
 }
 
-/// A lock was in the way for longer than the caller's patience. It is the inner error
-/// of an [`io::Error`] of the kind `TimedOut`.
+/// A conflicting lock lasted longer than the [`LockTimeout`]. This is the inner error
+/// of an [`io::Error`] of kind `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
-    /// What kind of lock.
+    /// The kind of the conflicting lock.
     pub(crate) kind: LockKind,
-    /// The first byte that it covers.
+    /// The first byte that the conflicting lock covers.
     pub(crate) start: u64,
     /// The inode number of the file.
     pub(crate) inode: u64,
 }
 
 impl Blocked {
-    /// Returns why [`lock`] gave up, if that is what `error` says.
+    /// Returns the conflict because of which [`lock`] timed out, if `error` is of that
+    /// kind.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
     }
@@ -78,40 +82,38 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// How many times [`lock`] tries before it waits.
-const EAGER_TRIES: u32 = 8;
-/// The first wait, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(5));
+/// The number of tries of [`lock`] before its first pause.
+const TRIES_BEFORE_PAUSE: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html), `F_OFD_SETLK`,
-/// again and again: locks the range, or fails with [`Blocked`].
+/// Locks the range, or fails with [`Blocked`] after the timeout: `F_OFD_SETLK` in a
+/// loop with pauses.
 ///
-/// It tries, and sleeps between two tries, because the kernel has no record lock with a
-/// deadline: `F_OFD_SETLKW` would wait for as long as any process holds a lock there,
-/// and a process that may only read the file can hold a shared one for ever.
+/// The kernel has no lock call with a deadline. `F_OFD_SETLKW` waits without limit, and
+/// every process that may read the file can hold a shared lock for ever.
 ///
-/// A lock that this description already holds there is converted in one step:
-/// it stays in force until it is the new one.
+/// If this description holds a lock in the range, the kernel converts it in one step.
 pub(crate) fn lock(
     file: impl AsFd,
     kind: LockKind,
     range: ByteRange,
-    patience: LockTimeout,
+    timeout: LockTimeout,
 ) -> io::Result<()> {
     let begin = Instant::now();
-    let mut next_pause = PAUSES.0;
+    let mut next_pause = FIRST_PAUSE;
     let mut tries = 0;
     while !try_lock(&file, kind, range)? {
         tries += 1;
-        if tries < EAGER_TRIES {
-            continue; // most holders need a few microseconds
+        if tries < TRIES_BEFORE_PAUSE {
+            continue; // most holders unlock within a few microseconds
         }
         let conflict = conflict(&file, kind, range)?;
         let limit = match conflict {
-            Some((LockKind::Shared, _)) => patience.with_shared,
-            // None: the other process has just unlocked it. If that is so each time, the
-            // system refuses for another reason, which it does not tell.
-            Some((LockKind::Exclusive, _)) | None => patience.with_exclusive,
+            Some((LockKind::Shared, _)) => timeout.with_shared,
+            // `None`: the other process has just unlocked. If this happens every time,
+            // the kernel refuses for a reason that it does not report.
+            Some((LockKind::Exclusive, _)) | None => timeout.with_exclusive,
         };
         if begin.elapsed() >= limit {
             let Some((kind, ByteRange { start, .. })) = conflict else {
@@ -122,16 +124,15 @@ pub(crate) fn lock(
             return Err(io::Error::new(io::ErrorKind::TimedOut, blocked));
         }
         pause(next_pause);
-        next_pause = (next_pause * 2).min(PAUSES.1);
+        next_pause = (next_pause * 2).min(LONGEST_PAUSE);
     }
     Ok(())
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_OFD_SETLK`: locks the range now or, if another description's lock is in
-/// the way, returns false. Then a lock that this one already holds stays as it is.
+/// Locks the range without waiting: `F_OFD_SETLK`. Returns false if another description
+/// holds a conflicting lock. Then locks that this description holds do not change.
 ///
-/// A lock in the way is `EAGAIN` on Linux. POSIX permits `EACCES` as well, but here that
+/// Linux reports a conflict by `EAGAIN`. POSIX also permits `EACCES`, but on Linux that
 /// is the refusal of a security module.
 pub(crate) fn try_lock(file: impl AsFd, kind: LockKind, range: ByteRange) -> io::Result<bool> {
     let request = request(kind.code(), range)?;
@@ -142,28 +143,27 @@ pub(crate) fn try_lock(file: impl AsFd, kind: LockKind, range: ByteRange) -> io:
     }
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_OFD_SETLK` with `F_UNLCK`: for every copy of the descriptor. What is not
-/// locked stays so.
+/// Unlocks the range, for all copies of the descriptor: `F_OFD_SETLK` with `F_UNLCK`.
+/// Bytes that are not locked do not matter.
 pub(crate) fn unlock(file: impl AsFd, range: ByteRange) -> io::Result<()> {
     let request = request(libc::F_UNLCK, range)?;
     fcntl(&file, FcntlArg::F_OFD_SETLK(&request)).map_err(io_error)?;
     Ok(())
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_OFD_GETLK`: a lock of either kind that another description (or, by the
-/// classic locks, another process) holds on a byte of `range`.
+/// Returns a lock of any kind on a byte of `range` that another description holds:
+/// `F_OFD_GETLK`. Classic record locks of other processes count as well.
 ///
-/// One of possibly many, not always the lowest, and whole: it may begin before
-/// `range` and end after it. Changes nothing, and any descriptor will do,
-/// whatever it is open for.
+/// If there are several such locks, the result is any of them. It is the whole lock,
+/// which may begin before `range` and end after it. The descriptor may be open for
+/// reading or writing.
 pub(crate) fn conflicting_lock(file: impl AsFd, range: ByteRange) -> io::Result<Option<ByteRange>> {
     let found = conflict(file, LockKind::Exclusive, range)?;
     Ok(found.map(|(_, range)| range))
 }
 
-/// As [`conflicting_lock`]: a lock that keeps this description from locking `range`.
+/// Returns a lock that prevents this description from locking `range`, and its kind.
+/// See [`conflicting_lock`].
 fn conflict(
     file: impl AsFd,
     kind: LockKind,
@@ -178,7 +178,7 @@ fn conflict(
     };
     let start = u64::try_from(answer.l_start).unwrap_or(0);
     let len = match u64::try_from(answer.l_len) {
-        // The kernel's way to say "as far as files go".
+        // 0 means up to the largest file offset.
         Ok(0) | Err(_) => i64::MAX as u64 - start + 1,
         Ok(len) => len,
     };
@@ -196,7 +196,7 @@ impl LockKind {
 
 fn request(code: libc::c_int, range: ByteRange) -> io::Result<libc::flock> {
     if range.len == 0 {
-        // To the kernel it would mean "to the end and whatever is added".
+        // For the kernel, 0 means up to the end of the file, however long it becomes.
         return Err(io_error(Errno::EINVAL));
     }
     let offset = |n| libc::off_t::try_from(n).map_err(|_| io_error(Errno::EOVERFLOW));
@@ -205,7 +205,7 @@ fn request(code: libc::c_int, range: ByteRange) -> io::Result<libc::flock> {
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: offset(range.start)?,
         l_len: offset(range.len)?,
-        l_pid: 0, // what tells these locks from the classic ones
+        l_pid: 0, // OFD locks require 0
     })
 }
 
@@ -234,36 +234,36 @@ mod tests {
         len: 2,
     };
 
-    const PATIENT: LockTimeout = LockTimeout {
+    const LONG: LockTimeout = LockTimeout {
         with_shared: Duration::from_secs(60),
         with_exclusive: Duration::from_secs(60),
     };
 
-    /// A lock that is to be had.
+    /// Locks a range that is not locked for long.
     fn lock(file: &OwnedFd, kind: LockKind, range: ByteRange) -> io::Result<()> {
-        super::lock(file, kind, range, PATIENT)
+        super::lock(file, kind, range, LONG)
     }
 
-    /// Two descriptions of one empty file.
+    /// Returns two descriptions of one empty file.
     fn two() -> (OwnedFd, OwnedFd) {
         let file = memfd::create("shm-sync-lock-test", Pages::Normal).unwrap();
         let other = memfd::reopen(&file, Access::ReadWrite).unwrap();
         (file, other)
     }
 
-    /// Starts to wait for the lock; it is tried now and still not to be had.
+    /// Starts a thread that waits for the lock, which is not free now.
     fn waiter(file: OwnedFd, kind: LockKind, range: ByteRange) -> mpsc::Receiver<OwnedFd> {
         assert!(!try_lock(&file, kind, range).unwrap());
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            super::lock(&file, kind, range, PATIENT).unwrap();
+            super::lock(&file, kind, range, LONG).unwrap();
             sender.send(file).unwrap();
         });
         receiver
     }
 
-    /// Waits with a watchdog. A descriptor that is closed may live on for a
-    /// moment in a child that another test forks, so "at once" is too much to ask.
+    /// Returns the descriptor when the waiter has the lock. A child that another test
+    /// forks may keep a closed descriptor open for a moment, so the waiter gets time.
     fn granted(waiter: mpsc::Receiver<OwnedFd>) -> OwnedFd {
         waiter.recv_timeout(Duration::from_secs(30)).unwrap()
     }
@@ -284,14 +284,14 @@ mod tests {
         assert!(try_lock(&a, LockKind::Shared, FIRST).unwrap());
         assert!(try_lock(&b, LockKind::Shared, FIRST).unwrap());
         assert!(!try_lock(&b, LockKind::Exclusive, FIRST).unwrap());
-        // The refusal left the shared lock as it was.
+        // The refused call did not change the shared lock.
         assert_eq!(conflicting_lock(&a, FIRST).unwrap(), Some(FIRST));
         unlock(&a, FIRST).unwrap();
         assert!(try_lock(&b, LockKind::Exclusive, FIRST).unwrap());
     }
 
     #[test]
-    fn a_lock_is_converted_without_a_gap() {
+    fn lock_is_converted_in_one_step() {
         let (a, b) = two();
         lock(&a, LockKind::Shared, FIRST).unwrap();
         lock(&a, LockKind::Exclusive, FIRST).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_gets_the_lock_when_it_is_unlocked() {
+    fn waiter_gets_the_lock_after_unlock() {
         let (a, b) = two();
         lock(&a, LockKind::Exclusive, FIRST).unwrap();
         let waiter = waiter(b, LockKind::Exclusive, FIRST);
@@ -315,19 +315,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_for_too_long_is_named() {
+    fn timeout_names_the_conflicting_lock() {
         let (a, b) = two();
         let inode = fstat(&a).unwrap().st_ino;
-        let patience = |with_shared, with_exclusive| LockTimeout {
+        let timeout = |with_shared, with_exclusive| LockTimeout {
             with_shared: Duration::from_millis(with_shared),
             with_exclusive: Duration::from_millis(with_exclusive),
         };
-        for (kind, patience) in [
-            (LockKind::Shared, patience(1, 60_000)),
-            (LockKind::Exclusive, patience(60_000, 1)),
+        for (kind, timeout) in [
+            (LockKind::Shared, timeout(1, 60_000)),
+            (LockKind::Exclusive, timeout(60_000, 1)),
         ] {
             lock(&a, kind, FIRST).unwrap();
-            let error = super::lock(&b, LockKind::Exclusive, BOTH, patience).unwrap_err();
+            let error = super::lock(&b, LockKind::Exclusive, BOTH, timeout).unwrap_err();
             let start = FIRST.start;
             assert_eq!(Blocked::of(&error), Some(Blocked { kind, start, inode }));
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_descriptor_takes_the_lock_with_it() {
+    fn closing_the_last_descriptor_unlocks() {
         let (a, b) = two();
         lock(&a, LockKind::Exclusive, FIRST).unwrap();
         let copy = a.try_clone().unwrap();
@@ -352,12 +352,12 @@ mod tests {
     }
 
     #[test]
-    fn a_killed_process_takes_the_lock_with_it() {
+    fn killing_the_process_unlocks() {
         let (a, b) = two();
         lock(&a, LockKind::Exclusive, FIRST).unwrap();
         let mut child = Command::new("sleep")
             .arg("60")
-            .stdin(Stdio::from(a)) // moved: the child has the only one left
+            .stdin(Stdio::from(a)) // only the child keeps the descriptor
             .spawn()
             .unwrap();
         let waiter = waiter(b, LockKind::Exclusive, FIRST);
@@ -368,23 +368,23 @@ mod tests {
     }
 
     #[test]
-    fn any_lock_is_found_whole() {
+    fn conflicting_lock_is_the_whole_lock() {
         let (a, b) = two();
         assert_eq!(conflicting_lock(&b, BOTH).unwrap(), None);
         lock(&a, LockKind::Shared, SECOND).unwrap();
         assert_eq!(conflicting_lock(&b, BOTH).unwrap(), Some(SECOND));
         assert_eq!(conflicting_lock(&b, FIRST).unwrap(), None);
-        assert_eq!(conflicting_lock(&a, BOTH).unwrap(), None, "one's own");
-        // Neighbours merge.
+        assert_eq!(conflicting_lock(&a, BOTH).unwrap(), None, "its own lock");
+        // Adjacent locks merge.
         lock(&a, LockKind::Shared, FIRST).unwrap();
         assert_eq!(conflicting_lock(&b, SECOND).unwrap(), Some(BOTH));
-        // And can be parted.
+        // They can be separated again.
         unlock(&a, FIRST).unwrap();
         assert_eq!(conflicting_lock(&b, BOTH).unwrap(), Some(SECOND));
     }
 
     #[test]
-    fn the_question_needs_no_right_to_write() {
+    fn conflicting_lock_needs_no_write_permission() {
         let (a, _) = two();
         lock(&a, LockKind::Shared, FIRST).unwrap();
         let reader = memfd::reopen(&a, Access::ReadOnly).unwrap();
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_end_where_files_do() {
+    fn ranges_end_at_the_largest_offset() {
         let (a, b) = two();
         let last = ByteRange {
             start: i64::MAX as u64,
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_stays_as_it_is() {
+    fn locking_does_not_change_the_file() {
         let (a, _) = two();
         lock(&a, LockKind::Exclusive, BOTH).unwrap();
         assert_eq!(File::from(a).metadata().unwrap().len(), 0);

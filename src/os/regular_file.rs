@@ -1,8 +1,32 @@
-//! Files as memory objects: made without a name, published by `linkat`, opened
+//! Files that hold segments: created without a name, named by `linkat`, and opened
 //! without following links.
 //!
-//! A POSIX object is such a file in [`SHM_DIRECTORY`]
-//! ([`shm_overview(7)`](https://man7.org/linux/man-pages/man7/shm_overview.7.html)).
+//! A POSIX object is such a file in [`SHM_DIRECTORY`]: [`shm_overview(7)`].
+//!
+//! Manual pages: [`open(2)`], [`fchown(2)`], [`fchmod(2)`],
+//! [`FS_IOC_SETFLAGS(2const)`], [`posix_fallocate(3)`], [`fallocate(2)`],
+//! [`ftruncate(2)`], [`getrlimit(2)`], [`linkat(2)`], [`stat(2)`], [`fstatfs(2)`],
+//! [`statx(2)`], [`pread(2)`], [`fsync(2)`], [`unlink(2)`], [`getegid(2)`],
+//! [`geteuid(2)`].
+//!
+//! [`shm_overview(7)`]: https://man7.org/linux/man-pages/man7/shm_overview.7.html
+//! [`open(2)`]: https://man7.org/linux/man-pages/man2/open.2.html
+//! [`fchown(2)`]: https://man7.org/linux/man-pages/man2/fchown.2.html
+//! [`fchmod(2)`]: https://man7.org/linux/man-pages/man2/fchmod.2.html
+//! [`FS_IOC_SETFLAGS(2const)`]: https://man7.org/linux/man-pages/man2/FS_IOC_SETFLAGS.2const.html
+//! [`posix_fallocate(3)`]: https://man7.org/linux/man-pages/man3/posix_fallocate.3.html
+//! [`fallocate(2)`]: https://man7.org/linux/man-pages/man2/fallocate.2.html
+//! [`ftruncate(2)`]: https://man7.org/linux/man-pages/man2/ftruncate.2.html
+//! [`getrlimit(2)`]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
+//! [`linkat(2)`]: https://man7.org/linux/man-pages/man2/linkat.2.html
+//! [`stat(2)`]: https://man7.org/linux/man-pages/man2/stat.2.html
+//! [`fstatfs(2)`]: https://man7.org/linux/man-pages/man2/fstatfs.2.html
+//! [`statx(2)`]: https://man7.org/linux/man-pages/man2/statx.2.html
+//! [`pread(2)`]: https://man7.org/linux/man-pages/man2/pread.2.html
+//! [`fsync(2)`]: https://man7.org/linux/man-pages/man2/fsync.2.html
+//! [`unlink(2)`]: https://man7.org/linux/man-pages/man2/unlink.2.html
+//! [`getegid(2)`]: https://man7.org/linux/man-pages/man2/getegid.2.html
+//! [`geteuid(2)`]: https://man7.org/linux/man-pages/man2/geteuid.2.html
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -25,11 +49,11 @@ use super::descriptor::above_standard;
 use super::{io_error, retry_on_eintr};
 use crate::os::mem::Access;
 
-/// Where glibc keeps POSIX objects.
+/// The directory in which glibc keeps POSIX objects.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
 
-/// Whether `path` is that of a POSIX object. On some systems [`SHM_DIRECTORY`] is a
-/// link (to `/run/shm`), and the kernel shows paths with the link resolved.
+/// Returns whether `path` is the path of a POSIX object. On some systems
+/// [`SHM_DIRECTORY`] is a link to `/run/shm`, and the kernel shows the resolved path.
 pub(crate) fn is_posix_object(path: &Path) -> bool {
     path.parent().is_some_and(|parent| {
         parent == Path::new(SHM_DIRECTORY)
@@ -37,20 +61,20 @@ pub(crate) fn is_posix_object(path: &Path) -> bool {
     })
 }
 
-/// What is known of a file before it is mapped.
+/// The metadata of a file that this crate uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileStat {
-    /// Not a directory, FIFO, socket, device or link.
+    /// Whether it is a regular file.
     pub(crate) is_regular: bool,
-    /// The user id of its owner.
+    /// The user id of the owner.
     pub(crate) owner: u32,
-    /// The id of its group.
+    /// The group id.
     pub(crate) group: u32,
-    /// The permission bits, `0o777` at most.
+    /// The permission bits, at most `0o777`.
     pub(crate) mode: u32,
-    /// In bytes.
+    /// The length in bytes.
     pub(crate) len: u64,
-    /// Which file it is: file system and inode.
+    /// Device and inode number.
     pub(crate) identity: (u64, u64),
 }
 
@@ -67,26 +91,26 @@ impl From<stat::FileStat> for FileStat {
     }
 }
 
-/// What matters of a file system to a segment in it.
+/// Kinds of file systems that segments have to distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileSystem {
-    /// It is memory: no boot of the machine outlives another one's files.
+    /// Files are in memory and end with the boot of the machine.
     Memory,
-    /// It shows files of other file systems, by device numbers of its own.
+    /// Files belong to other file systems but have device numbers of this one.
     Overlay,
+    /// Files outlive a boot of the machine.
     Other,
 }
 
-/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) with
-/// `O_TMPFILE`: a file without a name, on the file system of `directory`.
+/// Creates a file without a name on the file system of `directory`: `open(2)`,
+/// `O_TMPFILE`.
 pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     above_standard(|| retry_on_eintr(|| open_path(directory, flags, mode)))
 }
 
-/// [`fchown(2)`](https://man7.org/linux/man-pages/man2/fchown.2.html): another
-/// owner, another group, or neither.
+/// Changes the owner and the group, if given: `fchown(2)`.
 pub(crate) fn fchown(file: impl AsFd, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
     if owner.is_none() && group.is_none() {
         return Ok(());
@@ -95,19 +119,20 @@ pub(crate) fn fchown(file: impl AsFd, owner: Option<u32>, group: Option<u32>) ->
     unistd::fchown(file, owner, group).map_err(io_error)
 }
 
-/// [`fchmod(2)`](https://man7.org/linux/man-pages/man2/fchmod.2.html): exactly
-/// this mode; the umask is not applied.
+/// Sets the mode: `fchmod(2)`. The umask does not change it.
 pub(crate) fn fchmod(file: impl AsFd, mode: u32) -> io::Result<()> {
     stat::fchmod(file, Mode::from_bits_truncate(mode)).map_err(io_error)
 }
 
-/// [`ioctl_fs(2)`](https://man7.org/linux/man-pages/man2/FS_IOC_SETFLAGS.2const.html),
-/// `FS_NOCOW_FL`, on btrfs: writes go to where the file's bytes are, so that what is
-/// [reserved](reserve) stays reserved. btrfs otherwise writes each page to a new place,
-/// and a write into a mapping ends in `SIGBUS` if no place is left. It works only
-/// while the file is empty, and not in directories with compression.
+/// Makes btrfs overwrite the file's blocks in place: `FS_IOC_SETFLAGS(2const)`,
+/// `FS_NOCOW_FL`. Does nothing on other file systems.
+///
+/// Without this, btrfs writes each page to a new block, although blocks are
+/// [reserved](reserve). If no block is free, a write into a mapping raises `SIGBUS`.
+/// The flag has an effect only while the file is empty, and not in directories with
+/// compression.
 pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
-    /// libc has no name for it.
+    /// libc does not define this flag.
     const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 
     if fstatfs(&file).map_err(io_error)?.filesystem_type() != BTRFS_SUPER_MAGIC {
@@ -115,7 +140,7 @@ pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
     }
     let file = file.as_fd().as_raw_fd();
     let mut flags: libc::c_int = 0;
-    // SAFETY: this request writes one `int`, in spite of its name, to `flags`.
+    // SAFETY: in spite of its name, this request writes one `int`, to `flags`.
     let rc = unsafe { libc::ioctl(file, libc::FS_IOC_GETFLAGS, &raw mut flags) };
     Errno::result(rc).map_err(io_error)?;
     flags |= FS_NOCOW_FL;
@@ -124,28 +149,28 @@ pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
     Errno::result(rc).map(drop).map_err(io_error)
 }
 
-/// [`posix_fallocate(3)`](https://man7.org/linux/man-pages/man3/posix_fallocate.3.html):
-/// sizes the file to `len` bytes and reserves every page of it, so that a full
-/// file system is an error now and not a `SIGBUS` at the first touch.
+/// Sets the length to `len` bytes and reserves all blocks: `posix_fallocate(3)`. A full
+/// file system is then an error of this call, and no `SIGBUS` at the first access.
 ///
-/// `EFBIG` if it is more than `RLIMIT_FSIZE` allows. Some kernels end the call at any
-/// signal and free what it had reserved. So each interruption halves what is asked for
-/// at once, and what is reserved stays reserved.
+/// The error is `EFBIG` if `RLIMIT_FSIZE` is less. Some kernels end the call at any
+/// signal and free what the call had reserved. Therefore each interruption halves the
+/// size of the following calls, and the blocks of completed calls stay reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = file_length(len)?;
     for_each_part(len, |from, len| posix_fallocate(&file, from, len))
 }
 
-/// [`fallocate(2)`](https://man7.org/linux/man-pages/man2/fallocate.2.html) of the first
-/// `len` bytes, `FALLOC_FL_UNSHARE_RANGE` where the file system knows it: gives the
-/// file blocks of its own for those that it lacks (holes) or shares with a copy
-/// (reflinks). A write to one of these would need room. The content does not change.
-/// `ErrorKind::Unsupported` if the file system can do neither.
+/// Reserves blocks for holes and for blocks that the file shares with copies
+/// (reflinks), in the first `len` bytes: `fallocate(2)`, `FALLOC_FL_UNSHARE_RANGE`.
+/// Otherwise a write to these parts would need free blocks.
+///
+/// On file systems without that flag, the call fills holes only. The content does not
+/// change. The error is `ErrorKind::Unsupported` if the file system supports neither.
 pub(crate) fn unshare(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = libc::off_t::try_from(len.get()).map_err(|_| io_error(Errno::EFBIG))?;
     let allocate = |flags| for_each_part(len, |from, len| fallocate(&file, flags, from, len));
     match allocate(FallocateFlags::FALLOC_FL_UNSHARE_RANGE) {
-        // EOPNOTSUPP: the file system shares no blocks, or knows no such request.
+        // EOPNOTSUPP: the file system shares no blocks, or does not support the flag.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             allocate(FallocateFlags::empty())
         }
@@ -153,13 +178,13 @@ pub(crate) fn unshare(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     }
 }
 
-/// Calls `f` for parts of `len` bytes, one after the other: all of them at once, and
-/// half as much after each interruption by a signal.
+/// Calls `f` with offset and length of consecutive parts of `len` bytes. The first part
+/// is everything. Each interruption by a signal halves the following parts.
 fn for_each_part(
     len: libc::off_t,
     mut f: impl FnMut(libc::off_t, libc::off_t) -> nix::Result<()>,
 ) -> io::Result<()> {
-    /// No smaller part is halved: the largest page of any Linux.
+    /// Parts are not halved below the largest page size of any Linux.
     const SMALLEST: libc::off_t = 64 << 10;
 
     let (mut done, mut at_once) = (0, len);
@@ -174,22 +199,20 @@ fn for_each_part(
     Ok(())
 }
 
-/// [`ftruncate(2)`](https://man7.org/linux/man-pages/man2/ftruncate.2.html):
-/// sizes the file to `len` bytes, and reserves nothing. `EFBIG` if it is more than
-/// `RLIMIT_FSIZE` allows.
+/// Sets the length to `len` bytes and reserves no blocks: `ftruncate(2)`. The error is
+/// `EFBIG` if `RLIMIT_FSIZE` is less.
 pub(crate) fn set_len(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = file_length(len)?;
     retry_on_eintr(|| nix::unistd::ftruncate(&file, len))
 }
 
-/// Returns `len` as the system takes it, or `EFBIG` if no file of this process may be
-/// so long.
+/// Converts `len`, or returns `EFBIG` if it exceeds the limit for files of this
+/// process: `getrlimit(2)`, `RLIMIT_FSIZE`.
 ///
-/// The kernel would answer `EFBIG` as well, but kill the process by `SIGXFSZ` before.
-/// It counts for files in memory, too
-/// ([`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
+/// The kernel would also return `EFBIG`, but would send `SIGXFSZ` first, which ends the
+/// process. The limit also counts for files in memory.
 fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
-    // Asking for the limit can't fail.
+    // This call does not fail: the resource and the buffer are valid.
     let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(RLIM_INFINITY, |(soft, _)| soft);
     match libc::off_t::try_from(len.get()) {
         Ok(length) if len.get() as u64 <= limit => Ok(length),
@@ -197,10 +220,10 @@ fn file_length(len: NonZeroUsize) -> io::Result<libc::off_t> {
     }
 }
 
-/// [`linkat(2)`](https://man7.org/linux/man-pages/man2/linkat.2.html): gives
-/// the unnamed file its name, at once or not at all.
+/// Gives the unnamed file its name in one step: `linkat(2)`.
 pub(crate) fn link_at(file: impl AsFd, path: &Path) -> io::Result<()> {
-    // By way of /proc, because AT_EMPTY_PATH wants a privilege before Linux 6.10.
+    // The path in /proc is tried first, because AT_EMPTY_PATH needs a privilege before
+    // Linux 6.10.
     let unnamed = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let by_proc = linkat(
         AT_FDCWD,
@@ -210,17 +233,19 @@ pub(crate) fn link_at(file: impl AsFd, path: &Path) -> io::Result<()> {
         AtFlags::AT_SYMLINK_FOLLOW,
     );
     let linked = match by_proc {
-        // There is no /proc; or there is no directory, as is said once more.
+        // Either /proc is missing, or the directory. In the second case, this call
+        // fails in the same way.
         Err(Errno::ENOENT) => linkat(&file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH),
         other => other,
     };
     linked.map_err(io_error)
 }
 
-/// [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html). It follows no
-/// link at the end of the path, waits for no FIFO, and the descriptor does not
-/// outlive an `exec`. `None` if the path leads to something that can't be opened
-/// so: a link, a directory, a socket.
+/// Opens a file: `open(2)`.
+///
+/// The call follows no link at the end of the path and waits for no FIFO. `exec` closes
+/// the descriptor. The result is `None` for a link or a socket, and for a directory
+/// that was to be written.
 pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let access = match access {
@@ -238,19 +263,18 @@ pub(crate) fn open(path: &Path, access: Access) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Whether a call failed because this process, or the system, may open no more files
-/// (`EMFILE`, `ENFILE`).
+/// Returns whether a call failed because this process or the system has too many open
+/// files (`EMFILE`, `ENFILE`).
 pub(crate) fn is_descriptor_limit(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// [`fstat(2)`](https://man7.org/linux/man-pages/man2/fstat.2.html).
+/// Returns the metadata of an open file: `stat(2)`.
 pub(crate) fn fstat(file: impl AsFd) -> io::Result<FileStat> {
     stat::fstat(file).map(FileStat::from).map_err(io_error)
 }
 
-/// [`fstatfs(2)`](https://man7.org/linux/man-pages/man2/fstatfs.2.html): the kind of
-/// file system that the file is on.
+/// Returns the kind of the file system that contains the file: `fstatfs(2)`.
 pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
     let kind = fstatfs(file).map_err(io_error)?.filesystem_type();
     Ok(match kind {
@@ -260,24 +284,23 @@ pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
     })
 }
 
-/// [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html), `STATX_BTIME`:
-/// when the file was made, in nanoseconds since 1970; 0 if the file system does not
-/// say. It never changes, and a copy has another.
+/// Returns the time at which the file was created, in nanoseconds since 1970, or 0 if
+/// the file system does not record it: `statx(2)`, `STATX_BTIME`. It never changes, and
+/// a copy of the file has another one.
 pub(crate) fn birth_time(file: impl AsFd) -> io::Result<u64> {
     let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
-    let born = file.metadata()?.created().ok();
-    let since = born.and_then(|born| born.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = file.metadata()?.created().ok();
+    let since = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     Ok(since.map_or(0, |since| since.as_nanos() as u64))
 }
 
-/// [`lstat(2)`](https://man7.org/linux/man-pages/man2/lstat.2.html) of what
-/// the path leads to now.
+/// Returns the metadata of the file that has the path, which may be a link: `stat(2)`.
 pub(crate) fn lstat(path: &Path) -> io::Result<FileStat> {
     stat::lstat(path).map(FileStat::from).map_err(io_error)
 }
 
-/// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html) of the
-/// bytes from `offset` on. Fewer than asked for means that the file ends there.
+/// Reads bytes from `offset` on and returns their number: `pread(2)`. The number is
+/// less than the length of the buffer only if the file ends there.
 pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
     let mut filled = 0;
@@ -293,24 +316,23 @@ pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Re
     Ok(filled)
 }
 
-/// [`fsync(2)`](https://man7.org/linux/man-pages/man2/fsync.2.html): comes back
-/// when content and size are on the file's device.
+/// Waits until content and length are on the file's device: `fsync(2)`.
 pub(crate) fn sync(file: impl AsFd) -> io::Result<()> {
     retry_on_eintr(|| nix::unistd::fsync(&file))
 }
 
-/// [`unlink(2)`](https://man7.org/linux/man-pages/man2/unlink.2.html): takes the
-/// name away. The object lives on until nobody has it open or mapped.
+/// Removes the name: `unlink(2)`. The file exists until no process has it open or
+/// mapped.
 pub(crate) fn unlink(path: &Path) -> io::Result<()> {
     unlink_path(path).map_err(io_error)
 }
 
-/// [`getegid(2)`](https://man7.org/linux/man-pages/man2/getegid.2.html).
+/// Returns the effective group id: `getegid(2)`.
 pub(crate) fn effective_group() -> u32 {
     Gid::effective().as_raw()
 }
 
-/// [`geteuid(2)`](https://man7.org/linux/man-pages/man2/geteuid.2.html).
+/// Returns the effective user id: `geteuid(2)`.
 pub(crate) fn effective_user() -> u32 {
     Uid::effective().as_raw()
 }

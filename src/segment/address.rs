@@ -1,4 +1,4 @@
-//! Addresses: what segments are called, in every backing that has names.
+//! `Address`: the name of a segment, in every backing that has names.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,27 +8,27 @@ use std::str::FromStr;
 use crate::error::{Error, NameError};
 use crate::os::{mem::sysv_shm, regular_file};
 
-/// The longest file name that Linux takes (`NAME_MAX`), in bytes.
+/// The longest file name that Linux accepts (`NAME_MAX`), in bytes.
 const NAME_MAX: usize = 255;
-/// The longest path that Linux takes (`PATH_MAX` without its NUL), in bytes.
+/// The longest path that Linux accepts (`PATH_MAX` without its NUL), in bytes.
 const PATH_MAX: usize = 4095;
 
 const SYSTEM_V: &str = "sysv:";
 const SYSTEM_V_ID: &str = "sysv:id:";
 const FILE: &str = "file:";
 
-/// What a segment is called.
+/// The name of a segment.
 ///
-/// | text | what it names |
+/// | text | segment |
 /// |---|---|
-/// | `/jobs` | a POSIX object ([`shm_open(3)`](https://man7.org/linux/man-pages/man3/shm_open.3.html)) |
-/// | `./jobs`, `data/jobs`, `/var/lib/jobs` | a file; it persists |
-/// | `file:/jobs` | a file, where the path alone would mean something else |
-/// | `sysv:0x2a`, `sysv:42` | a System V segment by its key ([`shmget(2)`](https://man7.org/linux/man-pages/man2/shmget.2.html)) |
+/// | `/jobs` | a POSIX object ([`shm_open(3)`]) |
+/// | `./jobs`, `data/jobs`, `/var/lib/jobs` | a file, which persists |
+/// | `file:/jobs` | a file whose path alone would mean something else |
+/// | `sysv:0x2a`, `sysv:42` | a System V segment by its key ([`shmget(2)`]) |
 /// | `sysv:id:7` | a System V segment by its id, as `ipcs -m` shows it |
 ///
-/// An address dereferences to its text, in its shortest form, so that `&address`
-/// goes wherever this crate takes a `&str`.
+/// An address dereferences to its text in its shortest form, so `&address` can be
+/// passed wherever this crate expects a `&str`.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};
@@ -44,6 +44,9 @@ const FILE: &str = "file:";
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`shm_open(3)`]: https://man7.org/linux/man-pages/man3/shm_open.3.html
+/// [`shmget(2)`]: https://man7.org/linux/man-pages/man2/shmget.2.html
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     text: String,
@@ -64,12 +67,14 @@ enum Kind {
 pub enum Backing {
     /// A POSIX object: a file in `/dev/shm`.
     Posix,
-    /// A file anywhere else.
+    /// A file outside `/dev/shm`.
     File,
     /// A System V segment.
     SystemV,
-    /// A sealed file without a name ([`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html)):
-    /// shared by fork, or by handing over its descriptor.
+    /// A sealed file without a name ([`memfd_create(2)`]), shared by a fork or by
+    /// passing its descriptor.
+    ///
+    /// [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
     Memfd,
 }
 
@@ -84,23 +89,22 @@ impl fmt::Display for Backing {
     }
 }
 
-/// Where an address leads to, as the system understands it.
+/// The path, the key or the id that an address stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// Absolute, so that it does not move when the process changes its
-    /// directory.
+    /// An absolute path, which does not change with the process's current directory.
     File(PathBuf),
     SystemVKey(i32),
     SystemVId(i32),
 }
 
 impl Address {
-    /// The address of a file, relative to the current directory if `path` is.
+    /// Returns the address of a file. If `path` is relative, so is the address.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidName`]: it is not UTF-8, too long, or does not end in a
-    /// file name.
+    /// [`Error::InvalidName`]: the path is not UTF-8, too long, or does not end in a file
+    /// name.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let invalid = |reason| Error::InvalidName {
@@ -112,7 +116,7 @@ impl Address {
         Ok(Self::of_path(text))
     }
 
-    /// The address of the System V segment with this key.
+    /// Returns the address of the System V segment with this key.
     ///
     /// # Errors
     ///
@@ -121,13 +125,14 @@ impl Address {
         format!("{SYSTEM_V}{key:#010x}").parse()
     }
 
-    /// The address of the System V segment whose key is
-    /// [`ftok(3)`](https://man7.org/linux/man-pages/man3/ftok.3.html) of a file
+    /// Returns the address of the System V segment whose key is [`ftok(3)`] of a file
     /// and a number. Different files can have the same key.
     ///
     /// # Errors
     ///
-    /// [`Error::Os`]: the file can't be looked at.
+    /// [`Error::Os`]: `stat` of the file fails.
+    ///
+    /// [`ftok(3)`]: https://man7.org/linux/man-pages/man3/ftok.3.html
     pub fn ftok(path: impl AsRef<Path>, project: u8) -> Result<Self, Error> {
         let key = sysv_shm::ftok(path.as_ref(), project).map_err(|source| Error::Os {
             call: "ftok",
@@ -136,7 +141,7 @@ impl Address {
         Self::system_v(key)
     }
 
-    /// The address of the System V segment with this id.
+    /// Returns the address of the System V segment with this id.
     pub(crate) fn system_v_id(id: i32) -> Self {
         Self {
             text: format!("{SYSTEM_V_ID}{id}"),
@@ -144,11 +149,12 @@ impl Address {
         }
     }
 
-    /// The address of a POSIX object or a file at this path.
+    /// Returns the address of the POSIX object or the file at this path.
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
         if regular_file::is_posix_object(path) {
             let name = path.file_name().and_then(|name| name.to_str());
-            // `shm_open` takes no name of 255 bytes, which the file system takes.
+            // A name of 255 bytes is an error for `shm_open` but not for the file
+            // system.
             if let Some(Ok(address)) = name.map(|name| format!("/{name}").parse()) {
                 return Ok(address);
             }
@@ -168,7 +174,7 @@ impl Address {
         }
     }
 
-    /// Which kind of memory it is.
+    /// Returns the kind of shared memory.
     #[must_use]
     pub fn backing(&self) -> Backing {
         match self.kind {
@@ -178,7 +184,7 @@ impl Address {
         }
     }
 
-    /// The text.
+    /// Returns the text in its shortest form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -264,16 +270,14 @@ fn parse(text: &str) -> Result<Kind, NameError> {
     }
     match text.strip_prefix('/') {
         Some("" | "." | "..") => Err(NameError::Empty),
-        Some(name) if !name.contains('/') => match text.len() <= NAME_MAX {
-            true => Ok(Kind::Posix),
-            false => Err(NameError::TooLong),
-        },
+        Some(name) if !name.contains('/') && text.len() > NAME_MAX => Err(NameError::TooLong),
+        Some(name) if !name.contains('/') => Ok(Kind::Posix),
         None if !text.contains('/') => Err(NameError::NoLeadingSlash),
         _ => check_path(text).map(|()| Kind::File),
     }
 }
 
-/// A key as people write it: `0x2a` or `42`, negative ones also as such.
+/// Parses a key such as `0x2a`, `42` or `-1`.
 fn parse_key(text: &str) -> Option<i32> {
     match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => {
@@ -322,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_name() {
+    fn each_fault_has_its_error() {
         assert_eq!(kind(""), Err(NameError::NoLeadingSlash));
         assert_eq!(kind("jobs"), Err(NameError::NoLeadingSlash));
         for empty in ["/", "/.", "/..", "a/", "a/..", "file:", "file:/"] {
@@ -352,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_looks_like_something_else_keeps_its_prefix() {
+    fn ambiguous_paths_keep_the_file_prefix() {
         for path in ["/jobs", "sysv:1", "file:a/b"] {
             let address = Address::file(path).unwrap();
             assert_eq!(address.backing(), Backing::File);
@@ -373,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_an_address_that_reads_back_or_a_typed_error(
+        fn any_text_round_trips_or_fails(
             text in prop_oneof![".*", "(file:|sysv:|sysv:id:|/|\\./)?[a-c0-2/.:x]{0,8}"],
         ) {
             match text.parse::<Address>() {

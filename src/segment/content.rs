@@ -1,28 +1,25 @@
-//! What a segment can hold: a value of a fixed size, or one whose length is
-//! chosen when it is created.
+//! `SegmentContent`: values of a fixed size, and values whose length is chosen when the
+//! segment is created.
 
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
 use crate::os::mem::MIN_PAGE;
-use crate::shm_safe::Fingerprint;
-use crate::shm_safe::TypeProperties;
-use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
+use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor, visit_elements};
 
-/// What a [`Segment`](crate::Segment) can hold:
+/// Marks the types that a [`Segment`](crate::Segment) can contain:
 ///
 /// * any `T` that is [`ShmSafe`];
-/// * `[T]`, whose length is chosen when the segment is created, and learned from
-///   it when it is opened;
-/// * [`WithTail<H, [T]>`](WithTail), the same after a head of fixed size.
+/// * `[T]`: the creator chooses the length, and an opener reads it from the segment;
+/// * [`WithTail<H, [T]>`](WithTail): a slice after a head of fixed size.
 ///
 /// ```
-/// use shm_sync::{Segment, ShmMutex};
+/// use shm_sync::{Segment, SegmentOptions, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-content-{}", std::process::id());
 /// # let name = name.as_str();
-/// let slots = Segment::<[ShmMutex<u64>]>::create_with_len(name, 1000, |_| {})?;
+/// let slots = SegmentOptions::new().create_with_len::<[ShmMutex<u64>]>(name, 1000, |_| {})?;
 /// *slots[999].lock()? = 7;
 ///
 /// let same = Segment::<[ShmMutex<u64>]>::open(name)?;
@@ -41,7 +38,7 @@ use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
     note = "a segment holds a `ShmSafe` type, `[T]` or `WithTail<H, [T]>`"
 )]
 pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
-    /// The structural hash; it does not cover the length.
+    /// The structural hash. It does not cover the length.
     #[doc(hidden)]
     const FINGERPRINT: Fingerprint;
     #[doc(hidden)]
@@ -49,30 +46,38 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     #[doc(hidden)]
     const PROPERTIES: TypeProperties;
 
-    /// The size in bytes with `len` elements; `None` if no memory is so large.
+    /// Returns the size in bytes with `len` elements, or `None` if it exceeds every
+    /// memory.
     #[doc(hidden)]
     fn size(len: u64) -> Option<u64>;
 
-    /// The value at an address.
+    /// Returns the pointer to a value with `len` elements that begins at `base`.
     #[doc(hidden)]
     fn at(base: NonNull<u8>, len: usize) -> NonNull<Self>;
 
-    /// The number of elements, as it was given to [`at`](Self::at).
+    /// Returns the number of elements that was passed to [`at`](Self::at).
     #[doc(hidden)]
     fn len_of(value: NonNull<Self>) -> usize;
 
-    /// Reports every sync object, as [`ShmSafe`] does.
+    /// Passes every sync object of a value with `len` elements to `visitor`, as
+    /// [`ShmSafe::visit`] does.
     #[doc(hidden)]
-    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>);
+    fn visit(len: usize, path: &FieldPath<'_>, visitor: &mut Visitor<'_>);
+
+    /// Passes every sync object of `value` to `visitor`. It reads no memory.
+    #[doc(hidden)]
+    fn for_each_lock(value: NonNull<Self>, visitor: &mut Visitor<'_>) {
+        Self::visit(Self::len_of(value), &FieldPath::root(), visitor);
+    }
 }
 
-/// Contents whose length is chosen when they are created.
+/// Marks the contents whose length is chosen when the segment is created.
 pub trait VariableLength: SegmentContent {}
 
-/// A head of fixed size, and a tail whose length is chosen at creation.
+/// A head of fixed size, and a tail whose length is chosen when the segment is created.
 ///
 /// ```
-/// use shm_sync::{Segment, ShmMutex, ShmSafe, WithTail};
+/// use shm_sync::{SegmentOptions, ShmMutex, ShmSafe, WithTail};
 ///
 /// #[derive(ShmSafe)]
 /// #[repr(C)]
@@ -84,7 +89,7 @@ pub trait VariableLength: SegmentContent {}
 /// # let name = format!("/shm-sync-doc-tail-{}", std::process::id());
 /// # let name = name.as_str();
 /// type Table = WithTail<Head, [ShmMutex<u32>]>;
-/// let table = Segment::<Table>::create_with_len(name, 50, |table| {
+/// let table = SegmentOptions::new().create_with_len(name, 50, |table: &mut Table| {
 ///     table.head.used = ShmMutex::new(50);
 ///     table.tail[49] = ShmMutex::new(7);
 /// })?;
@@ -97,23 +102,21 @@ pub trait VariableLength: SegmentContent {}
 #[repr(C)]
 #[derive(Debug)]
 pub struct WithTail<H, T: ?Sized> {
-    /// What comes first.
+    /// The part of fixed size, at offset 0.
     pub head: H,
-    /// What follows it.
+    /// The elements.
     pub tail: T,
 }
 
 mod sealed {
     pub trait Sealed {}
-    impl<T: crate::segment::ShmSafe> Sealed for T {}
-    impl<T: crate::segment::ShmSafe> Sealed for [T] {}
-    impl<H: crate::segment::ShmSafe, T: crate::segment::ShmSafe> Sealed
-        for crate::segment::WithTail<H, [T]>
-    {
-    }
 }
 
-// SAFETY: all is T's own.
+impl<T: ShmSafe> sealed::Sealed for T {}
+impl<T: ShmSafe> sealed::Sealed for [T] {}
+impl<H: ShmSafe, T: ShmSafe> sealed::Sealed for WithTail<H, [T]> {}
+
+// SAFETY: every item is that of `T: ShmSafe`, which guarantees the same.
 unsafe impl<T: ShmSafe> SegmentContent for T {
     const FINGERPRINT: Fingerprint = T::FINGERPRINT;
     const ALIGN: usize = align_of::<T>();
@@ -131,12 +134,13 @@ unsafe impl<T: ShmSafe> SegmentContent for T {
         0
     }
 
-    fn visit(_len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        <T as ShmSafe>::visit(at, report);
+    fn visit(_len: usize, path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        <T as ShmSafe>::visit(path, visitor);
     }
 }
 
-// SAFETY: elements lie `size_of::<T>()` apart; each is visited once.
+// SAFETY: the language fixes the layout of slices: the elements are `size_of::<T>()`
+// bytes apart, and each is visited at its offset.
 unsafe impl<T: ShmSafe> SegmentContent for [T] {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "slice",
@@ -160,15 +164,15 @@ unsafe impl<T: ShmSafe> SegmentContent for [T] {
         value.len()
     }
 
-    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        visit_elements::<T>(len, at, report);
+    fn visit(len: usize, path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        visit_elements::<T>(len, path, visitor);
     }
 }
 
 impl<T: ShmSafe> VariableLength for [T] {}
 
 impl<H, T> WithTail<H, [T]> {
-    /// Bytes from the start to the first element.
+    /// The offset of the first element in bytes.
     const TAIL_AT: usize = size_of::<H>().next_multiple_of(align_of::<T>());
     const MAX_ALIGN: usize = if align_of::<H>() > align_of::<T>() {
         align_of::<H>()
@@ -177,8 +181,9 @@ impl<H, T> WithTail<H, [T]> {
     };
 }
 
-// SAFETY: repr(C) puts the tail at the next aligned place after the head, and
-// rounds the size up to the alignment; the head and each element are visited once.
+// SAFETY: `repr(C)` places the tail at the next aligned offset after the head, and
+// rounds the size up to the alignment. The head and each element are visited at their
+// offsets.
 unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "with tail",
@@ -200,24 +205,24 @@ unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
     }
 
     fn at(base: NonNull<u8>, len: usize) -> NonNull<Self> {
-        let whole = std::ptr::slice_from_raw_parts_mut(base.as_ptr().cast::<T>(), len);
+        let slice = std::ptr::slice_from_raw_parts_mut(base.as_ptr().cast::<T>(), len);
         // The cast keeps the address, which is not null, and the length.
-        NonNull::new(whole as *mut Self).unwrap_or_else(|| unreachable!("the base is not null"))
+        NonNull::new(slice as *mut Self).unwrap_or_else(|| unreachable!("the base is not null"))
     }
 
     fn len_of(value: NonNull<Self>) -> usize {
         (value.as_ptr() as *mut [T]).len()
     }
 
-    fn visit(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        H::visit(&at.field("head", 0), report);
-        visit_elements::<T>(len, &at.field("tail", Self::TAIL_AT), report);
+    fn visit(len: usize, path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        H::visit(&path.field("head", 0), visitor);
+        visit_elements::<T>(len, &path.field("tail", Self::TAIL_AT), visitor);
     }
 }
 
 impl<H: ShmSafe, T: ShmSafe> VariableLength for WithTail<H, [T]> {}
 
-/// Stops the compiler where a mapping can't be aligned as `T` wants to be.
+/// Fails to compile if `T` needs a larger alignment than a mapping has.
 pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
     assert!(
         T::ALIGN <= MIN_PAGE,
@@ -225,21 +230,7 @@ pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
     );
 }
 
-/// As for an array of that length.
-fn visit_elements<T: ShmSafe>(len: usize, at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-    if T::SYNC_OBJECTS == 0 || len == 0 {
-        return;
-    }
-    if at.is_pattern() {
-        T::visit(&at.array(len, size_of::<T>()), report);
-        return;
-    }
-    for index in 0..len {
-        T::visit(&at.index(index, index * size_of::<T>()), report);
-    }
-}
-
-/// Rust's own limit for the size of a value.
+/// Returns `size` unless it exceeds Rust's limit for the size of a value.
 fn bounded(size: u64) -> Option<u64> {
     (size <= isize::MAX as u64).then_some(size)
 }
@@ -259,15 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn sizes_with_a_tail_are_those_of_the_compiler() {
+    fn tail_sizes_equal_the_compilers() {
         fn check<H: ShmSafe, T: ShmSafe, const N: usize>() {
             let expected = size_of::<WithTail<H, [T; N]>>();
             let size = <WithTail<H, [T]>>::size(N as u64);
             assert_eq!(size, Some(expected as u64));
             let memory = Box::new(std::mem::MaybeUninit::<WithTail<H, [T; N]>>::zeroed());
             let value = <WithTail<H, [T]>>::at(NonNull::from(&*memory).cast(), N);
-            // SAFETY: the memory is there, and zeros are a value of the types
-            // below.
+            // SAFETY: the memory is allocated, aligned and zero, and zeros are a valid
+            // value of the types below.
             let size = size_of_val(unsafe { value.as_ref() });
             assert_eq!(size, expected);
         }
@@ -279,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_content_differ_in_their_fingerprints() {
+    fn content_kinds_have_distinct_fingerprints() {
         let all = [
             <u32 as SegmentContent>::FINGERPRINT,
             <[u32]>::FINGERPRINT,

@@ -1,99 +1,104 @@
-//! Errors of system calls as errors of this crate.
+//! Maps the errors of system calls to [`Error`].
 //!
-//! Each function is for one kind of call, because one `errno` means different
+//! There is one function for each kind of call, because one `errno` means different
 //! things in different calls. An `errno` that has no typed error for its call becomes
-//! [`Error::Os`], with the call's name and the `errno` as source.
+//! [`Error::Os`], with the name of the call, and with the `errno` as its source.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use crate::error::{Error, Unsupported};
 use crate::os::mem::memory_lock_limit;
 use crate::os::ofd_lock::Blocked;
 use crate::os::{is_access_denied, is_not_permitted};
 
-/// The calls that look the name of a segment up. What any other call does not find
-/// is something else (`/proc`, a directory), which its error must name.
+/// The calls that look up the name of a segment. If any other call does not find
+/// something, that is another object (`/proc`, a directory), and [`Error::Os`] names
+/// the call.
 const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 
-/// Maps the error of a call on an object that exists or should exist, found by its
-/// name, key or id.
-pub(super) fn of(call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    use io::ErrorKind;
+/// Maps the error of a call on an existing object, which is found by its name, its key,
+/// its id or a descriptor.
+pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
-        ErrorKind::TimedOut => of_lock(call)(source),
+        ErrorKind::TimedOut => lock_error(call)(source),
         ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
         ErrorKind::AlreadyExists => Error::AlreadyExists,
         _ if is_access_denied(&source) => Error::PermissionDenied,
-        _ => of_call(call)(source),
+        _ => call_error(call)(source),
     }
 }
 
-/// Maps the error of a call that locks bytes of an object. No permission of a segment
-/// can make it fail: a security module or a sandbox can.
-pub(super) fn of_lock(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+/// Maps the error of a call that locks bytes of an object. The permissions of a segment
+/// cannot make it fail, but a security module or a sandbox can.
+pub(super) fn lock_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match Blocked::of(&source) {
         Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
-        None => of_call(call)(source),
+        None => call_error(call)(source),
     }
 }
 
-/// Maps the error of a call that removes a name or a key. Only the object's owner
-/// may do that where others may write to the directory (`EPERM`).
-pub(super) fn of_removal(call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| match is_not_permitted(&source) {
-        true => Error::PermissionDenied,
-        false => of(call)(source),
+/// Maps the error of a call that removes a name or a key. In a directory with the
+/// sticky bit only the owner of the object may do that (`EPERM`).
+pub(super) fn removal_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| {
+        if is_not_permitted(&source) {
+            Error::PermissionDenied
+        } else {
+            os_error(call)(source)
+        }
     }
 }
 
-/// Maps the error of a call that no name and no permission of a segment can make
-/// fail.
-pub(super) fn of_call(call: &'static str) -> impl FnOnce(io::Error) -> Error {
+/// Maps the error of a call that fails neither because of a name nor because of the
+/// permissions of a segment.
+pub(super) fn call_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Os { call, source }
 }
 
-/// Maps the error of a call that asks for `bytes` of memory.
-pub(super) fn of_memory(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    use io::ErrorKind;
+/// Maps the error of a call that requests `bytes` of memory.
+pub(super) fn memory_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
         | ErrorKind::OutOfMemory => Error::NoSpace { bytes },
         _ if is_access_denied(&source) => Error::PermissionDenied,
-        // No name leads to new memory yet: a name that is missing is a directory's.
-        _ => of_call(call)(source),
+        // New memory has no name yet, so a missing name is that of a directory.
+        _ => call_error(call)(source),
     }
 }
 
 /// Maps the error of `open(2)` with `O_TMPFILE`, for a file of `bytes`.
-pub(super) fn of_unnamed_file(bytes: usize) -> impl FnOnce(io::Error) -> Error {
-    use io::ErrorKind;
+pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         // EOPNOTSUPP; EISDIR before Linux 3.11, which takes the flag for O_DIRECTORY;
-        // EINVAL from file systems that refuse flags that they do not know.
+        // EINVAL from file systems that reject unknown flags.
         ErrorKind::Unsupported | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
             Error::Unsupported(Unsupported::UnnamedFiles)
         }
-        _ => of_memory(bytes, "open(O_TMPFILE)")(source),
+        _ => memory_error(bytes, "open(O_TMPFILE)")(source),
     }
 }
 
-/// Maps the error of a call that asks for `bytes` of huge pages. `EPERM`: the user is
-/// not in the group that may have them.
-pub(super) fn of_huge_pages(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| match is_not_permitted(&source) {
-        true => Error::NoHugePages { bytes },
-        false => match of_memory(bytes, call)(source) {
+/// Maps the error of a call that requests `bytes` of huge pages. `EPERM` means that the
+/// user is not in the group that may have them.
+pub(super) fn huge_page_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| {
+        if is_not_permitted(&source) {
+            return Error::NoHugePages { bytes };
+        }
+        match memory_error(bytes, call)(source) {
             Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
             other => other,
-        },
+        }
     }
 }
 
 /// Maps the error of a call that locks `bytes` into memory.
-pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    use io::ErrorKind;
+pub(super) fn memory_lock_error(
+    bytes: usize,
+    call: &'static str,
+) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::WouldBlock => {
             Error::MemoryLockLimit {
@@ -101,6 +106,6 @@ pub(super) fn of_memory_lock(bytes: usize, call: &'static str) -> impl FnOnce(io
                 limit: memory_lock_limit(),
             }
         }
-        _ => of_call(call)(source),
+        _ => call_error(call)(source),
     }
 }

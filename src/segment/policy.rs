@@ -1,23 +1,25 @@
-//! What there is to choose when a segment is created or opened.
+//! The choices when a segment is created or opened.
 
-/// What becomes of a segment's name when nobody is attached any more.
+pub use crate::os::mem::Pages;
+
+/// Selects what happens to the name of a segment when no process is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Removal {
-    /// It stays, with the content, until somebody calls
-    /// [`unlink`](crate::unlink).
+    /// Name and contents stay until a process calls [`unlink`](crate::unlink).
     #[default]
     Persistent,
-    /// The last process that drops it takes the name away, also if the others
-    /// were killed. The name stays if the last process
+    /// The last process that drops the segment removes the name, also if the other
+    /// processes were killed. The name stays if the last process
     ///
     /// * is killed, or ends without dropping the segment;
-    /// * may not remove it: in `/dev/shm`, and of System V, only the owner may;
-    /// * can't open it by its name: after a `chroot`, or if neither a free descriptor
-    ///   nor the segment's own is left;
+    /// * may not remove it: only the owner may remove objects in `/dev/shm` and System
+    ///   V segments;
+    /// * can't open it by its name: after a `chroot`, or if it has no free descriptor
+    ///   and the segment's own is closed;
     /// * finds it locked by a program outside this crate.
     ///
-    /// See [`IfAbandoned`] and the tool's `gc` for names that stayed.
+    /// [`IfAbandoned`] and the tool's `gc` deal with names that stayed.
     UntilLastDetach,
 }
 
@@ -38,42 +40,48 @@ impl Removal {
     }
 }
 
-/// What `create` and `open_or_create` do when the name exists but no process is
-/// attached: the last one has dropped the segment or crashed. `open` always opens it.
+/// How [`create`](crate::Segment::create) and
+/// [`open_or_create`](crate::Segment::open_or_create) treat an existing segment that no
+/// process is attached to. [`open`](crate::Segment::open) always opens it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IfAbandoned {
-    /// It is there: `open_or_create` opens it, with what is in it, and `create` says
-    /// so. Locks whose holders died are poisoned.
+    /// Treat it as existing. `open_or_create` opens it and keeps its contents; `create`
+    /// fails with [`Error::AlreadyExists`](crate::Error::AlreadyExists). Locks of
+    /// holders that died are poisoned.
     #[default]
     Reuse,
-    /// Take its name away and create it anew, whatever it holds, if it is a
-    /// segment of this crate that this user may remove. A segment to which a process is
-    /// attached, or attaches at the same moment, is treated as in
-    /// [`Reuse`](Self::Reuse), whatever pid namespace that process lives in.
+    /// Remove it, whatever it contains, and create a new one, if it is a segment of
+    /// this crate that this user may remove. A segment that a process is attached to,
+    /// or attaches to at the same moment, is treated as in [`Reuse`](Self::Reuse),
+    /// whatever pid namespace that process lives in.
     Recreate,
 }
 
-/// When the memory of a segment is brought in.
+/// When the kernel allocates the memory of a segment.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Residency {
-    /// When it is touched.
+    /// At the first access to each page.
     #[default]
     OnDemand,
-    /// All of it, before the segment is used. Linux 5.14 and later;
-    /// [`Error::Unsupported`](crate::Error::Unsupported) before.
+    /// All of it, before the segment is used. It needs Linux 5.14 or later. Before
+    /// that, the result is [`Error::Unsupported`](crate::Error::Unsupported).
     Prefaulted,
-    /// The same, and it never goes to swap
-    /// ([`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html)): for this
-    /// process, which forked children must repeat; of a System V segment
-    /// (`SHM_LOCK`), for all. [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may not
-    /// lock so much.
+    /// Like [`Prefaulted`](Self::Prefaulted), and the memory is never swapped out
+    /// ([`mlock(2)`]). This applies to this process, not to its forked children; for a
+    /// System V segment (`SHM_LOCK`), to all processes. The result is
+    /// [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may
+    /// not lock so much memory.
+    ///
+    /// [`mlock(2)`]: https://man7.org/linux/man-pages/man2/mlock.2.html
     Locked,
 }
 
-/// The choice whether core dumps of this process contain the memory of a segment
-/// ([`core(5)`](https://man7.org/linux/man-pages/man5/core.5.html)).
+/// Selects whether core dumps of this process contain the memory of a segment
+/// ([`core(5)`]).
+///
+/// [`core(5)`]: https://man7.org/linux/man-pages/man5/core.5.html
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CoreDump {
@@ -82,22 +90,9 @@ pub enum CoreDump {
     /// dump POSIX objects and files that have a name, nor huge pages.
     #[default]
     Filtered,
-    /// No dump contains it (`MADV_DONTDUMP`), of this process and of children that it
-    /// forks afterwards. Secret data stays out of dumps, and the kernel writes them
-    /// faster. The kernel releases the locks of a crashed process only after its dump:
-    /// see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
+    /// No dump of this process contains it (`MADV_DONTDUMP`), and no dump of children
+    /// that it forks afterwards. Secret data stays out of dumps, and the kernel writes
+    /// them faster. The kernel releases the locks of a crashed process only after its
+    /// dump: see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,
-}
-
-/// Which pages a new segment consists of.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Pages {
-    /// The usual ones: `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
-    #[default]
-    Normal,
-    /// Huge ones, from the pool that the administrator has reserved: anonymous and
-    /// System V segments only ([`Error::Unsupported`](crate::Error::Unsupported) elsewhere).
-    /// [`Error::NoHugePages`](crate::Error::NoHugePages) if too few are free.
-    Huge,
 }

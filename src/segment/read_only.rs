@@ -1,4 +1,4 @@
-//! `ReadOnlySegment`: attached, and unable to write.
+//! `ReadOnlySegment`: an attached segment whose memory is mapped for reading.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -6,46 +6,46 @@ use std::ptr::NonNull;
 use crate::error::Error;
 use crate::read_only::ReadOnly;
 use crate::segment::address::Address;
-use crate::segment::backing::Hold;
+use crate::segment::backing::Attachment;
+use crate::segment::backing::mapped::Mapped;
 use crate::segment::content::SegmentContent;
 
-/// A segment that this process can only look at: its memory is mapped for reading,
-/// and taking a lock does not compile. Made by
-/// [`Segment::open_read_only`](crate::Segment::open_read_only).
+/// A segment that this process can only read.
 ///
-/// This process counts as attached.
+/// Its memory is mapped for reading, and locking does not compile.
+/// [`Segment::open_read_only`](crate::Segment::open_read_only) returns it. This process
+/// counts as attached.
 pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
-    hold: Hold,
+    attachment: Attachment,
     address: Address,
 }
 
-// SAFETY: it lends out no more than `&T` would, and T is Sync.
+// SAFETY: it lends no more than `&T` would, and T is `Sync`.
 unsafe impl<T: SegmentContent + ?Sized> Send for ReadOnlySegment<T> {}
-// SAFETY: as above.
+// SAFETY: it lends no more than `&T` would, and T is `Sync`.
 unsafe impl<T: SegmentContent + ?Sized> Sync for ReadOnlySegment<T> {}
 
 impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
-    /// # Safety
-    ///
-    /// `value` is placed, in memory that stays as long as `hold`.
-    pub(super) unsafe fn new(value: NonNull<T>, hold: Hold, address: Address) -> Self {
+    pub(super) fn new(mapped: Mapped<T, Attachment>, address: Address) -> Self {
+        let (value, attachment) = mapped.into_parts();
         Self {
             value,
-            hold,
+            attachment,
             address,
         }
     }
 
-    /// What is in it.
+    /// Returns a view of the value.
     #[must_use]
     pub fn view(&self) -> ReadOnly<'_, T> {
-        // SAFETY: a placed T lies there for as long as this lives. Those who write
-        // to it do so by way of `&T`.
+        // SAFETY:
+        // * An initialised T, mapped for as long as the attachment, which `self` owns.
+        // * Other threads and processes write to it only as `&T` permits.
         unsafe { ReadOnly::new(self.value) }
     }
 
-    /// What it is called.
+    /// Returns the address by which it was opened.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
@@ -56,17 +56,18 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     ///
     /// # Errors
     ///
-    /// As [`Segment::is_linked`](crate::Segment::is_linked).
+    /// [`Error::PermissionDenied`] if this process may not search a directory of the
+    /// path, [`Error::Os`] if another system call fails.
     pub fn is_linked(&self) -> Result<bool, Error> {
-        self.hold.is_linked()
+        self.attachment.is_linked()
     }
 
     pub(super) fn value(&self) -> NonNull<T> {
         self.value
     }
 
-    pub(super) fn hold(&self) -> &Hold {
-        &self.hold
+    pub(super) fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 }
 

@@ -3,53 +3,59 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::os::mem::atomic_copy;
-use crate::segment::backing::{Hold, MappedValue};
+use crate::segment::backing::mapped::Mapped;
+use crate::segment::backing::{Attachment, MappedValue};
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
-use crate::segment::options::SegmentOptions;
+use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::read_only::ReadOnlySegment;
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::shm_safe::Visitor;
 
-/// A private copy of a segment, to look into and to change without disturbing
-/// anybody: what is written here, others never see, and what others write after it
-/// was made is not seen here. Made by
-/// [`Segment::open_snapshot`](crate::Segment::open_snapshot).
+/// A private copy of a segment, to inspect and to change without an effect on the
+/// original.
 ///
-/// It is a private (copy-on-write) mapping of which every page was copied at once;
-/// of a System V segment, which can't be mapped so, a plain copy. The pages are not
-/// of one instant: what was being changed meanwhile may be half-changed here. A
-/// lock that was held when its page was copied is free here, and poisoned as if
-/// its holder had died: its data is in doubt.
+/// Other processes do not see what is written here, and later changes of the segment do
+/// not appear here. This process does not count as attached.
+/// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it.
 ///
-/// It does not count as attached.
+/// It is a private (copy-on-write) mapping of which all pages were copied at once. A
+/// System V segment cannot be mapped so; its bytes are copied to private memory.
+///
+/// # Consistency
+///
+/// The pages are not of one instant, so data that was being changed may be half-changed
+/// here. A lock that was held when its page was copied is unlocked here, and poisoned
+/// as if its holder had died.
 ///
 /// # Forks
 ///
-/// A forked child has a copy of its own, in which all locks are free. One that a thread
-/// of the parent held at that moment is poisoned, as if its holder had died: the child's
-/// data is what that thread had made of it so far. In the parent nothing changes.
-/// C code in the child must not use the address of a lock that the child has not locked
-/// through this crate before.
+/// A forked child has its own copy, in which all locks are unlocked. A lock that a
+/// thread of the parent held during the fork is poisoned in the child, as if its holder
+/// had died: the data is as that thread had left it at that moment. The parent's copy
+/// does not change. C code in the child must not use the address of a lock before the
+/// child has locked it through this crate.
 pub struct Snapshot<T: SegmentContent + ?Sized> {
-    placed: MappedValue<T>,
+    value: MappedValue<T>,
 }
 
-// SAFETY: as for `Segment`.
+// SAFETY: as for `Segment`: it lends `&T` and drops no T, and T is `Send` and `Sync`.
 unsafe impl<T: SegmentContent + ?Sized> Send for Snapshot<T> {}
-// SAFETY: as for `Segment`.
+// SAFETY: as for `Segment`: it lends `&T` and drops no T, and T is `Send` and `Sync`.
 unsafe impl<T: SegmentContent + ?Sized> Sync for Snapshot<T> {}
 
 impl<T: SegmentContent + ?Sized> Snapshot<T> {
-    pub(super) fn of(
-        original: &ReadOnlySegment<T>,
-        options: &SegmentOptions,
-    ) -> Result<Self, Error> {
+    /// Copies `original`.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NoSpace`] or [`Error::Os`]: there is no memory for the copy.
+    /// * [`Error::Unidentified`]: this process can't own locks, or can't detect forks.
+    pub(super) fn of(original: &ReadOnlySegment<T>, memory: MemoryPolicy) -> Result<Self, Error> {
         const {
             assert!(
                 T::PROPERTIES.tear_free(),
@@ -57,40 +63,49 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
                  it contains an enum with fields, or a NonZero number of 128 bits"
             );
         }
-        let shared = original.hold().mapping();
+        let shared = original.attachment().mapping();
         let Some(total) = NonZeroUsize::new(shared.len()) else {
             return Err(Error::NotASegment);
         };
-        let of_memory = |call| failure::of_memory(total.get(), call);
-        let mapping = match original.hold().file() {
+        let of_memory = |call| failure::memory_error(total.get(), call);
+        let mapping = match original.attachment().file() {
             Some(file) => {
                 let mapping = Mapping::private_of_file(file, total).map_err(of_memory("mmap"))?;
-                // SAFETY: the mapping is new, so nobody in this process uses it;
-                // the file is as long, as its header was checked to say.
+                // SAFETY: the mapping is new, so no thread of this process uses it, and
+                // the file is not shorter: its length was checked against its header.
                 unsafe { mapping.break_copy_on_write() };
                 mapping
             }
             None => {
                 let mapping = Mapping::private(total).map_err(of_memory("mmap"))?;
                 let (from, to) = (shared.base().as_ptr(), mapping.base().as_ptr());
-                // SAFETY: both are `total` bytes long, and the copy is ours alone.
+                // SAFETY: both are `total` bytes long, and no other thread or process
+                // accesses the copy.
                 unsafe { atomic_copy::copy_relaxed(from, to, total.get()) };
                 mapping
             }
         };
-        options.set_core_dump(&mapping)?;
+        memory.apply_core_dump(&mapping)?;
         let offset = original.value().addr().get() - shared.base().addr().get();
-        // SAFETY: the value lies in the copy where it lies in the original.
+        // SAFETY: the offset of the value is inside the original, and the copy is as
+        // long.
         let base = unsafe { mapping.base().add(offset) };
-        let len = T::len_of(original.value());
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
-        // SAFETY: a mixture of values of T, word by word, is a value of T; nobody
-        // else uses this copy.
-        unsafe { init::reinit_all(base, init::private_init_context()?, walk) }?;
-        let value: NonNull<T> = T::at(base, len);
-        // SAFETY: just brought to life.
-        let placed = unsafe { MappedValue::new(value, Hold::private(mapping)) };
-        Ok(Self { placed })
+        let value = T::at(base, T::len_of(original.value()));
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        // SAFETY:
+        // * `locks` visits the sync objects of the value at `base`, which is writable.
+        // * No other thread or process uses the copy.
+        // * It stays, because `MappedValue` leaves it mapped while a lock in it is
+        //   held.
+        unsafe { init::reinit_all(base, init::private_init_context()?, locks) }?;
+        // SAFETY:
+        // * Initialised: the copy is a mixture of values of T by words, which is a
+        //   value of T as asserted above, and its locks are reinitialised.
+        // * It stays mapped: the attachment owns the mapping of the value.
+        let mapped = unsafe { Mapped::new(value, Attachment::Private(mapping)) };
+        Ok(Self {
+            value: MappedValue::new(mapped),
+        })
     }
 }
 
@@ -98,7 +113,7 @@ impl<T: SegmentContent + ?Sized> Deref for Snapshot<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.placed.value()
+        self.value.value()
     }
 }
 

@@ -3,16 +3,18 @@
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
-use super::{FieldPath, ShmSafe, Visitor};
-use crate::shm_safe::Fingerprint;
-use crate::shm_safe::TypeProperties;
+use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::marker::ShmSafe;
+use crate::shm_safe::properties::TypeProperties;
+use crate::shm_safe::visit::{FieldPath, Visitor};
 
-/// A value that shares its cache lines with nothing else: aligned to 128 bytes, and a
-/// multiple of them in size.
+/// Puts a value on cache lines of its own: aligned to 128 bytes, and a multiple of 128
+/// bytes in size.
 ///
-/// A processor that writes takes a whole cache line from all others. So two locks on
-/// one line slow each other down although nobody wants both, as do a lock and a counter
-/// that others read. In an array of locks for different processes, wrap each:
+/// A processor that writes to a cache line takes it from all others. Two locks on one
+/// line therefore slow each other down, although no thread wants both. So do a lock and
+/// a counter that other threads read. In an array of locks for different processes,
+/// wrap each:
 ///
 /// ```
 /// use shm_sync::{CachePadded, Segment, ShmMutex};
@@ -26,13 +28,13 @@ use crate::shm_safe::TypeProperties;
 /// # }
 /// ```
 ///
-/// What is used together (a mutex, its small data, its condition variable) is better off
-/// on one line.
+/// Data that is used together (a mutex, its small data, its condition variable) is
+/// faster on one line.
 ///
-/// A line has 64 bytes on x86-64 and on most aarch64. It is 128 here because processors
-/// from Intel fetch lines in pairs (*Intel 64 and IA-32 Architectures Optimization Reference
-/// Manual*, "Data Prefetching": the spatial prefetcher), and because the layout of a
-/// segment must not depend on the machine.
+/// A line has 64 bytes on x86-64 and on most aarch64 processors. The size here is 128,
+/// because Intel processors fetch lines in pairs (*Intel 64 and IA-32 Architectures
+/// Optimization Reference Manual*, "Data Prefetching": the spatial prefetcher), and
+/// because the layout of a segment must not depend on the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(128))]
 pub struct CachePadded<T> {
@@ -41,9 +43,12 @@ pub struct CachePadded<T> {
 
 const _: () = assert!(offset_of!(CachePadded<u8>, value) == 0);
 
-// SAFETY: repr(C) over one field at offset 0, which the fingerprint covers with size and
-// alignment; what is in it is reported from there; what holds of it holds of the whole,
-// of which the rest is padding.
+// SAFETY:
+// * `repr(C)` fixes the layout: one field at offset 0.
+// * The fingerprint covers the field, the size and the alignment.
+// * The bytes of the field mean the same in every process.
+// * The sync objects of the field are visited at their offsets.
+// * Properties: those of the field, because the rest is padding.
 unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "CachePadded",
@@ -55,8 +60,8 @@ unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {
     const SYNC_OBJECTS: usize = T::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = T::PROPERTIES;
 
-    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        T::visit(at, report);
+    fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        T::visit(path, visitor);
     }
 }
 
@@ -67,7 +72,7 @@ impl<T> CachePadded<T> {
         Self { value }
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.value
@@ -110,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_another_type_with_the_same_nature() {
+    fn fingerprint_differs_and_properties_are_kept() {
         assert_ne!(CachePadded::<u64>::FINGERPRINT, u64::FINGERPRINT);
         assert_ne!(
             CachePadded::<u64>::FINGERPRINT,

@@ -6,52 +6,54 @@ use std::fmt;
 
 use sip_hash::SipHash;
 
-/// A hash over the structure of a type: its field names, their types, offsets
-/// and sizes, all the way down.
+/// A hash over the structure of a type: its field names, their types, offsets and
+/// sizes, recursively.
 ///
-/// Two programs that agree on it lay the type out alike. It ignores the type's
-/// own name and module, so that one declaration may live in two crates.
+/// Two programs with the same fingerprint have the same layout of the type. The
+/// fingerprint ignores the type's own name and module, so that two crates may contain
+/// the declaration.
 ///
-/// # What it promises
+/// # Guarantees
 ///
-/// Types that are described differently are hashed as different messages. The
-/// hash is SipHash-2-4 with 128 bits and a public key, so different messages do
-/// not have one hash by accident. It is no protection against malice: a process that
-/// may write to a segment can write any fingerprint into its header.
-/// [`ShmSafe`](crate::ShmSafe#fingerprints) lists what else it does not promise.
+/// Types with different descriptions are hashed as different messages. The hash is
+/// SipHash-2-4 with 128 bits and a public key, so different messages do not have the
+/// same hash by accident. It does not protect against malice: a process that may write
+/// to a segment can write any fingerprint into its header.
+/// [`ShmSafe`](crate::ShmSafe#fingerprints) lists what else it does not guarantee.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// Returns the fingerprint of a type that has no parts.
+    /// Returns the fingerprint of a type without parts, with this size and alignment in
+    /// bytes.
     #[doc(hidden)]
     #[must_use]
     pub const fn of(kind: &str, size: usize, align: usize) -> Self {
         Self::of_parts(kind, size, align, &[], &[])
     }
 
-    /// Returns the fingerprint of a type of that kind, size and alignment in bytes.
+    /// Returns the fingerprint of a type of this kind, with this size and alignment in
+    /// bytes.
     ///
-    /// It is the hash of a message of words of 64 bits, in this grammar:
+    /// It is the hash of a message of 64-bit words with this grammar:
     ///
     /// ```text
     /// type    = TYPE text(kind) size align #fields #variants
     ///           field{#fields} variant{#variants}
     /// field   = FIELD text(name) offset fingerprint
     /// variant = VARIANT text(name) discriminant #fields field{#fields}
-    /// text    = length in bytes, and the bytes with zeros up to a whole word
+    /// text    = length in bytes, then the bytes, padded with zeros to a whole word
     /// ```
     ///
-    /// The tag and the length of the text behind it share a word. A fingerprint and a
+    /// A tag and the length of the text after it share a word. A fingerprint and a
     /// discriminant (sign-extended) have two words each, the lower one first. Each
-    /// number says how many items follow, so a message can be read back, and none is
-    /// the beginning of another: two types that differ anywhere have different
-    /// messages.
+    /// count precedes its items. Therefore a message can be parsed, and no message is a
+    /// prefix of another: two types that differ anywhere have different messages.
     ///
     /// The kinds are `struct`, `enum`, `tuple`, `array`, `slice`, `with tail` and the
     /// names of types that are not derived. The offset of a field of a variant is its
-    /// number, and that of an array's `0` is the length: the rest follows from the
-    /// kind. The field of an enum is its discriminant.
+    /// number, and that of an array's `0` is the length, because the rest follows from
+    /// the kind. The field of an enum is its discriminant.
     #[doc(hidden)]
     #[must_use]
     pub const fn of_parts(
@@ -81,7 +83,7 @@ impl Fingerprint {
         Self(hash.finish())
     }
 
-    /// The hash as a number, as headers keep it.
+    /// Returns the hash as a number, as headers contain it.
     #[must_use]
     pub const fn to_bits(self) -> u128 {
         self.0
@@ -109,16 +111,15 @@ impl fmt::Debug for Fingerprint {
 pub(crate) type Field<'a> = (&'a str, usize, Fingerprint);
 
 /// A variant of an enum, as [`Fingerprint::of_parts`] hashes it: its name, its
-/// discriminant (if not given, one more than that of the variant before it), and its
-/// fields.
+/// discriminant (`None`: one more than that of the variant before it) and its fields.
 pub(crate) type Variant<'a> = (&'a str, Option<i128>, &'a [Field<'a>]);
 
-/// What an item is: the lowest byte of its first word.
+/// The tags: the lowest byte of the first word of an item.
 const TYPE: u64 = 1;
 const FIELD: u64 = 2;
 const VARIANT: u64 = 3;
 
-/// The key of the hash. It is public, and never changes.
+/// The key of the hash. It is public and never changes.
 const KEY: [u64; 2] = [
     u64::from_le_bytes(*b"shm-sync"),
     u64::from_le_bytes(*b" layout\0"),
@@ -162,7 +163,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    /// What a description says, as a value.
+    /// A description of a type.
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Type {
         kind: String,
@@ -187,7 +188,7 @@ mod tests {
     }
 
     impl Type {
-        /// As the derive macro says it.
+        /// Returns the fingerprint, computed as the derive macro does.
         fn fingerprint(&self) -> Fingerprint {
             fn fields(parts: &[Part]) -> Vec<Field<'_>> {
                 let mut fields = Vec::new();
@@ -208,7 +209,7 @@ mod tests {
             Fingerprint::of_parts(&self.kind, size, align, &fields(&self.fields), &variants)
         }
 
-        /// The message, written by the grammar.
+        /// Returns the message, written by the grammar.
         fn message(&self) -> Vec<u64> {
             let mut words = Vec::new();
             put_text(&mut words, 1, &self.kind);
@@ -224,7 +225,7 @@ mod tests {
             words
         }
 
-        /// Reads a message by the grammar; returns what follows it.
+        /// Reads a message by the grammar, and advances `words` to the rest.
         fn read(words: &mut &[u64]) -> Option<Self> {
             let kind = take_text(words, 1)?;
             let [size, align, fields, variants] = [(); 4].map(|()| take(words));
@@ -303,7 +304,7 @@ mod tests {
             .collect()
     }
 
-    /// Numbers that are like tags, lengths, counts and letters.
+    /// Returns numbers that look like tags, lengths, counts and letters.
     fn number() -> impl Strategy<Value = u64> {
         const LIKELY: [u64; 11] = [0, 1, 2, 3, 8, 0x101, 0x102, 0x103, 0x61, 0x6162, u64::MAX];
         prop_oneof![9 => proptest::sample::select(&LIKELY[..]), 1 => any::<u64>()]
@@ -313,7 +314,7 @@ mod tests {
         (number(), number()).prop_map(|(low, high)| u128::from(low) | u128::from(high) << 64)
     }
 
-    /// Names that are alike, of every length up to two words and more.
+    /// Returns similar names, of every length up to two words and more.
     fn name() -> impl Strategy<Value = String> {
         prop_oneof!["[ab]{0,2}", "[a\0\u{1}\u{2}\u{3}]{0,17}", "\\PC{0,9}"]
     }
@@ -345,8 +346,8 @@ mod tests {
         })
     }
 
-    /// Two descriptions with much in common: the parts of the second are those of the
-    /// first, moved to where they could be mistaken for others.
+    /// Returns two similar descriptions. The second consists of parts of the first,
+    /// moved to where they could be mistaken for other parts.
     fn relatives() -> impl Strategy<Value = (Type, Type)> {
         (description(), description(), 0..6).prop_map(|(one, other, how)| {
             let mut two = one.clone();
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_field_counts() {
+    fn every_part_of_a_field_is_hashed() {
         let word = Fingerprint::of("u32", 4, 4);
         let with =
             |name, offset, of| Fingerprint::of_parts("struct", 8, 4, &[(name, offset, of)], &[]);
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn discriminants_count_on() {
+    fn implicit_discriminants_count_on() {
         let of = |discriminants: [Option<i128>; 4]| {
             let variants = ["A", "B", "C", "D"];
             let variants: [Variant<'_>; 4] =
@@ -422,9 +423,9 @@ mod tests {
     }
 
     proptest! {
-        /// What can be read back is told apart from all else.
+        /// A description that can be read back differs from all others.
         #[test]
-        fn descriptions_can_be_read_back(description in description()) {
+        fn messages_can_be_parsed(description in description()) {
             let message = description.message();
             let mut rest = message.as_slice();
             prop_assert_eq!(Type::read(&mut rest), Some(description));
@@ -432,14 +433,14 @@ mod tests {
         }
 
         #[test]
-        fn the_message_is_that_of_the_grammar(description in description()) {
+        fn hash_is_that_of_the_grammars_message(description in description()) {
             let start = SipHash::new(KEY);
             let hash = description.message().into_iter().fold(start, SipHash::word);
             prop_assert_eq!(description.fingerprint().to_bits(), hash.finish());
         }
 
         #[test]
-        fn different_descriptions_are_different_messages((one, two) in relatives()) {
+        fn different_descriptions_have_different_messages((one, two) in relatives()) {
             prop_assume!(one != two);
             let messages = [one.message(), two.message()];
             prop_assert!(!messages[0].starts_with(&messages[1]));

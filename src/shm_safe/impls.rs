@@ -8,33 +8,41 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
 };
 
-use super::{FieldPath, ShmSafe, Visitor};
-use crate::shm_safe::Fingerprint;
-use crate::shm_safe::TypeProperties;
+use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::marker::ShmSafe;
+use crate::shm_safe::properties::TypeProperties;
+use crate::shm_safe::visit::{FieldPath, Visitor};
 
-/// Types without an inside, whose layout the language or the platform fixes, and
-/// what holds of their values.
+/// Implements `ShmSafe` for types without parts, with these properties.
 macro_rules! leaves {
-    ($nature:expr => $($leaf:ty),+ $(,)?) => {$(
-        // SAFETY: the name and the size fix the layout; the value is plain
-        // bytes that mean the same everywhere on the platform; no sync objects.
-        // What holds of the values is argued where the types are listed.
+    ($properties:expr => $($leaf:ty),+ $(,)?) => {$(
+        // SAFETY:
+        // * The language or the platform fixes the layout.
+        // * The name and the size in the fingerprint determine the valid values.
+        // * The bytes mean the same in every process.
+        // * There are no sync objects.
+        // * The properties are argued where the types are listed.
         unsafe impl ShmSafe for $leaf {
             const FINGERPRINT: Fingerprint =
                 Fingerprint::of(stringify!($leaf), size_of::<$leaf>(), align_of::<$leaf>());
-            const PROPERTIES: TypeProperties = $nature;
+            const PROPERTIES: TypeProperties = $properties;
         }
     )+};
 }
 
-// Any bytes are a value.
+// Any bytes are a valid value.
 leaves!(
     TypeProperties::POD =>
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, (),
 );
-// Not any bytes, but zero is one, and a value lies in one word.
-leaves!(TypeProperties::POD.tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>()) => bool, char);
-// Made to change while shared; any bytes are a value, or it lies in one word.
+// Some bytes are invalid. Zero is valid, and a value lies in one word, which no copy
+// tears.
+leaves!(
+    TypeProperties::POD.tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>()) =>
+    bool,
+    char,
+);
+// Any bytes are a valid value, or the value lies in one word (`AtomicBool`).
 leaves!(
     TypeProperties::POD.with_interior_mutability() =>
     AtomicBool,
@@ -49,15 +57,25 @@ leaves!(
     AtomicI64,
     AtomicIsize,
 );
-/// `NonZero` numbers, which are laid out as the number is.
+
+/// Implements `ShmSafe` for `NonZero` numbers, which have the layout of the number.
 macro_rules! non_zero {
     ($($number:ty),+ $(,)?) => {$(
-        // SAFETY: the layout is that of the number, and the kind tells that zero is no
-        // value; plain bytes that mean the same everywhere; no sync objects. A mixture
-        // of two values may be zero, unless they lie in one word.
+        // SAFETY:
+        // * The layout is that of the number.
+        // * The kind in the fingerprint shows that zero is invalid.
+        // * The bytes mean the same in every process.
+        // * There are no sync objects.
+        // * Properties: zero is invalid, and a mixture of two values may be zero unless
+        //   they lie in one word.
         unsafe impl ShmSafe for NonZero<$number> {
-            const FINGERPRINT: Fingerprint =
-                Fingerprint::of_parts("NonZero", size_of::<Self>(), align_of::<Self>(), &[("0", 0, <$number>::FINGERPRINT)], &[]);
+            const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
+                "NonZero",
+                size_of::<Self>(),
+                align_of::<Self>(),
+                &[("0", 0, <$number>::FINGERPRINT)],
+                &[],
+            );
             const PROPERTIES: TypeProperties = TypeProperties::POD
                 .without_from_zeros()
                 .tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>());
@@ -69,16 +87,20 @@ non_zero!(
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
 );
 
-// SAFETY: it has no bytes, so any two are interchangeable. The bounds are those
-// that the supertraits ask for.
+// SAFETY: a value has no bytes, so its layout, its meaning and its properties are those
+// of the empty sequence, and it contains no sync object. The bounds are those of the
+// supertraits.
 unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of("PhantomData", 0, 1);
     const PROPERTIES: TypeProperties = TypeProperties::POD;
 }
 
-// SAFETY: the layout is T's. Sync objects inside are not reported, so they stay
-// inert: nobody can know whether the bytes are there. Any bytes are a value; what
-// T can change while it is shared, it can change in here.
+// SAFETY:
+// * The layout is that of T, which the fingerprint covers.
+// * The bytes mean the same in every process if they are a T.
+// * There are no sync objects: those of a T inside stay uninitialised, because no
+//   process knows whether there is one.
+// * Properties: any bytes are a valid value. It is immutable if T is.
 unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "MaybeUninit",
@@ -87,14 +109,19 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
         &[("0", 0, T::FINGERPRINT)],
         &[],
     );
-    const PROPERTIES: TypeProperties = match T::PROPERTIES.immutable() {
-        true => TypeProperties::POD,
-        false => TypeProperties::POD.with_interior_mutability(),
+    const PROPERTIES: TypeProperties = if T::PROPERTIES.immutable() {
+        TypeProperties::POD
+    } else {
+        TypeProperties::POD.with_interior_mutability()
     };
 }
 
-// SAFETY: the language fixes the layout of arrays; every element is visited at
-// its offset, or one for all; what holds of each element holds of all.
+// SAFETY:
+// * The language fixes the layout of arrays.
+// * The fingerprint covers the length and the element type.
+// * The bytes of each element mean the same in every process.
+// * Each element is visited at its offset; in a pattern, the element type once.
+// * Properties: each that holds for every element holds for the array.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "array",
@@ -106,26 +133,40 @@ unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
     const SYNC_OBJECTS: usize = N * T::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = T::PROPERTIES;
 
-    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        if Self::SYNC_OBJECTS == 0 {
-            return;
-        }
-        if at.is_pattern() {
-            return T::visit(&at.array(N, size_of::<T>()), report);
-        }
-        for index in 0..N {
-            T::visit(&at.index(index, index * size_of::<T>()), report);
-        }
+    fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        visit_elements::<T>(N, path, visitor);
     }
 }
 
-/// Tuples. The language does not fix their layout, so it is the fingerprint,
-/// with the offset of every element, that makes two programs agree.
+/// Visits each of `len` elements of an array or a slice at `path`. In a pattern, visits
+/// the element type once.
+pub(crate) fn visit_elements<T: ShmSafe>(
+    len: usize,
+    path: &FieldPath<'_>,
+    visitor: &mut Visitor<'_>,
+) {
+    if T::SYNC_OBJECTS == 0 || len == 0 {
+        return;
+    }
+    if path.is_pattern() {
+        T::visit(&path.array(len, size_of::<T>()), visitor);
+        return;
+    }
+    for index in 0..len {
+        T::visit(&path.index(index, index * size_of::<T>()), visitor);
+    }
+}
+
+/// Implements `ShmSafe` for tuples. The language does not fix their layout, so the
+/// fingerprint covers the offset of every element.
 macro_rules! tuples {
     ($($(($element:ident, $index:tt)),+;)+) => {$(
-        // SAFETY: the fingerprint covers the offset and the type of every
-        // element; each is visited at its offset; what holds of every element
-        // holds of all, and there is nothing else.
+        // SAFETY:
+        // * The fingerprint covers the offset and the type of every element.
+        // * The bytes of each element mean the same in every process.
+        // * Each element is visited at its offset.
+        // * Properties: each that holds for every element holds for the tuple, of which
+        //   the rest is padding.
         #[diagnostic::do_not_recommend]
         unsafe impl<$($element: ShmSafe),+> ShmSafe for ($($element,)+) {
             const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
@@ -142,10 +183,10 @@ macro_rules! tuples {
             const SYNC_OBJECTS: usize = 0 $(+ $element::SYNC_OBJECTS)+;
             const PROPERTIES: TypeProperties = TypeProperties::POD$(.and($element::PROPERTIES))+;
 
-            fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
+            fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
                 $($element::visit(
-                    &at.field(stringify!($index), offset_of!(Self, $index)),
-                    report,
+                    &path.field(stringify!($index), offset_of!(Self, $index)),
+                    visitor,
                 );)+
             }
         }
@@ -171,6 +212,50 @@ tuples! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shm_safe::sync_ops::{SyncKind, SyncOps};
+
+    static THING: SyncOps = SyncOps {
+        kind: SyncKind::Condvar,
+        size: 4,
+        init_zeroed: |_| {},
+        init: |_, _| Ok(()),
+        reinit: |_, _| Ok(()),
+        is_held_by_this_process: |_| false,
+    };
+
+    struct Thing(#[allow(dead_code, reason = "only the layout matters")] u32);
+
+    // SAFETY: the one field has the layout and the values of u32; the one sync object
+    // begins at offset 0, and nothing operates on it.
+    unsafe impl ShmSafe for Thing {
+        const FINGERPRINT: Fingerprint = u32::FINGERPRINT;
+        const SYNC_OBJECTS: usize = 1;
+
+        fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+            visitor(path, &THING);
+        }
+    }
+
+    /// What a walk finds: path, offset and array dimensions.
+    type Found = (String, usize, Vec<(u64, u64)>);
+
+    fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<Found> {
+        let mut all = Vec::new();
+        T::visit(start, &mut |path, _| {
+            all.push((path.to_string(), path.offset(), path.array_dims()));
+        });
+        all
+    }
+
+    /// Returns the offsets of all objects that a pattern stands for.
+    fn all_offsets((_, offset, dims): Found) -> Vec<usize> {
+        let mut offsets = vec![offset];
+        for (count, stride) in dims {
+            let each = |&start: &usize| (0..count).map(move |i| start + (i * stride) as usize);
+            offsets = offsets.iter().flat_map(each).collect();
+        }
+        offsets
+    }
 
     #[test]
     fn smoke() {
@@ -182,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_of_the_leaves() {
+    fn properties_of_leaves() {
         const PLAIN: TypeProperties = TypeProperties::POD;
         assert_eq!(u128::PROPERTIES, PLAIN);
         assert_eq!(bool::PROPERTIES, PLAIN);
@@ -198,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_of_the_parts_holds_of_the_whole() {
+    fn properties_of_parts_combine() {
         type Odd = NonZero<u128>;
         assert_eq!(<[u64; 9]>::PROPERTIES, TypeProperties::POD);
         assert_eq!(<[Odd; 9]>::PROPERTIES, Odd::PROPERTIES);
@@ -218,6 +303,41 @@ mod tests {
     #[test]
     fn plain_data_has_no_sync_objects() {
         assert_eq!(<([u64; 9], (bool, char))>::SYNC_OBJECTS, 0);
-        <([u64; 9], (bool, char))>::visit(&FieldPath::root(), &mut |at, _| panic!("found {at}"));
+        <([u64; 9], (bool, char))>::visit(&FieldPath::root(), &mut |path, _| {
+            panic!("found {path}")
+        });
+    }
+
+    #[test]
+    fn patterns_stand_for_all_elements() {
+        type Things = [[(u64, [Thing; 3]); 2]; 5];
+        let pair = size_of::<(u64, [Thing; 3])>();
+        let found = walk::<Things>(&FieldPath::pattern());
+        let dims = [(5, 2 * pair), (2, pair), (3, 4)].map(|(n, m)| (n, m as u64));
+        let offset = std::mem::offset_of!((u64, [Thing; 3]), 1);
+        assert_eq!(found, [("[][].1[]".to_owned(), offset, dims.to_vec())]);
+
+        let full = walk::<Things>(&FieldPath::root());
+        assert_eq!(full.len(), Things::SYNC_OBJECTS);
+        assert!(full.iter().all(|(_, _, dims)| dims.is_empty()));
+        let offsets: Vec<usize> = full.into_iter().map(|(_, offset, _)| offset).collect();
+        let patterns: Vec<usize> = found.into_iter().flat_map(all_offsets).collect();
+        assert_eq!(patterns, offsets);
+    }
+
+    #[test]
+    fn patterns_do_not_grow_with_array_lengths() {
+        let found = walk::<(Thing, [[Thing; 1 << 20]; 1 << 20], u8)>(&FieldPath::pattern());
+        let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
+        assert_eq!(paths, [".0", ".1[][]"]);
+        assert_eq!(found[0].2, []);
+    }
+
+    #[test]
+    fn empty_arrays_contain_nothing() {
+        assert_eq!(walk::<[Thing; 0]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 3]; 0]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&FieldPath::pattern()), []);
+        assert_eq!(walk::<[[Thing; 0]; 3]>(&FieldPath::root()), []);
     }
 }

@@ -1,42 +1,41 @@
-//! What holds of all values of a type, as bytes: computed at compile time.
+//! Properties of the bytes of a type, computed at compile time.
 
-/// How large the pieces are in which memory is copied, in bytes. A piece lies at
-/// a multiple of its size.
+/// The size in bytes of the units in which memory is copied. Each is at a multiple of
+/// its size.
 const WORD: usize = 8;
 
-/// What holds of the values of a type, as bytes.
+/// Properties of the bytes of a type.
 ///
-/// Each answer is a promise only if it is yes; no may mean "not known".
+/// Each is guaranteed only if it is `true`. `false` may mean that it is unknown.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeProperties {
-    /// All-zero bytes are a value, once every sync object inside is made inert.
+    /// All-zero bytes are a valid value, once every sync object inside is written as an
+    /// uninitialised one.
     from_zeros: bool,
-    /// No interior mutability: what is only shared never changes.
+    /// There is no interior mutability: a value does not change while it is shared.
     immutable: bool,
-    /// A mixture of two values, put together from their aligned words of 8 bytes,
-    /// is a value.
+    /// A mixture of two values by aligned words of 8 bytes is a valid value.
     tear_free: bool,
 }
 
 impl TypeProperties {
-    /// Nothing is known.
+    /// No property is known.
     pub const UNKNOWN: Self = Self {
         from_zeros: false,
         immutable: false,
         tear_free: false,
     };
 
-    /// Plain data: everything holds.
+    /// Plain data, which has all properties.
     pub const POD: Self = Self {
         from_zeros: true,
         immutable: true,
         tear_free: true,
     };
 
-    /// An enum without variants yet, whose discriminant has this layout. A variant
-    /// that has fields can tear: the discriminant of one value may meet the
-    /// fields of another.
+    /// Returns the properties of an enum to which no [`variant`](Self::variant) is
+    /// added yet. Size and alignment in bytes are those of the discriminant.
     #[must_use]
     pub const fn of_discriminant(size: usize, align: usize) -> Self {
         Self::POD
@@ -44,7 +43,7 @@ impl TypeProperties {
             .tear_free_if_word_sized(size, align)
     }
 
-    /// Returns what holds of a struct with these fields.
+    /// Returns the properties of a struct with these fields.
     #[must_use]
     pub const fn of_fields(fields: &[Self]) -> Self {
         let mut all = Self::POD;
@@ -56,10 +55,13 @@ impl TypeProperties {
         all
     }
 
-    /// Returns what holds of an enum whose discriminant has this layout.
+    /// Returns the properties of an enum. Size and alignment in bytes are those of the
+    /// discriminant.
     ///
-    /// A variant is its discriminant (if not given, one more than that of the variant
-    /// before it), and what holds of each of its fields.
+    /// A variant is its discriminant (`None`: one more than that of the variant before
+    /// it) and the properties of its fields. An enum with fields is not tear-free,
+    /// because a mixture may combine the discriminant of one value with the fields of
+    /// another.
     #[must_use]
     pub const fn of_variants(
         size: usize,
@@ -83,7 +85,7 @@ impl TypeProperties {
         all
     }
 
-    /// Adds a variant: its discriminant, and what holds of all its fields.
+    /// Adds a variant with the common properties of its fields.
     #[must_use]
     pub const fn variant(self, discriminant: i128, fields: Self) -> Self {
         Self {
@@ -93,7 +95,7 @@ impl TypeProperties {
         }
     }
 
-    /// What holds of both, and so of a type that consists of both.
+    /// Returns the common properties, which are those of a type that consists of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -103,7 +105,7 @@ impl TypeProperties {
         }
     }
 
-    /// The same, but all-zero bytes are no value.
+    /// Returns the properties of a type of which all-zero bytes are invalid.
     #[must_use]
     pub const fn without_from_zeros(self) -> Self {
         Self {
@@ -112,7 +114,7 @@ impl TypeProperties {
         }
     }
 
-    /// The same, but a value may change while it is shared.
+    /// Returns the properties of a type that may change while it is shared.
     #[must_use]
     pub const fn with_interior_mutability(self) -> Self {
         Self {
@@ -121,7 +123,8 @@ impl TypeProperties {
         }
     }
 
-    /// The same, but a mixture of two values may be none.
+    /// Returns the properties of a type of which a mixture of two values may be
+    /// invalid.
     #[must_use]
     pub const fn without_tear_free(self) -> Self {
         Self {
@@ -130,8 +133,8 @@ impl TypeProperties {
         }
     }
 
-    /// The same, for a type of this layout that not all bytes are a value of: only
-    /// what lies in one word is copied whole.
+    /// Returns the properties of a type of which some bytes are invalid. It is
+    /// tear-free only if it lies in one word. Size and alignment are in bytes.
     #[must_use]
     pub(crate) const fn tear_free_if_word_sized(self, size: usize, align: usize) -> Self {
         if size <= WORD && size <= align {
@@ -141,21 +144,21 @@ impl TypeProperties {
         }
     }
 
-    /// Whether all-zero bytes are a value, once every sync object inside is made
-    /// inert.
+    /// Returns whether all-zero bytes are a valid value, once every sync object inside
+    /// is written as an uninitialised one.
     #[must_use]
     pub const fn from_zeros(self) -> bool {
         self.from_zeros
     }
 
-    /// Whether a shared value never changes.
+    /// Returns whether a value does not change while it is shared.
     #[must_use]
     pub const fn immutable(self) -> bool {
         self.immutable
     }
 
-    /// Whether a mixture of two values is a value, if each aligned word of 8 bytes
-    /// is from one of them.
+    /// Returns whether a mixture of two values by aligned words of 8 bytes is a valid
+    /// value.
     #[must_use]
     pub const fn tear_free(self) -> bool {
         self.tear_free
@@ -182,8 +185,12 @@ mod tests {
         ]
     };
 
-    fn answers(nature: TypeProperties) -> [bool; 3] {
-        [nature.from_zeros(), nature.immutable(), nature.tear_free()]
+    fn answers(properties: TypeProperties) -> [bool; 3] {
+        [
+            properties.from_zeros(),
+            properties.immutable(),
+            properties.tear_free(),
+        ]
     }
 
     #[test]
@@ -205,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_of_both_holds_of_each() {
+    fn and_is_the_conjunction() {
         for one in ALL {
             for other in ALL {
                 let both = one.and(other);
@@ -220,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_a_word_or_lies_across_two_can_tear() {
+    fn values_outside_one_word_can_tear() {
         for (size, align) in [(0, 1), (1, 1), (2, 2), (4, 4), (8, 8), (4, 8)] {
             assert_eq!(
                 TypeProperties::POD.tear_free_if_word_sized(size, align),
@@ -228,9 +235,9 @@ mod tests {
             );
         }
         for (size, align) in [(8, 4), (2, 1), (16, 16), (16, 8)] {
-            let nature = TypeProperties::POD.tear_free_if_word_sized(size, align);
+            let properties = TypeProperties::POD.tear_free_if_word_sized(size, align);
             assert_eq!(
-                nature,
+                properties,
                 TypeProperties::POD.without_tear_free(),
                 "{size} at {align}"
             );
@@ -238,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_the_variant_with_discriminant_zero() {
+    fn from_zeros_needs_discriminant_zero() {
         let none = TypeProperties::of_discriminant(1, 1);
         assert_eq!(none, TypeProperties::POD.without_from_zeros());
         let plain = TypeProperties::POD;
@@ -264,7 +271,7 @@ mod tests {
                 .immutable()
         );
 
-        // The discriminant is one word, or it can tear itself.
+        // A discriminant outside one word can tear.
         assert!(one.tear_free());
         assert!(!TypeProperties::of_discriminant(16, 16).tear_free());
     }

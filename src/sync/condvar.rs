@@ -1,93 +1,92 @@
-//! `ShmCondvar`: waiting for a change of the data under a `ShmMutex`, without
-//! polling, whoever dies.
+//! `ShmCondvar`: waits for a change of the data under a `ShmMutex`, without polling,
+//! and survives the death of any process.
 //!
 //! # The protocol
 //!
-//! The condition variable is a sequence number, of which the top bits are a
-//! *generation*, and a count of sleepers.
+//! The condition variable is a sequence number, whose top bits are a *generation*, and
+//! a count of waiters.
 //!
-//! * **notify_one**: add one to the sequence; if the count of sleepers is not zero,
-//!   wake one of those who sleep on the sequence word in its generation.
-//! * **notify_all**: the same, but also begin a new generation, and wake one sleeper
-//!   of the older ones.
-//! * **wait**: read the sequence under the mutex; give the mutex back; spin
-//!   briefly, then sleep in the kernel for as long as the sequence is what it
-//!   was. If a new generation has begun since, wake one more sleeper of the older
-//!   ones. Take the mutex again.
+//! * **notify_one** adds one to the sequence. If there are waiters, it wakes one that
+//!   waits on the sequence word in the current generation.
+//! * **notify_all** adds one and begins a new generation. If there are waiters, it wakes
+//!   one of the older generations.
+//! * **wait** reads the sequence under the mutex, unlocks the mutex, spins briefly, and
+//!   then waits in the kernel while the sequence is unchanged. If a new generation has
+//!   begun since, it wakes one more waiter of the older generations. Then it locks the
+//!   mutex again.
 //!
-//! So `notify_all` starts a chain: each that wakes calls the next one, before it
-//! competes for the mutex. No herd comes running for a mutex that only one can
-//! have, and he who notifies pays for one wakeup. A generation is a group of the
-//! kernel's queue (a bit of `FUTEX_WAIT_BITSET`), so the chain does not catch those
-//! who have come back to wait again, and they need not pass it on; nor is a
-//! `notify_one` spent on somebody whom a `notify_all` has called already.
+//! `notify_all` wakes one waiter. Each woken waiter wakes the next before it locks the
+//! mutex. This avoids a thundering herd: the notifier makes one wake-up call, and the
+//! mutex is contended by one waiter at a time.
 //!
-//! No lost wakeup among the living: a waiter reads the sequence before it gives
-//! the mutex back, so a notification that follows a change made under the mutex
-//! changes the sequence after that read, and the kernel refuses to sleep on a
-//! changed word, or has queued the sleeper and wakes it. That a notifier may
-//! skip the system call is the store-buffer pattern: the waiter adds itself to
-//! `waiters` and then the kernel reads `sequence`; the notifier adds to
-//! `sequence` and then reads `waiters`. The notifier's two are sequentially
-//! consistent; between the waiter's two stands the full barrier that the kernel
-//! has before it reads a futex word (barrier A in `kernel/futex`). So at least
-//! one sees the other.
+//! A generation is a bit of the kernel's futex bitset (`FUTEX_WAIT_BITSET`). A thread
+//! that waits again is in the new generation. The chain does not wake it, and it does
+//! not pass the wake-up on. Nor is a `notify_one` spent on a waiter that a `notify_all`
+//! has notified.
+//!
+//! # Memory ordering
+//!
+//! A living waiter loses no wake-up. It reads the sequence before it unlocks the mutex.
+//! So a notification that follows a change under the mutex changes the sequence after
+//! that read. Then the kernel either refuses to wait on the changed word, or has queued
+//! the waiter and wakes it.
+//!
+//! A notifier may skip the system call if there are no waiters. This is the
+//! store-buffer pattern, and at least one side must see the other:
+//!
+//! | | first | ordered by | then |
+//! |---|---|---|---|
+//! | waiter | adds itself to `waiters` | the full barrier of the kernel before it reads a futex word (barrier A in `kernel/futex`) | the kernel reads `sequence` |
+//! | notifier | adds to `sequence` | `SeqCst` | reads `waiters` |
 //!
 //! # The crash argument
 //!
-//! There is no lock inside, so no death can leave one locked. What a death
-//! *can* leave behind:
+//! There is no lock inside, so no death can leave one locked. A death can leave this:
 //!
-//! | who dies where | what is left | who heals it |
+//! | death of | what is left | what repairs it |
 //! |---|---|---|
-//! | waiter, asleep or awake | `waiters` one too high | nobody need: a notifier makes one system call in vain |
-//! | notifier, before the sequence | no notification | the mutex, if it was held: see the last row |
-//! | notifier, between sequence and wake | sleepers not woken | the sleepers' heartbeat: the sequence differs |
-//! | woken waiter, before it has called the next one or has the mutex | its notification is swallowed | the other sleepers' heartbeat: the sequence differs |
-//! | holder of the mutex, all others asleep here | nobody touches the lock | the sleepers' heartbeat: the lock word says that its owner died |
+//! | waiter, at any point of the wait | `waiters` one too high | nothing needs to: a notifier makes one system call in vain |
+//! | notifier, before the sequence | no notification | the mutex, if the notifier held it: see the last row |
+//! | notifier, between sequence and wake-up | waiters that were not woken | the waiters' recheck: the sequence differs |
+//! | woken waiter, before it has woken the next one or locked the mutex | its notification is lost | the other waiters' recheck: the sequence differs |
+//! | holder of the mutex, while all other threads wait here | no thread touches the lock | the waiters' recheck: the lock word tells the owner death |
 //!
-//! The heartbeat: every sleeper wakes by itself at each multiple of
-//! [`HEARTBEAT`] on the monotonic clock and looks at three words without any lock:
-//! is the sequence still what it was, is the mutex's owner alive, has the mutex
-//! not been poisoned since? If so it sleeps on. If not it returns, which at
-//! worst is one spurious wakeup. So a notification can be swallowed for one
-//! period at most, also where the one who is to pass it on is stopped, or gets no
-//! processor. Whoever first learns of an owner's death tells all the others at
-//! once.
+//! The recheck: every waiter wakes at each multiple of [`RECHECK_INTERVAL`] on the
+//! monotonic clock and reads three words without a lock. Is the sequence unchanged, is
+//! the holder of the mutex alive, has the mutex not been poisoned since? If so it waits
+//! on. If not it returns, which at worst is one spurious wake-up. So a lost notification
+//! delays waiters by one interval. The same holds if the waiter that must pass the
+//! wake-up on is stopped or gets no processor. The first waiter to see an owner death
+//! calls `notify_all`.
+//!
+//! [`RECHECK_INTERVAL`]: crate::os::clock::RECHECK_INTERVAL
 
 use std::fmt;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::mutex::ShmMutexGuard;
+use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
-use super::state::CondvarState;
-use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
+use super::snapshot::CondvarState;
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
 use crate::robust::spin;
-use crate::shm_safe::Fingerprint;
-use crate::shm_safe::TypeProperties;
-use crate::shm_safe::{FieldPath, ShmSafe, SyncKind, SyncOps, Visitor};
+use crate::shm_safe::{
+    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
+};
 
-/// How often a sleeper looks around by itself. Swallowed notifications and dead
-/// owners are noticed within this time. The multiples are the same for every
-/// process of the machine, so that their timers expire together and cost the
-/// processor one wakeup.
-const HEARTBEAT: Duration = Duration::from_millis(150);
-
-/// A condition variable for shared memory: [`std::sync::Condvar`]'s methods,
-/// for processes.
+/// A condition variable for shared memory, with the methods of [`std::sync::Condvar`].
 ///
-/// Waiters sleep on a futex; `pthread_cond_t` could not survive its users (see
-/// [`PthreadCondvar`](crate::PthreadCondvar)).
+/// Waiters wait on a futex, because a `pthread_cond_t` can't survive the death of its
+/// users (see [`PthreadCondvar`](crate::PthreadCondvar)).
 ///
-/// As always with condition variables, a waiter may wake without reason, so
-/// wait in a loop or use [`wait_while`](Self::wait_while). Notify while
-/// holding the mutex under which the condition was changed: if the notifier
-/// dies in between, the waiters learn of its death as the mutex's holder.
+/// A waiter may wake without reason, as with every condition variable. So wait in a loop
+/// or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under which
+/// you changed the condition. If the notifier dies in between, the waiters learn of its
+/// death as the mutex's holder.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -121,23 +120,22 @@ const HEARTBEAT: Duration = Duration::from_millis(150);
 ///
 /// # Crash behaviour
 ///
-/// Any waiter and any notifier may be killed at any instruction. Notifiers
-/// never block on the dead. If a woken waiter dies before it acts, another one
-/// wakes within 250 ms; if the holder of the mutex dies, every waiter learns
-/// within 250 ms ([`LockError::Poisoned`]). A large timer slack of a thread
-/// (`PR_SET_TIMERSLACK`, systemd's `TimerSlackNSec=`) does not change that. Only a sleep
-/// that begins within 150 ms after the slack has grown may last longer by the slack.
+/// Any waiter and any notifier may be killed at any instruction. A dead process never
+/// blocks a notifier. If a woken waiter dies before it acts, another one wakes within
+/// 250 ms. If the holder of the mutex dies, every waiter learns of it within 250 ms
+/// ([`LockError::Poisoned`]). A large timer slack of a thread (`PR_SET_TIMERSLACK`,
+/// systemd's `TimerSlackNSec=`) does not change that, with one exception: a wait that
+/// begins within 150 ms after the slack has grown may last longer by the slack.
 ///
 /// # Forks
 ///
-/// A forked child may wait and notify like any process, with a guard of its
-/// own.
+/// A forked child may wait and notify like any process, with a guard of its own.
 #[repr(C)]
 pub struct ShmCondvar {
     /// A [`Sequence`].
     sequence: AtomicU32,
-    /// How many waiters sleep, or are about to; never too few. Every waiter
-    /// that dies asleep leaves it one too high.
+    /// The number of waiters, never too low. Every waiter that dies leaves it one too
+    /// high.
     waiters: AtomicU32,
 }
 
@@ -146,16 +144,19 @@ const _: () = {
     assert!(size_of::<ShmCondvar>() <= 64);
 };
 
-// SAFETY: repr(C) over two atomic words, which mean the same to every process and
-// may hold any bytes; reported at offset 0.
+// SAFETY: the clauses of `ShmSafe`:
+// * Layout: `repr(C)` over two atomic words, whose size is in the fingerprint.
+// * The words mean the same to every process, and there is no destructor.
+// * Sync objects: itself, reported at offset 0.
+// * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for ShmCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
-    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        report(at, &CONDVAR);
+    fn visit(at: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        visitor(at, &CONDVAR);
     }
 }
 
@@ -163,30 +164,36 @@ static CONDVAR: SyncOps = SyncOps {
     kind: SyncKind::Condvar,
     size: size_of::<ShmCondvar>(),
     init_zeroed: |at| {
-        // SAFETY: by the contract of the field, the bytes are for a ShmCondvar.
+        // SAFETY: the contract of the field: the bytes at `at` are for a ShmCondvar.
         unsafe { at.cast::<ShmCondvar>().write(ShmCondvar::new()) };
     },
-    // It works wherever it lies, from its first byte on.
+    // A ShmCondvar needs no initialisation.
     init: |_, _| Ok(()),
     reinit: |at, _| {
-        // SAFETY: by the contract of the field, a ShmCondvar lies there; it
-        // consists of atomic words, so whatever they hold is valid.
+        // SAFETY: the contract of the field: a ShmCondvar is at `at`. It consists of
+        // atomic words, for which any bytes are valid.
         let this = unsafe { &*at.cast::<ShmCondvar>() };
-        // Relaxed: nobody uses it.
+        // Relaxed, because no thread uses it.
         this.waiters.store(0, Ordering::Relaxed);
         Ok(())
     },
     is_held_by_this_process: |_| false,
 };
 
-/// How many notifications there were, in the low 27 bits, and above them in which
-/// generation of sleepers this is. Both wrap around.
+/// The value of the sequence word. Both parts wrap around.
 ///
-/// To come back to what a sleeper has seen it takes over a hundred million
-/// notifications between two heartbeats, one each nanosecond. If the number of
-/// notifications overflows into the generation, that is a `notify_all` that nobody
-/// asked for. And should 32 generations pass before a sleeper of the first is called,
-/// it wakes by its heartbeat.
+/// | bits | meaning |
+/// |---|---|
+/// | 0–26 | number of notifications |
+/// | 27–31 | generation of waiters |
+///
+/// * A waiter misses notifications if the word returns to the value that it has seen.
+///   That takes over a hundred million notifications between two rechecks, one each
+///   nanosecond.
+/// * If the number of notifications overflows into the generation, the effect is one
+///   more `notify_all`.
+/// * If 32 generations begin before a waiter of the first is woken, it wakes by its
+///   recheck.
 #[derive(Clone, Copy, Debug)]
 struct Sequence(u32);
 
@@ -205,16 +212,26 @@ impl Sequence {
     }
 }
 
-/// Why a sleep ended.
-enum Slept {
-    /// There is reason to look at the condition again.
+/// Why a wait in the kernel ended.
+enum WaitOutcome {
+    /// The condition may have changed.
     Notified,
     /// The caller's deadline passed.
     TimedOut,
 }
 
 impl ShmCondvar {
-    /// A condition variable that nobody waits for.
+    /// Makes a condition variable without waiters.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmCondvar, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let shared = Segment::anonymous((ShmMutex::new(0), ShmCondvar::new()))?;
+    /// shared.1.notify_all();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -223,132 +240,20 @@ impl ShmCondvar {
         }
     }
 
-    /// Gives the mutex back, waits for a notification, and takes it again.
-    ///
-    /// Returns without a notification now and then: check the condition.
-    ///
-    /// # Errors
-    ///
-    /// * [`LockError::Poisoned`]: the mutex is held, its data is in doubt.
-    /// * [`LockError::NotOwner`]: the guard came over a fork, or C code has unlocked it.
-    /// * [`LockError::TooManyLocks`]: C code took more locks in this thread during or
-    ///   before the wait than the kernel recovers. The mutex is not held.
-    /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
-    ///   held; see there.
-    pub fn wait<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait(self, guard)
-    }
-
-    /// Waits for as long as `condition` is true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). If the mutex is poisoned while this waits, the
-    /// wait ends with the poison, whatever the condition says. To repair and
-    /// wait on, write the loop:
-    ///
-    /// ```
-    /// # use shm_sync::*;
-    /// # fn wait_for_work(pending: &ShmMutex<u64>, changed: &ShmCondvar) -> Result<(), Error> {
-    /// /// One place for repairs, wherever the bad news came from.
-    /// fn repaired(
-    ///     result: LockResult<ShmMutexGuard<'_, u64>>,
-    /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
-    ///     match result {
-    ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|pending| *pending = 0)),
-    ///         other => Ok(other?),
-    ///     }
-    /// }
-    ///
-    /// let mut guard = repaired(pending.lock())?;
-    /// while *guard == 0 {
-    ///     guard = repaired(changed.wait(guard))?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn wait_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait_while(self, guard, condition)
-    }
-
-    /// Waits for a notification, but no longer than `timeout`. The time to get
-    /// the mutex back comes on top.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait). A timeout is not an error: see
-    /// [`WaitTimeoutResult::timed_out`].
-    pub fn wait_timeout<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout(self, guard, timeout)
-    }
-
-    /// Waits for as long as `condition` is true, but no longer than `timeout`
-    /// altogether. `timed_out()` then tells that the condition is still true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_while`](Self::wait_while).
-    pub fn wait_timeout_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout_while(self, guard, timeout, condition)
-    }
-
-    /// Sleeps until the sequence is no longer `seen`, the deadline passes, or a
-    /// heartbeat finds `trouble`. Then calls the next one, if all are called.
-    fn sleep(
-        &self,
-        seen: Sequence,
-        deadline: Option<Deadline>,
-        trouble: impl Fn() -> bool,
-    ) -> Result<Slept, RawLockError> {
-        // The kernel's barrier comes before its read of the sequence: see above.
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let slept = loop {
-            let heartbeat = Deadline::next_multiple_of(HEARTBEAT);
-            let until = deadline.map_or(heartbeat, |deadline| deadline.min(heartbeat));
-            match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
-                Ok(FutexWait::Woken) => break Ok(Slept::Notified),
-                Ok(FutexWait::TimedOut) => {}
-                Err(error) => break Err(LockError::Os(error)),
-            }
-            // Whether the sequence has changed, the kernel sees as this goes back to
-            // sleep.
-            if trouble() {
-                break Ok(Slept::Notified);
-            }
-            if deadline.is_some_and(Deadline::has_passed) {
-                break Ok(Slept::TimedOut);
-            }
-        };
-        // Relaxed: too high for a moment harms nobody.
-        self.waiters.fetch_sub(1, Ordering::Relaxed);
-        // Whoever was woken comes after the notifier, because the kernel's queue
-        // has a lock. Whoever was not, has no call to pass on.
-        let now = self.sequence();
-        if now.generation() != seen.generation() {
-            self.wake_one_of(now.generation().others());
-        }
-        slept
-    }
-
     /// Wakes one waiter, if there is any. Never blocks.
     ///
-    /// Waiters that have not fallen asleep yet may notice as well.
+    /// A thread that is about to wait may notice the notification as well.
+    ///
+    /// ```
+    /// use shm_sync::{Error, ShmCondvar, ShmMutex};
+    ///
+    /// fn add_job(pending: &ShmMutex<u64>, changed: &ShmCondvar) -> Result<(), Error> {
+    ///     let mut pending = pending.lock()?;
+    ///     *pending += 1;
+    ///     changed.notify_one();
+    ///     Ok(())
+    /// }
+    /// ```
     #[inline]
     pub fn notify_one(&self) {
         let before = self.add(Sequence::ONE);
@@ -357,9 +262,24 @@ impl ShmCondvar {
 
     /// Wakes all waiters. Never blocks.
     ///
-    /// They are woken one after the other, each by the one before it, so that they do
-    /// not all come for the mutex at once. One that does not get on, because it is
-    /// killed at this moment, or stopped, delays those behind it by 150 ms at most.
+    /// Each waiter wakes the next one, so that they do not all compete for the mutex at
+    /// once.
+    ///
+    /// ```
+    /// use shm_sync::{Error, ShmCondvar, ShmMutex};
+    ///
+    /// fn stop(stopped: &ShmMutex<u8>, changed: &ShmCondvar) -> Result<(), Error> {
+    ///     let mut stopped = stopped.lock()?;
+    ///     *stopped = 1;
+    ///     changed.notify_all();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Crash behaviour
+    ///
+    /// If a waiter is killed or stopped before it wakes the next one, the waiters behind
+    /// it wake within 250 ms.
     #[inline]
     pub fn notify_all(&self) {
         let before = self.add(Sequence::NEW_GENERATION);
@@ -367,66 +287,109 @@ impl ShmCondvar {
         self.wake_one_of(now.generation().others());
     }
 
-    /// Adds to the sequence, and says what it was.
+    /// Adds to the sequence, and returns its previous value.
     #[inline]
     fn add(&self, step: u32) -> Sequence {
-        // SeqCst: see above.
+        // SeqCst: the notifier's row of the table above.
         Sequence(self.sequence.fetch_add(step, Ordering::SeqCst))
     }
 
     #[inline]
     fn wake_one_of(&self, generations: Bitset) {
-        // SeqCst: see above.
+        // SeqCst: the notifier's row of the table above.
         if self.waiters.load(Ordering::SeqCst) != 0 {
             futex::wake_bitset(&self.sequence, generations);
         }
     }
 
-    /// Relaxed: each use says why that is enough.
+    /// Waits in the kernel until the sequence is no longer `seen`, the deadline passes,
+    /// or a recheck finds `must_return`. Wakes the next waiter if a new generation has
+    /// begun.
+    fn wait_in_kernel(
+        &self,
+        seen: Sequence,
+        deadline: Option<Deadline>,
+        must_return: impl Fn() -> bool,
+    ) -> Result<WaitOutcome, RawLockError> {
+        // The kernel reads the sequence after this, behind its own full barrier: the
+        // waiter's row of the table above.
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let outcome = loop {
+            let until = Deadline::next_recheck(deadline);
+            match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
+                Ok(FutexWait::Woken) => break Ok(WaitOutcome::Notified),
+                Ok(FutexWait::TimedOut) => {}
+                Err(error) => break Err(LockError::Os(error)),
+            }
+            // The next wait rechecks the sequence, because the kernel compares it.
+            if must_return() {
+                break Ok(WaitOutcome::Notified);
+            }
+            if deadline.is_some_and(Deadline::has_passed) {
+                break Ok(WaitOutcome::TimedOut);
+            }
+        };
+        // Relaxed, because a count that is too high for a moment is harmless.
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        // Relaxed: a woken waiter observes the notifier's increment, because the
+        // kernel's hash-bucket lock orders the two. A waiter that was not woken has
+        // nothing to pass on.
+        let now = self.sequence();
+        if now.generation() != seen.generation() {
+            self.wake_one_of(now.generation().others());
+        }
+        outcome
+    }
+
+    /// Loads the sequence `Relaxed`. Each caller says why that is enough.
     #[inline]
     fn sequence(&self) -> Sequence {
         Sequence(self.sequence.load(Ordering::Relaxed))
     }
 
-    /// What the words say, whatever they are.
+    /// Describes the condition variable by its words. Any words are valid.
     pub(super) fn state(&self) -> CondvarState {
+        // Relaxed, because the result is only for people.
         CondvarState {
             notifications: self.sequence().notifications(),
-            sleepers: self.waiters.load(Ordering::Relaxed),
+            waiters: self.waiters.load(Ordering::Relaxed),
         }
     }
 }
+
+wait_methods!(ShmCondvar);
 
 impl Wait for ShmCondvar {
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: LockToken,
+        token: LockToken,
         deadline: Option<Deadline>,
     ) -> Result<(LockToken, WaitTimeoutResult), RawLockError> {
-        // Both are read under the mutex: whatever changes after it is given
-        // back changes them. Relaxed, because the mutex orders it.
+        // This thread holds the mutex, so a later change of the condition or of the
+        // poison changes these. Relaxed, because the mutex orders both.
         let seen = self.sequence();
-        let poisonings = mutex.poison_epoch();
-        let Some(lent) = mutex.unlock_for_wait(held) else {
+        let poison_epoch = mutex.poison_epoch();
+        let Some(unlocked) = mutex.unlock_for_wait(token) else {
             return Err(LockError::NotOwner);
         };
 
+        // Relaxed, because locking the mutex again orders the data.
         let notified = || self.sequence().0 != seen.0;
-        let slept = if spin::spin_until(notified) {
-            Slept::Notified
+        let outcome = if spin::spin_until(notified) {
+            WaitOutcome::Notified
         } else {
-            self.sleep(seen, deadline, || {
-                mutex.owner_died() || mutex.poison_epoch() != poisonings
+            self.wait_in_kernel(seen, deadline, || {
+                mutex.owner_died() || mutex.poison_epoch() != poison_epoch
             })?
         };
 
-        let (held, owner_died) = mutex.relock(lent)?;
+        let (token, owner_died) = mutex.relock(unlocked)?;
         if owner_died {
             self.notify_all();
         }
-        let timed_out = matches!(slept, Slept::TimedOut);
-        Ok((held, WaitTimeoutResult { timed_out }))
+        let timed_out = matches!(outcome, WaitOutcome::TimedOut);
+        Ok((token, WaitTimeoutResult { timed_out }))
     }
 }
 
@@ -448,18 +411,18 @@ mod tests {
     use crate::shm_safe::InitContext;
 
     #[test]
-    fn reviving_forgets_the_sleepers_and_not_the_sequence() {
+    fn reinit_clears_waiters_and_keeps_sequence() {
         let mut condvar = ShmCondvar {
             sequence: AtomicU32::new(7),
             waiters: AtomicU32::new(3),
         };
         let at = (&raw mut condvar).cast();
-        let placement = InitContext { pid_namespace: 1 };
-        // SAFETY: the object is this test's own and does not move meanwhile.
-        unsafe { (CONDVAR.reinit)(at, placement) }.expect("it can't fail");
+        let context = InitContext { pid_namespace: 1 };
+        // SAFETY: a ShmCondvar is at `at`, where it stays. No thread uses it.
+        unsafe { (CONDVAR.reinit)(at, context) }.expect("reinit of a ShmCondvar can't fail");
         assert_eq!(*condvar.sequence.get_mut(), 7);
         assert_eq!(*condvar.waiters.get_mut(), 0);
-        // SAFETY: the object is this test's own.
+        // SAFETY: the bytes are for a ShmCondvar. No thread uses them.
         unsafe { (CONDVAR.init_zeroed)((&raw mut condvar).cast()) };
         assert_eq!(*condvar.sequence.get_mut(), 0);
     }

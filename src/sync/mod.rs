@@ -1,17 +1,21 @@
-//! The primitives. Each lives in shared memory, next to or around the data it
-//! guards, and knows nothing of how the memory came to be.
+//! The primitives. Each lives in shared memory, next to or around the data that it
+//! guards. No file here depends on how the memory is mapped.
 
 mod condvar;
-mod look;
+mod guard;
 mod mutex;
 mod poison;
 mod pthread_condvar;
 mod raw_mutex;
-pub(crate) mod state;
+pub(crate) mod raw_view;
+mod read_only;
+pub(crate) mod snapshot;
 mod wait;
 
 pub use condvar::ShmCondvar;
-pub use mutex::{ShmMutex, ShmMutexGuard};
+pub use guard::ShmMutexGuard;
+pub use mutex::ShmMutex;
 pub use pthread_condvar::PthreadCondvar;
-pub use raw_mutex::{Holder, MAX_LOCKS_HELD};
+pub use raw_mutex::MAX_LOCKS_HELD;
+pub use snapshot::Holder;
 pub use wait::{WaitTimeoutLockResult, WaitTimeoutResult};

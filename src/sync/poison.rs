@@ -1,30 +1,29 @@
-//! The poison word: a persistent mark that the data beside it is in doubt.
+//! The poison word: a persistent flag that the data may be inconsistent, with its cause.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::error::PoisonCause;
 use crate::robust::ThreadId;
 
-/// How the last unlucky holder ended: the top bits of the poison word.
+/// Why the mutex is poisoned (bits 60–63).
 mod kind {
     pub(super) const SHIFT: u32 = 60;
     pub(super) const OWNER_DIED: u64 = 1;
     pub(super) const PANICKED: u64 = 2;
 }
 
-/// The mark itself, in shared memory.
+/// The poison of one mutex, in shared memory.
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 0–59 | who did it ([`ThreadId`]), zero if unknown |
+/// | 0–59 | the holder that failed ([`ThreadId`]), zero if unknown |
 /// | 60–63 | 0: not poisoned; 1: the owner died; 2: the owner panicked |
 ///
 /// # Memory ordering
 ///
-/// The word is set and read by holders of the lock beside it, so the lock
-/// orders it, and `Relaxed` is enough. Those who look without the lock
-/// (`is_poisoned`, sleepers of a condition variable) want a hint, and take the
-/// lock before they act on it.
+/// Holders of the lock set and read the word, so the lock orders it, and `Relaxed` is
+/// enough. Readers without the lock (`is_poisoned`, waiters of a condition variable)
+/// need only a hint: they lock before they act on it.
 #[repr(C)]
 pub(super) struct PoisonWord(AtomicU64);
 
@@ -45,29 +44,29 @@ impl PoisonWord {
     }
 
     fn cause_in(word: u64) -> Option<PoisonCause> {
-        let who = ThreadId::from_word(word);
-        let (pid, tid) = (who.pid(), who.tid());
+        let holder = ThreadId::from_word(word);
+        let (pid, tid) = (holder.pid(), holder.tid());
         match word >> kind::SHIFT {
             0 => None,
             kind::PANICKED => Some(PoisonCause::Panicked { pid, tid }),
-            // A kind from a later version is still a reason to doubt.
+            // Includes unknown causes of later versions: the data may be inconsistent.
             _ => Some(PoisonCause::OwnerDied { pid, tid }),
         }
     }
 
-    /// Marks that `who` died with the lock held. A later mark replaces an
-    /// earlier one: the last to leave the data in doubt is named.
-    pub(super) fn set_owner_died(&self, who: ThreadId) {
-        self.set(kind::OWNER_DIED, who);
+    /// Records that `holder` died with the lock held. Replaces an earlier cause, so the
+    /// word names the most recent holder that failed.
+    pub(super) fn set_owner_died(&self, holder: ThreadId) {
+        self.set(kind::OWNER_DIED, holder);
     }
 
-    /// Marks that `who` panicked with the lock held.
-    pub(super) fn set_panicked(&self, who: ThreadId) {
-        self.set(kind::PANICKED, who);
+    /// Records that `holder` panicked with the lock held. Replaces an earlier cause.
+    pub(super) fn set_panicked(&self, holder: ThreadId) {
+        self.set(kind::PANICKED, holder);
     }
 
-    fn set(&self, kind: u64, who: ThreadId) {
-        let word = kind << kind::SHIFT | who.to_word();
+    fn set(&self, kind: u64, holder: ThreadId) {
+        let word = kind << kind::SHIFT | holder.to_word();
         self.0.store(word, Ordering::Relaxed);
     }
 
@@ -75,7 +74,7 @@ impl PoisonWord {
         self.0.store(Self::CLEAN, Ordering::Relaxed);
     }
 
-    /// Clears it if that is the cause. If not, says what is.
+    /// Clears the poison if its cause is `expected`. Returns the actual cause if not.
     pub(super) fn clear_if(&self, expected: PoisonCause) -> Result<(), Option<PoisonCause>> {
         let relaxed = Ordering::Relaxed;
         let cleared = self.0.fetch_update(relaxed, relaxed, |word| {
@@ -85,8 +84,8 @@ impl PoisonWord {
     }
 }
 
-/// How many times the word was set, for those who sleep while it may be set and
-/// cleared again. Wraps around; readers compare for equality only.
+/// How many times the mutex was poisoned. Wraps around, so readers compare for equality
+/// only. It tells a waiter that the poison was set and cleared during its wait.
 #[repr(C)]
 pub(super) struct PoisonEpoch(AtomicU16);
 
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_culprit_still_poisons() {
+    fn unknown_holder_poisons() {
         let word = PoisonWord::new();
         word.set_owner_died(ThreadId::NONE);
         assert!(word.is_set());

@@ -7,72 +7,101 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::mutex::ShmMutexGuard;
+use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
-use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult};
+use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;
-use crate::shm_safe::Fingerprint;
-use crate::shm_safe::TypeProperties;
-use crate::shm_safe::{FieldPath, InitContext, ShmSafe, SyncKind, SyncOps, Visitor};
+use crate::shm_safe::{
+    FieldPath, Fingerprint, InitContext, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
+};
 
-/// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic
-/// clock. **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must
-/// wait on or signal the very same object.
+/// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic clock.
+/// **Use [`ShmCondvar`](crate::ShmCondvar)** unless a C program must wait on or signal
+/// the very same object.
 ///
 /// [`PoisonCause`]: crate::PoisonCause
 /// [`pthread_cond_t`]: https://man7.org/linux/man-pages/man3/pthread_cond_init.3p.html
+///
+/// ```
+/// use shm_sync::{PthreadCondvar, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let shared = Segment::anonymous((ShmMutex::new(0), PthreadCondvar::new()))?;
+/// let (jobs, changed) = &*shared;
+///
+/// std::thread::scope(|s| {
+///     s.spawn(|| -> Result<(), shm_sync::Error> {
+///         *jobs.lock()? += 1;
+///         changed.notify_one();
+///         Ok(())
+///     });
+///     let jobs = changed.wait_while(jobs.lock()?, |jobs| *jobs == 0)?;
+///     assert_eq!(*jobs, 1);
+///     Ok(())
+/// })
+/// # }
+/// ```
 ///
 /// # Crash behaviour
 ///
 /// It does *not* survive its users, on any glibc:
 ///
-/// * A waiter that is killed while it waits can make later notifiers hang for
-///   ever (measured with glibc 2.36).
-/// * A notifier that is killed inside `notify_*` can leave the internal lock
-///   locked: everyone hangs (measured with glibc 2.36 and 2.41).
-/// * A notification given to a waiter that dies before it acts is lost.
-/// * When the holder of the mutex dies while the others wait, they go on
-///   waiting until somebody notifies them.
-/// * When C code has repaired the mutex and then dies with it, the [`PoisonCause`] that
-///   a waiter gets may name the holder before it.
+/// * If a waiter is killed while it waits, later notifiers may hang for ever (measured
+///   with glibc 2.36).
+/// * If a notifier is killed inside `notify_*`, the internal lock may stay locked. Then
+///   every waiter and notifier hangs (measured with glibc 2.36 and 2.41).
+/// * A notification for a waiter that dies before it acts is lost.
+/// * If the holder of the mutex dies, the waiters wait until the next notification.
+/// * If C code has repaired the mutex and then dies with the lock held, the
+///   [`PoisonCause`] that a waiter gets may name the holder before it.
 ///
-/// `ShmCondvar` is made to survive them all.
+/// `ShmCondvar` survives all of these.
+///
+/// # Forks
+///
+/// In shared memory, a forked child may wait and notify like any process, with a guard
+/// of its own. In private memory, each process initialises its own copy.
 #[repr(C)]
 pub struct PthreadCondvar {
     cond: PthreadCond,
+    /// [`UNINIT`], [`INITIALIZED`], or the process that owns this private memory.
     state: AtomicU32,
     _reserved: u32,
 }
 
-// It has no state that a panic could leave half-changed.
+// A panic can't leave it inconsistent, because no user code runs inside.
 impl UnwindSafe for PthreadCondvar {}
 impl RefUnwindSafe for PthreadCondvar {}
 
-/// The object is inert bytes.
-const NOT_PLACED: u32 = 0;
-/// The object is alive, in shared memory. In private memory it says whose it is:
-/// [`private_owner`]. Stored with `Release` after `pthread_cond_init`, loaded
-/// with `Acquire` before any other call.
-const PLACED: u32 = 1;
+/// The `pthread_cond_t` is not initialised.
+const UNINIT: u32 = 0;
+/// The `pthread_cond_t` is initialised, in shared memory. In private memory the word
+/// names the process instead: [`private_owner`]. Stored with `Release` after
+/// `pthread_cond_init`, loaded with `Acquire` before any other call.
+const INITIALIZED: u32 = 1;
 
 const _: () = assert!(
     offset_of!(PthreadCondvar, cond) == 0,
     "C programs use it at its address"
 );
 
-// SAFETY: repr(C) over a pthread_cond_t, whose size the header's ABI tag
-// covers, and two words; any bytes are valid; reported at offset 0.
+// SAFETY: the clauses of `ShmSafe`:
+// * Layout: `repr(C)` over a `pthread_cond_t`, whose size is in the header's ABI, and two
+//   words. The fingerprint has the size.
+// * The contents mean the same to every process, and there is no destructor.
+// * Sync objects: itself, reported at offset 0.
+// * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for PthreadCondvar {
     const FINGERPRINT: Fingerprint =
         Fingerprint::of("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
-    fn visit(at: &FieldPath<'_>, report: &mut Visitor<'_>) {
-        report(at, &COND);
+    fn visit(at: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        visitor(at, &COND);
     }
 }
 
@@ -80,160 +109,134 @@ static COND: SyncOps = SyncOps {
     kind: SyncKind::PthreadCondvar,
     size: size_of::<PthreadCondvar>(),
     init_zeroed: |at| {
-        // SAFETY: by the contract of the field, the bytes are for a
-        // PthreadCondvar.
+        // SAFETY: the contract of the field: the bytes at `at` are for a PthreadCondvar.
         unsafe { at.cast::<PthreadCondvar>().write(PthreadCondvar::new()) };
     },
     init,
-    // Nothing in it outlives its users.
+    // A condition variable without users has no state to keep.
     reinit: init,
-    // Nobody holds a condition variable.
     is_held_by_this_process: |_| false,
 };
 
-/// Makes the object at `at` anew.
+/// Initialises the object at `at`, whatever its bytes are.
 ///
 /// # Safety
 ///
-/// A `PthreadCondvar` lies there and stays; nobody uses it now.
-unsafe fn init(at: *mut u8, placement: InitContext) -> io::Result<()> {
-    // SAFETY: the caller's promise; any bytes are a valid PthreadCondvar.
+/// * A `PthreadCondvar` is at `at`, and stays there.
+/// * No thread uses it.
+unsafe fn init(at: *mut u8, context: InitContext) -> io::Result<()> {
+    // SAFETY: a PthreadCondvar is at `at`, as the caller promises. Any bytes are valid.
     let this = unsafe { &*at.cast::<PthreadCondvar>() };
-    // SAFETY: the caller promises that it stays, and that nobody uses it.
+    // SAFETY: it stays there, and no thread uses it, as the caller promises.
     unsafe { this.cond.init() }?;
-    let word = placement.pid_namespace;
+    let word = context.pid_namespace;
     let state = if private_owner::is_private(word) {
         word
     } else {
-        PLACED
+        INITIALIZED
     };
     this.state.store(state, Ordering::Release);
     Ok(())
 }
 
 impl PthreadCondvar {
-    /// A condition variable that is inert until a [`Segment`](crate::Segment)
-    /// or [`place_at`](crate::place_at) places it.
+    /// Makes a condition variable that a [`Segment`](crate::Segment) or
+    /// [`place_at`](crate::place_at) initialises later. Waiting on it before that fails
+    /// with [`LockError::NotPlaced`].
     #[must_use]
     pub const fn new() -> Self {
         Self {
             cond: PthreadCond::new(),
-            state: AtomicU32::new(NOT_PLACED),
+            state: AtomicU32::new(UNINIT),
             _reserved: 0,
         }
     }
 
-    /// Whether it may be used, now that it is this process's own.
-    fn is_placed(&self) -> bool {
+    /// Returns whether it is initialised. Initialises it if it is private memory that was
+    /// copied by a fork.
+    fn is_initialized(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
-            PLACED => true,
+            INITIALIZED => true,
             word => private_owner::is_private(word) && self.adopt().is_ok(),
         }
     }
 
-    /// Makes it this process's own, if it lies in private memory and came over a fork.
+    /// Initialises private memory that was copied by a fork.
     #[cold]
     fn adopt(&self) -> io::Result<()> {
-        // SAFETY: it stays where it is. Memory of this process alone, and no thread of
-        // this process uses it: each comes here first, and is kept waiting by `adopt`.
+        // SAFETY: the reference proves that it stays where it is. Only this process has
+        // this memory. No thread of it uses the object, because each thread calls `adopt`
+        // first, which makes it wait.
         private_owner::renew_if_copied(&self.state, || unsafe { self.cond.init() })
     }
 
-    /// Gives the mutex back, waits for a notification, and takes it again.
+    /// Wakes one waiter, if there is any. Does nothing if the condition variable is not
+    /// placed, because no thread can wait then.
     ///
-    /// # Errors
+    /// # Crash behaviour
     ///
-    /// As [`ShmCondvar::wait`](crate::ShmCondvar::wait), and
-    /// [`LockError::NotPlaced`], which releases the mutex.
-    pub fn wait<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait(self, guard)
-    }
-
-    /// Waits for as long as `condition` is true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<ShmMutexGuard<'a, T>> {
-        wait::wait_while(self, guard, condition)
-    }
-
-    /// Waits for a notification, but no longer than `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_timeout<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout(self, guard, timeout)
-    }
-
-    /// Waits for as long as `condition` is true, but no longer than `timeout`
-    /// altogether. `timed_out()` then tells that the condition is still true.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    pub fn wait_timeout_while<'a, T: ShmSafe>(
-        &self,
-        guard: ShmMutexGuard<'a, T>,
-        timeout: Duration,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> WaitTimeoutLockResult<'a, T> {
-        wait::wait_timeout_while(self, guard, timeout, condition)
-    }
-
-    /// Wakes one waiter, if there is any. Does nothing if this is not placed:
-    /// nobody can be waiting then.
+    /// It may hang for ever if another user has died: see
+    /// [`PthreadCondvar`](Self#crash-behaviour). The same holds for
+    /// [`notify_all`](Self::notify_all).
     pub fn notify_one(&self) {
-        if self.is_placed() {
-            // SAFETY: placed, so initialised.
+        if self.is_initialized() {
+            // SAFETY: the condition variable is initialised.
             unsafe { self.cond.signal() };
         }
     }
 
-    /// Wakes all waiters. Does nothing if this is not placed.
+    /// Wakes all waiters. Does nothing if the condition variable is not placed.
     pub fn notify_all(&self) {
-        if self.is_placed() {
-            // SAFETY: placed, so initialised.
+        if self.is_initialized() {
+            // SAFETY: the condition variable is initialised.
             unsafe { self.cond.broadcast() };
         }
     }
 
-    /// The address of the `pthread_cond_t`, for calls into C.
+    /// Returns the address of the `pthread_cond_t`, for calls into C.
+    ///
+    /// ```
+    /// use shm_sync::{PthreadCondvar, Segment};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let changed = Segment::anonymous(PthreadCondvar::new())?;
+    /// let cond: *mut libc::pthread_cond_t = changed.as_pthread_ptr().cast();
+    /// // SAFETY: the segment keeps the condition variable initialised and mapped.
+    /// assert_eq!(unsafe { libc::pthread_cond_signal(cond) }, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.cond).cast_mut().cast()
     }
 }
 
+wait_methods!(
+    PthreadCondvar,
+    /// * [`LockError::NotPlaced`]: the condition variable is not placed. The mutex is
+    ///   unlocked.
+    /// * [`LockError::PriorityInheritance`]: the mutex is one with priority inheritance.
+    ///   It is unlocked.
+);
+
 impl Wait for PthreadCondvar {
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: LockToken,
+        token: LockToken,
         deadline: Option<Deadline>,
     ) -> Result<(LockToken, WaitTimeoutResult), RawLockError> {
-        if !self.is_placed() {
-            if !mutex.unlock(held) {
+        if !self.is_initialized() {
+            if !mutex.unlock(token) {
                 return Err(LockError::NotOwner);
             }
             return Err(LockError::NotPlaced);
         }
-        // SAFETY: placed. glibc, which is all that this crate compiles for,
-        // permits waits with different mutexes.
-        let (held, timed_out) = unsafe { mutex.wait_on(&self.cond, held, deadline) }?;
-        Ok((held, WaitTimeoutResult { timed_out }))
+        // SAFETY: the condition variable is initialised. glibc, the only supported libc,
+        // permits concurrent waits with different mutexes.
+        let (token, timed_out) = unsafe { mutex.wait_on(&self.cond, token, deadline) }?;
+        Ok((token, WaitTimeoutResult { timed_out }))
     }
 }
 
@@ -246,7 +249,7 @@ impl Default for PthreadCondvar {
 impl fmt::Debug for PthreadCondvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PthreadCondvar")
-            .field("placed", &self.is_placed())
+            .field("placed", &self.is_initialized())
             .finish_non_exhaustive()
     }
 }
@@ -256,16 +259,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reviving_bears_any_bytes() {
-        let placement = InitContext { pid_namespace: 1 };
+    fn reinit_accepts_any_bytes() {
+        let context = InitContext { pid_namespace: 1 };
         for byte in [0, 1, 0x55, 0xff] {
             let mut condvar = Box::new(PthreadCondvar::new());
-            // SAFETY: any bytes are a PthreadCondvar.
+            // SAFETY: any bytes are valid for a PthreadCondvar.
             unsafe { (&raw mut *condvar).write_bytes(byte, 1) };
             let at = (&raw mut *condvar).cast();
-            // SAFETY: the object is in its box, where it stays and nobody uses it.
-            unsafe { (COND.reinit)(at, placement) }.expect("pthread makes it");
-            assert!(condvar.is_placed());
+            // SAFETY: a PthreadCondvar is at `at`, in its box, where it stays. No thread
+            // uses it.
+            unsafe { (COND.reinit)(at, context) }.expect("pthread_cond_init succeeds");
+            assert!(condvar.is_initialized());
             condvar.notify_all();
         }
     }

@@ -36,15 +36,13 @@ mod cond_wait;
 mod recovery;
 mod relock;
 
-pub use recovery::Holder;
-
 use std::convert::Infallible;
 use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::poison::{PoisonEpoch, PoisonWord};
-use super::state::{LockState, MutexState, Waiters};
+use super::snapshot::{Holder, LockState, MutexState, Waiters};
 use crate::error::LockError;
 use crate::os::fork::ForkMarker;
 use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
@@ -311,28 +309,30 @@ impl RawMutex {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
     }
 
-    /// Describes the lock by its words. Any words are valid, also those of a copy.
-    pub(super) fn state(&self) -> MutexState {
+    /// Describes the lock by its words. Any words are valid, those of a copy as well.
+    pub(super) fn state(&self) -> MutexState<Holder> {
         let lock = match self.pthread.owner_tid() {
             _ if !self.is_initialized() => LockState::NotPlaced,
             _ if self.owner_died() => LockState::OwnerDied,
             0 if self.pthread.is_unrecoverable() => LockState::NotRecoverable,
             0 => LockState::Free,
-            tid => LockState::Held { tid },
+            tid => {
+                let recorded = self.holder().filter(|holder| holder.tid == tid);
+                let pid = recorded.map_or(0, |holder| holder.pid);
+                LockState::Held(Holder { pid, tid })
+            }
         };
         MutexState {
-            lock,
-            holder: self.holder(),
             poison: match lock {
                 LockState::OwnerDied => self.doubt(),
                 _ => self.poison.cause(),
             },
-            poisonings: self.poison_epoch(),
+            lock,
+            poison_count: self.poison_epoch(),
             waiters: match self.pthread.has_waiters() {
                 true => Waiters::Some,
                 false => Waiters::NoneSeen,
             },
-            pid_namespace: self.pid_namespace.load(Ordering::Acquire),
         }
     }
 

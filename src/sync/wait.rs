@@ -1,42 +1,58 @@
-//! The four ways to wait, over whatever does the waiting.
+//! The four ways to wait, for every condition variable that implements [`Wait`].
 
 use std::time::Duration;
 
-use super::mutex::ShmMutexGuard;
+use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
 use crate::shm_safe::ShmSafe;
 
-/// What a condition variable must know how to do.
+/// The one operation that a condition variable implements.
 pub(super) trait Wait {
-    /// Gives the mutex back, waits for a notification or the deadline, and
-    /// takes the mutex again. After an error it is not held.
+    /// Unlocks, waits for a notification or the deadline, and locks again. After an
+    /// error this thread does not hold the lock.
     fn wait_raw(
         &self,
         mutex: &RawMutex,
-        held: LockToken,
+        token: LockToken,
         deadline: Option<Deadline>,
     ) -> Result<(LockToken, WaitTimeoutResult), RawLockError>;
 }
 
-/// Whether a wait with a timeout ended by it.
+/// Whether the timeout ended a wait.
+///
+/// ```
+/// use shm_sync::{Segment, ShmCondvar, ShmMutex};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let shared = Segment::anonymous((ShmMutex::new(false), ShmCondvar::new()))?;
+/// let (ready, changed) = &*shared;
+/// let guard = ready.lock()?;
+/// let (guard, result) =
+///     changed.wait_timeout_while(guard, Duration::from_millis(1), |ready| !*ready)?;
+/// assert!(result.timed_out());
+/// assert!(!*guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult {
     pub(super) timed_out: bool,
 }
 
 impl WaitTimeoutResult {
-    /// Whether the timeout ended the wait.
+    /// Returns whether the timeout ended the wait.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.timed_out
     }
 }
 
-/// What a wait with a timeout returns: the guard again and whether the timeout
-/// ended the wait, or an error as from a lock. A poisoned lock does not say whether
-/// the timeout passed.
+/// The result of a wait with a timeout: the guard and whether the timeout ended the
+/// wait, or the error of the lock. [`LockError::Poisoned`] does not tell whether the
+/// timeout passed.
 pub type WaitTimeoutLockResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 
@@ -48,7 +64,7 @@ pub(super) fn wait<'a, T: ShmSafe>(
     wait_until(on, guard, None).map(|(guard, _)| guard)
 }
 
-/// Waits for as long as `condition` is true.
+/// Waits while `condition` is true.
 pub(super) fn wait_while<'a, T: ShmSafe>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
@@ -60,7 +76,7 @@ pub(super) fn wait_while<'a, T: ShmSafe>(
     Ok(guard)
 }
 
-/// Waits once, but no longer than `timeout`.
+/// Waits once, at most for `timeout`.
 pub(super) fn wait_timeout<'a, T: ShmSafe>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
@@ -69,7 +85,7 @@ pub(super) fn wait_timeout<'a, T: ShmSafe>(
     wait_until(on, guard, Some(Deadline::after(timeout)))
 }
 
-/// Waits for as long as `condition` is true, but no longer than `timeout`.
+/// Waits while `condition` is true, at most for `timeout`.
 pub(super) fn wait_timeout_while<'a, T: ShmSafe>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
@@ -93,9 +109,147 @@ fn wait_until<'a, T: ShmSafe>(
     guard: ShmMutexGuard<'a, T>,
     deadline: Option<Deadline>,
 ) -> WaitTimeoutLockResult<'a, T> {
-    let (mutex, raw, held) = guard.into_parts();
-    match on.wait_raw(raw, held, deadline) {
-        Ok((held, result)) => mutex.guard(held).map(|guard| (guard, result)),
-        Err(refusal) => Err(refusal.map_guard(|never| match never {})),
+    let (cell, token) = guard.into_parts();
+    match on.wait_raw(&cell.raw, token, deadline) {
+        Ok((token, result)) => cell.guard(token).map(|guard| (guard, result)),
+        Err(error) => {
+            let Ok(error) = error.without_guard();
+            Err(error)
+        }
     }
 }
+
+/// Implements `wait`, `wait_while`, `wait_timeout` and `wait_timeout_while` for a type
+/// that implements [`Wait`]. The documentation of `wait` lists `more_errors` as well.
+macro_rules! wait_methods {
+    ($condvar:ident $(, $(#[$more_errors:meta])+)?) => {
+        /// Waiting.
+        ///
+        /// Each method takes the guard of the mutex, unlocks the mutex while it waits,
+        /// and returns a guard again.
+        ///
+        /// ```
+        #[doc = concat!("use shm_sync::{Segment, ", stringify!($condvar), ", ShmMutex};")]
+        /// use std::time::Duration;
+        ///
+        /// # fn main() -> Result<(), shm_sync::Error> {
+        #[doc = concat!("let shared = Segment::anonymous((ShmMutex::new(0), ", stringify!($condvar), "::new()))?;")]
+        /// let (jobs, changed) = &*shared;
+        ///
+        /// std::thread::scope(|s| {
+        ///     s.spawn(|| -> Result<(), shm_sync::Error> {
+        ///         *jobs.lock()? += 1;
+        ///         changed.notify_all();
+        ///         Ok(())
+        ///     });
+        ///
+        ///     let mut guard = jobs.lock()?;
+        ///     while *guard == 0 {
+        ///         guard = changed.wait(guard)?;
+        ///     }
+        ///     // The same loop:
+        ///     guard = changed.wait_while(guard, |jobs| *jobs == 0)?;
+        ///
+        ///     let second = Duration::from_secs(1);
+        ///     let (guard, result) = changed.wait_timeout_while(guard, second, |jobs| *jobs == 0)?;
+        ///     assert!(!result.timed_out() && *guard == 1);
+        ///
+        ///     let (guard, result) = changed.wait_timeout(guard, Duration::from_millis(1))?;
+        ///     assert_eq!(*guard, 1);
+        ///     Ok(())
+        /// })
+        /// # }
+        /// ```
+        impl $condvar {
+            /// Unlocks, waits for a notification, and locks again.
+            ///
+            /// It may return without a notification, so check the condition in a loop.
+            ///
+            /// # Errors
+            ///
+            /// * [`LockError::Poisoned`]: the mutex is locked, and its data may be
+            ///   inconsistent.
+            /// * [`LockError::NotOwner`]: the guard was inherited over a fork, or C code
+            ///   has unlocked the mutex.
+            /// * [`LockError::TooManyLocks`]: C code has locked more mutexes in this thread
+            ///   than the kernel recovers, before or during the wait. The mutex is not
+            ///   locked.
+            /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not locked;
+            ///   see there.
+            $($(#[$more_errors])+)?
+            pub fn wait<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+            ) -> LockResult<ShmMutexGuard<'a, T>> {
+                wait::wait(self, guard)
+            }
+
+            /// Waits while `condition` is true.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait`](Self::wait). Poison ends the wait, whatever the
+            /// condition is. To repair the data and continue to wait, write the loop:
+            ///
+            /// ```
+            /// # use shm_sync::*;
+            #[doc = concat!(
+                "# fn wait_for_work(pending: &ShmMutex<u64>, changed: &", stringify!($condvar), ") -> Result<(), Error> {"
+            )]
+            /// fn recover(
+            ///     result: LockResult<ShmMutexGuard<'_, u64>>,
+            /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
+            ///     match result {
+            ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|pending| *pending = 0)),
+            ///         other => Ok(other?),
+            ///     }
+            /// }
+            ///
+            /// let mut guard = recover(pending.lock())?;
+            /// while *guard == 0 {
+            ///     guard = recover(changed.wait(guard))?;
+            /// }
+            /// # Ok(())
+            /// # }
+            /// ```
+            pub fn wait_while<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                condition: impl FnMut(&mut T) -> bool,
+            ) -> LockResult<ShmMutexGuard<'a, T>> {
+                wait::wait_while(self, guard, condition)
+            }
+
+            /// Waits for a notification, at most for `timeout`. Locking the mutex again
+            /// is not part of the timeout.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait`](Self::wait). A timeout is not an error: see
+            /// [`WaitTimeoutResult::timed_out`](crate::WaitTimeoutResult::timed_out).
+            pub fn wait_timeout<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                timeout: Duration,
+            ) -> WaitTimeoutLockResult<'a, T> {
+                wait::wait_timeout(self, guard, timeout)
+            }
+
+            /// Waits while `condition` is true, at most for `timeout` in all.
+            /// `timed_out()` then means that the condition is still true.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait_while`](Self::wait_while).
+            pub fn wait_timeout_while<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                timeout: Duration,
+                condition: impl FnMut(&mut T) -> bool,
+            ) -> WaitTimeoutLockResult<'a, T> {
+                wait::wait_timeout_while(self, guard, timeout, condition)
+            }
+        }
+    };
+}
+pub(super) use wait_methods;

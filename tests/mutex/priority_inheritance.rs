@@ -290,7 +290,10 @@ on_stage! {
         assert!(matches!(result, Err(LockError::PriorityInheritance)), "{result:?}");
         let result = jobs.for_c.wait_timeout(jobs.pending.lock().unwrap(), A_WHILE);
         let error = shm_sync::Error::from(result.unwrap_err());
-        assert!(matches!(error, shm_sync::Error::PriorityInheritance));
+        assert!(matches!(
+            error,
+            shm_sync::Error::Lock(LockError::PriorityInheritance)
+        ));
         assert!(error.to_string().contains("ShmCondvar"), "{error}");
         // The mutex was released.
         let guard = jobs.pending.try_lock().unwrap();

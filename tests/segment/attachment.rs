@@ -43,7 +43,7 @@ fn assert_attached<'a>(segment: &Segment<Marked>, others: impl IntoIterator<Item
         Segment::attached_pids(segment).unwrap(),
         expected,
         "{:?}",
-        Segment::name(segment)
+        Segment::address(segment)
     );
 }
 
@@ -287,7 +287,7 @@ on_stage! {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let heir = settled(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
-        let again = Segment::<Marked>::from_fd(file.try_clone_to_owned().unwrap()).unwrap();
+        let again = SegmentOptions::new().from_fd::<Marked>(file.try_clone_to_owned().unwrap()).unwrap();
         assert_attached(&again, [&heir]);
     }
 }
@@ -323,7 +323,7 @@ fn all_are_seen_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<
             let created: Vec<_> = created.collect();
             let names: Vec<String> = created
                 .iter()
-                .map(|segment| Segment::name(segment).unwrap().to_owned())
+                .map(|segment| Segment::address(segment).unwrap().to_string())
                 .collect();
             let address = names[0].clone();
             let heir = settled(|stay| {

@@ -282,7 +282,7 @@ on_stage! {
             let opened = Segment::open_or_create(&place, || ShmMutex::new(0_i64));
             assert!(matches!(opened, Err(Error::LayoutMismatch { .. })));
             assert!(Segment::<[Counter; 1]>::open_read_only(&place).is_err());
-            assert!(Segment::<[Counter]>::open_snapshot(&place).is_err());
+            assert!(SegmentOptions::new().open_snapshot::<[Counter]>(&place).is_err());
         }
     }
 
@@ -598,7 +598,7 @@ on_stage! {
 
         let private = SegmentOptions::new().create_system_v_private(counter()).unwrap();
         assert!(Segment::is_linked(&private).unwrap());
-        unlink(Segment::name(&private).unwrap()).unwrap();
+        unlink(Segment::address(&private).unwrap().as_str()).unwrap();
         assert!(!Segment::is_linked(&private).unwrap());
         let anonymous = Segment::anonymous(counter()).unwrap();
         assert!(!Segment::is_linked(&anonymous).unwrap());
@@ -630,7 +630,7 @@ on_stage! {
     fn a_failed_creation_leaves_nothing() {
         for place in places("failed") {
             let attempt = || {
-                Segment::<[Counter; 9]>::create_in_place(&place, |locks| {
+                SegmentOptions::new().create_in_place::<[Counter; 9]>(&place, |locks| {
                     locks[3] = Counter::new(3);
                     panic!("halfway");
                 })
@@ -638,7 +638,7 @@ on_stage! {
             let attempt = std::panic::AssertUnwindSafe(attempt);
             assert!(std::panic::catch_unwind(attempt).is_err());
             assert_eq!(place.facts(), None);
-            let huge = Segment::<[u64]>::create_with_len(&place, 1 << 50, |_| {});
+            let huge = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
             assert!(matches!(huge, Err(Error::NoSpace { .. })), "{huge:?}");
             assert_eq!(place.facts(), None);
             if nix::unistd::Uid::effective().is_root() {

@@ -12,7 +12,10 @@ use crate::support::{
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use shm_sync::{Error, IdentityError, IfAbandoned, LockError, Removal, Segment, ShmMutex, inspect};
+use shm_sync::{
+    Error, IdentityError, IfAbandoned, LockError, Removal, Segment, SegmentOptions, ShmMutex,
+    inspect,
+};
 
 type Counter = ShmMutex<u64>;
 /// One of them is held when a container is killed.
@@ -499,7 +502,7 @@ fn memory_will_do() {
         .unwrap()
         .try_clone_to_owned()
         .unwrap();
-    let again: Segment<Counter> = Segment::from_fd(file).unwrap();
+    let again: Segment<Counter> = SegmentOptions::new().from_fd(file).unwrap();
     spawn(|| *again.lock().unwrap() += 1).join();
     assert_eq!(*anonymous.lock().unwrap(), 6);
 

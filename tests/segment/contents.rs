@@ -91,10 +91,11 @@ impl Mapped {
 fn smoke() {
     let names = Names::new("smoke");
     for name in names.all() {
-        let mine = Segment::<[Counter]>::create_with_len(name, 3, |locks| {
-            locks[2] = Counter::new(5);
-        })
-        .unwrap();
+        let mine = SegmentOptions::new()
+            .create_with_len::<[Counter]>(name, 3, |locks| {
+                locks[2] = Counter::new(5);
+            })
+            .unwrap();
         assert_eq!(mine.len(), 3);
         let opened = Segment::<[Counter]>::open(name).unwrap();
         assert_eq!(opened.len(), 3);
@@ -119,12 +120,13 @@ type Table = WithTail<Head, [Counter]>;
 fn a_tail_follows_its_head() {
     let names = Names::new("tail");
     for name in names.all() {
-        let table = Segment::<Table>::create_with_len(name, 50, |table| {
-            table.head.used = ShmMutex::new(9);
-            table.head.kind = 7;
-            table.tail[49] = Counter::new(49);
-        })
-        .unwrap();
+        let table = SegmentOptions::new()
+            .create_with_len::<Table>(name, 50, |table| {
+                table.head.used = ShmMutex::new(9);
+                table.head.kind = 7;
+                table.tail[49] = Counter::new(49);
+            })
+            .unwrap();
         *table.head.used.lock().unwrap() += 1;
         let same = Segment::<Table>::open(name).unwrap();
         assert_eq!((same.tail.len(), same.head.kind), (50, 7));
@@ -148,7 +150,9 @@ fn another_kind_of_elements_is_refused() {
     }
     let names = Names::new("elements");
     for name in names.all() {
-        let slice = Segment::<[u32]>::create_with_len(name, 8, |_| {}).unwrap();
+        let slice = SegmentOptions::new()
+            .create_with_len::<[u32]>(name, 8, |_| {})
+            .unwrap();
         refuses::<[u64]>(name);
         refuses::<[i32]>(name);
         refuses::<[u32; 8]>(name);
@@ -158,7 +162,9 @@ fn another_kind_of_elements_is_refused() {
         drop(slice);
         shm_sync::unlink(name).unwrap();
 
-        let _array = Segment::<[u32; 8]>::create_in_place(name, |_| {}).unwrap();
+        let _array = SegmentOptions::new()
+            .create_in_place::<[u32; 8]>(name, |_| {})
+            .unwrap();
         refuses::<[u32]>(name);
         refuses::<[u32; 7]>(name);
     }
@@ -181,18 +187,24 @@ fn the_length_is_the_creators() {
 fn there_may_be_no_elements() {
     let names = Names::new("none");
     for name in names.all() {
-        let none = Segment::<[Counter]>::create_with_len(name, 0, |_| {}).unwrap();
+        let none = SegmentOptions::new()
+            .create_with_len::<[Counter]>(name, 0, |_| {})
+            .unwrap();
         assert!(none.is_empty());
         assert!(Segment::<[Counter]>::open(name).unwrap().is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
-        let none = Segment::<Table>::create_with_len(name, 0, |_| {}).unwrap();
+        let none = SegmentOptions::new()
+            .create_with_len::<Table>(name, 0, |_| {})
+            .unwrap();
         *none.head.used.lock().unwrap() = 1;
         assert!(Segment::<Table>::open(name).unwrap().tail.is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
         // Elements without a size: as many as one likes.
-        let units = Segment::<[()]>::create_with_len(name, usize::MAX, |_| {}).unwrap();
+        let units = SegmentOptions::new()
+            .create_with_len::<[()]>(name, usize::MAX, |_| {})
+            .unwrap();
         assert_eq!(Segment::<[()]>::open(name).unwrap().len(), units.len());
         drop(units);
         shm_sync::unlink(name).unwrap();
@@ -227,14 +239,15 @@ fn it_is_zero_at_first_and_its_locks_work() {
     }
     let names = Names::new("zero");
     for name in names.all() {
-        let mixed = Segment::<Mixed>::create_in_place(name, |mixed| {
-            assert!(mixed.plain.iter().all(|number| *number == 0));
-            assert_eq!(mixed.untouched.get_mut(), &[0; 100]);
-            mixed.inherits = ShmMutex::with_priority_inheritance(4);
-            *mixed.nested[2].1.get_mut() = 9;
-            mixed.plain[99] = 1;
-        })
-        .unwrap();
+        let mixed = SegmentOptions::new()
+            .create_in_place::<Mixed>(name, |mixed| {
+                assert!(mixed.plain.iter().all(|number| *number == 0));
+                assert_eq!(mixed.untouched.get_mut(), &[0; 100]);
+                mixed.inherits = ShmMutex::with_priority_inheritance(4);
+                *mixed.nested[2].1.get_mut() = 9;
+                mixed.plain[99] = 1;
+            })
+            .unwrap();
         assert_eq!(*mixed.inherits.lock().unwrap(), 4);
         assert_eq!(*mixed.untouched.lock().unwrap(), [0; 100]);
         assert_eq!(*mixed.nested[2].1.lock().unwrap(), 9);
@@ -271,7 +284,7 @@ on_stage! {
             let name = &name;
             on_a_small_stack
                 .spawn_scoped(scope, move || {
-                    let created = Segment::<Frame>::create_in_place(name, |frame| {
+                    let created = SegmentOptions::new().create_in_place::<Frame>(name, |frame| {
                         frame.lock = Counter::new(1);
                         frame.pixels[GIB - 1] = 255;
                     });
@@ -298,7 +311,7 @@ on_stage! {
         const MANY: usize = 1_000_000;
         let name = TestName::new("million");
         let started = std::time::Instant::now();
-        let mine = match Segment::<[Counter]>::create_with_len(&name, MANY, |_| {}) {
+        let mine = match SegmentOptions::new().create_with_len::<[Counter]>(&name, MANY, |_| {}) {
             Err(Error::NoSpace { .. }) => {
                 println!("not run: /dev/shm has no room for a million locks");
                 return;
@@ -341,9 +354,9 @@ on_stage! {
                 other => panic!("{len} elements: {other:?}"),
             };
             for name in names.all() {
-                refused(Segment::<[u8]>::create_with_len(name, len, |_| {}).map(drop));
-                refused(Segment::<[Counter]>::create_with_len(name, len, |_| {}).map(drop));
-                refused(Segment::<Table>::create_with_len(name, len, |_| {}).map(drop));
+                refused(SegmentOptions::new().create_with_len::<[u8]>(name, len, |_| {}).map(drop));
+                refused(SegmentOptions::new().create_with_len::<[Counter]>(name, len, |_| {}).map(drop));
+                refused(SegmentOptions::new().create_with_len::<Table>(name, len, |_| {}).map(drop));
                 let made = options.open_or_create_with_len::<[u64]>(name, len, |_| {});
                 refused(made.map(drop));
                 let opened = Segment::<[u8]>::open(name);
@@ -364,7 +377,7 @@ on_stage! {
         let before = (descriptors(), mappings());
         for name in names.all() {
             let panicking = || {
-                Segment::<[Counter]>::create_with_len(name, 100, |_| panic!("halfway"))
+                SegmentOptions::new().create_with_len::<[Counter]>(name, 100, |_| panic!("halfway"))
             };
             assert!(std::panic::catch_unwind(panicking).is_err());
             assert!(matches!(Segment::<[Counter]>::open(name), Err(Error::NotFound)));
@@ -416,9 +429,9 @@ on_stage! {
                     let mut holder = holder_of(&segment);
                     holder.kill();
                     drop(expect_poisoned(segment.lock()));
-                    if let Some(address) = Segment::name(&segment) {
-                        drop(Segment::<Counter>::open(address).unwrap());
-                        shm_sync::unlink(address).unwrap();
+                    if let Some(address) = Segment::address(&segment) {
+                        drop(Segment::<Counter>::open(address.as_str()).unwrap());
+                        shm_sync::unlink(address.as_str()).unwrap();
                     }
                 }
                 Err(Error::NoHugePages { bytes }) => {
@@ -559,7 +572,7 @@ on_stage! {
                 refused(options.create_in_place(name, |_| {}));
                 let opened = Segment::<[u8; LEN]>::open(name);
                 assert!(matches!(opened, Err(Error::NotFound)), "{name}: nothing is left");
-                let made = Segment::<[u8; LEN]>::create_in_place(name, |_| {}).unwrap();
+                let made = SegmentOptions::new().create_in_place::<[u8; LEN]>(name, |_| {}).unwrap();
                 refused(options.open(name));
                 drop(made);
                 shm_sync::unlink(name).unwrap();
@@ -593,7 +606,7 @@ on_stage! {
                 }
                 drop(Segment::create(&key, 0_u8).unwrap());
                 shm_sync::unlink(&key).unwrap();
-                let large = Segment::<[u8; 8192]>::create_in_place(&key, |_| {});
+                let large = SegmentOptions::new().create_in_place::<[u8; 8192]>(&key, |_| {});
                 assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.. })), "{large:?}");
             })
             .join();

@@ -273,7 +273,7 @@ on_stage! {
         let opened = Segment::<Counter>::open(&name).unwrap();
         *created.lock().unwrap() += 1;
         assert_eq!(*opened.lock().unwrap(), 2);
-        assert_eq!(Segment::name(&opened), Some(&*name));
+        assert_eq!(Segment::address(&opened).unwrap().as_str(), &*name);
         assert!(matches!(
             Segment::create(&name, Counter::new(0)),
             Err(Error::AlreadyExists)

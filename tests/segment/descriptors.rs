@@ -120,7 +120,7 @@ on_stage! {
             let moved = unsafe { libc::dup2(file, 0) };
             // SAFETY: it was made just now, for this.
             let stdin = unsafe { OwnedFd::from_raw_fd(moved) };
-            let again = Segment::<Marked>::from_fd(stdin).unwrap();
+            let again = SegmentOptions::new().from_fd::<Marked>(stdin).unwrap();
             again.visit();
             let number = Segment::as_fd(&again).unwrap().as_raw_fd();
             crate::support::exit_now(i32::from(number < 3));
@@ -199,7 +199,7 @@ on_stage! {
                     close_from_three();
                     daemon = Some(Daemon::start());
                 };
-                let created = Segment::<u64>::create_in_place(&address, become_daemon);
+                let created = SegmentOptions::new().create_in_place::<u64>(&address, become_daemon);
                 assert!(matches!(created, Err(Error::Os { .. })), "{created:?}");
                 assert!(!address.exists());
                 daemon.unwrap().check();

@@ -39,7 +39,9 @@ fn descriptor<T: ShmSafe>(segment: &Segment<T>) -> BorrowedFd<'_> {
 
 /// The error that a descriptor is refused with.
 fn refusal(file: impl Into<OwnedFd>) -> Error {
-    Segment::<Counter>::from_fd(file.into()).expect_err("it should be refused")
+    SegmentOptions::new()
+        .from_fd::<Counter>(file.into())
+        .expect_err("it should be refused")
 }
 
 /// A memfd with these bytes and seals.
@@ -85,9 +87,9 @@ fn receive(socket: BorrowedFd<'_>) -> OwnedFd {
 fn smoke() {
     let mine = anonymous();
     assert_eq!(Segment::backing(&mine), Backing::Memfd);
-    assert_eq!(Segment::name(&mine), None);
+    assert_eq!(Segment::address(&mine), None);
     let file = descriptor(&mine).try_clone_to_owned().unwrap();
-    let same = Segment::<Counter>::from_fd(file).unwrap();
+    let same = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
     *same.lock().unwrap() += 1;
     drop(same);
     assert_eq!(*mine.lock().unwrap(), 1);
@@ -168,7 +170,7 @@ fn what_is_sealed_and_none_of_ours_is_refused() {
             Error::Corrupt(CorruptHeader::WrongSize { .. })
         ));
     }
-    let other = Segment::<ShmMutex<i64>>::from_fd(file.into());
+    let other = SegmentOptions::new().from_fd::<ShmMutex<i64>>(file.into());
     assert!(matches!(other, Err(Error::LayoutMismatch { .. })));
 
     // The right to read alone is no right to lock.
@@ -218,7 +220,7 @@ on_stage! {
         if let Ok(number) = std::env::var("SHM_SYNC_TEST_FD") {
             // SAFETY: the starter has left this descriptor open for this process.
             let file = unsafe { OwnedFd::from_raw_fd(number.parse().unwrap()) };
-            let theirs = Segment::<Counter>::from_fd(file).unwrap();
+            let theirs = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
             for _ in 0..500 {
                 *theirs.lock().unwrap() += 1;
             }
@@ -239,7 +241,7 @@ on_stage! {
         // It is born before there is a segment.
         let mut worker = spawn(|| {
             let file = receive(theirs.as_fd());
-            let desk = Segment::<Desk>::from_fd(file).unwrap();
+            let desk = SegmentOptions::new().from_fd::<Desk>(file).unwrap();
             let mut turn = desk.turn.lock().unwrap();
             for _ in 0..ROUNDS {
                 turn = desk.changed.wait_while(turn, |turn| *turn % 2 == 0).unwrap();
@@ -289,7 +291,7 @@ on_stage! {
             send(theirs.as_fd(), descriptor(&segment));
             received.pass();
         });
-        let mine = Segment::<Counter>::from_fd(receive(ours.as_fd())).unwrap();
+        let mine = SegmentOptions::new().from_fd::<Counter>(receive(ours.as_fd())).unwrap();
         received.open();
         creator.join();
         assert_eq!(*mine.lock().unwrap(), 8);

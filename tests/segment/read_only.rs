@@ -116,7 +116,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
         assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
-        let missing = Segment::<Board>::open_snapshot(name);
+        let missing = SegmentOptions::new().open_snapshot::<Board>(name);
         assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
         let _shared = Segment::create(name, 5_u64).unwrap();
         let other = Segment::<i64>::open_read_only(name);
@@ -124,7 +124,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
         );
-        let other = Segment::<i64>::open_snapshot(name);
+        let other = SegmentOptions::new().open_snapshot::<i64>(name);
         assert!(
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
@@ -137,18 +137,19 @@ fn lengths_are_learned_by_those_who_look() {
     let names = Names::new("tail");
     type Table = WithTail<u32, [Counter]>;
     for name in names.all() {
-        let _shared = Segment::<Table>::create_with_len(name, 4, |table| {
-            table.head = 7;
-            table.tail[3] = Counter::new(33);
-        })
-        .unwrap();
+        let _shared = SegmentOptions::new()
+            .create_with_len::<Table>(name, 4, |table| {
+                table.head = 7;
+                table.tail[3] = Counter::new(33);
+            })
+            .unwrap();
         let read = Segment::<Table>::open_read_only(name).unwrap();
         let tail = project!(read.view() => tail);
         assert_eq!(*project!(read.view() => head).get(), 7);
         assert_eq!(tail.len(), 4);
         assert_eq!(tail.element(3).unwrap().peek(), 33);
 
-        let copy = Segment::<Table>::open_snapshot(name).unwrap();
+        let copy = SegmentOptions::new().open_snapshot::<Table>(name).unwrap();
         assert_eq!((copy.head, copy.tail.len()), (7, 4));
         assert_eq!(*copy.tail[3].lock().unwrap(), 33);
     }
@@ -263,7 +264,7 @@ on_stage! {
         let names = Names::new("apart");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
-            let copy = Segment::<Board>::open_snapshot(name).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             // Every page is ours, of those too that nobody has written to.
             spawn(|| {
                 let mine = Segment::<Board>::open(name).unwrap();
@@ -288,8 +289,8 @@ on_stage! {
         const LEN: usize = 3 << 20;
         let names = Names::new("pages");
         for name in names.all() {
-            let shared = Segment::<[AtomicU64; LEN / 8]>::create_in_place(name, |_| {}).unwrap();
-            let copy = Segment::<[AtomicU64; LEN / 8]>::open_snapshot(name).unwrap();
+            let shared = SegmentOptions::new().create_in_place::<[AtomicU64; LEN / 8]>(name, |_| {}).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<[AtomicU64; LEN / 8]>(name).unwrap();
             spawn(|| shared.iter().for_each(|word| word.store(1, Ordering::Relaxed))).join();
             assert!(copy.iter().all(|word| word.load(Ordering::Relaxed) == 0), "{name}");
             unlink(name).unwrap();
@@ -310,7 +311,7 @@ on_stage! {
                 let _ = shared.slots[1].lock();
             });
             waiter.wait_until_asleep();
-            let copy = Segment::<Board>::open_snapshot(name).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             let poisoned = expect_poisoned(copy.slots[1].try_lock());
             assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
             let mut data = poisoned.recover(|data| *data = (0, 0));
@@ -334,7 +335,7 @@ on_stage! {
         let names = Names::new("forked");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
-            let copy = Segment::<Board>::open_snapshot(name).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             let (board, me) = (&*copy, std::process::id());
             let guard = board.pending.lock().unwrap();
             let [locked, end] = [Gate::new(), Gate::new()];
@@ -389,7 +390,7 @@ on_stage! {
         let names = Names::new("forked-threads");
         let name = names.all()[0];
         let _shared = Segment::create(name, board()).unwrap();
-        let copy = Segment::<Board>::open_snapshot(name).unwrap();
+        let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
         let _guard = copy.pending.lock().unwrap();
         for _ in 0..50 {
             spawn(|| {
@@ -425,7 +426,7 @@ on_stage! {
             })
             .wait();
             let guard = shared.pending.lock().unwrap();
-            let copy = Segment::<Board>::open_snapshot(name).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             drop(expect_poisoned(copy.slots[0].lock()));
             let own = expect_poisoned(copy.pending.lock());
             assert_eq!(dead_owner(own.cause()), Some(std::process::id()));
@@ -434,7 +435,7 @@ on_stage! {
             drop(guard);
             *shared.pending.lock().unwrap() += 1;
             drop(expect_poisoned(shared.slots[0].lock()));
-            let again = Segment::<Board>::open_snapshot(name).unwrap();
+            let again = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             assert!(again.slots[0].is_poisoned() && !again.pending.is_poisoned());
         }
     }
@@ -450,7 +451,7 @@ on_stage! {
                 assert_eq!(Segment::attached_pids(&shared).unwrap(), [std::process::id()]);
             });
             created.pass();
-            let copy = Segment::<Board>::open_snapshot(name).unwrap();
+            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
             seen.open();
             owner.join();
             assert_eq!(*copy.pending.lock().unwrap(), 5);

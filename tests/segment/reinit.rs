@@ -11,7 +11,10 @@ use crate::support::mounts::{has_own_mounts_for, run};
 use crate::support::{
     Child, Gate, TestFile, dead_owner, die, expect_poisoned, holder_of, on_stage, spawn,
 };
-use shm_sync::{Error, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe, unlink};
+use shm_sync::{
+    Error, LockError, PthreadCondvar, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe,
+    unlink,
+};
 
 /// Where the header says in which pid namespace, file and boot the locks live.
 const PID_NAMESPACE: std::ops::Range<usize> = 20..24;
@@ -529,7 +532,7 @@ on_stage! {
         const ROUNDS: u32 = 20;
         type Locks = Segment<[ShmMutex<u64>]>;
         let path = TestFile::new("middle");
-        let shared = Locks::create_with_len(&path, LOCKS, |_| {}).unwrap();
+        let shared: Locks = SegmentOptions::new().create_with_len(&path, LOCKS, |_| {}).unwrap();
         let mut holders = HELD.map(|number| holder_of(&shared[number]));
         let mut stale = fs::read(&*path).unwrap();
         stale[BOOT].copy_from_slice(&STALE);
@@ -572,7 +575,7 @@ on_stage! {
         from_another_boot(&path);
         let before = fs::read(&*path).unwrap();
         let read = Segment::<Jobs>::open_read_only(&path).unwrap();
-        let copy = Segment::<Jobs>::open_snapshot(&path).unwrap();
+        let copy = SegmentOptions::new().open_snapshot::<Jobs>(&path).unwrap();
         drop(expect_poisoned(copy.held.lock()));
         assert_eq!(fs::read(&*path).unwrap(), before);
         // While somebody looks.

@@ -146,7 +146,7 @@ on_stage! {
 
     fn without_a_key_it_is_found_by_its_id() {
         let shared = SegmentOptions::new().create_system_v_private(Counter::new(0)).unwrap();
-        let address = Segment::name(&shared).unwrap().to_owned();
+        let address = Segment::address(&shared).unwrap().to_string();
         assert_eq!(address, format!("sysv:id:{}", status(&shared).id));
         assert_eq!(status(&shared).key, 0);
         spawn(|| {

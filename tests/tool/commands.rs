@@ -165,7 +165,7 @@ on_stage! {
         assert_eq!(object["lock"], "held");
         assert_eq!(object["holder"]["pid"], holder.pid());
         assert_eq!(object["holder"]["tid"], holder.pid());
-        assert_eq!(object["holder"]["fate"], "alive");
+        assert_eq!(object["holder"]["state"], "alive");
         let command = fs::read_to_string(format!("/proc/{}/comm", holder.pid())).unwrap();
         assert_eq!(object["holder"]["command"], command.trim_end());
         assert!(object["holder"]["running_since"].as_u64().unwrap() > 1_600_000_000);
@@ -380,7 +380,7 @@ on_stage! {
     fn an_unfinished_segment_is_told_and_can_be_removed() {
         let key = TestKey::new();
         let mut creator = spawn(|| {
-            let _ = Segment::<Counter>::create_in_place(&key, |_| crate::support::die());
+            let _ = SegmentOptions::new().create_in_place::<Counter>(&key, |_| crate::support::die());
         });
         creator.wait();
         let found = row(&json(&["ls"]), &key);
@@ -392,11 +392,11 @@ on_stage! {
 
     fn a_large_segment_shows_what_is_in_use_first() {
         let name = TestName::new("cli-large");
-        let locks = Segment::<[Counter]>::create_with_len(&name, 5000, |_| {}).unwrap();
+        let locks = SegmentOptions::new().create_with_len::<[Counter]>(&name, 5000, |_| {}).unwrap();
         let _guard = locks[4321].lock().unwrap();
         let shown = json(&["show", &name, "--limit", "2"]);
         assert_eq!(shown["segment"]["elements"], 5000);
-        assert_eq!(shown["left_out"], 4998);
+        assert_eq!(shown["omitted"], 4998);
         assert_eq!(shown["sync_objects"][0]["path"], "[0]");
         assert_eq!(shown["sync_objects"][1]["path"], "[4321]");
         assert!(stdout(&["show", &name, "--limit", "2"]).contains("and 4998 more"));
@@ -449,7 +449,7 @@ on_stage! {
         let lock = &segment.workers[2].lock;
         leave_a_death(lock);
         let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock", "--yes"]);
-        assert!(code == 1 && text.contains("nobody has locked it since"), "{text}");
+        assert!(code == 1 && text.contains("no thread has locked it since"), "{text}");
         drop(lock.lock());
 
         let (text, code) = refusal(&["clear-poison", &name, ".workers[2].lock"]);

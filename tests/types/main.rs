@@ -1,7 +1,6 @@
-//! `ShmSafe`: what the derive macro generates, what the compiler refuses, and the
-//! properties of the public types. No test here starts a process that uses a lock.
+//! `ShmSafe`: what the derive macro generates, and the properties of the public types.
+//! The compiler's messages are tested in `derive/tests/`.
 
 mod derive;
 mod properties;
 mod public_types;
-mod ui;

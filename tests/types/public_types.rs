@@ -143,11 +143,14 @@ fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
 #[test]
 fn lock_errors_pass_the_question_mark() -> Result<(), AnyError> {
     let inert = ShmMutex::new(1);
-    assert!(matches!(add_one(&inert), Err(Error::NotPlaced)));
+    assert!(matches!(
+        add_one(&inert),
+        Err(Error::Lock(LockError::NotPlaced))
+    ));
     let error = add_one_boxed(&inert).expect_err("it is not placed");
     assert!(matches!(
         error.downcast_ref::<Error>(),
-        Some(Error::NotPlaced)
+        Some(Error::Lock(LockError::NotPlaced))
     ));
 
     let placed = Segment::anonymous(inert)?;
@@ -198,7 +201,7 @@ fn a_mutex_that_is_not_placed_says_so() {
         assert_eq!(mutex.holder(), None);
         // SAFETY: no thread uses it.
         let reset = unsafe { mutex.reset() };
-        assert!(matches!(reset, Err(Error::NotPlaced)));
+        assert!(matches!(reset, Err(Error::Lock(LockError::NotPlaced))));
     }
     assert!(many().iter().all(|mutex| is_not_placed(mutex.lock())));
     // Nobody can wait without a guard, so there is nobody to wake.

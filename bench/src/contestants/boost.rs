@@ -1,10 +1,10 @@
 //! Boost.Interprocess: `interprocess_mutex` and `interprocess_condition`.
 //!
-//! They are C++ templates and inline functions, so a small C++ file wraps them in C
-//! functions (`bench/boost/interprocess.cpp`). It is compiled when the benchmark runs,
-//! to a shared library beside the program, if there are a C++ compiler and Boost's
-//! headers. Each call goes through a function pointer, where a C++ program would have
-//! it inlined down to the call of pthread: that costs it about a nanosecond.
+//! They are C++ templates and inline functions, so `bench/boost/interprocess.cpp` wraps
+//! them in C functions. The benchmark compiles this file to a shared library when it
+//! runs. It needs a C++ compiler and the headers of Boost. Each call goes through a
+//! function pointer, which costs about a nanosecond. A C++ program would call pthread
+//! directly.
 
 use std::ffi::c_void;
 use std::io::Write;
@@ -13,14 +13,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::guarded::{Foreign, Guarded};
-use super::{Cost, Lock, Profile, Scope};
+use super::guarded::{ForeignObject, Guarded};
+use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
-/// The table of functions in `interprocess.cpp`. All take objects that were made by
-/// those that end in `new`, which take room for one.
+/// The table of functions in `interprocess.cpp`. The functions that end in `new` take
+/// memory for an object. The others take an object that those have created.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Functions {
@@ -32,23 +32,23 @@ pub(crate) struct Functions {
     pub(crate) mutex_lock: unsafe extern "C" fn(*mut c_void),
     pub(crate) mutex_unlock: unsafe extern "C" fn(*mut c_void),
     pub(crate) condition_new: unsafe extern "C" fn(*mut c_void),
-    /// Takes the condition variable and the mutex, which the caller holds.
+    /// Takes the condition variable, and the mutex, which the caller holds.
     pub(crate) condition_wait: unsafe extern "C" fn(*mut c_void, *mut c_void),
     pub(crate) condition_notify_one: unsafe extern "C" fn(*mut c_void),
     pub(crate) condition_notify_all: unsafe extern "C" fn(*mut c_void),
 }
 
-/// Room for a mutex or a condition variable. (They are the pthread objects.)
+/// Memory for a mutex or a condition variable, which are pthread objects.
 pub(crate) type Room = [u64; 6];
 
-/// The functions, if Boost can be used here. Says why if not.
+/// Returns the functions, or the reason why Boost cannot be used on this machine.
 pub(crate) fn functions() -> Result<&'static Functions, Failure> {
     static FUNCTIONS: OnceLock<Result<&'static Functions, String>> = OnceLock::new();
     FUNCTIONS
         .get_or_init(compile_and_load)
         .as_ref()
         .copied()
-        .map_err(|why| Failure::NotHere(why.clone()))
+        .map_err(|why| Failure::Unavailable(why.clone()))
 }
 
 fn compile_and_load() -> Result<&'static Functions, String> {
@@ -56,7 +56,7 @@ fn compile_and_load() -> Result<&'static Functions, String> {
     let name = format!("libshm-sync-bench-boost-{}.so", std::process::id());
     let library = program.with_file_name(name);
     let loaded = compile(&library).and_then(|()| load(&library));
-    // Once it is loaded, its name is not needed any more.
+    // A loaded library does not need its name.
     let _ = std::fs::remove_file(&library);
     loaded
 }
@@ -68,9 +68,9 @@ fn compile(library: &Path) -> Result<(), String> {
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("c++ can't be run: {error}"))?;
+        .map_err(|error| format!("cannot run c++: {error}"))?;
     if let Some(mut stdin) = compiler.stdin.take() {
-        // A compiler that does not read it all says why.
+        // A compiler that stops reading reports why.
         let _ = stdin.write_all(include_bytes!("../../boost/interprocess.cpp"));
     }
     let output = compiler
@@ -79,21 +79,21 @@ fn compile(library: &Path) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let error = said.lines().find(|line| line.contains("error"));
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let error = messages.lines().find(|line| line.contains("error"));
     Err(format!("c++: {}", error.unwrap_or("failed")))
 }
 
 fn load(library: &Path) -> Result<&'static Functions, String> {
-    // SAFETY: it is what `compile` made, and loading it runs nothing of it.
+    // SAFETY: `compile` has created the library. It has no initialisation functions.
     let library = unsafe { libloading::Library::new(library) };
-    // It stays loaded until the end.
+    // The library stays loaded until the process ends.
     let library = Box::leak(Box::new(library.map_err(|error| error.to_string())?));
-    // SAFETY: the source has it as a table of this layout.
+    // SAFETY: `interprocess.cpp` defines the symbol as a table with this layout.
     let table = unsafe { library.get::<&'static Functions>(b"shm_sync_bench_boost\0") };
     let functions = *table.map_err(|error| error.to_string())?;
     if functions.mutex_size.max(functions.condition_size) > size_of::<Room>() {
-        return Err("its objects are larger than those of pthread".to_owned());
+        return Err("the objects of Boost are larger than those of pthread".to_owned());
     }
     Ok(functions)
 }
@@ -102,7 +102,7 @@ fn load(library: &Path) -> Result<&'static Functions, String> {
 #[derive(Debug)]
 pub(crate) struct Boost {
     functions: &'static Functions,
-    shared: Shared<Guarded<Foreign<Room>>>,
+    shared: Shared<Guarded<ForeignObject<Room>>>,
 }
 
 impl Lock for Boost {
@@ -115,10 +115,10 @@ impl Lock for Boost {
         bytes: size_of::<libc::pthread_mutex_t>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let functions = functions()?;
-        let shared = Shared::<Guarded<Foreign<Room>>>::zeroed()?;
-        // SAFETY: there is room for one, and nobody uses it yet.
+        let shared = Shared::<Guarded<ForeignObject<Room>>>::zeroed()?;
+        // SAFETY: the memory is large enough for a mutex, and no thread uses it yet.
         unsafe { (functions.mutex_new)(shared.lock.get().cast()) };
         Ok(Self { functions, shared })
     }
@@ -126,11 +126,11 @@ impl Lock for Boost {
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         let mutex = self.shared.lock.get().cast();
-        // SAFETY: `make` made one there.
+        // SAFETY: `create` has created a mutex there.
         unsafe { (self.functions.mutex_lock)(mutex) };
-        // SAFETY: the lock is held.
+        // SAFETY: this worker holds the lock and has no other reference.
         let result = inside(unsafe { self.shared.value() });
-        // SAFETY: this thread holds it.
+        // SAFETY: this thread holds the mutex.
         unsafe { (self.functions.mutex_unlock)(mutex) };
         result
     }

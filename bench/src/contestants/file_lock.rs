@@ -1,5 +1,5 @@
-//! Locks that go with an open file: `flock`, and the open file description locks of
-//! `fcntl`. Each worker opens the file for itself. It is in memory.
+//! Locks that belong to an open file: `flock`, and the open file description (OFD)
+//! locks of `fcntl`. Each worker opens the file itself. The file is a memfd.
 
 use std::ffi::c_short;
 use std::fs::File;
@@ -9,12 +9,12 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::guarded::Guarded;
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
-/// An open file, and the number that its lock guards.
+/// An open file and the number that its lock guards.
 #[derive(Debug)]
 struct LockFile {
     file: File,
@@ -22,35 +22,35 @@ struct LockFile {
 }
 
 impl LockFile {
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let file = memfd_create(c"shm-sync-bench", MFdFlags::MFD_CLOEXEC)
-            .map_err(Failure::of("memfd_create"))?;
+            .map_err(Failure::os("memfd_create"))?;
         Ok(Self {
             file: file.into(),
             shared: Shared::zeroed()?,
         })
     }
 
-    /// Opens the file anew: a forked process shares the open file, and with it the
-    /// lock, with its parent.
-    fn open_anew(&mut self) -> Result<(), Failure> {
+    /// Opens the file again. Without it a forked process would share the open file, and
+    /// therefore the lock, with its parent.
+    fn reopen(&mut self) -> Result<(), Failure> {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         self.file = File::options()
             .read(true)
             .write(true)
             .open(path)
-            .map_err(Failure::of("open"))?;
+            .map_err(Failure::os("open"))?;
         Ok(())
     }
 }
 
-/// Calls until it is not interrupted by a signal.
+/// Repeats a call that a signal interrupts.
 #[inline]
-fn uninterrupted(call: &str, mut f: impl FnMut() -> i32) {
+fn retry_on_eintr(call: &str, mut f: impl FnMut() -> i32) {
     while f() != 0 {
         let error = Errno::last();
         if error != Errno::EINTR {
-            broken(call, error);
+            fail(call, error);
         }
     }
 }
@@ -62,8 +62,8 @@ pub(crate) struct Flock(LockFile);
 impl Flock {
     #[inline]
     fn call(&self, operation: i32) {
-        // SAFETY: takes an open descriptor and a number.
-        uninterrupted("flock", || unsafe {
+        // SAFETY: the call takes an open descriptor and a number, and no memory.
+        retry_on_eintr("flock", || unsafe {
             libc::flock(self.0.file.as_raw_fd(), operation)
         });
     }
@@ -79,18 +79,18 @@ impl Lock for Flock {
         bytes: 0,
     };
 
-    fn make() -> Result<Self, Failure> {
-        LockFile::make().map(Self)
+    fn create() -> Result<Self, Failure> {
+        LockFile::create().map(Self)
     }
 
-    fn join(&mut self) -> Result<(), Failure> {
-        self.0.open_anew()
+    fn after_fork(&mut self) -> Result<(), Failure> {
+        self.0.reopen()
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         self.call(libc::LOCK_EX);
-        // SAFETY: the file is locked.
+        // SAFETY: this worker holds the lock of the file and has no other reference.
         let result = inside(unsafe { self.0.shared.value() });
         self.call(libc::LOCK_UN);
         result
@@ -111,8 +111,8 @@ impl OfdLock {
             l_len: 0,
             l_pid: 0,
         };
-        // SAFETY: takes an open descriptor and a range that is there during the call.
-        uninterrupted("fcntl", || unsafe {
+        // SAFETY: the descriptor is open, and `range` outlives the call.
+        retry_on_eintr("fcntl", || unsafe {
             libc::fcntl(
                 self.0.file.as_raw_fd(),
                 libc::F_OFD_SETLKW,
@@ -132,18 +132,18 @@ impl Lock for OfdLock {
         bytes: 0,
     };
 
-    fn make() -> Result<Self, Failure> {
-        LockFile::make().map(Self)
+    fn create() -> Result<Self, Failure> {
+        LockFile::create().map(Self)
     }
 
-    fn join(&mut self) -> Result<(), Failure> {
-        self.0.open_anew()
+    fn after_fork(&mut self) -> Result<(), Failure> {
+        self.0.reopen()
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         self.call(libc::F_WRLCK);
-        // SAFETY: the file is locked.
+        // SAFETY: this worker holds the lock of the file and has no other reference.
         let result = inside(unsafe { self.0.shared.value() });
         self.call(libc::F_UNLCK);
         result

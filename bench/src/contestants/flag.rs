@@ -1,6 +1,7 @@
-//! A flag in shared memory that is polled: `usleep(1000)` for as long as it is set. The
-//! method to improve on. It is set by an atomic exchange, so that it is a correct lock
-//! among the living; set in two steps, a look and a store, it would lose updates too.
+//! A polled flag in shared memory: a waiter calls `usleep(1000)` while the flag is set.
+//! This is the method to improve on. An atomic exchange sets the flag, so it is a
+//! correct lock as long as no process dies. A separate load and store would also lose
+//! updates.
 
 use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +9,18 @@ use std::thread;
 use std::time::Duration;
 
 use super::guarded::Guarded;
-use super::{Cost, Lock, Profile, Scope};
+use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
-/// Between two looks.
-pub(crate) const PAUSE: Duration = Duration::from_micros(1000);
+/// The time between two polls.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_micros(1000);
 
-/// The name, also of what passes turns in this way.
-pub(crate) const POLLING: &str = "flag + usleep(1000)";
+/// The name of this method in all workloads.
+pub(crate) const POLLED_FLAG: &str = "flag + usleep(1000)";
 
-/// A flag that is set while somebody is inside.
+/// A flag that is set while a worker holds the lock.
 #[derive(Debug)]
 pub(crate) struct PolledFlag {
     shared: Shared<Guarded<AtomicBool>>,
@@ -27,7 +28,7 @@ pub(crate) struct PolledFlag {
 
 impl Lock for PolledFlag {
     const PROFILE: Profile = Profile {
-        name: POLLING,
+        name: POLLED_FLAG,
         survives: Survives::Nothing,
         tells: false,
         scope: Scope::Processes,
@@ -35,7 +36,7 @@ impl Lock for PolledFlag {
         bytes: size_of::<AtomicBool>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self {
             shared: Shared::zeroed()?,
         })
@@ -43,11 +44,12 @@ impl Lock for PolledFlag {
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        // Acquire and release: what is done inside is seen by the next one inside.
+        // Acquire and Release: the next holder sees what the previous holder wrote.
         while self.shared.lock.swap(true, Ordering::Acquire) {
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
-        // SAFETY: whoever finds the flag clear and sets it is alone.
+        // SAFETY: only the worker that changed the flag from false to true holds the
+        // lock.
         let result = inside(unsafe { self.shared.value() });
         self.shared.lock.store(false, Ordering::Release);
         result

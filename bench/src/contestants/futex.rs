@@ -1,15 +1,15 @@
-//! A lock on a bare futex: rustix-futex-sync, the mutex of `std` for shared memory.
+//! A futex lock: rustix-futex-sync, the mutex of `std` for shared memory.
 
 use std::mem::size_of;
 
 use rustix_futex_sync::shm;
 
-use super::{Cost, Lock, Profile, Scope};
+use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::{Shared, Zeroed};
 
-/// rustix-futex-sync's `shm::Mutex`, which owns its data.
+/// rustix-futex-sync's `shm::Mutex`, which contains its data.
 pub(crate) struct RustixFutexSync {
     shared: Shared<Zero>,
 }
@@ -17,7 +17,8 @@ pub(crate) struct RustixFutexSync {
 #[repr(C, align(64))]
 struct Zero(shm::Mutex<u64>);
 
-// SAFETY: zeros are a free mutex, by its documentation, around zero.
+// SAFETY: its documentation says that zeros are an unlocked mutex. It guards zero and
+// refers to no process.
 unsafe impl Zeroed for Zero {}
 
 impl Lock for RustixFutexSync {
@@ -30,7 +31,7 @@ impl Lock for RustixFutexSync {
         bytes: size_of::<shm::RawMutex>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self {
             shared: Shared::zeroed()?,
         })

@@ -1,15 +1,15 @@
-//! The pthread mutex of the C library, as a careful C program has it.
+//! The pthread mutex of the C library, as a careful C program uses it.
 
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, size_of};
 
-use super::guarded::{Foreign, Guarded};
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::guarded::{ForeignObject, Guarded};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
-/// Which kind of mutex.
+/// A kind of mutex.
 pub(crate) trait Kind: Sync + 'static {
     const NAME: &'static str;
     const SURVIVES: Survives;
@@ -19,7 +19,7 @@ pub(crate) trait Kind: Sync + 'static {
     const TYPE: i32;
 }
 
-/// Process-shared, and nothing else.
+/// Process-shared, neither robust nor error-checking.
 #[derive(Debug)]
 pub(crate) struct Plain;
 
@@ -55,7 +55,7 @@ impl Kind for RobustChecking {
 /// A `pthread_mutex_t` of some kind.
 #[derive(Debug)]
 pub(crate) struct Pthread<K> {
-    shared: Shared<Guarded<Foreign<libc::pthread_mutex_t>>>,
+    shared: Shared<Guarded<ForeignObject<libc::pthread_mutex_t>>>,
     kind: PhantomData<K>,
 }
 
@@ -69,7 +69,7 @@ impl<K: Kind> Lock for Pthread<K> {
         bytes: size_of::<libc::pthread_mutex_t>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let this = Self {
             shared: Shared::zeroed()?,
             kind: PhantomData,
@@ -81,36 +81,36 @@ impl<K: Kind> Lock for Pthread<K> {
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         let mutex = self.shared.lock.get();
-        // SAFETY: `make` initialised it.
+        // SAFETY: `create` has initialised the mutex.
         let code = unsafe { libc::pthread_mutex_lock(mutex) };
         if code != 0 {
-            inherit(mutex, code);
+            recover(mutex, code);
         }
-        // SAFETY: the lock is held.
+        // SAFETY: this worker holds the lock and has no other reference.
         let result = inside(unsafe { self.shared.value() });
-        // SAFETY: it is initialised, and held by this thread.
+        // SAFETY: the mutex is initialised, and this thread holds it.
         let code = unsafe { libc::pthread_mutex_unlock(mutex) };
         if code != 0 {
-            broken("pthread_mutex_unlock", code);
+            fail("pthread_mutex_unlock", code);
         }
         result
     }
 }
 
-/// What a robust program does when the last holder died. A count needs no repair.
+/// Marks the mutex consistent after an owner death. A count needs no repair.
 #[cold]
-fn inherit(mutex: *mut libc::pthread_mutex_t, code: i32) {
+fn recover(mutex: *mut libc::pthread_mutex_t, code: i32) {
     if code != libc::EOWNERDEAD {
-        broken("pthread_mutex_lock", code);
+        fail("pthread_mutex_lock", code);
     }
-    // SAFETY: it is initialised, and EOWNERDEAD says that this thread holds it.
+    // SAFETY: the mutex is initialised, and this thread holds it after EOWNERDEAD.
     let code = unsafe { libc::pthread_mutex_consistent(mutex) };
     if code != 0 {
-        broken("pthread_mutex_consistent", code);
+        fail("pthread_mutex_consistent", code);
     }
 }
 
-/// Makes a process-shared mutex at `mutex`.
+/// Initialises a process-shared mutex at `mutex`.
 pub(crate) fn initialise(
     mutex: *mut libc::pthread_mutex_t,
     robustness: i32,
@@ -118,30 +118,30 @@ pub(crate) fn initialise(
 ) -> Result<(), Failure> {
     let mut attributes = MaybeUninit::uninit();
     let attributes = attributes.as_mut_ptr();
-    // SAFETY: it is room for attributes.
+    // SAFETY: the memory has the size of attributes.
     let code = unsafe { libc::pthread_mutexattr_init(attributes) };
     check("pthread_mutexattr_init", code)?;
     // SAFETY: the attributes are initialised.
     let code =
         unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
     check("pthread_mutexattr_setpshared", code)?;
-    // SAFETY: as above.
+    // SAFETY: the attributes are initialised.
     let code = unsafe { libc::pthread_mutexattr_setrobust(attributes, robustness) };
     check("pthread_mutexattr_setrobust", code)?;
-    // SAFETY: as above.
+    // SAFETY: the attributes are initialised.
     let code = unsafe { libc::pthread_mutexattr_settype(attributes, r#type) };
     check("pthread_mutexattr_settype", code)?;
-    // SAFETY: the mutex lies where it stays, and nobody uses it yet. In glibc
-    // attributes own nothing, so that it does no harm if they are not destroyed.
+    // SAFETY: the mutex is not moved, and no thread uses it yet. The attributes are
+    // initialised. In glibc they own no memory, so they need not be destroyed.
     let code = unsafe { libc::pthread_mutex_init(mutex, attributes) };
     check("pthread_mutex_init", code)
 }
 
-/// What the calls return: 0, or an error number.
+/// Converts the result of a pthread call, which is 0 or an error number.
 #[inline]
 pub(crate) fn check(call: &'static str, code: i32) -> Result<(), Failure> {
     match code {
         0 => Ok(()),
-        number => Err(Failure::number(call, number)),
+        number => Err(Failure::errno(call, number)),
     }
 }

@@ -1,14 +1,15 @@
 //! Rust crates around a pthread mutex.
 //!
-//! * **posix-sync**: its borrowed mutex, robust and process-shared, from the example
-//!   in its documentation.
-//! * **iceoryx2-bb-posix** (0.9: the last for Rust 1.87; its mutex is that of 0.10,
-//!   line for line): with `ReleaseWhenLocked`, which is a robust mutex. Its
-//!   documentation advises to use it with `timed_lock`, which polls with sleeps; `lock`
-//!   is measured, which flatters it.
-//! * **raw_sync_2**: its mutex is called through a `dyn` pointer, as its interface has
-//!   it.
-//! * **process-sync**: the number is in its `SharedMemoryObject`, a mapping of its own.
+//! * **posix-sync**: the borrowed mutex, robust and process-shared, as in the example
+//!   of its documentation.
+//! * **iceoryx2-bb-posix**: the mutex with `ReleaseWhenLocked`, which makes it robust.
+//!   Its documentation recommends `timed_lock`, which polls and sleeps. The benchmark
+//!   uses `lock`, which is faster. Version 0.9 is the last for Rust 1.87, and the mutex
+//!   of 0.10 has the same code.
+//! * **raw_sync_2**: the mutex is called through a `dyn` pointer, as its interface
+//!   requires.
+//! * **process-sync**: the number is in a `SharedMemoryObject`, which is a separate
+//!   mapping.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -26,16 +27,16 @@ use posix_sync::mutex::{BorrowedMutex, MutexBuilder, MutexSharing, RawMutexAlloc
 use process_sync::{SharedMemoryObject, SharedMutex};
 use raw_sync_2::locks::{LockImpl, LockInit};
 
-use super::guarded::{Foreign, Guarded};
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::guarded::{ForeignObject, Guarded};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
 /// posix-sync's robust `BorrowedMutex`.
 #[derive(Debug)]
 pub(crate) struct PosixSync {
-    shared: Shared<Guarded<Foreign<MaybeUninit<RawMutexAlloc>>>>,
+    shared: Shared<Guarded<ForeignObject<MaybeUninit<RawMutexAlloc>>>>,
 }
 
 impl PosixSync {
@@ -54,48 +55,50 @@ impl Lock for PosixSync {
         bytes: size_of::<RawMutexAlloc>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let this = Self {
             shared: Shared::zeroed()?,
         };
         let builder =
             MutexBuilder::<robustness_markers::Robust>::new().with_sharing(MutexSharing::Shared);
-        // SAFETY: there is room for one, aligned to a page, and no mutex in it yet.
+        // SAFETY: the memory is large enough, aligned to a page, and holds no mutex
+        // yet.
         unsafe { builder.build_borrowed(this.raw(), &this.shared) };
         Ok(this)
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        // SAFETY: `make` built a mutex of this kind there.
+        // SAFETY: `create` has built a mutex of this kind there.
         let mutex = unsafe {
             BorrowedMutex::<robustness_markers::Robust>::from_raw(self.raw(), &self.shared)
         };
-        // SAFETY: all processes use it as what it is.
+        // SAFETY: all processes use the memory as this kind of mutex.
         let _guard = match unsafe { mutex.lock() } {
             Ok(RobustGuardContainer::Standard(guard)) => guard,
             Ok(RobustGuardContainer::Indeterminate(guard)) => guard
                 .make_consistent()
-                .unwrap_or_else(|error| broken("make_consistent", error)),
-            Err(error) => broken("BorrowedMutex::lock", error),
+                .unwrap_or_else(|error| fail("make_consistent", error)),
+            Err(error) => fail("BorrowedMutex::lock", error),
         };
-        // SAFETY: the lock is held until the guard goes, after this.
+        // SAFETY: the guard holds the lock longer than the call, and this worker has no
+        // other reference.
         inside(unsafe { self.shared.value() })
     }
 }
 
-/// iceoryx2's mutex, which owns its data.
+/// iceoryx2's mutex, which contains its data.
 #[derive(Debug)]
 pub(crate) struct Iceoryx2 {
-    shared: Shared<Foreign<MaybeUninit<MutexHandle<u64>>>>,
+    shared: Shared<ForeignObject<MaybeUninit<MutexHandle<u64>>>>,
 }
 
 impl Iceoryx2 {
     #[inline]
     fn handle(&self) -> &MutexHandle<u64> {
         let handle = self.shared.get().cast::<MutexHandle<u64>>();
-        // SAFETY: `make` wrote one there before it called this, and nobody makes a
-        // `&mut` to it.
+        // SAFETY: `create` writes a handle there before it calls this function. No code
+        // creates a `&mut` to it.
         unsafe { &*handle }
     }
 }
@@ -110,25 +113,26 @@ impl Lock for Iceoryx2 {
         bytes: size_of::<MutexHandle<()>>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let this = Self {
             shared: Shared::zeroed()?,
         };
         let place = this.shared.get().cast::<MutexHandle<u64>>();
-        // SAFETY: there is room for one, aligned to a page, and nobody uses it yet.
+        // SAFETY: the memory is large enough and aligned to a page, and no thread uses
+        // it yet.
         unsafe { place.write(MutexHandle::new()) };
         Iceoryx2Builder::new()
             .is_interprocess_capable(true)
             .thread_termination_behavior(MutexThreadTerminationBehavior::ReleaseWhenLocked)
             .create(0, this.handle())
-            .map_err(|error| Failure::NotHere(format!("{error:?}")))?;
+            .map_err(|error| Failure::Unavailable(format!("{error:?}")))?;
         Ok(this)
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        // SAFETY: `make` initialised the handle for use between processes, and it is
-        // never cleaned up.
+        // SAFETY: `create` has initialised the handle for use between processes, and no
+        // code cleans it up.
         let mutex = unsafe { Mutex::from_ipc_handle(self.handle()) };
         let mut guard = match mutex.lock() {
             Ok(guard) => guard,
@@ -136,13 +140,13 @@ impl Lock for Iceoryx2 {
                 mutex.make_consistent();
                 guard
             }
-            Err(error) => broken("Mutex::lock", error),
+            Err(error) => fail("Mutex::lock", error),
         };
         inside(&mut guard)
     }
 }
 
-/// Logs nothing.
+/// A logger that discards all messages.
 #[derive(Debug)]
 struct Silence;
 
@@ -150,8 +154,8 @@ impl Log for Silence {
     fn log(&self, _: LogLevel, _: fmt::Arguments<'_>, _: fmt::Arguments<'_>) {}
 }
 
-/// The logger that iceoryx2's crates expect their user to link.
-// SAFETY: it has the type with which `iceoryx2-log` declares it.
+/// Returns the logger, which iceoryx2's crates look up by this symbol.
+// SAFETY: the function has the type with which `iceoryx2-log` declares it.
 #[unsafe(no_mangle)]
 fn __internal_default_logger() -> &'static dyn Log {
     &Silence
@@ -160,12 +164,12 @@ fn __internal_default_logger() -> &'static dyn Log {
 /// raw_sync_2's mutex.
 pub(crate) struct RawSync {
     lock: Box<dyn LockImpl>,
-    /// What `lock` points to.
-    _shared: Shared<Guarded<Foreign<libc::pthread_mutex_t>>>,
+    /// The memory that `lock` points to.
+    _shared: Shared<Guarded<ForeignObject<libc::pthread_mutex_t>>>,
 }
 
-// SAFETY: the lock is a pointer to a pthread mutex, which may be used by many at once,
-// and a pointer to its data, which are never replaced.
+// SAFETY: the lock consists of two pointers that never change. One points to a pthread
+// mutex, which threads may share. The other points to the data that the mutex guards.
 unsafe impl Sync for RawSync {}
 
 impl Lock for RawSync {
@@ -178,15 +182,15 @@ impl Lock for RawSync {
         bytes: size_of::<libc::pthread_mutex_t>(),
     };
 
-    fn make() -> Result<Self, Failure> {
-        let shared = Shared::<Guarded<Foreign<libc::pthread_mutex_t>>>::zeroed()?;
-        // SAFETY: nobody uses the lock yet.
+    fn create() -> Result<Self, Failure> {
+        let shared = Shared::<Guarded<ForeignObject<libc::pthread_mutex_t>>>::zeroed()?;
+        // SAFETY: no other thread uses the lock yet, and there is no other reference.
         let data: *mut u64 = unsafe { shared.value() };
         let place = shared.lock.get().cast();
-        // SAFETY: there is room for a mutex, and it is mapped for as long as the lock
-        // is there.
+        // SAFETY: the memory is large enough for a mutex and stays mapped as long as
+        // the lock exists.
         let (lock, _) = unsafe { raw_sync_2::locks::Mutex::new(place, data.cast()) }
-            .map_err(|error| Failure::NotHere(error.to_string()))?;
+            .map_err(|error| Failure::Unavailable(error.to_string()))?;
         Ok(Self {
             lock,
             _shared: shared,
@@ -198,22 +202,23 @@ impl Lock for RawSync {
         match self.lock.lock() {
             Ok(guard) => {
                 let data: *mut u64 = guard.cast();
-                // SAFETY: it is what `make` passed, and the lock is held.
+                // SAFETY: the pointer is the one that `create` passed, and this worker
+                // holds the lock.
                 inside(unsafe { &mut *data })
             }
-            Err(error) => broken("LockImpl::lock", error),
+            Err(error) => fail("LockImpl::lock", error),
         }
     }
 }
 
-/// process-sync's mutex, and the number in its own shared memory.
+/// process-sync's mutex, and the number in a separate mapping.
 pub(crate) struct ProcessSync {
     mutex: UnsafeCell<SharedMutex>,
     value: UnsafeCell<SharedMemoryObject<u64>>,
 }
 
-// SAFETY: its `&mut` methods pass pointers to shared memory to C. Each worker is a
-// process of one thread, with a copy of this of its own.
+// SAFETY: each worker is a process of one thread and has its own copy of this value.
+// The `&mut` methods only pass pointers to shared memory to C.
 unsafe impl Sync for ProcessSync {}
 
 impl Lock for ProcessSync {
@@ -226,9 +231,9 @@ impl Lock for ProcessSync {
         bytes: size_of::<libc::pthread_mutex_t>(),
     };
 
-    fn make() -> Result<Self, Failure> {
-        let mutex = SharedMutex::new().map_err(Failure::of("SharedMutex::new"))?;
-        let value = SharedMemoryObject::new(0).map_err(Failure::of("SharedMemoryObject::new"))?;
+    fn create() -> Result<Self, Failure> {
+        let mutex = SharedMutex::new().map_err(Failure::os("SharedMutex::new"))?;
+        let value = SharedMemoryObject::new(0).map_err(Failure::os("SharedMemoryObject::new"))?;
         Ok(Self {
             mutex: UnsafeCell::new(mutex),
             value: UnsafeCell::new(value),
@@ -237,16 +242,17 @@ impl Lock for ProcessSync {
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        // SAFETY: this process has one thread, and nobody else has a reference.
+        // SAFETY: this process has one thread, and there is no other reference.
         let mutex = unsafe { &mut *self.mutex.get() };
         if let Err(error) = mutex.lock() {
-            broken("SharedMutex::lock", error);
+            fail("SharedMutex::lock", error);
         }
-        // SAFETY: as above, and the lock is held.
+        // SAFETY: this process has one thread, there is no other reference in it, and
+        // this worker holds the lock.
         let value = unsafe { &mut *self.value.get() };
         let result = inside(value.get_mut());
         if let Err(error) = mutex.unlock() {
-            broken("SharedMutex::unlock", error);
+            fail("SharedMutex::unlock", error);
         }
         result
     }

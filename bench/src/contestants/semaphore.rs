@@ -4,16 +4,16 @@ use std::mem::size_of;
 
 use nix::errno::Errno;
 
-use super::guarded::{Foreign, Guarded};
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::guarded::{ForeignObject, Guarded};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::Shared;
 
 /// A process-shared `sem_t`.
 #[derive(Debug)]
 pub(crate) struct PosixSemaphore {
-    shared: Shared<Guarded<Foreign<libc::sem_t>>>,
+    shared: Shared<Guarded<ForeignObject<libc::sem_t>>>,
 }
 
 impl Lock for PosixSemaphore {
@@ -26,35 +26,35 @@ impl Lock for PosixSemaphore {
         bytes: size_of::<libc::sem_t>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let this = Self {
             shared: Shared::zeroed()?,
         };
-        // SAFETY: there is room for one, and nobody uses it yet.
+        // SAFETY: the memory has the size of a `sem_t`, and no thread uses it yet.
         match unsafe { libc::sem_init(this.shared.lock.get(), 1, 1) } {
             0 => Ok(this),
-            _ => Err(Failure::last("sem_init")),
+            _ => Err(Failure::last_os("sem_init")),
         }
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         let semaphore = self.shared.lock.get();
-        // SAFETY: `make` initialised it.
+        // SAFETY: `create` has initialised the semaphore.
         while unsafe { libc::sem_wait(semaphore) } != 0 {
             check_interrupted("sem_wait");
         }
-        // SAFETY: the semaphore counts to one, so nobody else is inside.
+        // SAFETY: the semaphore counts to one, so this worker is the only holder.
         let result = inside(unsafe { self.shared.value() });
-        // SAFETY: as above.
+        // SAFETY: `create` has initialised the semaphore.
         if unsafe { libc::sem_post(semaphore) } != 0 {
-            broken("sem_post", Errno::last());
+            fail("sem_post", Errno::last());
         }
         result
     }
 }
 
-/// A System V semaphore. Its operations are undone by the kernel when a process ends.
+/// A System V semaphore. The kernel undoes the operations of a process that ends.
 #[derive(Debug)]
 pub(crate) struct SystemVSemaphore {
     id: i32,
@@ -62,7 +62,7 @@ pub(crate) struct SystemVSemaphore {
 }
 
 impl SystemVSemaphore {
-    /// Adds `change`, and waits until that is possible.
+    /// Waits until the value allows `change`, and adds it.
     #[inline]
     fn add(&self, change: i16) {
         let mut operation = libc::sembuf {
@@ -70,7 +70,7 @@ impl SystemVSemaphore {
             sem_op: change,
             sem_flg: libc::SEM_UNDO as i16,
         };
-        // SAFETY: it is one operation, that is there during the call.
+        // SAFETY: `operation` is one operation and outlives the call.
         while unsafe { libc::semop(self.id, &raw mut operation, 1) } != 0 {
             check_interrupted("semop");
         }
@@ -87,25 +87,25 @@ impl Lock for SystemVSemaphore {
         bytes: 0,
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let shared = Shared::zeroed()?;
-        // SAFETY: takes numbers.
+        // SAFETY: the call takes numbers and no memory.
         let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
         if id < 0 {
-            return Err(Failure::last("semget"));
+            return Err(Failure::last_os("semget"));
         }
         let this = Self { id, shared };
-        // SAFETY: the fourth argument of SETVAL is an int.
+        // SAFETY: SETVAL takes an int as its fourth argument.
         match unsafe { libc::semctl(id, 0, libc::SETVAL, 1) } {
             0 => Ok(this),
-            _ => Err(Failure::last("semctl")),
+            _ => Err(Failure::last_os("semctl")),
         }
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         self.add(-1);
-        // SAFETY: the semaphore counts to one, so nobody else is inside.
+        // SAFETY: the semaphore counts to one, so this worker is the only holder.
         let result = inside(unsafe { self.shared.value() });
         self.add(1);
         result
@@ -114,17 +114,17 @@ impl Lock for SystemVSemaphore {
 
 impl Drop for SystemVSemaphore {
     fn drop(&mut self) {
-        // Forked workers end without destructors: this runs in who made it.
-        // SAFETY: takes numbers.
+        // Forked workers exit without destructors, so only the creator removes it.
+        // SAFETY: the call takes numbers and no memory.
         let _ = unsafe { libc::semctl(self.id, 0, libc::IPC_RMID) };
     }
 }
 
-/// After a call has failed: goes on if a signal interrupted it.
+/// Returns if a signal interrupted the failed call, and panics otherwise.
 #[cold]
 fn check_interrupted(call: &str) {
     let error = Errno::last();
     if error != Errno::EINTR {
-        broken(call, error);
+        fail(call, error);
     }
 }

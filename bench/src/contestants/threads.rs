@@ -1,12 +1,12 @@
-//! Mutexes for the threads of one process, for scale.
+//! Mutexes for threads of one process, for comparison.
 
 use std::mem::size_of;
 
-use super::{Cost, Lock, Profile, Scope, broken};
+use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// The alignment that the locks in shared memory have.
+/// A value with the alignment of the locks in shared memory.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Aligned<T>(T);
@@ -25,7 +25,7 @@ impl Lock for Std {
         bytes: size_of::<std::sync::Mutex<()>>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self(Box::default()))
     }
 
@@ -33,7 +33,7 @@ impl Lock for Std {
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         match self.0.0.lock() {
             Ok(mut count) => inside(&mut count),
-            Err(error) => broken("Mutex::lock", error),
+            Err(error) => fail("Mutex::lock", error),
         }
     }
 }
@@ -52,7 +52,7 @@ impl Lock for ParkingLot {
         bytes: size_of::<parking_lot::Mutex<()>>(),
     };
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self(Box::default()))
     }
 

@@ -2,30 +2,30 @@
 
 use std::cell::UnsafeCell;
 
-use super::{Gate, Monitor, State, Tell};
+use super::monitor::{Monitor, Notify, State, WaitQueue};
 use crate::contestants::{BoostFunctions, BoostRoom, Scope, boost_functions};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::{Shared, Zeroed};
 
-/// A mutex and two conditions of Boost.
+/// A mutex and two condition variables of Boost, and the state.
 #[repr(C)]
-pub(crate) struct Court {
+pub(crate) struct MonitorData {
     mutex: UnsafeCell<BoostRoom>,
-    gates: [UnsafeCell<BoostRoom>; 2],
+    condvars: [UnsafeCell<BoostRoom>; 2],
     state: UnsafeCell<State>,
 }
 
-// SAFETY: the state is used by the holder of the mutex only; the other objects are made
-// to be used by many.
-unsafe impl Sync for Court {}
-// SAFETY: all is numbers.
-unsafe impl Zeroed for Court {}
+// SAFETY: only the holder of the mutex accesses the state. Threads may share the other
+// objects.
+unsafe impl Sync for MonitorData {}
+// SAFETY: zeros are valid numbers; numbers refer to no process.
+unsafe impl Zeroed for MonitorData {}
 
-/// The same, in shared memory.
+/// A monitor in shared memory.
 pub(crate) struct Boost {
     functions: &'static BoostFunctions,
-    court: Shared<Court>,
+    data: Shared<MonitorData>,
 }
 
 impl Monitor for Boost {
@@ -33,47 +33,48 @@ impl Monitor for Boost {
     const SURVIVES: Survives = Survives::Nothing;
     const SCOPE: Scope = Scope::Processes;
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let functions = boost_functions()?;
-        let court = Shared::<Court>::zeroed()?;
-        // SAFETY: there is room for one, and nobody uses it yet.
-        unsafe { (functions.mutex_new)(court.mutex.get().cast()) };
-        for gate in &court.gates {
-            // SAFETY: as above.
-            unsafe { (functions.condition_new)(gate.get().cast()) };
+        let data = Shared::<MonitorData>::zeroed()?;
+        // SAFETY: the memory is large enough for a mutex, and no thread uses it yet.
+        unsafe { (functions.mutex_new)(data.mutex.get().cast()) };
+        for condvar in &data.condvars {
+            // SAFETY: the memory is large enough for a condition variable, and no
+            // thread uses it yet.
+            unsafe { (functions.condition_new)(condvar.get().cast()) };
         }
-        Ok(Self { functions, court })
+        Ok(Self { functions, data })
     }
 
-    fn pass(
+    fn execute(
         &self,
-        gate: Gate,
+        queue: WaitQueue,
         mut must_wait: impl FnMut(&mut State) -> bool,
-        act: impl FnOnce(&mut State) -> Tell,
+        act: impl FnOnce(&mut State) -> Notify,
     ) -> Result<(), Failure> {
-        let Court {
+        let MonitorData {
             mutex,
-            gates,
+            condvars,
             state,
-        } = &*self.court;
+        } = &*self.data;
         let mutex = mutex.get().cast();
-        let gate_of = |gate: Gate| gates[gate.index()].get().cast();
-        // SAFETY: `make` made one there.
+        let condvar = |queue: WaitQueue| condvars[queue.index()].get().cast();
+        // SAFETY: `create` has created a mutex there.
         unsafe { (self.functions.mutex_lock)(mutex) };
-        // SAFETY: the mutex is held, and no reference outlives the call.
+        // SAFETY: this worker holds the mutex, and the reference ends with the call.
         while must_wait(unsafe { &mut *state.get() }) {
-            // SAFETY: `make` made both, and the mutex is held.
-            unsafe { (self.functions.condition_wait)(gate_of(gate), mutex) };
+            // SAFETY: `create` has created both, and this worker holds the mutex.
+            unsafe { (self.functions.condition_wait)(condvar(queue), mutex) };
         }
-        // SAFETY: the mutex is held, and no reference outlives the call.
+        // SAFETY: this worker holds the mutex, and the reference ends with the call.
         match act(unsafe { &mut *state.get() }) {
-            Tell::Nobody => {}
-            // SAFETY: `make` made it.
-            Tell::One(gate) => unsafe { (self.functions.condition_notify_one)(gate_of(gate)) },
-            // SAFETY: as above.
-            Tell::All(gate) => unsafe { (self.functions.condition_notify_all)(gate_of(gate)) },
+            Notify::None => {}
+            // SAFETY: `create` has created the condition variable.
+            Notify::One(queue) => unsafe { (self.functions.condition_notify_one)(condvar(queue)) },
+            // SAFETY: `create` has created the condition variable.
+            Notify::All(queue) => unsafe { (self.functions.condition_notify_all)(condvar(queue)) },
         }
-        // SAFETY: it is held by this thread.
+        // SAFETY: this thread holds the mutex.
         unsafe { (self.functions.mutex_unlock)(mutex) };
         Ok(())
     }

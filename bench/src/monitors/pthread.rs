@@ -1,108 +1,111 @@
-//! The robust mutex of the C library with its conditions, as a careful C program has them.
+//! The robust mutex and the condition variables of the C library, as a careful C
+//! program uses them.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
-use super::{Gate, Monitor, State, Tell};
+use super::monitor::{Monitor, Notify, State, WaitQueue};
 use crate::contestants::{Scope, check, initialise};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::{Shared, Zeroed};
 
-/// A mutex and two conditions of the C library.
+/// A mutex, two condition variables and the state.
 #[repr(C)]
-pub(crate) struct Court {
+pub(crate) struct MonitorData {
     mutex: UnsafeCell<libc::pthread_mutex_t>,
-    gates: [UnsafeCell<libc::pthread_cond_t>; 2],
+    condvars: [UnsafeCell<libc::pthread_cond_t>; 2],
     state: UnsafeCell<State>,
 }
 
-// SAFETY: the state is used by the holder of the mutex only; the other objects are made
-// to be used by many.
-unsafe impl Sync for Court {}
-// SAFETY: the C library's objects may have any bytes before they are initialised, and the
-// state is numbers; neither refers to a process.
-unsafe impl Zeroed for Court {}
+// SAFETY: only the holder of the mutex accesses the state. Threads may share the other
+// objects.
+unsafe impl Sync for MonitorData {}
+// SAFETY: the C library accepts any bytes before it initialises its objects, and zeros
+// are valid numbers. Neither refers to a process.
+unsafe impl Zeroed for MonitorData {}
 
-/// The same, in shared memory.
+/// A monitor in shared memory.
 pub(crate) struct Pthread {
-    court: Shared<Court>,
+    data: Shared<MonitorData>,
 }
 
 impl Monitor for Pthread {
     const NAME: &'static str = "pthread robust";
-    // A waiter that is killed at the wrong moment blocks those who notify.
+    // A waiter that is killed at the wrong instruction blocks notifiers.
     const SURVIVES: Survives = Survives::SomeKills;
     const SCOPE: Scope = Scope::Processes;
 
-    fn make() -> Result<Self, Failure> {
-        let court = Shared::<Court>::zeroed()?;
+    fn create() -> Result<Self, Failure> {
+        let data = Shared::<MonitorData>::zeroed()?;
         initialise(
-            court.mutex.get(),
+            data.mutex.get(),
             libc::PTHREAD_MUTEX_ROBUST,
             libc::PTHREAD_MUTEX_NORMAL,
         )?;
-        for gate in &court.gates {
-            init_condition(gate.get())?;
+        for condvar in &data.condvars {
+            init_condition(condvar.get())?;
         }
-        Ok(Self { court })
+        Ok(Self { data })
     }
 
-    fn pass(
+    fn execute(
         &self,
-        gate: Gate,
+        queue: WaitQueue,
         mut must_wait: impl FnMut(&mut State) -> bool,
-        act: impl FnOnce(&mut State) -> Tell,
+        act: impl FnOnce(&mut State) -> Notify,
     ) -> Result<(), Failure> {
-        let Court {
+        let MonitorData {
             mutex,
-            gates,
+            condvars,
             state,
-        } = &*self.court;
-        let gate = &gates[gate.index()];
-        // SAFETY: initialised.
+        } = &*self.data;
+        let condvar = &condvars[queue.index()];
+        // SAFETY: `create` has initialised the mutex.
         let locked = unsafe { libc::pthread_mutex_lock(mutex.get()) };
         check("pthread_mutex_lock", locked)?;
-        // SAFETY: the mutex is held, and no reference outlives the call.
+        // SAFETY: this worker holds the mutex, and the reference ends with the call.
         while must_wait(unsafe { &mut *state.get() }) {
-            // SAFETY: both are initialised, and the mutex is held.
-            let waited = unsafe { libc::pthread_cond_wait(gate.get(), mutex.get()) };
+            // SAFETY: `create` has initialised both, and this worker holds the mutex.
+            let waited = unsafe { libc::pthread_cond_wait(condvar.get(), mutex.get()) };
             check("pthread_cond_wait", waited)?;
         }
-        // SAFETY: the mutex is held, and no reference outlives the call.
+        // SAFETY: this worker holds the mutex, and the reference ends with the call.
         match act(unsafe { &mut *state.get() }) {
-            Tell::Nobody => {}
-            Tell::One(gate) => {
-                // SAFETY: initialised.
-                let told = unsafe { libc::pthread_cond_signal(gates[gate.index()].get()) };
-                check("pthread_cond_signal", told)?;
+            Notify::None => {}
+            Notify::One(queue) => {
+                // SAFETY: `create` has initialised the condition variable.
+                let notified = unsafe { libc::pthread_cond_signal(condvars[queue.index()].get()) };
+                check("pthread_cond_signal", notified)?;
             }
-            Tell::All(gate) => {
-                // SAFETY: initialised.
-                let told = unsafe { libc::pthread_cond_broadcast(gates[gate.index()].get()) };
-                check("pthread_cond_broadcast", told)?;
+            Notify::All(queue) => {
+                // SAFETY: `create` has initialised the condition variable.
+                let notified =
+                    unsafe { libc::pthread_cond_broadcast(condvars[queue.index()].get()) };
+                check("pthread_cond_broadcast", notified)?;
             }
         }
-        // SAFETY: initialised, and held.
+        // SAFETY: `create` has initialised the mutex, and this worker holds it.
         let unlocked = unsafe { libc::pthread_mutex_unlock(mutex.get()) };
         check("pthread_mutex_unlock", unlocked)
     }
 }
 
-/// Makes a process-shared condition.
+/// Initialises a process-shared condition variable.
 fn init_condition(condition: *mut libc::pthread_cond_t) -> Result<(), Failure> {
     let mut attributes = MaybeUninit::uninit();
     let attributes = attributes.as_mut_ptr();
-    // SAFETY: there is room for attributes. The C library keeps nothing else for them
-    // that would have to be freed.
+    // SAFETY: the memory has the size of attributes. In glibc they own no other memory,
+    // so they need not be destroyed.
     check("pthread_condattr_init", unsafe {
         libc::pthread_condattr_init(attributes)
     })?;
-    // SAFETY: they are initialised.
+    // SAFETY: the attributes are initialised.
     let set =
         unsafe { libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
     check("pthread_condattr_setpshared", set)?;
-    // SAFETY: nobody uses it yet, and it stays where it is.
+    // SAFETY: no thread uses the condition variable yet, and it is not moved. The
+    // attributes are initialised.
     check("pthread_cond_init", unsafe {
         libc::pthread_cond_init(condition, attributes)
     })

@@ -1,77 +1,77 @@
-//! A pair of POSIX semaphores, one for each side's turn: no lock and no condition, so
-//! less can be said with them, and more cheaply.
+//! A pair of POSIX semaphores, one for the turn of each side. They are cheaper than a
+//! lock with a condition variable, and can express less.
 
 use std::cell::UnsafeCell;
 
-use super::Turns;
+use super::monitor::HandOver;
 use crate::contestants::Scope;
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 use crate::shared::{Shared, Zeroed};
 
-/// A `sem_t`.
+/// A `sem_t` in shared memory.
 #[repr(transparent)]
 pub(crate) struct Semaphore(UnsafeCell<libc::sem_t>);
 
-// SAFETY: it is made to be used by many.
+// SAFETY: threads may share a semaphore.
 unsafe impl Sync for Semaphore {}
-// SAFETY: it may have any bytes before it is initialised.
+// SAFETY: `sem_init` accepts any bytes, and zeros refer to no process.
 unsafe impl Zeroed for Semaphore {}
 
 impl Semaphore {
     fn init(&self, value: u32) -> Result<(), Failure> {
-        // SAFETY: nobody uses it yet, and it stays where it is.
+        // SAFETY: no thread uses the semaphore yet, and it is not moved.
         match unsafe { libc::sem_init(self.0.get(), 1, value) } {
             0 => Ok(()),
-            _ => Err(Failure::last("sem_init")),
+            _ => Err(Failure::last_os("sem_init")),
         }
     }
 
     fn wait(&self) -> Result<(), Failure> {
-        // SAFETY: initialised.
+        // SAFETY: `Semaphores::create` has initialised the semaphore.
         match unsafe { libc::sem_wait(self.0.get()) } {
             0 => Ok(()),
-            _ => Err(Failure::last("sem_wait")),
+            _ => Err(Failure::last_os("sem_wait")),
         }
     }
 
     fn post(&self) -> Result<(), Failure> {
-        // SAFETY: initialised.
+        // SAFETY: `Semaphores::create` has initialised the semaphore.
         match unsafe { libc::sem_post(self.0.get()) } {
             0 => Ok(()),
-            _ => Err(Failure::last("sem_post")),
+            _ => Err(Failure::last_os("sem_post")),
         }
     }
 }
 
-/// One for each side.
+/// A semaphore for each side.
 pub(crate) struct Semaphores {
     turns: Shared<[Semaphore; 2]>,
 }
 
-impl Turns for Semaphores {
+impl HandOver for Semaphores {
     const NAME: &'static str = "pair of semaphores";
-    // Nobody learns that the one whose turn it is has died.
+    // The semaphores do not report the death of the side that has the turn.
     const SURVIVES: Survives = Survives::Nothing;
     const SCOPE: Scope = Scope::Processes;
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         let turns = Shared::<[Semaphore; 2]>::zeroed()?;
         turns[0].init(1)?;
         turns[1].init(0)?;
         Ok(Self { turns })
     }
 
-    fn take(&self, side: usize) -> Result<(), Failure> {
+    fn wait_for_turn(&self, side: usize) -> Result<(), Failure> {
         self.turns[side].wait()
     }
 
-    fn give(&self, side: usize) -> Result<(), Failure> {
+    fn pass_turn(&self, side: usize) -> Result<(), Failure> {
         self.turns[1 - side].post()
     }
 
-    fn take_and_give(&self, side: usize) -> Result<(), Failure> {
-        self.take(side)?;
-        self.give(side)
+    fn wait_and_pass(&self, side: usize) -> Result<(), Failure> {
+        self.wait_for_turn(side)?;
+        self.pass_turn(side)
     }
 }

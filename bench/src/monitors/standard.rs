@@ -1,16 +1,16 @@
-//! `std::sync::Mutex` with `std::sync::Condvar`, between threads: for scale.
+//! `std::sync::Mutex` with `std::sync::Condvar`, between threads, for comparison.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::{Gate, Monitor, State, Tell};
+use super::monitor::{Monitor, Notify, State, WaitQueue};
 use crate::contestants::Scope;
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// A mutex and two conditions of the standard library.
+/// A mutex and two condition variables of the standard library.
 pub(crate) struct Standard {
     state: Mutex<State>,
-    gates: [Condvar; 2],
+    condvars: [Condvar; 2],
 }
 
 impl Monitor for Standard {
@@ -18,28 +18,28 @@ impl Monitor for Standard {
     const SURVIVES: Survives = Survives::DoesNotApply;
     const SCOPE: Scope = Scope::Threads;
 
-    fn make() -> Result<Self, Failure> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self {
             state: Mutex::new(State::ZERO),
-            gates: [Condvar::new(), Condvar::new()],
+            condvars: [Condvar::new(), Condvar::new()],
         })
     }
 
-    fn pass(
+    fn execute(
         &self,
-        gate: Gate,
+        queue: WaitQueue,
         must_wait: impl FnMut(&mut State) -> bool,
-        act: impl FnOnce(&mut State) -> Tell,
+        act: impl FnOnce(&mut State) -> Notify,
     ) -> Result<(), Failure> {
-        // A worker that panics fails its round, and this is not used again.
+        // A worker that panics fails its round, and no round uses this monitor again.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.gates[gate.index()]
+        let mut state = self.condvars[queue.index()]
             .wait_while(state, must_wait)
             .unwrap_or_else(PoisonError::into_inner);
         match act(&mut state) {
-            Tell::Nobody => {}
-            Tell::One(gate) => self.gates[gate.index()].notify_one(),
-            Tell::All(gate) => self.gates[gate.index()].notify_all(),
+            Notify::None => {}
+            Notify::One(queue) => self.condvars[queue.index()].notify_one(),
+            Notify::All(queue) => self.condvars[queue.index()].notify_all(),
         }
         Ok(())
     }

@@ -5,24 +5,24 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Canvas, Drawn, INK, PALE, colour, legend, range, text, ticks};
-use crate::report::{Better, Measure, Series, distinct};
+use super::style::{Canvas, Drawn, INK, PALE, colour, legend, range, text, ticks};
+use crate::series::{Better, Measure, Series, distinct};
 use crate::stats::Summary;
 
 const WIDTH: i32 = 860;
-/// Where bars begin, and where the longest may end.
+/// The left end of all bars, and the largest right end.
 const LEFT: i32 = 190;
 const RIGHT: i32 = 760;
 const ROW: i32 = 20;
-/// Above and below the bars of a panel.
+/// The space above and below the bars of a panel.
 const TITLE: i32 = 34;
 const AXIS: i32 = 30;
-/// Above and below all panels.
+/// The space above and below all panels.
 const HEAD: i32 = 34;
 const FOOT: i32 = 22;
 
 pub(super) fn draw(path: &Path, title: &str, series: &[&Series]) -> Drawn {
-    let panels = distinct(series.iter().map(|s| (s.place().1, s.measure)));
+    let panels = distinct(series.iter().map(|s| (s.table_and_column().1, s.measure)));
     let heights = panels.iter().map(|panel| {
         let rows = series.iter().filter(|s| belongs(s, *panel)).count();
         TITLE + rows as i32 * ROW + AXIS
@@ -51,11 +51,11 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series]) -> Drawn {
 }
 
 fn belongs(series: &Series, (column, measure): (&str, Measure)) -> bool {
-    series.place().1 == column && series.measure == measure
+    series.table_and_column().1 == column && series.measure == measure
 }
 
 fn median(series: &Series) -> f64 {
-    Summary::of(&series.rounds).median
+    Summary::new(&series.rounds).median
 }
 
 fn draw_panel(canvas: &Canvas<'_>, top: i32, panel: (&str, Measure), rows: &[&Series]) -> Drawn {
@@ -93,17 +93,17 @@ fn draw_panel(canvas: &Canvas<'_>, top: i32, panel: (&str, Measure), rows: &[&Se
     let value = text(12).pos(Pos::new(HPos::Left, VPos::Center));
     for (series, top) in rows.iter().zip((first..).step_by(ROW as usize)) {
         let middle = top + ROW / 2;
-        let summary = Summary::of(&series.rounds);
-        let place = (LEFT - 8, middle);
-        canvas.draw(&Text::new(series.contestant, place, name.clone()))?;
+        let summary = Summary::new(&series.rounds);
+        let position = (LEFT - 8, middle);
+        canvas.draw(&Text::new(series.contestant, position, name.clone()))?;
         let bar = [(LEFT, top + 3), (x(summary.median), top + ROW - 3)];
         canvas.draw(&Rectangle::new(bar, colour(series).filled()))?;
-        // From quartile to quartile.
+        // The whisker reaches from quartile to quartile.
         let whisker = vec![(x(summary.lower), middle), (x(summary.upper), middle)];
         canvas.draw(&PathElement::new(whisker, INK))?;
-        let place = (x(summary.median.max(summary.upper)) + 6, middle);
+        let position = (x(summary.median.max(summary.upper)) + 6, middle);
         let label = measure.show(summary.median);
-        canvas.draw(&Text::new(label, place, value.clone()))?;
+        canvas.draw(&Text::new(label, position, value.clone()))?;
     }
     Ok(())
 }

@@ -5,23 +5,23 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, INK, PALE, colour, legend, range, text, ticks};
-use crate::report::{Measure, Series, distinct};
+use super::style::{Drawn, INK, PALE, colour, legend, range, text, ticks};
+use crate::series::{Measure, Series, distinct};
 use crate::stats::median;
 
 const SIZE: (i32, i32) = (860, 560);
-/// The field in which lines are drawn: left, right, top, bottom.
+/// The edges of the area of the lines.
 const LEFT: i32 = 80;
 const RIGHT: i32 = 660;
 const TOP: i32 = 48;
 const BOTTOM: i32 = 488;
-/// Names at the right end are at least so far apart.
-const APART: i32 = 15;
+/// The smallest distance between the names at the right.
+const NAME_DISTANCE: i32 = 15;
 
-/// The numbers of processes, if that is what all columns of a table are, and there are
-/// enough of them for a line.
+/// Returns the numbers of processes, if all columns of the table are numbers of
+/// processes and there are enough for a line.
 pub(super) fn columns(series: &[&Series]) -> Option<Vec<u32>> {
-    let columns = distinct(series.iter().map(|s| s.place().1));
+    let columns = distinct(series.iter().map(|s| s.table_and_column().1));
     let counts: Option<Vec<u32>> = columns.into_iter().map(processes).collect();
     counts.filter(|counts| counts.len() > 2)
 }
@@ -72,13 +72,13 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series], counts: &[u32])
         canvas.draw(&Text::new(count.to_string(), label, centre.clone()))?;
     }
 
-    // Where each line ends, and whose it is.
+    // The end of each line, and its contestant.
     let mut ends = vec![];
     for contestant in distinct(series().map(|s| s.contestant)) {
         let own: Vec<&Series> = series().filter(|s| s.contestant == contestant).collect();
         let points: Vec<(i32, i32)> = own
             .iter()
-            .filter_map(|s| Some((x(processes(s.place().1)?), y(median(&s.rounds)))))
+            .filter_map(|s| Some((x(processes(s.table_and_column().1)?), y(median(&s.rounds)))))
             .collect();
         let width = if contestant == "shm-sync" { 3 } else { 1 };
         let style = colour(own[0]).stroke_width(width);
@@ -92,18 +92,18 @@ pub(super) fn draw(path: &Path, title: &str, series: &[&Series], counts: &[u32])
         }
         ends.extend(points.last().map(|&end| (end, contestant)));
     }
-    // Names, from the top, pushed apart downwards.
+    // Draws the names from top to bottom and moves them down where they would overlap.
     ends.sort_by_key(|&((_, y), _)| y);
     let left = text(12).pos(Pos::new(HPos::Left, VPos::Center));
     let mut free = i32::MIN;
     for (end, contestant) in ends {
-        let place = (RIGHT + 16, end.1.max(free));
-        free = place.1 + APART;
+        let position = (RIGHT + 16, end.1.max(free));
+        free = position.1 + NAME_DISTANCE;
         canvas.draw(&PathElement::new(
-            vec![end, (RIGHT + 12, place.1)],
+            vec![end, (RIGHT + 12, position.1)],
             INK.mix(0.2),
         ))?;
-        canvas.draw(&Text::new(contestant, place, left.clone()))?;
+        canvas.draw(&Text::new(contestant, position, left.clone()))?;
     }
     legend(&canvas, SIZE.1 - 24)?;
     canvas.present()?;

@@ -1,32 +1,34 @@
-//! The method to improve on: a flag in shared memory, and `usleep(1000)` for as long as
-//! it is set, next to a lock and a condition.
+//! The method that this crate replaces: a polled flag with `usleep(1000)`, beside a
+//! lock and a condition variable.
 //!
-//! * **Hand-over**: two processes pass a turn to and fro. Nanoseconds for one.
+//! * **Hand-over**: two processes pass a turn to each other. The unit is nanoseconds
+//!   per hand-over.
 //! * **Counters**: two and four processes count, with the short and the long section of
-//!   the workload `contended`. No update may be lost. Who has just unlocked finds the flag
-//!   clear most often, and the others asleep, which makes for many operations: see the
-//!   fairness, and the longest waits.
+//!   the workload `contended`. No update may be lost. The process that has just
+//!   unlocked usually locks again, because the others sleep. Therefore the flag has
+//!   many operations, little fairness and long waits.
 
 use shm_sync::ShmCondvar;
 
-use super::contended::{Millis, Section, turn_of};
+use super::contended::measure_once;
+use super::contended::section::{Millis, Section};
 use super::hand_over::running;
-use super::rounds::{Entry, take_turns};
+use super::rounds::{Entry, run_rounds};
 use crate::contestants::{Lock, PolledFlag, Pthread, Robust, ShmSync};
 use crate::failure::Failure;
-use crate::monitors::{self, Ours, PolledTurn, Sleeping, Turns};
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series};
+use crate::monitors::{self, HandOver, PolledTurn, ShmMonitor, Sleeping};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series};
 
-/// Measures the old and the new.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let millis = plan.pick(100, 40);
-    // A polled turn takes a thousand times as long, so it is passed less often.
+    // A polled turn takes a thousand times as long, so it has fewer trips.
     let share = plan.pick(1, 5);
     let mut entries = vec![
         turns::<PolledTurn<Sleeping>>(50 * share),
         turns::<monitors::Pthread>(share),
-        turns::<Ours<ShmCondvar>>(share),
+        turns::<ShmMonitor<ShmCondvar>>(share),
     ];
     for section in [Section::Short, Section::Long] {
         for (label, workers) in [("2 processes", 2), ("4 processes", 4)] {
@@ -37,10 +39,10 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             ]);
         }
     }
-    take_turns("baseline", entries, plan.pick(9, 3), progress)
+    run_rounds("baseline", entries, plan.pick(9, 3), progress)
 }
 
-fn turns<T: Turns + 'static>(share: usize) -> Entry {
+fn turns<T: HandOver + 'static>(share: usize) -> Entry {
     Entry {
         workload: "baseline/turns".to_owned(),
         contestant: T::NAME,
@@ -55,7 +57,7 @@ fn counters<L: Lock>(section: Section, label: &'static str, workers: usize, mill
         counted: millis,
         clocked: millis,
     };
-    let turn = turn_of::<L>(section, workers, millis);
+    let measure = measure_once::<L>(section, workers, millis);
     Entry {
         workload: format!("baseline/counters with {} section", section.name()),
         contestant: L::PROFILE.name,
@@ -66,6 +68,6 @@ fn counters<L: Lock>(section: Section, label: &'static str, workers: usize, mill
             (label, Measure::LatencyP99),
             (label, Measure::LatencyP999),
         ],
-        round: Box::new(move || Ok(turn()?.to_vec())),
+        round: Box::new(move || Ok(measure()?.to_vec())),
     }
 }

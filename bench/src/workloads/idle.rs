@@ -1,7 +1,7 @@
-//! Idle: what those cost who only sleep. Four processes wait in `lock()` for a lock that
-//! is held, and four in `wait()` for a notification that does not come. All contestants
-//! sleep at the same time; the kernel's clock of each process is read now and then. The
-//! values are parts of one processor, for one sleeper.
+//! Processor time of waiters. Four processes wait in `lock()` for a lock that stays
+//! locked, and four in `wait()` for a notification that does not come. The waiters of
+//! all contestants wait at the same time. Each round reads the processor time of each
+//! process from the kernel. The values are for one waiter, relative to one processor.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,81 +12,83 @@ use shm_sync::ShmCondvar;
 use crate::child::Child;
 use crate::contestants::{Lock, PolledFlag, Pthread, Robust, ShmSync};
 use crate::failure::Failure;
-use crate::monitors::{self, Gate, Monitor, Ours, Tell};
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series, Survives};
+use crate::monitors::{self, Monitor, Notify, ShmMonitor, WaitQueue};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series, Survives};
 
-/// How many sleep in each way.
-const SLEEPERS: usize = 4;
+/// The number of waiters in each group.
+const WAITERS: usize = 4;
 
-/// How long they may take to fall asleep.
+/// The time in which waiters fall asleep.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Measures all at once.
+/// Measures all groups at the same time.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let rounds = 5;
     let span = plan.pick(Duration::from_secs(1), Duration::from_millis(200));
     progress.begin("idle", rounds);
-    let mut dormitories = [
+    let mut groups = [
         in_lock::<Pthread<Robust>>()?,
         in_lock::<ShmSync>()?,
         in_lock::<PolledFlag>()?,
         in_wait::<monitors::Pthread>()?,
-        in_wait::<Ours<ShmCondvar>>()?,
+        in_wait::<ShmMonitor<ShmCondvar>>()?,
     ];
     thread::sleep(SETTLE);
-    for dormitory in &mut dormitories {
-        dormitory.look()?;
+    for group in &mut groups {
+        group.sample()?;
     }
     for _ in 0..rounds {
         progress.step("")?;
         thread::sleep(span);
-        for dormitory in &mut dormitories {
-            let percent = dormitory.look()?;
-            dormitory.series.rounds.push(percent);
+        for group in &mut groups {
+            let percent = group.sample()?;
+            group.series.rounds.push(percent);
         }
     }
-    Ok(dormitories.map(|dormitory| dormitory.series).into())
+    Ok(groups.map(|group| group.series).into())
 }
 
-/// Those who sleep in one way.
-struct Dormitory {
+/// Waiters that wait for the same object.
+struct WaiterGroup {
     series: Series,
-    sleepers: Vec<Child>,
-    /// Who keeps the lock from them.
+    waiters: Vec<Child>,
+    /// The process that holds the lock.
     _holder: Option<Child>,
-    /// When somebody looked last, and the processor time of all until then.
-    seen: (Instant, Duration),
+    /// The time of the last sample, and the processor time of all waiters until then.
+    last_sample: (Instant, Duration),
 }
 
-impl Dormitory {
-    /// The part of a processor that each has used since the last look, in percent.
-    fn look(&mut self) -> Result<f64, Failure> {
+impl WaiterGroup {
+    /// Returns the processor time per waiter since the last sample, in percent.
+    fn sample(&mut self) -> Result<f64, Failure> {
         let used = self
-            .sleepers
+            .waiters
             .iter()
             .map(processor_time)
             .sum::<Result<Duration, Failure>>()?;
-        let (then, used_then) = self.seen;
-        self.seen = (Instant::now(), used);
+        let (then, used_then) = self.last_sample;
+        self.last_sample = (Instant::now(), used);
         let share = (used - used_then).as_secs_f64() / then.elapsed().as_secs_f64();
-        Ok(share * 100.0 / SLEEPERS as f64)
+        Ok(share * 100.0 / WAITERS as f64)
     }
 }
 
-/// What a process has used so far.
+/// Returns the processor time that a process has used so far.
 fn processor_time(process: &Child) -> Result<Duration, Failure> {
     let clock =
-        ClockId::pid_cpu_clock_id(process.pid()).map_err(Failure::of("clock_getcpuclockid"))?;
-    let time = clock_gettime(clock).map_err(Failure::of("clock_gettime"))?;
+        ClockId::pid_cpu_clock_id(process.pid()).map_err(Failure::os("clock_getcpuclockid"))?;
+    let time = clock_gettime(clock).map_err(Failure::os("clock_gettime"))?;
     Ok(time.into())
 }
 
-/// Some who wait for a lock that is held. They share it, also when it is dropped here.
-fn in_lock<L: Lock>() -> Result<Dormitory, Failure> {
-    let mut lock = L::make()?;
+/// Spawns waiters for a lock that stays locked. They share the lock after this process
+/// has dropped it.
+fn in_lock<L: Lock>() -> Result<WaiterGroup, Failure> {
+    let mut lock = L::create()?;
     let holder = Child::spawn(|| {
-        lock.join()?;
+        lock.after_fork()?;
         lock.with(|_| {
             loop {
                 thread::park();
@@ -94,46 +96,50 @@ fn in_lock<L: Lock>() -> Result<Dormitory, Failure> {
         })
     })?;
     thread::sleep(SETTLE);
-    dormitory(
+    spawn_group(
         "in lock()",
         L::PROFILE.name,
         L::PROFILE.survives,
         Some(holder),
         || {
-            lock.join()?;
+            lock.after_fork()?;
             lock.with(|_| ());
             Ok(())
         },
     )
 }
 
-/// Some who wait for a notification.
-fn in_wait<M: Monitor>() -> Result<Dormitory, Failure> {
-    let monitor = M::make()?;
-    dormitory("in wait()", M::NAME, M::SURVIVES, None, || {
-        monitor.pass(Gate::Forth, |state| state.turn == 0, |_| Tell::Nobody)
+/// Spawns waiters for a notification.
+fn in_wait<M: Monitor>() -> Result<WaiterGroup, Failure> {
+    let monitor = M::create()?;
+    spawn_group("in wait()", M::NAME, M::SURVIVES, None, || {
+        monitor.execute(
+            WaitQueue::Forward,
+            |state| state.turn == 0,
+            |_| Notify::None,
+        )
     })
 }
 
-fn dormitory(
+fn spawn_group(
     column: &str,
     contestant: &'static str,
     survives: Survives,
     holder: Option<Child>,
-    mut fall_asleep: impl FnMut() -> Result<(), Failure>,
-) -> Result<Dormitory, Failure> {
-    let sleepers = (0..SLEEPERS).map(|_| Child::spawn(&mut fall_asleep));
-    Ok(Dormitory {
+    mut wait: impl FnMut() -> Result<(), Failure>,
+) -> Result<WaiterGroup, Failure> {
+    let waiters = (0..WAITERS).map(|_| Child::spawn(&mut wait));
+    Ok(WaiterGroup {
         series: Series {
-            workload: format!("idle/asleep/{column}"),
+            workload: format!("idle/waiters/{column}"),
             contestant,
             survives,
             measure: Measure::CpuPercent,
             rounds: Vec::new(),
         },
-        sleepers: sleepers.collect::<Result<_, _>>()?,
+        waiters: waiters.collect::<Result<_, _>>()?,
         _holder: holder,
-        seen: (Instant::now(), Duration::ZERO),
+        last_sample: (Instant::now(), Duration::ZERO),
     })
 }
 
@@ -146,10 +152,10 @@ mod tests {
     #[test]
     #[serial]
     fn smoke() -> Result<(), Failure> {
-        for mut dormitory in [in_lock::<ShmSync>()?, in_wait::<Ours<ShmCondvar>>()?] {
-            dormitory.look()?;
+        for mut group in [in_lock::<ShmSync>()?, in_wait::<ShmMonitor<ShmCondvar>>()?] {
+            group.sample()?;
             thread::sleep(Duration::from_millis(20));
-            let percent = dormitory.look()?;
+            let percent = group.sample()?;
             assert!((0.0..100.0).contains(&percent), "{percent}");
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the contestants have to do.
+//! The workloads.
 
 mod baseline;
 pub(crate) mod contended;
@@ -12,14 +12,19 @@ mod rounds;
 mod uncontended;
 
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress};
-use crate::report::Series;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::Series;
 
-/// Something to do, and who does it.
+/// A workload.
 #[derive(Debug)]
 pub(crate) struct Workload {
+    /// The name on the command line.
     pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
+    /// The heading in the report.
+    pub(crate) title: &'static str,
+    /// The explanation below the heading.
+    pub(crate) method: &'static str,
     /// The contestant that the others are compared with.
     pub(crate) baseline: &'static str,
     pub(crate) run: fn(&Plan, &Progress) -> Result<Vec<Series>, Failure>,
@@ -29,55 +34,87 @@ pub(crate) struct Workload {
 pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "uncontended",
-        about: "a free lock: lock, add one, unlock",
+        title: "Uncontended lock",
+        method: "One process locks, adds one and unlocks. The lock is always free.",
         baseline: "pthread robust",
         run: uncontended::run,
     },
     Workload {
         name: "contended",
-        about: "a lock that 2 to 64 processes want, with short, medium and long sections",
+        title: "Contended lock",
+        method: "\
+2 to 64 processes lock, work, unlock and work outside the lock. A short section is one
+addition with 20 ns outside on average, a medium one 250 ns with 500 ns outside, a long one
+5 µs with 10 µs outside. Fairness is the number of operations of the least busy process
+relative to the busiest, over a quarter of a second or more. With 16 and more processes it
+depends on the scheduler. Processor time includes the work.",
         baseline: "pthread robust",
         run: contended::run,
     },
     Workload {
         name: "hand-over",
-        about: "a lock with a condition: two who take turns, eight who are called, a ring",
+        title: "Hand-over with a condition variable",
+        method: "\
+*Two*: two processes pass a turn to each other. In *both running* they do nothing else; in
+*both asleep* each keeps the turn for a millisecond, and the time is that of the wake-up.
+*Eight waiters*: one process notifies eight waiters and waits for their answers. *Producer
+and consumer*: they share a ring of 64 places. Workers of `std::sync` are threads.",
         baseline: "pthread robust",
         run: hand_over::run,
     },
     Workload {
         name: "baseline",
-        about: "a polled flag, which is the method to improve on",
+        title: "Polled flag",
+        method: "\
+The method that this crate replaces: a flag in shared memory, and `usleep(1000)` while it is
+set. The counters use the short and the long section of the contended lock.",
         baseline: "flag + usleep(1000)",
         run: baseline::run,
     },
     Workload {
         name: "recovery",
-        about: "a holder is killed: how long until the next one has the lock",
+        title: "Recovery after a kill",
+        method: "\
+A process is killed while it holds the lock. *Waits in lock()*: the time from the `SIGKILL`
+until a waiter has locked and repaired. *Locks afterwards*: the time that a locker needs
+after the death.",
         baseline: "pthread robust",
         run: recovery::run,
     },
     Workload {
         name: "idle",
-        about: "the processor time of those who only sleep",
+        title: "Processor time of waiters",
+        method: "\
+Four processes wait for a lock that stays locked, and four for a notification that does not
+come. The values are for one waiter, relative to one processor.",
         baseline: "pthread robust",
         run: idle::run,
     },
     Workload {
         name: "opening",
-        about: "to create, open and close shared memory",
+        title: "Creating and opening",
+        method: "\
+One process creates shared memory with a number in it, opens it again, reads the number and
+closes it. The system calls check nothing.",
         baseline: "bare system calls",
         run: opening::run,
     },
     Workload {
         name: "memory",
-        about: "the size of a lock, and a million locks in one segment",
+        title: "Memory",
+        method: "\
+The size of a lock without its data, and many locks in one segment, each with a number. Each
+lock is then locked once, in random order.",
         baseline: "pthread robust",
         run: memory::run,
     },
     Workload {
         name: "ipc",
-        about: "messages over what the system offers, and through shared memory",
+        title: "Messages between two processes",
+        method: "\
+*Round trip*: a message goes to the other process and back. *Throughput*: messages go one
+way. Every channel copies. Each process has its own processor unless the column says
+otherwise.",
         baseline: "pipe",
         run: ipc::run,
     },

@@ -1,14 +1,15 @@
-//! Recovery: a process is killed with the lock held; how long until another one has it?
+//! Recovery: a process is killed while it holds the lock, and another process locks.
 //!
-//! * **Sleeps in lock()**: the next one waits for the lock already, asleep in the kernel.
-//!   From just before `kill` until it has the lock, and the data is repaired, as far as
-//!   the lock lets one know.
-//! * **Comes afterwards**: the next one comes when the dead one is gone. How long it needs
-//!   to get and repair the lock.
+//! * **Waits in lock()**: the next locker already sleeps in the kernel. The time is
+//!   from just before `kill` until it has locked, and repaired the data if the lock
+//!   reports the owner death.
+//! * **Locks afterwards**: the next locker begins after the holder has been reaped. The
+//!   time is that of locking and repairing.
 //!
-//! Before that, the next one has used another lock of the kind, so that what a new process
-//! does once is not in it. The floor is what the kernel needs for the death alone: from
-//! just before `kill` until the parent has seen the end. Every kill is a round.
+//! The next locker has used another lock of the same type before, because the first
+//! lock of a process takes longer. The lower bound is the time that the kernel needs to
+//! end a process: from just before `kill` until `waitpid` returns. Every kill is a
+//! round.
 
 use std::fs;
 use std::io::{Read, Write, pipe};
@@ -18,40 +19,41 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::rounds::{Entry, take_turns};
+use super::rounds::{Entry, run_rounds};
+use crate::affinity;
 use crate::child::Child;
 use crate::clock::now;
 use crate::contestants::{Lock, Visitor, visit_all};
-use crate::crew;
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series, Survives};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series, Survives};
 use crate::shared::{Shared, Zeroed};
 use crate::stats::quantile;
 
-/// How long anybody waits for anybody else.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for another process.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one who sleeps is left alone, so that its processor is idle.
+/// The time that a waiter sleeps before the kill, so that its processor becomes idle.
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// Kills holders of every lock that survives it.
+/// Kills holders of every lock that survives kills.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let mut entries = Entries {
         when: When::Waiting,
         entries: vec![],
     };
     visit_all(&mut entries);
-    entries.entries.push(floor());
+    entries.entries.push(lower_bound());
     entries.when = When::Afterwards;
     visit_all(&mut entries);
-    let mut series = take_turns("recovery", entries.entries, plan.pick(200, 20), progress)?;
+    let mut series = run_rounds("recovery", entries.entries, plan.pick(200, 20), progress)?;
     let tails: Vec<Series> = series.iter().map(tail).collect();
     series.extend(tails);
     Ok(series)
 }
 
-/// What 99 % of all kills are below: one value for all.
+/// Returns the 99 % quantile of all kills, as one value.
 fn tail(series: &Series) -> Series {
     let mut sorted = series.rounds.clone();
     sorted.sort_by(f64::total_cmp);
@@ -62,7 +64,7 @@ fn tail(series: &Series) -> Series {
     }
 }
 
-/// When the next one comes.
+/// The time at which the next locker begins.
 #[derive(Clone, Copy)]
 enum When {
     Waiting,
@@ -85,8 +87,8 @@ impl Visitor for Entries {
             L::PROFILE.survives,
             when,
             move || match when {
-                When::Waiting => sleeps_in_lock::<L>(),
-                When::Afterwards => comes_afterwards::<L>(),
+                When::Waiting => waits_in_lock::<L>(),
+                When::Afterwards => locks_afterwards::<L>(),
             },
         ));
     }
@@ -99,11 +101,11 @@ fn entry(
     kill: impl Fn() -> Result<f64, Failure> + 'static,
 ) -> Entry {
     let column = match when {
-        When::Waiting => "sleeps in lock()",
-        When::Afterwards => "comes afterwards",
+        When::Waiting => "waits in lock()",
+        When::Afterwards => "locks afterwards",
     };
     Entry {
-        workload: "recovery/the next one".to_owned(),
+        workload: "recovery/next locker".to_owned(),
         contestant,
         survives,
         columns: vec![(column, Measure::Nanos)],
@@ -111,138 +113,146 @@ fn entry(
     }
 }
 
-/// The death of a process that has no lock.
-fn floor() -> Entry {
-    let name = "floor: a death seen by waitpid";
+/// Returns the entry for the death of a process that holds no lock.
+fn lower_bound() -> Entry {
+    let name = "lower bound: waitpid returns";
     let survives = Survives::DoesNotApply;
     entry(name, survives, When::Waiting, move || {
         let mut victim = Child::spawn(|| {
-            crew::sit(0)?;
-            sleep_for_ever()
+            affinity::pin(0)?;
+            sleep_forever()
         })?;
-        until(name, || is_asleep(victim.pid()))?;
+        wait_until(name, || is_asleep(victim.pid()))?;
         thread::sleep(SETTLE);
         let killed = now();
         victim.kill();
-        victim.wait(PATIENCE)?;
+        victim.wait(TIMEOUT)?;
         Ok((now() - killed) as f64)
     })
 }
 
-/// A lock, and what the two processes tell.
-struct Scene<L> {
+/// A lock, and the times that the two processes report.
+struct Setup<L> {
     lock: L,
-    /// Another lock of the kind, for the first use of it in a process.
-    warm: L,
-    clocks: Shared<Clocks>,
+    /// Another lock of the same type, for the first lock of a process.
+    warm_up: L,
+    times: Shared<Times>,
 }
 
-/// When something happened first; 0 if it has not.
+/// Times of events. 0 before the event.
 #[repr(C)]
-struct Clocks {
+struct Times {
     /// The holder has the lock.
     held: AtomicU64,
-    /// The next one is about to lock.
-    came: AtomicU64,
-    /// The next one has the lock.
-    got: AtomicU64,
+    /// The next locker is about to lock.
+    arrived: AtomicU64,
+    /// The next locker has locked.
+    locked: AtomicU64,
 }
 
-// SAFETY: it consists of atomic numbers.
-unsafe impl Zeroed for Clocks {}
+// SAFETY: zeros are valid numbers; numbers refer to no process.
+unsafe impl Zeroed for Times {}
 
-impl<L: Lock> Scene<L> {
-    fn make() -> Result<Self, Failure> {
+impl<L: Lock> Setup<L> {
+    fn create() -> Result<Self, Failure> {
         Ok(Self {
-            lock: L::make()?,
-            warm: L::make()?,
-            clocks: Shared::zeroed()?,
+            lock: L::create()?,
+            warm_up: L::create()?,
+            times: Shared::zeroed()?,
         })
     }
 
-    /// Forks a process that holds the lock, and sleeps.
-    fn holder(&mut self) -> Result<Child, Failure> {
-        let Self { lock, clocks, .. } = self;
+    /// Forks a process that locks and sleeps.
+    fn spawn_holder(&mut self) -> Result<Child, Failure> {
+        let Self { lock, times, .. } = self;
         let holder = Child::spawn(|| {
-            crew::sit(0)?;
-            lock.join()?;
+            affinity::pin(0)?;
+            lock.after_fork()?;
             lock.with(|_| {
-                clocks.held.store(now(), Ordering::Relaxed);
-                sleep_for_ever()
+                times.held.store(now(), Ordering::Relaxed);
+                sleep_forever()
             })
         })?;
-        until(L::PROFILE.name, || clocks.held.load(Ordering::Relaxed) != 0)?;
-        until(L::PROFILE.name, || is_asleep(holder.pid()))?;
+        wait_until(L::PROFILE.name, || times.held.load(Ordering::Relaxed) != 0)?;
+        wait_until(L::PROFILE.name, || is_asleep(holder.pid()))?;
         Ok(holder)
     }
 
-    /// Forks a process that locks once, when `go` has said so.
-    fn next(&mut self, go: impl FnOnce() -> Result<(), Failure>) -> Result<Child, Failure> {
-        let Self { lock, warm, clocks } = self;
+    /// Forks a process that locks once, after `wait_for_start` has returned.
+    fn spawn_next(
+        &mut self,
+        wait_for_start: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<Child, Failure> {
+        let Self {
+            lock,
+            warm_up,
+            times,
+        } = self;
         Child::spawn(|| {
-            crew::sit(1)?;
-            lock.join()?;
-            warm.join()?;
-            warm.with(|_| ());
-            go()?;
-            clocks.came.store(now(), Ordering::Relaxed);
-            let got = lock.with(|_| now());
-            clocks.got.store(got, Ordering::Relaxed);
+            affinity::pin(1)?;
+            lock.after_fork()?;
+            warm_up.after_fork()?;
+            warm_up.with(|_| ());
+            wait_for_start()?;
+            times.arrived.store(now(), Ordering::Relaxed);
+            let locked = lock.with(|_| now());
+            times.locked.store(locked, Ordering::Relaxed);
             Ok(())
         })
     }
 
-    /// Waits for the end of the next one, and returns when it got the lock.
-    fn got(&self, mut next: Child) -> Result<u64, Failure> {
+    /// Waits until the next locker has ended, and returns when it had locked.
+    fn locked_at(&self, mut next: Child) -> Result<u64, Failure> {
         match (
-            next.wait(PATIENCE)?,
-            self.clocks.got.load(Ordering::Relaxed),
+            next.wait(TIMEOUT)?,
+            self.times.locked.load(Ordering::Relaxed),
         ) {
-            (Some(_), got) if got != 0 => Ok(got),
-            (status, _) => Err(Failure::Wrong {
+            (Some(_), locked) if locked != 0 => Ok(locked),
+            (status, _) => Err(Failure::WrongResult {
                 contestant: L::PROFILE.name,
-                what: format!("nobody gets it after a kill: {status:?}"),
+                what: format!("no process can lock after a kill: {status:?}"),
             }),
         }
     }
 }
 
-/// From the kill until one who slept in `lock()` has the lock.
-fn sleeps_in_lock<L: Lock>() -> Result<f64, Failure> {
-    let mut scene = Scene::<L>::make()?;
-    let holder = scene.holder()?;
-    let next = scene.next(|| Ok(()))?;
-    until(L::PROFILE.name, || {
-        scene.clocks.came.load(Ordering::Relaxed) != 0
+/// Returns nanoseconds from the kill until a waiter has locked.
+fn waits_in_lock<L: Lock>() -> Result<f64, Failure> {
+    let mut setup = Setup::<L>::create()?;
+    let holder = setup.spawn_holder()?;
+    let next = setup.spawn_next(|| Ok(()))?;
+    wait_until(L::PROFILE.name, || {
+        setup.times.arrived.load(Ordering::Relaxed) != 0
     })?;
-    until(L::PROFILE.name, || is_asleep(next.pid()))?;
+    wait_until(L::PROFILE.name, || is_asleep(next.pid()))?;
     thread::sleep(SETTLE);
     let killed = now();
     holder.kill();
-    Ok((scene.got(next)? - killed) as f64)
+    Ok((setup.locked_at(next)? - killed) as f64)
 }
 
-/// What it takes to get the lock of one who is dead and gone.
-fn comes_afterwards<L: Lock>() -> Result<f64, Failure> {
-    let mut scene = Scene::<L>::make()?;
-    let mut holder = scene.holder()?;
-    let (mut opens, open) = pipe().map_err(Failure::of("pipe"))?;
-    let next = scene.next(|| opens.read_exact(&mut [0]).map_err(Failure::of("read")))?;
-    until(L::PROFILE.name, || is_asleep(next.pid()))?;
+/// Returns nanoseconds to lock after the death of the holder.
+fn locks_afterwards<L: Lock>() -> Result<f64, Failure> {
+    let mut setup = Setup::<L>::create()?;
+    let mut holder = setup.spawn_holder()?;
+    let (mut opens, open) = pipe().map_err(Failure::os("pipe"))?;
+    let next = setup.spawn_next(|| opens.read_exact(&mut [0]).map_err(Failure::os("read")))?;
+    wait_until(L::PROFILE.name, || is_asleep(next.pid()))?;
     holder.kill();
-    holder.wait(PATIENCE)?;
-    (&open).write_all(&[0]).map_err(Failure::of("write"))?;
-    Ok((scene.got(next)? - scene.clocks.came.load(Ordering::Relaxed)) as f64)
+    holder.wait(TIMEOUT)?;
+    (&open).write_all(&[0]).map_err(Failure::os("write"))?;
+    Ok((setup.locked_at(next)? - setup.times.arrived.load(Ordering::Relaxed)) as f64)
 }
 
-/// Waits until `done` says yes, looking often, but leaving the processor to others.
-fn until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
+/// Waits until `done` returns `true`. It polls every 50 µs, so that the processor is
+/// free for the other processes.
+fn wait_until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
     let start = Instant::now();
     while !done() {
-        if start.elapsed() > PATIENCE {
-            return Err(Failure::Stuck {
+        if start.elapsed() > TIMEOUT {
+            return Err(Failure::TimedOut {
                 what: what.to_owned(),
-                seconds: PATIENCE.as_secs(),
+                seconds: TIMEOUT.as_secs(),
             });
         }
         thread::sleep(Duration::from_micros(50));
@@ -250,15 +260,15 @@ fn until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a process sleeps in the kernel: state `S` of `/proc/PID/stat`.
+/// Returns whether a process sleeps in the kernel: state `S` in `/proc/PID/stat`.
 fn is_asleep(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in brackets, may have spaces and brackets in it.
+    // The name is in brackets and may itself contain spaces and brackets.
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
-fn sleep_for_ever() -> ! {
+fn sleep_forever() -> ! {
     loop {
         thread::park();
     }
@@ -273,8 +283,8 @@ mod tests {
     use crate::contestants::{PosixSync, Pthread};
 
     fn recovers<L: Lock>() -> Result<(), Failure> {
-        assert!(sleeps_in_lock::<L>()? > 0.0);
-        assert!(comes_afterwards::<L>()? > 0.0);
+        assert!(waits_in_lock::<L>()? > 0.0);
+        assert!(locks_afterwards::<L>()? > 0.0);
         Ok(())
     }
 

@@ -1,46 +1,48 @@
-//! Contestants take turns, round by round.
+//! Measurement round by round, in which the contestants alternate.
 
 use crate::failure::Failure;
-use crate::plan::{Progress, turns};
-use crate::report::{Measure, Series, Survives};
+use crate::plan::order_in_round;
+use crate::progress::Progress;
+use crate::series::{Measure, Series, Survives};
 
 /// One contestant in one workload.
 pub(super) struct Entry {
-    /// The workload, without its last part.
+    /// The name of the workload without its last part.
     pub(super) workload: String,
     pub(super) contestant: &'static str,
     pub(super) survives: Survives,
-    /// What a round measures, and the last part of the workload's name for it.
+    /// The last part of the name and the measure, for each value of a round.
     pub(super) columns: Vec<(&'static str, Measure)>,
-    /// Measures a round: one value for each column. The loop inside is compiled for the
-    /// contestant; this call is made once a round.
+    /// Measures a round and returns one value for each column. The compiler specialises
+    /// the measured loop inside for the contestant. The virtual call happens once per
+    /// round.
     pub(super) round: Box<dyn FnMut() -> Result<Vec<f64>, Failure>>,
 }
 
-/// An entry, and the values so far.
+/// An entry and its values.
 struct Row {
     entry: Entry,
     /// By column, then by round.
     values: Vec<Vec<f64>>,
-    /// Not on this machine.
-    is_out: bool,
+    /// `true` if this machine lacks something that the contestant needs.
+    is_unavailable: bool,
 }
 
 impl Row {
-    fn of(entry: Entry) -> Self {
+    fn new(entry: Entry) -> Self {
         Self {
             values: vec![Vec::new(); entry.columns.len()],
             entry,
-            is_out: false,
+            is_unavailable: false,
         }
     }
 
-    fn is_rival_of(&self, other: &Self) -> bool {
+    fn has_columns_of(&self, other: &Self) -> bool {
         self.entry.workload == other.entry.workload && self.entry.columns == other.entry.columns
     }
 
-    fn round(&mut self, progress: &Progress) -> Result<(), Failure> {
-        if self.is_out {
+    fn measure(&mut self, progress: &Progress) -> Result<(), Failure> {
+        if self.is_unavailable {
             return Ok(());
         }
         let name = format!("{}: {}", self.entry.workload, self.entry.contestant);
@@ -52,9 +54,9 @@ impl Row {
                 }
                 Ok(())
             }
-            Err(why @ Failure::NotHere(_)) => {
+            Err(why @ Failure::Unavailable(_)) => {
                 progress.left_out(&name, &why);
-                self.is_out = true;
+                self.is_unavailable = true;
                 Ok(())
             }
             Err(other) => Err(other),
@@ -74,24 +76,24 @@ impl Row {
     }
 }
 
-/// Measures `rounds` rounds of all entries. Those who do the same, and stand next to each
-/// other, run directly after each other.
-pub(super) fn take_turns(
+/// Measures `rounds` rounds of all entries. Adjacent entries with the same columns run
+/// directly after each other, in an order that changes from round to round.
+pub(super) fn run_rounds(
     label: &'static str,
     entries: Vec<Entry>,
     rounds: usize,
     progress: &Progress,
 ) -> Result<Vec<Series>, Failure> {
     progress.begin(label, rounds * entries.len());
-    let mut rows: Vec<Row> = entries.into_iter().map(Row::of).collect();
+    let mut rows: Vec<Row> = entries.into_iter().map(Row::new).collect();
     for round in 0..rounds {
-        for rivals in rows.chunk_by_mut(Row::is_rival_of) {
-            for turn in turns(round, rivals.len()) {
-                rivals[turn].round(progress)?;
+        for rivals in rows.chunk_by_mut(Row::has_columns_of) {
+            for index in order_in_round(round, rivals.len()) {
+                rivals[index].measure(progress)?;
             }
         }
     }
-    rows.retain(|row| !row.is_out);
+    rows.retain(|row| !row.is_unavailable);
     Ok(rows.into_iter().flat_map(Row::into_series).collect())
 }
 
@@ -103,9 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rivals_take_turns_and_who_is_not_here_is_left_out() {
+    fn entries_alternate_and_unavailable_is_left_out() {
         let order = Rc::new(RefCell::new(String::new()));
-        let entry = |workload: &str, contestant, is_here: bool| Entry {
+        let entry = |workload: &str, contestant, is_available: bool| Entry {
             workload: workload.to_owned(),
             contestant,
             survives: Survives::Nothing,
@@ -114,8 +116,8 @@ mod tests {
                 let order = Rc::clone(&order);
                 move || {
                     order.borrow_mut().push_str(contestant);
-                    if !is_here {
-                        return Err(Failure::NotHere("this is a test".to_owned()));
+                    if !is_available {
+                        return Err(Failure::Unavailable("this is a test".to_owned()));
                     }
                     Ok(vec![order.borrow().len() as f64])
                 }
@@ -127,7 +129,7 @@ mod tests {
             entry("y", "c", true),
             entry("y", "d", false),
         ];
-        let series = take_turns("a test", entries, 3, &Progress::new()).unwrap();
+        let series = run_rounds("a test", entries, 3, &Progress::new()).unwrap();
         assert_eq!(*order.borrow(), "abcdbacbac");
         let contestants: Vec<_> = series.iter().map(|series| series.contestant).collect();
         assert_eq!(contestants, ["a", "b", "c"]);

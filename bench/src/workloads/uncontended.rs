@@ -1,27 +1,28 @@
-//! A free lock: lock, add one, unlock, by one process on one processor.
+//! Uncontended lock: one process on one processor locks, adds one and unlocks.
 //!
-//! What is timed is a batch of operations, so that the clock costs nothing. The
-//! contestants take turns batch by batch.
+//! The clock measures batches of operations, so that its cost does not matter. The
+//! contestants alternate batch by batch.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::affinity::PinnedToFirst;
 use crate::contestants::{Cost, Lock, Profile, Visitor, visit_all};
-use crate::crew::Seated;
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress, turns};
-use crate::report::{Measure, Series};
+use crate::plan::{Plan, order_in_round};
+use crate::progress::Progress;
+use crate::series::{Measure, Series};
 
 const NAME: &str = "uncontended";
 
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let rounds = plan.pick(401, 41);
-    let mut field = Field {
+    let mut collector = Collector {
         progress,
         contestants: vec![],
     };
-    visit_all(&mut field);
-    let mut contestants = field.contestants;
+    visit_all(&mut collector);
+    let mut contestants = collector.contestants;
     let mut series: Vec<Series> = contestants
         .iter()
         .map(|contestant| Series {
@@ -34,17 +35,17 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         .collect();
 
     progress.begin(NAME, rounds);
-    let seated = Seated::first()?;
+    let pinned = PinnedToFirst::new()?;
     for contestant in &mut contestants {
-        contestant.batch(); // to warm up
+        contestant.batch(); // Warms up.
     }
     for round in 0..rounds {
         progress.step("")?;
-        for turn in turns(round, contestants.len()) {
-            series[turn].rounds.push(contestants[turn].batch());
+        for index in order_in_round(round, contestants.len()) {
+            series[index].rounds.push(contestants[index].batch());
         }
     }
-    drop(seated);
+    drop(pinned);
 
     for contestant in &contestants {
         contestant.check()?;
@@ -52,35 +53,36 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     Ok(series)
 }
 
-/// Who takes part.
-struct Field<'a> {
+/// Collects the contestants that this machine supports.
+struct Collector<'a> {
     progress: &'a Progress,
     contestants: Vec<Box<dyn Contestant>>,
 }
 
-impl Visitor for Field<'_> {
+impl Visitor for Collector<'_> {
     fn visit<L: Lock>(&mut self) {
-        match L::make() {
-            Ok(lock) => self.contestants.push(Box::new(One { lock, done: 0 })),
+        match L::create() {
+            Ok(lock) => self.contestants.push(Box::new(Counter { lock, done: 0 })),
             Err(failure) => self.progress.left_out(L::PROFILE.name, &failure),
         }
     }
 }
 
-/// A lock, behind a pointer: what is called through it lasts for a batch.
+/// A lock of any type. A virtual call happens once per batch.
 trait Contestant {
     fn profile(&self) -> Profile;
-    /// Nanoseconds per operation.
+    /// Runs a batch and returns nanoseconds per operation.
     fn batch(&mut self) -> f64;
+    /// Checks that no update was lost.
     fn check(&self) -> Result<(), Failure>;
 }
 
-struct One<L> {
+struct Counter<L> {
     lock: L,
     done: u64,
 }
 
-impl<L: Lock> Contestant for One<L> {
+impl<L: Lock> Contestant for Counter<L> {
     fn profile(&self) -> Profile {
         L::PROFILE
     }
@@ -99,7 +101,7 @@ impl<L: Lock> Contestant for One<L> {
     fn check(&self) -> Result<(), Failure> {
         match self.lock.with(|count| *count) {
             count if count == self.done => Ok(()),
-            count => Err(Failure::Wrong {
+            count => Err(Failure::WrongResult {
                 contestant: L::PROFILE.name,
                 what: format!("counted {count} of {}", self.done),
             }),
@@ -107,7 +109,7 @@ impl<L: Lock> Contestant for One<L> {
     }
 }
 
-/// The measured loop.
+/// Runs the measured loop.
 #[inline(never)]
 fn count(lock: &impl Lock, operations: u32) {
     for _ in 0..operations {

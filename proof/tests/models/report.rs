@@ -1,7 +1,7 @@
 //! The results of all models, as lines of output and as the file `models.md`.
 //!
-//! The tests run in any order and in parallel. So each result is added to those so far,
-//! and the file is written anew with all of them.
+//! Each result is added to those so far, and the file is written anew with all of them,
+//! because the tests run in any order and in parallel.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ static TABLES: Mutex<BTreeMap<Table, Vec<Vec<String>>>> = Mutex::new(BTreeMap::n
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Table {
+enum Table {
     Holds,
     Harmless,
     Mistakes,
@@ -36,14 +36,16 @@ impl Table {
     fn header(self) -> &'static [&'static str] {
         match self {
             Self::Holds => &["model", "scenario", "states", "steps", "depth", "time"],
-            Self::Harmless => &["model", "change", "states", "steps", "depth", "time"],
-            Self::Mistakes => &["model", "mistake", "broken property", "steps to it"],
+            Self::Harmless => &[
+                "model", "change", "scenario", "states", "steps", "depth", "time",
+            ],
+            Self::Mistakes => &["model", "mistake", "scenario", "broken property", "steps"],
             Self::MemoryModel => &["scenario", "result", "time"],
         }
     }
 }
 
-/// How much a search has visited.
+/// The extent of a search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visited {
     pub(crate) states: usize,
@@ -67,31 +69,61 @@ impl Visited {
     }
 }
 
-/// Reports that a model holds: as it is, or in spite of a change.
-pub(crate) fn holds(table: Table, model: &str, what: &str, visited: Visited) {
+/// A model, with the scenario in which it was searched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) scenario: &'a str,
+}
+
+/// Reports that every property holds.
+pub(crate) fn holds(Subject { model, scenario }: Subject<'_>, visited: Visited) {
     let [states, steps, depth, time] = visited.cells();
-    println!("{model}: {what}: {states} states, {steps} steps, depth {depth}, {time}");
-    let row = [model, what, &states, &steps, &depth, &time];
-    add(table, &row);
+    println!("{model}: {scenario}: {states} states, {steps} steps, depth {depth}, {time}");
+    add(
+        Table::Holds,
+        &[model, scenario, &states, &steps, &depth, &time],
+    );
+}
+
+/// Reports that every property holds in spite of a change.
+pub(crate) fn harmless(Subject { model, scenario }: Subject<'_>, change: &str, visited: Visited) {
+    let [states, steps, depth, time] = visited.cells();
+    println!("{model}: harmless: {change}: {states} states, {steps} steps, depth {depth}, {time}");
+    add(
+        Table::Harmless,
+        &[model, change, scenario, &states, &steps, &depth, &time],
+    );
 }
 
 /// Reports that a planted mistake breaks a property, and the schedule that shows it.
-pub(crate) fn breaks(model: &str, mistake: &str, property: &str, schedule: &[String]) {
+pub(crate) fn breaks(
+    Subject { model, scenario }: Subject<'_>,
+    mistake: &str,
+    property: &str,
+    schedule: &[String],
+) {
     let steps = schedule.len();
     println!("{model}: {mistake}: breaks \"{property}\" after {steps} steps");
     if std::env::var_os("SHM_SYNC_MODEL_SCHEDULES").is_some() {
         println!("    {}", schedule.join("\n    "));
     }
-    let row = [model, mistake, property, &steps.to_string()];
+    let row = [model, mistake, scenario, property, &steps.to_string()];
     add(Table::Mistakes, &row);
 }
 
 /// Reports that a planted mistake makes some states go on for ever.
-pub(crate) fn livelocks(model: &str, mistake: &str, livelocked: usize, states: usize) {
+pub(crate) fn livelocks(
+    Subject { model, scenario }: Subject<'_>,
+    mistake: &str,
+    livelocked: usize,
+    states: usize,
+) {
     let [livelocked, states] = [livelocked, states].map(|number| grouped(number as u64));
     let property = format!("{livelocked} of {states} states go on for ever");
     println!("{model}: {mistake}: {property}");
-    add(Table::Mistakes, &[model, mistake, &property, "–"]);
+    let row = [model, mistake, scenario, &property, "–"];
+    add(Table::Mistakes, &row);
 }
 
 /// Reports what loom has found in a scenario.

@@ -1,6 +1,6 @@
-//! How much the models search.
+//! The size of the models.
 
-/// How much is searched.
+/// The size of the models.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
     /// Every kind of interleaving, in seconds.

@@ -1,4 +1,4 @@
-//! What the tool can be asked.
+//! The command line arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shm_sync::Address;
 
-/// What every help page ends with.
+/// The end of every help page.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; also if some rows say that an object can't be read
-  1  it could not be done: no such segment or process, in use, no permission
+  0  success, also if some rows report an object that can't be read
+  1  failure: no such segment or process, segment in use, no permission
   2  wrong usage, or not confirmed";
 
-/// Shows and cleans up what processes share by the shm-sync library: POSIX objects,
-/// files, System V segments and memfds.
+/// Shows and cleans up segments of the shm-sync library: POSIX objects, files, System V
+/// segments and memfds.
 ///
-/// It reads any segment, whatever type it holds. It takes no lock and waits for
-/// none, so it works while a process that holds one is stopped, and nobody notices.
-/// What it shows is no snapshot: the processes go on meanwhile.
+/// The tool reads segments of any type. It does not lock them and does not wait for
+/// locks, so it works while a stopped process holds a lock, and the users notice
+/// nothing. Its output is not a snapshot, because the processes go on meanwhile.
 #[derive(Debug, Parser)]
 #[command(name = "shm-sync", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
+    /// When to use colours; `auto` uses them on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: When,
 }
@@ -41,40 +41,43 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// List all segments, of every backing
     ///
-    /// Files and memfds are found through the processes that map them. Root sees
-    /// all; others see what they may read, and their own processes.
+    /// Files and memfds are found through the processes that map them. Root sees all
+    /// segments and processes. Other users see the segments that they may read, and
+    /// their own processes.
     #[command(after_help = EXIT_CODES)]
     Ls(Ls),
-    /// Show a segment: header, users, and every lock with its holder
+    /// Show a segment: header, attached processes, and every lock with its holder
     #[command(after_help = EXIT_CODES)]
     Show(Show),
-    /// Show a segment again and again
+    /// Show a segment repeatedly
     ///
-    /// On a terminal, q, Esc or Ctrl-C ends it, and any other key refreshes.
+    /// On a terminal, q, Esc or Ctrl-C quits, and any other key refreshes.
     #[command(after_help = EXIT_CODES)]
     Watch(Watch),
-    /// List what a process has attached
+    /// List the segments that a process has mapped
     #[command(after_help = EXIT_CODES)]
     Maps(Maps),
-    /// Remove a segment that nobody is attached to
+    /// Remove segments to which no process is attached
     ///
-    /// What is in use is not removed, and nothing that is no segment of this library.
+    /// Segments in use, and objects that are not segments of this library, are not
+    /// removed.
     #[command(after_help = EXIT_CODES)]
     Rm(Rm),
-    /// Remove all segments that nobody is attached to
+    /// Remove all segments to which no process is attached
     ///
-    /// Also those that persist by design: look with --dry-run first. Files outside
-    /// /dev/shm, and segments that can't be read, are left alone.
+    /// This includes persistent segments: check with --dry-run first. Files outside
+    /// /dev/shm, and segments that can't be read, are not removed.
     #[command(after_help = EXIT_CODES)]
     Gc(Gc),
-    /// Take the mark of poison from a mutex, after asking
+    /// Clear the poison of a mutex, after confirmation
     ///
-    /// You vouch for the data then. A program that knows the type can repair it.
+    /// You are then responsible for the data. A program that knows the type can repair
+    /// it.
     #[command(after_help = EXIT_CODES)]
     ClearPoison(ClearPoison),
-    /// Print the manual page, or write those of all commands to a directory
+    /// Print the manual page, or write the pages of all commands to a directory
     Man(Man),
-    /// Print completions for a shell
+    /// Print the completions for a shell
     Completions(Completions),
 }
 
@@ -87,7 +90,7 @@ pub(crate) struct Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Also list foreign objects in /dev/shm and System V
+    /// Also list other objects in /dev/shm and other System V segments
     #[arg(short, long)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -103,7 +106,7 @@ pub(crate) struct Subject {
 
 #[derive(Debug, Args)]
 pub(crate) struct Limit {
-    /// How many locks to show at most; those in use come first
+    /// The maximum number of locks to show; locks in use have precedence
     #[arg(long, default_value_t = 1000)]
     pub(crate) limit: usize,
 }
@@ -122,15 +125,15 @@ pub(crate) struct Show {
 pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) subject: Subject,
-    /// How long to wait between two looks
+    /// The time between two reports
     #[arg(short = 'n', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) interval: Duration,
-    /// How many times to look; for ever if not given
+    /// The number of reports; without limit if not given
     #[arg(short, long)]
     pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) limit: Limit,
-    /// Print a line of JSON for every look
+    /// Print one line of JSON per report
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -139,7 +142,7 @@ pub(crate) struct Watch {
 pub(crate) struct Maps {
     /// The id of the process
     pub(crate) pid: u32,
-    /// Also list foreign objects in /dev/shm and System V
+    /// Also list other objects in /dev/shm and other System V segments
     #[arg(short, long)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -155,7 +158,7 @@ pub(crate) struct Rm {
 
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
-    /// Only say what would be removed
+    /// Only report what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
@@ -166,32 +169,34 @@ pub(crate) struct Gc {
 pub(crate) struct ClearPoison {
     #[command(flatten)]
     pub(crate) subject: Subject,
-    /// The mutex, as `show` names it: ".workers[3].lock"; "." if the segment is one
+    /// The mutex, as `show` names it: ".workers[3].lock", or "." if the segment is a
+    /// mutex
     pub(crate) field: String,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Write a page for every command into this directory
+    /// Write one page per command into this directory
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// For which shell
+    /// The shell
     pub(crate) shell: clap_complete::Shell,
 }
 
+/// Parses the interval of `watch`.
 fn seconds(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(50);
     let number: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     let interval = Duration::try_from_secs_f64(number).map_err(|error| error.to_string())?;
-    match interval < SHORTEST {
-        true => Err(format!("less than {SHORTEST:?}")),
-        false => Ok(interval),
+    if interval < SHORTEST {
+        return Err(format!("less than {SHORTEST:?}"));
     }
+    Ok(interval)
 }

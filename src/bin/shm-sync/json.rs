@@ -1,4 +1,5 @@
-//! The same as JSON. Names of fields and words are an interface: see `--help`.
+//! The output as JSON. The names of fields and the words in them are an interface:
+//! programs read them.
 //!
 //! Times are in seconds since 1970, sizes in bytes.
 
@@ -11,20 +12,20 @@ use shm_sync::inspect::{
 };
 use shm_sync::{Address, PoisonCause};
 
+use crate::labels;
 use crate::text::seconds;
-use crate::{table, words};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRow {
     name: String,
-    /// By which the tool finds it again.
+    /// The address by which the tool finds the object again.
     address: Option<String>,
     backing: String,
     link: &'static str,
     state: &'static str,
-    /// `live`, `stale` or `unknown`, whatever is in it.
+    /// `live`, `stale` or `unknown`, for any content.
     in_use: &'static str,
-    /// Why nothing more is known.
+    /// Why `segment` is missing.
     reason: Option<String>,
     size: u64,
     resident_pages: Option<u64>,
@@ -32,11 +33,11 @@ pub(crate) struct ObjectRow {
     owner: u32,
     owner_name: Option<String>,
     group: u32,
-    /// Octal, as text.
+    /// Octal digits.
     mode: String,
     pids: Vec<u32>,
     attachments: Option<u64>,
-    unseen_processes: usize,
+    unreadable_processes: usize,
     segment: Option<SegmentRow>,
 }
 
@@ -70,7 +71,7 @@ pub(crate) struct DetailsRow {
     #[serde(flatten)]
     object: ObjectRow,
     sync_objects: Vec<SyncObjectRow>,
-    left_out: u64,
+    omitted: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +90,7 @@ enum StateRow {
         lock: &'static str,
         holder: Option<HolderRow>,
         poison: Option<PoisonRow>,
-        poisonings: u16,
+        poison_count: u16,
         waiters: &'static str,
     },
     Condvar {
@@ -101,10 +102,10 @@ enum StateRow {
 
 #[derive(Debug, Serialize)]
 struct HolderRow {
-    /// Missing if it is not known.
+    /// `null` if it is unknown.
     pid: Option<u32>,
     tid: u32,
-    fate: &'static str,
+    state: &'static str,
     command: Option<String>,
     running_since: Option<u64>,
 }
@@ -131,10 +132,10 @@ impl From<&Object> for ObjectRow {
             name: object.name.clone(),
             address: object.address.as_ref().map(Address::to_string),
             backing: object.backing.to_string(),
-            link: words::link(object.link),
-            state: words::state(object).0,
-            in_use: words::in_use(object).0,
-            reason: words::reason(object),
+            link: labels::link(object.link),
+            state: labels::state(object).0,
+            in_use: labels::in_use(object).0,
+            reason: labels::reason(object),
             size: object.len,
             resident_pages: object.resident_pages,
             page_size: shm_sync::inspect::page_size(),
@@ -144,7 +145,7 @@ impl From<&Object> for ObjectRow {
             mode: format!("{:04o}", object.mode),
             pids: object.users.pids.clone(),
             attachments: object.users.attachments,
-            unseen_processes: object.users.unreadable_processes,
+            unreadable_processes: object.users.unreadable_processes,
             segment: object.content.segment().map(SegmentRow::from),
         }
     }
@@ -161,11 +162,11 @@ impl From<&Segment> for SegmentRow {
             align: layout.align,
             platform: layout.abi.to_string(),
             elements: segment.elements,
-            removal: words::removal(segment.removal),
+            removal: labels::removal(segment.removal),
             creator: segment.creator,
             created: segment.created.map(seconds),
             pid_namespace: segment.pid_namespace,
-            epoch: words::epoch(segment.epoch),
+            epoch: labels::epoch(segment.epoch),
             locks: segment.locks.map(LocksRow::from),
         }
     }
@@ -191,7 +192,7 @@ impl From<&Details> for DetailsRow {
                 .iter()
                 .map(SyncObjectRow::from)
                 .collect(),
-            left_out: details.omitted,
+            omitted: details.omitted,
         }
     }
 }
@@ -201,16 +202,12 @@ impl From<&SyncObject> for SyncObjectRow {
         Self {
             path: object.path.clone(),
             offset: object.offset,
-            kind: words::kind(&object.state),
+            kind: labels::kind(&object.state),
             state: match &object.state {
                 SyncState::Mutex(mutex) => mutex.into(),
-                SyncState::Condvar {
-                    waiters,
-                    notifications,
-                    ..
-                } => StateRow::Condvar {
-                    waiters_at_most: *waiters,
-                    notifications: *notifications,
+                SyncState::Condvar(condvar) => StateRow::Condvar {
+                    waiters_at_most: condvar.waiters,
+                    notifications: condvar.notifications,
                 },
                 _ => StateRow::Opaque {},
             },
@@ -221,14 +218,14 @@ impl From<&SyncObject> for SyncObjectRow {
 impl From<&MutexState> for StateRow {
     fn from(mutex: &MutexState) -> Self {
         Self::Mutex {
-            lock: words::lock(&mutex.lock).0,
+            lock: labels::lock(&mutex.lock).0,
             holder: match &mutex.lock {
                 LockState::Held(holder) => Some(holder.into()),
                 _ => None,
             },
             poison: mutex.poison.map(PoisonRow::from),
-            poisonings: mutex.poison_count,
-            waiters: words::waiters(mutex.waiters),
+            poison_count: mutex.poison_count,
+            waiters: labels::waiters(mutex.waiters),
         }
     }
 }
@@ -238,7 +235,7 @@ impl From<&Holder> for HolderRow {
         Self {
             pid: Some(holder.pid).filter(|pid| *pid != 0),
             tid: holder.tid,
-            fate: words::fate(holder.state),
+            state: labels::holder_state(holder.state),
             command: holder.command.clone(),
             running_since: holder.thread_started.map(seconds),
         }
@@ -248,7 +245,7 @@ impl From<&Holder> for HolderRow {
 impl From<PoisonCause> for PoisonRow {
     fn from(cause: PoisonCause) -> Self {
         Self {
-            cause: words::poison(cause),
+            cause: labels::poison(cause),
             pid: cause.pid(),
             tid: cause.tid(),
         }
@@ -260,28 +257,29 @@ impl From<&Attachment> for AttachmentRow {
         Self {
             start: attachment.addresses.start,
             end: attachment.addresses.end,
-            access: table::access(attachment.access),
+            access: labels::access(attachment.access),
             offset: attachment.offset,
             object: (&attachment.object).into(),
         }
     }
 }
 
-/// Indented, with a line break at the end.
+/// Returns indented JSON that ends with a line break.
 pub(crate) fn pretty(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(escaped(&serde_json::to_string_pretty(value)?) + "\n")
+    Ok(escape(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
-/// On one line.
+/// Returns JSON on one line, which ends with a line break.
 pub(crate) fn line(value: &impl Serialize) -> std::io::Result<String> {
-    Ok(escaped(&serde_json::to_string(value)?) + "\n")
+    Ok(escape(&serde_json::to_string(value)?) + "\n")
 }
 
-/// Escapes what steers a terminal. A program that reads the JSON gets the same texts.
+/// Escapes characters that control a terminal. A JSON parser returns the original
+/// texts.
 ///
-/// `serde_json` escapes what the standard demands, which is C0 alone. All else that
-/// steers a terminal can be in strings only.
-fn escaped(json: &str) -> String {
+/// `serde_json` escapes only the control characters that the standard requires (C0).
+/// All other such characters can only be inside strings.
+fn escape(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || inspect::is_printable(character) {

@@ -1,60 +1,27 @@
-//! The tool: arguments, and what becomes of them. What it finds out, it finds out
-//! by [`shm_sync::inspect`].
+//! The command line tool. It prints what [`shm_sync::inspect`] returns.
 
 mod arguments;
 mod json;
+mod labels;
+mod man;
 mod manage;
-mod pages;
+mod output;
 mod show;
 mod table;
 mod text;
 mod watch;
-mod words;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use shm_sync::Error;
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Address, Error};
 
 use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
-use text::{Palette, harmless, harmless_lines};
-
-/// Why the tool ends without having done what it was asked.
-#[derive(Debug)]
-enum Failure {
-    /// It could not be done. The text is for people.
-    Failed(String),
-    /// It was not confirmed, or the arguments contradict what is there.
-    Refused(String),
-    /// What it found could not be written.
-    Output(io::Error),
-}
-
-impl Failure {
-    /// What went wrong with `subject`.
-    fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let subject = harmless(&subject.to_string());
-        Self::Failed(format!("{subject}: {}", words::whole(error)))
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-/// Whether all was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    /// What was not has been said.
-    Incomplete,
-}
+use output::{Failure, Outcome, details, eprint_error, print};
+use text::{Palette, escape_lines};
 
 const NOT_DONE: u8 = 1;
 const REFUSED: u8 = 2;
@@ -62,12 +29,12 @@ const REFUSED: u8 = 2;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return answer(&error),
+        Err(error) => return print_clap_message(&error),
     };
     let failure = match run(arguments) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => return ExitCode::from(NOT_DONE),
-        // Whoever read this has seen enough.
+        // The reader of the output has closed it.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
@@ -78,32 +45,22 @@ fn main() -> ExitCode {
         Failure::Refused(text) => (text, REFUSED),
         Failure::Output(error) => (format!("the output can't be written: {error}"), NOT_DONE),
     };
-    complain(&text);
+    eprint_error(&text);
     ExitCode::from(code)
 }
 
-/// Says on standard error what went wrong, if anybody listens.
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "shm-sync: {}", harmless_lines(text));
-}
-
-/// Prints what clap reports: help to standard output, and mistakes, which quote the
+/// Prints a message of clap: help to standard output, and errors, which quote the
 /// arguments, to standard error.
-fn answer(error: &clap::Error) -> ExitCode {
-    let text = harmless_lines(&error.render().to_string());
-    let written = match error.use_stderr() {
-        true => write!(io::stderr(), "{text}").map_err(Failure::Output),
-        false => print(&text),
+fn print_clap_message(error: &clap::Error) -> ExitCode {
+    let text = escape_lines(&error.render().to_string());
+    let written = if error.use_stderr() {
+        write!(io::stderr(), "{text}").map_err(Failure::Output)
+    } else {
+        print(&text)
     };
-    // If the output is closed, the exit code still tells.
+    // If the output is closed, the exit code remains.
     let _ = written;
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }
 
 fn run(arguments: Arguments) -> Result<Outcome, Failure> {
@@ -116,23 +73,25 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Rm(rm) => manage::remove(&rm),
         Command::Gc(gc) => manage::collect(&gc, palette),
         Command::ClearPoison(clear) => manage::clear_poison(&clear),
-        Command::Man(man) => pages::manual(&man),
-        Command::Completions(completions) => pages::completions(&completions),
+        Command::Man(man) => man::manual(&man),
+        Command::Completions(completions) => man::completions(&completions),
     }
 }
 
 fn scope(all: bool) -> Scope {
-    match all {
-        true => Scope::Everything,
-        false => Scope::Segments,
+    if all {
+        Scope::Everything
+    } else {
+        Scope::Segments
     }
 }
 
 fn list(ls: &Ls, palette: Palette) -> Result<Outcome, Failure> {
     let objects = inspect::objects(scope(ls.all)).map_err(|error| Failure::of("ls", &error))?;
-    print(&match ls.format.json {
-        true => json::pretty(&objects.iter().map(ObjectRow::from).collect::<Vec<_>>())?,
-        false => table::objects(&objects, palette),
+    print(&if ls.format.json {
+        json::pretty(&objects.iter().map(ObjectRow::from).collect::<Vec<_>>())?
+    } else {
+        table::objects(&objects, palette)
     })?;
     Ok(Outcome::Done)
 }
@@ -140,25 +99,15 @@ fn list(ls: &Ls, palette: Palette) -> Result<Outcome, Failure> {
 fn show_one(show: &Show, palette: Palette) -> Result<Outcome, Failure> {
     let address = &show.subject.address;
     let details = details(address, show.limit.limit)?;
-    print(&match show.format.json {
-        true => json::pretty(&DetailsRow::from(&details))?,
-        false => show::details(&details, palette),
+    print(&if show.format.json {
+        json::pretty(&DetailsRow::from(&details))?
+    } else {
+        show::details(&details, palette)
     })?;
     match details.object.content.segment() {
         Some(_) => Ok(Outcome::Done),
         None => Ok(Outcome::Incomplete),
     }
-}
-
-fn details(address: &Address, limit: usize) -> Result<inspect::Details, Failure> {
-    inspect::details(address, limit).map_err(|error| match error {
-        Error::NotFound => no_such_object(address),
-        other => Failure::of(address, &other),
-    })
-}
-
-fn no_such_object(address: &Address) -> Failure {
-    Failure::Failed(format!("{}: there is no such object", harmless(address)))
 }
 
 fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {
@@ -170,14 +119,15 @@ fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {
         }
         other => Failure::of(format!("process {}", maps.pid), &other),
     })?;
-    print(&match maps.format.json {
-        true => json::pretty(
+    print(&if maps.format.json {
+        json::pretty(
             &attachments
                 .iter()
                 .map(AttachmentRow::from)
                 .collect::<Vec<_>>(),
-        )?,
-        false => table::attachments(&attachments, palette),
+        )?
+    } else {
+        table::attachments(&attachments, palette)
     })?;
     Ok(Outcome::Done)
 }

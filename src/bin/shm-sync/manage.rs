@@ -1,4 +1,4 @@
-//! What changes something: removing, and clearing poison.
+//! The commands that change something: `rm`, `gc` and `clear-poison`.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,47 +9,52 @@ use shm_sync::inspect::{
 use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Gc, Rm};
-use crate::text::{Palette, Tone, bytes, harmless};
-use crate::{Failure, Outcome, complain, json, no_such_object, print, table, words};
+use crate::output::{Failure, Outcome, eprint_error, no_such_object, print};
+use crate::text::{Palette, Style, bytes, escape};
+use crate::{json, labels, table};
 
-/// Removes what was named, as far as nobody is attached to it.
+/// Removes the named segments to which no process is attached.
 pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::Done;
     for address in &rm.addresses {
         if let Err(error) = inspect::remove(address) {
             outcome = Outcome::Incomplete;
-            complain(&format!(
+            eprint_error(&format!(
                 "{}: {}",
-                harmless(address),
-                why_not_removed(address, &error)
+                escape(address),
+                removal_error(address, &error)
             ));
         }
     }
     Ok(outcome)
 }
 
-fn why_not_removed(address: &Address, error: &Error) -> String {
+/// Returns why a segment was not removed.
+fn removal_error(address: &Address, error: &Error) -> String {
     match error {
         Error::NotFound => "there is no such segment".to_owned(),
-        Error::NotASegment => format!("it is not a segment of shm-sync: {}", foreign_tool(address)),
+        Error::NotASegment => format!(
+            "it is not a segment of shm-sync: use {}",
+            foreign_tool(address)
+        ),
         Error::PermissionDenied => "permission denied".to_owned(),
         Error::InUse => format!("it is in use{}, so it stays", users(address)),
-        other => words::whole(other),
+        other => labels::error_chain(other),
     }
 }
 
 fn foreign_tool(address: &Address) -> &'static str {
     match address.backing() {
-        Backing::SystemV => "ipcrm removes whatever it is",
-        _ => "rm removes whatever it is",
+        Backing::SystemV => "ipcrm to remove it",
+        _ => "rm to remove it",
     }
 }
 
-/// Who uses a segment, if that can be seen.
+/// Returns the processes that use a segment, as far as they are visible.
 fn users(address: &Address) -> String {
     let pids = inspect::object(address).map_or_else(|_| Vec::new(), |object| object.users.pids);
     let name = |pid: &u32| match inspect::command_of(*pid) {
-        Some(command) => format!("{pid} ({})", harmless(&command)),
+        Some(command) => format!("{pid} ({})", escape(&command)),
         None => pid.to_string(),
     };
     let names: Vec<_> = pids.iter().take(8).map(name).collect();
@@ -60,7 +65,7 @@ fn users(address: &Address) -> String {
     }
 }
 
-/// What became of a segment that nobody was attached to.
+/// A row of `gc`: what happened to a segment to which no process was attached.
 #[derive(Debug, Serialize)]
 struct Collected {
     name: String,
@@ -69,11 +74,11 @@ struct Collected {
     size: u64,
     /// `removed`, `would be removed`, `in use`, `gone`, `left alone` or `failed`.
     outcome: &'static str,
-    /// Why it is still there.
+    /// Why it was not removed.
     reason: Option<String>,
 }
 
-/// Removes every segment that nobody is attached to.
+/// Removes every segment to which no process is attached.
 pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
     let objects = inspect::objects(Scope::Segments).map_err(|error| Failure::of("gc", &error))?;
     let rows: Vec<_> = objects
@@ -86,29 +91,30 @@ pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
     }
     let mut table = table::new(palette, &["NAME", "BACKING", "SIZE", "OUTCOME", "REASON"]);
     for row in &rows {
-        let tone = match row.outcome {
-            "removed" | "would be removed" => Tone::Good,
-            "failed" => Tone::Bad,
-            _ => Tone::Plain,
+        let style = match row.outcome {
+            "removed" | "would be removed" => Style::Good,
+            "failed" => Style::Bad,
+            _ => Style::Plain,
         };
         table.add_row([
-            table::cell(harmless(&row.name), Tone::Plain),
-            table::cell(&row.backing, Tone::Plain),
-            table::cell(bytes(row.size), Tone::Plain),
-            table::cell(row.outcome, tone),
-            table::cell(harmless(row.reason.as_deref().unwrap_or("")), Tone::Faint),
+            table::cell(escape(&row.name), Style::Plain),
+            table::cell(&row.backing, Style::Plain),
+            table::cell(bytes(row.size), Style::Plain),
+            table::cell(row.outcome, style),
+            table::cell(escape(row.reason.as_deref().unwrap_or("")), Style::Faint),
         ]);
     }
-    print(&match rows.is_empty() {
-        true => "nothing to remove\n".to_owned(),
-        false => table::finish(&table),
+    print(&if rows.is_empty() {
+        "nothing to remove\n".to_owned()
+    } else {
+        table::finish(&table)
     })?;
     Ok(Outcome::Done)
 }
 
 fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
     let address = object.address.as_ref()?;
-    // A file persists by design, and is listed only while somebody maps it.
+    // Files are persistent, and are listed only while a process maps them.
     let is_garbage = object.state() == State::Stale
         && object.link != Link::Unlinked
         && matches!(object.backing, Backing::Posix | Backing::SystemV);
@@ -119,12 +125,18 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
         Content::Segment(_) | Content::Unfinished if gc.dry_run => ("would be removed", None),
         Content::Segment(_) | Content::Unfinished => match inspect::remove(address) {
             Ok(()) => ("removed", None),
-            Err(Error::InUse) => ("in use", Some("somebody came meanwhile".to_owned())),
-            Err(Error::NotFound) => ("gone", Some("somebody else removed it".to_owned())),
-            Err(error) => ("failed", Some(why_not_removed(address, &error))),
+            Err(Error::InUse) => (
+                "in use",
+                Some("a process has attached it meanwhile".to_owned()),
+            ),
+            Err(Error::NotFound) => ("gone", Some("another process has removed it".to_owned())),
+            Err(error) => ("failed", Some(removal_error(address, &error))),
         },
         Content::Unreadable(error) => {
-            let reason = format!("{}; rm removes it by its name", words::whole(error));
+            let reason = format!(
+                "{}; `shm-sync rm NAME` removes it",
+                labels::error_chain(error)
+            );
             ("left alone", Some(reason))
         }
         _ => return None,
@@ -139,11 +151,11 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
     })
 }
 
-/// Clears the poison of a mutex, after asking.
+/// Clears the poison of a mutex, after confirmation.
 pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     let address = &clear.subject.address;
     let (path, mutex) = find(address, &clear.field)?;
-    let shown = format!("{} of {}", harmless(&clear.field), harmless(address));
+    let shown = format!("{} of {}", escape(&clear.field), escape(address));
     let Some(cause) = mutex.poison else {
         return Err(Failure::Failed(format!("{shown} is not poisoned")));
     };
@@ -154,13 +166,13 @@ pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     }
     match inspect::clear_poison(address, &path, cause) {
         Ok(()) => Ok(Outcome::Done),
-        // Somebody else was faster.
+        // Another process has cleared it.
         Err(ClearPoisonError::NotPoisoned) => Ok(Outcome::Done),
         Err(error) => Err(Failure::of(shown, &error)),
     }
 }
 
-/// The mutex that a field names, and its path as the library knows it.
+/// Returns the path of the mutex that the field names, and its state.
 fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure> {
     let candidates = match field {
         "." => [String::new(), field.to_owned()],
@@ -175,7 +187,7 @@ fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure>
             return Ok((path, mutex));
         }
     }
-    let (field, address) = (harmless(field), harmless(address));
+    let (field, address) = (escape(field), escape(address));
     let text = format!("{address} has no mutex {field}: `shm-sync show` lists them");
     Err(Failure::Failed(text))
 }
@@ -186,22 +198,23 @@ enum Answer {
     No,
 }
 
+/// Asks the user, unless `--yes` is given.
 fn confirm(what: &str, clear: &ClearPoison, mutex: &MutexState) -> Result<Answer, Failure> {
     if clear.yes {
         return Ok(Answer::Yes);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let text = format!("{what}\nthere is no terminal to ask at: --yes clears it without");
+        let text = format!("{what}\nthere is no terminal for a confirmation: use --yes");
         return Err(Failure::Refused(text));
     }
     let held = match mutex.lock {
-        LockState::Held(_) => "Somebody holds the lock, perhaps to repair the data.\n",
+        LockState::Held(_) => "A thread holds the mutex. It may be repairing the data.\n",
         _ => "",
     };
     let mut err = io::stderr();
     write!(
         err,
-        "{what}\n{held}The data may be half-changed; whoever locks it next will not be told. Clear? [y/N] "
+        "{what}\n{held}The data may be inconsistent, and the next locker will not be told. Clear? [y/N] "
     )?;
     err.flush()?;
     let mut line = String::new();

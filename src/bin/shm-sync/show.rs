@@ -1,21 +1,22 @@
-//! A segment in full.
+//! The text output of `show`.
 
 use std::fmt::Write;
 
 use comfy_table::Cell;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject, SyncState,
+    self, CondvarState, Details, Epoch, Holder, LockState, MutexState, Object, Segment, SyncObject,
+    SyncState,
 };
 
+use crate::labels;
 use crate::table::{self, cell};
-use crate::text::{self, Palette, Tone, bytes, harmless};
-use crate::words;
+use crate::text::{self, Palette, Style, bytes, escape};
 
-/// How many attached processes are named.
-const MOST_PIDS: usize = 32;
+/// The maximum number of attached processes that are named.
+const MAX_PIDS: usize = 32;
 
-/// The object, its header, its users, and its sync objects.
+/// Returns the object, its header, its users, and its sync objects.
 pub(crate) fn details(details: &Details, palette: Palette) -> String {
     let object = &details.object;
     let mut text = object_lines(object, palette);
@@ -28,14 +29,14 @@ pub(crate) fn details(details: &Details, palette: Palette) -> String {
 }
 
 fn object_lines(object: &Object, palette: Palette) -> String {
-    let (state, tone) = words::state(object);
+    let (state, style) = labels::state(object);
     let mut lines = Lines::new(palette);
-    let name = Tone::Heading.paint(palette, &harmless(&object.name));
-    let state = tone.paint(palette, state);
-    let link = words::link(object.link);
+    let name = Style::Heading.paint(palette, &escape(&object.name));
+    let state = style.paint(palette, state);
+    let link = labels::link(object.link);
     lines.text = format!("{name}  {}, {link}, {state}\n", object.backing);
-    if let Some(reason) = words::reason(object) {
-        lines.add("content", harmless(&reason));
+    if let Some(reason) = labels::reason(object) {
+        lines.add("content", escape(&reason));
     }
     let resident = table::resident(object);
     let size = match object.len {
@@ -52,25 +53,23 @@ fn object_lines(object: &Object, palette: Palette) -> String {
 
 fn attached(object: &Object) -> String {
     let users = &object.users;
-    let mut text = match users.pids.is_empty() {
-        true => "nobody that could be seen".to_owned(),
-        false => {
-            let names: Vec<_> = users
-                .pids
-                .iter()
-                .take(MOST_PIDS)
-                .map(|pid| process(*pid))
-                .collect();
-            names.join(", ")
-        }
+    let names: Vec<_> = users
+        .pids
+        .iter()
+        .take(MAX_PIDS)
+        .map(|pid| process(*pid))
+        .collect();
+    let mut text = if !names.is_empty() {
+        names.join(", ")
+    } else if users.unreadable_processes == 0 {
+        "no process".to_owned()
+    } else {
+        "no visible process".to_owned()
     };
-    if users.pids.is_empty() && users.unreadable_processes == 0 {
-        text = "nobody".to_owned();
-    }
     if let Some(more) = users
         .pids
         .len()
-        .checked_sub(MOST_PIDS)
+        .checked_sub(MAX_PIDS)
         .filter(|more| *more > 0)
     {
         let _ = write!(text, " and {more} more");
@@ -80,9 +79,9 @@ fn attached(object: &Object) -> String {
     }
     match users.unreadable_processes {
         0 => {}
-        1 => text += "; one process could not be asked",
-        unseen => {
-            let _ = write!(text, "; {unseen} processes could not be asked");
+        1 => text += "; the mappings of one process are unreadable",
+        count => {
+            let _ = write!(text, "; the mappings of {count} processes are unreadable");
         }
     }
     text
@@ -90,7 +89,7 @@ fn attached(object: &Object) -> String {
 
 fn process(pid: u32) -> String {
     match inspect::command_of(pid) {
-        Some(command) => format!("{pid} {}", harmless(&command)),
+        Some(command) => format!("{pid} {}", escape(&command)),
         None => pid.to_string(),
     }
 }
@@ -98,7 +97,7 @@ fn process(pid: u32) -> String {
 fn segment_lines(segment: &Segment, palette: Palette) -> String {
     let layout = &segment.layout;
     let mut lines = Lines::new(palette);
-    lines.add("type", harmless(&layout.type_name));
+    lines.add("type", escape(&layout.type_name));
     lines.add("fingerprint", layout.fingerprint.to_string());
     let value = format!(
         "{} bytes at {}, aligned to {}",
@@ -116,12 +115,12 @@ fn segment_lines(segment: &Segment, palette: Palette) -> String {
         "created",
         format!("{created} by process {}", segment.creator),
     );
-    lines.add("removal", words::removal(segment.removal).to_owned());
+    lines.add("removal", labels::removal(segment.removal).to_owned());
     let note = match segment.epoch {
         Epoch::Current => "",
-        Epoch::OtherNamespace => ": not ours, so thread ids mean something else there",
-        Epoch::Unknown => ": this boot or our own namespace can't be read from /proc",
-        _ => ": its locks are of another boot, or of the file it was copied from",
+        Epoch::OtherNamespace => ": not ours, so thread ids have another meaning there",
+        Epoch::Unknown => ": the boot id or our own namespace can't be read from /proc",
+        _ => ": its locks belong to another boot, or to the file of which it is a copy",
     };
     lines.add("pid namespace", format!("{}{note}", segment.pid_namespace));
     match segment.locks {
@@ -130,15 +129,16 @@ fn segment_lines(segment: &Segment, palette: Palette) -> String {
                 "{}, {} held, {} poisoned",
                 locks.objects, locks.held, locks.poisoned
             );
-            let looked = match locks.counted < locks.objects {
-                true => format!("{all} (only {} were looked at)", locks.counted),
-                false => all,
+            let text = if locks.counted < locks.objects {
+                format!("{all} (only {} were inspected)", locks.counted)
+            } else {
+                all
             };
-            lines.add("sync objects", looked);
+            lines.add("sync objects", text);
         }
         None => lines.add(
             "sync objects",
-            "of another platform: they can't be read".to_owned(),
+            "those of another platform, which can't be read".to_owned(),
         ),
     }
     lines.text
@@ -158,9 +158,10 @@ fn sync_objects(details: &Details, palette: Palette) -> String {
     for object in &details.sync_objects {
         table.add_row(row(object));
     }
-    let mut text = match details.sync_objects.is_empty() {
-        true => String::new(),
-        false => table::finish(&table),
+    let mut text = if details.sync_objects.is_empty() {
+        String::new()
+    } else {
+        table::finish(&table)
     };
     if details.omitted > 0 {
         let _ = writeln!(text, "and {} more", details.omitted);
@@ -174,37 +175,37 @@ fn row(object: &SyncObject) -> Vec<Cell> {
         path => path,
     };
     let mut cells = vec![
-        cell(harmless(path), Tone::Plain),
-        cell(words::kind(&object.state), Tone::Plain),
+        cell(escape(path), Style::Plain),
+        cell(labels::kind(&object.state), Style::Plain),
     ];
     match &object.state {
         SyncState::Mutex(mutex) => cells.extend(mutex_cells(mutex)),
-        SyncState::Condvar {
+        SyncState::Condvar(CondvarState {
             waiters,
             notifications,
             ..
-        } => {
-            cells.push(cell(format!("{notifications} notifications"), Tone::Plain));
+        }) => {
+            cells.push(cell(format!("{notifications} notifications"), Style::Plain));
             cells.push(match waiters {
-                0 => cell("none", Tone::Plain),
-                _ => cell(format!("up to {waiters}"), Tone::Good),
+                0 => cell("none", Style::Plain),
+                _ => cell(format!("up to {waiters}"), Style::Good),
             });
-            cells.extend(["-"; 3].map(|dash| cell(dash, Tone::Faint)));
+            cells.extend(["-"; 3].map(|dash| cell(dash, Style::Faint)));
         }
-        _ => cells.extend(["-"; 5].map(|dash| cell(dash, Tone::Faint))),
+        _ => cells.extend(["-"; 5].map(|dash| cell(dash, Style::Faint))),
     }
     cells
 }
 
 fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
-    let (lock, tone) = words::lock(&mutex.lock);
-    let nothing = || cell("-", Tone::Faint);
-    let (who, since) = match &mutex.lock {
-        LockState::Held(holder) => {
-            let since = holder
+    let (lock, style) = labels::lock(&mutex.lock);
+    let nothing = || cell("-", Style::Faint);
+    let (holder, since) = match &mutex.lock {
+        LockState::Held(thread) => {
+            let since = thread
                 .thread_started
                 .map_or_else(|| "unknown".to_owned(), text::time);
-            (cell(holder_text(holder), tone), cell(since, Tone::Plain))
+            (cell(holder_text(thread), style), cell(since, Style::Plain))
         }
         _ => (nothing(), nothing()),
     };
@@ -213,34 +214,34 @@ fn mutex_cells(mutex: &MutexState) -> [Cell; 5] {
         n => format!(", {n} times so far"),
     };
     let poison = match (&mutex.poison, mutex.poison_count) {
-        (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Tone::Bad),
-        (None, 0) => cell("no", Tone::Plain),
-        (None, n) => cell(format!("no, {n} before"), Tone::Plain),
+        (Some(cause), _) => cell(format!("{}{times}", poison(*cause)), Style::Bad),
+        (None, 0) => cell("no", Style::Plain),
+        (None, n) => cell(format!("no, {n} before"), Style::Plain),
     };
-    let waiters = cell(words::waiters(mutex.waiters), Tone::Plain);
-    [cell(lock, tone), waiters, who, since, poison]
+    let waiters = cell(labels::waiters(mutex.waiters), Style::Plain);
+    [cell(lock, style), waiters, holder, since, poison]
 }
 
 fn holder_text(holder: &Holder) -> String {
-    let fate = words::fate(holder.state);
-    let command = holder.command.as_deref().map(harmless).unwrap_or_default();
+    let state = labels::holder_state(holder.state);
+    let command = holder.command.as_deref().map(escape).unwrap_or_default();
     let id = thread(holder.pid, holder.tid);
     match command.as_str() {
-        "" => format!("{id}, {fate}"),
-        command => format!("{id} {command}, {fate}"),
+        "" => format!("{id}, {state}"),
+        command => format!("{id} {command}, {state}"),
     }
 }
 
-/// Why a mutex is poisoned: `owner died: 41 (thread 42)`.
+/// Returns why a mutex is poisoned: `owner died: 41 (thread 42)`.
 fn poison(cause: PoisonCause) -> String {
-    let who = match (cause.pid(), cause.tid()) {
+    let holder = match (cause.pid(), cause.tid()) {
         (0, 0) => "unknown".to_owned(),
         (pid, tid) => thread(pid, tid),
     };
-    format!("{}: {who}", words::poison(cause))
+    format!("{}: {holder}", labels::poison(cause))
 }
 
-/// A thread by its ids; a process of 0 is not known.
+/// Returns the ids of a thread. The process is unknown if `pid` is 0.
 fn thread(pid: u32, tid: u32) -> String {
     match (pid, tid) {
         (0, tid) => format!("thread {tid}"),
@@ -249,7 +250,7 @@ fn thread(pid: u32, tid: u32) -> String {
     }
 }
 
-/// Lines of a name and a text.
+/// Lines that consist of a name and a text.
 struct Lines {
     text: String,
     palette: Palette,
@@ -264,7 +265,7 @@ impl Lines {
     }
 
     fn add(&mut self, name: &str, text: String) {
-        let name = Tone::Faint.paint(self.palette, &format!("{name:14}"));
+        let name = Style::Faint.paint(self.palette, &format!("{name:14}"));
         let _ = writeln!(self.text, "  {name}{text}");
     }
 }

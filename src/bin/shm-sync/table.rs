@@ -1,24 +1,24 @@
-//! Rows and columns.
+//! The tables of `ls`, `maps`, `show` and `gc`.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
-use shm_sync::inspect::{self, Access, Attachment, Content, Link, Object};
+use shm_sync::inspect::{self, Attachment, Content, Link, Object};
 
-use crate::text::{self, Palette, Tone, bytes, harmless, short_type};
-use crate::words;
+use crate::labels;
+use crate::text::{self, Palette, Style, bytes, escape, short_type};
 
-/// How many process ids a row shows.
-const MOST_PIDS: usize = 4;
+/// The maximum number of process ids in a row.
+const MAX_PIDS: usize = 4;
 
-/// An empty table with these titles.
+/// Returns an empty table with these column titles.
 pub(crate) fn new(palette: Palette, titles: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_preset(NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(titles.iter().map(|title| cell(title, Tone::Heading)));
+        .set_header(titles.iter().map(|title| cell(title, Style::Heading)));
     match palette {
         Palette::Plain => table.force_no_tty(),
         Palette::Coloured => table.enforce_styling(),
@@ -30,27 +30,27 @@ pub(crate) fn new(palette: Palette, titles: &[&str]) -> Table {
     table
 }
 
-pub(crate) fn cell(text: impl ToString, tone: Tone) -> Cell {
+pub(crate) fn cell(text: impl ToString, style: Style) -> Cell {
     let cell = Cell::new(text);
-    match tone {
-        Tone::Plain => cell,
-        Tone::Heading => cell.add_attribute(Attribute::Bold),
-        Tone::Good => cell.fg(Color::DarkGreen),
-        Tone::Doubtful => cell.fg(Color::DarkYellow),
-        Tone::Bad => cell.fg(Color::DarkRed),
-        Tone::Faint => cell.add_attribute(Attribute::Dim),
+    match style {
+        Style::Plain => cell,
+        Style::Heading => cell.add_attribute(Attribute::Bold),
+        Style::Good => cell.fg(Color::DarkGreen),
+        Style::Doubtful => cell.fg(Color::DarkYellow),
+        Style::Bad => cell.fg(Color::DarkRed),
+        Style::Faint => cell.add_attribute(Attribute::Dim),
     }
 }
 
 fn plain(text: impl ToString) -> Cell {
-    cell(text, Tone::Plain)
+    cell(text, Style::Plain)
 }
 
-fn right(text: impl ToString, tone: Tone) -> Cell {
-    cell(text, tone).set_alignment(CellAlignment::Right)
+fn right(text: impl ToString, style: Style) -> Cell {
+    cell(text, style).set_alignment(CellAlignment::Right)
 }
 
-/// A table as text, one line for each row, without blanks at the ends.
+/// Returns the table as text, one line per row, without spaces at the ends.
 pub(crate) fn finish(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
@@ -73,54 +73,54 @@ pub(crate) fn objects(objects: &[Object], palette: Palette) -> String {
 }
 
 fn row(object: &Object) -> Vec<Cell> {
-    let (state, tone) = words::state(object);
+    let (state, style) = labels::state(object);
     let state = match object.link {
         Link::Unlinked => format!("{state}, unlinked"),
         _ => state.to_owned(),
     };
     let [held, poisoned] = lock_cells(object);
     vec![
-        plain(harmless(&object.name)),
+        plain(escape(&object.name)),
         plain(object.backing),
-        right(bytes(object.len), Tone::Plain),
-        right(resident(object), Tone::Plain),
+        right(bytes(object.len), Style::Plain),
+        right(resident(object), Style::Plain),
         plain(user(object.owner)),
         plain(format!("{:04o}", object.mode)),
         plain(pids(object)),
         held,
         poisoned,
-        cell(state, tone),
-        match (object.content.segment(), words::reason(object)) {
+        cell(state, style),
+        match (object.content.segment(), labels::reason(object)) {
             (Some(segment), _) => plain(short_type(&segment.layout.type_name)),
-            (None, reason) => cell(harmless(&reason.unwrap_or_default()), Tone::Faint),
+            (None, reason) => cell(escape(&reason.unwrap_or_default()), Style::Faint),
         },
     ]
 }
 
 fn lock_cells(object: &Object) -> [Cell; 2] {
     let Content::Segment(segment) = &object.content else {
-        return [right("-", Tone::Faint), right("-", Tone::Faint)];
+        return [right("-", Style::Faint), right("-", Style::Faint)];
     };
     let Some(locks) = segment.locks else {
-        return [right("?", Tone::Faint), right("?", Tone::Faint)];
+        return [right("?", Style::Faint), right("?", Style::Faint)];
     };
-    // What was not counted may be held, too.
+    // Locks that were not inspected may be held as well.
     let more = if locks.counted < locks.objects {
         "+"
     } else {
         ""
     };
-    let number = |number, tone| match number {
-        0 => right(format!("0{more}"), Tone::Plain),
-        _ => right(format!("{number}{more}"), tone),
+    let number = |number, style| match number {
+        0 => right(format!("0{more}"), Style::Plain),
+        _ => right(format!("{number}{more}"), style),
     };
     [
-        number(locks.held, Tone::Good),
-        number(locks.poisoned, Tone::Bad),
+        number(locks.held, Style::Good),
+        number(locks.poisoned, Style::Bad),
     ]
 }
 
-/// Pages in memory, of all.
+/// Returns the number of pages in memory and of all pages: `1/4`.
 pub(crate) fn resident(object: &Object) -> String {
     let all = object.len.div_ceil(inspect::page_size());
     match object.resident_pages {
@@ -129,28 +129,30 @@ pub(crate) fn resident(object: &Object) -> String {
     }
 }
 
+/// Returns the name of a user, or the id if there is no name.
 pub(crate) fn user(id: u32) -> String {
-    inspect::user_name(id).map_or_else(|| id.to_string(), |name| harmless(&name))
+    inspect::user_name(id).map_or_else(|| id.to_string(), |name| escape(&name))
 }
 
-/// Who is attached, and how many that can't be named.
+/// Returns the attached processes, and the number of attachments without a visible
+/// process.
 fn pids(object: &Object) -> String {
     let users = &object.users;
-    let named = text::numbers(&users.pids, MOST_PIDS);
-    let nameless = users
+    let named = text::numbers(&users.pids, MAX_PIDS);
+    let unseen = users
         .attachments
         .unwrap_or(0)
         .saturating_sub(users.pids.len() as u64);
-    match (users.pids.is_empty(), nameless) {
+    match (users.pids.is_empty(), unseen) {
         (true, 0) if users.attachments.is_none() && users.unreadable_processes > 0 => {
             "?".to_owned()
         }
         (true, 0) => "-".to_owned(),
-        (true, _) => format!("{nameless} unseen"),
+        (true, _) => format!("{unseen} unseen"),
         (false, 0) => named,
-        // A process can attach a segment twice, so these need not be others.
+        // A process can attach a segment twice, so these may be no further processes.
         (false, _) if users.unreadable_processes == 0 => named,
-        (false, _) => format!("{named}, {nameless} unseen"),
+        (false, _) => format!("{named}, {unseen} unseen"),
     }
 }
 
@@ -172,8 +174,8 @@ pub(crate) fn attachments(attachments: &[Attachment], palette: Palette) -> Strin
         let addresses = &attachment.addresses;
         table.add_row([
             plain(format!("{:x}-{:x}", addresses.start, addresses.end)),
-            plain(access(attachment.access)),
-            right(attachment.offset, Tone::Plain),
+            plain(labels::access(attachment.access)),
+            right(attachment.offset, Style::Plain),
             take(0),
             take(0),
             take(0),
@@ -182,11 +184,4 @@ pub(crate) fn attachments(attachments: &[Attachment], palette: Palette) -> Strin
         ]);
     }
     finish(&table)
-}
-
-pub(crate) fn access(access: Access) -> &'static str {
-    match access {
-        Access::ReadOnly => "read-only",
-        _ => "read-write",
-    }
 }

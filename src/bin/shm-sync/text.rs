@@ -1,30 +1,31 @@
-//! Text for people: what others chose made harmless, numbers made readable,
-//! colours where they are wanted.
+//! Text output: escapes for names that other users chose, readable numbers and times,
+//! and colours.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use humantime::format_rfc3339_seconds;
 use shm_sync::inspect;
 
 use crate::arguments::When;
 
-/// Escapes text that another user chose: a name must not move the cursor, nor pass for
+/// Escapes text that another user chose. A name must not move the cursor or look like
 /// two lines.
 ///
-/// Each such text goes through here, in a table or in a message. Standard error goes
-/// through [`harmless_lines`] as a whole once more, and JSON has its own escapes.
-pub(crate) fn harmless(text: &str) -> String {
+/// All such texts in tables and messages pass through this function. All of standard
+/// error passes through [`escape_lines`] in addition. JSON has its own escapes.
+pub(crate) fn escape(text: &str) -> String {
     inspect::printable(text)
 }
 
-/// Escapes a whole message and keeps its line breaks.
-pub(crate) fn harmless_lines(text: &str) -> String {
-    let lines: Vec<_> = text.split('\n').map(harmless).collect();
+/// Escapes a message, but not its line breaks.
+pub(crate) fn escape_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(escape).collect();
     lines.join("\n")
 }
 
-/// A type's name without the paths: `ShmMutex<Jobs>`.
+/// Returns the name of a type without module paths: `ShmMutex<Jobs>`.
 pub(crate) fn short_type(name: &str) -> String {
     let mut short = String::new();
     let mut word = String::new();
@@ -44,10 +45,10 @@ pub(crate) fn short_type(name: &str) -> String {
             short.push(character);
         }
     }
-    harmless(&(short + &word))
+    escape(&(short + &word))
 }
 
-/// A number of bytes: `72 B`, `4.0 KiB`.
+/// Returns a number of bytes: `72 B`, `4.0 KiB`.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
@@ -62,7 +63,7 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A time, in UTC, and how long ago it was.
+/// Returns a time in UTC, and how long ago it was.
 pub(crate) fn time(time: SystemTime) -> String {
     let age = match time.elapsed() {
         Ok(age) => format!("{} ago", span(age.as_secs())),
@@ -71,17 +72,25 @@ pub(crate) fn time(time: SystemTime) -> String {
     format!("{} ({age})", date(time))
 }
 
-/// A time, in UTC.
+/// Returns a time in UTC: `2024-02-29 23:59:59 UTC`, or the seconds since 1970 if its
+/// year has more than four digits.
 pub(crate) fn date(time: SystemTime) -> String {
-    utc(seconds(time))
+    let seconds = seconds(time);
+    let since_1970 = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let mut text = String::new();
+    match since_1970.map(|time| write!(text, "{}", format_rfc3339_seconds(time))) {
+        Some(Ok(())) => text.replace('T', " ").replace('Z', " UTC"),
+        _ => format!("{seconds} s since 1970"),
+    }
 }
 
-/// A time in seconds since 1970.
+/// Returns a time in seconds since 1970, or 0 if it is earlier.
 pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
+/// Returns a span of time in its largest unit: `5 min`.
 fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -91,27 +100,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Seconds since 1970 as a date of the Gregorian calendar.
-fn utc(seconds: u64) -> String {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    /// From 1 March of the year 0 to 1 January 1970.
-    const DAYS_TO_1970: u64 = 719_468;
-    let (days, second) = (seconds / 86_400 + DAYS_TO_1970, seconds % 86_400);
-    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    // Years begin in March here, so that a leap day is the last of its year.
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = match month {
-        0..10 => (era * 400 + year, month + 3),
-        _ => (era * 400 + year + 1, month - 9),
-    };
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// The first few numbers of a list.
+/// Returns the first numbers of a list, and how many more there are.
 pub(crate) fn numbers(list: &[u32], most: usize) -> String {
     let mut text = String::new();
     for (i, number) in list.iter().take(most).enumerate() {
@@ -124,7 +113,7 @@ pub(crate) fn numbers(list: &[u32], most: usize) -> String {
     text
 }
 
-/// Whether output is coloured.
+/// Whether the output has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Palette {
     Plain,
@@ -142,16 +131,17 @@ impl Palette {
                 std::io::stdout().is_terminal() && unset("NO_COLOR") && !is_dumb
             }
         };
-        match is_wanted {
-            true => Self::Coloured,
-            false => Self::Plain,
+        if is_wanted {
+            Self::Coloured
+        } else {
+            Self::Plain
         }
     }
 }
 
-/// What a piece of text means to who reads it.
+/// The meaning of a piece of text, which determines its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub(crate) enum Style {
     Plain,
     Heading,
     Good,
@@ -160,8 +150,8 @@ pub(crate) enum Tone {
     Faint,
 }
 
-impl Tone {
-    /// The text in the colour of this tone.
+impl Style {
+    /// Returns the text in the colour of this style.
     pub(crate) fn paint(self, palette: Palette, text: &str) -> String {
         let code = match self {
             Self::Plain => return text.to_owned(),
@@ -192,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_gets_through() {
-        assert_eq!(harmless("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-        assert_eq!(harmless_lines("a\x1b[2Jb\nc\n"), "a\\u{1b}[2Jb\nc\n");
+    fn terminal_control_is_escaped() {
+        assert_eq!(escape("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(escape_lines("a\x1b[2Jb\nc\n"), "a\\u{1b}[2Jb\nc\n");
         assert_eq!(short_type("a::B<\x1b[2J>"), "B<\\u{1b}[2J>");
     }
 
     #[test]
-    fn types_lose_their_paths() {
+    fn short_type_has_no_paths() {
         assert_eq!(
             short_type("shm_sync::sync::mutex::ShmMutex<u64>"),
             "ShmMutex<u64>"
@@ -209,23 +199,34 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_follow_the_calendar() {
+        let utc = |seconds| date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_709_251_199), "2024-02-29 23:59:59 UTC");
         assert_eq!(utc(4_102_444_799), "2099-12-31 23:59:59 UTC");
+        assert_eq!(utc(253_402_300_799), "9999-12-31 23:59:59 UTC");
+        assert_eq!(utc(253_402_300_800), "253402300800 s since 1970");
     }
 
     #[test]
     fn any_time_can_be_shown() {
+        for seconds in [0, 59, 1 << 40, i64::MAX as u64] {
+            let since = Duration::from_secs(seconds);
+            let after = SystemTime::UNIX_EPOCH.checked_add(since);
+            let before = SystemTime::UNIX_EPOCH.checked_sub(since);
+            for any in after.into_iter().chain(before) {
+                let _ = (date(any), time(any));
+            }
+        }
         for seconds in [0, 59, 1 << 40, u64::MAX] {
-            let _ = (utc(seconds), span(seconds));
+            let _ = span(seconds);
         }
     }
 
     #[test]
-    fn colours_end_where_they_begin() {
-        assert_eq!(Tone::Bad.paint(Palette::Coloured, "x"), "\x1b[31mx\x1b[0m");
-        assert_eq!(Tone::Bad.paint(Palette::Plain, "x"), "x");
+    fn colours_end_with_the_text() {
+        assert_eq!(Style::Bad.paint(Palette::Coloured, "x"), "\x1b[31mx\x1b[0m");
+        assert_eq!(Style::Bad.paint(Palette::Plain, "x"), "x");
     }
 }

@@ -1,5 +1,5 @@
-//! A segment again and again: on a terminal as a page that changes, elsewhere one
-//! report after the other.
+//! The command `watch`: on a terminal a page that is updated, otherwise one report
+//! after the other.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
@@ -16,26 +16,28 @@ use crossterm::{execute, queue};
 
 use crate::arguments::Watch;
 use crate::json::DetailsRow;
-use crate::text::{self, Palette, Tone, harmless};
-use crate::{Failure, Outcome, details, json, print, show};
+use crate::output::{Failure, Outcome, details, print};
+use crate::text::{self, Palette, Style, escape};
+use crate::{json, show};
 
-/// Shows the segment until told to end.
+/// Shows the segment until the count is reached or the user quits.
 pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
-    // What is not there at first is a mistake; what goes later is shown as gone.
+    // A segment that does not exist at the start is an error. On a terminal, a later
+    // removal is shown on the page.
     let limit = watch.limit.limit;
     let mut first = Some(report(watch, limit, palette)?);
     if io::stdout().is_terminal() && io::stdin().is_terminal() && !watch.json {
         return on_screen(watch, palette);
     }
-    let mut looks = 0;
+    let mut reports = 0;
     loop {
         let text = match first.take() {
             Some(text) => text,
             None => report(watch, limit, palette)?,
         };
         print(&text)?;
-        looks += 1;
-        if watch.count.is_some_and(|count| looks >= count) {
+        reports += 1;
+        if watch.count.is_some_and(|count| reports >= count) {
             return Ok(Outcome::Done);
         }
         if !watch.json {
@@ -47,95 +49,99 @@ pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure>
 
 fn report(watch: &Watch, limit: usize, palette: Palette) -> Result<String, Failure> {
     let details = details(&watch.subject.address, limit)?;
-    Ok(match watch.json {
-        true => json::line(&DetailsRow::from(&details))?,
-        false => show::details(&details, palette),
+    Ok(if watch.json {
+        json::line(&DetailsRow::from(&details))?
+    } else {
+        show::details(&details, palette)
     })
 }
 
-/// Waits for something that never comes; signals end the process.
+/// Waits for the interval. No message arrives, and a signal ends the process.
 fn pause(interval: Duration) {
-    let (_keep, nothing) = mpsc::channel::<Infallible>();
-    let _ = nothing.recv_timeout(interval);
+    let (_sender, receiver) = mpsc::channel::<Infallible>();
+    let _ = receiver.recv_timeout(interval);
 }
 
 fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
     let screen = Screen::enter()?;
-    let mut looks = 0;
+    let mut reports = 0;
     loop {
-        // Those in use come first, so that they are on the screen.
+        // With a limit, locks in use have precedence, so they are on the screen.
         let limit = watch.limit.limit.min(screen.room()?);
         let text = report(watch, limit, palette).unwrap_or_else(|failure| match failure {
-            Failure::Failed(text) | Failure::Refused(text) => Tone::Bad.paint(palette, &text),
+            Failure::Failed(text) | Failure::Refused(text) => Style::Bad.paint(palette, &text),
             Failure::Output(error) => error.to_string(),
         });
         screen.draw(&headline(watch, palette), &text)?;
-        looks += 1;
-        if watch.count.is_some_and(|count| looks >= count) {
+        reports += 1;
+        if watch.count.is_some_and(|count| reports >= count) {
             return Ok(Outcome::Done);
         }
-        if wait_for_key(watch.interval)? == Wish::Quit {
+        if wait_for_key(watch.interval)? == Action::Quit {
             return Ok(Outcome::Done);
         }
     }
 }
 
 fn headline(watch: &Watch, palette: Palette) -> String {
-    let name = harmless(&watch.subject.address);
+    let name = escape(&watch.subject.address);
     let now = text::date(SystemTime::now());
     let text = format!("{name} every {:?}, {now}; q quits", watch.interval);
-    Tone::Faint.paint(palette, &text)
+    Style::Faint.paint(palette, &text)
 }
 
-/// What a key, or none, asks for.
+/// The action for a key, or for the end of the interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum Action {
     Refresh,
     Quit,
 }
 
-fn wait_for_key(interval: Duration) -> io::Result<Wish> {
+/// Waits for a key or a change of the terminal's size, at most for the interval.
+fn wait_for_key(interval: Duration) -> io::Result<Action> {
     let end = Instant::now() + interval;
     loop {
         let rest = end.saturating_duration_since(Instant::now());
         if !event::poll(rest)? {
-            return Ok(Wish::Refresh);
+            return Ok(Action::Refresh);
         }
         match event::read()? {
             Event::Key(key) if key.kind == KeyEventKind::Release => {}
             Event::Key(key) => {
                 let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
                 return Ok(match key.code {
-                    KeyCode::Esc | KeyCode::Char('q' | 'Q') => Wish::Quit,
-                    KeyCode::Char('c' | 'd') if is_control => Wish::Quit,
-                    _ => Wish::Refresh,
+                    KeyCode::Esc | KeyCode::Char('q' | 'Q') => Action::Quit,
+                    KeyCode::Char('c' | 'd') if is_control => Action::Quit,
+                    _ => Action::Refresh,
                 });
             }
-            Event::Resize(..) => return Ok(Wish::Refresh),
+            Event::Resize(..) => return Ok(Action::Refresh),
             _ => {}
         }
     }
 }
 
-/// The terminal's second page. Dropped, the first one comes back as it was.
+/// The alternate screen of the terminal. `drop` restores the normal screen.
 struct Screen;
 
 impl Screen {
     fn enter() -> io::Result<Self> {
         enable_raw_mode()?;
-        // From here on, whatever goes wrong is undone by `drop`.
+        // After an error, `drop` of this value restores the terminal.
         let screen = Self;
         execute!(io::stdout(), EnterAlternateScreen, Hide, DisableLineWrap)?;
         Ok(screen)
     }
 
-    /// How many locks there is room for, below what comes before them.
+    /// Returns how many locks fit on the screen.
     fn room(&self) -> io::Result<usize> {
-        const ABOVE_AND_BELOW: usize = 17;
+        /// The number of the other lines.
+        const OTHER_LINES: usize = 17;
         let (_, height) = size()?;
-        Ok(usize::from(height).saturating_sub(ABOVE_AND_BELOW).max(1))
+        Ok(usize::from(height).saturating_sub(OTHER_LINES).max(1))
     }
 
+    /// Replaces the content of the screen.
     fn draw(&self, headline: &str, text: &str) -> io::Result<()> {
         let (_, height) = size()?;
         let mut out = io::stdout().lock();

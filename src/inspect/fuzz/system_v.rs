@@ -1,4 +1,5 @@
-//! Looking at, opening and removing a System V segment of any bytes: for the fuzzer.
+//! Entry point of the fuzzer: inspects, opens and removes a System V segment with any
+//! bytes.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -14,58 +15,58 @@ use crate::os::mem::{Access, Mapping, Pages, page_size};
 use crate::segment::{Address, Segment, SegmentContent};
 use crate::sync::ShmMutex;
 
-/// Half the time for which the library waits for another process. The library never
-/// waits so long for a segment that no other process uses.
+/// Half the time that the library waits for another process. For a segment that no
+/// other process uses, it must never wait that long.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// The bits that let others than the owner write.
+/// The permission bits by which other users may write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// What the fuzzer chooses beside the bytes.
+/// The choices of the fuzzer beside the bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Choices {
     /// The permission bits.
     pub mode: u32,
     /// The creator has given the segment to another user.
     pub is_given_away: bool,
-    /// Another mapping of this process is attached all the time.
+    /// Another attachment of this process exists during the whole run.
     pub is_attached: bool,
 }
 
 impl Choices {
-    /// Returns whether the library may take the lock in the segment.
+    /// Returns whether the library may lock the segment.
     fn is_trusted(self) -> bool {
         !self.is_given_away && self.mode & OTHERS_WRITE == 0
     }
 
-    /// Returns whether a look may finish what a dead creator or remover has left.
+    /// Returns whether an inspection may finish what a dead creator or remover began.
     fn may_change(self) -> bool {
         self.is_trusted() && !self.is_attached
     }
 }
 
-/// Puts the bytes into two private segments. Looks at the first one as the tool does,
+/// Copies the bytes into two private segments. Inspects the first one as the tool does,
 /// and opens it for reading. Removes the second one.
 ///
 /// # Panics
 ///
 /// * If this process is not root.
 /// * If the library returns another error than those bytes can cause, or waits.
-/// * If the library changes a segment that it must not change, or fails to remove one.
+/// * If the library changes a segment that it must not change, or does not remove one.
 pub fn system_v(bytes: &[u8], choices: Choices) {
     let Some(len) = NonZeroUsize::new(bytes.len()) else {
         return;
     };
-    look(&Temporary::new(len, bytes, choices));
+    inspect_and_open(&Temporary::new(len, bytes, choices));
     remove(&Temporary::new(len, bytes, choices));
 }
 
-fn look(segment: &Temporary<'_>) {
+fn inspect_and_open(segment: &Temporary<'_>) {
     let address = &segment.address();
     let mut paths = vec![String::new()];
     match at_once(|| inspect::details(address, 10)) {
         Ok(details) => paths.extend(details.sync_objects.into_iter().map(|object| object.path)),
-        Err(error) => segment.accept_from_look(&error),
+        Err(error) => segment.accept_error(&error),
     }
     segment.check();
     if let Some(path) = paths.last()
@@ -73,7 +74,7 @@ fn look(segment: &Temporary<'_>) {
     {
         match error {
             Error::NotASegment | Error::UnsupportedFormat { .. } | Error::Corrupt(_) => {}
-            error => segment.accept_from_look(&error),
+            error => segment.accept_error(&error),
         }
     }
     segment.check();
@@ -95,9 +96,9 @@ fn open<T: SegmentContent + ?Sized>(segment: &Temporary<'_>) {
         ) => assert!(segment.choices.is_trusted()),
         Err(Error::WrongOwner { .. }) => assert!(segment.choices.is_given_away),
         Err(Error::TooPermissive { .. }) => assert!(!segment.choices.is_trusted()),
-        // A reader does not find what is not complete.
+        // A reader does not find an unfinished segment.
         Err(Error::NotFound) => assert!(segment.choices.is_trusted()),
-        Err(error) => segment.accept_from_look(&error),
+        Err(error) => segment.accept_error(&error),
     }
     segment.check();
 }
@@ -110,12 +111,12 @@ fn remove(segment: &Temporary<'_>) {
         }
         Err(Error::InUse) => assert!(segment.choices.is_attached),
         Err(Error::NotASegment) => assert!(!segment.is_gone()),
-        Err(error) => segment.accept_from_look(&error),
+        Err(error) => segment.accept_error(&error),
     }
     segment.check();
 }
 
-/// Calls the library, which must not wait.
+/// Calls the library and checks that it does not wait.
 fn at_once<R>(call: impl FnOnce() -> R) -> R {
     let begun = Instant::now();
     let returned = call();
@@ -123,19 +124,19 @@ fn at_once<R>(call: impl FnOnce() -> R) -> R {
     returned
 }
 
-/// A private segment, removed when dropped, and also when this thread panics: the
+/// A private segment. `drop` removes it. A panic hook removes it as well, because the
 /// fuzzer aborts before a panic unwinds.
 struct Temporary<'a> {
     id: Id,
     bytes: &'a [u8],
     choices: Choices,
-    /// The memory itself: opening it is no attachment, and it outlives the removal.
+    /// The memory as a file. Opening it is no attachment, and it exists after a
+    /// removal.
     memory: File,
-    /// Detached when dropped.
     _attachment: Option<Mapping>,
 }
 
-/// The segment to remove before a panic aborts; negative: none.
+/// The segment that the panic hook removes, or a negative number.
 static CURRENT: AtomicI32 = AtomicI32::new(-1);
 
 impl<'a> Temporary<'a> {
@@ -159,9 +160,9 @@ impl<'a> Temporary<'a> {
             _attachment: None,
         };
         assert_eq!(mapping.len(), bytes.len());
-        // SAFETY: `bytes` is readable. The mapping is writable and has as many bytes, as
-        // just checked. They don't overlap, because the mapping is new. No other thread
-        // or process knows the segment.
+        // SAFETY: `bytes` is readable. The mapping is writable and has the same length,
+        // as checked above. They do not overlap, because the mapping is new. No other
+        // thread or process knows the segment.
         unsafe { mapping.base().as_ptr().copy_from(bytes.as_ptr(), len.get()) };
         if choices.is_attached {
             segment._attachment = Some(mapping);
@@ -176,24 +177,24 @@ impl<'a> Temporary<'a> {
     }
 
     fn is_gone(&self) -> bool {
-        sysv_shm::status(self.id).is_err_and(|error| sysv_shm::means_gone(&error))
+        sysv_shm::status(self.id).is_err_and(|error| sysv_shm::is_removed_error(&error))
     }
 
     /// Accepts an error that the choices can cause.
-    fn accept_from_look(&self, error: &Error) {
+    fn accept_error(&self, error: &Error) {
         match error {
             Error::NotFound if self.choices.may_change() => assert!(self.is_gone()),
             error => panic!("{error:?}"),
         }
     }
 
-    /// Checks that the library has left the segment alone, if it must.
+    /// Checks that the segment exists, unless the library may remove it.
     fn check(&self) {
         assert!(self.choices.may_change() || !self.is_gone());
         self.check_bytes();
     }
 
-    /// Checks that the library has left the bytes alone, if it must.
+    /// Checks that the bytes are unchanged, unless the library may change them.
     fn check_bytes(&self) {
         if self.choices.may_change() {
             return;
@@ -204,7 +205,7 @@ impl<'a> Temporary<'a> {
     }
 }
 
-/// Opens the memory that is mapped. Needs the rights of root.
+/// Opens the mapped memory as a file. Only root may do this.
 fn memory_of(mapping: &Mapping) -> File {
     let start = mapping.base().as_ptr().addr();
     let end = start + mapping.len().next_multiple_of(page_size());

@@ -1,31 +1,34 @@
-//! Reading memory that others may write meanwhile.
+//! Copies of memory that other threads and processes may write at the same time.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// Copies `len` bytes, each of which is one that was there, though they need not
-/// all have been there together. Numbers of up to eight bytes that lie at multiples
-/// of their size are not torn.
+/// Copies `len` bytes by relaxed atomic loads.
+///
+/// Numbers of up to eight bytes that are aligned to their size are not torn. Larger
+/// parts of the copy may mix bytes of different moments.
 ///
 /// # Safety
 ///
-/// * `from` is valid for atomic reads of `len` bytes. Read-only memory will do.
-/// * `to` is valid for writes of as many, and does not overlap with it.
+/// * `from` is valid for atomic loads of `len` bytes. The memory may be read-only.
+/// * `to` is valid for writes of `len` bytes, and does not overlap with `from`.
 pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
     let mut at = 0;
     while at < len {
-        // SAFETY: inside both, as the caller promises.
+        // SAFETY: `from` is valid for `len` bytes, and `at` is less.
         let from = unsafe { from.add(at) };
-        // SAFETY: as above.
+        // SAFETY: `to` is valid for `len` bytes, and `at` is less.
         let to = unsafe { to.add(at) };
         let left = len - at;
-        // Relaxed loads are the ones that read-only memory permits; who wants
-        // order puts a fence behind.
+        // Only relaxed loads are permitted on read-only memory. A caller that needs an
+        // order adds a fence.
         macro_rules! piece {
             ($atomic:ty, $plain:ty) => {{
-                // SAFETY: aligned, as just checked, and readable.
+                // SAFETY: aligned, as the `match` below checks, and `from` is valid for
+                // atomic loads of the `left` bytes.
                 let shared = unsafe { <$atomic>::from_ptr(from.cast_mut().cast()) };
                 let bytes = shared.load(Ordering::Relaxed);
-                // SAFETY: writable; `to` may be unaligned.
+                // SAFETY: `to` is valid for writes of `left` bytes. It may be
+                // unaligned.
                 unsafe { to.cast::<$plain>().write_unaligned(bytes) };
                 size_of::<$plain>()
             }};
@@ -49,7 +52,8 @@ mod tests {
         for start in 0..9 {
             for len in 0..40 {
                 let mut copied = vec![0xff; len + 1];
-                // SAFETY: both are long enough.
+                // SAFETY: the source has at least `start + len` bytes, and the copy has
+                // `len + 1`. They are separate vectors.
                 unsafe { copy_relaxed(source[start..].as_ptr(), copied.as_mut_ptr(), len) };
                 assert_eq!(copied[..len], source[start..start + len]);
                 assert_eq!(copied[len], 0xff);

@@ -1,4 +1,15 @@
-//! Mappings, owned, and the memory behind them.
+//! Mappings that unmap themselves when dropped, and what the kernel does for them.
+//!
+//! Manual pages: [`mmap(2)`], [`shmat(2)`], [`mlock(2)`], [`madvise(2)`], [`msync(2)`],
+//! [`mincore(2)`], [`getrlimit(2)`].
+//!
+//! [`mmap(2)`]: https://man7.org/linux/man-pages/man2/mmap.2.html
+//! [`shmat(2)`]: https://man7.org/linux/man-pages/man2/shmop.2.html
+//! [`mlock(2)`]: https://man7.org/linux/man-pages/man2/mlock.2.html
+//! [`madvise(2)`]: https://man7.org/linux/man-pages/man2/madvise.2.html
+//! [`msync(2)`]: https://man7.org/linux/man-pages/man2/msync.2.html
+//! [`mincore(2)`]: https://man7.org/linux/man-pages/man2/mincore.2.html
+//! [`getrlimit(2)`]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,31 +23,33 @@ use nix::sys::mman::{
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use super::any_bytes::AnyBytes;
 use super::atomic_copy;
 use super::pages::{MIN_PAGE, huge_page_size, page_size, round_up_to_huge_pages};
 use crate::os::{io_error, retry_on_eintr};
 
-/// What [`Mapping::break_copy_on_write`] adds to each page.
+/// The bits that [`Mapping::break_copy_on_write`] sets in each page.
 static ZERO: u64 = 0;
 
-/// What a mapping is for.
+/// The accesses that a mapping permits.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Reading and writing.
-    ReadWrite,
-    /// Reading only: a write is a `SIGSEGV`.
+pub enum Access {
+    /// Reads only. A write raises `SIGSEGV`.
     ReadOnly,
+    /// Reads and writes.
+    ReadWrite,
 }
 
-/// A mapping of this process, unmapped when dropped.
+/// A mapping of this process. `drop` unmaps it.
 ///
-/// Holding one proves that `len` bytes from `base` are mapped and readable, that
-/// they are writable if [`access`](Self::access) says so, and that nobody else
-/// in this process will unmap them. Whoever hands out the memory of one that is
-/// [`Access::ReadOnly`] hands it out for reading only.
+/// A value proves that `len` bytes from `base` on are mapped and readable, that they
+/// are writable if [`access`](Self::access) is [`Access::ReadWrite`], and that no other
+/// code of this process unmaps them. Code that passes the memory of a read-only mapping
+/// on must not permit writes.
 ///
-/// A file must be no shorter than its mapping: a touch beyond its end is a
-/// `SIGBUS`.
+/// A file must not become shorter than its mapping, because an access beyond the end of
+/// the file raises `SIGBUS`.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
@@ -45,31 +58,31 @@ pub(crate) struct Mapping {
     release: Release,
 }
 
-/// How a mapping ends.
+/// The call that ends a mapping.
 #[derive(Clone, Copy, Debug)]
 enum Release {
-    /// `munmap` of so many bytes: whole pages, if they are huge.
+    /// `munmap` of this many bytes, which are a multiple of the size of huge pages if
+    /// the mapping consists of such pages.
     Unmap(NonZeroUsize),
     /// `shmdt`.
     Detach,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; the type hands out
-// only its raw address.
+// SAFETY: every thread of the process can use and unmap a mapping.
 unsafe impl Send for Mapping {}
-// SAFETY: as for Send; the one method that touches the memory through `&self`
-// is unsafe and says what it asks of other threads.
+// SAFETY: through `&self`, safe methods return an address or `AnyBytes`, and access the
+// memory by relaxed loads. `break_copy_on_write` states its conditions for other
+// threads.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the
-    /// first `len` bytes of `fd`, `MAP_SHARED`, for reading and writing.
+    /// Maps the first `len` bytes of `fd` for reading and writing: `mmap(2)`,
+    /// `MAP_SHARED`.
     pub(crate) fn of_file(fd: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
         Self::of_file_with(fd, len, Access::ReadWrite)
     }
 
-    /// [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the
-    /// first `len` bytes of `fd`, `MAP_SHARED`.
+    /// Maps the first `len` bytes of `fd`: `mmap(2)`, `MAP_SHARED`.
     pub(crate) fn of_file_with(
         fd: impl AsFd,
         len: NonZeroUsize,
@@ -78,10 +91,11 @@ impl Mapping {
         Self::map_file(fd, len, access, MapFlags::MAP_SHARED)
     }
 
-    /// [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the
-    /// first `len` bytes of `fd`, `MAP_PRIVATE`: writable, and a page becomes our
-    /// own copy when it is first written. Until then it shows what others write
-    /// to the file. `fd` need be open for reading only.
+    /// Maps the first `len` bytes of `fd` as a private copy: `mmap(2)`, `MAP_PRIVATE`.
+    ///
+    /// The copy is writable, but `fd` need only be open for reading. The kernel copies
+    /// a page at the first write to it. Until then the page shows what other processes
+    /// write to the file.
     pub(crate) fn private_of_file(fd: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
         Self::map_file(fd, len, Access::ReadWrite, MapFlags::MAP_PRIVATE)
     }
@@ -93,8 +107,8 @@ impl Mapping {
         sharing: MapFlags,
     ) -> io::Result<Self> {
         let mapped = round_up_to_huge_pages(&fd, len)?;
-        // SAFETY: no address is asked for, so the kernel picks a free range and
-        // no existing mapping is replaced.
+        // SAFETY: without an address, the kernel chooses a free range and replaces no
+        // mapping.
         let base = unsafe { mmap(None, mapped, access.protection(), sharing, fd, 0) };
         Ok(Self {
             base: base.map_err(io_error)?.cast(),
@@ -104,13 +118,13 @@ impl Mapping {
         })
     }
 
-    /// What [`shmat(2)`](https://man7.org/linux/man-pages/man2/shmop.2.html) made.
+    /// Takes ownership of an attachment that `shmat(2)` made.
     ///
     /// # Safety
     ///
     /// * A System V segment is attached at `base`, for `access`.
-    /// * It has `len` bytes.
-    /// * Nobody else will detach it.
+    /// * The segment has `len` bytes.
+    /// * No other code detaches it.
     pub(super) unsafe fn of_attachment(
         base: NonNull<u8>,
         len: NonZeroUsize,
@@ -124,20 +138,28 @@ impl Mapping {
         }
     }
 
-    /// [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html),
-    /// `MAP_PRIVATE | MAP_ANONYMOUS`: zeros, for this process alone.
+    /// Maps `len` zero bytes for this process alone: `mmap(2)`,
+    /// `MAP_PRIVATE | MAP_ANONYMOUS`.
     pub(crate) fn private(len: NonZeroUsize) -> io::Result<Self> {
-        Self::without_file(len, MapFlags::MAP_PRIVATE)
+        let access = Access::ReadWrite;
+        // SAFETY: without an address, the kernel chooses a free range and replaces no
+        // mapping.
+        let base = unsafe { mmap_anonymous(None, len, access.protection(), MapFlags::MAP_PRIVATE) };
+        Ok(Self {
+            base: base.map_err(io_error)?.cast(),
+            len,
+            access,
+            release: Release::Unmap(len),
+        })
     }
 
-    /// A private page of zeros that the kernel zeroes again in every forked
-    /// child ([`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
-    /// `MADV_WIPEONFORK`, Linux 4.14).
+    /// Maps a private page of zeros that the kernel zeroes again in every forked child:
+    /// `madvise(2)`, `MADV_WIPEONFORK` (Linux 4.14).
     pub(crate) fn wiped_on_fork() -> io::Result<Self> {
         let len = NonZeroUsize::new(MIN_PAGE).expect("a page is not empty");
         let page = Self::private(len)?;
-        // SAFETY: the range is the mapping just made; the advice changes what
-        // children see of it, nothing in this process.
+        // SAFETY: the range is the new mapping. The advice changes its content only in
+        // child processes.
         unsafe {
             madvise(
                 page.base.cast(),
@@ -149,64 +171,52 @@ impl Mapping {
         Ok(page)
     }
 
-    fn without_file(len: NonZeroUsize, sharing: MapFlags) -> io::Result<Self> {
-        let access = Access::ReadWrite;
-        // SAFETY: as in `map_file`.
-        let base = unsafe { mmap_anonymous(None, len, access.protection(), sharing) };
-        Ok(Self {
-            base: base.map_err(io_error)?.cast(),
-            len,
-            access,
-            release: Release::Unmap(len),
-        })
-    }
-
-    /// The first byte; aligned to a page.
+    /// Returns the address of the first byte, which is aligned to a page.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len.get()
     }
 
-    /// What the memory may be used for.
+    /// Returns the access that the mapping permits.
     pub(crate) fn access(&self) -> Access {
         self.access
     }
 
-    /// [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html): brings
-    /// every page in and keeps it there while this mapping lives.
+    /// Brings every page into memory and keeps it there until the mapping ends:
+    /// `mlock(2)`.
     ///
-    /// Belongs to this process: forked children don't inherit it. Counts against
-    /// [`memory_lock_limit`] (`ENOMEM`, or `EPERM` if that is 0).
+    /// Forked children do not inherit this. The bytes count against
+    /// [`memory_lock_limit`]: the error is `ENOMEM`, or `EPERM` if the limit is 0.
     pub(crate) fn lock_in_memory(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping; its content does not change.
+        // SAFETY: the range is this mapping, and the call does not change its content.
         retry_on_eintr(|| unsafe { mlock(self.base.cast(), self.len()) })
     }
 
-    /// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
-    /// `MADV_POPULATE_READ` or `MADV_POPULATE_WRITE` (Linux 5.14; `EINVAL`
-    /// before): brings every page in, so that a first touch of this kind meets
-    /// no page fault. What can't be had is an error (`EFAULT` for a file that
-    /// is too short) instead of a signal. The content does not change.
+    /// Brings every page into memory, so that the first such access meets no page
+    /// fault: `madvise(2)`, `MADV_POPULATE_READ` or `MADV_POPULATE_WRITE` (Linux 5.14,
+    /// before it `EINVAL`).
+    ///
+    /// A page that the kernel can't provide is an error instead of a signal: `EFAULT`
+    /// if the file is too short. The content does not change.
     pub(crate) fn prefault(&self, access: Access) -> io::Result<()> {
         let advice = match access {
             Access::ReadWrite => MmapAdvise::MADV_POPULATE_WRITE,
             Access::ReadOnly => MmapAdvise::MADV_POPULATE_READ,
         };
-        // SAFETY: the range is this mapping, and this advice leaves its content
-        // as it is.
+        // SAFETY: the range is this mapping, and the advice does not change its
+        // content.
         retry_on_eintr(|| unsafe { madvise(self.base.cast(), self.len(), advice) })
     }
 
-    /// [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
-    /// `MADV_DONTDUMP`: leaves the memory out of core dumps of this process, and of
-    /// children that it forks from now on.
+    /// Excludes the memory from core dumps of this process and of children that it
+    /// forks from now on: `madvise(2)`, `MADV_DONTDUMP`.
     pub(crate) fn exclude_from_core_dumps(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping, or the huge pages that it begins, which
-        // are attached with it; this advice leaves their content as it is.
+        // SAFETY: the range is this mapping, or the huge pages that it covers and that
+        // are attached with it. The advice does not change their content.
         let advise = |len| unsafe { madvise(self.base.cast(), len, MmapAdvise::MADV_DONTDUMP) };
         let len = match self.release {
             Release::Unmap(len) => len.get(),
@@ -214,23 +224,23 @@ impl Mapping {
         };
         let mut result = advise(len);
         if result == Err(Errno::EINVAL) {
-            // A System V segment of huge pages takes the advice for whole ones only.
+            // For a System V segment of huge pages, the kernel accepts the advice only
+            // for whole pages.
             let page = huge_page_size()?.get();
             result = advise(len.next_multiple_of(page));
         }
         result.map_err(io_error)
     }
 
-    /// [`msync(2)`](https://man7.org/linux/man-pages/man2/msync.2.html),
-    /// `MS_SYNC`: comes back when what was written is on the file's device.
-    /// Nothing to do for files that live in memory.
+    /// Waits until all writes are on the file's device: `msync(2)`, `MS_SYNC`. Does
+    /// nothing for files in memory.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping; its content does not change.
+        // SAFETY: the range is this mapping, and the call does not change its content.
         retry_on_eintr(|| unsafe { msync(self.base.cast(), self.len(), MsFlags::MS_SYNC) })
     }
 
-    /// Makes a private mapping independent of its file: a write to each page, which
-    /// changes nothing, lets the kernel copy it now.
+    /// Makes a private mapping independent of its file. A write to each page, which
+    /// does not change the page, lets the kernel copy it now.
     ///
     /// # Panics
     ///
@@ -238,42 +248,42 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// * No other thread of this process uses the memory meanwhile, except by
+    /// * While this call runs, other threads of this process access the memory only by
     ///   atomic operations on aligned words of eight bytes.
     /// * The file is as long as the mapping.
     pub(crate) unsafe fn break_copy_on_write(&self) {
         assert_eq!(self.access, Access::ReadWrite, "a copy is writable");
-        // Read by a volatile read, or else the compiler would know that nothing is
-        // changed, and leave the writes out.
+        // A volatile read hides from the compiler that the value is 0. Otherwise it may
+        // omit the writes.
         // SAFETY: a static is valid for reads.
-        let nothing = unsafe { (&raw const ZERO).read_volatile() };
+        let zero = unsafe { (&raw const ZERO).read_volatile() };
         for page in (0..self.len()).step_by(page_size()) {
-            // SAFETY: inside the mapping.
-            let at = unsafe { self.base.add(page) };
-            // SAFETY: a page begins with an aligned word, mapped to its end even if
-            // the file ends inside it; others use it atomically if at all.
-            let word = unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) };
-            // One step, so that no byte that another process has just changed is
-            // overwritten by what it was.
-            word.fetch_or(nothing, Ordering::Relaxed);
+            let at = self.base.as_ptr().wrapping_add(page);
+            // SAFETY:
+            // * Valid and aligned: a page is mapped to its end, even if the mapping
+            //   ends inside its first word, and the file reaches it (second clause).
+            // * No data race: other threads access the word atomically (first clause).
+            let word = unsafe { AtomicU64::from_ptr(at.cast()) };
+            // One atomic step. A load and a store could overwrite what another process
+            // writes in between.
+            word.fetch_or(zero, Ordering::Relaxed);
         }
     }
 
-    /// [`mincore(2)`](https://man7.org/linux/man-pages/man2/mincore.2.html): how
-    /// many pages of the file, of those mapped, are in memory.
+    /// Returns how many pages of the mapped part of the file are in memory:
+    /// `mincore(2)`.
     pub(crate) fn resident_pages(&self) -> io::Result<usize> {
-        /// Pages that are asked about at a time.
+        /// Pages per call.
         const BATCH: usize = 4096;
         let mut answers = [0_u8; BATCH];
         let mut resident = 0;
         let step = BATCH * page_size();
         for start in (0..self.len()).step_by(step) {
             let len = step.min(self.len() - start);
-            // SAFETY: inside the mapping.
-            let at = unsafe { self.base.add(start) };
-            // SAFETY: the range is part of this mapping, and the buffer has a byte
-            // for each of its pages.
-            let rc = unsafe { libc::mincore(at.as_ptr().cast(), len, answers.as_mut_ptr()) };
+            let at = self.base.as_ptr().wrapping_add(start);
+            // SAFETY: the range is part of this mapping, and the buffer has a byte for
+            // each of its pages.
+            let rc = unsafe { libc::mincore(at.cast(), len, answers.as_mut_ptr()) };
             Errno::result(rc).map_err(io_error)?;
             let pages = len.div_ceil(page_size());
             resident += answers[..pages]
@@ -284,25 +294,44 @@ impl Mapping {
         Ok(resident)
     }
 
-    /// Copies the bytes from `offset` on, while others may write them: see
-    /// [`atomic_copy::copy`].
+    /// Returns the `T` that begins `offset` bytes into the mapping. Returns `None` if
+    /// it would exceed the mapping or would not be aligned.
+    ///
+    /// A write to it raises `SIGSEGV` if the mapping is [`Access::ReadOnly`].
+    pub(crate) fn get<T: AnyBytes>(&self, offset: usize) -> Option<&T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let value = self.base.as_ptr().wrapping_add(offset).cast::<T>();
+        if end > self.len() || !value.is_aligned() {
+            return None;
+        }
+        // SAFETY:
+        // * Not null, aligned and inside the mapping: checked above.
+        // * A valid value, and no data race with changes by other processes:
+        //   `AnyBytes`.
+        // * Mapped while the reference exists: it borrows `self`.
+        Some(unsafe { &*value })
+    }
+
+    /// Copies the bytes from `offset` on, while other threads and processes may write
+    /// them: see [`atomic_copy::copy_relaxed`].
     ///
     /// # Panics
     ///
-    /// If they are not all inside the mapping.
+    /// If the bytes exceed the mapping.
     pub(crate) fn copy_to(&self, buffer: &mut [u8], offset: usize) {
         let end = offset.checked_add(buffer.len());
         assert!(
             end.is_some_and(|end| end <= self.len()),
             "inside the mapping"
         );
-        // SAFETY: inside the mapping, as just checked.
-        let from = unsafe { self.base.add(offset) };
-        // SAFETY: mapped and readable for as many bytes as the buffer has.
-        unsafe { atomic_copy::copy_relaxed(from.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        let from = self.base.as_ptr().wrapping_add(offset);
+        // SAFETY:
+        // * `from`: as many bytes as the buffer has are inside the mapping, as checked.
+        // * `to`: the buffer is exclusively borrowed, so it is writable and apart.
+        unsafe { atomic_copy::copy_relaxed(from, buffer.as_mut_ptr(), buffer.len()) };
     }
 
-    /// Gives up ownership: the memory stays mapped for the life of the process.
+    /// Returns the address and leaves the memory mapped until the process ends.
     pub(crate) fn leak(self) -> NonNull<u8> {
         std::mem::ManuallyDrop::new(self).base
     }
@@ -310,16 +339,14 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Neither call can fail: address and length are the kernel's own.
+        // Neither call can fail, because the kernel chose address and length.
         match self.release {
             Release::Unmap(len) => {
-                // SAFETY: the range was mapped by a constructor and never given
-                // away.
+                // SAFETY: a constructor mapped the range, and this value owns it.
                 let _ = unsafe { munmap(self.base.cast(), len.get()) };
             }
             Release::Detach => {
-                // SAFETY: `of_attachment` was promised an attachment that is
-                // ours to end.
+                // SAFETY: this value owns the attachment (`of_attachment`).
                 unsafe { libc::shmdt(self.base.as_ptr().cast()) };
             }
         }
@@ -335,9 +362,9 @@ impl Access {
     }
 }
 
-/// [`getrlimit(2)`](https://man7.org/linux/man-pages/man2/getrlimit.2.html),
-/// `RLIMIT_MEMLOCK`: how many bytes this process may lock in memory. `None`: no
-/// limit. The limit does not bind who has `CAP_IPC_LOCK`.
+/// Returns how many bytes this process may lock in memory, `None` if there is no limit:
+/// `getrlimit(2)`, `RLIMIT_MEMLOCK`. The limit does not bind a process with
+/// `CAP_IPC_LOCK`.
 pub(crate) fn memory_lock_limit() -> Option<u64> {
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok((soft, _)) if soft != RLIM_INFINITY => Some(soft),
@@ -353,10 +380,11 @@ mod tests {
     use crate::os::mem::memfd;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
     const PAGES: usize = 5;
 
-    /// A file of so many empty pages and one byte.
+    /// Creates a file of `PAGES - 1` empty pages and one byte.
     fn file() -> (File, NonZeroUsize) {
         let file = File::from(memfd::create("shm-sync-mman-test", Pages::Normal).unwrap());
         let len = NonZeroUsize::new((PAGES - 1) * page_size() + 1).unwrap();
@@ -375,7 +403,7 @@ mod tests {
         pages.map(|page| byte(mapping, page)).collect()
     }
 
-    /// Writes to the file's every page.
+    /// Writes a byte to each page of the file.
     fn write(file: &File, value: u8) {
         for page in 0..PAGES {
             let offset = page * page_size();
@@ -383,8 +411,8 @@ mod tests {
         }
     }
 
-    /// Whether the kernel is too old for `prefault`.
-    fn is_missing(result: &io::Result<()>) -> bool {
+    /// Returns whether the kernel is too old for `prefault`.
+    fn is_unsupported(result: &io::Result<()>) -> bool {
         matches!(result, Err(error) if error.raw_os_error() == Some(libc::EINVAL))
     }
 
@@ -396,7 +424,7 @@ mod tests {
             (mapping.len(), mapping.access()),
             (len.get(), Access::ReadWrite)
         );
-        // SAFETY: the first byte is mapped, writable, and this thread's alone.
+        // SAFETY: the first byte is mapped and writable, and only this thread uses it.
         unsafe { mapping.base().write_volatile(9) };
         let mut seen = [0];
         file.read_exact_at(&mut seen, 0).unwrap();
@@ -405,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_needs_no_right_to_write() {
+    fn read_only_mapping_needs_no_write_permission() {
         let (file, len) = file();
         write(&file, 3);
         let reader = memfd::reopen(&file, Access::ReadOnly).unwrap();
@@ -418,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_no_longer_follows_the_file() {
+    fn private_copy_is_independent_of_the_file() {
         let (file, len) = file();
         write(&file, 1);
         let reader = memfd::reopen(&file, Access::ReadOnly).unwrap();
@@ -433,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_copied_up_to_the_end_and_not_past_it() {
+    fn copy_to_ends_at_the_mappings_end() {
         let (file, len) = file();
         file.write_all_at(b"abcd", 3).unwrap();
         let mapping = Mapping::of_file_with(&file, len, Access::ReadOnly).unwrap();
@@ -449,10 +477,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_to_a_copy_stays_there() {
+    fn get_checks_bounds_and_alignment() {
+        let len = NonZeroUsize::new(20).unwrap();
+        let mapping = Mapping::private(len).unwrap();
+        let word: &AtomicU32 = mapping.get(16).unwrap();
+        word.store(u32::from_le_bytes(*b"word"), Ordering::Relaxed);
+        let pair: &[AtomicU64; 2] = mapping.get(0).unwrap();
+        pair[1].store(1, Ordering::Relaxed);
+        let mut bytes = [0; 20];
+        mapping.copy_to(&mut bytes, 0);
+        assert_eq!(&bytes[16..], b"word", "the same bytes");
+        assert_eq!(bytes[8..16], 1_u64.to_ne_bytes(), "the same bytes");
+        assert!(mapping.get::<AtomicU8>(19).is_some(), "the last byte");
+        assert!(mapping.get::<AtomicU8>(20).is_none(), "past the end");
+        assert!(mapping.get::<AtomicU64>(16).is_none(), "half past the end");
+        assert!(mapping.get::<AtomicU16>(3).is_none(), "not aligned");
+        assert!(
+            mapping.get::<AtomicU32>(usize::MAX - 3).is_none(),
+            "too far"
+        );
+    }
+
+    #[test]
+    fn writes_to_a_private_copy_stay_private() {
         let (file, len) = file();
         let mapping = Mapping::private_of_file(&file, len).unwrap();
-        // SAFETY: the first byte is mapped, writable, and this thread's alone.
+        // SAFETY: the first byte is mapped and writable, and only this thread uses it.
         unsafe { mapping.base().write_volatile(9) };
         let mut seen = [7];
         file.read_exact_at(&mut seen, 0).unwrap();
@@ -461,21 +511,22 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a copy is writable")]
-    fn a_read_only_mapping_is_not_copied() {
+    fn break_copy_on_write_refuses_read_only() {
         let (file, len) = file();
         let mapping = Mapping::of_file_with(&file, len, Access::ReadOnly).unwrap();
-        // SAFETY: as above; and it comes to no access at all.
+        // SAFETY: no other thread has the mapping, and the file is long enough. The
+        // call panics before any access.
         unsafe { mapping.break_copy_on_write() };
     }
 
     #[test]
-    fn pages_come_in_before_the_first_touch() {
+    fn prefault_brings_every_page_in() {
         for access in [Access::ReadOnly, Access::ReadWrite] {
             let (file, len) = file();
             let mapping = Mapping::of_file(&file, len).unwrap();
             assert_eq!(mapping.resident_pages().unwrap(), 0);
             let result = mapping.prefault(access);
-            if is_missing(&result) {
+            if is_unsupported(&result) {
                 return;
             }
             result.unwrap();
@@ -484,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_file_is_an_error_and_no_signal() {
+    fn prefault_of_short_file_is_an_error() {
         let (file, len) = file();
         let mapping = Mapping::of_file(&file, len).unwrap();
         file.set_len(page_size() as u64).unwrap();
@@ -493,18 +544,18 @@ mod tests {
     }
 
     #[test]
-    fn locked_pages_are_in_memory() {
+    fn locked_pages_are_resident() {
         let (file, len) = file();
         let mapping = Mapping::of_file(&file, len).unwrap();
         if memory_lock_limit().is_some_and(|limit| limit < 1 << 16) {
-            return; // this user may lock next to nothing
+            return; // the limit is too low
         }
         mapping.lock_in_memory().unwrap();
         assert_eq!(mapping.resident_pages().unwrap(), PAGES);
     }
 
     #[test]
-    fn residency_is_counted_across_the_buffers_end() {
+    fn resident_pages_exceed_one_batch() {
         let (file, _) = file();
         let pages = 4096 + 3;
         let len = NonZeroUsize::new(pages * page_size()).unwrap();
@@ -514,12 +565,12 @@ mod tests {
         file.write_all_at(&[1], last as u64).unwrap();
         file.write_all_at(&[1], 0).unwrap();
         let resident = mapping.resident_pages().unwrap();
-        // Two, unless the machine gives such files huge pages unasked.
+        // Two, unless the machine uses huge pages for such files without being asked.
         assert!((2..=pages).contains(&resident));
     }
 
     #[test]
-    fn huge_pages_are_unmapped_whole() {
+    fn huge_pages_are_unmapped_completely() {
         let Ok(huge) = huge_page_size() else { return };
         let Ok(file) = memfd::create("shm-sync-mman-test", Pages::Huge) else {
             return;
@@ -527,7 +578,7 @@ mod tests {
         let file = File::from(file);
         file.set_len(huge.get() as u64).unwrap();
         let len = NonZeroUsize::new(5000).unwrap();
-        // Only where the administrator set some aside.
+        // Fails if the administrator has reserved none.
         let Ok(mapping) = Mapping::of_file(&file, len) else {
             return;
         };

@@ -1,4 +1,10 @@
-//! Files that exist only in memory and have no name, and seals on their size.
+//! Files without a name that exist only in memory, and seals on their length.
+//!
+//! Manual pages: [`memfd_create(2)`], [`fcntl(2)`], [`open(2)`].
+//!
+//! [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
+//! [`fcntl(2)`]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+//! [`open(2)`]: https://man7.org/linux/man-pages/man2/open.2.html
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,14 +17,15 @@ use super::Pages;
 use crate::os::descriptor::above_standard;
 use crate::os::io_error;
 
-/// [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html):
-/// an empty file that can be sealed, closed on `exec`. The kernel gives it a mode that
-/// lets everybody write, which matters to those who reach it by `/proc/PID/fd`.
+/// Creates an empty file that can be sealed and that `exec` closes: `memfd_create(2)`.
 ///
-/// `label` is what `/proc/PID/fd` shows: at most 249 bytes, no NUL; two files
-/// may have the same. The length of a file of huge pages must be a multiple of
-/// [their size](super::huge_page_size); whether the machine has any to
-/// give shows when it is mapped.
+/// The file's mode permits every user to write. It counts for processes that open the
+/// file through `/proc/PID/fd`.
+///
+/// `/proc/PID/fd` shows `label`, which has at most 249 bytes and no NUL. Several files
+/// may have the same label. The length of a file of huge pages must be a multiple of
+/// [their size](super::huge_page_size). If the machine has no free ones, mapping the
+/// file fails.
 pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
     let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     if pages == Pages::Huge {
@@ -27,7 +34,7 @@ pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
     let never_executable = flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
     above_standard(|| {
         match memfd_create(label, never_executable) {
-            // Linux before 6.3, or a label that the second call refuses too.
+            // Linux before 6.3. For a bad label, the second call fails too.
             Err(Errno::EINVAL) => memfd_create(label, flags),
             other => other,
         }
@@ -35,18 +42,16 @@ pub(crate) fn create(label: &str, pages: Pages) -> io::Result<OwnedFd> {
     })
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_ADD_SEALS`: fixes the file's length, and the seals, for good. After this
-/// nobody can make a mapping of it fault by shortening the file.
+/// Fixes the file's length and its seals for ever: `fcntl(2)`, `F_ADD_SEALS`.
+/// Afterwards no process can cause a fault in a mapping by shortening the file.
 pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map_err(io_error)?;
     Ok(())
 }
 
-/// [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html),
-/// `F_GET_SEALS`: whether nobody can shorten the file any more. False for a
-/// file of a kind that has no seals.
+/// Returns whether a seal prevents that the file becomes shorter: `fcntl(2)`,
+/// `F_GET_SEALS`. Returns false for a file of a kind that has no seals.
 pub(crate) fn is_sealed_against_shrinking(file: impl AsFd) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_GET_SEALS) {
         Ok(seals) => Ok(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SHRINK)),
@@ -55,9 +60,8 @@ pub(crate) fn is_sealed_against_shrinking(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// For tests: [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) of
-/// `/proc/self/fd/N`: the same file by a new open file description, with locks
-/// of its own. The file's permissions are checked anew.
+/// Opens the same file by a new open file description, which has its own locks:
+/// `open(2)` of `/proc/self/fd/N`. The kernel checks the file's permissions again.
 #[cfg(test)]
 pub(crate) fn reopen(file: impl AsFd, access: super::Access) -> io::Result<OwnedFd> {
     use super::Access;
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_fixes_the_length() {
+    fn seal_fixes_the_length() {
         let file = file();
         file.set_len(4096).unwrap();
         assert!(!is_sealed_against_shrinking(&file).unwrap());
@@ -103,18 +107,18 @@ mod tests {
         assert!(file.set_len(4095).is_err());
         assert!(file.set_len(4097).is_err());
         file.write_all_at(b"still", 0).unwrap();
-        // The seals are the last ones.
+        // F_SEAL_SEAL refuses further seals.
         assert_eq!(seal(&file).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 
     #[test]
-    fn what_has_no_seals_is_not_sealed() {
+    fn device_is_not_sealed() {
         let device = File::open("/dev/null").unwrap();
         assert!(!is_sealed_against_shrinking(device).unwrap());
     }
 
     #[test]
-    fn a_reopened_file_is_the_same_file() {
+    fn reopened_file_is_the_same_file() {
         let file = file();
         let writer = File::from(reopen(&file, Access::ReadWrite).unwrap());
         let reader = File::from(reopen(&file, Access::ReadOnly).unwrap());
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_do_not_outlive_exec() {
+    fn descriptors_are_closed_on_exec() {
         let file = file();
         let again = reopen(&file, Access::ReadOnly).unwrap();
         for fd in [file.as_fd(), again.as_fd()] {
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_has_its_limits() {
+    fn label_has_249_bytes_and_no_nul() {
         assert!(create(&"x".repeat(249), Pages::Normal).is_ok());
         for label in ["x".repeat(250), "nul\0".to_owned()] {
             let error = create(&label, Pages::Normal).unwrap_err();

@@ -1,4 +1,9 @@
-//! The pages that memory is made of, and their sizes.
+//! Normal and huge pages, and their sizes.
+//!
+//! Manual pages: [`sysconf(3)`], [`proc_meminfo(5)`].
+//!
+//! [`sysconf(3)`]: https://man7.org/linux/man-pages/man3/sysconf.3.html
+//! [`proc_meminfo(5)`]: https://man7.org/linux/man-pages/man5/proc_meminfo.5.html
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -10,37 +15,41 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use crate::os::io_error;
 
-/// The strictest alignment that the base of every mapping has: the smallest
-/// page size of any Linux.
+/// The smallest page size of any Linux, in bytes. The base of every mapping is aligned
+/// to it.
 pub(crate) const MIN_PAGE: usize = 4096;
 
-/// What pages memory is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pages {
-    /// Those of the processor.
+/// Which pages a new segment consists of.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pages {
+    /// Pages of the usual size: `sysconf(_SC_PAGESIZE)`, mostly 4096 bytes.
+    #[default]
     Normal,
-    /// Those of [`huge_page_size`], from the pool that the administrator set aside.
+    /// Huge pages from the pool that the administrator has reserved. Only anonymous and
+    /// System V segments support them. Creating any other segment fails with
+    /// [`Error::Unsupported`](crate::Error::Unsupported). If too few pages are free,
+    /// the error is [`Error::NoHugePages`](crate::Error::NoHugePages).
     Huge,
 }
 
-/// [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html),
-/// `_SC_PAGESIZE`: the size of a normal page, in bytes.
+/// Returns the size of a normal page in bytes: `sysconf(3)`, `_SC_PAGESIZE`.
 pub(crate) fn page_size() -> usize {
     // SAFETY: the call takes and returns numbers only.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).map_or(MIN_PAGE, |size| size.max(MIN_PAGE))
 }
 
-/// [`proc_meminfo(5)`](https://man7.org/linux/man-pages/man5/proc_meminfo.5.html),
-/// `Hugepagesize`: the size in bytes of the huge pages that are given out
-/// unless one asks for another. `ErrorKind::Unsupported` if there are none.
+/// Returns the default size of huge pages in bytes: `proc_meminfo(5)`, `Hugepagesize`.
+/// The error is `ErrorKind::Unsupported` if the kernel has no huge pages.
 pub(crate) fn huge_page_size() -> io::Result<NonZeroUsize> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     parse_huge_page_size(&text).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// The length in whole huge pages, if `file` is made of them: `munmap` takes no
-/// other. The kernel itself rounds up that of normal pages.
+/// Rounds `len` up to whole huge pages if `file` consists of such pages, because
+/// `munmap` accepts no other length. The kernel rounds lengths of normal pages up
+/// itself.
 pub(super) fn round_up_to_huge_pages(
     file: impl AsFd,
     len: NonZeroUsize,
@@ -48,9 +57,9 @@ pub(super) fn round_up_to_huge_pages(
     let page = match fstatfs(&file) {
         Ok(system) if system.filesystem_type() != HUGETLBFS_MAGIC => return Ok(len),
         Ok(system) => system.block_size(),
-        // A sandbox may refuse the question. Each file of huge pages has their size as
-        // its block size. Other block sizes make the mapping end behind the file,
-        // where nothing looks.
+        // A sandbox may refuse `fstatfs`. The block size of each file of huge pages is
+        // their size. For other files, the mapping then exceeds the file, but this
+        // crate accesses only `len` bytes.
         Err(_) => fstat(&file).map_err(io_error)?.st_blksize,
     };
     usize::try_from(page)
@@ -80,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_huge_pages_is_read_or_refused() {
+    fn huge_page_size_is_read_or_refused() {
         let size = |text| parse_huge_page_size(text).map(NonZeroUsize::get);
         let text = "HugePages_Surp:        0\nHugepagesize:    2048 kB\nHugetlb: 0 kB\n";
         assert_eq!(size(text), Some(2 << 20));

@@ -1,11 +1,17 @@
-//! System V shared memory: segments that live in the kernel under a number.
+//! System V shared memory: segments that the kernel keeps under a number.
 //!
-//! [`sysvipc(7)`]: a *key* is what programs agree on, an *id* is what the kernel
-//! gives out for one life of a segment. A segment outlives its users until
-//! somebody removes it; removed, it loses its key at once and its memory with
+//! Programs agree on a *key*. The kernel gives a new *id* to each segment. A segment
+//! exists until a process removes it. Removal frees the key at once, and the memory at
 //! the last detachment.
 //!
+//! Manual pages: [`sysvipc(7)`], [`ftok(3)`], [`shmget(2)`], [`shmctl(2)`],
+//! [`shmat(2)`].
+//!
 //! [`sysvipc(7)`]: https://man7.org/linux/man-pages/man7/sysvipc.7.html
+//! [`ftok(3)`]: https://man7.org/linux/man-pages/man3/ftok.3.html
+//! [`shmget(2)`]: https://man7.org/linux/man-pages/man2/shmget.2.html
+//! [`shmctl(2)`]: https://man7.org/linux/man-pages/man2/shmctl.2.html
+//! [`shmat(2)`]: https://man7.org/linux/man-pages/man2/shmop.2.html
 
 use std::fmt;
 use std::io;
@@ -19,12 +25,15 @@ use nix::errno::Errno;
 use super::{Access, Mapping, Pages};
 use crate::os::io_error;
 
-/// Bits of a segment's mode beside the permissions. libc has no names for them.
-const SHM_DEST: u32 = 0o1000;
-const SHM_LOCKED: u32 = 0o2000;
-const PERMISSIONS: u32 = 0o777;
+/// The bit of a segment's mode that says that it was removed. libc does not define it.
+pub(in crate::os) const SHM_DEST: u32 = 0o1000;
+/// The bit of a segment's mode that says that its pages are locked in memory. libc does
+/// not define it.
+pub(in crate::os) const SHM_LOCKED: u32 = 0o2000;
+/// The permission bits of a segment's mode.
+pub(in crate::os) const PERMISSIONS: u32 = 0o777;
 
-/// What the kernel calls a segment; not used again soon after its removal.
+/// The number of a segment. The kernel does not soon use it again after a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Id(pub(crate) i32);
 
@@ -34,59 +43,45 @@ impl fmt::Display for Id {
     }
 }
 
-/// What the kernel knows of a segment.
+/// The state of a segment that the kernel reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
-    /// 0 if it has none: private, or removed.
+    /// 0 if the segment has no key, because it is private or removed.
     pub(crate) key: i32,
     /// User id of the owner.
     pub(crate) owner: u32,
     /// Group id of the owner.
     pub(crate) group: u32,
-    /// User id of the creator, who keeps the owner's rights for good.
+    /// User id of the creator, which always keeps the rights of the owner.
     pub(crate) creator: u32,
     /// Group id of the creator.
     pub(crate) creator_group: u32,
-    /// The permission bits, `0o777` at most.
+    /// The permission bits, at most `0o777`.
     pub(crate) mode: u32,
-    /// Whether its pages never go to swap.
+    /// Whether the kernel keeps its pages in memory.
     pub(crate) is_locked: bool,
-    /// Whether it has been removed and waits for its last detachment.
-    pub(crate) is_condemned: bool,
-    /// In bytes, as the creator asked.
+    /// Whether it has been removed (`SHM_DEST`) and exists until its last detachment.
+    pub(crate) is_marked_for_removal: bool,
+    /// The length in bytes that the creator asked for.
     pub(crate) len: u64,
-    /// How many attachments there are now.
+    /// The number of attachments.
     pub(crate) attached: u64,
-    /// Process id of the creator, 0 if it has none in our namespace.
+    /// Process id of the creator, 0 if it has none in our pid namespace.
     pub(crate) creator_pid: i32,
-    /// Process id of who attached or detached last; 0 if nobody yet.
+    /// Process id of the last process that attached or detached, 0 if there was none.
     pub(crate) last_pid: i32,
-    /// When it was last attached, in seconds of Unix time; 0: never.
+    /// Time of the last attachment in seconds since 1970, 0 if there was none.
     pub(crate) attach_time: i64,
-    /// When it was last detached; 0: never.
+    /// Time of the last detachment in seconds since 1970, 0 if there was none.
     pub(crate) detach_time: i64,
-    /// When it was made or its permissions last changed.
+    /// Time of the creation or of the last change of permissions.
     pub(crate) change_time: i64,
 }
 
-/// A line of the kernel's list of segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// Which segment.
-    pub(crate) id: Id,
-    /// The same as [`status`] tells, but readable by everybody.
-    pub(crate) status: Status,
-    /// How many bytes are in memory.
-    pub(crate) resident: u64,
-    /// How many bytes are in swap.
-    pub(crate) swapped: u64,
-}
-
-/// A key made of a file and a number, as
-/// [`ftok(3)`](https://man7.org/linux/man-pages/man3/ftok.3.html) makes it:
-/// C programs arrive at the same one. Different files may share a key.
+/// Computes the key that `ftok(3)` returns in C programs for this file and number.
+/// Different files may have the same key.
 ///
-/// Computed here because −1, the failure of the C function, is also a key.
+/// This function does not call `ftok`, because its error, −1, is also a key.
 pub(crate) fn ftok(path: &Path, project: u8) -> io::Result<i32> {
     let file = std::fs::metadata(path)?;
     let [device, ..] = file.dev().to_le_bytes();
@@ -94,12 +89,12 @@ pub(crate) fn ftok(path: &Path, project: u8) -> io::Result<i32> {
     Ok(i32::from_le_bytes([inode_low, inode_high, device, project]))
 }
 
-/// [`shmget(2)`](https://man7.org/linux/man-pages/man2/shmget.2.html) with
-/// `IPC_CREAT | IPC_EXCL`: a new segment of zeros under a key that is free
-/// (`EEXIST` if it isn't). Key 0 is nobody's (`EINVAL`).
+/// Creates a segment of zeros: `shmget(2)`, `IPC_CREAT | IPC_EXCL`. The error is
+/// `EEXIST` if a segment has the key, and `EINVAL` for key 0.
 ///
-/// `mode` is exact; the umask is not applied. All huge pages that it needs are
-/// set aside now (`ENOMEM`), or none (`EPERM` without the right to them).
+/// The umask does not change `mode`. The call reserves all huge pages that the segment
+/// needs. If too few are free, the error is `ENOMEM`. If the process may not use them,
+/// it is `EPERM`.
 pub(crate) fn create(key: i32, len: NonZeroUsize, mode: u32, pages: Pages) -> io::Result<Id> {
     if key == libc::IPC_PRIVATE {
         return Err(io_error(Errno::EINVAL));
@@ -107,8 +102,8 @@ pub(crate) fn create(key: i32, len: NonZeroUsize, mode: u32, pages: Pages) -> io
     new(key, len, mode, pages)
 }
 
-/// [`shmget(2)`](https://man7.org/linux/man-pages/man2/shmget.2.html) with
-/// `IPC_PRIVATE`: as [`create`], without a key. Who is told the id can attach.
+/// Creates a segment without a key: `shmget(2)`, `IPC_PRIVATE`. Processes that know the
+/// id can attach it. Otherwise like [`create`].
 pub(crate) fn create_private(len: NonZeroUsize, mode: u32, pages: Pages) -> io::Result<Id> {
     new(libc::IPC_PRIVATE, len, mode, pages)
 }
@@ -126,8 +121,8 @@ fn new(key: i32, len: NonZeroUsize, mode: u32, pages: Pages) -> io::Result<Id> {
     )
 }
 
-/// [`shmget(2)`](https://man7.org/linux/man-pages/man2/shmget.2.html): the
-/// segment that has the key now (`ENOENT` if none has).
+/// Returns the segment that has the key: `shmget(2)`. The error is `ENOENT` if there is
+/// none.
 pub(crate) fn find(key: i32) -> io::Result<Id> {
     if key == libc::IPC_PRIVATE {
         return Err(io_error(Errno::ENOENT));
@@ -141,8 +136,7 @@ fn get(key: i32, len: usize, flags: libc::c_int) -> io::Result<Id> {
     Errno::result(id).map(Id).map_err(io_error)
 }
 
-/// [`shmctl(2)`](https://man7.org/linux/man-pages/man2/shmctl.2.html),
-/// `IPC_STAT`. Needs the right to read.
+/// Returns the state of a segment that this process may read: `shmctl(2)`, `IPC_STAT`.
 pub(crate) fn status(id: Id) -> io::Result<Status> {
     control_with(id, libc::IPC_STAT, &mut blank()).map(|seg| Status {
         key: seg.shm_perm.__key,
@@ -152,7 +146,7 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
         creator_group: seg.shm_perm.cgid,
         mode: u32::from(seg.shm_perm.mode) & PERMISSIONS,
         is_locked: u32::from(seg.shm_perm.mode) & SHM_LOCKED != 0,
-        is_condemned: u32::from(seg.shm_perm.mode) & SHM_DEST != 0,
+        is_marked_for_removal: u32::from(seg.shm_perm.mode) & SHM_DEST != 0,
         len: seg.shm_segsz as u64,
         attached: seg.shm_nattch,
         creator_pid: seg.shm_cpid,
@@ -163,16 +157,17 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
     })
 }
 
-/// Whether the error of a call with an [`Id`] says that no segment has the id
-/// any more. Its `EINVAL` could mean more, but not to the calls made here.
+/// Returns whether a call with an [`Id`] failed because the segment is gone. `EINVAL`
+/// has no other cause in the calls of this module.
 pub(crate) fn is_removed_error(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
 }
 
-/// [`shmctl(2)`](https://man7.org/linux/man-pages/man2/shmctl.2.html),
-/// `IPC_SET`: the permission bits and, where given, another owner and group.
-/// Only for the owner, the creator and root. What stays is read first and written
-/// back, so a change that another makes at the same time may be lost.
+/// Sets the permission bits and, if given, the owner and the group: `shmctl(2)`,
+/// `IPC_SET`. The kernel permits this to the owner, the creator and root.
+///
+/// The call reads the current values first and writes them back. A change that another
+/// process makes in between is lost.
 pub(crate) fn set_permissions(
     id: Id,
     owner: Option<u32>,
@@ -188,22 +183,20 @@ pub(crate) fn set_permissions(
     Ok(())
 }
 
-/// [`shmctl(2)`](https://man7.org/linux/man-pages/man2/shmctl.2.html),
-/// `IPC_RMID`: takes the key away. The memory lives on until the last
-/// detachment; till then Linux lets those who know the id attach.
+/// Removes a segment and frees its key: `shmctl(2)`, `IPC_RMID`. The memory exists
+/// until the last detachment. Until then Linux permits further attachments by the id.
 pub(crate) fn remove(id: Id) -> io::Result<()> {
     control(id, libc::IPC_RMID)
 }
 
-/// [`shmctl(2)`](https://man7.org/linux/man-pages/man2/shmctl.2.html),
-/// `SHM_LOCK`: pages that are in memory, and those that will be, never go to
-/// swap. Brings none in.
+/// Keeps pages of the segment out of swap once they are in memory: `shmctl(2)`,
+/// `SHM_LOCK`. The call brings no page into memory.
 pub(crate) fn lock_in_memory(id: Id) -> io::Result<()> {
     control(id, libc::SHM_LOCK)
 }
 
 fn control(id: Id, command: libc::c_int) -> io::Result<()> {
-    // SAFETY: these commands read no buffer.
+    // SAFETY: these commands use no buffer.
     let rc = unsafe { libc::shmctl(id.0, command, std::ptr::null_mut()) };
     Errno::result(rc).map(drop).map_err(io_error)
 }
@@ -213,32 +206,31 @@ fn control_with(
     command: libc::c_int,
     segment: &mut libc::shmid_ds,
 ) -> io::Result<libc::shmid_ds> {
-    // SAFETY: IPC_STAT fills and IPC_SET reads the one shmid_ds that is lent.
+    // SAFETY: IPC_STAT writes and IPC_SET reads one `shmid_ds`, which `segment` is.
     let rc = unsafe { libc::shmctl(id.0, command, segment) };
     Errno::result(rc).map(|_| *segment).map_err(io_error)
 }
 
 fn blank() -> libc::shmid_ds {
-    // SAFETY: a shmid_ds is made of integers only; zero is a value of each.
+    // SAFETY: a `shmid_ds` consists of integers, for which zero is valid.
     unsafe { std::mem::zeroed() }
 }
 
-/// [`shmat(2)`](https://man7.org/linux/man-pages/man2/shmop.2.html): maps the
-/// whole segment. The mapping is as long as the creator asked; forked children
-/// are attached too.
+/// Maps the whole segment: `shmat(2)`. The mapping has the length that the creator
+/// asked for. Forked children are attached as well.
 ///
-/// Dropped, it is detached by `shmdt`, which alone knows how far a segment of
-/// huge pages reaches.
+/// `drop` detaches by `shmdt`, because only the kernel knows the full length of a
+/// segment of huge pages.
 pub(crate) fn attach(id: Id, access: Access) -> io::Result<Mapping> {
     let flags = match access {
         Access::ReadWrite => 0,
         Access::ReadOnly => libc::SHM_RDONLY,
     };
-    // SAFETY: no address is asked for, so the kernel picks a free range and no
-    // existing mapping is replaced.
+    // SAFETY: without an address, the kernel chooses a free range and replaces no
+    // mapping.
     let base = unsafe { libc::shmat(id.0, std::ptr::null(), flags) };
     let base = Errno::result(base).map_err(io_error)?;
-    // Attached, the segment can't vanish, and its length never changes.
+    // The attachment keeps the segment, and its length never changes.
     let len = status(id).and_then(|segment| {
         usize::try_from(segment.len)
             .ok()
@@ -247,84 +239,18 @@ pub(crate) fn attach(id: Id, access: Access) -> io::Result<Mapping> {
     });
     let base = NonNull::new(base.cast()).ok_or_else(|| io_error(Errno::EFAULT))?;
     match len {
-        // SAFETY: shmat has just mapped the segment there, all its bytes, for
-        // this access, and the base is handed to nobody else.
+        // SAFETY:
+        // * `shmat` has just attached the segment there, for this access.
+        // * `len` is the length that the kernel reports.
+        // * No other code knows the address.
         Ok(len) => Ok(unsafe { Mapping::of_attachment(base, len, access) }),
         Err(error) => {
-            // SAFETY: as above; nobody has seen the address yet.
+            // SAFETY: the segment is attached there, and no other code knows the
+            // address.
             unsafe { libc::shmdt(base.as_ptr().cast()) };
             Err(error)
         }
     }
-}
-
-/// [`proc_sysvipc(5)`](https://man7.org/linux/man-pages/man5/proc_sysvipc.5.html),
-/// `/proc/sysvipc/shm`: every segment of our IPC namespace.
-///
-/// The list is no snapshot: a segment made or removed meanwhile may be missing.
-pub(crate) fn list() -> io::Result<Vec<Row>> {
-    let text = std::fs::read_to_string("/proc/sysvipc/shm")?;
-    text.lines()
-        .skip(1) // the titles
-        .map(|line| {
-            parse_row(line).ok_or_else(|| {
-                let message = format!("not a line of /proc/sysvipc/shm: {line:?}");
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            })
-        })
-        .collect()
-}
-
-fn parse_row(line: &str) -> Option<Row> {
-    fn number<T: std::str::FromStr>(word: &str) -> Option<T> {
-        word.parse().ok()
-    }
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [
-        key,
-        id,
-        mode,
-        len,
-        creator_pid,
-        last_pid,
-        attached,
-        owner,
-        group,
-        creator,
-        creator_group,
-        attach_time,
-        detach_time,
-        change_time,
-        resident,
-        swapped,
-        .., // columns of a later kernel
-    ] = words[..]
-    else {
-        return None;
-    };
-    let mode = u32::from_str_radix(mode, 8).ok()?;
-    Some(Row {
-        id: Id(number(id)?),
-        status: Status {
-            key: number(key)?,
-            owner: number(owner)?,
-            group: number(group)?,
-            creator: number(creator)?,
-            creator_group: number(creator_group)?,
-            mode: mode & PERMISSIONS,
-            is_locked: mode & SHM_LOCKED != 0,
-            is_condemned: mode & SHM_DEST != 0,
-            len: number(len)?,
-            attached: number(attached)?,
-            creator_pid: number(creator_pid)?,
-            last_pid: number(last_pid)?,
-            attach_time: number(attach_time)?,
-            detach_time: number(detach_time)?,
-            change_time: number(change_time)?,
-        },
-        resident: number(resident)?,
-        swapped: number(swapped)?,
-    })
 }
 
 #[cfg(test)]
@@ -333,7 +259,7 @@ mod tests {
 
     const LEN: NonZeroUsize = NonZeroUsize::new(5000).unwrap();
 
-    /// A segment that does not outlive its test.
+    /// A segment that `drop` removes.
     struct Temporary(Id);
 
     impl Temporary {
@@ -364,9 +290,9 @@ mod tests {
         assert_eq!((writer.len(), reader.len()), (LEN.get(), LEN.get()));
         assert_eq!(reader.access(), Access::ReadOnly);
         assert_eq!(status(segment.0).unwrap().attached, 2);
-        // SAFETY: the byte is mapped, writable, and this thread's alone.
+        // SAFETY: the byte is mapped and writable, and only this thread uses it.
         unsafe { first_byte(&writer).write_volatile(7) };
-        // SAFETY: the byte is mapped, readable, and this thread's alone.
+        // SAFETY: the byte is mapped and readable, and only this thread uses it.
         let seen = unsafe { first_byte(&reader).read_volatile() };
         assert_eq!(seen, 7);
         drop((writer, reader));
@@ -374,32 +300,32 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_one_segment() {
+    fn key_belongs_to_one_segment() {
         let key = 0x5300_0000 | i32::try_from(std::process::id()).unwrap();
         assert_eq!(errno(find(key)), Some(libc::ENOENT));
         let segment = Temporary(create(key, LEN, 0o640, Pages::Normal).unwrap());
         assert_eq!(find(key).unwrap(), segment.0);
         let second = create(key, LEN, 0o600, Pages::Normal);
         assert_eq!(errno(second), Some(libc::EEXIST));
-        let facts = status(segment.0).unwrap();
-        assert_eq!((facts.key, facts.mode), (key, 0o640));
+        let found = status(segment.0).unwrap();
+        assert_eq!((found.key, found.mode), (key, 0o640));
     }
 
     #[test]
-    fn key_0_is_nobodys() {
+    fn key_0_is_refused() {
         assert_eq!(errno(find(0)), Some(libc::ENOENT));
-        let nameless = create(0, LEN, 0o600, Pages::Normal);
-        assert_eq!(errno(nameless), Some(libc::EINVAL));
+        let keyless = create(0, LEN, 0o600, Pages::Normal);
+        assert_eq!(errno(keyless), Some(libc::EINVAL));
     }
 
     #[test]
-    fn a_removed_segment_lives_as_long_as_its_last_mapping() {
+    fn removed_segment_exists_until_last_detach() {
         let segment = Temporary::new();
         let mapping = attach(segment.0, Access::ReadWrite).unwrap();
         remove(segment.0).unwrap();
-        let facts = status(segment.0).unwrap();
-        assert!(facts.is_condemned);
-        assert_eq!((facts.key, facts.attached), (0, 1));
+        let found = status(segment.0).unwrap();
+        assert!(found.is_marked_for_removal);
+        assert_eq!((found.key, found.attached), (0, 1));
         drop(mapping);
         assert!(is_removed_error(&status(segment.0).unwrap_err()));
         assert!(is_removed_error(&remove(segment.0).unwrap_err()));
@@ -409,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_who_and_when() {
+    fn status_has_processes_and_times() {
         let segment = Temporary::new();
         let me = i32::try_from(std::process::id()).unwrap();
         let fresh = status(segment.0).unwrap();
@@ -428,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_change_and_the_rest_stays() {
+    fn set_permissions_changes_only_the_mode() {
         let segment = Temporary::new();
         let before = status(segment.0).unwrap();
         set_permissions(segment.0, None, None, 0o640).unwrap();
@@ -439,7 +365,7 @@ mod tests {
             ..before
         };
         assert_eq!(after, expected);
-        // To oneself: a change that everybody may make.
+        // Every owner may give the segment to itself.
         set_permissions(segment.0, Some(before.owner), Some(before.group), 0o600).unwrap();
         assert_eq!(status(segment.0).unwrap().mode, 0o600);
     }
@@ -448,7 +374,7 @@ mod tests {
     fn pages_are_locked_and_unlocked() {
         let segment = Temporary::new();
         match lock_in_memory(segment.0) {
-            // A user who may lock nothing.
+            // This user may lock nothing.
             Err(error) => assert!(matches!(
                 error.raw_os_error(),
                 Some(libc::EPERM | libc::ENOMEM)
@@ -462,19 +388,8 @@ mod tests {
     }
 
     #[test]
-    fn the_list_says_the_same_as_the_status() {
-        let segment = Temporary::new();
-        drop(attach(segment.0, Access::ReadWrite).unwrap());
-        set_permissions(segment.0, None, None, 0o604).unwrap();
-        let rows = list().unwrap();
-        let row = rows.iter().find(|row| row.id == segment.0).unwrap();
-        assert_eq!(row.status, status(segment.0).unwrap());
-        assert_eq!((row.resident, row.swapped), (0, 0));
-    }
-
-    #[test]
-    fn huge_pages_are_detached_whole() {
-        // Only where the administrator gives us some.
+    fn huge_pages_are_detached_completely() {
+        // Fails if the administrator has reserved none for us.
         let Ok(id) = create_private(LEN, 0o600, Pages::Huge) else {
             return;
         };
@@ -486,63 +401,16 @@ mod tests {
     }
 
     #[test]
-    fn ftok_makes_the_keys_of_c() {
+    fn ftok_equals_that_of_libc() {
         for path in ["/", "/proc/self/exe", "/dev/null"] {
             for project in [0, 1, b'S', 0xff] {
                 let c_path = std::ffi::CString::new(path).unwrap();
-                // SAFETY: the path is a C string that outlives the call.
+                // SAFETY: the path is a C string, and it exists during the call.
                 let expected = unsafe { libc::ftok(c_path.as_ptr(), project.into()) };
                 assert_eq!(ftok(Path::new(path), project).unwrap(), expected);
             }
         }
         let missing = ftok(Path::new("/proc/self/no-such-file"), 1);
         assert_eq!(errno(missing), Some(libc::ENOENT));
-    }
-
-    const LINE: &str =
-        "-1392508927 32769  3644  18446744073709551615 4 5 6 7 8 9 10 11 12 13 14 15";
-
-    #[test]
-    fn a_line_is_read_to_the_last_column() {
-        let row = parse_row(LINE).unwrap();
-        let status = Status {
-            key: -1_392_508_927,
-            owner: 7,
-            group: 8,
-            creator: 9,
-            creator_group: 10,
-            mode: 0o644,
-            is_locked: true,
-            is_condemned: true,
-            len: u64::MAX,
-            attached: 6,
-            creator_pid: 4,
-            last_pid: 5,
-            attach_time: 11,
-            detach_time: 12,
-            change_time: 13,
-        };
-        let expected = Row {
-            id: Id(32769),
-            status,
-            resident: 14,
-            swapped: 15,
-        };
-        assert_eq!(row, expected);
-        assert_eq!(parse_row(&format!("{LINE} later")), Some(expected));
-    }
-
-    #[test]
-    fn a_damaged_line_is_refused() {
-        assert_eq!(parse_row(""), None);
-        let words: Vec<&str> = LINE.split_ascii_whitespace().collect();
-        for damaged in 0..words.len() {
-            assert_eq!(parse_row(&words[..damaged].join(" ")), None);
-            for wrong in ["x", "99999999999999999999", "1.5"] {
-                let mut words = words.clone();
-                words[damaged] = wrong;
-                assert_eq!(parse_row(&words.join(" ")), None, "{words:?}");
-            }
-        }
     }
 }

@@ -1,14 +1,15 @@
-//! Which boot of the machine this is.
+//! The id of the current boot of the machine: [`proc_sys_kernel(5)`].
+//!
+//! [`proc_sys_kernel(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
 
 use std::io;
 
-/// [`proc_sys_kernel(5)`](https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html),
-/// `random/boot_id`: a UUID that the kernel draws once per boot.
+/// Returns the UUID that the kernel chooses at each boot: `random/boot_id`.
 ///
-/// What memory says of the running (a lock held, a thread id) means something
-/// only in the boot that wrote it. Containers of a machine see the
-/// same id, unless something is mounted over it. A `/proc` that shows processes
-/// only (`subset=pid`) does not have it, and the kernel tells it nowhere else.
+/// Lock words and thread ids in memory are valid only in the boot in which they were
+/// written. All containers of a machine have the same boot id, unless another file is
+/// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it,
+/// and no other interface of the kernel returns it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     parse_uuid(text.trim_end()).ok_or_else(|| {
@@ -19,26 +20,21 @@ pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
 
 /// Reads 8-4-4-4-12 hexadecimal digits.
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-    if text.len() != 36 {
+    let groups: Vec<&str> = text.split('-').collect();
+    if groups.iter().map(|group| group.len()).ne([8, 4, 4, 4, 12]) {
         return None;
     }
-    let mut uuid = 0_u128;
-    for (at, character) in text.char_indices() {
-        if HYPHENS.contains(&at) {
-            if character != '-' {
-                return None;
-            }
-        } else {
-            uuid = uuid << 4 | u128::from(character.to_digit(16)?);
-        }
+    let digits = groups.concat();
+    if digits.starts_with('+') {
+        return None; // `from_str_radix` accepts a sign
     }
-    Some(uuid.to_be_bytes())
+    Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn smoke() {
@@ -48,14 +44,14 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_read_from_left_to_right() {
+    fn uuid_is_read_from_left_to_right() {
         let id = parse_uuid("00112233-4455-6677-8899-aAbBcCdDeEfF");
         let expected = std::array::from_fn(|i| i as u8 * 0x11);
         assert_eq!(id, Some(expected));
     }
 
     #[test]
-    fn what_is_no_uuid_is_refused() {
+    fn other_texts_are_refused() {
         let texts = [
             "",
             "-",
@@ -70,6 +66,53 @@ mod tests {
         ];
         for text in texts {
             assert_eq!(parse_uuid(text), None, "{text:?}");
+        }
+    }
+
+    /// Returns whether the text has the form of a UUID, character by character.
+    fn is_uuid(text: &str) -> bool {
+        const FORM: &str = "dddddddd-dddd-dddd-dddd-dddddddddddd";
+        text.chars().count() == FORM.len()
+            && text
+                .chars()
+                .zip(FORM.chars())
+                .all(|(found, form)| match form {
+                    'd' => found.is_ascii_hexdigit(),
+                    other => found == other,
+                })
+    }
+
+    fn hyphenated(id: u128) -> String {
+        let mut text = format!("{id:032x}");
+        for at in [20, 16, 12, 8] {
+            text.insert(at, '-');
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn every_uuid_is_read(id in any::<u128>()) {
+            let text = hyphenated(id);
+            prop_assert_eq!(parse_uuid(&text), Some(id.to_be_bytes()));
+            prop_assert_eq!(parse_uuid(&text.to_uppercase()), Some(id.to_be_bytes()));
+        }
+
+        #[test]
+        fn only_the_form_of_a_uuid_is_read(
+            id in any::<u128>(),
+            changes in proptest::collection::vec((0..36_usize, "[0-9a-fA-Fg+ż -]"), 0..4),
+            length in 30..40_usize,
+        ) {
+            let mut text: Vec<String> = hyphenated(id).chars().map(String::from).collect();
+            for (at, character) in changes {
+                text[at] = character;
+            }
+            let whole = text.concat();
+            prop_assert_eq!(parse_uuid(&whole).is_some(), is_uuid(&whole), "{:?}", whole);
+            text.resize(length, "0".to_owned());
+            let resized = text.concat();
+            prop_assert_eq!(parse_uuid(&resized).is_some(), is_uuid(&resized), "{:?}", resized);
         }
     }
 }

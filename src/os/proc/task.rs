@@ -1,47 +1,53 @@
-//! Processes and threads: whether they live, what they run, since when.
+//! Processes and threads: state, command and start time.
+//!
+//! Manual pages: [`proc_pid_stat(5)`], [`proc_pid_status(5)`], [`proc_stat(5)`],
+//! [`tkill(2)`], [`sysconf(3)`], [`passwd(5)`].
+//!
+//! [`proc_pid_stat(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+//! [`proc_pid_status(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_status.5.html
+//! [`proc_stat(5)`]: https://man7.org/linux/man-pages/man5/proc_stat.5.html
+//! [`tkill(2)`]: https://man7.org/linux/man-pages/man2/tkill.2.html
+//! [`sysconf(3)`]: https://man7.org/linux/man-pages/man3/sysconf.3.html
+//! [`passwd(5)`]: https://man7.org/linux/man-pages/man5/passwd.5.html
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{MapsEntry, esrch_to_not_found, number};
+use super::parse::{esrch_to_not_found, number};
 
-/// A process or thread, at a moment.
+/// A process or thread when `/proc` was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Task {
-    /// What it calls itself, as the kernel keeps it: at most 15 bytes, of any kind.
+    /// The name that the kernel keeps: at most 15 bytes of any value.
     pub(crate) command: String,
-    pub(crate) state: State,
-    /// In clock ticks since boot.
-    started: u64,
+    pub(crate) state: TaskState,
+    /// Start time in clock ticks since boot.
+    start_ticks: u64,
 }
 
-/// What the scheduler says of a task.
+/// The scheduler's state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It runs, or waits for something.
+pub(crate) enum TaskState {
+    /// It runs or sleeps.
     Alive,
-    /// A signal or a debugger has stopped it.
+    /// A signal or a debugger stopped it.
     Stopped,
-    /// It has ended, and nobody has taken note yet.
+    /// It has ended, but its parent has not waited for it yet.
     Ended,
 }
 
-/// [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html):
-/// the thread of this id, of any process. `None`: there is no such thread.
+/// Returns the thread with this id, of any process: `proc_pid_stat(5)`. Returns `None`
+/// if there is no such thread.
 pub(crate) fn task(tid: u32) -> io::Result<Option<Task>> {
     read(format!("/proc/{tid}/stat"))
 }
 
-/// The same, if it is a thread of process `pid`.
+/// Returns the thread with this id if it belongs to process `pid`, and `None` if not.
 pub(crate) fn thread_of(pid: u32, tid: u32) -> io::Result<Option<Task>> {
     read(format!("/proc/{pid}/task/{tid}/stat"))
 }
 
-/// [`proc_pid_status(5)`](https://man7.org/linux/man-pages/man5/proc_pid_status.5.html),
-/// `Tgid`: the process that the thread is of.
+/// Returns the process to which a thread belongs: `proc_pid_status(5)`, `Tgid`.
 pub(crate) fn process_of(tid: u32) -> Option<u32> {
     let text = std::fs::read(format!("/proc/{tid}/status")).ok()?;
     parse_process(&text)
@@ -53,11 +59,11 @@ fn parse_process(text: &[u8]) -> Option<u32> {
     number(id.trim_ascii(), 10)?.try_into().ok()
 }
 
-/// [`tkill(2)`](https://man7.org/linux/man-pages/man2/tkill.2.html) with signal 0:
-/// whether there is no such thread. `/proc` may be mounted so that it hides
-/// those of others (`hidepid`); this is never wrong about the living.
+/// Returns whether no such thread exists: `tkill(2)` with signal 0.
+///
+/// The answer is also right if `/proc` hides the processes of other users (`hidepid`).
 pub(crate) fn is_gone(tid: u32) -> bool {
-    // SAFETY: signal 0 sends nothing; no memory is passed.
+    // SAFETY: signal 0 sends no signal, and the call uses no memory.
     let rc = unsafe { libc::syscall(libc::SYS_tkill, tid, 0) };
     rc != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
@@ -77,45 +83,45 @@ fn read(path: String) -> io::Result<Option<Task>> {
 }
 
 fn parse_stat(text: &[u8]) -> Option<Task> {
-    // The command may hold anything, brackets and line breaks too.
+    // The command may contain any byte, also brackets and line breaks.
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
     let command = text.get(open + 1..close)?;
     let mut fields = text[close + 1..]
         .split(u8::is_ascii_whitespace)
         .filter(|field| !field.is_empty());
-    // Fields are counted from 1; this one is number 3.
+    // The manual counts fields from 1. This is field 3.
     let state = match fields.next()? {
-        b"T" | b"t" => State::Stopped,
-        b"Z" | b"X" | b"x" => State::Ended,
-        _ => State::Alive,
+        b"T" | b"t" => TaskState::Stopped,
+        b"Z" | b"X" | b"x" => TaskState::Ended,
+        _ => TaskState::Alive,
     };
-    let started = number(fields.nth(22 - 4)?, 10)?;
+    let start_ticks = number(fields.nth(22 - 4)?, 10)?;
     Some(Task {
         command: String::from_utf8_lossy(command).into_owned(),
         state,
-        started,
+        start_ticks,
     })
 }
 
 impl Task {
-    /// When it started, to a second or so: the kernel counts from boot.
-    pub(crate) fn started(&self) -> io::Result<SystemTime> {
+    /// Returns the time at which the task started. It can be wrong by about a second,
+    /// because the kernel counts from boot.
+    pub(crate) fn start_time(&self) -> io::Result<SystemTime> {
         let ticks_per_second = ticks_per_second();
-        let since_boot = Duration::from_secs(self.started / ticks_per_second);
+        let since_boot = Duration::from_secs(self.start_ticks / ticks_per_second);
         boot_time()?.checked_add(since_boot).ok_or_else(|| {
-            let message = "a task started after the end of time";
+            let message = "the start time of a task exceeds the range of time";
             io::Error::new(io::ErrorKind::InvalidData, message)
         })
     }
 }
 
-/// [`proc_stat(5)`](https://man7.org/linux/man-pages/man5/proc_stat.5.html),
-/// `btime`: when the machine was booted.
+/// Returns the time at which the machine was booted: `proc_stat(5)`, `btime`.
 fn boot_time() -> io::Result<SystemTime> {
     let text = std::fs::read("/proc/stat")?;
     parse_boot_time(&text).ok_or_else(|| {
-        let message = "/proc/stat does not tell when the machine was booted";
+        let message = "/proc/stat does not contain the boot time";
         io::Error::new(io::ErrorKind::InvalidData, message)
     })
 }
@@ -127,10 +133,9 @@ fn parse_boot_time(text: &[u8]) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since_1970)
 }
 
-/// [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html),
-/// `_SC_CLK_TCK`.
+/// Returns the frequency of the clock ticks: `sysconf(3)`, `_SC_CLK_TCK`.
 fn ticks_per_second() -> u64 {
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call uses no memory.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks)
         .ok()
@@ -138,42 +143,7 @@ fn ticks_per_second() -> u64 {
         .unwrap_or(100)
 }
 
-/// [`proc_pid_fd(5)`](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html):
-/// a path by which the file with these numbers (as `stat` shows them) can be
-/// opened, if the process has a descriptor of it.
-pub(crate) fn descriptor_of(pid: u32, device: u64, inode: u64) -> io::Result<Option<PathBuf>> {
-    find_descriptor(pid, |_, found| {
-        (found.dev(), found.ino()) == (device, inode)
-    })
-}
-
-/// The same, of the file that a mapping of the process shows: by the numbers, or where
-/// the file system numbers devices itself, by the path.
-pub(crate) fn descriptor_of_mapping(pid: u32, region: &MapsEntry) -> io::Result<Option<PathBuf>> {
-    let (device, inode) = region.file();
-    find_descriptor(pid, |link, found| {
-        found.ino() == inode
-            && (found.dev() == device
-                || std::fs::read_link(link).is_ok_and(|shown| shown == region.shown()))
-    })
-}
-
-fn find_descriptor(
-    pid: u32,
-    is_it: impl Fn(&Path, &Metadata) -> bool,
-) -> io::Result<Option<PathBuf>> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).map_err(esrch_to_not_found)?;
-    for entry in entries {
-        let path = entry?.path();
-        if std::fs::metadata(&path).is_ok_and(|found| is_it(&path, &found)) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-/// The name of a user, from
-/// [`passwd(5)`](https://man7.org/linux/man-pages/man5/passwd.5.html) alone.
+/// Returns the name of a user from `/etc/passwd`: `passwd(5)`.
 pub(crate) fn user_name(user: u32) -> Option<String> {
     let text = std::fs::read("/etc/passwd").ok()?;
     find_user(&text, user)
@@ -193,21 +163,20 @@ mod tests {
     use super::*;
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     use proptest::prelude::*;
-    use std::os::fd::AsRawFd;
 
     #[test]
     fn smoke() {
         let me = std::process::id();
         let found = task(me).unwrap().unwrap();
-        assert_eq!(found.state, State::Alive);
+        assert_eq!(found.state, TaskState::Alive);
         let same = thread_of(me, me).unwrap().unwrap();
         assert_eq!(same, found);
-        let age = found.started().unwrap().elapsed().unwrap_or_default();
+        let age = found.start_time().unwrap().elapsed().unwrap_or_default();
         assert!(age < Duration::from_secs(24 * 3600), "{age:?}");
     }
 
     #[test]
-    fn a_thread_is_found_by_its_id_while_it_lives() {
+    fn thread_is_found_until_it_ends() {
         let me = std::process::id();
         let tid = std::thread::spawn(move || {
             let link = std::fs::read_link("/proc/thread-self").unwrap();
@@ -230,32 +199,32 @@ mod tests {
     }
 
     #[test]
-    fn who_has_ended_is_not_alive() {
+    fn zombie_has_ended() {
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
         let id = Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32));
         waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         let found = task(child.id()).unwrap().unwrap();
-        assert_eq!(found.state, State::Ended);
+        assert_eq!(found.state, TaskState::Ended);
         child.wait().unwrap();
         assert_eq!(task(child.id()).unwrap(), None);
     }
 
     #[test]
-    fn a_command_may_hold_anything() {
+    fn command_may_contain_any_byte() {
         let rest = "S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
         for command in ["cat", "a b", ") R 1 (", "\n", "", "((", "))"] {
             let line = format!("77 ({command}) {rest}\n");
             let task = parse_stat(line.as_bytes()).unwrap();
-            assert_eq!((task.command.as_str(), task.started), (command, 12345));
-            assert_eq!(task.state, State::Alive);
+            assert_eq!((task.command.as_str(), task.start_ticks), (command, 12345));
+            assert_eq!(task.state, TaskState::Alive);
         }
         let stopped = parse_stat(b"1 (x) T 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5").unwrap();
-        assert_eq!(stopped.state, State::Stopped);
+        assert_eq!(stopped.state, TaskState::Stopped);
         assert_eq!(parse_stat(b"1 (x) S 1"), None);
     }
 
     #[test]
-    fn the_time_of_boot_is_in_the_past() {
+    fn boot_time_is_in_the_past() {
         assert!(boot_time().unwrap() < SystemTime::now());
         assert_eq!(parse_boot_time(b"cpu 1\n"), None);
         let found = parse_boot_time(b"cpu 1\nbtime 77\nprocesses 1\n");
@@ -266,22 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_found_by_what_they_lead_to() {
-        let me = std::process::id();
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
-        let facts = file.metadata().unwrap();
-        let path = descriptor_of(me, facts.dev(), facts.ino())
-            .unwrap()
-            .unwrap();
-        assert_eq!(std::fs::metadata(path).unwrap().ino(), facts.ino());
-        assert!(file.as_raw_fd() >= 0, "it was open until now");
-        assert_eq!(descriptor_of(me, u64::MAX, u64::MAX).unwrap(), None);
-        let gone = descriptor_of(1 << 29, 0, 0).unwrap_err();
-        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn users_have_names() {
+    fn user_name_is_read() {
         let text = b"root:x:0:0:root:/root:/bin/sh\nbad\nann:x:1000:1000::/:\n\n";
         assert_eq!(find_user(text, 0).as_deref(), Some("root"));
         assert_eq!(find_user(text, 1000).as_deref(), Some("ann"));
@@ -290,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_task_or_nothing(bytes in any::<Vec<u8>>(), cut in 0..60_usize) {
+        fn any_bytes_are_parsed_or_refused(bytes in any::<Vec<u8>>(), cut in 0..60_usize) {
             let _ = parse_stat(&bytes);
             let _ = parse_boot_time(&bytes);
             let _ = find_user(&bytes, 0);

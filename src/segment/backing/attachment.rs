@@ -1,75 +1,87 @@
-//! Attachment: how the kernel knows who uses an object with a name, and who was
-//! the last.
+//! How the kernel knows which processes use an object with a name, and which is the
+//! last.
 //!
-//! Whoever is attached holds a shared lock on one byte of the object, far behind
-//! its end: the byte of its process id. The kernel drops the lock when the last
-//! descriptor of the open file is closed, in whatever way the processes that
-//! have it end: a forked child is attached by what it inherits. "Is anybody
-//! there?" is "is one of these bytes locked?", which changes nothing.
+//! Each attached process holds a shared OFD lock on one byte of the object, far behind
+//! its end. The kernel unlocks it when the last descriptor of the open file is closed,
+//! however the processes that have it end. A forked child is attached by the open file
+//! that it inherits. "Is a process attached?" is `F_OFD_GETLK` on these bytes, which
+//! changes nothing.
 //!
-//! # Who may take a name away, and when
+//! # The byte ranges
+//!
+//! ```text
+//!   2^62 - 2   2^62 - 1   2^62                 2^62 + 2^30          2^62 + 2^31
+//!   +----------+----------+--------------------+--------------------+
+//!   |  REINIT  | REMOVAL  |      WRITERS       |      READERS       |
+//!   |  1 byte  |  1 byte  |  1 byte for a pid  |  1 byte for a pid  |
+//!   +----------+----------+--------------------+--------------------+
+//!                         |<-------------- ATTACHED --------------->|
+//! ```
 //!
 //! | lock | held by | means |
 //! |---|---|---|
-//! | shared, one of [`ATTACHED`] | each attached process, for as long as it is | it is in use |
-//! | exclusive, all of [`ATTACHED`] | a remover, for a moment | nobody is attached, and whoever comes waits |
-//! | exclusive, [`REMOVAL`] | whoever takes a name away | the name still leads here, until it is gone |
-//! | exclusive, [`REVIVAL`] | whoever brings locks back to life, until it is attached | nobody else does |
-//! | exclusive, all of [`WRITERS`] | the same, while it does | nobody uses them, and whoever comes to waits |
+//! | shared, one byte of [`WRITERS`] | a process that may use the locks, while attached | the object is in use |
+//! | shared, one byte of [`READERS`] | a process that only reads, while attached | the object is in use |
+//! | exclusive, all of [`ATTACHED`] | a remover, for a moment | no process is attached, and openers wait |
+//! | exclusive, [`REMOVAL`] | a remover | the name leads to this object until the remover removes it |
+//! | exclusive, [`REINIT`] | a process that reinitialises stale locks, until it is attached | no other process reinitialises them |
+//! | exclusive, all of [`WRITERS`] | the same process, meanwhile | no process uses the locks, and openers wait |
 //!
-//! 1. Who attaches takes its lock first, and *then* looks whether the name still
-//!    leads to this object; if not, it starts again.
-//! 2. Who removes has `REMOVAL`, then all of `ATTACHED` without waiting, and
-//!    *then* looks whether the name still leads to this object.
+//! # Removing a name
 //!
-//! So a name that is taken away led to an object that nobody is attached to, nor
-//! will be: whoever came before is seen by (2), whoever comes after by (1). And
-//! since every remover of this crate takes `REMOVAL` of what the name leads to,
-//! the name can't pass to another object between the look and the removal.
-//! ([`unlink`](crate::unlink) takes a name away from under those attached; it
-//! takes `REMOVAL` only.)
+//! 1. Attach: take the shared lock on your own byte, then check that the name still
+//!    refers to this object. If not, start over.
+//! 2. Remove: lock `REMOVAL`, try to lock all of `ATTACHED`, then check that the name
+//!    still refers to this object.
 //!
-//! # Who may bring locks back to life, and when
+//! A removed name therefore led to an object that no process is attached to, nor will
+//! be: (2) finds each process that attached earlier, and (1) each process that attaches
+//! later. Every remover of this crate locks `REMOVAL` of the object that the name leads
+//! to, so the name cannot pass to another object between the check and the removal.
+//! ([`unlink`](crate::unlink) removes a name in spite of attached processes. It locks
+//! `REMOVAL` only.)
 //!
-//! The header says for which boot, file and pid namespace the locks are valid. A
-//! process that opens the object to write, and finds that they are not valid for
-//! itself, takes `REVIVAL` first, then its own lock, and *then* all of
-//! `WRITERS` without waiting. If another process has one of these, the locks are valid
-//! for that one: they are left alone, and the opener is refused. If not, each process
-//! that comes next waits, and looks at the header afterwards. The header says that the
-//! locks are valid for no process from before the first lock is made anew until after
-//! the last one, so that a death in between is noticed, whatever the next one sees.
+//! # Reinitialising stale locks
 //!
-//! Why no two processes for which the locks are *not* both valid use them at once,
-//! say of the pid namespaces A, for which they are valid, and B:
+//! The header says for which boot, file and pid namespace the locks are valid. A writer
+//! that finds them stale locks `REINIT`, then its own byte, then tries to lock all of
+//! `WRITERS`. If that fails, another writer considers the locks valid: they are not
+//! reinitialised, and the opener is refused. If it succeeds, each later opener waits
+//! for its own byte, and reads the header afterwards. While locks are being
+//! reinitialised the stored epoch is invalid, so a crash in between is detected by the
+//! next opener.
 //!
-//! 1. A user has a lock in `WRITERS`, and read the header *after* it had it.
-//! 2. The header changes only while one process has all of `WRITERS`: so not while
-//!    there is a user, and each user finds in the header what it is itself.
-//! 3. If A comes first, B does not get `WRITERS`. If B comes first, A waits for its
-//!    own lock, then finds B in the header, and is an opener for which the locks are
-//!    not valid. Two that both find A gone take turns by `REVIVAL`.
+//! Two processes never use the locks at once if the locks are valid for one of them
+//! only. Say they are valid for pid namespace A, and a process of B opens the object:
 //!
-//! Record locks belong to the kernel's open files, and not to process ids: they
-//! exclude each other across pid namespaces. Two processes of different namespaces can
-//! have the same id, and so the same byte, which their locks share.
+//! 1. A user has a lock in `WRITERS`, and read the header *after* it had that lock.
+//! 2. The header changes only while one process has all of `WRITERS`. At that time
+//!    there is no user. So each user finds its own namespace in the header.
+//! 3. If A comes first, B does not get `WRITERS`. If B comes first, A waits for its own
+//!    byte, then finds B in the header, and the locks are stale for A. Two processes
+//!    that both find A gone take turns, because each locks `REINIT`.
 //!
-//! A refused process leaves `WRITERS` before it leaves `REVIVAL`: the next one of its
-//! namespace must not take it for a user.
+//! OFD locks belong to open files, and not to process ids, so they exclude each other
+//! across pid namespaces. Two processes of different namespaces may have the same id,
+//! and so the same byte. Their shared locks on it are compatible.
 //!
-//! The kernel may give the number of a namespace that is gone to a new one. Then the
-//! locks look valid, and they are: a namespace is gone after its last thread, and
-//! the kernel has walked the robust list of each thread that ended, also of those that
-//! were killed with their container. What they held says `FUTEX_OWNER_DIED`.
+//! A refused process unlocks `WRITERS` before `REINIT`, so that the next process of its
+//! namespace does not take it for a user.
 //!
-//! Whoever dies in the middle of this leaves no lock, and the object named or
-//! not named, never half so.
+//! The kernel may reuse the number of a namespace that is gone. The locks then look
+//! valid, and they are: a namespace is gone after its last thread, and the kernel has
+//! walked the robust list of each of its threads, also of those that were killed with
+//! their container. Locks that they held have `FUTEX_OWNER_DIED`.
 //!
-//! # Who can hold up whom
+//! # Crash behaviour
 //!
-//! A process that may only read the object can hold shared locks, on any byte. The
-//! locks that calls wait for are therefore waited for with a deadline ([`PATIENCE`]);
-//! the table in docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
+//! A crash at any point leaves no lock held, and the name either present or absent.
+//!
+//! # Waiting
+//!
+//! A process that may only read the object can hold shared locks on any byte. So each
+//! call that waits for a lock has a deadline ([`TIMEOUT`]). The table in
+//! docs/decisions/attachment-by-ofd-locks.md goes through all ranges.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -83,100 +95,104 @@ use crate::os::ofd_lock::{self, Blocked, ByteRange, LockKind, LockTimeout};
 use crate::os::regular_file;
 use crate::segment::policy::Removal;
 
-/// A byte for each process id, beyond the end of every file: of those who may use
+/// One byte for each process id, beyond the end of every file: processes that may use
 /// the locks.
 const WRITERS: ByteRange = ByteRange {
     start: 1 << 62,
     len: 1 << 30,
 };
 
-/// The same, of those who only read.
+/// One byte for each process id: processes that only read.
 const READERS: ByteRange = ByteRange {
     start: WRITERS.start + WRITERS.len,
     len: WRITERS.len,
 };
 
-/// All of them.
+/// [`WRITERS`] and [`READERS`].
 const ATTACHED: ByteRange = ByteRange {
     start: WRITERS.start,
     len: WRITERS.len + READERS.len,
 };
 
-/// The byte before them.
 const REMOVAL: ByteRange = ByteRange {
     start: ATTACHED.start - 1,
     len: 1,
 };
 
-/// The byte before that.
-const REVIVAL: ByteRange = ByteRange {
+const REINIT: ByteRange = ByteRange {
     start: REMOVAL.start - 1,
     len: 1,
 };
 
-/// How long a call waits for one of these locks. Removers and revivers hold the
-/// exclusive ones: for microseconds, or for as long as it takes to revive every lock of
-/// a large segment, unless they are stopped. No process of this crate holds a shared
-/// lock that another waits for, so a shared one is waited for only as long as a backup
-/// may read.
-const PATIENCE: LockTimeout = LockTimeout {
+/// How long a call waits for one of these locks.
+///
+/// Processes of this crate hold an exclusive lock for microseconds, or for as long as
+/// it takes to reinitialise every lock of a large segment, unless they are stopped.
+/// They hold no shared lock that another process waits for. A shared lock is waited for
+/// only as long as a backup program may read the file.
+const TIMEOUT: LockTimeout = LockTimeout {
     with_shared: Duration::from_millis(250),
     with_exclusive: Duration::from_secs(10),
 };
 
-/// How long a removal waits that the tool asks for. The owner of an object may be a
-/// stranger to root, and can hold an exclusive lock on each of any number of objects. A
-/// remover at work holds one for microseconds.
-const PATIENCE_WITH_STRANGERS: LockTimeout = LockTimeout {
-    with_shared: PATIENCE.with_shared,
-    with_exclusive: PATIENCE.with_shared,
+/// How long a removal by the tool waits. Root does not trust the owner of an object,
+/// which can hold an exclusive lock on each of any number of objects. A remover holds
+/// one for microseconds.
+const TIMEOUT_IF_UNTRUSTED: LockTimeout = LockTimeout {
+    with_shared: TIMEOUT.with_shared,
+    with_exclusive: TIMEOUT.with_shared,
 };
 
-/// How long [`registered`] asks. The kernel goes through all locks of the file for each
+/// How long [`attached_pids`] asks. The kernel searches all locks of the file for each
 /// answer, and a reader can hold any number of them.
-const LONGEST_CENSUS: Duration = Duration::from_millis(500);
+const LIST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The attachment of this process (and of those that it forks) to an object.
-/// Dropped last of all that belongs to the segment.
+/// The registration of this process, and of the children that it forks, as users of an
+/// object.
 ///
-/// The kernel keeps the lock for as long as the open file has a descriptor *or a
-/// mapping*. So a process that closes the descriptor (`closefrom`) stays attached,
-/// except on overlayfs, which maps another file than it opens.
+/// The kernel keeps the lock while the open file has a descriptor *or a mapping*. So a
+/// process that closes the descriptor (`closefrom`) stays attached, except on
+/// overlayfs, which maps another file than it opens.
 #[derive(Debug)]
-pub(in crate::segment) struct FileAttachment {
+pub(in crate::segment) struct Registration {
     file: Option<CheckedFd>,
     identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
-    /// Another description of the object, which takes the name away if it must.
-    visitor: Option<OwnedFd>,
+    /// Another open file of the object, which removes the name if it must.
+    remover: Option<OwnedFd>,
 }
 
-impl FileAttachment {
-    /// Takes the lock. Waits for a remover that is at work. Until it is
-    /// [armed](Self::arm), dropping this leaves the name alone.
+impl Registration {
+    /// Takes the shared lock on the byte of this process. Waits for a concurrent
+    /// remover. Until [`set_removal`](Self::set_removal) is called, `drop` does not
+    /// remove the name.
     pub(in crate::segment) fn new(
         file: OwnedFd,
         path: PathBuf,
         access: Access,
     ) -> io::Result<Self> {
-        ofd_lock::lock(&file, LockKind::Shared, own_byte(access), PATIENCE)?;
+        ofd_lock::lock(&file, LockKind::Shared, own_byte(access), TIMEOUT)?;
         let file = CheckedFd::new(file)?;
         Ok(Self {
             identity: file.identity(),
             file: Some(file),
             path,
             removal: Removal::Persistent,
-            visitor: None,
+            remover: None,
         })
     }
 
-    /// From here on this process is a user, whose leaving may take the name away.
+    /// Makes this process a user: if it detaches last, it removes the name.
     pub(in crate::segment) fn set_removal(&mut self, removal: Removal) {
         self.removal = removal;
     }
 
-    /// Returns the descriptor; an error if the program has closed it.
+    /// Returns the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The program has closed it.
     pub(in crate::segment) fn file(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.file {
             Some(file) => file.get(),
@@ -184,18 +200,18 @@ impl FileAttachment {
         }
     }
 
-    /// Returns device and inode number of the object.
+    /// Returns the device and the inode number of the object.
     pub(in crate::segment) fn identity(&self) -> (u64, u64) {
         self.identity
     }
 
-    /// Whether its name leads to the object at this moment.
+    /// Returns whether the name leads to the object at this moment.
     pub(in crate::segment) fn has_its_name(&self) -> io::Result<bool> {
         leads_to_object(&self.path, self.identity)
     }
 
-    /// Opens the object once more by its name. `None` if the name leads elsewhere.
-    pub(in crate::segment) fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
+    /// Opens the object again by its name. Returns `None` if the name leads elsewhere.
+    fn open_again(&self, access: Access) -> io::Result<Option<OwnedFd>> {
         let Some(file) = regular_file::open(&self.path, access)? else {
             return Ok(None);
         };
@@ -203,8 +219,7 @@ impl FileAttachment {
         Ok(is_ours.then_some(file))
     }
 
-    /// Returns the processes that say by a lock that they are attached; among
-    /// `doubtful` ones also if there are too many locks to ask for each.
+    /// Returns the processes that are registered as attached: see [`attached_pids`].
     pub(in crate::segment) fn attached_pids(&self, doubtful: &[u32]) -> io::Result<Vec<u32>> {
         let again;
         let file = match self.file() {
@@ -214,53 +229,55 @@ impl FileAttachment {
                     again = file;
                     again.as_fd()
                 }
-                // Its name is gone as well: nothing is left to ask by.
+                // The name is gone as well, so there is no descriptor for the question.
                 _ => return Ok(Vec::new()),
             },
         };
         attached_pids(file, doubtful)
     }
 
-    /// Prepares to take the name away, if that is to be done. Called while the object
-    /// is still mapped, so that nothing else can have its inode number.
+    /// Opens the object for the removal of its name, if that may be needed. The caller
+    /// still has the object mapped, so its inode number cannot pass to another file.
     pub(in crate::segment) fn prepare_to_leave(&mut self) {
         if self.removal == Removal::Persistent {
             return;
         }
-        // By a description of its own, which no forked child shares: theirs must
-        // count as anybody's.
-        let mut visitor = self.open_again(Access::ReadWrite);
-        if let Err(error) = &visitor {
+        // An open file of its own, which no forked child shares: their locks must
+        // conflict with it as those of any process.
+        let mut remover = self.open_again(Access::ReadWrite);
+        if let Err(error) = &remover {
             if regular_file::is_descriptor_limit(error) {
-                // The segment's own descriptor makes room for it.
+                // Closing the own descriptor frees a number.
                 self.file = None;
-                visitor = self.open_again(Access::ReadWrite);
+                remover = self.open_again(Access::ReadWrite);
             }
         }
-        self.visitor = visitor.ok().flatten();
+        self.remover = remover.ok().flatten();
     }
 }
 
-impl Drop for FileAttachment {
+impl Drop for Registration {
     fn drop(&mut self) {
-        // A process that can't remove it leaves it to others, and to `gc`.
-        let remover = self.visitor.take();
-        let remover = remover.and_then(|visitor| RemovalLock::new(visitor, PATIENCE).ok());
-        // After `REMOVAL` is locked: an opener sees a user or a remover, as long as this
-        // process may still count it.
+        // A process that cannot remove the name leaves it to others, and to `gc`.
+        let remover = self.remover.take();
+        let lock = remover.and_then(|remover| RemovalLock::new(remover, TIMEOUT).ok());
+        // Closed after `REMOVAL` is locked. So an opener sees a user or a remover for
+        // as long as this process may still count that opener.
         self.file = None;
-        if let Some(remover) = remover {
-            let _ = remover.remove_if_abandoned(&self.path);
+        if let Some(lock) = lock {
+            let _ = lock.remove_if_abandoned(&self.path);
         }
     }
 }
 
-/// Returns whether a process is attached at this moment, or about to take the name away.
+/// Returns whether a process is attached at this moment, or is about to remove the
+/// name.
 ///
-/// An opener asks this before it attaches. If it then fails to open the object, a user that
-/// left meanwhile has counted it. So it leaves as a user does, and takes the name away if
-/// it is the last one. If no process was attached, the object was left by a crash, and a
-/// failing opener must not remove it. If the kernel refuses to answer, it stays.
+/// An opener calls this before it attaches. If it then fails to open the object, a user
+/// that detached meanwhile has counted it. So it detaches as a user does, and removes
+/// the name if it is the last one. If no process was attached, a crash has left the
+/// object, and a failing opener must not remove it. If the kernel returns an error, the
+/// object stays.
 pub(in crate::segment) fn is_in_use(file: impl AsFd) -> bool {
     let range = ByteRange {
         start: REMOVAL.start,
@@ -269,50 +286,50 @@ pub(in crate::segment) fn is_in_use(file: impl AsFd) -> bool {
     ofd_lock::conflicting_lock(file, range).is_ok_and(|lock| lock.is_some())
 }
 
-/// What became of an object that was to be removed.
+/// The result of an attempt to remove an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RemoveOutcome {
-    /// It had no user, and has no name any more.
+    /// No process was attached, and the name is removed.
     Removed,
-    /// Somebody is attached.
+    /// A process is attached.
     InUse,
-    /// It had lost its name already.
+    /// The object had no name any more.
     Gone,
 }
 
-/// Whether a remover trusts the owner of an object to keep it waiting only with reason.
+/// Whether a remover trusts the owner of an object not to block it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::segment) enum Owner {
     Trusted,
-    /// Any user: see [`PATIENCE_WITH_STRANGERS`].
-    Stranger,
+    /// Any user: see [`TIMEOUT_IF_UNTRUSTED`].
+    Untrusted,
 }
 
-/// Takes the name `path` away from the object behind `visitor` if no process is
-/// attached to it. `visitor` is open for writing, and has no attachment.
+/// Removes the name `path` from the object behind `file` if no process is attached to
+/// it. `file` is open for writing, and is not registered.
 pub(in crate::segment) fn remove_if_abandoned(
-    visitor: OwnedFd,
+    file: OwnedFd,
     path: &Path,
     owner: Owner,
 ) -> io::Result<RemoveOutcome> {
-    let patience = match owner {
-        Owner::Trusted => PATIENCE,
-        Owner::Stranger => PATIENCE_WITH_STRANGERS,
+    let timeout = match owner {
+        Owner::Trusted => TIMEOUT,
+        Owner::Untrusted => TIMEOUT_IF_UNTRUSTED,
     };
-    RemovalLock::new(visitor, patience)?.remove_if_abandoned(path)
+    RemovalLock::new(file, timeout)?.remove_if_abandoned(path)
 }
 
-/// Whoever holds [`REMOVAL`]. Dropped, all its locks are given back: by name, as a
-/// child that another thread forked meanwhile has a copy of the descriptor.
+/// Holds [`REMOVAL`]. `drop` unlocks explicitly: closing the descriptor is not enough,
+/// because a concurrently forked child may share it.
 struct RemovalLock(OwnedFd);
 
 impl RemovalLock {
-    fn new(visitor: OwnedFd, patience: LockTimeout) -> io::Result<Self> {
-        ofd_lock::lock(&visitor, LockKind::Exclusive, REMOVAL, patience)?;
-        Ok(Self(visitor))
+    fn new(file: OwnedFd, timeout: LockTimeout) -> io::Result<Self> {
+        ofd_lock::lock(&file, LockKind::Exclusive, REMOVAL, timeout)?;
+        Ok(Self(file))
     }
 
-    /// Takes the name `path` away if no process is attached.
+    /// Removes the name `path` if no process is attached.
     fn remove_if_abandoned(self, path: &Path) -> io::Result<RemoveOutcome> {
         if !ofd_lock::try_lock(&self.0, LockKind::Exclusive, ATTACHED)? {
             return Ok(RemoveOutcome::InUse);
@@ -322,7 +339,7 @@ impl RemovalLock {
         }
         regular_file::unlink(path)?;
         Ok(RemoveOutcome::Removed)
-        // Both locks are unlocked after the name is gone.
+        // `drop` unlocks both ranges after the name is gone.
     }
 }
 
@@ -334,38 +351,39 @@ impl Drop for RemovalLock {
     }
 }
 
-/// Takes the name `path` away from whatever has it, whoever is attached.
+/// Removes the name `path` from any object, whether processes are attached or not.
 pub(in crate::segment) fn unlink(path: &Path) -> io::Result<()> {
     loop {
-        let visitor = match regular_file::open(path, Access::ReadWrite) {
-            Ok(Some(visitor)) => visitor,
-            // What gets the name from now on is not what was to be unlinked, and may be
-            // what a remover has just looked at.
+        let file = match regular_file::open(path, Access::ReadWrite) {
+            Ok(Some(file)) => file,
+            // An object that gets the name from now on is not the one to be unlinked,
+            // and a remover may have just checked it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-            // What can't be opened so is none of ours, or not ours to lock.
+            // The object is no segment of this crate, or this process may not lock it.
             _ => return regular_file::unlink(path),
         };
-        let remover = match RemovalLock::new(visitor, PATIENCE) {
-            Ok(remover) => remover,
+        let lock = match RemovalLock::new(file, TIMEOUT) {
+            Ok(lock) => lock,
             Err(error) => match Blocked::of(&error).map(|blocked| blocked.kind) {
-                Some(LockKind::Exclusive) => return Err(error), // a remover at work
-                // A reader, which must not keep the owner from this; or a file system
-                // without locks. No remover holds `REMOVAL` then.
+                Some(LockKind::Exclusive) => return Err(error), // a concurrent remover
+                // A reader, which must not block the owner, or a file system without
+                // locks. No remover holds `REMOVAL` then.
                 Some(LockKind::Shared) | None => return regular_file::unlink(path),
             },
         };
-        if leads_to(path, &remover.0)? {
+        if leads_to(path, &lock.0)? {
             return regular_file::unlink(path);
         }
     }
 }
 
-/// Whether the name `path` leads to the object behind `file` at this moment.
+/// Returns whether the name `path` leads to the object behind `file` at this moment.
 fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
     leads_to_object(path, regular_file::fstat(file)?.identity)
 }
 
-/// Whether the name `path` leads to the object with this device and inode number.
+/// Returns whether the name `path` leads to the object with this device and inode
+/// number.
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match regular_file::lstat(path) {
         Ok(now) => Ok(now.identity == identity),
@@ -382,42 +400,44 @@ fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     }
 }
 
-/// Returns the ids of the processes that attached themselves, and are still attached, or
-/// a child of theirs is, in ascending order. Changes nothing; any descriptor of the
-/// object will do. If there are too many locks to ask for each, it asks for the
-/// `doubtful` processes, of which nothing else is known.
+/// Returns the ids of the registered processes that are still attached, or that have a
+/// child that is, in ascending order. Changes nothing, and takes any descriptor of the
+/// object.
+///
+/// If the object has too many locks to list each, this asks for the `doubtful`
+/// processes as well, about which nothing else is known.
 pub(crate) fn attached_pids(file: impl AsFd, doubtful: &[u32]) -> io::Result<Vec<u32>> {
-    let Registered {
+    let LockHolders {
         mut pids,
         is_complete,
-    } = registered_in_time(&file)?;
+    } = list_lock_holders(&file)?;
     if !is_complete {
-        pids.extend(registered_of(file, doubtful)?);
+        pids.extend(lock_holders_among(file, doubtful)?);
         pids.sort_unstable();
         pids.dedup();
     }
     Ok(pids)
 }
 
-/// The processes that say by a lock that they are attached.
-struct Registered {
+/// The processes that hold a lock in [`ATTACHED`].
+struct LockHolders {
     /// Their ids, in ascending order.
     pids: Vec<u32>,
-    /// Whether these are all. There may be too many locks to ask for each.
+    /// Whether these are all. Listing stops after [`LIST_TIMEOUT`].
     is_complete: bool,
 }
 
-/// The kernel tells one lock at a time. So this asks once for each lock and once for
-/// each gap, until the time is up ([`LONGEST_CENSUS`]).
-fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
-    let until = Deadline::after(LONGEST_CENSUS);
+/// Lists the processes that hold a lock in [`ATTACHED`]. The kernel returns one lock
+/// for each question, so this asks once for each lock and once for each gap.
+fn list_lock_holders(file: impl AsFd) -> io::Result<LockHolders> {
+    let deadline = Deadline::after(LIST_TIMEOUT);
     let mut found = Vec::new();
     let mut unknown = vec![ATTACHED];
     while let Some(range) = unknown.pop() {
         if range.len == 0 {
             continue;
         }
-        if until.has_passed() {
+        if deadline.has_passed() {
             unknown.push(range);
             break;
         }
@@ -429,7 +449,7 @@ fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
             .start
             .saturating_add(lock.len)
             .min(range.start + range.len);
-        // Longer ones are a remover's.
+        // A longer lock is a remover's.
         if lock.len == 1 {
             found.extend(u32::try_from((start - ATTACHED.start) % WRITERS.len).ok());
         }
@@ -444,24 +464,24 @@ fn registered_in_time(file: impl AsFd) -> io::Result<Registered> {
     }
     found.sort_unstable();
     found.dedup();
-    Ok(Registered {
+    Ok(LockHolders {
         pids: found,
         is_complete: unknown.is_empty(),
     })
 }
 
-/// Returns those of `pids` that say by a lock that they are attached. Asks twice for
-/// each of them, until the time is up ([`LONGEST_CENSUS`]).
-fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
-    let until = Deadline::after(LONGEST_CENSUS);
+/// Returns those of `pids` that hold a lock in [`ATTACHED`]. Asks twice for each of
+/// them, until [`LIST_TIMEOUT`] has passed.
+fn lock_holders_among(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
+    let deadline = Deadline::after(LIST_TIMEOUT);
     let mut found = Vec::new();
     for pid in pids {
-        if until.has_passed() {
+        if deadline.has_passed() {
             break;
         }
         for access in [Access::ReadWrite, Access::ReadOnly] {
             let byte = byte_of(*pid, access);
-            // A longer one is a remover's.
+            // A longer lock is a remover's.
             if ofd_lock::conflicting_lock(&file, byte)?.is_some_and(|lock| lock.len == 1) {
                 found.push(*pid);
                 break;
@@ -471,33 +491,34 @@ fn registered_of(file: impl AsFd, pids: &[u32]) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Whoever alone may bring the locks in an object back to life. Dropped, another may.
+/// Exclusive permission to reinitialise an object's locks: holds [`REINIT`].
 #[derive(Debug)]
 pub(in crate::segment) struct ReinitLock(OwnedFd);
 
 impl ReinitLock {
-    /// Waits until nobody else is at it.
+    /// Waits until no other process reinitialises the locks.
     pub(in crate::segment) fn new(file: &OwnedFd) -> io::Result<Self> {
         let file = file.try_clone()?;
-        ofd_lock::lock(&file, LockKind::Exclusive, REVIVAL, PATIENCE)?;
+        ofd_lock::lock(&file, LockKind::Exclusive, REINIT, TIMEOUT)?;
         Ok(Self(file))
     }
 
-    /// Keeps all others away who may use the locks, until [`admit_others`](Self::admit_others).
-    /// Returns false if one of them is attached.
+    /// Tries to keep out all processes that may use the locks, until
+    /// [`admit_others`](Self::admit_others). Returns `false` if one of them is
+    /// attached.
     pub(in crate::segment) fn exclude_others(&self) -> io::Result<bool> {
         ofd_lock::try_lock(&self.0, LockKind::Exclusive, WRITERS)
     }
 
-    /// Unlocks the own byte as well: for a process that is not to become a user.
+    /// Unlocks [`WRITERS`], the own byte included: this process does not become a user.
     pub(in crate::segment) fn leave(&self) -> io::Result<()> {
         ofd_lock::unlock(&self.0, WRITERS)
     }
 
-    /// Keeps of the lock what every attached process has.
+    /// Downgrades to the shared lock that every attached process holds.
     pub(in crate::segment) fn admit_others(&self) -> io::Result<()> {
         let own = own_byte(Access::ReadWrite);
-        ofd_lock::lock(&self.0, LockKind::Shared, own, PATIENCE)?;
+        ofd_lock::lock(&self.0, LockKind::Shared, own, TIMEOUT)?;
         let end = WRITERS.start + WRITERS.len;
         for (start, end) in [(WRITERS.start, own.start), (own.start + own.len, end)] {
             if start < end {
@@ -511,7 +532,7 @@ impl ReinitLock {
 
 impl Drop for ReinitLock {
     fn drop(&mut self) {
-        let _ = ofd_lock::unlock(&self.0, REVIVAL);
+        let _ = ofd_lock::unlock(&self.0, REINIT);
     }
 }
 
@@ -519,13 +540,13 @@ fn own_byte(access: Access) -> ByteRange {
     byte_of(std::process::id(), access)
 }
 
-/// The byte by which a process says that it is attached.
+/// Returns the byte that a process locks while it is attached.
 fn byte_of(pid: u32, access: Access) -> ByteRange {
     let range = match access {
         Access::ReadWrite => WRITERS,
         Access::ReadOnly => READERS,
     };
-    // The kernel's ids have 22 bits at most; glibc's and the futex's, 30.
+    // Process ids of the kernel have at most 22 bits; those of glibc and the futex, 30.
     let offset = u64::from(pid) % range.len;
     ByteRange {
         start: range.start + offset,

@@ -1,8 +1,12 @@
-//! POSIX objects and files: built without a name and published whole; checked
-//! before they are mapped.
+//! POSIX objects and files.
+//!
+//! A new object is built without a name and linked when it is complete. An existing
+//! object is checked before it is mapped.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -11,18 +15,70 @@ use crate::init;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::{Access, Mapping, Pages};
 use crate::os::regular_file::{self, FileStat, SHM_DIRECTORY};
-use crate::segment::backing::Hold;
-use crate::segment::backing::attachment::{self, FileAttachment, Owner, ReinitLock, RemoveOutcome};
+use crate::segment::backing::attachment::{self, Owner, Registration, ReinitLock, RemoveOutcome};
+use crate::segment::backing::mapped::Mapped;
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::header::{self, Header};
 use crate::segment::format::writer::{self, SegmentLayout};
-use crate::segment::options::{OwnerCheck, SegmentOptions};
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::segment::memory_policy::MemoryPolicy;
+use crate::segment::permissions::{OwnerCheck, Permissions};
+use crate::segment::policy::Removal;
+use crate::segment::settings::Settings;
+use crate::shm_safe::Visitor;
 
-/// A complete segment that has no name yet. Dropping it, or dying with it,
-/// leaves nothing behind.
+/// The call that takes a lock on a file, for errors.
+const SETLK: &str = "fcntl(F_OFD_SETLK)";
+
+/// The attachment of this process to a POSIX object or a file.
+#[derive(Debug)]
+pub(in crate::segment) struct FileAttachment {
+    // Dropped in this order: the process is registered for as long as the memory is
+    // mapped.
+    mapping: Mapping,
+    registration: Registration,
+}
+
+impl FileAttachment {
+    pub(in crate::segment) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Returns the descriptor, or `None` if the program has closed it.
+    pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.registration.file().ok()
+    }
+
+    /// Returns the device and the inode number of the object.
+    pub(in crate::segment) fn identity(&self) -> (u64, u64) {
+        self.registration.identity()
+    }
+
+    /// Returns whether the name leads to the object at this moment.
+    pub(in crate::segment) fn is_linked(&self) -> Result<bool, Error> {
+        self.registration
+            .has_its_name()
+            .map_err(failure::os_error("lstat"))
+    }
+
+    /// Returns the registered processes: see [`Registration::attached_pids`].
+    pub(in crate::segment) fn attached_pids(&self, doubtful: &[u32]) -> Result<Vec<u32>, Error> {
+        self.registration
+            .attached_pids(doubtful)
+            .map_err(failure::lock_error("fcntl(F_OFD_GETLK)"))
+    }
+}
+
+impl Drop for FileAttachment {
+    fn drop(&mut self) {
+        // The object is still mapped, so its inode number cannot pass to another file.
+        self.registration.prepare_to_leave();
+    }
+}
+
+/// A complete segment without a name. If it is dropped, or if the process dies, the
+/// kernel frees it.
 #[derive(Debug)]
 pub(in crate::segment) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
@@ -31,42 +87,49 @@ pub(in crate::segment) struct Unpublished<T: ?Sized> {
 }
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
-    /// Reserves memory where `path` will be, and fills it.
+    /// Reserves memory in the file system of `path`, and writes the segment into it.
     pub(in crate::segment) fn build(
-        options: &SegmentOptions,
+        settings: &Settings,
         path: &Path,
         len: usize,
         write: impl FnOnce(NonNull<T>, usize),
     ) -> Result<Self, Error> {
-        if options.pages == Pages::Huge {
+        if settings.pages == Pages::Huge {
             return Err(Error::Unsupported(Unsupported::HugePages));
         }
-        let mut plan = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, options.removal)?;
-        let total = plan.total_len();
-        let of_memory = |call| failure::of_memory(total.get(), call);
+        let mut layout = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, settings.removal)?;
+        let total = layout.total_len();
+        let memory_error = |call| failure::memory_error(total.get(), call);
         let file = regular_file::open_tmpfile(directory_of(path))
-            .map_err(failure::of_unnamed_file(total.get()))?;
-        regular_file::fchown(&file, options.owner, options.group)
-            .map_err(failure::of_call("fchown"))?;
-        regular_file::fchmod(&file, options.mode).map_err(failure::of_call("fchmod"))?;
-        // Where that fails, the segment works until the file system is full.
+            .map_err(failure::unnamed_file_error(total.get()))?;
+        let permissions = settings.permissions;
+        regular_file::fchown(&file, permissions.owner, permissions.group)
+            .map_err(failure::call_error("fchown"))?;
+        regular_file::fchmod(&file, permissions.mode).map_err(failure::call_error("fchmod"))?;
+        // If this fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
-        regular_file::reserve(&file, total).map_err(of_memory("posix_fallocate"))?;
-        plan.set_origin(Epoch::of(&file)?);
+        regular_file::reserve(&file, total).map_err(memory_error("posix_fallocate"))?;
+        layout.set_epoch(Epoch::of(&file)?);
 
-        let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
-        options.settle_in(&mapping)?;
-        // The caller's own code runs next, and may close all descriptors.
-        let file = CheckedFd::new(file).map_err(failure::of("fstat"))?;
-        // SAFETY: the mapping is new, of that length, and nobody else knows it.
-        unsafe { plan.write_header(&mapping) };
-        // SAFETY: as above; a new file is zero. The mapping stays as `Segment`
-        // keeps it.
-        let value = unsafe { plan.fill(&mapping, write) }?;
+        let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
+        settings.memory.apply(&mapping)?;
+        // The caller's closure runs next, and may close all descriptors.
+        let file = CheckedFd::new(file).map_err(failure::os_error("fstat"))?;
+        // SAFETY:
+        // * Writable and `total_len` bytes long: the mapping is new, of that length.
+        // * No other writer: the file has no name, so no other process can open it.
+        unsafe { layout.write_header(&mapping) };
+        // SAFETY:
+        // * Writable, long enough, and no other user: as for `write_header`.
+        // * Zero behind the header: all bytes of a new file are zero.
+        // * The memory stays: `Segment` keeps the mapping while the value is borrowed
+        //   or a lock in it is held.
+        // * `write` comes from `by_value` or `in_place`.
+        let value = unsafe { layout.fill(&mapping, write) }?;
         if !path.starts_with(SHM_DIRECTORY) {
-            // Not a name without its content, should the power fail.
+            // After a power failure, a name never leads to a file without its content.
             let synced = file.get().and_then(regular_file::sync);
-            synced.map_err(failure::of_call("fsync"))?;
+            synced.map_err(failure::call_error("fsync"))?;
         }
         Ok(Self {
             value,
@@ -75,44 +138,48 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         })
     }
 
-    /// Gives it its name. If the name is taken, hands everything back.
+    /// Links the object to its name. If the name is taken, returns the object with the
+    /// error.
     pub(in crate::segment) fn publish(
         self,
-        options: &SegmentOptions,
+        removal: Removal,
         path: &Path,
-    ) -> Result<(NonNull<T>, Hold), (Self, Error)> {
+    ) -> Result<Mapped<T, FileAttachment>, (Self, Error)> {
         let Self {
             value,
             mapping,
             file,
         } = self;
-        // Attached before it has a name, so that nobody ever finds it abandoned.
-        // By a copy of the descriptor: both are of one open file.
-        let attached = file
+        // Registered before it has a name, so that no process finds it abandoned. A
+        // copy of the descriptor shares the lock, because both refer to one open file.
+        let registration = file
             .get()
             .and_then(|file| file.try_clone_to_owned())
-            .and_then(|file| FileAttachment::new(file, path.to_owned(), Access::ReadWrite));
-        let failed = match attached {
-            Ok(mut attached) => match attached
+            .and_then(|file| Registration::new(file, path.to_owned(), Access::ReadWrite));
+        let failed = match registration {
+            Ok(mut registration) => match registration
                 .file()
                 .and_then(|file| regular_file::link_at(file, path))
             {
                 Ok(()) => {
-                    attached.set_removal(options.removal);
-                    return Ok((value, Hold::named(mapping, attached)));
+                    registration.set_removal(removal);
+                    let attachment = FileAttachment {
+                        mapping,
+                        registration,
+                    };
+                    // SAFETY:
+                    // * Initialised: `build` wrote the value and initialised its locks.
+                    // * It stays mapped: `attachment` owns the mapping of the value.
+                    return Ok(unsafe { Mapped::new(value, attachment) });
                 }
-                Err(source) => {
-                    // It is not the name that is missing then, but a directory.
-                    match source.kind() {
-                        std::io::ErrorKind::NotFound => Error::Os {
-                            call: "linkat from /proc/self/fd",
-                            source,
-                        },
-                        _ => failure::of("linkat")(source),
-                    }
-                }
+                // A directory of the path is missing, and not the name.
+                Err(source) if source.kind() == ErrorKind::NotFound => Error::Os {
+                    call: "linkat from /proc/self/fd",
+                    source,
+                },
+                Err(source) => failure::os_error("linkat")(source),
             },
-            Err(source) => failure::of_lock("fcntl(F_OFD_SETLK)")(source),
+            Err(source) => failure::lock_error(SETLK)(source),
         };
         let again = Self {
             value,
@@ -123,179 +190,200 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
     }
 }
 
-/// Opens what `path` leads to, after checking that it is what it should be.
+/// Opens the object that `path` leads to, after checking it.
 pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
-    options: &SegmentOptions,
+    permissions: &Permissions,
+    memory: MemoryPolicy,
     path: &Path,
     access: Access,
-) -> Result<(NonNull<T>, Hold), Error> {
+) -> Result<Mapped<T, FileAttachment>, Error> {
     loop {
-        let (file, facts) = open_checked(options, path, access)?;
-        let header = read_header(&file, facts.len)?;
+        let (file, stat) = open_checked(permissions, path, access)?;
+        let header = read_header(&file, stat.len)?;
         let len = header.check_layout::<T>()?;
-        // A process that only reads uses no lock, so it needs none to be valid.
+        // Read-only openers take no locks, so stale locks do not matter.
         let here = match access {
             Access::ReadWrite => Some(Validity::of(&file)?),
             Access::ReadOnly => None,
         };
-        let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
-        let reviver = match here {
-            Some(here) if !header.validity().is(here) => {
-                Some(ReinitLock::new(&file).map_err(of_lock())?)
+        let reinit_lock = match here {
+            Some(here) if !header.validity().matches(here) => {
+                Some(ReinitLock::new(&file).map_err(failure::lock_error(SETLK))?)
             }
             _ => None,
         };
         let is_in_use = attachment::is_in_use(&file);
-        let mut attached = FileAttachment::new(file, path.to_owned(), access).map_err(of_lock())?;
+        let mut registration =
+            Registration::new(file, path.to_owned(), access).map_err(failure::lock_error(SETLK))?;
         if is_in_use {
-            attached.set_removal(header.removal); // also if this fails: see `is_in_use`
+            // Applies also if this call fails: see `is_in_use`.
+            registration.set_removal(header.removal);
         }
         let mapping =
-            map(&attached, &header, access).inspect_err(|_| attached.prepare_to_leave())?;
-        let mut hold = Hold::named(mapping, attached);
-        if let (Some(reviver), Some(here)) = (reviver, here) {
-            bring_home::<T>(&reviver, &hold, &header, here, len)?;
+            map(&registration, &header, access).inspect_err(|_| registration.prepare_to_leave())?;
+        let mut attachment = FileAttachment {
+            mapping,
+            registration,
+        };
+        if let (Some(reinit_lock), Some(here)) = (reinit_lock, here) {
+            reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
         }
-        if here.is_some_and(|here| !Validity::load(hold.mapping()).is(here)) {
-            continue; // brought to life elsewhere in this very moment
+        if here.is_some_and(|here| !Validity::load(&attachment.mapping).matches(here)) {
+            continue; // another process has reinitialised the locks meanwhile
         }
-        // The name may have been taken away or given to another object meanwhile.
-        // Opening the new one is what the caller wants then.
-        if hold.is_linked()? {
-            options.settle_in(hold.mapping())?;
-            hold.arm(header.removal);
+        // Another process may have removed the name or reused it meanwhile. The caller
+        // wants the object that has the name now.
+        if attachment.is_linked()? {
+            memory.apply(&attachment.mapping)?;
+            attachment.registration.set_removal(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
-            let base = unsafe { writer::value_in(hold.mapping(), &header) };
-            return Ok((T::at(base, len), hold));
+            let base = unsafe { writer::value_in(&attachment.mapping, &header) };
+            // SAFETY:
+            // * Initialised: the header says that the object holds a complete `T`.
+            // * It stays mapped: `attachment` owns the mapping of the value.
+            return Ok(unsafe { Mapped::new(T::at(base, len), attachment) });
         }
     }
 }
 
-/// Reserves all memory of a file whose locks are revived: it may be a copy that shares
-/// its blocks with another file, or has holes.
-fn own_all_blocks(hold: &Hold) -> Result<(), Error> {
-    let len = hold.mapping().len();
-    let (Some(file), Some(bytes)) = (hold.file(), NonZeroUsize::new(len)) else {
-        return Ok(());
-    };
-    match regular_file::unshare(file, bytes).map_err(failure::of_memory(len, "fallocate")) {
-        Err(error @ Error::NoSpace { .. }) => Err(error),
-        // Where it can't be had, a full file system ends in SIGBUS.
-        _ => Ok(()),
-    }
-}
-
-fn map(attached: &FileAttachment, header: &Header, access: Access) -> Result<Mapping, Error> {
+/// Maps the whole object.
+fn map(registration: &Registration, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
     let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
-    let file = attached.file().map_err(failure::of_call("fstat"))?;
-    Mapping::of_file_with(file, len, access).map_err(failure::of_memory(len.get(), "mmap"))
+    let file = registration.file().map_err(failure::call_error("fstat"))?;
+    Mapping::of_file_with(file, len, access).map_err(failure::memory_error(len.get(), "mmap"))
 }
 
-/// Makes sure that the locks mean something here and now.
+/// Reinitialises the locks of an object if they are stale.
 ///
-/// An object outlives the container in which its locks came to life, a file also
-/// the boot of the machine, and it can be copied. Its lock words then name threads
-/// that are no more, or threads that hold the locks of the original. The process that
-/// finds that brings the locks back to life; those that were held are poisoned. See
-/// [`attach`](crate::segment::attach) for why nobody uses a lock meanwhile.
-fn bring_home<T: SegmentContent + ?Sized>(
-    reviver: &ReinitLock,
-    hold: &Hold,
+/// An object can outlive the container in which its locks were initialised. A file can
+/// outlive the boot as well, and it can be copied. Its lock words then name threads
+/// that no longer exist, or threads that hold the locks of the original. Locks that
+/// were held are poisoned. [`attachment`] argues why no process uses a lock meanwhile.
+///
+/// # Errors
+///
+/// [`Error::ForeignPidNamespace`], [`Error::InUse`]: the locks are valid for another
+/// attached process.
+fn reinit_stale_locks<T: SegmentContent + ?Sized>(
+    reinit_lock: &ReinitLock,
+    attachment: &FileAttachment,
     header: &Header,
     here: Validity,
     len: usize,
 ) -> Result<(), Error> {
-    let of_lock = || failure::of_lock("fcntl(F_OFD_SETLK)");
-    let mapping = hold.mapping();
-    // Another process may have been faster.
+    let mapping = &attachment.mapping;
+    // Another process may have done it already.
     let found = Validity::load(mapping);
-    if found.is(here) {
+    if found.matches(here) {
         return Ok(());
     }
-    if !reviver.exclude_others().map_err(of_lock())? {
-        reviver.leave().map_err(of_lock())?;
-        return Err(match found.origin.is(here.origin) {
-            true => Error::ForeignPidNamespace,
-            false => Error::InUse,
+    let is_exclusive = reinit_lock.exclude_others();
+    if !is_exclusive.map_err(failure::lock_error(SETLK))? {
+        reinit_lock.leave().map_err(failure::lock_error(SETLK))?;
+        return Err(if found.epoch.matches(here.epoch) {
+            Error::ForeignPidNamespace
+        } else {
+            Error::InUse
         });
     }
-    let revived = own_all_blocks(hold).and_then(|()| {
-        let placement = init::init_context()?;
+    let reinitialized = own_all_blocks(attachment).and_then(|()| {
+        let context = init::init_context()?;
         // SAFETY: the header is of this object, and all of it is mapped.
         let base = unsafe { writer::value_in(mapping, header) };
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
-        // First: a death from here on is noticed by the next opener.
+        let value: NonNull<T> = T::at(base, len);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        // First: the next opener detects a crash from here on.
         Validity::invalidate(mapping);
-        // SAFETY: a T lies there, as its header says; no other process uses its locks yet.
-        unsafe { init::reinit_all(base, placement, walk) }
+        // SAFETY:
+        // * `locks` visits the locks of the `T` at `base`, which the header describes.
+        //   The mapping is writable, because a reader does not reinitialise.
+        // * No other process uses them: `exclude_others` keeps out each process that
+        //   locks.
+        // * The mapping stays: `Segment` keeps it while a lock in the value is held.
+        unsafe { init::reinit_all(base, context, locks) }
     });
-    if let Err(error) = revived {
-        // By name: a child that another thread forked meanwhile has a copy of the
-        // descriptor, and would keep all others waiting.
-        let _ = reviver.leave();
+    if let Err(error) = reinitialized {
+        // Unlocks explicitly. A concurrently forked child may share the descriptor, and
+        // would keep all other processes waiting.
+        let _ = reinit_lock.leave();
         return Err(error);
     }
-    // Last: a death before it lets the next one start over.
+    // Last: after a crash before this line, the next opener starts over.
     here.publish(mapping);
-    reviver.admit_others().map_err(of_lock())
+    reinit_lock
+        .admit_others()
+        .map_err(failure::lock_error(SETLK))
 }
 
-/// Removes what `path` leads to if it is a segment that nobody is attached to,
-/// whatever it holds.
+/// Reserves all memory of a file whose locks are reinitialised. The file may be a copy
+/// with holes, or may share its blocks with another file.
+fn own_all_blocks(attachment: &FileAttachment) -> Result<(), Error> {
+    let len = attachment.mapping.len();
+    let (Some(file), Some(bytes)) = (attachment.file(), NonZeroUsize::new(len)) else {
+        return Ok(());
+    };
+    match regular_file::unshare(file, bytes).map_err(failure::memory_error(len, "fallocate")) {
+        Err(error @ Error::NoSpace { .. }) => Err(error),
+        // If the file system does not support it, a full file system ends in SIGBUS.
+        _ => Ok(()),
+    }
+}
+
+/// Removes the name `path` if it leads to a segment that no process is attached to,
+/// whatever the segment holds.
 pub(in crate::segment) fn remove_if_abandoned(
-    options: &SegmentOptions,
+    permissions: &Permissions,
     path: &Path,
 ) -> Result<RemoveOutcome, Error> {
-    let (file, facts) = open_checked(options, path, Access::ReadWrite)?;
-    match read_header(&file, facts.len) {
-        // Ours, if damaged or of another version.
+    let (file, stat) = open_checked(permissions, path, Access::ReadWrite)?;
+    match read_header(&file, stat.len) {
+        // A segment of this crate, also if it is damaged or of another version.
         Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
         Err(other) => return Err(other),
     }
-    let owner = match options.trust {
+    let owner = match permissions.owner_check {
         OwnerCheck::Owner | OwnerCheck::Group => Owner::Trusted,
-        OwnerCheck::Anybody => Owner::Stranger,
+        OwnerCheck::Skip => Owner::Untrusted,
     };
-    attachment::remove_if_abandoned(file, path, owner).map_err(failure::of_removal("unlink"))
+    attachment::remove_if_abandoned(file, path, owner).map_err(failure::removal_error("unlink"))
 }
 
-/// Opens what `path` leads to, and checks all that is known before the first byte
-/// is read.
+/// Removes the name `path` from any object, whether processes are attached or not.
+pub(in crate::segment) fn unlink(path: &Path) -> Result<(), Error> {
+    attachment::unlink(path).map_err(failure::removal_error("unlink"))
+}
+
+/// Opens what `path` leads to, and checks everything that is known before the first
+/// byte is read.
 fn open_checked(
-    options: &SegmentOptions,
+    permissions: &Permissions,
     path: &Path,
     access: Access,
 ) -> Result<(OwnedFd, FileStat), Error> {
     let file = regular_file::open(path, access)
-        .map_err(failure::of("open"))?
+        .map_err(failure::os_error("open"))?
         .ok_or(Error::NotASegment)?;
-    let facts = facts(&file)?;
-    if !facts.is_regular {
+    let stat = regular_file::fstat(&file).map_err(failure::os_error("fstat"))?;
+    if !stat.is_regular {
         return Err(Error::NotASegment);
     }
-    options.check_permissions(facts.owner, facts.group, facts.mode)?;
-    Ok((file, facts))
+    permissions.check(stat.owner, stat.group, stat.mode)?;
+    Ok((file, stat))
 }
 
-fn facts(file: &OwnedFd) -> Result<FileStat, Error> {
-    regular_file::fstat(file).map_err(failure::of("fstat"))
-}
-
-/// Reads the header by `read`, not through a mapping: a file that shrinks
-/// meanwhile is an error, not a `SIGBUS`.
-pub(in crate::segment) fn read_header(
-    file: impl std::os::fd::AsFd,
-    object_len: u64,
-) -> Result<Header, Error> {
+/// Reads the header with `pread`, and not through a mapping: if the file shrinks
+/// meanwhile, the result is an error instead of a `SIGBUS`.
+pub(in crate::segment) fn read_header(file: impl AsFd, object_len: u64) -> Result<Header, Error> {
     let mut bytes = [0; header::LEN];
-    let filled = regular_file::read_at(file, &mut bytes, 0).map_err(failure::of("pread"))?;
+    let filled = regular_file::read_at(file, &mut bytes, 0).map_err(failure::os_error("pread"))?;
     if filled < bytes.len() {
         return Err(Error::NotASegment);
     }
     Header::parse(&bytes, object_len)
 }
 
+/// Returns the directory that `path` is in.
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -303,11 +391,12 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// The directory of a file that is to be made, to make its entry last should the power
-/// fail. `None` where that means nothing, or can't be had.
-pub(in crate::segment) fn durable_directory(path: &Path) -> Option<std::fs::File> {
-    match path.starts_with(SHM_DIRECTORY) {
-        true => None,
-        false => std::fs::File::open(directory_of(path)).ok(),
+/// Opens the directory of a new file, which is synced after the name is linked. Returns
+/// `None` for POSIX objects, which no power failure survives, and if the directory
+/// can't be opened.
+pub(in crate::segment) fn durable_directory(path: &Path) -> Option<File> {
+    if path.starts_with(SHM_DIRECTORY) {
+        return None;
     }
+    File::open(directory_of(path)).ok()
 }

@@ -1,8 +1,7 @@
-//! Segments without a name: sealed memfds, shared by fork, or by handing over
-//! the descriptor.
+//! Anonymous segments: sealed memfds, shared by fork or by sending the descriptor.
 
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use crate::error::Error;
@@ -10,75 +9,108 @@ use crate::init;
 use crate::os::descriptor::CheckedFd;
 use crate::os::mem::{Access, Mapping, Pages, huge_page_size};
 use crate::os::{is_not_permitted, mem::memfd, regular_file};
-use crate::segment::backing::Hold;
 use crate::segment::backing::file;
+use crate::segment::backing::mapped::Mapped;
 use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::format::writer::{self, SegmentLayout};
-use crate::segment::options::SegmentOptions;
+use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::policy::Removal;
+use crate::segment::settings::Settings;
 
-/// How a memfd of this crate begins its label.
+/// The first part of the label of each memfd of this crate.
 pub(crate) const LABEL: &str = "shm-sync:";
 
-/// The mode of a memfd, which matters where others open it by `/proc/PID/fd`.
+/// The mode of a memfd. It matters if another process opens `/proc/PID/fd`.
 const OWNER_ONLY: u32 = 0o600;
 
-/// Creates a segment without a name.
+/// The attachment of this process to an anonymous segment.
+#[derive(Debug)]
+pub(in crate::segment) struct MemfdAttachment {
+    mapping: Mapping,
+    file: CheckedFd,
+}
+
+impl MemfdAttachment {
+    pub(in crate::segment) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Returns the descriptor, or `None` if the program has closed it.
+    pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.get().ok()
+    }
+
+    /// Returns the device and the inode number of the memfd.
+    pub(in crate::segment) fn identity(&self) -> (u64, u64) {
+        self.file.identity()
+    }
+}
+
+/// Creates an anonymous segment.
 pub(in crate::segment) fn create<T: SegmentContent + ?Sized>(
-    options: &SegmentOptions,
+    settings: &Settings,
     label: &str,
     len: usize,
     write: impl FnOnce(NonNull<T>, usize),
-) -> Result<(NonNull<T>, Hold), Error> {
-    let granularity = match options.pages {
+) -> Result<Mapped<T, MemfdAttachment>, Error> {
+    let granularity = match settings.pages {
         Pages::Normal => NonZeroUsize::MIN,
-        Pages::Huge => huge_page_size().map_err(failure::of_call("reading /proc/meminfo"))?,
+        Pages::Huge => huge_page_size().map_err(failure::call_error("reading /proc/meminfo"))?,
     };
-    let plan = SegmentLayout::of::<T>(len, granularity, Removal::Persistent)?;
-    let total = plan.total_len();
-    let of_memory = |call| {
-        move |source| match options.pages {
-            Pages::Normal => failure::of_memory(total.get(), call)(source),
-            Pages::Huge => failure::of_huge_pages(total.get(), call)(source),
+    let layout = SegmentLayout::of::<T>(len, granularity, Removal::Persistent)?;
+    let total = layout.total_len();
+    let memory_error = |call| {
+        move |source| match settings.pages {
+            Pages::Normal => failure::memory_error(total.get(), call)(source),
+            Pages::Huge => failure::huge_page_error(total.get(), call)(source),
         }
     };
-    let file = memfd::create(&format!("{LABEL}{label}"), options.pages)
-        .map_err(of_memory("memfd_create"))?;
-    regular_file::fchmod(&file, OWNER_ONLY).map_err(failure::of_call("fchmod"))?;
-    // Not reserved page by page, as in a file system with a limit of its own: here
-    // that would go on until the machine has no memory left. The kernel is asked
-    // whether it would promise so much; huge pages it sets aside when they are
-    // mapped.
-    if options.pages == Pages::Normal {
-        drop(Mapping::private(total).map_err(of_memory("mmap"))?);
+    let file = memfd::create(&format!("{LABEL}{label}"), settings.pages)
+        .map_err(memory_error("memfd_create"))?;
+    regular_file::fchmod(&file, OWNER_ONLY).map_err(failure::call_error("fchmod"))?;
+    // Memory is not reserved page by page, as in a file system with a limit: a memfd
+    // has no limit, so that would go on until the machine has no memory left. A private
+    // mapping asks the kernel whether it would commit so much. The kernel reserves huge
+    // pages when they are mapped.
+    if settings.pages == Pages::Normal {
+        drop(Mapping::private(total).map_err(memory_error("mmap"))?);
     }
-    regular_file::set_len(&file, total).map_err(of_memory("ftruncate"))?;
-    memfd::seal(&file).map_err(failure::of_call("fcntl(F_ADD_SEALS)"))?;
-    let mapping = Mapping::of_file(&file, total).map_err(of_memory("mmap"))?;
-    options.settle_in(&mapping)?;
-    // The caller's own code runs next, and may close all descriptors.
+    regular_file::set_len(&file, total).map_err(memory_error("ftruncate"))?;
+    memfd::seal(&file).map_err(failure::call_error("fcntl(F_ADD_SEALS)"))?;
+    let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
+    settings.memory.apply(&mapping)?;
+    // The caller's closure runs next, and may close all descriptors.
     let file = keep(file)?;
-    // SAFETY: the mapping is new, of that length, and nobody else knows it.
-    unsafe { plan.write_header(&mapping) };
-    // SAFETY: as above; a new file is zero. The mapping stays as `Segment` keeps
-    // it.
-    let value = unsafe { plan.fill(&mapping, write) }?;
-    Ok((value, Hold::sealed(mapping, file)))
+    // SAFETY:
+    // * Writable and `total_len` bytes long: the mapping is new, of that length.
+    // * No other writer: only this function knows the descriptor.
+    unsafe { layout.write_header(&mapping) };
+    // SAFETY:
+    // * Writable, long enough, and no other user: as for `write_header`.
+    // * Zero behind the header: all bytes of a new memfd are zero.
+    // * The memory stays: `Segment` keeps the mapping while the value is borrowed or a
+    //   lock in it is held.
+    // * `write` comes from `by_value` or `in_place`.
+    let value = unsafe { layout.fill(&mapping, write) }?;
+    // SAFETY:
+    // * Initialised: `fill` wrote the value and initialised its locks.
+    // * It stays mapped: the attachment owns the mapping of the value.
+    Ok(unsafe { Mapped::new(value, MemfdAttachment { mapping, file }) })
 }
 
 /// Opens the segment behind a descriptor.
 pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
-    options: &SegmentOptions,
+    memory: MemoryPolicy,
     file: OwnedFd,
-) -> Result<(NonNull<T>, Hold), Error> {
+) -> Result<Mapped<T, MemfdAttachment>, Error> {
     if !is_sealed(&file)? {
         return Err(Error::Unsealed);
     }
     let file = keep(file)?;
-    let lent = || file.get().map_err(failure::of_call("fstat"));
+    let lent = || file.get().map_err(failure::call_error("fstat"));
     let len = regular_file::fstat(lent()?)
-        .map_err(failure::of_call("fstat"))?
+        .map_err(failure::call_error("fstat"))?
         .len;
     let header = file::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
@@ -88,21 +120,27 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
     let total = total.ok_or(Error::NotASegment)?;
     let mapping = Mapping::of_file_with(lent()?, total, Access::ReadWrite).map_err(|source| {
-        match is_not_permitted(&source) {
-            true => Error::PermissionDenied, // sealed against writing
-            false => failure::of_memory(total.get(), "mmap")(source),
+        if is_not_permitted(&source) {
+            Error::PermissionDenied // sealed against writing
+        } else {
+            failure::memory_error(total.get(), "mmap")(source)
         }
     })?;
-    options.settle_in(&mapping)?;
+    memory.apply(&mapping)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { writer::value_in(&mapping, &header) };
-    Ok((T::at(base, elements), Hold::sealed(mapping, file)))
+    let value = T::at(base, elements);
+    // SAFETY:
+    // * Initialised: the header says that the object holds a complete `T`.
+    // * It stays mapped: the attachment owns the mapping of the value.
+    Ok(unsafe { Mapped::new(value, MemfdAttachment { mapping, file }) })
 }
 
+/// Keeps a descriptor under a number of at least 3.
 fn keep(file: OwnedFd) -> Result<CheckedFd, Error> {
-    CheckedFd::new(file).map_err(failure::of_call("fcntl(F_DUPFD_CLOEXEC)"))
+    CheckedFd::new(file).map_err(failure::call_error("fcntl(F_DUPFD_CLOEXEC)"))
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {
-    memfd::is_sealed_against_shrinking(file).map_err(failure::of_call("fcntl(F_GET_SEALS)"))
+    memfd::is_sealed_against_shrinking(file).map_err(failure::call_error("fcntl(F_GET_SEALS)"))
 }

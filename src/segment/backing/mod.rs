@@ -1,7 +1,11 @@
-//! A value in shared memory, and what keeps it there.
+//! The ways to share memory, and the value in that memory.
+//!
+//! Each backing has a type that attaches this process to a segment and owns its
+//! mapping. [`Attachment`] covers all of them.
 
 pub(in crate::segment) mod attachment;
 pub(in crate::segment) mod file;
+pub(in crate::segment) mod mapped;
 pub(in crate::segment) mod memfd;
 pub(in crate::segment) mod sysv;
 
@@ -11,177 +15,161 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::init;
-use crate::os::descriptor::CheckedFd;
-use crate::os::mem::Mapping;
-use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::sysv_shm::Id;
+use crate::os::mem::{Access, Mapping};
 use crate::segment::content::SegmentContent;
-use crate::segment::failure;
-use crate::segment::policy::Removal;
-use crate::shm_safe::{FieldPath, Visitor};
+use crate::shm_safe::Visitor;
+use file::FileAttachment;
+use mapped::Mapped;
+use memfd::MemfdAttachment;
+use sysv::SysvAttachment;
 
-/// Memory, and what ties this process to it. The memory is unmapped first.
+/// The attachment of this process to a segment of any backing. It owns the mapping.
 #[derive(Debug)]
-pub(in crate::segment) struct Hold {
-    mapping: Mapping,
-    tie: Tie,
+pub(in crate::segment) enum Attachment {
+    File(FileAttachment),
+    Memfd(MemfdAttachment),
+    SystemV(SysvAttachment),
+    /// A private copy: see [`Snapshot`](crate::Snapshot).
+    Private(Mapping),
 }
 
-#[derive(Debug)]
-enum Tie {
-    /// An object that has, or had, a name.
-    Named(attachment::FileAttachment),
-    /// The descriptor of an object that never has one.
-    Sealed(CheckedFd),
-    SystemV(sysv::SysvAttachment),
-    /// Memory of this process alone.
-    None,
-}
-
-impl Hold {
-    pub(in crate::segment) fn named(
-        mapping: Mapping,
-        attached: attachment::FileAttachment,
-    ) -> Self {
-        let tie = Tie::Named(attached);
-        Self { mapping, tie }
-    }
-
-    pub(in crate::segment) fn sealed(mapping: Mapping, file: CheckedFd) -> Self {
-        let tie = Tie::Sealed(file);
-        Self { mapping, tie }
-    }
-
-    pub(in crate::segment) fn system_v(mapping: Mapping, attached: sysv::SysvAttachment) -> Self {
-        let tie = Tie::SystemV(attached);
-        Self { mapping, tie }
-    }
-
-    pub(in crate::segment) fn private(mapping: Mapping) -> Self {
-        let tie = Tie::None;
-        Self { mapping, tie }
-    }
-
+impl Attachment {
     pub(in crate::segment) fn mapping(&self) -> &Mapping {
-        &self.mapping
+        match self {
+            Self::File(attachment) => attachment.mapping(),
+            Self::Memfd(attachment) => attachment.mapping(),
+            Self::SystemV(attachment) => attachment.mapping(),
+            Self::Private(mapping) => mapping,
+        }
     }
 
-    /// The descriptor of an object that never has a name, unless the program has closed
+    /// Returns the attachment to a POSIX object or a file.
+    pub(in crate::segment) fn as_file(&self) -> Option<&FileAttachment> {
+        match self {
+            Self::File(attachment) => Some(attachment),
+            _ => None,
+        }
+    }
+
+    /// Returns the descriptor of an anonymous segment, unless the program has closed
     /// it.
-    pub(in crate::segment) fn nameless_file(&self) -> Option<BorrowedFd<'_>> {
-        match &self.tie {
-            Tie::Sealed(file) => file.get().ok(),
+    pub(in crate::segment) fn memfd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Memfd(attachment) => attachment.file(),
             _ => None,
         }
     }
 
-    /// The descriptor of what is mapped, if it has one that the program has not closed.
+    /// Returns the descriptor of the mapped file, if there is one and the program has
+    /// not closed it.
     pub(in crate::segment) fn file(&self) -> Option<BorrowedFd<'_>> {
-        match &self.tie {
-            Tie::Named(attached) => attached.file().ok(),
-            _ => self.nameless_file(),
+        match self {
+            Self::File(attachment) => attachment.file(),
+            Self::Memfd(attachment) => attachment.file(),
+            Self::SystemV(_) | Self::Private(_) => None,
         }
     }
 
-    /// What ties this process to an object that has, or had, a name.
-    pub(in crate::segment) fn attached(&self) -> Option<&attachment::FileAttachment> {
-        match &self.tie {
-            Tie::Named(attached) => Some(attached),
-            _ => None,
-        }
-    }
-
-    /// From here on this process is a user of an object with a name, whose leaving may
-    /// take the name away.
-    pub(in crate::segment) fn arm(&mut self, removal: Removal) {
-        if let Tie::Named(attached) = &mut self.tie {
-            attached.set_removal(removal);
-        }
-    }
-
-    /// Device and inode number of what is mapped, if it is a file.
+    /// Returns the device and the inode number of the mapped file, if there is one.
     pub(in crate::segment) fn identity(&self) -> Option<(u64, u64)> {
-        match &self.tie {
-            Tie::Named(attached) => Some(attached.identity()),
-            Tie::Sealed(file) => Some(file.identity()),
-            Tie::SystemV(_) | Tie::None => None,
+        match self {
+            Self::File(attachment) => Some(attachment.identity()),
+            Self::Memfd(attachment) => Some(attachment.identity()),
+            Self::SystemV(_) | Self::Private(_) => None,
         }
     }
 
-    /// Returns whether a name, a key or an id still leads to the memory.
+    /// Returns whether a name, a key or an id still leads to the segment.
     pub(in crate::segment) fn is_linked(&self) -> Result<bool, Error> {
-        match &self.tie {
-            Tie::Named(attached) => attached.has_its_name().map_err(failure::of("lstat")),
-            // A key goes with its segment's removal, and by no other way.
-            Tie::SystemV(attached) => match sysv_shm::status(attached.id()) {
-                Err(error) if sysv_shm::is_removed_error(&error) => Ok(false),
-                status => status
-                    .map(|status| !status.is_condemned)
-                    .map_err(failure::of("shmctl(IPC_STAT)")),
-            },
-            Tie::Sealed(_) | Tie::None => Ok(false),
+        match self {
+            Self::File(attachment) => attachment.is_linked(),
+            Self::SystemV(attachment) => attachment.is_linked(),
+            Self::Memfd(_) | Self::Private(_) => Ok(false),
         }
     }
 
     pub(in crate::segment) fn system_v_id(&self) -> Option<Id> {
-        match &self.tie {
-            Tie::SystemV(attached) => Some(attached.id()),
+        match self {
+            Self::SystemV(attachment) => Some(attachment.id()),
             _ => None,
         }
     }
 }
 
-impl Drop for Hold {
-    fn drop(&mut self) {
-        match &mut self.tie {
-            Tie::Named(attached) => attached.prepare_to_leave(),
-            Tie::SystemV(attached) => attached.leave(&self.mapping),
-            Tie::Sealed(_) | Tie::None => {}
-        }
+impl From<FileAttachment> for Attachment {
+    fn from(attachment: FileAttachment) -> Self {
+        Self::File(attachment)
     }
 }
 
-/// A placed `T`, and what keeps it there.
+impl From<MemfdAttachment> for Attachment {
+    fn from(attachment: MemfdAttachment) -> Self {
+        Self::Memfd(attachment)
+    }
+}
+
+impl From<SysvAttachment> for Attachment {
+    fn from(attachment: SysvAttachment) -> Self {
+        Self::SystemV(attachment)
+    }
+}
+
+/// An initialised `T` in writable memory, which is unmapped on drop.
 #[derive(Debug)]
 pub(in crate::segment) struct MappedValue<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
-    /// Given up by `drop`, unless a lock inside is still held.
-    hold: ManuallyDrop<Hold>,
+    /// Not dropped while this process holds a lock in the value.
+    attachment: ManuallyDrop<Attachment>,
 }
 
 impl<T: SegmentContent + ?Sized> MappedValue<T> {
-    /// # Safety
+    /// # Panics
     ///
-    /// `value` is placed, in writable memory that stays as long as `hold`.
-    pub(in crate::segment) unsafe fn new(value: NonNull<T>, hold: Hold) -> Self {
+    /// If the memory is read-only.
+    pub(in crate::segment) fn new(mapped: Mapped<T, Attachment>) -> Self {
+        let access = mapped.attachment().mapping().access();
+        assert_eq!(
+            access,
+            Access::ReadWrite,
+            "a value that is lent can be locked"
+        );
+        let (value, attachment) = mapped.into_parts();
         Self {
             value,
-            hold: ManuallyDrop::new(hold),
+            attachment: ManuallyDrop::new(attachment),
         }
     }
 
-    pub(in crate::segment) fn hold(&self) -> &Hold {
-        &self.hold
+    pub(in crate::segment) fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 
     #[inline]
     pub(in crate::segment) fn value(&self) -> &T {
-        // SAFETY: a placed T lies there for as long as this lives, and nobody has
-        // exclusive access to it.
+        // SAFETY:
+        // * Initialised and mapped for as long as `self` lives: `Mapped` proves that,
+        //   and `drop` alone drops the attachment.
+        // * No `&mut T` exists: this type lends shared references only, and other
+        //   processes write through the interior mutability of `T`.
         unsafe { self.value.as_ref() }
     }
 }
 
 impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
     fn drop(&mut self) {
-        // No borrow of the value is left, so only a leaked guard can hold a
-        // lock in it; no call to lock or unlock can still be running.
-        let len = T::len_of(self.value);
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
-        // SAFETY: the value is placed and still mapped.
-        let must_stay = unsafe { init::any_held(self.value.cast(), walk) };
+        // No borrow of the value is left, so only a leaked guard can hold a lock in it.
+        // No call to lock or unlock can still be running.
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(self.value, visitor);
+        // SAFETY:
+        // * `locks` visits the locks of the value, which is mapped until the attachment
+        //   is dropped below.
+        // * They are initialised: `Mapped` proves that.
+        let must_stay = unsafe { init::any_held(self.value.cast(), locks) };
         if !must_stay {
-            // SAFETY: dropped here and nowhere else.
-            unsafe { ManuallyDrop::drop(&mut self.hold) };
+            // SAFETY: this is the only place that drops it, and it is not used
+            // afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.attachment) };
         }
     }
 }

@@ -1,5 +1,7 @@
-//! Where and when the locks of a segment came to life, so that what outlives a boot
-//! of the machine or a container, or is a copy, is told from what lives.
+//! The epoch of a segment: the file and the boot for which its locks are valid.
+//!
+//! Lock words contain thread ids, which mean nothing after a reboot, in another
+//! container, or in a copy of the file. [`Validity`] tells these cases apart.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -10,57 +12,63 @@ use crate::os::mem::Mapping;
 use crate::os::proc::boot_id::boot_id;
 use crate::os::regular_file::{self, FileSystem};
 use crate::segment::failure;
-use crate::segment::format::header;
+use crate::segment::format::offsets;
 
-/// Which file, and which boot of the machine. Lock words mean nothing elsewhere.
+/// The file and the boot for which the locks of a segment are valid.
+///
+/// In a header it is a device, an inode number, a boot id and a birth time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epoch {
-    /// The device that the file is on, by which the snapshot of a file system is told
-    /// from the original. 0 if the file system has no number that all users of the
-    /// file see, and for what is no file with a name.
+    /// The device of the file, which tells a snapshot of a file system from the
+    /// original. 0 if no device number is the same for all users of the file, and for
+    /// memory that is not a file with a name.
     device: u64,
-    /// The inode number of the file; 0 for what is no file with a name.
+    /// The inode number of the file, which tells a copy from the original. 0 for memory
+    /// that is not a file with a name.
     inode: u64,
-    /// The id of the boot; [`NO_BOOT`] for what no boot outlives.
+    /// The id of the boot. [`NO_BOOT`] for memory, which no boot outlives.
     boot: [u8; 16],
-    /// When the file was made, in nanoseconds since 1970: two file systems can have
-    /// the same inode numbers. 0 if the file system does not say.
-    born: u64,
+    /// When the file was created, in nanoseconds since 1970, because two file systems
+    /// can have the same inode numbers. 0 if the file system does not record it.
+    birth_time: u64,
 }
 
-/// Which of the words of an origin is the end of the boot's id.
+/// The index of the word that contains the second half of the boot id.
 const BOOT_END: usize = 3;
 
-/// What a boot's id ends in while an origin is being changed.
+/// The second half of the boot id while an epoch is being changed.
 const CHANGING: u64 = 0;
 
-/// The boot of what is in memory. All processes write and expect this, also those
-/// that can read the boot's id: otherwise they would take each other's locks for
-/// stale. No UUID is all ones.
+/// The boot id of segments in memory. No UUID is all ones.
+///
+/// All processes write and expect it, also those that can read the real boot id.
+/// Otherwise these two kinds of processes would consider each other's locks stale.
 const NO_BOOT: [u8; 16] = [0xff; 16];
 
 impl Epoch {
-    /// In a header, in bytes.
-    pub(in crate::segment) const LEN: usize = 40;
+    /// The length in bytes in a header.
+    pub(in crate::segment) const LEN: usize = offsets::EPOCH.len();
 
-    /// The origin of memory that is no file with a name: it ends with the boot.
-    pub(crate) const NAMELESS: Self = Self {
+    /// The epoch of memory that is not a file with a name. It ends with the boot.
+    pub(crate) const ANONYMOUS: Self = Self {
         device: 0,
         inode: 0,
         boot: NO_BOOT,
-        born: 0,
+        birth_time: 0,
     };
 
-    /// Here and now, in this file.
+    /// Returns the current epoch of a file.
     ///
-    /// A device's number belongs to the mounted file system, so all mounts of it show
-    /// the same one, in every container. Mounted anew it may have another number;
-    /// but then no process has the file open. An overlay shows numbers of its own for
-    /// files that other processes may have open beneath it, so there it says nothing.
+    /// A device number belongs to the mounted file system, so all mounts of it show the
+    /// same number, in every container. It may change when the file system is unmounted
+    /// and mounted again, but then no process has the file open. An overlay shows its
+    /// own numbers for files that other processes may have open in the layer below.
+    /// There the device is 0.
     pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
-        let facts = regular_file::fstat(&file).map_err(failure::of_call("fstat"))?;
+        let facts = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
         let (device, inode) = facts.identity;
-        let file_system = regular_file::file_system(&file).map_err(failure::of_call("fstatfs"))?;
+        let file_system =
+            regular_file::file_system(&file).map_err(failure::call_error("fstatfs"))?;
         Ok(Self {
             device: match file_system {
                 FileSystem::Overlay => 0,
@@ -73,7 +81,7 @@ impl Epoch {
                     boot_id().map_err(IdentityError::NoBootId)?
                 }
             },
-            born: regular_file::birth_time(&file).map_err(failure::of_call("statx"))?,
+            birth_time: regular_file::birth_time(&file).map_err(failure::call_error("statx"))?,
         })
     }
 
@@ -82,70 +90,73 @@ impl Epoch {
         bytes[..8].copy_from_slice(&self.device.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.inode.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.boot);
-        bytes[32..].copy_from_slice(&self.born.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.birth_time.to_le_bytes());
         bytes
     }
 
     pub(in crate::segment) fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+        let number = |offset: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[offset + i]));
         Self {
             device: number(0),
             inode: number(8),
             boot: std::array::from_fn(|i| bytes[16 + i]),
-            born: number(32),
+            birth_time: number(32),
         }
     }
 
-    /// Whether both are the same place and time. A birth time or a device that is
-    /// unknown (0) equals any.
-    pub(crate) fn is(self, other: Self) -> bool {
+    /// Returns whether both are the same epoch. A birth time or a device of 0 (unknown)
+    /// matches any other.
+    pub(crate) fn matches(self, other: Self) -> bool {
         let agree = |one: u64, two: u64| one == two || one == 0 || two == 0;
         agree(self.device, other.device)
             && self.inode == other.inode
             && self.boot == other.boot
-            && agree(self.born, other.born)
+            && agree(self.birth_time, other.birth_time)
     }
 }
 
-/// Where the locks of an object mean something: to the processes that see this
-/// origin and live in this pid namespace.
+/// The epoch and the pid namespace for which the locks of an object are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::segment) struct Validity {
-    pub(in crate::segment) origin: Epoch,
+    pub(in crate::segment) epoch: Epoch,
     pub(in crate::segment) pid_namespace: u32,
 }
 
 impl Validity {
-    /// Returns where the locks of this file must be valid for this process to use
-    /// them.
+    /// Returns the validity that the locks of this file need, so that this process can
+    /// use them.
     pub(in crate::segment) fn of(file: impl AsFd) -> Result<Self, Error> {
         Ok(Self {
-            origin: Epoch::of(file)?,
+            epoch: Epoch::of(file)?,
             pid_namespace: init::init_context()?.pid_namespace,
         })
     }
 
-    /// Whether locks that are valid for the one are valid for the other.
-    pub(in crate::segment) fn is(self, other: Self) -> bool {
-        self.origin.is(other.origin) && self.pid_namespace == other.pid_namespace
+    /// Returns whether locks that are valid for `self` are valid for `other`.
+    pub(in crate::segment) fn matches(self, other: Self) -> bool {
+        self.epoch.matches(other.epoch) && self.pid_namespace == other.pid_namespace
     }
 
-    /// Reads the origin in a header, and the pid namespace beside it.
+    /// Reads the epoch and the pid namespace from the header of a mapped object.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping is shorter than a header.
     ///
     /// # Memory ordering
     ///
-    /// Whoever reads an origin that [`publish`](Self::publish) wrote sees all that
-    /// was written before it: the end of the boot's id is stored last with
-    /// `Release`, and read first with `Acquire`. Read once more at the end, it is the
-    /// same only if nothing was changed in between.
+    /// A process that reads an epoch written by [`publish`](Self::publish) sees all
+    /// writes before that call: `publish` stores the second half of the boot id last,
+    /// with `Release`, and `load` reads it first, with `Acquire`. `load` reads it again
+    /// at the end. If it has changed in between, the result is an invalid epoch.
     pub(in crate::segment) fn load(mapping: &Mapping) -> Self {
-        let words = words(mapping);
+        let words = epoch_words(mapping);
         let boot_end = words[BOOT_END].load(Ordering::Acquire);
         let mut bytes = [0; Epoch::LEN];
         for (part, word) in bytes.chunks_exact_mut(8).zip(words) {
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
-        let namespace = namespace(mapping).load(Ordering::Relaxed);
+        let namespace = namespace_word(mapping).load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         let boot_end = match words[BOOT_END].load(Ordering::Relaxed) {
             again if again == boot_end => boot_end,
@@ -153,52 +164,54 @@ impl Validity {
         };
         bytes[24..32].copy_from_slice(&boot_end.to_ne_bytes());
         Self {
-            origin: Epoch::from_bytes(&bytes),
+            epoch: Epoch::from_bytes(&bytes),
             pid_namespace: u32::from_le(namespace),
         }
     }
 
-    /// Makes the origin in a header none, before anything is changed that it vouches
-    /// for.
+    /// Invalidates the stored epoch before the locks are touched.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping is shorter than a header.
     pub(in crate::segment) fn invalidate(mapping: &Mapping) {
-        words(mapping)[BOOT_END].store(CHANGING, Ordering::Relaxed);
+        epoch_words(mapping)[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Writes the origin and the pid namespace into a header, the end of the boot's
-    /// id last. A death before that leaves an origin that is none.
+    /// Writes the epoch and the pid namespace into the header of a mapped object. The
+    /// second half of the boot id is last, so a crash in between leaves an invalid
+    /// epoch.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping is shorter than a header.
     pub(in crate::segment) fn publish(self, mapping: &Mapping) {
-        let words = words(mapping);
+        let words = epoch_words(mapping);
         words[BOOT_END].store(CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);
-        namespace(mapping).store(self.pid_namespace.to_le(), Ordering::Relaxed);
-        let bytes = self.origin.to_bytes();
-        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * at + i]));
-        for at in [0, 1, 2, 4] {
-            words[at].store(word(at), Ordering::Relaxed);
+        namespace_word(mapping).store(self.pid_namespace.to_le(), Ordering::Relaxed);
+        let bytes = self.epoch.to_bytes();
+        let word = |index: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[8 * index + i]));
+        for index in [0, 1, 2, 4] {
+            words[index].store(word(index), Ordering::Relaxed);
         }
         words[BOOT_END].store(word(BOOT_END), Ordering::Release);
     }
 }
 
-/// The words of the origin in a header: device, inode, boot, boot, born.
-fn words(mapping: &Mapping) -> &[AtomicU64; Epoch::LEN / 8] {
-    const { assert!(header::ORIGIN_AT.is_multiple_of(8)) };
-    assert!(mapping.len() >= header::LEN);
-    // SAFETY: inside the mapping, as just checked.
-    let at = unsafe { mapping.base().add(header::ORIGIN_AT) };
-    // SAFETY: aligned, since the mapping is aligned to a page; any bytes are atomic
-    // words; lent for as long as the mapping.
-    unsafe { at.cast().as_ref() }
+/// Returns the words of the epoch in a header: device, inode, boot id (two), birth
+/// time.
+fn epoch_words(mapping: &Mapping) -> &[AtomicU64; Epoch::LEN / 8] {
+    const { assert!(offsets::EPOCH.offset().is_multiple_of(8)) };
+    let words = mapping.get(offsets::EPOCH.offset());
+    words.unwrap_or_else(|| unreachable!("the mapping contains a header"))
 }
 
-fn namespace(mapping: &Mapping) -> &AtomicU32 {
-    const { assert!(header::PID_NAMESPACE_AT.is_multiple_of(4)) };
-    assert!(mapping.len() >= header::LEN);
-    // SAFETY: inside the mapping, as just checked.
-    let at = unsafe { mapping.base().add(header::PID_NAMESPACE_AT) };
-    // SAFETY: as in `words`.
-    unsafe { at.cast().as_ref() }
+fn namespace_word(mapping: &Mapping) -> &AtomicU32 {
+    const { assert!(offsets::PID_NAMESPACE.offset().is_multiple_of(4)) };
+    let word = mapping.get(offsets::PID_NAMESPACE.offset());
+    word.unwrap_or_else(|| unreachable!("the mapping contains a header"))
 }
 
 #[cfg(test)]
@@ -211,28 +224,32 @@ mod tests {
             device: 6,
             inode: 7,
             boot: std::array::from_fn(|i| i as u8),
-            born: 9,
+            birth_time: 9,
         }
     }
 
     #[test]
     fn smoke() {
-        let origin = sample();
-        assert_eq!(Epoch::from_bytes(&origin.to_bytes()), origin);
-        assert!(origin.is(origin) && origin.is(Epoch { born: 0, ..origin }));
-        assert!(!origin.is(Epoch { born: 8, ..origin }));
-        assert!(!origin.is(Epoch { inode: 8, ..origin }));
-        let on = |device| Epoch { device, ..origin };
-        assert!(!origin.is(on(8)) && origin.is(on(0)) && on(0).is(origin));
+        let epoch = sample();
+        let made_at = |birth_time| Epoch {
+            birth_time,
+            ..epoch
+        };
+        let on = |device| Epoch { device, ..epoch };
+        assert_eq!(Epoch::from_bytes(&epoch.to_bytes()), epoch);
+        assert!(epoch.matches(epoch) && epoch.matches(made_at(0)));
+        assert!(!epoch.matches(made_at(8)));
+        assert!(!epoch.matches(Epoch { inode: 8, ..epoch }));
+        assert!(!epoch.matches(on(8)) && epoch.matches(on(0)) && on(0).matches(epoch));
         let of_memory = Epoch {
             boot: NO_BOOT,
-            ..origin
+            ..epoch
         };
-        assert!(!origin.is(of_memory) && of_memory.is(of_memory));
+        assert!(!epoch.matches(of_memory) && of_memory.matches(of_memory));
     }
 
     #[test]
-    fn only_what_outlives_a_boot_asks_for_its_id() {
+    fn only_files_on_disk_have_a_boot_id() {
         let memory = std::fs::File::open("/dev/shm").unwrap();
         let disk = std::fs::File::open("/proc/self/exe").unwrap();
         if regular_file::file_system(&memory).unwrap() == FileSystem::Memory {
@@ -244,24 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_is_loaded() {
-        let mapping = Mapping::private(NonZeroUsize::new(header::LEN).unwrap()).unwrap();
+    fn published_epoch_is_loaded() {
+        let mapping = Mapping::private(NonZeroUsize::new(offsets::LEN).unwrap()).unwrap();
         let here = Validity {
-            origin: sample(),
+            epoch: sample(),
             pid_namespace: 42,
         };
         here.publish(&mapping);
         assert_eq!(Validity::load(&mapping), here);
         let mut bytes = [0; Epoch::LEN];
-        mapping.copy_to(&mut bytes, header::ORIGIN_AT);
+        mapping.copy_to(&mut bytes, offsets::EPOCH.offset());
         assert_eq!(bytes, sample().to_bytes());
 
         Validity::invalidate(&mapping);
-        assert!(!Validity::load(&mapping).is(here));
+        assert!(!Validity::load(&mapping).matches(here));
         let elsewhere = Validity {
             pid_namespace: 43,
             ..here
         };
-        assert!(!here.is(elsewhere));
+        assert!(!here.matches(elsewhere));
     }
 }

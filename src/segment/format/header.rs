@@ -1,82 +1,42 @@
-//! The first bytes of every segment: what it is, and what it holds.
+//! The header of a segment: the type of its value, and where the value is.
 //!
-//! All numbers but the live ones are little-endian, so that a program of any
-//! platform can read who made the segment and say what does not fit.
+//! [`offsets`] has the table of its fields. The lock table and the value follow it.
 //!
-//! | bytes | content |
-//! |---|---|
-//! | 0–7 | magic, `shmsync\0` |
-//! | 8–11 | format version |
-//! | 12 | libc (1: glibc) |
-//! | 13 | endianness (1: little, 2: big) |
-//! | 14 | pointer width in bytes |
-//! | 15 | size of a `pthread_mutex_t` in bytes |
-//! | 16 | size of a `pthread_cond_t` in bytes |
-//! | 17 | what becomes of it when nobody is attached (0: it stays, 1: it is removed) |
-//! | 18–19 | zero |
-//! | 20–23 | pid namespace: inode number of `/proc/self/ns/pid` of those who lock here |
-//! | 24–31 | length of the object in bytes |
-//! | 32–39 | offset of the value in bytes |
-//! | 40–47 | size of the value in bytes |
-//! | 48–55 | alignment of the value in bytes |
-//! | 56–71 | fingerprint of the type |
-//! | 72–79 | number of elements, if that was chosen at creation |
-//! | 80–87 | when it was created, in seconds since 1970, for people |
-//! | 88–91 | length of the directory in bytes; it follows the header |
-//! | 92–95 | process id of the creator, for people |
-//! | 96–99 | length of the type's name in bytes |
-//! | 100–103 | zero |
-//! | 104–111 | device of the file, 0 if it is none or unknown: tells a snapshot from the original |
-//! | 112–119 | inode number of the file, 0 if it is none: tells a copy from the original |
-//! | 120–135 | id of the boot in which its locks came to life; all ones: in memory, which no boot outlives |
-//! | 136–143 | when the file was made, in nanoseconds since 1970, 0 if that is unknown |
-//! | 144–191 | zero |
-//! | 192–255 | live: [`SysvState`](crate::segment::backing::sysv::state::SysvState), System V only, zero elsewhere |
-//! | 256–447 | name of the type, UTF-8, for people |
-//!
-//! [`Header::parse`] is total: any bytes give a header whose claims hold for
-//! the object, or a typed error.
+//! [`Header::parse`] is total: any bytes give a header whose claims hold for the
+//! object, or a typed error.
 
 use std::time::SystemTime;
 
 use crate::error::{Abi, CorruptHeader, Error, Layout};
-use crate::shm_safe::Fingerprint;
-
 use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::{Epoch, Validity};
+use crate::segment::format::offsets;
 use crate::segment::policy::Removal;
+use crate::shm_safe::Fingerprint;
 
 /// The length of a header in bytes.
-pub(crate) const LEN: usize = 448;
+pub(crate) const LEN: usize = offsets::LEN;
 
+/// The first bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 
-/// Goes up with every change of this format or of the layout of a primitive
-/// that its fingerprint does not show.
+/// The version of the format. Increase it with every change of the format, and with
+/// every change in the layout of a primitive that the fingerprint does not show.
 const FORMAT: u32 = 3;
 
-/// Offsets of what changes after creation.
-pub(in crate::segment) const PID_NAMESPACE_AT: usize = 20;
-pub(in crate::segment) const ORIGIN_AT: usize = 104;
-pub(in crate::segment) const BIRTH_AT: usize = 192;
-pub(in crate::segment) const BIRTH_END: usize = 256;
-
-const TYPE_NAME_AT: usize = BIRTH_END;
-const TYPE_NAME_MAX: usize = LEN - TYPE_NAME_AT;
-
-/// A value begins on a cache line of its own, whatever its alignment.
+/// A value begins on a cache line of its own, even if its alignment is smaller.
 const CACHE_LINE: u64 = 64;
 
-/// What this program is built for.
+/// The platform that this program is built for.
 const OUR_ABI: Abi = Abi {
-    libc: 1, // os::pthread compiles for glibc only
+    libc: 1, // `os::pthread` compiles for glibc only.
     endianness: if cfg!(target_endian = "little") { 1 } else { 2 },
     pointer_width: size_of::<usize>() as u8,
     pthread_mutex: crate::os::pthread::MUTEX_SIZE,
     pthread_cond: crate::os::pthread::COND_SIZE,
 };
 
-/// The content of a header.
+/// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) removal: Removal,
@@ -86,27 +46,28 @@ pub(crate) struct Header {
     pub(crate) created: u64,
     pub(crate) total_len: u64,
     pub(crate) value_offset: u64,
-    /// Elements, if the number was chosen at creation.
+    /// The number of elements, if the creator chose it, else 0.
     pub(crate) len: u64,
-    pub(crate) directory_len: u32,
-    pub(crate) origin: Epoch,
+    pub(crate) lock_table_len: u32,
+    pub(crate) epoch: Epoch,
     pub(crate) layout: Layout,
 }
 
 impl Header {
-    /// The header of a segment that holds a `T` with `len` elements, made by this
-    /// process, in an object whose length is a multiple of `granularity`.
+    /// Returns the header of a segment that this process creates: for a `T` with `len`
+    /// elements, in an object whose length is a multiple of `granularity` bytes.
+    /// Returns `None` if its length exceeds every memory.
     pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: u64,
-        directory_len: usize,
+        lock_table_len: usize,
         granularity: u64,
         pid_namespace: u32,
-        origin: Epoch,
+        epoch: Epoch,
         removal: Removal,
     ) -> Option<Self> {
         let size = T::size(len)?;
         let align = (T::ALIGN as u64).max(CACHE_LINE);
-        let value_offset = (LEN as u64 + directory_len as u64).next_multiple_of(align);
+        let value_offset = (LEN as u64 + lock_table_len as u64).next_multiple_of(align);
         let end = value_offset.checked_add(size)?;
         Some(Self {
             removal,
@@ -118,22 +79,26 @@ impl Header {
             total_len: end.checked_next_multiple_of(granularity)?,
             value_offset,
             len,
-            directory_len: u32::try_from(directory_len).ok()?,
-            origin,
+            lock_table_len: u32::try_from(lock_table_len).ok()?,
+            epoch,
             layout: layout_of::<T>(size),
         })
     }
 
-    /// Returns where its locks mean something, as it says.
+    /// Returns the epoch and the pid namespace for which the locks are valid.
     pub(in crate::segment) fn validity(&self) -> Validity {
         Validity {
-            origin: self.origin,
+            epoch: self.epoch,
             pid_namespace: self.pid_namespace,
         }
     }
 
-    /// Whether this is the header of a segment that holds a `T` as this
-    /// program knows it. Returns the number of elements.
+    /// Checks that the segment contains a `T` with the layout that it has in this
+    /// program. Returns the number of elements.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayoutMismatch`].
     pub(in crate::segment) fn check_layout<T: SegmentContent + ?Sized>(
         &self,
     ) -> Result<usize, Error> {
@@ -144,12 +109,12 @@ impl Header {
         };
         let size = T::size(self.len).or_else(|| T::size(0)).unwrap_or_default();
         let expected = layout_of::<T>(size);
-        let same = self.layout.abi == expected.abi
+        let is_same = self.layout.abi == expected.abi
             && self.layout.fingerprint == expected.fingerprint
             && self.layout.size == expected.size
             && self.layout.align == expected.align
             && T::size(self.len).is_some();
-        if !same {
+        if !is_same {
             return Err(mismatch(size));
         }
         usize::try_from(self.len).map_err(|_| mismatch(size))
@@ -157,65 +122,83 @@ impl Header {
 
     pub(crate) fn to_bytes(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
-        let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
-        let abi = self.layout.abi;
-        put(0, &MAGIC);
-        put(8, &FORMAT.to_le_bytes());
-        put(12, &[abi.libc, abi.endianness, abi.pointer_width]);
-        put(15, &[abi.pthread_mutex, abi.pthread_cond]);
-        put(17, &[self.removal.to_code()]);
-        put(PID_NAMESPACE_AT, &self.pid_namespace.to_le_bytes());
-        put(24, &self.total_len.to_le_bytes());
-        put(32, &self.value_offset.to_le_bytes());
-        put(40, &self.layout.size.to_le_bytes());
-        put(48, &self.layout.align.to_le_bytes());
-        put(56, &self.layout.fingerprint.to_bits().to_le_bytes());
-        put(92, &self.creator.to_le_bytes());
-        let name = truncated(&self.layout.type_name, TYPE_NAME_MAX).as_bytes();
-        put(96, &(name.len() as u32).to_le_bytes());
-        put(72, &self.len.to_le_bytes());
-        put(80, &self.created.to_le_bytes());
-        put(88, &self.directory_len.to_le_bytes());
-        put(ORIGIN_AT, &self.origin.to_bytes());
-        put(TYPE_NAME_AT, name);
+        let layout = &self.layout;
+        let name = truncated(&layout.type_name, offsets::TYPE_NAME.len()).as_bytes();
+        let mut padded_name = [0; offsets::TYPE_NAME.len()];
+        padded_name[..name.len()].copy_from_slice(name);
+
+        offsets::MAGIC.write(&mut bytes, MAGIC);
+        offsets::FORMAT.write(&mut bytes, FORMAT.to_le_bytes());
+        offsets::LIBC.write(&mut bytes, [layout.abi.libc]);
+        offsets::ENDIANNESS.write(&mut bytes, [layout.abi.endianness]);
+        offsets::POINTER_WIDTH.write(&mut bytes, [layout.abi.pointer_width]);
+        offsets::PTHREAD_MUTEX.write(&mut bytes, [layout.abi.pthread_mutex]);
+        offsets::PTHREAD_COND.write(&mut bytes, [layout.abi.pthread_cond]);
+        offsets::REMOVAL.write(&mut bytes, [self.removal.to_code()]);
+        offsets::PID_NAMESPACE.write(&mut bytes, self.pid_namespace.to_le_bytes());
+        offsets::TOTAL_LEN.write(&mut bytes, self.total_len.to_le_bytes());
+        offsets::VALUE_OFFSET.write(&mut bytes, self.value_offset.to_le_bytes());
+        offsets::VALUE_SIZE.write(&mut bytes, layout.size.to_le_bytes());
+        offsets::VALUE_ALIGN.write(&mut bytes, layout.align.to_le_bytes());
+        offsets::FINGERPRINT.write(&mut bytes, layout.fingerprint.to_bits().to_le_bytes());
+        offsets::ELEMENTS.write(&mut bytes, self.len.to_le_bytes());
+        offsets::CREATED.write(&mut bytes, self.created.to_le_bytes());
+        offsets::LOCK_TABLE_LEN.write(&mut bytes, self.lock_table_len.to_le_bytes());
+        offsets::CREATOR.write(&mut bytes, self.creator.to_le_bytes());
+        offsets::TYPE_NAME_LEN.write(&mut bytes, (name.len() as u32).to_le_bytes());
+        offsets::EPOCH.write(&mut bytes, self.epoch.to_bytes());
+        offsets::TYPE_NAME.write(&mut bytes, padded_name);
         bytes
     }
 
     /// Reads the header of an object that is `object_len` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotASegment`]: it does not begin with [`MAGIC`].
+    /// * [`Error::UnsupportedFormat`]: another version of this crate created it.
+    /// * [`Error::Corrupt`]: a field is invalid for this object.
     pub(crate) fn parse(bytes: &[u8; LEN], object_len: u64) -> Result<Self, Error> {
-        if bytes[0..8] != MAGIC {
+        if offsets::MAGIC.read(bytes) != MAGIC {
             return Err(Error::NotASegment);
         }
-        let format = u32_at(bytes, 8);
+        let format = u32::from_le_bytes(offsets::FORMAT.read(bytes));
         if format != FORMAT {
             return Err(Error::UnsupportedFormat {
                 found: format,
                 supported: FORMAT,
             });
         }
+        let [removal] = offsets::REMOVAL.read(bytes);
+        let [libc] = offsets::LIBC.read(bytes);
+        let [endianness] = offsets::ENDIANNESS.read(bytes);
+        let [pointer_width] = offsets::POINTER_WIDTH.read(bytes);
+        let [pthread_mutex] = offsets::PTHREAD_MUTEX.read(bytes);
+        let [pthread_cond] = offsets::PTHREAD_COND.read(bytes);
+        let fingerprint = u128::from_le_bytes(offsets::FINGERPRINT.read(bytes));
         let header = Self {
-            removal: Removal::from_code(bytes[17])
+            removal: Removal::from_code(removal)
                 .ok_or(Error::Corrupt(CorruptHeader::UnknownRemoval))?,
-            pid_namespace: u32_at(bytes, PID_NAMESPACE_AT),
-            total_len: u64_at(bytes, 24),
-            value_offset: u64_at(bytes, 32),
-            creator: u32_at(bytes, 92),
-            len: u64_at(bytes, 72),
-            created: u64_at(bytes, 80),
-            directory_len: u32_at(bytes, 88),
-            origin: Epoch::from_bytes(&std::array::from_fn(|i| bytes[ORIGIN_AT + i])),
+            pid_namespace: u32::from_le_bytes(offsets::PID_NAMESPACE.read(bytes)),
+            creator: u32::from_le_bytes(offsets::CREATOR.read(bytes)),
+            created: u64::from_le_bytes(offsets::CREATED.read(bytes)),
+            total_len: u64::from_le_bytes(offsets::TOTAL_LEN.read(bytes)),
+            value_offset: u64::from_le_bytes(offsets::VALUE_OFFSET.read(bytes)),
+            len: u64::from_le_bytes(offsets::ELEMENTS.read(bytes)),
+            lock_table_len: u32::from_le_bytes(offsets::LOCK_TABLE_LEN.read(bytes)),
+            epoch: Epoch::from_bytes(&offsets::EPOCH.read(bytes)),
             layout: Layout {
-                size: u64_at(bytes, 40),
-                align: u64_at(bytes, 48),
-                fingerprint: Fingerprint::from_bits(u128_at(bytes, 56)),
+                size: u64::from_le_bytes(offsets::VALUE_SIZE.read(bytes)),
+                align: u64::from_le_bytes(offsets::VALUE_ALIGN.read(bytes)),
+                fingerprint: Fingerprint::from_bits(fingerprint),
                 type_name: type_name(bytes)
                     .ok_or(Error::Corrupt(CorruptHeader::UnreadableTypeName))?,
                 abi: Abi {
-                    libc: bytes[12],
-                    endianness: bytes[13],
-                    pointer_width: bytes[14],
-                    pthread_mutex: bytes[15],
-                    pthread_cond: bytes[16],
+                    libc,
+                    endianness,
+                    pointer_width,
+                    pthread_mutex,
+                    pthread_cond,
                 },
             },
         };
@@ -223,6 +206,7 @@ impl Header {
         Ok(header)
     }
 
+    /// Checks that the claims hold for an object that is `object_len` bytes long.
     fn check_against(&self, object_len: u64) -> Result<(), CorruptHeader> {
         if self.total_len != object_len {
             return Err(CorruptHeader::WrongSize {
@@ -230,14 +214,14 @@ impl Header {
                 actual: object_len,
             });
         }
-        let after_directory = LEN as u64 + u64::from(self.directory_len);
+        let after_lock_table = LEN as u64 + u64::from(self.lock_table_len);
         let end = self.value_offset.checked_add(self.layout.size);
-        let inside = self.value_offset >= after_directory
+        let is_inside = self.value_offset >= after_lock_table
             && end.is_some_and(|end| end <= object_len)
             && object_len <= isize::MAX as u64;
-        let aligned = self.layout.align.is_power_of_two()
+        let is_aligned = self.layout.align.is_power_of_two()
             && self.value_offset.is_multiple_of(self.layout.align);
-        if !(inside && aligned) {
+        if !(is_inside && is_aligned) {
             return Err(CorruptHeader::MisplacedValue);
         }
         if self.pid_namespace == 0 {
@@ -246,13 +230,17 @@ impl Header {
         Ok(())
     }
 
-    /// Whether its locks are those of this platform, so that this program can
+    /// Returns whether the locks are those of this platform, so that this program can
     /// read them.
     pub(crate) fn is_of_our_abi(&self) -> bool {
         self.layout.abi == OUR_ABI
     }
 
-    /// [`Error::LayoutMismatch`] unless its locks are those of this platform.
+    /// Checks that the locks are those of this platform.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayoutMismatch`].
     pub(crate) fn check_abi(&self) -> Result<(), Error> {
         if self.is_of_our_abi() {
             return Ok(());
@@ -276,25 +264,14 @@ fn layout_of<T: SegmentContent + ?Sized>(size: u64) -> Layout {
     }
 }
 
-fn u32_at(bytes: &[u8; LEN], at: usize) -> u32 {
-    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
-fn u64_at(bytes: &[u8; LEN], at: usize) -> u64 {
-    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
-fn u128_at(bytes: &[u8; LEN], at: usize) -> u128 {
-    u128::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
-}
-
 fn type_name(bytes: &[u8; LEN]) -> Option<String> {
-    let len = usize::try_from(u32_at(bytes, 96)).ok()?;
-    let name = bytes[TYPE_NAME_AT..].get(..len)?;
+    let len = u32::from_le_bytes(offsets::TYPE_NAME_LEN.read(bytes));
+    let name = offsets::TYPE_NAME.read(bytes);
+    let name = name.get(..usize::try_from(len).ok()?)?;
     String::from_utf8(name.to_vec()).ok()
 }
 
-/// The longest start of `text` that has at most `max` bytes.
+/// Returns the longest beginning of `text` that has at most `max` bytes.
 pub(in crate::segment) fn truncated(text: &str, max: usize) -> &str {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
@@ -313,8 +290,8 @@ mod tests {
     }
 
     fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
-        let origin = Epoch::NAMELESS;
-        Header::of::<T>(len, 10, 1, 4_026_531_836, origin, Removal::UntilLastDetach).unwrap()
+        let epoch = Epoch::ANONYMOUS;
+        Header::of::<T>(len, 10, 1, 4_026_531_836, epoch, Removal::UntilLastDetach).unwrap()
     }
 
     #[test]
@@ -325,10 +302,63 @@ mod tests {
         read.check_layout::<(u64, [u32; 5])>().unwrap();
     }
 
+    /// The bytes of format 3, by offset. A change here needs a new [`FORMAT`].
     #[test]
-    fn another_type_is_a_mismatch_that_names_both() {
+    fn header_bytes_are_those_of_format_3() {
+        let header = Header {
+            removal: Removal::UntilLastDetach,
+            pid_namespace: 0x2122_2324,
+            creator: 0x9293_9495,
+            created: 0x8182_8384_8586_8788,
+            total_len: 0x2425_2627_2829_2a2b,
+            value_offset: 0x3233_3435_3637_3839,
+            len: 0x7273_7475_7677_7879,
+            lock_table_len: 0x8889_8a8b,
+            epoch: Epoch::from_bytes(&std::array::from_fn(|i| 104 + i as u8)),
+            layout: Layout {
+                type_name: "Żółw".to_owned(),
+                fingerprint: Fingerprint::from_bits(0x5657_5859_5a5b_5c5d_5e5f_6061_6263_6465),
+                size: 0x4041_4243_4445_4647,
+                align: 0x4849_4a4b_4c4d_4e4f,
+                abi: Abi {
+                    libc: 12,
+                    endianness: 13,
+                    pointer_width: 14,
+                    pthread_mutex: 15,
+                    pthread_cond: 16,
+                },
+            },
+        };
+        let mut expected = [0; LEN];
+        let parts: [(usize, &[u8]); 17] = [
+            (0, b"shmsync\0"),
+            (8, &[3, 0, 0, 0]),
+            (12, &[12, 13, 14, 15, 16, 1]),
+            (20, &[0x24, 0x23, 0x22, 0x21]),
+            (24, &[0x2b, 0x2a, 0x29, 0x28, 0x27, 0x26, 0x25, 0x24]),
+            (32, &[0x39, 0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32]),
+            (40, &[0x47, 0x46, 0x45, 0x44, 0x43, 0x42, 0x41, 0x40]),
+            (48, &[0x4f, 0x4e, 0x4d, 0x4c, 0x4b, 0x4a, 0x49, 0x48]),
+            (56, &[0x65, 0x64, 0x63, 0x62, 0x61, 0x60, 0x5f, 0x5e]),
+            (64, &[0x5d, 0x5c, 0x5b, 0x5a, 0x59, 0x58, 0x57, 0x56]),
+            (72, &[0x79, 0x78, 0x77, 0x76, 0x75, 0x74, 0x73, 0x72]),
+            (80, &[0x88, 0x87, 0x86, 0x85, 0x84, 0x83, 0x82, 0x81]),
+            (88, &[0x8b, 0x8a, 0x89, 0x88]),
+            (92, &[0x95, 0x94, 0x93, 0x92]),
+            (96, &[7, 0, 0, 0]),
+            (104, &std::array::from_fn::<u8, 40, _>(|i| 104 + i as u8)),
+            (256, "Żółw".as_bytes()),
+        ];
+        for (offset, bytes) in parts {
+            expected[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        assert_eq!(header.to_bytes(), expected);
+    }
+
+    #[test]
+    fn layout_mismatch_names_both_types() {
         let Err(error) = sample().check_layout::<(u64, [u32; 6])>() else {
-            panic!("five is not six");
+            panic!("[u32; 5] is not [u32; 6]");
         };
         let text = error.to_string();
         assert!(
@@ -338,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_shows_no_escape_sequence() {
+    fn layout_mismatch_escapes_type_names() {
         let mut header = sample();
         header.layout.type_name = "a\x1b[2J\u{9b}2J\u{202e}\n".to_owned();
         let error = header.check_layout::<u8>().unwrap_err();
@@ -348,33 +378,36 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_learned_and_checked() {
+    fn slice_length_is_read_and_checked() {
         let header = sample_of::<[u64]>(9);
         assert_eq!(header.check_layout::<[u64]>().unwrap(), 9);
         assert!(header.check_layout::<[u64; 9]>().is_err());
         assert!(header.check_layout::<[u32]>().is_err());
         let mut wrong = header.clone();
         wrong.len = 8;
-        assert!(wrong.check_layout::<[u64]>().is_err(), "the size says 9");
+        assert!(
+            wrong.check_layout::<[u64]>().is_err(),
+            "the size is that of 9 elements"
+        );
         wrong.len = u64::MAX;
         assert!(
             wrong.check_layout::<[u64]>().is_err(),
-            "no memory is so large"
+            "the size exceeds every memory"
         );
     }
 
     #[test]
-    fn objects_grow_to_whole_pages_where_they_must() {
-        let origin = sample().origin;
+    fn total_len_is_multiple_of_granularity() {
+        let epoch = sample().epoch;
         let header = |granularity| {
-            Header::of::<u64>(0, 0, granularity, 1, origin, Removal::Persistent).unwrap()
+            Header::of::<u64>(0, 0, granularity, 1, epoch, Removal::Persistent).unwrap()
         };
         assert_eq!(header(1).total_len, LEN as u64 + 8);
         assert_eq!(header(2 << 20).total_len, 2 << 20);
     }
 
     #[test]
-    fn another_platform_is_a_mismatch() {
+    fn foreign_abi_is_layout_mismatch() {
         let mut header = sample();
         header.layout.abi.pthread_mutex = 48;
         let found = Header::parse(&header.to_bytes(), header.total_len).unwrap();
@@ -385,19 +418,22 @@ mod tests {
     }
 
     #[test]
-    fn a_long_type_name_is_cut_between_characters() {
+    fn long_type_name_is_cut_between_characters() {
         let mut header = sample();
         header.layout.type_name = "ż".repeat(200);
         let read = Header::parse(&header.to_bytes(), header.total_len).unwrap();
-        assert_eq!(read.layout.type_name, "ż".repeat(TYPE_NAME_MAX / 2));
+        assert_eq!(
+            read.layout.type_name,
+            "ż".repeat(offsets::TYPE_NAME.len() / 2)
+        );
     }
 
     #[test]
-    fn each_damage_is_told() {
+    fn each_corruption_has_its_error() {
         type Change = fn(&mut Header);
         let cases: [(Change, CorruptHeader); 6] = [
             (|h| h.value_offset = 8, CorruptHeader::MisplacedValue),
-            (|h| h.directory_len = 1000, CorruptHeader::MisplacedValue),
+            (|h| h.lock_table_len = 1000, CorruptHeader::MisplacedValue),
             (|h| h.value_offset = u64::MAX, CorruptHeader::MisplacedValue),
             (|h| h.layout.size = u64::MAX, CorruptHeader::MisplacedValue),
             (|h| h.layout.align = 3, CorruptHeader::MisplacedValue),
@@ -413,13 +449,13 @@ mod tests {
         }
     }
 
-    /// Bytes that are a header but for a few changes, and plain noise.
+    /// Returns headers with a few changed bytes, and random bytes.
     fn bytes() -> impl Strategy<Value = [u8; LEN]> {
         let noise = proptest::collection::vec(any::<u8>(), LEN);
         let damaged = proptest::collection::vec((0..LEN, any::<u8>()), 0..6).prop_map(|changes| {
             let mut bytes = sample().to_bytes();
-            for (at, byte) in changes {
-                bytes[at] = byte;
+            for (offset, byte) in changes {
+                bytes[offset] = byte;
             }
             bytes.to_vec()
         });
@@ -428,7 +464,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_header_that_keeps_inside_or_an_error(
+        fn any_bytes_parse_inside_object_or_fail(
             bytes in bytes(),
             len in prop_oneof![Just(sample().total_len), any::<u64>()],
         ) {
@@ -436,7 +472,7 @@ mod tests {
                 let end = header.value_offset.checked_add(header.layout.size);
                 prop_assert!(end.is_some_and(|end| end <= len));
                 prop_assert!(header.value_offset >= LEN as u64);
-                // Whatever passes the layout check has room for the value.
+                // A header that passes the layout check has room for the value.
                 if header.check_layout::<(u64, [u32; 5])>().is_ok() {
                     let room = len - header.value_offset;
                     prop_assert!(room >= size_of::<(u64, [u32; 5])>() as u64);
@@ -446,7 +482,7 @@ mod tests {
         }
 
         #[test]
-        fn headers_survive_writing_and_reading(
+        fn headers_round_trip(
             namespace in 1..u32::MAX,
             creator in any::<u32>(),
             fingerprint in any::<u128>(),
@@ -456,7 +492,7 @@ mod tests {
             header.pid_namespace = namespace;
             header.creator = creator;
             header.layout.fingerprint = Fingerprint::from_bits(fingerprint);
-            header.layout.type_name = truncated(&name, TYPE_NAME_MAX).to_owned();
+            header.layout.type_name = truncated(&name, offsets::TYPE_NAME.len()).to_owned();
             let read = Header::parse(&header.to_bytes(), header.total_len).unwrap();
             prop_assert_eq!(read, header);
         }

@@ -1,7 +1,7 @@
-//! The format of a segment in memory: header, lock table, epoch, and the writer of all
-//! three.
+//! The format of a segment in memory: header, lock table, value.
 
 pub(in crate::segment) mod epoch;
 pub(in crate::segment) mod header;
 pub(in crate::segment) mod lock_table;
+pub(in crate::segment) mod offsets;
 pub(in crate::segment) mod writer;

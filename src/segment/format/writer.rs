@@ -1,4 +1,4 @@
-//! Filling new memory: header, directory, value, and last the locks.
+//! Writes a new segment: header, lock table and value, and initialises its locks last.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -10,148 +10,167 @@ use crate::robust;
 use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::Epoch;
 use crate::segment::format::header::{self, Header};
-use crate::segment::format::lock_table;
+use crate::segment::format::{lock_table, offsets};
 use crate::segment::policy::Removal;
-use crate::shm_safe::{FieldPath, ShmSafe, Visitor};
+use crate::shm_safe::{ShmSafe, Visitor};
 
-/// Everything about a segment that is known before there is memory for it.
+/// The header, the lock table and the length of a segment that has no memory yet.
 #[derive(Debug)]
 pub(in crate::segment) struct SegmentLayout {
     header: Header,
-    directory: Vec<u8>,
+    lock_table: Vec<u8>,
     len: usize,
     total_len: NonZeroUsize,
 }
 
 impl SegmentLayout {
-    /// A segment for a `T` with `len` elements, in an object whose length must be
+    /// Plans a segment for a `T` with `len` elements, in an object whose length must be
     /// a multiple of `granularity` bytes.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::Unidentified`]: this process can't own locks.
+    /// * [`Error::NoSpace`]: the length exceeds every memory.
     pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: usize,
         granularity: NonZeroUsize,
         removal: Removal,
     ) -> Result<Self, Error> {
         const { assert_mappable::<T>() };
-        let directory = lock_table::of::<T>(len);
+        let lock_table = lock_table::of::<T>(len);
         let header = Header::of::<T>(
             len as u64,
-            directory.len(),
+            lock_table.len(),
             granularity.get() as u64,
             init::init_context()?.pid_namespace,
-            Epoch::NAMELESS,
+            Epoch::ANONYMOUS,
             removal,
         );
         let header = header.filter(|header| header.total_len <= isize::MAX as u64);
-        let too_large = Error::NoSpace { bytes: usize::MAX };
-        let header = header.ok_or(too_large)?;
+        let header = header.ok_or(Error::NoSpace { bytes: usize::MAX })?;
         let total_len = usize::try_from(header.total_len)
             .ok()
             .and_then(NonZeroUsize::new)
             .ok_or(Error::NoSpace { bytes: usize::MAX })?;
         Ok(Self {
             header,
-            directory,
+            lock_table,
             len,
             total_len,
         })
     }
 
-    /// The length of the whole object in bytes.
+    /// Returns the length of the whole object in bytes.
     pub(in crate::segment) fn total_len(&self) -> NonZeroUsize {
         self.total_len
     }
 
-    /// Says in which file the segment will be.
-    pub(in crate::segment) fn set_origin(&mut self, origin: Epoch) {
-        self.header.origin = origin;
+    /// Sets the epoch of the file that the segment will be in.
+    pub(in crate::segment) fn set_epoch(&mut self, epoch: Epoch) {
+        self.header.epoch = epoch;
     }
 
     pub(in crate::segment) fn header_bytes(&self) -> [u8; header::LEN] {
         self.header.to_bytes()
     }
 
-    /// Writes the header to where the object begins.
+    /// Writes the header to the start of the object, except the `SysvState` of a System
+    /// V segment, which other processes may already read.
     ///
     /// # Safety
     ///
-    /// `mapping` is writable, `total_len` bytes long, and nobody else writes its
-    /// first bytes while this call runs.
+    /// * `mapping` is writable and `total_len` bytes long.
+    /// * No other thread or process accesses the bytes that this writes during the
+    ///   call.
     pub(in crate::segment) unsafe fn write_header(&self, mapping: &Mapping) {
         debug_assert!(mapping.len() >= header::LEN);
         let bytes = self.header_bytes();
-        let base = mapping.base().as_ptr();
-        // What comes before and after the part that is live elsewhere.
-        for part in [0..header::BIRTH_AT, header::BIRTH_END..header::LEN] {
+        let before = 0..offsets::SYSV_STATE.offset();
+        let after = offsets::SYSV_STATE.end()..header::LEN;
+        for part in [before, after] {
             let source = &bytes[part.clone()];
-            // SAFETY: the header is inside the mapping.
-            let to = unsafe { base.add(part.start) };
-            // SAFETY: as above, for all of this part; the source is an array of
-            // this function.
-            unsafe { to.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
+            // SAFETY: the offset is inside the mapping, which contains a header.
+            let target = unsafe { mapping.base().as_ptr().add(part.start) };
+            // SAFETY:
+            // * `target` is writable for the length of this part, and not accessed
+            //   elsewhere: the clauses of this function.
+            // * `source` is a local variable, so the two do not overlap.
+            unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
         }
     }
 
-    /// Writes directory and value, and brings the locks to life. Returns the
-    /// value.
+    /// Writes lock table and value, and initialises the locks. Returns the value.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::ForkedWhileCreating`]: `write` forked, and this is the child.
+    /// * [`Error::Unidentified`]: this process can't own locks.
+    /// * [`Error::Os`]: pthread fails to initialise a lock.
     ///
     /// # Safety
     ///
-    /// * `mapping` is writable, `total_len` bytes long and zero behind the header,
-    ///   and nobody else uses it while this call runs.
-    /// * It stays for as long as the value is used, or a lock in it held.
-    /// * `write` is as [`by_value`] and [`in_place`] say.
+    /// * `mapping` is writable, `total_len` bytes long, and zero behind the header.
+    /// * No other thread or process accesses it during the call.
+    /// * It stays for as long as any thread of this process uses the value or holds one
+    ///   of its locks.
+    /// * `write` comes from [`by_value`] or [`in_place`].
     pub(in crate::segment) unsafe fn fill<T: SegmentContent + ?Sized>(
         &self,
         mapping: &Mapping,
         write: impl FnOnce(NonNull<T>, usize),
     ) -> Result<NonNull<T>, Error> {
-        let source = self.directory.as_slice();
-        // SAFETY: the directory follows the header, inside the mapping.
-        let to = unsafe { mapping.base().add(header::LEN) };
-        // SAFETY: as above, for all of it; the source is elsewhere.
-        unsafe {
-            to.as_ptr()
-                .copy_from_nonoverlapping(source.as_ptr(), source.len())
-        };
+        let source = self.lock_table.as_slice();
+        // SAFETY: the offset is inside the mapping: the lock table follows the header.
+        let target = unsafe { mapping.base().add(header::LEN).as_ptr() };
+        // SAFETY:
+        // * `target` is writable for the length of the lock table, and not accessed
+        //   elsewhere: the first two clauses of this function.
+        // * `source` is in a `Vec`, so the two do not overlap.
+        unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
 
-        // SAFETY: the header was made for this mapping.
+        // SAFETY: `mapping` has the `total_len` that is computed from this header.
         let base = unsafe { value_in(mapping, &self.header) };
         let value = T::at(base, self.len);
-        let mark = robust::current_marker()?;
+        let marker = robust::current_marker()?;
         write(value, self.len);
-        // `write` may have forked. The child must not go on: both would make the
-        // locks, and publish.
-        if !mark.is_current() {
+        // The child of a fork in `write` must not go on. Otherwise both processes would
+        // initialise the locks and publish the object.
+        if !marker.is_current() {
             return Err(Error::ForkedWhileCreating);
         }
-        let walk = |report: &mut Visitor<'_>| T::visit(self.len, &FieldPath::root(), report);
-        // SAFETY: `write` left an inert T there, which nobody else uses yet and
-        // which stays where it is.
-        unsafe { init::init_all(base, init::init_context()?, walk) }?;
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        // SAFETY:
+        // * `locks` visits the sync objects of the value at `base`, which is writable.
+        // * `write` left them uninitialised, and no other thread or process uses them.
+        // * They and the mapping stay: the third clause of this function.
+        unsafe { init::init_all(base, init::init_context()?, locks) }?;
         Ok(value)
     }
 }
 
-/// Where the value begins.
+/// Returns the first byte of the value.
 ///
 /// # Safety
 ///
-/// `header` is of the object that is mapped, all of it.
+/// `header` was parsed from the object, or made for it, and `mapping` is all of the
+/// object.
 pub(in crate::segment) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
-    // SAFETY: a header is parsed, or made, only with its value inside the object.
+    // SAFETY: the value of a parsed or new header is inside the object, all of which is
+    // mapped.
     unsafe { mapping.base().add(header.value_offset as usize) }
 }
 
-/// Writes a value that is at hand.
+/// Returns a function for [`SegmentLayout::fill`] that writes `value`.
 pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<T>, usize) {
-    move |to, _| {
-        // SAFETY: `SegmentLayout::fill` gives the place for a T, aligned, inside a mapping
-        // that nobody else uses.
-        unsafe { to.write(value) };
+    move |target, _| {
+        // SAFETY: `SegmentLayout::fill` passes an aligned pointer to writable memory
+        // for a T, which no other thread or process accesses.
+        unsafe { target.write(value) };
     }
 }
 
-/// Makes a value of zero bytes where it stays, and lets `init` change it there.
+/// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
+/// its final place, and lets `init` change it there.
 pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
@@ -162,13 +181,14 @@ pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
              `NonZero` numbers and enums without a variant 0 are not"
         );
     }
-    |mut to, len| {
-        let walk = |report: &mut Visitor<'_>| T::visit(len, &FieldPath::root(), report);
-        // SAFETY: `SegmentLayout::fill` gives zero bytes, inside a mapping that nobody else
-        // uses.
-        unsafe { init::init_all_zeroed(to.cast(), walk) };
-        // SAFETY: zero is a value of T, as checked above, and its sync objects are
-        // inert; nobody else uses it yet.
-        init(unsafe { to.as_mut() });
+    |mut value, _| {
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
+        // other thread or process accesses, and `locks` visits the sync objects of that
+        // T.
+        unsafe { init::init_all_zeroed(value.cast(), locks) };
+        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as asserted
+        // above. No other thread or process accesses them.
+        init(unsafe { value.as_mut() });
     }
 }

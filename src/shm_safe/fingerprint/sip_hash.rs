@@ -1,4 +1,4 @@
-//! SipHash-2-4 with 128 bits, for messages of whole words, at compile time.
+//! SipHash-2-4 with 128 bits for messages of 64-bit words, at compile time.
 
 /// The state of the hash (Aumasson and Bernstein, "SipHash: a fast short-input PRF").
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl SipHash {
         self
     }
 
-    /// Ends the message and returns its hash: byte 0 is the lowest.
+    /// Ends the message and returns its hash. Byte 0 is the lowest.
     pub(super) const fn finish(self) -> u128 {
         // The last block holds the length in bytes, modulo 256, in its top byte.
         let mut end = self.word(self.words << 59);
@@ -44,10 +44,10 @@ impl SipHash {
         low as u128 | (high as u128) << 64
     }
 
-    // The compiler computes this in an interpreter, in which operators are cheap and
-    // calls are not: `wrapping_add` and `rotate_left` would double the time that it
-    // takes to compile a derive.
-    #[expect(clippy::manual_rotate, reason = "see above")]
+    // The compiler interprets this. Its interpreter is fast for operators and slow for
+    // calls: `wrapping_add` and `rotate_left` would double the compile time of a
+    // derive.
+    #[expect(clippy::manual_rotate, reason = "the compile time")]
     const fn round(self) -> Self {
         let v0 = (self.v0 as u128 + self.v1 as u128) as u64;
         let v1 = (self.v1 << 13 | self.v1 >> 51) ^ v0;
@@ -72,7 +72,7 @@ impl SipHash {
 mod tests {
     use super::SipHash;
 
-    /// Hashes the bytes 0, 1, 2, … under the key 0, 1, …, 15.
+    /// Hashes the bytes 0, 1, 2, … with the key 0, 1, …, 15.
     fn hash_of(words: u64) -> u128 {
         let word = |at: u64| u64::from_le_bytes(std::array::from_fn(|i| at as u8 * 8 + i as u8));
         let start = SipHash::new([word(0), word(1)]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_is_the_same_hash() {
+    fn constant_and_runtime_hashes_are_equal() {
         const HASH: u128 = SipHash::new([1, 2]).word(3).word(4).finish();
         let [one, two, three, four] = std::hint::black_box([1, 2, 3, 4]);
         assert_eq!(

@@ -11,19 +11,7 @@ use super::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, PoisonCause};
 use crate::robust::{LastOwner, ThreadId, ThreadState};
 use crate::shm_safe::InitContext;
-
-/// The holder of a lock at one moment, for people and logs.
-///
-/// It may have unlocked since. It does not prove that the process is alive, nor that
-/// the kernel has not given its id to another process.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Holder {
-    /// The process id.
-    pub pid: u32,
-    /// The thread id.
-    pub tid: u32,
-}
+use crate::sync::snapshot::Holder;
 
 impl RawMutex {
     /// Returns whether this thread holds the lock. Returns `false` in a forked child,

@@ -284,7 +284,7 @@ on_stage! {
         const PATIENCE: Duration = Duration::from_secs(10);
         let address = new();
         let mut creator = spawn(|| {
-            let _ = Segment::<Counter>::create_in_place(&address, |_| raise(Signal::SIGSTOP).unwrap());
+            let _ = SegmentOptions::new().create_in_place::<Counter>(&address, |_| raise(Signal::SIGSTOP).unwrap());
         });
         creator.wait_until_stopped();
         type Act = fn(&str) -> Option<Error>;

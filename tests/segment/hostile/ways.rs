@@ -8,7 +8,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::ptr::NonNull;
 
 use shm_sync::inspect::{self, Content};
-use shm_sync::{Address, Backing, CorruptHeader, Error, Segment, ShmMutex, ShmSafe};
+use shm_sync::{
+    Address, Backing, CorruptHeader, Error, Segment, SegmentOptions, ShmMutex, ShmSafe,
+};
 
 use crate::support::TestAddress;
 
@@ -187,7 +189,7 @@ pub fn attempt<T: ShmSafe + Default>(way: Way, address: &TestAddress) -> Option<
         Way::Open => Segment::<T>::open(address).map(drop),
         Way::OpenOrCreate => Segment::<T>::open_or_create(address, T::default).map(drop),
         Way::OpenReadOnly => Segment::<T>::open_read_only(address).map(drop),
-        Way::Snapshot => Segment::<T>::open_snapshot(address).map(drop),
+        Way::Snapshot => SegmentOptions::new().open_snapshot::<T>(address).map(drop),
         Way::Object => inspect::object(&parsed()).and_then(|object| readable(object.content)),
         Way::Details => {
             inspect::details(&parsed(), 100).and_then(|details| readable(details.object.content))

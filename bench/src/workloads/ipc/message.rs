@@ -1,10 +1,10 @@
-//! What is sent: a number, and bytes that can be recognised.
+//! Messages: a number and a pattern of bytes.
 
-use super::way::{Side, Way, wrong};
+use super::channel::{Channel, Side, wrong_result};
 use crate::failure::Failure;
 
-/// The bytes of the number.
-const NUMBER: usize = size_of::<u64>();
+/// The size of the number in bytes.
+const NUMBER_LEN: usize = size_of::<u64>();
 
 /// A message of at least eight bytes.
 pub(super) struct Message {
@@ -12,26 +12,26 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Number zero, from `side`.
+    /// Creates message number zero from `side`.
     pub(super) fn new(len: usize, side: Side) -> Self {
-        // Neighbours differ, and so do pages.
+        // Adjacent bytes differ, and so do the contents of different pages.
         let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)) as u8 ^ (side.index() as u8 + 1);
         let mut message = Self {
-            bytes: (0..len.max(NUMBER)).map(byte).collect(),
+            bytes: (0..len.max(NUMBER_LEN)).map(byte).collect(),
         };
         message.set_number(0);
         message
     }
 
-    /// Room for a message: zeros.
+    /// Creates a buffer of zeros for a message.
     pub(super) fn empty(len: usize) -> Self {
         Self {
-            bytes: vec![0; len.max(NUMBER)],
+            bytes: vec![0; len.max(NUMBER_LEN)],
         }
     }
 
     pub(super) fn set_number(&mut self, number: u64) {
-        self.bytes[..NUMBER].copy_from_slice(&number.to_ne_bytes());
+        self.bytes[..NUMBER_LEN].copy_from_slice(&number.to_ne_bytes());
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -42,25 +42,25 @@ impl Message {
         &mut self.bytes
     }
 
-    /// Says if this is not number `number`.
-    pub(super) fn expect_number<W: Way>(&self, number: u64) -> Result<(), Failure> {
-        if self.bytes[..NUMBER] == number.to_ne_bytes() {
+    /// Fails if this is not message `number`.
+    pub(super) fn expect_number<C: Channel>(&self, number: u64) -> Result<(), Failure> {
+        if self.bytes[..NUMBER_LEN] == number.to_ne_bytes() {
             return Ok(());
         }
-        Err(wrong(
-            W::NAME,
-            format!("message {number} did not come in its turn"),
+        Err(wrong_result(
+            C::NAME,
+            format!("message {number} did not arrive in order"),
         ))
     }
 
-    /// Says if this is not what `sent` is.
-    pub(super) fn expect<W: Way>(&self, sent: &Self) -> Result<(), Failure> {
+    /// Fails if this differs from `sent`.
+    pub(super) fn expect<C: Channel>(&self, sent: &Self) -> Result<(), Failure> {
         if self.bytes == sent.bytes {
             return Ok(());
         }
-        Err(wrong(
-            W::NAME,
-            "a message came in other bytes than it was sent",
+        Err(wrong_result(
+            C::NAME,
+            "a message arrived with other bytes than it was sent",
         ))
     }
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_anywhere_is_seen() {
+    fn changed_byte_is_found() {
         let sent = Message::new(5000, Side::Left);
         for at in [8, 600, 4999] {
             let mut received = Message::new(5000, Side::Left);

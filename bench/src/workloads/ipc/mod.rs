@@ -1,49 +1,51 @@
-//! The classic comparison: messages between two processes, over what the system offers
-//! and through shared memory with this crate's locks.
+//! Messages between two processes: through the channels of the system, and through
+//! shared memory with the locks of shm-sync.
 //!
-//! * **Round trip**: the left process sends a message, the right one sends it back, and
-//!   so on; nanoseconds from one sending to the next. Each process has a processor of its
-//!   own; with 8 bytes, once more with both on one processor.
-//! * **Throughput**: the left process sends, the right one receives; bytes per second
-//!   from the first sending to the last receiving.
+//! * **Round trip**: the left process sends a message, and the right one sends it back.
+//!   The unit is nanoseconds per round trip. Each process has its own processor.
+//!   Messages of 8 bytes are also measured with both processes on one processor.
+//! * **Throughput**: the left process sends, and the right one receives. The unit is
+//!   bytes per second from the first send to the last receive.
 //!
-//! All copy: the message is in the sender's memory before, and in the receiver's after.
-//! Every message carries its number, which is looked at; the last one of each round is
-//! compared byte for byte, when the clock has stopped.
+//! Every channel copies the message from the memory of the sender to that of the
+//! receiver. The receiver checks the number of each message. After the measurement it
+//! compares the last message byte by byte.
 //!
-//! Each way has its own best use as far as an unprivileged process may choose it: pipes
-//! are as large as allowed, messages of queues as long as allowed. What is longer is sent
-//! in pieces.
+//! Each channel uses the best settings that an unprivileged process may choose: pipes
+//! and the messages of queues have the largest size that the system allows. Longer
+//! messages are sent in pieces.
 
+mod channel;
 mod message;
 mod pipe;
 mod posix_queue;
-mod shared;
+mod rings;
 mod signals;
 mod socket;
 mod stream;
 mod system_v_queue;
-mod way;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::channel::{Channel, Side};
 use self::message::Message;
 use self::pipe::Pipes;
 use self::posix_queue::PosixQueues;
-use self::shared::Rings;
+use self::rings::Rings;
 use self::signals::Signals;
 use self::socket::{LONGEST_PACKET, Packets, Stream};
 use self::system_v_queue::SystemVQueue;
-use self::way::{Side, Way};
-use super::rounds::{Entry, take_turns};
+use super::rounds::{Entry, run_rounds};
+use crate::affinity;
 use crate::clock::now;
-use crate::crew::{self, Worker};
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series};
 use crate::shared::Shared;
+use crate::workers::{self, Worker};
 
-/// A length of messages, and how many of them make a round.
+/// A length of messages, and their number in a round.
 #[derive(Clone, Copy)]
 struct Size {
     label: &'static str,
@@ -79,46 +81,52 @@ const SIZES: [Size; 4] = [
     },
 ];
 
-/// Where the two processes run.
+/// The processors of the two processes.
 #[derive(Clone, Copy)]
-enum Seats {
-    /// Each on a processor of its own.
-    Apart,
-    /// Both on one processor.
-    Together,
+enum Placement {
+    TwoProcessors,
+    OneProcessor,
 }
 
-/// What is measured.
+/// The pattern of messages.
 #[derive(Clone, Copy)]
 enum Traffic {
-    RoundTrip(Seats),
+    RoundTrip(Placement),
     OneWay,
 }
 
-/// Measures all ways, all sizes.
+/// Measures all channels with all sizes.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
-    progress.say(&format!(
+    progress.print(&format!(
         "ipc: POSIX queues take up to {} messages of {} B, System V queues {} B in messages of up to {} B",
-        way::limit("/proc/sys/fs/mqueue/msg_max")?,
-        way::limit("/proc/sys/fs/mqueue/msgsize_max")?,
-        way::limit("/proc/sys/kernel/msgmnb")?,
-        way::limit("/proc/sys/kernel/msgmax")?,
+        channel::limit("/proc/sys/fs/mqueue/msg_max")?,
+        channel::limit("/proc/sys/fs/mqueue/msgsize_max")?,
+        channel::limit("/proc/sys/kernel/msgmnb")?,
+        channel::limit("/proc/sys/kernel/msgmax")?,
     ));
     let mut entries = Vec::new();
     for size in SIZES {
-        entries.extend(all_ways(plan, size, Traffic::RoundTrip(Seats::Apart)));
+        entries.extend(all_channels(
+            plan,
+            size,
+            Traffic::RoundTrip(Placement::TwoProcessors),
+        ));
         if size.len == SIZES[0].len {
-            entries.extend(all_ways(plan, size, Traffic::RoundTrip(Seats::Together)));
+            entries.extend(all_channels(
+                plan,
+                size,
+                Traffic::RoundTrip(Placement::OneProcessor),
+            ));
         }
     }
     for size in SIZES {
-        entries.extend(all_ways(plan, size, Traffic::OneWay));
+        entries.extend(all_channels(plan, size, Traffic::OneWay));
     }
-    take_turns("ipc", entries, plan.pick(11, 3), progress)
+    run_rounds("ipc", entries, plan.pick(11, 3), progress)
 }
 
-/// Every way that can carry such messages.
-fn all_ways(plan: &Plan, size: Size, traffic: Traffic) -> Vec<Entry> {
+/// Returns the entries of all channels that can carry messages of this size.
+fn all_channels(plan: &Plan, size: Size, traffic: Traffic) -> Vec<Entry> {
     let mut entries = vec![
         entry::<Pipes>(plan, size, traffic),
         entry::<Stream>(plan, size, traffic),
@@ -139,11 +147,13 @@ fn all_ways(plan: &Plan, size: Size, traffic: Traffic) -> Vec<Entry> {
     entries
 }
 
-fn entry<W: Way + 'static>(plan: &Plan, size: Size, traffic: Traffic) -> Entry {
+fn entry<C: Channel + 'static>(plan: &Plan, size: Size, traffic: Traffic) -> Entry {
     let share = plan.pick(1, 4);
     let (kind, column, measure) = match traffic {
-        Traffic::RoundTrip(Seats::Apart) => ("round trip", size.label, Measure::NanosPerOperation),
-        Traffic::RoundTrip(Seats::Together) => (
+        Traffic::RoundTrip(Placement::TwoProcessors) => {
+            ("round trip", size.label, Measure::NanosPerOperation)
+        }
+        Traffic::RoundTrip(Placement::OneProcessor) => (
             "round trip",
             "8 B on one processor",
             Measure::NanosPerOperation,
@@ -152,82 +162,84 @@ fn entry<W: Way + 'static>(plan: &Plan, size: Size, traffic: Traffic) -> Entry {
     };
     Entry {
         workload: format!("ipc/{kind}"),
-        contestant: W::NAME,
-        survives: W::SURVIVES,
+        contestant: C::NAME,
+        survives: C::SURVIVES,
         columns: vec![(column, measure)],
         round: Box::new(move || {
             Ok(vec![match traffic {
-                Traffic::RoundTrip(seats) => round_trip::<W>(size.len, size.trips / share, seats)?,
-                Traffic::OneWay => throughput::<W>(size.len, size.one_way / share)?,
+                Traffic::RoundTrip(placement) => {
+                    round_trip::<C>(size.len, size.trips / share, placement)?
+                }
+                Traffic::OneWay => throughput::<C>(size.len, size.one_way / share)?,
             }])
         }),
     }
 }
 
-/// Nanoseconds for there and back.
-fn round_trip<W: Way>(len: usize, trips: u64, seats: Seats) -> Result<f64, Failure> {
-    let way = W::make(len)?;
+/// Returns nanoseconds per round trip.
+fn round_trip<C: Channel>(len: usize, trips: u64, placement: Placement) -> Result<f64, Failure> {
+    let channel = C::create(len)?;
     let took = Shared::<AtomicU64>::zeroed()?;
     let work = |worker: &mut Worker| {
-        crew::sit(match seats {
-            Seats::Apart => worker.index,
-            Seats::Together => 0,
+        affinity::pin(match placement {
+            Placement::TwoProcessors => worker.index,
+            Placement::OneProcessor => 0,
         })?;
-        let side = Side::of(worker.index);
+        let side = Side::from_worker(worker.index);
         let mut message = Message::new(len, side);
         let mut reply = Message::empty(len);
-        way.enter(side)?;
+        channel.prepare(side)?;
         worker.start()?;
         if side == Side::Right {
             for _ in 0..trips {
-                way.receive(side, reply.bytes_mut())?;
-                way.send(side, reply.bytes())?;
+                channel.receive(side, reply.bytes_mut())?;
+                channel.send(side, reply.bytes())?;
             }
             return Ok(());
         }
         let start = now();
         for number in 0..trips {
             message.set_number(number);
-            way.send(side, message.bytes())?;
-            way.receive(side, reply.bytes_mut())?;
-            reply.expect_number::<W>(number)?;
+            channel.send(side, message.bytes())?;
+            channel.receive(side, reply.bytes_mut())?;
+            reply.expect_number::<C>(number)?;
         }
         took.store(now() - start, Ordering::Relaxed);
-        reply.expect::<W>(&message)
+        reply.expect::<C>(&message)
     };
-    crew::processes(W::NAME, 2, work, || ())?;
+    workers::run_processes(C::NAME, 2, work, || ())?;
     Ok(took.load(Ordering::Relaxed) as f64 / trips as f64)
 }
 
-/// Bytes per second from the left to the right.
-fn throughput<W: Way>(len: usize, messages: u64) -> Result<f64, Failure> {
-    let way = W::make(len)?;
-    let [began, ended] = &*Shared::<[AtomicU64; 2]>::zeroed()?;
+/// Returns bytes per second from the left to the right process.
+fn throughput<C: Channel>(len: usize, messages: u64) -> Result<f64, Failure> {
+    let channel = C::create(len)?;
+    let [started, ended] = &*Shared::<[AtomicU64; 2]>::zeroed()?;
     let work = |worker: &mut Worker| {
-        crew::sit(worker.index)?;
-        let side = Side::of(worker.index);
+        affinity::pin(worker.index)?;
+        let side = Side::from_worker(worker.index);
         let mut sent = Message::new(len, Side::Left);
         let mut received = Message::empty(len);
-        way.enter(side)?;
+        channel.prepare(side)?;
         worker.start()?;
         if side == Side::Left {
-            began.store(now(), Ordering::Relaxed);
+            started.store(now(), Ordering::Relaxed);
             for number in 0..messages {
                 sent.set_number(number);
-                way.send(side, sent.bytes())?;
+                channel.send(side, sent.bytes())?;
             }
             return Ok(());
         }
         for number in 0..messages {
-            way.receive(side, received.bytes_mut())?;
-            received.expect_number::<W>(number)?;
+            channel.receive(side, received.bytes_mut())?;
+            received.expect_number::<C>(number)?;
         }
         ended.store(now(), Ordering::Relaxed);
         sent.set_number(messages - 1);
-        received.expect::<W>(&sent)
+        received.expect::<C>(&sent)
     };
-    crew::processes(W::NAME, 2, work, || ())?;
-    let nanos = ended.load(Ordering::Relaxed) - began.load(Ordering::Relaxed);
+    workers::run_processes(C::NAME, 2, work, || ())?;
+    let nanos = ended.load(Ordering::Relaxed) - started.load(Ordering::Relaxed);
     Ok((len as u64 * messages) as f64 * 1e9 / nanos as f64)
 }
 
@@ -237,28 +249,28 @@ mod tests {
 
     use super::*;
 
-    /// Every way carries what it is given, whole and in order.
-    fn carries<W: Way>(len: usize) -> Result<(), Failure> {
-        assert!(round_trip::<W>(len, 20, Seats::Apart)? > 0.0);
-        assert!(round_trip::<W>(len, 20, Seats::Together)? > 0.0);
+    /// Checks that a channel delivers messages completely and in order.
+    fn check<C: Channel>(len: usize) -> Result<(), Failure> {
+        assert!(round_trip::<C>(len, 20, Placement::TwoProcessors)? > 0.0);
+        assert!(round_trip::<C>(len, 20, Placement::OneProcessor)? > 0.0);
         Ok(())
     }
 
     #[test]
     #[serial]
     fn smoke() -> Result<(), Failure> {
-        // None of these is a multiple of the pieces that queues and rings send.
+        // 1000 and 100 001 are not multiples of the pieces that queues and rings send.
         for len in [8, 1000, 100_001] {
-            carries::<Pipes>(len)?;
-            carries::<Stream>(len)?;
-            carries::<PosixQueues>(len)?;
-            carries::<SystemVQueue>(len)?;
-            carries::<Rings<512>>(len)?;
+            check::<Pipes>(len)?;
+            check::<Stream>(len)?;
+            check::<PosixQueues>(len)?;
+            check::<SystemVQueue>(len)?;
+            check::<Rings<512>>(len)?;
             assert!(throughput::<Rings<512>>(len, 300)? > 0.0);
             assert!(throughput::<PosixQueues>(len, 30)? > 0.0);
         }
-        carries::<Packets>(8)?;
-        carries::<Packets>(LONGEST_PACKET)?;
-        carries::<Signals>(8)
+        check::<Packets>(8)?;
+        check::<Packets>(LONGEST_PACKET)?;
+        check::<Signals>(8)
     }
 }

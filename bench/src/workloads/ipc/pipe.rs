@@ -1,5 +1,5 @@
-//! Two pipes, one in each direction, each as large as an unprivileged process may
-//! have it.
+//! Two pipes, one in each direction, with the largest size that an unprivileged process
+//! may choose.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -7,22 +7,22 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::pipe;
 
+use super::channel::{Channel, Side};
 use super::stream::{read_all, write_all};
-use super::way::{Side, Way};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
 /// Two pipes.
 pub(super) struct Pipes {
-    /// From the left, and from the right.
+    /// The pipes from the left and from the right process.
     from: [(OwnedFd, OwnedFd); 2],
 }
 
-impl Way for Pipes {
+impl Channel for Pipes {
     const NAME: &'static str = "pipe";
     const SURVIVES: Survives = Survives::DoesNotApply;
 
-    fn make(_: usize) -> Result<Self, Failure> {
+    fn create(_: usize) -> Result<Self, Failure> {
         Ok(Self {
             from: [large_pipe()?, large_pipe()?],
         })
@@ -37,14 +37,15 @@ impl Way for Pipes {
     }
 }
 
-/// A pipe of the largest size that is free for everybody, or of the default size.
+/// Creates a pipe with the largest size for unprivileged processes, or the default
+/// size.
 fn large_pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let (reader, writer) = pipe().map_err(Failure::of("pipe"))?;
+    let (reader, writer) = pipe().map_err(Failure::os("pipe"))?;
     let largest = fs::read_to_string("/proc/sys/fs/pipe-max-size")
         .ok()
         .and_then(|text| text.trim().parse().ok());
     if let Some(largest) = largest {
-        // Whoever has many large pipes already gets no further one.
+        // The call fails if this user has many large pipes already.
         let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(largest));
     }
     Ok((reader, writer))

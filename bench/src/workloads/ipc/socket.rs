@@ -1,25 +1,25 @@
 //! Connected Unix sockets: `SOCK_STREAM`, and `SOCK_SEQPACKET` for messages that fit
-//! into one packet. The buffers have the system's default sizes.
+//! into one packet. The buffers have the default sizes of the system.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
+use super::channel::{Channel, Side, wrong_result};
 use super::stream::{read_all, write_all};
-use super::way::{Side, Way, wrong};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
 /// A pair of stream sockets.
 pub(super) struct Stream {
     ends: [OwnedFd; 2],
 }
 
-impl Way for Stream {
+impl Channel for Stream {
     const NAME: &'static str = "Unix stream socket";
     const SURVIVES: Survives = Survives::DoesNotApply;
 
-    fn make(_: usize) -> Result<Self, Failure> {
+    fn create(_: usize) -> Result<Self, Failure> {
         Ok(Self {
             ends: pair(SockType::Stream)?,
         })
@@ -34,19 +34,19 @@ impl Way for Stream {
     }
 }
 
-/// The longest message that is sent as one packet.
+/// The longest message that one packet carries.
 pub(super) const LONGEST_PACKET: usize = 64 << 10;
 
-/// A pair of sockets that keep messages apart.
+/// A pair of sockets that preserve message boundaries.
 pub(super) struct Packets {
     ends: [OwnedFd; 2],
 }
 
-impl Way for Packets {
+impl Channel for Packets {
     const NAME: &'static str = "Unix seqpacket socket";
     const SURVIVES: Survives = Survives::DoesNotApply;
 
-    fn make(_: usize) -> Result<Self, Failure> {
+    fn create(_: usize) -> Result<Self, Failure> {
         Ok(Self {
             ends: pair(SockType::SeqPacket)?,
         })
@@ -54,22 +54,22 @@ impl Way for Packets {
 
     fn send(&self, side: Side, message: &[u8]) -> Result<(), Failure> {
         let socket = self.ends[side.index()].as_raw_fd();
-        match send(socket, message, MsgFlags::empty()).map_err(Failure::of("send"))? {
+        match send(socket, message, MsgFlags::empty()).map_err(Failure::os("send"))? {
             sent if sent == message.len() => Ok(()),
-            sent => Err(wrong(
+            sent => Err(wrong_result(
                 Self::NAME,
-                format!("{sent} bytes of a packet went out"),
+                format!("only {sent} bytes of a packet were sent"),
             )),
         }
     }
 
     fn receive(&self, side: Side, message: &mut [u8]) -> Result<(), Failure> {
         let socket = self.ends[side.index()].as_raw_fd();
-        match recv(socket, message, MsgFlags::empty()).map_err(Failure::of("recv"))? {
+        match recv(socket, message, MsgFlags::empty()).map_err(Failure::os("recv"))? {
             received if received == message.len() => Ok(()),
-            received => Err(wrong(
+            received => Err(wrong_result(
                 Self::NAME,
-                format!("a packet of {received} bytes came"),
+                format!("a packet of {received} bytes arrived"),
             )),
         }
     }
@@ -77,6 +77,6 @@ impl Way for Packets {
 
 fn pair(kind: SockType) -> Result<[OwnedFd; 2], Failure> {
     let (left, right) = socketpair(AddressFamily::Unix, kind, None, SockFlag::empty())
-        .map_err(Failure::of("socketpair"))?;
+        .map_err(Failure::os("socketpair"))?;
     Ok([left, right])
 }

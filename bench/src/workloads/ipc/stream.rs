@@ -1,4 +1,4 @@
-//! Whole messages over what takes and gives bytes in pieces of its own choice.
+//! Complete messages over byte streams, which may split them.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// Writes all of `bytes`.
 pub(super) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Failure> {
     while !bytes.is_empty() {
-        let written = write(&to, bytes).map_err(Failure::of("write"))?;
+        let written = write(&to, bytes).map_err(Failure::os("write"))?;
         bytes = &bytes[written..];
     }
     Ok(())
@@ -19,9 +19,9 @@ pub(super) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Failure> 
 /// Reads until `bytes` is full.
 pub(super) fn read_all(from: impl AsFd, mut bytes: &mut [u8]) -> Result<(), Failure> {
     while !bytes.is_empty() {
-        let read = read(&from, bytes).map_err(Failure::of("read"))?;
+        let read = read(&from, bytes).map_err(Failure::os("read"))?;
         if read == 0 {
-            return Err(Failure::of("read")(io::Error::from(
+            return Err(Failure::os("read")(io::Error::from(
                 io::ErrorKind::UnexpectedEof,
             )));
         }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[serial] // a forked process would keep the pipe open
+    #[serial] // A forked process would keep the pipe open.
     fn smoke() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         write_all(&writer, b"in two").unwrap();

@@ -1,12 +1,13 @@
-//! Memory: what a lock takes, and a million of them in one segment, each around a number.
+//! Memory: the size of a lock, and a million locks in one segment, each with a number.
 //!
-//! * **Create**: the memory is made, and all locks in it.
-//! * **Attach**: another mapping of the same memory is made, checked, and let go.
-//! * **Resident**: what the process has in memory for it, when all have been made.
-//! * **Lock, add, unlock**: each lock once, in random order; most are not in any cache.
+//! * **Create**: create the memory and initialise all locks.
+//! * **Attach**: map the same memory again, check it and unmap it.
+//! * **Resident**: the resident shared memory of the process after the creation.
+//! * **Lock, add, unlock**: lock each lock once, in random order. Most are in no cache.
 //!
-//! A process is forked for every round, so that nothing is left of the one before.
+//! Each round runs in a new process, so that rounds do not affect each other.
 
+mod lock_array;
 mod pthread;
 
 use std::fs;
@@ -15,28 +16,31 @@ use std::time::Instant;
 
 use shm_sync::{Error, Segment, ShmMutex};
 
-use self::pthread::Mutexes;
-use super::rounds::{Entry, take_turns};
+use self::lock_array::LockArray;
+use self::pthread::PthreadArray;
+use super::rounds::{Entry, run_rounds};
+use crate::affinity;
 use crate::contestants::{Lock, Visitor, visit_all};
-use crate::crew::{self, Worker};
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series, Survives};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series, Survives};
 use crate::shared::Shared;
+use crate::workers::{self, Worker};
 
-/// Measures sizes, and a million.
+/// Measures sizes and arrays.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let len = plan.pick(1_000_000, 100_000);
     let entries = vec![
-        million::<Mutexes>(len),
+        million::<PthreadArray>(len),
         million::<Segment<[ShmMutex<u64>]>>(len),
     ];
     let mut series = sizes();
-    series.extend(take_turns("memory", entries, plan.pick(5, 3), progress)?);
+    series.extend(run_rounds("memory", entries, plan.pick(5, 3), progress)?);
     Ok(series)
 }
 
-/// What each lock takes, where it takes anything.
+/// Returns the sizes of all locks in shared memory.
 fn sizes() -> Vec<Series> {
     struct Sizes(Vec<Series>);
     impl Visitor for Sizes {
@@ -58,20 +62,7 @@ fn sizes() -> Vec<Series> {
     sizes.0
 }
 
-/// Many locks, each around a number.
-trait Many: Sized {
-    const NAME: &'static str;
-
-    fn create(len: usize) -> Result<Self, Failure>;
-
-    /// Maps the same memory again.
-    fn attach(&self) -> Result<Self, Failure>;
-
-    /// Locks one, adds one, unlocks it, and returns what the number was.
-    fn add_one(&self, index: usize) -> Result<u64, Failure>;
-}
-
-fn million<M: Many + 'static>(len: usize) -> Entry {
+fn million<M: LockArray + 'static>(len: usize) -> Entry {
     Entry {
         workload: format!("memory/{len} locks"),
         contestant: M::NAME,
@@ -86,10 +77,10 @@ fn million<M: Many + 'static>(len: usize) -> Entry {
     }
 }
 
-fn round<M: Many>(len: usize) -> Result<[f64; 4], Failure> {
-    let board = Shared::<[AtomicU64; 4]>::zeroed()?;
+fn round<M: LockArray>(len: usize) -> Result<[f64; 4], Failure> {
+    let values = Shared::<[AtomicU64; 4]>::zeroed()?;
     let work = |worker: &mut Worker| {
-        crew::sit(0)?;
+        affinity::pin(0)?;
         worker.start()?;
         let order = shuffled(len);
         let before = resident()?;
@@ -106,34 +97,35 @@ fn round<M: Many>(len: usize) -> Result<[f64; 4], Failure> {
                 .iter()
                 .try_for_each(|&index| match locks.add_one(index as usize)? {
                     0 => Ok(()),
-                    _ => Err(Failure::Wrong {
+                    _ => Err(Failure::WrongResult {
                         contestant: M::NAME,
-                        what: format!("lock {index} was locked before"),
+                        what: format!("lock {index} has been locked before"),
                     }),
                 })
         })?;
-        for (slot, value) in board.iter().zip([create, attach, resident, lock]) {
+        for (slot, value) in values.iter().zip([create, attach, resident, lock]) {
             slot.store(value, Ordering::Relaxed);
         }
         Ok(())
     };
-    crew::processes(M::NAME, 1, work, || ())?;
-    let [create, attach, resident, lock] = board
+    workers::run_processes(M::NAME, 1, work, || ())?;
+    let [create, attach, resident, lock] = values
         .each_ref()
         .map(|slot| slot.load(Ordering::Relaxed) as f64);
     Ok([create, attach, resident, lock / len as f64])
 }
 
-/// Nanoseconds.
+/// Returns the nanoseconds that `f` takes.
 fn timed(f: impl FnOnce() -> Result<(), Failure>) -> Result<u64, Failure> {
     let start = Instant::now();
     f()?;
     Ok(start.elapsed().as_nanos() as u64)
 }
 
-/// Bytes of this process that are in memory and shared: `RssShmem` of `/proc/self/status`.
+/// Returns the resident shared memory of this process in bytes: `RssShmem` in
+/// `/proc/self/status`.
 fn resident() -> Result<u64, Failure> {
-    let status = fs::read_to_string("/proc/self/status").map_err(Failure::of("read"))?;
+    let status = fs::read_to_string("/proc/self/status").map_err(Failure::os("read"))?;
     let kilobytes = status.lines().find_map(|line| {
         line.strip_prefix("RssShmem:")?
             .trim()
@@ -143,13 +135,13 @@ fn resident() -> Result<u64, Failure> {
     });
     match kilobytes {
         Some(kilobytes) => Ok(kilobytes << 10),
-        None => Err(Failure::NotHere(
+        None => Err(Failure::Unavailable(
             "/proc/self/status has no RssShmem".to_owned(),
         )),
     }
 }
 
-/// All numbers below `len`, in an order that is the same every time.
+/// Returns all numbers below `len` in a random order that is the same in every run.
 fn shuffled(len: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -163,7 +155,7 @@ fn shuffled(len: usize) -> Vec<u32> {
     order
 }
 
-impl Many for Segment<[ShmMutex<u64>]> {
+impl LockArray for Segment<[ShmMutex<u64>]> {
     const NAME: &'static str = "shm-sync";
 
     fn create(len: usize) -> Result<Self, Failure> {
@@ -173,8 +165,10 @@ impl Many for Segment<[ShmMutex<u64>]> {
     fn attach(&self) -> Result<Self, Failure> {
         let file = Self::as_fd(self).map(|file| file.try_clone_to_owned());
         match file {
-            Some(file) => Ok(Self::from_fd(file.map_err(Failure::of("dup"))?)?),
-            None => Err(Failure::NotHere("it has no descriptor".to_owned())),
+            Some(file) => Ok(Self::options().from_fd(file.map_err(Failure::os("dup"))?)?),
+            None => Err(Failure::Unavailable(
+                "the segment has no descriptor".to_owned(),
+            )),
         }
     }
 
@@ -193,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shuffled_numbers_are_all_there() {
+    fn shuffled_contains_all_numbers() {
         let mut order = shuffled(1000);
         assert_ne!(order[..5], [0, 1, 2, 3, 4]);
         order.sort_unstable();
@@ -204,7 +198,7 @@ mod tests {
     #[serial]
     fn smoke() -> Result<(), Failure> {
         for values in [
-            round::<Mutexes>(1000)?,
+            round::<PthreadArray>(1000)?,
             round::<Segment<[ShmMutex<u64>]>>(1000)?,
         ] {
             assert!(values.iter().all(|&value| value > 0.0), "{values:?}");

@@ -1,120 +1,65 @@
-//! Opening: what it takes to create shared memory, to open what is there, and to let go
-//! of it again, by kind of memory.
+//! Creating, opening and closing shared memory, by backing.
 //!
-//! A segment is created whole, and checked when it is opened. The bare system calls are
-//! those of a short program: make, give a length, map, store a number; or open, map, and
-//! read it. They check nothing. One process does everything, twenty times in a round;
-//! the values are means. Taking the name away in the end is not measured.
+//! shm-sync shows a segment to other processes only when it is complete, and checks it
+//! when it opens it. The bare system calls are those of a short program: create, set
+//! the length, map and store a number; or open, map and read the number. They check
+//! nothing. One process does all of it twenty times in a round, and the values are
+//! means. The removal of the name at the end is not measured.
 
-mod bare;
-mod ours;
+mod api;
 mod shared_memory;
+mod system_calls;
+mod this_crate;
 
 use std::time::{Duration, Instant};
 
-use self::bare::Bare;
-use self::ours::Ours;
+use self::api::{Backing, SharedMemoryApi};
 use self::shared_memory::SharedMemory;
-use super::rounds::{Entry, take_turns};
+use self::system_calls::SystemCalls;
+use self::this_crate::ShmSync;
+use super::rounds::{Entry, run_rounds};
 use crate::failure::Failure;
-use crate::plan::{Plan, Progress};
-use crate::report::{Measure, Series, Survives};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::series::{Measure, Series};
 
-/// How often a round does everything.
+/// The number of repetitions in a round.
 const TIMES: u32 = 20;
 
-/// Kinds of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Posix,
-    File,
-    SystemV,
-    Memfd,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Posix, Self::File, Self::SystemV, Self::Memfd];
-
-    fn workload(self) -> &'static str {
-        match self {
-            Self::Posix => "opening/POSIX object",
-            Self::File => "opening/file",
-            Self::SystemV => "opening/System V segment",
-            Self::Memfd => "opening/memfd",
-        }
-    }
-
-    /// The name of this process's object, where it needs one: as
-    /// [`shm_sync::Address`] has it.
-    fn address(self) -> String {
-        let pid = std::process::id();
-        match self {
-            Self::Posix | Self::Memfd => format!("/shm-sync-bench-{pid}"),
-            Self::File => std::env::temp_dir()
-                .join(format!("shm-sync-bench-{pid}"))
-                .display()
-                .to_string(),
-            Self::SystemV => format!("sysv:{pid}"),
-        }
-    }
-}
-
-/// One who has shared memory. Dropping what it returns lets go of it.
-trait Memory {
-    const NAME: &'static str;
-    /// Whether the others can use it, or make another one, when a process is killed while
-    /// it creates one.
-    const SURVIVES: Survives;
-    type Attached;
-
-    /// Makes it, with a number in it.
-    fn create(&self) -> Result<Self::Attached, Failure>;
-
-    /// Opens what is there, and looks at the number.
-    fn open(&self, first: &Self::Attached) -> Result<Self::Attached, Failure>;
-
-    /// Opens what is there, and would create it otherwise; `None` where there is no such
-    /// operation.
-    fn open_or_create(&self) -> Option<Result<Self::Attached, Failure>>;
-
-    /// Takes its name away, if it has one.
-    fn remove(&self) -> Result<(), Failure>;
-}
-
-/// Measures all kinds.
+/// Measures all backings.
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let mut entries = Vec::new();
-    for kind in Kind::ALL {
-        entries.push(entry(kind, Bare(kind)));
-        entries.push(entry(kind, Ours(kind)));
-        if kind == Kind::Posix {
-            entries.push(entry(kind, SharedMemory));
+    for backing in Backing::ALL {
+        entries.push(entry(backing, SystemCalls(backing)));
+        entries.push(entry(backing, ShmSync(backing)));
+        if backing == Backing::Posix {
+            entries.push(entry(backing, SharedMemory));
         }
     }
-    let mut series = take_turns("opening", entries, plan.pick(25, 5), progress)?;
-    // What does not exist took no time.
+    let mut series = run_rounds("opening", entries, plan.pick(25, 5), progress)?;
+    // An operation that does not exist took no time.
     series.retain(|series| series.rounds.iter().any(|&nanos| nanos > 0.0));
     Ok(series)
 }
 
-fn entry<M: Memory + 'static>(kind: Kind, memory: M) -> Entry {
+fn entry<M: SharedMemoryApi + 'static>(backing: Backing, memory: M) -> Entry {
     let columns = ["create", "open", "open or create", "close"];
     Entry {
-        workload: kind.workload().to_owned(),
+        workload: backing.workload().to_owned(),
         contestant: M::NAME,
         survives: M::SURVIVES,
         columns: columns.map(|column| (column, Measure::Nanos)).into(),
         round: Box::new(move || {
             let mut times = Times::default();
             for _ in 0..TIMES {
-                once(&memory, &mut times)?;
+                measure_once(&memory, &mut times)?;
             }
             Ok(times.means())
         }),
     }
 }
 
-/// How long everything took together.
+/// The total times of the operations.
 #[derive(Default)]
 struct Times {
     create: Duration,
@@ -124,7 +69,7 @@ struct Times {
 }
 
 impl Times {
-    /// Nanoseconds each, in the order of the columns.
+    /// Returns the mean nanoseconds of each operation, in the order of the columns.
     fn means(&self) -> Vec<f64> {
         [self.create, self.open, self.open_or_create, self.close]
             .map(|time| time.as_nanos() as f64 / f64::from(TIMES))
@@ -132,10 +77,10 @@ impl Times {
     }
 }
 
-/// Does everything once.
-fn once<M: Memory>(memory: &M, times: &mut Times) -> Result<(), Failure> {
+/// Measures each operation once and adds to `times`.
+fn measure_once<M: SharedMemoryApi>(memory: &M, times: &mut Times) -> Result<(), Failure> {
     let first = timed(&mut times.create, || memory.create())?;
-    let named = Named(memory);
+    let named = RemoveOnDrop(memory);
     let second = timed(&mut times.open, || memory.open(&first))?;
     timed(&mut times.close, || drop(second));
     let start = Instant::now();
@@ -155,12 +100,12 @@ fn timed<R>(total: &mut Duration, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Removes the name if something fails.
-struct Named<'a, M: Memory>(&'a M);
+/// Removes the name after a failure.
+struct RemoveOnDrop<'a, M: SharedMemoryApi>(&'a M);
 
-impl<M: Memory> Drop for Named<'_, M> {
+impl<M: SharedMemoryApi> Drop for RemoveOnDrop<'_, M> {
     fn drop(&mut self) {
-        // It is on the way out with a failure already.
+        // The caller already returns a failure.
         let _ = self.0.remove();
     }
 }
@@ -172,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    #[serial] // the names are the process's
+    #[serial] // The names contain the process id only.
     fn smoke() -> Result<(), Failure> {
-        for kind in Kind::ALL {
+        for backing in Backing::ALL {
             let mut times = Times::default();
-            once(&Bare(kind), &mut times)?;
-            once(&Ours(kind), &mut times)?;
-            assert!(times.means().iter().all(|&nanos| nanos > 0.0) || kind == Kind::Memfd);
+            measure_once(&SystemCalls(backing), &mut times)?;
+            measure_once(&ShmSync(backing), &mut times)?;
+            assert!(times.means().iter().all(|&nanos| nanos > 0.0) || backing == Backing::Memfd);
         }
-        once(&SharedMemory, &mut Times::default())
+        measure_once(&SharedMemory, &mut Times::default())
     }
 }

@@ -1,35 +1,36 @@
-//! The crate `shared_memory`. Who creates it takes its name away when it is dropped.
+//! The crate `shared_memory`. The creator removes the name when it drops the memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::shared_memory::{Shmem, ShmemConf, ShmemError};
 
-use super::{Kind, Memory};
+use super::api::{Backing, SharedMemoryApi};
 use crate::failure::Failure;
-use crate::report::Survives;
+use crate::series::Survives;
 
-/// A mapping of `shared_memory`.
+/// Shared memory of the crate `shared_memory`.
 pub(super) struct SharedMemory;
 
-impl Memory for SharedMemory {
+impl SharedMemoryApi for SharedMemory {
     const NAME: &'static str = "shared_memory";
-    // Others may find it without a length, and whoever creates it next finds it there.
+    // Other processes may find an object without a length. The next creator finds it
+    // too and fails.
     const SURVIVES: Survives = Survives::SomeKills;
-    type Attached = Shmem;
+    type Attachment = Shmem;
 
     fn create(&self) -> Result<Shmem, Failure> {
-        let memory = of_this_process().size(4096).create().map_err(failure)?;
+        let memory = config().size(4096).create().map_err(failure)?;
         number(&memory).store(7, Ordering::Relaxed);
         Ok(memory)
     }
 
     fn open(&self, _first: &Shmem) -> Result<Shmem, Failure> {
-        let memory = of_this_process().open().map_err(failure)?;
+        let memory = config().open().map_err(failure)?;
         match number(&memory).load(Ordering::Relaxed) {
             7 => Ok(memory),
-            other => Err(Failure::Wrong {
+            other => Err(Failure::WrongResult {
                 contestant: Self::NAME,
-                what: format!("{other} was never stored"),
+                what: format!("read {other}, which no process stored"),
             }),
         }
     }
@@ -43,18 +44,18 @@ impl Memory for SharedMemory {
     }
 }
 
-fn of_this_process() -> ShmemConf {
-    ShmemConf::new().os_id(Kind::Posix.address())
+fn config() -> ShmemConf {
+    ShmemConf::new().os_id(Backing::Posix.address())
 }
 
 fn number(memory: &Shmem) -> &AtomicU64 {
-    // SAFETY: the mapping is at least a page long, aligned to one, and lives as long as
-    // the borrow; everybody uses the number as an atomic.
+    // SAFETY: the mapping is at least a page long, aligned to a page and stays mapped
+    // as long as the borrow. All processes access the number as an atomic.
     unsafe { &*memory.as_ptr().cast::<AtomicU64>() }
 }
 
 fn failure(error: ShmemError) -> Failure {
-    Failure::Wrong {
+    Failure::WrongResult {
         contestant: SharedMemory::NAME,
         what: error.to_string(),
     }

@@ -1,44 +1,64 @@
-//! The soak: many processes over the same locks, condition variables and segments,
-//! while one of them deals out deaths.
+//! The soak: many processes use the same mutexes, condition variables and segments,
+//! while one of them kills the others.
 //!
 //! ```text
 //! cargo run --release -p shm-sync-proof --bin soak -- --seconds 60
 //! cargo run --release -p shm-sync-proof --bin soak -- --kills 1000000 --seed 7
 //! ```
 //!
-//! A *conductor* forks the *players* and deals *cards* to them at random instants:
-//! SIGKILL, SIGSTOP and SIGCONT, and orders to `exit`, to `exec` or to panic with a
-//! lock held, to end a thread with a leaked guard, to leak a guard and drop its
-//! segment, to fork inside a lock. The players change a ledger under a mutex, put into
-//! and take from a bounded queue, and open, create, use and leave segments under names
-//! that all fight for. Everybody watches for what must not happen: two inside at once,
-//! torn data or a lost item without poison, a poison that goes too early, a forked
-//! child that does harm, a segment that is half-built or not the one that has the name.
+//! A *supervisor* forks the *workers*, and acts on them at random moments. It sends
+//! SIGKILL, SIGSTOP and SIGCONT, and gives commands. The workers change a ledger under
+//! a mutex, move items through a bounded queue, and create, open and drop segments
+//! under contended names.
 //!
-//! After every thousand kills there is a *calm*, in which everyone must get on and the
-//! books must be right, and then two *scenes* are played: deaths that swallow a wakeup,
-//! and how long it takes to heal.
+//! | command | the worker |
+//! |---|---|
+//! | `Exit`, `Exec`, `Panic`, `Fork` | does so with a lock held and the data half-changed |
+//! | `EndThread` | ends a thread that has leaked a guard |
+//! | `Leak` | leaks a guard, drops its segment, locks other mutexes, and ends |
 //!
-//! The same seed deals the same cards to the same seats in the same sequence. The
-//! instants differ, so a violation may need some runs to show again.
+//! Every process checks for violations:
+//!
+//! * two holders at once
+//! * torn data or a lost item without poison
+//! * poison that is cleared before the repair ends
+//! * a forked child that changes what only its parent may change
+//! * a segment that is incomplete, or is not the one with the name
+//!
+//! After each thousand kills there is a *checkpoint*. Every worker must make progress,
+//! and the totals must be right. Then *scenarios* run: deaths that swallow a wake, and
+//! the time until the waiters recover.
+//!
+//! A seed repeats the actions, their slots and their order, but not their moments. A
+//! violation may need several runs to show again.
 //!
 //! The exit status is 0, or 1 after a violation. Nothing is left behind, also after
-//! SIGINT and SIGTERM. If the conductor itself is killed with SIGKILL, all others die
-//! with it, but nobody is left to take away the names.
+//! SIGINT and SIGTERM. If SIGKILL ends the supervisor, all other processes die with it,
+//! but the names stay.
+//!
+//! With `SHM_SYNC_RESULTS=DIRECTORY`, an absolute path, the soak writes `soak.md`
+//! there.
 
-mod arena;
-mod conductor;
-mod games;
-mod orders;
-mod player;
+mod checked_mutex;
+mod commands;
+mod condvar;
+mod findings;
+mod ledger;
+mod plan;
 mod process;
 mod progress;
+mod queue;
 mod random;
 mod report;
-mod scenes;
-mod tally;
-mod vessels;
-mod watched;
+mod scenario;
+mod scenarios;
+mod segments;
+mod shared;
+mod slot;
+mod statistics;
+mod supervisor;
+mod worker;
+mod workload;
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -46,63 +66,67 @@ use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, setrlimit};
-use shm_sync::Segment;
+use shm_sync::{Segment, SegmentOptions};
 
-use arena::{Arena, MAX_SEATS, Over};
-use conductor::{Conductor, Limit, Plan};
-use player::{Player, Role};
-use vessels::Addresses;
+use condvar::CondvarKind;
+use plan::{Limit, Plan};
+use report::Report;
+use segments::Addresses;
+use shared::Shared;
+use slot::MAX_WORKERS;
+use supervisor::Supervisor;
+use worker::{Role, Worker};
 
-/// Kills processes that share locks, condition variables and segments, and watches
-/// the survivors.
+/// Kills processes that share locks, condition variables and segments, and checks the
+/// survivors.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Ends after so many seconds.
+    /// Ends after this number of seconds.
     #[arg(long, default_value_t = 60, conflicts_with = "kills")]
     seconds: u64,
-    /// Ends after so many kills.
+    /// Ends after this number of kills.
     #[arg(long)]
     kills: Option<u64>,
-    /// Repeats the cards of an earlier run.
+    /// Repeats the actions of an earlier run.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many players there are.
-    #[arg(long, default_value_t = 8, value_parser = parse_players)]
+    /// Sets the number of workers.
+    #[arg(long, default_value_t = 8, value_parser = parse_workers)]
     processes: usize,
-    /// The condition variable of the queue.
-    #[arg(long, value_enum, default_value_t = Over::ShmCondvar)]
-    over: Over,
-    /// Gives the ledger, the queue and the scenes locks with priority inheritance.
-    #[arg(long, conflicts_with = "over")]
-    inheriting: bool,
-    /// How many seconds a player may take to get on, in a calm.
+    /// Selects the condition variable of the queue.
+    #[arg(long, value_enum, default_value_t = CondvarKind::ShmCondvar)]
+    condvar: CondvarKind,
+    /// Gives the mutexes of the ledger, the queue and the scenarios priority inheritance.
+    #[arg(long, conflicts_with = "condvar")]
+    priority_inheritance: bool,
+    /// Sets the seconds after which a worker without progress is stuck, at a checkpoint.
     #[arg(long, default_value_t = 20)]
-    patience: u64,
+    timeout: u64,
 
-    /// Of a player that was told to `exec`: the arena that it comes back to.
+    /// The shared memory of a worker that was commanded to `exec`.
     #[arg(long, hide = true)]
     join: Option<String>,
     #[arg(long, hide = true, default_value_t = 0)]
-    seat: usize,
+    slot: usize,
     #[arg(long, hide = true, default_value_t = 0)]
-    life: u64,
+    worker_seed: u64,
 }
 
-fn parse_players(text: &str) -> Result<usize, String> {
+fn parse_workers(text: &str) -> Result<usize, String> {
     let least = Role::ALL.len();
     match text.parse() {
-        Ok(players) if (least..=MAX_SEATS).contains(&players) => Ok(players),
-        _ => Err(format!("between {least} and {MAX_SEATS}")),
+        Ok(workers) if (least..=MAX_WORKERS).contains(&workers) => Ok(workers),
+        _ => Err(format!("between {least} and {MAX_WORKERS}")),
     }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    process::note_requests_to_end();
-    if let Some(arena) = &options.join {
-        join(arena, options.seat, options.life);
+    process::note_end_signals();
+    if let Some(shared) = &options.join {
+        join(shared, options.slot, options.worker_seed);
     }
-    // A process that crashes is a finding; its memory is not.
+    // A crash is a finding. Its core dump would only take time.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     process::adopt_orphans();
     let plan = Plan {
@@ -111,53 +135,62 @@ fn main() -> ExitCode {
             None => Limit::Time(Duration::from_secs(options.seconds)),
         },
         seed: options.seed.unwrap_or_else(|| process::now() % 1_000_000),
-        players: options.processes,
-        over: options.over,
-        inheriting: options.inheriting,
-        patience: Duration::from_secs(options.patience),
+        workers: options.processes,
+        condvar: options.condvar,
+        priority_inheritance: options.priority_inheritance,
+        timeout: Duration::from_secs(options.timeout),
     };
     soak(&plan)
 }
 
-/// Takes a seat again.
-fn join(arena: &str, seat: usize, life: u64) -> ! {
-    let arena = Segment::<Arena>::open(arena).expect("it stays until all have ended");
-    let addresses = Addresses::of(arena.conductor.load(Ordering::Relaxed));
-    Player::new(&arena, &addresses, seat, life).play()
+/// Takes over a slot after `exec`.
+fn join(shared: &str, slot: usize, seed: u64) -> ! {
+    let shared = Segment::<Shared>::open(shared).expect("it exists while its workers live");
+    let addresses = Addresses::of(shared.supervisor.load(Ordering::Relaxed));
+    Worker::new(&shared, &addresses, slot, seed).run()
 }
 
-/// Removes what a soak has made, also if it panics.
-struct Cleared<'a>(&'a Addresses);
+/// Removes all objects of a soak, also after a panic.
+struct RemoveOnDrop<'a>(&'a Addresses);
 
-impl Drop for Cleared<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.clear();
+        self.0.remove_all();
     }
 }
 
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
-    let arena = match Segment::<Arena>::create_in_place(addresses.arena(), |arena| {
-        if plan.inheriting {
-            arena.inherit_priorities();
-        }
-    }) {
-        Ok(arena) => arena,
-        Err(error) => {
-            eprintln!("soak: {}: {error}", addresses.arena());
-            return ExitCode::from(2);
-        }
-    };
-    let _cleared = Cleared(&addresses);
-    arena.conductor.store(std::process::id(), Ordering::Relaxed);
-    arena.set_over(plan.over);
+    let shared =
+        match SegmentOptions::new().create_in_place::<Shared>(addresses.shared(), |shared| {
+            if plan.priority_inheritance {
+                shared.set_priority_inheritance();
+            }
+        }) {
+            Ok(shared) => shared,
+            Err(error) => {
+                eprintln!("soak: {}: {error}", addresses.shared());
+                return ExitCode::from(2);
+            }
+        };
+    let _removed = RemoveOnDrop(&addresses);
+    shared
+        .supervisor
+        .store(std::process::id(), Ordering::Relaxed);
+    shared.set_condvar_kind(plan.condvar);
 
-    let mut conductor = Conductor::new(&arena, &addresses, *plan);
-    conductor.run();
-    conductor.end_everything();
-    print!("{}", report::report(plan, &arena, &conductor.tally));
-    match process::asked_to_end() {
-        _ if arena.is_violated() => ExitCode::FAILURE,
+    let mut supervisor = Supervisor::new(&shared, &addresses, *plan);
+    supervisor.run();
+    supervisor.end_everything();
+    let report = Report {
+        plan,
+        shared: &shared,
+        statistics: &supervisor.statistics,
+    };
+    print!("{}", report.text());
+    report.write_results();
+    match process::end_signal() {
+        _ if shared.findings.is_violated() => ExitCode::FAILURE,
         Some(signal) => ExitCode::from(128 + u8::try_from(signal).unwrap_or(0)),
         None => ExitCode::SUCCESS,
     }

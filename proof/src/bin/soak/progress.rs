@@ -1,17 +1,17 @@
-//! How far it is: a bar on a terminal, otherwise a line now and then.
+//! The progress: a bar on a terminal, otherwise a line every ten seconds.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::conductor::Limit;
+use crate::plan::Limit;
 
 #[derive(Debug)]
 pub(crate) struct Progress {
     limit: Limit,
     shown: Shown,
-    /// When it is shown next.
+    /// The time of the next update.
     next: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Progress {
                 Limit::Time(time) => (time.as_secs(), "{bar:40} {pos}/{len} s  {msg}"),
                 Limit::Kills(kills) => (kills, "{bar:40} {pos}/{len} kills, {eta} left  {msg}"),
             };
-            let style = ProgressStyle::with_template(template).expect("the template is sound");
+            let style = ProgressStyle::with_template(template).expect("the template is valid");
             Shown::Bar(ProgressBar::new(len).with_style(style))
         } else {
             Shown::Lines

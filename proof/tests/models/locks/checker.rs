@@ -1,9 +1,10 @@
 //! The checks of the models of locks.
 //!
-//! `stateright` visits every state and checks what must hold in each. This file adds two
-//! properties. No process is **stuck**: in a state without forced steps, no process must
-//! act any more. No state is **livelocked**: without new calls and new deaths, the steps
-//! end, whatever the scheduler does. Together they say that every process makes progress.
+//! `stateright` visits every state and checks what must hold in each. This file adds
+//! two properties. No process is **stuck**: in a state without forced steps, no process
+//! must act any more. No state is **livelocked**: without new calls and new deaths, the
+//! steps end, whatever the scheduler does. Together they say that every process makes
+//! progress.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use crate::report::{self, Table, Visited};
+use crate::report::{self, Subject, Visited};
 
 /// A model with a finite number of states.
 pub(crate) trait LockModel:
@@ -25,10 +26,10 @@ pub(crate) trait LockModel:
     + Sync
     + 'static
 {
-    /// What is modelled.
+    /// The subject of the model.
     const NAME: &'static str;
 
-    /// Describes who takes part, and how long.
+    /// Describes the processes, and what they do.
     fn scenario(&self) -> String;
 
     /// Returns whether the action happens without outside events: it is not a death, a
@@ -64,14 +65,19 @@ pub(crate) fn not_stuck<M: LockModel>() -> Property<M> {
 pub(crate) fn assert_holds<M: LockModel>(model: &M) {
     let scenario = model.scenario();
     let visited = visit_all(&scenario, model);
-    report::holds(Table::Holds, M::NAME, &scenario, visited);
+    report::holds(subject::<M>(&scenario), visited);
 }
 
-/// As [`assert_holds`], for a model with a mistake that turns out to break nothing.
+/// Asserts that a mistake breaks no property, and that no state is livelocked.
 pub(crate) fn assert_harmless<M: LockModel>(mistake: impl Display, model: &M) {
     let mistake = mistake.to_string();
     let visited = visit_all(&mistake, model);
-    report::holds(Table::Harmless, M::NAME, &mistake, visited);
+    report::harmless(subject::<M>(&model.scenario()), &mistake, visited);
+}
+
+fn subject<M: LockModel>(scenario: &str) -> Subject<'_> {
+    let model = M::NAME;
+    Subject { model, scenario }
 }
 
 fn visit_all<M: LockModel>(what: &str, model: &M) -> Visited {
@@ -85,7 +91,8 @@ fn visit_all<M: LockModel>(what: &str, model: &M) -> Visited {
     }
     let states = checker.unique_state_count();
     drop(checker);
-    // The checker identifies a state by a hash of 64 bits, the graph by the whole state.
+    // The checker identifies a state by a hash of 64 bits, the graph by the whole
+    // state.
     let graph = Graph::of(model);
     assert_eq!(graph.states, states, "{what}: two states have one hash");
     assert_eq!(graph.livelocked(), 0, "{what}: livelocked states");
@@ -114,7 +121,12 @@ pub(crate) fn assert_breaks<M: LockModel>(
         panic!("{mistake}: does not break: {property}");
     };
     let schedule = schedule(model, path.into_vec());
-    report::breaks(M::NAME, &mistake.to_string(), property, &schedule);
+    report::breaks(
+        subject::<M>(&model.scenario()),
+        &mistake.to_string(),
+        property,
+        &schedule,
+    );
 }
 
 /// Asserts that a model with a mistake has livelocked states.
@@ -122,7 +134,12 @@ pub(crate) fn assert_livelocks<M: LockModel>(mistake: impl Display, model: &M) {
     let graph = Graph::of(model);
     let livelocked = graph.livelocked();
     assert_ne!(livelocked, 0, "{mistake}: no livelocked states");
-    report::livelocks(M::NAME, &mistake.to_string(), livelocked, graph.states);
+    report::livelocks(
+        subject::<M>(&model.scenario()),
+        &mistake.to_string(),
+        livelocked,
+        graph.states,
+    );
 }
 
 fn schedule<M: LockModel>(model: &M, path: Vec<(M::State, Option<M::Action>)>) -> Vec<String> {
@@ -187,8 +204,8 @@ impl Graph {
         }
     }
 
-    /// Counts the states from which the forced steps need never end: those that remain
-    /// after all states are removed, one by one, whose forced steps lead to removed ones.
+    /// Counts the states from which the forced steps need never end. A state is removed
+    /// if all its forced steps lead to removed states; the others remain.
     fn livelocked(&self) -> usize {
         let mut steps_left = vec![0_u32; self.states];
         for &(from, _) in &self.forced {

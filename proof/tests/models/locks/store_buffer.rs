@@ -1,26 +1,26 @@
-//! That a notifier may skip the system call: the store-buffer pattern, on the memory
-//! model itself.
+//! The system call that a notifier may skip: the store-buffer pattern, on the memory
+//! model.
 //!
-//! | who | first | between | then |
+//! | thread | first | between | then |
 //! |---|---|---|---|
-//! | sleeper | `sleepers` + 1 | the kernel's barrier A, before it reads a futex word | read `sequence` |
-//! | notifier | `sequence` + 1 | both are sequentially consistent | read `sleepers` |
+//! | waiter | adds to `waiters` | the kernel's barrier A, before it reads a futex word | reads `sequence` |
+//! | notifier | adds to `sequence` | both accesses are sequentially consistent | reads `waiters` |
 //!
-//! If both read what was before, the sleeper sleeps and nobody wakes it. `loom` tries
-//! every interleaving, and for every read every value that the memory model lets it
-//! have.
+//! If both read the old values, the waiter sleeps and no process wakes it. `loom` tries
+//! every interleaving, and for each load every value that the memory model allows.
 //!
-//! It treats sequentially consistent accesses as acquire and release only, but knows the
-//! fence. So where the code says `SeqCst` for both accesses of the notifier, here
-//! stands a fence between them. For this pattern it comes to the same: if both read what
-//! was before, then in the one order of all that is sequentially consistent the
-//! notifier's read comes before the sleeper's addition, and the sleeper's barrier before
-//! the notifier's addition, which is a circle, with the accesses as with the fence.
+//! `loom` treats sequentially consistent accesses as acquire and release, but it knows
+//! the fence. Therefore the notifier here has a fence between its accesses, which are
+//! `SeqCst` in the code. For this pattern the two are equivalent. Let both threads read
+//! the old values. Then, in the single order of all sequentially consistent operations,
+//! the notifier's load precedes the waiter's addition, and the waiter's barrier
+//! precedes the notifier's addition. That is a cycle, with the accesses as well as with
+//! the fence.
 //!
-//! Who is called, and calls the next one, reads both words once more. Relaxed is
-//! enough there: the bucket's lock makes it come after the notifier, so it sees no fewer
-//! sleepers than that one. (The code counts sleepers in the same function for both, which
-//! is `SeqCst`.)
+//! A woken waiter that wakes the next reads both words again. Relaxed loads suffice
+//! there: the lock of the kernel's hash bucket orders it after the notifier, and it
+//! sees no smaller count of waiters than the notifier did. (The code uses one function
+//! for both, with `SeqCst`.)
 //!
 //! The kernel's hash bucket is a lock with a queue.
 
@@ -36,7 +36,7 @@ use loom::thread;
 use crate::report;
 use crate::size::Size;
 
-/// How the notifier's two accesses are ordered.
+/// The ordering of the notifier's two accesses. The code's is `SeqCst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notifier {
     SeqCst,
@@ -52,7 +52,8 @@ impl fmt::Display for Notifier {
     }
 }
 
-/// What stands between the sleeper's two accesses.
+/// The barrier between the waiter's two accesses. The kernel's is full; without it,
+/// only the lock of the bucket is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Barrier {
     Full,
@@ -68,7 +69,7 @@ impl fmt::Display for Barrier {
     }
 }
 
-/// Whether who is called calls the next one.
+/// The wake chain. In the code, a woken waiter wakes the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chain {
     WakesNext,
@@ -84,13 +85,13 @@ impl fmt::Display for Chain {
     }
 }
 
-/// The most sleepers.
+/// The number of waiters.
 const WAITERS: usize = 2;
 
 /// The kernel's part.
 #[derive(Default)]
 struct Bucket {
-    /// Who sleeps, and has not been woken: the one that came first is woken first.
+    /// The waiters, in the order in which they are woken.
     queue: Mutex<Vec<usize>>,
     woken: [Condvar; WAITERS],
 }
@@ -112,7 +113,8 @@ impl Shared {
         })
     }
 
-    /// A consumer, the only one: `ShmCondvar::wait_raw` without the spin.
+    /// Waits for the item as the only consumer: `ShmCondvar::wait_raw` without the spin
+    /// loop.
     fn wait_for_item(&self, barrier: Barrier) {
         loop {
             let has_item = self.has_item.lock().unwrap();
@@ -125,7 +127,7 @@ impl Shared {
         }
     }
 
-    /// A producer: `ShmCondvar::notify_one`, under the lock.
+    /// Puts the item: `ShmCondvar::notify_one`, under the lock.
     fn put_item(&self, notifier: Notifier) {
         let mut has_item = self.has_item.lock().unwrap();
         *has_item = true;
@@ -133,9 +135,8 @@ impl Shared {
         drop(has_item);
     }
 
-    /// One of several that read the sequence before all this, and wait for it to change:
-    /// `ShmCondvar::sleep`, and the generation is over as soon as the sequence is
-    /// another.
+    /// Waits for the sequence to change, as one of several waiters that have read it
+    /// before. The generation ends with the first change of the sequence.
     fn wait_for_notify_all(&self, me: usize, barrier: Barrier, chain: Chain) {
         let seen = 0;
         self.wait(me, seen, barrier);
@@ -151,7 +152,7 @@ impl Shared {
         self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Either notification: all who sleep are of the generation that it is for.
+    /// Notifies. All waiters are of the generation for which the notification is meant.
     fn notify(&self, notifier: Notifier) {
         self.sequence.fetch_add(1, Ordering::AcqRel);
         if notifier == Notifier::SeqCst {
@@ -185,8 +186,8 @@ impl Shared {
     }
 }
 
-/// Tries every interleaving of a scenario, or those with a limited number of preemptions.
-/// Returns whether every thread ends in each of them.
+/// Tries every interleaving of a scenario, or those with a limited number of
+/// preemptions. Returns whether every thread ends in each of them.
 fn terminates(
     what: &str,
     preemptions: Option<usize>,
@@ -208,7 +209,7 @@ fn terminates(
     checked.is_ok()
 }
 
-/// One consumer and one producer.
+/// Runs one consumer and one producer.
 fn notify_one_terminates(notifier: Notifier, barrier: Barrier) -> bool {
     terminates(
         &format!("notify_one: {notifier}, {barrier}"),
@@ -225,8 +226,8 @@ fn notify_one_terminates(notifier: Notifier, barrier: Barrier) -> bool {
     )
 }
 
-/// Two that wait, and one `notify_all`. Without a limit on the interruptions only if the
-/// size is large.
+/// Runs two waiters and one `notify_all`. Only the large size has no limit of
+/// preemptions.
 fn notify_all_terminates(notifier: Notifier, barrier: Barrier, chain: Chain) -> bool {
     let what = format!("notify_all: {notifier}, {barrier}, {chain}");
     let preemptions = match Size::chosen() {

@@ -1,8 +1,8 @@
 //! The search that all models of segments share.
 //!
 //! A [`Protocol`] says what a process may begin, what its next step does, and what the
-//! kernel does when it dies. The search lets every process take its next step, or die, in
-//! every state. A stopped process is one that takes no step.
+//! kernel does when it dies. The search lets every process take its next step, or die,
+//! in every state. A stopped process is one that takes no step.
 
 use std::fmt::{self, Debug, Display};
 use std::hash::{Hash, Hasher};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
-use crate::report::{self, Table, Visited};
+use crate::report::{self, Subject, Visited};
 
 /// A protocol: what each process can do, one system call or one access to shared memory
 /// at a time.
@@ -23,10 +23,10 @@ pub(crate) trait Protocol: Send + Sync + Sized + 'static {
     /// The step that a process takes next.
     type Step: Copy + Debug + PartialEq + Send + Sync;
 
-    /// What is modelled.
+    /// The subject of the model.
     const NAME: &'static str;
 
-    /// Describes who takes part, and with which calls.
+    /// Describes the processes, and which calls they make.
     fn scenario(&self) -> String;
 
     fn start(&self) -> Self::State;
@@ -58,7 +58,7 @@ pub(crate) trait Protocol: Send + Sync + Sized + 'static {
     fn properties() -> Vec<Property<Search<Self>>>;
 }
 
-/// What a process is doing, whatever the protocol.
+/// The activity of a process, in any protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// It may make a call or stay as it is for ever. It may be attached.
@@ -114,7 +114,7 @@ impl Hash for Label {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-/// What happens next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action<Task, Step> {
     Begin {
@@ -195,12 +195,12 @@ impl<P: Protocol> Model for Search<P> {
 /// The property that every protocol has.
 pub(crate) const WAITS_FOR_ACTIVE: &str = "a waiting process waits for one that can act";
 
-/// What a search has found.
+/// The result of a search.
 struct Findings {
     visited: Visited,
     /// A schedule that breaks a property.
     broken: Option<Counterexample>,
-    /// What should happen in some state, and happened in none.
+    /// The events that should happen in some state, and happened in none.
     uncovered: Vec<&'static str>,
 }
 
@@ -216,7 +216,7 @@ fn search<P: Protocol>(protocol: P) -> Findings {
     let checker = Search(protocol)
         .checker()
         .finish_when(HasDiscoveries::AnyFailures)
-        .threads(1) // so that it finds the same each time
+        .threads(1) // so that the schedule is the same each time
         .spawn_bfs()
         .join();
     let mut findings = Findings {
@@ -276,7 +276,7 @@ pub(crate) fn assert_holds<P: Protocol>(protocol: P) {
     let scenario = protocol.scenario();
     let findings = search(protocol);
     assert_no_violation(&scenario, &findings);
-    report::holds(Table::Holds, P::NAME, &scenario, findings.visited);
+    report::holds(subject::<P>(&scenario), findings.visited);
 }
 
 /// Asserts that no state breaks a property, and that everything happens in some state
@@ -287,15 +287,31 @@ pub(crate) fn assert_holds_and_covers<P: Protocol>(protocol: P) {
     assert_no_violation(&scenario, &findings);
     let uncovered = &findings.uncovered;
     assert!(uncovered.is_empty(), "{scenario}: never {uncovered:?}");
-    report::holds(Table::Holds, P::NAME, &scenario, findings.visited);
+    report::holds(subject::<P>(&scenario), findings.visited);
 }
 
 /// Asserts that a mistake breaks no property.
 pub(crate) fn assert_harmless<P: Protocol>(mistake: impl Display, protocol: P) {
     let mistake = mistake.to_string();
+    let scenario = protocol.scenario();
     let findings = search(protocol);
     assert_no_violation(&mistake, &findings);
-    report::holds(Table::Harmless, P::NAME, &mistake, findings.visited);
+    report::harmless(subject::<P>(&scenario), &mistake, findings.visited);
+}
+
+/// Asserts that a mistake breaks `property`, and that no other property breaks earlier.
+pub(crate) fn assert_breaks<P: Protocol>(mistake: impl Display, protocol: P, property: &str) {
+    let mistake = mistake.to_string();
+    let scenario = protocol.scenario();
+    let Some(found) = search(protocol).broken else {
+        panic!("{mistake}: breaks no property");
+    };
+    let subject = subject::<P>(&scenario);
+    report::breaks(subject, &mistake, found.property, &found.schedule);
+    assert_eq!(
+        found.property, property,
+        "{mistake}: breaks another property"
+    );
 }
 
 fn assert_no_violation(what: &str, findings: &Findings) {
@@ -305,21 +321,9 @@ fn assert_no_violation(what: &str, findings: &Findings) {
     }
 }
 
-/// Asserts that a mistake breaks `property`, and that it is the first that breaks.
-pub(crate) fn assert_breaks<P: Protocol>(mistake: impl Display, protocol: P, property: &str) {
-    let Some(found) = search(protocol).broken else {
-        panic!("{mistake}: breaks no property");
-    };
-    report::breaks(
-        P::NAME,
-        &mistake.to_string(),
-        found.property,
-        &found.schedule,
-    );
-    assert_eq!(
-        found.property, property,
-        "{mistake}: breaks another property"
-    );
+fn subject<P: Protocol>(scenario: &str) -> Subject<'_> {
+    let model = P::NAME;
+    Subject { model, scenario }
 }
 
 /// Returns how many calls each process makes, for a scenario.

@@ -1,109 +1,124 @@
-//! Removal of a segment that no process is attached to.
+//! Removes a segment that no process is attached to.
 
-use crate::error::Error;
+use crate::error::{Error, LockError};
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping};
 use crate::segment::address::Target;
 use crate::segment::backing::attachment::RemoveOutcome;
-use crate::segment::backing::sysv::probe::Probe;
-use crate::segment::backing::sysv::settle::{
-    Finding, Wait, find, is_alone, is_of_our_namespace, read_header, resolve, seize, settle,
-    status_of,
+use crate::segment::backing::sysv::query::{
+    find, is_alone, is_of_our_namespace, read_header, status_of,
+};
+use crate::segment::backing::sysv::ready::{
+    Attempt, LockWait, attach_ready, finish_interrupted, seize,
 };
 use crate::segment::backing::sysv::state::{self, SysvState};
+use crate::segment::backing::sysv::view::View;
 use crate::segment::failure;
-use crate::segment::options::SegmentOptions;
+use crate::segment::permissions::Permissions;
 
-/// What becomes of an abandoned segment whose lock can't be used: strangers may write to
-/// it, or it is damaged.
+/// What to do with an abandoned segment whose lock can't be used, because an untrusted
+/// user may write to it or because it is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::segment) enum Unlocked {
-    /// It stays: no caller asked for its removal, only its own header.
-    Stays,
-    /// It is removed by what the kernel says, if it is a segment of this crate.
-    Goes,
+pub(super) enum Unlocked {
+    /// Keep it: only its own header asks for its removal, and no caller.
+    Keep,
+    /// Remove it by the kernel's attach count, if it is a segment of this crate.
+    Remove,
 }
 
-/// Removes what `target` leads to if it is a segment that nobody is attached to.
+/// Removes the segment that `target` leads to if no process is attached to it.
 pub(in crate::segment) fn remove_abandoned_at(
-    options: &SegmentOptions,
+    permissions: &Permissions,
     target: &Target,
 ) -> Result<RemoveOutcome, Error> {
     let id = find(target)?;
     let Some(status) = status_of(id)? else {
         return Ok(RemoveOutcome::Gone);
     };
-    options.check_system_v(&status)?;
-    remove_if_abandoned(options, id, Unlocked::Goes)
+    permissions.check_system_v(&status)?;
+    remove_if_abandoned(permissions, id, Unlocked::Remove)
 }
 
-/// Removes the segment if nobody is attached to it: see above. The caller is not
-/// attached. Waits for no lock: the holder of one is attached.
-pub(in crate::segment) fn remove_if_abandoned(
-    options: &SegmentOptions,
+/// Removes the segment that `target` leads to, whether processes are attached or not.
+pub(in crate::segment) fn unlink(target: &Target) -> Result<(), Error> {
+    match sysv_shm::remove(find(target)?) {
+        Err(error) if sysv_shm::is_removed_error(&error) => Err(Error::NotFound),
+        other => other.map_err(failure::removal_error("shmctl(IPC_RMID)")),
+    }
+}
+
+/// Removes the segment if no process is attached to it. The caller is not attached.
+/// Does not wait for the lock, because its holder is attached.
+pub(super) fn remove_if_abandoned(
+    permissions: &Permissions,
     id: Id,
     unlocked: Unlocked,
 ) -> Result<RemoveOutcome, Error> {
-    /// Each try but the first is due to a process that came and went meanwhile. After
-    /// so many the lock is held by no process that is attached: it is damaged.
-    const TRIES: u32 = 100;
+    /// Each attempt but the first is due to a process that attached and detached
+    /// meanwhile. After so many, the holder of the lock is no attached process, so the
+    /// segment is damaged.
+    const ATTEMPTS: u32 = 100;
 
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         let Some(status) = status_of(id)? else {
             return Ok(RemoveOutcome::Gone);
         };
         if status.attached > 0 {
             return Ok(RemoveOutcome::InUse);
         }
-        if !options.trusts(&status) {
+        if !permissions.trusts(&status) {
             return match unlocked {
-                Unlocked::Stays => Ok(RemoveOutcome::InUse),
-                Unlocked::Goes => remove_unseen(options, id),
+                Unlocked::Keep => Ok(RemoveOutcome::InUse),
+                Unlocked::Remove => remove_without_lock(permissions, id),
             };
         }
-        let removed = match settle(options, id, Access::ReadWrite, Wait::Never) {
-            Ok(Finding::Gone) => return Ok(RemoveOutcome::Removed),
-            Ok(Finding::Later(_)) => Ok(None),
-            Ok(Finding::There(settled)) => remove_if_alone(id, &settled.mapping),
+        let removed = match attach_ready(permissions, id, Access::ReadWrite, LockWait::Never) {
+            Ok(Attempt::Gone) => return Ok(RemoveOutcome::Removed),
+            // Readers alone get `NotForReaders`, and this process is none.
+            Ok(Attempt::Later(_) | Attempt::NotForReaders(_)) => Ok(None),
+            Ok(Attempt::Ready(ready)) => remove_if_alone(id, &ready.mapping),
             Err(error) => Err(error),
         };
         match removed {
-            Ok(Some(verdict)) => return Ok(verdict),
-            // Detached by now; ask again.
+            Ok(Some(outcome)) => return Ok(outcome),
+            // This process has detached by now. Read the count again.
             Ok(None) => {}
-            // Its lock says nothing to this program, or to any.
+            // This program, or no program, can use the lock.
             Err(
                 Error::Corrupt(_)
                 | Error::UnsupportedFormat { .. }
                 | Error::LayoutMismatch { .. }
-                | Error::NotRecoverable
-                // The holder would be attached.
-                | Error::Deadlock,
-            ) if unlocked == Unlocked::Goes => return remove_unseen(options, id),
+                // A holder of the lock would be attached.
+                | Error::Lock(LockError::NotRecoverable | LockError::Deadlock),
+            ) if unlocked == Unlocked::Remove => return remove_without_lock(permissions, id),
             Err(error) => return Err(error),
         }
     }
     match unlocked {
-        Unlocked::Stays => Ok(RemoveOutcome::InUse),
-        Unlocked::Goes => remove_unseen(options, id),
+        Unlocked::Keep => Ok(RemoveOutcome::InUse),
+        Unlocked::Remove => remove_without_lock(permissions, id),
     }
 }
 
-/// Removes a segment of this crate if the kernel counts no attachment, without a lock:
-/// for one to which strangers may write, or that is damaged.
+/// Removes a segment of this crate if the kernel counts no attachment. Takes no lock,
+/// because the segment is damaged or an untrusted user may write to it.
 ///
-/// A process that attaches between the count and the removal keeps its memory, and shares
-/// it with all processes that are attached. It loses the key: later processes find
-/// nothing, and create another segment. The data of the first segment is lost with its
-/// last detachment, unless it was copied. So the worst is what
-/// [`unlink`](crate::unlink) does. A lock would prevent it, but it would be the stranger's.
-/// The id can't have passed to a segment in use: that takes a removal and some 65,000
-/// creations between two calls.
-fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<RemoveOutcome, Error> {
-    let is_ours = match Probe::at(id, options).map_err(failure::of("shmat"))? {
-        None => return Ok(RemoveOutcome::Gone),
-        Some(look) => look.is_ours(),
+/// A process that attaches between the count and the removal keeps its memory, and
+/// shares it with all processes that are attached. The key is gone: later processes
+/// find nothing, and create another segment. The data is lost with the last detachment,
+/// unless it was copied. So the worst result is that of [`unlink`](crate::unlink). A
+/// lock would prevent it, but an untrusted user could write to that lock.
+///
+/// The id cannot have passed to a segment in use, because that takes a removal and some
+/// 65,000 creations between two calls.
+fn remove_without_lock(permissions: &Permissions, id: Id) -> Result<RemoveOutcome, Error> {
+    let Some(mut view) = View::attach(id).map_err(failure::os_error("shmat"))? else {
+        return Ok(RemoveOutcome::Gone);
     };
+    let is_ours = view.is_ours();
+    if view.detach() {
+        let _ = remove_if_abandoned(permissions, id, Unlocked::Keep);
+    }
     if !is_ours {
         return Err(Error::NotASegment);
     }
@@ -114,64 +129,60 @@ fn remove_unseen(options: &SegmentOptions, id: Id) -> Result<RemoveOutcome, Erro
             Err(error) if sysv_shm::is_removed_error(&error) => Ok(RemoveOutcome::Gone),
             removed => removed
                 .map(|()| RemoveOutcome::Removed)
-                .map_err(failure::of_removal("shmctl(IPC_RMID)")),
+                .map_err(failure::removal_error("shmctl(IPC_RMID)")),
         },
     }
 }
 
-/// Removes a complete segment if `mapping`, for writing, is the only one of it.
-/// `None` if it is not, or if another thread holds its lock. All users with the right to
-/// write to it are trusted.
-pub(in crate::segment) fn remove_if_alone(
-    id: Id,
-    mapping: &Mapping,
-) -> Result<Option<RemoveOutcome>, Error> {
+/// Removes a complete segment if `mapping`, which is writable, is its only attachment.
+/// Returns `None` if it is not, or if another thread holds the lock. Every user with
+/// the right to write to the segment is trusted.
+pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<RemoveOutcome>, Error> {
     let header = read_header(mapping, mapping.len() as u64)?;
     header.check_abi()?;
-    // SAFETY: it has a header.
-    let birth = unsafe { SysvState::of(mapping) };
-    let is_half_renewed = birth.state() == state::REINITIALIZING;
-    if is_half_renewed || !is_of_our_namespace(&header)? {
-        let is_mine = match is_half_renewed {
-            true => is_alone(id),
-            false => seize(birth, id),
-        };
-        let before = if is_half_renewed {
-            state::REINITIALIZING
+    let word = SysvState::of(mapping);
+    let is_half_reinitialized = word.state() == state::REINITIALIZING;
+    if is_half_reinitialized || !is_of_our_namespace(&header)? {
+        let (is_exclusive, before) = if is_half_reinitialized {
+            (is_alone(id), state::REINITIALIZING)
         } else {
-            state::READY
+            (seize(word, id), state::READY)
         };
-        return match is_mine {
-            true => remove_as(birth, id, before).map(Some),
-            false => Ok(None),
+        return if is_exclusive {
+            remove_as(word, id, before).map(Some)
+        } else {
+            Ok(None)
         };
     }
-    // SAFETY: complete, so the lock is made; of our namespace; the caller trusts all
-    // users with the right to write; `mapping` outlives the guard.
-    let Some(_held) = (unsafe { birth.try_lock() })? else {
+    // SAFETY:
+    // * The lock is initialised, because the segment is complete. It is of our pid
+    //   namespace, as just checked.
+    // * All users with the right to write are trusted, as the caller has checked.
+    // * The segment stays mapped: `mapping` outlives the guard.
+    let Some(_held) = (unsafe { word.try_lock() })? else {
         return Ok(None);
     };
-    if resolve(birth, id)? {
+    if finish_interrupted(word, id)? {
         return Ok(Some(RemoveOutcome::Gone));
     }
-    birth.set_state(state::REMOVING);
+    word.set_state(state::REMOVING);
     match sysv_shm::status(id) {
-        Ok(status) if status.attached <= 1 => remove_as(birth, id, state::READY).map(Some),
+        Ok(status) if status.attached <= 1 => remove_as(word, id, state::READY).map(Some),
         _ => {
-            birth.set_state(state::READY);
+            word.set_state(state::READY);
             Ok(None)
         }
     }
 }
 
-/// Removes a segment that the caller alone may. A caller without the right to leaves the
-/// state that was `before`.
-fn remove_as(birth: &SysvState, id: Id, before: u32) -> Result<RemoveOutcome, Error> {
+/// Removes a segment for which the caller has the exclusive permission. If the kernel
+/// refuses, restores the state `before`.
+fn remove_as(word: &SysvState, id: Id, before: u32) -> Result<RemoveOutcome, Error> {
     let removed = sysv_shm::remove(id);
-    birth.set_state(match removed {
+    word.set_state(match removed {
         Ok(()) => state::DEAD,
         Err(_) => before,
     });
-    removed.map_err(failure::of_removal("shmctl(IPC_RMID)"))?;
+    removed.map_err(failure::removal_error("shmctl(IPC_RMID)"))?;
     Ok(RemoveOutcome::Removed)
 }

@@ -1,84 +1,86 @@
-//! The live part of a System V segment's header: where it is in its life.
+//! The state of a System V segment, in its header.
 //!
-//! A System V key can't be given to a segment that is complete: it leads to zeros
-//! at first. So the segment itself says how far it is.
+//! A key cannot be given to a segment that is complete: it leads to a segment of zeros
+//! first. Therefore the segment itself contains its state.
 //!
 //! | state | meaning | the lock |
 //! |---|---|---|
-//! | [`NEW`] | new: its creator is about to take the lock, or died before | not made yet |
-//! | [`INITIALIZING`] | the creator fills it | held by the creator |
-//! | [`READY`] | complete | free |
-//! | [`REMOVING`] | somebody looks whether it is abandoned, and removes it if so | held by that one |
-//! | [`DEAD`] | it has lost its key, or is about to: look the key up again | any; not made if `NEW` came before |
-//! | a [claim](is_claim) | a process of another pid namespace counts the attachments | of the old namespace |
-//! | [`REINITIALIZING`] | no process uses it, and the only process that is attached makes its locks anew | being made |
+//! | [`NEW`] | created; the creator has not locked it yet, or died before | uninitialised |
+//! | [`INITIALIZING`] | the creator is writing the contents | held by the creator |
+//! | [`READY`] | complete | unlocked |
+//! | [`REMOVING`] | a remover checks the count of attachments, and removes the segment if no other process is attached | held by the remover |
+//! | [`DEAD`] | it has lost its key or is about to: look the key up again | any; uninitialised if `NEW` came before |
+//! | a [claim](is_claim) | a process of another pid namespace checks the count of attachments | of the old namespace |
+//! | [`REINITIALIZING`] | no process uses it, and the only attached process reinitialises its locks | being initialised |
 //!
-//! The lock is a robust pthread mutex, so whoever waits for a creator or a
-//! remover learns of its death, and finds in the state what it left.
+//! The lock is a robust pthread mutex. A process that waits for a creator or a remover
+//! therefore notices owner death, and reads from the state how far the owner got.
 //!
 //! # Another pid namespace
 //!
-//! A container ends, and its successor has another pid namespace. The lock's owner
-//! is a thread id of the old one, so the lock decides nothing any more. What decides
-//! is the kernel's count of attachments, which spans pid namespaces, and the state
-//! word. A process P of the new namespace (a newcomer) proceeds so:
+//! When a container is restarted, the new one has another pid namespace. The owner of
+//! the lock is a thread id of the old namespace, so the lock cannot be used. Instead
+//! the kernel's count of attachments, which covers all pid namespaces, and the state
+//! word decide. A process P of the new namespace (a newcomer) proceeds as follows:
 //!
 //! 1. P attaches. If the count is not 1, P detaches, pauses, and tries again.
 //! 2. P changes `READY` to a claim with a number that no other claim has.
-//! 3. P asks for the count. If it is 1, P changes *its own claim* to `REINITIALIZING`.
-//!    If the count is not 1, P changes its own claim back to `READY`.
-//! 4. P makes all locks anew, and this one, poisons what was held, writes its
-//!    namespace into the header, and stores `READY`.
+//! 3. P reads the count. If it is 1, P changes *its own claim* to `REINITIALIZING`. If
+//!    it is not 1, P changes its own claim back to `READY`.
+//! 4. P reinitialises all locks and the lock of the state, poisons the mutexes that
+//!    were held, writes its namespace into the header, and stores `READY`.
 //!
-//! A process of the old namespace attaches and then loads the state, as ever. If it
-//! loads `READY`, it is a user. If it loads a claim, it waits a moment, and changes
-//! that claim to `READY`. If it loads `REINITIALIZING`, it detaches and comes again later.
+//! A process of the old namespace attaches and then loads the state. If it loads
+//! `READY`, it is a user. If it loads a claim, it waits a moment and changes that claim
+//! to `READY`. If it loads `REINITIALIZING`, it detaches and tries again later.
 //!
-//! *Never two groups inside.* Let U be attached with the locks of the old namespace
-//! when P has changed its claim to `REINITIALIZING`. U loaded `READY` while it was attached.
-//! (a) U loaded it before P stored the claim. Then U was attached before P asked for
-//! the count, and is still, so P counted at least 2. (b) U loaded it afterwards. Then
-//! some process had replaced P's claim, and as no other claim has its number, P's
-//! change to `REINITIALIZING` failed. Both contradict the assumption. After the change,
-//! no process becomes a user before P stores `READY`: each loads `REINITIALIZING` and leaves the
-//! locks alone. (c) Two that renew: the second counted 1 and loaded `REINITIALIZING`
-//! *afterwards*. A process that renews is attached until it has stored `READY` or is
-//! dead, so at the count the first was not at work, and had not stored `READY`: it was
-//! dead. None began after the count, because it would have counted the second.
+//! *Never users of two namespaces.* Let U be attached with the locks of the old
+//! namespace when P has changed its claim to `REINITIALIZING`. U loaded `READY` while
+//! it was attached. (a) U loaded it before P stored the claim. Then U was attached
+//! before P read the count, and still is, so P counted at least 2. (b) U loaded it
+//! afterwards. Then some process had replaced P's claim. No other claim has its number,
+//! so P's change to `REINITIALIZING` failed. Both contradict the assumption. After the
+//! change, no process becomes a user before P stores `READY`: each loads
+//! `REINITIALIZING` and does not touch the locks. (c) Two processes that reinitialise:
+//! the second counted 1 and loaded `REINITIALIZING` *afterwards*. A process that
+//! reinitialises is attached until it has stored `READY` or is dead. At the count, the
+//! first process was therefore not at work, and had not stored `READY`: it was dead. No
+//! process began after the count, because it would have counted the second.
 //!
-//! *A death at any instruction.* Before step 2 nothing has changed. A claim of the
-//! dead becomes `READY` by the next arrival: at once if that is alone, for the living
-//! claimant would be attached, and otherwise after [`GRACE`]. That is no judgement on
-//! life and death, because a claimant that is alive finds its claim replaced. From
-//! `REINITIALIZING` on the count alone decides: the next process that counts 1 and still
-//! finds `REINITIALIZING` does step 4 again from the beginning. Poison comes before the lock that
-//! it is about is made, so it is not lost by repetition.
+//! *A crash at any instruction.* Before step 2 nothing has changed. The claim of a dead
+//! process is changed to `READY` by the next process that arrives: at once if it is
+//! alone, because a live claimant would be attached, and otherwise after [`GRACE`]. A
+//! claimant that is alive notices that its claim was replaced, so the timeout never
+//! misjudges a live process. From `REINITIALIZING` on, only the count decides: the next
+//! process that counts 1 and still loads `REINITIALIZING` repeats step 4 from the
+//! beginning. A mutex is poisoned before its lock is reinitialised, so a repetition
+//! does not lose the poison.
 //!
-//! *Progress.* Several newcomers see each other and take each other for users. Each
-//! detaches before it pauses, for longer each time and not equally long, so one of
-//! them is alone soon. The kernel has no call that waits for a count of attachments,
-//! and a process that waits on a futex in the segment is attached. So the pauses are
-//! timed.
-//! After [`FOREIGN_NAMESPACE_TIMEOUT`] the others are taken for users: `ForeignPidNamespace`.
+//! *Progress.* Several newcomers consider each other users. Each detaches before it
+//! pauses. The pauses grow and differ in length, so one newcomer is soon alone. The
+//! kernel has no call that waits for a count of attachments, and a process that waits
+//! on a futex in the segment is attached. Therefore the pauses are timed. After
+//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers the others users and returns
+//! `ForeignPidNamespace`.
 //!
-//! A remover of another namespace does steps 1 to 3 as well and then removes the
-//! segment instead of step 4.
+//! A remover of another namespace does steps 1 to 3, and then removes the segment
+//! instead of step 4.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::error::{CorruptHeader, Error, IdentityError};
+use crate::error::{CorruptHeader, Error, IdentityError, LockError};
 use crate::os::clock::Deadline;
 use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
-use crate::os::mem::{Access, Mapping};
+use crate::os::mem::{Access, AnyBytes, Mapping};
 use crate::os::pthread::{Outcome, Protocol};
 use crate::robust::{Blocking, RobustMutex, ThreadState};
 use crate::segment::failure;
-use crate::segment::format::header;
+use crate::segment::format::offsets;
 
-/// What a new segment says.
+/// All bytes of a new segment are zero.
 pub(in crate::segment) const NEW: u32 = 0;
 pub(in crate::segment) const INITIALIZING: u32 = 1;
 pub(in crate::segment) const READY: u32 = 2;
@@ -88,74 +90,85 @@ pub(in crate::segment) const DEAD: u32 = 4;
 const CLAIM: u32 = 5;
 pub(in crate::segment) const REINITIALIZING: u32 = 6;
 
-/// Whether a state is a claim: see above.
+/// Returns whether a state is a claim.
 pub(in crate::segment) const fn is_claim(state: u32) -> bool {
     state & 0xff == CLAIM
 }
 
-/// How long a process waits at most for another process that creates, renews or removes
-/// a segment. Afterwards it returns [`Error::Unfinished`]. A creator that fills gigabytes
-/// takes seconds; service managers give up on a start after 90 s.
+/// The longest time for which a process waits for another process that creates,
+/// reinitialises or removes a segment. Then it returns [`Error::Unfinished`]. A creator
+/// that writes gigabytes takes seconds, and service managers abandon a start after 90
+/// s.
 pub(in crate::segment) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a newcomer of another pid namespace tries to be the only one attached,
-/// before it takes the others for users.
+/// The time for which a newcomer tries to be the only attached process. Then it
+/// considers the others users.
 pub(in crate::segment) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a creator may take from creating the segment to taking the lock
-/// before others clear its segment away. Should it be alive all the same, it
-/// notices and begins anew, so this is no judgement on life and death.
+/// The time that a creator has between creating the segment and locking it. Then other
+/// processes remove the segment. A slow creator detects this and retries, so the
+/// timeout never misjudges a live process.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// The live part of the header.
+/// Initialisation state of a System V segment.
 ///
 /// # Memory ordering
 ///
-/// `READY` is stored with `Release` after all content, and read with `Acquire`
-/// before any. `REMOVING` and the count of attachments, which the kernel keeps, are
-/// a pair: a remover stores the one and then asks for the other, whoever arrives
-/// attaches and then loads the state. So both are `SeqCst`, and at least one of
-/// two who meet sees the other.
+/// `READY` is stored with `Release` after all contents, and loaded with `Acquire`
+/// before any. A remover stores `REMOVING` and then reads the kernel's count of
+/// attachments. A process that opens the segment attaches and then loads the state. At
+/// least one of the two must see the other, so both accesses are `SeqCst`.
 #[repr(C)]
 pub(crate) struct SysvState {
     state: AtomicU32,
-    /// How many claims there were; wraps around after 16 million.
+    /// The number of the last claim, of which a claim contains the low 24 bits.
     claims: AtomicU32,
     lock: RobustMutex,
 }
 
 const _: () = {
-    assert!(size_of::<SysvState>() <= header::BIRTH_END - header::BIRTH_AT);
-    assert!(header::BIRTH_AT.is_multiple_of(align_of::<SysvState>()));
+    assert!(size_of::<SysvState>() <= offsets::SYSV_STATE.len());
+    assert!(
+        offsets::SYSV_STATE
+            .offset()
+            .is_multiple_of(align_of::<SysvState>())
+    );
     assert!(offset_of!(SysvState, state) == 0);
+    assert!(offset_of!(SysvState, claims) == 4);
+    assert!(offset_of!(SysvState, lock) == 8);
 };
 
+// SAFETY:
+// * Every integer is a valid state or count, and any bytes are a valid `RobustMutex`.
+// * All bytes are in `UnsafeCell`s. The safe methods use only the two atomics; those of
+//   the mutex are unsafe.
+unsafe impl AnyBytes for SysvState {}
+
 impl SysvState {
-    /// The live part of the segment that is mapped.
+    /// Returns the state in the header of a mapped segment.
     ///
-    /// # Safety
+    /// # Panics
     ///
-    /// The mapping is at least as long as a header.
-    pub(in crate::segment) unsafe fn of(mapping: &Mapping) -> &Self {
-        // SAFETY: the caller's promise.
-        let at = unsafe { mapping.base().add(header::BIRTH_AT) };
-        // SAFETY: the place is aligned, and any bytes are valid as atomic words
-        // and as an inert mutex. It is lent for as long as the mapping.
-        unsafe { at.cast::<Self>().as_ref() }
+    /// If the mapping is shorter than a header.
+    pub(in crate::segment) fn of(mapping: &Mapping) -> &Self {
+        let state = mapping.get(offsets::SYSV_STATE.offset());
+        state.unwrap_or_else(|| unreachable!("the mapping contains a header"))
     }
 
     pub(in crate::segment) fn state(&self) -> u32 {
         self.state.load(Ordering::SeqCst)
     }
 
+    /// Stores a state, and wakes the processes that wait for a change.
     pub(in crate::segment) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::SeqCst);
         futex::wake(&self.state, Wake::All);
     }
 
-    /// From `NEW` to `state`, unless somebody else was faster.
-    pub(in crate::segment) fn try_leave_new(&self, state: u32) -> bool {
-        self.replace(NEW, state)
+    /// Changes the state from `NEW` to `next`. Returns `false` if it is not `NEW` any
+    /// more.
+    pub(in crate::segment) fn try_leave_new(&self, next: u32) -> bool {
+        self.replace(NEW, next)
     }
 
     /// Changes the state from `old` to `new`. Returns `false`, and changes nothing, if
@@ -168,132 +181,156 @@ impl SysvState {
         changed.is_ok()
     }
 
-    /// Changes `READY` to a claim that no other process has made. Returns the claim, or
-    /// `None` if the state is not `READY`.
+    /// Changes `READY` to a claim with a new number. Returns the claim, or `None` if
+    /// the state is not `READY`.
     pub(in crate::segment) fn claim(&self) -> Option<u32> {
         let number = self.claims.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let claim = number << 8 | CLAIM;
         self.replace(READY, claim).then_some(claim)
     }
 
-    /// Gives a creator some time to take the lock, or a remover to remove.
+    /// Waits until the state changes, at most for [`GRACE`]. It returns at once if the
+    /// mapping is read-only, because a futex wait needs a writable page.
     pub(in crate::segment) fn wait_while(&self, state: u32, access: Access) -> Result<(), Error> {
         if access == Access::ReadOnly {
-            return Ok(()); // the kernel wants to write to what one waits on
+            return Ok(());
         }
         let until = Deadline::after(GRACE);
         while self.state() == state && !until.has_passed() {
-            futex::wait(&self.state, state, Some(until)).map_err(failure::of("futex"))?;
+            futex::wait(&self.state, state, Some(until)).map_err(failure::os_error("futex"))?;
         }
         Ok(())
     }
 
-    /// Makes the lock.
+    /// Initialises the lock.
     ///
     /// # Safety
     ///
-    /// The segment is virgin and the caller created it, or the caller is
-    /// [renewing](REINITIALIZING) it: no other process uses the lock.
-    pub(in crate::segment) unsafe fn make_lock(&self) -> Result<(), Error> {
-        // SAFETY: no other process uses the lock before the state changes, as the
-        // caller promises. It stays where it is in the segment.
-        unsafe { self.lock.init(Protocol::None) }.map_err(failure::of("pthread_mutex_init"))
+    /// * No other process uses the lock before the state changes: the state is `NEW`
+    ///   and the caller created the segment, or it is `REINITIALIZING` by the caller.
+    /// * The segment stays mapped for as long as the lock is held.
+    pub(in crate::segment) unsafe fn init_lock(&self) -> Result<(), Error> {
+        // SAFETY:
+        // * No other thread or process uses the lock: the first clause of this
+        //   function.
+        // * It stays where it is in the segment, and mapped: the second clause.
+        unsafe { self.lock.init(Protocol::None) }.map_err(failure::os_error("pthread_mutex_init"))
     }
 
-    /// Locks. Owner death needs no repair; the state tells how far the owner got.
+    /// Locks the state. Owner death needs no repair, because the state records how far
+    /// the owner got.
     ///
     /// # Errors
     ///
     /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
-    /// * [`Error::Corrupt`]: it is no lock that [`make_lock`](Self::make_lock) makes.
-    /// * [`Error::Deadlock`]: this thread holds it, or the bytes say so.
+    /// * [`Error::Corrupt`]: [`init_lock`](Self::init_lock) does not make such a lock.
+    /// * [`LockError::Deadlock`]: this thread holds the lock, or the bytes claim so.
+    /// * [`LockError::NotRecoverable`]: the lock is in pthread's state of that name.
+    /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel
+    ///   handles.
     ///
     /// # Safety
     ///
-    /// * The lock is made, and of our pid namespace.
-    /// * All users with the right to write to the segment are trusted.
+    /// * The lock is initialised, in the pid namespace of this process.
+    /// * All users who may write to the segment are trusted.
     /// * The segment stays mapped for as long as the lock is held.
-    pub(in crate::segment) unsafe fn lock(&self) -> Result<Held<'_>, Error> {
+    pub(in crate::segment) unsafe fn lock(&self) -> Result<StateGuard<'_>, Error> {
         let deadline = Deadline::after(UNFINISHED_TIMEOUT);
-        // SAFETY: the caller promises all three.
-        let held = unsafe { self.acquire(Blocking::WaitUntil(deadline)) }?;
-        held.ok_or(Error::Unfinished {
+        // SAFETY: this function has the clauses of `lock_with`.
+        let guard = unsafe { self.lock_with(Blocking::WaitUntil(deadline)) }?;
+        guard.ok_or(Error::Unfinished {
             waited: UNFINISHED_TIMEOUT,
         })
     }
 
-    /// Locks without waiting. Returns `None` if another thread holds the lock.
+    /// Locks the state without waiting. Returns `None` if another thread holds the
+    /// lock.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), except [`Error::Unfinished`].
     ///
     /// # Safety
     ///
-    /// As for [`lock`](Self::lock).
-    pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<Held<'_>>, Error> {
-        // SAFETY: the caller promises all three clauses of `lock`.
-        unsafe { self.acquire(Blocking::Try) }
+    /// * The lock is initialised, in the pid namespace of this process.
+    /// * All users who may write to the segment are trusted.
+    /// * The segment stays mapped for as long as the lock is held.
+    pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<StateGuard<'_>>, Error> {
+        // SAFETY: this function has the clauses of `lock_with`.
+        unsafe { self.lock_with(Blocking::Try) }
     }
 
     /// # Safety
     ///
-    /// As for [`lock`](Self::lock).
-    unsafe fn acquire(&self, patience: Blocking) -> Result<Option<Held<'_>>, Error> {
-        ThreadState::with(|me: Result<&ThreadState, IdentityError>| {
-            let me = me?;
-            if !me.has_room() {
-                return Err(Error::TooManyLocks);
+    /// * The lock is initialised, in the pid namespace of this process.
+    /// * All users who may write to the segment are trusted.
+    /// * The segment stays mapped for as long as the lock is held.
+    unsafe fn lock_with(&self, blocking: Blocking) -> Result<Option<StateGuard<'_>>, Error> {
+        ThreadState::with(|thread: Result<&ThreadState, IdentityError>| {
+            let thread = thread?;
+            if !thread.has_room() {
+                return Err(Error::Lock(LockError::TooManyLocks));
             }
-            if self.lock.is_unknown_kind(me.owner()) {
+            if self.lock.is_unknown_kind(thread.owner()) {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
             }
-            // SAFETY: the caller promises that the lock is made and stays mapped; `me`
-            // is this thread.
-            match unsafe { self.lock.lock(me.owner(), patience) } {
+            // SAFETY:
+            // * Initialised, and mapped while it is held: the clauses of this function.
+            // * `thread` is the calling thread.
+            match unsafe { self.lock.lock(thread.owner(), blocking) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
-                    // SAFETY: pthread has just said so to this thread.
-                    unsafe { self.lock.mark_consistent(me.owner()) }
-                        .map_err(failure::of("pthread_mutex_consistent"))?;
+                    // SAFETY: this thread holds the lock, by `EOWNERDEAD`.
+                    unsafe { self.lock.mark_consistent(thread.owner()) }
+                        .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }
-                Outcome::Deadlock => return Err(Error::Deadlock),
-                Outcome::NotRecoverable => return Err(Error::NotRecoverable),
+                Outcome::Deadlock => return Err(Error::Lock(LockError::Deadlock)),
+                Outcome::NotRecoverable => return Err(Error::Lock(LockError::NotRecoverable)),
                 Outcome::Failed(code) => {
                     let source = std::io::Error::from_raw_os_error(code);
-                    return Err(failure::of("pthread_mutex_lock")(source));
+                    return Err(failure::os_error("pthread_mutex_lock")(source));
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            me.push_lock(me.first_held());
-            let mark = me.marker();
-            Ok(Some(Held { birth: self, mark }))
+            thread.push_lock(thread.first_held());
+            let marker = thread.marker();
+            Ok(Some(StateGuard {
+                state: self,
+                marker,
+            }))
         })
     }
 }
 
-/// The lock, held. Dropping it unlocks, but not in a forked child, where the holder is
-/// the parent.
-pub(in crate::segment) struct Held<'a> {
-    birth: &'a SysvState,
-    mark: ForkMarker,
+/// Holds the lock of a state. Dropping it unlocks, but not in a forked child, where the
+/// holder is the parent.
+pub(in crate::segment) struct StateGuard<'a> {
+    state: &'a SysvState,
+    marker: ForkMarker,
 }
 
-impl Drop for Held<'_> {
+impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
-        if !self.mark.is_current() {
+        if !self.marker.is_current() {
             return;
         }
-        ThreadState::with_cached(|me| {
-            // SAFETY: made, or it would not be held, and held by this thread: it does
-            // not leave the function that has locked it.
-            let _ = unsafe { self.birth.lock.unlock(me.owner(), || ()) };
-            me.forget_lock();
+        ThreadState::with_cached(|thread| {
+            // SAFETY:
+            // * Initialised and mapped: the lock is held.
+            // * Held by this thread: the guard does not leave the function that locked,
+            //   and this process is the one that locked.
+            let _ = unsafe { self.state.lock.unlock(thread.owner(), || ()) };
+            thread.forget_lock();
         });
     }
 }
 
-/// Visits to a segment that cannot be used yet. The visitor detaches before each pause:
-/// an attachment would be counted as a user.
+/// The pauses between attempts to use a segment that is not usable yet. The process is
+/// detached during a pause, because the kernel would count it as a user.
 pub(in crate::segment) struct AttachBackoff {
     begun: Deadline,
-    /// When it was first found that the others may be users of another namespace.
+    /// The end of the attempts as a newcomer, from the first call of
+    /// [`may_retry_as_newcomer`](Self::may_retry_as_newcomer) on.
     newcomer_until: Option<Deadline>,
     pause: Duration,
 }
@@ -310,7 +347,7 @@ impl AttachBackoff {
         }
     }
 
-    /// Whether the others that are attached may still be newcomers as this one: for
+    /// Returns whether the other attached processes may still be newcomers, too: for
     /// [`FOREIGN_NAMESPACE_TIMEOUT`] from the first call on.
     pub(in crate::segment) fn may_retry_as_newcomer(&mut self) -> bool {
         let until = self.newcomer_until;
@@ -319,14 +356,15 @@ impl AttachBackoff {
         !until.has_passed()
     }
 
-    /// Waits for the next visit. Returns `false` if the visits have taken `limit`.
+    /// Waits until the next attempt. Returns `false` if the attempts have lasted for
+    /// `limit`.
     pub(in crate::segment) fn pause(&mut self, limit: Duration) -> Result<bool, Error> {
         let end = self.begun.plus(limit);
         if end.has_passed() {
             return Ok(false);
         }
-        // Between one and two pauses, by the process and the time: two processes that
-        // met do not meet again.
+        // The pause is extended by up to its own length, depending on the process and
+        // the time, so that two processes that met do not meet again.
         let now = Deadline::now();
         let spread = self.pause.as_micros() as u64;
         let mixed = now.mixed_with(std::process::id());
@@ -334,7 +372,7 @@ impl AttachBackoff {
         let until = now.plus(self.pause + extra).min(end);
         let never_woken = AtomicU32::new(0);
         while !until.has_passed() {
-            futex::wait(&never_woken, 0, Some(until)).map_err(failure::of("futex"))?;
+            futex::wait(&never_woken, 0, Some(until)).map_err(failure::os_error("futex"))?;
         }
         self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
         Ok(true)

@@ -1,47 +1,48 @@
-//! The condition variable: a sequence, its generation, a count of sleepers, the chain by
-//! which the called call each other, the heartbeat, and the telling of a death.
+//! The condition variable: the sequence with its generation, the count of waiters, the
+//! wake chain of `notify_all`, the recheck, and the notification of an owner death.
 //!
-//! Producers put items under the mutex and notify; consumers take them, and wait while
-//! there are none. Guests wait until a host opens, and go. Others only die, panic or
-//! repair under the mutex. Some may be killed, between any two steps.
+//! Producers put items under the mutex and notify. Consumers take items, and wait while
+//! there are none. A flag setter sets a flag and notifies, and flag waiters wait for
+//! the flag. Other processes only die, panic or repair under the mutex. A process may
+//! be killed between any two steps.
 //!
-//! # The steps, and where they are
+//! # The steps in the code
 //!
 //! | step | in the code | reads, *writes* |
 //! |---|---|---|
-//! | `Lock` | `ShmMutex::lock`; in a wait, `RawMutex::take_back` | *lock* |
-//! | `Mark`, `Count` | `RawMutex::inherit`, after a death; `RawMutex::poison_by_panic` | *poison*, *poisonings* |
-//! | `AddSequence` | `ShmCondvar::notify_one`, `notify_all`: one word | *sequence*, *generation* |
-//! | `ReadSleepers` | `ShmCondvar::wake_one_of`: if there are none, the next step is left out | sleepers |
-//! | `Wake` | there, `futex::wake_one_of`: of the generation that was, or not of the new one | *queue* |
-//! | `Judge` | `ShmMutex::guard` | poison |
-//! | `Clear` | `Poisoned::recover` | *poison* |
-//! | `Work` | what a user does under the lock: puts an item, opens, takes an item, or finds nothing | *items*, *door* |
-//! | `ReadSequence`, `ReadCount` | `ShmCondvar::wait_raw`, under the mutex | sequence, generation, poisonings |
-//! | `GiveBack`, `Unlock` | `RawMutex::unlock` | *lock* |
-//! | `Spin` | `ShmCondvar::wait_raw`: the last look of the spin | sequence |
-//! | `Register` | `ShmCondvar::sleep` | *sleepers* |
-//! | `Sleep` | there, `futex::wait_among`: the kernel compares and queues in one step | sequence, *queue* |
-//! | `Queued` | asleep in the kernel; ended by a wake, a heartbeat or the deadline | |
-//! | `LookForDeath` | there, `trouble`: `RawMutex::owner_died` | lock |
-//! | `LookForPoison` | there, `trouble`: `RawMutex::poisonings` | poisonings |
-//! | `LookAtClock` | there, `Deadline::has_passed` | |
-//! | `Deregister` | there | *sleepers* |
-//! | `LookForCall` | there: if the generation is still the same, the next two steps are left out | generation |
-//! | `LookForNext` | `ShmCondvar::wake_one_of`: if there are no sleepers, the next step is left out | sleepers |
-//! | `CallNext` | there, `futex::wake_one_of`: not of the generation just read | *queue* |
-//! | `Dying` | the kernel: out of the queue; the lock, if it was held, becomes owner died | *queue*, *lock* |
+//! | `Lock` | `ShmMutex::lock`; after a wait, `RawMutex::relock` | *lock* |
+//! | `SetPoison`, `AddEpoch` | `RawMutex::recover_owner_death`; `RawMutex::poison_by_panic` | *poison*, *poison epoch* |
+//! | `AddSequence` | `notify_one`, `notify_all`: one word | *sequence*, *generation* |
+//! | `ReadWaiters` | `ShmCondvar`, before it wakes: without waiters the next step is skipped | waiters |
+//! | `Wake` | there, `futex::wake_bitset`: one of the previous generation, or one that is not of the new one | *queue* |
+//! | `CheckPoison` | `ShmMutex::guard` | poison |
+//! | `ClearPoison` | `Poisoned::recover` | *poison* |
+//! | `Work` | what a user does under the lock: puts or takes an item, sets the flag, or finds nothing | *items*, *flag* |
+//! | `ReadSequence`, `ReadEpoch` | `ShmCondvar::wait_raw`, under the mutex | sequence, generation, poison epoch |
+//! | `UnlockForWait`, `Unlock` | `RawMutex::unlock_for_wait`, `RawMutex::unlock` | *lock* |
+//! | `Spin` | `ShmCondvar::wait_raw`: the last load of the spin loop | sequence |
+//! | `AddWaiter` | `ShmCondvar`, before the kernel wait | *waiters* |
+//! | `FutexWait` | there, `futex::wait_bitset`: the kernel compares the sequence and queues the waiter in one step | sequence, *queue* |
+//! | `Waiting` | queued in the kernel; a wake, the recheck interval or the deadline ends it | |
+//! | `CheckOwnerDeath` | the recheck: `RawMutex::owner_died` | lock |
+//! | `CheckEpoch` | the recheck: the poison epoch | poison epoch |
+//! | `CheckDeadline` | the recheck: `Deadline::has_passed` | |
+//! | `RemoveWaiter` | `ShmCondvar`, after the kernel wait | *waiters* |
+//! | `CheckGeneration` | there: in the same generation the next two steps are skipped | generation |
+//! | `ReadWaitersAgain` | there: without waiters the next step is skipped | waiters |
+//! | `WakeNext` | there, `futex::wake_bitset`: one that is not of the generation just read | *queue* |
+//! | `Dying` | the kernel leaves the queue; a held lock becomes owner-dead | *queue*, *lock* |
 //!
-//! # What is simpler than the truth
+//! # Simplifications
 //!
-//! * The mutex is one word, taken and given back in one step each, and a blocked
-//!   process takes it once it can: that is what the machine of the mutex shows.
-//! * A wake may hit any sleeper of its generations; the kernel takes the one that has
-//!   slept longest.
-//! * The numbers don't wrap: nobody does enough for that. So the sequence and its
-//!   generation are two numbers, which change in one step.
-//! * `Consistent` and `Name` are left out: here nobody reads what they write. So is the
-//!   spin before `take_back`, which decides nothing.
+//! * The mutex is one word. A process locks and unlocks it in one step each, and a
+//!   blocked process locks it as soon as it can: the model of the mutex shows that.
+//! * A wake may choose any waiter of its generations. The kernel chooses the first of
+//!   the highest priority.
+//! * The sequence and its generation are two numbers, which change in one step and
+//!   don't wrap.
+//! * `MakeConsistent` and `SetHolder` are left out, because no step here reads what
+//!   they write. The spin loop before `relock` is left out, because it decides nothing.
 
 mod model;
 mod state;

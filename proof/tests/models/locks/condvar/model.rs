@@ -1,4 +1,4 @@
-//! What can happen in each state, and what must hold.
+//! The actions in each state, and the properties of each state.
 
 use stateright::{Model, Property};
 
@@ -192,12 +192,12 @@ impl LockModel for Condvar {
 
     fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
-            // Without reason this would be in circles.
+            // A recheck without a reason is not forced: it would be a livelock.
             Action::TimeOut(id) => {
                 Self::has_reason(state, id) || self.roles[id as usize] == Role::TimedConsumer
             }
             Action::Die(_) => false,
-            // Nor does it come to look at the clock before its deadline for ever.
+            // Nor is a check of the clock before the deadline.
             Action::Step(id) if self.roles[id as usize] == Role::TimedConsumer => {
                 state.step(id) != Step::CheckDeadline
             }
@@ -205,8 +205,9 @@ impl LockModel for Condvar {
         }
     }
 
-    /// Everybody is done, or sleeps. Who sleeps knows of every death, has not been called
-    /// by any `notify_all`, and what it waits for is not there.
+    /// Returns whether every process has ended its work, or waits. Each waiter has seen
+    /// every owner death, no `notify_all` of its generation is outstanding, and its
+    /// condition does not hold.
     fn is_final(&self, state: &State) -> bool {
         let has_no_reason = |id| match self.roles[id as usize] {
             Role::FlagWaiter => state.flag == Flag::Clear,

@@ -1,11 +1,11 @@
-//! What the states of the condition variable are made of.
+//! The states of the condition variable.
 
 use std::fmt;
 
-/// A process, by its number.
+/// The number of a process.
 pub(super) type Id = u8;
 
-/// The most processes of any cast.
+/// The greatest number of processes in a scenario.
 pub(super) const PROCESSES: usize = 5;
 
 /// The mutex.
@@ -22,31 +22,31 @@ pub(super) enum Poison {
     Set,
 }
 
-/// What guests wait for.
+/// The condition of flag waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Flag {
     Clear,
     Set,
 }
 
-/// How many sleepers a notification is for.
+/// The waiters for which a notification is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Targets {
     One,
     All,
 }
 
-/// When a producer or a host notifies.
+/// The moment at which a process notifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotifyWhen {
     UnderLock,
     AfterUnlock,
 }
 
-/// What a process is there for.
+/// The part of a process in a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Puts that many items, one at a time, and notifies after each.
+    /// Puts items, one at a time, and notifies after each.
     Producer {
         items: u8,
         targets: Targets,
@@ -54,18 +54,21 @@ pub(super) enum Role {
     },
     /// Takes items for ever, and waits while there are none.
     Consumer,
-    /// The same, but waits with a deadline, and gives up if that is what ends its wait.
+    /// Takes items as a consumer, but with a deadline. Ends if the deadline ends its
+    /// wait.
     TimedConsumer,
-    /// Opens the door and notifies all; then puts that many items, one at a time, and
-    /// notifies one of each. So no guest begins to wait once there are items.
-    FlagSetter { items: u8, when: NotifyWhen },
-    /// Waits until the door is open, and goes. An item is nothing to it.
+    /// Sets the flag and notifies all. Then it puts items, one at a time, and notifies
+    /// one waiter of each. No flag waiter begins to wait after the first item.
+    FlagSetter {
+        items: u8,
+        when: NotifyWhen,
+    },
+    /// Waits until the flag is set, and ends. It takes no items.
     FlagWaiter,
-    /// Locks, panics, unlocks. Tells no condition variable.
+    /// Locks, panics and unlocks. It notifies no waiter.
     Panicker,
-    /// Locks, repairs if there is need, unlocks. Tells no condition variable.
+    /// Locks, repairs poisoned data and unlocks. It notifies no waiter.
     Repairer,
-    /// Not there.
     Absent,
 }
 
@@ -100,7 +103,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The next thing that a process does.
+/// The next step of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     #[default]
@@ -133,41 +136,41 @@ pub(super) enum Step {
     Dead,
 }
 
-/// What a process is in the middle of.
+/// The present call of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
-    /// Nothing in particular: it comes to lock.
+    /// It locks for the first time.
     #[default]
     FirstLock,
-    /// It comes back from a wait.
+    /// It locks again after a wait.
     Relock,
-    /// It comes back from a wait that its deadline ended.
+    /// It locks again after a wait that its deadline ended.
     RelockTimedOut,
-    /// It came back from a wait, learned of a death, and tells the others.
+    /// It has seen an owner death after a wait, and notifies all waiters.
     NotifyOfDeath,
-    /// It has put an item, and notifies one.
+    /// It has put an item, and notifies one waiter.
     NotifyOne,
-    /// It has put an item or opened the door, and notifies all.
+    /// It has put an item or set the flag, and notifies all waiters.
     NotifyAll,
-    /// It panics.
     Panic,
 }
 
-/// What only one process knows.
+/// The data of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) step: Step,
     pub(super) purpose: Purpose,
-    /// The sequence before the wait. (For `LooksFirst`, the sleepers of a notifier.)
+    /// The sequence before the wait. For `WaitersReadFirst`, the waiters that a
+    /// notifier read.
     pub(super) seen: u8,
-    /// The generation before the wait. Of other notifies or calls the next one: the
-    /// generation by which it chooses whom it wakes.
+    /// The generation before the wait. For a notifier, and for a woken waiter that
+    /// wakes the next, the generation by which it chooses.
     pub(super) generation: u8,
-    /// How many poisonings there were before the wait, as the code knows it.
+    /// The poison epoch before the wait, as the code reads it.
     pub(super) epoch_seen: u8,
-    /// How many there really were when the mutex was given back.
+    /// The number of poisonings at the unlock, whether the code counts them or not.
     pub(super) real_epoch: u8,
-    /// How many items it has still to put.
+    /// The number of items that it has still to put.
     pub(super) items_left: u8,
 }
 
@@ -176,14 +179,14 @@ pub(super) struct State {
     pub(super) lock: Lock,
     pub(super) poison: Poison,
     pub(super) epoch: u8,
-    /// How many poisonings there were, whether the code counts them or not.
+    /// The number of poisonings, whether the code counts them or not.
     pub(super) real_epoch: u8,
     pub(super) sequence: u8,
     pub(super) generation: u8,
     pub(super) waiters: u8,
     pub(super) items: u8,
     pub(super) flag: Flag,
-    /// Who sleeps on the sequence, a bit for each.
+    /// The waiters on the sequence, one bit each.
     pub(super) queue: u8,
     pub(super) processes: [Process; PROCESSES],
     pub(super) deaths_left: u8,
@@ -199,22 +202,22 @@ impl State {
     }
 }
 
-/// What can happen. The first number is the process.
+/// An action. The first number is the acting process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The process does its step.
+    /// The process takes its next step.
     Step(Id),
-    /// The process wakes this one: `Step::Wake` or `Step::CallNext`.
+    /// The process wakes this waiter, at `Step::Wake` or `Step::WakeNext`.
     Wake(Id, Id),
-    /// Its sleep is over: a heartbeat, or its deadline.
+    /// The recheck interval or the deadline of its wait ends.
     TimeOut(Id),
-    /// Its deadline turns out to have passed.
+    /// The process finds that its deadline has passed.
     GiveUp(Id),
-    /// `SIGKILL`.
+    /// The process is killed.
     Die(Id),
 }
 
-/// A mistake that somebody might have made in the code.
+/// A mistake in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
@@ -276,7 +279,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Who wakes up now and then by itself.
+/// The processes that recheck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recheck {
     NoProcess,
@@ -284,15 +287,15 @@ pub(super) enum Recheck {
     EveryProcess,
 }
 
-/// Who may be killed, and when.
+/// The processes that may be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MayDie {
     AnyProcess,
-    /// Only this one, when all others sleep.
+    /// Only this process, while all other processes wait.
     WhileOthersWait(Id),
 }
 
-/// The machine.
+/// The model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condvar {
     pub(super) roles: [Role; PROCESSES],

@@ -1,4 +1,4 @@
-//! What each step does: the table in the documentation of the model.
+//! The steps: see the table of the model.
 
 use super::state::{
     Condvar, Flag, Id, Lock, MayDie, Mistake, NotifyWhen, Poison, Process, Purpose, Recheck, Role,
@@ -6,7 +6,8 @@ use super::state::{
 };
 
 impl Condvar {
-    /// One after the other, in the order of the code. `None`: this step can't be now.
+    /// Takes the next step, in the order of the code. Returns `None` if it is not
+    /// possible now.
     pub(super) fn take_step(&self, state: &mut State, id: Id) -> Option<()> {
         use Mistake as M;
         let mistake = self.mistake;
@@ -51,7 +52,8 @@ impl Condvar {
                 if self.targets(me.purpose) == Targets::All && mistake != M::GenerationKept {
                     state.generation += 1;
                 }
-                // Of `notify_one` what it was, of `notify_all` what it is.
+                // The previous generation for `notify_one`, the new one for
+                // `notify_all`.
                 me.generation = state.generation;
                 match mistake {
                     M::WaitersReadFirst if me.seen == 0 => self.after_notifying(id, me),
@@ -67,7 +69,7 @@ impl Condvar {
                 0 => self.after_notifying(id, me),
                 _ => Step::Wake,
             },
-            // Of nobody. Of one it is `Action::Wake`.
+            // No waiter can be woken. `Action::Wake` wakes one.
             Step::Wake | Step::WakeNext => {
                 if mistake == M::NotifierRemovesWaiter {
                     self.remove_waiter(&mut state.waiters);
@@ -105,7 +107,7 @@ impl Condvar {
                     };
                     self.after_change(when)
                 }
-                // It does not even look.
+                // It does not test its condition.
                 Role::Consumer | Role::TimedConsumer if me.purpose == Purpose::RelockTimedOut => {
                     Step::Unlock
                 }
@@ -148,7 +150,7 @@ impl Condvar {
                 }
             }
             Step::Spin if state.sequence != me.seen => Step::Lock,
-            // For `RegistersLate`, this was the comparison.
+            // With `WaiterAddedLate` this is the comparison.
             Step::Spin => Step::AddWaiter,
             Step::AddWaiter => {
                 state.waiters += 1;
@@ -224,7 +226,7 @@ impl Condvar {
         Some(())
     }
 
-    /// What no later step reads must not make states different.
+    /// Clears what no later step reads, so that it makes no states different.
     pub(super) fn forget(&self, state: &mut State, id: Id) {
         let is_queued = state.queue & 1 << id != 0;
         let me = &mut state.processes[id as usize];
@@ -262,7 +264,7 @@ impl Condvar {
                     ..Process::default()
                 }
             }
-            // It has still to see whether it calls the next one.
+            // It has still to decide whether it wakes the next waiter.
             Step::Lock | Step::CheckPoison if self.mistake == Mistake::ChainWakesIfSatisfied => {}
             Step::Lock | Step::Unlock | Step::CheckPoison => {
                 *me = Process {
@@ -278,13 +280,13 @@ impl Condvar {
 
     pub(super) fn remove_waiter(&self, waiters: &mut u8) {
         *waiters = match self.mistake {
-            // Taken off twice. One less than none would be very many: it is bad enough.
+            // The count is lowered twice. A count of 0 stays, so that it does not wrap.
             Mistake::NotifierRemovesWaiter => waiters.saturating_sub(1),
             _ => *waiters - 1,
         };
     }
 
-    /// The first step of a notification.
+    /// Returns the first step of a notification.
     pub(super) fn notify(&self) -> Step {
         match self.mistake {
             Mistake::WaitersReadFirst => Step::ReadWaiters,
@@ -325,7 +327,7 @@ impl Condvar {
         }
     }
 
-    /// It has found what it came for.
+    /// Returns the next step of a process after its condition holds.
     pub(super) fn after_success(&self, me: &mut Process) -> Step {
         let waited = me.purpose == Purpose::Relock;
         me.purpose = Purpose::FirstLock;
@@ -349,7 +351,7 @@ impl Condvar {
         }
     }
 
-    /// Whom a notification is for.
+    /// Returns for which waiters a notification is meant.
     pub(super) fn targets(&self, purpose: Purpose) -> Targets {
         match purpose {
             Purpose::NotifyOne => Targets::One,
@@ -358,18 +360,18 @@ impl Condvar {
         }
     }
 
-    /// Whom the kernel might choose for the wake that is next, a bit for each.
+    /// Returns the waiters that the kernel may choose for the next wake, one bit each.
     pub(super) fn wake_candidates(&self, state: &State, id: Id) -> u8 {
         let me = &state.processes[id as usize];
         let is_chain = me.step == Step::WakeNext;
         let one = !is_chain && self.targets(me.purpose) == Targets::One;
-        let is_candidate = |sleeper: &Process| match self.mistake {
+        let is_candidate = |waiter: &Process| match self.mistake {
             Mistake::ChainWakesAny if is_chain => true,
             Mistake::NotifyOneWakesAny if one => true,
             Mistake::NotifyAllWakesAny | Mistake::GenerationKept if !is_chain && !one => true,
-            _ => (sleeper.generation == me.generation) == one,
+            _ => (waiter.generation == me.generation) == one,
         };
-        let candidates = state.all().filter(|(_, sleeper)| is_candidate(sleeper));
+        let candidates = state.all().filter(|(_, waiter)| is_candidate(waiter));
         candidates.fold(0, |candidates, (other, _)| candidates | 1 << other) & state.queue
     }
 
@@ -396,7 +398,7 @@ impl Condvar {
     pub(super) fn wake(&self, state: &mut State, other: Id) {
         state.queue &= !(1 << other);
         let woken = &mut state.processes[other as usize];
-        // A dying one takes its wakeup along.
+        // A dying process consumes its wake.
         if woken.step == Step::Waiting {
             woken.step = Step::RemoveWaiter;
             if self.mistake == Mistake::NotifierRemovesWaiter {
@@ -412,14 +414,14 @@ impl Condvar {
         self.forget(state, other);
     }
 
-    /// Whether the process waits, and has reason to stop waiting.
+    /// Returns whether the process waits, and has a reason to stop waiting.
     pub(super) fn has_reason(state: &State, id: Id) -> bool {
         Self::has_owner_failure(state, id)
             || (Self::is_waiting(state.step(id))
                 && state.sequence != state.processes[id as usize].seen)
     }
 
-    /// The same, and the reason is a death or a panic.
+    /// Returns whether the process waits, and a holder has died or panicked since.
     pub(super) fn has_owner_failure(state: &State, id: Id) -> bool {
         let process = &state.processes[id as usize];
         Self::is_waiting(process.step)
@@ -436,12 +438,12 @@ impl Condvar {
         )
     }
 
-    /// Whether the process, if it alone goes on from here, stops waiting at its next
-    /// heartbeat at the latest.
+    /// Returns whether the process stops waiting at its next recheck, if no other
+    /// process acts.
     pub(super) fn wakes_by_itself(&self, state: &State, id: Id) -> bool {
         let mut state = *state;
         let mut rechecks = 0;
-        // Longer than any way out.
+        // More than the steps of any way out of a wait.
         for _ in 0..20 {
             if !Self::is_waiting(state.step(id)) {
                 return true;

@@ -1,4 +1,4 @@
-//! What must hold in every state of the condition variable, and which mistakes break it.
+//! The scenarios of the model, and the mistakes that break it.
 
 use stateright::Model;
 
@@ -17,8 +17,7 @@ fn producer(items: u8, targets: Targets, when: NotifyWhen) -> Role {
     }
 }
 
-/// Puts one item after another and notifies one waiter of each, as the documentation
-/// advises.
+/// Returns a producer that notifies under the lock, as the documentation advises.
 fn locked_producer(items: u8) -> Role {
     producer(items, Targets::One, NotifyWhen::UnderLock)
 }
@@ -31,7 +30,7 @@ fn three_consumers_and(others: &[Role]) -> Vec<Role> {
     [&[Role::Consumer; 3], others].concat()
 }
 
-/// A small cast for what needs no larger one.
+/// Returns the roles of a small scenario.
 fn small_roles() -> Vec<Role> {
     two_consumers_and(&[locked_producer(2)])
 }
@@ -40,21 +39,21 @@ fn with_timed_consumer() -> Vec<Role> {
     vec![Role::TimedConsumer, Role::Consumer, locked_producer(2)]
 }
 
-/// One poisons, and one repairs before the sleepers look.
+/// Returns roles of which one poisons, and one repairs before the waiter rechecks.
 fn with_transient_poison() -> Vec<Role> {
     vec![Role::Consumer, Role::Panicker, Role::Repairer]
 }
 
-/// Two wait for what a `notify_all` tells, and one for what a `notify_one` tells after it.
+/// Returns two waiters for a `notify_all` and one for a `notify_one` after it.
 fn with_flag_waiters(when: NotifyWhen) -> Vec<Role> {
-    let host = Role::FlagSetter { items: 1, when };
-    vec![Role::Consumer, Role::FlagWaiter, Role::FlagWaiter, host]
+    let setter = Role::FlagSetter { items: 1, when };
+    vec![Role::Consumer, Role::FlagWaiter, Role::FlagWaiter, setter]
 }
 
-/// Nobody dies, and nobody has a heartbeat: every notification must do by itself.
-fn without_deaths(there: &[Role], mistake: Mistake) -> Condvar {
+/// Returns a model without deaths and without rechecks: each notification must suffice.
+fn without_deaths(members: &[Role], mistake: Mistake) -> Condvar {
     let mut roles = [Role::Absent; PROCESSES];
-    roles[..there.len()].copy_from_slice(there);
+    roles[..members.len()].copy_from_slice(members);
     Condvar {
         roles,
         recheck: Recheck::NoProcess,
@@ -64,28 +63,28 @@ fn without_deaths(there: &[Role], mistake: Mistake) -> Condvar {
     }
 }
 
-/// Up to two die, and everybody has a heartbeat.
-fn with_deaths(there: &[Role], mistake: Mistake) -> Condvar {
+/// Returns a model with up to two deaths, in which every waiter rechecks.
+fn with_deaths(members: &[Role], mistake: Mistake) -> Condvar {
     Condvar {
         recheck: Recheck::EveryProcess,
         deaths: 2,
-        ..without_deaths(there, mistake)
+        ..without_deaths(members, mistake)
     }
 }
 
-/// The same, but up to two die only if the size is large. Otherwise up to one.
-fn with_deaths_by_size(there: &[Role]) -> Condvar {
+/// Returns a model with up to one death, or two in the large size.
+fn with_deaths_by_size(members: &[Role]) -> Condvar {
     Condvar {
         deaths: match Size::chosen() {
             Size::Small => 1,
             Size::Large => 2,
         },
-        ..with_deaths(there, Mistake::None)
+        ..with_deaths(members, Mistake::None)
     }
 }
 
-/// The holder dies while three sleep, of whom only the first ever looks around. It tells
-/// one of the others, other calls the last.
+/// Returns a model in which the holder dies while three processes wait. Only the first
+/// rechecks. It notifies another waiter, which wakes the last.
 fn holder_dies(mistake: Mistake) -> Condvar {
     Condvar {
         recheck: Recheck::OnlyFirst,
@@ -95,15 +94,15 @@ fn holder_dies(mistake: Mistake) -> Condvar {
     }
 }
 
-fn assert_no_lost_wakeup(there: &[Role]) {
-    assert_holds(&without_deaths(there, Mistake::None));
+fn assert_no_lost_wakeup(members: &[Role]) {
+    assert_holds(&without_deaths(members, Mistake::None));
 }
 
 #[test]
 fn smoke() {
     let model = without_deaths(&small_roles(), Mistake::None);
     let [state] = model.init_states()[..] else {
-        panic!("it begins in one way");
+        panic!("a model has one initial state");
     };
     assert_eq!(state.poison, Poison::Clean);
     assert_eq!(model.next_steps(&state).len(), 3);
@@ -177,12 +176,12 @@ fn deaths_strand_no_waiter() {
 #[test]
 fn deaths_in_the_chain_strand_no_waiter() {
     let all = producer(1, Targets::All, NotifyWhen::UnderLock);
-    let mut casts = vec![two_consumers_and(&[all, locked_producer(1)])];
+    let mut scenarios = vec![two_consumers_and(&[all, locked_producer(1)])];
     if Size::chosen() == Size::Large {
-        casts.push(three_consumers_and(&[all]));
-        casts.push(with_flag_waiters(NotifyWhen::UnderLock));
+        scenarios.push(three_consumers_and(&[all]));
+        scenarios.push(with_flag_waiters(NotifyWhen::UnderLock));
     }
-    for roles in casts {
+    for roles in scenarios {
         assert_holds(&with_deaths_by_size(&roles));
     }
 }
@@ -198,8 +197,8 @@ fn owner_death_is_passed_to_all_waiters() {
     assert_holds(&holder_dies(Mistake::None));
 }
 
-/// What the documentation warns of: without the lock, nobody learns that the notifier
-/// died.
+/// The documented limit: if a notifier dies after it has unlocked, no waiter sees a
+/// death.
 #[test]
 fn notifier_death_after_unlock_strands_waiter() {
     let late = producer(1, Targets::One, NotifyWhen::AfterUnlock);
@@ -229,15 +228,16 @@ fn notification_mistakes_break_it() {
     );
 }
 
-/// Three changes are not here, because they lose nothing:
+/// Three changes are left out, because they lose no notification:
 ///
-/// * Who timed out does not call the next one. It has left the kernel's queue by itself,
-///   so no wakeup was spent on it, and the chain does not lead over it.
-/// * Who is called compares the generations before it takes itself off the sleepers. It is
-///   off the kernel's queue by then, so a `notify_all` that comes later begins its chain
-///   with somebody else.
-/// * Who is called calls the next one once it has the mutex, content or not. It gets the
-///   mutex in the end. (And other dies before that has a heartbeat behind it, as ever.)
+/// * A waiter that timed out does not wake the next. The chain does not depend on it:
+///   it left the kernel's queue by itself, and no wake was spent on it.
+/// * A woken waiter compares the generations before it removes itself from `waiters`. A
+///   later `notify_all` begins with another waiter, because this one has left the
+///   kernel's queue.
+/// * A woken waiter wakes the next after it has locked the mutex, whether its condition
+///   holds or not. It gets the mutex in the end. If it dies before that, other waiters
+///   recheck.
 #[test]
 fn chain_mistakes_break_it() {
     for mistake in [
@@ -245,14 +245,14 @@ fn chain_mistakes_break_it() {
         Mistake::ChainWakesNone,
         Mistake::ChainWakesAny,
         Mistake::ChainWakesIfSatisfied,
-        // Among consumers it loses nothing: the one that is hit has not looked yet, and
-        // takes the item itself. A guest goes and leaves it.
+        // Among consumers this loses nothing: the woken consumer has not tested its
+        // condition yet, and takes the item. A flag waiter ends and leaves the item.
         Mistake::NotifyOneWakesAny,
     ] {
         let model = without_deaths(&with_flag_waiters(NotifyWhen::UnderLock), mistake);
         assert_breaks(mistake, &model, NOT_STUCK);
     }
-    // Under the lock nobody can begin to wait between the new generation and the wake.
+    // Under the lock no process begins to wait between the new generation and the wake.
     let mistake = Mistake::NotifyAllWakesAny;
     let model = without_deaths(&with_flag_waiters(NotifyWhen::AfterUnlock), mistake);
     assert_breaks(mistake, &model, NOT_STUCK);
@@ -271,11 +271,11 @@ fn deadline_mistakes_break_it() {
 
 #[test]
 fn recheck_mistakes_break_it() {
-    let without_heartbeat = Condvar {
+    let without_recheck = Condvar {
         recheck: Recheck::NoProcess,
         ..with_deaths(&small_roles(), Mistake::None)
     };
-    assert_breaks("waits are not rechecked", &without_heartbeat, NOT_STUCK);
+    assert_breaks("waits are not rechecked", &without_recheck, NOT_STUCK);
     for (mistake, property) in [
         (Mistake::SequenceReadAgain, NOT_STUCK),
         (Mistake::OwnerDeathUnchecked, WAKES_BY_RECHECK),

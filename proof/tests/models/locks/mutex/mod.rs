@@ -1,50 +1,52 @@
-//! The mutex: the robust lock (glibc's protocol, in this crate's code), the kernel that
-//! buries the dead, and the words that this crate puts beside them.
+//! The mutex: the robust lock (glibc's protocol, in this crate's code), the kernel's
+//! part after a death, and the words of this crate beside the lock.
 //!
-//! Every process locks and unlocks, again and again: with or without patience, working
-//! on the data or repairing it, panicking or not. Some die, between any two steps.
+//! Each process locks and unlocks repeatedly. It waits with or without a deadline,
+//! writes or repairs the data, and may panic. A process may die between any two steps.
 //!
-//! # The steps, and where they are
+//! # The steps in the code
 //!
 //! | step | in the code | reads, *writes* |
 //! |---|---|---|
-//! | `Idle` | `Blocking::Try` in `RawMutex::take_if_free` | word (without patience) |
-//! | `Load` | `RobustList::take`: `pending` is set, the word read | *pending*, word |
-//! | `Take` | there: compare and exchange, from free, from owner died, or to add the waiters bit | *word* |
-//! | `Sleep` | there: the kernel compares and queues in one step | word, *queue* |
-//! | `Queued` | asleep in the kernel; ended by a wake, or by the end of the turn or the deadline: then `Load` | |
-//! | `Reload` | there: the word is read again | word |
-//! | `Enlist` | there: the mutex goes on the list; after a death it becomes inconsistent | *list*, `__owner` |
-//! | `Enlisted` | there: `pending` is cleared | *pending* |
-//! | `Mark` | `RawMutex::poison_by_death` | holder, *poison* |
-//! | `Count` | there, `PoisonCount::add_one` | *poisonings* |
-//! | `Consistent` | `RawMutex::inherit`, `pthread_mutex_consistent` | *`__owner`* |
-//! | `Name` | `RawMutex::taken_by` | *holder* |
-//! | `Judge` | `ShmMutex::guard` | poison |
+//! | `Idle` | `Blocking::Try` in `RawMutex::try_lock_fast` | word (for `Try`) |
+//! | `Load` | `RobustList::lock`: `list_op_pending` is set, the word loaded | *pending*, word |
+//! | `Exchange` | `lock_contended`: the compare-exchange of a free word, of an owner-dead word, or to set `FUTEX_WAITERS` | *word* |
+//! | `FutexWait` | there: the kernel compares the word and queues the waiter in one step | word, *queue* |
+//! | `Waiting` | queued in the kernel; a wake ends it with `Reload`, the recheck interval or the deadline with `Load` | |
+//! | `Reload` | there: the word is loaded again | word |
+//! | `PushFront` | `RobustList::push_front`; after owner death the mutex becomes inconsistent | *list*, `__owner` |
+//! | `LockClearPending` | `RobustList::clear_pending` | *pending* |
+//! | `SetPoison` | `RawMutex::recover_owner_death`: the cause is stored | holder, *poison* |
+//! | `AddEpoch` | there: the poison epoch is advanced | *poison epoch* |
+//! | `MakeConsistent` | there: `pthread_mutex_consistent` | *`__owner`* |
+//! | `SetHolder` | `RawMutex::record_owner` | *holder* |
+//! | `CheckPoison` | `ShmMutex::guard` | poison |
 //! | `WriteFirst`, `WriteSecond` | what a user does under the lock | *data* |
 //! | `RepairFirst`, `RepairSecond` | the closure of `Poisoned::recover` | *data* |
-//! | `Clear` | `Poisoned::recover`, after the closure | *poison* |
-//! | `MarkPanic`, `CountPanic` | `RawMutex::poison_by_panic` in the guard's destructor | *poison*, *poisonings* |
-//! | `Unname` | `RawMutex::unlock` | *holder* |
-//! | `Announce` | `RobustList::give_back`: `pending` is set | *pending* |
-//! | `Delist` | there: off the list (what libc does besides, inconsistent becomes not recoverable, is in the model as well) | *list*, *`__owner`* |
-//! | `Release` | there: the word is exchanged for 0 | *word* |
-//! | `Wake` | there: if the waiters bit was set, one sleeper is woken | *queue* |
-//! | `Quiet` | there: `pending` is cleared | *pending* |
-//! | `Dying` | the kernel, `exit_robust_list`: out of the queue; word compared with the dead one's id | *queue*, *word* |
-//! | `DyingWakes` | the kernel, `handle_futex_death`: one sleeper is woken | *queue* |
+//! | `ClearPoison` | `Poisoned::recover`, after the closure | *poison* |
+//! | `PanicSetPoison`, `PanicAddEpoch` | `RawMutex::poison_by_panic`, called by the guard's `drop` | *poison*, *poison epoch* |
+//! | `ClearHolder` | `RawMutex::unlock` | *holder* |
+//! | `SetPending` | `RobustList::unlock`: `list_op_pending` is set | *pending* |
+//! | `RemoveFromList` | `RobustList::remove`; as in libc, an inconsistent mutex becomes unrecoverable | *list*, *`__owner`* |
+//! | `ReleaseWord` | `RobustList::unlock`: the word is exchanged for 0 | *word* |
+//! | `Wake` | there: if `FUTEX_WAITERS` was set, one waiter is woken | *queue* |
+//! | `UnlockClearPending` | `RobustList::clear_pending` | *pending* |
+//! | `Dying` | the kernel leaves the queue; `exit_robust_list` compares the word with the thread id | *queue*, *word* |
+//! | `DyingWakes` | the kernel, `handle_futex_death`: one waiter is woken | *queue* |
 //!
-//! # What is simpler than the truth
+//! # Simplifications
 //!
-//! * A wake may hit any sleeper; the kernel takes the one that has slept longest.
-//! * `poisonings` is not a number but the question whether a poisoning was not counted.
-//! * `RobustList::take_if_free` is `take` that finds the word free, or begins again.
-//! * glibc's `__owner` is only told apart as far as it decides something.
-//! * The processes are alike, so states that differ by their numbers only are one.
-//! * A deadline comes at any time once somebody sleeps, even at once: so `try_lock`,
-//!   `try_lock_for` and `try_lock_until` are one.
-//! * No signals interrupt a wait: an interrupted sleeper does what a woken one does,
-//!   and a machine that needs signals to get on would not be caught.
+//! * A wake may choose any waiter. The kernel chooses the first of the highest
+//!   priority.
+//! * The poison epoch is not a number. The model records whether it is due to advance.
+//! * `try_lock_fast` is a `lock` that finds the word free, or starts over.
+//! * glibc's `__owner` has only the values that decide something.
+//! * States that differ only in the numbers of processes are one state, because the
+//!   processes are equal.
+//! * `try_lock`, `try_lock_for` and `try_lock_until` are one call, because a deadline
+//!   may pass at any time after the wait begins, even at once.
+//! * Signals interrupt no wait. An interrupted waiter acts as a woken one. A model that
+//!   makes progress only by signals would not be noticed.
 
 mod model;
 mod state;

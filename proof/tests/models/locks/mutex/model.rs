@@ -1,4 +1,4 @@
-//! What can happen in each state, and what must hold.
+//! The actions in each state, and the properties of each state.
 
 use stateright::{Model, Property};
 
@@ -63,13 +63,13 @@ fn any_at(state: &State, step: Step) -> bool {
     state.all().any(|(_, process)| process.step == step)
 }
 
-/// It has the word, but the mutex is not yet on its list, or no longer.
+/// Returns whether the process owns the word while the mutex is not on its list.
 fn is_between_word_and_list(step: Step) -> bool {
     matches!(step, Step::PushFront | Step::ReleaseWord)
 }
 
-/// It has the lock, has not yet said that the data is in doubt, and will. So will the
-/// kernel for the dying.
+/// Returns whether the holder has not poisoned the data yet, and will. The kernel will
+/// do so for a dying holder.
 fn will_poison(process: &Process) -> bool {
     use Step::{Dying, LockClearPending, MakeConsistent, PanicSetPoison, PushFront, SetPoison};
     matches!(
@@ -146,7 +146,7 @@ impl Model for Mutex {
             Action::Begin(id, blocking) => {
                 let me = &mut state.processes[id as usize];
                 if blocking == Blocking::WaitUntil && state.word.owner != 0 {
-                    return None; // busy
+                    return None; // the lock is held
                 }
                 if me.rounds != UNLIMITED {
                     me.rounds -= 1;
@@ -159,7 +159,7 @@ impl Model for Mutex {
                 if let Some(other) = other {
                     state.queue &= !(1 << other);
                     let woken = &mut state.processes[other as usize].step;
-                    // A dying one takes its wakeup along.
+                    // A dying process consumes its wake.
                     if *woken == Step::Waiting {
                         *woken = Step::Reload;
                     }
@@ -179,7 +179,7 @@ impl Model for Mutex {
                         Blocking::Wait => Blocking::Wait,
                         _ => Blocking::Try,
                     },
-                    // Kept for as long as it waits.
+                    // Both last as long as the wait.
                     pending: me.pending,
                     assume_waiters: me.assume_waiters,
                     rounds: me.rounds,
@@ -239,7 +239,7 @@ impl LockModel for Mutex {
     fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
             Action::Step(_) | Action::Wake(..) => true,
-            // For ever without reason would be in circles.
+            // A recheck without a reason is not forced: it would be a livelock.
             Action::TimeOut(id) => match state.processes[id as usize].blocking {
                 Blocking::Wait => !state.word.waiters || state.word.owner_died,
                 _ => true,
@@ -248,7 +248,7 @@ impl LockModel for Mutex {
         }
     }
 
-    /// Nobody sleeps, and nobody is at work.
+    /// Returns whether no process waits and no process is inside a call.
     fn is_final(&self, state: &State) -> bool {
         let mut all = state.all();
         all.all(|(_, process)| matches!(process.step, Step::Idle | Step::Dead))

@@ -1,15 +1,14 @@
-//! What the states of the mutex are made of.
+//! The states of the mutex.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// How many processes there are.
 pub(super) const PROCESSES: usize = 3;
 
-/// A process, by its number.
+/// The number of a process.
 pub(super) type Id = u8;
 
-/// The lock word. `owner` is the owner's number plus one; 0 is nobody.
+/// The lock word. `owner` is the number of the holder plus one, or 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Word {
     pub(super) owner: u8,
@@ -29,7 +28,7 @@ impl Word {
     }
 }
 
-/// What glibc's `__owner` says besides the owner.
+/// The consistency in glibc's `__owner` field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Consistency {
     #[default]
@@ -38,7 +37,7 @@ pub(super) enum Consistency {
     NotRecoverable,
 }
 
-/// The poison word. The culprit as in [`Word::owner`].
+/// The poison word. The cause is a process, as in [`Word::owner`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Poison {
     #[default]
@@ -47,7 +46,7 @@ pub(super) enum Poison {
     Panicked(u8),
 }
 
-/// The next thing that a process does.
+/// The next step of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Step {
     #[default]
@@ -82,7 +81,7 @@ pub(super) enum Step {
     Dead,
 }
 
-/// How a lock was found when it was taken.
+/// The state of the lock word when the process locked it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Found {
     #[default]
@@ -90,39 +89,38 @@ pub(super) enum Found {
     OwnerDied,
 }
 
-/// How long a process waits for the lock.
+/// The time that a process waits for the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Blocking {
     #[default]
     Wait,
     WaitUntil,
-    /// The last attempt after a deadline: it does not wait.
+    /// The last attempt after a deadline, which does not wait.
     Try,
 }
 
-/// What only one process knows, and of that the kernel `pending` and `listed`.
+/// The data of one process. The kernel sees only `pending` and `listed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) step: Step,
     pub(super) blocking: Blocking,
-    /// The lock word as it was last seen.
+    /// The lock word as it was last loaded.
     pub(super) seen: Word,
-    /// glibc's `assume_other_futex_waiters`.
     pub(super) assume_waiters: bool,
     pub(super) found: Found,
-    /// `list_op_pending` points at the mutex.
+    /// `list_op_pending` points to the mutex.
     pub(super) pending: bool,
-    /// The mutex is on the list.
+    /// The mutex is on the robust list.
     pub(super) listed: bool,
-    /// How often it may still begin.
+    /// The number of calls that it may still make.
     pub(super) rounds: u8,
-    /// It has panicked and will mark that later, which is a mistake.
+    /// It has panicked and poisons after the unlock: only with a mistake.
     pub(super) poisons_later: bool,
 }
 
-/// Which number each process had at first. The processes are alike and numbered anew
-/// after every step, by what they are at, so that fewer states are different; the names
-/// are for people, and no difference.
+/// The first number of each process, for schedules. The processes are renumbered after
+/// each step, in the order of their steps, because equal processes make fewer states.
+/// All labels are equal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Labels(pub(super) [Id; PROCESSES]);
 
@@ -146,14 +144,14 @@ pub(super) struct State {
     pub(super) poison: Poison,
     /// The two halves of the data differ.
     pub(super) is_torn: bool,
-    /// Who sleeps on the word, a bit for each.
+    /// The waiters on the word, one bit each.
     pub(super) queue: u8,
     pub(super) processes: [Process; PROCESSES],
     pub(super) labels: Labels,
     pub(super) deaths_left: u8,
-    /// Somebody died or panicked with the lock held, and no repair was completed since.
+    /// A holder died or panicked, and no repair has ended since.
     pub(super) may_be_inconsistent: bool,
-    /// `poisonings` was not raised since then.
+    /// The poison epoch was not advanced since then.
     pub(super) is_epoch_due: bool,
 }
 
@@ -166,7 +164,7 @@ impl State {
         )
     }
 
-    /// The same with the processes numbered by what they are at.
+    /// Returns the state with the processes in the order of their steps.
     pub(super) fn sorted(&self) -> Self {
         let mut by_step: [usize; PROCESSES] = std::array::from_fn(|id| id);
         by_step.sort_by_key(|id| {
@@ -181,7 +179,8 @@ impl State {
         self.renumbered(order)
     }
 
-    /// The same with other numbers: `order` has the new number of each process.
+    /// Returns the state with other numbers. `order` has the new number of each
+    /// process.
     pub(super) fn renumbered(&self, order: [Id; PROCESSES]) -> Self {
         let owner = |old: u8| match old {
             0 => 0,
@@ -217,26 +216,26 @@ impl State {
     }
 }
 
-/// What can happen. The first number is the process.
+/// An action. The first number is the acting process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// An idle process wants the lock.
+    /// An idle process calls `lock`.
     Begin(Id, Blocking),
-    /// The process does its step.
+    /// The process takes its next step.
     Step(Id),
-    /// The process wakes this one, or finds nobody asleep.
+    /// The process wakes this waiter, or there is no waiter.
     Wake(Id, Option<Id>),
-    /// Its deadline passes.
+    /// The deadline or the recheck interval of its wait ends.
     TimeOut(Id),
-    /// It panics instead of doing its step.
+    /// The process panics instead of taking its next step.
     Panic(Id),
-    /// It gives a poisoned lock back as it is.
+    /// The process unlocks poisoned data without a repair.
     UnlockPoisoned(Id),
-    /// `SIGKILL`.
+    /// The process is killed.
     Die(Id),
 }
 
-/// A mistake that somebody might have made in the code, in glibc or in the kernel.
+/// A mistake in this crate, in glibc or in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     None,
@@ -280,32 +279,33 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// What the kernel does for one other died with `list_op_pending` set, and the lock is
-/// not the dead one's.
+/// The kernel's part after a thread dies with `list_op_pending` set and does not own
+/// the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// It wakes a sleeper if the lock is free, and nobody if another has it.
+    /// It wakes a waiter if the lock is free. It wakes none if another thread holds the
+    /// lock.
     Linux,
-    /// It wakes a sleeper in either case. No kernel does.
+    /// It wakes a waiter in both cases. No kernel does.
     Fixed,
 }
 
-/// How a process sleeps that waits for the lock for ever.
+/// The wait of a process without a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitKind {
-    /// Until it is woken, as `pthread_mutex_lock` does.
+    /// Until it is woken, as in `pthread_mutex_lock`.
     Endless,
-    /// Until it is woken or a turn is over: `PthreadMutex::acquire`.
+    /// Until it is woken or the recheck interval ends, as in this crate.
     Rechecked,
 }
 
-/// The machine.
+/// The model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mutex {
     pub(super) kernel: Kernel,
     pub(super) wait: WaitKind,
     pub(super) deaths: u8,
-    /// How often each process locks; [`UNLIMITED`] is not counted.
+    /// The number of times that each process locks; [`UNLIMITED`] is not counted down.
     pub(super) rounds: u8,
     pub(super) mistake: Mistake,
 }

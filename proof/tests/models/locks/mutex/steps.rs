@@ -1,11 +1,12 @@
-//! What each step does: the table in the documentation of the model.
+//! The steps: see the table of the model.
 
 use super::state::{
     Blocking, Consistency, Found, Id, Kernel, Mistake, Mutex, Poison, Process, State, Step, Word,
 };
 
 impl Mutex {
-    /// One after the other, in the order of the code. `None`: this step can't be now.
+    /// Takes the next step, in the order of the code. Returns `None` if it is not
+    /// possible now.
     pub(super) fn take_step(&self, state: &mut State, id: Id) -> Option<()> {
         use Mistake as M;
         let mistake = self.mistake;
@@ -160,7 +161,7 @@ impl Mutex {
         Some(())
     }
 
-    /// The loop of whoever waits, from one look at the word to the next.
+    /// Takes one step of the waiting loop: from one load of the word to the next.
     pub(super) fn exchange(&self, state: &mut State, id: Id) {
         let me = &mut state.processes[id as usize];
         let seen = me.seen;
@@ -201,7 +202,7 @@ impl Mutex {
         }
         if state.word != seen {
             me.seen = state.word;
-            return; // once more
+            return; // and compares again
         }
         state.word = wanted;
         match found {
@@ -218,7 +219,7 @@ impl Mutex {
         }
     }
 
-    /// What the kernel does for the dead.
+    /// Does what the kernel does at the end of a thread.
     pub(super) fn exit_robust_list(&self, state: &mut State, id: Id) {
         let me = &mut state.processes[id as usize];
         let word = state.word;

@@ -1,4 +1,4 @@
-//! What must hold in every state of the mutex, and which mistakes break it.
+//! The scenarios of the model, and the mistakes that break it.
 
 use stateright::Model;
 
@@ -9,7 +9,7 @@ use super::state::{Kernel, Mistake, Mutex, UNLIMITED, WaitKind};
 use crate::locks::checker::{NOT_STUCK, assert_breaks, assert_harmless, assert_holds};
 use crate::size::Size;
 
-/// The mutex of the code, on the kernel that there is.
+/// Returns the mutex of the code, on the kernel as it is.
 fn model(mistake: Mistake) -> Mutex {
     let (deaths, rounds) = match Size::chosen() {
         Size::Small => (1, 1),
@@ -24,9 +24,9 @@ fn model(mistake: Mistake) -> Mutex {
     }
 }
 
-/// The same with sleepers that never look around, on a kernel without the gap that
-/// [`who_sleeps_for_ever_sleeps_beside_a_free_lock`] shows: what breaks nothing here is
-/// healed by nothing but the protocol itself.
+/// Returns a mutex with endless waits, on a kernel without the gap that
+/// [`endless_wait_misses_free_lock`] shows. Here the protocol alone must wake each
+/// waiter.
 fn model_on_fixed_kernel(mistake: Mistake) -> Mutex {
     Mutex {
         kernel: Kernel::Fixed,
@@ -39,7 +39,7 @@ fn model_on_fixed_kernel(mistake: Mistake) -> Mutex {
 fn smoke() {
     let model = model(Mistake::None);
     let [state] = model.init_states()[..] else {
-        panic!("it begins in one way");
+        panic!("a model has one initial state");
     };
     assert!(model.next_steps(&state).len() > 1);
 }
@@ -49,9 +49,9 @@ fn properties_hold() {
     assert_holds(&model(Mistake::None));
 }
 
-/// A process is killed after it has released the word and before it wakes a waiter, or a
-/// woken waiter is killed before it locks. The kernel then wakes another waiter, but only
-/// if the lock is free. If a third process has locked it in the meantime, without
+/// A process is killed after it has released the word and before it wakes a waiter, or
+/// a woken waiter is killed before it locks. The kernel then wakes another waiter, but
+/// only if the lock is free. If a third process has locked it in the meantime, without
 /// `FUTEX_WAITERS` because it met no waiter, its unlock wakes no process. The waiter
 /// sleeps beside a free lock, until other processes queue behind it.
 #[test]
@@ -104,9 +104,9 @@ fn glibc_and_kernel_mistakes_break_it() {
     assert_breaks(model.mistake, &model, NOT_STUCK);
 }
 
-/// The code poisons before it makes the mutex consistent. The other order is equivalent:
-/// the locker holds the lock during both steps. If it dies in between, the kernel sets
-/// `FUTEX_OWNER_DIED` again, and the next locker poisons.
+/// The code poisons before it makes the mutex consistent. The other order is
+/// equivalent: the locker holds the lock during both steps. If it dies in between, the
+/// kernel sets `FUTEX_OWNER_DIED` again, and the next locker poisons.
 #[test]
 fn poison_after_consistent_holds() {
     let mistake = Mistake::PoisonAfterConsistent;

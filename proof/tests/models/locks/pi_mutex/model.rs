@@ -1,4 +1,4 @@
-//! What can happen in each state, and what must hold.
+//! The actions in each state, and the properties of each state.
 
 use stateright::{Model, Property};
 
@@ -87,7 +87,7 @@ impl Model for PiMutex {
             }
             Action::Step(id) => self.take_step(&mut state, id)?,
             // `futex_unlock_pi`: the word and the state name the next owner, which is
-            // still in the queue.
+            // still queued.
             Action::HandOver(id, next) => {
                 state.word = Word {
                     owner: next + 1,
@@ -97,7 +97,8 @@ impl Model for PiMutex {
                 state.owner = Owner::Is(next);
                 state.processes[id as usize].step = Step::UnlockClearPending;
             }
-            // `fixup_pi_owner`: whatever the word says, unless it names this one.
+            // `fixup_pi_owner` writes the word, whatever it says, unless this process
+            // owns it.
             Action::BecomeOwner(id) => {
                 if state.owner == Owner::Ended {
                     state.word = Word {
@@ -116,7 +117,8 @@ impl Model for PiMutex {
                 me.may_retry = true;
                 me.step = Step::Load;
             }
-            // It leaves the queue on its way out; if the mutex is its own, it has it.
+            // A dying process leaves the queue. It keeps a mutex that the kernel has
+            // assigned to it.
             Action::Die(id) => {
                 state.deaths_left -= 1;
                 state.retain(|waiter| waiter != Waiter::LockPi(id));
@@ -170,12 +172,13 @@ impl LockModel for PiMutex {
     fn is_forced(&self, state: &State, action: Action) -> bool {
         match action {
             Action::Step(_) | Action::HandOver(..) | Action::BecomeOwner(_) => true,
-            // Turns without an effect would be a circle.
+            // A pause without an effect is not forced: it would be a livelock.
             Action::PauseEnds(id) => match state.processes[id as usize].step {
                 Step::Waiting => !state.queue_matches_word(),
                 _ => !state.would_refuse(id),
             },
-            // Only a wake ends a plain wait. Nothing but the reader ends the other kind.
+            // Only a wake ends a plain wait. Only the reader ends the other kind of
+            // wait.
             Action::ReaderStops => self.reader == Waiter::WaitRequeuePi,
             Action::Begin(_) | Action::Die(_) | Action::ReaderWaits(_) => false,
         }

@@ -1,15 +1,16 @@
-//! What the states are made of, and the kernel's part.
+//! The states, and the kernel's part.
 
 use std::fmt;
 
 pub(super) const PROCESSES: usize = 3;
-/// Places in the kernel's queue: for each process and each wait of the reader.
+/// The length of the kernel's queue: one slot for each process and each wait of the
+/// reader.
 pub(super) const QUEUE_LEN: usize = PROCESSES + READS;
 pub(super) const READS: usize = 2;
 
 pub(super) type Id = u8;
 
-/// The lock word. `owner` is the owner's number plus one; 0 is no thread.
+/// The lock word. `owner` is the number of the holder plus one, or 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Word {
     pub(super) owner: u8,
@@ -49,9 +50,9 @@ pub(super) struct Process {
     pub(super) step: Step,
     pub(super) pending: bool,
     pub(super) listed: bool,
-    /// It may still repeat what the kernel refused.
+    /// It may repeat an attempt that the kernel refused.
     pub(super) may_retry: bool,
-    /// The word said that the last owner died.
+    /// The word had `FUTEX_OWNER_DIED` when this process locked it.
     pub(super) sees_owner_death: bool,
     pub(super) rounds: u8,
 }
@@ -69,14 +70,14 @@ pub(super) enum Waiter {
     WaitRequeuePi,
 }
 
-/// For which owner the lockers in the queue wait: the kernel's `pi_state`.
+/// The owner for which the waiters in the queue wait: the kernel's `pi_state`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
-    /// No locker waits.
+    /// No process waits for the lock.
     #[default]
     NoWaiter,
     Is(Id),
-    /// It ended: the next waiter becomes the owner.
+    /// The owner ended. The next waiter becomes the owner.
     Ended,
 }
 
@@ -95,15 +96,15 @@ pub(super) struct State {
 pub(super) enum Action {
     Begin(Id),
     Step(Id),
-    /// The kernel lets this waiter have the mutex.
+    /// The kernel assigns the mutex of the first process to the second.
     HandOver(Id, Id),
     /// The owner ended, and this waiter becomes the owner.
     BecomeOwner(Id),
-    /// The turn of a wait ends.
+    /// The recheck interval of a wait or a pause ends.
     PauseEnds(Id),
     Die(Id),
     ReaderWaits(Waiter),
-    /// The reader's waits end.
+    /// The waits of the reader end.
     ReaderStops,
 }
 
@@ -141,13 +142,13 @@ impl fmt::Display for Mistake {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PiMutex {
     pub(super) mistake: Mistake,
-    /// How the reader waits.
+    /// The reader's kind of wait; `None` without a reader.
     pub(super) reader: Waiter,
     pub(super) deaths: u8,
     pub(super) rounds: u8,
 }
 
-/// What the kernel answers.
+/// The kernel's reply to a request.
 #[derive(PartialEq, Eq)]
 pub(super) enum Reply {
     Assigned,
@@ -162,7 +163,7 @@ impl State {
 
     pub(super) fn push(&mut self, waiter: Waiter) {
         let mut free = self.queue.iter_mut().filter(|at| **at == Waiter::None);
-        *free.next().expect("there is a place for each") = waiter;
+        *free.next().expect("each waiter has a slot") = waiter;
     }
 
     pub(super) fn retain(&mut self, stays: impl Fn(Waiter) -> bool) {
@@ -179,7 +180,7 @@ impl State {
         }
     }
 
-    /// `FUTEX_WAKE` for all: ends at the first waiter that is no plain one.
+    /// Does `FUTEX_WAKE` for all waiters, which ends at the first that is not plain.
     pub(super) fn wake_plain(&mut self) {
         while self.first() == Waiter::Wait {
             self.queue.rotate_left(1);
@@ -187,7 +188,7 @@ impl State {
         }
     }
 
-    /// `FUTEX_LOCK_PI2`: `futex_lock_pi_atomic`.
+    /// Does `FUTEX_LOCK_PI2`, as `futex_lock_pi_atomic`.
     pub(super) fn lock_pi(&mut self, me: Id) -> Reply {
         match self.first() {
             Waiter::Wait | Waiter::WaitRequeuePi => return Reply::Refused,
@@ -217,7 +218,7 @@ impl State {
         Reply::Queued
     }
 
-    /// `attach_to_pi_state`.
+    /// Returns whether the queue and the word name one owner, as `attach_to_pi_state`.
     pub(super) fn queue_matches_word(&self) -> bool {
         let word = self.word;
         match self.owner {
@@ -228,7 +229,7 @@ impl State {
         }
     }
 
-    /// Whether the kernel would refuse this process.
+    /// Returns whether the kernel would refuse this process.
     pub(super) fn would_refuse(&self, me: Id) -> bool {
         self.clone().lock_pi(me) == Reply::Refused
     }

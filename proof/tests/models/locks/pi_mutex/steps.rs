@@ -1,4 +1,4 @@
-//! What each step does: the table in the documentation of the model.
+//! The steps: see the table of the model.
 
 use super::state::{Id, Mistake, Owner, PiMutex, Process, Reply, State, Step, Waiter, Word};
 
@@ -96,7 +96,8 @@ impl PiMutex {
                     me.step = Step::FutexUnlockPi;
                 }
             }
-            // With a locker first in the queue it is `Choose`, if the queue agrees.
+            // With a locker first in the queue that agrees with the word, it is
+            // `Action::HandOver`.
             Step::FutexUnlockPi => match state.first() {
                 Waiter::None => {
                     state.word = Word::default();

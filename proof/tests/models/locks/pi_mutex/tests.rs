@@ -1,4 +1,4 @@
-//! What must hold in every state, and which mistakes break it.
+//! The scenarios of the model, and the mistakes that break it.
 
 use super::model::{MUTUAL_EXCLUSION, OWNER_DEATH_REPORTED};
 use super::state::{Mistake, PiMutex, Waiter};

@@ -1,4 +1,4 @@
-//! What can happen in each world, and what must hold.
+//! The calls and steps in each state, and the properties of each state.
 
 use stateright::Property;
 
@@ -132,7 +132,7 @@ impl Protocol for FileModel {
 
     fn normalise(state: &mut State) {
         for process in &mut state.processes {
-            // What is of no account any more.
+            // No later step reads these.
             if matches!(process.step, Step::Idle | Step::Dead) {
                 process.task = Task::Leave;
                 process.name_changed = false;

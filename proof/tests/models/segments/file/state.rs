@@ -1,4 +1,4 @@
-//! The world of a name: the kernel's part and the processes.
+//! The states: a name, its inodes and the processes.
 
 use std::fmt;
 
@@ -51,10 +51,10 @@ pub(super) enum Task {
     Create,
     OpenOrCreate,
     Open,
-    /// `gc`, `rm`, and the first half of `Abandoned::Recreate`.
+    /// `gc`, `rm`, or the first half of `IfAbandoned::Recreate`.
     Remove,
     Unlink,
-    /// To drop the segment.
+    /// The segment is dropped.
     Leave,
 }
 
@@ -90,39 +90,39 @@ pub(super) struct Process {
     pub(super) label: Label,
     pub(super) step: Step,
     pub(super) task: Task,
-    /// How many tasks it may still begin, beside leaving.
+    /// The calls that it may still make, besides `Leave`.
     pub(super) tasks_left: u8,
-    /// What it has open to be attached to.
+    /// The object that it has open to be attached.
     pub(super) file: Option<Ino>,
-    /// It has the shared lock through that.
+    /// It holds the shared lock through `file`.
     pub(super) is_attached: bool,
     /// It has a segment, and may use it.
     pub(super) is_user: bool,
-    /// What it has built, and not published.
+    /// The object that it has built and not published.
     pub(super) built: Option<Ino>,
-    /// What it has open to take the name away.
+    /// The object that it has open to remove the name.
     pub(super) removal_file: Option<Ino>,
-    /// It has these locks through that.
+    /// It holds these locks through `removal_file`.
     pub(super) holds_removal: bool,
     pub(super) holds_attached: bool,
-    /// Somebody else has changed the name since this turn of a loop began.
+    /// Another process has changed the name since this iteration of a loop began.
     pub(super) name_changed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Inode {
     pub(super) is_whole: bool,
-    /// Its name was taken away by `unlink`.
+    /// `unlink` has removed its name.
     pub(super) is_unlinked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Violation {
-    /// A name was taken away from another object than the one that was judged.
+    /// A remover has removed the name of another object than the one it checked.
     WrongObjectRemoved,
-    /// `open` found nothing although somebody was attached.
+    /// `open` found no object, although a process was attached.
     NotFound,
-    /// A turn of a loop that nobody else has caused.
+    /// A process started over although no other process had changed the name.
     IdleRetry,
 }
 
@@ -136,13 +136,12 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn inode(&self, ino: Ino) -> Inode {
-        self.inodes[ino].expect("open or named, so it is there")
+        self.inodes[ino].expect("an open or named inode exists")
     }
 
-    /// Whether the name leads to the object of this user, or was taken from it by
-    /// `unlink`.
+    /// Returns whether the object of a user has the name, or was unlinked.
     pub(super) fn is_named_or_unlinked(&self, user: &Process) -> bool {
-        let file = user.file.expect("a user has it open");
+        let file = user.file.expect("a user has a file");
         self.path == Some(file) || self.inode(file).is_unlinked
     }
 
@@ -150,13 +149,14 @@ impl State {
         self.processes.iter().filter(|process| process.is_user)
     }
 
-    /// Whether another description than the visitor of `who` has a lock in `ATTACHED`.
+    /// Returns whether another file description than `removal_file` has a lock in
+    /// `ATTACHED`.
     pub(super) fn is_attached_by_other(&self, pid: usize, ino: Ino) -> bool {
         let has_shared = |process: &Process| process.file == Some(ino) && process.is_attached;
         self.processes.iter().any(has_shared) || self.is_locked_by_remover(pid, ino)
     }
 
-    /// Whether somebody else has all of `ATTACHED` for itself.
+    /// Returns whether another process holds all of `ATTACHED`.
     pub(super) fn is_locked_by_remover(&self, pid: usize, ino: Ino) -> bool {
         let mut others = self.others(pid);
         others.any(|process| process.removal_file == Some(ino) && process.holds_attached)

@@ -1,9 +1,9 @@
-//! The steps over an object with a name: the table is in [`publication`](super).
+//! The steps: see the table of the model.
 
 use super::state::{FileModel, Inode, Mistake, State, Step, Task, Violation};
 
 impl FileModel {
-    /// Takes the next step. Returns the one after it.
+    /// Takes the next step. Returns the step after it.
     pub(super) fn next(&self, state: &mut State, pid: usize) -> Step {
         match state.processes[pid].step {
             Step::OpenTmpfile | Step::Write | Step::LockOwn | Step::Linkat => {
@@ -16,7 +16,7 @@ impl FileModel {
         }
     }
 
-    /// Where a remover begins that has opened what it wants to remove.
+    /// Returns the first step of a remover that has opened the object.
     fn removal_start(&self) -> Step {
         if self.has(Mistake::RemoverWithoutRemoval) {
             Step::TryLockAttached
@@ -25,7 +25,7 @@ impl FileModel {
         }
     }
 
-    /// The step by which a remover begins to judge whether the object is abandoned.
+    /// Returns the step by which a remover begins to test for users.
     fn first_removal_check(&self) -> Step {
         if self.has(Mistake::RemoverChecksNameFirst) {
             Step::CheckNameAgain
@@ -34,7 +34,7 @@ impl FileModel {
         }
     }
 
-    /// The step by which a remover ends.
+    /// Returns the step after a removal.
     fn after_removal(&self, task: Task) -> Step {
         match task {
             Task::Leave if self.has(Mistake::LeaverTestsBeforeClose) => Step::CloseAttached,
@@ -49,7 +49,7 @@ impl FileModel {
         }
     }
 
-    /// Steps of those who create. Returns the next.
+    /// Takes a step of a creator.
     fn create(&self, state: &mut State, pid: usize) -> Step {
         let me = &mut state.processes[pid];
         match (me.step, self.mistake) {
@@ -69,7 +69,7 @@ impl FileModel {
                 }
             }
             (Step::Write, mistake) => {
-                let ino = me.built.or(me.file).expect("made");
+                let ino = me.built.or(me.file).expect("it was built");
                 state.inodes[ino] = Some(Inode {
                     is_whole: true,
                     ..state.inode(ino)
@@ -80,7 +80,8 @@ impl FileModel {
                     _ => Step::LockOwn,
                 }
             }
-            // Nobody else can have what has no name, so there is nothing to wait for.
+            // The lock is free, because no other process can have an object without a
+            // name.
             (Step::LockOwn, Some(Mistake::LinkedBeforeLocked)) => self.become_user(state, pid),
             (Step::LockOwn, _) => Step::Linkat,
             (Step::Linkat, mistake) => {
@@ -114,7 +115,7 @@ impl FileModel {
         Step::Idle
     }
 
-    /// Steps of those who open. Returns the next.
+    /// Takes a step of an opener.
     fn open(&self, state: &mut State, pid: usize) -> Step {
         let checks_first = self.has(Mistake::NameCheckedBeforeLock);
         match state.processes[pid].step {
@@ -135,9 +136,9 @@ impl FileModel {
                 }
             }
             Step::LockShared => {
-                let ino = state.processes[pid].file.expect("opened");
+                let ino = state.processes[pid].file.expect("it was opened");
                 if state.is_locked_by_remover(pid, ino) {
-                    return Step::Close; // who tries instead of waiting
+                    return Step::Close; // with `OpenerTriesLock`
                 }
                 state.processes[pid].is_attached = true;
                 if checks_first || self.has(Mistake::NameUnchecked) {
@@ -159,7 +160,7 @@ impl FileModel {
         }
     }
 
-    /// Steps of those who leave or remove. Returns the next.
+    /// Takes a step of a leaver or a remover.
     fn remove(&self, state: &mut State, pid: usize) -> Step {
         let path = state.path;
         let me = &mut state.processes[pid];
@@ -198,7 +199,7 @@ impl FileModel {
                 }
             }
             Step::TryLockAttached => {
-                let ino = me.removal_file.expect("reopened");
+                let ino = me.removal_file.expect("it was opened to remove");
                 if state.is_attached_by_other(pid, ino) {
                     return Step::UnlockRemoval;
                 }
@@ -242,7 +243,7 @@ impl FileModel {
         }
     }
 
-    /// Steps of `unlink`. Returns the next.
+    /// Takes a step of `unlink`.
     fn unlink(&self, state: &mut State, pid: usize) -> Step {
         let path = state.path;
         let me = &mut state.processes[pid];

@@ -63,9 +63,9 @@ fn mistakes_break_it() {
     }
 }
 
-/// No other process changes the name while `REMOVAL` is locked. So the remover may check
-/// the name earlier. A process that locks `REMOVAL` too early finds that `ATTACHED` is
-/// locked and that the name is gone.
+/// The remover may check the name earlier, because no other process changes it while
+/// `REMOVAL` is locked. A process that locks `REMOVAL` too early finds that `ATTACHED`
+/// is locked and that the name is gone.
 #[test]
 fn order_inside_removal_is_harmless() {
     for mistake in [

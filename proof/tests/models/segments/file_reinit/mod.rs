@@ -1,33 +1,34 @@
 //! The locks of an object that comes from another boot or pid namespace: which process
-//! brings them back to life.
+//! reinitialises them.
 //!
-//! What a process does that opens a file to write, from `src/segment/named.rs`,
-//! `attach.rs` and `origin.rs`, as steps:
+//! # The steps of an opener in the code
 //!
-//! | step | in | system call, or access to the header |
+//! | step | in the code | system call, or access to the header |
 //! |---|---|---|
-//! | `PeekNamespace`, `PeekFront`, `PeekEnd`, `PeekBack` | `read_header` | `open`, `pread`, which may be torn |
-//! | `TakeRevival` | `Reviver::new`, if the header says another | `F_OFD_SETLKW`, exclusive, `REVIVAL` |
-//! | `TakeShared` | `Attached::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
-//! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadNamespace`, `LoadEndAgain` | `Validity::load` | loads |
-//! | `Exclude` | `bring_home` | `F_OFD_SETLK`, exclusive, `WRITERS`; not to be had: refused |
-//! | `MarkEnd` | `bring_home` | store: from here on the origin is none |
-//! | `BeginRevival`, `EndRevival` | `place::revive` | every lock is made anew |
-//! | `WriteNamespace`, `WriteFront`, `WriteBack`, `WriteEnd` | `Validity::publish` | stores |
-//! | `Share` | `bring_home` | `F_OFD_SETLK`, shared, own byte; the others unlocked |
-//! | `LeaveWriters` | `Reviver::leave`, if refused | `F_OFD_SETLK`, own byte unlocked |
-//! | `FreeRevival` | `Reviver::drop` | `F_OFD_SETLK`, unlocked |
-//! | `Close` | `Attached::drop` | `close`; if somebody else was faster, from `PeekFront` again |
+//! | `ReadNamespace`, `ReadFront`, `ReadEnd`, `ReadBack` | `read_header` | `open`, `pread`, which may be torn |
+//! | `LockReinit` | `ReinitLock::new`, if the epoch is stale | `F_OFD_SETLKW`, exclusive, `REINIT` |
+//! | `LockOwn` | `Registration::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
+//! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadNamespace`, `LoadEndAgain` | the epoch is loaded | loads |
+//! | `LockWriters` | `reinit_stale_locks` | `F_OFD_SETLK`, exclusive, `WRITERS`; if another process holds one: refused |
+//! | `InvalidateEnd` | `reinit_stale_locks`: the epoch is invalidated | store |
+//! | `BeginReinit`, `EndReinit` | `reinit_all` | the first lock is written, the last lock is written |
+//! | `WriteNamespace`, `WriteFront`, `WriteBack`, `WriteEnd` | the epoch is written | stores |
+//! | `Downgrade` | `reinit_stale_locks` | `F_OFD_SETLK`, shared, own byte; the other bytes unlocked |
+//! | `UnlockOwn` | `ReinitLock::leave`, if refused | `F_OFD_SETLK`, own byte unlocked |
+//! | `UnlockReinit` | `ReinitLock::drop` | `F_OFD_SETLK`, unlocked |
+//! | `Close` | `Registration::drop` | `close`; if another process was faster, from `ReadFront` again |
 //!
-//! An origin is of one boot if all of its words are: the end of the boot's id, and what
-//! lies before and behind it. Boot 0 is past. The processes see boot 1; one may see
-//! boot 2, as in a container that has something mounted over the id. The pid namespace is
-//! a word of its own, and each process lives in one: a container that starts again is a
-//! process of another namespace and of the same boot. What a process sees, and what the
-//! locks are of, is a boot and a namespace.
+//! An epoch is of one boot if all its words are: the end of the boot id, and what lies
+//! before and behind it. Boot 0 is past. The processes see boot 1; some see boot 2, as
+//! in a container that has another file mounted over the boot id. The pid namespace is
+//! a word of its own. A container that restarts is a process of another namespace and
+//! the same boot.
 //!
-//! Left out: the name, which is the business of [`publication`](super::publication);
-//! readers, who use no lock; orderings weaker than sequential.
+//! # Simplifications
+//!
+//! * The name is left out: the model `file` has it.
+//! * Readers are left out: they use no lock.
+//! * The memory is sequentially consistent.
 
 mod model;
 mod state;

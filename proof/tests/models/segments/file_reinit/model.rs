@@ -1,4 +1,4 @@
-//! What can happen in each world, and what must hold.
+//! The calls and steps in each state, and the properties of each state.
 
 use stateright::Property;
 

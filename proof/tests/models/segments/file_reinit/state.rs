@@ -1,31 +1,31 @@
-//! The world of an object whose locks are of another boot or namespace.
+//! The states: an object with locks that may be of another epoch, and the processes.
 
 use std::fmt;
 
 use crate::segments::search::Label;
 
-/// Which boot a process sees, or something is of.
+/// A boot that a process sees, or that a word of the epoch names.
 pub(super) type Boot = u8;
 
-/// Which pid namespace a process lives in, or something is of.
+/// A pid namespace.
 pub(super) type Namespace = u8;
 
-/// Both: where locks are valid.
+/// A boot and a namespace, for which locks are valid.
 pub(super) type Epoch = (Boot, Namespace);
 
 /// The boot that made the file.
 pub(super) const PAST_BOOT: Epoch = (0, 0);
 
-/// What most processes see.
+/// The epoch that most processes see.
 pub(super) const CURRENT: Epoch = (1, 1);
 
 /// Another boot.
 pub(super) const OTHER_BOOT: Epoch = (2, 1);
 
-/// The same boot, in another container.
+/// Another container in the same boot.
 pub(super) const CONTAINER: Epoch = (1, 2);
 
-/// The same boot, in a container that is gone.
+/// A container of the same boot that has ended.
 pub(super) const ENDED_CONTAINER: Epoch = (1, 0);
 
 /// Returns the name of an epoch, for a scenario.
@@ -40,7 +40,7 @@ pub(super) fn name_of(epoch: Epoch) -> &'static str {
     }
 }
 
-/// What a word of the origin says while it is being changed.
+/// The value of a word of the epoch while the epoch changes.
 pub(super) const CHANGING: Boot = Boot::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub(super) enum Step {
     UnlockOwn, UnlockReinit, Close,
 }
 
-/// What a process has of the bytes of `WRITERS`.
+/// The bytes of `WRITERS` that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Writers {
     None,
@@ -103,7 +103,7 @@ pub(super) enum Writers {
     All,
 }
 
-/// How a process goes on from where it is.
+/// The way of a process from its present step on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Path {
     Normal,
@@ -118,12 +118,12 @@ pub(super) struct Process {
     pub(super) epoch: Epoch,
     pub(super) step: Step,
     pub(super) path: Path,
-    /// How many times it may still open the file.
+    /// The calls of `open` that it may still make.
     pub(super) tasks_left: u8,
     pub(super) holds_reinit: bool,
     pub(super) writers: Writers,
     pub(super) is_user: bool,
-    /// Whether all words that were read so far are what it sees.
+    /// All words that it has read so far are of its own epoch.
     pub(super) is_current: bool,
     pub(super) epoch_changed: bool,
 }
@@ -131,16 +131,16 @@ pub(super) struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Locks {
     ValidIn(Epoch),
-    /// Some are, some are not.
+    /// Some locks are reinitialised, and some are not.
     Partial,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Violation {
-    /// Locks that were alive, and said to be, were made anew.
+    /// A process reinitialised valid locks.
     ReinitialisedAgain,
-    /// A process was refused although all see the same, or because of others that are
-    /// refused themselves.
+    /// A process was refused although all see one epoch, or because of refused
+    /// processes.
     Refused,
     IdleRetry,
 }
@@ -163,7 +163,7 @@ impl State {
             .map(|(_, process)| process)
     }
 
-    /// Whether somebody else has a lock in `WRITERS`.
+    /// Returns whether another process holds a lock in `WRITERS`.
     pub(super) fn is_attached_by_other(&self, pid: usize) -> bool {
         let mut others = self.others(pid);
         others.any(|other| other.writers != Writers::None)
@@ -173,7 +173,7 @@ impl State {
         self.processes.iter().filter(|process| process.is_user)
     }
 
-    /// The origin has changed.
+    /// Notes for all other processes that the epoch has changed.
     pub(super) fn note_progress(&mut self, pid: usize) {
         for (other, process) in self.processes.iter_mut().enumerate() {
             process.epoch_changed |= other != pid;
@@ -184,7 +184,7 @@ impl State {
         [self.front, self.end, self.back] == [boot; 3] && self.namespace == namespace
     }
 
-    /// Whether this process should not be refused.
+    /// Returns whether no other process justifies a refusal of this one.
     pub(super) fn is_wrongly_refused(&self, pid: usize) -> bool {
         let epoch = self.processes[pid].epoch;
         let mut after_load = self.others(pid).filter(|it| it.writers != Writers::None);
@@ -195,9 +195,9 @@ impl State {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileReinit {
-    /// What each process sees.
+    /// The epoch that each process sees.
     pub(super) epochs: &'static [Epoch],
-    /// What the file is of at first.
+    /// The epoch of the file at first.
     pub(super) file_epoch: Epoch,
     pub(super) tasks: u8,
     pub(super) mistake: Option<Mistake>,

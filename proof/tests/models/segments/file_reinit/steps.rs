@@ -1,23 +1,23 @@
-//! What each step does: the table in the documentation of the model.
+//! The steps: see the table of the model.
 
 use super::state::{
     Boot, CHANGING, FileReinit, Locks, Mistake, Path, State, Step, Violation, Writers,
 };
 
 impl FileReinit {
-    /// Notes whether a word of the origin is of the boot that this one sees.
+    /// Compares a word of the epoch with the boot of this process.
     fn compare(&self, state: &mut State, pid: usize, word: Boot) {
         let me = &mut state.processes[pid];
         me.is_current &= word == me.epoch.0;
     }
 
-    /// Notes whether the namespace in the header is that of this process.
+    /// Compares the namespace in the header with that of this process.
     fn compare_namespace(&self, state: &mut State, pid: usize) {
         let me = &mut state.processes[pid];
         me.is_current &= state.namespace == me.epoch.1;
     }
 
-    /// Where somebody goes on who has its own lock.
+    /// Returns the next step of a process that holds its own byte.
     fn after_lock(&self, state: &mut State, pid: usize) -> Step {
         let me = &mut state.processes[pid];
         me.is_current = true;
@@ -235,7 +235,7 @@ impl FileReinit {
                 }
                 Step::ReadNamespace
             }
-            Step::Idle | Step::Dead => unreachable!("no step"),
+            Step::Idle | Step::Dead => unreachable!("an idle or dead process takes no step"),
         }
     }
 }

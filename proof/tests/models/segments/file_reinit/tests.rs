@@ -53,7 +53,7 @@ fn properties_hold() {
         ]);
     }
     models.into_iter().for_each(assert_holds_and_covers);
-    // Every process sees another epoch, so no two use the locks at once.
+    // No two processes use the locks at once, because each sees another epoch.
     let all_differ = &[CURRENT, CONTAINER, OTHER_BOOT];
     assert_holds(model(all_differ, ENDED_CONTAINER, 1));
 }
@@ -77,7 +77,7 @@ fn mistakes_break_it() {
         (InvalidatedLate, TWO_BOOTS, CURRENT, VALID),
         (NoLoadBeforeReinit, TWO, PAST_BOOT, NOT_REFUSED),
         (NoLoadAfterLock, TWO_BOOTS, CURRENT, VALID),
-        // Where only the namespace differs.
+        // In these, only the namespace differs.
         (OthersIgnored, TWO_CONTAINERS, CURRENT, ONE_EPOCH),
         (OthersTestedOnly, TWO_CONTAINERS, CURRENT, VALID),
         (InvalidatedLate, TWO_CONTAINERS, CURRENT, VALID),
@@ -106,8 +106,9 @@ fn exclusion_is_not_needed_in_one_epoch() {
     }
 }
 
-/// No process holds its own lock, and decides by what it reads, while another one writes
-/// the epoch. So the second load of the end only helps processes without a lock.
+/// The second load of the end only helps processes without a lock: a process that holds
+/// its own byte, and decides by what it loads, excludes every process that writes the
+/// epoch.
 #[test]
 fn end_may_be_loaded_once() {
     const TWO_AND_OTHER_BOOT: &[Epoch] = &[CURRENT, CURRENT, OTHER_BOOT];

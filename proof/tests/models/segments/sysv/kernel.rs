@@ -1,4 +1,4 @@
-//! What the kernel does with a System V segment.
+//! The kernel's part in a System V segment.
 
 use super::state::{Id, Process, State};
 
@@ -13,7 +13,7 @@ impl State {
         self.processes.iter().any(is_holder)
     }
 
-    /// The kernel notes who attached or detached last.
+    /// Notes which process attached or detached last, as the kernel does.
     pub(super) fn note_last(&mut self, pid: usize, id: Id) {
         for (other, process) in self.processes.iter_mut().enumerate() {
             process.is_last = if process.id == Some(id) {
@@ -25,7 +25,7 @@ impl State {
         self.note_progress(pid);
     }
 
-    /// `shmat`. Returns whether there was something.
+    /// Does `shmat`. Returns whether the segment exists.
     pub(super) fn attach(&mut self, pid: usize) -> bool {
         let id = self.id_of(pid);
         if self.segment(id).is_destroyed {
@@ -36,7 +36,7 @@ impl State {
         true
     }
 
-    /// `shmdt`.
+    /// Does `shmdt`.
     pub(super) fn detach(&mut self, pid: usize) {
         let id = self.id_of(pid);
         self.processes[pid].is_mapped = false;
@@ -50,7 +50,7 @@ impl State {
         }
     }
 
-    /// `IPC_RMID`.
+    /// Does `IPC_RMID`.
     pub(super) fn remove(&mut self, pid: usize, id: Id) {
         if self.segment(id).is_marked_for_removal {
             return;

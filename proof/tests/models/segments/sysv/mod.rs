@@ -1,38 +1,42 @@
-//! System V segments: birth and leaving. [`steps`] has the steps.
+//! System V segments: creation, attachment and removal.
 //!
-//! What a process does, from `src/segment/system_v.rs` and `birth.rs`, as steps:
+//! # The steps in the code
 //!
-//! | step | in | system call, or access to the segment |
+//! | step | in the code | system call, or access to the segment |
 //! |---|---|---|
-//! | `Get` | `create` | `shmget(IPC_CREAT \| IPC_EXCL)`, marked unborn; `EEXIST`: `LookFind` |
-//! | `NewMap` | `fill` | `shmat`; gone: `Get` |
-//! | `Prepare`, `NewLock` | `fill` | makes the robust mutex, writes the header; takes it |
-//! | `Claim` | `leave_virginity` | compare and swap, `VIRGIN` to `GESTATING`; lost: `LostUnlock` |
-//! | `Fill`, `Unmark`, `Bear`, `NewUnlock` | `fill` | writes; `IPC_SET`; `BORN`; gives back the mutex |
-//! | `LostUnlock`, `LostDead`, `LostRemove`, `LostUnmap` | `Unborn::drop` | the mutex; `DEAD`; `IPC_RMID`; `shmdt` |
-//! | `LookFind`, `LookMap`, `LookLoad`, `LookCount` | `is_complete`, `Look::at` | `shmget`, `shmat`, state, `IPC_STAT` |
-//! | `LookLoadAgain`, `LookCountAgain`, `LookUnmap` | `Look::life`, `Look::drop` | state, `IPC_STAT`, `shmdt` |
-//! | `Find`, `Stat`, `Map`, `Load` | `attach`, `settle` | `shmget`, `IPC_STAT`, `shmat`, state |
-//! | `ClaimDead`, `ClearAway` | `settle` | compare and swap, `VIRGIN` to `DEAD`; `IPC_RMID` |
-//! | `Lock`, `Unlock` | `settle`, `remove_if_alone` | the robust mutex; held, and for removal: `LeaveUnmap` |
-//! | `Resolve`, `ResolveStat` | `resolve` | state, `IPC_STAT` |
-//! | `SetBorn`, `SetDead`, `ResolveRemove` | `resolve` | state, `IPC_RMID` |
-//! | `Unmap` | `settle` | `shmdt`; from `Find` again |
-//! | `ReaderUnmap` | `settle`, for reading | `shmdt` |
-//! | `Count` | `Attached::leave` | `IPC_STAT` |
-//! | `SayLeaving`, `CountAgain`, `TakeAway`, `SayDead`, `SayBorn` | `remove_if_alone` | state, `IPC_STAT`, `IPC_RMID` |
-//! | `LeaveUnmap`, `Ask` | `Attached::drop`, `remove_if_abandoned` | `shmdt`, `IPC_STAT` |
+//! | `Shmget` | creation | `shmget(IPC_CREAT \| IPC_EXCL)`, marked unfinished; `EEXIST`: `ProbeFind` |
+//! | `AttachNew` | creation | `shmat`; removed: `Shmget` |
+//! | `InitNew`, `LockNew` | creation | initialises the robust mutex, writes the header; locks |
+//! | `TryLeaveNew` | `SysvState::try_leave_new` | compare-exchange, `NEW` to `INITIALIZING`; failed: `AbortUnlock` |
+//! | `Write`, `SetPermissions`, `SetReady`, `UnlockNew` | creation | writes; `IPC_SET`; `READY`; unlocks |
+//! | `AbortUnlock`, `AbortSetDead`, `AbortRemove`, `AbortDetach` | `Unfinished::drop` | unlocks; `DEAD`; `IPC_RMID`; `shmdt` |
+//! | `ProbeFind`, `ProbeAttach`, `ProbeLoad`, `ProbeCount` | `Probe` | `shmget`, `shmat`, state, `IPC_STAT` |
+//! | `ProbeLoadAgain`, `ProbeCountAgain`, `ProbeDetach` | `Probe`, `Probe::drop` | state, `IPC_STAT`, `shmdt` |
+//! | `Find`, `Stat`, `Attach`, `Load` | `attach_ready` | `shmget`, `IPC_STAT`, `shmat`, state |
+//! | `TryNewToDead`, `RemoveDead` | `attach_ready` | compare-exchange, `NEW` to `DEAD`; `IPC_RMID` |
+//! | `Lock`, `Unlock` | `attach_ready`, `remove_if_alone` | the robust mutex; held, and for removal: `LeaveDetach` |
+//! | `Finish`, `FinishStat` | `finish_interrupted` | state, `IPC_STAT` |
+//! | `FinishReady`, `FinishDead`, `FinishRemove` | `finish_interrupted` | state, `IPC_RMID` |
+//! | `Detach` | `attach_ready` | `shmdt`; from `Find` again |
+//! | `ReaderDetach` | `attach_ready`, for reading | `shmdt` |
+//! | `Count` | `SysvAttachment::drop` | `IPC_STAT` |
+//! | `SetRemoving`, `CountAgain`, `RemoveSegment`, `SetDead`, `RestoreReady` | `remove_if_alone` | state, `IPC_STAT`, `IPC_RMID` |
+//! | `LeaveDetach`, `CountAfterDetach` | `RemoveAfterDetach::drop`, `remove_if_abandoned` | `shmdt`, `IPC_STAT` |
 //! | `FindToRemove` | `remove_abandoned_at` | `shmget` |
 //! | `FindToUnlink`, `Unlink` | `unlink` | `shmget`, `IPC_RMID` |
 //!
-//! The 20 ms of grace can end at any time: `ClaimDead` follows `Load` whenever it
-//! likes. The kernel's part: it counts attachments, and down for the dead; a removed
-//! segment has no key, can still be attached to by its id, and is destroyed with its
-//! last detachment; the mutex of a dead holder can be had.
+//! An opener gives a creator 20 ms. `TryNewToDead` may follow `Load` at once, because
+//! they may end at any time.
 //!
-//! Left out: ids that the kernel gives out again (the model's ids are new each time),
-//! several users with different rights, foreign segments, orderings weaker than
-//! sequential.
+//! The kernel counts attachments, and lowers the count for a process that dies. A
+//! removed segment has no key, can still be attached by its id, and is destroyed with
+//! its last detachment. The next locker gets the mutex of a dead holder.
+//!
+//! # Simplifications
+//!
+//! * The kernel reuses no ids.
+//! * All users have the same rights, and there are no foreign segments.
+//! * The memory is sequentially consistent.
 
 mod kernel;
 mod model;

@@ -1,4 +1,4 @@
-//! What can happen in each world, and what must hold.
+//! The calls and steps in each state, and the properties of each state.
 
 use stateright::Property;
 
@@ -154,7 +154,7 @@ impl Protocol for SysvModel {
                 };
                 let mut ids = state.processes.iter().filter(is_filling);
                 ids.all(|process| {
-                    let segment = state.segment(process.id.expect("it made it"));
+                    let segment = state.segment(process.id.expect("a creator has an id"));
                     segment.state == SysvState::Initializing
                         && segment.is_marked_for_removal == segment.is_unlinked
                 })

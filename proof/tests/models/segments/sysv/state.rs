@@ -1,10 +1,10 @@
-//! The world of a key: the segments and the processes.
+//! The states: a key, its segments and the processes.
 
 use std::fmt;
 
 use crate::segments::search::Label;
 
-/// What the kernel calls a segment.
+/// The kernel's id of a segment.
 pub(super) type Id = usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +79,13 @@ impl fmt::Display for Task {
     }
 }
 
-/// What `settle` and `remove_if_alone` are called for.
+/// The purpose for which a process attaches or locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Purpose {
     Opening,
-    /// To see whether a segment that is in the way is alive.
+    /// A creator tests whether the existing segment is in use.
     Creating,
-    /// The only one looks, still attached.
+    /// The last user tests whether it is alone, while it is still attached.
     Leaving,
     Removing,
 }
@@ -110,25 +110,25 @@ pub(super) struct Process {
     pub(super) step: Step,
     pub(super) task: Task,
     pub(super) purpose: Purpose,
-    /// How many tasks it may still begin, beside leaving.
+    /// The calls that it may still make, besides `Leave`.
     pub(super) tasks_left: u8,
     pub(super) id: Option<Id>,
     pub(super) is_mapped: bool,
     pub(super) is_user: bool,
-    /// Its mapping is for reading only.
+    /// It has attached the segment to read only.
     pub(super) is_reader: bool,
     pub(super) is_holder: bool,
     pub(super) saw_unfinished_mark: bool,
-    /// It was the last to attach or detach.
+    /// It was the last process to attach or detach.
     pub(super) is_last: bool,
     pub(super) was_abandoned: bool,
     pub(super) is_complete: bool,
     pub(super) is_gone: bool,
     /// It is inside `remove_if_alone`.
     pub(super) is_removing: bool,
-    /// Its own segment was cleared away before it could fill it.
+    /// Its segment was removed before it could write the content.
     pub(super) lost_race: bool,
-    /// Turns of loops since somebody else has done anything that counts.
+    /// The iterations of loops since another process has changed anything.
     pub(super) idle_retries: u8,
 }
 
@@ -148,26 +148,24 @@ pub(super) struct Segment {
     pub(super) has_lock: bool,
     pub(super) has_header: bool,
     pub(super) is_whole: bool,
-    /// Its key was taken away.
     pub(super) is_marked_for_removal: bool,
-    /// By `unlink`.
+    /// `unlink` has removed its key.
     pub(super) is_unlinked: bool,
     pub(super) is_destroyed: bool,
-    /// Somebody began to look just when somebody who leaves was not attached any more,
-    /// and had not asked yet who is: each may take the other for one who stays, or
-    /// for nobody.
+    /// A probe attached after a leaver had detached and before the leaver counted. Each
+    /// may take the other for a user, or for no process.
     pub(super) has_probe_race: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Violation {
-    /// `open` found nothing although somebody was attached.
+    /// `open` found no segment, although a process was attached.
     NotFound,
-    /// One of ours was taken for a foreign segment.
+    /// A process took a segment of this crate for a foreign one.
     TakenForForeign,
-    /// A mutex was locked that was not made yet.
+    /// A process locked a mutex that was not initialised.
     NoLock,
-    /// More turns of loops than others have caused.
+    /// A process has iterated more often than others have changed anything.
     EndlessRetry,
 }
 
@@ -204,7 +202,7 @@ impl Process {
         }
     }
 
-    /// Forgets what is of no account any more.
+    /// Clears what no later step reads.
     pub(super) fn clear_unused(&mut self) {
         if self.step == Step::Idle {
             *self = Self {
@@ -230,15 +228,19 @@ impl Process {
 
 impl State {
     pub(super) fn segment(&self, id: Id) -> Segment {
-        self.segments[id].expect("somebody knows its id, so it is remembered")
+        self.segments[id].expect("a process or the key refers to it")
     }
 
     pub(super) fn change(&mut self, id: Id, change: impl FnOnce(&mut Segment)) {
-        change(self.segments[id].as_mut().expect("as in `segment`"));
+        change(
+            self.segments[id]
+                .as_mut()
+                .expect("a process or the key refers to it"),
+        );
     }
 
     pub(super) fn id_of(&self, pid: usize) -> Id {
-        self.processes[pid].id.expect("found before")
+        self.processes[pid].id.expect("it was found")
     }
 
     pub(super) fn mine(&self, pid: usize) -> Segment {
@@ -249,10 +251,9 @@ impl State {
         self.change(self.id_of(pid), |segment| segment.state = state);
     }
 
-    /// Whether the key leads to the segment of this user, or was taken from it by
-    /// `unlink`.
+    /// Returns whether the segment of a user has the key, or was unlinked.
     pub(super) fn is_named_or_unlinked(&self, user: &Process) -> bool {
-        let id = user.id.expect("a user knows its id");
+        let id = user.id.expect("a user has an id");
         self.key == Some(id) || self.segment(id).is_unlinked
     }
 
@@ -260,7 +261,7 @@ impl State {
         self.processes.iter().filter(|process| process.is_user)
     }
 
-    /// Whether somebody else has detached, and has not seen yet that it was not alone.
+    /// Returns whether another process has detached and has not counted since.
     pub(super) fn has_detached_leaver(&self, pid: usize, id: Id) -> bool {
         let is_leaver = |process: &Process| {
             process.id == Some(id)
@@ -275,7 +276,7 @@ impl State {
             .any(|(_, process)| is_leaver(process))
     }
 
-    /// Something has happened that can make others turn.
+    /// Notes for all other processes that this one has changed something.
     pub(super) fn note_progress(&mut self, pid: usize) {
         for (other, process) in self.processes.iter_mut().enumerate() {
             if other != pid {
@@ -294,19 +295,19 @@ impl State {
     }
 }
 
-/// What each process can set out to do.
+/// The calls that each process may make.
 pub(super) type TaskLists = &'static [&'static [Task]];
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SysvModel {
     pub(super) task_lists: TaskLists,
-    /// How many times, beside leaving.
+    /// The number of calls of each process, besides `Leave`.
     pub(super) tasks: u8,
     pub(super) mistake: Option<Mistake>,
 }
 
 impl SysvModel {
-    /// All that a process without a segment can do.
+    /// All calls of a process without a segment.
     pub(super) const ALL_TASKS: &[Task] = &[
         Task::Create,
         Task::OpenOrCreate,
@@ -317,8 +318,9 @@ impl SysvModel {
         Task::Unlink,
     ];
 
-    /// How often a process may turn for one thing that others have done: three loops lie
-    /// within each other, the search for the key, the removal, and the lock that is tried.
+    /// The number of iterations that a process may make for one change by another.
+    /// Three loops are nested: the search for the key, the removal, and the attempts to
+    /// lock.
     pub(super) const RETRIES_PER_CHANGE: u8 = 3;
 
     pub(super) fn has(&self, mistake: Mistake) -> bool {

@@ -1,11 +1,11 @@
-//! The steps over a System V segment: the table is in [`system_v`](super).
+//! The steps: see the table of the model.
 
 use super::state::{
     Mistake, Process, Purpose, Segment, State, Step, SysvModel, SysvState, Task, Violation,
 };
 
 impl SysvModel {
-    /// Takes the next step. Returns the one after it.
+    /// Takes the next step. Returns the step after it.
     pub(super) fn next(&self, state: &mut State, pid: usize, outcome: usize) -> Step {
         match state.processes[pid].step {
             Step::Shmget | Step::AttachNew | Step::InitNew | Step::LockNew => {
@@ -41,7 +41,7 @@ impl SysvModel {
         }
     }
 
-    /// Steps of those who create. Returns the next.
+    /// Takes a step of a creator.
     fn create(&self, state: &mut State, pid: usize, outcome: usize) -> Step {
         let step = state.processes[pid].step;
         match step {
@@ -73,7 +73,7 @@ impl SysvModel {
                 state.retry(pid);
                 Step::Shmget
             }
-            // Nobody looks at either before the state changes.
+            // No other process reads either before the state changes.
             Step::InitNew => {
                 state.change(state.id_of(pid), |segment| {
                     segment.has_lock = true;
@@ -94,7 +94,7 @@ impl SysvModel {
                 state.processes[pid].lost_race = true;
                 Step::AbortUnlock
             }
-            Step::Write if outcome == 1 => Step::AbortUnlock, // the closure panics, or an error
+            Step::Write if outcome == 1 => Step::AbortUnlock, // a panic or an error
             Step::Write => {
                 state.change(state.id_of(pid), |segment| segment.is_whole = true);
                 Step::SetPermissions
@@ -144,7 +144,7 @@ impl SysvModel {
         Step::Idle
     }
 
-    /// Steps of those who only look. Returns the next.
+    /// Takes a step of a probe.
     fn probe(&self, state: &mut State, pid: usize) -> Step {
         let step = state.processes[pid].step;
         match step {
@@ -191,7 +191,7 @@ impl SysvModel {
                     self.after_probe(state, pid)
                 }
             }
-            step => unreachable!("{step:?} is no step of a look"),
+            step => unreachable!("{step:?} is no step of a probe"),
         }
     }
 
@@ -206,7 +206,7 @@ impl SysvModel {
         }
     }
 
-    /// Goes on with what there was to do beside looking, or removing.
+    /// Returns the next step of a call after its probe or removal.
     fn after_probe(&self, state: &mut State, pid: usize) -> Step {
         let me = &mut state.processes[pid];
         me.id = None;
@@ -230,7 +230,7 @@ impl SysvModel {
         Step::CountAfterDetach
     }
 
-    /// Steps of those who open, up to the state. Returns the next.
+    /// Takes a step of an opener, up to the load of the state.
     fn attach_ready(&self, state: &mut State, pid: usize) -> Step {
         let Process {
             step,
@@ -248,7 +248,7 @@ impl SysvModel {
                     state.violation = Some(Violation::NotFound);
                 }
                 match (purpose, task) {
-                    // What was in the way has gone.
+                    // The existing segment is gone.
                     (Purpose::Creating, _) | (_, Task::OpenOrCreate) => Step::Shmget,
                     (_, _) => Step::Idle,
                 }
@@ -333,7 +333,8 @@ impl SysvModel {
         }
     }
 
-    /// The segment is gone: another one may have the key.
+    /// Returns the next step of a process that found the segment removed. Another
+    /// segment may have the key.
     fn find_again(&self, state: &mut State, pid: usize) -> Step {
         if state.processes[pid].purpose == Purpose::Removing {
             return self.after_probe(state, pid);
@@ -343,7 +344,7 @@ impl SysvModel {
         Step::Find
     }
 
-    /// Whether a process that finds the lock held waits for it.
+    /// Returns whether a process waits for a held lock.
     pub(super) fn waits_for_lock(&self, state: &State, pid: usize) -> bool {
         matches!(
             state.processes[pid].purpose,
@@ -355,7 +356,7 @@ impl SysvModel {
         self.has(Mistake::RemovingWithoutLock) && state.processes[pid].is_removing
     }
 
-    /// Steps of those who hold the lock of a segment that is there. Returns the next.
+    /// Takes a step of a process that locks.
     fn finish_interrupted(&self, state: &mut State, pid: usize) -> Step {
         let step = state.processes[pid].step;
         match step {
@@ -364,7 +365,7 @@ impl SysvModel {
                     state.violation = Some(Violation::NoLock);
                 }
                 if state.is_locked(state.id_of(pid)) && !self.removes_without_lock(state, pid) {
-                    // Whoever leaves or removes does not wait: it detaches and asks again.
+                    // A leaver or remover does not wait. It detaches and counts again.
                     return Step::LeaveDetach;
                 }
                 let is_unlocked = self.removes_without_lock(state, pid);
@@ -405,7 +406,8 @@ impl SysvModel {
             step => unreachable!("{step:?} is no step under the lock"),
         }
     }
-    /// After `resolve`, if the segment is there to stay.
+
+    /// Returns the step after `finish_interrupted`, if the segment stays.
     fn after_finish(&self, state: &State, pid: usize) -> Step {
         if !state.processes[pid].is_removing {
             Step::Unlock
@@ -416,7 +418,7 @@ impl SysvModel {
         }
     }
 
-    /// Where somebody begins who drops a segment.
+    /// Returns the first step of a process that drops its segment.
     pub(super) fn leave(&self, state: &mut State, pid: usize) -> Step {
         let me = &mut state.processes[pid];
         me.is_user = false;
@@ -428,7 +430,7 @@ impl SysvModel {
         }
     }
 
-    /// Steps of those who leave or remove. Returns the next.
+    /// Takes a step of a leaver or a remover.
     fn remove(&self, state: &mut State, pid: usize) -> Step {
         let step = state.processes[pid].step;
         match step {

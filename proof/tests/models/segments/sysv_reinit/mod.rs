@@ -1,24 +1,25 @@
-//! System V segments whose container was restarted: the locks are made anew in another
-//! pid namespace.
+//! System V segments after the restart of a container: a process of another pid
+//! namespace reinitialises the locks.
 //!
-//! What a process does, from `src/segment/birth.rs` and `system_v/`, as steps:
+//! # The steps in the code
 //!
-//! | step | in | system call, or access to the segment |
+//! | step | in the code | system call, or access to the segment |
 //! |---|---|---|
-//! | `Map`, `Load` | `settle` | `shmat`; state and header |
-//! | `Kick`, `KickIfAlone` | `settle` | compare and swap, this claim to `BORN`; before it `IPC_STAT`, in another namespace |
-//! | `TakeOverIfAlone`, `LoadAgain` | `settle` | `IPC_STAT`, of a segment that is `RENEWING`; state, and `IPC_STAT`: `DEAD` if it has lost its key |
-//! | `Count`, `Claim`, `CountAgain`, `Commit`, `Withdraw` | `seize` | `IPC_STAT`; compare and swap; `IPC_STAT`; compare and swap, twice |
-//! | `Unmake`, `Make`, `Publish`, `Bear` | `renew` | the first lock begun, the last made; the header; `BORN` |
-//! | `TakeAway`, `SayDead` | `remove_as` | `IPC_RMID`; `DEAD` |
-//! | `Unmap` | | `shmdt` |
+//! | `Attach`, `Load` | `attach_ready` | `shmat`; state and header |
+//! | `CancelClaim`, `CancelClaimIfAlone` | `attach_ready` | compare-exchange, this claim to `READY`; before it `IPC_STAT`, in another namespace |
+//! | `TakeOverIfAlone`, `LoadAgain` | `attach_ready` | `IPC_STAT`, in `REINITIALIZING`; state, and `IPC_STAT`: `DEAD` if the segment has lost its key |
+//! | `Count`, `Claim`, `CountAgain`, `Commit`, `Withdraw` | `seize` | `IPC_STAT`; compare-exchange; `IPC_STAT`; compare-exchange, twice |
+//! | `BeginInit`, `EndInit`, `WriteNamespace`, `SetReady` | reinitialisation | the first lock is begun, the last lock is written; the header; `READY` |
+//! | `RemoveSegment`, `SetDead` | `remove_as` | `IPC_RMID`; `DEAD` |
+//! | `Detach` | | `shmdt` |
 //!
-//! A task is one visit; the next visit after a pause is another task. The 20 ms of
-//! grace can end at any time. The kernel's part: it counts attachments, in all pid
-//! namespaces, and down for the dead.
+//! A call is one attempt. The next attempt after a pause is another call. The 20 ms
+//! that a process gives a claimant may end at any time. The kernel counts attachments
+//! in all pid namespaces, and lowers the count for a process that dies.
 //!
-//! Left out: birth, and leaving, which [`system_v`](super::system_v) has; in it all are
-//! of one namespace.
+//! # Simplifications
+//!
+//! * Creation and removal are left out. The model `sysv` has them, for one namespace.
 
 mod model;
 mod state;

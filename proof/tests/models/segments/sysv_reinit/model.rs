@@ -1,4 +1,4 @@
-//! What can happen in each world, and what must hold.
+//! The calls and steps in each state, and the properties of each state.
 
 use stateright::Property;
 
@@ -17,7 +17,7 @@ impl Protocol for SysvReinit {
     fn scenario(&self) -> String {
         let members = self.members.iter().map(|(namespace, tasks)| {
             let tasks: Vec<String> = tasks.iter().map(Task::to_string).collect();
-            format!("{namespace:?}: {}", tasks.join(" or "))
+            format!("{namespace}: {}", tasks.join(" or "))
         });
         let members: Vec<String> = members.collect();
         format!("{}, {}", members.join("; "), calls_each(self.tasks))

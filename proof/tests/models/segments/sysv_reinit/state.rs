@@ -1,4 +1,4 @@
-//! The world of a segment whose container was restarted.
+//! The states: a segment after the restart of a container, and the processes.
 
 use std::fmt;
 
@@ -10,6 +10,16 @@ pub(super) enum Namespace {
     Old,
     New,
     Third,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Old => "old namespace",
+            Self::New => "new namespace",
+            Self::Third => "third namespace",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +108,9 @@ pub(super) struct Process {
     pub(super) tasks_left: u8,
     pub(super) is_mapped: bool,
     pub(super) is_user: bool,
-    /// The claim that it made, or that it saw.
+    /// The claim that it made, or that it loaded.
     pub(super) claim: u8,
-    /// Others were attached at some time since it is.
+    /// Another process was attached at some time since it is.
     pub(super) saw_others: bool,
 }
 
@@ -112,9 +122,9 @@ pub(super) enum Violation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) state: SysvState,
-    /// As the header says.
+    /// The namespace in the header.
     pub(super) namespace: Namespace,
-    /// Where the locks mean something; `None` while they are made.
+    /// The namespace in which the locks are valid; `None` while they are written.
     pub(super) locks: Option<Namespace>,
     pub(super) claims: u8,
     pub(super) has_key: bool,

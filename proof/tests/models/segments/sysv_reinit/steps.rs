@@ -1,4 +1,4 @@
-//! What each step does: the table in the documentation of the model.
+//! The steps: see the table of the model.
 
 use super::state::{Mistake, Process, State, Step, SysvReinit, SysvState, Task, Violation};
 
@@ -7,7 +7,7 @@ impl SysvReinit {
         let me = &mut state.processes[pid];
         let is_current = me.namespace == state.namespace;
         match state.state {
-            // A remover of its own namespace goes another way: see `system_v`.
+            // A remover of the same namespace takes other steps: see the model `sysv`.
             SysvState::Ready if is_current && me.task == Task::Remove => Step::Detach,
             SysvState::Ready if is_current => {
                 me.is_user = true;
@@ -42,7 +42,7 @@ impl SysvReinit {
         }
     }
 
-    /// Takes the next step. Returns the one after it.
+    /// Takes the next step. Returns the step after it.
     pub(super) fn next(&self, state: &mut State, pid: usize) -> Step {
         let is_alone = state.attached() == 1;
         let Process {
@@ -71,7 +71,7 @@ impl SysvReinit {
                     Step::Detach
                 }
             }
-            // Destroyed with its last attachment.
+            // The segment was destroyed with its last attachment.
             Step::Attach if !state.has_key && state.attached() == 0 => Step::Idle,
             Step::Attach => {
                 state.attach(pid);
@@ -182,7 +182,7 @@ impl SysvReinit {
                 state.processes[pid].is_mapped = false;
                 Step::Idle
             }
-            Step::Idle | Step::Dead => unreachable!("no step"),
+            Step::Idle | Step::Dead => unreachable!("an idle or dead process takes no step"),
         }
     }
 }

@@ -62,8 +62,8 @@ fn mistakes_break_it() {
     }
 }
 
-/// Either of the two alone is enough. The code does both: the first count spares users of
-/// the old namespace the claims, and the number makes the argument short.
+/// Either of the two alone is enough. The code does both: the first count spares users
+/// of the old namespace the claims, and the number makes the argument short.
 #[test]
 fn number_or_first_count_suffices() {
     for mistake in [Mistake::UnnumberedClaims, Mistake::NoFirstCount] {

@@ -1,0 +1,205 @@
+//! Series of measured values.
+//!
+//! The name of a workload has parts that `/` separates. Its last part is the column of
+//! a table, and the others are the table: `contended/short/2 processes` and
+//! `contended/short/4 processes` are columns of one table.
+
+/// The values of one contestant in one workload, one per round. Rounds with the same
+/// index ran next to each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    /// The name, such as `contended/short/4 processes`.
+    pub(crate) workload: String,
+    pub(crate) contestant: &'static str,
+    pub(crate) survives: Survives,
+    pub(crate) measure: Measure,
+    pub(crate) rounds: Vec<f64>,
+}
+
+impl Series {
+    /// Returns the table that shows this series, and its column in the table.
+    pub(crate) fn table_and_column(&self) -> (&str, &str) {
+        self.workload
+            .rsplit_once('/')
+            .unwrap_or((&self.workload, ""))
+    }
+}
+
+/// Kills of a process that uses the contestant, after which the others can continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Survives {
+    /// Kills at every instruction.
+    Kills,
+    /// Kills at some instructions.
+    SomeKills,
+    /// No kill: the others wait forever or fail forever.
+    Nothing,
+    /// There are no other processes, or they share nothing.
+    DoesNotApply,
+}
+
+impl Survives {
+    /// Returns the text in tables.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Kills => "kills",
+            Self::SomeKills => "some kills",
+            Self::Nothing => "nothing",
+            Self::DoesNotApply => "-",
+        }
+    }
+}
+
+/// The quantity that a series measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    NanosPerOperation,
+    OperationsPerSecond,
+    /// Operations of the least busy worker, relative to those of the busiest.
+    MinShareOfMax,
+    LatencyP50,
+    LatencyP99,
+    LatencyP999,
+    CpuNanosPerOperation,
+    Nanos,
+    Bytes,
+    BytesPerSecond,
+    /// Relative to one processor.
+    CpuPercent,
+}
+
+/// The better one of two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Lower,
+    Higher,
+}
+
+impl Measure {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::NanosPerOperation => "time per operation",
+            Self::OperationsPerSecond => "operations per second",
+            Self::MinShareOfMax => "fairness: least busy / busiest",
+            Self::LatencyP50 => "time to lock, median",
+            Self::LatencyP99 => "time to lock, 99 % are below",
+            Self::LatencyP999 => "time to lock, 99.9 % are below",
+            Self::CpuNanosPerOperation => "processor time per operation",
+            Self::Nanos => "time",
+            Self::Bytes => "memory",
+            Self::BytesPerSecond => "throughput",
+            Self::CpuPercent => "processor time",
+        }
+    }
+
+    /// Returns the unit of the values, as in the CSV file.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::NanosPerOperation
+            | Self::LatencyP50
+            | Self::LatencyP99
+            | Self::LatencyP999
+            | Self::CpuNanosPerOperation
+            | Self::Nanos => "ns",
+            Self::OperationsPerSecond => "1/s",
+            Self::MinShareOfMax => "",
+            Self::Bytes => "B",
+            Self::BytesPerSecond => "B/s",
+            Self::CpuPercent => "%",
+        }
+    }
+
+    /// Returns whether tables of this measure are only written to the report.
+    pub(crate) fn is_detail(self) -> bool {
+        matches!(
+            self,
+            Self::LatencyP50 | Self::LatencyP99 | Self::LatencyP999 | Self::CpuNanosPerOperation
+        )
+    }
+
+    pub(crate) fn better(self) -> Better {
+        match self {
+            Self::OperationsPerSecond | Self::MinShareOfMax | Self::BytesPerSecond => {
+                Better::Higher
+            }
+            _ => Better::Lower,
+        }
+    }
+
+    /// Formats a value with three digits and a unit of suitable size.
+    pub(crate) fn show(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        format!("{}{unit}", three_digits(value))
+    }
+
+    /// Formats a round value without trailing zeros.
+    pub(crate) fn show_round(self, value: f64) -> String {
+        let (value, unit) = self.scale(value);
+        let digits = format!("{value:.2}");
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        format!("{digits}{unit}")
+    }
+
+    /// Converts a value to a unit of suitable size.
+    fn scale(self, value: f64) -> (f64, &'static str) {
+        const NANOS: &[(f64, &str)] = &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")];
+        const RATE: &[(f64, &str)] = &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")];
+        const BYTES: &[(f64, &str)] = &[(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")];
+        let units = match self.unit() {
+            "ns" => NANOS,
+            "1/s" => RATE,
+            "B" => BYTES,
+            "B/s" => &[
+                (1e9, " GB/s"),
+                (1e6, " MB/s"),
+                (1e3, " kB/s"),
+                (1.0, " B/s"),
+            ],
+            "%" => &[(1.0, " %")],
+            _ => &[(1.0, "")],
+        };
+        let (size, unit) = units
+            .iter()
+            .find(|(size, _)| value.abs() >= *size * 0.9995)
+            .or(units.last())
+            .copied()
+            .unwrap_or((1.0, ""));
+        (value / size, unit)
+    }
+}
+
+/// Formats a value with three digits, or more if its integer part has more.
+pub(crate) fn three_digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        100.0.. => 0,
+        10.0..100.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// Returns each value once, in order of first appearance.
+pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for value in values {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    distinct
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn show_uses_suitable_units() {
+        assert_eq!(Measure::Nanos.show(0.5), "0.50 ns");
+        assert_eq!(Measure::Nanos.show(12_345.0), "12.3 µs");
+        assert_eq!(Measure::OperationsPerSecond.show(2.5e6), "2.50 M/s");
+        assert_eq!(Measure::MinShareOfMax.show(0.987), "0.99");
+        assert_eq!(Measure::Nanos.show_round(2e3), "2 µs");
+        assert_eq!(Measure::Nanos.show_round(0.1), "0.1 ns");
+    }
+}

@@ -1,0 +1,10 @@
+//! What is made in place never passes through `ShmMutex::new`.
+
+use shm_sync::{SegmentOptions, ShmMutex};
+
+type Nested = ShmMutex<ShmMutex<u32>>;
+
+fn main() -> Result<(), shm_sync::Error> {
+    let _nested = SegmentOptions::new().create_in_place::<Nested>("/nested", |_| {})?;
+    Ok(())
+}

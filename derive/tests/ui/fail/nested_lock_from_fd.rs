@@ -1,0 +1,11 @@
+//! A descriptor brings a value that another process made.
+
+use shm_sync::{SegmentOptions, ShmMutex};
+
+type Nested = ShmMutex<ShmMutex<u32>>;
+
+fn main() -> Result<(), shm_sync::Error> {
+    let file = std::fs::File::open("/dev/null").expect("it is there");
+    let _nested = SegmentOptions::new().from_fd::<Nested>(file.into())?;
+    Ok(())
+}

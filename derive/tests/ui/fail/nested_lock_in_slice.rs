@@ -1,0 +1,10 @@
+//! Elements that are chosen at creation are made in place.
+
+use shm_sync::{SegmentOptions, ShmMutex};
+
+type Nested = ShmMutex<ShmMutex<u32>>;
+
+fn main() -> Result<(), shm_sync::Error> {
+    let _nested = SegmentOptions::new().create_with_len::<[Nested]>("/nested", 3, |_| {})?;
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! What has its size from its type has no length to choose.
+
+use shm_sync::SegmentOptions;
+
+fn main() -> Result<(), shm_sync::Error> {
+    let _array = SegmentOptions::new().create_with_len::<[u64; 4]>("/array", 4, |_| {})?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The words for states and kinds, in text and JSON.
+
+use shm_sync::inspect::{
+    Access, Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State,
+    SyncState, Waiters,
+};
+use shm_sync::{Error, PoisonCause, Removal};
+
+use crate::text::{Style, escape};
+
+/// Returns the state of an object: its kind of content, or whether a process uses it.
+pub(crate) fn state(object: &Object) -> (&'static str, Style) {
+    match &object.content {
+        Content::Segment(_) => in_use(object),
+        Content::Unfinished => ("unfinished", Style::Doubtful),
+        Content::Unreadable(Error::UnsupportedFormat { .. }) => ("other version", Style::Doubtful),
+        Content::Unreadable(_) => ("damaged", Style::Bad),
+        Content::Foreign(_) => ("foreign", Style::Faint),
+        _ => ("unreadable", Style::Doubtful),
+    }
+}
+
+/// Returns whether a process uses the object.
+pub(crate) fn in_use(object: &Object) -> (&'static str, Style) {
+    match object.state() {
+        State::Live => ("live", Style::Good),
+        State::Stale => ("stale", Style::Doubtful),
+        _ => ("unknown", Style::Doubtful),
+    }
+}
+
+pub(crate) fn link(link: Link) -> &'static str {
+    match link {
+        Link::Named => "named",
+        Link::Unlinked => "unlinked",
+        _ => "nameless",
+    }
+}
+
+/// Returns why an object has no segment to show, or `None` if it has one.
+pub(crate) fn reason(object: &Object) -> Option<String> {
+    Some(match &object.content {
+        Content::Segment(_) => return None,
+        Content::Unfinished => "its creator has not finished it, or has died".to_owned(),
+        Content::Unreadable(error) => error_chain(error),
+        Content::Inaccessible(Error::PermissionDenied) => "permission denied".to_owned(),
+        Content::Inaccessible(error) => error_chain(error),
+        Content::Foreign(kind) => format!("not a segment: {}", file_kind(*kind)),
+        _ => "unknown".to_owned(),
+    })
+}
+
+fn file_kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Memory => "other data",
+        FileKind::Directory => "a directory",
+        FileKind::Symlink => "a symbolic link",
+        _ => "a special file",
+    }
+}
+
+/// Returns the message of an error and of its sources, escaped for output.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    escape(&text)
+}
+
+pub(crate) fn removal(removal: Removal) -> &'static str {
+    match removal {
+        Removal::Persistent => "persistent",
+        Removal::UntilLastDetach => "until-last-detach",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn epoch(epoch: Epoch) -> &'static str {
+    match epoch {
+        Epoch::Current => "current",
+        Epoch::OtherNamespace => "other-pid-namespace",
+        Epoch::Past => "past",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn kind(state: &SyncState) -> &'static str {
+    match state {
+        SyncState::Mutex(_) => "mutex",
+        SyncState::Condvar(_) => "condvar",
+        SyncState::PthreadCondvar => "pthread-condvar",
+        _ => "unreadable",
+    }
+}
+
+pub(crate) fn lock(lock: &LockState) -> (&'static str, Style) {
+    match lock {
+        LockState::NotPlaced => ("not placed", Style::Faint),
+        LockState::Free => ("free", Style::Plain),
+        LockState::Held(Holder {
+            state: HolderState::Dead,
+            ..
+        }) => ("held", Style::Bad),
+        LockState::Held(_) => ("held", Style::Good),
+        LockState::OwnerDied => ("owner died", Style::Bad),
+        LockState::NotRecoverable => ("not recoverable", Style::Bad),
+        _ => ("unknown", Style::Doubtful),
+    }
+}
+
+pub(crate) fn holder_state(state: HolderState) -> &'static str {
+    match state {
+        HolderState::Alive => "alive",
+        HolderState::Stopped => "stopped",
+        HolderState::Dead => "dead",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn poison(cause: PoisonCause) -> &'static str {
+    match cause {
+        PoisonCause::OwnerDied { .. } => "owner died",
+        PoisonCause::Panicked { .. } => "panicked",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn waiters(waiters: Waiters) -> &'static str {
+    match waiters {
+        Waiters::Some => "yes",
+        _ => "none seen",
+    }
+}
+
+pub(crate) fn access(access: Access) -> &'static str {
+    match access {
+        Access::ReadOnly => "read-only",
+        _ => "read-write",
+    }
+}

@@ -1,0 +1,52 @@
+//! Requests that no segment could satisfy: an invalid name, an unsupported feature.
+
+use thiserror::Error as ThisError;
+
+/// What is wrong with a name.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+pub enum NameError {
+    /// The name has no slash.
+    #[error(
+        "write \"/jobs\" for a POSIX object, \"./jobs\" for a file, \
+         \"sysv:42\" for a System V key"
+    )]
+    NoLeadingSlash,
+    /// Nothing, `.` or `..` follows the last slash.
+    #[error("a name must follow the slash")]
+    Empty,
+    /// The text after `sysv:` is not a key.
+    #[error("a System V key is a number other than 0, as in \"sysv:0x2a\" or \"sysv:42\"")]
+    NotAKey,
+    /// The path is not UTF-8.
+    #[error("it must be UTF-8")]
+    NotUtf8,
+    /// The name contains a NUL byte.
+    #[error("it must have no NUL byte")]
+    Nul,
+    /// The name with its slash is longer than 255 bytes, or the whole path longer than
+    /// 4095.
+    #[error("it must be at most 255 bytes long, and a path at most 4095")]
+    TooLong,
+}
+
+/// A feature that this kind of memory or this system does not support.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+pub enum Unsupported {
+    /// Huge pages for a POSIX object or a file.
+    #[error(
+        "huge pages are for anonymous and System V segments only, \
+         not for POSIX objects and files"
+    )]
+    HugePages,
+    /// Unnamed files (`O_TMPFILE`) on the file system of the path.
+    #[error("this file system has no unnamed files (O_TMPFILE), so none can be published whole")]
+    UnnamedFiles,
+    /// Populating all pages at once (`MADV_POPULATE_WRITE`).
+    #[error("populating pages in advance needs Linux 5.14 or later")]
+    Prefault,
+    /// Creating a System V segment by its id.
+    #[error("a System V segment is created by its key, or without one; its id is given to it")]
+    CreationById,
+}

@@ -1,0 +1,309 @@
+//! The results: objects, their contents and their users.
+
+use std::time::SystemTime;
+
+use crate::error::{Error, Layout};
+use crate::segment::{Address, Backing, Removal};
+use crate::sync::snapshot;
+
+pub use crate::os::mem::Access;
+pub use crate::sync::snapshot::{CondvarState, Waiters};
+
+/// Which objects to list.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The segments of this crate, of every backing and in every state. Objects that
+    /// this user may not read are included, because they may be segments.
+    ///
+    /// Files and segments without a name are found through the processes that map them.
+    /// A file that no process maps is not found.
+    Segments,
+    /// Also all other objects in `/dev/shm` and all other System V segments.
+    Everything,
+}
+
+/// An object that contains shared memory, or that could.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Object {
+    /// The name to display: the [address](Self::address), if there is one. It can
+    /// contain any character, because the creator chose it: see
+    /// [`printable`](super::printable).
+    pub name: String,
+    /// The address by which the object can be found again.
+    pub address: Option<Address>,
+    /// The kind of memory.
+    pub backing: Backing,
+    /// Whether the object has a name.
+    pub link: Link,
+    /// The length in bytes.
+    pub len: u64,
+    /// How many pages of the object are in memory, if known. A page has
+    /// [`page_size`](super::page_size) bytes.
+    pub resident_pages: Option<u64>,
+    /// The user id of the owner.
+    pub owner: u32,
+    /// The group id.
+    pub group: u32,
+    /// The permission bits.
+    pub mode: u32,
+    /// The processes that use it.
+    pub users: Users,
+    /// Its content.
+    pub content: Content,
+}
+
+impl Object {
+    /// Returns whether any process uses the object.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let Users {
+            pids,
+            attachments,
+            unreadable_processes,
+        } = &self.users;
+        match attachments {
+            _ if !pids.is_empty() => State::Live,
+            Some(0) => State::Stale,
+            Some(_) => State::Live,
+            None if *unreadable_processes == 0 => State::Stale,
+            None => State::Unknown,
+        }
+    }
+}
+
+/// Whether an object has a name.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It can be opened by its name.
+    Named,
+    /// Its name was removed. The object exists until its last user detaches.
+    Unlinked,
+    /// It never had a name.
+    Nameless,
+}
+
+/// Whether any process uses an object.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// At least one process is attached.
+    Live,
+    /// No process is attached.
+    Stale,
+    /// Processes of other users may be attached, and this process may not inspect them.
+    Unknown,
+}
+
+/// The processes that use an object.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    /// The processes that are known to have mapped it, in ascending order.
+    pub pids: Vec<u32>,
+    /// The number of attachments, if the kernel counts them. For System V, the kernel
+    /// counts all attachments. For a named segment, it knows one lock per attached
+    /// process.
+    ///
+    /// The number includes processes in other containers. If a program holds thousands
+    /// of locks on the object, the true number may be higher.
+    pub attachments: Option<u64>,
+    /// The number of processes that did not permit reading their mappings. All
+    /// processes that `/proc` hides (`hidepid`) count as one.
+    pub unreadable_processes: usize,
+}
+
+/// The content of an object.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Content {
+    /// A segment of this crate.
+    Segment(Box<Segment>),
+    /// A System V segment that its creator has not finished. The creator may have died.
+    Unfinished,
+    /// A segment that this version cannot read: it has another format
+    /// ([`Error::UnsupportedFormat`]), or is damaged or truncated ([`Error::Corrupt`]).
+    Unreadable(Error),
+    /// An object that this user may not open ([`Error::PermissionDenied`]), or that
+    /// cannot be opened.
+    Inaccessible(Error),
+    /// No segment of this crate.
+    Foreign(FileKind),
+}
+
+impl Content {
+    /// Returns the segment, if the content is a readable one.
+    #[must_use]
+    pub fn segment(&self) -> Option<&Segment> {
+        match self {
+            Self::Segment(segment) => Some(segment),
+            _ => None,
+        }
+    }
+}
+
+/// The kind of an object that is no segment.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file, or a System V segment.
+    Memory,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO, a socket, or a device.
+    Special,
+}
+
+/// The header of a segment.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The type and its layout.
+    pub layout: Layout,
+    /// The offset of the value in the object, in bytes.
+    pub value_offset: u64,
+    /// The number of elements, if it was chosen at creation, or 0.
+    pub elements: u64,
+    /// What happens to the name after the last detachment.
+    pub removal: Removal,
+    /// The id of the process that created it. The process may have ended.
+    pub creator: u32,
+    /// The time of creation. `None` if it exceeds the range of [`SystemTime`].
+    pub created: Option<SystemTime>,
+    /// The pid namespace of the processes that use its locks, as an inode number.
+    pub pid_namespace: u32,
+    /// Whether its locks are valid for this process.
+    pub epoch: Epoch,
+    /// The number of its locks by state. `None` if it was created on a platform with
+    /// other locks.
+    pub locks: Option<Locks>,
+}
+
+/// Whether the locks of a segment are valid in this boot, file and pid namespace.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epoch {
+    /// They were initialised in this boot of the machine, in this file, and in our pid
+    /// namespace.
+    Current,
+    /// They belong to another pid namespace, where thread ids have another meaning. If
+    /// no process is attached to a System V segment, the next opener reinitialises its
+    /// locks.
+    OtherNamespace,
+    /// Unknown, because this process cannot read the boot id or its own pid namespace.
+    Unknown,
+    /// They were initialised in another boot of the machine, or in the file of which
+    /// this one is a copy. No holder exists any more. The next opener reinitialises the
+    /// locks.
+    Past,
+}
+
+/// The number of sync objects in a segment.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Locks {
+    /// The number of mutexes and condition variables.
+    pub objects: u64,
+    /// How many of them were inspected: all, up to a limit of one million.
+    pub counted: u64,
+    /// The number of inspected mutexes that are held, also by a holder that died.
+    pub held: u64,
+    /// The number of inspected mutexes that are poisoned.
+    pub poisoned: u64,
+}
+
+/// An object and its sync objects.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Details {
+    /// The object.
+    pub object: Object,
+    /// Its sync objects in the order of the type, up to the limit. Unlocked and clean
+    /// ones are omitted first.
+    pub sync_objects: Vec<SyncObject>,
+    /// The number of sync objects that were omitted.
+    pub omitted: u64,
+}
+
+/// A mutex or condition variable in a segment.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncObject {
+    /// The path of the field in the value: `.workers[3].lock`. It is empty if the value
+    /// itself is the sync object.
+    pub path: String,
+    /// The offset in the value, in bytes.
+    pub offset: u64,
+    /// Its state.
+    pub state: SyncState,
+}
+
+/// The state of a mutex or condition variable.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// A [`ShmMutex`](crate::ShmMutex).
+    Mutex(MutexState),
+    /// A [`ShmCondvar`](crate::ShmCondvar).
+    Condvar(CondvarState),
+    /// A [`PthreadCondvar`](crate::PthreadCondvar). Only libc knows its state.
+    PthreadCondvar,
+    /// The bytes could not be read, for example because the segment became shorter.
+    Unreadable,
+}
+
+/// The state of a mutex.
+pub type MutexState = snapshot::MutexState<Holder>;
+
+/// Whether a thread holds a mutex.
+pub type LockState = snapshot::LockState<Holder>;
+
+/// The thread that holds a mutex.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The id of the process, or 0 if it is unknown.
+    pub pid: u32,
+    /// The id of the thread.
+    pub tid: u32,
+    /// Whether the thread exists.
+    pub state: HolderState,
+    /// The name of the thread, as the kernel shows it. It can contain any character:
+    /// see [`printable`](super::printable).
+    pub command: Option<String>,
+    /// When the thread started. The thread locked the mutex later, but that time is not
+    /// recorded.
+    pub thread_started: Option<SystemTime>,
+}
+
+/// The state of the thread that holds a mutex.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HolderState {
+    /// It exists.
+    Alive,
+    /// It exists, but a signal or a debugger has stopped it.
+    Stopped,
+    /// It does not exist, so it will not unlock the mutex.
+    Dead,
+    /// Unknown, because its id belongs to another pid namespace.
+    Unknown,
+}
+
+/// A shared mapping of a process.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Attachment {
+    /// The addresses in that process.
+    pub addresses: std::ops::Range<u64>,
+    /// The access that the mapping permits.
+    pub access: Access,
+    /// The offset in the object at which the mapping begins, in bytes.
+    pub offset: u64,
+    /// The mapped object.
+    pub object: Object,
+}

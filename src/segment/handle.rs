@@ -1,0 +1,245 @@
+//! `Segment`: a value in shared memory.
+
+use std::fmt;
+use std::ops::Deref;
+use std::os::fd::BorrowedFd;
+
+#[cfg(doc)]
+use crate::error::Error;
+use crate::segment::address::{Address, Backing};
+use crate::segment::backing::mapped::Mapped;
+use crate::segment::backing::{Attachment, MappedValue};
+use crate::segment::content::SegmentContent;
+
+/// A `T` in memory that processes share.
+///
+/// It dereferences to `&T`. Data that changes while it is shared belongs in a
+/// [`ShmMutex`](crate::ShmMutex) or an atomic.
+///
+/// ```
+/// use shm_sync::{Segment, ShmMutex, unlink};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-segment-{}", std::process::id());
+/// # let name = name.as_str();
+/// // In one process, with a name such as "/jobs":
+/// let mine = Segment::create(name, ShmMutex::new(0_u64))?;
+/// *mine.lock()? += 1;
+///
+/// // In another process:
+/// let theirs = Segment::<ShmMutex<u64>>::open(name)?;
+/// assert_eq!(*theirs.lock()?, 1);
+///
+/// unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Addresses
+///
+/// The [`Address`] selects the kind of memory: `"/jobs"` is a POSIX object, `"./jobs"`
+/// a file, which persists, and `"sysv:42"` a System V segment. An
+/// [anonymous](Self::anonymous) segment has no address. Forked children share it, and
+/// other processes open it by its [descriptor](crate::SegmentOptions::from_fd).
+///
+/// # Lifetime
+///
+/// Dropping a segment unmaps it from this process. [`SegmentOptions::removal`]
+/// determines what happens to the name, and so to the memory. By default both stay
+/// until a process calls [`unlink`]. A forked child inherits the mapping, and counts as
+/// attached because of it. The child's copy does not depend on the parent's.
+///
+/// If this process still holds a lock in the segment when it drops the segment (a
+/// leaked guard), the mapping stays until the process ends, because libc's and the
+/// kernel's lists of held locks lead through it.
+///
+/// # Names that disappear
+///
+/// Other programs may remove a name. The attached processes go on with the segment.
+/// Later processes find nothing, or create a new segment.
+/// [`is_linked`](Self::is_linked) returns whether the name still exists.
+///
+/// * systemd-logind with `RemoveIPC=yes` (its default) removes the POSIX objects and
+///   System V segments of an ordinary user when the last session of that user ends. It
+///   keeps those of system users. So run a service that uses shared memory as a system
+///   user, or let its user linger (`loginctl enable-linger`), or put the segment into a
+///   file elsewhere, for example in `/run`.
+/// * Cleaners of temporary directories (`systemd-tmpfiles`) remove old files.
+///
+/// # Crash behaviour
+///
+/// An object gets its name in one step, when it is complete. The key of a System V
+/// segment cannot be set later, so no process uses such a segment before it is
+/// complete. If the creator dies at any point, other processes see either the complete
+/// object or no object. The kernel frees what the creator had begun. A System V segment
+/// is removed by the next process that opens or creates its key.
+///
+/// The kernel knows every attached process, by a lock on the object or by the attach
+/// count of a System V segment. So no process is missed, however it ends, and no
+/// process is considered alive because of its process id.
+///
+/// Creating reserves all memory, so a full file system is [`Error::NoSpace`], and not a
+/// `SIGBUS` later. There are three exceptions:
+///
+/// * *A copy or a snapshot of a file* on a file system that shares blocks (btrfs, xfs).
+///   The next write to each page of the original needs new room. If there is none, the
+///   writer ends by `SIGBUS`. The copy gets blocks of its own when a process first
+///   opens it for writing, except on btrfs.
+/// * *btrfs in a directory with compression* writes each page to a new place, and ends
+///   the writer by `SIGBUS` if there is none. Elsewhere on btrfs, a new segment's file
+///   is exempt from that (`FS_NOCOW_FL`, tried on Linux 6.18), and has no checksums.
+/// * *A memory cgroup* counts memory when a process touches it. If its limit is too
+///   small, the kernel ends a process by `SIGKILL`, and no call returns an error.
+///
+/// A program may close all its descriptors (daemons call `closefrom`). It stays
+/// attached by its mapping. Dropping the segment does not close a file that the program
+/// has opened under the same number since, unless it is the very same object. On
+/// overlayfs, the file system of most container images, the attachment ends with the
+/// descriptor. The memory and its locks work on, but
+/// [`attached_pids`](Self::attached_pids) may miss the process, and other processes may
+/// remove the name of an `UntilLastDetach` segment, so that a new segment can get the
+/// name. There, open segments after closing descriptors, or keep them on a volume.
+///
+/// No descriptor of a segment has the number of standard input, output or error.
+///
+/// A POSIX object can outlive the container that used it, and a file the boot of the
+/// machine. A file can be copied, alone or with its whole file system. The first
+/// process that opens such an object reinitialises its locks, and poisons those that
+/// were held. Restore a backup by renaming it into place. If you write it over the old
+/// file instead, no process notices, and locks that were held in the backup stay held.
+///
+/// A System V segment can outlive its container. The first process that opens it in
+/// another pid namespace reinitialises its locks and poisons those that were held, if
+/// no other process is attached. Attached readers and C programs count as well. While
+/// other processes are attached, opening fails after 250 ms
+/// ([`Error::ForeignPidNamespace`]).
+///
+/// A process waits at most 10 s for another process that creates, reinitialises or
+/// removes a System V segment. If that process is stopped, or its closure takes long,
+/// the call returns [`Error::Unfinished`].
+///
+/// # Trust
+///
+/// Before an object is mapped, its owner, mode, kind, size, header and layout are
+/// checked. Before a lock in it is used, the pid namespace is checked. (A System V
+/// segment is mapped to read its header; its size cannot change.) Afterwards, every
+/// process that may write to the object is trusted not to damage it on purpose.
+///
+/// The creator of a System V segment, and the creator's group, keep their rights when
+/// the segment is given away. So they are checked in the same way as the owner and the
+/// group ([`Error::WrongCreator`], [`Error::WrongCreatorGroup`]).
+///
+/// A process that may only *read* a segment changes nothing in it and takes none of its
+/// locks. But it may place record locks on the file, as every reader of every file may.
+/// With these it can
+///
+/// * count as attached: `gc` and [`IfAbandoned::Recreate`] leave the segment alone, and
+///   the name of an `UntilLastDetach` segment stays;
+/// * prevent that locks are reinitialised after a reboot, in a copy, or after a
+///   container has started again: opening returns [`Error::InUse`],
+///   [`Error::ForeignPidNamespace`] or [`Error::Blocked`];
+/// * prevent removal, which returns [`Error::Blocked`]. [`unlink`] works all the same;
+/// * delay each of these calls by a quarter of a second, and
+///   [`attached_pids`](Self::attached_pids) by up to a second.
+///
+/// All that ends when the process does. If you do not trust readers so far, give them
+/// no right to read: see [`SegmentOptions::mode`].
+///
+/// [`SegmentOptions::mode`]: crate::SegmentOptions::mode
+/// [`SegmentOptions::removal`]: crate::SegmentOptions::removal
+/// [`unlink`]: crate::unlink
+/// [`IfAbandoned::Recreate`]: crate::IfAbandoned::Recreate
+pub struct Segment<T: SegmentContent + ?Sized> {
+    value: MappedValue<T>,
+    address: Option<Address>,
+}
+
+// SAFETY: a segment lends `&T` to any thread that has it, as a `Box<T>` does, and its
+// content is `Send` and `Sync`. Unmapping is not tied to a thread.
+unsafe impl<T: SegmentContent + ?Sized> Send for Segment<T> {}
+// SAFETY: sharing a segment shares `&T`, and its content is `Sync`.
+unsafe impl<T: SegmentContent + ?Sized> Sync for Segment<T> {}
+
+impl<T: SegmentContent + ?Sized> Segment<T> {
+    /// # Panics
+    ///
+    /// If the memory is read-only.
+    pub(super) fn new(mapped: Mapped<T, Attachment>, address: Option<Address>) -> Self {
+        Self {
+            value: MappedValue::new(mapped),
+            address,
+        }
+    }
+
+    /// Returns the address, or `None` for an anonymous segment.
+    ///
+    /// This is a function and not a method, as with `Box`, because `T` may have a
+    /// method of that name. Call it as `Segment::address(&segment)`, and all that
+    /// follow likewise.
+    ///
+    /// ```
+    /// use shm_sync::{Backing, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let segment = Segment::anonymous(ShmMutex::new(0_u64))?;
+    /// assert_eq!(Segment::address(&segment), None);
+    /// assert_eq!(Segment::backing(&segment), Backing::Memfd);
+    /// assert!(Segment::mapped_len(&segment) > size_of::<ShmMutex<u64>>());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn address(this: &Self) -> Option<&Address> {
+        this.address.as_ref()
+    }
+
+    /// Returns the kind of memory that contains the segment.
+    #[must_use]
+    pub fn backing(this: &Self) -> Backing {
+        this.address
+            .as_ref()
+            .map_or(Backing::Memfd, Address::backing)
+    }
+
+    /// Returns how many bytes of memory are mapped: the header and the value.
+    #[must_use]
+    pub fn mapped_len(this: &Self) -> usize {
+        Self::attachment(this).mapping().len()
+    }
+
+    /// Returns the descriptor of an [anonymous](Segment::anonymous) segment, which
+    /// another process opens with [`from_fd`](crate::SegmentOptions::from_fd). It is
+    /// closed on `exec`. Returns `None` for segments that have an address, and if the
+    /// program has closed the descriptor (`closefrom`).
+    ///
+    /// Any holder of the descriptor can write arbitrary bytes through it, as every
+    /// process can that has a segment open. Doing so breaks the validity of `T`.
+    #[must_use]
+    pub fn as_fd(this: &Self) -> Option<BorrowedFd<'_>> {
+        Self::attachment(this).memfd()
+    }
+
+    pub(super) fn attachment(this: &Self) -> &Attachment {
+        this.value.attachment()
+    }
+}
+
+impl<T: SegmentContent + ?Sized> Deref for Segment<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.value.value()
+    }
+}
+
+impl<T: SegmentContent + ?Sized> fmt::Debug for Segment<T> {
+    /// Shows the segment and not its content, because `T` need not be `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("address", &Self::address(self).map(Address::as_str))
+            .field("type", &std::any::type_name::<T>())
+            .field("mapped_len", &Self::mapped_len(self))
+            .finish()
+    }
+}

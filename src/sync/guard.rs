@@ -1,0 +1,200 @@
+//! `ShmMutexGuard`, and the lock with its data that it borrows.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use super::raw_mutex::{LockToken, RawMutex};
+use crate::error::{LockError, LockResult, Poisoned};
+use crate::os::pthread::Protocol;
+use crate::shm_safe::ShmSafe;
+
+/// A lock and the data that it guards: all of a [`ShmMutex`](crate::ShmMutex).
+#[repr(C)]
+pub(super) struct MutexCell<T> {
+    pub(super) raw: RawMutex,
+    pub(super) data: UnsafeCell<T>,
+}
+
+// SAFETY: a shared reference lends the data to one thread at a time, exclusively. So the
+// data moves between threads, and T must be Send. No two threads share it, so T need not
+// be Sync. `std::sync::Mutex` has the same bound.
+unsafe impl<T: Send> Sync for MutexCell<T> {}
+// SAFETY: a mutex that is moved is not initialised, because an initialised one lies in
+// memory that gives only shared references. So the data moves, and T is Send.
+unsafe impl<T: Send> Send for MutexCell<T> {}
+
+// A panic with the lock held poisons, so the next locker learns of it. `std::sync::Mutex`
+// implements the same traits.
+impl<T> UnwindSafe for MutexCell<T> {}
+impl<T> RefUnwindSafe for MutexCell<T> {}
+
+impl<T> MutexCell<T> {
+    pub(super) const fn new(value: T, protocol: Protocol) -> Self {
+        Self {
+            raw: RawMutex::new(protocol),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    /// Returns a guard for a lock that this thread has acquired. If the mutex is
+    /// poisoned, the error has the guard.
+    #[inline]
+    pub(super) fn guard(&self, token: LockToken) -> LockResult<ShmMutexGuard<'_, T>> {
+        let guard = ShmMutexGuard {
+            cell: self,
+            token,
+            was_panicking: std::thread::panicking(),
+            not_send: PhantomData,
+        };
+        if self.raw.poison.is_set() {
+            return Self::report_poison(guard);
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn report_poison(guard: ShmMutexGuard<'_, T>) -> LockResult<ShmMutexGuard<'_, T>> {
+        match guard.cell.raw.poison.cause() {
+            Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
+            None => Ok(guard), // `clear_poison` ran between the two reads.
+        }
+    }
+}
+
+/// Exclusive access to the data of a [`ShmMutex`](crate::ShmMutex). Dropping it unlocks.
+///
+/// ```
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+/// let mut guard = counter.lock()?;
+/// *guard += 1;
+/// drop(guard);
+/// assert_eq!(*counter.lock()?, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A panic while the guard exists poisons the mutex.
+///
+/// A leaked guard (`mem::forget`) keeps the lock, and the segment stays mapped: see
+/// [`Segment`](crate::Segment). When its thread ends, the next locker gets
+/// [`Poisoned`].
+///
+/// # Forks
+///
+/// The parent holds the lock. In a forked child the guard must not be used, and
+/// dropping it does nothing.
+#[must_use = "the lock is released at once if the guard is not kept"]
+pub struct ShmMutexGuard<'a, T> {
+    cell: &'a MutexCell<T>,
+    token: LockToken,
+    /// Whether the thread was already panicking when it locked. That panic does not
+    /// poison.
+    was_panicking: bool,
+    /// The thread that locked must unlock, because the lock is on its robust list.
+    not_send: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives only `&T`, and T is Sync.
+unsafe impl<T: Sync> Sync for ShmMutexGuard<'_, T> {}
+
+impl<'a, T> ShmMutexGuard<'a, T> {
+    /// Takes the guard apart without unlocking.
+    pub(super) fn into_parts(self) -> (&'a MutexCell<T>, LockToken) {
+        let this = std::mem::ManuallyDrop::new(self);
+        (this.cell, this.token)
+    }
+}
+
+impl<T> Deref for ShmMutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this thread holds the lock, so only this guard gives access to the
+        // data. The guard is borrowed shared, so no `&mut T` exists.
+        unsafe { &*self.cell.data.get() }
+    }
+}
+
+impl<T> DerefMut for ShmMutexGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this thread holds the lock, so only this guard gives access to the
+        // data. The guard is borrowed exclusively, so no other reference exists.
+        unsafe { &mut *self.cell.data.get() }
+    }
+}
+
+impl<T> Drop for ShmMutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            self.cell.raw.poison_by_panic(self.token);
+        }
+        // `false` means that this thread does not hold the lock: after a fork, or after
+        // C code has unlocked. Then there is nothing to do.
+        let _ = self.cell.raw.unlock(self.token);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ShmMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for ShmMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
+    /// Repairs the data with `repair`, clears the poison, and returns the guard.
+    ///
+    /// ```
+    /// use shm_sync::{LockError, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let counter = Segment::anonymous(ShmMutex::new(7_u64))?;
+    /// # let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    /// #     let _guard = counter.lock();
+    /// #     panic!("with the lock held");
+    /// # }));
+    /// # assert!(died.is_err());
+    /// // A holder has panicked.
+    /// let Err(LockError::Poisoned(poisoned)) = counter.lock() else {
+    ///     panic!("the mutex is poisoned");
+    /// };
+    /// let guard = poisoned.recover(|count| *count = 0);
+    /// assert_eq!(*guard, 0);
+    /// assert!(!counter.is_poisoned());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `repair` panics, the lock is released and stays poisoned, now with
+    /// [`PoisonCause::Panicked`](crate::PoisonCause::Panicked).
+    ///
+    /// # Crash behaviour
+    ///
+    /// If the process dies in `repair`, the lock stays poisoned. The next locker must
+    /// repair what both holders have left.
+    pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmMutexGuard<'a, T> {
+        repair(&mut self.guard);
+        let raw = &self.guard.cell.raw;
+        // C code may have unlocked meanwhile. Then the poison is another holder's.
+        if raw.is_held(self.guard.token) {
+            raw.poison.clear();
+        }
+        self.guard
+    }
+}

@@ -1,0 +1,98 @@
+//! The state of a primitive at one moment, as plain data.
+
+use crate::error::PoisonCause;
+
+/// The holder of a lock at one moment, for people and logs.
+///
+/// It may have unlocked since. It does not prove that the process is alive, nor that
+/// the kernel has not given its id to another process.
+///
+/// ```
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+/// let guard = counter.lock()?;
+/// let holder = counter.holder().expect("this thread holds the lock");
+/// assert_eq!(holder.pid, std::process::id());
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The process id.
+    pub pid: u32,
+    /// The thread id.
+    pub tid: u32,
+}
+
+/// The state of a mutex. `H` describes the holder.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MutexState<H> {
+    /// Whether a thread holds the lock.
+    pub lock: LockState<H>,
+    /// Why the data may be inconsistent. Includes an owner death that no locker has
+    /// seen yet.
+    pub poison: Option<PoisonCause>,
+    /// How many times the mutex was poisoned. Wraps around.
+    pub poison_count: u16,
+    /// Whether threads wait for the lock.
+    pub waiters: Waiters,
+}
+
+/// Whether a thread holds a lock. `H` describes the holder.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockState<H> {
+    /// The lock is not initialised.
+    NotPlaced,
+    /// No thread holds the lock.
+    Free,
+    /// A thread holds the lock.
+    Held(H),
+    /// The holder died, and no thread has locked since.
+    OwnerDied,
+    /// A program outside this crate left the pthread mutex unusable.
+    NotRecoverable,
+}
+
+/// Whether threads wait for a lock.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiters {
+    /// No waiter has marked the lock.
+    NoneSeen,
+    /// A thread waits, waited until a moment ago, or died waiting.
+    Some,
+}
+
+/// The state of a [`ShmCondvar`](crate::ShmCondvar).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CondvarState {
+    /// The number of waiters, at most. Includes waiters that died while they waited.
+    pub waiters: u32,
+    /// The number of notifications. Wraps around.
+    pub notifications: u32,
+}
+
+impl<H> MutexState<H> {
+    /// Replaces the description of the holder.
+    pub(crate) fn map_holder<K>(self, describe: impl FnOnce(H) -> K) -> MutexState<K> {
+        MutexState {
+            lock: match self.lock {
+                LockState::NotPlaced => LockState::NotPlaced,
+                LockState::Free => LockState::Free,
+                LockState::Held(holder) => LockState::Held(describe(holder)),
+                LockState::OwnerDied => LockState::OwnerDied,
+                LockState::NotRecoverable => LockState::NotRecoverable,
+            },
+            poison: self.poison,
+            poison_count: self.poison_count,
+            waiters: self.waiters,
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Checks that the documents lead somewhere: each relative link, each anchor, each path
+//! of the repository and each test that a document names exists.
+//!
+//! A test module is named `binary::module`, for example `crash::lock_storm`, which is
+//! `tests/crash/lock_storm.rs` or `tests/crash/lock_storm/mod.rs`. A test of it is named
+//! `binary::module::function`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// The folders of the repository. Their paths are checked wherever a document names
+/// them.
+const FOLDERS: [&str; 9] = [
+    ".ci", "bench", "derive", "docs", "examples", "fuzz", "proof", "src", "tests",
+];
+
+/// The test programs that consist of modules.
+const TEST_BINARIES: [&str; 6] = ["condvar", "crash", "mutex", "segment", "tool", "types"];
+
+/// Paths that documents name before they exist, with all that is below them. An entry
+/// that exists by now fails a test, so that it is deleted here.
+const COMING: [&str; 3] = [
+    "docs/decisions/spinning.md",
+    "docs/results/benchmarks.md",
+    "src/robust",
+];
+
+/// The documents that list tests by the names of their functions.
+const LISTS: [&str; 2] = ["docs/results/failure-modes.md", "docs/results/suites.md"];
+
+/// A document, and where it is.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+/// A name in a document that leads nowhere.
+struct Dead {
+    line: usize,
+    name: String,
+    /// The missing file, or the document that lacks the anchor.
+    path: PathBuf,
+}
+
+impl Document {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{} can be read: {error}", path.display()));
+        Self { path, text }
+    }
+
+    /// Returns the lines outside of code blocks, with their numbers.
+    fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut in_code = false;
+        (1..).zip(self.text.lines()).filter(move |(_, line)| {
+            let is_fence = line.trim_start().starts_with("```");
+            in_code ^= is_fence;
+            !in_code && !is_fence
+        })
+    }
+
+    /// Returns the anchors of the headings and of the named places.
+    fn anchors(&self) -> BTreeSet<String> {
+        let heading = |line: &str| {
+            let text = line.strip_prefix('#')?.trim_start_matches('#');
+            Some(slug(text.trim()))
+        };
+        let place = |line: &str| {
+            let (_, rest) = line.split_once("<a id=\"")?;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        self.prose()
+            .filter_map(|(_, line)| heading(line).or_else(|| place(line)))
+            .collect()
+    }
+
+    /// Returns the links that lead to no file, or to no anchor of a document.
+    fn dead_links(&self) -> Vec<Dead> {
+        let prose: Vec<_> = self.prose().collect();
+        // The text of a link may be broken over two lines.
+        let joined: String = prose.iter().map(|(_, line)| format!("{line}\n")).collect();
+        let mut dead = Vec::new();
+        for (at, opening) in joined.match_indices("](") {
+            let target = joined[at + opening.len()..].split(')').next().unwrap_or("");
+            if let Some(path) = self.missing(target) {
+                let (line, _) = prose[joined[..at].matches('\n').count()];
+                let name = target.to_owned();
+                dead.push(Dead { line, name, path });
+            }
+        }
+        dead
+    }
+
+    /// Returns the file that the target of a link needs and that is missing, or lacks the
+    /// anchor.
+    fn missing(&self, target: &str) -> Option<PathBuf> {
+        if target.contains("://") {
+            return None;
+        }
+        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+        if file.is_empty() {
+            return (!self.anchors().contains(anchor)).then(|| self.path.clone());
+        }
+        let folder = self.path.parent().expect("a document is in a folder");
+        let path = clean(&folder.join(file));
+        let is_there = path.exists()
+            && (anchor.is_empty() || Self::read(path.clone()).anchors().contains(anchor));
+        (!is_there).then_some(path)
+    }
+
+    /// Returns the paths and the tests that do not exist.
+    fn dead_names(&self) -> Vec<Dead> {
+        let mut dead = Vec::new();
+        for (line, text) in self.prose() {
+            let paths = paths_in(text).map(|name| (name, PathBuf::from(name)));
+            let paths = paths.filter(|(_, path)| !path.exists());
+            let tests = tests_in(text).map(|name| (name, test_path(name)));
+            let tests = tests.filter(|(name, _)| !is_test(name));
+            dead.extend(paths.chain(tests).map(|(name, path)| {
+                let name = name.to_owned();
+                Dead { line, name, path }
+            }));
+        }
+        dead
+    }
+}
+
+/// Returns the path of a test module without its extension.
+fn test_path(name: &str) -> PathBuf {
+    Path::new("tests").join(name.replace("::", "/"))
+}
+
+/// Returns whether a test module exists, or a function of it.
+fn is_test(name: &str) -> bool {
+    let source = |name| {
+        let module = test_path(name);
+        let file = fs::read_to_string(module.with_extension("rs"));
+        file.or_else(|_| fs::read_to_string(module.join("mod.rs")))
+    };
+    let (parent, last) = name.rsplit_once("::").expect("a binary and a module");
+    source(name).is_ok() || source(parent).is_ok_and(|text| text.contains(&format!("fn {last}(")))
+}
+
+/// Resolves `..`, as a link from one document to another has it.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => assert!(clean.pop(), "{} stays inside", path.display()),
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// Returns the anchor that GitHub gives to a heading.
+fn slug(heading: &str) -> String {
+    let kept = |&c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let heading = heading.to_lowercase();
+    heading
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+/// Returns the paths of the repository that a line names.
+fn paths_in(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-./:".contains(c)))
+        // A line number may follow. Of a URL, "https" is left.
+        .filter_map(|word| word.split(':').next())
+        .map(|word| word.trim_end_matches(['.', '-']))
+        .filter(|word| {
+            let folder = word.split_once('/').map(|(folder, _)| folder);
+            folder.is_some_and(|folder| FOLDERS.contains(&folder))
+        })
+}
+
+/// Returns the test modules and tests that a line names.
+fn tests_in(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+        .map(|word| word.trim_end_matches(':'))
+        .filter(|word| {
+            let binary = word.split_once("::").map(|(binary, _)| binary);
+            binary.is_some_and(|binary| TEST_BINARIES.contains(&binary))
+        })
+}
+
+/// Returns the names of functions in backticks in a line. A name of fewer than four words
+/// may be another thing than a test.
+fn functions_in(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2).filter(|name| {
+        name.matches('_').count() >= 3
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    })
+}
+
+/// Returns the text of all Rust files in a folder.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).expect("a folder can be listed") {
+        let path = entry.expect("a folder can be listed").path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).expect("a source can be read");
+        }
+    }
+    text
+}
+
+/// Returns all documents of the repository.
+fn documents() -> Vec<Document> {
+    fn add(folder: &Path, documents: &mut Vec<Document>) {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let path = clean(&entry.expect("a folder can be listed").path());
+            if path.is_dir() && folder != Path::new(".") {
+                add(&path, documents);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(Document::read(path));
+            }
+        }
+    }
+    let mut documents = Vec::new();
+    for folder in FOLDERS.iter().chain(&["."]) {
+        add(Path::new(folder), &mut documents);
+    }
+    documents
+}
+
+/// Fails with a list of what `find` finds in the documents, unless it is [`COMING`].
+fn assert_none_dead(find: impl Fn(&Document) -> Vec<Dead>) {
+    let is_coming = |dead: &Dead| COMING.iter().any(|&path| dead.path.starts_with(path));
+    let mut list = Vec::new();
+    for document in documents() {
+        for dead in find(&document) {
+            if !is_coming(&dead) {
+                let Dead { line, name, .. } = dead;
+                list.push(format!("{}:{line}: {name}", document.path.display()));
+            }
+        }
+    }
+    assert!(
+        list.is_empty(),
+        "these names lead nowhere:\n{}",
+        list.join("\n")
+    );
+}
+
+/// Returns lines and names of what `find` finds in a document in `docs`.
+fn dead_in(text: &str, find: impl Fn(&Document) -> Vec<Dead>) -> Vec<(usize, String)> {
+    let path = PathBuf::from("docs/sample.md");
+    let text = text.to_owned();
+    let dead = find(&Document { path, text });
+    dead.into_iter()
+        .map(|dead| (dead.line, dead.name))
+        .collect()
+}
+
+#[test]
+fn smoke() {
+    let paths: Vec<_> = documents()
+        .into_iter()
+        .map(|document| document.path)
+        .collect();
+    for path in ["README.md", "docs/design.md", "docs/decisions/README.md"] {
+        assert!(paths.contains(&path.into()), "{path} is found");
+    }
+}
+
+#[test]
+fn dead_links_are_found() {
+    let text = "# A heading, `with code`\n\
+        [a](../README.md) [b](#a-heading-with-code)\n\
+        [c](https://example.org/absent)\n\
+        ```sh\n[d](in-code.md)\n```\n\
+        [e\nf](absent.md) and [g](#absent)\n\
+        [h](../README.md#absent)\n";
+    let dead = [(8, "absent.md"), (8, "#absent"), (9, "../README.md#absent")];
+    let dead = dead.map(|(line, name)| (line, name.to_owned()));
+    assert_eq!(dead_in(text, Document::dead_links), dead);
+}
+
+#[test]
+fn dead_names_are_found() {
+    let text = "`src/lib.rs`, src/ and tests/architecture/main.rs.\n\
+        https://example.org/src/absent.rs\n\
+        ```sh\nsrc/absent.rs\n```\n\
+        `src/absent.rs`: `mutex::absent`, `segment::absent::absent`, std::mutex::Absent\n";
+    let dead = ["src/absent.rs", "mutex::absent", "segment::absent::absent"];
+    let dead = dead.map(|name| (6, name.to_owned()));
+    assert_eq!(dead_in(text, Document::dead_names), dead);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    assert_none_dead(Document::dead_links);
+}
+
+#[test]
+fn names_exist() {
+    assert_none_dead(Document::dead_names);
+}
+
+#[test]
+fn listed_tests_exist() {
+    let sources = sources(Path::new("src")) + &sources(Path::new("tests"));
+    let mut list = Vec::new();
+    for path in LISTS {
+        let document = Document::read(path.into());
+        for (line, text) in document.prose() {
+            let names = functions_in(text);
+            let absent = names.filter(|name| !sources.contains(&format!("fn {name}(")));
+            list.extend(absent.map(|name| format!("{path}:{line}: {name}")));
+        }
+    }
+    assert!(
+        list.is_empty(),
+        "no test has these names:\n{}",
+        list.join("\n")
+    );
+}
+
+#[test]
+fn coming_paths_are_absent() {
+    for path in COMING {
+        assert!(
+            !Path::new(path).exists(),
+            "{path} is here: delete it from COMING"
+        );
+    }
+}
