@@ -364,7 +364,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.cell.raw.doubt().is_some()
+        self.cell.raw.poison_cause().is_some()
     }
 
     /// Returns where the data of the mutex at `mutex` is.
@@ -512,7 +512,7 @@ impl<T> fmt::Debug for ShmMutex<T> {
         f.debug_struct("ShmMutex")
             .field("placed", &self.cell.raw.is_initialized())
             .field("holder", &self.cell.raw.holder())
-            .field("poison", &self.cell.raw.doubt())
+            .field("poison", &self.cell.raw.poison_cause())
             .finish_non_exhaustive()
     }
 }

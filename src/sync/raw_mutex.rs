@@ -324,14 +324,15 @@ impl RawMutex {
         };
         MutexState {
             poison: match lock {
-                LockState::OwnerDied => self.doubt(),
+                LockState::OwnerDied => self.poison_cause(),
                 _ => self.poison.cause(),
             },
             lock,
             poison_count: self.poison_epoch(),
-            waiters: match self.pthread.has_waiters() {
-                true => Waiters::Some,
-                false => Waiters::NoneSeen,
+            waiters: if self.pthread.has_waiters() {
+                Waiters::Some
+            } else {
+                Waiters::NoneSeen
             },
         }
     }

@@ -101,7 +101,7 @@ impl RawMutex {
 
     /// Returns why the data may be inconsistent. Includes an owner death that no locker
     /// has seen yet.
-    pub(in crate::sync) fn doubt(&self) -> Option<PoisonCause> {
+    pub(in crate::sync) fn poison_cause(&self) -> Option<PoisonCause> {
         self.poison.cause().or_else(|| {
             self.owner_died().then(|| {
                 let dead = self.last_holder();
