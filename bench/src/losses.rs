@@ -1,10 +1,8 @@
 //! Workloads in which another contestant is better than shm-sync.
 
-use comfy_table::Table;
-
 use crate::series::{Better, Series, distinct, three_digits};
 use crate::stats::{median, ratios};
-use crate::tables::Style;
+use crate::tables::{Style, Table};
 
 const SHM_SYNC: &str = "shm-sync";
 

@@ -1,9 +1,9 @@
 //! Tables of series, for the terminal and for Markdown, and CSV.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::CellAlignment;
+use comfy_table::presets::NOTHING;
 
 use crate::series::{Better, Series, distinct, three_digits};
 use crate::stats::{Summary, median, ratios};
@@ -19,16 +19,12 @@ impl Style {
     /// Returns a table with these column titles. The first `words` columns are aligned
     /// to the left, the others to the right.
     pub(crate) fn table<T: Into<String>>(self, titles: Vec<T>, words: usize) -> Table {
-        let mut table = Table::new();
-        table.load_preset(match self {
-            Self::Terminal => NOTHING,
-            Self::Markdown => ASCII_MARKDOWN,
-        });
-        table.set_header(titles.into_iter().map(Into::into).collect::<Vec<String>>());
-        for column in table.column_iter_mut().skip(words) {
-            column.set_cell_alignment(CellAlignment::Right);
+        Table {
+            style: self,
+            titles: titles.into_iter().map(Into::into).collect(),
+            words,
+            rows: vec![],
         }
-        table
     }
 
     /// Returns a heading. Markdown shows its `level`.
@@ -36,6 +32,55 @@ impl Style {
         match self {
             Self::Terminal => format!("\n{text}\n"),
             Self::Markdown => format!("\n{} {text}\n\n", "#".repeat(level)),
+        }
+    }
+}
+
+/// A table of text.
+#[derive(Debug)]
+pub(crate) struct Table {
+    style: Style,
+    titles: Vec<String>,
+    /// The number of columns that are aligned to the left.
+    words: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn add_row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Writes columns that are aligned by spaces.
+    fn fmt_terminal(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(NOTHING);
+        table.set_header(&self.titles);
+        table.add_rows(&self.rows);
+        for column in table.column_iter_mut().skip(self.words) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        write!(f, "{table}")
+    }
+
+    /// Writes Markdown without padding, which would enlarge the file.
+    fn fmt_markdown(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| {} |", self.titles.join(" | "))?;
+        let alignments =
+            (0..self.titles.len()).map(|column| if column < self.words { "---|" } else { "--:|" });
+        write!(f, "|{}", alignments.collect::<String>())?;
+        for row in &self.rows {
+            write!(f, "\n| {} |", row.join(" | "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.style {
+            Style::Terminal => self.fmt_terminal(f),
+            Style::Markdown => self.fmt_markdown(f),
         }
     }
 }
@@ -164,5 +209,10 @@ mod tests {
         assert!(text.contains("40.0 ns ±25 % ×2.00"), "{text}");
         assert!(text.contains("5.00 µs"), "{text}");
         assert_eq!(csv(&all).lines().count(), 7);
+        let text = tables(&all, "a", Style::Markdown);
+        assert!(
+            text.contains("\n|---|---|--:|--:|\n| a | kills |"),
+            "{text}"
+        );
     }
 }

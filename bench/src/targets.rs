@@ -6,11 +6,9 @@
 
 use std::fmt;
 
-use comfy_table::Table;
-
 use crate::series::{Measure, Series, Survives, distinct, three_digits};
 use crate::stats::{geometric_mean, median, ratios};
-use crate::tables::Style;
+use crate::tables::{Style, Table};
 use crate::workloads::contended::section::{self, Section};
 
 const SHM_SYNC: &str = "shm-sync";

@@ -1,8 +1,6 @@
-//! Monotonic time: absolute deadlines that a change of the wall clock can't move.
+//! Monotonic time: absolute deadlines that do not depend on the wall clock.
 
 use std::time::{Duration, Instant, SystemTime};
-
-use super::timer_slack::punctually;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
@@ -15,23 +13,23 @@ pub(crate) const RECHECK_INTERVAL: Duration = Duration::from_millis(150);
 
 /// A point on `CLOCK_MONOTONIC`, in nanoseconds since the clock's start.
 ///
-/// The clock is one for the whole machine, so a deadline means the same to
-/// every process. Arithmetic saturates: `u64::MAX` nanoseconds is 584 years.
+/// All processes of the machine share the clock, so a deadline has the same meaning for
+/// each of them. Arithmetic saturates at `u64::MAX` nanoseconds, which is 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deadline {
     nanos: u64,
 }
 
 impl Deadline {
-    /// [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
-    /// of `CLOCK_MONOTONIC`.
+    /// Calls [`clock_gettime(2)`](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
+    /// for `CLOCK_MONOTONIC`.
     pub(crate) fn now() -> Self {
         let mut now = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: `now` is a valid, writable timespec. The call can't fail:
-        // Linux always has CLOCK_MONOTONIC.
+        // SAFETY: `now` is valid for writes. The call does not fail, because Linux
+        // always has CLOCK_MONOTONIC.
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
@@ -40,12 +38,12 @@ impl Deadline {
         }
     }
 
-    /// The point `timeout` from now.
+    /// Returns the point `timeout` after now.
     pub(crate) fn after(timeout: Duration) -> Self {
         Self::now().plus(timeout)
     }
 
-    /// The point `span` later.
+    /// Returns the point `span` after this one.
     pub(crate) fn plus(self, span: Duration) -> Self {
         let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -53,14 +51,14 @@ impl Deadline {
         }
     }
 
-    /// The same point as `instant`, which std reads from the same clock but
-    /// keeps opaque. One that has passed becomes "now".
+    /// Converts an `Instant`, which std reads from the same clock. A point in the past
+    /// becomes now.
     pub(crate) fn at(instant: Instant) -> Self {
         Self::after(instant.saturating_duration_since(Instant::now()))
     }
 
-    /// The next whole multiple of `period` after now. All processes compute
-    /// the same points, so that their timers expire together.
+    /// Returns the next multiple of `period` after now. All processes compute the same
+    /// points, so that their timers expire together.
     pub(crate) fn next_multiple_of(period: Duration) -> Self {
         let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
         let ticks = Self::now().nanos / period + 1;
@@ -69,25 +67,26 @@ impl Deadline {
         }
     }
 
-    /// Returns the next multiple of [`RECHECK_INTERVAL`], or `limit` if that is earlier.
+    /// Returns the next multiple of [`RECHECK_INTERVAL`], or `limit` if that is
+    /// earlier.
     pub(crate) fn next_recheck(limit: Option<Self>) -> Self {
         let recheck = Self::next_multiple_of(RECHECK_INTERVAL);
         limit.map_or(recheck, |limit| limit.min(recheck))
     }
 
-    /// Returns a number that differs between processes and between points in time:
-    /// chance enough for two processes to part.
+    /// Returns a number that differs between processes and between points in time, so
+    /// that two processes do not retry at the same time.
     pub(crate) fn mixed_with(self, process: u32) -> u64 {
         let mixed = self.nanos ^ u64::from(process) << 32;
         mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
     }
 
-    /// Whether this point is behind us.
+    /// Returns whether this point is not in the future.
     pub(crate) fn has_passed(self) -> bool {
         Self::now() >= self
     }
 
-    /// The same point on `CLOCK_REALTIME`, for as long as no one sets that clock.
+    /// Converts to `CLOCK_REALTIME`. The result is wrong after that clock has been set.
     pub(super) fn to_wall_clock(self) -> libc::timespec {
         let remaining = self.nanos.saturating_sub(Self::now().nanos);
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -95,7 +94,7 @@ impl Deadline {
         timespec(now.saturating_add(remaining))
     }
 
-    /// As the OS takes it.
+    /// Converts to the type of the system calls.
     pub(super) fn to_timespec(self) -> libc::timespec {
         timespec(self.nanos)
     }
@@ -105,27 +104,8 @@ fn timespec(nanos: u64) -> libc::timespec {
     let (seconds, nanos) = (nanos / NANOS_PER_SEC, nanos % NANOS_PER_SEC);
     libc::timespec {
         tv_sec: libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX),
-        tv_nsec: nanos as libc::c_long, // below 10^9: fits every c_long
+        tv_nsec: nanos as libc::c_long, // below 10^9, so it fits every c_long
     }
-}
-
-/// Calls [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) without
-/// descriptors: sleeps for `span`, or until a signal arrives. Only for changes that the
-/// kernel offers no event for.
-///
-/// A large timer slack of the thread does not prolong the sleep
-/// ([`timer_slack`](super::timer_slack)).
-pub(crate) fn pause(span: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(span.subsec_nanos() as i32),
-    };
-    let (no_files, no_mask) = (std::ptr::null_mut(), std::ptr::null());
-    // SAFETY: no descriptors are passed, and no signal mask; `timeout` is a valid
-    // timespec that outlives the call.
-    punctually(Deadline::after(span), || unsafe {
-        libc::ppoll(no_files, 0, &raw const timeout, no_mask)
-    });
 }
 
 #[cfg(test)]
@@ -150,22 +130,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_longer_by_the_timer_slack() {
-        let slack: libc::c_ulong = 3_000_000_000;
-        let paused = std::thread::spawn(move || {
-            // SAFETY: the call takes no memory. The slack is this thread's own.
-            let code = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack) };
-            assert_eq!(code, 0);
-            let before = Instant::now();
-            pause(Duration::from_millis(1));
-            before.elapsed()
-        });
-        let paused = paused.join().expect("the test passes");
-        assert!(paused >= Duration::from_millis(1), "{paused:?}");
-        assert!(paused < Duration::from_millis(500), "{paused:?}");
-    }
-
-    #[test]
     fn nanoseconds_carry_into_seconds() {
         let point = Deadline { nanos: 999_999_999 }.plus(Duration::from_nanos(2));
         let spec = point.to_timespec();
@@ -173,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grid_is_ahead_and_aligned() {
+    fn next_multiple_is_aligned_and_in_the_future() {
         let period = Duration::from_millis(150);
         let before = Deadline::now();
         let next = Deadline::next_multiple_of(period);
@@ -183,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_of_the_past_is_now() {
+    fn instant_in_the_past_becomes_now() {
         let past = Instant::now() - Duration::from_millis(5);
         assert!(Deadline::at(past).has_passed());
         assert!(!Deadline::at(Instant::now() + Duration::from_secs(60)).has_passed());

@@ -1,4 +1,8 @@
-//! Sleeping on a 32-bit word that several processes map.
+//! Futexes: sleeping on a 32-bit word that several processes map.
+//!
+//! Each function makes one operation of [`futex(2)`].
+//!
+//! [`futex(2)`]: https://man7.org/linux/man-pages/man2/futex.2.html
 
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -10,42 +14,43 @@ use super::timer_slack::punctually;
 /// ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
 pub(crate) use libc::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
-/// Why [`wait`] came back.
+/// Why [`wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FutexWait {
-    /// A wake, a changed word, or a signal: look at the word again.
-    LookAgain,
-    /// The deadline passed first.
+    /// A wake, a changed word, or a signal. The caller reads the word again.
+    Woken,
+    /// The deadline has passed.
     TimedOut,
 }
 
-/// Sleepers on one word that can be woken apart from each other: some of 32 groups.
+/// A set of waiters of one word: some of 32 groups. A wake with one bitset does not
+/// reach waiters of other groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bitset(u32);
 
 impl Bitset {
-    /// Whoever sleeps there.
+    /// All groups.
     pub(crate) const ALL: Self = Self(libc::FUTEX_BITSET_MATCH_ANY as u32);
 
-    /// One group. The number counts modulo 32.
+    /// Returns the set of one group. `number` counts modulo 32.
     #[inline]
     pub(crate) const fn one(number: u32) -> Self {
         Self(1_u32.rotate_left(number))
     }
 
-    /// All but these.
+    /// Returns the set of all other groups.
     #[inline]
     pub(crate) const fn others(self) -> Self {
         Self(!self.0)
     }
 }
 
-/// Sleeps while `*word == expected`, until a wake or the deadline: [`wait_bitset`] with no
-/// group of its own.
+/// Sleeps while `*word == expected`, until a wake or the deadline. It is
+/// [`wait_bitset`] with [`Bitset::ALL`].
 ///
 /// # Errors
 ///
-/// As [`wait_bitset`].
+/// The kernel refuses the call, for example by a seccomp filter.
 pub(crate) fn wait(
     word: &AtomicU32,
     expected: u32,
@@ -54,21 +59,19 @@ pub(crate) fn wait(
     wait_bitset(word, expected, Bitset::ALL, deadline)
 }
 
-/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
-/// `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake that is for one
-/// of `groups`, or the absolute monotonic deadline.
+/// Calls `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake for one of
+/// `groups`, or the absolute monotonic deadline.
 ///
 /// A large timer slack of the thread does not delay the deadline
 /// ([`timer_slack`](super::timer_slack)).
 ///
-/// The comparison and the falling asleep are one step to the kernel. The
-/// operation is not `FUTEX_PRIVATE_FLAG`, so that it meets wakers in other
-/// processes wherever they map the page.
+/// The kernel compares and enqueues in one step. The operation has no
+/// `FUTEX_PRIVATE_FLAG`, so that processes which map the page elsewhere can wake this
+/// thread.
 ///
 /// # Errors
 ///
-/// What the kernel says, were it to refuse the call altogether (a seccomp
-/// filter, say).
+/// The kernel refuses the call, for example by a seccomp filter.
 pub(crate) fn wait_bitset(
     word: &AtomicU32,
     expected: u32,
@@ -92,8 +95,8 @@ fn futex_wait(
     let timeout_ptr = timeout
         .as_ref()
         .map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `word` is a live, aligned 32-bit word for the whole call, and
-    // `timeout_ptr` is null or points at `timeout`, which outlives the call.
+    // SAFETY: `word` is valid and aligned during the call. `timeout_ptr` is null, or
+    // points to `timeout`, which outlives the call.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -106,32 +109,32 @@ fn futex_wait(
         )
     };
     if rc == 0 {
-        return Ok(FutexWait::LookAgain);
+        return Ok(FutexWait::Woken);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Ok(FutexWait::LookAgain),
+        Some(libc::EAGAIN | libc::EINTR) => Ok(FutexWait::Woken),
         Some(libc::ETIMEDOUT) => Ok(FutexWait::TimedOut),
         _ => Err(error),
     }
 }
 
-/// Waits until the deadline, or until a signal arrives: on a word that no other thread
-/// knows.
+/// Waits until the deadline, or until a signal arrives.
 ///
-/// Only for a wait that the kernel has refused, so that there is nothing to wake this
-/// thread when the time has come to try again.
+/// It is only for a wait that the kernel has refused. Then no thread can wake this one
+/// when the next attempt may succeed.
 pub(crate) fn sleep_until_deadline(deadline: Deadline) {
+    // No other thread knows this word.
     let _ = wait(&AtomicU32::new(0), 0, Some(deadline));
 }
 
-/// Why the kernel has not assigned, or not released, a mutex with priority inheritance.
+/// Why the kernel has not assigned or not unlocked a mutex with priority inheritance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PiRefusal {
     /// The deadline has passed (`ETIMEDOUT`).
     TimedOut,
-    /// A signal arrived, the owner is exiting, or a try found the mutex held (`EINTR`,
-    /// `EAGAIN`).
+    /// A signal arrived, the owner is exiting, or `FUTEX_TRYLOCK_PI` found the mutex
+    /// held (`EINTR`, `EAGAIN`).
     Again,
     /// The kernel's queue contradicts the word (`EINVAL`).
     Contradiction,
@@ -159,11 +162,11 @@ impl PiRefusal {
     }
 }
 
-/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html), `FUTEX_LOCK_PI2`:
-/// waits until the kernel assigns the mutex to this thread, or until the deadline.
+/// Calls `FUTEX_LOCK_PI2`: waits until the kernel assigns the mutex to this thread, or
+/// until the deadline.
 ///
-/// Before Linux 5.14 it is `FUTEX_LOCK_PI`, whose deadline is on the wall clock. There,
-/// setting the clock back makes the wait longer.
+/// Before Linux 5.14 it calls `FUTEX_LOCK_PI`, whose deadline is on the wall clock.
+/// There the wait is longer if the clock is set back.
 pub(crate) fn lock_pi(word: &AtomicU32, deadline: Deadline) -> Result<(), PiRefusal> {
     match pi_operation(word, libc::FUTEX_LOCK_PI2, Some(deadline.to_timespec())) {
         Err(PiRefusal::Other(libc::ENOSYS)) => {
@@ -174,12 +177,13 @@ pub(crate) fn lock_pi(word: &AtomicU32, deadline: Deadline) -> Result<(), PiRefu
     }
 }
 
-/// `FUTEX_TRYLOCK_PI`: has the kernel assign a mutex to this thread that no thread owns.
+/// Calls `FUTEX_TRYLOCK_PI`: the kernel assigns the mutex to this thread if no thread
+/// owns it.
 pub(crate) fn trylock_pi(word: &AtomicU32) -> Result<(), PiRefusal> {
     pi_operation(word, libc::FUTEX_TRYLOCK_PI, None)
 }
 
-/// `FUTEX_UNLOCK_PI`: has the kernel assign the mutex to the first waiter, or to no
+/// Calls `FUTEX_UNLOCK_PI`: the kernel assigns the mutex to the first waiter, or to no
 /// thread.
 pub(crate) fn unlock_pi(word: &AtomicU32) -> Result<(), PiRefusal> {
     pi_operation(word, libc::FUTEX_UNLOCK_PI, None)
@@ -193,8 +197,8 @@ fn pi_operation(
     let deadline = deadline
         .as_ref()
         .map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `word` is a live, aligned 32-bit word for the whole call; `deadline` is null
-    // or points at the argument, which outlives the call. The value is ignored.
+    // SAFETY: `word` is valid and aligned during the call. `deadline` is null, or
+    // points to the argument, which outlives the call. The kernel ignores the value 0.
     let rc = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 0, deadline) };
     match rc {
         0 => Ok(()),
@@ -202,33 +206,32 @@ fn pi_operation(
     }
 }
 
-/// How many sleepers a wake is for.
+/// How many waiters a call wakes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wake {
-    /// The one that has slept longest.
+    /// The first waiter of the kernel's queue. The queue is ordered by real-time
+    /// priority, and then by the time of arrival.
     One,
-    /// Every one.
+    /// All waiters.
     All,
 }
 
-/// [`futex(2)`](https://man7.org/linux/man-pages/man2/futex.2.html),
-/// `FUTEX_WAKE`. It can't fail for a word that exists; what a filter might
-/// refuse is healed by the sleepers themselves.
-pub(crate) fn wake(word: &AtomicU32, who: Wake) {
-    let count = match who {
+/// Calls `FUTEX_WAKE`. It does not fail for a valid word. If a seccomp filter refuses
+/// it, the waiters continue at their next recheck.
+pub(crate) fn wake(word: &AtomicU32, waiters: Wake) {
+    let count = match waiters {
         Wake::One => 1,
         Wake::All => libc::c_int::MAX,
     };
-    // SAFETY: `word` is a live, aligned 32-bit word; FUTEX_WAKE reads no other
-    // argument.
+    // SAFETY: `word` is valid and aligned. FUTEX_WAKE reads no further argument.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
-/// `FUTEX_WAKE_BITSET`: wakes the one of `groups` that has slept longest. Otherwise as
-/// [`wake`].
+/// Calls `FUTEX_WAKE_BITSET`: wakes the first waiter of the kernel's queue that is in
+/// one of `groups`. It fails like [`wake`].
 pub(crate) fn wake_bitset(word: &AtomicU32, groups: Bitset) {
-    // SAFETY: `word` is a live, aligned 32-bit word; FUTEX_WAKE_BITSET reads neither the
-    // timeout nor the second word.
+    // SAFETY: `word` is valid and aligned. FUTEX_WAKE_BITSET reads neither the timeout
+    // nor the second word.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -250,15 +253,15 @@ mod tests {
     #[test]
     fn smoke() {
         let word = AtomicU32::new(7);
-        // A changed word is noticed at once, whatever the deadline.
-        assert_eq!(wait(&word, 8, None).unwrap(), FutexWait::LookAgain);
+        // The word has another value, so the call returns at once.
+        assert_eq!(wait(&word, 8, None).unwrap(), FutexWait::Woken);
     }
 
     #[test]
-    fn a_wake_is_for_its_groups() {
+    fn wake_reaches_its_groups_only() {
         let word = AtomicU32::new(7);
         std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| {
+            let waiter = scope.spawn(|| {
                 let far = Deadline::after(Duration::from_secs(60));
                 wait_bitset(&word, 7, Bitset::one(35), Some(far)).unwrap()
             });
@@ -268,16 +271,16 @@ mod tests {
                 let soon = Deadline::after(Duration::from_millis(1));
                 assert_eq!(wait(&other, 0, Some(soon)).unwrap(), FutexWait::TimedOut);
             }
-            assert!(!sleeper.is_finished());
-            while !sleeper.is_finished() {
+            assert!(!waiter.is_finished());
+            while !waiter.is_finished() {
                 wake_bitset(&word, Bitset::one(3));
             }
-            assert_eq!(sleeper.join().unwrap(), FutexWait::LookAgain);
+            assert_eq!(waiter.join().unwrap(), FutexWait::Woken);
         });
     }
 
     #[test]
-    fn a_deadline_ends_the_sleep() {
+    fn deadline_ends_the_wait() {
         let word = AtomicU32::new(7);
         let deadline = Deadline::after(Duration::from_millis(20));
         assert_eq!(wait(&word, 7, Some(deadline)).unwrap(), FutexWait::TimedOut);
@@ -285,9 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn the_farthest_deadline_is_accepted() {
+    fn latest_deadline_is_accepted() {
         let word = AtomicU32::new(7);
         let forever = Deadline::after(Duration::MAX);
-        assert_eq!(wait(&word, 8, Some(forever)).unwrap(), FutexWait::LookAgain);
+        assert_eq!(wait(&word, 8, Some(forever)).unwrap(), FutexWait::Woken);
     }
 }

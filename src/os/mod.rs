@@ -1,10 +1,9 @@
 //! Wrappers of system calls, of libc functions, and of files in `/proc`.
 //!
 //! Only this module names `libc` or `nix`. A wrapper names the call that it makes,
-//! returns a typed result, and repeats a call that a signal interrupted.
-//!
-//! [`pthread`] and [`spin`] contain the lock policy, and [`process`] counts the locks
-//! that a thread holds. No other module knows what the memory is used for.
+//! returns a typed result, and repeats a call that a signal interrupted. The policy of
+//! locks is in [`robust`](crate::robust), and that of segments in
+//! [`segment`](crate::segment).
 
 pub(crate) mod clock;
 pub(crate) mod descriptor;
@@ -12,6 +11,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod ofd_lock;
+mod pause;
 pub(crate) mod private_owner;
 pub(crate) mod proc;
 pub(crate) mod process;

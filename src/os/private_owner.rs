@@ -1,55 +1,60 @@
-//! Objects in private memory, of which a forked child gets a copy of its own.
+//! The process that an object in private memory belongs to.
 //!
-//! The child's copy describes the parent: one of the parent's threads holds a lock,
-//! others wait on a condition variable. No thread of the child will ever unlock or
-//! leave. So such an object has a word that names its process. A process that finds
-//! another name initialises the object anew before it uses it.
+//! A forked child gets a copy of private memory. The copy of a lock or a condition
+//! variable describes the parent: a thread of the parent holds the lock, others wait.
+//! No thread of the child will ever unlock it. So such an object has an *owner word*,
+//! which names the process that has initialised it. A process that reads another name
+//! reinitialises the object before it uses it.
 //!
-//! | bits | the word |
+//! | bits | owner word |
 //! |---|---|
-//! | 0–28 | the number of the process in its lineage |
-//! | 29 | a thread of that process initialises the object anew |
+//! | 0–28 | the private number of the process |
+//! | 29 | a thread of that process is reinitialising the object |
 //! | 30 | set |
-//! | 31 | clear: words that name a pid namespace have it set (the kernel's lowest is 0xeffffffc) |
+//! | 31 | clear: in the number of a pid namespace it is set (the lowest is 0xeffffffc) |
 //!
-//! # The number
+//! # The private number
 //!
-//! No ancestor of a process has the same number. The number lies in a word that the
-//! kernel wipes in every forked child (`MADV_WIPEONFORK`). The child then draws the
-//! next number. The counter is ordinary memory, which a child inherits, so the child's
-//! number is larger than the numbers of its ancestors. Siblings may have the same
-//! number, because neither has a copy of the other's memory.
+//! No ancestor of a process has the same number. A process keeps its number in a word
+//! that the kernel wipes in each forked child (`MADV_WIPEONFORK`). The child then takes
+//! the next number from a counter. The counter is in ordinary memory, of which the
+//! child has a copy. So the child's number is larger than those of its ancestors.
+//! Siblings may have the same number, because neither has a copy of the other's memory.
 
 use std::io;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::time::Duration;
 
-use super::clock::Deadline;
+use super::clock::{Deadline, RECHECK_INTERVAL};
 use super::futex::{self, Wake};
-use crate::os::mem::Mapping;
+use super::mem::Mapping;
 
-const NUMBER: u32 = (1 << 29) - 1;
-const BUSY: u32 = 1 << 29;
-const PRIVATE: u32 = 1 << 30;
+/// The bits of an owner word.
+mod bits {
+    pub(super) const NUMBER: u32 = (1 << 29) - 1;
+    pub(super) const BUSY: u32 = 1 << 29;
+    pub(super) const PRIVATE: u32 = 1 << 30;
+}
 
-/// Returns the word of an object in private memory that belongs to this process.
+/// Returns the owner word of this process.
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
-/// whose ancestor has called it with success.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
+/// if it succeeded in an ancestor.
 pub(crate) fn word_of_this_process() -> io::Result<u32> {
-    Ok(PRIVATE | number()? & NUMBER)
+    Ok(bits::PRIVATE | private_number()? & bits::NUMBER)
 }
 
-/// Returns whether a word belongs to an object in private memory.
+/// Returns whether a word is an owner word, and no pid namespace.
 #[inline]
 pub(crate) fn is_private(word: u32) -> bool {
-    word >> 30 == PRIVATE >> 30
+    word >> 30 == bits::PRIVATE >> 30
 }
 
-/// Makes the object beside `word` this process's own: calls `renew` if the object is a
-/// copy that came over a fork. While one thread renews it, the others wait.
+/// Calls `renew` if `word` does not name this process, because the object beside it is
+/// a copy that a fork has made. Afterwards `word` names this process. While one thread
+/// calls `renew`, other threads wait here.
 ///
 /// # Errors
 ///
@@ -66,66 +71,76 @@ pub(crate) fn renew_if_copied(
         if found == ours {
             return Ok(());
         }
-        if found == ours | BUSY {
-            // Another thread of this process writes a few words, and then wakes us.
-            let soon = Deadline::after(Duration::from_millis(150));
-            futex::wait(word, found, Some(soon))?;
+        if found == ours | bits::BUSY {
+            // Another thread of this process writes a few words, and then wakes this
+            // one.
+            futex::wait(word, found, Some(Deadline::after(RECHECK_INTERVAL)))?;
             continue;
         }
-        let taken = word.compare_exchange(found, ours | BUSY, Ordering::Acquire, Ordering::Relaxed);
-        if taken.is_err() {
+        let claimed = word.compare_exchange(
+            found,
+            ours | bits::BUSY,
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        if claimed.is_err() {
             continue;
         }
         let renewed = renew();
         let now = if renewed.is_ok() { ours } else { found };
-        // Release: a thread that reads it sees the object as it is now.
+        // Release: a thread that reads the word sees the reinitialised object.
         word.store(now, Ordering::Release);
         futex::wake(word, Wake::All);
         return renewed;
     }
 }
 
-/// The address of the word that holds this process's number. This process or an
-/// ancestor has mapped it. It is the same in all descendants.
-static WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The number of a process that has not taken one.
+const NO_NUMBER: u32 = 0;
 
-/// The number that was drawn last, by this process or an ancestor.
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// The address of the word with this process's number. This process or an ancestor has
+/// mapped it. The address is the same in all descendants.
+static NUMBER_ADDRESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+
+/// The largest number that this process or an ancestor has taken.
+static LAST_NUMBER: AtomicU32 = AtomicU32::new(NO_NUMBER);
 
 /// Returns the number of this process: at least 1, and the same for all its threads.
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This can't fail in a process
-/// whose ancestor has got its number.
-fn number() -> io::Result<u32> {
-    let word = word()?;
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
+/// if it succeeded in an ancestor.
+fn private_number() -> io::Result<u32> {
+    let word = number_word()?;
     // Relaxed: no other memory depends on the number.
     match word.load(Ordering::Relaxed) {
-        0 => {
-            let drawn = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-            let first = word.compare_exchange(0, drawn, Ordering::Relaxed, Ordering::Relaxed);
+        NO_NUMBER => {
+            let next = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            let first =
+                word.compare_exchange(NO_NUMBER, next, Ordering::Relaxed, Ordering::Relaxed);
             // If another thread was faster, its number is that of the process.
-            Ok(first.map_or_else(|faster| faster, |_| drawn))
+            Ok(first.map_or_else(|faster| faster, |_| next))
         }
         number => Ok(number),
     }
 }
 
-fn word() -> io::Result<&'static AtomicU32> {
-    // Acquire, and Release below: a thread that sees the pointer sees the memory.
-    let mut at = WORD.load(Ordering::Acquire);
-    if at.is_null() {
+fn number_word() -> io::Result<&'static AtomicU32> {
+    // Acquire, and Release below: a thread that reads the pointer sees the memory.
+    let mut address = NUMBER_ADDRESS.load(Ordering::Acquire);
+    if address.is_null() {
         let page = Mapping::wiped_on_fork()?;
         let new = page.base().as_ptr().cast();
-        match WORD.compare_exchange(at, new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => at = page.leak().as_ptr().cast(),
-            // `page` is unmapped.
-            Err(faster) => at = faster,
+        match NUMBER_ADDRESS.compare_exchange(address, new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => address = page.leak().as_ptr().cast(),
+            // Another thread was faster. `page` is unmapped.
+            Err(faster) => address = faster,
         }
     }
-    // SAFETY: not null, so it is the first word of a page that is never unmapped.
-    Ok(unsafe { &*at })
+    // SAFETY: the pointer is not null, so it is the first word of a page that is never
+    // unmapped.
+    Ok(unsafe { &*address })
 }
 
 #[cfg(test)]
@@ -134,21 +149,22 @@ mod tests {
 
     #[test]
     fn smoke() {
-        let here = number().unwrap();
+        let here = private_number().unwrap();
         assert_ne!(here, 0);
-        let there = std::thread::spawn(|| number().unwrap()).join().unwrap();
+        let there = std::thread::spawn(|| private_number().unwrap())
+            .join()
+            .unwrap();
         assert_eq!(here, there);
     }
 
     #[test]
-    fn a_wiped_word_is_filled_with_a_larger_number() {
-        let before = number().unwrap();
-        // In a forked child, where nothing but this happens.
-        // SAFETY: the child calls only what allocates nothing, and ends.
+    fn child_has_a_larger_number() {
+        let before = private_number().unwrap();
+        // SAFETY: the child calls only functions that don't allocate, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let larger = number().is_ok_and(|number| number > before);
-            // SAFETY: ends the process.
+            let larger = private_number().is_ok_and(|number| number > before);
+            // SAFETY: the call ends the process.
             unsafe { libc::_exit(i32::from(!larger)) };
         }
         let mut status = -1;
@@ -158,21 +174,21 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_this_process_stays_as_it_is() {
+    fn object_of_this_process_is_not_renewed() {
         let ours = word_of_this_process().unwrap();
-        assert!(is_private(ours) && is_private(ours | BUSY));
+        assert!(is_private(ours) && is_private(ours | bits::BUSY));
         assert!(
             ![0, 1, u32::MAX, 0xf000_0000, 0xefff_fffc]
                 .map(is_private)
                 .contains(&true)
         );
         let word = AtomicU32::new(ours);
-        renew_if_copied(&word, || panic!("it is ours already")).unwrap();
+        renew_if_copied(&word, || panic!("the object belongs to this process")).unwrap();
     }
 
     #[test]
-    fn one_thread_renews_and_the_others_wait() {
-        let word = AtomicU32::new(PRIVATE | NUMBER);
+    fn one_thread_renews_while_others_wait() {
+        let word = AtomicU32::new(bits::PRIVATE | bits::NUMBER);
         let renewed = AtomicU32::new(0);
         std::thread::scope(|s| {
             for _ in 0..8 {
@@ -189,14 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_leaves_it_to_the_next() {
-        let foreign = PRIVATE | NUMBER;
-        // Also where the parent was at it when another of its threads forked.
-        for foreign in [foreign, foreign | BUSY] {
-            let word = AtomicU32::new(foreign);
-            let refused = renew_if_copied(&word, || Err(io::ErrorKind::OutOfMemory.into()));
-            assert!(refused.is_err());
-            assert_eq!(word.load(Ordering::Relaxed), foreign);
+    fn failed_renewal_is_repeated() {
+        let other = bits::PRIVATE | bits::NUMBER;
+        // The word is busy if the parent was renewing when another of its threads
+        // forked.
+        for other in [other, other | bits::BUSY] {
+            let word = AtomicU32::new(other);
+            let failed = renew_if_copied(&word, || Err(io::ErrorKind::OutOfMemory.into()));
+            assert!(failed.is_err());
+            assert_eq!(word.load(Ordering::Relaxed), other);
             renew_if_copied(&word, || Ok(())).unwrap();
             assert_eq!(word.into_inner(), word_of_this_process().unwrap());
         }

@@ -1,59 +1,53 @@
-//! Sleeps that end on time in a thread that has asked the kernel for imprecise timers.
+//! Sleeps that end on time although the thread has a large timer slack.
 //!
 //! The kernel lets the timers of a thread expire late by the thread's *timer slack*, so
-//! that it can serve several of them at once. The slack is 50 µs unless the thread, its
+//! that several timers expire at once. The slack is 50 µs unless the thread, its
 //! parent, systemd (`TimerSlackNSec=`) or a battery saver (`/proc/PID/timerslack_ns`)
-//! has changed it. With a slack of seconds, a heartbeat would come seconds late, and a
-//! waiter would learn of a death seconds late.
+//! has changed it. With a slack of seconds, a waiter would do its recheck seconds late.
 //!
 //! # Cost
 //!
-//! Asking for the slack is a system call. Two processes that pass a turn to and fro
-//! sleep a hundred thousand times in a second, and would notice one more call. So a
-//! thread that has found its slack small asks again only after [`PERIOD`]. If the slack
-//! grows in that time, one sleep ends late, and the next sleep asks. A thread whose
-//! slack is large makes three more calls at each sleep.
+//! Reading the slack is a system call. A thread that waits often would pay for it at
+//! each sleep. So a thread whose slack is small reads it again only after
+//! [`RECHECK_INTERVAL`]. If the slack grows in that time, one sleep ends late, and the
+//! next sleep reads the slack. A thread with a large slack makes three more calls at
+//! each sleep.
 
 use std::cell::Cell;
 use std::ffi::c_ulong;
-use std::time::Duration;
 
-use super::clock::Deadline;
+use super::clock::{Deadline, RECHECK_INTERVAL};
 
-/// The largest slack in nanoseconds that is left as it is. It is small beside every
-/// deadline that this crate documents, and 200 times the kernel's default.
+/// The largest slack in nanoseconds that is not changed. It is small compared to the
+/// deadlines that this crate documents, and 200 times the kernel's default.
 const TOLERATED: c_ulong = 10_000_000;
 
 /// The slack in nanoseconds during a sleep: the kernel's default.
 const PRECISE: c_ulong = 50_000;
 
-/// How long a small slack is believed to stay small. A turn of waiting and a heartbeat
-/// are as long, so each of them asks at most once.
-const PERIOD: Duration = Duration::from_millis(150);
-
 thread_local! {
-    /// A sleep of this thread that ends by then does not ask for the slack.
+    /// A sleep of this thread that ends by then does not read the slack.
     static SMALL_UNTIL: Cell<Option<Deadline>> = const { Cell::new(None) };
 }
 
-/// Calls `sleep`, whose timer is set to `deadline` and expires at most [`TOLERATED`]
-/// late.
+/// Calls `sleep`, whose timer is set to `deadline`. The timer expires at most
+/// [`TOLERATED`] late.
 ///
 /// The thread's slack is restored when `sleep` returns or unwinds. A signal handler
-/// that runs meanwhile sees the smaller slack, and so does a process that it forks. A
-/// thread with real-time priority has no slack, and keeps none.
+/// that runs meanwhile has the smaller slack, and so does a process that it forks. A
+/// thread with real-time priority has no slack, which stays so.
 pub(super) fn punctually<R>(deadline: Deadline, sleep: impl FnOnce() -> R) -> R {
     if SMALL_UNTIL.get().is_some_and(|until| deadline <= until) {
         return sleep();
     }
     let lowered = Lowered::if_large();
     if lowered.is_none() {
-        SMALL_UNTIL.set(Some(Deadline::next_multiple_of(PERIOD)));
+        SMALL_UNTIL.set(Some(Deadline::next_multiple_of(RECHECK_INTERVAL)));
     }
     sleep()
 }
 
-/// A small slack of the calling thread. `drop` restores the large one.
+/// The calling thread's slack is small. `drop` restores the large one.
 struct Lowered {
     before: c_ulong,
 }
@@ -74,22 +68,22 @@ impl Drop for Lowered {
     }
 }
 
-/// [`PR_GET_TIMERSLACK(2const)`](https://man7.org/linux/man-pages/man2/PR_GET_TIMERSLACK.2const.html).
+/// Calls [`PR_GET_TIMERSLACK(2const)`](https://man7.org/linux/man-pages/man2/PR_GET_TIMERSLACK.2const.html).
 /// Returns `None` if the call fails.
 ///
-/// libc's `prctl` returns an `int`, for which four seconds are too much. The kernel's
-/// answer is unsigned: a slack of more than 292 years looks negative. It looks like an
-/// error if it is one of the 4095 largest numbers.
+/// libc's `prctl` returns an `int`, which is too small for four seconds. The kernel's
+/// result is unsigned. So a slack of more than 292 years is a negative number here, and
+/// the 4095 largest numbers are errors.
 fn get() -> Option<c_ulong> {
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call accesses no memory.
     let slack = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
     (slack != -1).then_some(slack.cast_unsigned())
 }
 
-/// [`PR_SET_TIMERSLACK(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html).
-/// Returns whether the kernel did it. `slack` is not 0, which would mean the default.
+/// Calls [`PR_SET_TIMERSLACK(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html).
+/// Returns whether the call succeeded. `slack` is not 0, which would mean the default.
 fn set(slack: c_ulong) -> bool {
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call accesses no memory.
     let rc = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, slack, 0, 0, 0) };
     rc == 0
 }
@@ -97,27 +91,28 @@ fn set(slack: c_ulong) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn asleep<R>(sleep: impl FnOnce() -> R) -> R {
         punctually(Deadline::after(Duration::from_secs(60)), sleep)
     }
 
-    /// Runs `f` in a thread of its own, whose slack is its own.
-    fn apart(f: impl FnOnce() + Send + 'static) {
+    /// Runs `f` in a new thread, which has its own slack.
+    fn in_new_thread(f: impl FnOnce() + Send + 'static) {
         std::thread::spawn(f).join().expect("the test passes");
     }
 
     #[test]
     fn smoke() {
-        apart(|| {
+        in_new_thread(|| {
             let before = get();
-            assert_eq!(asleep(get), before, "it was small already");
+            assert_eq!(asleep(get), before, "the slack is small");
         });
     }
 
     #[test]
-    fn a_large_slack_is_small_during_a_sleep() {
-        apart(|| {
+    fn large_slack_is_small_during_a_sleep() {
+        in_new_thread(|| {
             for slack in [
                 10_000_001,
                 1 << 31,
@@ -134,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn a_small_slack_stays() {
-        apart(|| {
+    fn small_slack_does_not_change() {
+        in_new_thread(|| {
             for slack in [1, 50_000, 10_000_000] {
                 assert!(set(slack));
                 assert_eq!(asleep(get), Some(slack));
@@ -145,21 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn a_slack_that_grows_is_noticed_after_a_turn() {
-        apart(|| {
-            let this_turn = Deadline::next_multiple_of(PERIOD);
-            assert!(punctually(this_turn, get) <= Some(TOLERATED));
+    fn growing_slack_is_detected_at_the_next_recheck() {
+        in_new_thread(|| {
+            let this_recheck = Deadline::next_multiple_of(RECHECK_INTERVAL);
+            assert!(punctually(this_recheck, get) <= Some(TOLERATED));
             assert!(set(5_000_000_000));
-            // Not asked again for this turn, but for the next.
-            let next_turn = this_turn.plus(PERIOD + PERIOD);
-            assert_eq!(punctually(next_turn, get), Some(50_000));
+            // The slack is not read again for this recheck, but for the next.
+            let next_recheck = this_recheck.plus(RECHECK_INTERVAL + RECHECK_INTERVAL);
+            assert_eq!(punctually(next_recheck, get), Some(50_000));
             assert_eq!(get(), Some(5_000_000_000));
         });
     }
 
     #[test]
-    fn a_panic_restores_it() {
-        apart(|| {
+    fn panic_restores_the_slack() {
+        in_new_thread(|| {
             assert!(set(5_000_000_000));
             let panicked = std::panic::catch_unwind(|| asleep(|| panic!("a test's panic")));
             assert!(panicked.is_err());

@@ -2,7 +2,7 @@
 
 pub use crate::os::mem::Pages;
 
-/// What happens to the name of a segment when no process is attached any more.
+/// Selects what happens to the name of a segment when no process is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Removal {
@@ -68,7 +68,7 @@ pub enum Residency {
     /// All of it, before the segment is used. It needs Linux 5.14 or later. Before
     /// that, the result is [`Error::Unsupported`](crate::Error::Unsupported).
     Prefaulted,
-    /// As [`Prefaulted`](Self::Prefaulted), and the memory is never swapped out
+    /// Like [`Prefaulted`](Self::Prefaulted), and the memory is never swapped out
     /// ([`mlock(2)`]). This applies to this process, not to its forked children; for a
     /// System V segment (`SHM_LOCK`), to all processes. The result is
     /// [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may
@@ -78,7 +78,8 @@ pub enum Residency {
     Locked,
 }
 
-/// Whether core dumps of this process contain the memory of a segment ([`core(5)`]).
+/// Selects whether core dumps of this process contain the memory of a segment
+/// ([`core(5)`]).
 ///
 /// [`core(5)`]: https://man7.org/linux/man-pages/man5/core.5.html
 #[non_exhaustive]

@@ -36,10 +36,10 @@ pub struct SystemVStatus {
     /// The time of its creation or of the last change of its permissions, in seconds
     /// since 1970.
     pub change_time: i64,
-    /// Whether it is locked in memory (`SHM_LOCK`).
+    /// `true` if it is locked in memory (`SHM_LOCK`).
     pub is_locked: bool,
-    /// Whether it is marked for removal when the last process detaches (`IPC_RMID` was
-    /// called).
+    /// `true` if it is marked for removal when the last process detaches (`IPC_RMID`
+    /// was called).
     pub is_removed: bool,
 }
 
@@ -94,8 +94,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// A service that runs for a long time can call this from time to time, and create
     /// its segment again if another program has removed the name: see
-    /// [`Segment`](crate::Segment#names-that-disappear). The answer may be out of date when
-    /// the call returns.
+    /// [`Segment`](crate::Segment#names-that-disappear). The answer may be out of date
+    /// when the call returns.
     ///
     /// # Errors
     ///

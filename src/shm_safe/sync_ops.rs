@@ -1,5 +1,5 @@
-//! What can be done with a lock or a condition variable of which only the address is
-//! known.
+//! The operations on a lock or a condition variable of which only the kind and the
+//! address are known.
 
 use std::io;
 
@@ -85,7 +85,7 @@ impl SyncKind {
     }
 }
 
-/// What a sync object stores when it is initialised.
+/// The data that a sync object stores when it is initialised.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InitContext {
     /// The pid namespace of the threads that lock here. In private memory, the word

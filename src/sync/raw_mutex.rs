@@ -1,5 +1,5 @@
-//! The lock itself, without data: a robust pthread mutex, and words beside it that tell
-//! which thread died and whether the data is in doubt.
+//! The mutex without its data: a robust pthread mutex, and words beside it for the
+//! holder and the poison.
 //!
 //! # States
 //!
@@ -8,29 +8,29 @@
 //! | free | 0 | 0 | free |
 //! | held | 0, or another thread | any | just locked, or about to be unlocked, or held by C code |
 //! | held | thread | any | held |
-//! | owner died | dead thread, or as above | any | no thread has locked it since the death |
-//! | any | any | set | the data is in doubt |
+//! | owner died | dead thread, or as above | any | no thread has locked since the owner death |
+//! | any | any | set | poisoned: the data may be inconsistent |
 //!
 //! # Invariants
 //!
-//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. It
-//!    changes afterwards only when no thread is left that used the lock (`revive`).
+//! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. Later it
+//!    changes only when no thread uses the lock (`reinit`).
 //! 2. Only a thread of that namespace calls pthread, and only if pthread knows its id.
-//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks takes no further lock. Those
-//!    of C code and of other copies of this crate count.
-//! 4. A locker sets the poison *before* it makes the mutex consistent. So a crash
+//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks does not lock. Those of C
+//!    code and of other copies of this crate count.
+//! 4. A locker sets the poison *before* it marks the mutex consistent. So a crash
 //!    between the two leaves the mutex owner-dead, and the next locker repeats both.
-//! 5. `holder` is believed only if pthread's words name the same thread: C code does
-//!    not write it. Only a holder writes `holder`, `poison` and `poisonings`.
-//!    (`clear_poison` does not wait for the lock; `reset` and `revive` have the lock to
-//!    themselves.)
-//! 6. Every field is valid with any bytes, because a file may come from anywhere.
+//! 5. `holder` counts only if pthread's words name the same thread, because C code does
+//!    not write it. Only the holder writes `holder`, `poison` and `poison_epoch`. There
+//!    are two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run
+//!    while no other thread uses the lock.
+//! 6. Any bytes are valid in every field, because a file may come from anywhere.
 //!
 //! # Memory ordering
 //!
-//! `holder` and `poison` are ordered by the mutex (5), hence `Relaxed`.
-//! `pid_namespace` is stored with `Release` after `pthread_mutex_init` and
-//! loaded with `Acquire` before any other call.
+//! The mutex orders `holder` and `poison` (invariant 5), so they are `Relaxed`.
+//! `pid_namespace` is stored with `Release` after `pthread_mutex_init`, and loaded with
+//! `Acquire` before any other call.
 
 mod cond_wait;
 mod recovery;
@@ -53,46 +53,61 @@ use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
 ///
-/// When a thread dies, the kernel walks its list of robust locks, the youngest first,
-/// and stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). It would never
-/// recover the oldest lock if the thread took one more. So this crate refuses that one:
-/// [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
+/// When a thread ends, the kernel walks its list of robust locks, the newest first, and
+/// stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). If the thread held
+/// one more, the kernel would never recover the oldest. So this crate refuses to lock
+/// that one: [`LockError::TooManyLocks`].
 ///
 /// All robust locks of the thread count, also those that C code or another copy of this
-/// crate in the same process has taken. While other code holds some, a lock may cost a
+/// crate in the same process has locked. While other code holds some, a lock may cost a
 /// walk over all that the thread holds (some nanoseconds for each).
 ///
-/// Nothing refuses C code that takes more locks *after* ours than the kernel recovers.
-/// When the thread dies, its oldest locks are then lost.
+/// C code can lock more mutexes *after* this crate than the kernel recovers. When the
+/// thread then ends, its oldest locks are lost.
+///
+/// ```
+/// use shm_sync::{LockError, MAX_LOCKS_HELD, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let mutexes = Segment::anonymous([const { ShmMutex::new(0_u8) }; 2049])?;
+/// let (last, others) = mutexes.split_last().expect("there are 2049 mutexes");
+/// let mut guards = Vec::new();
+/// for mutex in others {
+///     guards.push(mutex.lock()?);
+/// }
+/// assert_eq!(guards.len(), MAX_LOCKS_HELD as usize);
+/// assert!(matches!(last.lock(), Err(LockError::TooManyLocks)));
+/// # Ok(())
+/// # }
+/// ```
 pub const MAX_LOCKS_HELD: u32 = MAX_ROBUST_LOCKS;
 
-/// The value of [`RawMutex::pid_namespace`] until the lock is placed. It is neither a
+/// Value of [`RawMutex::pid_namespace`] before initialisation. It is neither a valid
 /// namespace nor 0, which marks a thread whose cached identity is invalid.
 const NOT_PLACED: u32 = u32::MAX;
 
 /// Proof that this thread has locked. Unlocking needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LockToken {
-    /// Tells a forked child that *another* process has locked.
+    /// The marker of the process that has locked. It is not current in a forked child.
     marker: ForkMarker,
 }
 
-/// Why a thread has not got the lock. It is never [`LockError::Poisoned`], because this
-/// lock has no data.
+/// Why a thread has not acquired the lock. It is never [`LockError::Poisoned`], because
+/// this lock has no data.
 pub(super) type RawLockError = LockError<Infallible>;
 
-/// The lock. Where a `pthread_mutex_t` has 40 bytes, all of it has 64: one cache
-/// line.
+/// A mutex without data. If a `pthread_mutex_t` has 40 bytes, this has 64.
 #[repr(C)]
 pub(super) struct RawMutex {
     pthread: RobustMutex,
-    /// The holder's [`ThreadId`], or 0.
+    /// The holder's [`ThreadId`](crate::robust::ThreadId), or 0.
     holder: AtomicU64,
     pub(super) poison: PoisonWord,
-    /// The namespace in which the lock word's thread ids mean something; in private
-    /// memory the process ([`lineage`]); or [`NOT_PLACED`].
+    /// The pid namespace of the thread ids in the lock word. In private memory it is
+    /// the process ([`private_owner`]). Before initialisation it is [`NOT_PLACED`].
     pid_namespace: AtomicU32,
-    poisonings: PoisonEpoch,
+    poison_epoch: PoisonEpoch,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
     protocol: AtomicU8,
     _reserved: u8,
@@ -114,7 +129,7 @@ impl RawMutex {
             holder: AtomicU64::new(0),
             poison: PoisonWord::new(),
             pid_namespace: AtomicU32::new(NOT_PLACED),
-            poisonings: PoisonEpoch::new(),
+            poison_epoch: PoisonEpoch::new(),
             protocol: AtomicU8::new(protocol as u8),
             _reserved: 0,
         }
@@ -125,9 +140,9 @@ impl RawMutex {
     #[inline]
     pub(super) fn try_lock_fast(&self, blocking: Blocking) -> Option<LockToken> {
         ThreadState::with_cached(|me| {
-            // This comparison checks that the lock is initialised, that it belongs to the
-            // thread's namespace, and that the thread's cached identity is valid. No lock
-            // has namespace 0.
+            // This comparison checks that the lock is initialised, that it belongs to
+            // the thread's namespace, and that the thread's cached identity is valid.
+            // No lock has namespace 0.
             if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
                 return None;
             }
@@ -141,8 +156,8 @@ impl RawMutex {
                 return None;
             }
             // SAFETY: the comparison has shown that the mutex is initialised. It stays
-            // mapped, as the code that initialised it has promised. `robust_list_for` has
-            // returned the list.
+            // mapped, as the code that initialised it has promised. `robust_list_for`
+            // has returned the list.
             let locked = unsafe { self.pthread.try_lock_fast(list) };
             locked.then(|| self.record_holder(me, list.first()))
         })
@@ -156,10 +171,10 @@ impl RawMutex {
             let me = me?;
             self.check_ready(me)?;
             // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
-            // mapped, as the code that initialised it has promised. `me` is this thread.
+            // mapped, as the code that initialised it has promised. `me` is this
+            // thread.
             let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
-            let by_libc = self.pthread.needs_libc(me.owner());
-            self.finish_lock(me, outcome, by_libc)
+            self.finish_lock(me, outcome, || self.pthread.needs_libc(me.owner()))
         })
     }
 
@@ -187,26 +202,26 @@ impl RawMutex {
     #[cold]
     fn renew_if_copied(&self) -> io::Result<()> {
         private_owner::renew_if_copied(&self.pid_namespace, || {
-            // SAFETY: the lock stays in its place. Only this process has this memory. None
-            // of its threads holds the lock, waits for it or uses it otherwise: each calls
-            // this function first, which makes it wait. Guards from before the fork do
-            // nothing.
+            // SAFETY: the lock stays in its place. Only this process has this memory.
+            // None of its threads holds the lock, waits for it or uses it otherwise:
+            // each calls this function first, which makes it wait. Guards from before
+            // the fork do nothing.
             unsafe { self.reinit_words() }
         })
     }
 
-    /// Completes a lock: converts the outcome, recovers after an owner death, and records
-    /// this thread as the holder. `by_libc` tells whether libc has locked.
+    /// Completes a lock: converts the outcome, recovers after an owner death, and
+    /// records this thread as the holder. `by_libc` returns whether libc has locked.
     fn finish_lock(
         &self,
         me: &ThreadState,
         outcome: Outcome,
-        by_libc: bool,
+        by_libc: impl FnOnce() -> bool,
     ) -> Result<(LockToken, bool), RawLockError> {
         let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
-            Outcome::OwnerDied => self.recover_owner_death(me, by_libc)?,
+            Outcome::OwnerDied => self.recover_owner_death(me, by_libc())?,
             Outcome::Busy => return Err(LockError::WouldBlock),
             Outcome::TimedOut => return Err(LockError::TimedOut),
             Outcome::Deadlock => return Err(LockError::Deadlock),
@@ -218,8 +233,8 @@ impl RawMutex {
         Ok((self.record_holder(me, me.first_held()), owner_died))
     }
 
-    /// Records this thread as the holder. `first` is the first entry of its robust list:
-    /// this lock.
+    /// Records this thread as the holder. `first` is the first entry of its robust
+    /// list: this lock.
     #[inline]
     fn record_holder(&self, me: &ThreadState, first: Entry) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
@@ -240,30 +255,46 @@ impl RawMutex {
             // Only the holder clears `holder`: another thread's ids must stay. No other
             // thread changes a lock word that names this thread.
             let clear_holder = || self.holder.store(0, Ordering::Relaxed);
-            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
-            match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
-                Unlock::Removed(was) => {
-                    me.pop_lock(was);
-                    true
-                }
-                Unlock::ByLibc => {
-                    me.forget_lock();
-                    true
-                }
-                Unlock::NotHeld => {
-                    me.forget_lock();
-                    false
-                }
+            let Some(list) = me.robust_list_for(&self.pthread) else {
+                return self.unlock_slow(me, clear_holder);
+            };
+            // SAFETY: a token exists, so the mutex is initialised. `robust_list_for`
+            // has returned the list.
+            let was = unsafe { self.pthread.unlock_fast(list, clear_holder) };
+            match was {
+                Some(was) => me.pop_lock(was),
+                None => me.forget_lock(),
             }
+            was.is_some()
         })
     }
 
-    /// Returns how many times the lock was poisoned: see [`PoisonEpoch`].
-    pub(super) fn poison_epoch(&self) -> u16 {
-        self.poisonings.get()
+    /// Unlocks a mutex with priority inheritance, or by libc.
+    #[cold]
+    fn unlock_slow(&self, me: &ThreadState, clear_holder: impl FnOnce()) -> bool {
+        // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+        match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
+            Unlock::Removed(was) => {
+                me.pop_lock(was);
+                true
+            }
+            Unlock::ByLibc => {
+                me.forget_lock();
+                true
+            }
+            Unlock::NotHeld => {
+                me.forget_lock();
+                false
+            }
+        }
     }
 
-    /// Returns whether the holder has died and no thread has locked since.
+    /// Returns how many times the mutex was poisoned: see [`PoisonEpoch`].
+    pub(super) fn poison_epoch(&self) -> u16 {
+        self.poison_epoch.get()
+    }
+
+    /// Returns whether the holder died and no thread has locked since.
     pub(super) fn owner_died(&self) -> bool {
         self.pthread.owner_died()
     }
@@ -293,22 +324,23 @@ impl RawMutex {
         };
         MutexState {
             poison: match lock {
-                LockState::OwnerDied => self.doubt(),
+                LockState::OwnerDied => self.poison_cause(),
                 _ => self.poison.cause(),
             },
             lock,
             poison_count: self.poison_epoch(),
-            waiters: match self.pthread.has_waiters() {
-                true => Waiters::Some,
-                false => Waiters::NoneSeen,
+            waiters: if self.pthread.has_waiters() {
+                Waiters::Some
+            } else {
+                Waiters::NoneSeen
             },
         }
     }
 
     fn protocol(&self) -> Protocol {
-        const INHERIT: u8 = Protocol::PriorityInheritance as u8;
+        const PRIORITY_INHERITANCE: u8 = Protocol::PriorityInheritance as u8;
         match self.protocol.load(Ordering::Relaxed) {
-            INHERIT => Protocol::PriorityInheritance,
+            PRIORITY_INHERITANCE => Protocol::PriorityInheritance,
             // An unknown value is treated as `Protocol::None`.
             _ => Protocol::None,
         }
@@ -318,14 +350,14 @@ impl RawMutex {
     ///
     /// # Safety
     ///
-    /// * It lies where it will stay.
-    /// * No thread uses it: not yet, or no more.
-    pub(super) unsafe fn init(&self, placement: InitContext) -> io::Result<()> {
-        // SAFETY: as the caller promises, it lies where it will stay, and no thread
-        // uses it.
+    /// * It stays at this place in its memory object for as long as it is used.
+    /// * No thread uses it yet, or any more.
+    pub(super) unsafe fn init(&self, context: InitContext) -> io::Result<()> {
+        // SAFETY: no thread uses, holds or waits for the mutex, and it stays in its
+        // place, as the caller promises.
         unsafe { self.pthread.init(self.protocol()) }?;
         self.pid_namespace
-            .store(placement.pid_namespace, Ordering::Release);
+            .store(context.pid_namespace, Ordering::Release);
         Ok(())
     }
 
@@ -338,29 +370,34 @@ impl RawMutex {
     }
 }
 
-/// The object that a walk over a type reports for a mutex.
+/// The operations on a mutex whose type is unknown.
 pub(super) static MUTEX: SyncOps = SyncOps {
     kind: SyncKind::Mutex,
     size: size_of::<RawMutex>(),
     init_zeroed: |at| {
-        // SAFETY: by the contract of the field, the bytes are for a RawMutex.
+        // SAFETY: the bytes are writable, aligned and long enough for a `RawMutex`, as
+        // the caller of the field promises.
         unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
     },
-    init: |at, placement| {
-        // SAFETY: by the contract of the field, an inert RawMutex lies there.
+    init: |at, context| {
+        // SAFETY: an uninitialised `RawMutex` lies at `at`, as the caller of the field
+        // promises.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and no thread uses it yet.
-        unsafe { lock.init(placement) }
+        // SAFETY: the lock stays in its place, and no thread uses it yet, as the caller
+        // of the field promises.
+        unsafe { lock.init(context) }
     },
-    reinit: |at, placement| {
-        // SAFETY: by the contract of the field, a RawMutex lies there, of which
-        // any bytes are valid.
+    reinit: |at, context| {
+        // SAFETY: a `RawMutex` lies at `at`, as the caller of the field promises. Any
+        // bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: by the same contract, it stays, and no thread uses it.
-        unsafe { lock.reinit(placement) }
+        // SAFETY: the lock stays in its place, and no thread uses it, as the caller of
+        // the field promises.
+        unsafe { lock.reinit(context) }
     },
     is_held_by_this_process: |at| {
-        // SAFETY: by the contract of the field, a placed RawMutex lies there.
+        // SAFETY: an initialised `RawMutex` lies at `at`, as the caller of the field
+        // promises.
         let lock = unsafe { &*at.cast::<RawMutex>() };
         lock.is_held_by_this_process()
     },
@@ -370,51 +407,49 @@ pub(super) static MUTEX: SyncOps = SyncOps {
 mod tests {
     use super::*;
     use crate::error::PoisonCause;
+    use crate::os::futex::FUTEX_OWNER_DIED;
     use crate::robust::{self, ThreadId};
 
-    /// `FUTEX_OWNER_DIED`
-    const OWNER_DIED: u32 = 0x4000_0000;
-
-    fn placement() -> InitContext {
+    fn context() -> InitContext {
         let pid_namespace = robust::pid_namespace().expect("/proc is mounted");
         InitContext { pid_namespace }
     }
 
-    fn placed(protocol: Protocol) -> Box<RawMutex> {
+    fn initialised(protocol: Protocol) -> Box<RawMutex> {
         let lock = Box::new(RawMutex::new(protocol));
-        // SAFETY: it stays in its box, and nobody uses it yet.
-        unsafe { lock.init(placement()) }.expect("pthread makes it");
+        // SAFETY: the lock stays in its box, and no thread uses it yet.
+        unsafe { lock.init(context()) }.expect("pthread initialises it");
         lock
     }
 
-    /// What a copied file would hold.
+    /// Copies a lock, like a copy of its file.
     fn copy_of(lock: &RawMutex) -> Box<RawMutex> {
         let mut copy = Box::new(RawMutex::new(Protocol::None));
-        // SAFETY: both are valid RawMutexes, whatever the bytes.
+        // SAFETY: both are as large as a `RawMutex`, for which any bytes are valid.
         unsafe { std::ptr::from_ref(lock).copy_to_nonoverlapping(&raw mut *copy, 1) };
         copy
     }
 
-    /// Revives it, and checks that it is as good as new. Returns the poison.
-    fn revived(lock: &mut RawMutex) -> Option<PoisonCause> {
+    /// Reinitialises a lock, and checks that it can be used. Returns the poison.
+    fn reinitialised(lock: &mut RawMutex) -> Option<PoisonCause> {
         let at = (&raw mut *lock).cast();
-        // SAFETY: the object stays where it is, and nobody else uses it.
-        unsafe { (MUTEX.reinit)(at, placement()) }.expect("pthread makes it");
+        // SAFETY: a `RawMutex` lies at `at` and stays there. No other thread uses it.
+        unsafe { (MUTEX.reinit)(at, context()) }.expect("pthread initialises it");
         assert_eq!(lock.holder(), None);
         assert!(lock.is_unlocked() && !lock.owner_died());
-        let (held, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
+        let (token, owner_died) = lock.lock_slow(Blocking::Wait).expect("it is free");
         assert!(!owner_died);
-        let lent = lock
-            .unlock_for_wait(held)
+        let unlocked = lock
+            .unlock_for_wait(token)
             .expect("this thread has locked it");
-        let (held, _) = lock.relock(lent).expect("it is free");
-        assert!(lock.unlock(held), "this thread has locked it");
+        let (token, _) = lock.relock(unlocked).expect("it is free");
+        assert!(lock.unlock(token), "this thread has locked it");
         lock.poison.cause()
     }
 
-    /// The futex word of a lock that nobody uses now.
+    /// Returns the futex word of a lock that no other thread uses.
     fn word(lock: &mut RawMutex) -> &AtomicU32 {
-        // SAFETY: every lock begins with its futex word, which is aligned.
+        // SAFETY: a lock begins with its futex word, which is aligned.
         unsafe { AtomicU32::from_ptr((&raw mut *lock).cast()) }
     }
 
@@ -422,85 +457,82 @@ mod tests {
     fn smoke() {
         let mut zeros = Box::new(std::mem::MaybeUninit::<RawMutex>::zeroed());
         let at = zeros.as_mut_ptr().cast();
-        // SAFETY: the bytes are for a RawMutex, are zero and this test's own.
+        // SAFETY: the bytes are zero, and aligned and long enough for a `RawMutex`. No
+        // other thread uses them.
         unsafe { (MUTEX.init_zeroed)(at) };
-        // SAFETY: just written.
+        // SAFETY: `init_zeroed` has written a `RawMutex`.
         let lock = unsafe { zeros.assume_init_mut() };
         assert!(!lock.is_initialized());
         assert!(matches!(
             lock.lock_slow(Blocking::Wait),
             Err(LockError::NotPlaced)
         ));
-        assert_eq!(revived(lock), None);
+        assert_eq!(reinitialised(lock), None);
     }
 
     #[test]
-    fn reviving_what_was_free_poisons_nothing() {
-        assert_eq!(revived(&mut placed(Protocol::None)), None);
+    fn reinit_of_free_lock_does_not_poison() {
+        assert_eq!(reinitialised(&mut initialised(Protocol::None)), None);
 
-        let mut lock = placed(Protocol::PriorityInheritance);
-        // Of another boot.
+        let mut lock = initialised(Protocol::PriorityInheritance);
+        // A lock of another boot.
         lock.pid_namespace.store(NOT_PLACED - 1, Ordering::Relaxed);
         assert!(matches!(
             lock.lock_slow(Blocking::Wait),
             Err(LockError::ForeignPidNamespace)
         ));
         assert_eq!(lock.protocol(), Protocol::PriorityInheritance);
-        assert_eq!(revived(&mut lock), None);
+        assert_eq!(reinitialised(&mut lock), None);
     }
 
     #[test]
-    fn reviving_what_was_held_names_the_holder() {
-        let lock = placed(Protocol::None);
-        let (held, _) = lock.lock_slow(Blocking::Wait).expect("it is free");
+    fn reinit_of_held_lock_names_the_holder() {
+        let lock = initialised(Protocol::None);
+        let (token, _) = lock.lock_slow(Blocking::Wait).expect("it is free");
         let Holder { pid, tid } = lock.holder().expect("this thread holds it");
         let mut copy = copy_of(&lock);
-        let poisonings = copy.poison_epoch();
+        let epoch = copy.poison_epoch();
         assert_eq!(
-            revived(&mut copy),
+            reinitialised(&mut copy),
             Some(PoisonCause::OwnerDied { pid, tid })
         );
-        assert_eq!(
-            lock.poison_epoch(),
-            poisonings,
-            "the original stays as it is"
-        );
+        assert_eq!(lock.poison_epoch(), epoch, "the original does not change");
 
-        // Taken, and not yet named; dead, and not yet inherited; given back, but
-        // for the word, or but for the name.
-        let nobody = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
+        // The holder died before it recorded itself.
         let mut copy = copy_of(&lock);
         copy.holder.store(0, Ordering::Relaxed);
-        let nameless = Some(PoisonCause::OwnerDied { pid: 0, tid });
-        assert_eq!(revived(&mut copy), nameless);
-        assert!(lock.unlock(held), "this thread has locked it");
+        let unknown_process = Some(PoisonCause::OwnerDied { pid: 0, tid });
+        assert_eq!(reinitialised(&mut copy), unknown_process);
+        assert!(lock.unlock(token), "this thread has locked it");
+        // The holder died after it had removed its id from `__owner`.
+        let unknown = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
         let mut copy = copy_of(&lock);
-        word(&mut copy).store(OWNER_DIED, Ordering::Relaxed);
-        assert_eq!(revived(&mut copy), nobody);
+        word(&mut copy).store(FUTEX_OWNER_DIED, Ordering::Relaxed);
+        assert_eq!(reinitialised(&mut copy), unknown);
+        // C code has unlocked, and has left the ids of the holder.
         let mut copy = copy_of(&lock);
-        // It may be a name that was left when C code unlocked.
         let old = ThreadId::new(41, 42);
         copy.holder.store(old.to_word(), Ordering::Relaxed);
-        assert_eq!(revived(&mut copy), nobody);
+        assert_eq!(reinitialised(&mut copy), unknown);
     }
 
     #[test]
-    fn reviving_keeps_the_poison_that_is_there() {
-        let mut lock = placed(Protocol::None);
+    fn reinit_keeps_poison() {
+        let mut lock = initialised(Protocol::None);
         lock.poison.set_panicked(ThreadId::new(51, 52));
         let panicked = Some(PoisonCause::Panicked { pid: 51, tid: 52 });
-        assert_eq!(revived(&mut copy_of(&lock)), panicked);
+        assert_eq!(reinitialised(&mut copy_of(&lock)), panicked);
         lock.holder.store(7, Ordering::Relaxed);
-        assert_eq!(revived(&mut lock), panicked);
+        assert_eq!(reinitialised(&mut lock), panicked);
     }
 
     #[test]
-    fn reviving_bears_any_bytes() {
+    fn reinit_accepts_any_bytes() {
         for byte in [0, 1, 2, 0x55, 0x80, 0xff] {
-            let mut lock = placed(Protocol::None);
-            // SAFETY: any bytes are a RawMutex.
+            let mut lock = initialised(Protocol::None);
+            // SAFETY: any bytes are valid as a `RawMutex`.
             unsafe { (&raw mut *lock).write_bytes(byte, 1) };
-            assert_eq!(revived(&mut lock).is_some(), byte != 0, "{byte:#x}");
+            assert_eq!(reinitialised(&mut lock).is_some(), byte != 0, "{byte:#x}");
         }
     }
 }

@@ -35,10 +35,8 @@ mod semaphore;
 mod this_crate;
 mod threads;
 
-use comfy_table::Table;
-
 use crate::series::Survives;
-use crate::tables::Style;
+use crate::tables::{Style, Table};
 
 pub(crate) use boost::{
     Boost, Functions as BoostFunctions, Room as BoostRoom, functions as boost_functions,

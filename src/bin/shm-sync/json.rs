@@ -12,8 +12,8 @@ use shm_sync::inspect::{
 };
 use shm_sync::{Address, PoisonCause};
 
+use crate::labels;
 use crate::text::seconds;
-use crate::{labels, table};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRow {
@@ -23,7 +23,7 @@ pub(crate) struct ObjectRow {
     backing: String,
     link: &'static str,
     state: &'static str,
-    /// `live`, `stale` or `unknown`, for any content.
+    /// `attached`, `abandoned` or `unknown`, for any content.
     in_use: &'static str,
     /// Why `segment` is missing.
     reason: Option<String>,
@@ -257,7 +257,7 @@ impl From<&Attachment> for AttachmentRow {
         Self {
             start: attachment.addresses.start,
             end: attachment.addresses.end,
-            access: table::access(attachment.access),
+            access: labels::access(attachment.access),
             offset: attachment.offset,
             object: (&attachment.object).into(),
         }

@@ -1,8 +1,8 @@
 //! The words for states and kinds, in text and JSON.
 
 use shm_sync::inspect::{
-    Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State, SyncState,
-    Waiters,
+    Access, Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State,
+    SyncState, Waiters,
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
@@ -23,8 +23,8 @@ pub(crate) fn state(object: &Object) -> (&'static str, Style) {
 /// Returns whether a process uses the object.
 pub(crate) fn in_use(object: &Object) -> (&'static str, Style) {
     match object.state() {
-        State::Live => ("live", Style::Good),
-        State::Stale => ("stale", Style::Doubtful),
+        State::Attached => ("attached", Style::Good),
+        State::Abandoned => ("abandoned", Style::Doubtful),
         _ => ("unknown", Style::Doubtful),
     }
 }
@@ -132,5 +132,12 @@ pub(crate) fn waiters(waiters: Waiters) -> &'static str {
     match waiters {
         Waiters::Some => "yes",
         _ => "none seen",
+    }
+}
+
+pub(crate) fn access(access: Access) -> &'static str {
+    match access {
+        Access::ReadOnly => "read-only",
+        _ => "read-write",
     }
 }

@@ -5,55 +5,23 @@ mod json;
 mod labels;
 mod man;
 mod manage;
+mod output;
 mod show;
 mod table;
 mod text;
 mod watch;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use shm_sync::Error;
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Address, Error};
 
 use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
-use text::{Palette, escape, escape_lines};
-
-/// The reason why a command did not succeed.
-#[derive(Debug)]
-enum Failure {
-    /// The command failed. The text is the message for the user.
-    Failed(String),
-    /// The user did not confirm.
-    Refused(String),
-    /// The output could not be written.
-    Output(io::Error),
-}
-
-impl Failure {
-    /// Returns the failure of a command on `subject`.
-    fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let subject = escape(&subject.to_string());
-        Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-/// Whether a command did everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Done,
-    /// The messages or the output report the rest.
-    Incomplete,
-}
+use output::{Failure, Outcome, details, eprint_error, print};
+use text::{Palette, escape_lines};
 
 const NOT_DONE: u8 = 1;
 const REFUSED: u8 = 2;
@@ -81,11 +49,6 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints a message on standard error, and ignores a closed output.
-fn eprint_error(text: &str) {
-    let _ = writeln!(io::stderr(), "shm-sync: {}", escape_lines(text));
-}
-
 /// Prints a message of clap: help to standard output, and errors, which quote the
 /// arguments, to standard error.
 fn print_clap_message(error: &clap::Error) -> ExitCode {
@@ -98,13 +61,6 @@ fn print_clap_message(error: &clap::Error) -> ExitCode {
     // If the output is closed, the exit code remains.
     let _ = written;
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(REFUSED))
-}
-
-/// Prints to standard output.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }
 
 fn run(arguments: Arguments) -> Result<Outcome, Failure> {
@@ -152,17 +108,6 @@ fn show_one(show: &Show, palette: Palette) -> Result<Outcome, Failure> {
         Some(_) => Ok(Outcome::Done),
         None => Ok(Outcome::Incomplete),
     }
-}
-
-fn details(address: &Address, limit: usize) -> Result<inspect::Details, Failure> {
-    inspect::details(address, limit).map_err(|error| match error {
-        Error::NotFound => no_such_object(address),
-        other => Failure::of(address, &other),
-    })
-}
-
-fn no_such_object(address: &Address) -> Failure {
-    Failure::Failed(format!("{}: there is no such object", escape(address)))
 }
 
 fn attachments(maps: &Maps, palette: Palette) -> Result<Outcome, Failure> {

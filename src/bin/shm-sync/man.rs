@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::CommandFactory;
 
 use crate::arguments::{Arguments, Completions, Man};
-use crate::{Failure, Outcome};
+use crate::output::{Failure, Outcome};
 
 /// Prints the manual page, or writes one page per command.
 pub(crate) fn manual(man: &Man) -> Result<Outcome, Failure> {

@@ -9,8 +9,9 @@ use shm_sync::inspect::{
 use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Gc, Rm};
+use crate::output::{Failure, Outcome, eprint_error, no_such_object, print};
 use crate::text::{Palette, Style, bytes, escape};
-use crate::{Failure, Outcome, eprint_error, json, labels, no_such_object, print, table};
+use crate::{json, labels, table};
 
 /// Removes the named segments to which no process is attached.
 pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
@@ -114,7 +115,7 @@ pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
 fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
     let address = object.address.as_ref()?;
     // Files are persistent, and are listed only while a process maps them.
-    let is_garbage = object.state() == State::Stale
+    let is_garbage = object.state() == State::Abandoned
         && object.link != Link::Unlinked
         && matches!(object.backing, Backing::Posix | Backing::SystemV);
     if !is_garbage {

@@ -4,7 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
-use shm_sync::inspect::{self, Access, Attachment, Content, Link, Object};
+use shm_sync::inspect::{self, Attachment, Content, Link, Object};
 
 use crate::labels;
 use crate::text::{self, Palette, Style, bytes, escape, short_type};
@@ -174,7 +174,7 @@ pub(crate) fn attachments(attachments: &[Attachment], palette: Palette) -> Strin
         let addresses = &attachment.addresses;
         table.add_row([
             plain(format!("{:x}-{:x}", addresses.start, addresses.end)),
-            plain(access(attachment.access)),
+            plain(labels::access(attachment.access)),
             right(attachment.offset, Style::Plain),
             take(0),
             take(0),
@@ -184,11 +184,4 @@ pub(crate) fn attachments(attachments: &[Attachment], palette: Palette) -> Strin
         ]);
     }
     finish(&table)
-}
-
-pub(crate) fn access(access: Access) -> &'static str {
-    match access {
-        Access::ReadOnly => "read-only",
-        _ => "read-write",
-    }
 }

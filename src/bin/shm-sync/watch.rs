@@ -16,8 +16,9 @@ use crossterm::{execute, queue};
 
 use crate::arguments::Watch;
 use crate::json::DetailsRow;
+use crate::output::{Failure, Outcome, details, print};
 use crate::text::{self, Palette, Style, escape};
-use crate::{Failure, Outcome, details, json, print, show};
+use crate::{json, show};
 
 /// Shows the segment until the count is reached or the user quits.
 pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {

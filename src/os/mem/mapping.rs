@@ -15,7 +15,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{
@@ -23,6 +23,7 @@ use nix::sys::mman::{
 };
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use super::any_bytes::AnyBytes;
 use super::atomic_copy;
 use super::pages::{MIN_PAGE, huge_page_size, page_size, round_up_to_huge_pages};
 use crate::os::{io_error, retry_on_eintr};
@@ -39,26 +40,6 @@ pub enum Access {
     /// Reads and writes.
     ReadWrite,
 }
-
-/// Types of values in memory that other processes may change: see [`Mapping::get`].
-///
-/// # Safety
-///
-/// * Every sequence of `size_of::<Self>()` bytes is a valid value.
-/// * All bytes are inside `UnsafeCell`s, as those of atomics. Safe methods read and
-///   change them only by atomic operations.
-pub(crate) unsafe trait AnyBytes {}
-
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU8 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU16 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU32 {}
-// SAFETY: every integer is a valid value, and the methods are atomic.
-unsafe impl AnyBytes for AtomicU64 {}
-// SAFETY: an array consists of its elements, without padding.
-unsafe impl<T: AnyBytes, const N: usize> AnyBytes for [T; N] {}
 
 /// A mapping of this process. `drop` unmaps it.
 ///
@@ -160,7 +141,16 @@ impl Mapping {
     /// Maps `len` zero bytes for this process alone: `mmap(2)`,
     /// `MAP_PRIVATE | MAP_ANONYMOUS`.
     pub(crate) fn private(len: NonZeroUsize) -> io::Result<Self> {
-        Self::without_file(len, MapFlags::MAP_PRIVATE)
+        let access = Access::ReadWrite;
+        // SAFETY: without an address, the kernel chooses a free range and replaces no
+        // mapping.
+        let base = unsafe { mmap_anonymous(None, len, access.protection(), MapFlags::MAP_PRIVATE) };
+        Ok(Self {
+            base: base.map_err(io_error)?.cast(),
+            len,
+            access,
+            release: Release::Unmap(len),
+        })
     }
 
     /// Maps a private page of zeros that the kernel zeroes again in every forked child:
@@ -179,19 +169,6 @@ impl Mapping {
         }
         .map_err(io_error)?;
         Ok(page)
-    }
-
-    fn without_file(len: NonZeroUsize, sharing: MapFlags) -> io::Result<Self> {
-        let access = Access::ReadWrite;
-        // SAFETY: without an address, the kernel chooses a free range and replaces no
-        // mapping.
-        let base = unsafe { mmap_anonymous(None, len, access.protection(), sharing) };
-        Ok(Self {
-            base: base.map_err(io_error)?.cast(),
-            len,
-            access,
-            release: Release::Unmap(len),
-        })
     }
 
     /// Returns the address of the first byte, which is aligned to a page.
@@ -403,6 +380,7 @@ mod tests {
     use crate::os::mem::memfd;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
 
     const PAGES: usize = 5;
 

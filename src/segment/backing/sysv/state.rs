@@ -60,7 +60,7 @@
 //! pauses. The pauses grow and differ in length, so one newcomer is soon alone. The
 //! kernel has no call that waits for a count of attachments, and a process that waits
 //! on a futex in the segment is attached. Therefore the pauses are timed. After
-//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers the others users and returns
+//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers them users and returns
 //! `ForeignPidNamespace`.
 //!
 //! A remover of another namespace does steps 1 to 3, and then removes the segment
@@ -226,7 +226,8 @@ impl SysvState {
     /// * [`Error::Corrupt`]: [`init_lock`](Self::init_lock) does not make such a lock.
     /// * [`LockError::Deadlock`]: this thread holds the lock, or the bytes claim so.
     /// * [`LockError::NotRecoverable`]: the lock is in pthread's state of that name.
-    /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel handles.
+    /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel
+    ///   handles.
     ///
     /// # Safety
     ///
@@ -316,8 +317,8 @@ impl Drop for StateGuard<'_> {
         ThreadState::with_cached(|thread| {
             // SAFETY:
             // * Initialised and mapped: the lock is held.
-            // * Held by this thread: the guard does not leave the function that locked, and
-            //   this process is the one that locked.
+            // * Held by this thread: the guard does not leave the function that locked,
+            //   and this process is the one that locked.
             let _ = unsafe { self.state.lock.unlock(thread.owner(), || ()) };
             thread.forget_lock();
         });

@@ -1,0 +1,68 @@
+//! The end of a command: failures, messages, and what `show` and `watch` print.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use shm_sync::inspect::{self, Details};
+use shm_sync::{Address, Error};
+
+use crate::labels;
+use crate::text::{escape, escape_lines};
+
+/// The reason why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command failed. The text is the message for the user.
+    Failed(String),
+    /// The user did not confirm.
+    Refused(String),
+    /// The output could not be written.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// Returns the failure of a command on `subject`.
+    pub(crate) fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
+        let subject = escape(&subject.to_string());
+        Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Whether a command did everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The messages or the output report the rest.
+    Incomplete,
+}
+
+/// Prints a message on standard error, and ignores a closed output.
+pub(crate) fn eprint_error(text: &str) {
+    let _ = writeln!(io::stderr(), "shm-sync: {}", escape_lines(text));
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Returns the details of an object, or the failure if there is no such object.
+pub(crate) fn details(address: &Address, limit: usize) -> Result<Details, Failure> {
+    inspect::details(address, limit).map_err(|error| match error {
+        Error::NotFound => no_such_object(address),
+        other => Failure::of(address, &other),
+    })
+}
+
+/// Returns the failure of a command on an object that does not exist.
+pub(crate) fn no_such_object(address: &Address) -> Failure {
+    Failure::Failed(format!("{}: there is no such object", escape(address)))
+}
