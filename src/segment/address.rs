@@ -103,7 +103,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidName`]: the path is not UTF-8, is too long, or does not end in a
+    /// [`Error::InvalidName`]: the path is not UTF-8, too long, or does not end in a
     /// file name.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
