@@ -18,14 +18,6 @@ const FOLDERS: [&str; 9] = [
 /// The test programs that consist of modules.
 const TEST_BINARIES: [&str; 6] = ["condvar", "crash", "mutex", "segment", "tool", "types"];
 
-/// Paths that documents name before they exist, with all that is below them. An entry
-/// that exists by now fails a test, so that it is deleted here.
-const COMING: [&str; 3] = [
-    "docs/decisions/spinning.md",
-    "docs/results/benchmarks.md",
-    "src/robust",
-];
-
 /// The documents that list tests by the names of their functions.
 const LISTS: [&str; 2] = ["docs/results/failure-modes.md", "docs/results/suites.md"];
 
@@ -39,8 +31,6 @@ struct Document {
 struct Dead {
     line: usize,
     name: String,
-    /// The missing file, or the document that lacks the anchor.
-    path: PathBuf,
 }
 
 impl Document {
@@ -83,43 +73,38 @@ impl Document {
         let mut dead = Vec::new();
         for (at, opening) in joined.match_indices("](") {
             let target = joined[at + opening.len()..].split(')').next().unwrap_or("");
-            if let Some(path) = self.missing(target) {
+            if !self.leads_somewhere(target) {
                 let (line, _) = prose[joined[..at].matches('\n').count()];
                 let name = target.to_owned();
-                dead.push(Dead { line, name, path });
+                dead.push(Dead { line, name });
             }
         }
         dead
     }
 
-    /// Returns the file that the target of a link needs and that is missing, or lacks the
-    /// anchor.
-    fn missing(&self, target: &str) -> Option<PathBuf> {
+    /// Returns whether the target of a link exists: its file, and the anchor in it.
+    fn leads_somewhere(&self, target: &str) -> bool {
         if target.contains("://") {
-            return None;
+            return true;
         }
         let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
         if file.is_empty() {
-            return (!self.anchors().contains(anchor)).then(|| self.path.clone());
+            return self.anchors().contains(anchor);
         }
         let folder = self.path.parent().expect("a document is in a folder");
         let path = clean(&folder.join(file));
-        let is_there = path.exists()
-            && (anchor.is_empty() || Self::read(path.clone()).anchors().contains(anchor));
-        (!is_there).then_some(path)
+        path.exists() && (anchor.is_empty() || Self::read(path).anchors().contains(anchor))
     }
 
     /// Returns the paths and the tests that do not exist.
     fn dead_names(&self) -> Vec<Dead> {
         let mut dead = Vec::new();
         for (line, text) in self.prose() {
-            let paths = paths_in(text).map(|name| (name, PathBuf::from(name)));
-            let paths = paths.filter(|(_, path)| !path.exists());
-            let tests = tests_in(text).map(|name| (name, test_path(name)));
-            let tests = tests.filter(|(name, _)| !is_test(name));
-            dead.extend(paths.chain(tests).map(|(name, path)| {
+            let paths = paths_in(text).filter(|name| !Path::new(name).exists());
+            let tests = tests_in(text).filter(|name| !is_test(name));
+            dead.extend(paths.chain(tests).map(|name| {
                 let name = name.to_owned();
-                Dead { line, name, path }
+                Dead { line, name }
             }));
         }
         dead
@@ -232,16 +217,12 @@ fn documents() -> Vec<Document> {
     documents
 }
 
-/// Fails with a list of what `find` finds in the documents, unless it is [`COMING`].
+/// Fails with a list of what `find` finds in the documents.
 fn assert_none_dead(find: impl Fn(&Document) -> Vec<Dead>) {
-    let is_coming = |dead: &Dead| COMING.iter().any(|&path| dead.path.starts_with(path));
     let mut list = Vec::new();
     for document in documents() {
-        for dead in find(&document) {
-            if !is_coming(&dead) {
-                let Dead { line, name, .. } = dead;
-                list.push(format!("{}:{line}: {name}", document.path.display()));
-            }
+        for Dead { line, name } in find(&document) {
+            list.push(format!("{}:{line}: {name}", document.path.display()));
         }
     }
     assert!(
@@ -323,14 +304,4 @@ fn listed_tests_exist() {
         "no test has these names:\n{}",
         list.join("\n")
     );
-}
-
-#[test]
-fn coming_paths_are_absent() {
-    for path in COMING {
-        assert!(
-            !Path::new(path).exists(),
-            "{path} is here: delete it from COMING"
-        );
-    }
 }
