@@ -37,7 +37,7 @@ fn smoke() {
 }
 
 #[test]
-fn the_compiler_accepts_and_refuses() {
+fn compiler_accepts_and_refuses() {
     let cases = trybuild::TestCases::new();
     // A program that is to run also makes trybuild build the others, instead of
     // only checking them.

@@ -80,7 +80,7 @@ on_stage! {
         assert_eq!(queue.taken(), 1);
     }
 
-    fn a_wait_ends_at_its_timeout_and_holds_the_lock_then() {
+    fn wait_timeout_expires_and_holds_lock() {
         let queue = queue();
         let timeout = Duration::from_millis(60);
         let start = Instant::now();
@@ -117,7 +117,7 @@ on_stage! {
         assert!(!result.timed_out());
     }
 
-    fn an_unplaced_pthread_condvar_says_so() {
+    fn pthread_condvar_not_placed_fails() {
         let mutex = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let condvar = PthreadCondvar::new();
         condvar.notify_one();
@@ -127,7 +127,7 @@ on_stage! {
         assert!(mutex.try_lock().is_ok(), "the mutex is free again");
     }
 
-    fn every_sleeper_wakes_for_notify_all_and_one_for_each_notify_one() {
+    fn notify_all_wakes_all_notify_one_wakes_one() {
         let queue = queue();
         let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
         queue.put(6);
@@ -143,7 +143,7 @@ on_stage! {
         assert_eq!(queue.taken(), 12);
     }
 
-    fn a_sleeper_is_woken_by_the_notification_and_not_by_its_heartbeat() {
+    fn notify_one_wakes_before_recheck() {
         let woken = median(15, || {
             let queue = queue();
             let taker = sleeping_taker(&queue);
@@ -158,7 +158,7 @@ on_stage! {
         assert!(woken < Duration::from_millis(35));
     }
 
-    fn an_untaken_turn_is_not_a_wakeup() {
+    fn wait_while_true_condition_does_not_end() {
         let queue = queue();
         let _taker = sleeping_taker(&queue);
         queue.changed.notify_one();
@@ -168,7 +168,7 @@ on_stage! {
     }
 
     // It was its parent who held the lock before the wait.
-    fn a_child_forked_by_a_signal_handler_in_a_wait_comes_back_with_a_lock_of_its_own() {
+    fn wait_forked_by_handler_relocks_in_child() {
         let queue = queue();
         let both = spawn(|| {
             fork_on(Signal::SIGUSR1);
@@ -188,7 +188,7 @@ on_stage! {
         assert!(queue.items.try_lock_for(Duration::from_secs(20)).is_ok());
     }
 
-    fn nothing_is_lost_between_producers_and_consumers() {
+    fn producers_and_consumers_lose_no_item() {
         const EACH: u64 = 3_000;
         let queue = queue();
         let consumers: Vec<_> = (0..3)
@@ -210,7 +210,7 @@ on_stage! {
     }
 
     // Failure mode 7.
-    fn notifiers_never_block_on_dead_waiters() {
+    fn notify_does_not_block_on_dead_waiters() {
         let queue = queue();
         for _ in 0..20 {
             let mut waiter = sleeping_taker(&queue);
@@ -227,7 +227,7 @@ on_stage! {
     }
 
     // Failure mode 8.
-    fn notifiers_killed_at_random_moments_block_nobody() {
+    fn notifiers_killed_at_random_block_no_waiter() {
         let queue = queue();
         for round in 0..300_u64 {
             let mut notifier = spawn(|| loop {
@@ -254,7 +254,7 @@ on_stage! {
     }
 
     // Failure mode 9.
-    fn a_woken_waiter_that_dies_leaves_its_wakeup_to_another() {
+    fn woken_waiter_killed_wakes_next() {
         let healed = median(5, || {
             let queue = queue();
             let mut first = sleeping_taker(&queue);
@@ -276,7 +276,7 @@ on_stage! {
     }
 
     // Failure mode 10, and 12: death is reported by the wait.
-    fn every_sleeper_learns_that_the_holder_has_died() {
+    fn owner_death_is_reported_to_all_waiters() {
         let healed = median(5, || {
             let queue = queue();
             let locked = Gate::new();
@@ -311,7 +311,7 @@ on_stage! {
 
     // Failure mode 11, where the notifier holds the lock: the state changed, the
     // notification did not come, and a third process repaired in silence.
-    fn a_repair_by_somebody_else_wakes_the_sleepers_too() {
+    fn owner_death_wakes_waiters_after_repair() {
         let queue = queue();
         let sleepers = [sleeping_taker(&queue), sleeping_taker(&queue)];
         let mut holder = spawn(|| {
@@ -332,7 +332,7 @@ on_stage! {
     }
 
     // Failure mode 12.
-    fn every_way_to_wait_reports_a_death() {
+    fn wait_variants_report_owner_death() {
         let queue = queue();
         type Wait = fn(&Queue) -> bool;
         let long = Duration::from_secs(50);
@@ -367,7 +367,7 @@ on_stage! {
         }
     }
 
-    fn a_wait_does_not_end_because_of_poison_that_was_known_before() {
+    fn wait_ignores_known_poison() {
         let queue = queue();
         leave_a_death(&queue.items);
         let items = expect_poisoned(queue.items.lock()).into_inner();
@@ -379,7 +379,7 @@ on_stage! {
         assert!(start.elapsed() >= timeout);
     }
 
-    fn a_panic_of_the_holder_reaches_the_sleepers() {
+    fn holder_panic_wakes_waiters() {
         let queue = queue();
         let sleeper = spawn(|| {
             let items = queue.items.lock().unwrap();
@@ -394,7 +394,7 @@ on_stage! {
         sleeper.join();
     }
 
-    fn an_inherited_guard_can_not_wait() {
+    fn wait_with_inherited_guard_fails() {
         let queue = queue();
         let guard = std::mem::ManuallyDrop::new(queue.items.lock().unwrap());
         spawn(|| {
@@ -408,7 +408,7 @@ on_stage! {
         drop(std::mem::ManuallyDrop::into_inner(guard));
     }
 
-    fn a_stopped_waiter_keeps_nobody_from_notifying() {
+    fn notify_does_not_block_on_stopped_waiter() {
         let queue = queue();
         let stopped = sleeping_taker(&queue);
         stopped.signal(Signal::SIGSTOP);
@@ -424,7 +424,7 @@ on_stage! {
         stopped.join();
     }
 
-    fn sleepers_sleep() {
+    fn waiters_use_little_cpu_time() {
         use nix::sys::resource::{UsageWho, getrusage};
         use nix::sys::time::TimeValLike;
         let queue = queue();
@@ -437,7 +437,7 @@ on_stage! {
         assert!(used < 500, "{used} ms of processor time in two seconds of sleep");
     }
 
-    fn a_pthread_condvar_notifies_and_times_out() {
+    fn pthread_condvar_notifies_and_times_out() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Shared {

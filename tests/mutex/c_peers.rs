@@ -115,7 +115,7 @@ fn tid() -> u32 {
 
 on_stage! {
     // Failure mode 37.
-    fn c_locks_before_ours_are_counted() {
+    fn c_locks_before_rust_locks_are_counted() {
         for by_c in [1, 1_000, LIMIT - 1, LIMIT] {
             let (theirs, ours) = (many(by_c), many(LIMIT + 10));
             let mut holder = spawn(|| {
@@ -130,7 +130,7 @@ on_stage! {
     }
 
     // Failure mode 37.
-    fn c_locks_between_ours_are_counted() {
+    fn c_locks_between_rust_locks_are_counted() {
         let (theirs, ours) = (many(2_000), many(LIMIT));
         let mut holder = spawn(|| {
             // Ours first, so that the count begins right; then in turns.
@@ -151,7 +151,7 @@ on_stage! {
     }
 
     // Failure mode 37.
-    fn a_c_lock_that_comes_back_on_top_hides_none() {
+    fn relocked_c_lock_hides_no_other_lock() {
         let (theirs, ours) = (many(LIMIT), many(10));
         let mut holder = spawn(|| {
             assert_eq!(c_lock(&theirs[0]), 0);
@@ -170,7 +170,7 @@ on_stage! {
     }
 
     // Failure mode 37.
-    fn two_copies_of_the_crate_count_together() {
+    fn two_crate_copies_share_lock_count() {
         let Some(take) = second_copy() else { return };
         let locks = many(2 * LIMIT);
         let (ours, theirs) = locks.split_at(LIMIT);
@@ -191,7 +191,7 @@ on_stage! {
         none_is_lost(theirs, LIMIT - 1_000);
     }
 
-    fn room_comes_back_whoever_unlocks() {
+    fn unlock_by_c_or_rust_frees_room() {
         let (theirs, ours) = (many(LIMIT), many(LIMIT));
         for _ in 0..3 {
             theirs[..LIMIT - 1].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
@@ -208,7 +208,7 @@ on_stage! {
         }
     }
 
-    fn a_stale_guard_leaves_the_next_holder_alone() {
+    fn stale_guard_does_not_disturb_next_holder() {
         let shared = pair();
         let [locked, end] = [Gate::new(), Gate::new()];
         let guard = shared.lock().unwrap();
@@ -230,7 +230,7 @@ on_stage! {
 
     // glibc's `pthread_mutex_trylock` leaves the word of an unrecoverable mutex to its
     // caller, and the mutex on no list.
-    fn a_stale_guard_removes_nothing_from_no_list() {
+    fn stale_guard_skips_mutex_on_no_list() {
         let shared = Segment::anonymous([
             ShmMutex::new(0_u32),
             ShmMutex::with_priority_inheritance(0),
@@ -254,7 +254,7 @@ on_stage! {
         }
     }
 
-    fn a_stale_guards_panic_poisons_nothing() {
+    fn stale_guard_panic_does_not_poison() {
         let shared = pair();
         let [locked, end] = [Gate::new(), Gate::new()];
         let unwound = catch_unwind(AssertUnwindSafe(|| {
@@ -275,7 +275,7 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
-    fn a_stale_guard_can_not_wait() {
+    fn stale_guard_wait_fails() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Board {
@@ -302,7 +302,7 @@ on_stage! {
         assert!(board.free.lock().is_ok());
     }
 
-    fn stale_news_of_a_death_clears_no_poison() {
+    fn stale_poisoned_error_clears_no_poison() {
         let shared = pair();
         let first = leave_a_death(&shared);
         let poisoned = expect_poisoned(shared.lock());
@@ -322,7 +322,7 @@ on_stage! {
         assert_eq!(take_all(&locks), LIMIT);
     }
 
-    fn leaked_guards_that_c_unlocks_leave_room() {
+    fn leaked_guards_unlocked_by_c_free_room() {
         let locks = many(LIMIT + 1);
         for lock in locks.iter() {
             std::mem::forget(lock.lock().unwrap());
@@ -331,7 +331,7 @@ on_stage! {
         assert_eq!(take_all(&locks), LIMIT);
     }
 
-    fn after_a_c_repair_nobody_old_is_blamed() {
+    fn poison_cause_after_c_repair_is_unknown() {
         let shared = pair();
         let dead = leave_a_death(&shared);
         let [named, locked] = [Gate::new(), Gate::new()];
@@ -353,7 +353,7 @@ on_stage! {
         assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
     }
 
-    fn after_c_unlocks_nobody_old_is_blamed() {
+    fn poison_cause_after_c_unlock_is_unknown() {
         let shared = pair();
         // It dies without the lock, which still has its name.
         let mut first = spawn(|| {
@@ -372,7 +372,7 @@ on_stage! {
         assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
     }
 
-    fn a_c_death_before_its_repair_blames_nobody() {
+    fn poison_cause_of_c_death_is_unknown() {
         let shared = pair();
         let first = leave_a_death(&shared);
         let mut c = spawn(|| {
@@ -385,7 +385,7 @@ on_stage! {
         assert_eq!(cause.pid(), 0);
     }
 
-    fn a_death_of_ours_is_named_between_c_locks() {
+    fn poison_cause_between_c_locks_is_named() {
         let shared = pair();
         for _ in 0..3 {
             let first = leave_a_death(&shared);

@@ -61,7 +61,7 @@ on_stage! {
         }
     }
 
-    fn no_wait_looks_at_the_wall_clock() {
+    fn waits_do_not_use_wall_clock() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
         let _other_holder = holder_of(&waits.held_by_a_priority);
@@ -92,7 +92,7 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn a_large_timer_slack_delays_no_timeout() {
+    fn timer_slack_delays_no_timeout() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
         let _other_holder = holder_of(&waits.held_by_a_priority);
@@ -115,7 +115,7 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn a_large_timer_slack_delays_no_news_of_a_death() {
+    fn timer_slack_delays_no_owner_death() {
         let waits = waits();
         let sleeper = spawn(|| {
             set_timer_slack(Duration::from_secs(5));
@@ -135,7 +135,7 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn the_timer_slack_is_restored_after_a_signal() {
+    fn timer_slack_is_restored_after_signal() {
         extern "C" fn do_nothing(_: libc::c_int) {}
         let waits = waits();
         let holder = holder_of(&waits.held);

@@ -21,7 +21,7 @@ on_stage! {
         assert_eq!(counter.holder(), None);
     }
 
-    fn the_holder_is_named() {
+    fn holder_returns_pid_while_held() {
         let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let guard = counter.lock().unwrap();
         let holder = counter.holder().unwrap();
@@ -30,7 +30,7 @@ on_stage! {
         assert_eq!(counter.holder(), None);
     }
 
-    fn locking_twice_is_an_error_and_not_a_hang() {
+    fn lock_twice_returns_deadlock() {
         let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let _guard = counter.lock().unwrap();
         assert!(matches!(counter.lock(), Err(LockError::Deadlock)));
@@ -53,7 +53,7 @@ on_stage! {
         assert_eq!(*counter.lock().unwrap(), WORKERS * EACH);
     }
 
-    fn a_c_program_and_this_crate_exclude_each_other() {
+    fn c_and_rust_locks_exclude_each_other() {
         let shared = pair();
         let raw = shared.as_pthread_ptr().cast::<libc::pthread_mutex_t>();
         // SAFETY: placed, hence initialised.
@@ -72,7 +72,7 @@ on_stage! {
     }
 
     // Failure mode 13.
-    fn the_lock_too_many_is_refused_and_none_is_lost() {
+    fn lock_above_limit_is_refused() {
         const LOCKS: usize = 3_000;
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; LOCKS]).unwrap();
         let mut holder = spawn(|| {
@@ -100,7 +100,7 @@ on_stage! {
         }
     }
 
-    fn room_comes_back_as_locks_are_given_back() {
+    fn unlock_frees_room() {
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; 2_049]).unwrap();
         let mut guards: Vec<_> = locks[..2_048].iter().map(|l| l.lock().unwrap()).collect();
         assert!(matches!(locks[2_048].lock(), Err(LockError::TooManyLocks)));
@@ -113,7 +113,7 @@ on_stage! {
     }
 
     // Failure mode 14.
-    fn a_leaked_guard_keeps_the_mapping() {
+    fn leaked_guard_keeps_mapping() {
         let is_mapped = |address: usize| {
             std::fs::read_to_string("/proc/self/maps").unwrap().lines().any(|line| {
                 let range = line.split(' ').next().unwrap();
@@ -155,7 +155,7 @@ on_stage! {
     }
 
     // Failure mode 17.
-    fn a_forked_child_does_not_hold_what_its_parent_holds() {
+    fn forked_child_does_not_hold_parents_locks() {
         let shared = pair();
         let guard = shared.lock().unwrap();
         let moved = std::mem::ManuallyDrop::new(guard);
@@ -197,7 +197,7 @@ on_stage! {
         spawn(|| drop(shared.lock().unwrap())).join();
     }
 
-    fn a_child_of_a_thread_that_held_locks_starts_with_none() {
+    fn forked_child_lock_count_starts_at_zero() {
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; 2_048]).unwrap();
         let mine = Segment::anonymous(ShmMutex::new(0_u32)).unwrap();
         let _guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
@@ -205,7 +205,7 @@ on_stage! {
         spawn(|| drop(mine.lock().unwrap())).join();
     }
 
-    fn a_raw_clone_is_refused() {
+    fn raw_clone_is_refused() {
         let shared = pair();
         drop(shared.lock().unwrap());
         // SAFETY: without CLONE_VM this is a fork that bypasses libc; the
@@ -223,7 +223,7 @@ on_stage! {
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
     }
 
-    fn without_robust_lists_the_error_says_so() {
+    fn missing_robust_lists_are_reported() {
         let shared = pair();
         for (call, errno) in [
             (libc::SYS_get_robust_list, libc::ENOSYS),
@@ -257,7 +257,7 @@ on_stage! {
     }
 
     // Failure mode 21.
-    fn a_stopped_holder_is_not_dead() {
+    fn stopped_holder_is_not_dead() {
         let shared = pair();
         let locked = Gate::new();
         let go_on = Gate::new();
@@ -286,7 +286,7 @@ on_stage! {
         waiter.join();
     }
 
-    fn signals_neither_end_a_wait_nor_surface_as_errors() {
+    fn signals_do_not_end_lock_wait() {
         extern "C" fn nothing(_: libc::c_int) {}
         let shared = pair();
         let locked = Gate::new();
@@ -325,7 +325,7 @@ on_stage! {
     }
 
     // Failure mode 23: deadlines are on the monotonic clock.
-    fn timed_locks_end_at_their_deadline_and_sleep_until_then() {
+    fn lock_timeout_ends_at_deadline() {
         let shared = pair();
         let mut holder = holder_of(&shared);
         let waited = Duration::from_millis(200);
@@ -347,7 +347,7 @@ on_stage! {
         drop(expect_poisoned(shared.try_lock_for(Duration::ZERO)));
     }
 
-    fn priority_inheriting_mutexes_survive_their_holders_too() {
+    fn owner_death_under_pi_is_reported() {
         let shared = Segment::anonymous(ShmMutex::with_priority_inheritance(0_u64)).unwrap();
         *shared.lock().unwrap() += 1;
         assert!(shared.try_lock_for(Duration::from_millis(1)).is_ok());

@@ -23,7 +23,7 @@ on_stage! {
     }
 
     // Failure mode 1.
-    fn a_killed_holder_is_reported_to_the_next_locker() {
+    fn killed_holder_is_reported_to_next_lock() {
         let shared = pair();
         let locked = Gate::new();
         let mut holder = spawn(|| {
@@ -48,7 +48,7 @@ on_stage! {
         assert_eq!(shared.lock().unwrap().second, 1);
     }
 
-    fn every_way_to_lock_reports_a_death() {
+    fn lock_variants_report_owner_death() {
         let shared = pair();
         leave_a_death(&shared);
         drop(expect_poisoned(shared.lock()).recover(|_| ()));
@@ -62,7 +62,7 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
-    fn a_sleeping_locker_is_woken_by_the_holders_death() {
+    fn owner_death_wakes_waiter() {
         let shared = pair();
         let mut holder = holder_of(&shared);
         let holder_pid = holder.pid();
@@ -80,7 +80,7 @@ on_stage! {
         timed_waiter.join();
     }
 
-    fn every_kind_of_end_poisons() {
+    fn every_process_end_poisons() {
         let ends: [(&str, fn()); 5] = [
             ("exit", || exit_now(0)),
             ("SIGTERM", || nix::sys::signal::raise(Signal::SIGTERM).unwrap()),
@@ -105,7 +105,7 @@ on_stage! {
         }
     }
 
-    fn the_end_of_a_thread_poisons() {
+    fn thread_end_poisons() {
         let shared = pair();
         std::thread::scope(|s| {
             s.spawn(|| std::mem::forget(shared.lock().unwrap()));
@@ -117,7 +117,7 @@ on_stage! {
 
     // What the kernel does not report, and what helps then. If this test fails
     // because the lock is reported, the documentation is out of date.
-    fn exec_in_another_thread_loses_the_lock_until_it_is_reset() {
+    fn exec_in_other_thread_loses_lock_until_reset() {
         let shared = pair();
         let mut holder = spawn(|| {
             std::thread::scope(|s| {
@@ -141,7 +141,7 @@ on_stage! {
     }
 
     // Failure modes 2 and 3: the kill comes at any instruction.
-    fn holders_killed_at_random_moments_never_lose_the_lock() {
+    fn holders_killed_at_random_lose_no_lock() {
         let shared = pair();
         let mut deaths_inside = 0;
         for round in 0..400_u64 {
@@ -170,7 +170,7 @@ on_stage! {
     }
 
     // Failure mode 3: a waiter is asleep when the holder dies unlocking.
-    fn waiters_go_on_whatever_instruction_of_the_unlock_the_holder_dies_at() {
+    fn unlock_killed_at_random_wakes_waiters() {
         let shared = pair();
         let waiter = || spawn(|| {
             for _ in 0..200 {
@@ -193,7 +193,7 @@ on_stage! {
     }
 
     // Failure mode 4.
-    fn ten_blocked_lockers_all_proceed_after_one_death() {
+    fn owner_death_lets_ten_waiters_proceed() {
         let shared = pair();
         let mut holder = holder_of(&shared);
         let lockers: Vec<_> = (0..10)
@@ -206,7 +206,7 @@ on_stage! {
     }
 
     // Failure mode 5.
-    fn a_repairer_that_dies_leaves_it_poisoned() {
+    fn repair_killed_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         for _ in 0..3 {
@@ -225,7 +225,7 @@ on_stage! {
         assert_eq!(shared.lock().unwrap().first, 1);
     }
 
-    fn dropping_the_news_unlocks_and_keeps_the_poison() {
+    fn poisoned_error_dropped_unlocks_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         for _ in 0..3 {
@@ -248,7 +248,7 @@ on_stage! {
     }
 
     // Failure mode 6.
-    fn a_foreign_unlock_without_repair_is_a_clear_error_and_can_be_reset() {
+    fn unrecoverable_mutex_fails_until_reset() {
         let shared = pair();
         leave_a_death(&shared);
         // What a careless C program does: it takes EOWNERDEAD for success.
@@ -274,7 +274,7 @@ on_stage! {
     }
 
     // Failure mode 26.
-    fn a_panic_inside_poisons_for_every_process() {
+    fn panic_poisons_for_every_process() {
         let shared = pair();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let mut pair = shared.lock().unwrap();
@@ -295,7 +295,7 @@ on_stage! {
         assert_eq!(shared.lock().unwrap().second, 1);
     }
 
-    fn a_panic_in_the_repair_keeps_the_poison() {
+    fn repair_panic_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -306,7 +306,7 @@ on_stage! {
         assert!(matches!(poisoned.cause(), PoisonCause::Panicked { .. }));
     }
 
-    fn a_guard_taken_during_a_panic_does_not_poison() {
+    fn guard_locked_during_panic_does_not_poison() {
         struct LocksWhenDropped<'a>(&'a SharedPair);
         impl Drop for LocksWhenDropped<'_> {
             fn drop(&mut self) {

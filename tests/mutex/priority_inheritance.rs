@@ -246,7 +246,7 @@ on_stage! {
     }
 
     // Failure mode 29.
-    fn no_call_leaves_list_op_pending_set() {
+    fn list_op_pending_is_clear_after_each_call() {
         let shared = Segment::anonymous([const { Lock::with_priority_inheritance(0) }; 3]).unwrap();
         let [held, lost, own] = &*shared;
         let mut holder = holder_of(held);
@@ -339,7 +339,7 @@ on_stage! {
     }
 
     // The same mutexes, on the same lists, at the hands of libc.
-    fn c_and_rust_lock_by_turns_and_die() {
+    fn c_and_rust_alternate_while_holders_die() {
         const TURNS: u64 = 2_000;
         let shared = Segment::anonymous(Guarded::new()).unwrap();
         let by_c = || {

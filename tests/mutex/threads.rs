@@ -43,7 +43,7 @@ on_stage! {
         assert_eq!(*table.total.lock().unwrap(), [THREADS * TURNS; 8]);
     }
 
-    fn whoever_gets_the_lock_without_waiting_is_alone_too() {
+    fn try_lock_excludes_threads() {
         let table = table();
         let taken = AtomicU64::new(0);
         thread::scope(|s| {
@@ -70,7 +70,7 @@ on_stage! {
         assert_eq!(table.total.lock().unwrap()[0], taken.load(Ordering::Relaxed));
     }
 
-    fn a_notified_thread_sees_what_was_done_before() {
+    fn notified_thread_sees_earlier_writes() {
         let table = table();
         thread::scope(|s| {
             for me in 0..THREADS {
@@ -89,7 +89,7 @@ on_stage! {
         assert_eq!(*table.turn.lock().unwrap(), TURNS / 10 * THREADS);
     }
 
-    fn a_panicking_thread_hands_its_data_to_the_repairer() {
+    fn repair_sees_writes_of_panicked_thread() {
         let table = table();
         for round in 1..20 {
             thread::scope(|s| {
@@ -105,7 +105,7 @@ on_stage! {
         }
     }
 
-    fn threads_that_create_open_and_leave_at_once_use_one_object() {
+    fn create_open_drop_race_uses_one_object() {
         let name = TestName::new("threads");
         thread::scope(|s| {
             for _ in 0..THREADS {

@@ -210,7 +210,7 @@ on_stage! {
             let mut workers: Vec<_> = (0..WORKERS)
                 .map(|_| {
                     Command::new(std::env::current_exe().unwrap())
-                        .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_worker))
+                        .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_worker))
                         .env("SHM_SYNC_TEST_NAME", &*place)
                         .spawn()
                         .unwrap()
@@ -224,7 +224,7 @@ on_stage! {
     }
 
     /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_worker() {
+    fn executed_worker() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let total = Segment::<Counter>::open(&name).unwrap();
             for _ in 0..500 {
@@ -233,7 +233,7 @@ on_stage! {
         }
     }
 
-    fn a_death_with_the_lock_held_is_told() {
+    fn owner_death_is_reported() {
         for place in places("death") {
             let shared = Segment::create(&place, counter()).unwrap();
             let locked = Gate::new();
@@ -254,7 +254,7 @@ on_stage! {
         }
     }
 
-    fn many_openers_at_once_use_one_object() {
+    fn concurrent_openers_use_one_object() {
         for place in places("openers") {
             let racers: Vec<Child> = (0..6)
                 .map(|_| {
@@ -269,7 +269,7 @@ on_stage! {
         }
     }
 
-    fn another_type_is_refused() {
+    fn open_refuses_other_type() {
         for place in places("type") {
             let _shared = Segment::create(&place, counter()).unwrap();
             match Segment::<ShmMutex<i64>>::open(&place) {
@@ -286,7 +286,7 @@ on_stage! {
         }
     }
 
-    fn what_is_none_of_ours_is_refused_and_stays() {
+    fn open_refuses_and_keeps_foreign_object() {
         for place in places("garbage") {
             for bytes in [&[0_u8; 5000][..], &[0xff; 5000], b"short"] {
                 place.fill(bytes);
@@ -304,7 +304,7 @@ on_stage! {
         }
     }
 
-    fn who_may_write_to_it_is_checked() {
+    fn open_checks_write_permissions() {
         for place in places("mode") {
             let group = SegmentOptions::new().mode(0o660);
             let shared = group.create(&place, counter()).unwrap();
@@ -340,8 +340,8 @@ on_stage! {
         }
     }
 
-    fn the_owner_is_checked_and_set() {
-        if !is_root_for("the_owner_is_checked_and_set") {
+    fn owner_is_checked_and_set() {
+        if !is_root_for("owner_is_checked_and_set") {
             return;
         }
         for place in places("owner") {
@@ -376,9 +376,9 @@ on_stage! {
         }
     }
 
-    fn members_of_a_group_share_what_one_creates() {
+    fn group_members_share_segment() {
         const GROUP: u32 = 2000;
-        if !is_root_for("members_of_a_group_share_what_one_creates") {
+        if !is_root_for("group_members_share_segment") {
             return;
         }
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
@@ -444,7 +444,7 @@ on_stage! {
         }
     }
 
-    fn any_owner_is_not_anybody() {
+    fn any_owner_requires_trusted_group() {
         const GROUP: u32 = 2000;
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
         for place in places("stranger") {
@@ -461,7 +461,7 @@ on_stage! {
                     assert!(matches!(result, Err(Error::NoTrustedGroup)), "{result:?}");
                 }
             }
-            if !is_root_for("any_owner_is_not_anybody") {
+            if !is_root_for("any_owner_requires_trusted_group") {
                 continue;
             }
             let refused = |expected: fn(&Error) -> bool| {
@@ -522,8 +522,8 @@ on_stage! {
         }
     }
 
-    fn an_ordinary_user_is_told_what_it_may_not_do() {
-        if !is_root_for("an_ordinary_user_is_told_what_it_may_not_do") {
+    fn unprivileged_user_gets_clear_errors() {
+        if !is_root_for("unprivileged_user_gets_clear_errors") {
             return;
         }
         let [roots, nobodys] = [places("of-root"), places("of-nobody")];
@@ -564,7 +564,7 @@ on_stage! {
         }
     }
 
-    fn a_name_that_was_taken_away_is_noticed() {
+    fn is_linked_detects_removed_name() {
         for place in places("linked") {
             let old = Segment::create(&place, counter()).unwrap();
             let read = Segment::<Counter>::open_read_only(&place).unwrap();
@@ -604,7 +604,7 @@ on_stage! {
         assert!(!Segment::is_linked(&anonymous).unwrap());
     }
 
-    fn unlinked_it_lives_on_for_those_who_have_it() {
+    fn unlinked_segment_stays_usable() {
         for place in places("unlinked") {
             let old = Segment::create(&place, Counter::new(1)).unwrap();
             let child = spawn(|| {
@@ -627,7 +627,7 @@ on_stage! {
         }
     }
 
-    fn a_failed_creation_leaves_nothing() {
+    fn failed_creation_leaves_nothing() {
         for place in places("failed") {
             let attempt = || {
                 SegmentOptions::new().create_in_place::<[Counter; 9]>(&place, |locks| {
@@ -660,7 +660,7 @@ on_stage! {
         }
     }
 
-    fn a_relative_path_means_what_it_meant_at_first() {
+    fn relative_path_is_resolved_once() {
         let places: Vec<Place> = places("relative").collect();
         for place in &places {
             let options = SegmentOptions::new().removal(Removal::UntilLastDetach);
@@ -676,7 +676,7 @@ on_stage! {
         }
     }
 
-    fn a_directory_that_is_not_there_is_told() {
+    fn missing_directory_is_reported() {
         let missing = format!("{}/no-such-directory/jobs", std::env::temp_dir().display());
         assert!(matches!(refusal(&missing), Error::NotFound));
         assert!(matches!(unlink(&missing), Err(Error::NotFound)));

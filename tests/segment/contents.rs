@@ -117,7 +117,7 @@ struct Head {
 type Table = WithTail<Head, [Counter]>;
 
 #[test]
-fn a_tail_follows_its_head() {
+fn tail_follows_head() {
     let names = Names::new("tail");
     for name in names.all() {
         let table = SegmentOptions::new()
@@ -140,7 +140,7 @@ fn a_tail_follows_its_head() {
 }
 
 #[test]
-fn another_kind_of_elements_is_refused() {
+fn open_refuses_other_element_type() {
     fn refuses<T: SegmentContent + ?Sized>(name: &str) {
         let opened = Segment::<T>::open(name);
         assert!(
@@ -171,7 +171,7 @@ fn another_kind_of_elements_is_refused() {
 }
 
 #[test]
-fn the_length_is_the_creators() {
+fn length_is_set_by_creator() {
     let names = Names::new("first");
     for name in names.all() {
         let options = SegmentOptions::new();
@@ -184,7 +184,7 @@ fn the_length_is_the_creators() {
 }
 
 #[test]
-fn there_may_be_no_elements() {
+fn slice_may_be_empty() {
     let names = Names::new("none");
     for name in names.all() {
         let none = SegmentOptions::new()
@@ -218,7 +218,7 @@ fn there_may_be_no_elements() {
 }
 
 #[test]
-fn a_label_that_the_system_refuses_is_an_error() {
+fn label_refused_by_kernel_is_an_error() {
     for label in ["x".repeat(300), "nul\0".to_owned()] {
         let made = SegmentOptions::new().anonymous(&label, 0_u8);
         assert!(matches!(made, Err(Error::Os { .. })), "{made:?}");
@@ -228,7 +228,7 @@ fn a_label_that_the_system_refuses_is_an_error() {
 // --- In place -----------------------------------------------------------------
 
 #[test]
-fn it_is_zero_at_first_and_its_locks_work() {
+fn content_in_place_is_zero_with_usable_locks() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Mixed {
@@ -256,7 +256,7 @@ fn it_is_zero_at_first_and_its_locks_work() {
 }
 
 #[test]
-fn only_the_creator_initialises() {
+fn only_creator_initialises() {
     let name = TestName::new("creator");
     let options = SegmentOptions::new();
     let first: Segment<[u64; 10]> = options
@@ -269,7 +269,7 @@ fn only_the_creator_initialises() {
 }
 
 on_stage! {
-    fn a_gigabyte_goes_through_no_stack_and_no_heap() {
+    fn gigabyte_uses_neither_stack_nor_heap() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Frame {
@@ -307,7 +307,7 @@ on_stage! {
         });
     }
 
-    fn a_million_locks() {
+    fn million_locks_work() {
         const MANY: usize = 1_000_000;
         let name = TestName::new("million");
         let started = std::time::Instant::now();
@@ -338,7 +338,7 @@ on_stage! {
         println!("dropped in {:?}", started.elapsed());
     }
 
-    fn what_no_memory_holds_is_refused() {
+    fn oversized_content_is_refused() {
         // Should the kernel run out of memory all the same, nobody else pays.
         fs::write("/proc/self/oom_score_adj", "1000").unwrap();
         let names = Names::new("huge");
@@ -370,7 +370,7 @@ on_stage! {
         }
     }
 
-    fn an_initialiser_that_panics_leaves_nothing_behind() {
+    fn initialiser_panic_leaves_nothing() {
         let names = Names::new("panic");
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let mappings = || fs::read_to_string("/proc/self/maps").unwrap().matches("shm").count();
@@ -405,7 +405,7 @@ fn huge_pages_free() -> usize {
 }
 
 on_stage! {
-    fn huge_pages_are_had_or_clearly_refused() {
+    fn huge_pages_are_used_or_refused() {
         let huge = SegmentOptions::new().pages(Pages::Huge);
         let Names(posix, file, key) = Names::new("huge-pages");
         for name in [&*posix, &*file] {
@@ -443,7 +443,7 @@ on_stage! {
         }
     }
 
-    fn memory_is_brought_in_when_it_should_be() {
+    fn prefaulted_memory_is_resident() {
         const LEN: usize = 2 * MIB;
         let names = Names::new("resident");
         let resident = |options: &SegmentOptions, name: &str| {
@@ -468,7 +468,7 @@ on_stage! {
         println!("{}", Mapped::of(&eager).0);
     }
 
-    fn core_dumps_leave_out_what_is_excluded() {
+    fn core_dump_omits_excluded_segments() {
         let names = Names::new("core-dump");
         let excluded = SegmentOptions::new().core_dump(CoreDump::Excluded);
         let locked = excluded.clone().residency(Residency::Locked);
@@ -519,7 +519,7 @@ on_stage! {
         }
     }
 
-    fn memory_is_locked_if_that_is_asked_for() {
+    fn memory_is_locked_on_request() {
         const LEN: usize = 256 * KIB;
         let names = Names::new("locked");
         let options = SegmentOptions::new().residency(Residency::Locked);
@@ -544,10 +544,10 @@ on_stage! {
         assert_eq!(Mapped::of(&locked).bytes("Rss"), Mapped::of(&locked).bytes("Locked"));
     }
 
-    fn who_may_not_lock_so_much_is_told_the_limit() {
+    fn memory_lock_limit_is_reported() {
         const LEN: usize = MIB;
         const LIMIT: u64 = 64 * KIB as u64;
-        if !is_root_for("who_may_not_lock_so_much_is_told_the_limit") {
+        if !is_root_for("memory_lock_limit_is_reported") {
             return;
         }
         let names = Names::new("limit");
@@ -585,8 +585,8 @@ on_stage! {
         assert_ne!(nix::unistd::Uid::effective().as_raw(), NOBODY);
     }
 
-    fn what_is_larger_than_system_v_segments_may_be_is_refused() {
-        if !is_root_for("what_is_larger_than_system_v_segments_may_be_is_refused") {
+    fn system_v_size_limit_is_reported() {
+        if !is_root_for("system_v_size_limit_is_reported") {
             return;
         }
         spawn(|| {

@@ -51,7 +51,7 @@ fn names_are_checked() {
 }
 
 #[test]
-fn the_mode_is_exact_and_private_by_default() {
+fn mode_is_exact_and_private_by_default() {
     let mode = |name: &TestName| fs::metadata(name.path()).unwrap().permissions().mode() & 0o777;
     let private = TestName::new("private");
     let _private = Segment::create(&private, Counter::new(0)).unwrap();
@@ -75,7 +75,7 @@ fn the_mode_is_exact_and_private_by_default() {
 }
 
 #[test]
-fn open_or_create_opens_what_is_there() {
+fn open_or_create_opens_existing_segment() {
     let name = TestName::new("ooc");
     let first = Segment::open_or_create(&name, || Counter::new(7)).unwrap();
     let second: Segment<Counter> =
@@ -86,7 +86,7 @@ fn open_or_create_opens_what_is_there() {
 
 // Failure mode 22.
 #[test]
-fn another_layout_is_refused_and_both_sides_are_named() {
+fn open_refuses_other_layout_and_names_both() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Yesterday {
@@ -125,7 +125,7 @@ fn another_layout_is_refused_and_both_sides_are_named() {
 
 // Failure mode 25.
 #[test]
-fn what_is_not_ours_is_refused_before_it_is_mapped() {
+fn open_refuses_foreign_file_before_mapping() {
     let good = good_bytes();
     let put = |bytes: &[u8]| {
         let name = TestName::new("foreign");
@@ -223,7 +223,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
 }
 
 #[test]
-fn the_owner_must_be_the_expected_one() {
+fn open_refuses_other_owner() {
     let name = TestName::new("owner");
     let _segment = Segment::create(&name, Counter::new(0)).unwrap();
     let me = nix::unistd::Uid::effective().as_raw();
@@ -246,7 +246,7 @@ fn the_owner_must_be_the_expected_one() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn arbitrary_files_never_panic_nor_fault(
+    fn open_survives_arbitrary_files(
         noise in proptest::collection::vec(any::<u8>(), 0..600),
         changes in proptest::collection::vec((0..HEADER, any::<u8>()), 0..8),
         start_from_good in any::<bool>(),
@@ -285,7 +285,7 @@ on_stage! {
         assert_eq!(*created.lock().unwrap(), 3);
     }
 
-    fn what_is_not_a_file_is_refused() {
+    fn open_refuses_non_files() {
         let target = TestName::new("target");
         let _target = Segment::create(&target, Counter::new(0)).unwrap();
         let link = TestName::new("link");
@@ -308,14 +308,14 @@ on_stage! {
         assert!(matches!(open_error(&socket), Error::NotASegment));
     }
 
-    fn many_executed_workers_open_it_by_name() {
+    fn executed_workers_open_by_name() {
         const WORKERS: usize = 6;
         let name = TestName::new("exec");
         let total = Segment::create(&name, Counter::new(0)).unwrap();
         let mut workers: Vec<_> = (0..WORKERS)
             .map(|_| {
                 Command::new(std::env::current_exe().unwrap())
-                    .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_worker))
+                    .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_worker))
                     .env("SHM_SYNC_TEST_NAME", &*name)
                     .spawn()
                     .unwrap()
@@ -328,7 +328,7 @@ on_stage! {
     }
 
     /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_worker() {
+    fn executed_worker() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let total = Segment::<Counter>::open(&name).unwrap();
             for _ in 0..1_000 {
@@ -337,7 +337,7 @@ on_stage! {
         }
     }
 
-    fn a_stranger_is_refused_by_the_system() {
+    fn other_user_is_refused_by_kernel() {
         if !nix::unistd::Uid::effective().is_root() {
             println!("not run: only root can become somebody else");
             return;
@@ -365,7 +365,7 @@ on_stage! {
     }
 
     // Failure mode 19.
-    fn a_creator_that_dies_leaves_a_whole_object_or_none() {
+    fn creator_killed_leaves_whole_object_or_none() {
         let name = TestName::new("creator");
         let mut published = 0;
         for round in 0..300_u64 {
@@ -391,7 +391,7 @@ on_stage! {
         println!("{published} of 300 creators died with the object published");
     }
 
-    fn of_many_creators_at_once_one_wins_and_the_others_open() {
+    fn concurrent_creators_have_one_winner() {
         let name = TestName::new("race");
         let tally = Segment::anonymous(Counter::new(0)).unwrap();
         for _ in 0..40 {
@@ -419,7 +419,7 @@ on_stage! {
     }
 
     // Failure mode 20.
-    fn opening_while_others_remove_and_recreate_gives_a_whole_object() {
+    fn open_during_recreation_gives_whole_object() {
         let name = TestName::new("recreate");
         let mut vandal = spawn(|| loop {
             if let Ok(segment) = Segment::create(&name, Counter::new(9)) {
@@ -445,7 +445,7 @@ on_stage! {
     }
 
     // Failure mode 17: a child never takes the parent's object away.
-    fn a_child_that_drops_its_copy_harms_nobody() {
+    fn child_drop_keeps_parents_segment() {
         let name = TestName::new("child");
         let shared = std::mem::ManuallyDrop::new(Segment::create(&name, Counter::new(0)).unwrap());
         let guard = shared.lock().unwrap();
@@ -464,7 +464,7 @@ on_stage! {
 on_stage! {
     // A fixed name is shared with every other run of these tests on the machine.
     #[file_serial(shm_sync_fixed_name)]
-    fn an_object_outlives_a_crash_and_is_found_again_by_its_fixed_name() {
+    fn object_with_fixed_name_outlives_crash() {
         const NAME: &str = "/shm-sync-test-fixed-name";
         let _ = unlink(NAME);
         for visit in 1..=3 {

@@ -81,7 +81,7 @@ on_stage! {
     }
 
     // A daemon without standard output.
-    fn low_numbers_are_never_a_segments() {
+    fn segment_uses_no_low_descriptor() {
         for address in files("low") {
             let mut daemon = spawn(|| {
                 for missing in [0, 1, 2] {
@@ -112,7 +112,7 @@ on_stage! {
     }
 
     // A descriptor that came as standard input.
-    fn a_low_descriptor_handed_over_is_moved_up() {
+    fn from_fd_moves_low_descriptor_up() {
         let segment = Segment::anonymous(Marked::new(3)).unwrap();
         let mut child = spawn(|| {
             let file = Segment::as_fd(&segment).unwrap().as_raw_fd();
@@ -254,7 +254,7 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn no_descriptor_left_the_last_one_still_removes() {
+    fn last_drop_without_free_descriptor_removes() {
         for address in files("full") {
             spawn(|| {
                 let segment = transient().create(&address, Marked::new(1)).unwrap();
@@ -268,7 +268,7 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn no_descriptor_left_but_a_child_attached_stays() {
+    fn drop_without_free_descriptor_respects_child() {
         for address in files("full-child") {
             let steps = Steps::new();
             spawn(|| {
@@ -291,7 +291,7 @@ on_stage! {
         }
     }
 
-    fn a_name_given_to_another_is_not_taken_from_it() {
+    fn drop_keeps_name_of_another_object() {
         for address in files("other") {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             unlink(&address).unwrap();

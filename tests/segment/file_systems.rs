@@ -69,7 +69,7 @@ on_stage! {
         assert_eq!(*Segment::<u64>::open(&path).unwrap(), 7);
     }
 
-    fn a_copy_that_shares_or_lacks_blocks_gets_its_own() {
+    fn copied_file_gets_its_own_blocks() {
         let Some(disk) = Disk::new("xfs", 320 << 20) else { return };
         let path = disk.path("segment");
         let made: Segment<[std::sync::atomic::AtomicU8]> =
@@ -108,7 +108,7 @@ on_stage! {
         }
     }
 
-    fn what_is_reserved_on_btrfs_stays_reserved() {
+    fn reservation_on_btrfs_persists() {
         let Some(disk) = Disk::new("btrfs", 256 << 20) else { return };
         let path = disk.path("segment");
         let made: Segment<[std::sync::atomic::AtomicU8]> =

@@ -166,7 +166,7 @@ on_stage! {
         assert_eq!(mine.take(), 5);
     }
 
-    fn memmap2_over_a_nameless_file_is_shared_by_fork() {
+    fn memmap2_over_unnamed_file_is_shared_by_fork() {
         let memory = nameless(size_of::<Mailbox>());
         let base = memory.as_mut_ptr();
         // SAFETY: as above.
@@ -175,7 +175,7 @@ on_stage! {
         check(&mine, || unsafe { In::find(base, ()) });
     }
 
-    fn memmap2_over_a_file() {
+    fn memmap2_over_file() {
         let path = TestFile::new("memmap2");
         let file = File::create_new(&*path).unwrap();
         file.set_len(8192).unwrap();
@@ -199,7 +199,7 @@ on_stage! {
         assert!(bytes[end..].iter().all(|byte| *byte == 0), "nor after it");
     }
 
-    fn the_crate_shared_memory() {
+    fn shared_memory_crate() {
         let name = TestName::new("shared-memory");
         let conf = || ShmemConf::new().os_id(&*name).size(size_of::<Mailbox>());
         let memory: Shmem = conf().create().unwrap();
@@ -214,7 +214,7 @@ on_stage! {
         });
     }
 
-    fn the_crate_shared_memory_and_an_executed_program() {
+    fn shared_memory_crate_with_executed_program() {
         let name = TestName::new("shared-memory-exec");
         let conf = ShmemConf::new().os_id(&*name).size(size_of::<Mailbox>());
         let memory = conf.create().unwrap();
@@ -222,7 +222,7 @@ on_stage! {
         // SAFETY: new memory, of that length, aligned to a page.
         let mine = unsafe { In::place(base, memory) };
         let mut program = Command::new(std::env::current_exe().unwrap())
-            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_program))
+            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_program))
             .env("SHM_SYNC_TEST_NAME", &*name)
             .spawn()
             .unwrap();
@@ -236,7 +236,7 @@ on_stage! {
     }
 
     /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_program() {
+    fn executed_program() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let memory = ShmemConf::new().os_id(name).open().unwrap();
             let base = memory.as_ptr();
@@ -249,7 +249,7 @@ on_stage! {
         }
     }
 
-    fn each_object_in_foreign_memory_is_one_of_its_own() {
+    fn objects_in_foreign_memory_are_independent() {
         const LOCKS: usize = 50;
         let memory = nameless(LOCKS * size_of::<ShmMutex<u64>>());
         let base: NonNull<ShmMutex<u64>> = NonNull::new(memory.as_mut_ptr().cast()).unwrap();

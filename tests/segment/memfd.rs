@@ -98,7 +98,7 @@ fn smoke() {
 }
 
 #[test]
-fn its_size_is_sealed() {
+fn memfd_size_is_sealed() {
     let mine = anonymous();
     let file = descriptor(&mine);
     let len = Segment::mapped_len(&mine) as i64;
@@ -112,7 +112,7 @@ fn its_size_is_sealed() {
 }
 
 #[test]
-fn it_bears_its_label() {
+fn memfd_has_label() {
     let options = SegmentOptions::new();
     let mine = options.anonymous("label", Counter::new(0)).unwrap();
     let link = format!("/proc/self/fd/{}", descriptor(&mine).as_raw_fd());
@@ -121,7 +121,7 @@ fn it_bears_its_label() {
 }
 
 #[test]
-fn what_could_shrink_is_refused() {
+fn from_fd_refuses_shrinkable_files() {
     let name = TestName::new("unsealed");
     let _posix = Segment::create(&name, Counter::new(0)).unwrap();
     let path = TestFile::new("unsealed");
@@ -154,7 +154,7 @@ fn what_could_shrink_is_refused() {
 }
 
 #[test]
-fn what_is_sealed_and_none_of_ours_is_refused() {
+fn from_fd_refuses_foreign_sealed_files() {
     let shrink = SealFlag::F_SEAL_SHRINK;
     let mine = anonymous();
     let mut good = vec![0; Segment::mapped_len(&mine)];
@@ -185,7 +185,7 @@ fn what_is_sealed_and_none_of_ours_is_refused() {
 }
 
 on_stage! {
-    fn a_forked_child_shares_it() {
+    fn forked_child_shares_memfd() {
         let mine = anonymous();
         let children: Vec<_> = (0..4)
             .map(|_| spawn(|| (0..500).for_each(|_| *mine.lock().unwrap() += 1)))
@@ -199,12 +199,12 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(holder.pid()));
     }
 
-    fn an_executed_program_inherits_the_descriptor() {
+    fn executed_program_inherits_descriptor() {
         let mine = anonymous();
         let file = descriptor(&mine).try_clone_to_owned().unwrap();
         fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let mut program = Command::new(std::env::current_exe().unwrap())
-            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_program))
+            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_program))
             .env("SHM_SYNC_TEST_FD", file.as_raw_fd().to_string())
             .spawn()
             .unwrap();
@@ -216,7 +216,7 @@ on_stage! {
     }
 
     /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_program() {
+    fn executed_program() {
         if let Ok(number) = std::env::var("SHM_SYNC_TEST_FD") {
             // SAFETY: the starter has left this descriptor open for this process.
             let file = unsafe { OwnedFd::from_raw_fd(number.parse().unwrap()) };
@@ -228,7 +228,7 @@ on_stage! {
         }
     }
 
-    fn a_descriptor_goes_over_a_unix_socket() {
+    fn descriptor_is_sent_over_unix_socket() {
         const ROUNDS: u64 = 200;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
@@ -277,7 +277,7 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(worker.pid()));
     }
 
-    fn it_outlives_its_creator() {
+    fn memfd_outlives_creator() {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,

@@ -111,7 +111,7 @@ fn smoke() {
 }
 
 #[test]
-fn what_is_not_there_or_not_ours_is_refused() {
+fn open_read_only_refuses_missing_or_foreign() {
     let names = Names::new("refused");
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
@@ -133,7 +133,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
 }
 
 #[test]
-fn lengths_are_learned_by_those_who_look() {
+fn open_read_only_learns_length() {
     let names = Names::new("tail");
     type Table = WithTail<u32, [Counter]>;
     for name in names.all() {
@@ -156,7 +156,7 @@ fn lengths_are_learned_by_those_who_look() {
 }
 
 on_stage! {
-    fn what_others_write_is_seen_in_a_view() {
+    fn view_shows_writes_of_other_processes() {
         let names = Names::new("seen");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
@@ -183,7 +183,7 @@ on_stage! {
         }
     }
 
-    fn the_memory_itself_refuses_writes() {
+    fn read_only_mapping_refuses_writes() {
         let names = Names::new("write");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
@@ -202,8 +202,8 @@ on_stage! {
         }
     }
 
-    fn the_right_to_read_is_enough() {
-        if !is_root_for("the_right_to_read_is_enough") {
+    fn open_read_only_needs_only_read_permission() {
+        if !is_root_for("open_read_only_needs_only_read_permission") {
             return;
         }
         let names = Names::new("reader");
@@ -240,7 +240,7 @@ on_stage! {
         }
     }
 
-    fn a_peek_never_waits_and_never_tears_a_number() {
+    fn peek_neither_waits_nor_tears_numbers() {
         let name = TestName::new("peek");
         let shared = Segment::create(&name, ShmMutex::new([0_u64; 4])).unwrap();
         let read = Segment::<ShmMutex<[u64; 4]>>::open_read_only(&name).unwrap();
@@ -260,7 +260,7 @@ on_stage! {
         writer.kill();
     }
 
-    fn a_snapshot_and_the_original_do_not_see_each_other() {
+    fn snapshot_is_independent_of_original() {
         let names = Names::new("apart");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
@@ -285,7 +285,7 @@ on_stage! {
         }
     }
 
-    fn a_large_snapshot_is_all_of_one_time() {
+    fn large_snapshot_keeps_all_pages() {
         const LEN: usize = 3 << 20;
         let names = Names::new("pages");
         for name in names.all() {
@@ -301,7 +301,7 @@ on_stage! {
         }
     }
 
-    fn a_lock_that_was_held_is_poisoned_in_the_snapshot() {
+    fn snapshot_poisons_held_lock() {
         let names = Names::new("held");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
@@ -331,7 +331,7 @@ on_stage! {
         }
     }
 
-    fn a_snapshots_lock_is_free_in_a_forked_child() {
+    fn snapshot_lock_is_free_in_forked_child() {
         let names = Names::new("forked");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
@@ -386,7 +386,7 @@ on_stage! {
         }
     }
 
-    fn threads_of_a_forked_child_share_its_snapshot() {
+    fn snapshot_is_shared_by_threads_of_child() {
         let names = Names::new("forked-threads");
         let name = names.all()[0];
         let _shared = Segment::create(name, board()).unwrap();
@@ -415,7 +415,7 @@ on_stage! {
         }
     }
 
-    fn poison_and_own_locks_come_along() {
+    fn snapshot_keeps_poison_and_own_locks() {
         let names = Names::new("poison");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
@@ -440,7 +440,7 @@ on_stage! {
         }
     }
 
-    fn a_snapshot_does_not_count_as_attached() {
+    fn snapshot_does_not_count_as_attached() {
         let names = Names::new("count");
         for name in names.all() {
             let (created, seen) = (Gate::new(), Gate::new());

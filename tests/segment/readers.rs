@@ -91,7 +91,7 @@ on_stage! {
         assert_eq!(open(&address).unwrap().id(), segment.id());
     }
 
-    fn a_reader_on_the_revival_byte_delays_open() {
+    fn reader_on_reinit_byte_delays_open() {
         if !is_root_for("a reader on the revival byte") {
             return;
         }
@@ -124,7 +124,7 @@ on_stage! {
         }
     }
 
-    fn a_reader_on_the_removal_byte_delays_removers() {
+    fn reader_on_removal_byte_delays_removers() {
         if !is_root_for("a reader on the removal byte") {
             return;
         }
@@ -143,7 +143,7 @@ on_stage! {
         }
     }
 
-    fn a_stopped_remover_delays_the_others() {
+    fn stopped_remover_delays_other_removers() {
         // Ten seconds each: one kind of file is enough.
         for address in &files("stopped")[..1] {
             let segment = readable().create(address, Marked::new(1)).unwrap();
@@ -175,7 +175,7 @@ on_stage! {
         }
     }
 
-    fn strangers_that_lock_their_files_delay_gc_little() {
+    fn foreign_file_locks_delay_gc_little() {
         let objects: Vec<_> = (0..6).map(|_| TestAddress::new(Backing::Posix, "gc")).collect();
         for address in &objects {
             drop(readable().create(address, Marked::new(1)).unwrap());
@@ -201,7 +201,7 @@ on_stage! {
         owner.kill();
     }
 
-    fn a_remover_that_takes_a_while_is_waited_for() {
+    fn slow_remover_is_waited_for() {
         for address in files("slow") {
             drop(readable().create(&address, Marked::new(1)).unwrap());
             let there = Gate::new();
@@ -219,7 +219,7 @@ on_stage! {
         }
     }
 
-    fn thousands_of_locks_do_not_stop_attached() {
+    fn thousands_of_locks_hide_no_attachment() {
         if !is_root_for("thousands of locks") {
             return;
         }

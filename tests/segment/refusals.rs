@@ -80,7 +80,7 @@ on_stage! {
         .join();
     }
 
-    fn a_refused_call_is_named_with_its_error() {
+    fn refused_call_is_named_with_errno() {
         use Backing::{File, Memfd, Posix, SystemV};
         use Expected::{Call, NoSpace, PermissionDenied, Works};
         use libc::{
@@ -132,7 +132,7 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn a_refused_fcntl_is_named_with_its_command() {
+    fn refused_fcntl_is_named_with_command() {
         const LOCK: &str = "fcntl(F_OFD_SETLK)";
         const SEALS: &str = "fcntl(F_ADD_SEALS)";
         let table = [
@@ -156,7 +156,7 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn each_answer_to_o_tmpfile_is_one_error() {
+    fn o_tmpfile_errnos_map_to_errors() {
         use Expected::{Call, NoSpace, PermissionDenied, UnnamedFiles};
         use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, EROFS};
         const CALL: &str = "open(O_TMPFILE)";
@@ -184,7 +184,7 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn a_refused_call_of_an_opener_is_named() {
+    fn refused_call_of_open_is_named() {
         use Expected::{Call, NoSpace, NotFound, PermissionDenied, Works};
         use libc::{EACCES, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM, EROFS};
         let open = |errno| {
@@ -256,7 +256,7 @@ on_stage! {
     }
 
     #[cfg(target_arch = "x86_64")] // others have no unlink(2), only unlinkat(2)
-    fn a_refused_removal_is_told() {
+    fn refused_removal_is_reported() {
         use Expected::{Call, NotFound, PermissionDenied};
         let table = [
             (libc::EPERM, PermissionDenied),
@@ -278,7 +278,7 @@ on_stage! {
         assert!(address.exists());
     }
 
-    fn a_file_size_limit_is_no_space() {
+    fn file_size_limit_is_no_space() {
         const LIMIT: u64 = 1 << 20;
         const LEN: usize = 8 << 20;
         let options = SegmentOptions::new();
@@ -309,7 +309,7 @@ on_stage! {
 
     // Some kernels end fallocate(2) on tmpfs at any signal, and free what it had
     // reserved. A profiler's signals then interrupt each long reservation.
-    fn signals_do_not_restart_a_reservation() {
+    fn signals_do_not_restart_reservation() {
         const LEN: usize = 64 << 20;
         /// What is reserved between two signals.
         const BETWEEN_SIGNALS: u32 = 3 << 20;

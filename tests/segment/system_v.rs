@@ -108,7 +108,7 @@ on_stage! {
         assert_eq!(Segment::system_v_status(&other).unwrap(), None);
     }
 
-    fn a_key_is_made_of_a_file_as_c_programs_make_it() {
+    fn ftok_key_equals_that_of_libc() {
         let path = TestFile::new("ftok");
         std::fs::write(&*path, "").unwrap();
         let address = Address::ftok(&*path, b'j').unwrap();
@@ -132,7 +132,7 @@ on_stage! {
         assert!(matches!(Address::ftok(&*path, b'j'), Err(Error::Os { call: "ftok", .. })));
     }
 
-    fn a_key_may_be_spelt_in_several_ways() {
+    fn key_may_be_decimal_or_hexadecimal() {
         let key = TestKey::new();
         let _shared = Segment::create(&key, Counter::new(0)).unwrap();
         let number = key.number();
@@ -144,7 +144,7 @@ on_stage! {
         assert!(matches!(Address::system_v(0), Err(Error::InvalidName { .. })));
     }
 
-    fn without_a_key_it_is_found_by_its_id() {
+    fn segment_without_key_is_found_by_id() {
         let shared = SegmentOptions::new().create_system_v_private(Counter::new(0)).unwrap();
         let address = Segment::address(&shared).unwrap().to_string();
         assert_eq!(address, format!("sysv:id:{}", status(&shared).id));
@@ -165,7 +165,7 @@ on_stage! {
         assert!(matches!(unlink(&address), Err(Error::NotFound)));
     }
 
-    fn its_status_is_what_the_kernel_says() {
+    fn status_matches_that_of_kernel() {
         let key = TestKey::new();
         let options = SegmentOptions::new().mode(0o640);
         // The kernel's clock for this is a tick behind.
@@ -205,7 +205,7 @@ on_stage! {
         assert_eq!(third.id, first.id);
     }
 
-    fn the_kernel_counts_the_killed() {
+    fn attach_count_drops_when_process_is_killed() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(0)).unwrap();
         let attached = Gate::new();
@@ -224,7 +224,7 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(opener.pid()));
     }
 
-    fn removed_it_goes_with_the_last_attachment() {
+    fn removed_segment_ends_with_last_attachment() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(1)).unwrap();
         let id = status(&shared).id;
@@ -255,7 +255,7 @@ on_stage! {
         assert_eq!(*Segment::<Counter>::open(&key).unwrap().lock().unwrap(), 100);
     }
 
-    fn it_can_be_kept_in_memory() {
+    fn segment_can_be_locked_in_memory() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(0)).unwrap();
         assert!(!status(&shared).is_locked);
@@ -266,8 +266,8 @@ on_stage! {
         assert!(status(&shared).is_locked, "it is the segment that is locked");
     }
 
-    fn a_container_restart_keeps_the_data() {
-        if !has_namespaces("a_container_restart_keeps_the_data") {
+    fn container_restart_keeps_data() {
+        if !has_namespaces("container_restart_keeps_data") {
             return;
         }
         for removal in [Removal::Persistent, Removal::UntilLastDetach] {
@@ -302,8 +302,8 @@ on_stage! {
         }
     }
 
-    fn what_a_past_container_left_can_be_removed() {
-        if !has_namespaces("what_a_past_container_left_can_be_removed") {
+    fn segment_of_past_container_is_removable() {
+        if !has_namespaces("segment_of_past_container_is_removable") {
             return;
         }
         let key = TestKey::new();
@@ -334,8 +334,8 @@ on_stage! {
         }
     }
 
-    fn while_a_user_of_the_other_container_lives_it_is_refused() {
-        if !has_namespaces("while_a_user_of_the_other_container_lives_it_is_refused") {
+    fn segment_used_in_other_container_is_refused() {
+        if !has_namespaces("segment_used_in_other_container_is_refused") {
             return;
         }
         let key = TestKey::new();
@@ -381,10 +381,10 @@ on_stage! {
         .join();
     }
 
-    fn newcomers_at_once_are_one_group() {
+    fn concurrent_openers_form_one_group() {
         const NEWCOMERS: u32 = 5;
         const ROUNDS: u64 = 6;
-        if !has_namespaces("newcomers_at_once_are_one_group") {
+        if !has_namespaces("concurrent_openers_form_one_group") {
             return;
         }
         for _ in 0..ROUNDS {
@@ -414,9 +414,9 @@ on_stage! {
         }
     }
 
-    fn two_containers_that_race_are_never_both_inside() {
+    fn racing_containers_exclude_each_other() {
         const TIME: Duration = Duration::from_secs(3);
-        if !has_namespaces("two_containers_that_race_are_never_both_inside") {
+        if !has_namespaces("racing_containers_exclude_each_other") {
             return;
         }
         let key = TestKey::new();

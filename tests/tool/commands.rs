@@ -152,7 +152,7 @@ on_stage! {
         assert!(stdout(&["ls", "--color", "always"]).contains('\x1b'));
     }
 
-    fn a_holder_is_shown_alive_stopped_and_dead() {
+    fn show_reports_live_stopped_and_dead_holder() {
         let name = TestName::new("cli-holder");
         let segment = Segment::create(&name, farm()).unwrap();
         let lock = &segment.workers[1].lock;
@@ -195,7 +195,7 @@ on_stage! {
         assert!(lock.is_poisoned());
     }
 
-    fn a_death_that_nobody_came_across_is_shown_and_left() {
+    fn show_reports_new_owner_death_and_keeps_it() {
         let name = TestName::new("cli-death");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let dead = leave_a_death(&segment);
@@ -209,7 +209,7 @@ on_stage! {
         assert!(matches!(segment.lock(), Err(LockError::Poisoned(_))));
     }
 
-    fn sleepers_are_counted() {
+    fn show_counts_condvar_waiters() {
         let name = TestName::new("cli-sleepers");
         let segment = Segment::create(&name, farm()).unwrap();
         let sleeper = spawn(|| {
@@ -223,7 +223,7 @@ on_stage! {
         assert!(stdout(&["show", &name]).contains("up to 1"));
     }
 
-    fn a_stale_segment_is_told_and_can_be_removed() {
+    fn stale_segment_is_listed_and_removable() {
         let name = TestName::new("cli-stale");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let (text, code) = refusal(&["rm", &name]);
@@ -239,7 +239,7 @@ on_stage! {
         assert!(text.contains("no such segment") && code == 1, "{text}");
     }
 
-    fn whatever_lies_there_has_a_row() {
+    fn ls_has_row_for_each_object() {
         let header = {
             let name = TestName::new("cli-model");
             let _segment = Segment::create(&name, Counter::new(0)).unwrap();
@@ -286,7 +286,7 @@ on_stage! {
         assert!(stdout(&["ls", "--all"]).contains("not a segment: other data"));
     }
 
-    fn what_is_no_file_has_a_row() {
+    fn ls_has_row_for_non_files() {
         let [fifo, directory, link, sparse] =
             ["fifo", "subdirectory", "link", "sparse"].map(TestName::new);
         nix::unistd::mkfifo(fifo.path().as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -311,8 +311,8 @@ on_stage! {
         fs::remove_dir(directory.path()).unwrap();
     }
 
-    fn what_may_not_be_read_has_a_row() {
-        if !is_root_for("what_may_not_be_read_has_a_row") {
+    fn ls_has_row_for_unreadable_objects() {
+        if !is_root_for("ls_has_row_for_unreadable_objects") {
             return;
         }
         let [closed, open] = ["closed", "open"].map(TestName::new);
@@ -343,7 +343,7 @@ on_stage! {
         assert!(as_nobody(&["gc", "--dry-run"]).status.success());
     }
 
-    fn system_v_is_looked_at_and_left_as_it_was() {
+    fn system_v_probe_changes_nothing() {
         let [key, foreign] = [TestKey::new(), TestKey::new()];
         let segment = Segment::create(&key, Counter::new(0)).unwrap();
         // SAFETY: the call takes and returns numbers only.
@@ -377,7 +377,7 @@ on_stage! {
         assert_eq!(refusal(&["show", &key]).1, 1);
     }
 
-    fn an_unfinished_segment_is_told_and_can_be_removed() {
+    fn unfinished_segment_is_listed_and_removable() {
         let key = TestKey::new();
         let mut creator = spawn(|| {
             let _ = SegmentOptions::new().create_in_place::<Counter>(&key, |_| crate::support::die());
@@ -390,7 +390,7 @@ on_stage! {
         assert!(!has_row(&json(&["ls", "--all"]), &key));
     }
 
-    fn a_large_segment_shows_what_is_in_use_first() {
+    fn show_lists_used_locks_first() {
         let name = TestName::new("cli-large");
         let locks = SegmentOptions::new().create_with_len::<[Counter]>(&name, 5000, |_| {}).unwrap();
         let _guard = locks[4321].lock().unwrap();
@@ -402,7 +402,7 @@ on_stage! {
         assert!(stdout(&["show", &name, "--limit", "2"]).contains("and 4998 more"));
     }
 
-    fn files_and_memfds_are_found_by_who_maps_them() {
+    fn ls_finds_mapped_files_and_memfds() {
         let path = TestFile::new("cli-file");
         let file = Segment::create(&path, Counter::new(0)).unwrap();
         let label = format!("cli-{}", std::process::id());
@@ -443,7 +443,7 @@ on_stage! {
         assert_eq!(refusal(&["maps", "536870912"]).1, 1);
     }
 
-    fn poison_is_cleared_only_after_confirmation() {
+    fn clear_poison_requires_confirmation() {
         let name = TestName::new("cli-poison");
         let segment = Segment::create(&name, farm()).unwrap();
         let lock = &segment.workers[2].lock;
@@ -470,7 +470,7 @@ on_stage! {
         assert!(!segment.is_poisoned());
     }
 
-    fn garbage_is_collected_and_nothing_else() {
+    fn gc_removes_only_garbage() {
         if !has_shared_memory_of_its_own() {
             println!("not run, because it takes a namespace of its own");
             return;
@@ -511,9 +511,9 @@ on_stage! {
         assert_eq!(stdout(&["gc"]), "nothing to remove\n");
     }
 
-    fn strangers_keep_the_tool_from_nothing() {
+    fn tool_works_on_segments_of_other_users() {
         const SECONDS: Duration = Duration::from_secs(20);
-        if !is_root_for("strangers_keep_the_tool_from_nothing") {
+        if !is_root_for("tool_works_on_segments_of_other_users") {
             return;
         }
         if !has_shared_memory_of_its_own() {
@@ -593,7 +593,7 @@ on_stage! {
         assert_eq!(json(&["gc"])[0]["outcome"], "removed");
     }
 
-    fn the_longest_names_are_listed_and_collected() {
+    fn longest_names_are_listed_and_collected() {
         if !has_own_mounts_for("the longest names")
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
         {
@@ -617,7 +617,7 @@ on_stage! {
     }
 
     // As on systems where /dev/shm is a link to /run/shm.
-    fn a_link_to_the_directory_changes_no_name() {
+    fn directory_symlink_changes_no_name() {
         if !has_own_mounts_for("a link to the directory")
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/run"])
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev"])
@@ -648,7 +648,7 @@ on_stage! {
         assert!(has_row(&dry, "/linked"), "{dry}");
     }
 
-    fn watching_reports_again_and_again() {
+    fn watch_reports_repeatedly() {
         let name = TestName::new("cli-watch");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let text = stdout(&["watch", &name, "--interval", "0.05", "--count", "3"]);
@@ -677,7 +677,7 @@ on_stage! {
         assert_eq!(refusal(&["watch", "/shm-sync-test-nothing"]).1, 1);
     }
 
-    fn a_reader_that_leaves_early_is_no_error() {
+    fn closed_pipe_is_no_error() {
         let names: Vec<_> = (0..3).map(|_| TestName::new("cli-pipe")).collect();
         let _segments: Vec<_> =
             names.iter().map(|name| Segment::create(name, farm()).unwrap()).collect();
@@ -690,7 +690,7 @@ on_stage! {
         }
     }
 
-    fn usage_has_its_exit_code() {
+    fn usage_error_has_exit_code_2() {
         let wrong = [&[][..], &["frobnicate"], &["show"], &["show", "jobs"], &["maps", "x"],
             &["watch", "/x", "--interval", "0"], &["rm"]];
         for arguments in wrong {
@@ -704,7 +704,7 @@ on_stage! {
         assert!(stdout(&["--version"]).starts_with("shm-sync "));
     }
 
-    fn manual_and_completions_are_made() {
+    fn man_and_completions_are_generated() {
         let page = stdout(&["man"]);
         assert!(page.starts_with(".ie") && page.contains("Exit codes"), "{page}");
         for shell in ["bash", "zsh", "fish"] {

@@ -99,7 +99,7 @@ on_stage! {
         assert_eq!(run(&["rm", &name]).status.code(), Some(0));
     }
 
-    fn names_of_types_are_harmless() {
+    fn type_names_are_escaped() {
         for platform in [40, 7] {
             let name = segment_of_type(EVIL, platform);
             look_at(&name);
@@ -115,7 +115,7 @@ on_stage! {
         assert!(!debug.chars().any(|c| c.is_control() || is_invisible(c)), "{debug}");
     }
 
-    fn names_of_types_in_system_v_are_harmless() {
+    fn type_names_in_system_v_are_escaped() {
         const SHORT: &str = "\x1b]0;owned\x07";
         let key = TestKey::new();
         drop(Segment::create(&key, Counter::new(0)).unwrap());
@@ -144,7 +144,7 @@ on_stage! {
         crate::support::poll(|| run(&["rm", &key]).status.success());
     }
 
-    fn names_of_objects_are_harmless() {
+    fn object_names_are_escaped() {
         let name = TestName::new(EVIL);
         look_at(&name);
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
@@ -163,7 +163,7 @@ on_stage! {
         run(&["rm", &name]);
     }
 
-    fn names_of_files_are_harmless() {
+    fn file_names_are_escaped() {
         let directory = TestFile::new(EVIL);
         fs::create_dir(&*directory).unwrap();
         let path = format!("{}/{EVIL}", &*directory);
@@ -177,7 +177,7 @@ on_stage! {
         fs::remove_dir_all(Path::new(&*directory)).unwrap();
     }
 
-    fn names_of_memfds_are_harmless() {
+    fn memfd_names_are_escaped() {
         let options = Segment::<Counter>::options();
         let Ok(segment) = options.anonymous(EVIL, Counter::new(0)) else {
             println!("skipped: the kernel takes no such name");
@@ -190,7 +190,7 @@ on_stage! {
         drop(segment);
     }
 
-    fn names_of_processes_are_harmless() {
+    fn process_names_are_escaped() {
         for name in [c"a\x1b[2J\xc2\x9b2J\x7f", c"\xe2\x80\xae\x9b\r\n\x07z"] {
             let object = TestName::new("cli-comm");
             let segment = Segment::create(&object, Counter::new(0)).unwrap();
@@ -214,7 +214,7 @@ on_stage! {
         }
     }
 
-    fn wrong_arguments_are_harmless() {
+    fn wrong_arguments_are_escaped() {
         for arguments in [
             &[EVIL][..],
             &["show", EVIL],

@@ -81,7 +81,7 @@ fn smoke() -> Result<(), Error> {
 // --- Fingerprints -----------------------------------------------------------
 
 #[test]
-fn every_change_of_a_struct_changes_the_fingerprint() {
+fn fingerprint_differs_for_each_struct_change() {
     assert_all_differ(&fingerprints! {
         [#[repr(C)] struct S { a: u32, b: u32, c: [u8; 3] }]
         // A renamed field; fields in another order.
@@ -106,7 +106,7 @@ fn every_change_of_a_struct_changes_the_fingerprint() {
 }
 
 #[test]
-fn types_of_the_same_size_have_different_fingerprints() {
+fn fingerprint_differs_for_same_size() {
     assert_all_differ(&fingerprints! {
         [#[repr(C)] struct S { a: u32 }]
         [#[repr(C)] struct S { a: i32 }]
@@ -127,7 +127,7 @@ fn types_of_the_same_size_have_different_fingerprints() {
 }
 
 #[test]
-fn every_change_of_an_enum_changes_the_fingerprint() {
+fn fingerprint_differs_for_each_enum_change() {
     assert_all_differ(&fingerprints! {
         [#[repr(u8)] enum E { A, B(u8, i8) }]
         // A renamed variant; variants in another order; another discriminant.
@@ -157,7 +157,7 @@ fn every_change_of_an_enum_changes_the_fingerprint() {
 /// In `Joined` the payload of `Small` follows the tag at once, in `Apart` it
 /// lies where that of `Large` does. Size, alignment and tokens are the same.
 #[test]
-fn an_enum_in_the_manner_of_c_is_laid_out_otherwise() {
+fn fingerprint_differs_for_repr_c_enum() {
     #[derive(ShmSafe)]
     #[repr(u8)]
     #[allow(dead_code, reason = "only the layout matters")]
@@ -194,7 +194,7 @@ fn an_enum_in_the_manner_of_c_is_laid_out_otherwise() {
 }
 
 #[test]
-fn a_change_deep_inside_changes_the_fingerprint() {
+fn fingerprint_differs_for_nested_change() {
     macro_rules! outer {
         ($($fields:tt)*) => {{
             #[derive(ShmSafe)]
@@ -216,7 +216,7 @@ fn a_change_deep_inside_changes_the_fingerprint() {
 /// hashed like a field, and a discriminant of 128 bits left room to choose the rest.
 /// No value of the second type is a value of the first, so safe code could make one.
 #[test]
-fn fingerprints_that_collided_in_format_2_differ() {
+fn fingerprint_differs_where_format_2_collided() {
     const U32: u128 = u32::FINGERPRINT.to_bits();
     // The discriminant of `b` is hashed like the number and the type of the field `b`.
     assert_all_differ(&fingerprints! {
@@ -253,7 +253,7 @@ mod elsewhere {
 }
 
 #[test]
-fn the_spelling_of_a_type_does_not_matter() {
+fn fingerprint_ignores_spelling() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Generic<T, U, const N: usize> {
@@ -287,7 +287,7 @@ fn the_spelling_of_a_type_does_not_matter() {
 /// As a macro does that gives each flag its bit: the derive macro above it sees no
 /// numbers.
 #[test]
-fn discriminants_are_those_of_the_compiler() {
+fn discriminants_match_the_compilers() {
     use shm_sync_test_attributes::replace;
 
     assert_all_equal(&fingerprints! {
@@ -307,7 +307,7 @@ fn discriminants_are_those_of_the_compiler() {
 }
 
 #[test]
-fn the_largest_discriminants_differ() {
+fn fingerprint_differs_at_largest_discriminant() {
     assert_all_differ(&fingerprints! {
         [#[repr(u128)] enum E { A(u8) = i128::MAX as u128, B }]
         [#[repr(u128)] enum E { A(u8) = u128::MAX - 1, B }]
@@ -320,7 +320,7 @@ fn the_largest_discriminants_differ() {
 
 /// A type with parts is not like another whose parts are called and typed alike.
 #[test]
-fn kinds_of_types_have_different_fingerprints() {
+fn fingerprint_differs_for_each_kind_of_type() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Sized<const N: usize> {
@@ -354,7 +354,7 @@ fn kinds_of_types_have_different_fingerprints() {
 }
 
 #[test]
-fn discriminants_count_on_from_the_last_explicit_one() {
+fn discriminants_continue_after_explicit_one() {
     assert_all_equal(&fingerprints! {
         [#[repr(i16)] enum E { A = -2, B, C, D = 40, F }]
         [#[repr(i16)] enum E { A = -2, B = -1, C = 0, D = 40, F = 41 }]
@@ -365,7 +365,7 @@ fn discriminants_count_on_from_the_last_explicit_one() {
 /// fingerprint of a type is for ever. If this test has to change, no segment
 /// that exists can be opened any more, and the changelog must say so.
 #[test]
-fn fingerprints_stay_what_they_are() {
+fn fingerprints_are_stable() {
     let point = fingerprint!([#[repr(C)] struct Point { x: u32, y: [i16; 3], z: bool }]);
     assert_eq!(point.to_string(), "50fd5ae63baa8076080c7d7d55f45bab");
     let state = fingerprint!([#[repr(C, u8)] enum State { Idle, Busy { since: u32 } = 7 }]);
@@ -507,7 +507,7 @@ fn expected_in_pool(path: &str, at: usize) -> Vec<Found> {
 }
 
 #[test]
-fn a_walk_tells_the_way_to_each_lock() {
+fn visit_reports_path_of_each_lock() {
     assert_eq!(reports::<Pool>(), expected_in_pool("", 0));
     assert_eq!(reports::<Pool>()[3].path, ".workers[3].lock");
 
@@ -529,7 +529,7 @@ fn a_walk_tells_the_way_to_each_lock() {
 }
 
 #[test]
-fn a_walk_finds_the_addresses_of_a_placed_value() -> Result<(), Error> {
+fn visit_offsets_match_placed_value() -> Result<(), Error> {
     let server = Segment::anonymous(Server::new(1, [0; 3]))?;
     let base = std::ptr::from_ref(&*server).addr();
     let mut mutexes: BTreeSet<usize> = server
@@ -560,7 +560,7 @@ fn a_walk_finds_the_addresses_of_a_placed_value() -> Result<(), Error> {
 }
 
 #[test]
-fn a_walk_over_data_finds_nothing() {
+fn visit_of_plain_data_reports_nothing() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Unit;
@@ -590,7 +590,7 @@ fn a_walk_over_data_finds_nothing() {
 }
 
 #[test]
-fn a_walk_over_a_generic_type_finds_what_it_is_filled_with() {
+fn visit_of_generic_reports_its_argument() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Slots<T, const N: usize> {
@@ -622,7 +622,7 @@ fn a_walk_over_a_generic_type_finds_what_it_is_filled_with() {
 // --- Placing ----------------------------------------------------------------
 
 #[test]
-fn locks_wake_up_wherever_they_are_nested() -> Result<(), Error> {
+fn nested_locks_are_initialised() -> Result<(), Error> {
     let inert = Server::new(1, [0; 3]);
     for worker in inert.workers() {
         assert!(matches!(worker.lock.try_lock(), Err(LockError::NotPlaced)));
@@ -660,7 +660,7 @@ fn locks_wake_up_wherever_they_are_nested() -> Result<(), Error> {
 
 proptest! {
     #[test]
-    fn placing_wakes_the_locks_and_leaves_the_data_alone(
+    fn segment_initialises_locks_and_keeps_data(
         version: u8,
         size: u32,
         data: [u16; 3],

@@ -59,7 +59,7 @@ fn smoke() {
 // --- Natures ----------------------------------------------------------------
 
 #[test]
-fn a_struct_is_what_all_its_fields_are() {
+fn struct_has_properties_of_all_fields() {
     assert_nature! { PLAIN;
         [#[repr(C)] struct S;]
         [#[repr(C)] struct S {}]
@@ -85,7 +85,7 @@ fn a_struct_is_what_all_its_fields_are() {
 }
 
 #[test]
-fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
+fn fieldless_enum_is_zero_if_a_discriminant_is() {
     assert_nature! { PLAIN;
         [#[repr(u8)] enum E { A }]
         [#[repr(u64)] enum E { A, B, C }]
@@ -105,7 +105,7 @@ fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
 }
 
 #[test]
-fn an_enum_with_fields_can_tear() {
+fn enum_with_fields_can_tear() {
     assert_nature! { PLAIN.without_tear_free();
         [#[repr(u8)] enum E { A, B(u8) }]
         [#[repr(u8)] enum E { A(u8) }]
@@ -128,7 +128,7 @@ fn an_enum_with_fields_can_tear() {
 }
 
 #[test]
-fn an_enum_whose_discriminant_is_constant_is_asked_for_its_value() {
+fn enum_discriminant_constants_are_evaluated() {
     const BASE: i16 = -1;
     const fn twice(n: i16) -> i16 {
         2 * n
@@ -145,7 +145,7 @@ fn an_enum_whose_discriminant_is_constant_is_asked_for_its_value() {
 
 /// Names that the macro uses itself mean the user's things in the user's code.
 #[test]
-fn names_do_not_get_mixed_up() {
+fn derived_names_do_not_capture_user_names() {
     const fn nature() -> u8 {
         0
     }
@@ -163,7 +163,7 @@ fn names_do_not_get_mixed_up() {
 }
 
 #[test]
-fn a_generic_type_is_what_it_is_filled_with() {
+fn generic_has_properties_of_its_arguments() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Slots<T, const N: usize> {
@@ -206,7 +206,7 @@ fn a_generic_type_is_what_it_is_filled_with() {
 }
 
 #[test]
-fn a_mutex_is_shared_and_else_what_it_guards_is() {
+fn mutex_is_mutable_and_else_like_its_data() {
     assert_eq!(ShmMutex::<()>::PROPERTIES, PLAIN.with_interior_mutability());
     assert_eq!(
         ShmMutex::<AtomicU32>::PROPERTIES,
@@ -259,7 +259,7 @@ fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<(String, usize, usize, SyncKin
 /// A pattern is what is left of the full walk if of all elements of an array only
 /// the first is kept.
 #[test]
-fn a_pattern_is_the_walk_over_first_elements() {
+fn pattern_equals_visit_of_first_elements() {
     let mut full = walk::<([Pool; 2], Pool)>(&FieldPath::root());
     full.retain(|(path, ..)| !path.contains("[1") && !path.contains("[2") && !path.contains("[3"));
     for (path, ..) in &mut full {
@@ -280,7 +280,7 @@ fn a_pattern_is_the_walk_over_first_elements() {
 }
 
 #[test]
-fn an_object_has_the_size_of_its_type() {
+fn visit_reports_size_of_each_type() {
     let sizes = |(_, _, size, kind)| (kind, size);
     let all: Vec<_> = walk::<Pool>(&FieldPath::pattern())
         .into_iter()

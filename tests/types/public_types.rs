@@ -141,7 +141,7 @@ fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
 }
 
 #[test]
-fn lock_errors_pass_the_question_mark() -> Result<(), AnyError> {
+fn lock_error_converts_with_question_mark() -> Result<(), AnyError> {
     let inert = ShmMutex::new(1);
     assert!(matches!(
         add_one(&inert),
@@ -187,7 +187,7 @@ fn many() -> [ShmMutex<u8>; 3] {
 }
 
 #[test]
-fn a_mutex_that_is_not_placed_says_so() {
+fn mutex_not_placed_fails() {
     fn is_not_placed<G>(result: LockResult<G>) -> bool {
         matches!(result, Err(LockError::NotPlaced))
     }
@@ -210,7 +210,7 @@ fn a_mutex_that_is_not_placed_says_so() {
 }
 
 #[test]
-fn a_mutex_that_is_not_placed_still_is_a_value() {
+fn mutex_not_placed_still_owns_its_value() {
     let [mut first, second, _] = many();
     *first.get_mut() += 1;
     assert_eq!((first.into_inner(), second.into_inner()), (8, 7));
@@ -221,7 +221,7 @@ fn a_mutex_that_is_not_placed_still_is_a_value() {
 // --- Debug ------------------------------------------------------------------
 
 #[test]
-fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
+fn mutex_debug_shows_state_without_data() -> Result<(), Error> {
     let inert = ShmMutex::new(271_828_u32);
     assert_eq!(
         format!("{inert:?}"),
@@ -255,7 +255,7 @@ fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
 }
 
 #[test]
-fn a_guard_shows_the_data() -> Result<(), Error> {
+fn guard_debug_shows_data() -> Result<(), Error> {
     let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
     let guard = mutex.lock()?;
     assert_eq!(format!("{guard:?}"), "271828");
@@ -264,7 +264,7 @@ fn a_guard_shows_the_data() -> Result<(), Error> {
 }
 
 #[test]
-fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
+fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
     let panicked = catch_unwind(|| {
         let _guard = mutex.lock();
@@ -311,7 +311,7 @@ fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
 }
 
 #[test]
-fn condition_variables_show_their_state() -> Result<(), Error> {
+fn condvar_debug_shows_state() -> Result<(), Error> {
     assert_eq!(format!("{CONDVAR:?}"), "ShmCondvar { .. }");
     assert_eq!(
         format!("{PTHREAD_CONDVAR:?}"),

@@ -27,14 +27,14 @@ on_stage! {
         learns_from_a_notification(&wait::<PthreadCondvar>, &Shared::placed());
     }
 
-    fn every_way_to_wait_reports_the_death_of_a_notifier_that_held_the_lock() {
+    fn wait_reports_death_of_notifier_with_lock() {
         every_way_learns::<ShmCondvar>(Shared::placed);
         every_way_learns::<ShmCondvar>(inheriting);
         every_way_learns::<PthreadCondvar>(Shared::placed);
     }
 
     // Nobody notifies: it is the sleepers that look around.
-    fn every_way_to_wait_reports_a_death_under_priority_inheritance() {
+    fn wait_reports_owner_death_under_pi() {
         for way in ways::<ShmCondvar>() {
             let healed = median(3, || {
                 let shared = inheriting();
@@ -53,19 +53,19 @@ on_stage! {
         }
     }
 
-    fn waiters_that_die_after_their_wait_are_reported_to_the_others() {
+    fn woken_waiters_die_next_waiter_is_told() {
         die_one_after_the_other::<ShmCondvar>(&Shared::placed());
         die_one_after_the_other::<PthreadCondvar>(&Shared::placed());
         die_one_after_the_other::<ShmCondvar>(&inheriting());
     }
 
-    fn a_panic_in_the_condition_of_a_wait_poisons_and_gives_the_lock_back() {
+    fn wait_condition_panic_poisons_and_unlocks() {
         panics_in_the_condition::<ShmCondvar>();
         panics_in_the_condition::<PthreadCondvar>();
     }
 
     // Those who wait with the other mutex may be woken, but hear nothing of it.
-    fn a_death_is_reported_to_those_who_wait_with_the_same_mutex() {
+    fn owner_death_ends_waits_with_same_mutex_only() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Two {
@@ -95,7 +95,7 @@ on_stage! {
     }
 
     // A dead listener, and one whose timeout keeps ending its wait.
-    fn every_notification_reaches_the_living_beside_a_dead_sleeper() {
+    fn notify_reaches_living_beside_dead_waiter() {
         const NOTIFICATIONS: u64 = 100;
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
         let mut dead = spawn(|| shared.take());
@@ -124,7 +124,7 @@ on_stage! {
         listener.join();
     }
 
-    fn waiters_and_notifiers_of_an_inheriting_mutex_can_be_killed_at_any_moment() {
+    fn waiters_and_notifiers_killed_under_pi() {
         let shared = inheriting::<ShmCondvar>();
         for round in 0..100_u64 {
             let mut waiters: Vec<_> = (0..2)

@@ -18,7 +18,7 @@ on_stage! {
         plan.carry_out::<PthreadCondvar>();
     }
 
-    fn every_message_goes_through_a_bounded_queue_once() {
+    fn queue_delivers_each_message_once() {
         for (producers, consumers) in [(1, 1), (1, 5), (6, 1), (1, 6), (6, 6)] {
             for (slots, notified) in [(1, All), (3, One), (SLOTS, One), (SLOTS, All)] {
                 for timeout in [None, Some(Duration::from_millis(1))] {
@@ -30,26 +30,26 @@ on_stage! {
         }
     }
 
-    fn a_flag_and_a_condvar_let_one_process_in_at_a_time() {
+    fn flag_and_condvar_exclude_processes() {
         for place in ANYWHERE {
             one_at_a_time::<ShmCondvar>(place);
             one_at_a_time::<PthreadCondvar>(place);
         }
     }
 
-    fn too_many_and_too_few_notifications_hang_nobody() {
+    fn notify_count_mismatch_hangs_no_waiter() {
         any_number::<ShmCondvar>(&Shared::placed());
         any_number::<PthreadCondvar>(&Shared::placed());
     }
 
     // The holder inherits the priority of those who wait for the lock.
-    fn too_many_and_too_few_notifications_hang_nobody_under_priority_inheritance() {
+    fn notify_count_mismatch_hangs_no_waiter_pi() {
         any_number::<ShmCondvar>(&inheriting());
     }
 
     // glibc has let waiters that came late take the notifications of those who were
     // there (BZ 25847), so this is for `ShmCondvar` only.
-    fn waiters_that_come_back_at_once_steal_no_notification() {
+    fn rewaiting_waiters_steal_no_notification() {
         const WAITERS: u64 = 6;
         const NOTIFIERS: u64 = 2;
         const EACH: u64 = 5_000;

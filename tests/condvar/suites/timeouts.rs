@@ -16,7 +16,7 @@ on_stage! {
         ends_in_time::<PthreadCondvar>(Duration::from_millis(20));
     }
 
-    fn every_length_of_time_is_waited_for_in_full() {
+    fn wait_timeout_lasts_full_length() {
         let lengths = [0, 1, 999, 1_000, 999_999, 1_000_000, 150_000_001, 999_999_999, 1_000_000_001];
         std::thread::scope(|s| {
             for nanos in lengths {
@@ -28,52 +28,52 @@ on_stage! {
         });
     }
 
-    fn endless_timeouts_do_not_wrap_into_the_past() {
+    fn wait_timeout_of_maximum_does_not_wrap() {
         endless::<ShmCondvar>();
         endless::<PthreadCondvar>();
     }
 
-    fn a_condition_that_is_false_at_once_needs_no_time() {
+    fn wait_timeout_while_false_returns_at_once() {
         needs_no_time::<ShmCondvar>();
         needs_no_time::<PthreadCondvar>();
     }
 
-    fn a_timeout_while_another_holds_the_lock_comes_back_late_and_with_the_lock() {
+    fn wait_timeout_relocks_after_holder() {
         comes_back_late::<ShmCondvar>();
         comes_back_late::<PthreadCondvar>();
     }
 
-    fn a_notification_in_time_is_no_timeout_however_late_the_lock_comes() {
+    fn wait_timeout_notified_but_relocked_late() {
         notified_in_time::<ShmCondvar>();
         notified_in_time::<PthreadCondvar>();
     }
 
-    fn a_condition_that_came_false_after_the_deadline_counts_if_it_is_seen() {
+    fn wait_timeout_while_condition_met_late() {
         came_false_late::<ShmCondvar>();
         came_false_late::<PthreadCondvar>();
     }
 
-    fn neither_notifications_nor_signals_end_a_timed_wait_before_its_time() {
+    fn wait_timeout_while_ignores_notify_and_signal() {
         never_gives_up_early::<ShmCondvar>();
         never_gives_up_early::<PthreadCondvar>();
     }
 
-    fn signals_never_surface_as_errors_and_leave_the_lock_held() {
+    fn wait_survives_signals_and_holds_lock() {
         bears_signals::<ShmCondvar>();
         bears_signals::<PthreadCondvar>();
     }
 
-    fn nothing_is_lost_between_processes_that_are_interrupted_all_the_time() {
+    fn signals_lose_no_notification() {
         loses_nothing_to_signals::<ShmCondvar>();
         loses_nothing_to_signals::<PthreadCondvar>();
     }
 
-    fn a_waiter_that_timed_out_has_taken_no_notification_from_another() {
+    fn wait_timeout_expired_takes_no_notification() {
         takes_none_from_another::<ShmCondvar>();
         takes_none_from_another::<PthreadCondvar>();
     }
 
-    fn a_notification_is_passed_on_by_waiters_that_time_out_in_between() {
+    fn wait_timeout_expired_passes_notification_on() {
         is_passed_on::<ShmCondvar>();
         is_passed_on::<PthreadCondvar>();
     }

@@ -19,23 +19,23 @@ on_stage! {
         smoke_of::<PthreadCondvar>();
     }
 
-    fn a_notification_that_finds_nobody_is_not_remembered() {
+    fn notify_without_waiter_is_not_stored() {
         is_not_remembered::<ShmCondvar>();
         is_not_remembered::<PthreadCondvar>();
     }
 
-    fn a_wait_that_nobody_ends_goes_on_whoever_joins_it() {
+    fn wait_without_notify_does_not_end() {
         goes_on::<ShmCondvar>();
         goes_on::<PthreadCondvar>();
     }
 
-    fn as_many_notify_one_as_there_are_waiters_wake_them_all() {
+    fn notify_one_n_times_wakes_n_waiters() {
         n_wake_n::<ShmCondvar>();
         n_wake_n::<PthreadCondvar>();
     }
 
     // The heartbeat would hide a notification that wakes nobody.
-    fn sleepers_are_woken_by_each_notification_and_not_by_their_heartbeat() {
+    fn notify_wakes_all_waiters_before_recheck() {
         const SLEEPERS: u64 = 6;
         type Notify = fn(&ShmCondvar);
         let ways: [(&str, Notify); 2] = [
@@ -65,33 +65,33 @@ on_stage! {
         }
     }
 
-    fn notify_all_wakes_six_hundred_waiters_in_twenty_processes() {
+    fn notify_all_wakes_600_waiters_in_20_processes() {
         all_of_many_wake::<ShmCondvar>();
         all_of_many_wake::<PthreadCondvar>();
     }
 
-    fn a_notified_waiter_comes_back_when_the_lock_is_free_and_holds_it() {
+    fn wait_returns_after_unlock_and_holds_lock() {
         comes_back_when_free::<ShmCondvar>();
         comes_back_when_free::<PthreadCondvar>();
     }
 
-    fn two_processes_take_turns_by_every_way_to_wait_and_to_notify() {
+    fn wait_and_notify_variants_alternate() {
         take_turns::<ShmCondvar>();
         take_turns::<PthreadCondvar>();
     }
 
-    fn every_round_of_notifications_wakes_everyone_once() {
+    fn notify_rounds_wake_each_waiter_once() {
         rounds::<ShmCondvar>();
         rounds::<PthreadCondvar>();
     }
 
-    fn waiters_with_two_mutexes_on_one_condvar_each_get_their_own_back() {
+    fn condvar_with_two_mutexes_relocks_own() {
         two_mutexes::<ShmCondvar>();
         two_mutexes::<PthreadCondvar>();
     }
 
     // Each wakes the next, and must not wait for anything before it does.
-    fn who_is_called_and_can_not_have_its_mutex_keeps_nobody_from_being_called() {
+    fn notify_all_passes_waiter_of_held_mutex() {
         const KEPT_OUT: u64 = 6;
         let woken = median(9, || {
             let [one, other] = [(); 2].map(|()| Shared::<ShmCondvar>::placed());
@@ -116,22 +116,22 @@ on_stage! {
         assert!(woken < HEARTBEAT - Duration::from_millis(10), "{woken:?}");
     }
 
-    fn condvars_side_by_side_do_not_wake_each_others_waiters() {
+    fn condvars_in_one_segment_are_independent() {
         side_by_side::<ShmCondvar>();
         side_by_side::<PthreadCondvar>();
     }
 
-    fn the_condition_is_asked_under_the_lock_and_may_change_the_data() {
+    fn wait_while_condition_runs_under_lock() {
         asked_under_the_lock::<ShmCondvar>();
         asked_under_the_lock::<PthreadCondvar>();
     }
 
-    fn processes_that_map_it_elsewhere_notify_each_other_whatever_the_memory() {
+    fn notify_works_across_mappings_and_backings() {
         mapped_elsewhere::<ShmCondvar>();
         mapped_elsewhere::<PthreadCondvar>();
     }
 
-    fn the_sequence_wraps_around() {
+    fn notify_works_when_sequence_wraps() {
         for last in [u32::MAX, u32::MAX >> 1] {
             let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
             sequence_of(&shared.changed).store(last, Ordering::SeqCst);
@@ -147,7 +147,7 @@ on_stage! {
         }
     }
 
-    fn nothing_is_lost_while_the_sequence_wraps_around() {
+    fn sequence_wrap_loses_no_notification() {
         const ITEMS: u64 = 2_000;
         // The number of notifications into the generation, and both into nothing.
         for begin in [(1 << 27) - 1_000, u32::MAX - 1_000] {
@@ -166,7 +166,7 @@ on_stage! {
         }
     }
 
-    fn all_are_called_in_more_rounds_than_there_are_generations() {
+    fn notify_all_wakes_in_reused_generations() {
         const ROUNDS: u64 = 100;
         const WAITERS: u64 = 3;
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();

@@ -178,7 +178,7 @@ on_stage! {
         });
     }
 
-    fn a_crowd_of_threads_in_processes_loses_no_update() {
+    fn threads_in_processes_lose_no_update() {
         const PROCESSES: usize = 4;
         const EACH: u64 = 300;
         const WAYS: [Way; 3] = [
@@ -216,7 +216,7 @@ on_stage! {
         });
     }
 
-    fn a_hundred_waiters_behind_one_holder_all_get_their_turns() {
+    fn unlock_lets_hundred_waiters_proceed() {
         const WAITERS: usize = 100;
         const TURNS: u64 = 50;
         with_each_protocol(|[lock]| {
@@ -232,7 +232,7 @@ on_stage! {
         });
     }
 
-    fn giving_back_one_of_many_locks_wakes_who_waits_for_that_one() {
+    fn unlock_wakes_waiter_of_that_lock() {
         const LOCKS: usize = 40;
         with_each_protocol::<LOCKS>(|locks| {
             let mut held = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
@@ -255,7 +255,7 @@ on_stage! {
         });
     }
 
-    fn what_is_held_no_other_thread_or_process_gets() {
+    fn held_lock_excludes_threads_and_processes() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             spawn(|| assert_held_by_another(lock)).join();
@@ -267,7 +267,7 @@ on_stage! {
         });
     }
 
-    fn what_the_holder_itself_attempts_changes_nothing() {
+    fn relock_by_holder_changes_nothing() {
         with_each_protocol(|[lock]| {
             let mut guard = lock.lock().unwrap();
             assert_held_by_myself(lock);
@@ -286,7 +286,7 @@ on_stage! {
         });
     }
 
-    fn a_lock_is_one_at_however_many_addresses() {
+    fn lock_is_the_same_in_every_mapping() {
         for new in [ShmMutex::new, ShmMutex::with_priority_inheritance] {
             let name = TestName::new("addresses");
             let here = Segment::create(&name, new(0_u64)).unwrap();
@@ -305,7 +305,7 @@ on_stage! {
         }
     }
 
-    fn of_those_who_try_at_once_exactly_one_succeeds() {
+    fn try_lock_race_has_one_winner() {
         const PROCESSES: u32 = 4;
         const ROUNDS: u32 = 100;
         with_each_protocol(|[lock]| {
@@ -330,15 +330,15 @@ on_stage! {
         });
     }
 
-    fn who_waits_with_a_deadline_gets_out_of_a_cycle() {
+    fn lock_timeout_breaks_cycle() {
         leave_a_cycle(ShmMutex::new);
     }
 
-    fn who_waits_with_a_deadline_gets_out_of_a_cycle_of_inheriting_locks() {
+    fn lock_timeout_breaks_cycle_under_pi() {
         leave_a_cycle(ShmMutex::with_priority_inheritance);
     }
 
-    fn who_closes_a_cycle_goes_on_when_the_other_gives_up() {
+    fn cycle_ends_when_other_times_out() {
         with_each_protocol(|locks| {
             let [first, second] = locks;
             let patient = close_a_cycle(locks, || {
@@ -351,7 +351,7 @@ on_stage! {
         });
     }
 
-    fn who_closes_a_cycle_goes_on_when_the_other_dies() {
+    fn cycle_ends_when_other_dies() {
         with_each_protocol(|locks| {
             let [first, second] = locks;
             let mut patient = close_a_cycle(locks, || {
@@ -366,15 +366,15 @@ on_stage! {
         });
     }
 
-    fn who_only_tries_what_the_other_holds_is_in_no_deadlock() {
+    fn lock_timeout_zero_reports_no_deadlock() {
         try_each_others(ShmMutex::new);
     }
 
-    fn who_only_tries_what_the_other_holds_is_in_no_deadlock_of_inheriting_locks() {
+    fn lock_timeout_zero_reports_no_deadlock_pi() {
         try_each_others(ShmMutex::with_priority_inheritance);
     }
 
-    fn no_panic_keeps_a_lock_and_each_poisons_it() {
+    fn panic_unlocks_and_poisons() {
         with_each_protocol(|[lock, other]| {
             panic_with(lock.lock().unwrap());
             for _ in 0..2 {
@@ -391,7 +391,7 @@ on_stage! {
         });
     }
 
-    fn the_panic_of_a_thread_reaches_its_siblings_with_its_name() {
+    fn thread_panic_is_named_in_cause() {
         with_each_protocol(|[lock]| {
             let tid = std::thread::scope(|s| {
                 let thread = s.spawn(|| {
@@ -407,7 +407,7 @@ on_stage! {
         });
     }
 
-    fn c_code_is_held_to_the_rules_of_ownership() {
+    fn c_unlock_by_non_holder_fails() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
@@ -431,7 +431,7 @@ on_stage! {
         });
     }
 
-    fn c_code_that_locks_twice_is_told_so() {
+    fn c_lock_twice_returns_deadlock() {
         let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let _guard = lock.lock().unwrap();
         // SAFETY: placed, hence initialised.
@@ -439,7 +439,7 @@ on_stage! {
         assert_eq!(code, libc::EDEADLK);
     }
 
-    fn a_holder_runs_at_the_priority_of_who_waits_if_that_is_inherited() {
+    fn holder_runs_at_priority_of_waiter_under_pi() {
         let mut trial = spawn(|| exit_now(i32::from(become_real_time().is_err())));
         if !matches!(trial.wait(), WaitStatus::Exited(_, 0)) {
             println!("not run: real-time priorities are not to be had");

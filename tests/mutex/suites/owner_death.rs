@@ -38,7 +38,7 @@ on_stage! {
         });
     }
 
-    fn each_way_to_lock_tells_of_a_thread_that_ended_with_two_locks() {
+    fn thread_end_with_two_locks_is_reported() {
         with_each_protocol(|locks: &[Lock; 2]| {
             for lock_it in WAYS_TO_LOCK {
                 std::thread::scope(|s| s.spawn(|| locks.each_ref().map(keep)).join()).unwrap();
@@ -52,7 +52,7 @@ on_stage! {
         });
     }
 
-    fn who_locks_while_the_holder_is_ending_is_told() {
+    fn lock_during_thread_end_reports_death() {
         with_each_protocol(|[lock]| {
             for _ in 0..300 {
                 let locked = AtomicBool::new(false);
@@ -70,7 +70,7 @@ on_stage! {
         });
     }
 
-    fn a_first_thread_that_ends_before_its_process_leaves_its_lock() {
+    fn main_thread_end_leaves_lock() {
         with_each_protocol(|[lock]| {
             let locked = Gate::new();
             let mut holder = spawn(|| {
@@ -87,7 +87,7 @@ on_stage! {
         });
     }
 
-    fn the_end_of_a_process_leaves_the_locks_of_all_its_threads() {
+    fn process_end_leaves_locks_of_all_threads() {
         const EACH: usize = 1_000;
         let ends: [fn() -> !; 3] = [|| exit_now(0), || std::process::exit(0), || die()];
         // More than a single thread could hold.
@@ -111,7 +111,7 @@ on_stage! {
         });
     }
 
-    fn one_who_waits_for_each_of_the_many_locks_of_the_dead_is_woken() {
+    fn owner_death_wakes_waiter_of_each_lock() {
         const LOCKS: usize = 12;
         with_each_protocol::<LOCKS>(|locks| {
             let locked = Gate::new();
@@ -131,7 +131,7 @@ on_stage! {
         });
     }
 
-    fn all_who_wait_in_whatever_way_for_the_lock_of_the_dead_go_on() {
+    fn owner_death_lets_all_waiters_proceed() {
         let condvar = Segment::anonymous(ShmCondvar::new()).unwrap();
         with_each_protocol(|[lock]| {
             let waiting = Gate::new();
@@ -163,7 +163,7 @@ on_stage! {
         });
     }
 
-    fn heirs_that_die_in_turn_leave_it_to_the_next_who_waits() {
+    fn successive_owner_deaths_reach_next_waiter() {
         const HEIRS: usize = 5;
         with_each_protocol(|[lock]| {
             let locked = Gate::new();
@@ -192,7 +192,7 @@ on_stage! {
         });
     }
 
-    fn what_a_child_inherited_from_its_child_it_leaves_with_its_own() {
+    fn recovered_lock_is_left_with_own_locks() {
         with_each_protocol(|locks: &[Lock; 3]| {
             let mut child = spawn(|| {
                 keep(&locks[0]);
@@ -216,7 +216,7 @@ on_stage! {
         });
     }
 
-    fn exactly_what_was_held_at_the_end_is_left_whatever_was_given_back_before() {
+    fn owner_death_leaves_only_held_locks() {
         const LOCKS: usize = 4;
         let mut random = Random::new(4);
         let histories: Vec<(Vec<usize>, u64)> = (0..40)
@@ -242,7 +242,7 @@ on_stage! {
         });
     }
 
-    fn a_waiter_that_is_ended_is_no_holder_and_not_missed() {
+    fn waiter_killed_leaves_lock_unchanged() {
         let ends = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGALRM];
         with_each_protocol(|[lock]| for wait_for_it in WAYS_TO_WAIT {
             let guard = lock.lock().unwrap();
@@ -263,7 +263,7 @@ on_stage! {
     }
 
     // The kernel loses a wakeup here before Linux 6.2: see docs/design.md.
-    fn a_waiter_that_dies_as_the_lock_is_given_back_takes_no_wakeup_with_it() {
+    fn unlock_wakes_next_after_waiter_killed() {
         with_each_protocol(|[lock]| for round in 0..60 {
             let guard = match lock.lock() {
                 Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
@@ -287,7 +287,7 @@ on_stage! {
         });
     }
 
-    fn the_death_of_one_in_a_deadlock_frees_the_others() {
+    fn deadlock_ends_by_death_of_one() {
         // Without priority inheritance only: see `exclusion.rs`.
         const PARTIES: usize = 3;
         let locks = Segment::anonymous([const { Lock::new(0) }; PARTIES]).unwrap();
@@ -316,7 +316,7 @@ on_stage! {
         assert_eq!([0, 1, 2].map(|index| *locks[index].lock().unwrap()), [1, 0, 1]);
     }
 
-    fn parent_and_child_each_leave_what_they_hold_themselves() {
+    fn parent_and_child_leave_own_locks_only() {
         with_each_protocol(|[of_parent, of_child]| {
             let locked = Gate::new();
             let mut parent = spawn(|| {
@@ -351,7 +351,7 @@ on_stage! {
         });
     }
 
-    fn what_c_code_left_unrepaired_says_so_to_all_until_it_is_reset() {
+    fn unrecoverable_c_mutex_fails_until_reset() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
@@ -377,7 +377,7 @@ on_stage! {
         });
     }
 
-    fn c_code_that_dies_with_the_lock_is_reported_without_its_name() {
+    fn c_owner_death_is_reported_without_pid() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let mut holder = spawn(|| {
@@ -394,7 +394,7 @@ on_stage! {
         });
     }
 
-    fn a_process_of_busy_threads_that_is_killed_loses_none_of_a_hundred_locks() {
+    fn busy_process_killed_loses_no_lock() {
         const LOCKS: usize = 100;
         const ROUNDS: u64 = 6;
         /// Locks and unlocks at random, in the one way, until it is killed. Always

@@ -92,7 +92,7 @@ on_stage! {
         });
     }
 
-    fn what_is_free_is_had_within_any_time() {
+    fn lock_timeout_of_any_length_locks_free_mutex() {
         with_each_protocol(|[lock]| {
             for length in LENGTHS {
                 drop(lock.try_lock_for(length).unwrap());
@@ -109,7 +109,7 @@ on_stage! {
         });
     }
 
-    fn what_is_held_is_waited_for_as_long_as_was_said() {
+    fn lock_timeout_lasts_full_length() {
         with_each_protocol(|[lock]| {
             let mut holder = holder_of(lock);
             std::thread::scope(|s| {
@@ -141,7 +141,7 @@ on_stage! {
         });
     }
 
-    fn attempts_that_came_to_nothing_do_not_count_as_locks_held() {
+    fn failed_locks_do_not_count_as_held() {
         const LIMIT: usize = MAX_LOCKS_HELD as usize;
         const ATTEMPTS: usize = LIMIT + 1;
         with_each_protocol::<{ LIMIT + 2 }>(|locks| {
@@ -166,7 +166,7 @@ on_stage! {
         });
     }
 
-    fn a_timeout_disturbs_neither_the_holder_nor_the_others_who_wait() {
+    fn lock_timeout_keeps_holder_and_waiters() {
         with_each_protocol(|[lock]| {
             let go_on = Gate::new();
             let locked = Gate::new();
@@ -196,7 +196,7 @@ on_stage! {
         });
     }
 
-    fn a_deadline_and_an_unlock_at_once_have_one_outcome() {
+    fn lock_timeout_racing_unlock_has_one_outcome() {
         const TIMEOUT: Duration = Duration::from_micros(300);
         let mut random = Random::new(23);
         let offsets: Vec<u64> = (0..400).map(|_| random.below(600)).collect();
@@ -238,7 +238,7 @@ on_stage! {
         });
     }
 
-    fn a_deadline_and_the_holders_death_at_once_have_one_outcome() {
+    fn lock_timeout_racing_death_has_one_outcome() {
         const TIMEOUT: Duration = Duration::from_micros(400);
         let mut random = Random::new(2);
         let offsets: Vec<u64> = (0..150).map(|_| random.below(800)).collect();
@@ -274,7 +274,7 @@ on_stage! {
         });
     }
 
-    fn waiters_in_a_storm_of_signals_wait_on_and_end_when_they_should() {
+    fn lock_timeout_lasts_in_signal_storm() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             let in_the_storm = Gate::new();
@@ -306,7 +306,7 @@ on_stage! {
         });
     }
 
-    fn no_way_to_lock_is_interrupted_however_often() {
+    fn lock_variants_are_never_interrupted() {
         const EACH: u64 = 2_000;
         with_each_protocol(|[lock]| {
             let count = |lock_it: Way| {
@@ -337,7 +337,7 @@ on_stage! {
         });
     }
 
-    fn a_handler_runs_while_its_thread_waits_and_the_wait_goes_on() {
+    fn signal_handler_runs_and_lock_wait_continues() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             let handled = Segment::anonymous(AtomicU32::new(0)).unwrap();
@@ -369,7 +369,7 @@ on_stage! {
         });
     }
 
-    fn a_waiter_that_is_stopped_keeps_nobody_out_and_goes_on_when_it_may() {
+    fn stopped_waiter_blocks_no_other_waiter() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             let stopped = spawn(|| *lock.lock().unwrap() += 1);
