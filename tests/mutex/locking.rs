@@ -1,5 +1,5 @@
-//! `ShmMutex` between real processes: exclusion, limits, forks, signals, time.
-//! What happens when holders die or panic is in `poison.rs`.
+//! `ShmMutex` between processes: exclusion, limits, forks, signals and timeouts.
+//! `poison.rs` has the deaths and panics of holders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ on_stage! {
             counter.try_lock_for(Duration::from_secs(30)),
             Err(LockError::Deadlock)
         ));
-        // What does not wait can't deadlock.
+        // `try_lock` does not wait, so it cannot deadlock.
         assert!(matches!(counter.try_lock(), Err(LockError::WouldBlock)));
     }
 
@@ -56,16 +56,16 @@ on_stage! {
     fn c_and_rust_locks_exclude_each_other() {
         let shared = pair();
         let raw = shared.as_pthread_ptr().cast::<libc::pthread_mutex_t>();
-        // SAFETY: placed, hence initialised.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
         spawn(|| assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)))).join();
-        // SAFETY: initialised and held.
+        // SAFETY: the mutex is initialised, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);
         let _guard = shared.lock().unwrap();
         let raw = shared.as_pthread_ptr() as usize;
         spawn(move || {
             let raw = raw as *mut libc::pthread_mutex_t;
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
             assert_eq!(unsafe { libc::pthread_mutex_trylock(raw) }, libc::EBUSY);
         })
         .join();
@@ -86,7 +86,7 @@ on_stage! {
                     Err(other) => panic!("{other:?}"),
                 }
             }
-            // Giving some back makes room, and a refusal has left nothing.
+            // A refused lock leaves nothing behind.
             assert!(matches!(locks[LOCKS - 1].try_lock(), Err(LockError::TooManyLocks)));
             die()
         });
@@ -106,7 +106,7 @@ on_stage! {
         assert!(matches!(locks[2_048].lock(), Err(LockError::TooManyLocks)));
         guards.pop();
         assert!(locks[2_048].lock().is_ok());
-        // A thread of its own has room of its own.
+        // Each thread has its own limit.
         std::thread::scope(|s| {
             s.spawn(|| assert!(locks[2_048].lock().is_ok()));
         });
@@ -128,15 +128,16 @@ on_stage! {
         let kept_at = address(&kept);
         std::mem::forget(kept.lock().unwrap());
         drop(kept);
-        assert!(is_mapped(kept_at), "libc's list of held locks leads through it");
+        assert!(is_mapped(kept_at), "the thread's robust list leads through the mapping");
 
-        let let_go = pair();
-        let let_go_at = address(&let_go);
-        drop(let_go.lock().unwrap());
-        drop(let_go);
-        assert!(!is_mapped(let_go_at), "nobody holds anything in it");
+        let unlocked = pair();
+        let unlocked_at = address(&unlocked);
+        drop(unlocked.lock().unwrap());
+        drop(unlocked);
+        assert!(!is_mapped(unlocked_at), "no lock in it is held");
 
-        // The list still works: lock, unlock, nest, and die with it.
+        // The robust list still works: for locks, unlocks, nested locks and owner
+        // death.
         let others = [pair(), pair()];
         let nested = (others[0].lock().unwrap(), others[1].lock().unwrap());
         drop(nested);
@@ -160,7 +161,7 @@ on_stage! {
         let guard = shared.lock().unwrap();
         let moved = std::mem::ManuallyDrop::new(guard);
         spawn(|| {
-            // SAFETY: the child's copy; the parent drops its own.
+            // SAFETY: this is the child's copy of the guard; the parent drops its own.
             let inherited = unsafe { std::ptr::read(&*moved) };
             assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
             drop(inherited);
@@ -171,15 +172,15 @@ on_stage! {
             ));
         })
         .join();
-        // Nor does a child that panics with it poison anything, whether or not
-        // it has used locks of its own before.
-        for first_lock_another in [false, true] {
+        // A child that panics with the inherited guard poisons nothing, whether it has
+        // locked before or not.
+        for locks_before in [false, true] {
             spawn(|| {
                 let inherited = std::mem::ManuallyDrop::into_inner(
-                    // SAFETY: as above.
+                    // SAFETY: this is the child's copy of the guard; the parent drops its own.
                     unsafe { std::ptr::read(&raw const moved) },
                 );
-                if first_lock_another {
+                if locks_before {
                     drop(pair().lock().unwrap());
                 }
                 let panicked = catch_unwind(AssertUnwindSafe(move || {
@@ -208,8 +209,8 @@ on_stage! {
     fn raw_clone_is_refused() {
         let shared = pair();
         drop(shared.lock().unwrap());
-        // SAFETY: without CLONE_VM this is a fork that bypasses libc; the
-        // child only locks and exits.
+        // SAFETY: without `CLONE_VM` this is a fork that bypasses libc. The child only
+        // locks and exits.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if pid == 0 {
             let refused = matches!(
@@ -231,7 +232,7 @@ on_stage! {
             (libc::SYS_set_robust_list, libc::ENOSYS),
             (libc::SYS_set_robust_list, libc::EPERM),
         ] {
-            let is_told = || match shared.lock() {
+            let assert_reported = || match shared.lock() {
                 Err(LockError::Unidentified(error)) => {
                     let shm_sync::IdentityError::NoRobustLists(source) = &error else {
                         panic!("{error:?}");
@@ -242,11 +243,11 @@ on_stage! {
                 }
                 other => panic!("{:?}", other.map(drop)),
             };
-            // In a thread of its own, because libc has registered the list of the first
-            // one before the filter was there.
+            // In a new thread, because libc registered the list of the first thread
+            // before the filter was installed.
             spawn(|| {
                 seccomp::refuse(call, errno);
-                std::thread::scope(|s| s.spawn(is_told).join().unwrap());
+                std::thread::scope(|s| s.spawn(assert_reported).join().unwrap());
                 let made = std::thread::scope(|s| {
                     s.spawn(|| Segment::anonymous(ShmMutex::new(0_u64)).map(drop)).join().unwrap()
                 });
@@ -324,7 +325,7 @@ on_stage! {
         waiters.into_iter().for_each(Child::join);
     }
 
-    // Failure mode 23: deadlines are on the monotonic clock.
+    // Failure mode 23: deadlines use the monotonic clock.
     fn lock_timeout_ends_at_deadline() {
         let shared = pair();
         let mut holder = holder_of(&shared);
@@ -336,7 +337,7 @@ on_stage! {
         let deadline = Instant::now() + waited;
         assert!(matches!(shared.try_lock_until(deadline), Err(LockError::TimedOut)));
         assert!(Instant::now() >= deadline);
-        // A deadline in the past, and none at all.
+        // A timeout of zero, and a deadline in the past.
         assert!(matches!(shared.try_lock_for(Duration::ZERO), Err(LockError::TimedOut)));
         assert!(matches!(
             shared.try_lock_until(Instant::now() - Duration::from_secs(1)),

@@ -1,5 +1,4 @@
-//! What the next locker learns when a holder dies or panics, and that no lock is
-//! ever lost.
+//! Deaths and panics of holders: the next locker is told, and no lock is lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -36,7 +35,7 @@ on_stage! {
         assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
         assert_eq!(shared.holder().unwrap().pid, holder.pid());
         holder.kill();
-        assert!(shared.is_poisoned(), "a death shows before anybody has locked");
+        assert!(shared.is_poisoned(), "the death shows before the next lock");
 
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
@@ -110,13 +109,13 @@ on_stage! {
         std::thread::scope(|s| {
             s.spawn(|| std::mem::forget(shared.lock().unwrap()));
         });
-        // The scope ends a moment before the thread does.
+        // The scope may end a moment before the thread does.
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(std::process::id()));
     }
 
-    // What the kernel does not report, and what helps then. If this test fails
-    // because the lock is reported, the documentation is out of date.
+    // The kernel does not report this death. If this test fails because the lock is
+    // reported, the documentation is out of date.
     fn exec_in_other_thread_loses_lock_until_reset() {
         let shared = pair();
         let mut holder = spawn(|| {
@@ -134,13 +133,13 @@ on_stage! {
             Err(LockError::TimedOut)
         ));
         assert_eq!(shared.holder().unwrap().pid, holder.pid());
-        // SAFETY: no other process knows of the lock.
+        // SAFETY: no other process uses the lock.
         unsafe { shared.reset() }.unwrap();
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
     }
 
-    // Failure modes 2 and 3: the kill comes at any instruction.
+    // Failure modes 2 and 3: the kill comes at a random moment.
     fn holders_killed_at_random_lose_no_lock() {
         let shared = pair();
         let mut deaths_inside = 0;
@@ -196,12 +195,12 @@ on_stage! {
     fn owner_death_lets_ten_waiters_proceed() {
         let shared = pair();
         let mut holder = holder_of(&shared);
-        let lockers: Vec<_> = (0..10)
+        let waiters: Vec<_> = (0..10)
             .map(|_| spawn(|| expect_poisoned(shared.lock()).into_inner().first += 1))
             .collect();
-        lockers.iter().for_each(Child::wait_until_asleep);
+        waiters.iter().for_each(Child::wait_until_asleep);
         holder.kill();
-        lockers.into_iter().for_each(Child::join);
+        waiters.into_iter().for_each(Child::join);
         assert_eq!(expect_poisoned(shared.lock()).get_ref().first, 10);
     }
 
@@ -210,16 +209,16 @@ on_stage! {
         let shared = pair();
         leave_a_death(&shared);
         for _ in 0..3 {
-            let mut repairer = spawn(|| {
+            let mut victim = spawn(|| {
                 drop(expect_poisoned(shared.lock()).recover(|pair| {
                     pair.first = 7;
                     die()
                 }));
             });
-            repairer.wait();
+            victim.wait();
             assert!(shared.is_poisoned());
             let poisoned = expect_poisoned(shared.lock());
-            assert_eq!(dead_owner(poisoned.cause()), Some(repairer.pid()), "the last to die");
+            assert_eq!(dead_owner(poisoned.cause()), Some(victim.pid()), "the last process to die is named");
         }
         drop(expect_poisoned(shared.lock()).recover(|pair| *pair = Pair { first: 1, second: 1 }));
         assert_eq!(shared.lock().unwrap().first, 1);
@@ -237,7 +236,7 @@ on_stage! {
                 Err(shm_sync::Error::Poisoned(PoisonCause::OwnerDied { .. })) => {}
                 other => panic!("{other:?}"),
             }
-            assert_eq!(shared.holder(), None, "the question mark has unlocked");
+            assert_eq!(shared.holder(), None, "the `?` has dropped the error, which unlocks");
         }
         let waiter = spawn(|| drop(expect_poisoned(shared.lock())));
         waiter.join();
@@ -251,11 +250,11 @@ on_stage! {
     fn unrecoverable_mutex_fails_until_reset() {
         let shared = pair();
         leave_a_death(&shared);
-        // What a careless C program does: it takes EOWNERDEAD for success.
+        // A faulty C program treats `EOWNERDEAD` as success.
         let raw = shared.as_pthread_ptr().cast();
-        // SAFETY: placed, hence initialised.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, libc::EOWNERDEAD);
-        // SAFETY: initialised and held.
+        // SAFETY: the mutex is initialised, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);
 
         assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)));
@@ -264,11 +263,11 @@ on_stage! {
             shared.try_lock_for(Duration::from_secs(30)),
             Err(LockError::NotRecoverable)
         ));
-        // All of these have left it as it was: others are told, too.
+        // These calls have changed nothing: other processes get the same error.
         spawn(|| assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)))).join();
         // SAFETY: no other process uses the lock any more.
         unsafe { shared.reset() }.unwrap();
-        // Somebody died, and nobody has repaired what it left.
+        // A holder died, and its data was never repaired.
         drop(expect_poisoned(shared.lock()).recover(|_| ()));
         assert!(shared.lock().is_ok());
     }

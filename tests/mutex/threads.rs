@@ -1,5 +1,5 @@
-//! Threads of one process: what ThreadSanitizer can see of the locks. Processes do
-//! the same in the other tests, where no sanitizer follows them.
+//! Threads of one process, for ThreadSanitizer. The other tests do the same with
+//! processes, which no sanitizer follows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -45,10 +45,10 @@ on_stage! {
 
     fn try_lock_excludes_threads() {
         let table = table();
-        let taken = AtomicU64::new(0);
+        let locked = AtomicU64::new(0);
         thread::scope(|s| {
             for thread in 0..THREADS {
-                let (table, taken) = (&table, &taken);
+                let (table, locked) = (&table, &locked);
                 s.spawn(move || {
                     for _ in 0..TURNS {
                         let guard = match thread % 2 {
@@ -58,7 +58,7 @@ on_stage! {
                         match guard {
                             Ok(mut total) => {
                                 total[0] += 1;
-                                taken.fetch_add(1, Ordering::Relaxed);
+                                locked.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(LockError::WouldBlock | LockError::TimedOut) => thread::yield_now(),
                             Err(other) => panic!("{other:?}"),
@@ -67,7 +67,7 @@ on_stage! {
                 });
             }
         });
-        assert_eq!(table.total.lock().unwrap()[0], taken.load(Ordering::Relaxed));
+        assert_eq!(table.total.lock().unwrap()[0], locked.load(Ordering::Relaxed));
     }
 
     fn notified_thread_sees_earlier_writes() {
@@ -96,7 +96,7 @@ on_stage! {
                 let panicked = s.spawn(|| {
                     let mut total = table.total.lock().unwrap();
                     total[0] += 1;
-                    panic!("as planned");
+                    panic!("on purpose");
                 });
                 assert!(panicked.join().is_err());
             });

@@ -1,5 +1,5 @@
-//! Every kind of memory that has an address behaves alike: creation, opening,
-//! everything that must be refused, a death with the lock held.
+//! All backings that have an address behave alike: creation, opening, all refusals, and
+//! the death of a holder.
 
 use std::fs;
 use std::ops::Deref;
@@ -16,16 +16,17 @@ use shm_sync::{
 
 type Counter = ShmMutex<u64>;
 
-/// An address of some kind. What has it is removed when this is dropped.
+/// An address of one kind. `drop` removes the object that has the address.
 #[derive(Debug)]
 enum Place {
     Posix(TestName),
-    /// A file, and how it is called here.
+    /// A file, and its address in this test.
     File(TestFile, String),
     SystemV(TestKey),
 }
 
-/// One of each kind. Goes to the temporary directory, for those that are relative.
+/// Returns an address of each kind. Changes to the temporary directory, for the
+/// relative addresses.
 fn places(what: &str) -> impl Iterator<Item = Place> {
     std::env::set_current_dir(std::env::temp_dir()).unwrap();
     let file = |spell: fn(&str, &str) -> String| {
@@ -43,7 +44,7 @@ fn places(what: &str) -> impl Iterator<Item = Place> {
         Place::SystemV(TestKey::new()),
     ]
     .into_iter()
-    // Shown if the test fails.
+    // The harness prints the address if the test fails.
     .inspect(|place| println!("at {}", &**place))
 }
 
@@ -68,7 +69,7 @@ impl Place {
         }
     }
 
-    /// Where it is as a file.
+    /// Returns the path of the object, if it is a file.
     fn path(&self) -> Option<String> {
         match self {
             Self::Posix(name) => Some(name.path()),
@@ -77,8 +78,8 @@ impl Place {
         }
     }
 
-    /// Mode, owner and group of what is there, as the system has them.
-    fn facts(&self) -> Option<(u32, u32, u32)> {
+    /// Returns the mode, the owner and the group of the object, as the kernel has them.
+    fn mode_and_owner(&self) -> Option<(u32, u32, u32)> {
         match (self, self.path()) {
             (Self::SystemV(key), _) => {
                 let row = system_v_row(key.number())?;
@@ -87,8 +88,8 @@ impl Place {
                 Some((mode & 0o777, number(7), number(8)))
             }
             (_, path) => {
-                let facts = fs::metadata(path?).ok()?;
-                Some((facts.mode() & 0o777, facts.uid(), facts.gid()))
+                let metadata = fs::metadata(path?).ok()?;
+                Some((metadata.mode() & 0o777, metadata.uid(), metadata.gid()))
             }
         }
     }
@@ -101,7 +102,7 @@ impl Place {
             (Self::SystemV(key), _) => {
                 change_system_v(key, |permissions| permissions.mode = mode as _);
             }
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 
@@ -111,11 +112,11 @@ impl Place {
             (Self::SystemV(key), _) => change_system_v(key, |permissions| {
                 (permissions.uid, permissions.gid) = (user, group);
             }),
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 
-    /// Puts an object there that was made by somebody else.
+    /// Creates a foreign object with these bytes at the address.
     fn fill(&self, bytes: &[u8]) {
         match (self, self.path()) {
             (_, Some(path)) => {
@@ -124,26 +125,27 @@ impl Place {
             }
             (Self::SystemV(key), _) => {
                 let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
-                // SAFETY: takes and returns numbers.
+                // SAFETY: the call takes and returns only numbers.
                 let id = unsafe { libc::shmget(key.number(), bytes.len(), flags) };
                 assert_ne!(id, -1);
-                // SAFETY: no address is asked for.
+                // SAFETY: the kernel chooses the address.
                 let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
                 assert_ne!(base.addr(), usize::MAX);
-                // SAFETY: the segment is as long as the bytes, and nobody else's.
+                // SAFETY: the new segment is as long as the bytes, and no other process
+                // uses it.
                 unsafe {
                     base.cast::<u8>()
                         .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
                 };
-                // SAFETY: attached above, and used no more.
+                // SAFETY: `base` was attached above, and is not used again.
                 unsafe { libc::shmdt(base) };
             }
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 }
 
-/// The words of the kernel's line on the segment that has the key.
+/// Returns the columns of the kernel's row for the segment with this key.
 fn system_v_row(key: i32) -> Option<Vec<String>> {
     let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     list.lines()
@@ -153,17 +155,20 @@ fn system_v_row(key: i32) -> Option<Vec<String>> {
 
 fn change_system_v(key: &TestKey, change: impl FnOnce(&mut libc::ipc_perm)) {
     let id = system_v_row(key.number()).unwrap()[1].parse().unwrap();
-    // SAFETY: made of integers, of which zero is a value.
-    let mut facts: libc::shmid_ds = unsafe { std::mem::zeroed() };
-    // SAFETY: fills the structure that is lent.
-    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_STAT, &mut facts) }, 0);
-    change(&mut facts.shm_perm);
-    // SAFETY: reads the structure that is lent.
-    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut facts) }, 0);
+    // SAFETY: the struct consists of integers, for which zero is valid.
+    let mut metadata: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct is valid for writes during the call.
+    assert_eq!(
+        unsafe { libc::shmctl(id, libc::IPC_STAT, &mut metadata) },
+        0
+    );
+    change(&mut metadata.shm_perm);
+    // SAFETY: the struct is valid for reads during the call.
+    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut metadata) }, 0);
 }
 
 fn refusal(address: &str) -> Error {
-    Segment::<Counter>::open(address).expect_err("it should be refused")
+    Segment::<Counter>::open(address).expect_err("the segment is refused")
 }
 
 fn counter() -> Counter {
@@ -180,7 +185,7 @@ on_stage! {
             assert_eq!(Segment::backing(&created), place.backing());
             let address: Address = place.parse().unwrap();
             assert_eq!(Segment::address(&created), Some(&address));
-            assert!(Segment::as_fd(&created).is_none(), "it goes by its name");
+            assert!(Segment::as_fd(&created).is_none(), "a named segment has no descriptor to pass on");
             let again = Segment::create(&place, counter());
             assert!(matches!(again, Err(Error::AlreadyExists)));
 
@@ -195,7 +200,7 @@ on_stage! {
             let first = Segment::open_or_create(&place, || Counter::new(7)).unwrap();
             spawn(|| {
                 let second: Segment<Counter> =
-                    Segment::open_or_create(&place, || panic!("there is one already")).unwrap();
+                    Segment::open_or_create(&place, || panic!("the segment exists already")).unwrap();
                 *second.lock().unwrap() += 1;
             })
             .join();
@@ -223,7 +228,7 @@ on_stage! {
         }
     }
 
-    /// The other side of the test above; alone, it has nothing to do.
+    /// Runs in the processes that the test above starts. Without them, it does nothing.
     fn executed_worker() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let total = Segment::<Counter>::open(&name).unwrap();
@@ -256,7 +261,7 @@ on_stage! {
 
     fn concurrent_openers_use_one_object() {
         for place in places("openers") {
-            let racers: Vec<Child> = (0..6)
+            let openers: Vec<Child> = (0..6)
                 .map(|_| {
                     spawn(|| {
                         let shared = Segment::open_or_create(&place, counter).unwrap();
@@ -264,7 +269,7 @@ on_stage! {
                     })
                 })
                 .collect();
-            racers.into_iter().for_each(Child::join);
+            openers.into_iter().for_each(Child::join);
             assert_eq!(*Segment::<Counter>::open(&place).unwrap().lock().unwrap(), 6);
         }
     }
@@ -308,7 +313,7 @@ on_stage! {
         for place in places("mode") {
             let group = SegmentOptions::new().mode(0o660);
             let shared = group.create(&place, counter()).unwrap();
-            assert_eq!(place.facts().unwrap().0, 0o660);
+            assert_eq!(place.mode_and_owner().unwrap().0, 0o660);
             match refusal(&place) {
                 Error::TooPermissive { allowed, found } => {
                     assert_eq!((allowed, found), (0o600, 0o660));
@@ -323,17 +328,17 @@ on_stage! {
             assert!(matches!(read, Err(Error::TooPermissive { .. })));
             let made = group.open_or_create(&place, counter);
             assert!(matches!(made, Err(Error::TooPermissive { .. })));
-            // Who may only read does no harm.
+            // Read permission for other users is harmless.
             place.set_mode(0o644);
             assert!(Segment::<Counter>::open(&place).is_ok());
             drop(shared);
             unlink(&place).unwrap();
 
-            // Not masked by a umask, nor more than was asked for.
+            // The mode is exact: no umask applies, and no bit is added.
             for mode in [0o600, 0o640, 0o604, 0o622, 0o666, 0o777] {
                 let options = SegmentOptions::new().mode(mode);
                 drop(options.create(&place, counter()).unwrap());
-                assert_eq!(place.facts().unwrap().0, mode, "{mode:o}");
+                assert_eq!(place.mode_and_owner().unwrap().0, mode, "{mode:o}");
                 assert!(options.open::<Counter>(&place).is_ok());
                 unlink(&place).unwrap();
             }
@@ -351,9 +356,9 @@ on_stage! {
                 Error::WrongOwner { expected, found } => assert_eq!((expected, found), (0, NOBODY)),
                 other => panic!("{other:?}"),
             }
-            let of_nobody = SegmentOptions::new().owner(NOBODY);
-            assert!(of_nobody.open::<Counter>(&place).is_ok());
-            let root = of_nobody.clone().group(NOBODY);
+            let owned_by_nobody = SegmentOptions::new().owner(NOBODY);
+            assert!(owned_by_nobody.open::<Counter>(&place).is_ok());
+            let root = owned_by_nobody.clone().group(NOBODY);
             match root.open::<Counter>(&place) {
                 Err(Error::WrongGroup { expected, found }) => {
                     assert_eq!((expected, found), (NOBODY, 0));
@@ -364,9 +369,9 @@ on_stage! {
             assert!(matches!(made, Err(Error::WrongOwner { .. })));
             unlink(&place).unwrap();
 
-            // Given away at birth, and nobody's own.
-            let given = of_nobody.group(NOBODY).mode(0o640).create(&place, counter()).unwrap();
-            assert_eq!(place.facts(), Some((0o640, NOBODY, NOBODY)));
+            // The creator may give the segment to the user nobody.
+            let given = owned_by_nobody.group(NOBODY).mode(0o640).create(&place, counter()).unwrap();
+            assert_eq!(place.mode_and_owner(), Some((0o640, NOBODY, NOBODY)));
             spawn(|| {
                 become_nobody();
                 *Segment::<Counter>::open(&place).unwrap().lock().unwrap() += 1;
@@ -392,13 +397,13 @@ on_stage! {
             .join();
         };
         for place in places("group") {
-            let visits = |user, groups: &[u32]| create(&place, &options, user, groups);
-            visits(1001, &[GROUP]);
-            assert_eq!(place.facts(), Some((0o660, 1001, GROUP)));
-            visits(1002, &[GROUP]);
-            visits(1003, &[3000, GROUP]);
+            let increment = |user, groups: &[u32]| create(&place, &options, user, groups);
+            increment(1001, &[GROUP]);
+            assert_eq!(place.mode_and_owner(), Some((0o660, 1001, GROUP)));
+            increment(1002, &[GROUP]);
+            increment(1003, &[3000, GROUP]);
             let seen = options.open::<Counter>(&place).unwrap();
-            assert_eq!(*seen.lock().unwrap(), 3, "root is trusted, and trusts the group");
+            assert_eq!(*seen.lock().unwrap(), 3, "root is a trusted owner, and trusts the group");
             assert!(matches!(refusal(&place), Error::WrongOwner { expected: 0, found: 1001 }));
             spawn(|| {
                 become_member(1004, &[3000]);
@@ -411,7 +416,8 @@ on_stage! {
             drop(seen);
             unlink(&place).unwrap();
 
-            // A member by a supplementary group may create it, except for System V.
+            // A member by a supplementary group may create the segment, except with
+            // System V.
             spawn(|| {
                 become_member(1003, &[3000, GROUP]);
                 match options.create(&place, counter()) {
@@ -424,12 +430,13 @@ on_stage! {
             })
             .join();
             if place.backing() != Backing::SystemV {
-                assert_eq!(place.facts(), Some((0o660, 1003, GROUP)));
-                visits(1001, &[GROUP]);
+                assert_eq!(place.mode_and_owner(), Some((0o660, 1003, GROUP)));
+                increment(1001, &[GROUP]);
                 unlink(&place).unwrap();
             }
 
-            // Root may create it as well, and others may be let read.
+            // Root may create the segment as well, and other users may be allowed to
+            // read.
             drop(readable.create(&place, counter()).unwrap());
             create(&place, &readable, 1001, &[GROUP]);
             spawn(|| {
@@ -448,14 +455,15 @@ on_stage! {
         const GROUP: u32 = 2000;
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
         for place in places("stranger") {
-            // Without a group, or with one and all others, nobody in particular is trusted.
+            // Without a group, or with write permission for all other users, no group
+            // is trusted.
             let no_group = SegmentOptions::new().any_owner().mode(0o660);
-            for vague in [no_group, options.clone().mode(0o662)] {
+            for untrusted in [no_group, options.clone().mode(0o662)] {
                 let results = [
-                    vague.create(&place, counter()),
-                    vague.open(&place),
-                    vague.open_or_create(&place, counter),
-                    vague.open_read_only::<Counter>(&place).map(|_| unreachable!()),
+                    untrusted.create(&place, counter()),
+                    untrusted.open(&place),
+                    untrusted.open_or_create(&place, counter),
+                    untrusted.open_read_only::<Counter>(&place).map(|_| unreachable!()),
                 ];
                 for result in results {
                     assert!(matches!(result, Err(Error::NoTrustedGroup)), "{result:?}");
@@ -485,7 +493,7 @@ on_stage! {
                 refused(|error| matches!(error, Error::WrongGroup { expected: GROUP, .. }));
                 unlink(&place).unwrap();
             }
-            // A System V segment is given to any group by its owner.
+            // The owner of a System V segment may give it to any group.
             put(0o660);
             let given = spawn(|| {
                 become_member(1004, &[3000]);
@@ -503,7 +511,7 @@ on_stage! {
             });
             unlink(&place).unwrap();
 
-            // The group is right, but others may write.
+            // The group is right, but other users may write.
             spawn(|| {
                 become_member(1001, &[GROUP]);
                 drop(options.create(&place, counter()).unwrap());
@@ -513,7 +521,7 @@ on_stage! {
             refused(|error| matches!(error, Error::TooPermissive { .. }));
             place.set_mode(0o660);
             drop(options.open::<Counter>(&place).unwrap());
-            // What was said last counts.
+            // The last setting applies.
             let owner = options.clone().owner(1001);
             drop(owner.open::<Counter>(&place).unwrap());
             let other = options.clone().owner(1002).open::<Counter>(&place);
@@ -527,34 +535,34 @@ on_stage! {
             return;
         }
         let [roots, nobodys] = [places("of-root"), places("of-nobody")];
-        for (of_root, of_nobody) in roots.zip(nobodys) {
-            let _private = Segment::create(&of_root, counter()).unwrap();
+        for (owned_by_root, owned_by_nobody) in roots.zip(nobodys) {
+            let _private = Segment::create(&owned_by_root, counter()).unwrap();
             spawn(|| {
                 become_nobody();
-                assert!(matches!(refusal(&of_root), Error::PermissionDenied));
-                let read = Segment::<Counter>::open_read_only(&of_root);
+                assert!(matches!(refusal(&owned_by_root), Error::PermissionDenied));
+                let read = Segment::<Counter>::open_read_only(&owned_by_root);
                 assert!(matches!(read, Err(Error::PermissionDenied)));
-                assert!(matches!(unlink(&of_root), Err(Error::PermissionDenied)));
-                let created = Segment::create(&of_root, counter());
+                assert!(matches!(unlink(&owned_by_root), Err(Error::PermissionDenied)));
+                let created = Segment::create(&owned_by_root, counter());
                 assert!(matches!(created, Err(Error::AlreadyExists)));
 
-                // It can have its own, but not give it away.
-                drop(Segment::create(&of_nobody, counter()).unwrap());
-                unlink(&of_nobody).unwrap();
+                // The user can create its own segments, but cannot give them to root.
+                drop(Segment::create(&owned_by_nobody, counter()).unwrap());
+                unlink(&owned_by_nobody).unwrap();
                 for options in [SegmentOptions::new().owner(0), SegmentOptions::new().group(0)] {
-                    match options.create(&of_nobody, counter()) {
+                    match options.create(&owned_by_nobody, counter()) {
                         Err(Error::Os { call: "fchown", .. }) => {
-                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                            assert_eq!(owned_by_nobody.mode_and_owner(), None, "the failed creation leaves nothing");
                         }
-                        // The group of its creator would keep its rights.
+                        // The group of the creator would keep its permissions.
                         Err(Error::WrongCreatorGroup { expected: 0, .. }) => {
-                            assert_eq!(of_nobody.backing(), Backing::SystemV);
-                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                            assert_eq!(owned_by_nobody.backing(), Backing::SystemV);
+                            assert_eq!(owned_by_nobody.mode_and_owner(), None, "the failed creation leaves nothing");
                         }
-                        // System V lets owners give away what is theirs.
+                        // System V lets owners give their segments to other users.
                         Ok(_) => {
-                            assert_eq!(of_nobody.backing(), Backing::SystemV);
-                            unlink(&of_nobody).unwrap();
+                            assert_eq!(owned_by_nobody.backing(), Backing::SystemV);
+                            unlink(&owned_by_nobody).unwrap();
                         }
                         other => panic!("{other:?}"),
                     }
@@ -574,7 +582,7 @@ on_stage! {
                 both.0
             };
             assert!(is_linked());
-            // A relative address means what it meant.
+            // A relative address keeps its meaning.
             std::env::set_current_dir("/").unwrap();
             assert!(is_linked());
             std::env::set_current_dir(std::env::temp_dir()).unwrap();
@@ -584,7 +592,7 @@ on_stage! {
             assert!(!is_linked() && Segment::is_linked(&new).unwrap());
             unlink(&place).unwrap();
         }
-        // Its directory is renamed, and a file has the directory's name.
+        // The directory of the file is renamed, and a file gets the directory's name.
         let directory = TestFile::new("directory");
         let moved = TestFile::new("moved");
         std::fs::create_dir(&*directory).unwrap();
@@ -616,12 +624,12 @@ on_stage! {
                 *mine.lock().unwrap() += 1;
             });
             child.join();
-            assert_eq!(place.facts(), None);
+            assert_eq!(place.mode_and_owner(), None);
             *old.lock().unwrap() += 1;
             let new = Segment::create(&place, Counter::new(100)).unwrap();
             assert_eq!(*old.lock().unwrap(), 4);
             assert_eq!(*new.lock().unwrap(), 100);
-            // Going, the old one leaves the new one alone.
+            // The drop of the old segment does not remove the new one.
             drop(old);
             assert_eq!(*Segment::<Counter>::open(&place).unwrap().lock().unwrap(), 100);
         }
@@ -637,13 +645,13 @@ on_stage! {
             };
             let attempt = std::panic::AssertUnwindSafe(attempt);
             assert!(std::panic::catch_unwind(attempt).is_err());
-            assert_eq!(place.facts(), None);
-            let huge = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
-            assert!(matches!(huge, Err(Error::NoSpace { .. })), "{huge:?}");
-            assert_eq!(place.facts(), None);
+            assert_eq!(place.mode_and_owner(), None);
+            let oversized = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
+            assert!(matches!(oversized, Err(Error::NoSpace { .. })), "{oversized:?}");
+            assert_eq!(place.mode_and_owner(), None);
             if nix::unistd::Uid::effective().is_root() {
                 spawn(|| {
-                    // Without the right to lock memory.
+                    // Without the permission to lock memory.
                     let limit = nix::sys::resource::Resource::RLIMIT_MEMLOCK;
                     nix::sys::resource::setrlimit(limit, 0, 0).unwrap();
                     become_nobody();
@@ -652,7 +660,7 @@ on_stage! {
                         Err(Error::MemoryLockLimit { limit, .. }) => assert_eq!(limit, Some(0)),
                         other => panic!("{other:?}"),
                     }
-                    assert_eq!(place.facts(), None);
+                    assert_eq!(place.mode_and_owner(), None);
                 })
                 .join();
             }
@@ -667,11 +675,11 @@ on_stage! {
             let shared = options.create(place, counter()).unwrap();
             std::env::set_current_dir("/").unwrap();
             if place.starts_with('.') {
-                assert!(matches!(refusal(place), Error::NotFound), "it is elsewhere now");
+                assert!(matches!(refusal(place), Error::NotFound), "the relative address names another file now");
             }
-            assert!(place.facts().is_some());
+            assert!(place.mode_and_owner().is_some());
             drop(shared);
-            assert_eq!(place.facts(), None, "the last one out took the right name away");
+            assert_eq!(place.mode_and_owner(), None, "the last process has removed the right name");
             std::env::set_current_dir(std::env::temp_dir()).unwrap();
         }
     }

@@ -1,5 +1,5 @@
-//! What segments hold and how their memory is had: values larger than a stack,
-//! lengths chosen at creation, huge pages, memory that stays in memory.
+//! The contents of segments and their memory: values larger than a stack, lengths
+//! chosen at creation, huge pages, resident and locked memory, core dumps.
 
 use std::fs;
 use std::thread;
@@ -21,7 +21,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// A name of each kind, for a test that asks of all the same.
+/// An address of each kind, for a test of all kinds.
 struct Names(TestName, TestFile, TestKey);
 
 impl Names {
@@ -34,7 +34,7 @@ impl Names {
     }
 }
 
-/// The numbers of `/proc/self/smaps`, in bytes, for the mapping of a segment.
+/// The entry of `/proc/self/smaps` for the mapping of a segment. Sizes are in bytes.
 struct Mapped(String);
 
 impl Mapped {
@@ -60,13 +60,13 @@ impl Mapped {
         Self(block)
     }
 
-    /// Each for itself, unlike the title `Locked`, where pages that several have
-    /// count in part.
+    /// Returns whether this mapping is locked. The field `Locked` instead counts only a
+    /// part of each page that several mappings share.
     fn is_locked(&self) -> bool {
         self.has_flag("lo")
     }
 
-    /// Whether it is kept out of core dumps.
+    /// Returns whether the mapping is excluded from core dumps.
     fn is_excluded(&self) -> bool {
         self.has_flag("dd")
     }
@@ -177,7 +177,7 @@ fn length_is_set_by_creator() {
         let options = SegmentOptions::new();
         let mine: Segment<[u64]> = options.open_or_create_with_len(name, 4, |_| {}).unwrap();
         let same: Segment<[u64]> = options
-            .open_or_create_with_len(name, 9, |_| panic!("there is one already"))
+            .open_or_create_with_len(name, 9, |_| panic!("the segment exists already"))
             .unwrap();
         assert_eq!((mine.len(), same.len()), (4, 4));
     }
@@ -201,7 +201,7 @@ fn slice_may_be_empty() {
         assert!(Segment::<Table>::open(name).unwrap().tail.is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
-        // Elements without a size: as many as one likes.
+        // Elements without a size may have any number.
         let units = SegmentOptions::new()
             .create_with_len::<[()]>(name, usize::MAX, |_| {})
             .unwrap();
@@ -263,7 +263,7 @@ fn only_creator_initialises() {
         .open_or_create_in_place(&name, |numbers: &mut [u64; 10]| numbers[9] = 9)
         .unwrap();
     let second: Segment<[u64; 10]> = options
-        .open_or_create_in_place(&name, |_| panic!("there is one already"))
+        .open_or_create_in_place(&name, |_| panic!("the segment exists already"))
         .unwrap();
     assert_eq!((first[9], second[9]), (9, 9));
 }
@@ -276,13 +276,13 @@ on_stage! {
             lock: Counter,
             pixels: [u8; GIB],
         }
-        // Where a copy would have to be, there is no room for it.
+        // The limits leave no room for a copy.
         setrlimit(Resource::RLIMIT_DATA, 128 * MIB as u64, 128 * MIB as u64).unwrap();
         let name = TestName::new("gigabyte");
-        let on_a_small_stack = thread::Builder::new().stack_size(64 * KIB);
+        let small_stack = thread::Builder::new().stack_size(64 * KIB);
         thread::scope(|scope| {
             let name = &name;
-            on_a_small_stack
+            small_stack
                 .spawn_scoped(scope, move || {
                     let created = SegmentOptions::new().create_in_place::<Frame>(name, |frame| {
                         frame.lock = Counter::new(1);
@@ -339,7 +339,7 @@ on_stage! {
     }
 
     fn oversized_content_is_refused() {
-        // Should the kernel run out of memory all the same, nobody else pays.
+        // If the kernel runs out of memory after all, it kills this process.
         fs::write("/proc/self/oom_score_adj", "1000").unwrap();
         let names = Names::new("huge");
         let options = SegmentOptions::new();
@@ -360,7 +360,7 @@ on_stage! {
                 let made = options.open_or_create_with_len::<[u64]>(name, len, |_| {});
                 refused(made.map(drop));
                 let opened = Segment::<[u8]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "nothing is left");
+                assert!(matches!(opened, Err(Error::NotFound)), "the failed creation leaves nothing");
             }
             refused(
                 options
@@ -435,7 +435,7 @@ on_stage! {
                     }
                 }
                 Err(Error::NoHugePages { bytes }) => {
-                    assert!(free < 3, "there are enough");
+                    assert!(free < 3, "huge pages are refused although enough are free");
                     assert!(bytes >= size_of::<Counter>());
                 }
                 other => panic!("{other:?}"),
@@ -456,16 +456,16 @@ on_stage! {
             both
         };
         for name in names.all() {
-            let lazy = resident(&SegmentOptions::new(), name);
-            assert!(lazy.iter().all(|bytes| *bytes < LEN / 2), "{name}: {lazy:?}");
+            let default = resident(&SegmentOptions::new(), name);
+            assert!(default.iter().all(|bytes| *bytes < LEN / 2), "{name}: {default:?}");
             let options = SegmentOptions::new().residency(Residency::Prefaulted);
-            let eager = resident(&options, name);
-            assert!(eager.iter().all(|bytes| *bytes >= LEN), "{name}: {eager:?}");
+            let prefaulted = resident(&options, name);
+            assert!(prefaulted.iter().all(|bytes| *bytes >= LEN), "{name}: {prefaulted:?}");
         }
         let options = SegmentOptions::new().residency(Residency::Prefaulted);
-        let eager: Segment<[u8; LEN]> = options.anonymous_in_place("eager", |_| {}).unwrap();
-        assert!(Mapped::of(&eager).bytes("Rss") >= LEN);
-        println!("{}", Mapped::of(&eager).0);
+        let prefaulted: Segment<[u8; LEN]> = options.anonymous_in_place("prefaulted", |_| {}).unwrap();
+        assert!(Mapped::of(&prefaulted).bytes("Rss") >= LEN);
+        println!("{}", Mapped::of(&prefaulted).0);
     }
 
     fn core_dump_omits_excluded_segments() {
@@ -490,7 +490,7 @@ on_stage! {
                     assert_eq!(mapped.is_excluded(), expected, "{name}, way {way}: {}", mapped.0);
                 }
                 spawn(|| assert_eq!(Mapped::of(&created).is_excluded(), expected)).join();
-                // Each process decides for itself.
+                // Each mapping has its own setting.
                 let plain = Segment::<u64>::open(name).unwrap();
                 assert!(!Mapped::of(&plain).is_excluded());
                 drop((created, opened, read, plain));
@@ -499,9 +499,9 @@ on_stage! {
         }
         let plain = Segment::anonymous(Counter::new(0)).unwrap();
         assert!(!Mapped::of(&plain).is_excluded());
-        let secret = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
-        assert!(Mapped::of(&secret).is_excluded());
-        let file = Segment::as_fd(&secret).unwrap().try_clone_to_owned().unwrap();
+        let excluded_segment = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
+        assert!(Mapped::of(&excluded_segment).is_excluded());
+        let file = Segment::as_fd(&excluded_segment).unwrap().try_clone_to_owned().unwrap();
         let received = excluded.from_fd::<Counter>(file).unwrap();
         assert!(Mapped::of(&received).is_excluded());
 
@@ -556,7 +556,7 @@ on_stage! {
             become_nobody();
             let options = SegmentOptions::new().residency(Residency::Locked);
             let refused = |result: Result<Segment<[u8; LEN]>, Error>| {
-                let error = result.expect_err("it is more than the limit");
+                let error = result.expect_err("the segment is larger than the limit");
                 let text = error.to_string();
                 match error {
                     Error::MemoryLockLimit { bytes, limit } => {
@@ -571,12 +571,12 @@ on_stage! {
             for name in names.all() {
                 refused(options.create_in_place(name, |_| {}));
                 let opened = Segment::<[u8; LEN]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "{name}: nothing is left");
+                assert!(matches!(opened, Err(Error::NotFound)), "{name}: the failed creation leaves nothing");
                 let made = SegmentOptions::new().create_in_place::<[u8; LEN]>(name, |_| {}).unwrap();
                 refused(options.open(name));
                 drop(made);
                 shm_sync::unlink(name).unwrap();
-                // What keeps inside the limit is had.
+                // A segment within the limit is created.
                 drop(options.create(name, Counter::new(0)).unwrap());
                 shm_sync::unlink(name).unwrap();
             }
@@ -595,13 +595,13 @@ on_stage! {
             let _seen_outside_only = Segment::create(&key, 0_u8).unwrap();
             spawn(|| {
                 if let Err(errno) = unshare(CloneFlags::CLONE_NEWIPC) {
-                    println!("not run: no new IPC namespace can be had ({errno})");
+                    println!("not run: no new IPC namespace is permitted ({errno})");
                     return;
                 }
                 let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
-                assert_eq!(list.lines().count(), 1, "a namespace of our own");
+                assert_eq!(list.lines().count(), 1, "the new namespace has no segments");
                 if let Err(error) = fs::write("/proc/sys/kernel/shmmax", "8192") {
-                    println!("not run: the limit can't be set ({error})");
+                    println!("not run: the limit cannot be set ({error})");
                     return;
                 }
                 drop(Segment::create(&key, 0_u8).unwrap());
