@@ -178,11 +178,13 @@ on_stage! {
         let (ours, theirs) = locks.split_at(LIMIT);
         let mut holder = spawn(|| {
             assert_eq!(lock_all(&ours[..900]), 900);
-            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process ends.
+            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process
+            // ends.
             let taken = unsafe { take(theirs.as_ptr(), 600) };
             assert_eq!(taken, 600);
             assert_eq!(lock_all(&ours[900..1_000]), 100);
-            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process ends.
+            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process
+            // ends.
             let taken = unsafe { take(theirs[600..].as_ptr(), LIMIT - 600) };
             assert_eq!(taken, (LIMIT - 1_600).cast_signed());
             assert!(matches!(ours[1_000].lock(), Err(LockError::TooManyLocks)));
@@ -247,7 +249,8 @@ on_stage! {
                 assert_eq!(c_unlock(lock), 0);
             })
             .join();
-            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             let code = unsafe { libc::pthread_mutex_trylock(raw(lock)) };
             assert_eq!(code, libc::ENOTRECOVERABLE);
             drop(guard);
@@ -400,7 +403,7 @@ on_stage! {
             assert_eq!((cause.pid(), cause.tid()), (second, second));
             shared.clear_poison();
             drop(shared.lock().unwrap());
-            // A panic of this thread is still repaired.
+            // A panic of this thread is still named.
             let unwound = catch_unwind(AssertUnwindSafe(|| {
                 let _guard = shared.lock().unwrap();
                 panic!("a test's panic");

@@ -56,7 +56,8 @@ on_stage! {
     fn c_and_rust_locks_exclude_each_other() {
         let shared = pair();
         let raw = shared.as_pthread_ptr().cast::<libc::pthread_mutex_t>();
-        // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
         spawn(|| assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)))).join();
         // SAFETY: the mutex is initialised, and this thread holds it.
@@ -65,7 +66,8 @@ on_stage! {
         let raw = shared.as_pthread_ptr() as usize;
         spawn(move || {
             let raw = raw as *mut libc::pthread_mutex_t;
-            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             assert_eq!(unsafe { libc::pthread_mutex_trylock(raw) }, libc::EBUSY);
         })
         .join();
@@ -177,7 +179,8 @@ on_stage! {
         for locks_before in [false, true] {
             spawn(|| {
                 let inherited = std::mem::ManuallyDrop::into_inner(
-                    // SAFETY: this is the child's copy of the guard; the parent drops its own.
+                    // SAFETY: this is the child's copy of the guard; the parent drops
+                    // its own.
                     unsafe { std::ptr::read(&raw const moved) },
                 );
                 if locks_before {

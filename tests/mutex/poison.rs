@@ -218,7 +218,8 @@ on_stage! {
             victim.wait();
             assert!(shared.is_poisoned());
             let poisoned = expect_poisoned(shared.lock());
-            assert_eq!(dead_owner(poisoned.cause()), Some(victim.pid()), "the last process to die is named");
+            let dead = dead_owner(poisoned.cause());
+            assert_eq!(dead, Some(victim.pid()), "the last process to die is named");
         }
         drop(expect_poisoned(shared.lock()).recover(|pair| *pair = Pair { first: 1, second: 1 }));
         assert_eq!(shared.lock().unwrap().first, 1);
@@ -252,7 +253,8 @@ on_stage! {
         leave_a_death(&shared);
         // A faulty C program treats `EOWNERDEAD` as success.
         let raw = shared.as_pthread_ptr().cast();
-        // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, libc::EOWNERDEAD);
         // SAFETY: the mutex is initialised, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);

@@ -1,9 +1,9 @@
-//! Priority inheritance in situations in which the kernel refuses its operations: a reader
-//! waits on the lock word, the holder no longer exists, the waiters form a cycle, or the
-//! kernel lacks an operation.
+//! Priority inheritance when the kernel refuses its operations: a reader waits on the
+//! lock word, the holder no longer exists, the waiters form a cycle, or the kernel
+//! lacks an operation.
 //!
-//! glibc takes most of these errors for success, or ends the process. Failure modes 27 to
-//! 29.
+//! glibc treats most of these errors as success, or ends the process. Failure modes 27
+//! to 29.
 
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
@@ -345,7 +345,8 @@ on_stage! {
         let shared = Segment::anonymous(Guarded::new()).unwrap();
         let by_c = || {
             let mutex: *mut libc::pthread_mutex_t = shared.lock.as_pthread_ptr().cast();
-            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             match unsafe { libc::pthread_mutex_lock(mutex) } {
                 0 => {}
                 libc::EOWNERDEAD => {

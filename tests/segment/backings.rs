@@ -185,7 +185,8 @@ on_stage! {
             assert_eq!(Segment::backing(&created), place.backing());
             let address: Address = place.parse().unwrap();
             assert_eq!(Segment::address(&created), Some(&address));
-            assert!(Segment::as_fd(&created).is_none(), "a named segment has no descriptor to pass on");
+            let file = Segment::as_fd(&created);
+            assert!(file.is_none(), "a named segment has no descriptor to pass on");
             let again = Segment::create(&place, counter());
             assert!(matches!(again, Err(Error::AlreadyExists)));
 
@@ -200,7 +201,7 @@ on_stage! {
             let first = Segment::open_or_create(&place, || Counter::new(7)).unwrap();
             spawn(|| {
                 let second: Segment<Counter> =
-                    Segment::open_or_create(&place, || panic!("the segment exists already")).unwrap();
+                    Segment::open_or_create(&place, || panic!("the segment exists")).unwrap();
                 *second.lock().unwrap() += 1;
             })
             .join();
@@ -369,8 +370,9 @@ on_stage! {
             assert!(matches!(made, Err(Error::WrongOwner { .. })));
             unlink(&place).unwrap();
 
-            // The creator may give the segment to the user nobody.
-            let given = owned_by_nobody.group(NOBODY).mode(0o640).create(&place, counter()).unwrap();
+            // The creator may give the segment to another user.
+            let options = owned_by_nobody.group(NOBODY).mode(0o640);
+            let given = options.create(&place, counter()).unwrap();
             assert_eq!(place.mode_and_owner(), Some((0o640, NOBODY, NOBODY)));
             spawn(|| {
                 become_nobody();
@@ -552,12 +554,14 @@ on_stage! {
                 for options in [SegmentOptions::new().owner(0), SegmentOptions::new().group(0)] {
                     match options.create(&owned_by_nobody, counter()) {
                         Err(Error::Os { call: "fchown", .. }) => {
-                            assert_eq!(owned_by_nobody.mode_and_owner(), None, "the failed creation leaves nothing");
+                            let left = owned_by_nobody.mode_and_owner();
+                            assert_eq!(left, None, "the failed creation leaves nothing");
                         }
                         // The group of the creator would keep its permissions.
                         Err(Error::WrongCreatorGroup { expected: 0, .. }) => {
                             assert_eq!(owned_by_nobody.backing(), Backing::SystemV);
-                            assert_eq!(owned_by_nobody.mode_and_owner(), None, "the failed creation leaves nothing");
+                            let left = owned_by_nobody.mode_and_owner();
+                            assert_eq!(left, None, "the failed creation leaves nothing");
                         }
                         // System V lets owners give their segments to other users.
                         Ok(_) => {
@@ -675,7 +679,8 @@ on_stage! {
             let shared = options.create(place, counter()).unwrap();
             std::env::set_current_dir("/").unwrap();
             if place.starts_with('.') {
-                assert!(matches!(refusal(place), Error::NotFound), "the relative address names another file now");
+                let error = refusal(place);
+                assert!(matches!(error, Error::NotFound), "the address names another file now");
             }
             assert!(place.mode_and_owner().is_some());
             drop(shared);

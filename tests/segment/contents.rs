@@ -360,7 +360,8 @@ on_stage! {
                 let made = options.open_or_create_with_len::<[u64]>(name, len, |_| {});
                 refused(made.map(drop));
                 let opened = Segment::<[u8]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "the failed creation leaves nothing");
+                let is_absent = matches!(opened, Err(Error::NotFound));
+                assert!(is_absent, "the failed creation leaves nothing");
             }
             refused(
                 options
@@ -463,7 +464,8 @@ on_stage! {
             assert!(prefaulted.iter().all(|bytes| *bytes >= LEN), "{name}: {prefaulted:?}");
         }
         let options = SegmentOptions::new().residency(Residency::Prefaulted);
-        let prefaulted: Segment<[u8; LEN]> = options.anonymous_in_place("prefaulted", |_| {}).unwrap();
+        let prefaulted: Segment<[u8; LEN]> =
+            options.anonymous_in_place("prefaulted", |_| {}).unwrap();
         assert!(Mapped::of(&prefaulted).bytes("Rss") >= LEN);
         println!("{}", Mapped::of(&prefaulted).0);
     }
@@ -571,7 +573,8 @@ on_stage! {
             for name in names.all() {
                 refused(options.create_in_place(name, |_| {}));
                 let opened = Segment::<[u8; LEN]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "{name}: the failed creation leaves nothing");
+                let is_absent = matches!(opened, Err(Error::NotFound));
+                assert!(is_absent, "{name}: the failed creation leaves nothing");
                 let made = SegmentOptions::new().create_in_place::<[u8; LEN]>(name, |_| {}).unwrap();
                 refused(options.open(name));
                 drop(made);

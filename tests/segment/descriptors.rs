@@ -19,7 +19,8 @@ fn close_from_three() {
 }
 
 fn close(number: i32) {
-    // SAFETY: the call takes only a number. The tests are about the owner of the descriptor.
+    // SAFETY: the call takes only a number. The tests are about the owner of the
+    // descriptor.
     unsafe { libc::close(number) };
 }
 

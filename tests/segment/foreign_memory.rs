@@ -176,7 +176,8 @@ on_stage! {
     fn memmap2_over_unnamed_file_is_shared_by_fork() {
         let memory = unnamed(size_of::<Mailbox>());
         let base = memory.as_mut_ptr();
-        // SAFETY: the new memory is as long as a mailbox and aligned to a page, and unused.
+        // SAFETY: the new memory is as long as a mailbox and aligned to a page, and
+        // unused.
         let created = unsafe { In::place(base, memory) };
         // SAFETY: the child inherits the mapping with the mailbox, and never unmaps it.
         check(&created, || unsafe { In::find(base, ()) });
@@ -203,7 +204,8 @@ on_stage! {
         });
         drop(created);
         let bytes = fs::read(&*path).unwrap();
-        assert!(bytes[..4096].iter().all(|byte| *byte == 0), "no byte before the mailbox is changed");
+        let before = &bytes[..4096];
+        assert!(before.iter().all(|byte| *byte == 0), "no byte before the mailbox is changed");
         let end = 4096 + size_of::<Mailbox>();
         assert!(bytes[end..].iter().all(|byte| *byte == 0), "no byte after the mailbox is changed");
     }
@@ -213,7 +215,8 @@ on_stage! {
         let conf = || ShmemConf::new().os_id(&*name).size(size_of::<Mailbox>());
         let memory: Shmem = conf().create().unwrap();
         let base = memory.as_ptr();
-        // SAFETY: the new memory is as long as a mailbox, aligned to a page, and unused.
+        // SAFETY: the new memory is as long as a mailbox, aligned to a page, and
+        // unused.
         let created = unsafe { In::place(base, memory) };
         check(&created, || {
             let memory = conf().open().unwrap();
@@ -228,7 +231,8 @@ on_stage! {
         let conf = ShmemConf::new().os_id(&*name).size(size_of::<Mailbox>());
         let memory = conf.create().unwrap();
         let base = memory.as_ptr();
-        // SAFETY: the new memory is as long as a mailbox, aligned to a page, and unused.
+        // SAFETY: the new memory is as long as a mailbox, aligned to a page, and
+        // unused.
         let created = unsafe { In::place(base, memory) };
         let mut program = Command::new(std::env::current_exe().unwrap())
             .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_program))

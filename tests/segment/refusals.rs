@@ -144,7 +144,8 @@ on_stage! {
             (Backing::File, libc::F_OFD_SETLK, libc::EPERM, LOCK),
             // A security module refuses the call: no lock is in the way.
             (Backing::File, libc::F_OFD_SETLK, libc::EACCES, LOCK),
-            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10 s.
+            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10
+            // s.
             (Backing::Posix, libc::F_OFD_SETLK, libc::EAGAIN, LOCK),
         ];
         let complaints: Vec<String> = table

@@ -190,7 +190,8 @@ on_stage! {
         let (attached, leave) = (Gate::new(), Gate::new());
         let opener = spawn(|| {
             let theirs = Segment::<Counter>::open(&key).unwrap();
-            assert_eq!(status(&theirs).attached, 3, "the parent, the inherited mapping and the child's own");
+            let attachments = status(&theirs).attached;
+            assert_eq!(attachments, 3, "the parent, the inherited mapping and the child's own");
             attached.open();
             leave.pass();
         });

@@ -183,7 +183,9 @@ on_stage! {
         let text = stdout(&["show", &name]);
         assert!(text.contains(&format!("{} ", holder.pid())), "{text}");
         assert!(text.contains(", stopped"), "{text}");
-        assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)), "the tool does not unlock it");
+        let result = lock.try_lock();
+        assert!(matches!(result, Err(LockError::WouldBlock)), "the tool does not unlock it");
+        drop(result);
 
         let pid = holder.pid();
         holder.kill();
@@ -210,7 +212,7 @@ on_stage! {
     }
 
     fn show_counts_condvar_waiters() {
-        let name = TestName::new("cli-sleepers");
+        let name = TestName::new("cli-waiters");
         let segment = Segment::create(&name, farm()).unwrap();
         let waiter = spawn(|| {
             let guard = segment.workers[0].lock.lock().unwrap();
@@ -278,7 +280,8 @@ on_stage! {
             let code = run(&["show", name]).status.code();
             assert_eq!(code, Some(if *state == "stale" { 0 } else { 1 }), "{found}");
             if *state == "foreign" {
-                assert_eq!(run(&["rm", name]).status.code(), Some(1), "the tool removes no foreign objects");
+                let removed = run(&["rm", name]).status.code();
+                assert_eq!(removed, Some(1), "the tool removes no foreign objects");
             }
         }
         let [.., (copy, _)] = &names;
@@ -520,7 +523,7 @@ on_stage! {
             println!("skipped: no namespaces of its own");
             return;
         }
-        // Segments of the user nobody in each state, with locks that a live thread
+        // Segments of an unprivileged user in each state, with locks that a live thread
         // holds. Half of them were given to root.
         let holder = spawn(nix::unistd::pause);
         let holder_id = holder.pid().to_le_bytes();
@@ -538,7 +541,8 @@ on_stage! {
                 for (at, bytes) in [(192, state), (200, holder_id)] {
                     // SAFETY: the offset is inside the header of the attached segment.
                     let to = unsafe { base.add(at) };
-                    // SAFETY: the header has room for the bytes, and the source does not overlap.
+                    // SAFETY: the header has room for the bytes, and the source does
+                    // not overlap.
                     unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
                 }
                 if number >= states.len() {
@@ -669,7 +673,7 @@ on_stage! {
         poll(|| lock() == "held");
         drop(guard);
         poll(|| lock() == "free");
-        // It ends when nobody listens any more.
+        // The tool ends when its output is closed.
         drop(lines);
         assert_eq!(tool.wait().unwrap().code(), Some(0));
 

@@ -1,5 +1,5 @@
-//! Who is woken by a notification, and that everyone comes back with the lock: the
-//! cases of the published suites, over both condition variables.
+//! Notifications: which waiters they wake, and that each waiter returns with the lock,
+//! by the published suites (see `mod.rs`). Over both condition variables.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

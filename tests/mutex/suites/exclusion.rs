@@ -205,7 +205,8 @@ on_stage! {
             let count = |lock_it| {
                 for _ in 0..EACH {
                     let mut guard = lock_with(lock_it, lock);
-                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "another thread is inside");
+                    let others = inside.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(others, 0, "another thread is inside");
                     let before = *guard;
                     std::thread::yield_now();
                     *guard = before + 1;
@@ -363,7 +364,8 @@ on_stage! {
                 assert!(second.try_lock_for(late).is_err());
                 die()
             });
-            assert!(matches!(untimed_waiter.wait(), WaitStatus::Exited(_, 101)), "the lock reports the death");
+            let status = untimed_waiter.wait();
+            assert!(matches!(status, WaitStatus::Exited(_, 101)), "the lock reports the death");
             // The waiter itself panicked with the lock held.
             drop(expect_poisoned(first.lock()));
             drop(expect_poisoned(second.lock()));
@@ -415,7 +417,8 @@ on_stage! {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
-            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             let unlock = || unsafe { libc::pthread_mutex_unlock(raw()) };
             assert_eq!(unlock(), libc::EPERM, "the mutex is free");
             let guard = lock.lock().unwrap();
@@ -424,7 +427,8 @@ on_stage! {
             });
             spawn(|| {
                 assert_eq!(unlock(), libc::EPERM, "another process holds the mutex");
-                // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+                // SAFETY: the segment has initialised the mutex, and stays mapped
+                // during the call.
                 assert_eq!(unsafe { libc::pthread_mutex_trylock(raw()) }, libc::EBUSY);
             })
             .join();
@@ -438,7 +442,8 @@ on_stage! {
     fn c_lock_twice_returns_deadlock() {
         let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let _guard = lock.lock().unwrap();
-        // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         let code = unsafe { libc::pthread_mutex_lock(lock.as_pthread_ptr().cast()) };
         assert_eq!(code, libc::EDEADLK);
     }

@@ -357,7 +357,8 @@ on_stage! {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
             leave_a_death(lock);
-            // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             assert_eq!(unsafe { libc::pthread_mutex_lock(raw()) }, libc::EOWNERDEAD);
             // SAFETY: the mutex is initialised, and this thread holds it.
             assert_eq!(unsafe { libc::pthread_mutex_unlock(raw()) }, 0);
@@ -383,7 +384,8 @@ on_stage! {
             let raw = lock.as_pthread_ptr() as usize;
             let mut holder = spawn(|| {
                 let raw = raw as *mut libc::pthread_mutex_t;
-                // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
+                // SAFETY: the segment has initialised the mutex, and stays mapped
+                // during the call.
                 assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
                 die()
             });

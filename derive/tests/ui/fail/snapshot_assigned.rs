@@ -1,4 +1,4 @@
-//! What is alive in a snapshot never moves.
+//! A value in a snapshot never moves.
 
 use shm_sync::{Segment, ShmMutex};
 
