@@ -168,7 +168,7 @@ on_stage! {
         println!("{deaths_inside} of 400 died with the lock held");
     }
 
-    // Failure mode 3: a waiter is asleep when the holder dies unlocking.
+    // Failure mode 3: waiters sleep when the holder dies while it unlocks.
     fn unlock_killed_at_random_wakes_waiters() {
         let shared = pair();
         let waiter = || spawn(|| {

@@ -65,8 +65,8 @@ enum Attack {
     WaitForRequeue,
 }
 
-/// Starts a process that can only read the segment, and waits on the word of the lock
-/// that its value begins with.
+/// Starts a process that can only read the segment. It waits on the lock word that the
+/// segment's value begins with.
 fn attack(name: &TestName, with: Attack) -> Child {
     let path = name.path();
     let ready = Gate::new();
@@ -118,9 +118,11 @@ fn attack(name: &TestName, with: Attack) -> Child {
     child
 }
 
-/// Starts a thread that locks and ends by `exec`, and returns when the process runs
-/// the new program. The kernel does not notice that the holder is gone, because `exec`
-/// gives the thread the id of the process.
+/// Starts a thread that locks and then ends by `exec`. Returns when the process runs
+/// the new program.
+///
+/// The kernel does not notice that the holder no longer exists, because `exec` gives
+/// the thread the id of the process.
 fn lose_holder_by_exec(lock: &Lock) -> Child {
     let executor = spawn(|| {
         std::thread::scope(|s| {
@@ -138,7 +140,7 @@ fn lose_holder_by_exec(lock: &Lock) -> Child {
     executor
 }
 
-/// The field `list_op_pending` of this thread's `struct robust_list_head`.
+/// Returns the field `list_op_pending` of this thread's `struct robust_list_head`.
 fn list_op_pending() -> usize {
     #[repr(C)]
     struct Head {

@@ -10,7 +10,7 @@ type Counter = ShmMutex<u64>;
 /// The expected result of a call of this crate when the kernel refuses a system call.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// [`Error::Os`], with this call and the kernel's answer.
+    /// [`Error::Os`] with this call and the kernel's `errno`.
     Call(&'static str),
     UnnamedFiles,
     PermissionDenied,
