@@ -6,7 +6,7 @@ use crate::segment::internals::{HEADER_LEN, Header, parse_lock_table};
 
 pub use crate::inspect::fuzz::{Choices, object, system_v};
 
-/// Where the epoch is in a header.
+/// The bytes of the epoch in a header.
 const EPOCH: Range<usize> = 104..144;
 
 /// Checks that the claims of every header that parses hold for the object.

@@ -133,7 +133,7 @@ struct Readme;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
-/// What the code of the derive macro uses, and nothing else does.
+/// Items for the code of the derive macro. Other code must not use them.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::shm_safe::{FieldPath, SyncKind, SyncOps, TypeOf, TypeProperties, Visitor, sum};

@@ -40,7 +40,8 @@ use crate::shm_safe::ShmSafe;
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-view-{}", std::process::id());
 /// # let name = name.as_str();
-/// # let _jobs = Segment::create(name, Jobs { limit: 9, done: AtomicU64::new(3), pending: ShmMutex::new(5) })?;
+/// # let done = AtomicU64::new(3);
+/// # let _jobs = Segment::create(name, Jobs { limit: 9, done, pending: ShmMutex::new(5) })?;
 /// let jobs = Segment::<Jobs>::open_read_only(name)?;
 /// let jobs = jobs.view();
 /// assert_eq!(*project!(jobs => limit).get(), 9);

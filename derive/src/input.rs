@@ -20,9 +20,9 @@ pub(crate) enum Shape<'a> {
 pub(crate) struct EnumRepr {
     /// The name of the discriminant's type.
     pub(crate) discriminant: Ident,
-    /// Whether the repr contains `C`. With `C`, the fields of all variants begin at the
-    /// same offset. Without it, those of each variant begin at the first aligned offset
-    /// after the discriminant.
+    /// `true` if the repr contains `C`. With `C`, the fields of all variants begin at
+    /// the same offset. Without it, those of each variant begin at the first aligned
+    /// offset after the discriminant.
     pub(crate) is_c: bool,
 }
 

@@ -80,9 +80,9 @@ pub enum LockError<G> {
     /// [`ShmMutex::reset`](crate::ShmMutex::reset).
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
-    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex with priority
-    /// inheritance, because glibc does not lock such a mutex safely. The mutex is
-    /// unlocked. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
+    /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex with
+    /// priority inheritance, because glibc does not lock such a mutex safely. The mutex
+    /// is unlocked. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
     #[error(
         "a PthreadCondvar can't wait with a mutex with priority inheritance: use a ShmCondvar, \
          or a mutex without priority inheritance"
@@ -146,8 +146,8 @@ impl<G> fmt::Debug for LockError<G> {
 
 /// A guard of a lock whose data may be inconsistent, because a holder died or panicked.
 ///
-/// It is like [`std::sync::PoisonError`], but for processes. The poison is a flag in the
-/// shared memory. Every locker sees it until one of them repairs the data with
+/// It is like [`std::sync::PoisonError`], but for processes. The poison is a flag in
+/// the shared memory. Every locker sees it until one of them repairs the data with
 /// [`recover`](Poisoned::recover) or declares it consistent with
 /// [`ShmMutex::clear_poison`](crate::ShmMutex::clear_poison).
 ///

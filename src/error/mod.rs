@@ -92,8 +92,8 @@ pub enum Error {
     },
     /// A process of another group created the System V segment, or this process would
     /// create it. The kernel grants to the creator's group what the mode grants to the
-    /// segment's group, for good. So the effective group of the creator must be the group
-    /// of [`SegmentOptions::group`](crate::SegmentOptions::group). With
+    /// segment's group, for good. So the effective group of the creator must be the
+    /// group of [`SegmentOptions::group`](crate::SegmentOptions::group). With
     /// [`any_owner`](crate::SegmentOptions::any_owner), the creator may also be root.
     /// Without it, the creator may also have root's group.
     #[error(
@@ -143,15 +143,15 @@ pub enum Error {
         /// The layout in the header.
         found: Box<Layout>,
     },
-    /// The object is in use in another pid namespace (a container), where the thread ids
-    /// in its locks mean other threads.
+    /// The object is in use in another pid namespace (a container), where the thread
+    /// ids in its locks mean other threads.
     ///
     /// A POSIX object or a file is refused only while a process with write access is
     /// attached there, and a System V segment while any process is attached. After the
-    /// last one has ended, the next opener reinitialises the locks in its own namespace.
-    /// So a container that starts again finds its data, and the locks that were held are
-    /// poisoned. A memfd does not record its processes, so it stays with the namespace in
-    /// which it was made.
+    /// last one has ended, the next opener reinitialises the locks in its own
+    /// namespace. So a container that starts again finds its data, and the locks that
+    /// were held are poisoned. A memfd does not record its processes, so it stays with
+    /// the namespace in which it was made.
     ///
     /// For a lock, see [`LockError::ForeignPidNamespace`].
     #[error(
@@ -188,8 +188,8 @@ pub enum Error {
         /// The limit of this process in bytes, if the limit is the reason.
         limit: Option<u64>,
     },
-    /// The file of the descriptor could be shortened while it is mapped. An access would
-    /// then raise `SIGBUS`.
+    /// The file of the descriptor could be shortened while it is mapped. An access
+    /// would then raise `SIGBUS`.
     #[error(
         "the descriptor is not of a memfd that is sealed against shrinking: \
          open a named object by its name"
@@ -200,8 +200,8 @@ pub enum Error {
     /// another one than the header says, for example in a copy.
     #[error("the segment is in use: end the processes that are attached to it, and try again")]
     InUse,
-    /// Another process has not finished creating, reinitialising or removing the System V
-    /// segment: it is stopped, or the closure that fills the segment takes long.
+    /// Another process has not finished creating, reinitialising or removing the System
+    /// V segment: it is stopped, or the closure that fills the segment takes long.
     #[error(
         "another process has been creating, reinitialising or removing the System V segment for \
          {waited:?}: continue that process if it is stopped, or end it, and try again"
@@ -244,8 +244,8 @@ pub enum Error {
     /// The lock was not acquired: see [`LockError`].
     ///
     /// [`LockError::Poisoned`], [`LockError::ForeignPidNamespace`],
-    /// [`LockError::Unidentified`] and [`LockError::Os`] become the variants of this type
-    /// with these names instead. (`Infallible` means that there is no guard.)
+    /// [`LockError::Unidentified`] and [`LockError::Os`] become the variants of this
+    /// type with these names instead. (`Infallible` means that there is no guard.)
     ///
     /// ```
     /// use shm_sync::{Error, LockError, Segment, ShmMutex};
@@ -268,8 +268,8 @@ pub enum Error {
     /// This process can't own locks.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
-    /// Any other failure of a system call: by the kernel, by a sandbox, or for lack of a
-    /// privilege.
+    /// Any other failure of a system call: by the kernel, by a sandbox, or for lack of
+    /// a privilege.
     #[error("{call} failed")]
     Os {
         /// The call that failed.

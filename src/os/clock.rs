@@ -30,8 +30,8 @@ impl Deadline {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: `now` is valid for writes. The call does not fail, because Linux always
-        // has CLOCK_MONOTONIC.
+        // SAFETY: `now` is valid for writes. The call does not fail, because Linux
+        // always has CLOCK_MONOTONIC.
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
@@ -69,14 +69,15 @@ impl Deadline {
         }
     }
 
-    /// Returns the next multiple of [`RECHECK_INTERVAL`], or `limit` if that is earlier.
+    /// Returns the next multiple of [`RECHECK_INTERVAL`], or `limit` if that is
+    /// earlier.
     pub(crate) fn next_recheck(limit: Option<Self>) -> Self {
         let recheck = Self::next_multiple_of(RECHECK_INTERVAL);
         limit.map_or(recheck, |limit| limit.min(recheck))
     }
 
-    /// Returns a number that differs between processes and between points in time, so that
-    /// two processes do not retry at the same time.
+    /// Returns a number that differs between processes and between points in time, so
+    /// that two processes do not retry at the same time.
     pub(crate) fn mixed_with(self, process: u32) -> u64 {
         let mixed = self.nanos ^ u64::from(process) << 32;
         mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
@@ -110,8 +111,8 @@ fn timespec(nanos: u64) -> libc::timespec {
 }
 
 /// Calls [`ppoll(2)`](https://man7.org/linux/man-pages/man2/ppoll.2.html) without
-/// descriptors. Sleeps for `span`, or until a signal arrives. It is only for changes for
-/// which the kernel has no event.
+/// descriptors. Sleeps for `span`, or until a signal arrives. It is only for changes
+/// for which the kernel has no event.
 ///
 /// A large timer slack of the thread does not prolong the sleep
 /// ([`timer_slack`](super::timer_slack)).

@@ -64,10 +64,11 @@ impl ForkMarker {
     /// last fork.
     pub(crate) fn of_this_process() -> Result<Self, IdentityError> {
         loop {
-            // Acquire, and Release below: a thread that reads the pointer sees the memory.
+            // Acquire, and Release below: a thread that reads the pointer sees the
+            // memory.
             let last = LAST_MARKER.load(Ordering::Acquire);
-            // SAFETY: the pointer is null, or `next_slot` has returned it. Such a word is
-            // never unmapped.
+            // SAFETY: the pointer is null, or `next_slot` has returned it. Such a word
+            // is never unmapped.
             if let Some(marker) = unsafe { last.as_ref() }.map(Self) {
                 if marker.is_current() {
                     return Ok(marker);
@@ -83,8 +84,8 @@ impl ForkMarker {
             {
                 // SAFETY: `next_slot` has returned the word, which is never unmapped.
                 let word = unsafe { &*next };
-                // A thread that reads the word before this store makes one more marker of
-                // the same process. Both are valid.
+                // A thread that reads the word before this store makes one more marker
+                // of the same process. Both are valid.
                 word.store(pid_namespace, Ordering::Relaxed);
                 return Ok(Self(word));
             }

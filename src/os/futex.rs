@@ -23,8 +23,8 @@ pub(crate) enum FutexWait {
     TimedOut,
 }
 
-/// A set of waiters of one word: some of 32 groups. A wake with one bitset does not reach
-/// waiters of other groups.
+/// A set of waiters of one word: some of 32 groups. A wake with one bitset does not
+/// reach waiters of other groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bitset(u32);
 
@@ -45,8 +45,8 @@ impl Bitset {
     }
 }
 
-/// Sleeps while `*word == expected`, until a wake or the deadline. It is [`wait_bitset`]
-/// with [`Bitset::ALL`].
+/// Sleeps while `*word == expected`, until a wake or the deadline. It is
+/// [`wait_bitset`] with [`Bitset::ALL`].
 ///
 /// # Errors
 ///
@@ -133,8 +133,8 @@ pub(crate) fn sleep_until_deadline(deadline: Deadline) {
 pub(crate) enum PiRefusal {
     /// The deadline has passed (`ETIMEDOUT`).
     TimedOut,
-    /// A signal arrived, the owner is exiting, or `FUTEX_TRYLOCK_PI` found the mutex held
-    /// (`EINTR`, `EAGAIN`).
+    /// A signal arrived, the owner is exiting, or `FUTEX_TRYLOCK_PI` found the mutex
+    /// held (`EINTR`, `EAGAIN`).
     Again,
     /// The kernel's queue contradicts the word (`EINVAL`).
     Contradiction,
@@ -165,8 +165,8 @@ impl PiRefusal {
 /// Calls `FUTEX_LOCK_PI2`: waits until the kernel assigns the mutex to this thread, or
 /// until the deadline.
 ///
-/// Before Linux 5.14 it calls `FUTEX_LOCK_PI`, whose deadline is on the wall clock. There
-/// the wait is longer if the clock is set back.
+/// Before Linux 5.14 it calls `FUTEX_LOCK_PI`, whose deadline is on the wall clock.
+/// There the wait is longer if the clock is set back.
 pub(crate) fn lock_pi(word: &AtomicU32, deadline: Deadline) -> Result<(), PiRefusal> {
     match pi_operation(word, libc::FUTEX_LOCK_PI2, Some(deadline.to_timespec())) {
         Err(PiRefusal::Other(libc::ENOSYS)) => {
@@ -177,8 +177,8 @@ pub(crate) fn lock_pi(word: &AtomicU32, deadline: Deadline) -> Result<(), PiRefu
     }
 }
 
-/// Calls `FUTEX_TRYLOCK_PI`: the kernel assigns the mutex to this thread if no thread owns
-/// it.
+/// Calls `FUTEX_TRYLOCK_PI`: the kernel assigns the mutex to this thread if no thread
+/// owns it.
 pub(crate) fn trylock_pi(word: &AtomicU32) -> Result<(), PiRefusal> {
     pi_operation(word, libc::FUTEX_TRYLOCK_PI, None)
 }
@@ -197,8 +197,8 @@ fn pi_operation(
     let deadline = deadline
         .as_ref()
         .map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `word` is valid and aligned during the call. `deadline` is null, or points
-    // to the argument, which outlives the call. The kernel ignores the value 0.
+    // SAFETY: `word` is valid and aligned during the call. `deadline` is null, or
+    // points to the argument, which outlives the call. The kernel ignores the value 0.
     let rc = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 0, deadline) };
     match rc {
         0 => Ok(()),
@@ -209,15 +209,15 @@ fn pi_operation(
 /// How many waiters a call wakes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wake {
-    /// The first waiter of the kernel's queue. The queue is ordered by real-time priority,
-    /// and then by the time of arrival.
+    /// The first waiter of the kernel's queue. The queue is ordered by real-time
+    /// priority, and then by the time of arrival.
     One,
     /// All waiters.
     All,
 }
 
-/// Calls `FUTEX_WAKE`. It does not fail for a valid word. If a seccomp filter refuses it,
-/// the waiters continue at their next recheck.
+/// Calls `FUTEX_WAKE`. It does not fail for a valid word. If a seccomp filter refuses
+/// it, the waiters continue at their next recheck.
 pub(crate) fn wake(word: &AtomicU32, waiters: Wake) {
     let count = match waiters {
         Wake::One => 1,
@@ -227,11 +227,11 @@ pub(crate) fn wake(word: &AtomicU32, waiters: Wake) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
-/// Calls `FUTEX_WAKE_BITSET`: wakes the first waiter of the kernel's queue that is in one
-/// of `groups`. It fails like [`wake`].
+/// Calls `FUTEX_WAKE_BITSET`: wakes the first waiter of the kernel's queue that is in
+/// one of `groups`. It fails like [`wake`].
 pub(crate) fn wake_bitset(word: &AtomicU32, groups: Bitset) {
-    // SAFETY: `word` is valid and aligned. FUTEX_WAKE_BITSET reads neither the timeout nor
-    // the second word.
+    // SAFETY: `word` is valid and aligned. FUTEX_WAKE_BITSET reads neither the timeout
+    // nor the second word.
     unsafe {
         libc::syscall(
             libc::SYS_futex,

@@ -1,9 +1,9 @@
 //! The process that an object in private memory belongs to.
 //!
 //! A forked child gets a copy of private memory. The copy of a lock or a condition
-//! variable describes the parent: a thread of the parent holds the lock, others wait. No
-//! thread of the child will ever unlock it. So such an object has an *owner word*, which
-//! names the process that has initialised it. A process that reads another name
+//! variable describes the parent: a thread of the parent holds the lock, others wait.
+//! No thread of the child will ever unlock it. So such an object has an *owner word*,
+//! which names the process that has initialised it. A process that reads another name
 //! reinitialises the object before it uses it.
 //!
 //! | bits | owner word |
@@ -15,11 +15,11 @@
 //!
 //! # The private number
 //!
-//! No ancestor of a process has the same number. A process keeps its number in a word that
-//! the kernel wipes in each forked child (`MADV_WIPEONFORK`). The child then takes the
-//! next number from a counter. The counter is in ordinary memory, of which the child has a
-//! copy. So the child's number is larger than those of its ancestors. Siblings may have
-//! the same number, because neither has a copy of the other's memory.
+//! No ancestor of a process has the same number. A process keeps its number in a word
+//! that the kernel wipes in each forked child (`MADV_WIPEONFORK`). The child then takes
+//! the next number from a counter. The counter is in ordinary memory, of which the
+//! child has a copy. So the child's number is larger than those of its ancestors.
+//! Siblings may have the same number, because neither has a copy of the other's memory.
 
 use std::io;
 use std::ptr;
@@ -40,8 +40,8 @@ mod bits {
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process if
-/// it succeeded in an ancestor.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
+/// if it succeeded in an ancestor.
 pub(crate) fn word_of_this_process() -> io::Result<u32> {
     Ok(bits::PRIVATE | private_number()? & bits::NUMBER)
 }
@@ -52,9 +52,9 @@ pub(crate) fn is_private(word: u32) -> bool {
     word >> 30 == bits::PRIVATE >> 30
 }
 
-/// Calls `renew` if `word` does not name this process, because the object beside it is a
-/// copy that a fork has made. Afterwards `word` names this process. While one thread calls
-/// `renew`, other threads wait here.
+/// Calls `renew` if `word` does not name this process, because the object beside it is
+/// a copy that a fork has made. Afterwards `word` names this process. While one thread
+/// calls `renew`, other threads wait here.
 ///
 /// # Errors
 ///
@@ -72,7 +72,8 @@ pub(crate) fn renew_if_copied(
             return Ok(());
         }
         if found == ours | bits::BUSY {
-            // Another thread of this process writes a few words, and then wakes this one.
+            // Another thread of this process writes a few words, and then wakes this
+            // one.
             futex::wait(word, found, Some(Deadline::after(RECHECK_INTERVAL)))?;
             continue;
         }
@@ -108,8 +109,8 @@ static LAST_NUMBER: AtomicU32 = AtomicU32::new(NO_NUMBER);
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process if
-/// it succeeded in an ancestor.
+/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
+/// if it succeeded in an ancestor.
 fn private_number() -> io::Result<u32> {
     let word = number_word()?;
     // Relaxed: no other memory depends on the number.
@@ -206,7 +207,8 @@ mod tests {
     #[test]
     fn failed_renewal_is_repeated() {
         let other = bits::PRIVATE | bits::NUMBER;
-        // The word is busy if the parent was renewing when another of its threads forked.
+        // The word is busy if the parent was renewing when another of its threads
+        // forked.
         for other in [other, other | bits::BUSY] {
             let word = AtomicU32::new(other);
             let failed = renew_if_copied(&word, || Err(io::ErrorKind::OutOfMemory.into()));

@@ -17,8 +17,8 @@ use super::io_error;
 /// `unshare` or `setns`, the later children of a process are in the new one. A child
 /// can't detect that.
 pub(crate) fn read_pid_namespace() -> io::Result<u32> {
-    // `/proc` first, because it is older. A seccomp filter may kill a process that makes
-    // a system call which the filter does not know.
+    // `/proc` first, because it is older. A seccomp filter may kill a process that
+    // makes a system call which the filter does not know.
     namespace_from_proc().or_else(|error| namespace_from_pidfd().map_err(|_| error))
 }
 
@@ -85,8 +85,8 @@ pub(crate) fn gettid() -> u32 {
 }
 
 /// Calls [`tgkill(2)`](https://man7.org/linux/man-pages/man2/tgkill.2.html) with signal
-/// 0. Returns whether `tid` is a thread of this process that has not been reaped. Returns
-/// `true` if a seccomp filter refuses the call.
+/// 0. Returns whether `tid` is a thread of this process that has not been reaped.
+/// Returns `true` if a seccomp filter refuses the call.
 ///
 /// The kernel releases a thread's locks before it frees the thread's id.
 pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
@@ -96,8 +96,8 @@ pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
 }
 
 /// Calls [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html) with
-/// `_SC_NPROCESSORS_ONLN`. Returns the number of processors that are online, or 1 if it is
-/// unknown.
+/// `_SC_NPROCESSORS_ONLN`. Returns the number of processors that are online, or 1 if it
+/// is unknown.
 pub(crate) fn online_processors() -> usize {
     // SAFETY: the call takes no memory.
     let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };

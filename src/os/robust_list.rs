@@ -25,8 +25,8 @@ pub(crate) struct RobustListHead {
     pub(crate) list_op_pending: AtomicPtr<()>,
 }
 
-/// Calls [`get_robust_list(2)`] for the calling thread. Returns `None` if the thread has
-/// no list registered.
+/// Calls [`get_robust_list(2)`] for the calling thread. Returns `None` if the thread
+/// has no list registered.
 ///
 /// libc keeps the head mapped until the thread ends.
 ///
@@ -34,8 +34,8 @@ pub(crate) struct RobustListHead {
 pub(crate) fn head_of_this_thread() -> io::Result<Option<NonNull<RobustListHead>>> {
     let mut head: *mut RobustListHead = ptr::null_mut();
     let mut len: libc::size_t = 0;
-    // SAFETY: both out-pointers are valid for writes of their types; 0 names the calling
-    // thread.
+    // SAFETY: both out-pointers are valid for writes of their types; 0 names the
+    // calling thread.
     let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
     match rc {
         0 => Ok(NonNull::new(head)),

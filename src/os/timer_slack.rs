@@ -1,17 +1,17 @@
 //! Sleeps that end on time although the thread has a large timer slack.
 //!
 //! The kernel lets the timers of a thread expire late by the thread's *timer slack*, so
-//! that several timers expire at once. The slack is 50 µs unless the thread, its parent,
-//! systemd (`TimerSlackNSec=`) or a battery saver (`/proc/PID/timerslack_ns`) has changed
-//! it. With a slack of seconds, a waiter would do its recheck seconds late.
+//! that several timers expire at once. The slack is 50 µs unless the thread, its
+//! parent, systemd (`TimerSlackNSec=`) or a battery saver (`/proc/PID/timerslack_ns`)
+//! has changed it. With a slack of seconds, a waiter would do its recheck seconds late.
 //!
 //! # Cost
 //!
-//! Reading the slack is a system call. A thread that waits often would pay for it at each
-//! sleep. So a thread whose slack is small reads it again only after
+//! Reading the slack is a system call. A thread that waits often would pay for it at
+//! each sleep. So a thread whose slack is small reads it again only after
 //! [`RECHECK_INTERVAL`]. If the slack grows in that time, one sleep ends late, and the
-//! next sleep reads the slack. A thread with a large slack makes three more calls at each
-//! sleep.
+//! next sleep reads the slack. A thread with a large slack makes three more calls at
+//! each sleep.
 
 use std::cell::Cell;
 use std::ffi::c_ulong;
@@ -33,9 +33,9 @@ thread_local! {
 /// Calls `sleep`, whose timer is set to `deadline`. The timer expires at most
 /// [`TOLERATED`] late.
 ///
-/// The thread's slack is restored when `sleep` returns or unwinds. A signal handler that
-/// runs meanwhile has the smaller slack, and so does a process that it forks. A thread
-/// with real-time priority has no slack, which stays so.
+/// The thread's slack is restored when `sleep` returns or unwinds. A signal handler
+/// that runs meanwhile has the smaller slack, and so does a process that it forks. A
+/// thread with real-time priority has no slack, which stays so.
 pub(super) fn punctually<R>(deadline: Deadline, sleep: impl FnOnce() -> R) -> R {
     if SMALL_UNTIL.get().is_some_and(|until| deadline <= until) {
         return sleep();
@@ -72,8 +72,8 @@ impl Drop for Lowered {
 /// Returns `None` if the call fails.
 ///
 /// libc's `prctl` returns an `int`, which is too small for four seconds. The kernel's
-/// result is unsigned. So a slack of more than 292 years is a negative number here, and the
-/// 4095 largest numbers are errors.
+/// result is unsigned. So a slack of more than 292 years is a negative number here, and
+/// the 4095 largest numbers are errors.
 fn get() -> Option<c_ulong> {
     // SAFETY: the call accesses no memory.
     let slack = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };

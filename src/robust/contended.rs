@@ -26,8 +26,8 @@ impl Blocking {
 
 /// A thread's attempt to lock a mutex.
 pub(super) trait Attempt {
-    /// Locks the mutex if no thread holds it. Returns [`Outcome::Busy`] if another thread
-    /// holds it, and [`Outcome::Deadlock`] if this thread does.
+    /// Locks the mutex if no thread holds it. Returns [`Outcome::Busy`] if another
+    /// thread holds it, and [`Outcome::Deadlock`] if this thread does.
     fn try_lock(&mut self) -> Outcome;
 
     /// Waits until the mutex may be free, but no longer than until
@@ -41,11 +41,11 @@ pub(super) trait Attempt {
 /// Locks a mutex that another thread may hold. Signals don't end the wait.
 ///
 /// A waiter tries again after each
-/// [`RECHECK_INTERVAL`](crate::os::clock::RECHECK_INTERVAL), because it can sleep beside
-/// a free mutex. The unlocking thread writes 0 to the lock word and then wakes one
-/// waiter. If it dies in between, or if the woken waiter dies before it locks, the kernel
-/// wakes another waiter, but only if the word is still 0. A third thread may just have
-/// locked the mutex, and it does not know that there are waiters.
+/// [`RECHECK_INTERVAL`](crate::os::clock::RECHECK_INTERVAL), because it can sleep
+/// beside a free mutex. The unlocking thread writes 0 to the lock word and then wakes
+/// one waiter. If it dies in between, or if the woken waiter dies before it locks, the
+/// kernel wakes another waiter, but only if the word is still 0. A third thread may
+/// just have locked the mutex, and it does not know that there are waiters.
 pub(super) fn lock_contended(attempt: &mut impl Attempt, blocking: Blocking) -> Outcome {
     let deadline = blocking.deadline();
     let mut has_expired = deadline.is_some_and(Deadline::has_passed);

@@ -1,4 +1,5 @@
-//! Locking by libc's functions, for a mutex or a glibc whose layout is not the known one.
+//! Locking by libc's functions, for a mutex or a glibc whose layout is not the known
+//! one.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +12,8 @@ use crate::os::pthread::{Outcome, PthreadMutex};
 /// Locks a mutex without priority inheritance by libc's functions. `tid` is the calling
 /// thread.
 ///
-/// When this returns [`Outcome::TimedOut`], `list_op_pending` is clear, because the last
-/// call was [`PthreadMutex::trylock`]. [`PthreadMutex::clocklock`] leaves it set.
+/// When this returns [`Outcome::TimedOut`], `list_op_pending` is clear, because the
+/// last call was [`PthreadMutex::trylock`]. [`PthreadMutex::clocklock`] leaves it set.
 ///
 /// # Safety
 ///
@@ -20,8 +21,8 @@ use crate::os::pthread::{Outcome, PthreadMutex};
 /// * It stays mapped for as long as the thread holds it.
 pub(super) unsafe fn lock(mutex: &PthreadMutex, tid: u32, blocking: Blocking) -> Outcome {
     let mut attempt = LibcAttempt { mutex, tid };
-    // This read spares the holder a write to its cache line. The word may name the calling
-    // thread although it does not hold the mutex: see `PthreadMutex::trylock`.
+    // This read spares the holder a write to its cache line. The word may name the
+    // calling thread although it does not hold the mutex: see `PthreadMutex::trylock`.
     let holder = attempt.words().holder();
     if matches!(blocking, Blocking::Try) && holder != 0 && holder != tid {
         return Outcome::Busy;
@@ -38,8 +39,8 @@ struct LibcAttempt<'a> {
 
 impl Attempt for LibcAttempt<'_> {
     fn try_lock(&mut self) -> Outcome {
-        // SAFETY: the mutex is initialised and stays mapped, as the caller of `lock` has
-        // promised.
+        // SAFETY: the mutex is initialised and stays mapped, as the caller of `lock`
+        // has promised.
         match unsafe { trylock(self.mutex) } {
             Outcome::Busy | Outcome::Deadlock if self.words().holder() == self.tid => {
                 Outcome::Deadlock
@@ -55,8 +56,8 @@ impl Attempt for LibcAttempt<'_> {
 
     fn wait(&mut self, deadline: Option<Deadline>) -> Outcome {
         let until = Deadline::next_recheck(deadline);
-        // SAFETY: the mutex is initialised and stays mapped, as the caller of `lock` has
-        // promised.
+        // SAFETY: the mutex is initialised and stays mapped, as the caller of `lock`
+        // has promised.
         unsafe { self.mutex.clocklock(until) }
     }
 }
@@ -80,8 +81,8 @@ impl LibcAttempt<'_> {
     }
 }
 
-/// Calls [`PthreadMutex::trylock`], unless the mutex is unrecoverable: glibc would leave
-/// it locked.
+/// Calls [`PthreadMutex::trylock`], unless the mutex is unrecoverable: glibc would
+/// leave it locked.
 ///
 /// # Safety
 ///

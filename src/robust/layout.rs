@@ -23,8 +23,8 @@ pub(super) const UNLOCKED: u32 = 0;
 pub(super) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 2;
 
 /// `__kind` of a mutex that is process-shared, robust and normal, with priority
-/// inheritance. The last bit disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`). glibc
-/// sets it for every mutex that was declared normal.
+/// inheritance. The last bit disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
+/// glibc sets it for every mutex that was declared normal.
 pub(super) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT | 0x200;
 
 /// The bit of `__kind` for priority inheritance (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
@@ -84,10 +84,10 @@ const FUTEX_OFFSET: c_long = -(ENTRY_OFFSET as c_long);
 
 /// The thread that holds a mutex, or held it last, by the word `__owner`.
 ///
-/// When the holder dies, the kernel removes its id from the lock word. It does not change
-/// `__owner`, glibc's own word. Every locker, C code included, writes its id there, and
-/// every unlock removes it. So after an owner death, `__owner` still names the dead
-/// thread.
+/// When the holder dies, the kernel removes its id from the lock word. It does not
+/// change `__owner`, glibc's own word. Every locker, C code included, writes its id
+/// there, and every unlock removes it. So after an owner death, `__owner` still names
+/// the dead thread.
 ///
 /// glibc overwrites `__owner` with [`INCONSISTENT`] when it locks after an owner death.
 /// This crate leaves it as it is until
@@ -99,8 +99,8 @@ pub(crate) enum LastOwner {
     /// glibc has locked the mutex after an owner death, and its caller has not made it
     /// consistent.
     Inconsistent,
-    /// The mutex is free or unrecoverable. Or its holder died within the few instructions
-    /// before it wrote its id or after it removed it.
+    /// The mutex is free or unrecoverable. Or its holder died within the few
+    /// instructions before it wrote its id or after it removed it.
     NoThread,
 }
 
@@ -114,8 +114,8 @@ impl GlibcMutex {
         unsafe { &*ptr::from_ref(mutex).cast::<Self>() }
     }
 
-    /// Returns the list entry of a mutex without priority inheritance. The pointer may be
-    /// used to access the whole mutex.
+    /// Returns the list entry of a mutex without priority inheritance. The pointer may
+    /// be used to access the whole mutex.
     #[inline]
     pub(super) fn entry(&self) -> Entry {
         ptr::from_ref(self)
@@ -132,12 +132,13 @@ impl GlibcMutex {
     /// Returns `__kind`: type, robustness, protocol and process-shared flag.
     #[inline]
     pub(super) fn kind(&self) -> u32 {
-        // Relaxed, here and below: the lock orders these words. For a caller without the
-        // lock, a value is a snapshot.
+        // Relaxed, here and below: the lock orders these words. For a caller without
+        // the lock, a value is a snapshot.
         self.kind.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the mutex has priority inheritance, whatever its other properties.
+    /// Returns whether the mutex has priority inheritance, whatever its other
+    /// properties.
     pub(super) fn has_priority_inheritance(&self) -> bool {
         self.kind() & KIND_PRIO_INHERIT != 0
     }
@@ -183,16 +184,16 @@ impl GlibcMutex {
     /// Returns whether the calling thread, `tid`, holds the mutex, which is then on its
     /// list.
     ///
-    /// The lock word alone does not prove that. glibc's `pthread_mutex_trylock` writes the
-    /// caller's id into the word of an unrecoverable mutex, and does not put the mutex on
-    /// the list.
+    /// The lock word alone does not prove that. glibc's `pthread_mutex_trylock` writes
+    /// the caller's id into the word of an unrecoverable mutex, and does not put the
+    /// mutex on the list.
     #[inline]
     pub(super) fn is_held_by(&self, tid: u32) -> bool {
         self.holder() == tid && !self.is_unrecoverable()
     }
 
-    /// Returns whether glibc's layout is the known one. libc has just locked this mutex in
-    /// the calling thread, `tid`, whose list has the head `head`.
+    /// Returns whether glibc's layout is the known one. libc has just locked this mutex
+    /// in the calling thread, `tid`, whose list has the head `head`.
     pub(super) fn matches_known_layout(&self, head: &RobustListHead, tid: u32) -> bool {
         let value = |word: &AtomicU32| word.load(Ordering::Relaxed);
         let pointer = |word: &AtomicPtr<()>| word.load(Ordering::Relaxed);
@@ -217,10 +218,10 @@ impl GlibcMutex {
             && pointer(&head.list_op_pending).is_null()
             // `__next` is an entry: the list is circular.
             && !next.is_null()
-            // The next entry's `__prev` is this mutex. In the head, that word lies before
-            // the `list`.
-            // SAFETY: `next` is on the calling thread's list: libc has just inserted this
-            // mutex before it.
+            // The next entry's `__prev` is this mutex. In the head, that word lies
+            // before the `list`.
+            // SAFETY: `next` is on the calling thread's list: libc has just inserted
+            // this mutex before it.
             && pointer(unsafe { prev_of(next) }) == self.entry()
     }
 }
@@ -237,8 +238,8 @@ pub(super) unsafe fn prev_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     let at = entry
         .map_addr(|address| address & !PI_FLAG)
         .wrapping_byte_sub(BACK);
-    // SAFETY: `entry` is on the list, as the caller promises. So a node lies there, or the
-    // word before the head.
+    // SAFETY: `entry` is on the list, as the caller promises. So a node lies there, or
+    // the word before the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
 }
 
@@ -251,7 +252,7 @@ pub(super) unsafe fn prev_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
 #[inline]
 pub(super) unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     let at = entry.map_addr(|address| address & !PI_FLAG);
-    // SAFETY: `entry` is on the list, as the caller promises. So a node lies there, or the
-    // head.
+    // SAFETY: `entry` is on the list, as the caller promises. So a node lies there, or
+    // the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Position {
 }
 
 impl RobustList {
-    /// Returns the list of the calling thread, `tid`, if glibc's layout is the known one.
-    /// `held` is a mutex that libc has just locked in this thread.
+    /// Returns the list of the calling thread, `tid`, if glibc's layout is the known
+    /// one. `held` is a mutex that libc has just locked in this thread.
     ///
     /// # Safety
     ///
@@ -47,8 +47,8 @@ impl RobustList {
 
     #[inline]
     fn head(&self) -> &RobustListHead {
-        // SAFETY: libc keeps the head until the thread ends, and the list does not leave
-        // the thread.
+        // SAFETY: libc keeps the head until the thread ends, and the list does not
+        // leave the thread.
         unsafe { self.head.as_ref() }
     }
 
@@ -112,9 +112,11 @@ impl RobustList {
     pub(super) unsafe fn remove(self, mutex: &GlibcMutex) -> Entry {
         let next = mutex.list.next.load(Ordering::Relaxed);
         let prev = mutex.list.prev.load(Ordering::Relaxed);
-        // SAFETY: the mutex is on the list, as the caller promises. So is its neighbour.
+        // SAFETY: the mutex is on the list, as the caller promises. So is its
+        // neighbour.
         unsafe { prev_of(next) }.store(prev, Ordering::Relaxed);
-        // SAFETY: the mutex is on the list, as the caller promises. So is its neighbour.
+        // SAFETY: the mutex is on the list, as the caller promises. So is its
+        // neighbour.
         unsafe { next_of(prev) }.store(next, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         mutex.list.prev.store(ptr::null_mut(), Ordering::Relaxed);
@@ -148,8 +150,8 @@ impl HeldLocks {
         head.list.load(Ordering::Relaxed)
     }
 
-    /// Counts the entries, up to [`MAX_ROBUST_LOCKS`]. So it returns even if the list is
-    /// corrupt.
+    /// Counts the entries, up to [`MAX_ROBUST_LOCKS`]. So it returns even if the list
+    /// is corrupt.
     pub(super) fn count(self) -> u32 {
         let end: Entry = self.0.as_ptr().cast();
         let mut entry = self.first();

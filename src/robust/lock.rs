@@ -39,19 +39,20 @@ impl RobustMutex {
     #[inline]
     pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
         let mutex = self.words();
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
         list.set_pending(mutex.entry()); // step 1
-        let locked =
-            mutex
-                .lock
-                .compare_exchange(UNLOCKED, list.tid(), Ordering::Acquire, Ordering::Relaxed); // step 2
-        // SAFETY: the mutex is initialised and stays mapped, as the caller promises. The
-        // exchange has locked its word.
-        let locked = locked.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
+        let exchanged = mutex
+            .lock
+            .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
+        // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+        // The exchange has locked its word.
+        let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
         list.clear_pending(); // step 4
         locked
     }
 
-    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the wait.
+    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the
+    /// wait.
     ///
     /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
     /// glibc's layout is not the known one. [`pi`] has the reason.
@@ -65,46 +66,48 @@ impl RobustMutex {
         let mutex = self.words();
         match me.method_for(mutex) {
             Method::List(list) => {
-                // The kernel finds the mutex while this thread waits, too. If the thread
-                // dies just after a wake-up, the kernel wakes another waiter.
+                // The kernel finds the mutex while this thread waits, too. If the
+                // thread dies just after a wake-up, the kernel wakes another waiter.
                 list.set_pending(mutex.entry());
-                let waiters = 0;
-                // The caller of `lock` promises what the fields of an attempt promise.
                 let mut attempt = ListAttempt {
                     list,
                     mutex,
                     word: UNLOCKED,
-                    waiters,
+                    waiters: 0,
                 };
                 let outcome = lock_contended(&mut attempt, blocking);
                 list.clear_pending();
                 outcome
             }
-            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
-            // `method_for` has checked its kind, and `list` is the calling thread's.
+            // SAFETY: the mutex is initialised and stays mapped, as the caller
+            // promises. `method_for` has checked its kind, and `list` is the calling
+            // thread's.
             Method::PriorityInheritance(list) => unsafe { pi::lock(list, mutex, blocking) },
             Method::Libc if mutex.has_priority_inheritance() => Outcome::NOT_SUPPORTED,
-            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            // SAFETY: the mutex is initialised and stays mapped, as the caller
+            // promises.
             Method::Libc => unsafe { fallback::lock(self.as_pthread(), me.tid(), blocking) },
         }
     }
 
-    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first. Returns the
+    /// former position of the mutex on the thread's list, or `None` if the thread does
+    /// not hold the mutex.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
-    /// * `me` is the calling thread.
+    /// * `list` is the calling thread's, and the thread's method for this mutex is
+    ///   [`Method::List`].
     #[inline]
-    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+    pub(crate) unsafe fn unlock_fast(
+        &self,
+        list: RobustList,
+        before: impl FnOnce(),
+    ) -> Option<Position> {
         let mutex = self.words();
-        let Some(list) = me.robust_list_for(mutex) else {
-            // SAFETY: the mutex is initialised, and `me` is the calling thread, as the
-            // caller promises.
-            return unsafe { self.unlock_slow(me, before) };
-        };
         if !mutex.is_held_by(list.tid()) {
-            return Unlock::NotHeld;
+            return None;
         }
         before();
         let entry = mutex.entry();
@@ -115,28 +118,35 @@ impl RobustMutex {
         mutex.clear_owner();
         release_word(mutex); // steps 3 and 4
         list.clear_pending(); // step 5
-        Unlock::Removed(Position { entry, next })
+        Some(Position { entry, next })
     }
 
-    /// Unlocks a mutex with priority inheritance, or by libc.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
     /// * `me` is the calling thread.
-    #[cold]
-    unsafe fn unlock_slow(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
         if !self.is_held_by(me) {
             return Unlock::NotHeld;
         }
-        before();
         match me.method_for(self.words()) {
+            Method::List(list) => {
+                // SAFETY: the mutex is initialised, as the caller promises.
+                // `method_for` has returned the list.
+                let was = unsafe { self.unlock_fast(list, before) };
+                was.map_or(Unlock::NotHeld, Unlock::Removed)
+            }
             Method::PriorityInheritance(list) => {
+                before();
                 // SAFETY: the mutex is initialised, as the caller promises, and this
-                // thread holds it. `list` is this thread's.
+                // thread holds it. `method_for` has checked its kind and returned the
+                // list.
                 Unlock::Removed(unsafe { pi::unlock(list, self.words()) })
             }
-            Method::List(_) | Method::Libc => {
+            Method::Libc => {
+                before();
                 // SAFETY: the mutex is initialised, as the caller promises.
                 unsafe { self.as_pthread().unlock() };
                 Unlock::ByLibc
@@ -145,8 +155,8 @@ impl RobustMutex {
     }
 }
 
-/// Completes a lock after step 2: inserts the mutex into the list. Unlocks it again if it
-/// is unrecoverable.
+/// Completes a lock after step 2: inserts the mutex into the list. Unlocks it again if
+/// it is unrecoverable.
 ///
 /// # Safety
 ///
@@ -201,8 +211,8 @@ impl Attempt for ListAttempt<'_> {
         loop {
             self.word = mutex.lock.load(Ordering::Relaxed);
             let holder = self.word & FUTEX_TID_MASK;
-            // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left
-            // the unrecoverable mutex locked.
+            // glibc's `pthread_mutex_trylock`, called by C code in this thread, has
+            // left the unrecoverable mutex locked.
             if holder == self.list.tid() && mutex.is_unrecoverable() {
                 release_unrecoverable(mutex);
                 return Outcome::NotRecoverable;
@@ -296,8 +306,8 @@ mod tests {
     }
 
     fn lock_as(mutex: &RobustMutex, by: LockOwner, blocking: Blocking) -> Outcome {
-        // SAFETY: the mutex is initialised, and outlives the threads of its test. `by` is
-        // this thread.
+        // SAFETY: the mutex is initialised, and outlives the threads of its test. `by`
+        // is this thread.
         unsafe { mutex.lock(by, blocking) }
     }
 

@@ -43,7 +43,9 @@ impl RobustMutex {
         GlibcMutex::of(&self.0)
     }
 
-    /// Returns whether libc must lock and unlock the mutex for the calling thread, `me`.
+    /// Returns whether libc must lock and unlock the mutex for the calling thread,
+    /// `me`.
+    #[inline]
     pub(crate) fn needs_libc(&self, me: LockOwner) -> bool {
         matches!(me.method_for(self.words()), Method::Libc)
     }

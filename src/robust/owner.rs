@@ -16,8 +16,8 @@ pub(crate) struct LockOwner {
     tid: u32,
     /// The locks that the thread holds.
     held: Option<HeldLocks>,
-    /// The thread's list, if glibc's layout is the known one. `None`: libc must lock and
-    /// unlock for this thread.
+    /// The thread's list, if glibc's layout is the known one. `None`: libc must lock
+    /// and unlock for this thread.
     list: Option<RobustList>,
 }
 
@@ -42,16 +42,16 @@ impl LockOwner {
         list: None,
     };
 
-    /// Returns the calling thread, `tid`, if it can own robust mutexes. It can, if a list
-    /// is registered with the kernel, and if a mutex that libc locks names `tid`.
+    /// Returns the calling thread, `tid`, if it can own robust mutexes. It can, if a
+    /// list is registered with the kernel, and if a mutex that libc locks names `tid`.
     ///
     /// libc registers the list, at thread start and after `fork`. After a bare `clone`
     /// there is no list, and libc still has the parent's identity.
     ///
     /// # Errors
     ///
-    /// * [`IdentityError::NoRobustLists`]: the system has no robust lists, or refuses the
-    ///   calls.
+    /// * [`IdentityError::NoRobustLists`]: the system has no robust lists, or refuses
+    ///   the calls.
     /// * [`IdentityError::RawClone`]: this thread has no list, or libc has another
     ///   thread's identity.
     pub(super) fn of_this_thread(tid: u32) -> Result<Self, IdentityError> {
@@ -61,8 +61,8 @@ impl LockOwner {
             return Err(IdentityError::RawClone);
         };
         let probe = PthreadMutex::new();
-        // SAFETY: no other thread knows this new mutex, so no thread uses, holds or awaits
-        // it. It does not move until it is destroyed below.
+        // SAFETY: no other thread knows this new mutex, so no thread uses, holds or
+        // awaits it. It does not move until it is destroyed below.
         unsafe { probe.init(Protocol::None) }.map_err(IdentityError::NoRobustLists)?;
         // SAFETY: the mutex is initialised, and outlives the lock.
         let locked = unsafe { probe.trylock() } == Outcome::Acquired;
@@ -74,8 +74,8 @@ impl LockOwner {
             // SAFETY: the mutex is initialised.
             unsafe { probe.unlock() };
         }
-        // SAFETY: the mutex is initialised. No thread holds it: this thread has unlocked
-        // it or failed to lock it.
+        // SAFETY: the mutex is initialised. No thread holds it: this thread has
+        // unlocked it or failed to lock it.
         unsafe { probe.destroy() };
         if !is_same_thread {
             return Err(IdentityError::RawClone);
@@ -99,6 +99,7 @@ impl LockOwner {
     }
 
     /// Returns how this thread locks and unlocks `mutex`.
+    #[inline]
     pub(super) fn method_for(self, mutex: &GlibcMutex) -> Method {
         match (self.list, mutex.kind()) {
             (Some(list), KIND_PSHARED_ROBUST_ERRORCHECK) => Method::List(list),
@@ -118,8 +119,8 @@ impl LockOwner {
         self.held.map_or(ptr::null_mut(), HeldLocks::first)
     }
 
-    /// Counts the robust locks that the thread holds, those of other code included, up to
-    /// the number that the kernel recovers.
+    /// Counts the robust locks that the thread holds, those of other code included, up
+    /// to the number that the kernel recovers.
     #[cold]
     pub(super) fn count_held(self) -> u32 {
         self.held.map_or(0, HeldLocks::count)

@@ -1,17 +1,18 @@
 //! Robust mutexes with priority inheritance.
 //!
 //! The words, the list and the order of the steps are those of [`robust`](super). Two
-//! things differ. The list entry has bit 0 set, and the *kernel* assigns a mutex for which
-//! threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new owner into the lock
-//! word.
+//! things differ. The list entry has bit 0 set, and the *kernel* assigns a mutex for
+//! which threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new owner into
+//! the lock word.
 //!
 //! # Why not libc
 //!
-//! The kernel refuses these operations in situations that the caller can't prevent. glibc
-//! (2.30 to 2.42) handles two of the kernel's errors only, and takes all others for
-//! success. So a process that can only read the word can let two threads in, by one
-//! `FUTEX_WAIT`. After the two errors `EDEADLK` and `ESRCH`, glibc fails an assertion or
-//! sleeps for ever. Therefore a mutex with priority inheritance is never locked by libc.
+//! The kernel refuses these operations in situations that the caller can't prevent.
+//! glibc (2.30 to 2.42) handles two of the kernel's errors only, and takes all others
+//! for success. So a process that can only read the word can let two threads in, by one
+//! `FUTEX_WAIT`. After the two errors `EDEADLK` and `ESRCH`, glibc fails an assertion
+//! or sleeps for ever. Therefore a mutex with priority inheritance is never locked by
+//! libc.
 //!
 //! | the kernel returns | cause | what [`lock`] does |
 //! |---|---|---|
@@ -25,7 +26,8 @@
 //! | any other | | returns the error |
 //!
 //! After [`MAX_ATTEMPTS`] refusals in a row, `lock` waits for the next recheck after
-//! `EAGAIN`, `EINTR` and `EINVAL`, too. Rechecks are at most [`RECHECK_INTERVAL`] apart.
+//! `EAGAIN`, `EINTR` and `EINVAL`, too. Rechecks are at most [`RECHECK_INTERVAL`]
+//! apart.
 //!
 //! [`RECHECK_INTERVAL`]: crate::os::clock::RECHECK_INTERVAL
 //!
@@ -33,21 +35,21 @@
 //!
 //! The kernel returns `EINVAL` as long as the first waiter on the word does not wait by
 //! `FUTEX_LOCK_PI`, or waits for another owner than the word names. A process with read
-//! access causes the former by `FUTEX_WAIT`. `FUTEX_WAKE` removes such a waiter. It does
-//! not remove a waiter of `FUTEX_WAIT_REQUEUE_PI`: that waiter keeps all lockers out for
-//! as long as it stays.
+//! access causes the former by `FUTEX_WAIT`. `FUTEX_WAKE` removes such a waiter. It
+//! does not remove a waiter of `FUTEX_WAIT_REQUEUE_PI`: that waiter keeps all lockers
+//! out for as long as it stays.
 //!
 //! An unlock meets the same refusal. The holder then can't hand the mutex over. It must
-//! not write 0 into the word, because another waiter may still sleep in the kernel as the
-//! successor of *this* owner. When this thread ends, the kernel would assign the mutex to
-//! that waiter, although a third thread has locked it in the meantime. So the holder
-//! writes `FUTEX_WAITERS` without an owner. That word tells every locker, glibc's
-//! included, that only the kernel assigns this mutex. The kernel does so as soon as queue
-//! and word agree. They agree at the latest when each waiter of this crate has done its
-//! next recheck. A waiter of glibc does no rechecks. It stays until its own deadline or
-//! the end of the former holder. If the former holder ends first, the kernel assigns the
-//! mutex to its successor with `FUTEX_OWNER_DIED`. The data is then poisoned, although it
-//! is consistent.
+//! not write 0 into the word, because another waiter may still sleep in the kernel as
+//! the successor of *this* owner. When this thread ends, the kernel would assign the
+//! mutex to that waiter, although a third thread has locked it in the meantime. So the
+//! holder writes `FUTEX_WAITERS` without an owner. That word tells every locker,
+//! glibc's included, that only the kernel assigns this mutex. The kernel does so as
+//! soon as queue and word agree. They agree at the latest when each waiter of this
+//! crate has done its next recheck. A waiter of glibc does no rechecks. It stays until
+//! its own deadline or the end of the former holder. If the former holder ends first,
+//! the kernel assigns the mutex to its successor with `FUTEX_OWNER_DIED`. The data is
+//! then poisoned, although it is consistent.
 //!
 //! # Crash behaviour
 //!
@@ -68,9 +70,9 @@ use crate::os::clock::Deadline;
 use crate::os::futex::{self, FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, PiRefusal, Wake};
 use crate::os::pthread::Outcome;
 
-/// How often a thread tries an operation that the kernel refuses, before it waits for the
-/// next recheck. A plain waiter that waits again at once loses this race: the scheduler
-/// must run it first, and an attempt takes less than a microsecond.
+/// How often a thread tries an operation that the kernel refuses, before it waits for
+/// the next recheck. A plain waiter that waits again at once loses this race: the
+/// scheduler must run it first, and an attempt takes less than a microsecond.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// The kernel's reply to a request for the mutex.
@@ -115,8 +117,8 @@ pub(super) unsafe fn lock(list: RobustList, mutex: &GlibcMutex, blocking: Blocki
 /// * `list` is the calling thread's.
 unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking) -> Outcome {
     if mutex.holder() == list.tid() {
-        // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left the
-        // unrecoverable mutex locked.
+        // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left
+        // the unrecoverable mutex locked.
         if mutex.is_unrecoverable() {
             unlock_word(list, mutex);
             return Outcome::NotRecoverable;
@@ -133,8 +135,8 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking)
         let word = mutex.lock.load(Ordering::Acquire);
         let holder = word & FUTEX_TID_MASK;
         if holder == list.tid() {
-            // SAFETY: the mutex is initialised with priority inheritance and stays mapped,
-            // as the caller promises. The word names this thread.
+            // SAFETY: the mutex is initialised with priority inheritance and stays
+            // mapped, as the caller promises. The word names this thread.
             return unsafe { finish_lock(list, mutex) };
         }
         if word == UNLOCKED {
@@ -145,8 +147,9 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking)
             if locked.is_err() {
                 continue;
             }
-            // SAFETY: the mutex is initialised with priority inheritance and stays mapped,
-            // as the caller promises. The exchange has written this thread's id.
+            // SAFETY: the mutex is initialised with priority inheritance and stays
+            // mapped, as the caller promises. The exchange has written this thread's
+            // id.
             return unsafe { finish_lock(list, mutex) };
         }
         let has_expired = match blocking {
@@ -161,8 +164,8 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking)
         if holder != 0 && has_expired {
             return refusal;
         }
-        // Only the kernel assigns a mutex whose word is not `UNLOCKED`, even if the word
-        // names no owner.
+        // Only the kernel assigns a mutex whose word is not `UNLOCKED`, even if the
+        // word names no owner.
         let until = Deadline::next_recheck(blocking.deadline());
         match request(mutex, (!has_expired).then_some(until)) {
             Reply::Assigned => continue,
@@ -208,8 +211,8 @@ fn request(mutex: &GlibcMutex, until: Option<Deadline>) -> Reply {
     }
 }
 
-/// Completes a lock: inserts the mutex into the thread's list. Unlocks it again if it is
-/// unrecoverable.
+/// Completes a lock: inserts the mutex into the thread's list. Unlocks it again if it
+/// is unrecoverable.
 ///
 /// # Safety
 ///
@@ -231,8 +234,8 @@ unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
         unlock_word(list, mutex);
         return Outcome::NotRecoverable;
     }
-    // SAFETY: the word has just been assigned to this thread, so the mutex is on no list.
-    // It stays mapped, as the caller promises. The entry has the flag.
+    // SAFETY: the word has just been assigned to this thread, so the mutex is on no
+    // list. It stays mapped, as the caller promises. The entry has the flag.
     unsafe { list.push_front(mutex, mutex.pi_entry()) };
     mutex.set_owner(list.tid());
     Outcome::Acquired
@@ -257,8 +260,8 @@ pub(super) unsafe fn unlock(list: RobustList, mutex: &GlibcMutex) -> Position {
     Position { entry, next }
 }
 
-/// Unlocks the word, which names this thread. The kernel assigns it to the next waiter, if
-/// there is one.
+/// Unlocks the word, which names this thread. The kernel assigns it to the next waiter,
+/// if there is one.
 fn unlock_word(list: RobustList, mutex: &GlibcMutex) {
     let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
     if mutex

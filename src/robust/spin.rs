@@ -1,8 +1,8 @@
 //! Short waits on the processor, before a long wait in the kernel.
 //!
-//! A spin that succeeds saves the cost of a sleep and a wake-up. A spin that fails costs
-//! its own time. Therefore a spin lasts about as long as a sleep and a wake-up, and a
-//! thread whose spins fail repeatedly stops spinning, except for rare probes. The
+//! A spin that succeeds saves the cost of a sleep and a wake-up. A spin that fails
+//! costs its own time. Therefore a spin lasts about as long as a sleep and a wake-up,
+//! and a thread whose spins fail repeatedly stops spinning, except for rare probes. The
 //! measurements are in `docs/decisions/spinning.md`.
 
 use std::cell::Cell;
@@ -19,9 +19,9 @@ use crate::os::process;
 /// Time after which [`spin_until`] stops: about the cost of a sleep and a wake-up.
 const LIMIT: Duration = Duration::from_micros(15);
 
-/// Polls of [`spin_until`] between two reads of the clock. The pauses before them last 2,
-/// 4, 8, 16 and 32 spin-loop hints. Then they begin again with 2: longer pauses would
-/// delay the poll that succeeds.
+/// Polls of [`spin_until`] between two reads of the clock. The pauses before them last
+/// 2, 4, 8, 16 and 32 spin-loop hints. Then they begin again with 2: longer pauses
+/// would delay the poll that succeeds.
 const POLLS_PER_ROUND: u32 = 5;
 
 /// Pause of [`spin_with_backoff`] before its first poll. Each further pause is twice as

@@ -2,44 +2,45 @@
 //!
 //! # Identity
 //!
-//! A robust mutex names its holder by thread id. So for every lock, this crate must know
-//! the id of the calling thread, and the pid namespace in which that id has a meaning.
-//! Reading them from the kernel each time would cost more than the lock. So each thread
-//! caches them. The cache is valid for as long as its [`ForkMarker`] is current.
+//! A robust mutex names its holder by thread id. So for every lock, this crate must
+//! know the id of the calling thread, and the pid namespace in which that id has a
+//! meaning. Reading them from the kernel each time would cost more than the lock. So
+//! each thread caches them. The cache is valid for as long as its [`ForkMarker`] is
+//! current.
 //!
 //! # Room for one more lock
 //!
 //! When a thread ends, the kernel walks its list from the front and stops after
 //! [`MAX_ROBUST_LOCKS`] entries. If the list is longer, the kernel does not recover the
-//! *oldest* locks, whichever code has locked them: this crate, another copy of it in the
-//! same process, or C code. So before each lock, this crate must know that the list is
-//! shorter.
+//! *oldest* locks, whichever code has locked them: this crate, another copy of it in
+//! the same process, or C code. So before each lock, this crate must know that the list
+//! is shorter.
 //!
 //! A thread keeps an upper bound for the length of its list, and the entry that was the
-//! first when the bound was right (`top`). All code puts new entries in front. So if the
-//! first entry is still `top`, and `top` has been on the list all the time, no code has
-//! added an entry, and the bound is right. Otherwise the thread walks the list, and sets
-//! the bound and `top` again. `top` has certainly been on the list all the time in these
-//! cases:
+//! first when the bound was right (`top`). All code puts new entries in front. So if
+//! the first entry is still `top`, and `top` has been on the list all the time, no code
+//! has added an entry, and the bound is right. Otherwise the thread walks the list, and
+//! sets the bound and `top` again. `top` has certainly been on the list all the time in
+//! these cases:
 //!
 //! * **`top` is the head.** The list was empty, and is empty.
-//! * **`top` is a mutex that this copy of the crate holds.** It stays on the list for as
-//!   long as its guard exists.
+//! * **`top` is a mutex that this copy of the crate holds.** It stays on the list for
+//!   as long as its guard exists.
 //!
 //! After an unlock of `top`, the next entry is the new `top` if *all* entries belong to
 //! this copy of the crate. If other code has locked some, the next entry may belong to
-//! that code. The other code may unlock that mutex, lock others, and lock it again. Then
-//! it is the first entry, with more entries behind it. So in this case there is no `top`,
-//! and the next lock walks.
+//! that code. The other code may unlock that mutex, lock others, and lock it again.
+//! Then it is the first entry, with more entries behind it. So in this case there is no
+//! `top`, and the next lock walks.
 //!
 //! A thread never walks if all its robust mutexes belong to this copy of the crate,
-//! however deep they nest. A thread in which other code holds some walks at the first lock
-//! after each change. A walk has as many steps as there are entries, and
+//! however deep they nest. A thread in which other code holds some walks at the first
+//! lock after each change. A walk has as many steps as there are entries, and
 //! [`MAX_ROBUST_LOCKS`] at most.
 //!
-//! Two things are not prevented. Other code may lock beyond the limit *after* this crate.
-//! And code that unlocks a mutex whose guard still exists, or was leaked, can make this
-//! crate count one entry too few.
+//! Two things are not prevented. Other code may lock beyond the limit *after* this
+//! crate. And code that unlocks a mutex whose guard still exists, or was leaked, can
+//! make this crate count one entry too few.
 
 use std::cell::Cell;
 use std::ptr;
@@ -63,8 +64,8 @@ pub(crate) struct ThreadState {
     /// How many locks the thread holds by this copy of the crate.
     locks_held: Cell<u32>,
     /// How many locks the thread may hold by this copy of the crate:
-    /// [`MAX_ROBUST_LOCKS`] without those that other code holds. It is right for as long
-    /// as `top` is the first entry.
+    /// [`MAX_ROBUST_LOCKS`] without those that other code holds. It is right for as
+    /// long as `top` is the first entry.
     limit: Cell<u32>,
     /// The first entry of the thread's robust list when `limit` was right. Null if
     /// `limit` may be wrong.
@@ -113,8 +114,8 @@ impl ThreadState {
         self.marker.get()
     }
 
-    /// Returns the pid namespace of this process, an inode number. Returns 0 if the cached
-    /// identity is invalid.
+    /// Returns the pid namespace of this process, an inode number. Returns 0 if the
+    /// cached identity is invalid.
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
         self.marker.get().pid_namespace()
@@ -131,7 +132,8 @@ impl ThreadState {
         self.owner.get()
     }
 
-    /// Returns this thread's list, if this crate locks and unlocks `mutex` by its words.
+    /// Returns this thread's list, if this crate locks and unlocks `mutex` by its
+    /// words.
     #[inline]
     pub(crate) fn robust_list_for(&self, mutex: &RobustMutex) -> Option<RobustList> {
         self.owner.get().robust_list_for(mutex.words())
@@ -144,8 +146,8 @@ impl ThreadState {
     }
 
     /// Returns whether the kernel would certainly recover one more lock. `first` is the
-    /// first entry of the thread's list. Does not walk the list, so it may return `false`
-    /// although there is room.
+    /// first entry of the thread's list. Does not walk the list, so it may return
+    /// `false` although there is room.
     #[inline]
     pub(crate) fn has_room_above(&self, first: Entry) -> bool {
         self.top.get() == first && self.locks_held.get() < self.limit.get()
@@ -211,8 +213,8 @@ impl ThreadState {
         let marker = ForkMarker::of_this_process()?;
         self.id.set(id);
         self.owner.set(owner);
-        // A new thread, and the only thread of a forked child, hold no locks of this copy
-        // of the crate. The first lock counts the locks of other code.
+        // A new thread, and the only thread of a forked child, hold no locks of this
+        // copy of the crate. The first lock counts the locks of other code.
         self.locks_held.set(0);
         self.limit.set(MAX_ROBUST_LOCKS);
         self.top.set(ptr::null_mut());

@@ -1,9 +1,9 @@
 //! Typed shared memory.
 //!
-//! `open` is the top: it creates, opens and removes segments. `handle` is what it
-//! returns. The files below them are, bottom up: `policy`, `address`, `content`,
-//! `failure`; `permissions`, `memory_policy`, `settings`; `format/`; `backing/`;
-//! `options`.
+//! `open` is the top: it creates and opens segments. `handle` is what it returns. The
+//! files below them are, bottom up: `policy`, `address`, `content`, `failure`;
+//! `permissions`, `memory_policy`, `settings`; `format/`; `backing/`; `options`,
+//! `removal`, `pending_create`.
 
 mod address;
 mod backing;
@@ -14,9 +14,11 @@ mod handle;
 mod memory_policy;
 mod open;
 mod options;
+mod pending_create;
 mod permissions;
 mod policy;
 mod read_only;
+mod removal;
 mod settings;
 mod snapshot;
 mod status;
@@ -24,10 +26,10 @@ mod status;
 pub use address::{Address, Backing};
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub use handle::Segment;
-pub use open::unlink;
 pub use options::SegmentOptions;
 pub use policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 pub use read_only::ReadOnlySegment;
+pub use removal::unlink;
 pub use snapshot::Snapshot;
 pub use status::SystemVStatus;
 
@@ -40,6 +42,6 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::format::epoch::Epoch;
     pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_lock_table};
-    pub(crate) use crate::segment::open::remove_if_abandoned;
     pub(crate) use crate::segment::permissions::Permissions;
+    pub(crate) use crate::segment::removal::remove_if_abandoned;
 }

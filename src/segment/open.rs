@@ -1,16 +1,15 @@
-//! Creates, opens and removes segments.
+//! Creates and opens segments.
 //!
 //! This is the top of the segments: it calls the backings, and no file below calls it.
 
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use crate::error::{Error, Unsupported};
+use crate::error::Error;
 use crate::os::mem::Access;
 use crate::segment::address::{Address, Target};
 use crate::segment::backing::Attachment;
-use crate::segment::backing::attachment::RemoveOutcome;
-use crate::segment::backing::file::{self, Unpublished};
+use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::memfd;
 use crate::segment::backing::sysv;
@@ -18,9 +17,10 @@ use crate::segment::content::{SegmentContent, VariableLength};
 use crate::segment::format::writer::{by_value, in_place};
 use crate::segment::handle::Segment;
 use crate::segment::options::SegmentOptions;
-use crate::segment::permissions::Permissions;
+use crate::segment::pending_create::PendingCreate;
 use crate::segment::policy::IfAbandoned;
 use crate::segment::read_only::ReadOnlySegment;
+use crate::segment::removal::remove_if_abandoned;
 use crate::segment::settings::Settings;
 use crate::segment::snapshot::Snapshot;
 use crate::shm_safe::ShmSafe;
@@ -500,96 +500,5 @@ impl SegmentOptions {
                 sysv::open(permissions, *memory, target, access)?.into_any()
             }
         })
-    }
-}
-
-/// Removes the name of a segment, or of any other object at the address. Processes that
-/// have it open keep it. The memory is freed when the last of them drops it or ends.
-///
-/// No other function removes the name of a segment that is in use: later processes find
-/// nothing, or a new object. To remove a segment when it is no longer used, create it
-/// with [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
-///
-/// # Errors
-///
-/// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::InvalidName`],
-/// [`Error::Os`], and [`Error::Blocked`] if another process that removes it is stopped.
-///
-/// # Example
-///
-/// ```
-/// let missing = shm_sync::unlink("/shm-sync-doc-no-such-segment");
-/// assert!(matches!(missing, Err(shm_sync::Error::NotFound)));
-/// ```
-pub fn unlink(address: &str) -> Result<(), Error> {
-    let address: Address = address.parse()?;
-    match &address.target()? {
-        Target::File(path) => file::unlink(path),
-        target @ (Target::SystemVKey(_) | Target::SystemVId(_)) => sysv::unlink(target),
-    }
-}
-
-/// Removes a segment that no process is attached to.
-pub(crate) fn remove_if_abandoned(
-    permissions: &Permissions,
-    target: &Target,
-) -> Result<RemoveOutcome, Error> {
-    match target {
-        Target::File(path) => file::remove_if_abandoned(permissions, path),
-        Target::SystemVKey(_) | Target::SystemVId(_) => {
-            sysv::remove_abandoned_at(permissions, target)
-        }
-    }
-}
-
-/// A creation that may need several attempts, with a value that can be written only
-/// once.
-struct PendingCreate<T: SegmentContent + ?Sized, W> {
-    write: Option<W>,
-    built: Option<Unpublished<T>>,
-}
-
-impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> PendingCreate<T, W> {
-    fn new(write: W) -> Self {
-        Self {
-            write: Some(write),
-            built: None,
-        }
-    }
-
-    /// Creates the object. Returns `None` if the address is taken.
-    fn create(
-        &mut self,
-        settings: &Settings,
-        target: &Target,
-        len: usize,
-    ) -> Result<Option<Mapped<T, Attachment>>, Error> {
-        match target {
-            Target::File(path) => {
-                let built = match (self.built.take(), self.write.take()) {
-                    (Some(built), _) => built,
-                    (None, Some(write)) => Unpublished::build(settings, path, len, write)?,
-                    (None, None) => unreachable!("what was written is built"),
-                };
-                let directory = file::durable_directory(path);
-                match built.publish(settings.removal, path) {
-                    Ok(created) => {
-                        // An error is ignored, because the segment exists all the same.
-                        let _ = directory.map(|directory| directory.sync_all());
-                        Ok(Some(created.into_any()))
-                    }
-                    Err((again, Error::AlreadyExists)) => {
-                        self.built = Some(again);
-                        Ok(None)
-                    }
-                    Err((_, error)) => Err(error),
-                }
-            }
-            Target::SystemVKey(key) => {
-                let created = sysv::create(settings, Some(*key), len, &mut self.write)?;
-                Ok(created.map(Mapped::into_any))
-            }
-            Target::SystemVId(_) => Err(Error::Unsupported(Unsupported::CreationById)),
-        }
     }
 }

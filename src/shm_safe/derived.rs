@@ -1,4 +1,4 @@
-//! What the code of the derive macro uses, and nothing else does.
+//! Items for the code of the derive macro.
 
 use std::marker::PhantomData;
 

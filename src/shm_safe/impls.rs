@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// What a walk finds: path, offset and array dimensions.
+    /// A sync object that a walk finds: path, offset and array dimensions.
     type Found = (String, usize, Vec<(u64, u64)>);
 
     fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<Found> {

@@ -4,8 +4,8 @@ use crate::shm_safe::fingerprint::Fingerprint;
 use crate::shm_safe::properties::TypeProperties;
 use crate::shm_safe::visit::{FieldPath, Visitor};
 
-/// Marks types whose values processes may share that map the same memory at different
-/// addresses.
+/// Marks types of which processes may share values, although each process maps the
+/// memory at another address.
 ///
 /// Derive it:
 ///
@@ -90,7 +90,7 @@ pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
     #[doc(hidden)]
     const SYNC_OBJECTS: usize = 0;
 
-    /// What is true of the bytes of each value.
+    /// The properties of the bytes of each value.
     #[doc(hidden)]
     const PROPERTIES: TypeProperties = TypeProperties::UNKNOWN;
 

@@ -1,5 +1,5 @@
-//! What can be done with a lock or a condition variable of which only the address is
-//! known.
+//! The operations on a lock or a condition variable of which only the kind and the
+//! address are known.
 
 use std::io;
 

@@ -38,7 +38,7 @@ enum Step {
     },
 }
 
-/// How a walk treats arrays.
+/// The treatment of arrays by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Walk {
     /// It visits every element.

@@ -8,8 +8,8 @@
 //!
 //! * **notify_one** adds one to the sequence. If there are waiters, it wakes one that
 //!   waits on the sequence word in the current generation.
-//! * **notify_all** adds one and begins a new generation. If there are waiters, it wakes
-//!   one of the older generations.
+//! * **notify_all** adds one and begins a new generation. If there are waiters, it
+//!   wakes one of the older generations.
 //! * **wait** reads the sequence under the mutex, unlocks the mutex, spins briefly, and
 //!   then waits in the kernel while the sequence is unchanged. If a new generation has
 //!   begun since, it wakes one more waiter of the older generations. Then it locks the
@@ -54,10 +54,10 @@
 //! The recheck: every waiter wakes at each multiple of [`RECHECK_INTERVAL`] on the
 //! monotonic clock and reads three words without a lock. Is the sequence unchanged, is
 //! the holder of the mutex alive, has the mutex not been poisoned since? If so it waits
-//! on. If not it returns, which at worst is one spurious wake-up. So a lost notification
-//! delays waiters by one interval. The same holds if the waiter that must pass the
-//! wake-up on is stopped or gets no processor. The first waiter to see an owner death
-//! calls `notify_all`.
+//! on. If not it returns, which at worst is one spurious wake-up. So a lost
+//! notification delays waiters by one interval. The same holds if the waiter that must
+//! pass the wake-up on is stopped or gets no processor. The first waiter to see an
+//! owner death calls `notify_all`.
 //!
 //! [`RECHECK_INTERVAL`]: crate::os::clock::RECHECK_INTERVAL
 
@@ -83,10 +83,10 @@ use crate::shm_safe::{
 /// Waiters wait on a futex, because a `pthread_cond_t` can't survive the death of its
 /// users (see [`PthreadCondvar`](crate::PthreadCondvar)).
 ///
-/// A waiter may wake without reason, as with every condition variable. So wait in a loop
-/// or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under which
-/// you changed the condition. If the notifier dies in between, the waiters learn of its
-/// death as the mutex's holder.
+/// A waiter may wake without reason, as with every condition variable. So wait in a
+/// loop or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under
+/// which you changed the condition. If the notifier dies in between, the waiters learn
+/// of its death as the mutex's holder.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -278,8 +278,8 @@ impl ShmCondvar {
     ///
     /// # Crash behaviour
     ///
-    /// If a waiter is killed or stopped before it wakes the next one, the waiters behind
-    /// it wake within 250 ms.
+    /// If a waiter is killed or stopped before it wakes the next one, the waiters
+    /// behind it wake within 250 ms.
     #[inline]
     pub fn notify_all(&self) {
         let before = self.add(Sequence::NEW_GENERATION);

@@ -18,16 +18,16 @@ pub(super) struct MutexCell<T> {
     pub(super) data: UnsafeCell<T>,
 }
 
-// SAFETY: a shared reference lends the data to one thread at a time, exclusively. So the
-// data moves between threads, and T must be Send. No two threads share it, so T need not
-// be Sync. `std::sync::Mutex` has the same bound.
+// SAFETY: a shared reference lends the data to one thread at a time, exclusively. So
+// the data moves between threads, and T must be Send. No two threads share it, so T
+// need not be Sync. `std::sync::Mutex` has the same bound.
 unsafe impl<T: Send> Sync for MutexCell<T> {}
 // SAFETY: a mutex that is moved is not initialised, because an initialised one lies in
 // memory that gives only shared references. So the data moves, and T is Send.
 unsafe impl<T: Send> Send for MutexCell<T> {}
 
-// A panic with the lock held poisons, so the next locker learns of it. `std::sync::Mutex`
-// implements the same traits.
+// A panic with the lock held poisons, so the next locker learns of it.
+// `std::sync::Mutex` implements the same traits.
 impl<T> UnwindSafe for MutexCell<T> {}
 impl<T> RefUnwindSafe for MutexCell<T> {}
 
@@ -64,7 +64,8 @@ impl<T> MutexCell<T> {
     }
 }
 
-/// Exclusive access to the data of a [`ShmMutex`](crate::ShmMutex). Dropping it unlocks.
+/// Exclusive access to the data of a [`ShmMutex`](crate::ShmMutex). Dropping it
+/// unlocks.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmMutex};

@@ -146,8 +146,8 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// could move or overwrite them.
     ///
     /// The compiler evaluates this constant where code names it. The constructors, the
-    /// fingerprint, the walk and the lock methods name it, so no program can make such a
-    /// mutex, open a segment with it, or lock it.
+    /// fingerprint, the walk and the lock methods name it, so no program can make such
+    /// a mutex, open a segment with it, or lock it.
     const DATA_HAS_NO_LOCKS: () = assert!(
         T::SYNC_OBJECTS == 0,
         "the data of a ShmMutex can't contain locks or condition variables: \
@@ -193,23 +193,23 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// Before Linux 5.14, a wait ends by the wall clock: if that clock is set back
     /// meanwhile, a timed lock may return later.
     ///
-    /// Threads can wait in a cycle, each for a lock that the next thread holds. If one of
-    /// them gives up or dies, the others may notice up to 250 ms later.
+    /// Threads can wait in a cycle, each for a lock that the next thread holds. If one
+    /// of them gives up or dies, the others may notice up to 250 ms later.
     ///
     /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with such a mutex
     /// ([`LockError::PriorityInheritance`]). A [`ShmCondvar`](crate::ShmCondvar) can.
     ///
     /// # Trust
     ///
-    /// The kernel refuses to assign such a mutex while another thread waits on its word in
-    /// a different way (`FUTEX_WAIT`), for which read access is enough. So a process with
-    /// only read access to the segment can delay all lockers, and by
+    /// The kernel refuses to assign such a mutex while another thread waits on its word
+    /// in a different way (`FUTEX_WAIT`), for which read access is enough. So a process
+    /// with only read access to the segment can delay all lockers, and by
     /// `FUTEX_WAIT_REQUEUE_PI` keep them out for as long as it waits. It can't let two
     /// threads in. Timed locks end in time.
     ///
-    /// C code locks such a mutex by glibc. glibc takes that refusal for success, and ends
-    /// the process where the holder is lost. C code must not lock the mutex twice, nor
-    /// close a cycle, because glibc then sleeps for ever.
+    /// C code locks such a mutex by glibc. glibc takes that refusal for success, and
+    /// ends the process where the holder is lost. C code must not lock the mutex twice,
+    /// nor close a cycle, because glibc then sleeps for ever.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }
@@ -243,7 +243,8 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// * [`LockError::Poisoned`]: the lock is held, and the data may be inconsistent.
     /// * [`LockError::Deadlock`]: this thread already holds the lock.
     /// * [`LockError::TooManyLocks`]: this thread holds
-    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks, those of C code included.
+    ///   [`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD) robust locks, those of C code
+    ///   included.
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
@@ -364,7 +365,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.cell.raw.doubt().is_some()
+        self.cell.raw.poison_cause().is_some()
     }
 
     /// Returns where the data of the mutex at `mutex` is.
@@ -387,8 +388,8 @@ impl<T: ShmSafe> ShmMutex<T> {
 
     /// Returns the holder at this moment, for diagnosis: see [`Holder`] for an example.
     ///
-    /// After an owner death it names the dead holder until the next lock. Returns `None`
-    /// if C code holds the lock.
+    /// After an owner death it names the dead holder until the next lock. Returns
+    /// `None` if C code holds the lock.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         self.cell.raw.holder()
@@ -408,8 +409,8 @@ impl<T: ShmSafe> ShmMutex<T> {
         self.cell.data.get_mut()
     }
 
-    /// Returns the data. Only a mutex that was never placed can be moved, so only such a
-    /// mutex has this method.
+    /// Returns the data. Only a mutex that was never placed can be moved, so only such
+    /// a mutex has this method.
     pub fn into_inner(self) -> T {
         self.cell.data.into_inner()
     }
@@ -432,18 +433,19 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// # }
     /// ```
     ///
-    /// * A repair by C code is final. This crate does not learn of the owner death, sets no
-    ///   poison for it, and trusts the data. Poison that was set before stays set.
+    /// * A repair by C code is final. This crate does not learn of the owner death,
+    ///   sets no poison for it, and trusts the data. Poison that was set before stays
+    ///   set.
     /// * C code does not see the poison. It may lock while the data is inconsistent.
-    /// * If a C program dies with the lock held, the cause has its thread id and process
-    ///   id 0, because C code does not record its process id. (If an earlier holder had the
-    ///   same thread id by chance, the cause names that holder.)
+    /// * If a C program dies with the lock held, the cause has its thread id and
+    ///   process id 0, because C code does not record its process id. (If an earlier
+    ///   holder had the same thread id by chance, the cause names that holder.)
     /// * If C code dies between `EOWNERDEAD` and its repair, both ids are 0.
-    /// * If C code unlocks what a guard of this crate holds, the guard does nothing more:
-    ///   it neither unlocks nor poisons, `recover` clears no poison, and waiting with it
-    ///   fails with [`LockError::NotOwner`]. The data must not be accessed through it.
-    ///   Don't do that; and never lock the mutex again in the same thread while the guard
-    ///   exists.
+    /// * If C code unlocks what a guard of this crate holds, the guard does nothing
+    ///   more: it neither unlocks nor poisons, `recover` clears no poison, and waiting
+    ///   with it fails with [`LockError::NotOwner`]. The data must not be accessed
+    ///   through it. Don't do that; and never lock the mutex again in the same thread
+    ///   while the guard exists.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.cell.raw).cast_mut().cast()
@@ -512,7 +514,7 @@ impl<T> fmt::Debug for ShmMutex<T> {
         f.debug_struct("ShmMutex")
             .field("placed", &self.cell.raw.is_initialized())
             .field("holder", &self.cell.raw.holder())
-            .field("poison", &self.cell.raw.doubt())
+            .field("poison", &self.cell.raw.poison_cause())
             .finish_non_exhaustive()
     }
 }

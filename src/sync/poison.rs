@@ -1,4 +1,5 @@
-//! The poison word: a persistent flag that the data may be inconsistent, with its cause.
+//! The poison word: a persistent flag that the data may be inconsistent, with its
+//! cause.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 

@@ -89,8 +89,8 @@ const _: () = assert!(
 );
 
 // SAFETY: the clauses of `ShmSafe`:
-// * Layout: `repr(C)` over a `pthread_cond_t`, whose size is in the header's ABI, and two
-//   words. The fingerprint has the size.
+// * Layout: `repr(C)` over a `pthread_cond_t`, whose size is in the header's ABI, and
+//   two words. The fingerprint has the size.
 // * The contents mean the same to every process, and there is no destructor.
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
@@ -109,7 +109,8 @@ static COND: SyncOps = SyncOps {
     kind: SyncKind::PthreadCondvar,
     size: size_of::<PthreadCondvar>(),
     init_zeroed: |at| {
-        // SAFETY: the contract of the field: the bytes at `at` are for a PthreadCondvar.
+        // SAFETY: the contract of the field: the bytes at `at` are for a
+        // PthreadCondvar.
         unsafe { at.cast::<PthreadCondvar>().write(PthreadCondvar::new()) };
     },
     init,
@@ -152,8 +153,8 @@ impl PthreadCondvar {
         }
     }
 
-    /// Returns whether it is initialised. Initialises it if it is private memory that was
-    /// copied by a fork.
+    /// Returns whether it is initialised. Initialises it if it is private memory that
+    /// was copied by a fork.
     fn is_initialized(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             INITIALIZED => true,
@@ -165,8 +166,8 @@ impl PthreadCondvar {
     #[cold]
     fn adopt(&self) -> io::Result<()> {
         // SAFETY: the reference proves that it stays where it is. Only this process has
-        // this memory. No thread of it uses the object, because each thread calls `adopt`
-        // first, which makes it wait.
+        // this memory. No thread of it uses the object, because each thread calls
+        // `renew_if_copied` first, which makes it wait.
         private_owner::renew_if_copied(&self.state, || unsafe { self.cond.init() })
     }
 
@@ -216,8 +217,8 @@ wait_methods!(
     PthreadCondvar,
     /// * [`LockError::NotPlaced`]: the condition variable is not placed. The mutex is
     ///   unlocked.
-    /// * [`LockError::PriorityInheritance`]: the mutex is one with priority inheritance.
-    ///   It is unlocked.
+    /// * [`LockError::PriorityInheritance`]: the mutex is one with priority
+    ///   inheritance. It is unlocked.
 );
 
 impl Wait for PthreadCondvar {
@@ -233,8 +234,8 @@ impl Wait for PthreadCondvar {
             }
             return Err(LockError::NotPlaced);
         }
-        // SAFETY: the condition variable is initialised. glibc, the only supported libc,
-        // permits concurrent waits with different mutexes.
+        // SAFETY: the condition variable is initialised. glibc, the only supported
+        // libc, permits concurrent waits with different mutexes.
         let (token, timed_out) = unsafe { mutex.wait_on(&self.cond, token, deadline) }?;
         Ok((token, WaitTimeoutResult { timed_out }))
     }
@@ -266,8 +267,8 @@ mod tests {
             // SAFETY: any bytes are valid for a PthreadCondvar.
             unsafe { (&raw mut *condvar).write_bytes(byte, 1) };
             let at = (&raw mut *condvar).cast();
-            // SAFETY: a PthreadCondvar is at `at`, in its box, where it stays. No thread
-            // uses it.
+            // SAFETY: a PthreadCondvar is at `at`, in its box, where it stays. No
+            // thread uses it.
             unsafe { (COND.reinit)(at, context) }.expect("pthread_cond_init succeeds");
             assert!(condvar.is_initialized());
             condvar.notify_all();

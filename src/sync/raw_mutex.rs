@@ -1,5 +1,5 @@
-//! The mutex without its data: a robust pthread mutex, and words beside it for the holder
-//! and the poison.
+//! The mutex without its data: a robust pthread mutex, and words beside it for the
+//! holder and the poison.
 //!
 //! # States
 //!
@@ -16,14 +16,14 @@
 //! 1. `pid_namespace` is `NOT_PLACED` until the pthread mutex is initialised. Later it
 //!    changes only when no thread uses the lock (`reinit`).
 //! 2. Only a thread of that namespace calls pthread, and only if pthread knows its id.
-//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks does not lock. Those of C code
-//!    and of other copies of this crate count.
-//! 4. A locker sets the poison *before* it marks the mutex consistent. So a crash between
-//!    the two leaves the mutex owner-dead, and the next locker repeats both.
+//! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks does not lock. Those of C
+//!    code and of other copies of this crate count.
+//! 4. A locker sets the poison *before* it marks the mutex consistent. So a crash
+//!    between the two leaves the mutex owner-dead, and the next locker repeats both.
 //! 5. `holder` counts only if pthread's words name the same thread, because C code does
 //!    not write it. Only the holder writes `holder`, `poison` and `poison_epoch`. There
-//!    are two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run while
-//!    no other thread uses the lock.
+//!    are two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run
+//!    while no other thread uses the lock.
 //! 6. Any bytes are valid in every field, because a file may come from anywhere.
 //!
 //! # Memory ordering
@@ -54,9 +54,9 @@ use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 /// The number of robust locks that a thread can hold at a time.
 ///
 /// When a thread ends, the kernel walks its list of robust locks, the newest first, and
-/// stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). If the thread held one
-/// more, the kernel would never recover the oldest. So this crate refuses to lock that
-/// one: [`LockError::TooManyLocks`](crate::LockError::TooManyLocks).
+/// stops after this many (`ROBUST_LIST_LIMIT` in `linux/futex.h`). If the thread held
+/// one more, the kernel would never recover the oldest. So this crate refuses to lock
+/// that one: [`LockError::TooManyLocks`].
 ///
 /// All robust locks of the thread count, also those that C code or another copy of this
 /// crate in the same process has locked. While other code holds some, a lock may cost a
@@ -104,8 +104,8 @@ pub(super) struct RawMutex {
     /// The holder's [`ThreadId`](crate::robust::ThreadId), or 0.
     holder: AtomicU64,
     pub(super) poison: PoisonWord,
-    /// The pid namespace of the thread ids in the lock word. In private memory it is the
-    /// process ([`private_owner`]). Before initialisation it is [`NOT_PLACED`].
+    /// The pid namespace of the thread ids in the lock word. In private memory it is
+    /// the process ([`private_owner`]). Before initialisation it is [`NOT_PLACED`].
     pid_namespace: AtomicU32,
     poison_epoch: PoisonEpoch,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
@@ -140,9 +140,9 @@ impl RawMutex {
     #[inline]
     pub(super) fn try_lock_fast(&self, blocking: Blocking) -> Option<LockToken> {
         ThreadState::with_cached(|me| {
-            // This comparison checks that the lock is initialised, that it belongs to the
-            // thread's namespace, and that the thread's cached identity is valid. No lock
-            // has namespace 0.
+            // This comparison checks that the lock is initialised, that it belongs to
+            // the thread's namespace, and that the thread's cached identity is valid.
+            // No lock has namespace 0.
             if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
                 return None;
             }
@@ -156,8 +156,8 @@ impl RawMutex {
                 return None;
             }
             // SAFETY: the comparison has shown that the mutex is initialised. It stays
-            // mapped, as the code that initialised it has promised. `robust_list_for` has
-            // returned the list.
+            // mapped, as the code that initialised it has promised. `robust_list_for`
+            // has returned the list.
             let locked = unsafe { self.pthread.try_lock_fast(list) };
             locked.then(|| self.record_holder(me, list.first()))
         })
@@ -171,10 +171,10 @@ impl RawMutex {
             let me = me?;
             self.check_ready(me)?;
             // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
-            // mapped, as the code that initialised it has promised. `me` is this thread.
+            // mapped, as the code that initialised it has promised. `me` is this
+            // thread.
             let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
-            let by_libc = self.pthread.needs_libc(me.owner());
-            self.finish_lock(me, outcome, by_libc)
+            self.finish_lock(me, outcome, || self.pthread.needs_libc(me.owner()))
         })
     }
 
@@ -202,26 +202,26 @@ impl RawMutex {
     #[cold]
     fn renew_if_copied(&self) -> io::Result<()> {
         private_owner::renew_if_copied(&self.pid_namespace, || {
-            // SAFETY: the lock stays in its place. Only this process has this memory. None
-            // of its threads holds the lock, waits for it or uses it otherwise: each calls
-            // this function first, which makes it wait. Guards from before the fork do
-            // nothing.
+            // SAFETY: the lock stays in its place. Only this process has this memory.
+            // None of its threads holds the lock, waits for it or uses it otherwise:
+            // each calls this function first, which makes it wait. Guards from before
+            // the fork do nothing.
             unsafe { self.reinit_words() }
         })
     }
 
-    /// Completes a lock: converts the outcome, recovers after an owner death, and records
-    /// this thread as the holder. `by_libc` tells whether libc has locked.
+    /// Completes a lock: converts the outcome, recovers after an owner death, and
+    /// records this thread as the holder. `by_libc` returns whether libc has locked.
     fn finish_lock(
         &self,
         me: &ThreadState,
         outcome: Outcome,
-        by_libc: bool,
+        by_libc: impl FnOnce() -> bool,
     ) -> Result<(LockToken, bool), RawLockError> {
         let owner_died = outcome == Outcome::OwnerDied;
         match outcome {
             Outcome::Acquired => {}
-            Outcome::OwnerDied => self.recover_owner_death(me, by_libc)?,
+            Outcome::OwnerDied => self.recover_owner_death(me, by_libc())?,
             Outcome::Busy => return Err(LockError::WouldBlock),
             Outcome::TimedOut => return Err(LockError::TimedOut),
             Outcome::Deadlock => return Err(LockError::Deadlock),
@@ -233,8 +233,8 @@ impl RawMutex {
         Ok((self.record_holder(me, me.first_held()), owner_died))
     }
 
-    /// Records this thread as the holder. `first` is the first entry of its robust list:
-    /// this lock.
+    /// Records this thread as the holder. `first` is the first entry of its robust
+    /// list: this lock.
     #[inline]
     fn record_holder(&self, me: &ThreadState, first: Entry) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
@@ -255,22 +255,38 @@ impl RawMutex {
             // Only the holder clears `holder`: another thread's ids must stay. No other
             // thread changes a lock word that names this thread.
             let clear_holder = || self.holder.store(0, Ordering::Relaxed);
-            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
-            match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
-                Unlock::Removed(was) => {
-                    me.pop_lock(was);
-                    true
-                }
-                Unlock::ByLibc => {
-                    me.forget_lock();
-                    true
-                }
-                Unlock::NotHeld => {
-                    me.forget_lock();
-                    false
-                }
+            let Some(list) = me.robust_list_for(&self.pthread) else {
+                return self.unlock_slow(me, clear_holder);
+            };
+            // SAFETY: a token exists, so the mutex is initialised. `robust_list_for`
+            // has returned the list.
+            let was = unsafe { self.pthread.unlock_fast(list, clear_holder) };
+            match was {
+                Some(was) => me.pop_lock(was),
+                None => me.forget_lock(),
             }
+            was.is_some()
         })
+    }
+
+    /// Unlocks a mutex with priority inheritance, or by libc.
+    #[cold]
+    fn unlock_slow(&self, me: &ThreadState, clear_holder: impl FnOnce()) -> bool {
+        // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+        match unsafe { self.pthread.unlock(me.owner(), clear_holder) } {
+            Unlock::Removed(was) => {
+                me.pop_lock(was);
+                true
+            }
+            Unlock::ByLibc => {
+                me.forget_lock();
+                true
+            }
+            Unlock::NotHeld => {
+                me.forget_lock();
+                false
+            }
+        }
     }
 
     /// Returns how many times the mutex was poisoned: see [`PoisonEpoch`].
@@ -308,14 +324,15 @@ impl RawMutex {
         };
         MutexState {
             poison: match lock {
-                LockState::OwnerDied => self.doubt(),
+                LockState::OwnerDied => self.poison_cause(),
                 _ => self.poison.cause(),
             },
             lock,
             poison_count: self.poison_epoch(),
-            waiters: match self.pthread.has_waiters() {
-                true => Waiters::Some,
-                false => Waiters::NoneSeen,
+            waiters: if self.pthread.has_waiters() {
+                Waiters::Some
+            } else {
+                Waiters::NoneSeen
             },
         }
     }
@@ -358,24 +375,24 @@ pub(super) static MUTEX: SyncOps = SyncOps {
     kind: SyncKind::Mutex,
     size: size_of::<RawMutex>(),
     init_zeroed: |at| {
-        // SAFETY: the bytes are writable, aligned and long enough for a `RawMutex`, as the
-        // caller of the field promises.
+        // SAFETY: the bytes are writable, aligned and long enough for a `RawMutex`, as
+        // the caller of the field promises.
         unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
     },
     init: |at, context| {
         // SAFETY: an uninitialised `RawMutex` lies at `at`, as the caller of the field
         // promises.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: the lock stays in its place, and no thread uses it yet, as the caller of
-        // the field promises.
+        // SAFETY: the lock stays in its place, and no thread uses it yet, as the caller
+        // of the field promises.
         unsafe { lock.init(context) }
     },
     reinit: |at, context| {
         // SAFETY: a `RawMutex` lies at `at`, as the caller of the field promises. Any
         // bytes are valid.
         let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: the lock stays in its place, and no thread uses it, as the caller of the
-        // field promises.
+        // SAFETY: the lock stays in its place, and no thread uses it, as the caller of
+        // the field promises.
         unsafe { lock.reinit(context) }
     },
     is_held_by_this_process: |at| {

@@ -100,14 +100,17 @@ mod tests {
         let later = PoisonCause::Panicked { pid: 7, tid: 8 };
         let mut bytes = [0_u64; MUTEX_LEN / 8];
         let at = NonNull::from(&mut bytes).cast::<u8>();
-        // SAFETY: the bytes are this test's own: mapped, aligned, not used concurrently.
+        // SAFETY: the bytes are this test's own: mapped, aligned, not used
+        // concurrently.
         assert_eq!(unsafe { clear_poison(at, seen) }, Err(None));
         let poison = 1 << 60 | 7 << 30 | 8;
         bytes[6] = poison;
         let at = NonNull::from(&mut bytes).cast::<u8>();
-        // SAFETY: the bytes are this test's own: mapped, aligned, not used concurrently.
+        // SAFETY: the bytes are this test's own: mapped, aligned, not used
+        // concurrently.
         assert_eq!(unsafe { clear_poison(at, later) }, Err(Some(seen)));
-        // SAFETY: the bytes are this test's own: mapped, aligned, not used concurrently.
+        // SAFETY: the bytes are this test's own: mapped, aligned, not used
+        // concurrently.
         assert_eq!(unsafe { clear_poison(at, seen) }, Ok(()));
         assert_eq!(bytes, [0; MUTEX_LEN / 8]);
     }

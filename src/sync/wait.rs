@@ -133,7 +133,8 @@ macro_rules! wait_methods {
         /// use std::time::Duration;
         ///
         /// # fn main() -> Result<(), shm_sync::Error> {
-        #[doc = concat!("let shared = Segment::anonymous((ShmMutex::new(0), ", stringify!($condvar), "::new()))?;")]
+        #[doc = concat!("let pair = (ShmMutex::new(0), ", stringify!($condvar), "::new());")]
+        /// let shared = Segment::anonymous(pair)?;
         /// let (jobs, changed) = &*shared;
         ///
         /// std::thread::scope(|s| {
@@ -151,10 +152,11 @@ macro_rules! wait_methods {
         ///     guard = changed.wait_while(guard, |jobs| *jobs == 0)?;
         ///
         ///     let second = Duration::from_secs(1);
-        ///     let (guard, result) = changed.wait_timeout_while(guard, second, |jobs| *jobs == 0)?;
+        ///     let (guard, result) =
+        ///         changed.wait_timeout_while(guard, second, |jobs| *jobs == 0)?;
         ///     assert!(!result.timed_out() && *guard == 1);
         ///
-        ///     let (guard, result) = changed.wait_timeout(guard, Duration::from_millis(1))?;
+        ///     let (guard, _) = changed.wait_timeout(guard, Duration::from_millis(1))?;
         ///     assert_eq!(*guard, 1);
         ///     Ok(())
         /// })
@@ -169,13 +171,13 @@ macro_rules! wait_methods {
             ///
             /// * [`LockError::Poisoned`]: the mutex is locked, and its data may be
             ///   inconsistent.
-            /// * [`LockError::NotOwner`]: the guard was inherited over a fork, or C code
-            ///   has unlocked the mutex.
-            /// * [`LockError::TooManyLocks`]: C code has locked more mutexes in this thread
-            ///   than the kernel recovers, before or during the wait. The mutex is not
-            ///   locked.
-            /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not locked;
-            ///   see there.
+            /// * [`LockError::NotOwner`]: the guard was inherited over a fork, or C
+            ///   code has unlocked the mutex.
+            /// * [`LockError::TooManyLocks`]: C code has locked more mutexes in this
+            ///   thread than the kernel recovers, before or during the wait. The mutex
+            ///   is not locked.
+            /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
+            ///   locked; see there.
             $($(#[$more_errors])+)?
             pub fn wait<'a, T: ShmSafe>(
                 &self,
@@ -194,13 +196,15 @@ macro_rules! wait_methods {
             /// ```
             /// # use shm_sync::*;
             #[doc = concat!(
-                "# fn wait_for_work(pending: &ShmMutex<u64>, changed: &", stringify!($condvar), ") -> Result<(), Error> {"
+                "# fn wait(pending: &ShmMutex<u64>, changed: &",
+                stringify!($condvar),
+                ") -> Result<(), Error> {"
             )]
             /// fn recover(
             ///     result: LockResult<ShmMutexGuard<'_, u64>>,
             /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
             ///     match result {
-            ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|pending| *pending = 0)),
+            ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|n| *n = 0)),
             ///         other => Ok(other?),
             ///     }
             /// }

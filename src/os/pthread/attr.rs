@@ -24,8 +24,8 @@ impl MutexAttr {
     /// ([`pthread_mutexattr_setpshared(3)`], [`pthread_mutexattr_setrobust(3)`],
     /// [`pthread_mutexattr_settype(3p)`], [`pthread_mutexattr_setprotocol(3p)`]).
     ///
-    /// The mutex is error-checking. With priority inheritance it is normal instead. If a
-    /// C program waits for an error-checking mutex with priority inheritance, and the
+    /// The mutex is error-checking. With priority inheritance it is normal instead. If
+    /// a C program waits for an error-checking mutex with priority inheritance, and the
     /// kernel returns `EDEADLK`, glibc fails an assertion.
     ///
     /// [`pthread_mutexattr_setpshared(3)`]: https://man7.org/linux/man-pages/man3/pthread_mutexattr_setpshared.3.html

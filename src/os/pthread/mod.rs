@@ -1,7 +1,7 @@
 //! libc's calls for pthread objects, which may lie in memory that processes share.
 //!
-//! Only glibc is supported, because [`robust`](crate::robust) reads and writes the words
-//! of glibc's mutexes. Nothing in this folder does.
+//! Only glibc is supported, because [`robust`](crate::robust) reads and writes the
+//! words of glibc's mutexes. Nothing in this folder does.
 
 mod attr;
 mod cond;

@@ -25,11 +25,11 @@ unsafe extern "C" {
 #[repr(transparent)]
 pub(crate) struct PthreadMutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
 
-// SAFETY: after `init`, threads access the bytes by pthread calls, which synchronise, and
-// as atomic words.
+// SAFETY: after `init`, threads access the bytes by pthread calls, which synchronise,
+// and as atomic words.
 unsafe impl Sync for PthreadMutex {}
-// SAFETY: the bytes have no reference to the thread that wrote them. An initialised mutex
-// is never moved, as the caller of `init` promises.
+// SAFETY: the bytes have no reference to the thread that wrote them. An initialised
+// mutex is never moved, as the caller of `init` promises.
 unsafe impl Send for PthreadMutex {}
 
 impl PthreadMutex {
@@ -85,8 +85,8 @@ impl PthreadMutex {
     /// Calls [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
     /// on `CLOCK_MONOTONIC`.
     ///
-    /// After [`Outcome::TimedOut`], glibc leaves the mutex in the `list_op_pending` of the
-    /// thread's robust list.
+    /// After [`Outcome::TimedOut`], glibc leaves the mutex in the `list_op_pending` of
+    /// the thread's robust list.
     ///
     /// # Safety
     ///
@@ -108,8 +108,8 @@ impl PthreadMutex {
     /// * The mutex is initialised.
     /// * The caller holds it after [`Outcome::OwnerDied`].
     pub(crate) unsafe fn consistent(&self) -> io::Result<()> {
-        // SAFETY: the mutex is initialised and held, as the caller promises. libc checks
-        // its state.
+        // SAFETY: the mutex is initialised and held, as the caller promises. libc
+        // checks its state.
         check(unsafe { libc::pthread_mutex_consistent(self.as_mut_ptr()) })
     }
 

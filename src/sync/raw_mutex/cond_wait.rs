@@ -37,9 +37,9 @@ impl RawMutex {
             return Err(LockError::PriorityInheritance);
         }
         self.holder.store(0, Ordering::Relaxed);
-        // SAFETY: `cond` is initialised, and the other waits are permitted, as the caller
-        // promises. `is_held` has shown that this thread holds the mutex, so the mutex is
-        // initialised, too.
+        // SAFETY: `cond` is initialised, and the other waits are permitted, as the
+        // caller promises. `is_held` has shown that this thread holds the mutex, so the
+        // mutex is initialised, too.
         let outcome = unsafe { cond.wait(self.pthread.as_pthread(), deadline) };
         let (outcome, timed_out) = match outcome {
             Outcome::TimedOut => (Outcome::Acquired, true),
@@ -47,10 +47,11 @@ impl RawMutex {
         };
         let (token, _) = ThreadState::with(|me| {
             let me = me?;
-            let locked = self.finish_lock(me, outcome, true);
-            // The guard from before the wait is counted. If libc has locked again, it is
-            // counted twice. libc has inserted the mutex at the front of the list, perhaps
-            // before entries of a signal handler. So the next lock walks the list.
+            let locked = self.finish_lock(me, outcome, || true);
+            // The guard from before the wait is counted. If libc has locked again, it
+            // is counted twice. libc has inserted the mutex at the front of the list,
+            // perhaps before entries of a signal handler. So the next lock walks the
+            // list.
             me.forget_lock();
             locked
         })?;

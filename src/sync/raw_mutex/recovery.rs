@@ -1,7 +1,8 @@
-//! The holder of a mutex, and recovery after its death: poison, reset, reinitialisation.
+//! The holder of a mutex, and recovery after its death: poison, reset,
+//! reinitialisation.
 //!
-//! Only this crate writes `holder`. C code that locks or unlocks the same mutex does not
-//! change it. So `holder` counts only if pthread's own words name the same thread.
+//! Only this crate writes `holder`. C code that locks or unlocks the same mutex does
+//! not change it. So `holder` counts only if pthread's own words name the same thread.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -13,8 +14,8 @@ use crate::shm_safe::InitContext;
 use crate::sync::snapshot::Holder;
 
 impl RawMutex {
-    /// Returns whether this thread holds the lock. Returns `false` in a forked child, which
-    /// has a copy of the token, and if C code has unlocked.
+    /// Returns whether this thread holds the lock. Returns `false` in a forked child,
+    /// which has a copy of the token, and if C code has unlocked.
     #[cold]
     pub(in crate::sync) fn is_held(&self, token: LockToken) -> bool {
         token.marker.is_current()
@@ -40,8 +41,8 @@ impl RawMutex {
         self.poison_epoch.add_one();
     }
 
-    /// Returns the thread that `holder` names. The lock may have another holder, if C code
-    /// has locked or unlocked.
+    /// Returns the thread that `holder` names. The lock may have another holder, if C
+    /// code has locked or unlocked.
     fn recorded_holder(&self) -> ThreadId {
         ThreadId::from_word(self.holder.load(Ordering::Relaxed))
     }
@@ -61,9 +62,9 @@ impl RawMutex {
     }
 
     /// Recovers the lock after `EOWNERDEAD`: poisons the data, then marks the mutex
-    /// consistent. In this order a crash in between leaves the mutex owner-dead, and the
-    /// next locker repeats both steps (invariant 4). `by_libc` tells whether libc has
-    /// locked.
+    /// consistent. In this order a crash in between leaves the mutex owner-dead, and
+    /// the next locker repeats both steps (invariant 4). `by_libc` tells whether libc
+    /// has locked.
     #[cold]
     pub(super) fn recover_owner_death(
         &self,
@@ -75,19 +76,20 @@ impl RawMutex {
             LastOwner::Inconsistent if by_libc => self.recorded_holder(),
             _ => self.last_holder(),
         });
-        // SAFETY: this thread holds the mutex after an owner death, so it is initialised.
+        // SAFETY: this thread holds the mutex after an owner death, so it is
+        // initialised.
         let consistent = unsafe { self.pthread.mark_consistent(me.owner()) };
         consistent.map_err(|error| {
-            // This is not known to happen. The unlock makes the mutex unrecoverable. The
-            // caller gets this error, and all later lockers get `NotRecoverable`.
+            // This is not known to happen. The unlock makes the mutex unrecoverable.
+            // The caller gets this error, and all later lockers get `NotRecoverable`.
             // SAFETY: this thread holds the mutex, so it is initialised.
             unsafe { self.pthread.as_pthread().unlock() };
             LockError::Os(error)
         })
     }
 
-    /// Poisons the mutex because this thread panics. Does nothing if this thread does not
-    /// hold the lock: see [`is_held`](Self::is_held).
+    /// Poisons the mutex because this thread panics. Does nothing if this thread does
+    /// not hold the lock: see [`is_held`](Self::is_held).
     #[cold]
     pub(in crate::sync) fn poison_by_panic(&self, token: LockToken) {
         if self.is_held(token) {
@@ -97,9 +99,9 @@ impl RawMutex {
         }
     }
 
-    /// Returns why the data may be inconsistent. Includes an owner death that no locker has
-    /// seen yet.
-    pub(in crate::sync) fn doubt(&self) -> Option<PoisonCause> {
+    /// Returns why the data may be inconsistent. Includes an owner death that no locker
+    /// has seen yet.
+    pub(in crate::sync) fn poison_cause(&self) -> Option<PoisonCause> {
         self.poison.cause().or_else(|| {
             self.owner_died().then(|| {
                 let dead = self.last_holder();
@@ -116,7 +118,8 @@ impl RawMutex {
     /// # Safety
     ///
     /// * The lock stays at this place in its memory object for as long as it is used.
-    /// * No thread of any process holds the lock, waits for it or locks it during the call.
+    /// * No thread of any process holds the lock, waits for it or locks it during the
+    ///   call.
     pub(in crate::sync) unsafe fn reset(&self) -> io::Result<()> {
         self.poison_by_death_of(self.last_holder());
         self.holder.store(0, Ordering::Relaxed);
@@ -140,8 +143,8 @@ impl RawMutex {
         Ok(())
     }
 
-    /// Reinitialises all words but the namespace. Poisons the mutex first, if a thread held
-    /// it. So after a crash at any point, the next caller can repeat this.
+    /// Reinitialises all words but the namespace. Poisons the mutex first, if a thread
+    /// held it. So after a crash at any point, the next caller can repeat this.
     ///
     /// # Safety
     ///

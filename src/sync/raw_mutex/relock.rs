@@ -25,9 +25,9 @@ impl RawMutex {
     /// Locks again, and waits for that without a limit. The second value is that of
     /// [`lock_slow`](Self::lock_slow).
     ///
-    /// When a wait ends, another processor has usually just written the lock's cache line.
-    /// So this does not read again what `unlock_for_wait` has read: each read before the
-    /// compare-exchange would transfer the cache line once more.
+    /// When a wait ends, another processor has usually just written the lock's cache
+    /// line. So this does not read again what `unlock_for_wait` has read: each read
+    /// before the compare-exchange would transfer the cache line once more.
     pub(in crate::sync) fn relock(
         &self,
         unlocked: Unlocked,
@@ -48,9 +48,9 @@ impl RawMutex {
             if !me.has_room_above(list.first()) {
                 return None;
             }
-            // SAFETY: this thread has held the lock, so the mutex is initialised. It stays
-            // mapped, as the code that initialised it has promised. `robust_list_for` has
-            // returned the list, and no fork came between.
+            // SAFETY: this thread has held the lock, so the mutex is initialised. It
+            // stays mapped, as the code that initialised it has promised.
+            // `robust_list_for` has returned the list, and no fork came between.
             let locked = unsafe { self.pthread.try_lock_fast(list) };
             locked.then(|| self.record_holder(me, list.first()))
         })

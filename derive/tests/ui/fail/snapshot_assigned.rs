@@ -1,9 +1,9 @@
-//! A value in a snapshot never moves.
+//! The locks in a snapshot never move.
 
-use shm_sync::{Segment, ShmMutex};
+use shm_sync::{SegmentOptions, ShmMutex};
 
 fn main() -> Result<(), shm_sync::Error> {
-    let mut copy = Segment::<ShmMutex<u64>>::snapshot_of("/counter")?;
+    let mut copy = SegmentOptions::new().open_snapshot::<ShmMutex<u64>>("/counter")?;
     *copy = ShmMutex::new(1);
     Ok(())
 }

@@ -60,7 +60,7 @@
 //! pauses. The pauses grow and differ in length, so one newcomer is soon alone. The
 //! kernel has no call that waits for a count of attachments, and a process that waits
 //! on a futex in the segment is attached. Therefore the pauses are timed. After
-//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers the others users and returns
+//! [`FOREIGN_NAMESPACE_TIMEOUT`] a newcomer considers them users and returns
 //! `ForeignPidNamespace`.
 //!
 //! A remover of another namespace does steps 1 to 3, and then removes the segment

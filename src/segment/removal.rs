@@ -1,0 +1,47 @@
+//! Removes segments, without an attachment to them.
+
+use crate::error::Error;
+use crate::segment::address::{Address, Target};
+use crate::segment::backing::attachment::RemoveOutcome;
+use crate::segment::backing::file;
+use crate::segment::backing::sysv;
+use crate::segment::permissions::Permissions;
+
+/// Removes the name of a segment, or of any other object at the address. Processes that
+/// have it open keep it. The memory is freed when the last of them drops it or ends.
+///
+/// No other function removes the name of a segment that is in use: later processes find
+/// nothing, or a new object. To remove a segment when it is no longer used, create it
+/// with [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::InvalidName`],
+/// [`Error::Os`], and [`Error::Blocked`] if another process that removes it is stopped.
+///
+/// # Example
+///
+/// ```
+/// let missing = shm_sync::unlink("/shm-sync-doc-no-such-segment");
+/// assert!(matches!(missing, Err(shm_sync::Error::NotFound)));
+/// ```
+pub fn unlink(address: &str) -> Result<(), Error> {
+    let address: Address = address.parse()?;
+    match &address.target()? {
+        Target::File(path) => file::unlink(path),
+        target @ (Target::SystemVKey(_) | Target::SystemVId(_)) => sysv::unlink(target),
+    }
+}
+
+/// Removes a segment that no process is attached to.
+pub(crate) fn remove_if_abandoned(
+    permissions: &Permissions,
+    target: &Target,
+) -> Result<RemoveOutcome, Error> {
+    match target {
+        Target::File(path) => file::remove_if_abandoned(permissions, path),
+        Target::SystemVKey(_) | Target::SystemVId(_) => {
+            sysv::remove_abandoned_at(permissions, target)
+        }
+    }
+}
