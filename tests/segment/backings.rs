@@ -156,15 +156,12 @@ fn system_v_row(key: i32) -> Option<Vec<String>> {
 fn change_system_v(key: &TestKey, change: impl FnOnce(&mut libc::ipc_perm)) {
     let id = system_v_row(key.number()).unwrap()[1].parse().unwrap();
     // SAFETY: the struct consists of integers, for which zero is valid.
-    let mut metadata: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: the struct is valid for writes during the call.
-    assert_eq!(
-        unsafe { libc::shmctl(id, libc::IPC_STAT, &mut metadata) },
-        0
-    );
-    change(&mut metadata.shm_perm);
+    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_STAT, &mut status) }, 0);
+    change(&mut status.shm_perm);
     // SAFETY: the struct is valid for reads during the call.
-    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut metadata) }, 0);
+    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut status) }, 0);
 }
 
 fn refusal(address: &str) -> Error {
