@@ -15,7 +15,8 @@
 //!
 //! Each file begins with the machine, the commit, the date and the command line.
 
-// A test that includes this file by its path exports nothing, and may not use everything.
+// A test that includes this file by its path exports nothing, and may not use
+// everything.
 #![allow(dead_code, unreachable_pub)]
 
 use std::fmt::Write;
@@ -68,7 +69,8 @@ impl Results {
         self
     }
 
-    /// Writes the file to the directory that the environment variable names, if it is set.
+    /// Writes the file to the directory that the environment variable names, if it is
+    /// set.
     ///
     /// # Panics
     ///

@@ -101,7 +101,7 @@ pub enum CorruptHeader {
     UnknownRemoval,
     /// The lock table can't be parsed.
     #[error("the lock table can't be read")]
-    UnreadableDirectory,
+    UnreadableLockTable,
     /// A sync object of the lock table would lie outside the value.
     #[error("the lock table leads out of the value")]
     MisplacedObject,

@@ -106,7 +106,7 @@ pub fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
 /// # let name = name.as_str();
 /// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
 /// let object = inspect::object(&name.parse()?)?;
-/// assert_eq!(object.state(), State::Live);
+/// assert_eq!(object.state(), State::Attached);
 /// assert_eq!(object.users.pids, [std::process::id()]);
 /// # drop(segment);
 /// # shm_sync::unlink(name)?;

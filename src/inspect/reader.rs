@@ -85,7 +85,7 @@ impl Opened {
             header => header?,
         };
         if header.lock_table_len > LONGEST_LOCK_TABLE {
-            return Err(Error::Corrupt(CorruptHeader::UnreadableDirectory));
+            return Err(Error::Corrupt(CorruptHeader::UnreadableLockTable));
         }
         let mut bytes = vec![0; header.lock_table_len as usize];
         let filled = source

@@ -64,10 +64,10 @@ impl Object {
             unreadable_processes,
         } = &self.users;
         match attachments {
-            _ if !pids.is_empty() => State::Live,
-            Some(0) => State::Stale,
-            Some(_) => State::Live,
-            None if *unreadable_processes == 0 => State::Stale,
+            _ if !pids.is_empty() => State::Attached,
+            Some(0) => State::Abandoned,
+            Some(_) => State::Attached,
+            None if *unreadable_processes == 0 => State::Abandoned,
             None => State::Unknown,
         }
     }
@@ -90,9 +90,9 @@ pub enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// At least one process is attached.
-    Live,
+    Attached,
     /// No process is attached.
-    Stale,
+    Abandoned,
     /// Processes of other users may be attached, and this process may not inspect them.
     Unknown,
 }

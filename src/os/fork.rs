@@ -131,7 +131,11 @@ mod tests {
             next
         });
         let beyond = next_slot(last).unwrap();
-        assert_ne!(beyond, last.wrapping_add(1));
-        assert_eq!(beyond.addr() % MIN_PAGE, 0);
+        assert_eq!(beyond.addr() % MIN_PAGE, 0, "a new page begins");
+        let full = first.addr()..=last.addr();
+        assert!(
+            !full.contains(&beyond.addr()),
+            "the full page is not reused"
+        );
     }
 }

@@ -24,8 +24,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::fstat;
 
-use super::clock::pause;
 use super::io_error;
+use super::pause::pause;
 
 /// A range of at least one byte of a file, up to the largest file offset (2⁶³ − 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,8 +103,8 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidName`]: the path is not UTF-8, too long, or does not end in a file
-    /// name.
+    /// [`Error::InvalidName`]: the path is not UTF-8, too long, or does not end in a
+    /// file name.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let invalid = |reason| Error::InvalidName {

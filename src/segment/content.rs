@@ -19,7 +19,8 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor, 
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-content-{}", std::process::id());
 /// # let name = name.as_str();
-/// let slots = SegmentOptions::new().create_with_len::<[ShmMutex<u64>]>(name, 1000, |_| {})?;
+/// let options = SegmentOptions::new();
+/// let slots = options.create_with_len::<[ShmMutex<u64>]>(name, 1000, |_| {})?;
 /// *slots[999].lock()? = 7;
 ///
 /// let same = Segment::<[ShmMutex<u64>]>::open(name)?;

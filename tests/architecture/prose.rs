@@ -113,10 +113,14 @@ fn faults_of(line: &str) -> Vec<String> {
 fn comments_fit_the_width() {
     let mut wide = Vec::new();
     for (file, text) in sources() {
+        let mut is_code = false;
         for (number, line) in (1..).zip(text.lines()) {
-            // A row of a table cannot be wrapped.
-            let can_wrap = |comment: &str| !comment.trim_start().starts_with('|');
-            if comment_in(line).is_some_and(can_wrap) && is_too_wide(line) {
+            let comment = comment_in(line).map(str::trim_start);
+            let is_fence = comment.is_some_and(|comment| comment.starts_with("```"));
+            is_code = comment.is_some() && (is_code ^ is_fence);
+            // Code has its own width, and a row of a table cannot be wrapped.
+            let is_prose = comment.is_some_and(|comment| !comment.starts_with('|')) && !is_code;
+            if is_prose && is_too_wide(line) {
                 wide.push(format!("{}:{number}: {line}", file.display()));
             }
         }

@@ -128,7 +128,7 @@ on_stage! {
         let found = row(&json(&["ls"]), &name);
         assert_eq!(found["address"], *name);
         assert_eq!(found["backing"], "posix");
-        assert_eq!(found["state"], "live");
+        assert_eq!(found["state"], "attached");
         assert_eq!(found["size"], Segment::mapped_len(&segment));
         assert_eq!(found["pids"], serde_json::json!([me]));
         assert_eq!(found["attachments"], 1);
@@ -145,7 +145,7 @@ on_stage! {
         let table = stdout(&["ls"]);
         let line = table.lines().find(|line| line.starts_with(&format!("{} ", &*name)));
         let line = line.unwrap_or_else(|| panic!("{table}"));
-        for part in ["posix", "1/1", "0600", &me.to_string(), "live", "Farm"] {
+        for part in ["posix", "1/1", "0600", &me.to_string(), "attached", "Farm"] {
             assert!(line.contains(part), "{part} is in {line}");
         }
         assert!(!table.contains('\x1b'), "no colours without a terminal");
@@ -234,7 +234,7 @@ on_stage! {
 
         drop(segment);
         let found = row(&json(&["ls"]), &name);
-        assert_eq!((&found["state"], &found["attachments"]), (&"stale".into(), &0.into()));
+        assert_eq!((&found["state"], &found["attachments"]), (&"abandoned".into(), &0.into()));
         assert_eq!(stdout(&["rm", &name]), "");
         assert!(!has_row(&json(&["ls", "--all"]), &name));
         let (text, code) = refusal(&["rm", &name]);
@@ -259,11 +259,11 @@ on_stage! {
             ("truncated", header[..100].to_vec(), "damaged"),
             ("cut", header[..header.len() - 1].to_vec(), "damaged"),
             ("version", changed(8, &99_u32.to_le_bytes()), "other version"),
-            ("platform", changed(15, &[7]), "stale"),
+            ("platform", changed(15, &[7]), "abandoned"),
             ("huge", changed(24, &u64::MAX.to_le_bytes()), "damaged"),
             ("far", changed(40, &u64::MAX.to_le_bytes()), "damaged"),
             ("directory", changed(88, &u32::MAX.to_le_bytes()), "damaged"),
-            ("copy", header.clone(), "stale"),
+            ("copy", header.clone(), "abandoned"),
         ];
         let names = cases.map(|(what, bytes, state)| {
             let name = TestName::new(&format!("cli-{what}"));
@@ -276,9 +276,9 @@ on_stage! {
             let found = row(&all, name);
             assert_eq!(found["state"], *state, "{found}");
             assert_eq!(has_row(&ours, name), *state != "foreign", "{found}");
-            assert_eq!(found["reason"].is_null(), *state == "stale", "{found}");
+            assert_eq!(found["reason"].is_null(), *state == "abandoned", "{found}");
             let code = run(&["show", name]).status.code();
-            assert_eq!(code, Some(if *state == "stale" { 0 } else { 1 }), "{found}");
+            assert_eq!(code, Some(if *state == "abandoned" { 0 } else { 1 }), "{found}");
             if *state == "foreign" {
                 let removed = run(&["rm", name]).status.code();
                 assert_eq!(removed, Some(1), "the tool removes no foreign objects");
@@ -338,7 +338,7 @@ on_stage! {
         assert_eq!(found["reason"], "permission denied");
         // The locks show the attached processes, although `/proc` is not readable.
         let found = row(&list, &open);
-        assert_eq!(found["state"], "live");
+        assert_eq!(found["state"], "attached");
         assert_eq!(found["pids"], serde_json::json!([std::process::id()]));
         for arguments in [&["show", &closed][..], &["rm", &closed], &["rm", &open], &["maps", "1"]] {
             assert_eq!(as_nobody(arguments).status.code(), Some(1), "{arguments:?}");
@@ -356,7 +356,7 @@ on_stage! {
 
         let list = json(&["ls", "--all"]);
         let found = row(&list, &key);
-        assert_eq!((&found["state"], &found["backing"]), (&"live".into(), &"sysv".into()));
+        assert_eq!((&found["state"], &found["backing"]), (&"attached".into(), &"sysv".into()));
         assert_eq!(found["attachments"], 2);
         assert_eq!(found["segment"]["locks"]["held"], 1);
         let mut pids = [std::process::id(), holder.pid()];
@@ -366,7 +366,7 @@ on_stage! {
         assert_eq!(only_lock(by_id)["holder"]["pid"], holder.pid());
 
         let found = row(&list, &foreign);
-        assert_eq!((&found["state"], &found["in_use"]), (&"foreign".into(), &"stale".into()));
+        assert_eq!((&found["state"], &found["in_use"]), (&"foreign".into(), &"abandoned".into()));
         assert_eq!((&found["size"], &found["attachments"]), (&5000.into(), &0.into()));
         assert!(!has_row(&json(&["ls"]), &foreign));
         assert_eq!(refusal(&["rm", &foreign]).1, 1);
@@ -387,7 +387,7 @@ on_stage! {
         });
         creator.wait();
         let found = row(&json(&["ls"]), &key);
-        assert_eq!((&found["state"], &found["in_use"]), (&"unfinished".into(), &"stale".into()));
+        assert_eq!((&found["state"], &found["in_use"]), (&"unfinished".into(), &"abandoned".into()));
         assert_eq!(run(&["show", &key]).status.code(), Some(1));
         remove_system_v(&key);
         assert!(!has_row(&json(&["ls", "--all"]), &key));
@@ -421,7 +421,7 @@ on_stage! {
         assert_eq!((&found["backing"], &found["link"]), (&"file".into(), &"named".into()));
         let found = row(&list, &format!("memfd:{label}"));
         assert_eq!((&found["backing"], &found["link"]), (&"memfd".into(), &"nameless".into()));
-        assert_eq!(found["state"], "live");
+        assert_eq!(found["state"], "attached");
         assert_eq!(found["pids"], serde_json::json!([std::process::id()]));
         let address = found["address"].as_str().unwrap();
         assert_eq!(only_lock(address)["lock"], "free");

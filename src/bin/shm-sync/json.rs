@@ -23,7 +23,7 @@ pub(crate) struct ObjectRow {
     backing: String,
     link: &'static str,
     state: &'static str,
-    /// `live`, `stale` or `unknown`, for any content.
+    /// `attached`, `abandoned` or `unknown`, for any content.
     in_use: &'static str,
     /// Why `segment` is missing.
     reason: Option<String>,

@@ -23,8 +23,8 @@ pub(crate) fn state(object: &Object) -> (&'static str, Style) {
 /// Returns whether a process uses the object.
 pub(crate) fn in_use(object: &Object) -> (&'static str, Style) {
     match object.state() {
-        State::Live => ("live", Style::Good),
-        State::Stale => ("stale", Style::Doubtful),
+        State::Attached => ("attached", Style::Good),
+        State::Abandoned => ("abandoned", Style::Doubtful),
         _ => ("unknown", Style::Doubtful),
     }
 }

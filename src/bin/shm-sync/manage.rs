@@ -115,7 +115,7 @@ pub(crate) fn collect(gc: &Gc, palette: Palette) -> Result<Outcome, Failure> {
 fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
     let address = object.address.as_ref()?;
     // Files are persistent, and are listed only while a process maps them.
-    let is_garbage = object.state() == State::Stale
+    let is_garbage = object.state() == State::Abandoned
         && object.link != Link::Unlinked
         && matches!(object.backing, Backing::Posix | Backing::SystemV);
     if !is_garbage {

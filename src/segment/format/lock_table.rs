@@ -149,7 +149,7 @@ pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(len: usize) -> Vec<u8> 
 ///
 /// # Errors
 ///
-/// * [`CorruptHeader::UnreadableDirectory`]: the bytes are not entries.
+/// * [`CorruptHeader::UnreadableLockTable`]: the bytes are not entries.
 /// * [`CorruptHeader::MisplacedObject`]: an object is outside the value, or the objects
 ///   are together larger than the value.
 pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, CorruptHeader> {
@@ -158,7 +158,7 @@ pub(crate) fn parse(mut bytes: &[u8], value_size: u64) -> Result<Vec<Entry>, Cor
     // bounds the work of a caller that visits each object.
     let mut room = value_size;
     while !bytes.is_empty() {
-        let (entry, rest) = parse_entry(bytes).ok_or(CorruptHeader::UnreadableDirectory)?;
+        let (entry, rest) = parse_entry(bytes).ok_or(CorruptHeader::UnreadableLockTable)?;
         if !entry.fits(value_size) || entry.size == 0 {
             return Err(CorruptHeader::MisplacedObject);
         }
@@ -304,7 +304,7 @@ mod tests {
         let short = parse(&bytes, size - 8);
         assert_eq!(short, Err(CorruptHeader::MisplacedObject));
         let cut = parse(&bytes[..bytes.len() - 1], size);
-        assert_eq!(cut, Err(CorruptHeader::UnreadableDirectory));
+        assert_eq!(cut, Err(CorruptHeader::UnreadableLockTable));
     }
 
     proptest! {

@@ -215,7 +215,7 @@ const FIELDS: [Field; 21] = [
             _ if HEADER as u64 + len > object.number(32) => {
                 Expected::all(Corrupt(CorruptHeader::MisplacedValue))
             }
-            _ => Expected::for_tool(Corrupt(CorruptHeader::UnreadableDirectory)),
+            _ => Expected::for_tool(Corrupt(CorruptHeader::UnreadableLockTable)),
         },
     },
     // Then it is taken for a copy, and its locks are brought back to life.
@@ -446,23 +446,23 @@ on_stage! {
     }
 
     fn a_directory_may_say_anything() {
-        use CorruptHeader::{MisplacedObject, UnreadableDirectory};
+        use CorruptHeader::{MisplacedObject, UnreadableLockTable};
         /// Where the parts of its one entry are, and what they become.
         const CASES: [(&str, usize, &[u8], CorruptHeader); 14] = [
-            ("no kind", 0, &[0], UnreadableDirectory),
-            ("an unknown kind", 0, &[0xff], UnreadableDirectory),
-            ("an array more", 1, &[2], UnreadableDirectory),
-            ("many arrays", 1, &[0xff], UnreadableDirectory),
-            ("no array, and what is left is no path", 1, &[0], UnreadableDirectory),
-            ("a longer path", 2, &[3], UnreadableDirectory),
-            ("the longest path", 2, &[0xff; 2], UnreadableDirectory),
+            ("no kind", 0, &[0], UnreadableLockTable),
+            ("an unknown kind", 0, &[0xff], UnreadableLockTable),
+            ("an array more", 1, &[2], UnreadableLockTable),
+            ("many arrays", 1, &[0xff], UnreadableLockTable),
+            ("no array, and what is left is no path", 1, &[0], UnreadableLockTable),
+            ("a longer path", 2, &[3], UnreadableLockTable),
+            ("the longest path", 2, &[0xff; 2], UnreadableLockTable),
             ("nothing", 4, &[0; 4], MisplacedObject),
             ("the largest object", 4, &[0xff; 4], MisplacedObject),
             ("the furthest", 8, &[0xff; 8], MisplacedObject),
             ("none of them", 16, &[0; 8], MisplacedObject),
             ("the most", 16, &[0xff; 8], MisplacedObject),
             ("the furthest apart", 24, &[0xff; 8], MisplacedObject),
-            ("a path that is no UTF-8", 32, &[0xff], UnreadableDirectory),
+            ("a path that is no UTF-8", 32, &[0xff], UnreadableLockTable),
         ];
         for address in TestAddress::of_each_kind("hostile") {
             put_good::<[Counter; 3]>(&address);

@@ -1,5 +1,5 @@
-//! A mutex that checks the library: one holder at a time, reported owner deaths, no torn
-//! data without poison, poison until the repair ends.
+//! A mutex that checks the library: one holder at a time, reported owner deaths, no
+//! torn data without poison, poison until the repair ends.
 
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 
@@ -7,7 +7,8 @@ use shm_sync::{LockError, LockResult, PoisonCause, ShmMutex, ShmMutexGuard, ShmS
 
 use crate::findings::{Findings, Site, Violation};
 
-/// Separates two steps of a change: what precedes it in the program is stored before it.
+/// Separates two steps of a change: what precedes it in the program is stored before
+/// it.
 pub(crate) fn step() {
     compiler_fence(Ordering::SeqCst);
 }
@@ -58,8 +59,8 @@ impl<T: CheckedData> CheckedMutex<T> {
         self.mutex = ShmMutex::with_priority_inheritance(value);
     }
 
-    /// Checks the result of a call that locks: no other process is inside, and the data is
-    /// consistent or poisoned. Repairs poisoned data.
+    /// Checks the result of a call that locks: no other process is inside, and the data
+    /// is consistent or poisoned. Repairs poisoned data.
     pub(crate) fn enter<'a>(
         &self,
         findings: &Findings,
@@ -134,8 +135,8 @@ impl<T: CheckedData> CheckedMutex<T> {
             return;
         }
         let is_poisoned = self.mutex.is_poisoned();
-        // If that was the clean word after the repair, the load below sees the zero that
-        // was stored before it.
+        // If that was the clean word after the repair, the load below sees the zero
+        // that was stored before it.
         fence(Ordering::Acquire);
         if !is_poisoned && self.repairing.load(Ordering::Relaxed) == before {
             let detail = format_args!("{:?}: repair {before} has not ended", T::SITE);
@@ -143,8 +144,8 @@ impl<T: CheckedData> CheckedMutex<T> {
         }
     }
 
-    /// Returns whether no other process has changed the mutex, while this process holds it
-    /// and repairs nothing.
+    /// Returns whether no other process has changed the mutex, while this process holds
+    /// it and repairs nothing.
     pub(crate) fn is_untouched(&self) -> bool {
         let me = std::process::id();
         self.inside.load(Ordering::Relaxed) == me

@@ -1,5 +1,5 @@
-//! The commands of the supervisor, as workers carry them out: end in every way there is,
-//! fork, panic, leak a guard.
+//! The commands of the supervisor, as workers carry them out: end in every way there
+//! is, fork, panic, leak a guard.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -138,8 +138,8 @@ impl Worker<'_> {
         segment
     }
 
-    /// Drops a segment with a leaked guard, locks other mutexes, and ends. Other workers
-    /// wait for the leaked mutex.
+    /// Drops a segment with a leaked guard, locks other mutexes, and ends. Other
+    /// workers wait for the leaked mutex.
     fn end_with_leak(&self, segment: impl Sized) -> ! {
         let (shared, findings) = (self.shared, self.findings());
         shared.count_command(Command::Leak);
@@ -236,8 +236,8 @@ fn leak<T: CheckedData>(
     }
 }
 
-/// Returns whether the parent of this process turns out to be dead. The kernel releases a
-/// dead process's locks before it gives its children another parent.
+/// Returns whether the parent of this process turns out to be dead. The kernel releases
+/// a dead process's locks before it gives its children another parent.
 fn is_orphaned_soon(parent: Pid) -> bool {
     let begin = Instant::now();
     while getppid() == parent {

@@ -98,9 +98,9 @@ pub(crate) struct OwnerDeath {
 }
 
 impl OwnerDeath {
-    /// Returns the time from `moment` to the report, in nanoseconds. Returns `None` if the
-    /// report came first: then it was about an earlier death under the same id, of a
-    /// thread or of another image.
+    /// Returns the time from `moment` to the report, in nanoseconds. Returns `None` if
+    /// the report came first: then it was about an earlier death under the same id, of
+    /// a thread or of another image.
     pub(crate) fn reported_after(&self, moment: u64) -> Option<u64> {
         let time = self.reported_at.wrapping_sub(moment) & OwnerDeaths::TIME_MASK;
         // Differences of more than nine minutes are negative.
@@ -113,8 +113,8 @@ impl OwnerDeaths {
     const TIME_MASK: u64 = (1 << 40) - 1;
     const PID_MASK: u64 = (1 << 22) - 1;
 
-    /// Records an owner death, with the present time. A writer that dies before its store
-    /// leaves an empty entry.
+    /// Records an owner death, with the present time. A writer that dies before its
+    /// store leaves an empty entry.
     pub(crate) fn report(&self, pid: u32, site: Site) {
         let word = (now() & Self::TIME_MASK) << 24
             | (u64::from(pid) & Self::PID_MASK) << 2

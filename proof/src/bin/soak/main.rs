@@ -96,10 +96,12 @@ struct Options {
     /// Selects the condition variable of the queue.
     #[arg(long, value_enum, default_value_t = CondvarKind::ShmCondvar)]
     condvar: CondvarKind,
-    /// Gives the mutexes of the ledger, the queue and the scenarios priority inheritance.
+    /// Gives the mutexes of the ledger, the queue and the scenarios priority
+    /// inheritance.
     #[arg(long, conflicts_with = "condvar")]
     priority_inheritance: bool,
-    /// Sets the seconds after which a worker without progress is stuck, at a checkpoint.
+    /// Sets the seconds after which a worker without progress is stuck, at a
+    /// checkpoint.
     #[arg(long, default_value_t = 20)]
     timeout: u64,
 

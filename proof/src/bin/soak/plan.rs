@@ -18,7 +18,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) workers: usize,
     pub(crate) condvar: CondvarKind,
-    /// The mutexes of the ledger, the queue and the scenarios have priority inheritance.
+    /// The mutexes of the ledger, the queue and the scenarios have priority
+    /// inheritance.
     pub(crate) priority_inheritance: bool,
     /// The time within which each worker must make progress, at a checkpoint.
     pub(crate) timeout: Duration,

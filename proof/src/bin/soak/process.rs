@@ -111,7 +111,8 @@ pub(crate) fn end_signal() -> Option<i32> {
     }
 }
 
-/// Kills a child with SIGKILL, and waits for its end. It may have ended otherwise before.
+/// Kills a child with SIGKILL, and waits for its end. It may have ended otherwise
+/// before.
 pub(crate) fn kill_and_reap(child: Pid) -> WaitStatus {
     // A child that is not reaped keeps its id.
     kill(child, Signal::SIGKILL).expect("the process is a child");

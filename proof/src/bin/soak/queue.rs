@@ -5,8 +5,8 @@ use shm_sync::ShmSafe;
 use crate::checked_mutex::{CheckedData, step};
 use crate::findings::Site;
 
-/// A bounded queue of numbers. It is consistent if `produced == consumed + len`, and each
-/// queued item is what was put in.
+/// A bounded queue of numbers. It is consistent if `produced == consumed + len`, and
+/// each queued item is what was put in.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub(crate) struct Queue {
@@ -82,8 +82,8 @@ impl CheckedData for Queue {
     }
 
     fn repair(&mut self) {
-        // A half-put item is dropped: it was never counted as produced. A half-taken item
-        // is gone.
+        // A half-put item is dropped: it was never counted as produced. A half-taken
+        // item is gone.
         self.len = self.produced - self.consumed;
     }
 }

@@ -7,8 +7,8 @@ use shm_sync::{LockError, LockResult, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSa
 use crate::findings::{Findings, Violation};
 use crate::process::now;
 
-/// A mutex and a condition variable, and the times at which processes got on. Waiters wait
-/// for tickets.
+/// A mutex and a condition variable, and the times at which processes got on. Waiters
+/// wait for tickets.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct Scenario {
@@ -60,8 +60,8 @@ impl Scenario {
         }
     }
 
-    /// Blocks on the mutex. Usually this process sees the owner death. If a waiter rechecks
-    /// at the same moment, that waiter may see it.
+    /// Blocks on the mutex. Usually this process sees the owner death. If a waiter
+    /// rechecks at the same moment, that waiter may see it.
     pub(crate) fn lock_after_owner_death(&self, findings: &Findings) {
         let result = self.tickets.lock();
         self.locked_at.store(now(), Ordering::Release);

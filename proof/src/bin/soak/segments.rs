@@ -109,7 +109,8 @@ impl Addresses {
         [&self.posix, &self.system_v, &self.file]
     }
 
-    /// Returns one of the addresses: rarely the file, because it is written to the disk.
+    /// Returns one of the addresses: rarely the file, because it is written to the
+    /// disk.
     pub(crate) fn any(&self, random: &mut Random) -> &str {
         match random.below(16) {
             0 => &self.file,
@@ -151,8 +152,8 @@ pub(crate) fn transient(abandoned: IfAbandoned) -> SegmentOptions {
         .if_abandoned(abandoned)
 }
 
-/// Opens what dead workers have left under a name, and drops it as the last user. Returns
-/// what was wrong with it as an error.
+/// Opens what dead workers have left under a name, and drops it as the last user.
+/// Returns what was wrong with it as an error.
 pub(crate) fn remove_abandoned(address: &str) -> Result<(), String> {
     match Segment::<Content>::open(address) {
         Ok(segment) if segment.id().is_none() => Err(format!("{address} is incomplete")),

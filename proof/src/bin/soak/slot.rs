@@ -12,8 +12,8 @@ pub(crate) const MAX_WORKERS: usize = 64;
 pub(crate) enum Command {
     /// Calls `exit` with a lock held and the data half-changed.
     Exit,
-    /// Calls `exec` with a lock held and the data half-changed. The new image takes over
-    /// the slot.
+    /// Calls `exec` with a lock held and the data half-changed. The new image takes
+    /// over the slot.
     Exec,
     /// Ends a thread that has leaked a guard.
     EndThread,

@@ -2,8 +2,8 @@
 //! progress.
 //!
 //! It has one thread, which forks the workers, and no wait of it is endless. The seed
-//! decides its actions, their slots and their order. The machine decides what the workers
-//! do at that moment.
+//! decides its actions, their slots and their order. The machine decides what the
+//! workers do at that moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -212,8 +212,8 @@ impl<'a> Supervisor<'a> {
         kill(self.workers[slot], signal).expect("a worker is a child that was not reaped");
     }
 
-    /// Kills the worker of a slot, and starts another one there. The kernel ends the killed
-    /// worker some time later, which is waited for later, too.
+    /// Kills the worker of a slot, and starts another one there. The kernel ends the
+    /// killed worker some time later, which is waited for later, too.
     fn kill(&mut self, slot: usize) {
         let victim = self.workers[slot];
         self.killed.insert(process::id_of(victim), now());
@@ -273,8 +273,8 @@ impl<'a> Supervisor<'a> {
         self.stopped.retain(|stopped| !due(stopped));
     }
 
-    /// Reaps all processes that have ended: killed workers, workers that obeyed a command,
-    /// and orphans.
+    /// Reaps all processes that have ended: killed workers, workers that obeyed a
+    /// command, and orphans.
     fn reap(&mut self) {
         while let Some(end) = process::reap_if_ended(None) {
             if let Some(pid) = end.pid() {
@@ -296,8 +296,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Waits until every worker has made progress, and checks the totals. Then it runs the
-    /// scenarios.
+    /// Waits until every worker has made progress, and checks the totals. Then it runs
+    /// the scenarios.
     fn checkpoint(&mut self) {
         self.continue_stopped(u64::MAX);
         self.wait_for_progress();

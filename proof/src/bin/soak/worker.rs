@@ -45,8 +45,8 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Regular,
-    /// A child that a worker has forked inside a lock. It works for some rounds, and obeys
-    /// no commands.
+    /// A child that a worker has forked inside a lock. It works for some rounds, and
+    /// obeys no commands.
     ForkedChild,
 }
 
@@ -130,8 +130,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Waits until the child has ended its checks, during which its parent holds the lock.
-    /// Returns how the child ended, if it ended before.
+    /// Waits until the child has ended its checks, during which its parent holds the
+    /// lock. Returns how the child ended, if it ended before.
     pub(crate) fn wait_for_checks_of(&self, child: Pid) -> Option<WaitStatus> {
         let id = process::id_of(child);
         let end = loop {
