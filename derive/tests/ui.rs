@@ -1,52 +1,52 @@
-//! What must compile, what must not, and what the compiler says of it.
+//! Compiles programs with the derive macro. Some must run, and some must be refused
+//! with a certain message.
 //!
-//! `tests/ui/pass` holds programs that run; `tests/ui/fail` holds programs
-//! that are refused, each with the compiler's words beside it. The words are
-//! those of rustc [`COMPILER`]; under any other compiler only the programs that
-//! run are tried.
+//! `tests/ui/pass` holds the programs that run. `tests/ui/fail` holds the programs that
+//! are refused, each with the compiler's message beside it. The messages are those of
+//! rustc [`COMPILER`]. With any other compiler, only the programs that run are tested.
 //!
-//! To see new words: `TRYBUILD=overwrite cargo test -p shm-sync-derive --test ui`, and
-//! read the difference. (With `-- trybuild=NAME` it tries single cases, but does not
-//! find errors that show only when code is generated unless NAME also matches a program
-//! that runs.)
+//! To update the messages, run `TRYBUILD=overwrite cargo test -p shm-sync-derive --test
+//! ui` and read the difference. `-- trybuild=NAME` runs single cases. It then finds no
+//! errors that appear only during code generation, unless NAME also matches a program
+//! that runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// The words change between versions.
+/// The compiler whose messages are expected. Messages change between versions.
 const COMPILER: &str = "1.95";
 
 #[test]
 fn smoke() {
     assert!(
         files("pass", "stderr").is_empty(),
-        "who runs has nothing to say"
+        "a program that runs has no message"
     );
     assert!(!files("pass", "rs").is_empty());
 
-    let said: Vec<PathBuf> = files("fail", "rs")
+    let with_messages: Vec<PathBuf> = files("fail", "rs")
         .iter()
         .map(|case| case.with_extension("stderr"))
         .collect();
     assert_eq!(
-        said,
+        with_messages,
         files("fail", "stderr"),
-        "each case has its text, and each text its case"
+        "each case has its message, and each message has its case"
     );
 }
 
 #[test]
-fn the_compiler_accepts_and_refuses() {
+fn compiler_accepts_and_refuses() {
     let cases = trybuild::TestCases::new();
-    // A program that is to run also makes trybuild build the others, instead of
-    // only checking them.
+    // A program that runs makes trybuild build the others too, instead of only checking
+    // them.
     cases.pass("tests/ui/pass/*.rs");
 
     let version = rustc(&["--version"]);
     if !version.starts_with(&format!("rustc {COMPILER}.")) {
         eprintln!(
-            "tests/ui/fail is not tried: its texts are those of rustc {COMPILER}, this is {version}"
+            "tests/ui/fail is skipped: its messages are those of rustc {COMPILER}, this is {version}"
         );
         return;
     }
@@ -54,7 +54,7 @@ fn the_compiler_accepts_and_refuses() {
     for case in files("fail", "rs") {
         if std_source.exists() && quotes_std(&case) {
             eprintln!(
-                "{} is not tried: with the component rust-src, the compiler says more",
+                "{} is skipped: with the component rust-src, the compiler prints more",
                 case.display()
             );
         } else {
@@ -63,13 +63,13 @@ fn the_compiler_accepts_and_refuses() {
     }
 }
 
-/// Whether the expected text shows a place in std, of which the compiler prints
-/// the line only if it has the source.
+/// Returns whether the expected message shows a line of std. The compiler prints such a
+/// line only if it has the source.
 fn quotes_std(case: &Path) -> bool {
     fs::read_to_string(case.with_extension("stderr")).is_ok_and(|text| text.contains("--> $RUST"))
 }
 
-/// The files of one kind, sorted.
+/// Returns the files of one kind, sorted.
 fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
     let directory = Path::new("tests/ui").join(directory);
     let mut files: Vec<PathBuf> = fs::read_dir(&directory)
@@ -81,12 +81,12 @@ fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What the compiler that builds the cases says of itself.
+/// Runs the compiler that builds the cases, and returns its output.
 fn rustc(arguments: &[&str]) -> String {
     let program = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(program)
         .args(arguments)
         .output()
-        .expect("there is a rustc, because it has built this");
+        .expect("rustc is installed, because it has built this test");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -1,10 +1,10 @@
-//! An attribute macro that changes an item after a derive macro above it has seen it.
+//! An attribute macro that changes an item after the derive macro above it has read it.
 
 use proc_macro::{Group, TokenStream, TokenTree};
 
 /// Replaces each occurrence of an identifier: `#[replace(u64 => Wrapper)]`.
 ///
-/// The tokens behind the arrow take the place of the identifier before it.
+/// The tokens after the arrow take the place of the identifier before it.
 #[proc_macro_attribute]
 pub fn replace(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut arguments = arguments.into_iter();

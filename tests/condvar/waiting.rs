@@ -1,5 +1,5 @@
-//! `ShmCondvar` between real processes: notification, timeouts, and the death
-//! of waiters, notifiers and holders.
+//! `ShmCondvar` between processes: notification, timeouts, and the deaths of waiters,
+//! notifiers and holders.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::support::{
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
-/// A count of things to take, and somebody who tells when there are some.
+/// A count of items, and a condition variable that tells when there are some.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Queue {
@@ -29,7 +29,7 @@ fn queue() -> Segment<Queue> {
 }
 
 impl Queue {
-    /// Waits for an item and takes it.
+    /// Waits for an item and removes it.
     fn take(&self) {
         let items = self.items.lock().unwrap();
         let mut items = self.changed.wait_while(items, |items| *items == 0).unwrap();
@@ -46,28 +46,31 @@ impl Queue {
     }
 }
 
-/// Forks a process that waits for an item, and waits until it is asleep.
-fn sleeping_taker(queue: &Queue) -> Child {
+/// Forks a process that waits for an item. Returns when it sleeps in the kernel.
+fn waiting_taker(queue: &Queue) -> Child {
     let taker = spawn(|| queue.take());
     taker.wait_until_asleep();
     taker
 }
 
-/// Has a signal fork the process wherever it is.
+/// Installs a handler for `signal` that forks the process.
 fn fork_on(signal: Signal) {
     extern "C" fn fork(_: libc::c_int) {
         // SAFETY: the process has a single thread.
         unsafe { libc::fork() };
     }
     let action = SigAction::new(SigHandler::Handler(fork), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the process has a single thread, and sleeps when the signal comes.
+    // SAFETY: the handler calls only `fork`. The process has a single thread, which
+    // sleeps when the signal comes.
     unsafe { sigaction(signal, &action) }.unwrap();
 }
 
-/// The promise for healing. Asserted of a median, because any single run may be
-/// held up by a busy machine. The rounds measure nearly the worst case: each begins
-/// where the one before ended, just after a heartbeat.
-const HEALS_WITHIN: Duration = Duration::from_millis(250);
+/// The promised time from a death or a lost wakeup until the next waiter proceeds.
+///
+/// The tests assert it of a median, because a busy machine may delay any single run.
+/// The rounds measure nearly the worst case: each begins where the last one ended, just
+/// after a recheck.
+const RECOVERY_LIMIT: Duration = Duration::from_millis(250);
 
 on_stage! {
     fn smoke() {
@@ -80,7 +83,7 @@ on_stage! {
         assert_eq!(queue.taken(), 1);
     }
 
-    fn a_wait_ends_at_its_timeout_and_holds_the_lock_then() {
+    fn wait_timeout_expires_and_holds_lock() {
         let queue = queue();
         let timeout = Duration::from_millis(60);
         let start = Instant::now();
@@ -93,20 +96,20 @@ on_stage! {
         assert!(start.elapsed() >= timeout);
         assert!(
             matches!(queue.items.lock(), Err(LockError::Deadlock)),
-            "it is held"
+            "the waiter holds the lock"
         );
         drop(items);
 
-        // Longer than several heartbeats.
+        // Longer than several recheck intervals.
         let timeout = Duration::from_millis(700);
         let start = Instant::now();
         let items = queue.items.lock().unwrap();
         let (items, result) = queue.changed.wait_timeout(items, timeout).unwrap();
         assert!(result.timed_out());
-        assert!(start.elapsed() >= timeout, "a heartbeat is not a timeout");
+        assert!(start.elapsed() >= timeout, "a recheck is not a timeout");
         drop(items);
 
-        // None at all, and a true condition.
+        // A timeout of zero, and a condition that is false at once.
         let items = queue.items.lock().unwrap();
         let (items, result) = queue.changed.wait_timeout(items, Duration::ZERO).unwrap();
         assert!(result.timed_out());
@@ -117,24 +120,24 @@ on_stage! {
         assert!(!result.timed_out());
     }
 
-    fn an_unplaced_pthread_condvar_says_so() {
+    fn pthread_condvar_not_placed_fails() {
         let mutex = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let condvar = PthreadCondvar::new();
         condvar.notify_one();
         condvar.notify_all();
         let guard = mutex.lock().unwrap();
         assert!(matches!(condvar.wait(guard), Err(LockError::NotPlaced)));
-        assert!(mutex.try_lock().is_ok(), "the mutex is free again");
+        assert!(mutex.try_lock().is_ok(), "the failed wait has unlocked the mutex");
     }
 
-    fn every_sleeper_wakes_for_notify_all_and_one_for_each_notify_one() {
+    fn notify_all_wakes_all_notify_one_wakes_one() {
         let queue = queue();
-        let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
+        let takers: Vec<_> = (0..6).map(|_| waiting_taker(&queue)).collect();
         queue.put(6);
         queue.changed.notify_all();
         takers.into_iter().for_each(Child::join);
 
-        let takers: Vec<_> = (0..6).map(|_| sleeping_taker(&queue)).collect();
+        let takers: Vec<_> = (0..6).map(|_| waiting_taker(&queue)).collect();
         for _ in 0..6 {
             queue.put(1);
             queue.changed.notify_one();
@@ -143,10 +146,10 @@ on_stage! {
         assert_eq!(queue.taken(), 12);
     }
 
-    fn a_sleeper_is_woken_by_the_notification_and_not_by_its_heartbeat() {
+    fn notify_one_wakes_before_recheck() {
         let woken = median(15, || {
             let queue = queue();
-            let taker = sleeping_taker(&queue);
+            let taker = waiting_taker(&queue);
             queue.put(1);
             let notified = Instant::now();
             queue.changed.notify_one();
@@ -154,21 +157,21 @@ on_stage! {
             notified.elapsed()
         });
         println!("median time from notification to exit: {woken:?}");
-        // Heartbeats alone would take 75 ms in the median.
+        // Rechecks alone would take 75 ms in the median.
         assert!(woken < Duration::from_millis(35));
     }
 
-    fn an_untaken_turn_is_not_a_wakeup() {
+    fn wait_while_true_condition_does_not_end() {
         let queue = queue();
-        let _taker = sleeping_taker(&queue);
+        let _taker = waiting_taker(&queue);
         queue.changed.notify_one();
         queue.changed.notify_all();
         std::thread::sleep(Duration::from_millis(400));
         assert_eq!(queue.taken(), 0, "the condition is still false");
     }
 
-    // It was its parent who held the lock before the wait.
-    fn a_child_forked_by_a_signal_handler_in_a_wait_comes_back_with_a_lock_of_its_own() {
+    // The parent held the lock before the wait.
+    fn wait_forked_by_handler_relocks_in_child() {
         let queue = queue();
         let both = spawn(|| {
             fork_on(Signal::SIGUSR1);
@@ -184,11 +187,11 @@ on_stage! {
         both.signal(Signal::SIGUSR1);
         both.join();
         crate::support::poll(|| queue.taken() == 2);
-        // The child has held the lock as itself, or this would be for ever.
+        // If the child had locked under its parent's id, the lock would never be free.
         assert!(queue.items.try_lock_for(Duration::from_secs(20)).is_ok());
     }
 
-    fn nothing_is_lost_between_producers_and_consumers() {
+    fn producers_and_consumers_lose_no_item() {
         const EACH: u64 = 3_000;
         let queue = queue();
         let consumers: Vec<_> = (0..3)
@@ -210,24 +213,24 @@ on_stage! {
     }
 
     // Failure mode 7.
-    fn notifiers_never_block_on_dead_waiters() {
+    fn notify_does_not_block_on_dead_waiters() {
         let queue = queue();
         for _ in 0..20 {
-            let mut waiter = sleeping_taker(&queue);
+            let mut waiter = waiting_taker(&queue);
             waiter.kill();
         }
-        let living = sleeping_taker(&queue);
+        let live_waiter = waiting_taker(&queue);
         for _ in 0..1_000 {
             queue.changed.notify_one();
             queue.changed.notify_all();
         }
         queue.put(1);
         queue.changed.notify_one();
-        living.join();
+        live_waiter.join();
     }
 
     // Failure mode 8.
-    fn notifiers_killed_at_random_moments_block_nobody() {
+    fn notifiers_killed_at_random_block_no_waiter() {
         let queue = queue();
         for round in 0..300_u64 {
             let mut notifier = spawn(|| loop {
@@ -254,34 +257,34 @@ on_stage! {
     }
 
     // Failure mode 9.
-    fn a_woken_waiter_that_dies_leaves_its_wakeup_to_another() {
-        let healed = median(5, || {
+    fn woken_waiter_killed_wakes_next() {
+        let recovered = median(5, || {
             let queue = queue();
-            let mut first = sleeping_taker(&queue);
-            let second = sleeping_taker(&queue);
+            let mut first = waiting_taker(&queue);
+            let second = waiting_taker(&queue);
             let mut items = queue.items.lock().unwrap();
             *items += 1;
-            // The kernel wakes the one that has slept longest. It can't act
-            // before it has the mutex, and dies waiting for it.
+            // The kernel wakes the waiter that has slept longest. This waiter cannot
+            // act before it has the mutex, and it dies while it waits for the mutex.
             queue.changed.notify_one();
             first.kill();
             drop(items);
-            let swallowed = Instant::now();
+            let lost = Instant::now();
             second.join();
             assert_eq!(queue.taken(), 1);
-            swallowed.elapsed()
+            lost.elapsed()
         });
-        println!("median time to heal: {healed:?}");
-        assert!(healed < HEALS_WITHIN);
+        println!("median time to the second waiter's return: {recovered:?}");
+        assert!(recovered < RECOVERY_LIMIT, "recovered after {recovered:?}");
     }
 
-    // Failure mode 10, and 12: death is reported by the wait.
-    fn every_sleeper_learns_that_the_holder_has_died() {
-        let healed = median(5, || {
+    // Failure modes 10 and 12: the wait reports the death.
+    fn owner_death_is_reported_to_all_waiters() {
+        let recovered = median(5, || {
             let queue = queue();
             let locked = Gate::new();
             let die_now = Gate::new();
-            let sleepers: Vec<_> = (0..4)
+            let waiters: Vec<_> = (0..4)
                 .map(|_| {
                     spawn(|| {
                         let items = queue.items.lock().unwrap();
@@ -291,7 +294,7 @@ on_stage! {
                     })
                 })
                 .collect();
-            sleepers.iter().for_each(Child::wait_until_asleep);
+            waiters.iter().for_each(Child::wait_until_asleep);
             let mut holder = spawn(|| {
                 let _items = queue.items.lock().unwrap();
                 locked.open();
@@ -302,37 +305,37 @@ on_stage! {
             let dead = Instant::now();
             die_now.open();
             holder.wait();
-            sleepers.into_iter().for_each(Child::join);
+            waiters.into_iter().for_each(Child::join);
             dead.elapsed()
         });
-        println!("median time until all four knew: {healed:?}");
-        assert!(healed < HEALS_WITHIN);
+        println!("median time to the report to all four: {recovered:?}");
+        assert!(recovered < RECOVERY_LIMIT, "recovered after {recovered:?}");
     }
 
-    // Failure mode 11, where the notifier holds the lock: the state changed, the
-    // notification did not come, and a third process repaired in silence.
-    fn a_repair_by_somebody_else_wakes_the_sleepers_too() {
+    // Failure mode 11, where the notifier holds the lock: it changes the state and dies
+    // before it notifies. A third process then repairs the data without a notification.
+    fn owner_death_wakes_waiters_after_repair() {
         let queue = queue();
-        let sleepers = [sleeping_taker(&queue), sleeping_taker(&queue)];
+        let waiters = [waiting_taker(&queue), waiting_taker(&queue)];
         let mut holder = spawn(|| {
             *queue.items.lock().unwrap() += 2;
             let _items = queue.items.lock().unwrap();
             die()
         });
         holder.wait();
-        // Repaired at once, before any sleeper has looked.
+        // Repaired at once, before a waiter has rechecked the lock.
         if let Err(LockError::Poisoned(p)) = queue.items.lock() {
             drop(p.recover(|_| ()));
         }
-        // Either they were told of the poison and failed, or they took the item.
-        for mut sleeper in sleepers {
-            let _ = sleeper.wait();
+        // Each waiter has seen the poison and failed, or has taken an item.
+        for mut waiter in waiters {
+            let _ = waiter.wait();
         }
         assert!(!queue.items.is_poisoned());
     }
 
     // Failure mode 12.
-    fn every_way_to_wait_reports_a_death() {
+    fn wait_variants_report_owner_death() {
         let queue = queue();
         type Wait = fn(&Queue) -> bool;
         let long = Duration::from_secs(50);
@@ -367,38 +370,38 @@ on_stage! {
         }
     }
 
-    fn a_wait_does_not_end_because_of_poison_that_was_known_before() {
+    fn wait_ignores_known_poison() {
         let queue = queue();
         leave_a_death(&queue.items);
         let items = expect_poisoned(queue.items.lock()).into_inner();
         let start = Instant::now();
         let timeout = Duration::from_millis(600);
         let result = queue.changed.wait_timeout(items, timeout);
-        // Reported as by `lock`, but only at the end.
+        // The wait reports the poison like `lock`, but only when it ends.
         drop(expect_poisoned(result.map(|(guard, _)| guard)));
         assert!(start.elapsed() >= timeout);
     }
 
-    fn a_panic_of_the_holder_reaches_the_sleepers() {
+    fn holder_panic_wakes_waiters() {
         let queue = queue();
-        let sleeper = spawn(|| {
+        let waiter = spawn(|| {
             let items = queue.items.lock().unwrap();
             drop(expect_poisoned(queue.changed.wait_while(items, |items| *items == 0)));
         });
-        sleeper.wait_until_asleep();
+        waiter.wait_until_asleep();
         let mut holder = spawn(|| {
             let _items = queue.items.lock().unwrap();
             panic!("on purpose, in a child");
         });
         holder.wait();
-        sleeper.join();
+        waiter.join();
     }
 
-    fn an_inherited_guard_can_not_wait() {
+    fn wait_with_inherited_guard_fails() {
         let queue = queue();
         let guard = std::mem::ManuallyDrop::new(queue.items.lock().unwrap());
         spawn(|| {
-            // SAFETY: the child's copy; the parent drops its own.
+            // SAFETY: this is the child's copy of the guard; the parent drops its own.
             let inherited = unsafe { std::ptr::read(&*guard) };
             assert!(matches!(queue.changed.wait(inherited), Err(LockError::NotOwner)));
             assert!(matches!(queue.items.try_lock(), Err(LockError::WouldBlock)));
@@ -408,15 +411,15 @@ on_stage! {
         drop(std::mem::ManuallyDrop::into_inner(guard));
     }
 
-    fn a_stopped_waiter_keeps_nobody_from_notifying() {
+    fn notify_does_not_block_on_stopped_waiter() {
         let queue = queue();
-        let stopped = sleeping_taker(&queue);
+        let stopped = waiting_taker(&queue);
         stopped.signal(Signal::SIGSTOP);
         stopped.wait_until_stopped();
         for _ in 0..1_000 {
             queue.changed.notify_all();
         }
-        let other = sleeping_taker(&queue);
+        let other = waiting_taker(&queue);
         queue.put(2);
         queue.changed.notify_all();
         other.join();
@@ -424,20 +427,20 @@ on_stage! {
         stopped.join();
     }
 
-    fn sleepers_sleep() {
+    fn waiters_use_little_cpu_time() {
         use nix::sys::resource::{UsageWho, getrusage};
         use nix::sys::time::TimeValLike;
         let queue = queue();
-        let mut sleepers: Vec<_> = (0..4).map(|_| sleeping_taker(&queue)).collect();
+        let mut waiters: Vec<_> = (0..4).map(|_| waiting_taker(&queue)).collect();
         std::thread::sleep(Duration::from_secs(2));
-        sleepers.iter_mut().for_each(Child::kill);
+        waiters.iter_mut().for_each(Child::kill);
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
         let used = (usage.user_time() + usage.system_time()).num_milliseconds();
         // A loop that never sleeps would use up to eight seconds.
         assert!(used < 500, "{used} ms of processor time in two seconds of sleep");
     }
 
-    fn a_pthread_condvar_notifies_and_times_out() {
+    fn pthread_condvar_notifies_and_times_out() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Shared {
@@ -476,7 +479,7 @@ on_stage! {
         assert!(result.timed_out());
         drop(items);
 
-        // Failure mode 12: a death is reported once somebody notifies.
+        // Failure mode 12: the wait reports a death after the next notification.
         let waiter = spawn(|| {
             let items = shared.items.lock().unwrap();
             drop(expect_poisoned(shared.changed.wait_while(items, |n| *n == 0)));

@@ -1,5 +1,5 @@
-//! C code that locks and unlocks the same mutexes, or other ones, in the same thread; and
-//! another copy of this crate in the same process.
+//! C code that locks and unlocks the same mutexes or other ones in the same thread, and
+//! a second copy of this crate in the same process.
 
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,22 +19,22 @@ fn raw<T: ShmSafe>(mutex: &ShmMutex<T>) -> *mut libc::pthread_mutex_t {
 }
 
 fn c_lock<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
-    // SAFETY: placed, hence initialised; it outlives the test's use of it.
+    // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
     unsafe { libc::pthread_mutex_lock(raw(mutex)) }
 }
 
 fn c_unlock<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
-    // SAFETY: as in `c_lock`.
+    // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
     unsafe { libc::pthread_mutex_unlock(raw(mutex)) }
 }
 
 fn c_repair<T: ShmSafe>(mutex: &ShmMutex<T>) -> i32 {
-    // SAFETY: as in `c_lock`.
+    // SAFETY: the segment has initialised the mutex, and stays mapped during the call.
     unsafe { libc::pthread_mutex_consistent(raw(mutex)) }
 }
 
-/// What a C program does with a lock whose holder died.
-fn c_takes_over<T: ShmSafe>(mutex: &ShmMutex<T>) {
+/// Recovers a lock after owner death, as a C program does.
+fn c_recover<T: ShmSafe>(mutex: &ShmMutex<T>) {
     assert_eq!(c_lock(mutex), libc::EOWNERDEAD);
     assert_eq!(c_repair(mutex), 0);
 }
@@ -51,8 +51,8 @@ fn many(len: usize) -> Segment<[ShmMutex<u32>]> {
         .unwrap()
 }
 
-/// Takes locks until it is refused, and says how many it got.
-fn take_all(locks: &[ShmMutex<u32>]) -> usize {
+/// Locks until a lock is refused, and leaks the guards. Returns the number of locks.
+fn lock_all(locks: &[ShmMutex<u32>]) -> usize {
     for (taken, lock) in locks.iter().enumerate() {
         match lock.lock() {
             Ok(guard) => std::mem::forget(guard),
@@ -63,8 +63,9 @@ fn take_all(locks: &[ShmMutex<u32>]) -> usize {
     locks.len()
 }
 
-/// Checks that the kernel has given back what a dead thread held: the first `held`.
-fn none_is_lost(locks: &[ShmMutex<u32>], held: usize) {
+/// Checks that the kernel has released all locks of a dead thread: the first `held`
+/// ones.
+fn assert_none_lost(locks: &[ShmMutex<u32>], held: usize) {
     for (index, lock) in locks.iter().enumerate() {
         match lock.try_lock() {
             Err(LockError::Poisoned(_)) => assert!(index < held, "{index}"),
@@ -74,8 +75,8 @@ fn none_is_lost(locks: &[ShmMutex<u32>], held: usize) {
     }
 }
 
-/// Waits until it has killed itself, and not failed.
-fn has_died(child: &mut Child) {
+/// Waits for the child, and checks that SIGKILL has ended it.
+fn assert_killed(child: &mut Child) {
     assert!(matches!(
         child.wait(),
         WaitStatus::Signaled(_, Signal::SIGKILL, _)
@@ -88,8 +89,8 @@ fn cause<T: ShmSafe>(mutex: &ShmMutex<T>) -> PoisonCause {
 
 type Take = unsafe extern "C" fn(*const ShmMutex<u32>, usize) -> isize;
 
-/// The function of a plug-in that has a copy of this crate of its own. `None`: it is not
-/// built, because only this test was.
+/// Returns the function of a plug-in that contains a second copy of this crate. Returns
+/// `None` if the plug-in is not built, because only this test was built.
 fn second_copy() -> Option<Take> {
     let program = std::env::current_exe().unwrap();
     let profile = program.parent()?.parent()?;
@@ -99,13 +100,13 @@ fn second_copy() -> Option<Take> {
         return None;
     }
     let library = CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
-    // SAFETY: the library runs nothing of its own when it is loaded.
+    // SAFETY: the library has no constructors, so loading it runs no code of its own.
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     assert!(!handle.is_null(), "{library:?} can't be loaded");
-    // SAFETY: the handle is open, and stays so.
+    // SAFETY: the handle is open and is never closed.
     let symbol = unsafe { libc::dlsym(handle, c"second_copy_take".as_ptr()) };
     assert!(!symbol.is_null());
-    // SAFETY: that is the function's type.
+    // SAFETY: the plug-in declares the function with this type.
     Some(unsafe { std::mem::transmute::<*mut libc::c_void, Take>(symbol) })
 }
 
@@ -115,48 +116,49 @@ fn tid() -> u32 {
 
 on_stage! {
     // Failure mode 37.
-    fn c_locks_before_ours_are_counted() {
-        for by_c in [1, 1_000, LIMIT - 1, LIMIT] {
-            let (theirs, ours) = (many(by_c), many(LIMIT + 10));
+    fn c_locks_before_rust_locks_are_counted() {
+        for c_count in [1, 1_000, LIMIT - 1, LIMIT] {
+            let (theirs, ours) = (many(c_count), many(LIMIT + 10));
             let mut holder = spawn(|| {
                 theirs.iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
-                assert_eq!(take_all(&ours), LIMIT - by_c);
+                assert_eq!(lock_all(&ours), LIMIT - c_count);
                 die()
             });
-            has_died(&mut holder);
-            none_is_lost(&theirs, by_c);
-            none_is_lost(&ours, LIMIT - by_c);
+            assert_killed(&mut holder);
+            assert_none_lost(&theirs, c_count);
+            assert_none_lost(&ours, LIMIT - c_count);
         }
     }
 
     // Failure mode 37.
-    fn c_locks_between_ours_are_counted() {
+    fn c_locks_between_rust_locks_are_counted() {
         let (theirs, ours) = (many(2_000), many(LIMIT));
         let mut holder = spawn(|| {
-            // Ours first, so that the count begins right; then in turns.
-            take_all(&ours[..100]);
+            // Rust locks come first, so that the count is right at first. Then they
+            // alternate.
+            lock_all(&ours[..100]);
             theirs[..1_000].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
-            take_all(&ours[100..200]);
+            lock_all(&ours[100..200]);
             theirs[1_000..1_800].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
-            assert_eq!(take_all(&ours[200..]), LIMIT - 1_800 - 200);
-            // What C code gives back makes room.
+            assert_eq!(lock_all(&ours[200..]), LIMIT - 1_800 - 200);
+            // Each unlock by C code frees room for a lock.
             theirs[..10].iter().for_each(|lock| assert_eq!(c_unlock(lock), 0));
-            assert_eq!(take_all(&ours[LIMIT - 1_800..]), 10);
+            assert_eq!(lock_all(&ours[LIMIT - 1_800..]), 10);
             die()
         });
-        has_died(&mut holder);
-        none_is_lost(&ours, LIMIT - 1_790);
-        none_is_lost(&theirs[..10], 0);
-        none_is_lost(&theirs[10..], 1_790);
+        assert_killed(&mut holder);
+        assert_none_lost(&ours, LIMIT - 1_790);
+        assert_none_lost(&theirs[..10], 0);
+        assert_none_lost(&theirs[10..], 1_790);
     }
 
     // Failure mode 37.
-    fn a_c_lock_that_comes_back_on_top_hides_none() {
+    fn relocked_c_lock_hides_no_other_lock() {
         let (theirs, ours) = (many(LIMIT), many(10));
         let mut holder = spawn(|| {
             assert_eq!(c_lock(&theirs[0]), 0);
             drop(ours[0].lock().unwrap());
-            // The same one is the first on the list again, with others beneath.
+            // The same lock is the first on the list again, with others after it.
             assert_eq!(c_unlock(&theirs[0]), 0);
             theirs[1..].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
             assert_eq!(c_lock(&theirs[0]), 0);
@@ -164,34 +166,36 @@ on_stage! {
             assert!(matches!(ours[0].try_lock(), Err(LockError::TooManyLocks)));
             die()
         });
-        has_died(&mut holder);
-        none_is_lost(&theirs, LIMIT);
-        none_is_lost(&ours, 0);
+        assert_killed(&mut holder);
+        assert_none_lost(&theirs, LIMIT);
+        assert_none_lost(&ours, 0);
     }
 
     // Failure mode 37.
-    fn two_copies_of_the_crate_count_together() {
+    fn two_crate_copies_share_lock_count() {
         let Some(take) = second_copy() else { return };
         let locks = many(2 * LIMIT);
         let (ours, theirs) = locks.split_at(LIMIT);
         let mut holder = spawn(|| {
-            assert_eq!(take_all(&ours[..900]), 900);
-            // SAFETY: placed, and mapped until this process ends.
+            assert_eq!(lock_all(&ours[..900]), 900);
+            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process
+            // ends.
             let taken = unsafe { take(theirs.as_ptr(), 600) };
             assert_eq!(taken, 600);
-            assert_eq!(take_all(&ours[900..1_000]), 100);
-            // SAFETY: as above.
+            assert_eq!(lock_all(&ours[900..1_000]), 100);
+            // SAFETY: `theirs` are placed mutexes, and stay mapped until this process
+            // ends.
             let taken = unsafe { take(theirs[600..].as_ptr(), LIMIT - 600) };
             assert_eq!(taken, (LIMIT - 1_600).cast_signed());
             assert!(matches!(ours[1_000].lock(), Err(LockError::TooManyLocks)));
             die()
         });
-        has_died(&mut holder);
-        none_is_lost(ours, 1_000);
-        none_is_lost(theirs, LIMIT - 1_000);
+        assert_killed(&mut holder);
+        assert_none_lost(ours, 1_000);
+        assert_none_lost(theirs, LIMIT - 1_000);
     }
 
-    fn room_comes_back_whoever_unlocks() {
+    fn unlock_by_c_or_rust_frees_room() {
         let (theirs, ours) = (many(LIMIT), many(LIMIT));
         for _ in 0..3 {
             theirs[..LIMIT - 1].iter().for_each(|lock| assert_eq!(c_lock(lock), 0));
@@ -202,13 +206,13 @@ on_stage! {
             theirs[..LIMIT - 1].iter().for_each(|lock| assert_eq!(c_unlock(lock), 0));
             let mut guards: Vec<_> = ours.iter().map(|lock| lock.lock().unwrap()).collect();
             assert!(matches!(theirs[0].lock(), Err(LockError::TooManyLocks)));
-            // From the middle.
+            // A lock from the middle of the list.
             drop(guards.swap_remove(LIMIT / 2));
             drop(theirs[0].lock().unwrap());
         }
     }
 
-    fn a_stale_guard_leaves_the_next_holder_alone() {
+    fn stale_guard_does_not_disturb_next_holder() {
         let shared = pair();
         let [locked, end] = [Gate::new(), Gate::new()];
         let guard = shared.lock().unwrap();
@@ -228,9 +232,9 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
-    // glibc's `pthread_mutex_trylock` leaves the word of an unrecoverable mutex to its
-    // caller, and the mutex on no list.
-    fn a_stale_guard_removes_nothing_from_no_list() {
+    // For an unrecoverable mutex, glibc's `pthread_mutex_trylock` leaves the caller's
+    // id in the lock word, and does not add the mutex to a list.
+    fn stale_guard_skips_mutex_on_no_list() {
         let shared = Segment::anonymous([
             ShmMutex::new(0_u32),
             ShmMutex::with_priority_inheritance(0),
@@ -245,7 +249,8 @@ on_stage! {
                 assert_eq!(c_unlock(lock), 0);
             })
             .join();
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             let code = unsafe { libc::pthread_mutex_trylock(raw(lock)) };
             assert_eq!(code, libc::ENOTRECOVERABLE);
             drop(guard);
@@ -254,7 +259,7 @@ on_stage! {
         }
     }
 
-    fn a_stale_guards_panic_poisons_nothing() {
+    fn stale_guard_panic_does_not_poison() {
         let shared = pair();
         let [locked, end] = [Gate::new(), Gate::new()];
         let unwound = catch_unwind(AssertUnwindSafe(|| {
@@ -267,7 +272,7 @@ on_stage! {
             });
             locked.pass();
             std::mem::forget(next);
-            panic!("this thread no longer holds it");
+            panic!("on purpose, after C code has unlocked");
         }));
         assert!(unwound.is_err());
         assert!(!shared.is_poisoned());
@@ -275,7 +280,7 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
-    fn a_stale_guard_can_not_wait() {
+    fn stale_guard_wait_fails() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Board {
@@ -302,14 +307,14 @@ on_stage! {
         assert!(board.free.lock().is_ok());
     }
 
-    fn stale_news_of_a_death_clears_no_poison() {
+    fn stale_poisoned_error_clears_no_poison() {
         let shared = pair();
         let first = leave_a_death(&shared);
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(poisoned.cause().pid(), first);
         assert_eq!(c_unlock(&shared), 0);
         drop(poisoned.recover(|_| ()));
-        assert!(shared.is_poisoned(), "the repair was not under the lock");
+        assert!(shared.is_poisoned(), "the repair ran without the lock");
     }
 
     fn stale_guards_count_no_lock_twice() {
@@ -319,78 +324,78 @@ on_stage! {
             assert_eq!(c_unlock(lock), 0);
             drop(guard);
         }
-        assert_eq!(take_all(&locks), LIMIT);
+        assert_eq!(lock_all(&locks), LIMIT);
     }
 
-    fn leaked_guards_that_c_unlocks_leave_room() {
+    fn leaked_guards_unlocked_by_c_free_room() {
         let locks = many(LIMIT + 1);
         for lock in locks.iter() {
             std::mem::forget(lock.lock().unwrap());
             assert_eq!(c_unlock(lock), 0);
         }
-        assert_eq!(take_all(&locks), LIMIT);
+        assert_eq!(lock_all(&locks), LIMIT);
     }
 
-    fn after_a_c_repair_nobody_old_is_blamed() {
+    fn poison_cause_after_c_repair_is_unknown() {
         let shared = pair();
         let dead = leave_a_death(&shared);
-        let [named, locked] = [Gate::new(), Gate::new()];
+        let [repaired, locked] = [Gate::new(), Gate::new()];
         let mut c = spawn(|| {
-            c_takes_over(&shared);
+            c_recover(&shared);
             locked.open();
-            named.pass();
+            repaired.pass();
             die()
         });
         locked.pass();
         assert_ne!(shared.holder().map(|holder| holder.pid), Some(dead));
-        assert!(!shared.is_poisoned(), "C code has repaired it");
-        named.open();
-        has_died(&mut c);
-        // Before the next lock, and after it.
+        assert!(!shared.is_poisoned(), "C code has made the mutex consistent");
+        repaired.open();
+        assert_killed(&mut c);
+        // Checked before the next lock, and after it.
         assert!(shared.is_poisoned());
         assert!(shared.holder().is_none_or(|holder| holder.pid == 0));
         let cause = cause(&shared);
         assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
     }
 
-    fn after_c_unlocks_nobody_old_is_blamed() {
+    fn poison_cause_after_c_unlock_is_unknown() {
         let shared = pair();
-        // It dies without the lock, which still has its name.
+        // This process dies without the lock, which still names it as the holder.
         let mut first = spawn(|| {
             std::mem::forget(shared.lock().unwrap());
             assert_eq!(c_unlock(&shared), 0);
             die()
         });
-        has_died(&mut first);
+        assert_killed(&mut first);
         assert_eq!(shared.holder(), None);
         let mut c = spawn(|| {
             assert_eq!(c_lock(&shared), 0);
             die()
         });
-        has_died(&mut c);
+        assert_killed(&mut c);
         let cause = cause(&shared);
         assert_eq!((cause.pid(), cause.tid()), (0, c.pid()));
     }
 
-    fn a_c_death_before_its_repair_blames_nobody() {
+    fn poison_cause_of_c_death_is_unknown() {
         let shared = pair();
         let first = leave_a_death(&shared);
         let mut c = spawn(|| {
             assert_eq!(c_lock(&shared), libc::EOWNERDEAD);
             die()
         });
-        has_died(&mut c);
+        assert_killed(&mut c);
         let cause = cause(&shared);
         assert_ne!(cause.pid(), first);
         assert_eq!(cause.pid(), 0);
     }
 
-    fn a_death_of_ours_is_named_between_c_locks() {
+    fn poison_cause_between_c_locks_is_named() {
         let shared = pair();
         for _ in 0..3 {
             let first = leave_a_death(&shared);
             assert_eq!(shared.holder().map(|holder| holder.pid), Some(first));
-            c_takes_over(&shared);
+            c_recover(&shared);
             assert_eq!(c_unlock(&shared), 0);
             assert_eq!(shared.holder(), None);
             let second = leave_a_death(&shared);
@@ -398,7 +403,7 @@ on_stage! {
             assert_eq!((cause.pid(), cause.tid()), (second, second));
             shared.clear_poison();
             drop(shared.lock().unwrap());
-            // This thread's own panic is named as ever.
+            // A panic of this thread is still named.
             let unwound = catch_unwind(AssertUnwindSafe(|| {
                 let _guard = shared.lock().unwrap();
                 panic!("a test's panic");

@@ -1,9 +1,9 @@
-//! A wall clock that jumps can't end a wait early, nor prolong it, because no
-//! wait looks at it (failure mode 23).
+//! Deadlines and clocks. A jump of the wall clock neither ends a wait early nor
+//! prolongs it, because no wait uses the wall clock (failure mode 23).
 //!
-//! Setting the machine's clock would disturb everything else on it. So the
-//! kernel is told to kill the process if it asks for a futex wait on the wall
-//! clock, and then everything that can wait is made to.
+//! Setting the machine's clock would disturb other programs. So the tests have the
+//! kernel kill the process at a futex wait on the wall clock, and then wait in every
+//! way.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
-/// Everything that can wait.
+/// A lock or condition variable for each way to wait.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Waits {
     held: ShmMutex<u64>,
-    held_by_a_priority: ShmMutex<u64>,
+    held_with_pi: ShmMutex<u64>,
     free: ShmMutex<u64>,
     changed: ShmCondvar,
     pthread_changed: PthreadCondvar,
@@ -26,7 +26,7 @@ struct Waits {
 fn waits() -> Segment<Waits> {
     Segment::anonymous(Waits {
         held: ShmMutex::new(0),
-        held_by_a_priority: ShmMutex::with_priority_inheritance(0),
+        held_with_pi: ShmMutex::with_priority_inheritance(0),
         free: ShmMutex::new(0),
         changed: ShmCondvar::new(),
         pthread_changed: PthreadCondvar::new(),
@@ -36,8 +36,8 @@ fn waits() -> Segment<Waits> {
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Runs a wait and sees that it lasted as long as it should.
-fn lasts_its_time(wait: impl FnOnce()) {
+/// Runs a wait, and checks that it lasts for [`TIMEOUT`] at least.
+fn assert_lasts_timeout(wait: impl FnOnce()) {
     let start = Instant::now();
     wait();
     assert!(start.elapsed() >= TIMEOUT);
@@ -47,42 +47,42 @@ on_stage! {
     fn smoke() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
-        // The trap works: the call that POSIX had first waits on the wall clock.
-        let mut careless = spawn(|| {
-            kill_if_the_wall_clock_is_used();
+        // The filter works: `pthread_mutex_timedlock` waits on the wall clock.
+        let mut victim = spawn(|| {
+            kill_on_wall_clock_wait();
             let soon = libc::timespec { tv_sec: 0, tv_nsec: 1 };
             let mutex = waits.held.as_pthread_ptr().cast();
-            // SAFETY: placed, hence initialised; `soon` outlives the call.
+            // SAFETY: the segment has initialised the mutex; `soon` outlives the call.
             unsafe { libc::pthread_mutex_timedlock(mutex, &raw const soon) };
         });
-        match careless.wait() {
+        match victim.wait() {
             WaitStatus::Signaled(_, Signal::SIGSYS, _) => {}
-            other => panic!("the trap did not close: {other:?}"),
+            other => panic!("the filter did not kill the process: {other:?}"),
         }
     }
 
-    fn no_wait_looks_at_the_wall_clock() {
+    fn waits_do_not_use_wall_clock() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
-        let _other_holder = holder_of(&waits.held_by_a_priority);
+        let _other_holder = holder_of(&waits.held_with_pi);
         spawn(|| {
-            kill_if_the_wall_clock_is_used();
-            for held in [&waits.held, &waits.held_by_a_priority] {
-                lasts_its_time(|| {
+            kill_on_wall_clock_wait();
+            for held in [&waits.held, &waits.held_with_pi] {
+                assert_lasts_timeout(|| {
                     let result = held.try_lock_for(TIMEOUT);
                     assert!(matches!(result, Err(LockError::TimedOut)));
                 });
-                lasts_its_time(|| {
+                assert_lasts_timeout(|| {
                     let result = held.try_lock_until(Instant::now() + TIMEOUT);
                     assert!(matches!(result, Err(LockError::TimedOut)));
                 });
             }
-            lasts_its_time(|| {
+            assert_lasts_timeout(|| {
                 let guard = waits.free.lock().unwrap();
                 let (_guard, result) = waits.changed.wait_timeout(guard, TIMEOUT).unwrap();
                 assert!(result.timed_out());
             });
-            lasts_its_time(|| {
+            assert_lasts_timeout(|| {
                 let guard = waits.free.lock().unwrap();
                 let result = waits.pthread_changed.wait_timeout(guard, TIMEOUT);
                 assert!(result.unwrap().1.timed_out());
@@ -92,22 +92,22 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn a_large_timer_slack_delays_no_timeout() {
+    fn timer_slack_delays_no_timeout() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
-        let _other_holder = holder_of(&waits.held_by_a_priority);
-        for held in [&waits.held, &waits.held_by_a_priority] {
-            is_punctual("lock", || {
+        let _other_holder = holder_of(&waits.held_with_pi);
+        for held in [&waits.held, &waits.held_with_pi] {
+            assert_punctual("lock", || {
                 let result = held.try_lock_for(TIMEOUT);
                 assert!(matches!(result, Err(LockError::TimedOut)));
             });
         }
-        is_punctual("condvar", || {
+        assert_punctual("condvar", || {
             let guard = waits.free.lock().unwrap();
             let (_guard, result) = waits.changed.wait_timeout(guard, TIMEOUT).unwrap();
             assert!(result.timed_out());
         });
-        is_punctual("pthread condvar", || {
+        assert_punctual("pthread condvar", || {
             let guard = waits.free.lock().unwrap();
             let result = waits.pthread_changed.wait_timeout(guard, TIMEOUT);
             assert!(result.unwrap().1.timed_out());
@@ -115,32 +115,32 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn a_large_timer_slack_delays_no_news_of_a_death() {
+    fn timer_slack_delays_no_owner_death() {
         let waits = waits();
-        let sleeper = spawn(|| {
+        let waiter = spawn(|| {
             set_timer_slack(Duration::from_secs(5));
             let guard = waits.free.lock().unwrap();
             let result = waits.changed.wait_while(guard, |n| *n == 0);
             let dead = dead_owner(expect_poisoned(result).cause()).unwrap();
             assert_ne!(dead, 0);
         });
-        sleeper.wait_until_asleep();
+        waiter.wait_until_asleep();
         let mut holder = spawn(|| {
             let _guard = waits.free.lock().unwrap();
             die()
         });
         holder.wait();
-        let took = time(|| sleeper.join());
+        let took = time(|| waiter.join());
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 
     // Failure mode 38.
-    fn the_timer_slack_is_restored_after_a_signal() {
+    fn timer_slack_is_restored_after_signal() {
         extern "C" fn do_nothing(_: libc::c_int) {}
         let waits = waits();
         let holder = holder_of(&waits.held);
         let slack = Duration::from_secs(5);
-        let sleeper = spawn(|| {
+        let waiter = spawn(|| {
             let handler = nix::sys::signal::SigHandler::Handler(do_nothing);
             // SAFETY: the handler does nothing.
             unsafe { nix::sys::signal::signal(Signal::SIGUSR1, handler) }.unwrap();
@@ -148,31 +148,32 @@ on_stage! {
             assert!(expect_poisoned(waits.held.lock()).cause().pid() != 0);
             assert_eq!(timer_slack(), slack.as_nanos() as i64);
             let guard = waits.free.lock().unwrap();
-            // A signal ends it: a spurious wakeup.
+            // A signal ends the wait: a spurious wakeup.
             let _guard = waits.changed.wait(guard).unwrap();
             assert_eq!(timer_slack(), slack.as_nanos() as i64);
         });
         for _ in 0..20 {
-            sleeper.wait_until_asleep();
-            sleeper.signal(Signal::SIGUSR1);
+            waiter.wait_until_asleep();
+            waiter.signal(Signal::SIGUSR1);
         }
         drop(holder);
-        // Until it sleeps in the other wait, and has been interrupted there.
-        let mut sleeper = sleeper;
+        // Until the waiter sleeps in the second wait, and a signal has interrupted
+        // that.
+        let mut waiter = waiter;
         crate::support::poll(|| {
-            let ended = sleeper.try_wait().is_some();
+            let ended = waiter.try_wait().is_some();
             if !ended {
-                sleeper.signal(Signal::SIGUSR1);
+                waiter.signal(Signal::SIGUSR1);
             }
             ended
         });
-        sleeper.join();
+        waiter.join();
     }
 }
 
-/// What `PR_GET_TIMERSLACK` says, in nanoseconds.
+/// Returns the timer slack of this thread in nanoseconds.
 fn timer_slack() -> i64 {
-    // SAFETY: the call takes no memory.
+    // SAFETY: the call accesses no memory.
     unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) }
 }
 
@@ -182,20 +183,20 @@ fn set_timer_slack(slack: Duration) {
     assert_eq!(rc, 0);
 }
 
-/// Runs a wait with a slack of some seconds, and sees that it lasted as long as it
-/// should, and that the slack is as it was.
-fn is_punctual(what: &str, wait: impl FnOnce()) {
-    // More than 32 bits hold.
+/// Runs a wait with a timer slack of some seconds. Checks that the wait lasts for
+/// [`TIMEOUT`] and not much longer, and that the slack is restored.
+fn assert_punctual(what: &str, wait: impl FnOnce()) {
+    // More nanoseconds than 32 bits can hold.
     let slack = Duration::from_secs(5);
     set_timer_slack(slack);
-    let took = time(|| lasts_its_time(wait));
+    let took = time(|| assert_lasts_timeout(wait));
     assert!(took < TIMEOUT + Duration::from_secs(1), "{what}: {took:?}");
     assert_eq!(timer_slack(), slack.as_nanos() as i64, "{what}");
 }
 
-/// Has the kernel kill this process (`SIGSYS`) at the first futex call with
+/// Makes the kernel kill this process with `SIGSYS` at the first futex call with
 /// `FUTEX_CLOCK_REALTIME`.
-fn kill_if_the_wall_clock_is_used() {
+fn kill_on_wall_clock_wait() {
     let clock = libc::FUTEX_CLOCK_REALTIME as u32;
     seccomp::kill_with_bits(libc::SYS_futex, 1, clock);
 }

@@ -1,5 +1,5 @@
-//! `ShmMutex` between real processes: exclusion, limits, forks, signals, time.
-//! What happens when holders die or panic is in `poison.rs`.
+//! `ShmMutex` between processes: exclusion, limits, forks, signals and timeouts.
+//! `poison.rs` has the deaths and panics of holders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ on_stage! {
         assert_eq!(counter.holder(), None);
     }
 
-    fn the_holder_is_named() {
+    fn holder_returns_pid_while_held() {
         let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let guard = counter.lock().unwrap();
         let holder = counter.holder().unwrap();
@@ -30,7 +30,7 @@ on_stage! {
         assert_eq!(counter.holder(), None);
     }
 
-    fn locking_twice_is_an_error_and_not_a_hang() {
+    fn lock_twice_returns_deadlock() {
         let counter = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let _guard = counter.lock().unwrap();
         assert!(matches!(counter.lock(), Err(LockError::Deadlock)));
@@ -38,7 +38,7 @@ on_stage! {
             counter.try_lock_for(Duration::from_secs(30)),
             Err(LockError::Deadlock)
         ));
-        // What does not wait can't deadlock.
+        // `try_lock` does not wait, so it cannot deadlock.
         assert!(matches!(counter.try_lock(), Err(LockError::WouldBlock)));
     }
 
@@ -53,26 +53,28 @@ on_stage! {
         assert_eq!(*counter.lock().unwrap(), WORKERS * EACH);
     }
 
-    fn a_c_program_and_this_crate_exclude_each_other() {
+    fn c_and_rust_locks_exclude_each_other() {
         let shared = pair();
         let raw = shared.as_pthread_ptr().cast::<libc::pthread_mutex_t>();
-        // SAFETY: placed, hence initialised.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
         spawn(|| assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)))).join();
-        // SAFETY: initialised and held.
+        // SAFETY: the mutex is initialised, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);
         let _guard = shared.lock().unwrap();
         let raw = shared.as_pthread_ptr() as usize;
         spawn(move || {
             let raw = raw as *mut libc::pthread_mutex_t;
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             assert_eq!(unsafe { libc::pthread_mutex_trylock(raw) }, libc::EBUSY);
         })
         .join();
     }
 
     // Failure mode 13.
-    fn the_lock_too_many_is_refused_and_none_is_lost() {
+    fn lock_above_limit_is_refused() {
         const LOCKS: usize = 3_000;
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; LOCKS]).unwrap();
         let mut holder = spawn(|| {
@@ -86,7 +88,7 @@ on_stage! {
                     Err(other) => panic!("{other:?}"),
                 }
             }
-            // Giving some back makes room, and a refusal has left nothing.
+            // A refused lock leaves nothing behind.
             assert!(matches!(locks[LOCKS - 1].try_lock(), Err(LockError::TooManyLocks)));
             die()
         });
@@ -100,20 +102,20 @@ on_stage! {
         }
     }
 
-    fn room_comes_back_as_locks_are_given_back() {
+    fn unlock_frees_room() {
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; 2_049]).unwrap();
         let mut guards: Vec<_> = locks[..2_048].iter().map(|l| l.lock().unwrap()).collect();
         assert!(matches!(locks[2_048].lock(), Err(LockError::TooManyLocks)));
         guards.pop();
         assert!(locks[2_048].lock().is_ok());
-        // A thread of its own has room of its own.
+        // Each thread has its own limit.
         std::thread::scope(|s| {
             s.spawn(|| assert!(locks[2_048].lock().is_ok()));
         });
     }
 
     // Failure mode 14.
-    fn a_leaked_guard_keeps_the_mapping() {
+    fn leaked_guard_keeps_mapping() {
         let is_mapped = |address: usize| {
             std::fs::read_to_string("/proc/self/maps").unwrap().lines().any(|line| {
                 let range = line.split(' ').next().unwrap();
@@ -128,15 +130,16 @@ on_stage! {
         let kept_at = address(&kept);
         std::mem::forget(kept.lock().unwrap());
         drop(kept);
-        assert!(is_mapped(kept_at), "libc's list of held locks leads through it");
+        assert!(is_mapped(kept_at), "the thread's robust list leads through the mapping");
 
-        let let_go = pair();
-        let let_go_at = address(&let_go);
-        drop(let_go.lock().unwrap());
-        drop(let_go);
-        assert!(!is_mapped(let_go_at), "nobody holds anything in it");
+        let unlocked = pair();
+        let unlocked_at = address(&unlocked);
+        drop(unlocked.lock().unwrap());
+        drop(unlocked);
+        assert!(!is_mapped(unlocked_at), "no lock in it is held");
 
-        // The list still works: lock, unlock, nest, and die with it.
+        // The robust list still works: for locks, unlocks, nested locks and owner
+        // death.
         let others = [pair(), pair()];
         let nested = (others[0].lock().unwrap(), others[1].lock().unwrap());
         drop(nested);
@@ -155,12 +158,12 @@ on_stage! {
     }
 
     // Failure mode 17.
-    fn a_forked_child_does_not_hold_what_its_parent_holds() {
+    fn forked_child_does_not_hold_parents_locks() {
         let shared = pair();
         let guard = shared.lock().unwrap();
         let moved = std::mem::ManuallyDrop::new(guard);
         spawn(|| {
-            // SAFETY: the child's copy; the parent drops its own.
+            // SAFETY: this is the child's copy of the guard; the parent drops its own.
             let inherited = unsafe { std::ptr::read(&*moved) };
             assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
             drop(inherited);
@@ -171,15 +174,16 @@ on_stage! {
             ));
         })
         .join();
-        // Nor does a child that panics with it poison anything, whether or not
-        // it has used locks of its own before.
-        for first_lock_another in [false, true] {
+        // A child that panics with the inherited guard poisons nothing, whether it has
+        // locked before or not.
+        for locks_before in [false, true] {
             spawn(|| {
                 let inherited = std::mem::ManuallyDrop::into_inner(
-                    // SAFETY: as above.
+                    // SAFETY: this is the child's copy of the guard; the parent drops
+                    // its own.
                     unsafe { std::ptr::read(&raw const moved) },
                 );
-                if first_lock_another {
+                if locks_before {
                     drop(pair().lock().unwrap());
                 }
                 let panicked = catch_unwind(AssertUnwindSafe(move || {
@@ -197,7 +201,7 @@ on_stage! {
         spawn(|| drop(shared.lock().unwrap())).join();
     }
 
-    fn a_child_of_a_thread_that_held_locks_starts_with_none() {
+    fn forked_child_lock_count_starts_at_zero() {
         let locks = Segment::anonymous([const { ShmMutex::new(0_u32) }; 2_048]).unwrap();
         let mine = Segment::anonymous(ShmMutex::new(0_u32)).unwrap();
         let _guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
@@ -205,11 +209,11 @@ on_stage! {
         spawn(|| drop(mine.lock().unwrap())).join();
     }
 
-    fn a_raw_clone_is_refused() {
+    fn raw_clone_is_refused() {
         let shared = pair();
         drop(shared.lock().unwrap());
-        // SAFETY: without CLONE_VM this is a fork that bypasses libc; the
-        // child only locks and exits.
+        // SAFETY: without `CLONE_VM` this is a fork that bypasses libc. The child only
+        // locks and exits.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if pid == 0 {
             let refused = matches!(
@@ -223,7 +227,7 @@ on_stage! {
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
     }
 
-    fn without_robust_lists_the_error_says_so() {
+    fn missing_robust_lists_are_reported() {
         let shared = pair();
         for (call, errno) in [
             (libc::SYS_get_robust_list, libc::ENOSYS),
@@ -231,7 +235,7 @@ on_stage! {
             (libc::SYS_set_robust_list, libc::ENOSYS),
             (libc::SYS_set_robust_list, libc::EPERM),
         ] {
-            let is_told = || match shared.lock() {
+            let assert_reported = || match shared.lock() {
                 Err(LockError::Unidentified(error)) => {
                     let shm_sync::IdentityError::NoRobustLists(source) = &error else {
                         panic!("{error:?}");
@@ -242,11 +246,11 @@ on_stage! {
                 }
                 other => panic!("{:?}", other.map(drop)),
             };
-            // In a thread of its own, because libc has registered the list of the first
-            // one before the filter was there.
+            // In a new thread, because libc registered the list of the first thread
+            // before the filter was installed.
             spawn(|| {
                 seccomp::refuse(call, errno);
-                std::thread::scope(|s| s.spawn(is_told).join().unwrap());
+                std::thread::scope(|s| s.spawn(assert_reported).join().unwrap());
                 let made = std::thread::scope(|s| {
                     s.spawn(|| Segment::anonymous(ShmMutex::new(0_u64)).map(drop)).join().unwrap()
                 });
@@ -257,7 +261,7 @@ on_stage! {
     }
 
     // Failure mode 21.
-    fn a_stopped_holder_is_not_dead() {
+    fn stopped_holder_is_not_dead() {
         let shared = pair();
         let locked = Gate::new();
         let go_on = Gate::new();
@@ -286,7 +290,7 @@ on_stage! {
         waiter.join();
     }
 
-    fn signals_neither_end_a_wait_nor_surface_as_errors() {
+    fn signals_do_not_end_lock_wait() {
         extern "C" fn nothing(_: libc::c_int) {}
         let shared = pair();
         let locked = Gate::new();
@@ -324,8 +328,8 @@ on_stage! {
         waiters.into_iter().for_each(Child::join);
     }
 
-    // Failure mode 23: deadlines are on the monotonic clock.
-    fn timed_locks_end_at_their_deadline_and_sleep_until_then() {
+    // Failure mode 23: deadlines use the monotonic clock.
+    fn lock_timeout_ends_at_deadline() {
         let shared = pair();
         let mut holder = holder_of(&shared);
         let waited = Duration::from_millis(200);
@@ -336,7 +340,7 @@ on_stage! {
         let deadline = Instant::now() + waited;
         assert!(matches!(shared.try_lock_until(deadline), Err(LockError::TimedOut)));
         assert!(Instant::now() >= deadline);
-        // A deadline in the past, and none at all.
+        // A timeout of zero, and a deadline in the past.
         assert!(matches!(shared.try_lock_for(Duration::ZERO), Err(LockError::TimedOut)));
         assert!(matches!(
             shared.try_lock_until(Instant::now() - Duration::from_secs(1)),
@@ -347,7 +351,7 @@ on_stage! {
         drop(expect_poisoned(shared.try_lock_for(Duration::ZERO)));
     }
 
-    fn priority_inheriting_mutexes_survive_their_holders_too() {
+    fn owner_death_under_pi_is_reported() {
         let shared = Segment::anonymous(ShmMutex::with_priority_inheritance(0_u64)).unwrap();
         *shared.lock().unwrap() += 1;
         assert!(shared.try_lock_for(Duration::from_millis(1)).is_ok());

@@ -1,5 +1,4 @@
-//! What the next locker learns when a holder dies or panics, and that no lock is
-//! ever lost.
+//! Deaths and panics of holders: the next locker is told, and no lock is lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ on_stage! {
     }
 
     // Failure mode 1.
-    fn a_killed_holder_is_reported_to_the_next_locker() {
+    fn killed_holder_is_reported_to_next_lock() {
         let shared = pair();
         let locked = Gate::new();
         let mut holder = spawn(|| {
@@ -36,7 +35,7 @@ on_stage! {
         assert!(matches!(shared.try_lock(), Err(LockError::WouldBlock)));
         assert_eq!(shared.holder().unwrap().pid, holder.pid());
         holder.kill();
-        assert!(shared.is_poisoned(), "a death shows before anybody has locked");
+        assert!(shared.is_poisoned(), "the death shows before the next lock");
 
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
@@ -48,7 +47,7 @@ on_stage! {
         assert_eq!(shared.lock().unwrap().second, 1);
     }
 
-    fn every_way_to_lock_reports_a_death() {
+    fn lock_variants_report_owner_death() {
         let shared = pair();
         leave_a_death(&shared);
         drop(expect_poisoned(shared.lock()).recover(|_| ()));
@@ -62,7 +61,7 @@ on_stage! {
         assert!(shared.lock().is_ok());
     }
 
-    fn a_sleeping_locker_is_woken_by_the_holders_death() {
+    fn owner_death_wakes_waiter() {
         let shared = pair();
         let mut holder = holder_of(&shared);
         let holder_pid = holder.pid();
@@ -80,7 +79,7 @@ on_stage! {
         timed_waiter.join();
     }
 
-    fn every_kind_of_end_poisons() {
+    fn every_process_end_poisons() {
         let ends: [(&str, fn()); 5] = [
             ("exit", || exit_now(0)),
             ("SIGTERM", || nix::sys::signal::raise(Signal::SIGTERM).unwrap()),
@@ -105,19 +104,19 @@ on_stage! {
         }
     }
 
-    fn the_end_of_a_thread_poisons() {
+    fn thread_end_poisons() {
         let shared = pair();
         std::thread::scope(|s| {
             s.spawn(|| std::mem::forget(shared.lock().unwrap()));
         });
-        // The scope ends a moment before the thread does.
+        // The scope may end a moment before the thread does.
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(std::process::id()));
     }
 
-    // What the kernel does not report, and what helps then. If this test fails
-    // because the lock is reported, the documentation is out of date.
-    fn exec_in_another_thread_loses_the_lock_until_it_is_reset() {
+    // The kernel does not report this death. If this test fails because the lock is
+    // reported, the documentation is out of date.
+    fn exec_in_other_thread_loses_lock_until_reset() {
         let shared = pair();
         let mut holder = spawn(|| {
             std::thread::scope(|s| {
@@ -134,14 +133,14 @@ on_stage! {
             Err(LockError::TimedOut)
         ));
         assert_eq!(shared.holder().unwrap().pid, holder.pid());
-        // SAFETY: no other process knows of the lock.
+        // SAFETY: no other process uses the lock.
         unsafe { shared.reset() }.unwrap();
         let poisoned = expect_poisoned(shared.lock());
         assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
     }
 
-    // Failure modes 2 and 3: the kill comes at any instruction.
-    fn holders_killed_at_random_moments_never_lose_the_lock() {
+    // Failure modes 2 and 3: the kill comes at a random moment.
+    fn holders_killed_at_random_lose_no_lock() {
         let shared = pair();
         let mut deaths_inside = 0;
         for round in 0..400_u64 {
@@ -169,8 +168,8 @@ on_stage! {
         println!("{deaths_inside} of 400 died with the lock held");
     }
 
-    // Failure mode 3: a waiter is asleep when the holder dies unlocking.
-    fn waiters_go_on_whatever_instruction_of_the_unlock_the_holder_dies_at() {
+    // Failure mode 3: waiters sleep when the holder dies while it unlocks.
+    fn unlock_killed_at_random_wakes_waiters() {
         let shared = pair();
         let waiter = || spawn(|| {
             for _ in 0..200 {
@@ -193,39 +192,40 @@ on_stage! {
     }
 
     // Failure mode 4.
-    fn ten_blocked_lockers_all_proceed_after_one_death() {
+    fn owner_death_lets_ten_waiters_proceed() {
         let shared = pair();
         let mut holder = holder_of(&shared);
-        let lockers: Vec<_> = (0..10)
+        let waiters: Vec<_> = (0..10)
             .map(|_| spawn(|| expect_poisoned(shared.lock()).into_inner().first += 1))
             .collect();
-        lockers.iter().for_each(Child::wait_until_asleep);
+        waiters.iter().for_each(Child::wait_until_asleep);
         holder.kill();
-        lockers.into_iter().for_each(Child::join);
+        waiters.into_iter().for_each(Child::join);
         assert_eq!(expect_poisoned(shared.lock()).get_ref().first, 10);
     }
 
     // Failure mode 5.
-    fn a_repairer_that_dies_leaves_it_poisoned() {
+    fn repair_killed_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         for _ in 0..3 {
-            let mut repairer = spawn(|| {
+            let mut victim = spawn(|| {
                 drop(expect_poisoned(shared.lock()).recover(|pair| {
                     pair.first = 7;
                     die()
                 }));
             });
-            repairer.wait();
+            victim.wait();
             assert!(shared.is_poisoned());
             let poisoned = expect_poisoned(shared.lock());
-            assert_eq!(dead_owner(poisoned.cause()), Some(repairer.pid()), "the last to die");
+            let dead = dead_owner(poisoned.cause());
+            assert_eq!(dead, Some(victim.pid()), "the last process to die is named");
         }
         drop(expect_poisoned(shared.lock()).recover(|pair| *pair = Pair { first: 1, second: 1 }));
         assert_eq!(shared.lock().unwrap().first, 1);
     }
 
-    fn dropping_the_news_unlocks_and_keeps_the_poison() {
+    fn poisoned_error_dropped_unlocks_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         for _ in 0..3 {
@@ -237,7 +237,7 @@ on_stage! {
                 Err(shm_sync::Error::Poisoned(PoisonCause::OwnerDied { .. })) => {}
                 other => panic!("{other:?}"),
             }
-            assert_eq!(shared.holder(), None, "the question mark has unlocked");
+            assert_eq!(shared.holder(), None, "the `?` has dropped the error, which unlocks");
         }
         let waiter = spawn(|| drop(expect_poisoned(shared.lock())));
         waiter.join();
@@ -248,14 +248,15 @@ on_stage! {
     }
 
     // Failure mode 6.
-    fn a_foreign_unlock_without_repair_is_a_clear_error_and_can_be_reset() {
+    fn unrecoverable_mutex_fails_until_reset() {
         let shared = pair();
         leave_a_death(&shared);
-        // What a careless C program does: it takes EOWNERDEAD for success.
+        // A faulty C program treats `EOWNERDEAD` as success.
         let raw = shared.as_pthread_ptr().cast();
-        // SAFETY: placed, hence initialised.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, libc::EOWNERDEAD);
-        // SAFETY: initialised and held.
+        // SAFETY: the mutex is initialised, and this thread holds it.
         assert_eq!(unsafe { libc::pthread_mutex_unlock(raw) }, 0);
 
         assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)));
@@ -264,17 +265,17 @@ on_stage! {
             shared.try_lock_for(Duration::from_secs(30)),
             Err(LockError::NotRecoverable)
         ));
-        // All of these have left it as it was: others are told, too.
+        // These calls have changed nothing: other processes get the same error.
         spawn(|| assert!(matches!(shared.lock(), Err(LockError::NotRecoverable)))).join();
         // SAFETY: no other process uses the lock any more.
         unsafe { shared.reset() }.unwrap();
-        // Somebody died, and nobody has repaired what it left.
+        // A holder died, and its data was never repaired.
         drop(expect_poisoned(shared.lock()).recover(|_| ()));
         assert!(shared.lock().is_ok());
     }
 
     // Failure mode 26.
-    fn a_panic_inside_poisons_for_every_process() {
+    fn panic_poisons_for_every_process() {
         let shared = pair();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let mut pair = shared.lock().unwrap();
@@ -295,7 +296,7 @@ on_stage! {
         assert_eq!(shared.lock().unwrap().second, 1);
     }
 
-    fn a_panic_in_the_repair_keeps_the_poison() {
+    fn repair_panic_keeps_poison() {
         let shared = pair();
         leave_a_death(&shared);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -306,7 +307,7 @@ on_stage! {
         assert!(matches!(poisoned.cause(), PoisonCause::Panicked { .. }));
     }
 
-    fn a_guard_taken_during_a_panic_does_not_poison() {
+    fn guard_locked_during_panic_does_not_poison() {
         struct LocksWhenDropped<'a>(&'a SharedPair);
         impl Drop for LocksWhenDropped<'_> {
             fn drop(&mut self) {

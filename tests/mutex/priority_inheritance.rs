@@ -1,9 +1,9 @@
-//! Priority inheritance in situations in which the kernel refuses its operations: a reader
-//! waits on the lock word, the holder no longer exists, the waiters form a cycle, or the
-//! kernel lacks an operation.
+//! Priority inheritance when the kernel refuses its operations: a reader waits on the
+//! lock word, the holder no longer exists, the waiters form a cycle, or the kernel
+//! lacks an operation.
 //!
-//! glibc takes most of these errors for success, or ends the process. Failure modes 27 to
-//! 29.
+//! glibc treats most of these errors as success, or ends the process. Failure modes 27
+//! to 29.
 
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
@@ -19,8 +19,8 @@ use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe
 
 type Lock = ShmMutex<u64>;
 
-/// Longer than a turn of waiting.
-const A_WHILE: Duration = Duration::from_millis(200);
+/// Longer than the recheck interval.
+const LONGER_THAN_RECHECK: Duration = Duration::from_millis(200);
 
 /// A lock, and a word that shows whether two threads are inside at once.
 #[derive(ShmSafe)]
@@ -65,8 +65,8 @@ enum Attack {
     WaitForRequeue,
 }
 
-/// Starts a process that can only read the segment, and waits on the word of the lock
-/// that its value begins with.
+/// Starts a process that can only read the segment. It waits on the lock word that the
+/// segment's value begins with.
 fn attack(name: &TestName, with: Attack) -> Child {
     let path = name.path();
     let ready = Gate::new();
@@ -77,7 +77,7 @@ fn attack(name: &TestName, with: Attack) -> Child {
         let value = u64::from_le_bytes(header[32..40].try_into().unwrap()) as usize;
         let fd = file.as_raw_fd();
         let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED);
-        // SAFETY: a new mapping, for reading; the kernel chooses where.
+        // SAFETY: the kernel chooses the address of this new mapping.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, read, shared, fd, 0) };
         assert_ne!(base, libc::MAP_FAILED);
         let word = base.wrapping_byte_add(value).cast::<AtomicU32>();
@@ -118,10 +118,12 @@ fn attack(name: &TestName, with: Attack) -> Child {
     child
 }
 
-/// Starts a thread that locks and ends by `exec`, and returns when the process runs
-/// the new program. The kernel does not notice that the holder is gone, because `exec`
-/// gives the thread the id of the process.
-fn lose_the_holder(lock: &Lock) -> Child {
+/// Starts a thread that locks and then ends by `exec`. Returns when the process runs
+/// the new program.
+///
+/// The kernel does not notice that the holder no longer exists, because `exec` gives
+/// the thread the id of the process.
+fn lose_holder_by_exec(lock: &Lock) -> Child {
     let executor = spawn(|| {
         std::thread::scope(|s| {
             s.spawn(|| {
@@ -138,7 +140,7 @@ fn lose_the_holder(lock: &Lock) -> Child {
     executor
 }
 
-/// The field `list_op_pending` of this thread's `struct robust_list_head`.
+/// Returns the field `list_op_pending` of this thread's `struct robust_list_head`.
 fn list_op_pending() -> usize {
     #[repr(C)]
     struct Head {
@@ -149,7 +151,7 @@ fn list_op_pending() -> usize {
     const { assert!(offset_of!(Head, list_op_pending) == 16) };
     let mut head: *const Head = ptr::null();
     let mut len = 0_usize;
-    // SAFETY: both are valid for writes; 0 is the calling thread.
+    // SAFETY: `head` and `len` are valid for writes; 0 is the calling thread.
     let code = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
     assert_eq!(code, 0);
     // SAFETY: libc keeps the head for as long as the thread lives.
@@ -183,7 +185,7 @@ on_stage! {
         }
     }
 
-    // What the reader does can keep everyone out, but it lets no second one in.
+    // The reader can keep all lockers out, but no second locker gets in.
     fn reader_waits_for_requeue_lockers_time_out() {
         let name = TestName::new("requeue");
         let shared = Segment::create(&name, Guarded::new()).unwrap();
@@ -192,16 +194,17 @@ on_stage! {
         reader.wait_until_asleep();
         let mut waiter = spawn(|| shared.enter());
         let timed = spawn(|| {
-            let result = shared.lock.try_lock_for(A_WHILE);
+            let result = shared.lock.try_lock_for(LONGER_THAN_RECHECK);
             assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
         });
         timed.join();
         drop(guard);
-        // The word says by now that the kernel is to assign the lock, which it refuses.
+        // The word now has `FUTEX_WAITERS` set, so the kernel must assign the lock,
+        // which it refuses.
         let before = Instant::now();
-        match shared.lock.try_lock_for(A_WHILE) {
+        match shared.lock.try_lock_for(LONGER_THAN_RECHECK) {
             Ok(guard) => assert_eq!(*guard, 0),
-            Err(LockError::TimedOut) => assert!(before.elapsed() >= A_WHILE),
+            Err(LockError::TimedOut) => assert!(before.elapsed() >= LONGER_THAN_RECHECK),
             other => panic!("{other:?}"),
         }
         reader.kill();
@@ -228,35 +231,35 @@ on_stage! {
     // Failure mode 28.
     fn holder_lost_by_exec_lockers_time_out() {
         let shared = Segment::anonymous(Guarded::new()).unwrap();
-        let _lost = lose_the_holder(&shared.lock);
+        let _lost = lose_holder_by_exec(&shared.lock);
         for _ in 0..2 {
             let before = Instant::now();
-            let result = shared.lock.try_lock_for(A_WHILE);
+            let result = shared.lock.try_lock_for(LONGER_THAN_RECHECK);
             assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
-            assert!(before.elapsed() >= A_WHILE);
+            assert!(before.elapsed() >= LONGER_THAN_RECHECK);
             assert!(matches!(shared.lock.try_lock(), Err(LockError::WouldBlock)));
         }
         let mut waiter = spawn(|| drop(shared.lock.lock()));
-        std::thread::sleep(A_WHILE);
-        assert!(waiter.try_wait().is_none(), "it waits, and does not abort");
+        std::thread::sleep(LONGER_THAN_RECHECK);
+        assert!(waiter.try_wait().is_none(), "the waiter waits, and does not abort");
         waiter.kill();
-        // SAFETY: no thread holds it or waits for it.
+        // SAFETY: no thread holds the mutex or waits for it.
         unsafe { shared.lock.reset() }.unwrap();
         drop(expect_poisoned(shared.lock.lock()).recover(|_| {}));
     }
 
     // Failure mode 29.
-    fn no_call_leaves_list_op_pending_set() {
+    fn list_op_pending_is_clear_after_each_call() {
         let shared = Segment::anonymous([const { Lock::with_priority_inheritance(0) }; 3]).unwrap();
         let [held, lost, own] = &*shared;
         let mut holder = holder_of(held);
-        let _lost = lose_the_holder(lost);
+        let _lost = lose_holder_by_exec(lost);
         let mine = own.lock().unwrap();
         assert_eq!(list_op_pending(), 0);
         for lock in [held, lost] {
             assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
             assert_eq!(list_op_pending(), 0);
-            for timeout in [Duration::ZERO, Duration::from_millis(5), A_WHILE] {
+            for timeout in [Duration::ZERO, Duration::from_millis(5), LONGER_THAN_RECHECK] {
                 assert!(matches!(lock.try_lock_for(timeout), Err(LockError::TimedOut)));
                 assert_eq!(list_op_pending(), 0, "{timeout:?}");
             }
@@ -271,7 +274,7 @@ on_stage! {
         assert_eq!(list_op_pending(), 0);
     }
 
-    // glibc would take the mutex again by its own code.
+    // glibc would lock the mutex again by its own code.
     fn pthread_condvar_refuses_to_wait() {
         #[derive(ShmSafe)]
         #[repr(C)]
@@ -288,16 +291,16 @@ on_stage! {
         .unwrap();
         let result = jobs.for_c.wait(jobs.pending.lock().unwrap());
         assert!(matches!(result, Err(LockError::PriorityInheritance)), "{result:?}");
-        let result = jobs.for_c.wait_timeout(jobs.pending.lock().unwrap(), A_WHILE);
+        let result = jobs.for_c.wait_timeout(jobs.pending.lock().unwrap(), LONGER_THAN_RECHECK);
         let error = shm_sync::Error::from(result.unwrap_err());
         assert!(matches!(
             error,
             shm_sync::Error::Lock(LockError::PriorityInheritance)
         ));
         assert!(error.to_string().contains("ShmCondvar"), "{error}");
-        // The mutex was released.
+        // The failed wait has unlocked the mutex.
         let guard = jobs.pending.try_lock().unwrap();
-        let (guard, result) = jobs.changed.wait_timeout(guard, A_WHILE).unwrap();
+        let (guard, result) = jobs.changed.wait_timeout(guard, LONGER_THAN_RECHECK).unwrap();
         assert!(result.timed_out());
         drop(guard);
     }
@@ -309,17 +312,17 @@ on_stage! {
         let waiter = spawn(|| {
             seccomp::refuse_command(libc::SYS_futex, libc::FUTEX_LOCK_PI2, libc::ENOSYS);
             let before = Instant::now();
-            let result = shared.lock.try_lock_for(A_WHILE);
+            let result = shared.lock.try_lock_for(LONGER_THAN_RECHECK);
             assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
-            assert!(before.elapsed() >= A_WHILE);
+            assert!(before.elapsed() >= LONGER_THAN_RECHECK);
             drop(expect_poisoned(shared.lock.lock()));
         });
-        std::thread::sleep(2 * A_WHILE);
+        std::thread::sleep(2 * LONGER_THAN_RECHECK);
         holder.kill();
         waiter.join();
     }
 
-    // A kernel without priority inheritance: refused, and never a hang.
+    // A kernel without priority inheritance: the lock fails and never hangs.
     fn without_any_lock_pi_lock_fails() {
         let shared = Segment::anonymous(Guarded::new()).unwrap();
         let _holder = holder_of(&shared.lock);
@@ -338,25 +341,26 @@ on_stage! {
         .join();
     }
 
-    // The same mutexes, on the same lists, at the hands of libc.
-    fn c_and_rust_lock_by_turns_and_die() {
+    // The same mutexes on the same robust lists, locked by libc.
+    fn c_and_rust_alternate_while_holders_die() {
         const TURNS: u64 = 2_000;
         let shared = Segment::anonymous(Guarded::new()).unwrap();
         let by_c = || {
             let mutex: *mut libc::pthread_mutex_t = shared.lock.as_pthread_ptr().cast();
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             match unsafe { libc::pthread_mutex_lock(mutex) } {
                 0 => {}
                 libc::EOWNERDEAD => {
                     shared.inside.store(0, Ordering::SeqCst);
-                    // SAFETY: this thread holds it.
+                    // SAFETY: this thread holds the initialised mutex.
                     assert_eq!(unsafe { libc::pthread_mutex_consistent(mutex) }, 0);
                 }
                 code => panic!("{code}"),
             }
             assert_eq!(shared.inside.fetch_add(1, Ordering::SeqCst), 0);
             shared.inside.fetch_sub(1, Ordering::SeqCst);
-            // SAFETY: this thread holds it.
+            // SAFETY: this thread holds the initialised mutex.
             assert_eq!(unsafe { libc::pthread_mutex_unlock(mutex) }, 0);
         };
         let workers = [(); 4];

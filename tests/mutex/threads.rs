@@ -1,5 +1,5 @@
-//! Threads of one process: what ThreadSanitizer can see of the locks. Processes do
-//! the same in the other tests, where no sanitizer follows them.
+//! Threads of one process, for ThreadSanitizer. The other tests do the same with
+//! processes, which no sanitizer follows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -43,12 +43,12 @@ on_stage! {
         assert_eq!(*table.total.lock().unwrap(), [THREADS * TURNS; 8]);
     }
 
-    fn whoever_gets_the_lock_without_waiting_is_alone_too() {
+    fn try_lock_excludes_threads() {
         let table = table();
-        let taken = AtomicU64::new(0);
+        let locked = AtomicU64::new(0);
         thread::scope(|s| {
             for thread in 0..THREADS {
-                let (table, taken) = (&table, &taken);
+                let (table, locked) = (&table, &locked);
                 s.spawn(move || {
                     for _ in 0..TURNS {
                         let guard = match thread % 2 {
@@ -58,7 +58,7 @@ on_stage! {
                         match guard {
                             Ok(mut total) => {
                                 total[0] += 1;
-                                taken.fetch_add(1, Ordering::Relaxed);
+                                locked.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(LockError::WouldBlock | LockError::TimedOut) => thread::yield_now(),
                             Err(other) => panic!("{other:?}"),
@@ -67,10 +67,10 @@ on_stage! {
                 });
             }
         });
-        assert_eq!(table.total.lock().unwrap()[0], taken.load(Ordering::Relaxed));
+        assert_eq!(table.total.lock().unwrap()[0], locked.load(Ordering::Relaxed));
     }
 
-    fn a_notified_thread_sees_what_was_done_before() {
+    fn notified_thread_sees_earlier_writes() {
         let table = table();
         thread::scope(|s| {
             for me in 0..THREADS {
@@ -89,14 +89,14 @@ on_stage! {
         assert_eq!(*table.turn.lock().unwrap(), TURNS / 10 * THREADS);
     }
 
-    fn a_panicking_thread_hands_its_data_to_the_repairer() {
+    fn repair_sees_writes_of_panicked_thread() {
         let table = table();
         for round in 1..20 {
             thread::scope(|s| {
                 let panicked = s.spawn(|| {
                     let mut total = table.total.lock().unwrap();
                     total[0] += 1;
-                    panic!("as planned");
+                    panic!("on purpose");
                 });
                 assert!(panicked.join().is_err());
             });
@@ -105,7 +105,7 @@ on_stage! {
         }
     }
 
-    fn threads_that_create_open_and_leave_at_once_use_one_object() {
+    fn create_open_drop_race_uses_one_object() {
         let name = TestName::new("threads");
         thread::scope(|s| {
             for _ in 0..THREADS {

@@ -1,22 +1,23 @@
-//! A plug-in with a copy of the crate of its own, for `tests/mutex/c_peers.rs`.
+//! A plug-in that contains a second copy of the crate, for `tests/mutex/c_peers.rs`.
 
 use shm_sync::{LockError, ShmMutex};
 
-/// Takes the locks one after the other and keeps them, until one is refused as one too
-/// many. Returns how many it got, or -1 if it met anything else.
+/// Locks the mutexes in turn and leaks the guards, until one is refused as one too
+/// many. Returns the number of locks, or -1 after any other error.
 ///
 /// # Safety
 ///
-/// `locks` points at `len` placed mutexes, which are mapped for as long as the calling
-/// thread lives.
+/// * `locks` points to `len` placed mutexes.
+/// * The mutexes stay mapped as long as the calling thread lives.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn second_copy_take(locks: *const ShmMutex<u32>, len: usize) -> isize {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the first and second clause, `locks` points to `len` mutexes that
+    // outlive this thread.
     let locks = unsafe { std::slice::from_raw_parts(locks, len) };
-    for (taken, lock) in locks.iter().enumerate() {
+    for (locked, lock) in locks.iter().enumerate() {
         match lock.lock() {
             Ok(guard) => std::mem::forget(guard),
-            Err(LockError::TooManyLocks) => return taken.cast_signed(),
+            Err(LockError::TooManyLocks) => return locked.cast_signed(),
             Err(_) => return -1,
         }
     }

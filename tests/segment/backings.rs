@@ -1,5 +1,5 @@
-//! Every kind of memory that has an address behaves alike: creation, opening,
-//! everything that must be refused, a death with the lock held.
+//! All backings that have an address behave alike: creation, opening, all refusals, and
+//! the death of a holder.
 
 use std::fs;
 use std::ops::Deref;
@@ -16,16 +16,17 @@ use shm_sync::{
 
 type Counter = ShmMutex<u64>;
 
-/// An address of some kind. What has it is removed when this is dropped.
+/// An address of one kind. `drop` removes the object that has the address.
 #[derive(Debug)]
 enum Place {
     Posix(TestName),
-    /// A file, and how it is called here.
+    /// A file, and its address in this test.
     File(TestFile, String),
     SystemV(TestKey),
 }
 
-/// One of each kind. Goes to the temporary directory, for those that are relative.
+/// Returns an address of each kind. Changes to the temporary directory, for the
+/// relative addresses.
 fn places(what: &str) -> impl Iterator<Item = Place> {
     std::env::set_current_dir(std::env::temp_dir()).unwrap();
     let file = |spell: fn(&str, &str) -> String| {
@@ -43,7 +44,7 @@ fn places(what: &str) -> impl Iterator<Item = Place> {
         Place::SystemV(TestKey::new()),
     ]
     .into_iter()
-    // Shown if the test fails.
+    // The harness prints the address if the test fails.
     .inspect(|place| println!("at {}", &**place))
 }
 
@@ -68,7 +69,7 @@ impl Place {
         }
     }
 
-    /// Where it is as a file.
+    /// Returns the path of the object, if it is a file.
     fn path(&self) -> Option<String> {
         match self {
             Self::Posix(name) => Some(name.path()),
@@ -77,8 +78,8 @@ impl Place {
         }
     }
 
-    /// Mode, owner and group of what is there, as the system has them.
-    fn facts(&self) -> Option<(u32, u32, u32)> {
+    /// Returns the mode, the owner and the group of the object, as the kernel has them.
+    fn mode_and_owner(&self) -> Option<(u32, u32, u32)> {
         match (self, self.path()) {
             (Self::SystemV(key), _) => {
                 let row = system_v_row(key.number())?;
@@ -87,8 +88,8 @@ impl Place {
                 Some((mode & 0o777, number(7), number(8)))
             }
             (_, path) => {
-                let facts = fs::metadata(path?).ok()?;
-                Some((facts.mode() & 0o777, facts.uid(), facts.gid()))
+                let metadata = fs::metadata(path?).ok()?;
+                Some((metadata.mode() & 0o777, metadata.uid(), metadata.gid()))
             }
         }
     }
@@ -101,7 +102,7 @@ impl Place {
             (Self::SystemV(key), _) => {
                 change_system_v(key, |permissions| permissions.mode = mode as _);
             }
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 
@@ -111,11 +112,11 @@ impl Place {
             (Self::SystemV(key), _) => change_system_v(key, |permissions| {
                 (permissions.uid, permissions.gid) = (user, group);
             }),
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 
-    /// Puts an object there that was made by somebody else.
+    /// Creates a foreign object with these bytes at the address.
     fn fill(&self, bytes: &[u8]) {
         match (self, self.path()) {
             (_, Some(path)) => {
@@ -124,26 +125,27 @@ impl Place {
             }
             (Self::SystemV(key), _) => {
                 let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
-                // SAFETY: takes and returns numbers.
+                // SAFETY: the call takes and returns only numbers.
                 let id = unsafe { libc::shmget(key.number(), bytes.len(), flags) };
                 assert_ne!(id, -1);
-                // SAFETY: no address is asked for.
+                // SAFETY: the kernel chooses the address.
                 let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
                 assert_ne!(base.addr(), usize::MAX);
-                // SAFETY: the segment is as long as the bytes, and nobody else's.
+                // SAFETY: the new segment is as long as the bytes, and no other process
+                // uses it.
                 unsafe {
                     base.cast::<u8>()
                         .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
                 };
-                // SAFETY: attached above, and used no more.
+                // SAFETY: `base` was attached above, and is not used again.
                 unsafe { libc::shmdt(base) };
             }
-            _ => unreachable!("what is no file is of System V"),
+            _ => unreachable!("an object without a path is a System V segment"),
         }
     }
 }
 
-/// The words of the kernel's line on the segment that has the key.
+/// Returns the columns of the kernel's row for the segment with this key.
 fn system_v_row(key: i32) -> Option<Vec<String>> {
     let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
     list.lines()
@@ -153,17 +155,17 @@ fn system_v_row(key: i32) -> Option<Vec<String>> {
 
 fn change_system_v(key: &TestKey, change: impl FnOnce(&mut libc::ipc_perm)) {
     let id = system_v_row(key.number()).unwrap()[1].parse().unwrap();
-    // SAFETY: made of integers, of which zero is a value.
-    let mut facts: libc::shmid_ds = unsafe { std::mem::zeroed() };
-    // SAFETY: fills the structure that is lent.
-    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_STAT, &mut facts) }, 0);
-    change(&mut facts.shm_perm);
-    // SAFETY: reads the structure that is lent.
-    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut facts) }, 0);
+    // SAFETY: the struct consists of integers, for which zero is valid.
+    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct is valid for writes during the call.
+    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_STAT, &mut status) }, 0);
+    change(&mut status.shm_perm);
+    // SAFETY: the struct is valid for reads during the call.
+    assert_eq!(unsafe { libc::shmctl(id, libc::IPC_SET, &mut status) }, 0);
 }
 
 fn refusal(address: &str) -> Error {
-    Segment::<Counter>::open(address).expect_err("it should be refused")
+    Segment::<Counter>::open(address).expect_err("the segment is refused")
 }
 
 fn counter() -> Counter {
@@ -180,7 +182,8 @@ on_stage! {
             assert_eq!(Segment::backing(&created), place.backing());
             let address: Address = place.parse().unwrap();
             assert_eq!(Segment::address(&created), Some(&address));
-            assert!(Segment::as_fd(&created).is_none(), "it goes by its name");
+            let file = Segment::as_fd(&created);
+            assert!(file.is_none(), "a named segment has no descriptor to pass on");
             let again = Segment::create(&place, counter());
             assert!(matches!(again, Err(Error::AlreadyExists)));
 
@@ -195,7 +198,7 @@ on_stage! {
             let first = Segment::open_or_create(&place, || Counter::new(7)).unwrap();
             spawn(|| {
                 let second: Segment<Counter> =
-                    Segment::open_or_create(&place, || panic!("there is one already")).unwrap();
+                    Segment::open_or_create(&place, || panic!("the segment exists")).unwrap();
                 *second.lock().unwrap() += 1;
             })
             .join();
@@ -210,7 +213,7 @@ on_stage! {
             let mut workers: Vec<_> = (0..WORKERS)
                 .map(|_| {
                     Command::new(std::env::current_exe().unwrap())
-                        .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_worker))
+                        .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_worker))
                         .env("SHM_SYNC_TEST_NAME", &*place)
                         .spawn()
                         .unwrap()
@@ -223,8 +226,8 @@ on_stage! {
         }
     }
 
-    /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_worker() {
+    /// Runs in the processes that the test above starts. Without them, it does nothing.
+    fn executed_worker() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let total = Segment::<Counter>::open(&name).unwrap();
             for _ in 0..500 {
@@ -233,7 +236,7 @@ on_stage! {
         }
     }
 
-    fn a_death_with_the_lock_held_is_told() {
+    fn owner_death_is_reported() {
         for place in places("death") {
             let shared = Segment::create(&place, counter()).unwrap();
             let locked = Gate::new();
@@ -254,9 +257,9 @@ on_stage! {
         }
     }
 
-    fn many_openers_at_once_use_one_object() {
+    fn concurrent_openers_use_one_object() {
         for place in places("openers") {
-            let racers: Vec<Child> = (0..6)
+            let openers: Vec<Child> = (0..6)
                 .map(|_| {
                     spawn(|| {
                         let shared = Segment::open_or_create(&place, counter).unwrap();
@@ -264,12 +267,12 @@ on_stage! {
                     })
                 })
                 .collect();
-            racers.into_iter().for_each(Child::join);
+            openers.into_iter().for_each(Child::join);
             assert_eq!(*Segment::<Counter>::open(&place).unwrap().lock().unwrap(), 6);
         }
     }
 
-    fn another_type_is_refused() {
+    fn open_refuses_other_type() {
         for place in places("type") {
             let _shared = Segment::create(&place, counter()).unwrap();
             match Segment::<ShmMutex<i64>>::open(&place) {
@@ -286,7 +289,7 @@ on_stage! {
         }
     }
 
-    fn what_is_none_of_ours_is_refused_and_stays() {
+    fn open_refuses_and_keeps_foreign_object() {
         for place in places("garbage") {
             for bytes in [&[0_u8; 5000][..], &[0xff; 5000], b"short"] {
                 place.fill(bytes);
@@ -304,11 +307,11 @@ on_stage! {
         }
     }
 
-    fn who_may_write_to_it_is_checked() {
+    fn open_checks_write_permissions() {
         for place in places("mode") {
             let group = SegmentOptions::new().mode(0o660);
             let shared = group.create(&place, counter()).unwrap();
-            assert_eq!(place.facts().unwrap().0, 0o660);
+            assert_eq!(place.mode_and_owner().unwrap().0, 0o660);
             match refusal(&place) {
                 Error::TooPermissive { allowed, found } => {
                     assert_eq!((allowed, found), (0o600, 0o660));
@@ -323,25 +326,25 @@ on_stage! {
             assert!(matches!(read, Err(Error::TooPermissive { .. })));
             let made = group.open_or_create(&place, counter);
             assert!(matches!(made, Err(Error::TooPermissive { .. })));
-            // Who may only read does no harm.
+            // Read permission for other users is harmless.
             place.set_mode(0o644);
             assert!(Segment::<Counter>::open(&place).is_ok());
             drop(shared);
             unlink(&place).unwrap();
 
-            // Not masked by a umask, nor more than was asked for.
+            // The mode is exact: no umask applies, and no bit is added.
             for mode in [0o600, 0o640, 0o604, 0o622, 0o666, 0o777] {
                 let options = SegmentOptions::new().mode(mode);
                 drop(options.create(&place, counter()).unwrap());
-                assert_eq!(place.facts().unwrap().0, mode, "{mode:o}");
+                assert_eq!(place.mode_and_owner().unwrap().0, mode, "{mode:o}");
                 assert!(options.open::<Counter>(&place).is_ok());
                 unlink(&place).unwrap();
             }
         }
     }
 
-    fn the_owner_is_checked_and_set() {
-        if !is_root_for("the_owner_is_checked_and_set") {
+    fn owner_is_checked_and_set() {
+        if !is_root_for("owner_is_checked_and_set") {
             return;
         }
         for place in places("owner") {
@@ -351,9 +354,9 @@ on_stage! {
                 Error::WrongOwner { expected, found } => assert_eq!((expected, found), (0, NOBODY)),
                 other => panic!("{other:?}"),
             }
-            let of_nobody = SegmentOptions::new().owner(NOBODY);
-            assert!(of_nobody.open::<Counter>(&place).is_ok());
-            let root = of_nobody.clone().group(NOBODY);
+            let owned_by_nobody = SegmentOptions::new().owner(NOBODY);
+            assert!(owned_by_nobody.open::<Counter>(&place).is_ok());
+            let root = owned_by_nobody.clone().group(NOBODY);
             match root.open::<Counter>(&place) {
                 Err(Error::WrongGroup { expected, found }) => {
                     assert_eq!((expected, found), (NOBODY, 0));
@@ -364,9 +367,10 @@ on_stage! {
             assert!(matches!(made, Err(Error::WrongOwner { .. })));
             unlink(&place).unwrap();
 
-            // Given away at birth, and nobody's own.
-            let given = of_nobody.group(NOBODY).mode(0o640).create(&place, counter()).unwrap();
-            assert_eq!(place.facts(), Some((0o640, NOBODY, NOBODY)));
+            // The creator may give the segment to another user.
+            let options = owned_by_nobody.group(NOBODY).mode(0o640);
+            let given = options.create(&place, counter()).unwrap();
+            assert_eq!(place.mode_and_owner(), Some((0o640, NOBODY, NOBODY)));
             spawn(|| {
                 become_nobody();
                 *Segment::<Counter>::open(&place).unwrap().lock().unwrap() += 1;
@@ -376,9 +380,9 @@ on_stage! {
         }
     }
 
-    fn members_of_a_group_share_what_one_creates() {
+    fn group_members_share_segment() {
         const GROUP: u32 = 2000;
-        if !is_root_for("members_of_a_group_share_what_one_creates") {
+        if !is_root_for("group_members_share_segment") {
             return;
         }
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
@@ -392,13 +396,13 @@ on_stage! {
             .join();
         };
         for place in places("group") {
-            let visits = |user, groups: &[u32]| create(&place, &options, user, groups);
-            visits(1001, &[GROUP]);
-            assert_eq!(place.facts(), Some((0o660, 1001, GROUP)));
-            visits(1002, &[GROUP]);
-            visits(1003, &[3000, GROUP]);
+            let increment = |user, groups: &[u32]| create(&place, &options, user, groups);
+            increment(1001, &[GROUP]);
+            assert_eq!(place.mode_and_owner(), Some((0o660, 1001, GROUP)));
+            increment(1002, &[GROUP]);
+            increment(1003, &[3000, GROUP]);
             let seen = options.open::<Counter>(&place).unwrap();
-            assert_eq!(*seen.lock().unwrap(), 3, "root is trusted, and trusts the group");
+            assert_eq!(*seen.lock().unwrap(), 3, "root is a trusted owner, and trusts the group");
             assert!(matches!(refusal(&place), Error::WrongOwner { expected: 0, found: 1001 }));
             spawn(|| {
                 become_member(1004, &[3000]);
@@ -411,7 +415,8 @@ on_stage! {
             drop(seen);
             unlink(&place).unwrap();
 
-            // A member by a supplementary group may create it, except for System V.
+            // A member by a supplementary group may create the segment, except with
+            // System V.
             spawn(|| {
                 become_member(1003, &[3000, GROUP]);
                 match options.create(&place, counter()) {
@@ -424,12 +429,13 @@ on_stage! {
             })
             .join();
             if place.backing() != Backing::SystemV {
-                assert_eq!(place.facts(), Some((0o660, 1003, GROUP)));
-                visits(1001, &[GROUP]);
+                assert_eq!(place.mode_and_owner(), Some((0o660, 1003, GROUP)));
+                increment(1001, &[GROUP]);
                 unlink(&place).unwrap();
             }
 
-            // Root may create it as well, and others may be let read.
+            // Root may create the segment as well, and other users may be allowed to
+            // read.
             drop(readable.create(&place, counter()).unwrap());
             create(&place, &readable, 1001, &[GROUP]);
             spawn(|| {
@@ -444,24 +450,25 @@ on_stage! {
         }
     }
 
-    fn any_owner_is_not_anybody() {
+    fn any_owner_requires_trusted_group() {
         const GROUP: u32 = 2000;
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
         for place in places("stranger") {
-            // Without a group, or with one and all others, nobody in particular is trusted.
+            // Without a group, or with write permission for all other users, no group
+            // is trusted.
             let no_group = SegmentOptions::new().any_owner().mode(0o660);
-            for vague in [no_group, options.clone().mode(0o662)] {
+            for untrusted in [no_group, options.clone().mode(0o662)] {
                 let results = [
-                    vague.create(&place, counter()),
-                    vague.open(&place),
-                    vague.open_or_create(&place, counter),
-                    vague.open_read_only::<Counter>(&place).map(|_| unreachable!()),
+                    untrusted.create(&place, counter()),
+                    untrusted.open(&place),
+                    untrusted.open_or_create(&place, counter),
+                    untrusted.open_read_only::<Counter>(&place).map(|_| unreachable!()),
                 ];
                 for result in results {
                     assert!(matches!(result, Err(Error::NoTrustedGroup)), "{result:?}");
                 }
             }
-            if !is_root_for("any_owner_is_not_anybody") {
+            if !is_root_for("any_owner_requires_trusted_group") {
                 continue;
             }
             let refused = |expected: fn(&Error) -> bool| {
@@ -485,7 +492,7 @@ on_stage! {
                 refused(|error| matches!(error, Error::WrongGroup { expected: GROUP, .. }));
                 unlink(&place).unwrap();
             }
-            // A System V segment is given to any group by its owner.
+            // The owner of a System V segment may give it to any group.
             put(0o660);
             let given = spawn(|| {
                 become_member(1004, &[3000]);
@@ -503,7 +510,7 @@ on_stage! {
             });
             unlink(&place).unwrap();
 
-            // The group is right, but others may write.
+            // The group is right, but other users may write.
             spawn(|| {
                 become_member(1001, &[GROUP]);
                 drop(options.create(&place, counter()).unwrap());
@@ -513,7 +520,7 @@ on_stage! {
             refused(|error| matches!(error, Error::TooPermissive { .. }));
             place.set_mode(0o660);
             drop(options.open::<Counter>(&place).unwrap());
-            // What was said last counts.
+            // The last setting applies.
             let owner = options.clone().owner(1001);
             drop(owner.open::<Counter>(&place).unwrap());
             let other = options.clone().owner(1002).open::<Counter>(&place);
@@ -522,39 +529,41 @@ on_stage! {
         }
     }
 
-    fn an_ordinary_user_is_told_what_it_may_not_do() {
-        if !is_root_for("an_ordinary_user_is_told_what_it_may_not_do") {
+    fn unprivileged_user_gets_clear_errors() {
+        if !is_root_for("unprivileged_user_gets_clear_errors") {
             return;
         }
         let [roots, nobodys] = [places("of-root"), places("of-nobody")];
-        for (of_root, of_nobody) in roots.zip(nobodys) {
-            let _private = Segment::create(&of_root, counter()).unwrap();
+        for (owned_by_root, owned_by_nobody) in roots.zip(nobodys) {
+            let _private = Segment::create(&owned_by_root, counter()).unwrap();
             spawn(|| {
                 become_nobody();
-                assert!(matches!(refusal(&of_root), Error::PermissionDenied));
-                let read = Segment::<Counter>::open_read_only(&of_root);
+                assert!(matches!(refusal(&owned_by_root), Error::PermissionDenied));
+                let read = Segment::<Counter>::open_read_only(&owned_by_root);
                 assert!(matches!(read, Err(Error::PermissionDenied)));
-                assert!(matches!(unlink(&of_root), Err(Error::PermissionDenied)));
-                let created = Segment::create(&of_root, counter());
+                assert!(matches!(unlink(&owned_by_root), Err(Error::PermissionDenied)));
+                let created = Segment::create(&owned_by_root, counter());
                 assert!(matches!(created, Err(Error::AlreadyExists)));
 
-                // It can have its own, but not give it away.
-                drop(Segment::create(&of_nobody, counter()).unwrap());
-                unlink(&of_nobody).unwrap();
+                // The user can create its own segments, but cannot give them to root.
+                drop(Segment::create(&owned_by_nobody, counter()).unwrap());
+                unlink(&owned_by_nobody).unwrap();
                 for options in [SegmentOptions::new().owner(0), SegmentOptions::new().group(0)] {
-                    match options.create(&of_nobody, counter()) {
+                    match options.create(&owned_by_nobody, counter()) {
                         Err(Error::Os { call: "fchown", .. }) => {
-                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                            let left = owned_by_nobody.mode_and_owner();
+                            assert_eq!(left, None, "the failed creation leaves nothing");
                         }
-                        // The group of its creator would keep its rights.
+                        // The group of the creator would keep its permissions.
                         Err(Error::WrongCreatorGroup { expected: 0, .. }) => {
-                            assert_eq!(of_nobody.backing(), Backing::SystemV);
-                            assert_eq!(of_nobody.facts(), None, "nothing is left");
+                            assert_eq!(owned_by_nobody.backing(), Backing::SystemV);
+                            let left = owned_by_nobody.mode_and_owner();
+                            assert_eq!(left, None, "the failed creation leaves nothing");
                         }
-                        // System V lets owners give away what is theirs.
+                        // System V lets owners give their segments to other users.
                         Ok(_) => {
-                            assert_eq!(of_nobody.backing(), Backing::SystemV);
-                            unlink(&of_nobody).unwrap();
+                            assert_eq!(owned_by_nobody.backing(), Backing::SystemV);
+                            unlink(&owned_by_nobody).unwrap();
                         }
                         other => panic!("{other:?}"),
                     }
@@ -564,7 +573,7 @@ on_stage! {
         }
     }
 
-    fn a_name_that_was_taken_away_is_noticed() {
+    fn is_linked_detects_removed_name() {
         for place in places("linked") {
             let old = Segment::create(&place, counter()).unwrap();
             let read = Segment::<Counter>::open_read_only(&place).unwrap();
@@ -574,7 +583,7 @@ on_stage! {
                 both.0
             };
             assert!(is_linked());
-            // A relative address means what it meant.
+            // A relative address keeps its meaning.
             std::env::set_current_dir("/").unwrap();
             assert!(is_linked());
             std::env::set_current_dir(std::env::temp_dir()).unwrap();
@@ -584,7 +593,7 @@ on_stage! {
             assert!(!is_linked() && Segment::is_linked(&new).unwrap());
             unlink(&place).unwrap();
         }
-        // Its directory is renamed, and a file has the directory's name.
+        // The directory of the file is renamed, and a file gets the directory's name.
         let directory = TestFile::new("directory");
         let moved = TestFile::new("moved");
         std::fs::create_dir(&*directory).unwrap();
@@ -604,7 +613,7 @@ on_stage! {
         assert!(!Segment::is_linked(&anonymous).unwrap());
     }
 
-    fn unlinked_it_lives_on_for_those_who_have_it() {
+    fn unlinked_segment_stays_usable() {
         for place in places("unlinked") {
             let old = Segment::create(&place, Counter::new(1)).unwrap();
             let child = spawn(|| {
@@ -616,18 +625,18 @@ on_stage! {
                 *mine.lock().unwrap() += 1;
             });
             child.join();
-            assert_eq!(place.facts(), None);
+            assert_eq!(place.mode_and_owner(), None);
             *old.lock().unwrap() += 1;
             let new = Segment::create(&place, Counter::new(100)).unwrap();
             assert_eq!(*old.lock().unwrap(), 4);
             assert_eq!(*new.lock().unwrap(), 100);
-            // Going, the old one leaves the new one alone.
+            // The drop of the old segment does not remove the new one.
             drop(old);
             assert_eq!(*Segment::<Counter>::open(&place).unwrap().lock().unwrap(), 100);
         }
     }
 
-    fn a_failed_creation_leaves_nothing() {
+    fn failed_creation_leaves_nothing() {
         for place in places("failed") {
             let attempt = || {
                 SegmentOptions::new().create_in_place::<[Counter; 9]>(&place, |locks| {
@@ -637,13 +646,13 @@ on_stage! {
             };
             let attempt = std::panic::AssertUnwindSafe(attempt);
             assert!(std::panic::catch_unwind(attempt).is_err());
-            assert_eq!(place.facts(), None);
-            let huge = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
-            assert!(matches!(huge, Err(Error::NoSpace { .. })), "{huge:?}");
-            assert_eq!(place.facts(), None);
+            assert_eq!(place.mode_and_owner(), None);
+            let oversized = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
+            assert!(matches!(oversized, Err(Error::NoSpace { .. })), "{oversized:?}");
+            assert_eq!(place.mode_and_owner(), None);
             if nix::unistd::Uid::effective().is_root() {
                 spawn(|| {
-                    // Without the right to lock memory.
+                    // Without the permission to lock memory.
                     let limit = nix::sys::resource::Resource::RLIMIT_MEMLOCK;
                     nix::sys::resource::setrlimit(limit, 0, 0).unwrap();
                     become_nobody();
@@ -652,7 +661,7 @@ on_stage! {
                         Err(Error::MemoryLockLimit { limit, .. }) => assert_eq!(limit, Some(0)),
                         other => panic!("{other:?}"),
                     }
-                    assert_eq!(place.facts(), None);
+                    assert_eq!(place.mode_and_owner(), None);
                 })
                 .join();
             }
@@ -660,23 +669,24 @@ on_stage! {
         }
     }
 
-    fn a_relative_path_means_what_it_meant_at_first() {
+    fn relative_path_is_resolved_once() {
         let places: Vec<Place> = places("relative").collect();
         for place in &places {
             let options = SegmentOptions::new().removal(Removal::UntilLastDetach);
             let shared = options.create(place, counter()).unwrap();
             std::env::set_current_dir("/").unwrap();
             if place.starts_with('.') {
-                assert!(matches!(refusal(place), Error::NotFound), "it is elsewhere now");
+                let error = refusal(place);
+                assert!(matches!(error, Error::NotFound), "the address names another file now");
             }
-            assert!(place.facts().is_some());
+            assert!(place.mode_and_owner().is_some());
             drop(shared);
-            assert_eq!(place.facts(), None, "the last one out took the right name away");
+            assert_eq!(place.mode_and_owner(), None, "the last process has removed the right name");
             std::env::set_current_dir(std::env::temp_dir()).unwrap();
         }
     }
 
-    fn a_directory_that_is_not_there_is_told() {
+    fn missing_directory_is_reported() {
         let missing = format!("{}/no-such-directory/jobs", std::env::temp_dir().display());
         assert!(matches!(refusal(&missing), Error::NotFound));
         assert!(matches!(unlink(&missing), Err(Error::NotFound)));

@@ -1,5 +1,5 @@
-//! What segments hold and how their memory is had: values larger than a stack,
-//! lengths chosen at creation, huge pages, memory that stays in memory.
+//! The contents of segments and their memory: values larger than a stack, lengths
+//! chosen at creation, huge pages, resident and locked memory, core dumps.
 
 use std::fs;
 use std::thread;
@@ -21,7 +21,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// A name of each kind, for a test that asks of all the same.
+/// An address of each kind, for a test of all kinds.
 struct Names(TestName, TestFile, TestKey);
 
 impl Names {
@@ -34,7 +34,7 @@ impl Names {
     }
 }
 
-/// The numbers of `/proc/self/smaps`, in bytes, for the mapping of a segment.
+/// The entry of `/proc/self/smaps` for the mapping of a segment. Sizes are in bytes.
 struct Mapped(String);
 
 impl Mapped {
@@ -60,13 +60,13 @@ impl Mapped {
         Self(block)
     }
 
-    /// Each for itself, unlike the title `Locked`, where pages that several have
-    /// count in part.
+    /// Returns whether this mapping is locked. The field `Locked` instead counts only a
+    /// part of each page that several mappings share.
     fn is_locked(&self) -> bool {
         self.has_flag("lo")
     }
 
-    /// Whether it is kept out of core dumps.
+    /// Returns whether the mapping is excluded from core dumps.
     fn is_excluded(&self) -> bool {
         self.has_flag("dd")
     }
@@ -117,7 +117,7 @@ struct Head {
 type Table = WithTail<Head, [Counter]>;
 
 #[test]
-fn a_tail_follows_its_head() {
+fn tail_follows_head() {
     let names = Names::new("tail");
     for name in names.all() {
         let table = SegmentOptions::new()
@@ -140,7 +140,7 @@ fn a_tail_follows_its_head() {
 }
 
 #[test]
-fn another_kind_of_elements_is_refused() {
+fn open_refuses_other_element_type() {
     fn refuses<T: SegmentContent + ?Sized>(name: &str) {
         let opened = Segment::<T>::open(name);
         assert!(
@@ -171,20 +171,20 @@ fn another_kind_of_elements_is_refused() {
 }
 
 #[test]
-fn the_length_is_the_creators() {
+fn length_is_set_by_creator() {
     let names = Names::new("first");
     for name in names.all() {
         let options = SegmentOptions::new();
         let mine: Segment<[u64]> = options.open_or_create_with_len(name, 4, |_| {}).unwrap();
         let same: Segment<[u64]> = options
-            .open_or_create_with_len(name, 9, |_| panic!("there is one already"))
+            .open_or_create_with_len(name, 9, |_| panic!("the segment exists already"))
             .unwrap();
         assert_eq!((mine.len(), same.len()), (4, 4));
     }
 }
 
 #[test]
-fn there_may_be_no_elements() {
+fn slice_may_be_empty() {
     let names = Names::new("none");
     for name in names.all() {
         let none = SegmentOptions::new()
@@ -201,7 +201,7 @@ fn there_may_be_no_elements() {
         assert!(Segment::<Table>::open(name).unwrap().tail.is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
-        // Elements without a size: as many as one likes.
+        // Elements without a size may have any number.
         let units = SegmentOptions::new()
             .create_with_len::<[()]>(name, usize::MAX, |_| {})
             .unwrap();
@@ -218,7 +218,7 @@ fn there_may_be_no_elements() {
 }
 
 #[test]
-fn a_label_that_the_system_refuses_is_an_error() {
+fn label_refused_by_kernel_is_an_error() {
     for label in ["x".repeat(300), "nul\0".to_owned()] {
         let made = SegmentOptions::new().anonymous(&label, 0_u8);
         assert!(matches!(made, Err(Error::Os { .. })), "{made:?}");
@@ -228,7 +228,7 @@ fn a_label_that_the_system_refuses_is_an_error() {
 // --- In place -----------------------------------------------------------------
 
 #[test]
-fn it_is_zero_at_first_and_its_locks_work() {
+fn content_in_place_is_zero_with_usable_locks() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Mixed {
@@ -256,33 +256,33 @@ fn it_is_zero_at_first_and_its_locks_work() {
 }
 
 #[test]
-fn only_the_creator_initialises() {
+fn only_creator_initialises() {
     let name = TestName::new("creator");
     let options = SegmentOptions::new();
     let first: Segment<[u64; 10]> = options
         .open_or_create_in_place(&name, |numbers: &mut [u64; 10]| numbers[9] = 9)
         .unwrap();
     let second: Segment<[u64; 10]> = options
-        .open_or_create_in_place(&name, |_| panic!("there is one already"))
+        .open_or_create_in_place(&name, |_| panic!("the segment exists already"))
         .unwrap();
     assert_eq!((first[9], second[9]), (9, 9));
 }
 
 on_stage! {
-    fn a_gigabyte_goes_through_no_stack_and_no_heap() {
+    fn gigabyte_uses_neither_stack_nor_heap() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Frame {
             lock: Counter,
             pixels: [u8; GIB],
         }
-        // Where a copy would have to be, there is no room for it.
+        // The limits leave no room for a copy.
         setrlimit(Resource::RLIMIT_DATA, 128 * MIB as u64, 128 * MIB as u64).unwrap();
         let name = TestName::new("gigabyte");
-        let on_a_small_stack = thread::Builder::new().stack_size(64 * KIB);
+        let small_stack = thread::Builder::new().stack_size(64 * KIB);
         thread::scope(|scope| {
             let name = &name;
-            on_a_small_stack
+            small_stack
                 .spawn_scoped(scope, move || {
                     let created = SegmentOptions::new().create_in_place::<Frame>(name, |frame| {
                         frame.lock = Counter::new(1);
@@ -307,7 +307,7 @@ on_stage! {
         });
     }
 
-    fn a_million_locks() {
+    fn million_locks_work() {
         const MANY: usize = 1_000_000;
         let name = TestName::new("million");
         let started = std::time::Instant::now();
@@ -338,8 +338,8 @@ on_stage! {
         println!("dropped in {:?}", started.elapsed());
     }
 
-    fn what_no_memory_holds_is_refused() {
-        // Should the kernel run out of memory all the same, nobody else pays.
+    fn oversized_content_is_refused() {
+        // If the kernel runs out of memory after all, it kills this process.
         fs::write("/proc/self/oom_score_adj", "1000").unwrap();
         let names = Names::new("huge");
         let options = SegmentOptions::new();
@@ -360,7 +360,8 @@ on_stage! {
                 let made = options.open_or_create_with_len::<[u64]>(name, len, |_| {});
                 refused(made.map(drop));
                 let opened = Segment::<[u8]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "nothing is left");
+                let is_absent = matches!(opened, Err(Error::NotFound));
+                assert!(is_absent, "the failed creation leaves nothing");
             }
             refused(
                 options
@@ -370,7 +371,7 @@ on_stage! {
         }
     }
 
-    fn an_initialiser_that_panics_leaves_nothing_behind() {
+    fn initialiser_panic_leaves_nothing() {
         let names = Names::new("panic");
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let mappings = || fs::read_to_string("/proc/self/maps").unwrap().matches("shm").count();
@@ -405,7 +406,7 @@ fn huge_pages_free() -> usize {
 }
 
 on_stage! {
-    fn huge_pages_are_had_or_clearly_refused() {
+    fn huge_pages_are_used_or_refused() {
         let huge = SegmentOptions::new().pages(Pages::Huge);
         let Names(posix, file, key) = Names::new("huge-pages");
         for name in [&*posix, &*file] {
@@ -435,7 +436,7 @@ on_stage! {
                     }
                 }
                 Err(Error::NoHugePages { bytes }) => {
-                    assert!(free < 3, "there are enough");
+                    assert!(free < 3, "huge pages are refused although enough are free");
                     assert!(bytes >= size_of::<Counter>());
                 }
                 other => panic!("{other:?}"),
@@ -443,7 +444,7 @@ on_stage! {
         }
     }
 
-    fn memory_is_brought_in_when_it_should_be() {
+    fn prefaulted_memory_is_resident() {
         const LEN: usize = 2 * MIB;
         let names = Names::new("resident");
         let resident = |options: &SegmentOptions, name: &str| {
@@ -456,19 +457,20 @@ on_stage! {
             both
         };
         for name in names.all() {
-            let lazy = resident(&SegmentOptions::new(), name);
-            assert!(lazy.iter().all(|bytes| *bytes < LEN / 2), "{name}: {lazy:?}");
+            let default = resident(&SegmentOptions::new(), name);
+            assert!(default.iter().all(|bytes| *bytes < LEN / 2), "{name}: {default:?}");
             let options = SegmentOptions::new().residency(Residency::Prefaulted);
-            let eager = resident(&options, name);
-            assert!(eager.iter().all(|bytes| *bytes >= LEN), "{name}: {eager:?}");
+            let prefaulted = resident(&options, name);
+            assert!(prefaulted.iter().all(|bytes| *bytes >= LEN), "{name}: {prefaulted:?}");
         }
         let options = SegmentOptions::new().residency(Residency::Prefaulted);
-        let eager: Segment<[u8; LEN]> = options.anonymous_in_place("eager", |_| {}).unwrap();
-        assert!(Mapped::of(&eager).bytes("Rss") >= LEN);
-        println!("{}", Mapped::of(&eager).0);
+        let prefaulted: Segment<[u8; LEN]> =
+            options.anonymous_in_place("prefaulted", |_| {}).unwrap();
+        assert!(Mapped::of(&prefaulted).bytes("Rss") >= LEN);
+        println!("{}", Mapped::of(&prefaulted).0);
     }
 
-    fn core_dumps_leave_out_what_is_excluded() {
+    fn core_dump_omits_excluded_segments() {
         let names = Names::new("core-dump");
         let excluded = SegmentOptions::new().core_dump(CoreDump::Excluded);
         let locked = excluded.clone().residency(Residency::Locked);
@@ -490,7 +492,7 @@ on_stage! {
                     assert_eq!(mapped.is_excluded(), expected, "{name}, way {way}: {}", mapped.0);
                 }
                 spawn(|| assert_eq!(Mapped::of(&created).is_excluded(), expected)).join();
-                // Each process decides for itself.
+                // Each mapping has its own setting.
                 let plain = Segment::<u64>::open(name).unwrap();
                 assert!(!Mapped::of(&plain).is_excluded());
                 drop((created, opened, read, plain));
@@ -499,9 +501,9 @@ on_stage! {
         }
         let plain = Segment::anonymous(Counter::new(0)).unwrap();
         assert!(!Mapped::of(&plain).is_excluded());
-        let secret = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
-        assert!(Mapped::of(&secret).is_excluded());
-        let file = Segment::as_fd(&secret).unwrap().try_clone_to_owned().unwrap();
+        let excluded_segment = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
+        assert!(Mapped::of(&excluded_segment).is_excluded());
+        let file = Segment::as_fd(&excluded_segment).unwrap().try_clone_to_owned().unwrap();
         let received = excluded.from_fd::<Counter>(file).unwrap();
         assert!(Mapped::of(&received).is_excluded());
 
@@ -519,7 +521,7 @@ on_stage! {
         }
     }
 
-    fn memory_is_locked_if_that_is_asked_for() {
+    fn memory_is_locked_on_request() {
         const LEN: usize = 256 * KIB;
         let names = Names::new("locked");
         let options = SegmentOptions::new().residency(Residency::Locked);
@@ -544,10 +546,10 @@ on_stage! {
         assert_eq!(Mapped::of(&locked).bytes("Rss"), Mapped::of(&locked).bytes("Locked"));
     }
 
-    fn who_may_not_lock_so_much_is_told_the_limit() {
+    fn memory_lock_limit_is_reported() {
         const LEN: usize = MIB;
         const LIMIT: u64 = 64 * KIB as u64;
-        if !is_root_for("who_may_not_lock_so_much_is_told_the_limit") {
+        if !is_root_for("memory_lock_limit_is_reported") {
             return;
         }
         let names = Names::new("limit");
@@ -556,7 +558,7 @@ on_stage! {
             become_nobody();
             let options = SegmentOptions::new().residency(Residency::Locked);
             let refused = |result: Result<Segment<[u8; LEN]>, Error>| {
-                let error = result.expect_err("it is more than the limit");
+                let error = result.expect_err("the segment is larger than the limit");
                 let text = error.to_string();
                 match error {
                     Error::MemoryLockLimit { bytes, limit } => {
@@ -571,12 +573,13 @@ on_stage! {
             for name in names.all() {
                 refused(options.create_in_place(name, |_| {}));
                 let opened = Segment::<[u8; LEN]>::open(name);
-                assert!(matches!(opened, Err(Error::NotFound)), "{name}: nothing is left");
+                let is_absent = matches!(opened, Err(Error::NotFound));
+                assert!(is_absent, "{name}: the failed creation leaves nothing");
                 let made = SegmentOptions::new().create_in_place::<[u8; LEN]>(name, |_| {}).unwrap();
                 refused(options.open(name));
                 drop(made);
                 shm_sync::unlink(name).unwrap();
-                // What keeps inside the limit is had.
+                // A segment within the limit is created.
                 drop(options.create(name, Counter::new(0)).unwrap());
                 shm_sync::unlink(name).unwrap();
             }
@@ -585,8 +588,8 @@ on_stage! {
         assert_ne!(nix::unistd::Uid::effective().as_raw(), NOBODY);
     }
 
-    fn what_is_larger_than_system_v_segments_may_be_is_refused() {
-        if !is_root_for("what_is_larger_than_system_v_segments_may_be_is_refused") {
+    fn system_v_size_limit_is_reported() {
+        if !is_root_for("system_v_size_limit_is_reported") {
             return;
         }
         spawn(|| {
@@ -595,13 +598,13 @@ on_stage! {
             let _seen_outside_only = Segment::create(&key, 0_u8).unwrap();
             spawn(|| {
                 if let Err(errno) = unshare(CloneFlags::CLONE_NEWIPC) {
-                    println!("not run: no new IPC namespace can be had ({errno})");
+                    println!("not run: no new IPC namespace is permitted ({errno})");
                     return;
                 }
                 let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
-                assert_eq!(list.lines().count(), 1, "a namespace of our own");
+                assert_eq!(list.lines().count(), 1, "the new namespace has no segments");
                 if let Err(error) = fs::write("/proc/sys/kernel/shmmax", "8192") {
-                    println!("not run: the limit can't be set ({error})");
+                    println!("not run: the limit cannot be set ({error})");
                     return;
                 }
                 drop(Segment::create(&key, 0_u8).unwrap());

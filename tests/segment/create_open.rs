@@ -1,5 +1,4 @@
-//! `Segment`: creation, opening, publication, and everything that must be
-//! refused.
+//! `Segment`: creation, publication, opening, and all refusals.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -15,20 +14,20 @@ use shm_sync::{
 
 type Counter = ShmMutex<u64>;
 
-/// The length of a segment's header in bytes, and where its parts are.
+/// The length of a segment's header in bytes, and the offsets of some fields.
 const HEADER: usize = 448;
 const INODE: std::ops::Range<usize> = 112..120;
-const BORN: std::ops::Range<usize> = 136..144;
+const BIRTH_TIME: std::ops::Range<usize> = 136..144;
 
-/// The bytes of a good segment that holds a counter.
-fn good_bytes() -> Vec<u8> {
+/// Returns the bytes of a valid segment that holds a counter.
+fn valid_bytes() -> Vec<u8> {
     let name = TestName::new("bytes");
     let _segment = Segment::create(&name, Counter::new(0)).unwrap();
     fs::read(name.path()).unwrap()
 }
 
 fn open_error(name: &str) -> Error {
-    Segment::<Counter>::open(name).expect_err("it should be refused")
+    Segment::<Counter>::open(name).expect_err("the segment is refused")
 }
 
 #[test]
@@ -51,13 +50,13 @@ fn names_are_checked() {
 }
 
 #[test]
-fn the_mode_is_exact_and_private_by_default() {
+fn mode_is_exact_and_private_by_default() {
     let mode = |name: &TestName| fs::metadata(name.path()).unwrap().permissions().mode() & 0o777;
     let private = TestName::new("private");
     let _private = Segment::create(&private, Counter::new(0)).unwrap();
     assert_eq!(mode(&private), 0o600);
 
-    // The umask (022 or stricter, as a rule) would take the group's write bit.
+    // The usual umask, 022 or stricter, would clear the group's write bit.
     let group = TestName::new("group");
     let options = SegmentOptions::new().mode(0o660);
     let _group = options.create(&group, Counter::new(0)).unwrap();
@@ -70,23 +69,23 @@ fn the_mode_is_exact_and_private_by_default() {
 
     let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
     let file = Segment::as_fd(&anonymous).unwrap().try_clone_to_owned();
-    let facts = fs::File::from(file.unwrap()).metadata().unwrap();
-    assert_eq!(facts.permissions().mode() & 0o7777, 0o600);
+    let metadata = fs::File::from(file.unwrap()).metadata().unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
 }
 
 #[test]
-fn open_or_create_opens_what_is_there() {
+fn open_or_create_opens_existing_segment() {
     let name = TestName::new("ooc");
     let first = Segment::open_or_create(&name, || Counter::new(7)).unwrap();
     let second: Segment<Counter> =
-        Segment::open_or_create(&name, || panic!("there is one already")).unwrap();
+        Segment::open_or_create(&name, || panic!("the segment exists already")).unwrap();
     *first.lock().unwrap() += 1;
     assert_eq!(*second.lock().unwrap(), 8);
 }
 
 // Failure mode 22.
 #[test]
-fn another_layout_is_refused_and_both_sides_are_named() {
+fn open_refuses_other_layout_and_names_both() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Yesterday {
@@ -125,23 +124,28 @@ fn another_layout_is_refused_and_both_sides_are_named() {
 
 // Failure mode 25.
 #[test]
-fn what_is_not_ours_is_refused_before_it_is_mapped() {
-    let good = good_bytes();
+fn open_refuses_foreign_file_before_mapping() {
+    let good = valid_bytes();
     let put = |bytes: &[u8]| {
         let name = TestName::new("foreign");
         name.write(bytes);
-        if bytes.len() > BORN.end {
-            // Or else it is the copy of a file, which is another test.
+        if bytes.len() > BIRTH_TIME.end {
+            // Otherwise the file would be a copy of a segment, which is another test.
             let file = fs::OpenOptions::new()
                 .write(true)
                 .open(name.path())
                 .unwrap();
-            let facts = file.metadata().unwrap();
-            let inode = facts.ino().to_le_bytes();
+            let metadata = file.metadata().unwrap();
+            let inode = metadata.ino().to_le_bytes();
             file.write_all_at(&inode, INODE.start as u64).unwrap();
-            let born = facts.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
-            let born = (born.as_nanos() as u64).to_le_bytes();
-            file.write_all_at(&born, BORN.start as u64).unwrap();
+            let birth_time = metadata
+                .created()
+                .unwrap()
+                .duration_since(UNIX_EPOCH)
+                .unwrap();
+            let birth_time = (birth_time.as_nanos() as u64).to_le_bytes();
+            file.write_all_at(&birth_time, BIRTH_TIME.start as u64)
+                .unwrap();
         }
         name
     };
@@ -152,7 +156,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     assert!(matches!(refused(&vec![0; 8192]), Error::NotASegment));
     assert!(matches!(refused(&vec![0xff; 8192]), Error::NotASegment));
 
-    // Ours, but cut off: mapping it would end in SIGBUS.
+    // A truncated segment: access to its mapping would end in SIGBUS.
     for len in [HEADER, HEADER + 1, good.len() - 1] {
         match refused(&good[..len]) {
             Error::Corrupt(CorruptHeader::WrongSize { claimed, actual }) => {
@@ -182,21 +186,22 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     ));
     assert!(
         matches!(changed(12, 3), Error::LayoutMismatch { .. }),
-        "another libc"
+        "the segment is of another libc"
     );
     assert!(
         matches!(changed(13, 3), Error::LayoutMismatch { .. }),
-        "another endianness"
+        "the segment has another endianness"
     );
     assert!(
         matches!(changed(14, 12), Error::LayoutMismatch { .. }),
-        "another pointer width"
+        "the segment has another pointer width"
     );
     assert!(
         matches!(changed(15, 24), Error::LayoutMismatch { .. }),
-        "another pthread_mutex_t"
+        "the segment has another pthread_mutex_t"
     );
-    // Of another pid namespace, and nobody is attached: `containers.rs`.
+    // A segment of another pid namespace that no process is attached to: see
+    // `containers.rs`.
     let mut of_a_container = good.clone();
     of_a_container[20] ^= 1;
     assert!(Segment::<Counter>::open(&put(&of_a_container)).is_ok());
@@ -214,7 +219,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
     ));
     assert!(
         matches!(changed(56, 1), Error::LayoutMismatch { .. }),
-        "another fingerprint"
+        "the segment has another fingerprint"
     );
     assert!(matches!(
         changed(99, 0xff),
@@ -223,7 +228,7 @@ fn what_is_not_ours_is_refused_before_it_is_mapped() {
 }
 
 #[test]
-fn the_owner_must_be_the_expected_one() {
+fn open_refuses_other_owner() {
     let name = TestName::new("owner");
     let _segment = Segment::create(&name, Counter::new(0)).unwrap();
     let me = nix::unistd::Uid::effective().as_raw();
@@ -246,12 +251,12 @@ fn the_owner_must_be_the_expected_one() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn arbitrary_files_never_panic_nor_fault(
+    fn open_survives_arbitrary_files(
         noise in proptest::collection::vec(any::<u8>(), 0..600),
         changes in proptest::collection::vec((0..HEADER, any::<u8>()), 0..8),
-        start_from_good in any::<bool>(),
+        start_from_valid in any::<bool>(),
     ) {
-        let mut bytes = if start_from_good { good_bytes() } else { noise };
+        let mut bytes = if start_from_valid { valid_bytes() } else { noise };
         for (at, byte) in changes {
             if let Some(old) = bytes.get_mut(at) {
                 *old = byte;
@@ -260,7 +265,7 @@ proptest! {
         let name = TestName::new("noise");
         name.write(&bytes);
         if let Ok(segment) = Segment::<Counter>::open(&name) {
-            // It passed every check, so it must be usable to the last byte.
+            // The file passed every check, so the whole segment must be usable.
             prop_assert!(matches!(segment.try_lock(), Ok(_) | Err(LockError::WouldBlock)));
         }
     }
@@ -281,11 +286,11 @@ on_stage! {
         unlink(&name).unwrap();
         assert!(matches!(unlink(&name), Err(Error::NotFound)));
         assert!(matches!(open_error(&name), Error::NotFound));
-        *opened.lock().unwrap() += 1; // it lives on without a name
+        *opened.lock().unwrap() += 1; // the segment is usable without a name
         assert_eq!(*created.lock().unwrap(), 3);
     }
 
-    fn what_is_not_a_file_is_refused() {
+    fn open_refuses_non_files() {
         let target = TestName::new("target");
         let _target = Segment::create(&target, Counter::new(0)).unwrap();
         let link = TestName::new("link");
@@ -308,14 +313,14 @@ on_stage! {
         assert!(matches!(open_error(&socket), Error::NotASegment));
     }
 
-    fn many_executed_workers_open_it_by_name() {
+    fn executed_workers_open_by_name() {
         const WORKERS: usize = 6;
         let name = TestName::new("exec");
         let total = Segment::create(&name, Counter::new(0)).unwrap();
         let mut workers: Vec<_> = (0..WORKERS)
             .map(|_| {
                 Command::new(std::env::current_exe().unwrap())
-                    .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_worker))
+                    .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_worker))
                     .env("SHM_SYNC_TEST_NAME", &*name)
                     .spawn()
                     .unwrap()
@@ -327,8 +332,8 @@ on_stage! {
         assert_eq!(*total.lock().unwrap(), WORKERS as u64 * 1_000);
     }
 
-    /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_worker() {
+    /// Runs in the processes that the test above starts. Without them, it does nothing.
+    fn executed_worker() {
         if let Ok(name) = std::env::var("SHM_SYNC_TEST_NAME") {
             let total = Segment::<Counter>::open(&name).unwrap();
             for _ in 0..1_000 {
@@ -337,9 +342,9 @@ on_stage! {
         }
     }
 
-    fn a_stranger_is_refused_by_the_system() {
+    fn other_user_is_refused_by_kernel() {
         if !nix::unistd::Uid::effective().is_root() {
-            println!("not run: only root can become somebody else");
+            println!("not run: only root can become another user");
             return;
         }
         let name = TestName::new("stranger");
@@ -350,13 +355,14 @@ on_stage! {
         spawn(|| {
             nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
             assert!(matches!(open_error(&name), Error::PermissionDenied));
-            // It may be opened, but root could be anybody who squats the name.
+            // The file may be opened, but its owner could be any user who creates this
+            // name first.
             let opened = options.open::<Counter>(&public);
             assert!(matches!(opened, Err(Error::WrongOwner { expected: 65_534, found: 0 })));
             let opened = options.clone().owner(0).open::<Counter>(&public);
             *opened.unwrap().lock().unwrap() += 1;
             assert!(matches!(unlink(&public), Err(Error::PermissionDenied)));
-            // A user without any privilege publishes as well.
+            // A user without privileges can publish a segment.
             let mine = TestName::new("unprivileged");
             drop(Segment::create(&mine, Counter::new(0)).unwrap());
             drop(Segment::<Counter>::open(&mine).unwrap());
@@ -365,7 +371,7 @@ on_stage! {
     }
 
     // Failure mode 19.
-    fn a_creator_that_dies_leaves_a_whole_object_or_none() {
+    fn creator_killed_leaves_whole_object_or_none() {
         let name = TestName::new("creator");
         let mut published = 0;
         for round in 0..300_u64 {
@@ -384,14 +390,14 @@ on_stage! {
                 Err(Error::NotFound) => {}
                 Err(other) => panic!("round {round}: {other:?}"),
             }
-            // The next caller just creates.
+            // The next caller can create the segment.
             drop(Segment::create(&name, Counter::new(0)).unwrap());
             unlink(&name).unwrap();
         }
         println!("{published} of 300 creators died with the object published");
     }
 
-    fn of_many_creators_at_once_one_wins_and_the_others_open() {
+    fn concurrent_creators_have_one_winner() {
         let name = TestName::new("race");
         let tally = Segment::anonymous(Counter::new(0)).unwrap();
         for _ in 0..40 {
@@ -412,16 +418,16 @@ on_stage! {
                 .collect();
             racers.into_iter().for_each(Child::join);
             let shared = Segment::<ShmMutex<(i32, u64)>>::open(&name).unwrap();
-            assert_eq!(shared.lock().unwrap().1, 8, "all eight used the same object");
+            assert_eq!(shared.lock().unwrap().1, 8, "all eight processes used the same object");
             unlink(&name).unwrap();
         }
         assert_eq!(*tally.lock().unwrap(), 320);
     }
 
     // Failure mode 20.
-    fn opening_while_others_remove_and_recreate_gives_a_whole_object() {
+    fn open_during_recreation_gives_whole_object() {
         let name = TestName::new("recreate");
-        let mut vandal = spawn(|| loop {
+        let mut recreator = spawn(|| loop {
             if let Ok(segment) = Segment::create(&name, Counter::new(9)) {
                 drop(segment);
             }
@@ -440,17 +446,18 @@ on_stage! {
             let segment = Segment::open_or_create(&name, || Counter::new(9)).unwrap();
             assert_eq!(*segment.lock().unwrap(), 9);
         }
-        vandal.kill();
+        recreator.kill();
         println!("{opened} of 20000 attempts met an object");
     }
 
-    // Failure mode 17: a child never takes the parent's object away.
-    fn a_child_that_drops_its_copy_harms_nobody() {
+    // Failure mode 17: a child never removes its parent's object.
+    fn child_drop_keeps_parents_segment() {
         let name = TestName::new("child");
         let shared = std::mem::ManuallyDrop::new(Segment::create(&name, Counter::new(0)).unwrap());
         let guard = shared.lock().unwrap();
         spawn(|| {
-            // SAFETY: the child's copy; the parent keeps its own.
+            // SAFETY: this is the child's copy of the segment; the parent keeps its
+            // own.
             drop(unsafe { std::ptr::read(&*shared) });
         })
         .join();
@@ -462,20 +469,20 @@ on_stage! {
 }
 
 on_stage! {
-    // A fixed name is shared with every other run of these tests on the machine.
+    // All runs of these tests on the machine share the fixed name.
     #[file_serial(shm_sync_fixed_name)]
-    fn an_object_outlives_a_crash_and_is_found_again_by_its_fixed_name() {
+    fn object_with_fixed_name_outlives_crash() {
         const NAME: &str = "/shm-sync-test-fixed-name";
         let _ = unlink(NAME);
-        for visit in 1..=3 {
+        for expected in 1..=3 {
             spawn(|| {
-                let visits = Segment::open_or_create(NAME, || Counter::new(0)).unwrap();
-                *visits.lock().unwrap() += 1;
+                let counter = Segment::open_or_create(NAME, || Counter::new(0)).unwrap();
+                *counter.lock().unwrap() += 1;
                 crate::support::die()
             })
             .wait();
-            let visits = Segment::<Counter>::open(NAME).unwrap();
-            assert_eq!(*visits.lock().unwrap(), visit);
+            let counter = Segment::<Counter>::open(NAME).unwrap();
+            assert_eq!(*counter.lock().unwrap(), expected);
         }
         unlink(NAME).unwrap();
     }

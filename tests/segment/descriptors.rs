@@ -1,5 +1,5 @@
-//! Descriptors as daemons treat them: none of ours is standard output, and numbers that
-//! the daemon has closed and used again are the daemon's.
+//! Descriptors in daemons. No descriptor of the crate is a standard stream. Numbers
+//! that the daemon has closed and used again belong to the daemon.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,14 +11,16 @@ use crate::support::mounts::{Stand, has_own_mounts_for};
 use crate::support::{Marked, TestAddress, TestName, on_stage, poll, spawn};
 use shm_sync::{Backing, Error, Removal, Segment, SegmentOptions, unlink};
 
-/// What `closefrom(3)` does in every daemon.
+/// Closes all descriptors from 3 on, as daemons do with `closefrom(3)`.
 fn close_from_three() {
-    // SAFETY: takes numbers. What owns these descriptors is what the tests are about.
+    // SAFETY: the call takes only numbers. The tests are about the owners of these
+    // descriptors.
     assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
 }
 
 fn close(number: i32) {
-    // SAFETY: as above.
+    // SAFETY: the call takes only a number. The tests are about the owner of the
+    // descriptor.
     unsafe { libc::close(number) };
 }
 
@@ -34,7 +36,7 @@ impl Daemon {
         Self(files.collect())
     }
 
-    /// Asserts that its files are open and hold what it writes.
+    /// Checks that the daemon's files are open, and hold what it writes.
     fn check(&mut self) {
         for (file, name) in &mut self.0 {
             let there = std::fs::metadata(name.path()).unwrap();
@@ -46,7 +48,7 @@ impl Daemon {
     }
 }
 
-/// Steps that processes agree on by memory, since `closefrom` closes their pipes.
+/// Steps that processes agree on in memory, because `closefrom` closes their pipes.
 struct Steps(Segment<AtomicU32>);
 
 impl Steps {
@@ -80,8 +82,8 @@ on_stage! {
         .join();
     }
 
-    // A daemon without standard output.
-    fn low_numbers_are_never_a_segments() {
+    // A daemon without standard streams.
+    fn segment_uses_no_low_descriptor() {
         for address in files("low") {
             let mut daemon = spawn(|| {
                 for missing in [0, 1, 2] {
@@ -90,9 +92,10 @@ on_stage! {
                 let created = Segment::create(&address, Marked::new(1)).unwrap();
                 let opened = Segment::<Marked>::open(&address).unwrap();
                 let reader = Segment::<Marked>::open_read_only(&address).unwrap();
-                let nameless = Segment::anonymous(Marked::new(2)).unwrap();
+                let anonymous = Segment::anonymous(Marked::new(2)).unwrap();
                 for number in [0, 1, 2] {
-                    // SAFETY: the buffer is static; the number is nobody's.
+                    // SAFETY: the buffer is static and has 11 bytes. The descriptor
+                    // belongs to no owner.
                     let written = unsafe { libc::write(number, c"overwritten".as_ptr().cast(), 11) };
                     if written != -1 {
                         crate::support::exit_now(10 + number);
@@ -100,9 +103,9 @@ on_stage! {
                 }
                 created.visit();
                 opened.visit();
-                nameless.visit();
+                anonymous.visit();
                 drop(reader);
-                let ids = [created.id(), opened.id(), nameless.id()];
+                let ids = [created.id(), opened.id(), anonymous.id()];
                 crate::support::exit_now(i32::from(ids != [1, 1, 2]));
             });
             let status = daemon.wait();
@@ -111,14 +114,15 @@ on_stage! {
         }
     }
 
-    // A descriptor that came as standard input.
-    fn a_low_descriptor_handed_over_is_moved_up() {
+    // A descriptor that is inherited as standard input.
+    fn from_fd_moves_low_descriptor_up() {
         let segment = Segment::anonymous(Marked::new(3)).unwrap();
         let mut child = spawn(|| {
             let file = Segment::as_fd(&segment).unwrap().as_raw_fd();
-            // SAFETY: takes numbers.
+            // SAFETY: the call takes only numbers.
             let moved = unsafe { libc::dup2(file, 0) };
-            // SAFETY: it was made just now, for this.
+            // SAFETY: `dup2` has just created the descriptor, and no other owner has
+            // it.
             let stdin = unsafe { OwnedFd::from_raw_fd(moved) };
             let again = SegmentOptions::new().from_fd::<Marked>(stdin).unwrap();
             again.visit();
@@ -137,21 +141,21 @@ on_stage! {
                 let created = transient().create(&address, Marked::new(1)).unwrap();
                 let opened = Segment::<Marked>::open(&address).unwrap();
                 let reader = Segment::<Marked>::open_read_only(&address).unwrap();
-                let nameless = Segment::anonymous(Marked::new(2)).unwrap();
+                let anonymous = Segment::anonymous(Marked::new(2)).unwrap();
                 close_from_three();
                 let mut daemon = Daemon::start();
-                assert!(Segment::as_fd(&nameless).is_none(), "it would be the daemon's");
-                for segment in [&created, &opened, &nameless] {
+                assert!(Segment::as_fd(&anonymous).is_none(), "the number belongs to the daemon");
+                for segment in [&created, &opened, &anonymous] {
                     segment.visit();
                     let attached = Segment::attached_pids(segment).unwrap();
                     assert_eq!(attached, [std::process::id()]);
                 }
-                drop(nameless);
+                drop(anonymous);
                 drop(opened);
                 drop(reader);
                 assert!(address.exists());
                 drop(created);
-                assert!(!address.exists(), "the last one takes the name away");
+                assert!(!address.exists(), "the last process removes the name");
                 daemon.check();
             })
             .join();
@@ -171,7 +175,7 @@ on_stage! {
                 opened.visit();
                 drop(opened);
                 steps.reach(3);
-                // Its copy of the parent's, which has gone.
+                // The child still has its copy of the parent's attachment.
                 steps.wait_for(4);
             });
             steps.wait_for(1);
@@ -189,7 +193,7 @@ on_stage! {
         }
     }
 
-    // Failure mode 36: also while the caller's own code makes the value.
+    // Failure mode 36: the caller's initialiser calls `closefrom`.
     fn closefrom_while_creating_uses_nothing_foreign() {
         for address in files("creating") {
             spawn(|| {
@@ -206,22 +210,22 @@ on_stage! {
 
                 let mut daemon = None;
                 let options = SegmentOptions::new();
-                let nameless = options.anonymous_in_place::<u64>("daemon", |value| {
+                let anonymous = options.anonymous_in_place::<u64>("daemon", |value| {
                     *value = 5;
                     close_from_three();
                     daemon = Some(Daemon::start());
                 });
-                let nameless = nameless.unwrap();
-                assert_eq!(*nameless, 5);
-                assert!(Segment::as_fd(&nameless).is_none());
-                drop(nameless);
+                let anonymous = anonymous.unwrap();
+                assert_eq!(*anonymous, 5);
+                assert!(Segment::as_fd(&anonymous).is_none());
+                drop(anonymous);
                 daemon.unwrap().check();
             })
             .join();
         }
     }
 
-    // Failure mode 36: what can't be had, as `Segment` documents.
+    // Failure mode 36: the exception that `Segment` documents.
     fn closefrom_on_overlayfs_ends_the_attachment() {
         if !has_own_mounts_for("closefrom on overlayfs") {
             return;
@@ -245,16 +249,16 @@ on_stage! {
         steps.wait_for(1);
         let mut both = [std::process::id(), daemon.pid()];
         both.sort_unstable();
-        assert_eq!(Segment::attached_pids(&segment).unwrap(), both, "its mapping is seen");
+        assert_eq!(Segment::attached_pids(&segment).unwrap(), both, "the mapping shows the daemon");
         drop(segment);
         let opened = Segment::<Marked>::open(&address);
-        assert!(matches!(opened, Err(Error::NotFound)), "its lock went with its descriptor");
+        assert!(matches!(opened, Err(Error::NotFound)), "the lock has ended with the descriptor");
         steps.reach(2);
         daemon.join();
     }
 
     // Failure mode 38.
-    fn no_descriptor_left_the_last_one_still_removes() {
+    fn last_drop_without_free_descriptor_removes() {
         for address in files("full") {
             spawn(|| {
                 let segment = transient().create(&address, Marked::new(1)).unwrap();
@@ -268,12 +272,12 @@ on_stage! {
     }
 
     // Failure mode 38.
-    fn no_descriptor_left_but_a_child_attached_stays() {
+    fn drop_without_free_descriptor_respects_child() {
         for address in files("full-child") {
             let steps = Steps::new();
             spawn(|| {
                 let segment = transient().create(&address, Marked::new(1)).unwrap();
-                let heir = spawn(|| {
+                let child = spawn(|| {
                     steps.reach(1);
                     steps.wait_for(2);
                 });
@@ -283,7 +287,7 @@ on_stage! {
                 drop(full);
                 assert!(address.exists(), "the child is attached");
                 steps.reach(2);
-                heir.join();
+                child.join();
             })
             .join();
             assert!(address.exists());
@@ -291,7 +295,7 @@ on_stage! {
         }
     }
 
-    fn a_name_given_to_another_is_not_taken_from_it() {
+    fn drop_keeps_name_of_another_object() {
         for address in files("other") {
             let segment = transient().create(&address, Marked::new(1)).unwrap();
             unlink(&address).unwrap();
@@ -309,7 +313,7 @@ fn use_up_descriptors() -> Vec<File> {
         rlim_cur: 64,
         rlim_max: 4096,
     };
-    // SAFETY: the struct is valid.
+    // SAFETY: the struct is valid for reads during the call.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) }, 0);
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }

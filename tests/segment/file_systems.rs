@@ -1,5 +1,5 @@
-//! File systems that copy on write: memory that was reserved stays reserved, although
-//! the file system fills up.
+//! File systems that copy on write: reserved memory stays reserved when the file system
+//! fills up.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,12 +12,13 @@ use shm_sync::{Error, Segment, SegmentOptions};
 
 const MIB: usize = 1 << 20;
 
-/// A small file system of its own, mounted where only this stage sees it.
+/// A small file system that is mounted only for this stage.
 #[derive(Debug)]
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None`, with a message, if a tool or a right is missing.
+    /// Creates and mounts the file system. Returns `None`, with a message, if a tool or
+    /// a permission is missing.
     fn new(kind: &str, size: u64) -> Option<Self> {
         if !has_own_mounts_for(kind) {
             return None;
@@ -30,7 +31,7 @@ impl Disk {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// Takes all the room that is left.
+    /// Allocates all free space.
     fn fill_up(&self) {
         let file = File::create(self.path("filling")).unwrap();
         let (mut len, mut step) = (0, 256 << 20);
@@ -69,7 +70,7 @@ on_stage! {
         assert_eq!(*Segment::<u64>::open(&path).unwrap(), 7);
     }
 
-    fn a_copy_that_shares_or_lacks_blocks_gets_its_own() {
+    fn copied_file_gets_its_own_blocks() {
         let Some(disk) = Disk::new("xfs", 320 << 20) else { return };
         let path = disk.path("segment");
         let made: Segment<[std::sync::atomic::AtomicU8]> =
@@ -102,13 +103,13 @@ on_stage! {
             let refused = Segment::<[std::sync::atomic::AtomicU8]>::open(path);
             let expected = matches!(refused, Err(Error::NoSpace { bytes }) if bytes > 16 * MIB);
             assert!(expected, "{path}: {refused:?}");
-            // The refusal changes nothing, and to read takes no room.
+            // The refusal changes nothing, and a reader needs no space.
             let read = Segment::<[std::sync::atomic::AtomicU8]>::open_read_only(path).unwrap();
             assert_eq!(read.view().element(4096).unwrap().load(), 9);
         }
     }
 
-    fn what_is_reserved_on_btrfs_stays_reserved() {
+    fn reservation_on_btrfs_persists() {
         let Some(disk) = Disk::new("btrfs", 256 << 20) else { return };
         let path = disk.path("segment");
         let made: Segment<[std::sync::atomic::AtomicU8]> =

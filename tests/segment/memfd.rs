@@ -1,5 +1,5 @@
-//! Segments without a name: sealed for good, and shared by fork, by inheritance
-//! over `exec` and over Unix sockets. Nothing else passes for one.
+//! Segments without a name: they are sealed, and shared by fork, by inheritance over
+//! `exec` and over Unix sockets. No other descriptor is accepted as one.
 
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
@@ -34,17 +34,17 @@ fn anonymous() -> Segment<Counter> {
 }
 
 fn descriptor<T: ShmSafe>(segment: &Segment<T>) -> BorrowedFd<'_> {
-    Segment::as_fd(segment).expect("it has one")
+    Segment::as_fd(segment).expect("a memfd segment has a descriptor")
 }
 
-/// The error that a descriptor is refused with.
+/// Returns the error with which a descriptor is refused.
 fn refusal(file: impl Into<OwnedFd>) -> Error {
     SegmentOptions::new()
         .from_fd::<Counter>(file.into())
-        .expect_err("it should be refused")
+        .expect_err("the descriptor is refused")
 }
 
-/// A memfd with these bytes and seals.
+/// Creates a memfd with these bytes and seals.
 fn memfd(bytes: &[u8], seals: SealFlag) -> File {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create("shm-sync-test", flags).unwrap());
@@ -79,7 +79,7 @@ fn receive(socket: BorrowedFd<'_>) -> OwnedFd {
             ControlMessageOwned::ScmRights(files) => files.first().copied(),
             _ => None,
         });
-    // SAFETY: the kernel has just given it to this process.
+    // SAFETY: the kernel has just given this descriptor to this process.
     unsafe { OwnedFd::from_raw_fd(files.next().unwrap()) }
 }
 
@@ -98,7 +98,7 @@ fn smoke() {
 }
 
 #[test]
-fn its_size_is_sealed() {
+fn memfd_size_is_sealed() {
     let mine = anonymous();
     let file = descriptor(&mine);
     let len = Segment::mapped_len(&mine) as i64;
@@ -106,13 +106,13 @@ fn its_size_is_sealed() {
         assert_eq!(ftruncate(file, other), Err(Errno::EPERM), "{other}");
     }
     let more = fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
-    assert_eq!(more, Err(Errno::EPERM), "the seals are the last ones");
+    assert_eq!(more, Err(Errno::EPERM), "no more seals can be added");
     let flags = FdFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFD).unwrap());
     assert!(flags.contains(FdFlag::FD_CLOEXEC));
 }
 
 #[test]
-fn it_bears_its_label() {
+fn memfd_has_label() {
     let options = SegmentOptions::new();
     let mine = options.anonymous("label", Counter::new(0)).unwrap();
     let link = format!("/proc/self/fd/{}", descriptor(&mine).as_raw_fd());
@@ -121,7 +121,7 @@ fn it_bears_its_label() {
 }
 
 #[test]
-fn what_could_shrink_is_refused() {
+fn from_fd_refuses_shrinkable_files() {
     let name = TestName::new("unsealed");
     let _posix = Segment::create(&name, Counter::new(0)).unwrap();
     let path = TestFile::new("unsealed");
@@ -154,7 +154,7 @@ fn what_could_shrink_is_refused() {
 }
 
 #[test]
-fn what_is_sealed_and_none_of_ours_is_refused() {
+fn from_fd_refuses_foreign_sealed_files() {
     let shrink = SealFlag::F_SEAL_SHRINK;
     let mine = anonymous();
     let mut good = vec![0; Segment::mapped_len(&mine)];
@@ -173,19 +173,19 @@ fn what_is_sealed_and_none_of_ours_is_refused() {
     let other = SegmentOptions::new().from_fd::<ShmMutex<i64>>(file.into());
     assert!(matches!(other, Err(Error::LayoutMismatch { .. })));
 
-    // The right to read alone is no right to lock.
+    // Read permission alone does not permit to lock.
     let link = format!("/proc/self/fd/{}", descriptor(&mine).as_raw_fd());
     let read_only = File::open(link).unwrap();
     assert!(matches!(refusal(read_only), Error::PermissionDenied));
-    let for_ever = shrink | SealFlag::F_SEAL_WRITE;
+    let read_only_seals = shrink | SealFlag::F_SEAL_WRITE;
     assert!(matches!(
-        refusal(memfd(&good, for_ever)),
+        refusal(memfd(&good, read_only_seals)),
         Error::PermissionDenied
     ));
 }
 
 on_stage! {
-    fn a_forked_child_shares_it() {
+    fn forked_child_shares_memfd() {
         let mine = anonymous();
         let children: Vec<_> = (0..4)
             .map(|_| spawn(|| (0..500).for_each(|_| *mine.lock().unwrap() += 1)))
@@ -199,26 +199,26 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(holder.pid()));
     }
 
-    fn an_executed_program_inherits_the_descriptor() {
+    fn executed_program_inherits_descriptor() {
         let mine = anonymous();
         let file = descriptor(&mine).try_clone_to_owned().unwrap();
         fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let mut program = Command::new(std::env::current_exe().unwrap())
-            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(an_executed_program))
+            .env("SHM_SYNC_TEST_STAGE", crate::support::stage!(executed_program))
             .env("SHM_SYNC_TEST_FD", file.as_raw_fd().to_string())
             .spawn()
             .unwrap();
         assert_eq!(program.wait().unwrap().code(), Some(42));
         let cause = expect_poisoned(mine.lock()).cause();
-        assert_eq!(dead_owner(cause), Some(program.id()), "it ended with the lock held");
+        assert_eq!(dead_owner(cause), Some(program.id()), "the program ended with the lock held");
         mine.clear_poison();
         assert_eq!(*mine.lock().unwrap(), 500);
     }
 
-    /// The other side of the test above; alone, it has nothing to do.
-    fn an_executed_program() {
+    /// Runs in the process that the test above starts. Without it, it does nothing.
+    fn executed_program() {
         if let Ok(number) = std::env::var("SHM_SYNC_TEST_FD") {
-            // SAFETY: the starter has left this descriptor open for this process.
+            // SAFETY: the test has left this descriptor open for this process.
             let file = unsafe { OwnedFd::from_raw_fd(number.parse().unwrap()) };
             let theirs = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
             for _ in 0..500 {
@@ -228,7 +228,7 @@ on_stage! {
         }
     }
 
-    fn a_descriptor_goes_over_a_unix_socket() {
+    fn descriptor_is_sent_over_unix_socket() {
         const ROUNDS: u64 = 200;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
@@ -238,7 +238,7 @@ on_stage! {
         )
         .unwrap();
         let (finished, held) = (Gate::new(), Gate::new());
-        // It is born before there is a segment.
+        // The worker is forked before the segment exists.
         let mut worker = spawn(|| {
             let file = receive(theirs.as_fd());
             let desk = SegmentOptions::new().from_fd::<Desk>(file).unwrap();
@@ -277,7 +277,7 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(worker.pid()));
     }
 
-    fn it_outlives_its_creator() {
+    fn memfd_outlives_creator() {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,

@@ -1,4 +1,4 @@
-//! Looking without touching: read-only segments and private snapshots.
+//! Read-only segments and private snapshots.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64, Ordering};
@@ -46,7 +46,7 @@ fn board() -> Board {
     }
 }
 
-/// A name of each kind, for a test that asks of all the same.
+/// An address of each kind, for a test of all kinds.
 struct Names(TestName, TestFile, TestKey);
 
 impl Names {
@@ -59,7 +59,7 @@ impl Names {
     }
 }
 
-/// The permissions of the mapping that an address is in: `r--s`.
+/// Returns the permissions of the mapping that contains an address, such as `r--s`.
 fn protection(at: usize) -> String {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let line = maps.lines().find(|line| {
@@ -103,7 +103,7 @@ fn smoke() {
         assert_eq!(protection(limits_at), "r--s");
         let shared_at = std::ptr::from_ref::<Board>(&shared).addr();
         assert_eq!(protection(shared_at), "rw-s");
-        // It can go to another thread, as `&T` could.
+        // Another thread can use the view, like a `&T`.
         std::thread::scope(|scope| {
             scope.spawn(|| assert_eq!(project!(read.view() => done).load(), 3));
         });
@@ -111,7 +111,7 @@ fn smoke() {
 }
 
 #[test]
-fn what_is_not_there_or_not_ours_is_refused() {
+fn open_read_only_refuses_missing_or_foreign() {
     let names = Names::new("refused");
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
@@ -133,7 +133,7 @@ fn what_is_not_there_or_not_ours_is_refused() {
 }
 
 #[test]
-fn lengths_are_learned_by_those_who_look() {
+fn open_read_only_learns_length() {
     let names = Names::new("tail");
     type Table = WithTail<u32, [Counter]>;
     for name in names.all() {
@@ -156,7 +156,7 @@ fn lengths_are_learned_by_those_who_look() {
 }
 
 on_stage! {
-    fn what_others_write_is_seen_in_a_view() {
+    fn view_shows_writes_of_other_processes() {
         let names = Names::new("seen");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
@@ -183,14 +183,15 @@ on_stage! {
         }
     }
 
-    fn the_memory_itself_refuses_writes() {
+    fn read_only_mapping_refuses_writes() {
         let names = Names::new("write");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
             let read = Segment::<Board>::open_read_only(name).unwrap();
             let mut writer = spawn(|| {
                 let at = std::ptr::from_ref(project!(read.view() => limits.highest).get());
-                // SAFETY: mapped; that it can't be written is what is tested.
+                // SAFETY: the address is mapped. The write faults, which is what the
+                // test checks.
                 unsafe { at.cast_mut().write_volatile(1) };
             });
             let status = writer.wait();
@@ -202,8 +203,8 @@ on_stage! {
         }
     }
 
-    fn the_right_to_read_is_enough() {
-        if !is_root_for("the_right_to_read_is_enough") {
+    fn open_read_only_needs_only_read_permission() {
+        if !is_root_for("open_read_only_needs_only_read_permission") {
             return;
         }
         let names = Names::new("reader");
@@ -235,12 +236,12 @@ on_stage! {
             reader.join();
             assert_eq!(shared.done.load(Ordering::Acquire), 11);
             assert_eq!(*shared.pending.lock().unwrap(), 5);
-            // Whoever looked took nothing away, and left nothing.
+            // The reader has removed nothing and left nothing.
             assert_eq!(Segment::attached_pids(&shared).unwrap(), [std::process::id()]);
         }
     }
 
-    fn a_peek_never_waits_and_never_tears_a_number() {
+    fn peek_neither_waits_nor_tears_numbers() {
         let name = TestName::new("peek");
         let shared = Segment::create(&name, ShmMutex::new([0_u64; 4])).unwrap();
         let read = Segment::<ShmMutex<[u64; 4]>>::open_read_only(&name).unwrap();
@@ -249,7 +250,8 @@ on_stage! {
             for round in 0_u64.. {
                 let number = if round % 2 == 0 { 0 } else { u64::MAX };
                 for to in numbers.iter_mut() {
-                    // SAFETY: a number of ours; volatile, so that each is stored.
+                    // SAFETY: `to` is a valid reference to a number. The write is
+                    // volatile, so that each is stored.
                     unsafe { std::ptr::from_mut(to).write_volatile(number) };
                 }
             }
@@ -260,12 +262,13 @@ on_stage! {
         writer.kill();
     }
 
-    fn a_snapshot_and_the_original_do_not_see_each_other() {
+    fn snapshot_is_independent_of_original() {
         let names = Names::new("apart");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
             let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
-            // Every page is ours, of those too that nobody has written to.
+            // The snapshot has its own copy of every page, also of pages never written
+            // to.
             spawn(|| {
                 let mine = Segment::<Board>::open(name).unwrap();
                 mine.done.store(40, Ordering::Release);
@@ -279,13 +282,13 @@ on_stage! {
             *copy.pending.lock().unwrap() = 50;
             assert_eq!(shared.done.load(Ordering::Acquire), 40);
             assert_eq!(*shared.pending.lock().unwrap(), 5);
-            // Locks of both can be held at once, by one thread.
+            // One thread can hold locks of both at once.
             let (_ours, _theirs) = (copy.pending.lock().unwrap(), shared.pending.lock().unwrap());
             assert_eq!(copy.limits.highest, 9);
         }
     }
 
-    fn a_large_snapshot_is_all_of_one_time() {
+    fn large_snapshot_keeps_all_pages() {
         const LEN: usize = 3 << 20;
         let names = Names::new("pages");
         for name in names.all() {
@@ -294,19 +297,19 @@ on_stage! {
             spawn(|| shared.iter().for_each(|word| word.store(1, Ordering::Relaxed))).join();
             assert!(copy.iter().all(|word| word.load(Ordering::Relaxed) == 0), "{name}");
             unlink(name).unwrap();
-            // It needs the original no more.
+            // The snapshot does not need the original any more.
             drop(shared);
             copy.iter().for_each(|word| word.store(2, Ordering::Relaxed));
             assert_eq!(copy[LEN / 8 - 1].load(Ordering::Relaxed), 2);
         }
     }
 
-    fn a_lock_that_was_held_is_poisoned_in_the_snapshot() {
+    fn snapshot_poisons_held_lock() {
         let names = Names::new("held");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
             let mut holder = holder_of(&shared.slots[1]);
-            // Whoever waits there, waits not here.
+            // A waiter of the original does not wait for the snapshot's lock.
             let waiter = spawn(|| {
                 let _ = shared.slots[1].lock();
             });
@@ -317,11 +320,11 @@ on_stage! {
             let mut data = poisoned.recover(|data| *data = (0, 0));
             *data = (9, 9);
             drop(data);
-            assert!(!copy.pending.is_poisoned(), "others are as they were");
+            assert!(!copy.pending.is_poisoned(), "the other locks are unchanged");
             assert_eq!(*copy.pending.lock().unwrap(), 5);
             assert_eq!(*copy.slots[1].lock().unwrap(), (9, 9));
 
-            // In the original it is held, and clean.
+            // In the original, the lock is held and not poisoned.
             assert!(!shared.slots[1].is_poisoned());
             assert!(matches!(shared.slots[1].try_lock(), Err(LockError::WouldBlock)));
             holder.kill();
@@ -331,7 +334,7 @@ on_stage! {
         }
     }
 
-    fn a_snapshots_lock_is_free_in_a_forked_child() {
+    fn snapshot_lock_is_free_in_forked_child() {
         let names = Names::new("forked");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
@@ -346,8 +349,8 @@ on_stage! {
                     end.pass();
                 });
                 locked.pass();
-                // Both by what was borrowed before the fork and by what is borrowed
-                // after it; and in the child of a child.
+                // The child uses references from before and after the fork. A child of
+                // the child is checked as well.
                 let check = || {
                     let poisoned = expect_poisoned(board.pending.lock());
                     assert_eq!(dead_owner(poisoned.cause()), Some(me));
@@ -355,14 +358,14 @@ on_stage! {
                     let poisoned = expect_poisoned(copy.slots[2].try_lock());
                     assert_eq!(dead_owner(poisoned.cause()), Some(me));
                     drop(poisoned.recover(|_| ()));
-                    // What was free is free, and clean.
+                    // Free locks are free and not poisoned.
                     assert!(copy.slots[0].try_lock().is_ok());
                     assert!(copy.slots[2].try_lock().is_ok());
                 };
                 spawn(|| spawn(check).join()).join();
                 spawn(|| {
                     check();
-                    // It excludes, as ever.
+                    // The lock still excludes other lockers.
                     let guard = board.pending.lock().unwrap();
                     assert!(matches!(board.pending.try_lock(), Err(LockError::WouldBlock)));
                     assert!(matches!(board.pending.lock(), Err(LockError::Deadlock)));
@@ -378,7 +381,7 @@ on_stage! {
                 .join();
                 end.open();
             });
-            // In the parent nothing has changed.
+            // The parent's snapshot is unchanged.
             assert!(matches!(board.pending.lock(), Err(LockError::Deadlock)));
             drop(guard);
             assert_eq!(*board.pending.lock().unwrap(), 5);
@@ -386,7 +389,7 @@ on_stage! {
         }
     }
 
-    fn threads_of_a_forked_child_share_its_snapshot() {
+    fn snapshot_is_shared_by_threads_of_child() {
         let names = Names::new("forked-threads");
         let name = names.all()[0];
         let _shared = Segment::create(name, board()).unwrap();
@@ -415,11 +418,11 @@ on_stage! {
         }
     }
 
-    fn poison_and_own_locks_come_along() {
+    fn snapshot_keeps_poison_and_own_locks() {
         let names = Names::new("poison");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
-            // A death that nobody has come across yet.
+            // An owner death that no locker has seen yet.
             spawn(|| {
                 let _guard = shared.slots[0].lock().unwrap();
                 die()
@@ -440,7 +443,7 @@ on_stage! {
         }
     }
 
-    fn a_snapshot_does_not_count_as_attached() {
+    fn snapshot_does_not_count_as_attached() {
         let names = Names::new("count");
         for name in names.all() {
             let (created, seen) = (Gate::new(), Gate::new());

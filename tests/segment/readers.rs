@@ -1,5 +1,5 @@
-//! What a process that may only read a segment can do to its owners: delay them, by a
-//! deadline at most (failure mode 39).
+//! Processes that may only read a segment can delay its users, but only until a
+//! deadline (failure mode 39).
 
 use std::fs::File;
 use std::io;
@@ -12,18 +12,20 @@ use crate::support::{
 };
 use shm_sync::{Backing, Error, Removal, Segment, SegmentOptions, inspect, unlink};
 
-/// The bytes by which a segment's users order what they do (`src/segment/attach.rs`).
+/// The bytes whose locks order the operations on a segment
+/// (`src/segment/backing/attachment.rs`).
 const ATTACHED: i64 = 1 << 62;
 const REMOVAL: i64 = ATTACHED - 1;
-const REVIVAL: i64 = ATTACHED - 2;
+const REINIT: i64 = ATTACHED - 2;
 const READERS: i64 = ATTACHED + (1 << 30);
 
-/// Where the header says in which boot the locks live.
-const BOOT: u64 = 120;
+/// The offset of the stored epoch in the header.
+const EPOCH: u64 = 120;
 
-/// How long a call may be held up: the library's ten seconds, and a slow machine.
+/// The longest time that a call may be delayed: the library's ten seconds, and time for
+/// a slow machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a call may take that waits for nobody.
+/// The longest time for a call that waits for no other process.
 const SHORT: Duration = Duration::from_secs(5);
 
 fn lock(file: &File, kind: i32, start: i64, len: i64) {
@@ -34,7 +36,7 @@ fn lock(file: &File, kind: i32, start: i64, len: i64) {
         l_len: len,
         l_pid: 0,
     };
-    // SAFETY: the struct is valid.
+    // SAFETY: the struct is valid for reads during the call.
     let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &request) };
     assert_eq!(rc, 0, "{}", io::Error::last_os_error());
 }
@@ -50,7 +52,8 @@ fn files(what: &str) -> [TestAddress; 2] {
     [Backing::Posix, Backing::File].map(|kind| TestAddress::new(kind, what))
 }
 
-/// A process of another user, which may only read the object, and locks these bytes.
+/// Starts a process of another user, which may only read the object and locks these
+/// bytes.
 fn reader(path: &str, bytes: impl Iterator<Item = i64>) -> Child {
     let there = Gate::new();
     let reader = spawn(|| {
@@ -71,12 +74,12 @@ fn readable() -> SegmentOptions {
     SegmentOptions::new().mode(0o644)
 }
 
-/// Calls `f`, which must come back soon enough.
+/// Calls `f`, which must return within `limit`.
 fn within<R>(limit: Duration, f: impl FnOnce() -> R) -> R {
     let start = Instant::now();
     let result = f();
     let took = start.elapsed();
-    assert!(took < limit, "it took {took:?}");
+    assert!(took < limit, "the call took {took:?}");
     result
 }
 
@@ -91,22 +94,22 @@ on_stage! {
         assert_eq!(open(&address).unwrap().id(), segment.id());
     }
 
-    fn a_reader_on_the_revival_byte_delays_open() {
-        if !is_root_for("a reader on the revival byte") {
+    fn reader_on_reinit_byte_delays_open() {
+        if !is_root_for("a reader on the reinitialisation byte") {
             return;
         }
-        for address in files("revival") {
+        for address in files("reinit") {
             drop(readable().create(&address, Marked::new(1)).unwrap());
             let path = path_of(&address);
             let file = File::options().write(true).open(&path).unwrap();
-            file.write_all_at(&[0x5a; 16], BOOT).unwrap(); // as after a reboot
-            let mut reader = reader(&path, [REVIVAL].into_iter());
+            file.write_all_at(&[0x5a; 16], EPOCH).unwrap(); // as after a reboot
+            let mut reader = reader(&path, [REINIT].into_iter());
             let error = within(SHORT, || open(&address)).unwrap_err();
             assert!(matches!(error, Error::Blocked { .. }), "{error:?}");
-            // It says how to find the holder.
+            // The error says how to find the holder.
             let text = error.to_string();
             let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
-            assert!(text.contains(&format!(":{inode} {REVIVAL} ")), "{text}");
+            assert!(text.contains(&format!(":{inode} {REINIT} ")), "{text}");
             let found = std::process::Command::new("sh")
                 .args(["-c", &text[text.find('`').unwrap() + 1..text.rfind('`').unwrap()]])
                 .output()
@@ -115,7 +118,7 @@ on_stage! {
             let holder = format!("/proc/{}/fdinfo/", reader.pid());
             assert!(found.lines().any(|line| line.starts_with(&holder)), "{text}: {found}");
             reader.kill();
-            // A byte by which a writer would be attached.
+            // A byte with which a writer would be attached.
             let mut reader = self::reader(&path, [ATTACHED + 1].into_iter());
             let error = within(SHORT, || open(&address)).unwrap_err();
             assert!(matches!(error, Error::InUse), "{error:?}");
@@ -124,7 +127,7 @@ on_stage! {
         }
     }
 
-    fn a_reader_on_the_removal_byte_delays_removers() {
+    fn reader_on_removal_byte_delays_removers() {
         if !is_root_for("a reader on the removal byte") {
             return;
         }
@@ -133,18 +136,18 @@ on_stage! {
             let segment = transient.create(&address, Marked::new(1)).unwrap();
             let mut reader = reader(&path_of(&address), [REMOVAL].into_iter());
             within(SHORT, || drop(segment));
-            assert!(address.exists(), "the name stays, for gc");
+            assert!(address.exists(), "the name stays until `gc` removes it");
             let refused = within(SHORT, || inspect::remove(&address.parse().unwrap()));
             assert!(matches!(refused, Err(Error::Blocked { .. })), "{refused:?}");
-            // It takes away whatever has the name.
+            // `unlink` removes any object with this name.
             within(SHORT, || unlink(&address)).unwrap();
             assert!(!address.exists());
             reader.kill();
         }
     }
 
-    fn a_stopped_remover_delays_the_others() {
-        // Ten seconds each: one kind of file is enough.
+    fn stopped_remover_delays_other_removers() {
+        // Each call takes ten seconds, so one kind of file is enough.
         for address in &files("stopped")[..1] {
             let segment = readable().create(address, Marked::new(1)).unwrap();
             let there = Gate::new();
@@ -160,7 +163,7 @@ on_stage! {
             assert!(matches!(refused, Err(Error::Blocked { .. })), "{refused:?}");
             remover.kill();
             drop(segment);
-            // Now all of the bytes by which processes are attached.
+            // The same with all bytes with which processes are attached.
             let mut remover = spawn(|| {
                 let file = File::options().read(true).write(true).open(&path).unwrap();
                 lock(&file, libc::F_WRLCK, ATTACHED, 1 << 31);
@@ -175,7 +178,7 @@ on_stage! {
         }
     }
 
-    fn strangers_that_lock_their_files_delay_gc_little() {
+    fn foreign_file_locks_delay_gc_little() {
         let objects: Vec<_> = (0..6).map(|_| TestAddress::new(Backing::Posix, "gc")).collect();
         for address in &objects {
             drop(readable().create(address, Marked::new(1)).unwrap());
@@ -201,7 +204,7 @@ on_stage! {
         owner.kill();
     }
 
-    fn a_remover_that_takes_a_while_is_waited_for() {
+    fn slow_remover_is_waited_for() {
         for address in files("slow") {
             drop(readable().create(&address, Marked::new(1)).unwrap());
             let there = Gate::new();
@@ -219,7 +222,7 @@ on_stage! {
         }
     }
 
-    fn thousands_of_locks_do_not_stop_attached() {
+    fn thousands_of_locks_hide_no_attachment() {
         if !is_root_for("thousands of locks") {
             return;
         }
@@ -233,18 +236,18 @@ on_stage! {
             drop(opened);
         });
         there.pass();
-        // Every second byte, or they would be one lock.
+        // Every second byte, because the kernel joins adjacent locks.
         let spots = (0..10_000).map(|n| READERS + 2 * n);
         let mut reader = reader(&path_of(&address), spots);
-        // It has inherited the mapping of this process, like every child.
+        // The reader has inherited the mapping of this process, like every child.
         let mut all = [std::process::id(), other.pid(), reader.pid()];
         all.sort_unstable();
         let attached = within(SHORT, || Segment::attached_pids(&segment)).unwrap();
         assert_eq!(attached, all);
         let object = within(SHORT, || inspect::object(&address.parse().unwrap())).unwrap();
         assert_eq!(object.users.pids, all);
-        // Nor do they hide a process whose maps the asker may not read, and whose lock
-        // the kernel tells last.
+        // The locks do not hide a process whose maps the caller may not read, and whose
+        // lock the kernel reports last.
         let mut late = spawn(|| {
             let opened = open(&address).unwrap();
             there.open();

@@ -1,5 +1,5 @@
-//! Kernels and sandboxes that lack a call, and limits of the process: each error
-//! names the call or the limit that refused, and nothing is left behind.
+//! Kernels and sandboxes that refuse a call, and limits of the process. Each error
+//! names the call or the limit, and nothing is left behind.
 
 use crate::support::{TestAddress, TestName, on_stage, seccomp, spawn};
 use nix::sys::resource::{Resource, setrlimit};
@@ -7,16 +7,16 @@ use shm_sync::{Backing, Error, Pages, Segment, SegmentOptions, ShmMutex, Unsuppo
 
 type Counter = ShmMutex<u64>;
 
-/// What a call of this crate must say where the kernel answers a system call so.
+/// The expected result of a call of this crate when the kernel refuses a system call.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// [`Error::Os`], with this call and the kernel's answer.
+    /// [`Error::Os`] with this call and the kernel's `errno`.
     Call(&'static str),
     UnnamedFiles,
     PermissionDenied,
     NotFound,
     NoSpace,
-    /// The segment is created all the same.
+    /// The segment is created nevertheless.
     Works,
 }
 
@@ -36,10 +36,11 @@ impl Expected {
     }
 }
 
-/// How to refuse a call, with which answer, and what must be said then.
+/// A function that refuses a call, the `errno`, and the expected result.
 type Row<'a> = (&'a dyn Fn(i32), i32, Expected);
 
-/// Creates a segment in a process that refuses `call`. Returns what was wrong.
+/// Creates a segment in a process that refuses `call`. Returns a message if the result
+/// is not `expected`.
 fn complaint(
     kind: Backing,
     refuse: impl Fn(i32),
@@ -55,8 +56,8 @@ fn complaint(
             _ => Segment::create(&address, Counter::new(0)),
         };
         if !expected.is_met_by(errno, &made) {
-            let told = made.as_ref().map(|_| ()).map_err(ToString::to_string);
-            println!("{kind} {what} {errno}: {told:?} ({made:?})");
+            let message = made.as_ref().map(|_| ()).map_err(ToString::to_string);
+            println!("{kind} {what} {errno}: {message:?} ({made:?})");
             crate::support::exit_now(1);
         }
         if let Ok(made) = made {
@@ -80,7 +81,7 @@ on_stage! {
         .join();
     }
 
-    fn a_refused_call_is_named_with_its_error() {
+    fn refused_call_is_named_with_errno() {
         use Backing::{File, Memfd, Posix, SystemV};
         use Expected::{Call, NoSpace, PermissionDenied, Works};
         use libc::{
@@ -106,7 +107,7 @@ on_stage! {
             (File, libc::SYS_fallocate, EIO, Call("posix_fallocate")),
             (Posix, libc::SYS_fchmod, EPERM, Call("fchmod")),
             (Posix, libc::SYS_fchmod, ENOSYS, Call("fchmod")),
-            // Whether a boot outlives the object depends on its file system.
+            // Whether the object outlives a boot depends on its file system.
             (Posix, libc::SYS_fstatfs, ENOSYS, Call("fstatfs")),
             (Posix, libc::SYS_linkat, EPERM, Call("linkat")),
             (Posix, libc::SYS_linkat, ENOSYS, Call("linkat")),
@@ -132,7 +133,7 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn a_refused_fcntl_is_named_with_its_command() {
+    fn refused_fcntl_is_named_with_command() {
         const LOCK: &str = "fcntl(F_OFD_SETLK)";
         const SEALS: &str = "fcntl(F_ADD_SEALS)";
         let table = [
@@ -141,9 +142,10 @@ on_stage! {
             (Backing::Posix, libc::F_OFD_SETLK, libc::ENOLCK, LOCK),
             (Backing::File, libc::F_OFD_SETLK, libc::EINVAL, LOCK),
             (Backing::File, libc::F_OFD_SETLK, libc::EPERM, LOCK),
-            // The answer of a security module: no lock is in the way.
+            // A security module refuses the call: no lock is in the way.
             (Backing::File, libc::F_OFD_SETLK, libc::EACCES, LOCK),
-            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10 s.
+            // A lock is in the way, but `F_OFD_GETLK` finds none. The call waits for 10
+            // s.
             (Backing::Posix, libc::F_OFD_SETLK, libc::EAGAIN, LOCK),
         ];
         let complaints: Vec<String> = table
@@ -156,11 +158,11 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn each_answer_to_o_tmpfile_is_one_error() {
+    fn o_tmpfile_errnos_map_to_errors() {
         use Expected::{Call, NoSpace, PermissionDenied, UnnamedFiles};
         use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, EROFS};
         const CALL: &str = "open(O_TMPFILE)";
-        // O_TMPFILE without O_DIRECTORY, which other calls have as well.
+        // `O_TMPFILE` without `O_DIRECTORY`, which other calls have as well.
         let bits = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
         let table = [
             (EOPNOTSUPP, UnnamedFiles),
@@ -184,7 +186,7 @@ on_stage! {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn a_refused_call_of_an_opener_is_named() {
+    fn refused_call_of_open_is_named() {
         use Expected::{Call, NoSpace, NotFound, PermissionDenied, Works};
         use libc::{EACCES, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM, EROFS};
         let open = |errno| {
@@ -196,7 +198,7 @@ on_stage! {
         let fstatfs = |errno| seccomp::refuse(libc::SYS_fstatfs, errno);
         let fallocate = |errno| seccomp::refuse(libc::SYS_fallocate, errno);
         let lock = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_SETLK, errno);
-        let ask = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_GETLK, errno);
+        let query = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_GETLK, errno);
         let table: [Row<'_>; 15] = [
             (&open, EPERM, Call("open")),
             (&open, EROFS, Call("open")),
@@ -210,8 +212,8 @@ on_stage! {
             (&fstatfs, EPERM, Call("fstatfs")),
             (&lock, EPERM, Call("fcntl(F_OFD_SETLK)")),
             (&lock, EACCES, Call("fcntl(F_OFD_SETLK)")),
-            (&ask, EACCES, Works),
-            // Asked of copies only.
+            (&query, EACCES, Works),
+            // Only copies need this call.
             (&fallocate, ENOSYS, Works),
             (&fallocate, EPERM, Works),
         ];
@@ -223,7 +225,8 @@ on_stage! {
                     refuse(errno);
                     let opened = Segment::<Counter>::open(&address);
                     assert!(expected.is_met_by(errno, &opened), "{errno}, {expected:?}: {opened:?}");
-                    // A reader uses no lock, so it does not ask whether a boot outlives one.
+                    // A reader uses no lock. So it does not query whether the object
+                    // outlives a boot.
                     let expected = match expected {
                         Call("fstatfs") => Works,
                         other => other,
@@ -255,8 +258,8 @@ on_stage! {
         .join();
     }
 
-    #[cfg(target_arch = "x86_64")] // others have no unlink(2), only unlinkat(2)
-    fn a_refused_removal_is_told() {
+    #[cfg(target_arch = "x86_64")] // other targets have only unlinkat(2)
+    fn refused_removal_is_reported() {
         use Expected::{Call, NotFound, PermissionDenied};
         let table = [
             (libc::EPERM, PermissionDenied),
@@ -278,7 +281,7 @@ on_stage! {
         assert!(address.exists());
     }
 
-    fn a_file_size_limit_is_no_space() {
+    fn file_size_limit_is_no_space() {
         const LIMIT: u64 = 1 << 20;
         const LEN: usize = 8 << 20;
         let options = SegmentOptions::new();
@@ -292,7 +295,7 @@ on_stage! {
                 };
                 match made {
                     Err(Error::NoSpace { bytes }) => assert!(bytes > LEN),
-                    // Not a file to the kernel.
+                    // A System V segment is not a file for this limit.
                     Ok(_) => assert_eq!(kind, Backing::SystemV),
                     Err(other) => panic!("{kind}: {other:?}"),
                 }
@@ -309,17 +312,17 @@ on_stage! {
 
     // Some kernels end fallocate(2) on tmpfs at any signal, and free what it had
     // reserved. A profiler's signals then interrupt each long reservation.
-    fn signals_do_not_restart_a_reservation() {
+    fn signals_do_not_restart_reservation() {
         const LEN: usize = 64 << 20;
-        /// What is reserved between two signals.
+        /// The bytes that are reserved between two signals.
         const BETWEEN_SIGNALS: u32 = 3 << 20;
         let name = TestName::new("interrupted");
         spawn(|| {
             seccomp::refuse_above(libc::SYS_fallocate, 3, BETWEEN_SIGNALS, libc::EINTR);
             let made: Segment<[u8]> =
                 SegmentOptions::new().create_with_len(&name, LEN, |_| ()).unwrap();
-            let facts = std::fs::metadata(name.path()).unwrap();
-            let reserved = std::os::unix::fs::MetadataExt::blocks(&facts) * 512;
+            let metadata = std::fs::metadata(name.path()).unwrap();
+            let reserved = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
             assert!(reserved >= LEN as u64, "{reserved}");
             assert_eq!(made.len(), LEN);
         })

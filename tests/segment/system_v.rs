@@ -1,5 +1,5 @@
-//! What only System V segments have: keys from files, ids, no key at all, and a
-//! status that the kernel keeps.
+//! System V segments only: keys from files, ids, no key at all, the kernel's status,
+//! and containers that share the IPC namespace.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -18,28 +18,29 @@ use shm_sync::{
 
 type Counter = ShmMutex<u64>;
 
-/// Makes the children of this process the first of a new container that shares our IPC
-/// namespace. Ends the process if it may not.
+/// Makes the next child of this process the first process of a new container. The
+/// container shares the IPC namespace of this process.
 fn enter_new_pid_namespace() {
-    unshare(CloneFlags::CLONE_NEWPID).expect("tried before by `has_namespaces`");
+    unshare(CloneFlags::CLONE_NEWPID).expect("`has_namespaces` has tried this");
 }
 
-/// Gives the test an IPC namespace of its own. Returns whether containers can be had.
+/// Gives the test its own IPC namespace. Returns whether this process may create
+/// containers.
 fn has_namespaces(test: &str) -> bool {
     let has = unshare(CloneFlags::CLONE_NEWIPC).is_ok()
-        && spawn(|| unshare(CloneFlags::CLONE_NEWPID).unwrap()).wait_is_good();
+        && spawn(|| unshare(CloneFlags::CLONE_NEWPID).unwrap()).wait_succeeds();
     if !has {
-        println!("skipped: namespaces can't be had: {test}");
+        println!("skipped: namespaces are not permitted: {test}");
     }
     has
 }
 
-trait WaitIsGood {
-    fn wait_is_good(self) -> bool;
+trait WaitSucceeds {
+    fn wait_succeeds(self) -> bool;
 }
 
-impl WaitIsGood for Child {
-    fn wait_is_good(mut self) -> bool {
+impl WaitSucceeds for Child {
+    fn wait_succeeds(mut self) -> bool {
         matches!(self.wait(), nix::sys::wait::WaitStatus::Exited(_, 0))
     }
 }
@@ -56,8 +57,8 @@ fn container(body: impl FnOnce()) -> Child {
     })
 }
 
-/// Runs `body` in a container that has ended when this returns. Its namespace is kept,
-/// so that no later container gets the same number.
+/// Runs `body` in a container that has ended when this returns. Returns the container's
+/// namespace, so that no later container gets the same number.
 fn past_container(body: impl FnOnce()) -> File {
     let (there, go) = (Gate::new(), Gate::new());
     let container = spawn(|| {
@@ -77,7 +78,8 @@ fn past_container(body: impl FnOnce()) -> File {
     namespace
 }
 
-/// A segment of two locks that a container has left, with the second one held.
+/// Creates a segment of two locks in a past container, which leaves the second one
+/// held.
 fn leave_behind(key: &str, options: &SegmentOptions) -> File {
     past_container(|| {
         let made = options
@@ -90,7 +92,7 @@ fn leave_behind(key: &str, options: &SegmentOptions) -> File {
 
 fn status(segment: &Segment<Counter>) -> SystemVStatus {
     let status = Segment::system_v_status(segment).unwrap();
-    status.expect("it is of System V")
+    status.expect("the segment is a System V segment")
 }
 
 on_stage! {
@@ -108,12 +110,12 @@ on_stage! {
         assert_eq!(Segment::system_v_status(&other).unwrap(), None);
     }
 
-    fn a_key_is_made_of_a_file_as_c_programs_make_it() {
+    fn ftok_key_equals_that_of_libc() {
         let path = TestFile::new("ftok");
         std::fs::write(&*path, "").unwrap();
         let address = Address::ftok(&*path, b'j').unwrap();
         let c_path = CString::new(&*path).unwrap();
-        // SAFETY: a string that ends in NUL.
+        // SAFETY: the string ends with a NUL byte.
         let key = unsafe { libc::ftok(c_path.as_ptr(), i32::from(b'j')) };
         assert_eq!(address, Address::system_v(key).unwrap());
         assert_ne!(address, Address::ftok(&*path, b'k').unwrap());
@@ -132,7 +134,7 @@ on_stage! {
         assert!(matches!(Address::ftok(&*path, b'j'), Err(Error::Os { call: "ftok", .. })));
     }
 
-    fn a_key_may_be_spelt_in_several_ways() {
+    fn key_may_be_decimal_or_hexadecimal() {
         let key = TestKey::new();
         let _shared = Segment::create(&key, Counter::new(0)).unwrap();
         let number = key.number();
@@ -144,7 +146,7 @@ on_stage! {
         assert!(matches!(Address::system_v(0), Err(Error::InvalidName { .. })));
     }
 
-    fn without_a_key_it_is_found_by_its_id() {
+    fn segment_without_key_is_found_by_id() {
         let shared = SegmentOptions::new().create_system_v_private(Counter::new(0)).unwrap();
         let address = Segment::address(&shared).unwrap().to_string();
         assert_eq!(address, format!("sysv:id:{}", status(&shared).id));
@@ -165,10 +167,10 @@ on_stage! {
         assert!(matches!(unlink(&address), Err(Error::NotFound)));
     }
 
-    fn its_status_is_what_the_kernel_says() {
+    fn status_matches_that_of_kernel() {
         let key = TestKey::new();
         let options = SegmentOptions::new().mode(0o640);
-        // The kernel's clock for this is a tick behind.
+        // The kernel's clock for these times is one tick behind.
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let before = now.as_secs() as i64 - 1;
         let shared = options.create(&key, Counter::new(0)).unwrap();
@@ -188,7 +190,8 @@ on_stage! {
         let (attached, leave) = (Gate::new(), Gate::new());
         let opener = spawn(|| {
             let theirs = Segment::<Counter>::open(&key).unwrap();
-            assert_eq!(status(&theirs).attached, 3, "inherited, and opened");
+            let attachments = status(&theirs).attached;
+            assert_eq!(attachments, 3, "the parent, the inherited mapping and the child's own");
             attached.open();
             leave.pass();
         });
@@ -205,7 +208,7 @@ on_stage! {
         assert_eq!(third.id, first.id);
     }
 
-    fn the_kernel_counts_the_killed() {
+    fn attach_count_drops_when_process_is_killed() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(0)).unwrap();
         let attached = Gate::new();
@@ -224,7 +227,7 @@ on_stage! {
         assert_eq!(dead_owner(cause), Some(opener.pid()));
     }
 
-    fn removed_it_goes_with_the_last_attachment() {
+    fn removed_segment_ends_with_last_attachment() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(1)).unwrap();
         let id = status(&shared).id;
@@ -234,7 +237,7 @@ on_stage! {
             unlink(&key).unwrap();
             removed.open();
             done.pass();
-            assert_eq!(*theirs.lock().unwrap(), 2, "it is there for those who have it");
+            assert_eq!(*theirs.lock().unwrap(), 2, "the memory stays for attached processes");
         });
         removed.pass();
         let now = status(&shared);
@@ -243,7 +246,7 @@ on_stage! {
         assert!(matches!(Segment::<Counter>::open(&key), Err(Error::NotFound)));
         *shared.lock().unwrap() += 1;
 
-        // The key is free, and what comes next is another segment.
+        // The key is free, and the next segment is another one.
         let next = Segment::create(&key, Counter::new(100)).unwrap();
         assert_ne!(status(&next).id, id);
         assert_eq!((*shared.lock().unwrap(), *next.lock().unwrap()), (2, 100));
@@ -251,11 +254,11 @@ on_stage! {
         user.join();
         drop(shared);
         let by_id = Segment::<Counter>::open(&format!("sysv:id:{id}"));
-        assert!(matches!(by_id, Err(Error::NotFound)), "the memory is gone");
+        assert!(matches!(by_id, Err(Error::NotFound)), "the memory is freed");
         assert_eq!(*Segment::<Counter>::open(&key).unwrap().lock().unwrap(), 100);
     }
 
-    fn it_can_be_kept_in_memory() {
+    fn segment_can_be_locked_in_memory() {
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(0)).unwrap();
         assert!(!status(&shared).is_locked);
@@ -263,11 +266,11 @@ on_stage! {
         let locked = options.open::<Counter>(&key).unwrap();
         assert!(status(&locked).is_locked);
         drop(locked);
-        assert!(status(&shared).is_locked, "it is the segment that is locked");
+        assert!(status(&shared).is_locked, "the lock is a property of the segment");
     }
 
-    fn a_container_restart_keeps_the_data() {
-        if !has_namespaces("a_container_restart_keeps_the_data") {
+    fn container_restart_keeps_data() {
+        if !has_namespaces("container_restart_keeps_data") {
             return;
         }
         for removal in [Removal::Persistent, Removal::UntilLastDetach] {
@@ -280,7 +283,7 @@ on_stage! {
                 assert_eq!(*opened[0].lock().unwrap(), 5);
                 let poisoned = expect_poisoned(opened[1].lock());
                 assert_eq!(*poisoned.recover(|_| {}), 6);
-                // From here on all is as in one container.
+                // After that, the segment behaves as in one container.
                 let mut dead = spawn(|| {
                     let theirs = Segment::<[Counter; 2]>::open(&key).unwrap();
                     std::mem::forget(theirs[0].lock().unwrap());
@@ -302,8 +305,8 @@ on_stage! {
         }
     }
 
-    fn what_a_past_container_left_can_be_removed() {
-        if !has_namespaces("what_a_past_container_left_can_be_removed") {
+    fn segment_of_past_container_is_removable() {
+        if !has_namespaces("segment_of_past_container_is_removable") {
             return;
         }
         let key = TestKey::new();
@@ -320,7 +323,8 @@ on_stage! {
         })
         .join();
 
-        // What a creator left that died with its container, and a leaver.
+        // Segments of a creator and of a detaching process that died with their
+        // container.
         for state in [1_u32, 3] {
             let _ = unlink(&key);
             let _past = leave_behind(&key, &options);
@@ -334,8 +338,8 @@ on_stage! {
         }
     }
 
-    fn while_a_user_of_the_other_container_lives_it_is_refused() {
-        if !has_namespaces("while_a_user_of_the_other_container_lives_it_is_refused") {
+    fn segment_used_in_other_container_is_refused() {
+        if !has_namespaces("segment_used_in_other_container_is_refused") {
             return;
         }
         let key = TestKey::new();
@@ -346,7 +350,7 @@ on_stage! {
             there.open();
             go.pass();
             drop(guard);
-            // Newcomers of this container are not kept out.
+            // Other processes of this container can open the segment.
             drop(Segment::<Counter>::open(&key).unwrap());
             *made.lock().unwrap() += 1;
             there.open();
@@ -381,10 +385,10 @@ on_stage! {
         .join();
     }
 
-    fn newcomers_at_once_are_one_group() {
-        const NEWCOMERS: u32 = 5;
+    fn concurrent_openers_form_one_group() {
+        const OPENERS: u32 = 5;
         const ROUNDS: u64 = 6;
-        if !has_namespaces("newcomers_at_once_are_one_group") {
+        if !has_namespaces("concurrent_openers_form_one_group") {
             return;
         }
         for _ in 0..ROUNDS {
@@ -392,11 +396,11 @@ on_stage! {
             let _past = leave_behind(&key, &SegmentOptions::new());
             let ready = Segment::anonymous(AtomicU32::new(0)).unwrap();
             container(|| {
-                let all: Vec<_> = (0..NEWCOMERS)
+                let all: Vec<_> = (0..OPENERS)
                     .map(|_| {
                         spawn(|| {
                             ready.fetch_add(1, Ordering::SeqCst);
-                            while ready.load(Ordering::SeqCst) < NEWCOMERS {
+                            while ready.load(Ordering::SeqCst) < OPENERS {
                                 std::hint::spin_loop();
                             }
                             let opened = Segment::<[Counter; 2]>::open(&key).unwrap();
@@ -408,23 +412,23 @@ on_stage! {
                     .collect();
                 all.into_iter().for_each(Child::join);
                 let opened = Segment::<[Counter; 2]>::open(&key).unwrap();
-                assert_eq!(*opened[0].lock().unwrap(), 5 + 1000 * u64::from(NEWCOMERS));
+                assert_eq!(*opened[0].lock().unwrap(), 5 + 1000 * u64::from(OPENERS));
             })
             .join();
         }
     }
 
-    fn two_containers_that_race_are_never_both_inside() {
+    fn racing_containers_exclude_each_other() {
         const TIME: Duration = Duration::from_secs(3);
-        if !has_namespaces("two_containers_that_race_are_never_both_inside") {
+        if !has_namespaces("racing_containers_exclude_each_other") {
             return;
         }
         let key = TestKey::new();
         drop(Segment::create(&key, Counter::new(0)).unwrap());
-        // Who is inside, by container: at most one of the two numbers is not 0.
+        // The number of users in each container. At most one of them is not 0.
         let users = Segment::anonymous([const { AtomicU64::new(0) }; 2]).unwrap();
         let times = Segment::anonymous([const { AtomicU64::new(0) }; 2]).unwrap();
-        let racers: Vec<_> = (0..2)
+        let containers: Vec<_> = (0..2)
             .map(|which: usize| {
                 let (users, times, key) = (&users, &times, &key);
                 container(move || {
@@ -441,7 +445,7 @@ on_stage! {
                                     users[which].fetch_add(1, Ordering::SeqCst);
                                     *opened.lock().unwrap() += 1;
                                     let others = users[1 - which].load(Ordering::SeqCst);
-                                    assert_eq!(others, 0, "both are inside");
+                                    assert_eq!(others, 0, "both containers are inside");
                                     times[which].fetch_add(1, Ordering::SeqCst);
                                     users[which].fetch_sub(1, Ordering::SeqCst);
                                     drop(opened);
@@ -453,26 +457,26 @@ on_stage! {
                 })
             })
             .collect();
-        racers.into_iter().for_each(Child::join);
+        containers.into_iter().for_each(Child::join);
         let times = [0, 1].map(|which| times[which].load(Ordering::SeqCst));
-        println!("inside: {times:?} times");
+        println!("entries by container: {times:?}");
         assert!(times[0] + times[1] > 0);
         let opened = Segment::<Counter>::open(&key).unwrap();
         assert_eq!(*opened.lock().unwrap(), times[0] + times[1]);
     }
 }
 
-/// Overwrites some bytes of the segment of a key.
+/// Overwrites some bytes of the segment with this key.
 fn overwrite(key: &TestKey, at: usize, bytes: &[u8]) {
-    // SAFETY: takes and returns numbers.
+    // SAFETY: the call takes and returns only numbers.
     let id = unsafe { libc::shmget(key.number(), 0, 0) };
-    // SAFETY: no address is asked for.
+    // SAFETY: the kernel chooses the address.
     let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
     assert_ne!(base.addr(), usize::MAX);
-    // SAFETY: inside the header.
+    // SAFETY: the offset is inside the header of the attached segment.
     let to = unsafe { base.add(at) };
-    // SAFETY: as above; the source is elsewhere.
+    // SAFETY: the header has room for the bytes, and the source does not overlap.
     unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-    // SAFETY: attached above, and used no more.
+    // SAFETY: `base` was attached above, and is not used again.
     unsafe { libc::shmdt(base.cast()) };
 }

@@ -1,4 +1,4 @@
-//! The tool `shm-sync`, run for real, on segments and processes in every state.
+//! The commands of the tool `shm-sync`, on segments and processes in every state.
 
 #![cfg(feature = "cli")]
 
@@ -22,7 +22,7 @@ use shm_sync::{LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex
 
 type Counter = ShmMutex<u64>;
 
-/// What a server might share.
+/// The shared data of a server.
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Farm {
@@ -55,39 +55,39 @@ fn run(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-/// What it prints if all goes well.
+/// Runs the tool, which must succeed, and returns its standard output.
 fn stdout(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Removes a System V segment that no process uses. The other tests of this program list
-/// all segments meanwhile, and while one of them looks at this one, it is in use.
+/// Removes a System V segment that no process uses. It may still be in use for a
+/// moment, because other tests of this program list all segments and probe it.
 fn remove_system_v(address: &str) {
     poll(|| {
         let output = run(&["rm", address]);
-        let is_looked_at = String::from_utf8_lossy(&output.stderr).contains("in use");
-        assert!(output.status.success() || is_looked_at, "{output:?}");
+        let is_probed = String::from_utf8_lossy(&output.stderr).contains("in use");
+        assert!(output.status.success() || is_probed, "{output:?}");
         output.status.success()
     });
 }
 
-/// The same as JSON.
+/// Runs the tool with `--json`, and returns its output.
 fn json(arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.push("--json");
     serde_json::from_str(&stdout(&all)).unwrap()
 }
 
-/// What it complains about, and the exit code.
+/// Runs the tool, and returns its standard error and its exit code.
 fn refusal(arguments: &[&str]) -> (String, i32) {
     let output = run(arguments);
     let text = String::from_utf8(output.stderr).unwrap();
     (text, output.status.code().unwrap())
 }
 
-/// The row of that name in a list.
+/// Returns the row with that name of a list.
 #[track_caller]
 fn row(list: &Value, name: &str) -> Value {
     let mut rows = list.as_array().unwrap().iter();
@@ -102,21 +102,21 @@ fn has_row(list: &Value, name: &str) -> bool {
     rows.any(|row| row["name"] == name)
 }
 
-/// The only lock of a segment, as `show` has it.
+/// Returns the only lock of a segment from the output of `show`.
 fn only_lock(address: &str) -> Value {
     json(&["show", address])["sync_objects"][0].clone()
 }
 
-/// Gives this process an IPC namespace and a `/dev/shm` of its own: others on this
-/// machine have segments, too. Returns whether that is possible.
-fn has_shared_memory_of_its_own() -> bool {
-    let is_done = |program: &str, arguments: &[&str]| {
+/// Gives this process its own IPC namespace and `/dev/shm`, because other programs of
+/// the machine have segments, too. Returns whether that is possible.
+fn has_own_shared_memory() -> bool {
+    let succeeds = |program: &str, arguments: &[&str]| {
         let status = Command::new(program).args(arguments).status();
         status.is_ok_and(|status| status.success())
     };
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
-        && is_done("mount", &["--make-rprivate", "/"])
-        && is_done("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
+        && succeeds("mount", &["--make-rprivate", "/"])
+        && succeeds("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
 }
 
 on_stage! {
@@ -152,7 +152,7 @@ on_stage! {
         assert!(stdout(&["ls", "--color", "always"]).contains('\x1b'));
     }
 
-    fn a_holder_is_shown_alive_stopped_and_dead() {
+    fn show_reports_live_stopped_and_dead_holder() {
         let name = TestName::new("cli-holder");
         let segment = Segment::create(&name, farm()).unwrap();
         let lock = &segment.workers[1].lock;
@@ -183,7 +183,9 @@ on_stage! {
         let text = stdout(&["show", &name]);
         assert!(text.contains(&format!("{} ", holder.pid())), "{text}");
         assert!(text.contains(", stopped"), "{text}");
-        assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)), "it is not disturbed");
+        let result = lock.try_lock();
+        assert!(matches!(result, Err(LockError::WouldBlock)), "the tool does not unlock it");
+        drop(result);
 
         let pid = holder.pid();
         holder.kill();
@@ -195,7 +197,7 @@ on_stage! {
         assert!(lock.is_poisoned());
     }
 
-    fn a_death_that_nobody_came_across_is_shown_and_left() {
+    fn show_reports_new_owner_death_and_keeps_it() {
         let name = TestName::new("cli-death");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let dead = leave_a_death(&segment);
@@ -209,21 +211,21 @@ on_stage! {
         assert!(matches!(segment.lock(), Err(LockError::Poisoned(_))));
     }
 
-    fn sleepers_are_counted() {
-        let name = TestName::new("cli-sleepers");
+    fn show_counts_condvar_waiters() {
+        let name = TestName::new("cli-waiters");
         let segment = Segment::create(&name, farm()).unwrap();
-        let sleeper = spawn(|| {
+        let waiter = spawn(|| {
             let guard = segment.workers[0].lock.lock().unwrap();
             drop(segment.changed.wait_while(guard, |n| *n == 0));
         });
-        sleeper.wait_until_asleep();
+        waiter.wait_until_asleep();
         let condvar = json(&["show", &name])["sync_objects"][3].clone();
         assert_eq!(condvar["kind"], "condvar");
         assert_eq!(condvar["waiters_at_most"], 1);
         assert!(stdout(&["show", &name]).contains("up to 1"));
     }
 
-    fn a_stale_segment_is_told_and_can_be_removed() {
+    fn stale_segment_is_listed_and_removable() {
         let name = TestName::new("cli-stale");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let (text, code) = refusal(&["rm", &name]);
@@ -239,7 +241,7 @@ on_stage! {
         assert!(text.contains("no such segment") && code == 1, "{text}");
     }
 
-    fn whatever_lies_there_has_a_row() {
+    fn ls_has_row_for_each_object() {
         let header = {
             let name = TestName::new("cli-model");
             let _segment = Segment::create(&name, Counter::new(0)).unwrap();
@@ -278,7 +280,8 @@ on_stage! {
             let code = run(&["show", name]).status.code();
             assert_eq!(code, Some(if *state == "abandoned" { 0 } else { 1 }), "{found}");
             if *state == "foreign" {
-                assert_eq!(run(&["rm", name]).status.code(), Some(1), "it is not ours");
+                let removed = run(&["rm", name]).status.code();
+                assert_eq!(removed, Some(1), "the tool removes no foreign objects");
             }
         }
         let [.., (copy, _)] = &names;
@@ -286,7 +289,7 @@ on_stage! {
         assert!(stdout(&["ls", "--all"]).contains("not a segment: other data"));
     }
 
-    fn what_is_no_file_has_a_row() {
+    fn ls_has_row_for_non_files() {
         let [fifo, directory, link, sparse] =
             ["fifo", "subdirectory", "link", "sparse"].map(TestName::new);
         nix::unistd::mkfifo(fifo.path().as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -311,15 +314,15 @@ on_stage! {
         fs::remove_dir(directory.path()).unwrap();
     }
 
-    fn what_may_not_be_read_has_a_row() {
-        if !is_root_for("what_may_not_be_read_has_a_row") {
+    fn ls_has_row_for_unreadable_objects() {
+        if !is_root_for("ls_has_row_for_unreadable_objects") {
             return;
         }
         let [closed, open] = ["closed", "open"].map(TestName::new);
         let _closed = Segment::create(&closed, Counter::new(0)).unwrap();
         let _open = Segment::create(&open, Counter::new(0)).unwrap();
         fs::set_permissions(open.path(), fs::Permissions::from_mode(0o644)).unwrap();
-        // The directory of the program may be closed as well.
+        // A copy of the program, because its directory may be closed to this user.
         let program = TestFile::new("tool");
         fs::copy(env!("CARGO_BIN_EXE_shm-sync"), &*program).unwrap();
         let as_nobody = |arguments: &[&str]| {
@@ -333,7 +336,7 @@ on_stage! {
         let found = row(&list, &closed);
         assert_eq!(found["state"], "unreadable");
         assert_eq!(found["reason"], "permission denied");
-        // Who is attached is known by the locks, although /proc won't tell.
+        // The locks show the attached processes, although `/proc` is not readable.
         let found = row(&list, &open);
         assert_eq!(found["state"], "attached");
         assert_eq!(found["pids"], serde_json::json!([std::process::id()]));
@@ -343,10 +346,10 @@ on_stage! {
         assert!(as_nobody(&["gc", "--dry-run"]).status.success());
     }
 
-    fn system_v_is_looked_at_and_left_as_it_was() {
+    fn system_v_probe_changes_nothing() {
         let [key, foreign] = [TestKey::new(), TestKey::new()];
         let segment = Segment::create(&key, Counter::new(0)).unwrap();
-        // SAFETY: the call takes and returns numbers only.
+        // SAFETY: the call takes and returns only numbers.
         let id = unsafe { libc::shmget(foreign.number(), 5000, libc::IPC_CREAT | 0o600) };
         assert!(id >= 0);
         let holder = holder_of(&segment);
@@ -377,7 +380,7 @@ on_stage! {
         assert_eq!(refusal(&["show", &key]).1, 1);
     }
 
-    fn an_unfinished_segment_is_told_and_can_be_removed() {
+    fn unfinished_segment_is_listed_and_removable() {
         let key = TestKey::new();
         let mut creator = spawn(|| {
             let _ = SegmentOptions::new().create_in_place::<Counter>(&key, |_| crate::support::die());
@@ -390,7 +393,7 @@ on_stage! {
         assert!(!has_row(&json(&["ls", "--all"]), &key));
     }
 
-    fn a_large_segment_shows_what_is_in_use_first() {
+    fn show_lists_used_locks_first() {
         let name = TestName::new("cli-large");
         let locks = SegmentOptions::new().create_with_len::<[Counter]>(&name, 5000, |_| {}).unwrap();
         let _guard = locks[4321].lock().unwrap();
@@ -402,14 +405,14 @@ on_stage! {
         assert!(stdout(&["show", &name, "--limit", "2"]).contains("and 4998 more"));
     }
 
-    fn files_and_memfds_are_found_by_who_maps_them() {
+    fn ls_finds_mapped_files_and_memfds() {
         let path = TestFile::new("cli-file");
         let file = Segment::create(&path, Counter::new(0)).unwrap();
         let label = format!("cli-{}", std::process::id());
         let memfd = Segment::<Counter>::options().anonymous(&label, Counter::new(0)).unwrap();
         let gone = TestName::new("cli-unlinked");
         let unlinked = Segment::create(&gone, Counter::new(0)).unwrap();
-        // Whoever created it is never told its name by the kernel.
+        // The kernel never tells the creator of an object its name.
         let same = Segment::<Counter>::open(&gone).unwrap();
         shm_sync::unlink(&gone).unwrap();
 
@@ -443,7 +446,7 @@ on_stage! {
         assert_eq!(refusal(&["maps", "536870912"]).1, 1);
     }
 
-    fn poison_is_cleared_only_after_confirmation() {
+    fn clear_poison_requires_confirmation() {
         let name = TestName::new("cli-poison");
         let segment = Segment::create(&name, farm()).unwrap();
         let lock = &segment.workers[2].lock;
@@ -470,9 +473,9 @@ on_stage! {
         assert!(!segment.is_poisoned());
     }
 
-    fn garbage_is_collected_and_nothing_else() {
-        if !has_shared_memory_of_its_own() {
-            println!("not run, because it takes a namespace of its own");
+    fn gc_removes_only_garbage() {
+        if !has_own_shared_memory() {
+            println!("not run: no namespace of its own");
             return;
         }
         let mut posix = Segment::<Counter>::options();
@@ -511,17 +514,17 @@ on_stage! {
         assert_eq!(stdout(&["gc"]), "nothing to remove\n");
     }
 
-    fn strangers_keep_the_tool_from_nothing() {
+    fn tool_works_on_segments_of_other_users() {
         const SECONDS: Duration = Duration::from_secs(20);
-        if !is_root_for("strangers_keep_the_tool_from_nothing") {
+        if !is_root_for("tool_works_on_segments_of_other_users") {
             return;
         }
-        if !has_shared_memory_of_its_own() {
+        if !has_own_shared_memory() {
             println!("skipped: no namespaces of its own");
             return;
         }
-        // Segments of the user nobody, with locks held by a living thread, in each
-        // state; half of them were given to root.
+        // Segments of an unprivileged user in each state, with locks that a live thread
+        // holds. Half of them were given to root.
         let holder = spawn(nix::unistd::pause);
         let holder_id = holder.pid().to_le_bytes();
         let states = [0_u32, 1, 2, 3, 4, 5, 6, 77];
@@ -532,22 +535,23 @@ on_stage! {
                 let options = SegmentOptions::new().mode(0o666);
                 let made = options.removal(Removal::UntilLastDetach).create(&key, Counter::new(0));
                 let id = Segment::system_v_status(made.as_ref().unwrap()).unwrap().unwrap().id;
-                // SAFETY: no address is asked for.
+                // SAFETY: the kernel chooses the address.
                 let base: *mut u8 = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast();
                 let state = states[number % states.len()].to_le_bytes();
                 for (at, bytes) in [(192, state), (200, holder_id)] {
-                    // SAFETY: inside the header.
+                    // SAFETY: the offset is inside the header of the attached segment.
                     let to = unsafe { base.add(at) };
-                    // SAFETY: as above; the source is elsewhere.
+                    // SAFETY: the header has room for the bytes, and the source does
+                    // not overlap.
                     unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
                 }
                 if number >= states.len() {
-                    // SAFETY: a struct of numbers, for which zero is a value.
+                    // SAFETY: the struct consists of integers, for which zero is valid.
                     let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
-                    // SAFETY: the kernel fills the struct.
+                    // SAFETY: `status` is valid for writes during the call.
                     unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) };
                     status.shm_perm.uid = 0;
-                    // SAFETY: the kernel reads the struct.
+                    // SAFETY: `status` is valid for reads during the call.
                     let rc = unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) };
                     assert_eq!(rc, 0);
                 }
@@ -561,9 +565,9 @@ on_stage! {
         let (there, go) = (Gate::new(), Gate::new());
         let user = spawn(|| {
             become_nobody();
-            // SAFETY: takes and returns numbers.
+            // SAFETY: the call takes and returns only numbers.
             let id = unsafe { libc::shmget(used.number(), 0, 0) };
-            // SAFETY: no address is asked for.
+            // SAFETY: the kernel chooses the address.
             let base = unsafe { libc::shmat(id, std::ptr::null(), 0) };
             assert_ne!(base.addr(), usize::MAX);
             there.open();
@@ -583,7 +587,7 @@ on_stage! {
         let gone = rows.as_array().unwrap().iter().filter(|row| row["outcome"] == "removed");
         assert_eq!(gone.count(), all.len() - 2, "{rows}");
         for key in &all {
-            // SAFETY: takes and returns numbers.
+            // SAFETY: the call takes and returns only numbers.
             let is_there = unsafe { libc::shmget(key.number(), 0, 0) } >= 0;
             assert_eq!(is_there, std::ptr::eq(key, used), "{}: {rows}", &**key);
         }
@@ -593,7 +597,7 @@ on_stage! {
         assert_eq!(json(&["gc"])[0]["outcome"], "removed");
     }
 
-    fn the_longest_names_are_listed_and_collected() {
+    fn longest_names_are_listed_and_collected() {
         if !has_own_mounts_for("the longest names")
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
         {
@@ -604,7 +608,8 @@ on_stage! {
         for path in &paths {
             drop(Segment::create(path, Counter::new(0)).unwrap());
         }
-        // shm_open takes no name of 255 bytes, so that one's address is its path.
+        // `shm_open` accepts no name of 255 bytes, so the address of that object is its
+        // path.
         let expected = [paths[0].clone(), format!("/{}", names[1])];
         for name in &expected {
             let row = row(&json(&["ls"]), name);
@@ -616,15 +621,15 @@ on_stage! {
         assert!(!paths.iter().any(|path| fs::exists(path).unwrap()));
     }
 
-    // As on systems where /dev/shm is a link to /run/shm.
-    fn a_link_to_the_directory_changes_no_name() {
+    // Some systems have `/dev/shm` as a link to `/run/shm`.
+    fn directory_symlink_changes_no_name() {
         if !has_own_mounts_for("a link to the directory")
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/run"])
             || !tool("mount", &["-t", "tmpfs", "tmpfs", "/dev"])
         {
             return;
         }
-        // What the tools read from.
+        // The tools read from it.
         fs::write("/dev/null", "").unwrap();
         fs::create_dir("/run/shm").unwrap();
         std::os::unix::fs::symlink("/run/shm", "/dev/shm").unwrap();
@@ -648,7 +653,7 @@ on_stage! {
         assert!(has_row(&dry, "/linked"), "{dry}");
     }
 
-    fn watching_reports_again_and_again() {
+    fn watch_reports_repeatedly() {
         let name = TestName::new("cli-watch");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let text = stdout(&["watch", &name, "--interval", "0.05", "--count", "3"]);
@@ -660,15 +665,15 @@ on_stage! {
         let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
         let mut lock = || {
             let line = lines.next().unwrap().unwrap();
-            let look: Value = serde_json::from_str(&line).unwrap();
-            look["sync_objects"][0]["lock"].as_str().unwrap().to_owned()
+            let report: Value = serde_json::from_str(&line).unwrap();
+            report["sync_objects"][0]["lock"].as_str().unwrap().to_owned()
         };
         assert_eq!(lock(), "free");
         let guard = segment.lock().unwrap();
         poll(|| lock() == "held");
         drop(guard);
         poll(|| lock() == "free");
-        // It ends when nobody listens any more.
+        // The tool ends when its output is closed.
         drop(lines);
         assert_eq!(tool.wait().unwrap().code(), Some(0));
 
@@ -677,7 +682,7 @@ on_stage! {
         assert_eq!(refusal(&["watch", "/shm-sync-test-nothing"]).1, 1);
     }
 
-    fn a_reader_that_leaves_early_is_no_error() {
+    fn closed_pipe_is_no_error() {
         let names: Vec<_> = (0..3).map(|_| TestName::new("cli-pipe")).collect();
         let _segments: Vec<_> =
             names.iter().map(|name| Segment::create(name, farm()).unwrap()).collect();
@@ -690,7 +695,7 @@ on_stage! {
         }
     }
 
-    fn usage_has_its_exit_code() {
+    fn usage_error_has_exit_code_2() {
         let wrong = [&[][..], &["frobnicate"], &["show"], &["show", "jobs"], &["maps", "x"],
             &["watch", "/x", "--interval", "0"], &["rm"]];
         for arguments in wrong {
@@ -704,7 +709,7 @@ on_stage! {
         assert!(stdout(&["--version"]).starts_with("shm-sync "));
     }
 
-    fn manual_and_completions_are_made() {
+    fn man_and_completions_are_generated() {
         let page = stdout(&["man"]);
         assert!(page.starts_with(".ie") && page.contains("Exit codes"), "{page}");
         for shell in ["bash", "zsh", "fish"] {

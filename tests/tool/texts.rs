@@ -1,5 +1,5 @@
-//! Texts that others chose, at the tool: whatever they hold, nothing that steers a
-//! terminal or turns the direction of writing gets to standard output or error.
+//! Texts that other users chose, in the output of the tool. No control character and no
+//! invisible character reaches standard output or standard error.
 
 #![cfg(feature = "cli")]
 
@@ -13,15 +13,15 @@ use shm_sync::{Error, Segment, ShmMutex};
 
 type Counter = ShmMutex<u64>;
 
-/// Clears the screen, in two ways; deletes; turns the direction of writing; ends the
-/// line, in four ways; is not seen at all.
+/// A text that clears the screen in two ways, deletes, changes the direction of
+/// writing, ends the line in four ways, and has invisible characters.
 const EVIL: &str = "a\x1b[2J\u{9b}2J\x7f\u{202e}\u{2066}\u{61c}\r\n\u{85}\u{2028}\u{200b}\u{feff}z";
 
-/// The same, as what is shown.
+/// [`EVIL`] as the tool must show it.
 const SHOWN: &str = "a\\u{1b}[2J\\u{9b}2J\\u{7f}\\u{202e}\\u{2066}\\u{61c}\\r\\n\\u{85}\\u{2028}\
                      \\u{200b}\\u{feff}z";
 
-/// Runs the tool, and checks all that it writes.
+/// Runs the tool, and checks its whole output.
 #[track_caller]
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shm-sync"));
@@ -59,7 +59,7 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(arguments)).unwrap()
 }
 
-/// An object with the header of a segment whose type has that name.
+/// Creates an object with the header of a segment whose type has this name.
 fn segment_of_type(name: &str, platform: u8) -> TestName {
     let object = TestName::new("cli-type");
     let segment = Segment::create(&object, Counter::new(0)).unwrap();
@@ -73,8 +73,8 @@ fn segment_of_type(name: &str, platform: u8) -> TestName {
     object
 }
 
-/// All that the tool can say of a segment.
-fn look_at(address: &str) {
+/// Runs each command that reads a segment.
+fn run_all_commands(address: &str) {
     run(&["show", address]);
     run(&["show", address, "--json"]);
     run(&["watch", address, "--count", "1"]);
@@ -95,19 +95,19 @@ on_stage! {
         let name = segment_of_type(EVIL, 40);
         assert!(stdout(&["show", &name]).contains(SHOWN));
         let inside = &json(&["show", &name, "--json"])["segment"];
-        assert_eq!(inside["type_name"], EVIL, "JSON says what there is");
+        assert_eq!(inside["type_name"], EVIL, "JSON has the text as it is");
         assert_eq!(run(&["rm", &name]).status.code(), Some(0));
     }
 
-    fn names_of_types_are_harmless() {
+    fn type_names_are_escaped() {
         for platform in [40, 7] {
             let name = segment_of_type(EVIL, platform);
-            look_at(&name);
+            run_all_commands(&name);
         }
-        // The library says it as well, to any program.
+        // The library's error has the name as well.
         let name = segment_of_type(EVIL, 40);
         let Err(error) = Segment::<u32>::open(&name) else {
-            panic!("it is another type");
+            panic!("the segment has another type");
         };
         assert!(matches!(error, Error::LayoutMismatch { .. }));
         assert!(error.to_string().contains(SHOWN), "{error}");
@@ -115,87 +115,87 @@ on_stage! {
         assert!(!debug.chars().any(|c| c.is_control() || is_invisible(c)), "{debug}");
     }
 
-    fn names_of_types_in_system_v_are_harmless() {
+    fn type_names_in_system_v_are_escaped() {
         const SHORT: &str = "\x1b]0;owned\x07";
         let key = TestKey::new();
         drop(Segment::create(&key, Counter::new(0)).unwrap());
-        // SAFETY: the call takes and returns numbers only.
+        // SAFETY: the call takes and returns only numbers.
         let id = unsafe { libc::shmget(key.number(), 0, 0) };
         // SAFETY: the kernel chooses the address.
         let base = unsafe { libc::shmat(id, std::ptr::null(), 0) }.cast::<u8>();
         assert_ne!(base.addr(), usize::MAX);
         let put = |at: usize, bytes: &[u8]| {
-            // SAFETY: the header is there, and no other process uses it.
+            // SAFETY: the offset is inside the header of the attached segment.
             let to = unsafe { base.add(at) };
-            // SAFETY: as above.
+            // SAFETY: the header has room for the bytes, and no other process uses it.
             unsafe { to.copy_from(bytes.as_ptr(), bytes.len()) };
         };
         put(256, SHORT.as_bytes());
         put(96, &u32::try_from(SHORT.len()).unwrap().to_le_bytes());
         put(15, &[7]);
-        // SAFETY: it was attached there.
+        // SAFETY: `base` is the address of the attachment, and is not used again.
         assert_eq!(unsafe { libc::shmdt(base.cast()) }, 0);
 
-        look_at(&key);
+        run_all_commands(&key);
         let error = Segment::<Counter>::open(&key).unwrap_err().to_string();
         assert!(error.contains("the segment holds \\u{1b}]0;owned\\u{7}"), "{error}");
-        // It is of another platform, and no process is attached but those of tests that
-        // list all segments at the moment.
+        // The segment is of another platform. No process is attached, except that other
+        // tests list all segments and probe it.
         crate::support::poll(|| run(&["rm", &key]).status.success());
     }
 
-    fn names_of_objects_are_harmless() {
+    fn object_names_are_escaped() {
         let name = TestName::new(EVIL);
-        look_at(&name);
+        run_all_commands(&name);
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
-        look_at(&name);
+        run_all_commands(&name);
         let text = stderr(&["rm", &name]);
         assert!(text.contains(SHOWN) && text.contains("in use by"), "{text}");
         let all = json(&["ls", "--json"]);
         assert!(all.as_array().unwrap().iter().any(|row| row["name"] == *name));
-        // One whose name is gone, and one that is damaged.
+        // An object without a name, and a damaged one.
         let same = Segment::<Counter>::open(&name).unwrap();
         shm_sync::unlink(&name).unwrap();
-        look_at(&name);
+        run_all_commands(&name);
         drop((segment, same));
         name.write(b"shmsync\0 and nothing else");
-        look_at(&name);
+        run_all_commands(&name);
         run(&["rm", &name]);
     }
 
-    fn names_of_files_are_harmless() {
+    fn file_names_are_escaped() {
         let directory = TestFile::new(EVIL);
         fs::create_dir(&*directory).unwrap();
         let path = format!("{}/{EVIL}", &*directory);
         let segment = Segment::create(&path, Counter::new(0)).unwrap();
-        look_at(&path);
+        run_all_commands(&path);
         assert!(stderr(&["rm", &path]).contains(SHOWN));
         drop(segment);
         run(&["rm", &path]);
-        look_at(&path);
+        run_all_commands(&path);
         assert!(stderr(&["man", "--directory", &path]).contains(SHOWN));
         fs::remove_dir_all(Path::new(&*directory)).unwrap();
     }
 
-    fn names_of_memfds_are_harmless() {
+    fn memfd_names_are_escaped() {
         let options = Segment::<Counter>::options();
         let Ok(segment) = options.anonymous(EVIL, Counter::new(0)) else {
-            println!("skipped: the kernel takes no such name");
+            println!("skipped: the kernel accepts no such name");
             return;
         };
         let all = json(&["ls", "--json"]);
         let mut rows = all.as_array().unwrap().iter();
         let row = rows.find(|row| row["name"].as_str().unwrap().contains("memfd:a\x1b"));
-        look_at(row.unwrap_or_else(|| panic!("{all}"))["address"].as_str().unwrap());
+        run_all_commands(row.unwrap_or_else(|| panic!("{all}"))["address"].as_str().unwrap());
         drop(segment);
     }
 
-    fn names_of_processes_are_harmless() {
+    fn process_names_are_escaped() {
         for name in [c"a\x1b[2J\xc2\x9b2J\x7f", c"\xe2\x80\xae\x9b\r\n\x07z"] {
             let object = TestName::new("cli-comm");
             let segment = Segment::create(&object, Counter::new(0)).unwrap();
             let rename = || {
-                // SAFETY: the name is a string that ends with a zero.
+                // SAFETY: the name is a string that ends with a zero byte.
                 let renamed = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
                 assert_eq!(renamed, 0);
             };
@@ -206,7 +206,7 @@ on_stage! {
                 std::thread::park();
             });
             holder.wait_until_asleep();
-            look_at(&object);
+            run_all_commands(&object);
             let text = stderr(&["rm", &object]);
             assert!(text.contains("in use by") && text.contains("\\u{"), "{text}");
             assert!(stdout(&["show", &object]).contains("\\u{"));
@@ -214,7 +214,7 @@ on_stage! {
         }
     }
 
-    fn wrong_arguments_are_harmless() {
+    fn wrong_arguments_are_escaped() {
         for arguments in [
             &[EVIL][..],
             &["show", EVIL],

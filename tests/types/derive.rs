@@ -1,5 +1,5 @@
-//! What `#[derive(ShmSafe)]` writes: fingerprints that change with the layout
-//! and with nothing else, and walks that find every lock where it is.
+//! The code that `#[derive(ShmSafe)]` generates. Fingerprints change with the layout
+//! and only with it, and `visit` reports every lock at its offset.
 
 use std::collections::BTreeSet;
 use std::mem::{MaybeUninit, offset_of};
@@ -13,7 +13,7 @@ use shm_sync::{
     Error, Fingerprint, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
 };
 
-/// The fingerprint of the type that is declared in the brackets.
+/// Returns the fingerprint of the type that is declared in the brackets.
 macro_rules! fingerprint {
     ([$(#[$attribute:meta])* $kind:ident $name:ident $($rest:tt)*]) => {{
         #[derive(ShmSafe)]
@@ -26,7 +26,7 @@ macro_rules! fingerprint {
     }};
 }
 
-/// What is declared in each pair of brackets, as text, and its fingerprint.
+/// Returns the text and the fingerprint of each declaration in brackets.
 macro_rules! fingerprints {
     ($($declaration:tt)+) => {
         [$((stringify!($declaration), fingerprint!($declaration))),+]
@@ -36,7 +36,10 @@ macro_rules! fingerprints {
 fn assert_all_differ(types: &[(&str, Fingerprint)]) {
     for (i, (this, fingerprint)) in types.iter().enumerate() {
         for (other, its_fingerprint) in &types[..i] {
-            assert_ne!(fingerprint, its_fingerprint, "{this} is like {other}");
+            assert_ne!(
+                fingerprint, its_fingerprint,
+                "{this} has the fingerprint of {other}"
+            );
         }
     }
 }
@@ -45,7 +48,7 @@ fn assert_all_equal(types: &[(&str, Fingerprint)]) {
     for pair in types.windows(2) {
         assert_eq!(
             pair[0].1, pair[1].1,
-            "{} is not like {}",
+            "{} has not the fingerprint of {}",
             pair[0].0, pair[1].0
         );
     }
@@ -81,13 +84,13 @@ fn smoke() -> Result<(), Error> {
 // --- Fingerprints -----------------------------------------------------------
 
 #[test]
-fn every_change_of_a_struct_changes_the_fingerprint() {
+fn fingerprint_differs_for_each_struct_change() {
     assert_all_differ(&fingerprints! {
         [#[repr(C)] struct S { a: u32, b: u32, c: [u8; 3] }]
         // A renamed field; fields in another order.
         [#[repr(C)] struct S { a: u32, x: u32, c: [u8; 3] }]
         [#[repr(C)] struct S { b: u32, a: u32, c: [u8; 3] }]
-        // A field more, even in the padding, even without size; a field less.
+        // One field more: in the padding, or without a size. One field less.
         [#[repr(C)] struct S { a: u32, b: u32, c: [u8; 3], d: u32 }]
         [#[repr(C)] struct S { a: u32, b: u32, c: [u8; 3], d: u8 }]
         [#[repr(C)] struct S { a: u32, b: u32, c: [u8; 3], d: () }]
@@ -106,7 +109,7 @@ fn every_change_of_a_struct_changes_the_fingerprint() {
 }
 
 #[test]
-fn types_of_the_same_size_have_different_fingerprints() {
+fn fingerprint_differs_for_same_size() {
     assert_all_differ(&fingerprints! {
         [#[repr(C)] struct S { a: u32 }]
         [#[repr(C)] struct S { a: i32 }]
@@ -127,7 +130,7 @@ fn types_of_the_same_size_have_different_fingerprints() {
 }
 
 #[test]
-fn every_change_of_an_enum_changes_the_fingerprint() {
+fn fingerprint_differs_for_each_enum_change() {
     assert_all_differ(&fingerprints! {
         [#[repr(u8)] enum E { A, B(u8, i8) }]
         // A renamed variant; variants in another order; another discriminant.
@@ -154,10 +157,10 @@ fn every_change_of_an_enum_changes_the_fingerprint() {
     });
 }
 
-/// In `Joined` the payload of `Small` follows the tag at once, in `Apart` it
-/// lies where that of `Large` does. Size, alignment and tokens are the same.
+/// In `Joined`, the field of `Small` follows the tag directly. In `Apart`, it has the
+/// offset of the field of `Large`. Size, alignment and tokens are the same.
 #[test]
-fn an_enum_in_the_manner_of_c_is_laid_out_otherwise() {
+fn fingerprint_differs_for_repr_c_enum() {
     #[derive(ShmSafe)]
     #[repr(u8)]
     #[allow(dead_code, reason = "only the layout matters")]
@@ -194,7 +197,7 @@ fn an_enum_in_the_manner_of_c_is_laid_out_otherwise() {
 }
 
 #[test]
-fn a_change_deep_inside_changes_the_fingerprint() {
+fn fingerprint_differs_for_nested_change() {
     macro_rules! outer {
         ($($fields:tt)*) => {{
             #[derive(ShmSafe)]
@@ -212,11 +215,12 @@ fn a_change_deep_inside_changes_the_fingerprint() {
     ]);
 }
 
-/// With the 64-bit FNV-1a of format 2, each pair had one fingerprint: a variant was
-/// hashed like a field, and a discriminant of 128 bits left room to choose the rest.
-/// No value of the second type is a value of the first, so safe code could make one.
+/// With the 64-bit FNV-1a of format 2, each pair had the same fingerprint. A variant
+/// was hashed like a field, and a discriminant of 128 bits left room to choose the
+/// rest. A value of the second type is invalid for the first, so safe code could create
+/// one.
 #[test]
-fn fingerprints_that_collided_in_format_2_differ() {
+fn fingerprint_differs_where_format_2_collided() {
     const U32: u128 = u32::FINGERPRINT.to_bits();
     // The discriminant of `b` is hashed like the number and the type of the field `b`.
     assert_all_differ(&fingerprints! {
@@ -225,7 +229,7 @@ fn fingerprints_that_collided_in_format_2_differ() {
         [#[allow(non_camel_case_types)] #[repr(u128)] enum E { A { x: u8 }, b = 1 }]
         [#[allow(non_camel_case_types)] #[repr(u128)] enum E { A { x: u8 }, b = U32 }]
     });
-    // The discriminant was computed by reducing a lattice.
+    // The discriminant was computed by the reduction of a lattice.
     assert_all_differ(&fingerprints! {
         [#[repr(C, align(16))] struct S { a: u128 }]
         [#[repr(u128)] enum E { A = 0x1900_0001_0419_1e0f_000f_0508_1f1a_0007 }]
@@ -253,7 +257,7 @@ mod elsewhere {
 }
 
 #[test]
-fn the_spelling_of_a_type_does_not_matter() {
+fn fingerprint_ignores_spelling() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Generic<T, U, const N: usize> {
@@ -284,10 +288,9 @@ fn the_spelling_of_a_type_does_not_matter() {
     });
 }
 
-/// As a macro does that gives each flag its bit: the derive macro above it sees no
-/// numbers.
+/// Like a macro that gives each flag a bit: the derive macro above it sees no numbers.
 #[test]
-fn discriminants_are_those_of_the_compiler() {
+fn discriminants_match_the_compilers() {
     use shm_sync_test_attributes::replace;
 
     assert_all_equal(&fingerprints! {
@@ -307,7 +310,7 @@ fn discriminants_are_those_of_the_compiler() {
 }
 
 #[test]
-fn the_largest_discriminants_differ() {
+fn fingerprint_differs_at_largest_discriminant() {
     assert_all_differ(&fingerprints! {
         [#[repr(u128)] enum E { A(u8) = i128::MAX as u128, B }]
         [#[repr(u128)] enum E { A(u8) = u128::MAX - 1, B }]
@@ -318,9 +321,9 @@ fn the_largest_discriminants_differ() {
     });
 }
 
-/// A type with parts is not like another whose parts are called and typed alike.
+/// Types of different kinds differ, although their parts have the same names and types.
 #[test]
-fn kinds_of_types_have_different_fingerprints() {
+fn fingerprint_differs_for_each_kind_of_type() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Sized<const N: usize> {
@@ -354,7 +357,7 @@ fn kinds_of_types_have_different_fingerprints() {
 }
 
 #[test]
-fn discriminants_count_on_from_the_last_explicit_one() {
+fn discriminants_continue_after_explicit_one() {
     assert_all_equal(&fingerprints! {
         [#[repr(i16)] enum E { A = -2, B, C, D = 40, F }]
         [#[repr(i16)] enum E { A = -2, B = -1, C = 0, D = 40, F = 41 }]
@@ -362,23 +365,23 @@ fn discriminants_count_on_from_the_last_explicit_one() {
 }
 
 /// Programs built with different versions of this crate share segments, so the
-/// fingerprint of a type is for ever. If this test has to change, no segment
-/// that exists can be opened any more, and the changelog must say so.
+/// fingerprint of a type must never change. If this test has to change, no existing
+/// segment can be opened any more, and the changelog must say so.
 #[test]
-fn fingerprints_stay_what_they_are() {
+fn fingerprints_are_stable() {
     let point = fingerprint!([#[repr(C)] struct Point { x: u32, y: [i16; 3], z: bool }]);
     assert_eq!(point.to_string(), "50fd5ae63baa8076080c7d7d55f45bab");
     let state = fingerprint!([#[repr(C, u8)] enum State { Idle, Busy { since: u32 } = 7 }]);
     assert_eq!(state.to_string(), "ce4f791863e53a618ee2ce9cc9acf893");
 }
 
-// --- Walks ------------------------------------------------------------------
+// --- visit -------------------------------------------------------------------
 
 const MUTEX: SyncKind = SyncKind::Mutex;
 const CONDVAR: SyncKind = SyncKind::Condvar;
 const PTHREAD_CONDVAR: SyncKind = SyncKind::PthreadCondvar;
 
-/// What a walk reports: the way there, the offset, and the kind of object.
+/// A report of `visit`: the path, the offset and the kind of an object.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     path: String,
@@ -394,7 +397,7 @@ fn found(path: &str, offset: usize, kind: SyncKind) -> Found {
     }
 }
 
-/// All that a walk over a `T` reports, after checks that hold for every type.
+/// Returns all reports of `visit` for a `T`, after checks that hold for every type.
 fn reports<T: ShmSafe>() -> Vec<Found> {
     let mut all = Vec::new();
     T::visit(&FieldPath::root(), &mut |at, object| {
@@ -402,7 +405,11 @@ fn reports<T: ShmSafe>() -> Vec<Found> {
     });
     assert_eq!(all.len(), T::SYNC_OBJECTS, "{all:?}");
     let offsets: BTreeSet<usize> = all.iter().map(|found| found.offset).collect();
-    assert_eq!(offsets.len(), all.len(), "found twice: {all:?}");
+    assert_eq!(
+        offsets.len(),
+        all.len(),
+        "two objects have one offset: {all:?}"
+    );
     for one in &all {
         assert!(one.offset < size_of::<T>(), "{one:?} is outside");
         let align = match one.kind {
@@ -410,7 +417,7 @@ fn reports<T: ShmSafe>() -> Vec<Found> {
             PTHREAD_CONDVAR => align_of::<PthreadCondvar>(),
             MUTEX => align_of::<ShmMutex<()>>(),
         };
-        assert_eq!(one.offset % align, 0, "{one:?} is askew");
+        assert_eq!(one.offset % align, 0, "{one:?} is misaligned");
     }
     all
 }
@@ -420,7 +427,7 @@ fn reports<T: ShmSafe>() -> Vec<Found> {
 struct Worker {
     id: u8,
     lock: ShmMutex<[u16; 3]>,
-    beats: u16,
+    heartbeats: u16,
 }
 
 #[derive(ShmSafe)]
@@ -446,7 +453,7 @@ impl Worker {
         Self {
             id,
             lock: ShmMutex::new(data),
-            beats: u16::MAX - u16::from(id),
+            heartbeats: u16::MAX - u16::from(id),
         }
     }
 }
@@ -482,7 +489,7 @@ impl Server {
     }
 }
 
-/// The places of a pool's objects, by the compiler's own reckoning.
+/// Returns the expected reports for a pool, with offsets computed by the compiler.
 fn expected_in_pool(path: &str, at: usize) -> Vec<Found> {
     let mut all: Vec<Found> = (0..4)
         .map(|i| {
@@ -507,7 +514,7 @@ fn expected_in_pool(path: &str, at: usize) -> Vec<Found> {
 }
 
 #[test]
-fn a_walk_tells_the_way_to_each_lock() {
+fn visit_reports_path_of_each_lock() {
     assert_eq!(reports::<Pool>(), expected_in_pool("", 0));
     assert_eq!(reports::<Pool>()[3].path, ".workers[3].lock");
 
@@ -529,7 +536,7 @@ fn a_walk_tells_the_way_to_each_lock() {
 }
 
 #[test]
-fn a_walk_finds_the_addresses_of_a_placed_value() -> Result<(), Error> {
+fn visit_offsets_match_placed_value() -> Result<(), Error> {
     let server = Segment::anonymous(Server::new(1, [0; 3]))?;
     let base = std::ptr::from_ref(&*server).addr();
     let mut mutexes: BTreeSet<usize> = server
@@ -560,7 +567,7 @@ fn a_walk_finds_the_addresses_of_a_placed_value() -> Result<(), Error> {
 }
 
 #[test]
-fn a_walk_over_data_finds_nothing() {
+fn visit_of_plain_data_reports_nothing() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Unit;
@@ -590,7 +597,7 @@ fn a_walk_over_data_finds_nothing() {
 }
 
 #[test]
-fn a_walk_over_a_generic_type_finds_what_it_is_filled_with() {
+fn visit_of_generic_reports_its_argument() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Slots<T, const N: usize> {
@@ -619,17 +626,17 @@ fn a_walk_over_a_generic_type_finds_what_it_is_filled_with() {
     assert_eq!(reports::<Slots<u32, 9>>(), []);
 }
 
-// --- Placing ----------------------------------------------------------------
+// --- Initialisation ---------------------------------------------------------
 
 #[test]
-fn locks_wake_up_wherever_they_are_nested() -> Result<(), Error> {
+fn nested_locks_are_initialised() -> Result<(), Error> {
     let inert = Server::new(1, [0; 3]);
     for worker in inert.workers() {
         assert!(matches!(worker.lock.try_lock(), Err(LockError::NotPlaced)));
     }
 
     let server = Segment::anonymous(inert)?;
-    // All at once: no two of them are the same lock.
+    // All locks are held at once, so no two of them are the same lock.
     let mut held = Vec::new();
     for worker in server.workers() {
         held.push(worker.lock.lock()?);
@@ -647,7 +654,7 @@ fn locks_wake_up_wherever_they_are_nested() -> Result<(), Error> {
         pool.signal.1.notify_one();
         let guard = pool.workers[0].lock.lock()?;
         assert_eq!(*guard, [1, 0, 0]);
-        // A condition variable that is not placed would say so.
+        // An uninitialised condition variable would return an error.
         let (guard, result) = pool
             .signal
             .1
@@ -660,7 +667,7 @@ fn locks_wake_up_wherever_they_are_nested() -> Result<(), Error> {
 
 proptest! {
     #[test]
-    fn placing_wakes_the_locks_and_leaves_the_data_alone(
+    fn segment_initialises_locks_and_keeps_data(
         version: u8,
         size: u32,
         data: [u16; 3],
@@ -675,7 +682,7 @@ proptest! {
             prop_assert_eq!((pool.signal.0, pool.signal.2), (true, 5));
             for (id, worker) in pool.workers.iter().enumerate() {
                 prop_assert_eq!(usize::from(worker.id), id);
-                prop_assert_eq!(worker.beats, u16::MAX - u16::from(worker.id));
+                prop_assert_eq!(worker.heartbeats, u16::MAX - u16::from(worker.id));
                 prop_assert_eq!(*worker.lock.lock()?, data);
             }
         }

@@ -1,5 +1,5 @@
-//! `ShmSafe`: what the derive macro generates, and the properties of the public types.
-//! The compiler's messages are tested in `derive/tests/`.
+//! `ShmSafe`: the code that the derive macro generates, and the properties of the
+//! public types. `derive/tests/` has the tests of the compiler's messages.
 
 mod derive;
 mod properties;

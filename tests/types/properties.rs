@@ -1,5 +1,5 @@
-//! What holds of the values of a type, as the derive macro and the primitives say,
-//! and walks that visit one element of an array for all.
+//! The properties of types, as the derive macro and the primitives compute them.
+//! Patterns that visit one element of an array instead of all.
 
 #![allow(dead_code, reason = "only the layout matters")]
 
@@ -13,8 +13,8 @@ use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe};
 
 const PLAIN: TypeProperties = TypeProperties::POD;
 
-/// The nature of the type that is declared in the brackets.
-macro_rules! nature {
+/// Returns the properties of the type that is declared in the brackets.
+macro_rules! properties {
     ([$(#[$attribute:meta])* $kind:ident $name:ident $($rest:tt)*]) => {{
         #[derive(ShmSafe)]
         $(#[$attribute])*
@@ -25,10 +25,10 @@ macro_rules! nature {
     }};
 }
 
-/// Checks that each type has this nature.
-macro_rules! assert_nature {
-    ($nature:expr; $($declaration:tt)+) => {$(
-        assert_eq!(nature!($declaration), $nature, "{}", stringify!($declaration));
+/// Checks that each type has these properties.
+macro_rules! assert_properties {
+    ($expected:expr; $($declaration:tt)+) => {$(
+        assert_eq!(properties!($declaration), $expected, "{}", stringify!($declaration));
     )+};
 }
 
@@ -56,11 +56,11 @@ fn smoke() {
     assert_eq!(found, expected);
 }
 
-// --- Natures ----------------------------------------------------------------
+// --- Properties -------------------------------------------------------------
 
 #[test]
-fn a_struct_is_what_all_its_fields_are() {
-    assert_nature! { PLAIN;
+fn struct_has_properties_of_all_fields() {
+    assert_properties! { PLAIN;
         [#[repr(C)] struct S;]
         [#[repr(C)] struct S {}]
         [#[repr(C)] struct S { a: u8, b: u64, c: [f32; 3], d: (bool, char) }]
@@ -68,25 +68,25 @@ fn a_struct_is_what_all_its_fields_are() {
         [#[repr(C)] struct S(u8, MaybeUninit<NonZero<u128>>);]
         [#[repr(C, align(64))] struct S { a: u8, of: PhantomData<AtomicU32> }]
     }
-    assert_nature! { PLAIN.without_from_zeros();
+    assert_properties! { PLAIN.without_from_zeros();
         [#[repr(C)] struct S { a: u8, b: NonZero<u64> }]
         [#[repr(C)] struct S { a: u8, b: [NonZero<u8>; 9] }]
     }
-    assert_nature! { PLAIN.with_interior_mutability();
+    assert_properties! { PLAIN.with_interior_mutability();
         [#[repr(C)] struct S { a: u8, b: AtomicU32 }]
         [#[repr(C)] struct S(MaybeUninit<AtomicU32>);]
     }
-    assert_nature! { PLAIN.without_from_zeros().without_tear_free();
+    assert_properties! { PLAIN.without_from_zeros().without_tear_free();
         [#[repr(C)] struct S { a: u8, b: (u8, NonZero<u128>) }]
     }
-    assert_nature! { TypeProperties::UNKNOWN;
+    assert_properties! { TypeProperties::UNKNOWN;
         [#[repr(C)] struct S { a: AtomicU32, b: NonZero<i128> }]
     }
 }
 
 #[test]
-fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
-    assert_nature! { PLAIN;
+fn fieldless_enum_is_zero_if_a_discriminant_is() {
+    assert_properties! { PLAIN;
         [#[repr(u8)] enum E { A }]
         [#[repr(u64)] enum E { A, B, C }]
         [#[repr(i8)] enum E { A = -2, B, C }]
@@ -95,7 +95,7 @@ fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
         [#[repr(u8)] enum E { A {}, B() }]
         [#[repr(u8, align(16))] enum E { A, B }]
     }
-    assert_nature! { PLAIN.without_from_zeros();
+    assert_properties! { PLAIN.without_from_zeros();
         [#[repr(u8)] enum E { A = 1, B, C }]
         [#[repr(i8)] enum E { A = -3, B, C }]
         [#[repr(i8)] enum E { A = -1 }]
@@ -105,65 +105,65 @@ fn an_enum_without_fields_is_zero_if_a_discriminant_is() {
 }
 
 #[test]
-fn an_enum_with_fields_can_tear() {
-    assert_nature! { PLAIN.without_tear_free();
+fn enum_with_fields_can_tear() {
+    assert_properties! { PLAIN.without_tear_free();
         [#[repr(u8)] enum E { A, B(u8) }]
         [#[repr(u8)] enum E { A(u8) }]
         [#[repr(u8)] enum E { A(u8, u64), B { c: NonZero<u8> } }]
         [#[repr(C, i8)] enum E { A(NonZero<u8>) = -1, B(u8), C = 5 }]
     }
-    assert_nature! { PLAIN.without_from_zeros().without_tear_free();
+    assert_properties! { PLAIN.without_from_zeros().without_tear_free();
         [#[repr(u8)] enum E { A(NonZero<u8>), B(u8) }]
         [#[repr(u8)] enum E { A(u8, (u8, NonZero<u8>)), B }]
         [#[repr(u8)] enum E { A(u8) = 1, B }]
         [#[repr(i8)] enum E { A = -1, B(NonZero<u8>), C(u8) }]
     }
-    assert_nature! { PLAIN.without_tear_free().with_interior_mutability();
+    assert_properties! { PLAIN.without_tear_free().with_interior_mutability();
         [#[repr(u8)] enum E { A, B(u8, AtomicU32) }]
         [#[repr(C, u8)] enum E { A(AtomicU32), B }]
     }
-    assert_nature! { TypeProperties::UNKNOWN;
+    assert_properties! { TypeProperties::UNKNOWN;
         [#[repr(u8)] enum E { A(NonZero<u8>), B(AtomicU32) }]
     }
 }
 
 #[test]
-fn an_enum_whose_discriminant_is_constant_is_asked_for_its_value() {
+fn enum_discriminant_constants_are_evaluated() {
     const BASE: i16 = -1;
     const fn twice(n: i16) -> i16 {
         2 * n
     }
-    assert_nature! { PLAIN;
+    assert_properties! { PLAIN;
         [#[repr(i16)] enum E { A = BASE, B }]
         [#[repr(i16)] enum E { A = twice(BASE), B, C }]
     }
-    assert_nature! { PLAIN.without_from_zeros();
+    assert_properties! { PLAIN.without_from_zeros();
         [#[repr(i16)] enum E { A = BASE, B = 1 }]
         [#[repr(i16)] enum E { A = twice(BASE), B }]
     }
 }
 
-/// Names that the macro uses itself mean the user's things in the user's code.
+/// User functions and fields may have names that the derived code uses.
 #[test]
-fn names_do_not_get_mixed_up() {
+fn derived_names_do_not_capture_user_names() {
     const fn nature() -> u8 {
         0
     }
     const fn discriminant() -> u8 {
         7
     }
-    assert_nature! { PLAIN;
+    assert_properties! { PLAIN;
         [#[repr(u8)] enum E { A = nature(), B = discriminant() }]
         [#[repr(u8)] enum E { A = discriminant(), B = nature() }]
         [#[repr(C)] struct S { nature: u8, discriminant: u8 }]
     }
-    assert_nature! { PLAIN.without_from_zeros();
+    assert_properties! { PLAIN.without_from_zeros();
         [#[repr(u8)] enum E { A = discriminant(), B }]
     }
 }
 
 #[test]
-fn a_generic_type_is_what_it_is_filled_with() {
+fn generic_has_properties_of_its_arguments() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Slots<T, const N: usize> {
@@ -206,7 +206,7 @@ fn a_generic_type_is_what_it_is_filled_with() {
 }
 
 #[test]
-fn a_mutex_is_shared_and_else_what_it_guards_is() {
+fn mutex_is_mutable_and_else_like_its_data() {
     assert_eq!(ShmMutex::<()>::PROPERTIES, PLAIN.with_interior_mutability());
     assert_eq!(
         ShmMutex::<AtomicU32>::PROPERTIES,
@@ -247,8 +247,8 @@ struct Pool {
     signals: ([[PthreadCondvar; 2]; 3], u8),
 }
 
-/// The way to each object, and its offset, size and kind.
-fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<(String, usize, usize, SyncKind)> {
+/// Returns the path, the offset, the size and the kind of each object.
+fn visit_all<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<(String, usize, usize, SyncKind)> {
     let mut all = Vec::new();
     T::visit(start, &mut |at, object| {
         all.push((at.to_string(), at.offset(), object.size, object.kind));
@@ -256,16 +256,16 @@ fn walk<T: ShmSafe>(start: &FieldPath<'_>) -> Vec<(String, usize, usize, SyncKin
     all
 }
 
-/// A pattern is what is left of the full walk if of all elements of an array only
-/// the first is kept.
+/// A pattern reports the objects of a full visit, of each array only those of its first
+/// element.
 #[test]
-fn a_pattern_is_the_walk_over_first_elements() {
-    let mut full = walk::<([Pool; 2], Pool)>(&FieldPath::root());
+fn pattern_equals_visit_of_first_elements() {
+    let mut full = visit_all::<([Pool; 2], Pool)>(&FieldPath::root());
     full.retain(|(path, ..)| !path.contains("[1") && !path.contains("[2") && !path.contains("[3"));
     for (path, ..) in &mut full {
         *path = path.replace("[0]", "[]");
     }
-    let pattern = walk::<([Pool; 2], Pool)>(&FieldPath::pattern());
+    let pattern = visit_all::<([Pool; 2], Pool)>(&FieldPath::pattern());
     assert_eq!(pattern, full);
     let paths: Vec<&str> = pattern.iter().map(|(path, ..)| path.as_str()).collect();
     let expected = [
@@ -280,9 +280,9 @@ fn a_pattern_is_the_walk_over_first_elements() {
 }
 
 #[test]
-fn an_object_has_the_size_of_its_type() {
+fn visit_reports_size_of_each_type() {
     let sizes = |(_, _, size, kind)| (kind, size);
-    let all: Vec<_> = walk::<Pool>(&FieldPath::pattern())
+    let all: Vec<_> = visit_all::<Pool>(&FieldPath::pattern())
         .into_iter()
         .map(sizes)
         .collect();

@@ -1,6 +1,5 @@
-//! What the types promise without being run: which of them may cross threads,
-//! how large they are, where they may stand; and what a lock says that is not
-//! placed, or is asked to print itself.
+//! The guarantees of the public types: which of them may cross threads, their sizes,
+//! how uninitialised locks behave, and their `Debug` output.
 
 use std::cell::Cell;
 use std::fmt::{Debug, Display};
@@ -14,10 +13,11 @@ use shm_sync::{
     ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
 };
 
-/// Whether a type implements traits: a constant, also if it does not.
+/// Returns whether a type implements traits, as a constant. The constant exists also if
+/// the type does not.
 ///
-/// `Probe::<T>::ANSWER` is the inherent constant if the bounds hold, because
-/// inherent items come first; otherwise it is the constant of `No`.
+/// `Probe::<T>::ANSWER` is the inherent constant if the bounds hold, because inherent
+/// items have priority. Otherwise it is the constant of `No`.
 macro_rules! implements {
     ($type:ty: $($bounds:tt)+) => {{
         struct Probe<T: ?Sized>(PhantomData<T>);
@@ -40,16 +40,16 @@ macro_rules! implements {
 
 type Guard<T> = ShmMutexGuard<'static, T>;
 
-/// `Send`, and not `Sync`.
+/// A type that is `Send` and not `Sync`.
 type SendOnly = Cell<u8>;
-/// `Sync`, and not `Send`.
+/// A type that is `Sync` and not `Send`.
 type SyncOnly = StdGuard<'static, u8>;
-/// Neither.
+/// A type that is neither `Send` nor `Sync`.
 type Neither = *const u8;
 
 #[test]
 fn smoke() {
-    // The probe can tell.
+    // The probe distinguishes these.
     const {
         assert!(implements!(u8: Send + Sync));
         assert!(implements!(SendOnly: Send) && !implements!(SendOnly: Sync));
@@ -61,7 +61,7 @@ fn smoke() {
 
 // --- Threads ----------------------------------------------------------------
 
-/// To share a mutex is to send its data to and fro, never to share it.
+/// Threads that share a mutex send its data to each other and never share it.
 const _: () = {
     assert!(implements!(ShmMutex<u8>: Send + Sync));
     assert!(implements!(ShmMutex<SendOnly>: Send + Sync));
@@ -69,7 +69,8 @@ const _: () = {
     assert!(!implements!(ShmMutex<Neither>: Send) && !implements!(ShmMutex<Neither>: Sync));
 };
 
-/// A guard stays with the thread that locked; to share it is to share the data.
+/// A guard stays with the thread that locked. Threads that share the guard share the
+/// data.
 const _: () = {
     assert!(!implements!(Guard<u8>: Send) && implements!(Guard<u8>: Sync));
     assert!(!implements!(Guard<SendOnly>: Send) && !implements!(Guard<SendOnly>: Sync));
@@ -79,7 +80,7 @@ const _: () = {
     assert!(!implements!(LockError<Guard<u8>>: Send));
 };
 
-/// What is made to be shared.
+/// Types that threads share.
 const _: () = {
     assert!(implements!(ShmCondvar: Send + Sync));
     assert!(implements!(PthreadCondvar: Send + Sync));
@@ -87,8 +88,8 @@ const _: () = {
     assert!(implements!(Segment<ShmMutex<u8>>: Send + Sync));
 };
 
-/// Poison tells what a panic left behind, as with std's mutex; so a mutex may be
-/// used after a panic, whatever it guards.
+/// A panic poisons the mutex, as with std's mutex. So a mutex may be used after a
+/// panic, whatever data it guards.
 const _: () = {
     assert!(implements!(ShmMutex<SendOnly>: UnwindSafe + RefUnwindSafe));
     assert!(implements!(ShmCondvar: UnwindSafe + RefUnwindSafe));
@@ -96,15 +97,15 @@ const _: () = {
     assert!(implements!(Segment<ShmMutex<u8>>: UnwindSafe + RefUnwindSafe));
 };
 
-/// `ShmSafe` data is `Send` and `Sync`, so the halves above are only for
-/// mutexes that can't be made; here is why.
+/// `ShmSafe` data is `Send` and `Sync`. So the other cases above are only for mutexes
+/// that cannot be placed.
 const _: () = {
     assert!(implements!(ShmMutex<u8>: ShmSafe));
     assert!(!implements!(SendOnly: ShmSafe) && !implements!(ShmMutex<SendOnly>: ShmSafe));
     assert!(!implements!(Neither: ShmSafe) && !implements!(ShmMutex<Neither>: ShmSafe));
 };
 
-/// What nobody may copy: it would be a second lock, or a second unlock.
+/// Types that cannot be copied: a copy would be a second lock, or a second unlock.
 const _: () = {
     assert!(!implements!(ShmMutex<u8>: Clone) && !implements!(Guard<u8>: Clone));
     assert!(!implements!(ShmCondvar: Clone) && !implements!(PthreadCondvar: Clone));
@@ -116,24 +117,24 @@ const _: () = {
 const _: () = {
     assert!(implements!(Error: std::error::Error + Send + Sync + 'static));
     assert!(implements!(LockError<Guard<u8>>: std::error::Error));
-    // Not of the guard's type: whatever is guarded, the error can be shown.
+    // The error can be shown for guards of any type.
     assert!(implements!(LockError<Guard<Neither>>: Debug + Display));
     assert!(implements!(PoisonCause: Copy + Eq + Debug + Display + Send + Sync));
     assert!(implements!(Holder: Copy + Eq + Debug + Send + Sync));
 };
 
-/// The error of programs that do not care which one it is.
+/// An error type that holds any error.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A function as users write them.
+/// A user's function.
 fn add_one(counter: &ShmMutex<u32>) -> Result<u32, Error> {
     let mut count = counter.lock()?;
     *count += 1;
     Ok(*count)
 }
 
-/// The guard can't leave its thread, so neither can a `LockError` that may hold
-/// it; by way of [`Error`] it becomes any error.
+/// A guard cannot leave its thread, so neither can a `LockError` that may hold it.
+/// [`Error`] can be boxed as any error.
 fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
     let mut count = counter.lock().map_err(Error::from)?;
     *count += 1;
@@ -141,19 +142,19 @@ fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
 }
 
 #[test]
-fn lock_errors_pass_the_question_mark() -> Result<(), AnyError> {
-    let inert = ShmMutex::new(1);
+fn lock_error_converts_with_question_mark() -> Result<(), AnyError> {
+    let unplaced = ShmMutex::new(1);
     assert!(matches!(
-        add_one(&inert),
+        add_one(&unplaced),
         Err(Error::Lock(LockError::NotPlaced))
     ));
-    let error = add_one_boxed(&inert).expect_err("it is not placed");
+    let error = add_one_boxed(&unplaced).expect_err("the mutex is not placed");
     assert!(matches!(
         error.downcast_ref::<Error>(),
         Some(Error::Lock(LockError::NotPlaced))
     ));
 
-    let placed = Segment::anonymous(inert)?;
+    let placed = Segment::anonymous(unplaced)?;
     assert_eq!(add_one(&placed)?, 2);
     assert_eq!(add_one_boxed(&placed)?, 3);
     Ok(())
@@ -164,53 +165,53 @@ fn lock_errors_pass_the_question_mark() -> Result<(), AnyError> {
 const _: () = {
     assert!(size_of::<ShmMutex<u64>>() <= 128);
     assert!(size_of::<ShmCondvar>() <= 64);
-    // The lock is one thing whatever it guards, and the data follows it.
+    // The lock has one size whatever data it guards, and the data follows it.
     assert!(size_of::<ShmMutex<[u64; 9]>>() == size_of::<ShmMutex<()>>() + 72);
     assert!(align_of::<ShmMutex<u8>>() == align_of::<ShmMutex<u64>>());
 };
 
-// --- Places -----------------------------------------------------------------
+// --- Not placed -------------------------------------------------------------
 
 static IN_A_STATIC: ShmMutex<u32> = ShmMutex::new(1);
-static WITH_INHERITANCE: ShmMutex<u32> = ShmMutex::with_priority_inheritance(1);
+static WITH_PI: ShmMutex<u32> = ShmMutex::with_priority_inheritance(1);
 static CONDVAR: ShmCondvar = ShmCondvar::new();
 static PTHREAD_CONDVAR: PthreadCondvar = PthreadCondvar::new();
 
-/// An array can be made of a constant.
+/// Creates an array from a constant.
 fn many() -> [ShmMutex<u8>; 3] {
     #[allow(
         clippy::declare_interior_mutable_const,
-        reason = "each use is to be a mutex of its own"
+        reason = "each use creates another mutex"
     )]
     const ONE: ShmMutex<u8> = ShmMutex::new(7);
     [ONE; 3]
 }
 
 #[test]
-fn a_mutex_that_is_not_placed_says_so() {
+fn mutex_not_placed_fails() {
     fn is_not_placed<G>(result: LockResult<G>) -> bool {
         matches!(result, Err(LockError::NotPlaced))
     }
 
-    for mutex in [&IN_A_STATIC, &WITH_INHERITANCE] {
+    for mutex in [&IN_A_STATIC, &WITH_PI] {
         assert!(is_not_placed(mutex.lock()));
         assert!(is_not_placed(mutex.try_lock()));
         assert!(is_not_placed(mutex.try_lock_for(Duration::MAX)));
         assert!(is_not_placed(mutex.try_lock_until(Instant::now())));
         assert!(!mutex.is_poisoned());
         assert_eq!(mutex.holder(), None);
-        // SAFETY: no thread uses it.
+        // SAFETY: no other thread uses the mutex.
         let reset = unsafe { mutex.reset() };
         assert!(matches!(reset, Err(Error::Lock(LockError::NotPlaced))));
     }
     assert!(many().iter().all(|mutex| is_not_placed(mutex.lock())));
-    // Nobody can wait without a guard, so there is nobody to wake.
+    // No thread can wait without a guard, so there is no waiter to wake.
     CONDVAR.notify_all();
     PTHREAD_CONDVAR.notify_all();
 }
 
 #[test]
-fn a_mutex_that_is_not_placed_still_is_a_value() {
+fn mutex_not_placed_still_owns_its_value() {
     let [mut first, second, _] = many();
     *first.get_mut() += 1;
     assert_eq!((first.into_inner(), second.into_inner()), (8, 7));
@@ -221,19 +222,19 @@ fn a_mutex_that_is_not_placed_still_is_a_value() {
 // --- Debug ------------------------------------------------------------------
 
 #[test]
-fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
-    let inert = ShmMutex::new(271_828_u32);
+fn mutex_debug_shows_state_without_data() -> Result<(), Error> {
+    let unplaced = ShmMutex::new(271_828_u32);
     assert_eq!(
-        format!("{inert:?}"),
+        format!("{unplaced:?}"),
         "ShmMutex { placed: false, holder: None, poison: None, .. }"
     );
-    let mutex = Segment::anonymous(inert)?;
+    let mutex = Segment::anonymous(unplaced)?;
     let free = "ShmMutex { placed: true, holder: None, poison: None, .. }";
     assert_eq!(format!("{:?}", *mutex), free);
 
     let guard = mutex.lock()?;
-    // Were it to lock, it would find this thread holding the lock.
-    let holder = mutex.holder().expect("this thread holds it");
+    // If `Debug` locked, it would get `Deadlock` here.
+    let holder = mutex.holder().expect("this thread holds the mutex");
     assert_eq!(holder.pid, std::process::id());
     let held = format!("{:?}", *mutex);
     assert_eq!(
@@ -243,7 +244,7 @@ fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
             holder.pid, holder.tid
         )
     );
-    // Were it to unlock, another thread could lock now.
+    // If `Debug` had unlocked, another thread could lock now.
     let others = std::thread::scope(|s| {
         s.spawn(|| matches!(mutex.try_lock(), Err(LockError::WouldBlock)))
             .join()
@@ -255,7 +256,7 @@ fn a_mutex_shows_its_state_and_not_its_data() -> Result<(), Error> {
 }
 
 #[test]
-fn a_guard_shows_the_data() -> Result<(), Error> {
+fn guard_debug_shows_data() -> Result<(), Error> {
     let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
     let guard = mutex.lock()?;
     assert_eq!(format!("{guard:?}"), "271828");
@@ -264,7 +265,7 @@ fn a_guard_shows_the_data() -> Result<(), Error> {
 }
 
 #[test]
-fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
+fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     let mutex = Segment::anonymous(ShmMutex::new(271_828_u32))?;
     let panicked = catch_unwind(|| {
         let _guard = mutex.lock();
@@ -278,7 +279,11 @@ fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
     let LockError::Poisoned(poisoned) = &error else {
         panic!("{error:?}");
     };
-    assert_eq!(**poisoned.get_ref(), 271_828, "the data is there");
+    assert_eq!(
+        **poisoned.get_ref(),
+        271_828,
+        "the error gives access to the data"
+    );
     let cause = poisoned.cause();
     let PoisonCause::Panicked { tid, .. } = cause else {
         panic!("{cause:?}");
@@ -290,28 +295,28 @@ fn errors_show_what_happened_and_not_the_data() -> Result<(), Error> {
         format!("{poisoned:?}"),
         format!("Poisoned {{ cause: {shown_cause}, .. }}")
     );
-    let told = format!("its last holder panicked (process {pid}, thread {tid})");
-    assert_eq!(cause.to_string(), told);
-    assert!(error.to_string().ends_with(&told), "{error}");
+    let message = format!("its last holder panicked (process {pid}, thread {tid})");
+    assert_eq!(cause.to_string(), message);
+    assert!(error.to_string().ends_with(&message), "{error}");
 
     let error = Error::from(error);
     assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));
-    assert!(error.to_string().ends_with(&told), "{error}");
+    assert!(error.to_string().ends_with(&message), "{error}");
     let state = format!("{:?}", *mutex);
     assert!(
         state.contains("holder: None") && state.contains(&shown_cause),
         "{state}"
     );
 
-    let inert = ShmMutex::new(271_828_u32);
-    let error = inert.lock().expect_err("it is not placed");
+    let unplaced = ShmMutex::new(271_828_u32);
+    let error = unplaced.lock().expect_err("the mutex is not placed");
     assert_eq!(format!("{error:?}"), "NotPlaced");
     assert!(error.to_string().contains("Segment"), "{error}");
     Ok(())
 }
 
 #[test]
-fn condition_variables_show_their_state() -> Result<(), Error> {
+fn condvar_debug_shows_state() -> Result<(), Error> {
     assert_eq!(format!("{CONDVAR:?}"), "ShmCondvar { .. }");
     assert_eq!(
         format!("{PTHREAD_CONDVAR:?}"),

@@ -1,6 +1,8 @@
-//! Deaths and panics of those who wait, notify, and hold the lock: the cases of the
-//! published suites, over both kinds of mutex and, where a death outside of the
-//! condition variable is meant, over both condition variables.
+//! Deaths and panics of waiters, notifiers and holders, by the published suites (see
+//! `mod.rs`).
+//!
+//! The cases use mutexes with and without priority inheritance. They use both condition
+//! variables where the death happens outside of the condition variable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,56 +18,57 @@ use shm_sync::{
     LockError, LockResult, PoisonCause, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
 };
 
-/// A timeout that no test lives to see.
+/// A timeout that never passes in a test.
 const LONG: Duration = Duration::from_secs(1_000);
-/// The promise for healing: see tests/condvar/waiting.rs.
-const HEALS_WITHIN: Duration = Duration::from_millis(250);
+/// The promised time from a death to the report of it: see `RECOVERY_LIMIT` in
+/// tests/condvar/waiting.rs.
+const RECOVERY_LIMIT: Duration = Duration::from_millis(250);
 
 on_stage! {
     fn smoke() {
-        learns_from_a_notification(&wait::<ShmCondvar>, &Shared::placed());
-        learns_from_a_notification(&wait::<PthreadCondvar>, &Shared::placed());
+        check_death_is_reported(&wait::<ShmCondvar>, &Shared::placed());
+        check_death_is_reported(&wait::<PthreadCondvar>, &Shared::placed());
     }
 
-    fn every_way_to_wait_reports_the_death_of_a_notifier_that_held_the_lock() {
-        every_way_learns::<ShmCondvar>(Shared::placed);
-        every_way_learns::<ShmCondvar>(inheriting);
-        every_way_learns::<PthreadCondvar>(Shared::placed);
+    fn wait_reports_death_of_notifier_with_lock() {
+        check_each_wait_reports_death::<ShmCondvar>(Shared::placed);
+        check_each_wait_reports_death::<ShmCondvar>(placed_with_pi);
+        check_each_wait_reports_death::<PthreadCondvar>(Shared::placed);
     }
 
-    // Nobody notifies: it is the sleepers that look around.
-    fn every_way_to_wait_reports_a_death_under_priority_inheritance() {
+    // No thread notifies here. The waiters find the death when they recheck the lock.
+    fn wait_reports_owner_death_under_pi() {
         for way in ways::<ShmCondvar>() {
-            let healed = median(3, || {
-                let shared = inheriting();
-                let sleeper = spawn(|| {
+            let reported = median(3, || {
+                let shared = placed_with_pi();
+                let waiter = spawn(|| {
                     let poisoned = expect_poisoned(way(&shared, shared.lock_to_wait()));
                     assert!(dead_owner(poisoned.cause()).is_some());
-                    shared.came_back_with(poisoned.into_inner());
+                    shared.count_return(poisoned.into_inner());
                 });
-                sleeper.wait_until_asleep();
+                waiter.wait_until_asleep();
                 drop(shared.lock_when_waiting(1));
                 leave_a_death(&shared.state);
-                time(|| sleeper.join())
+                time(|| waiter.join())
             });
-            println!("median time until it knew: {healed:?}");
-            assert!(healed < HEALS_WITHIN);
+            println!("median time to the report: {reported:?}");
+            assert!(reported < RECOVERY_LIMIT, "reported after {reported:?}");
         }
     }
 
-    fn waiters_that_die_after_their_wait_are_reported_to_the_others() {
-        die_one_after_the_other::<ShmCondvar>(&Shared::placed());
-        die_one_after_the_other::<PthreadCondvar>(&Shared::placed());
-        die_one_after_the_other::<ShmCondvar>(&inheriting());
+    fn woken_waiters_die_next_waiter_is_told() {
+        check_woken_waiters_die::<ShmCondvar>(&Shared::placed());
+        check_woken_waiters_die::<PthreadCondvar>(&Shared::placed());
+        check_woken_waiters_die::<ShmCondvar>(&placed_with_pi());
     }
 
-    fn a_panic_in_the_condition_of_a_wait_poisons_and_gives_the_lock_back() {
-        panics_in_the_condition::<ShmCondvar>();
-        panics_in_the_condition::<PthreadCondvar>();
+    fn wait_condition_panic_poisons_and_unlocks() {
+        check_condition_panics::<ShmCondvar>();
+        check_condition_panics::<PthreadCondvar>();
     }
 
-    // Those who wait with the other mutex may be woken, but hear nothing of it.
-    fn a_death_is_reported_to_those_who_wait_with_the_same_mutex() {
+    // Waiters with the other mutex may be woken, but their waits do not end.
+    fn owner_death_ends_waits_with_same_mutex_only() {
         #[derive(ShmSafe)]
         #[repr(C)]
         struct Two {
@@ -77,25 +80,25 @@ on_stage! {
             shared: Shared::unplaced(),
         })
         .unwrap();
-        let told = spawn(|| {
+        let same_mutex_waiter = spawn(|| {
             let state = two.mine.lock().unwrap();
             let result = two.shared.changed.wait_while(state, is_empty);
             assert!(dead_owner(expect_poisoned(result).cause()).is_some());
         });
-        let untold = spawn(|| two.shared.take());
-        told.wait_until_asleep();
+        let other_mutex_waiter = spawn(|| two.shared.take());
+        same_mutex_waiter.wait_until_asleep();
         drop(two.shared.lock_when_waiting(1));
         leave_a_death(&two.mine);
-        told.join();
+        same_mutex_waiter.join();
         assert!(!two.shared.state.is_poisoned());
         assert_eq!(two.shared.returned(), 0);
         two.shared.state.lock().unwrap().items = 1;
         two.shared.changed.notify_one();
-        untold.join();
+        other_mutex_waiter.join();
     }
 
-    // A dead listener, and one whose timeout keeps ending its wait.
-    fn every_notification_reaches_the_living_beside_a_dead_sleeper() {
+    // One waiter has died. The timeout of the other ends its waits again and again.
+    fn notify_reaches_living_beside_dead_waiter() {
         const NOTIFICATIONS: u64 = 100;
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
         let mut dead = spawn(|| shared.take());
@@ -124,20 +127,20 @@ on_stage! {
         listener.join();
     }
 
-    fn waiters_and_notifiers_of_an_inheriting_mutex_can_be_killed_at_any_moment() {
-        let shared = inheriting::<ShmCondvar>();
+    fn waiters_and_notifiers_killed_under_pi() {
+        let shared = placed_with_pi::<ShmCondvar>();
         for round in 0..100_u64 {
             let mut waiters: Vec<_> = (0..2)
                 .map(|_| {
                     spawn(|| loop {
-                        let state = repaired(shared.state.lock());
+                        let state = recovered(shared.state.lock());
                         let result = shared.changed.wait_timeout(state, LONG);
-                        drop(repaired(result.map(|(state, _)| state)));
+                        drop(recovered(result.map(|(state, _)| state)));
                     })
                 })
                 .collect();
             let mut notifier = spawn(|| loop {
-                let state = repaired(shared.state.lock());
+                let state = recovered(shared.state.lock());
                 shared.changed.notify_one();
                 drop(state);
             });
@@ -146,12 +149,12 @@ on_stage! {
             notifier.kill();
             waiters[1].kill();
 
-            let mut state = repaired(shared.state.lock());
+            let mut state = recovered(shared.state.lock());
             (state.waiting, state.items) = (0, 0);
             drop(state);
             let taker = spawn(|| {
                 let state = shared.lock_to_wait();
-                drop(repaired(shared.changed.wait_while(state, is_empty)));
+                drop(recovered(shared.changed.wait_while(state, is_empty)));
             });
             let mut state = shared.lock_when_waiting(1);
             state.items = 1;
@@ -164,7 +167,7 @@ on_stage! {
 
 type Way<C> = for<'a> fn(&Shared<C>, Guard<'a>) -> LockResult<Guard<'a>>;
 
-/// The four ways to wait, for a change that does not come.
+/// Returns the four ways to wait. None of them ends without a death.
 fn ways<C: Condvar>() -> [Way<C>; 4] {
     [
         wait::<C>,
@@ -178,24 +181,24 @@ fn wait<'a, C: Condvar>(shared: &Shared<C>, state: Guard<'a>) -> LockResult<Guar
     shared.changed.wait(state)
 }
 
-fn inheriting<C: Condvar>() -> Segment<Shared<C>> {
+fn placed_with_pi<C: Condvar>() -> Segment<Shared<C>> {
     Segment::anonymous(Shared::unplaced_with_priority_inheritance()).unwrap()
 }
 
-fn every_way_learns<C: Condvar>(shared: fn() -> Segment<Shared<C>>) {
+fn check_each_wait_reports_death<C: Condvar>(shared: fn() -> Segment<Shared<C>>) {
     for way in ways::<C>() {
-        learns_from_a_notification(&way, &shared());
+        check_death_is_reported(&way, &shared());
     }
 }
 
-fn learns_from_a_notification<C: Condvar>(
+fn check_death_is_reported<C: Condvar>(
     way: &dyn for<'a> Fn(&Shared<C>, Guard<'a>) -> LockResult<Guard<'a>>,
     shared: &Segment<Shared<C>>,
 ) {
     let waiter = spawn(|| {
         let poisoned = expect_poisoned(way(shared, shared.lock_to_wait()));
         assert!(dead_owner(poisoned.cause()).is_some());
-        shared.came_back_with(poisoned.into_inner());
+        shared.count_return(poisoned.into_inner());
     });
     drop(shared.lock_when_waiting(1));
     spawn(|| {
@@ -208,18 +211,18 @@ fn learns_from_a_notification<C: Condvar>(
     assert!(shared.state.is_poisoned());
 }
 
-/// Five are woken together. Each dies as soon as it has the lock, so all but the
-/// first inherit it from the dead.
-fn die_one_after_the_other<C: Condvar>(shared: &Segment<Shared<C>>) {
+/// Wakes five waiters at once. Each dies as soon as it holds the lock, so each but the
+/// first sees an owner death.
+fn check_woken_waiters_die<C: Condvar>(shared: &Segment<Shared<C>>) {
     const WAITERS: u64 = 5;
-    let inherited = Segment::anonymous(AtomicU64::new(0)).unwrap();
+    let deaths_seen = Segment::anonymous(AtomicU64::new(0)).unwrap();
     let waiters: Vec<_> = (0..WAITERS)
         .map(|_| {
             spawn(|| {
                 let _state = match shared.changed.wait(shared.lock_to_wait()) {
                     Ok(state) => state,
                     Err(LockError::Poisoned(poisoned)) => {
-                        inherited.fetch_add(1, Ordering::SeqCst);
+                        deaths_seen.fetch_add(1, Ordering::SeqCst);
                         poisoned.into_inner()
                     }
                     Err(other) => panic!("{other:?}"),
@@ -238,13 +241,13 @@ fn die_one_after_the_other<C: Condvar>(shared: &Segment<Shared<C>>) {
         }
     }
     assert_eq!(shared.returned(), WAITERS);
-    assert_eq!(inherited.load(Ordering::SeqCst), WAITERS - 1);
+    assert_eq!(deaths_seen.load(Ordering::SeqCst), WAITERS - 1);
     drop(expect_poisoned(shared.state.lock()).recover(|_| ()));
     assert!(shared.state.lock().is_ok());
 }
 
-/// The condition panics when it is asked for the first time, or after a wakeup.
-fn panics_in_the_condition<C: Condvar>() {
+/// Lets the condition panic in its first or its second evaluation.
+fn check_condition_panics<C: Condvar>() {
     type Wait<C> = fn(&Shared<C>, &mut dyn FnMut(&mut State) -> bool);
     let waits: [Wait<C>; 2] = [
         |shared, condition| {
@@ -256,22 +259,22 @@ fn panics_in_the_condition<C: Condvar>() {
         },
     ];
     for wait in waits {
-        for good_answers in 0..2 {
+        for good_evaluations in 0..2 {
             let shared = Shared::<C>::placed();
             let waiter = spawn(|| {
-                let mut asked = 0;
+                let mut evaluations = 0;
                 let panicked = catch_unwind(AssertUnwindSafe(|| {
                     wait(&shared, &mut |state| {
                         state.items += 1;
-                        asked += 1;
-                        assert!(asked <= good_answers, "on purpose, in a child");
+                        evaluations += 1;
+                        assert!(evaluations <= good_evaluations, "on purpose, in a child");
                         true
                     });
                 }));
                 assert!(panicked.is_err());
-                assert!(!shared.is_held_by_me());
+                assert!(!shared.is_held_by_this_thread());
             });
-            if good_answers > 0 {
+            if good_evaluations > 0 {
                 drop(shared.lock_when_waiting(1));
                 shared.changed.notify_one();
             }
@@ -282,13 +285,13 @@ fn panics_in_the_condition<C: Condvar>() {
                 PoisonCause::Panicked { pid, .. } => assert_eq!(pid, waiter_pid),
                 other => panic!("{other:?}"),
             }
-            assert_eq!(poisoned.get_ref().items, good_answers + 1);
+            assert_eq!(poisoned.get_ref().items, good_evaluations + 1);
         }
     }
 }
 
-/// The lock, whether somebody has died with it or not.
-fn repaired(result: LockResult<Guard<'_>>) -> Guard<'_> {
+/// Returns the guard, after recovery from an owner death if there was one.
+fn recovered(result: LockResult<Guard<'_>>) -> Guard<'_> {
     match result {
         Ok(state) => state,
         Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),

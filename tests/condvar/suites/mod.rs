@@ -1,9 +1,12 @@
-//! What the suite's files share: both condition variables behind one trait, and
-//! some state to wait on.
+//! The cases that the published test suites have for condition variables, over both
+//! [`ShmCondvar`] and [`PthreadCondvar`].
 //!
-//! The cases are those that the published suites of glibc, the Linux futexes, the
-//! Linux Test Project, Rust's std, parking_lot, Boost.Interprocess and Fast-DDS ask
-//! of condition variables. The table in docs/proof.md says which case is where.
+//! The cases come from glibc, the Linux selftests, the Linux Test Project, Rust's std,
+//! parking_lot, Boost.Interprocess and Fast-DDS. The code is ours. The table in
+//! docs/results/suites.md says where each case is.
+//!
+//! This file has what the topics share: a trait over both condition variables, and a
+//! state to wait on.
 
 #![allow(
     unreachable_pub,
@@ -23,7 +26,7 @@ use shm_sync::{
     WaitTimeoutLockResult,
 };
 
-/// What both condition variables can do.
+/// The common methods of both condition variables.
 pub trait Condvar: ShmSafe + Sync {
     fn unplaced() -> Self;
 
@@ -54,8 +57,8 @@ pub trait Condvar: ShmSafe + Sync {
     fn notify_all(&self);
 }
 
-/// The trait's methods are the type's own.
-macro_rules! is_a_condvar {
+/// Implements [`Condvar`] by the type's own methods of the same names.
+macro_rules! impl_condvar {
     ($name:ident) => {
         impl Condvar for $name {
             fn unplaced() -> Self {
@@ -105,15 +108,16 @@ macro_rules! is_a_condvar {
     };
 }
 
-is_a_condvar!(ShmCondvar);
-is_a_condvar!(PthreadCondvar);
+impl_condvar!(ShmCondvar);
+impl_condvar!(PthreadCondvar);
 
-/// What is waited for.
+/// The state that the mutex guards.
 #[derive(ShmSafe, Default)]
 #[repr(C)]
 pub struct State {
-    /// How many have ever gone to wait. They say so under the lock, so whoever
-    /// reads it under the lock knows that they have given the lock back to wait.
+    /// The number of waits begun so far. A waiter counts itself under the lock, so a
+    /// thread that locks and reads this number knows that these waiters have unlocked
+    /// in their waits.
     pub waiting: u64,
     pub items: u64,
 }
@@ -124,9 +128,9 @@ pub struct State {
 pub struct Shared<C> {
     pub state: ShmMutex<State>,
     pub changed: C,
-    /// For what needs two.
+    /// A second condition variable, for tests that need two.
     pub answered: C,
-    /// How many waits have ended.
+    /// The number of waits that have ended.
     pub returned: AtomicU64,
 }
 
@@ -134,15 +138,16 @@ pub type Guard<'a> = ShmMutexGuard<'a, State>;
 
 impl<C: Condvar> Shared<C> {
     pub fn unplaced() -> Self {
-        Self::around(ShmMutex::new(State::default()))
+        Self::with_mutex(ShmMutex::new(State::default()))
     }
 
-    /// The holder inherits the priority of those who wait for the lock.
+    /// Makes the mutex with priority inheritance: the holder runs at the priority of
+    /// the waiters.
     pub fn unplaced_with_priority_inheritance() -> Self {
-        Self::around(ShmMutex::with_priority_inheritance(State::default()))
+        Self::with_mutex(ShmMutex::with_priority_inheritance(State::default()))
     }
 
-    fn around(state: ShmMutex<State>) -> Self {
+    fn with_mutex(state: ShmMutex<State>) -> Self {
         Self {
             state,
             changed: C::unplaced(),
@@ -155,14 +160,15 @@ impl<C: Condvar> Shared<C> {
         Segment::anonymous(Self::unplaced()).unwrap()
     }
 
-    /// Takes the lock as somebody who goes to wait now.
+    /// Locks, and counts the caller as a waiter.
     pub fn lock_to_wait(&self) -> Guard<'_> {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
         state
     }
 
-    /// Takes the lock when `count` have gone to wait: all of them are in their wait.
+    /// Locks as soon as `count` waits have begun. All these waiters are in their waits
+    /// then.
     pub fn lock_when_waiting(&self, count: u64) -> Guard<'_> {
         loop {
             let state = self.state.lock().unwrap();
@@ -174,7 +180,7 @@ impl<C: Condvar> Shared<C> {
         }
     }
 
-    /// Waits for an item, and takes it.
+    /// Waits for an item, and removes it.
     pub fn take(&self) {
         let state = self.lock_to_wait();
         let mut state = self.changed.wait_while(state, is_empty).unwrap();
@@ -182,16 +188,18 @@ impl<C: Condvar> Shared<C> {
         self.returned.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts a wait that has ended with the lock held by the caller, and sees that
-    /// it is.
-    pub fn came_back_with(&self, state: Guard<'_>) {
-        assert!(self.is_held_by_me(), "the wait came back without the lock");
+    /// Counts a wait that has ended, and checks that the caller holds the lock.
+    pub fn count_return(&self, state: Guard<'_>) {
+        assert!(
+            self.is_held_by_this_thread(),
+            "the wait returned without the lock"
+        );
         self.returned.fetch_add(1, Ordering::SeqCst);
         drop(state);
     }
 
-    pub fn is_held_by_me(&self) -> bool {
-        is_held_by_me(&self.state)
+    pub fn is_held_by_this_thread(&self) -> bool {
+        is_held_by_this_thread(&self.state)
     }
 
     pub fn returned(&self) -> u64 {
@@ -199,21 +207,22 @@ impl<C: Condvar> Shared<C> {
     }
 }
 
-/// The mutex checks for errors: only its holder is told of a deadlock.
-pub fn is_held_by_me<T: ShmSafe>(mutex: &ShmMutex<T>) -> bool {
+/// Returns whether this thread holds the mutex: only the holder gets
+/// [`LockError::Deadlock`].
+pub fn is_held_by_this_thread<T: ShmSafe>(mutex: &ShmMutex<T>) -> bool {
     matches!(mutex.lock(), Err(LockError::Deadlock))
 }
 
-/// A condition to wait on.
+/// The condition of most waits.
 pub fn is_empty(state: &mut State) -> bool {
     state.items == 0
 }
 
-/// Where a notifier notifies.
+/// Whether the notifier holds the lock when it notifies.
 #[derive(Clone, Copy, Debug)]
-pub enum Where {
-    UnderTheLock,
-    OutsideOfIt,
+pub enum NotifyWhen {
+    Locked,
+    Unlocked,
 }
 
-pub const ANYWHERE: [Where; 2] = [Where::UnderTheLock, Where::OutsideOfIt];
+pub const LOCKED_OR_NOT: [NotifyWhen; 2] = [NotifyWhen::Locked, NotifyWhen::Unlocked];

@@ -1,13 +1,13 @@
-//! Queues, gates and crowds, where many wait and many notify all the time: the
-//! stress tests of the published suites, of a size that ends.
+//! Stress tests of the published suites (see `mod.rs`): many processes wait and notify
+//! at the same time.
 //!
-//! A condition variable that loses a notification would let a process hang here;
-//! `ShmCondvar` would only be late, and `wakeups.rs` looks at that.
+//! A process hangs here if `PthreadCondvar` loses a notification. `ShmCondvar` would
+//! recheck and only be late. `wakeups.rs` tests for that.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{ANYWHERE, Condvar, Shared, State, Where};
+use super::{Condvar, LOCKED_OR_NOT, NotifyWhen, Shared, State};
 use crate::support::{Child, Random, on_stage, spawn};
 use shm_sync::{LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
@@ -18,7 +18,7 @@ on_stage! {
         plan.carry_out::<PthreadCondvar>();
     }
 
-    fn every_message_goes_through_a_bounded_queue_once() {
+    fn queue_delivers_each_message_once() {
         for (producers, consumers) in [(1, 1), (1, 5), (6, 1), (1, 6), (6, 6)] {
             for (slots, notified) in [(1, All), (3, One), (SLOTS, One), (SLOTS, All)] {
                 for timeout in [None, Some(Duration::from_millis(1))] {
@@ -30,31 +30,31 @@ on_stage! {
         }
     }
 
-    fn a_flag_and_a_condvar_let_one_process_in_at_a_time() {
-        for place in ANYWHERE {
-            one_at_a_time::<ShmCondvar>(place);
-            one_at_a_time::<PthreadCondvar>(place);
+    fn flag_and_condvar_exclude_processes() {
+        for when in LOCKED_OR_NOT {
+            check_exclusion::<ShmCondvar>(when);
+            check_exclusion::<PthreadCondvar>(when);
         }
     }
 
-    fn too_many_and_too_few_notifications_hang_nobody() {
-        any_number::<ShmCondvar>(&Shared::placed());
-        any_number::<PthreadCondvar>(&Shared::placed());
+    fn notify_count_mismatch_hangs_no_waiter() {
+        check_notify_count::<ShmCondvar>(&Shared::placed());
+        check_notify_count::<PthreadCondvar>(&Shared::placed());
     }
 
-    // The holder inherits the priority of those who wait for the lock.
-    fn too_many_and_too_few_notifications_hang_nobody_under_priority_inheritance() {
-        any_number::<ShmCondvar>(&inheriting());
+    // The mutex has priority inheritance.
+    fn notify_count_mismatch_hangs_no_waiter_pi() {
+        check_notify_count::<ShmCondvar>(&placed_with_pi());
     }
 
-    // glibc has let waiters that came late take the notifications of those who were
-    // there (BZ 25847), so this is for `ShmCondvar` only.
-    fn waiters_that_come_back_at_once_steal_no_notification() {
+    // In glibc before the fix of BZ 25847, late waiters could steal the notifications
+    // of earlier ones. So the test is for `ShmCondvar` only.
+    fn rewaiting_waiters_steal_no_notification() {
         const WAITERS: u64 = 6;
         const NOTIFIERS: u64 = 2;
         const EACH: u64 = 5_000;
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
-        let everyone: Vec<_> = (0..WAITERS)
+        let processes: Vec<_> = (0..WAITERS)
             .map(|_| spawn(|| (0..NOTIFIERS * EACH).for_each(|_| shared.take())))
             .chain((0..NOTIFIERS).map(|_| {
                 spawn(|| {
@@ -65,7 +65,7 @@ on_stage! {
                 })
             }))
             .collect();
-        everyone.into_iter().for_each(Child::join);
+        processes.into_iter().for_each(Child::join);
         assert_eq!(shared.returned(), WAITERS * NOTIFIERS * EACH);
         assert_eq!(shared.state.lock().unwrap().items, 0);
     }
@@ -73,12 +73,12 @@ on_stage! {
 
 use Notified::{All, One};
 
-/// Who is notified of a new message, or of new room.
+/// Which waiters are notified of a message or of a free slot.
 #[derive(Clone, Copy, Debug)]
 enum Notified {
-    /// Of every one: one.
+    /// One waiter, for each message or slot.
     One,
-    /// When there was none before: all.
+    /// All waiters, when the ring was empty or full before.
     All,
 }
 
@@ -89,7 +89,7 @@ const SLOTS: u64 = 20;
 #[repr(C)]
 struct Ring {
     messages: [u64; SLOTS as usize],
-    /// How many have ever gone in, and out.
+    /// The numbers of messages ever put and taken.
     put: u64,
     taken: u64,
 }
@@ -100,7 +100,7 @@ struct Queue<C> {
     ring: ShmMutex<Ring>,
     not_full: C,
     not_empty: C,
-    /// How often each message has come out.
+    /// How often each message was taken.
     received: [AtomicU32; Plan::MESSAGES as usize],
 }
 
@@ -110,12 +110,12 @@ struct Plan {
     consumers: u64,
     slots: u64,
     notified: Notified,
-    /// Of each wait. Then the condition is looked at again.
+    /// The timeout of each wait. After it, the condition is evaluated again.
     timeout: Option<Duration>,
 }
 
 impl Plan {
-    /// Divisible by the numbers of producers and of consumers.
+    /// The number of messages, divisible by the numbers of producers and consumers.
     const MESSAGES: u64 = 600;
 
     fn carry_out<C: Condvar>(self) {
@@ -137,8 +137,8 @@ impl Plan {
         let share = Self::MESSAGES / self.consumers;
         let consumers =
             (0..self.consumers).map(|_| spawn(|| (0..share).for_each(|_| self.take(&queue))));
-        let everyone: Vec<_> = consumers.chain(producers).collect();
-        everyone.into_iter().for_each(Child::join);
+        let processes: Vec<_> = consumers.chain(producers).collect();
+        processes.into_iter().for_each(Child::join);
         for times in &queue.received {
             assert_eq!(times.load(Ordering::Relaxed), 1, "{self:?}");
         }
@@ -182,22 +182,22 @@ impl Plan {
         ring
     }
 
-    fn notify<C: Condvar>(self, changed: &C, is_news: bool) {
+    fn notify<C: Condvar>(self, changed: &C, was_empty_or_full: bool) {
         match self.notified {
             One => changed.notify_one(),
-            All if is_news => changed.notify_all(),
+            All if was_empty_or_full => changed.notify_all(),
             All => {}
         }
     }
 }
 
-/// `items` is the flag: 1 while somebody is inside.
-fn one_at_a_time<C: Condvar>(place: Where) {
+/// Uses `items` as a flag that is 1 while a process is inside.
+fn check_exclusion<C: Condvar>(when: NotifyWhen) {
     const PROCESSES: u64 = 6;
     const TIMES: u64 = 200;
     let shared = Shared::<C>::placed();
     let inside = Segment::anonymous(AtomicU32::new(0)).unwrap();
-    let everyone: Vec<_> = (0..PROCESSES)
+    let processes: Vec<_> = (0..PROCESSES)
         .map(|_| {
             spawn(|| {
                 for _ in 0..TIMES {
@@ -213,12 +213,12 @@ fn one_at_a_time<C: Condvar>(place: Where) {
 
                     let mut state = shared.state.lock().unwrap();
                     state.items = 0;
-                    match place {
-                        Where::UnderTheLock => {
+                    match when {
+                        NotifyWhen::Locked => {
                             shared.changed.notify_all();
                             drop(state);
                         }
-                        Where::OutsideOfIt => {
+                        NotifyWhen::Unlocked => {
                             drop(state);
                             shared.changed.notify_all();
                         }
@@ -228,13 +228,13 @@ fn one_at_a_time<C: Condvar>(place: Where) {
             })
         })
         .collect();
-    everyone.into_iter().for_each(Child::join);
+    processes.into_iter().for_each(Child::join);
     assert_eq!(shared.returned(), PROCESSES * TIMES);
 }
 
-/// Jobs come in batches, and the notifications don't match: as many as there are
-/// jobs, or one to all whether there are jobs or not.
-fn any_number<C: Condvar>(shared: &Segment<Shared<C>>) {
+/// Adds jobs in batches. The notifications do not match: there is one per job, or one
+/// and then a `notify_all` whether there are jobs or not.
+fn check_notify_count<C: Condvar>(shared: &Segment<Shared<C>>) {
     const WORKERS: u64 = 5;
     const EACH: u64 = 1_000;
     let workers: Vec<_> = (0..WORKERS)
@@ -244,7 +244,7 @@ fn any_number<C: Condvar>(shared: &Segment<Shared<C>>) {
                     if (n + job) % 2 == 0 {
                         shared.take();
                     } else {
-                        take_in_time(shared);
+                        take_with_timeout(shared);
                     }
                 }
             })
@@ -267,8 +267,8 @@ fn any_number<C: Condvar>(shared: &Segment<Shared<C>>) {
     assert_eq!(shared.returned(), WORKERS * EACH);
 }
 
-/// Like `take`, with a timeout that does not pass.
-fn take_in_time<C: Condvar>(shared: &Shared<C>) {
+/// Like [`Shared::take`], with a timeout that never passes.
+fn take_with_timeout<C: Condvar>(shared: &Shared<C>) {
     let long = Duration::from_secs(1_000);
     let state = shared.state.lock().unwrap();
     let result = shared
@@ -280,6 +280,6 @@ fn take_in_time<C: Condvar>(shared: &Shared<C>) {
     shared.returned.fetch_add(1, Ordering::SeqCst);
 }
 
-fn inheriting<C: Condvar>() -> Segment<Shared<C>> {
+fn placed_with_pi<C: Condvar>() -> Segment<Shared<C>> {
     Segment::anonymous(Shared::unplaced_with_priority_inheritance()).unwrap()
 }

@@ -1,5 +1,4 @@
-//! Waits that end by their timeout, by a notification at the last moment, or are
-//! interrupted by signals: the cases of the published suites, over both condition
+//! Timeouts and signals, by the published suites (see `mod.rs`), over both condition
 //! variables.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,87 +11,87 @@ use shm_sync::{PthreadCondvar, Segment, ShmCondvar};
 
 on_stage! {
     fn smoke() {
-        ends_in_time::<ShmCondvar>(Duration::from_millis(20));
-        ends_in_time::<PthreadCondvar>(Duration::from_millis(20));
+        check_timeout_length::<ShmCondvar>(Duration::from_millis(20));
+        check_timeout_length::<PthreadCondvar>(Duration::from_millis(20));
     }
 
-    fn every_length_of_time_is_waited_for_in_full() {
+    fn wait_timeout_lasts_full_length() {
         let lengths = [0, 1, 999, 1_000, 999_999, 1_000_000, 150_000_001, 999_999_999, 1_000_000_001];
         std::thread::scope(|s| {
             for nanos in lengths {
                 s.spawn(move || {
-                    ends_in_time::<ShmCondvar>(Duration::from_nanos(nanos));
-                    ends_in_time::<PthreadCondvar>(Duration::from_nanos(nanos));
+                    check_timeout_length::<ShmCondvar>(Duration::from_nanos(nanos));
+                    check_timeout_length::<PthreadCondvar>(Duration::from_nanos(nanos));
                 });
             }
         });
     }
 
-    fn endless_timeouts_do_not_wrap_into_the_past() {
-        endless::<ShmCondvar>();
-        endless::<PthreadCondvar>();
+    fn wait_timeout_of_maximum_does_not_wrap() {
+        check_maximum_timeout::<ShmCondvar>();
+        check_maximum_timeout::<PthreadCondvar>();
     }
 
-    fn a_condition_that_is_false_at_once_needs_no_time() {
-        needs_no_time::<ShmCondvar>();
-        needs_no_time::<PthreadCondvar>();
+    fn wait_timeout_while_false_returns_at_once() {
+        check_false_condition::<ShmCondvar>();
+        check_false_condition::<PthreadCondvar>();
     }
 
-    fn a_timeout_while_another_holds_the_lock_comes_back_late_and_with_the_lock() {
-        comes_back_late::<ShmCondvar>();
-        comes_back_late::<PthreadCondvar>();
+    fn wait_timeout_relocks_after_holder() {
+        check_timeout_while_locked::<ShmCondvar>();
+        check_timeout_while_locked::<PthreadCondvar>();
     }
 
-    fn a_notification_in_time_is_no_timeout_however_late_the_lock_comes() {
-        notified_in_time::<ShmCondvar>();
-        notified_in_time::<PthreadCondvar>();
+    fn wait_timeout_notified_but_relocked_late() {
+        check_notified_before_deadline::<ShmCondvar>();
+        check_notified_before_deadline::<PthreadCondvar>();
     }
 
-    fn a_condition_that_came_false_after_the_deadline_counts_if_it_is_seen() {
-        came_false_late::<ShmCondvar>();
-        came_false_late::<PthreadCondvar>();
+    fn wait_timeout_while_condition_met_late() {
+        check_condition_met_late::<ShmCondvar>();
+        check_condition_met_late::<PthreadCondvar>();
     }
 
-    fn neither_notifications_nor_signals_end_a_timed_wait_before_its_time() {
-        never_gives_up_early::<ShmCondvar>();
-        never_gives_up_early::<PthreadCondvar>();
+    fn wait_timeout_while_ignores_notify_and_signal() {
+        check_no_early_timeout::<ShmCondvar>();
+        check_no_early_timeout::<PthreadCondvar>();
     }
 
-    fn signals_never_surface_as_errors_and_leave_the_lock_held() {
-        bears_signals::<ShmCondvar>();
-        bears_signals::<PthreadCondvar>();
+    fn wait_survives_signals_and_holds_lock() {
+        check_signals_end_no_wait::<ShmCondvar>();
+        check_signals_end_no_wait::<PthreadCondvar>();
     }
 
-    fn nothing_is_lost_between_processes_that_are_interrupted_all_the_time() {
-        loses_nothing_to_signals::<ShmCondvar>();
-        loses_nothing_to_signals::<PthreadCondvar>();
+    fn signals_lose_no_notification() {
+        check_signals_lose_nothing::<ShmCondvar>();
+        check_signals_lose_nothing::<PthreadCondvar>();
     }
 
-    fn a_waiter_that_timed_out_has_taken_no_notification_from_another() {
-        takes_none_from_another::<ShmCondvar>();
-        takes_none_from_another::<PthreadCondvar>();
+    fn wait_timeout_expired_takes_no_notification() {
+        check_expired_wait_takes_nothing::<ShmCondvar>();
+        check_expired_wait_takes_nothing::<PthreadCondvar>();
     }
 
-    fn a_notification_is_passed_on_by_waiters_that_time_out_in_between() {
-        is_passed_on::<ShmCondvar>();
-        is_passed_on::<PthreadCondvar>();
+    fn wait_timeout_expired_passes_notification_on() {
+        check_notification_is_passed_on::<ShmCondvar>();
+        check_notification_is_passed_on::<PthreadCondvar>();
     }
 }
 
-/// Both ways to wait with a timeout.
-fn ends_in_time<C: Condvar>(timeout: Duration) {
+/// Checks that both ways to wait with a timeout last for the whole timeout.
+fn check_timeout_length<C: Condvar>(timeout: Duration) {
     let shared = Shared::<C>::placed();
     let waits: [&dyn Fn(Guard<'_>); 2] = [
         &|state| {
             let (state, result) = shared.changed.wait_timeout(state, timeout).unwrap();
             assert!(result.timed_out());
-            shared.came_back_with(state);
+            shared.count_return(state);
         },
         &|state| {
             let result = shared.changed.wait_timeout_while(state, timeout, is_empty);
             let (state, result) = result.unwrap();
             assert!(result.timed_out());
-            shared.came_back_with(state);
+            shared.count_return(state);
         },
     ];
     for wait in waits {
@@ -104,7 +103,7 @@ fn ends_in_time<C: Condvar>(timeout: Duration) {
     }
 }
 
-fn endless<C: Condvar>() {
+fn check_maximum_timeout<C: Condvar>() {
     let timeouts = [
         Duration::MAX,
         Duration::from_secs(u64::MAX),
@@ -121,14 +120,14 @@ fn endless<C: Condvar>() {
                 let state = shared.lock_to_wait();
                 let (state, result) = shared.changed.wait_timeout(state, timeout).unwrap();
                 assert!(!result.timed_out(), "{timeout:?}");
-                shared.came_back_with(state);
+                shared.count_return(state);
             }),
             spawn(|| {
                 let state = shared.lock_to_wait();
                 let result = shared.changed.wait_timeout_while(state, timeout, is_empty);
                 let (state, result) = result.unwrap();
                 assert!(!result.timed_out(), "{timeout:?}");
-                shared.came_back_with(state);
+                shared.count_return(state);
             }),
         ];
         let mut state = shared.lock_when_waiting(2);
@@ -140,24 +139,24 @@ fn endless<C: Condvar>() {
     }
 }
 
-fn needs_no_time<C: Condvar>() {
+fn check_false_condition<C: Condvar>() {
     let shared = Shared::<C>::placed();
-    let mut asked = 0;
+    let mut evaluations = 0;
     let state = shared.state.lock().unwrap();
     let result = shared
         .changed
         .wait_timeout_while(state, Duration::ZERO, |_| {
-            asked += 1;
+            evaluations += 1;
             false
         });
     let (state, result) = result.unwrap();
     assert!(!result.timed_out());
-    assert_eq!(asked, 1);
-    shared.came_back_with(state);
+    assert_eq!(evaluations, 1);
+    shared.count_return(state);
 }
 
-/// The waiter's deadline passes while this process holds the lock.
-fn comes_back_late<C: Condvar>() {
+/// Holds the lock until after the waiter's deadline.
+fn check_timeout_while_locked<C: Condvar>() {
     const TIMEOUT: Duration = Duration::from_millis(100);
     let shared = Shared::<C>::placed();
     let waiter = spawn(|| {
@@ -165,9 +164,9 @@ fn comes_back_late<C: Condvar>() {
         let state = shared.lock_to_wait();
         let (state, result) = shared.changed.wait_timeout(state, TIMEOUT).unwrap();
         assert!(result.timed_out());
-        assert_eq!(state.items, 1, "before the lock was free");
+        assert_eq!(state.items, 1, "the wait returned before the lock was free");
         assert!(start.elapsed() >= TIMEOUT);
-        shared.came_back_with(state);
+        shared.count_return(state);
     });
     let mut state = shared.lock_when_waiting(1);
     std::thread::sleep(3 * TIMEOUT);
@@ -177,7 +176,7 @@ fn comes_back_late<C: Condvar>() {
     waiter.join();
 }
 
-fn notified_in_time<C: Condvar>() {
+fn check_notified_before_deadline<C: Condvar>() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let was_in_time = || {
         let shared = Shared::<C>::placed();
@@ -185,7 +184,7 @@ fn notified_in_time<C: Condvar>() {
         let waiter = spawn(|| {
             let state = shared.lock_to_wait();
             let (state, result) = shared.changed.wait_timeout(state, TIMEOUT).unwrap();
-            shared.came_back_with(state);
+            shared.count_return(state);
             if result.timed_out() {
                 crate::support::exit_now(1);
             }
@@ -198,7 +197,7 @@ fn notified_in_time<C: Condvar>() {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(shared.returned(), 0);
         drop(state);
-        // A busy machine may have notified too late.
+        // On a busy machine, the notification may have come too late.
         let in_time = notified < before + TIMEOUT;
         if in_time {
             waiter.join();
@@ -208,8 +207,9 @@ fn notified_in_time<C: Condvar>() {
     while !was_in_time() {}
 }
 
-/// Nobody notifies: it is the deadline that has the condition looked at once more.
-fn came_false_late<C: Condvar>() {
+/// Changes the condition after the deadline, without a notification. The waiter
+/// evaluates it once more when it has the lock.
+fn check_condition_met_late<C: Condvar>() {
     const TIMEOUT: Duration = Duration::from_millis(100);
     let shared = Shared::<C>::placed();
     let waiter = spawn(|| {
@@ -217,7 +217,7 @@ fn came_false_late<C: Condvar>() {
         let result = shared.changed.wait_timeout_while(state, TIMEOUT, is_empty);
         let (state, result) = result.unwrap();
         assert!(!result.timed_out());
-        shared.came_back_with(state);
+        shared.count_return(state);
     });
     let mut state = shared.lock_when_waiting(1);
     std::thread::sleep(3 * TIMEOUT);
@@ -226,18 +226,18 @@ fn came_false_late<C: Condvar>() {
     waiter.join();
 }
 
-fn never_gives_up_early<C: Condvar>() {
+fn check_no_early_timeout<C: Condvar>() {
     const TIMEOUT: Duration = Duration::from_millis(700);
     let shared = Shared::<C>::placed();
     let mut waiter = spawn(|| {
-        bear_signals();
+        count_signals();
         let start = Instant::now();
         let state = shared.lock_to_wait();
         let result = shared.changed.wait_timeout_while(state, TIMEOUT, is_empty);
         let (state, result) = result.unwrap();
         assert!(result.timed_out());
         assert!(start.elapsed() >= TIMEOUT, "{:?}", start.elapsed());
-        shared.came_back_with(state);
+        shared.count_return(state);
         assert!(SIGNALS.load(Ordering::Relaxed) > 0);
     });
     drop(shared.lock_when_waiting(1));
@@ -250,41 +250,41 @@ fn never_gives_up_early<C: Condvar>() {
     waiter.join();
 }
 
-/// The waiters wait in every way, again and again, until they have had enough
-/// signals. Notifications end what signals do not.
-fn bears_signals<C: Condvar>() {
+/// Waits in all four ways until enough signals have come. Notifications end the waits
+/// that signals do not end.
+fn check_signals_end_no_wait<C: Condvar>() {
     const ENOUGH: u64 = 300;
     const SHORT: Duration = Duration::from_millis(5);
     let shared = Shared::<C>::placed();
     let waits: [&dyn Fn(Guard<'_>); 4] = [
-        &|state| shared.came_back_with(shared.changed.wait(state).unwrap()),
+        &|state| shared.count_return(shared.changed.wait(state).unwrap()),
         &|state| {
-            let mut looks = 0;
+            let mut evaluations = 0;
             let state = shared.changed.wait_while(state, |_| {
-                looks += 1;
-                looks < 3
+                evaluations += 1;
+                evaluations < 3
             });
-            shared.came_back_with(state.unwrap());
+            shared.count_return(state.unwrap());
         },
         &|state| {
             let start = Instant::now();
             let (state, result) = shared.changed.wait_timeout(state, SHORT).unwrap();
             assert!(!result.timed_out() || start.elapsed() >= SHORT);
-            shared.came_back_with(state);
+            shared.count_return(state);
         },
         &|state| {
             let start = Instant::now();
             let result = shared.changed.wait_timeout_while(state, SHORT, |_| true);
             let (state, result) = result.unwrap();
             assert!(result.timed_out() && start.elapsed() >= SHORT);
-            shared.came_back_with(state);
+            shared.count_return(state);
         },
     ];
     let mut waiters: Vec<_> = waits
         .iter()
         .map(|wait| {
             spawn(|| {
-                bear_signals();
+                count_signals();
                 drop(shared.lock_to_wait());
                 while SIGNALS.load(Ordering::Relaxed) < ENOUGH {
                     wait(shared.state.lock().unwrap());
@@ -300,14 +300,14 @@ fn bears_signals<C: Condvar>() {
     waiters.into_iter().for_each(Child::join);
 }
 
-/// Who notifies and who waits: both are interrupted.
-fn loses_nothing_to_signals<C: Condvar>() {
+/// Interrupts both the notifier and the waiter.
+fn check_signals_lose_nothing<C: Condvar>() {
     const ITEMS: u64 = 1_000;
     let shared = Shared::<C>::placed();
     let ready = Gate::new();
     let mut both = vec![
         spawn(|| {
-            bear_signals();
+            count_signals();
             ready.open();
             for taken in 0..ITEMS {
                 shared.take();
@@ -316,7 +316,7 @@ fn loses_nothing_to_signals<C: Condvar>() {
             }
         }),
         spawn(|| {
-            bear_signals();
+            count_signals();
             ready.open();
             for _ in 0..ITEMS {
                 let state = shared.state.lock().unwrap();
@@ -337,13 +337,13 @@ fn loses_nothing_to_signals<C: Condvar>() {
     assert_eq!(shared.returned(), ITEMS);
 }
 
-/// One waiter times out all the time, and takes an item only if it was notified. So
-/// each item must be taken by it, or by the one that waits for ever.
-fn takes_none_from_another<C: Condvar>() {
+/// One waiter times out again and again, and takes an item only if it was notified. So
+/// it takes each item, or the waiter without a timeout does.
+fn check_expired_wait_takes_nothing<C: Condvar>() {
     const ITEMS: u64 = 300;
     let shared = Shared::<C>::placed();
     let done = Segment::anonymous(AtomicBool::new(false)).unwrap();
-    let patient = spawn(|| {
+    let untimed_waiter = spawn(|| {
         loop {
             let state = shared.state.lock().unwrap();
             let nothing = |state: &mut State| state.items == 0 && !done.load(Ordering::SeqCst);
@@ -355,7 +355,7 @@ fn takes_none_from_another<C: Condvar>() {
             shared.answered.notify_one();
         }
     });
-    let hasty = spawn(|| {
+    let timed_waiter = spawn(|| {
         for nanos in (0..).map(|n| 1_000 + 7_919 * n % 150_000) {
             let state = shared.state.lock().unwrap();
             if done.load(Ordering::SeqCst) {
@@ -382,12 +382,13 @@ fn takes_none_from_another<C: Condvar>() {
     done.store(true, Ordering::SeqCst);
     shared.changed.notify_all();
     drop(state);
-    patient.join();
-    hasty.join();
+    untimed_waiter.join();
+    timed_waiter.join();
 }
 
-/// Each that is woken waits a little longer, in vain, and wakes the next.
-fn is_passed_on<C: Condvar>() {
+/// Each woken waiter waits once more until a timeout, and then notifies the next
+/// waiter.
+fn check_notification_is_passed_on<C: Condvar>() {
     const WAITERS: u64 = 4;
     let shared = Shared::<C>::placed();
     let waiters: Vec<_> = (0..WAITERS)
@@ -398,7 +399,7 @@ fn is_passed_on<C: Condvar>() {
                 let short = Duration::from_millis(1);
                 let (state, _) = shared.changed.wait_timeout(state, short).unwrap();
                 shared.changed.notify_one();
-                shared.came_back_with(state);
+                shared.count_return(state);
             })
         })
         .collect();
@@ -408,11 +409,11 @@ fn is_passed_on<C: Condvar>() {
     assert_eq!(shared.returned(), WAITERS);
 }
 
-/// How many signals have interrupted this process.
+/// The number of signals that this process has handled.
 static SIGNALS: AtomicU64 = AtomicU64::new(0);
 
-/// Has `SIGUSR1` interrupt whatever this process is in, without a restart.
-fn bear_signals() {
+/// Counts each `SIGUSR1`. The handler does not restart system calls.
+fn count_signals() {
     extern "C" fn count(_: libc::c_int) {
         SIGNALS.fetch_add(1, Ordering::Relaxed);
     }
@@ -425,7 +426,7 @@ fn bear_signals() {
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
 }
 
-/// Sends a signal to each that is still there. Returns whether there was any.
+/// Sends `SIGUSR1` to each child that still runs. Returns whether there was one.
 fn interrupt(children: &mut [Child]) -> bool {
     let mut any = false;
     for child in children {

@@ -1,145 +1,147 @@
-//! Who is woken by a notification, and that everyone comes back with the lock: the
-//! cases of the published suites, over both condition variables.
+//! Notifications: which waiters they wake, and that each waiter returns with the lock,
+//! by the published suites (see `mod.rs`). Over both condition variables.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{ANYWHERE, Condvar, Guard, Shared, State, Where, is_empty, is_held_by_me};
+use super::{
+    Condvar, Guard, LOCKED_OR_NOT, NotifyWhen, Shared, State, is_empty, is_held_by_this_thread,
+};
 use crate::support::{Child, Gate, TestAddress, median, on_stage, poll, spawn};
 use shm_sync::{PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
-/// Long enough for any sleeper to look around by itself, more than once.
-const SEVERAL_HEARTBEATS: Duration = Duration::from_millis(500);
-/// A timeout that no test lives to see.
+/// Longer than several recheck intervals.
+const SEVERAL_RECHECKS: Duration = Duration::from_millis(500);
+/// A timeout that never passes in a test.
 const LONG: Duration = Duration::from_secs(1_000);
 
 on_stage! {
     fn smoke() {
-        smoke_of::<ShmCondvar>();
-        smoke_of::<PthreadCondvar>();
+        check_smoke::<ShmCondvar>();
+        check_smoke::<PthreadCondvar>();
     }
 
-    fn a_notification_that_finds_nobody_is_not_remembered() {
-        is_not_remembered::<ShmCondvar>();
-        is_not_remembered::<PthreadCondvar>();
+    fn notify_without_waiter_is_not_stored() {
+        check_notify_is_not_stored::<ShmCondvar>();
+        check_notify_is_not_stored::<PthreadCondvar>();
     }
 
-    fn a_wait_that_nobody_ends_goes_on_whoever_joins_it() {
-        goes_on::<ShmCondvar>();
-        goes_on::<PthreadCondvar>();
+    fn wait_without_notify_does_not_end() {
+        check_wait_does_not_end::<ShmCondvar>();
+        check_wait_does_not_end::<PthreadCondvar>();
     }
 
-    fn as_many_notify_one_as_there_are_waiters_wake_them_all() {
-        n_wake_n::<ShmCondvar>();
-        n_wake_n::<PthreadCondvar>();
+    fn notify_one_n_times_wakes_n_waiters() {
+        check_n_wake_n::<ShmCondvar>();
+        check_n_wake_n::<PthreadCondvar>();
     }
 
-    // The heartbeat would hide a notification that wakes nobody.
-    fn sleepers_are_woken_by_each_notification_and_not_by_their_heartbeat() {
-        const SLEEPERS: u64 = 6;
+    // A recheck would hide a notification that wakes no waiter.
+    fn notify_wakes_all_waiters_before_recheck() {
+        const WAITERS: u64 = 6;
         type Notify = fn(&ShmCondvar);
         let ways: [(&str, Notify); 2] = [
-            ("one by one", |changed| (0..SLEEPERS).for_each(|_| changed.notify_one())),
+            ("one by one", |changed| (0..WAITERS).for_each(|_| changed.notify_one())),
             ("at once", ShmCondvar::notify_all),
         ];
         for (name, notify) in ways {
             let woken = median(5, || {
                 let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
-                let sleepers: Vec<_> = (0..SLEEPERS)
+                let waiters: Vec<_> = (0..WAITERS)
                     .map(|_| {
-                        let sleeper = spawn(|| shared.take());
-                        sleeper.wait_until_asleep();
-                        sleeper
+                        let waiter = spawn(|| shared.take());
+                        waiter.wait_until_asleep();
+                        waiter
                     })
                     .collect();
-                shared.lock_when_waiting(SLEEPERS).items = SLEEPERS;
-                let heartbeat = just_after_a_heartbeat();
+                shared.lock_when_waiting(WAITERS).items = WAITERS;
+                let last_recheck = sleep_past_recheck();
                 notify(&shared.changed);
-                poll(|| shared.returned() == SLEEPERS);
-                let woken = heartbeat.elapsed();
-                sleepers.into_iter().for_each(Child::join);
+                poll(|| shared.returned() == WAITERS);
+                let woken = last_recheck.elapsed();
+                waiters.into_iter().for_each(Child::join);
                 woken
             });
-            println!("woken {name}: median of the time since the last heartbeat: {woken:?}");
-            assert!(woken < HEARTBEAT - Duration::from_millis(10), "{name}: {woken:?}");
+            println!("woken {name}: median time since the last recheck: {woken:?}");
+            assert!(woken < RECHECK_INTERVAL - Duration::from_millis(10), "{name}: {woken:?}");
         }
     }
 
-    fn notify_all_wakes_six_hundred_waiters_in_twenty_processes() {
-        all_of_many_wake::<ShmCondvar>();
-        all_of_many_wake::<PthreadCondvar>();
+    fn notify_all_wakes_600_waiters_in_20_processes() {
+        check_notify_all_wakes_many::<ShmCondvar>();
+        check_notify_all_wakes_many::<PthreadCondvar>();
     }
 
-    fn a_notified_waiter_comes_back_when_the_lock_is_free_and_holds_it() {
-        comes_back_when_free::<ShmCondvar>();
-        comes_back_when_free::<PthreadCondvar>();
+    fn wait_returns_after_unlock_and_holds_lock() {
+        check_return_after_unlock::<ShmCondvar>();
+        check_return_after_unlock::<PthreadCondvar>();
     }
 
-    fn two_processes_take_turns_by_every_way_to_wait_and_to_notify() {
-        take_turns::<ShmCondvar>();
-        take_turns::<PthreadCondvar>();
+    fn wait_and_notify_variants_alternate() {
+        check_alternation::<ShmCondvar>();
+        check_alternation::<PthreadCondvar>();
     }
 
-    fn every_round_of_notifications_wakes_everyone_once() {
-        rounds::<ShmCondvar>();
-        rounds::<PthreadCondvar>();
+    fn notify_rounds_wake_each_waiter_once() {
+        check_rounds::<ShmCondvar>();
+        check_rounds::<PthreadCondvar>();
     }
 
-    fn waiters_with_two_mutexes_on_one_condvar_each_get_their_own_back() {
-        two_mutexes::<ShmCondvar>();
-        two_mutexes::<PthreadCondvar>();
+    fn condvar_with_two_mutexes_relocks_own() {
+        check_two_mutexes::<ShmCondvar>();
+        check_two_mutexes::<PthreadCondvar>();
     }
 
-    // Each wakes the next, and must not wait for anything before it does.
-    fn who_is_called_and_can_not_have_its_mutex_keeps_nobody_from_being_called() {
-        const KEPT_OUT: u64 = 6;
+    // Each woken waiter wakes the next, and must not wait for the mutex before it does.
+    fn notify_all_passes_waiter_of_held_mutex() {
+        const BLOCKED: u64 = 6;
         let woken = median(9, || {
             let [one, other] = [(); 2].map(|()| Shared::<ShmCondvar>::placed());
             let wait_with = |mine: &Shared<ShmCondvar>| {
                 drop(one.changed.wait(mine.lock_to_wait()).unwrap());
                 mine.returned.fetch_add(1, Ordering::SeqCst);
             };
-            let mut waiters: Vec<_> = (0..KEPT_OUT).map(|_| spawn(|| wait_with(&one))).collect();
+            let mut waiters: Vec<_> = (0..BLOCKED).map(|_| spawn(|| wait_with(&one))).collect();
             waiters.push(spawn(|| wait_with(&other)));
             waiters.iter().for_each(Child::wait_until_asleep);
-            let kept = one.lock_when_waiting(KEPT_OUT);
+            let held = one.lock_when_waiting(BLOCKED);
             drop(other.lock_when_waiting(1));
-            let heartbeat = just_after_a_heartbeat();
+            let last_recheck = sleep_past_recheck();
             one.changed.notify_all();
             poll(|| other.returned() == 1);
-            let woken = heartbeat.elapsed();
+            let woken = last_recheck.elapsed();
             assert_eq!(one.returned(), 0);
-            drop(kept);
+            drop(held);
             waiters.into_iter().for_each(Child::join);
             woken
         });
-        assert!(woken < HEARTBEAT - Duration::from_millis(10), "{woken:?}");
+        assert!(woken < RECHECK_INTERVAL - Duration::from_millis(10), "{woken:?}");
     }
 
-    fn condvars_side_by_side_do_not_wake_each_others_waiters() {
-        side_by_side::<ShmCondvar>();
-        side_by_side::<PthreadCondvar>();
+    fn condvars_in_one_segment_are_independent() {
+        check_independence::<ShmCondvar>();
+        check_independence::<PthreadCondvar>();
     }
 
-    fn the_condition_is_asked_under_the_lock_and_may_change_the_data() {
-        asked_under_the_lock::<ShmCondvar>();
-        asked_under_the_lock::<PthreadCondvar>();
+    fn wait_while_condition_runs_under_lock() {
+        check_condition_under_lock::<ShmCondvar>();
+        check_condition_under_lock::<PthreadCondvar>();
     }
 
-    fn processes_that_map_it_elsewhere_notify_each_other_whatever_the_memory() {
-        mapped_elsewhere::<ShmCondvar>();
-        mapped_elsewhere::<PthreadCondvar>();
+    fn notify_works_across_mappings_and_backings() {
+        check_other_mappings::<ShmCondvar>();
+        check_other_mappings::<PthreadCondvar>();
     }
 
-    fn the_sequence_wraps_around() {
+    fn notify_works_when_sequence_wraps() {
         for last in [u32::MAX, u32::MAX >> 1] {
             let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
             sequence_of(&shared.changed).store(last, Ordering::SeqCst);
-            let sleeper = spawn(|| shared.take());
-            sleeper.wait_until_asleep();
+            let waiter = spawn(|| shared.take());
+            waiter.wait_until_asleep();
             shared.lock_when_waiting(1).items = 1;
             shared.changed.notify_one();
-            sleeper.join();
+            waiter.join();
             assert_eq!(
                 sequence_of(&shared.changed).load(Ordering::SeqCst),
                 last.wrapping_add(1)
@@ -147,9 +149,9 @@ on_stage! {
         }
     }
 
-    fn nothing_is_lost_while_the_sequence_wraps_around() {
+    fn sequence_wrap_loses_no_notification() {
         const ITEMS: u64 = 2_000;
-        // The number of notifications into the generation, and both into nothing.
+        // The sequence wraps into the generation, and then as a whole.
         for begin in [(1 << 27) - 1_000, u32::MAX - 1_000] {
             let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
             sequence_of(&shared.changed).store(begin, Ordering::SeqCst);
@@ -166,29 +168,43 @@ on_stage! {
         }
     }
 
-    fn all_are_called_in_more_rounds_than_there_are_generations() {
+    fn notify_all_wakes_in_reused_generations() {
+        /// More than there are generations.
         const ROUNDS: u64 = 100;
         const WAITERS: u64 = 3;
+        const END: u64 = u64::MAX;
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
         let waiters: Vec<_> = (0..WAITERS)
-            .map(|_| spawn(|| (0..ROUNDS).for_each(|round| {
+            .map(|_| spawn(|| for round in 0.. {
                 let state = shared.lock_to_wait();
                 let state = shared.changed.wait_while(state, |state| state.items <= round);
-                drop(state.unwrap());
-            })))
+                if state.unwrap().items == END {
+                    return;
+                }
+            }))
             .collect();
-        let begin = Instant::now();
-        for round in 1..=ROUNDS {
+        // A round proves that the notification wakes all waiters if no recheck is due
+        // before they wait again. If it never does, the watchdog ends the test.
+        let mut proven = 0;
+        let mut round = 0;
+        while proven < ROUNDS {
+            round += 1;
             let mut state = shared.lock_when_waiting(round * WAITERS);
             state.items = round;
+            let before = rechecks_due();
             shared.changed.notify_all();
+            drop(state);
+            drop(shared.lock_when_waiting((round + 1) * WAITERS));
+            proven += u64::from(rechecks_due() == before);
         }
+        println!("{round} rounds, {proven} of them without a recheck");
+        shared.state.lock().unwrap().items = END;
+        shared.changed.notify_all();
         waiters.into_iter().for_each(Child::join);
-        assert!(begin.elapsed() < HEARTBEAT * ROUNDS as u32 / 2, "by heartbeats");
     }
 }
 
-fn smoke_of<C: Condvar>() {
+fn check_smoke<C: Condvar>() {
     let shared = Shared::<C>::placed();
     shared.changed.notify_one();
     shared.changed.notify_all();
@@ -201,11 +217,11 @@ fn smoke_of<C: Condvar>() {
         });
         let state = shared.changed.wait_while(state, is_empty).unwrap();
         assert_eq!(state.items, 1);
-        shared.came_back_with(state);
+        shared.count_return(state);
     });
 }
 
-fn is_not_remembered<C: Condvar>() {
+fn check_notify_is_not_stored<C: Condvar>() {
     let shared = Shared::<C>::placed();
     for _ in 0..1_000 {
         shared.changed.notify_one();
@@ -215,33 +231,33 @@ fn is_not_remembered<C: Condvar>() {
     let start = Instant::now();
     let (_state, result) = shared
         .changed
-        .wait_timeout(state, SEVERAL_HEARTBEATS)
+        .wait_timeout(state, SEVERAL_RECHECKS)
         .unwrap();
     assert!(result.timed_out());
-    assert!(start.elapsed() >= SEVERAL_HEARTBEATS);
+    assert!(start.elapsed() >= SEVERAL_RECHECKS);
 }
 
-/// That a wait ends without reason is permitted, so this asks more than the contract
-/// promises. But where there is no signal there is no reason either.
-fn goes_on<C: Condvar>() {
+/// Checks more than the contract, which permits spurious wakeups. Without signals there
+/// is no cause for one.
+fn check_wait_does_not_end<C: Condvar>() {
     let shared = Shared::<C>::placed();
     let waiters: Vec<_> = (1..=5)
         .map(|count| {
             let waiter = spawn(|| {
                 let state = shared.lock_to_wait();
-                shared.came_back_with(shared.changed.wait(state).unwrap());
+                shared.count_return(shared.changed.wait(state).unwrap());
             });
             drop(shared.lock_when_waiting(count));
             waiter
         })
         .collect();
-    std::thread::sleep(SEVERAL_HEARTBEATS);
+    std::thread::sleep(SEVERAL_RECHECKS);
     assert_eq!(shared.returned(), 0);
     shared.changed.notify_all();
     waiters.into_iter().for_each(Child::join);
 }
 
-fn n_wake_n<C: Condvar>() {
+fn check_n_wake_n<C: Condvar>() {
     const WAITERS: u64 = 10;
     for round in 0..20 {
         let shared = Shared::<C>::placed();
@@ -249,18 +265,18 @@ fn n_wake_n<C: Condvar>() {
             .map(|_| {
                 spawn(|| {
                     let state = shared.lock_to_wait();
-                    shared.came_back_with(shared.changed.wait(state).unwrap());
+                    shared.count_return(shared.changed.wait(state).unwrap());
                 })
             })
             .collect();
         let state = shared.lock_when_waiting(WAITERS);
         let notify = || (0..WAITERS).for_each(|_| shared.changed.notify_one());
-        match ANYWHERE[round % 2] {
-            Where::UnderTheLock => {
+        match LOCKED_OR_NOT[round % 2] {
+            NotifyWhen::Locked => {
                 notify();
                 drop(state);
             }
-            Where::OutsideOfIt => {
+            NotifyWhen::Unlocked => {
                 drop(state);
                 notify();
             }
@@ -270,7 +286,7 @@ fn n_wake_n<C: Condvar>() {
     }
 }
 
-fn all_of_many_wake<C: Condvar>() {
+fn check_notify_all_wakes_many<C: Condvar>() {
     const PROCESSES: u64 = 20;
     const THREADS: u64 = 30;
     let shared = Shared::<C>::placed();
@@ -282,7 +298,7 @@ fn all_of_many_wake<C: Condvar>() {
                         s.spawn(|| {
                             let state = shared.lock_to_wait();
                             let state = shared.changed.wait_while(state, is_empty).unwrap();
-                            shared.came_back_with(state);
+                            shared.count_return(state);
                         });
                     }
                 });
@@ -295,14 +311,14 @@ fn all_of_many_wake<C: Condvar>() {
     assert_eq!(shared.returned(), PROCESSES * THREADS);
 }
 
-fn comes_back_when_free<C: Condvar>() {
+fn check_return_after_unlock<C: Condvar>() {
     let shared = Shared::<C>::placed();
     let waits: [&dyn Fn(Guard<'_>); 2] = [
-        &|state| shared.came_back_with(shared.changed.wait(state).unwrap()),
+        &|state| shared.count_return(shared.changed.wait(state).unwrap()),
         &|state| {
             let (state, result) = shared.changed.wait_timeout(state, LONG).unwrap();
             assert!(!result.timed_out());
-            shared.came_back_with(state);
+            shared.count_return(state);
         },
     ];
     for notify in [C::notify_one, C::notify_all] {
@@ -314,8 +330,8 @@ fn comes_back_when_free<C: Condvar>() {
         let before = shared.returned();
         notify(&shared.changed);
         notify(&shared.changed);
-        std::thread::sleep(SEVERAL_HEARTBEATS);
-        assert_eq!(shared.returned(), before, "the lock is held here");
+        std::thread::sleep(SEVERAL_RECHECKS);
+        assert_eq!(shared.returned(), before, "this process holds the lock");
         state.waiting = 0;
         drop(state);
         waiters.into_iter().for_each(Child::join);
@@ -323,24 +339,24 @@ fn comes_back_when_free<C: Condvar>() {
     }
 }
 
-/// Each of two processes waits until the number is its own, and makes it the
-/// other's.
-fn take_turns<C: Condvar>() {
+/// Two processes alternate: each waits until the number is its own, and then makes it
+/// the other's.
+fn check_alternation<C: Condvar>() {
     const TURNS: u64 = 400;
     let shared = Shared::<C>::placed();
     let play = |me: u64| {
         let not_mine = move |state: &mut State| state.items % 2 != me;
         for turn in 0..TURNS {
             let state = shared.state.lock().unwrap();
-            let mut state = wait_somehow(&shared.changed, state, turn % 4, not_mine);
+            let mut state = wait_by(&shared.changed, state, turn % 4, not_mine);
             assert_eq!(state.items, 2 * turn + me);
             state.items += 1;
-            match ANYWHERE[(turn / 4 % 2) as usize] {
-                Where::UnderTheLock => {
+            match LOCKED_OR_NOT[(turn / 4 % 2) as usize] {
+                NotifyWhen::Locked => {
                     shared.changed.notify_one();
                     drop(state);
                 }
-                Where::OutsideOfIt => {
+                NotifyWhen::Unlocked => {
                     drop(state);
                     shared.changed.notify_one();
                 }
@@ -353,8 +369,8 @@ fn take_turns<C: Condvar>() {
     assert_eq!(shared.state.lock().unwrap().items, 2 * TURNS);
 }
 
-/// The four ways to wait for as long as a condition is true.
-fn wait_somehow<'a, C: Condvar>(
+/// Waits while a condition is true, in one of four ways.
+fn wait_by<'a, C: Condvar>(
     changed: &C,
     mut state: Guard<'a>,
     way: u64,
@@ -383,9 +399,9 @@ fn wait_somehow<'a, C: Condvar>(
     }
 }
 
-/// Two condition variables with one mutex: the waiters gather, the last to come
-/// tells the notifier, and the notifier releases them in another style each time.
-fn rounds<C: Condvar>() {
+/// Uses two condition variables with one mutex. The last waiter to arrive notifies the
+/// notifier, which wakes all waiters in another way in each round.
+fn check_rounds<C: Condvar>() {
     const WAITERS: u64 = 4;
     const ROUNDS: u64 = 64;
     let shared = Shared::<C>::placed();
@@ -399,7 +415,7 @@ fn rounds<C: Condvar>() {
                     }
                     let way = (me + round) % 4;
                     let locked_up = |state: &mut State| state.items == round;
-                    shared.came_back_with(wait_somehow(&shared.changed, state, way, locked_up));
+                    shared.count_return(wait_by(&shared.changed, state, way, locked_up));
                 }
             })
         })
@@ -417,12 +433,12 @@ fn rounds<C: Condvar>() {
                 shared.changed.notify_all();
             }
         };
-        match ANYWHERE[(round % 2) as usize] {
-            Where::UnderTheLock => {
+        match LOCKED_OR_NOT[(round % 2) as usize] {
+            NotifyWhen::Locked => {
                 notify();
                 drop(state);
             }
-            Where::OutsideOfIt => {
+            NotifyWhen::Unlocked => {
                 drop(state);
                 notify();
             }
@@ -432,8 +448,8 @@ fn rounds<C: Condvar>() {
     assert_eq!(shared.returned(), WAITERS * ROUNDS);
 }
 
-/// Each waits with one mutex, and then with the other.
-fn two_mutexes<C: Condvar>() {
+/// Each waiter waits with one mutex, and then with the other.
+fn check_two_mutexes<C: Condvar>() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Two<C> {
@@ -458,7 +474,7 @@ fn two_mutexes<C: Condvar>() {
         let mut state = mine.lock().unwrap();
         state.waiting += 1;
         let state = two.changed.wait_while(state, is_empty).unwrap();
-        assert!(is_held_by_me(mine));
+        assert!(is_held_by_this_thread(mine));
         let me = std::process::id();
         assert!(other.holder().is_none_or(|holder| holder.pid != me));
         drop(state);
@@ -484,7 +500,7 @@ fn two_mutexes<C: Condvar>() {
     waiters.into_iter().for_each(Child::join);
 }
 
-fn side_by_side<C: Condvar>() {
+fn check_independence<C: Condvar>() {
     #[derive(ShmSafe)]
     #[repr(C)]
     struct Row<C> {
@@ -499,11 +515,11 @@ fn side_by_side<C: Condvar>() {
     let waiter = spawn(|| {
         let state = row.shared.lock_to_wait();
         row.shared
-            .came_back_with(row.shared.changed.wait(state).unwrap());
+            .count_return(row.shared.changed.wait(state).unwrap());
     });
     drop(row.shared.lock_when_waiting(1));
     let start = Instant::now();
-    while start.elapsed() < SEVERAL_HEARTBEATS {
+    while start.elapsed() < SEVERAL_RECHECKS {
         row.others.iter().for_each(C::notify_one);
         row.others.iter().for_each(C::notify_all);
         row.shared.answered.notify_all();
@@ -513,26 +529,26 @@ fn side_by_side<C: Condvar>() {
     waiter.join();
 }
 
-fn asked_under_the_lock<C: Condvar>() {
+fn check_condition_under_lock<C: Condvar>() {
     let shared = Shared::<C>::placed();
-    // Once, if it is false at first: there is nothing to wait for.
+    // A condition that is false at first is evaluated once.
     let state = shared.state.lock().unwrap();
     let mut asked = 0;
     let state = shared.changed.wait_while(state, |_| {
         asked += 1;
-        assert!(shared.is_held_by_me());
+        assert!(shared.is_held_by_this_thread());
         false
     });
     drop(state.unwrap());
     assert_eq!(asked, 1);
 
-    // Again after each notification, until it is false; what it has changed, it
-    // finds changed.
+    // Otherwise it is evaluated after each notification until it is false. It sees its
+    // own changes to the data.
     const ASKED: u64 = 5;
     let waiter = spawn(|| {
         let state = shared.lock_to_wait();
         let state = shared.changed.wait_while(state, |state| {
-            assert!(shared.is_held_by_me());
+            assert!(shared.is_held_by_this_thread());
             state.items += 1;
             state.items < ASKED
         });
@@ -545,7 +561,7 @@ fn asked_under_the_lock<C: Condvar>() {
     waiter.join();
 }
 
-fn mapped_elsewhere<C: Condvar>() {
+fn check_other_mappings<C: Condvar>() {
     for address in TestAddress::of_each_kind("elsewhere") {
         let shared = Segment::create(&address, Shared::<C>::unplaced()).unwrap();
         for notify in [C::notify_one, C::notify_all] {
@@ -569,29 +585,40 @@ fn mapped_elsewhere<C: Condvar>() {
     }
 }
 
-/// How often a sleeper looks around by itself: docs/design.md.
-const HEARTBEAT: Duration = Duration::from_millis(150);
+/// The time after which a waiter rechecks the lock at the latest: see docs/design.md.
+/// All waiters of the machine recheck at the same multiples of it.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(150);
 
-/// Sleeps until the sleepers of the machine have looked around, and says when that
-/// was, or a little before.
-fn just_after_a_heartbeat() -> Instant {
+/// Returns the time on the clock of the rechecks, in nanoseconds.
+fn monotonic_nanos() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `now` is writable.
+    // SAFETY: `now` is valid for writes during the call.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    let read = Instant::now();
-    let period = HEARTBEAT.as_nanos() as u64;
-    let since = (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64) % period;
-    let heartbeat = read + Duration::from_nanos(period - since);
-    std::thread::sleep(heartbeat - read + Duration::from_millis(5));
-    heartbeat
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The first word of a `ShmCondvar`: docs/design.md.
+/// Returns how many rechecks have been due since the machine was started.
+fn rechecks_due() -> u64 {
+    monotonic_nanos() / RECHECK_INTERVAL.as_nanos() as u64
+}
+
+/// Sleeps until the waiters of the machine have rechecked. Returns that time, or a
+/// little before it.
+fn sleep_past_recheck() -> Instant {
+    let now = monotonic_nanos();
+    let read = Instant::now();
+    let interval = RECHECK_INTERVAL.as_nanos() as u64;
+    let recheck = read + Duration::from_nanos(interval - now % interval);
+    std::thread::sleep(recheck - read + Duration::from_millis(5));
+    recheck
+}
+
+/// Returns the first word of a `ShmCondvar`, its sequence: see docs/design.md.
 fn sequence_of(condvar: &ShmCondvar) -> &AtomicU32 {
-    // SAFETY: a ShmCondvar consists of atomic words; this one is its first, and
-    // lives as long.
+    // SAFETY: a `ShmCondvar` consists of atomic words. The first of them is at its
+    // address, and lives as long as the `ShmCondvar`.
     unsafe { &*std::ptr::from_ref(condvar).cast::<AtomicU32>() }
 }

@@ -1,12 +1,11 @@
-//! What the published suites ask of any mutex, asked of `ShmMutex` with and
-//! without priority inheritance: exclusion, ownership, crowds of waiters, panics.
-//! Deaths are in `owner_death.rs`, time and signals in `timeouts.rs`. docs/proof.md tells which case of which suite is where.
+//! Exclusion, ownership, many waiters, deadlocks and panics, by the published suites
+//! (see `mod.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Guard, Lock, WAYS_TO_LOCK, Way, with_each_protocol};
+use super::{ALL_LOCKS, Guard, Lock, LockFn, with_each_protocol};
 use crate::support::{
     Child, Gate, Meeting, TestName, die, exit_now, expect_poisoned, holder_of, leave_a_death,
     on_stage, poll, spawn,
@@ -15,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, PoisonCause, Segment, ShmMutex};
 
-/// How many threads of this process sleep in a futex system call.
+/// Returns how many threads of this process sleep in a futex system call.
 fn threads_asleep() -> usize {
     let call = format!("{} ", libc::SYS_futex);
     std::fs::read_dir("/proc/self/task")
@@ -27,7 +26,7 @@ fn threads_asleep() -> usize {
         .count()
 }
 
-/// Tries in every way to lock what somebody else holds.
+/// Checks that each call reports that another thread holds the lock.
 fn assert_held_by_another(lock: &Lock) {
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     for timeout in [Duration::ZERO, Duration::from_millis(5)] {
@@ -38,8 +37,8 @@ fn assert_held_by_another(lock: &Lock) {
     assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
 }
 
-/// Tries in every way to lock what this thread holds.
-fn assert_held_by_myself(lock: &Lock) {
+/// Checks that each call reports that this thread holds the lock.
+fn assert_held_by_this_thread(lock: &Lock) {
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
     for timeout in [Duration::ZERO, Duration::from_secs(30)] {
@@ -55,41 +54,46 @@ fn assert_held_by_myself(lock: &Lock) {
     ));
 }
 
-/// Locks and unlocks in every way, also from another process.
+/// Locks and unlocks with every method, here and in another process.
 fn assert_free(lock: &Lock) {
-    let in_every_way = || WAYS_TO_LOCK.iter().for_each(|way| drop(way(lock).unwrap()));
-    in_every_way();
-    spawn(in_every_way).join();
+    let with_every_method = || {
+        ALL_LOCKS
+            .iter()
+            .for_each(|lock_it| drop(lock_it(lock).unwrap()))
+    };
+    with_every_method();
+    spawn(with_every_method).join();
     assert_eq!(lock.holder(), None);
 }
 
-/// Waits for a lock whose holder waits for a lock that this process holds.
-fn leave_a_cycle(new: fn(u64) -> Lock) {
+/// Waits with a deadline for a lock whose holder waits for a lock of this process.
+fn check_timeout_breaks_cycle(new: fn(u64) -> Lock) {
     let locks = Segment::anonymous([new(0), new(0)]).unwrap();
     let [first, second] = &*locks;
     let locked = Gate::new();
     let guard = first.lock().unwrap();
-    let patient = spawn(|| {
+    let untimed_waiter = spawn(|| {
         let _second = second.lock().unwrap();
         locked.open();
         *first.lock().unwrap() += 1;
     });
     locked.pass();
-    patient.wait_until_asleep();
+    untimed_waiter.wait_until_asleep();
     let result = second.try_lock_for(Duration::from_millis(20));
     assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
     drop(guard);
-    patient.join();
+    untimed_waiter.join();
     assert_eq!(*first.lock().unwrap(), 1);
     assert_free(second);
 }
 
-/// Somebody holds the first lock and does `other`, which waits for the second one.
-/// A child holds that one and waits for the first without a deadline.
-fn close_a_cycle(locks: &[Lock; 2], other: impl FnOnce()) -> Child {
+/// One child holds the first lock and calls `other`, which waits for the second lock.
+/// Another child holds that lock, and waits for the first lock without a deadline.
+/// Returns that child.
+fn close_cycle(locks: &[Lock; 2], other: impl FnOnce()) -> Child {
     let [first, second] = locks;
     let [locked, wait] = [Gate::new(), Gate::new()];
-    let patient = spawn(|| {
+    let untimed_waiter = spawn(|| {
         let _second = second.lock().unwrap();
         locked.open();
         wait.pass();
@@ -105,17 +109,17 @@ fn close_a_cycle(locks: &[Lock; 2], other: impl FnOnce()) -> Child {
     first_holder.wait_until_asleep();
     wait.open();
     first_holder.wait();
-    patient
+    untimed_waiter
 }
 
-/// Two hold a lock each, and at the same time try to get the other's, without
+/// Two processes hold a lock each, and try the other's lock at the same time without
 /// waiting for it.
-fn try_each_others(new: fn(u64) -> Lock) {
+fn check_zero_timeouts(new: fn(u64) -> Lock) {
     const ATTEMPTS: u32 = 20_000;
     let locks = Segment::anonymous([new(0), new(0)]).unwrap();
     let meeting = Segment::anonymous(Meeting::default()).unwrap();
     let locks = &locks;
-    let parties = [0, 1].map(|mine: usize| {
+    let processes = [0, 1].map(|mine: usize| {
         let meeting = &meeting;
         spawn(move || {
             let _guard = locks[mine].lock().unwrap();
@@ -127,14 +131,14 @@ fn try_each_others(new: fn(u64) -> Lock) {
             meeting.attend(2, 2);
         })
     });
-    parties.into_iter().for_each(Child::join);
+    processes.into_iter().for_each(Child::join);
     locks.iter().for_each(assert_free);
 }
 
-/// A priority for real-time programs.
+/// A real-time priority.
 const REAL_TIME: i32 = 10;
 
-/// Runs at that priority from now on, if it may.
+/// Gives this process that priority, if it may have it.
 fn become_real_time() -> nix::Result<()> {
     let parameters = libc::sched_param {
         sched_priority: REAL_TIME,
@@ -144,10 +148,10 @@ fn become_real_time() -> nix::Result<()> {
     Errno::result(rc).map(drop)
 }
 
-/// The priority at which the kernel runs a process at this moment, inherited or
-/// not: [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+/// Returns the priority at which the kernel runs a process now, inherited or not: see
+/// [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 fn priority(pid: u32) -> i32 {
-    /// Behind the name, which ends with a parenthesis.
+    /// The index of the field after the name, which ends with a parenthesis.
     const PRIORITY: usize = 15;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -159,7 +163,7 @@ fn priority(pid: u32) -> i32 {
         .unwrap()
 }
 
-/// Panics with the guards, without a message on the screen.
+/// Panics while it holds the guards, without a message on the screen.
 fn panic_with(guards: impl Sized) {
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _guards = guards;
@@ -178,18 +182,18 @@ on_stage! {
         });
     }
 
-    fn a_crowd_of_threads_in_processes_loses_no_update() {
+    fn threads_in_processes_lose_no_update() {
         const PROCESSES: usize = 4;
         const EACH: u64 = 300;
-        const WAYS: [Way; 3] = [
+        const LOCKS: [LockFn; 3] = [
             ShmMutex::lock,
             ShmMutex::try_lock,
             |lock| lock.try_lock_for(Duration::from_millis(1)),
         ];
-        /// However long it takes.
-        fn lock_by(way: Way, lock: &Lock) -> Guard<'_> {
+        /// Locks with a method, again until it succeeds.
+        fn lock_with(lock_it: LockFn, lock: &Lock) -> Guard<'_> {
             loop {
-                match way(lock) {
+                match lock_it(lock) {
                     Ok(guard) => return guard,
                     Err(LockError::WouldBlock | LockError::TimedOut) => std::thread::yield_now(),
                     Err(other) => panic!("{other:?}"),
@@ -198,25 +202,26 @@ on_stage! {
         }
         with_each_protocol(|[lock]| {
             let inside = Segment::anonymous(AtomicU32::new(0)).unwrap();
-            let count = |way| {
+            let count = |lock_it| {
                 for _ in 0..EACH {
-                    let mut guard = lock_by(way, lock);
-                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "not alone");
+                    let mut guard = lock_with(lock_it, lock);
+                    let others = inside.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(others, 0, "another thread is inside");
                     let before = *guard;
                     std::thread::yield_now();
                     *guard = before + 1;
                     inside.fetch_sub(1, Ordering::Relaxed);
                 }
             };
-            let crowd = [(); PROCESSES].map(|()| spawn(|| std::thread::scope(|s| {
-                WAYS.iter().for_each(|&way| drop(s.spawn(move || count(way))));
+            let processes = [(); PROCESSES].map(|()| spawn(|| std::thread::scope(|s| {
+                LOCKS.iter().for_each(|&lock_it| drop(s.spawn(move || count(lock_it))));
             })));
-            crowd.into_iter().for_each(Child::join);
-            assert_eq!(*lock.lock().unwrap(), (PROCESSES * WAYS.len()) as u64 * EACH);
+            processes.into_iter().for_each(Child::join);
+            assert_eq!(*lock.lock().unwrap(), (PROCESSES * LOCKS.len()) as u64 * EACH);
         });
     }
 
-    fn a_hundred_waiters_behind_one_holder_all_get_their_turns() {
+    fn unlock_lets_hundred_waiters_proceed() {
         const WAITERS: usize = 100;
         const TURNS: u64 = 50;
         with_each_protocol(|[lock]| {
@@ -232,7 +237,7 @@ on_stage! {
         });
     }
 
-    fn giving_back_one_of_many_locks_wakes_who_waits_for_that_one() {
+    fn unlock_wakes_waiter_of_that_lock() {
         const LOCKS: usize = 40;
         with_each_protocol::<LOCKS>(|locks| {
             let mut held = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
@@ -245,7 +250,7 @@ on_stage! {
                     });
                 }
                 poll(|| threads_asleep() == LOCKS);
-                // An order that is neither theirs nor its reverse.
+                // An order that is neither that of the locks nor its reverse.
                 for step in 0..LOCKS {
                     held[step * 7 % LOCKS] = None;
                     poll(|| locked.load(Ordering::Relaxed) as usize == step + 1);
@@ -255,7 +260,7 @@ on_stage! {
         });
     }
 
-    fn what_is_held_no_other_thread_or_process_gets() {
+    fn held_lock_excludes_threads_and_processes() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             spawn(|| assert_held_by_another(lock)).join();
@@ -267,37 +272,37 @@ on_stage! {
         });
     }
 
-    fn what_the_holder_itself_attempts_changes_nothing() {
+    fn relock_by_holder_changes_nothing() {
         with_each_protocol(|[lock]| {
             let mut guard = lock.lock().unwrap();
-            assert_held_by_myself(lock);
+            assert_held_by_this_thread(lock);
             *guard += 1;
             spawn(|| assert_held_by_another(lock)).join();
-            // It is held once, however often it was attempted.
+            // The lock is held once, although locks were attempted.
             drop(guard);
             assert_free(lock);
 
             leave_a_death(lock);
             let poisoned = expect_poisoned(lock.lock());
-            assert_held_by_myself(lock);
+            assert_held_by_this_thread(lock);
             drop(poisoned.recover(|count| *count += 1));
             assert_free(lock);
             assert_eq!(*lock.lock().unwrap(), 2);
         });
     }
 
-    fn a_lock_is_one_at_however_many_addresses() {
+    fn lock_is_the_same_in_every_mapping() {
         for new in [ShmMutex::new, ShmMutex::with_priority_inheritance] {
             let name = TestName::new("addresses");
             let here = Segment::create(&name, new(0_u64)).unwrap();
             let there = Segment::<Lock>::open(&name).unwrap();
             assert!(!std::ptr::eq(&raw const *here, &raw const *there));
             let mut guard = here.lock().unwrap();
-            assert_held_by_myself(&there);
+            assert_held_by_this_thread(&there);
             spawn(|| assert_held_by_another(&Segment::<Lock>::open(&name).unwrap())).join();
             *guard += 1;
             drop(there);
-            assert_held_by_myself(&here);
+            assert_held_by_this_thread(&here);
             drop(guard);
             let there = Segment::<Lock>::open(&name).unwrap();
             assert_eq!(*there.lock().unwrap(), 1);
@@ -305,7 +310,7 @@ on_stage! {
         }
     }
 
-    fn of_those_who_try_at_once_exactly_one_succeeds() {
+    fn try_lock_race_has_one_winner() {
         const PROCESSES: u32 = 4;
         const ROUNDS: u32 = 100;
         with_each_protocol(|[lock]| {
@@ -330,55 +335,56 @@ on_stage! {
         });
     }
 
-    fn who_waits_with_a_deadline_gets_out_of_a_cycle() {
-        leave_a_cycle(ShmMutex::new);
+    fn lock_timeout_breaks_cycle() {
+        check_timeout_breaks_cycle(ShmMutex::new);
     }
 
-    fn who_waits_with_a_deadline_gets_out_of_a_cycle_of_inheriting_locks() {
-        leave_a_cycle(ShmMutex::with_priority_inheritance);
+    fn lock_timeout_breaks_cycle_under_pi() {
+        check_timeout_breaks_cycle(ShmMutex::with_priority_inheritance);
     }
 
-    fn who_closes_a_cycle_goes_on_when_the_other_gives_up() {
+    fn cycle_ends_when_other_times_out() {
         with_each_protocol(|locks| {
             let [first, second] = locks;
-            let patient = close_a_cycle(locks, || {
+            let untimed_waiter = close_cycle(locks, || {
                 let result = second.try_lock_for(Duration::from_millis(300));
                 assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
             });
-            patient.join();
+            untimed_waiter.join();
             assert_free(first);
             assert_free(second);
         });
     }
 
-    fn who_closes_a_cycle_goes_on_when_the_other_dies() {
+    fn cycle_ends_when_other_dies() {
         with_each_protocol(|locks| {
             let [first, second] = locks;
-            let mut patient = close_a_cycle(locks, || {
+            let mut untimed_waiter = close_cycle(locks, || {
                 let late = Duration::from_millis(100);
                 assert!(second.try_lock_for(late).is_err());
                 die()
             });
-            assert!(matches!(patient.wait(), WaitStatus::Exited(_, 101)), "it was told");
-            // Its own end was a panic.
+            let status = untimed_waiter.wait();
+            assert!(matches!(status, WaitStatus::Exited(_, 101)), "the lock reports the death");
+            // The waiter itself panicked with the lock held.
             drop(expect_poisoned(first.lock()));
             drop(expect_poisoned(second.lock()));
         });
     }
 
-    fn who_only_tries_what_the_other_holds_is_in_no_deadlock() {
-        try_each_others(ShmMutex::new);
+    fn lock_timeout_zero_reports_no_deadlock() {
+        check_zero_timeouts(ShmMutex::new);
     }
 
-    fn who_only_tries_what_the_other_holds_is_in_no_deadlock_of_inheriting_locks() {
-        try_each_others(ShmMutex::with_priority_inheritance);
+    fn lock_timeout_zero_reports_no_deadlock_pi() {
+        check_zero_timeouts(ShmMutex::with_priority_inheritance);
     }
 
-    fn no_panic_keeps_a_lock_and_each_poisons_it() {
+    fn panic_unlocks_and_poisons() {
         with_each_protocol(|[lock, other]| {
             panic_with(lock.lock().unwrap());
             for _ in 0..2 {
-                // Had it been kept, this would be `WouldBlock`.
+                // If the lock were still held, this would be `WouldBlock`.
                 panic_with(expect_poisoned(lock.try_lock()));
                 panic_with(expect_poisoned(lock.try_lock()).recover(|_| ()));
             }
@@ -391,7 +397,7 @@ on_stage! {
         });
     }
 
-    fn the_panic_of_a_thread_reaches_its_siblings_with_its_name() {
+    fn thread_panic_is_named_in_cause() {
         with_each_protocol(|[lock]| {
             let tid = std::thread::scope(|s| {
                 let thread = s.spawn(|| {
@@ -407,42 +413,45 @@ on_stage! {
         });
     }
 
-    fn c_code_is_held_to_the_rules_of_ownership() {
+    fn c_unlock_by_non_holder_fails() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             let unlock = || unsafe { libc::pthread_mutex_unlock(raw()) };
-            assert_eq!(unlock(), libc::EPERM, "it is free");
+            assert_eq!(unlock(), libc::EPERM, "the mutex is free");
             let guard = lock.lock().unwrap();
             std::thread::scope(|s| {
-                s.spawn(|| assert_eq!(unlock(), libc::EPERM, "another thread holds it"));
+                s.spawn(|| assert_eq!(unlock(), libc::EPERM, "another thread holds the mutex"));
             });
             spawn(|| {
-                assert_eq!(unlock(), libc::EPERM, "another process holds it");
-                // SAFETY: as above.
+                assert_eq!(unlock(), libc::EPERM, "another process holds the mutex");
+                // SAFETY: the segment has initialised the mutex, and stays mapped
+                // during the call.
                 assert_eq!(unsafe { libc::pthread_mutex_trylock(raw()) }, libc::EBUSY);
             })
             .join();
-            assert_held_by_myself(lock);
+            assert_held_by_this_thread(lock);
             drop(guard);
-            assert_eq!(unlock(), libc::EPERM, "it was given back");
+            assert_eq!(unlock(), libc::EPERM, "the mutex is unlocked");
             assert_free(lock);
         });
     }
 
-    fn c_code_that_locks_twice_is_told_so() {
+    fn c_lock_twice_returns_deadlock() {
         let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
         let _guard = lock.lock().unwrap();
-        // SAFETY: placed, hence initialised.
+        // SAFETY: the segment has initialised the mutex, and stays mapped during the
+        // call.
         let code = unsafe { libc::pthread_mutex_lock(lock.as_pthread_ptr().cast()) };
         assert_eq!(code, libc::EDEADLK);
     }
 
-    fn a_holder_runs_at_the_priority_of_who_waits_if_that_is_inherited() {
+    fn holder_runs_at_priority_of_waiter_under_pi() {
         let mut trial = spawn(|| exit_now(i32::from(become_real_time().is_err())));
         if !matches!(trial.wait(), WaitStatus::Exited(_, 0)) {
-            println!("not run: real-time priorities are not to be had");
+            println!("not run: real-time priorities are not permitted");
             return;
         }
         let plain = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();

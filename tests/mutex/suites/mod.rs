@@ -1,5 +1,12 @@
-//! What the suites of mutex tests share: locks of each protocol, and the ways to
-//! lock them.
+//! The cases that the published test suites have for mutexes, over [`ShmMutex`] with
+//! and without priority inheritance.
+//!
+//! The cases come from glibc, the Linux selftests, the Linux Test Project, Rust's std,
+//! parking_lot, Boost.Interprocess and Fast-DDS. The code is ours. The table in
+//! docs/results/suites.md says where each case is.
+//!
+//! This file has what the topics share: locks with both protocols, and the ways to
+//! lock.
 
 mod exclusion;
 mod owner_death;
@@ -12,8 +19,7 @@ use shm_sync::{LockResult, Segment, ShmMutex, ShmMutexGuard};
 pub(crate) type Lock = ShmMutex<u64>;
 pub(crate) type Guard<'a> = ShmMutexGuard<'a, u64>;
 
-/// Runs a test over locks without a protocol, and over locks with priority
-/// inheritance.
+/// Runs a test with locks without a protocol, and with locks with priority inheritance.
 pub(crate) fn with_each_protocol<const N: usize>(test: impl Fn(&[Lock; N])) {
     println!("without a protocol");
     test(&Segment::anonymous([const { ShmMutex::new(0) }; N]).unwrap());
@@ -21,18 +27,18 @@ pub(crate) fn with_each_protocol<const N: usize>(test: impl Fn(&[Lock; N])) {
     test(&Segment::anonymous([const { ShmMutex::with_priority_inheritance(0) }; N]).unwrap());
 }
 
-/// A way to lock.
-pub(crate) type Way = fn(&Lock) -> LockResult<Guard<'_>>;
+/// A method that locks.
+pub(crate) type LockFn = fn(&Lock) -> LockResult<Guard<'_>>;
 
-/// The ways to lock that sleep for as long as they have to.
-pub(crate) const WAYS_TO_WAIT: [Way; 3] = [
+/// The methods that wait as long as the tests need.
+pub(crate) const WAITING_LOCKS: [LockFn; 3] = [
     ShmMutex::lock,
     |lock| lock.try_lock_for(Duration::from_secs(50)),
     |lock| lock.try_lock_until(Instant::now() + Duration::from_secs(50)),
 ];
 
-/// All the ways to lock. Of those that can give up, at once.
-pub(crate) const WAYS_TO_LOCK: [Way; 4] = [
+/// All methods that lock. Those with a deadline do not wait.
+pub(crate) const ALL_LOCKS: [LockFn; 4] = [
     ShmMutex::lock,
     ShmMutex::try_lock,
     |lock| lock.try_lock_for(Duration::ZERO),

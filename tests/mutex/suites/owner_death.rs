@@ -1,11 +1,10 @@
-//! What the published suites ask of robust mutexes: whoever ends, however, with
-//! however many locks, loses none of them, and all who wait go on. As everywhere in
-//! these suites, with and without priority inheritance.
+//! Robust mutexes, by the published suites (see `mod.rs`). A thread or process that
+//! ends in any way loses none of its locks, and all waiters proceed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Lock, WAYS_TO_LOCK, WAYS_TO_WAIT, with_each_protocol};
+use super::{ALL_LOCKS, Lock, WAITING_LOCKS, with_each_protocol};
 use crate::support::{
     Child, Gate, Random, dead_owner, die, exit_now, expect_poisoned, holder_of, leave_a_death,
     on_stage, poll, spawn,
@@ -14,12 +13,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, Segment, ShmCondvar};
 
-/// Locks for good: the end of the thread finds the lock held.
+/// Locks and leaks the guard, so that the thread ends with the lock held.
 fn keep(lock: &Lock) {
     std::mem::forget(lock.lock().unwrap());
 }
 
-/// Sees that a lock was left by a death, and repairs it.
+/// Checks that the last holder of a lock has died, and recovers the lock.
 fn repair(lock: &Lock) {
     let poisoned = expect_poisoned(lock.try_lock());
     assert!(dead_owner(poisoned.cause()).is_some());
@@ -38,9 +37,9 @@ on_stage! {
         });
     }
 
-    fn each_way_to_lock_tells_of_a_thread_that_ended_with_two_locks() {
+    fn thread_end_with_two_locks_is_reported() {
         with_each_protocol(|locks: &[Lock; 2]| {
-            for lock_it in WAYS_TO_LOCK {
+            for lock_it in ALL_LOCKS {
                 std::thread::scope(|s| s.spawn(|| locks.each_ref().map(keep)).join()).unwrap();
                 for lock in locks {
                     let poisoned = expect_poisoned(lock_it(lock));
@@ -52,7 +51,7 @@ on_stage! {
         });
     }
 
-    fn who_locks_while_the_holder_is_ending_is_told() {
+    fn lock_during_thread_end_reports_death() {
         with_each_protocol(|[lock]| {
             for _ in 0..300 {
                 let locked = AtomicBool::new(false);
@@ -70,27 +69,28 @@ on_stage! {
         });
     }
 
-    fn a_first_thread_that_ends_before_its_process_leaves_its_lock() {
+    fn main_thread_end_leaves_lock() {
         with_each_protocol(|[lock]| {
             let locked = Gate::new();
             let mut holder = spawn(|| {
                 std::thread::spawn(nix::unistd::pause);
                 keep(lock);
                 locked.open();
-                // SAFETY: ends this thread; nobody else uses its stack.
+                // SAFETY: the call ends this thread, and no other thread uses its
+                // stack.
                 unsafe { libc::syscall(libc::SYS_exit, 0) };
             });
             locked.pass();
             let poisoned = expect_poisoned(lock.lock());
             assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
-            assert_eq!(holder.try_wait(), None, "the other thread lives");
+            assert_eq!(holder.try_wait(), None, "the other thread still runs");
         });
     }
 
-    fn the_end_of_a_process_leaves_the_locks_of_all_its_threads() {
+    fn process_end_leaves_locks_of_all_threads() {
         const EACH: usize = 1_000;
         let ends: [fn() -> !; 3] = [|| exit_now(0), || std::process::exit(0), || die()];
-        // More than a single thread could hold.
+        // More locks than a single thread can hold.
         with_each_protocol::<{ 3 * EACH }>(|locks| for end in ends {
             let mut holder = spawn(|| {
                 let locked = Gate::new();
@@ -111,7 +111,7 @@ on_stage! {
         });
     }
 
-    fn one_who_waits_for_each_of_the_many_locks_of_the_dead_is_woken() {
+    fn owner_death_wakes_waiter_of_each_lock() {
         const LOCKS: usize = 12;
         with_each_protocol::<LOCKS>(|locks| {
             let locked = Gate::new();
@@ -131,11 +131,11 @@ on_stage! {
         });
     }
 
-    fn all_who_wait_in_whatever_way_for_the_lock_of_the_dead_go_on() {
+    fn owner_death_lets_all_waiters_proceed() {
         let condvar = Segment::anonymous(ShmCondvar::new()).unwrap();
         with_each_protocol(|[lock]| {
             let waiting = Gate::new();
-            let sleeper = spawn(|| {
+            let condvar_waiter = spawn(|| {
                 let guard = lock.lock().unwrap();
                 waiting.open();
                 let poisoned = expect_poisoned(condvar.wait(guard));
@@ -144,10 +144,10 @@ on_stage! {
             waiting.pass();
             let mut holder = holder_of(lock);
             let waiters = [0, 1, 2, 0, 1, 2].map(|way: usize| spawn(move || {
-                *expect_poisoned(WAYS_TO_WAIT[way](lock)).into_inner() += 1;
+                *expect_poisoned(WAITING_LOCKS[way](lock)).into_inner() += 1;
             }));
             waiters.iter().for_each(Child::wait_until_asleep);
-            let impatient = spawn(|| {
+            let spinner = spawn(|| {
                 let mut result = lock.try_lock();
                 while matches!(result, Err(LockError::WouldBlock)) {
                     std::thread::yield_now();
@@ -157,14 +157,14 @@ on_stage! {
             });
             holder.kill();
             waiters.into_iter().for_each(Child::join);
-            impatient.join();
-            sleeper.join();
+            spinner.join();
+            condvar_waiter.join();
             assert_eq!(*expect_poisoned(lock.lock()).recover(|_| ()), 8);
         });
     }
 
-    fn heirs_that_die_in_turn_leave_it_to_the_next_who_waits() {
-        const HEIRS: usize = 5;
+    fn successive_owner_deaths_reach_next_waiter() {
+        const SUCCESSORS: usize = 5;
         with_each_protocol(|[lock]| {
             let locked = Gate::new();
             let mut holder = spawn(|| {
@@ -174,7 +174,7 @@ on_stage! {
                 nix::unistd::pause();
             });
             locked.pass();
-            let mut heirs = [(); HEIRS].map(|()| spawn(|| {
+            let mut successors = [(); SUCCESSORS].map(|()| spawn(|| {
                 let poisoned = expect_poisoned(lock.lock());
                 let predecessor = dead_owner(poisoned.cause()).unwrap();
                 let mut last = poisoned.recover(|_| ());
@@ -182,17 +182,17 @@ on_stage! {
                 *last = u64::from(std::process::id());
                 die()
             }));
-            heirs.iter().for_each(Child::wait_until_asleep);
+            successors.iter().for_each(Child::wait_until_asleep);
             holder.kill();
-            for heir in &mut heirs {
-                assert!(matches!(heir.wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
+            for successor in &mut successors {
+                assert!(matches!(successor.wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
             }
             let last = expect_poisoned(lock.lock());
             assert_eq!(dead_owner(last.cause()).map(u64::from), Some(**last.get_ref()));
         });
     }
 
-    fn what_a_child_inherited_from_its_child_it_leaves_with_its_own() {
+    fn recovered_lock_is_left_with_own_locks() {
         with_each_protocol(|locks: &[Lock; 3]| {
             let mut child = spawn(|| {
                 keep(&locks[0]);
@@ -203,9 +203,9 @@ on_stage! {
                     exit_now(0)
                 });
                 grandchild.wait();
-                let inherited = expect_poisoned(locks[2].lock());
-                assert_eq!(dead_owner(inherited.cause()), Some(grandchild.pid()));
-                std::mem::forget(inherited);
+                let recovered = expect_poisoned(locks[2].lock());
+                assert_eq!(dead_owner(recovered.cause()), Some(grandchild.pid()));
+                std::mem::forget(recovered);
             });
             child.wait();
             for lock in locks {
@@ -216,7 +216,7 @@ on_stage! {
         });
     }
 
-    fn exactly_what_was_held_at_the_end_is_left_whatever_was_given_back_before() {
+    fn owner_death_leaves_only_held_locks() {
         const LOCKS: usize = 4;
         let mut random = Random::new(4);
         let histories: Vec<(Vec<usize>, u64)> = (0..40)
@@ -226,15 +226,15 @@ on_stage! {
                 (order, random.below(LOCKS as u64 + 1))
             })
             .collect();
-        with_each_protocol::<LOCKS>(|locks| for (order, given_back) in &histories {
-            let (given_back, kept) = order.split_at(*given_back as usize);
+        with_each_protocol::<LOCKS>(|locks| for (order, unlocked) in &histories {
+            let (unlocked, kept) = order.split_at(*unlocked as usize);
             let mut holder = spawn(|| {
                 let mut guards = locks.each_ref().map(|lock| Some(lock.lock().unwrap()));
-                given_back.iter().for_each(|&index| guards[index] = None);
+                unlocked.iter().for_each(|&index| guards[index] = None);
                 die()
             });
             holder.wait();
-            for &index in given_back {
+            for &index in unlocked {
                 let result = locks[index].try_lock();
                 assert!(result.is_ok(), "{index} of {order:?}: {result:?}");
             }
@@ -242,12 +242,12 @@ on_stage! {
         });
     }
 
-    fn a_waiter_that_is_ended_is_no_holder_and_not_missed() {
+    fn waiter_killed_leaves_lock_unchanged() {
         let ends = [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGALRM];
-        with_each_protocol(|[lock]| for wait_for_it in WAYS_TO_WAIT {
+        with_each_protocol(|[lock]| for wait_for_it in WAITING_LOCKS {
             let guard = lock.lock().unwrap();
-            let patient = spawn(|| *lock.lock().unwrap() += 1);
-            patient.wait_until_asleep();
+            let untimed_waiter = spawn(|| *lock.lock().unwrap() += 1);
+            untimed_waiter.wait_until_asleep();
             for end in ends {
                 let mut waiter = spawn(|| drop(wait_for_it(lock)));
                 waiter.wait_until_asleep();
@@ -256,14 +256,14 @@ on_stage! {
             }
             assert_eq!(lock.holder().unwrap().pid, std::process::id());
             drop(guard);
-            patient.join();
+            untimed_waiter.join();
             assert!(!lock.is_poisoned());
             drop(lock.try_lock().unwrap());
         });
     }
 
-    // The kernel loses a wakeup here before Linux 6.2: see docs/design.md.
-    fn a_waiter_that_dies_as_the_lock_is_given_back_takes_no_wakeup_with_it() {
+    // Before Linux 6.2, the kernel loses a wakeup here: see docs/design.md.
+    fn unlock_wakes_next_after_waiter_killed() {
         with_each_protocol(|[lock]| for round in 0..60 {
             let guard = match lock.lock() {
                 Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
@@ -287,41 +287,41 @@ on_stage! {
         });
     }
 
-    fn the_death_of_one_in_a_deadlock_frees_the_others() {
+    fn deadlock_ends_by_death_of_one() {
         // Without priority inheritance only: see `exclusion.rs`.
-        const PARTIES: usize = 3;
-        let locks = Segment::anonymous([const { Lock::new(0) }; PARTIES]).unwrap();
+        const PROCESSES: usize = 3;
+        let locks = Segment::anonymous([const { Lock::new(0) }; PROCESSES]).unwrap();
         let locked = Gate::new();
         let go_on = Gate::new();
-        let mut parties = [0, 1, 2].map(|party| {
+        let mut processes = [0, 1, 2].map(|process| {
             let (locks, locked, go_on) = (&locks, &locked, &go_on);
             spawn(move || {
-                let _mine = locks[party].lock().unwrap();
+                let _mine = locks[process].lock().unwrap();
                 locked.open();
                 go_on.pass();
-                match locks[(party + 1) % PARTIES].lock() {
+                match locks[(process + 1) % PROCESSES].lock() {
                     Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| ()) += 1,
                     other => *other.unwrap() += 1,
                 }
             })
         });
-        parties.iter().for_each(|_| locked.pass());
-        parties.iter().for_each(|_| go_on.open());
-        parties.iter().for_each(Child::wait_until_asleep);
-        parties[0].kill();
-        let [_, second, third] = parties;
+        processes.iter().for_each(|_| locked.pass());
+        processes.iter().for_each(|_| go_on.open());
+        processes.iter().for_each(Child::wait_until_asleep);
+        processes[0].kill();
+        let [_, second, third] = processes;
         second.join();
         third.join();
-        // Party 2 was told of the death of party 0, whom party 1 had waited behind.
+        // Process 2 was told of the death of process 0. Process 1 waited for process 2.
         assert_eq!([0, 1, 2].map(|index| *locks[index].lock().unwrap()), [1, 0, 1]);
     }
 
-    fn parent_and_child_each_leave_what_they_hold_themselves() {
+    fn parent_and_child_leave_own_locks_only() {
         with_each_protocol(|[of_parent, of_child]| {
             let locked = Gate::new();
             let mut parent = spawn(|| {
                 keep(of_parent);
-                // A child that ends with a lock gives back none of its parent's.
+                // A child that ends with a lock unlocks none of its parent's locks.
                 let mut first = spawn(|| keep(of_child));
                 first.wait();
                 assert!(matches!(of_parent.lock(), Err(LockError::Deadlock)));
@@ -330,7 +330,8 @@ on_stage! {
                     repair(of_child);
                 });
                 second.join();
-                // One that outlives it learns of its death as others do.
+                // A child that outlives its parent is told of the parent's death like
+                // other processes.
                 std::mem::forget(spawn(|| {
                     keep(of_child);
                     locked.open();
@@ -351,16 +352,17 @@ on_stage! {
         });
     }
 
-    fn what_c_code_left_unrepaired_says_so_to_all_until_it_is_reset() {
+    fn unrecoverable_c_mutex_fails_until_reset() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let raw = || raw as *mut libc::pthread_mutex_t;
             leave_a_death(lock);
-            // SAFETY: placed, hence initialised.
+            // SAFETY: the segment has initialised the mutex, and stays mapped during
+            // the call.
             assert_eq!(unsafe { libc::pthread_mutex_lock(raw()) }, libc::EOWNERDEAD);
-            // SAFETY: initialised and held.
+            // SAFETY: the mutex is initialised, and this thread holds it.
             assert_eq!(unsafe { libc::pthread_mutex_unlock(raw()) }, 0);
-            for lock_it in WAYS_TO_LOCK {
+            for lock_it in ALL_LOCKS {
                 for _ in 0..2 {
                     let result = lock_it(lock);
                     assert!(matches!(result, Err(LockError::NotRecoverable)), "{result:?}");
@@ -377,12 +379,13 @@ on_stage! {
         });
     }
 
-    fn c_code_that_dies_with_the_lock_is_reported_without_its_name() {
+    fn c_owner_death_is_reported_without_pid() {
         with_each_protocol(|[lock]| {
             let raw = lock.as_pthread_ptr() as usize;
             let mut holder = spawn(|| {
                 let raw = raw as *mut libc::pthread_mutex_t;
-                // SAFETY: placed, hence initialised.
+                // SAFETY: the segment has initialised the mutex, and stays mapped
+                // during the call.
                 assert_eq!(unsafe { libc::pthread_mutex_lock(raw) }, 0);
                 die()
             });
@@ -394,13 +397,14 @@ on_stage! {
         });
     }
 
-    fn a_process_of_busy_threads_that_is_killed_loses_none_of_a_hundred_locks() {
+    fn busy_process_killed_loses_no_lock() {
         const LOCKS: usize = 100;
         const ROUNDS: u64 = 6;
-        /// Locks and unlocks at random, in the one way, until it is killed. Always
-        /// upwards, so that no two wait for each other.
+        /// Locks and unlocks at random until the process is killed. The index of the
+        /// next lock only grows while locks are held, so no two threads wait for each
+        /// other.
         fn busy(locks: &[Lock; LOCKS], seed: u64) {
-            let lock_it = WAYS_TO_LOCK[seed as usize % 3];
+            let lock_it = ALL_LOCKS[seed as usize % 3];
             let mut random = Random::new(seed);
             let mut held = Vec::new();
             let mut index = 0;

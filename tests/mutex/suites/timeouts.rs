@@ -1,21 +1,21 @@
-//! What the published suites ask of timeouts and signals: a wait ends when it
-//! should and never before, whatever comes between; and what came to nothing leaves
-//! nothing behind. With and without priority inheritance.
+//! Timeouts and signals, by the published suites (see `mod.rs`). A wait ends at its
+//! deadline and never before, also if signals interrupt it. A failed lock leaves
+//! nothing behind.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{WAYS_TO_WAIT, Way, with_each_protocol};
+use super::{LockFn, WAITING_LOCKS, with_each_protocol};
 use crate::support::{
     Child, Gate, Random, expect_poisoned, holder_of, leave_a_death, on_stage, poll, spawn,
 };
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use shm_sync::{LockError, LockResult, MAX_LOCKS_HELD, Segment, ShmMutex};
 
-/// How many signals this process has handled.
+/// The number of signals that this process has handled.
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 
-/// Handles a signal by counting it, and asks for no system call to be restarted.
+/// Counts each `signal`. The handler does not restart system calls.
 fn count_signals(signal: Signal) {
     extern "C" fn count(_: libc::c_int) {
         HANDLED.fetch_add(1, Ordering::Relaxed);
@@ -25,12 +25,12 @@ fn count_signals(signal: Signal) {
         SaFlags::empty(),
         SigSet::empty(),
     );
-    // SAFETY: the handler adds to an atomic number.
+    // SAFETY: the handler only adds to an atomic number.
     unsafe { nix::sys::signal::sigaction(signal, &action) }.unwrap();
 }
 
-/// From now on, this process gets and counts an alarm every 200 µs.
-fn begin_storm() {
+/// Starts a timer that sends this process an alarm every 200 µs, and counts the alarms.
+fn start_signal_storm() {
     count_signals(Signal::SIGALRM);
     let often = libc::timeval {
         tv_sec: 0,
@@ -40,7 +40,7 @@ fn begin_storm() {
         it_interval: often,
         it_value: often,
     };
-    // SAFETY: `timer` outlives the call; the old value is not asked for.
+    // SAFETY: `timer` outlives the call; the pointer for the old value may be null.
     let rc = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
     assert_eq!(rc, 0);
 }
@@ -49,7 +49,7 @@ fn is_timed_out<G>(result: LockResult<G>) -> bool {
     matches!(result, Err(LockError::TimedOut))
 }
 
-/// What can be waited for, from nothing to more than any clock can hold.
+/// Timeouts from zero to more than any clock can represent.
 const LENGTHS: [Duration; 14] = [
     Duration::ZERO,
     Duration::from_nanos(1),
@@ -67,8 +67,8 @@ const LENGTHS: [Duration; 14] = [
     Duration::MAX,
 ];
 
-/// The furthest instant that std can name, or nearly.
-fn furthest() -> Instant {
+/// Returns an instant near the latest one that std can represent.
+fn latest_instant() -> Instant {
     let mut instant = Instant::now();
     let mut step = Duration::from_secs(1 << 62);
     while step >= Duration::from_secs(1) {
@@ -92,16 +92,16 @@ on_stage! {
         });
     }
 
-    fn what_is_free_is_had_within_any_time() {
+    fn lock_timeout_of_any_length_locks_free_mutex() {
         with_each_protocol(|[lock]| {
             for length in LENGTHS {
                 drop(lock.try_lock_for(length).unwrap());
             }
             let now = Instant::now();
-            for deadline in [now - Duration::from_millis(1), now, furthest()] {
+            for deadline in [now - Duration::from_millis(1), now, latest_instant()] {
                 drop(lock.try_lock_until(deadline).unwrap());
             }
-            // It is free also if its holder has died.
+            // A mutex whose holder has died is free as well.
             for length in LENGTHS {
                 leave_a_death(lock);
                 drop(expect_poisoned(lock.try_lock_for(length)).recover(|_| ()));
@@ -109,7 +109,7 @@ on_stage! {
         });
     }
 
-    fn what_is_held_is_waited_for_as_long_as_was_said() {
+    fn lock_timeout_lasts_full_length() {
         with_each_protocol(|[lock]| {
             let mut holder = holder_of(lock);
             std::thread::scope(|s| {
@@ -132,7 +132,7 @@ on_stage! {
             let mut waiters: Vec<Child> = long
                 .map(|length| spawn(move || *lock.try_lock_for(length).unwrap() += 1))
                 .collect();
-            waiters.push(spawn(|| *lock.try_lock_until(furthest()).unwrap() += 1));
+            waiters.push(spawn(|| *lock.try_lock_until(latest_instant()).unwrap() += 1));
             waiters.iter().for_each(Child::wait_until_asleep);
             drop(guard);
             let expected = waiters.len() as u64;
@@ -141,7 +141,7 @@ on_stage! {
         });
     }
 
-    fn attempts_that_came_to_nothing_do_not_count_as_locks_held() {
+    fn failed_locks_do_not_count_as_held() {
         const LIMIT: usize = MAX_LOCKS_HELD as usize;
         const ATTEMPTS: usize = LIMIT + 1;
         with_each_protocol::<{ LIMIT + 2 }>(|locks| {
@@ -151,7 +151,7 @@ on_stage! {
             for _ in 0..ATTEMPTS {
                 assert!(is_timed_out(held.try_lock_for(Duration::ZERO)));
                 assert!(matches!(held.try_lock(), Err(LockError::WouldBlock)));
-                // News that is dropped gives the lock back.
+                // Dropping the error unlocks the mutex.
                 drop(expect_poisoned(dead.lock()));
             }
             let mut guards = vec![rest[0].lock().unwrap()];
@@ -166,7 +166,7 @@ on_stage! {
         });
     }
 
-    fn a_timeout_disturbs_neither_the_holder_nor_the_others_who_wait() {
+    fn lock_timeout_keeps_holder_and_waiters() {
         with_each_protocol(|[lock]| {
             let go_on = Gate::new();
             let locked = Gate::new();
@@ -174,7 +174,7 @@ on_stage! {
                 let mut guard = lock.lock().unwrap();
                 locked.open();
                 go_on.pass();
-                // It still is the one who may.
+                // This process is still the holder.
                 assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
                 *guard += 1;
             });
@@ -196,7 +196,7 @@ on_stage! {
         });
     }
 
-    fn a_deadline_and_an_unlock_at_once_have_one_outcome() {
+    fn lock_timeout_racing_unlock_has_one_outcome() {
         const TIMEOUT: Duration = Duration::from_micros(300);
         let mut random = Random::new(23);
         let offsets: Vec<u64> = (0..400).map(|_| random.below(600)).collect();
@@ -215,7 +215,7 @@ on_stage! {
                             return;
                         };
                         *got += 1;
-                        // It is the holder, as all can see.
+                        // This thread is the holder.
                         let me = nix::unistd::gettid().as_raw();
                         assert_eq!(i64::from(lock.holder().unwrap().tid), i64::from(me));
                         assert!(matches!(lock.lock(), Err(LockError::Deadlock)));
@@ -229,7 +229,7 @@ on_stage! {
                     }
                     drop(guard);
                 });
-                // Nobody has it now: whoever had it has given it back.
+                // The lock is free again in both outcomes.
                 drop(lock.try_lock().unwrap());
             }
             let [timed_out, locked] = outcomes.map(AtomicU32::into_inner);
@@ -238,12 +238,12 @@ on_stage! {
         });
     }
 
-    fn a_deadline_and_the_holders_death_at_once_have_one_outcome() {
+    fn lock_timeout_racing_death_has_one_outcome() {
         const TIMEOUT: Duration = Duration::from_micros(400);
         let mut random = Random::new(2);
         let offsets: Vec<u64> = (0..150).map(|_| random.below(800)).collect();
         with_each_protocol(|[lock]| {
-            let [mut told, mut timed_out] = [0, 0];
+            let [mut reported, mut timed_out] = [0, 0];
             for &offset in &offsets {
                 let mut holder = holder_of(lock);
                 let go = Instant::now();
@@ -256,40 +256,40 @@ on_stage! {
                 match lock.try_lock_for(TIMEOUT) {
                     Err(LockError::Poisoned(poisoned)) => {
                         assert_eq!(poisoned.cause().pid(), holder.pid());
-                        told += 1;
+                        reported += 1;
                     }
                     result => {
                         assert!(is_timed_out(result));
                         timed_out += 1;
                     }
                 }
-                // Either way the news stays for whoever comes next.
+                // In both outcomes the poison stays for the next locker.
                 let poisoned = expect_poisoned(lock.lock());
                 assert_eq!(poisoned.cause().pid(), holder.pid());
                 drop(poisoned.recover(|_| ()));
                 killer.join();
                 holder.wait();
             }
-            println!("{told} told, {timed_out} timed out");
+            println!("{reported} reported, {timed_out} timed out");
         });
     }
 
-    fn waiters_in_a_storm_of_signals_wait_on_and_end_when_they_should() {
+    fn lock_timeout_lasts_in_signal_storm() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
-            let in_the_storm = Gate::new();
-            let waiters = WAYS_TO_WAIT.map(|lock_it| {
-                let in_the_storm = &in_the_storm;
+            let in_storm = Gate::new();
+            let waiters = WAITING_LOCKS.map(|lock_it| {
+                let in_storm = &in_storm;
                 spawn(move || {
-                    begin_storm();
+                    start_signal_storm();
                     poll(|| HANDLED.load(Ordering::Relaxed) > 0);
-                    in_the_storm.open();
+                    in_storm.open();
                     *lock_it(lock).unwrap() += 1;
                 })
             });
-            waiters.iter().for_each(|_| in_the_storm.pass());
+            waiters.iter().for_each(|_| in_storm.pass());
             spawn(|| {
-                begin_storm();
+                start_signal_storm();
                 for length in [30, 150].map(Duration::from_millis) {
                     let start = Instant::now();
                     assert!(is_timed_out(lock.try_lock_for(length)));
@@ -298,7 +298,7 @@ on_stage! {
                 assert!(HANDLED.load(Ordering::Relaxed) > 10);
             })
             .join();
-            assert_eq!(*guard, 0, "nobody came in");
+            assert_eq!(*guard, 0, "no waiter has locked yet");
             waiters.iter().for_each(Child::wait_until_asleep);
             drop(guard);
             waiters.into_iter().for_each(Child::join);
@@ -306,12 +306,12 @@ on_stage! {
         });
     }
 
-    fn no_way_to_lock_is_interrupted_however_often() {
+    fn lock_variants_are_never_interrupted() {
         const EACH: u64 = 2_000;
         with_each_protocol(|[lock]| {
-            let count = |lock_it: Way| {
+            let count = |lock_it: LockFn| {
                 spawn(move || {
-                    begin_storm();
+                    start_signal_storm();
                     let mut counted = 0;
                     while counted < EACH {
                         match lock_it(lock) {
@@ -337,15 +337,15 @@ on_stage! {
         });
     }
 
-    fn a_handler_runs_while_its_thread_waits_and_the_wait_goes_on() {
+    fn signal_handler_runs_and_lock_wait_continues() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             let handled = Segment::anonymous(AtomicU32::new(0)).unwrap();
             let waiter = spawn(|| {
                 count_signals(Signal::SIGUSR1);
-                // A witness, since this thread sleeps.
+                // A second thread publishes the count, because this thread sleeps.
                 std::thread::scope(|s| {
-                    let witness = s.spawn(|| loop {
+                    let publisher = s.spawn(|| loop {
                         handled.store(HANDLED.load(Ordering::Relaxed), Ordering::Relaxed);
                         std::thread::sleep(Duration::from_millis(1));
                         if handled.load(Ordering::Relaxed) >= 10 {
@@ -353,7 +353,7 @@ on_stage! {
                         }
                     });
                     *lock.lock().unwrap() += 1;
-                    witness.join().unwrap();
+                    publisher.join().unwrap();
                 });
             });
             for count in 1..=10 {
@@ -369,7 +369,7 @@ on_stage! {
         });
     }
 
-    fn a_waiter_that_is_stopped_keeps_nobody_out_and_goes_on_when_it_may() {
+    fn stopped_waiter_blocks_no_other_waiter() {
         with_each_protocol(|[lock]| {
             let guard = lock.lock().unwrap();
             let stopped = spawn(|| *lock.lock().unwrap() += 1);

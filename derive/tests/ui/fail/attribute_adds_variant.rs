@@ -1,4 +1,4 @@
-//! The derive macro has seen fewer variants than there are.
+//! The attribute below the derive adds a variant that the macro has not seen.
 
 use shm_sync::ShmSafe;
 use shm_sync_test_attributes::replace;

@@ -1,4 +1,4 @@
-//! A type that dereferences to what the derive macro saw coerces to it.
+//! The changed type dereferences, and so coerces, to the type that the macro has seen.
 
 use std::ops::Deref;
 

@@ -1,4 +1,4 @@
-//! A reference to the type that the derive macro saw coerces to it.
+//! A reference to the type that the macro has seen coerces to that type.
 
 use shm_sync::ShmSafe;
 use shm_sync_test_attributes::replace;

@@ -1,4 +1,4 @@
-//! Writing another variant would overwrite a live lock.
+//! Writing another variant would overwrite a lock in use.
 
 use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe};
 

@@ -1,4 +1,4 @@
-//! `repr(C)` gives an enum whatever size the platform's C compiler likes.
+//! With `repr(C)` alone, the size of an enum depends on the platform's C compiler.
 
 use shm_sync::ShmSafe;
 

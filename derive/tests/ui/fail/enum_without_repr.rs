@@ -1,4 +1,4 @@
-//! Without a repr, the size of the discriminant is not known.
+//! Without a repr, the size of the discriminant is not fixed.
 
 use shm_sync::ShmSafe;
 

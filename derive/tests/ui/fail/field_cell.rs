@@ -1,4 +1,4 @@
-//! A `Cell` is for one thread.
+//! A `Cell` is for one thread only.
 
 use std::cell::Cell;
 

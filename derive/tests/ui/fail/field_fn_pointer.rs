@@ -1,4 +1,4 @@
-//! Other processes load the code elsewhere.
+//! Other processes load the code at another address.
 
 use shm_sync::ShmSafe;
 

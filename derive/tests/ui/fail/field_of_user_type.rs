@@ -1,4 +1,4 @@
-//! A type of one's own must be `ShmSafe` as well.
+//! A user's type must be `ShmSafe` as well.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! Arrays and tuples do not make a pointer better.
+//! A pointer inside arrays and tuples is refused as well.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! An address means nothing to another process.
+//! An address is valid in one process only.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A slice has no fixed size, so no segment could be made for it.
+//! A slice has no fixed size, so no segment can be created for it.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A string points into the heap of one process. Two of them are two mistakes.
+//! A string points into the heap of one process. Two of them give two errors.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A lock that needs no parameter to be seen is seen at once.
+//! A lock that does not depend on a parameter is refused in the definition.
 
 use shm_sync::{ShmMutex, ShmSafe};
 

@@ -1,4 +1,4 @@
-//! As for enums without parameters, as soon as the parameter is known.
+//! A lock that depends on a parameter is refused when the parameter is known.
 
 use shm_sync::{Segment, ShmMutex, ShmSafe};
 

@@ -1,4 +1,4 @@
-//! A program that only looks makes no value of the enum.
+//! A program that only opens a segment creates no value of the enum.
 
 use shm_sync::{Segment, ShmMutex, ShmSafe};
 

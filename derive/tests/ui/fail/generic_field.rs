@@ -1,4 +1,4 @@
-//! A field that is never `ShmSafe`, whatever the parameter is.
+//! The field is not `ShmSafe` for any parameter.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A generic struct is as safe as what it is filled with.
+//! A generic struct is `ShmSafe` only if its argument is.
 
 use shm_sync::{Segment, ShmSafe};
 

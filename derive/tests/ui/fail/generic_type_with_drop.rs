@@ -1,5 +1,5 @@
-//! A destructor runs in one process, and the others go on using the value. It
-//! is seen also where the fields depend on a parameter, or on the type itself.
+//! A destructor runs in one process while the others still use the value. It is
+//! refused also if the fields depend on a parameter or on the type itself.
 
 use std::marker::PhantomData;
 

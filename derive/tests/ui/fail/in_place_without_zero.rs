@@ -1,4 +1,4 @@
-//! What is made in place is zero at first, so zero must be a value.
+//! Content in place starts as zeros, so zero must be a valid value.
 
 use std::num::NonZero;
 

@@ -1,4 +1,4 @@
-//! Who borrows, borrows from one process.
+//! A borrowed value exists in one process only.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! A condition variable stands beside its mutex, not inside.
+//! A condition variable must be beside its mutex, not inside.
 
 use shm_sync::{ShmCondvar, ShmMutex, ShmSafe};
 

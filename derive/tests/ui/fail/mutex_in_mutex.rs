@@ -1,4 +1,4 @@
-//! A guard gives `&mut` access, by which a live lock could be moved.
+//! A guard gives `&mut` access, which could move a lock in use.
 
 use shm_sync::ShmMutex;
 

@@ -1,4 +1,4 @@
-//! The data of a mutex lies in shared memory as well.
+//! The data of a mutex is in shared memory as well.
 
 use shm_sync::ShmMutex;
 

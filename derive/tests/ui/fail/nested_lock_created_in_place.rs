@@ -1,4 +1,4 @@
-//! What is made in place never passes through `ShmMutex::new`.
+//! A value created in place never passes through `ShmMutex::new`.
 
 use shm_sync::{SegmentOptions, ShmMutex};
 

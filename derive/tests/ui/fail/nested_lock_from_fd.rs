@@ -1,4 +1,4 @@
-//! A descriptor brings a value that another process made.
+//! A descriptor refers to a value that another process created.
 
 use shm_sync::{SegmentOptions, ShmMutex};
 

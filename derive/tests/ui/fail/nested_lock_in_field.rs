@@ -1,4 +1,4 @@
-//! A field of a field is looked at, too.
+//! A field of a field is checked, too.
 
 use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
 

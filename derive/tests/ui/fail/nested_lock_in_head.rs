@@ -1,4 +1,4 @@
-//! The head is looked at like the tail.
+//! The head is checked like the tail.
 
 use shm_sync::{Segment, ShmMutex, WithTail};
 

@@ -1,4 +1,4 @@
-//! Elements that are chosen at creation are made in place.
+//! The elements of a slice are created in place.
 
 use shm_sync::{SegmentOptions, ShmMutex};
 

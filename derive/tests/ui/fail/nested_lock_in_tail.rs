@@ -1,4 +1,4 @@
-//! The tail is looked at like the head.
+//! The tail is checked like the head.
 
 use shm_sync::{Segment, ShmMutex, WithTail};
 

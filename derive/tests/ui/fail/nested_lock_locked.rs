@@ -11,6 +11,6 @@ fn lock(mapped: &Nested) -> Result<(), Error> {
 
 fn main() -> Result<(), Error> {
     let memory = std::mem::MaybeUninit::<Nested>::zeroed();
-    // SAFETY: it does not compile.
+    // SAFETY: this line does not compile, so it never runs.
     lock(unsafe { memory.assume_init_ref() })
 }

@@ -1,4 +1,4 @@
-//! A program that only opens a segment makes no value.
+//! A program that only opens a segment creates no value.
 
 use shm_sync::{Segment, ShmMutex};
 

@@ -1,4 +1,4 @@
-//! A program that only looks makes no value and takes no lock.
+//! A program that only reads creates no value and locks nothing.
 
 use shm_sync::{Segment, ShmMutex};
 

@@ -1,4 +1,4 @@
-//! A value can come from anywhere: `zeroed` is what a C program would write.
+//! A value may come from any source, such as `zeroed`, which a C program would use.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -10,7 +10,7 @@ type Nested = ShmMutex<ShmMutex<u32>>;
 fn main() -> Result<(), shm_sync::Error> {
     let mut memory = MaybeUninit::<Nested>::uninit();
     let memory = NonNull::from(&mut memory).cast();
-    // SAFETY: it does not compile.
+    // SAFETY: this line does not compile, so it never runs.
     let _nested = unsafe { place_at::<Nested>(memory, std::mem::zeroed()) }?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A lock in a copy could be moved as well.
+//! A lock in a snapshot could be moved as well.
 
 use shm_sync::{Segment, ShmMutex};
 

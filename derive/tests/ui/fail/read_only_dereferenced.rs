@@ -1,4 +1,4 @@
-//! What leads to read-only memory is not a reference to its value.
+//! A view of read-only memory is not a reference to its value.
 
 use shm_sync::{Segment, ShmMutex};
 

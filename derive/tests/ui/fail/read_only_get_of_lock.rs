@@ -1,4 +1,4 @@
-//! A reference would let one lock, so there is none to what can change.
+//! A reference would permit to lock, so `get` refuses mutable types.
 
 use shm_sync::{Segment, ShmMutex};
 

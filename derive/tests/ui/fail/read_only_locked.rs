@@ -1,4 +1,4 @@
-//! A lock in memory that can't be written to can't be taken.
+//! A lock in read-only memory cannot be locked.
 
 use shm_sync::{Segment, ShmMutex};
 

@@ -1,4 +1,4 @@
-//! What is copied while it changes must be a value whatever it is a mixture of.
+//! A value that is copied while it changes must be valid in every mixture of bytes.
 
 use shm_sync::{Segment, ShmMutex, ShmSafe};
 

@@ -1,4 +1,4 @@
-//! A view shows no field that is private.
+//! A view gives no access to private fields.
 
 use shm_sync::{Segment, project};
 

@@ -1,4 +1,4 @@
-//! An atomic in memory that can't be written to can be loaded, and no more.
+//! An atomic in read-only memory can only be loaded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

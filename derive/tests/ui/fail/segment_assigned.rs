@@ -1,4 +1,4 @@
-//! A segment lends its value out, shared: a live lock can't be replaced.
+//! A segment gives only shared references: a lock in use cannot be replaced.
 
 use shm_sync::{Segment, ShmMutex};
 

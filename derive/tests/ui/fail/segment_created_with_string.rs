@@ -1,4 +1,4 @@
-//! What a segment holds must be `ShmSafe`. This is how most people will learn.
+//! The content of a segment must be `ShmSafe`. Most users meet this message first.
 
 use shm_sync::Segment;
 

@@ -1,4 +1,4 @@
-//! What a segment holds must be `ShmSafe`.
+//! The content of a segment must be `ShmSafe`.
 
 use shm_sync::Segment;
 

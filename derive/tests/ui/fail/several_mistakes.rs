@@ -1,4 +1,4 @@
-//! All that the derive macro can see is reported at once.
+//! The derive macro reports all errors that it can see at once.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A copy that is made while the original changes must be a value.
+//! A copy that is made while the original changes must be a valid value.
 
 use shm_sync::{Segment, ShmMutex, ShmSafe};
 

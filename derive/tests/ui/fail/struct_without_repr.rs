@@ -1,4 +1,4 @@
-//! Without a repr, every build may lay the fields out differently.
+//! Without a repr, each build may have another order of the fields.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A destructor runs in one process, and the others go on using the value.
+//! A destructor runs in one process while the others still use the value.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! A union does not say which of its fields is valid.
+//! A union does not record which of its fields is valid.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! The fields of variants are held to the same rules.
+//! The same rules hold for the fields of variants.
 
 use shm_sync::ShmSafe;
 

@@ -1,4 +1,4 @@
-//! What has its size from its type has no length to choose.
+//! A type with a fixed size has no length to choose.
 
 use shm_sync::SegmentOptions;
 

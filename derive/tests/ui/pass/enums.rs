@@ -49,7 +49,7 @@ const fn discriminant() -> u16 {
     77
 }
 
-// Functions of any name may be called, also of names that the derived code uses.
+// User functions may have names that the derived code uses.
 #[derive(ShmSafe)]
 #[repr(u16)]
 enum Computed {

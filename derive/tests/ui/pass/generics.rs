@@ -63,7 +63,7 @@ enum Choice<T, const N: usize> {
     Default = 9,
 }
 
-/// Generic code need not know how the implementation came to be.
+/// Generic code does not depend on how the trait is implemented.
 fn place<T: ShmSafe + Copy>(value: T) -> Result<Segment<Slot<T>>, Error> {
     Segment::anonymous(Slot::new(value))
 }

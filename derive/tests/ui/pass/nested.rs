@@ -22,7 +22,7 @@ struct Pool {
 #[repr(C)]
 struct Server {
     pools: (Pool, [Pool; 2]),
-    /// Its own module's name for a type changes nothing.
+    /// An alias for the type changes nothing.
     alias: Alias,
 }
 

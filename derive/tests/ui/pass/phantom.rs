@@ -1,4 +1,4 @@
-//! `PhantomData` of whatever may be shared between threads.
+//! `PhantomData` of types that may be shared between threads.
 
 use std::marker::PhantomData;
 

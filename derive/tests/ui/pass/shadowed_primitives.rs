@@ -20,8 +20,12 @@ mod shadowed {
     pub struct usize;
     pub struct u64;
 
-    // Patterns would take the names of variables for these.
+    // A variable in the derived code that is not hygienic would be a pattern for one of
+    // these constants.
     const at: u8 = 1;
+    const path: u8 = 1;
+    const visitor: u8 = 1;
+    const number: u8 = 1;
     const report: u8 = 1;
     const hash: u8 = 1;
     const nature: u8 = 1;

@@ -1,5 +1,5 @@
-//! The derived code passes the lints of a strict crate, and does not rely on
-//! names that the crate may have given to something else.
+//! The derived code passes the lints of a strict crate, and does not depend on names
+//! that the crate may have given to other items.
 
 #![no_implicit_prelude]
 #![forbid(unsafe_code, unused, missing_docs, nonstandard_style, future_incompatible)]
@@ -7,7 +7,7 @@
 #![deny(missing_debug_implementations, unreachable_pub, unused_qualifications)]
 #![deny(let_underscore_drop, trivial_casts, trivial_numeric_casts, single_use_lifetimes)]
 
-/// Not the one that the derived code means.
+/// A macro that shadows the one of the standard library.
 #[macro_export]
 macro_rules! assert {
     ($($any:tt)*) => {
@@ -15,7 +15,7 @@ macro_rules! assert {
     };
 }
 
-/// Names of the standard library, and of the derived code, for other things.
+/// Items with the names of items of the standard library and of the derived code.
 pub mod names {
     /// A struct.
     #[derive(::shm_sync::ShmSafe, ::std::fmt::Debug)]
@@ -27,7 +27,7 @@ pub mod names {
         pub report: Option,
     }
 
-    /// A struct that is generic.
+    /// A generic struct.
     #[derive(::shm_sync::ShmSafe, ::std::fmt::Debug)]
     #[repr(C)]
     pub struct Sized<T> {
@@ -59,14 +59,14 @@ pub mod names {
     }
 
     impl T {
-        /// One.
+        /// Creates a value.
         pub const fn one() -> Self {
             Self {
                 private: Private { value: 1 },
             }
         }
 
-        /// What it is.
+        /// Returns the value of the private field.
         pub const fn value(&self) -> u8 {
             self.private.value
         }

@@ -1,4 +1,4 @@
-//! A wrapper that is laid out like what it wraps.
+//! A wrapper with the layout of its field.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! Structs without names for their fields, and without fields.
+//! Structs with unnamed fields, and structs without fields.
 
 use shm_sync::{Segment, ShmMutex, ShmSafe};
 
