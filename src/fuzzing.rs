@@ -1,4 +1,4 @@
-//! What the fuzz targets call: see `fuzz/`.
+//! The entry points of the fuzz targets: see `fuzz/`.
 
 use std::ops::Range;
 

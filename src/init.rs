@@ -22,8 +22,11 @@ use crate::shm_safe::{FieldPath, InitContext, ShmSafe, SyncOps, Visitor};
 ///
 /// # Errors
 ///
-/// [`Error::Unidentified`] if this process can't own locks, [`Error::Os`] if pthread
-/// fails to initialise a lock. The locks are not initialised then, and `value` is lost.
+/// * [`Error::Unidentified`]: this process can't own locks.
+/// * [`Error::Os`]: pthread fails to initialise a lock. Some locks at `destination` may
+///   be initialised, others not.
+///
+/// `value` is lost after an error.
 ///
 /// # Safety
 ///
@@ -67,14 +70,14 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
     Ok(unsafe { destination.as_ref() })
 }
 
-/// Returns what the sync objects store that this process initialises in shared memory.
+/// Returns the data for sync objects that this process initialises in shared memory.
 pub(crate) fn init_context() -> Result<InitContext, Error> {
     let pid_namespace = robust::pid_namespace()?;
     Ok(InitContext { pid_namespace })
 }
 
-/// Returns what the sync objects store that this process initialises in private memory.
-/// A forked child reinitialises its copies of them.
+/// Returns the data for sync objects that this process initialises in private memory. A
+/// forked child reinitialises its copies of them.
 pub(crate) fn private_init_context() -> Result<InitContext, Error> {
     robust::pid_namespace()?;
     let word = private_owner::word_of_this_process().map_err(IdentityError::NoForkDetection)?;
@@ -96,7 +99,8 @@ pub(crate) unsafe fn init_all_zeroed(base: NonNull<u8>, walk: impl FnOnce(&mut V
         // other thread or process uses: the clauses of this function.
         unsafe { (ops.init_zeroed)(address.as_ptr()) };
     };
-    // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
+    // SAFETY: `walk` visits the objects of the value at `base`, which is mapped: the
+    // first clause.
     unsafe { for_each_object(base, walk, init_zeroed) };
 }
 
@@ -123,7 +127,8 @@ pub(crate) unsafe fn init_all(
             result = unsafe { (ops.init)(address.as_ptr(), context) };
         }
     };
-    // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
+    // SAFETY: `walk` visits the objects of the value at `base`, which is mapped: the
+    // first clause.
     unsafe { for_each_object(base, walk, init) };
     result.map_err(pthread_init_error)
 }
@@ -150,7 +155,8 @@ pub(crate) unsafe fn reinit_all(
             result = unsafe { (ops.reinit)(address.as_ptr(), context) };
         }
     };
-    // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
+    // SAFETY: `walk` visits the objects of the value at `base`, which is mapped: the
+    // first clause.
     unsafe { for_each_object(base, walk, reinit) };
     result.map_err(pthread_init_error)
 }
@@ -171,7 +177,8 @@ pub(crate) unsafe fn any_held(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<
         // function.
         any = any || unsafe { (ops.is_held_by_this_process)(address.as_ptr()) };
     };
-    // SAFETY: `walk` visits the objects of the value at `base`: the first clause.
+    // SAFETY: `walk` visits the objects of the value at `base`, which is mapped: the
+    // first clause.
     unsafe { for_each_object(base, walk, check) };
     any
 }
@@ -181,15 +188,16 @@ pub(crate) unsafe fn any_held(base: NonNull<u8>, walk: impl FnOnce(&mut Visitor<
 ///
 /// # Safety
 ///
-/// `walk` visits the sync objects of a value at `base`, all of which is mapped.
+/// * `walk` visits the sync objects of a value at `base`.
+/// * The whole value is mapped.
 unsafe fn for_each_object(
     base: NonNull<u8>,
     walk: impl FnOnce(&mut Visitor<'_>),
     mut f: impl FnMut(NonNull<u8>, &SyncOps),
 ) {
     walk(&mut |path, ops| {
-        // SAFETY: the offset is inside the value, which is mapped: the clause of this
-        // function.
+        // SAFETY: the offset is inside the value (first clause), which is mapped
+        // (second clause).
         let address = unsafe { base.add(path.offset()) };
         f(address, ops);
     });

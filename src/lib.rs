@@ -4,8 +4,9 @@
 //! polling. With an ordinary process-shared mutex, every waiter blocks for ever when
 //! the holder is killed. With [`ShmMutex`], the next process acquires the lock and is
 //! told that the holder died. It repairs the data and goes on. A process may be killed
-//! at any instruction, also while it locks, unlocks, waits or notifies. No waiter is
-//! stranded: if the kernel does not wake it at once, it goes on within 250 ms.
+//! at any instruction, also while it locks, unlocks, waits or notifies. No waiter
+//! blocks for ever because of that: if the kernel does not wake it at once, it goes on
+//! within 250 ms.
 //!
 //! ```
 //! use shm_sync::{Error, LockError, Segment, ShmMutex};
@@ -20,7 +21,7 @@
 //!     let runs = Segment::open_or_create(name, || ShmMutex::new((0_u64, 0_u64)))?;
 //!     let mut runs = match runs.lock() {
 //!         Ok(runs) => runs,
-//!         // The last holder died or panicked. We hold the lock: repair and go on.
+//!         // The last holder died or panicked. This thread holds the lock: repair.
 //!         Err(LockError::Poisoned(poisoned)) => {
 //!             println!("{}", poisoned.cause());
 //!             poisoned.recover(|runs| runs.0 = runs.1)

@@ -138,7 +138,7 @@ impl<'a, T: ?Sized> ReadOnly<'a, T> {
     ///
     /// # Safety
     ///
-    /// `to_field` returns the address of a field of the value that it gets.
+    /// * `to_field` returns the address of a field of the value that it gets.
     #[doc(hidden)]
     pub unsafe fn __project<U: ?Sized>(
         self,

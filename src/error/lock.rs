@@ -51,8 +51,8 @@ pub enum LockError<G> {
     /// panicked, and no process has repaired the data since.
     #[error("the lock is held, but its data may be inconsistent: {}", .0.cause)]
     Poisoned(Poisoned<G>),
-    /// A thread holds the lock, and the call does not wait.
-    #[error("the lock is held by another thread or process")]
+    /// A thread holds the lock, possibly this one, and the call does not wait.
+    #[error("the lock is held, possibly by this thread")]
     WouldBlock,
     /// Another thread held the lock until the deadline.
     #[error("the lock was not free before the deadline")]

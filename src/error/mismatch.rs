@@ -1,5 +1,5 @@
-//! What the header of a segment can say: a layout other than the expected one, or
-//! something invalid.
+//! The faults of a segment's header: a layout other than the expected one, or invalid
+//! contents.
 
 use std::fmt;
 
@@ -78,7 +78,7 @@ impl fmt::Display for Abi {
     }
 }
 
-/// What is wrong with a header.
+/// The fault of an invalid header.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
 pub enum CorruptHeader {

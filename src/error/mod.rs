@@ -36,7 +36,7 @@ pub enum Error {
     InvalidName {
         /// The invalid name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         reason: NameError,
     },
     /// No object has that name.

@@ -2,7 +2,7 @@
 
 use thiserror::Error as ThisError;
 
-/// What is wrong with a name.
+/// The fault of an invalid name.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
 pub enum NameError {

@@ -11,7 +11,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | 0 | this process is a forked child, or has no marker yet: what refers to the marker is invalid |
+//! | 0 | this process is a forked child, or has no marker yet: every value that refers to the marker is invalid |
 //! | n | this process has made the marker, and its pid namespace is n |
 //!
 //! A child makes its marker in another word than all of its ancestors. So a copy from

@@ -11,7 +11,7 @@
 //! | 0–28 | the private number of the process |
 //! | 29 | a thread of that process is reinitialising the object |
 //! | 30 | set |
-//! | 31 | clear: in the number of a pid namespace it is set (the lowest is 0xeffffffc) |
+//! | 31 | 0. (It is 1 in the number of every pid namespace. The lowest number is 0xeffffffc.) |
 //!
 //! # The private number
 //!
@@ -52,9 +52,9 @@ pub(crate) fn is_private(word: u32) -> bool {
     word >> 30 == bits::PRIVATE >> 30
 }
 
-/// Calls `renew` if `word` does not name this process, because the object beside it is
-/// a copy that a fork has made. Afterwards `word` names this process. While one thread
-/// calls `renew`, other threads wait here.
+/// Calls `renew` if `word` names another process. Then the object beside the word is a
+/// copy made by a fork. Afterwards `word` names this process. While one thread calls
+/// `renew`, other threads wait here.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub(crate) fn renew_if_copied(
     }
 }
 
-/// The number of a process that has not taken one.
+/// The value of the number word before the process takes a number.
 const NO_NUMBER: u32 = 0;
 
 /// The address of the word with this process's number. This process or an ancestor has

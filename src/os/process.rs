@@ -23,8 +23,8 @@ pub(crate) fn read_pid_namespace() -> io::Result<u32> {
 }
 
 /// Reads the number from `/proc/self/ns/pid`. `self` is the caller in every `/proc`,
-/// whatever namespace it was mounted in. A `/proc` that does not show the caller has no
-/// such entry.
+/// independent of the namespace in which it was mounted. A `/proc` that does not show
+/// the caller has no such entry.
 fn namespace_from_proc() -> io::Result<u32> {
     const LINK: &str = "/proc/self/ns/pid";
     let kind = statfs(LINK).map_err(io_error)?.filesystem_type();

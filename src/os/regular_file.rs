@@ -153,8 +153,8 @@ pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
 /// file system is then an error of this call, and no `SIGBUS` at the first access.
 ///
 /// The error is `EFBIG` if `RLIMIT_FSIZE` is less. Some kernels end the call at any
-/// signal and free what the call had reserved. Therefore each interruption halves the
-/// size of the following calls, and the blocks of completed calls stay reserved.
+/// signal and free the blocks that it had reserved. Therefore each interruption halves
+/// the size of the following calls, and the blocks of completed calls stay reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = file_length(len)?;
     for_each_part(len, |from, len| posix_fallocate(&file, from, len))

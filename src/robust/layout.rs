@@ -137,8 +137,8 @@ impl GlibcMutex {
         self.kind.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the mutex has priority inheritance, whatever its other
-    /// properties.
+    /// Returns whether the mutex has priority inheritance. Its other properties may be
+    /// any.
     pub(super) fn has_priority_inheritance(&self) -> bool {
         self.kind() & KIND_PRIO_INHERIT != 0
     }

@@ -112,11 +112,11 @@ impl RobustList {
     pub(super) unsafe fn remove(self, mutex: &GlibcMutex) -> Entry {
         let next = mutex.list.next.load(Ordering::Relaxed);
         let prev = mutex.list.prev.load(Ordering::Relaxed);
-        // SAFETY: the mutex is on the list, as the caller promises. So is its
-        // neighbour.
+        // SAFETY: the mutex is on this thread's list, as the caller promises. So `next`
+        // is on that list, or is its head.
         unsafe { prev_of(next) }.store(prev, Ordering::Relaxed);
-        // SAFETY: the mutex is on the list, as the caller promises. So is its
-        // neighbour.
+        // SAFETY: the mutex is on this thread's list, as the caller promises. So `prev`
+        // is on that list, or is its head.
         unsafe { next_of(prev) }.store(next, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         mutex.list.prev.store(ptr::null_mut(), Ordering::Relaxed);

@@ -26,9 +26,11 @@ pub(crate) enum Unlock {
 }
 
 impl RobustMutex {
-    /// Locks the mutex if it is free and its last holder did not die. Otherwise it does
-    /// nothing, and [`lock`](Self::lock) finds the reason. The compare-exchange is the
-    /// first access to the mutex.
+    /// Locks the mutex if the lock word is 0 and the mutex is recoverable. Returns
+    /// `false` otherwise. The caller then calls [`lock`](Self::lock), which handles all
+    /// other states. The compare-exchange is the first access to the mutex.
+    ///
+    /// An unrecoverable mutex is locked and unlocked at once.
     ///
     /// # Safety
     ///
@@ -51,11 +53,11 @@ impl RobustMutex {
         locked
     }
 
-    /// Locks the mutex, and waits for that as `blocking` says. Signals don't end the
-    /// wait.
+    /// Locks the mutex. `blocking` says how long to wait. Signals don't end the wait.
     ///
     /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
-    /// glibc's layout is not the known one. [`pi`] has the reason.
+    /// glibc's layout is not the known one, because libc must not lock such a mutex:
+    /// see [`pi`].
     ///
     /// # Safety
     ///
@@ -66,8 +68,8 @@ impl RobustMutex {
         let mutex = self.words();
         match me.method_for(mutex) {
             Method::List(list) => {
-                // The kernel finds the mutex while this thread waits, too. If the
-                // thread dies just after a wake-up, the kernel wakes another waiter.
+                // `list_op_pending` stays set during the wait. If the thread dies just
+                // after a wake-up, the kernel wakes another waiter.
                 list.set_pending(mutex.entry());
                 let mut attempt = ListAttempt {
                     list,
@@ -90,7 +92,7 @@ impl RobustMutex {
         }
     }
 
-    /// Unlocks the mutex, if the thread holds it. Calls `before` first. Returns the
+    /// If the thread holds the mutex, calls `before` and then unlocks. Returns the
     /// former position of the mutex on the thread's list, or `None` if the thread does
     /// not hold the mutex.
     ///
@@ -198,10 +200,10 @@ fn release_word(mutex: &GlibcMutex) {
 struct ListAttempt<'a> {
     list: RobustList,
     mutex: &'a GlibcMutex,
-    /// The lock word of the last `try_lock`, which names a holder.
+    /// The lock word that the last `try_lock` has read. In `wait`, it names a holder.
     word: u32,
-    /// Once this thread has slept, other waiters may still be queued. Keep
-    /// `FUTEX_WAITERS` set when it locks, so that its unlock wakes the next one.
+    /// `FUTEX_WAITERS` once this thread has slept, else 0. `try_lock` stores it,
+    /// because other waiters may be queued and the unlock must wake the next one.
     waiters: u32,
 }
 
@@ -269,7 +271,7 @@ impl Attempt for ListAttempt<'_> {
             return Outcome::Busy;
         }
         self.waiters = FUTEX_WAITERS;
-        // Sleep for as long as the word is what was announced.
+        // Sleep while the word equals `announced`.
         let until = Deadline::next_recheck(deadline);
         match futex::wait(&mutex.lock, announced, Some(until)) {
             Ok(FutexWait::Woken) => Outcome::Busy,

@@ -1,19 +1,18 @@
-//! The robust lock without data: glibc's robust mutexes, locked and unlocked without
-//! libc.
+//! Locks and unlocks glibc's robust mutexes without calls into libc.
 //!
 //! This crate writes the words of glibc's `pthread_mutex_t`, and the list of mutexes
 //! that glibc keeps for each thread. The kernel reads that list when the thread ends
 //! ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
 //!
-//! The stores are those of glibc, in glibc's order. So this program may lock a mutex,
-//! and a C program may unlock it. The kernel, a debugger and other processes see what
-//! they see with glibc.
+//! The stores are those of glibc, in glibc's order. So this crate and C code can use
+//! one mutex. C code can unlock, in the same thread, a mutex that this crate has
+//! locked. The kernel, a debugger and other processes see the same words as with glibc.
 //!
 //! # Why not libc
 //!
-//! A call into libc determines each time what kind of mutex it gets, which costs more
-//! than the lock. And libc's waiters don't recheck.
-//! `docs/decisions/why-not-libc-calls.md` has the figures.
+//! libc determines the kind of the mutex in each call. That costs more than the lock
+//! itself. And libc's waiters don't recheck. `docs/decisions/why-not-libc-calls.md` has
+//! the figures.
 //!
 //! # Locking
 //!
@@ -36,17 +35,18 @@
 //!
 //! # Memory ordering
 //!
-//! The kernel reads the words of a dead thread in the order in which that *thread*
-//! wrote them. So the steps must keep their order in the machine code:
-//! `compiler_fence(SeqCst)` stands between them. They need no order for other
-//! processors. The lock word is locked with `Acquire` and unlocked with `Release`. All
-//! other words are `Relaxed`, because the lock orders them, or because only one thread
-//! accesses them.
+//! When a thread dies, the kernel sees its stores up to one point of the machine code.
+//! So the compiler must not reorder the steps: `compiler_fence(SeqCst)` stands between
+//! them. They need no order for other processors. The lock word is locked with
+//! `Acquire` and unlocked with `Release`. All other words are `Relaxed`, because the
+//! lock orders them, or because only one thread accesses them.
 //!
 //! # Verification
 //!
-//! [`LockOwner`](owner::LockOwner) lets libc lock a mutex once per thread, and checks
-//! every word. If a word is not as expected, that thread calls libc for its locks.
+//! In each thread, and again after a fork, [`LockOwner`](owner::LockOwner) lets libc
+//! lock a mutex and checks every word. If a word is not as expected, libc locks and
+//! unlocks for that thread. The thread can then lock no mutex with priority
+//! inheritance: the error is `ENOTSUP`.
 //!
 //! # Files
 //!

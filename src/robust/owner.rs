@@ -8,7 +8,7 @@ use crate::error::IdentityError;
 use crate::os::pthread::{Outcome, Protocol, PthreadMutex};
 use crate::os::robust_list;
 
-/// The calling thread, with what it needs to lock.
+/// The calling thread as a holder: its id and its robust list.
 ///
 /// It is not `Send`, and it is invalid in a forked child.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct LockOwner {
     /// The locks that the thread holds.
     held: Option<HeldLocks>,
     /// The thread's list, if glibc's layout is the known one. `None`: libc must lock
-    /// and unlock for this thread.
+    /// and unlock for this thread, which can't lock with priority inheritance.
     list: Option<RobustList>,
 }
 

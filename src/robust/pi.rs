@@ -71,8 +71,9 @@ use crate::os::futex::{self, FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, Pi
 use crate::os::pthread::Outcome;
 
 /// How often a thread tries an operation that the kernel refuses, before it waits for
-/// the next recheck. A plain waiter that waits again at once loses this race: the
-/// scheduler must run it first, and an attempt takes less than a microsecond.
+/// the next recheck. A plain waiter that waits again at once is too late for the next
+/// attempt: the scheduler must run it first, and an attempt takes less than a
+/// microsecond.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// The kernel's reply to a request for the mutex.
@@ -89,7 +90,7 @@ enum Reply {
     Failed(i32),
 }
 
-/// Locks a mutex with priority inheritance, and waits for that as `blocking` says.
+/// Locks a mutex with priority inheritance. `blocking` says how long to wait.
 ///
 /// When this returns, `list_op_pending` is clear.
 ///

@@ -53,8 +53,12 @@ enum Budget {
     Probe,
 }
 
-/// Polls `done` until it returns `true`, for at most [`LIMIT`] and one round of polls.
-/// Returns the last answer. `done` must only read.
+/// Polls `done` until it returns `true`. Returns the last answer. `done` must only
+/// read.
+///
+/// The first poll is at once. The others take at most [`LIMIT`] and one round of polls,
+/// or four times the limit and one round in a probe. A thread that has stopped spinning
+/// polls only once, except in a probe.
 ///
 /// Use it for an event that happens once, such as a notification. Each poll takes the
 /// cache line from the thread that is about to write to it. Therefore the thread pauses
@@ -72,8 +76,12 @@ pub(crate) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
         })
 }
 
-/// Like [`spin_until`], for a contended word. Each poll steals the cache line from the
-/// holder, so poll rarely, with exponential backoff.
+/// Polls `done` until it returns `true`, at most [`MAX_POLLS`] times. Returns the last
+/// answer, or `false` without a poll if this thread has stopped spinning. `done` must
+/// only read.
+///
+/// Use it for a contended word. Each poll takes the cache line from the holder.
+/// Therefore polls are rare, with exponential backoff.
 pub(crate) fn spin_with_backoff(mut done: impl FnMut() -> bool) -> bool {
     spin_within_budget(&FAILED_SPINS_WITH_BACKOFF, |_| poll_backoff(&mut done))
 }

@@ -46,7 +46,7 @@ const _: () = assert!(offset_of!(CachePadded<u8>, value) == 0);
 // SAFETY:
 // * `repr(C)` fixes the layout: one field at offset 0.
 // * The fingerprint covers the field, the size and the alignment.
-// * The bytes of the field mean the same in every process.
+// * The bytes of the field have the same meaning in every process.
 // * The sync objects of the field are visited at their offsets.
 // * Properties: those of the field, because the rest is padding.
 unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {

@@ -19,7 +19,7 @@ macro_rules! leaves {
         // SAFETY:
         // * The language or the platform fixes the layout.
         // * The name and the size in the fingerprint determine the valid values.
-        // * The bytes mean the same in every process.
+        // * The bytes have the same meaning in every process.
         // * There are no sync objects.
         // * The properties are argued where the types are listed.
         unsafe impl ShmSafe for $leaf {
@@ -64,7 +64,7 @@ macro_rules! non_zero {
         // SAFETY:
         // * The layout is that of the number.
         // * The kind in the fingerprint shows that zero is invalid.
-        // * The bytes mean the same in every process.
+        // * The bytes have the same meaning in every process.
         // * There are no sync objects.
         // * Properties: zero is invalid, and a mixture of two values may be zero unless
         //   they lie in one word.
@@ -97,7 +97,7 @@ unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
 
 // SAFETY:
 // * The layout is that of T, which the fingerprint covers.
-// * The bytes mean the same in every process if they are a T.
+// * The bytes have the same meaning in every process if they are a T.
 // * There are no sync objects: those of a T inside stay uninitialised, because no
 //   process knows whether there is one.
 // * Properties: any bytes are a valid value. It is immutable if T is.
@@ -119,7 +119,7 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
 // SAFETY:
 // * The language fixes the layout of arrays.
 // * The fingerprint covers the length and the element type.
-// * The bytes of each element mean the same in every process.
+// * The bytes of each element have the same meaning in every process.
 // * Each element is visited at its offset; in a pattern, the element type once.
 // * Properties: each that holds for every element holds for the array.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
@@ -163,7 +163,7 @@ macro_rules! tuples {
     ($($(($element:ident, $index:tt)),+;)+) => {$(
         // SAFETY:
         // * The fingerprint covers the offset and the type of every element.
-        // * The bytes of each element mean the same in every process.
+        // * The bytes of each element have the same meaning in every process.
         // * Each element is visited at its offset.
         // * Properties: each that holds for every element holds for the tuple, of which
         //   the rest is padding.

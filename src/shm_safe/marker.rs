@@ -1,4 +1,4 @@
-//! `ShmSafe`: the marker of types that may live in shared memory.
+//! `ShmSafe`: the marker of types whose values may be in shared memory.
 
 use crate::shm_safe::fingerprint::Fingerprint;
 use crate::shm_safe::properties::TypeProperties;
@@ -39,7 +39,7 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 ///
 /// * the fingerprint is genuine: a process that may write to a segment can write any
 ///   fingerprint into its header,
-/// * both programs mean the same by a field of one name and type, or keep the same
+/// * both programs give a field of one name and type one meaning, or keep the same
 ///   invariants in it, public or private. The hash leaves out the type's own name and
 ///   the parameter of `PhantomData`,
 /// * a handwritten `unsafe impl ShmSafe` is correct,

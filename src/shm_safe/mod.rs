@@ -1,5 +1,5 @@
-//! The marker of types that may live in shared memory, and the walk over the locks
-//! inside their values.
+//! The marker of types whose values may be in shared memory, and the walk over the
+//! locks inside these values.
 
 mod cache_padded;
 mod derived;

@@ -45,8 +45,8 @@ pub struct SyncOps {
     ///
     /// # Safety
     ///
-    /// The pointer leads to an initialised object of this kind, mapped for the whole
-    /// call.
+    /// * The pointer leads to an initialised object of this kind.
+    /// * The object stays mapped during the call.
     pub(crate) is_held_by_this_process: unsafe fn(*const u8) -> bool,
 }
 

@@ -14,7 +14,7 @@ pub type Visitor<'a> = dyn FnMut(&FieldPath<'_>, &'static SyncOps) + 'a;
 /// like Rust: `.workers[3].lock`.
 ///
 /// A walk from [`pattern`](Self::pattern) visits the element type of each array once,
-/// whatever the length is: `.workers[].lock`.
+/// for every length of the array: `.workers[].lock`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct FieldPath<'a> {

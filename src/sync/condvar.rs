@@ -20,16 +20,15 @@
 //! mutex is contended by one waiter at a time.
 //!
 //! A generation is a bit of the kernel's futex bitset (`FUTEX_WAIT_BITSET`). A thread
-//! that waits again is in the new generation. The chain does not wake it, and it does
-//! not pass the wake-up on. Nor is a `notify_one` spent on a waiter that a `notify_all`
-//! has notified.
+//! that waits again is in the new generation, so the chain skips it. `notify_one` skips
+//! waiters that a `notify_all` has already notified.
 //!
 //! # Memory ordering
 //!
-//! A living waiter loses no wake-up. It reads the sequence before it unlocks the mutex.
-//! So a notification that follows a change under the mutex changes the sequence after
-//! that read. Then the kernel either refuses to wait on the changed word, or has queued
-//! the waiter and wakes it.
+//! As long as no process dies, no wake-up is lost. The waiter reads the sequence before
+//! it unlocks the mutex. So a notification that follows a change under the mutex
+//! changes the sequence after that read. Then the kernel either refuses to wait on the
+//! changed word, or has queued the waiter and wakes it.
 //!
 //! A notifier may skip the system call if there are no waiters. This is the
 //! store-buffer pattern, and at least one side must see the other:
@@ -52,12 +51,12 @@
 //! | holder of the mutex, while all other threads wait here | no thread touches the lock | the waiters' recheck: the lock word tells the owner death |
 //!
 //! The recheck: every waiter wakes at each multiple of [`RECHECK_INTERVAL`] on the
-//! monotonic clock and reads three words without a lock. Is the sequence unchanged, is
-//! the holder of the mutex alive, has the mutex not been poisoned since? If so it waits
-//! on. If not it returns, which at worst is one spurious wake-up. So a lost
-//! notification delays waiters by one interval. The same holds if the waiter that must
-//! pass the wake-up on is stopped or gets no processor. The first waiter to see an
-//! owner death calls `notify_all`.
+//! monotonic clock and reads three words without a lock. It waits on if the sequence is
+//! unchanged, the lock word shows no owner death, and `poison_epoch` is unchanged.
+//! Otherwise it returns, which at worst is one spurious wake-up. So a lost notification
+//! delays waiters by one interval. A waiter that must pass the wake-up on, but is
+//! stopped or gets no processor, delays the others by one interval, too. The first
+//! waiter to see an owner death calls `notify_all`.
 //!
 //! [`RECHECK_INTERVAL`]: crate::os::clock::RECHECK_INTERVAL
 
@@ -85,8 +84,8 @@ use crate::shm_safe::{
 ///
 /// A waiter may wake without reason, as with every condition variable. So wait in a
 /// loop or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under
-/// which you changed the condition. If the notifier dies in between, the waiters learn
-/// of its death as the mutex's holder.
+/// which you changed the condition. If the notifier dies between the change and the
+/// notification, the waiters see an owner death of the mutex.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -146,7 +145,7 @@ const _: () = {
 
 // SAFETY: the clauses of `ShmSafe`:
 // * Layout: `repr(C)` over two atomic words, whose size is in the fingerprint.
-// * The words mean the same to every process, and there is no destructor.
+// * The words have the same meaning in every process, and there is no destructor.
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for ShmCondvar {
@@ -188,8 +187,8 @@ static CONDVAR: SyncOps = SyncOps {
 /// | 27–31 | generation of waiters |
 ///
 /// * A waiter misses notifications if the word returns to the value that it has seen.
-///   That takes over a hundred million notifications between two rechecks, one each
-///   nanosecond.
+///   That needs more than 100 million notifications in one recheck interval: about one
+///   per nanosecond.
 /// * If the number of notifications overflows into the generation, the effect is one
 ///   more `notify_all`.
 /// * If 32 generations begin before a waiter of the first is woken, it wakes by its

@@ -188,7 +188,7 @@ impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
     /// # Crash behaviour
     ///
     /// If the process dies in `repair`, the lock stays poisoned. The next locker must
-    /// repair what both holders have left.
+    /// repair the changes of both holders.
     pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmMutexGuard<'a, T> {
         repair(&mut self.guard);
         let raw = &self.guard.cell.raw;

@@ -1,5 +1,5 @@
-//! The primitives. Each lives in shared memory, next to or around the data that it
-//! guards. No file here depends on how the memory is mapped.
+//! The primitives. Each is in shared memory, next to or around the data that it guards.
+//! No file here depends on how the memory is mapped.
 
 mod condvar;
 mod guard;

@@ -63,25 +63,25 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// `ulimit -c 0` prevents dumps; [`CoreDump::Excluded`](crate::CoreDump::Excluded)
 /// keeps a segment out of them.
 ///
-/// If a process dies while unlocking, or just after being woken to lock, no waiter is
-/// stranded: the kernel wakes the next waiter. In the one case where it does not (a
-/// third thread has locked in between), waiters check the lock again within 250 ms.
+/// If a process dies while unlocking, or just after being woken to lock, the kernel
+/// wakes the next waiter. It does not if a third thread has locked in between. Then
+/// waiters check the lock again within 250 ms.
 ///
-/// A repair must know what the dead process was about to do. Store that in the data (a
-/// journal), *before* the change. The processor keeps the stores of a dead thread in
-/// order, but the compiler may not: put a
+/// The repairing process needs to know which change was interrupted. Write the change
+/// to a journal in the data *before* you make it. The processor keeps the stores of a
+/// dead thread in order, but the compiler may not: put a
 /// [`compiler_fence(SeqCst)`](std::sync::atomic::compiler_fence) between the journal
 /// and the change.
 ///
-/// The kernel does not report one end of a holder: a thread *other than the main
-/// thread* calls `exec` with the lock held. (The kernel gives that thread another id
-/// before it looks for its locks; measured with Linux 6.18.) The lock stays held, and
+/// The kernel misses one case (seen with Linux 6.18): a thread *other than the main
+/// thread* calls `exec` with the lock held. The kernel changes the thread's id before
+/// it walks the thread's list. The lock stays held, and
 /// [`try_lock_for`](Self::try_lock_for) times out. Don't call `exec` with a lock held.
 /// [`reset`](Self::reset) makes such a lock usable again.
 ///
-/// [`Poisoned::cause`](crate::Poisoned::cause) names the most recent holder that
-/// failed. If that holder was itself repairing, the earlier one is no longer recorded:
-/// store the author of the change in your journal.
+/// [`Poisoned::cause`](crate::Poisoned::cause) names the most recent holder that died
+/// or panicked. If that holder was itself repairing, the earlier one is no longer
+/// recorded: store the author of the change in your journal.
 ///
 /// # Forks
 ///
@@ -92,7 +92,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// # Nesting
 ///
 /// The data must not contain locks: a guard gives `&mut` access, which could move an
-/// initialised pthread object. Making, opening, inspecting or locking such a mutex does
+/// initialised pthread object. Code that makes, opens, reads or locks such a mutex does
 /// not compile.
 ///
 /// ```compile_fail,E0080
@@ -194,22 +194,22 @@ impl<T: ShmSafe> ShmMutex<T> {
     /// meanwhile, a timed lock may return later.
     ///
     /// Threads can wait in a cycle, each for a lock that the next thread holds. If one
-    /// of them gives up or dies, the others may notice up to 250 ms later.
+    /// of them times out or dies, the others may wait up to 250 ms longer.
     ///
     /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with such a mutex
     /// ([`LockError::PriorityInheritance`]). A [`ShmCondvar`](crate::ShmCondvar) can.
     ///
     /// # Trust
     ///
-    /// The kernel refuses to assign such a mutex while another thread waits on its word
-    /// in a different way (`FUTEX_WAIT`), for which read access is enough. So a process
-    /// with only read access to the segment can delay all lockers, and by
-    /// `FUTEX_WAIT_REQUEUE_PI` keep them out for as long as it waits. It can't let two
-    /// threads in. Timed locks end in time.
+    /// Read access to the segment is enough for a `FUTEX_WAIT` on the lock word. While
+    /// such a waiter exists, the kernel may refuse to assign the mutex. So a process
+    /// with read access can delay all lockers. By `FUTEX_WAIT_REQUEUE_PI` it can keep
+    /// them out for as long as it waits. It can't let two threads of this crate in.
+    /// Timed locks end in time.
     ///
-    /// C code locks such a mutex by glibc. glibc takes that refusal for success, and
-    /// ends the process where the holder is lost. C code must not lock the mutex twice,
-    /// nor close a cycle, because glibc then sleeps for ever.
+    /// C code locks through glibc. glibc treats the refusal as success, and aborts the
+    /// process if the word names a thread that no longer exists. C code must not lock
+    /// the mutex twice, nor close a cycle, because glibc then sleeps for ever.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }
@@ -270,7 +270,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///
     /// * [`LockError::WouldBlock`]: a thread holds the lock, possibly this one. A call
     ///   that does not wait can't deadlock.
-    /// * All others of [`lock`](Self::lock) but `Deadlock`.
+    /// * The errors of [`lock`](Self::lock), except `Deadlock`.
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Blocking::Try)
@@ -373,7 +373,7 @@ impl<T: ShmSafe> ShmMutex<T> {
         mutex.wrapping_byte_add(offset_of!(Self, cell.data)).cast()
     }
 
-    /// Declares the data consistent without a look at it: see
+    /// Clears the poison without reading the data: see
     /// [`is_poisoned`](Self::is_poisoned) for an example.
     ///
     /// [`Poisoned::recover`](crate::Poisoned::recover) is better, because it holds the
@@ -409,8 +409,8 @@ impl<T: ShmSafe> ShmMutex<T> {
         self.cell.data.get_mut()
     }
 
-    /// Returns the data. Only a mutex that was never placed can be moved, so only such
-    /// a mutex has this method.
+    /// Returns the data. Safe code can call this only on a mutex that was never placed,
+    /// because it can't move a placed one.
     pub fn into_inner(self) -> T {
         self.cell.data.into_inner()
     }
@@ -441,21 +441,22 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///   process id 0, because C code does not record its process id. (If an earlier
     ///   holder had the same thread id by chance, the cause names that holder.)
     /// * If C code dies between `EOWNERDEAD` and its repair, both ids are 0.
-    /// * If C code unlocks what a guard of this crate holds, the guard does nothing
-    ///   more: it neither unlocks nor poisons, `recover` clears no poison, and waiting
-    ///   with it fails with [`LockError::NotOwner`]. The data must not be accessed
-    ///   through it. Don't do that; and never lock the mutex again in the same thread
-    ///   while the guard exists.
+    /// * If C code unlocks a mutex that a guard of this crate holds, the guard does
+    ///   nothing more: it neither unlocks nor poisons, `recover` clears no poison, and
+    ///   waiting with it fails with [`LockError::NotOwner`]. The data must not be
+    ///   accessed through it. Don't do that; and never lock the mutex again in the same
+    ///   thread while the guard exists.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.cell.raw).cast_mut().cast()
     }
 
-    /// Makes a lost mutex usable again. The next locker gets [`LockError::Poisoned`].
+    /// Reinitialises a mutex that no thread can lock any more. The next locker gets
+    /// [`LockError::Poisoned`].
     ///
-    /// A mutex is lost if a program outside this crate left it
-    /// [`NotRecoverable`](LockError::NotRecoverable), or if its holder ended in the one
-    /// way that the kernel does not report (see [the crash
+    /// A mutex is in that state after a program outside this crate left it
+    /// [`NotRecoverable`](LockError::NotRecoverable), or after its holder ended in the
+    /// one way that the kernel misses (see [the crash
     /// behaviour](Self#crash-behaviour)).
     ///
     /// ```
@@ -478,17 +479,16 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///
     /// # Safety
     ///
-    /// During the call, no thread of any process
-    ///
-    /// * holds the lock,
-    /// * waits for it, or
-    /// * tries to lock it.
+    /// * During the call, no thread of any process holds the lock, waits for it or
+    ///   tries to lock it.
     pub unsafe fn reset(&self) -> Result<(), Error> {
         if !self.cell.raw.is_initialized() {
             return Err(Error::Lock(LockError::NotPlaced));
         }
-        // SAFETY: no thread holds the lock, waits for it or locks it, as the caller
-        // promises.
+        // SAFETY:
+        // * The lock stays in its place: it is initialised, and the code that placed it
+        //   has promised that it stays.
+        // * No thread holds the lock, waits for it or locks it, as the caller promises.
         unsafe { self.cell.raw.reset() }.map_err(|source| Error::Os {
             call: "pthread_mutex_init",
             source,

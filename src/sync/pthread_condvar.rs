@@ -91,7 +91,7 @@ const _: () = assert!(
 // SAFETY: the clauses of `ShmSafe`:
 // * Layout: `repr(C)` over a `pthread_cond_t`, whose size is in the header's ABI, and
 //   two words. The fingerprint has the size.
-// * The contents mean the same to every process, and there is no destructor.
+// * The contents have the same meaning in every process, and there is no destructor.
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for PthreadCondvar {
@@ -119,7 +119,7 @@ static COND: SyncOps = SyncOps {
     is_held_by_this_process: |_| false,
 };
 
-/// Initialises the object at `at`, whatever its bytes are.
+/// Initialises the object at `at`. Its bytes may be any.
 ///
 /// # Safety
 ///
@@ -165,9 +165,10 @@ impl PthreadCondvar {
     /// Initialises private memory that was copied by a fork.
     #[cold]
     fn adopt(&self) -> io::Result<()> {
-        // SAFETY: the reference proves that it stays where it is. Only this process has
-        // this memory. No thread of it uses the object, because each thread calls
-        // `renew_if_copied` first, which makes it wait.
+        // SAFETY: the object was placed, and the code that placed it has promised that
+        // it stays there. Only this process has this memory. No thread of it uses the
+        // object, because each thread calls `renew_if_copied` first, which makes it
+        // wait.
         private_owner::renew_if_copied(&self.state, || unsafe { self.cond.init() })
     }
 
@@ -177,8 +178,8 @@ impl PthreadCondvar {
     /// # Crash behaviour
     ///
     /// It may hang for ever if another user has died: see
-    /// [`PthreadCondvar`](Self#crash-behaviour). The same holds for
-    /// [`notify_all`](Self::notify_all).
+    /// [`PthreadCondvar`](Self#crash-behaviour). [`notify_all`](Self::notify_all) may
+    /// hang, too.
     pub fn notify_one(&self) {
         if self.is_initialized() {
             // SAFETY: the condition variable is initialised.

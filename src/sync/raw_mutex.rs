@@ -18,8 +18,8 @@
 //! 2. Only a thread of that namespace calls pthread, and only if pthread knows its id.
 //! 3. A thread that holds [`MAX_LOCKS_HELD`] robust locks does not lock. Those of C
 //!    code and of other copies of this crate count.
-//! 4. A locker sets the poison *before* it marks the mutex consistent. So a crash
-//!    between the two leaves the mutex owner-dead, and the next locker repeats both.
+//! 4. A locker sets the poison *before* it marks the mutex consistent. After a crash
+//!    between the two, the next locker sees the owner death and repeats both.
 //! 5. `holder` counts only if pthread's words name the same thread, because C code does
 //!    not write it. Only the holder writes `holder`, `poison` and `poison_epoch`. There
 //!    are two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run
@@ -163,8 +163,8 @@ impl RawMutex {
         })
     }
 
-    /// Locks, and waits for that as `blocking` says. The second value tells whether the
-    /// last holder died and this thread is the first to see it.
+    /// Locks the mutex. `blocking` says how long to wait. The second value tells
+    /// whether the last holder died and this thread is the first to see it.
     #[cold]
     pub(super) fn lock_slow(&self, blocking: Blocking) -> Result<(LockToken, bool), RawLockError> {
         ThreadState::with(|me| {

@@ -32,18 +32,18 @@ pub struct Holder {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MutexState<H> {
-    /// Whether a thread holds the lock.
+    /// The state of the lock.
     pub lock: LockState<H>,
     /// Why the data may be inconsistent. Includes an owner death that no locker has
     /// seen yet.
     pub poison: Option<PoisonCause>,
     /// How many times the mutex was poisoned. Wraps around.
     pub poison_count: u16,
-    /// Whether threads wait for the lock.
+    /// The waiters of the lock, as far as its word shows them.
     pub waiters: Waiters,
 }
 
-/// Whether a thread holds a lock. `H` describes the holder.
+/// The state of a lock. `H` describes the holder.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockState<H> {
@@ -59,7 +59,7 @@ pub enum LockState<H> {
     NotRecoverable,
 }
 
-/// Whether threads wait for a lock.
+/// The waiters of a lock, as far as its word shows them.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiters {

@@ -20,7 +20,7 @@ pub(super) trait Wait {
     ) -> Result<(LockToken, WaitTimeoutResult), RawLockError>;
 }
 
-/// Whether the timeout ended a wait.
+/// The result of a wait with a timeout: it tells whether the timeout ended the wait.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex};
@@ -190,8 +190,9 @@ macro_rules! wait_methods {
             ///
             /// # Errors
             ///
-            /// Those of [`wait`](Self::wait). Poison ends the wait, whatever the
-            /// condition is. To repair the data and continue to wait, write the loop:
+            /// Those of [`wait`](Self::wait). Poison ends the wait even while
+            /// `condition` is true. To repair the data and continue to wait, write the
+            /// loop:
             ///
             /// ```
             /// # use shm_sync::*;

@@ -1,4 +1,4 @@
-//! Mappings that unmap themselves when dropped, and what the kernel does for them.
+//! Mappings that unmap themselves when dropped, and the system calls for them.
 //!
 //! Manual pages: [`mmap(2)`], [`shmat(2)`], [`mlock(2)`], [`madvise(2)`], [`msync(2)`],
 //! [`mincore(2)`], [`getrlimit(2)`].
@@ -94,8 +94,8 @@ impl Mapping {
     /// Maps the first `len` bytes of `fd` as a private copy: `mmap(2)`, `MAP_PRIVATE`.
     ///
     /// The copy is writable, but `fd` need only be open for reading. The kernel copies
-    /// a page at the first write to it. Until then the page shows what other processes
-    /// write to the file.
+    /// a page at the first write to it. Until then the page shows the writes of other
+    /// processes to the file.
     pub(crate) fn private_of_file(fd: impl AsFd, len: NonZeroUsize) -> io::Result<Self> {
         Self::map_file(fd, len, Access::ReadWrite, MapFlags::MAP_PRIVATE)
     }
@@ -264,8 +264,8 @@ impl Mapping {
             //   ends inside its first word, and the file reaches it (second clause).
             // * No data race: other threads access the word atomically (first clause).
             let word = unsafe { AtomicU64::from_ptr(at.cast()) };
-            // One atomic step. A load and a store could overwrite what another process
-            // writes in between.
+            // One atomic step. A load and a store could overwrite a write of another
+            // process in between.
             word.fetch_or(zero, Ordering::Relaxed);
         }
     }

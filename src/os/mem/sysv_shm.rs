@@ -66,7 +66,7 @@ pub(crate) struct Status {
     pub(crate) len: u64,
     /// The number of attachments.
     pub(crate) attached: u64,
-    /// Process id of the creator, 0 if it has none in our pid namespace.
+    /// Process id of the creator, 0 if it has none in this process's pid namespace.
     pub(crate) creator_pid: i32,
     /// Process id of the last process that attached or detached, 0 if there was none.
     pub(crate) last_pid: i32,
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn huge_pages_are_detached_completely() {
-        // Fails if the administrator has reserved none for us.
+        // Fails if the administrator has reserved none.
         let Ok(id) = create_private(LEN, 0o600, Pages::Huge) else {
             return;
         };

@@ -59,7 +59,7 @@ pub(crate) fn open_link(path: &Path, access: Access) -> io::Result<Option<OwnedF
 }
 
 /// Returns whether the path is a link in `/proc/PID/fd` or `/proc/PID/map_files`. Such
-/// a link leads to the file itself, whatever its name is now.
+/// a link leads to the file itself, even if its name has changed.
 pub(crate) fn is_link(path: &Path) -> bool {
     let parts: Vec<_> = path.iter().filter_map(OsStr::to_str).collect();
     matches!(parts[..], ["/", "proc", _, "fd" | "map_files", _]) && path.is_symlink()

@@ -266,8 +266,8 @@ impl MapsSnapshot {
         self.pids_of(|pid, entry| entry.maps_file(pid, device, inode))
     }
 
-    /// Returns the processes that have attached a System V segment of our IPC
-    /// namespace.
+    /// Returns the processes that have attached a System V segment of this process's
+    /// IPC namespace.
     pub(crate) fn mapping_system_v(&self, id: i32) -> Vec<u32> {
         let id = u64::try_from(id).ok();
         self.pids_of(|_, entry| entry.is_system_v() && Some(entry.inode) == id)

@@ -62,9 +62,8 @@ impl RawMutex {
     }
 
     /// Recovers the lock after `EOWNERDEAD`: poisons the data, then marks the mutex
-    /// consistent. In this order a crash in between leaves the mutex owner-dead, and
-    /// the next locker repeats both steps (invariant 4). `by_libc` tells whether libc
-    /// has locked.
+    /// consistent. After a crash in between, the next locker sees the owner death and
+    /// repeats both steps (invariant 4). `by_libc` tells whether libc has locked.
     #[cold]
     pub(super) fn recover_owner_death(
         &self,

@@ -4,7 +4,7 @@ use super::{LockToken, RawLockError, RawMutex};
 use crate::os::fork::ForkMarker;
 use crate::robust::{Blocking, RobustList, ThreadState};
 
-/// Proof that this thread has unlocked for a wait, and what it needs to lock again.
+/// Proof that this thread has unlocked for a wait, with the data for the next lock.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sync) struct Unlocked {
     /// The marker of the process that has unlocked.
@@ -26,8 +26,8 @@ impl RawMutex {
     /// [`lock_slow`](Self::lock_slow).
     ///
     /// When a wait ends, another processor has usually just written the lock's cache
-    /// line. So this does not read again what `unlock_for_wait` has read: each read
-    /// before the compare-exchange would transfer the cache line once more.
+    /// line. So this does not repeat the reads of `unlock_for_wait`: each read before
+    /// the compare-exchange would transfer the cache line once more.
     pub(in crate::sync) fn relock(
         &self,
         unlocked: Unlocked,
