@@ -50,8 +50,8 @@
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
 //! | [`SegmentOptions`], [`Address`] | how a segment is created and opened, and its name |
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
-//! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data |
-//! | [`ShmCondvar`] | waits for a change of the data |
+//! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
+//! | [`ShmCondvar`] | waits for a change of the data, on a futex |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
 //! | [`Error`] | all other errors |
 //! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
@@ -90,7 +90,7 @@
 #[cfg(test)]
 extern crate self as shm_sync;
 
-// The floors, bottom up, are in docs/design.md. tests/architecture.rs checks them.
+// The floors, bottom up, are in docs/design.md. tests/architecture/ checks them.
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -195,9 +195,11 @@ pub enum Error {
          open a named object by its name"
     )]
     Unsealed,
-    /// A process is attached to the segment, so this call neither removes it nor
-    /// reinitialises its stale locks. Locks are stale if the boot, device or file is
-    /// another one than the header says, for example in a copy.
+    /// A process is attached to the segment. A removal fails if any process is
+    /// attached. An opener that finds the locks stale fails only if a process with
+    /// write access is attached, because that process uses the locks. Locks are stale
+    /// if the boot, device or file is another one than the header says, for example in
+    /// a copy.
     #[error("the segment is in use: end the processes that are attached to it, and try again")]
     InUse,
     /// Another process has not finished creating, reinitialising or removing the System
@@ -220,9 +222,9 @@ pub enum Error {
     /// Another process holds a record lock on the segment's file for longer than this
     /// call waits. Such locks order opening, reinitialising and removing.
     ///
-    /// | the call wants | it waits | the other process |
+    /// | the other process holds | this call waits | the other process |
     /// |---|---|---|
-    /// | an exclusive lock | 10 s (the tool 0.25 s when it removes) | opens or removes the segment. It is stopped, or reinitialises a very large file: try again later |
+    /// | an exclusive lock | 10 s (0.25 s in [`inspect::remove`](crate::inspect::remove) and the tool) | removes the segment, or reinitialises its locks. It is stopped, or the file is very large: try again later |
     /// | a shared lock | 0.25 s | runs a program outside this crate. Read access is enough for it: see [`Segment`](crate::Segment#trust) |
     #[error(
         "another process has locked the segment's file for too long: find that process with \

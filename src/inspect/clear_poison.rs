@@ -107,7 +107,7 @@ pub fn clear_poison(
     }
 
     let mapping = match opened.system_v_id() {
-        // By its id, because another segment may have the key now.
+        // Attaches by the id, because another segment may have the key now.
         Some(id) => attach(id)?,
         None => map(address, header.total_len)?,
     };

@@ -38,8 +38,8 @@
 //! # Permissions
 //!
 //! The functions report objects that this user may read, and the mappings of this
-//! user's own processes. Root may read all. Process and thread ids are those of our own
-//! pid namespace.
+//! user's own processes. Root may read all. Process and thread ids are those of the pid
+//! namespace of this process.
 
 mod clear_poison;
 mod file;
@@ -200,7 +200,7 @@ pub fn sync_object(address: &Address, path: &str) -> Result<Option<SyncObject>, 
     Ok(locks::find(&opened, segment.epoch, path))
 }
 
-/// Returns what a process has mapped, in the order of its addresses.
+/// Returns the shared mappings of a process, in the order of their addresses.
 ///
 /// ```
 /// use shm_sync::inspect::{self, Scope};

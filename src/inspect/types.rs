@@ -35,7 +35,7 @@ pub struct Object {
     pub address: Option<Address>,
     /// The kind of memory.
     pub backing: Backing,
-    /// Whether the object has a name.
+    /// The state of the object's name.
     pub link: Link,
     /// The length in bytes.
     pub len: u64,
@@ -73,7 +73,7 @@ impl Object {
     }
 }
 
-/// Whether an object has a name.
+/// The state of an object's name.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -85,7 +85,7 @@ pub enum Link {
     Nameless,
 }
 
-/// Whether any process uses an object.
+/// Tells whether any process uses an object.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -168,7 +168,7 @@ pub struct Segment {
     pub value_offset: u64,
     /// The number of elements, if it was chosen at creation, or 0.
     pub elements: u64,
-    /// What happens to the name after the last detachment.
+    /// The rule for the name after the last detachment.
     pub removal: Removal,
     /// The id of the process that created it. The process may have ended.
     pub creator: u32,
@@ -176,19 +176,19 @@ pub struct Segment {
     pub created: Option<SystemTime>,
     /// The pid namespace of the processes that use its locks, as an inode number.
     pub pid_namespace: u32,
-    /// Whether its locks are valid for this process.
+    /// The validity of its locks for this process.
     pub epoch: Epoch,
     /// The number of its locks by state. `None` if it was created on a platform with
     /// other locks.
     pub locks: Option<Locks>,
 }
 
-/// Whether the locks of a segment are valid in this boot, file and pid namespace.
+/// The validity of the locks of a segment in this boot, file and pid namespace.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epoch {
-    /// They were initialised in this boot of the machine, in this file, and in our pid
-    /// namespace.
+    /// They were initialised in this boot of the machine, in this file, and in the pid
+    /// namespace of this process.
     Current,
     /// They belong to another pid namespace, where thread ids have another meaning. If
     /// no process is attached to a System V segment, the next opener reinitialises its
@@ -259,7 +259,7 @@ pub enum SyncState {
 /// The state of a mutex.
 pub type MutexState = snapshot::MutexState<Holder>;
 
-/// Whether a thread holds a mutex.
+/// Tells whether a thread holds a mutex.
 pub type LockState = snapshot::LockState<Holder>;
 
 /// The thread that holds a mutex.
@@ -270,7 +270,7 @@ pub struct Holder {
     pub pid: u32,
     /// The id of the thread.
     pub tid: u32,
-    /// Whether the thread exists.
+    /// The state of the thread.
     pub state: HolderState,
     /// The name of the thread, as the kernel shows it. It can contain any character:
     /// see [`printable`](super::printable).

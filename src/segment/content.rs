@@ -117,7 +117,7 @@ impl<T: ShmSafe> sealed::Sealed for T {}
 impl<T: ShmSafe> sealed::Sealed for [T] {}
 impl<H: ShmSafe, T: ShmSafe> sealed::Sealed for WithTail<H, [T]> {}
 
-// SAFETY: every item is that of `T: ShmSafe`, which guarantees the same.
+// SAFETY: every item is that of `T: ShmSafe`, which gives the same guarantees.
 unsafe impl<T: ShmSafe> SegmentContent for T {
     const FINGERPRINT: Fingerprint = T::FINGERPRINT;
     const ALIGN: usize = align_of::<T>();

@@ -68,23 +68,24 @@ use crate::segment::content::SegmentContent;
 ///
 /// # Crash behaviour
 ///
-/// An object gets its name in one step, when it is complete. The key of a System V
-/// segment cannot be set later, so no process uses such a segment before it is
-/// complete. If the creator dies at any point, other processes see either the complete
-/// object or no object. The kernel frees what the creator had begun. A System V segment
-/// is removed by the next process that opens or creates its key.
+/// An object gets its name in one step, when it is complete. A System V segment has its
+/// key from the start, but no process uses it before it is complete. If the creator
+/// dies at any point, other processes see either the complete object or no object. The
+/// kernel frees an unfinished POSIX object or file. The next process that creates the
+/// key of an unfinished System V segment, or opens it for writing, removes that
+/// segment.
 ///
 /// The kernel knows every attached process, by a lock on the object or by the attach
-/// count of a System V segment. So no process is missed, however it ends, and no
-/// process is considered alive because of its process id.
+/// count of a System V segment. The kernel stops counting a process when it ends. A
+/// reused process id makes no difference.
 ///
 /// Creating reserves all memory, so a full file system is [`Error::NoSpace`], and not a
 /// `SIGBUS` later. There are three exceptions:
 ///
 /// * *A copy or a snapshot of a file* on a file system that shares blocks (btrfs, xfs).
-///   The next write to each page of the original needs new room. If there is none, the
-///   writer ends by `SIGBUS`. The copy gets blocks of its own when a process first
-///   opens it for writing, except on btrfs.
+///   The next write to each page of the original allocates a block. If no block is
+///   free, the writer ends by `SIGBUS`. The copy gets blocks of its own when a process
+///   first opens it for writing, except on btrfs.
 /// * *btrfs in a directory with compression* writes each page to a new place, and ends
 ///   the writer by `SIGBUS` if there is none. Elsewhere on btrfs, a new segment's file
 ///   is exempt from that (`FS_NOCOW_FL`, tried on Linux 6.18), and has no checksums.
@@ -98,7 +99,8 @@ use crate::segment::content::SegmentContent;
 /// descriptor. The memory and its locks work on, but
 /// [`attached_pids`](Self::attached_pids) may miss the process, and other processes may
 /// remove the name of an `UntilLastDetach` segment, so that a new segment can get the
-/// name. There, open segments after closing descriptors, or keep them on a volume.
+/// name. On overlayfs, close the descriptors before you open segments, or keep the
+/// segments on a volume.
 ///
 /// No descriptor of a segment has the number of standard input, output or error.
 ///
@@ -133,17 +135,17 @@ use crate::segment::content::SegmentContent;
 /// locks. But it may place record locks on the file, as every reader of every file may.
 /// With these it can
 ///
-/// * count as attached: `gc` and [`IfAbandoned::Recreate`] leave the segment alone, and
-///   the name of an `UntilLastDetach` segment stays;
-/// * prevent that locks are reinitialised after a reboot, in a copy, or after a
+/// * count as attached: `gc` and [`IfAbandoned::Recreate`] do not remove the segment,
+///   and the name of an `UntilLastDetach` segment stays;
+/// * prevent the reinitialisation of stale locks after a reboot, in a copy, or after a
 ///   container has started again: opening returns [`Error::InUse`],
 ///   [`Error::ForeignPidNamespace`] or [`Error::Blocked`];
-/// * prevent removal, which returns [`Error::Blocked`]. [`unlink`] works all the same;
+/// * prevent removal, which returns [`Error::Blocked`]. [`unlink`] still works;
 /// * delay each of these calls by a quarter of a second, and
 ///   [`attached_pids`](Self::attached_pids) by up to a second.
 ///
-/// All that ends when the process does. If you do not trust readers so far, give them
-/// no right to read: see [`SegmentOptions::mode`].
+/// These effects end when that process ends. Give users whom you do not trust no right
+/// to read: see [`SegmentOptions::mode`].
 ///
 /// [`SegmentOptions::mode`]: crate::SegmentOptions::mode
 /// [`SegmentOptions::removal`]: crate::SegmentOptions::removal
@@ -174,8 +176,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// Returns the address, or `None` for an anonymous segment.
     ///
     /// This is a function and not a method, as with `Box`, because `T` may have a
-    /// method of that name. Call it as `Segment::address(&segment)`, and all that
-    /// follow likewise.
+    /// method of that name. Call it as `Segment::address(&segment)`. The other
+    /// functions of this type are called in the same way.
     ///
     /// ```
     /// use shm_sync::{Backing, Segment, ShmMutex};
@@ -212,8 +214,9 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// closed on `exec`. Returns `None` for segments that have an address, and if the
     /// program has closed the descriptor (`closefrom`).
     ///
-    /// Any holder of the descriptor can write arbitrary bytes through it, as every
-    /// process can that has a segment open. Doing so breaks the validity of `T`.
+    /// Do not write through it: arbitrary bytes break the validity of `T`. A process
+    /// that has the descriptor could write them, and so could every process that has
+    /// the segment open.
     #[must_use]
     pub fn as_fd(this: &Self) -> Option<BorrowedFd<'_>> {
         Self::attachment(this).memfd()

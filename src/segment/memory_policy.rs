@@ -8,7 +8,7 @@ use crate::os::mem::sysv_shm::{self, Id};
 use crate::segment::failure;
 use crate::segment::policy::{CoreDump, Residency};
 
-/// What is done to each new mapping of a segment.
+/// The treatment of each new mapping of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::segment) struct MemoryPolicy {
     pub(in crate::segment) residency: Residency,

@@ -1,9 +1,10 @@
 //! Typed shared memory.
 //!
-//! `open` is the top: it creates and opens segments. `handle` is what it returns. The
-//! files below them are, bottom up: `policy`, `address`, `content`, `failure`;
-//! `permissions`, `memory_policy`, `settings`; `format/`; `backing/`; `options`,
-//! `removal`, `pending_create`.
+//! `open` is the top: it creates and opens segments, and returns the types of `handle`,
+//! `read_only` and `snapshot`. `status` adds queries to `handle`. The files below them
+//! are, bottom up: `policy`, `address`, `content`, `failure`; `permissions`,
+//! `memory_policy`, `settings`; `format/`; `backing/`; `options`, `removal`,
+//! `pending_create`.
 
 mod address;
 mod backing;
@@ -33,7 +34,7 @@ pub use removal::unlink;
 pub use snapshot::Snapshot;
 pub use status::SystemVStatus;
 
-/// What [`inspect`](crate::inspect) needs to read any segment.
+/// The items with which [`inspect`](crate::inspect) reads any segment.
 pub(crate) mod internals {
     pub(crate) use crate::segment::address::Target;
     pub(crate) use crate::segment::backing::attachment::{RemoveOutcome, attached_pids};

@@ -47,8 +47,10 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// # Errors
     ///
-    /// * [`Error::AlreadyExists`]: an object has the address, whatever it is.
-    /// * [`Error::NoSpace`]: the file system or the memory is full.
+    /// * [`Error::AlreadyExists`]: the address is taken, by a segment or by another
+    ///   object.
+    /// * [`Error::NoSpace`]: the file system, a quota or a limit of this process has no
+    ///   room for it.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unsupported`], [`Error::Unidentified`], [`Error::Os`].
     pub fn create(address: &str, value: T) -> Result<Self, Error> {
@@ -57,7 +59,7 @@ impl<T: ShmSafe> Segment<T> {
 
     /// Opens the object `address`, or creates it with the value of `init` if it does
     /// not exist. If several processes do this at once, one of them creates the object,
-    /// and the others open it.
+    /// and the other processes open it.
     ///
     /// Calls `init` only if the object does not exist at first. Drops its value if
     /// another process is faster.
@@ -77,8 +79,8 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open) and [`create`](Self::create), but never
-    /// [`Error::NotFound`] or [`Error::AlreadyExists`].
+    /// Those of [`open`](Self::open) and [`create`](Self::create), except
+    /// [`Error::NotFound`] and [`Error::AlreadyExists`].
     pub fn open_or_create(address: &str, init: impl FnOnce() -> T) -> Result<Self, Error> {
         SegmentOptions::new().open_or_create(address, init)
     }
@@ -144,19 +146,20 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// On overlayfs (containers), the kernel copies a file of a lower layer, such as an
     /// image, when a process first opens it for writing. A reader that opened the file
-    /// before sees the old content for ever, as with every shared mapping there. Let a
+    /// before never sees later changes. overlayfs treats every shared mapping so. Let a
     /// writer open such a file first, or keep it on a volume.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), but never `ForeignPidNamespace`, `InUse` or
-    /// `Unidentified`, because a reader takes no lock.
+    /// Those of [`open`](Self::open), except `ForeignPidNamespace`, `InUse` and
+    /// `Unidentified`. A reader locks no mutex, so it needs no process ids in common
+    /// with the other processes.
     pub fn open_read_only(address: &str) -> Result<ReadOnlySegment<T>, Error> {
         SegmentOptions::new().open_read_only(address)
     }
 
-    /// Returns the default options. They set the mode and the owner, the removal of the
-    /// name, huge pages, and residency.
+    /// Returns the default options. Their methods choose owner, group, mode, removal,
+    /// pages, residency and core dumps.
     #[must_use]
     pub fn options() -> SegmentOptions {
         SegmentOptions::new()
@@ -169,7 +172,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`Segment::create`], and those of the options that are set.
+    /// Those of [`Segment::create`], and those of the options that are set.
     pub fn create<T: ShmSafe>(&self, address: &str, value: T) -> Result<Segment<T>, Error> {
         self.create_with(address, 0, by_value(value))
     }
@@ -204,7 +207,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// Those of [`create`](Self::create).
     pub fn create_in_place<T: ShmSafe>(
         &self,
         address: &str,
@@ -219,7 +222,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// Those of [`create`](Self::create).
     pub fn create_with_len<T: VariableLength + ?Sized>(
         &self,
         address: &str,
@@ -234,7 +237,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// Those of [`create`](Self::create).
     pub fn create_system_v_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
         self.settings.permissions.check_trusted_group()?;
         let mut write = Some(by_value(value));
@@ -250,7 +253,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`Segment::anonymous`], and those of the options that are set.
+    /// Those of [`Segment::anonymous`], and those of the options that are set.
     pub fn anonymous<T: ShmSafe>(&self, label: &str, value: T) -> Result<Segment<T>, Error> {
         self.anonymous_with(label, 0, by_value(value))
     }
@@ -260,7 +263,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous).
+    /// Those of [`anonymous`](Self::anonymous).
     pub fn anonymous_in_place<T: ShmSafe>(
         &self,
         label: &str,
@@ -274,7 +277,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous).
+    /// Those of [`anonymous`](Self::anonymous).
     pub fn anonymous_with_len<T: VariableLength + ?Sized>(
         &self,
         label: &str,
@@ -329,7 +332,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`Segment::open`].
+    /// Those of [`Segment::open`].
     pub fn open<T: SegmentContent + ?Sized>(&self, address: &str) -> Result<Segment<T>, Error> {
         let address: Address = address.parse()?;
         let opened = self.open_target(&address.target()?, Access::ReadWrite)?;
@@ -340,7 +343,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`Segment::open_read_only`].
+    /// Those of [`Segment::open_read_only`].
     pub fn open_read_only<T: SegmentContent + ?Sized>(
         &self,
         address: &str,
@@ -375,7 +378,10 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`open_read_only`](Self::open_read_only).
+    /// Those of [`open_read_only`](Self::open_read_only), and:
+    ///
+    /// * [`Error::NoSpace`], [`Error::Os`]: there is no memory for the copy.
+    /// * [`Error::Unidentified`]: this process can't own locks.
     pub fn open_snapshot<T: SegmentContent + ?Sized>(
         &self,
         address: &str,
@@ -388,7 +394,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`Segment::open_or_create`].
+    /// Those of [`Segment::open_or_create`].
     pub fn open_or_create<T: ShmSafe>(
         &self,
         address: &str,
@@ -403,7 +409,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`open_or_create`](Self::open_or_create).
+    /// Those of [`open_or_create`](Self::open_or_create).
     pub fn open_or_create_in_place<T: ShmSafe>(
         &self,
         address: &str,
@@ -419,7 +425,7 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// As [`open_or_create`](Self::open_or_create).
+    /// Those of [`open_or_create`](Self::open_or_create).
     pub fn open_or_create_with_len<T: VariableLength + ?Sized>(
         &self,
         address: &str,
@@ -451,8 +457,8 @@ impl SegmentOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsealed`] if it is the descriptor of anything else; otherwise as
-    /// [`open`](Self::open).
+    /// [`Error::Unsealed`] if the descriptor is not that of an anonymous segment. All
+    /// other errors are those of [`open`](Self::open).
     pub fn from_fd<T: SegmentContent + ?Sized>(&self, file: OwnedFd) -> Result<Segment<T>, Error> {
         let opened = memfd::open(self.settings.memory, file)?;
         Ok(Segment::new(opened.into_any(), None))

@@ -59,9 +59,9 @@ impl SegmentOptions {
 
     /// Sets the user id of the owner. The default is this user.
     ///
-    /// A new object is given to that user, which takes a privilege
-    /// ([`Error::Os`] otherwise). Opening fails if another user owns
-    /// the object ([`Error::WrongOwner`]).
+    /// A new object is given to that user. This needs a privilege ([`Error::Os`]
+    /// otherwise). Opening fails if another user owns the object
+    /// ([`Error::WrongOwner`]).
     ///
     /// The creator of a System V segment keeps the right to write to it when it is
     /// given to another user. So the creator must be the expected owner as well, or
@@ -96,9 +96,9 @@ impl SegmentOptions {
     /// ```
     ///
     /// The options must name the group, and `mode` must not let other users write
-    /// ([`Error::NoTrustedGroup`] otherwise), because
-    /// every user can put an object into the shared directory. The later one of this
-    /// option and [`owner`](Self::owner) counts.
+    /// ([`Error::NoTrustedGroup`] otherwise), because every user can put an object into
+    /// the shared directory. This option and [`owner`](Self::owner) replace each other:
+    /// the last call counts.
     ///
     /// # Trust
     ///
@@ -107,11 +107,12 @@ impl SegmentOptions {
     /// * The user that creates the object owns it, may change its mode, and may shorten
     ///   a POSIX object or a file, which ends its users by `SIGBUS`.
     /// * In `/dev/shm` and other directories with the sticky bit, only the owner may
-    ///   remove the object. The same holds for System V segments. If another member
-    ///   detaches last, the name of a [`Removal::UntilLastDetach`] segment stays.
+    ///   remove the object. This rule holds for System V segments, too. If another
+    ///   member detaches last, the name of a [`Removal::UntilLastDetach`] segment
+    ///   stays.
     /// * Only a member of the group and root can make a file that has it. In a
-    ///   directory with the set-group-id bit, each new file has the directory's group,
-    ///   whichever user creates it. Let only trusted users write to such a directory.
+    ///   directory with the set-group-id bit, each new file of any user has the
+    ///   directory's group. Let only trusted users write to such a directory.
     /// * The creator of a System V segment can give it to any group. So the creator's
     ///   effective group must be the group, or the creator root
     ///   ([`Error::WrongCreatorGroup`] otherwise).
@@ -126,9 +127,9 @@ impl SegmentOptions {
 
     /// Sets the group id. By default, any group is accepted.
     ///
-    /// A new object is given to that group, which takes a privilege if this user is not
-    /// in it ([`Error::Os`] otherwise). Opening fails if the object
-    /// has another group ([`Error::WrongGroup`]).
+    /// A new object is given to that group. This needs a privilege if this user is not
+    /// in the group ([`Error::Os`] otherwise). Opening fails if the object has another
+    /// group ([`Error::WrongGroup`]).
     ///
     /// The creator's group keeps its rights in a System V segment, too. So the
     /// effective group of the creator must be that group, or root's

@@ -44,7 +44,7 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> PendingCreate<T, 
                 let directory = file::durable_directory(path);
                 match built.publish(settings.removal, path) {
                     Ok(created) => {
-                        // An error is ignored, because the segment exists all the same.
+                        // An error is ignored, because the segment exists anyway.
                         let _ = directory.map(|directory| directory.sync_all());
                         Ok(Some(created.into_any()))
                     }

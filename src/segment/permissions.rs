@@ -1,5 +1,4 @@
-//! Owner, group and mode: what a new object gets, and what an existing object must
-//! have.
+//! Owner, group and mode that a new object gets and that an existing object must have.
 
 use crate::error::Error;
 use crate::os::mem::sysv_shm::Status;
@@ -50,7 +49,8 @@ impl Permissions {
         owner_check: OwnerCheck::Owner,
     };
 
-    /// Returns permissions that accept whatever the kernel lets this process open.
+    /// Returns permissions that accept every object that the kernel lets this process
+    /// open.
     pub(crate) const fn without_owner_check() -> Self {
         Self {
             owner_check: OwnerCheck::Skip,
@@ -112,7 +112,7 @@ impl Permissions {
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check) and [`check_creator`](Self::check_creator).
+    /// Those of [`check`](Self::check) and [`check_creator`](Self::check_creator).
     pub(in crate::segment) fn check_system_v(&self, segment: &Status) -> Result<(), Error> {
         let mode = segment.mode & !EXECUTE;
         self.check(segment.owner, segment.group, mode)?;
@@ -144,7 +144,8 @@ impl Permissions {
                 }
                 group == ROOT
             }
-            // Any user may be the creator, so root's group does not vouch for it.
+            // Any user may be the creator, so root's group is no proof that it is
+            // trusted.
             OwnerCheck::Group => creator == ROOT,
         };
         match self.group {
@@ -157,7 +158,7 @@ impl Permissions {
     }
 
     /// Returns whether every user with the right to write to a System V segment is
-    /// trusted. Only then may its lock be used and its content be believed.
+    /// trusted. Only then may this process use its lock and rely on its content.
     ///
     /// Without an owner check, this user and root are trusted. A segment that a group
     /// or all users may write to is then not trusted.

@@ -42,7 +42,8 @@ impl Removal {
 
 /// How [`create`](crate::Segment::create) and
 /// [`open_or_create`](crate::Segment::open_or_create) treat an existing segment that no
-/// process is attached to. [`open`](crate::Segment::open) always opens it.
+/// process is attached to any more: the last one has dropped it or died.
+/// [`open`](crate::Segment::open) always opens it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IfAbandoned {
@@ -51,10 +52,10 @@ pub enum IfAbandoned {
     /// holders that died are poisoned.
     #[default]
     Reuse,
-    /// Remove it, whatever it contains, and create a new one, if it is a segment of
-    /// this crate that this user may remove. A segment that a process is attached to,
-    /// or attaches to at the same moment, is treated as in [`Reuse`](Self::Reuse),
-    /// whatever pid namespace that process lives in.
+    /// Remove it with its contents, and create a new one, if it is a segment of this
+    /// crate that this user may remove. A segment that a process of any pid namespace
+    /// is attached to, or attaches to at the same moment, is treated as in
+    /// [`Reuse`](Self::Reuse).
     Recreate,
 }
 
@@ -69,8 +70,9 @@ pub enum Residency {
     /// that, the result is [`Error::Unsupported`](crate::Error::Unsupported).
     Prefaulted,
     /// Like [`Prefaulted`](Self::Prefaulted), and the memory is never swapped out
-    /// ([`mlock(2)`]). This applies to this process, not to its forked children; for a
-    /// System V segment (`SHM_LOCK`), to all processes. The result is
+    /// ([`mlock(2)`]). This applies to this process only. A forked child must open the
+    /// segment again with this option, or call `mlock`. A System V segment is locked
+    /// for all processes (`SHM_LOCK`). The result is
     /// [`Error::MemoryLockLimit`](crate::Error::MemoryLockLimit) if this process may
     /// not lock so much memory.
     ///

@@ -10,9 +10,9 @@ use crate::segment::permissions::Permissions;
 /// Removes the name of a segment, or of any other object at the address. Processes that
 /// have it open keep it. The memory is freed when the last of them drops it or ends.
 ///
-/// No other function removes the name of a segment that is in use: later processes find
-/// nothing, or a new object. To remove a segment when it is no longer used, create it
-/// with [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
+/// Only this function removes the name of a segment that is in use. Later processes
+/// then find no object, or a new one. To remove a segment when it is no longer used,
+/// create it with [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach).
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What a backing needs to know to create an object.
+//! `Settings`: the options that a backing needs to create an object.
 
 use crate::os::mem::Pages;
 use crate::segment::memory_policy::MemoryPolicy;

@@ -19,8 +19,8 @@ use crate::shm_safe::Visitor;
 /// A private copy of a segment, to inspect and to change without an effect on the
 /// original.
 ///
-/// Other processes do not see what is written here, and later changes of the segment do
-/// not appear here. This process does not count as attached.
+/// Other processes do not see changes of the copy, and later changes of the segment do
+/// not appear in it. This process does not count as attached.
 /// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it.
 ///
 /// It is a private (copy-on-write) mapping of which all pages were copied at once. A

@@ -106,7 +106,7 @@ pub(crate) struct Subject {
 
 #[derive(Debug, Args)]
 pub(crate) struct Limit {
-    /// The maximum number of locks to show; locks in use have precedence
+    /// The maximum number of locks to show; unlocked and clean ones are omitted first
     #[arg(long, default_value_t = 1000)]
     pub(crate) limit: usize,
 }
@@ -158,7 +158,7 @@ pub(crate) struct Rm {
 
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
-    /// Only report what would be removed
+    /// Only report the segments that would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

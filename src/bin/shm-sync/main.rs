@@ -1,4 +1,4 @@
-//! The command line tool. It prints what [`shm_sync::inspect`] returns.
+//! The command line tool. It prints the results of [`shm_sync::inspect`].
 
 mod arguments;
 mod json;

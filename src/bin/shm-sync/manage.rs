@@ -65,7 +65,7 @@ fn users(address: &Address) -> String {
     }
 }
 
-/// A row of `gc`: what happened to a segment to which no process was attached.
+/// A row of `gc`: the outcome for a segment to which no process was attached.
 #[derive(Debug, Serialize)]
 struct Collected {
     name: String,

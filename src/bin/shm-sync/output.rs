@@ -1,4 +1,4 @@
-//! The end of a command: failures, messages, and what `show` and `watch` print.
+//! The end of a command: failures, messages, and the details for `show` and `watch`.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -34,7 +34,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether a command did everything.
+/// The completeness of the work of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,

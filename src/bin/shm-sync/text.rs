@@ -113,7 +113,7 @@ pub(crate) fn numbers(list: &[u32], most: usize) -> String {
     text
 }
 
-/// Whether the output has colours.
+/// The style of the output: with or without colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Palette {
     Plain,

@@ -66,7 +66,8 @@ fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
     let screen = Screen::enter()?;
     let mut reports = 0;
     loop {
-        // With a limit, locks in use have precedence, so they are on the screen.
+        // With a limit, unlocked and clean locks are omitted first, so the locks in use
+        // are on the screen.
         let limit = watch.limit.limit.min(screen.room()?);
         let text = report(watch, limit, palette).unwrap_or_else(|failure| match failure {
             Failure::Failed(text) | Failure::Refused(text) => Style::Bad.paint(palette, &text),

@@ -39,7 +39,7 @@ impl Choices {
         !self.is_given_away && self.mode & OTHERS_WRITE == 0
     }
 
-    /// Returns whether an inspection may finish what a dead creator or remover began.
+    /// Returns whether an inspection may finish the work of a dead creator or remover.
     fn may_change(self) -> bool {
         self.is_trusted() && !self.is_attached
     }

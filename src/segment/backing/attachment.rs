@@ -25,7 +25,7 @@
 //! | exclusive, all of [`ATTACHED`] | a remover, for a moment | no process is attached, and openers wait |
 //! | exclusive, [`REMOVAL`] | a remover | the name leads to this object until the remover removes it |
 //! | exclusive, [`REINIT`] | a process that reinitialises stale locks, until it is attached | no other process reinitialises them |
-//! | exclusive, all of [`WRITERS`] | the same process, meanwhile | no process uses the locks, and openers wait |
+//! | exclusive, all of [`WRITERS`] | the same process, meanwhile | no process uses the locks, and openers that may write wait |
 //!
 //! # Removing a name
 //!
@@ -34,22 +34,22 @@
 //! 2. Remove: lock `REMOVAL`, try to lock all of `ATTACHED`, then check that the name
 //!    still refers to this object.
 //!
-//! A removed name therefore led to an object that no process is attached to, nor will
-//! be: (2) finds each process that attached earlier, and (1) each process that attaches
-//! later. Every remover of this crate locks `REMOVAL` of the object that the name leads
-//! to, so the name cannot pass to another object between the check and the removal.
-//! ([`unlink`](crate::unlink) removes a name in spite of attached processes. It locks
-//! `REMOVAL` only.)
+//! So the removed name was that of an object without users, and no process attaches to
+//! that object later. Step 2 finds each process that attached earlier. Each process
+//! that comes later finds the change of the name in step 1. Every remover of this crate
+//! locks `REMOVAL` of the object that the name leads to, so the name cannot pass to
+//! another object between the check and the removal. ([`unlink`](crate::unlink) removes
+//! a name in spite of attached processes. It locks `REMOVAL` only.)
 //!
 //! # Reinitialising stale locks
 //!
-//! The header says for which boot, file and pid namespace the locks are valid. A writer
-//! that finds them stale locks `REINIT`, then its own byte, then tries to lock all of
-//! `WRITERS`. If that fails, another writer considers the locks valid: they are not
-//! reinitialised, and the opener is refused. If it succeeds, each later opener waits
-//! for its own byte, and reads the header afterwards. While locks are being
-//! reinitialised the stored epoch is invalid, so a crash in between is detected by the
-//! next opener.
+//! The header says for which boot, file and pid namespace the locks are valid. If a
+//! writer finds the locks stale, it locks `REINIT`, then its own byte, and then tries
+//! to lock all of `WRITERS`. If that fails, another writer considers the locks valid:
+//! they are not reinitialised, and the opener is refused. If it succeeds, each later
+//! writer waits for its own byte, and reads the header again afterwards. Readers do not
+//! wait, because they do not use the locks. While locks are being reinitialised the
+//! stored epoch is invalid, so a crash in between is detected by the next opener.
 //!
 //! Two processes never use the locks at once if the locks are valid for one of them
 //! only. Say they are valid for pid namespace A, and a process of B opens the object:
@@ -135,9 +135,9 @@ const TIMEOUT: LockTimeout = LockTimeout {
     with_exclusive: Duration::from_secs(10),
 };
 
-/// How long a removal by the tool waits. Root does not trust the owner of an object,
-/// which can hold an exclusive lock on each of any number of objects. A remover holds
-/// one for microseconds.
+/// How long a removal by the tool waits. An untrusted owner can lock many objects
+/// exclusively, and so delay root at each of them. A remover of this crate holds an
+/// exclusive lock for microseconds.
 const TIMEOUT_IF_UNTRUSTED: LockTimeout = LockTimeout {
     with_shared: TIMEOUT.with_shared,
     with_exclusive: TIMEOUT.with_shared,
@@ -242,8 +242,8 @@ impl Registration {
         if self.removal == Removal::Persistent {
             return;
         }
-        // An open file of its own, which no forked child shares: their locks must
-        // conflict with it as those of any process.
+        // Forked children do not share this open file, so their attachment locks
+        // conflict with its locks.
         let mut remover = self.open_again(Access::ReadWrite);
         if let Err(error) = &remover {
             if regular_file::is_descriptor_limit(error) {
@@ -258,11 +258,12 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // A process that cannot remove the name leaves it to others, and to `gc`.
+        // A process that cannot remove the name leaves it to other processes, and to
+        // `gc`.
         let remover = self.remover.take();
         let lock = remover.and_then(|remover| RemovalLock::new(remover, TIMEOUT).ok());
-        // Closed after `REMOVAL` is locked. So an opener sees a user or a remover for
-        // as long as this process may still count that opener.
+        // Closed after `REMOVAL` is locked. Until this process has counted the users,
+        // an opener finds its attachment lock or its `REMOVAL` lock.
         self.file = None;
         if let Some(lock) = lock {
             let _ = lock.remove_if_abandoned(&self.path);
@@ -297,7 +298,7 @@ pub(crate) enum RemoveOutcome {
     Gone,
 }
 
-/// Whether a remover trusts the owner of an object not to block it.
+/// Tells whether a remover trusts the owner of an object not to block it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::segment) enum Owner {
     Trusted,
@@ -427,8 +428,8 @@ struct LockHolders {
     is_complete: bool,
 }
 
-/// Lists the processes that hold a lock in [`ATTACHED`]. The kernel returns one lock
-/// for each question, so this asks once for each lock and once for each gap.
+/// Lists the processes that hold a lock in [`ATTACHED`]. `F_OFD_GETLK` returns one
+/// lock, so this makes one call per lock and one per gap.
 fn list_lock_holders(file: impl AsFd) -> io::Result<LockHolders> {
     let deadline = Deadline::after(LIST_TIMEOUT);
     let mut found = Vec::new();

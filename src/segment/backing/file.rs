@@ -216,7 +216,8 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         let mut registration =
             Registration::new(file, path.to_owned(), access).map_err(failure::lock_error(SETLK))?;
         if is_in_use {
-            // Applies also if this call fails: see `is_in_use`.
+            // Set before the checks below, because an opener that fails must detach as
+            // a user, too: see `is_in_use`.
             registration.set_removal(header.removal);
         }
         let mapping =
@@ -259,7 +260,7 @@ fn map(registration: &Registration, header: &Header, access: Access) -> Result<M
 /// An object can outlive the container in which its locks were initialised. A file can
 /// outlive the boot as well, and it can be copied. Its lock words then name threads
 /// that no longer exist, or threads that hold the locks of the original. Locks that
-/// were held are poisoned. [`attachment`] argues why no process uses a lock meanwhile.
+/// were held are poisoned. [`attachment`] proves that no process uses a lock meanwhile.
 ///
 /// # Errors
 ///
@@ -330,8 +331,8 @@ fn own_all_blocks(attachment: &FileAttachment) -> Result<(), Error> {
     }
 }
 
-/// Removes the name `path` if it leads to a segment that no process is attached to,
-/// whatever the segment holds.
+/// Removes the name `path` if it leads to a segment that no process is attached to. The
+/// segment may hold any type, and may be damaged.
 pub(in crate::segment) fn remove_if_abandoned(
     permissions: &Permissions,
     path: &Path,
@@ -354,8 +355,8 @@ pub(in crate::segment) fn unlink(path: &Path) -> Result<(), Error> {
     attachment::unlink(path).map_err(failure::removal_error("unlink"))
 }
 
-/// Opens what `path` leads to, and checks everything that is known before the first
-/// byte is read.
+/// Opens the object that `path` leads to, and checks everything that is known before
+/// the first byte is read.
 fn open_checked(
     permissions: &Permissions,
     path: &Path,

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 /// An initialised `T` in a mapping that an attachment of type `A` owns.
 ///
 /// Holding one proves that `value` points to an initialised `T` for as long as
-/// `attachment` lives.
+/// `attachment` exists.
 #[derive(Debug)]
 pub(in crate::segment) struct Mapped<T: ?Sized, A> {
     value: NonNull<T>,
@@ -18,13 +18,16 @@ impl<T: ?Sized, A> Mapped<T, A> {
     /// # Safety
     ///
     /// * `value` points to an initialised `T`, whose locks are initialised as well.
-    /// * The memory of the value stays mapped for as long as `attachment` lives, also
+    /// * The memory of the value stays mapped for as long as `attachment` exists, also
     ///   when `attachment` is moved.
     pub(in crate::segment) unsafe fn new(value: NonNull<T>, attachment: A) -> Self {
         Self { value, attachment }
     }
 
     /// Turns the attachment into the type that covers every backing.
+    ///
+    /// The conversion must keep the mapping: the proof of `Mapped` depends on it. Each
+    /// `From` of `Attachment` only moves the attachment into a variant.
     pub(in crate::segment) fn into_any<B: From<A>>(self) -> Mapped<T, B> {
         Mapped {
             value: self.value,
@@ -37,7 +40,7 @@ impl<T: ?Sized, A> Mapped<T, A> {
     }
 
     /// Returns the value and its attachment. The value is valid while the attachment
-    /// lives.
+    /// exists.
     pub(in crate::segment) fn into_parts(self) -> (NonNull<T>, A) {
         (self.value, self.attachment)
     }

@@ -148,8 +148,8 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     #[inline]
     pub(in crate::segment) fn value(&self) -> &T {
         // SAFETY:
-        // * Initialised and mapped for as long as `self` lives: `Mapped` proves that,
-        //   and `drop` alone drops the attachment.
+        // * Initialised and mapped for as long as `self` exists: `Mapped` proves that,
+        //   and only `drop` drops the attachment.
         // * No `&mut T` exists: this type lends shared references only, and other
         //   processes write through the interior mutability of `T`.
         unsafe { self.value.as_ref() }

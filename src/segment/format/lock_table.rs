@@ -1,8 +1,8 @@
 //! The lock table of a segment: the kind, the path and the offset of each sync object,
 //! for programs that do not know the type.
 //!
-//! It follows the header. An array is one entry, whatever its length is. All numbers
-//! are little-endian.
+//! It follows the header. An array of any length is one entry. All numbers are
+//! little-endian.
 //!
 //! | bytes of an entry | content |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! Where each field of a header lies.
 //!
 //! All numbers are little-endian, except those in [`SYSV_STATE`]. A program of any
-//! platform can therefore read which platform the segment is for, and name what does
-//! not fit. Bytes that no field covers are zero.
+//! platform can therefore read which platform the segment is for, and name the
+//! difference. Bytes that no field covers are zero.
 
 /// The length of a header in bytes.
 pub(in crate::segment) const LEN: usize = 448;

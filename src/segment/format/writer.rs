@@ -152,11 +152,11 @@ impl SegmentLayout {
 ///
 /// # Safety
 ///
-/// `header` was parsed from the object, or made for it, and `mapping` is all of the
-/// object.
+/// * `header` was parsed from the object, or made for it.
+/// * `mapping` is all of the object.
 pub(in crate::segment) unsafe fn value_in(mapping: &Mapping, header: &Header) -> NonNull<u8> {
-    // SAFETY: the value of a parsed or new header is inside the object, all of which is
-    // mapped.
+    // SAFETY: a parsed or new header places the value inside the object (the first
+    // clause), and all of the object is mapped (the second).
     unsafe { mapping.base().add(header.value_offset as usize) }
 }
 

@@ -110,7 +110,8 @@ pub(super) fn detach_unused(ready: Ready, permissions: &Permissions, id: Id) {
 }
 
 /// Detaches a reader from a segment that is not complete yet, or no longer. Detaches
-/// like any user, because a process that detached concurrently counted us.
+/// like any user, because a process that detached concurrently has counted this
+/// process.
 pub(super) fn detach_reader(mapping: Mapping, permissions: &Permissions, id: Id) {
     if let Ok(header) = read_header(&mapping, mapping.len() as u64) {
         drop(SysvAttachment::new(

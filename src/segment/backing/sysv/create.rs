@@ -53,7 +53,7 @@ where
         }
     };
     loop {
-        // The creator must be able to attach, whatever the final mode is.
+        // The creator must be able to attach, also if the final mode would forbid it.
         let mode = permissions.mode | OWNER | UNFINISHED;
         let created = match key {
             Some(key) => sysv_shm::create(key, total, mode, settings.pages),
@@ -96,8 +96,8 @@ where
 }
 
 /// Returns whether an untrusted user may write to the segment of a key, or whether the
-/// segment is complete. Only inspects it: a process that attaches and detaches might be
-/// the last one that does.
+/// segment is complete. Uses a probe, because an ordinary attachment could be the last
+/// one, and would then have to remove the segment.
 fn is_untrusted_or_complete(permissions: &Permissions, key: i32) -> bool {
     let Ok(id) = sysv_shm::find(key) else {
         return false;
@@ -134,16 +134,18 @@ where
     };
     let mapping = unfinished.mapping.insert(mapping);
     let word = SysvState::of(mapping);
-    // SAFETY: this process has just created the segment, and its state is `NEW`. No
-    // other process uses the lock in that state.
+    // SAFETY:
+    // * No other process uses the lock before the state changes: the state is `NEW`,
+    //   and this process has created the segment.
+    // * The segment stays mapped: `unfinished` owns the mapping and outlives the guard.
     unsafe { word.init_lock() }?;
     // SAFETY:
     // * Writable and `total_len` bytes long: just attached.
     // * No other writer: other processes use only the state word until it changes, and
-    //   that is not part of what is written.
+    //   `write_header` does not write that word.
     unsafe { layout.write_header(mapping) };
     // SAFETY:
-    // * The lock is initialised, by this thread, and so of our pid namespace.
+    // * The lock is initialised, by this thread, and so of this pid namespace.
     // * All writers are trusted: this process has created the segment.
     // * The segment stays mapped: `unfinished` outlives the guard.
     let held = unsafe { word.lock() }?;
@@ -185,7 +187,7 @@ where
 struct Unfinished {
     id: Id,
     mapping: Option<Mapping>,
-    /// Of the creator.
+    /// The creator's fork marker.
     marker: ForkMarker,
 }
 

@@ -29,8 +29,8 @@
 //! # Untrusted users
 //!
 //! A lock leads its holder to other memory, because libc's list of held locks runs
-//! through it. So no lock is taken and no word is believed in a segment to which an
-//! untrusted user may write
+//! through it. So a segment to which an untrusted user may write is not locked, and no
+//! decision depends on its words
 //! ([`Permissions::trusts`](crate::segment::permissions::Permissions::trusts)). A
 //! trusted owner is not enough, because the creator keeps all rights. For such a
 //! segment only the kernel's answers count (`IPC_STAT`). Its first bytes are read only
@@ -43,9 +43,9 @@
 //! | file | content |
 //! |---|---|
 //! | `state` | the state word and the lock, and why the protocol is correct |
-//! | `query` | single questions to the kernel and to the header |
-//! | `view` | a segment attached for reading, whatever it holds |
-//! | `ready` | attaches to a segment, and finishes what a dead process left |
+//! | `query` | small queries of the kernel and of the header |
+//! | `view` | a segment attached for reading, which may hold any bytes |
+//! | `ready` | attaches to a segment, and finishes the interrupted work of a dead process |
 //! | `removal` | removes a segment that no process is attached to |
 //! | `attachment` | the attachment of this process, which checks for removal on drop |
 //! | `probe` | a view that counts as an attachment |

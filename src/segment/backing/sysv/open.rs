@@ -53,8 +53,8 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     }
 }
 
-/// Attaches to the complete segment that `target` leads to. Removes what a dead creator
-/// left.
+/// Attaches to the complete segment that `target` leads to. Removes an unfinished
+/// segment of a dead creator.
 ///
 /// # Errors
 ///
@@ -128,8 +128,11 @@ fn reinit<T: SegmentContent + ?Sized>(
     // * No other process uses them in the state `REINITIALIZING`.
     // * The mapping stays: `Segment` keeps it while a lock in the value is held.
     unsafe { init::reinit_all(base, context, locks) }?;
-    // SAFETY: this process is reinitialising the segment, so no other process uses the
-    // lock.
+    // SAFETY:
+    // * No other process uses the lock before the state changes: the state is
+    //   `REINITIALIZING` by this process.
+    // * The segment stays mapped while the lock is held: this function does not lock
+    //   it, and a later `StateGuard` borrows the state from its mapping.
     unsafe { word.init_lock() }?;
     let here = Validity {
         epoch: header.epoch,

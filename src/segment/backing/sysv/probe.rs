@@ -7,12 +7,12 @@ use crate::segment::backing::sysv::removal::{Unlocked, remove_if_abandoned};
 use crate::segment::backing::sysv::view::{Lifecycle, View};
 use crate::segment::permissions::Permissions;
 
-/// A segment attached for inspection, whatever it holds.
+/// A segment attached for inspection. It may hold any bytes.
 ///
-/// A process that detaches while we are attached counts us as a user. So `drop` repeats
-/// the last-user check, unless no other process came. It waits for no lock, and uses no
-/// memory to which an untrusted user may write. Such a segment may stay behind, for
-/// `gc`.
+/// A process that detaches while this process is attached counts this process as a
+/// user. So `drop` repeats the last-user check, unless no other process came. It waits
+/// for no lock, and uses no memory to which an untrusted user may write. Such a segment
+/// may stay behind, for `gc`.
 #[derive(Debug)]
 pub(crate) struct Probe {
     view: View,

@@ -1,4 +1,4 @@
-//! Single questions about a segment, to the kernel and to its header.
+//! Small queries: what the kernel and the header say about a segment.
 
 use crate::error::Error;
 use crate::init;
@@ -10,7 +10,7 @@ use crate::segment::format::header::{self, Header};
 use crate::segment::permissions::EXECUTE;
 
 /// Mode bits of an unfinished segment. System V gives "execute" no meaning, and no
-/// program grants it to the group and to others but not to the owner.
+/// program grants it to the group and to all other users but not to the owner.
 pub(super) const UNFINISHED: u32 = 0o011;
 
 /// Returns the id that `target` leads to.

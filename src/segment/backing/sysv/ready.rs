@@ -1,4 +1,4 @@
-//! Attaches to a segment, and finishes what a dead process left unfinished.
+//! Attaches to a segment, and finishes the interrupted work of a dead process.
 
 use std::io::ErrorKind;
 
@@ -79,23 +79,28 @@ pub(super) enum LockWait {
 }
 
 impl LockWait {
+    /// Locks a state. Returns `None` if another thread holds the lock and this is
+    /// [`Never`](Self::Never).
+    ///
     /// # Safety
     ///
-    /// As for [`SysvState::lock`].
+    /// * The lock is initialised, in the pid namespace of this process.
+    /// * All users who may write to the segment are trusted.
+    /// * The segment stays mapped for as long as the lock is held.
     unsafe fn lock(self, state: &SysvState) -> Result<Option<StateGuard<'_>>, Error> {
         match self {
-            // SAFETY: the caller promises all clauses of `lock`: the lock is
-            // initialised and of our pid namespace, all writers are trusted, the
-            // segment stays mapped.
+            // SAFETY: initialised in this pid namespace, all writers trusted, mapped
+            // while it is held: the three clauses of this function.
             Self::Bounded => unsafe { state.lock() }.map(Some),
-            // SAFETY: as for `lock`, whose clauses `try_lock` has.
+            // SAFETY: initialised in this pid namespace, all writers trusted, mapped
+            // while it is held: the three clauses of this function.
             Self::Never => unsafe { state.try_lock() },
         }
     }
 }
 
 /// Attaches to a segment if every user with the right to write to it is trusted.
-/// Finishes what a dead process left unfinished.
+/// Finishes the interrupted work of a dead process.
 pub(super) fn attach_ready(
     permissions: &Permissions,
     id: Id,
@@ -171,7 +176,7 @@ pub(super) fn attach_ready(
                 }
                 // SAFETY:
                 // * The lock is initialised: its creator did that before the state left
-                //   `NEW`. It is of our pid namespace, as just checked.
+                //   `NEW`. It is of this pid namespace, as just checked.
                 // * All users with the right to write are trusted: `check_system_v`.
                 // * The segment stays mapped: `mapping` outlives `held`.
                 let held = unsafe { wait.lock(word) }?;
@@ -187,7 +192,7 @@ pub(super) fn attach_ready(
             _ if state::is_claim(state) => {
                 let header = read_header(&mapping, status.len)?;
                 if access == Access::ReadOnly {
-                    break false; // complete, whatever happens to its locks
+                    break false; // complete, also while its locks change
                 }
                 // A claimant that is alive is attached.
                 if !is_alone(id) {
@@ -249,8 +254,8 @@ pub(super) fn seize(word: &SysvState, id: Id) -> bool {
     false
 }
 
-/// Finishes what the last holder of the lock left. The caller holds the lock. Returns
-/// whether the segment is gone.
+/// Finishes the interrupted work of the last holder of the lock. The caller holds the
+/// lock. Returns whether the segment is gone.
 pub(super) fn finish_interrupted(word: &SysvState, id: Id) -> Result<bool, Error> {
     match word.state() {
         // The remover died before it removed the segment.

@@ -16,7 +16,7 @@ use crate::segment::backing::sysv::view::View;
 use crate::segment::failure;
 use crate::segment::permissions::Permissions;
 
-/// What to do with an abandoned segment whose lock can't be used, because an untrusted
+/// The treatment of an abandoned segment whose lock can't be used, because an untrusted
 /// user may write to it or because it is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unlocked {
@@ -155,7 +155,7 @@ pub(super) fn remove_if_alone(id: Id, mapping: &Mapping) -> Result<Option<Remove
         };
     }
     // SAFETY:
-    // * The lock is initialised, because the segment is complete. It is of our pid
+    // * The lock is initialised, because the segment is complete. It is of this pid
     //   namespace, as just checked.
     // * All users with the right to write are trusted, as the caller has checked.
     // * The segment stays mapped: `mapping` outlives the guard.

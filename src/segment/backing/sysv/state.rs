@@ -102,7 +102,7 @@ pub(in crate::segment) const fn is_claim(state: u32) -> bool {
 pub(in crate::segment) const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time for which a newcomer tries to be the only attached process. Then it
-/// considers the others users.
+/// considers the other attached processes users.
 pub(in crate::segment) const FOREIGN_NAMESPACE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The time that a creator has between creating the segment and locking it. Then other
@@ -121,7 +121,8 @@ const GRACE: Duration = Duration::from_millis(20);
 #[repr(C)]
 pub(crate) struct SysvState {
     state: AtomicU32,
-    /// The number of the last claim, of which a claim contains the low 24 bits.
+    /// The number of the last claim. The upper 24 bits of a claim are the low 24 bits
+    /// of its number.
     claims: AtomicU32,
     lock: RobustMutex,
 }
@@ -140,8 +141,8 @@ const _: () = {
 
 // SAFETY:
 // * Every integer is a valid state or count, and any bytes are a valid `RobustMutex`.
-// * All bytes are in `UnsafeCell`s. The safe methods use only the two atomics; those of
-//   the mutex are unsafe.
+// * All bytes are in `UnsafeCell`s. The safe methods of this type and of the mutex use
+//   them by atomic operations only. Locking and unlocking the mutex are unsafe.
 unsafe impl AnyBytes for SysvState {}
 
 impl SysvState {
@@ -223,7 +224,8 @@ impl SysvState {
     /// # Errors
     ///
     /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
-    /// * [`Error::Corrupt`]: [`init_lock`](Self::init_lock) does not make such a lock.
+    /// * [`Error::Corrupt`]: the lock is of a kind that [`init_lock`](Self::init_lock)
+    ///   never makes.
     /// * [`LockError::Deadlock`]: this thread holds the lock, or the bytes claim so.
     /// * [`LockError::NotRecoverable`]: the lock is in pthread's state of that name.
     /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel
@@ -236,7 +238,8 @@ impl SysvState {
     /// * The segment stays mapped for as long as the lock is held.
     pub(in crate::segment) unsafe fn lock(&self) -> Result<StateGuard<'_>, Error> {
         let deadline = Deadline::after(UNFINISHED_TIMEOUT);
-        // SAFETY: this function has the clauses of `lock_with`.
+        // SAFETY: initialised in this pid namespace, all writers trusted, mapped while
+        // it is held: the three clauses of this function.
         let guard = unsafe { self.lock_with(Blocking::WaitUntil(deadline)) }?;
         guard.ok_or(Error::Unfinished {
             waited: UNFINISHED_TIMEOUT,
@@ -256,10 +259,14 @@ impl SysvState {
     /// * All users who may write to the segment are trusted.
     /// * The segment stays mapped for as long as the lock is held.
     pub(in crate::segment) unsafe fn try_lock(&self) -> Result<Option<StateGuard<'_>>, Error> {
-        // SAFETY: this function has the clauses of `lock_with`.
+        // SAFETY: initialised in this pid namespace, all writers trusted, mapped while
+        // it is held: the three clauses of this function.
         unsafe { self.lock_with(Blocking::Try) }
     }
 
+    /// Locks the state. Returns `None` if another thread holds the lock and `blocking`
+    /// allows no further waiting.
+    ///
     /// # Safety
     ///
     /// * The lock is initialised, in the pid namespace of this process.
@@ -275,12 +282,15 @@ impl SysvState {
                 return Err(Error::Corrupt(CorruptHeader::UnknownLock));
             }
             // SAFETY:
-            // * Initialised, and mapped while it is held: the clauses of this function.
+            // * Initialised: the first clause of this function.
+            // * Mapped while it is held: the third clause.
             // * `thread` is the calling thread.
             match unsafe { self.lock.lock(thread.owner(), blocking) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
-                    // SAFETY: this thread holds the lock, by `EOWNERDEAD`.
+                    // SAFETY:
+                    // * Initialised: the first clause of this function.
+                    // * This thread holds the lock after an owner death: the outcome.
                     unsafe { self.lock.mark_consistent(thread.owner()) }
                         .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }

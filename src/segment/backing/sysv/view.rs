@@ -12,7 +12,7 @@ use crate::segment::format::header::{self, Header};
 use crate::segment::format::offsets;
 use crate::segment::policy::Removal;
 
-/// A segment attached for reading, whatever it holds. Waits for no lock.
+/// A segment attached for reading. It may hold any bytes. Waits for no lock.
 #[derive(Debug)]
 pub(super) struct View {
     mapping: Option<Mapping>,
@@ -42,7 +42,8 @@ impl View {
         self.id
     }
 
-    /// Returns whether no other process is attached, nor was since this one attached.
+    /// Returns whether this is the only attachment, and no process has attached or
+    /// detached since it was made.
     fn is_alone(&self) -> bool {
         sysv_shm::status(self.id).is_ok_and(|now| {
             now.attached == 1 && u32::try_from(now.last_pid) == Ok(std::process::id())
@@ -77,7 +78,8 @@ impl View {
     }
 
     /// Returns whether it is a segment of this crate, though it may be damaged or of
-    /// another version. Nothing else is believed if an untrusted user may write to it.
+    /// another version. If an untrusted user may write to it, the caller must rely on
+    /// nothing else in it.
     pub(super) fn is_ours(&self) -> bool {
         match self.header() {
             None => false,
