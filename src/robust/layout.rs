@@ -60,7 +60,7 @@ pub(super) struct GlibcMutex {
     pub(super) owner: AtomicU32,
     nusers: AtomicU32,
     kind: AtomicU32,
-    _spins: u32,
+    _spins: AtomicU32,
     pub(super) list: ListNode,
 }
 
@@ -110,7 +110,7 @@ impl GlibcMutex {
     pub(super) fn of(mutex: &PthreadMutex) -> &Self {
         // SAFETY: a `PthreadMutex` is at least as large and aligned as these words, by
         // the assertions above. Any bytes are valid as atomic words. Its bytes are
-        // initialised, and threads may change them, because it is an `UnsafeCell`.
+        // initialised, and threads may change them, because all fields are atomics.
         unsafe { &*ptr::from_ref(mutex).cast::<Self>() }
     }
 

@@ -63,7 +63,13 @@ impl RobustMutex {
         self.words().is_held_by(me.tid())
     }
 
-    /// Marks the mutex as consistent after an owner death.
+    /// Marks the mutex as consistent after an owner death. If libc refuses that, unlocks
+    /// it: all later lockers then get
+    /// [`Outcome::NotRecoverable`](crate::os::pthread::Outcome::NotRecoverable).
+    ///
+    /// # Errors
+    ///
+    /// The error of `pthread_mutex_consistent`, which is not known to occur.
     ///
     /// # Safety
     ///
@@ -74,7 +80,10 @@ impl RobustMutex {
         if self.needs_libc(me) {
             // SAFETY: the mutex is initialised, and the caller holds it after the owner
             // death, as the caller promises.
-            return unsafe { self.0.consistent() };
+            return unsafe { self.0.consistent() }.inspect_err(|_| {
+                // SAFETY: the mutex is initialised, as the caller promises.
+                unsafe { self.0.unlock() };
+            });
         }
         // This is all that glibc does.
         self.words().owner.store(me.tid(), Ordering::Relaxed);

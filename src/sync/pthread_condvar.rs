@@ -69,7 +69,7 @@ pub struct PthreadCondvar {
     cond: PthreadCond,
     /// [`UNINIT`], [`INITIALIZED`], or the process that owns this private memory.
     state: AtomicU32,
-    _reserved: u32,
+    _reserved: AtomicU32,
 }
 
 // A panic can't leave it inconsistent, because no user code runs inside.
@@ -149,7 +149,7 @@ impl PthreadCondvar {
         Self {
             cond: PthreadCond::new(),
             state: AtomicU32::new(UNINIT),
-            _reserved: 0,
+            _reserved: AtomicU32::new(0),
         }
     }
 

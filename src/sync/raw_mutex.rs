@@ -110,7 +110,7 @@ pub(super) struct RawMutex {
     poison_epoch: PoisonEpoch,
     /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
     protocol: AtomicU8,
-    _reserved: u8,
+    _reserved: AtomicU8,
 }
 
 const _: () = {
@@ -131,7 +131,7 @@ impl RawMutex {
             pid_namespace: AtomicU32::new(NOT_PLACED),
             poison_epoch: PoisonEpoch::new(),
             protocol: AtomicU8::new(protocol as u8),
-            _reserved: 0,
+            _reserved: AtomicU8::new(0),
         }
     }
 

@@ -77,14 +77,7 @@ impl RawMutex {
         });
         // SAFETY: this thread holds the mutex after an owner death, so it is
         // initialised.
-        let consistent = unsafe { self.pthread.mark_consistent(me.owner()) };
-        consistent.map_err(|error| {
-            // This is not known to happen. The unlock makes the mutex unrecoverable.
-            // The caller gets this error, and all later lockers get `NotRecoverable`.
-            // SAFETY: this thread holds the mutex, so it is initialised.
-            unsafe { self.pthread.as_pthread().unlock() };
-            LockError::Os(error)
-        })
+        unsafe { self.pthread.mark_consistent(me.owner()) }.map_err(LockError::Os)
     }
 
     /// Poisons the mutex because this thread panics. Does nothing if this thread does

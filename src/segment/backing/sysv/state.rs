@@ -66,6 +66,7 @@
 //! A remover of another namespace does steps 1 to 3, and then removes the segment
 //! instead of step 4.
 
+use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -307,6 +308,7 @@ impl SysvState {
             Ok(Some(StateGuard {
                 state: self,
                 marker,
+                not_send: PhantomData,
             }))
         })
     }
@@ -317,6 +319,8 @@ impl SysvState {
 pub(in crate::segment) struct StateGuard<'a> {
     state: &'a SysvState,
     marker: ForkMarker,
+    /// Only the thread that locked can unlock.
+    not_send: PhantomData<*const ()>,
 }
 
 impl Drop for StateGuard<'_> {
@@ -327,8 +331,8 @@ impl Drop for StateGuard<'_> {
         ThreadState::with_cached(|thread| {
             // SAFETY:
             // * Initialised and mapped: the lock is held.
-            // * Held by this thread: the guard does not leave the function that locked,
-            //   and this process is the one that locked.
+            // * Held by this thread: the guard does not leave the thread that locked,
+            //   and the marker shows that this process locked.
             let _ = unsafe { self.state.lock.unlock(thread.owner(), || ()) };
             thread.forget_lock();
         });
