@@ -63,8 +63,8 @@ impl RobustMutex {
         self.words().is_held_by(me.tid())
     }
 
-    /// Marks the mutex as consistent after an owner death. If libc refuses that, unlocks
-    /// it: all later lockers then get
+    /// Marks the mutex as consistent after an owner death. Unlocks it if libc refuses
+    /// that. All later lockers then get
     /// [`Outcome::NotRecoverable`](crate::os::pthread::Outcome::NotRecoverable).
     ///
     /// # Errors

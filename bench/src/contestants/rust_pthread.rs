@@ -202,8 +202,8 @@ impl Lock for RawSync {
         match self.lock.lock() {
             Ok(guard) => {
                 let data: *mut u64 = guard.cast();
-                // SAFETY: the pointer is the one that `create` passed, and this worker
-                // holds the lock.
+                // SAFETY: `create` passed this pointer to the lock, so it leads to the
+                // data. This worker holds the lock, so no other worker uses the data.
                 inside(unsafe { &mut *data })
             }
             Err(error) => fail("LockImpl::lock", error),
