@@ -231,16 +231,16 @@ on_stage! {
 
     fn lock_survives_kills() {
         survive(Operation::Lock, ALL, &[Scene::Alone]);
-        survive(Operation::Lock, 4, &[Scene::Crowd]);
-        survive(Operation::Lock, 8, &[Scene::Behind, Scene::First, Scene::Overtaken]);
+        survive(Operation::Lock, 8, &[Scene::Crowd]);
+        survive(Operation::Lock, 40, &[Scene::Behind, Scene::First, Scene::Overtaken]);
         survive(Operation::FirstLock, 50, &[Scene::Alone]);
     }
 
     fn try_lock_survives_kills() {
         survive(Operation::TryLock, ALL, &[Scene::Alone]);
-        survive(Operation::TryLock, 4, &[Scene::Crowd]);
-        survive(Operation::TryLockFor, 4, &[Scene::Alone, Scene::Crowd]);
-        survive(Operation::TryLockFor, 12, &[Scene::Behind, Scene::First, Scene::Overtaken]);
+        survive(Operation::TryLock, 8, &[Scene::Crowd]);
+        survive(Operation::TryLockFor, 8, &[Scene::Alone, Scene::Crowd]);
+        survive(Operation::TryLockFor, 60, &[Scene::Behind, Scene::First, Scene::Overtaken]);
     }
 
     fn unlock_survives_kills() {
