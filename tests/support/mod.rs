@@ -6,7 +6,8 @@
 //! the only thread. A stage has a process group, which a watchdog kills when the time
 //! is up.
 //!
-//! The numbered failure modes that tests name are listed in docs/testing.md.
+//! The numbered failure modes that tests name are listed in
+//! docs/results/failure-modes.md.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unused_imports, reason = "each test file uses its part")]
@@ -19,6 +20,8 @@ mod child;
 mod environment;
 pub mod mounts;
 mod names;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod processor;
 mod random;
 pub mod seccomp;
 mod stage;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use libc::user_regs_struct;
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use shm_sync::Segment;
 
 use super::child::{Child, spawn};
+use super::processor::Pinned;
 
 /// The system call in which a child waits after its operation.
 #[cfg(target_arch = "x86_64")]
@@ -40,6 +42,8 @@ pub struct Walker {
     child: Child,
     has_ended: Segment<AtomicBool>,
     code_of_clock: Range<u64>,
+    /// Children that this process forks meanwhile stay on the processor, too.
+    pinned: Pinned,
 }
 
 /// Returns the addresses of the code with which processes read the clock (vDSO). It
@@ -93,6 +97,7 @@ impl Walker {
     /// Starts a child that runs `prepare`, and stops it at the beginning of `body`.
     pub fn prepared<P>(prepare: impl FnOnce() -> P, body: impl FnOnce(P)) -> Self {
         let has_ended = Segment::anonymous(AtomicBool::new(false)).unwrap();
+        let pinned = Pinned::here();
         let child = spawn(|| {
             let prepared = prepare();
             ptrace::traceme().unwrap();
@@ -107,6 +112,7 @@ impl Walker {
             child,
             has_ended,
             code_of_clock: code_of_clock(),
+            pinned,
         };
         walker.wait();
         let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
@@ -146,28 +152,37 @@ impl Walker {
         }
     }
 
+    fn registers(&self) -> user_regs_struct {
+        ptrace::getregs(self.pid()).unwrap()
+    }
+
     /// Returns the system call that the next instruction is, if it is one.
-    fn next_call(&self) -> Option<Call> {
-        let registers = ptrace::getregs(self.pid()).unwrap();
-        let at = machine::next_instruction(&registers) as ptrace::AddressType;
+    fn next_call(&self, registers: &user_regs_struct) -> Option<Call> {
+        let at = machine::next_instruction(registers) as ptrace::AddressType;
         let code = ptrace::read(self.pid(), at).unwrap();
-        machine::is_call(code).then(|| machine::call(&registers))
+        machine::is_call(code).then(|| machine::call(registers))
     }
 
     /// Executes one instruction. Returns the system call that it was, if it was one.
     pub fn step(&mut self) -> Option<Call> {
-        let call = self.next_call();
-        self.step_blindly();
+        let registers = self.registers();
+        let call = self.next_call(&registers);
+        self.step_from(&registers);
         call
     }
 
-    /// Executes one instruction, which does not sleep forever. A reading of the clock
-    /// counts as one instruction, because it writes no shared memory.
+    /// Executes one instruction, which does not sleep forever.
     pub fn step_blindly(&mut self) {
-        let registers = ptrace::getregs(self.pid()).unwrap();
-        let next = machine::next_instruction(&registers);
+        self.step_from(&self.registers());
+    }
+
+    /// Executes the instruction to which `registers` point. It does not sleep forever.
+    /// A reading of the clock counts as one instruction, because it writes no shared
+    /// memory.
+    fn step_from(&mut self, registers: &user_regs_struct) {
+        let next = machine::next_instruction(registers);
         if self.code_of_clock.contains(&next) {
-            self.run_to(machine::return_address(self.pid(), &registers));
+            self.run_to(machine::return_address(self.pid(), registers));
         } else {
             self.step_plainly();
         }
@@ -196,12 +211,13 @@ impl Walker {
     /// Executes one instruction, or begins the system call that it is and falls asleep
     /// in it. Then [`stands`](Self::stands) returns whether the step is over.
     pub fn step_or_sleep(&mut self) -> Step {
-        let Some(call) = self.next_call() else {
-            self.step_blindly();
+        let registers = self.registers();
+        let Some(call) = self.next_call(&registers) else {
+            self.step_from(&registers);
             return Step::Plain;
         };
         if call.number != libc::SYS_futex {
-            self.step_blindly();
+            self.step_from(&registers);
             return Step::Whole(call);
         }
         ptrace::step(self.pid(), None).unwrap();
