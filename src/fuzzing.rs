@@ -22,7 +22,7 @@ pub fn header(bytes: &[u8], object_len: u64) {
         let after_lock_table = HEADER_LEN as u64 + u64::from(header.lock_table_len);
         let end = header.value_offset.checked_add(header.layout.size).unwrap();
         assert!(after_lock_table <= header.value_offset && end <= object_len);
-        assert!(header.value_offset.is_multiple_of(header.layout.align));
+        assert!(header.value_offset % header.layout.align == 0);
         let _ = header.check_abi();
         let again = header.to_bytes();
         assert_eq!(again[EPOCH], bytes[EPOCH]);

@@ -34,14 +34,29 @@ static UNSET_MARKER: AtomicU32 = AtomicU32::new(WIPED);
 /// The word of the newest marker. This process or an ancestor has made it.
 static LAST_MARKER: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 
-/// A reference to the fork marker of a process.
+/// A reference to the fork marker of a process. The word is never unmapped.
+///
+/// It is a pointer, because before Rust 1.90 a constant can't hold a reference to an
+/// atomic.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ForkMarker(&'static AtomicU32);
+pub(crate) struct ForkMarker(*const AtomicU32);
+
+// SAFETY: it is used as a reference to an `AtomicU32`, which is `Sync`.
+unsafe impl Send for ForkMarker {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for ForkMarker {}
 
 impl ForkMarker {
     /// Returns a marker that no process has made.
     pub(crate) const fn unset() -> Self {
-        Self(&UNSET_MARKER)
+        Self(&raw const UNSET_MARKER)
+    }
+
+    #[inline]
+    fn word(self) -> &'static AtomicU32 {
+        // SAFETY: the pointer leads to `UNSET_MARKER`, or `next_slot` has returned it.
+        // Both words are initialised and never unmapped.
+        unsafe { &*self.0 }
     }
 
     /// Returns whether this process has made the marker. Returns `false` in a forked
@@ -57,7 +72,7 @@ impl ForkMarker {
     pub(crate) fn pid_namespace(self) -> u32 {
         // Relaxed: a thread reads a value that it has read or written before, or the
         // kernel's zero.
-        self.0.load(Ordering::Relaxed)
+        self.word().load(Ordering::Relaxed)
     }
 
     /// Returns the marker of this process. Makes it if the process has none since the
@@ -67,12 +82,9 @@ impl ForkMarker {
             // Acquire, and Release below: a thread that reads the pointer sees the
             // memory.
             let last = LAST_MARKER.load(Ordering::Acquire);
-            // SAFETY: the pointer is null, or `next_slot` has returned it. Such a word
-            // is never unmapped.
-            if let Some(marker) = unsafe { last.as_ref() }.map(Self) {
-                if marker.is_current() {
-                    return Ok(marker);
-                }
+            // If the pointer is not null, `next_slot` has returned it.
+            if !last.is_null() && Self(last).is_current() {
+                return Ok(Self(last));
             }
             let pid_namespace =
                 process::read_pid_namespace().map_err(IdentityError::NoPidNamespace)?;
@@ -82,12 +94,11 @@ impl ForkMarker {
                 .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                // SAFETY: `next_slot` has returned the word, which is never unmapped.
-                let word = unsafe { &*next };
+                let marker = Self(next);
                 // A thread that reads the word before this store makes one more marker
                 // of the same process. Both are valid.
-                word.store(pid_namespace, Ordering::Relaxed);
-                return Ok(Self(word));
+                marker.word().store(pid_namespace, Ordering::Relaxed);
+                return Ok(marker);
             }
         }
     }
@@ -99,7 +110,7 @@ impl ForkMarker {
 /// generations of forks as it has words.
 fn next_slot(last: *mut AtomicU32) -> io::Result<*mut AtomicU32> {
     let next = last.wrapping_add(1);
-    let is_in_page = !next.addr().is_multiple_of(MIN_PAGE);
+    let is_in_page = next.addr() % MIN_PAGE != 0;
     if !last.is_null() && is_in_page {
         return Ok(next);
     }

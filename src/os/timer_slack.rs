@@ -77,7 +77,7 @@ impl Drop for Lowered {
 fn get() -> Option<c_ulong> {
     // SAFETY: the call accesses no memory.
     let slack = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
-    (slack != -1).then_some(slack.cast_unsigned())
+    (slack != -1).then_some(slack as c_ulong)
 }
 
 /// Calls [`PR_SET_TIMERSLACK(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html).

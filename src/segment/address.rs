@@ -281,7 +281,7 @@ fn parse(text: &str) -> Result<Kind, NameError> {
 fn parse_key(text: &str) -> Option<i32> {
     match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => {
-            u32::from_str_radix(digits, 16).ok().map(u32::cast_signed)
+            u32::from_str_radix(digits, 16).ok().map(|key| key as i32)
         }
         Some(_) => None,
         None => text.parse().ok(),

@@ -34,9 +34,9 @@ pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
             }};
         }
         at += match from.addr() {
-            address if address.is_multiple_of(8) && left >= 8 => piece!(AtomicU64, u64),
-            address if address.is_multiple_of(4) && left >= 4 => piece!(AtomicU32, u32),
-            address if address.is_multiple_of(2) && left >= 2 => piece!(AtomicU16, u16),
+            address if address % 8 == 0 && left >= 8 => piece!(AtomicU64, u64),
+            address if address % 4 == 0 && left >= 4 => piece!(AtomicU32, u32),
+            address if address % 2 == 0 && left >= 2 => piece!(AtomicU16, u16),
             _ => piece!(AtomicU8, u8),
         };
     }

@@ -16,5 +16,5 @@ pub(super) fn number(digits: &[u8], radix: u32) -> Option<u64> {
     if !digits.first()?.is_ascii_alphanumeric() {
         return None; // `from_str_radix` accepts a sign
     }
-    u64::from_str_radix(str::from_utf8(digits).ok()?, radix).ok()
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
 }

@@ -203,13 +203,13 @@ impl Validity {
 /// Returns the words of the epoch in a header: device, inode, boot id (two), birth
 /// time.
 fn epoch_words(mapping: &Mapping) -> &[AtomicU64; Epoch::LEN / 8] {
-    const { assert!(offsets::EPOCH.offset().is_multiple_of(8)) };
+    const { assert!(offsets::EPOCH.offset() % 8 == 0) };
     let words = mapping.get(offsets::EPOCH.offset());
     words.unwrap_or_else(|| unreachable!("the mapping contains a header"))
 }
 
 fn namespace_word(mapping: &Mapping) -> &AtomicU32 {
-    const { assert!(offsets::PID_NAMESPACE.offset().is_multiple_of(4)) };
+    const { assert!(offsets::PID_NAMESPACE.offset() % 4 == 0) };
     let word = mapping.get(offsets::PID_NAMESPACE.offset());
     word.unwrap_or_else(|| unreachable!("the mapping contains a header"))
 }

@@ -219,8 +219,8 @@ impl Header {
         let is_inside = self.value_offset >= after_lock_table
             && end.is_some_and(|end| end <= object_len)
             && object_len <= isize::MAX as u64;
-        let is_aligned = self.layout.align.is_power_of_two()
-            && self.value_offset.is_multiple_of(self.layout.align);
+        let is_aligned =
+            self.layout.align.is_power_of_two() && self.value_offset % self.layout.align == 0;
         if !(is_inside && is_aligned) {
             return Err(CorruptHeader::MisplacedValue);
         }
@@ -476,7 +476,7 @@ mod tests {
                 if header.check_layout::<(u64, [u32; 5])>().is_ok() {
                     let room = len - header.value_offset;
                     prop_assert!(room >= size_of::<(u64, [u32; 5])>() as u64);
-                    prop_assert!(header.value_offset.is_multiple_of(8));
+                    prop_assert!(header.value_offset % 8 == 0);
                 }
             }
         }

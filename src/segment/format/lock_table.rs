@@ -180,7 +180,7 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     let (path, rest) = rest.split_at_checked(path_len)?;
     let entry = Entry {
         kind: SyncKind::from_code(fixed[0])?,
-        pattern: str::from_utf8(path).ok()?.to_owned(),
+        pattern: std::str::from_utf8(path).ok()?.to_owned(),
         offset: u64_at(fixed, 8),
         size: u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
         arrays: arrays

@@ -130,11 +130,7 @@ pub(crate) struct SysvState {
 
 const _: () = {
     assert!(size_of::<SysvState>() <= offsets::SYSV_STATE.len());
-    assert!(
-        offsets::SYSV_STATE
-            .offset()
-            .is_multiple_of(align_of::<SysvState>())
-    );
+    assert!(offsets::SYSV_STATE.offset() % align_of::<SysvState>() == 0);
     assert!(offset_of!(SysvState, state) == 0);
     assert!(offset_of!(SysvState, claims) == 4);
     assert!(offset_of!(SysvState, lock) == 8);
