@@ -222,10 +222,6 @@ fn close_if_poisoned<'a>(
 }
 
 fn count_primes(below: u64) -> u64 {
-    let is_prime = |n: &u64| {
-        (2..)
-            .take_while(|d| d * d <= *n)
-            .all(|d| n % d != 0)
-    };
+    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
     (2..below).filter(is_prime).count() as u64
 }
