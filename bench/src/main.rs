@@ -38,7 +38,8 @@ mod workloads;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use failure::Failure;
 use output::Output;
@@ -73,6 +74,17 @@ const MISSED: u8 = 3;
 fn main() -> ExitCode {
     let options = Options::parse();
     let chosen = choose(&options.only);
+    if chosen.is_empty() {
+        let names: Vec<&str> = workloads::ALL.iter().map(|all| all.name).collect();
+        let message = format!(
+            "no workload has a name with {:?}: the workloads are {}",
+            options.only,
+            names.join(", ")
+        );
+        Options::command()
+            .error(ErrorKind::InvalidValue, message)
+            .exit();
+    }
     if options.list {
         for workload in chosen {
             println!("{:<12} {}", workload.name, workload.title);

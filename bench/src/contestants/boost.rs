@@ -68,7 +68,7 @@ fn compile(library: &Path) -> Result<(), String> {
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot run c++: {error}"))?;
+        .map_err(|error| format!("c++ does not run ({error}): install a C++ compiler (g++)"))?;
     if let Some(mut stdin) = compiler.stdin.take() {
         // A compiler that stops reading reports why.
         let _ = stdin.write_all(include_bytes!("../../boost/interprocess.cpp"));
@@ -80,8 +80,12 @@ fn compile(library: &Path) -> Result<(), String> {
         return Ok(());
     }
     let messages = String::from_utf8_lossy(&output.stderr);
-    let error = messages.lines().find(|line| line.contains("error"));
-    Err(format!("c++: {}", error.unwrap_or("failed")))
+    match messages.lines().find(|line| line.contains("error")) {
+        Some(error) if error.contains("boost/") => {
+            Err("its headers are missing: install libboost-dev".to_owned())
+        }
+        error => Err(format!("c++: {}", error.unwrap_or("failed"))),
+    }
 }
 
 fn load(library: &Path) -> Result<&'static Functions, String> {
