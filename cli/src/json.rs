@@ -63,6 +63,8 @@ struct LocksRow {
     objects: u64,
     counted: u64,
     held: u64,
+    stopped: u64,
+    dead: u64,
     poisoned: u64,
 }
 
@@ -145,7 +147,7 @@ impl From<&Object> for ObjectRow {
             mode: format!("{:04o}", object.mode),
             pids: object.users.pids.clone(),
             attachments: object.users.attachments,
-            unreadable_processes: object.users.unreadable_processes,
+            unreadable_processes: object.users.unreadable_pids.len(),
             segment: object.content.segment().map(SegmentRow::from),
         }
     }
@@ -178,6 +180,8 @@ impl From<Locks> for LocksRow {
             objects: locks.objects,
             counted: locks.counted,
             held: locks.held,
+            stopped: locks.stopped,
+            dead: locks.dead,
             poisoned: locks.poisoned,
         }
     }
@@ -218,7 +222,7 @@ impl From<&SyncObject> for SyncObjectRow {
 impl From<&MutexState> for StateRow {
     fn from(mutex: &MutexState) -> Self {
         Self::Mutex {
-            lock: labels::lock(&mutex.lock).0,
+            lock: labels::lock(&mutex.lock),
             holder: match &mutex.lock {
                 LockState::Held(holder) => Some(holder.into()),
                 _ => None,
