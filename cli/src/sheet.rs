@@ -18,6 +18,8 @@ pub(crate) struct Column {
     title: &'static str,
     alignment: CellAlignment,
     shrinks: Shrinks,
+    /// Whether the column shrinks only after all others.
+    is_late: bool,
 }
 
 /// What becomes of a text that does not fit its column.
@@ -34,6 +36,7 @@ pub(crate) fn left(title: &'static str) -> Column {
         title,
         alignment: CellAlignment::Left,
         shrinks: Shrinks::Never,
+        is_late: false,
     }
 }
 
@@ -55,6 +58,12 @@ impl Column {
     /// Lets the column shrink to a width. Texts lose their middle.
     pub(crate) fn cut_in_middle_to(mut self, least: usize) -> Self {
         self.shrinks = Shrinks::InMiddle { least };
+        self
+    }
+
+    /// Lets the column shrink only after all others.
+    pub(crate) fn late(mut self) -> Self {
+        self.is_late = true;
         self
     }
 
@@ -131,6 +140,10 @@ impl Sheet {
             column.set_padding((0, GAP as u16));
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
+        // Styled spaces at the end of a line would be outside of the terminal.
+        if let Some(last) = table.column_iter_mut().last() {
+            last.set_padding((0, 0));
+        }
         let widths = self.widths(view.width);
         for row in &self.rows {
             let cells = row.iter().zip(&self.columns).zip(&widths);
@@ -157,10 +170,14 @@ impl Sheet {
         let gaps = GAP * widths.len().saturating_sub(1);
         let total = widths.iter().sum::<usize>() + gaps;
         let mut excess = limit.map_or(0, |limit| total.saturating_sub(limit));
-        for (column, width) in self.columns.iter().zip(&mut widths).rev() {
-            let cut = width.saturating_sub(column.least()).min(excess);
-            *width -= cut;
-            excess -= cut;
+        for is_late in [false, true] {
+            for (column, width) in self.columns.iter().zip(&mut widths).rev() {
+                if column.is_late == is_late {
+                    let cut = width.saturating_sub(column.least()).min(excess);
+                    *width -= cut;
+                    excess -= cut;
+                }
+            }
         }
         widths
     }
@@ -195,13 +212,13 @@ mod tests {
     fn sheet() -> Sheet {
         let mut sheet = Sheet::new(vec![
             left("NAME").cut_in_middle_to(8),
-            right("N"),
+            left("STATE").cut_to(5).late(),
             left("POISON"),
             left("TYPE").cut_to(6),
         ]);
         sheet.add(vec![
             plain("/a-long-name-of-a-segment"),
-            plain(7),
+            plain("stopped"),
             plain("owner died: 4194304"),
             plain("ShmMutex<Jobs>"),
         ]);
@@ -215,7 +232,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(
             lines[1],
-            "/a-long-name-of-a-segment  7  owner died: 4194304  ShmMutex<Jobs>"
+            "/a-long-name-of-a-segment  stopped  owner died: 4194304  ShmMutex<Jobs>"
         );
     }
 
@@ -223,11 +240,11 @@ mod tests {
     fn last_columns_shrink_first() {
         let rows = [
             (
-                60,
-                "/a-long-name-of-a-segment  7  owner died: 4194304  ShmMute…",
+                66,
+                "/a-long-name-of-a-segment  stopped  owner died: 4194304  ShmMutex…",
             ),
-            (50, "/a-long-n…segment  7  owner died: 4194304  ShmMu…"),
-            (10, "/a-l…ent  7  owner died: 4194304  ShmMu…"),
+            (50, "/a-lon…gment  stopped  owner died: 4194304  ShmMu…"),
+            (10, "/a-l…ent  stop…  owner died: 4194304  ShmMu…"),
         ];
         for (width, row) in rows {
             let text = sheet().render(view(Some(width)));

@@ -15,8 +15,10 @@ use crate::table;
 use crate::text::{self, Style, bytes, escape, wrap};
 use crate::view::View;
 
-/// The maximum number of processes that are named.
+/// The maximum number of processes that `show` names.
 const MAX_PIDS: usize = 32;
+/// The maximum number of processes that `watch` names, so that the locks have room.
+const MAX_WATCHED_PIDS: usize = 3;
 
 /// Returns the object, its header, its users, and its sync objects.
 pub(crate) fn details(details: &Details, view: View) -> String {
@@ -39,7 +41,7 @@ pub(crate) fn head(details: &Details, view: View) -> String {
     let mut lines = Lines::new(object, view);
     lines.add_content(object);
     lines.add_object(object);
-    lines.add_users(object);
+    lines.add("attached", attached(object, MAX_PIDS));
     if let Some(segment) = object.content.segment() {
         lines.add_segment(segment);
         lines.add("sync objects", locks(segment.locks));
@@ -52,7 +54,7 @@ pub(crate) fn short_head(details: &Details, view: View) -> String {
     let object = &details.object;
     let mut lines = Lines::new(object, view);
     lines.add_content(object);
-    lines.add_users(object);
+    lines.add("attached", attached(object, MAX_WATCHED_PIDS));
     if let Some(segment) = object.content.segment() {
         lines.add("sync objects", locks(segment.locks));
     }
@@ -63,7 +65,7 @@ pub(crate) fn short_head(details: &Details, view: View) -> String {
 fn sync_objects(details: &Details, view: View) -> String {
     let mut columns = vec![
         left("FIELD").cut_in_middle_to(8),
-        left("STATE").cut_to(6),
+        left("STATE").cut_to(6).late(),
         left("POISON"),
         left("WAITERS"),
         left("HOLDER").cut_to(7),
@@ -219,11 +221,11 @@ fn locks(locks: Option<Locks>) -> String {
     text
 }
 
-fn attached(object: &Object) -> String {
+fn attached(object: &Object, most: usize) -> String {
     let users = &object.users;
     let possible = labels::possible_users(users);
     let mut text = match (users.pids.is_empty(), possible.is_empty()) {
-        (false, _) => processes(&users.pids),
+        (false, _) => processes(&users.pids, most),
         (true, true) if users.attachments.is_none_or(|number| number == 0) => {
             "no process".to_owned()
         }
@@ -239,7 +241,7 @@ fn attached(object: &Object) -> String {
             let _ = write!(text, "; the mappings of process {name} are unreadable");
         }
         pids => {
-            let (number, names) = (pids.len(), processes(pids));
+            let (number, names) = (pids.len(), processes(pids, most));
             let _ = write!(
                 text,
                 "; the mappings of {number} processes are unreadable: {names}"
@@ -249,11 +251,11 @@ fn attached(object: &Object) -> String {
     text
 }
 
-/// Returns the ids and names of processes.
-fn processes(pids: &[u32]) -> String {
-    let named = pids.iter().take(MAX_PIDS).map(|pid| process(*pid));
+/// Returns the ids and names of the first processes.
+fn processes(pids: &[u32], most: usize) -> String {
+    let named = pids.iter().take(most).map(|pid| process(*pid));
     let names = named.collect::<Vec<_>>().join(", ");
-    match pids.len().saturating_sub(MAX_PIDS) {
+    match pids.len().saturating_sub(most) {
         0 => names,
         more => format!("{names} and {more} more"),
     }
@@ -324,10 +326,6 @@ impl Lines {
         let owner = table::user(object.owner);
         let owner = format!("{owner} ({}), group {}", object.owner, object.group);
         self.add("owner", format!("{owner}, mode {:04o}", object.mode));
-    }
-
-    fn add_users(&mut self, object: &Object) {
-        self.add("attached", attached(object));
     }
 
     fn add_segment(&mut self, segment: &Segment) {

@@ -12,9 +12,9 @@ const MAX_PIDS: usize = 4;
 
 pub(crate) fn objects(objects: &[Object], view: View) -> String {
     let mut columns = vec![
-        left("NAME").cut_in_middle_to(16),
-        left("STATE"),
-        left("HELD"),
+        left("NAME").cut_in_middle_to(14),
+        left("STATE").cut_to(13).late(),
+        left("HELD").cut_to(9).late(),
         left("POISON"),
         left("PIDS").cut_to(8),
         right("SIZE"),
@@ -50,9 +50,9 @@ pub(crate) fn objects(objects: &[Object], view: View) -> String {
 
 pub(crate) fn attachments(attachments: &[Attachment], view: View) -> String {
     let mut columns = vec![
-        left("NAME").cut_in_middle_to(16),
+        left("NAME").cut_in_middle_to(14),
         left("ACCESS"),
-        left("STATE"),
+        left("STATE").cut_to(13).late(),
         right("SIZE"),
         left("ADDRESS"),
     ];

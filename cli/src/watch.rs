@@ -104,14 +104,24 @@ fn report_of_height(watch: &Watch, view: View, height: usize) -> Result<String, 
     /// The line of the screen above the report, the empty line, the titles, and the
     /// number of omitted locks.
     const OTHER_LINES: usize = 4;
+    /// The number of locks for which the head is cut.
+    const LEAST_LOCKS: usize = 4;
     let address = &watch.subject.address;
     let mut found = details(address, watch.limit.limit)?;
-    let head = head(&found, view);
+    let shown = found.sync_objects.len().min(LEAST_LOCKS);
+    let mut head = head(&found, view);
+    let lines = height.saturating_sub(OTHER_LINES + shown).max(1);
+    head.truncate(end_of_lines(&head, lines));
     let room = height.saturating_sub(head.lines().count() + OTHER_LINES);
     if found.sync_objects.len() > room.max(1) {
         found = details(address, room.max(1))?;
     }
     Ok(show::with_sync_objects(head, &found, view))
+}
+
+/// Returns the length of the first lines of a text.
+fn end_of_lines(text: &str, lines: usize) -> usize {
+    text.split_inclusive('\n').take(lines).map(str::len).sum()
 }
 
 fn headline(watch: &Watch, view: View) -> String {

@@ -106,7 +106,7 @@ impl Terminal {
         let slave: OwnedFd = pty.slave;
         let fd = slave.as_raw_fd();
         let mut command = command(arguments);
-        command.env("TERM", "xterm").env("NO_COLOR", "1");
+        command.env("TERM", "xterm").env_remove("NO_COLOR");
         let login = move || {
             // SAFETY: `fd` is the open slave, because `slave` outlives the call.
             match unsafe { libc::login_tty(fd) } {
@@ -125,10 +125,10 @@ impl Terminal {
         }
     }
 
-    /// Reads until the output contains a text.
+    /// Reads until the output contains a text, whatever its colours.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
-        while !self.output.contains(text) {
+        while !without_styles(&self.output).contains(text) {
             assert!(self.read(), "{text} is in {}", self.output);
         }
     }
@@ -141,7 +141,7 @@ impl Terminal {
     pub(crate) fn end(mut self) -> (String, i32) {
         while self.read() {}
         let code = self.tool.wait().unwrap().code().unwrap();
-        (self.output.replace("\r\n", "\n"), code)
+        (without_styles(&self.output.replace("\r\n", "\n")), code)
     }
 
     /// Returns `false` at the end of the output.
@@ -152,6 +152,20 @@ impl Terminal {
         self.output += &String::from_utf8_lossy(&bytes[..number]);
         number > 0
     }
+}
+
+/// Removes the escape sequences for colours and attributes. Spaces between them stay,
+/// as on a terminal.
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        match part.find(|c: char| c.is_ascii_alphabetic()) {
+            Some(end) if part[end..].starts_with('m') => plain += &part[end + 1..],
+            _ => plain = plain + "\x1b[" + part,
+        }
+    }
+    plain
 }
 
 /// Runs the tool on a terminal, and returns its output.

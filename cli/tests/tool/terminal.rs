@@ -85,8 +85,8 @@ on_stage! {
         for arguments in [&["ls"][..], &["ls", "--wide"]] {
             assert!(stdout(arguments).contains(&*name), "{arguments:?}");
         }
-        let output = command(&["ls"]).env("COLUMNS", "64").output().unwrap();
-        assert_fits(std::str::from_utf8(&output.stdout).unwrap(), 64);
+        let output = command(&["ls"]).env("COLUMNS", "76").output().unwrap();
+        assert_fits(std::str::from_utf8(&output.stdout).unwrap(), 76);
     }
 
     fn ls_tells_stopped_from_running_holders() {
@@ -187,7 +187,7 @@ on_stage! {
         // A copy of the program, because its directory may be closed to this user.
         let program = TestFile::new("tool");
         fs::copy(env!("CARGO_BIN_EXE_shm-sync"), &*program).unwrap();
-        let name = TestName::new("unreadable");
+        let name = TestName::new("hidden");
         spawn(|| {
             become_nobody();
             // SAFETY: the option takes a number. It lets other processes of the user
@@ -203,7 +203,7 @@ on_stage! {
             let text = show(&name);
             assert!(text.contains("the kernel counts 1") && !text.contains("unreadable"), "{text}");
             // It does not know those that have mapped a memfd.
-            let memfd = SegmentOptions::new().anonymous("unreadable", Counter::new(0)).unwrap();
+            let memfd = SegmentOptions::new().anonymous("hidden", Counter::new(0)).unwrap();
             let fd = Segment::as_fd(&memfd).unwrap().as_raw_fd();
             let text = show(&format!("/proc/{}/fd/{fd}", std::process::id()));
             let init = fs::read_to_string("/proc/1/comm").unwrap();
