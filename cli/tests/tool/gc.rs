@@ -23,7 +23,7 @@ fn outcomes(arguments: &[&str]) -> Vec<String> {
 fn leave(names: &[&str]) {
     let options = Segment::<Counter>::options().removal(Removal::UntilLastDetach);
     let mut killed = spawn(|| {
-        let create = |name: &&str| options.create(*name, Counter::new(0)).unwrap();
+        let create = |name: &&str| options.create(name, Counter::new(0)).unwrap();
         let _all: Vec<_> = names.iter().map(create).collect();
         die();
     });
