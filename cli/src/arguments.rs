@@ -70,9 +70,9 @@ pub(crate) enum Command {
     Rm(Rm),
     /// Remove segments that their processes have left behind
     ///
-    /// These are segments to which no process is attached and which should be gone: those
-    /// that the last process would have removed (`Removal::UntilLastDetach`) if it had
-    /// not been killed, and System V segments whose creator died before they were
+    /// These are segments to which no process is attached, and which should be gone:
+    /// those that the last process would have removed (`Removal::UntilLastDetach`) if it
+    /// had not been killed, and System V segments whose creator died before they were
     /// complete. The command lists them and asks. A script passes --yes. Without a
     /// terminal and without --yes, nothing is done. Persistent segments and those of
     /// other users stay, unless the options below select them. Files outside /dev/shm,
