@@ -235,10 +235,14 @@ pub(crate) struct Completions {
 /// Parses the interval of `watch`.
 fn seconds(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(365 * 86_400);
     let number: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     let interval = Duration::try_from_secs_f64(number).map_err(|error| error.to_string())?;
     if interval < SHORTEST {
         return Err(format!("less than {SHORTEST:?}"));
+    }
+    if interval > LONGEST {
+        return Err("more than a year".to_owned());
     }
     Ok(interval)
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,12 +13,14 @@ use crate::run::{
 };
 use crate::support::mounts::{has_own_mounts_for, run as tool};
 use crate::support::{
-    Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
+    Gate, NOBODY, TestAddress, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
     leave_a_death, on_stage, poll, spawn,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shm_sync::{LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{
+    Backing, LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe,
+};
 
 type Counter = ShmMutex<u64>;
 
@@ -223,6 +225,29 @@ on_stage! {
         let [.., (copy, _)] = &names;
         assert_eq!(row(&all, copy)["segment"]["epoch"], "past");
         assert!(stdout(&["ls", "--all"]).contains("not a segment: other data"));
+    }
+
+    fn tool_names_unreadable_object() {
+        for address in TestAddress::of_each_kind("cli-unreadable") {
+            drop(Segment::create(&address, Counter::new(0)).unwrap());
+            // The length that the header says.
+            match address.kind() {
+                Backing::SystemV => address.overwrite_system_v(24, &[0xff; 8]),
+                kind => {
+                    let path = match kind {
+                        Backing::Posix => format!("/dev/shm{}", &*address),
+                        _ => address.to_string(),
+                    };
+                    let file = File::options().write(true).open(path).unwrap();
+                    file.write_all_at(&[0xff; 8], 24).unwrap();
+                }
+            }
+            let output = run(&["show", &address]);
+            assert_eq!(output.status.code(), Some(1));
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            let is_named = text.contains(&*address) || text.contains("sysv:");
+            assert!(is_named && text.contains("bytes, but it has"), "{text}");
+        }
     }
 
     fn ls_has_row_for_non_files() {
@@ -580,7 +605,7 @@ on_stage! {
 
     fn usage_error_has_exit_code_2() {
         let wrong = [&[][..], &["frobnicate"], &["show"], &["show", "jobs"], &["maps", "x"],
-            &["watch", "/x", "--interval", "0"], &["rm"]];
+            &["watch", "/x", "--interval", "0"], &["watch", "/x", "--interval", "1e18"], &["rm"]];
         for arguments in wrong {
             assert_eq!(refusal(arguments).1, 2, "{arguments:?}");
         }
