@@ -71,12 +71,12 @@ pub(crate) enum Command {
     /// Remove segments that their processes have left behind
     ///
     /// These are segments to which no process is attached, and which should be gone:
-    /// those that the last process would have removed (`Removal::UntilLastDetach`) if it
-    /// had not been killed, and System V segments whose creator died before they were
-    /// complete. The command lists them and asks. A script passes --yes. Without a
-    /// terminal and without --yes, nothing is done. Persistent segments and those of
-    /// other users stay, unless the options below select them. Files outside /dev/shm,
-    /// and segments that can't be read, always stay.
+    /// `UntilLastDetach` segments whose last process was killed, and System V segments
+    /// whose creator died before they were complete. The command lists them and asks. A
+    /// script passes --yes. Without a terminal and without --yes, nothing is done.
+    /// Persistent segments and those of other users stay, unless the options below
+    /// select them. Files outside /dev/shm, and segments that can't be read, always
+    /// stay.
     #[command(after_help = EXIT_CODES)]
     Gc(Gc),
     /// Clear the poison of a mutex, after confirmation
