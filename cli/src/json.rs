@@ -2,6 +2,9 @@
 //! programs read them.
 //!
 //! Times are in seconds since 1970, sizes in bytes.
+//!
+//! The types of [`inspect`] can be serialised as well, but with the names and the
+//! nesting of the library, and without what the tool adds: states, reasons, user names.
 
 use std::fmt::Write;
 
