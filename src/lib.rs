@@ -57,7 +57,7 @@
 //! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
 //! | [`Snapshot`] | a private copy of a segment |
 //! | [`PthreadCondvar`] | a `pthread_cond_t` for C programs; it is not crash-safe |
-//! | [`inspect`] | reads any segment without its type; the tool `shm-sync` (feature `cli`) prints it |
+//! | [`inspect`] | reads any segment without its type; the tool `shm-sync` (package `shm-sync-cli`) prints it |
 //!
 //! # Platform
 //!

@@ -225,6 +225,7 @@ impl<G> fmt::Debug for Poisoned<G> {
 /// other processes since.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum PoisonCause {
     /// The holder ended with the lock held: killed by a signal, `exit`, `exec`
     /// of the main thread, or the end of its thread.

@@ -13,6 +13,7 @@ use crate::printable::printable;
 /// equal. The type name is for people.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Layout {
     /// The path of the type, which may differ between programs that agree. It may
     /// contain any character. `Display` escapes those that control a terminal.
@@ -44,6 +45,7 @@ impl fmt::Display for Layout {
 /// The properties of a platform that the layout of shared memory depends on.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Abi {
     /// The C library: 1 for glibc.
     pub libc: u8,

@@ -194,7 +194,7 @@ impl Candidate {
             users: Users {
                 pids,
                 attachments: registered.map(|pids| pids.len() as u64),
-                unreadable_processes: snapshot.unreadable.len(),
+                unreadable_pids: snapshot.unreadable.clone(),
             },
             content,
         };
@@ -277,6 +277,7 @@ pub(super) fn content(
 
 fn describe(opened: &Opened, current_epoch: Option<SegmentEpoch>) -> Segment {
     let header = &opened.header;
+    let epoch = epoch_of(header, current_epoch);
     Segment {
         layout: header.layout.clone(),
         value_offset: header.value_offset,
@@ -285,8 +286,8 @@ fn describe(opened: &Opened, current_epoch: Option<SegmentEpoch>) -> Segment {
         creator: header.creator,
         created: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(header.created)),
         pid_namespace: header.pid_namespace,
-        epoch: epoch_of(header, current_epoch),
-        locks: header.is_of_our_abi().then(|| locks::count(opened)),
+        epoch,
+        locks: header.is_of_our_abi().then(|| locks::count(opened, epoch)),
     }
 }
 

@@ -219,7 +219,7 @@ fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
     let users = Users {
         pids: snapshot.mapping_system_v(row.id.0),
         attachments: Some(status.attached),
-        unreadable_processes: snapshot.unreadable.len(),
+        unreadable_pids: snapshot.unreadable.clone(),
     };
     let by_id = Address::system_v_id(row.id.0);
     let by_key = Address::system_v(status.key).ok();

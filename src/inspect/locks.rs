@@ -1,5 +1,6 @@
 //! The sync objects of a segment and their holders.
 
+use std::collections::HashMap;
 use std::io;
 
 use super::reader::{Opened, Reader};
@@ -16,10 +17,16 @@ use crate::sync::snapshot::Waiters;
 /// The maximum number of sync objects that are inspected in a segment.
 const MAX_INSPECTED: u64 = 1_000_000;
 
+/// The maximum number of holders that [`count`] looks up in `/proc`. Further mutexes
+/// count as held.
+const MAX_HOLDERS: usize = 10_000;
+
 /// Counts the sync objects of a segment by state.
-pub(super) fn count(opened: &Opened) -> Locks {
+pub(super) fn count(opened: &Opened, epoch: Epoch) -> Locks {
     let mut sum = Locks::default();
     let mut reader = Reader::new(opened);
+    // A thread may hold many locks.
+    let mut states = HashMap::new();
     for entry in &opened.entries {
         sum.objects = sum.objects.saturating_add(entry.count());
     }
@@ -32,8 +39,22 @@ pub(super) fn count(opened: &Opened) -> Locks {
         let Some(mutex) = bytes.map(raw_view::mutex) else {
             continue;
         };
-        sum.held += u64::from(is_held(&mutex));
         sum.poisoned += u64::from(mutex.poison.is_some());
+        let snapshot::LockState::Held(recorded) = mutex.lock else {
+            continue;
+        };
+        let state = match states.get(&recorded) {
+            Some(state) => *state,
+            None if states.len() < MAX_HOLDERS => {
+                let state = holder_of(recorded, epoch).state;
+                states.insert(recorded, state);
+                state
+            }
+            None => HolderState::Unknown,
+        };
+        sum.held += u64::from(state != HolderState::Dead);
+        sum.stopped += u64::from(state == HolderState::Stopped);
+        sum.dead += u64::from(state == HolderState::Dead);
     }
     sum
 }
@@ -41,18 +62,13 @@ pub(super) fn count(opened: &Opened) -> Locks {
 /// Returns at most `limit` sync objects, and the number of those that were omitted.
 pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObject>, u64) {
     let mut reader = Reader::new(opened);
-    let mut busy = Vec::new();
-    let mut idle = Vec::new();
+    let mut lists = [const { Vec::new() }; 3];
     for (number, (entry, index)) in all(&opened.entries).enumerate() {
         let Some(offset) = entry.offset(index) else {
             continue;
         };
         let state = read(&mut reader, offset, entry.kind, epoch);
-        let list = if is_busy(&state) {
-            &mut busy
-        } else {
-            &mut idle
-        };
+        let list = &mut lists[rank(&state) as usize];
         if list.len() < limit {
             let path = entry.path(index).unwrap_or_default();
             let object = SyncObject {
@@ -63,14 +79,12 @@ pub(super) fn list(opened: &Opened, epoch: Epoch, limit: usize) -> (Vec<SyncObje
             list.push((number, object));
         }
     }
-    busy.extend(idle.into_iter().take(limit - busy.len()));
-    busy.sort_by_key(|(number, _)| *number);
+    let mut listed: Vec<_> = lists.into_iter().flatten().take(limit).collect();
+    listed.sort_by_key(|(number, _)| *number);
     let total = opened.entries.iter().map(Entry::count);
-    let omitted = total.fold(0, u64::saturating_add) - busy.len() as u64;
-    (
-        busy.into_iter().map(|(_, object)| object).collect(),
-        omitted,
-    )
+    let omitted = total.fold(0, u64::saturating_add) - listed.len() as u64;
+    let listed = listed.into_iter().map(|(_, object)| object).collect();
+    (listed, omitted)
 }
 
 /// Returns the sync object with this path.
@@ -106,31 +120,38 @@ fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> S
     state.unwrap_or(SyncState::Unreadable)
 }
 
-/// Returns whether the object is listed before those that are unlocked and clean.
-fn is_busy(state: &SyncState) -> bool {
+/// Tells which sync objects a limited list keeps: the lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    Faulty,
+    Used,
+    Idle,
+}
+
+fn rank(state: &SyncState) -> Rank {
     match state {
-        SyncState::Mutex(mutex) => {
-            let is_quiet = matches!(mutex.lock, LockState::Free | LockState::NotPlaced);
-            !is_quiet || mutex.poison.is_some() || mutex.waiters != Waiters::NoneSeen
-        }
-        SyncState::Condvar(condvar) => condvar.waiters > 0,
-        SyncState::PthreadCondvar => false,
-        SyncState::Unreadable => true,
+        SyncState::Mutex(mutex) => match mutex.lock {
+            _ if mutex.poison.is_some() => Rank::Faulty,
+            LockState::OwnerDied | LockState::NotRecoverable => Rank::Faulty,
+            LockState::Held(_) => Rank::Used,
+            LockState::Free | LockState::NotPlaced => match mutex.waiters {
+                Waiters::Some => Rank::Used,
+                Waiters::NoneSeen => Rank::Idle,
+            },
+        },
+        SyncState::Condvar(condvar) if condvar.waiters > 0 => Rank::Used,
+        SyncState::Condvar(_) | SyncState::PthreadCondvar => Rank::Idle,
+        SyncState::Unreadable => Rank::Faulty,
     }
 }
 
-fn is_held<H>(mutex: &snapshot::MutexState<H>) -> bool {
-    matches!(
-        mutex.lock,
-        snapshot::LockState::Held(_) | snapshot::LockState::OwnerDied
-    )
+fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
+    found.map_holder(|recorded| holder_of(recorded, epoch))
 }
 
-fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
-    found.map_holder(|recorded| {
-        let pid = Some(recorded.pid).filter(|pid| *pid != 0);
-        holder(pid, recorded.tid, epoch)
-    })
+fn holder_of(recorded: snapshot::Holder, epoch: Epoch) -> Holder {
+    let pid = Some(recorded.pid).filter(|pid| *pid != 0);
+    holder(pid, recorded.tid, epoch)
 }
 
 /// Describes the thread that holds a lock. `pid` is its process, if the holder has
@@ -217,7 +238,7 @@ mod tests {
         let segment = Segment::anonymous(farm()).unwrap();
         let opened = opened(&segment);
         let guard = segment.0[3].1.lock().unwrap();
-        let sum = count(&opened);
+        let sum = count(&opened, Epoch::Current);
         assert_eq!(
             (sum.objects, sum.counted, sum.held, sum.poisoned),
             (6, 6, 1, 0)
@@ -257,6 +278,41 @@ mod tests {
         );
         let (none, omitted) = list(&opened, Epoch::Current, 0);
         assert_eq!((none, omitted), (Vec::new(), 6));
+    }
+
+    #[test]
+    fn poisoned_locks_are_kept_before_held_ones() {
+        let segment = Segment::anonymous(farm()).unwrap();
+        let opened = opened(&segment);
+        let _guards = [0, 1, 2].map(|index| segment.0[index].1.lock().unwrap());
+        let lock = &segment.0[4].1;
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock.lock().unwrap();
+            panic!("this poisons the lock");
+        }));
+        assert!(panicked.is_err());
+        let (few, _) = list(&opened, Epoch::Current, 2);
+        let paths: Vec<_> = few.iter().map(|object| object.path.as_str()).collect();
+        assert_eq!(paths, [".0[0].1", ".0[4].1"]);
+    }
+
+    #[test]
+    fn count_separates_live_and_dead_holders() {
+        let segment = Segment::anonymous(farm()).unwrap();
+        let opened = opened(&segment);
+        let _guards = [0, 1].map(|index| segment.0[index].1.lock().unwrap());
+        for (epoch, held, dead) in [
+            (Epoch::Current, 2, 0),
+            (Epoch::OtherNamespace, 2, 0),
+            (Epoch::Past, 0, 2),
+        ] {
+            let sum = count(&opened, epoch);
+            assert_eq!(
+                (sum.held, sum.stopped, sum.dead),
+                (held, 0, dead),
+                "{epoch:?}"
+            );
+        }
     }
 
     #[test]
@@ -307,7 +363,7 @@ mod tests {
             // The file may have become shorter since its length was read.
             for len in [object_len, bytes.len() as u64] {
                 if let Ok(opened) = Opened::new(Source::File(file_of(&bytes)), len) {
-                    let sum = count(&opened);
+                    let sum = count(&opened, Epoch::Past);
                     let (all, omitted) = list(&opened, Epoch::Current, 4);
                     prop_assert!(sum.counted <= sum.objects);
                     prop_assert_eq!(all.len() as u64 + omitted, sum.objects);

@@ -53,6 +53,7 @@ mod types;
 use crate::error::Error;
 use crate::os::mem;
 use crate::os::proc::task;
+use crate::os::regular_file;
 use crate::segment::Address;
 use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
 
@@ -68,6 +69,13 @@ pub use types::{
 #[must_use]
 pub fn page_size() -> u64 {
     mem::page_size() as u64
+}
+
+/// Returns the effective user id of this process, for a comparison with
+/// [`Object::owner`].
+#[must_use]
+pub fn effective_user() -> u32 {
+    regular_file::effective_user()
 }
 
 /// Returns the name of a user, if `/etc/passwd` contains it.

@@ -12,6 +12,7 @@ pub use crate::sync::snapshot::{CondvarState, Waiters};
 /// Which objects to list.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Scope {
     /// The segments of this crate, of every backing and in every state. Objects that
     /// this user may not read are included, because they may be segments.
@@ -26,6 +27,7 @@ pub enum Scope {
 /// An object that contains shared memory, or that could.
 #[non_exhaustive]
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Object {
     /// The name to display: the [address](Self::address), if there is one. It can
     /// contain any character, because the creator chose it: see
@@ -61,13 +63,13 @@ impl Object {
         let Users {
             pids,
             attachments,
-            unreadable_processes,
+            unreadable_pids,
         } = &self.users;
         match attachments {
             _ if !pids.is_empty() => State::Attached,
             Some(0) => State::Abandoned,
             Some(_) => State::Attached,
-            None if *unreadable_processes == 0 => State::Abandoned,
+            None if unreadable_pids.is_empty() => State::Abandoned,
             None => State::Unknown,
         }
     }
@@ -76,6 +78,7 @@ impl Object {
 /// The state of an object's name.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Link {
     /// It can be opened by its name.
     Named,
@@ -88,6 +91,7 @@ pub enum Link {
 /// Tells whether any process uses an object.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum State {
     /// At least one process is attached.
     Attached,
@@ -100,6 +104,7 @@ pub enum State {
 /// The processes that use an object.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Users {
     /// The processes that are known to have mapped it, in ascending order.
     pub pids: Vec<u32>,
@@ -110,14 +115,18 @@ pub struct Users {
     /// The number includes processes in other containers. If a program holds thousands
     /// of locks on the object, the true number may be higher.
     pub attachments: Option<u64>,
-    /// The number of processes that did not permit reading their mappings. All
-    /// processes that `/proc` hides (`hidepid`) count as one.
-    pub unreadable_processes: usize,
+    /// The processes whose mappings this process may not read, in ascending order. If
+    /// `/proc` hides processes (`hidepid`), process 1 represents them.
+    ///
+    /// They are the same for every object. One of them may have mapped this object if
+    /// `attachments` exceeds the number of `pids`, or is `None`.
+    pub unreadable_pids: Vec<u32>,
 }
 
 /// The content of an object.
 #[non_exhaustive]
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Content {
     /// A segment of this crate.
     Segment(Box<Segment>),
@@ -125,10 +134,10 @@ pub enum Content {
     Unfinished,
     /// A segment that this version cannot read: it has another format
     /// ([`Error::UnsupportedFormat`]), or is damaged or truncated ([`Error::Corrupt`]).
-    Unreadable(Error),
+    Unreadable(#[cfg_attr(feature = "serde", serde(serialize_with = "message"))] Error),
     /// An object that this user may not open ([`Error::PermissionDenied`]), or that
     /// cannot be opened.
-    Inaccessible(Error),
+    Inaccessible(#[cfg_attr(feature = "serde", serde(serialize_with = "message"))] Error),
     /// No segment of this crate.
     Foreign(FileKind),
 }
@@ -147,6 +156,7 @@ impl Content {
 /// The kind of an object that is no segment.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum FileKind {
     /// A regular file, or a System V segment.
     Memory,
@@ -161,6 +171,7 @@ pub enum FileKind {
 /// The header of a segment.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Segment {
     /// The type and its layout.
     pub layout: Layout,
@@ -186,6 +197,7 @@ pub struct Segment {
 /// The validity of the locks of a segment in this boot, file and pid namespace.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Epoch {
     /// They were initialised in this boot of the machine, in this file, and in the pid
     /// namespace of this process.
@@ -205,25 +217,35 @@ pub enum Epoch {
 /// The number of sync objects in a segment.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Locks {
     /// The number of mutexes and condition variables.
     pub objects: u64,
     /// How many of them were inspected: all, up to a limit of one million.
     pub counted: u64,
-    /// The number of inspected mutexes that are held, also by a holder that died.
+    /// The number of inspected mutexes that a thread holds.
     pub held: u64,
-    /// The number of inspected mutexes that are poisoned.
+    /// How many of the held mutexes have a holder that a signal or a debugger has
+    /// stopped.
+    pub stopped: u64,
+    /// The number of inspected mutexes that name a holder which does not exist, and
+    /// which the kernel has not marked. The holder may have called `exec` outside the
+    /// main thread, or have run in another boot of the machine.
+    pub dead: u64,
+    /// The number of inspected mutexes that are poisoned, also by an owner death that
+    /// no locker has seen yet.
     pub poisoned: u64,
 }
 
 /// An object and its sync objects.
 #[non_exhaustive]
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Details {
     /// The object.
     pub object: Object,
     /// Its sync objects in the order of the type, up to the limit. Unlocked and clean
-    /// ones are omitted first.
+    /// ones are omitted first, and poisoned ones last.
     pub sync_objects: Vec<SyncObject>,
     /// The number of sync objects that were omitted.
     pub omitted: u64,
@@ -232,6 +254,7 @@ pub struct Details {
 /// A mutex or condition variable in a segment.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SyncObject {
     /// The path of the field in the value: `.workers[3].lock`. It is empty if the value
     /// itself is the sync object.
@@ -245,6 +268,7 @@ pub struct SyncObject {
 /// The state of a mutex or condition variable.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum SyncState {
     /// A [`ShmMutex`](crate::ShmMutex).
     Mutex(MutexState),
@@ -265,6 +289,7 @@ pub type LockState = snapshot::LockState<Holder>;
 /// The thread that holds a mutex.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Holder {
     /// The id of the process, or 0 if it is unknown.
     pub pid: u32,
@@ -283,6 +308,7 @@ pub struct Holder {
 /// The state of the thread that holds a mutex.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum HolderState {
     /// It exists.
     Alive,
@@ -297,6 +323,7 @@ pub enum HolderState {
 /// A shared mapping of a process.
 #[non_exhaustive]
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Attachment {
     /// The addresses in that process.
     pub addresses: std::ops::Range<u64>,
@@ -306,4 +333,16 @@ pub struct Attachment {
     pub offset: u64,
     /// The mapped object.
     pub object: Object,
+}
+
+/// Serialises an error as its message and those of its sources.
+#[cfg(feature = "serde")]
+fn message<S: serde::Serializer>(error: &Error, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    serializer.serialize_str(&text)
 }

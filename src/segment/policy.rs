@@ -5,6 +5,7 @@ pub use crate::os::mem::Pages;
 /// Selects what happens to the name of a segment when no process is attached any more.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Removal {
     /// Name and contents stay until a process calls [`unlink`](crate::unlink).
     #[default]

@@ -31,6 +31,7 @@ pub struct Holder {
 /// The state of a mutex. `H` describes the holder.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MutexState<H> {
     /// The state of the lock.
     pub lock: LockState<H>,
@@ -46,6 +47,7 @@ pub struct MutexState<H> {
 /// The state of a lock. `H` describes the holder.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum LockState<H> {
     /// The lock is not initialised.
     NotPlaced,
@@ -62,6 +64,7 @@ pub enum LockState<H> {
 /// The waiters of a lock, as far as its word shows them.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Waiters {
     /// No waiter has marked the lock.
     NoneSeen,
@@ -72,6 +75,7 @@ pub enum Waiters {
 /// The state of a [`ShmCondvar`](crate::ShmCondvar).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CondvarState {
     /// The number of waiters, at most. Includes waiters that died while they waited.
     pub waiters: u32,

@@ -14,13 +14,13 @@ use crate::names::{self, Declaration, Name, Source, Tests};
 /// in each subfolder.
 const ROOTS: [(&str, &str); 6] = [
     ("src/lib.rs", "shm_sync"),
-    ("src/bin/shm-sync/main.rs", "shm_sync_tool"),
+    ("cli/src/main.rs", "shm_sync_cli"),
     ("derive/src/lib.rs", "shm_sync_derive"),
     ("bench/src/main.rs", "shm_sync_bench"),
     ("proof/src/lib.rs", "shm_sync_proof"),
     ("proof/src/bin/soak/main.rs", "soak"),
 ];
-const FOLDERS: [&str; 3] = ["examples", "tests", "proof/tests"];
+const FOLDERS: [&str; 4] = ["examples", "tests", "cli/tests", "proof/tests"];
 
 type Module = Vec<String>;
 

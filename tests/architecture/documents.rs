@@ -3,7 +3,7 @@
 //!
 //! A test module is named `binary::module`, for example `crash::lock_storm`, which is
 //! `tests/crash/lock_storm.rs` or `tests/crash/lock_storm/mod.rs`. A test of it is named
-//! `binary::module::function`.
+//! `binary::module::function`. The binary `tool` is in `cli/tests`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// The folders of the repository. Their paths are checked wherever a document names
 /// them.
-const FOLDERS: [&str; 9] = [
-    ".ci", "bench", "derive", "docs", "examples", "fuzz", "proof", "src", "tests",
+const FOLDERS: [&str; 10] = [
+    ".ci", "bench", "cli", "derive", "docs", "examples", "fuzz", "proof", "src", "tests",
 ];
 
 /// The test programs that consist of modules.
@@ -113,7 +113,11 @@ impl Document {
 
 /// Returns the path of a test module without its extension.
 fn test_path(name: &str) -> PathBuf {
-    Path::new("tests").join(name.replace("::", "/"))
+    let folder = match name.split_once("::") {
+        Some(("tool", _)) => "cli/tests",
+        _ => "tests",
+    };
+    Path::new(folder).join(name.replace("::", "/"))
 }
 
 /// Returns whether a test module exists, or a function of it.
@@ -289,7 +293,8 @@ fn names_exist() {
 
 #[test]
 fn listed_tests_exist() {
-    let sources = sources(Path::new("src")) + &sources(Path::new("tests"));
+    let folders = ["src", "tests", "cli"];
+    let sources: String = folders.map(|folder| sources(Path::new(folder))).concat();
     let mut list = Vec::new();
     for path in LISTS {
         let document = Document::read(path.into());

@@ -20,9 +20,9 @@ const FLOORS: [&[&str]; 8] = [
     &["fuzzing"],
 ];
 
-/// Programs. They use the public API, so they have no floor. All other rules hold for
-/// them, too.
-const PROGRAMS: &str = "bin";
+/// The folder of the tool. It uses the public API, so it has no floor. All other rules
+/// hold for it, too.
+const TOOL: &str = "cli";
 
 /// The module that may name [`SYSTEM_CRATES`].
 const SYSTEM_MODULE: &str = "os";
@@ -51,7 +51,9 @@ fn smoke() {
 
 #[test]
 fn source_keeps_the_rules() {
-    let list = violations(&files_below(Path::new("src")));
+    let mut files = files_below(Path::new("src"));
+    files.extend(files_below(&Path::new(TOOL).join("src")));
+    let list = violations(&files);
     assert!(list.is_empty(), "rules are broken:\n{}", list.join("\n"));
 }
 
@@ -80,7 +82,7 @@ fn violations(files: &BTreeMap<PathBuf, String>) -> Vec<String> {
 
 /// Requires that each module has a floor.
 fn module_rule(here: &str) -> Option<String> {
-    let is_unknown = !here.is_empty() && here != PROGRAMS && floor_of(here).is_none();
+    let is_unknown = !here.is_empty() && here != TOOL && floor_of(here).is_none();
     is_unknown.then(|| format!("`{here}` is on no floor: add it to FLOORS in {}", file!()))
 }
 
@@ -128,7 +130,7 @@ fn waiting_rule(path: &[String]) -> Option<String> {
 fn descriptor_rule(here: &str, path: &[String], text: &str) -> Option<String> {
     let makes = path.iter().any(|part| MAKERS.contains(&part.as_str()))
         || path.starts_with(&["nix", "fcntl", "open"].map(String::from));
-    let is_wrong = makes && here != PROGRAMS && !text.contains(KEEPER);
+    let is_wrong = makes && here != TOOL && !text.contains(KEEPER);
     is_wrong.then(|| format!("`{}` needs `{KEEPER}` around it", path.join("::")))
 }
 
@@ -162,7 +164,8 @@ fn owners(files: &BTreeMap<PathBuf, String>) -> BTreeMap<String, String> {
     owners
 }
 
-/// Returns the module that a file is: `["sync", "mutex"]`. It is empty for `lib.rs`.
+/// Returns the module that a file is: `["sync", "mutex"]`. It is empty for `lib.rs`. It
+/// begins with [`TOOL`] for the files of the tool.
 fn module_of(file: &Path) -> Vec<String> {
     let inside = file.strip_prefix("src").unwrap_or(file).with_extension("");
     let parts = inside
@@ -283,7 +286,7 @@ fn system_crate_outside_os_is_caught() {
         f(r#match, x::<'static>(), 'label: loop {}, libc::x)"###;
     assert_caught("src/init.rs", rule, lines);
     assert_caught("src/lib.rs", rule, "pub use libc::c_int;");
-    assert_caught("src/bin/tool/main.rs", rule, "use libc::c_int;");
+    assert_caught("cli/src/main.rs", rule, "use libc::c_int;");
     let rule = "`nix` is named outside src/os";
     assert_caught("src/segment/mod.rs", rule, "use {std::io, nix::unistd};");
 }
@@ -343,7 +346,7 @@ fn code_within_the_rules_is_allowed() {
     let inside = "use super::super::clock; use libc::x;";
     assert_allowed("src/os/b/a.rs", inside);
     let program = "use shm_sync::Segment; use crate::table; mod text;";
-    assert_allowed("src/bin/tool/main.rs", program);
+    assert_allowed("cli/src/main.rs", program);
 
     let other_meanings = "
         struct Abi { libc: u8 } fn f(a: Abi) { a.libc; }

@@ -32,8 +32,9 @@ const TERMS: [(&str, &str); 5] = [
 ];
 
 /// The folders of Rust code.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "bench",
+    "cli",
     "derive",
     "examples",
     "fuzz/fuzz_targets",
@@ -45,7 +46,7 @@ const FOLDERS: [&str; 7] = [
 /// The documents that people write. Programs write those in `docs/results/`.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut documents = BTreeMap::new();
-    for folder in [".", "docs", "docs/decisions", "tests"] {
+    for folder in [".", "cli", "docs", "docs/decisions", "tests"] {
         for entry in std::fs::read_dir(folder).expect("the folder is readable") {
             let path = entry.expect("the folder is readable").path();
             if path.extension().is_some_and(|extension| extension == "md") {

@@ -4,3 +4,4 @@
 mod derive;
 mod properties;
 mod public_types;
+mod serialise;

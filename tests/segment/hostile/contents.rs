@@ -503,17 +503,4 @@ on_stage! {
     fn changed_system_v_is_refused_or_harmless() {
         check_changes_of(Backing::SystemV);
     }
-
-    #[cfg(feature = "cli")]
-    fn tool_names_unreadable_object() {
-        for object in good_objects() {
-            patch(&object.address, 24, &[0xff; 8]);
-            let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_shm-sync"));
-            let output = tool.args(["show", &object.address]).output().unwrap();
-            assert_eq!(output.status.code(), Some(1));
-            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-            let is_named = text.contains(&*object.address) || text.contains("sysv:");
-            assert!(is_named && text.contains("bytes, but it has"), "{text}");
-        }
-    }
 }

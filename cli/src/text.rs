@@ -2,13 +2,11 @@
 //! and colours.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
 use shm_sync::inspect;
-
-use crate::arguments::When;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Escapes text that another user chose. A name must not move the cursor or look like
 /// two lines.
@@ -61,6 +59,96 @@ pub(crate) fn bytes(number: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Returns a number of bytes in at most five characters: `72B`, `4.0K`, `16M`.
+pub(crate) fn short_bytes(number: u64) -> String {
+    const UNITS: [char; 6] = ['K', 'M', 'G', 'T', 'P', 'E'];
+    if number < 1024 {
+        return format!("{number}B");
+    }
+    let mut value = number as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+/// Returns the text, or its beginning and `…` if it is wider than `width` columns.
+pub(crate) fn shorten_end(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let kept = end_of_columns(text, width.saturating_sub(1));
+    format!("{}…", &text[..kept])
+}
+
+/// Returns the text, or its beginning, `…` and its end if it is wider than `width`
+/// columns.
+pub(crate) fn shorten_middle(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let room = width.saturating_sub(1);
+    let before = end_of_columns(text, room.div_ceil(2));
+    let mut after = text.len();
+    let mut used = 0;
+    for (at, character) in text.char_indices().rev() {
+        used += character.width().unwrap_or(0);
+        if used > room / 2 {
+            break;
+        }
+        after = at;
+    }
+    format!("{}…{}", &text[..before], &text[after.max(before)..])
+}
+
+/// Returns the index at which the first `columns` columns of the text end.
+fn end_of_columns(text: &str, columns: usize) -> usize {
+    let mut used = 0;
+    for (at, character) in text.char_indices() {
+        used += character.width().unwrap_or(0);
+        if used > columns {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// Returns the lines of a text that is wrapped to a width, between words where
+/// possible.
+pub(crate) fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.map(|width| width.max(1)) else {
+        return vec![text.to_owned()];
+    };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.width() + 1 + word.width() <= width {
+            line.push(' ');
+            line.push_str(word);
+            continue;
+        }
+        if !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        let mut rest = word;
+        while rest.width() > width {
+            // At least one character, so that the loop ends.
+            let first = rest.chars().next().map_or(0, char::len_utf8);
+            let (part, after) = rest.split_at(end_of_columns(rest, width).max(first));
+            lines.push(part.to_owned());
+            rest = after;
+        }
+        line.push_str(rest);
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines
 }
 
 /// Returns a time in UTC, and how long ago it was.
@@ -120,25 +208,6 @@ pub(crate) enum Palette {
     Coloured,
 }
 
-impl Palette {
-    pub(crate) fn new(when: When) -> Self {
-        let is_wanted = match when {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => {
-                let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
-                let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-                std::io::stdout().is_terminal() && unset("NO_COLOR") && !is_dumb
-            }
-        };
-        if is_wanted {
-            Self::Coloured
-        } else {
-            Self::Plain
-        }
-    }
-}
-
 /// The meaning of a piece of text, which determines its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -177,6 +246,16 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1024), "1.0 KiB");
         assert_eq!(bytes(u64::MAX), "16.0 EiB");
+        for (number, short) in [
+            (72, "72B"),
+            (4096, "4.0K"),
+            (10_200, "10K"),
+            (1 << 20, "1.0M"),
+        ] {
+            assert_eq!(short_bytes(number), short);
+        }
+        assert_eq!(short_bytes(u64::MAX), "16E");
+        assert_eq!(short_bytes((1 << 20) - 1), "1.0M");
         assert_eq!(numbers(&[1, 2, 3], 2), "1, 2 and 1 more");
         assert_eq!(numbers(&[], 2), "");
     }
@@ -186,6 +265,39 @@ mod tests {
         assert_eq!(escape("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(escape_lines("a\x1b[2Jb\nc\n"), "a\\u{1b}[2Jb\nc\n");
         assert_eq!(short_type("a::B<\x1b[2J>"), "B<\\u{1b}[2J>");
+    }
+
+    #[test]
+    fn long_texts_are_shortened() {
+        assert_eq!(shorten_end("segment", 7), "segment");
+        assert_eq!(shorten_end("segment", 6), "segme…");
+        assert_eq!(shorten_middle("segment", 6), "seg…nt");
+        assert_eq!(shorten_middle("segment", 5), "se…nt");
+        // A character of two columns is never halved.
+        assert_eq!(shorten_end("日本語", 4), "日…");
+        assert_eq!(shorten_middle("日本語", 5), "日…語");
+        for width in 0..8 {
+            let shortened = [
+                shorten_end("日本語", width),
+                shorten_middle("日本語", width),
+            ];
+            assert!(
+                shortened.iter().all(|text| text.width() <= width.max(1)),
+                "{shortened:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_lines_are_wrapped() {
+        assert_eq!(wrap("one two three", None), ["one two three"]);
+        assert_eq!(wrap("one two three", Some(7)), ["one two", "three"]);
+        assert_eq!(
+            wrap("a abcdefgh b", Some(3)),
+            ["a", "abc", "def", "gh", "b"]
+        );
+        assert_eq!(wrap("日本", Some(1)), ["日", "本"]);
+        assert_eq!(wrap("", Some(4)), [""]);
     }
 
     #[test]

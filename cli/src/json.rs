@@ -2,6 +2,9 @@
 //! programs read them.
 //!
 //! Times are in seconds since 1970, sizes in bytes.
+//!
+//! The types of [`inspect`] can be serialised as well, but with the names and the
+//! nesting of the library, and without what the tool adds: states, reasons, user names.
 
 use std::fmt::Write;
 
@@ -63,6 +66,8 @@ struct LocksRow {
     objects: u64,
     counted: u64,
     held: u64,
+    stopped: u64,
+    dead: u64,
     poisoned: u64,
 }
 
@@ -145,7 +150,7 @@ impl From<&Object> for ObjectRow {
             mode: format!("{:04o}", object.mode),
             pids: object.users.pids.clone(),
             attachments: object.users.attachments,
-            unreadable_processes: object.users.unreadable_processes,
+            unreadable_processes: object.users.unreadable_pids.len(),
             segment: object.content.segment().map(SegmentRow::from),
         }
     }
@@ -178,6 +183,8 @@ impl From<Locks> for LocksRow {
             objects: locks.objects,
             counted: locks.counted,
             held: locks.held,
+            stopped: locks.stopped,
+            dead: locks.dead,
             poisoned: locks.poisoned,
         }
     }
@@ -218,7 +225,7 @@ impl From<&SyncObject> for SyncObjectRow {
 impl From<&MutexState> for StateRow {
     fn from(mutex: &MutexState) -> Self {
         Self::Mutex {
-            lock: labels::lock(&mutex.lock).0,
+            lock: labels::lock(&mutex.lock),
             holder: match &mutex.lock {
                 LockState::Held(holder) => Some(holder.into()),
                 _ => None,

@@ -1,8 +1,6 @@
 //! Texts that other users chose, in the output of the tool. No control character and no
 //! invisible character reaches standard output or standard error.
 
-#![cfg(feature = "cli")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -2,7 +2,7 @@
 
 use shm_sync::inspect::{
     Access, Content, Epoch, FileKind, Holder, HolderState, Link, LockState, Object, State,
-    SyncState, Waiters,
+    SyncState, Users, Waiters,
 };
 use shm_sync::{Error, PoisonCause, Removal};
 
@@ -96,18 +96,53 @@ pub(crate) fn kind(state: &SyncState) -> &'static str {
     }
 }
 
-pub(crate) fn lock(lock: &LockState) -> (&'static str, Style) {
+/// Returns the word for the state of a lock in JSON.
+pub(crate) fn lock(lock: &LockState) -> &'static str {
     match lock {
-        LockState::NotPlaced => ("not placed", Style::Faint),
-        LockState::Free => ("free", Style::Plain),
-        LockState::Held(Holder {
-            state: HolderState::Dead,
-            ..
-        }) => ("held", Style::Bad),
-        LockState::Held(_) => ("held", Style::Good),
-        LockState::OwnerDied => ("owner died", Style::Bad),
-        LockState::NotRecoverable => ("not recoverable", Style::Bad),
-        _ => ("unknown", Style::Doubtful),
+        LockState::NotPlaced => "not placed",
+        LockState::Free => "free",
+        LockState::Held(_) => "held",
+        LockState::OwnerDied => "owner died",
+        LockState::NotRecoverable => "not recoverable",
+        _ => "unknown",
+    }
+}
+
+/// Returns the state of a lock and of its holder, for a table.
+pub(crate) fn lock_and_holder(state: &LockState) -> (&'static str, Style) {
+    match state {
+        LockState::Held(Holder { state, .. }) => match state {
+            HolderState::Alive => ("held", Style::Good),
+            HolderState::Stopped => ("held, stopped", Style::Doubtful),
+            HolderState::Dead => ("held, dead", Style::Bad),
+            _ => ("held, unknown", Style::Doubtful),
+        },
+        LockState::NotPlaced => (lock(state), Style::Faint),
+        LockState::Free => (lock(state), Style::Plain),
+        LockState::OwnerDied | LockState::NotRecoverable => (lock(state), Style::Bad),
+        _ => (lock(state), Style::Doubtful),
+    }
+}
+
+/// Returns the number of attachments without a visible process.
+///
+/// A process can attach a System V segment twice. If this process may read the mappings
+/// of all processes, the attachments are those of visible processes, or of processes
+/// in other containers.
+pub(crate) fn unseen_attachments(users: &Users) -> u64 {
+    if !users.pids.is_empty() && users.unreadable_pids.is_empty() {
+        return 0;
+    }
+    let attachments = users.attachments.unwrap_or(0);
+    attachments.saturating_sub(users.pids.len() as u64)
+}
+
+/// Returns the processes that may use the object although they are not known to. Their
+/// mappings are unreadable.
+pub(crate) fn possible_users(users: &Users) -> &[u32] {
+    match users.attachments {
+        Some(_) if unseen_attachments(users) == 0 => &[],
+        _ => &users.unreadable_pids,
     }
 }
 

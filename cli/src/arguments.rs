@@ -4,14 +4,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use shm_sync::Address;
+
+use crate::complete;
 
 /// The end of every help page.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  success, also if some rows report an object that can't be read
-  1  failure: no such segment or process, segment in use, no permission
-  2  wrong usage, or not confirmed";
+  0    success, also if some rows report an object that can't be read
+  1    failure: no such segment or process, segment in use, no permission, or the output
+       can't be written
+  2    wrong usage, or not confirmed
+  141  the reader of the output has closed it";
 
 /// Shows and cleans up segments of the shm-sync library: POSIX objects, files, System V
 /// segments and memfds.
@@ -63,10 +68,15 @@ pub(crate) enum Command {
     /// removed.
     #[command(after_help = EXIT_CODES)]
     Rm(Rm),
-    /// Remove all segments to which no process is attached
+    /// Remove segments that their processes have left behind
     ///
-    /// This includes persistent segments: check with --dry-run first. Files outside
-    /// /dev/shm, and segments that can't be read, are not removed.
+    /// These are segments to which no process is attached, and which should be gone:
+    /// `UntilLastDetach` segments whose last process was killed, and System V segments
+    /// whose creator died before they were complete. The command lists them and asks. A
+    /// script passes --yes. Without a terminal and without --yes, nothing is done.
+    /// Persistent segments and those of other users stay, unless the options below
+    /// select them. Files outside /dev/shm, and segments that can't be read, always
+    /// stay.
     #[command(after_help = EXIT_CODES)]
     Gc(Gc),
     /// Clear the poison of a mutex, after confirmation
@@ -77,7 +87,12 @@ pub(crate) enum Command {
     ClearPoison(ClearPoison),
     /// Print the manual page, or write the pages of all commands to a directory
     Man(Man),
-    /// Print the completions for a shell
+    /// Print the completions for a shell: of commands, segments, fields and processes
+    ///
+    /// bash: `source <(shm-sync completions bash)` in ~/.bashrc;
+    /// zsh: `source <(shm-sync completions zsh)` in ~/.zshrc;
+    /// fish: `shm-sync completions fish | source` in ~/.config/fish/config.fish.
+    /// The shell calls the tool, so print them again after an update.
     Completions(Completions),
 }
 
@@ -89,10 +104,19 @@ pub(crate) struct Format {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Columns {
+    /// Show all columns, in full, and not only those that fit 80 columns
+    #[arg(short, long)]
+    pub(crate) wide: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Also list other objects in /dev/shm and other System V segments
     #[arg(short, long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) columns: Columns,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -100,7 +124,7 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 pub(crate) struct Subject {
     /// "/jobs", "./file", "sysv:42", "sysv:id:7", or "/proc/PID/fd/N"
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
     pub(crate) address: Address,
 }
 
@@ -118,6 +142,8 @@ pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) limit: Limit,
     #[command(flatten)]
+    pub(crate) columns: Columns,
+    #[command(flatten)]
     pub(crate) format: Format,
 }
 
@@ -133,6 +159,9 @@ pub(crate) struct Watch {
     pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) limit: Limit,
+    /// Show the header as well, and all columns
+    #[arg(short, long)]
+    pub(crate) wide: bool,
     /// Print one line of JSON per report
     #[arg(long)]
     pub(crate) json: bool,
@@ -141,10 +170,13 @@ pub(crate) struct Watch {
 #[derive(Debug, Args)]
 pub(crate) struct Maps {
     /// The id of the process
+    #[arg(add = ArgValueCompleter::new(complete::pids))]
     pub(crate) pid: u32,
     /// Also list other objects in /dev/shm and other System V segments
     #[arg(short, long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) columns: Columns,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -152,15 +184,24 @@ pub(crate) struct Maps {
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// "/jobs", "./file", "sysv:42" or "sysv:id:7"
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::names))]
     pub(crate) addresses: Vec<Address>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     /// Only report the segments that would be removed
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Also remove persistent segments to which no process is attached, with their data
+    #[arg(long)]
+    pub(crate) persistent: bool,
+    /// Also remove segments of other users, if this user may
+    #[arg(long)]
+    pub(crate) all_users: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -171,6 +212,7 @@ pub(crate) struct ClearPoison {
     pub(crate) subject: Subject,
     /// The mutex, as `show` names it: ".workers[3].lock", or "." if the segment is a
     /// mutex
+    #[arg(add = ArgValueCompleter::new(complete::fields))]
     pub(crate) field: String,
     /// Do not ask for confirmation
     #[arg(short, long)]
@@ -193,10 +235,14 @@ pub(crate) struct Completions {
 /// Parses the interval of `watch`.
 fn seconds(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(365 * 86_400);
     let number: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     let interval = Duration::try_from_secs_f64(number).map_err(|error| error.to_string())?;
     if interval < SHORTEST {
         return Err(format!("less than {SHORTEST:?}"));
+    }
+    if interval > LONGEST {
+        return Err("more than a year".to_owned());
     }
     Ok(interval)
 }

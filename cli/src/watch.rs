@@ -13,27 +13,28 @@ use crossterm::terminal::{
     disable_raw_mode, enable_raw_mode, size,
 };
 use crossterm::{execute, queue};
+use shm_sync::inspect::Details;
 
 use crate::arguments::Watch;
 use crate::json::DetailsRow;
 use crate::output::{Failure, Outcome, details, print};
-use crate::text::{self, Palette, Style, escape};
+use crate::text::{self, Style, escape, wrap};
+use crate::view::View;
 use crate::{json, show};
 
 /// Shows the segment until the count is reached or the user quits.
-pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
+pub(crate) fn watch(watch: &Watch, view: View) -> Result<Outcome, Failure> {
     // A segment that does not exist at the start is an error. On a terminal, a later
     // removal is shown on the page.
-    let limit = watch.limit.limit;
-    let mut first = Some(report(watch, limit, palette)?);
+    let mut first = Some(report(watch, view)?);
     if io::stdout().is_terminal() && io::stdin().is_terminal() && !watch.json {
-        return on_screen(watch, palette);
+        return on_screen(watch, view);
     }
     let mut reports = 0;
     loop {
         let text = match first.take() {
             Some(text) => text,
-            None => report(watch, limit, palette)?,
+            None => report(watch, view)?,
         };
         print(&text)?;
         reports += 1;
@@ -47,13 +48,20 @@ pub(crate) fn watch(watch: &Watch, palette: Palette) -> Result<Outcome, Failure>
     }
 }
 
-fn report(watch: &Watch, limit: usize, palette: Palette) -> Result<String, Failure> {
-    let details = details(&watch.subject.address, limit)?;
-    Ok(if watch.json {
-        json::line(&DetailsRow::from(&details))?
-    } else {
-        show::details(&details, palette)
-    })
+fn report(watch: &Watch, view: View) -> Result<String, Failure> {
+    let details = details(&watch.subject.address, watch.limit.limit)?;
+    if watch.json {
+        return Ok(json::line(&DetailsRow::from(&details))?);
+    }
+    let head = head(&details, view);
+    Ok(show::with_sync_objects(head, &details, view))
+}
+
+fn head(details: &Details, view: View) -> String {
+    match view.is_wide {
+        true => show::head(details, view),
+        false => show::short_head(details, view),
+    }
 }
 
 /// Waits for the interval. No message arrives, and a signal ends the process.
@@ -62,18 +70,24 @@ fn pause(interval: Duration) {
     let _ = receiver.recv_timeout(interval);
 }
 
-fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
+fn on_screen(watch: &Watch, view: View) -> Result<Outcome, Failure> {
     let screen = Screen::enter()?;
     let mut reports = 0;
     loop {
-        // With a limit, unlocked and clean locks are omitted first, so the locks in use
-        // are on the screen.
-        let limit = watch.limit.limit.min(screen.room()?);
-        let text = report(watch, limit, palette).unwrap_or_else(|failure| match failure {
-            Failure::Failed(text) | Failure::Refused(text) => Style::Bad.paint(palette, &text),
-            Failure::Output(error) => error.to_string(),
+        let (width, height) = size()?;
+        let view = View {
+            width: Some(usize::from(width)),
+            ..view
+        };
+        let mut page = headline(watch, view);
+        page += &report_of_height(watch, view, usize::from(height)).unwrap_or_else(|failure| {
+            let (text, _) = failure.message();
+            let lines = wrap(&text, view.width).into_iter();
+            lines
+                .map(|line| Style::Bad.paint(view.palette, &line) + "\n")
+                .collect()
         });
-        screen.draw(&headline(watch, palette), &text)?;
+        screen.draw(&page)?;
         reports += 1;
         if watch.count.is_some_and(|count| reports >= count) {
             return Ok(Outcome::Done);
@@ -84,11 +98,38 @@ fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
     }
 }
 
-fn headline(watch: &Watch, palette: Palette) -> String {
+/// Returns a report for a screen. If some locks do not fit, those that are unlocked and
+/// clean are omitted first, and poisoned ones last.
+fn report_of_height(watch: &Watch, view: View, height: usize) -> Result<String, Failure> {
+    /// The line of the screen above the report, the empty line, the titles, and the
+    /// number of omitted locks.
+    const OTHER_LINES: usize = 4;
+    /// The number of locks for which the head is cut.
+    const LEAST_LOCKS: usize = 4;
+    let address = &watch.subject.address;
+    let mut found = details(address, watch.limit.limit)?;
+    let shown = found.sync_objects.len().min(LEAST_LOCKS);
+    let mut head = head(&found, view);
+    let lines = height.saturating_sub(OTHER_LINES + shown).max(1);
+    head.truncate(end_of_lines(&head, lines));
+    let room = height.saturating_sub(head.lines().count() + OTHER_LINES);
+    if found.sync_objects.len() > room.max(1) {
+        found = details(address, room.max(1))?;
+    }
+    Ok(show::with_sync_objects(head, &found, view))
+}
+
+/// Returns the length of the first lines of a text.
+fn end_of_lines(text: &str, lines: usize) -> usize {
+    text.split_inclusive('\n').take(lines).map(str::len).sum()
+}
+
+fn headline(watch: &Watch, view: View) -> String {
     let name = escape(&watch.subject.address);
     let now = text::date(SystemTime::now());
-    let text = format!("{name} every {:?}, {now}; q quits", watch.interval);
-    Style::Faint.paint(palette, &text)
+    let text = format!("every {:?}, {now}; q quits: {name}", watch.interval);
+    let text = text::shorten_end(&text, view.width.unwrap_or(usize::MAX));
+    Style::Faint.paint(view.palette, &text) + "\n"
 }
 
 /// The action for a key, or for the end of the interval.
@@ -134,26 +175,17 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Returns how many locks fit on the screen.
-    fn room(&self) -> io::Result<usize> {
-        /// The number of the other lines.
-        const OTHER_LINES: usize = 17;
-        let (_, height) = size()?;
-        Ok(usize::from(height).saturating_sub(OTHER_LINES).max(1))
-    }
-
     /// Replaces the content of the screen.
-    fn draw(&self, headline: &str, text: &str) -> io::Result<()> {
+    fn draw(&self, page: &str) -> io::Result<()> {
         let (_, height) = size()?;
         let mut out = io::stdout().lock();
-        let lines = std::iter::once(headline).chain(text.lines());
-        for (row, line) in (0..height).zip(lines) {
+        for (row, line) in (0..height).zip(page.lines()) {
             queue!(out, MoveTo(0, row))?;
             out.write_all(line.as_bytes())?;
             queue!(out, Clear(ClearType::UntilNewLine))?;
         }
-        let used = 1 + text.lines().count();
-        if let Some(row) = u16::try_from(used).ok().filter(|row| *row < height) {
+        let used = u16::try_from(page.lines().count()).ok();
+        if let Some(row) = used.filter(|row| *row < height) {
             queue!(out, MoveTo(0, row), Clear(ClearType::FromCursorDown))?;
         }
         out.flush()

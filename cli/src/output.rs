@@ -2,12 +2,19 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use shm_sync::inspect::{self, Details};
 use shm_sync::{Address, Error};
 
 use crate::labels;
 use crate::text::{escape, escape_lines};
+
+const NOT_DONE: u8 = 1;
+const REFUSED: u8 = 2;
+/// The exit code that a shell reports for a process that `SIGPIPE` has killed. Other
+/// tools die of that signal when the reader of their output closes it.
+const CLOSED: u8 = 128 + 13;
 
 /// The reason why a command did not succeed.
 #[derive(Debug)]
@@ -26,6 +33,15 @@ impl Failure {
         let subject = escape(&subject.to_string());
         Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
     }
+
+    /// Returns the message for the user, and the exit code.
+    pub(crate) fn message(self) -> (String, u8) {
+        match self {
+            Self::Failed(text) => (text, NOT_DONE),
+            Self::Refused(text) => (text, REFUSED),
+            Self::Output(error) => (format!("write error: {error}"), NOT_DONE),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -40,6 +56,24 @@ pub(crate) enum Outcome {
     Done,
     /// The messages or the output report the rest.
     Incomplete,
+    /// The arguments were wrong. The message was printed.
+    Misused,
+}
+
+/// Returns the exit code of the tool, after a message for a failure. A closed output
+/// has no message, as with other tools.
+pub(crate) fn exit_code(result: Result<Outcome, Failure>) -> ExitCode {
+    ExitCode::from(match result {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => NOT_DONE,
+        Ok(Outcome::Misused) => REFUSED,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => CLOSED,
+        Err(failure) => {
+            let (text, code) = failure.message();
+            eprint_error(&text);
+            code
+        }
+    })
 }
 
 /// Prints a message on standard error, and ignores a closed output.
@@ -49,8 +83,14 @@ pub(crate) fn eprint_error(text: &str) {
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints bytes that need not be text to standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
+    // The standard library keeps the last line, and ignores the error at the end.
     Ok(out.flush()?)
 }
 

@@ -1,24 +1,26 @@
 //! The commands of the tool `shm-sync`, on segments and processes in every state.
 
-#![cfg(feature = "cli")]
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::run::{
+    command, has_own_shared_memory, has_row, json, refusal, remove_system_v, row, run, stdout,
+};
 use crate::support::mounts::{has_own_mounts_for, run as tool};
 use crate::support::{
-    Gate, NOBODY, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
+    Gate, NOBODY, TestAddress, TestFile, TestKey, TestName, become_nobody, holder_of, is_root_for,
     leave_a_death, on_stage, poll, spawn,
 };
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shm_sync::{LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{
+    Backing, LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe,
+};
 
 type Counter = ShmMutex<u64>;
 
@@ -45,78 +47,9 @@ fn farm() -> Farm {
     }
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shm-sync"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-/// Runs the tool, which must succeed, and returns its standard output.
-fn stdout(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Removes a System V segment that no process uses. It may still be in use for a
-/// moment, because other tests of this program list all segments and probe it.
-fn remove_system_v(address: &str) {
-    poll(|| {
-        let output = run(&["rm", address]);
-        let is_probed = String::from_utf8_lossy(&output.stderr).contains("in use");
-        assert!(output.status.success() || is_probed, "{output:?}");
-        output.status.success()
-    });
-}
-
-/// Runs the tool with `--json`, and returns its output.
-fn json(arguments: &[&str]) -> Value {
-    let mut all = arguments.to_vec();
-    all.push("--json");
-    serde_json::from_str(&stdout(&all)).unwrap()
-}
-
-/// Runs the tool, and returns its standard error and its exit code.
-fn refusal(arguments: &[&str]) -> (String, i32) {
-    let output = run(arguments);
-    let text = String::from_utf8(output.stderr).unwrap();
-    (text, output.status.code().unwrap())
-}
-
-/// Returns the row with that name of a list.
-#[track_caller]
-fn row(list: &Value, name: &str) -> Value {
-    let mut rows = list.as_array().unwrap().iter();
-    let found = rows.find(|row| row["name"] == name);
-    found
-        .unwrap_or_else(|| panic!("{name} is in {list}"))
-        .clone()
-}
-
-fn has_row(list: &Value, name: &str) -> bool {
-    let mut rows = list.as_array().unwrap().iter();
-    rows.any(|row| row["name"] == name)
-}
-
 /// Returns the only lock of a segment from the output of `show`.
 fn only_lock(address: &str) -> Value {
     json(&["show", address])["sync_objects"][0].clone()
-}
-
-/// Gives this process its own IPC namespace and `/dev/shm`, because other programs of
-/// the machine have segments, too. Returns whether that is possible.
-fn has_own_shared_memory() -> bool {
-    let succeeds = |program: &str, arguments: &[&str]| {
-        let status = Command::new(program).args(arguments).status();
-        status.is_ok_and(|status| status.success())
-    };
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC).is_ok()
-        && succeeds("mount", &["--make-rprivate", "/"])
-        && succeeds("mount", &["-t", "tmpfs", "tmpfs", "/dev/shm"])
 }
 
 on_stage! {
@@ -142,7 +75,7 @@ on_stage! {
         assert_eq!(inside["locks"]["held"], 0);
         assert_eq!(inside["fingerprint"], Farm::FINGERPRINT.to_string());
 
-        let table = stdout(&["ls"]);
+        let table = stdout(&["ls", "--wide"]);
         let line = table.lines().find(|line| line.starts_with(&format!("{} ", &*name)));
         let line = line.unwrap_or_else(|| panic!("{table}"));
         for part in ["posix", "1/1", "0600", &me.to_string(), "attached", "Farm"] {
@@ -182,7 +115,10 @@ on_stage! {
         holder.wait_until_stopped();
         let text = stdout(&["show", &name]);
         assert!(text.contains(&format!("{} ", holder.pid())), "{text}");
-        assert!(text.contains(", stopped"), "{text}");
+        assert!(text.contains("held, stopped"), "{text}");
+        let locks = row(&json(&["ls"]), &name)["segment"]["locks"].clone();
+        assert_eq!((&locks["held"], &locks["stopped"]), (&1.into(), &1.into()));
+        assert!(stdout(&["ls"]).contains("1 stopped"));
         let result = lock.try_lock();
         assert!(matches!(result, Err(LockError::WouldBlock)), "the tool does not unlock it");
         drop(result);
@@ -208,6 +144,8 @@ on_stage! {
             assert_eq!(lock["poison"]["pid"], dead);
         }
         assert!(stdout(&["show", &name]).contains("owner died"));
+        let locks = row(&json(&["ls"]), &name)["segment"]["locks"].clone();
+        assert_eq!((&locks["held"], &locks["poisoned"]), (&0.into(), &1.into()));
         assert!(matches!(segment.lock(), Err(LockError::Poisoned(_))));
     }
 
@@ -287,6 +225,29 @@ on_stage! {
         let [.., (copy, _)] = &names;
         assert_eq!(row(&all, copy)["segment"]["epoch"], "past");
         assert!(stdout(&["ls", "--all"]).contains("not a segment: other data"));
+    }
+
+    fn tool_names_unreadable_object() {
+        for address in TestAddress::of_each_kind("cli-unreadable") {
+            drop(Segment::create(&address, Counter::new(0)).unwrap());
+            // The length that the header says.
+            match address.kind() {
+                Backing::SystemV => address.overwrite_system_v(24, &[0xff; 8]),
+                kind => {
+                    let path = match kind {
+                        Backing::Posix => format!("/dev/shm{}", &*address),
+                        _ => address.to_string(),
+                    };
+                    let file = File::options().write(true).open(path).unwrap();
+                    file.write_all_at(&[0xff; 8], 24).unwrap();
+                }
+            }
+            let output = run(&["show", &address]);
+            assert_eq!(output.status.code(), Some(1));
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            let is_named = text.contains(&*address) || text.contains("sysv:");
+            assert!(is_named && text.contains("bytes, but it has"), "{text}");
+        }
     }
 
     fn ls_has_row_for_non_files() {
@@ -473,47 +434,6 @@ on_stage! {
         assert!(!segment.is_poisoned());
     }
 
-    fn gc_removes_only_garbage() {
-        if !has_own_shared_memory() {
-            println!("not run: no namespace of its own");
-            return;
-        }
-        let mut posix = Segment::<Counter>::options();
-        posix = posix.removal(Removal::UntilLastDetach);
-        let used = posix.create("/used", Counter::new(0)).unwrap();
-        let mut killed = spawn(|| {
-            let _first = posix.create("/transient", Counter::new(0)).unwrap();
-            let _second = posix.create("sysv:7", Counter::new(0)).unwrap();
-            crate::support::die();
-        });
-        killed.wait();
-        drop(Segment::create("/persistent", Counter::new(0)).unwrap());
-        fs::write("/dev/shm/foreign", "data").unwrap();
-        let mut old = fs::read("/dev/shm/used").unwrap();
-        old[8] = 99;
-        fs::write("/dev/shm/old", old).unwrap();
-
-        let outcomes = |arguments: &[&str]| {
-            let list = json(arguments);
-            let rows = list.as_array().unwrap().iter();
-            rows.map(|row| format!("{} {}", row["name"], row["outcome"]).replace('"', ""))
-                .collect::<Vec<_>>()
-        };
-        let expected = ["/old left alone", "/persistent would be removed",
-            "/transient would be removed", "sysv:0x00000007 would be removed"];
-        assert_eq!(outcomes(&["gc", "--dry-run"]), expected);
-        for name in ["/used", "/old", "/persistent", "/transient", "sysv:0x00000007"] {
-            assert!(has_row(&json(&["ls"]), name), "{name}");
-        }
-        let expected = expected.map(|row| row.replace("would be removed", "removed"));
-        assert_eq!(outcomes(&["gc"]), expected);
-        assert_eq!(outcomes(&["gc"]), ["/old left alone"]);
-        assert!(fs::exists("/dev/shm/foreign").unwrap());
-        drop(used.lock().unwrap());
-        stdout(&["rm", "/old"]);
-        assert_eq!(stdout(&["gc"]), "nothing to remove\n");
-    }
-
     fn tool_works_on_segments_of_other_users() {
         const SECONDS: Duration = Duration::from_secs(20);
         if !is_root_for("tool_works_on_segments_of_other_users") {
@@ -583,7 +503,7 @@ on_stage! {
         assert_eq!(refused.1, 1);
         assert!(refused.0.contains("in use"), "{}", refused.0);
         stdout(&["rm", &all[1]]);
-        let rows = json(&["gc"]);
+        let rows = json(&["gc", "--yes", "--all-users"]);
         let gone = rows.as_array().unwrap().iter().filter(|row| row["outcome"] == "removed");
         assert_eq!(gone.count(), all.len() - 2, "{rows}");
         for key in &all {
@@ -594,7 +514,8 @@ on_stage! {
         assert!(begun.elapsed() < SECONDS, "{:?}", begun.elapsed());
         go.open();
         user.join();
-        assert_eq!(json(&["gc"])[0]["outcome"], "removed");
+        let rows = json(&["gc", "--yes", "--all-users"]);
+        assert_eq!(rows[0]["outcome"], "removed");
     }
 
     fn longest_names_are_listed_and_collected() {
@@ -617,7 +538,7 @@ on_stage! {
         }
         let dry = json(&["gc", "--dry-run"]);
         assert!(expected.iter().all(|name| has_row(&dry, name)), "{dry}");
-        stdout(&["gc"]);
+        stdout(&["gc", "--persistent", "--yes"]);
         assert!(!paths.iter().any(|path| fs::exists(path).unwrap()));
     }
 
@@ -657,7 +578,7 @@ on_stage! {
         let name = TestName::new("cli-watch");
         let segment = Segment::create(&name, Counter::new(0)).unwrap();
         let text = stdout(&["watch", &name, "--interval", "0.05", "--count", "3"]);
-        assert_eq!(text.matches("fingerprint").count(), 3);
+        assert_eq!(text.matches("attached ").count(), 3, "{text}");
         assert!(!text.contains('\x1b'));
 
         let arguments = ["watch", &name, "--interval", "0.05", "--json"];
@@ -675,29 +596,16 @@ on_stage! {
         poll(|| lock() == "free");
         // The tool ends when its output is closed.
         drop(lines);
-        assert_eq!(tool.wait().unwrap().code(), Some(0));
+        assert_eq!(tool.wait().unwrap().code(), Some(141));
 
         drop(segment);
         drop(name);
         assert_eq!(refusal(&["watch", "/shm-sync-test-nothing"]).1, 1);
     }
 
-    fn closed_pipe_is_no_error() {
-        let names: Vec<_> = (0..3).map(|_| TestName::new("cli-pipe")).collect();
-        let _segments: Vec<_> =
-            names.iter().map(|name| Segment::create(name, farm()).unwrap()).collect();
-        for arguments in [&["ls", "--all"][..], &["ls", "--json"], &["man"], &["gc", "--dry-run"]] {
-            let (read, write) = std::io::pipe().unwrap();
-            drop(read);
-            let output = command(arguments).stdout(write).stderr(Stdio::piped()).output().unwrap();
-            assert_eq!(output.status.code(), Some(0), "{arguments:?}");
-            assert!(output.stderr.is_empty(), "{output:?}");
-        }
-    }
-
     fn usage_error_has_exit_code_2() {
         let wrong = [&[][..], &["frobnicate"], &["show"], &["show", "jobs"], &["maps", "x"],
-            &["watch", "/x", "--interval", "0"], &["rm"]];
+            &["watch", "/x", "--interval", "0"], &["watch", "/x", "--interval", "1e18"], &["rm"]];
         for arguments in wrong {
             assert_eq!(refusal(arguments).1, 2, "{arguments:?}");
         }
@@ -709,12 +617,9 @@ on_stage! {
         assert!(stdout(&["--version"]).starts_with("shm-sync "));
     }
 
-    fn man_and_completions_are_generated() {
+    fn man_pages_are_generated() {
         let page = stdout(&["man"]);
         assert!(page.starts_with(".ie") && page.contains("Exit codes"), "{page}");
-        for shell in ["bash", "zsh", "fish"] {
-            assert!(stdout(&["completions", shell]).contains("clear-poison"), "{shell}");
-        }
         let directory = TestName::new("man");
         fs::create_dir(directory.path()).unwrap();
         stdout(&["man", "--directory", &directory.path()]);

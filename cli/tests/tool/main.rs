@@ -1,0 +1,13 @@
+//! The tool `shm-sync`.
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+mod run;
+
+mod commands;
+mod completions;
+mod gc;
+mod outputs;
+mod terminal;
+mod texts;
