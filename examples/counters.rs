@@ -30,7 +30,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
 
-    let total = *counter.lock().map_err(shm_sync::Error::from)?;
+    let total = *counter.lock()?;
     let expected = WORKERS * INCREMENTS;
     println!("counted {total}, expected {expected}");
     Ok(ExitCode::from(u8::from(total != expected)))
