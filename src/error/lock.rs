@@ -51,9 +51,9 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// mutex.
 ///
 /// **Other error types**, such as `anyhow::Error`, accept only types that implement
-/// `std::error::Error`, and that borrow nothing. Call `lock_or_recover` or `or_recover`,
-/// whose error is an [`Error`](crate::Error). If there is nothing to repair the data
-/// with, convert first:
+/// `std::error::Error`, and that borrow nothing. Call `lock_or_recover` or
+/// `or_recover`, whose error is an [`Error`](crate::Error). If there is nothing to
+/// repair the data with, convert first:
 ///
 /// ```
 /// # use shm_sync::{Segment, ShmMutex};

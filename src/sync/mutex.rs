@@ -593,8 +593,8 @@ impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
     #[must_use]
     pub fn mutex(guard: &Self) -> &'a ShmMutex<T> {
         let mutex = std::ptr::from_ref(guard.cell).cast::<ShmMutex<T>>();
-        // SAFETY: `ShmMutex<T>` is `repr(transparent)` over `MutexCell<T>`, so a pointer
-        // to one is a valid pointer to the other: aligned, and to an initialised value.
+        // SAFETY: `ShmMutex<T>` is `repr(transparent)` over `MutexCell<T>`. So the
+        // pointer to the cell is aligned for the mutex, and the value is initialised.
         // The guard borrows the cell for `'a`, so no `&mut` to it exists during `'a`.
         unsafe { &*mutex }
     }

@@ -45,9 +45,7 @@ pub trait OrRecover: sealed::Sealed {
     /// After a repair, `timed_out()` is false, because the poison has ended the wait.
     /// The condition may still be true, so check it. The methods
     /// [`wait_while_or_recover`](crate::ShmCondvar::wait_while_or_recover) and
-    /// [`wait_timeout_while_or_recover`] do that.
-    ///
-    /// [`wait_timeout_while_or_recover`]: crate::ShmCondvar::wait_timeout_while_or_recover
+    /// `wait_timeout_while_or_recover` do that.
     ///
     /// # Errors
     ///

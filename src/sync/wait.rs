@@ -397,8 +397,9 @@ macro_rules! wait_methods {
             /// let shared = Segment::anonymous(pair)?;
             /// let (jobs, changed) = &*shared;
             /// let deadline = Instant::now() + Duration::from_millis(2);
+            /// let jobs = jobs.lock()?;
             /// let (jobs, result) =
-            ///     changed.wait_while_until(jobs.lock()?, deadline, |jobs| *jobs == 0)?;
+            ///     changed.wait_while_until(jobs, deadline, |jobs| *jobs == 0)?;
             /// assert!(result.timed_out() && *jobs == 0);
             /// # Ok(())
             /// # }

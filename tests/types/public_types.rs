@@ -116,7 +116,7 @@ const _: () = {
 
 const _: () = {
     assert!(implements!(Error: std::error::Error + Send + Sync + 'static));
-    // If it were an `Error`, `?` would box the guard, and the box would borrow the mutex.
+    // If it were an `Error`, `?` would box the guard, which borrows the mutex.
     assert!(!implements!(LockError<Guard<u8>>: std::error::Error));
     assert!(implements!(LockError<Guard<u8>>: Into<Error> + Into<AnyError> + Into<LocalError>));
     assert!(implements!(Poisoned<Guard<u8>>: std::error::Error));
