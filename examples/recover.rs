@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Begins a transfer, and is killed before it ends.
 fn transfer_and_die(accounts: &ShmMutex<Accounts>) -> Result<(), Box<dyn Error>> {
-    let mut guard = accounts.lock()?;
+    let mut guard = accounts.lock().map_err(shm_sync::Error::from)?;
     guard.savings -= 30;
     raise(Signal::SIGKILL)?;
     guard.checking += 30;

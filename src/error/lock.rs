@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use thiserror::Error as ThisError;
+
 use super::identity::IdentityError;
 
 /// The result of a lock method: the guard, or a [`LockError`].
@@ -28,85 +30,81 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # }
 /// ```
 ///
-/// To repair the data of a poisoned lock and go on, no `match` is necessary: see
-/// [`ShmMutex::lock_or_recover`](crate::ShmMutex::lock_or_recover) and
-/// [`OrRecover`](crate::OrRecover).
-///
 /// # The question mark
 ///
-/// `?` turns this into an [`Error`](crate::Error), or into a `Box<dyn Error>` that
-/// contains such an `Error`. Both drop the guard, which unlocks, and the poison stays:
+/// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into an
+/// [`Error`](crate::Error), and drops the guard. A `Box<dyn std::error::Error>` and an
+/// `anyhow::Error` can't contain the guard, because it borrows the mutex. There,
+/// [`lock_or_recover`](crate::ShmMutex::lock_or_recover) and
+/// [`or_recover`](crate::OrRecover::or_recover) work with `?`. Without a repair, name
+/// the error:
 ///
 /// ```
 /// # use shm_sync::{Segment, ShmMutex};
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
-///     *counter.lock()? += 1;
-///     Ok(())
-/// }
-/// ```
-///
-/// The price is that this type does not implement [`std::error::Error`]: if it did, the
-/// box would contain the guard, and could not leave the function that borrows the
-/// mutex.
-///
-/// **Other error types**, such as `anyhow::Error`, accept only types that implement
-/// `std::error::Error`, and that borrow nothing. Call `lock_or_recover` or
-/// `or_recover`, whose error is an [`Error`](crate::Error). If there is nothing to
-/// repair the data with, convert first:
-///
-/// ```
-/// # use shm_sync::{Segment, ShmMutex};
-/// # /// Accepts the same errors as `anyhow::Error`.
-/// # #[derive(Debug)]
-/// # struct AnyError;
-/// # impl<E: std::error::Error + Send + Sync + 'static> From<E> for AnyError {
-/// #     fn from(_: E) -> Self { Self }
-/// # }
-/// # mod anyhow { pub type Result<T> = std::result::Result<T, super::AnyError>; }
-/// fn main() -> anyhow::Result<()> {
-///     let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
-///     *counter.lock().map_err(shm_sync::Error::from)? += 1;
 ///     *counter.lock_or_recover(|count, _| *count = 0)? += 1;
+///     *counter.lock().map_err(shm_sync::Error::from)? += 1;
 ///     Ok(())
 /// }
 /// ```
 #[non_exhaustive]
+#[derive(ThisError)]
 pub enum LockError<G> {
     /// This thread holds the lock, but the data may be inconsistent: a holder died or
     /// panicked, and no process has repaired the data since.
+    #[error("the lock is held, but its data may be inconsistent: {}", .0.cause)]
     Poisoned(Poisoned<G>),
     /// A thread holds the lock, possibly this one, and the call does not wait.
+    #[error("the lock is held, possibly by this thread")]
     WouldBlock,
     /// Another thread held the lock until the deadline.
+    #[error("the lock was not free before the deadline")]
     TimedOut,
     /// This thread already holds the lock, so waiting would never end.
+    #[error("this thread already holds the lock")]
     Deadlock,
     /// The lock is a value in ordinary memory. A segment, or
     /// [`place_at`](crate::place_at), initialises it.
+    #[error("the lock is not placed in shared memory yet: create a Segment with it")]
     NotPlaced,
     /// This thread holds as many robust locks as the kernel can recover when it dies
     /// ([`MAX_LOCKS_HELD`](crate::MAX_LOCKS_HELD)). Those of C code and of other copies
     /// of this crate count. Unlock some first.
+    #[error("this thread holds as many locks as the kernel recovers when it dies: unlock some")]
     TooManyLocks,
     /// The lock belongs to another pid namespace (a container), where the thread ids
     /// of its holders mean other threads.
+    #[error(
+        "the lock belongs to another pid namespace: let both containers share one (`--pid=...`)"
+    )]
     ForeignPidNamespace,
     /// After an owner death, a program outside this crate unlocked the
     /// `pthread_mutex_t` without making it consistent. pthread refuses it for ever; see
     /// [`ShmMutex::reset`](crate::ShmMutex::reset).
+    #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
     /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex with
     /// priority inheritance, because glibc does not lock such a mutex safely. The mutex
     /// is unlocked. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
+    #[error(
+        "a PthreadCondvar can't wait with a mutex with priority inheritance: use a ShmCondvar, \
+         or a mutex without priority inheritance"
+    )]
     PriorityInheritance,
     /// This thread does not hold the lock of the guard. The guard was inherited over a
     /// fork, and the parent holds the lock; or C code has unlocked it.
+    #[error(
+        "this thread does not hold the guard's lock: the guard was inherited over a fork, \
+         or C code has unlocked it"
+    )]
     NotOwner,
     /// This process can't own locks.
-    Unidentified(IdentityError),
+    #[error(transparent)]
+    Unidentified(#[from] IdentityError),
     /// The operating system refused the call. The lock is not held.
-    Os(io::Error),
+    #[error("the operating system refused to lock or to wait")]
+    Os(#[source] io::Error),
 }
 
 impl<G> LockError<G> {
@@ -127,56 +125,6 @@ impl<G> LockError<G> {
             Self::Unidentified(error) => LockError::Unidentified(error),
             Self::Os(error) => LockError::Os(error),
         })
-    }
-}
-
-impl<G> fmt::Display for LockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Poisoned(Poisoned { cause, .. }) => {
-                return write!(
-                    f,
-                    "the lock is held, but its data may be inconsistent: {cause}"
-                );
-            }
-            Self::WouldBlock => "the lock is held, possibly by this thread",
-            Self::TimedOut => "the lock was not free before the deadline",
-            Self::Deadlock => "this thread already holds the lock",
-            Self::NotPlaced => {
-                "the lock is not placed in shared memory yet: create a Segment with it"
-            }
-            Self::TooManyLocks => {
-                "this thread holds as many locks as the kernel recovers when it dies: unlock some"
-            }
-            Self::ForeignPidNamespace => {
-                "the lock belongs to another pid namespace: \
-                 let both containers share one (`--pid=...`)"
-            }
-            Self::NotRecoverable => {
-                "a foreign program left the pthread mutex unrecoverable: reset or recreate it"
-            }
-            Self::PriorityInheritance => {
-                "a PthreadCondvar can't wait with a mutex with priority inheritance: \
-                 use a ShmCondvar, or a mutex without priority inheritance"
-            }
-            Self::NotOwner => {
-                "this thread does not hold the guard's lock: \
-                 the guard was inherited over a fork, or C code has unlocked it"
-            }
-            Self::Unidentified(error) => return write!(f, "{error}"),
-            Self::Os(error) => {
-                return write!(
-                    f,
-                    "the operating system refused to lock or to wait: {error}"
-                );
-            }
-        })
-    }
-}
-
-impl<G> From<IdentityError> for LockError<G> {
-    fn from(error: IdentityError) -> Self {
-        Self::Unidentified(error)
     }
 }
 
@@ -266,8 +214,6 @@ impl<G> fmt::Display for Poisoned<G> {
         write!(f, "the data may be inconsistent: {}", self.cause)
     }
 }
-
-impl<G> std::error::Error for Poisoned<G> {}
 
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -265,7 +265,7 @@ pub enum Error {
     /// # Ok(())
     /// # }
     /// ```
-    #[error("{0}")]
+    #[error(transparent)]
     Lock(LockError<Infallible>),
     /// This process can't own locks.
     #[error(transparent)]
@@ -295,21 +295,5 @@ impl<G> From<LockError<G>> for Error {
             },
             Ok(other) => Self::Lock(other),
         }
-    }
-}
-
-impl<G> From<LockError<G>> for Box<dyn std::error::Error> {
-    /// Boxes an [`Error`]. Drops the guard of a poisoned lock, which unlocks. The
-    /// poison stays set.
-    fn from(error: LockError<G>) -> Self {
-        Error::from(error).into()
-    }
-}
-
-impl<G> From<LockError<G>> for Box<dyn std::error::Error + Send + Sync> {
-    /// Boxes an [`Error`]. Drops the guard of a poisoned lock, which unlocks. The
-    /// poison stays set.
-    fn from(error: LockError<G>) -> Self {
-        Error::from(error).into()
     }
 }

@@ -683,12 +683,12 @@ proptest! {
             for (id, worker) in pool.workers.iter().enumerate() {
                 prop_assert_eq!(usize::from(worker.id), id);
                 prop_assert_eq!(worker.heartbeats, u16::MAX - u16::from(worker.id));
-                prop_assert_eq!(*worker.lock.lock().map_err(Error::from)?, data);
+                prop_assert_eq!(*worker.lock.lock()?, data);
             }
         }
-        prop_assert_eq!(*server.r#type.lock().map_err(Error::from)?, 8);
+        prop_assert_eq!(*server.r#type.lock()?, 8);
         for (n, lock) in server.grid.iter().flatten().enumerate() {
-            prop_assert_eq!(*lock.lock().map_err(Error::from)? as usize, n);
+            prop_assert_eq!(*lock.lock()? as usize, n);
         }
     }
 }
