@@ -215,6 +215,8 @@ impl<G> fmt::Display for Poisoned<G> {
     }
 }
 
+impl<G> std::error::Error for Poisoned<G> {}
+
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poisoned")
