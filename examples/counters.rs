@@ -30,7 +30,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
 
-    let total = *counter.lock().map_err(shm_sync::Error::from)?;
+    // Each increment is one store, so there is nothing to repair.
+    let total = *counter.lock_or_recover(|_, _| ())?;
     let expected = WORKERS * INCREMENTS;
     println!("counted {total}, expected {expected}");
     Ok(ExitCode::from(u8::from(total != expected)))

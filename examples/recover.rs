@@ -11,7 +11,7 @@ use std::error::Error;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use shm_sync::{LockError, Segment, ShmMutex, ShmSafe};
+use shm_sync::{Segment, ShmMutex, ShmSafe};
 
 /// The sum of both accounts. A transfer does not change it.
 const TOTAL: u64 = 100;
@@ -41,18 +41,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // An ordinary process-shared mutex would block here for ever.
-    let mut guard = match accounts.lock() {
-        Ok(_) => {
-            return Err("the child died with the lock held, but lock() did not report it".into());
-        }
-        Err(LockError::Poisoned(poisoned)) => {
-            println!("lock() returned Poisoned: {}", poisoned.cause());
-            println!("found:         {:?}", poisoned.get_ref());
-            // The lock is held. `recover` repairs the data and clears the poison.
-            poisoned.recover(|accounts| accounts.checking = TOTAL - accounts.savings)
-        }
-        Err(other) => return Err(shm_sync::Error::from(other).into()),
-    };
+    let mut was_told = false;
+    // The closure runs because the holder died. It runs with the lock held. When it
+    // returns, the poison is cleared.
+    let mut guard = accounts.lock_or_recover(|accounts, cause| {
+        was_told = true;
+        println!("the accounts are poisoned: {cause}");
+        println!("found:         {accounts:?}");
+        accounts.checking = TOTAL - accounts.savings;
+    })?;
+    if !was_told {
+        return Err("the child died with the lock held, but its death was not reported".into());
+    }
     println!("repaired:      {:?}", *guard);
 
     guard.savings -= 10;

@@ -19,7 +19,7 @@ use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::process::{self, Child, Command, Stdio};
 
-use shm_sync::{LockError, Removal, Segment, ShmMutex, ShmMutexGuard, ShmSafe};
+use shm_sync::{Removal, Segment, ShmMutex, ShmMutexGuard, ShmSafe};
 
 const CHUNKS: usize = 2_000;
 const CHUNK_LEN: u64 = 100_000;
@@ -142,10 +142,6 @@ fn release_chunks(job: &Job, pid: u32) -> Result<usize, shm_sync::Error> {
 
 /// Locks the chunks, also after a holder has died.
 fn lock(job: &Job) -> Result<ShmMutexGuard<'_, [Chunk; CHUNKS]>, shm_sync::Error> {
-    match job.lock() {
-        Ok(chunks) => Ok(chunks),
-        // A store to one field is done or not done, so there is nothing to repair.
-        Err(LockError::Poisoned(poisoned)) => Ok(poisoned.recover(|_| ())),
-        Err(other) => Err(other.into()),
-    }
+    // A store to one field is done or not done, so there is nothing to repair.
+    job.lock_or_recover(|_, _| ())
 }

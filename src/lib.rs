@@ -9,9 +9,9 @@
 //! within 250 ms.
 //!
 //! ```
-//! use shm_sync::{Error, LockError, Segment, ShmMutex};
+//! use shm_sync::{Segment, ShmMutex};
 //!
-//! fn main() -> Result<(), Error> {
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     # let name = &format!("/shm-sync-doc-lib-{}", std::process::id());
 //!     # stringify!(
 //!     let name = "/shm-sync-runs";
@@ -19,15 +19,12 @@
 //!     // How many runs have begun, and how many have finished. The first run creates
 //!     // the segment, and later runs open it with its contents.
 //!     let runs = Segment::open_or_create(name, || ShmMutex::new((0_u64, 0_u64)))?;
-//!     let mut runs = match runs.lock() {
-//!         Ok(runs) => runs,
-//!         // The last holder died or panicked. This thread holds the lock: repair.
-//!         Err(LockError::Poisoned(poisoned)) => {
-//!             println!("{}", poisoned.cause());
-//!             poisoned.recover(|runs| runs.0 = runs.1)
-//!         }
-//!         Err(other) => return Err(other.into()),
-//!     };
+//!     // If the last holder died or panicked, the closure repairs the data under the
+//!     // lock.
+//!     let mut runs = runs.lock_or_recover(|runs, cause| {
+//!         println!("{cause}");
+//!         runs.0 = runs.1;
+//!     })?;
 //!     runs.0 += 1;
 //!     println!("run {} begins: press Ctrl-C, or wait", runs.0);
 //!     # stringify!(
@@ -52,6 +49,7 @@
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
+//! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
 //! | [`Error`] | all other errors |
 //! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
@@ -117,7 +115,7 @@ pub use segment::{
 };
 pub use shm_safe::{CachePadded, Fingerprint, ShmSafe};
 pub use sync::{
-    Holder, MAX_LOCKS_HELD, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard,
+    Holder, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard,
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 

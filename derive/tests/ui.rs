@@ -6,9 +6,9 @@
 //! rustc [`COMPILER`]. With any other compiler, only the programs that run are tested.
 //!
 //! To update the messages, run `TRYBUILD=overwrite cargo test -p shm-sync-derive --test
-//! ui` and read the difference. `-- trybuild=NAME` runs single cases. It then finds no
-//! errors that appear only during code generation, unless NAME also matches a program
-//! that runs.
+//! ui` and read the difference. `-- compiler trybuild=NAME` runs single cases. It then
+//! finds no errors that appear only during code generation, unless NAME also matches a
+//! program that runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

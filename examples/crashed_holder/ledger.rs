@@ -5,7 +5,7 @@ use std::process;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use nix::libc;
-use shm_sync::{LockError, LockResult, PoisonCause, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+use shm_sync::{OrRecover, PoisonCause, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
 use crate::text::{Counts, MAX_CHUNKS, Plan};
 
@@ -112,7 +112,8 @@ impl Shared {
 
     /// Locks the ledger, and repairs it if the last holder died.
     pub(crate) fn lock(&self) -> Result<ShmMutexGuard<'_, Ledger>, shm_sync::Error> {
-        self.recover(self.ledger.lock(), Call::Lock)
+        self.ledger
+            .lock_or_recover(|ledger, cause| self.repair(ledger, cause, Call::Lock))
     }
 
     /// Waits for one notification, and repairs the ledger if the last holder died.
@@ -120,31 +121,21 @@ impl Shared {
         &'a self,
         ledger: ShmMutexGuard<'a, Ledger>,
     ) -> Result<ShmMutexGuard<'a, Ledger>, shm_sync::Error> {
-        self.recover(self.changed.wait(ledger), Call::Wait)
+        self.changed
+            .wait(ledger)
+            .or_recover(|ledger, cause| self.repair(ledger, cause, Call::Wait))
     }
 
-    /// Turns a poisoned result into a guard of the repaired ledger.
-    fn recover<'a>(
-        &self,
-        result: LockResult<ShmMutexGuard<'a, Ledger>>,
-        call: Call,
-    ) -> Result<ShmMutexGuard<'a, Ledger>, shm_sync::Error> {
-        match result {
-            Ok(ledger) => Ok(ledger),
-            Err(LockError::Poisoned(poisoned)) => {
-                let repair = Repair {
-                    pid: process::id(),
-                    reported_by: call,
-                    locked_at: monotonic_nanoseconds(),
-                };
-                let cause = poisoned.cause();
-                let ledger = poisoned.recover(|ledger| ledger.roll_back(cause, repair));
-                // The repair may have released chunks that waiters can count.
-                self.changed.notify_all();
-                Ok(ledger)
-            }
-            Err(other) => Err(other.into()),
-        }
+    /// Rolls back the interrupted update. `call` reported the death.
+    fn repair(&self, ledger: &mut Ledger, cause: PoisonCause, call: Call) {
+        let repair = Repair {
+            pid: process::id(),
+            reported_by: call,
+            locked_at: monotonic_nanoseconds(),
+        };
+        ledger.roll_back(cause, repair);
+        // The repair may have released chunks that waiters can count.
+        self.changed.notify_all();
     }
 }
 

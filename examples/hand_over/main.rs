@@ -26,7 +26,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{self, Child, Command, ExitCode, Stdio};
 use std::thread;
 
-use shm_sync::{LockError, LockResult, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+use shm_sync::{PoisonCause, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
 /// The argument that makes this program the server.
 const SERVER: &str = "--server";
@@ -195,30 +195,24 @@ impl Exchange {
     ) -> Result<Option<ShmMutexGuard<'_, Request>>, shm_sync::Error> {
         let must_wait =
             |request: &mut Request| request.state != State::Closed && !is_wanted(request.state);
-        let request = close_if_poisoned(self.request.lock())?;
-        let request = close_if_poisoned(self.changed.wait_while(request, must_wait))?;
+        let request = self.request.lock_or_recover(close)?;
+        let request = self
+            .changed
+            .wait_while_or_recover(request, must_wait, close)?;
         Ok((request.state != State::Closed).then_some(request))
     }
 
     fn close(&self) -> Result<(), shm_sync::Error> {
-        let mut request = close_if_poisoned(self.request.lock())?;
+        let mut request = self.request.lock_or_recover(close)?;
         request.state = State::Closed;
         self.changed.notify_all();
         Ok(())
     }
 }
 
-/// Closes the exchange if the last holder died: the peer does not answer any more.
-fn close_if_poisoned<'a>(
-    request: LockResult<ShmMutexGuard<'a, Request>>,
-) -> Result<ShmMutexGuard<'a, Request>, shm_sync::Error> {
-    match request {
-        Ok(request) => Ok(request),
-        Err(LockError::Poisoned(poisoned)) => {
-            Ok(poisoned.recover(|request| request.state = State::Closed))
-        }
-        Err(other) => Err(other.into()),
-    }
+/// Closes the exchange after the death of a holder: the peer does not answer any more.
+fn close(request: &mut Request, _cause: PoisonCause) {
+    request.state = State::Closed;
 }
 
 fn count_primes(below: u64) -> u64 {

@@ -33,13 +33,17 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # The question mark
 ///
 /// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into an
-/// [`Error`](crate::Error), and drops the guard. A `Box<dyn std::error::Error>` can't
-/// hold the guard's borrow, so name the error there:
+/// [`Error`](crate::Error), and drops the guard. A `Box<dyn std::error::Error>` and an
+/// `anyhow::Error` can't contain the guard, because it borrows the mutex. There,
+/// [`lock_or_recover`](crate::ShmMutex::lock_or_recover) and
+/// [`or_recover`](crate::OrRecover::or_recover) work with `?`. Without a repair, name
+/// the error:
 ///
 /// ```
 /// # use shm_sync::{Segment, ShmMutex};
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
+///     *counter.lock_or_recover(|count, _| *count = 0)? += 1;
 ///     *counter.lock().map_err(shm_sync::Error::from)? += 1;
 ///     Ok(())
 /// }
@@ -210,6 +214,8 @@ impl<G> fmt::Display for Poisoned<G> {
         write!(f, "the data may be inconsistent: {}", self.cause)
     }
 }
+
+impl<G> std::error::Error for Poisoned<G> {}
 
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -61,7 +61,9 @@
 //! | `pi`, `fallback` | mutexes with priority inheritance; unknown layouts |
 //! | `lock` | lock and unlock |
 //! | `thread_id`, `thread` | the cached identity of a thread, and the number of its locks |
+//! | `bound_to_thread` | the mark of guards, which stay in the thread that locked |
 
+mod bound_to_thread;
 mod contended;
 mod fallback;
 mod layout;
@@ -74,6 +76,7 @@ pub(crate) mod spin;
 mod thread;
 mod thread_id;
 
+pub(crate) use bound_to_thread::BoundToThread;
 pub(crate) use contended::Blocking;
 pub(crate) use layout::{Entry, LastOwner};
 pub(crate) use list::RobustList;

@@ -450,7 +450,7 @@ impl SegmentOptions {
     /// };
     /// let file = file.try_clone_to_owned()?;
     /// let theirs = SegmentOptions::new().from_fd::<ShmMutex<u64>>(file)?;
-    /// *theirs.lock().map_err(shm_sync::Error::from)? += 1;
+    /// *theirs.lock()? += 1;
     /// # Ok(())
     /// # }
     /// ```

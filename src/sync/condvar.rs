@@ -63,13 +63,13 @@
 use std::fmt;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use super::snapshot::CondvarState;
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
-use crate::error::{LockError, LockResult};
+use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
 use crate::robust::spin;

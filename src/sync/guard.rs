@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use super::or_recover::{OrRecover, sealed};
 use super::raw_mutex::{LockToken, RawMutex};
-use crate::error::{LockError, LockResult, Poisoned};
+use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
 use crate::os::pthread::Protocol;
+use crate::robust::BoundToThread;
 use crate::shm_safe::ShmSafe;
 
 /// A lock and the data that it guards: all of a [`ShmMutex`](crate::ShmMutex).
@@ -47,7 +49,7 @@ impl<T> MutexCell<T> {
             cell: self,
             token,
             was_panicking: std::thread::panicking(),
-            not_send: PhantomData,
+            bound: PhantomData,
         };
         if self.raw.poison.is_set() {
             return Self::report_poison(guard);
@@ -92,13 +94,12 @@ impl<T> MutexCell<T> {
 /// dropping it does nothing.
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ShmMutexGuard<'a, T> {
-    cell: &'a MutexCell<T>,
+    pub(super) cell: &'a MutexCell<T>,
     token: LockToken,
     /// Whether the thread was already panicking when it locked. That panic does not
     /// poison.
     was_panicking: bool,
-    /// The thread that locked must unlock, because the lock is on its robust list.
-    not_send: PhantomData<*const ()>,
+    bound: BoundToThread,
 }
 
 // SAFETY: a shared guard gives only `&T`, and T is Sync.
@@ -197,5 +198,38 @@ impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
             raw.poison.clear();
         }
         self.guard
+    }
+}
+
+impl<T: ShmSafe> sealed::Sealed for LockResult<ShmMutexGuard<'_, T>> {}
+
+impl<'a, T: ShmSafe> OrRecover for LockResult<ShmMutexGuard<'a, T>> {
+    type Data = T;
+    type Acquired = ShmMutexGuard<'a, T>;
+
+    #[inline]
+    fn or_recover(
+        self,
+        repair: impl FnOnce(&mut T, PoisonCause),
+    ) -> Result<ShmMutexGuard<'a, T>, Error> {
+        match self {
+            Ok(guard) => Ok(guard),
+            Err(error) => recover_or_convert(error, repair),
+        }
+    }
+}
+
+/// Is out of line, so that callers inline only a few instructions.
+#[cold]
+fn recover_or_convert<T: ShmSafe>(
+    error: LockError<ShmMutexGuard<'_, T>>,
+    repair: impl FnOnce(&mut T, PoisonCause),
+) -> Result<ShmMutexGuard<'_, T>, Error> {
+    match error {
+        LockError::Poisoned(poisoned) => {
+            let cause = poisoned.cause();
+            Ok(poisoned.recover(|data| repair(data, cause)))
+        }
+        other => Err(other.into()),
     }
 }

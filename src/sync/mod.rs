@@ -4,6 +4,7 @@
 mod condvar;
 mod guard;
 mod mutex;
+mod or_recover;
 mod poison;
 mod pthread_condvar;
 mod raw_mutex;
@@ -15,6 +16,7 @@ mod wait;
 pub use condvar::ShmCondvar;
 pub use guard::ShmMutexGuard;
 pub use mutex::ShmMutex;
+pub use or_recover::OrRecover;
 pub use pthread_condvar::PthreadCondvar;
 pub use raw_mutex::MAX_LOCKS_HELD;
 pub use snapshot::Holder;

@@ -5,9 +5,10 @@ use std::mem::offset_of;
 use std::time::{Duration, Instant};
 
 use super::guard::{MutexCell, ShmMutexGuard};
+use super::or_recover::OrRecover;
 use super::raw_mutex;
 use super::snapshot::Holder;
-use crate::error::{Error, LockError, LockResult};
+use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::pthread::Protocol;
 use crate::robust::Blocking;
@@ -36,21 +37,18 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 ///
 /// If a holder dies (by a signal, `exit`, `exec` or the end of its thread) or panics,
 /// the next locker in any process gets [`LockError::Poisoned`] with the lock held. So
-/// does every later locker, until one of them repairs the data:
+/// does every later locker, until one of them repairs the data.
+/// [`lock_or_recover`](Self::lock_or_recover) locks and repairs in one call:
 ///
 /// ```
-/// use shm_sync::{LockError, Segment, ShmMutex};
+/// use shm_sync::{Segment, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
-/// let guard = match counter.lock() {
-///     Ok(guard) => guard,
-///     Err(LockError::Poisoned(poisoned)) => {
-///         eprintln!("repairing: {}", poisoned.cause());
-///         poisoned.recover(|count| *count = 0)
-///     }
-///     Err(other) => return Err(other.into()),
-/// };
+/// let guard = counter.lock_or_recover(|count, cause| {
+///     eprintln!("repairing: {cause}");
+///     *count = 0;
+/// })?;
 /// # drop(guard);
 /// # Ok(())
 /// # }
@@ -253,6 +251,56 @@ impl<T: ShmSafe> ShmMutex<T> {
         self.acquire(Blocking::Wait)
     }
 
+    /// Locks. If the lock is poisoned, repairs the data with `repair`, which runs with
+    /// the lock held, and then clears the poison.
+    ///
+    /// [`OrRecover`] does the same for the other calls that lock.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     // The second number is the double of the first.
+    ///     let pair = Segment::anonymous(ShmMutex::new((1_u64, 2_u64)))?;
+    ///     # std::thread::scope(|s| {
+    ///     #     s.spawn(|| {
+    ///     #         let mut pair = pair.lock().expect("the lock is free");
+    ///     #         pair.0 = 5;
+    ///     #         std::mem::forget(pair);
+    ///     #     });
+    ///     # });
+    ///     // A holder has died between two changes.
+    ///     let pair = pair.lock_or_recover(|pair, cause| {
+    ///         eprintln!("repairing: {cause}");
+    ///         pair.1 = 2 * pair.0;
+    ///     })?;
+    ///     assert_eq!(*pair, (5, 10));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), as an [`Error`], except
+    /// [`Error::Poisoned`].
+    ///
+    /// # Panics
+    ///
+    /// If `repair` panics, the lock is released and stays poisoned, now with
+    /// [`PoisonCause::Panicked`].
+    ///
+    /// # Crash behaviour
+    ///
+    /// If the process dies in `repair`, the lock stays poisoned. The next locker must
+    /// repair the changes of both holders.
+    #[inline]
+    pub fn lock_or_recover(
+        &self,
+        repair: impl FnOnce(&mut T, PoisonCause),
+    ) -> Result<ShmMutexGuard<'_, T>, Error> {
+        self.lock().or_recover(repair)
+    }
+
     /// Locks if the lock is free at this moment.
     ///
     /// ```
@@ -415,6 +463,29 @@ impl<T: ShmSafe> ShmMutex<T> {
         self.cell.data.into_inner()
     }
 
+    /// Returns the address of the data, for `unsafe` code and for C.
+    ///
+    /// Only the holder of the lock may read or write there, and not while a reference
+    /// from the holder's guard is in use. The address is valid for as long as the
+    /// mutex is. Other processes have the data at other addresses.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let counter = Segment::anonymous(ShmMutex::new(7_u64))?;
+    /// let guard = counter.lock()?;
+    /// // SAFETY: this thread holds the lock, and no reference to the data exists.
+    /// unsafe { *counter.data_ptr() += 1 };
+    /// assert_eq!(*guard, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn data_ptr(&self) -> *mut T {
+        self.cell.data.get()
+    }
+
     /// Returns the address of the `pthread_mutex_t`, for calls into C. C code that gets
     /// `EOWNERDEAD` must repair the data and call `pthread_mutex_consistent` before it
     /// unlocks.
@@ -493,6 +564,39 @@ impl<T: ShmSafe> ShmMutex<T> {
             call: "pthread_mutex_init",
             source,
         })
+    }
+}
+
+impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
+    /// Returns the mutex that the guard has locked.
+    ///
+    /// It is an associated function, because a method would hide a method `mutex` of
+    /// the data.
+    ///
+    /// ```
+    /// use shm_sync::{Error, Segment, ShmMutex, ShmMutexGuard};
+    ///
+    /// /// Unlocks, and locks again.
+    /// fn let_others_in(guard: ShmMutexGuard<'_, u64>) -> Result<ShmMutexGuard<'_, u64>, Error> {
+    ///     let mutex = ShmMutexGuard::mutex(&guard);
+    ///     drop(guard);
+    ///     Ok(mutex.lock()?)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let counter = Segment::anonymous(ShmMutex::new(7_u64))?;
+    /// let guard = let_others_in(counter.lock()?)?;
+    /// assert_eq!(*guard, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn mutex(guard: &Self) -> &'a ShmMutex<T> {
+        let mutex = std::ptr::from_ref(guard.cell).cast::<ShmMutex<T>>();
+        // SAFETY: `ShmMutex<T>` is `repr(transparent)` over `MutexCell<T>`. So the
+        // pointer to the cell is aligned for the mutex, and the value is initialised.
+        // The guard borrows the cell for `'a`, so no `&mut` to it exists during `'a`.
+        unsafe { &*mutex }
     }
 }
 

@@ -5,12 +5,12 @@ use std::io;
 use std::mem::offset_of;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
-use crate::error::{LockError, LockResult};
+use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;

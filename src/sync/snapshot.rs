@@ -1,5 +1,7 @@
 //! The state of a primitive at one moment, as plain data.
 
+use std::fmt;
+
 use crate::error::PoisonCause;
 
 /// The holder of a lock at one moment, for people and logs.
@@ -15,6 +17,7 @@ use crate::error::PoisonCause;
 /// let guard = counter.lock()?;
 /// let holder = counter.holder().expect("this thread holds the lock");
 /// assert_eq!(holder.pid, std::process::id());
+/// println!("the counter is locked by {holder}");
 /// # drop(guard);
 /// # Ok(())
 /// # }
@@ -26,6 +29,13 @@ pub struct Holder {
     pub pid: u32,
     /// The thread id.
     pub tid: u32,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, tid } = self;
+        write!(f, "process {pid}, thread {tid}")
+    }
 }
 
 /// The state of a mutex. `H` describes the holder.

@@ -1,10 +1,9 @@
-//! The four ways to wait, for every condition variable that implements [`Wait`].
-
-use std::time::Duration;
+//! The ways to wait, for every condition variable that implements [`Wait`].
 
 use super::guard::ShmMutexGuard;
+use super::or_recover::{OrRecover, sealed};
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
-use crate::error::{LockError, LockResult};
+use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::shm_safe::ShmSafe;
 
@@ -56,12 +55,33 @@ impl WaitTimeoutResult {
 pub type WaitTimeoutLockResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 
+impl<T: ShmSafe> sealed::Sealed for WaitTimeoutLockResult<'_, T> {}
+
+impl<'a, T: ShmSafe> OrRecover for WaitTimeoutLockResult<'a, T> {
+    type Data = T;
+    type Acquired = (ShmMutexGuard<'a, T>, WaitTimeoutResult);
+
+    fn or_recover(
+        self,
+        repair: impl FnOnce(&mut T, PoisonCause),
+    ) -> Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), Error> {
+        // The result with the guard alone has the same errors. The poison has ended the
+        // wait, so the timeout has not.
+        let mut result = WaitTimeoutResult { timed_out: false };
+        let guard = self.map(|(guard, of_wait)| {
+            result = of_wait;
+            guard
+        });
+        Ok((guard.or_recover(repair)?, result))
+    }
+}
+
 /// Waits once.
 pub(super) fn wait<'a, T: ShmSafe>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
 ) -> LockResult<ShmMutexGuard<'a, T>> {
-    wait_until(on, guard, None).map(|(guard, _)| guard)
+    wait_at_most(on, guard, None).map(|(guard, _)| guard)
 }
 
 /// Waits while `condition` is true.
@@ -76,35 +96,68 @@ pub(super) fn wait_while<'a, T: ShmSafe>(
     Ok(guard)
 }
 
-/// Waits once, at most for `timeout`.
-pub(super) fn wait_timeout<'a, T: ShmSafe>(
-    on: &impl Wait,
-    guard: ShmMutexGuard<'a, T>,
-    timeout: Duration,
-) -> WaitTimeoutLockResult<'a, T> {
-    wait_until(on, guard, Some(Deadline::after(timeout)))
-}
-
-/// Waits while `condition` is true, at most for `timeout`.
-pub(super) fn wait_timeout_while<'a, T: ShmSafe>(
+/// Waits while `condition` is true, and repairs the data after each owner death.
+pub(super) fn wait_while_or_recover<'a, T: ShmSafe>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
-    timeout: Duration,
+    mut condition: impl FnMut(&mut T) -> bool,
+    mut repair: impl FnMut(&mut T, PoisonCause),
+) -> Result<ShmMutexGuard<'a, T>, Error> {
+    while condition(&mut guard) {
+        guard = wait(on, guard).or_recover(&mut repair)?;
+    }
+    Ok(guard)
+}
+
+/// Waits once, at most until `deadline`.
+pub(super) fn wait_until<'a, T: ShmSafe>(
+    on: &impl Wait,
+    guard: ShmMutexGuard<'a, T>,
+    deadline: Deadline,
+) -> WaitTimeoutLockResult<'a, T> {
+    wait_at_most(on, guard, Some(deadline))
+}
+
+/// Waits while `condition` is true, at most until `deadline`.
+pub(super) fn wait_while_until<'a, T: ShmSafe>(
+    on: &impl Wait,
+    mut guard: ShmMutexGuard<'a, T>,
+    deadline: Deadline,
     mut condition: impl FnMut(&mut T) -> bool,
 ) -> WaitTimeoutLockResult<'a, T> {
-    let deadline = Deadline::after(timeout);
     loop {
-        if !condition(&mut guard) {
-            return Ok((guard, WaitTimeoutResult { timed_out: false }));
+        if let Some(result) = end_of_wait(condition(&mut guard), deadline) {
+            return Ok((guard, result));
         }
-        if deadline.has_passed() {
-            return Ok((guard, WaitTimeoutResult { timed_out: true }));
-        }
-        guard = wait_until(on, guard, Some(deadline))?.0;
+        guard = wait_until(on, guard, deadline)?.0;
     }
 }
 
-fn wait_until<'a, T: ShmSafe>(
+/// Waits while `condition` is true, at most until `deadline`, and repairs the data
+/// after each owner death.
+pub(super) fn wait_while_until_or_recover<'a, T: ShmSafe>(
+    on: &impl Wait,
+    mut guard: ShmMutexGuard<'a, T>,
+    deadline: Deadline,
+    mut condition: impl FnMut(&mut T) -> bool,
+    mut repair: impl FnMut(&mut T, PoisonCause),
+) -> Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), Error> {
+    loop {
+        if let Some(result) = end_of_wait(condition(&mut guard), deadline) {
+            return Ok((guard, result));
+        }
+        guard = wait_until(on, guard, deadline).or_recover(&mut repair)?.0;
+    }
+}
+
+/// Returns the result of a wait that ends now, or `None` if it goes on.
+fn end_of_wait(condition: bool, deadline: Deadline) -> Option<WaitTimeoutResult> {
+    (!condition || deadline.has_passed()).then_some(WaitTimeoutResult {
+        timed_out: condition,
+    })
+}
+
+fn wait_at_most<'a, T: ShmSafe>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     deadline: Option<Deadline>,
@@ -119,8 +172,8 @@ fn wait_until<'a, T: ShmSafe>(
     }
 }
 
-/// Implements `wait`, `wait_while`, `wait_timeout` and `wait_timeout_while` for a type
-/// that implements [`Wait`]. The documentation of `wait` lists `more_errors` as well.
+/// Implements the methods that wait for a type that implements [`Wait`]. The
+/// documentation of `wait` lists `more_errors` as well.
 macro_rules! wait_methods {
     ($condvar:ident $(, $(#[$more_errors:meta])+)?) => {
         /// Waiting.
@@ -191,38 +244,68 @@ macro_rules! wait_methods {
             /// # Errors
             ///
             /// Those of [`wait`](Self::wait). Poison ends the wait even while
-            /// `condition` is true. To repair the data and continue to wait, write the
-            /// loop:
-            ///
-            /// ```
-            /// # use shm_sync::*;
-            #[doc = concat!(
-                "# fn wait(pending: &ShmMutex<u64>, changed: &",
-                stringify!($condvar),
-                ") -> Result<(), Error> {"
-            )]
-            /// fn recover(
-            ///     result: LockResult<ShmMutexGuard<'_, u64>>,
-            /// ) -> Result<ShmMutexGuard<'_, u64>, Error> {
-            ///     match result {
-            ///         Err(LockError::Poisoned(p)) => Ok(p.recover(|n| *n = 0)),
-            ///         other => Ok(other?),
-            ///     }
-            /// }
-            ///
-            /// let mut guard = recover(pending.lock())?;
-            /// while *guard == 0 {
-            ///     guard = recover(changed.wait(guard))?;
-            /// }
-            /// # Ok(())
-            /// # }
-            /// ```
+            /// `condition` is true.
+            /// [`wait_while_or_recover`](Self::wait_while_or_recover) repairs the data
+            /// and continues to wait.
             pub fn wait_while<'a, T: ShmSafe>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 condition: impl FnMut(&mut T) -> bool,
             ) -> LockResult<ShmMutexGuard<'a, T>> {
                 wait::wait_while(self, guard, condition)
+            }
+
+            /// Waits while `condition` is true. If a holder dies or panics meanwhile,
+            /// repairs the data with `repair`, which runs with the lock held, clears
+            /// the poison, and continues to wait.
+            ///
+            /// `repair` may run several times. After each run, `condition` is checked
+            /// again.
+            ///
+            /// ```
+            /// # use shm_sync::*;
+            #[doc = concat!(
+                "fn take_job(pending: &ShmMutex<u64>, changed: &",
+                stringify!($condvar),
+                ") -> Result<(), Error> {"
+            )]
+            ///     // A number is never half changed, so there is nothing to repair.
+            ///     let pending = pending.lock_or_recover(|_, _| ())?;
+            ///     let mut pending =
+            ///         changed.wait_while_or_recover(pending, |n| *n == 0, |_, _| ())?;
+            ///     *pending -= 1;
+            ///     Ok(())
+            /// }
+            #[doc = concat!(
+                "# let pair = (ShmMutex::new(1), ",
+                stringify!($condvar),
+                "::new());"
+            )]
+            /// # let shared = Segment::anonymous(pair)?;
+            /// # take_job(&shared.0, &shared.1)?;
+            /// # Ok::<(), Error>(())
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait`](Self::wait), as an [`Error`], except
+            /// [`Error::Poisoned`].
+            ///
+            /// # Panics
+            ///
+            /// If `repair` panics, the lock is released and stays poisoned.
+            ///
+            /// # Crash behaviour
+            ///
+            /// If the process dies in `repair`, the lock stays poisoned. The next
+            /// locker or waiter must repair the changes of both holders.
+            pub fn wait_while_or_recover<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                condition: impl FnMut(&mut T) -> bool,
+                repair: impl FnMut(&mut T, PoisonCause),
+            ) -> Result<ShmMutexGuard<'a, T>, Error> {
+                wait::wait_while_or_recover(self, guard, condition, repair)
             }
 
             /// Waits for a notification, at most for `timeout`. Locking the mutex again
@@ -237,7 +320,7 @@ macro_rules! wait_methods {
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
             ) -> WaitTimeoutLockResult<'a, T> {
-                wait::wait_timeout(self, guard, timeout)
+                wait::wait_until(self, guard, Deadline::after(timeout))
             }
 
             /// Waits while `condition` is true, at most for `timeout` in all.
@@ -252,7 +335,86 @@ macro_rules! wait_methods {
                 timeout: Duration,
                 condition: impl FnMut(&mut T) -> bool,
             ) -> WaitTimeoutLockResult<'a, T> {
-                wait::wait_timeout_while(self, guard, timeout, condition)
+                wait::wait_while_until(self, guard, Deadline::after(timeout), condition)
+            }
+
+            /// Waits while `condition` is true, at most for `timeout` in all, and
+            /// repairs the data like
+            /// [`wait_while_or_recover`](Self::wait_while_or_recover).
+            ///
+            /// The timeout includes all waits and repairs, but it interrupts no
+            /// repair. `timed_out()` then means that the condition is still true.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait_while_or_recover`](Self::wait_while_or_recover).
+            ///
+            /// # Panics
+            ///
+            /// If `repair` panics, the lock is released and stays poisoned.
+            pub fn wait_timeout_while_or_recover<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                timeout: Duration,
+                condition: impl FnMut(&mut T) -> bool,
+                repair: impl FnMut(&mut T, PoisonCause),
+            ) -> Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), Error> {
+                let deadline = Deadline::after(timeout);
+                wait::wait_while_until_or_recover(self, guard, deadline, condition, repair)
+            }
+
+            /// Waits for a notification, at most until `deadline`. Locking the mutex
+            /// again may take longer.
+            ///
+            /// `std::sync::Condvar` has no waits with an `Instant`. This name and
+            /// [`wait_while_until`](Self::wait_while_until) are those of parking_lot,
+            /// and they match
+            /// [`try_lock_until`](crate::ShmMutex::try_lock_until).
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait_timeout`](Self::wait_timeout).
+            pub fn wait_until<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                deadline: Instant,
+            ) -> WaitTimeoutLockResult<'a, T> {
+                wait::wait_until(self, guard, Deadline::at(deadline))
+            }
+
+            /// Waits while `condition` is true, at most until `deadline`.
+            /// `timed_out()` then means that the condition is still true.
+            ///
+            /// The name is that of parking_lot. The arguments have the order of std's
+            /// `wait_timeout_while`, with the closure at the end.
+            ///
+            /// ```
+            #[doc = concat!("use shm_sync::{Segment, ", stringify!($condvar), ", ShmMutex};")]
+            /// use std::time::{Duration, Instant};
+            ///
+            /// # fn main() -> Result<(), shm_sync::Error> {
+            #[doc = concat!("let pair = (ShmMutex::new(0), ", stringify!($condvar), "::new());")]
+            /// let shared = Segment::anonymous(pair)?;
+            /// let (jobs, changed) = &*shared;
+            /// let deadline = Instant::now() + Duration::from_millis(2);
+            /// let jobs = jobs.lock()?;
+            /// let (jobs, result) =
+            ///     changed.wait_while_until(jobs, deadline, |jobs| *jobs == 0)?;
+            /// assert!(result.timed_out() && *jobs == 0);
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// Those of [`wait_while`](Self::wait_while).
+            pub fn wait_while_until<'a, T: ShmSafe>(
+                &self,
+                guard: ShmMutexGuard<'a, T>,
+                deadline: Instant,
+                condition: impl FnMut(&mut T) -> bool,
+            ) -> WaitTimeoutLockResult<'a, T> {
+                wait::wait_while_until(self, guard, Deadline::at(deadline), condition)
             }
         }
     };

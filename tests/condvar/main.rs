@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deadlines;
+mod or_recover;
 mod suites;
 mod waiting;

@@ -245,9 +245,7 @@ on_stage! {
             notifier.kill();
             waiter.kill();
             queue.items.clear_poison();
-            if let Err(LockError::Poisoned(p)) = queue.items.lock() {
-                drop(p.recover(|items| *items = 0));
-            }
+            drop(queue.items.lock_or_recover(|items, _| *items = 0).unwrap());
             let taker = spawn(|| queue.take());
             queue.put(1);
             queue.changed.notify_one();
@@ -324,9 +322,7 @@ on_stage! {
         });
         holder.wait();
         // Repaired at once, before a waiter has rechecked the lock.
-        if let Err(LockError::Poisoned(p)) = queue.items.lock() {
-            drop(p.recover(|_| ()));
-        }
+        drop(queue.items.lock_or_recover(|_, _| ()).unwrap());
         // Each waiter has seen the poison and failed, or has taken an item.
         for mut waiter in waiters {
             let _ = waiter.wait();

@@ -129,13 +129,7 @@ fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mu
         id,
         "round {round}: the name refers to another object"
     );
-    let visits = *match now.visits.lock() {
-        Ok(visits) => visits,
-        Err(error) => match error {
-            shm_sync::LockError::Poisoned(poisoned) => poisoned.recover(|_| {}),
-            other => panic!("{other:?}"),
-        },
-    };
+    let visits = *now.visits.lock_or_recover(|_, _| ()).unwrap();
     let victims = visits.checked_sub(u64::from(survivors));
     assert!(
         matches!(victims, Some(0 | 1)),

@@ -6,6 +6,7 @@ mod support;
 mod c_peers;
 mod deadlines;
 mod locking;
+mod or_recover;
 mod poison;
 mod priority_inheritance;
 mod suites;

@@ -8,7 +8,11 @@ use crate::support::{
     leave_a_death, on_stage, pair, spawn,
 };
 use nix::sys::signal::Signal;
-use shm_sync::{LockError, PoisonCause};
+use shm_sync::{LockError, OrRecover, PoisonCause};
+
+fn repair(pair: &mut Pair, _: PoisonCause) {
+    pair.second = pair.first;
+}
 
 on_stage! {
     fn smoke() {
@@ -145,24 +149,19 @@ on_stage! {
         let mut deaths_inside = 0;
         for round in 0..400_u64 {
             let mut worker = spawn(|| loop {
-                let mut pair = match shared.lock() {
-                    Ok(pair) => pair,
-                    Err(LockError::Poisoned(p)) => p.recover(|pair| pair.second = pair.first),
-                    Err(other) => panic!("{other:?}"),
-                };
+                let mut pair = shared.lock_or_recover(repair).unwrap();
                 pair.first += 1;
                 pair.second += 1;
             });
             std::thread::sleep(Duration::from_micros(100 + (round * 37) % 900));
             worker.kill();
-            let pair = match shared.try_lock_for(Duration::from_secs(20)) {
-                Ok(pair) => pair,
-                Err(LockError::Poisoned(p)) => {
-                    deaths_inside += 1;
-                    p.recover(|pair| pair.second = pair.first)
-                }
-                Err(other) => panic!("round {round}: the lock is lost: {other:?}"),
-            };
+            let locked = shared.try_lock_for(Duration::from_secs(20)).or_recover(|pair, _| {
+                deaths_inside += 1;
+                pair.second = pair.first;
+            });
+            let pair = locked.unwrap_or_else(|error| {
+                panic!("round {round}: the lock is lost: {error:?}")
+            });
             assert_eq!(pair.first, pair.second);
         }
         println!("{deaths_inside} of 400 died with the lock held");
@@ -173,16 +172,12 @@ on_stage! {
         let shared = pair();
         let waiter = || spawn(|| {
             for _ in 0..200 {
-                if let Err(LockError::Poisoned(p)) = shared.lock() {
-                    drop(p.recover(|pair| pair.second = pair.first));
-                }
+                drop(shared.lock_or_recover(repair).unwrap());
             }
         });
         for round in 0..100_u64 {
             let mut victim = spawn(|| loop {
-                if let Err(LockError::Poisoned(p)) = shared.lock() {
-                    drop(p.recover(|pair| pair.second = pair.first));
-                }
+                drop(shared.lock_or_recover(repair).unwrap());
             });
             let waiters = [waiter(), waiter()];
             std::thread::sleep(Duration::from_micros(50 + (round * 53) % 600));

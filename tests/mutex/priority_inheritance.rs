@@ -40,13 +40,8 @@ impl Guarded {
 
     /// Locks, and checks that no other thread is inside.
     fn enter(&self) {
-        let mut count = match self.lock.lock() {
-            Ok(count) => count,
-            Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| {
-                self.inside.store(0, Ordering::SeqCst);
-            }),
-            Err(other) => panic!("{other:?}"),
-        };
+        let forget_the_dead = |_: &mut u64, _| self.inside.store(0, Ordering::SeqCst);
+        let mut count = self.lock.lock_or_recover(forget_the_dead).unwrap();
         let others = self.inside.fetch_add(1, Ordering::SeqCst);
         assert_eq!(others, 0, "two threads are inside");
         *count += 1;

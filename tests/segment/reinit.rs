@@ -200,14 +200,13 @@ fn overwrite(path: &str, at: usize, bytes: &[u8]) {
 
 /// Locks, and repairs the data if the lock is poisoned. Returns whether it was.
 fn lock_and_repair(jobs: &Jobs) -> bool {
-    match jobs.held.lock() {
-        Ok(_) => false,
-        Err(LockError::Poisoned(poisoned)) => {
-            drop(poisoned.recover(|pair| *pair = (0, 0)));
-            true
-        }
-        Err(other) => panic!("{other:?}"),
-    }
+    let mut was_poisoned = false;
+    let repaired = jobs.held.lock_or_recover(|pair, _| {
+        was_poisoned = true;
+        *pair = (0, 0);
+    });
+    drop(repaired.unwrap());
+    was_poisoned
 }
 
 on_stage! {

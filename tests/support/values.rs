@@ -100,11 +100,7 @@ impl Marked {
     /// Locks each lock once, and repairs it if it is poisoned.
     pub fn visit(&self) {
         for lock in [&self.visits, &self.inheriting] {
-            match lock.lock() {
-                Ok(mut visits) => *visits += 1,
-                Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| {}) += 1,
-                Err(other) => panic!("{other:?}"),
-            }
+            *lock.lock_or_recover(|_, _| ()).unwrap() += 1;
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Error, Holder, LockError, LockResult, PoisonCause, Poisoned, PthreadCondvar, Segment,
-    ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
+    Error, Holder, LockError, LockResult, OrRecover, PoisonCause, Poisoned, PthreadCondvar,
+    Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -116,15 +116,28 @@ const _: () = {
 
 const _: () = {
     assert!(implements!(Error: std::error::Error + Send + Sync + 'static));
-    assert!(implements!(LockError<Guard<u8>>: std::error::Error));
+    assert!(implements!(LockError<Guard<u8>>: std::error::Error + Into<Error>));
+    assert!(implements!(Poisoned<Guard<u8>>: std::error::Error));
     // The error can be shown for guards of any type.
     assert!(implements!(LockError<Guard<Neither>>: Debug + Display));
     assert!(implements!(PoisonCause: Copy + Eq + Debug + Display + Send + Sync));
-    assert!(implements!(Holder: Copy + Eq + Debug + Send + Sync));
+    assert!(implements!(Holder: Copy + Eq + Debug + Display + Send + Sync));
 };
 
 /// An error type that holds any error.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
+/// An error type that holds any error of this thread.
+type LocalError = Box<dyn std::error::Error>;
+
+/// An error type that accepts the same errors as `anyhow::Error`.
+#[derive(Debug)]
+struct ForeignError(AnyError);
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for ForeignError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
 
 /// A user's function.
 fn add_one(counter: &ShmMutex<u32>) -> Result<u32, Error> {
@@ -133,11 +146,24 @@ fn add_one(counter: &ShmMutex<u32>) -> Result<u32, Error> {
     Ok(*count)
 }
 
-/// A guard cannot leave its thread, so neither can a `LockError` that may hold it.
-/// [`Error`] can be boxed as any error.
+/// A box can't contain the guard, which borrows the mutex.
 fn add_one_boxed(counter: &ShmMutex<u32>) -> Result<u32, AnyError> {
     let mut count = counter.lock().map_err(Error::from)?;
     *count += 1;
+    Ok(*count)
+}
+
+fn add_one_boxed_locally(counter: &ShmMutex<u32>) -> Result<u32, LocalError> {
+    let mut count = counter.lock().map_err(Error::from)?;
+    *count += 1;
+    Ok(*count)
+}
+
+fn add_one_with_foreign_error(counter: &ShmMutex<u32>) -> Result<u32, ForeignError> {
+    let mut count = counter.lock_or_recover(|count, _| *count = 0)?;
+    *count += 1;
+    drop(count);
+    let count = counter.try_lock().or_recover(|count, _| *count = 0)?;
     Ok(*count)
 }
 
@@ -149,14 +175,110 @@ fn lock_error_converts_with_question_mark() -> Result<(), AnyError> {
         Err(Error::Lock(LockError::NotPlaced))
     ));
     let error = add_one_boxed(&unplaced).expect_err("the mutex is not placed");
-    assert!(matches!(
+    let local = add_one_boxed_locally(&unplaced).expect_err("the mutex is not placed");
+    let ForeignError(foreign) =
+        add_one_with_foreign_error(&unplaced).expect_err("the mutex is not placed");
+    for error in [
         error.downcast_ref::<Error>(),
-        Some(Error::Lock(LockError::NotPlaced))
-    ));
+        local.downcast_ref::<Error>(),
+        foreign.downcast_ref::<Error>(),
+    ] {
+        assert!(
+            matches!(error, Some(Error::Lock(LockError::NotPlaced))),
+            "{error:?}"
+        );
+    }
 
     let placed = Segment::anonymous(unplaced)?;
     assert_eq!(add_one(&placed)?, 2);
     assert_eq!(add_one_boxed(&placed)?, 3);
+    assert_eq!(add_one_boxed_locally(&placed).expect("it is placed"), 4);
+    let count = add_one_with_foreign_error(&placed).expect("it is placed");
+    assert_eq!(count, 5);
+    Ok(())
+}
+
+/// Poisons the mutex, and returns the boxed error of the next locker.
+fn boxed_poison(counter: &ShmMutex<u32>) -> LocalError {
+    let panicked = catch_unwind(|| {
+        let _guard = counter.lock();
+        resume_unwind(Box::new("without a message on the screen"));
+    });
+    assert!(panicked.is_err());
+    add_one_boxed_locally(counter).expect_err("the last holder panicked")
+}
+
+#[test]
+fn boxed_poison_has_released_the_lock() -> Result<(), Error> {
+    let counter = Segment::anonymous(ShmMutex::new(1))?;
+    let error = boxed_poison(&counter);
+    assert_eq!(counter.holder(), None, "the box does not contain the guard");
+    assert!(counter.is_poisoned());
+    assert!(matches!(
+        error.downcast_ref::<Error>(),
+        Some(Error::Poisoned(PoisonCause::Panicked { .. }))
+    ));
+    Ok(())
+}
+
+/// Each of these texts is one of the crate's errors, whatever type contains it.
+#[test]
+fn lock_error_text_is_that_of_the_error() {
+    type NoGuard = LockError<std::convert::Infallible>;
+    let errors: [fn() -> NoGuard; 8] = [
+        || LockError::WouldBlock,
+        || LockError::TimedOut,
+        || LockError::Deadlock,
+        || LockError::NotPlaced,
+        || LockError::TooManyLocks,
+        || LockError::NotRecoverable,
+        || LockError::PriorityInheritance,
+        || LockError::NotOwner,
+    ];
+    let mut texts = Vec::new();
+    for error in errors {
+        let text = error().to_string();
+        assert_eq!(Error::from(error()).to_string(), text);
+        assert!(!text.is_empty() && !texts.contains(&text), "{text}");
+        texts.push(text);
+    }
+}
+
+// --- Guards -----------------------------------------------------------------
+
+#[test]
+fn guard_names_its_mutex() -> Result<(), Error> {
+    let mutexes = Segment::anonymous([const { ShmMutex::new(7_u32) }; 2])?;
+    for mutex in &*mutexes {
+        let guard = mutex.lock()?;
+        let of_guard = ShmMutexGuard::mutex(&guard);
+        assert!(std::ptr::eq(of_guard, mutex));
+        assert!(matches!(of_guard.try_lock(), Err(LockError::WouldBlock)));
+        drop(guard);
+        // The reference lives as long as the mutex, not as long as the guard.
+        assert_eq!(*of_guard.lock()?, 7);
+    }
+    Ok(())
+}
+
+#[test]
+fn data_ptr_is_where_the_guard_reads() -> Result<(), Error> {
+    let mutex = Segment::anonymous(ShmMutex::new(7_u32))?;
+    let mut guard = mutex.lock()?;
+    assert!(std::ptr::eq(mutex.data_ptr(), &raw mut *guard));
+    // SAFETY: this thread holds the lock, and no reference to the data is in use.
+    unsafe { mutex.data_ptr().write(8) };
+    assert_eq!(*guard, 8);
+    Ok(())
+}
+
+#[test]
+fn holder_display_names_process_and_thread() -> Result<(), Error> {
+    let mutex = Segment::anonymous(ShmMutex::new(7_u32))?;
+    let _guard = mutex.lock()?;
+    let holder = mutex.holder().expect("this thread holds the mutex");
+    let expected = format!("process {}, thread {}", std::process::id(), holder.tid);
+    assert_eq!(holder.to_string(), expected);
     Ok(())
 }
 
@@ -298,6 +420,8 @@ fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     let message = format!("its last holder panicked (process {pid}, thread {tid})");
     assert_eq!(cause.to_string(), message);
     assert!(error.to_string().ends_with(&message), "{error}");
+    let as_error: &dyn std::error::Error = poisoned;
+    assert!(as_error.to_string().ends_with(&message), "{as_error}");
 
     let error = Error::from(error);
     assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));

@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use shm_sync::{LockError, Segment, ShmMutex, ShmMutexGuard};
+use shm_sync::{Segment, ShmMutex};
 
 use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
@@ -32,18 +32,10 @@ impl Lock for ShmSync {
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        match self.segment.lock() {
+        // A count needs no repair.
+        match self.segment.lock_or_recover(|_count, _cause| ()) {
             Ok(mut count) => inside(&mut count),
-            Err(error) => inside(&mut recover(error)),
+            Err(error) => fail("ShmMutex::lock_or_recover", error),
         }
-    }
-}
-
-/// Recovers the lock after an owner death. A count needs no repair.
-#[cold]
-fn recover<'a>(error: LockError<ShmMutexGuard<'a, u64>>) -> ShmMutexGuard<'a, u64> {
-    match error {
-        LockError::Poisoned(poisoned) => poisoned.recover(|_count| ()),
-        error => fail("ShmMutex::lock", error),
     }
 }

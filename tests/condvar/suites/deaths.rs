@@ -15,7 +15,8 @@ use crate::support::{
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{
-    LockError, LockResult, PoisonCause, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
+    LockError, LockResult, OrRecover, PoisonCause, PthreadCondvar, Segment, ShmCondvar, ShmMutex,
+    ShmSafe,
 };
 
 /// A timeout that never passes in a test.
@@ -292,9 +293,5 @@ fn check_condition_panics<C: Condvar>() {
 
 /// Returns the guard, after recovery from an owner death if there was one.
 fn recovered(result: LockResult<Guard<'_>>) -> Guard<'_> {
-    match result {
-        Ok(state) => state,
-        Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
-        Err(other) => panic!("{other:?}"),
-    }
+    result.or_recover(|_, _| ()).unwrap()
 }

@@ -11,7 +11,7 @@ use crate::support::{
 };
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
-use shm_sync::{LockError, Segment, ShmCondvar};
+use shm_sync::{Error, LockError, OrRecover, Segment, ShmCondvar};
 
 /// Locks and leaks the guard, so that the thread ends with the lock held.
 fn keep(lock: &Lock) {
@@ -265,13 +265,9 @@ on_stage! {
     // Before Linux 6.2, the kernel loses a wakeup here: see docs/design.md.
     fn unlock_wakes_next_after_waiter_killed() {
         with_each_protocol(|[lock]| for round in 0..60 {
-            let guard = match lock.lock() {
-                Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
-                other => other.unwrap(),
-            };
-            let waiters = [(); 3].map(|()| spawn(|| match lock.lock() {
-                Err(LockError::Poisoned(poisoned)) => drop(poisoned.recover(|_| ())),
-                other => drop(other.unwrap()),
+            let guard = lock.lock_or_recover(|_, _| ()).unwrap();
+            let waiters = [(); 3].map(|()| spawn(|| {
+                drop(lock.lock_or_recover(|_, _| ()).unwrap());
             }));
             waiters.iter().for_each(Child::wait_until_asleep);
             if round % 2 == 0 {
@@ -299,10 +295,8 @@ on_stage! {
                 let _mine = locks[process].lock().unwrap();
                 locked.open();
                 go_on.pass();
-                match locks[(process + 1) % PROCESSES].lock() {
-                    Err(LockError::Poisoned(poisoned)) => *poisoned.recover(|_| ()) += 1,
-                    other => *other.unwrap() += 1,
-                }
+                let next = &locks[(process + 1) % PROCESSES];
+                *next.lock_or_recover(|_, _| ()).unwrap() += 1;
             })
         });
         processes.iter().for_each(|_| locked.pass());
@@ -416,10 +410,9 @@ on_stage! {
                 } else if random.below(3) == 0 && !held.is_empty() {
                     drop(held.swap_remove(random.below(held.len() as u64) as usize));
                 }
-                match lock_it(&locks[index]) {
+                match lock_it(&locks[index]).or_recover(|_, _| ()) {
                     Ok(guard) => held.push(guard),
-                    Err(LockError::Poisoned(poisoned)) => held.push(poisoned.recover(|_| ())),
-                    Err(LockError::WouldBlock | LockError::TimedOut) => {}
+                    Err(Error::Lock(LockError::WouldBlock | LockError::TimedOut)) => {}
                     Err(other) => panic!("{other:?}"),
                 }
             }
@@ -430,10 +423,9 @@ on_stage! {
             }));
             std::thread::sleep(Duration::from_millis(20 + 7 * round));
             victim.kill();
-            let guards = locks.each_ref().map(|lock| match lock.try_lock() {
-                Err(LockError::Poisoned(poisoned)) => poisoned.recover(|_| ()),
-                other => other.unwrap(),
-            });
+            let guards = locks
+                .each_ref()
+                .map(|lock| lock.try_lock().or_recover(|_, _| ()).unwrap());
             drop(guards);
         });
     }

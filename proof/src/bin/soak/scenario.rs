@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use shm_sync::{LockError, LockResult, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
+use shm_sync::{LockResult, OrRecover, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
 use crate::findings::{Findings, Violation};
 use crate::process::now;
@@ -75,11 +75,10 @@ pub(crate) fn recovered<'a>(
     findings: &Findings,
     result: LockResult<ShmMutexGuard<'a, u64>>,
 ) -> Option<ShmMutexGuard<'a, u64>> {
-    match result {
+    match result.or_recover(|_, _| ()) {
         Ok(guard) => Some(guard),
-        Err(LockError::Poisoned(poisoned)) => Some(poisoned.recover(|_| ())),
-        Err(other) => {
-            let detail = format_args!("in a scenario: {other}");
+        Err(error) => {
+            let detail = format_args!("in a scenario: {error}");
             findings.violation(Violation::LockRefused, detail);
             None
         }

@@ -77,7 +77,7 @@ use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, AnyBytes, Mapping};
 use crate::os::pthread::{Outcome, Protocol};
-use crate::robust::{Blocking, RobustMutex, ThreadState};
+use crate::robust::{Blocking, BoundToThread, RobustMutex, ThreadState};
 use crate::segment::failure;
 use crate::segment::format::offsets;
 
@@ -304,7 +304,7 @@ impl SysvState {
             Ok(Some(StateGuard {
                 state: self,
                 marker,
-                not_send: PhantomData,
+                bound: PhantomData,
             }))
         })
     }
@@ -315,8 +315,7 @@ impl SysvState {
 pub(in crate::segment) struct StateGuard<'a> {
     state: &'a SysvState,
     marker: ForkMarker,
-    /// Only the thread that locked can unlock.
-    not_send: PhantomData<*const ()>,
+    bound: BoundToThread,
 }
 
 impl Drop for StateGuard<'_> {
