@@ -13,8 +13,7 @@ use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::memfd;
 use crate::segment::backing::sysv;
-use crate::segment::content::{SegmentContent, VariableLength};
-use crate::segment::format::writer::{by_value, in_place};
+use crate::segment::format::writer::{assert_valid_as_zeros, by_value, in_place};
 use crate::segment::handle::Segment;
 use crate::segment::options::SegmentOptions;
 use crate::segment::pending_create::PendingCreate;
@@ -23,7 +22,7 @@ use crate::segment::read_only::ReadOnlySegment;
 use crate::segment::removal::remove_if_abandoned;
 use crate::segment::settings::Settings;
 use crate::segment::snapshot::Snapshot;
-use crate::shm_safe::ShmSafe;
+use crate::shm_safe::{SegmentContent, ShmSafe, TearFree, VariableLength};
 
 impl<T: ShmSafe> Segment<T> {
     /// Creates the object `address` that contains `value`. Only this user may open it:
@@ -213,6 +212,7 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.create_with(address, 0, in_place(init))
     }
 
@@ -229,6 +229,7 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.create_with(address, len, in_place(init))
     }
 
@@ -269,6 +270,7 @@ impl SegmentOptions {
         label: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.anonymous_with(label, 0, in_place(init))
     }
 
@@ -284,6 +286,7 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.anonymous_with(label, len, in_place(init))
     }
 
@@ -355,7 +358,7 @@ impl SegmentOptions {
 
     /// Makes a private copy of the object `address`: see [`Snapshot`]. This process
     /// needs no right to write. Types that a torn copy could make invalid (enums with
-    /// fields) are rejected at compile time.
+    /// fields) do not compile: see [`TearFree`].
     ///
     /// ```
     /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
@@ -382,7 +385,7 @@ impl SegmentOptions {
     ///
     /// * [`Error::NoSpace`], [`Error::Os`]: there is no memory for the copy.
     /// * [`Error::Unidentified`]: this process can't own locks.
-    pub fn open_snapshot<T: SegmentContent + ?Sized>(
+    pub fn open_snapshot<T: SegmentContent + TearFree + ?Sized>(
         &self,
         address: &str,
     ) -> Result<Snapshot<T>, Error> {
@@ -415,6 +418,7 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.open_or_create_with(address, 0, in_place(init))
     }
 
@@ -432,6 +436,7 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
+        const { assert_valid_as_zeros::<T>() };
         self.open_or_create_with(address, len, in_place(init))
     }
 

@@ -6,7 +6,6 @@ use super::guard::ShmMutexGuard;
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use crate::error::{LockError, LockResult};
 use crate::os::clock::Deadline;
-use crate::shm_safe::ShmSafe;
 
 /// The one operation that a condition variable implements.
 pub(super) trait Wait {
@@ -57,7 +56,7 @@ pub type WaitTimeoutLockResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 
 /// Waits once.
-pub(super) fn wait<'a, T: ShmSafe>(
+pub(super) fn wait<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
 ) -> LockResult<ShmMutexGuard<'a, T>> {
@@ -65,7 +64,7 @@ pub(super) fn wait<'a, T: ShmSafe>(
 }
 
 /// Waits while `condition` is true.
-pub(super) fn wait_while<'a, T: ShmSafe>(
+pub(super) fn wait_while<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     mut condition: impl FnMut(&mut T) -> bool,
@@ -77,7 +76,7 @@ pub(super) fn wait_while<'a, T: ShmSafe>(
 }
 
 /// Waits once, at most for `timeout`.
-pub(super) fn wait_timeout<'a, T: ShmSafe>(
+pub(super) fn wait_timeout<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     timeout: Duration,
@@ -86,7 +85,7 @@ pub(super) fn wait_timeout<'a, T: ShmSafe>(
 }
 
 /// Waits while `condition` is true, at most for `timeout`.
-pub(super) fn wait_timeout_while<'a, T: ShmSafe>(
+pub(super) fn wait_timeout_while<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     timeout: Duration,
@@ -104,7 +103,7 @@ pub(super) fn wait_timeout_while<'a, T: ShmSafe>(
     }
 }
 
-fn wait_until<'a, T: ShmSafe>(
+fn wait_until<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     deadline: Option<Deadline>,
@@ -179,7 +178,7 @@ macro_rules! wait_methods {
             /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
             ///   locked; see there.
             $($(#[$more_errors])+)?
-            pub fn wait<'a, T: ShmSafe>(
+            pub fn wait<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
             ) -> LockResult<ShmMutexGuard<'a, T>> {
@@ -217,7 +216,7 @@ macro_rules! wait_methods {
             /// # Ok(())
             /// # }
             /// ```
-            pub fn wait_while<'a, T: ShmSafe>(
+            pub fn wait_while<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 condition: impl FnMut(&mut T) -> bool,
@@ -232,7 +231,7 @@ macro_rules! wait_methods {
             ///
             /// Those of [`wait`](Self::wait). A timeout is not an error: see
             /// [`WaitTimeoutResult::timed_out`](crate::WaitTimeoutResult::timed_out).
-            pub fn wait_timeout<'a, T: ShmSafe>(
+            pub fn wait_timeout<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
@@ -246,7 +245,7 @@ macro_rules! wait_methods {
             /// # Errors
             ///
             /// Those of [`wait_while`](Self::wait_while).
-            pub fn wait_timeout_while<'a, T: ShmSafe>(
+            pub fn wait_timeout_while<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,

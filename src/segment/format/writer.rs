@@ -7,12 +7,11 @@ use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::robust;
-use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::Epoch;
-use crate::segment::format::header::{self, Header};
+use crate::segment::format::header::{self, Header, assert_mappable};
 use crate::segment::format::{lock_table, offsets};
 use crate::segment::policy::Removal;
-use crate::shm_safe::{ShmSafe, Visitor};
+use crate::shm_safe::{SegmentContent, ShmSafe, Visitor};
 
 /// The header, the lock table and the length of a segment that has no memory yet.
 #[derive(Debug)]
@@ -169,18 +168,24 @@ pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<
     }
 }
 
+/// Fails to compile if all-zero bytes could be an invalid `T`.
+///
+/// Each public function that creates in place calls it first, because the compiler
+/// reports the place where the caller of the failing function is.
+pub(in crate::segment) const fn assert_valid_as_zeros<T: SegmentContent + ?Sized>() {
+    assert!(
+        T::PROPERTIES.from_zeros(),
+        "to be made in place, a type must be valid when all its bytes are zero: \
+         `NonZero` numbers and enums without a variant 0 are not"
+    );
+}
+
 /// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
 /// its final place, and lets `init` change it there.
 pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
-    const {
-        assert!(
-            T::PROPERTIES.from_zeros(),
-            "to be made in place, a type must be valid when all its bytes are zero: \
-             `NonZero` numbers and enums without a variant 0 are not"
-        );
-    }
+    const { assert_valid_as_zeros::<T>() };
     |mut value, _| {
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
