@@ -70,6 +70,12 @@ fn bounded_generics(input: &Input<'_>) -> Generics {
     let bounds = &mut generics.make_where_clause().predicates;
     for param in input.derive.generics.type_params() {
         let param = &param.ident;
+        // The compiler reports an unmet bound at the parameter.
+        let krate = krate.to_token_stream().into_iter().map(|mut token| {
+            token.set_span(token.span().located_at(param.span()));
+            token
+        });
+        let krate = quote!(#(#krate)*);
         bounds.push(syn::parse_quote_spanned!(param.span()=> #param: #krate::ShmSafe));
     }
     for field in input.fields() {

@@ -93,7 +93,13 @@ fn crate_path(attributes: &[Attribute]) -> Result<Path> {
                 return Err(meta.error(only));
             }
             let text: LitStr = meta.value()?.parse()?;
-            if path.replace(text.parse()?).is_some() {
+            let parsed = text.parse().map_err(|_| {
+                Error::new_spanned(
+                    &text,
+                    "it is no path: write `crate = \"path::of::shm_sync\"`",
+                )
+            })?;
+            if path.replace(parsed).is_some() {
                 return Err(meta.error("the path of the crate is given twice"));
             }
             Ok(())

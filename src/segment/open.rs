@@ -13,7 +13,7 @@ use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::memfd;
 use crate::segment::backing::sysv;
-use crate::segment::format::writer::{assert_valid_as_zeros, by_value, in_place};
+use crate::segment::format::writer::{ValidAsZeros, by_value, in_place};
 use crate::segment::handle::Segment;
 use crate::segment::options::SegmentOptions;
 use crate::segment::pending_create::PendingCreate;
@@ -212,8 +212,8 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.create_with(address, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.create_with(address, 0, in_place(valid, init))
     }
 
     /// Creates the object `address` with `len` elements, which are written in their
@@ -229,8 +229,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.create_with(address, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.create_with(address, len, in_place(valid, init))
     }
 
     /// Creates a System V segment without a key (`IPC_PRIVATE`). Other processes find
@@ -270,8 +270,8 @@ impl SegmentOptions {
         label: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.anonymous_with(label, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.anonymous_with(label, 0, in_place(valid, init))
     }
 
     /// Creates a segment without a name that has `len` elements: see
@@ -286,8 +286,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.anonymous_with(label, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.anonymous_with(label, len, in_place(valid, init))
     }
 
     fn create_with<T: SegmentContent + ?Sized>(
@@ -418,8 +418,8 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.open_or_create_with(address, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.open_or_create_with(address, 0, in_place(valid, init))
     }
 
     /// Opens the object `address`, or creates it with `len` elements: see
@@ -436,8 +436,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        const { assert_valid_as_zeros::<T>() };
-        self.open_or_create_with(address, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.open_or_create_with(address, len, in_place(valid, init))
     }
 
     /// Opens the segment behind a descriptor that another process gave to this one: the

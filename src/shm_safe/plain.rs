@@ -13,10 +13,10 @@ use crate::shm_safe::tear_free::TearFree;
 /// A value of a type of another crate that is plain data by the rules of `bytemuck`
 /// (feature `bytemuck`).
 ///
-/// Your crate can't implement [`ShmSafe`] for a type that it does not define. `Plain`
-/// implements it for every type that is [`bytemuck::AnyBitPattern`], and so for every
-/// one that is `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of
-/// `half`, each with that crate's feature `bytemuck`, and `Option<NonZero<u64>>` of std.
+/// Your crate can't implement [`ShmSafe`] for a type that it does not define.
+/// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], and so for
+/// every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of `half`
+/// (each with that crate's feature `bytemuck`), and `Option<NonZero<u64>>` of std.
 ///
 /// ```
 /// use std::num::NonZero;
@@ -45,7 +45,8 @@ use crate::shm_safe::tear_free::TearFree;
 /// # }
 /// ```
 ///
-/// A type with invalid bytes is no `AnyBitPattern`, nor is one with a pointer or a cell:
+/// A type with invalid bytes is no `AnyBitPattern`, nor is one with a pointer or a
+/// cell:
 ///
 /// ```compile_fail,E0277
 /// use shm_sync::{Plain, Segment};
@@ -56,8 +57,8 @@ use crate::shm_safe::tear_free::TearFree;
 /// # Fingerprints
 ///
 /// The inside of a foreign type is unknown, and its name is not available at compile
-/// time. The [`Fingerprint`] of `Plain<T>` covers the size and the alignment of `T`, and
-/// nothing else. Two programs can open one segment although
+/// time. The [`Fingerprint`] of `Plain<T>` covers the size and the alignment of `T`,
+/// and nothing else. Two programs can open one segment although
 ///
 /// * one has `Plain<Uuid>` where the other has another type of 16 bytes with the same
 ///   alignment,

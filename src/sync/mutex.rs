@@ -104,7 +104,7 @@ use crate::shm_safe::{
 /// # let name = name.as_str();
 /// type Samples = ShmMutex<[f64]>;
 /// let samples = SegmentOptions::new()
-///     .create_with_len(name, 1000, |samples: &mut Samples| samples.get_mut().fill(0.5))?;
+///     .create_with_len(name, 1000, |all: &mut Samples| all.get_mut().fill(0.5))?;
 /// samples.lock()?[7] += 1.0;
 ///
 /// let same = Segment::<Samples>::open(name)?;
@@ -120,7 +120,8 @@ use crate::shm_safe::{
 ///
 /// /// The condition variable is beside the lock.
 /// type Queue = WithTail<ShmCondvar, ShmMutex<WithTail<Used, [u64]>>>;
-/// let queue = SegmentOptions::new().anonymous_with_len("queue", 64, |_: &mut Queue| {})?;
+/// let options = SegmentOptions::new();
+/// let queue = options.anonymous_with_len("queue", 64, |_: &mut Queue| {})?;
 /// let mut jobs = queue.tail.lock()?;
 /// let WithTail { head, tail: slots } = &mut *jobs;
 /// slots[head.used] = 42;
@@ -182,7 +183,8 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
     }
 }
 
-// SAFETY: any bytes are valid as the lock, so a mixture is valid if that of the data is.
+// SAFETY: any bytes are valid as the lock, so a mixture is valid if that of the data
+// is.
 unsafe impl<T: TearFree + ?Sized> TearFree for ShmMutex<T> {}
 
 impl<T: SegmentContent + ?Sized> ShmMutex<T> {

@@ -21,9 +21,9 @@ macro_rules! guarded {
         //   both pointers have the same metadata. The fingerprint covers both.
         // * Sync objects: the lock, reported at offset 0. The data has none, or the
         //   fingerprint and the walk would not compile.
-        // * No destructor: the lock has none, and the elements and the head are ShmSafe.
-        // * Any bytes are valid as the lock, so zeros and mixtures are valid if they are
-        //   for the data.
+        // * No destructor: the lock has none. The elements and the head are ShmSafe.
+        // * Any bytes are valid as the lock, so zeros and mixtures are valid if they
+        //   are for the data.
         unsafe impl<$($parameters)+> SegmentContent for ShmMutex<$data> {
             const FINGERPRINT: Fingerprint = {
                 let () = Self::DATA_HAS_NO_LOCKS;

@@ -1,5 +1,6 @@
 //! Writes a new segment: header, lock table and value, and initialises its locks last.
 
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
@@ -168,32 +169,39 @@ pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<
     }
 }
 
-/// Fails to compile if all-zero bytes could be an invalid `T`.
-///
-/// Each public function that creates in place calls it first, because the compiler
-/// reports the place where the caller of the failing function is.
-pub(in crate::segment) const fn assert_valid_as_zeros<T: SegmentContent + ?Sized>() {
-    assert!(
-        T::PROPERTIES.from_zeros(),
-        "to be made in place, a type must be valid when all its bytes are zero: \
-         `NonZero` numbers and enums without a variant 0 are not"
-    );
+/// Proof that all-zero bytes, with uninitialised sync objects, are a valid `T`.
+pub(in crate::segment) struct ValidAsZeros<T: ?Sized>(PhantomData<*const T>);
+
+impl<T: SegmentContent + ?Sized> ValidAsZeros<T> {
+    /// Fails to compile in `const { ValidAsZeros::<T>::check() }` if zeros could be
+    /// invalid.
+    ///
+    /// That expression belongs into the public function, because the compiler reports
+    /// the call of the function that contains it.
+    pub(in crate::segment) const fn check() -> Self {
+        assert!(
+            T::PROPERTIES.from_zeros(),
+            "to be made in place, a type must be valid when all its bytes are zero: \
+             `NonZero` numbers and enums without a variant 0 are not"
+        );
+        Self(PhantomData)
+    }
 }
 
 /// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
 /// its final place, and lets `init` change it there.
 pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
+    _: ValidAsZeros<T>,
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
-    const { assert_valid_as_zeros::<T>() };
     |mut value, _| {
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
         // other thread or process accesses, and `locks` visits the sync objects of that
         // T.
         unsafe { init::init_all_zeroed(value.cast(), locks) };
-        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as asserted
-        // above. No other thread or process accesses them.
+        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as the proof
+        // says. No other thread or process accesses them.
         init(unsafe { value.as_mut() });
     }
 }
