@@ -213,9 +213,10 @@ fn priority_inheritance_can_be_chosen_in_place() {
         waiter.join().unwrap()
     });
     assert!(timed_out, "another thread holds the lock");
-    // SAFETY: the lock is free, and the segment keeps it mapped. `pthread_mutex_t` ends
-    // with the kind in its fifth word.
-    let kind = unsafe { samples.as_pthread_ptr().cast::<u32>().add(4).read() };
+    // The kind is the fifth word of a `pthread_mutex_t`.
+    let kind = samples.as_pthread_ptr().cast::<u32>().wrapping_add(4);
+    // SAFETY: the segment keeps the mutex mapped. No thread writes to its kind.
+    let kind = unsafe { kind.read() };
     assert_eq!(kind & 32, 32, "PTHREAD_MUTEX_PRIO_INHERIT_NP");
 }
 
