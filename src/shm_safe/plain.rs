@@ -14,9 +14,10 @@ use crate::shm_safe::tear_free::TearFree;
 /// (feature `bytemuck`).
 ///
 /// Your crate can't implement [`ShmSafe`] for a type that it does not define.
-/// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], and so for
-/// every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of `half`
-/// (each with that crate's feature `bytemuck`), and `Option<NonZero<u64>>` of std.
+/// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], and so
+/// for every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of
+/// `half` (each with that crate's feature `bytemuck`), and `Option<NonZero<u64>>` of
+/// std.
 ///
 /// ```
 /// use std::num::NonZero;

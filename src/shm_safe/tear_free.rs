@@ -68,8 +68,8 @@ use crate::shm_safe::content::WithTail;
 )]
 pub unsafe trait TearFree {}
 
-/// `TearFree`, for the bounds that the derive macro writes. The compiler does not refuse
-/// a bound with a lifetime before it is needed, even if it is known to be false.
+/// `TearFree`, for the bounds that the derive macro writes. The compiler does not
+/// refuse a bound with a lifetime before it is needed, even if it is known to be false.
 ///
 /// # Safety
 ///

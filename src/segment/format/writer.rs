@@ -200,8 +200,8 @@ pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
         // other thread or process accesses, and `locks` visits the sync objects of that
         // T.
         unsafe { init::init_all_zeroed(value.cast(), locks) };
-        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as the proof
-        // says. No other thread or process accesses them.
+        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as the
+        // `ValidAsZeros` proves. No other thread or process accesses them.
         init(unsafe { value.as_mut() });
     }
 }
