@@ -362,8 +362,9 @@ fn tear_free(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     quote! {
         #[automatically_derived]
-        // SAFETY: a mixture of structs consists of mixtures of the fields, each of which
-        // is `TearFree`. The discriminant of an enum without fields lies in one word.
+        // SAFETY: a mixture of structs consists of mixtures of the fields, each of
+        // which is `TearFree`. The discriminant of an enum without fields lies in one
+        // word.
         unsafe impl #impl_generics #krate::TearFree for #name #type_generics #where_clause {}
     }
 }
