@@ -45,6 +45,7 @@
 //! | [`ShmSafe`], `#[derive(ShmSafe)]` | marks the types that may be stored in shared memory |
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
+//! | `Plain` (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
 //! | [`SegmentOptions`], [`Address`] | how a segment is created and opened, and its name |
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
@@ -54,6 +55,7 @@
 //! | [`Error`] | all other errors |
 //! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
 //! | [`Snapshot`] | a private copy of a segment |
+//! | [`TearFree`] | marks the types that can be copied without the lock |
 //! | [`PthreadCondvar`] | a `pthread_cond_t` for C programs; it is not crash-safe |
 //! | [`inspect`] | reads any segment without its type; the tool `shm-sync` (package `shm-sync-cli`) prints it |
 //!
@@ -111,9 +113,13 @@ pub use init::place_at;
 pub use read_only::ReadOnly;
 pub use segment::{
     Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
-    SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
+    SegmentOptions, Snapshot, SystemVStatus, unlink,
 };
-pub use shm_safe::{CachePadded, Fingerprint, ShmSafe};
+#[cfg(feature = "bytemuck")]
+pub use shm_safe::Plain;
+pub use shm_safe::{
+    CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
+};
 pub use sync::{
     Holder, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard,
     WaitTimeoutLockResult, WaitTimeoutResult,
@@ -135,5 +141,7 @@ struct Guide;
 /// Items for the code of the derive macro. Other code must not use them.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::shm_safe::{FieldPath, SyncKind, SyncOps, TypeOf, TypeProperties, Visitor, sum};
+    pub use crate::shm_safe::{
+        FieldPath, SyncKind, SyncOps, TearFreeField, TypeOf, TypeProperties, Visitor, sum,
+    };
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{
 };
 
 use crate::os::mem::atomic_copy;
-use crate::shm_safe::ShmSafe;
+use crate::shm_safe::{ShmSafe, TearFree};
 
 /// A view of a `T` that only permits reading.
 ///
@@ -173,23 +173,18 @@ impl<'a, T: ShmSafe> ReadOnly<'a, T> {
     /// Returns a copy of a value that other threads may change at this moment.
     ///
     /// Its parts may be of different times. Each number, boolean and character in it
-    /// was stored at some time. It does not compile for types whose parts must match
-    /// for a value to be valid (enums with fields).
-    pub(crate) fn copy_unsynchronised(self) -> T {
-        const {
-            assert!(
-                T::PROPERTIES.tear_free(),
-                "a copy of this type that is made while it changes might be no value of it: \
-                 it contains an enum with fields, or a NonZero number of 128 bits"
-            );
-        }
+    /// was stored at some time.
+    pub(crate) fn copy_unsynchronised(self) -> T
+    where
+        T: TearFree,
+    {
         let mut copy = MaybeUninit::<T>::uninit();
         let from = self.value.as_ptr().cast();
         // SAFETY: the source is readable for the size of T (the first clause of `new`).
         // The target is a local variable of the same size, so they do not overlap.
         unsafe { atomic_copy::copy_relaxed(from, copy.as_mut_ptr().cast(), size_of::<T>()) };
         // SAFETY: `copy_relaxed` copies aligned words, and a mixture of values of T by
-        // words is a valid T, as asserted above.
+        // words is a valid T, because T is `TearFree`.
         unsafe { copy.assume_init() }
     }
 }

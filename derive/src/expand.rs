@@ -7,11 +7,12 @@ use proc_macro::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{DataEnum, Fields, Generics, Ident, Index, Member, Type, Variant};
+use syn::{DataEnum, Field, Fields, Generics, Ident, Index, Member, Path, Type, Variant};
 
 use crate::input::{EnumRepr, Input, Shape};
 
 pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
+    let krate = &input.krate;
     let name = &input.derive.ident;
     let generics = bounded_generics(input);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
@@ -24,6 +25,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let visitor = hygienic(name, "visitor");
     let no_locks_in_variants = no_locks_in_variants(input);
     let no_drop = no_drop(input, &generics);
+    let tear_free = tear_free(input, &generics);
 
     quote! {
         #[automatically_derived]
@@ -34,14 +36,14 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         //   Drop.
         // * Every field is visited at its offset; variants contain no sync objects.
         // * The properties are those of all fields and of the discriminants.
-        unsafe impl #impl_generics ::shm_sync::ShmSafe for #name #type_generics #where_clause {
-            const FINGERPRINT: ::shm_sync::Fingerprint = #fingerprint;
+        unsafe impl #impl_generics #krate::ShmSafe for #name #type_generics #where_clause {
+            const FINGERPRINT: #krate::Fingerprint = #fingerprint;
             const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
-            const PROPERTIES: ::shm_sync::__private::TypeProperties = #properties;
+            const PROPERTIES: #krate::__private::TypeProperties = #properties;
 
             fn visit(
-                #path: &::shm_sync::__private::FieldPath<'_>,
-                #visitor: &mut ::shm_sync::__private::Visitor<'_>,
+                #path: &#krate::__private::FieldPath<'_>,
+                #visitor: &mut #krate::__private::Visitor<'_>,
             ) {
                 #assert_fields_exhaustive
                 #visit
@@ -50,6 +52,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
 
         #no_locks_in_variants
         #no_drop
+        #tear_free
     }
     .into()
 }
@@ -58,6 +61,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
 /// each field type that projects from a parameter (`T::Item`). For every other field
 /// the compiler can tell without a bound.
 fn bounded_generics(input: &Input<'_>) -> Generics {
+    let krate = &input.krate;
     let mut generics = input.derive.generics.clone();
     let params: Vec<String> = generics
         .type_params()
@@ -66,12 +70,18 @@ fn bounded_generics(input: &Input<'_>) -> Generics {
     let bounds = &mut generics.make_where_clause().predicates;
     for param in input.derive.generics.type_params() {
         let param = &param.ident;
-        bounds.push(syn::parse_quote_spanned!(param.span()=> #param: ::shm_sync::ShmSafe));
+        // The compiler reports an unmet bound at the parameter.
+        let krate = krate.to_token_stream().into_iter().map(|mut token| {
+            token.set_span(token.span().located_at(param.span()));
+            token
+        });
+        let krate = quote!(#(#krate)*);
+        bounds.push(syn::parse_quote_spanned!(param.span()=> #param: #krate::ShmSafe));
     }
     for field in input.fields() {
         let ty = &field.ty;
         if projects_from(ty.to_token_stream().into(), &params) {
-            bounds.push(syn::parse_quote!(#ty: ::shm_sync::ShmSafe));
+            bounds.push(syn::parse_quote!(#ty: #krate::ShmSafe));
         }
     }
     generics
@@ -79,28 +89,32 @@ fn bounded_generics(input: &Input<'_>) -> Generics {
 
 /// Returns for each field its name as text, its name for `offset_of!`, and its
 /// implementation of `ShmSafe`.
-fn members(fields: &Fields) -> impl Iterator<Item = (String, Member, impl ToTokens)> {
+fn members<'a>(
+    krate: &'a Path,
+    fields: &'a Fields,
+) -> impl Iterator<Item = (String, Member, impl ToTokens + 'a)> {
     fields.iter().enumerate().map(|(index, field)| {
         // `r#type` is another spelling of the name `type`.
         let (member, name) = match &field.ident {
             Some(ident) => (Member::Named(ident.clone()), ident.unraw().to_string()),
             None => (Member::Unnamed(Index::from(index)), index.to_string()),
         };
-        (name, member, shm_safe(&field.ty))
+        (name, member, shm_safe(krate, &field.ty))
     })
 }
 
 /// Returns the implementation of `ShmSafe` for a type.
-fn shm_safe(ty: &Type) -> impl ToTokens {
-    quote!(<#ty as ::shm_sync::ShmSafe>)
+fn shm_safe<'a>(krate: &'a Path, ty: &'a Type) -> impl ToTokens + use<'a> {
+    quote!(<#ty as #krate::ShmSafe>)
 }
 
 /// Returns the expression for `FINGERPRINT`. All parts are one constant value, which
 /// the library hashes in a loop, because thousands of calls would be slow to compile.
 fn fingerprint(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     let (check, kind, fields, variants) = match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields).map(|(name, member, shm_safe)| {
+            let fields = members(krate, fields).map(|(name, member, shm_safe)| {
                 quote!((#name, ::core::mem::offset_of!(Self, #member), #shm_safe::FINGERPRINT))
             });
             (None, "struct", quote!(#(#fields),*), quote!())
@@ -113,17 +127,17 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
             };
             let discriminant_type = primitive(&repr.discriminant);
             let field = quote! {
-                (#layout, 0, <#discriminant_type as ::shm_sync::ShmSafe>::FINGERPRINT)
+                (#layout, 0, <#discriminant_type as #krate::ShmSafe>::FINGERPRINT)
             };
-            let variants = variants(data, repr);
+            let variants = variants(krate, data, repr);
             // The compiler checks the variants only if the constant is named.
-            let check = quote!(let _ = <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS;);
+            let check = quote!(let _ = <Self as #krate::ShmSafe>::SYNC_OBJECTS;);
             (Some(check), "enum", field, quote!(#variants))
         }
     };
     quote! {{
         #check
-        ::shm_sync::Fingerprint::of_parts(
+        #krate::Fingerprint::of_parts(
             #kind,
             ::core::mem::size_of::<Self>(),
             ::core::mem::align_of::<Self>(),
@@ -135,11 +149,11 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
 
 /// Returns an enum's part of the fingerprint. The number of a variant's field stands
 /// for its offset, which follows from the repr and the types of the fields before it.
-fn variants(data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
+fn variants(krate: &Path, data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     let variants = data.variants.iter().map(|variant| {
         let name = variant.ident.unraw().to_string();
         let discriminant = discriminant(data, repr, variant);
-        let fields = members(&variant.fields)
+        let fields = members(krate, &variant.fields)
             .enumerate()
             .map(|(index, (name, _, shm_safe))| quote!((#name, #index, #shm_safe::FINGERPRINT)));
         quote!((#name, #discriminant, &[#(#fields),*]))
@@ -181,14 +195,15 @@ fn primitive(name: &Ident) -> impl ToTokens + use<> {
 
 /// Returns the expression for `PROPERTIES`.
 fn properties(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     let properties_of = |fields| {
-        let fields = members(fields).map(|(_, _, shm_safe)| quote!(#shm_safe::PROPERTIES));
+        let fields = members(krate, fields).map(|(_, _, shm_safe)| quote!(#shm_safe::PROPERTIES));
         quote!(&[#(#fields),*])
     };
     match &input.shape {
         Shape::Struct(fields) => {
             let fields = properties_of(fields);
-            quote!(::shm_sync::__private::TypeProperties::of_fields(#fields))
+            quote!(#krate::__private::TypeProperties::of_fields(#fields))
         }
         Shape::Enum(data, repr) => {
             let discriminant_type = primitive(&repr.discriminant);
@@ -198,7 +213,7 @@ fn properties(input: &Input<'_>) -> impl ToTokens {
                 quote!((#discriminant, #fields))
             });
             quote! {
-                ::shm_sync::__private::TypeProperties::of_variants(
+                #krate::__private::TypeProperties::of_variants(
                     ::core::mem::size_of::<#discriminant_type>(),
                     ::core::mem::align_of::<#discriminant_type>(),
                     &[#(#variants),*],
@@ -209,27 +224,29 @@ fn properties(input: &Input<'_>) -> impl ToTokens {
 }
 
 fn sync_objects(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields).map(|(_, _, shm_safe)| shm_safe);
-            quote!(::shm_sync::__private::sum(&[#(#fields::SYNC_OBJECTS),*]))
+            let fields = members(krate, fields).map(|(_, _, shm_safe)| shm_safe);
+            quote!(#krate::__private::sum(&[#(#fields::SYNC_OBJECTS),*]))
         }
         Shape::Enum(..) => {
             let checks = input
                 .fields()
                 .filter(|field| depends_on_generics(&field.ty, input))
-                .map(|field| no_locks_in(&field.ty));
+                .map(|field| no_locks_in(krate, &field.ty));
             quote!({ #(#checks;)* 0 })
         }
     }
 }
 
 fn visit(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     let path = hygienic(&input.derive.ident, "path");
     let visitor = hygienic(&input.derive.ident, "visitor");
     match &input.shape {
         Shape::Struct(fields) => {
-            let fields = members(fields).map(|(name, member, shm_safe)| {
+            let fields = members(krate, fields).map(|(name, member, shm_safe)| {
                 quote! {
                     #shm_safe::visit(
                         &#path.field(#name, ::core::mem::offset_of!(Self, #member)),
@@ -241,7 +258,7 @@ fn visit(input: &Input<'_>) -> impl ToTokens {
         }
         // The compiler checks the variants only if the constant is named.
         Shape::Enum(..) => quote! {
-            let _ = (#path, #visitor, <Self as ::shm_sync::ShmSafe>::SYNC_OBJECTS);
+            let _ = (#path, #visitor, <Self as #krate::ShmSafe>::SYNC_OBJECTS);
         },
     }
 }
@@ -261,6 +278,7 @@ fn hygienic(place: &impl Spanned, variable: &str) -> Ident {
 /// the first statement wraps the field in `TypeOf` with its actual type, and the second
 /// compares it with a `TypeOf` of the expected type, to which it does not coerce.
 fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     let this = hygienic(&input.derive.ident, "this");
     let variants: Vec<_> = match &input.shape {
         Shape::Struct(fields) => vec![(quote!(Self), *fields)],
@@ -278,16 +296,16 @@ fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
             .enumerate()
             .map(|(index, field)| hygienic(&field.ty, &format!("field_{index}")))
             .collect();
-        let patterns = members(fields)
+        let patterns = members(krate, fields)
             .zip(&bindings)
             .map(|((_, member, _), binding)| quote!(#member: #binding));
         let types = fields.iter().map(|field| &field.ty);
         quote!(#path { #(#patterns,)* } => { #(
-            let #bindings = ::shm_sync::__private::TypeOf {
+            let #bindings = #krate::__private::TypeOf {
                 value: #bindings,
                 exactly: ::core::marker::PhantomData,
             };
-            let _: ::shm_sync::__private::TypeOf<'_, #types> = #bindings;
+            let _: #krate::__private::TypeOf<'_, #types> = #bindings;
         )* })
     });
     quote!(let _ = |#this: &Self| match #this { #(#arms)* };)
@@ -300,22 +318,55 @@ fn assert_fields_exhaustive(input: &Input<'_>) -> impl ToTokens {
 /// If a field's type depends on a parameter, `SYNC_OBJECTS` contains the assertion
 /// instead, and the compiler checks it for each instance.
 fn no_locks_in_variants(input: &Input<'_>) -> impl ToTokens {
+    let krate = &input.krate;
     let checks = input
         .fields()
         .filter(|_| matches!(input.shape, Shape::Enum(..)))
         .filter(|field| !depends_on_generics(&field.ty, input))
-        .map(|field| no_locks_in(&field.ty));
+        .map(|field| no_locks_in(krate, &field.ty));
     quote!(#(const _: () = #checks;)*)
 }
 
-fn no_locks_in(ty: &Type) -> impl ToTokens {
-    let shm_safe = shm_safe(ty);
+fn no_locks_in(krate: &Path, ty: &Type) -> impl ToTokens {
+    let shm_safe = shm_safe(krate, ty);
     assertion(
         ty,
         quote!(#shm_safe::SYNC_OBJECTS == 0),
         "the variants of a ShmSafe enum can't contain locks or condition variables: \
          put them beside it, in the struct that contains the enum",
     )
+}
+
+/// Returns the implementation of `TearFree`, for a struct if each field is `TearFree`,
+/// and for an enum without fields whose discriminant lies in one word.
+fn tear_free(input: &Input<'_>, generics: &Generics) -> impl ToTokens {
+    let krate = &input.krate;
+    let name = &input.derive.ident;
+    match &input.shape {
+        Shape::Struct(_) => {}
+        Shape::Enum(_, repr) => {
+            let is_wide = repr.discriminant == "u128" || repr.discriminant == "i128";
+            if is_wide || input.fields().next().is_some() {
+                return quote!();
+            }
+        }
+    }
+    let mut generics = generics.clone();
+    let bounds = &mut generics.make_where_clause().predicates;
+    for Field { ty, .. } in input.fields() {
+        // Without the lifetime, the compiler would refuse a bound that is never met.
+        bounds.push(syn::parse_quote! {
+            for<'__shm_sync> #ty: #krate::__private::TearFreeField<'__shm_sync>
+        });
+    }
+    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        // SAFETY: a mixture of structs consists of mixtures of the fields, each of
+        // which is `TearFree`. The discriminant of an enum without fields lies in one
+        // word.
+        unsafe impl #impl_generics #krate::TearFree for #name #type_generics #where_clause {}
+    }
 }
 
 /// Returns code that does not compile if the type itself implements `Drop`. (A field

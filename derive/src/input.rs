@@ -1,10 +1,15 @@
 //! Checks the input of the derive macro, and reports what is wrong with it.
 
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Ident, Result, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Path, Result, Type,
+    parse_quote,
+};
 
 /// A type that is `ShmSafe` if its fields are.
 pub(crate) struct Input<'a> {
     pub(crate) derive: &'a DeriveInput,
+    /// The path of the crate `shm_sync`.
+    pub(crate) krate: Path,
     pub(crate) shape: Shape<'a>,
 }
 
@@ -39,16 +44,20 @@ impl<'a> Input<'a> {
         for field in fields_of(&derive.data) {
             check_field(&field.ty, &mut errors);
         }
-        match Shape::of(derive) {
-            Ok(shape) if errors.is_empty() => return Ok(Self { derive, shape }),
-            Ok(_) => {}
-            Err(error) => errors.push(error),
+        let krate = crate_path(&derive.attrs).map_err(|error| errors.push(error));
+        let shape = Shape::of(derive).map_err(|error| errors.push(error));
+        if let (Ok(krate), Ok(shape), []) = (krate, shape, &errors[..]) {
+            return Ok(Self {
+                derive,
+                krate,
+                shape,
+            });
         }
         let all = errors.into_iter().reduce(|mut all, error| {
             all.combine(error);
             all
         });
-        Err(all.expect("there is a shape if there are no errors"))
+        Err(all.expect("there are a path and a shape if there are no errors"))
     }
 
     /// Returns all fields, those of all variants included.
@@ -72,6 +81,31 @@ impl<'a> Shape<'a> {
             )),
         }
     }
+}
+
+/// Returns the path in `#[shm_safe(crate = "path")]`, or `::shm_sync` without it.
+fn crate_path(attributes: &[Attribute]) -> Result<Path> {
+    let mut path = None;
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("shm_safe")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                let only = "the only option of `shm_safe` is `crate = \"path\"`";
+                return Err(meta.error(only));
+            }
+            let text: LitStr = meta.value()?.parse()?;
+            let parsed = text.parse().map_err(|_| {
+                Error::new_spanned(
+                    &text,
+                    "it is no path: write `crate = \"path::of::shm_sync\"`",
+                )
+            })?;
+            if path.replace(parsed).is_some() {
+                return Err(meta.error("the path of the crate is given twice"));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(path.unwrap_or_else(|| parse_quote!(::shm_sync)))
 }
 
 fn fields_of(data: &Data) -> impl Iterator<Item = &Field> {

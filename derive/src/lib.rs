@@ -14,9 +14,23 @@ use syn::{DeriveInput, parse_macro_input};
 /// Implements the trait of the same name for a struct or an enum, if its layout is
 /// fixed and every field is `ShmSafe`: see the trait.
 ///
-/// The generated code names the crate `shm_sync`, so the dependency must not be
-/// renamed.
-#[proc_macro_derive(ShmSafe)]
+/// The generated code names the crate `::shm_sync`. If the dependency has another name,
+/// or if another crate re-exports it, give its path:
+///
+/// ```toml
+/// [dependencies]
+/// shm = { package = "shm-sync", version = "0.1" }
+/// ```
+///
+/// ```ignore
+/// #[derive(shm::ShmSafe)]
+/// #[shm_safe(crate = "shm")]
+/// #[repr(C)]
+/// struct Jobs {
+///     pending: shm::ShmMutex<u64>,
+/// }
+/// ```
+#[proc_macro_derive(ShmSafe, attributes(shm_safe))]
 pub fn derive_shm_safe(tokens: TokenStream) -> TokenStream {
     let derive_input = parse_macro_input!(tokens as DeriveInput);
     match input::Input::check(&derive_input) {

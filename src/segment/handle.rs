@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::segment::address::{Address, Backing};
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::{Attachment, MappedValue};
-use crate::segment::content::SegmentContent;
+use crate::shm_safe::SegmentContent;
 
 /// A `T` in memory that processes share.
 ///

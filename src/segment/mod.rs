@@ -2,13 +2,12 @@
 //!
 //! `open` is the top: it creates and opens segments, and returns the types of `handle`,
 //! `read_only` and `snapshot`. `status` adds queries to `handle`. The files below them
-//! are, bottom up: `policy`, `address`, `content`, `failure`; `permissions`,
+//! are, bottom up: `policy`, `address`, `failure`; `permissions`,
 //! `memory_policy`, `settings`; `format/`; `backing/`; `options`, `removal`,
 //! `pending_create`.
 
 mod address;
 mod backing;
-mod content;
 mod failure;
 mod format;
 mod handle;
@@ -25,7 +24,6 @@ mod snapshot;
 mod status;
 
 pub use address::{Address, Backing};
-pub use content::{SegmentContent, VariableLength, WithTail};
 pub use handle::Segment;
 pub use options::SegmentOptions;
 pub use policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};

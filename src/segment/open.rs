@@ -13,8 +13,7 @@ use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::memfd;
 use crate::segment::backing::sysv;
-use crate::segment::content::{SegmentContent, VariableLength};
-use crate::segment::format::writer::{by_value, in_place};
+use crate::segment::format::writer::{ValidAsZeros, by_value, in_place};
 use crate::segment::handle::Segment;
 use crate::segment::options::SegmentOptions;
 use crate::segment::pending_create::PendingCreate;
@@ -23,7 +22,7 @@ use crate::segment::read_only::ReadOnlySegment;
 use crate::segment::removal::remove_if_abandoned;
 use crate::segment::settings::Settings;
 use crate::segment::snapshot::Snapshot;
-use crate::shm_safe::ShmSafe;
+use crate::shm_safe::{SegmentContent, ShmSafe, TearFree, VariableLength};
 
 impl<T: ShmSafe> Segment<T> {
     /// Creates the object `address` that contains `value`. Only this user may open it:
@@ -213,7 +212,8 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.create_with(address, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.create_with(address, 0, in_place(valid, init))
     }
 
     /// Creates the object `address` with `len` elements, which are written in their
@@ -229,7 +229,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.create_with(address, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.create_with(address, len, in_place(valid, init))
     }
 
     /// Creates a System V segment without a key (`IPC_PRIVATE`). Other processes find
@@ -269,7 +270,8 @@ impl SegmentOptions {
         label: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.anonymous_with(label, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.anonymous_with(label, 0, in_place(valid, init))
     }
 
     /// Creates a segment without a name that has `len` elements: see
@@ -284,7 +286,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.anonymous_with(label, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.anonymous_with(label, len, in_place(valid, init))
     }
 
     fn create_with<T: SegmentContent + ?Sized>(
@@ -355,7 +358,7 @@ impl SegmentOptions {
 
     /// Makes a private copy of the object `address`: see [`Snapshot`]. This process
     /// needs no right to write. Types that a torn copy could make invalid (enums with
-    /// fields) are rejected at compile time.
+    /// fields) do not compile: see [`TearFree`].
     ///
     /// ```
     /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
@@ -382,7 +385,7 @@ impl SegmentOptions {
     ///
     /// * [`Error::NoSpace`], [`Error::Os`]: there is no memory for the copy.
     /// * [`Error::Unidentified`]: this process can't own locks.
-    pub fn open_snapshot<T: SegmentContent + ?Sized>(
+    pub fn open_snapshot<T: SegmentContent + TearFree + ?Sized>(
         &self,
         address: &str,
     ) -> Result<Snapshot<T>, Error> {
@@ -415,7 +418,8 @@ impl SegmentOptions {
         address: &str,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.open_or_create_with(address, 0, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.open_or_create_with(address, 0, in_place(valid, init))
     }
 
     /// Opens the object `address`, or creates it with `len` elements: see
@@ -432,7 +436,8 @@ impl SegmentOptions {
         len: usize,
         init: impl FnOnce(&mut T),
     ) -> Result<Segment<T>, Error> {
-        self.open_or_create_with(address, len, in_place(init))
+        let valid = const { ValidAsZeros::<T>::check() };
+        self.open_or_create_with(address, len, in_place(valid, init))
     }
 
     /// Opens the segment behind a descriptor that another process gave to this one: the

@@ -9,8 +9,8 @@ use crate::segment::backing::Attachment;
 use crate::segment::backing::file::{self, Unpublished};
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::sysv;
-use crate::segment::content::SegmentContent;
 use crate::segment::settings::Settings;
+use crate::shm_safe::SegmentContent;
 
 /// A creation that may need several attempts, with a value that can be written only
 /// once.

@@ -8,7 +8,7 @@ use crate::read_only::ReadOnly;
 use crate::segment::address::Address;
 use crate::segment::backing::Attachment;
 use crate::segment::backing::mapped::Mapped;
-use crate::segment::content::SegmentContent;
+use crate::shm_safe::SegmentContent;
 
 /// A segment that this process can only read.
 ///

@@ -10,11 +10,10 @@ use crate::os::mem::Mapping;
 use crate::os::mem::atomic_copy;
 use crate::segment::backing::mapped::Mapped;
 use crate::segment::backing::{Attachment, MappedValue};
-use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::read_only::ReadOnlySegment;
-use crate::shm_safe::Visitor;
+use crate::shm_safe::{SegmentContent, TearFree, Visitor};
 
 /// A private copy of a segment, to inspect and to change without an effect on the
 /// original.
@@ -55,14 +54,10 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
     ///
     /// * [`Error::NoSpace`] or [`Error::Os`]: there is no memory for the copy.
     /// * [`Error::Unidentified`]: this process can't own locks, or can't detect forks.
-    pub(super) fn of(original: &ReadOnlySegment<T>, memory: MemoryPolicy) -> Result<Self, Error> {
-        const {
-            assert!(
-                T::PROPERTIES.tear_free(),
-                "a copy of this type that is made while it changes might be no value of it: \
-                 it contains an enum with fields, or a NonZero number of 128 bits"
-            );
-        }
+    pub(super) fn of(original: &ReadOnlySegment<T>, memory: MemoryPolicy) -> Result<Self, Error>
+    where
+        T: TearFree,
+    {
         let shared = original.attachment().mapping();
         let Some(total) = NonZeroUsize::new(shared.len()) else {
             return Err(Error::NotASegment);
@@ -100,7 +95,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         unsafe { init::reinit_all(base, init::private_init_context()?, locks) }?;
         // SAFETY:
         // * Initialised: the copy is a mixture of values of T by words, which is a
-        //   value of T as asserted above, and its locks are reinitialised.
+        //   value of T because T is `TearFree`, and its locks are reinitialised.
         // * It stays mapped: the attachment owns the mapping of the value.
         let mapped = unsafe { Mapped::new(value, Attachment::Private(mapping)) };
         Ok(Self {

@@ -3,9 +3,9 @@
 use crate::error::Error;
 use crate::os::mem::sysv_shm;
 use crate::os::proc::maps::MapsSnapshot;
-use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::handle::Segment;
+use crate::shm_safe::SegmentContent;
 
 /// The kernel's data about a System V segment (`IPC_STAT`).
 #[non_exhaustive]

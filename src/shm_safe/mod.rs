@@ -1,21 +1,29 @@
-//! The marker of types whose values may be in shared memory, and the walk over the
+//! The markers of types whose values may be in shared memory, and the walk over the
 //! locks inside these values.
 
 mod cache_padded;
+mod content;
 mod derived;
 mod fingerprint;
 mod impls;
 mod marker;
+#[cfg(feature = "bytemuck")]
+mod plain;
 mod properties;
 mod sync_ops;
+mod tear_free;
 mod visit;
 
 pub use cache_padded::CachePadded;
+pub use content::{SegmentContent, VariableLength, WithTail};
+pub(crate) use content::{sealed, size_after};
 pub use derived::{TypeOf, sum};
 pub use fingerprint::Fingerprint;
-pub(crate) use impls::visit_elements;
 pub use marker::ShmSafe;
+#[cfg(feature = "bytemuck")]
+pub use plain::Plain;
 pub use properties::TypeProperties;
 pub(crate) use sync_ops::InitContext;
 pub use sync_ops::{SyncKind, SyncOps};
+pub use tear_free::{TearFree, TearFreeField};
 pub use visit::{FieldPath, Visitor};

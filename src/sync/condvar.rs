@@ -74,7 +74,7 @@ use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
 use crate::robust::spin;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
+    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
 
 /// A condition variable for shared memory, with the methods of [`std::sync::Condvar`].
@@ -158,6 +158,9 @@ unsafe impl ShmSafe for ShmCondvar {
         visitor(at, &CONDVAR);
     }
 }
+
+// SAFETY: any bytes are valid.
+unsafe impl TearFree for ShmCondvar {}
 
 static CONDVAR: SyncOps = SyncOps {
     kind: SyncKind::Condvar,

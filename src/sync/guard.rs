@@ -11,11 +11,10 @@ use super::raw_mutex::{LockToken, RawMutex};
 use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
 use crate::os::pthread::Protocol;
 use crate::robust::BoundToThread;
-use crate::shm_safe::ShmSafe;
 
 /// A lock and the data that it guards: all of a [`ShmMutex`](crate::ShmMutex).
 #[repr(C)]
-pub(super) struct MutexCell<T> {
+pub(super) struct MutexCell<T: ?Sized> {
     pub(super) raw: RawMutex,
     pub(super) data: UnsafeCell<T>,
 }
@@ -23,15 +22,15 @@ pub(super) struct MutexCell<T> {
 // SAFETY: a shared reference lends the data to one thread at a time, exclusively. So
 // the data moves between threads, and T must be Send. No two threads share it, so T
 // need not be Sync. `std::sync::Mutex` has the same bound.
-unsafe impl<T: Send> Sync for MutexCell<T> {}
+unsafe impl<T: Send + ?Sized> Sync for MutexCell<T> {}
 // SAFETY: a mutex that is moved is not initialised, because an initialised one lies in
 // memory that gives only shared references. So the data moves, and T is Send.
-unsafe impl<T: Send> Send for MutexCell<T> {}
+unsafe impl<T: Send + ?Sized> Send for MutexCell<T> {}
 
 // A panic with the lock held poisons, so the next locker learns of it.
 // `std::sync::Mutex` implements the same traits.
-impl<T> UnwindSafe for MutexCell<T> {}
-impl<T> RefUnwindSafe for MutexCell<T> {}
+impl<T: ?Sized> UnwindSafe for MutexCell<T> {}
+impl<T: ?Sized> RefUnwindSafe for MutexCell<T> {}
 
 impl<T> MutexCell<T> {
     pub(super) const fn new(value: T, protocol: Protocol) -> Self {
@@ -40,7 +39,9 @@ impl<T> MutexCell<T> {
             data: UnsafeCell::new(value),
         }
     }
+}
 
+impl<T: ?Sized> MutexCell<T> {
     /// Returns a guard for a lock that this thread has acquired. If the mutex is
     /// poisoned, the error has the guard.
     #[inline]
@@ -93,7 +94,7 @@ impl<T> MutexCell<T> {
 /// The parent holds the lock. In a forked child the guard must not be used, and
 /// dropping it does nothing.
 #[must_use = "the lock is released at once if the guard is not kept"]
-pub struct ShmMutexGuard<'a, T> {
+pub struct ShmMutexGuard<'a, T: ?Sized> {
     pub(super) cell: &'a MutexCell<T>,
     token: LockToken,
     /// Whether the thread was already panicking when it locked. That panic does not
@@ -103,9 +104,9 @@ pub struct ShmMutexGuard<'a, T> {
 }
 
 // SAFETY: a shared guard gives only `&T`, and T is Sync.
-unsafe impl<T: Sync> Sync for ShmMutexGuard<'_, T> {}
+unsafe impl<T: Sync + ?Sized> Sync for ShmMutexGuard<'_, T> {}
 
-impl<'a, T> ShmMutexGuard<'a, T> {
+impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
     /// Takes the guard apart without unlocking.
     pub(super) fn into_parts(self) -> (&'a MutexCell<T>, LockToken) {
         let this = std::mem::ManuallyDrop::new(self);
@@ -113,7 +114,7 @@ impl<'a, T> ShmMutexGuard<'a, T> {
     }
 }
 
-impl<T> Deref for ShmMutexGuard<'_, T> {
+impl<T: ?Sized> Deref for ShmMutexGuard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -124,7 +125,7 @@ impl<T> Deref for ShmMutexGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for ShmMutexGuard<'_, T> {
+impl<T: ?Sized> DerefMut for ShmMutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: this thread holds the lock, so only this guard gives access to the
@@ -133,7 +134,7 @@ impl<T> DerefMut for ShmMutexGuard<'_, T> {
     }
 }
 
-impl<T> Drop for ShmMutexGuard<'_, T> {
+impl<T: ?Sized> Drop for ShmMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() && !self.was_panicking {
@@ -145,19 +146,19 @@ impl<T> Drop for ShmMutexGuard<'_, T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for ShmMutexGuard<'_, T> {
+impl<T: fmt::Debug + ?Sized> fmt::Debug for ShmMutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<T: fmt::Display> fmt::Display for ShmMutexGuard<'_, T> {
+impl<T: fmt::Display + ?Sized> fmt::Display for ShmMutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
+impl<'a, T: ?Sized> Poisoned<ShmMutexGuard<'a, T>> {
     /// Repairs the data with `repair`, clears the poison, and returns the guard.
     ///
     /// ```
@@ -201,9 +202,9 @@ impl<'a, T: ShmSafe> Poisoned<ShmMutexGuard<'a, T>> {
     }
 }
 
-impl<T: ShmSafe> sealed::Sealed for LockResult<ShmMutexGuard<'_, T>> {}
+impl<T: ?Sized> sealed::Sealed for LockResult<ShmMutexGuard<'_, T>> {}
 
-impl<'a, T: ShmSafe> OrRecover for LockResult<ShmMutexGuard<'a, T>> {
+impl<'a, T: ?Sized> OrRecover for LockResult<ShmMutexGuard<'a, T>> {
     type Data = T;
     type Acquired = ShmMutexGuard<'a, T>;
 
@@ -221,7 +222,7 @@ impl<'a, T: ShmSafe> OrRecover for LockResult<ShmMutexGuard<'a, T>> {
 
 /// Is out of line, so that callers inline only a few instructions.
 #[cold]
-fn recover_or_convert<T: ShmSafe>(
+fn recover_or_convert<T: ?Sized>(
     error: LockError<ShmMutexGuard<'_, T>>,
     repair: impl FnOnce(&mut T, PoisonCause),
 ) -> Result<ShmMutexGuard<'_, T>, Error> {

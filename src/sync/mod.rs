@@ -11,6 +11,7 @@ mod raw_mutex;
 pub(crate) mod raw_view;
 mod read_only;
 pub(crate) mod snapshot;
+mod variable_length;
 mod wait;
 
 pub use condvar::ShmCondvar;

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::guard::{MutexCell, ShmMutexGuard};
 use super::or_recover::OrRecover;
-use super::raw_mutex;
+use super::raw_mutex::{self, RawMutex};
 use super::snapshot::Holder;
 use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::os::pthread::Protocol;
 use crate::robust::Blocking;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::shm_safe::{
+    FieldPath, Fingerprint, SegmentContent, ShmSafe, TearFree, TypeProperties, Visitor,
+};
 
 /// A mutex for shared memory, around the data that it guards.
 ///
@@ -87,6 +89,46 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// when dropped, and waiting with it fails with [`LockError::NotOwner`]. The child must
 /// not access the data through it.
 ///
+/// # Slices
+///
+/// One lock can guard a slice whose length is chosen when the segment is created, or a
+/// head and a slice. The guard lends them.
+///
+/// ```
+/// use shm_sync::{Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe, WithTail};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-mutex-slice-{}", std::process::id());
+/// # let name = name.as_str();
+/// type Samples = ShmMutex<[f64]>;
+/// let samples = SegmentOptions::new()
+///     .create_with_len(name, 1000, |all: &mut Samples| all.get_mut().fill(0.5))?;
+/// samples.lock()?[7] += 1.0;
+///
+/// let same = Segment::<Samples>::open(name)?;
+/// assert_eq!(same.lock()?[6..8], [0.5, 1.5]);
+/// # shm_sync::unlink(name)?;
+///
+/// /// What the lock guards besides the slots.
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Used {
+///     used: usize,
+/// }
+///
+/// /// The condition variable is beside the lock.
+/// type Queue = WithTail<ShmCondvar, ShmMutex<WithTail<Used, [u64]>>>;
+/// let options = SegmentOptions::new();
+/// let queue = options.anonymous_with_len("queue", 64, |_: &mut Queue| {})?;
+/// let mut jobs = queue.tail.lock()?;
+/// let WithTail { head, tail: slots } = &mut *jobs;
+/// slots[head.used] = 42;
+/// head.used += 1;
+/// queue.head.notify_one();
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Nesting
 ///
 /// The data must not contain locks: a guard gives `&mut` access, which could move an
@@ -98,7 +140,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// let nested = ShmMutex::new(ShmMutex::new(0_u32));
 /// ```
 #[repr(transparent)]
-pub struct ShmMutex<T> {
+pub struct ShmMutex<T: ?Sized> {
     cell: MutexCell<T>,
 }
 
@@ -139,19 +181,39 @@ unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
     }
 }
 
-impl<T: ShmSafe> ShmMutex<T> {
+// SAFETY: any bytes are valid as the lock, so a mixture is valid if that of the data
+// is.
+unsafe impl<T: TearFree + ?Sized> TearFree for ShmMutex<T> {}
+
+impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     /// Rejects data with sync objects, because a guard's exclusive access to the data
     /// could move or overwrite them.
     ///
     /// The compiler evaluates this constant where code names it. The constructors, the
     /// fingerprint, the walk and the lock methods name it, so no program can make such
     /// a mutex, open a segment with it, or lock it.
-    const DATA_HAS_NO_LOCKS: () = assert!(
-        T::SYNC_OBJECTS == 0,
+    pub(super) const DATA_HAS_NO_LOCKS: () = assert!(
+        !T::HAS_SYNC_OBJECTS,
         "the data of a ShmMutex can't contain locks or condition variables: \
          put them beside it, in the struct that contains the ShmMutex"
     );
+    /// The offset of the data in bytes. `offset_of!` does not accept a field without a
+    /// fixed size.
+    pub(super) const DATA_AT: usize = size_of::<RawMutex>().next_multiple_of(T::ALIGN);
+    /// The alignment in bytes.
+    pub(super) const MUTEX_ALIGN: usize = if align_of::<RawMutex>() > T::ALIGN {
+        align_of::<RawMutex>()
+    } else {
+        T::ALIGN
+    };
 
+    /// Returns where the data of the mutex at `mutex` is.
+    pub(super) fn data_in(mutex: *const Self) -> *const T {
+        mutex.wrapping_byte_add(Self::DATA_AT) as *const T
+    }
+}
+
+impl<T: ShmSafe> ShmMutex<T> {
     /// Makes a mutex that a [`Segment`](crate::Segment) or
     /// [`place_at`](crate::place_at) initialises later. Locking it before that fails
     /// with [`LockError::NotPlaced`].
@@ -219,7 +281,9 @@ impl<T: ShmSafe> ShmMutex<T> {
             cell: MutexCell::new(value, protocol),
         }
     }
+}
 
+impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     /// Locks, and waits in the kernel until the lock is free.
     ///
     /// ```
@@ -387,7 +451,9 @@ impl<T: ShmSafe> ShmMutex<T> {
             }
         }
     }
+}
 
+impl<T: ?Sized> ShmMutex<T> {
     /// Returns whether the data may be inconsistent: a holder died or panicked, and no
     /// process has repaired the data since. Does not lock, so the answer may be out of
     /// date.
@@ -414,11 +480,6 @@ impl<T: ShmSafe> ShmMutex<T> {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.cell.raw.poison_cause().is_some()
-    }
-
-    /// Returns where the data of the mutex at `mutex` is.
-    pub(super) fn data_in(mutex: *const Self) -> *const T {
-        mutex.wrapping_byte_add(offset_of!(Self, cell.data)).cast()
     }
 
     /// Clears the poison without reading the data: see
@@ -457,9 +518,32 @@ impl<T: ShmSafe> ShmMutex<T> {
         self.cell.data.get_mut()
     }
 
+    /// Makes this a mutex [with priority
+    /// inheritance](Self::with_priority_inheritance). It is for a mutex that is created
+    /// in its final place, and has no effect later.
+    ///
+    /// ```
+    /// use shm_sync::{SegmentOptions, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let samples = SegmentOptions::new()
+    ///     .anonymous_with_len("samples", 100, |samples: &mut ShmMutex<[f64]>| {
+    ///         samples.set_priority_inheritance();
+    ///     })?;
+    /// samples.lock()?.fill(0.5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_priority_inheritance(&mut self) {
+        self.cell.raw.set_protocol(Protocol::PriorityInheritance);
+    }
+
     /// Returns the data. Safe code can call this only on a mutex that was never placed,
     /// because it can't move a placed one.
-    pub fn into_inner(self) -> T {
+    pub fn into_inner(self) -> T
+    where
+        T: Sized,
+    {
         self.cell.data.into_inner()
     }
 
@@ -567,7 +651,7 @@ impl<T: ShmSafe> ShmMutex<T> {
     }
 }
 
-impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
+impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
     /// Returns the mutex that the guard has locked.
     ///
     /// It is an associated function, because a method would hide a method `mutex` of
@@ -592,7 +676,7 @@ impl<'a, T: ShmSafe> ShmMutexGuard<'a, T> {
     /// ```
     #[must_use]
     pub fn mutex(guard: &Self) -> &'a ShmMutex<T> {
-        let mutex = std::ptr::from_ref(guard.cell).cast::<ShmMutex<T>>();
+        let mutex = std::ptr::from_ref(guard.cell) as *const ShmMutex<T>;
         // SAFETY: `ShmMutex<T>` is `repr(transparent)` over `MutexCell<T>`. So the
         // pointer to the cell is aligned for the mutex, and the value is initialised.
         // The guard borrows the cell for `'a`, so no `&mut` to it exists during `'a`.
@@ -612,7 +696,7 @@ impl<T: ShmSafe> From<T> for ShmMutex<T> {
     }
 }
 
-impl<T> fmt::Debug for ShmMutex<T> {
+impl<T: ?Sized> fmt::Debug for ShmMutex<T> {
     /// Shows the state of the lock, but not the data, because that would need the lock.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShmMutex")

@@ -34,7 +34,7 @@ use crate::error::{Error, PoisonCause};
 /// No type outside this crate can implement it.
 pub trait OrRecover: sealed::Sealed {
     /// The data under the lock.
-    type Data;
+    type Data: ?Sized;
     /// The guard, with a [`WaitTimeoutResult`](crate::WaitTimeoutResult) after a wait
     /// with a timeout.
     type Acquired;

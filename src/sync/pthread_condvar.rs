@@ -15,7 +15,8 @@ use crate::os::clock::Deadline;
 use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, InitContext, ShmSafe, SyncKind, SyncOps, TypeProperties, Visitor,
+    FieldPath, Fingerprint, InitContext, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties,
+    Visitor,
 };
 
 /// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic clock.
@@ -104,6 +105,9 @@ unsafe impl ShmSafe for PthreadCondvar {
         visitor(at, &COND);
     }
 }
+
+// SAFETY: any bytes are valid.
+unsafe impl TearFree for PthreadCondvar {}
 
 static COND: SyncOps = SyncOps {
     kind: SyncKind::PthreadCondvar,

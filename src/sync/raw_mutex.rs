@@ -108,7 +108,8 @@ pub(super) struct RawMutex {
     /// the process ([`private_owner`]). Before initialisation it is [`NOT_PLACED`].
     pid_namespace: AtomicU32,
     poison_epoch: PoisonEpoch,
-    /// A [`Protocol`]. Read when the pthread mutex is initialised, never written.
+    /// A [`Protocol`]. Read when the pthread mutex is initialised, and not written
+    /// later.
     protocol: AtomicU8,
     _reserved: AtomicU8,
 }
@@ -335,6 +336,11 @@ impl RawMutex {
                 Waiters::NoneSeen
             },
         }
+    }
+
+    /// Sets the protocol of a lock that is not initialised yet.
+    pub(super) fn set_protocol(&mut self, protocol: Protocol) {
+        *self.protocol.get_mut() = protocol as u8;
     }
 
     fn protocol(&self) -> Protocol {

@@ -3,7 +3,7 @@
 use super::mutex::ShmMutex;
 use super::snapshot::Holder;
 use crate::read_only::ReadOnly;
-use crate::shm_safe::ShmSafe;
+use crate::shm_safe::{SegmentContent, ShmSafe, TearFree, WithTail};
 
 /// ```
 /// use shm_sync::{Segment, ShmMutex};
@@ -21,7 +21,7 @@ use crate::shm_safe::ShmSafe;
 /// # Ok(())
 /// # }
 /// ```
-impl<'a, T: ShmSafe> ReadOnly<'a, ShmMutex<T>> {
+impl<'a, T: SegmentContent + ?Sized> ReadOnly<'a, ShmMutex<T>> {
     /// Returns whether the data may be inconsistent, like [`ShmMutex::is_poisoned`].
     #[must_use]
     pub fn is_poisoned(self) -> bool {
@@ -34,21 +34,99 @@ impl<'a, T: ShmSafe> ReadOnly<'a, ShmMutex<T>> {
         self.mutex().holder()
     }
 
-    /// Copies the data without the lock.
-    ///
-    /// If a holder changes the data meanwhile, the copy mixes old and new parts. For
-    /// types that such a mixture could make invalid (enums with fields) this does not
-    /// compile.
-    #[must_use]
-    pub fn peek(self) -> T {
-        // SAFETY: the data is a field of the mutex.
-        let data = unsafe { self.__project(|mutex| ShmMutex::data_in(mutex)) };
-        data.copy_unsynchronised()
-    }
-
     fn mutex(self) -> &'a ShmMutex<T> {
         // SAFETY: the methods above write nothing. They load `Relaxed` from words of at
         // most eight bytes.
         unsafe { self.as_shared() }
+    }
+
+    /// Returns the view of the data, which a holder may change at any time.
+    fn data(self) -> ReadOnly<'a, T> {
+        // SAFETY: the data is a field of the mutex.
+        unsafe { self.__project(|mutex| ShmMutex::data_in(mutex)) }
+    }
+}
+
+impl<T: ShmSafe> ReadOnly<'_, ShmMutex<T>> {
+    /// Copies the data without the lock.
+    ///
+    /// If a holder changes the data meanwhile, the copy mixes old and new parts. For
+    /// types that such a mixture could make invalid (enums with fields) this does not
+    /// compile: see [`TearFree`].
+    #[must_use]
+    pub fn peek(self) -> T
+    where
+        T: TearFree,
+    {
+        self.data().copy_unsynchronised()
+    }
+}
+
+/// ```
+/// use shm_sync::{Segment, SegmentOptions, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-read-only-slice-{}", std::process::id());
+/// # let name = name.as_str();
+/// # let _samples = SegmentOptions::new()
+/// #     .create_with_len(name, 3, |samples: &mut ShmMutex<[u64]>| samples.get_mut()[1] = 7)?;
+/// let samples = Segment::<ShmMutex<[u64]>>::open_read_only(name)?;
+/// let samples = samples.view();
+/// assert_eq!(samples.len(), 3);
+/// assert_eq!(samples.peek_element(1), Some(7));
+/// assert_eq!(samples.peek_element(3), None);
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
+impl<T: ShmSafe> ReadOnly<'_, ShmMutex<[T]>> {
+    /// Returns the number of elements.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.data().len()
+    }
+
+    /// Returns whether there are no elements.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies an element without the lock, like [`peek`](ReadOnly::peek), or returns
+    /// `None` if `index` is not below the length.
+    #[must_use]
+    pub fn peek_element(self, index: usize) -> Option<T>
+    where
+        T: TearFree,
+    {
+        Some(self.data().element(index)?.copy_unsynchronised())
+    }
+}
+
+impl<H: ShmSafe, T: ShmSafe> ReadOnly<'_, ShmMutex<WithTail<H, [T]>>> {
+    /// Copies the head without the lock, like [`peek`](ReadOnly::peek).
+    #[must_use]
+    pub fn peek_head(self) -> H
+    where
+        H: TearFree,
+    {
+        crate::project!(self.data() => head).copy_unsynchronised()
+    }
+
+    /// Returns the number of elements in the tail.
+    #[must_use]
+    pub fn tail_len(self) -> usize {
+        crate::project!(self.data() => tail).len()
+    }
+
+    /// Copies an element of the tail without the lock, like [`peek`](ReadOnly::peek),
+    /// or returns `None` if `index` is not below the length.
+    #[must_use]
+    pub fn peek_element(self, index: usize) -> Option<T>
+    where
+        T: TearFree,
+    {
+        let tail = crate::project!(self.data() => tail);
+        Some(tail.element(index)?.copy_unsynchronised())
     }
 }

@@ -5,7 +5,6 @@ use super::or_recover::{OrRecover, sealed};
 use super::raw_mutex::{LockToken, RawLockError, RawMutex};
 use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
-use crate::shm_safe::ShmSafe;
 
 /// The one operation that a condition variable implements.
 pub(super) trait Wait {
@@ -55,9 +54,9 @@ impl WaitTimeoutResult {
 pub type WaitTimeoutLockResult<'a, T> =
     Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), LockError<ShmMutexGuard<'a, T>>>;
 
-impl<T: ShmSafe> sealed::Sealed for WaitTimeoutLockResult<'_, T> {}
+impl<T: ?Sized> sealed::Sealed for WaitTimeoutLockResult<'_, T> {}
 
-impl<'a, T: ShmSafe> OrRecover for WaitTimeoutLockResult<'a, T> {
+impl<'a, T: ?Sized> OrRecover for WaitTimeoutLockResult<'a, T> {
     type Data = T;
     type Acquired = (ShmMutexGuard<'a, T>, WaitTimeoutResult);
 
@@ -77,7 +76,7 @@ impl<'a, T: ShmSafe> OrRecover for WaitTimeoutLockResult<'a, T> {
 }
 
 /// Waits once.
-pub(super) fn wait<'a, T: ShmSafe>(
+pub(super) fn wait<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
 ) -> LockResult<ShmMutexGuard<'a, T>> {
@@ -85,7 +84,7 @@ pub(super) fn wait<'a, T: ShmSafe>(
 }
 
 /// Waits while `condition` is true.
-pub(super) fn wait_while<'a, T: ShmSafe>(
+pub(super) fn wait_while<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     mut condition: impl FnMut(&mut T) -> bool,
@@ -97,7 +96,7 @@ pub(super) fn wait_while<'a, T: ShmSafe>(
 }
 
 /// Waits while `condition` is true, and repairs the data after each owner death.
-pub(super) fn wait_while_or_recover<'a, T: ShmSafe>(
+pub(super) fn wait_while_or_recover<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     mut condition: impl FnMut(&mut T) -> bool,
@@ -110,7 +109,7 @@ pub(super) fn wait_while_or_recover<'a, T: ShmSafe>(
 }
 
 /// Waits once, at most until `deadline`.
-pub(super) fn wait_until<'a, T: ShmSafe>(
+pub(super) fn wait_until<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     deadline: Deadline,
@@ -119,7 +118,7 @@ pub(super) fn wait_until<'a, T: ShmSafe>(
 }
 
 /// Waits while `condition` is true, at most until `deadline`.
-pub(super) fn wait_while_until<'a, T: ShmSafe>(
+pub(super) fn wait_while_until<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     deadline: Deadline,
@@ -135,7 +134,7 @@ pub(super) fn wait_while_until<'a, T: ShmSafe>(
 
 /// Waits while `condition` is true, at most until `deadline`, and repairs the data
 /// after each owner death.
-pub(super) fn wait_while_until_or_recover<'a, T: ShmSafe>(
+pub(super) fn wait_while_until_or_recover<'a, T: ?Sized>(
     on: &impl Wait,
     mut guard: ShmMutexGuard<'a, T>,
     deadline: Deadline,
@@ -157,7 +156,7 @@ fn end_of_wait(condition: bool, deadline: Deadline) -> Option<WaitTimeoutResult>
     })
 }
 
-fn wait_at_most<'a, T: ShmSafe>(
+fn wait_at_most<'a, T: ?Sized>(
     on: &impl Wait,
     guard: ShmMutexGuard<'a, T>,
     deadline: Option<Deadline>,
@@ -232,7 +231,7 @@ macro_rules! wait_methods {
             /// * [`LockError::NotRecoverable`], [`LockError::Os`]: the mutex is not
             ///   locked; see there.
             $($(#[$more_errors])+)?
-            pub fn wait<'a, T: ShmSafe>(
+            pub fn wait<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
             ) -> LockResult<ShmMutexGuard<'a, T>> {
@@ -247,7 +246,7 @@ macro_rules! wait_methods {
             /// `condition` is true.
             /// [`wait_while_or_recover`](Self::wait_while_or_recover) repairs the data
             /// and continues to wait.
-            pub fn wait_while<'a, T: ShmSafe>(
+            pub fn wait_while<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 condition: impl FnMut(&mut T) -> bool,
@@ -299,7 +298,7 @@ macro_rules! wait_methods {
             ///
             /// If the process dies in `repair`, the lock stays poisoned. The next
             /// locker or waiter must repair the changes of both holders.
-            pub fn wait_while_or_recover<'a, T: ShmSafe>(
+            pub fn wait_while_or_recover<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 condition: impl FnMut(&mut T) -> bool,
@@ -315,7 +314,7 @@ macro_rules! wait_methods {
             ///
             /// Those of [`wait`](Self::wait). A timeout is not an error: see
             /// [`WaitTimeoutResult::timed_out`](crate::WaitTimeoutResult::timed_out).
-            pub fn wait_timeout<'a, T: ShmSafe>(
+            pub fn wait_timeout<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
@@ -329,7 +328,7 @@ macro_rules! wait_methods {
             /// # Errors
             ///
             /// Those of [`wait_while`](Self::wait_while).
-            pub fn wait_timeout_while<'a, T: ShmSafe>(
+            pub fn wait_timeout_while<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
@@ -352,7 +351,7 @@ macro_rules! wait_methods {
             /// # Panics
             ///
             /// If `repair` panics, the lock is released and stays poisoned.
-            pub fn wait_timeout_while_or_recover<'a, T: ShmSafe>(
+            pub fn wait_timeout_while_or_recover<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 timeout: Duration,
@@ -374,7 +373,7 @@ macro_rules! wait_methods {
             /// # Errors
             ///
             /// Those of [`wait_timeout`](Self::wait_timeout).
-            pub fn wait_until<'a, T: ShmSafe>(
+            pub fn wait_until<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 deadline: Instant,
@@ -408,7 +407,7 @@ macro_rules! wait_methods {
             /// # Errors
             ///
             /// Those of [`wait_while`](Self::wait_while).
-            pub fn wait_while_until<'a, T: ShmSafe>(
+            pub fn wait_while_until<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
                 deadline: Instant,

@@ -11,6 +11,7 @@ mod create_open;
 mod descriptors;
 mod file_systems;
 mod foreign_memory;
+mod guarded_slices;
 mod hostile;
 mod memfd;
 mod read_only;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shm_sync::{LockError, PoisonCause, Poisoned, Segment, ShmMutex, ShmSafe};
+use shm_sync::{LockError, PoisonCause, Poisoned, Segment, SegmentContent, ShmMutex, ShmSafe};
 
 use super::child::{Child, Gate, die, spawn};
 
@@ -26,7 +26,7 @@ pub fn pair() -> SharedPair {
 }
 
 /// Starts a process that locks and holds the lock until it is killed.
-pub fn holder_of<T: ShmSafe>(lock: &ShmMutex<T>) -> Child {
+pub fn holder_of<T: SegmentContent + ?Sized>(lock: &ShmMutex<T>) -> Child {
     let locked = Gate::new();
     let holder = spawn(|| {
         let _guard = lock.lock().unwrap();

@@ -9,9 +9,23 @@ use std::num::NonZero;
 use std::sync::atomic::AtomicU32;
 
 use shm_sync::__private::{FieldPath, SyncKind, TypeProperties};
-use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe, TearFree};
 
 const PLAIN: TypeProperties = TypeProperties::POD;
+
+/// `IS_TEAR_FREE` is the inherent constant if the type is `TearFree`, because inherent
+/// items have priority. Otherwise it is the constant of `NotTearFree`.
+struct Probe<T>(PhantomData<T>);
+
+impl<T: TearFree> Probe<T> {
+    const IS_TEAR_FREE: bool = true;
+}
+
+trait NotTearFree {
+    const IS_TEAR_FREE: bool = false;
+}
+
+impl<T> NotTearFree for Probe<T> {}
 
 /// Returns the properties of the type that is declared in the brackets.
 macro_rules! properties {
@@ -21,6 +35,8 @@ macro_rules! properties {
         $kind $name $($rest)*
 
         const PROPERTIES: TypeProperties = $name::PROPERTIES;
+        let is_tear_free = Probe::<$name>::IS_TEAR_FREE;
+        assert_eq!(is_tear_free, PROPERTIES.tear_free(), "TearFree and PROPERTIES agree");
         PROPERTIES
     }};
 }

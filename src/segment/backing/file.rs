@@ -17,7 +17,6 @@ use crate::os::mem::{Access, Mapping, Pages};
 use crate::os::regular_file::{self, FileStat, SHM_DIRECTORY};
 use crate::segment::backing::attachment::{self, Owner, Registration, ReinitLock, RemoveOutcome};
 use crate::segment::backing::mapped::Mapped;
-use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::header::{self, Header};
@@ -26,7 +25,7 @@ use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::{OwnerCheck, Permissions};
 use crate::segment::policy::Removal;
 use crate::segment::settings::Settings;
-use crate::shm_safe::Visitor;
+use crate::shm_safe::{SegmentContent, Visitor};
 
 /// The call that takes a lock on a file, for errors.
 const SETLK: &str = "fcntl(F_OFD_SETLK)";

@@ -11,12 +11,12 @@ use crate::os::mem::{Access, Mapping, Pages, huge_page_size};
 use crate::os::{is_not_permitted, mem::memfd, regular_file};
 use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
-use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::format::writer::{self, SegmentLayout};
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::policy::Removal;
 use crate::segment::settings::Settings;
+use crate::shm_safe::SegmentContent;
 
 /// The first part of the label of each memfd of this crate.
 pub(crate) const LABEL: &str = "shm-sync:";

@@ -8,11 +8,11 @@
 use std::time::SystemTime;
 
 use crate::error::{Abi, CorruptHeader, Error, Layout};
-use crate::segment::content::{SegmentContent, assert_mappable};
+use crate::os::mem::MIN_PAGE;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::offsets;
 use crate::segment::policy::Removal;
-use crate::shm_safe::Fingerprint;
+use crate::shm_safe::{Fingerprint, SegmentContent};
 
 /// The length of a header in bytes.
 pub(crate) const LEN: usize = offsets::LEN;
@@ -35,6 +35,14 @@ const OUR_ABI: Abi = Abi {
     pthread_mutex: crate::os::pthread::MUTEX_SIZE,
     pthread_cond: crate::os::pthread::COND_SIZE,
 };
+
+/// Fails to compile if `T` needs a larger alignment than a mapping has.
+pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
+    assert!(
+        T::ALIGN <= MIN_PAGE,
+        "a mapping is aligned to a page of 4096 bytes, and this type asks for more"
+    );
+}
 
 /// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,9 +18,8 @@
 //! error.
 
 use crate::error::CorruptHeader;
-use crate::segment::content::SegmentContent;
 use crate::segment::format::header::truncated;
-use crate::shm_safe::{FieldPath, SyncKind};
+use crate::shm_safe::{FieldPath, SegmentContent, SyncKind};
 
 /// The length of the fixed part of an entry in bytes.
 const FIXED: usize = 16;
@@ -198,8 +197,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::content::WithTail;
-    use crate::shm_safe::{Fingerprint, ShmSafe, SyncOps, Visitor};
+    use crate::shm_safe::{Fingerprint, ShmSafe, SyncOps, Visitor, WithTail};
     use proptest::prelude::*;
 
     /// A sync object that is never initialised.

@@ -1,5 +1,6 @@
 //! Writes a new segment: header, lock table and value, and initialises its locks last.
 
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
@@ -7,12 +8,11 @@ use crate::error::Error;
 use crate::init;
 use crate::os::mem::Mapping;
 use crate::robust;
-use crate::segment::content::{SegmentContent, assert_mappable};
 use crate::segment::format::epoch::Epoch;
-use crate::segment::format::header::{self, Header};
+use crate::segment::format::header::{self, Header, assert_mappable};
 use crate::segment::format::{lock_table, offsets};
 use crate::segment::policy::Removal;
-use crate::shm_safe::{ShmSafe, Visitor};
+use crate::shm_safe::{SegmentContent, ShmSafe, Visitor};
 
 /// The header, the lock table and the length of a segment that has no memory yet.
 #[derive(Debug)]
@@ -169,26 +169,39 @@ pub(in crate::segment) fn by_value<T: ShmSafe>(value: T) -> impl FnOnce(NonNull<
     }
 }
 
-/// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
-/// its final place, and lets `init` change it there.
-pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
-    init: impl FnOnce(&mut T),
-) -> impl FnOnce(NonNull<T>, usize) {
-    const {
+/// Proof that all-zero bytes, with uninitialised sync objects, are a valid `T`.
+pub(in crate::segment) struct ValidAsZeros<T: ?Sized>(PhantomData<*const T>);
+
+impl<T: SegmentContent + ?Sized> ValidAsZeros<T> {
+    /// Fails to compile in `const { ValidAsZeros::<T>::check() }` if zeros could be
+    /// invalid.
+    ///
+    /// That expression belongs into the public function, because the compiler reports
+    /// the call of the function that contains it.
+    pub(in crate::segment) const fn check() -> Self {
         assert!(
             T::PROPERTIES.from_zeros(),
             "to be made in place, a type must be valid when all its bytes are zero: \
              `NonZero` numbers and enums without a variant 0 are not"
         );
+        Self(PhantomData)
     }
+}
+
+/// Returns a function for [`SegmentLayout::fill`] that makes a value of zero bytes in
+/// its final place, and lets `init` change it there.
+pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
+    _: ValidAsZeros<T>,
+    init: impl FnOnce(&mut T),
+) -> impl FnOnce(NonNull<T>, usize) {
     |mut value, _| {
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
         // other thread or process accesses, and `locks` visits the sync objects of that
         // T.
         unsafe { init::init_all_zeroed(value.cast(), locks) };
-        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as asserted
-        // above. No other thread or process accesses them.
+        // SAFETY: zero bytes with uninitialised sync objects are a valid T, as the
+        // `ValidAsZeros` proves. No other thread or process accesses them.
         init(unsafe { value.as_mut() });
     }
 }

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use shm_sync::inspect::{self, Content};
 use shm_sync::{
-    Address, Backing, CorruptHeader, Error, Segment, SegmentOptions, ShmMutex, ShmSafe,
+    Address, Backing, CorruptHeader, Error, Segment, SegmentOptions, ShmMutex, ShmSafe, TearFree,
 };
 
 use crate::support::TestAddress;
@@ -148,7 +148,11 @@ impl Expected {
 }
 
 /// Tries every access, and checks what each leaves behind.
-pub fn check<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
+pub fn check<T: ShmSafe + TearFree + Default>(
+    what: &str,
+    address: &TestAddress,
+    expected: &Expected,
+) {
     for access in ACCESSES {
         if expected.of(access) == Outcome::NotFound && access == Access::OpenOrCreate {
             continue; // it would create the object
@@ -159,7 +163,11 @@ pub fn check<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: 
 
 /// Tries the accesses that treat the bytes differently. Each access of the tool reads
 /// the maps of every process of the machine, so tests with hundreds of objects use few.
-pub fn check_briefly<T: ShmSafe + Default>(what: &str, address: &TestAddress, expected: &Expected) {
+pub fn check_briefly<T: ShmSafe + TearFree + Default>(
+    what: &str,
+    address: &TestAddress,
+    expected: &Expected,
+) {
     for access in [
         Access::Open,
         Access::OpenReadOnly,
@@ -174,7 +182,7 @@ pub fn check_briefly<T: ShmSafe + Default>(what: &str, address: &TestAddress, ex
 }
 
 /// Tries one access, and checks what it leaves behind.
-fn check_way<T: ShmSafe + Default>(
+fn check_way<T: ShmSafe + TearFree + Default>(
     what: &str,
     address: &TestAddress,
     access: Access,
@@ -205,7 +213,10 @@ fn check_way<T: ShmSafe + Default>(
 }
 
 /// Tries one access. Returns `None` if it does not apply to this kind of object.
-pub fn attempt<T: ShmSafe + Default>(access: Access, address: &TestAddress) -> Option<Outcome> {
+pub fn attempt<T: ShmSafe + TearFree + Default>(
+    access: Access,
+    address: &TestAddress,
+) -> Option<Outcome> {
     let parsed = || address.parse::<Address>().unwrap();
     let result = match access {
         Access::Open => Segment::<T>::open(address).map(drop),
@@ -302,7 +313,7 @@ pub fn path(address: &TestAddress) -> String {
     }
 }
 
-pub fn put_good<T: ShmSafe + Default>(address: &TestAddress) {
+pub fn put_good<T: ShmSafe + TearFree + Default>(address: &TestAddress) {
     drop(Segment::create(address, T::default()).unwrap());
 }
 

@@ -18,11 +18,11 @@ use crate::segment::backing::sysv::probe::Probe;
 use crate::segment::backing::sysv::query::UNFINISHED;
 use crate::segment::backing::sysv::state::{self, AttachBackoff, SysvState};
 use crate::segment::backing::sysv::view::Lifecycle;
-use crate::segment::content::SegmentContent;
 use crate::segment::failure;
 use crate::segment::format::writer::SegmentLayout;
 use crate::segment::permissions::Permissions;
 use crate::segment::settings::Settings;
+use crate::shm_safe::SegmentContent;
 
 /// The mode bits that let the owner read and write.
 const OWNER: u32 = 0o600;

@@ -14,13 +14,12 @@ use crate::segment::backing::sysv::ready::{
     Attempt, LockWait, Obstacle, Ready, attach_ready, seize,
 };
 use crate::segment::backing::sysv::state::{self, AttachBackoff, SysvState};
-use crate::segment::content::SegmentContent;
 use crate::segment::format::epoch::Validity;
 use crate::segment::format::header::Header;
 use crate::segment::format::writer;
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::Permissions;
-use crate::shm_safe::Visitor;
+use crate::shm_safe::{SegmentContent, Visitor};
 
 /// Opens the segment that `target` leads to, after checking it.
 pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(

@@ -4,14 +4,21 @@
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
-use crate::os::mem::MIN_PAGE;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor, visit_elements};
+use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::impls::visit_elements;
+use crate::shm_safe::marker::ShmSafe;
+use crate::shm_safe::properties::TypeProperties;
+use crate::shm_safe::visit::{FieldPath, Visitor};
 
 /// Marks the types that a [`Segment`](crate::Segment) can contain:
 ///
 /// * any `T` that is [`ShmSafe`];
 /// * `[T]`: the creator chooses the length, and an opener reads it from the segment;
-/// * [`WithTail<H, [T]>`](WithTail): a slice after a head of fixed size.
+/// * [`WithTail<H, [T]>`](WithTail): a slice after a head of fixed size;
+/// * [`ShmMutex<[T]>`](crate::ShmMutex#slices): one lock for a whole slice, or for a
+///   head and a slice: `ShmMutex<WithTail<H, [T]>>`. Such a mutex may be a tail itself.
+///
+/// A [`ShmMutex`](crate::ShmMutex) can guard each of them that contains no lock.
 ///
 /// ```
 /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
@@ -36,7 +43,8 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor, 
 #[diagnostic::on_unimplemented(
     message = "a segment can't hold `{Self}`",
     label = "neither `ShmSafe`, nor a slice or a tail of what is",
-    note = "a segment holds a `ShmSafe` type, `[T]` or `WithTail<H, [T]>`"
+    note = "a segment holds a `ShmSafe` type, `[T]`, `WithTail<H, [T]>` or a `ShmMutex` around \
+            one of these"
 )]
 pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     /// The structural hash. It does not cover the length.
@@ -46,6 +54,9 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     const ALIGN: usize;
     #[doc(hidden)]
     const PROPERTIES: TypeProperties;
+    /// Whether a value can contain sync objects.
+    #[doc(hidden)]
+    const HAS_SYNC_OBJECTS: bool;
 
     /// Returns the size in bytes with `len` elements, or `None` if it exceeds every
     /// memory.
@@ -73,9 +84,14 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
 }
 
 /// Marks the contents whose length is chosen when the segment is created.
+///
+/// The metadata of a pointer to such a content is the length.
 pub trait VariableLength: SegmentContent {}
 
 /// A head of fixed size, and a tail whose length is chosen when the segment is created.
+///
+/// The tail is a slice or any other [`VariableLength`] type:
+/// [`ShmMutex<[T]>`](crate::ShmMutex#slices) is a slice that one lock guards.
 ///
 /// ```
 /// use shm_sync::{SegmentOptions, ShmMutex, ShmSafe, WithTail};
@@ -105,23 +121,25 @@ pub trait VariableLength: SegmentContent {}
 pub struct WithTail<H, T: ?Sized> {
     /// The part of fixed size, at offset 0.
     pub head: H,
-    /// The elements.
+    /// The part that contains the elements.
     pub tail: T,
 }
 
-mod sealed {
+pub(crate) mod sealed {
+    /// Permits this crate alone to implement `SegmentContent`.
     pub trait Sealed {}
 }
 
 impl<T: ShmSafe> sealed::Sealed for T {}
 impl<T: ShmSafe> sealed::Sealed for [T] {}
-impl<H: ShmSafe, T: ShmSafe> sealed::Sealed for WithTail<H, [T]> {}
+impl<H: ShmSafe, T: VariableLength + ?Sized> sealed::Sealed for WithTail<H, T> {}
 
 // SAFETY: every item is that of `T: ShmSafe`, which gives the same guarantees.
 unsafe impl<T: ShmSafe> SegmentContent for T {
     const FINGERPRINT: Fingerprint = T::FINGERPRINT;
     const ALIGN: usize = align_of::<T>();
     const PROPERTIES: TypeProperties = T::PROPERTIES;
+    const HAS_SYNC_OBJECTS: bool = T::SYNC_OBJECTS != 0;
 
     fn size(len: u64) -> Option<u64> {
         (len == 0).then_some(size_of::<T>() as u64)
@@ -152,6 +170,7 @@ unsafe impl<T: ShmSafe> SegmentContent for [T] {
     );
     const ALIGN: usize = align_of::<T>();
     const PROPERTIES: TypeProperties = T::PROPERTIES;
+    const HAS_SYNC_OBJECTS: bool = T::SYNC_OBJECTS != 0;
 
     fn size(len: u64) -> Option<u64> {
         bounded(len.checked_mul(size_of::<T>() as u64)?)
@@ -172,23 +191,23 @@ unsafe impl<T: ShmSafe> SegmentContent for [T] {
 
 impl<T: ShmSafe> VariableLength for [T] {}
 
-impl<H, T> WithTail<H, [T]> {
-    /// The offset of the first element in bytes.
-    const TAIL_AT: usize = size_of::<H>().next_multiple_of(align_of::<T>());
-    const MAX_ALIGN: usize = if align_of::<H>() > align_of::<T>() {
+impl<H, T: SegmentContent + ?Sized> WithTail<H, T> {
+    /// The offset of the tail in bytes.
+    const TAIL_AT: usize = size_of::<H>().next_multiple_of(T::ALIGN);
+    const MAX_ALIGN: usize = if align_of::<H>() > T::ALIGN {
         align_of::<H>()
     } else {
-        align_of::<T>()
+        T::ALIGN
     };
 }
 
 // SAFETY: `repr(C)` places the tail at the next aligned offset after the head, and
-// rounds the size up to the alignment. The head and each element are visited at their
-// offsets.
-unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
+// rounds the size up to the alignment. The head and the tail are visited at their
+// offsets. The tail is the last field, so both pointers have the same metadata.
+unsafe impl<H: ShmSafe, T: VariableLength + ?Sized> SegmentContent for WithTail<H, T> {
     const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
         "with tail",
-        size_of::<T>(),
+        0,
         Self::MAX_ALIGN,
         &[
             ("head", 0, H::FINGERPRINT),
@@ -198,37 +217,37 @@ unsafe impl<H: ShmSafe, T: ShmSafe> SegmentContent for WithTail<H, [T]> {
     );
     const ALIGN: usize = Self::MAX_ALIGN;
     const PROPERTIES: TypeProperties = H::PROPERTIES.and(T::PROPERTIES);
+    const HAS_SYNC_OBJECTS: bool = H::SYNC_OBJECTS != 0 || T::HAS_SYNC_OBJECTS;
 
     fn size(len: u64) -> Option<u64> {
-        let tail = len.checked_mul(size_of::<T>() as u64)?;
-        let unrounded = tail.checked_add(Self::TAIL_AT as u64)?;
-        bounded(unrounded.checked_next_multiple_of(Self::MAX_ALIGN as u64)?)
+        size_after(Self::TAIL_AT, T::size(len)?, Self::MAX_ALIGN)
     }
 
     fn at(base: NonNull<u8>, len: usize) -> NonNull<Self> {
-        let slice = std::ptr::slice_from_raw_parts_mut(base.as_ptr().cast::<T>(), len);
+        let tail = T::at(base, len).as_ptr();
         // The cast keeps the address, which is not null, and the length.
-        NonNull::new(slice as *mut Self).unwrap_or_else(|| unreachable!("the base is not null"))
+        NonNull::new(tail as *mut Self).unwrap_or_else(|| unreachable!("the base is not null"))
     }
 
     fn len_of(value: NonNull<Self>) -> usize {
-        (value.as_ptr() as *mut [T]).len()
+        let tail = NonNull::new(value.as_ptr() as *mut T);
+        // The cast keeps the address, which is not null, and the length.
+        T::len_of(tail.unwrap_or_else(|| unreachable!("the value is not null")))
     }
 
     fn visit(len: usize, path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
         H::visit(&path.field("head", 0), visitor);
-        visit_elements::<T>(len, &path.field("tail", Self::TAIL_AT), visitor);
+        T::visit(len, &path.field("tail", Self::TAIL_AT), visitor);
     }
 }
 
-impl<H: ShmSafe, T: ShmSafe> VariableLength for WithTail<H, [T]> {}
+impl<H: ShmSafe, T: VariableLength + ?Sized> VariableLength for WithTail<H, T> {}
 
-/// Fails to compile if `T` needs a larger alignment than a mapping has.
-pub(super) const fn assert_mappable<T: SegmentContent + ?Sized>() {
-    assert!(
-        T::ALIGN <= MIN_PAGE,
-        "a mapping is aligned to a page of 4096 bytes, and this type asks for more"
-    );
+/// Returns the size of a `repr(C)` struct that ends with a field of `size` bytes at
+/// `offset`. Returns `None` if it exceeds Rust's limit for the size of a value.
+pub(crate) fn size_after(offset: usize, size: u64, align: usize) -> Option<u64> {
+    let unrounded = size.checked_add(offset as u64)?;
+    bounded(unrounded.checked_next_multiple_of(align as u64)?)
 }
 
 /// Returns `size` unless it exceeds Rust's limit for the size of a value.
@@ -280,6 +299,7 @@ mod tests {
             <WithTail<u32, [u32]>>::FINGERPRINT,
             <WithTail<u64, [u32]>>::FINGERPRINT,
             <WithTail<u32, [u64]>>::FINGERPRINT,
+            <WithTail<u32, WithTail<u32, [u32]>>>::FINGERPRINT,
         ];
         for (i, one) in all.iter().enumerate() {
             assert!(!all[i + 1..].contains(one), "number {i}");
