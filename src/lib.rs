@@ -48,7 +48,8 @@
 //! | [`ShmSafe`], `#[derive(ShmSafe)]` | marks the types that may be stored in shared memory |
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
-//! | [`SegmentOptions`], [`Address`] | how a segment is created and opened, and its name |
+//! | [`SegmentOptions`] | how a segment is created and opened |
+//! | [`Address`], [`ToAddress`] | the name of a segment: text or a path |
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
@@ -113,7 +114,8 @@ pub use init::place_at;
 pub use read_only::ReadOnly;
 pub use segment::{
     Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
-    SegmentContent, SegmentOptions, Snapshot, SystemVStatus, VariableLength, WithTail, unlink,
+    SegmentContent, SegmentOptions, Snapshot, SystemVStatus, ToAddress, VariableLength, WithTail,
+    unlink,
 };
 pub use shm_safe::{CachePadded, Fingerprint, ShmSafe};
 pub use sync::{

@@ -24,7 +24,7 @@ mod settings;
 mod snapshot;
 mod status;
 
-pub use address::{Address, Backing};
+pub use address::{Address, Backing, ToAddress};
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub use handle::Segment;
 pub use options::SegmentOptions;

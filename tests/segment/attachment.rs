@@ -214,7 +214,7 @@ on_stage! {
             let mut nobody = spawn(|| {
                 drop(child_copy(&segment));
                 become_nobody();
-                let opened = options.open::<Marked>(&address).unwrap();
+                let opened = options.open(&address).unwrap();
                 there.open();
                 let seen = Segment::attached_pids(&opened).unwrap();
                 assert!(seen.contains(&std::process::id()), "{seen:?}");
@@ -250,7 +250,7 @@ on_stage! {
             spawn(|| {
                 become_nobody();
                 assert!(std::fs::metadata(format!("/proc/{root}")).is_err(), "the process must be hidden");
-                let opened = options.open::<Marked>(&address).unwrap();
+                let opened = options.open(&address).unwrap();
                 let mut both = [std::process::id(), root];
                 both.sort_unstable();
                 assert_eq!(Segment::attached_pids(&opened).unwrap(), both);
@@ -288,14 +288,14 @@ on_stage! {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let child = spawn_staying(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
-        let again = SegmentOptions::new().from_fd::<Marked>(file.try_clone_to_owned().unwrap()).unwrap();
+        let again = SegmentOptions::<Marked>::new().from_fd(file.try_clone_to_owned().unwrap()).unwrap();
         assert_attached(&again, [&child]);
     }
 }
 
-fn opener_by(options: &SegmentOptions, address: &str) -> Child {
+fn opener_by(options: &SegmentOptions<Marked>, address: &str) -> Child {
     spawn_staying(|stay| {
-        let _segment = options.open::<Marked>(address).unwrap();
+        let _segment = options.open(address).unwrap();
         stay();
     })
 }

@@ -231,7 +231,7 @@ on_stage! {
         assert!(!shared.held.is_poisoned());
         drop(shared);
         unlink(&path).unwrap();
-        assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound)));
+        assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound { .. })));
     }
 
     fn file_header_names_device_inode_and_boot() {
@@ -357,7 +357,7 @@ on_stage! {
         overwrite(&path, BOOT.start, &[0x5a; 16]);
         let refused = spawn(|| {
             let opened = Segment::<Jobs>::open(&path);
-            assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+            assert!(matches!(opened, Err(Error::InUse { .. })), "{opened:?}");
         });
         refused.join();
         drop(guard);
@@ -375,7 +375,7 @@ on_stage! {
         overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
         let refused = || {
             let opened = Segment::<Jobs>::open(&path);
-            assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+            assert!(matches!(opened, Err(Error::ForeignPidNamespace { .. })), "{opened:?}");
         };
         refused();
         spawn(refused).join();
@@ -395,7 +395,7 @@ on_stage! {
         let bytes = fs::read(&*path).unwrap();
         overwrite(&path, DEVICE.start, &0x1234_u64.to_le_bytes());
         let opened = Segment::<Jobs>::open(&path);
-        assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+        assert!(matches!(opened, Err(Error::InUse { .. })), "{opened:?}");
         holder.kill();
         drop(shared);
         // As after a power failure, or in a copied file system.
@@ -577,7 +577,7 @@ on_stage! {
         create_for_other_boot(&path);
         let before = fs::read(&*path).unwrap();
         let read = Segment::<Jobs>::open_read_only(&path).unwrap();
-        let copy = SegmentOptions::new().open_snapshot::<Jobs>(&path).unwrap();
+        let copy = SegmentOptions::<Jobs>::new().open_snapshot(&path).unwrap();
         drop(expect_poisoned(copy.held.lock()));
         assert_eq!(fs::read(&*path).unwrap(), before);
         // The read-only segment stays open meanwhile.

@@ -9,7 +9,7 @@ use shm_sync::inspect::{
 use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Gc, Rm};
-use crate::output::{Failure, Outcome, eprint_error, no_such_object, print};
+use crate::output::{Failure, Outcome, eprint_error, message, no_such_object, print};
 use crate::text::{Palette, Style, bytes, escape};
 use crate::{json, labels, table};
 
@@ -19,28 +19,27 @@ pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
     for address in &rm.addresses {
         if let Err(error) = inspect::remove(address) {
             outcome = Outcome::Incomplete;
-            eprint_error(&format!(
-                "{}: {}",
-                escape(address),
-                removal_error(address, &error)
-            ));
+            eprint_error(&match removal_reason(address, &error) {
+                Some(reason) => format!("{}: {reason}", escape(&address.to_string())),
+                None => message(address, &error),
+            });
         }
     }
     Ok(outcome)
 }
 
-/// Returns why a segment was not removed.
-fn removal_error(address: &Address, error: &Error) -> String {
-    match error {
-        Error::NotFound => "there is no such segment".to_owned(),
-        Error::NotASegment => format!(
+/// Returns why a segment was not removed, or `None` if the error says it.
+fn removal_reason(address: &Address, error: &Error) -> Option<String> {
+    Some(match error {
+        Error::NotFound { .. } => "there is no such segment".to_owned(),
+        Error::NotASegment { .. } => format!(
             "it is not a segment of shm-sync: use {}",
             foreign_tool(address)
         ),
-        Error::PermissionDenied => "permission denied".to_owned(),
-        Error::InUse => format!("it is in use{}, so it stays", users(address)),
-        other => labels::error_chain(other),
-    }
+        Error::PermissionDenied { .. } => "permission denied".to_owned(),
+        Error::InUse { .. } => format!("it is in use{}, so it stays", users(address)),
+        _ => return None,
+    })
 }
 
 fn foreign_tool(address: &Address) -> &'static str {
@@ -125,12 +124,16 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
         Content::Segment(_) | Content::Unfinished if gc.dry_run => ("would be removed", None),
         Content::Segment(_) | Content::Unfinished => match inspect::remove(address) {
             Ok(()) => ("removed", None),
-            Err(Error::InUse) => (
+            Err(Error::InUse { .. }) => (
                 "in use",
                 Some("a process has attached it meanwhile".to_owned()),
             ),
-            Err(Error::NotFound) => ("gone", Some("another process has removed it".to_owned())),
-            Err(error) => ("failed", Some(removal_error(address, &error))),
+            Err(Error::NotFound { .. }) => ("gone", Some("another process has removed it".to_owned())),
+            Err(error) => {
+                let reason = removal_reason(address, &error);
+                let reason = reason.unwrap_or_else(|| labels::error_chain(&error));
+                ("failed", Some(reason))
+            }
         },
         Content::Unreadable(error) => {
             let reason = format!(
@@ -155,7 +158,7 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
 pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     let address = &clear.subject.address;
     let (path, mutex) = find(address, &clear.field)?;
-    let shown = format!("{} of {}", escape(&clear.field), escape(address));
+    let shown = format!("{} of {}", escape(&clear.field), escape(&address.to_string()));
     let Some(cause) = mutex.poison else {
         return Err(Failure::Failed(format!("{shown} is not poisoned")));
     };
@@ -180,14 +183,14 @@ fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure>
     };
     for path in candidates {
         let found = inspect::sync_object(address, &path).map_err(|error| match error {
-            Error::NotFound => no_such_object(address),
+            Error::NotFound { .. } => no_such_object(address),
             other => Failure::of(address, &other),
         })?;
         if let Some(SyncState::Mutex(mutex)) = found.map(|object| object.state) {
             return Ok((path, mutex));
         }
     }
-    let (field, address) = (escape(field), escape(address));
+    let (field, address) = (escape(field), escape(&address.to_string()));
     let text = format!("{address} has no mutex {field}: `shm-sync show` lists them");
     Err(Failure::Failed(text))
 }

@@ -85,7 +85,7 @@ fn on_screen(watch: &Watch, palette: Palette) -> Result<Outcome, Failure> {
 }
 
 fn headline(watch: &Watch, palette: Palette) -> String {
-    let name = escape(&watch.subject.address);
+    let name = escape(&watch.subject.address.to_string());
     let now = text::date(SystemTime::now());
     let text = format!("{name} every {:?}, {now}; q quits", watch.interval);
     Style::Faint.paint(palette, &text)

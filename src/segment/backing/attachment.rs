@@ -159,8 +159,9 @@ pub(in crate::segment) struct Registration {
     identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
-    /// Another open file of the object, which removes the name if it must.
-    remover: Option<OwnedFd>,
+    /// Another open file of the object, which removes the name if it must, or the error
+    /// of opening it.
+    remover: Option<io::Result<OwnedFd>>,
 }
 
 impl Registration {
@@ -252,22 +253,47 @@ impl Registration {
                 remover = self.open_again(Access::ReadWrite);
             }
         }
-        self.remover = remover.ok().flatten();
+        self.remover = remover.transpose();
+    }
+
+    /// Ends the registration. After [`prepare_to_leave`](Self::prepare_to_leave), this
+    /// removes the name if no other process is attached.
+    ///
+    /// # Errors
+    ///
+    /// The name stays, although no other process was found. It is no error if the name
+    /// leads to another object, or if a process is attached that can remove it later.
+    pub(in crate::segment) fn leave(&mut self) -> io::Result<()> {
+        let lock = match self.remover.take() {
+            Some(Ok(remover)) => RemovalLock::new(remover, TIMEOUT).map(Some),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        };
+        // This open file does not conflict with itself, so only other users count.
+        let has_others = lock.is_err()
+            && self.file().is_ok_and(|file| {
+                ofd_lock::conflicting_lock(file, ATTACHED).is_ok_and(|lock| lock.is_some())
+            });
+        // Closed after `REMOVAL` is locked. Until this process has counted the users,
+        // an opener finds its attachment lock or its `REMOVAL` lock.
+        self.file = None;
+        let removed = match lock {
+            Ok(Some(lock)) => lock.remove_if_abandoned(&self.path).map(drop),
+            Err(error) if !has_others => Err(error),
+            Ok(None) | Err(_) => Ok(()),
+        };
+        match removed {
+            Err(error) if is_missing(&error) => Ok(()),
+            removed => removed,
+        }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // A process that cannot remove the name leaves it to other processes, and to
+        // A process that can't remove the name leaves it to other processes, and to
         // `gc`.
-        let remover = self.remover.take();
-        let lock = remover.and_then(|remover| RemovalLock::new(remover, TIMEOUT).ok());
-        // Closed after `REMOVAL` is locked. Until this process has counted the users,
-        // an opener finds its attachment lock or its `REMOVAL` lock.
-        self.file = None;
-        if let Some(lock) = lock {
-            let _ = lock.remove_if_abandoned(&self.path);
-        }
+        let _ = self.leave();
     }
 }
 
@@ -388,17 +414,18 @@ fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match regular_file::lstat(path) {
         Ok(now) => Ok(now.identity == identity),
-        // A directory of the path is gone, or a file has its name now.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(false)
-        }
+        Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Returns whether an error means that a path leads to no object: the name is gone, or
+/// a directory of the path is, or a file has the name of that directory now.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Returns the ids of the registered processes that are still attached, or that have a

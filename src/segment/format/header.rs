@@ -104,6 +104,7 @@ impl Header {
     ) -> Result<usize, Error> {
         const { assert_mappable::<T>() };
         let mismatch = |size| Error::LayoutMismatch {
+            address: None,
             expected: Box::new(layout_of::<T>(size)),
             found: Box::new(self.layout.clone()),
         };
@@ -160,11 +161,12 @@ impl Header {
     /// * [`Error::Corrupt`]: a field is invalid for this object.
     pub(crate) fn parse(bytes: &[u8; LEN], object_len: u64) -> Result<Self, Error> {
         if offsets::MAGIC.read(bytes) != MAGIC {
-            return Err(Error::NotASegment);
+            return Err(Error::NotASegment { address: None });
         }
         let format = u32::from_le_bytes(offsets::FORMAT.read(bytes));
         if format != FORMAT {
             return Err(Error::UnsupportedFormat {
+                address: None,
                 found: format,
                 supported: FORMAT,
             });
@@ -178,7 +180,7 @@ impl Header {
         let fingerprint = u128::from_le_bytes(offsets::FINGERPRINT.read(bytes));
         let header = Self {
             removal: Removal::from_code(removal)
-                .ok_or(Error::Corrupt(CorruptHeader::UnknownRemoval))?,
+                .ok_or(CorruptHeader::UnknownRemoval)?,
             pid_namespace: u32::from_le_bytes(offsets::PID_NAMESPACE.read(bytes)),
             creator: u32::from_le_bytes(offsets::CREATOR.read(bytes)),
             created: u64::from_le_bytes(offsets::CREATED.read(bytes)),
@@ -192,7 +194,7 @@ impl Header {
                 align: u64::from_le_bytes(offsets::VALUE_ALIGN.read(bytes)),
                 fingerprint: Fingerprint::from_bits(fingerprint),
                 type_name: type_name(bytes)
-                    .ok_or(Error::Corrupt(CorruptHeader::UnreadableTypeName))?,
+                    .ok_or(CorruptHeader::UnreadableTypeName)?,
                 abi: Abi {
                     libc,
                     endianness,
@@ -202,7 +204,7 @@ impl Header {
                 },
             },
         };
-        header.check_against(object_len).map_err(Error::Corrupt)?;
+        header.check_against(object_len)?;
         Ok(header)
     }
 
@@ -248,6 +250,7 @@ impl Header {
         let mut expected = self.layout.clone();
         expected.abi = OUR_ABI;
         Err(Error::LayoutMismatch {
+            address: None,
             expected: Box::new(expected),
             found: Box::new(self.layout.clone()),
         })
@@ -256,7 +259,8 @@ impl Header {
 
 fn layout_of<T: SegmentContent + ?Sized>(size: u64) -> Layout {
     Layout {
-        type_name: std::any::type_name::<T>().to_owned(),
+        // As long as the header can store it, so that equal names are equal.
+        type_name: truncated(std::any::type_name::<T>(), offsets::TYPE_NAME.len()).to_owned(),
         fingerprint: T::FINGERPRINT,
         size,
         align: T::ALIGN as u64,
@@ -443,7 +447,7 @@ mod tests {
             let mut header = sample();
             change(&mut header);
             match Header::parse(&header.to_bytes(), header.total_len) {
-                Err(Error::Corrupt(damage)) => assert_eq!(damage, expected),
+                Err(Error::Corrupt { reason, .. }) => assert_eq!(reason, expected),
                 other => panic!("{other:?} is not {expected:?}"),
             }
         }
