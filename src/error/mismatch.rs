@@ -43,7 +43,7 @@ impl fmt::Display for Layout {
 
 /// Returns the text that says how the layout in a segment differs from the expected
 /// one, and what to do. It follows the name of the segment.
-pub(super) fn difference(expected: &Layout, found: &Layout) -> impl fmt::Display {
+pub(super) fn difference<'a>(expected: &'a Layout, found: &'a Layout) -> impl fmt::Display {
     Difference { expected, found }
 }
 
@@ -221,7 +221,10 @@ mod tests {
     fn text_says_what_differs() {
         type Change = fn(&mut Layout);
         let cases: [(Change, &str); 5] = [
-            (|found| found.abi.pointer_width = 4, "jobs::Jobs of another platform (glibc, 32-bit"),
+            (
+                |found| found.abi.pointer_width = 4,
+                "jobs::Jobs of another platform (glibc, 32-bit",
+            ),
             (
                 |found| found.type_name = "jobs::Other".to_owned(),
                 "holds jobs::Other (40 bytes, aligned to 8), but this program expects jobs::Jobs",

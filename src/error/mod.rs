@@ -634,7 +634,11 @@ mod tests {
     #[test]
     fn address_is_escaped_in_texts() {
         let error = Error::NotFound { address: None }.at(&"/a\x1b[2J\n");
-        assert_eq!(error.address(), Some("/a\x1b[2J\n"), "the field has the raw text");
+        assert_eq!(
+            error.address(),
+            Some("/a\x1b[2J\n"),
+            "the field has the raw text"
+        );
         assert!(error.to_string().contains("\"/a\\u{1b}[2J\\n\""), "{error}");
     }
 

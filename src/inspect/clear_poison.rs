@@ -150,7 +150,9 @@ fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     } else {
         regular_file::open(&path, Access::ReadWrite)
     };
-    let file = file.map_err(os_error("open"))?.ok_or(Error::NotASegment { address: None })?;
+    let file = file
+        .map_err(os_error("open"))?
+        .ok_or(Error::NotASegment { address: None })?;
     let stat = regular_file::fstat(&file).map_err(os_error("fstat"))?;
     let mapped_len = usize::try_from(len)
         .ok()

@@ -87,7 +87,9 @@ fn finish(
     snapshot: &MapsSnapshot,
 ) -> Result<Found, Error> {
     match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound { address: None }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::NotFound { address: None })
+        }
         opened => Ok(file.inspect(opened, snapshot)),
     }
 }

@@ -161,7 +161,9 @@ impl Address {
     /// Returns the address of the POSIX object or the file at this path.
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
         if regular_file::is_posix_object(path) {
-            let name = path.file_name().map(|name| [b"/", name.as_bytes()].concat());
+            let name = path
+                .file_name()
+                .map(|name| [b"/", name.as_bytes()].concat());
             // A name of 255 bytes is an error for `shm_open` but not for the file
             // system.
             if let Some(Ok(address)) = name.map(|name| Self::try_from(OsStr::from_bytes(&name))) {
@@ -552,7 +554,10 @@ mod tests {
         let in_memory = Path::new(OsStr::from_bytes(b"/dev/shm/\xff"));
         let address = Address::of_file_at(in_memory).unwrap();
         assert_eq!(address.as_os_str().as_bytes(), b"/\xff");
-        assert_eq!(address.target().unwrap(), Target::File(in_memory.to_owned()));
+        assert_eq!(
+            address.target().unwrap(),
+            Target::File(in_memory.to_owned())
+        );
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// Those of [`open`](Self::open) and [`create`](Self::create), except
     /// [`Error::NotFound`] and [`Error::AlreadyExists`].
-    pub fn open_or_create(address: impl ToAddress, init: impl FnOnce() -> T) -> Result<Self, Error> {
+    pub fn open_or_create(
+        address: impl ToAddress,
+        init: impl FnOnce() -> T,
+    ) -> Result<Self, Error> {
         SegmentOptions::new().open_or_create(address, init)
     }
 
@@ -368,8 +371,9 @@ impl<T: ?Sized> SegmentOptions<T> {
     where
         T: SegmentContent,
     {
-        let (opened, address) =
-            Address::resolve(address, |target| self.open_target(target, Access::ReadWrite))?;
+        let (opened, address) = Address::resolve(address, |target| {
+            self.open_target(target, Access::ReadWrite)
+        })?;
         Ok(Segment::new(opened, Some(address)))
     }
 
@@ -378,10 +382,7 @@ impl<T: ?Sized> SegmentOptions<T> {
     /// # Errors
     ///
     /// Those of [`Segment::open_read_only`].
-    pub fn open_read_only(
-        &self,
-        address: impl ToAddress,
-    ) -> Result<ReadOnlySegment<T>, Error>
+    pub fn open_read_only(&self, address: impl ToAddress) -> Result<ReadOnlySegment<T>, Error>
     where
         T: SegmentContent,
     {
@@ -419,10 +420,7 @@ impl<T: ?Sized> SegmentOptions<T> {
     ///
     /// * [`Error::NoSpace`], [`Error::Os`]: there is no memory for the copy.
     /// * [`Error::Unidentified`]: this process can't own locks.
-    pub fn open_snapshot(
-        &self,
-        address: impl ToAddress,
-    ) -> Result<Snapshot<T>, Error>
+    pub fn open_snapshot(&self, address: impl ToAddress) -> Result<Snapshot<T>, Error>
     where
         T: SegmentContent,
     {
@@ -545,11 +543,7 @@ impl<T: ?Sized> SegmentOptions<T> {
         Ok(Segment::new(mapped, Some(address)))
     }
 
-    fn open_target(
-        &self,
-        target: &Target,
-        access: Access,
-    ) -> Result<Mapped<T, Attachment>, Error>
+    fn open_target(&self, target: &Target, access: Access) -> Result<Mapped<T, Attachment>, Error>
     where
         T: SegmentContent,
     {

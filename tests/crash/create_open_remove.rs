@@ -553,7 +553,7 @@ on_stage! {
                         if kind == Backing::SystemV {
                             // Other processes still wait for the parent.
                             let opener = spawn(|| {
-                                let opened = transient().open(&address);
+                                let opened = transient::<Numbers>().open(&address);
                                 assert_eq!(opened.unwrap().numbers, [8; 8]);
                             });
                             opener.wait_until_asleep();
@@ -569,7 +569,7 @@ on_stage! {
                 }
                 let made = made.unwrap().unwrap();
                 spawn(|| {
-                    let opened = transient().open(&address).unwrap();
+                    let opened = transient::<Numbers>().open(&address).unwrap();
                     assert_eq!(opened.numbers, [8; 8], "{kind}");
                     *opened.visits.lock().unwrap() += 1;
                 })

@@ -78,7 +78,12 @@ fn wait_for(flag: &AtomicU32) {
 
 /// Runs sixteen processes at once, and kills one at a random moment. Returns whether
 /// the killed process had created the object.
-fn race(address: &TestAddress, options: &SegmentOptions<Marked>, round: u64, random: &mut Random) -> bool {
+fn race(
+    address: &TestAddress,
+    options: &SegmentOptions<Marked>,
+    round: u64,
+    random: &mut Random,
+) -> bool {
     let start = Segment::anonymous(Start::new()).unwrap();
     let mut racers: Vec<Child> = (0..Start::RACERS)
         .map(|me| {

@@ -23,9 +23,9 @@ fn smoke() {
     let text: &str = &name;
     let address: Address = text.parse().unwrap();
     assert_leads_to(text, 7);
-    assert_leads_to(&text, 7);
-    assert_leads_to(text.to_owned(), 7);
-    assert_leads_to(&text.to_owned(), 7);
+    let owned = text.to_owned();
+    assert_leads_to(&owned, 7);
+    assert_leads_to(owned, 7);
     assert_leads_to(OsStr::new(text), 7);
     assert_leads_to(&address, 7);
     assert_leads_to(Segment::address(&_segment).unwrap(), 7);

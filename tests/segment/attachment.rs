@@ -319,7 +319,7 @@ fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[S
             }
             let addresses = directories.clone().map(|at| format!("{at}/{user}"));
             let created = addresses.iter().zip(0..).map(|(address, n)| {
-                Segment::create(&format!("{address}{n}"), Marked::new(1)).unwrap()
+                Segment::create(format!("{address}{n}"), Marked::new(1)).unwrap()
             });
             let created: Vec<_> = created.collect();
             let names: Vec<String> = created

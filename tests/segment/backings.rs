@@ -11,7 +11,8 @@ use crate::support::{
     expect_poisoned, is_root_for, on_stage, spawn,
 };
 use shm_sync::{
-    Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, ToAddress, unlink,
+    Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, ToAddress,
+    unlink,
 };
 
 type Counter = ShmMutex<u64>;
@@ -603,7 +604,7 @@ on_stage! {
         let directory = TestFile::new("directory");
         let moved = TestFile::new("moved");
         std::fs::create_dir(&*directory).unwrap();
-        let inside = Segment::create(&format!("{}/jobs", &*directory), counter()).unwrap();
+        let inside = Segment::create(format!("{}/jobs", &*directory), counter()).unwrap();
         assert!(Segment::is_linked(&inside).unwrap());
         std::fs::rename(&*directory, &*moved).unwrap();
         assert!(!Segment::is_linked(&inside).unwrap());

@@ -497,7 +497,7 @@ fn check_memory_backings() {
     *created.lock().unwrap() += 1;
     assert_eq!(*Segment::<Counter>::open(&name).unwrap().lock().unwrap(), 1);
     drop(created);
-    let missing = Segment::<Counter>::open(&TestName::new("missing"));
+    let missing = Segment::<Counter>::open(TestName::new("missing"));
     assert!(matches!(missing, Err(Error::NotFound { .. })));
     let either = Segment::open_or_create(&TestName::new("either"), || Counter::new(0)).unwrap();
     drop(either.lock().unwrap());

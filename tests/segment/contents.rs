@@ -581,6 +581,7 @@ on_stage! {
                 drop(made);
                 shm_sync::unlink(name).unwrap();
                 // A segment within the limit is created.
+                let options = SegmentOptions::new().residency(Residency::Locked);
                 drop(options.create(name, Counter::new(0)).unwrap());
                 shm_sync::unlink(name).unwrap();
             }
@@ -611,7 +612,7 @@ on_stage! {
                 drop(Segment::create(&key, 0_u8).unwrap());
                 shm_sync::unlink(&key).unwrap();
                 let large = SegmentOptions::<[u8; 8192]>::new().create_in_place(&key, |_| {});
-                assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.. })), "{large:?}");
+                assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.., .. })), "{large:?}");
             })
             .join();
             shm_sync::unlink(&key).unwrap();

@@ -106,7 +106,9 @@ fn open_refuses_other_layout_and_names_both() {
     let _segment = Segment::create(&name, value).unwrap();
     let error = Segment::<Today>::open(&name).expect_err("a field has another name");
     match &error {
-        Error::LayoutMismatch { expected, found, .. } => {
+        Error::LayoutMismatch {
+            expected, found, ..
+        } => {
             assert!(expected.type_name.ends_with("Today"));
             assert!(found.type_name.ends_with("Yesterday"));
             assert_eq!(expected.size, found.size);
@@ -152,14 +154,23 @@ fn open_refuses_foreign_file_before_mapping() {
     let refused = |bytes: &[u8]| open_error(&put(bytes));
     assert!(matches!(refused(b""), Error::NotASegment { .. }));
     assert!(matches!(refused(b"short"), Error::NotASegment { .. }));
-    assert!(matches!(refused(&good[..HEADER - 1]), Error::NotASegment { .. }));
+    assert!(matches!(
+        refused(&good[..HEADER - 1]),
+        Error::NotASegment { .. }
+    ));
     assert!(matches!(refused(&vec![0; 8192]), Error::NotASegment { .. }));
-    assert!(matches!(refused(&vec![0xff; 8192]), Error::NotASegment { .. }));
+    assert!(matches!(
+        refused(&vec![0xff; 8192]),
+        Error::NotASegment { .. }
+    ));
 
     // A truncated segment: access to its mapping would end in SIGBUS.
     for len in [HEADER, HEADER + 1, good.len() - 1] {
         match refused(&good[..len]) {
-            Error::Corrupt { reason: CorruptHeader::WrongSize { claimed, actual }, .. } => {
+            Error::Corrupt {
+                reason: CorruptHeader::WrongSize { claimed, actual },
+                ..
+            } => {
                 assert_eq!((claimed, actual), (good.len() as u64, len as u64));
             }
             other => panic!("{len}: {other:?}"),
@@ -168,7 +179,10 @@ fn open_refuses_foreign_file_before_mapping() {
     let longer = [&good[..], &[0; 100]].concat();
     assert!(matches!(
         refused(&longer),
-        Error::Corrupt { reason: CorruptHeader::WrongSize { .. }, .. }
+        Error::Corrupt {
+            reason: CorruptHeader::WrongSize { .. },
+            ..
+        }
     ));
 
     let changed = |at: usize, byte: u8| {
@@ -181,7 +195,8 @@ fn open_refuses_foreign_file_before_mapping() {
         changed(8, 0xf0),
         Error::UnsupportedFormat {
             found: 0xf3,
-            supported: 3
+            supported: 3,
+            ..
         }
     ));
     assert!(
@@ -204,18 +219,27 @@ fn open_refuses_foreign_file_before_mapping() {
     // `containers.rs`.
     let mut of_a_container = good.clone();
     of_a_container[20] ^= 1;
-    assert!(Segment::<Counter>::open(&put(&of_a_container)).is_ok());
+    assert!(Segment::<Counter>::open(put(&of_a_container)).is_ok());
     assert!(matches!(
         changed(24, 1),
-        Error::Corrupt { reason: CorruptHeader::WrongSize { .. }, .. }
+        Error::Corrupt {
+            reason: CorruptHeader::WrongSize { .. },
+            ..
+        }
     ));
     assert!(matches!(
         changed(32, 1),
-        Error::Corrupt { reason: CorruptHeader::MisplacedValue, .. }
+        Error::Corrupt {
+            reason: CorruptHeader::MisplacedValue,
+            ..
+        }
     ));
     assert!(matches!(
         changed(46, 0xff),
-        Error::Corrupt { reason: CorruptHeader::MisplacedValue, .. }
+        Error::Corrupt {
+            reason: CorruptHeader::MisplacedValue,
+            ..
+        }
     ));
     assert!(
         matches!(changed(56, 1), Error::LayoutMismatch { .. }),
@@ -223,7 +247,10 @@ fn open_refuses_foreign_file_before_mapping() {
     );
     assert!(matches!(
         changed(99, 0xff),
-        Error::Corrupt { reason: CorruptHeader::UnreadableTypeName, .. }
+        Error::Corrupt {
+            reason: CorruptHeader::UnreadableTypeName,
+            ..
+        }
     ));
 }
 
@@ -235,7 +262,9 @@ fn open_refuses_other_owner() {
     let stranger = me + 1;
     let options = Segment::<Counter>::options().owner(stranger);
     match options.open(&name) {
-        Err(Error::WrongOwner { expected, found, .. }) => {
+        Err(Error::WrongOwner {
+            expected, found, ..
+        }) => {
             assert_eq!((expected, found), (stranger, me));
         }
         other => panic!("{other:?}"),

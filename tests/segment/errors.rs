@@ -96,7 +96,11 @@ fn control_characters_are_escaped() {
         assert!(!text.contains('\x1b'), "{text:?}");
     }
     let error = Segment::<Counter>::open("a\x1b").unwrap_err();
-    assert_eq!(error.address(), Some("a\x1b"), "an invalid name is an address as well");
+    assert_eq!(
+        error.address(),
+        Some("a\x1b"),
+        "an invalid name is an address as well"
+    );
     assert!(!error.to_string().contains('\x1b'), "{error}");
 }
 
@@ -123,9 +127,9 @@ fn mismatch_names_the_difference() {
 
         #[derive(ShmSafe)]
         #[repr(C)]
-        pub struct Small {
-            pub lock: super::Counter,
-            pub more: u64,
+        pub(super) struct Small {
+            pub(super) lock: super::Counter,
+            pub(super) more: u64,
         }
     }
     let name = TestName::new("difference");
@@ -136,7 +140,10 @@ fn mismatch_names_the_difference() {
         .to_string();
     let size = format!("({} bytes, aligned to 8)", size_of::<Small>());
     assert!(text.contains("holds ") && text.contains(&size), "{text}");
-    assert!(text.contains("let all programs use one type for it"), "{text}");
+    assert!(
+        text.contains("let all programs use one type for it"),
+        "{text}"
+    );
     let _more = |small: other::Small| (small.lock, small.more);
 }
 

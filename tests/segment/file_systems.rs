@@ -64,7 +64,7 @@ on_stage! {
         drop(Segment::create(&path, 7_u64).unwrap());
         disk.fill_up();
         assert!(matches!(
-            SegmentOptions::<[u8]>::new().create_with_len(&disk.path("more"), 2 * MIB, |_| ()),
+            SegmentOptions::<[u8]>::new().create_with_len(disk.path("more"), 2 * MIB, |_| ()),
             Err(Error::NoSpace { .. })
         ));
         assert_eq!(*Segment::<u64>::open(&path).unwrap(), 7);

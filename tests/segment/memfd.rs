@@ -162,12 +162,18 @@ fn from_fd_refuses_foreign_sealed_files() {
     file.read_exact_at(&mut good, 0).unwrap();
 
     for bytes in [&b""[..], b"short", &[0; 5000], &[0xff; 5000]] {
-        assert!(matches!(refusal(memfd(bytes, shrink)), Error::NotASegment { .. }));
+        assert!(matches!(
+            refusal(memfd(bytes, shrink)),
+            Error::NotASegment { .. }
+        ));
     }
     for bytes in [&good[..good.len() - 1], &[&good[..], b"x"].concat()] {
         assert!(matches!(
             refusal(memfd(bytes, shrink)),
-            Error::Corrupt { reason: CorruptHeader::WrongSize { .. }, .. }
+            Error::Corrupt {
+                reason: CorruptHeader::WrongSize { .. },
+                ..
+            }
         ));
     }
     let other = SegmentOptions::<ShmMutex<i64>>::new().from_fd(file.into());

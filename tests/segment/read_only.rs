@@ -76,7 +76,7 @@ fn smoke() {
     for name in names.all() {
         let shared = Segment::create(name, board()).unwrap();
         let read = Segment::<Board>::open_read_only(name).unwrap();
-        assert_eq!(read.address().to_str(), Some(&*name));
+        assert_eq!(read.address().to_str(), Some(name));
         let view = read.view();
         let limits: ReadOnly<'_, Limits> = project!(view => limits);
         assert_eq!(
@@ -115,9 +115,15 @@ fn open_read_only_refuses_missing_or_foreign() {
     let names = Names::new("refused");
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
-        assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+        assert!(
+            matches!(missing, Err(Error::NotFound { .. })),
+            "{missing:?}"
+        );
         let missing = SegmentOptions::<Board>::new().open_snapshot(name);
-        assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+        assert!(
+            matches!(missing, Err(Error::NotFound { .. })),
+            "{missing:?}"
+        );
         let _shared = Segment::create(name, 5_u64).unwrap();
         let other = Segment::<i64>::open_read_only(name);
         assert!(
@@ -216,7 +222,7 @@ on_stage! {
                 become_nobody();
                 let unexpected = Segment::<Board>::open_read_only(name);
                 assert!(matches!(unexpected, Err(Error::WrongOwner { found: 0, .. })));
-                let of_root = SegmentOptions::new().owner(0);
+                let of_root = SegmentOptions::<Board>::new().owner(0);
                 let opened = of_root.open(name);
                 assert!(matches!(opened, Err(Error::PermissionDenied { .. })), "{opened:?}");
                 let read = of_root.open_read_only(name).unwrap();

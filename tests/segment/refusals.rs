@@ -26,7 +26,13 @@ impl Expected {
             (Self::Call(expected), Err(Error::Os { call, source, .. })) => {
                 *call == expected && source.raw_os_error() == Some(errno)
             }
-            (Self::UnnamedFiles, Err(Error::Unsupported { reason: Unsupported::UnnamedFiles, .. }))
+            (
+                Self::UnnamedFiles,
+                Err(Error::Unsupported {
+                    reason: Unsupported::UnnamedFiles,
+                    ..
+                }),
+            )
             | (Self::PermissionDenied, Err(Error::PermissionDenied { .. }))
             | (Self::NotFound, Err(Error::NotFound { .. }))
             | (Self::NoSpace, Err(Error::NoSpace { .. }))

@@ -453,14 +453,14 @@ on_stage! {
             });
             let bound = run("mount", &["--bind", &mounts.path("original"), &mounts.path("bound")]);
             let twice = device.is_some_and(|device| run("mount", &[&device, &mounts.path("copy")]));
-            let shared = Segment::create(&mounts.path("original/jobs"), jobs()).unwrap();
+            let shared = Segment::create(mounts.path("original/jobs"), jobs()).unwrap();
             let _holder = spawn_holder(&shared);
             for (is_mounted, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
                 if !is_mounted {
                     println!("skipped, because {kind} cannot be mounted as {name}");
                     continue;
                 }
-                let same = Segment::<Jobs>::open(&mounts.path(name)).unwrap();
+                let same = Segment::<Jobs>::open(mounts.path(name)).unwrap();
                 assert!(matches!(same.held.try_lock(), Err(LockError::WouldBlock)), "{kind} {name}");
             }
         }
@@ -487,7 +487,7 @@ on_stage! {
         let file = mounts.path("original/upper/jobs");
         let beneath = Segment::create(&file, jobs()).unwrap();
         let _holder = spawn_holder(&beneath);
-        let above = Segment::<Jobs>::open(&mounts.path("bound/jobs")).unwrap();
+        let above = Segment::<Jobs>::open(mounts.path("bound/jobs")).unwrap();
         assert!(matches!(above.held.try_lock(), Err(LockError::WouldBlock)));
     }
 

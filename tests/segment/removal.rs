@@ -646,9 +646,15 @@ fn foreign_system_v_segment_is_never_touched() {
                         "{what}: {opened:?}"
                     );
                     let read = options.open_read_only(address);
-                    assert!(matches!(read, Err(Error::NotASegment { .. })), "{what}: {read:?}");
+                    assert!(
+                        matches!(read, Err(Error::NotASegment { .. })),
+                        "{what}: {read:?}"
+                    );
                     let both = options.open_or_create(address, || Marked::new(1));
-                    assert!(matches!(both, Err(Error::NotASegment { .. })), "{what}: {both:?}");
+                    assert!(
+                        matches!(both, Err(Error::NotASegment { .. })),
+                        "{what}: {both:?}"
+                    );
                 }
                 assert_eq!(address.system_v_id(), Some(foreign.id), "{what}");
                 match round {

@@ -80,7 +80,7 @@ fn past_container(body: impl FnOnce()) -> File {
 
 /// Creates a segment of two locks in a past container, which leaves the second one
 /// held.
-fn leave_behind(key: &str, options: &SegmentOptions<Counter>) -> File {
+fn leave_behind(key: &str, options: &SegmentOptions<[Counter; 2]>) -> File {
     past_container(|| {
         let made = options
             .create(key, [Counter::new(5), Counter::new(6)])
@@ -142,7 +142,7 @@ on_stage! {
             assert!(Segment::<Counter>::open(&address).is_ok(), "{address}");
         }
         let address = Address::system_v(number).unwrap();
-        assert_eq!(&*address, &*key);
+        assert_eq!(address.to_str(), Some(&*key));
         assert!(matches!(Address::system_v(0), Err(Error::InvalidName { .. })));
     }
 
@@ -253,7 +253,7 @@ on_stage! {
         done.open();
         user.join();
         drop(shared);
-        let by_id = Segment::<Counter>::open(&format!("sysv:id:{id}"));
+        let by_id = Segment::<Counter>::open(format!("sysv:id:{id}"));
         assert!(matches!(by_id, Err(Error::NotFound { .. })), "the memory is freed");
         assert_eq!(*Segment::<Counter>::open(&key).unwrap().lock().unwrap(), 100);
     }
@@ -317,7 +317,7 @@ on_stage! {
 
         let _past = leave_behind(&key, &options);
         container(|| {
-            let anew = options.clone().if_abandoned(IfAbandoned::Recreate);
+            let anew = SegmentOptions::new().if_abandoned(IfAbandoned::Recreate);
             let made = anew.create(&key, Counter::new(7)).unwrap();
             assert_eq!(*made.lock().unwrap(), 7);
         })

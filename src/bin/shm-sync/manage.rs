@@ -128,7 +128,9 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
                 "in use",
                 Some("a process has attached it meanwhile".to_owned()),
             ),
-            Err(Error::NotFound { .. }) => ("gone", Some("another process has removed it".to_owned())),
+            Err(Error::NotFound { .. }) => {
+                ("gone", Some("another process has removed it".to_owned()))
+            }
             Err(error) => {
                 let reason = removal_reason(address, &error);
                 let reason = reason.unwrap_or_else(|| labels::error_chain(&error));
@@ -158,7 +160,11 @@ fn collect_one(object: &Object, gc: &Gc) -> Option<Collected> {
 pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     let address = &clear.subject.address;
     let (path, mutex) = find(address, &clear.field)?;
-    let shown = format!("{} of {}", escape(&clear.field), escape(&address.to_string()));
+    let shown = format!(
+        "{} of {}",
+        escape(&clear.field),
+        escape(&address.to_string())
+    );
     let Some(cause) = mutex.poison else {
         return Err(Failure::Failed(format!("{shown} is not poisoned")));
     };

@@ -73,7 +73,8 @@ fn inspect_and_open(segment: &Temporary<'_>) {
         && let Err(error) = at_once(|| inspect::sync_object(address, path))
     {
         match error {
-            Error::NotASegment { .. } | Error::UnsupportedFormat { .. } | Error::Corrupt { .. } => {}
+            Error::NotASegment { .. } | Error::UnsupportedFormat { .. } | Error::Corrupt { .. } => {
+            }
             error => segment.accept_error(&error),
         }
     }

@@ -159,15 +159,12 @@ pub(in crate::segment) struct Registration {
     identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
-    /// Another open file of the object, which removes the name if it must, or the error
-    /// of opening it.
-    remover: Option<io::Result<OwnedFd>>,
 }
 
 impl Registration {
     /// Takes the shared lock on the byte of this process. Waits for a concurrent
-    /// remover. Until [`set_removal`](Self::set_removal) is called, `drop` does not
-    /// remove the name.
+    /// remover. Until [`set_removal`](Self::set_removal) is called, no method removes
+    /// the name. Dropping the registration never does.
     pub(in crate::segment) fn new(
         file: OwnedFd,
         path: PathBuf,
@@ -180,7 +177,6 @@ impl Registration {
             file: Some(file),
             path,
             removal: Removal::Persistent,
-            remover: None,
         })
     }
 
@@ -237,37 +233,44 @@ impl Registration {
         attached_pids(file, doubtful)
     }
 
-    /// Opens the object for the removal of its name, if that may be needed. The caller
-    /// still has the object mapped, so its inode number cannot pass to another file.
-    pub(in crate::segment) fn prepare_to_leave(&mut self) {
+    /// Opens the object for [`leave`](Self::leave), if that may have to remove the name.
+    /// The caller still has the object mapped or open, so its inode number cannot pass
+    /// to another file.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the object by its name, for `leave`.
+    pub(in crate::segment) fn open_remover(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.removal == Removal::Persistent {
-            return;
+            return Ok(None);
         }
         // Forked children do not share this open file, so their attachment locks
         // conflict with its locks.
-        let mut remover = self.open_again(Access::ReadWrite);
-        if let Err(error) = &remover {
-            if regular_file::is_descriptor_limit(error) {
+        match self.open_again(Access::ReadWrite) {
+            Err(error) if regular_file::is_descriptor_limit(&error) => {
                 // Closing the own descriptor frees a number.
                 self.file = None;
-                remover = self.open_again(Access::ReadWrite);
+                self.open_again(Access::ReadWrite)
             }
+            remover => remover,
         }
-        self.remover = remover.transpose();
     }
 
-    /// Ends the registration. After [`prepare_to_leave`](Self::prepare_to_leave), this
-    /// removes the name if no other process is attached.
+    /// Ends the registration, and removes the name by `remover` if no other process is
+    /// attached. `remover` is the result of [`open_remover`](Self::open_remover).
     ///
     /// # Errors
     ///
     /// The name stays, although no other process was found. It is no error if the name
     /// leads to another object, or if a process is attached that can remove it later.
-    pub(in crate::segment) fn leave(&mut self) -> io::Result<()> {
-        let lock = match self.remover.take() {
-            Some(Ok(remover)) => RemovalLock::new(remover, TIMEOUT).map(Some),
-            Some(Err(error)) => Err(error),
-            None => Ok(None),
+    pub(in crate::segment) fn leave(
+        &mut self,
+        remover: io::Result<Option<OwnedFd>>,
+    ) -> io::Result<()> {
+        let lock = match remover {
+            Ok(Some(remover)) => RemovalLock::new(remover, TIMEOUT).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
         };
         // This open file does not conflict with itself, so only other users count.
         let has_others = lock.is_err()
@@ -286,14 +289,6 @@ impl Registration {
             Err(error) if is_missing(&error) => Ok(()),
             removed => removed,
         }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // A process that can't remove the name leaves it to other processes, and to
-        // `gc`.
-        let _ = self.leave();
     }
 }
 

@@ -65,9 +65,9 @@ impl FileAttachment {
             return Ok(());
         };
         // The object is still mapped, so its inode number cannot pass to another file.
-        self.registration.prepare_to_leave();
+        let remover = self.registration.open_remover();
         let unmapped = mapping.unmap().map_err(failure::call_error("munmap"));
-        let left = self.registration.leave();
+        let left = self.registration.leave(remover);
         unmapped.and(left.map_err(failure::removal_error("unlink")))
     }
 
@@ -245,8 +245,10 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             // a user, too: see `is_in_use`.
             registration.set_removal(header.removal);
         }
-        let mapping =
-            map(&registration, &header, access).inspect_err(|_| registration.prepare_to_leave())?;
+        let mapping = map(&registration, &header, access).inspect_err(|_| {
+            let remover = registration.open_remover();
+            let _ = registration.leave(remover);
+        })?;
         let mut attachment = FileAttachment::new(mapping, registration);
         if let (Some(reinit_lock), Some(here)) = (reinit_lock, here) {
             reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
@@ -272,7 +274,9 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
 /// Maps the whole object.
 fn map(registration: &Registration, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
-    let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment { address: None })?;
+    let len = len
+        .and_then(NonZeroUsize::new)
+        .ok_or(Error::NotASegment { address: None })?;
     let file = registration.file().map_err(failure::call_error("fstat"))?;
     Mapping::of_file_with(file, len, access).map_err(failure::memory_error(len.get(), "mmap"))
 }

@@ -43,9 +43,7 @@ impl MemfdAttachment {
 
     /// Unmaps the memory, and closes the descriptor.
     pub(in crate::segment) fn close(self) -> Result<(), Error> {
-        self.mapping
-            .unmap()
-            .map_err(failure::call_error("munmap"))
+        self.mapping.unmap().map_err(failure::call_error("munmap"))
     }
 
     /// Returns the device and the inode number of the memfd.

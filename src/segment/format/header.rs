@@ -179,8 +179,7 @@ impl Header {
         let [pthread_cond] = offsets::PTHREAD_COND.read(bytes);
         let fingerprint = u128::from_le_bytes(offsets::FINGERPRINT.read(bytes));
         let header = Self {
-            removal: Removal::from_code(removal)
-                .ok_or(CorruptHeader::UnknownRemoval)?,
+            removal: Removal::from_code(removal).ok_or(CorruptHeader::UnknownRemoval)?,
             pid_namespace: u32::from_le_bytes(offsets::PID_NAMESPACE.read(bytes)),
             creator: u32::from_le_bytes(offsets::CREATOR.read(bytes)),
             created: u64::from_le_bytes(offsets::CREATED.read(bytes)),
@@ -193,8 +192,7 @@ impl Header {
                 size: u64::from_le_bytes(offsets::VALUE_SIZE.read(bytes)),
                 align: u64::from_le_bytes(offsets::VALUE_ALIGN.read(bytes)),
                 fingerprint: Fingerprint::from_bits(fingerprint),
-                type_name: type_name(bytes)
-                    .ok_or(CorruptHeader::UnreadableTypeName)?,
+                type_name: type_name(bytes).ok_or(CorruptHeader::UnreadableTypeName)?,
                 abi: Abi {
                     libc,
                     endianness,

@@ -55,9 +55,9 @@ impl SegmentLayout {
             .ok()
             .and_then(NonZeroUsize::new)
             .ok_or(Error::NoSpace {
-            address: None,
-            bytes: usize::MAX,
-        })?;
+                address: None,
+                bytes: usize::MAX,
+            })?;
         Ok(Self {
             header,
             lock_table,

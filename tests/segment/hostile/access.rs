@@ -225,7 +225,7 @@ pub fn attempt<T: ShmSafe + Default>(access: Access, address: &TestAddress) -> O
             match found {
                 _ if address.kind() == Backing::File => return None,
                 Some(object) => readable(object.content),
-                None => Err(Error::NotFound { .. }),
+                None => Err(Error::NotFound { address: None }),
             }
         }
     };
@@ -239,7 +239,7 @@ fn readable(content: Content) -> Result<(), Error> {
     match content {
         Content::Segment(_) => Ok(()),
         Content::Unreadable(error) | Content::Inaccessible(error) => Err(error),
-        Content::Foreign(_) => Err(Error::NotASegment { .. }),
+        Content::Foreign(_) => Err(Error::NotASegment { address: None }),
         other => panic!("{other:?}"),
     }
 }

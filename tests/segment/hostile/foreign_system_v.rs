@@ -109,7 +109,7 @@ on_stage! {
         check::<Counter>("my own", &own, &Expected::all(Opened));
         let for_nobody = new();
         drop(SegmentOptions::new().owner(NOBODY).create(&for_nobody, Counter::default()).unwrap());
-        let options = SegmentOptions::new().owner(NOBODY);
+        let options = SegmentOptions::<Counter>::new().owner(NOBODY);
         drop(options.open(&for_nobody).unwrap());
         spawn(|| {
             become_nobody();
