@@ -69,10 +69,12 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     /// # Errors
     ///
     /// * [`Error::PermissionDenied`], [`Error::Blocked`]: this process is the last user
-    ///   of a [`Removal::UntilLastDetach`](crate::Removal::UntilLastDetach) segment, and
-    ///   can't remove its name. A process that may only read never can.
+    ///   of a [`Removal::UntilLastDetach`] segment, and can't remove its name. A process
+    ///   that may only read never can.
     /// * [`Error::Os`]: the kernel refused to unmap the memory, or another call that
     ///   the removal needs.
+    ///
+    /// [`Removal::UntilLastDetach`]: crate::Removal::UntilLastDetach
     pub fn close(self) -> Result<(), Error> {
         let closed = self.attachment.close();
         closed.map_err(|error| error.at(&self.address))

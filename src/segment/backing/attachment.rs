@@ -233,9 +233,9 @@ impl Registration {
         attached_pids(file, doubtful)
     }
 
-    /// Opens the object for [`leave`](Self::leave), if that may have to remove the name.
-    /// The caller still has the object mapped or open, so its inode number cannot pass
-    /// to another file.
+    /// Opens the object for [`leave`](Self::leave), if that may have to remove the
+    /// name. The caller still has the object mapped or open, so its inode number cannot
+    /// pass to another file.
     ///
     /// # Errors
     ///

@@ -229,8 +229,8 @@ impl SysvState {
     /// * [`Error::Corrupt`]: the lock is of a kind that [`init_lock`](Self::init_lock)
     ///   never makes.
     /// * [`Error::HeaderLock`]: this thread holds the lock, or the bytes claim so; the
-    ///   lock is in pthread's state `NotRecoverable`; or this thread holds as many locks
-    ///   as the kernel handles.
+    ///   lock is in pthread's state `NotRecoverable`; or this thread holds as many
+    ///   locks as the kernel handles.
     ///
     /// # Safety
     ///
