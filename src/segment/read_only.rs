@@ -69,8 +69,8 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     /// # Errors
     ///
     /// * [`Error::PermissionDenied`], [`Error::Blocked`]: this process is the last user
-    ///   of a [`Removal::UntilLastDetach`] segment, and can't remove its name. A process
-    ///   that may only read never can.
+    ///   of a [`Removal::UntilLastDetach`] segment, and can't remove its name. A
+    ///   process that may only read never can.
     /// * [`Error::Os`]: the kernel refused to unmap the memory, or another call that
     ///   the removal needs.
     ///
