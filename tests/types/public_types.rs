@@ -300,7 +300,7 @@ fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     assert!(error.to_string().ends_with(&message), "{error}");
 
     let error = Error::from(error);
-    assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));
+    assert_eq!(format!("{error:?}"), format!("Poisoned: {error}"));
     assert!(error.to_string().ends_with(&message), "{error}");
     let state = format!("{:?}", *mutex);
     assert!(
