@@ -205,6 +205,7 @@ unsafe fn for_each_object(
 
 fn pthread_init_error(source: io::Error) -> Error {
     Error::Os {
+        address: None,
         call: "pthread_mutex_init or pthread_cond_init",
         source,
     }

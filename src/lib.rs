@@ -46,7 +46,8 @@
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
 //! | `Plain` (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
-//! | [`SegmentOptions`], [`Address`] | how a segment is created and opened, and its name |
+//! | [`SegmentOptions`] | how a segment is created and opened |
+//! | [`Address`], [`ToAddress`] | the name of a segment: text or a path |
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
@@ -113,7 +114,7 @@ pub use init::place_at;
 pub use read_only::ReadOnly;
 pub use segment::{
     Address, Backing, CoreDump, IfAbandoned, Pages, ReadOnlySegment, Removal, Residency, Segment,
-    SegmentOptions, Snapshot, SystemVStatus, unlink,
+    SegmentOptions, Snapshot, SystemVStatus, ToAddress, unlink,
 };
 #[cfg(feature = "bytemuck")]
 pub use shm_safe::Plain;

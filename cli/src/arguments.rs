@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use shm_sync::Address;
@@ -124,7 +125,7 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 pub(crate) struct Subject {
     /// "/jobs", "./file", "sysv:42", "sysv:id:7", or "/proc/PID/fd/N"
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
+    #[arg(value_name = "NAME", value_parser = parse_address(), add = ArgValueCompleter::new(complete::names))]
     pub(crate) address: Address,
 }
 
@@ -184,7 +185,7 @@ pub(crate) struct Maps {
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// "/jobs", "./file", "sysv:42" or "sysv:id:7"
-    #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::names))]
+    #[arg(value_name = "NAME", required = true, value_parser = parse_address(), add = ArgValueCompleter::new(complete::names))]
     pub(crate) addresses: Vec<Address>,
 }
 
@@ -230,6 +231,11 @@ pub(crate) struct Man {
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// Returns the parser of addresses, which need not be UTF-8.
+fn parse_address() -> impl TypedValueParser<Value = Address> {
+    OsStringValueParser::new().try_map(|text| Address::try_from(text.as_os_str()))
 }
 
 /// Parses the interval of `watch`.

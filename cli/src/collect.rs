@@ -8,7 +8,7 @@ use crate::arguments::Gc;
 use crate::confirm::{self, Answer};
 use crate::json;
 use crate::labels;
-use crate::manage::removal_error;
+use crate::manage::removal_reason;
 use crate::output::{Failure, Outcome, print};
 use crate::sheet::{Sheet, left, plain, right, styled};
 use crate::table::user;
@@ -178,7 +178,7 @@ impl Leftover {
         let gone = "another process has removed it";
         let removed = inspect::object(&self.address).and_then(|object| {
             if object.state() != State::Abandoned {
-                return Err(Error::InUse);
+                return Err(Error::InUse { address: None });
             }
             let is_same = object.owner == self.owner
                 && object.len == self.row.size
@@ -191,9 +191,13 @@ impl Leftover {
         match removed {
             Ok(true) => ("removed", None),
             Ok(false) => ("left alone", Some("it has changed meanwhile".to_owned())),
-            Err(Error::InUse) => ("in use", Some(used.to_owned())),
-            Err(Error::NotFound) => ("gone", Some(gone.to_owned())),
-            Err(error) => ("failed", Some(removal_error(&self.address, &error))),
+            Err(Error::InUse { .. }) => ("in use", Some(used.to_owned())),
+            Err(Error::NotFound { .. }) => ("gone", Some(gone.to_owned())),
+            Err(error) => {
+                let reason = removal_reason(&self.address, &error);
+                let reason = reason.unwrap_or_else(|| labels::error_chain(&error));
+                ("failed", Some(reason))
+            }
         }
     }
 }

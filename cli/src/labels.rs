@@ -43,7 +43,7 @@ pub(crate) fn reason(object: &Object) -> Option<String> {
         Content::Segment(_) => return None,
         Content::Unfinished => "its creator has not finished it, or has died".to_owned(),
         Content::Unreadable(error) => error_chain(error),
-        Content::Inaccessible(Error::PermissionDenied) => "permission denied".to_owned(),
+        Content::Inaccessible(Error::PermissionDenied { .. }) => "permission denied".to_owned(),
         Content::Inaccessible(error) => error_chain(error),
         Content::Foreign(kind) => format!("not a segment: {}", file_kind(*kind)),
         _ => "unknown".to_owned(),

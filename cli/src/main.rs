@@ -107,8 +107,8 @@ fn show_one(show: &Show, view: View) -> Result<Outcome, Failure> {
 fn attachments(maps: &Maps, view: View) -> Result<Outcome, Failure> {
     let found = inspect::attachments_of(maps.pid, scope(maps.all));
     let attachments = found.map_err(|error| match error {
-        Error::NotFound => Failure::Failed(format!("there is no process {}", maps.pid)),
-        Error::PermissionDenied => {
+        Error::NotFound { .. } => Failure::Failed(format!("there is no process {}", maps.pid)),
+        Error::PermissionDenied { .. } => {
             Failure::Failed(format!("process {} belongs to another user", maps.pid))
         }
         other => Failure::of(format!("process {}", maps.pid), &other),

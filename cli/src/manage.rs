@@ -5,8 +5,7 @@ use shm_sync::{Address, Backing, Error};
 
 use crate::arguments::{ClearPoison, Rm};
 use crate::confirm::{self, Answer};
-use crate::labels;
-use crate::output::{Failure, Outcome, eprint_error, no_such_object};
+use crate::output::{Failure, Outcome, eprint_error, message, no_such_object};
 use crate::text::escape;
 
 /// Removes the named segments to which no process is attached.
@@ -15,28 +14,27 @@ pub(crate) fn remove(rm: &Rm) -> Result<Outcome, Failure> {
     for address in &rm.addresses {
         if let Err(error) = inspect::remove(address) {
             outcome = Outcome::Incomplete;
-            eprint_error(&format!(
-                "{}: {}",
-                escape(address),
-                removal_error(address, &error)
-            ));
+            eprint_error(&match removal_reason(address, &error) {
+                Some(reason) => format!("{}: {reason}", escape(&address.to_string())),
+                None => message(address, &error),
+            });
         }
     }
     Ok(outcome)
 }
 
-/// Returns why a segment was not removed.
-pub(crate) fn removal_error(address: &Address, error: &Error) -> String {
-    match error {
-        Error::NotFound => "there is no such segment".to_owned(),
-        Error::NotASegment => format!(
+/// Returns why a segment was not removed, or `None` if the error says it.
+pub(crate) fn removal_reason(address: &Address, error: &Error) -> Option<String> {
+    Some(match error {
+        Error::NotFound { .. } => "there is no such segment".to_owned(),
+        Error::NotASegment { .. } => format!(
             "it is not a segment of shm-sync: use {}",
             foreign_tool(address)
         ),
-        Error::PermissionDenied => "permission denied".to_owned(),
-        Error::InUse => format!("it is in use{}, so it stays", users(address)),
-        other => labels::error_chain(other),
-    }
+        Error::PermissionDenied { .. } => "permission denied".to_owned(),
+        Error::InUse { .. } => format!("it is in use{}, so it stays", users(address)),
+        _ => return None,
+    })
 }
 
 fn foreign_tool(address: &Address) -> &'static str {
@@ -65,7 +63,11 @@ fn users(address: &Address) -> String {
 pub(crate) fn clear_poison(clear: &ClearPoison) -> Result<Outcome, Failure> {
     let address = &clear.subject.address;
     let (path, mutex) = find(address, &clear.field)?;
-    let shown = format!("{} of {}", escape(&clear.field), escape(address));
+    let shown = format!(
+        "{} of {}",
+        escape(&clear.field),
+        escape(&address.to_string())
+    );
     let Some(cause) = mutex.poison else {
         return Err(Failure::Failed(format!("{shown} is not poisoned")));
     };
@@ -90,14 +92,14 @@ fn find(address: &Address, field: &str) -> Result<(String, MutexState), Failure>
     };
     for path in candidates {
         let found = inspect::sync_object(address, &path).map_err(|error| match error {
-            Error::NotFound => no_such_object(address),
+            Error::NotFound { .. } => no_such_object(address),
             other => Failure::of(address, &other),
         })?;
         if let Some(SyncState::Mutex(mutex)) = found.map(|object| object.state) {
             return Ok((path, mutex));
         }
     }
-    let (field, address) = (escape(field), escape(address));
+    let (field, address) = (escape(field), escape(&address.to_string()));
     let text = format!("{address} has no mutex {field}: `shm-sync show` lists them");
     Err(Failure::Failed(text))
 }

@@ -29,9 +29,11 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Returns the failure of a command on `subject`.
-    pub(crate) fn of(subject: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let subject = escape(&subject.to_string());
-        Self::Failed(format!("{subject}: {}", labels::error_chain(error)))
+    pub(crate) fn of(
+        subject: impl fmt::Display,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        Self::Failed(message(subject, error))
     }
 
     /// Returns the message for the user, and the exit code.
@@ -48,6 +50,20 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
+}
+
+/// Returns the message of an error. It begins with the subject, unless the error names
+/// a segment.
+pub(crate) fn message(
+    subject: impl fmt::Display,
+    error: &(dyn std::error::Error + 'static),
+) -> String {
+    let text = labels::error_chain(error);
+    let error = error.downcast_ref::<Error>();
+    if error.is_some_and(|error| error.address().is_some()) {
+        return text;
+    }
+    format!("{}: {text}", escape(&subject.to_string()))
 }
 
 /// The completeness of the work of a command.
@@ -97,12 +113,15 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Returns the details of an object, or the failure if there is no such object.
 pub(crate) fn details(address: &Address, limit: usize) -> Result<Details, Failure> {
     inspect::details(address, limit).map_err(|error| match error {
-        Error::NotFound => no_such_object(address),
+        Error::NotFound { .. } => no_such_object(address),
         other => Failure::of(address, &other),
     })
 }
 
 /// Returns the failure of a command on an object that does not exist.
 pub(crate) fn no_such_object(address: &Address) -> Failure {
-    Failure::Failed(format!("{}: there is no such object", escape(address)))
+    Failure::Failed(format!(
+        "{}: there is no such object",
+        escape(&address.to_string())
+    ))
 }

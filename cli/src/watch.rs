@@ -125,7 +125,7 @@ fn end_of_lines(text: &str, lines: usize) -> usize {
 }
 
 fn headline(watch: &Watch, view: View) -> String {
-    let name = escape(&watch.subject.address);
+    let name = escape(&watch.subject.address.to_string());
     let now = text::date(SystemTime::now());
     let text = format!("every {:?}, {now}; q quits: {name}", watch.interval);
     let text = text::shorten_end(&text, view.width.unwrap_or(usize::MAX));

@@ -5,7 +5,7 @@
 libfuzzer_sys::fuzz_target!(|text: &str| {
     match text.parse::<shm_sync::Address>() {
         Ok(address) => {
-            let again: shm_sync::Address = address.as_str().parse().unwrap();
+            let again: shm_sync::Address = address.to_string().parse().unwrap();
             assert_eq!(again, address);
             let _ = address.backing();
         }

@@ -42,6 +42,68 @@ impl fmt::Display for Layout {
     }
 }
 
+/// Returns the text that says how the layout in a segment differs from the expected
+/// one, and what to do. It follows the name of the segment.
+pub(super) fn difference<'a>(expected: &'a Layout, found: &'a Layout) -> impl fmt::Display {
+    Difference { expected, found }
+}
+
+struct Difference<'a> {
+    expected: &'a Layout,
+    found: &'a Layout,
+}
+
+impl fmt::Display for Difference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, found } = self;
+        let name = printable(&found.type_name);
+        if found.abi != expected.abi {
+            return write!(
+                f,
+                "holds {name} of another platform ({}), and this program is for {}: \
+                 use another address, or unlink it and create it on this platform",
+                found.abi, expected.abi
+            );
+        }
+        if found.type_name != expected.type_name {
+            return write!(
+                f,
+                "holds {name} ({} bytes, aligned to {}), but this program expects {} \
+                 ({} bytes, aligned to {}): let all programs use one type for it, \
+                 or use another address",
+                found.size,
+                found.align,
+                printable(&expected.type_name),
+                expected.size,
+                expected.align
+            );
+        }
+        write!(f, "holds another version of {name}: ")?;
+        match (found.size == expected.size, found.align == expected.align) {
+            (false, true) => write!(f, "{} bytes instead of {}", found.size, expected.size),
+            (true, false) => write!(
+                f,
+                "aligned to {} bytes instead of {}",
+                found.align, expected.align
+            ),
+            (false, false) => write!(
+                f,
+                "{} bytes, aligned to {}, instead of {} bytes, aligned to {}",
+                found.size, found.align, expected.size, expected.align
+            ),
+            (true, true) => write!(
+                f,
+                "its fields have other names, types or offsets, although size and alignment \
+                 are equal"
+            ),
+        }?;
+        f.write_str(
+            "; build all programs with the same definition of the type, \
+             or unlink the segment and create it again",
+        )
+    }
+}
+
 /// The properties of a platform that the layout of shared memory depends on.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,4 +176,74 @@ pub enum CorruptHeader {
     /// makes.
     #[error("the lock in the header is of an unknown kind")]
     UnknownLock,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn layout() -> Layout {
+        Layout {
+            type_name: "jobs::Jobs".to_owned(),
+            fingerprint: crate::Fingerprint::from_bits(7),
+            size: 40,
+            align: 8,
+            abi: Abi {
+                libc: 1,
+                endianness: 1,
+                pointer_width: 8,
+                pthread_mutex: 40,
+                pthread_cond: 48,
+            },
+        }
+    }
+
+    /// Returns the text of a mismatch between a changed layout and the expected one.
+    fn text(change: impl FnOnce(&mut Layout)) -> String {
+        let mut found = layout();
+        change(&mut found);
+        let error = Error::LayoutMismatch {
+            address: None,
+            expected: Box::new(layout()),
+            found: Box::new(found),
+        };
+        error.at(&"/jobs").to_string()
+    }
+
+    #[test]
+    fn smoke() {
+        let text = text(|found| found.size = 48);
+        let shown = "the segment \"/jobs\" holds another version of jobs::Jobs: \
+                     48 bytes instead of 40; build all programs with the same definition";
+        assert!(text.starts_with(shown), "{text}");
+    }
+
+    #[test]
+    fn text_says_what_differs() {
+        type Change = fn(&mut Layout);
+        let cases: [(Change, &str); 5] = [
+            (
+                |found| found.abi.pointer_width = 4,
+                "jobs::Jobs of another platform (glibc, 32-bit",
+            ),
+            (
+                |found| found.type_name = "jobs::Other".to_owned(),
+                "holds jobs::Other (40 bytes, aligned to 8), but this program expects jobs::Jobs",
+            ),
+            (|found| found.align = 64, "aligned to 64 bytes instead of 8"),
+            (
+                |found| (found.size, found.align) = (64, 64),
+                "64 bytes, aligned to 64, instead of 40 bytes, aligned to 8",
+            ),
+            (
+                |found| found.fingerprint = crate::Fingerprint::from_bits(8),
+                "its fields have other names, types or offsets",
+            ),
+        ];
+        for (change, expected) in cases {
+            let text = text(change);
+            assert!(text.contains(expected), "{text:?} lacks {expected:?}");
+        }
+    }
 }

@@ -18,9 +18,6 @@ pub enum NameError {
     /// The text after `sysv:` is not a key.
     #[error("a System V key is a number other than 0, as in \"sysv:0x2a\" or \"sysv:42\"")]
     NotAKey,
-    /// The path is not UTF-8.
-    #[error("it must be UTF-8")]
-    NotUtf8,
     /// The name contains a NUL byte.
     #[error("it must have no NUL byte")]
     Nul,

@@ -89,6 +89,13 @@ pub fn clear_poison(
     path: &str,
     expected: PoisonCause,
 ) -> Result<(), ClearPoisonError> {
+    clear(address, path, expected).map_err(|error| match error {
+        ClearPoisonError::Segment(error) => error.at(address).into(),
+        other => other,
+    })
+}
+
+fn clear(address: &Address, path: &str, expected: PoisonCause) -> Result<(), ClearPoisonError> {
     // For a System V segment, `opened` is an attachment. It is dropped after `mapping`,
     // and then removes the segment if it was the last user.
     let (_, opened) = find::find_readable(address)?;
@@ -128,7 +135,7 @@ pub fn clear_poison(
 /// Attaches a System V segment for writing.
 fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
     sysv_shm::attach(id, Access::ReadWrite).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => Error::NotFound,
+        io::ErrorKind::InvalidInput => Error::NotFound { address: None },
         _ => os_error("shmat")(error),
     })
 }
@@ -136,20 +143,22 @@ fn attach(id: sysv_shm::Id) -> Result<Mapping, Error> {
 /// Maps the file for writing, if it is `len` bytes long.
 fn map(address: &Address, len: u64) -> Result<Mapping, Error> {
     let Target::File(path) = address.target()? else {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     };
     let file = if fd::is_link(&path) {
         fd::open_link(&path, Access::ReadWrite)
     } else {
         regular_file::open(&path, Access::ReadWrite)
     };
-    let file = file.map_err(os_error("open"))?.ok_or(Error::NotASegment)?;
+    let file = file
+        .map_err(os_error("open"))?
+        .ok_or(Error::NotASegment { address: None })?;
     let stat = regular_file::fstat(&file).map_err(os_error("fstat"))?;
     let mapped_len = usize::try_from(len)
         .ok()
         .and_then(NonZeroUsize::new)
         .filter(|_| stat.is_regular && stat.len == len)
-        .ok_or(Error::NotASegment)?;
+        .ok_or(Error::NotASegment { address: None })?;
     Mapping::of_file(&file, mapped_len).map_err(os_error("mmap"))
 }
 

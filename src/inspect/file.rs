@@ -1,9 +1,11 @@
 //! Files: kind, name, users, and content.
 
+use std::ffi::OsStr;
 use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -85,7 +87,9 @@ fn finish(
     snapshot: &MapsSnapshot,
 ) -> Result<Found, Error> {
     match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::NotFound { address: None })
+        }
         opened => Ok(file.inspect(opened, snapshot)),
     }
 }
@@ -110,21 +114,22 @@ struct Candidate {
 impl Candidate {
     /// Sets name, address, backing and link from the path that the kernel shows.
     fn apply_kernel_name(&mut self, shown: &Path) {
-        let text = shown.to_string_lossy();
-        let text = text.strip_suffix(DELETED).unwrap_or(&text);
+        let shown = shown.as_os_str().as_bytes();
+        let shown = shown.strip_suffix(DELETED.as_bytes()).unwrap_or(shown);
+        let text = String::from_utf8_lossy(shown);
         if let Some(label) = text.strip_prefix(MEMFD) {
             self.name = format!("memfd:{}", label.strip_prefix(MEMFD_LABEL).unwrap_or(label));
             self.backing = Backing::Memfd;
             self.link = Link::Nameless;
             return;
         }
-        let path = PathBuf::from(text);
-        let current = self.current_name(&path);
-        let address = Address::of_file_at(current.as_deref().unwrap_or(&path));
-        self.backing = backing_of(&path);
+        let path = Path::new(OsStr::from_bytes(shown));
+        let current = self.current_name(path);
+        let address = Address::of_file_at(current.as_deref().unwrap_or(path));
+        self.backing = backing_of(path);
         self.name = address
             .as_ref()
-            .map_or_else(|_| text.to_owned(), Address::to_string);
+            .map_or_else(|_| text.into_owned(), Address::to_string);
         if current.is_some() {
             self.address = address.ok();
         }
@@ -267,8 +272,8 @@ pub(super) fn content(
             let segment = Box::new(describe(&opened, current_epoch));
             (Content::Segment(segment), Some(opened))
         }
-        Err(Error::NotASegment) => (Content::Foreign(FileKind::Memory), None),
-        Err(error @ (Error::UnsupportedFormat { .. } | Error::Corrupt(_))) => {
+        Err(Error::NotASegment { .. }) => (Content::Foreign(FileKind::Memory), None),
+        Err(error @ (Error::UnsupportedFormat { .. } | Error::Corrupt { .. })) => {
             (Content::Unreadable(error), None)
         }
         Err(error) => (Content::Inaccessible(error), None),

@@ -60,7 +60,7 @@ pub(super) fn find(address: &Address) -> Result<Found, Error> {
     let rows = sysvipc::list().map_err(os_error("reading /proc/sysvipc/shm"))?;
     let row = rows.into_iter().find(|row| row.id.0 == id);
     row.and_then(|row| system_v(row, &snapshot))
-        .ok_or(Error::NotFound)
+        .ok_or(Error::NotFound { address: None })
 }
 
 /// Returns the segment with this address, if this program can read its locks.
@@ -71,7 +71,7 @@ pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened),
             Ok((segment, opened))
         }
         (Content::Unreadable(error) | Content::Inaccessible(error), _) => Err(error),
-        _ => Err(Error::NotASegment),
+        _ => Err(Error::NotASegment { address: None }),
     }
 }
 
@@ -228,7 +228,7 @@ fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
         Ok(Some(probe)) => {
             let lifecycle = probe.lifecycle();
             match (lifecycle, Opened::new(Source::SystemV(probe), status.len)) {
-                (Lifecycle::Unfinished, Err(Error::NotASegment))
+                (Lifecycle::Unfinished, Err(Error::NotASegment { .. }))
                     if !is_marked_unfinished(status.mode) =>
                 {
                     (Content::Foreign(FileKind::Memory), None)
@@ -263,6 +263,7 @@ fn system_v(row: sysvipc::Row, snapshot: &MapsSnapshot) -> Option<Found> {
 fn take_snapshot() -> Result<MapsSnapshot, Error> {
     // If /proc is missing, the error must not be `NotFound`: that is for the object.
     MapsSnapshot::take().map_err(|source| Error::Os {
+        address: None,
         call: "reading /proc",
         source,
     })

@@ -128,7 +128,8 @@ pub fn objects(scope: Scope) -> Result<Vec<Object>, Error> {
 /// * [`Error::PermissionDenied`]: this process may not search for it.
 /// * [`Error::Os`].
 pub fn object(address: &Address) -> Result<Object, Error> {
-    Ok(find::find(address)?.0)
+    let found = find::find(address).map_err(|error| error.at(address))?;
+    Ok(found.0)
 }
 
 /// Returns the object with this address, and up to `limit` of its sync objects.
@@ -161,7 +162,7 @@ pub fn object(address: &Address) -> Result<Object, Error> {
 ///
 /// Those of [`object`].
 pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
-    let (object, opened) = find::find(address)?;
+    let (object, opened) = find::find(address).map_err(|error| error.at(address))?;
     let (sync_objects, omitted) = match (&object.content, opened) {
         (Content::Segment(segment), Some(opened)) if segment.locks.is_some() => {
             locks::list(&opened, segment.epoch, limit)
@@ -204,7 +205,8 @@ pub fn details(address: &Address, limit: usize) -> Result<Details, Error> {
 ///   with other locks.
 /// * [`Error::UnsupportedFormat`], [`Error::Corrupt`]: the segment can't be read.
 pub fn sync_object(address: &Address, path: &str) -> Result<Option<SyncObject>, Error> {
-    let (segment, opened) = find::find_readable(address)?;
+    let found = find::find_readable(address).map_err(|error| error.at(address));
+    let (segment, opened) = found?;
     Ok(locks::find(&opened, segment.epoch, path))
 }
 
@@ -261,7 +263,7 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
 /// # let name = name.as_str();
 /// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
 /// let refused = inspect::remove(&name.parse()?);
-/// assert!(matches!(refused, Err(Error::InUse)));
+/// assert!(matches!(refused, Err(Error::InUse { .. })));
 ///
 /// drop(segment);
 /// inspect::remove(&name.parse()?)?;
@@ -269,17 +271,21 @@ pub fn attachments_of(pid: u32, scope: Scope) -> Result<Vec<Attachment>, Error> 
 /// # }
 /// ```
 pub fn remove(address: &Address) -> Result<(), Error> {
+    remove_at(address).map_err(|error| error.at(address))
+}
+
+fn remove_at(address: &Address) -> Result<(), Error> {
     let (object, _) = find::find(address)?;
     // Other versions may not register their attachments, but their mappings are
     // visible.
     let is_unreadable = matches!(object.content, Content::Unreadable(_));
     if is_unreadable && !object.users.pids.is_empty() {
-        return Err(Error::InUse);
+        return Err(Error::InUse { address: None });
     }
     let permissions = Permissions::without_owner_check();
     match remove_if_abandoned(&permissions, &address.target()?)? {
         RemoveOutcome::Removed => Ok(()),
-        RemoveOutcome::InUse => Err(Error::InUse),
-        RemoveOutcome::Gone => Err(Error::NotFound),
+        RemoveOutcome::InUse => Err(Error::InUse { address: None }),
+        RemoveOutcome::Gone => Err(Error::NotFound { address: None }),
     }
 }

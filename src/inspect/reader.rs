@@ -62,6 +62,7 @@ impl Opened {
     /// [`Error::NotASegment`] if it is no segment of this crate.
     pub(super) fn new(source: Source, len: u64) -> Result<Self, Error> {
         let failed = |source| Error::Os {
+            address: None,
             call: "pread",
             source,
         };
@@ -69,30 +70,31 @@ impl Opened {
         let filled = source.read_at(&mut bytes, 0).map_err(failed)?;
         let header = match Header::parse(&bytes, len) {
             // The zeros after the end of a short object are not its content.
-            _ if filled < MAGIC.len() => return Err(Error::NotASegment),
-            Err(error @ (Error::NotASegment | Error::UnsupportedFormat { .. }))
+            _ if filled < MAGIC.len() => return Err(Error::NotASegment { address: None }),
+            Err(error @ (Error::NotASegment { .. } | Error::UnsupportedFormat { .. }))
                 if filled >= FORMAT_END =>
             {
                 return Err(error);
             }
-            Err(Error::NotASegment) => return Err(Error::NotASegment),
+            Err(Error::NotASegment { .. }) => return Err(Error::NotASegment { address: None }),
             _ if filled < HEADER_LEN => {
-                return Err(Error::Corrupt(CorruptHeader::WrongSize {
+                let damage = CorruptHeader::WrongSize {
                     claimed: HEADER_LEN as u64,
                     actual: len,
-                }));
+                };
+                return Err(damage.into());
             }
             header => header?,
         };
         if header.lock_table_len > LONGEST_LOCK_TABLE {
-            return Err(Error::Corrupt(CorruptHeader::UnreadableLockTable));
+            return Err(CorruptHeader::UnreadableLockTable.into());
         }
         let mut bytes = vec![0; header.lock_table_len as usize];
         let filled = source
             .read_at(&mut bytes, HEADER_LEN as u64)
             .map_err(failed)?;
         bytes.truncate(filled);
-        let entries = parse_lock_table(&bytes, header.layout.size).map_err(Error::Corrupt)?;
+        let entries = parse_lock_table(&bytes, header.layout.size)?;
         Ok(Self {
             source,
             header,
@@ -169,8 +171,12 @@ pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
         "reading /proc/PID/maps",
     ];
     move |source| match source.kind() {
-        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
-        io::ErrorKind::PermissionDenied => Error::PermissionDenied,
-        _ => Error::Os { call, source },
+        io::ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound { address: None },
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied { address: None },
+        _ => Error::Os {
+            address: None,
+            call,
+            source,
+        },
     }
 }

@@ -1,7 +1,8 @@
 //! `Address`: the name of a segment, in every backing that has names.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::ops::Deref;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -27,8 +28,8 @@ const FILE: &str = "file:";
 /// | `sysv:0x2a`, `sysv:42` | a System V segment by its key ([`shmget(2)`]) |
 /// | `sysv:id:7` | a System V segment by its id, as `ipcs -m` shows it |
 ///
-/// An address dereferences to its text in its shortest form, so `&address` can be
-/// passed wherever this crate expects a `&str`.
+/// Every function that takes an address takes a [`ToAddress`]: `"/jobs"`, a `Path` or
+/// an `&Address`. An `Address` contains the text in its shortest form.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};
@@ -45,11 +46,18 @@ const FILE: &str = "file:";
 /// # }
 /// ```
 ///
+/// # Text
+///
+/// A path need not be UTF-8. [`as_os_str`](Self::as_os_str) returns the exact text, and
+/// `Address::try_from` turns it into an equal address. `Display` shows the same text,
+/// with replacement characters (U+FFFD) for bytes that are not UTF-8. It does not
+/// escape control characters: see [`inspect::printable`](crate::inspect::printable).
+///
 /// [`shm_open(3)`]: https://man7.org/linux/man-pages/man3/shm_open.3.html
 /// [`shmget(2)`]: https://man7.org/linux/man-pages/man2/shmget.2.html
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    text: String,
+    text: OsString,
     kind: Kind,
 }
 
@@ -100,21 +108,17 @@ pub(crate) enum Target {
 }
 
 impl Address {
-    /// Returns the address of a file. If `path` is relative, so is the address.
+    /// Returns the address of a file. If `path` is relative, so is the address. The
+    /// path need not be UTF-8.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidName`]: the path is not UTF-8, too long, or does not end in a
-    /// file name.
+    /// [`Error::InvalidName`]: the path is too long, contains a NUL byte, or does not
+    /// end in a file name.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let invalid = |reason| Error::InvalidName {
-            name: path.to_string_lossy().into_owned(),
-            reason,
-        };
-        let text = path.to_str().ok_or_else(|| invalid(NameError::NotUtf8))?;
-        check_path(text).map_err(invalid)?;
-        Ok(Self::of_path(text))
+        let path = path.as_ref().as_os_str();
+        check_path(path.as_bytes()).map_err(|reason| invalid(path, reason))?;
+        Ok(Self::of_path(path.as_bytes()))
     }
 
     /// Returns the address of the System V segment with this key.
@@ -135,9 +139,14 @@ impl Address {
     ///
     /// [`ftok(3)`]: https://man7.org/linux/man-pages/man3/ftok.3.html
     pub fn ftok(path: impl AsRef<Path>, project: u8) -> Result<Self, Error> {
-        let key = sysv_shm::ftok(path.as_ref(), project).map_err(|source| Error::Os {
-            call: "ftok",
-            source,
+        let path = path.as_ref();
+        let key = sysv_shm::ftok(path, project).map_err(|source| {
+            let error = Error::Os {
+                address: None,
+                call: "ftok",
+                source,
+            };
+            error.at(&path.display())
         })?;
         Self::system_v(key)
     }
@@ -145,7 +154,7 @@ impl Address {
     /// Returns the address of the System V segment with this id.
     pub(crate) fn system_v_id(id: i32) -> Self {
         Self {
-            text: format!("{SYSTEM_V_ID}{id}"),
+            text: format!("{SYSTEM_V_ID}{id}").into(),
             kind: Kind::SystemVId(id),
         }
     }
@@ -153,24 +162,27 @@ impl Address {
     /// Returns the address of the POSIX object or the file at this path.
     pub(crate) fn of_file_at(path: &Path) -> Result<Self, Error> {
         if regular_file::is_posix_object(path) {
-            let name = path.file_name().and_then(|name| name.to_str());
+            let name = path
+                .file_name()
+                .map(|name| [b"/", name.as_bytes()].concat());
             // A name of 255 bytes is an error for `shm_open` but not for the file
             // system.
-            if let Some(Ok(address)) = name.map(|name| format!("/{name}").parse()) {
+            if let Some(Ok(address)) = name.map(|name| Self::try_from(OsStr::from_bytes(&name))) {
                 return Ok(address);
             }
         }
         Self::file(path)
     }
 
-    fn of_path(path: &str) -> Self {
-        let is_plain = matches!(parse(path), Ok(Kind::File)) && !path.starts_with(FILE);
+    fn of_path(path: &[u8]) -> Self {
+        let is_plain = matches!(parse(path), Ok(Kind::File)) && !path.starts_with(FILE.as_bytes());
+        let text = if is_plain {
+            path.to_vec()
+        } else {
+            [FILE.as_bytes(), path].concat()
+        };
         Self {
-            text: if is_plain {
-                path.to_owned()
-            } else {
-                format!("{FILE}{path}")
-            },
+            text: OsString::from_vec(text),
             kind: Kind::File,
         }
     }
@@ -187,20 +199,28 @@ impl Address {
 
     /// Returns the text in its shortest form.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn as_os_str(&self) -> &OsStr {
         &self.text
     }
 
+    /// Returns the text in its shortest form, or `None` if it is not UTF-8. Only the
+    /// text of a POSIX object or a file can be so.
+    #[must_use]
+    pub fn to_str(&self) -> Option<&str> {
+        self.text.to_str()
+    }
+
     pub(crate) fn target(&self) -> Result<Target, Error> {
+        let text = self.text.as_bytes();
         Ok(match self.kind {
-            Kind::Posix => Target::File(PathBuf::from(format!(
-                "{}{}",
-                regular_file::SHM_DIRECTORY,
-                self.text
-            ))),
+            Kind::Posix => {
+                let path = [regular_file::SHM_DIRECTORY.as_bytes(), text].concat();
+                Target::File(OsString::from_vec(path).into())
+            }
             Kind::File => {
-                let path = std::path::absolute(path_in(&self.text));
+                let path = std::path::absolute(OsStr::from_bytes(path_in(text)));
                 Target::File(path.map_err(|source| Error::Os {
+                    address: None,
                     call: "getcwd",
                     source,
                 })?)
@@ -209,21 +229,36 @@ impl Address {
             Kind::SystemVId(id) => Target::SystemVId(id),
         })
     }
+
+    /// Calls `call` with the target of an address. Every error names the address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`], and those of `call`.
+    pub(crate) fn resolve<R>(
+        address: impl ToAddress,
+        call: impl FnOnce(&Target) -> Result<R, Error>,
+    ) -> Result<(R, Self), Error> {
+        let address = address.to_address()?;
+        match address.target().and_then(|target| call(&target)) {
+            Ok(result) => Ok((result, address)),
+            Err(error) => Err(error.at(&address)),
+        }
+    }
 }
 
-impl FromStr for Address {
-    type Err = Error;
+/// Parses the text of an address, which need not be UTF-8.
+impl TryFrom<&OsStr> for Address {
+    type Error = Error;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let kind = parse(text).map_err(|reason| Error::InvalidName {
-            name: text.to_owned(),
-            reason,
-        })?;
+    fn try_from(text: &OsStr) -> Result<Self, Error> {
+        let bytes = text.as_bytes();
+        let kind = parse(bytes).map_err(|reason| invalid(text, reason))?;
         Ok(match kind {
-            Kind::File => Self::of_path(path_in(text)),
+            Kind::File => Self::of_path(path_in(bytes)),
             Kind::SystemVId(id) => Self::system_v_id(id),
             Kind::SystemVKey(key) => Self {
-                text: format!("{SYSTEM_V}{key:#010x}"),
+                text: format!("{SYSTEM_V}{key:#010x}").into(),
                 kind,
             },
             Kind::Posix => Self {
@@ -234,9 +269,35 @@ impl FromStr for Address {
     }
 }
 
+/// Parses the text of an address.
+impl TryFrom<&str> for Address {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        Self::try_from(OsStr::new(text))
+    }
+}
+
+/// Returns [`Address::file`] of the path.
+impl TryFrom<&Path> for Address {
+    type Error = Error;
+
+    fn try_from(path: &Path) -> Result<Self, Error> {
+        Self::file(path)
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::try_from(text)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.text.to_string_lossy())
     }
 }
 
@@ -244,44 +305,143 @@ impl fmt::Display for Address {
 #[cfg(feature = "serde")]
 impl serde::Serialize for Address {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.collect_str(self)
     }
 }
 
-impl Deref for Address {
-    type Target = str;
-
-    fn deref(&self) -> &str {
+impl AsRef<OsStr> for Address {
+    fn as_ref(&self) -> &OsStr {
         &self.text
     }
 }
 
-impl AsRef<str> for Address {
-    fn as_ref(&self) -> &str {
-        &self.text
+/// A value that is or contains the [`Address`] of a segment.
+///
+/// The functions that create, open and remove segments take it by value or by
+/// reference.
+///
+/// | value | segment |
+/// |---|---|
+/// | `str`, `String`, `OsStr`, `OsString` | that of the text: see [`Address`] |
+/// | `Path`, `PathBuf` | the file with this path, whatever the path contains |
+/// | [`Address`] | its own |
+///
+/// ```
+/// use std::path::Path;
+/// use shm_sync::{Address, Backing, ToAddress};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// assert_eq!("/jobs".to_address()?.backing(), Backing::Posix);
+/// assert_eq!(Path::new("/jobs").to_address()?.backing(), Backing::File);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A type of your own can implement it:
+///
+/// ```
+/// use shm_sync::{Address, Error, ToAddress};
+///
+/// struct JobQueue(u32);
+///
+/// impl ToAddress for JobQueue {
+///     fn to_address(&self) -> Result<Address, Error> {
+///         format!("/jobs-{}", self.0).to_address()
+///     }
+/// }
+///
+/// assert_eq!(JobQueue(7).to_address().unwrap().to_string(), "/jobs-7");
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the address of a segment",
+    label = "expected a `&str` such as \"/jobs\", a `&Path` or an `&Address`"
+)]
+pub trait ToAddress {
+    /// Returns the address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`]: the text or path is no address.
+    fn to_address(&self) -> Result<Address, Error>;
+}
+
+impl ToAddress for Address {
+    fn to_address(&self) -> Result<Self, Error> {
+        Ok(self.clone())
     }
 }
 
-fn parse(text: &str) -> Result<Kind, NameError> {
-    if text.contains('\0') {
+impl ToAddress for str {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.try_into()
+    }
+}
+
+impl ToAddress for String {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.as_str().to_address()
+    }
+}
+
+impl ToAddress for OsStr {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.try_into()
+    }
+}
+
+impl ToAddress for OsString {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.as_os_str().to_address()
+    }
+}
+
+impl ToAddress for Path {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.try_into()
+    }
+}
+
+impl ToAddress for PathBuf {
+    fn to_address(&self) -> Result<Address, Error> {
+        self.as_path().to_address()
+    }
+}
+
+impl<A: ToAddress + ?Sized> ToAddress for &A {
+    fn to_address(&self) -> Result<Address, Error> {
+        (**self).to_address()
+    }
+}
+
+fn invalid(name: &OsStr, reason: NameError) -> Error {
+    Error::InvalidName {
+        name: name.to_string_lossy().into_owned(),
+        reason,
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Kind, NameError> {
+    if text.contains(&b'\0') {
         return Err(NameError::Nul);
     }
-    if let Some(id) = text.strip_prefix(SYSTEM_V_ID) {
-        let id = id.parse().ok().filter(|id| *id >= 0);
+    if let Some(id) = text.strip_prefix(SYSTEM_V_ID.as_bytes()) {
+        let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok());
+        let id = id.filter(|id| *id >= 0);
         return id.map(Kind::SystemVId).ok_or(NameError::NotAKey);
     }
-    if let Some(key) = text.strip_prefix(SYSTEM_V) {
-        let key = parse_key(key).filter(|key| *key != 0);
+    if let Some(key) = text.strip_prefix(SYSTEM_V.as_bytes()) {
+        let key = std::str::from_utf8(key).ok().and_then(parse_key);
+        let key = key.filter(|key| *key != 0);
         return key.map(Kind::SystemVKey).ok_or(NameError::NotAKey);
     }
-    if text.starts_with(FILE) {
+    if text.starts_with(FILE.as_bytes()) {
         return check_path(path_in(text)).map(|()| Kind::File);
     }
-    match text.strip_prefix('/') {
-        Some("" | "." | "..") => Err(NameError::Empty),
-        Some(name) if !name.contains('/') && text.len() > NAME_MAX => Err(NameError::TooLong),
-        Some(name) if !name.contains('/') => Ok(Kind::Posix),
-        None if !text.contains('/') => Err(NameError::NoLeadingSlash),
+    match text.strip_prefix(b"/") {
+        Some(b"" | b"." | b"..") => Err(NameError::Empty),
+        Some(name) if !name.contains(&b'/') && text.len() > NAME_MAX => Err(NameError::TooLong),
+        Some(name) if !name.contains(&b'/') => Ok(Kind::Posix),
+        None if !text.contains(&b'/') => Err(NameError::NoLeadingSlash),
         _ => check_path(text).map(|()| Kind::File),
     }
 }
@@ -297,17 +457,17 @@ fn parse_key(text: &str) -> Option<i32> {
     }
 }
 
-fn check_path(path: &str) -> Result<(), NameError> {
-    match path.rsplit('/').next() {
-        _ if path.contains('\0') => Err(NameError::Nul),
-        None | Some("" | "." | "..") => Err(NameError::Empty),
+fn check_path(path: &[u8]) -> Result<(), NameError> {
+    match path.rsplit(|byte| *byte == b'/').next() {
+        _ if path.contains(&b'\0') => Err(NameError::Nul),
+        None | Some(b"" | b"." | b"..") => Err(NameError::Empty),
         Some(name) if name.len() > NAME_MAX || path.len() > PATH_MAX => Err(NameError::TooLong),
         Some(_) => Ok(()),
     }
 }
 
-fn path_in(text: &str) -> &str {
-    text.strip_prefix(FILE).unwrap_or(text)
+fn path_in(text: &[u8]) -> &[u8] {
+    text.strip_prefix(FILE.as_bytes()).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -316,7 +476,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kind(text: &str) -> Result<Kind, NameError> {
-        parse(text)
+        parse(text.as_bytes())
     }
 
     #[test]
@@ -377,11 +537,48 @@ mod tests {
     #[test]
     fn paths_in_dev_shm_are_posix_names() {
         let address = Address::of_file_at(Path::new("/dev/shm/jobs")).unwrap();
-        assert_eq!(address.as_str(), "/jobs");
+        assert_eq!(address.to_str(), Some("/jobs"));
         let target = Target::File(PathBuf::from("/dev/shm/jobs"));
         assert_eq!(address.target().unwrap(), target);
         let address = Address::of_file_at(Path::new("/dev/shm/sub/jobs")).unwrap();
         assert_eq!(address.backing(), Backing::File);
+    }
+
+    #[test]
+    fn paths_need_not_be_utf8() {
+        for (bytes, backing) in [
+            (&b"./\xff"[..], Backing::File),
+            (b"file:/\xff", Backing::File),
+            (b"/\xff", Backing::Posix),
+        ] {
+            let address = Address::try_from(OsStr::from_bytes(bytes)).unwrap();
+            assert_eq!(address.backing(), backing, "{bytes:?}");
+            assert_eq!(address.to_str(), None, "{bytes:?}");
+            assert!(address.to_string().ends_with('\u{fffd}'), "{address}");
+            assert_eq!(Address::try_from(address.as_os_str()).unwrap(), address);
+        }
+        let address = Address::file(OsStr::from_bytes(b"/a/\xff")).unwrap();
+        let path = PathBuf::from(OsString::from_vec(b"/a/\xff".to_vec()));
+        assert_eq!(address.target().unwrap(), Target::File(path));
+        let in_memory = Path::new(OsStr::from_bytes(b"/dev/shm/\xff"));
+        let address = Address::of_file_at(in_memory).unwrap();
+        assert_eq!(address.as_os_str().as_bytes(), b"/\xff");
+        assert_eq!(
+            address.target().unwrap(),
+            Target::File(in_memory.to_owned())
+        );
+    }
+
+    #[test]
+    fn path_is_always_file() {
+        for path in ["/jobs", "jobs", "sysv:1", "file:a", "/dev/shm/jobs"] {
+            let address = Path::new(path).to_address().unwrap();
+            assert_eq!(address.backing(), Backing::File, "{path}");
+        }
+        assert_eq!(
+            Path::new("jobs").to_address().unwrap().to_string(),
+            "file:jobs"
+        );
     }
 
     proptest! {
@@ -391,8 +588,9 @@ mod tests {
         ) {
             match text.parse::<Address>() {
                 Ok(address) => {
-                    let again: Address = address.as_str().parse().unwrap();
-                    prop_assert_eq!(again, address);
+                    let again: Address = address.to_string().parse().unwrap();
+                    prop_assert_eq!(&again, &address);
+                    prop_assert_eq!(Address::try_from(address.as_os_str()).unwrap(), address);
                 }
                 Err(Error::InvalidName { name, .. }) => prop_assert_eq!(name, text),
                 Err(other) => prop_assert!(false, "{other:?}"),

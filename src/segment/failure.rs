@@ -21,9 +21,9 @@ const LOOK_UPS: [&str; 3] = ["open", "unlink", "shmget"];
 pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
         ErrorKind::TimedOut => lock_error(call)(source),
-        ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound,
-        ErrorKind::AlreadyExists => Error::AlreadyExists,
-        _ if is_access_denied(&source) => Error::PermissionDenied,
+        ErrorKind::NotFound if LOOK_UPS.contains(&call) => Error::NotFound { address: None },
+        ErrorKind::AlreadyExists => Error::AlreadyExists { address: None },
+        _ if is_access_denied(&source) => Error::PermissionDenied { address: None },
         _ => call_error(call)(source),
     }
 }
@@ -32,7 +32,11 @@ pub(super) fn os_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// cannot make it fail, but a security module or a sandbox can.
 pub(super) fn lock_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match Blocked::of(&source) {
-        Some(Blocked { inode, start, .. }) => Error::Blocked { inode, byte: start },
+        Some(Blocked { inode, start, .. }) => Error::Blocked {
+            address: None,
+            inode,
+            byte: start,
+        },
         None => call_error(call)(source),
     }
 }
@@ -42,7 +46,7 @@ pub(super) fn lock_error(call: &'static str) -> impl FnOnce(io::Error) -> Error 
 pub(super) fn removal_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| {
         if is_not_permitted(&source) {
-            Error::PermissionDenied
+            Error::PermissionDenied { address: None }
         } else {
             os_error(call)(source)
         }
@@ -52,7 +56,11 @@ pub(super) fn removal_error(call: &'static str) -> impl FnOnce(io::Error) -> Err
 /// Maps the error of a call that fails neither because of a name nor because of the
 /// permissions of a segment.
 pub(super) fn call_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Os { call, source }
+    move |source| Error::Os {
+        address: None,
+        call,
+        source,
+    }
 }
 
 /// Maps the error of a call that requests `bytes` of memory.
@@ -61,8 +69,11 @@ pub(super) fn memory_error(bytes: usize, call: &'static str) -> impl FnOnce(io::
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
-        | ErrorKind::OutOfMemory => Error::NoSpace { bytes },
-        _ if is_access_denied(&source) => Error::PermissionDenied,
+        | ErrorKind::OutOfMemory => Error::NoSpace {
+            address: None,
+            bytes,
+        },
+        _ if is_access_denied(&source) => Error::PermissionDenied { address: None },
         // New memory has no name yet, so a missing name is that of a directory.
         _ => call_error(call)(source),
     }
@@ -74,7 +85,7 @@ pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Erro
         // EOPNOTSUPP; EISDIR before Linux 3.11, which takes the flag for O_DIRECTORY;
         // EINVAL from file systems that reject unknown flags.
         ErrorKind::Unsupported | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
-            Error::Unsupported(Unsupported::UnnamedFiles)
+            Unsupported::UnnamedFiles.into()
         }
         _ => memory_error(bytes, "open(O_TMPFILE)")(source),
     }
@@ -84,11 +95,15 @@ pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Erro
 /// user is not in the group that may have them.
 pub(super) fn huge_page_error(bytes: usize, call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| {
+        let no_huge_pages = Error::NoHugePages {
+            address: None,
+            bytes,
+        };
         if is_not_permitted(&source) {
-            return Error::NoHugePages { bytes };
+            return no_huge_pages;
         }
         match memory_error(bytes, call)(source) {
-            Error::NoSpace { .. } | Error::PermissionDenied => Error::NoHugePages { bytes },
+            Error::NoSpace { .. } | Error::PermissionDenied { .. } => no_huge_pages,
             other => other,
         }
     }
@@ -102,6 +117,7 @@ pub(super) fn memory_lock_error(
     move |source| match source.kind() {
         ErrorKind::OutOfMemory | ErrorKind::PermissionDenied | ErrorKind::WouldBlock => {
             Error::MemoryLockLimit {
+                address: None,
                 bytes,
                 limit: memory_lock_limit(),
             }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 
-#[cfg(doc)]
 use crate::error::Error;
 use crate::segment::address::{Address, Backing};
 use crate::segment::backing::mapped::Mapped;
@@ -38,13 +37,15 @@ use crate::shm_safe::SegmentContent;
 /// # Addresses
 ///
 /// The [`Address`] selects the kind of memory: `"/jobs"` is a POSIX object, `"./jobs"`
-/// a file, which persists, and `"sysv:42"` a System V segment. An
+/// a file, which persists, and `"sysv:42"` a System V segment. A `Path` is always a
+/// file. [`ToAddress`](crate::ToAddress) lists the types that name a segment. An
 /// [anonymous](Self::anonymous) segment has no address. Forked children share it, and
 /// other processes open it by its [descriptor](crate::SegmentOptions::from_fd).
 ///
 /// # Lifetime
 ///
-/// Dropping a segment unmaps it from this process. [`SegmentOptions::removal`]
+/// Dropping a segment unmaps it from this process, and ignores errors.
+/// [`close`](Self::close) returns them. [`SegmentOptions::removal`]
 /// determines what happens to the name, and so to the memory. By default both stay
 /// until a process calls [`unlink`]. A forked child inherits the mapping, and counts as
 /// attached because of it. The child's copy does not depend on the parent's.
@@ -125,7 +126,9 @@ use crate::shm_safe::SegmentContent;
 /// Before an object is mapped, its owner, mode, kind, size, header and layout are
 /// checked. Before a lock in it is used, the pid namespace is checked. (A System V
 /// segment is mapped to read its header; its size cannot change.) Afterwards, every
-/// process that may write to the object is trusted not to damage it on purpose.
+/// process that may write to the object is trusted not to damage it on purpose. Readers
+/// must trust the writers, too. So every way to open checks the owner, also
+/// [`open_read_only`](Self::open_read_only).
 ///
 /// The creator of a System V segment, and the creator's group, keep their rights when
 /// the segment is given away. So they are checked in the same way as the owner and the
@@ -222,8 +225,65 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         Self::attachment(this).memfd()
     }
 
+    /// Unmaps the segment, as `drop` does, and returns the error that `drop` ignores.
+    /// Call it as `Segment::close(segment)`.
+    ///
+    /// ```
+    /// use shm_sync::{Removal, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// # let name = format!("/shm-sync-doc-close-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let jobs = Segment::<ShmMutex<u64>>::options()
+    ///     .removal(Removal::UntilLastDetach)
+    ///     .create(name, ShmMutex::new(0))?;
+    /// Segment::close(jobs)?;
+    /// # assert!(Segment::<ShmMutex<u64>>::open(name).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In each case the segment is closed for this program: a second call is neither
+    /// possible nor needed.
+    ///
+    /// * [`Error::LocksHeld`]: this process still holds a lock in the segment, so it
+    ///   stays mapped and attached.
+    /// * [`Error::PermissionDenied`], [`Error::Blocked`]: this process is the last user
+    ///   of a [`Removal::UntilLastDetach`] segment, and can't remove its name. The name
+    ///   stays: see [`Removal::UntilLastDetach`].
+    /// * [`Error::Os`]: the kernel refused to unmap the memory, or another call that
+    ///   the removal needs.
+    ///
+    /// It is no error if another process is attached, or if the name is gone.
+    ///
+    /// # Crash behaviour
+    ///
+    /// That of `drop`: a process that is killed in this call leaves the name either
+    /// present or absent, and does not count as attached.
+    ///
+    /// [`Removal::UntilLastDetach`]: crate::Removal::UntilLastDetach
+    pub fn close(this: Self) -> Result<(), Error> {
+        let Self { value, address } = this;
+        let closed = value.close();
+        closed.map_err(|error| at(address.as_ref(), error))
+    }
+
+    /// Adds the address of the segment to an error.
+    pub(super) fn named(this: &Self, error: Error) -> Error {
+        at(this.address.as_ref(), error)
+    }
+
     pub(super) fn attachment(this: &Self) -> &Attachment {
         this.value.attachment()
+    }
+}
+
+fn at(address: Option<&Address>, error: Error) -> Error {
+    match address {
+        Some(address) => error.at(address),
+        None => error,
     }
 }
 
@@ -240,7 +300,7 @@ impl<T: SegmentContent + ?Sized> fmt::Debug for Segment<T> {
     /// Shows the segment and not its content, because `T` need not be `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segment")
-            .field("address", &Self::address(self).map(Address::as_str))
+            .field("address", &Self::address(self).map(Address::as_os_str))
             .field("type", &std::any::type_name::<T>())
             .field("mapped_len", &Self::mapped_len(self))
             .finish()

@@ -63,7 +63,7 @@ fn prefault(mapping: &Mapping) -> Result<(), Error> {
     mapping
         .prefault(mapping.access())
         .map_err(|source| match source.kind() {
-            ErrorKind::InvalidInput => Error::Unsupported(Unsupported::Prefault),
+            ErrorKind::InvalidInput => Unsupported::Prefault.into(),
             _ => failure::memory_error(mapping.len(), "madvise(MADV_POPULATE_WRITE)")(source),
         })
 }

@@ -23,7 +23,7 @@ mod settings;
 mod snapshot;
 mod status;
 
-pub use address::{Address, Backing};
+pub use address::{Address, Backing, ToAddress};
 pub use handle::Segment;
 pub use options::SegmentOptions;
 pub use policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::os::mem::Access;
-use crate::segment::address::{Address, Target};
+use crate::segment::address::{Address, Target, ToAddress};
 use crate::segment::backing::Attachment;
 use crate::segment::backing::file;
 use crate::segment::backing::mapped::Mapped;
@@ -39,7 +39,7 @@ impl<T: ShmSafe> Segment<T> {
     /// # let name = name.as_str();
     /// let jobs = Segment::create(name, ShmMutex::new(0_u64))?;
     /// let again = Segment::create(name, ShmMutex::new(0_u64));
-    /// assert!(matches!(again, Err(Error::AlreadyExists)));
+    /// assert!(matches!(again, Err(Error::AlreadyExists { .. })));
     /// # shm_sync::unlink(name)
     /// # }
     /// ```
@@ -52,7 +52,7 @@ impl<T: ShmSafe> Segment<T> {
     ///   room for it.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unsupported`], [`Error::Unidentified`], [`Error::Os`].
-    pub fn create(address: &str, value: T) -> Result<Self, Error> {
+    pub fn create(address: impl ToAddress, value: T) -> Result<Self, Error> {
         SegmentOptions::new().create(address, value)
     }
 
@@ -80,7 +80,10 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// Those of [`open`](Self::open) and [`create`](Self::create), except
     /// [`Error::NotFound`] and [`Error::AlreadyExists`].
-    pub fn open_or_create(address: &str, init: impl FnOnce() -> T) -> Result<Self, Error> {
+    pub fn open_or_create(
+        address: impl ToAddress,
+        init: impl FnOnce() -> T,
+    ) -> Result<Self, Error> {
         SegmentOptions::new().open_or_create(address, init)
     }
 
@@ -112,7 +115,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// use shm_sync::{Error, Segment, ShmMutex};
     ///
     /// let missing = Segment::<ShmMutex<u64>>::open("/shm-sync-doc-no-such-segment");
-    /// assert!(matches!(missing, Err(Error::NotFound)));
+    /// assert!(matches!(missing, Err(Error::NotFound { .. })));
     /// ```
     ///
     /// # Errors
@@ -132,13 +135,18 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///   needs.
     /// * [`Error::InvalidName`], [`Error::PermissionDenied`],
     ///   [`Error::Unidentified`], [`Error::Os`].
-    pub fn open(address: &str) -> Result<Self, Error> {
+    pub fn open(address: impl ToAddress) -> Result<Self, Error> {
         SegmentOptions::new().open(address)
     }
 
     /// Opens the object `address` read-only. Its memory is mapped for reading, and
     /// locking does not compile: see [`ReadOnly`](crate::ReadOnly). This process needs
     /// no right to write.
+    ///
+    /// Owner, group and mode are checked as by [`open`](Self::open), because every
+    /// process that may write to the object could make the bytes invalid for `T`, or
+    /// shorten the file. So a reader of another user's segment names that user with
+    /// [`SegmentOptions::owner`] ([`Error::WrongOwner`] otherwise).
     ///
     /// Returns [`Error::NotFound`] for a System V segment that is being created or
     /// removed.
@@ -153,26 +161,29 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// Those of [`open`](Self::open), except `ForeignPidNamespace`, `InUse` and
     /// `Unidentified`. A reader locks no mutex, so it needs no process ids in common
     /// with the other processes.
-    pub fn open_read_only(address: &str) -> Result<ReadOnlySegment<T>, Error> {
+    pub fn open_read_only(address: impl ToAddress) -> Result<ReadOnlySegment<T>, Error> {
         SegmentOptions::new().open_read_only(address)
     }
 
-    /// Returns the default options. Their methods choose owner, group, mode, removal,
-    /// pages, residency and core dumps.
+    /// Returns the default options for segments of this type. Their methods choose
+    /// owner, group, mode, removal, pages, residency and core dumps.
     #[must_use]
-    pub fn options() -> SegmentOptions {
+    pub const fn options() -> SegmentOptions<T> {
         SegmentOptions::new()
     }
 }
 
 /// # Creating
-impl SegmentOptions {
+impl<T: ?Sized> SegmentOptions<T> {
     /// Creates the object `address` that contains `value`: see [`Segment::create`].
     ///
     /// # Errors
     ///
     /// Those of [`Segment::create`], and those of the options that are set.
-    pub fn create<T: ShmSafe>(&self, address: &str, value: T) -> Result<Segment<T>, Error> {
+    pub fn create(&self, address: impl ToAddress, value: T) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         self.create_with(address, 0, by_value(value))
     }
 
@@ -207,11 +218,14 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`create`](Self::create).
-    pub fn create_in_place<T: ShmSafe>(
+    pub fn create_in_place(
         &self,
-        address: &str,
+        address: impl ToAddress,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.create_with(address, 0, in_place(valid, init))
     }
@@ -223,12 +237,15 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`create`](Self::create).
-    pub fn create_with_len<T: VariableLength + ?Sized>(
+    pub fn create_with_len(
         &self,
-        address: &str,
+        address: impl ToAddress,
         len: usize,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: VariableLength,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.create_with(address, len, in_place(valid, init))
     }
@@ -239,11 +256,14 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`create`](Self::create).
-    pub fn create_system_v_private<T: ShmSafe>(&self, value: T) -> Result<Segment<T>, Error> {
+    pub fn create_system_v_private(&self, value: T) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         self.settings.permissions.check_trusted_group()?;
         let mut write = Some(by_value(value));
         let Some(created) = sysv::create(&self.settings, None, 0, &mut write)? else {
-            return Err(Error::AlreadyExists);
+            return Err(Error::AlreadyExists { address: None });
         };
         let address = Address::system_v_id(created.attachment().id().0);
         Ok(Segment::new(created.into_any(), Some(address)))
@@ -255,7 +275,10 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`Segment::anonymous`], and those of the options that are set.
-    pub fn anonymous<T: ShmSafe>(&self, label: &str, value: T) -> Result<Segment<T>, Error> {
+    pub fn anonymous(&self, label: &str, value: T) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         self.anonymous_with(label, 0, by_value(value))
     }
 
@@ -265,11 +288,14 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`anonymous`](Self::anonymous).
-    pub fn anonymous_in_place<T: ShmSafe>(
+    pub fn anonymous_in_place(
         &self,
         label: &str,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.anonymous_with(label, 0, in_place(valid, init))
     }
@@ -280,38 +306,46 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`anonymous`](Self::anonymous).
-    pub fn anonymous_with_len<T: VariableLength + ?Sized>(
+    pub fn anonymous_with_len(
         &self,
         label: &str,
         len: usize,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: VariableLength,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.anonymous_with(label, len, in_place(valid, init))
     }
 
-    fn create_with<T: SegmentContent + ?Sized>(
+    fn create_with(
         &self,
-        address: &str,
+        address: impl ToAddress,
         len: usize,
         write: impl FnOnce(NonNull<T>, usize),
-    ) -> Result<Segment<T>, Error> {
-        let address: Address = address.parse()?;
-        let target = address.target()?;
-        self.settings.permissions.check_trusted_group()?;
-        self.remove_abandoned(&target)?;
-        match PendingCreate::new(write).create(&self.settings, &target, len)? {
-            Some(created) => Ok(Segment::new(created, Some(address))),
-            None => Err(Error::AlreadyExists),
-        }
+    ) -> Result<Segment<T>, Error>
+    where
+        T: SegmentContent,
+    {
+        let (created, address) = Address::resolve(address, |target| {
+            self.settings.permissions.check_trusted_group()?;
+            self.remove_abandoned(target)?;
+            let created = PendingCreate::new(write).create(&self.settings, target, len)?;
+            created.ok_or(Error::AlreadyExists { address: None })
+        })?;
+        Ok(Segment::new(created, Some(address)))
     }
 
-    fn anonymous_with<T: SegmentContent + ?Sized>(
+    fn anonymous_with(
         &self,
         label: &str,
         len: usize,
         write: impl FnOnce(NonNull<T>, usize),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: SegmentContent,
+    {
         let created = memfd::create(&self.settings, label, len, write)?;
         Ok(Segment::new(created.into_any(), None))
     }
@@ -323,22 +357,26 @@ impl SegmentOptions {
         }
         match remove_if_abandoned(&self.settings.permissions, target) {
             // An object that is no segment stays. The creation that follows reports it.
-            Ok(_) | Err(Error::NotFound | Error::NotASegment) => Ok(()),
+            Ok(_) | Err(Error::NotFound { .. } | Error::NotASegment { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
 /// # Opening
-impl SegmentOptions {
+impl<T: ?Sized> SegmentOptions<T> {
     /// Opens the object `address`: see [`Segment::open`].
     ///
     /// # Errors
     ///
     /// Those of [`Segment::open`].
-    pub fn open<T: SegmentContent + ?Sized>(&self, address: &str) -> Result<Segment<T>, Error> {
-        let address: Address = address.parse()?;
-        let opened = self.open_target(&address.target()?, Access::ReadWrite)?;
+    pub fn open(&self, address: impl ToAddress) -> Result<Segment<T>, Error>
+    where
+        T: SegmentContent,
+    {
+        let (opened, address) = Address::resolve(address, |target| {
+            self.open_target(target, Access::ReadWrite)
+        })?;
         Ok(Segment::new(opened, Some(address)))
     }
 
@@ -347,12 +385,12 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`Segment::open_read_only`].
-    pub fn open_read_only<T: SegmentContent + ?Sized>(
-        &self,
-        address: &str,
-    ) -> Result<ReadOnlySegment<T>, Error> {
-        let address: Address = address.parse()?;
-        let opened = self.open_target(&address.target()?, Access::ReadOnly)?;
+    pub fn open_read_only(&self, address: impl ToAddress) -> Result<ReadOnlySegment<T>, Error>
+    where
+        T: SegmentContent,
+    {
+        let (opened, address) =
+            Address::resolve(address, |target| self.open_target(target, Access::ReadOnly))?;
         Ok(ReadOnlySegment::new(opened, address))
     }
 
@@ -361,7 +399,7 @@ impl SegmentOptions {
     /// fields) do not compile: see [`TearFree`].
     ///
     /// ```
-    /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
+    /// use shm_sync::{Segment, ShmMutex};
     ///
     /// # fn main() -> Result<(), shm_sync::Error> {
     /// # let name = format!("/shm-sync-doc-snapshot-{}", std::process::id());
@@ -369,7 +407,7 @@ impl SegmentOptions {
     /// let counter = Segment::create(name, ShmMutex::new(5_u64))?;
     /// let held = counter.lock()?;
     ///
-    /// let copy = SegmentOptions::new().open_snapshot::<ShmMutex<u64>>(name)?;
+    /// let copy = Segment::<ShmMutex<u64>>::options().open_snapshot(name)?;
     /// assert!(copy.is_poisoned(), "the lock was held: the data may be inconsistent");
     /// copy.clear_poison();
     /// *copy.lock()? += 1; // changes the copy only
@@ -385,11 +423,12 @@ impl SegmentOptions {
     ///
     /// * [`Error::NoSpace`], [`Error::Os`]: there is no memory for the copy.
     /// * [`Error::Unidentified`]: this process can't own locks.
-    pub fn open_snapshot<T: SegmentContent + TearFree + ?Sized>(
-        &self,
-        address: &str,
-    ) -> Result<Snapshot<T>, Error> {
-        Snapshot::of(&self.open_read_only(address)?, self.settings.memory)
+    pub fn open_snapshot(&self, address: impl ToAddress) -> Result<Snapshot<T>, Error>
+    where
+        T: SegmentContent + TearFree,
+    {
+        let original = self.open_read_only(address)?;
+        Snapshot::of(&original, self.settings.memory).map_err(|error| error.at(original.address()))
     }
 
     /// Opens the object `address`, or creates it with the value of `init`: see
@@ -398,11 +437,14 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`Segment::open_or_create`].
-    pub fn open_or_create<T: ShmSafe>(
+    pub fn open_or_create(
         &self,
-        address: &str,
+        address: impl ToAddress,
         init: impl FnOnce() -> T,
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         self.open_or_create_with(address, 0, |to, len| by_value(init())(to, len))
     }
 
@@ -413,11 +455,14 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`open_or_create`](Self::open_or_create).
-    pub fn open_or_create_in_place<T: ShmSafe>(
+    pub fn open_or_create_in_place(
         &self,
-        address: &str,
+        address: impl ToAddress,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: ShmSafe,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.open_or_create_with(address, 0, in_place(valid, init))
     }
@@ -430,12 +475,15 @@ impl SegmentOptions {
     /// # Errors
     ///
     /// Those of [`open_or_create`](Self::open_or_create).
-    pub fn open_or_create_with_len<T: VariableLength + ?Sized>(
+    pub fn open_or_create_with_len(
         &self,
-        address: &str,
+        address: impl ToAddress,
         len: usize,
         init: impl FnOnce(&mut T),
-    ) -> Result<Segment<T>, Error> {
+    ) -> Result<Segment<T>, Error>
+    where
+        T: VariableLength,
+    {
         let valid = const { ValidAsZeros::<T>::check() };
         self.open_or_create_with(address, len, in_place(valid, init))
     }
@@ -446,7 +494,7 @@ impl SegmentOptions {
     /// use it.
     ///
     /// ```
-    /// use shm_sync::{Segment, SegmentOptions, ShmMutex};
+    /// use shm_sync::{Segment, ShmMutex};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let segment = Segment::anonymous(ShmMutex::new(0_u64))?;
@@ -454,8 +502,8 @@ impl SegmentOptions {
     ///     panic!("an anonymous segment has a descriptor");
     /// };
     /// let file = file.try_clone_to_owned()?;
-    /// let theirs = SegmentOptions::new().from_fd::<ShmMutex<u64>>(file)?;
-    /// *theirs.lock()? += 1;
+    /// let theirs = Segment::<ShmMutex<u64>>::options().from_fd(file)?;
+    /// *theirs.lock().map_err(shm_sync::Error::from)? += 1;
     /// # Ok(())
     /// # }
     /// ```
@@ -464,41 +512,46 @@ impl SegmentOptions {
     ///
     /// [`Error::Unsealed`] if the descriptor is not that of an anonymous segment. All
     /// other errors are those of [`open`](Self::open).
-    pub fn from_fd<T: SegmentContent + ?Sized>(&self, file: OwnedFd) -> Result<Segment<T>, Error> {
+    pub fn from_fd(&self, file: OwnedFd) -> Result<Segment<T>, Error>
+    where
+        T: SegmentContent,
+    {
         let opened = memfd::open(self.settings.memory, file)?;
         Ok(Segment::new(opened.into_any(), None))
     }
 
-    fn open_or_create_with<T: SegmentContent + ?Sized>(
+    fn open_or_create_with(
         &self,
-        address: &str,
+        address: impl ToAddress,
         len: usize,
         write: impl FnOnce(NonNull<T>, usize),
-    ) -> Result<Segment<T>, Error> {
-        let address: Address = address.parse()?;
-        let target = address.target()?;
-        self.settings.permissions.check_trusted_group()?;
-        self.remove_abandoned(&target)?;
-        let mut pending = PendingCreate::new(write);
-        // Another process creates or removes the object in each round, so at least one
-        // process makes progress.
-        let mapped = loop {
-            match self.open_target(&target, Access::ReadWrite) {
-                Err(Error::NotFound) => {}
-                other => break other?,
+    ) -> Result<Segment<T>, Error>
+    where
+        T: SegmentContent,
+    {
+        let (mapped, address) = Address::resolve(address, |target| {
+            self.settings.permissions.check_trusted_group()?;
+            self.remove_abandoned(target)?;
+            let mut pending = PendingCreate::new(write);
+            // Another process creates or removes the object in each round, so at least
+            // one process makes progress.
+            loop {
+                match self.open_target(target, Access::ReadWrite) {
+                    Err(Error::NotFound { .. }) => {}
+                    other => return other,
+                }
+                if let Some(created) = pending.create(&self.settings, target, len)? {
+                    return Ok(created);
+                }
             }
-            if let Some(created) = pending.create(&self.settings, &target, len)? {
-                break created;
-            }
-        };
+        })?;
         Ok(Segment::new(mapped, Some(address)))
     }
 
-    fn open_target<T: SegmentContent + ?Sized>(
-        &self,
-        target: &Target,
-        access: Access,
-    ) -> Result<Mapped<T, Attachment>, Error> {
+    fn open_target(&self, target: &Target, access: Access) -> Result<Mapped<T, Attachment>, Error>
+    where
+        T: SegmentContent,
+    {
         let Settings {
             permissions,
             memory,

@@ -1,41 +1,53 @@
 //! `SegmentOptions`: plain data, and its setters.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 #[cfg(doc)]
 use crate::error::Error;
 use crate::segment::permissions::OwnerCheck;
 use crate::segment::policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
 use crate::segment::settings::Settings;
 
-/// Options for creating and opening segments.
+/// Options for creating and opening segments of type `T`.
 ///
-/// Set the options that differ from the defaults, then create or open.
+/// Set the options that differ from the defaults, then create or open. The setters are
+/// `const`, so options can be constants.
+///
+/// `Segment::<T>::options()` and `SegmentOptions::<T>::new()` return the same options.
+/// Where another argument determines `T`, `SegmentOptions::new()` is enough.
 ///
 /// ```
-/// use shm_sync::{Removal, Segment, ShmMutex};
+/// use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-options-{}", std::process::id());
 /// # let name = name.as_str();
 /// type Counter = ShmMutex<u64>;
 ///
-/// let shared_with_group = Segment::<Counter>::options()
+/// const SHARED_WITH_GROUP: SegmentOptions<Counter> = SegmentOptions::new()
 ///     .mode(0o660)
-///     .removal(Removal::UntilLastDetach)
-///     .create(name, Counter::new(0))?;
-/// // A segment's type is known from how it is used, or from its declaration:
-/// let opened: Segment<Counter> = Segment::<Counter>::options()
-///     .mode(0o660)
-///     .open(name)?;
+///     .removal(Removal::UntilLastDetach);
+/// let created = SHARED_WITH_GROUP.create(name, Counter::new(0))?;
+/// let opened = Segment::<Counter>::options().mode(0o660).open(name)?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct SegmentOptions {
+///
+/// A value of another type does not compile:
+///
+/// ```compile_fail
+/// # use shm_sync::{Segment, ShmMutex};
+/// let options = Segment::<ShmMutex<u64>>::options();
+/// let counter = options.create("/counter", ShmMutex::new(0_i32));
+/// ```
+pub struct SegmentOptions<T: ?Sized> {
     pub(super) settings: Settings,
     pub(super) if_abandoned: IfAbandoned,
+    content: PhantomData<fn(&T)>,
 }
 
-impl SegmentOptions {
+impl<T: ?Sized> SegmentOptions<T> {
     /// Returns the defaults: mode `0o600`, owned by this user, and the default variants
     /// of [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
     #[must_use]
@@ -43,6 +55,7 @@ impl SegmentOptions {
         Self {
             settings: Settings::DEFAULT,
             if_abandoned: IfAbandoned::Reuse,
+            content: PhantomData,
         }
     }
 
@@ -179,8 +192,26 @@ impl SegmentOptions {
     }
 }
 
-impl Default for SegmentOptions {
+impl<T: ?Sized> Default for SegmentOptions<T> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Not derived, because `T` need not be `Clone`.
+impl<T: ?Sized> Clone for SegmentOptions<T> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+/// Not derived, because `T` need not be `Debug`.
+impl<T: ?Sized> fmt::Debug for SegmentOptions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentOptions")
+            .field("type", &std::any::type_name::<T>())
+            .field("settings", &self.settings)
+            .field("if_abandoned", &self.if_abandoned)
+            .finish()
     }
 }

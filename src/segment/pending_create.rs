@@ -48,7 +48,7 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> PendingCreate<T, 
                         let _ = directory.map(|directory| directory.sync_all());
                         Ok(Some(created.into_any()))
                     }
-                    Err((again, Error::AlreadyExists)) => {
+                    Err((again, Error::AlreadyExists { .. })) => {
                         self.built = Some(again);
                         Ok(None)
                     }
@@ -59,7 +59,7 @@ impl<T: SegmentContent + ?Sized, W: FnOnce(NonNull<T>, usize)> PendingCreate<T, 
                 let created = sysv::create(settings, Some(*key), len, &mut self.write)?;
                 Ok(created.map(Mapped::into_any))
             }
-            Target::SystemVId(_) => Err(Error::Unsupported(Unsupported::CreationById)),
+            Target::SystemVId(_) => Err(Unsupported::CreationById.into()),
         }
     }
 }

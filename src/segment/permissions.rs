@@ -66,7 +66,7 @@ impl Permissions {
     pub(in crate::segment) fn check_trusted_group(&self) -> Result<(), Error> {
         let is_named = self.group.is_some() && self.mode & STRANGERS_WRITE == 0;
         match self.owner_check {
-            OwnerCheck::Group if !is_named => Err(Error::NoTrustedGroup),
+            OwnerCheck::Group if !is_named => Err(Error::NoTrustedGroup { address: None }),
             _ => Ok(()),
         }
     }
@@ -84,6 +84,7 @@ impl Permissions {
                 let expected = self.owner.unwrap_or_else(effective_user);
                 if owner != expected {
                     return Err(Error::WrongOwner {
+                        address: None,
                         expected,
                         found: owner,
                     });
@@ -92,10 +93,12 @@ impl Permissions {
         }
         match self.group {
             Some(expected) if group != expected => Err(Error::WrongGroup {
+                address: None,
                 expected,
                 found: group,
             }),
             _ if mode & OTHERS_WRITE & !self.mode != 0 => Err(Error::TooPermissive {
+                address: None,
                 allowed: self.mode,
                 found: mode,
             }),
@@ -139,8 +142,11 @@ impl Permissions {
                 let me = effective_user();
                 let expected = self.owner.unwrap_or(me);
                 if ![expected, me, ROOT].contains(&creator) {
-                    let found = creator;
-                    return Err(Error::WrongCreator { expected, found });
+                    return Err(Error::WrongCreator {
+                        address: None,
+                        expected,
+                        found: creator,
+                    });
                 }
                 group == ROOT
             }
@@ -150,8 +156,11 @@ impl Permissions {
         };
         match self.group {
             Some(expected) if group != expected && !is_trusted_group => {
-                let found = group;
-                Err(Error::WrongCreatorGroup { expected, found })
+                Err(Error::WrongCreatorGroup {
+                    address: None,
+                    expected,
+                    found: group,
+                })
             }
             _ => Ok(()),
         }

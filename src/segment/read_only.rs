@@ -59,7 +59,25 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
     /// [`Error::PermissionDenied`] if this process may not search a directory of the
     /// path, [`Error::Os`] if another system call fails.
     pub fn is_linked(&self) -> Result<bool, Error> {
-        self.attachment.is_linked()
+        let is_linked = self.attachment.is_linked();
+        is_linked.map_err(|error| error.at(&self.address))
+    }
+
+    /// Unmaps the segment, as `drop` does, and returns the error that `drop` ignores:
+    /// see [`Segment::close`](crate::Segment::close).
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::PermissionDenied`], [`Error::Blocked`]: this process is the last user
+    ///   of a [`Removal::UntilLastDetach`] segment, and can't remove its name. A
+    ///   process that may only read never can.
+    /// * [`Error::Os`]: the kernel refused to unmap the memory, or another call that
+    ///   the removal needs.
+    ///
+    /// [`Removal::UntilLastDetach`]: crate::Removal::UntilLastDetach
+    pub fn close(self) -> Result<(), Error> {
+        let closed = self.attachment.close();
+        closed.map_err(|error| error.at(&self.address))
     }
 
     pub(super) fn value(&self) -> NonNull<T> {
@@ -74,7 +92,7 @@ impl<T: SegmentContent + ?Sized> ReadOnlySegment<T> {
 impl<T: SegmentContent + ?Sized> fmt::Debug for ReadOnlySegment<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadOnlySegment")
-            .field("address", &self.address.as_str())
+            .field("address", &self.address.as_os_str())
             .field("type", &std::any::type_name::<T>())
             .finish_non_exhaustive()
     }

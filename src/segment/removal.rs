@@ -1,7 +1,7 @@
 //! Removes segments, without an attachment to them.
 
 use crate::error::Error;
-use crate::segment::address::{Address, Target};
+use crate::segment::address::{Address, Target, ToAddress};
 use crate::segment::backing::attachment::RemoveOutcome;
 use crate::segment::backing::file;
 use crate::segment::backing::sysv;
@@ -23,14 +23,14 @@ use crate::segment::permissions::Permissions;
 ///
 /// ```
 /// let missing = shm_sync::unlink("/shm-sync-doc-no-such-segment");
-/// assert!(matches!(missing, Err(shm_sync::Error::NotFound)));
+/// assert!(matches!(missing, Err(shm_sync::Error::NotFound { .. })));
 /// ```
-pub fn unlink(address: &str) -> Result<(), Error> {
-    let address: Address = address.parse()?;
-    match &address.target()? {
+pub fn unlink(address: impl ToAddress) -> Result<(), Error> {
+    let unlinked = Address::resolve(address, |target| match target {
         Target::File(path) => file::unlink(path),
-        target @ (Target::SystemVKey(_) | Target::SystemVId(_)) => sysv::unlink(target),
-    }
+        Target::SystemVKey(_) | Target::SystemVId(_) => sysv::unlink(target),
+    });
+    unlinked.map(|((), _)| ())
 }
 
 /// Removes a segment that no process is attached to.

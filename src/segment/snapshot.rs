@@ -60,7 +60,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
     {
         let shared = original.attachment().mapping();
         let Some(total) = NonZeroUsize::new(shared.len()) else {
-            return Err(Error::NotASegment);
+            return Err(Error::NotASegment { address: None });
         };
         let of_memory = |call| failure::memory_error(total.get(), call);
         let mapping = match original.attachment().file() {

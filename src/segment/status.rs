@@ -64,6 +64,10 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// [`Error::Os`] if `/proc` can't be read.
     pub fn attached_pids(this: &Self) -> Result<Vec<u32>, Error> {
+        Self::find_attached_pids(this).map_err(|error| Self::named(this, error))
+    }
+
+    fn find_attached_pids(this: &Self) -> Result<Vec<u32>, Error> {
         let attachment = Self::attachment(this);
         let survey = MapsSnapshot::take().map_err(failure::call_error("reading /proc"))?;
         if let Some(id) = attachment.system_v_id() {
@@ -102,7 +106,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// [`Error::PermissionDenied`] if this process may not search a directory of the
     /// path, [`Error::Os`] if another system call fails.
     pub fn is_linked(this: &Self) -> Result<bool, Error> {
-        Self::attachment(this).is_linked()
+        let is_linked = Self::attachment(this).is_linked();
+        is_linked.map_err(|error| Self::named(this, error))
     }
 
     /// Writes all changes to the device of the segment's file, and returns when they
@@ -122,10 +127,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// [`msync(2)`]: https://man7.org/linux/man-pages/man2/msync.2.html
     pub fn flush(this: &Self) -> Result<(), Error> {
-        Self::attachment(this)
-            .mapping()
-            .sync()
-            .map_err(failure::os_error("msync"))
+        let synced = Self::attachment(this).mapping().sync();
+        synced.map_err(|source| Self::named(this, failure::os_error("msync")(source)))
     }
 
     /// Returns the kernel's data about a System V segment, and `None` for other
@@ -138,7 +141,10 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
         let Some(id) = Self::attachment(this).system_v_id() else {
             return Ok(None);
         };
-        let status = sysv_shm::status(id).map_err(failure::os_error("shmctl(IPC_STAT)"))?;
+        let status = sysv_shm::status(id).map_err(|source| {
+            let error = failure::os_error("shmctl(IPC_STAT)")(source);
+            Self::named(this, error)
+        })?;
         Ok(Some(SystemVStatus {
             key: status.key,
             id: id.0,

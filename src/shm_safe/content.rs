@@ -21,13 +21,13 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 /// A [`ShmMutex`](crate::ShmMutex) can guard each of them that contains no lock.
 ///
 /// ```
-/// use shm_sync::{Segment, SegmentOptions, ShmMutex};
+/// use shm_sync::{Segment, ShmMutex};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// # let name = format!("/shm-sync-doc-content-{}", std::process::id());
 /// # let name = name.as_str();
-/// let options = SegmentOptions::new();
-/// let slots = options.create_with_len::<[ShmMutex<u64>]>(name, 1000, |_| {})?;
+/// let options = Segment::<[ShmMutex<u64>]>::options();
+/// let slots = options.create_with_len(name, 1000, |_| {})?;
 /// *slots[999].lock()? = 7;
 ///
 /// let same = Segment::<[ShmMutex<u64>]>::open(name)?;

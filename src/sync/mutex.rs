@@ -645,6 +645,7 @@ impl<T: ?Sized> ShmMutex<T> {
         //   has promised that it stays.
         // * No thread holds the lock, waits for it or locks it, as the caller promises.
         unsafe { self.cell.raw.reset() }.map_err(|source| Error::Os {
+            address: None,
             call: "pthread_mutex_init",
             source,
         })

@@ -64,7 +64,7 @@ fn record(output: &str) {
     BIRTHS.add(output);
 }
 
-fn transient() -> SegmentOptions {
+fn transient<T>() -> SegmentOptions<T> {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
 }
 
@@ -120,7 +120,7 @@ fn check_after_kill(address: &TestAddress, point: Point, whole: &[u64]) -> Found
     const TIME_LIMIT: Duration = Duration::from_secs(5);
     let begun = Instant::now();
     let found = match Segment::<Marked>::open_read_only(address) {
-        Ok(_) | Err(Error::NotFound) => open(address),
+        Ok(_) | Err(Error::NotFound { .. }) => open(address),
         Err(other) => panic!("{point:?}: {other:?}"),
     };
     let found = match found {
@@ -129,7 +129,7 @@ fn check_after_kill(address: &TestAddress, point: Point, whole: &[u64]) -> Found
             assert!(whole.contains(&segment.id()), "{point:?}");
             Found::Whole
         }
-        Err(Error::NotFound) => Found::Nothing,
+        Err(Error::NotFound { .. }) => Found::Nothing,
         Err(other) => panic!("{point:?}: {other:?}"),
     };
     let new = transient().open_or_create(address, || Marked::new(9));
@@ -466,15 +466,15 @@ on_stage! {
                         assert_eq!(open(address).unwrap().id(), 1);
                         std::mem::forget(mine);
                     }
-                    Err(Error::AlreadyExists) => {}
+                    Err(Error::AlreadyExists { .. }) => {}
                     Err(other) => panic!("{other:?}"),
                 },
                 |address, ()| {
                     let looked = Segment::<Marked>::open_read_only(address);
-                    assert!(matches!(looked, Ok(_) | Err(Error::NotFound)), "{looked:?}");
+                    assert!(matches!(looked, Ok(_) | Err(Error::NotFound { .. })), "{looked:?}");
                     drop(looked);
                     let opened = open(address);
-                    assert!(matches!(opened, Ok(_) | Err(Error::NotFound)), "{opened:?}");
+                    assert!(matches!(opened, Ok(_) | Err(Error::NotFound { .. })), "{opened:?}");
                     let made = transient().open_or_create(address, || Marked::new(2));
                     Some(made.unwrap())
                 },
@@ -523,7 +523,7 @@ on_stage! {
             stop_at_all_points(
                 "leaving", &address, (None, End::Detaches, 1), create_in_use,
                 |address| match open(address) {
-                    Err(Error::NotFound) => {} // the other process removed it
+                    Err(Error::NotFound { .. }) => {} // the other process removed it
                     opened => drop(opened.unwrap()),
                 },
                 |_, kept| {
@@ -553,7 +553,7 @@ on_stage! {
                         if kind == Backing::SystemV {
                             // Other processes still wait for the parent.
                             let opener = spawn(|| {
-                                let opened = transient().open::<Numbers>(&address);
+                                let opened = transient::<Numbers>().open(&address);
                                 assert_eq!(opened.unwrap().numbers, [8; 8]);
                             });
                             opener.wait_until_asleep();
@@ -563,13 +563,13 @@ on_stage! {
                     })
                 }));
                 if std::process::id() != parent {
-                    let is_refused = matches!(&made, Ok(Err(Error::ForkedWhileCreating)));
+                    let is_refused = matches!(&made, Ok(Err(Error::ForkedWhileCreating { .. })));
                     drop(made);
                     crate::support::exit_now(i32::from(is_refused != child_returns));
                 }
                 let made = made.unwrap().unwrap();
                 spawn(|| {
-                    let opened = transient().open::<Numbers>(&address).unwrap();
+                    let opened = transient::<Numbers>().open(&address).unwrap();
                     assert_eq!(opened.numbers, [8; 8], "{kind}");
                     *opened.visits.lock().unwrap() += 1;
                 })
@@ -628,7 +628,7 @@ on_stage! {
                         drop(made);
                         address.overwrite_system_v(PID_NAMESPACE, &1_u32.to_le_bytes());
                     }
-                    Err(Error::AlreadyExists) => {} // another process was faster
+                    Err(Error::AlreadyExists { .. }) => {} // another process was faster
                     Err(other) => panic!("{other:?}"),
                 },
                 |address| std::mem::forget(open(address).unwrap()),
@@ -636,7 +636,7 @@ on_stage! {
                     match open(address) {
                         Ok(opened) => break Some(opened),
                         // It counts the stopped process as a user.
-                        Err(Error::ForeignPidNamespace) => {}
+                        Err(Error::ForeignPidNamespace { .. }) => {}
                         Err(other) => panic!("{other:?}"),
                     }
                 },
@@ -663,7 +663,7 @@ on_stage! {
                         assert!([1, 2].contains(&opened.id()), "{point:?}");
                         Found::Whole
                     }
-                    Err(Error::NotFound) => Found::Nothing,
+                    Err(Error::NotFound { .. }) => Found::Nothing,
                     Err(other) => panic!("{point:?}: {other:?}"),
                 };
                 check_after_kill(address, point, &[1, 2]);

@@ -27,7 +27,7 @@ fn count_for(variable: &str, default: u64, kind: Backing) -> u64 {
     }
 }
 
-fn transient() -> SegmentOptions {
+fn transient<T>() -> SegmentOptions<T> {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
 }
 
@@ -55,7 +55,7 @@ impl Start {
         }
     }
 
-    fn race(&self, options: &SegmentOptions, address: &str, me: usize, round: u64) {
+    fn race(&self, options: &SegmentOptions<Marked>, address: &str, me: usize, round: u64) {
         wait_for(&self.go);
         let value = || {
             self.creating.store(me as u32 + 1, Ordering::SeqCst);
@@ -78,7 +78,12 @@ fn wait_for(flag: &AtomicU32) {
 
 /// Runs sixteen processes at once, and kills one at a random moment. Returns whether
 /// the killed process had created the object.
-fn race(address: &TestAddress, options: &SegmentOptions, round: u64, random: &mut Random) -> bool {
+fn race(
+    address: &TestAddress,
+    options: &SegmentOptions<Marked>,
+    round: u64,
+    random: &mut Random,
+) -> bool {
     let start = Segment::anonymous(Start::new()).unwrap();
     let mut racers: Vec<Child> = (0..Start::RACERS)
         .map(|me| {
@@ -204,7 +209,7 @@ impl Storm {
             };
             let segment_of_round = match result {
                 Ok(segment) => Some(segment),
-                Err(Error::NotFound | Error::AlreadyExists) => None,
+                Err(Error::NotFound { .. } | Error::AlreadyExists { .. }) => None,
                 Err(other) => {
                     self.record_violation(&format!("{other:?}"));
                     None
@@ -215,13 +220,13 @@ impl Storm {
             }
             if random.below(16) == 0 {
                 let read = Segment::<Marked>::open_read_only(address);
-                if !matches!(read, Ok(_) | Err(Error::NotFound)) {
+                if !matches!(read, Ok(_) | Err(Error::NotFound { .. })) {
                     self.record_violation(&format!("reading: {read:?}"));
                 }
             }
             if unlinking == Unlinking::Sometimes && random.below(4) == 0 {
                 let unlinked = unlink(address);
-                if !matches!(unlinked, Ok(()) | Err(Error::NotFound)) {
+                if !matches!(unlinked, Ok(()) | Err(Error::NotFound { .. })) {
                     self.record_violation(&format!("unlinking: {unlinked:?}"));
                 }
             }
@@ -243,7 +248,7 @@ impl Storm {
             random.dither(14);
             match Segment::<Marked>::open(address) {
                 Ok(again) if again.id() == id => {}
-                Ok(_) | Err(Error::NotFound) if unlinking == Unlinking::Sometimes => {}
+                Ok(_) | Err(Error::NotFound { .. }) if unlinking == Unlinking::Sometimes => {}
                 Ok(again) => {
                     self.record_violation(&format!("{id} is attached, {} has the name", again.id()))
                 }

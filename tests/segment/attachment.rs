@@ -214,7 +214,7 @@ on_stage! {
             let mut nobody = spawn(|| {
                 drop(child_copy(&segment));
                 become_nobody();
-                let opened = options.open::<Marked>(&address).unwrap();
+                let opened = options.open(&address).unwrap();
                 there.open();
                 let seen = Segment::attached_pids(&opened).unwrap();
                 assert!(seen.contains(&std::process::id()), "{seen:?}");
@@ -250,7 +250,7 @@ on_stage! {
             spawn(|| {
                 become_nobody();
                 assert!(std::fs::metadata(format!("/proc/{root}")).is_err(), "the process must be hidden");
-                let opened = options.open::<Marked>(&address).unwrap();
+                let opened = options.open(&address).unwrap();
                 let mut both = [std::process::id(), root];
                 both.sort_unstable();
                 assert_eq!(Segment::attached_pids(&opened).unwrap(), both);
@@ -288,14 +288,14 @@ on_stage! {
         let segment = Segment::anonymous(Marked::new(1)).unwrap();
         let child = spawn_staying(|stay| stay());
         let file = Segment::as_fd(&segment).unwrap();
-        let again = SegmentOptions::new().from_fd::<Marked>(file.try_clone_to_owned().unwrap()).unwrap();
+        let again = SegmentOptions::<Marked>::new().from_fd(file.try_clone_to_owned().unwrap()).unwrap();
         assert_attached(&again, [&child]);
     }
 }
 
-fn opener_by(options: &SegmentOptions, address: &str) -> Child {
+fn opener_by(options: &SegmentOptions<Marked>, address: &str) -> Child {
     spawn_staying(|stay| {
-        let _segment = options.open::<Marked>(address).unwrap();
+        let _segment = options.open(address).unwrap();
         stay();
     })
 }
@@ -319,7 +319,7 @@ fn check_list_on(what: &str, directories: impl FnOnce(&Stand, &str) -> Option<[S
             }
             let addresses = directories.clone().map(|at| format!("{at}/{user}"));
             let created = addresses.iter().zip(0..).map(|(address, n)| {
-                Segment::create(&format!("{address}{n}"), Marked::new(1)).unwrap()
+                Segment::create(format!("{address}{n}"), Marked::new(1)).unwrap()
             });
             let created: Vec<_> = created.collect();
             let names: Vec<String> = created

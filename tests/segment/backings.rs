@@ -11,7 +11,8 @@ use crate::support::{
     expect_poisoned, is_root_for, on_stage, spawn,
 };
 use shm_sync::{
-    Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, unlink,
+    Address, Backing, Error, Removal, Residency, Segment, SegmentOptions, ShmMutex, ToAddress,
+    unlink,
 };
 
 type Counter = ShmMutex<u64>;
@@ -46,6 +47,12 @@ fn places(what: &str) -> impl Iterator<Item = Place> {
     .into_iter()
     // The harness prints the address if the test fails.
     .inspect(|place| println!("at {}", &**place))
+}
+
+impl ToAddress for Place {
+    fn to_address(&self) -> Result<Address, Error> {
+        (**self).to_address()
+    }
 }
 
 impl Deref for Place {
@@ -175,8 +182,8 @@ fn counter() -> Counter {
 on_stage! {
     fn smoke() {
         for place in places("smoke") {
-            assert!(matches!(refusal(&place), Error::NotFound));
-            assert!(matches!(unlink(&place), Err(Error::NotFound)));
+            assert!(matches!(refusal(&place), Error::NotFound { .. }));
+            assert!(matches!(unlink(&place), Err(Error::NotFound { .. })));
 
             let created = Segment::create(&place, Counter::new(1)).unwrap();
             assert_eq!(Segment::backing(&created), place.backing());
@@ -185,7 +192,7 @@ on_stage! {
             let file = Segment::as_fd(&created);
             assert!(file.is_none(), "a named segment has no descriptor to pass on");
             let again = Segment::create(&place, counter());
-            assert!(matches!(again, Err(Error::AlreadyExists)));
+            assert!(matches!(again, Err(Error::AlreadyExists { .. })));
 
             let opened = Segment::<Counter>::open(&place).unwrap();
             *opened.lock().unwrap() += 1;
@@ -276,7 +283,7 @@ on_stage! {
         for place in places("type") {
             let _shared = Segment::create(&place, counter()).unwrap();
             match Segment::<ShmMutex<i64>>::open(&place) {
-                Err(Error::LayoutMismatch { expected, found }) => {
+                Err(Error::LayoutMismatch { expected, found, .. }) => {
                     assert!(expected.type_name.contains("i64"));
                     assert!(found.type_name.contains("u64"));
                 }
@@ -285,7 +292,7 @@ on_stage! {
             let opened = Segment::open_or_create(&place, || ShmMutex::new(0_i64));
             assert!(matches!(opened, Err(Error::LayoutMismatch { .. })));
             assert!(Segment::<[Counter; 1]>::open_read_only(&place).is_err());
-            assert!(SegmentOptions::new().open_snapshot::<[Counter]>(&place).is_err());
+            assert!(SegmentOptions::<[Counter]>::new().open_snapshot(&place).is_err());
         }
     }
 
@@ -294,13 +301,13 @@ on_stage! {
             for bytes in [&[0_u8; 5000][..], &[0xff; 5000], b"short"] {
                 place.fill(bytes);
                 let before = place.path().map(|path| fs::read(path).unwrap());
-                assert!(matches!(refusal(&place), Error::NotASegment));
+                assert!(matches!(refusal(&place), Error::NotASegment { .. }));
                 let created = Segment::create(&place, counter());
-                assert!(matches!(created, Err(Error::AlreadyExists)));
+                assert!(matches!(created, Err(Error::AlreadyExists { .. })));
                 let opened = Segment::open_or_create(&place, counter);
-                assert!(matches!(opened, Err(Error::NotASegment)));
+                assert!(matches!(opened, Err(Error::NotASegment { .. })));
                 let read = Segment::<Counter>::open_read_only(&place);
-                assert!(matches!(read, Err(Error::NotASegment)));
+                assert!(matches!(read, Err(Error::NotASegment { .. })));
                 assert_eq!(place.path().map(|path| fs::read(path).unwrap()), before);
                 unlink(&place).unwrap();
             }
@@ -313,16 +320,16 @@ on_stage! {
             let shared = group.create(&place, counter()).unwrap();
             assert_eq!(place.mode_and_owner().unwrap().0, 0o660);
             match refusal(&place) {
-                Error::TooPermissive { allowed, found } => {
+                Error::TooPermissive { allowed, found, .. } => {
                     assert_eq!((allowed, found), (0o600, 0o660));
                 }
                 other => panic!("{other:?}"),
             }
-            assert!(group.open::<Counter>(&place).is_ok());
+            assert!(group.open(&place).is_ok());
             place.set_mode(0o666);
-            let opened = group.open::<Counter>(&place);
+            let opened = group.open(&place);
             assert!(matches!(opened, Err(Error::TooPermissive { .. })));
-            let read = group.open_read_only::<Counter>(&place);
+            let read = group.open_read_only(&place);
             assert!(matches!(read, Err(Error::TooPermissive { .. })));
             let made = group.open_or_create(&place, counter);
             assert!(matches!(made, Err(Error::TooPermissive { .. })));
@@ -337,7 +344,7 @@ on_stage! {
                 let options = SegmentOptions::new().mode(mode);
                 drop(options.create(&place, counter()).unwrap());
                 assert_eq!(place.mode_and_owner().unwrap().0, mode, "{mode:o}");
-                assert!(options.open::<Counter>(&place).is_ok());
+                assert!(options.open(&place).is_ok());
                 unlink(&place).unwrap();
             }
         }
@@ -351,14 +358,14 @@ on_stage! {
             let _shared = Segment::create(&place, counter()).unwrap();
             place.give_to(NOBODY, 0);
             match refusal(&place) {
-                Error::WrongOwner { expected, found } => assert_eq!((expected, found), (0, NOBODY)),
+                Error::WrongOwner { expected, found, .. } => assert_eq!((expected, found), (0, NOBODY)),
                 other => panic!("{other:?}"),
             }
             let owned_by_nobody = SegmentOptions::new().owner(NOBODY);
-            assert!(owned_by_nobody.open::<Counter>(&place).is_ok());
+            assert!(owned_by_nobody.open(&place).is_ok());
             let root = owned_by_nobody.clone().group(NOBODY);
-            match root.open::<Counter>(&place) {
-                Err(Error::WrongGroup { expected, found }) => {
+            match root.open(&place) {
+                Err(Error::WrongGroup { expected, found, .. }) => {
                     assert_eq!((expected, found), (NOBODY, 0));
                 }
                 other => panic!("{other:?}"),
@@ -387,7 +394,7 @@ on_stage! {
         }
         let options = SegmentOptions::new().any_owner().group(GROUP).mode(0o660);
         let readable = options.clone().mode(0o664);
-        let create = |place: &Place, options: &SegmentOptions, user, groups: &[u32]| {
+        let create = |place: &Place, options: &SegmentOptions<Counter>, user, groups: &[u32]| {
             spawn(|| {
                 become_member(user, groups);
                 let shared = options.open_or_create(place, counter).unwrap();
@@ -401,15 +408,15 @@ on_stage! {
             assert_eq!(place.mode_and_owner(), Some((0o660, 1001, GROUP)));
             increment(1002, &[GROUP]);
             increment(1003, &[3000, GROUP]);
-            let seen = options.open::<Counter>(&place).unwrap();
+            let seen = options.open(&place).unwrap();
             assert_eq!(*seen.lock().unwrap(), 3, "root is a trusted owner, and trusts the group");
-            assert!(matches!(refusal(&place), Error::WrongOwner { expected: 0, found: 1001 }));
+            assert!(matches!(refusal(&place), Error::WrongOwner { expected: 0, found: 1001, .. }));
             spawn(|| {
                 become_member(1004, &[3000]);
-                let opened = options.open::<Counter>(&place);
-                assert!(matches!(opened, Err(Error::PermissionDenied)), "{opened:?}");
-                let read = options.open_read_only::<Counter>(&place);
-                assert!(matches!(read, Err(Error::PermissionDenied)), "{read:?}");
+                let opened = options.open(&place);
+                assert!(matches!(opened, Err(Error::PermissionDenied { .. })), "{opened:?}");
+                let read = options.open_read_only(&place);
+                assert!(matches!(read, Err(Error::PermissionDenied { .. })), "{read:?}");
             })
             .join();
             drop(seen);
@@ -421,7 +428,7 @@ on_stage! {
                 become_member(1003, &[3000, GROUP]);
                 match options.create(&place, counter()) {
                     Ok(made) => drop(made),
-                    Err(Error::WrongCreatorGroup { expected: GROUP, found: 3000 }) => {
+                    Err(Error::WrongCreatorGroup { expected: GROUP, found: 3000, .. }) => {
                         assert_eq!(place.backing(), Backing::SystemV);
                     }
                     Err(other) => panic!("{other:?}"),
@@ -440,7 +447,7 @@ on_stage! {
             create(&place, &readable, 1001, &[GROUP]);
             spawn(|| {
                 become_member(1004, &[3000]);
-                let read = readable.open_read_only::<Counter>(&place).unwrap();
+                let read = readable.open_read_only(&place).unwrap();
                 assert_eq!(read.view().peek(), 1);
                 let as_owner = Segment::<Counter>::open_read_only(&place);
                 assert!(matches!(as_owner, Err(Error::WrongOwner { .. })), "{as_owner:?}");
@@ -462,18 +469,18 @@ on_stage! {
                     untrusted.create(&place, counter()),
                     untrusted.open(&place),
                     untrusted.open_or_create(&place, counter),
-                    untrusted.open_read_only::<Counter>(&place).map(|_| unreachable!()),
+                    untrusted.open_read_only(&place).map(|_| unreachable!()),
                 ];
                 for result in results {
-                    assert!(matches!(result, Err(Error::NoTrustedGroup)), "{result:?}");
+                    assert!(matches!(result, Err(Error::NoTrustedGroup { .. })), "{result:?}");
                 }
             }
             if !is_root_for("any_owner_requires_trusted_group") {
                 continue;
             }
             let refused = |expected: fn(&Error) -> bool| {
-                let opened = options.open::<Counter>(&place).unwrap_err();
-                let read = options.open_read_only::<Counter>(&place).unwrap_err();
+                let opened = options.open(&place).unwrap_err();
+                let read = options.open_read_only(&place).unwrap_err();
                 let made = options.open_or_create(&place, counter).unwrap_err();
                 for error in [opened, read, made] {
                     assert!(expected(&error), "{error:?}");
@@ -519,11 +526,11 @@ on_stage! {
             place.set_mode(0o662);
             refused(|error| matches!(error, Error::TooPermissive { .. }));
             place.set_mode(0o660);
-            drop(options.open::<Counter>(&place).unwrap());
+            drop(options.open(&place).unwrap());
             // The last setting applies.
             let owner = options.clone().owner(1001);
-            drop(owner.open::<Counter>(&place).unwrap());
-            let other = options.clone().owner(1002).open::<Counter>(&place);
+            drop(owner.open(&place).unwrap());
+            let other = options.clone().owner(1002).open(&place);
             assert!(matches!(other, Err(Error::WrongOwner { .. })), "{other:?}");
             unlink(&place).unwrap();
         }
@@ -538,12 +545,12 @@ on_stage! {
             let _private = Segment::create(&owned_by_root, counter()).unwrap();
             spawn(|| {
                 become_nobody();
-                assert!(matches!(refusal(&owned_by_root), Error::PermissionDenied));
+                assert!(matches!(refusal(&owned_by_root), Error::PermissionDenied { .. }));
                 let read = Segment::<Counter>::open_read_only(&owned_by_root);
-                assert!(matches!(read, Err(Error::PermissionDenied)));
-                assert!(matches!(unlink(&owned_by_root), Err(Error::PermissionDenied)));
+                assert!(matches!(read, Err(Error::PermissionDenied { .. })));
+                assert!(matches!(unlink(&owned_by_root), Err(Error::PermissionDenied { .. })));
                 let created = Segment::create(&owned_by_root, counter());
-                assert!(matches!(created, Err(Error::AlreadyExists)));
+                assert!(matches!(created, Err(Error::AlreadyExists { .. })));
 
                 // The user can create its own segments, but cannot give them to root.
                 drop(Segment::create(&owned_by_nobody, counter()).unwrap());
@@ -597,7 +604,7 @@ on_stage! {
         let directory = TestFile::new("directory");
         let moved = TestFile::new("moved");
         std::fs::create_dir(&*directory).unwrap();
-        let inside = Segment::create(&format!("{}/jobs", &*directory), counter()).unwrap();
+        let inside = Segment::create(format!("{}/jobs", &*directory), counter()).unwrap();
         assert!(Segment::is_linked(&inside).unwrap());
         std::fs::rename(&*directory, &*moved).unwrap();
         assert!(!Segment::is_linked(&inside).unwrap());
@@ -607,7 +614,7 @@ on_stage! {
 
         let private = SegmentOptions::new().create_system_v_private(counter()).unwrap();
         assert!(Segment::is_linked(&private).unwrap());
-        unlink(Segment::address(&private).unwrap().as_str()).unwrap();
+        unlink(Segment::address(&private).unwrap()).unwrap();
         assert!(!Segment::is_linked(&private).unwrap());
         let anonymous = Segment::anonymous(counter()).unwrap();
         assert!(!Segment::is_linked(&anonymous).unwrap());
@@ -620,8 +627,8 @@ on_stage! {
                 let mine = Segment::<Counter>::open(&place).unwrap();
                 *mine.lock().unwrap() += 1;
                 unlink(&place).unwrap();
-                assert!(matches!(refusal(&place), Error::NotFound));
-                assert!(matches!(unlink(&place), Err(Error::NotFound)));
+                assert!(matches!(refusal(&place), Error::NotFound { .. }));
+                assert!(matches!(unlink(&place), Err(Error::NotFound { .. })));
                 *mine.lock().unwrap() += 1;
             });
             child.join();
@@ -639,7 +646,7 @@ on_stage! {
     fn failed_creation_leaves_nothing() {
         for place in places("failed") {
             let attempt = || {
-                SegmentOptions::new().create_in_place::<[Counter; 9]>(&place, |locks| {
+                SegmentOptions::<[Counter; 9]>::new().create_in_place(&place, |locks| {
                     locks[3] = Counter::new(3);
                     panic!("halfway");
                 })
@@ -647,7 +654,7 @@ on_stage! {
             let attempt = std::panic::AssertUnwindSafe(attempt);
             assert!(std::panic::catch_unwind(attempt).is_err());
             assert_eq!(place.mode_and_owner(), None);
-            let oversized = SegmentOptions::new().create_with_len::<[u64]>(&place, 1 << 50, |_| {});
+            let oversized = SegmentOptions::<[u64]>::new().create_with_len(&place, 1 << 50, |_| {});
             assert!(matches!(oversized, Err(Error::NoSpace { .. })), "{oversized:?}");
             assert_eq!(place.mode_and_owner(), None);
             if nix::unistd::Uid::effective().is_root() {
@@ -677,7 +684,7 @@ on_stage! {
             std::env::set_current_dir("/").unwrap();
             if place.starts_with('.') {
                 let error = refusal(place);
-                assert!(matches!(error, Error::NotFound), "the address names another file now");
+                assert!(matches!(error, Error::NotFound { .. }), "the address names another file now");
             }
             assert!(place.mode_and_owner().is_some());
             drop(shared);
@@ -688,8 +695,8 @@ on_stage! {
 
     fn missing_directory_is_reported() {
         let missing = format!("{}/no-such-directory/jobs", std::env::temp_dir().display());
-        assert!(matches!(refusal(&missing), Error::NotFound));
-        assert!(matches!(unlink(&missing), Err(Error::NotFound)));
+        assert!(matches!(refusal(&missing), Error::NotFound { .. }));
+        assert!(matches!(unlink(&missing), Err(Error::NotFound { .. })));
         for result in [
             Segment::create(&missing, counter()),
             Segment::open_or_create(&missing, counter),

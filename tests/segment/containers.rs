@@ -47,7 +47,7 @@ on_stage! {
             spawn(|| {
                 assert_eq!(std::process::id(), 1);
                 let opened = Segment::<Counter>::open(&name);
-                assert!(matches!(opened, Err(Error::ForeignPidNamespace)));
+                assert!(matches!(opened, Err(Error::ForeignPidNamespace { .. })));
                 // The child has the mappings and the identity from before the fork.
                 // Neither permits a lock.
                 for lock in [&*shared, &*anonymous] {
@@ -99,7 +99,7 @@ on_stage! {
         created.pass();
         let second = container(&|| {
             match Segment::<Counter>::open(&name) {
-                Err(Error::ForeignPidNamespace) => {}
+                Err(Error::ForeignPidNamespace { .. }) => {}
                 Ok(shared) => {
                     let _guard = shared.lock().unwrap();
                     inside.fetch_add(1, Ordering::SeqCst);
@@ -177,7 +177,7 @@ on_stage! {
                 assert_eq!(*shared[0].try_lock().unwrap(), 1);
                 // The object stays while a process is attached.
                 let third = spawn_container(|| {
-                    assert!(matches!(anew(), Err(Error::AlreadyExists)));
+                    assert!(matches!(anew(), Err(Error::AlreadyExists { .. })));
                 });
                 third.unwrap().join();
             });
@@ -212,7 +212,7 @@ on_stage! {
             };
             crate::support::poll(|| closed.load(Ordering::SeqCst) > number as u64);
             let opened = Segment::<Counter>::open(address);
-            assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+            assert!(matches!(opened, Err(Error::ForeignPidNamespace { .. })), "{opened:?}");
             daemon.kill();
             drop(expect_poisoned(Segment::<Counter>::open(address).unwrap().lock()));
         }
@@ -235,7 +235,7 @@ on_stage! {
                 start.pass();
                 let shared = match Segment::<ShmMutex<(u64, u64)>>::open(&name) {
                     Ok(shared) => shared,
-                    Err(Error::ForeignPidNamespace) => return,
+                    Err(Error::ForeignPidNamespace { .. }) => return,
                     Err(other) => panic!("{other:?}"),
                 };
                 opened[group].fetch_add(1, Ordering::SeqCst);
@@ -413,10 +413,10 @@ on_stage! {
         let _small = Segment::create(&small, Counter::new(0)).unwrap();
         let large = TestName::new("large");
         match Segment::create(&large, [0_u8; 100_000]) {
-            Err(Error::NoSpace { bytes }) => assert!(bytes > 100_000),
+            Err(Error::NoSpace { bytes, .. }) => assert!(bytes > 100_000),
             other => panic!("{:?}", other.map(|_| ())),
         }
-        assert!(matches!(Segment::<[u8; 100_000]>::open(&large), Err(Error::NotFound)));
+        assert!(matches!(Segment::<[u8; 100_000]>::open(&large), Err(Error::NotFound { .. })));
         // The failed creation reserved no memory.
         let _next = Segment::create(&large, [0_u8; 20_000]).unwrap();
     }
@@ -453,7 +453,7 @@ fn create_in_killed_container(address: &str) -> Option<File> {
     let refused = || {
         let opened = Segment::<Counters>::open(address);
         assert!(
-            matches!(opened, Err(Error::ForeignPidNamespace)),
+            matches!(opened, Err(Error::ForeignPidNamespace { .. })),
             "{opened:?}"
         );
     };
@@ -497,8 +497,8 @@ fn check_memory_backings() {
     *created.lock().unwrap() += 1;
     assert_eq!(*Segment::<Counter>::open(&name).unwrap().lock().unwrap(), 1);
     drop(created);
-    let missing = Segment::<Counter>::open(&TestName::new("missing"));
-    assert!(matches!(missing, Err(Error::NotFound)));
+    let missing = Segment::<Counter>::open(TestName::new("missing"));
+    assert!(matches!(missing, Err(Error::NotFound { .. })));
     let either = Segment::open_or_create(&TestName::new("either"), || Counter::new(0)).unwrap();
     drop(either.lock().unwrap());
 

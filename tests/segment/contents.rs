@@ -91,8 +91,8 @@ impl Mapped {
 fn smoke() {
     let names = Names::new("smoke");
     for name in names.all() {
-        let mine = SegmentOptions::new()
-            .create_with_len::<[Counter]>(name, 3, |locks| {
+        let mine = SegmentOptions::<[Counter]>::new()
+            .create_with_len(name, 3, |locks| {
                 locks[2] = Counter::new(5);
             })
             .unwrap();
@@ -120,8 +120,8 @@ type Table = WithTail<Head, [Counter]>;
 fn tail_follows_head() {
     let names = Names::new("tail");
     for name in names.all() {
-        let table = SegmentOptions::new()
-            .create_with_len::<Table>(name, 50, |table| {
+        let table = SegmentOptions::<Table>::new()
+            .create_with_len(name, 50, |table| {
                 table.head.used = ShmMutex::new(9);
                 table.head.kind = 7;
                 table.tail[49] = Counter::new(49);
@@ -150,8 +150,8 @@ fn open_refuses_other_element_type() {
     }
     let names = Names::new("elements");
     for name in names.all() {
-        let slice = SegmentOptions::new()
-            .create_with_len::<[u32]>(name, 8, |_| {})
+        let slice = SegmentOptions::<[u32]>::new()
+            .create_with_len(name, 8, |_| {})
             .unwrap();
         refuses::<[u64]>(name);
         refuses::<[i32]>(name);
@@ -162,8 +162,8 @@ fn open_refuses_other_element_type() {
         drop(slice);
         shm_sync::unlink(name).unwrap();
 
-        let _array = SegmentOptions::new()
-            .create_in_place::<[u32; 8]>(name, |_| {})
+        let _array = SegmentOptions::<[u32; 8]>::new()
+            .create_in_place(name, |_| {})
             .unwrap();
         refuses::<[u32]>(name);
         refuses::<[u32; 7]>(name);
@@ -187,23 +187,23 @@ fn length_is_set_by_creator() {
 fn slice_may_be_empty() {
     let names = Names::new("none");
     for name in names.all() {
-        let none = SegmentOptions::new()
-            .create_with_len::<[Counter]>(name, 0, |_| {})
+        let none = SegmentOptions::<[Counter]>::new()
+            .create_with_len(name, 0, |_| {})
             .unwrap();
         assert!(none.is_empty());
         assert!(Segment::<[Counter]>::open(name).unwrap().is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
-        let none = SegmentOptions::new()
-            .create_with_len::<Table>(name, 0, |_| {})
+        let none = SegmentOptions::<Table>::new()
+            .create_with_len(name, 0, |_| {})
             .unwrap();
         *none.head.used.lock().unwrap() = 1;
         assert!(Segment::<Table>::open(name).unwrap().tail.is_empty());
         drop(none);
         shm_sync::unlink(name).unwrap();
         // Elements without a size may have any number.
-        let units = SegmentOptions::new()
-            .create_with_len::<[()]>(name, usize::MAX, |_| {})
+        let units = SegmentOptions::<[()]>::new()
+            .create_with_len(name, usize::MAX, |_| {})
             .unwrap();
         assert_eq!(Segment::<[()]>::open(name).unwrap().len(), units.len());
         drop(units);
@@ -239,8 +239,8 @@ fn content_in_place_is_zero_with_usable_locks() {
     }
     let names = Names::new("zero");
     for name in names.all() {
-        let mixed = SegmentOptions::new()
-            .create_in_place::<Mixed>(name, |mixed| {
+        let mixed = SegmentOptions::<Mixed>::new()
+            .create_in_place(name, |mixed| {
                 assert!(mixed.plain.iter().all(|number| *number == 0));
                 assert_eq!(mixed.untouched.get_mut(), &[0; 100]);
                 mixed.inherits = ShmMutex::with_priority_inheritance(4);
@@ -284,7 +284,7 @@ on_stage! {
             let name = &name;
             small_stack
                 .spawn_scoped(scope, move || {
-                    let created = SegmentOptions::new().create_in_place::<Frame>(name, |frame| {
+                    let created = SegmentOptions::<Frame>::new().create_in_place(name, |frame| {
                         frame.lock = Counter::new(1);
                         frame.pixels[GIB - 1] = 255;
                     });
@@ -311,7 +311,7 @@ on_stage! {
         const MANY: usize = 1_000_000;
         let name = TestName::new("million");
         let started = std::time::Instant::now();
-        let mine = match SegmentOptions::new().create_with_len::<[Counter]>(&name, MANY, |_| {}) {
+        let mine = match SegmentOptions::<[Counter]>::new().create_with_len(&name, MANY, |_| {}) {
             Err(Error::NoSpace { .. }) => {
                 println!("not run: /dev/shm has no room for a million locks");
                 return;
@@ -342,7 +342,7 @@ on_stage! {
         // If the kernel runs out of memory after all, it kills this process.
         fs::write("/proc/self/oom_score_adj", "1000").unwrap();
         let names = Names::new("huge");
-        let options = SegmentOptions::new();
+        let options = SegmentOptions::<[u64]>::new();
         for len in [
             1 << 48,
             isize::MAX as usize / 8,
@@ -350,22 +350,22 @@ on_stage! {
             usize::MAX,
         ] {
             let refused = |result: Result<(), Error>| match result {
-                Err(Error::NoSpace { bytes }) => assert!(bytes > len / 2, "{bytes}"),
+                Err(Error::NoSpace { bytes, .. }) => assert!(bytes > len / 2, "{bytes}"),
                 other => panic!("{len} elements: {other:?}"),
             };
             for name in names.all() {
-                refused(SegmentOptions::new().create_with_len::<[u8]>(name, len, |_| {}).map(drop));
-                refused(SegmentOptions::new().create_with_len::<[Counter]>(name, len, |_| {}).map(drop));
-                refused(SegmentOptions::new().create_with_len::<Table>(name, len, |_| {}).map(drop));
-                let made = options.open_or_create_with_len::<[u64]>(name, len, |_| {});
+                refused(SegmentOptions::<[u8]>::new().create_with_len(name, len, |_| {}).map(drop));
+                refused(SegmentOptions::<[Counter]>::new().create_with_len(name, len, |_| {}).map(drop));
+                refused(SegmentOptions::<Table>::new().create_with_len(name, len, |_| {}).map(drop));
+                let made = options.open_or_create_with_len(name, len, |_| {});
                 refused(made.map(drop));
                 let opened = Segment::<[u8]>::open(name);
-                let is_absent = matches!(opened, Err(Error::NotFound));
+                let is_absent = matches!(opened, Err(Error::NotFound { .. }));
                 assert!(is_absent, "the failed creation leaves nothing");
             }
             refused(
-                options
-                    .anonymous_with_len::<[u8]>("huge", len, |_| {})
+                SegmentOptions::<[u8]>::new()
+                    .anonymous_with_len("huge", len, |_| {})
                     .map(drop),
             );
         }
@@ -378,17 +378,17 @@ on_stage! {
         let before = (descriptors(), mappings());
         for name in names.all() {
             let panicking = || {
-                SegmentOptions::new().create_with_len::<[Counter]>(name, 100, |_| panic!("halfway"))
+                SegmentOptions::<[Counter]>::new().create_with_len(name, 100, |_| panic!("halfway"))
             };
             assert!(std::panic::catch_unwind(panicking).is_err());
-            assert!(matches!(Segment::<[Counter]>::open(name), Err(Error::NotFound)));
+            assert!(matches!(Segment::<[Counter]>::open(name), Err(Error::NotFound { .. })));
             let panicking = || Segment::open_or_create(name, || -> Counter { panic!("at once") });
             assert!(std::panic::catch_unwind(panicking).is_err());
-            assert!(matches!(Segment::<Counter>::open(name), Err(Error::NotFound)));
+            assert!(matches!(Segment::<Counter>::open(name), Err(Error::NotFound { .. })));
         }
         let panicking = || {
-            let options = SegmentOptions::new();
-            options.anonymous_in_place::<Counter>("panic", |_| panic!("halfway"))
+            let options = SegmentOptions::<Counter>::new();
+            options.anonymous_in_place("panic", |_| panic!("halfway"))
         };
         assert!(std::panic::catch_unwind(panicking).is_err());
         assert_eq!((descriptors(), mappings()), before);
@@ -411,8 +411,8 @@ on_stage! {
         let Names(posix, file, key) = Names::new("huge-pages");
         for name in [&*posix, &*file] {
             let made = huge.create(name, Counter::new(0));
-            assert!(matches!(made, Err(Error::Unsupported(Unsupported::HugePages))), "{made:?}");
-            assert!(matches!(Segment::<Counter>::open(name), Err(Error::NotFound)));
+            assert!(matches!(made, Err(Error::Unsupported { reason: Unsupported::HugePages, .. })), "{made:?}");
+            assert!(matches!(Segment::<Counter>::open(name), Err(Error::NotFound { .. })));
         }
         let results = [
             huge.anonymous("huge", Counter::new(0)),
@@ -431,11 +431,11 @@ on_stage! {
                     holder.kill();
                     drop(expect_poisoned(segment.lock()));
                     if let Some(address) = Segment::address(&segment) {
-                        drop(Segment::<Counter>::open(address.as_str()).unwrap());
-                        shm_sync::unlink(address.as_str()).unwrap();
+                        drop(Segment::<Counter>::open(address).unwrap());
+                        shm_sync::unlink(address).unwrap();
                     }
                 }
-                Err(Error::NoHugePages { bytes }) => {
+                Err(Error::NoHugePages { bytes, .. }) => {
                     assert!(free < 3, "huge pages are refused although enough are free");
                     assert!(bytes >= size_of::<Counter>());
                 }
@@ -447,11 +447,11 @@ on_stage! {
     fn prefaulted_memory_is_resident() {
         const LEN: usize = 2 * MIB;
         let names = Names::new("resident");
-        let resident = |options: &SegmentOptions, name: &str| {
+        let resident = |options: &SegmentOptions<[u8; LEN]>, name: &str| {
             let created: Segment<[u8; LEN]> = options.create_in_place(name, |_| {}).unwrap();
-            let opened = options.open::<[u8; LEN]>(name).unwrap();
+            let opened = options.open(name).unwrap();
             let both = [&created, &opened].map(|segment| Mapped::of(segment).bytes("Rss"));
-            let read = options.open_read_only::<[u8; LEN]>(name).unwrap();
+            let read = options.open_read_only(name).unwrap();
             drop((created, opened, read));
             shm_sync::unlink(name).unwrap();
             both
@@ -472,16 +472,16 @@ on_stage! {
 
     fn core_dump_omits_excluded_segments() {
         let names = Names::new("core-dump");
-        let excluded = SegmentOptions::new().core_dump(CoreDump::Excluded);
+        let excluded = SegmentOptions::<u64>::new().core_dump(CoreDump::Excluded);
         let locked = excluded.clone().residency(Residency::Locked);
         for name in names.all() {
             for (options, expected) in
                 [(&SegmentOptions::new(), false), (&excluded, true), (&locked, true)]
             {
                 let created = options.create(name, 0_u64).unwrap();
-                let opened = options.open::<u64>(name).unwrap();
-                let read = options.open_read_only::<u64>(name).unwrap();
-                let copy = options.open_snapshot::<u64>(name).unwrap();
+                let opened = options.open(name).unwrap();
+                let read = options.open_read_only(name).unwrap();
+                let copy = options.open_snapshot(name).unwrap();
                 let mapped = [
                     Mapped::of(&created),
                     Mapped::of(&opened),
@@ -501,10 +501,11 @@ on_stage! {
         }
         let plain = Segment::anonymous(Counter::new(0)).unwrap();
         assert!(!Mapped::of(&plain).is_excluded());
+        let excluded = SegmentOptions::new().core_dump(CoreDump::Excluded);
         let excluded_segment = excluded.anonymous("core-dump", Counter::new(0)).unwrap();
         assert!(Mapped::of(&excluded_segment).is_excluded());
         let file = Segment::as_fd(&excluded_segment).unwrap().try_clone_to_owned().unwrap();
-        let received = excluded.from_fd::<Counter>(file).unwrap();
+        let received = excluded.from_fd(file).unwrap();
         assert!(Mapped::of(&received).is_excluded());
 
         let huge = excluded.pages(Pages::Huge);
@@ -527,7 +528,7 @@ on_stage! {
         let options = SegmentOptions::new().residency(Residency::Locked);
         for name in names.all() {
             let created: Segment<[u8; LEN]> = options.create_in_place(name, |_| {}).unwrap();
-            let opened = options.open::<[u8; LEN]>(name).unwrap();
+            let opened = options.open(name).unwrap();
             for segment in [&created, &opened] {
                 assert!(Mapped::of(segment).bytes("Rss") >= LEN);
                 match Segment::system_v_status(segment).unwrap() {
@@ -561,7 +562,7 @@ on_stage! {
                 let error = result.expect_err("the segment is larger than the limit");
                 let text = error.to_string();
                 match error {
-                    Error::MemoryLockLimit { bytes, limit } => {
+                    Error::MemoryLockLimit { bytes, limit, .. } => {
                         assert!(bytes >= LEN);
                         assert_eq!(limit, Some(LIMIT));
                         assert!(text.contains("65536") && text.contains("ulimit"), "{text}");
@@ -573,13 +574,14 @@ on_stage! {
             for name in names.all() {
                 refused(options.create_in_place(name, |_| {}));
                 let opened = Segment::<[u8; LEN]>::open(name);
-                let is_absent = matches!(opened, Err(Error::NotFound));
+                let is_absent = matches!(opened, Err(Error::NotFound { .. }));
                 assert!(is_absent, "{name}: the failed creation leaves nothing");
-                let made = SegmentOptions::new().create_in_place::<[u8; LEN]>(name, |_| {}).unwrap();
+                let made = SegmentOptions::<[u8; LEN]>::new().create_in_place(name, |_| {}).unwrap();
                 refused(options.open(name));
                 drop(made);
                 shm_sync::unlink(name).unwrap();
                 // A segment within the limit is created.
+                let options = SegmentOptions::new().residency(Residency::Locked);
                 drop(options.create(name, Counter::new(0)).unwrap());
                 shm_sync::unlink(name).unwrap();
             }
@@ -609,8 +611,8 @@ on_stage! {
                 }
                 drop(Segment::create(&key, 0_u8).unwrap());
                 shm_sync::unlink(&key).unwrap();
-                let large = SegmentOptions::new().create_in_place::<[u8; 8192]>(&key, |_| {});
-                assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.. })), "{large:?}");
+                let large = SegmentOptions::<[u8; 8192]>::new().create_in_place(&key, |_| {});
+                assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.., .. })), "{large:?}");
             })
             .join();
             shm_sync::unlink(&key).unwrap();

@@ -65,7 +65,7 @@ impl Steps {
     }
 }
 
-fn transient() -> SegmentOptions {
+fn transient<T>() -> SegmentOptions<T> {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
 }
 
@@ -124,7 +124,7 @@ on_stage! {
             // SAFETY: `dup2` has just created the descriptor, and no other owner has
             // it.
             let stdin = unsafe { OwnedFd::from_raw_fd(moved) };
-            let again = SegmentOptions::new().from_fd::<Marked>(stdin).unwrap();
+            let again = SegmentOptions::<Marked>::new().from_fd(stdin).unwrap();
             again.visit();
             let number = Segment::as_fd(&again).unwrap().as_raw_fd();
             crate::support::exit_now(i32::from(number < 3));
@@ -203,14 +203,14 @@ on_stage! {
                     close_from_three();
                     daemon = Some(Daemon::start());
                 };
-                let created = SegmentOptions::new().create_in_place::<u64>(&address, become_daemon);
+                let created = SegmentOptions::<u64>::new().create_in_place(&address, become_daemon);
                 assert!(matches!(created, Err(Error::Os { .. })), "{created:?}");
                 assert!(!address.exists());
                 daemon.unwrap().check();
 
                 let mut daemon = None;
                 let options = SegmentOptions::new();
-                let anonymous = options.anonymous_in_place::<u64>("daemon", |value| {
+                let anonymous = options.anonymous_in_place("daemon", |value| {
                     *value = 5;
                     close_from_three();
                     daemon = Some(Daemon::start());
@@ -252,7 +252,7 @@ on_stage! {
         assert_eq!(Segment::attached_pids(&segment).unwrap(), both, "the mapping shows the daemon");
         drop(segment);
         let opened = Segment::<Marked>::open(&address);
-        assert!(matches!(opened, Err(Error::NotFound)), "the lock has ended with the descriptor");
+        assert!(matches!(opened, Err(Error::NotFound { .. })), "the lock has ended with the descriptor");
         steps.reach(2);
         daemon.join();
     }

@@ -64,7 +64,7 @@ on_stage! {
         drop(Segment::create(&path, 7_u64).unwrap());
         disk.fill_up();
         assert!(matches!(
-            SegmentOptions::new().create_with_len::<[u8]>(&disk.path("more"), 2 * MIB, |_| ()),
+            SegmentOptions::<[u8]>::new().create_with_len(disk.path("more"), 2 * MIB, |_| ()),
             Err(Error::NoSpace { .. })
         ));
         assert_eq!(*Segment::<u64>::open(&path).unwrap(), 7);
@@ -101,7 +101,7 @@ on_stage! {
         }
         for path in &late {
             let refused = Segment::<[std::sync::atomic::AtomicU8]>::open(path);
-            let expected = matches!(refused, Err(Error::NoSpace { bytes }) if bytes > 16 * MIB);
+            let expected = matches!(refused, Err(Error::NoSpace { bytes, .. }) if bytes > 16 * MIB);
             assert!(expected, "{path}: {refused:?}");
             // The refusal changes nothing, and a reader needs no space.
             let read = Segment::<[std::sync::atomic::AtomicU8]>::open_read_only(path).unwrap();

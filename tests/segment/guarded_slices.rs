@@ -155,7 +155,7 @@ fn views_and_copies_read_the_slice() {
             [Some(1), Some(33), None]
         );
 
-        let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+        let copy = Segment::<Board>::options().open_snapshot(name).unwrap();
         let table = expect_poisoned(copy.tail.lock()).recover(|table| table.head.to = 9);
         assert_eq!((table.head.to, &table.tail), (9, &[1, 1, 1, 33][..]));
         assert_eq!(held.head.to, 1, "the original does not change");

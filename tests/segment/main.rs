@@ -3,12 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod attachment;
 mod backings;
 mod containers;
 mod contents;
 mod create_open;
 mod descriptors;
+mod errors;
 mod file_systems;
 mod foreign_memory;
 mod guarded_slices;

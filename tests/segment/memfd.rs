@@ -39,8 +39,8 @@ fn descriptor<T: ShmSafe>(segment: &Segment<T>) -> BorrowedFd<'_> {
 
 /// Returns the error with which a descriptor is refused.
 fn refusal(file: impl Into<OwnedFd>) -> Error {
-    SegmentOptions::new()
-        .from_fd::<Counter>(file.into())
+    SegmentOptions::<Counter>::new()
+        .from_fd(file.into())
         .expect_err("the descriptor is refused")
 }
 
@@ -89,7 +89,7 @@ fn smoke() {
     assert_eq!(Segment::backing(&mine), Backing::Memfd);
     assert_eq!(Segment::address(&mine), None);
     let file = descriptor(&mine).try_clone_to_owned().unwrap();
-    let same = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
+    let same = SegmentOptions::<Counter>::new().from_fd(file).unwrap();
     *same.lock().unwrap() += 1;
     drop(same);
     assert_eq!(*mine.lock().unwrap(), 1);
@@ -162,25 +162,31 @@ fn from_fd_refuses_foreign_sealed_files() {
     file.read_exact_at(&mut good, 0).unwrap();
 
     for bytes in [&b""[..], b"short", &[0; 5000], &[0xff; 5000]] {
-        assert!(matches!(refusal(memfd(bytes, shrink)), Error::NotASegment));
+        assert!(matches!(
+            refusal(memfd(bytes, shrink)),
+            Error::NotASegment { .. }
+        ));
     }
     for bytes in [&good[..good.len() - 1], &[&good[..], b"x"].concat()] {
         assert!(matches!(
             refusal(memfd(bytes, shrink)),
-            Error::Corrupt(CorruptHeader::WrongSize { .. })
+            Error::Corrupt {
+                reason: CorruptHeader::WrongSize { .. },
+                ..
+            }
         ));
     }
-    let other = SegmentOptions::new().from_fd::<ShmMutex<i64>>(file.into());
+    let other = SegmentOptions::<ShmMutex<i64>>::new().from_fd(file.into());
     assert!(matches!(other, Err(Error::LayoutMismatch { .. })));
 
     // Read permission alone does not permit to lock.
     let link = format!("/proc/self/fd/{}", descriptor(&mine).as_raw_fd());
     let read_only = File::open(link).unwrap();
-    assert!(matches!(refusal(read_only), Error::PermissionDenied));
+    assert!(matches!(refusal(read_only), Error::PermissionDenied { .. }));
     let read_only_seals = shrink | SealFlag::F_SEAL_WRITE;
     assert!(matches!(
         refusal(memfd(&good, read_only_seals)),
-        Error::PermissionDenied
+        Error::PermissionDenied { .. }
     ));
 }
 
@@ -220,7 +226,7 @@ on_stage! {
         if let Ok(number) = std::env::var("SHM_SYNC_TEST_FD") {
             // SAFETY: the test has left this descriptor open for this process.
             let file = unsafe { OwnedFd::from_raw_fd(number.parse().unwrap()) };
-            let theirs = SegmentOptions::new().from_fd::<Counter>(file).unwrap();
+            let theirs = SegmentOptions::<Counter>::new().from_fd(file).unwrap();
             for _ in 0..500 {
                 *theirs.lock().unwrap() += 1;
             }
@@ -241,7 +247,7 @@ on_stage! {
         // The worker is forked before the segment exists.
         let mut worker = spawn(|| {
             let file = receive(theirs.as_fd());
-            let desk = SegmentOptions::new().from_fd::<Desk>(file).unwrap();
+            let desk = SegmentOptions::<Desk>::new().from_fd(file).unwrap();
             let mut turn = desk.turn.lock().unwrap();
             for _ in 0..ROUNDS {
                 turn = desk.changed.wait_while(turn, |turn| *turn % 2 == 0).unwrap();
@@ -291,7 +297,7 @@ on_stage! {
             send(theirs.as_fd(), descriptor(&segment));
             received.pass();
         });
-        let mine = SegmentOptions::new().from_fd::<Counter>(receive(ours.as_fd())).unwrap();
+        let mine = SegmentOptions::<Counter>::new().from_fd(receive(ours.as_fd())).unwrap();
         received.open();
         creator.join();
         assert_eq!(*mine.lock().unwrap(), 8);

@@ -76,7 +76,7 @@ fn smoke() {
     for name in names.all() {
         let shared = Segment::create(name, board()).unwrap();
         let read = Segment::<Board>::open_read_only(name).unwrap();
-        assert_eq!(read.address().as_str(), name);
+        assert_eq!(read.address().to_str(), Some(name));
         let view = read.view();
         let limits: ReadOnly<'_, Limits> = project!(view => limits);
         assert_eq!(
@@ -115,16 +115,22 @@ fn open_read_only_refuses_missing_or_foreign() {
     let names = Names::new("refused");
     for name in names.all() {
         let missing = Segment::<Board>::open_read_only(name);
-        assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
-        let missing = SegmentOptions::new().open_snapshot::<Board>(name);
-        assert!(matches!(missing, Err(Error::NotFound)), "{missing:?}");
+        assert!(
+            matches!(missing, Err(Error::NotFound { .. })),
+            "{missing:?}"
+        );
+        let missing = SegmentOptions::<Board>::new().open_snapshot(name);
+        assert!(
+            matches!(missing, Err(Error::NotFound { .. })),
+            "{missing:?}"
+        );
         let _shared = Segment::create(name, 5_u64).unwrap();
         let other = Segment::<i64>::open_read_only(name);
         assert!(
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
         );
-        let other = SegmentOptions::new().open_snapshot::<i64>(name);
+        let other = SegmentOptions::<i64>::new().open_snapshot(name);
         assert!(
             matches!(other, Err(Error::LayoutMismatch { .. })),
             "{other:?}"
@@ -137,8 +143,8 @@ fn open_read_only_learns_length() {
     let names = Names::new("tail");
     type Table = WithTail<u32, [Counter]>;
     for name in names.all() {
-        let _shared = SegmentOptions::new()
-            .create_with_len::<Table>(name, 4, |table| {
+        let _shared = SegmentOptions::<Table>::new()
+            .create_with_len(name, 4, |table| {
                 table.head = 7;
                 table.tail[3] = Counter::new(33);
             })
@@ -149,7 +155,7 @@ fn open_read_only_learns_length() {
         assert_eq!(tail.len(), 4);
         assert_eq!(tail.element(3).unwrap().peek(), 33);
 
-        let copy = SegmentOptions::new().open_snapshot::<Table>(name).unwrap();
+        let copy = SegmentOptions::<Table>::new().open_snapshot(name).unwrap();
         assert_eq!((copy.head, copy.tail.len()), (7, 4));
         assert_eq!(*copy.tail[3].lock().unwrap(), 33);
     }
@@ -216,11 +222,11 @@ on_stage! {
                 become_nobody();
                 let unexpected = Segment::<Board>::open_read_only(name);
                 assert!(matches!(unexpected, Err(Error::WrongOwner { found: 0, .. })));
-                let of_root = SegmentOptions::new().owner(0);
-                let opened = of_root.open::<Board>(name);
-                assert!(matches!(opened, Err(Error::PermissionDenied)), "{opened:?}");
-                let read = of_root.open_read_only::<Board>(name).unwrap();
-                let copy = of_root.open_snapshot::<Board>(name).unwrap();
+                let of_root = SegmentOptions::<Board>::new().owner(0);
+                let opened = of_root.open(name);
+                assert!(matches!(opened, Err(Error::PermissionDenied { .. })), "{opened:?}");
+                let read = of_root.open_read_only(name).unwrap();
+                let copy = of_root.open_snapshot(name).unwrap();
                 ready.open();
                 changed.pass();
                 assert_eq!(project!(read.view() => done).load(), 11);
@@ -266,7 +272,7 @@ on_stage! {
         let names = Names::new("apart");
         for name in names.all() {
             let shared = Segment::create(name, board()).unwrap();
-            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             // The snapshot has its own copy of every page, also of pages never written
             // to.
             spawn(|| {
@@ -292,8 +298,8 @@ on_stage! {
         const LEN: usize = 3 << 20;
         let names = Names::new("pages");
         for name in names.all() {
-            let shared = SegmentOptions::new().create_in_place::<[AtomicU64; LEN / 8]>(name, |_| {}).unwrap();
-            let copy = SegmentOptions::new().open_snapshot::<[AtomicU64; LEN / 8]>(name).unwrap();
+            let shared = SegmentOptions::<[AtomicU64; LEN / 8]>::new().create_in_place(name, |_| {}).unwrap();
+            let copy = SegmentOptions::<[AtomicU64; LEN / 8]>::new().open_snapshot(name).unwrap();
             spawn(|| shared.iter().for_each(|word| word.store(1, Ordering::Relaxed))).join();
             assert!(copy.iter().all(|word| word.load(Ordering::Relaxed) == 0), "{name}");
             unlink(name).unwrap();
@@ -314,7 +320,7 @@ on_stage! {
                 let _ = shared.slots[1].lock();
             });
             waiter.wait_until_asleep();
-            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             let poisoned = expect_poisoned(copy.slots[1].try_lock());
             assert_eq!(dead_owner(poisoned.cause()), Some(holder.pid()));
             let mut data = poisoned.recover(|data| *data = (0, 0));
@@ -338,7 +344,7 @@ on_stage! {
         let names = Names::new("forked");
         for name in names.all() {
             let _shared = Segment::create(name, board()).unwrap();
-            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             let (board, me) = (&*copy, std::process::id());
             let guard = board.pending.lock().unwrap();
             let [locked, end] = [Gate::new(), Gate::new()];
@@ -393,7 +399,7 @@ on_stage! {
         let names = Names::new("forked-threads");
         let name = names.all()[0];
         let _shared = Segment::create(name, board()).unwrap();
-        let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+        let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
         let _guard = copy.pending.lock().unwrap();
         for _ in 0..50 {
             spawn(|| {
@@ -429,7 +435,7 @@ on_stage! {
             })
             .wait();
             let guard = shared.pending.lock().unwrap();
-            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             drop(expect_poisoned(copy.slots[0].lock()));
             let own = expect_poisoned(copy.pending.lock());
             assert_eq!(dead_owner(own.cause()), Some(std::process::id()));
@@ -438,7 +444,7 @@ on_stage! {
             drop(guard);
             *shared.pending.lock().unwrap() += 1;
             drop(expect_poisoned(shared.slots[0].lock()));
-            let again = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let again = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             assert!(again.slots[0].is_poisoned() && !again.pending.is_poisoned());
         }
     }
@@ -454,7 +460,7 @@ on_stage! {
                 assert_eq!(Segment::attached_pids(&shared).unwrap(), [std::process::id()]);
             });
             created.pass();
-            let copy = SegmentOptions::new().open_snapshot::<Board>(name).unwrap();
+            let copy = SegmentOptions::<Board>::new().open_snapshot(name).unwrap();
             seen.open();
             owner.join();
             assert_eq!(*copy.pending.lock().unwrap(), 5);

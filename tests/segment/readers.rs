@@ -70,7 +70,7 @@ fn reader(path: &str, bytes: impl Iterator<Item = i64>) -> Child {
     reader
 }
 
-fn readable() -> SegmentOptions {
+fn readable<T>() -> SegmentOptions<T> {
     SegmentOptions::new().mode(0o644)
 }
 
@@ -121,7 +121,7 @@ on_stage! {
             // A byte with which a writer would be attached.
             let mut reader = self::reader(&path, [ATTACHED + 1].into_iter());
             let error = within(SHORT, || open(&address)).unwrap_err();
-            assert!(matches!(error, Error::InUse), "{error:?}");
+            assert!(matches!(error, Error::InUse { .. }), "{error:?}");
             reader.kill();
             open(&address).unwrap().visit();
         }

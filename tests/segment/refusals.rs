@@ -23,12 +23,18 @@ enum Expected {
 impl Expected {
     fn is_met_by<T>(self, errno: i32, result: &Result<T, Error>) -> bool {
         match (self, result) {
-            (Self::Call(expected), Err(Error::Os { call, source })) => {
+            (Self::Call(expected), Err(Error::Os { call, source, .. })) => {
                 *call == expected && source.raw_os_error() == Some(errno)
             }
-            (Self::UnnamedFiles, Err(Error::Unsupported(Unsupported::UnnamedFiles)))
-            | (Self::PermissionDenied, Err(Error::PermissionDenied))
-            | (Self::NotFound, Err(Error::NotFound))
+            (
+                Self::UnnamedFiles,
+                Err(Error::Unsupported {
+                    reason: Unsupported::UnnamedFiles,
+                    ..
+                }),
+            )
+            | (Self::PermissionDenied, Err(Error::PermissionDenied { .. }))
+            | (Self::NotFound, Err(Error::NotFound { .. }))
             | (Self::NoSpace, Err(Error::NoSpace { .. }))
             | (Self::Works, Ok(_)) => true,
             _ => false,
@@ -294,7 +300,7 @@ on_stage! {
                     _ => options.create_with_len(&address, LEN, |_| ()),
                 };
                 match made {
-                    Err(Error::NoSpace { bytes }) => assert!(bytes > LEN),
+                    Err(Error::NoSpace { bytes, .. }) => assert!(bytes > LEN),
                     // A System V segment is not a file for this limit.
                     Ok(_) => assert_eq!(kind, Backing::SystemV),
                     Err(other) => panic!("{kind}: {other:?}"),

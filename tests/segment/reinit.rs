@@ -230,7 +230,7 @@ on_stage! {
         assert!(!shared.held.is_poisoned());
         drop(shared);
         unlink(&path).unwrap();
-        assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound)));
+        assert!(matches!(Segment::<Jobs>::open(&path), Err(Error::NotFound { .. })));
     }
 
     fn file_header_names_device_inode_and_boot() {
@@ -356,7 +356,7 @@ on_stage! {
         overwrite(&path, BOOT.start, &[0x5a; 16]);
         let refused = spawn(|| {
             let opened = Segment::<Jobs>::open(&path);
-            assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+            assert!(matches!(opened, Err(Error::InUse { .. })), "{opened:?}");
         });
         refused.join();
         drop(guard);
@@ -374,7 +374,7 @@ on_stage! {
         overwrite(&path, PID_NAMESPACE.start, &[0xee; 4]);
         let refused = || {
             let opened = Segment::<Jobs>::open(&path);
-            assert!(matches!(opened, Err(Error::ForeignPidNamespace)), "{opened:?}");
+            assert!(matches!(opened, Err(Error::ForeignPidNamespace { .. })), "{opened:?}");
         };
         refused();
         spawn(refused).join();
@@ -394,7 +394,7 @@ on_stage! {
         let bytes = fs::read(&*path).unwrap();
         overwrite(&path, DEVICE.start, &0x1234_u64.to_le_bytes());
         let opened = Segment::<Jobs>::open(&path);
-        assert!(matches!(opened, Err(Error::InUse)), "{opened:?}");
+        assert!(matches!(opened, Err(Error::InUse { .. })), "{opened:?}");
         holder.kill();
         drop(shared);
         // As after a power failure, or in a copied file system.
@@ -452,14 +452,14 @@ on_stage! {
             });
             let bound = run("mount", &["--bind", &mounts.path("original"), &mounts.path("bound")]);
             let twice = device.is_some_and(|device| run("mount", &[&device, &mounts.path("copy")]));
-            let shared = Segment::create(&mounts.path("original/jobs"), jobs()).unwrap();
+            let shared = Segment::create(mounts.path("original/jobs"), jobs()).unwrap();
             let _holder = spawn_holder(&shared);
             for (is_mounted, name) in [(bound, "bound/jobs"), (twice, "copy/jobs")] {
                 if !is_mounted {
                     println!("skipped, because {kind} cannot be mounted as {name}");
                     continue;
                 }
-                let same = Segment::<Jobs>::open(&mounts.path(name)).unwrap();
+                let same = Segment::<Jobs>::open(mounts.path(name)).unwrap();
                 assert!(matches!(same.held.try_lock(), Err(LockError::WouldBlock)), "{kind} {name}");
             }
         }
@@ -486,7 +486,7 @@ on_stage! {
         let file = mounts.path("original/upper/jobs");
         let beneath = Segment::create(&file, jobs()).unwrap();
         let _holder = spawn_holder(&beneath);
-        let above = Segment::<Jobs>::open(&mounts.path("bound/jobs")).unwrap();
+        let above = Segment::<Jobs>::open(mounts.path("bound/jobs")).unwrap();
         assert!(matches!(above.held.try_lock(), Err(LockError::WouldBlock)));
     }
 
@@ -576,7 +576,7 @@ on_stage! {
         create_for_other_boot(&path);
         let before = fs::read(&*path).unwrap();
         let read = Segment::<Jobs>::open_read_only(&path).unwrap();
-        let copy = SegmentOptions::new().open_snapshot::<Jobs>(&path).unwrap();
+        let copy = SegmentOptions::<Jobs>::new().open_snapshot(&path).unwrap();
         drop(expect_poisoned(copy.held.lock()));
         assert_eq!(fs::read(&*path).unwrap(), before);
         // The read-only segment stays open meanwhile.

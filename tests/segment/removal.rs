@@ -1,6 +1,8 @@
 //! Removal by the last process that detaches. It happens however the other processes
 //! ended, and never while a process is attached.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,11 +11,11 @@ use crate::support::{
     on_stage, spawn,
 };
 use shm_sync::{
-    Backing, Error, IfAbandoned, Removal, Residency, Segment, SegmentOptions, ShmMutex, ShmSafe,
-    inspect, unlink,
+    Backing, Error, IfAbandoned, LockError, Removal, Residency, Segment, SegmentOptions, ShmMutex,
+    ShmSafe, ToAddress, inspect, unlink,
 };
 
-fn transient() -> SegmentOptions {
+fn transient<T>() -> SegmentOptions<T> {
     SegmentOptions::new().removal(Removal::UntilLastDetach)
 }
 
@@ -28,7 +30,7 @@ fn child_copy(segment: &Segment<Marked>) -> Segment<Marked> {
 }
 
 /// Creates a segment in a process that is then killed.
-fn leave_stale(address: &str, options: &SegmentOptions, id: u64) {
+fn leave_stale(address: &str, options: &SegmentOptions<Marked>, id: u64) {
     let mut user = spawn(|| {
         let _segment = options.create(address, Marked::new(id)).unwrap();
         die()
@@ -56,7 +58,7 @@ on_stage! {
             assert_eq!(open(&address).unwrap().id(), 1, "one process is still attached");
             drop(second);
             assert!(!address.exists());
-            assert!(matches!(open(&address), Err(Error::NotFound)));
+            assert!(matches!(open(&address), Err(Error::NotFound { .. })));
 
             // By default the object stays.
             drop(Segment::create(&address, Marked::new(2)).unwrap());
@@ -83,8 +85,8 @@ on_stage! {
                 for round in 0..rounds {
                     meeting.attend(2, 2 * round + 1);
                     while is_open.load(Ordering::SeqCst) {
-                        let locked = SegmentOptions::new().residency(Residency::Locked);
-                        assert!(locked.open::<Marked>(&address).is_err());
+                        let locked = SegmentOptions::<Marked>::new().residency(Residency::Locked);
+                        assert!(locked.open(&address).is_err());
                         assert!(Segment::<ShmMutex<u8>>::open(&address).is_err());
                     }
                     meeting.attend(2, 2 * round + 2);
@@ -205,7 +207,7 @@ on_stage! {
             let second = anew.open_or_create(&address, || Marked::new(5)).unwrap();
             assert_eq!(second.id(), 4);
             let third = anew.create(&address, Marked::new(6));
-            assert!(matches!(third, Err(Error::AlreadyExists)));
+            assert!(matches!(third, Err(Error::AlreadyExists { .. })));
             spawn(|| {
                 drop((child_copy(&recreated), child_copy(&second)));
                 let fourth = anew.open_or_create(&address, || Marked::new(7)).unwrap();
@@ -246,7 +248,7 @@ on_stage! {
         for address in TestAddress::of_each_kind("refused") {
             leave_stale(&address, &transient(), 1);
             let refused = transient().create(&address, Marked::new(2));
-            assert!(matches!(refused, Err(Error::AlreadyExists)));
+            assert!(matches!(refused, Err(Error::AlreadyExists { .. })));
             let reused = open(&address).expect("the refused creation must keep it");
             assert_eq!(reused.id(), 1);
         }
@@ -296,28 +298,124 @@ on_stage! {
             let last = spawn(|| {
                 drop(child_copy(&segment));
                 become_nobody();
-                let opened = options.open::<Marked>(&address).unwrap();
+                let opened = options.open(&address).unwrap();
                 there.open();
                 go.pass();
                 drop(opened);
                 // The object is as it was, however often it is opened.
                 for _ in 0..3 {
-                    let opened = options.open::<Marked>(&address).unwrap();
+                    let opened = options.open(&address).unwrap();
                     opened.visit();
                     assert_eq!(opened.id(), 1);
                 }
                 let anew = options.clone().if_abandoned(IfAbandoned::Recreate);
                 let refused = anew.open_or_create(&address, || Marked::new(2));
-                assert!(matches!(refused, Err(Error::PermissionDenied)), "{refused:?}");
+                assert!(matches!(refused, Err(Error::PermissionDenied { .. })), "{refused:?}");
             });
             there.pass();
             drop(segment);
             go.open();
             last.join();
-            let opened = options.open::<Marked>(&address).unwrap();
+            let opened = options.open(&address).unwrap();
             assert_eq!(opened.id(), 1);
             drop(opened);
             assert!(!address.exists(), "root removes the object");
+        }
+    }
+
+    fn close_removes_name_of_last_user() {
+        for address in TestAddress::of_each_kind("close") {
+            let segment = transient().create(&address, Marked::new(1)).unwrap();
+            let second = open(&address).unwrap();
+            Segment::close(segment).expect("it is no error that another user is attached");
+            assert!(address.exists());
+            Segment::close(second).unwrap();
+            assert!(!address.exists());
+
+            let segment = transient().create(&address, Marked::new(2)).unwrap();
+            unlink(&address).unwrap();
+            Segment::close(segment).expect("it is no error that the name is gone");
+            let segment = Segment::create(&address, Marked::new(3)).unwrap();
+            Segment::close(segment).unwrap();
+            assert!(address.exists(), "the segment is persistent");
+        }
+        Segment::close(Segment::anonymous(Marked::new(4)).unwrap()).unwrap();
+    }
+
+    fn close_reports_removal_error() {
+        if !is_root_for("close_reports_removal_error") {
+            return;
+        }
+        for address in TestAddress::of_each_kind("close-error") {
+            let options = transient().mode(0o666).owner(0);
+            // In /tmp and /dev/shm only the owner may remove the object.
+            let segment = options.create(&address, Marked::new(1)).unwrap();
+            let (there, go) = (Gate::new(), Gate::new());
+            let last = spawn(|| {
+                drop(child_copy(&segment));
+                become_nobody();
+                let opened = options.open(&address).unwrap();
+                let second = options.open(&address).unwrap();
+                there.open();
+                go.pass();
+                Segment::close(opened).expect("it is not the last user");
+                let shown = address.to_address().unwrap().to_string();
+                let read = options.open_read_only(&address).unwrap();
+                let refused = Segment::close(second);
+                refused.expect("the reader is attached, and is not asked for its rights");
+                let refused = read.close().expect_err("the reader is the last user");
+                assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused:?}");
+                assert_eq!(refused.address(), Some(&*shown));
+
+                let opened = options.open(&address).unwrap();
+                let refused = Segment::close(opened).expect_err("only root may remove it");
+                assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused:?}");
+                assert_eq!(refused.address(), Some(&*shown));
+            });
+            there.pass();
+            drop(segment);
+            go.open();
+            last.join();
+            assert!(address.exists());
+        }
+    }
+
+    fn close_reports_read_only_directory() {
+        spawn(|| {
+            if nix::unistd::Uid::effective().is_root() {
+                become_nobody();
+            }
+            let directory = std::env::temp_dir();
+            let directory = directory.join(format!("shm-sync-test-close-{}", std::process::id()));
+            fs::create_dir(&directory).unwrap();
+            let path = directory.join("jobs");
+            let segment = transient().create(&path, Marked::new(1)).unwrap();
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).unwrap();
+            let refused = Segment::close(segment);
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+            let is_there = path.exists();
+            fs::remove_dir_all(&directory).unwrap();
+            let refused = refused.expect_err("the directory is read-only");
+            assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused:?}");
+            assert_eq!(refused.address(), path.to_str());
+            assert!(is_there, "the name stays");
+        })
+        .join();
+    }
+
+    fn close_reports_held_lock() {
+        for address in TestAddress::of_each_kind("close-held") {
+            spawn(|| {
+                let segment = Segment::create(&address, ShmMutex::new(1_u64)).unwrap();
+                std::mem::forget(segment.lock().unwrap());
+                let refused = Segment::close(segment).expect_err("a guard was leaked");
+                assert!(matches!(refused, Error::LocksHeld { .. }), "{refused:?}");
+                let shown = address.to_address().unwrap().to_string();
+                assert_eq!(refused.address(), Some(&*shown));
+            })
+            .join();
+            let opened = Segment::<ShmMutex<u64>>::open(&address).unwrap();
+            assert!(matches!(opened.lock(), Err(LockError::Poisoned(_))));
         }
     }
 
@@ -360,7 +458,7 @@ on_stage! {
             let _prober = spawn(|| loop {
                 match inspect::object(&named) {
                     Ok(_) => drop(probes.fetch_add(1, Ordering::Relaxed)),
-                    Err(Error::NotFound) => {}
+                    Err(Error::NotFound { .. }) => {}
                     Err(other) => panic!("{other:?}"),
                 }
             });
@@ -469,7 +567,7 @@ impl DetachRace {
                     assert_eq!(*again.visits.lock().unwrap(), 1);
                 }
             }
-            Err(Error::NotFound) => {}
+            Err(Error::NotFound { .. }) => {}
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -539,18 +637,24 @@ fn foreign_system_v_segment_is_never_touched() {
                 for options in [&options, &anew] {
                     let created = options.create(address, Marked::new(1));
                     assert!(
-                        matches!(created, Err(Error::AlreadyExists)),
+                        matches!(created, Err(Error::AlreadyExists { .. })),
                         "{what}: {created:?}"
                     );
-                    let opened = options.open::<Marked>(address);
+                    let opened = options.open(address);
                     assert!(
-                        matches!(opened, Err(Error::NotASegment)),
+                        matches!(opened, Err(Error::NotASegment { .. })),
                         "{what}: {opened:?}"
                     );
-                    let read = options.open_read_only::<Marked>(address);
-                    assert!(matches!(read, Err(Error::NotASegment)), "{what}: {read:?}");
+                    let read = options.open_read_only(address);
+                    assert!(
+                        matches!(read, Err(Error::NotASegment { .. })),
+                        "{what}: {read:?}"
+                    );
                     let both = options.open_or_create(address, || Marked::new(1));
-                    assert!(matches!(both, Err(Error::NotASegment)), "{what}: {both:?}");
+                    assert!(
+                        matches!(both, Err(Error::NotASegment { .. })),
+                        "{what}: {both:?}"
+                    );
                 }
                 assert_eq!(address.system_v_id(), Some(foreign.id), "{what}");
                 match round {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shm_sync::Backing;
+use shm_sync::{Address, Backing, Error, ToAddress};
 
 /// An address of a kind that has names. Its object is removed when it is dropped.
 #[derive(Debug)]
@@ -89,6 +89,19 @@ impl Drop for TestAddress {
         let _ = shm_sync::unlink(&self.text);
     }
 }
+
+/// Implements `ToAddress` for types that dereference to the text of an address.
+macro_rules! impl_to_address {
+    ($($name:ty),*) => {$(
+        impl ToAddress for $name {
+            fn to_address(&self) -> Result<Address, Error> {
+                (**self).to_address()
+            }
+        }
+    )*};
+}
+
+impl_to_address!(TestAddress, TestName, TestFile, TestKey);
 
 /// A name in `/dev/shm`. Its object is removed when it is dropped.
 #[derive(Debug)]

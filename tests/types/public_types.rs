@@ -424,7 +424,7 @@ fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     assert!(as_error.to_string().ends_with(&message), "{as_error}");
 
     let error = Error::from(error);
-    assert_eq!(format!("{error:?}"), format!("Poisoned({shown_cause})"));
+    assert_eq!(format!("{error:?}"), format!("Poisoned: {error}"));
     assert!(error.to_string().ends_with(&message), "{error}");
     let state = format!("{:?}", *mutex);
     assert!(

@@ -344,7 +344,7 @@ on_stage! {
     fn unfinished_segment_is_listed_and_removable() {
         let key = TestKey::new();
         let mut creator = spawn(|| {
-            let _ = SegmentOptions::new().create_in_place::<Counter>(&key, |_| crate::support::die());
+            let _ = SegmentOptions::<Counter>::new().create_in_place(&key, |_| crate::support::die());
         });
         creator.wait();
         let found = row(&json(&["ls"]), &key);
@@ -356,7 +356,7 @@ on_stage! {
 
     fn show_lists_used_locks_first() {
         let name = TestName::new("cli-large");
-        let locks = SegmentOptions::new().create_with_len::<[Counter]>(&name, 5000, |_| {}).unwrap();
+        let locks = SegmentOptions::<[Counter]>::new().create_with_len(&name, 5000, |_| {}).unwrap();
         let _guard = locks[4321].lock().unwrap();
         let shown = json(&["show", &name, "--limit", "2"]);
         assert_eq!(shown["segment"]["elements"], 5000);

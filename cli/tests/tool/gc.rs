@@ -57,7 +57,7 @@ on_stage! {
         let used = transient.create("/used", Counter::new(0)).unwrap();
         leave(&["/transient", "sysv:7"]);
         let mut creator = spawn(|| {
-            let _ = SegmentOptions::new().create_in_place::<Counter>("sysv:8", |_| die());
+            let _ = Segment::<Counter>::options().create_in_place("sysv:8", |_| die());
         });
         creator.wait();
         drop(Segment::create("/persistent", Counter::new(0)).unwrap());

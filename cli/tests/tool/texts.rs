@@ -136,7 +136,7 @@ on_stage! {
 
         run_all_commands(&key);
         let error = Segment::<Counter>::open(&key).unwrap_err().to_string();
-        assert!(error.contains("the segment holds \\u{1b}]0;owned\\u{7}"), "{error}");
+        assert!(error.contains(" holds \\u{1b}]0;owned\\u{7} of another platform"), "{error}");
         // The segment is of another platform. No process is attached, except that other
         // tests list all segments and probe it.
         crate::support::poll(|| run(&["rm", &key]).status.success());

@@ -73,7 +73,8 @@ fn inspect_and_open(segment: &Temporary<'_>) {
         && let Err(error) = at_once(|| inspect::sync_object(address, path))
     {
         match error {
-            Error::NotASegment | Error::UnsupportedFormat { .. } | Error::Corrupt(_) => {}
+            Error::NotASegment { .. } | Error::UnsupportedFormat { .. } | Error::Corrupt { .. } => {
+            }
             error => segment.accept_error(&error),
         }
     }
@@ -83,21 +84,21 @@ fn inspect_and_open(segment: &Temporary<'_>) {
 }
 
 fn open<T: SegmentContent + ?Sized>(segment: &Temporary<'_>) {
-    match at_once(|| Segment::<T>::open_read_only(segment.address().as_str())) {
+    match at_once(|| Segment::<T>::open_read_only(segment.address())) {
         Ok(opened) => {
             assert!(segment.choices.is_trusted());
             assert!(opened.is_linked().is_ok());
         }
         Err(
-            Error::NotASegment
+            Error::NotASegment { .. }
             | Error::UnsupportedFormat { .. }
-            | Error::Corrupt(_)
+            | Error::Corrupt { .. }
             | Error::LayoutMismatch { .. },
         ) => assert!(segment.choices.is_trusted()),
         Err(Error::WrongOwner { .. }) => assert!(segment.choices.is_given_away),
         Err(Error::TooPermissive { .. }) => assert!(!segment.choices.is_trusted()),
         // A reader does not find an unfinished segment.
-        Err(Error::NotFound) => assert!(segment.choices.is_trusted()),
+        Err(Error::NotFound { .. }) => assert!(segment.choices.is_trusted()),
         Err(error) => segment.accept_error(&error),
     }
     segment.check();
@@ -109,8 +110,8 @@ fn remove(segment: &Temporary<'_>) {
             assert!(segment.is_gone() && !segment.choices.is_attached);
             return segment.check_bytes();
         }
-        Err(Error::InUse) => assert!(segment.choices.is_attached),
-        Err(Error::NotASegment) => assert!(!segment.is_gone()),
+        Err(Error::InUse { .. }) => assert!(segment.choices.is_attached),
+        Err(Error::NotASegment { .. }) => assert!(!segment.is_gone()),
         Err(error) => segment.accept_error(&error),
     }
     segment.check();
@@ -183,7 +184,7 @@ impl<'a> Temporary<'a> {
     /// Accepts an error that the choices can cause.
     fn accept_error(&self, error: &Error) {
         match error {
-            Error::NotFound if self.choices.may_change() => assert!(self.is_gone()),
+            Error::NotFound { .. } if self.choices.may_change() => assert!(self.is_gone()),
             error => panic!("{error:?}"),
         }
     }

@@ -332,6 +332,38 @@ impl Mapping {
         unsafe { atomic_copy::copy_relaxed(from, buffer.as_mut_ptr(), buffer.len()) };
     }
 
+    /// Ends the mapping: `munmap(2)` or `shmdt(2)`.
+    ///
+    /// The kernel chose address and length, so the call fails only if a sandbox refuses
+    /// it, or if the process would have too many mappings. The memory then stays
+    /// mapped.
+    pub(crate) fn unmap(self) -> io::Result<()> {
+        let mapping = std::mem::ManuallyDrop::new(self);
+        // SAFETY: this function owns the mapping, and does not use it afterwards.
+        unsafe { mapping.release() }
+    }
+
+    /// Ends the mapping.
+    ///
+    /// # Safety
+    ///
+    /// The memory is not used afterwards, and this is called once.
+    unsafe fn release(&self) -> io::Result<()> {
+        match self.release {
+            Release::Unmap(len) => {
+                // SAFETY: a constructor mapped the range, and this value owns it. It is
+                // not used afterwards: the clause of this function.
+                unsafe { munmap(self.base.cast(), len.get()) }.map_err(io_error)
+            }
+            Release::Detach => {
+                // SAFETY: this value owns the attachment (`of_attachment`). It is not
+                // used afterwards: the clause of this function.
+                let rc = unsafe { libc::shmdt(self.base.as_ptr().cast()) };
+                Errno::result(rc).map(drop).map_err(io_error)
+            }
+        }
+    }
+
     /// Returns the address and leaves the memory mapped until the process ends.
     pub(crate) fn leak(self) -> NonNull<u8> {
         std::mem::ManuallyDrop::new(self).base
@@ -340,17 +372,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Neither call can fail, because the kernel chose address and length.
-        match self.release {
-            Release::Unmap(len) => {
-                // SAFETY: a constructor mapped the range, and this value owns it.
-                let _ = unsafe { munmap(self.base.cast(), len.get()) };
-            }
-            Release::Detach => {
-                // SAFETY: this value owns the attachment (`of_attachment`).
-                unsafe { libc::shmdt(self.base.as_ptr().cast()) };
-            }
-        }
+        // SAFETY: the value is dropped, so it is not used afterwards.
+        let _ = unsafe { self.release() };
     }
 }
 

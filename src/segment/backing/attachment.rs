@@ -159,14 +159,12 @@ pub(in crate::segment) struct Registration {
     identity: (u64, u64),
     path: PathBuf,
     removal: Removal,
-    /// Another open file of the object, which removes the name if it must.
-    remover: Option<OwnedFd>,
 }
 
 impl Registration {
     /// Takes the shared lock on the byte of this process. Waits for a concurrent
-    /// remover. Until [`set_removal`](Self::set_removal) is called, `drop` does not
-    /// remove the name.
+    /// remover. Until [`set_removal`](Self::set_removal) is called, no method removes
+    /// the name. Dropping the registration never does.
     pub(in crate::segment) fn new(
         file: OwnedFd,
         path: PathBuf,
@@ -179,7 +177,6 @@ impl Registration {
             file: Some(file),
             path,
             removal: Removal::Persistent,
-            remover: None,
         })
     }
 
@@ -236,37 +233,61 @@ impl Registration {
         attached_pids(file, doubtful)
     }
 
-    /// Opens the object for the removal of its name, if that may be needed. The caller
-    /// still has the object mapped, so its inode number cannot pass to another file.
-    pub(in crate::segment) fn prepare_to_leave(&mut self) {
+    /// Opens the object for [`leave`](Self::leave), if that may have to remove the
+    /// name. The caller still has the object mapped or open, so its inode number cannot
+    /// pass to another file.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the object by its name, for `leave`.
+    pub(in crate::segment) fn open_remover(&mut self) -> io::Result<Option<OwnedFd>> {
         if self.removal == Removal::Persistent {
-            return;
+            return Ok(None);
         }
         // Forked children do not share this open file, so their attachment locks
         // conflict with its locks.
-        let mut remover = self.open_again(Access::ReadWrite);
-        if let Err(error) = &remover {
-            if regular_file::is_descriptor_limit(error) {
+        match self.open_again(Access::ReadWrite) {
+            Err(error) if regular_file::is_descriptor_limit(&error) => {
                 // Closing the own descriptor frees a number.
                 self.file = None;
-                remover = self.open_again(Access::ReadWrite);
+                self.open_again(Access::ReadWrite)
             }
+            remover => remover,
         }
-        self.remover = remover.ok().flatten();
     }
-}
 
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // A process that cannot remove the name leaves it to other processes, and to
-        // `gc`.
-        let remover = self.remover.take();
-        let lock = remover.and_then(|remover| RemovalLock::new(remover, TIMEOUT).ok());
+    /// Ends the registration, and removes the name by `remover` if no other process is
+    /// attached. `remover` is the result of [`open_remover`](Self::open_remover).
+    ///
+    /// # Errors
+    ///
+    /// The name stays, although no other process was found. It is no error if the name
+    /// leads to another object, or if a process is attached that can remove it later.
+    pub(in crate::segment) fn leave(
+        &mut self,
+        remover: io::Result<Option<OwnedFd>>,
+    ) -> io::Result<()> {
+        let lock = match remover {
+            Ok(Some(remover)) => RemovalLock::new(remover, TIMEOUT).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        // This open file does not conflict with itself, so only other users count.
+        let has_others = lock.is_err()
+            && self.file().is_ok_and(|file| {
+                ofd_lock::conflicting_lock(file, ATTACHED).is_ok_and(|lock| lock.is_some())
+            });
         // Closed after `REMOVAL` is locked. Until this process has counted the users,
         // an opener finds its attachment lock or its `REMOVAL` lock.
         self.file = None;
-        if let Some(lock) = lock {
-            let _ = lock.remove_if_abandoned(&self.path);
+        let removed = match lock {
+            Ok(Some(lock)) => lock.remove_if_abandoned(&self.path).map(drop),
+            Err(error) if !has_others => Err(error),
+            Ok(None) | Err(_) => Ok(()),
+        };
+        match removed {
+            Err(error) if is_missing(&error) => Ok(()),
+            removed => removed,
         }
     }
 }
@@ -388,17 +409,18 @@ fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
 fn leads_to_object(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
     match regular_file::lstat(path) {
         Ok(now) => Ok(now.identity == identity),
-        // A directory of the path is gone, or a file has its name now.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(false)
-        }
+        Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Returns whether an error means that a path leads to no object: the name is gone, or
+/// a directory of the path is, or a file has the name of that directory now.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Returns the ids of the registered processes that are still attached, or that have a

@@ -33,15 +33,41 @@ const SETLK: &str = "fcntl(F_OFD_SETLK)";
 /// The attachment of this process to a POSIX object or a file.
 #[derive(Debug)]
 pub(in crate::segment) struct FileAttachment {
-    // Dropped in this order: the process is registered for as long as the memory is
-    // mapped.
-    mapping: Mapping,
+    /// `None` after [`detach`](Self::detach).
+    mapping: Option<Mapping>,
     registration: Registration,
 }
 
 impl FileAttachment {
+    fn new(mapping: Mapping, registration: Registration) -> Self {
+        let mapping = Some(mapping);
+        Self {
+            mapping,
+            registration,
+        }
+    }
+
     pub(in crate::segment) fn mapping(&self) -> &Mapping {
-        &self.mapping
+        let mapping = self.mapping.as_ref();
+        mapping.unwrap_or_else(|| unreachable!("only `detach` takes it, which ends the value"))
+    }
+
+    /// Detaches. `drop` does the same, and ignores errors.
+    pub(in crate::segment) fn close(mut self) -> Result<(), Error> {
+        self.detach()
+    }
+
+    /// Unmaps the memory, then ends the registration: the process is registered for as
+    /// long as the memory is mapped. Does nothing when called again.
+    fn detach(&mut self) -> Result<(), Error> {
+        let Some(mapping) = self.mapping.take() else {
+            return Ok(());
+        };
+        // The object is still mapped, so its inode number cannot pass to another file.
+        let remover = self.registration.open_remover();
+        let unmapped = mapping.unmap().map_err(failure::call_error("munmap"));
+        let left = self.registration.leave(remover);
+        unmapped.and(left.map_err(failure::removal_error("unlink")))
     }
 
     /// Returns the descriptor, or `None` if the program has closed it.
@@ -71,8 +97,9 @@ impl FileAttachment {
 
 impl Drop for FileAttachment {
     fn drop(&mut self) {
-        // The object is still mapped, so its inode number cannot pass to another file.
-        self.registration.prepare_to_leave();
+        // A process that can't remove the name leaves it to other processes, and to
+        // `gc`.
+        let _ = self.detach();
     }
 }
 
@@ -94,7 +121,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         write: impl FnOnce(NonNull<T>, usize),
     ) -> Result<Self, Error> {
         if settings.pages == Pages::Huge {
-            return Err(Error::Unsupported(Unsupported::HugePages));
+            return Err(Unsupported::HugePages.into());
         }
         let mut layout = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, settings.removal)?;
         let total = layout.total_len();
@@ -162,10 +189,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             {
                 Ok(()) => {
                     registration.set_removal(removal);
-                    let attachment = FileAttachment {
-                        mapping,
-                        registration,
-                    };
+                    let attachment = FileAttachment::new(mapping, registration);
                     // SAFETY:
                     // * Initialised: `build` wrote the value and initialised its locks.
                     // * It stays mapped: `attachment` owns the mapping of the value.
@@ -173,6 +197,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                 }
                 // A directory of the path is missing, and not the name.
                 Err(source) if source.kind() == ErrorKind::NotFound => Error::Os {
+                    address: None,
                     call: "linkat from /proc/self/fd",
                     source,
                 },
@@ -219,25 +244,24 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             // a user, too: see `is_in_use`.
             registration.set_removal(header.removal);
         }
-        let mapping =
-            map(&registration, &header, access).inspect_err(|_| registration.prepare_to_leave())?;
-        let mut attachment = FileAttachment {
-            mapping,
-            registration,
-        };
+        let mapping = map(&registration, &header, access).inspect_err(|_| {
+            let remover = registration.open_remover();
+            let _ = registration.leave(remover);
+        })?;
+        let mut attachment = FileAttachment::new(mapping, registration);
         if let (Some(reinit_lock), Some(here)) = (reinit_lock, here) {
             reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
         }
-        if here.is_some_and(|here| !Validity::load(&attachment.mapping).matches(here)) {
+        if here.is_some_and(|here| !Validity::load(attachment.mapping()).matches(here)) {
             continue; // another process has reinitialised the locks meanwhile
         }
         // Another process may have removed the name or reused it meanwhile. The caller
         // wants the object that has the name now.
         if attachment.is_linked()? {
-            memory.apply(&attachment.mapping)?;
+            memory.apply(attachment.mapping())?;
             attachment.registration.set_removal(header.removal);
             // SAFETY: the header is of this object, and all of it is mapped.
-            let base = unsafe { writer::value_in(&attachment.mapping, &header) };
+            let base = unsafe { writer::value_in(attachment.mapping(), &header) };
             // SAFETY:
             // * Initialised: the header says that the object holds a complete `T`.
             // * It stays mapped: `attachment` owns the mapping of the value.
@@ -249,7 +273,9 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
 /// Maps the whole object.
 fn map(registration: &Registration, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
-    let len = len.and_then(NonZeroUsize::new).ok_or(Error::NotASegment)?;
+    let len = len
+        .and_then(NonZeroUsize::new)
+        .ok_or(Error::NotASegment { address: None })?;
     let file = registration.file().map_err(failure::call_error("fstat"))?;
     Mapping::of_file_with(file, len, access).map_err(failure::memory_error(len.get(), "mmap"))
 }
@@ -272,7 +298,7 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
     here: Validity,
     len: usize,
 ) -> Result<(), Error> {
-    let mapping = &attachment.mapping;
+    let mapping = attachment.mapping();
     // Another process may have done it already.
     let found = Validity::load(mapping);
     if found.matches(here) {
@@ -282,9 +308,9 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
     if !is_exclusive.map_err(failure::lock_error(SETLK))? {
         reinit_lock.leave().map_err(failure::lock_error(SETLK))?;
         return Err(if found.epoch.matches(here.epoch) {
-            Error::ForeignPidNamespace
+            Error::ForeignPidNamespace { address: None }
         } else {
-            Error::InUse
+            Error::InUse { address: None }
         });
     }
     let reinitialized = own_all_blocks(attachment).and_then(|()| {
@@ -319,7 +345,7 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
 /// Reserves all memory of a file whose locks are reinitialised. The file may be a copy
 /// with holes, or may share its blocks with another file.
 fn own_all_blocks(attachment: &FileAttachment) -> Result<(), Error> {
-    let len = attachment.mapping.len();
+    let len = attachment.mapping().len();
     let (Some(file), Some(bytes)) = (attachment.file(), NonZeroUsize::new(len)) else {
         return Ok(());
     };
@@ -339,7 +365,7 @@ pub(in crate::segment) fn remove_if_abandoned(
     let (file, stat) = open_checked(permissions, path, Access::ReadWrite)?;
     match read_header(&file, stat.len) {
         // A segment of this crate, also if it is damaged or of another version.
-        Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. }) => {}
+        Ok(_) | Err(Error::Corrupt { .. } | Error::UnsupportedFormat { .. }) => {}
         Err(other) => return Err(other),
     }
     let owner = match permissions.owner_check {
@@ -363,10 +389,10 @@ fn open_checked(
 ) -> Result<(OwnedFd, FileStat), Error> {
     let file = regular_file::open(path, access)
         .map_err(failure::os_error("open"))?
-        .ok_or(Error::NotASegment)?;
+        .ok_or(Error::NotASegment { address: None })?;
     let stat = regular_file::fstat(&file).map_err(failure::os_error("fstat"))?;
     if !stat.is_regular {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     }
     permissions.check(stat.owner, stat.group, stat.mode)?;
     Ok((file, stat))
@@ -378,7 +404,7 @@ pub(in crate::segment) fn read_header(file: impl AsFd, object_len: u64) -> Resul
     let mut bytes = [0; header::LEN];
     let filled = regular_file::read_at(file, &mut bytes, 0).map_err(failure::os_error("pread"))?;
     if filled < bytes.len() {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     }
     Header::parse(&bytes, object_len)
 }

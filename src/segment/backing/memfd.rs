@@ -41,6 +41,11 @@ impl MemfdAttachment {
         self.file.get().ok()
     }
 
+    /// Unmaps the memory, and closes the descriptor.
+    pub(in crate::segment) fn close(self) -> Result<(), Error> {
+        self.mapping.unmap().map_err(failure::call_error("munmap"))
+    }
+
     /// Returns the device and the inode number of the memfd.
     pub(in crate::segment) fn identity(&self) -> (u64, u64) {
         self.file.identity()
@@ -115,13 +120,13 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     let header = file::read_header(lent()?, len)?;
     let elements = header.check_layout::<T>()?;
     if header.pid_namespace != init::init_context()?.pid_namespace {
-        return Err(Error::ForeignPidNamespace);
+        return Err(Error::ForeignPidNamespace { address: None });
     }
     let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
-    let total = total.ok_or(Error::NotASegment)?;
+    let total = total.ok_or(Error::NotASegment { address: None })?;
     let mapping = Mapping::of_file_with(lent()?, total, Access::ReadWrite).map_err(|source| {
         if is_not_permitted(&source) {
-            Error::PermissionDenied // sealed against writing
+            Error::PermissionDenied { address: None } // sealed against writing
         } else {
             failure::memory_error(total.get(), "mmap")(source)
         }

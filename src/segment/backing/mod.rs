@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::init;
 use crate::os::mem::sysv_shm::Id;
 use crate::os::mem::{Access, Mapping};
+use crate::segment::failure;
 use crate::shm_safe::{SegmentContent, Visitor};
 use file::FileAttachment;
 use mapped::Mapped;
@@ -88,6 +89,21 @@ impl Attachment {
         }
     }
 
+    /// Detaches. `drop` does the same, and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// The memory is not unmapped, or this process is the last user of a segment whose
+    /// name it should remove, and can't.
+    pub(in crate::segment) fn close(self) -> Result<(), Error> {
+        match self {
+            Self::File(attachment) => attachment.close(),
+            Self::Memfd(attachment) => attachment.close(),
+            Self::SystemV(attachment) => attachment.close(),
+            Self::Private(mapping) => mapping.unmap().map_err(failure::call_error("munmap")),
+        }
+    }
+
     pub(in crate::segment) fn system_v_id(&self) -> Option<Id> {
         match self {
             Self::SystemV(attachment) => Some(attachment.id()),
@@ -118,7 +134,7 @@ impl From<SysvAttachment> for Attachment {
 #[derive(Debug)]
 pub(in crate::segment) struct MappedValue<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
-    /// Not dropped while this process holds a lock in the value.
+    /// It stays while this process holds a lock in the value.
     attachment: ManuallyDrop<Attachment>,
 }
 
@@ -148,27 +164,56 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     pub(in crate::segment) fn value(&self) -> &T {
         // SAFETY:
         // * Initialised and mapped for as long as `self` exists: `Mapped` proves that,
-        //   and only `drop` drops the attachment.
+        //   and only `take_attachment` takes the attachment.
         // * No `&mut T` exists: this type lends shared references only, and other
         //   processes write through the interior mutability of `T`.
         unsafe { self.value.as_ref() }
     }
 }
 
-impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
-    fn drop(&mut self) {
+impl<T: SegmentContent + ?Sized> MappedValue<T> {
+    /// Detaches, unless this process holds a lock in the value. `drop` does the same,
+    /// and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LocksHeld`], and those of [`Attachment::close`].
+    pub(in crate::segment) fn close(self) -> Result<(), Error> {
+        let mut value = ManuallyDrop::new(self);
+        // SAFETY: `drop` does not run, and `value` is not used afterwards.
+        match unsafe { value.take_attachment() } {
+            Some(attachment) => attachment.close(),
+            None => Err(Error::LocksHeld { address: None }),
+        }
+    }
+
+    /// Takes the attachment out. Returns `None`, and leaves the memory mapped until the
+    /// process ends, if this process holds a lock in the value.
+    ///
+    /// # Safety
+    ///
+    /// It is called once, and `self` is not used afterwards.
+    unsafe fn take_attachment(&mut self) -> Option<Attachment> {
         // No borrow of the value is left, so only a leaked guard can hold a lock in it.
         // No call to lock or unlock can still be running.
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(self.value, visitor);
         // SAFETY:
         // * `locks` visits the locks of the value, which is mapped until the attachment
-        //   is dropped below.
+        //   is taken below.
         // * They are initialised: `Mapped` proves that.
-        let must_stay = unsafe { init::any_held(self.value.cast(), locks) };
-        if !must_stay {
-            // SAFETY: this is the only place that drops it, and it is not used
-            // afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.attachment) };
+        if unsafe { init::any_held(self.value.cast(), locks) } {
+            return None;
         }
+        // SAFETY: this is the only place that takes it, and `self` is not used
+        // afterwards: the clause of this function.
+        Some(unsafe { ManuallyDrop::take(&mut self.attachment) })
+    }
+}
+
+impl<T: SegmentContent + ?Sized> Drop for MappedValue<T> {
+    fn drop(&mut self) {
+        // SAFETY: `close` prevents `drop`, so this is the only call, and the value is
+        // not used afterwards.
+        drop(unsafe { self.take_attachment() });
     }
 }

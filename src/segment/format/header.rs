@@ -112,6 +112,7 @@ impl Header {
     ) -> Result<usize, Error> {
         const { assert_mappable::<T>() };
         let mismatch = |size| Error::LayoutMismatch {
+            address: None,
             expected: Box::new(layout_of::<T>(size)),
             found: Box::new(self.layout.clone()),
         };
@@ -168,11 +169,12 @@ impl Header {
     /// * [`Error::Corrupt`]: a field is invalid for this object.
     pub(crate) fn parse(bytes: &[u8; LEN], object_len: u64) -> Result<Self, Error> {
         if offsets::MAGIC.read(bytes) != MAGIC {
-            return Err(Error::NotASegment);
+            return Err(Error::NotASegment { address: None });
         }
         let format = u32::from_le_bytes(offsets::FORMAT.read(bytes));
         if format != FORMAT {
             return Err(Error::UnsupportedFormat {
+                address: None,
                 found: format,
                 supported: FORMAT,
             });
@@ -185,8 +187,7 @@ impl Header {
         let [pthread_cond] = offsets::PTHREAD_COND.read(bytes);
         let fingerprint = u128::from_le_bytes(offsets::FINGERPRINT.read(bytes));
         let header = Self {
-            removal: Removal::from_code(removal)
-                .ok_or(Error::Corrupt(CorruptHeader::UnknownRemoval))?,
+            removal: Removal::from_code(removal).ok_or(CorruptHeader::UnknownRemoval)?,
             pid_namespace: u32::from_le_bytes(offsets::PID_NAMESPACE.read(bytes)),
             creator: u32::from_le_bytes(offsets::CREATOR.read(bytes)),
             created: u64::from_le_bytes(offsets::CREATED.read(bytes)),
@@ -199,8 +200,7 @@ impl Header {
                 size: u64::from_le_bytes(offsets::VALUE_SIZE.read(bytes)),
                 align: u64::from_le_bytes(offsets::VALUE_ALIGN.read(bytes)),
                 fingerprint: Fingerprint::from_bits(fingerprint),
-                type_name: type_name(bytes)
-                    .ok_or(Error::Corrupt(CorruptHeader::UnreadableTypeName))?,
+                type_name: type_name(bytes).ok_or(CorruptHeader::UnreadableTypeName)?,
                 abi: Abi {
                     libc,
                     endianness,
@@ -210,7 +210,7 @@ impl Header {
                 },
             },
         };
-        header.check_against(object_len).map_err(Error::Corrupt)?;
+        header.check_against(object_len)?;
         Ok(header)
     }
 
@@ -256,6 +256,7 @@ impl Header {
         let mut expected = self.layout.clone();
         expected.abi = OUR_ABI;
         Err(Error::LayoutMismatch {
+            address: None,
             expected: Box::new(expected),
             found: Box::new(self.layout.clone()),
         })
@@ -264,7 +265,8 @@ impl Header {
 
 fn layout_of<T: SegmentContent + ?Sized>(size: u64) -> Layout {
     Layout {
-        type_name: std::any::type_name::<T>().to_owned(),
+        // As long as the header can store it, so that equal names are equal.
+        type_name: truncated(std::any::type_name::<T>(), offsets::TYPE_NAME.len()).to_owned(),
         fingerprint: T::FINGERPRINT,
         size,
         align: T::ALIGN as u64,
@@ -451,7 +453,7 @@ mod tests {
             let mut header = sample();
             change(&mut header);
             match Header::parse(&header.to_bytes(), header.total_len) {
-                Err(Error::Corrupt(damage)) => assert_eq!(damage, expected),
+                Err(Error::Corrupt { reason, .. }) => assert_eq!(reason, expected),
                 other => panic!("{other:?} is not {expected:?}"),
             }
         }

@@ -47,11 +47,17 @@ impl SegmentLayout {
             removal,
         );
         let header = header.filter(|header| header.total_len <= isize::MAX as u64);
-        let header = header.ok_or(Error::NoSpace { bytes: usize::MAX })?;
+        let header = header.ok_or(Error::NoSpace {
+            address: None,
+            bytes: usize::MAX,
+        })?;
         let total_len = usize::try_from(header.total_len)
             .ok()
             .and_then(NonZeroUsize::new)
-            .ok_or(Error::NoSpace { bytes: usize::MAX })?;
+            .ok_or(Error::NoSpace {
+                address: None,
+                bytes: usize::MAX,
+            })?;
         Ok(Self {
             header,
             lock_table,
@@ -136,7 +142,7 @@ impl SegmentLayout {
         // The child of a fork in `write` must not go on. Otherwise both processes would
         // initialise the locks and publish the object.
         if !marker.is_current() {
-            return Err(Error::ForkedWhileCreating);
+            return Err(Error::ForkedWhileCreating { address: None });
         }
         let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
         // SAFETY:

@@ -145,8 +145,8 @@ fn run<S: Subject>(
     settings: Settings,
     points: Vec<Point>,
 ) -> Vec<(Point, Option<Found>)> {
-    let records = SegmentOptions::new()
-        .anonymous_with_len::<[Record]>("records", points.len(), |_| {})
+    let records = SegmentOptions::<[Record]>::new()
+        .anonymous_with_len("records", points.len(), |_| {})
         .unwrap();
     let next = Segment::anonymous(AtomicUsize::new(0)).unwrap();
     let stuck = Segment::anonymous(AtomicU32::new(0)).unwrap();

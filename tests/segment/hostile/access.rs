@@ -69,17 +69,17 @@ impl Outcome {
     fn of(error: &Error) -> Self {
         assert!(!error.to_string().is_empty());
         match error {
-            Error::NotFound => Self::NotFound,
-            Error::PermissionDenied => Self::PermissionDenied,
+            Error::NotFound { .. } => Self::NotFound,
+            Error::PermissionDenied { .. } => Self::PermissionDenied,
             Error::WrongOwner { .. } => Self::WrongOwner,
             Error::WrongCreator { .. } => Self::WrongCreator,
             Error::WrongCreatorGroup { .. } => Self::WrongCreatorGroup,
             Error::TooPermissive { .. } => Self::TooPermissive,
-            Error::NotASegment => Self::NotASegment,
+            Error::NotASegment { .. } => Self::NotASegment,
             Error::UnsupportedFormat { .. } => Self::OtherFormat,
-            Error::Corrupt(damage) => Self::Corrupt(*damage),
+            Error::Corrupt { reason: damage, .. } => Self::Corrupt(*damage),
             Error::LayoutMismatch { .. } => Self::OtherLayout,
-            Error::ForeignPidNamespace => Self::OtherNamespace,
+            Error::ForeignPidNamespace { .. } => Self::OtherNamespace,
             Error::NoSpace { .. } => Self::NoSpace,
             other => panic!("no bad object may cause {other:?}"),
         }
@@ -222,7 +222,7 @@ pub fn attempt<T: ShmSafe + TearFree + Default>(
         Access::Open => Segment::<T>::open(address).map(drop),
         Access::OpenOrCreate => Segment::<T>::open_or_create(address, T::default).map(drop),
         Access::OpenReadOnly => Segment::<T>::open_read_only(address).map(drop),
-        Access::Snapshot => SegmentOptions::new().open_snapshot::<T>(address).map(drop),
+        Access::Snapshot => SegmentOptions::<T>::new().open_snapshot(address).map(drop),
         Access::Object => inspect::object(&parsed()).and_then(|object| readable(object.content)),
         Access::Details => {
             inspect::details(&parsed(), 100).and_then(|details| readable(details.object.content))
@@ -236,7 +236,7 @@ pub fn attempt<T: ShmSafe + TearFree + Default>(
             match found {
                 _ if address.kind() == Backing::File => return None,
                 Some(object) => readable(object.content),
-                None => Err(Error::NotFound),
+                None => Err(Error::NotFound { address: None }),
             }
         }
     };
@@ -250,7 +250,7 @@ fn readable(content: Content) -> Result<(), Error> {
     match content {
         Content::Segment(_) => Ok(()),
         Content::Unreadable(error) | Content::Inaccessible(error) => Err(error),
-        Content::Foreign(_) => Err(Error::NotASegment),
+        Content::Foreign(_) => Err(Error::NotASegment { address: None }),
         other => panic!("{other:?}"),
     }
 }

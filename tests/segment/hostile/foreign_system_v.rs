@@ -50,7 +50,7 @@ fn remove(address: &TestAddress) -> Result<(), Error> {
     let begun = Instant::now();
     loop {
         match at_once("remove", || inspect::remove(&parsed)) {
-            Err(Error::InUse) if begun.elapsed() < AT_ONCE => std::thread::yield_now(),
+            Err(Error::InUse { .. }) if begun.elapsed() < AT_ONCE => std::thread::yield_now(),
             other => return other,
         }
     }
@@ -109,8 +109,8 @@ on_stage! {
         check::<Counter>("my own", &own, &Expected::all(Opened));
         let for_nobody = new();
         drop(SegmentOptions::new().owner(NOBODY).create(&for_nobody, Counter::default()).unwrap());
-        let options = SegmentOptions::new().owner(NOBODY);
-        drop(options.open::<Counter>(&for_nobody).unwrap());
+        let options = SegmentOptions::<Counter>::new().owner(NOBODY);
+        drop(options.open(&for_nobody).unwrap());
         spawn(|| {
             become_nobody();
             drop(Segment::<Counter>::open(&for_nobody).expect("root may give a segment away"));
@@ -129,7 +129,7 @@ on_stage! {
         setegid(Gid::from_raw(NOBODY)).unwrap();
         let refused = options.create(&address, Counter::default());
         assert!(
-            matches!(refused, Err(Error::WrongCreatorGroup { expected: GROUP, found: NOBODY })),
+            matches!(refused, Err(Error::WrongCreatorGroup { expected: GROUP, found: NOBODY, .. })),
             "{refused:?}"
         );
         assert!(!address.exists());
@@ -138,7 +138,7 @@ on_stage! {
         change_system_v(&address, |permissions| permissions.gid = GROUP);
         for mode in [0o660, 0o600] {
             change_system_v(&address, |permissions| permissions.mode = mode);
-            let opened = options.open::<Counter>(&address);
+            let opened = options.open(&address);
             assert!(matches!(opened, Err(Error::WrongCreatorGroup { .. })), "{mode:o}: {opened:?}");
         }
         assert_eq!(attempt::<Counter>(super::access::Access::Open, &address), Some(Opened));
@@ -149,7 +149,7 @@ on_stage! {
             setegid(Gid::from_raw(group)).unwrap();
             drop(options.create(&address, Counter::default()).unwrap());
             setegid(root).unwrap();
-            drop(options.open::<Counter>(&address).unwrap());
+            drop(options.open(&address).unwrap());
         }
     }
 
@@ -170,7 +170,7 @@ on_stage! {
                 let anew = SegmentOptions::new().if_abandoned(shm_sync::IfAbandoned::Recreate);
                 at_once(&what, || {
                     let created = Segment::create(&address, Counter::default());
-                    assert!(matches!(created, Err(Error::AlreadyExists)), "{what}: {created:?}");
+                    assert!(matches!(created, Err(Error::AlreadyExists { .. })), "{what}: {created:?}");
                     let made = Segment::open_or_create(&address, Counter::default);
                     let refused = anew.create(&address, Counter::default());
                     let read = Segment::<Counter>::open_read_only(&address);
@@ -248,7 +248,7 @@ on_stage! {
             let user = Attached::to(address.system_v_id().unwrap());
             let before = bytes_of(&address);
             let refused = at_once(what, || inspect::remove(&parsed));
-            assert!(matches!(refused, Err(Error::InUse)), "{what}: {refused:?}");
+            assert!(matches!(refused, Err(Error::InUse { .. })), "{what}: {refused:?}");
             assert!(bytes_of(&address) == before, "{what}: the segment was changed");
             drop(user);
             remove(&address).unwrap_or_else(|e| panic!("{what}: {e:?}"));
@@ -259,7 +259,7 @@ on_stage! {
         put_system_v(&address, 4096);
         change_system_v(&address, |permissions| permissions.uid = NOBODY);
         let refused = inspect::remove(&address.parse().unwrap());
-        assert!(matches!(refused, Err(Error::NotASegment)), "{refused:?}");
+        assert!(matches!(refused, Err(Error::NotASegment { .. })), "{refused:?}");
     }
 
     fn probe_ignores_foreign_header() {
@@ -287,7 +287,7 @@ on_stage! {
         const PATIENCE: Duration = Duration::from_secs(10);
         let address = new();
         let mut creator = spawn(|| {
-            let _ = SegmentOptions::new().create_in_place::<Counter>(&address, |_| raise(Signal::SIGSTOP).unwrap());
+            let _ = SegmentOptions::<Counter>::new().create_in_place(&address, |_| raise(Signal::SIGSTOP).unwrap());
         });
         creator.wait_until_stopped();
         type Act = fn(&str) -> Option<Error>;
@@ -305,15 +305,15 @@ on_stage! {
                 let begun = Instant::now();
                 let error = act(&address);
                 let waited = begun.elapsed();
-                assert!(matches!(error, Some(Error::Unfinished { waited: PATIENCE })), "{error:?}");
+                assert!(matches!(error, Some(Error::Unfinished { waited: PATIENCE, .. })), "{error:?}");
                 assert!(waited >= PATIENCE && waited < PATIENCE * 3, "{waited:?}");
             })
         });
         let parsed = address.parse().unwrap();
         let refused = at_once("remove", || inspect::remove(&parsed));
-        assert!(matches!(refused, Err(Error::InUse)), "{refused:?}");
+        assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
         let read = at_once("read", || Segment::<Counter>::open_read_only(&address));
-        assert!(matches!(read, Err(Error::NotFound)), "{read:?}");
+        assert!(matches!(read, Err(Error::NotFound { .. })), "{read:?}");
         waiting.into_iter().for_each(Child::join);
         // The segment is unchanged. When it is continued, the creator completes it.
         creator.signal(Signal::SIGCONT);
@@ -331,7 +331,7 @@ on_stage! {
                 let user = Attached::to(address.system_v_id().unwrap());
                 let parsed = address.parse().unwrap();
                 let refused = inspect::remove(&parsed);
-                assert!(matches!(refused, Err(Error::InUse)), "{at}: {refused:?}");
+                assert!(matches!(refused, Err(Error::InUse { .. })), "{at}: {refused:?}");
                 drop(user);
                 let anew = SegmentOptions::new().if_abandoned(shm_sync::IfAbandoned::Recreate);
                 if recreates {
@@ -373,7 +373,7 @@ on_stage! {
                 let opened = at_once(&what, || Segment::<Counter>::open(&address));
                 match (state, opened) {
                     (2, Ok(_)) => {}
-                    (1 | 3, Err(Error::Corrupt(CorruptHeader::UnknownLock))) => {}
+                    (1 | 3, Err(Error::Corrupt { reason: CorruptHeader::UnknownLock, .. })) => {}
                     (_, other) => panic!("{what}: {other:?}"),
                 }
                 remove(&address).unwrap_or_else(|error| panic!("{what}: {error:?}"));

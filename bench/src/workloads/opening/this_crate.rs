@@ -18,7 +18,7 @@ impl SharedMemoryApi for ShmSync {
         let value = ShmMutex::new(7);
         Ok(match self.0 {
             Backing::Memfd => Segment::anonymous(value)?,
-            named => Segment::create(&named.address(), value)?,
+            named => Segment::create(named.address(), value)?,
         })
     }
 
@@ -28,7 +28,7 @@ impl SharedMemoryApi for ShmSync {
                 let copy = file.try_clone_to_owned().map_err(Failure::os("dup"))?;
                 SegmentOptions::new().from_fd(copy)?
             }
-            (named, _) => Segment::open(&named.address())?,
+            (named, _) => Segment::open(named.address())?,
         };
         let number = *second.lock().map_err(Error::from)?;
         match number {
@@ -44,7 +44,7 @@ impl SharedMemoryApi for ShmSync {
         match self.0 {
             Backing::Memfd => None,
             named => Some(
-                Segment::open_or_create(&named.address(), || ShmMutex::new(0))
+                Segment::open_or_create(named.address(), || ShmMutex::new(0))
                     .map_err(Failure::from),
             ),
         }
@@ -53,7 +53,7 @@ impl SharedMemoryApi for ShmSync {
     fn remove(&self) -> Result<(), Failure> {
         match self.0 {
             Backing::Memfd => Ok(()),
-            named => Ok(shm_sync::unlink(&named.address())?),
+            named => Ok(shm_sync::unlink(named.address())?),
         }
     }
 }

@@ -5,6 +5,6 @@ use std::num::NonZero;
 use shm_sync::{SegmentOptions, ShmMutex};
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _id = SegmentOptions::new().create_in_place::<ShmMutex<NonZero<u64>>>("/id", |_| {})?;
+    let _id = SegmentOptions::<ShmMutex<NonZero<u64>>>::new().create_in_place("/id", |_| {})?;
     Ok(())
 }

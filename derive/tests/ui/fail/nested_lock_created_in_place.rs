@@ -5,6 +5,6 @@ use shm_sync::{SegmentOptions, ShmMutex};
 type Nested = ShmMutex<ShmMutex<u32>>;
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _nested = SegmentOptions::new().create_in_place::<Nested>("/nested", |_| {})?;
+    let _nested = SegmentOptions::<Nested>::new().create_in_place("/nested", |_| {})?;
     Ok(())
 }

@@ -5,6 +5,6 @@ use shm_sync::{SegmentOptions, ShmMutex};
 type Nested = ShmMutex<ShmMutex<u32>>;
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _nested = SegmentOptions::new().create_with_len::<[Nested]>("/nested", 3, |_| {})?;
+    let _nested = SegmentOptions::<[Nested]>::new().create_with_len("/nested", 3, |_| {})?;
     Ok(())
 }

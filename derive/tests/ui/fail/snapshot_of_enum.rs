@@ -1,6 +1,6 @@
 //! A copy that is made while the original changes must be a valid value.
 
-use shm_sync::{SegmentOptions, ShmMutex, ShmSafe};
+use shm_sync::{Segment, ShmMutex, ShmSafe};
 
 #[derive(ShmSafe)]
 #[repr(u8)]
@@ -10,6 +10,6 @@ enum Job {
 }
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _copy = SegmentOptions::new().open_snapshot::<ShmMutex<Job>>("/job")?;
+    let _copy = Segment::<ShmMutex<Job>>::options().open_snapshot("/job")?;
     Ok(())
 }

@@ -3,6 +3,6 @@
 use shm_sync::SegmentOptions;
 
 fn main() -> Result<(), shm_sync::Error> {
-    let _array = SegmentOptions::new().create_with_len::<[u64; 4]>("/array", 4, |_| {})?;
+    let _array = SegmentOptions::<[u64; 4]>::new().create_with_len("/array", 4, |_| {})?;
     Ok(())
 }

@@ -164,7 +164,7 @@ impl Drop for RemoveOnDrop<'_> {
 fn soak(plan: &Plan) -> ExitCode {
     let addresses = Addresses::of(std::process::id());
     let shared =
-        match SegmentOptions::new().create_in_place::<Shared>(addresses.shared(), |shared| {
+        match SegmentOptions::<Shared>::new().create_in_place(addresses.shared(), |shared| {
             if plan.priority_inheritance {
                 shared.set_priority_inheritance();
             }

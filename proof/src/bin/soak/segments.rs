@@ -146,7 +146,7 @@ impl Addresses {
 }
 
 /// Returns options with which the last user removes the segment.
-pub(crate) fn transient(abandoned: IfAbandoned) -> SegmentOptions {
+pub(crate) fn transient<T>(abandoned: IfAbandoned) -> SegmentOptions<T> {
     SegmentOptions::new()
         .removal(Removal::UntilLastDetach)
         .if_abandoned(abandoned)
@@ -157,7 +157,7 @@ pub(crate) fn transient(abandoned: IfAbandoned) -> SegmentOptions {
 pub(crate) fn remove_abandoned(address: &str) -> Result<(), String> {
     match Segment::<Content>::open(address) {
         Ok(segment) if segment.id().is_none() => Err(format!("{address} is incomplete")),
-        Ok(_) | Err(shm_sync::Error::NotFound) => Ok(()),
+        Ok(_) | Err(shm_sync::Error::NotFound { .. }) => Ok(()),
         Err(other) => Err(format!("{address}: {other}")),
     }
 }

@@ -168,7 +168,7 @@ impl Worker<'_> {
         };
         match result {
             Ok(segment) => self.visit(segment, address),
-            Err(Error::NotFound) => {}
+            Err(Error::NotFound { .. }) => {}
             Err(other) => {
                 let detail = format_args!("{address}: {other}");
                 self.findings().violation(Violation::WrongSegment, detail);

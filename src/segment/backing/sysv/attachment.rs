@@ -16,9 +16,11 @@ use crate::segment::policy::Removal;
 /// the child's copy is the same as dropping any other attachment.
 #[derive(Debug)]
 pub(in crate::segment) struct SysvAttachment {
-    // Dropped in this order: the check of `after` needs a process that has detached.
-    mapping: Mapping,
-    after: RemoveAfterDetach,
+    /// `None` after [`detach`](Self::detach).
+    mapping: Option<Mapping>,
+    id: Id,
+    removal: Removal,
+    permissions: Permissions,
 }
 
 impl SysvAttachment {
@@ -29,20 +31,51 @@ impl SysvAttachment {
         removal: Removal,
         permissions: Permissions,
     ) -> Self {
-        let after = RemoveAfterDetach {
+        Self {
+            mapping: Some(mapping),
             id,
             removal,
             permissions,
-        };
-        Self { mapping, after }
+        }
     }
 
     pub(in crate::segment) fn mapping(&self) -> &Mapping {
-        &self.mapping
+        let mapping = self.mapping.as_ref();
+        mapping.unwrap_or_else(|| unreachable!("only `detach` takes it, which ends the value"))
     }
 
     pub(in crate::segment) fn id(&self) -> Id {
-        self.after.id
+        self.id
+    }
+
+    /// Detaches. `drop` does the same, and ignores errors.
+    pub(in crate::segment) fn close(mut self) -> Result<(), Error> {
+        self.detach()
+    }
+
+    /// Detaches, and removes the segment if no other process is attached and its
+    /// creator wants that. Does nothing when called again.
+    fn detach(&mut self) -> Result<(), Error> {
+        let Some(mapping) = self.mapping.take() else {
+            return Ok(());
+        };
+        let is_transient = self.removal == Removal::UntilLastDetach;
+        // Removes the segment before detaching, if this is the only attachment. So no
+        // other process finds it abandoned.
+        let may_be_last = is_transient
+            && mapping.access() == Access::ReadWrite
+            && sysv_shm::status(self.id)
+                .is_ok_and(|status| status.attached == 1 && self.permissions.trusts(&status));
+        // An error is ignored, because the check after `shmdt` meets it again.
+        let is_removed = may_be_last
+            && remove_if_alone(self.id, &mapping).is_ok_and(|removed| removed.is_some());
+        let unmapped = mapping.unmap().map_err(failure::call_error("shmdt"));
+        if !is_transient || is_removed {
+            return unmapped;
+        }
+        // This process has detached, so the count of attachments is that of the others.
+        let removed = remove_if_abandoned(&self.permissions, self.id, Unlocked::Keep);
+        unmapped.and(removed.map(drop))
     }
 
     /// Returns whether the key or the id still leads to the segment. A key disappears
@@ -58,37 +91,10 @@ impl SysvAttachment {
 }
 
 impl Drop for SysvAttachment {
-    /// Removes the segment before detaching, if this is the only attachment. So no
-    /// other process finds it abandoned.
     fn drop(&mut self) {
-        let after = &mut self.after;
-        let may_be_last = after.removal == Removal::UntilLastDetach
-            && self.mapping.access() == Access::ReadWrite
-            && sysv_shm::status(after.id)
-                .is_ok_and(|status| status.attached == 1 && after.permissions.trusts(&status));
-        if may_be_last
-            && remove_if_alone(after.id, &self.mapping).is_ok_and(|removed| removed.is_some())
-        {
-            after.removal = Removal::Persistent; // nothing is left to do after `shmdt`
-        }
-    }
-}
-
-/// Checks on drop, after this process has detached, whether the segment is abandoned.
-#[derive(Debug)]
-struct RemoveAfterDetach {
-    id: Id,
-    removal: Removal,
-    permissions: Permissions,
-}
-
-impl Drop for RemoveAfterDetach {
-    fn drop(&mut self) {
-        if self.removal == Removal::UntilLastDetach {
-            // A process that may not remove it leaves it to other processes, and to
-            // `gc`.
-            let _ = remove_if_abandoned(&self.permissions, self.id, Unlocked::Keep);
-        }
+        // A process that may not remove the segment leaves it to other processes, and
+        // to `gc`.
+        let _ = self.detach();
     }
 }
 

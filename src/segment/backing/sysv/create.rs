@@ -68,10 +68,13 @@ where
                 let target = Target::SystemVKey(key);
                 let mut attempts = AttachBackoff::new();
                 match attach(permissions, &target, Access::ReadWrite, &mut attempts) {
-                    Err(Error::NotFound) => continue,
+                    Err(Error::NotFound { .. }) => continue,
                     Err(
                         error @ (Error::Unidentified(_)
-                        | Error::Lock(LockError::TooManyLocks)
+                        | Error::HeaderLock {
+                            source: LockError::TooManyLocks,
+                            ..
+                        }
                         | Error::Unfinished { .. }),
                     ) => return Err(error),
                     // Another process has completed it meanwhile.

@@ -71,11 +71,11 @@ pub(super) fn attach(
             Attempt::Later(obstacle) => obstacle.pause(attempts)?,
             Attempt::NotForReaders(mapping) => {
                 detach_reader(mapping, permissions, id);
-                return Err(Error::NotFound);
+                return Err(Error::NotFound { address: None });
             }
             // A key may lead to another segment by now. An id never does.
             Attempt::Gone if matches!(target, Target::SystemVId(_)) => {
-                return Err(Error::NotFound);
+                return Err(Error::NotFound { address: None });
             }
             Attempt::Gone => {}
         }

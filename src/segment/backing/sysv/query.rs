@@ -18,7 +18,7 @@ pub(super) fn find(target: &Target) -> Result<Id, Error> {
     match *target {
         Target::SystemVKey(key) => sysv_shm::find(key).map_err(failure::os_error("shmget")),
         Target::SystemVId(id) => Ok(Id(id)),
-        Target::File(_) => Err(Error::NotASegment),
+        Target::File(_) => Err(Error::NotASegment { address: None }),
     }
 }
 

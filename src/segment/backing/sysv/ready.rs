@@ -58,11 +58,14 @@ impl Obstacle {
     pub(super) fn pause(self, attempts: &mut AttachBackoff) -> Result<(), Error> {
         let waited = state::UNFINISHED_TIMEOUT;
         if !attempts.pause(waited)? {
-            return Err(Error::Unfinished { waited });
+            return Err(Error::Unfinished {
+                address: None,
+                waited,
+            });
         }
         match self {
             Self::OtherNamespace if !attempts.may_retry_as_newcomer() => {
-                Err(Error::ForeignPidNamespace)
+                Err(Error::ForeignPidNamespace { address: None })
             }
             _ => Ok(()),
         }
@@ -112,7 +115,7 @@ pub(super) fn attach_ready(
     };
     permissions.check_system_v(&status)?;
     if status.len < header::LEN as u64 {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     }
     let was_in_use = status.attached > 0;
     let mapping = match sysv_shm::attach(id, access) {
@@ -126,7 +129,7 @@ pub(super) fn attach_ready(
     };
     permissions.check_system_v(&status)?;
     if mapping.len() < header::LEN {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     }
     let word = SysvState::of(&mapping);
     let is_half_reinitialized = loop {
@@ -134,7 +137,7 @@ pub(super) fn attach_ready(
         match state {
             state::NEW => {
                 if !is_marked_unfinished(status.mode) {
-                    return Err(Error::NotASegment);
+                    return Err(Error::NotASegment { address: None });
                 }
                 word.wait_while(state::NEW, access)?;
                 if access == Access::ReadOnly {
@@ -225,7 +228,7 @@ pub(super) fn attach_ready(
                     break true;
                 }
             }
-            _ => return Err(Error::NotASegment),
+            _ => return Err(Error::NotASegment { address: None }),
         }
     };
     let header = read_header(&mapping, status.len)?;
@@ -282,7 +285,7 @@ fn remove_dead(word: &SysvState, id: Id) -> Result<(), Error> {
             if is_removed(id) {
                 Ok(())
             } else {
-                Err(Error::PermissionDenied)
+                Err(Error::PermissionDenied { address: None })
             }
         }
         Err(error) if !sysv_shm::is_removed_error(&error) => {

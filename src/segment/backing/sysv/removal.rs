@@ -42,7 +42,7 @@ pub(in crate::segment) fn remove_abandoned_at(
 /// Removes the segment that `target` leads to, whether processes are attached or not.
 pub(in crate::segment) fn unlink(target: &Target) -> Result<(), Error> {
     match sysv_shm::remove(find(target)?) {
-        Err(error) if sysv_shm::is_removed_error(&error) => Err(Error::NotFound),
+        Err(error) if sysv_shm::is_removed_error(&error) => Err(Error::NotFound { address: None }),
         other => other.map_err(failure::removal_error("shmctl(IPC_RMID)")),
     }
 }
@@ -85,11 +85,14 @@ pub(super) fn remove_if_abandoned(
             Ok(None) => {}
             // This program, or no program, can use the lock.
             Err(
-                Error::Corrupt(_)
+                Error::Corrupt { .. }
                 | Error::UnsupportedFormat { .. }
                 | Error::LayoutMismatch { .. }
                 // A holder of the lock would be attached.
-                | Error::Lock(LockError::NotRecoverable | LockError::Deadlock),
+                | Error::HeaderLock {
+                    source: LockError::NotRecoverable | LockError::Deadlock,
+                    ..
+                },
             ) if unlocked == Unlocked::Remove => return remove_without_lock(permissions, id),
             Err(error) => return Err(error),
         }
@@ -120,7 +123,7 @@ fn remove_without_lock(permissions: &Permissions, id: Id) -> Result<RemoveOutcom
         let _ = remove_if_abandoned(permissions, id, Unlocked::Keep);
     }
     if !is_ours {
-        return Err(Error::NotASegment);
+        return Err(Error::NotASegment { address: None });
     }
     match status_of(id)? {
         None => Ok(RemoveOutcome::Gone),

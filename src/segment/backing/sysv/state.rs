@@ -66,6 +66,7 @@
 //! A remover of another namespace does steps 1 to 3, and then removes the segment
 //! instead of step 4.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -223,10 +224,9 @@ impl SysvState {
     /// * [`Error::Unfinished`]: the holder keeps the lock for [`UNFINISHED_TIMEOUT`].
     /// * [`Error::Corrupt`]: the lock is of a kind that [`init_lock`](Self::init_lock)
     ///   never makes.
-    /// * [`LockError::Deadlock`]: this thread holds the lock, or the bytes claim so.
-    /// * [`LockError::NotRecoverable`]: the lock is in pthread's state of that name.
-    /// * [`LockError::TooManyLocks`]: this thread holds as many locks as the kernel
-    ///   handles.
+    /// * [`Error::HeaderLock`]: this thread holds the lock, or the bytes claim so; the
+    ///   lock is in pthread's state `NotRecoverable`; or this thread holds as many
+    ///   locks as the kernel handles.
     ///
     /// # Safety
     ///
@@ -239,6 +239,7 @@ impl SysvState {
         // it is held: the three clauses of this function.
         let guard = unsafe { self.lock_with(Blocking::WaitUntil(deadline)) }?;
         guard.ok_or(Error::Unfinished {
+            address: None,
             waited: UNFINISHED_TIMEOUT,
         })
     }
@@ -273,10 +274,10 @@ impl SysvState {
         ThreadState::with(|thread: Result<&ThreadState, IdentityError>| {
             let thread = thread?;
             if !thread.has_room() {
-                return Err(Error::Lock(LockError::TooManyLocks));
+                return Err(header_lock(LockError::TooManyLocks));
             }
             if self.lock.is_unknown_kind(thread.owner()) {
-                return Err(Error::Corrupt(CorruptHeader::UnknownLock));
+                return Err(CorruptHeader::UnknownLock.into());
             }
             // SAFETY:
             // * Initialised: the first clause of this function.
@@ -291,8 +292,8 @@ impl SysvState {
                     unsafe { self.lock.mark_consistent(thread.owner()) }
                         .map_err(failure::os_error("pthread_mutex_consistent"))?;
                 }
-                Outcome::Deadlock => return Err(Error::Lock(LockError::Deadlock)),
-                Outcome::NotRecoverable => return Err(Error::Lock(LockError::NotRecoverable)),
+                Outcome::Deadlock => return Err(header_lock(LockError::Deadlock)),
+                Outcome::NotRecoverable => return Err(header_lock(LockError::NotRecoverable)),
                 Outcome::Failed(code) => {
                     let source = std::io::Error::from_raw_os_error(code);
                     return Err(failure::os_error("pthread_mutex_lock")(source));
@@ -307,6 +308,13 @@ impl SysvState {
                 bound: PhantomData,
             }))
         })
+    }
+}
+
+fn header_lock(source: LockError<Infallible>) -> Error {
+    Error::HeaderLock {
+        address: None,
+        source,
     }
 }
 

@@ -83,7 +83,7 @@ impl View {
     pub(super) fn is_ours(&self) -> bool {
         match self.header() {
             None => false,
-            Some(Ok(_) | Err(Error::Corrupt(_) | Error::UnsupportedFormat { .. })) => true,
+            Some(Ok(_) | Err(Error::Corrupt { .. } | Error::UnsupportedFormat { .. })) => true,
             Some(Err(_)) => {
                 let mode = sysv_shm::status(self.id).map_or(0, |status| status.mode);
                 self.lifecycle() == Lifecycle::Unfinished && is_marked_unfinished(mode)
