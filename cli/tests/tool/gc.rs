@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::run::{Terminal, has_own_shared_memory, has_row, json, refusal, run, stdout};
 use crate::support::{NOBODY, TestFile, become_nobody, die, is_root_for, on_stage, spawn};
-use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
+use shm_sync::{Removal, Segment, ShmMutex};
 
 type Counter = ShmMutex<u64>;
 

@@ -1,5 +1,7 @@
 //! The tool `shm-sync`.
 
+#![allow(clippy::incompatible_msrv, reason = "tests need a current compiler")]
+
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 

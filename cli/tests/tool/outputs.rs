@@ -95,7 +95,7 @@ on_stage! {
         let options = Segment::<Counter>::options().removal(Removal::UntilLastDetach);
         let mut killed = spawn(|| {
             let _all: Vec<_> = (0..3)
-                .map(|number| options.create(&format!("/left-{number}"), Counter::new(0)))
+                .map(|number| options.create(format!("/left-{number}"), Counter::new(0)))
                 .collect();
             crate::support::die();
         });
