@@ -121,7 +121,7 @@ mod with_std_sync {
         Removal,
         Residency,
         Segment<u8>,
-        SegmentOptions,
+        SegmentOptions<u8>,
         Snapshot<u8>,
         SystemVStatus,
     );
@@ -137,6 +137,6 @@ mod with_std_sync {
     type Types = (CachePadded<u8>, Fingerprint, WithTail<u8, u8>);
 
     fn all<T: ShmSafe + TearFree + SegmentContent>(_: T, _: &impl VariableLength) {
-        let _ = (MAX_LOCKS_HELD, inspect::page_size, unlink);
+        let _ = (MAX_LOCKS_HELD, inspect::page_size, unlink::<&str>);
     }
 }

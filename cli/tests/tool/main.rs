@@ -1,7 +1,5 @@
 //! The tool `shm-sync`.
 
-#![allow(clippy::incompatible_msrv, reason = "tests need a current compiler")]
-
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
