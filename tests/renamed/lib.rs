@@ -137,6 +137,7 @@ mod with_std_sync {
     type Types = (CachePadded<u8>, Fingerprint, WithTail<u8, u8>);
 
     fn all<T: ShmSafe + TearFree + SegmentContent>(_: T, _: &impl VariableLength) {
-        let _ = (MAX_LOCKS_HELD, inspect::page_size, unlink::<&str>);
+        let _ = (MAX_LOCKS_HELD, inspect::page_size);
+        let _ = unlink("/shm-sync-no-such-segment");
     }
 }
