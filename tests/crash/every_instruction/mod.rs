@@ -5,11 +5,11 @@
 //! survivors must continue: a new process, the waiters of the lock, and the waiters of
 //! the condition variable. Their observations are counted.
 //!
-//! By default, long operations are killed in some scenes and at some instructions, which
-//! differ from run to run, and always before and after a system call and a change of a
-//! shared word. `.ci/run` kills optimised ones in all scenes, at one in four
-//! instructions. A panic has 30,000 instructions. These commands kill at all
-//! instructions of the other operations, and at some of the panic:
+//! By default, long operations are killed in some scenes and at some instructions.
+//! These differ from run to run, and always include those before and after a system
+//! call and a change of a shared word. `.ci/run` kills optimised operations in all
+//! scenes, at one in four instructions. A panic has 30,000 instructions. These commands
+//! kill at all instructions of the other operations, and at some of the panic:
 //!
 //! ```sh
 //! SHM_SYNC_KILL_STRIDE=1 SHM_SYNC_TEST_WATCHDOG=1800 \
