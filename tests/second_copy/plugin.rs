@@ -17,9 +17,9 @@ pub unsafe extern "C" fn second_copy_take(locks: *const ShmMutex<u32>, len: usiz
     for (locked, lock) in locks.iter().enumerate() {
         match lock.lock() {
             Ok(guard) => std::mem::forget(guard),
-            Err(LockError::TooManyLocks) => return locked.cast_signed(),
+            Err(LockError::TooManyLocks) => return locked as isize,
             Err(_) => return -1,
         }
     }
-    len.cast_signed()
+    len as isize
 }
