@@ -60,7 +60,7 @@ fn path_need_not_be_utf8() {
         assert_eq!(address.to_str(), None);
         assert_eq!(address, &Address::try_from(address.as_os_str()).unwrap());
         let object = inspect::object(address).unwrap();
-        // A child that another test forks shares the mapping until it executes a program.
+        // A child that another test forks has the mapping until it calls `exec`.
         assert!(object.users.pids.contains(&std::process::id()));
         let again = object.address.expect("the object has an address");
         assert_leads_to(&again, 9);
