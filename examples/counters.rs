@@ -8,6 +8,7 @@
 //! forked from the process that created it.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::{self, ExitCode};
 
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -33,7 +34,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     // Each increment is one store, so there is nothing to repair.
     let total = *counter.lock_or_recover(|_, _| ())?;
     let expected = WORKERS * INCREMENTS;
-    println!("counted {total}, expected {expected}");
+    writeln!(io::stdout(), "counted {total}, expected {expected}")?;
     Ok(ExitCode::from(u8::from(total != expected)))
 }
 

@@ -14,6 +14,7 @@
 
 use std::env;
 use std::error::Error;
+use std::io::{self, Write};
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -97,11 +98,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map_err(|_| "the argument must be a number of round trips")?,
     };
 
-    println!("{round_trips} round trips between two processes\n");
-    println!(
+    let mut out = io::stdout();
+    writeln!(out, "{round_trips} round trips between two processes\n")?;
+    writeln!(
+        out,
         "{:<16}{:>14}{:>14}{:>14}",
         "", "per second", "CPU, ping", "CPU, pong"
-    );
+    )?;
     print_measurement::<ShmCondvar>(round_trips)?;
     print_measurement::<PthreadCondvar>(round_trips)
 }
@@ -113,13 +116,14 @@ fn print_measurement<C: Condvar>(round_trips: u64) -> Result<(), Box<dyn Error>>
         ping,
         pong,
     } = measure::<C>(round_trips)?;
-    println!(
+    writeln!(
+        io::stdout(),
         "{:<16}{:>14.0}{:>12.3} s{:>12.3} s",
         C::NAME,
         round_trips as f64 / duration.as_secs_f64(),
         ping.as_secs_f64(),
         pong.as_secs_f64(),
-    );
+    )?;
     Ok(())
 }
 

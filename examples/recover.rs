@@ -7,6 +7,7 @@
 //! ```
 
 use std::error::Error;
+use std::io::{self, Write};
 
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::waitpid;
@@ -24,6 +25,7 @@ struct Accounts {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout();
     // An anonymous segment is shared with the children that this process forks.
     let accounts = Segment::anonymous(ShmMutex::new(Accounts {
         savings: TOTAL,
@@ -36,28 +38,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         ForkResult::Child => return transfer_and_die(&accounts),
         ForkResult::Parent { child } => {
             waitpid(child, None)?;
-            println!("process {child} was killed in a transfer, with the lock held");
+            writeln!(
+                out,
+                "process {child} was killed in a transfer, with the lock held"
+            )?;
         }
     }
 
     // An ordinary process-shared mutex would block here for ever.
-    let mut was_told = false;
+    let mut report = None;
     // The closure runs because the holder died. It runs with the lock held. When it
     // returns, the poison is cleared.
     let mut guard = accounts.lock_or_recover(|accounts, cause| {
-        was_told = true;
-        println!("the accounts are poisoned: {cause}");
-        println!("found:         {accounts:?}");
+        report = Some(format!("{cause}\nfound:         {accounts:?}"));
         accounts.checking = TOTAL - accounts.savings;
     })?;
-    if !was_told {
-        return Err("the child died with the lock held, but its death was not reported".into());
-    }
-    println!("repaired:      {:?}", *guard);
+    let report = report.ok_or("the child died with the lock held, but this was not reported")?;
+    writeln!(out, "the accounts are poisoned: {report}")?;
+    writeln!(out, "repaired:      {:?}", *guard)?;
 
     guard.savings -= 10;
     guard.checking += 10;
-    println!("next transfer: {:?}", *guard);
+    writeln!(out, "next transfer: {:?}", *guard)?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@
 use std::env;
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{self, Child, Command, Stdio};
 
 use shm_sync::{Removal, Segment, ShmMutex, ShmMutexGuard, ShmSafe};
@@ -74,7 +74,10 @@ fn run_parent(count: usize) -> Result<(), Box<dyn Error>> {
     for worker in &mut workers {
         let (pid, status) = (worker.id(), worker.wait()?);
         let released = release_chunks(&job, pid)?;
-        println!("worker {pid}: {status}; chunks that it left without a sum: {released}");
+        writeln!(
+            io::stdout(),
+            "worker {pid}: {status}; chunks that it left without a sum: {released}"
+        )?;
     }
     // The parent does what is left.
     add_up(&job)?;
@@ -82,7 +85,10 @@ fn run_parent(count: usize) -> Result<(), Box<dyn Error>> {
     let sum: u64 = lock(&job)?.iter().map(|chunk| chunk.sum).sum();
     let last = CHUNKS as u64 * CHUNK_LEN;
     let expected = last * (last + 1) / 2;
-    println!("the sum of 1 to {last} is {sum}, expected {expected}");
+    writeln!(
+        io::stdout(),
+        "the sum of 1 to {last} is {sum}, expected {expected}"
+    )?;
     if sum == expected {
         Ok(())
     } else {

@@ -37,6 +37,7 @@ mod text;
 mod worker;
 
 use std::env;
+use std::io::{self, Write};
 use std::iter;
 use std::process::ExitCode;
 
@@ -47,8 +48,8 @@ const EXIT_FAILURE: u8 = 2;
 fn main() -> ExitCode {
     let result = match Invocation::parse(env::args_os().skip(1)) {
         Ok(Invocation::Help) => {
-            print!("{}", arguments::HELP);
-            Ok(ExitCode::SUCCESS)
+            let written = io::stdout().write_all(arguments::HELP.as_bytes());
+            written.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Ok(Invocation::Parent(options)) => parent::count_with_workers(options),
         Ok(Invocation::Worker(options)) => worker::run(&options).map(|()| ExitCode::SUCCESS),

@@ -57,7 +57,7 @@ pub(crate) fn count_with_workers(options: Options) -> Result<ExitCode, Failure> 
         return Err("the workers left chunks uncounted".into());
     }
     let alone = count_alone(&inputs)?;
-    report::print(inputs.len(), &ledger, &workers.runs(), victims, alone);
+    report::print(inputs.len(), &ledger, &workers.runs(), victims, alone)?;
     Ok(if ledger.totals == alone {
         ExitCode::SUCCESS
     } else {

@@ -2,6 +2,7 @@
 //! the ledger. A victim stops in the middle of an update and waits until the parent
 //! kills it.
 
+use std::io::{self, Write};
 use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::process;
@@ -35,7 +36,7 @@ pub(crate) const HALFWAY: &str = "halfway";
 pub(crate) fn run(options: &WorkerOptions) -> Result<(), Failure> {
     let shared = Segment::<Shared>::open(&options.segment)?;
     die_with_parent(shared.parent)?;
-    println!("{READY}");
+    writeln!(io::stdout(), "{READY}")?;
 
     let me = process::id();
     let mut ledger = shared.lock()?;

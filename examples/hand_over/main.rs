@@ -19,7 +19,7 @@ mod descriptor;
 
 use std::env;
 use std::error::Error;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -91,19 +91,21 @@ fn run_client(limit: u64) -> Result<ExitCode, Box<dyn Error>> {
     let (mut server, socket) = start_server()?;
     let fd = Segment::as_fd(&exchange).ok_or("the anonymous segment has no descriptor")?;
     descriptor::send(&socket, fd)?;
-    println!(
+    writeln!(
+        io::stdout(),
         "process {} has sent {} bytes of shared memory to process {}",
         process::id(),
         Segment::mapped_len(&exchange),
         server.id()
-    );
+    )?;
 
     let answered = thread::scope(|scope| {
         // This thread ends when the server ends. The server ends at the latest when
         // the exchange is closed.
         scope.spawn(|| close_when_peer_ends(&exchange, &socket));
         let answered = request_all(&exchange, limit);
-        exchange.close().and(answered)
+        exchange.close()?;
+        answered
     });
     let status = server.wait()?;
     Ok(match answered? {
@@ -127,7 +129,7 @@ fn start_server() -> io::Result<(Child, UnixStream)> {
 }
 
 /// Makes all requests. Returns how many were answered before the exchange was closed.
-fn request_all(exchange: &Exchange, limit: u64) -> Result<u64, shm_sync::Error> {
+fn request_all(exchange: &Exchange, limit: u64) -> Result<u64, Box<dyn Error>> {
     for number in 1..=REQUESTS {
         let Some(mut request) = exchange.wait_until(|state| state != State::Requested)? else {
             return Ok(number - 1);
@@ -140,7 +142,12 @@ fn request_all(exchange: &Exchange, limit: u64) -> Result<u64, shm_sync::Error> 
         let Some(request) = exchange.wait_until(|state| state == State::Answered)? else {
             return Ok(number - 1);
         };
-        println!("{} primes are below {}", request.primes, request.below);
+        writeln!(
+            io::stdout(),
+            "{} primes are below {}",
+            request.primes,
+            request.below
+        )?;
     }
     Ok(REQUESTS)
 }
