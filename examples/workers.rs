@@ -112,7 +112,7 @@ fn wait_for_output(worker: &mut Child) -> Result<(), Box<dyn Error>> {
 
 fn run_worker(name: &str) -> Result<(), Box<dyn Error>> {
     let job = Segment::<Job>::open(name)?;
-    println!("the segment is open"); // The parent waits for this line.
+    writeln!(io::stdout(), "the segment is open")?; // The parent waits for this line.
     Ok(add_up(&job)?)
 }
 
