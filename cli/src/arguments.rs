@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Remove segments that their processes have left behind
     ///
     /// These are segments to which no process is attached, and which should be gone:
-    /// `UntilLastDetach` segments whose last process was killed, and System V segments
+    /// `UntilLastDetach` segments that their last process left, and System V segments
     /// whose creator died before they were complete. The command lists them and asks. A
     /// script passes --yes. Without a terminal and without --yes, nothing is done.
     /// Persistent segments and those of other users stay, unless the options below

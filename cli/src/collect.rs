@@ -1,7 +1,9 @@
 //! The command `gc`.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
-use shm_sync::inspect::{self, Content, Link, Object, Scope, Segment, State};
+use shm_sync::inspect::{self, Content, Epoch, Link, Object, Scope, Segment, State};
 use shm_sync::{Address, Backing, Error, Removal};
 
 use crate::arguments::Gc;
@@ -21,6 +23,7 @@ struct Leftover {
     address: Address,
     verdict: Verdict,
     owner: u32,
+    origin: Option<(u32, Option<SystemTime>)>,
     row: Row,
 }
 
@@ -28,7 +31,8 @@ struct Leftover {
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
-    address: String,
+    /// `null` if it is not UTF-8.
+    address: Option<String>,
     backing: String,
     size: u64,
     /// `removed`, `would be removed`, `in use`, `gone`, `left alone` or `failed`.
@@ -98,7 +102,7 @@ fn leftover(object: &Object, gc: &Gc) -> Option<Leftover> {
     let verdict = verdict(object, gc)?;
     let row = Row {
         name: object.name.clone(),
-        address: address.to_string(),
+        address: address.to_str().map(str::to_owned),
         backing: object.backing.to_string(),
         size: object.len,
         outcome: "left alone",
@@ -108,6 +112,7 @@ fn leftover(object: &Object, gc: &Gc) -> Option<Leftover> {
         address,
         verdict,
         owner: object.owner,
+        origin: origin(object),
         row,
     })
 }
@@ -121,7 +126,7 @@ fn verdict(object: &Object, gc: &Gc) -> Option<Verdict> {
         return None;
     }
     let why = match &object.content {
-        Content::Segment(segment) if is_transient(segment) => "its last process was killed",
+        Content::Segment(segment) if is_transient(segment) => "its last process left it",
         Content::Segment(_) if gc.persistent => "persistent",
         Content::Segment(_) => return Some(Verdict::Persistent),
         Content::Unfinished => "its creator died before it was complete",
@@ -136,9 +141,18 @@ fn verdict(object: &Object, gc: &Gc) -> Option<Verdict> {
     Some(Verdict::Remove(why))
 }
 
-/// Returns whether the last process should have removed the segment.
+/// Returns whether the last process should have removed the segment. A copy is not one
+/// that a process has left: no process has used it.
 fn is_transient(segment: &Segment) -> bool {
-    segment.removal == Removal::UntilLastDetach
+    segment.removal == Removal::UntilLastDetach && segment.epoch != Epoch::Past
+}
+
+/// Returns facts that differ between a segment and a later one of the same name.
+fn origin(object: &Object) -> Option<(u32, Option<SystemTime>)> {
+    match &object.content {
+        Content::Segment(segment) => Some((segment.creator, segment.created)),
+        _ => None,
+    }
 }
 
 impl Verdict {
@@ -171,8 +185,10 @@ impl Leftover {
         self.row.reason = reason;
     }
 
-    /// Removes the object, unless it has changed since it was listed: the user may have
-    /// thought about the answer for a while.
+    /// Removes the object, unless a process uses it or another object has its name since
+    /// it was listed: the user may have thought about the answer for a while. A change
+    /// between this check and the removal is not noticed; `inspect::remove` removes no
+    /// object to which a process is attached.
     fn remove(&self, gc: &Gc) -> (&'static str, Option<String>) {
         let used = "a process has attached it meanwhile";
         let gone = "another process has removed it";
@@ -182,6 +198,7 @@ impl Leftover {
             }
             let is_same = object.owner == self.owner
                 && object.len == self.row.size
+                && origin(&object) == self.origin
                 && verdict(&object, gc).as_ref() == Some(&self.verdict);
             if is_same {
                 inspect::remove(&self.address)?;

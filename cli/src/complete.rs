@@ -1,8 +1,9 @@
 //! Candidates for completions: segments, processes, and the locks of a segment.
 //!
 //! A shell inserts a candidate into the command line, and bash does so without quotes.
-//! Other users choose the names of their segments. So only texts of characters that no
-//! shell interprets are candidates.
+//! Other users choose the names of their segments. So only texts of characters that
+//! run no command are candidates. (A `[` begins a pattern, and matters only if a file
+//! has a name that it matches.)
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

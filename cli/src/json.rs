@@ -9,11 +9,11 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use shm_sync::PoisonCause;
 use shm_sync::inspect::{
     self, Attachment, Details, Holder, LockState, Locks, MutexState, Object, Segment, SyncObject,
     SyncState,
 };
-use shm_sync::{Address, PoisonCause};
 
 use crate::labels;
 use crate::text::seconds;
@@ -21,7 +21,7 @@ use crate::text::seconds;
 #[derive(Debug, Serialize)]
 pub(crate) struct ObjectRow {
     name: String,
-    /// The address by which the tool finds the object again.
+    /// The address by which the tool finds the object again. `null` if it is not UTF-8.
     address: Option<String>,
     backing: String,
     link: &'static str,
@@ -135,7 +135,10 @@ impl From<&Object> for ObjectRow {
     fn from(object: &Object) -> Self {
         Self {
             name: object.name.clone(),
-            address: object.address.as_ref().map(Address::to_string),
+            address: object
+                .address
+                .as_ref()
+                .and_then(|at| at.to_str().map(str::to_owned)),
             backing: object.backing.to_string(),
             link: labels::link(object.link),
             state: labels::state(object).0,

@@ -23,7 +23,7 @@ pub(crate) enum Failure {
     Failed(String),
     /// The user did not confirm.
     Refused(String),
-    /// The output could not be written.
+    /// The kernel refused to write the output.
     Output(io::Error),
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum Outcome {
     Done,
     /// The messages or the output report the rest.
     Incomplete,
-    /// The arguments were wrong. The message was printed.
+    /// The arguments were wrong. clap has printed the message.
     Misused,
 }
 

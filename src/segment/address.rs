@@ -301,7 +301,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Serialises the address as its text.
+/// Serialises the address as its text. Bytes that are not UTF-8 become U+FFFD.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Address {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -14,8 +14,8 @@ use crate::shm_safe::tear_free::TearFree;
 /// (feature `bytemuck`).
 ///
 /// Your crate can't implement [`ShmSafe`] for a type that it does not define.
-/// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], and so
-/// for every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of
+/// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], `Send`
+/// and `Sync`, and so for nearly every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of
 /// `half` (each with that crate's feature `bytemuck`), and `Option<NonZero<u64>>` of
 /// std.
 ///
@@ -77,7 +77,8 @@ pub struct Plain<T>(pub T);
 // SAFETY: the clauses of `ShmSafe`, by the safety section of `AnyBitPattern`:
 // * Layout: the size and the alignment are in the fingerprint. The rest of the layout
 //   need not be fixed, because any bytes are a valid T. That also makes bytes of every
-//   type with this fingerprint valid.
+//   type with this fingerprint valid. Padding of a T is in memory that the kernel has
+//   initialised, and another program reads it through a mapping of its own.
 // * Values contain no pointer. A T is `Copy`, so it has no destructor.
 // * Sync objects: none, because T contains no interior mutability.
 // * Properties: any bytes are valid, so zeros and mixtures are. "A shared reference to

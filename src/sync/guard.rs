@@ -103,14 +103,24 @@ pub struct ShmMutexGuard<'a, T: ?Sized> {
     bound: BoundToThread,
 }
 
-// SAFETY: a shared guard gives only `&T`, and T is Sync.
+// SAFETY: a shared guard gives `&T`, and T is Sync. `mutex` gives a shared mutex, whose
+// data must be Send; it exists for `SegmentContent` only, which is Send.
 unsafe impl<T: Sync + ?Sized> Sync for ShmMutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
-    /// Takes the guard apart without unlocking.
+    /// Takes the guard apart without unlocking. If the thread panics, this poisons as
+    /// dropping the guard does: a destructor may wait with the guard.
     pub(super) fn into_parts(self) -> (&'a MutexCell<T>, LockToken) {
         let this = std::mem::ManuallyDrop::new(self);
+        this.poison_if_panicking();
         (this.cell, this.token)
+    }
+
+    #[inline]
+    fn poison_if_panicking(&self) {
+        if std::thread::panicking() && !self.was_panicking {
+            self.cell.raw.poison_by_panic(self.token);
+        }
     }
 }
 
@@ -137,9 +147,7 @@ impl<T: ?Sized> DerefMut for ShmMutexGuard<'_, T> {
 impl<T: ?Sized> Drop for ShmMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.was_panicking {
-            self.cell.raw.poison_by_panic(self.token);
-        }
+        self.poison_if_panicking();
         // `false` means that this thread does not hold the lock: after a fork, or after
         // C code has unlocked. Then there is nothing to do.
         let _ = self.cell.raw.unlock(self.token);
@@ -185,7 +193,8 @@ impl<'a, T: ?Sized> Poisoned<ShmMutexGuard<'a, T>> {
     /// # Panics
     ///
     /// If `repair` panics, the lock is released and stays poisoned, now with
-    /// [`PoisonCause::Panicked`](crate::PoisonCause::Panicked).
+    /// [`PoisonCause::Panicked`](crate::PoisonCause::Panicked). (The cause stays if the
+    /// thread was already panicking when it locked.)
     ///
     /// # Crash behaviour
     ///

@@ -519,8 +519,9 @@ impl<T: ?Sized> ShmMutex<T> {
     }
 
     /// Makes this a mutex [with priority
-    /// inheritance](Self::with_priority_inheritance). It is for a mutex that is created
-    /// in its final place, and has no effect later.
+    /// inheritance](Self::with_priority_inheritance). Call it in the closure that fills
+    /// the segment, for a mutex that is created in its final place. After the mutex is
+    /// initialised, only a reinitialisation reads this choice.
     ///
     /// ```
     /// use shm_sync::{SegmentOptions, ShmMutex};
@@ -652,7 +653,7 @@ impl<T: ?Sized> ShmMutex<T> {
     }
 }
 
-impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
+impl<'a, T: SegmentContent + ?Sized> ShmMutexGuard<'a, T> {
     /// Returns the mutex that the guard has locked.
     ///
     /// It is an associated function, because a method would hide a method `mutex` of

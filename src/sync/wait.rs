@@ -64,8 +64,8 @@ impl<'a, T: ?Sized> OrRecover for WaitTimeoutLockResult<'a, T> {
         self,
         repair: impl FnOnce(&mut T, PoisonCause),
     ) -> Result<(ShmMutexGuard<'a, T>, WaitTimeoutResult), Error> {
-        // The result with the guard alone has the same errors. The poison has ended the
-        // wait, so the timeout has not.
+        // The result with the guard alone has the same errors. With poison, it does not
+        // tell whether the timeout has passed.
         let mut result = WaitTimeoutResult { timed_out: false };
         let guard = self.map(|(guard, of_wait)| {
             result = of_wait;
@@ -296,8 +296,9 @@ macro_rules! wait_methods {
             ///
             /// # Crash behaviour
             ///
-            /// If the process dies in `repair`, the lock stays poisoned. The next
-            /// locker or waiter must repair the changes of both holders.
+            /// The documentation of the type says when a waiter learns of a death. If
+            /// the process dies in `repair`, the lock stays poisoned. The next locker
+            /// or waiter must repair the changes of both holders.
             pub fn wait_while_or_recover<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,

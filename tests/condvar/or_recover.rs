@@ -121,8 +121,9 @@ on_stage! {
         let (items, changed, _) = &*shared;
         let waiter = spawn(|| {
             let guard = items.lock().unwrap();
-            let timeout = Duration::from_secs(1);
-            let end = Instant::now() + timeout;
+            let timeout = Duration::from_secs(3);
+            // Later than the deadline of the wait, which begins after this.
+            let end = Instant::now() + timeout + Duration::from_millis(500);
             let (mut checks, mut repairs) = (0, 0);
             let condition = |_: &mut u64| {
                 checks += 1;

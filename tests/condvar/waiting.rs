@@ -1,6 +1,7 @@
 //! `ShmCondvar` between processes: notification, timeouts, and the deaths of waiters,
 //! notifiers and holders.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use crate::support::{
     Child, Gate, dead_owner, die, expect_poisoned, leave_a_death, median, on_stage, spawn,
 };
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
 /// A count of items, and a condition variable that tells when there are some.
 #[derive(ShmSafe)]
@@ -391,6 +392,29 @@ on_stage! {
         });
         holder.wait();
         waiter.join();
+    }
+
+    // The unlock in the wait must poison, because the panic has interrupted a change.
+    fn wait_during_unwinding_poisons() {
+        struct WaitsWhenDropped<'a> {
+            guard: Option<ShmMutexGuard<'a, u64>>,
+            changed: &'a ShmCondvar,
+        }
+        impl Drop for WaitsWhenDropped<'_> {
+            fn drop(&mut self) {
+                let guard = self.guard.take().unwrap();
+                let _ = self.changed.wait_timeout(guard, Duration::from_millis(1));
+            }
+        }
+        let pair = Segment::anonymous((ShmMutex::new(0_u64), ShmCondvar::new())).unwrap();
+        let (number, changed) = &*pair;
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let guard = Some(number.lock().unwrap());
+            let _waits = WaitsWhenDropped { guard, changed };
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert!(number.is_poisoned(), "the holder panicked");
     }
 
     fn wait_with_inherited_guard_fails() {
