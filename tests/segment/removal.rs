@@ -380,6 +380,34 @@ on_stage! {
         }
     }
 
+    fn close_ignores_name_of_later_object() {
+        if !is_root_for("close_ignores_name_of_later_object") {
+            return;
+        }
+        for kind in [Backing::Posix, Backing::File] {
+            let address = TestAddress::new(kind, "later");
+            let options = transient().mode(0o666).owner(0);
+            let segment = options.create(&address, Marked::new(1)).unwrap();
+            let (there, go) = (Gate::new(), Gate::new());
+            let last = spawn(|| {
+                drop(child_copy(&segment));
+                become_nobody();
+                let opened = options.open(&address).unwrap();
+                there.open();
+                go.pass();
+                Segment::close(opened).expect("the name leads to another object");
+            });
+            there.pass();
+            drop(segment);
+            unlink(&address).unwrap();
+            let later = Segment::create(&address, Marked::new(2)).unwrap();
+            go.open();
+            last.join();
+            assert_eq!(open(&address).unwrap().id(), 2, "the later object stays");
+            drop(later);
+        }
+    }
+
     fn close_reports_read_only_directory() {
         spawn(|| {
             if nix::unistd::Uid::effective().is_root() {

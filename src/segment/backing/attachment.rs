@@ -252,6 +252,10 @@ impl Registration {
                 self.file = None;
                 self.open_again(Access::ReadWrite)
             }
+            // Another object has the name, and may belong to another user.
+            Err(_) if leads_to_object(&self.path, self.identity).is_ok_and(|ours| !ours) => {
+                Ok(None)
+            }
             remover => remover,
         }
     }
