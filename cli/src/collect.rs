@@ -185,10 +185,10 @@ impl Leftover {
         self.row.reason = reason;
     }
 
-    /// Removes the object, unless a process uses it or another object has its name since
-    /// it was listed: the user may have thought about the answer for a while. A change
-    /// between this check and the removal is not noticed; `inspect::remove` removes no
-    /// object to which a process is attached.
+    /// Removes the object, unless a process uses it or another object has got its name
+    /// since it was listed: the user may have thought about the answer for a while. A
+    /// change between this check and the removal is not noticed; `inspect::remove`
+    /// removes no object to which a process is attached.
     fn remove(&self, gc: &Gc) -> (&'static str, Option<String>) {
         let used = "a process has attached it meanwhile";
         let gone = "another process has removed it";

@@ -31,8 +31,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// }
 /// ```
 ///
-/// The path must lead to `shm_sync` itself, or to a module that re-exports all of it and
-/// defines nothing. The generated `unsafe` code relies on the items that it finds there.
+/// The path must lead to `shm_sync` itself, or to a module that re-exports all of it
+/// and defines nothing. The generated `unsafe` code relies on the items that it finds
+/// there.
 #[proc_macro_derive(ShmSafe, attributes(shm_safe))]
 pub fn derive_shm_safe(tokens: TokenStream) -> TokenStream {
     let derive_input = parse_macro_input!(tokens as DeriveInput);

@@ -15,9 +15,9 @@ use crate::shm_safe::tear_free::TearFree;
 ///
 /// Your crate can't implement [`ShmSafe`] for a type that it does not define.
 /// `Plain<T>` is `ShmSafe` for every `T` that is [`bytemuck::AnyBitPattern`], `Send`
-/// and `Sync`, and so for nearly every `bytemuck::Pod`: `uuid::Uuid`, the vectors of `glam` and the numbers of
-/// `half` (each with that crate's feature `bytemuck`), and `Option<NonZero<u64>>` of
-/// std.
+/// and `Sync`, and so for nearly every `bytemuck::Pod`: `uuid::Uuid`, the vectors of
+/// `glam` and the numbers of `half` (each with that crate's feature `bytemuck`), and
+/// `Option<NonZero<u64>>` of std.
 ///
 /// ```
 /// use std::num::NonZero;
