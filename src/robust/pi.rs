@@ -272,8 +272,9 @@ fn unlock_word(list: RobustList, mutex: &GlibcMutex) {
     {
         return;
     }
-    // The exchange has failed, so it has released nothing. This access does, and changes
-    // no bit. The kernel's exchange of the owner continues the release sequence.
+    // The exchange has failed, so it has released nothing. This access does, and
+    // changes no bit. The kernel's exchange of the owner continues the release
+    // sequence.
     mutex.lock.fetch_or(0, release);
     for _ in 0..MAX_ATTEMPTS {
         match futex::unlock_pi(&mutex.lock) {
