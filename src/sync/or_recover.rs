@@ -43,8 +43,8 @@ pub trait OrRecover: sealed::Sealed {
     /// and clears the poison, as [`Poisoned::recover`](crate::Poisoned::recover) does.
     ///
     /// After a repair, `timed_out()` is false, even if the timeout has passed
-    /// meanwhile. The condition may still be true, so check it, and bound the whole by a
-    /// deadline. The methods
+    /// meanwhile. The condition may still be true, so check it, and bound the whole by
+    /// a deadline. The methods
     /// [`wait_while_or_recover`](crate::ShmCondvar::wait_while_or_recover) and
     /// `wait_timeout_while_or_recover` do that.
     ///
