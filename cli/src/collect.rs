@@ -48,6 +48,8 @@ enum Verdict {
     /// why it is there.
     Remove(&'static str),
     Persistent,
+    /// A copy of a segment, for example a backup.
+    Copy,
     OtherUser,
     Unreadable(String),
 }
@@ -126,6 +128,11 @@ fn verdict(object: &Object, gc: &Gc) -> Option<Verdict> {
         return None;
     }
     let why = match &object.content {
+        // No process has used the copy, so none has left it.
+        Content::Segment(segment) if segment.epoch == Epoch::Past => match gc.persistent {
+            true => "a copy",
+            false => return Some(Verdict::Copy),
+        },
         Content::Segment(segment) if is_transient(segment) => "its last process left it",
         Content::Segment(_) if gc.persistent => "persistent",
         Content::Segment(_) => return Some(Verdict::Persistent),
@@ -141,10 +148,9 @@ fn verdict(object: &Object, gc: &Gc) -> Option<Verdict> {
     Some(Verdict::Remove(why))
 }
 
-/// Returns whether the last process should have removed the segment. A copy is not one
-/// that a process has left: no process has used it.
+/// Returns whether the last process should have removed the segment.
 fn is_transient(segment: &Segment) -> bool {
-    segment.removal == Removal::UntilLastDetach && segment.epoch != Epoch::Past
+    segment.removal == Removal::UntilLastDetach
 }
 
 /// Returns facts that differ between a segment and a later one of the same name.
@@ -161,6 +167,7 @@ impl Verdict {
         Some(match self {
             Self::Remove(_) => return None,
             Self::Persistent => "persistent: --persistent removes it".to_owned(),
+            Self::Copy => "a copy: --persistent removes it".to_owned(),
             Self::OtherUser => "of another user: --all-users removes it".to_owned(),
             Self::Unreadable(error) => format!("{error}; `shm-sync rm NAME` removes it"),
         })
@@ -273,6 +280,7 @@ fn report(found: &[Leftover], view: View) -> String {
     };
     for (verdict, what, option) in [
         (Verdict::Persistent, "persistent", "--persistent"),
+        (Verdict::Copy, "copied", "--persistent"),
         (Verdict::OtherUser, "of another user", "--all-users"),
     ] {
         let all = found.iter().filter(|leftover| leftover.verdict == verdict);

@@ -70,6 +70,12 @@ use crate::shm_safe::tear_free::TearFree;
 /// bytes are a valid `T`. The fingerprint of a derived struct covers the names of its
 /// fields. So put the name, and if need be the version, into that of the field: `uuid`
 /// or `matrix_v2`.
+///
+/// # Padding
+///
+/// A `T` may have padding. Its bytes in the segment are those that the compiler happens
+/// to copy, for example old data of the writer's stack. Don't use such a type where the
+/// readers must not see them.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Plain<T>(pub T);

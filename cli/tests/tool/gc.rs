@@ -90,6 +90,22 @@ on_stage! {
         assert_eq!(stdout(&["gc", "--yes"]), "nothing to remove\n");
     }
 
+    fn gc_keeps_copies() {
+        if !has_own_shared_memory() {
+            println!("not run: no namespace of its own");
+            return;
+        }
+        leave(&["/jobs"]);
+        fs::copy("/dev/shm/jobs", "/dev/shm/jobs.bak").unwrap();
+        let expected = ["/jobs removed", "/jobs.bak left alone"];
+        assert_eq!(outcomes(&["gc", "--yes"]), expected);
+        let table = stdout(&["gc", "--yes"]);
+        let note = "1 segment without a process stays: copied (--persistent)\n";
+        assert!(table.ends_with(note), "{table}");
+        let expected = ["/jobs.bak removed"];
+        assert_eq!(outcomes(&["gc", "--yes", "--persistent"]), expected);
+    }
+
     fn gc_keeps_segments_of_other_users() {
         if !is_root_for("gc_keeps_segments_of_other_users") || !has_own_shared_memory() {
             println!("not run: no namespace of its own");
@@ -167,19 +183,23 @@ on_stage! {
             println!("not run: no namespace of its own");
             return;
         }
-        leave(&["/replaced", "/taken", "/gone"]);
+        leave(&["/replaced", "/taken", "/gone", "/left-again"]);
         let mut terminal = Terminal::start(80, 24, &["gc"]);
         terminal.wait_for("[y/N] ");
         shm_sync::unlink("/replaced").unwrap();
         drop(Segment::create("/replaced", Counter::new(7)).unwrap());
         let taken = Segment::<Counter>::open("/taken").unwrap();
         shm_sync::unlink("/gone").unwrap();
+        // Owner, size, policy and type are those of the object that was listed.
+        shm_sync::unlink("/left-again").unwrap();
+        leave(&["/left-again"]);
         terminal.send("y\n");
         let (text, code) = terminal.end();
         assert_eq!(code, 0, "{text}");
         for part in ["it has changed meanwhile", "a process has attached it", "gone"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(exists("/left-again"), "{text}");
         let replaced = Segment::<Counter>::open("/replaced").unwrap();
         assert_eq!((*replaced.lock().unwrap(), *taken.lock().unwrap()), (7, 0));
     }

@@ -21,7 +21,7 @@
 //! | `SetPending` | `unlock`: `list_op_pending` is set | *pending* |
 //! | `RemoveFromList` | `RobustList::remove` | *list* |
 //! | `ReleaseWord` | `unlock_word`: compare-exchange, to 0 | *word* |
-//! | `FutexUnlockPi` | `unlock_word`: `FUTEX_UNLOCK_PI` | word, queue, *word*, *queue* |
+//! | `FutexUnlockPi` | `unlock_word`: `FUTEX_UNLOCK_PI`, and the releasing access before it, which changes nothing | word, queue, *word*, *queue* |
 //! | `WakePlainWaitersAgain` | `unlock_word` after `EINVAL`: `FUTEX_WAKE` for all plain waiters | *queue* |
 //! | `ReleaseToKernel` | `unlock_word`: the word becomes `FUTEX_WAITERS` | *word* |
 //! | `UnlockClearPending` | `RobustList::clear_pending` | *pending* |
