@@ -161,6 +161,10 @@ const _: () = {
 unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
     const FINGERPRINT: Fingerprint = {
         let () = Self::DATA_HAS_NO_LOCKS;
+        assert!(
+            Self::DATA_AT == offset_of!(Self, cell.data),
+            "the compiler places the data where `data_in` looks for it"
+        );
         Fingerprint::of_parts(
             "ShmMutex",
             size_of::<Self>(),

@@ -152,6 +152,18 @@ mod tests {
         });
     }
 
+    /// Compares the layout of a table with that of a table of fixed size. The head or
+    /// the elements may have the greater alignment.
+    fn check_table<H: ShmSafe, T: ShmSafe, const N: usize>() {
+        with_zeroed::<Table<H, T>>(N, |mutex| {
+            let sized = size_of::<ShmMutex<WithTail<H, [T; N]>>>();
+            assert_eq!(size_of_val(mutex), sized);
+            let start = std::ptr::from_mut(mutex).addr();
+            let head = (&raw mut mutex.get_mut().head).addr();
+            assert_eq!(head - start, <Table<H, T>>::DATA_AT, "offset of the data");
+        });
+    }
+
     /// The lock is first, and the data follows where the compiler places it, for each
     /// alignment.
     #[test]
@@ -165,13 +177,9 @@ mod tests {
                 assert_eq!(data - start, <Slice<T>>::DATA_AT, "offset of the data");
                 assert_eq!(mutex.as_pthread_ptr().addr(), start, "offset of the lock");
             });
-            with_zeroed::<Table<u8, T>>(N, |mutex| {
-                let sized = size_of::<ShmMutex<WithTail<u8, [T; N]>>>();
-                assert_eq!(size_of_val(mutex), sized);
-                let start = std::ptr::from_mut(mutex).addr();
-                let head = (&raw mut mutex.get_mut().head).addr();
-                assert_eq!(head - start, <Table<u8, T>>::DATA_AT, "offset of the data");
-            });
+            check_table::<u8, T, N>();
+            check_table::<u64, T, N>();
+            check_table::<Wide, T, N>();
             with_zeroed::<WithTail<u8, Slice<T>>>(N, |table| {
                 let sized = size_of::<WithTail<u8, ShmMutex<[T; N]>>>();
                 assert_eq!(size_of_val(table), sized);
