@@ -167,7 +167,7 @@ pub(crate) fn count_alone(inputs: &[InputFile]) -> Result<Counts, Failure> {
 /// from.
 pub(crate) fn repository_files() -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
-    let mut directories = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let mut directories = vec![repository()];
     while let Some(directory) = directories.pop() {
         let unreadable = |error| read_failure(&directory, error);
         for entry in fs::read_dir(&directory).map_err(unreadable)? {
@@ -185,6 +185,12 @@ pub(crate) fn repository_files() -> Result<Vec<PathBuf>, Failure> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Returns the folder of the repository, which contains the folder of the examples.
+fn repository() -> PathBuf {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
+    examples.parent().unwrap_or(examples).to_owned()
 }
 
 fn read_failure(path: &Path, error: io::Error) -> Failure {
