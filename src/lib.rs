@@ -134,10 +134,34 @@ pub use shm_sync_derive::ShmSafe;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The examples of the guide are tests, too.
-#[cfg(all(doctest, feature = "derive"))]
+// The guide and the cookbook, whose examples are tests. Of two definitions of a link,
+// the first counts, so these lead to the pages of this documentation.
+#[cfg(any(doc, all(doctest, feature = "derive")))]
+#[doc = "[cookbook]: crate::guide::cookbook"]
+#[doc = "[pool]: crate::guide::cookbook#a-pool-of-workers"]
+#[doc = "[queue]: crate::guide::cookbook#a-queue"]
+#[doc = "[lifeline]: crate::guide::cookbook#the-death-of-another-process"]
+#[doc = "[journal]: crate::guide::cookbook#a-journal-and-a-repair"]
+#[doc = "[monitor]: crate::guide::cookbook#a-read-only-monitor"]
+#[doc = "[files]: crate::guide::cookbook#a-file-that-persists"]
+#[doc = "[containers]: crate::guide::cookbook#containers"]
+#[doc = "[users]: crate::guide::cookbook#several-users"]
+#[doc = "[daemons]: crate::guide::cookbook#daemons"]
+#[doc = "[signals]: crate::guide::cookbook#signals-and-ctrl-c"]
+#[doc = "[c]: crate::guide::cookbook#a-c-program"]
+#[doc = "[readme]: https://docs.rs/crate/shm-sync/latest/source/README.md"]
+#[doc = "[design]: https://docs.rs/crate/shm-sync/latest/source/docs/design.md"]
+#[doc = "[failure-modes]: https://docs.rs/crate/shm-sync/latest/source/docs/results/failure-modes.md"]
+#[doc = ""]
 #[doc = include_str!("../docs/guide.md")]
-struct Guide;
+pub mod guide {
+    #[doc = "[guide]: crate::guide"]
+    #[doc = "[recovery]: crate::guide#recovery"]
+    #[doc = "[testing]: https://docs.rs/crate/shm-sync/latest/source/docs/testing.md"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/cookbook.md")]
+    pub mod cookbook {}
+}
 
 /// Items for the code of the derive macro. Other code must not use them.
 #[doc(hidden)]

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::names::{self, Declaration, Name, Source, Tests};
+use crate::names::{self, Declaration, Name, Source, Tests, enter_repository};
 
 /// The root files of all crates that are not tests, and the folders that have one crate
 /// in each subfolder.
@@ -283,6 +283,7 @@ fn roots() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn no_files_import_each_other() {
+    enter_repository();
     let text_of = |path: &Path| std::fs::read_to_string(path).ok();
     let roots = roots();
     assert!(roots.len() > ROOTS.len(), "the crates in folders are found");

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use crate::names::enter_repository;
+
 /// The folders of the repository. Their paths are checked wherever a document names
 /// them.
 const FOLDERS: [&str; 10] = [
@@ -71,8 +73,10 @@ impl Document {
         // The text of a link may be broken over two lines.
         let joined: String = prose.iter().map(|(_, line)| format!("{line}\n")).collect();
         let mut dead = Vec::new();
-        for (at, opening) in joined.match_indices("](") {
-            let target = joined[at + opening.len()..].split(')').next().unwrap_or("");
+        let inline = joined.match_indices("](").map(|found| (found, ')'));
+        let definitions = joined.match_indices("]: ").map(|found| (found, '\n'));
+        for ((at, opening), end) in inline.chain(definitions) {
+            let target = joined[at + opening.len()..].split(end).next().unwrap_or("");
             if !self.leads_somewhere(target) {
                 let (line, _) = prose[joined[..at].matches('\n').count()];
                 let name = target.to_owned();
@@ -248,6 +252,7 @@ fn dead_in(text: &str, find: impl Fn(&Document) -> Vec<Dead>) -> Vec<(usize, Str
 
 #[test]
 fn smoke() {
+    enter_repository();
     let paths: Vec<_> = documents()
         .into_iter()
         .map(|document| document.path)
@@ -259,19 +264,28 @@ fn smoke() {
 
 #[test]
 fn dead_links_are_found() {
+    enter_repository();
     let text = "# A heading, `with code`\n\
         [a](../README.md) [b](#a-heading-with-code)\n\
         [c](https://example.org/absent)\n\
         ```sh\n[d](in-code.md)\n```\n\
         [e\nf](absent.md) and [g](#absent)\n\
-        [h](../README.md#absent)\n";
-    let dead = [(8, "absent.md"), (8, "#absent"), (9, "../README.md#absent")];
+        [h](../README.md#absent)\n\
+        [i]: ../README.md\n\
+        [j]: ../README.md#nowhere\n";
+    let dead = [
+        (8, "absent.md"),
+        (8, "#absent"),
+        (9, "../README.md#absent"),
+        (11, "../README.md#nowhere"),
+    ];
     let dead = dead.map(|(line, name)| (line, name.to_owned()));
     assert_eq!(dead_in(text, Document::dead_links), dead);
 }
 
 #[test]
 fn dead_names_are_found() {
+    enter_repository();
     let text = "`src/lib.rs`, src/ and tests/architecture/main.rs.\n\
         https://example.org/src/absent.rs\n\
         ```sh\nsrc/absent.rs\n```\n\
@@ -283,16 +297,19 @@ fn dead_names_are_found() {
 
 #[test]
 fn links_lead_somewhere() {
+    enter_repository();
     assert_none_dead(Document::dead_links);
 }
 
 #[test]
 fn names_exist() {
+    enter_repository();
     assert_none_dead(Document::dead_names);
 }
 
 #[test]
 fn listed_tests_exist() {
+    enter_repository();
     let folders = ["src", "tests", "cli"];
     let sources: String = folders.map(|folder| sources(Path::new(folder))).concat();
     let mut list = Vec::new();

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::names::{self, Name, Tests, files_below};
+use crate::names::{self, Name, Tests, enter_repository, files_below};
 
 /// The floors of `src/`, bottom up. A module names modules of lower floors only. Modules
 /// of one floor never name each other. `lib.rs` may name all. A name that `lib.rs`
@@ -43,6 +43,7 @@ const KEEPER: &str = "above_standard";
 
 #[test]
 fn smoke() {
+    enter_repository();
     let files = files_below(Path::new("src"));
     assert!(files.len() > FLOORS.len(), "the files are found");
     let root = names(&files[Path::new("src/lib.rs")], &[]);
@@ -51,6 +52,7 @@ fn smoke() {
 
 #[test]
 fn source_keeps_the_rules() {
+    enter_repository();
     let mut files = files_below(Path::new("src"));
     files.extend(files_below(&Path::new(TOOL).join("src")));
     let list = violations(&files);

@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 use proc_macro2::TokenTree::{Group, Ident, Punct};
 use proc_macro2::{TokenStream, TokenTree};
 
+/// Makes the repository the working directory of this program. Cargo starts it in the
+/// folder of its package, which is a folder of the repository.
+pub(crate) fn enter_repository() {
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .expect("the repository is where this program was compiled");
+}
+
 /// Returns the text of every Rust file in a directory and below it.
 pub(crate) fn files_below(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::names::files_below;
+use crate::names::{enter_repository, files_below};
 
 /// The most columns of a line that holds a comment, and of a line of prose in a document.
 const WIDTH: usize = 88;
@@ -112,6 +112,7 @@ fn faults_of(line: &str) -> Vec<String> {
 
 #[test]
 fn comments_fit_the_width() {
+    enter_repository();
     let mut wide = Vec::new();
     for (file, text) in sources() {
         let mut is_code = false;
@@ -131,6 +132,7 @@ fn comments_fit_the_width() {
 
 #[test]
 fn documents_fit_the_width() {
+    enter_repository();
     let mut wide = Vec::new();
     for (file, text) in documents() {
         let lines = prose_of(&text).filter(|(_, line)| is_too_wide(line));
@@ -141,6 +143,7 @@ fn documents_fit_the_width() {
 
 #[test]
 fn prose_names_the_actor() {
+    enter_repository();
     let mut faults = Vec::new();
     for (file, text) in sources() {
         for (number, line) in (1..).zip(text.lines()) {

@@ -5,6 +5,10 @@ use proc_macro::{Group, TokenStream, TokenTree};
 /// Replaces each occurrence of an identifier: `#[replace(u64 => Wrapper)]`.
 ///
 /// The tokens after the arrow take the place of the identifier before it.
+///
+/// # Panics
+///
+/// If the arguments do not begin with an identifier.
 #[proc_macro_attribute]
 pub fn replace(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut arguments = arguments.into_iter();

@@ -2,10 +2,14 @@
 //! a second copy of this crate in the same process.
 
 use std::ffi::CString;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Child, Gate, die, expect_poisoned, leave_a_death, on_stage, pair, spawn};
+use crate::support::{
+    Child, Gate, TestFile, TestName, die, expect_poisoned, leave_a_death, on_stage, pair, spawn,
+};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{
@@ -423,4 +427,42 @@ fn smoke() {
     assert_eq!(c_lock(&locks[0]), 0);
     assert!(locks[1].lock().is_ok());
     assert_eq!(c_unlock(&locks[0]), 0);
+}
+
+/// Returns the C program in a document.
+fn c_program(document: &str) -> &str {
+    let (_, rest) = document
+        .split_once("```c\n")
+        .expect("the document has C code");
+    rest.split_once("```").expect("the code ends").0
+}
+
+on_stage! {
+    fn c_program_of_cookbook_counts_with_rust() {
+        let name = TestName::new("cookbook");
+        let document = include_str!("../../docs/cookbook.md");
+        let source = c_program(document).replace("\"/hits\"", &format!("{:?}", &*name));
+        let program = TestFile::new("cookbook");
+        let mut compiler = Command::new("cc")
+            .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-x", "c", "-", "-o"])
+            .arg(&*program)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the compiler that has linked this test is there");
+        compiler.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+        assert!(compiler.wait().unwrap().success(), "the program compiles");
+
+        let hits = Segment::create(&name, ShmMutex::new(0_u64)).unwrap();
+        let run = || Command::new(&*program).status().unwrap().success();
+        assert!(run());
+        *hits.lock().unwrap() += 1;
+        // The C program repairs after owner death as well.
+        let mut holder = spawn(|| {
+            let _guard = hits.lock().unwrap();
+            die()
+        });
+        assert_killed(&mut holder);
+        assert!(run());
+        assert_eq!(*hits.lock().unwrap(), 3);
+    }
 }

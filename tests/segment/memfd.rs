@@ -94,7 +94,9 @@ fn smoke() {
     drop(same);
     assert_eq!(*mine.lock().unwrap(), 1);
     Segment::flush(&mine).unwrap();
-    assert_eq!(Segment::attached_pids(&mine).unwrap(), [std::process::id()]);
+    // A child that another test forks meanwhile has the mapping as well.
+    let attached = Segment::attached_pids(&mine).unwrap();
+    assert!(attached.contains(&std::process::id()), "{attached:?}");
 }
 
 #[test]

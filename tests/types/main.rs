@@ -1,5 +1,5 @@
 //! `ShmSafe`: the code that the derive macro generates, and the properties of the
-//! public types. `derive/tests/` has the tests of the compiler's messages.
+//! public types. `tests/ui/` has the tests of the compiler's messages.
 
 mod derive;
 mod properties;
