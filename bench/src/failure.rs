@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// The plot with this file name could not be drawn.
     #[error("{0}: {1}")]
     Plot(String, String),
+    /// A CSV file with this name could not be read or written.
+    #[error("{0}: {1}")]
+    Records(String, String),
     /// SIGINT or SIGTERM arrived.
     #[error("interrupted")]
     Interrupted,

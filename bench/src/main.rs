@@ -11,10 +11,14 @@
 //! quartiles, and medians of the ratios round by round. Ratios are comparable between
 //! machines; absolute times are not.
 //!
+//! `--redraw` measures nothing: it draws the plots again from the cells of the tables,
+//! which each run writes to `benchmarks.csv` beside the report.
+//!
 //! The report and its plots go to `target/bench`, unless `--out` names another
 //! directory. The exit status is 0, or 1 after a failure, or 3 if a target was missed.
 
 mod affinity;
+mod cell;
 mod child;
 mod clock;
 mod contestants;
@@ -27,6 +31,7 @@ mod output;
 mod plan;
 mod plot;
 mod progress;
+mod records;
 mod series;
 mod shared;
 mod stats;
@@ -60,6 +65,9 @@ struct Options {
     /// List the workloads and exit.
     #[arg(long)]
     list: bool,
+    /// Draw the plots again from the `benchmarks.csv` of an earlier run, and exit.
+    #[arg(long, conflicts_with_all = ["quick", "only", "list", "csv"])]
+    redraw: bool,
     /// Write the report and its plots into this directory.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     out: PathBuf,
@@ -91,7 +99,12 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match run(&options, &chosen) {
+    let outcome = if options.redraw {
+        redraw(&options)
+    } else {
+        run(&options, &chosen)
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(MISSED),
         Err(failure) => {
@@ -110,6 +123,14 @@ fn choose(only: &str) -> Vec<&'static Workload> {
             .filter(|workload| workload.name.contains(only))
             .collect(),
     }
+}
+
+/// Draws the plots again, and prints the lines that show them in the report.
+fn redraw(options: &Options) -> Result<bool, Failure> {
+    for image in output::redraw(&options.out)? {
+        println!("{image}");
+    }
+    Ok(true)
 }
 
 /// Measures, and writes the report. Returns whether all targets were met.
@@ -131,4 +152,21 @@ fn run(options: &Options, chosen: &[&Workload]) -> Result<bool, Failure> {
     let targets = targets::evaluate(&all);
     output.finish(&all, &targets)?;
     Ok(targets.iter().all(Target::is_met))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &str) -> Vec<&'static str> {
+        choose(only).iter().map(|workload| workload.name).collect()
+    }
+
+    #[test]
+    fn choose_prefers_the_exact_name() {
+        assert_eq!(names("contended"), ["contended"]);
+        assert_eq!(names("over"), ["hand-over", "recovery"], "by a part");
+        assert_eq!(names("").len(), workloads::ALL.len(), "all");
+        assert_eq!(names("nosuch"), [""; 0], "none");
+    }
 }

@@ -1,22 +1,25 @@
 //! Output of a run: on the terminal and in files.
 //!
 //! * `benchmarks.md`: the report with all tables
-//! * `plots/*.svg`: the plots that the report shows
+//! * `benchmarks.csv`: the cells of these tables
+//! * `plots/*.svg`: the plots that the report shows, drawn from these cells
 //! * the values of all rounds, as CSV
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::cell::Cell;
 use crate::contestants;
 use crate::failure::Failure;
 use crate::losses;
 use crate::machine;
-use crate::plot;
+use crate::plot::{self, Plot};
+use crate::records::{self, About, ROUND_TITLES};
 use crate::series::Series;
-use crate::tables::{self, CSV_TITLES, Style};
+use crate::tables::{self, Style};
 use crate::targets::{self, Target};
-use crate::workloads::Workload;
+use crate::workloads::{self, Workload};
 
 /// The text before the first table of the report.
 const INTRODUCTION: &str = "# Benchmarks
@@ -49,8 +52,9 @@ times to lock and the processor time per operation are left out.
 #[derive(Debug)]
 pub(crate) struct Output {
     directory: PathBuf,
-    plots: PathBuf,
+    about: About,
     report: File,
+    cells: File,
     rounds: File,
 }
 
@@ -58,26 +62,33 @@ impl Output {
     /// Creates the files, or replaces them. Writes the description of the machine and
     /// of the contestants.
     pub(crate) fn create(directory: &Path, rounds: &Path, mode: &str) -> Result<Self, Failure> {
-        let plots = directory.join("plots");
-        fs::create_dir_all(&plots).map_err(Failure::os("mkdir"))?;
+        fs::create_dir_all(plots_in(directory)).map_err(Failure::os("mkdir"))?;
         if let Some(parent) = rounds.parent() {
             fs::create_dir_all(parent).map_err(Failure::os("mkdir"))?;
         }
         let create = |path: &Path| File::create(path).map_err(Failure::os("open"));
+        let machine = machine::describe().into_iter();
+        let about = machine
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain([("mode".to_owned(), mode.to_owned())])
+            .collect();
         let mut output = Self {
             report: create(&directory.join("benchmarks.md"))?,
+            cells: create(&cells_in(directory))?,
             rounds: create(rounds)?,
             directory: directory.to_owned(),
-            plots,
+            about,
         };
-        write(&mut output.rounds, CSV_TITLES)?;
+        write(&mut output.rounds, ROUND_TITLES)?;
+        let head = records::cell_head(&output.about);
+        write(&mut output.cells, &head)?;
         write(&mut output.report, INTRODUCTION)?;
+        let about = output.about.clone();
         output.print(|style| {
             let mut table = style.table(vec!["measured on", ""], 2);
-            for (name, value) in machine::describe() {
-                table.add_row([name.to_owned(), value]);
+            for (name, value) in &about {
+                table.add_row([name, value]);
             }
-            table.add_row(["mode", mode]);
             format!("\n{table}\n")
         })?;
         write(&mut output.report, LEGEND)?;
@@ -90,7 +101,9 @@ impl Output {
 
     /// Adds the results of a workload.
     pub(crate) fn add(&mut self, workload: &Workload, series: &[Series]) -> Result<(), Failure> {
-        write(&mut self.rounds, &tables::csv(series))?;
+        let cells = Cell::all(series, workload.baseline);
+        records::write_rounds(&mut self.rounds, series)?;
+        records::write_cells(&mut self.cells, &cells)?;
         let Workload {
             title,
             method,
@@ -101,8 +114,9 @@ impl Output {
         let about = format!("{heading}{method}\n\nThe baseline is {baseline}.\n");
         write(&mut self.report, &about)?;
         self.print(|style| tables::tables(series, workload.baseline, style))?;
-        for plot in plot::plot(series, &self.plots)? {
-            write(&mut self.report, &format!("\n![{plot}](plots/{plot})\n"))?;
+        let run = describe_run(&self.about);
+        for plot in plot::plot(workload, &cells, &run, &plots_in(&self.directory))? {
+            write(&mut self.report, &format!("\n{}\n", image(&plot)))?;
         }
         Ok(())
     }
@@ -140,7 +154,111 @@ impl Output {
     }
 }
 
+/// Draws the plots again from the cells in a directory. Returns the lines that show
+/// them in the report.
+pub(crate) fn redraw(directory: &Path) -> Result<Vec<String>, Failure> {
+    let (about, cells) = records::read_cells(&cells_in(directory))?;
+    let plots = plots_in(directory);
+    fs::create_dir_all(&plots).map_err(Failure::os("mkdir"))?;
+    let run = describe_run(&about);
+    let mut images = vec![];
+    for workload in workloads::ALL {
+        let drawn = plot::plot(workload, &cells, &run, &plots)?;
+        images.extend(drawn.iter().map(image));
+    }
+    Ok(images)
+}
+
+fn cells_in(directory: &Path) -> PathBuf {
+    directory.join("benchmarks.csv")
+}
+
+fn plots_in(directory: &Path) -> PathBuf {
+    directory.join("plots")
+}
+
+/// Returns the line of Markdown that shows a plot.
+fn image(plot: &Plot) -> String {
+    format!("![{}](plots/{})", plot.title, plot.file)
+}
+
+/// Returns a sentence about the run, for the plots.
+fn describe_run(about: &About) -> String {
+    let value = |name: &str| {
+        let found = about.iter().find(|(other, _)| other == name);
+        found.map_or("unknown", |(_, value)| value)
+    };
+    let rough = match value("mode") {
+        "quick" => "Rough values of a quick run. ",
+        _ => "",
+    };
+    let (processor, date) = (value("processor"), value("date"));
+    format!("{rough}Medians. Processors: {processor}. Date: {date}.")
+}
+
 fn write(file: &mut File, text: &str) -> Result<(), Failure> {
     file.write_all(text.as_bytes())
         .map_err(Failure::os("write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    /// The directory of the committed report.
+    fn committed() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/results")
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_else(|error| format!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn report_contains_each_committed_cell() -> Result<(), Failure> {
+        let report = read(&committed().join("benchmarks.md"));
+        let (_, cells) = records::read_cells(&cells_in(&committed()))?;
+        assert!(!cells.is_empty(), "there are no cells");
+        let mut rows = report.lines().filter(|line| line.starts_with("| "));
+        // The cells of a row follow each other, and so do the rows.
+        let mut row = "";
+        for cell in &cells {
+            let shown = format!("| {cell} |");
+            let begins = format!("| {} | {} |", cell.contestant, cell.survives.label());
+            if !(row.starts_with(&begins) && row.contains(&shown)) {
+                let fits = |row: &&str| row.starts_with(&begins) && row.contains(&shown);
+                row = rows.find(fits).unwrap_or_default();
+            }
+            assert_ne!(row, "", "the report has no {cell:?} at its place");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn committed_plots_are_those_of_the_cells() -> Result<(), Failure> {
+        const ADVICE: &str = "draw them again: see `Benchmarks` in docs/testing.md";
+        let name = format!("shm-sync-bench-redraw-{}", process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).map_err(Failure::os("mkdir"))?;
+        fs::copy(cells_in(&committed()), cells_in(&directory)).map_err(Failure::os("copy"))?;
+        let images = redraw(&directory);
+        let plots = fs::read_dir(plots_in(&directory)).map_err(Failure::os("readdir"))?;
+        let differing: Vec<PathBuf> = plots
+            .flatten()
+            .map(|plot| plots_in(&committed()).join(plot.file_name()))
+            .filter(|kept| {
+                let drawn = plots_in(&directory).join(kept.file_name().unwrap_or_default());
+                read(kept) != read(&drawn)
+            })
+            .collect();
+        fs::remove_dir_all(&directory).map_err(Failure::os("rmdir"))?;
+        assert!(differing.is_empty(), "{ADVICE}: {differing:?}");
+        let report = read(&committed().join("benchmarks.md"));
+        for image in images? {
+            assert!(report.contains(&image), "the report lacks {image}");
+        }
+        Ok(())
+    }
 }

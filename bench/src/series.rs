@@ -4,6 +4,8 @@
 //! a table, and the others are the table: `contended/short/2 processes` and
 //! `contended/short/4 processes` are columns of one table.
 
+use serde::{Deserialize, Serialize};
+
 /// The values of one contestant in one workload, one per round. Rounds with the same
 /// index ran next to each other.
 #[derive(Clone, Debug)]
@@ -19,22 +21,29 @@ pub(crate) struct Series {
 impl Series {
     /// Returns the table that shows this series, and its column in the table.
     pub(crate) fn table_and_column(&self) -> (&str, &str) {
-        self.workload
-            .rsplit_once('/')
-            .unwrap_or((&self.workload, ""))
+        table_and_column(&self.workload)
     }
 }
 
+/// Splits the name of a workload into its table and its column.
+pub(crate) fn table_and_column(workload: &str) -> (&str, &str) {
+    workload.rsplit_once('/').unwrap_or((workload, ""))
+}
+
 /// Kills of a process that uses the contestant, after which the others can continue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) enum Survives {
     /// Kills at every instruction.
+    #[serde(rename = "kills")]
     Kills,
     /// Kills at some instructions.
+    #[serde(rename = "some kills")]
     SomeKills,
     /// No kill: the others wait forever or fail forever.
+    #[serde(rename = "nothing")]
     Nothing,
     /// There are no other processes, or they share nothing.
+    #[serde(rename = "-")]
     DoesNotApply,
 }
 
@@ -51,7 +60,7 @@ impl Survives {
 }
 
 /// The quantity that a series measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) enum Measure {
     NanosPerOperation,
     OperationsPerSecond,
@@ -73,6 +82,15 @@ pub(crate) enum Measure {
 pub(crate) enum Better {
     Lower,
     Higher,
+}
+
+impl Better {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+        }
+    }
 }
 
 impl Measure {
@@ -128,43 +146,32 @@ impl Measure {
 
     /// Formats a value with three digits and a unit of suitable size.
     pub(crate) fn show(self, value: f64) -> String {
-        let (value, unit) = self.scale(value);
-        format!("{}{unit}", three_digits(value))
+        let (size, unit) = self.unit_for(value);
+        let space = if unit.is_empty() { "" } else { " " };
+        format!("{}{space}{unit}", three_digits(value / size))
     }
 
-    /// Formats a round value without trailing zeros.
-    pub(crate) fn show_round(self, value: f64) -> String {
-        let (value, unit) = self.scale(value);
-        let digits = format!("{value:.2}");
-        let digits = digits.trim_end_matches('0').trim_end_matches('.');
-        format!("{digits}{unit}")
-    }
-
-    /// Converts a value to a unit of suitable size.
-    fn scale(self, value: f64) -> (f64, &'static str) {
-        const NANOS: &[(f64, &str)] = &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")];
-        const RATE: &[(f64, &str)] = &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")];
-        const BYTES: &[(f64, &str)] = &[(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")];
+    /// Returns a unit of suitable size for `value`: its size and its name.
+    pub(crate) fn unit_for(self, value: f64) -> (f64, &'static str) {
+        const NANOS: &[(f64, &str)] = &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+        const RATE: &[(f64, &str)] = &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")];
+        const BYTES: &[(f64, &str)] = &[(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")];
+        const BYTE_RATE: &[(f64, &str)] =
+            &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")];
         let units = match self.unit() {
             "ns" => NANOS,
             "1/s" => RATE,
             "B" => BYTES,
-            "B/s" => &[
-                (1e9, " GB/s"),
-                (1e6, " MB/s"),
-                (1e3, " kB/s"),
-                (1.0, " B/s"),
-            ],
-            "%" => &[(1.0, " %")],
+            "B/s" => BYTE_RATE,
+            "%" => &[(1.0, "%")],
             _ => &[(1.0, "")],
         };
-        let (size, unit) = units
+        units
             .iter()
             .find(|(size, _)| value.abs() >= *size * 0.9995)
             .or(units.last())
             .copied()
-            .unwrap_or((1.0, ""));
-        (value / size, unit)
+            .unwrap_or((1.0, ""))
     }
 }
 
@@ -199,7 +206,5 @@ mod tests {
         assert_eq!(Measure::Nanos.show(12_345.0), "12.3 µs");
         assert_eq!(Measure::OperationsPerSecond.show(2.5e6), "2.50 M/s");
         assert_eq!(Measure::MinShareOfMax.show(0.987), "0.99");
-        assert_eq!(Measure::Nanos.show_round(2e3), "2 µs");
-        assert_eq!(Measure::Nanos.show_round(0.1), "0.1 ns");
     }
 }

@@ -1,12 +1,12 @@
-//! Tables of series, for the terminal and for Markdown, and CSV.
+//! Tables of series, for the terminal and for Markdown.
 
 use std::fmt::{self, Write};
 
 use comfy_table::CellAlignment;
 use comfy_table::presets::NOTHING;
 
-use crate::series::{Better, Series, distinct, three_digits};
-use crate::stats::{Summary, median, ratios};
+use crate::cell::Cell;
+use crate::series::{Series, distinct};
 
 /// The format of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +103,7 @@ pub(crate) fn tables(series: &[Series], baseline: &str, style: Style) -> String 
             if style == Style::Terminal && measure.is_detail() {
                 continue;
             }
-            let better = match measure.better() {
-                Better::Lower => "lower",
-                Better::Higher => "higher",
-            };
+            let better = measure.better().label();
             let title = format!("{group}: {}, {better} is better", measure.title());
             text += &style.heading(3, &title);
             let _ = writeln!(text, "{}", matrix(&of_measure, baseline, style));
@@ -135,51 +132,12 @@ fn matrix(series: &[&Series], baseline: &str, style: Style) -> Table {
                 continue;
             };
             row[1] = own.survives.label().to_owned();
-            let base = cell(column, baseline).filter(|_| contestant != baseline);
-            row.push(show(own, base.copied()));
+            let base = cell(column, baseline);
+            row.push(Cell::new(own, base.copied()).to_string());
         }
         table.add_row(row);
     }
     table
-}
-
-/// Formats the median, its spread, and the ratio to the baseline.
-fn show(series: &Series, base: Option<&Series>) -> String {
-    let summary = Summary::new(&series.rounds);
-    let mut text = series.measure.show(summary.median);
-    let spread = summary.spread() * 100.0;
-    if series.rounds.len() > 1 && spread.is_finite() {
-        let _ = write!(text, " ±{spread:.0} %");
-    }
-    if let Some(base) = base {
-        let ratio = median(&ratios(&series.rounds, &base.rounds));
-        if ratio.is_finite() {
-            let _ = write!(text, " ×{}", three_digits(ratio));
-        }
-    }
-    text
-}
-
-/// The first line of the CSV file.
-pub(crate) const CSV_TITLES: &str = "workload,contestant,survives,measure,unit,round,value\n";
-
-/// Returns one CSV line per value. No name contains a comma or a quotation mark.
-pub(crate) fn csv(series: &[Series]) -> String {
-    let mut text = String::new();
-    for series in series {
-        for (round, value) in series.rounds.iter().enumerate() {
-            let _ = writeln!(
-                text,
-                "{},{},{},{:?},{},{round},{value}",
-                series.workload,
-                series.contestant,
-                series.survives.label(),
-                series.measure,
-                series.measure.unit(),
-            );
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -208,7 +166,6 @@ mod tests {
         assert!(text.contains("wait: time, lower is better"), "{text}");
         assert!(text.contains("40.0 ns ±25 % ×2.00"), "{text}");
         assert!(text.contains("5.00 µs"), "{text}");
-        assert_eq!(csv(&all).lines().count(), 7);
         let text = tables(&all, "a", Style::Markdown);
         assert!(
             text.contains("\n|---|---|--:|--:|\n| a | kills |"),

@@ -82,7 +82,7 @@ fn compile(library: &Path) -> Result<(), String> {
     let messages = String::from_utf8_lossy(&output.stderr);
     match messages.lines().find(|line| line.contains("error")) {
         Some(error) if error.contains("boost/") => {
-            Err("its headers are missing: install libboost-dev".to_owned())
+            Err("the headers of Boost are missing: install libboost-dev".to_owned())
         }
         error => Err(format!("c++: {}", error.unwrap_or("failed"))),
     }

@@ -1,27 +1,30 @@
-//! Lines: throughput by number of processes, one line per contestant.
-
-use std::path::Path;
+//! Lines: operations per second by number of processes, one line per contestant.
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::style::{Drawn, INK, PALE, colour, legend, range, text, ticks};
-use crate::series::{Measure, Series, distinct};
-use crate::stats::median;
+use super::axis::{Axis, pixel};
+use super::finding::SHM_SYNC;
+use super::labels::spread;
+use super::page::{
+    CENTRE_TOP, Canvas, Drawn, GRID, LEFT_CENTRE, MARGIN, Page, QUIET, RIGHT_CENTRE, plain,
+};
+use crate::cell::Cell;
+use crate::series::distinct;
 
-const SIZE: (i32, i32) = (860, 560);
-/// The edges of the area of the lines.
-const LEFT: i32 = 80;
-const RIGHT: i32 = 660;
-const TOP: i32 = 48;
-const BOTTOM: i32 = 488;
-/// The smallest distance between the names at the right.
-const NAME_DISTANCE: i32 = 15;
+const HEIGHT: i32 = 490;
+/// The edges of the area of the lines. The vertical ones count from the title.
+const LEFT: i32 = 52;
+const RIGHT: i32 = 562;
+const TOP: i32 = 40;
+const BOTTOM: i32 = HEIGHT - 56;
+/// The distance of names, and the room between the end of a line and its name.
+const NAME_DISTANCE: i32 = 16;
+const LEADER: i32 = 18;
 
-/// Returns the numbers of processes, if all columns of the table are numbers of
-/// processes and there are enough for a line.
-pub(super) fn columns(series: &[&Series]) -> Option<Vec<u32>> {
-    let columns = distinct(series.iter().map(|s| s.table_and_column().1));
+/// Returns the numbers of processes, if all columns are numbers of processes and there
+/// are enough for a line.
+pub(super) fn counts(cells: &[&Cell]) -> Option<Vec<u32>> {
+    let columns = distinct(cells.iter().map(|cell| cell.column()));
     let counts: Option<Vec<u32>> = columns.into_iter().map(processes).collect();
     counts.filter(|counts| counts.len() > 2)
 }
@@ -30,82 +33,112 @@ fn processes(column: &str) -> Option<u32> {
     column.strip_suffix(" processes")?.parse().ok()
 }
 
-pub(super) fn draw(path: &Path, title: &str, series: &[&Series], counts: &[u32]) -> Drawn {
-    const MEASURE: Measure = Measure::OperationsPerSecond;
-    let series = || {
-        let all = series.iter().copied();
-        all.filter(|s| s.measure == MEASURE)
-    };
-    let Some((low, high)) = range(series(), MEASURE) else {
-        return Ok(());
-    };
-    let (low, high) = (low / 1.3, high * 1.3);
-    let (fewest, most) = (counts[0], counts[counts.len() - 1]);
+/// The line of one contestant.
+struct Line<'a> {
+    contestant: &'a str,
+    points: Vec<(i32, i32)>,
+    /// The last point, the value there, and the name.
+    end: (i32, i32),
+    label: String,
+}
+
+pub(super) fn draw(page: &Page<'_>, axis: &Axis, cells: &[&Cell], counts: &[u32]) -> Drawn {
+    let (canvas, top) = page.open(HEIGHT)?;
+    let (top, bottom) = (top + TOP, top + BOTTOM);
+    let values = cells.iter().map(|cell| cell.median);
+    let high = values.fold(f64::MIN_POSITIVE, f64::max);
+    let y = |value: f64| pixel(value, high, bottom, top);
     let x = |count: u32| {
-        let part = (f64::from(count) / f64::from(fewest)).ln()
-            / (f64::from(most) / f64::from(fewest)).ln();
-        LEFT + (part * f64::from(RIGHT - LEFT)).round() as i32
-    };
-    let y = |value: f64| {
-        let part = (value / low).ln() / (high / low).ln();
-        BOTTOM - (part * f64::from(BOTTOM - TOP)).round() as i32
+        let index = counts.iter().position(|other| *other == count)?;
+        Some(LEFT + index as i32 * (RIGHT - LEFT) / (counts.len() as i32 - 1))
     };
 
-    let canvas = SVGBackend::new(path, (SIZE.0 as u32, SIZE.1 as u32)).into_drawing_area();
-    canvas.fill(&WHITE)?;
-    let heading = format!("{title}: {}, by processes, logarithmic", MEASURE.title());
-    canvas.draw(&Text::new(heading, (12, 10), text(18)))?;
-    let right = text(12).pos(Pos::new(HPos::Right, VPos::Center));
-    for tick in ticks(low, high) {
-        canvas.draw(&PathElement::new(
-            vec![(LEFT, y(tick)), (RIGHT, y(tick))],
-            PALE,
-        ))?;
-        let label = MEASURE.show_round(tick);
-        canvas.draw(&Text::new(label, (LEFT - 8, y(tick)), right.clone()))?;
+    let name = axis.name(high);
+    canvas.draw(&Text::new(name, (MARGIN, top - 28), plain(12, QUIET)))?;
+    for (tick, text) in axis.ticks(high) {
+        let line = vec![(LEFT, y(tick)), (RIGHT, y(tick))];
+        canvas.draw(&PathElement::new(line, GRID))?;
+        let style = plain(12, QUIET).pos(RIGHT_CENTRE);
+        canvas.draw(&Text::new(text, (LEFT - 8, y(tick)), style))?;
     }
-    let centre = text(12).pos(Pos::new(HPos::Center, VPos::Top));
+    let style = plain(12, QUIET).pos(CENTRE_TOP);
     for &count in counts {
-        let line = vec![(x(count), TOP), (x(count), BOTTOM + 4)];
-        canvas.draw(&PathElement::new(line, PALE))?;
-        let label = (x(count), BOTTOM + 8);
-        canvas.draw(&Text::new(count.to_string(), label, centre.clone()))?;
+        let place = (x(count).unwrap_or(LEFT), bottom + 8);
+        canvas.draw(&Text::new(count.to_string(), place, style.clone()))?;
     }
+    let middle = ((LEFT + RIGHT) / 2, bottom + 27);
+    let name = "number of processes (equal steps, not to scale)";
+    canvas.draw(&Text::new(name, middle, style))?;
 
-    // The end of each line, and its contestant.
-    let mut ends = vec![];
-    for contestant in distinct(series().map(|s| s.contestant)) {
-        let own: Vec<&Series> = series().filter(|s| s.contestant == contestant).collect();
+    let mut lines: Vec<Line<'_>> = vec![];
+    for contestant in distinct(cells.iter().map(|cell| cell.contestant.as_str())) {
+        let own: Vec<&&Cell> = cells
+            .iter()
+            .filter(|cell| cell.contestant == contestant)
+            .collect();
         let points: Vec<(i32, i32)> = own
             .iter()
-            .filter_map(|s| Some((x(processes(s.table_and_column().1)?), y(median(&s.rounds)))))
+            .filter_map(|cell| Some((x(processes(cell.column())?)?, y(cell.median))))
             .collect();
-        let width = if contestant == "shm-sync" { 3 } else { 1 };
-        let style = colour(own[0]).stroke_width(width);
-        canvas.draw(&PathElement::new(points.clone(), style))?;
-        for &point in &points {
-            canvas.draw(&Circle::new(
-                point,
-                2 + width as i32,
-                colour(own[0]).filled(),
-            ))?;
+        if let (Some(&end), Some(last)) = (points.last(), own.last()) {
+            lines.push(Line {
+                contestant,
+                points,
+                end,
+                label: format!("{contestant} {}", last.value()),
+            });
         }
-        ends.extend(points.last().map(|&end| (end, contestant)));
     }
-    // Draws the names from top to bottom and moves them down where they would overlap.
-    ends.sort_by_key(|&((_, y), _)| y);
-    let left = text(12).pos(Pos::new(HPos::Left, VPos::Center));
-    let mut free = i32::MIN;
-    for (end, contestant) in ends {
-        let position = (RIGHT + 16, end.1.max(free));
-        free = position.1 + NAME_DISTANCE;
-        canvas.draw(&PathElement::new(
-            vec![end, (RIGHT + 12, position.1)],
-            INK.mix(0.2),
-        ))?;
-        canvas.draw(&Text::new(contestant, position, left.clone()))?;
+    // Those with a colour come last, above the others.
+    lines.sort_by_key(|line| {
+        (
+            page.stands_out(line.contestant),
+            line.contestant == SHM_SYNC,
+        )
+    });
+    for line in &lines {
+        draw_line(&canvas, page, line)?;
     }
-    legend(&canvas, SIZE.1 - 24)?;
+    for end in distinct(lines.iter().map(|line| line.end.0)) {
+        let mut ending: Vec<&Line<'_>> = lines.iter().filter(|line| line.end.0 == end).collect();
+        ending.sort_by_key(|line| line.end.1);
+        draw_names(&canvas, page, &ending, (top, bottom))?;
+    }
     canvas.present()?;
+    Ok(())
+}
+
+fn draw_line(canvas: &Canvas<'_>, page: &Page<'_>, line: &Line<'_>) -> Drawn {
+    let colour = page.colour(line.contestant);
+    let (width, radius) = if page.stands_out(line.contestant) {
+        (3, 4)
+    } else {
+        (1, 2)
+    };
+    let style = colour.stroke_width(width);
+    canvas.draw(&PathElement::new(line.points.clone(), style))?;
+    for &point in &line.points {
+        canvas.draw(&Circle::new(point, radius, colour.filled()))?;
+    }
+    Ok(())
+}
+
+/// Writes the names of lines that end at the same number of processes.
+fn draw_names(
+    canvas: &Canvas<'_>,
+    page: &Page<'_>,
+    lines: &[&Line<'_>],
+    (top, bottom): (i32, i32),
+) -> Drawn {
+    let wanted: Vec<i32> = lines.iter().map(|line| line.end.1).collect();
+    let places = spread(&wanted, NAME_DISTANCE, top, bottom);
+    for (line, y) in lines.iter().zip(places) {
+        let (x, end) = line.end;
+        let leader = vec![(x + 6, end), (x + LEADER, y)];
+        canvas.draw(&PathElement::new(leader, page.colour(line.contestant)))?;
+        let style = page.name(line.contestant, 12).pos(LEFT_CENTRE);
+        let position = (x + LEADER + 4, y);
+        canvas.draw(&Text::new(line.label.clone(), position, style))?;
+    }
     Ok(())
 }

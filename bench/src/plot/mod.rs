@@ -1,36 +1,68 @@
-//! Plots as SVG files: one per table of a workload.
+//! Plots as SVG files.
 //!
-//! A table whose columns are numbers of processes becomes lines, one per contestant.
-//! Other tables become bars, with one panel per column. Scales are logarithmic, because
-//! contestants differ by orders of magnitude. The colour of a contestant shows which
-//! kills it survives.
+//! [`pictures`] chooses the tables that become plots, and writes each title as a
+//! sentence from the measured values. A table whose columns are numbers of processes
+//! becomes lines. Other tables become bars, with one panel per column. Scales are
+//! linear and begin at zero. shm-sync and one peer have colours, and the others are
+//! grey. The peer is the baseline of the workload, except where [`pictures`] names
+//! another one. Names stand at the bars and at the ends of the lines.
 
+mod axis;
 mod bars;
+mod finding;
+mod labels;
 mod lines;
-mod style;
+mod page;
+mod pictures;
 
 use std::path::Path;
 
+use crate::cell::Cell;
 use crate::failure::Failure;
-use crate::series::{Series, distinct};
+use crate::workloads::Workload;
 
-/// Plots all tables of a workload into files in `directory`. Returns the names of the
-/// files.
-pub(crate) fn plot(series: &[Series], directory: &Path) -> Result<Vec<String>, Failure> {
-    let mut files = vec![];
-    for table in distinct(series.iter().map(|series| series.table_and_column().0)) {
-        let members: Vec<&Series> = series
-            .iter()
-            .filter(|series| series.table_and_column().0 == table && !series.rounds.is_empty())
-            .collect();
-        let name = format!("{}.svg", table.replace([' ', '/'], "-"));
-        let path = directory.join(&name);
-        match lines::columns(&members) {
-            Some(counts) => lines::draw(&path, table, &members, &counts),
-            None => bars::draw(&path, table, &members),
+/// A plot that was drawn.
+#[derive(Debug)]
+pub(crate) struct Plot {
+    /// The name of its file.
+    pub(crate) file: String,
+    pub(crate) title: String,
+}
+
+/// Draws the plots of a workload into files in `directory`. `about` names the machine
+/// and the time of the run.
+pub(crate) fn plot(
+    workload: &Workload,
+    cells: &[Cell],
+    about: &str,
+    directory: &Path,
+) -> Result<Vec<Plot>, Failure> {
+    let mut plots = vec![];
+    for picture in pictures::ALL {
+        let cells = picture.cells(workload.name, cells);
+        if cells.is_empty() {
+            continue;
         }
-        .map_err(|error| Failure::Plot(name.clone(), error.to_string()))?;
-        files.push(name);
+        let peer = picture.peer(workload.baseline);
+        let finding = finding::Finding::new(&cells, peer);
+        let plot = Plot {
+            file: picture.file(),
+            title: picture.title(&finding),
+        };
+        let path = directory.join(&plot.file);
+        let page = page::Page {
+            path: &path,
+            title: &plot.title,
+            about,
+            peer,
+        };
+        let axis = picture.axis();
+        match lines::counts(&cells) {
+            Some(counts) => lines::draw(&page, &axis, &cells, &counts),
+            None => bars::draw(&page, &axis, &cells),
+        }
+        .map_err(|error| Failure::Plot(plot.file.clone(), error.to_string()))?;
+        plots.push(plot);
     }
-    Ok(files)
+    Ok(plots)
 }
