@@ -61,6 +61,8 @@ use crate::shm_safe::{ShmSafe, TearFree};
 /// let counter = Segment::<ShmMutex<u64>>::open_read_only("/counter").unwrap();
 /// let guard = counter.view().lock();
 /// ```
+///
+/// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
 pub struct ReadOnly<'a, T: ?Sized> {
     value: NonNull<T>,
     lifetime: PhantomData<&'a ()>,

@@ -30,6 +30,10 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # }
 /// ```
 ///
+/// In the cookbook:
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
+/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time).
+///
 /// # The question mark
 ///
 /// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into an
@@ -180,6 +184,10 @@ impl<G> fmt::Debug for LockError<G> {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// In the cookbook:
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
+/// [a journal, and a repair](crate::guide::cookbook#a-journal-and-a-repair).
 #[must_use = "the lock is held: repair the data with `recover`, or drop this to unlock"]
 pub struct Poisoned<G> {
     pub(crate) guard: G,
@@ -229,6 +237,9 @@ impl<G> fmt::Debug for Poisoned<G> {
 ///
 /// The ids are those of the lock's pid namespace. The kernel may have given them to
 /// other processes since.
+///
+/// In the cookbook:
+/// [a journal, and a repair](crate::guide::cookbook#a-journal-and-a-repair).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

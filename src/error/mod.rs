@@ -39,6 +39,8 @@ use mismatch::difference;
 /// );
 /// ```
 ///
+/// In the cookbook: [a new layout](crate::guide::cookbook#a-new-layout).
+///
 /// # The address
 ///
 /// The field `address` of a variant is the address of the segment, as text. Every call

@@ -46,6 +46,8 @@ const FILE: &str = "file:";
 /// # }
 /// ```
 ///
+/// In the guide: [backings](crate::guide#backings).
+///
 /// # Text
 ///
 /// A path need not be UTF-8. [`as_os_str`](Self::as_os_str) returns the exact text, and
@@ -70,6 +72,8 @@ enum Kind {
 }
 
 /// The ways in which Linux shares memory.
+///
+/// In the guide: [backings](crate::guide#backings).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -352,6 +356,8 @@ impl AsRef<OsStr> for Address {
 ///
 /// assert_eq!(JobQueue(7).to_address().unwrap().to_string(), "/jobs-7");
 /// ```
+///
+/// In the guide: [options](crate::guide#options).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the address of a segment",
     label = "expected a `&str` such as \"/jobs\", a `&Path` or an `&Address`"

@@ -34,6 +34,12 @@ use crate::shm_safe::SegmentContent;
 /// # }
 /// ```
 ///
+/// In the cookbook: [a counter](crate::guide::cookbook#a-counter),
+/// [a file that persists](crate::guide::cookbook#a-file-that-persists),
+/// [a new layout](crate::guide::cookbook#a-new-layout),
+/// [containers](crate::guide::cookbook#containers),
+/// [daemons](crate::guide::cookbook#daemons).
+///
 /// # Addresses
 ///
 /// The [`Address`] selects the kind of memory: `"/jobs"` is a POSIX object, `"./jobs"`

@@ -41,6 +41,9 @@ use crate::segment::settings::Settings;
 /// let options = Segment::<ShmMutex<u64>>::options();
 /// let counter = options.create("/counter", ShmMutex::new(0_i32));
 /// ```
+///
+/// In the cookbook: [several users](crate::guide::cookbook#several-users),
+/// [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 pub struct SegmentOptions<T: ?Sized> {
     pub(super) settings: Settings,
     pub(super) if_abandoned: IfAbandoned,

@@ -3,6 +3,8 @@
 pub use crate::os::mem::Pages;
 
 /// Selects what happens to the name of a segment when no process is attached any more.
+///
+/// In the cookbook: [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -45,6 +47,8 @@ impl Removal {
 /// [`open_or_create`](crate::Segment::open_or_create) treat an existing segment that no
 /// process is attached to any more: the last one has dropped it or died.
 /// [`open`](crate::Segment::open) always opens it.
+///
+/// In the cookbook: [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IfAbandoned {
@@ -61,6 +65,8 @@ pub enum IfAbandoned {
 }
 
 /// When the kernel allocates the memory of a segment.
+///
+/// In the guide: [options](crate::guide#options).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Residency {
@@ -85,6 +91,8 @@ pub enum Residency {
 /// ([`core(5)`]).
 ///
 /// [`core(5)`]: https://man7.org/linux/man-pages/man5/core.5.html
+///
+/// In the guide: [options](crate::guide#options).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CoreDump {

@@ -15,6 +15,8 @@ use crate::shm_safe::SegmentContent;
 /// Its memory is mapped for reading, and locking does not compile.
 /// [`Segment::open_read_only`](crate::Segment::open_read_only) returns it. This process
 /// counts as attached.
+///
+/// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
 pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
     value: NonNull<T>,
     attachment: Attachment,

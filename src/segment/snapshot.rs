@@ -25,6 +25,8 @@ use crate::shm_safe::{SegmentContent, TearFree, Visitor};
 /// It is a private (copy-on-write) mapping of which all pages were copied at once. A
 /// System V segment cannot be mapped so; its bytes are copied to private memory.
 ///
+/// In the guide: [reading only](crate::guide#reading-only).
+///
 /// # Consistency
 ///
 /// The pages are not of one instant, so data that was being changed may be half-changed

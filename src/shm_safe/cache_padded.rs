@@ -35,6 +35,8 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 /// because Intel processors fetch lines in pairs (*Intel 64 and IA-32 Architectures
 /// Optimization Reference Manual*, "Data Prefetching": the spatial prefetcher), and
 /// because the layout of a segment must not depend on the machine.
+///
+/// In the cookbook: [a pool of workers](crate::guide::cookbook#a-pool-of-workers).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(128))]
 pub struct CachePadded<T> {

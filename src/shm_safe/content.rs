@@ -116,6 +116,8 @@ pub trait VariableLength: SegmentContent {}
 /// # Ok(())
 /// # }
 /// ```
+///
+/// In the guide: [backings](crate::guide#backings).
 #[repr(C)]
 #[derive(Debug)]
 pub struct WithTail<H, T: ?Sized> {

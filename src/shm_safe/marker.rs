@@ -32,6 +32,8 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 /// (`docs/guide.md` has a list). `Plain<T>` (feature `bytemuck`) stores plain data of
 /// other crates.
 ///
+/// In the guide: [data](crate::guide#data).
+///
 /// # Fingerprints
 ///
 /// Two programs agree on a layout by [`FINGERPRINT`](Self::FINGERPRINT) alone. It is a

@@ -55,6 +55,9 @@ use crate::shm_safe::tear_free::TearFree;
 /// let duration = Segment::anonymous(Plain(std::time::Duration::ZERO));
 /// ```
 ///
+/// In the guide:
+/// [types of std and of other crates](crate::guide#types-of-std-and-of-other-crates).
+///
 /// # Fingerprints
 ///
 /// The inside of a foreign type is unknown, and its name is not available at compile

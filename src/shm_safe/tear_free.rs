@@ -52,6 +52,8 @@ use crate::shm_safe::content::WithTail;
 /// }
 /// ```
 ///
+/// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
+///
 /// # Safety
 ///
 /// Derive [`ShmSafe`](crate::ShmSafe) instead: implementing this by hand is not

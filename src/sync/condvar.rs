@@ -117,6 +117,9 @@ use crate::shm_safe::{
 /// # }
 /// ```
 ///
+/// In the cookbook: [a queue](crate::guide::cookbook#a-queue),
+/// [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
+///
 /// # Crash behaviour
 ///
 /// Any waiter and any notifier may be killed at any instruction. A dead process never

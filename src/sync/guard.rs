@@ -89,6 +89,9 @@ impl<T: ?Sized> MutexCell<T> {
 /// [`Segment`](crate::Segment). When its thread ends, the next locker gets
 /// [`Poisoned`].
 ///
+/// In the cookbook: [a counter](crate::guide::cookbook#a-counter),
+/// [async services](crate::guide::cookbook#async-services).
+///
 /// # Forks
 ///
 /// The parent holds the lock. In a forked child the guard must not be used, and

@@ -35,6 +35,12 @@ use crate::shm_safe::{
 /// # }
 /// ```
 ///
+/// In the cookbook: [a counter](crate::guide::cookbook#a-counter),
+/// [a pool of workers](crate::guide::cookbook#a-pool-of-workers),
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
+/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time),
+/// [a C program](crate::guide::cookbook#a-c-program).
+///
 /// # Crash behaviour
 ///
 /// If a holder dies (by a signal, `exit`, `exec` or the end of its thread) or panics,

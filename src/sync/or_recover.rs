@@ -32,6 +32,8 @@ use crate::error::{Error, PoisonCause};
 /// ```
 ///
 /// No type outside this crate can implement it.
+///
+/// In the cookbook: [a pool of workers](crate::guide::cookbook#a-pool-of-workers).
 pub trait OrRecover: sealed::Sealed {
     /// The data under the lock.
     type Data: ?Sized;

@@ -46,6 +46,8 @@ use crate::shm_safe::{
 /// # }
 /// ```
 ///
+/// In the cookbook: [a C program](crate::guide::cookbook#a-c-program).
+///
 /// # Crash behaviour
 ///
 /// It does *not* survive its users, on any glibc:

@@ -22,6 +22,8 @@ use crate::error::PoisonCause;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {

@@ -20,6 +20,8 @@ use crate::os::io_error;
 pub(crate) const MIN_PAGE: usize = 4096;
 
 /// Which pages a new segment consists of.
+///
+/// In the guide: [options](crate::guide#options).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pages {
