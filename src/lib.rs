@@ -45,6 +45,7 @@
 //! | [`ShmSafe`], `#[derive(ShmSafe)]` | marks the types that may be stored in shared memory |
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
+//! | [`ShmString`], [`ShmVec`], [`ShmOption`] | a text, a list and a value that may be missing, of bounded size |
 //! | `Plain` (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
 //! | [`SegmentOptions`] | how a segment is created and opened |
 //! | [`Address`], [`ToAddress`] | the name of a segment: text or a path |
@@ -92,6 +93,7 @@
 extern crate self as shm_sync;
 
 // The floors, bottom up, are in docs/design.md. tests/architecture/ checks them.
+mod collections;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -106,9 +108,10 @@ mod segment;
 mod shm_safe;
 mod sync;
 
+pub use collections::{ShmOption, ShmString, ShmVec};
 pub use error::{
-    Abi, CorruptHeader, Error, IdentityError, Layout, LockError, LockResult, NameError,
-    PoisonCause, Poisoned, Unsupported,
+    Abi, CapacityError, CorruptHeader, Error, IdentityError, InvalidContents, Layout, LockError,
+    LockResult, NameError, PoisonCause, Poisoned, Unsupported,
 };
 pub use init::place_at;
 pub use read_only::ReadOnly;
