@@ -90,7 +90,8 @@ fn hold_lifeline(
     index: usize,
 ) -> Result<ShmMutexGuard<'_, ()>, shm_sync::Error> {
     let lifeline = shared.lifelines[index].lock()?;
-    *shared.working.lock_or_recover(|_, _| ())? += 1;
+    let mut working = shared.working.lock_or_recover(|_, _| ())?;
+    *working += 1;
     shared.changed.notify_all();
     Ok(lifeline)
 }

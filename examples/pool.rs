@@ -1,6 +1,6 @@
 //! A pool of worker processes does jobs that wait in shared memory. The parent kills
-//! one worker with a job in hand. Another worker does this job again, and each job is
-//! done exactly once.
+//! one worker with a job in hand. Another worker begins this job again, and each job
+//! has exactly one result.
 //!
 //! A change of a job is one store to one field, so a killed worker never leaves it half
 //! done, and there is nothing to repair. The lock reports no death of a worker that
@@ -35,7 +35,7 @@ Usage: cargo run --release --example pool [-- OPTIONS]
 
 You can kill more processes: with --below 5000000 there is time.
 
-Exit status: 0 if each job was done once, 1 if not or after an error, 2 for wrong
+Exit status: 0 if each job has its result, 1 if not or after an error, 2 for wrong
 arguments.
 ";
 
@@ -120,7 +120,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let jobs = *pool.jobs.lock_or_recover(nothing_to_repair)?;
     let expected = count_primes(below);
     let right = jobs.iter().filter(|job| job.primes == expected).count();
-    writeln!(out, "{JOBS} jobs, done exactly once: {right}")?;
+    writeln!(out, "{JOBS} jobs, with exactly one right result: {right}")?;
     if right == JOBS {
         Ok(())
     } else {

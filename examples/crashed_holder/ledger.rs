@@ -182,8 +182,14 @@ impl Ledger {
         self.totals.bytes += counts.bytes;
         self.chunks[chunk].counted = true;
 
+        self.close_journal();
+    }
+
+    /// Marks the update as complete. The stores of the next update come later.
+    fn close_journal(&mut self) {
         keep_store_order();
         self.journal.open = false;
+        keep_store_order();
     }
 
     /// Undoes an interrupted update, and releases the chunks of the dead process. Calls
@@ -202,8 +208,7 @@ impl Ledger {
             self.record_owner_death(pid, false, repair);
         }
         halfway();
-        keep_store_order();
-        self.journal.open = false;
+        self.close_journal();
     }
 
     /// Records that `pid` died, unless that is recorded already, and releases its

@@ -55,7 +55,7 @@ const EXAMPLES: &[Example] = &[
         name: "pool",
         options: &["--workers", "--below"],
         short: &["--below", "5000"],
-        prints: &["was killed with job", "done exactly once: 40"],
+        prints: &["was killed with job", "exactly one right result: 40"],
         long: Some(&["--below", "10000000"]),
     },
     Example {

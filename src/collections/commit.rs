@@ -1,10 +1,15 @@
-//! The order of stores, and the field that commits a change.
+//! How a change of a bounded value takes effect.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-/// Prevents the compiler from moving stores across this call. The processor keeps the
-/// order of a dead thread's stores.
-pub(super) fn keep_store_order() {
+/// Stores to the field that says how much of the value counts.
+///
+/// The stores of the program before the call come before it, and the stores after the
+/// call come after it. The fences prevent the compiler from moving them. The processor
+/// keeps the order of a dead thread's stores.
+pub(super) fn commit<T>(field: &mut T, value: T) {
+    compiler_fence(Ordering::SeqCst);
+    *field = value;
     compiler_fence(Ordering::SeqCst);
 }
 

@@ -2,9 +2,9 @@
 //! data, which a lock guards.
 //!
 //! Each has one field that says how much of the rest counts. A change writes the rest
-//! first and this field last, with a `compiler_fence` in between. So a killed process
-//! leaves the value as it was before or after the change, unless the documentation of
-//! the method says otherwise.
+//! first, and then this field by `commit`. So a killed process leaves the value as it
+//! was before or after the change, unless the documentation of the method says
+//! otherwise.
 
 mod commit;
 mod option;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem::offset_of;
 
-use super::commit::keep_store_order;
+use super::commit::commit;
 use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties, zeroed};
 
 /// An `Option` with a fixed layout.
@@ -99,19 +99,17 @@ impl<T: ShmSafe + Copy> ShmOption<T> {
 
     /// Replaces the value.
     pub fn set(&mut self, value: Option<T>) {
-        self.is_some = 0;
+        commit(&mut self.is_some, 0);
         if let Some(value) = value {
-            keep_store_order();
             self.value = value;
-            keep_store_order();
-            self.is_some = 1;
+            commit(&mut self.is_some, 1);
         }
     }
 
     /// Removes the value and returns it.
     pub fn take(&mut self) -> Option<T> {
         let value = self.get();
-        self.is_some = 0;
+        commit(&mut self.is_some, 0);
         value
     }
 

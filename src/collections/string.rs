@@ -7,7 +7,7 @@ use std::mem::offset_of;
 use std::ops::Deref;
 use std::str::FromStr;
 
-use super::commit::{keep_store_order, length_field};
+use super::commit::{commit, length_field};
 use crate::error::{CapacityError, InvalidContents};
 use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties};
 
@@ -132,7 +132,6 @@ impl<const N: usize> ShmString<N> {
         let room = self.bytes.get_mut(len..needed);
         let room = room.ok_or(CapacityError::new(needed, N))?;
         room.copy_from_slice(text.as_bytes());
-        keep_store_order();
         self.set_len(needed);
         Ok(())
     }
@@ -146,12 +145,13 @@ impl<const N: usize> ShmString<N> {
 
     /// Removes all characters.
     pub fn clear(&mut self) {
-        self.len = 0;
+        self.set_len(0);
     }
 
     /// Stores a length, which is at most the capacity.
     fn set_len(&mut self, len: usize) {
-        self.len = u32::try_from(len).unwrap_or(const { length_field(N) });
+        let len = u32::try_from(len).unwrap_or(const { length_field(N) });
+        commit(&mut self.len, len);
     }
 }
 

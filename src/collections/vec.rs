@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
-use super::commit::{keep_store_order, length_field};
+use super::commit::{commit, length_field};
 use crate::error::{CapacityError, InvalidContents};
 use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties, zeroed};
 
@@ -124,7 +124,6 @@ impl<T: ShmSafe + Copy, const N: usize> ShmVec<T, N> {
         let room = self.elements.get_mut(len..needed);
         let room = room.ok_or(CapacityError::new(needed, N))?;
         room.copy_from_slice(elements);
-        keep_store_order();
         self.set_len(needed);
         Ok(())
     }
@@ -166,12 +165,13 @@ impl<T: ShmSafe + Copy, const N: usize> ShmVec<T, N> {
 
     /// Removes all elements.
     pub fn clear(&mut self) {
-        self.len = 0;
+        self.set_len(0);
     }
 
     /// Stores a length, which is at most the capacity.
     fn set_len(&mut self, len: usize) {
-        self.len = u32::try_from(len).unwrap_or(const { length_field(N) });
+        let len = u32::try_from(len).unwrap_or(const { length_field(N) });
+        commit(&mut self.len, len);
     }
 }
 

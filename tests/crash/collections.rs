@@ -62,6 +62,12 @@ on_stage! {
         assert_eq!(seen, [text("ab"), text("a")]);
         let seen = values_during(text("ab"), Text::clear);
         assert_eq!(seen, [text("ab"), text("")]);
+        // The bytes of the second change must not appear before the first one.
+        let seen = values_during(text("ä"), |text| {
+            text.clear();
+            text.try_push_str("bcd").unwrap();
+        });
+        assert_eq!(seen, [text("ä"), text(""), text("bcd")]);
     }
 
     fn list_changes_in_one_step() {
