@@ -28,9 +28,9 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 /// Integers, floats, `bool`, `char`, the atomics, `NonZero` integers, arrays, tuples of
 /// up to twelve elements, `MaybeUninit<T>`, `()`, `PhantomData` and the primitives of
 /// this crate implement it. `Option`, `Duration` and other types of std whose layout is
-/// not fixed do not: use an enum with `#[repr(u8)]`, or a number of nanoseconds
-/// (`docs/guide.md` has a list). `Plain<T>` (feature `bytemuck`) stores plain data of
-/// other crates.
+/// not fixed do not: use an enum with `#[repr(u8)]`, or a number of nanoseconds.
+/// `Plain` (feature `bytemuck`) stores plain data of other crates. The guide lists
+/// [both ways](crate::guide#types-of-std-and-of-other-crates).
 ///
 /// In the guide: [data](crate::guide#data).
 ///
