@@ -1,31 +1,42 @@
 //! Several processes increment one number in shared memory, under one lock.
 //!
-//! ```text
-//! cargo run --release --example counters
-//! ```
-//!
 //! The segment is anonymous: it has no name. The children share it, because they are
 //! forked from the process that created it.
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::{self, ExitCode};
 
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
 use shm_sync::{Segment, ShmMutex};
 
-const WORKERS: u64 = 4;
-const INCREMENTS: u64 = 100_000;
+const HELP: &str = "\
+Several processes increment one number in shared memory, under one lock.
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+Usage: cargo run --release --example counters [-- OPTIONS]
+
+  --workers N      number of processes, default 4
+  --increments N   how often each one increments, default 100000
+  --help           print this text
+
+Exit status: 0 if the total is right, 1 if it is wrong or after an error, 2 for
+wrong arguments.
+";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let [workers, increments] = support::parse_arguments(
+        HELP,
+        [
+            ("workers", 4, 1..=1000),
+            ("increments", 100_000, 0..=u64::from(u32::MAX)),
+        ],
+    );
     let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
 
-    let workers = (0..WORKERS)
-        .map(|_| start_worker(&counter))
-        .collect::<Result<Vec<Pid>, _>>()?;
-    for worker in workers {
-        match waitpid(worker, None)? {
+    let children = (0..workers)
+        .map(|_| support::fork(|| increment(&counter, increments)))
+        .collect::<Result<Vec<_>, _>>()?;
+    for child in children {
+        match waitpid(child, None)? {
             WaitStatus::Exited(_, 0) => {}
             other => return Err(format!("a worker failed: {other:?}").into()),
         }
@@ -33,29 +44,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     // Each increment is one store, so there is nothing to repair.
     let total = *counter.lock_or_recover(|_, _| ())?;
-    let expected = WORKERS * INCREMENTS;
+    let expected = workers * increments;
     writeln!(io::stdout(), "counted {total}, expected {expected}")?;
-    Ok(ExitCode::from(u8::from(total != expected)))
-}
-
-/// Forks a process that increments the counter and exits.
-fn start_worker(counter: &ShmMutex<u64>) -> Result<Pid, nix::Error> {
-    // SAFETY: this process has only one thread. So no other thread holds a lock of the
-    // allocator or of the standard library that would stay locked in the child.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => match increment(counter) {
-            Ok(()) => process::exit(0),
-            Err(error) => {
-                eprintln!("process {}: {error}", process::id());
-                process::exit(1)
-            }
-        },
+    if total == expected {
+        Ok(())
+    } else {
+        Err("the total is wrong".into())
     }
 }
 
-fn increment(counter: &ShmMutex<u64>) -> Result<(), shm_sync::Error> {
-    for _ in 0..INCREMENTS {
+fn increment(counter: &ShmMutex<u64>, increments: u64) -> Result<(), shm_sync::Error> {
+    for _ in 0..increments {
         *counter.lock()? += 1;
     }
     Ok(())

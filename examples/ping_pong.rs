@@ -2,20 +2,13 @@
 //! second, and how much processor time each process needs. It measures `ShmCondvar`
 //! first and then `PthreadCondvar`, which is the `pthread_cond_t` of the C library.
 //!
-//! ```text
-//! cargo run --release --example ping_pong            # 100000 round trips
-//! cargo run --release --example ping_pong -- 20000
-//! ```
-//!
 //! Each process waits until it is its turn, gives the turn to the other process, and
 //! notifies it. Both are children of a parent that only waits for them. So the kernel's
 //! `RUSAGE_CHILDREN` is the time of one process at a time. If one process dies, the
 //! parent kills the other one.
 
-use std::env;
 use std::error::Error;
 use std::io::{self, Write};
-use std::process;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,10 +16,21 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitStatus, wait};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 use shm_sync::{LockResult, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
-const DEFAULT_ROUND_TRIPS: u64 = 100_000;
+const HELP: &str = "\
+Two processes take turns with a condition variable. Measures ShmCondvar, and the
+pthread_cond_t of the C library: round trips per second, processor time of each
+process.
+
+Usage: cargo run --release --example ping_pong [-- OPTIONS]
+
+  --round-trips N   number of round trips, default 100000
+  --help            print this text
+
+Exit status: 0, 1 after an error, 2 for wrong arguments.
+";
 
 /// The process that may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ShmSafe)]
@@ -91,12 +95,8 @@ macro_rules! condvars {
 condvars!(ShmCondvar, PthreadCondvar);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let round_trips = match env::args().nth(1) {
-        None => DEFAULT_ROUND_TRIPS,
-        Some(argument) => argument
-            .parse()
-            .map_err(|_| "the argument must be a number of round trips")?,
-    };
+    let options = [("round-trips", 100_000, 1..=u64::from(u32::MAX))];
+    let [round_trips] = support::parse_arguments(HELP, options);
 
     let mut out = io::stdout();
     writeln!(out, "{round_trips} round trips between two processes\n")?;
@@ -142,14 +142,9 @@ fn measure<C: Condvar>(round_trips: u64) -> Result<Measurement, Box<dyn Error>> 
     })?;
 
     let start = Instant::now();
-    let ping = start_process(&shared, Turn::Ping, round_trips)?;
-    let pong = match start_process(&shared, Turn::Pong, round_trips) {
-        Ok(pong) => pong,
-        Err(error) => {
-            kill_and_reap(ping)?;
-            return Err(error.into());
-        }
-    };
+    // If the second fork fails, this process ends, and the first child with it.
+    let ping = support::fork(|| take_turns(&shared, Turn::Ping, round_trips))?;
+    let pong = support::fork(|| take_turns(&shared, Turn::Pong, round_trips))?;
 
     let (first, time_of_first) = reap_next(ping, pong)?;
     let (_, time_of_second) = reap_next(ping, pong)?;
@@ -165,22 +160,6 @@ fn measure<C: Condvar>(round_trips: u64) -> Result<Measurement, Box<dyn Error>> 
         ping,
         pong,
     })
-}
-
-/// Forks one of the two processes.
-fn start_process<C: Condvar>(shared: &Shared<C>, me: Turn, round_trips: u64) -> nix::Result<Pid> {
-    // SAFETY: this process has only one thread. So no other thread holds a lock of the
-    // allocator or of the standard library that would stay locked in the child.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => match take_turns(shared, me, round_trips) {
-            Ok(()) => process::exit(0),
-            Err(error) => {
-                eprintln!("{me:?}: {error}");
-                process::exit(1)
-            }
-        },
-    }
 }
 
 /// Waits for its turn and passes it on, `round_trips` times.

@@ -1,18 +1,25 @@
 //! A process is killed in the middle of a transfer, with the lock held. The next
 //! process that locks is told, repairs the accounts, and goes on. Read this example
 //! first.
-//!
-//! ```text
-//! cargo run --release --example recover
-//! ```
 
 use std::error::Error;
 use std::io::{self, Write};
 
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
 use shm_sync::{Segment, ShmMutex, ShmSafe};
+
+const HELP: &str = "\
+Kills a process in the middle of a transfer between two accounts, with the lock
+held. The next process is told, and repairs the accounts.
+
+Usage: cargo run --release --example recover [-- OPTIONS]
+
+  --help   print this text
+
+Exit status: 0 if the accounts were repaired, 1 after an error, 2 for wrong
+arguments.
+";
 
 /// The sum of both accounts. A transfer does not change it.
 const TOTAL: u64 = 100;
@@ -25,6 +32,7 @@ struct Accounts {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    support::parse_arguments(HELP, []);
     let mut out = io::stdout();
     // An anonymous segment is shared with the children that this process forks.
     let accounts = Segment::anonymous(ShmMutex::new(Accounts {
@@ -32,18 +40,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         checking: 0,
     }))?;
 
-    // SAFETY: this process has only one thread. So no other thread holds a lock of the
-    // allocator or of the standard library that would stay locked in the child.
-    match unsafe { fork() }? {
-        ForkResult::Child => return transfer_and_die(&accounts),
-        ForkResult::Parent { child } => {
-            waitpid(child, None)?;
-            writeln!(
-                out,
-                "process {child} was killed in a transfer, with the lock held"
-            )?;
-        }
-    }
+    let child = support::fork(|| transfer_and_die(&accounts))?;
+    waitpid(child, None)?;
+    writeln!(
+        out,
+        "process {child} was killed in a transfer, with the lock held"
+    )?;
 
     // An ordinary process-shared mutex would block here for ever.
     let mut report = None;
@@ -64,10 +66,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Begins a transfer, and is killed before it ends.
-fn transfer_and_die(accounts: &ShmMutex<Accounts>) -> Result<(), Box<dyn Error>> {
-    let mut guard = accounts.lock().map_err(shm_sync::Error::from)?;
+fn transfer_and_die(accounts: &ShmMutex<Accounts>) -> Result<(), shm_sync::Error> {
+    let mut guard = accounts.lock()?;
     guard.savings -= 30;
-    raise(Signal::SIGKILL)?;
+    let _ = raise(Signal::SIGKILL);
     guard.checking += 30;
     Ok(())
 }

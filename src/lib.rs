@@ -46,6 +46,7 @@
 //! | [`ShmSafe`](trait@ShmSafe), [`#[derive(ShmSafe)]`][derive] | marks the types that may be stored in shared memory |
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
+//! | [`ShmString`], [`ShmVec`], [`ShmOption`] | a text, a list and a value that may be missing, of bounded size |
 //! | [`Plain`] (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
 //! | [`Fingerprint`], [`Layout`], [`Abi`] | the structure of a type, by which programs agree |
 //! | [`SegmentOptions`] | how a segment is created and opened |
@@ -70,7 +71,7 @@
 //! |---|---|---|
 //! | `derive` | yes | [`#[derive(ShmSafe)]`][derive], for structs and enums of your own |
 //! | `bytemuck` | no | [`Plain`], for types that are plain data by the traits of [bytemuck](https://docs.rs/bytemuck) |
-//! | `serde` | no | `serde::Serialize` for the types that describe segments and locks: those of [`inspect`], [`Holder`], [`SystemVStatus`] and the types inside them |
+//! | `serde` | no | `serde::Serialize` for the types that describe segments and locks: those of [`inspect`], [`Holder`], [`SystemVStatus`] and the types inside them. Also for [`ShmString`], [`ShmVec`] and [`ShmOption`] |
 //!
 //! The memory format does not depend on the features. Programs with different features
 //! can share a segment.
@@ -112,6 +113,7 @@
 extern crate self as shm_sync;
 
 // The floors, bottom up, are in docs/design.md. tests/architecture/ checks them.
+mod collections;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -126,9 +128,10 @@ mod segment;
 mod shm_safe;
 mod sync;
 
+pub use collections::{ShmOption, ShmString, ShmVec};
 pub use error::{
-    Abi, CorruptHeader, Error, IdentityError, Layout, LockError, LockResult, NameError,
-    PoisonCause, Poisoned, Unsupported,
+    Abi, CapacityError, CorruptHeader, Error, IdentityError, InvalidContents, Layout, LockError,
+    LockResult, NameError, PoisonCause, Poisoned, Unsupported,
 };
 pub use init::place_at;
 pub use read_only::ReadOnly;

@@ -1,8 +1,11 @@
 //! The command line: the arguments of the user, and those that the parent passes to its
 //! workers.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+
+use lexopt::{Arg, Parser};
 
 use crate::failure::Failure;
 use crate::ledger::MAX_WORKERS;
@@ -10,18 +13,24 @@ use crate::worker::{WorkerKind, WorkerOptions};
 
 pub(crate) const HELP: &str = "\
 Counts lines, words and bytes with several processes, and kills some of them in
-the middle of an update of the shared totals.
+the middle of an update of the shared totals. You can kill more.
 
-Usage: crashed_holder [--workers W] [--kill N] [--] [FILE...]
+Usage: cargo run --release --example crashed_holder [-- OPTIONS [FILE...]]
 
   --workers W   number of processes that count: 1 to 64, default 4
-  --kill N      number of these to kill: less than W, default 1
+  --kill N      number of these that the program kills: less than W, default 1
+  --pause M     milliseconds that a process spends with each chunk, half of them
+                in the update with the lock held: 0 to 60000, default 0
   --help        print this text
 
 Without files, it counts the Markdown and Rust files of this repository.
 
+Try --pause 50, and kill processes in another terminal: waiting, counting, with
+the lock held, or in a repair. The program prints their ids. If you kill all of
+them, it counts the rest itself. Ctrl-C ends all processes.
+
 Exit status: 0 if the shared totals equal those of a plain count, 1 if they
-differ, 2 after an error.
+differ, 2 after an error or for wrong arguments.
 ";
 
 const WORKER: &str = "--worker";
@@ -39,31 +48,45 @@ pub(crate) struct Options {
     pub(crate) workers: usize,
     /// How many of the workers the parent kills.
     pub(crate) victims: usize,
+    /// Milliseconds for each chunk.
+    pub(crate) pause: u64,
     /// Empty means the files of the repository.
     pub(crate) files: Vec<PathBuf>,
 }
 
 impl Invocation {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, Failure> {
+    pub(crate) fn parse(mut parser: Parser) -> Result<Self, Failure> {
+        let mut worker = None;
         let mut options = Options {
             workers: 4,
             victims: 1,
+            pause: 0,
             files: Vec::new(),
         };
-        while let Some(argument) = arguments.next() {
-            match argument.to_str() {
-                Some("--help" | "-h") => return Ok(Self::Help),
-                Some(WORKER) => return parse_worker(arguments).map(Self::Worker),
-                Some("--workers") => options.workers = number("--workers", arguments.next())?,
-                Some("--kill") => options.victims = number("--kill", arguments.next())?,
-                Some("--") => options.files.extend(arguments.by_ref().map(PathBuf::from)),
-                Some(option) if option.starts_with('-') => {
-                    return Err(format!("there is no option {option}: see --help").into());
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
+                Arg::Long("worker") => worker = Some(worker_kind(&parser.value()?)?),
+                Arg::Long("workers") => {
+                    options.workers = number("--workers", &parser.value()?, 1..=MAX_WORKERS)?;
                 }
-                _ => options.files.push(argument.into()),
+                Arg::Long("kill") => {
+                    options.victims = number("--kill", &parser.value()?, 0..=MAX_WORKERS)?;
+                }
+                Arg::Long("pause") => {
+                    options.pause = number("--pause", &parser.value()?, 0..=60_000)?;
+                }
+                Arg::Value(file) => options.files.push(file.into()),
+                other => return Err(other.unexpected().into()),
             }
         }
-        options.check().map(Self::Parent)
+        match worker {
+            Some(kind) => Ok(Self::Worker(WorkerOptions {
+                kind,
+                files: options.files,
+            })),
+            None => options.check().map(Self::Parent),
+        }
     }
 }
 
@@ -72,13 +95,9 @@ impl Options {
         let Self {
             workers, victims, ..
         } = self;
-        if !(1..=MAX_WORKERS).contains(&workers) {
-            return Err(format!("--workers must be 1 to {MAX_WORKERS}, not {workers}").into());
-        }
         if victims >= workers {
             return Err(format!(
-                "at least one worker must survive to finish the count: \
-                 --kill {victims} is too many for --workers {workers}"
+                "--kill {victims} is too many for --workers {workers}: one worker must remain"
             )
             .into());
         }
@@ -86,35 +105,30 @@ impl Options {
     }
 }
 
-fn number(option: &str, value: Option<OsString>) -> Result<usize, Failure> {
-    let value = value.ok_or_else(|| format!("{option} needs a number"))?;
+fn number<N>(option: &str, value: &OsString, range: RangeInclusive<N>) -> Result<N, Failure>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
     let number = value.to_str().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| format!("{option} needs a number, not {value:?}").into())
+    number.filter(|n| range.contains(n)).ok_or_else(|| {
+        let (first, last) = range.into_inner();
+        format!("{option} needs a number from {first} to {last}, not {value:?}").into()
+    })
 }
 
 /// Returns the arguments of a worker. The files follow them.
-pub(crate) fn worker_arguments(segment: &str, kind: WorkerKind) -> [&str; 3] {
+pub(crate) fn worker_arguments(kind: WorkerKind) -> [&'static str; 3] {
     let kind = match kind {
         WorkerKind::Victim => VICTIM,
         WorkerKind::Survivor => SURVIVOR,
     };
-    [WORKER, segment, kind]
+    [WORKER, kind, "--"]
 }
 
-/// Parses [`worker_arguments`] after the first, and the files.
-fn parse_worker(mut arguments: impl Iterator<Item = OsString>) -> Result<WorkerOptions, Failure> {
-    let segment = arguments.next().and_then(|name| name.into_string().ok());
-    let kind = match arguments.next().as_deref().and_then(OsStr::to_str) {
-        Some(VICTIM) => Some(WorkerKind::Victim),
-        Some(SURVIVOR) => Some(WorkerKind::Survivor),
-        _ => None,
-    };
-    match (segment, kind) {
-        (Some(segment), Some(kind)) => Ok(WorkerOptions {
-            segment,
-            kind,
-            files: arguments.map(PathBuf::from).collect(),
-        }),
-        _ => Err(format!("only the program itself may use {WORKER}: see --help").into()),
+fn worker_kind(value: &OsString) -> Result<WorkerKind, Failure> {
+    match value.to_str() {
+        Some(VICTIM) => Ok(WorkerKind::Victim),
+        Some(SURVIVOR) => Ok(WorkerKind::Survivor),
+        _ => Err(format!("only the program itself may use {WORKER}").into()),
     }
 }

@@ -3,6 +3,8 @@
 
 use std::process;
 use std::sync::atomic::{Ordering, compiler_fence};
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
 use shm_sync::{OrRecover, PoisonCause, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
@@ -20,6 +22,8 @@ const NO_PROCESS: u32 = 0;
 #[repr(C)]
 pub(crate) struct Shared {
     pub(crate) parent: u32,
+    /// How long a process spends with each chunk, so that the user has time to kill it.
+    pub(crate) pause_milliseconds: u64,
     /// The parent fills the plan before it starts a worker. No process changes it
     /// afterwards, so it needs no lock.
     pub(crate) plan: Plan,
@@ -69,6 +73,8 @@ struct Journal {
 #[repr(C)]
 pub(crate) struct OwnerDeath {
     pub(crate) pid: u32,
+    /// Whether it died in an update of the totals.
+    pub(crate) in_update: bool,
     pub(crate) released_chunks: usize,
     pub(crate) repair: Repair,
 }
@@ -101,9 +107,10 @@ pub(crate) enum Step {
 }
 
 impl Shared {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan, pause_milliseconds: u64) -> Self {
         Self {
             parent: process::id(),
+            pause_milliseconds,
             ledger: ShmMutex::new(Ledger::new(plan.chunk_count)),
             plan,
             changed: ShmCondvar::new(),
@@ -114,6 +121,15 @@ impl Shared {
     pub(crate) fn lock(&self) -> Result<ShmMutexGuard<'_, Ledger>, shm_sync::Error> {
         self.ledger
             .lock_or_recover(|ledger, cause| self.repair(ledger, cause, Call::Lock))
+    }
+
+    /// Locks the ledger, and waits until the workers may begin.
+    pub(crate) fn lock_after_start(&self) -> Result<ShmMutexGuard<'_, Ledger>, shm_sync::Error> {
+        let mut ledger = self.lock()?;
+        while !ledger.started {
+            ledger = self.wait(ledger)?;
+        }
+        Ok(ledger)
     }
 
     /// Waits for one notification, and repairs the ledger if the last holder died.
@@ -133,9 +149,14 @@ impl Shared {
             reported_by: call,
             locked_at: monotonic_nanoseconds(),
         };
-        ledger.roll_back(cause, repair);
+        ledger.roll_back(cause, repair, || self.pause());
         // The repair may have released chunks that waiters can count.
         self.changed.notify_all();
+    }
+
+    /// Sleeps half of the time for a chunk.
+    pub(crate) fn pause(&self) {
+        thread::sleep(Duration::from_millis(self.pause_milliseconds) / 2);
     }
 }
 
@@ -165,33 +186,36 @@ impl Ledger {
         self.journal.open = false;
     }
 
-    /// Undoes an interrupted update, and releases the chunks of the dead process.
+    /// Undoes an interrupted update, and releases the chunks of the dead process. Calls
+    /// `halfway` before the end.
     ///
     /// A process may be killed in this function. The next process is then told of
     /// *that* death, and the journal, which is still open, names the first dead
     /// process.
-    fn roll_back(&mut self, cause: PoisonCause, repair: Repair) {
+    fn roll_back(&mut self, cause: PoisonCause, repair: Repair, halfway: impl FnOnce()) {
         if self.journal.open {
             self.totals = self.journal.totals_before;
             self.chunks[self.journal.chunk].counted = false;
-            self.record_owner_death(self.journal.worker, repair);
+            self.record_owner_death(self.journal.worker, true, repair);
         }
         if let PoisonCause::OwnerDied { pid, .. } | PoisonCause::Panicked { pid, .. } = cause {
-            self.record_owner_death(pid, repair);
+            self.record_owner_death(pid, false, repair);
         }
+        halfway();
         keep_store_order();
         self.journal.open = false;
     }
 
     /// Records that `pid` died, unless that is recorded already, and releases its
     /// uncounted chunks.
-    fn record_owner_death(&mut self, pid: u32, repair: Repair) {
+    fn record_owner_death(&mut self, pid: u32, in_update: bool, repair: Repair) {
         if pid == NO_PROCESS {
             return;
         }
         if self.owner_deaths().iter().all(|death| death.pid != pid) {
             self.owner_deaths[self.owner_death_count] = OwnerDeath {
                 pid,
+                in_update,
                 released_chunks: self.uncounted_chunks_of(pid),
                 repair,
             };
@@ -199,11 +223,17 @@ impl Ledger {
             self.owner_death_count += 1;
             keep_store_order();
         }
-        for chunk in &mut self.chunks[..self.chunk_count] {
-            if chunk.is_uncounted_by(pid) {
-                chunk.assigned_to = NO_PROCESS;
-            }
-        }
+        self.release_chunks_of(pid);
+    }
+
+    /// Releases the uncounted chunks of a dead process for the other processes. Returns
+    /// how many there are.
+    pub(crate) fn release_chunks_of(&mut self, pid: u32) -> usize {
+        let chunks = self.chunks[..self.chunk_count].iter_mut();
+        let uncounted = chunks.filter(|chunk| chunk.is_uncounted_by(pid));
+        uncounted
+            .map(|chunk| chunk.assigned_to = NO_PROCESS)
+            .count()
     }
 }
 
@@ -224,6 +254,7 @@ impl Ledger {
         };
         const EMPTY: OwnerDeath = OwnerDeath {
             pid: NO_PROCESS,
+            in_update: false,
             released_chunks: 0,
             repair: Repair {
                 pid: NO_PROCESS,

@@ -3,25 +3,29 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{self, Child, ChildStdout, Command, ExitCode, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use shm_sync::{Segment, unlink};
+use shm_sync::Segment;
 
 use crate::arguments::{Options, worker_arguments};
 use crate::failure::Failure;
 use crate::ledger::{INITIAL_CHUNKS, Shared, monotonic_nanoseconds};
 use crate::report::{self, WorkerRun};
 use crate::text::{InputFile, Plan, count_alone, repository_files};
-use crate::worker::{HALFWAY, READY, WorkerKind};
+use crate::worker::{HALFWAY, READY, WorkerKind, WorkerOptions, count_chunks};
 
 const EXIT_TOTALS_DIFFER: u8 = 1;
 
 pub(crate) fn count_with_workers(options: Options) -> Result<ExitCode, Failure> {
     let Options {
-        workers,
+        workers: count,
         victims,
+        pause,
         files,
     } = options;
     let files = if files.is_empty() {
@@ -30,34 +34,40 @@ pub(crate) fn count_with_workers(options: Options) -> Result<ExitCode, Failure> 
         files
     };
     let inputs = files
-        .into_iter()
-        .map(InputFile::open)
+        .iter()
+        .map(|path| InputFile::open(path.clone()))
         .collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::new(&inputs, workers * INITIAL_CHUNKS)?;
+    let plan = Plan::new(&inputs, count * INITIAL_CHUNKS)?;
 
-    let name = format!("/shm-sync-crashed-holder-{}", process::id());
-    let shared = Segment::create(&name, Shared::new(plan))?;
-    let name = SegmentName(name);
-    let mut workers = Workers::start(&name, &inputs, workers, victims)?;
-    workers.wait_until_ready()?;
-    // All workers have opened the segment, so it needs no name any more. The kernel
-    // frees the memory when the last process ends.
-    drop(name);
+    let shared = Arc::new(Segment::anonymous(Shared::new(plan, pause))?);
+    let workers = Workers::start(&shared, &files, count, victims)?;
+    workers.wait_until_ready();
+    if pause > 0 {
+        report::invite(&workers.pids)?;
+    }
 
     let mut ledger = shared.lock()?;
-    ledger.assign_initial_chunks(&workers.pids());
+    ledger.assign_initial_chunks(&workers.pids);
     ledger.started = true;
     shared.changed.notify_all();
     drop(ledger);
 
-    workers.kill_victims_and_reap()?;
+    let runs = workers.wait_until_ended()?;
+    // If the user has killed all workers, this process counts the rest.
+    count_chunks(
+        &shared,
+        &WorkerOptions {
+            kind: WorkerKind::Survivor,
+            files,
+        },
+    )?;
 
     let ledger = shared.lock()?;
-    if !ledger.is_complete() {
-        return Err("the workers left chunks uncounted".into());
-    }
     let alone = count_alone(&inputs)?;
-    report::print(inputs.len(), &ledger, &workers.runs(), victims, alone)?;
+    report::print(inputs.len(), &ledger, &runs, alone)?;
+    if pause == 0 {
+        report::hint()?;
+    }
     Ok(if ledger.totals == alone {
         ExitCode::SUCCESS
     } else {
@@ -65,171 +75,120 @@ pub(crate) fn count_with_workers(options: Options) -> Result<ExitCode, Failure> 
     })
 }
 
-/// Unlinks the segment when dropped, also after an error.
-struct SegmentName(String);
-
-impl Drop for SegmentName {
-    fn drop(&mut self) {
-        if let Err(error) = unlink(&self.0) {
-            eprintln!("crashed_holder: can't unlink {}: {error}", self.0);
-        }
-    }
-}
-
-/// The workers and their messages. `drop` kills and reaps the workers that still run.
+/// The workers. A thread of this process watches each of them. If this process ends
+/// early, the kernel kills the workers.
 struct Workers {
-    list: Vec<Worker>,
-    messages: Receiver<(usize, Message)>,
-}
-
-struct Worker {
-    child: Child,
-    /// When the parent killed it: see [`monotonic_nanoseconds`].
-    killed_at: Option<u64>,
-}
-
-enum Message {
-    Ready,
-    Halfway,
-    /// The worker's standard output was closed, because the worker ended.
-    Ended,
+    pids: Vec<u32>,
+    /// Disconnected when each worker has opened the segment, or has ended.
+    not_ready: Receiver<()>,
+    ended: Receiver<Result<WorkerRun, Failure>>,
 }
 
 impl Workers {
     /// Starts the workers. The victims come first, so the parent assigns chunks to them
     /// first.
     fn start(
-        name: &SegmentName,
-        inputs: &[InputFile],
+        shared: &Arc<Segment<Shared>>,
+        files: &[PathBuf],
         count: usize,
         victims: usize,
     ) -> Result<Self, Failure> {
         let program = env::current_exe()?;
-        let (sender, messages) = mpsc::channel();
-        let mut workers = Self {
-            list: Vec::with_capacity(count),
-            messages,
-        };
+        let (not_ready_sender, not_ready) = mpsc::channel();
+        let (ended_sender, ended) = mpsc::channel();
+        let mut pids = Vec::new();
         for index in 0..count {
             let kind = if index < victims {
                 WorkerKind::Victim
             } else {
                 WorkerKind::Survivor
             };
-            let mut child = Command::new(&program)
-                .args(worker_arguments(&name.0, kind))
-                .args(inputs.iter().map(|input| &input.path))
-                .stdin(Stdio::null())
+            let segment = Segment::as_fd(shared).ok_or("the segment has no descriptor")?;
+            let child = Command::new(&program)
+                .args(worker_arguments(kind))
+                .args(files)
+                .stdin(segment.try_clone_to_owned()?)
                 .stdout(Stdio::piped())
                 .spawn()?;
-            let output = child.stdout.take();
-            workers.list.push(Worker {
-                child,
-                killed_at: None,
-            });
-            let sender = sender.clone();
-            thread::spawn(move || forward_messages(index, output, &sender));
+            pids.push(child.id());
+
+            let shared = Arc::clone(shared);
+            let (not_ready, ended) = (not_ready_sender.clone(), ended_sender.clone());
+            // Sending fails only if the main thread has stopped after an error.
+            thread::spawn(move || ended.send(watch(child, kind, &shared, not_ready)));
         }
-        Ok(workers)
+        Ok(Self {
+            pids,
+            not_ready,
+            ended,
+        })
     }
 
-    fn pids(&self) -> Vec<u32> {
-        self.list.iter().map(Worker::pid).collect()
+    fn wait_until_ready(&self) {
+        // No message is sent. The error says that all senders were dropped.
+        let _ = self.not_ready.recv();
     }
 
-    fn runs(&self) -> Vec<WorkerRun> {
-        let run = |worker: &Worker| WorkerRun {
-            pid: worker.pid(),
-            killed_at: worker.killed_at,
-        };
-        self.list.iter().map(run).collect()
+    /// Waits until all workers have ended. Returns their runs in the order of the
+    /// start.
+    fn wait_until_ended(&self) -> Result<Vec<WorkerRun>, Failure> {
+        let mut runs = Vec::new();
+        for _ in &self.pids {
+            runs.push(self.ended.recv()??);
+        }
+        runs.sort_by_key(|run| self.pids.iter().position(|&pid| pid == run.pid));
+        Ok(runs)
     }
+}
 
-    fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        for _ in 0..self.list.len() {
-            match self.messages.recv()? {
-                (_, Message::Ready) => {}
-                (index, _) => {
-                    self.list[index].reap()?;
-                    return Err("a worker ended before the start".into());
-                }
+/// Kills a victim when it is halfway through an update. Waits until the worker has
+/// ended, and releases its chunks, because it may have been killed without the lock.
+/// Drops `not_ready` when the worker is ready or has ended.
+///
+/// A thread of its own does this for each worker. So a thread that waits for the lock
+/// here does not prevent the kill of a victim that holds the lock.
+fn watch(
+    mut child: Child,
+    kind: WorkerKind,
+    shared: &Shared,
+    not_ready: Sender<()>,
+) -> Result<WorkerRun, Failure> {
+    let pid = child.id();
+    let mut not_ready = Some(not_ready);
+    let mut killed_at = None;
+    let output = child.stdout.take().ok_or("the worker has no pipe")?;
+    for line in BufReader::new(output).lines() {
+        match line?.as_str() {
+            READY => not_ready = None,
+            // The user may have killed it before.
+            HALFWAY if child.try_wait()?.is_none() => {
+                killed_at = Some(monotonic_nanoseconds());
+                child.kill()?;
             }
-        }
-        Ok(())
-    }
-
-    /// Kills each victim when it is halfway through an update, and waits until all
-    /// workers have ended.
-    fn kill_victims_and_reap(&mut self) -> Result<(), Failure> {
-        let mut running = self.list.len();
-        while running > 0 {
-            let (index, message) = self.messages.recv()?;
-            match message {
-                Message::Ready => {}
-                Message::Halfway => self.list[index].kill()?,
-                Message::Ended => {
-                    self.list[index].reap()?;
-                    running -= 1;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for Worker { child, .. } in &mut self.list {
-            // Both calls do nothing to a child that was reaped.
-            let _ = child.kill();
-            let _ = child.wait();
+            _ => {}
         }
     }
-}
-
-impl Worker {
-    fn pid(&self) -> u32 {
-        self.child.id()
+    // The worker has closed its output, because it ended.
+    drop(not_ready);
+    let status = child.wait()?;
+    if !status.success() && status.signal().is_none() {
+        return Err(format!("worker {pid} failed: {status}").into());
     }
 
-    /// Kills the worker. The kernel releases its locks when it dies, and keeps its
-    /// process id until [`reap`](Self::reap).
-    fn kill(&mut self) -> Result<(), Failure> {
-        self.killed_at = Some(monotonic_nanoseconds());
-        Ok(self.child.kill()?)
+    // Chunks are assigned at the start, also to a worker that is already dead.
+    let mut ledger = shared.lock_after_start()?;
+    let released_chunks = ledger.release_chunks_of(pid);
+    shared.changed.notify_all();
+    drop(ledger);
+    let run = WorkerRun {
+        pid,
+        is_victim: kind == WorkerKind::Victim,
+        killed_at,
+        signal: status.signal(),
+        released_chunks,
+    };
+    if shared.pause_milliseconds > 0 && run.signal.is_some() {
+        report::print_death(&run)?;
     }
-
-    /// Waits until the worker has ended. Returns an error if the worker failed and was
-    /// not killed by this process.
-    fn reap(&mut self) -> Result<(), Failure> {
-        let status = self.child.wait()?;
-        if status.success() || self.killed_at.is_some() {
-            Ok(())
-        } else {
-            Err(format!("worker {} failed: {status}", self.pid()).into())
-        }
-    }
-}
-
-/// Forwards the messages of one worker until its standard output is closed.
-fn forward_messages(
-    index: usize,
-    output: Option<ChildStdout>,
-    messages: &Sender<(usize, Message)>,
-) {
-    let lines = output
-        .into_iter()
-        .flat_map(|pipe| BufReader::new(pipe).lines());
-    let received = lines
-        .map_while(Result::ok)
-        .filter_map(|line| match line.as_str() {
-            READY => Some(Message::Ready),
-            HALFWAY => Some(Message::Halfway),
-            _ => None,
-        });
-    for message in received.chain([Message::Ended]) {
-        if messages.send((index, message)).is_err() {
-            return; // The parent has stopped after an error.
-        }
-    }
+    Ok(run)
 }

@@ -3,11 +3,6 @@
 //! descriptor and opens the segment. No other process can find the segment, and the
 //! kernel frees it when both programs have ended.
 //!
-//! ```text
-//! cargo run --release --example hand_over
-//! cargo run --release --example hand_over -- 5000000
-//! ```
-//!
 //! The client writes requests into the segment ("how many primes are below n?"), and
 //! the server writes the answers. Both wait for each other with a mutex and a condition
 //! variable, without polling. If one of them is killed, the other one is told. The
@@ -30,8 +25,20 @@ use shm_sync::{PoisonCause, Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSaf
 
 /// The argument that makes this program the server.
 const SERVER: &str = "--server";
-const DEFAULT_LIMIT: u64 = 300_000;
 const REQUESTS: u64 = 5;
+
+const HELP: &str = "\
+A client sends a segment without a name to a server, over a Unix socket. The server
+then counts primes for the client.
+
+Usage: cargo run --release --example hand_over [-- OPTIONS]
+
+  --below N   count the primes below N, in 5 requests, default 300000
+  --help      print this text
+
+Exit status: 0 if all requests were answered, 1 if not or after an error, 2 for
+wrong arguments.
+";
 
 /// The contents of the segment.
 #[derive(ShmSafe)]
@@ -68,15 +75,12 @@ enum State {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    match env::args().nth(1) {
-        None => run_client(DEFAULT_LIMIT),
-        Some(argument) if argument == SERVER => run_server(),
-        Some(argument) => run_client(
-            argument
-                .parse()
-                .map_err(|_| "the argument must be a number: the primes below it are counted")?,
-        ),
+    if env::args().nth(1).as_deref() == Some(SERVER) {
+        return run_server();
     }
+    let options = [("below", 300_000, REQUESTS..=u64::from(u32::MAX))];
+    let [below] = support::parse_arguments(HELP, options);
+    run_client(below)
 }
 
 fn run_client(limit: u64) -> Result<ExitCode, Box<dyn Error>> {

@@ -1,6 +1,7 @@
 //! The errors of this crate: [`LockError`] for locks, which may contain a guard, and
 //! [`Error`] for segments. A `LockError` converts to an `Error`.
 
+mod contents;
 mod identity;
 mod lock;
 mod mismatch;
@@ -12,6 +13,7 @@ use std::io;
 
 use thiserror::Error as ThisError;
 
+pub use contents::{CapacityError, InvalidContents};
 pub use identity::IdentityError;
 pub use lock::{LockError, LockResult, PoisonCause, Poisoned};
 pub use mismatch::{Abi, CorruptHeader, Layout};
@@ -417,6 +419,12 @@ pub enum Error {
     /// This process can't own locks. No segment is at fault, so this error names none.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
+    /// A text, a list or the like does not fit into a bounded type.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// The bytes of a bounded type are invalid.
+    #[error(transparent)]
+    InvalidContents(#[from] InvalidContents),
     /// Any other failure of a system call: by the kernel, by a sandbox, or for lack of
     /// a privilege.
     #[error("{call} failed{}", for_segment(.address))]
@@ -464,7 +472,9 @@ macro_rules! address_field {
             | Error::Unsealed
             | Error::Poisoned(_)
             | Error::Lock(_)
-            | Error::Unidentified(_) => None,
+            | Error::Unidentified(_)
+            | Error::Capacity(_)
+            | Error::InvalidContents(_) => None,
         }
     };
 }
@@ -525,6 +535,8 @@ impl Error {
             Self::Poisoned(_) => "Poisoned",
             Self::Lock(_) => "Lock",
             Self::Unidentified(_) => "Unidentified",
+            Self::Capacity(_) => "Capacity",
+            Self::InvalidContents(_) => "InvalidContents",
             Self::Os { .. } => "Os",
         }
     }

@@ -27,10 +27,12 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 ///
 /// Integers, floats, `bool`, `char`, the atomics, `NonZero` integers, arrays, tuples of
 /// up to twelve elements, `MaybeUninit<T>`, `()`, `PhantomData` and the primitives of
-/// this crate implement it. `Option`, `Duration` and other types of std whose layout is
-/// not fixed do not: use an enum with `#[repr(u8)]`, or a number of nanoseconds.
-/// `Plain` (feature `bytemuck`) stores plain data of other crates. The guide lists
-/// [both ways](crate::guide#types-of-std-and-of-other-crates).
+/// this crate implement it. `String`, `Vec` and `Option` do not: use
+/// [`ShmString`](crate::ShmString), [`ShmVec`](crate::ShmVec) and
+/// [`ShmOption`](crate::ShmOption). Neither do `Duration` and other types of std whose
+/// layout is not fixed: use a number of nanoseconds. `Plain` (feature `bytemuck`)
+/// stores plain data of other crates. The guide [lists
+/// both](crate::guide#types-of-std-and-of-other-crates).
 ///
 /// In the guide: [data](crate::guide#data).
 ///
@@ -83,8 +85,8 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
     label = "not `ShmSafe`",
     note = "another process could not use it: types that allocate, point or clean up belong to \
             one process, and `Option` and the like have no fixed layout",
-    note = "use integers, arrays, atomics and the primitives of shm-sync; derive `ShmSafe` for \
-            structs and enums of these"
+    note = "use integers, arrays, atomics, `ShmString`, `ShmVec`, `ShmOption` and the locks of \
+            shm-sync; derive `ShmSafe` for structs and enums of these"
 )]
 pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
     /// The structural hash of the type: see [`Fingerprint`].

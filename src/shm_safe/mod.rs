@@ -13,6 +13,7 @@ mod properties;
 mod sync_ops;
 mod tear_free;
 mod visit;
+mod zeroed;
 
 pub use cache_padded::CachePadded;
 pub use content::{SegmentContent, VariableLength, WithTail};
@@ -27,3 +28,4 @@ pub(crate) use sync_ops::InitContext;
 pub use sync_ops::{SyncKind, SyncOps};
 pub use tear_free::{TearFree, TearFreeField};
 pub use visit::{FieldPath, Visitor};
+pub(crate) use zeroed::zeroed;

@@ -12,7 +12,7 @@ use crate::names::{self, Name, Tests, enter_repository, files_below};
 const FLOORS: [&[&str]; 8] = [
     &["printable", "shm_safe"],
     &["error"],
-    &["os"],
+    &["collections", "os"],
     &["robust"],
     &["init", "read_only"],
     &["sync", "segment"],

@@ -6,6 +6,7 @@ mod support;
 #[path = "../../proof/src/results.rs"]
 mod results;
 
+mod collections;
 mod create_open_remove;
 mod every_instruction;
 mod lock_storm;

@@ -9,7 +9,9 @@ use std::num::NonZero;
 use std::sync::atomic::AtomicU32;
 
 use shm_sync::__private::{FieldPath, SyncKind, TypeProperties};
-use shm_sync::{PthreadCondvar, ShmCondvar, ShmMutex, ShmSafe, TearFree};
+use shm_sync::{
+    PthreadCondvar, ShmCondvar, ShmMutex, ShmOption, ShmSafe, ShmString, ShmVec, TearFree,
+};
 
 const PLAIN: TypeProperties = TypeProperties::POD;
 
@@ -83,6 +85,7 @@ fn struct_has_properties_of_all_fields() {
         [#[repr(transparent)] struct S(u128);]
         [#[repr(C)] struct S(u8, MaybeUninit<NonZero<u128>>);]
         [#[repr(C, align(64))] struct S { a: u8, of: PhantomData<AtomicU32> }]
+        [#[repr(C)] struct S { a: ShmString<9>, b: ShmVec<u64, 3>, c: ShmOption<bool> }]
     }
     assert_properties! { PLAIN.without_from_zeros();
         [#[repr(C)] struct S { a: u8, b: NonZero<u64> }]

@@ -10,11 +10,12 @@ use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Abi, Address, Backing, CachePadded, CoreDump, CorruptHeader, Error, Fingerprint, Holder,
-    IdentityError, IfAbandoned, Layout, LockError, LockResult, NameError, OrRecover, Pages,
-    PoisonCause, Poisoned, PthreadCondvar, ReadOnly, ReadOnlySegment, Removal, Residency, Segment,
-    SegmentOptions, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe, Snapshot, SystemVStatus,
-    ToAddress, Unsupported, WaitTimeoutResult, WithTail, inspect,
+    Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, Error, Fingerprint,
+    Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LockError, LockResult, NameError,
+    OrRecover, Pages, PoisonCause, Poisoned, PthreadCondvar, ReadOnly, ReadOnlySegment, Removal,
+    Residency, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmMutexGuard, ShmOption, ShmSafe,
+    ShmString, ShmVec, Snapshot, SystemVStatus, ToAddress, Unsupported, WaitTimeoutResult,
+    WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -148,7 +149,8 @@ const _: () = {
         PoisonCause
     );
     are_plain_data!(CoreDump, IfAbandoned, Pages, Removal, Residency);
-    are_plain_data!(NameError, Unsupported, CorruptHeader);
+    are_plain_data!(NameError, Unsupported, CorruptHeader, CapacityError);
+    are_plain_data!(ShmString<8>, ShmVec<u8, 8>, ShmOption<u8>);
     are_plain_data!(SystemVStatus, WaitTimeoutResult, CachePadded<u8>);
     are_plain_data!(
         inspect::Access,
@@ -205,6 +207,8 @@ const _: () = {
     assert!(implements!(NameError: std::error::Error + Send + Sync + 'static));
     assert!(implements!(Unsupported: std::error::Error + Send + Sync + 'static));
     assert!(implements!(CorruptHeader: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(CapacityError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(InvalidContents: std::error::Error + Send + Sync + 'static));
     assert!(implements!(
         inspect::ClearPoisonError: std::error::Error + Send + Sync + 'static
     ));
