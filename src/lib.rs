@@ -42,24 +42,39 @@
 //!
 //! | items | purpose |
 //! |---|---|
-//! | [`ShmSafe`], `#[derive(ShmSafe)]` | marks the types that may be stored in shared memory |
+//! | [`guide`], [`guide::cookbook`] | how to use the crate; pieces to copy for common tasks |
+//! | [`ShmSafe`](trait@ShmSafe), [`#[derive(ShmSafe)]`][derive] | marks the types that may be stored in shared memory |
 //! | [`Segment`] | a value of such a type in shared memory |
 //! | [`SegmentContent`], [`WithTail`], [`CachePadded`] | what a segment can hold: a value, a slice, a head with a slice; padding |
 //! | [`ShmString`], [`ShmVec`], [`ShmOption`] | a text, a list and a value that may be missing, of bounded size |
-//! | `Plain` (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
+//! | [`Plain`] (feature `bytemuck`) | plain data of other crates, such as `Uuid` |
+//! | [`Fingerprint`], [`Layout`], [`Abi`] | the structure of a type, by which programs agree |
 //! | [`SegmentOptions`] | how a segment is created and opened |
-//! | [`Address`], [`ToAddress`] | the name of a segment: text or a path |
+//! | [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`], [`Pages`] | the values of options |
+//! | [`Address`], [`ToAddress`], [`Backing`] | the name of a segment: text or a path; the kind of its memory |
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
+//! | [`Holder`], [`MAX_LOCKS_HELD`] | the thread that holds a lock; how many locks one thread may hold |
 //! | [`Error`] | all other errors |
 //! | [`ReadOnlySegment`], [`ReadOnly`], [`project!`] | reads a segment that is mapped for reading only |
 //! | [`Snapshot`] | a private copy of a segment |
 //! | [`TearFree`] | marks the types that can be copied without the lock |
 //! | [`PthreadCondvar`] | a `pthread_cond_t` for C programs; it is not crash-safe |
 //! | [`inspect`] | reads any segment without its type; the tool `shm-sync` (package `shm-sync-cli`) prints it |
+//!
+//! # Features
+//!
+//! | feature | by default | effect |
+//! |---|---|---|
+//! | `derive` | yes | [`#[derive(ShmSafe)]`][derive], for structs and enums of your own |
+//! | `bytemuck` | no | [`Plain`], for types that are plain data by the traits of [bytemuck](https://docs.rs/bytemuck) |
+//! | `serde` | no | `serde::Serialize` for the types that describe segments and locks: those of [`inspect`], [`Holder`], [`SystemVStatus`] and the types inside them. Also for [`ShmString`], [`ShmVec`] and [`ShmOption`] |
+//!
+//! The memory format does not depend on the features. Programs with different features
+//! can share a segment.
 //!
 //! # Platform
 //!
@@ -87,6 +102,11 @@
 //!
 //! A process that was made by a bare `clone` system call has its parent's identity in
 //! pthread. If it has memory of its own, its locks return [`IdentityError::RawClone`].
+//!
+#![cfg_attr(feature = "bytemuck", doc = "[`Plain`]: crate::Plain")]
+#![cfg_attr(not(feature = "bytemuck"), doc = "[`Plain`]: #features")]
+#![cfg_attr(feature = "derive", doc = "[derive]: derive@ShmSafe")]
+#![cfg_attr(not(feature = "derive"), doc = "[derive]: #features")]
 
 // The derive macro names this crate by its name, also inside this crate.
 #[cfg(test)]
@@ -129,6 +149,34 @@ pub use sync::{
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
+/// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and
+/// [`TearFree`] for the types that are.
+///
+/// ```
+/// use shm_sync::{Segment, ShmMutex, ShmSafe};
+///
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Job {
+///     state: ShmMutex<State>,
+///     attempts: u32,
+/// }
+///
+/// #[derive(ShmSafe, Debug, PartialEq)]
+/// #[repr(u8)]
+/// enum State {
+///     Waiting,
+///     Done { result: i64 },
+/// }
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let state = ShmMutex::new(State::Waiting);
+/// let job = Segment::anonymous(Job { state, attempts: 3 })?;
+/// *job.state.lock()? = State::Done { result: 42 };
+/// assert_eq!(*job.state.lock()?, State::Done { result: 42 });
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(feature = "derive")]
 pub use shm_sync_derive::ShmSafe;
 
@@ -156,11 +204,15 @@ struct Readme;
 #[doc = "[design]: https://docs.rs/crate/shm-sync/latest/source/docs/design.md"]
 #[doc = "[failure-modes]: https://docs.rs/crate/shm-sync/latest/source/docs/results/failure-modes.md"]
 #[doc = ""]
+#[doc = "How to use the crate: what there is, and the rules."]
+#[doc = ""]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
     #[doc = "[guide]: crate::guide"]
     #[doc = "[recovery]: crate::guide#recovery"]
     #[doc = "[testing]: https://docs.rs/crate/shm-sync/latest/source/docs/testing.md"]
+    #[doc = ""]
+    #[doc = "Pieces to copy for common tasks."]
     #[doc = ""]
     #[doc = include_str!("../docs/cookbook.md")]
     pub mod cookbook {}

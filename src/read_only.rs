@@ -22,8 +22,8 @@ use crate::shm_safe::{ShmSafe, TearFree};
 /// | type | method |
 /// |---|---|
 /// | does not change while it is shared: numbers, arrays and structs of these | [`get`](ReadOnly::get) |
-/// | an atomic | `load` |
-/// | a [`ShmMutex`](crate::ShmMutex) | `is_poisoned`, `holder`, `peek` |
+/// | an atomic | [`load`](ReadOnly::load) |
+/// | a [`ShmMutex`](crate::ShmMutex) | [`is_poisoned`](ReadOnly::is_poisoned), [`holder`](ReadOnly::holder), [`peek`](ReadOnly::peek) |
 ///
 /// ```
 /// use std::sync::atomic::AtomicU64;
@@ -58,8 +58,11 @@ use crate::shm_safe::{ShmSafe, TearFree};
 ///
 /// ```compile_fail,E0599
 /// # use shm_sync::{Segment, ShmMutex};
-/// let counter = Segment::<ShmMutex<u64>>::open_read_only("/counter").unwrap();
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let counter = Segment::<ShmMutex<u64>>::open_read_only("/counter")?;
 /// let guard = counter.view().lock();
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
@@ -202,6 +205,28 @@ impl<'a, T, const N: usize> ReadOnly<'a, [T; N]> {
     }
 }
 
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use shm_sync::{ReadOnly, Segment};
+///
+/// fn sum(counters: ReadOnly<'_, [AtomicU64]>) -> u64 {
+///     counters.iter().map(|counter| counter.load()).sum()
+/// }
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-view-slice-{}", std::process::id());
+/// # let name = name.as_str();
+/// # let _counters = Segment::create(name, [7, 8, 9].map(AtomicU64::new))?;
+/// let counters = Segment::<[AtomicU64; 3]>::open_read_only(name)?;
+/// let counters = counters.view().as_slice();
+/// assert_eq!(counters.len(), 3);
+/// assert_eq!(counters.element(1).map(ReadOnly::<AtomicU64>::load), Some(8));
+/// assert!(counters.element(3).is_none());
+/// assert_eq!(sum(counters), 24);
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
 impl<'a, T> ReadOnly<'a, [T]> {
     /// Returns the number of elements.
     #[must_use]

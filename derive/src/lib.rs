@@ -11,8 +11,10 @@ mod input;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Implements the trait of the same name for a struct or an enum, if its layout is
-/// fixed and every field is `ShmSafe`: see the trait.
+/// Implements `ShmSafe` for a struct or an enum, if its layout is fixed and every field
+/// is `ShmSafe`.
+///
+/// # The name of the crate
 ///
 /// The generated code names the crate `::shm_sync`. If the dependency has another name,
 /// or if another crate re-exports it, give its path:

@@ -5,7 +5,7 @@ use std::str::Utf8Error;
 use thiserror::Error as ThisError;
 
 /// What should be stored does not fit. The value is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ThisError)]
 #[error("it does not fit: it needs room for {needed}, and the capacity is {capacity}")]
 pub struct CapacityError {
     needed: usize,

@@ -37,8 +37,8 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # The question mark
 ///
 /// In a function that returns `Result<_, shm_sync::Error>`, `?` turns this into an
-/// [`Error`](crate::Error), and drops the guard. A `Box<dyn std::error::Error>` and an
-/// `anyhow::Error` can't contain the guard, because it borrows the mutex. There,
+/// [`Error`](crate::Error), and drops the guard. A [`Box<dyn std::error::Error>`](Box)
+/// and an `anyhow::Error` can't contain the guard, because it borrows the mutex. There,
 /// [`lock_or_recover`](crate::ShmMutex::lock_or_recover) and
 /// [`or_recover`](crate::OrRecover::or_recover) work with `?`. Without a repair, name
 /// the error:
@@ -195,7 +195,8 @@ pub struct Poisoned<G> {
 }
 
 impl<G> Poisoned<G> {
-    /// Returns which holder failed most recently, and how.
+    /// Returns which holder failed most recently, and how. [`Poisoned`] has an example
+    /// of all methods.
     pub fn cause(&self) -> PoisonCause {
         self.cause
     }
@@ -295,7 +296,8 @@ impl PoisonCause {
         }
     }
 
-    /// Returns the thread id of the holder that failed, or 0 if it is unknown.
+    /// Returns the thread id of the holder that failed, or 0 if it is unknown: see
+    /// [`pid`](Self::pid) for an example.
     #[must_use]
     pub fn tid(&self) -> u32 {
         match *self {

@@ -12,7 +12,7 @@ use crate::printable::printable;
 /// Two programs agree on a segment if fingerprint, size, alignment and platform are
 /// equal. The type name is for people.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Layout {
     /// The path of the type, which may differ between programs that agree. It may
@@ -106,7 +106,7 @@ impl fmt::Display for Difference<'_> {
 
 /// The properties of a platform that the layout of shared memory depends on.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Abi {
     /// The C library: 1 for glibc.
@@ -144,7 +144,7 @@ impl fmt::Display for Abi {
 
 /// The fault of an invalid header.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ThisError)]
 pub enum CorruptHeader {
     /// The object is smaller or larger than its header says.
     #[error("it says that the object has {claimed} bytes, but it has {actual}")]

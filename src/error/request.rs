@@ -4,7 +4,7 @@ use thiserror::Error as ThisError;
 
 /// The fault of an invalid name.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ThisError)]
 pub enum NameError {
     /// The name has no slash.
     #[error(
@@ -29,7 +29,7 @@ pub enum NameError {
 
 /// A feature that this kind of memory or this system does not support.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ThisError)]
 pub enum Unsupported {
     /// Huge pages for a POSIX object or a file.
     #[error(

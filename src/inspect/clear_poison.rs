@@ -58,7 +58,7 @@ pub enum ClearPoisonError {
 /// use shm_sync::inspect::{self, ClearPoisonError};
 /// use shm_sync::{Segment, ShmMutex};
 ///
-/// # fn main() -> Result<(), shm_sync::Error> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let name = format!("/shm-sync-doc-clear-poison-{}", std::process::id());
 /// # let name = name.as_str();
 /// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
@@ -71,7 +71,7 @@ pub enum ClearPoisonError {
 ///     Err(shm_sync::LockError::Poisoned(poisoned)) => poisoned.cause(),
 ///     _ => panic!("it is poisoned"),
 /// };
-/// inspect::clear_poison(&name.parse()?, "", cause).unwrap();
+/// inspect::clear_poison(&name.parse()?, "", cause)?;
 /// assert!(!segment.is_poisoned());
 ///
 /// let again = inspect::clear_poison(&name.parse()?, "", cause);

@@ -2,24 +2,36 @@
 //! and which threads hold their locks. It works for segments of any type.
 //!
 //! ```
-//! use shm_sync::inspect::{self, Content, Scope};
+//! use shm_sync::inspect::{self, Content, Scope, printable};
 //!
 //! # fn main() -> Result<(), shm_sync::Error> {
 //! for object in inspect::objects(Scope::Segments)? {
 //!     if let Content::Segment(segment) = &object.content {
-//!         println!("{}: {}", object.name, segment.layout.type_name);
+//!         // Other users may have chosen the name, so it may contain any character.
+//!         println!("{}: {}", printable(&object.name), segment.layout);
 //!     }
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! | functions | purpose |
+//! |---|---|
+//! | [`objects`], [`object`] | what is in shared memory, and which processes use it |
+//! | [`details`], [`sync_object`] | the locks inside a segment, with their holders |
+//! | [`attachments_of`] | the shared memory of one process |
+//! | [`remove`], [`clear_poison()`] | remove a segment; clear the poison of a mutex |
+//!
+//! [`Segment`] and [`Holder`] here are descriptions. They are not the handle
+//! [`shm_sync::Segment`](crate::Segment) and the ids
+//! [`shm_sync::Holder`](crate::Holder).
+//!
 //! # Effects
 //!
-//! These functions read. They lock nothing and wait for nothing, except where stated
-//! below. They work while a stopped process holds a lock, and the users of a segment
-//! notice nothing. Any object may have any content: unreadable objects are reported as
-//! such.
+//! Except for [`remove`] and [`clear_poison()`], these functions only read. They lock
+//! nothing and wait for nothing, except where stated below. They work while a stopped
+//! process holds a lock, and the users of a segment notice nothing. Any object may have
+//! any content: unreadable objects are reported as such.
 //!
 //! The results are not a snapshot, because the processes go on during the call. A mutex
 //! that is reported as held may be free already. Use the results for display, not for
@@ -79,6 +91,19 @@ pub fn effective_user() -> u32 {
 }
 
 /// Returns the name of a user, if `/etc/passwd` contains it.
+///
+/// ```
+/// use shm_sync::inspect::{self, Scope};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// for object in inspect::objects(Scope::Segments)? {
+///     let owner = inspect::user_name(object.owner);
+///     let owner = owner.unwrap_or(object.owner.to_string());
+///     println!("{} of {owner}", inspect::printable(&object.name));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn user_name(id: u32) -> Option<String> {
     task::user_name(id)
@@ -86,6 +111,13 @@ pub fn user_name(id: u32) -> Option<String> {
 
 /// Returns the name of a process, as the kernel shows it, or `None` if there is no such
 /// process. The name can contain any character: see [`printable`].
+///
+/// ```
+/// use shm_sync::inspect;
+///
+/// assert!(inspect::command_of(std::process::id()).is_some());
+/// assert_eq!(inspect::command_of(0), None);
+/// ```
 #[must_use]
 pub fn command_of(pid: u32) -> Option<String> {
     Some(task::task(pid).ok()??.command)

@@ -11,7 +11,7 @@ pub use crate::sync::snapshot::{CondvarState, Waiters};
 
 /// Which objects to list.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Scope {
     /// The segments of this crate, of every backing and in every state. Objects that
@@ -77,7 +77,7 @@ impl Object {
 
 /// The state of an object's name.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Link {
     /// It can be opened by its name.
@@ -90,7 +90,7 @@ pub enum Link {
 
 /// Tells whether any process uses an object.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum State {
     /// At least one process is attached.
@@ -103,7 +103,7 @@ pub enum State {
 
 /// The processes that use an object.
 #[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Users {
     /// The processes that are known to have mapped it, in ascending order.
@@ -155,7 +155,7 @@ impl Content {
 
 /// The kind of an object that is no segment.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum FileKind {
     /// A regular file, or a System V segment.
@@ -170,7 +170,7 @@ pub enum FileKind {
 
 /// The header of a segment.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Segment {
     /// The type and its layout.
@@ -196,7 +196,7 @@ pub struct Segment {
 
 /// The validity of the locks of a segment in this boot, file and pid namespace.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Epoch {
     /// They were initialised in this boot of the machine, in this file, and in the pid
@@ -216,7 +216,7 @@ pub enum Epoch {
 
 /// The number of sync objects in a segment.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Locks {
     /// The number of mutexes and condition variables.
@@ -253,7 +253,7 @@ pub struct Details {
 
 /// A mutex or condition variable in a segment.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SyncObject {
     /// The path of the field in the value: `.workers[3].lock`. It is empty if the value
@@ -267,7 +267,7 @@ pub struct SyncObject {
 
 /// The state of a mutex or condition variable.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum SyncState {
     /// A [`ShmMutex`](crate::ShmMutex).
@@ -288,7 +288,7 @@ pub type LockState = snapshot::LockState<Holder>;
 
 /// The thread that holds a mutex.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Holder {
     /// The id of the process, or 0 if it is unknown.
@@ -307,7 +307,7 @@ pub struct Holder {
 
 /// The state of the thread that holds a mutex.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum HolderState {
     /// It exists.

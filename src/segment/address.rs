@@ -28,8 +28,9 @@ const FILE: &str = "file:";
 /// | `sysv:0x2a`, `sysv:42` | a System V segment by its key ([`shmget(2)`]) |
 /// | `sysv:id:7` | a System V segment by its id, as `ipcs -m` shows it |
 ///
-/// Every function that takes an address takes a [`ToAddress`]: `"/jobs"`, a `Path` or
-/// an `&Address`. An `Address` contains the text in its shortest form.
+/// Every function that takes an address takes a [`ToAddress`]: `"/jobs"`, a [`Path`] or
+/// an `&Address`. (The functions of [`inspect`](crate::inspect) take an `&Address`, as
+/// they return it.) An `Address` contains the text in its shortest form.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};
@@ -127,6 +128,16 @@ impl Address {
 
     /// Returns the address of the System V segment with this key.
     ///
+    /// ```
+    /// use shm_sync::Address;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// assert_eq!(Address::system_v(42)?, "sysv:0x2a".parse()?);
+    /// assert!(Address::system_v(0).is_err(), "0 is IPC_PRIVATE");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidName`]: 0 is not a key (`IPC_PRIVATE`).
@@ -136,6 +147,17 @@ impl Address {
 
     /// Returns the address of the System V segment whose key is [`ftok(3)`] of a file
     /// and a number. Different files can have the same key.
+    ///
+    /// ```
+    /// use shm_sync::{Address, Backing};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// // C programs find the segment by `shmget(ftok("/etc", 7), …)`.
+    /// let address = Address::ftok("/etc", 7)?;
+    /// assert_eq!(address.backing(), Backing::SystemV);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -202,6 +224,21 @@ impl Address {
     }
 
     /// Returns the text in its shortest form.
+    ///
+    /// ```
+    /// use std::os::unix::ffi::OsStrExt;
+    /// use std::{ffi::OsStr, path::Path};
+    /// use shm_sync::Address;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let latin_1 = OsStr::from_bytes(b"/srv/\xfcbung");
+    /// let address = Address::file(Path::new(latin_1))?;
+    /// assert_eq!(address.as_os_str(), latin_1);
+    /// assert_eq!(address.to_str(), None, "it is not UTF-8");
+    /// assert_eq!(address.to_string(), "/srv/\u{fffd}bung");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn as_os_str(&self) -> &OsStr {
         &self.text
@@ -326,8 +363,8 @@ impl AsRef<OsStr> for Address {
 ///
 /// | value | segment |
 /// |---|---|
-/// | `str`, `String`, `OsStr`, `OsString` | that of the text: see [`Address`] |
-/// | `Path`, `PathBuf` | the file with this path, whatever the path contains |
+/// | [`str`], [`String`], [`OsStr`], [`OsString`] | that of the text: see [`Address`] |
+/// | [`Path`], [`PathBuf`] | the file with this path, whatever the path contains |
 /// | [`Address`] | its own |
 ///
 /// ```
@@ -354,7 +391,10 @@ impl AsRef<OsStr> for Address {
 ///     }
 /// }
 ///
-/// assert_eq!(JobQueue(7).to_address().unwrap().to_string(), "/jobs-7");
+/// # fn main() -> Result<(), Error> {
+/// assert_eq!(JobQueue(7).to_address()?.to_string(), "/jobs-7");
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// In the guide: [options](crate::guide#options).

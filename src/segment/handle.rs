@@ -43,10 +43,11 @@ use crate::shm_safe::SegmentContent;
 /// # Addresses
 ///
 /// The [`Address`] selects the kind of memory: `"/jobs"` is a POSIX object, `"./jobs"`
-/// a file, which persists, and `"sysv:42"` a System V segment. A `Path` is always a
-/// file. [`ToAddress`](crate::ToAddress) lists the types that name a segment. An
-/// [anonymous](Self::anonymous) segment has no address. Forked children share it, and
-/// other processes open it by its [descriptor](crate::SegmentOptions::from_fd).
+/// a file, which persists, and `"sysv:42"` a System V segment. A
+/// [`Path`](std::path::Path) is always a file. [`ToAddress`](crate::ToAddress) lists
+/// the types that name a segment. An [anonymous](Self::anonymous) segment has no
+/// address. Forked children share it, and other processes open it by its
+/// [descriptor](crate::SegmentOptions::from_fd).
 ///
 /// # Lifetime
 ///
@@ -55,6 +56,10 @@ use crate::shm_safe::SegmentContent;
 /// determines what happens to the name, and so to the memory. By default both stay
 /// until a process calls [`unlink`]. A forked child inherits the mapping, and counts as
 /// attached because of it. The child's copy does not depend on the parent's.
+///
+/// Dropping does not wait, with one exception. If the segment is an [`UntilLastDetach`]
+/// file or POSIX object, and another process locks it to remove its name and is then
+/// stopped, dropping waits up to 10 s. [`close`](Self::close) waits as long.
 ///
 /// If this process still holds a lock in the segment when it drops the segment (a
 /// leaked guard), the mapping stays until the process ends, because libc's and the
@@ -105,7 +110,7 @@ use crate::shm_safe::SegmentContent;
 /// overlayfs, the file system of most container images, the attachment ends with the
 /// descriptor. The memory and its locks work on, but
 /// [`attached_pids`](Self::attached_pids) may miss the process, and other processes may
-/// remove the name of an `UntilLastDetach` segment, so that a new segment can get the
+/// remove the name of an [`UntilLastDetach`] segment, so that a new segment can get the
 /// name. On overlayfs, close the descriptors before you open segments, or keep the
 /// segments on a volume.
 ///
@@ -145,7 +150,7 @@ use crate::shm_safe::SegmentContent;
 /// With these it can
 ///
 /// * count as attached: `gc` and [`IfAbandoned::Recreate`] do not remove the segment,
-///   and the name of an `UntilLastDetach` segment stays;
+///   and the name of an [`UntilLastDetach`] segment stays;
 /// * prevent the reinitialisation of stale locks after a reboot, in a copy, or after a
 ///   container has started again: opening returns [`Error::InUse`],
 ///   [`Error::ForeignPidNamespace`] or [`Error::Blocked`];
@@ -159,6 +164,7 @@ use crate::shm_safe::SegmentContent;
 /// [`SegmentOptions::mode`]: crate::SegmentOptions::mode
 /// [`SegmentOptions::removal`]: crate::SegmentOptions::removal
 /// [`unlink`]: crate::unlink
+/// [`UntilLastDetach`]: crate::Removal::UntilLastDetach
 /// [`IfAbandoned::Recreate`]: crate::IfAbandoned::Recreate
 pub struct Segment<T: SegmentContent + ?Sized> {
     value: MappedValue<T>,

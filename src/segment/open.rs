@@ -29,7 +29,7 @@ impl<T: ShmSafe> Segment<T> {
     /// see [`SegmentOptions::mode`].
     ///
     /// [`SegmentOptions::create_in_place`] creates values that do not fit on a stack,
-    /// and [`SegmentOptions::create_with_len`] slices.
+    /// and [`SegmentOptions::create_with_len`] slices. `value` is lost after an error.
     ///
     /// ```
     /// use shm_sync::{Error, Segment, ShmMutex};
@@ -61,7 +61,9 @@ impl<T: ShmSafe> Segment<T> {
     /// and the other processes open it.
     ///
     /// Calls `init` only if the object does not exist at first. Drops its value if
-    /// another process is faster.
+    /// another process is faster. A program that must know whether it has created the
+    /// object calls [`create`](Self::create), and [`open`](Self::open) after
+    /// [`Error::AlreadyExists`].
     ///
     /// ```
     /// use shm_sync::{Segment, ShmMutex};
@@ -80,6 +82,10 @@ impl<T: ShmSafe> Segment<T> {
     ///
     /// Those of [`open`](Self::open) and [`create`](Self::create), except
     /// [`Error::NotFound`] and [`Error::AlreadyExists`].
+    ///
+    /// # Panics
+    ///
+    /// If `init` panics, no object is created.
     pub fn open_or_create(
         address: impl ToAddress,
         init: impl FnOnce() -> T,
@@ -141,7 +147,7 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
 
     /// Opens the object `address` read-only. Its memory is mapped for reading, and
     /// locking does not compile: see [`ReadOnly`](crate::ReadOnly). This process needs
-    /// no right to write.
+    /// no right to write. [`ReadOnlySegment`] has an example.
     ///
     /// Owner, group and mode are checked as by [`open`](Self::open), because every
     /// process that may write to the object could make the bytes invalid for `T`, or
@@ -158,15 +164,16 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open), except `ForeignPidNamespace`, `InUse` and
-    /// `Unidentified`. A reader locks no mutex, so it needs no process ids in common
-    /// with the other processes.
+    /// Those of [`open`](Self::open), except [`Error::ForeignPidNamespace`],
+    /// [`Error::InUse`] and [`Error::Unidentified`]. A reader locks no mutex, so it
+    /// needs no process ids in common with the other processes.
     pub fn open_read_only(address: impl ToAddress) -> Result<ReadOnlySegment<T>, Error> {
         SegmentOptions::new().open_read_only(address)
     }
 
     /// Returns the default options for segments of this type. Their methods choose
-    /// owner, group, mode, removal, pages, residency and core dumps.
+    /// owner, group, mode, removal, pages, residency and core dumps: see
+    /// [`SegmentOptions`] for an example.
     #[must_use]
     pub const fn options() -> SegmentOptions<T> {
         SegmentOptions::new()
@@ -218,6 +225,10 @@ impl<T: ?Sized> SegmentOptions<T> {
     /// # Errors
     ///
     /// Those of [`create`](Self::create).
+    ///
+    /// # Panics
+    ///
+    /// If `init` panics, no object is created.
     pub fn create_in_place(
         &self,
         address: impl ToAddress,
@@ -231,8 +242,8 @@ impl<T: ?Sized> SegmentOptions<T> {
     }
 
     /// Creates the object `address` with `len` elements, which are written in their
-    /// final place: see [`create_in_place`](Self::create_in_place) and
-    /// [`SegmentContent`].
+    /// final place: see [`create_in_place`](Self::create_in_place). [`SegmentContent`]
+    /// has an example.
     ///
     /// # Errors
     ///
@@ -252,6 +263,21 @@ impl<T: ?Sized> SegmentOptions<T> {
 
     /// Creates a System V segment without a key (`IPC_PRIVATE`). Other processes find
     /// it by its id, which [`Segment::address`] returns.
+    ///
+    /// ```
+    /// use shm_sync::{Removal, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let jobs = Segment::<ShmMutex<u64>>::options()
+    ///     .removal(Removal::UntilLastDetach)
+    ///     .create_system_v_private(ShmMutex::new(0))?;
+    /// let Some(address) = Segment::address(&jobs) else {
+    ///     panic!("it has an address, such as \"sysv:id:7\"");
+    /// };
+    /// let same = Segment::<ShmMutex<u64>>::open(address)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -302,6 +328,7 @@ impl<T: ?Sized> SegmentOptions<T> {
 
     /// Creates a segment without a name that has `len` elements: see
     /// [`anonymous`](Self::anonymous) and [`create_with_len`](Self::create_with_len).
+    /// [`ShmMutex`](crate::ShmMutex#slices) has an example.
     ///
     /// # Errors
     ///

@@ -11,11 +11,12 @@ use crate::segment::settings::Settings;
 
 /// Options for creating and opening segments of type `T`.
 ///
-/// Set the options that differ from the defaults, then create or open. The setters are
-/// `const`, so options can be constants.
+/// Set the [options](#options) that differ from the defaults, then [create](#creating)
+/// or [open](#opening). The setters are `const`, so options can be constants.
 ///
-/// `Segment::<T>::options()` and `SegmentOptions::<T>::new()` return the same options.
-/// Where another argument determines `T`, `SegmentOptions::new()` is enough.
+/// [`Segment::<T>::options()`](crate::Segment::options) and
+/// [`SegmentOptions::<T>::new()`](Self::new) return the same options. Where another
+/// argument determines `T`, `SegmentOptions::new()` is enough.
 ///
 /// ```
 /// use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
@@ -36,7 +37,7 @@ use crate::segment::settings::Settings;
 ///
 /// A value of another type does not compile:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// # use shm_sync::{Segment, ShmMutex};
 /// let options = Segment::<ShmMutex<u64>>::options();
 /// let counter = options.create("/counter", ShmMutex::new(0_i32));
@@ -50,6 +51,23 @@ pub struct SegmentOptions<T: ?Sized> {
     content: PhantomData<fn(&T)>,
 }
 
+/// # Options
+///
+/// ```
+/// use shm_sync::{CoreDump, IfAbandoned, Residency, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-all-options-{}", std::process::id());
+/// # let name = name.as_str();
+/// let secrets = Segment::<ShmMutex<[u8; 32]>>::options()
+///     .if_abandoned(IfAbandoned::Recreate)
+///     .residency(Residency::Prefaulted)
+///     .core_dump(CoreDump::Excluded)
+///     .open_or_create(name, || ShmMutex::new([0; 32]))?;
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
 impl<T: ?Sized> SegmentOptions<T> {
     /// Returns the defaults: mode `0o600`, owned by this user, and the default variants
     /// of [`Removal`], [`IfAbandoned`], [`Residency`], [`CoreDump`] and [`Pages`].
@@ -62,7 +80,8 @@ impl<T: ?Sized> SegmentOptions<T> {
         }
     }
 
-    /// Sets the permission bits.
+    /// Sets the permission bits: the lowest nine bits of `mode`. Other bits are
+    /// ignored.
     ///
     /// A new object gets exactly these bits: the umask is not applied. Opening fails if
     /// more users may *write* to the object than these bits allow
@@ -81,8 +100,7 @@ impl<T: ?Sized> SegmentOptions<T> {
     ///
     /// The creator of a System V segment keeps the right to write to it when it is
     /// given to another user. So the creator must be the expected owner as well, or
-    /// this user, or root ([`Error::WrongCreator`]
-    /// otherwise).
+    /// this user, or root ([`Error::WrongCreator`] otherwise).
     #[must_use]
     pub const fn owner(mut self, user: u32) -> Self {
         self.settings.permissions.owner = Some(user);
@@ -95,19 +113,20 @@ impl<T: ?Sized> SegmentOptions<T> {
     /// segment, and the first of them creates it.
     ///
     /// ```
-    /// # fn main() -> Result<(), shm_sync::Error> {
     /// use shm_sync::{Segment, ShmMutex};
     ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let name = format!("/shm-sync-doc-any-owner-{}", std::process::id());
     /// # let name = name.as_str();
     /// # use std::os::unix::fs::MetadataExt;
-    /// # let jobs_group = std::fs::metadata("/proc/self").unwrap().gid();
+    /// # let jobs_group = std::fs::metadata("/proc/self")?.gid();
     /// let options = Segment::<ShmMutex<u64>>::options()
     ///     .any_owner()
     ///     .group(jobs_group)
     ///     .mode(0o660);
     /// let jobs = options.open_or_create(name, || ShmMutex::new(0))?;
-    /// # shm_sync::unlink(name)
+    /// # shm_sync::unlink(name)?;
+    /// # Ok(())
     /// # }
     /// ```
     ///
@@ -131,9 +150,9 @@ impl<T: ?Sized> SegmentOptions<T> {
     ///   directory's group. Let only trusted users write to such a directory.
     /// * The creator of a System V segment can give it to any group. So the creator's
     ///   effective group must be the group, or the creator root
-    ///   ([`Error::WrongCreatorGroup`] otherwise).
-    ///   Membership by a supplementary group is not enough to create one; `newgrp(1)`
-    ///   and `setgid(2)` make it the effective one.
+    ///   ([`Error::WrongCreatorGroup`] otherwise). Membership by a supplementary group
+    ///   is not enough to create one; `newgrp(1)` and `setgid(2)` make it the effective
+    ///   one.
     #[must_use]
     pub const fn any_owner(mut self) -> Self {
         self.settings.permissions.owner = None;
@@ -149,8 +168,7 @@ impl<T: ?Sized> SegmentOptions<T> {
     ///
     /// The creator's group keeps its rights in a System V segment, too. So the
     /// effective group of the creator must be that group, or root's
-    /// ([`Error::WrongCreatorGroup`] otherwise, also
-    /// from creating).
+    /// ([`Error::WrongCreatorGroup`] otherwise, also from creating).
     #[must_use]
     pub const fn group(mut self, group: u32) -> Self {
         self.settings.permissions.group = Some(group);

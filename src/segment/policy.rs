@@ -2,7 +2,8 @@
 
 pub use crate::os::mem::Pages;
 
-/// Selects what happens to the name of a segment when no process is attached any more.
+/// Selects what happens to the name of a segment when no process is attached any more:
+/// see [`SegmentOptions::removal`](crate::SegmentOptions::removal).
 ///
 /// In the cookbook: [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 #[non_exhaustive]
@@ -46,15 +47,17 @@ impl Removal {
 /// How [`create`](crate::Segment::create) and
 /// [`open_or_create`](crate::Segment::open_or_create) treat an existing segment that no
 /// process is attached to any more: the last one has dropped it or died.
-/// [`open`](crate::Segment::open) always opens it.
+/// [`open`](crate::Segment::open) always opens it. The option is
+/// [`SegmentOptions::if_abandoned`](crate::SegmentOptions::if_abandoned).
 ///
 /// In the cookbook: [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IfAbandoned {
-    /// Treat it as existing. `open_or_create` opens it and keeps its contents; `create`
-    /// fails with [`Error::AlreadyExists`](crate::Error::AlreadyExists). Locks of
-    /// holders that died are poisoned.
+    /// Treat it as existing. [`open_or_create`](crate::Segment::open_or_create) opens
+    /// it and keeps its contents; [`create`](crate::Segment::create) fails with
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists). Locks of holders that
+    /// died are poisoned.
     #[default]
     Reuse,
     /// Remove it with its contents, and create a new one, if it is a segment of this
@@ -64,7 +67,8 @@ pub enum IfAbandoned {
     Recreate,
 }
 
-/// When the kernel allocates the memory of a segment.
+/// When the kernel allocates the memory of a segment: see
+/// [`SegmentOptions::residency`](crate::SegmentOptions::residency).
 ///
 /// In the guide: [options](crate::guide#options).
 #[non_exhaustive]
@@ -88,7 +92,7 @@ pub enum Residency {
 }
 
 /// Selects whether core dumps of this process contain the memory of a segment
-/// ([`core(5)`]).
+/// ([`core(5)`]): see [`SegmentOptions::core_dump`](crate::SegmentOptions::core_dump).
 ///
 /// [`core(5)`]: https://man7.org/linux/man-pages/man5/core.5.html
 ///

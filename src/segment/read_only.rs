@@ -16,6 +16,23 @@ use crate::shm_safe::SegmentContent;
 /// [`Segment::open_read_only`](crate::Segment::open_read_only) returns it. This process
 /// counts as attached.
 ///
+/// ```
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-read-only-{}", std::process::id());
+/// # let name = name.as_str();
+/// # let _jobs = Segment::create(name, ShmMutex::new(5_u64))?;
+/// let jobs = Segment::<ShmMutex<u64>>::open_read_only(name)?;
+/// println!("{}: {} jobs", jobs.address(), jobs.view().peek());
+/// assert!(jobs.is_linked()?);
+/// jobs.close()?;
+/// # shm_sync::unlink(name)
+/// # }
+/// ```
+///
+/// [`ReadOnly`] says what a view can read.
+///
 /// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
 pub struct ReadOnlySegment<T: SegmentContent + ?Sized> {
     value: NonNull<T>,

@@ -20,7 +20,8 @@ use crate::shm_safe::{SegmentContent, TearFree, Visitor};
 ///
 /// Other processes do not see changes of the copy, and later changes of the segment do
 /// not appear in it. This process does not count as attached.
-/// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it.
+/// [`SegmentOptions::open_snapshot`](crate::SegmentOptions::open_snapshot) returns it:
+/// see there for an example.
 ///
 /// It is a private (copy-on-write) mapping of which all pages were copied at once. A
 /// System V segment cannot be mapped so; its bytes are copied to private memory.

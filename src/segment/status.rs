@@ -7,9 +7,11 @@ use crate::segment::failure;
 use crate::segment::handle::Segment;
 use crate::shm_safe::SegmentContent;
 
-/// The kernel's data about a System V segment (`IPC_STAT`).
+/// The kernel's data about a System V segment (`IPC_STAT`), which
+/// [`Segment::system_v_status`] returns.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SystemVStatus {
     /// The key. 0 if the segment has none, or was removed.
     pub key: i32,
@@ -60,6 +62,16 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     ///   call still returns within about a second, but processes that `/proc` hides may
     ///   then be missing.
     ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let jobs = Segment::anonymous(ShmMutex::new(0_u64))?;
+    /// assert_eq!(Segment::attached_pids(&jobs)?, [std::process::id()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Os`] if `/proc` can't be read.
@@ -101,6 +113,20 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// [`Segment`](crate::Segment#names-that-disappear). The answer may be out of date
     /// when the call returns.
     ///
+    /// ```
+    /// use shm_sync::{Segment, ShmMutex, unlink};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// # let name = format!("/shm-sync-doc-is-linked-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let jobs = Segment::create(name, ShmMutex::new(0_u64))?;
+    /// assert!(Segment::is_linked(&jobs)?);
+    /// unlink(name)?;
+    /// assert!(!Segment::is_linked(&jobs)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::PermissionDenied`] if this process may not search a directory of the
@@ -112,7 +138,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
 
     /// Writes all changes to the device of the segment's file, and returns when they
     /// are there ([`msync(2)`], `MS_SYNC`). It does nothing for segments in memory.
-    /// Call it as `Segment::flush(&segment)`.
+    /// Call it as `Segment::flush(&segment)`. The cookbook has
+    /// [an example](crate::guide::cookbook#a-file-that-persists).
     ///
     /// # Crash behaviour
     ///
@@ -133,6 +160,19 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
 
     /// Returns the kernel's data about a System V segment, and `None` for other
     /// backings. Call it as `Segment::system_v_status(&segment)`.
+    ///
+    /// ```
+    /// use shm_sync::{Removal, Segment, ShmMutex};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let jobs = Segment::<ShmMutex<u64>>::options()
+    ///     .removal(Removal::UntilLastDetach)
+    ///     .create_system_v_private(ShmMutex::new(0))?;
+    /// let status = Segment::system_v_status(&jobs)?;
+    /// assert_eq!(status.map(|status| status.attached), Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

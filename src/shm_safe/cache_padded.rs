@@ -1,5 +1,6 @@
 //! `CachePadded`: a value with cache lines of its own.
 
+use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
@@ -103,6 +104,12 @@ impl<T> From<T> for CachePadded<T> {
     }
 }
 
+impl<T: fmt::Display> fmt::Display for CachePadded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +119,7 @@ mod tests {
     fn smoke() {
         let mut slots = [CachePadded::new(1_u8), CachePadded::from(2)];
         *slots[1] += 1;
+        assert_eq!(format!("{} {:03}", slots[0], slots[1]), "1 003");
         assert_eq!(slots.map(CachePadded::into_inner), [1, 3]);
         assert_eq!(size_of::<[CachePadded<[u8; 129]>; 2]>(), 512);
     }

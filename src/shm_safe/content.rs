@@ -83,7 +83,9 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     }
 }
 
-/// Marks the contents whose length is chosen when the segment is created.
+/// Marks the contents whose length is chosen when the segment is created: `[T]`,
+/// [`WithTail`] and [`ShmMutex`](crate::ShmMutex#slices) around one of these.
+/// [`SegmentContent`] and [`WithTail`] have examples.
 ///
 /// The metadata of a pointer to such a content is the length.
 pub trait VariableLength: SegmentContent {}
@@ -118,8 +120,8 @@ pub trait VariableLength: SegmentContent {}
 /// ```
 ///
 /// In the guide: [backings](crate::guide#backings).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
-#[derive(Debug)]
 pub struct WithTail<H, T: ?Sized> {
     /// The part of fixed size, at offset 0.
     pub head: H,

@@ -13,6 +13,21 @@ use sip_hash::SipHash;
 /// fingerprint ignores the type's own name and module, so that two crates may contain
 /// the declaration.
 ///
+/// ```
+/// use shm_sync::{Fingerprint, ShmSafe};
+///
+/// #[derive(ShmSafe)]
+/// #[repr(C)]
+/// struct Point {
+///     x: f64,
+///     y: f64,
+/// }
+///
+/// const POINT: Fingerprint = Point::FINGERPRINT;
+/// assert_ne!(POINT, <[f64; 2]>::FINGERPRINT);
+/// assert_eq!(POINT.to_string(), format!("{:032x}", POINT.to_bits()));
+/// ```
+///
 /// # Guarantees
 ///
 /// Types with different descriptions are hashed as different messages. The hash is

@@ -30,8 +30,9 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 /// this crate implement it. `String`, `Vec` and `Option` do not: use
 /// [`ShmString`](crate::ShmString), [`ShmVec`](crate::ShmVec) and
 /// [`ShmOption`](crate::ShmOption). Neither do `Duration` and other types of std whose
-/// layout is not fixed: use a number of nanoseconds (the guide has a list). `Plain<T>`
-/// (feature `bytemuck`) stores plain data of other crates.
+/// layout is not fixed: use a number of nanoseconds. `Plain` (feature `bytemuck`)
+/// stores plain data of other crates. The guide [lists
+/// both](crate::guide#types-of-std-and-of-other-crates).
 ///
 /// In the guide: [data](crate::guide#data).
 ///

@@ -85,9 +85,9 @@ impl<T: ?Sized> MutexCell<T> {
 ///
 /// A panic while the guard exists poisons the mutex.
 ///
-/// A leaked guard (`mem::forget`) keeps the lock, and the segment stays mapped: see
-/// [`Segment`](crate::Segment). When its thread ends, the next locker gets
-/// [`Poisoned`].
+/// A leaked guard ([`mem::forget`](std::mem::forget)) keeps the lock, and the segment
+/// stays mapped: see [`Segment`](crate::Segment). When its thread ends, the next locker
+/// gets [`Poisoned`].
 ///
 /// In the cookbook: [a counter](crate::guide::cookbook#a-counter),
 /// [async services](crate::guide::cookbook#async-services).

@@ -392,7 +392,7 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     ///
     /// * [`LockError::WouldBlock`]: a thread holds the lock, possibly this one. A call
     ///   that does not wait can't deadlock.
-    /// * The errors of [`lock`](Self::lock), except `Deadlock`.
+    /// * The errors of [`lock`](Self::lock), except [`LockError::Deadlock`].
     #[inline]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Blocking::Try)
@@ -430,7 +430,7 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     }
 
     /// Locks, and waits at most until `deadline`: see
-    /// [`try_lock_for`](Self::try_lock_for).
+    /// [`try_lock_for`](Self::try_lock_for) for details and an example.
     ///
     /// # Errors
     ///
@@ -549,8 +549,9 @@ impl<T: ?Sized> ShmMutex<T> {
         self.cell.raw.set_protocol(Protocol::PriorityInheritance);
     }
 
-    /// Returns the data. Safe code can call this only on a mutex that was never placed,
-    /// because it can't move a placed one.
+    /// Returns the data: see [`get_mut`](Self::get_mut) for an example. Safe code can
+    /// call this only on a mutex that was never placed, because it can't move a placed
+    /// one.
     pub fn into_inner(self) -> T
     where
         T: Sized,
@@ -608,7 +609,8 @@ impl<T: ?Sized> ShmMutex<T> {
     ///   holder had the same thread id by chance, the cause names that holder.)
     /// * If C code dies between `EOWNERDEAD` and its repair, both ids are 0.
     /// * If C code unlocks a mutex that a guard of this crate holds, the guard does
-    ///   nothing more: it neither unlocks nor poisons, `recover` clears no poison, and
+    ///   nothing more: it neither unlocks nor poisons,
+    ///   [`recover`](crate::Poisoned::recover) clears no poison, and
     ///   waiting with it fails with [`LockError::NotOwner`]. The data must not be
     ///   accessed through it. Don't do that; and never lock the mutex again in the same
     ///   thread while the guard exists.

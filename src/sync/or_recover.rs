@@ -6,7 +6,8 @@ use crate::error::{Error, PoisonCause};
 ///
 /// It is for every result that may have the guard of a poisoned lock:
 /// [`LockResult`](crate::LockResult) and
-/// [`WaitTimeoutLockResult`](crate::WaitTimeoutLockResult). For `lock` there is
+/// [`WaitTimeoutLockResult`](crate::WaitTimeoutLockResult). For
+/// [`lock`](crate::ShmMutex::lock) there is
 /// [`ShmMutex::lock_or_recover`](crate::ShmMutex::lock_or_recover), which needs no
 /// import.
 ///
@@ -44,11 +45,13 @@ pub trait OrRecover: sealed::Sealed {
     /// Returns the guard. If the lock is poisoned, first repairs the data with `repair`
     /// and clears the poison, as [`Poisoned::recover`](crate::Poisoned::recover) does.
     ///
-    /// After a repair, `timed_out()` is false, even if the timeout has passed
-    /// meanwhile. The condition may still be true, so check it, and bound the whole by
-    /// a deadline. The methods
+    /// After a repair, [`timed_out`](crate::WaitTimeoutResult::timed_out) is false,
+    /// even if the timeout has passed meanwhile. The condition may still be true, so
+    /// check it, and bound the whole by a deadline. The methods
     /// [`wait_while_or_recover`](crate::ShmCondvar::wait_while_or_recover) and
-    /// `wait_timeout_while_or_recover` do that.
+    /// [`wait_timeout_while_or_recover`][timeout_while] do that.
+    ///
+    /// [timeout_while]: crate::ShmCondvar::wait_timeout_while_or_recover
     ///
     /// # Errors
     ///

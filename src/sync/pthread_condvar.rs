@@ -61,7 +61,7 @@ use crate::shm_safe::{
 /// * If C code has repaired the mutex and then dies with the lock held, the
 ///   [`PoisonCause`] that a waiter gets may name the holder before it.
 ///
-/// `ShmCondvar` survives all of these.
+/// [`ShmCondvar`](crate::ShmCondvar) survives all of these.
 ///
 /// # Forks
 ///
@@ -149,7 +149,7 @@ unsafe fn init(at: *mut u8, context: InitContext) -> io::Result<()> {
 impl PthreadCondvar {
     /// Makes a condition variable that a [`Segment`](crate::Segment) or
     /// [`place_at`](crate::place_at) initialises later. Waiting on it before that fails
-    /// with [`LockError::NotPlaced`].
+    /// with [`LockError::NotPlaced`]. [`PthreadCondvar`] has an example.
     #[must_use]
     pub const fn new() -> Self {
         Self {

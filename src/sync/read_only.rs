@@ -103,6 +103,24 @@ impl<T: ShmSafe> ReadOnly<'_, ShmMutex<[T]>> {
     }
 }
 
+/// ```
+/// use shm_sync::{Segment, SegmentOptions, ShmMutex, WithTail};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-read-only-tail-{}", std::process::id());
+/// # let name = name.as_str();
+/// type Table = ShmMutex<WithTail<u64, [u32]>>;
+/// # let _table = SegmentOptions::new()
+/// #     .create_with_len(name, 3, |table: &mut Table| table.get_mut().tail[1] = 7)?;
+/// let table = Segment::<Table>::open_read_only(name)?;
+/// let table = table.view();
+/// assert_eq!((table.peek_head(), table.tail_len()), (0, 3));
+/// assert_eq!(table.peek_element(1), Some(7));
+/// assert_eq!(table.peek_element(3), None);
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
 impl<H: ShmSafe, T: ShmSafe> ReadOnly<'_, ShmMutex<WithTail<H, [T]>>> {
     /// Copies the head without the lock, like [`peek`](ReadOnly::peek).
     #[must_use]

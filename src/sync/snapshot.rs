@@ -8,6 +8,7 @@ use crate::error::PoisonCause;
 ///
 /// It may have unlocked since. It does not prove that the process is alive, nor that
 /// the kernel has not given its id to another process.
+/// [`inspect::Holder`](crate::inspect::Holder) has the state of the thread as well.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmMutex};
@@ -15,9 +16,10 @@ use crate::error::PoisonCause;
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// let counter = Segment::anonymous(ShmMutex::new(0_u64))?;
 /// let guard = counter.lock()?;
-/// let holder = counter.holder().expect("this thread holds the lock");
-/// assert_eq!(holder.pid, std::process::id());
-/// println!("the counter is locked by {holder}");
+/// if let Some(holder) = counter.holder() {
+///     println!("the counter is locked by {holder}");
+/// }
+/// # assert_eq!(counter.holder().map(|holder| holder.pid), Some(std::process::id()));
 /// # drop(guard);
 /// # Ok(())
 /// # }
@@ -26,6 +28,7 @@ use crate::error::PoisonCause;
 /// In the cookbook: [a read-only monitor](crate::guide::cookbook#a-read-only-monitor).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Holder {
     /// The process id.
     pub pid: u32,
@@ -42,7 +45,7 @@ impl fmt::Display for Holder {
 
 /// The state of a mutex. `H` describes the holder.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct MutexState<H> {
     /// The state of the lock.
@@ -58,7 +61,7 @@ pub struct MutexState<H> {
 
 /// The state of a lock. `H` describes the holder.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum LockState<H> {
     /// The lock is not initialised.
@@ -75,7 +78,7 @@ pub enum LockState<H> {
 
 /// The waiters of a lock, as far as its word shows them.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Waiters {
     /// No waiter has marked the lock.
@@ -86,7 +89,7 @@ pub enum Waiters {
 
 /// The state of a [`ShmCondvar`](crate::ShmCondvar).
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CondvarState {
     /// The number of waiters, at most. Includes waiters that died while they waited.

@@ -35,7 +35,7 @@ pub(super) trait Wait {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaitTimeoutResult {
     pub(super) timed_out: bool,
 }
@@ -175,7 +175,7 @@ fn wait_at_most<'a, T: ?Sized>(
 /// documentation of `wait` lists `more_errors` as well.
 macro_rules! wait_methods {
     ($condvar:ident $(, $(#[$more_errors:meta])+)?) => {
-        /// Waiting.
+        /// # Waiting
         ///
         /// Each method takes the guard of the mutex, unlocks the mutex while it waits,
         /// and returns a guard again.
@@ -218,6 +218,7 @@ macro_rules! wait_methods {
             /// Unlocks, waits for a notification, and locks again.
             ///
             /// It may return without a notification, so check the condition in a loop.
+            /// An example of all waits is [above](#waiting).
             ///
             /// # Errors
             ///
@@ -246,6 +247,11 @@ macro_rules! wait_methods {
             /// `condition` is true.
             /// [`wait_while_or_recover`](Self::wait_while_or_recover) repairs the data
             /// and continues to wait.
+            ///
+            /// # Panics
+            ///
+            /// If `condition` panics, the lock is released and poisoned. The other
+            /// methods with a condition do the same.
             pub fn wait_while<'a, T: ?Sized>(
                 &self,
                 guard: ShmMutexGuard<'a, T>,
@@ -324,7 +330,8 @@ macro_rules! wait_methods {
             }
 
             /// Waits while `condition` is true, at most for `timeout` in all.
-            /// `timed_out()` then means that the condition is still true.
+            /// [`timed_out`](crate::WaitTimeoutResult::timed_out) then means that the
+            /// condition is still true.
             ///
             /// # Errors
             ///
@@ -343,7 +350,8 @@ macro_rules! wait_methods {
             /// [`wait_while_or_recover`](Self::wait_while_or_recover).
             ///
             /// The timeout includes all waits and repairs, but it interrupts no
-            /// repair. `timed_out()` then means that the condition is still true.
+            /// repair. [`timed_out`](crate::WaitTimeoutResult::timed_out) then means
+            /// that the condition is still true.
             ///
             /// # Errors
             ///
@@ -366,7 +374,7 @@ macro_rules! wait_methods {
             /// Waits for a notification, at most until `deadline`. Locking the mutex
             /// again may take longer.
             ///
-            /// `std::sync::Condvar` has no waits with an `Instant`. This name and
+            /// [`std::sync::Condvar`] has no waits with an [`Instant`]. This name and
             /// [`wait_while_until`](Self::wait_while_until) are those of parking_lot,
             /// and they match
             /// [`try_lock_until`](crate::ShmMutex::try_lock_until).
@@ -383,10 +391,12 @@ macro_rules! wait_methods {
             }
 
             /// Waits while `condition` is true, at most until `deadline`.
-            /// `timed_out()` then means that the condition is still true.
+            /// [`timed_out`](crate::WaitTimeoutResult::timed_out) then means that the
+            /// condition is still true.
             ///
-            /// The name is that of parking_lot. The arguments have the order of std's
-            /// `wait_timeout_while`, with the closure at the end.
+            /// The name is that of parking_lot. The arguments have the order of
+            /// [`wait_timeout_while`](Self::wait_timeout_while), with the closure at
+            /// the end.
             ///
             /// ```
             #[doc = concat!("use shm_sync::{Segment, ", stringify!($condvar), ", ShmMutex};")]

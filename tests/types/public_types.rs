@@ -3,14 +3,19 @@
 
 use std::cell::Cell;
 use std::fmt::{Debug, Display};
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Error, Holder, LockError, LockResult, OrRecover, PoisonCause, Poisoned, PthreadCondvar,
-    Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
+    Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, Error, Fingerprint,
+    Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LockError, LockResult, NameError,
+    OrRecover, Pages, PoisonCause, Poisoned, PthreadCondvar, ReadOnly, ReadOnlySegment, Removal,
+    Residency, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmMutexGuard, ShmOption, ShmSafe,
+    ShmString, ShmVec, Snapshot, SystemVStatus, ToAddress, Unsupported, WaitTimeoutResult,
+    WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -86,6 +91,15 @@ const _: () = {
     assert!(implements!(PthreadCondvar: Send + Sync));
     assert!(implements!(Segment<u8>: Send + Sync));
     assert!(implements!(Segment<ShmMutex<u8>>: Send + Sync));
+    assert!(implements!(ReadOnlySegment<ShmMutex<u8>>: Send + Sync));
+    assert!(implements!(Snapshot<ShmMutex<u8>>: Send + Sync));
+    assert!(implements!(ReadOnly<'static, ShmMutex<u8>>: Send + Sync));
+    assert!(!implements!(ReadOnly<'static, SendOnly>: Send));
+    // Options name a type and contain none of its values.
+    assert!(implements!(SegmentOptions<Neither>: Send + Sync));
+    assert!(implements!(inspect::Object: Send + Sync));
+    assert!(implements!(inspect::Details: Send + Sync));
+    assert!(implements!(inspect::Attachment: Send + Sync));
 };
 
 /// A panic poisons the mutex, as with std's mutex. So a mutex may be used after a
@@ -112,7 +126,93 @@ const _: () = {
     assert!(!implements!(Segment<u8>: Clone));
 };
 
+// --- Common traits ----------------------------------------------------------
+
+/// Checks that each type is plain data: it can be compared, hashed, copied and printed.
+macro_rules! are_plain_data {
+    ($($type:ty),+ $(,)?) => {
+        $(assert!(
+            implements!($type: Clone + Eq + Hash + Debug + Send + Sync + Unpin + 'static),
+            stringify!($type)
+        );)+
+    };
+}
+
+const _: () = {
+    are_plain_data!(
+        Address,
+        Backing,
+        Fingerprint,
+        Layout,
+        Abi,
+        Holder,
+        PoisonCause
+    );
+    are_plain_data!(CoreDump, IfAbandoned, Pages, Removal, Residency);
+    are_plain_data!(NameError, Unsupported, CorruptHeader, CapacityError);
+    are_plain_data!(ShmString<8>, ShmVec<u8, 8>, ShmOption<u8>);
+    are_plain_data!(SystemVStatus, WaitTimeoutResult, CachePadded<u8>);
+    are_plain_data!(
+        inspect::Access,
+        inspect::CondvarState,
+        inspect::Epoch,
+        inspect::FileKind,
+        inspect::Holder,
+        inspect::HolderState,
+        inspect::Link,
+        inspect::Locks,
+        inspect::LockState,
+        inspect::MutexState,
+        inspect::Scope,
+        inspect::Segment,
+        inspect::State,
+        inspect::SyncObject,
+        inspect::SyncState,
+        inspect::Users,
+        inspect::Waiters,
+    );
+    assert!(implements!(CachePadded<u8>: Copy + Default + Ord + Display));
+    assert!(implements!(WithTail<u8, [u8; 2]>: Copy + Default));
+    assert!(implements!(WithTail<u8, [u8]>: Ord + Hash + Debug));
+    // A lock inside is neither copied nor compared.
+    assert!(!implements!(WithTail<ShmMutex<u8>, [u8; 2]>: Clone));
+    assert!(!implements!(WithTail<u8, [ShmMutex<u8>]>: PartialEq));
+    // Functions can take the address as a trait object.
+    assert!(implements!(dyn ToAddress: ToAddress));
+};
+
+#[test]
+fn with_tail_compares_head_first() {
+    let small: &WithTail<u8, [u8]> = &WithTail {
+        head: 1,
+        tail: [9, 9],
+    };
+    let large: &WithTail<u8, [u8]> = &WithTail {
+        head: 2,
+        tail: [0, 0],
+    };
+    let longer: &WithTail<u8, [u8]> = &WithTail {
+        head: 1,
+        tail: [9, 9, 0],
+    };
+    assert!(small < large, "the heads decide");
+    assert!(small < longer, "equal heads leave it to the tails");
+}
+
 // --- Errors -----------------------------------------------------------------
+
+/// An error that can cross threads, and that a `Box<dyn Error>` can contain.
+const _: () = {
+    assert!(implements!(IdentityError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(NameError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(Unsupported: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(CorruptHeader: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(CapacityError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(InvalidContents: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(
+        inspect::ClearPoisonError: std::error::Error + Send + Sync + 'static
+    ));
+};
 
 const _: () = {
     assert!(implements!(Error: std::error::Error + Send + Sync + 'static));
@@ -436,6 +536,31 @@ fn error_debug_shows_cause_without_data() -> Result<(), Error> {
     let error = unplaced.lock().expect_err("the mutex is not placed");
     assert_eq!(format!("{error:?}"), "NotPlaced");
     assert!(error.to_string().contains("Segment"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn handles_debug_shows_name_and_type() -> Result<(), Error> {
+    let name = format!("/shm-sync-test-debug-{}", std::process::id());
+    let segment = Segment::create(&name, ShmMutex::new(271_828_u32))?;
+    let reader = Segment::<ShmMutex<u32>>::open_read_only(&name)?;
+    let copy = Segment::<ShmMutex<u32>>::options().open_snapshot(&name)?;
+    shm_sync::unlink(&name)?;
+    for shown in [format!("{segment:?}"), format!("{reader:?}")] {
+        assert!(
+            shown.contains(&name) && shown.contains("ShmMutex<u32>"),
+            "{shown}"
+        );
+    }
+    let options = SegmentOptions::<ShmMutex<u32>>::new();
+    let view = reader.view();
+    for shown in [
+        format!("{copy:?}"),
+        format!("{view:?}"),
+        format!("{options:?}"),
+    ] {
+        assert!(shown.contains("ShmMutex<u32>"), "{shown}");
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `serde::Serialize` on the types of `inspect`.
+//! `serde::Serialize` on the types that describe segments and locks.
 
 #![cfg(feature = "serde")]
 
@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use serde_json::{Value, json, to_value};
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Segment, ShmCondvar, ShmMutex};
+use shm_sync::{Removal, Segment, ShmCondvar, ShmMutex};
 
 fn details(address: &str) -> Value {
     let address = address.parse().unwrap();
@@ -49,6 +49,21 @@ fn smoke() {
     let maps = to_value(all).unwrap();
     assert_eq!(maps[0]["access"], "ReadWrite");
     assert!(maps[0]["addresses"]["start"].is_u64(), "{maps}");
+}
+
+#[test]
+fn states_of_a_segment_are_serialised() {
+    let segment = Segment::<ShmMutex<u64>>::options()
+        .removal(Removal::UntilLastDetach)
+        .create_system_v_private(ShmMutex::new(0))
+        .unwrap();
+    let guard = segment.lock().unwrap();
+    let holder = to_value(segment.holder()).unwrap();
+    assert_eq!(holder["pid"], std::process::id());
+    drop(guard);
+    let status = to_value(Segment::system_v_status(&segment).unwrap()).unwrap();
+    assert_eq!(status["attached"], 1);
+    assert_eq!(status["is_removed"], false);
 }
 
 #[test]

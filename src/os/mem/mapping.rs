@@ -33,7 +33,7 @@ static ZERO: u64 = 0;
 
 /// The accesses that a mapping permits.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Access {
     /// Reads only. A write raises `SIGSEGV`.

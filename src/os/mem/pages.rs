@@ -19,7 +19,8 @@ use crate::os::io_error;
 /// to it.
 pub(crate) const MIN_PAGE: usize = 4096;
 
-/// Which pages a new segment consists of.
+/// Which pages a new segment consists of: see
+/// [`SegmentOptions::pages`](crate::SegmentOptions::pages).
 ///
 /// In the guide: [options](crate::guide#options).
 #[non_exhaustive]
