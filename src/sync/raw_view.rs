@@ -17,10 +17,10 @@ pub(crate) const CONDVAR_LEN: usize = size_of::<ShmCondvar>();
 
 /// Reads a mutex. The holder's process id is 0 if it is unknown.
 pub(crate) fn mutex(bytes: [u8; MUTEX_LEN]) -> MutexState<Holder> {
-    // SAFETY: any bytes are valid for a RawMutex (its invariant 6). The copy is only
-    // read, and never locked.
+    // SAFETY: any bytes are valid for a RawMutex (invariant 6 of `robust_lock`). The
+    // copy is only read, and never locked.
     let copy = unsafe { std::mem::transmute::<[u8; MUTEX_LEN], RawMutex>(bytes) };
-    copy.state()
+    copy.mutex_state()
 }
 
 /// Reads a condition variable.
@@ -45,7 +45,7 @@ pub(crate) unsafe fn clear_poison(
     // SAFETY: mapped, aligned and accessed atomically, as the caller promises. Any
     // bytes are valid for a RawMutex.
     let mutex = unsafe { at.cast::<RawMutex>().as_ref() };
-    mutex.poison.clear_if(expected)
+    mutex.poison().clear_if(expected)
 }
 
 #[cfg(test)]
