@@ -6,10 +6,10 @@
 //! | owner died | any | no thread has locked since; the next locker poisons |
 
 use super::poison::PoisonWord;
-use super::robust_lock::{LockToken, Record, RobustLock};
+use super::robust_lock::{self, LockToken, Record, RobustLock};
 use super::snapshot::{Holder, LockState, MutexState};
 use crate::error::PoisonCause;
-use crate::os::pthread::{MUTEX_SIZE, Protocol};
+use crate::os::pthread::MUTEX_SIZE;
 use crate::robust::{ThreadId, ThreadState};
 use crate::shm_safe::{SyncKind, SyncOps};
 
@@ -84,37 +84,7 @@ impl RawMutex {
 }
 
 /// The operations on a mutex whose type is unknown.
-pub(super) static MUTEX: SyncOps = SyncOps {
-    kind: SyncKind::Mutex,
-    size: size_of::<RawMutex>(),
-    init_zeroed: |at| {
-        // SAFETY: the bytes are writable, aligned and long enough for a `RawMutex`, as
-        // the caller of the field promises.
-        unsafe { at.cast::<RawMutex>().write(RawMutex::new(Protocol::None)) };
-    },
-    init: |at, context| {
-        // SAFETY: an uninitialised `RawMutex` lies at `at`, as the caller of the field
-        // promises.
-        let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: the lock stays in its place, and no thread uses it yet, as the caller
-        // of the field promises.
-        unsafe { lock.init(context) }
-    },
-    reinit: |at, context| {
-        // SAFETY: a `RawMutex` lies at `at`, as the caller of the field promises. Any
-        // bytes are valid.
-        let lock = unsafe { &*at.cast::<RawMutex>() };
-        // SAFETY: the lock stays in its place, and no thread uses it, as the caller of
-        // the field promises.
-        unsafe { lock.reinit(context) }
-    },
-    is_held_by_this_process: |at| {
-        // SAFETY: an initialised `RawMutex` lies at `at`, as the caller of the field
-        // promises.
-        let lock = unsafe { &*at.cast::<RawMutex>() };
-        lock.is_held_by_this_process()
-    },
-};
+pub(super) static MUTEX: SyncOps = robust_lock::sync_ops::<PoisonWord>(SyncKind::Mutex);
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +92,7 @@ mod tests {
     use super::*;
     use crate::error::LockError;
     use crate::os::futex::FUTEX_OWNER_DIED;
+    use crate::os::pthread::Protocol;
     use crate::robust::{self, Blocking};
     use crate::shm_safe::InitContext;
     use std::sync::atomic::{AtomicU32, Ordering};

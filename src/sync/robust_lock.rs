@@ -56,7 +56,7 @@ use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
 use crate::robust::{Blocking, Entry, RobustMutex, ThreadId, ThreadState, Unlock};
-use crate::shm_safe::InitContext;
+use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
 ///
@@ -343,6 +343,30 @@ impl<R: Record> RobustLock<R> {
         self.pthread.owner_tid() == 0
     }
 
+    /// Returns whether no thread holds the lock. The load is sequentially consistent.
+    #[inline]
+    pub(super) fn is_unlocked_seq_cst(&self) -> bool {
+        self.pthread.owner_tid_seq_cst() == 0
+    }
+
+    /// Returns whether this thread holds the lock.
+    pub(super) fn is_held_by_this_thread(&self) -> bool {
+        ThreadState::with(|me| me.is_ok_and(|me| self.pthread.is_held_by(me.owner())))
+    }
+
+    /// Prepares a wait for the end of the holder: marks the lock word, so that an
+    /// unlock and the kernel wake a waiter. Returns the word and its value during such
+    /// a wait, or `None` if no thread holds the lock.
+    pub(super) fn watch(&self) -> Option<(&AtomicU32, u32)> {
+        self.pthread.watch()
+    }
+
+    /// Checks that this thread may lock: see the errors of
+    /// [`lock_slow`](Self::lock_slow).
+    pub(super) fn check(&self) -> Result<(), RawLockError> {
+        ThreadState::with(|me| self.check_ready(me?))
+    }
+
     /// Returns whether the lock is initialised.
     pub(super) fn is_initialized(&self) -> bool {
         self.pid_namespace.load(Ordering::Acquire) != NOT_PLACED
@@ -407,5 +431,41 @@ impl<R: Record> RobustLock<R> {
             0 => false,
             tid => process::is_thread_of_this_process(tid),
         }
+    }
+}
+
+/// Returns the operations on a lock with the record `R` whose type is unknown.
+pub(super) const fn sync_ops<R: Record>(kind: SyncKind) -> SyncOps {
+    SyncOps {
+        kind,
+        size: size_of::<RobustLock<R>>(),
+        init_zeroed: |at| {
+            let lock = RobustLock::<R>::new(Protocol::None);
+            // SAFETY: the bytes are writable, aligned and long enough for a lock, as
+            // the caller of the field promises.
+            unsafe { at.cast::<RobustLock<R>>().write(lock) };
+        },
+        init: |at, context| {
+            // SAFETY: an uninitialised lock lies at `at`, as the caller of the field
+            // promises.
+            let lock = unsafe { &*at.cast::<RobustLock<R>>() };
+            // SAFETY: the lock stays in its place, and no thread uses it yet, as the
+            // caller of the field promises.
+            unsafe { lock.init(context) }
+        },
+        reinit: |at, context| {
+            // SAFETY: a lock lies at `at`, as the caller of the field promises. Any
+            // bytes are valid.
+            let lock = unsafe { &*at.cast::<RobustLock<R>>() };
+            // SAFETY: the lock stays in its place, and no thread uses it, as the caller
+            // of the field promises.
+            unsafe { lock.reinit(context) }
+        },
+        is_held_by_this_process: |at| {
+            // SAFETY: an initialised lock lies at `at`, as the caller of the field
+            // promises.
+            let lock = unsafe { &*at.cast::<RobustLock<R>>() };
+            lock.is_held_by_this_process()
+        },
     }
 }

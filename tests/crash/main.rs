@@ -8,6 +8,8 @@ mod results;
 
 mod create_open_remove;
 mod every_instruction;
+mod family_instructions;
+mod family_storm;
 mod lock_storm;
 mod lost_wakeups;
 mod model;

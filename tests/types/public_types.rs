@@ -9,8 +9,9 @@ use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Error, Holder, LockError, LockResult, OrRecover, PoisonCause, Poisoned, PthreadCondvar,
-    Segment, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe,
+    End, Error, Holder, LifelineGuard, Lifelines, LockError, LockResult, OrRecover, PoisonCause,
+    Poisoned, PthreadCondvar, Segment, SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline,
+    ShmMutex, ShmMutexGuard, ShmSafe, ShmSemaphore, TearFree,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -86,6 +87,24 @@ const _: () = {
     assert!(implements!(PthreadCondvar: Send + Sync));
     assert!(implements!(Segment<u8>: Send + Sync));
     assert!(implements!(Segment<ShmMutex<u8>>: Send + Sync));
+};
+
+/// The members of the family. A permit and a lifeline's guard stay with their thread.
+const _: () = {
+    assert!(implements!(ShmEvent: ShmSafe + TearFree + Send + Sync + UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmSemaphore<3>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmSemaphore<3>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmLifeline: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmLifeline: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(Lifelines<3>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(Lifelines<3>: UnwindSafe + RefUnwindSafe));
+    type Permit = SemaphorePermit<'static, 3>;
+    assert!(!implements!(Permit: Send) && implements!(Permit: Sync));
+    assert!(!implements!(LifelineGuard<'static>: Send));
+    assert!(implements!(LifelineGuard<'static>: Sync));
+    assert!(!implements!(ShmSemaphore<3>: Clone) && !implements!(ShmEvent: Clone));
+    assert!(!implements!(ShmLifeline: Clone) && !implements!(Permit: Clone));
+    assert!(implements!(End: Copy + Eq + Debug + Send + Sync));
 };
 
 /// A panic poisons the mutex, as with std's mutex. So a mutex may be used after a
