@@ -55,6 +55,9 @@
 //! | [`unlink`], [`place_at`] | removes a name; initialises locks in memory that the caller mapped |
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
+//! | [`ShmEvent`] | lets threads wait until an event is set |
+//! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
+//! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
 //! | [`Holder`], [`MAX_LOCKS_HELD`] | the thread that holds a lock; how many locks one thread may hold |
@@ -145,7 +148,8 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    Holder, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, ShmCondvar, ShmMutex, ShmMutexGuard,
+    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar,
+    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmSemaphore,
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 

@@ -11,8 +11,8 @@ use std::fmt::Write;
 use serde::Serialize;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, Attachment, Details, Holder, LockState, Locks, MutexState, Object, Segment, SyncObject,
-    SyncState,
+    self, Attachment, Details, Holder, LockState, Locks, MutexState, Object, SeatState, Segment,
+    SyncObject, SyncState,
 };
 
 use crate::labels;
@@ -69,6 +69,8 @@ struct LocksRow {
     stopped: u64,
     dead: u64,
     poisoned: u64,
+    occupied: u64,
+    orphaned: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +103,17 @@ enum StateRow {
     Condvar {
         waiters_at_most: u32,
         notifications: u32,
+    },
+    Seat {
+        seat: &'static str,
+        occupant: Option<HolderRow>,
+        note: u64,
+        deaths: u16,
+    },
+    Event {
+        event: &'static str,
+        resets_itself: bool,
+        waiters_at_most: u32,
     },
     Opaque {},
 }
@@ -189,6 +202,8 @@ impl From<Locks> for LocksRow {
             stopped: locks.stopped,
             dead: locks.dead,
             poisoned: locks.poisoned,
+            occupied: locks.occupied,
+            orphaned: locks.orphaned,
         }
     }
 }
@@ -219,6 +234,12 @@ impl From<&SyncObject> for SyncObjectRow {
                     waiters_at_most: condvar.waiters,
                     notifications: condvar.notifications,
                 },
+                SyncState::Seat(seat) => seat.into(),
+                SyncState::Event(event) => StateRow::Event {
+                    event: labels::event(event.is_set),
+                    resets_itself: event.resets_itself,
+                    waiters_at_most: event.waiters,
+                },
                 _ => StateRow::Opaque {},
             },
         }
@@ -236,6 +257,20 @@ impl From<&MutexState> for StateRow {
             poison: mutex.poison.map(PoisonRow::from),
             poison_count: mutex.poison_count,
             waiters: labels::waiters(mutex.waiters),
+        }
+    }
+}
+
+impl From<&SeatState> for StateRow {
+    fn from(seat: &SeatState) -> Self {
+        Self::Seat {
+            seat: labels::seat(&seat.lock),
+            occupant: match &seat.lock {
+                LockState::Held(holder) => Some(holder.into()),
+                _ => None,
+            },
+            note: seat.note,
+            deaths: seat.deaths,
         }
     }
 }

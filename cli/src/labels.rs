@@ -92,6 +92,8 @@ pub(crate) fn kind(state: &SyncState) -> &'static str {
         SyncState::Mutex(_) => "mutex",
         SyncState::Condvar(_) => "condvar",
         SyncState::PthreadCondvar => "pthread-condvar",
+        SyncState::Seat(_) => "seat",
+        SyncState::Event(_) => "event",
         _ => "unreadable",
     }
 }
@@ -122,6 +124,34 @@ pub(crate) fn lock_and_holder(state: &LockState) -> (&'static str, Style) {
         LockState::OwnerDied | LockState::NotRecoverable => (lock(state), Style::Bad),
         _ => (lock(state), Style::Doubtful),
     }
+}
+
+/// Returns the word for the state of a seat in JSON.
+pub(crate) fn seat(lock: &LockState) -> &'static str {
+    match lock {
+        LockState::Free => "vacant",
+        LockState::Held(_) => "occupied",
+        LockState::OwnerDied => "orphaned",
+        other => self::lock(other),
+    }
+}
+
+/// Returns the state of a seat and of its occupant, for a table.
+pub(crate) fn seat_and_occupant(state: &LockState) -> (&'static str, Style) {
+    match state {
+        LockState::Held(Holder { state, .. }) => match state {
+            HolderState::Alive => ("occupied", Style::Good),
+            HolderState::Stopped => ("occupied, stopped", Style::Doubtful),
+            HolderState::Dead => ("occupied, dead", Style::Bad),
+            _ => ("occupied, unknown", Style::Doubtful),
+        },
+        other => (seat(other), lock_and_holder(other).1),
+    }
+}
+
+/// Returns whether an event is set.
+pub(crate) fn event(is_set: bool) -> &'static str {
+    if is_set { "set" } else { "not set" }
 }
 
 /// Returns the number of attachments without a visible process.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, CondvarState, Details, Epoch, Holder, LockState, Locks, MutexState, Object, Segment,
-    SyncObject, SyncState,
+    self, CondvarState, Details, Epoch, EventState, Holder, LockState, Locks, MutexState, Object,
+    SeatState, Segment, SyncObject, SyncState,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -95,18 +95,28 @@ fn row(object: &SyncObject, view: View) -> Vec<Text> {
         path => path,
     };
     let kind = labels::kind(&object.state);
-    let mut since = nothing();
+    let mut since = faint("-");
     let mut row = vec![plain(escape(path))];
     match &object.state {
         SyncState::Mutex(mutex) => {
             row.extend(mutex_cells(mutex, view));
-            if let LockState::Held(thread) = &mutex.lock {
-                since = plain(match thread.thread_started {
-                    Some(started) => text::time(started),
-                    None => "unknown".to_owned(),
-                });
-            }
+            since = since_of(&mutex.lock);
         }
+        SyncState::Seat(seat) => {
+            row.extend(seat_cells(seat));
+            since = since_of(&seat.lock);
+        }
+        SyncState::Event(EventState {
+            is_set, waiters, ..
+        }) => row.extend([
+            match is_set {
+                true => styled(labels::event(true), Style::Good),
+                false => plain(labels::event(false)),
+            },
+            nothing(),
+            waiters_at_most(*waiters),
+            nothing(),
+        ]),
         SyncState::Condvar(CondvarState {
             waiters,
             notifications,
@@ -117,10 +127,7 @@ fn row(object: &SyncObject, view: View) -> Vec<Text> {
                 false => faint(kind),
             },
             nothing(),
-            match waiters {
-                0 => nothing(),
-                _ => styled(format!("up to {waiters}"), Style::Good),
-            },
+            waiters_at_most(*waiters),
             nothing(),
         ]),
         _ => row.extend([faint(kind), nothing(), nothing(), nothing()]),
@@ -129,6 +136,34 @@ fn row(object: &SyncObject, view: View) -> Vec<Text> {
         row.extend([plain(kind), since]);
     }
     row
+}
+
+fn waiters_at_most(waiters: u32) -> Text {
+    match waiters {
+        0 => faint("-"),
+        _ => styled(format!("up to {waiters}"), Style::Good),
+    }
+}
+
+/// Returns the cell for the time since when the holder has run.
+fn since_of(lock: &LockState) -> Text {
+    let LockState::Held(thread) = lock else {
+        return faint("-");
+    };
+    plain(match thread.thread_started {
+        Some(started) => text::time(started),
+        None => "unknown".to_owned(),
+    })
+}
+
+/// Returns the cells for state, poison, waiters and occupant.
+fn seat_cells(seat: &SeatState) -> [Text; 4] {
+    let (state, style) = labels::seat_and_occupant(&seat.lock);
+    let occupant = match &seat.lock {
+        LockState::Held(thread) => styled(holder(thread), style),
+        _ => faint("-"),
+    };
+    [styled(state, style), faint("-"), faint("-"), occupant]
 }
 
 /// Returns the cells for state, poison, waiters and holder.
@@ -215,6 +250,12 @@ fn locks(locks: Option<Locks>) -> String {
         let _ = write!(text, ", {} held by a dead thread", locks.dead);
     }
     let _ = write!(text, ", {} poisoned", locks.poisoned);
+    if locks.occupied > 0 || locks.orphaned > 0 {
+        let _ = write!(text, ", {} seats occupied", locks.occupied);
+    }
+    if locks.orphaned > 0 {
+        let _ = write!(text, ", {} orphaned", locks.orphaned);
+    }
     if locks.counted < locks.objects {
         let _ = write!(text, " (only {} were inspected)", locks.counted);
     }

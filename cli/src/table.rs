@@ -133,10 +133,12 @@ fn lock_cells(object: &Object) -> (Text, Text) {
     (held(locks, more), poisoned)
 }
 
-/// Returns the number of held mutexes, and which holders do not run: `3, 1 stopped`.
+/// Returns the number of held mutexes and occupied seats, and which holders do not run:
+/// `3, 1 stopped`.
 fn held(locks: Locks, more: &str) -> Text {
     let mut parts = Vec::new();
-    let running = locks.held - locks.stopped.min(locks.held);
+    let held = locks.held + locks.occupied;
+    let running = held - locks.stopped.min(held);
     if running > 0 || (locks.stopped == 0 && locks.dead == 0) {
         parts.push(format!("{running}{more}"));
     }
@@ -149,7 +151,7 @@ fn held(locks: Locks, more: &str) -> Text {
     let style = match locks {
         Locks { dead: 1.., .. } => Style::Bad,
         Locks { stopped: 1.., .. } => Style::Doubtful,
-        Locks { held: 1.., .. } => Style::Good,
+        _ if held > 0 => Style::Good,
         _ => Style::Plain,
     };
     styled(parts.join(", "), style)

@@ -416,6 +416,15 @@ pub enum Error {
     /// ```
     #[error(transparent)]
     Lock(LockError<Infallible>),
+    /// The semaphore has fewer permits than
+    /// [`acquire_many`](crate::ShmSemaphore::acquire_many) has asked for.
+    #[error("{asked} permits can't be acquired, because the semaphore has {permits}")]
+    TooManyPermits {
+        /// The number of permits that the caller has asked for.
+        asked: usize,
+        /// The number of permits of the semaphore.
+        permits: usize,
+    },
     /// This process can't own locks. No segment is at fault, so this error names none.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
@@ -472,6 +481,7 @@ macro_rules! address_field {
             | Error::Unsealed
             | Error::Poisoned(_)
             | Error::Lock(_)
+            | Error::TooManyPermits { .. }
             | Error::Unidentified(_)
             | Error::Capacity(_)
             | Error::InvalidContents(_) => None,
@@ -534,6 +544,7 @@ impl Error {
             Self::Unsupported { .. } => "Unsupported",
             Self::Poisoned(_) => "Poisoned",
             Self::Lock(_) => "Lock",
+            Self::TooManyPermits { .. } => "TooManyPermits",
             Self::Unidentified(_) => "Unidentified",
             Self::Capacity(_) => "Capacity",
             Self::InvalidContents(_) => "InvalidContents",

@@ -5,12 +5,12 @@ use std::io;
 
 use super::reader::{Opened, Reader};
 use super::types::{
-    Epoch, Holder, HolderState, LockState, Locks, MutexState, SyncObject, SyncState,
+    Epoch, Holder, HolderState, LockState, Locks, MutexState, SeatState, SyncObject, SyncState,
 };
 use crate::os::proc::task::{self, Task, TaskState};
 use crate::segment::internals::Entry;
 use crate::shm_safe::SyncKind;
-use crate::sync::raw_view::{self, CONDVAR_LEN, MUTEX_LEN};
+use crate::sync::raw_view::{self, CONDVAR_LEN, EVENT_LEN, MUTEX_LEN, SEAT_LEN};
 use crate::sync::snapshot;
 use crate::sync::snapshot::Waiters;
 
@@ -32,18 +32,7 @@ pub(super) fn count(opened: &Opened, epoch: Epoch) -> Locks {
     }
     for (entry, index) in all(&opened.entries) {
         sum.counted += 1;
-        if entry.kind != SyncKind::Mutex {
-            continue;
-        }
-        let bytes = entry.offset(index).and_then(|offset| reader.bytes(offset));
-        let Some(mutex) = bytes.map(raw_view::mutex) else {
-            continue;
-        };
-        sum.poisoned += u64::from(mutex.poison.is_some());
-        let snapshot::LockState::Held(recorded) = mutex.lock else {
-            continue;
-        };
-        let state = match states.get(&recorded) {
+        let mut state_of = |recorded| match states.get(&recorded) {
             Some(state) => *state,
             None if states.len() < MAX_HOLDERS => {
                 let state = holder_of(recorded, epoch).state;
@@ -52,9 +41,36 @@ pub(super) fn count(opened: &Opened, epoch: Epoch) -> Locks {
             }
             None => HolderState::Unknown,
         };
-        sum.held += u64::from(state != HolderState::Dead);
-        sum.stopped += u64::from(state == HolderState::Stopped);
-        sum.dead += u64::from(state == HolderState::Dead);
+        let offset = entry.offset(index);
+        match entry.kind {
+            SyncKind::Mutex => {
+                let bytes = offset.and_then(|offset| reader.bytes(offset));
+                let Some(mutex) = bytes.map(raw_view::mutex) else {
+                    continue;
+                };
+                sum.poisoned += u64::from(mutex.poison.is_some());
+                if let snapshot::LockState::Held(recorded) = mutex.lock {
+                    let state = state_of(recorded);
+                    sum.held += u64::from(state != HolderState::Dead);
+                    sum.stopped += u64::from(state == HolderState::Stopped);
+                    sum.dead += u64::from(state == HolderState::Dead);
+                }
+            }
+            SyncKind::Seat => {
+                let bytes = offset.and_then(|offset| reader.bytes(offset));
+                match bytes.map(raw_view::seat).map(|seat| seat.lock) {
+                    Some(snapshot::LockState::Held(recorded)) => {
+                        let state = state_of(recorded);
+                        sum.occupied += u64::from(state != HolderState::Dead);
+                        sum.stopped += u64::from(state == HolderState::Stopped);
+                        sum.dead += u64::from(state == HolderState::Dead);
+                    }
+                    Some(snapshot::LockState::OwnerDied) => sum.orphaned += 1,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
     }
     sum
 }
@@ -115,7 +131,13 @@ fn read(reader: &mut Reader<'_>, offset: u64, kind: SyncKind, epoch: Epoch) -> S
         SyncKind::Condvar => reader
             .bytes::<CONDVAR_LEN>(offset)
             .map(|bytes| SyncState::Condvar(raw_view::condvar(bytes))),
-        _ => Some(SyncState::PthreadCondvar),
+        SyncKind::Seat => reader
+            .bytes::<SEAT_LEN>(offset)
+            .map(|bytes| SyncState::Seat(seat(raw_view::seat(bytes), epoch))),
+        SyncKind::Event => reader
+            .bytes::<EVENT_LEN>(offset)
+            .map(|bytes| SyncState::Event(raw_view::event(bytes))),
+        SyncKind::PthreadCondvar => Some(SyncState::PthreadCondvar),
     };
     state.unwrap_or(SyncState::Unreadable)
 }
@@ -139,13 +161,24 @@ fn rank(state: &SyncState) -> Rank {
                 Waiters::NoneSeen => Rank::Idle,
             },
         },
+        SyncState::Seat(seat) => match seat.lock {
+            LockState::OwnerDied | LockState::NotRecoverable => Rank::Faulty,
+            LockState::Held(_) => Rank::Used,
+            LockState::Free | LockState::NotPlaced => Rank::Idle,
+        },
         SyncState::Condvar(condvar) if condvar.waiters > 0 => Rank::Used,
+        SyncState::Event(event) if event.is_set || event.waiters > 0 => Rank::Used,
+        SyncState::Event(_) => Rank::Idle,
         SyncState::Condvar(_) | SyncState::PthreadCondvar => Rank::Idle,
         SyncState::Unreadable => Rank::Faulty,
     }
 }
 
 fn mutex(found: snapshot::MutexState<snapshot::Holder>, epoch: Epoch) -> MutexState {
+    found.map_holder(|recorded| holder_of(recorded, epoch))
+}
+
+fn seat(found: snapshot::SeatState<snapshot::Holder>, epoch: Epoch) -> SeatState {
     found.map_holder(|recorded| holder_of(recorded, epoch))
 }
 

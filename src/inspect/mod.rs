@@ -72,9 +72,9 @@ use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned}
 pub use crate::printable::{is_printable, printable};
 pub use clear_poison::{ClearPoisonError, clear_poison};
 pub use types::{
-    Access, Attachment, CondvarState, Content, Details, Epoch, FileKind, Holder, HolderState, Link,
-    LockState, Locks, MutexState, Object, Scope, Segment, State, SyncObject, SyncState, Users,
-    Waiters,
+    Access, Attachment, CondvarState, Content, Details, Epoch, EventState, FileKind, Holder,
+    HolderState, Link, LockState, Locks, MutexState, Object, Scope, SeatState, Segment, State,
+    SyncObject, SyncState, Users, Waiters,
 };
 
 /// Returns the size of a page in bytes.

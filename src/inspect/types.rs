@@ -7,7 +7,7 @@ use crate::segment::{Address, Backing, Removal};
 use crate::sync::snapshot;
 
 pub use crate::os::mem::Access;
-pub use crate::sync::snapshot::{CondvarState, Waiters};
+pub use crate::sync::snapshot::{CondvarState, EventState, Waiters};
 
 /// Which objects to list.
 #[non_exhaustive]
@@ -219,22 +219,28 @@ pub enum Epoch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Locks {
-    /// The number of mutexes and condition variables.
+    /// The number of mutexes, condition variables, seats and events.
     pub objects: u64,
     /// How many of them were inspected: all, up to a limit of one million.
     pub counted: u64,
     /// The number of inspected mutexes that a thread holds.
     pub held: u64,
-    /// How many of the held mutexes have a holder that a signal or a debugger has
-    /// stopped.
+    /// The number of inspected seats that a thread occupies: permits of semaphores, and
+    /// lifelines.
+    pub occupied: u64,
+    /// How many of the held mutexes and occupied seats have a holder that a signal or a
+    /// debugger has stopped.
     pub stopped: u64,
-    /// The number of inspected mutexes that name a holder which does not exist, and
-    /// which the kernel has not marked. The holder may have called `exec` outside the
-    /// main thread, or have run in another boot of the machine.
+    /// The number of inspected mutexes and seats that name a holder which does not
+    /// exist, and which the kernel has not marked. The holder may have called `exec`
+    /// outside the main thread, or have run in another boot of the machine.
     pub dead: u64,
     /// The number of inspected mutexes that are poisoned, also by an owner death that
     /// no locker has seen yet.
     pub poisoned: u64,
+    /// The number of inspected seats whose occupant has died, and which no thread has
+    /// taken since.
+    pub orphaned: u64,
 }
 
 /// An object and its sync objects.
@@ -251,7 +257,8 @@ pub struct Details {
     pub omitted: u64,
 }
 
-/// A mutex or condition variable in a segment.
+/// A mutex, condition variable, seat or event in a segment. A seat is a part of a
+/// [`ShmSemaphore`](crate::ShmSemaphore) or a [`ShmLifeline`](crate::ShmLifeline).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -265,7 +272,7 @@ pub struct SyncObject {
     pub state: SyncState,
 }
 
-/// The state of a mutex or condition variable.
+/// The state of a mutex, condition variable, seat or event.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -276,6 +283,11 @@ pub enum SyncState {
     Condvar(CondvarState),
     /// A [`PthreadCondvar`](crate::PthreadCondvar). Only libc knows its state.
     PthreadCondvar,
+    /// A seat of a [`ShmSemaphore`](crate::ShmSemaphore), a
+    /// [`ShmLifeline`](crate::ShmLifeline) or [`Lifelines`](crate::Lifelines).
+    Seat(SeatState),
+    /// A [`ShmEvent`](crate::ShmEvent).
+    Event(EventState),
     /// The bytes could not be read, for example because the segment became shorter.
     Unreadable,
 }
@@ -283,10 +295,13 @@ pub enum SyncState {
 /// The state of a mutex.
 pub type MutexState = snapshot::MutexState<Holder>;
 
-/// Tells whether a thread holds a mutex.
+/// The state of a seat.
+pub type SeatState = snapshot::SeatState<Holder>;
+
+/// Tells whether a thread holds a mutex or a seat.
 pub type LockState = snapshot::LockState<Holder>;
 
-/// The thread that holds a mutex.
+/// The thread that holds a mutex or occupies a seat.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -305,7 +320,7 @@ pub struct Holder {
     pub thread_started: Option<SystemTime>,
 }
 
-/// The state of the thread that holds a mutex.
+/// The state of the thread that holds a mutex or occupies a seat.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -5,6 +5,7 @@
 //! [`futex(2)`]: https://man7.org/linux/man-pages/man2/futex.2.html
 
 use std::io;
+use std::marker::PhantomData;
 use std::sync::atomic::AtomicU32;
 
 use super::clock::Deadline;
@@ -217,14 +218,119 @@ pub(crate) enum Wake {
 }
 
 /// Calls `FUTEX_WAKE`. It does not fail for a valid word. If a seccomp filter refuses
-/// it, the waiters continue at their next recheck.
-pub(crate) fn wake(word: &AtomicU32, waiters: Wake) {
+/// it, the waiters continue at their next recheck. Returns the number of woken waiters,
+/// or `None` if the call was refused.
+pub(crate) fn wake(word: &AtomicU32, waiters: Wake) -> Option<usize> {
     let count = match waiters {
         Wake::One => 1,
         Wake::All => libc::c_int::MAX,
     };
     // SAFETY: `word` is valid and aligned. FUTEX_WAKE reads no further argument.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    usize::try_from(woken).ok()
+}
+
+/// The words on which one thread sleeps at the same time, for [`futex_waitv(2)`].
+///
+/// [`futex_waitv(2)`]: https://docs.kernel.org/userspace-api/futex2.html
+pub(crate) struct WaitList<'a> {
+    entries: [WaitEntry; WaitList::CAPACITY],
+    len: usize,
+    words: PhantomData<&'a AtomicU32>,
+}
+
+/// `struct futex_waitv` of `linux/futex.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct WaitEntry {
+    expected: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// Why a wait on a [`WaitList`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListWait {
+    /// A wake of the word at this position.
+    Woken(usize),
+    /// A word has another value, or a signal arrived.
+    Changed,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+impl<'a> WaitList<'a> {
+    /// The number of words that the kernel accepts (`FUTEX_WAITV_MAX`).
+    pub(crate) const CAPACITY: usize = 128;
+    /// `FUTEX2_SIZE_U32`, without `FUTEX2_PRIVATE`.
+    const SHARED_U32: u32 = 2;
+
+    /// Makes a list of one word.
+    pub(crate) fn new(word: &'a AtomicU32, expected: u32) -> Self {
+        const EMPTY: WaitEntry = WaitEntry {
+            expected: 0,
+            address: 0,
+            flags: 0,
+            reserved: 0,
+        };
+        let mut list = Self {
+            entries: [EMPTY; Self::CAPACITY],
+            len: 0,
+            words: PhantomData,
+        };
+        list.push(word, expected);
+        list
+    }
+
+    /// Adds a word. Does nothing if the list is full.
+    pub(crate) fn push(&mut self, word: &'a AtomicU32, expected: u32) {
+        if let Some(entry) = self.entries.get_mut(self.len) {
+            *entry = WaitEntry {
+                expected: expected.into(),
+                address: word.as_ptr().expose_provenance() as u64,
+                flags: Self::SHARED_U32,
+                reserved: 0,
+            };
+            self.len += 1;
+        }
+    }
+
+    /// Sleeps while each word has its expected value, until a wake of any, or the
+    /// absolute monotonic deadline.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not know the call (before Linux 5.16), or refuses it, for
+    /// example by a seccomp filter.
+    pub(crate) fn wait(&self, deadline: Deadline) -> io::Result<ListWait> {
+        punctually(deadline, || self.futex_waitv(deadline))
+    }
+
+    fn futex_waitv(&self, deadline: Deadline) -> io::Result<ListWait> {
+        let timeout = deadline.to_timespec();
+        // SAFETY: the first `len` entries name words that are valid and aligned during
+        // the call, because the list borrows them. `timeout` outlives the call.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_futex_waitv,
+                self.entries.as_ptr(),
+                self.len,
+                0,
+                &raw const timeout,
+                libc::CLOCK_MONOTONIC,
+            )
+        };
+        if let Ok(position) = usize::try_from(rc) {
+            return Ok(ListWait::Woken(position));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => Ok(ListWait::Changed),
+            Some(libc::ETIMEDOUT) => Ok(ListWait::TimedOut),
+            _ => Err(error),
+        }
+    }
 }
 
 /// Calls `FUTEX_WAKE_BITSET`: wakes the first waiter of the kernel's queue that is in
@@ -277,6 +383,66 @@ mod tests {
             }
             assert_eq!(waiter.join().unwrap(), FutexWait::Woken);
         });
+    }
+
+    /// Returns a list of both words, or `None` if the kernel does not know the call.
+    fn list_is_supported() -> bool {
+        let word = AtomicU32::new(7);
+        let supported = WaitList::new(&word, 8).wait(Deadline::now()).is_ok();
+        if !supported {
+            println!("skipped: no futex_waitv on this kernel");
+        }
+        supported
+    }
+
+    #[test]
+    fn list_wait_reports_the_woken_word() {
+        if !list_is_supported() {
+            return;
+        }
+        let words = [const { AtomicU32::new(7) }; 2];
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let mut list = WaitList::new(&words[0], 7);
+                list.push(&words[1], 7);
+                let far = Deadline::after(Duration::from_secs(60));
+                list.wait(far).unwrap()
+            });
+            while !waiter.is_finished() {
+                wake(&words[1], Wake::One);
+            }
+            assert_eq!(waiter.join().unwrap(), ListWait::Woken(1));
+        });
+    }
+
+    #[test]
+    fn list_wait_ends_by_value_and_deadline() {
+        if !list_is_supported() {
+            return;
+        }
+        let words = [const { AtomicU32::new(7) }; 2];
+        let mut list = WaitList::new(&words[0], 7);
+        list.push(&words[1], 8);
+        let far = Deadline::after(Duration::from_secs(60));
+        assert_eq!(list.wait(far).unwrap(), ListWait::Changed);
+        let list = WaitList::new(&words[0], 7);
+        let soon = Deadline::after(Duration::from_millis(1));
+        assert_eq!(list.wait(soon).unwrap(), ListWait::TimedOut);
+        assert!(soon.has_passed());
+    }
+
+    #[test]
+    fn list_takes_as_many_words_as_the_kernel() {
+        if !list_is_supported() {
+            return;
+        }
+        let words = [const { AtomicU32::new(7) }; WaitList::CAPACITY + 9];
+        let mut list = WaitList::new(&words[0], 7);
+        for word in &words[1..] {
+            list.push(word, 7);
+        }
+        let soon = Deadline::after(Duration::from_millis(1));
+        assert_eq!(list.wait(soon).unwrap(), ListWait::TimedOut);
     }
 
     #[test]

@@ -187,9 +187,12 @@ fn release_unrecoverable(mutex: &GlibcMutex) {
 
 /// Unlocks the word (step 3), and wakes a waiter if the word says that there are any
 /// (step 4).
+///
+/// The exchange is sequentially consistent: see "Memory ordering" in
+/// [`robust`](super).
 #[inline]
 fn release_word(mutex: &GlibcMutex) {
-    let word = mutex.lock.swap(UNLOCKED, Ordering::Release);
+    let word = mutex.lock.swap(UNLOCKED, Ordering::SeqCst);
     if word & FUTEX_WAITERS != 0 {
         futex::wake(&mutex.lock, Wake::One);
     }

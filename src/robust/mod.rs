@@ -38,8 +38,10 @@
 //! When a thread dies, the kernel sees its stores up to one point of the machine code.
 //! So the compiler must not reorder the steps: `compiler_fence(SeqCst)` stands between
 //! them. They need no order for other processors. The lock word is locked with
-//! `Acquire` and unlocked with `Release`. All other words are `Relaxed`, because the
-//! lock orders them, or because only one thread accesses them.
+//! `Acquire` and unlocked with `SeqCst`. A mutex needs `Release` only; a thread that
+//! leaves a seat then reads whether a thread waits for that, and must not read before
+//! it has left. All other words are `Relaxed`, because the lock orders them, or because
+//! only one thread accesses them.
 //!
 //! # Verification
 //!

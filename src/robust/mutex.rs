@@ -1,11 +1,11 @@
 //! A robust mutex as an object in memory: its initialisation and its state.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::layout::{GlibcMutex, LastOwner};
 use super::owner::{LockOwner, Method};
-use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_WAITERS};
+use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 use crate::os::pthread::{Protocol, PthreadMutex};
 
 /// A robust `pthread_mutex_t` at its final address.
@@ -99,6 +99,24 @@ impl RobustMutex {
     #[inline]
     pub(crate) fn owner_tid(&self) -> u32 {
         self.words().holder()
+    }
+
+    /// Returns the holder's thread id, or 0, by a sequentially consistent load.
+    #[inline]
+    pub(crate) fn owner_tid_seq_cst(&self) -> u32 {
+        self.words().lock.load(Ordering::SeqCst) & FUTEX_TID_MASK
+    }
+
+    /// Marks the lock word with `FUTEX_WAITERS`, if a thread holds the mutex. An unlock
+    /// and the kernel then wake one waiter on the word. Returns the word and its value,
+    /// or `None` if no thread holds the mutex.
+    pub(crate) fn watch(&self) -> Option<(&AtomicU32, u32)> {
+        let word = &self.words().lock;
+        let (relaxed, is_held) = (Ordering::Relaxed, |word| word & FUTEX_TID_MASK != 0);
+        let marked = word.fetch_update(relaxed, relaxed, |word| {
+            is_held(word).then_some(word | FUTEX_WAITERS)
+        });
+        marked.ok().map(|held| (word, held | FUTEX_WAITERS))
     }
 
     /// Returns whether the holder died and no thread has locked the mutex since.

@@ -279,7 +279,9 @@ fn unlock_word(list: RobustList, mutex: &GlibcMutex) {
     for _ in 0..MAX_ATTEMPTS {
         match futex::unlock_pi(&mutex.lock) {
             Ok(()) => return,
-            Err(PiRefusal::Contradiction) => futex::wake(&mutex.lock, Wake::All),
+            Err(PiRefusal::Contradiction) => {
+                futex::wake(&mutex.lock, Wake::All);
+            }
             Err(_) => {}
         }
     }

@@ -29,7 +29,7 @@ pub struct SyncOps {
     pub(crate) init: unsafe fn(*mut u8, InitContext) -> io::Result<()>,
     /// Reinitialises an object that was initialised elsewhere: in an earlier boot, in
     /// the file that this one is a copy of, or in the memory that this is a private
-    /// copy of. Poisons a mutex that was held there.
+    /// copy of. Poisons a mutex that was held there, and orphans a seat.
     ///
     /// Any bytes will do, and a call that a crash cut short can be repeated.
     ///
@@ -61,16 +61,22 @@ pub enum SyncKind {
     Condvar = 2,
     /// `PthreadCondvar`.
     PthreadCondvar = 3,
+    /// A seat: a part of `ShmSemaphore` and `ShmLifeline`.
+    Seat = 4,
+    /// `ShmEvent`.
+    Event = 5,
 }
 
 impl SyncKind {
-    /// Returns the name of the public type.
+    /// Returns the name of the public type, or of the part of public types.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mutex => "ShmMutex",
             Self::Condvar => "ShmCondvar",
             Self::PthreadCondvar => "PthreadCondvar",
+            Self::Seat => "seat",
+            Self::Event => "ShmEvent",
         }
     }
 
@@ -80,6 +86,8 @@ impl SyncKind {
             1 => Some(Self::Mutex),
             2 => Some(Self::Condvar),
             3 => Some(Self::PthreadCondvar),
+            4 => Some(Self::Seat),
+            5 => Some(Self::Event),
             _ => None,
         }
     }
@@ -99,9 +107,24 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_code_and_name() {
-        let kinds = [SyncKind::Mutex, SyncKind::Condvar, SyncKind::PthreadCondvar];
-        assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3]);
-        let names = ["ShmMutex", "ShmCondvar", "PthreadCondvar"];
+        let kinds = [
+            SyncKind::Mutex,
+            SyncKind::Condvar,
+            SyncKind::PthreadCondvar,
+            SyncKind::Seat,
+            SyncKind::Event,
+        ];
+        assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5]);
+        for kind in kinds {
+            assert_eq!(SyncKind::from_code(kind as u8), Some(kind));
+        }
+        let names = [
+            "ShmMutex",
+            "ShmCondvar",
+            "PthreadCondvar",
+            "seat",
+            "ShmEvent",
+        ];
         assert_eq!(kinds.map(SyncKind::name), names);
     }
 }

@@ -66,7 +66,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guard::ShmMutexGuard;
-use super::raw_mutex::{LockToken, RawLockError, RawMutex};
+use super::raw_mutex::RawMutex;
+use super::robust_lock::{LockToken, RawLockError};
 use super::snapshot::CondvarState;
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{Error, LockError, LockResult, PoisonCause};

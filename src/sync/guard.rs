@@ -7,7 +7,8 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::or_recover::{OrRecover, sealed};
-use super::raw_mutex::{LockToken, RawMutex};
+use super::raw_mutex::RawMutex;
+use super::robust_lock::LockToken;
 use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
 use crate::os::pthread::Protocol;
 use crate::robust::BoundToThread;
@@ -52,7 +53,7 @@ impl<T: ?Sized> MutexCell<T> {
             was_panicking: std::thread::panicking(),
             bound: PhantomData,
         };
-        if self.raw.poison.is_set() {
+        if self.raw.poison().is_set() {
             return Self::report_poison(guard);
         }
         Ok(guard)
@@ -60,7 +61,7 @@ impl<T: ?Sized> MutexCell<T> {
 
     #[cold]
     fn report_poison(guard: ShmMutexGuard<'_, T>) -> LockResult<ShmMutexGuard<'_, T>> {
-        match guard.cell.raw.poison.cause() {
+        match guard.cell.raw.poison().cause() {
             Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
             None => Ok(guard), // `clear_poison` ran between the two reads.
         }
@@ -208,7 +209,7 @@ impl<'a, T: ?Sized> Poisoned<ShmMutexGuard<'a, T>> {
         let raw = &self.guard.cell.raw;
         // C code may have unlocked meanwhile. Then the poison is another holder's.
         if raw.is_held(self.guard.token) {
-            raw.poison.clear();
+            raw.poison().clear();
         }
         self.guard
     }

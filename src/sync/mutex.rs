@@ -502,7 +502,7 @@ impl<T: ?Sized> ShmMutex<T> {
     ///
     /// An owner death that no locker has seen yet is not cleared.
     pub fn clear_poison(&self) {
-        self.cell.raw.poison.clear();
+        self.cell.raw.poison().clear();
     }
 
     /// Returns the holder at this moment, for diagnosis: see [`Holder`] for an example.

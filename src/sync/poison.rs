@@ -1,7 +1,7 @@
 //! The poison word: a persistent flag that the data may be inconsistent, with its
 //! cause.
 
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::PoisonCause;
 use crate::robust::ThreadId;
@@ -82,25 +82,6 @@ impl PoisonWord {
             (Self::cause_in(word) == Some(expected)).then_some(Self::CLEAN)
         });
         cleared.map(drop).map_err(Self::cause_in)
-    }
-}
-
-/// How many times the mutex was poisoned. Wraps around, so readers compare for equality
-/// only. It tells a waiter that the poison was set and cleared during its wait.
-#[repr(C)]
-pub(super) struct PoisonEpoch(AtomicU16);
-
-impl PoisonEpoch {
-    pub(super) const fn new() -> Self {
-        Self(AtomicU16::new(0))
-    }
-
-    pub(super) fn get(&self) -> u16 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

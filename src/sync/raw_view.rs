@@ -6,27 +6,48 @@
 use std::ptr::NonNull;
 
 use super::condvar::ShmCondvar;
+use super::event::ShmEvent;
 use super::raw_mutex::RawMutex;
-use super::snapshot::{CondvarState, Holder, MutexState};
+use super::seat::Seat;
+use super::snapshot::{CondvarState, EventState, Holder, MutexState, SeatState};
 use crate::error::PoisonCause;
 
 /// The size of a mutex without its data, in bytes.
 pub(crate) const MUTEX_LEN: usize = size_of::<RawMutex>();
 /// The size of a `ShmCondvar`, in bytes.
 pub(crate) const CONDVAR_LEN: usize = size_of::<ShmCondvar>();
+/// The size of a seat, in bytes.
+pub(crate) const SEAT_LEN: usize = size_of::<Seat>();
+/// The size of a `ShmEvent`, in bytes.
+pub(crate) const EVENT_LEN: usize = size_of::<ShmEvent>();
 
 /// Reads a mutex. The holder's process id is 0 if it is unknown.
 pub(crate) fn mutex(bytes: [u8; MUTEX_LEN]) -> MutexState<Holder> {
-    // SAFETY: any bytes are valid for a RawMutex (its invariant 6). The copy is only
-    // read, and never locked.
+    // SAFETY: any bytes are valid for a RawMutex (invariant 6 of `robust_lock`). The
+    // copy is only read, and never locked.
     let copy = unsafe { std::mem::transmute::<[u8; MUTEX_LEN], RawMutex>(bytes) };
-    copy.state()
+    copy.mutex_state()
 }
 
 /// Reads a condition variable.
 pub(crate) fn condvar(bytes: [u8; CONDVAR_LEN]) -> CondvarState {
     // SAFETY: a ShmCondvar is two atomic words, for which any bytes are valid.
     let copy = unsafe { std::mem::transmute::<[u8; CONDVAR_LEN], ShmCondvar>(bytes) };
+    copy.state()
+}
+
+/// Reads a seat. The occupant's process id is 0 if it is unknown.
+pub(crate) fn seat(bytes: [u8; SEAT_LEN]) -> SeatState<Holder> {
+    // SAFETY: any bytes are valid for a Seat, as for its lock (invariant 6 of
+    // `robust_lock`). The copy is only read, and never taken.
+    let copy = unsafe { std::mem::transmute::<[u8; SEAT_LEN], Seat>(bytes) };
+    copy.state()
+}
+
+/// Reads an event.
+pub(crate) fn event(bytes: [u8; EVENT_LEN]) -> EventState {
+    // SAFETY: a ShmEvent consists of atomic words, for which any bytes are valid.
+    let copy = unsafe { std::mem::transmute::<[u8; EVENT_LEN], ShmEvent>(bytes) };
     copy.state()
 }
 
@@ -45,7 +66,7 @@ pub(crate) unsafe fn clear_poison(
     // SAFETY: mapped, aligned and accessed atomically, as the caller promises. Any
     // bytes are valid for a RawMutex.
     let mutex = unsafe { at.cast::<RawMutex>().as_ref() };
-    mutex.poison.clear_if(expected)
+    mutex.poison().clear_if(expected)
 }
 
 #[cfg(test)]
@@ -120,7 +141,11 @@ mod tests {
         fn any_bytes_are_readable(
             bytes in proptest::collection::vec(any::<u8>(), MUTEX_LEN),
             condition in any::<[u8; CONDVAR_LEN]>(),
+            occupied in proptest::collection::vec(any::<u8>(), SEAT_LEN),
+            signal in any::<[u8; EVENT_LEN]>(),
         ) {
+            let _ = seat(occupied.try_into().unwrap());
+            let _ = event(signal);
             let _ = mutex(bytes.try_into().unwrap());
             let _ = condvar(condition);
         }

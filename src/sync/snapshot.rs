@@ -98,17 +98,66 @@ pub struct CondvarState {
     pub notifications: u32,
 }
 
+/// The state of a seat: a place that a thread holds for as long as it takes part. A
+/// permit of a [`ShmSemaphore`](crate::ShmSemaphore) and a
+/// [`ShmLifeline`](crate::ShmLifeline) are seats. `H` describes the occupant.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct SeatState<H> {
+    /// The state of the seat: free if it is vacant, held if it is occupied, and
+    /// [`OwnerDied`](LockState::OwnerDied) if its occupant has died and no thread has
+    /// taken it since.
+    pub lock: LockState<H>,
+    /// A number that the type of the seat defines.
+    pub note: u64,
+    /// How many times a thread has taken the seat after the death of its occupant.
+    /// Wraps around.
+    pub deaths: u16,
+}
+
+/// The state of a [`ShmEvent`](crate::ShmEvent).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct EventState {
+    /// Whether the event is set.
+    pub is_set: bool,
+    /// Whether a waiter resets it.
+    pub resets_itself: bool,
+    /// The number of waiters, at most. Includes waiters that died while they waited.
+    pub waiters: u32,
+}
+
+impl<H> LockState<H> {
+    /// Replaces the description of the holder.
+    pub(crate) fn map_holder<K>(self, describe: impl FnOnce(H) -> K) -> LockState<K> {
+        match self {
+            Self::NotPlaced => LockState::NotPlaced,
+            Self::Free => LockState::Free,
+            Self::Held(holder) => LockState::Held(describe(holder)),
+            Self::OwnerDied => LockState::OwnerDied,
+            Self::NotRecoverable => LockState::NotRecoverable,
+        }
+    }
+}
+
+impl<H> SeatState<H> {
+    /// Replaces the description of the occupant.
+    pub(crate) fn map_holder<K>(self, describe: impl FnOnce(H) -> K) -> SeatState<K> {
+        SeatState {
+            lock: self.lock.map_holder(describe),
+            note: self.note,
+            deaths: self.deaths,
+        }
+    }
+}
+
 impl<H> MutexState<H> {
     /// Replaces the description of the holder.
     pub(crate) fn map_holder<K>(self, describe: impl FnOnce(H) -> K) -> MutexState<K> {
         MutexState {
-            lock: match self.lock {
-                LockState::NotPlaced => LockState::NotPlaced,
-                LockState::Free => LockState::Free,
-                LockState::Held(holder) => LockState::Held(describe(holder)),
-                LockState::OwnerDied => LockState::OwnerDied,
-                LockState::NotRecoverable => LockState::NotRecoverable,
-            },
+            lock: self.lock.map_holder(describe),
             poison: self.poison,
             poison_count: self.poison_count,
             waiters: self.waiters,

@@ -2,7 +2,8 @@
 
 use super::guard::ShmMutexGuard;
 use super::or_recover::{OrRecover, sealed};
-use super::raw_mutex::{LockToken, RawLockError, RawMutex};
+use super::raw_mutex::RawMutex;
+use super::robust_lock::{LockToken, RawLockError};
 use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 

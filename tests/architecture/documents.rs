@@ -18,7 +18,9 @@ const FOLDERS: [&str; 10] = [
 ];
 
 /// The test programs that consist of modules.
-const TEST_BINARIES: [&str; 6] = ["condvar", "crash", "mutex", "segment", "tool", "types"];
+const TEST_BINARIES: [&str; 7] = [
+    "condvar", "crash", "family", "mutex", "segment", "tool", "types",
+];
 
 /// The documents that list tests by the names of their functions.
 const LISTS: [&str; 2] = ["docs/results/failure-modes.md", "docs/results/suites.md"];

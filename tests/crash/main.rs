@@ -9,6 +9,8 @@ mod results;
 mod collections;
 mod create_open_remove;
 mod every_instruction;
+mod family_instructions;
+mod family_storm;
 mod lock_storm;
 mod lost_wakeups;
 mod model;

@@ -108,10 +108,10 @@ impl Child {
 
     /// Waits until the child sleeps in a futex system call.
     pub fn wait_until_asleep(&self) {
-        let call = format!("{} ", libc::SYS_futex);
+        let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
         poll(|| {
             fs::read_to_string(format!("/proc/{}/syscall", self.pid))
-                .is_ok_and(|line| line.starts_with(&call))
+                .is_ok_and(|line| calls.iter().any(|call| line.starts_with(call)))
         });
     }
 

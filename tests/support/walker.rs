@@ -24,6 +24,9 @@ pub const PAUSE: libc::c_long = libc::SYS_pause;
 #[cfg(target_arch = "aarch64")]
 pub const PAUSE: libc::c_long = libc::SYS_ppoll;
 
+/// The system calls in which an operation may sleep.
+pub const SLEEPS: [libc::c_long; 2] = [libc::SYS_futex, libc::SYS_futex_waitv];
+
 /// Returns whether children can be stepped on this machine. If not, prints that `test`
 /// is not run.
 pub fn can_lead_for(test: &str) -> bool {
@@ -216,7 +219,7 @@ impl Walker {
             self.step_from(&registers);
             return Step::Plain;
         };
-        if call.number != libc::SYS_futex {
+        if !SLEEPS.contains(&call.number) {
             self.step_from(&registers);
             return Step::Whole(call);
         }
@@ -256,7 +259,8 @@ impl Walker {
     /// Returns whether the child sleeps in a futex call.
     fn is_asleep(&self) -> bool {
         let call = fs::read_to_string(format!("/proc/{}/syscall", self.pid()));
-        call.is_ok_and(|call| call.starts_with(&format!("{} ", libc::SYS_futex)))
+        let starts = |call: &str, number| call.starts_with(&format!("{number} "));
+        call.is_ok_and(|call| SLEEPS.iter().any(|number| starts(&call, *number)))
     }
 
     /// Returns whether the operation has ended.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use shm_sync::__private::{FieldPath, SyncKind};
 use shm_sync::{
-    Error, Fingerprint, LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe,
+    Error, Fingerprint, LockError, PthreadCondvar, Segment, ShmCondvar, ShmEvent, ShmLifeline,
+    ShmMutex, ShmSafe,
 };
 
 /// Returns the fingerprint of the type that is declared in the brackets.
@@ -416,6 +417,8 @@ fn reports<T: ShmSafe>() -> Vec<Found> {
             CONDVAR => align_of::<ShmCondvar>(),
             PTHREAD_CONDVAR => align_of::<PthreadCondvar>(),
             MUTEX => align_of::<ShmMutex<()>>(),
+            SyncKind::Seat => align_of::<ShmLifeline>(),
+            SyncKind::Event => align_of::<ShmEvent>(),
         };
         assert_eq!(one.offset % align, 0, "{one:?} is misaligned");
     }

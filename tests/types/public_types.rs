@@ -10,12 +10,13 @@ use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, Error, Fingerprint,
-    Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LockError, LockResult, NameError,
-    OrRecover, Pages, PoisonCause, Poisoned, PthreadCondvar, ReadOnly, ReadOnlySegment, Removal,
-    Residency, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmMutexGuard, ShmOption, ShmSafe,
-    ShmString, ShmVec, Snapshot, SystemVStatus, ToAddress, Unsupported, WaitTimeoutResult,
-    WithTail, inspect,
+    Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, End, Error,
+    Fingerprint, Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LifelineGuard,
+    Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PoisonCause, Poisoned,
+    PthreadCondvar, ReadOnly, ReadOnlySegment, Removal, Residency, Segment, SegmentOptions,
+    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOption,
+    ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus, TearFree, ToAddress,
+    Unsupported, WaitTimeoutResult, WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -100,6 +101,24 @@ const _: () = {
     assert!(implements!(inspect::Object: Send + Sync));
     assert!(implements!(inspect::Details: Send + Sync));
     assert!(implements!(inspect::Attachment: Send + Sync));
+};
+
+/// The members of the family. A permit and a lifeline's guard stay with their thread.
+const _: () = {
+    assert!(implements!(ShmEvent: ShmSafe + TearFree + Send + Sync + UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmSemaphore<3>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmSemaphore<3>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmLifeline: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmLifeline: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(Lifelines<3>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(Lifelines<3>: UnwindSafe + RefUnwindSafe));
+    type Permit = SemaphorePermit<'static, 3>;
+    assert!(!implements!(Permit: Send) && implements!(Permit: Sync));
+    assert!(!implements!(LifelineGuard<'static>: Send));
+    assert!(implements!(LifelineGuard<'static>: Sync));
+    assert!(!implements!(ShmSemaphore<3>: Clone) && !implements!(ShmEvent: Clone));
+    assert!(!implements!(ShmLifeline: Clone) && !implements!(Permit: Clone));
+    assert!(implements!(End: Copy + Eq + Debug + Send + Sync));
 };
 
 /// A panic poisons the mutex, as with std's mutex. So a mutex may be used after a

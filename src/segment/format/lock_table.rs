@@ -6,7 +6,7 @@
 //!
 //! | bytes of an entry | content |
 //! |---|---|
-//! | 0 | kind of object (1: `ShmMutex`, 2: `ShmCondvar`, 3: `PthreadCondvar`) |
+//! | 0 | kind of object (1: `ShmMutex`, 2: `ShmCondvar`, 3: `PthreadCondvar`, 4: seat, 5: `ShmEvent`) |
 //! | 1 | number of arrays around it, n |
 //! | 2–3 | length of the path in bytes |
 //! | 4–7 | size of the object in bytes; of a mutex, the lock without the data |

@@ -5,13 +5,17 @@
 //! | `mutex` | lock word, robust list, kernel, holder, poison, data | the kernel's futexes |
 //! | `pi_mutex` | the mutex with priority inheritance: lock word, robust list, the kernel's queue, a reader that waits on the word | the kernel's futexes |
 //! | `condvar` | sequence, generation, waiters, wake chain, recheck, notification of an owner death | the mutex, as its model shows it |
-//! | `store_buffer` | the two accesses by which a notifier skips the system call | nothing: it is checked on the memory model |
+//! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
+//! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
+//! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
 //!
-//! The memory of the first three is sequentially consistent. In one place the code's
-//! orderings are weaker, and no lock makes up for it: `store_buffer` checks that one.
+//! The memory of all but the last two is sequentially consistent. In two places the
+//! code's orderings are weaker, and no lock makes up for it: the last two check these.
 
 mod checker;
 mod condvar;
+mod event_count;
+mod event_count_orderings;
 mod mutex;
 mod pi_mutex;
 mod store_buffer;

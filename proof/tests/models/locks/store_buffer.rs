@@ -188,7 +188,7 @@ impl Shared {
 
 /// Tries every interleaving of a scenario, or those with a limited number of
 /// preemptions. Returns whether every thread ends in each of them.
-fn terminates(
+pub(super) fn terminates(
     what: &str,
     preemptions: Option<usize>,
     scenario: impl Fn() + Send + Sync + 'static,

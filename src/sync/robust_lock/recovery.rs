@@ -1,4 +1,4 @@
-//! The holder of a mutex, and recovery after its death: poison, reset,
+//! The holder of a robust lock, and recovery after its death: the record, and
 //! reinitialisation.
 //!
 //! Only this crate writes `holder`. C code that locks or unlocks the same mutex does
@@ -7,13 +7,13 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::{LockToken, RawLockError, RawMutex};
-use crate::error::{LockError, PoisonCause};
+use super::{LockToken, RawLockError, Record, RobustLock};
+use crate::error::LockError;
 use crate::robust::{LastOwner, ThreadId, ThreadState};
 use crate::shm_safe::InitContext;
 use crate::sync::snapshot::Holder;
 
-impl RawMutex {
+impl<R: Record> RobustLock<R> {
     /// Returns whether this thread holds the lock. Returns `false` in a forked child,
     /// which has a copy of the token, and if C code has unlocked.
     #[cold]
@@ -35,10 +35,10 @@ impl RawMutex {
         })
     }
 
-    /// Poisons the mutex because the holder, `dead`, died.
-    pub(super) fn poison_by_death_of(&self, dead: ThreadId) {
-        self.poison.set_owner_died(dead);
-        self.poison_epoch.add_one();
+    /// Records that the holder, `dead`, died.
+    pub(in crate::sync) fn record_death_of(&self, dead: ThreadId) {
+        self.record.set_owner_died(dead);
+        self.failures.add_one();
     }
 
     /// Returns the thread that `holder` names. The lock may have another holder, if C
@@ -52,7 +52,7 @@ impl RawMutex {
     /// The ids in `holder` count if pthread's words name the same thread. Otherwise the
     /// process is unknown: C code has locked, or a thread has just locked and not yet
     /// recorded itself. The kernel reuses thread ids, so old ids can agree by chance.
-    pub(super) fn last_holder(&self) -> ThreadId {
+    pub(in crate::sync) fn last_holder(&self) -> ThreadId {
         let recorded = self.recorded_holder();
         match self.pthread.last_owner() {
             LastOwner::Thread(tid) if tid == recorded.tid() => recorded,
@@ -61,7 +61,7 @@ impl RawMutex {
         }
     }
 
-    /// Recovers the lock after `EOWNERDEAD`: poisons the data, then marks the mutex
+    /// Recovers the lock after `EOWNERDEAD`: records the death, then marks the mutex
     /// consistent. After a crash in between, the next locker sees the owner death and
     /// repeats both steps (invariant 4). `by_libc` tells whether libc has locked.
     #[cold]
@@ -70,7 +70,7 @@ impl RawMutex {
         me: &ThreadState,
         by_libc: bool,
     ) -> Result<(), RawLockError> {
-        self.poison_by_death_of(match self.pthread.last_owner() {
+        self.record_death_of(match self.pthread.last_owner() {
             // libc has overwritten the word that would confirm `holder`.
             LastOwner::Inconsistent if by_libc => self.recorded_holder(),
             _ => self.last_holder(),
@@ -80,32 +80,7 @@ impl RawMutex {
         unsafe { self.pthread.mark_consistent(me.owner()) }.map_err(LockError::Os)
     }
 
-    /// Poisons the mutex because this thread panics. Does nothing if this thread does
-    /// not hold the lock: see [`is_held`](Self::is_held).
-    #[cold]
-    pub(in crate::sync) fn poison_by_panic(&self, token: LockToken) {
-        if self.is_held(token) {
-            let me = ThreadState::with_cached(ThreadState::id);
-            self.poison.set_panicked(me);
-            self.poison_epoch.add_one();
-        }
-    }
-
-    /// Returns why the data may be inconsistent. Includes an owner death that no locker
-    /// has seen yet.
-    pub(in crate::sync) fn poison_cause(&self) -> Option<PoisonCause> {
-        self.poison.cause().or_else(|| {
-            self.owner_died().then(|| {
-                let dead = self.last_holder();
-                PoisonCause::OwnerDied {
-                    pid: dead.pid(),
-                    tid: dead.tid(),
-                }
-            })
-        })
-    }
-
-    /// Poisons the mutex, and reinitialises the pthread mutex.
+    /// Records the death of the holder, and reinitialises the pthread mutex.
     ///
     /// # Safety
     ///
@@ -113,7 +88,7 @@ impl RawMutex {
     /// * No thread of any process holds the lock, waits for it or locks it during the
     ///   call.
     pub(in crate::sync) unsafe fn reset(&self) -> io::Result<()> {
-        self.poison_by_death_of(self.last_holder());
+        self.record_death_of(self.last_holder());
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: no thread uses, holds or waits for the mutex, and it stays in its
         // place, as the caller promises.
@@ -126,7 +101,7 @@ impl RawMutex {
     ///
     /// * The lock stays at this place in its memory object for as long as it is used.
     /// * No living thread holds it, waits for it or otherwise uses it at this place.
-    pub(super) unsafe fn reinit(&self, context: InitContext) -> io::Result<()> {
+    pub(in crate::sync) unsafe fn reinit(&self, context: InitContext) -> io::Result<()> {
         // SAFETY: no thread uses the lock, and it stays in its place, as the caller
         // promises.
         unsafe { self.reinit_words() }?;
@@ -135,8 +110,9 @@ impl RawMutex {
         Ok(())
     }
 
-    /// Reinitialises all words but the namespace. Poisons the mutex first, if a thread
-    /// held it. So after a crash at any point, the next caller can repeat this.
+    /// Reinitialises all words but the namespace. Records the death of the holder
+    /// first, if a thread held the lock. So after a crash at any point, the next caller
+    /// can repeat this.
     ///
     /// # Safety
     ///
@@ -145,8 +121,8 @@ impl RawMutex {
     pub(super) unsafe fn reinit_words(&self) -> io::Result<()> {
         let was_held =
             !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
-        if was_held && self.poison.cause().is_none() {
-            self.poison_by_death_of(self.last_holder());
+        if was_held && !self.record.is_set() {
+            self.record_death_of(self.last_holder());
         }
         self.holder.store(0, Ordering::Relaxed);
         // SAFETY: no thread uses, holds or waits for the mutex, and it stays in its

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{LockToken, RawLockError, RawMutex};
+use super::{LockToken, RawLockError, Record, RobustLock};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
 use crate::os::pthread::{Outcome, PthreadCond};
 use crate::robust::ThreadState;
 
-impl RawMutex {
+impl<R: Record> RobustLock<R> {
     /// Waits on a `pthread_cond_t`: libc unlocks, and locks again after the wait. The
     /// second value tells whether the deadline has passed.
     ///

@@ -1,6 +1,6 @@
 //! Unlocking for a wait, and locking again afterwards.
 
-use super::{LockToken, RawLockError, RawMutex};
+use super::{LockToken, RawLockError, Record, RobustLock};
 use crate::os::fork::ForkMarker;
 use crate::robust::{Blocking, RobustList, ThreadState};
 
@@ -13,7 +13,7 @@ pub(in crate::sync) struct Unlocked {
     list: Option<RobustList>,
 }
 
-impl RawMutex {
+impl<R: Record> RobustLock<R> {
     /// Unlocks until [`relock`](Self::relock). Returns `None` where
     /// [`unlock`](Self::unlock) returns `false`.
     pub(in crate::sync) fn unlock_for_wait(&self, token: LockToken) -> Option<Unlocked> {

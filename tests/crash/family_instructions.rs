@@ -1,0 +1,685 @@
+//! Every operation on events, semaphores and lifelines, killed at every instruction.
+//!
+//! `ptrace` steps a child through one operation and kills it after the n-th
+//! instruction, another child for each n, and in its sleep. After each kill, the
+//! processes that slept before must go on, and a new process must find an object that
+//! works.
+//!
+//! By default, one in several instructions is chosen, others in each run. This command
+//! kills at all of them:
+//!
+//! ```sh
+//! SHM_SYNC_KILL_STRIDE=1 SHM_SYNC_TEST_WATCHDOG=1800 \
+//!     cargo test --release --test crash -- --nocapture family_instructions
+//! ```
+
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+use std::cell::RefCell;
+use std::mem::forget;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::WaitStatus;
+use shm_sync::{
+    End, Error, LifelineGuard, Lifelines, LockError, Segment, ShmEvent, ShmLifeline, ShmSafe,
+    ShmSemaphore,
+};
+
+use crate::support::walker::{Step, Walker, can_lead_for};
+use crate::support::{Child, number_from_env, on_stage, spawn};
+
+/// The time after which a survivor counts as stuck. No load delays a healthy one for so
+/// long.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// The promised time, which is asserted of the median.
+const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
+
+/// The point at which the victim was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// Inside its operation.
+    Inside,
+    /// After its operation.
+    End,
+}
+
+/// Where the victim is to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    After(u64),
+    Asleep,
+    Woken,
+}
+
+/// An operation of a victim, and the processes around it.
+struct Scene<'a, T: ShmSafe> {
+    name: &'a str,
+    object: &'a dyn Fn() -> T,
+    /// Prepares what `release` ends, in the process of the harness.
+    set_up: &'a dyn Fn(&'static T),
+    /// The processes that sleep when the operation begins. They end when they have gone
+    /// on.
+    sleepers: &'a [&'a dyn Fn(&T)],
+    /// When they fall asleep.
+    order: Order,
+    /// Starts the victim, stopped at the beginning of its operation.
+    victim: &'a dyn Fn(&'static T) -> Walker,
+    /// Causes the event for which the victim sleeps.
+    release: &'a dyn Fn(&'static T),
+    /// Checks the object in a new process. The sleepers have gone on already, or may
+    /// wait for this.
+    check: &'a dyn Fn(&T, Reached),
+    /// Whether the sleepers go on without `check`, if the victim died there.
+    goes_on_alone: &'a dyn Fn(&T, Reached) -> bool,
+}
+
+/// When the sleepers of a scene fall asleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    BeforeVictim,
+    /// After the victim has prepared its operation.
+    AfterPreparation,
+}
+
+/// What was seen of one kill.
+struct Found {
+    reached: Reached,
+    /// The time from the kill until the last sleeper had gone on by itself.
+    slept: Option<Duration>,
+}
+
+impl<T: ShmSafe> Scene<'_, T> {
+    /// Leads the victim to a point, or to its end. Returns the number of instructions.
+    fn walk(&self, object: &'static T, walker: &mut Walker, point: Point) -> (Reached, u64) {
+        let mut is_released = false;
+        for number in 0.. {
+            if walker.is_at_end() {
+                return (Reached::End, number);
+            }
+            if point == Point::After(number) {
+                return (Reached::Inside, number);
+            }
+            if let Step::Asleep(_) = walker.step_or_sleep() {
+                if point == Point::Asleep {
+                    return (Reached::Inside, number);
+                }
+                if !is_released {
+                    (self.release)(object);
+                    is_released = true;
+                }
+                if point == Point::Woken {
+                    return (Reached::Inside, number);
+                }
+                crate::support::poll(|| {
+                    let stands = walker.stands();
+                    if !stands {
+                        // Another process has used the first event.
+                        (self.release)(object);
+                    }
+                    stands
+                });
+            }
+        }
+        unreachable!("an operation has fewer instructions than u64 has numbers")
+    }
+
+    fn kill_at(&self, point: Point) -> (Found, u64) {
+        let segment = Segment::anonymous((self.object)()).unwrap();
+        let object: *const T = &raw const *segment;
+        // SAFETY: the segment is leaked below, because guards of this process may stay
+        // in it. So the object is mapped until the process ends.
+        let object: &'static T = unsafe { &*object };
+        std::mem::forget(segment);
+        (self.set_up)(object);
+        let mut sleepers: Vec<Child> = Vec::new();
+        let mut start_sleepers = || {
+            for sleep in self.sleepers {
+                let child = spawn(|| sleep(object));
+                child.wait_until_asleep();
+                sleepers.push(child);
+            }
+        };
+        let mut walker = match self.order {
+            Order::BeforeVictim => {
+                start_sleepers();
+                (self.victim)(object)
+            }
+            Order::AfterPreparation => {
+                let walker = (self.victim)(object);
+                start_sleepers();
+                walker
+            }
+        };
+        let (reached, instructions) = self.walk(object, &mut walker, point);
+        walker.kill();
+        let death = Instant::now();
+        if point == Point::Asleep || reached == Reached::Inside {
+            // What the victim was to wait for happens for the others as well.
+            (self.release)(object);
+        }
+        let what = || format!("{}: killed at {point:?} ({reached:?})", self.name);
+        let mut slept = None;
+        if (self.goes_on_alone)(object, reached) {
+            for sleeper in &mut sleepers {
+                expect_end(sleeper, || format!("{}: a sleeper is stuck", what()));
+            }
+            slept = Some(death.elapsed());
+        }
+        let mut check = spawn(|| (self.check)(object, reached));
+        expect_end(&mut check, || format!("{}: the check is stuck", what()));
+        for sleeper in &mut sleepers {
+            expect_end(sleeper, || format!("{}: a sleeper is stuck", what()));
+        }
+        (Found { reached, slept }, instructions)
+    }
+
+    /// Kills at one in `stride` instructions, and in the sleep.
+    fn run(&self, stride: u64) {
+        if !can_lead_for(self.name) {
+            return;
+        }
+        let stride = number_from_env("SHM_SYNC_KILL_STRIDE").unwrap_or(stride);
+        let (whole, instructions) = self.kill_at(Point::After(u64::MAX));
+        assert_eq!(whole.reached, Reached::End);
+        let offset = u64::from(std::process::id()) % stride;
+        let numbers = (offset..=instructions).step_by(stride as usize);
+        let mut points: Vec<Point> = numbers.map(Point::After).collect();
+        points.extend([Point::Asleep, Point::Woken].repeat(2));
+        let mut slept: Vec<Duration> = Vec::new();
+        let mut inside = 0;
+        for &point in &points {
+            let (found, _) = self.kill_at(point);
+            inside += u32::from(found.reached == Reached::Inside);
+            slept.extend(found.slept);
+        }
+        slept.sort_unstable();
+        let median = slept.get(slept.len() / 2).copied();
+        println!(
+            "{}: {instructions} instructions, {} kills, {inside} inside; sleepers that went on \
+             by themselves: {}, median {median:.1?}, slowest {:.1?}",
+            self.name,
+            points.len(),
+            slept.len(),
+            slept.last()
+        );
+        assert!(inside > 0, "{}", self.name);
+        assert!(
+            median.is_none_or(|it| it < RECOVERS_WITHIN),
+            "{}",
+            self.name
+        );
+    }
+}
+
+/// Waits until a child has ended with exit status 0.
+fn expect_end(child: &mut Child, what: impl Fn() -> String) {
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait() {
+            break status;
+        }
+        assert!(begin.elapsed() < TIME_LIMIT, "{}", what());
+        std::thread::sleep(Duration::from_micros(100));
+    };
+    assert!(
+        matches!(status, WaitStatus::Exited(_, 0)),
+        "{}: {status:?}",
+        what()
+    );
+}
+
+fn nothing<T>(_: &'static T) {}
+
+fn yes<T>(_: &T, _: Reached) -> bool {
+    true
+}
+
+// --- Events -------------------------------------------------------------------------
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Turns {
+    event: ShmEvent,
+    passed: AtomicU32,
+}
+
+impl Turns {
+    fn manual() -> Self {
+        Self {
+            event: ShmEvent::manual_reset(),
+            passed: AtomicU32::new(0),
+        }
+    }
+
+    fn auto() -> Self {
+        Self {
+            event: ShmEvent::auto_reset(),
+            passed: AtomicU32::new(0),
+        }
+    }
+
+    fn pass(&self) {
+        self.event.wait().unwrap();
+        self.passed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn set(&self) {
+        self.event.set().unwrap();
+    }
+
+    /// Lets `sleepers` pass, one after the other.
+    fn let_pass(&self, sleepers: u32) {
+        while self.passed.load(Ordering::SeqCst) < sleepers {
+            let before = self.passed.load(Ordering::SeqCst);
+            self.set();
+            let begin = Instant::now();
+            while self.passed.load(Ordering::SeqCst) == before {
+                assert!(begin.elapsed() < TIME_LIMIT, "no sleeper passes");
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+    }
+}
+
+/// Uses an object of the same kind, because the first use in a process takes another
+/// path.
+fn warm_up_event() {
+    let spare = Segment::anonymous(Turns::manual()).unwrap();
+    spare.set();
+    spare.pass();
+    assert!(spare.event.try_wait().unwrap());
+    spare.event.reset();
+    assert!(
+        spare
+            .event
+            .wait_timeout(Duration::from_millis(1))
+            .unwrap()
+            .timed_out()
+    );
+}
+
+// --- Semaphores ---------------------------------------------------------------------
+
+fn warm_up_semaphore() {
+    let spare = Segment::anonymous(ShmSemaphore::<2>::new()).unwrap();
+    drop(spare.acquire_many(2).unwrap());
+    let _both = spare.acquire_many(2).unwrap();
+    assert!(spare.try_acquire_for(Duration::ZERO).is_err());
+}
+
+/// Checks that all permits come back, and that `deaths` of their holders died.
+fn check_permits<const N: usize>(semaphore: &ShmSemaphore<N>, deaths: impl Fn(usize) -> bool) {
+    let permits = semaphore.try_acquire_many_for(N, TIME_LIMIT).unwrap();
+    let mut indices: Vec<usize> = permits.iter().map(|permit| permit.index()).collect();
+    indices.sort_unstable();
+    assert!(indices.into_iter().eq(0..N), "each permit once");
+    let dead = permits.iter().filter(|permit| permit.after_death()).count();
+    assert!(deaths(dead), "{dead} deaths are reported");
+    drop(permits);
+    let again = semaphore.try_acquire_many_for(N, TIME_LIMIT).unwrap();
+    let dead = again.iter().filter(|permit| permit.after_death()).count();
+    assert_eq!(dead, 0, "a death is reported once");
+}
+
+fn leak_permit<const N: usize>(semaphore: &ShmSemaphore<N>) {
+    forget(semaphore.acquire().unwrap());
+}
+
+fn use_permit<const N: usize>(semaphore: &ShmSemaphore<N>) {
+    drop(semaphore.acquire().unwrap());
+}
+
+// --- Lifelines ----------------------------------------------------------------------
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Worker {
+    line: ShmLifeline,
+    group: Lifelines<3>,
+    /// How many watchers have returned, and how many of them were told of a death.
+    told: AtomicU32,
+    died: AtomicU32,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            line: ShmLifeline::new(),
+            group: Lifelines::new(),
+            told: AtomicU32::new(0),
+            died: AtomicU32::new(0),
+        }
+    }
+
+    fn watch(&self) {
+        match self.line.wait_for_end(None).unwrap() {
+            End::Died => {
+                self.died.fetch_add(1, Ordering::SeqCst);
+            }
+            End::Ended => {}
+            other => panic!("{other:?}"),
+        }
+        self.told.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits until so many watchers have returned.
+    fn expect_told(&self, watchers: u32) {
+        let begin = Instant::now();
+        while self.told.load(Ordering::SeqCst) < watchers {
+            assert!(begin.elapsed() < TIME_LIMIT, "a watcher is stuck");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    fn hold(&self) -> LifelineGuard<'_> {
+        self.line.hold().unwrap()
+    }
+}
+
+fn warm_up_lifeline() {
+    let spare = Segment::anonymous(Worker::new()).unwrap();
+    drop(spare.hold());
+    assert_eq!(spare.line.wait_for_end(None).unwrap(), End::Ended);
+    let _guard = spare.hold();
+    assert!(matches!(
+        spare.line.wait_for_end(None),
+        Err(Error::Lock(LockError::Deadlock))
+    ));
+    drop(spare.group.hold().unwrap());
+    let timeout = Some(Duration::from_millis(1));
+    let never_held = spare.group.wait_for_end(2, timeout).unwrap();
+    assert!(matches!(never_held, End::TimedOut | End::Ended));
+}
+
+on_stage! {
+    fn smoke() {
+        let scene = Scene {
+            name: "nothing",
+            object: &Turns::manual,
+            set_up: &nothing,
+            sleepers: &[&Turns::pass],
+            order: Order::BeforeVictim,
+            victim: &|_| Walker::new(|| ()),
+            release: &nothing,
+            check: &|turns: &Turns, _| turns.set(),
+            goes_on_alone: &|_, _| false,
+        };
+        scene.run(1);
+    }
+
+    fn event_set_survives_kills() {
+        for (name, sleepers) in [
+            ("set", &[] as &[&dyn Fn(&Turns)]),
+            ("set with sleepers", &[&Turns::pass, &Turns::pass]),
+        ] {
+            let scene = Scene {
+                name,
+                object: &Turns::manual,
+                set_up: &nothing,
+                sleepers,
+                order: Order::BeforeVictim,
+                victim: &|turns| Walker::prepared(warm_up_event, |()| turns.set()),
+                release: &nothing,
+                check: &|turns: &Turns, _| {
+                    turns.set();
+                    turns.pass();
+                },
+                // The flag is set, whether the victim has woken the sleepers or not.
+                goes_on_alone: &|turns, _| turns.event.is_set(),
+            };
+            scene.run(2);
+        }
+    }
+
+    fn auto_event_set_survives_kills() {
+        let scene = Scene {
+            name: "set, automatic, with sleepers",
+            object: &Turns::auto,
+            set_up: &nothing,
+            sleepers: &[&Turns::pass, &Turns::pass],
+            order: Order::BeforeVictim,
+            victim: &|turns| Walker::prepared(warm_up_event, |()| turns.set()),
+            release: &nothing,
+            check: &|turns: &Turns, reached| {
+                // The victim's event lets one sleeper pass, without a further one.
+                let begin = Instant::now();
+                let is_pending =
+                    || turns.event.is_set() || reached == Reached::End;
+                while is_pending() && turns.passed.load(Ordering::SeqCst) == 0 {
+                    assert!(begin.elapsed() < TIME_LIMIT, "no sleeper passes");
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                turns.let_pass(2);
+            },
+            goes_on_alone: &|_, _| false,
+        };
+        scene.run(2);
+    }
+
+    fn event_wait_survives_kills() {
+        for (name, object) in [
+            ("wait", &Turns::manual as &dyn Fn() -> Turns),
+            ("wait, automatic", &Turns::auto),
+        ] {
+            let scene = Scene {
+                name,
+                object,
+                set_up: &nothing,
+                sleepers: &[&Turns::pass],
+                order: Order::BeforeVictim,
+                victim: &|turns| {
+                    Walker::prepared(warm_up_event, |()| turns.event.wait().unwrap())
+                },
+                release: &|turns| turns.set(),
+                check: &|turns: &Turns, _| turns.let_pass(1),
+                goes_on_alone: &|_, _| false,
+            };
+            scene.run(150);
+        }
+    }
+
+    fn acquire_survives_kills() {
+        let scene = Scene {
+            name: "acquire",
+            object: &ShmSemaphore::<2>::new,
+            set_up: &nothing,
+            sleepers: &[],
+            order: Order::BeforeVictim,
+            victim: &|semaphore| {
+                Walker::prepared(warm_up_semaphore, |()| leak_permit(semaphore))
+            },
+            release: &nothing,
+            check: &|semaphore: &ShmSemaphore<2>, reached| {
+                let at_least = usize::from(reached == Reached::End);
+                check_permits(semaphore, |dead| (at_least..=1).contains(&dead));
+            },
+            goes_on_alone: &yes,
+        };
+        scene.run(1);
+    }
+
+    fn acquire_at_gate_survives_kills() {
+        // The harness has the only permit. One process queues behind the victim.
+        let kept = RefCell::new(None);
+        let scene = Scene {
+            name: "acquire at the gate",
+            object: &ShmSemaphore::<1>::new,
+            set_up: &|semaphore| {
+                drop(kept.replace(None));
+                kept.replace(Some(semaphore.acquire().unwrap()));
+            },
+            sleepers: &[&use_permit],
+            order: Order::BeforeVictim,
+            victim: &|semaphore| {
+                Walker::prepared(warm_up_semaphore, |()| leak_permit(semaphore))
+            },
+            release: &|_| drop(kept.take()),
+            check: &|semaphore: &ShmSemaphore<1>, _| check_permits(semaphore, |dead| dead <= 1),
+            goes_on_alone: &yes,
+        };
+        scene.run(150);
+    }
+
+    fn acquire_many_survives_kills() {
+        // The harness has one of three permits. The victim collects the others, and
+        // waits.
+        let kept = RefCell::new(None);
+        let scene = Scene {
+            name: "acquire three",
+            object: &ShmSemaphore::<3>::new,
+            set_up: &|semaphore| {
+                drop(kept.replace(None));
+                kept.replace(Some(semaphore.acquire().unwrap()));
+            },
+            sleepers: &[],
+            order: Order::BeforeVictim,
+            victim: &|semaphore| {
+                Walker::prepared(warm_up_semaphore, |()| {
+                    forget(semaphore.acquire_many(3).unwrap());
+                })
+            },
+            release: &|_| drop(kept.take()),
+            check: &|semaphore: &ShmSemaphore<3>, reached| {
+                let at_least = if reached == Reached::End { 3 } else { 0 };
+                check_permits(semaphore, |dead| (at_least..=3).contains(&dead));
+            },
+            goes_on_alone: &yes,
+        };
+        scene.run(150);
+    }
+
+    fn release_survives_kills() {
+        let scene = Scene {
+            name: "release",
+            object: &ShmSemaphore::<2>::new,
+            set_up: &nothing,
+            sleepers: &[],
+            order: Order::BeforeVictim,
+            victim: &|semaphore| {
+                let prepare = || {
+                    warm_up_semaphore();
+                    semaphore.acquire().unwrap()
+                };
+                Walker::prepared(prepare, drop)
+            },
+            release: &nothing,
+            check: &|semaphore: &ShmSemaphore<2>, reached| {
+                let at_most = usize::from(reached == Reached::Inside);
+                check_permits(semaphore, |dead| dead <= at_most);
+            },
+            goes_on_alone: &yes,
+        };
+        scene.run(1);
+    }
+
+    fn release_to_sleeper_survives_kills() {
+        // The victim has the only permit.
+        let scene = Scene {
+            name: "release to a sleeper",
+            object: &ShmSemaphore::<1>::new,
+            set_up: &nothing,
+            sleepers: &[&use_permit],
+            order: Order::AfterPreparation,
+            victim: &|semaphore| {
+                let prepare = || {
+                    warm_up_semaphore();
+                    semaphore.acquire().unwrap()
+                };
+                Walker::prepared(prepare, drop)
+            },
+            release: &nothing,
+            check: &|semaphore: &ShmSemaphore<1>, _| check_permits(semaphore, |dead| dead <= 1),
+            goes_on_alone: &yes,
+        };
+        scene.run(2);
+    }
+
+    fn hold_survives_kills() {
+        let scene = Scene {
+            name: "hold",
+            object: &Worker::new,
+            set_up: &nothing,
+            // They wait for the first holder.
+            sleepers: &[&Worker::watch, &Worker::watch],
+            order: Order::BeforeVictim,
+            victim: &|worker| Walker::prepared(warm_up_lifeline, |()| forget(worker.hold())),
+            release: &nothing,
+            check: &|worker: &Worker, reached| {
+                let guard = worker.hold();
+                assert!(guard.after_death() || reached == Reached::Inside);
+                let deaths = if guard.after_death() { 2 } else { 0 };
+                drop(guard);
+                worker.expect_told(2);
+                assert_eq!(worker.died.load(Ordering::SeqCst), deaths);
+                assert_eq!(worker.line.wait_for_end(None).unwrap(), End::Ended);
+                assert!(!worker.hold().after_death(), "a death is reported once");
+            },
+            goes_on_alone: &|_, reached| reached == Reached::End,
+        };
+        scene.run(2);
+    }
+
+    fn end_of_holding_survives_kills() {
+        let scene = Scene {
+            name: "drop of a lifeline's guard",
+            object: &Worker::new,
+            set_up: &nothing,
+            sleepers: &[&Worker::watch, &Worker::watch],
+            order: Order::AfterPreparation,
+            victim: &|worker| {
+                let prepare = || {
+                    warm_up_lifeline();
+                    worker.hold()
+                };
+                Walker::prepared(prepare, drop)
+            },
+            release: &nothing,
+            check: &|worker: &Worker, reached| {
+                worker.expect_told(2);
+                assert!(!worker.line.is_alive());
+                let end = worker.line.wait_for_end(None).unwrap();
+                assert!(end == End::Ended || reached == Reached::Inside);
+                let guard = worker.hold();
+                assert_eq!(guard.after_death(), end == End::Died, "both tell the same");
+            },
+            goes_on_alone: &yes,
+        };
+        scene.run(2);
+    }
+
+    fn wait_for_end_survives_kills() {
+        // The kernel wakes the victim or the other watcher when the holder dies.
+        let holder = RefCell::new(None);
+        let scene = Scene {
+            name: "wait for the end",
+            object: &Worker::new,
+            set_up: &|worker| {
+                let child = spawn(|| {
+                    forget(worker.hold());
+                    nix::unistd::pause();
+                });
+                crate::support::poll(|| worker.line.is_alive());
+                holder.replace(Some(child));
+            },
+            sleepers: &[&Worker::watch],
+            order: Order::BeforeVictim,
+            victim: &|worker| {
+                Walker::prepared(warm_up_lifeline, |()| {
+                    assert_eq!(worker.line.wait_for_end(None).unwrap(), End::Died);
+                })
+            },
+            release: &|_| {
+                if let Some(mut child) = holder.take() {
+                    child.kill();
+                }
+            },
+            check: &|worker: &Worker, _| {
+                assert_eq!(worker.died.load(Ordering::SeqCst), 1, "the watcher was told");
+                assert!(worker.hold().after_death());
+            },
+            goes_on_alone: &yes,
+        };
+        scene.run(150);
+    }
+}

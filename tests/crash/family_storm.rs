@@ -1,0 +1,368 @@
+//! SIGKILL at random instants, for processes that use events, semaphores and lifelines.
+//!
+//! Six processes share an object. The parent kills them at random instants, one after
+//! the other, and starts new ones. At intervals and at the end, every process must make
+//! progress.
+//!
+//! The number of kills and the seed can be set:
+//!
+//! ```sh
+//! SHM_SYNC_STORM_KILLS=5000 SHM_SYNC_TEST_WATCHDOG=900 \
+//!     cargo test --release --test crash -- --nocapture family_storm
+//! ```
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{Child, Random, number_from_env, on_stage, spawn};
+use shm_sync::{End, Error, Lifelines, LockError, Segment, SemaphorePermit, ShmEvent};
+use shm_sync::{ShmSafe, ShmSemaphore};
+
+const PROCESSES: usize = 6;
+/// The number of kills between two checks of progress.
+const KILLS_PER_CHECK: u64 = 100;
+/// The time within which each process must make progress during a check.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the processes of a storm share, beside the object.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Log {
+    /// The number of rounds of each process.
+    rounds: [AtomicU64; PROCESSES],
+    deaths_reported: AtomicU64,
+    violations: AtomicU64,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            rounds: [const { AtomicU64::new(0) }; PROCESSES],
+            deaths_reported: AtomicU64::new(0),
+            violations: AtomicU64::new(0),
+        }
+    }
+
+    fn record_violation(&self, what: &str) {
+        eprintln!("VIOLATION: {what}");
+        self.violations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finish_round(&self, me: usize) {
+        self.rounds[me].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn rounds(&self) -> [u64; PROCESSES] {
+        std::array::from_fn(|me| self.rounds[me].load(Ordering::Relaxed))
+    }
+}
+
+/// Waits until each process has finished a round. Returns the processes that have not.
+fn check_progress(log: &Log) -> Result<(), Vec<usize>> {
+    let before = log.rounds();
+    let begin = Instant::now();
+    loop {
+        let now = log.rounds();
+        let stuck: Vec<usize> = (0..PROCESSES).filter(|&me| now[me] == before[me]).collect();
+        if stuck.is_empty() {
+            return Ok(());
+        }
+        if begin.elapsed() > TIME_LIMIT {
+            return Err(stuck);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills processes that run `body`, and starts new ones. Panics if one is stuck, or has
+/// recorded a violation.
+fn survive(name: &str, log: &Log, body: impl Fn(usize)) {
+    let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(300);
+    let (mut random, seed) = Random::from_env(0x5eed);
+    let start = |me| spawn(|| body(me));
+    let mut processes: Vec<Child> = (0..PROCESSES).map(start).collect();
+    let begin = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for kill in 1..=kills {
+        random.dither(20);
+        let victim = random.below(PROCESSES as u64) as usize;
+        processes[victim].kill();
+        processes[victim] = start(victim);
+        if kill % KILLS_PER_CHECK == 0 || kill == kills {
+            let calm = Instant::now();
+            assert_eq!(
+                check_progress(log),
+                Ok(()),
+                "{name}: stuck after {kill} kills"
+            );
+            slowest = slowest.max(calm.elapsed());
+        }
+    }
+    for mut process in processes {
+        process.kill();
+    }
+    println!(
+        "{name}: {kills} kills (seed {seed}) in {:.1?}: {} rounds, {} deaths reported, slowest \
+         calm {slowest:.1?}, {} violations",
+        begin.elapsed(),
+        log.rounds().iter().sum::<u64>(),
+        log.deaths_reported.load(Ordering::Relaxed),
+        log.violations.load(Ordering::Relaxed)
+    );
+    assert_eq!(log.violations.load(Ordering::Relaxed), 0, "{name}");
+}
+
+/// The number of permits: fewer than processes.
+const PERMITS: usize = 3;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Devices {
+    semaphore: ShmSemaphore<PERMITS>,
+    /// The process that uses each device, written by that process. 0 means none.
+    users: [AtomicU32; PERMITS],
+    log: Log,
+}
+
+impl Devices {
+    fn new() -> Self {
+        Self {
+            semaphore: ShmSemaphore::new(),
+            users: [const { AtomicU32::new(0) }; PERMITS],
+            log: Log::new(),
+        }
+    }
+
+    /// Uses a device, and checks that no other process does.
+    fn enter(&self, permit: &SemaphorePermit<'_, PERMITS>) {
+        let user = &self.users[permit.index()];
+        let before = user.swap(std::process::id(), Ordering::SeqCst);
+        if permit.after_death() {
+            self.log.deaths_reported.fetch_add(1, Ordering::Relaxed);
+        } else if before != 0 {
+            self.log
+                .record_violation("two users of a device, or a death that was not reported");
+        }
+    }
+
+    fn leave(&self, permit: SemaphorePermit<'_, PERMITS>) {
+        let user = &self.users[permit.index()];
+        if user.swap(0, Ordering::SeqCst) != std::process::id() {
+            self.log.record_violation("another process used the device");
+        }
+        drop(permit);
+    }
+
+    fn use_forever(&self, me: usize) {
+        for round in me.. {
+            let acquired = match round % 5 {
+                0 => self.semaphore.try_acquire().map(|permit| vec![permit]),
+                1 => {
+                    let permit = self.semaphore.try_acquire_for(Duration::from_millis(2));
+                    permit.map(|permit| vec![permit])
+                }
+                2 => self.semaphore.acquire_many(1 + round % PERMITS),
+                3 => {
+                    let timeout = Duration::from_millis(2);
+                    self.semaphore.try_acquire_many_for(PERMITS, timeout)
+                }
+                _ => self.semaphore.acquire().map(|permit| vec![permit]),
+            };
+            match acquired {
+                Ok(permits) => {
+                    for permit in &permits {
+                        self.enter(permit);
+                    }
+                    if round % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                    for permit in permits {
+                        self.leave(permit);
+                    }
+                    self.log.finish_round(me);
+                }
+                Err(Error::Lock(LockError::WouldBlock | LockError::TimedOut)) => {}
+                Err(other) => self.log.record_violation(&format!("{other:?}")),
+            }
+        }
+    }
+}
+
+/// The number of lifelines, which four processes hold.
+const LINES: usize = 4;
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Group {
+    lines: Lifelines<LINES>,
+    holders: [AtomicU32; LINES],
+    ends_seen: AtomicU64,
+    deaths_seen: AtomicU64,
+    log: Log,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self {
+            lines: Lifelines::new(),
+            holders: [const { AtomicU32::new(0) }; LINES],
+            ends_seen: AtomicU64::new(0),
+            deaths_seen: AtomicU64::new(0),
+            log: Log::new(),
+        }
+    }
+
+    fn hold_forever(&self, me: usize) {
+        for round in 0_u32.. {
+            let guard = match self.lines.hold() {
+                Ok(guard) => guard,
+                // The kernel has not released the line of the last victim yet.
+                Err(Error::Lock(LockError::WouldBlock)) => continue,
+                Err(other) => {
+                    self.log.record_violation(&format!("{other:?}"));
+                    return;
+                }
+            };
+            let holder = &self.holders[guard.index()];
+            let before = holder.swap(std::process::id(), Ordering::SeqCst);
+            if guard.after_death() {
+                self.log.deaths_reported.fetch_add(1, Ordering::Relaxed);
+            } else if before != 0 {
+                self.log
+                    .record_violation("two holders, or a death that was not reported");
+            }
+            if round % 16 == 0 {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if holder.swap(0, Ordering::SeqCst) != std::process::id() {
+                self.log
+                    .record_violation("another process held the lifeline");
+            }
+            drop(guard);
+            self.log.finish_round(me);
+        }
+    }
+
+    fn watch_forever(&self, me: usize) {
+        for round in me.. {
+            let timeout = match round % 3 {
+                0 => Some(Duration::from_millis(1)),
+                _ => None,
+            };
+            match self.lines.wait_for_end(round % LINES, timeout) {
+                Ok(End::Died) => self.deaths_seen.fetch_add(1, Ordering::Relaxed),
+                Ok(End::Ended) => self.ends_seen.fetch_add(1, Ordering::Relaxed),
+                Ok(_) => 0,
+                Err(error) => {
+                    self.log.record_violation(&format!("{error:?}"));
+                    return;
+                }
+            };
+            self.log.finish_round(me);
+        }
+    }
+}
+
+/// A manual event that two processes set and reset and two wait for, and two automatic
+/// ones by which two processes take turns.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Events {
+    gate: ShmEvent,
+    turns: [ShmEvent; 2],
+    log: Log,
+}
+
+impl Events {
+    fn new() -> Self {
+        Self {
+            gate: ShmEvent::manual_reset(),
+            turns: [const { ShmEvent::auto_reset() }; 2],
+            log: Log::new(),
+        }
+    }
+
+    fn run_forever(&self, me: usize) -> Result<(), Error> {
+        for round in 0_u64.. {
+            match me {
+                0 => {
+                    self.gate.set()?;
+                    if round % 8 == 0 {
+                        std::thread::yield_now();
+                    }
+                    self.gate.reset();
+                    // The last event stays set for a while, so that each waiter may
+                    // see it.
+                    self.gate.set()?;
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                1 | 2 => self.gate.wait()?,
+                3 => {
+                    let timeout = Duration::from_millis(1);
+                    if self.gate.wait_timeout(timeout)?.timed_out() {
+                        continue;
+                    }
+                }
+                // A turn that was lost with its process is given again.
+                _ => {
+                    let [mine, other] = match me {
+                        4 => [&self.turns[0], &self.turns[1]],
+                        _ => [&self.turns[1], &self.turns[0]],
+                    };
+                    other.set()?;
+                    if mine.wait_timeout(Duration::from_millis(50))?.timed_out() {
+                        continue;
+                    }
+                }
+            }
+            self.log.finish_round(me);
+        }
+        Ok(())
+    }
+}
+
+on_stage! {
+    fn smoke() {
+        let devices = Segment::anonymous(Devices::new()).unwrap();
+        let _users: Vec<Child> =
+            (0..PROCESSES).map(|me| spawn(|| devices.use_forever(me))).collect();
+        assert_eq!(check_progress(&devices.log), Ok(()));
+    }
+
+    fn semaphore_storm_leaves_no_stuck_process() {
+        let devices = Segment::anonymous(Devices::new()).unwrap();
+        survive("semaphore", &devices.log, |me| devices.use_forever(me));
+        let back = devices.semaphore.try_acquire_many_for(PERMITS, TIME_LIMIT).unwrap();
+        assert_eq!(back.len(), PERMITS, "all permits are back");
+        for permit in &back {
+            devices.enter(permit);
+        }
+        assert_eq!(devices.log.violations.load(Ordering::Relaxed), 0);
+    }
+
+    fn lifeline_storm_leaves_no_stuck_process() {
+        let group = Segment::anonymous(Group::new()).unwrap();
+        survive("lifelines", &group.log, |me| {
+            if me < LINES {
+                group.hold_forever(me);
+            } else {
+                group.watch_forever(me);
+            }
+        });
+        assert_eq!(group.lines.alive(), 0, "no killed process counts as alive");
+        println!(
+            "watchers were told of {} ends and {} deaths",
+            group.ends_seen.load(Ordering::Relaxed),
+            group.deaths_seen.load(Ordering::Relaxed)
+        );
+    }
+
+    fn event_storm_leaves_no_stuck_process() {
+        let events = Segment::anonymous(Events::new()).unwrap();
+        survive("events", &events.log, |me| {
+            if let Err(error) = events.run_forever(me) {
+                events.log.record_violation(&format!("{error:?}"));
+            }
+        });
+    }
+}
