@@ -48,7 +48,7 @@ const EXAMPLES: &[Example] = &[
         name: "lifeline",
         options: &["--work"],
         short: &["--work", "50"],
-        prints: &["ended normally", "its last holder died", "after the kill"],
+        prints: &["ended normally", "died", "after the kill"],
         long: Some(&["--work", "60000"]),
     },
     Example {

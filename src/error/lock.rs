@@ -31,8 +31,7 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// ```
 ///
 /// In the cookbook:
-/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
-/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time).
+/// [a pool of workers](crate::guide::cookbook#a-pool-of-workers).
 ///
 /// # The question mark
 ///
@@ -186,7 +185,6 @@ impl<G> fmt::Debug for LockError<G> {
 /// ```
 ///
 /// In the cookbook:
-/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
 /// [a journal, and a repair](crate::guide::cookbook#a-journal-and-a-repair).
 #[must_use = "the lock is held: repair the data with `recover`, or drop this to unlock"]
 pub struct Poisoned<G> {

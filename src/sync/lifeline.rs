@@ -38,6 +38,9 @@ use crate::robust::BoundToThread;
 use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// How a wait for the end of a lifeline's holder ended.
+///
+/// In the cookbook:
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
@@ -206,6 +209,9 @@ impl<'a> Line<'a> {
 /// process is not dead.
 ///
 /// [`kill(2)`]: https://man7.org/linux/man-pages/man2/kill.2.html
+///
+/// In the cookbook:
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process).
 ///
 /// # Crash behaviour
 ///
@@ -386,6 +392,9 @@ impl fmt::Debug for ShmLifeline {
 ///
 /// Each is like a [`ShmLifeline`]. They share the place where threads wait: a holder
 /// that comes or ends wakes the waiters of all of them.
+///
+/// In the cookbook:
+/// [the death of another process](crate::guide::cookbook#the-death-of-another-process).
 #[repr(C)]
 pub struct Lifelines<const N: usize> {
     changed: EventCount,

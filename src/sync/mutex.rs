@@ -37,8 +37,6 @@ use crate::shm_safe::{
 ///
 /// In the cookbook: [a counter](crate::guide::cookbook#a-counter),
 /// [a pool of workers](crate::guide::cookbook#a-pool-of-workers),
-/// [the death of another process](crate::guide::cookbook#the-death-of-another-process),
-/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time),
 /// [a C program](crate::guide::cookbook#a-c-program).
 ///
 /// # Crash behaviour

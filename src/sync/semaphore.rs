@@ -61,6 +61,9 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties,
 /// A permit belongs to the thread that acquired it, and comes back when the permit is
 /// dropped. To let one process signal another, use a [`ShmEvent`](crate::ShmEvent).
 ///
+/// In the cookbook:
+/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time).
+///
 /// # Order
 ///
 /// While threads wait for permits, a newcomer waits behind them, also in
@@ -436,6 +439,9 @@ impl<const N: usize> fmt::Debug for ShmSemaphore<N> {
 ///
 /// A leaked permit (`mem::forget`) comes back when its thread ends, and the segment
 /// stays mapped until then.
+///
+/// In the cookbook:
+/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time).
 ///
 /// # Forks
 ///
