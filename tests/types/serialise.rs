@@ -35,7 +35,8 @@ fn smoke() {
     assert_eq!(inside["removal"], "Persistent");
     assert_eq!(inside["epoch"], "Current");
     let locks = json!({
-        "objects": 2, "counted": 2, "held": 1, "stopped": 0, "dead": 0, "poisoned": 0
+        "objects": 2, "counted": 2, "held": 1, "stopped": 0, "dead": 0, "poisoned": 0,
+        "occupied": 0, "orphaned": 0
     });
     assert_eq!(inside["locks"], locks);
     assert!(inside["created"]["secs_since_epoch"].as_u64() > Some(1_600_000_000));
