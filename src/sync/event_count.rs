@@ -149,10 +149,11 @@ impl EventCount {
         looks_answered: impl Fn() -> bool,
         mut question: impl FnMut() -> Option<T>,
     ) -> io::Result<Option<T>> {
-        if spin::spin_until(looks_answered)
-            && let answer @ Some(_) = question()
-        {
-            return Ok(answer);
+        if spin::spin_until(looks_answered) {
+            let answer = question();
+            if answer.is_some() {
+                return Ok(answer);
+            }
         }
         loop {
             let seen = self.sequence.load(Ordering::SeqCst);

@@ -304,10 +304,10 @@ impl<const N: usize> ShmSemaphore<N> {
         &self,
         blocking: impl FnOnce() -> Blocking,
     ) -> Result<SemaphorePermit<'_, N>, Error> {
-        if !self.gate.is_occupied()
-            && let Some(permit) = self.try_take()?
-        {
-            return Ok(permit);
+        if !self.gate.is_occupied() {
+            if let Some(permit) = self.try_take()? {
+                return Ok(permit);
+            }
         }
         let mut taken = None;
         self.wait_at_gate(1, blocking(), |permit| taken = Some(permit))?;
