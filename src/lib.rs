@@ -58,6 +58,8 @@
 //! | [`ShmEvent`] | lets threads wait until an event is set |
 //! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
 //! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
+//! | [`Published`] | the latest complete value, which any number of readers copy without a lock |
+//! | [`ShmOnceLock`] | a value that is made once, by the first process that needs it |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
 //! | [`Holder`], [`MAX_LOCKS_HELD`] | the thread that holds a lock; how many locks one thread may hold |
@@ -148,9 +150,9 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar,
-    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmSemaphore,
-    WaitTimeoutLockResult, WaitTimeoutResult,
+    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, Published,
+    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock,
+    ShmSemaphore, WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and

@@ -329,3 +329,24 @@ fn listed_tests_exist() {
         list.join("\n")
     );
 }
+
+/// Cargo finds no test programs by itself here, because each one is in a folder of its
+/// own.
+#[test]
+fn test_programs_are_declared() {
+    enter_repository();
+    let manifest = |folder: &Path| fs::read_to_string(folder.join("Cargo.toml"));
+    let shared = manifest(Path::new("tests")).expect("the package of the tests is there");
+    for entry in fs::read_dir("tests").expect("the folder is readable") {
+        let folder = entry.expect("the folder is readable").path();
+        if !folder.join("main.rs").is_file() {
+            continue;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let declared = shared.contains(&format!("path = \"{name}/main.rs\""));
+        assert!(
+            declared || manifest(&folder).is_ok(),
+            "no Cargo.toml has tests/{name}/main.rs"
+        );
+    }
+}

@@ -16,3 +16,4 @@ mod lost_wakeups;
 mod model;
 mod name_storm;
 mod tables;
+mod values;

@@ -1,4 +1,5 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline` and `Lifelines`.
+//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline` and `Lifelines`, `Published`,
+//! `ShmOnceLock`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,4 +7,5 @@ mod support;
 mod event;
 mod lifeline;
 mod placement;
+mod published;
 mod semaphore;

@@ -13,10 +13,10 @@ use shm_sync::{
     Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, End, Error,
     Fingerprint, Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LifelineGuard,
     Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PoisonCause, Poisoned,
-    PthreadCondvar, ReadOnly, ReadOnlySegment, Removal, Residency, Segment, SegmentOptions,
-    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOption,
-    ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus, TearFree, ToAddress,
-    Unsupported, WaitTimeoutResult, WithTail, inspect,
+    PthreadCondvar, Published, ReadOnly, ReadOnlySegment, Removal, Residency, Segment,
+    SegmentOptions, SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard,
+    ShmOnceLock, ShmOption, ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus,
+    TearFree, ToAddress, Unsupported, WaitTimeoutResult, WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -118,6 +118,10 @@ const _: () = {
     assert!(implements!(LifelineGuard<'static>: Sync));
     assert!(!implements!(ShmSemaphore<3>: Clone) && !implements!(ShmEvent: Clone));
     assert!(!implements!(ShmLifeline: Clone) && !implements!(Permit: Clone));
+    assert!(implements!(Published<u64>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(Published<u64>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmOnceLock<u64>: ShmSafe + Send + Sync + UnwindSafe + RefUnwindSafe));
+    assert!(!implements!(ShmOnceLock<u64>: TearFree) && !implements!(ShmOnceLock<u64>: Clone));
     assert!(implements!(End: Copy + Eq + Debug + Send + Sync));
 };
 

@@ -1,5 +1,7 @@
-//! Copies of memory that other threads and processes may write at the same time.
+//! Copies from and to memory that other threads and processes may access at the same
+//! time.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Copies `len` bytes by relaxed atomic loads.
@@ -42,6 +44,57 @@ pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// Gives bytes that the program has not initialised, such as padding, some value. The
+/// other bytes stay as they are.
+pub(crate) fn initialise_rest<T>(value: &mut MaybeUninit<T>) {
+    // Miri knows no assembly code. The types in its tests have no padding.
+    #[cfg(not(miri))]
+    // SAFETY: the code is empty, so it changes no register, no flag and no memory. The
+    // compiler knows the address only, and must take it that the code has written to
+    // every byte there, because no option forbids that.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) value.as_mut_ptr(), options(nostack, preserves_flags));
+    }
+    let _ = value;
+}
+
+/// Stores `len` bytes by relaxed atomic stores.
+///
+/// Numbers of up to eight bytes that are aligned to their size are not torn.
+///
+/// # Safety
+///
+/// * `from` is valid for reads of `len` bytes, all of which are initialised.
+/// * `to` is valid for atomic stores of `len` bytes, and does not overlap with `from`.
+pub(crate) unsafe fn store_relaxed(from: *const u8, to: *mut u8, len: usize) {
+    let mut at = 0;
+    while at < len {
+        // SAFETY: `from` is valid for `len` bytes, and `at` is less.
+        let from = unsafe { from.add(at) };
+        // SAFETY: `to` is valid for `len` bytes, and `at` is less.
+        let to = unsafe { to.add(at) };
+        let left = len - at;
+        macro_rules! piece {
+            ($atomic:ty, $plain:ty) => {{
+                // SAFETY: `from` is valid for reads of `left` bytes. It may be
+                // unaligned.
+                let bytes = unsafe { from.cast::<$plain>().read_unaligned() };
+                // SAFETY: aligned, as the `match` below checks, and `to` is valid for
+                // atomic stores of the `left` bytes.
+                let shared = unsafe { <$atomic>::from_ptr(to.cast()) };
+                shared.store(bytes, Ordering::Relaxed);
+                size_of::<$plain>()
+            }};
+        }
+        at += match to.addr() {
+            address if address % 8 == 0 && left >= 8 => piece!(AtomicU64, u64),
+            address if address % 4 == 0 && left >= 4 => piece!(AtomicU32, u32),
+            address if address % 2 == 0 && left >= 2 => piece!(AtomicU16, u16),
+            _ => piece!(AtomicU8, u8),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +110,15 @@ mod tests {
                 unsafe { copy_relaxed(source[start..].as_ptr(), copied.as_mut_ptr(), len) };
                 assert_eq!(copied[..len], source[start..start + len]);
                 assert_eq!(copied[len], 0xff);
+
+                let mut stored = vec![0xff; start + len + 1];
+                let to = stored[start..].as_mut_ptr();
+                // SAFETY: the source has at least `len` bytes, and the target has one
+                // more from `to` on. They are separate vectors, and no other thread has
+                // them.
+                unsafe { store_relaxed(source.as_ptr(), to, len) };
+                assert_eq!(stored[start..start + len], source[..len]);
+                assert_eq!(stored[start + len], 0xff);
             }
         }
     }

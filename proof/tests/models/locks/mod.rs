@@ -8,9 +8,11 @@
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
+//! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
 //!
-//! The memory of all but the last two is sequentially consistent. In two places the
-//! code's orderings are weaker, and no lock makes up for it: the last two check these.
+//! The memory of all but the last three is sequentially consistent. In three places,
+//! the code's orderings are weaker, and no lock makes up for it. The last three check
+//! these.
 
 mod checker;
 mod condvar;
@@ -18,4 +20,5 @@ mod event_count;
 mod event_count_orderings;
 mod mutex;
 mod pi_mutex;
+mod published_orderings;
 mod store_buffer;

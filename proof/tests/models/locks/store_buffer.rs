@@ -193,16 +193,28 @@ pub(super) fn terminates(
     preemptions: Option<usize>,
     scenario: impl Fn() + Send + Sync + 'static,
 ) -> bool {
+    holds(what, "every thread ends", "deadlock", preemptions, scenario)
+}
+
+/// Tries interleavings, like [`terminates`]. Returns whether all of them end without a
+/// panic. A panic must have a message that begins with `fault`.
+pub(super) fn holds(
+    what: &str,
+    good: &'static str,
+    fault: &'static str,
+    preemptions: Option<usize>,
+    scenario: impl Fn() + Send + Sync + 'static,
+) -> bool {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = preemptions;
     let begin = Instant::now();
     let checked = std::panic::catch_unwind(AssertUnwindSafe(|| model.check(scenario)));
     let result = match &checked {
-        Ok(()) => "every thread ends",
+        Ok(()) => good,
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map_or("", String::as_str);
-            assert!(message.starts_with("deadlock"), "{what}: {message}");
-            "deadlock"
+            assert!(message.starts_with(fault), "{what}: {message}");
+            fault
         }
     };
     report::memory_model(what, result, begin.elapsed());

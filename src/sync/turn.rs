@@ -1,0 +1,36 @@
+//! A seat for which threads queue, as for a mutex, and that a guard leaves.
+
+use super::robust_lock::RawLockError;
+use super::seat::{Seat, SeatToken};
+use crate::robust::Blocking;
+
+/// The turn of this thread. The drop leaves the seat, also when a panic unwinds.
+pub(super) struct Turn<'a> {
+    seat: &'a Seat,
+    token: SeatToken,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits for the seat, and takes it.
+    #[inline]
+    pub(super) fn wait_for(seat: &'a Seat) -> Result<Self, RawLockError> {
+        let token = match seat.try_take()? {
+            Some(token) => token,
+            None => seat.take(Blocking::Wait)?,
+        };
+        Ok(Self { seat, token })
+    }
+
+    /// Returns whether this thread still has its turn. A child that user code has
+    /// forked meanwhile has not.
+    pub(super) fn is_mine(&self) -> bool {
+        self.seat.is_held(self.token)
+    }
+}
+
+impl Drop for Turn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.seat.leave(self.token);
+    }
+}
