@@ -40,9 +40,9 @@
 //!
 //! A waiter may *watch* seats. The kernel then wakes it when an occupant dies, because
 //! it sleeps on the lock words of these seats as well (`futex_waitv`). The order is:
-//! announce, mark the lock words, ask, sleep. So an occupant that has left before the
-//! mark is seen by the question, and one that leaves after it changes a word on which
-//! the waiter sleeps. The kernel wakes one watcher of a dead occupant, and that one
+//! announce, mark the lock words, ask, sleep. If an occupant has left before the mark,
+//! the question sees that. If it leaves after the mark, it changes a word on which the
+//! waiter sleeps. The kernel wakes one watcher of a dead occupant, and that watcher
 //! notifies the others.
 //!
 //! Before Linux 5.16, under a seccomp filter that refuses the call, and for more than

@@ -213,12 +213,12 @@ impl<'a> Line<'a> {
 /// kernel marks the lifeline and wakes a waiter, which wakes the others. Before Linux
 /// 5.16, the waiters notice within 250 ms. A holder that is stopped is there.
 ///
-/// A waiter may be killed at any instruction. If it is the one that the kernel has
-/// woken, the other waiters notice within 250 ms.
+/// A waiter may be killed at any instruction. If the kernel has just woken this waiter
+/// for a death, the other waiters notice the death within 250 ms.
 ///
-/// A holder that dumps core is dead only when the kernel has written the dump. A holder
-/// that calls `exec` in another thread than the main thread is there for ever, as with
-/// a [`ShmMutex`](crate::ShmMutex#crash-behaviour).
+/// A holder that dumps core is dead only when the kernel has written the dump. If a
+/// holder calls `exec` in another thread than the main thread, the lifeline stays held
+/// for ever, as with a [`ShmMutex`](crate::ShmMutex#crash-behaviour).
 ///
 /// # Forks
 ///
@@ -337,8 +337,8 @@ impl ShmLifeline {
     /// # }
     /// ```
     ///
-    /// If the waiter gets no processor until several later holders have come and gone,
-    /// it returns how the last of them but one has ended.
+    /// A waiter may get no processor while several later holders take and leave the
+    /// lifeline. Then the call returns how the last but one holding has ended.
     ///
     /// # Errors
     ///
@@ -530,8 +530,8 @@ impl LifelineGuard<'_> {
         self.index
     }
 
-    /// Returns whether the last holder died. Of each death, one holder learns: the next
-    /// one that lives on.
+    /// Returns whether the last holder died. Exactly one surviving holder learns of
+    /// each death: the next one.
     #[must_use]
     pub fn after_death(&self) -> bool {
         self.note.is_after_death()

@@ -459,9 +459,9 @@ impl<const N: usize> SemaphorePermit<'_, N> {
         self.index
     }
 
-    /// Returns whether the last holder of the permit with this
-    /// [index](Self::index) died with it. Then the resource may need repair. Of each
-    /// death, one holder learns: the next one that lives on.
+    /// Returns whether the last holder of the permit with this [index](Self::index)
+    /// died with it. Then the resource may need repair. Exactly one surviving holder
+    /// learns of each death: the next one.
     #[must_use]
     pub fn after_death(&self) -> bool {
         self.token.after_death
