@@ -1,5 +1,9 @@
 //! A place to sleep until a question about words in shared memory is answered.
 //!
+//! The idea is that of Reed and Kanodia, [*Synchronization with eventcounts and
+//! sequencers*](https://dl.acm.org/doi/10.1145/359060.359076) (1979). The announcements
+//! spare a notifier the system call if no thread waits.
+//!
 //! # The protocol
 //!
 //! An event count is a sequence number and a *roll*: the number of announcements of

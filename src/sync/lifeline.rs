@@ -305,12 +305,38 @@ impl ShmLifeline {
     }
 
     /// Returns whether a thread holds the lifeline at this moment.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmLifeline};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let worker = Segment::anonymous(ShmLifeline::new())?;
+    /// assert!(!worker.is_alive());
+    /// let guard = worker.hold()?;
+    /// assert!(worker.is_alive());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.line().is_alive()
     }
 
     /// Returns the thread that holds the lifeline at this moment.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmLifeline};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let worker = Segment::anonymous(ShmLifeline::new())?;
+    /// let guard = worker.hold()?;
+    /// let holder = worker.holder().expect("this thread holds it");
+    /// assert_eq!(holder.pid, std::process::id());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         self.holder.occupant().filter(|_| self.holder.is_occupied())
@@ -445,6 +471,20 @@ impl<const N: usize> Lifelines<N> {
 
     /// Holds any lifeline that no living thread holds, until the guard is dropped or
     /// this thread ends. Does not wait.
+    ///
+    /// ```
+    /// use shm_sync::{Error, Lifelines, LockError, Segment};
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let workers = Segment::anonymous(Lifelines::<2>::new())?;
+    /// let guards = [workers.hold()?, workers.hold()?];
+    /// assert_ne!(guards[0].index(), guards[1].index());
+    /// let third = workers.hold();
+    /// assert!(matches!(third, Err(Error::Lock(LockError::WouldBlock))));
+    /// # drop(guards);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
