@@ -251,7 +251,7 @@ fn locks(locks: Option<Locks>) -> String {
     }
     let _ = write!(text, ", {} poisoned", locks.poisoned);
     if locks.occupied > 0 || locks.orphaned > 0 {
-        let _ = write!(text, ", {} seats occupied", locks.occupied);
+        let _ = write!(text, "; seats: {} occupied", locks.occupied);
     }
     if locks.orphaned > 0 {
         let _ = write!(text, ", {} orphaned", locks.orphaned);

@@ -1,5 +1,9 @@
 //! A place to sleep until a question about words in shared memory is answered.
 //!
+//! The idea is that of Reed and Kanodia, [*Synchronization with eventcounts and
+//! sequencers*](https://dl.acm.org/doi/10.1145/359060.359076) (1979). The announcements
+//! spare a notifier the system call if no thread waits.
+//!
 //! # The protocol
 //!
 //! An event count is a sequence number and a *roll*: the number of announcements of
@@ -40,9 +44,9 @@
 //!
 //! A waiter may *watch* seats. The kernel then wakes it when an occupant dies, because
 //! it sleeps on the lock words of these seats as well (`futex_waitv`). The order is:
-//! announce, mark the lock words, ask, sleep. So an occupant that has left before the
-//! mark is seen by the question, and one that leaves after it changes a word on which
-//! the waiter sleeps. The kernel wakes one watcher of a dead occupant, and that one
+//! announce, mark the lock words, ask, sleep. If an occupant has left before the mark,
+//! the question sees that. If it leaves after the mark, it changes a word on which the
+//! waiter sleeps. The kernel wakes one watcher of a dead occupant, and that watcher
 //! notifies the others.
 //!
 //! Before Linux 5.16, under a seccomp filter that refuses the call, and for more than

@@ -219,12 +219,12 @@ impl<'a> Line<'a> {
 /// kernel marks the lifeline and wakes a waiter, which wakes the others. Before Linux
 /// 5.16, the waiters notice within 250 ms. A holder that is stopped is there.
 ///
-/// A waiter may be killed at any instruction. If it is the one that the kernel has
-/// woken, the other waiters notice within 250 ms.
+/// A waiter may be killed at any instruction. If the kernel has just woken this waiter
+/// for a death, the other waiters notice the death within 250 ms.
 ///
-/// A holder that dumps core is dead only when the kernel has written the dump. A holder
-/// that calls `exec` in another thread than the main thread is there for ever, as with
-/// a [`ShmMutex`](crate::ShmMutex#crash-behaviour).
+/// A holder that dumps core is dead only when the kernel has written the dump. If a
+/// holder calls `exec` in another thread than the main thread, the lifeline stays held
+/// for ever, as with a [`ShmMutex`](crate::ShmMutex#crash-behaviour).
 ///
 /// # Forks
 ///
@@ -311,12 +311,38 @@ impl ShmLifeline {
     }
 
     /// Returns whether a thread holds the lifeline at this moment.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmLifeline};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let worker = Segment::anonymous(ShmLifeline::new())?;
+    /// assert!(!worker.is_alive());
+    /// let guard = worker.hold()?;
+    /// assert!(worker.is_alive());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.line().is_alive()
     }
 
     /// Returns the thread that holds the lifeline at this moment.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmLifeline};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let worker = Segment::anonymous(ShmLifeline::new())?;
+    /// let guard = worker.hold()?;
+    /// let holder = worker.holder().expect("this thread holds it");
+    /// assert_eq!(holder.pid, std::process::id());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         self.holder.occupant().filter(|_| self.holder.is_occupied())
@@ -343,8 +369,8 @@ impl ShmLifeline {
     /// # }
     /// ```
     ///
-    /// If the waiter gets no processor until several later holders have come and gone,
-    /// it returns how the last of them but one has ended.
+    /// A waiter may get no processor while several later holders take and leave the
+    /// lifeline. Then the call returns how the last but one holding has ended.
     ///
     /// # Errors
     ///
@@ -455,6 +481,20 @@ impl<const N: usize> Lifelines<N> {
     /// Holds any lifeline that no living thread holds, until the guard is dropped or
     /// this thread ends. Does not wait.
     ///
+    /// ```
+    /// use shm_sync::{Error, Lifelines, LockError, Segment};
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let workers = Segment::anonymous(Lifelines::<2>::new())?;
+    /// let guards = [workers.hold()?, workers.hold()?];
+    /// assert_ne!(guards[0].index(), guards[1].index());
+    /// let third = workers.hold();
+    /// assert!(matches!(third, Err(Error::Lock(LockError::WouldBlock))));
+    /// # drop(guards);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// * [`LockError::WouldBlock`] in [`Error::Lock`]: all of them are held.
@@ -539,8 +579,8 @@ impl LifelineGuard<'_> {
         self.index
     }
 
-    /// Returns whether the last holder died. Of each death, one holder learns: the next
-    /// one that lives on.
+    /// Returns whether the last holder died. Exactly one surviving holder learns of
+    /// each death: the next one.
     #[must_use]
     pub fn after_death(&self) -> bool {
         self.note.is_after_death()

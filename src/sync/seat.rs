@@ -27,7 +27,7 @@
 //! | taker, after it has cleared the bit | the seat is orphaned by this death | the next taker |
 //! | leaver, after the word is 0 | a vacant seat; waiters were not called | a watcher of the seat, or the waiters' recheck |
 //!
-//! So of each death exactly one taker learns that lives on: the one that finds the bit
+//! So exactly one surviving taker learns of each death: the taker that finds the bit
 //! set and does not die before its call returns.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -101,7 +101,12 @@ impl Seat {
     /// not wait.
     #[inline]
     pub(super) fn try_take(&self) -> Result<Option<SeatToken>, RawLockError> {
-        match self.lock.try_lock_fast(Blocking::Try) {
+        // The sequentially consistent load that `event_count` demands of a question. It
+        // also spares the cache line of an occupant.
+        if self.is_occupied() {
+            return Ok(None);
+        }
+        match self.lock.try_lock_fast(Blocking::Wait) {
             Some(token) => Ok(Some(self.sit_down(token))),
             None => self.try_take_slow(),
         }
@@ -285,11 +290,7 @@ impl<const N: usize> Seats<N> {
     #[cold]
     fn try_take_after(&self, first: usize) -> Result<Option<(usize, SeatToken)>, RawLockError> {
         for index in (first + 1..N).chain(0..first) {
-            let seat = &self.0[index];
-            if seat.is_occupied() {
-                continue;
-            }
-            if let Some(token) = seat.try_take()? {
+            if let Some(token) = self.0[index].try_take()? {
                 return Ok(Some((index, token)));
             }
         }

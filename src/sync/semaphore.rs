@@ -58,6 +58,13 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties,
 /// # }
 /// ```
 ///
+/// A [POSIX semaphore] and a [System V semaphore] count permits. The former loses those
+/// of a process that dies. The latter adds them again with `SEM_UNDO`, but does not
+/// tell which resource they stood for.
+///
+/// [POSIX semaphore]: https://man7.org/linux/man-pages/man7/sem_overview.7.html
+/// [System V semaphore]: https://man7.org/linux/man-pages/man2/semop.2.html
+///
 /// A permit belongs to the thread that acquired it, and comes back when the permit is
 /// dropped. To let one process signal another, use a [`ShmEvent`](crate::ShmEvent).
 ///
@@ -239,6 +246,19 @@ impl<const N: usize> ShmSemaphore<N> {
     /// Acquires a permit, and waits at most until `deadline`. See
     /// [`try_acquire_for`](Self::try_acquire_for).
     ///
+    /// ```
+    /// use shm_sync::{Segment, ShmSemaphore};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let semaphore = Segment::anonymous(ShmSemaphore::<2>::new())?;
+    /// let deadline = Instant::now() + Duration::from_secs(1);
+    /// let permit = semaphore.try_acquire_until(deadline)?;
+    /// # drop(permit);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`try_acquire_for`](Self::try_acquire_for).
@@ -280,6 +300,18 @@ impl<const N: usize> ShmSemaphore<N> {
     /// Acquires `count` permits, and waits at most for `timeout`. After a timeout it
     /// has none.
     ///
+    /// ```
+    /// use shm_sync::{Segment, ShmSemaphore};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let semaphore = Segment::anonymous(ShmSemaphore::<4>::new())?;
+    /// let permits = semaphore.try_acquire_many_for(3, Duration::from_secs(1))?;
+    /// assert_eq!(permits.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// * [`LockError::TimedOut`] in [`Error::Lock`]: not so many permits were free in
@@ -294,6 +326,18 @@ impl<const N: usize> ShmSemaphore<N> {
     }
 
     /// Returns how many permits are free at this moment.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmSemaphore};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let semaphore = Segment::anonymous(ShmSemaphore::<4>::new())?;
+    /// let permit = semaphore.acquire()?;
+    /// assert_eq!(semaphore.available(), 3);
+    /// # drop(permit);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn available(&self) -> usize {
         self.permits.unoccupied()
@@ -465,9 +509,24 @@ impl<const N: usize> SemaphorePermit<'_, N> {
         self.index
     }
 
-    /// Returns whether the last holder of the permit with this
-    /// [index](Self::index) died with it. Then the resource may need repair. Of each
-    /// death, one holder learns: the next one that lives on.
+    /// Returns whether the last holder of the permit with this [index](Self::index)
+    /// died with it. Then the resource may need repair. Exactly one surviving holder
+    /// learns of each death: the next one.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmSemaphore};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let semaphore = Segment::anonymous(ShmSemaphore::<1>::new())?;
+    /// std::thread::scope(|s| {
+    ///     // The thread ends with the permit, as if it were killed.
+    ///     s.spawn(|| std::mem::forget(semaphore.acquire()));
+    /// });
+    /// assert!(semaphore.acquire()?.after_death());
+    /// assert!(!semaphore.acquire()?.after_death());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn after_death(&self) -> bool {
         self.token.after_death

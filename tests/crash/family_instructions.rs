@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::WaitStatus;
 use shm_sync::{
-    End, Error, LifelineGuard, Lifelines, LockError, Segment, ShmEvent, ShmLifeline, ShmSafe,
-    ShmSemaphore,
+    End, Error, LifelineGuard, Lifelines, LockError, Segment, ShmEvent, ShmLifeline, ShmMutex,
+    ShmSafe, ShmSemaphore,
 };
 
 use crate::support::walker::{Step, Walker, can_lead_for};
@@ -235,6 +235,59 @@ pub(crate) fn yes<T>(_: &T, _: Reached) -> bool {
     true
 }
 
+/// Returns the words of an object. Other processes may write to them.
+fn words<T>(object: &T) -> Vec<u32> {
+    let begin = std::ptr::from_ref(object).cast::<u32>();
+    (0..size_of::<T>() / size_of::<u32>())
+        .map(|at| {
+            let word = begin.wrapping_add(at);
+            // SAFETY: the word is inside the object, which is aligned for `u32`. The
+            // read is volatile, because other processes write to the memory.
+            unsafe { word.read_volatile() }
+        })
+        .collect()
+}
+
+/// Leads a victim to the end of its operation. Returns the offsets of the words that
+/// have changed, in the order of their first changes.
+fn order_of_changes<T>(object: &T, walker: &mut Walker) -> Vec<usize> {
+    let first = words(object);
+    let mut changed = Vec::new();
+    while !walker.is_at_end() {
+        walker.step_blindly();
+        let now = words(object);
+        for (at, _) in first
+            .iter()
+            .zip(&now)
+            .enumerate()
+            .filter(|(_, (a, b))| a != b)
+        {
+            let offset = at * size_of::<u32>();
+            if !changed.contains(&offset) {
+                changed.push(offset);
+            }
+        }
+    }
+    changed
+}
+
+/// Starts a process that falls asleep, and stops it. So it is announced, and does not
+/// settle its announcement.
+fn stopped_sleeper(sleep: impl FnOnce()) -> Child {
+    let sleeper = spawn(sleep);
+    sleeper.wait_until_asleep();
+    sleeper.stop();
+    sleeper
+}
+
+/// Asserts that a victim changes these words, in this order.
+fn assert_order<T>(object: &T, mut walker: Walker, expected: &[usize]) {
+    let mut changes = order_of_changes(object, &mut walker);
+    changes.retain(|offset| expected.contains(offset));
+    assert_eq!(changes, expected);
+    walker.kill();
+}
+
 // --- Events -------------------------------------------------------------------------
 
 #[derive(ShmSafe)]
@@ -406,6 +459,44 @@ on_stage! {
             goes_on_alone: &|_, _| false,
         };
         scene.run(1);
+    }
+
+    // A death between two steps does not show these orders, because the recheck repairs
+    // what a wrong order breaks.
+    fn changes_precede_notifications() {
+        if !can_lead_for("the order of the steps") {
+            return;
+        }
+        let (state, sequence) = (0, 8);
+        let event = Segment::anonymous(ShmEvent::auto_reset()).unwrap();
+        let sleeper = stopped_sleeper(|| event.wait().unwrap());
+        let set = Walker::prepared(warm_up_event, |()| event.set().unwrap());
+        assert_order(&*event, set, &[state, sequence]);
+        drop(sleeper);
+
+        let seat_len = size_of::<ShmLifeline>() - 64;
+        let (sequence, permit) = (seat_len, seat_len + 64);
+        let semaphore = Segment::anonymous(ShmSemaphore::<1>::new()).unwrap();
+        let prepare = || {
+            warm_up_semaphore();
+            semaphore.acquire().unwrap()
+        };
+        let release = Walker::prepared(prepare, drop);
+        let sleeper = stopped_sleeper(|| use_permit(&semaphore));
+        assert_order(&*semaphore, release, &[permit, sequence]);
+        drop(sleeper);
+
+        let pthread_len = size_of::<ShmMutex<()>>() - 24;
+        let (word, sequence) = (0, seat_len);
+        let upper_half_of_note = pthread_len + 12;
+        let worker = Segment::anonymous(Worker::new()).unwrap();
+        let prepare = || {
+            warm_up_lifeline();
+            worker.hold()
+        };
+        let end = Walker::prepared(prepare, drop);
+        let _sleeper = stopped_sleeper(|| worker.watch());
+        assert_order(&worker.line, end, &[upper_half_of_note, word, sequence]);
     }
 
     fn event_set_survives_kills() {

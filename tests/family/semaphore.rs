@@ -336,15 +336,18 @@ on_stage! {
 
     fn newcomer_waits_behind_the_gate() {
         let semaphore = semaphore::<2>();
-        let holder = holder(&semaphore, 1);
+        let permit = semaphore.acquire().unwrap();
         // It has one permit, and waits for the other.
         let collector = spawn(|| {
             let _both = semaphore.acquire_many(2).unwrap();
         });
         collector.wait_until_asleep();
-        assert!(would_block(semaphore.try_acquire()));
+        collector.stop();
+        drop(permit);
+        assert_eq!(semaphore.available(), 1);
+        assert!(would_block(semaphore.try_acquire()), "it belongs to the collector");
         assert!(timed_out(semaphore.try_acquire_for(Duration::from_millis(1))));
-        drop(holder);
+        collector.signal(Signal::SIGCONT);
         collector.join();
         assert!(semaphore.try_acquire().is_ok());
     }

@@ -19,7 +19,8 @@ use crate::support::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shm_sync::{
-    Backing, LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmMutex, ShmSafe,
+    Backing, LockError, Removal, Segment, SegmentOptions, ShmCondvar, ShmEvent, ShmLifeline,
+    ShmMutex, ShmSafe, ShmSemaphore,
 };
 
 type Counter = ShmMutex<u64>;
@@ -161,6 +162,47 @@ on_stage! {
         assert_eq!(condvar["kind"], "condvar");
         assert_eq!(condvar["waiters_at_most"], 1);
         assert!(stdout(&["show", &name]).contains("up to 1"));
+    }
+
+    fn show_lists_occupants_of_seats() {
+        let name = TestName::new("cli-seats");
+        let family = (ShmEvent::auto_reset(), ShmSemaphore::<2>::new(), ShmLifeline::new());
+        let segment = Segment::create(&name, family).unwrap();
+        let (event, devices, line) = &*segment;
+        let permit = devices.acquire().unwrap();
+        event.set().unwrap();
+        let held = Gate::new();
+        let mut worker = spawn(|| {
+            let _guard = line.hold().unwrap();
+            held.open();
+            nix::unistd::pause();
+        });
+        held.pass();
+        let object = |path: &str| {
+            let objects = json(&["show", &name])["sync_objects"].clone();
+            let objects = objects.as_array().unwrap().clone();
+            objects.into_iter().find(|object| object["path"] == path).unwrap()
+        };
+        let event = object(".0");
+        assert_eq!((&event["kind"], &event["event"]), (&"event".into(), &"set".into()));
+        assert_eq!(event["resets_itself"], true);
+        let taken = object(&format!(".1.permits[{}]", permit.index()));
+        assert_eq!((&taken["kind"], &taken["seat"]), (&"seat".into(), &"occupied".into()));
+        assert_eq!(taken["occupant"]["pid"], std::process::id());
+        let free = object(&format!(".1.permits[{}]", 1 - permit.index()));
+        assert_eq!((&free["seat"], &free["occupant"]), (&"vacant".into(), &Value::Null));
+        let holder = object(".2.holder");
+        assert_eq!(holder["occupant"]["pid"], worker.pid());
+        assert_eq!(holder["occupant"]["state"], "alive");
+
+        worker.kill();
+        assert_eq!(object(".2.holder")["seat"], "orphaned");
+        let text = stdout(&["show", &name]);
+        assert!(text.contains("; seats: 1 occupied, 1 orphaned"), "{text}");
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.contains(".2.holder")).unwrap();
+        assert!(line.contains("orphaned"), "{line}");
+        drop(permit);
     }
 
     fn stale_segment_is_listed_and_removable() {
