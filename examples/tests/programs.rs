@@ -59,10 +59,10 @@ const EXAMPLES: &[Example] = &[
         long: Some(&["--below", "10000000"]),
     },
     Example {
-        name: "monitor",
-        options: &["--writers", "--ticks", "--tick", "--pid"],
+        name: "dashboard",
+        options: &["--ticks", "--tick", "--pid"],
         short: &["--ticks", "2", "--tick", "10"],
-        prints: &["writes", "the lock is"],
+        prints: &["segment", "process     count"],
         long: Some(&["--ticks", "1000000"]),
     },
     Example {
@@ -350,8 +350,8 @@ fn children_end_with_their_parent() {
         let ended = running.wait();
         assert_eq!(ended.stderr, "", "{}", example.name);
         // Nothing can remove the name after this.
-        if example.name == "monitor" {
-            let name = format!("/dev/shm/shm-sync-monitor-{}", ended.pid);
+        if example.name == "dashboard" {
+            let name = format!("/dev/shm/shm-sync-dashboard-{}", ended.pid);
             fs::remove_file(name).expect("the segment has a name");
         }
     }
