@@ -149,8 +149,9 @@ pub use shm_safe::{
 };
 pub use sync::{
     End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar,
-    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmSemaphore,
-    WaitTimeoutLockResult, WaitTimeoutResult,
+    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmRwLock,
+    ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, WaitTimeoutLockResult,
+    WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and

@@ -31,13 +31,13 @@ use crate::support::{Child, number_from_env, on_stage, spawn};
 
 /// The time after which a survivor counts as stuck. No load delays a healthy one for so
 /// long.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// The promised time, which is asserted of the median.
 const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 
 /// The point at which the victim was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reached {
+pub(crate) enum Reached {
     /// Inside its operation.
     Inside,
     /// After its operation.
@@ -53,30 +53,30 @@ enum Point {
 }
 
 /// An operation of a victim, and the processes around it.
-struct Scene<'a, T: ShmSafe> {
-    name: &'a str,
-    object: &'a dyn Fn() -> T,
+pub(crate) struct Scene<'a, T: ShmSafe> {
+    pub(crate) name: &'a str,
+    pub(crate) object: &'a dyn Fn() -> T,
     /// Prepares what `release` ends, in the process of the harness.
-    set_up: &'a dyn Fn(&'static T),
+    pub(crate) set_up: &'a dyn Fn(&'static T),
     /// The processes that sleep when the operation begins. They end when they have gone
     /// on.
-    sleepers: &'a [&'a dyn Fn(&T)],
+    pub(crate) sleepers: &'a [&'a dyn Fn(&T)],
     /// When they fall asleep.
-    order: Order,
+    pub(crate) order: Order,
     /// Starts the victim, stopped at the beginning of its operation.
-    victim: &'a dyn Fn(&'static T) -> Walker,
+    pub(crate) victim: &'a dyn Fn(&'static T) -> Walker,
     /// Causes the event for which the victim sleeps.
-    release: &'a dyn Fn(&'static T),
+    pub(crate) release: &'a dyn Fn(&'static T),
     /// Checks the object in a new process. The sleepers have gone on already, or may
     /// wait for this.
-    check: &'a dyn Fn(&T, Reached),
+    pub(crate) check: &'a dyn Fn(&T, Reached),
     /// Whether the sleepers go on without `check`, if the victim died there.
-    goes_on_alone: &'a dyn Fn(&T, Reached) -> bool,
+    pub(crate) goes_on_alone: &'a dyn Fn(&T, Reached) -> bool,
 }
 
 /// When the sleepers of a scene fall asleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+pub(crate) enum Order {
     BeforeVictim,
     /// After the victim has prepared its operation.
     AfterPreparation,
@@ -175,7 +175,7 @@ impl<T: ShmSafe> Scene<'_, T> {
     }
 
     /// Kills at one in `stride` instructions, and in the sleep.
-    fn run(&self, stride: u64) {
+    pub(crate) fn run(&self, stride: u64) {
         if !can_lead_for(self.name) {
             return;
         }
@@ -229,9 +229,9 @@ fn expect_end(child: &mut Child, what: impl Fn() -> String) {
     );
 }
 
-fn nothing<T>(_: &'static T) {}
+pub(crate) fn nothing<T>(_: &'static T) {}
 
-fn yes<T>(_: &T, _: Reached) -> bool {
+pub(crate) fn yes<T>(_: &T, _: Reached) -> bool {
     true
 }
 

@@ -18,24 +18,24 @@ use crate::support::{Child, Random, number_from_env, on_stage, spawn};
 use shm_sync::{End, Error, Lifelines, LockError, Segment, SemaphorePermit, ShmEvent};
 use shm_sync::{ShmSafe, ShmSemaphore};
 
-const PROCESSES: usize = 6;
+pub(crate) const PROCESSES: usize = 6;
 /// The number of kills between two checks of progress.
 const KILLS_PER_CHECK: u64 = 100;
 /// The time within which each process must make progress during a check.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the processes of a storm share, beside the object.
 #[derive(ShmSafe)]
 #[repr(C)]
-struct Log {
+pub(crate) struct Log {
     /// The number of rounds of each process.
     rounds: [AtomicU64; PROCESSES],
-    deaths_reported: AtomicU64,
+    pub(crate) deaths_reported: AtomicU64,
     violations: AtomicU64,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rounds: [const { AtomicU64::new(0) }; PROCESSES],
             deaths_reported: AtomicU64::new(0),
@@ -43,12 +43,12 @@ impl Log {
         }
     }
 
-    fn record_violation(&self, what: &str) {
+    pub(crate) fn record_violation(&self, what: &str) {
         eprintln!("VIOLATION: {what}");
         self.violations.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn finish_round(&self, me: usize) {
+    pub(crate) fn finish_round(&self, me: usize) {
         self.rounds[me].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -76,7 +76,7 @@ fn check_progress(log: &Log) -> Result<(), Vec<usize>> {
 
 /// Kills processes that run `body`, and starts new ones. Panics if one is stuck, or has
 /// recorded a violation.
-fn survive(name: &str, log: &Log, body: impl Fn(usize)) {
+pub(crate) fn survive(name: &str, log: &Log, body: impl Fn(usize)) {
     let kills = number_from_env("SHM_SYNC_STORM_KILLS").unwrap_or(300);
     let (mut random, seed) = Random::from_env(0x5eed);
     let start = |me| spawn(|| body(me));

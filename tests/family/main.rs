@@ -1,4 +1,4 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline` and `Lifelines`.
+//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines` and `ShmRwLock`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,4 +6,5 @@ mod support;
 mod event;
 mod lifeline;
 mod placement;
+mod rwlock;
 mod semaphore;
