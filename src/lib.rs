@@ -152,7 +152,8 @@ pub use shm_safe::{
 pub use sync::{
     End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, Published,
     SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock,
-    ShmSemaphore, WaitTimeoutLockResult, WaitTimeoutResult,
+    ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, WaitTimeoutLockResult,
+    WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and

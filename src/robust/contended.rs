@@ -16,7 +16,7 @@ pub(crate) enum Blocking {
 
 impl Blocking {
     /// Returns the deadline, if there is one.
-    pub(super) fn deadline(self) -> Option<Deadline> {
+    pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
             Self::WaitUntil(deadline) => Some(deadline),
             Self::Wait | Self::Try => None,

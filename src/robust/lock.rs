@@ -41,7 +41,8 @@ impl RobustMutex {
     #[inline]
     pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
         let mutex = self.words();
-        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+        // SeqCst: see "Memory ordering" in [`robust`](super).
+        let (success, failure) = (Ordering::SeqCst, Ordering::Relaxed);
         list.set_pending(mutex.entry()); // step 1
         let exchanged = mutex
             .lock

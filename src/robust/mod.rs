@@ -37,11 +37,12 @@
 //!
 //! When a thread dies, the kernel sees its stores up to one point of the machine code.
 //! So the compiler must not reorder the steps: `compiler_fence(SeqCst)` stands between
-//! them. They need no order for other processors. The lock word is locked with
-//! `Acquire` and unlocked with `SeqCst`. A mutex needs `Release` only; a thread that
-//! leaves a seat then reads whether a thread waits for that, and must not read before
-//! it has left. All other words are `Relaxed`, because the lock orders them, or because
-//! only one thread accesses them.
+//! them. They need no order for other processors. The lock word is locked and unlocked
+//! with `SeqCst`. A mutex needs `Acquire` and `Release` only. A thread that takes a
+//! reader's seat then reads the phase, and must not read before it has taken the seat.
+//! A thread that leaves a seat then reads whether a thread waits for that. (The slow
+//! path of a seat has a fence.) All other words are `Relaxed`, because the lock orders
+//! them, or because only one thread accesses them.
 //!
 //! # Verification
 //!

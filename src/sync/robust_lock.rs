@@ -354,6 +354,13 @@ impl<R: Record> RobustLock<R> {
         ThreadState::with(|me| me.is_ok_and(|me| self.pthread.is_held_by(me.owner())))
     }
 
+    /// Returns the token of the lock, if this thread holds it.
+    pub(super) fn token_of_this_thread(&self) -> Option<LockToken> {
+        let marker = ThreadState::with(|me| Some(me.ok()?.marker()))?;
+        self.is_held_by_this_thread()
+            .then_some(LockToken { marker })
+    }
+
     /// Prepares a wait for the end of the holder: marks the lock word, so that an
     /// unlock and the kernel wake a waiter. Returns the word and its value during such
     /// a wait, or `None` if no thread holds the lock.

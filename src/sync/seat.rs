@@ -30,7 +30,7 @@
 //! So exactly one surviving taker learns of each death: the taker that finds the bit
 //! set and does not die before its call returns.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::robust_lock::{self, LockToken, RawLockError, Record, RobustLock};
 use super::snapshot::{Holder, LockState, SeatState};
@@ -85,9 +85,17 @@ impl Record for Note {
 /// Proof that this thread has a seat.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeatToken {
-    token: LockToken,
+    pub(super) token: LockToken,
     /// The occupant before this one has died.
     pub(super) after_death: bool,
+}
+
+impl From<LockToken> for SeatToken {
+    #[inline]
+    fn from(token: LockToken) -> Self {
+        let after_death = false;
+        Self { token, after_death }
+    }
 }
 
 impl Seat {
@@ -98,7 +106,8 @@ impl Seat {
     }
 
     /// Takes the seat, if no living thread has it. Returns `None` if one has it. Does
-    /// not wait.
+    /// not wait. The take is sequentially consistent: a reader of a readers-writer lock
+    /// then reads the phase.
     #[inline]
     pub(super) fn try_take(&self) -> Result<Option<SeatToken>, RawLockError> {
         // The sequentially consistent load that `event_count` demands of a question. It
@@ -115,7 +124,11 @@ impl Seat {
     #[cold]
     fn try_take_slow(&self) -> Result<Option<SeatToken>, RawLockError> {
         match self.lock.lock_slow(Blocking::Try) {
-            Ok((token, _)) => Ok(Some(self.sit_down(token))),
+            Ok((token, _)) => {
+                // Libc and the slow path lock with `Acquire`.
+                fence(Ordering::SeqCst);
+                Ok(Some(self.sit_down(token)))
+            }
             Err(LockError::WouldBlock) => Ok(None),
             Err(other) => Err(other),
         }
@@ -197,6 +210,11 @@ impl Seat {
 
     pub(super) fn is_occupied_by_this_thread(&self) -> bool {
         self.lock.is_held_by_this_thread()
+    }
+
+    /// Returns the token of the seat, if this thread has it.
+    pub(super) fn token_of_this_thread(&self) -> Option<SeatToken> {
+        self.lock.token_of_this_thread().map(SeatToken::from)
     }
 
     pub(super) fn is_placed(&self) -> bool {

@@ -31,7 +31,7 @@ use crate::support::{Child, number_from_env, on_stage, spawn};
 
 /// The time after which a survivor counts as stuck. No load delays a healthy one for so
 /// long.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// The promised time, which is asserted of the median.
 const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 

@@ -22,7 +22,7 @@ pub(crate) const PROCESSES: usize = 6;
 /// The number of kills between two checks of progress.
 const KILLS_PER_CHECK: u64 = 100;
 /// The time within which each process must make progress during a check.
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the processes of a storm share, beside the object.
 #[derive(ShmSafe)]
@@ -30,7 +30,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Log {
     /// The number of rounds of each process.
     rounds: [AtomicU64; PROCESSES],
-    deaths_reported: AtomicU64,
+    pub(crate) deaths_reported: AtomicU64,
     violations: AtomicU64,
 }
 

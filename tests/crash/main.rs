@@ -15,5 +15,7 @@ mod lock_storm;
 mod lost_wakeups;
 mod model;
 mod name_storm;
+mod rwlock_instructions;
+mod rwlock_storm;
 mod tables;
 mod values;

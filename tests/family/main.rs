@@ -1,4 +1,4 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline` and `Lifelines`, `Published`,
+//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines`, `ShmRwLock`, `Published`,
 //! `ShmOnceLock`.
 
 #[path = "../support/mod.rs"]
@@ -8,4 +8,5 @@ mod event;
 mod lifeline;
 mod placement;
 mod published;
+mod rwlock;
 mod semaphore;

@@ -1,0 +1,302 @@
+//! The guards of a readers-writer lock, and the lock with its data that they borrow.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use super::or_recover::{OrRecover, sealed};
+use super::raw_rwlock::{RawRwLock, ReadToken, WriteToken};
+use super::robust_lock::RawLockError;
+use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
+use crate::robust::{Blocking, BoundToThread};
+
+/// A readers-writer lock and its data: all of a [`ShmRwLock`](crate::ShmRwLock).
+#[repr(C)]
+pub(super) struct RwCell<T, const READERS: usize> {
+    pub(super) raw: RawRwLock<READERS>,
+    pub(super) data: UnsafeCell<T>,
+}
+
+// SAFETY: a shared reference lends the data to one thread exclusively, so it moves
+// between threads and T must be Send; or to several threads at the same time, so T must
+// be Sync. `std::sync::RwLock` has the same bounds.
+unsafe impl<T: Send + Sync, const READERS: usize> Sync for RwCell<T, READERS> {}
+// SAFETY: a lock that is moved is not initialised, because an initialised one lies in
+// memory that gives only shared references. So the data moves, and T is Send.
+unsafe impl<T: Send, const READERS: usize> Send for RwCell<T, READERS> {}
+
+// A panic of a writer poisons, and a reader changes nothing. `std::sync::RwLock`
+// implements the same traits.
+impl<T, const READERS: usize> UnwindSafe for RwCell<T, READERS> {}
+impl<T, const READERS: usize> RefUnwindSafe for RwCell<T, READERS> {}
+
+impl<T, const READERS: usize> RwCell<T, READERS> {
+    pub(super) const fn new(value: T) -> Self {
+        Self {
+            raw: RawRwLock::new(),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(
+        &self,
+        blocking: Blocking,
+    ) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
+        match self.raw.read(blocking) {
+            Ok(token) => self.report_poison(ShmRwLockReadGuard {
+                cell: self,
+                token,
+                bound: PhantomData,
+            }),
+            Err(error) => refused(error),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(
+        &self,
+        blocking: Blocking,
+    ) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {
+        match self.raw.write(blocking) {
+            Ok(token) => self.report_poison(ShmRwLockWriteGuard {
+                cell: self,
+                token,
+                was_panicking: std::thread::panicking(),
+                bound: PhantomData,
+            }),
+            Err(error) => refused(error),
+        }
+    }
+
+    /// Returns the guard. If the data is poisoned, the error has it.
+    #[inline]
+    fn report_poison<G>(&self, guard: G) -> LockResult<G> {
+        if self.raw.poison().is_set() {
+            return Self::report_cause(self.raw.poison().cause(), guard);
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn report_cause<G>(cause: Option<PoisonCause>, guard: G) -> LockResult<G> {
+        match cause {
+            Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
+            None => Ok(guard), // `clear_poison` ran between the two reads.
+        }
+    }
+}
+
+/// Is out of line, so that callers inline only a few instructions.
+#[cold]
+fn refused<G>(error: RawLockError) -> LockResult<G> {
+    let Ok(error) = error.without_guard();
+    Err(error)
+}
+
+/// Read access to the data of a [`ShmRwLock`](crate::ShmRwLock). Dropping it ends the
+/// access.
+///
+/// ```
+/// use shm_sync::{Segment, ShmRwLock};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let settings = Segment::anonymous(ShmRwLock::<u64>::new(7))?;
+/// let first = settings.read()?;
+/// let second = settings.read()?;
+/// assert_eq!(*first, *second);
+/// # drop((first, second));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A leaked guard ([`mem::forget`](std::mem::forget)) keeps writers out until its
+/// thread ends, and the segment stays mapped.
+///
+/// # Forks
+///
+/// The parent has the access. In a forked child the guard must not be used, and
+/// dropping it does nothing.
+#[must_use = "the access ends at once if the guard is not kept"]
+pub struct ShmRwLockReadGuard<'a, T, const READERS: usize = 16> {
+    cell: &'a RwCell<T, READERS>,
+    token: ReadToken,
+    bound: BoundToThread,
+}
+
+// SAFETY: a shared guard gives `&T`, and T is Sync.
+unsafe impl<T: Sync, const READERS: usize> Sync for ShmRwLockReadGuard<'_, T, READERS> {}
+
+impl<T, const READERS: usize> Deref for ShmRwLockReadGuard<'_, T, READERS> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this thread has read access, so no thread has write access, and no
+        // `&mut T` exists.
+        unsafe { &*self.cell.data.get() }
+    }
+}
+
+impl<T, const READERS: usize> Drop for ShmRwLockReadGuard<'_, T, READERS> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.raw.end_read(self.token);
+    }
+}
+
+impl<T: fmt::Debug, const READERS: usize> fmt::Debug for ShmRwLockReadGuard<'_, T, READERS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display, const READERS: usize> fmt::Display for ShmRwLockReadGuard<'_, T, READERS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Write access to the data of a [`ShmRwLock`](crate::ShmRwLock). Dropping it ends the
+/// access.
+///
+/// ```
+/// use shm_sync::{Segment, ShmRwLock};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// let settings = Segment::anonymous(ShmRwLock::<u64>::new(7))?;
+/// *settings.write()? += 1;
+/// assert_eq!(*settings.read()?, 8);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A panic while the guard exists poisons the lock.
+///
+/// A leaked guard ([`mem::forget`](std::mem::forget)) keeps the access, and the segment
+/// stays mapped. When its thread ends, the data is poisoned.
+///
+/// # Forks
+///
+/// The parent has the access. In a forked child the guard must not be used, and
+/// dropping it does nothing.
+#[must_use = "the access ends at once if the guard is not kept"]
+pub struct ShmRwLockWriteGuard<'a, T, const READERS: usize = 16> {
+    cell: &'a RwCell<T, READERS>,
+    token: WriteToken,
+    /// Whether the thread was already panicking when it acquired the access. That panic
+    /// does not poison.
+    was_panicking: bool,
+    bound: BoundToThread,
+}
+
+// SAFETY: a shared guard gives `&T`, and T is Sync.
+unsafe impl<T: Sync, const READERS: usize> Sync for ShmRwLockWriteGuard<'_, T, READERS> {}
+
+impl<T, const READERS: usize> Deref for ShmRwLockWriteGuard<'_, T, READERS> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this thread has write access, so only this guard gives access to the
+        // data. The guard is borrowed shared, so no `&mut T` exists.
+        unsafe { &*self.cell.data.get() }
+    }
+}
+
+impl<T, const READERS: usize> DerefMut for ShmRwLockWriteGuard<'_, T, READERS> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this thread has write access, so only this guard gives access to the
+        // data. The guard is borrowed exclusively, so no other reference exists.
+        unsafe { &mut *self.cell.data.get() }
+    }
+}
+
+impl<T, const READERS: usize> Drop for ShmRwLockWriteGuard<'_, T, READERS> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            self.cell.raw.poison_by_panic(self.token);
+        }
+        self.cell.raw.end_write(self.token);
+    }
+}
+
+impl<T: fmt::Debug, const READERS: usize> fmt::Debug for ShmRwLockWriteGuard<'_, T, READERS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display, const READERS: usize> fmt::Display for ShmRwLockWriteGuard<'_, T, READERS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<'a, T, const READERS: usize> Poisoned<ShmRwLockWriteGuard<'a, T, READERS>> {
+    /// Repairs the data with `repair`, clears the poison, and returns the guard.
+    ///
+    /// ```
+    /// use shm_sync::{LockError, Segment, ShmRwLock};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let settings = Segment::anonymous(ShmRwLock::<u64>::new(7))?;
+    /// # std::thread::scope(|s| {
+    /// #     s.spawn(|| std::mem::forget(settings.write()));
+    /// # });
+    /// // A writer has died.
+    /// let Err(LockError::Poisoned(poisoned)) = settings.write() else {
+    ///     panic!("the lock is poisoned");
+    /// };
+    /// let guard = poisoned.recover(|value| *value = 0);
+    /// assert_eq!(*guard, 0);
+    /// assert!(!settings.is_poisoned());
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `repair` panics, the access ends and the lock stays poisoned, now with
+    /// [`PoisonCause::Panicked`](crate::PoisonCause::Panicked). (The cause stays if the
+    /// thread was already panicking when it acquired the access.)
+    ///
+    /// # Crash behaviour
+    ///
+    /// If the process dies in `repair`, the lock stays poisoned. The next writer must
+    /// repair the changes of both writers.
+    pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmRwLockWriteGuard<'a, T, READERS> {
+        repair(&mut self.guard);
+        let raw = &self.guard.cell.raw;
+        if raw.is_written_by(self.guard.token) {
+            raw.poison().clear();
+        }
+        self.guard
+    }
+}
+
+impl<T, const READERS: usize> sealed::Sealed for LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {}
+
+impl<'a, T, const READERS: usize> OrRecover for LockResult<ShmRwLockWriteGuard<'a, T, READERS>> {
+    type Data = T;
+    type Acquired = ShmRwLockWriteGuard<'a, T, READERS>;
+
+    fn or_recover(
+        self,
+        repair: impl FnOnce(&mut T, PoisonCause),
+    ) -> Result<ShmRwLockWriteGuard<'a, T, READERS>, Error> {
+        match self {
+            Ok(guard) => Ok(guard),
+            Err(LockError::Poisoned(poisoned)) => {
+                let cause = poisoned.cause();
+                Ok(poisoned.recover(|data| repair(data, cause)))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+}
