@@ -134,12 +134,11 @@ impl<const READERS: usize> RawRwLock<READERS> {
     #[inline]
     pub(super) fn read(&self, blocking: Blocking) -> Result<ReadToken, RawLockError> {
         let taken = self.readers.try_take_any()?;
-        if let Some((index, token)) = taken
-            && self.phase().is_open()
-            && ReaderNote(self.reader(index).note()).more_guards() == 0
-        {
-            let token = token.token;
-            return Ok(ReadToken { index, token });
+        if let Some((index, SeatToken { token, .. })) = taken {
+            let is_first = || ReaderNote(self.reader(index).note()).more_guards() == 0;
+            if self.phase().is_open() && is_first() {
+                return Ok(ReadToken { index, token });
+            }
         }
         self.read_slow(taken, blocking)
     }
