@@ -57,6 +57,8 @@
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
 //! | [`ShmEvent`] | lets threads wait until an event is set |
 //! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
+//! | [`ShmChannel`], [`Sender`], [`Receiver`] | a bounded queue between processes, whose messages survive them |
+//! | [`SendError`], [`TrySendError`], [`SendTimeoutError`], [`RecvError`], [`TryRecvError`], [`RecvTimeoutError`], [`ReceiverIter`], [`ReceiverTryIter`] | the errors and iterators of channels |
 //! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
 //! | [`LockError`], [`Poisoned`], [`PoisonCause`] | the errors of locks, and recovery after owner death |
@@ -148,9 +150,11 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar,
-    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmSemaphore,
-    WaitTimeoutLockResult, WaitTimeoutResult,
+    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, Receiver,
+    ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError, SemaphorePermit, SendError,
+    SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex,
+    ShmMutexGuard, ShmSemaphore, TryRecvError, TrySendError, WaitTimeoutLockResult,
+    WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and

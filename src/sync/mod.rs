@@ -1,6 +1,7 @@
 //! The primitives. Each is in shared memory, next to or around the data that it guards.
 //! No file here depends on how the memory is mapped.
 
+mod channel;
 mod condvar;
 mod event;
 mod event_count;
@@ -20,6 +21,10 @@ pub(crate) mod snapshot;
 mod variable_length;
 mod wait;
 
+pub use channel::{
+    Receiver, ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError, SendError,
+    SendTimeoutError, Sender, ShmChannel, TryRecvError, TrySendError,
+};
 pub use condvar::ShmCondvar;
 pub use event::ShmEvent;
 pub use guard::ShmMutexGuard;

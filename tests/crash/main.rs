@@ -6,6 +6,8 @@ mod support;
 #[path = "../../proof/src/results.rs"]
 mod results;
 
+mod channel_instructions;
+mod channel_storm;
 mod collections;
 mod create_open_remove;
 mod every_instruction;
@@ -15,4 +17,6 @@ mod lock_storm;
 mod lost_wakeups;
 mod model;
 mod name_storm;
+mod scene;
+mod storm;
 mod tables;

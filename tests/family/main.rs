@@ -1,8 +1,9 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline` and `Lifelines`.
+//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines` and `ShmChannel`.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channel;
 mod event;
 mod lifeline;
 mod placement;
