@@ -58,6 +58,7 @@
 //! | [`ShmEvent`] | lets threads wait until an event is set |
 //! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
 //! | [`ShmChannel`], [`Sender`], [`Receiver`] | a bounded queue between processes, whose messages survive them |
+//! | [`ShmPipe`], [`PipeReader`], [`PipeWriter`] | a pipe of bytes, with the traits of `std::io` |
 //! | [`SendError`], [`TrySendError`], [`SendTimeoutError`], [`RecvError`], [`TryRecvError`], [`RecvTimeoutError`], [`ReceiverIter`], [`ReceiverTryIter`] | the errors and iterators of channels |
 //! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
@@ -150,11 +151,11 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, Receiver,
-    ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError, SemaphorePermit, SendError,
-    SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex,
-    ShmMutexGuard, ShmSemaphore, TryRecvError, TrySendError, WaitTimeoutLockResult,
-    WaitTimeoutResult,
+    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PipeReader, PipeWriter,
+    PthreadCondvar, Receiver, ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError,
+    SemaphorePermit, SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent,
+    ShmLifeline, ShmMutex, ShmMutexGuard, ShmPipe, ShmSemaphore, TryRecvError, TrySendError,
+    WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and
@@ -198,6 +199,7 @@ struct Readme;
 #[cfg(any(doc, all(doctest, feature = "derive")))]
 #[doc = "[cookbook]: crate::guide::cookbook"]
 #[doc = "[pool]: crate::guide::cookbook#a-pool-of-workers"]
+#[doc = "[counter]: crate::guide::cookbook#a-counter"]
 #[doc = "[queue]: crate::guide::cookbook#a-queue"]
 #[doc = "[lifeline]: crate::guide::cookbook#the-death-of-another-process"]
 #[doc = "[journal]: crate::guide::cookbook#a-journal-and-a-repair"]

@@ -8,12 +8,14 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 use std::cell::RefCell;
+use std::io::{BufRead, Read, Write};
 use std::mem::forget;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Error, Receiver, RecvError, Segment, SendError, Sender, ShmChannel, ShmSafe, TryRecvError,
+    Error, Receiver, RecvError, Segment, SendError, Sender, ShmChannel, ShmPipe, ShmSafe,
+    TryRecvError,
 };
 
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
@@ -272,6 +274,42 @@ fn kill_in_slices<const S: usize, const R: usize>() {
             assert!(reached == Reached::Inside || left.is_empty());
             drop(receiver);
             line.check_use();
+        },
+        goes_on_alone: &yes,
+    };
+    scene.run(2);
+}
+
+fn kill_in_buffered_read() {
+    let scene = Scene {
+        name: "read from a pipe without a copy",
+        object: &ShmPipe::<4>::new,
+        set_up: &|pipe| pipe.writer().unwrap().write_all(b"abc").unwrap(),
+        sleepers: &[],
+        order: Order::BeforeVictim,
+        victim: &|pipe| {
+            let prepare = || {
+                let spare = Segment::anonymous(ShmPipe::<4>::new()).unwrap();
+                spare.writer().unwrap().write_all(b"abc").unwrap();
+                let mut reader = spare.reader().unwrap();
+                assert_eq!(reader.fill_buf().unwrap(), b"abc");
+                reader.consume(3);
+                pipe.reader().unwrap()
+            };
+            Walker::prepared(prepare, |mut reader| {
+                assert_eq!(reader.fill_buf().unwrap(), b"abc");
+                reader.consume(2);
+                forget(reader);
+            })
+        },
+        release: &nothing,
+        check: &|pipe: &ShmPipe<4>, reached| {
+            let mut reader = pipe.reader().unwrap();
+            pipe.writer().unwrap().write_all(b"d").unwrap();
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).unwrap();
+            let is_whole = rest == b"abcd" && reached == Reached::Inside;
+            assert!(rest == b"cd" || is_whole, "all or nothing: {rest:?}");
         },
         goes_on_alone: &yes,
     };
@@ -561,6 +599,10 @@ on_stage! {
     fn channel_slices_survive_kills() {
         kill_in_slices::<16, 16>();
         kill_in_slices::<1, 1>();
+    }
+
+    fn pipe_read_survives_kills() {
+        kill_in_buffered_read();
     }
 
     fn channel_send_to_sleepers_survives_kills() {

@@ -1,4 +1,4 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines` and `ShmChannel`.
+//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines`, `ShmChannel` and `ShmPipe`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,5 +6,6 @@ mod support;
 mod channel;
 mod event;
 mod lifeline;
+mod pipe;
 mod placement;
 mod semaphore;

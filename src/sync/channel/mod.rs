@@ -329,12 +329,20 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize> f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Segment;
+    use std::mem::MaybeUninit;
+    use std::ptr::NonNull;
 
+    /// Returns a channel whose first message has the number `start`.
     fn channel<const N: usize, const S: usize, const R: usize>(
         start: u64,
-    ) -> Segment<ShmChannel<u64, N, S, R>> {
-        let channel = Segment::anonymous(ShmChannel::new()).expect("there is memory");
+    ) -> &'static ShmChannel<u64, N, S, R> {
+        let memory = Box::leak(Box::new(MaybeUninit::uninit()));
+        let memory = NonNull::from(memory).cast();
+        // SAFETY: the memory is valid, aligned and used by no other thread. It stays
+        // where it is and is never freed.
+        let channel: &ShmChannel<u64, N, S, R> =
+            unsafe { crate::init::place_at(memory, ShmChannel::new()) }
+                .expect("pthread initialises the seats");
         channel.raw.senders.start_at(start);
         channel.raw.receivers.start_at(start);
         channel

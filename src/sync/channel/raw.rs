@@ -7,7 +7,7 @@
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, offset_of};
 
-use super::side::{End, Side};
+use super::side::{End, Side, Turn};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
 use crate::robust::Blocking;
@@ -43,7 +43,7 @@ impl<const N: usize> Number<N> {
     /// Returns the number after `count` messages, which are at most `N`.
     #[inline]
     const fn after(number: u64, count: usize) -> u64 {
-        // Number and count are far from a carry unless a faulty program has stored them.
+        // There is no carry unless a faulty program has stored the number.
         let until_end = Self::END.wrapping_sub(number);
         let count = count as u64;
         if count < until_end {
@@ -179,8 +179,8 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
         }
         let first = Self::before_wrap(sent, count);
         // SAFETY: `from` is valid for `count` messages, and `first` is at most that.
-        // The slots are inside the ring. They are free, and this thread has the turn, so
-        // no other thread accesses them.
+        // The slots are inside the ring. They are free, and this thread has the turn,
+        // so no other thread accesses them.
         unsafe { from.copy_to_nonoverlapping(self.slot(sent), first) };
         // SAFETY: `first` is at most `count`.
         let rest = unsafe { from.add(first) };
@@ -190,6 +190,24 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
         drop(turn);
         self.receivers.notify(count);
         Ok(count)
+    }
+
+    /// Returns how many messages there are from `received` on, the receivers' index. It
+    /// may return fewer, but at least `wanted` if there are so many.
+    #[inline]
+    fn ready(&self, turn: &Turn<'_>, received: u64, wanted: usize) -> usize {
+        let ready_until = |sent| {
+            let ready = Number::<N>::between(received, sent);
+            // More than N: the index that is known is older than this side's.
+            if ready > N as u64 { 0 } else { ready as usize }
+        };
+        let ready = ready_until(self.receivers.known(turn));
+        if ready >= wanted {
+            return ready;
+        }
+        let sent = self.senders.index();
+        self.receivers.set_known(turn, sent);
+        ready_until(sent)
     }
 
     /// Receives as many of `count` messages as there are. Does not wait for messages.
@@ -207,17 +225,7 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
     ) -> Result<usize, RawLockError> {
         let turn = self.receivers.take_turn(blocking)?;
         let received = self.receivers.index();
-        let ready_until = |sent| {
-            let ready = Number::<N>::between(received, sent);
-            // More than N: the index that is known is older than this side's.
-            if ready > N as u64 { 0 } else { ready as usize }
-        };
-        let mut ready = ready_until(self.receivers.known(&turn));
-        if ready < count {
-            let sent = self.senders.index();
-            self.receivers.set_known(&turn, sent);
-            ready = ready_until(sent);
-        }
+        let ready = self.ready(&turn, received, count);
         let count = count.min(ready);
         if count == 0 {
             return Ok(0);
@@ -337,6 +345,43 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
             has_messages,
             attempt,
         )
+    }
+}
+
+impl<T: ShmSafe, const N: usize, const SENDERS: usize> RawChannel<T, N, SENDERS, 1> {
+    /// Waits for messages, and returns those that lie next to each other. They stay in
+    /// the ring until [`consume`](Self::consume).
+    ///
+    /// # Safety
+    ///
+    /// * `end` is the endpoint of the receiver of this channel.
+    /// * The messages are not used after this endpoint has received or consumed some.
+    pub(super) unsafe fn wait_for_messages(&self, end: &End) -> Result<&[T], Stop> {
+        // The endpoint has the only seat, so it has the turn.
+        let turn = self.receivers.take_turn(Blocking::Wait)?;
+        let received = self.receivers.index();
+        let look = || Ok(self.ready(&turn, received, 1));
+        let ready = self.receive_by(end, Blocking::Wait, look)?;
+        let first = Self::before_wrap(received, ready);
+        // SAFETY: the slots are inside the ring and have messages, which a sender has
+        // sent as values of T. No thread writes to them until the index is moved, and
+        // after that the caller does not use them.
+        Ok(unsafe { std::slice::from_raw_parts(self.slot(received), first) })
+    }
+
+    /// Receives messages without copying them: `count`, or as many as there are.
+    pub(super) fn consume(&self, end: &End, count: usize) -> Result<(), Stop> {
+        end.check()?;
+        let turn = self.receivers.take_turn(Blocking::Wait)?;
+        let received = self.receivers.index();
+        let count = count.min(self.ready(&turn, received, count));
+        if count > 0 {
+            self.receivers
+                .move_to(&turn, Number::<N>::after(received, count));
+            drop(turn);
+            self.senders.notify(count);
+        }
+        Ok(())
     }
 }
 

@@ -241,6 +241,21 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     }
 }
 
+impl<T: ShmSafe, const N: usize, const SENDERS: usize> Receiver<'_, T, N, SENDERS, 1> {
+    /// Waits for messages, and returns those that lie next to each other in the ring.
+    /// They count as received after [`consume`](Self::consume).
+    pub(in crate::sync) fn wait_for_messages(&mut self) -> Result<&[T], RecvError> {
+        // SAFETY: the endpoint is that of this channel. While the messages are
+        // borrowed, no other method can be called.
+        Ok(unsafe { self.channel.wait_for_messages(&self.end) }?)
+    }
+
+    /// Receives the next `count` messages, or as many as there are, without a copy.
+    pub(in crate::sync) fn consume(&mut self, count: usize) -> Result<(), RecvError> {
+        Ok(self.channel.consume(&self.end, count)?)
+    }
+}
+
 impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize> Drop
     for Receiver<'_, T, N, SENDERS, RECEIVERS>
 {
