@@ -164,7 +164,7 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
 
     fn run(&self, me: usize) {
         let channel = &self.channels[me / 2 % self.channels.len()];
-        if me % 2 == 0 {
+        if me.is_multiple_of(2) {
             self.ledger.senders.fetch_add(1, Ordering::Relaxed);
             loop {
                 // An endpoint is not kept for ever.
@@ -188,7 +188,7 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
     fn send(&self, me: usize, round: usize, sender: &Sender<'_, Message<W>, N, S, R>) {
         let ledger = &self.ledger;
         let number = me / 2;
-        let count = if round % 4 == 0 { BATCH } else { 1 };
+        let count = if round.is_multiple_of(4) { BATCH } else { 1 };
         let Some(first) = ledger.reserve(number, count as u64) else {
             std::thread::sleep(Duration::from_millis(1));
             ledger.log.finish_round(me);

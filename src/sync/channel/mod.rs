@@ -336,7 +336,7 @@ mod tests {
     fn channel<const N: usize, const S: usize, const R: usize>(
         start: u64,
     ) -> &'static ShmChannel<u64, N, S, R> {
-        let memory = Box::leak(Box::new(MaybeUninit::uninit()));
+        let memory = Box::leak(Box::new(MaybeUninit::<ShmChannel<u64, N, S, R>>::uninit()));
         let memory = NonNull::from(memory).cast();
         // SAFETY: the memory is valid, aligned and used by no other thread. It stays
         // where it is and is never freed.

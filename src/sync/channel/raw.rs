@@ -103,6 +103,10 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
     pub(super) const IS_VALID: () = {
         assert!(N > 0, "a channel has room for at least one message");
         assert!(
+            SENDERS > 0 && RECEIVERS > 0,
+            "each side of a channel has at least one endpoint"
+        );
+        assert!(
             T::SYNC_OBJECTS == 0,
             "the messages of a ShmChannel can't contain locks: they are copied"
         );

@@ -50,9 +50,9 @@ impl Channel {
         use Mistake as M;
         let mistake = self.mistake;
         let side = self.side(id);
-        let before_commit = match (side, mistake) {
-            (Side::Senders, M::SentBeforeCopy) | (Side::Receivers, M::ReceivedBeforeCopy) => false,
-            _ => true,
+        let before_commit = match side {
+            Side::Senders => mistake != M::SentBeforeCopy,
+            Side::Receivers => mistake != M::ReceivedBeforeCopy,
         };
         let me = state.processes[id as usize];
         let next = match me.step {
