@@ -57,6 +57,9 @@
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
 //! | [`ShmEvent`] | lets threads wait until an event is set |
 //! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
+//! | [`ShmChannel`], [`Sender`], [`Receiver`] | a bounded queue between processes, whose messages survive them |
+//! | [`ShmPipe`], [`PipeReader`], [`PipeWriter`] | a pipe of bytes, with the traits of `std::io` |
+//! | [`SendError`], [`TrySendError`], [`SendTimeoutError`], [`RecvError`], [`TryRecvError`], [`RecvTimeoutError`], [`ReceiverIter`], [`ReceiverTryIter`] | the errors and iterators of channels |
 //! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
 //! | [`Published`] | the latest complete value, which any number of readers copy without a lock |
 //! | [`ShmOnceLock`] | a value that is made once, by the first process that needs it |
@@ -150,10 +153,12 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PthreadCondvar, Published,
-    SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock,
-    ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, WaitTimeoutLockResult,
-    WaitTimeoutResult,
+    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PipeReader, PipeWriter,
+    PthreadCondvar, Published, Receiver, ReceiverIter, ReceiverTryIter, RecvError,
+    RecvTimeoutError, SemaphorePermit, SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar,
+    ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock, ShmPipe, ShmRwLock,
+    ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, TryRecvError, TrySendError,
+    WaitTimeoutLockResult, WaitTimeoutResult,
 };
 
 /// Derives the trait [`ShmSafe`](trait@ShmSafe), whose page has the rules, and
@@ -197,6 +202,7 @@ struct Readme;
 #[cfg(any(doc, all(doctest, feature = "derive")))]
 #[doc = "[cookbook]: crate::guide::cookbook"]
 #[doc = "[pool]: crate::guide::cookbook#a-pool-of-workers"]
+#[doc = "[counter]: crate::guide::cookbook#a-counter"]
 #[doc = "[queue]: crate::guide::cookbook#a-queue"]
 #[doc = "[lifeline]: crate::guide::cookbook#the-death-of-another-process"]
 #[doc = "[journal]: crate::guide::cookbook#a-journal-and-a-repair"]

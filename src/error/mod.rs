@@ -425,6 +425,21 @@ pub enum Error {
         /// The number of permits of the semaphore.
         permits: usize,
     },
+    /// Each endpoint of this side of the [`ShmChannel`](crate::ShmChannel) or
+    /// [`ShmPipe`](crate::ShmPipe) is in use. An endpoint of a thread that was killed
+    /// is free when the kernel has ended the thread.
+    #[error("all {limit} endpoints of this side of the channel are in use")]
+    TooManyEndpoints {
+        /// The number of endpoints of the side.
+        limit: usize,
+    },
+    /// All endpoints of the other side of a channel have closed or died: see
+    /// [`SendError`](crate::SendError) and [`RecvError`](crate::RecvError).
+    #[error("the channel is disconnected: {}", left(.died))]
+    Disconnected {
+        /// Whether at least one of them has died.
+        died: bool,
+    },
     /// This process can't own locks. No segment is at fault, so this error names none.
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
@@ -482,6 +497,8 @@ macro_rules! address_field {
             | Error::Poisoned(_)
             | Error::Lock(_)
             | Error::TooManyPermits { .. }
+            | Error::TooManyEndpoints { .. }
+            | Error::Disconnected { .. }
             | Error::Unidentified(_)
             | Error::Capacity(_)
             | Error::InvalidContents(_) => None,
@@ -545,6 +562,8 @@ impl Error {
             Self::Poisoned(_) => "Poisoned",
             Self::Lock(_) => "Lock",
             Self::TooManyPermits { .. } => "TooManyPermits",
+            Self::TooManyEndpoints { .. } => "TooManyEndpoints",
+            Self::Disconnected { .. } => "Disconnected",
             Self::Unidentified(_) => "Unidentified",
             Self::Capacity(_) => "Capacity",
             Self::InvalidContents(_) => "InvalidContents",
@@ -625,6 +644,14 @@ fn no_segment(address: &Option<Box<str>>) -> String {
     match address {
         Some(_) => named("there is no segment", address),
         None => "there is no such segment".to_owned(),
+    }
+}
+
+fn left(died: &bool) -> &'static str {
+    if *died {
+        "the other side has died"
+    } else {
+        "the other side has closed"
     }
 }
 

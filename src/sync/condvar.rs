@@ -118,7 +118,8 @@ use crate::shm_safe::{
 /// # }
 /// ```
 ///
-/// In the cookbook: [a queue](crate::guide::cookbook#a-queue),
+/// In the cookbook:
+/// [at most three at a time](crate::guide::cookbook#at-most-three-at-a-time),
 /// [signals and Ctrl-C](crate::guide::cookbook#signals-and-ctrl-c).
 ///
 /// # Crash behaviour

@@ -1,6 +1,7 @@
 //! The primitives. Each is in shared memory, next to or around the data that it guards.
 //! No file here depends on how the memory is mapped.
 
+mod channel;
 mod condvar;
 mod event;
 mod event_count;
@@ -9,6 +10,7 @@ mod lifeline;
 mod mutex;
 mod once_lock;
 mod or_recover;
+mod pipe;
 mod poison;
 mod pthread_condvar;
 mod published;
@@ -27,6 +29,10 @@ mod turn;
 mod variable_length;
 mod wait;
 
+pub use channel::{
+    Receiver, ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError, SendError,
+    SendTimeoutError, Sender, ShmChannel, TryRecvError, TrySendError,
+};
 pub use condvar::ShmCondvar;
 pub use event::ShmEvent;
 pub use guard::ShmMutexGuard;
@@ -34,6 +40,7 @@ pub use lifeline::{End, LifelineGuard, Lifelines, ShmLifeline};
 pub use mutex::ShmMutex;
 pub use once_lock::ShmOnceLock;
 pub use or_recover::OrRecover;
+pub use pipe::{PipeReader, PipeWriter, ShmPipe};
 pub use pthread_condvar::PthreadCondvar;
 pub use published::Published;
 pub use robust_lock::MAX_LOCKS_HELD;

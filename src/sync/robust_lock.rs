@@ -100,6 +100,14 @@ pub(super) struct LockToken {
     marker: ForkMarker,
 }
 
+impl LockToken {
+    /// Returns whether this process has locked. Returns `false` in a forked child.
+    #[inline]
+    pub(super) fn is_of_this_process(self) -> bool {
+        self.marker.is_current()
+    }
+}
+
 /// Why a thread has not acquired the lock. It is never [`LockError::Poisoned`], because
 /// this lock has no data.
 pub(super) type RawLockError = LockError<Infallible>;

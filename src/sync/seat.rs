@@ -98,6 +98,15 @@ impl From<LockToken> for SeatToken {
     }
 }
 
+impl SeatToken {
+    /// Returns whether this process has taken the seat. Returns `false` in a forked
+    /// child.
+    #[inline]
+    pub(super) fn is_of_this_process(self) -> bool {
+        self.token.is_of_this_process()
+    }
+}
+
 impl Seat {
     pub(super) const fn new() -> Self {
         Self {
@@ -136,8 +145,12 @@ impl Seat {
 
     /// Takes the seat, and waits for that as for a mutex. Only a seat that no thread
     /// watches is used in this way.
+    #[inline]
     pub(super) fn take(&self, blocking: Blocking) -> Result<SeatToken, RawLockError> {
-        let (token, _) = self.lock.lock_slow(blocking)?;
+        let token = match self.lock.try_lock_fast(blocking) {
+            Some(token) => token,
+            None => self.lock.lock_slow(blocking)?.0,
+        };
         Ok(self.sit_down(token))
     }
 

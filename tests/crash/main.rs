@@ -6,6 +6,8 @@ mod support;
 #[path = "../../proof/src/results.rs"]
 mod results;
 
+mod channel_instructions;
+mod channel_storm;
 mod collections;
 mod create_open_remove;
 mod every_instruction;
@@ -17,5 +19,7 @@ mod model;
 mod name_storm;
 mod rwlock_instructions;
 mod rwlock_storm;
+mod scene;
+mod storm;
 mod tables;
 mod values;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::mem::forget;
 use std::time::Duration;
 
-use super::family_instructions::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
+use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::Walker;
 use crate::support::{on_stage, spawn};
 use shm_sync::{LockError, Segment, ShmRwLock, ShmRwLockWriteGuard};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::family_storm::{Log, PROCESSES, TIME_LIMIT, survive};
+use crate::storm::{Log, PROCESSES, TIME_LIMIT, survive};
 use crate::support::on_stage;
 use shm_sync::{LockError, Segment, ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSafe};
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use shm_sync::{Published, Segment, ShmOnceLock, ShmSafe};
 
-use crate::family_instructions::{Order, Reached, Scene, nothing, yes};
-use crate::family_storm::{Log, PROCESSES, survive};
+use crate::scene::{Order, Reached, Scene, nothing, yes};
+use crate::storm::{Log, PROCESSES, survive};
 use crate::support::on_stage;
 use crate::support::walker::Walker;
 

@@ -1,11 +1,12 @@
-//! `ShmEvent`, `ShmSemaphore`, `ShmLifeline`, `Lifelines`, `ShmRwLock`, `Published`,
-//! `ShmOnceLock`.
+//! The primitives beside the mutex and the condition variables.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channel;
 mod event;
 mod lifeline;
+mod pipe;
 mod placement;
 mod published;
 mod rwlock;

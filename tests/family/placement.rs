@@ -5,8 +5,8 @@ use std::fs;
 
 use shm_sync::inspect::{self, HolderState, LockState, SyncState};
 use shm_sync::{
-    End, Lifelines, Removal, Segment, SegmentOptions, ShmEvent, ShmLifeline, ShmMutex, ShmSafe,
-    ShmSemaphore,
+    End, Lifelines, RecvError, Removal, Segment, SegmentOptions, ShmChannel, ShmEvent, ShmLifeline,
+    ShmMutex, ShmSafe, ShmSemaphore,
 };
 
 use crate::support::{Gate, TestFile, TestName, on_stage, spawn};
@@ -19,6 +19,7 @@ struct Plant {
     devices: ShmSemaphore<2>,
     workers: [Worker; 2],
     group: Lifelines<2>,
+    line: ShmChannel<u32, 4, 2, 1>,
 }
 
 #[derive(ShmSafe)]
@@ -39,6 +40,7 @@ fn plant() -> Plant {
         devices: ShmSemaphore::new(),
         workers: [worker(), worker()],
         group: Lifelines::new(),
+        line: ShmChannel::new(),
     }
 }
 
@@ -53,10 +55,13 @@ fn run(plant: &Plant) {
         *worker.jobs.lock().unwrap() += 1;
     }
     drop(plant.group.hold().unwrap());
+    let receiver = plant.line.receiver().unwrap();
+    plant.line.sender().unwrap().send(7).unwrap();
+    assert!(receiver.iter().eq([7]));
 }
 
 /// The paths of all sync objects.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 14] = [
     ".ready",
     ".devices.gate",
     ".devices.permits[0]",
@@ -67,6 +72,10 @@ const PATHS: [&str; 10] = [
     ".workers[1].jobs",
     ".group.holders[0]",
     ".group.holders[1]",
+    ".line.senders.lock",
+    ".line.senders.seats[0]",
+    ".line.senders.seats[1]",
+    ".line.receivers.seats[0]",
 ];
 
 on_stage! {
@@ -141,7 +150,7 @@ on_stage! {
             details.object.content.segment().unwrap().locks.unwrap()
         };
         let counted = locks(&details());
-        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (10, 2, 0));
+        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (14, 2, 0));
         assert_eq!(counted.held, 0);
 
         worker.kill();
@@ -163,10 +172,18 @@ on_stage! {
         let permit = plant.devices.acquire().unwrap();
         let guard = plant.workers[0].line.hold().unwrap();
         plant.ready.set().unwrap();
+        let sender = plant.line.sender().unwrap();
+        sender.send(5).unwrap();
         Segment::flush(&plant).unwrap();
         fs::copy(&*original, &*copy).unwrap();
         let copied = Segment::<Plant>::open(&copy).unwrap();
         assert!(copied.ready.is_set());
+        assert_eq!((copied.line.len(), copied.line.senders()), (1, 0));
+        let receiver = copied.line.receiver().unwrap();
+        assert_eq!(receiver.recv().unwrap(), 5);
+        drop(copied.line.sender().unwrap());
+        assert!(matches!(receiver.recv(), Err(RecvError::Disconnected { .. })));
+        drop(receiver);
         assert_eq!(copied.devices.available(), 2);
         let permits = copied.devices.acquire_many(2).unwrap();
         for here in &permits {
@@ -179,7 +196,8 @@ on_stage! {
         drop(permits);
         run(&copied);
         assert!(plant.workers[0].line.is_alive());
-        drop((permit, guard));
+        drop((permit, guard, sender));
+        assert_eq!(plant.line.receiver().unwrap().recv().unwrap(), 5);
         run(&plant);
     }
 

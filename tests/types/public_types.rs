@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use shm_sync::{
     Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, End, Error,
     Fingerprint, Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LifelineGuard,
-    Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PoisonCause, Poisoned,
-    PthreadCondvar, Published, ReadOnly, ReadOnlySegment, Removal, Residency, Segment,
-    SegmentOptions, SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard,
-    ShmOnceLock, ShmOption, ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus,
-    TearFree, ToAddress, Unsupported, WaitTimeoutResult, WithTail, inspect,
+    Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PipeReader, PipeWriter,
+    PoisonCause, Poisoned, PthreadCondvar, Published, ReadOnly, ReadOnlySegment, Receiver,
+    RecvError, RecvTimeoutError, Removal, Residency, Segment, SegmentOptions, SemaphorePermit,
+    SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex,
+    ShmMutexGuard, ShmOnceLock, ShmOption, ShmPipe, ShmSafe, ShmSemaphore, ShmString, ShmVec,
+    Snapshot, SystemVStatus, TearFree, ToAddress, TryRecvError, TrySendError, Unsupported,
+    WaitTimeoutResult, WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -123,6 +125,30 @@ const _: () = {
     assert!(implements!(ShmOnceLock<u64>: ShmSafe + Send + Sync + UnwindSafe + RefUnwindSafe));
     assert!(!implements!(ShmOnceLock<u64>: TearFree) && !implements!(ShmOnceLock<u64>: Clone));
     assert!(implements!(End: Copy + Eq + Debug + Send + Sync));
+};
+
+/// Channels and pipes. Their endpoints stay with their thread. Their errors may be sent
+/// if the message may.
+const _: () = {
+    type Channel = ShmChannel<u8, 3>;
+    assert!(implements!(Channel: ShmSafe + Send + Sync + UnwindSafe + RefUnwindSafe + Default));
+    // A mixture may have other messages than its indices say.
+    assert!(!implements!(Channel: TearFree) && !implements!(Channel: Clone));
+    assert!(implements!(ShmPipe<3>: ShmSafe + Send + Sync + UnwindSafe + RefUnwindSafe));
+    assert!(!implements!(Sender<'static, u8, 3>: Send));
+    assert!(!implements!(Sender<'static, u8, 3>: Sync));
+    assert!(!implements!(Receiver<'static, u8, 3>: Send));
+    assert!(!implements!(Receiver<'static, u8, 3>: Sync));
+    assert!(!implements!(PipeReader<'static, 3>: Send));
+    assert!(!implements!(PipeWriter<'static, 3>: Send));
+    assert!(implements!(SendError<Neither>: std::error::Error + Debug + Display));
+    assert!(implements!(SendError<u8>: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(TrySendError<u8>: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(SendTimeoutError<u8>: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(RecvError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(TryRecvError: std::error::Error + Send + Sync + 'static));
+    assert!(implements!(RecvTimeoutError: std::error::Error + Send + Sync + 'static));
+    assert!(!implements!(SendError<Neither>: Send));
 };
 
 /// A panic poisons the mutex, as with std's mutex. So a mutex may be used after a

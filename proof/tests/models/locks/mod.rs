@@ -6,6 +6,7 @@
 //! | `pi_mutex` | the mutex with priority inheritance: lock word, robust list, the kernel's queue, a reader that waits on the word | the kernel's futexes |
 //! | `condvar` | sequence, generation, waiters, wake chain, recheck, notification of an owner death | the mutex, as its model shows it |
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
+//! | `channel` | ring, two indices, locks or single seats, sleepers on both sides, the end of the other side | the mutex and the event count, as their models show them |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
 //! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
@@ -14,6 +15,7 @@
 //! the code's orderings are weaker, and no lock makes up for it. The last three check
 //! these.
 
+mod channel;
 mod checker;
 mod condvar;
 mod event_count;

@@ -1,0 +1,310 @@
+//! One side of a channel: its endpoints, its index, and its sleepers.
+//!
+//! An endpoint is a seat. The note of the seat is:
+//!
+//! | note | meaning |
+//! |---|---|
+//! | 0 | the last occupant has closed its endpoint, or there was none |
+//! | other | the number of the present occupant, or of the last one, which has died |
+//!
+//! The numbers count the arrivals of a side from 1. So an endpoint can tell the peers
+//! of its time from earlier ones.
+//!
+//! # Crash behaviour
+//!
+//! | death | what is left | what repairs it |
+//! |---|---|---|
+//! | opener, before it stores its number | a vacant seat, as if it had not come | |
+//! | opener, after that, before it notifies | peers that sleep and do not watch its seat | their recheck |
+//! | occupant | an orphaned seat with a number | the kernel wakes a watcher of the seat, which notifies the others |
+//! | closer, after it has stored 0 | an orphaned seat with 0: it has closed | the same |
+//! | closer, after it has left the seat | peers that were not notified | the kernel, or their recheck |
+
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, LockError};
+use crate::os::futex::Wake;
+use crate::robust::Blocking;
+use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::sync::event_count::EventCount;
+use crate::sync::robust_lock::RawLockError;
+use crate::sync::seat::{Seat, SeatToken, Seats};
+
+/// One side of a channel. Each part has cache lines of its own, in pairs, because
+/// processors prefetch the second line of a pair.
+#[repr(C, align(128))]
+pub(super) struct Side<const ENDS: usize> {
+    /// Held while an endpoint moves the index. If there is only one seat, the seat is
+    /// this lock, and this one is not used.
+    lock: Seat,
+    /// How far this side has come: see [`raw`](super::raw). Storing it sends or
+    /// receives messages.
+    index: AtomicU64,
+    /// An earlier index of the other side. It spares reading the present one.
+    known: AtomicU64,
+    _end_of_lines: [AtomicU64; 6],
+    door: Door,
+    seats: Seats<ENDS>,
+}
+
+/// The words of a side that the other side reads for each message. They are seldom
+/// written.
+#[repr(C, align(128))]
+struct Door {
+    asleep: EventCount,
+    /// A hint that no seat is occupied. It spares looking at the seats for each
+    /// message: a thread that locks something writes to the seat that it has, because
+    /// both are neighbours on its robust list.
+    is_left: AtomicU32,
+    /// How many threads have opened an endpoint.
+    arrivals: AtomicU64,
+}
+
+const NOT_LEFT: u32 = 0;
+const LEFT: u32 = 1;
+
+const _: () = {
+    assert!(size_of::<Door>() == 128);
+    assert!(offset_of!(Side<1>, index) % 64 == 0);
+    assert!(offset_of!(Side<1>, door) % 128 == 0);
+};
+
+// SAFETY: the clauses of `ShmSafe`:
+// * Layout: `repr(C)` over seats and atomic words. The size in the fingerprint tells
+//   the number of seats.
+// * The words have the same meaning in every process, and there is no destructor.
+// * Sync objects: the seats, and the lock if it is used, reported at their offsets.
+// * Any bytes are valid, so zeros and mixtures are.
+unsafe impl<const ENDS: usize> ShmSafe for Side<ENDS> {
+    const FINGERPRINT: Fingerprint = Fingerprint::of("Side", size_of::<Self>(), align_of::<Self>());
+    const SYNC_OBJECTS: usize = Self::LOCKS + Seats::<ENDS>::SYNC_OBJECTS;
+    const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
+
+    fn visit(at: &FieldPath<'_>, visitor: &mut Visitor<'_>) {
+        if Self::LOCKS == 1 {
+            Seat::visit(&at.field("lock", offset_of!(Self, lock)), visitor);
+        }
+        Seats::<ENDS>::visit(&at.field("seats", offset_of!(Self, seats)), visitor);
+    }
+}
+
+/// The right to move the index of a side. Dropping it lets the next endpoint in.
+pub(super) struct Turn<'a>(Option<(&'a Seat, SeatToken)>);
+
+impl Drop for Turn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some((lock, token)) = self.0 {
+            lock.leave(token);
+        }
+    }
+}
+
+impl<const ENDS: usize> Side<ENDS> {
+    /// The number of locks beside the seats.
+    const LOCKS: usize = if ENDS == 1 { 0 } else { 1 };
+
+    pub(super) const fn new() -> Self {
+        Self {
+            lock: Seat::new(),
+            index: AtomicU64::new(0),
+            known: AtomicU64::new(0),
+            _end_of_lines: [const { AtomicU64::new(0) }; 6],
+            door: Door {
+                asleep: EventCount::new(),
+                is_left: AtomicU32::new(NOT_LEFT),
+                arrivals: AtomicU64::new(0),
+            },
+            seats: Seats::new(),
+        }
+    }
+
+    /// Waits for the turn of this endpoint. The caller has an endpoint of this side.
+    #[inline]
+    pub(super) fn take_turn(&self, blocking: Blocking) -> Result<Turn<'_>, RawLockError> {
+        if ENDS == 1 {
+            return Ok(Turn(None));
+        }
+        let token = self.lock.take(blocking)?;
+        Ok(Turn(Some((&self.lock, token))))
+    }
+
+    #[inline]
+    pub(super) fn index(&self) -> u64 {
+        // SeqCst: `EventCount` demands it of a question.
+        self.index.load(Ordering::SeqCst)
+    }
+
+    /// Sends or receives messages: this store is the commit.
+    #[inline]
+    pub(super) fn move_to(&self, _: &Turn<'_>, index: u64) {
+        // SeqCst: `EventCount` demands it of the caller of `notify`. It releases the
+        // message to the other side, and `known` to the next holder of the turn.
+        self.index.store(index, Ordering::SeqCst);
+    }
+
+    /// Returns an earlier index of the other side.
+    #[inline]
+    pub(super) fn known(&self, _: &Turn<'_>) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_known(&self, _: &Turn<'_>, index: u64) {
+        self.known.store(index, Ordering::Relaxed);
+    }
+
+    /// Sets where the index begins. No process uses the channel yet.
+    #[cfg(test)]
+    pub(super) fn start_at(&self, index: u64) {
+        self.index.store(index, Ordering::Relaxed);
+        self.known.store(index, Ordering::Relaxed);
+    }
+
+    /// Wakes sleepers of this side: the other side has moved its index by `count`.
+    #[inline]
+    pub(super) fn notify(&self, count: usize) {
+        // Each sleeper can use each message, so one suffices for one. The death that a
+        // woken watcher has seen it passes on to all.
+        self.door
+            .asleep
+            .notify(if count == 1 { Wake::One } else { Wake::All });
+    }
+
+    pub(super) fn asleep(&self) -> &EventCount {
+        &self.door.asleep
+    }
+
+    pub(super) fn seats(&self) -> &[Seat] {
+        self.seats.as_slice()
+    }
+
+    /// Returns how many threads have an endpoint at this moment.
+    pub(super) fn occupied(&self) -> usize {
+        ENDS - self.seats.unoccupied()
+    }
+
+    fn is_occupied(&self) -> bool {
+        self.seats().iter().any(Seat::is_occupied)
+    }
+
+    fn arrivals(&self) -> u64 {
+        self.door.arrivals.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether the side seems to have no occupied seat. [`End::peers_left`]
+    /// knows.
+    #[inline]
+    pub(super) fn seems_left(&self) -> bool {
+        self.door.is_left.load(Ordering::Relaxed) != NOT_LEFT
+    }
+}
+
+/// An endpoint of one side, and what it knows of its peers on the other side.
+pub(super) struct End {
+    index: usize,
+    token: SeatToken,
+    /// The number of the first peer of its time.
+    first_peer: u64,
+    /// The arrivals of the other side when the endpoint was opened.
+    arrivals: u64,
+    /// Whether a peer was there in its time.
+    had_peer: Cell<bool>,
+}
+
+impl End {
+    /// Opens an endpoint of the side `own`.
+    pub(super) fn open<const ENDS: usize, const PEERS: usize>(
+        own: &Side<ENDS>,
+        other: &Side<PEERS>,
+    ) -> Result<Self, Error> {
+        own.seats()[0].check()?;
+        let arrivals = other.arrivals();
+        let present = other.seats().iter().filter(|seat| seat.is_occupied());
+        let numbers = present.map(Seat::note).filter(|note| *note != 0);
+        let first_peer = numbers.min().unwrap_or(u64::MAX).min(arrivals + 1);
+        let had_peer = other.is_occupied();
+        let Some((index, token)) = own.seats.try_take_any()? else {
+            return Err(Error::TooManyEndpoints { limit: ENDS });
+        };
+        let number = own.door.arrivals.fetch_add(1, Ordering::SeqCst) + 1;
+        own.seats()[index].set_note(&token, number);
+        own.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
+        // Peers that wait shall watch this seat as well.
+        other.asleep().notify(Wake::All);
+        Ok(Self {
+            index,
+            token,
+            first_peer,
+            arrivals,
+            had_peer: Cell::new(had_peer),
+        })
+    }
+
+    /// Closes the endpoint. Does nothing in a forked child.
+    pub(super) fn close<const ENDS: usize, const PEERS: usize>(
+        &self,
+        own: &Side<ENDS>,
+        other: &Side<PEERS>,
+    ) {
+        if !self.token.is_of_this_process() {
+            return;
+        }
+        let seat = &own.seats()[self.index];
+        seat.set_note(&self.token, 0);
+        seat.leave(self.token);
+        if !own.is_occupied() {
+            own.door.is_left.store(LEFT, Ordering::Relaxed);
+        }
+        other.asleep().notify(Wake::All);
+    }
+
+    /// Checks that this process has opened the endpoint.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), RawLockError> {
+        if self.token.is_of_this_process() {
+            Ok(())
+        } else {
+            Err(LockError::NotOwner)
+        }
+    }
+
+    /// Returns the seat of the endpoint.
+    pub(super) fn seat_index(&self) -> usize {
+        self.index
+    }
+
+    /// Returns whether a peer has died, if this endpoint had peers and none is left.
+    /// Returns `None` otherwise.
+    pub(super) fn peers_left<const PEERS: usize>(&self, other: &Side<PEERS>) -> Option<bool> {
+        let mut arrivals = other.arrivals();
+        loop {
+            if other.is_occupied() {
+                self.had_peer.set(true);
+                if other.seems_left() {
+                    other.door.is_left.store(NOT_LEFT, Ordering::Relaxed);
+                }
+                return None;
+            }
+            // A peer may have taken a seat that this thread had looked at already,
+            // before another peer has left the seat that it looked at last.
+            let now = other.arrivals();
+            if now == arrivals {
+                break;
+            }
+            arrivals = now;
+        }
+        if !self.had_peer.get() && arrivals == self.arrivals {
+            return None;
+        }
+        self.had_peer.set(true);
+        other.door.is_left.store(LEFT, Ordering::Relaxed);
+        let died = |seat: &Seat| {
+            let number = seat.note();
+            number != 0 && number >= self.first_peer && !seat.is_occupied()
+        };
+        Some(other.seats().iter().any(died))
+    }
+}

@@ -1,0 +1,217 @@
+//! An operation that is killed at every instruction, and the processes around it.
+
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::WaitStatus;
+use shm_sync::{Segment, ShmSafe};
+
+use crate::support::walker::{Step, Walker, can_lead_for};
+use crate::support::{Child, number_from_env, spawn};
+
+/// The time after which a survivor counts as stuck. No load delays a healthy one for so
+/// long.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// The promised time, which is asserted of the median.
+const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
+
+/// The point at which the victim was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// Inside its operation.
+    Inside,
+    /// After its operation.
+    End,
+}
+
+/// Where the victim is to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    After(u64),
+    Asleep,
+    Woken,
+}
+
+/// An operation of a victim, and the processes around it.
+pub(crate) struct Scene<'a, T: ShmSafe> {
+    pub(crate) name: &'a str,
+    pub(crate) object: &'a dyn Fn() -> T,
+    /// Prepares what `release` ends, in the process of the harness.
+    pub(crate) set_up: &'a dyn Fn(&'static T),
+    /// The processes that sleep when the operation begins. They end when they have gone
+    /// on.
+    pub(crate) sleepers: &'a [&'a dyn Fn(&T)],
+    /// When they fall asleep.
+    pub(crate) order: Order,
+    /// Starts the victim, stopped at the beginning of its operation.
+    pub(crate) victim: &'a dyn Fn(&'static T) -> Walker,
+    /// Causes the event for which the victim sleeps.
+    pub(crate) release: &'a dyn Fn(&'static T),
+    /// Checks the object in a new process. The sleepers have gone on already, or may
+    /// wait for this.
+    pub(crate) check: &'a dyn Fn(&T, Reached),
+    /// Whether the sleepers go on without `check`, if the victim died there.
+    pub(crate) goes_on_alone: &'a dyn Fn(&T, Reached) -> bool,
+}
+
+/// When the sleepers of a scene fall asleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    BeforeVictim,
+    /// After the victim has prepared its operation.
+    AfterPreparation,
+}
+
+/// What was seen of one kill.
+struct Found {
+    reached: Reached,
+    /// The time from the kill until the last sleeper had gone on by itself.
+    slept: Option<Duration>,
+}
+
+impl<T: ShmSafe> Scene<'_, T> {
+    /// Leads the victim to a point, or to its end. Returns the number of instructions.
+    fn walk(&self, object: &'static T, walker: &mut Walker, point: Point) -> (Reached, u64) {
+        let mut is_released = false;
+        for number in 0.. {
+            if walker.is_at_end() {
+                return (Reached::End, number);
+            }
+            if point == Point::After(number) {
+                return (Reached::Inside, number);
+            }
+            if let Step::Asleep(_) = walker.step_or_sleep() {
+                if point == Point::Asleep {
+                    return (Reached::Inside, number);
+                }
+                if !is_released {
+                    (self.release)(object);
+                    is_released = true;
+                }
+                if point == Point::Woken {
+                    return (Reached::Inside, number);
+                }
+                crate::support::poll(|| {
+                    let stands = walker.stands();
+                    if !stands {
+                        // Another process has used the first event.
+                        (self.release)(object);
+                    }
+                    stands
+                });
+            }
+        }
+        unreachable!("an operation has fewer instructions than u64 has numbers")
+    }
+
+    fn kill_at(&self, point: Point) -> (Found, u64) {
+        let segment = Segment::anonymous((self.object)()).unwrap();
+        let object: *const T = &raw const *segment;
+        // SAFETY: the segment is leaked below, because guards of this process may stay
+        // in it. So the object is mapped until the process ends.
+        let object: &'static T = unsafe { &*object };
+        std::mem::forget(segment);
+        (self.set_up)(object);
+        let mut sleepers: Vec<Child> = Vec::new();
+        let mut start_sleepers = || {
+            for sleep in self.sleepers {
+                let child = spawn(|| sleep(object));
+                child.wait_until_asleep();
+                sleepers.push(child);
+            }
+        };
+        let mut walker = match self.order {
+            Order::BeforeVictim => {
+                start_sleepers();
+                (self.victim)(object)
+            }
+            Order::AfterPreparation => {
+                let walker = (self.victim)(object);
+                start_sleepers();
+                walker
+            }
+        };
+        let (reached, instructions) = self.walk(object, &mut walker, point);
+        walker.kill();
+        let death = Instant::now();
+        if point == Point::Asleep || reached == Reached::Inside {
+            // What the victim was to wait for happens for the others as well.
+            (self.release)(object);
+        }
+        let what = || format!("{}: killed at {point:?} ({reached:?})", self.name);
+        let mut slept = None;
+        if (self.goes_on_alone)(object, reached) {
+            for sleeper in &mut sleepers {
+                expect_end(sleeper, || format!("{}: a sleeper is stuck", what()));
+            }
+            slept = Some(death.elapsed());
+        }
+        let mut check = spawn(|| (self.check)(object, reached));
+        expect_end(&mut check, || format!("{}: the check is stuck", what()));
+        for sleeper in &mut sleepers {
+            expect_end(sleeper, || format!("{}: a sleeper is stuck", what()));
+        }
+        (Found { reached, slept }, instructions)
+    }
+
+    /// Kills at one in `stride` instructions, and in the sleep.
+    pub(crate) fn run(&self, stride: u64) {
+        if !can_lead_for(self.name) {
+            return;
+        }
+        let stride = number_from_env("SHM_SYNC_KILL_STRIDE").unwrap_or(stride);
+        let (whole, instructions) = self.kill_at(Point::After(u64::MAX));
+        assert_eq!(whole.reached, Reached::End);
+        let offset = u64::from(std::process::id()) % stride;
+        let numbers = (offset..=instructions).step_by(stride as usize);
+        let mut points: Vec<Point> = numbers.map(Point::After).collect();
+        points.extend([Point::Asleep, Point::Woken].repeat(2));
+        let mut slept: Vec<Duration> = Vec::new();
+        let mut inside = 0;
+        for &point in &points {
+            let (found, _) = self.kill_at(point);
+            inside += u32::from(found.reached == Reached::Inside);
+            slept.extend(found.slept);
+        }
+        slept.sort_unstable();
+        let median = slept.get(slept.len() / 2).copied();
+        println!(
+            "{}: {instructions} instructions, {} kills, {inside} inside; sleepers that went on \
+             by themselves: {}, median {median:.1?}, slowest {:.1?}",
+            self.name,
+            points.len(),
+            slept.len(),
+            slept.last()
+        );
+        assert!(inside > 0, "{}", self.name);
+        assert!(
+            median.is_none_or(|it| it < RECOVERS_WITHIN),
+            "{}",
+            self.name
+        );
+    }
+}
+
+/// Waits until a child has ended with exit status 0.
+fn expect_end(child: &mut Child, what: impl Fn() -> String) {
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait() {
+            break status;
+        }
+        assert!(begin.elapsed() < TIME_LIMIT, "{}", what());
+        std::thread::sleep(Duration::from_micros(100));
+    };
+    assert!(
+        matches!(status, WaitStatus::Exited(_, 0)),
+        "{}: {status:?}",
+        what()
+    );
+}
+
+pub(crate) fn nothing<T>(_: &'static T) {}
+
+pub(crate) fn yes<T>(_: &T, _: Reached) -> bool {
+    true
+}
