@@ -5,8 +5,8 @@ use std::fs;
 
 use shm_sync::inspect::{self, HolderState, LockState, SyncState};
 use shm_sync::{
-    End, Lifelines, Removal, Segment, SegmentOptions, ShmEvent, ShmLifeline, ShmMutex, ShmSafe,
-    ShmSemaphore,
+    End, Lifelines, Removal, Segment, SegmentOptions, ShmEvent, ShmLifeline, ShmMutex, ShmRwLock,
+    ShmSafe, ShmSemaphore,
 };
 
 use crate::support::{Gate, TestFile, TestName, on_stage, spawn};
@@ -19,6 +19,7 @@ struct Plant {
     devices: ShmSemaphore<2>,
     workers: [Worker; 2],
     group: Lifelines<2>,
+    table: ShmRwLock<u64, 2>,
 }
 
 #[derive(ShmSafe)]
@@ -39,6 +40,7 @@ fn plant() -> Plant {
         devices: ShmSemaphore::new(),
         workers: [worker(), worker()],
         group: Lifelines::new(),
+        table: ShmRwLock::new(0),
     }
 }
 
@@ -53,10 +55,12 @@ fn run(plant: &Plant) {
         *worker.jobs.lock().unwrap() += 1;
     }
     drop(plant.group.hold().unwrap());
+    *plant.table.write().unwrap() += 1;
+    assert_ne!(*plant.table.read().unwrap(), 0);
 }
 
 /// The paths of all sync objects.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 14] = [
     ".ready",
     ".devices.gate",
     ".devices.permits[0]",
@@ -67,6 +71,10 @@ const PATHS: [&str; 10] = [
     ".workers[1].jobs",
     ".group.holders[0]",
     ".group.holders[1]",
+    ".table.gate",
+    ".table.writer",
+    ".table.readers[0]",
+    ".table.readers[1]",
 ];
 
 on_stage! {
@@ -141,7 +149,7 @@ on_stage! {
             details.object.content.segment().unwrap().locks.unwrap()
         };
         let counted = locks(&details());
-        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (10, 2, 0));
+        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (14, 2, 0));
         assert_eq!(counted.held, 0);
 
         worker.kill();

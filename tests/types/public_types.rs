@@ -15,8 +15,9 @@ use shm_sync::{
     Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PoisonCause, Poisoned,
     PthreadCondvar, ReadOnly, ReadOnlySegment, Removal, Residency, Segment, SegmentOptions,
     SemaphorePermit, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOption,
-    ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus, TearFree, ToAddress,
-    Unsupported, WaitTimeoutResult, WithTail, inspect,
+    ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSafe, ShmSemaphore, ShmString, ShmVec,
+    Snapshot, SystemVStatus, TearFree, ToAddress, Unsupported, WaitTimeoutResult, WithTail,
+    inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -108,6 +109,17 @@ const _: () = {
     assert!(implements!(ShmEvent: ShmSafe + TearFree + Send + Sync + UnwindSafe + RefUnwindSafe));
     assert!(implements!(ShmSemaphore<3>: ShmSafe + TearFree + Send + Sync));
     assert!(implements!(ShmSemaphore<3>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmRwLock<u8>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmRwLock<u8>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmRwLock<SendOnly>: Send));
+    assert!(!implements!(ShmRwLock<SendOnly>: Sync));
+    assert!(!implements!(ShmRwLock<SyncOnly>: Sync) && !implements!(ShmRwLock<SyncOnly>: Send));
+    assert!(implements!(ShmRwLockReadGuard<'static, u8>: Sync));
+    assert!(!implements!(ShmRwLockReadGuard<'static, u8>: Send));
+    assert!(!implements!(ShmRwLockReadGuard<'static, SendOnly>: Sync));
+    assert!(implements!(ShmRwLockWriteGuard<'static, u8>: Sync));
+    assert!(!implements!(ShmRwLockWriteGuard<'static, u8>: Send));
+    assert!(!implements!(ShmRwLockWriteGuard<'static, SendOnly>: Sync));
     assert!(implements!(ShmLifeline: ShmSafe + TearFree + Send + Sync));
     assert!(implements!(ShmLifeline: UnwindSafe + RefUnwindSafe));
     assert!(implements!(Lifelines<3>: ShmSafe + TearFree + Send + Sync));

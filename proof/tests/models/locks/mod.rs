@@ -6,6 +6,7 @@
 //! | `pi_mutex` | the mutex with priority inheritance: lock word, robust list, the kernel's queue, a reader that waits on the word | the kernel's futexes |
 //! | `condvar` | sequence, generation, waiters, wake chain, recheck, notification of an owner death | the mutex, as its model shows it |
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
+//! | `rwlock` | seats of readers, seat of the writer, phase, gate, poison | the event count and the mutex, as their models show them |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
 //!
@@ -18,4 +19,5 @@ mod event_count;
 mod event_count_orderings;
 mod mutex;
 mod pi_mutex;
+mod rwlock;
 mod store_buffer;
