@@ -56,6 +56,7 @@
 //! | [`ShmMutex`], [`ShmMutexGuard`] | locks the data; it is a robust `pthread_mutex_t`, which C code can use as well |
 //! | [`ShmCondvar`] | waits for a change of the data, on a futex |
 //! | [`ShmEvent`] | lets threads wait until an event is set |
+//! | [`ShmRwLock`], [`ShmRwLockReadGuard`], [`ShmRwLockWriteGuard`] | many readers or one writer; a dead reader keeps no writer out |
 //! | [`ShmSemaphore`], [`SemaphorePermit`] | limits how many threads use a resource; permits of dead processes come back |
 //! | [`ShmChannel`], [`Sender`], [`Receiver`] | a bounded queue between processes, whose messages survive them |
 //! | [`ShmPipe`], [`PipeReader`], [`PipeWriter`] | a pipe of bytes, with the traits of `std::io` |

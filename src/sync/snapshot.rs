@@ -99,8 +99,9 @@ pub struct CondvarState {
 }
 
 /// The state of a seat: a place that a thread holds for as long as it takes part. A
-/// permit of a [`ShmSemaphore`](crate::ShmSemaphore) and a
-/// [`ShmLifeline`](crate::ShmLifeline) are seats. `H` describes the occupant.
+/// permit of a [`ShmSemaphore`](crate::ShmSemaphore), a
+/// [`ShmLifeline`](crate::ShmLifeline), and the access to a
+/// [`ShmRwLock`](crate::ShmRwLock) are seats. `H` describes the occupant.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -125,7 +125,7 @@ impl Library {
         unsafe { (&raw mut pair.is_changing).write_volatile(1) };
         // SAFETY: as above.
         unsafe { (&raw mut pair.first).write_volatile(next) };
-        if round % 5 == 0 {
+        if round.is_multiple_of(5) {
             std::thread::yield_now();
         }
         // SAFETY: as above.

@@ -6,7 +6,7 @@ use std::fs;
 use shm_sync::inspect::{self, HolderState, LockState, SyncState};
 use shm_sync::{
     End, Lifelines, RecvError, Removal, Segment, SegmentOptions, ShmChannel, ShmEvent, ShmLifeline,
-    ShmMutex, ShmSafe, ShmSemaphore,
+    ShmMutex, ShmRwLock, ShmSafe, ShmSemaphore,
 };
 
 use crate::support::{Gate, TestFile, TestName, on_stage, spawn};
@@ -20,6 +20,7 @@ struct Plant {
     workers: [Worker; 2],
     group: Lifelines<2>,
     line: ShmChannel<u32, 4, 2, 1>,
+    table: ShmRwLock<u64, 2>,
 }
 
 #[derive(ShmSafe)]
@@ -41,6 +42,7 @@ fn plant() -> Plant {
         workers: [worker(), worker()],
         group: Lifelines::new(),
         line: ShmChannel::new(),
+        table: ShmRwLock::new(0),
     }
 }
 
@@ -58,10 +60,12 @@ fn run(plant: &Plant) {
     let receiver = plant.line.receiver().unwrap();
     plant.line.sender().unwrap().send(7).unwrap();
     assert!(receiver.iter().eq([7]));
+    *plant.table.write().unwrap() += 1;
+    assert_ne!(*plant.table.read().unwrap(), 0);
 }
 
 /// The paths of all sync objects.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 18] = [
     ".ready",
     ".devices.gate",
     ".devices.permits[0]",
@@ -76,6 +80,10 @@ const PATHS: [&str; 14] = [
     ".line.senders.seats[0]",
     ".line.senders.seats[1]",
     ".line.receivers.seats[0]",
+    ".table.gate",
+    ".table.writer",
+    ".table.readers[0]",
+    ".table.readers[1]",
 ];
 
 on_stage! {

@@ -466,7 +466,7 @@ on_stage! {
         drop(first);
         writer.join();
         inside.pass();
-        // The next writer waits for this reader, and later readers wait for that writer.
+        // The next writer waits for this reader, and later readers for that writer.
         poll(|| would_block(lock.try_read()));
         next_writer.wait_until_asleep();
         leave.open();
@@ -663,8 +663,8 @@ on_stage! {
         }
     }
 
-    // The memory of a snapshot is private, so the child has a copy of the lock in which a
-    // writer or a reader is inside that does not exist there.
+    // The memory of a snapshot is private, so the child has a copy of the lock. The
+    // writer or reader inside does not exist there.
     fn child_renews_copied_lock() {
         let name = TestName::new("rwlock-snapshot");
         let segment = Segment::create(&name, ShmRwLock::<u64, 2>::new(7)).unwrap();

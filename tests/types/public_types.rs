@@ -16,9 +16,10 @@ use shm_sync::{
     PoisonCause, Poisoned, PthreadCondvar, Published, ReadOnly, ReadOnlySegment, Receiver,
     RecvError, RecvTimeoutError, Removal, Residency, Segment, SegmentOptions, SemaphorePermit,
     SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex,
-    ShmMutexGuard, ShmOnceLock, ShmOption, ShmPipe, ShmSafe, ShmSemaphore, ShmString, ShmVec,
-    Snapshot, SystemVStatus, TearFree, ToAddress, TryRecvError, TrySendError, Unsupported,
-    WaitTimeoutResult, WithTail, inspect,
+    ShmMutexGuard, ShmOnceLock, ShmOption, ShmPipe, ShmRwLock, ShmRwLockReadGuard,
+    ShmRwLockWriteGuard, ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus,
+    TearFree, ToAddress, TryRecvError, TrySendError, Unsupported, WaitTimeoutResult, WithTail,
+    inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -110,6 +111,17 @@ const _: () = {
     assert!(implements!(ShmEvent: ShmSafe + TearFree + Send + Sync + UnwindSafe + RefUnwindSafe));
     assert!(implements!(ShmSemaphore<3>: ShmSafe + TearFree + Send + Sync));
     assert!(implements!(ShmSemaphore<3>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmRwLock<u8>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmRwLock<u8>: UnwindSafe + RefUnwindSafe));
+    assert!(implements!(ShmRwLock<SendOnly>: Send));
+    assert!(!implements!(ShmRwLock<SendOnly>: Sync));
+    assert!(!implements!(ShmRwLock<SyncOnly>: Sync) && !implements!(ShmRwLock<SyncOnly>: Send));
+    assert!(implements!(ShmRwLockReadGuard<'static, u8>: Sync));
+    assert!(!implements!(ShmRwLockReadGuard<'static, u8>: Send));
+    assert!(!implements!(ShmRwLockReadGuard<'static, SendOnly>: Sync));
+    assert!(implements!(ShmRwLockWriteGuard<'static, u8>: Sync));
+    assert!(!implements!(ShmRwLockWriteGuard<'static, u8>: Send));
+    assert!(!implements!(ShmRwLockWriteGuard<'static, SendOnly>: Sync));
     assert!(implements!(ShmLifeline: ShmSafe + TearFree + Send + Sync));
     assert!(implements!(ShmLifeline: UnwindSafe + RefUnwindSafe));
     assert!(implements!(Lifelines<3>: ShmSafe + TearFree + Send + Sync));

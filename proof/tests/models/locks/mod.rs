@@ -7,6 +7,7 @@
 //! | `condvar` | sequence, generation, waiters, wake chain, recheck, notification of an owner death | the mutex, as its model shows it |
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
 //! | `channel` | ring, two indices, locks or single seats, sleepers on both sides, the end of the other side | the mutex and the event count, as their models show them |
+//! | `rwlock` | seats of readers, seat of the writer, phase, gate, poison | the event count and the mutex, as their models show them |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
 //! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
@@ -23,4 +24,5 @@ mod event_count_orderings;
 mod mutex;
 mod pi_mutex;
 mod published_orderings;
+mod rwlock;
 mod store_buffer;
