@@ -266,10 +266,10 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
         blocking: Blocking,
     ) -> Result<usize, Stop> {
         end.check()?;
-        if self.receivers.seems_left()
-            && let Some(died) = end.peers_left(&self.receivers)
-        {
-            return Err(Stop::Disconnected { died });
+        if self.receivers.seems_left() {
+            if let Some(died) = end.peers_left(&self.receivers) {
+                return Err(Stop::Disconnected { died });
+            }
         }
         let for_turn = for_turn(blocking);
         // SAFETY: as the caller promises. `End` is not `Sync`.
