@@ -13,6 +13,8 @@ use crate::support::{Child, number_from_env, spawn};
 /// The time after which a survivor counts as stuck. No load delays a healthy one for so
 /// long.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// The default number of kills of a scene, at most. Others are chosen in each run.
+const MOST_KILLS: u64 = 25;
 /// The promised time, which is asserted of the median.
 const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -155,14 +157,16 @@ impl<T: ShmSafe> Scene<'_, T> {
         (Found { reached, slept }, instructions)
     }
 
-    /// Kills at one in `stride` instructions, and in the sleep.
+    /// Kills at one in `stride` instructions, and in the sleep. Without the variable
+    /// `SHM_SYNC_KILL_STRIDE`, it kills at [`MOST_KILLS`] of them at most.
     pub(crate) fn run(&self, stride: u64) {
         if !can_lead_for(self.name) {
             return;
         }
-        let stride = number_from_env("SHM_SYNC_KILL_STRIDE").unwrap_or(stride);
         let (whole, instructions) = self.kill_at(Point::After(u64::MAX));
         assert_eq!(whole.reached, Reached::End);
+        let stride = number_from_env("SHM_SYNC_KILL_STRIDE")
+            .unwrap_or_else(|| stride.max(instructions.div_ceil(MOST_KILLS)));
         let offset = u64::from(std::process::id()) % stride;
         let numbers = (offset..=instructions).step_by(stride as usize);
         let mut points: Vec<Point> = numbers.map(Point::After).collect();

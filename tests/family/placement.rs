@@ -158,7 +158,7 @@ on_stage! {
             details.object.content.segment().unwrap().locks.unwrap()
         };
         let counted = locks(&details());
-        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (14, 2, 0));
+        assert_eq!((counted.objects, counted.occupied, counted.orphaned), (PATHS.len() as u64, 2, 0));
         assert_eq!(counted.held, 0);
 
         worker.kill();
