@@ -215,9 +215,9 @@ fn panic_in_repair_keeps_poison() {
 #[test]
 fn clear_poison_works_with_the_guard() {
     let lock = lock::<2>();
-    std::thread::scope(|s| {
-        s.spawn(|| forget(lock.write()));
-    });
+    // The scope alone may end a moment before the thread does.
+    std::thread::scope(|s| s.spawn(|| forget(lock.write())).join())
+        .expect("the thread does not panic");
     assert!(lock.is_poisoned(), "before any thread has seen the death");
     let guard = match lock.write() {
         Err(LockError::Poisoned(poisoned)) => poisoned.into_inner(),
