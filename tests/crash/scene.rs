@@ -15,6 +15,8 @@ use crate::support::{Child, number_from_env, spawn};
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// The default number of kills of a scene, at most. Others are chosen in each run.
 const MOST_KILLS: u64 = 25;
+/// The number of kills of a scene with enough instructions, at least.
+const FEWEST_KILLS: u64 = 10;
 /// The promised time, which is asserted of the median.
 const RECOVERS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -166,7 +168,8 @@ impl<T: ShmSafe> Scene<'_, T> {
         let (whole, instructions) = self.kill_at(Point::After(u64::MAX));
         assert_eq!(whole.reached, Reached::End);
         let stride = number_from_env("SHM_SYNC_KILL_STRIDE")
-            .unwrap_or_else(|| stride.max(instructions.div_ceil(MOST_KILLS)));
+            .unwrap_or_else(|| stride.max(instructions.div_ceil(MOST_KILLS)))
+            .clamp(1, (instructions / FEWEST_KILLS).max(1));
         let offset = u64::from(std::process::id()) % stride;
         let numbers = (offset..=instructions).step_by(stride as usize);
         let mut points: Vec<Point> = numbers.map(Point::After).collect();
