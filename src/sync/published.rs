@@ -32,8 +32,8 @@
 //! # The crash argument
 //!
 //! A publisher that dies before it stores the version leaves a slot that no reader
-//! copies, and that the next publisher writes again. One that dies afterwards has
-//! published; its waiters are not notified, and look themselves at their recheck.
+//! copies, and that the next publisher writes again. A publisher that dies afterwards
+//! has published; its waiters are not notified, and look themselves at their recheck.
 
 use std::cell::UnsafeCell;
 use std::fmt;

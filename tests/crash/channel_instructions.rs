@@ -2,7 +2,7 @@
 //! seat on each side.
 //!
 //! `family_instructions` says how, and which command kills at all instructions. After
-//! each kill, no message may be lost or received twice, except one that has died with
+//! each kill, no message may be lost or received twice, except a message that died with
 //! its receiver.
 
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

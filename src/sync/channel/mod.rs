@@ -104,7 +104,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// # Crash behaviour
 ///
 /// Any process may be killed at any instruction. A message is sent by the one store
-/// that moves the senders' index, and received by the one that moves the receivers'.
+/// that moves the senders' index, and received by the store that moves the receivers'.
 ///
 /// | death of | effect |
 /// |---|---|

@@ -94,7 +94,7 @@ impl Model for Channel {
             }),
             Property::always(REST_FIRST, |_, state: &State| !state.told_early),
             Property::always(PEERS_FIRST, |model: &Self, state: &State| {
-                // Who is told of the end leaves. A receiver leaves for no other reason.
+                // A receiver leaves only when it is told of the end.
                 let has_come = |wanted: fn(Role) -> bool| {
                     let mut all = state.all();
                     all.any(|(id, process)| {

@@ -111,9 +111,9 @@ impl Seat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) step: Step,
-    /// Whether the sequence is still the one that the waiter has read.
+    /// Whether the sequence still has the value that the waiter has read.
     pub(super) sequence_is_seen: bool,
-    /// Whether the roll is still the one that the process has read.
+    /// Whether the roll still has the value that the process has read.
     pub(super) roll_is_read: bool,
     /// How many announcements were open in that roll.
     pub(super) open: u8,
