@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::seat::Seat;
 use super::turn::Turn;
 use crate::error::{Error, LockError};
+use crate::robust::Blocking;
 use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 
 /// A value in shared memory that is made once, and then read without a lock.
@@ -187,7 +188,7 @@ impl<T: ShmSafe> ShmOnceLock<T> {
         if let Some(value) = self.get() {
             return Ok(value);
         }
-        let turn = Turn::wait_for(&self.maker).map_err(Error::from)?;
+        let turn = Turn::take(&self.maker, Blocking::Wait).map_err(Error::from)?;
         if let Some(value) = self.get() {
             return Ok(value);
         }

@@ -51,6 +51,7 @@ use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::os::mem::atomic_copy;
 use crate::read_only::ReadOnly;
+use crate::robust::Blocking;
 use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// The latest complete value, for any number of readers.
@@ -207,7 +208,7 @@ impl<T: ShmSafe + Copy> Published<T> {
     /// If `change` panics. Then nothing is published.
     pub fn update(&self, change: impl FnOnce(T) -> T) -> Result<u64, Error> {
         let version = {
-            let turn = Turn::wait_for(&self.writer)?;
+            let turn = Turn::take(&self.writer, Blocking::Wait)?;
             let (latest, version) = self.read_with_version();
             let value = change(latest);
             if !turn.is_mine() {

@@ -62,6 +62,7 @@ use super::robust_lock::{LockToken, RawLockError};
 use super::rwlock_phase::{Phase, ReaderNote};
 use super::seat::{Seat, SeatToken, Seats};
 use super::snapshot::Holder;
+use super::turn::Turn;
 use crate::error::{LockError, PoisonCause};
 use crate::os::futex::Wake;
 use crate::robust::{Blocking, ThreadId, ThreadState};
@@ -310,10 +311,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if self.writer.is_occupied_by_this_thread() || self.is_read_by_this_thread() {
             return Err(refusal(blocking, LockError::Deadlock));
         }
-        let _gate = Gate {
-            seat: &self.gate,
-            token: self.gate.take(blocking)?,
-        };
+        let _gate = Turn::take(&self.gate, blocking)?;
         let take = || self.writer.try_take().transpose();
         if let Some(taken) = take() {
             return taken;
@@ -521,17 +519,5 @@ impl<const READERS: usize> Announced<'_, READERS> {
 impl<const READERS: usize> Drop for Announced<'_, READERS> {
     fn drop(&mut self) {
         self.lock.leave_writer(self.token);
-    }
-}
-
-/// The place at the gate. Dropping it lets the next writer in.
-struct Gate<'a> {
-    seat: &'a Seat,
-    token: SeatToken,
-}
-
-impl Drop for Gate<'_> {
-    fn drop(&mut self) {
-        self.seat.leave(self.token);
     }
 }

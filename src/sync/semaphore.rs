@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use super::event_count::EventCount;
 use super::robust_lock::RawLockError;
 use super::seat::{Seat, SeatToken, Seats};
+use super::turn::Turn;
 use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
@@ -404,10 +405,7 @@ impl<const N: usize> ShmSemaphore<N> {
         if waits && count > N - self.permits.occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }
-        let _gate = Gate {
-            seat: &self.gate,
-            token: self.gate.take(blocking)?,
-        };
+        let _gate = Turn::take(&self.gate, blocking)?;
         let mut missing = count;
         let mut collect = || -> Option<Result<(), RawLockError>> {
             while missing > 0 {
@@ -438,18 +436,6 @@ impl<const N: usize> ShmSemaphore<N> {
             Ok(None) => Err(Error::Lock(LockError::TimedOut)),
             Err(error) => Err(RawLockError::Os(error).into()),
         }
-    }
-}
-
-/// The place at the gate. Dropping it lets the next thread in.
-struct Gate<'a> {
-    seat: &'a Seat,
-    token: SeatToken,
-}
-
-impl Drop for Gate<'_> {
-    fn drop(&mut self) {
-        self.seat.leave(self.token);
     }
 }
 

@@ -4,20 +4,18 @@ use super::robust_lock::RawLockError;
 use super::seat::{Seat, SeatToken};
 use crate::robust::Blocking;
 
-/// The turn of this thread. The drop leaves the seat, also when a panic unwinds.
+/// The turn of this thread. The drop leaves the seat, also when a panic unwinds, and
+/// lets the next thread in.
 pub(super) struct Turn<'a> {
     seat: &'a Seat,
     token: SeatToken,
 }
 
 impl<'a> Turn<'a> {
-    /// Waits for the seat, and takes it.
+    /// Takes the seat. `blocking` says how long to wait for it.
     #[inline]
-    pub(super) fn wait_for(seat: &'a Seat) -> Result<Self, RawLockError> {
-        let token = match seat.try_take()? {
-            Some(token) => token,
-            None => seat.take(Blocking::Wait)?,
-        };
+    pub(super) fn take(seat: &'a Seat, blocking: Blocking) -> Result<Self, RawLockError> {
+        let token = seat.take(blocking)?;
         Ok(Self { seat, token })
     }
 
