@@ -62,6 +62,7 @@
 //! | [`ShmPipe`], [`PipeReader`], [`PipeWriter`] | a pipe of bytes, with the traits of `std::io` |
 //! | [`SendError`], [`TrySendError`], [`SendTimeoutError`], [`RecvError`], [`TryRecvError`], [`RecvTimeoutError`], [`ReceiverIter`], [`ReceiverTryIter`] | the errors and iterators of channels |
 //! | [`ShmLifeline`], [`Lifelines`], [`LifelineGuard`], [`End`] | tells at once when a thread or process has ended or died |
+//! | [`ShmBarrier`], [`BarrierMember`], [`BarrierError`] | lets processes wait for each other; a member that dies breaks the round |
 //! | [`Published`] | the latest complete value, which any number of readers copy without a lock |
 //! | [`ShmOnceLock`] | a value that is made once, by the first process that needs it |
 //! | [`OrRecover`] | repairs poisoned data in one call, for every result of a lock |
@@ -154,11 +155,11 @@ pub use shm_safe::{
     CachePadded, Fingerprint, SegmentContent, ShmSafe, TearFree, VariableLength, WithTail,
 };
 pub use sync::{
-    End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover, PipeReader, PipeWriter,
-    PthreadCondvar, Published, Receiver, ReceiverIter, ReceiverTryIter, RecvError,
-    RecvTimeoutError, SemaphorePermit, SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar,
-    ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock, ShmPipe, ShmRwLock,
-    ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, TryRecvError, TrySendError,
+    BarrierError, BarrierMember, End, Holder, LifelineGuard, Lifelines, MAX_LOCKS_HELD, OrRecover,
+    PipeReader, PipeWriter, PthreadCondvar, Published, Receiver, ReceiverIter, ReceiverTryIter,
+    RecvError, RecvTimeoutError, SemaphorePermit, SendError, SendTimeoutError, Sender, ShmBarrier,
+    ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock, ShmPipe,
+    ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSemaphore, TryRecvError, TrySendError,
     WaitTimeoutLockResult, WaitTimeoutResult,
 };
 

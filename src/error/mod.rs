@@ -433,6 +433,10 @@ pub enum Error {
         /// The number of endpoints of the side.
         limit: usize,
     },
+    /// A member of a [`ShmBarrier`](crate::ShmBarrier) has died, left or timed out: see
+    /// [`BarrierError::Broken`](crate::BarrierError::Broken).
+    #[error("the round of the barrier is broken: a member has died, left, or timed out")]
+    BrokenBarrier,
     /// All endpoints of the other side of a channel have closed or died: see
     /// [`SendError`](crate::SendError) and [`RecvError`](crate::RecvError).
     #[error("the channel is disconnected: {}", left(.died))]
@@ -501,7 +505,8 @@ macro_rules! address_field {
             | Error::Disconnected { .. }
             | Error::Unidentified(_)
             | Error::Capacity(_)
-            | Error::InvalidContents(_) => None,
+            | Error::InvalidContents(_)
+            | Error::BrokenBarrier => None,
         }
     };
 }
@@ -563,6 +568,7 @@ impl Error {
             Self::Lock(_) => "Lock",
             Self::TooManyPermits { .. } => "TooManyPermits",
             Self::TooManyEndpoints { .. } => "TooManyEndpoints",
+            Self::BrokenBarrier => "BrokenBarrier",
             Self::Disconnected { .. } => "Disconnected",
             Self::Unidentified(_) => "Unidentified",
             Self::Capacity(_) => "Capacity",

@@ -257,8 +257,8 @@ pub struct Details {
     pub omitted: u64,
 }
 
-/// A mutex, condition variable, seat or event in a segment. A seat is a part of a
-/// [`ShmSemaphore`](crate::ShmSemaphore) or a [`ShmLifeline`](crate::ShmLifeline).
+/// A mutex, condition variable, seat or event in a segment. A seat is a part of
+/// most other primitives, such as a [`ShmSemaphore`](crate::ShmSemaphore).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -283,8 +283,10 @@ pub enum SyncState {
     Condvar(CondvarState),
     /// A [`PthreadCondvar`](crate::PthreadCondvar). Only libc knows its state.
     PthreadCondvar,
-    /// A seat of a [`ShmSemaphore`](crate::ShmSemaphore), a
-    /// [`ShmLifeline`](crate::ShmLifeline) or [`Lifelines`](crate::Lifelines).
+    /// A seat: a permit of a [`ShmSemaphore`](crate::ShmSemaphore), a
+    /// [`ShmLifeline`](crate::ShmLifeline), a member of a
+    /// [`ShmBarrier`](crate::ShmBarrier), an endpoint of a
+    /// [`ShmChannel`](crate::ShmChannel), or a part of another primitive.
     Seat(SeatState),
     /// A [`ShmEvent`](crate::ShmEvent).
     Event(EventState),

@@ -1,6 +1,7 @@
 //! The primitives. Each is in shared memory, next to or around the data that it guards.
 //! No file here depends on how the memory is mapped.
 
+mod barrier;
 mod channel;
 mod condvar;
 mod event;
@@ -29,6 +30,7 @@ mod turn;
 mod variable_length;
 mod wait;
 
+pub use barrier::{BarrierError, BarrierMember, ShmBarrier};
 pub use channel::{
     Receiver, ReceiverIter, ReceiverTryIter, RecvError, RecvTimeoutError, SendError,
     SendTimeoutError, Sender, ShmChannel, TryRecvError, TrySendError,

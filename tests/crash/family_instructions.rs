@@ -68,7 +68,7 @@ fn order_of_changes<T>(object: &T, walker: &mut Walker) -> Vec<usize> {
 
 /// Starts a process that falls asleep, and stops it. So it is announced, and does not
 /// settle its announcement.
-fn stopped_sleeper(sleep: impl FnOnce()) -> Child {
+pub(crate) fn stopped_sleeper(sleep: impl FnOnce()) -> Child {
     let sleeper = spawn(sleep);
     sleeper.wait_until_asleep();
     sleeper.stop();
@@ -76,7 +76,7 @@ fn stopped_sleeper(sleep: impl FnOnce()) -> Child {
 }
 
 /// Asserts that a victim changes these words, in this order.
-fn assert_order<T>(object: &T, mut walker: Walker, expected: &[usize]) {
+pub(crate) fn assert_order<T>(object: &T, mut walker: Walker, expected: &[usize]) {
     let mut changes = order_of_changes(object, &mut walker);
     changes.retain(|offset| expected.contains(offset));
     assert_eq!(changes, expected);

@@ -1,4 +1,5 @@
-//! SIGKILL at random instants, for processes that use events, semaphores and lifelines.
+//! SIGKILL at random instants, for processes that use events, semaphores, lifelines and
+//! barriers.
 //!
 //! Six processes share an object. The parent kills them at random instants, one after
 //! the other, and starts new ones. At intervals and at the end, every process must make
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 use crate::storm::{Log, PROCESSES, TIME_LIMIT, check_progress, survive};
 use crate::support::{Child, on_stage, spawn};
-use shm_sync::{End, Error, Lifelines, LockError, Segment, SemaphorePermit, ShmEvent};
-use shm_sync::{ShmSafe, ShmSemaphore};
+use shm_sync::{
+    BarrierError, BarrierMember, End, Error, Lifelines, LockError, Segment, SemaphorePermit,
+    ShmBarrier, ShmEvent, ShmSafe, ShmSemaphore,
+};
 
 /// The number of permits: fewer than processes.
 const PERMITS: usize = 3;
@@ -228,6 +231,78 @@ impl Events {
     }
 }
 
+/// A group whose members write in one round and read in the next.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Steps {
+    barrier: ShmBarrier<PROCESSES>,
+    marks: [AtomicU64; PROCESSES],
+    log: Log,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self {
+            barrier: ShmBarrier::new(),
+            marks: [const { AtomicU64::new(0) }; PROCESSES],
+            log: Log::new(),
+        }
+    }
+
+    fn marks(&self) -> [u64; PROCESSES] {
+        std::array::from_fn(|at| self.marks[at].load(Ordering::SeqCst))
+    }
+
+    /// Returns whether the round was complete. After a broken one, each member begins
+    /// with writing again.
+    fn meet(&self, member: &BarrierMember<'_, PROCESSES>, round: usize) -> bool {
+        let met = match round % 64 {
+            63 => member.wait_timeout(Duration::from_micros(200)),
+            _ => member.wait(),
+        };
+        match met {
+            Ok(_) => true,
+            Err(BarrierError::Broken) => {
+                self.log.deaths_reported.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            Err(BarrierError::TimedOut) => false,
+            Err(other) => {
+                self.log.record_violation(&format!("{other:?}"));
+                false
+            }
+        }
+    }
+
+    fn take_part_forever(&self, me: usize) -> Result<(), Error> {
+        let mut round = me;
+        loop {
+            let member = self.barrier.join()?;
+            for _ in 0..1_000 {
+                round += 1;
+                self.marks[member.index()].store(round as u64, Ordering::SeqCst);
+                if !self.meet(&member, round) {
+                    continue;
+                }
+                // No member writes, unless one has died or left.
+                let before = self.marks();
+                if round % 16 == me {
+                    std::thread::yield_now();
+                }
+                let after = self.marks();
+                if !self.meet(&member, round) {
+                    continue;
+                }
+                if before != after {
+                    self.log
+                        .record_violation("a member wrote while others read");
+                }
+                self.log.finish_round(me);
+            }
+        }
+    }
+}
+
 on_stage! {
     fn smoke() {
         let devices = Segment::anonymous(Devices::new()).unwrap();
@@ -262,6 +337,16 @@ on_stage! {
             group.ends_seen.load(Ordering::Relaxed),
             group.deaths_seen.load(Ordering::Relaxed)
         );
+    }
+
+    fn barrier_storm_leaves_no_stuck_process() {
+        let steps = Segment::anonymous(Steps::new()).unwrap();
+        survive("barrier", &steps.log, |me| {
+            if let Err(error) = steps.take_part_forever(me) {
+                steps.log.record_violation(&format!("{error:?}"));
+            }
+        });
+        assert_eq!(steps.barrier.members(), 0, "no killed process is a member");
     }
 
     fn event_storm_leaves_no_stuck_process() {

@@ -6,6 +6,7 @@ mod support;
 #[path = "../../proof/src/results.rs"]
 mod results;
 
+mod barrier_instructions;
 mod channel_instructions;
 mod channel_storm;
 mod collections;

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod barrier;
 mod channel;
 mod event;
 mod lifeline;

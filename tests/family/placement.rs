@@ -5,8 +5,8 @@ use std::fs;
 
 use shm_sync::inspect::{self, HolderState, LockState, SyncState};
 use shm_sync::{
-    End, Lifelines, RecvError, Removal, Segment, SegmentOptions, ShmChannel, ShmEvent, ShmLifeline,
-    ShmMutex, ShmRwLock, ShmSafe, ShmSemaphore,
+    End, Lifelines, RecvError, Removal, Segment, SegmentOptions, ShmBarrier, ShmChannel, ShmEvent,
+    ShmLifeline, ShmMutex, ShmRwLock, ShmSafe, ShmSemaphore,
 };
 
 use crate::support::{Gate, TestFile, TestName, on_stage, spawn};
@@ -21,6 +21,7 @@ struct Plant {
     group: Lifelines<2>,
     line: ShmChannel<u32, 4, 2, 1>,
     table: ShmRwLock<u64, 2>,
+    steps: ShmBarrier<1>,
 }
 
 #[derive(ShmSafe)]
@@ -43,6 +44,7 @@ fn plant() -> Plant {
         group: Lifelines::new(),
         line: ShmChannel::new(),
         table: ShmRwLock::new(0),
+        steps: ShmBarrier::new(),
     }
 }
 
@@ -62,10 +64,11 @@ fn run(plant: &Plant) {
     assert!(receiver.iter().eq([7]));
     *plant.table.write().unwrap() += 1;
     assert_ne!(*plant.table.read().unwrap(), 0);
+    assert!(plant.steps.join().unwrap().wait().unwrap());
 }
 
 /// The paths of all sync objects.
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 20] = [
     ".ready",
     ".devices.gate",
     ".devices.permits[0]",
@@ -84,6 +87,8 @@ const PATHS: [&str; 18] = [
     ".table.writer",
     ".table.readers[0]",
     ".table.readers[1]",
+    ".steps.gate",
+    ".steps.members[0]",
 ];
 
 on_stage! {

@@ -10,16 +10,16 @@ use std::sync::MutexGuard as StdGuard;
 use std::time::{Duration, Instant};
 
 use shm_sync::{
-    Abi, Address, Backing, CachePadded, CapacityError, CoreDump, CorruptHeader, End, Error,
-    Fingerprint, Holder, IdentityError, IfAbandoned, InvalidContents, Layout, LifelineGuard,
-    Lifelines, LockError, LockResult, NameError, OrRecover, Pages, PipeReader, PipeWriter,
-    PoisonCause, Poisoned, PthreadCondvar, Published, ReadOnly, ReadOnlySegment, Receiver,
-    RecvError, RecvTimeoutError, Removal, Residency, Segment, SegmentOptions, SemaphorePermit,
-    SendError, SendTimeoutError, Sender, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex,
-    ShmMutexGuard, ShmOnceLock, ShmOption, ShmPipe, ShmRwLock, ShmRwLockReadGuard,
-    ShmRwLockWriteGuard, ShmSafe, ShmSemaphore, ShmString, ShmVec, Snapshot, SystemVStatus,
-    TearFree, ToAddress, TryRecvError, TrySendError, Unsupported, WaitTimeoutResult, WithTail,
-    inspect,
+    Abi, Address, Backing, BarrierError, BarrierMember, CachePadded, CapacityError, CoreDump,
+    CorruptHeader, End, Error, Fingerprint, Holder, IdentityError, IfAbandoned, InvalidContents,
+    Layout, LifelineGuard, Lifelines, LockError, LockResult, NameError, OrRecover, Pages,
+    PipeReader, PipeWriter, PoisonCause, Poisoned, PthreadCondvar, Published, ReadOnly,
+    ReadOnlySegment, Receiver, RecvError, RecvTimeoutError, Removal, Residency, Segment,
+    SegmentOptions, SemaphorePermit, SendError, SendTimeoutError, Sender, ShmBarrier, ShmChannel,
+    ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmMutexGuard, ShmOnceLock, ShmOption, ShmPipe,
+    ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSafe, ShmSemaphore, ShmString, ShmVec,
+    Snapshot, SystemVStatus, TearFree, ToAddress, TryRecvError, TrySendError, Unsupported,
+    WaitTimeoutResult, WithTail, inspect,
 };
 
 /// Returns whether a type implements traits, as a constant. The constant exists also if
@@ -122,6 +122,11 @@ const _: () = {
     assert!(implements!(ShmRwLockWriteGuard<'static, u8>: Sync));
     assert!(!implements!(ShmRwLockWriteGuard<'static, u8>: Send));
     assert!(!implements!(ShmRwLockWriteGuard<'static, SendOnly>: Sync));
+    assert!(implements!(ShmBarrier<3>: ShmSafe + TearFree + Send + Sync));
+    assert!(implements!(ShmBarrier<3>: UnwindSafe + RefUnwindSafe));
+    type Member = BarrierMember<'static, 3>;
+    assert!(!implements!(Member: Send) && !implements!(Member: Clone));
+    assert!(implements!(BarrierError: std::error::Error + Send + Sync));
     assert!(implements!(ShmLifeline: ShmSafe + TearFree + Send + Sync));
     assert!(implements!(ShmLifeline: UnwindSafe + RefUnwindSafe));
     assert!(implements!(Lifelines<3>: ShmSafe + TearFree + Send + Sync));
