@@ -11,8 +11,8 @@
 //! | 32 | the member has arrived at that round |
 //! | 33 | the seat has a member |
 //!
-//! One word has the [`Rounds`]: the number of the present round, and which round was the
-//! last to be completed. A compare-exchange of this word ends a round.
+//! One word has the [`Rounds`]: the number of the present round, and which round was
+//! the last to be completed. A compare-exchange of this word ends a round.
 //!
 //! * **wait**: notes that it has arrived at the round, and looks at the seats. If all
 //!   members have arrived, it completes the round. Otherwise it sleeps, and watches all

@@ -8,6 +8,7 @@
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
 //! | `channel` | ring, two indices, locks or single seats, sleepers on both sides, the end of the other side | the mutex and the event count, as their models show them |
 //! | `rwlock` | seats of readers, seat of the writer, phase, gate, poison | the event count and the mutex, as their models show them |
+//! | `barrier` | seats of members with their notes, rounds, gate | the event count and the mutex, as their models show them |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
 //! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
@@ -16,6 +17,7 @@
 //! the code's orderings are weaker, and no lock makes up for it. The last three check
 //! these.
 
+mod barrier;
 mod channel;
 mod checker;
 mod condvar;
