@@ -21,6 +21,9 @@
 //! reader-writer synchronization for multiprocessor real-time systems" (2010), call
 //! this phase-fair.
 //!
+//! * **downgrade**: the writer opens the next phase, and keeps its seat. So readers come
+//!   inside, and writers wait at the gate until the thread has ended its reading.
+//!
 //! A thread that reads already, and reads once more, is inside at once. It needs no
 //! second seat: its seat counts its guards. Otherwise readers that wait for a writer
 //! could have all seats, while the writer waits for this thread.
@@ -46,7 +49,7 @@
 //! | writer, before it closes the phase | an orphaned seat | any writer takes it |
 //! | writer that waits for readers | the same, and a closed phase | the next writer, or a waiting reader that takes the seat, opens the next phase |
 //! | writer, inside | the same, and its ids in `inside` | the same, which first poisons the data with these ids |
-//! | writer, after it has opened the next phase | an orphaned seat; the waiters are not notified | the kernel wakes a waiter, which watches the seat |
+//! | writer, after it has opened the next phase, or has downgraded | an orphaned seat; the waiters are not notified | the kernel wakes a waiter, which watches the seat |
 //! | thread that repairs | any of these, once more | the next one repeats it |
 //! | thread at the gate | an orphaned gate | the next thread in its queue |
 //!
@@ -96,6 +99,7 @@ const _: () = assert!(
 /// Proof that this thread reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadToken {
+    /// The number of its seat. A writer that has downgraded has `READERS`.
     index: usize,
     token: LockToken,
 }
@@ -155,7 +159,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if let Some(token) = self.read_once_more(seated.as_ref().map(|it| it.token.index))? {
             return Ok(token);
         }
-        if self.writer.is_occupied_by_this_thread() {
+        if self.writer.is_occupied_by_this_thread() && !self.phase().is_open() {
             return Err(refusal(blocking, LockError::Deadlock));
         }
         let seated = match seated {
@@ -260,7 +264,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
     #[inline]
     pub(super) fn end_read(&self, ReadToken { index, token }: ReadToken) {
         let Some(seat) = self.readers.get(index) else {
-            return;
+            return self.end_downgraded_read(token.into());
         };
         match ReaderNote(seat.note()).without_guard() {
             Some(note) => end_nested_read(seat, token.into(), note),
@@ -269,6 +273,14 @@ impl<const READERS: usize> RawRwLock<READERS> {
                     self.vacated.notify(Wake::All);
                 }
             }
+        }
+    }
+
+    /// Ends the reading of a writer that has downgraded. Does nothing in a forked child.
+    #[cold]
+    fn end_downgraded_read(&self, token: SeatToken) {
+        if self.writer.is_held(token) {
+            self.leave_writer(token);
         }
     }
 
@@ -368,6 +380,21 @@ impl<const READERS: usize> RawRwLock<READERS> {
         self.leave_writer(token.into());
     }
 
+    /// Turns write access into read access, and lets readers in. Does nothing in a
+    /// forked child.
+    pub(super) fn downgrade(&self, WriteToken(token): WriteToken) -> ReadToken {
+        if self.writer.is_held(token.into()) {
+            // A death must not show this store without a change of the data.
+            compiler_fence(Ordering::SeqCst);
+            self.inside.clear();
+            let phase = self.phase().downgraded();
+            self.writer.set_note(&token.into(), phase.0);
+            self.turn.notify(Wake::All);
+        }
+        let index = READERS;
+        ReadToken { index, token }
+    }
+
     /// Returns whether this thread still has the write access of a token.
     pub(super) fn is_written_by(&self, WriteToken(token): WriteToken) -> bool {
         self.writer.is_held(token.into())
@@ -389,6 +416,8 @@ impl<const READERS: usize> RawRwLock<READERS> {
         let phase = self.phase();
         if !phase.is_open() {
             self.writer.set_note(&token, phase.next().0);
+        } else if phase.is_downgraded() {
+            self.writer.set_note(&token, phase.not_downgraded().0);
         }
         self.writer.leave(token);
         self.turn.notify(Wake::All);
@@ -452,7 +481,8 @@ impl<const READERS: usize> RawRwLock<READERS> {
             seat.is_occupied()
                 && (phase.is_open() || !ReaderNote(seat.note()).waits_for_end_of(phase))
         };
-        self.readers.as_slice().iter().filter(is_inside).count()
+        let downgraded = phase.is_downgraded() && self.writer.is_occupied();
+        self.readers.as_slice().iter().filter(is_inside).count() + usize::from(downgraded)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -195,6 +196,52 @@ pub struct ShmRwLockWriteGuard<'a, T, const READERS: usize = 16> {
 // SAFETY: a shared guard gives `&T`, and T is Sync.
 unsafe impl<T: Sync, const READERS: usize> Sync for ShmRwLockWriteGuard<'_, T, READERS> {}
 
+impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
+    /// Turns write access into read access: no other writer comes between. Readers come
+    /// in at once. It is an associated function, so that it hides no method of the data.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmRwLock, ShmRwLockWriteGuard};
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let settings = Segment::anonymous(ShmRwLock::<u64>::new(7))?;
+    /// let mut guard = settings.write()?;
+    /// *guard = 8;
+    /// let guard = ShmRwLockWriteGuard::downgrade(guard);
+    /// assert_eq!((*guard, settings.readers()), (8, 1));
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Writers wait for this reader as for a writer before them.
+    ///
+    /// # Crash behaviour
+    ///
+    /// If the thread dies in this call, the data is poisoned or not: the writer has
+    /// finished. If it dies afterwards, that is the death of a reader.
+    #[must_use = "the access ends at once if the guard is not kept"]
+    pub fn downgrade(guard: Self) -> ShmRwLockReadGuard<'a, T, READERS> {
+        let guard = ManuallyDrop::new(guard);
+        guard.poison_if_panicking();
+        let cell = guard.cell;
+        ShmRwLockReadGuard {
+            cell,
+            token: cell.raw.downgrade(guard.token),
+            bound: PhantomData,
+        }
+    }
+
+    /// Poisons the data if this thread panics, unless it did so already when it
+    /// acquired the access.
+    #[inline]
+    fn poison_if_panicking(&self) {
+        if std::thread::panicking() && !self.was_panicking {
+            self.cell.raw.poison_by_panic(self.token);
+        }
+    }
+}
+
 impl<T, const READERS: usize> Deref for ShmRwLockWriteGuard<'_, T, READERS> {
     type Target = T;
 
@@ -218,9 +265,7 @@ impl<T, const READERS: usize> DerefMut for ShmRwLockWriteGuard<'_, T, READERS> {
 impl<T, const READERS: usize> Drop for ShmRwLockWriteGuard<'_, T, READERS> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.was_panicking {
-            self.cell.raw.poison_by_panic(self.token);
-        }
+        self.poison_if_panicking();
         self.cell.raw.end_write(self.token);
     }
 }

@@ -6,15 +6,19 @@
 /// | bits | meaning |
 /// |---|---|
 /// | 0 | closed: a writer is inside, or waits for the readers inside |
-/// | 1–62 | the number of the phase; wraps around |
+/// | 1 | the thread in the writer's seat reads, because it has downgraded its access |
+/// | 2–62 | the number of the phase; wraps around |
 ///
-/// A phase is open, then closed by a writer. The end of the writer begins the next one.
+/// A phase is open, then closed by a writer. The end of the writer, or its downgrade,
+/// begins the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Phase(pub(super) u64);
 
 impl Phase {
     const CLOSED: u64 = 1;
-    const NUMBER: u64 = (1 << 62) - 1;
+    const DOWNGRADED: u64 = 2;
+    const NUMBER_AT: u32 = 2;
+    const NUMBER: u64 = (1 << 61) - 1;
 
     #[inline]
     pub(super) fn is_open(self) -> bool {
@@ -22,18 +26,33 @@ impl Phase {
     }
 
     pub(super) fn number(self) -> u64 {
-        self.0 >> 1 & Self::NUMBER
+        self.0 >> Self::NUMBER_AT & Self::NUMBER
+    }
+
+    /// Returns whether the thread in the writer's seat reads.
+    pub(super) fn is_downgraded(self) -> bool {
+        self.0 & Self::DOWNGRADED != 0
     }
 
     /// Returns the same phase, closed.
     pub(super) fn close(self) -> Self {
-        Self(self.0 | Self::CLOSED)
+        Self(self.not_downgraded().0 | Self::CLOSED)
+    }
+
+    /// Returns the same phase without the thread that has downgraded its access.
+    pub(super) fn not_downgraded(self) -> Self {
+        Self(self.0 & !Self::DOWNGRADED)
     }
 
     /// Returns the next phase, open.
     pub(super) fn next(self) -> Self {
         let number = self.number().wrapping_add(1) & Self::NUMBER;
-        Self(number << 1)
+        Self(number << Self::NUMBER_AT)
+    }
+
+    /// Returns the next phase, open, in which the writer of this one reads.
+    pub(super) fn downgraded(self) -> Self {
+        Self(self.next().0 | Self::DOWNGRADED)
     }
 }
 
@@ -101,6 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn downgraded_phase_is_open() {
+        let phase = Phase(0).close().downgraded();
+        assert!(phase.is_open() && phase.is_downgraded());
+        assert_eq!(phase.number(), 1);
+        assert_eq!(phase.not_downgraded(), Phase(0).next());
+        assert!(!phase.close().is_downgraded(), "its thread has died");
+        assert!(!phase.next().is_downgraded());
+    }
+
+    #[test]
     fn numbers_wrap_around() {
         let last = Phase(u64::MAX >> 1);
         assert!(!last.is_open());
@@ -122,7 +151,7 @@ mod tests {
 
     #[test]
     fn note_counts_guards() {
-        let phase = Phase(7 << 1).close();
+        let phase = Phase(7 << 2).close();
         let mut note = ReaderNote::waiting_for_end_of(phase);
         assert_eq!(note.without_guard(), None);
         let mut guards = 0;

@@ -211,6 +211,36 @@ on_stage! {
         }
     }
 
+    fn downgrade_survives_kills() {
+        for (name, sleepers) in [
+            ("downgrade", &[] as &[&dyn Fn(&Lock)]),
+            ("downgrade with waiting readers and writers", &[&read, &write, &read, &write]),
+        ] {
+            let scene = Scene {
+                name,
+                object: &lock,
+                set_up: &nothing,
+                sleepers,
+                order: Order::AfterPreparation,
+                victim: &|lock: &'static Lock| {
+                    let prepare = || {
+                        warm_up();
+                        drop(ShmRwLockWriteGuard::downgrade(lock.write().unwrap()));
+                        lock.write().unwrap()
+                    };
+                    Walker::prepared(prepare, |mut guard| {
+                        change(&mut guard);
+                        drop(ShmRwLockWriteGuard::downgrade(guard));
+                    })
+                },
+                release: &nothing,
+                check: &check_end_whole,
+                goes_on_alone: &yes,
+            };
+            scene.run(2);
+        }
+    }
+
     fn write_waiting_for_reader_survives_kills() {
         // The harness reads.
         let kept = RefCell::new(None);

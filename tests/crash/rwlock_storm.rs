@@ -142,7 +142,14 @@ impl Library {
                 _ => self.pair.write(),
             };
             match result {
-                Ok(mut guard) => self.change(&mut guard, round),
+                Ok(mut guard) => {
+                    self.change(&mut guard, round);
+                    if round % 3 == 0 {
+                        let reading = ShmRwLockWriteGuard::downgrade(guard);
+                        self.look(&reading);
+                        self.read_once_more(&reading);
+                    }
+                }
                 Err(LockError::Poisoned(poisoned)) => {
                     self.log.deaths_reported.fetch_add(1, Ordering::Relaxed);
                     if poisoned.get_ref().is_whole() {

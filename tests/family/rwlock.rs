@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use shm_sync::{
     Error, LockError, LockResult, OrRecover, PoisonCause, Removal, Segment, SegmentOptions,
-    ShmMutex, ShmRwLock, ShmSafe,
+    ShmMutex, ShmRwLock, ShmRwLockWriteGuard, ShmSafe,
 };
 
 use crate::support::{Child, Gate, TestFile, TestName, median, on_stage, poll, seccomp, spawn};
@@ -126,6 +126,51 @@ fn thread_that_writes_may_do_neither() {
     assert_eq!(lock.writer().unwrap().pid, std::process::id());
     drop(guard);
     assert_eq!(*lock.read().unwrap(), 7);
+}
+
+#[test]
+fn downgrade_lets_readers_in_and_keeps_writers_out() {
+    let lock = lock::<2>();
+    let mut guard = lock.write().unwrap();
+    *guard = 8;
+    let reading = ShmRwLockWriteGuard::downgrade(guard);
+    assert_eq!((*reading, lock.readers(), lock.writer()), (8, 1, None));
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            assert_eq!(*lock.read().unwrap(), 8);
+            assert!(would_block(lock.try_write()) && timed_out(lock.try_write_for(SHORT)));
+        });
+    });
+    // This thread is a reader.
+    let guards = [
+        lock.read().unwrap(),
+        lock.read().unwrap(),
+        lock.read().unwrap(),
+    ];
+    assert!(deadlocks(lock.write()) && would_block(lock.try_write()));
+    drop(reading);
+    assert!(deadlocks(lock.write()));
+    drop(guards);
+    assert_eq!(lock.readers(), 0);
+    *lock.write().unwrap() = 9;
+    assert_eq!(*lock.read().unwrap(), 9);
+}
+
+#[test]
+fn downgrade_while_panicking_poisons() {
+    let lock = lock::<2>();
+    struct Downgrades<'a>(Option<ShmRwLockWriteGuard<'a, u64, 2>>);
+    impl Drop for Downgrades<'_> {
+        fn drop(&mut self) {
+            let guard = self.0.take().expect("it has the guard");
+            drop(ShmRwLockWriteGuard::downgrade(guard));
+        }
+    }
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _downgrades = Downgrades(Some(lock.write().unwrap()));
+        resume_unwind(Box::new(()));
+    }));
+    assert!(panicked.is_err() && lock.is_poisoned());
 }
 
 #[test]
@@ -448,6 +493,61 @@ on_stage! {
             dead.kill();
             waiter.join();
         }
+    }
+
+    // All seats belong to readers that wait for the end of the phase.
+    fn downgrade_needs_no_seat() {
+        let lock = lock::<2>();
+        let mut guard = lock.write().unwrap();
+        let readers = [0; 2].map(|_| sleeper(|| assert_eq!(*lock.read().unwrap(), 8)));
+        let writer = sleeper(|| *lock.write().unwrap() = 9);
+        *guard = 8;
+        let reading = ShmRwLockWriteGuard::downgrade(guard);
+        readers.into_iter().for_each(Child::join);
+        assert_eq!(*reading, 8, "no writer comes between");
+        assert!(would_block(lock.try_write()));
+        drop(reading);
+        writer.join();
+        assert_eq!(*lock.read().unwrap(), 9);
+    }
+
+    fn killed_downgraded_reader_is_a_reader() {
+        let lock = lock::<2>();
+        let time = median(5, || {
+            let inside = Gate::new();
+            let mut dead = spawn(|| {
+                let _reading = ShmRwLockWriteGuard::downgrade(lock.write().unwrap());
+                inside.open();
+                nix::unistd::pause();
+            });
+            inside.pass();
+            assert_eq!(lock.readers(), 1);
+            let writer = sleeper(|| *lock.write().unwrap() = 9);
+            let begin = Instant::now();
+            dead.kill();
+            writer.join();
+            begin.elapsed()
+        });
+        assert!(time < RECOVERS_WITHIN, "{time:?}");
+        assert_eq!((lock.readers(), lock.is_poisoned()), (0, false));
+    }
+
+    fn forked_child_can_not_downgrade() {
+        let lock = lock::<2>();
+        let mut inherited = lock.write().ok();
+        spawn(|| {
+            let guard = inherited.take().unwrap();
+            drop(ShmRwLockWriteGuard::downgrade(guard));
+            assert!(would_block(lock.try_read()));
+        })
+        .join();
+        assert_eq!(lock.writer().unwrap().pid, std::process::id());
+        drop(inherited);
+        let mut inherited = lock.write().ok().map(ShmRwLockWriteGuard::downgrade);
+        spawn(|| drop(inherited.take())).join();
+        assert!(would_block(lock.try_write()));
+        drop(inherited);
+        assert!(lock.try_write().is_ok());
     }
 
     fn reader_waits_for_one_writer_only() {

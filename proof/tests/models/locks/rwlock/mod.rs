@@ -34,6 +34,8 @@
 //! | `Begin`, `Finish` | a change of the data | *data* |
 //! | `ClearInside` | `end_write` | *inside* |
 //! | `Open` | `leave_writer`: `set_note` | *phase* |
+//! | `OpenKept` | `downgrade`: `set_note` | *phase* |
+//! | `LookDowngraded` | the data, as the read guard gives it | data |
 //! | `LeaveWriter` | `leave_writer` | *writer's seat* |
 //! | death | the kernel orphans the seats | *seats* |
 //!

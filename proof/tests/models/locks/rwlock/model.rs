@@ -2,7 +2,9 @@
 
 use stateright::{Model, Property};
 
-use super::state::{Action, GivesUp, PROCESSES, Process, READERS, RwLock, Seat, State, Step};
+use super::state::{
+    Action, Downgrades, GivesUp, PROCESSES, Process, READERS, RwLock, Seat, State, Step,
+};
 use crate::locks::checker::{LockModel, deaths, not_stuck};
 
 pub(super) const EXCLUSION: &str = "a writer is inside alone";
@@ -76,6 +78,8 @@ impl Model for RwLock {
                 let writers = writers.iter().filter(|it| is_inside(it.step)).count();
                 let reads = |step| matches!(step, Step::Look | Step::LeaveSeat);
                 let readers = readers.iter().filter(|it| reads(it.step)).count();
+                let downgraded = |it: &&Process| it.step == Step::LookDowngraded;
+                let readers = readers + state.processes.iter().filter(downgraded).count();
                 writers == 0 || (writers == 1 && readers == 0)
             }),
             Property::always(HALF_IS_TOLD, |_, state: &State| !state.is_misled),
@@ -99,7 +103,11 @@ impl LockModel for RwLock {
             GivesUp::Maybe => "timeouts",
         };
         format!(
-            "readers {reads:?}, writers {writes:?}; {}, {gives_up}",
+            "readers {reads:?}, writers {writes:?}{}; {}, {gives_up}",
+            match self.downgrades {
+                Downgrades::No => "",
+                Downgrades::Yes => " that downgrade",
+            },
             deaths(self.deaths)
         )
     }

@@ -56,6 +56,9 @@ pub(super) enum Step {
     Finish,
     ClearInside,
     Open,
+    /// A writer that downgrades opens the next phase, and keeps its seat.
+    OpenKept,
+    LookDowngraded,
     LeaveWriter,
     #[default]
     Done,
@@ -131,6 +134,8 @@ pub(super) enum Mistake {
     DeathClearedFirst,
     NumberKept,
     NoPhaseFairness,
+    DowngradeLeavesSeat,
+    DowngradeWithoutClear,
 }
 
 impl fmt::Display for Mistake {
@@ -151,6 +156,8 @@ impl fmt::Display for Mistake {
             Self::WaitingWriterPoisons => "a writer counts as inside while it waits",
             Self::DeathClearedFirst => "`inside` is cleared before the poison is set",
             Self::NumberKept => "a phase ends without a new number",
+            Self::DowngradeLeavesSeat => "a writer that downgrades leaves its seat",
+            Self::DowngradeWithoutClear => "a writer that downgrades does not clear `inside`",
             Self::NoPhaseFairness => "a waiting reader waits until a phase is open",
         })
     }
@@ -163,6 +170,7 @@ pub(super) struct RwLock {
     pub(super) rounds: [u8; PROCESSES],
     pub(super) deaths: u8,
     pub(super) gives_up: GivesUp,
+    pub(super) downgrades: Downgrades,
     pub(super) mistake: Mistake,
 }
 
@@ -171,4 +179,11 @@ pub(super) struct RwLock {
 pub(super) enum GivesUp {
     Never,
     Maybe,
+}
+
+/// Whether a writer downgrades its access before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Downgrades {
+    No,
+    Yes,
 }

@@ -1,6 +1,6 @@
 //! The steps: see the table of the model.
 
-use super::state::{Id, Mistake, READERS, RwLock, Seat, State, Step};
+use super::state::{Downgrades, Id, Mistake, READERS, RwLock, Seat, State, Step};
 
 impl RwLock {
     pub(super) fn first_step(&self, id: Id) -> Step {
@@ -194,11 +194,31 @@ impl RwLock {
             }
             Step::Finish => {
                 state.is_half = false;
-                Step::ClearInside
+                match mistake {
+                    M::DowngradeWithoutClear => Step::OpenKept,
+                    _ => Step::ClearInside,
+                }
             }
             Step::ClearInside => {
                 state.is_inside = false;
-                Step::Open
+                match self.downgrades {
+                    Downgrades::No => Step::Open,
+                    Downgrades::Yes => Step::OpenKept,
+                }
+            }
+            Step::OpenKept => {
+                self.open_next(state);
+                if mistake == M::DowngradeLeavesSeat {
+                    state.writer = Seat::Vacant;
+                }
+                Step::LookDowngraded
+            }
+            Step::LookDowngraded => {
+                state.is_misled |= state.is_half && !state.is_poisoned;
+                if mistake == M::DowngradeLeavesSeat {
+                    return self.end_round(state, id);
+                }
+                Step::LeaveWriter
             }
             Step::Open => {
                 self.open_next(state);

@@ -3,7 +3,7 @@
 use stateright::Model;
 
 use super::model::{EXCLUSION, HALF_IS_TOLD, ONLY_INSIDE, PHASE_FAIR};
-use super::state::{GivesUp, Mistake, PROCESSES, RwLock};
+use super::state::{Downgrades, GivesUp, Mistake, PROCESSES, RwLock};
 use crate::locks::checker::{NOT_STUCK, assert_breaks, assert_holds, assert_livelocks};
 use crate::size::Size;
 
@@ -12,7 +12,15 @@ fn with(rounds: [u8; PROCESSES], deaths: u8, mistake: Mistake) -> RwLock {
         rounds,
         deaths,
         gives_up: GivesUp::Never,
+        downgrades: Downgrades::No,
         mistake,
+    }
+}
+
+fn with_downgrades(rounds: [u8; PROCESSES], deaths: u8, mistake: Mistake) -> RwLock {
+    RwLock {
+        downgrades: Downgrades::Yes,
+        ..with(rounds, deaths, mistake)
     }
 }
 
@@ -42,6 +50,23 @@ fn holds_with_deaths() {
         assert_holds(&with([2, 1, 2, 1], 2, Mistake::None));
         assert_holds(&with([1, 1, 1, 1], 3, Mistake::None));
     }
+}
+
+#[test]
+fn holds_with_downgrades() {
+    assert_holds(&with_downgrades([1, 1, 1, 1], 1, Mistake::None));
+    let mistake = Mistake::DowngradeLeavesSeat;
+    assert_breaks(
+        mistake,
+        &with_downgrades([1, 0, 1, 1], 0, mistake),
+        EXCLUSION,
+    );
+    let mistake = Mistake::DowngradeWithoutClear;
+    assert_breaks(
+        mistake,
+        &with_downgrades([1, 0, 1, 1], 1, mistake),
+        ONLY_INSIDE,
+    );
 }
 
 #[test]
