@@ -21,8 +21,8 @@
 //! reader-writer synchronization for multiprocessor real-time systems" (2010), call
 //! this phase-fair.
 //!
-//! * **downgrade**: the writer opens the next phase, and keeps its seat. So readers come
-//!   inside, and writers wait at the gate until the thread has ended its reading.
+//! * **downgrade**: the writer opens the next phase, and keeps its seat. So readers
+//!   come inside, and writers wait at the gate until the thread has ended its reading.
 //!
 //! A thread that reads already, and reads once more, is inside at once. It needs no
 //! second seat: its seat counts its guards. Otherwise readers that wait for a writer
@@ -276,7 +276,8 @@ impl<const READERS: usize> RawRwLock<READERS> {
         }
     }
 
-    /// Ends the reading of a writer that has downgraded. Does nothing in a forked child.
+    /// Ends the reading of a writer that has downgraded. Does nothing in a forked
+    /// child.
     #[cold]
     fn end_downgraded_read(&self, token: SeatToken) {
         if self.writer.is_held(token) {

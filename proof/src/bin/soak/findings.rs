@@ -25,10 +25,11 @@ pub(crate) enum Violation {
     LeftBehind,
     WrongEnd,
     RecoveredLate,
+    WrongMessage,
 }
 
 impl Violation {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::TwoHolders,
         Self::Torn,
         Self::LostUpdate,
@@ -41,6 +42,7 @@ impl Violation {
         Self::LeftBehind,
         Self::WrongEnd,
         Self::RecoveredLate,
+        Self::WrongMessage,
     ];
 }
 
@@ -59,6 +61,7 @@ impl fmt::Display for Violation {
             Self::LeftBehind => "something was left behind",
             Self::WrongEnd => "a process ended in an unexpected way",
             Self::RecoveredLate => "a waiter recovered too late",
+            Self::WrongMessage => "a message came twice, or before an earlier one",
         })
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! A *supervisor* forks the *workers*, and acts on them at random moments. It sends
 //! SIGKILL, SIGSTOP and SIGCONT, and gives commands. The workers change a ledger under
-//! a mutex, move items through a bounded queue, and create, open and drop segments
-//! under contended names.
+//! a mutex, move items through a bounded queue, create, open and drop segments under
+//! contended names, and use all other primitives of the crate.
 //!
 //! | command | the worker |
 //! |---|---|
@@ -23,6 +23,8 @@
 //! * torn data or a lost item without poison
 //! * poison that is cleared before the repair ends
 //! * a forked child that changes what only its parent may change
+//! * a message that is torn or comes twice, a torn published value, two holders of a
+//!   permit or of a lifeline
 //! * a segment that is incomplete, or is not the one with the name
 //!
 //! After each thousand kills there is a *checkpoint*. Every worker must make progress,
@@ -42,6 +44,7 @@
 mod checked_mutex;
 mod commands;
 mod condvar;
+mod family;
 mod findings;
 mod ledger;
 mod plan;
@@ -91,7 +94,7 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// Sets the number of workers.
-    #[arg(long, default_value_t = 8, value_parser = parse_workers)]
+    #[arg(long, default_value_t = 10, value_parser = parse_workers)]
     processes: usize,
     /// Selects the condition variable of the queue.
     #[arg(long, value_enum, default_value_t = CondvarKind::ShmCondvar)]

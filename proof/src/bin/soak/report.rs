@@ -87,7 +87,11 @@ impl Report<'_> {
             (name, shared.commands(command))
         });
         counts.extend(commands);
+        let [uses, messages, rounds] = shared.family.counts();
         counts.extend([
+            ("uses of the other primitives", uses),
+            ("messages received", messages),
+            ("rounds of a barrier, each member", rounds),
             ("changes of the ledger", statistics.changes),
             ("items through the queue", statistics.taken),
             ("segments opened", shared.opened()),

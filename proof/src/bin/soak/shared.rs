@@ -6,6 +6,7 @@ use shm_sync::ShmSafe;
 
 use crate::checked_mutex::CheckedMutex;
 use crate::condvar::{Condvar, CondvarKind};
+use crate::family::Family;
 use crate::findings::Findings;
 use crate::ledger::Ledger;
 use crate::queue::Queue;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) queue: CheckedMutex<Queue>,
     pub(crate) not_empty: Condvar,
     pub(crate) not_full: Condvar,
+    pub(crate) family: Family,
     pub(crate) slots: [Slot; MAX_WORKERS],
     pub(crate) scenarios: [Scenario; Scenario::COUNT],
     pub(crate) findings: Findings,

@@ -25,17 +25,20 @@ pub(crate) enum Role {
     Producer,
     /// Creates, opens and drops segments.
     SegmentUser,
+    /// Uses the other primitives.
+    FamilyUser,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::LedgerWriter,
         Self::Consumer,
         Self::Producer,
         Self::SegmentUser,
+        Self::FamilyUser,
     ];
 
-    /// Returns the role of a slot. Four slots have one worker of each role.
+    /// Returns the role of a slot. Five slots have one worker of each role.
     pub(crate) fn of_slot(slot: usize) -> Self {
         Self::ALL[slot % Self::ALL.len()]
     }

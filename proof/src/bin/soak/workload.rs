@@ -24,6 +24,7 @@ impl Worker<'_> {
                 Role::Consumer => self.consume(),
                 Role::Producer => self.produce(),
                 Role::SegmentUser => self.use_segment(),
+                Role::FamilyUser => self.use_family(),
             }
         }
     }
@@ -57,7 +58,7 @@ impl Worker<'_> {
         }
     }
 
-    fn change_ledger(&mut self) {
+    pub(crate) fn change_ledger(&mut self) {
         let findings = self.findings();
         let checked = &self.shared.ledger;
         let result = match self.random.below(4) {

@@ -11,11 +11,11 @@
 //! | `barrier` | seats of members with their notes, rounds, gate | the event count and the mutex, as their models show them |
 //! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
 //! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
+//! | `seat_orderings` | a reader and a writer, or two members of a barrier, that look at each other | nothing: it is checked on the memory model |
 //! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
 //!
-//! The memory of all but the last three is sequentially consistent. In three places,
-//! the code's orderings are weaker, and no lock makes up for it. The last three check
-//! these.
+//! The memory of all but the last four is sequentially consistent. The last four check
+//! the accesses whose order no lock decides.
 
 mod barrier;
 mod channel;
@@ -27,4 +27,5 @@ mod mutex;
 mod pi_mutex;
 mod published_orderings;
 mod rwlock;
+mod seat_orderings;
 mod store_buffer;
