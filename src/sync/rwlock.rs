@@ -47,9 +47,9 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties,
 ///
 /// A thread that reads may read once more, also while a writer waits. It can't write
 /// before it has ended its reading: that is [`LockError::Deadlock`], as is reading or
-/// writing while it writes. A writer can [downgrade](ShmRwLockWriteGuard::downgrade) its access to
-/// reading. There is no upgrade, because two threads that upgrade would wait for each
-/// other.
+/// writing while it writes. A writer can turn its access into reading:
+/// [`downgrade`](ShmRwLockWriteGuard::downgrade). There is no upgrade, because two
+/// threads that upgrade would wait for each other.
 ///
 /// # Crash behaviour
 ///

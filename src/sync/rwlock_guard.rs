@@ -198,7 +198,8 @@ unsafe impl<T: Sync, const READERS: usize> Sync for ShmRwLockWriteGuard<'_, T, R
 
 impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
     /// Turns write access into read access: no other writer comes between. Readers come
-    /// in at once. It is an associated function, so that it hides no method of the data.
+    /// in at once. It is an associated function, so that it hides no method of the
+    /// data.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmRwLock, ShmRwLockWriteGuard};

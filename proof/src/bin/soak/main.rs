@@ -45,6 +45,7 @@ mod checked_mutex;
 mod commands;
 mod condvar;
 mod family;
+mod family_work;
 mod findings;
 mod ledger;
 mod plan;

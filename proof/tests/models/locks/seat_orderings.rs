@@ -13,9 +13,9 @@
 //! thread here has a fence between its accesses, as in `store_buffer`.
 
 use std::fmt;
-use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
+use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering, fence};
 use loom::thread;
 
