@@ -7,6 +7,7 @@ mod support;
 mod results;
 
 mod barrier_instructions;
+mod channel_end;
 mod channel_instructions;
 mod channel_storm;
 mod collections;
