@@ -1,7 +1,7 @@
 //! The child: adds up the numbers in each line.
 
 use std::error::Error;
-use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::num::IntErrorKind;
 use std::os::fd::AsFd;
 use std::process;
@@ -29,7 +29,8 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         move || exit_after_parent(&shared)
     });
     shared.child_is_ready.set()?;
-    match add_up(reader, io::stdout().lock()) {
+    // One read takes many lines out of the pipe. It waits only if there is none.
+    match add_up(BufReader::new(reader), io::stdout().lock()) {
         // The parent has died, so the thread ends this process.
         Err(Failure::Input(error)) if error.kind() == ErrorKind::ConnectionAborted => {
             parent.join().map_err(|_| "the thread panicked".into())

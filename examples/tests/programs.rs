@@ -1,6 +1,9 @@
 //! Runs the examples as a user does: with `--help`, with wrong arguments, with Ctrl-C,
 //! and with `kill -9` of their processes.
 
+mod job_queue;
+mod numbers;
+
 use std::env;
 use std::fs;
 use std::io::Read;
@@ -59,6 +62,21 @@ const EXAMPLES: &[Example] = &[
         long: Some(&["--below", "10000000"]),
     },
     Example {
+        name: "numbers",
+        options: &["--compare"],
+        short: &["--compare", "1000"],
+        prints: &["ShmPipe, line by line", "usleep(1000)          "],
+        // Its children report the death of the parent: the module `numbers` tests it.
+        long: None,
+    },
+    Example {
+        name: "job_queue",
+        options: &["--workers", "--jobs", "--kills", "--seed"],
+        short: &["--jobs", "200", "--kills", "10"],
+        prints: &["was killed", "exactly one right result: 200"],
+        long: Some(&["--jobs", "1000000", "--kills", "0"]),
+    },
+    Example {
         name: "dashboard",
         options: &["--ticks", "--tick", "--pid"],
         short: &["--ticks", "2", "--tick", "10"],
@@ -114,11 +132,15 @@ struct Ended {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(name, arguments, Stdio::null())
+    }
+
+    fn start_with(name: &str, arguments: &[&str], stdin: Stdio) -> Self {
         let program = program(name);
         let mut child = Command::new(&program)
             .args(arguments)
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
