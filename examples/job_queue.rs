@@ -47,7 +47,7 @@ Usage: cargo run --release --example job_queue [-- OPTIONS]
   --seed N      selects the victims and the times of the kills, default 1
   --help        print this text
 
-You can kill more workers: with --jobs 1000000 there is time.
+You can kill more workers: with --jobs 100000 there is time.
 
 Exit status: 0 if each job has its result, 1 if not or after an error, 2 for wrong
 arguments.
@@ -297,7 +297,7 @@ fn run_worker(number: usize) -> Result<(), Box<dyn Error>> {
 
 /// Returns the input of a job.
 fn below(number: u64) -> u64 {
-    5000 + number % INPUTS
+    10_000 + number % INPUTS
 }
 
 fn count_primes(below: u64) -> u64 {
