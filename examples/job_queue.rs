@@ -1,26 +1,26 @@
 //! A supervisor sends jobs to workers and gets their results, all by messages. It kills
 //! workers at random and starts others. Each job has exactly one result in the end.
 //!
-//! Each worker has a channel of its own, with room for one job, and the supervisor
-//! sends the next job when it gets a result. So it knows which job is in whose hand:
-//! no worker has to record it, and could die before it has. (With one channel for all
-//! workers, a worker could die after it has received a job and before any other process
-//! knows which one.) The states in which a worker dies:
+//! Each worker has a channel of its own, with room for one job. When the supervisor
+//! gets a result, it sends the worker the next job. So the supervisor always knows
+//! which job the worker has in hand. (With one channel for all workers, a worker could
+//! die after it has received a job and before it has told any other process which.)
+//! When a worker dies, its successor gets the same channel:
 //!
-//! | the worker has | the supervisor, when it handles the death |
+//! | the dead worker had | the supervisor |
 //! |---|---|
-//! | not received the job | leaves it in the channel, for the next worker |
-//! | received it, and sent no result | sends the job again, to the next worker |
-//! | sent the result | has got the result before, and has sent another job |
+//! | not received the job | leaves it in the channel |
+//! | received it, and sent no result | sends the job again |
+//! | sent the result | has handled the result before the death |
 //!
-//! The third row holds because results and deaths come through one channel. A thread
-//! for each worker waits until the worker is dead, and sends the event after that, so
-//! it is behind all messages of the worker. A job is done twice if its worker dies
-//! between the end of the work and the sending, but then it still has one result.
+//! The third row holds because results and deaths come through one channel, in their
+//! order. For each worker, a thread waits until the worker is dead, and reports it
+//! after that. So no result comes twice, and none comes from a worker whose job was
+//! sent again. The work itself may be done twice.
 //!
-//! `pool` does its jobs without messages: they lie in a table under a lock, in which the
-//! workers claim them. There all jobs are in the memory at once, and a worker needs no
-//! supervisor to get the next one. Here each process knows only its own job.
+//! The example `pool` needs no messages: its jobs lie in a table under a lock, and the
+//! workers claim them there. It has all jobs in shared memory from the beginning. Here,
+//! the supervisor may make a job when a worker is free for it.
 
 use std::env;
 use std::error::Error;
@@ -29,11 +29,12 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Child, Command};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use shm_sync::{Segment, SendError, Sender, ShmChannel, ShmSafe};
+use support::{Random, count_primes};
 
 const HELP: &str = "\
 A supervisor sends jobs to workers, which count primes. It kills workers at random and
@@ -42,9 +43,9 @@ starts others, and each job has exactly one result.
 Usage: cargo run --release --example job_queue [-- OPTIONS]
 
   --workers N   number of processes that work at the same time, 1 to 32, default 4
-  --jobs N      number of jobs, 1 to 10000000, default 1000
+  --jobs N      number of jobs, 1 to 1000000, default 1000
   --kills N     number of kills, 0 to 100000, default 20
-  --seed N      selects the victims and the times of the kills, default 1
+  --seed N      selects the victims and when they are killed, default 1
   --help        print this text
 
 You can kill more workers: with --jobs 100000 there is time.
@@ -54,9 +55,7 @@ arguments.
 ";
 
 const MAX_WORKERS: usize = 32;
-/// The number of different jobs.
-const INPUTS: u64 = 100;
-/// The argument that makes this program a worker. Its number follows.
+/// The argument that makes this program a worker. Its index follows.
 const WORKER: &str = "--worker-process";
 
 /// The contents of the segment.
@@ -64,46 +63,41 @@ const WORKER: &str = "--worker-process";
 #[repr(C)]
 struct Shared {
     supervisor: u32,
-    /// One channel for each worker. Replaced workers have the same number.
+    /// One channel for each worker. Its successor uses the same one.
     jobs: [ShmChannel<Job, 1, 1, 1>; MAX_WORKERS],
-    /// From the workers, from the threads that wait for their ends, and from the main
-    /// thread: that one keeps it connected if all workers are dead.
+    /// The senders are the workers, the threads that wait for their deaths, and the
+    /// supervisor: it keeps the channel connected when all workers are dead.
     events: ShmChannel<Event, 64, { 2 * MAX_WORKERS + 1 }, 1>,
 }
 
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(u8)]
 enum Job {
-    CountPrimes { number: u64, below: u64 },
+    Work(u64),
     Stop,
 }
 
 #[derive(Clone, Copy, ShmSafe)]
 #[repr(u8)]
 enum Event {
-    Result {
-        worker: u64,
-        number: u64,
-        primes: u64,
-    },
-    Death {
-        worker: u64,
-    },
+    Result { worker: u32, job: u64, primes: u64 },
+    Death { worker: u32 },
 }
 
 /// A worker, as the supervisor sees it.
 struct Worker<'a> {
     child: Child,
     jobs: Sender<'a, Job, 1, 1, 1>,
-    /// The number of the job that it was sent last, if the result is missing.
+    /// The job that was sent last, until its result comes.
     in_hand: Option<u64>,
     is_killed: bool,
+    /// Reports its death.
+    watcher: JoinHandle<()>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [WORKER, number] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return run_worker(number.parse()?);
+    if env::args().nth(1).as_deref() == Some(WORKER) {
+        return run_worker(env::args().nth(2).unwrap_or_default().parse()?);
     }
     let options = [
         ("workers", 4, 1..=MAX_WORKERS as u64),
@@ -121,19 +115,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let kills = (0..kills).map(|_| random.below(jobs)).collect();
     let results = supervise(&shared, workers as usize, jobs, kills, random)?;
 
-    let expected: Vec<_> = (0..INPUTS)
-        .map(|job| Some(count_primes(below(job))))
-        .collect();
-    let expected = expected.iter().cycle();
-    let right = results.iter().zip(expected).filter(|(a, b)| a == b).count();
-    writeln!(
-        io::stdout(),
-        "{jobs} jobs, with exactly one right result: {right}"
-    )?;
+    let expected: Vec<_> = (0..100).map(work).map(Some).collect();
+    let pairs = results.iter().zip(expected.iter().cycle());
+    let right = pairs
+        .filter(|(result, expected)| result == expected)
+        .count();
+    let mut out = io::stdout();
+    writeln!(out, "{jobs} jobs, with exactly one right result: {right}")?;
     if right as u64 == jobs {
         Ok(())
     } else {
-        Err("not all jobs are done".into())
+        Err("not all results are right".into())
     }
 }
 
@@ -150,8 +142,8 @@ fn supervise(
     let _keeps_connected = shared.events.sender()?;
     let mut waiting = 0..jobs;
     let mut workers = Vec::new();
-    for number in 0..count {
-        workers.push(Worker::start(shared, number, waiting.next())?);
+    for index in 0..count {
+        workers.push(Worker::start(shared, index, waiting.next())?);
     }
     kills.sort_unstable_by(|a, b| b.cmp(a));
     let mut results = vec![None; jobs as usize];
@@ -162,24 +154,28 @@ fn supervise(
             if living.is_empty() {
                 break; // The next event is a death.
             }
+            let victim = living.swap_remove(random.below(living.len() as u64) as usize);
+            victim.child.kill()?;
+            victim.is_killed = true;
             kills.pop();
-            let victim = random.below(living.len() as u64) as usize;
-            living[victim].child.kill()?;
-            living[victim].is_killed = true;
         }
         match events.recv()? {
             Event::Result {
                 worker,
-                number,
+                job,
                 primes,
             } => {
-                if results[number as usize].replace(primes).is_some() {
-                    return Err(format!("job {number} has two results").into());
+                if results[job as usize].replace(primes).is_some() {
+                    return Err(format!("job {job} has two results").into());
                 }
                 done += 1;
                 workers[worker as usize].give(waiting.next())?;
             }
-            Event::Death { worker } => replace(shared, &mut workers, worker as usize)?,
+            Event::Death { worker } => {
+                let index = worker as usize;
+                let in_hand = end(shared, workers.remove(index), index)?;
+                workers.insert(index, Worker::start(shared, index, in_hand)?);
+            }
         }
     }
     for worker in &mut workers {
@@ -189,51 +185,45 @@ fn supervise(
     Ok(results)
 }
 
-/// Starts another worker after the death of one. It has the same number.
-fn replace<'a>(
-    shared: &'a Arc<Segment<Shared>>,
-    workers: &mut Vec<Worker<'a>>,
-    number: usize,
-) -> Result<(), Box<dyn Error>> {
-    let mut dead = workers.remove(number);
-    let (pid, status, in_hand) = (dead.child.id(), dead.child.wait()?, dead.in_hand);
+/// Reaps a worker and reports its death. Returns the job that it had in hand.
+fn end(
+    shared: &Shared,
+    mut worker: Worker<'_>,
+    index: usize,
+) -> Result<Option<u64>, Box<dyn Error>> {
+    let (pid, status) = (worker.child.id(), worker.child.wait()?);
     if status.signal().is_none() {
         return Err(format!("worker {pid} failed: {status}").into());
     }
-    drop(dead); // There is one sender of its jobs at a time.
-    let state = match in_hand {
-        Some(job) if shared.jobs[number].is_empty() => format!("with job {job} in hand"),
+    let state = match worker.in_hand {
+        Some(job) if shared.jobs[index].is_empty() => format!("with job {job} in hand"),
         Some(job) => format!("before it received job {job}"),
         None => "without a job".into(),
     };
-    let next = Worker::start(shared, number, in_hand)?;
-    let mut out = io::stdout();
-    writeln!(
-        out,
-        "worker {pid} was killed {state}: worker {} is next",
-        next.child.id()
-    )?;
-    workers.insert(number, next);
-    Ok(())
+    writeln!(io::stdout(), "worker {pid} was killed {state}")?;
+    worker.watcher.join().map_err(|_| "the thread panicked")?;
+    Ok(worker.in_hand)
 }
 
 impl<'a> Worker<'a> {
-    /// Starts this program again, as a worker. It gets the job that the last worker
-    /// with this number had in hand.
+    /// Starts this program again, as a worker. It gets the job that its predecessor had
+    /// in hand.
     fn start(
         shared: &'a Arc<Segment<Shared>>,
-        number: usize,
+        index: usize,
         in_hand: Option<u64>,
     ) -> Result<Self, Box<dyn Error>> {
-        let jobs = shared.jobs[number].sender()?;
+        let jobs = shared.jobs[index].sender()?;
+        // The predecessor is dead. If it did not receive the job, the job is there.
+        let is_received = shared.jobs[index].is_empty();
         let fd = Segment::as_fd(shared).ok_or("the segment has no descriptor")?;
-        let fd = fd.try_clone_to_owned()?;
-        // The last worker is dead, and may have died before it received the job.
-        let is_received = shared.jobs[number].is_empty();
-        let mut command = Command::new(env::current_exe()?);
-        let command = command.args([WORKER, &number.to_string()]).stdin(fd);
+        let child = Command::new(env::current_exe()?)
+            .args([WORKER, &index.to_string()])
+            .stdin(fd.try_clone_to_owned()?)
+            .spawn()?;
         let mut worker = Self {
-            child: command.spawn()?,
+            watcher: report_death(shared, index, child.id())?,
+            child,
             jobs,
             in_hand,
             is_killed: false,
@@ -241,78 +231,61 @@ impl<'a> Worker<'a> {
         if is_received {
             worker.give(in_hand)?;
         }
-        let pid = Pid::from_raw(worker.child.id().try_into()?);
-        let shared = Arc::clone(shared);
-        thread::spawn(move || {
-            // Does not reap the worker, so its id stays valid until the main thread
-            // has handled the event.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-            let waited = waitid(Id::Pid(pid), flags);
-            if let (Ok(_), Ok(events)) = (waited, shared.events.sender()) {
-                let worker = number as u64;
-                // Fails only if the main thread has ended.
-                let _ = events.send(Event::Death { worker });
-            }
-        });
         Ok(worker)
     }
 
     fn give(&mut self, job: Option<u64>) -> Result<(), Box<dyn Error>> {
         self.in_hand = job;
-        match job {
-            Some(number) => self.send(Job::CountPrimes {
-                number,
-                below: below(number),
-            }),
-            None => Ok(()),
-        }
+        job.map_or(Ok(()), |job| self.send(Job::Work(job)))
     }
 
     fn send(&self, job: Job) -> Result<(), Box<dyn Error>> {
         match self.jobs.send(job) {
-            // The death of a worker is an event, which comes as well.
+            // If the worker is dead, that is an event as well.
             Ok(()) | Err(SendError::Disconnected { .. }) => Ok(()),
             Err(error) => Err(error.to_string().into()),
         }
     }
 }
 
-fn run_worker(number: usize) -> Result<(), Box<dyn Error>> {
+/// Starts a thread that sends an event when a worker is dead. It does not reap the
+/// worker. So the process id stays valid until the supervisor has handled the event.
+fn report_death(
+    shared: &Arc<Segment<Shared>>,
+    index: usize,
+    pid: u32,
+) -> Result<JoinHandle<()>, Box<dyn Error>> {
+    let id = Id::Pid(Pid::from_raw(pid.try_into()?));
+    let worker = index.try_into()?;
+    let shared = Arc::clone(shared);
+    Ok(thread::spawn(move || {
+        let ended = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        // At the end, the supervisor reaps the workers itself and gets no more events.
+        if let (Ok(_), Ok(events)) = (ended, shared.events.sender()) {
+            let _ = events.send(Event::Death { worker });
+        }
+    }))
+}
+
+fn run_worker(worker: u32) -> Result<(), Box<dyn Error>> {
     let fd = io::stdin().as_fd().try_clone_to_owned()?;
     let shared: Segment<Shared> = Segment::<Shared>::options().from_fd(fd)?;
     support::end_with_parent(shared.supervisor)?;
-    let jobs = shared.jobs.get(number).ok_or("there is no such worker")?;
-    let jobs = jobs.receiver()?;
-    let events = shared.events.sender()?;
-    while let Job::CountPrimes { number: job, below } = jobs.recv()? {
+    let jobs = shared.jobs.get(worker as usize).ok_or("no such worker")?;
+    let (jobs, events) = (jobs.receiver()?, shared.events.sender()?);
+    while let Job::Work(job) = jobs.recv()? {
+        let primes = work(job);
         let result = Event::Result {
-            worker: number as u64,
-            number: job,
-            primes: count_primes(below),
+            worker,
+            job,
+            primes,
         };
         events.send(result).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
-/// Returns the input of a job.
-fn below(number: u64) -> u64 {
-    10_000 + number % INPUTS
-}
-
-fn count_primes(below: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
-    (2..below).filter(is_prime).count() as u64
-}
-
-/// Pseudorandom numbers (xorshift64). The seed is not 0.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
+/// Does a job. Every hundredth job has the same result.
+fn work(job: u64) -> u64 {
+    count_primes(10_000 + job % 100)
 }

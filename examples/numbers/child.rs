@@ -1,6 +1,7 @@
 //! The child: adds up the numbers in each line.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::num::IntErrorKind;
 use std::os::fd::AsFd;
@@ -11,7 +12,7 @@ use std::thread;
 
 use shm_sync::Segment;
 
-use crate::parent::Shared;
+use crate::shared::{Shared, report};
 
 /// The argument that makes this program the child.
 pub(crate) const ARGUMENT: &str = "--child-process";
@@ -45,7 +46,7 @@ fn exit_after_parent(shared: &Shared) {
         Ok(_) => "the parent ended early, so the output is incomplete".into(),
         Err(error) => error.into(),
     };
-    crate::report(&*error);
+    report(&*error);
     process::exit(1)
 }
 
@@ -57,8 +58,8 @@ pub(crate) enum Failure {
     Report(io::Error),
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(error) => write!(f, "can't read the lines: {error}"),
             Self::Output(error) => write!(f, "can't write the sums: {error}"),

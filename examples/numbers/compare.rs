@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shm_sync::{Segment, ShmSafe};
+use support::Random;
 
 use crate::child;
 use crate::output::Output;
@@ -70,18 +71,11 @@ fn send_blocks(input: &[u8], to: &mut dyn Write) -> io::Result<()> {
 
 /// Returns lines of one to eight numbers.
 fn some_lines(count: u64) -> Vec<u8> {
-    let mut random = 1_u64;
-    let mut next = || {
-        // The generator of Knuth's MMIX.
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        random >> 33
-    };
+    let mut random = Random(1);
     let mut lines = Vec::new();
     for _ in 0..count {
-        let numbers: Vec<String> = (0..=next() % 8)
-            .map(|_| (next() % 1_000_000).to_string())
+        let numbers: Vec<String> = (0..=random.below(8))
+            .map(|_| random.below(1_000_000).to_string())
             .collect();
         lines.extend(numbers.join(" ").bytes());
         lines.push(b'\n');

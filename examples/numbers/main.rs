@@ -23,8 +23,9 @@
 //! awk '{ s = 0; for (i = 1; i <= NF; i++) s += $i; printf "%d\n", s }'
 //! ```
 //!
-//! The files in reading order: `parent.rs`, `child.rs`, `output.rs` (the file without a
-//! name), and `compare.rs`, which measures other ways to do the same.
+//! The files in reading order: `shared.rs` is the shared memory. `parent.rs` copies the
+//! lines, and `child.rs` adds up. `output.rs` is the file without a name. `compare.rs`
+//! measures other ways to do the same.
 //!
 //! [`ShmPipe`]: shm_sync::ShmPipe
 
@@ -32,10 +33,10 @@ mod child;
 mod compare;
 mod output;
 mod parent;
+mod shared;
 
 use std::env;
 use std::error::Error;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -51,7 +52,7 @@ Usage: cargo run --release --example numbers [-- OPTIONS] OUTPUT [INPUT]
 A line without numbers has the sum 0. A line with anything else than whole
 numbers has no sum: its number and its fault are printed, and it is skipped.
 
-Try it in a terminal with /dev/stdout as OUTPUT, and kill one of the two processes.
+In a terminal, it waits for lines. Then kill one of its two processes.
 
 Exit status: 0 if the output is complete, even if lines were skipped, 1 after an
 error, 2 for wrong arguments.
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&*error);
+            shared::report(&*error);
             ExitCode::FAILURE
         }
     }
@@ -87,9 +88,4 @@ fn run() -> Result<(), Box<dyn Error>> {
         (lines, []) => compare::run(lines),
         _ => support::exit_for_usage(&"--compare needs no files"),
     }
-}
-
-/// Prints an error. Ignores that standard error can't be written to.
-fn report(error: &dyn Error) {
-    let _ = writeln!(io::stderr(), "numbers: {error}");
 }

@@ -8,23 +8,11 @@ use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
-use shm_sync::{Segment, ShmEvent, ShmLifeline, ShmPipe, ShmSafe};
+use shm_sync::Segment;
 
 use crate::child;
 use crate::output::Output;
-
-/// The contents of the segment. The child inherits it as standard input.
-#[derive(ShmSafe)]
-#[repr(C)]
-pub(crate) struct Shared {
-    pub(crate) pipe: ShmPipe<65536>,
-    /// Set when the child has opened its end of the pipe. The parent opens its own end
-    /// after that: a reader that comes when the writer has come and gone would wait for
-    /// another writer.
-    pub(crate) child_is_ready: ShmEvent,
-    /// Held by the parent for as long as it runs.
-    pub(crate) parent: ShmLifeline,
-}
+use crate::shared::{Shared, report};
 
 pub(crate) fn run(output: &Path, input: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let input_error = |error| {
@@ -50,11 +38,7 @@ pub(crate) fn send_to_child(
     output: &Output,
     send: impl FnOnce(&mut dyn Write) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
-    let shared = Segment::anonymous(Shared {
-        pipe: ShmPipe::new(),
-        child_is_ready: ShmEvent::manual_reset(),
-        parent: ShmLifeline::new(),
-    })?;
+    let shared = Segment::anonymous(Shared::new())?;
     let _lifeline = shared.parent.hold()?;
     let memory = Segment::as_fd(&shared).ok_or("the segment has no descriptor")?;
     let child = start(&[child::ARGUMENT], memory.try_clone_to_owned()?, output)?;
@@ -85,12 +69,14 @@ pub(crate) fn start(
 /// thread ends this process. The main thread can't do that while it reads the input.
 pub(crate) fn exit_if_it_fails(mut child: Child) -> JoinHandle<()> {
     thread::spawn(move || {
-        let error = match child.wait() {
+        let error: Box<dyn Error> = match child.wait() {
             Ok(status) if status.success() => return,
-            Ok(status) => format!("the child ended early ({status}), so the output is incomplete"),
-            Err(error) => format!("can't wait for the child: {error}"),
+            Ok(status) => {
+                format!("the child ended early ({status}), so the output is incomplete").into()
+            }
+            Err(error) => error.into(),
         };
-        crate::report(&*Box::<dyn Error>::from(error));
+        report(&*error);
         process::exit(1)
     })
 }

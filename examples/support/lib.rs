@@ -1,4 +1,5 @@
-//! What the examples share: they parse numbers from the command line, and fork.
+//! What the examples share: they parse the command line, fork, count primes, and make
+//! pseudorandom numbers.
 
 use std::fmt::Display;
 use std::fs;
@@ -128,4 +129,24 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
         process::exit(1);
     }
     Ok(())
+}
+
+/// Counts the primes below a number. It takes time, as a real job does.
+pub fn count_primes(below: u64) -> u64 {
+    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    (2..below).filter(is_prime).count() as u64
+}
+
+/// Pseudorandom numbers (xorshift64). The seed is not 0.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// Returns the next number, which is less than `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
 }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::{Ended, Random, Running, WATCHDOG};
 
-/// A side that has not ended by then, after the death of the other side, counts as hung.
+/// A side that has not ended by then after the death of the other side counts as hung.
 const LIMIT: Duration = Duration::from_secs(5);
 
 const CHILD_DIED: &str = "numbers: the child ended early (signal: 9 (SIGKILL))";
@@ -115,7 +115,8 @@ fn sums_equal_those_of_awk() {
         }
         writeln!(file).expect("the disk has room");
     }
-    write!(file, "1 2 3").expect("the disk has room"); // The end of the line is missing.
+    // The end of the last line is missing.
+    write!(file, "1 2 3").expect("the disk has room");
     file.into_inner().expect("the disk has room");
 
     run(&[&folder.path("sums"), &input]).assert_success();
