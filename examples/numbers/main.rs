@@ -41,8 +41,8 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 Adds up the whole numbers in each line, in a child process that gets the lines
-through shared memory. OUTPUT must not exist yet: it gets this name when it is
-complete. Without INPUT, the lines come from standard input.
+through shared memory. OUTPUT is a new file, which gets this name when it is
+complete, or a device. Without INPUT, the lines come from standard input.
 
 Usage: cargo run --release --example numbers [-- OPTIONS] OUTPUT [INPUT]
 

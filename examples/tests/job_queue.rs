@@ -4,8 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use support::Random;
 
-use super::{Random, Running, WATCHDOG};
+use super::{Running, WATCHDOG};
 
 /// The supervisor kills workers, and the test kills more of them.
 #[test]

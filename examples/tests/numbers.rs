@@ -13,8 +13,9 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use support::Random;
 
-use super::{Ended, Random, Running, WATCHDOG};
+use super::{Ended, Running, WATCHDOG};
 
 /// A side that has not ended by then after the death of the other side counts as hung.
 const LIMIT: Duration = Duration::from_secs(5);

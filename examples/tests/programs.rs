@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use support::Random;
 
 /// An example that has not ended by then counts as hung.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -257,18 +258,6 @@ fn run(name: &str, arguments: &[&str]) -> Ended {
 
 fn pid(id: u32) -> Pid {
     Pid::from_raw(id.try_into().expect("a process id fits"))
-}
-
-/// Pseudorandom numbers (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 #[test]
