@@ -118,7 +118,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     do_jobs(&pool)?;
 
     let jobs = *pool.jobs.lock_or_recover(nothing_to_repair)?;
-    let expected = count_primes(below);
+    let expected = support::count_primes(below);
     let right = jobs.iter().filter(|job| job.primes == expected).count();
     writeln!(out, "{JOBS} jobs, with exactly one right result: {right}")?;
     if right == JOBS {
@@ -162,7 +162,7 @@ fn do_jobs(pool: &Pool) -> Result<(), shm_sync::Error> {
         let below = jobs[number].below;
         drop(jobs); // The job takes time, so the lock is not held meanwhile.
 
-        let primes = count_primes(below);
+        let primes = support::count_primes(below);
 
         jobs = pool.jobs.lock_or_recover(nothing_to_repair)?;
         assert_eq!(jobs[number].primes, 0, "job {number} was done before");
@@ -204,8 +204,3 @@ fn release_jobs(pool: &Pool, worker: u32) -> Result<Vec<usize>, shm_sync::Error>
 }
 
 fn nothing_to_repair(_jobs: &mut [Job; JOBS], _cause: PoisonCause) {}
-
-fn count_primes(below: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
-    (2..below).filter(is_prime).count() as u64
-}

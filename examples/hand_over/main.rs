@@ -176,7 +176,7 @@ fn answer_all(exchange: &Exchange) -> Result<(), shm_sync::Error> {
         let below = request.below;
         // Counting takes time, so the server does not hold the lock meanwhile.
         drop(request);
-        let primes = count_primes(below);
+        let primes = support::count_primes(below);
 
         let Some(mut request) = exchange.wait_until(|state| state == State::Requested)? else {
             break;
@@ -224,9 +224,4 @@ impl Exchange {
 /// Closes the exchange after the death of a holder: the peer does not answer any more.
 fn close(request: &mut Request, _cause: PoisonCause) {
     request.state = State::Closed;
-}
-
-fn count_primes(below: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
-    (2..below).filter(is_prime).count() as u64
 }

@@ -1,6 +1,9 @@
 //! Runs the examples as a user does: with `--help`, with wrong arguments, with Ctrl-C,
 //! and with `kill -9` of their processes.
 
+mod job_queue;
+mod numbers;
+
 use std::env;
 use std::fs;
 use std::io::Read;
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use support::Random;
 
 /// An example that has not ended by then counts as hung.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -57,6 +61,21 @@ const EXAMPLES: &[Example] = &[
         short: &["--below", "5000"],
         prints: &["was killed with job", "exactly one right result: 40"],
         long: Some(&["--below", "10000000"]),
+    },
+    Example {
+        name: "numbers",
+        options: &["--compare"],
+        short: &["--compare", "1000"],
+        prints: &["ShmPipe, line by line", "usleep(1000)          "],
+        // Its children report the death of the parent: the module `numbers` tests it.
+        long: None,
+    },
+    Example {
+        name: "job_queue",
+        options: &["--workers", "--jobs", "--kills", "--seed"],
+        short: &["--jobs", "200", "--kills", "10"],
+        prints: &["was killed", "exactly one right result: 200"],
+        long: Some(&["--jobs", "1000000", "--kills", "0"]),
     },
     Example {
         name: "dashboard",
@@ -114,11 +133,15 @@ struct Ended {
 
 impl Running {
     fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(name, arguments, Stdio::null())
+    }
+
+    fn start_with(name: &str, arguments: &[&str], stdin: Stdio) -> Self {
         let program = program(name);
         let mut child = Command::new(&program)
             .args(arguments)
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -235,18 +258,6 @@ fn run(name: &str, arguments: &[&str]) -> Ended {
 
 fn pid(id: u32) -> Pid {
     Pid::from_raw(id.try_into().expect("a process id fits"))
-}
-
-/// Pseudorandom numbers (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 #[test]
