@@ -29,7 +29,6 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         let shared = Arc::clone(&shared);
         move || exit_after_parent(&shared)
     });
-    shared.child_is_ready.set()?;
     // One read takes many lines out of the pipe. It waits only if there is none.
     match add_up(BufReader::new(reader), io::stdout().lock()) {
         // The parent has died, so the thread ends this process.

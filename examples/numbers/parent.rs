@@ -40,12 +40,11 @@ pub(crate) fn send_to_child(
 ) -> Result<(), Box<dyn Error>> {
     let shared = Segment::anonymous(Shared::new())?;
     let _lifeline = shared.parent.hold()?;
+    let mut writer = shared.pipe.writer()?;
     let memory = Segment::as_fd(&shared).ok_or("the segment has no descriptor")?;
     let child = start(&[child::ARGUMENT], memory.try_clone_to_owned()?, output)?;
     let child = exit_if_it_fails(child);
 
-    shared.child_is_ready.wait()?;
-    let mut writer = shared.pipe.writer()?;
     let sent = send(&mut writer);
     drop(writer); // The child reads the end of the file.
     child.join().map_err(|_| "the thread panicked")?;

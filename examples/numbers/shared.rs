@@ -3,17 +3,13 @@
 use std::error::Error;
 use std::io::{self, Write};
 
-use shm_sync::{ShmEvent, ShmLifeline, ShmPipe, ShmSafe};
+use shm_sync::{ShmLifeline, ShmPipe, ShmSafe};
 
 /// The contents of the segment. The child inherits it as standard input.
 #[derive(ShmSafe)]
 #[repr(C)]
 pub(crate) struct Shared {
     pub(crate) pipe: ShmPipe<65536>,
-    /// Set when the child has opened its end of the pipe. The parent opens its own end
-    /// after that: a reader that comes when the writer has come and gone would wait for
-    /// another writer.
-    pub(crate) child_is_ready: ShmEvent,
     /// Held by the parent for as long as it runs.
     pub(crate) parent: ShmLifeline,
 }
@@ -22,7 +18,6 @@ impl Shared {
     pub(crate) fn new() -> Self {
         Self {
             pipe: ShmPipe::new(),
-            child_is_ready: ShmEvent::manual_reset(),
             parent: ShmLifeline::new(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use super::channel::{Receiver, RecvError, SendError, Sender, ShmChannel};
 use crate::error::Error;
@@ -42,8 +43,9 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// ```
 ///
 /// Either side may come first. A reader waits for the first writer, and a writer that
-/// has filled the pipe waits for the first reader. After the end, a new writer may
-/// come, and the reader reads on.
+/// has filled the pipe waits for the first reader. A reader that comes when the writer
+/// has left reads the rest, and then the end. After the end, a new writer may come, and
+/// the reader reads on.
 ///
 /// # Crash behaviour
 ///
@@ -183,6 +185,18 @@ pub struct PipeReader<'a, const N: usize> {
     receiver: Receiver<'a, u8, N, 1, 1>,
 }
 
+impl<const N: usize> PipeReader<'_, N> {
+    /// Waits until there is a writer, at most for `timeout`. `None` means for ever.
+    /// Returns whether there is one. See [`Receiver::wait_for_sender`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Receiver::wait_for_sender`].
+    pub fn wait_for_writer(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        self.receiver.wait_for_sender(timeout)
+    }
+}
+
 /// Returns 0 or no bytes at the end of the file, or the error.
 fn at_end<T>(error: RecvError, nothing: T) -> io::Result<T> {
     match error {
@@ -229,6 +243,31 @@ impl<const N: usize> BufRead for PipeReader<'_, N> {
 #[must_use = "an end that is not kept is closed at once"]
 pub struct PipeWriter<'a, const N: usize> {
     sender: Sender<'a, u8, N, 1, 1>,
+}
+
+impl<const N: usize> PipeWriter<'_, N> {
+    /// Waits until there is a reader, at most for `timeout`. `None` means for ever.
+    /// Returns whether there is one. See [`Sender::wait_for_receiver`].
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmPipe};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), shm_sync::Error> {
+    /// let pipe = Segment::anonymous(ShmPipe::<64>::new())?;
+    /// let writer = pipe.writer()?;
+    /// // The process that should read does not come.
+    /// assert!(!writer.wait_for_reader(Some(Duration::from_millis(1)))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sender::wait_for_receiver`].
+    pub fn wait_for_reader(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        self.sender.wait_for_receiver(timeout)
+    }
 }
 
 impl<const N: usize> Write for PipeWriter<'_, N> {

@@ -156,16 +156,67 @@ fn either_side_may_come_first() {
         let timeout = sender.send_timeout(3, Duration::from_millis(1));
         assert!(matches!(timeout, Err(SendTimeoutError::Timeout(3))));
         drop(sender);
-        // The messages of a sender that has gone stay in the channel. For the receiver,
-        // no sender has come yet.
+        // What a sender has sent is received, whenever the receiver comes, and so is
+        // its end.
         let receiver = channel.receiver().unwrap();
-        assert!(!receiver.is_disconnected());
-        assert!(receiver.try_iter().eq([1, 2]));
-        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        assert!(receiver.is_disconnected());
+        assert!(receiver.iter().eq([1, 2]));
+        assert!(ended(receiver.recv(), false));
+        let sender = channel.sender().unwrap();
         let timeout = receiver.recv_timeout(Duration::from_millis(1));
         assert!(matches!(timeout, Err(RecvTimeoutError::Timeout)));
+        drop((sender, receiver));
+        // A sender that comes when the receivers have left waits for the next one.
+        let sender = channel.sender().unwrap();
+        assert!(!sender.is_disconnected());
+        sender.send(3).unwrap();
+        let receiver = channel.receiver().unwrap();
+        assert_eq!(receiver.recv().unwrap(), 3);
+    });
+}
+
+#[test]
+fn receiver_waits_for_the_first_sender_only() {
+    for_both_kinds!(|channel: 2| {
+        let short = Duration::from_millis(1);
+        let receiver = channel.receiver().unwrap();
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        assert!(!receiver.wait_for_sender(Some(short)).unwrap());
+        drop(receiver);
         drop(channel.sender().unwrap());
-        assert!(ended(receiver.recv(), false));
+        // Also the second and the third one that comes late.
+        for _ in 0..3 {
+            let receiver = channel.receiver().unwrap();
+            assert!(ended(receiver.recv(), false));
+            assert!(!receiver.wait_for_sender(Some(short)).unwrap());
+        }
+        let receiver = channel.receiver().unwrap();
+        let sender = channel.sender().unwrap();
+        assert!(receiver.wait_for_sender(None).unwrap());
+        assert!(sender.wait_for_receiver(None).unwrap());
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        drop(receiver);
+        assert!(!sender.wait_for_receiver(Some(short)).unwrap());
+    });
+}
+
+#[test]
+fn late_receiver_learns_of_a_death() {
+    for_both_kinds!(|channel: 2| {
+        std::thread::scope(|s| {
+            let dead = s.spawn(|| {
+                let sender = channel.sender().unwrap();
+                sender.send(1).unwrap();
+                forget(sender);
+            });
+            dead.join().unwrap();
+        });
+        while channel.senders() > 0 {
+            std::hint::spin_loop();
+        }
+        let receiver = channel.receiver().unwrap();
+        assert_eq!(receiver.recv().unwrap(), 1);
+        assert!(ended(receiver.recv(), true));
     });
 }
 
@@ -312,7 +363,7 @@ fn earlier_death_is_not_reported() {
         std::hint::spin_loop();
     }
     let receiver = channel.receiver().unwrap();
-    assert!(!receiver.is_disconnected());
+    assert!(receiver.is_disconnected());
     // Whichever seat it takes, the other one's death is older than the receiver.
     let sender = channel.sender().unwrap();
     assert!(!receiver.is_disconnected());
@@ -345,12 +396,15 @@ fn debug_shows_no_messages() {
 fn exchange<const N: usize, const S: usize, const R: usize>(messages: u64) {
     let channel = Segment::anonymous(ShmChannel::<[u64; 2], N, S, R>::new()).unwrap();
     let received = AtomicU64::new(0);
+    // Receivers end if all senders have left, although another one will come.
+    let opened = std::sync::Barrier::new(S);
     std::thread::scope(|s| {
-        let (channel, received) = (&channel, &received);
+        let (channel, received, opened) = (&channel, &received, &opened);
         let keeper = channel.receiver().unwrap();
         for sender in 0..S as u64 {
             s.spawn(move || {
                 let end = channel.sender().unwrap();
+                opened.wait();
                 let mut number = 0;
                 while number < messages {
                     if number % 5 == 0 {

@@ -107,9 +107,10 @@ mod tests {
         for start in 0..9 {
             for len in 0..40 {
                 let mut copied = vec![0xff; len + 1];
+                let from = shared.wrapping_add(start);
                 // SAFETY: the source has at least `start + len` bytes, and the copy has
                 // `len + 1`. They are separate vectors.
-                unsafe { copy_relaxed(shared.add(start), copied.as_mut_ptr(), len) };
+                unsafe { copy_relaxed(from, copied.as_mut_ptr(), len) };
                 let expected = (start as u8..).take(len);
                 assert!(copied[..len].iter().copied().eq(expected));
                 assert_eq!(copied[len], 0xff);

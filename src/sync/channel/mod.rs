@@ -96,10 +96,18 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 ///
 /// Each side may come first, as with a FIFO. A receiver waits for the first sender, and
 /// a sender that has filled the channel waits for the first receiver. When all
-/// endpoints of the other side have closed or died, the channel is *disconnected* for
-/// the endpoints that have seen them: the methods return `Disconnected`. Receivers get
-/// the messages that were sent before. A new endpoint of the other side connects the
-/// channel again. To keep a channel connected, hold an endpoint.
+/// endpoints of the other side have closed or died, the channel is *disconnected*: the
+/// methods return `Disconnected`.
+///
+/// * Receivers get the messages that were sent before. A receiver that comes when the
+///   last sender has left gets the rest, and then `Disconnected`.
+/// * A sender learns of receivers that it has seen. If it comes when the last receiver
+///   has left, its messages wait for the next one.
+///
+/// A new endpoint of the other side connects the channel again:
+/// [`wait_for_sender`](Receiver::wait_for_sender) and
+/// [`wait_for_receiver`](Sender::wait_for_receiver) wait for one. To keep a channel
+/// connected, hold an endpoint.
 ///
 /// # Crash behaviour
 ///

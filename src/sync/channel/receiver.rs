@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::errors::{RecvError, RecvTimeoutError, TryRecvError};
 use super::raw::{RawChannel, Stop};
-use super::side::End;
+use super::side::{Earlier, End};
 use crate::error::Error;
 use crate::os::clock::Deadline;
 use crate::robust::{Blocking, BoundToThread};
@@ -57,7 +57,7 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     Receiver<'a, T, N, SENDERS, RECEIVERS>
 {
     pub(super) fn open(channel: &'a RawChannel<T, N, SENDERS, RECEIVERS>) -> Result<Self, Error> {
-        let end = End::open(&channel.receivers, &channel.senders)?;
+        let end = End::open(&channel.receivers, &channel.senders, Earlier::Count)?;
         Ok(Self {
             channel,
             end,
@@ -233,8 +233,36 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
         ReceiverTryIter { receiver: self }
     }
 
-    /// Returns whether this endpoint had senders and all have closed or died. It looks
-    /// at the seats of the senders. There may be messages left.
+    /// Waits until there is a sender, at most for `timeout`. `None` means for ever.
+    /// Returns whether there is one. The wait is in the kernel. With this, a server
+    /// waits for the next client after `Disconnected`.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmChannel};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Segment::anonymous(ShmChannel::<u64, 4>::new())?;
+    /// let receiver = channel.receiver()?;
+    /// let is_there = receiver.wait_for_sender(Some(Duration::from_millis(1)))?;
+    /// assert!(!is_there);
+    /// let _sender = channel.sender()?;
+    /// assert!(receiver.wait_for_sender(None)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sender::wait_for_receiver`](crate::Sender::wait_for_receiver).
+    pub fn wait_for_sender(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let Self { channel, end, .. } = self;
+        let deadline = timeout.map(Deadline::after);
+        Ok(end.wait_for_peer(&channel.receivers, &channel.senders, deadline)?)
+    }
+
+    /// Returns whether senders have come and all have closed or died. It looks at the
+    /// seats of the senders. There may be messages left.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         self.end.peers_left(&self.channel.senders).is_some()

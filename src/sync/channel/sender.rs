@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::errors::{SendError, SendTimeoutError, TrySendError};
 use super::raw::{RawChannel, Stop};
-use super::side::End;
+use super::side::{Earlier, End};
 use crate::error::Error;
 use crate::os::clock::Deadline;
 use crate::robust::{Blocking, BoundToThread};
@@ -55,7 +55,7 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     Sender<'a, T, N, SENDERS, RECEIVERS>
 {
     pub(super) fn open(channel: &'a RawChannel<T, N, SENDERS, RECEIVERS>) -> Result<Self, Error> {
-        let end = End::open(&channel.senders, &channel.receivers)?;
+        let end = End::open(&channel.senders, &channel.receivers, Earlier::DoNotCount)?;
         Ok(Self {
             channel,
             end,
@@ -230,6 +230,36 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
         // is one of this channel.
         unsafe { self.channel.send(&self.end, from, count, Blocking::Wait) }
             .map_err(|stop| SendError::new(stop, ()))
+    }
+
+    /// Waits until there is a receiver, at most for `timeout`. `None` means for ever.
+    /// Returns whether there is one. The wait is in the kernel.
+    ///
+    /// ```
+    /// use shm_sync::{Segment, ShmChannel};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let channel = Segment::anonymous(ShmChannel::<u64, 4>::new())?;
+    /// let sender = channel.sender()?;
+    /// let is_there = sender.wait_for_receiver(Some(Duration::from_millis(1)))?;
+    /// assert!(!is_there);
+    /// let _receiver = channel.receiver()?;
+    /// assert!(sender.wait_for_receiver(None)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * [`LockError::NotOwner`](crate::LockError::NotOwner) in [`Error::Lock`]: the
+    ///   endpoint was inherited over a fork.
+    /// * [`Error::Os`]: the kernel refuses to let the thread sleep, for example by a
+    ///   seccomp filter.
+    pub fn wait_for_receiver(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let Self { channel, end, .. } = self;
+        let deadline = timeout.map(Deadline::after);
+        Ok(end.wait_for_peer(&channel.senders, &channel.receivers, deadline)?)
     }
 
     /// Returns whether this endpoint had receivers and all have closed or died. It

@@ -10,6 +10,11 @@
 //! The numbers count the arrivals of a side from 1. So an endpoint can tell the peers
 //! of its time from earlier ones.
 //!
+//! A sender is told that the receivers of its time have left. Of earlier ones it learns
+//! nothing: its messages wait for the next receiver. A receiver is told of all senders,
+//! because their end is a part of what they have sent: a receiver that comes later than
+//! the last sender gets the rest, and then the end.
+//!
 //! # Crash behaviour
 //!
 //! | death | what is left | what repairs it |
@@ -25,6 +30,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, LockError};
+use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::robust::Blocking;
 use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
@@ -210,8 +216,15 @@ pub(super) struct End {
     first_peer: u64,
     /// The arrivals of the other side when the endpoint was opened.
     arrivals: u64,
-    /// Whether a peer was there in its time.
+    /// Whether a peer was there in its time, or before it if [`Earlier::Count`].
     had_peer: Cell<bool>,
+}
+
+/// Whether the end of peers that have left before an endpoint is opened is told to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Earlier {
+    Count,
+    DoNotCount,
 }
 
 impl End {
@@ -219,13 +232,14 @@ impl End {
     pub(super) fn open<const ENDS: usize, const PEERS: usize>(
         own: &Side<ENDS>,
         other: &Side<PEERS>,
+        earlier: Earlier,
     ) -> Result<Self, Error> {
         own.seats()[0].check()?;
         let arrivals = other.arrivals();
         let present = other.seats().iter().filter(|seat| seat.is_occupied());
         let numbers = present.map(Seat::note).filter(|note| *note != 0);
         let first_peer = numbers.min().unwrap_or(u64::MAX).min(arrivals + 1);
-        let had_peer = other.is_occupied();
+        let had_peer = other.is_occupied() || (earlier == Earlier::Count && arrivals > 0);
         let Some((index, token)) = own.seats.try_take_any()? else {
             return Err(Error::TooManyEndpoints { limit: ENDS });
         };
@@ -271,6 +285,22 @@ impl End {
         }
     }
 
+    /// Waits until a thread has an endpoint of the other side. Returns `false` if the
+    /// deadline has passed.
+    pub(super) fn wait_for_peer<const ENDS: usize, const PEERS: usize>(
+        &self,
+        own: &Side<ENDS>,
+        other: &Side<PEERS>,
+        deadline: Option<Deadline>,
+    ) -> Result<bool, RawLockError> {
+        self.check()?;
+        let is_there = || other.is_occupied();
+        let question = || is_there().then_some(());
+        // Each opener of the other side notifies this side's sleepers.
+        let answer = own.asleep().wait(deadline, &[], is_there, question);
+        Ok(answer.map_err(LockError::Os)?.is_some())
+    }
+
     /// Returns the seat of the endpoint.
     pub(super) fn seat_index(&self) -> usize {
         self.index
@@ -301,10 +331,10 @@ impl End {
         }
         self.had_peer.set(true);
         other.door.is_left.store(LEFT, Ordering::Relaxed);
-        let died = |seat: &Seat| {
-            let number = seat.note();
-            number != 0 && number >= self.first_peer && !seat.is_occupied()
-        };
+        // If no peer has come in its time, it asks of all earlier ones.
+        let is_early = arrivals == self.arrivals && self.first_peer > arrivals;
+        let first_peer = if is_early { 1 } else { self.first_peer };
+        let died = |seat: &Seat| seat.note() >= first_peer && !seat.is_occupied();
         Some(other.seats().iter().any(died))
     }
 }

@@ -22,6 +22,7 @@ impl Model for Channel {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             slots: [Content::Nothing; SLOTS],
+            sender_has_come: false,
             sent: 0,
             received: 0,
             locks: [None; 2],

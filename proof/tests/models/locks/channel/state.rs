@@ -146,6 +146,8 @@ pub(super) const MESSAGES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) slots: [Content; SLOTS],
+    /// Whether a sender has ever opened an endpoint.
+    pub(super) sender_has_come: bool,
     pub(super) sent: u8,
     pub(super) received: u8,
     /// The holder of each side's lock.
@@ -199,6 +201,7 @@ pub(super) enum Mistake {
     DeathNotPassedOn,
     ArrivalNotNotified,
     EndBeforeFirstPeer,
+    EarlierSendersForgotten,
 }
 
 impl fmt::Display for Mistake {
@@ -220,6 +223,9 @@ impl fmt::Display for Mistake {
             Self::SeatsNotWatched => "a waiter does not watch the seats of its peers",
             Self::DeathNotPassedOn => "a waiter that a death has woken notifies no process",
             Self::ArrivalNotNotified => "a process that opens an endpoint notifies no sleeper",
+            Self::EarlierSendersForgotten => {
+                "a receiver is not told of senders that have left before it came"
+            }
             Self::EndBeforeFirstPeer => "a process is told of the end before the first peer comes",
         })
     }

@@ -59,12 +59,16 @@ impl Channel {
             Step::Waiting | Step::Done | Step::Dead => return None,
             Step::TakeSeat => {
                 let has_peer = self.seated(state, side.other()) != 0;
+                let counts_earlier =
+                    side == Side::Receivers && mistake != M::EarlierSendersForgotten;
+                let had_earlier = counts_earlier && state.sender_has_come;
                 let me = &mut state.processes[id as usize];
                 me.has_seat = true;
-                me.had_peer = has_peer || mistake == M::EndBeforeFirstPeer;
+                me.had_peer = has_peer || had_earlier || mistake == M::EndBeforeFirstPeer;
                 Step::Arrive
             }
             Step::Arrive => {
+                state.sender_has_come |= side == Side::Senders;
                 for other in 0..state.processes.len() as Id {
                     if self.is_on(other, side.other()) {
                         let other = &mut state.processes[other as usize];
@@ -420,9 +424,13 @@ impl Channel {
         let me = &state.processes[id as usize];
         let side = self.side(id);
         let filled = state.sent - state.received;
+        let had_peer = match side {
+            Side::Senders => me.had_peer,
+            Side::Receivers => me.had_peer || state.sender_has_come,
+        };
         me.step == Step::Waiting
             && match side {
-                _ if me.had_peer && self.seated(state, side.other()) == 0 => true,
+                _ if had_peer && self.seated(state, side.other()) == 0 => true,
                 Side::Senders => filled < self.slots,
                 Side::Receivers => filled > 0,
             }

@@ -196,6 +196,9 @@ fn end_mistakes_break_it() {
     let mistake = Mistake::EndBeforeFirstPeer;
     let model = without_deaths(&ONE_TO_ONE, Kind::OneToOne, 2, mistake);
     assert_breaks(mistake, &model, PEERS_FIRST);
+    let mistake = Mistake::EarlierSendersForgotten;
+    let model = without_deaths(&ONE_TO_ONE, Kind::OneToOne, 2, mistake);
+    assert_breaks(mistake, &model, NOT_STUCK);
 }
 
 #[test]
