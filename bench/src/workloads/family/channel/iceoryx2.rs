@@ -127,8 +127,11 @@ impl<const LEN: usize> Sender<LEN> for Publishes<LEN> {
         // The subscriber may not have noticed the publisher yet. Then the publisher
         // fills its buffer and sends the next message to no subscriber.
         loop {
-            let sample = self.0.loan_uninit().map_err(failed)?;
-            if sample.write_payload(*message).send().map_err(failed)? != 0 {
+            let mut sample = self.0.loan_uninit().map_err(failed)?;
+            sample.payload_mut().write(*message);
+            // SAFETY: the payload has just been written.
+            let sample = unsafe { sample.assume_init() };
+            if sample.send().map_err(failed)? != 0 {
                 return Ok(());
             }
         }

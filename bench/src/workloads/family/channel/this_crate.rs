@@ -1,6 +1,7 @@
 //! `ShmChannel` and `ShmPipe`.
 
 use std::io::{Read, Write};
+use std::slice;
 
 use shm_sync::{Error, PipeReader, PipeWriter, Segment, ShmChannel, ShmPipe};
 
@@ -11,6 +12,10 @@ use crate::series::{SHM_SYNC, Survives};
 
 /// The default number of seats of each side.
 pub(super) const SEATS: usize = 16;
+
+/// The longest message that is sent and received as a value. A longer one would be
+/// copied more often than necessary.
+const SMALL: usize = 64;
 
 /// A `ShmChannel` with `ENDS` seats on each side.
 pub(super) struct Own<const LEN: usize, const ENDS: usize>(
@@ -51,7 +56,13 @@ impl<const LEN: usize, const ENDS: usize> Sender<LEN>
 {
     #[inline]
     fn send(&mut self, message: &[u8; LEN]) -> Result<(), Failure> {
-        Ok(shm_sync::Sender::send(self, *message).map_err(Error::from)?)
+        if LEN <= SMALL {
+            return Ok(shm_sync::Sender::send(self, *message).map_err(Error::from)?);
+        }
+        // It sends the one message, or fails.
+        self.send_slice(slice::from_ref(message))
+            .map_err(Error::from)?;
+        Ok(())
     }
 }
 
@@ -60,7 +71,13 @@ impl<const LEN: usize, const ENDS: usize> Receiver<LEN>
 {
     #[inline]
     fn receive(&mut self, message: &mut [u8; LEN]) -> Result<(), Failure> {
-        *message = self.recv().map_err(Error::from)?;
+        if LEN <= SMALL {
+            *message = self.recv().map_err(Error::from)?;
+            return Ok(());
+        }
+        // It receives one message, or fails.
+        self.recv_slice(slice::from_mut(message))
+            .map_err(Error::from)?;
         Ok(())
     }
 }

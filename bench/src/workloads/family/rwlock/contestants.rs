@@ -16,8 +16,8 @@ pub(super) trait ReadersWriter: Sized + 'static {
     /// Creates a lock around zeros before the workers are forked.
     fn create() -> Result<Self, Failure>;
 
-    /// Locks for reading, copies the numbers, and unlocks.
-    fn read(&self) -> Result<Pair, Failure>;
+    /// Locks for reading, looks at the numbers, and unlocks.
+    fn read(&self, look: impl FnOnce(&Pair)) -> Result<(), Failure>;
 
     /// Locks for writing, changes the numbers, and unlocks.
     fn write(&self, change: impl FnOnce(&mut Pair)) -> Result<(), Failure>;
@@ -35,8 +35,9 @@ impl ReadersWriter for Own {
     }
 
     #[inline]
-    fn read(&self) -> Result<Pair, Failure> {
-        Ok(*self.0.read().map_err(Error::from)?)
+    fn read(&self, look: impl FnOnce(&Pair)) -> Result<(), Failure> {
+        look(&*self.0.read().map_err(Error::from)?);
+        Ok(())
     }
 
     #[inline]
@@ -58,8 +59,9 @@ impl ReadersWriter for Mutex {
     }
 
     #[inline]
-    fn read(&self) -> Result<Pair, Failure> {
-        Ok(*self.0.lock().map_err(Error::from)?)
+    fn read(&self, look: impl FnOnce(&Pair)) -> Result<(), Failure> {
+        look(&*self.0.lock().map_err(Error::from)?);
+        Ok(())
     }
 
     #[inline]

@@ -58,14 +58,13 @@ impl ReadersWriter for Pthread {
     }
 
     #[inline]
-    fn read(&self) -> Result<Pair, Failure> {
+    fn read(&self, look: impl FnOnce(&Pair)) -> Result<(), Failure> {
         // SAFETY: `create` has initialised the lock.
         let code = unsafe { libc::pthread_rwlock_rdlock(self.0.lock.get()) };
         check("pthread_rwlock_rdlock", code)?;
         // SAFETY: this thread has locked for reading, so no thread writes.
-        let pair = unsafe { *self.0.pair.get() };
-        self.unlock()?;
-        Ok(pair)
+        look(unsafe { &*self.0.pair.get() });
+        self.unlock()
     }
 
     #[inline]
