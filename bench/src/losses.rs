@@ -1,10 +1,8 @@
 //! Workloads in which another contestant is better than shm-sync.
 
-use crate::series::{Better, Series, distinct, three_digits};
+use crate::series::{Better, SHM_SYNC, Series, distinct, three_digits};
 use crate::stats::{median, ratios};
 use crate::tables::{Style, Table};
-
-const SHM_SYNC: &str = "shm-sync";
 
 /// Smaller advantages are not listed, because two builds of the same code differ by as
 /// much.
@@ -19,7 +17,7 @@ pub(crate) struct Loss<'a> {
 }
 
 /// Returns the columns in which shm-sync is not the best, with their best contestant.
-/// Details are left out.
+/// Details and the variants of shm-sync are left out.
 pub(crate) fn find(series: &[Series]) -> Vec<Loss<'_>> {
     let columns = distinct(
         series
@@ -40,6 +38,7 @@ pub(crate) fn find(series: &[Series]) -> Vec<Loss<'_>> {
                 Better::Higher => median(&ratios(&other.rounds, &shm_sync.rounds)),
             };
             column()
+                .filter(|other| !other.contestant.starts_with(SHM_SYNC))
                 .map(|best| Loss {
                     best,
                     factor: factor(best),
@@ -92,6 +91,12 @@ mod tests {
             series("lost/a", "best", Measure::Nanos, 1.0),
             series("lost/b", SHM_SYNC, Measure::OperationsPerSecond, 1.0),
             series("lost/b", "fast", Measure::OperationsPerSecond, 3.0),
+            series(
+                "lost/b",
+                "shm-sync variant",
+                Measure::OperationsPerSecond,
+                9.0,
+            ),
             series("won/a", SHM_SYNC, Measure::Nanos, 1.0),
             series("won/a", "slow", Measure::Nanos, 2.0),
             series("detail/a", SHM_SYNC, Measure::LatencyP99, 2.0),

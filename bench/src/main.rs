@@ -4,6 +4,7 @@
 //! cargo run --release -p shm-sync-bench
 //! cargo run --release -p shm-sync-bench -- --quick
 //! cargo run --release -p shm-sync-bench -- --only contended
+//! cargo run --release -p shm-sync-bench -- --only family
 //! ```
 //!
 //! The contestants of a workload alternate round by round, so that noise affects all of
@@ -14,8 +15,10 @@
 //! `--redraw` measures nothing: it draws the plots again from the cells of the tables,
 //! which each run writes to `benchmarks.csv` beside the report.
 //!
-//! The report and its plots go to `target/bench`, unless `--out` names another
-//! directory. The exit status is 0, or 1 after a failure, or 3 if a target was missed.
+//! There are two reports: `benchmarks.md` about locks, and `family.md` about the other
+//! primitives. A run replaces those whose workloads it measures. They and their plots
+//! go to `target/bench`, unless `--out` names another directory. The exit status is 0,
+//! or 1 after a failure, or 3 if a target was missed.
 
 mod affinity;
 mod cell;
@@ -32,6 +35,8 @@ mod plan;
 mod plot;
 mod progress;
 mod records;
+mod report;
+mod semaphores;
 mod series;
 mod shared;
 mod stats;
@@ -50,8 +55,8 @@ use failure::Failure;
 use output::Output;
 use plan::Plan;
 use progress::Progress;
+use report::Chosen;
 use targets::Target;
-use workloads::Workload;
 
 /// Measures shm-sync and its peers side by side.
 #[derive(Debug, Parser)]
@@ -59,7 +64,8 @@ struct Options {
     /// Run fewer and shorter rounds: about a minute, for rough figures.
     #[arg(long)]
     quick: bool,
-    /// Run only the workload of this name, or those that contain the text.
+    /// Run only the workload of this name, or the workloads of the report of this name,
+    /// or those that contain the text.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
     /// List the workloads and exit.
@@ -81,9 +87,11 @@ const MISSED: u8 = 3;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let chosen = choose(&options.only);
+    let chosen = report::choose(&options.only);
     if chosen.is_empty() {
-        let names: Vec<&str> = workloads::ALL.iter().map(|all| all.name).collect();
+        let all = report::choose("");
+        let all = all.iter().flat_map(|chosen| &chosen.workloads);
+        let names: Vec<&str> = all.map(|workload| workload.name).collect();
         let message = format!(
             "no workload has a name with {:?}: the workloads are {}",
             options.only,
@@ -94,7 +102,7 @@ fn main() -> ExitCode {
             .exit();
     }
     if options.list {
-        for workload in chosen {
+        for workload in chosen.iter().flat_map(|chosen| &chosen.workloads) {
             println!("{:<12} {}", workload.name, workload.title);
         }
         return ExitCode::SUCCESS;
@@ -114,17 +122,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the workload with this name, or all with names that contain it.
-fn choose(only: &str) -> Vec<&'static Workload> {
-    let all = workloads::ALL.iter();
-    match all.clone().find(|workload| workload.name == only) {
-        Some(workload) => vec![workload],
-        None => all
-            .filter(|workload| workload.name.contains(only))
-            .collect(),
-    }
-}
-
 /// Draws the plots again, and prints the lines that show them in the report.
 fn redraw(options: &Options) -> Result<bool, Failure> {
     for image in output::redraw(&options.out)? {
@@ -133,40 +130,29 @@ fn redraw(options: &Options) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Measures, and writes the report. Returns whether all targets were met.
-fn run(options: &Options, chosen: &[&Workload]) -> Result<bool, Failure> {
+/// Measures, and writes the reports. Returns whether all targets were met.
+fn run(options: &Options, chosen: &[Chosen]) -> Result<bool, Failure> {
     progress::install_signal_handlers()?;
     let mode = if options.quick { "quick" } else { "full" };
-    let mut output = Output::create(&options.out, &options.csv, mode)?;
     let plan = Plan {
         quick: options.quick,
     };
-    let progress = Progress::new();
-    let mut all = vec![];
-    for workload in chosen {
-        let series = (workload.run)(&plan, &progress)?;
-        output.add(workload, &series)?;
-        all.extend(series);
+    let mut rounds = records::create_rounds(&options.csv)?;
+    let mut all_met = true;
+    for Chosen { report, workloads } in chosen {
+        let mut output = Output::create(&options.out, report, mode)?;
+        let progress = Progress::new();
+        let mut all = vec![];
+        for workload in workloads {
+            let series = (workload.run)(&plan, &progress)?;
+            records::write_rounds(&mut rounds, &series)?;
+            output.add(workload, &series)?;
+            all.extend(series);
+        }
+        progress.finish();
+        let targets = targets::evaluate(&all);
+        output.finish(&all, &targets)?;
+        all_met &= targets.iter().all(Target::is_met);
     }
-    progress.finish();
-    let targets = targets::evaluate(&all);
-    output.finish(&all, &targets)?;
-    Ok(targets.iter().all(Target::is_met))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(only: &str) -> Vec<&'static str> {
-        choose(only).iter().map(|workload| workload.name).collect()
-    }
-
-    #[test]
-    fn choose_prefers_the_exact_name() {
-        assert_eq!(names("contended"), ["contended"]);
-        assert_eq!(names("over"), ["hand-over", "recovery"], "by a part");
-        assert_eq!(names("").len(), workloads::ALL.len(), "all");
-        assert_eq!(names("nosuch"), [""; 0], "none");
-    }
+    Ok(all_met)
 }

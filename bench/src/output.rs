@@ -1,9 +1,8 @@
 //! Output of a run: on the terminal and in files.
 //!
-//! * `benchmarks.md`: the report with all tables
-//! * `benchmarks.csv`: the cells of these tables
+//! * `benchmarks.md` or `family.md`: the report with all tables
+//! * `benchmarks.csv` or `family.csv`: the cells of these tables
 //! * `plots/*.svg`: the plots that the report shows, drawn from these cells
-//! * the values of all rounds, as CSV
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,18 +14,12 @@ use crate::failure::Failure;
 use crate::losses;
 use crate::machine;
 use crate::plot::{self, Plot};
-use crate::records::{self, About, ROUND_TITLES};
+use crate::records::{self, About};
+use crate::report::{LOCKS, Report};
 use crate::series::Series;
 use crate::tables::{self, Style};
 use crate::targets::{self, Target};
-use crate::workloads::{self, Workload};
-
-/// The text before the first table of the report.
-const INTRODUCTION: &str = "# Benchmarks
-
-`cargo run --release -p shm-sync-bench -- --out docs/results` writes this file. The method
-and its limits are in [testing.md](../testing.md).
-";
+use crate::workloads::Workload;
 
 /// The text that explains the tables.
 const LEGEND: &str = "
@@ -48,41 +41,38 @@ The best contestant of each column, if it is at least 1.1 times as good as shm-s
 times to lock and the processor time per operation are left out.
 ";
 
-/// The files of a run.
+/// The files of a report.
 #[derive(Debug)]
 pub(crate) struct Output {
     directory: PathBuf,
     about: About,
+    path: PathBuf,
     report: File,
     cells: File,
-    rounds: File,
 }
 
 impl Output {
     /// Creates the files, or replaces them. Writes the description of the machine and
     /// of the contestants.
-    pub(crate) fn create(directory: &Path, rounds: &Path, mode: &str) -> Result<Self, Failure> {
+    pub(crate) fn create(directory: &Path, report: &Report, mode: &str) -> Result<Self, Failure> {
         fs::create_dir_all(plots_in(directory)).map_err(Failure::os("mkdir"))?;
-        if let Some(parent) = rounds.parent() {
-            fs::create_dir_all(parent).map_err(Failure::os("mkdir"))?;
-        }
         let create = |path: &Path| File::create(path).map_err(Failure::os("open"));
+        let path = directory.join(report.name).with_extension("md");
         let machine = machine::describe().into_iter();
         let about = machine
             .map(|(name, value)| (name.to_owned(), value))
             .chain([("mode".to_owned(), mode.to_owned())])
             .collect();
         let mut output = Self {
-            report: create(&directory.join("benchmarks.md"))?,
-            cells: create(&cells_in(directory))?,
-            rounds: create(rounds)?,
+            report: create(&path)?,
+            cells: create(&cells_of(report, directory))?,
+            path,
             directory: directory.to_owned(),
             about,
         };
-        write(&mut output.rounds, ROUND_TITLES)?;
         let head = records::cell_head(&output.about);
         write(&mut output.cells, &head)?;
-        write(&mut output.report, INTRODUCTION)?;
+        write(&mut output.report, report.introduction)?;
         let about = output.about.clone();
         output.print(|style| {
             let mut table = style.table(vec!["measured on", ""], 2);
@@ -92,17 +82,18 @@ impl Output {
             format!("\n{table}\n")
         })?;
         write(&mut output.report, LEGEND)?;
-        output.print(|style| {
-            let heading = style.heading(2, "Compared locks");
-            format!("{heading}{}\n", contestants::table(style))
-        })?;
+        if report.compares_locks {
+            output.print(|style| {
+                let heading = style.heading(2, "Compared locks");
+                format!("{heading}{}\n", contestants::table(style))
+            })?;
+        }
         Ok(output)
     }
 
     /// Adds the results of a workload.
     pub(crate) fn add(&mut self, workload: &Workload, series: &[Series]) -> Result<(), Failure> {
         let cells = Cell::all(series, workload.baseline);
-        records::write_rounds(&mut self.rounds, series)?;
         records::write_cells(&mut self.cells, &cells)?;
         let Workload {
             title,
@@ -142,7 +133,7 @@ impl Output {
         write(&mut self.report, &load)?;
         println!(
             "\nReport with all tables and plots: {}",
-            self.directory.join("benchmarks.md").display()
+            self.path.display()
         );
         Ok(())
     }
@@ -154,23 +145,23 @@ impl Output {
     }
 }
 
-/// Draws the plots again from the cells in a directory. Returns the lines that show
-/// them in the report.
+/// Draws the plots of `benchmarks.md` again from the cells in a directory. Returns the
+/// lines that show them in the report.
 pub(crate) fn redraw(directory: &Path) -> Result<Vec<String>, Failure> {
-    let (about, cells) = records::read_cells(&cells_in(directory))?;
+    let (about, cells) = records::read_cells(&cells_of(&LOCKS, directory))?;
     let plots = plots_in(directory);
     fs::create_dir_all(&plots).map_err(Failure::os("mkdir"))?;
     let run = describe_run(&about);
     let mut images = vec![];
-    for workload in workloads::ALL {
+    for workload in LOCKS.workloads {
         let drawn = plot::plot(workload, &cells, &run, &plots)?;
         images.extend(drawn.iter().map(image));
     }
     Ok(images)
 }
 
-fn cells_in(directory: &Path) -> PathBuf {
-    directory.join("benchmarks.csv")
+fn cells_of(report: &Report, directory: &Path) -> PathBuf {
+    directory.join(report.name).with_extension("csv")
 }
 
 fn plots_in(directory: &Path) -> PathBuf {
@@ -206,6 +197,7 @@ mod tests {
     use std::process;
 
     use super::*;
+    use crate::report::REPORTS;
 
     /// The directory of the committed report.
     fn committed() -> PathBuf {
@@ -218,8 +210,18 @@ mod tests {
 
     #[test]
     fn report_contains_each_committed_cell() -> Result<(), Failure> {
-        let report = read(&committed().join("benchmarks.md"));
-        let (_, cells) = records::read_cells(&cells_in(&committed()))?;
+        let reports = REPORTS
+            .iter()
+            .filter(|it| cells_of(it, &committed()).exists());
+        let checked = reports.map(contains_each_committed_cell);
+        let checked = checked.collect::<Result<Vec<()>, _>>()?;
+        assert!(!checked.is_empty(), "there are no reports");
+        Ok(())
+    }
+
+    fn contains_each_committed_cell(report: &Report) -> Result<(), Failure> {
+        let (_, cells) = records::read_cells(&cells_of(report, &committed()))?;
+        let report = read(&committed().join(report.name).with_extension("md"));
         assert!(!cells.is_empty(), "there are no cells");
         let mut rows = report.lines().filter(|line| line.starts_with("| "));
         // The cells of a row follow each other, and so do the rows.
@@ -242,7 +244,8 @@ mod tests {
         let name = format!("shm-sync-bench-redraw-{}", process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).map_err(Failure::os("mkdir"))?;
-        fs::copy(cells_in(&committed()), cells_in(&directory)).map_err(Failure::os("copy"))?;
+        let (from, to) = (cells_of(&LOCKS, &committed()), cells_of(&LOCKS, &directory));
+        fs::copy(from, to).map_err(Failure::os("copy"))?;
         let images = redraw(&directory);
         let plots = fs::read_dir(plots_in(&directory)).map_err(Failure::os("readdir"))?;
         let differing: Vec<PathBuf> = plots

@@ -4,7 +4,7 @@
 //! * The cells: one line per cell of the tables, after lines `# name: value` about the
 //!   machine. The plots can be drawn again from this file.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
@@ -15,10 +15,21 @@ use crate::failure::Failure;
 use crate::series::Series;
 
 /// The first line of the rounds.
-pub(crate) const ROUND_TITLES: &str = "workload,contestant,survives,measure,unit,round,value\n";
+const ROUND_TITLES: &str = "workload,contestant,survives,measure,unit,round,value\n";
 
 /// Lines of a name and a value about the machine and the run.
 pub(crate) type About = Vec<(String, String)>;
+
+/// Creates the file of the rounds, or replaces it.
+pub(crate) fn create_rounds(path: &Path) -> Result<File, Failure> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Failure::os("mkdir"))?;
+    }
+    let mut file = File::create(path).map_err(Failure::os("open"))?;
+    file.write_all(ROUND_TITLES.as_bytes())
+        .map_err(Failure::os("write"))?;
+    Ok(file)
+}
 
 /// Appends one line per value to a CSV file.
 pub(crate) fn write_rounds(file: &mut impl Write, series: &[Series]) -> Result<(), Failure> {

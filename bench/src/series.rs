@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The contestant that all workloads are about.
+pub(crate) const SHM_SYNC: &str = "shm-sync";
+
 /// The values of one contestant in one workload, one per round. Rounds with the same
 /// index ran next to each other.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use nix::sys::wait::WaitStatus;
 
 use crate::child::{Child, wait_readable};
+use crate::contestants::Scope;
 use crate::failure::Failure;
 
 /// The largest number of workers of all workloads.
@@ -109,6 +110,19 @@ fn timed_out(what: &str) -> Failure {
     Failure::TimedOut {
         what: what.to_owned(),
         seconds: TIMEOUT.as_secs(),
+    }
+}
+
+/// Runs workers that are processes, or threads if the contestant supports only these.
+pub(crate) fn run(
+    scope: Scope,
+    what: &str,
+    workers: usize,
+    work: impl Fn(&mut Worker) -> Result<(), Failure> + Sync,
+) -> Result<(), Failure> {
+    match scope {
+        Scope::Processes => run_processes(what, workers, work, || ()),
+        Scope::Threads => run_threads(what, workers, work, || ()),
     }
 }
 

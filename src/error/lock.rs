@@ -1,5 +1,6 @@
 //! The errors of locks. The error of a poisoned lock has the guard.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 
@@ -108,6 +109,15 @@ pub enum LockError<G> {
     /// The operating system refused the call. The lock is not held.
     #[error("the operating system refused to lock or to wait")]
     Os(#[source] io::Error),
+}
+
+impl LockError<Infallible> {
+    /// Returns the error as one of a lock with data.
+    #[cold]
+    pub(crate) fn into_lock_error<G>(self) -> LockError<G> {
+        let Ok(error) = self.without_guard();
+        error
+    }
 }
 
 impl<G> LockError<G> {

@@ -46,6 +46,32 @@ unsafe impl Send for ForkMarker {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for ForkMarker {}
 
+/// A fork marker with a flag. It has the size of a pointer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlaggedMarker(*const AtomicU32);
+
+const _: () = assert!(align_of::<AtomicU32>() > FlaggedMarker::FLAG);
+
+impl FlaggedMarker {
+    /// The bit of the flag. It is 0 in the address of a marker.
+    const FLAG: usize = 1;
+
+    #[inline]
+    pub(crate) fn new(marker: ForkMarker, flag: bool) -> Self {
+        Self(marker.0.map_addr(|address| address | usize::from(flag)))
+    }
+
+    #[inline]
+    pub(crate) fn marker(self) -> ForkMarker {
+        ForkMarker(self.0.map_addr(|address| address & !Self::FLAG))
+    }
+
+    #[inline]
+    pub(crate) fn flag(self) -> bool {
+        self.0.addr() & Self::FLAG != 0
+    }
+}
+
 impl ForkMarker {
     /// Returns a marker that no process has made.
     pub(crate) const fn unset() -> Self {
@@ -130,6 +156,17 @@ mod tests {
         let there = there.join().expect("the thread ends");
         let there = there.expect("/proc is mounted");
         assert_eq!(there.pid_namespace(), here.pid_namespace());
+    }
+
+    #[test]
+    fn flag_does_not_change_the_marker() {
+        let marker = ForkMarker::of_this_process().expect("/proc is mounted");
+        for flag in [false, true] {
+            let flagged = FlaggedMarker::new(marker, flag);
+            assert_eq!(flagged.flag(), flag);
+            assert!(flagged.marker().is_current());
+            assert_eq!(flagged.marker().0, marker.0);
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::or_recover::{OrRecover, sealed};
+use super::poison::PoisonWord;
 use super::raw_mutex::RawMutex;
-use super::robust_lock::LockToken;
+use super::robust_lock::{FlaggedToken, LockToken};
 use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
 use crate::os::pthread::Protocol;
 use crate::robust::BoundToThread;
@@ -45,27 +46,27 @@ impl<T> MutexCell<T> {
 impl<T: ?Sized> MutexCell<T> {
     /// Returns a guard for a lock that this thread has acquired. If the mutex is
     /// poisoned, the error has the guard.
-    #[inline]
+    #[inline(always)]
     pub(super) fn guard(&self, token: LockToken) -> LockResult<ShmMutexGuard<'_, T>> {
         let guard = ShmMutexGuard {
             cell: self,
-            token,
-            was_panicking: std::thread::panicking(),
+            token: FlaggedToken::new(token, std::thread::panicking()),
             bound: PhantomData,
         };
-        if self.raw.poison().is_set() {
-            return Self::report_poison(guard);
-        }
-        Ok(guard)
+        report_poison(self.raw.poison(), guard)
     }
+}
 
-    #[cold]
-    fn report_poison(guard: ShmMutexGuard<'_, T>) -> LockResult<ShmMutexGuard<'_, T>> {
-        match guard.cell.raw.poison().cause() {
-            Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
-            None => Ok(guard), // `clear_poison` ran between the two reads.
+/// Returns the guard. If the data is poisoned, the error has it.
+#[inline(always)]
+pub(super) fn report_poison<G>(poison: &PoisonWord, guard: G) -> LockResult<G> {
+    if poison.is_set() {
+        // Without a cause, `clear_poison` has run between the two reads.
+        if let Some(cause) = poison.cause() {
+            return Err(LockError::Poisoned(Poisoned { guard, cause }));
         }
     }
+    Ok(guard)
 }
 
 /// Exclusive access to the data of a [`ShmMutex`](crate::ShmMutex). Dropping it
@@ -100,10 +101,9 @@ impl<T: ?Sized> MutexCell<T> {
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ShmMutexGuard<'a, T: ?Sized> {
     pub(super) cell: &'a MutexCell<T>,
-    token: LockToken,
-    /// Whether the thread was already panicking when it locked. That panic does not
-    /// poison.
-    was_panicking: bool,
+    /// Its flag tells whether the thread was already panicking when it locked. That
+    /// panic does not poison.
+    token: FlaggedToken,
     bound: BoundToThread,
 }
 
@@ -117,13 +117,13 @@ impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
     pub(super) fn into_parts(self) -> (&'a MutexCell<T>, LockToken) {
         let this = std::mem::ManuallyDrop::new(self);
         this.poison_if_panicking();
-        (this.cell, this.token)
+        (this.cell, this.token.token())
     }
 
     #[inline]
     fn poison_if_panicking(&self) {
-        if std::thread::panicking() && !self.was_panicking {
-            self.cell.raw.poison_by_panic(self.token);
+        if std::thread::panicking() && !self.token.flag() {
+            self.cell.raw.poison_by_panic(self.token.token());
         }
     }
 }
@@ -154,7 +154,7 @@ impl<T: ?Sized> Drop for ShmMutexGuard<'_, T> {
         self.poison_if_panicking();
         // `false` means that this thread does not hold the lock: after a fork, or after
         // C code has unlocked. Then there is nothing to do.
-        let _ = self.cell.raw.unlock(self.token);
+        let _ = self.cell.raw.unlock(self.token.token());
     }
 }
 
@@ -208,7 +208,7 @@ impl<'a, T: ?Sized> Poisoned<ShmMutexGuard<'a, T>> {
         repair(&mut self.guard);
         let raw = &self.guard.cell.raw;
         // C code may have unlocked meanwhile. Then the poison is another holder's.
-        if raw.is_held(self.guard.token) {
+        if raw.is_held(self.guard.token.token()) {
             raw.poison().clear();
         }
         self.guard
@@ -221,29 +221,25 @@ impl<'a, T: ?Sized> OrRecover for LockResult<ShmMutexGuard<'a, T>> {
     type Data = T;
     type Acquired = ShmMutexGuard<'a, T>;
 
-    #[inline]
+    #[inline(always)]
     fn or_recover(
         self,
         repair: impl FnOnce(&mut T, PoisonCause),
     ) -> Result<ShmMutexGuard<'a, T>, Error> {
         match self {
             Ok(guard) => Ok(guard),
-            Err(error) => recover_or_convert(error, repair),
+            Err(LockError::Poisoned(poisoned)) => Ok(recover(poisoned, repair)),
+            Err(other) => Err(Error::from(other)),
         }
     }
 }
 
 /// Is out of line, so that callers inline only a few instructions.
 #[cold]
-fn recover_or_convert<T: ?Sized>(
-    error: LockError<ShmMutexGuard<'_, T>>,
+fn recover<T: ?Sized>(
+    poisoned: Poisoned<ShmMutexGuard<'_, T>>,
     repair: impl FnOnce(&mut T, PoisonCause),
-) -> Result<ShmMutexGuard<'_, T>, Error> {
-    match error {
-        LockError::Poisoned(poisoned) => {
-            let cause = poisoned.cause();
-            Ok(poisoned.recover(|data| repair(data, cause)))
-        }
-        other => Err(other.into()),
-    }
+) -> ShmMutexGuard<'_, T> {
+    let cause = poisoned.cause();
+    poisoned.recover(|data| repair(data, cause))
 }

@@ -318,7 +318,7 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Blocking::Wait)
     }
@@ -365,7 +365,7 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     ///
     /// If the process dies in `repair`, the lock stays poisoned. The next locker must
     /// repair the changes of both holders.
-    #[inline]
+    #[inline(always)]
     pub fn lock_or_recover(
         &self,
         repair: impl FnOnce(&mut T, PoisonCause),
@@ -391,7 +391,7 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
     /// * [`LockError::WouldBlock`]: a thread holds the lock, possibly this one. A call
     ///   that does not wait can't deadlock.
     /// * The errors of [`lock`](Self::lock), except [`LockError::Deadlock`].
-    #[inline]
+    #[inline(always)]
     pub fn try_lock(&self) -> LockResult<ShmMutexGuard<'_, T>> {
         self.acquire(Blocking::Try)
     }
@@ -438,26 +438,20 @@ impl<T: SegmentContent + ?Sized> ShmMutex<T> {
         self.acquire(Blocking::WaitUntil(Deadline::at(deadline)))
     }
 
-    /// Locks without a system call if the lock is free. The error handling is out of
-    /// line, so that callers inline only a few instructions.
-    #[inline]
+    /// Locks without a system call if the lock is free. The rest is out of line and
+    /// makes no guard. So the caller inlines few instructions, and has the guard in
+    /// registers: see [`FlaggedToken`](super::robust_lock::FlaggedToken).
+    #[inline(always)]
     fn acquire(&self, blocking: Blocking) -> LockResult<ShmMutexGuard<'_, T>> {
         const { Self::DATA_HAS_NO_LOCKS }
-        match self.cell.raw.try_lock_fast(blocking) {
-            Some(token) => self.cell.guard(token),
-            None => self.lock_slow(blocking),
-        }
-    }
-
-    #[cold]
-    fn lock_slow(&self, blocking: Blocking) -> LockResult<ShmMutexGuard<'_, T>> {
-        match self.cell.raw.lock_slow(blocking) {
-            Ok((token, _)) => self.cell.guard(token),
-            Err(error) => {
-                let Ok(error) = error.without_guard();
-                Err(error)
-            }
-        }
+        let token = match self.cell.raw.try_lock_fast(blocking) {
+            Some(token) => token,
+            None => match self.cell.raw.lock_slow(blocking) {
+                Ok((token, _)) => token,
+                Err(error) => return Err(error.into_lock_error()),
+            },
+        };
+        self.cell.guard(token)
     }
 }
 

@@ -40,6 +40,7 @@ impl PoisonWord {
         self.0.load(Ordering::Relaxed) != Self::CLEAN
     }
 
+    #[cold]
     pub(super) fn cause(&self) -> Option<PoisonCause> {
         Self::cause_in(self.0.load(Ordering::Relaxed))
     }

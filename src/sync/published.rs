@@ -182,7 +182,7 @@ impl<T: ShmSafe + Copy> Published<T> {
     ///   [`LockError::NotRecoverable`] in [`Error::Lock`], [`Error::Unidentified`],
     ///   [`Error::Os`]: this process can't publish; see there.
     pub fn publish(&self, value: T) -> Result<u64, Error> {
-        self.update(|_| value)
+        self.publish_with(|| value)
     }
 
     /// Publishes what `change` makes of the latest value, and returns the version. No
@@ -207,15 +207,20 @@ impl<T: ShmSafe + Copy> Published<T> {
     ///
     /// If `change` panics. Then nothing is published.
     pub fn update(&self, change: impl FnOnce(T) -> T) -> Result<u64, Error> {
+        self.publish_with(|| change(self.read()))
+    }
+
+    /// Publishes what `make` returns. It runs in this thread's turn.
+    #[inline]
+    fn publish_with(&self, make: impl FnOnce() -> T) -> Result<u64, Error> {
         let version = {
             let turn = Turn::take(&self.writer, Blocking::Wait)?;
-            let (latest, version) = self.read_with_version();
-            let value = change(latest);
+            let value = make();
             if !turn.is_mine() {
                 return Err(Error::Lock(LockError::NotOwner));
             }
             // 2⁶⁴ is no multiple of 3: version 0 would be in the slot of the last one.
-            let version = version.checked_add(1).unwrap_or(1);
+            let version = self.version().checked_add(1).unwrap_or(1);
             self.write(version, value);
             self.version.store(version, Ordering::SeqCst);
             version

@@ -106,7 +106,7 @@ pub(super) struct ReadToken {
 
 /// Proof that this thread writes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WriteToken(LockToken);
+pub(super) struct WriteToken(pub(super) LockToken);
 
 impl<const READERS: usize> RawRwLock<READERS> {
     pub(super) const fn new() -> Self {
@@ -136,16 +136,35 @@ impl<const READERS: usize> RawRwLock<READERS> {
     }
 
     /// Acquires read access. `blocking` says how long to wait.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&self, blocking: Blocking) -> Result<ReadToken, RawLockError> {
-        let taken = self.readers.try_take_any()?;
-        if let Some((index, SeatToken { token, .. })) = taken {
-            let is_first = || ReaderNote(self.reader(index).note()).more_guards() == 0;
-            if self.phase().is_open() && is_first() {
-                return Ok(ReadToken { index, token });
-            }
+        let Some((index, token)) = self.readers.try_take_usual() else {
+            return self.read_in_any_seat(blocking);
+        };
+        if !self.is_inside_at_once(index) {
+            return self.read_slow(Some((index, token)), blocking);
         }
-        self.read_slow(taken, blocking)
+        let token = token.token;
+        Ok(ReadToken { index, token })
+    }
+
+    /// Returns whether a reader that has just taken a seat is inside.
+    #[inline]
+    fn is_inside_at_once(&self, index: usize) -> bool {
+        let is_first = || ReaderNote(self.reader(index).note()).more_guards() == 0;
+        self.phase().is_open() && is_first()
+    }
+
+    #[cold]
+    fn read_in_any_seat(&self, blocking: Blocking) -> Result<ReadToken, RawLockError> {
+        let taken = self.readers.try_take_any()?;
+        match taken {
+            Some((index, token)) if self.is_inside_at_once(index) => {
+                let token = token.token;
+                Ok(ReadToken { index, token })
+            }
+            _ => self.read_slow(taken, blocking),
+        }
     }
 
     #[cold]
@@ -291,11 +310,11 @@ impl<const READERS: usize> RawRwLock<READERS> {
         let taken = if self.gate.is_occupied() {
             None
         } else {
-            self.writer.try_take()?
+            self.writer.try_take_fast()
         };
         let token = match taken {
             Some(token) => token,
-            None => self.wait_at_gate(blocking)?,
+            None => self.take_writer_slow(blocking)?,
         };
         let announced = Announced { lock: self, token };
         if !self.phase().is_open() {
@@ -318,6 +337,18 @@ impl<const READERS: usize> RawRwLock<READERS> {
     }
 
     #[cold]
+    fn take_writer_slow(&self, blocking: Blocking) -> Result<SeatToken, RawLockError> {
+        let taken = if self.gate.is_occupied() {
+            None
+        } else {
+            self.writer.try_take()?
+        };
+        match taken {
+            Some(token) => Ok(token),
+            None => self.wait_at_gate(blocking),
+        }
+    }
+
     fn wait_at_gate(&self, blocking: Blocking) -> Result<SeatToken, RawLockError> {
         self.check()?;
         // Before any wait: of two readers that both want to write, each learns of it.
@@ -359,7 +390,6 @@ impl<const READERS: usize> RawRwLock<READERS> {
     }
 
     /// Returns whether no reader is inside in this closed phase.
-    #[inline]
     fn have_readers_left(&self, phase: Phase) -> bool {
         let mut seats = self.readers.as_slice().iter();
         !seats.any(|seat| seat.is_occupied() && !ReaderNote(seat.note()).waits_for_end_of(phase))

@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 
 use super::snapshot::{Holder, LockState, Waiters};
 use crate::error::LockError;
-use crate::os::fork::ForkMarker;
+use crate::os::fork::{FlaggedMarker, ForkMarker};
 use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
@@ -105,6 +105,32 @@ impl LockToken {
     #[inline]
     pub(super) fn is_of_this_process(self) -> bool {
         self.marker.is_current()
+    }
+}
+
+/// A [`LockToken`] with a flag, for a guard.
+///
+/// A guard of two words moves in registers. A third field of one byte would have it
+/// move through memory, where a load of a whole word waits until the store of the byte
+/// has reached the cache. That takes as long as a lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlaggedToken(FlaggedMarker);
+
+impl FlaggedToken {
+    #[inline]
+    pub(super) fn new(token: LockToken, flag: bool) -> Self {
+        Self(FlaggedMarker::new(token.marker, flag))
+    }
+
+    #[inline]
+    pub(super) fn token(self) -> LockToken {
+        let marker = self.0.marker();
+        LockToken { marker }
+    }
+
+    #[inline]
+    pub(super) fn flag(self) -> bool {
+        self.0.flag()
     }
 }
 

@@ -207,7 +207,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
         self.read_by(Blocking::Wait)
     }
@@ -232,7 +232,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// * [`LockError::WouldBlock`]: a writer writes (possibly this thread) or waits, or
     ///   all seats are taken.
     /// * The errors of [`read`](Self::read), except [`LockError::Deadlock`].
-    #[inline]
+    #[inline(always)]
     pub fn try_read(&self) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
         self.read_by(Blocking::Try)
     }
@@ -364,7 +364,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// * [`LockError::NotPlaced`], [`LockError::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`], [`LockError::Unidentified`],
     ///   [`LockError::Os`]: this process can't use the lock; see there.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {
         self.write_by(Blocking::Wait)
     }
@@ -423,7 +423,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// * [`LockError::WouldBlock`]: a thread reads or writes (possibly this one), or a
     ///   writer waits.
     /// * The errors of [`write`](Self::write), except [`LockError::Deadlock`].
-    #[inline]
+    #[inline(always)]
     pub fn try_write(&self) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {
         self.write_by(Blocking::Try)
     }
@@ -474,13 +474,13 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
         self.write_by(Blocking::WaitUntil(Deadline::at(deadline)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_by(&self, blocking: Blocking) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
         const { Self::DATA_HAS_NO_LOCKS }
         self.cell.read(blocking)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_by(&self, blocking: Blocking) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {
         const { Self::DATA_HAS_NO_LOCKS }
         self.cell.write(blocking)

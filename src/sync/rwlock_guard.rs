@@ -7,9 +7,10 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use super::guard::report_poison;
 use super::or_recover::{OrRecover, sealed};
 use super::raw_rwlock::{RawRwLock, ReadToken, WriteToken};
-use super::robust_lock::RawLockError;
+use super::robust_lock::FlaggedToken;
 use crate::error::{Error, LockError, LockResult, PoisonCause, Poisoned};
 use crate::robust::{Blocking, BoundToThread};
 
@@ -41,60 +42,39 @@ impl<T, const READERS: usize> RwCell<T, READERS> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(
         &self,
         blocking: Blocking,
     ) -> LockResult<ShmRwLockReadGuard<'_, T, READERS>> {
-        match self.raw.read(blocking) {
-            Ok(token) => self.report_poison(ShmRwLockReadGuard {
-                cell: self,
-                token,
-                bound: PhantomData,
-            }),
-            Err(error) => refused(error),
-        }
+        let token = match self.raw.read(blocking) {
+            Ok(token) => token,
+            Err(error) => return Err(error.into_lock_error()),
+        };
+        let guard = ShmRwLockReadGuard {
+            cell: self,
+            token,
+            bound: PhantomData,
+        };
+        report_poison(self.raw.poison(), guard)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &self,
         blocking: Blocking,
     ) -> LockResult<ShmRwLockWriteGuard<'_, T, READERS>> {
-        match self.raw.write(blocking) {
-            Ok(token) => self.report_poison(ShmRwLockWriteGuard {
-                cell: self,
-                token,
-                was_panicking: std::thread::panicking(),
-                bound: PhantomData,
-            }),
-            Err(error) => refused(error),
-        }
+        let token = match self.raw.write(blocking) {
+            Ok(WriteToken(token)) => token,
+            Err(error) => return Err(error.into_lock_error()),
+        };
+        let guard = ShmRwLockWriteGuard {
+            cell: self,
+            token: FlaggedToken::new(token, std::thread::panicking()),
+            bound: PhantomData,
+        };
+        report_poison(self.raw.poison(), guard)
     }
-
-    /// Returns the guard. If the data is poisoned, the error has it.
-    #[inline]
-    fn report_poison<G>(&self, guard: G) -> LockResult<G> {
-        if self.raw.poison().is_set() {
-            return Self::report_cause(self.raw.poison().cause(), guard);
-        }
-        Ok(guard)
-    }
-
-    #[cold]
-    fn report_cause<G>(cause: Option<PoisonCause>, guard: G) -> LockResult<G> {
-        match cause {
-            Some(cause) => Err(LockError::Poisoned(Poisoned { guard, cause })),
-            None => Ok(guard), // `clear_poison` ran between the two reads.
-        }
-    }
-}
-
-/// Is out of line, so that callers inline only a few instructions.
-#[cold]
-fn refused<G>(error: RawLockError) -> LockResult<G> {
-    let Ok(error) = error.without_guard();
-    Err(error)
 }
 
 /// Read access to the data of a [`ShmRwLock`](crate::ShmRwLock). Dropping it ends the
@@ -186,10 +166,9 @@ impl<T: fmt::Display, const READERS: usize> fmt::Display for ShmRwLockReadGuard<
 #[must_use = "the access ends at once if the guard is not kept"]
 pub struct ShmRwLockWriteGuard<'a, T, const READERS: usize = 16> {
     cell: &'a RwCell<T, READERS>,
-    token: WriteToken,
-    /// Whether the thread was already panicking when it acquired the access. That panic
-    /// does not poison.
-    was_panicking: bool,
+    /// Its flag tells whether the thread was already panicking when it acquired the
+    /// access. That panic does not poison.
+    token: FlaggedToken,
     bound: BoundToThread,
 }
 
@@ -228,7 +207,7 @@ impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
         let cell = guard.cell;
         ShmRwLockReadGuard {
             cell,
-            token: cell.raw.downgrade(guard.token),
+            token: cell.raw.downgrade(guard.write_token()),
             bound: PhantomData,
         }
     }
@@ -237,9 +216,14 @@ impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
     /// acquired the access.
     #[inline]
     fn poison_if_panicking(&self) {
-        if std::thread::panicking() && !self.was_panicking {
-            self.cell.raw.poison_by_panic(self.token);
+        if std::thread::panicking() && !self.token.flag() {
+            self.cell.raw.poison_by_panic(self.write_token());
         }
+    }
+
+    #[inline]
+    fn write_token(&self) -> WriteToken {
+        WriteToken(self.token.token())
     }
 }
 
@@ -267,7 +251,7 @@ impl<T, const READERS: usize> Drop for ShmRwLockWriteGuard<'_, T, READERS> {
     #[inline]
     fn drop(&mut self) {
         self.poison_if_panicking();
-        self.cell.raw.end_write(self.token);
+        self.cell.raw.end_write(self.write_token());
     }
 }
 
@@ -319,7 +303,7 @@ impl<'a, T, const READERS: usize> Poisoned<ShmRwLockWriteGuard<'a, T, READERS>> 
     pub fn recover(mut self, repair: impl FnOnce(&mut T)) -> ShmRwLockWriteGuard<'a, T, READERS> {
         repair(&mut self.guard);
         let raw = &self.guard.cell.raw;
-        if raw.is_written_by(self.guard.token) {
+        if raw.is_written_by(self.guard.write_token()) {
             raw.poison().clear();
         }
         self.guard

@@ -119,19 +119,30 @@ impl Seat {
     /// then reads the phase.
     #[inline]
     pub(super) fn try_take(&self) -> Result<Option<SeatToken>, RawLockError> {
-        // The sequentially consistent load that `event_count` demands of a question. It
-        // also spares the cache line of an occupant.
-        if self.is_occupied() {
-            return Ok(None);
-        }
-        match self.lock.try_lock_fast(Blocking::Wait) {
-            Some(token) => Ok(Some(self.sit_down(token))),
+        match self.try_take_fast() {
+            Some(token) => Ok(Some(token)),
             None => self.try_take_slow(),
         }
     }
 
+    /// Takes the seat if it is vacant. If this returns `None`, `try_take` finds the
+    /// reason.
+    #[inline]
+    pub(super) fn try_take_fast(&self) -> Option<SeatToken> {
+        // The load spares the cache line of an occupant.
+        if self.is_occupied() {
+            return None;
+        }
+        let token = self.lock.try_lock_fast(Blocking::Wait)?;
+        Some(self.sit_down(token))
+    }
+
     #[cold]
     fn try_take_slow(&self) -> Result<Option<SeatToken>, RawLockError> {
+        // The sequentially consistent load that `event_count` demands of a question.
+        if self.is_occupied() {
+            return Ok(None);
+        }
         match self.lock.lock_slow(Blocking::Try) {
             Ok((token, _)) => {
                 // Libc and the slow path lock with `Acquire`.
@@ -304,23 +315,32 @@ impl<const N: usize> Seats<N> {
         &self.0
     }
 
+    /// Returns the usual seat of this thread. Most threads have another one than the
+    /// others, so that each has its cache line to itself.
+    #[inline]
+    fn usual() -> usize {
+        ThreadState::with_cached(|me| me.id().tid()) as usize % N
+    }
+
+    /// Takes the usual seat of this thread if it is vacant. Otherwise
+    /// [`try_take_any`](Self::try_take_any) may find a seat.
+    ///
+    /// A caller calls that out of line. Otherwise the compiler moves the result of both
+    /// through memory, in pieces of other sizes than those that were stored, which
+    /// costs as much as a lock.
+    #[inline]
+    pub(super) fn try_take_usual(&self) -> Option<(usize, SeatToken)> {
+        let usual = Self::usual();
+        Some((usual, self.0[usual].try_take_fast()?))
+    }
+
     /// Takes any seat that no living thread has. Returns its index. Returns `None` if
     /// all are occupied.
     ///
-    /// A thread begins with the same seat each time, and most threads with another one
-    /// than the others, so that each has its cache line to itself.
-    #[inline]
+    /// It begins with the usual seat of this thread.
     pub(super) fn try_take_any(&self) -> Result<Option<(usize, SeatToken)>, RawLockError> {
-        let first = ThreadState::with_cached(|me| me.id().tid()) as usize % N;
-        if let Some(token) = self.0[first].try_take()? {
-            return Ok(Some((first, token)));
-        }
-        self.try_take_after(first)
-    }
-
-    #[cold]
-    fn try_take_after(&self, first: usize) -> Result<Option<(usize, SeatToken)>, RawLockError> {
-        for index in (first + 1..N).chain(0..first) {
+        let first = Self::usual();
+        for index in (first..N).chain(0..first) {
             if let Some(token) = self.0[index].try_take()? {
                 return Ok(Some((index, token)));
             }

@@ -184,7 +184,7 @@ impl<const N: usize> ShmSemaphore<N> {
     /// * [`LockError::NotPlaced`] in [`Error::Lock`], [`Error::ForeignPidNamespace`],
     ///   [`LockError::NotRecoverable`] in [`Error::Lock`], [`Error::Unidentified`],
     ///   [`Error::Os`]: this process can't use the semaphore; see there.
-    #[inline]
+    #[inline(always)]
     pub fn acquire(&self) -> Result<SemaphorePermit<'_, N>, Error> {
         self.acquire_one(|| Blocking::Wait)
     }
@@ -210,7 +210,7 @@ impl<const N: usize> ShmSemaphore<N> {
     /// * [`LockError::WouldBlock`] in [`Error::Lock`]: no permit is free, or a thread
     ///   waits for one.
     /// * The errors of [`acquire`](Self::acquire), except `Deadlock`.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self) -> Result<SemaphorePermit<'_, N>, Error> {
         self.acquire_one(|| Blocking::Try)
     }
@@ -344,18 +344,28 @@ impl<const N: usize> ShmSemaphore<N> {
         self.permits.unoccupied()
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire_one(
         &self,
         blocking: impl FnOnce() -> Blocking,
     ) -> Result<SemaphorePermit<'_, N>, Error> {
+        if !self.gate.is_occupied() {
+            if let Some((index, token)) = self.permits.try_take_usual() {
+                return Ok(self.permit(index, token));
+            }
+        }
+        self.acquire_one_slow(blocking())
+    }
+
+    #[cold]
+    fn acquire_one_slow(&self, blocking: Blocking) -> Result<SemaphorePermit<'_, N>, Error> {
         if !self.gate.is_occupied() {
             if let Some(permit) = self.try_take()? {
                 return Ok(permit);
             }
         }
         let mut taken = None;
-        self.wait_at_gate(1, blocking(), |permit| taken = Some(permit))?;
+        self.wait_at_gate(1, blocking, |permit| taken = Some(permit))?;
         taken.ok_or(Error::Lock(LockError::WouldBlock))
     }
 
@@ -381,15 +391,19 @@ impl<const N: usize> ShmSemaphore<N> {
         Ok(permits)
     }
 
-    #[inline]
     fn try_take(&self) -> Result<Option<SemaphorePermit<'_, N>>, RawLockError> {
         let taken = self.permits.try_take_any()?;
-        Ok(taken.map(|(index, token)| SemaphorePermit {
+        Ok(taken.map(|(index, token)| self.permit(index, token)))
+    }
+
+    #[inline]
+    fn permit(&self, index: usize, token: SeatToken) -> SemaphorePermit<'_, N> {
+        SemaphorePermit {
             semaphore: self,
             index,
             token,
             bound: PhantomData,
-        }))
+        }
     }
 
     /// Calls `keep` with each of `count` permits as this thread gets it.

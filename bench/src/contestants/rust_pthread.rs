@@ -4,8 +4,7 @@
 //!   of its documentation.
 //! * **iceoryx2-bb-posix**: the mutex with `ReleaseWhenLocked`, which makes it robust.
 //!   Its documentation recommends `timed_lock`, which polls and sleeps. The benchmark
-//!   uses `lock`, which is faster. Version 0.9 is the last for Rust 1.87, and the mutex
-//!   of 0.10 has the same code.
+//!   uses `lock`, which is faster.
 //! * **raw_sync_2**: the mutex is called through a `dyn` pointer, as its interface
 //!   requires.
 //! * **process-sync**: the number is in a `SharedMemoryObject`, which is a separate

@@ -2,18 +2,17 @@
 
 use std::mem::size_of;
 
-use nix::errno::Errno;
-
-use super::guarded::{ForeignObject, Guarded};
+use super::guarded::Guarded;
 use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
+use crate::semaphores;
 use crate::series::Survives;
 use crate::shared::Shared;
 
-/// A process-shared `sem_t`.
+/// A process-shared `sem_t` that counts to one.
 #[derive(Debug)]
 pub(crate) struct PosixSemaphore {
-    shared: Shared<Guarded<ForeignObject<libc::sem_t>>>,
+    shared: Shared<Guarded<semaphores::PosixSemaphore>>,
 }
 
 impl Lock for PosixSemaphore {
@@ -27,53 +26,39 @@ impl Lock for PosixSemaphore {
     };
 
     fn create() -> Result<Self, Failure> {
-        let this = Self {
-            shared: Shared::zeroed()?,
-        };
-        // SAFETY: the memory has the size of a `sem_t`, and no thread uses it yet.
-        match unsafe { libc::sem_init(this.shared.lock.get(), 1, 1) } {
-            0 => Ok(this),
-            _ => Err(Failure::last_os("sem_init")),
-        }
+        let shared = Shared::<Guarded<semaphores::PosixSemaphore>>::zeroed()?;
+        shared.lock.init(1)?;
+        Ok(Self { shared })
     }
 
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
-        let semaphore = self.shared.lock.get();
-        // SAFETY: `create` has initialised the semaphore.
-        while unsafe { libc::sem_wait(semaphore) } != 0 {
-            check_interrupted("sem_wait");
-        }
+        let semaphore = &self.shared.lock;
+        semaphore
+            .wait()
+            .unwrap_or_else(|error| fail("sem_wait", error));
         // SAFETY: the semaphore counts to one, so this worker is the only holder.
         let result = inside(unsafe { self.shared.value() });
-        // SAFETY: `create` has initialised the semaphore.
-        if unsafe { libc::sem_post(semaphore) } != 0 {
-            fail("sem_post", Errno::last());
-        }
+        semaphore
+            .post()
+            .unwrap_or_else(|error| fail("sem_post", error));
         result
     }
 }
 
-/// A System V semaphore. The kernel undoes the operations of a process that ends.
+/// A System V semaphore that counts to one, with `SEM_UNDO`.
 #[derive(Debug)]
 pub(crate) struct SystemVSemaphore {
-    id: i32,
+    semaphore: semaphores::SystemVSemaphore,
     shared: Shared<Guarded<()>>,
 }
 
 impl SystemVSemaphore {
-    /// Waits until the value allows `change`, and adds it.
     #[inline]
     fn add(&self, change: i16) {
-        let mut operation = libc::sembuf {
-            sem_num: 0,
-            sem_op: change,
-            sem_flg: libc::SEM_UNDO as i16,
-        };
-        // SAFETY: `operation` is one operation and outlives the call.
-        while unsafe { libc::semop(self.id, &raw mut operation, 1) } != 0 {
-            check_interrupted("semop");
-        }
+        self.semaphore
+            .add(change)
+            .unwrap_or_else(|error| fail("semop", error));
     }
 }
 
@@ -88,18 +73,10 @@ impl Lock for SystemVSemaphore {
     };
 
     fn create() -> Result<Self, Failure> {
-        let shared = Shared::zeroed()?;
-        // SAFETY: the call takes numbers and no memory.
-        let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
-        if id < 0 {
-            return Err(Failure::last_os("semget"));
-        }
-        let this = Self { id, shared };
-        // SAFETY: SETVAL takes an int as its fourth argument.
-        match unsafe { libc::semctl(id, 0, libc::SETVAL, 1) } {
-            0 => Ok(this),
-            _ => Err(Failure::last_os("semctl")),
-        }
+        Ok(Self {
+            semaphore: semaphores::SystemVSemaphore::create(1)?,
+            shared: Shared::zeroed()?,
+        })
     }
 
     #[inline]
@@ -109,22 +86,5 @@ impl Lock for SystemVSemaphore {
         let result = inside(unsafe { self.shared.value() });
         self.add(1);
         result
-    }
-}
-
-impl Drop for SystemVSemaphore {
-    fn drop(&mut self) {
-        // Forked workers exit without destructors, so only the creator removes it.
-        // SAFETY: the call takes numbers and no memory.
-        let _ = unsafe { libc::semctl(self.id, 0, libc::IPC_RMID) };
-    }
-}
-
-/// Returns if a signal interrupted the failed call, and panics otherwise.
-#[cold]
-fn check_interrupted(call: &str) {
-    let error = Errno::last();
-    if error != Errno::EINTR {
-        fail(call, error);
     }
 }

@@ -6,12 +6,14 @@
 //! | shm-sync PthreadCondvar | notifiers may wait forever | the condition variable of the C library counts its waiters |
 //! | pthread robust | notifiers may wait forever | the condition variable of the C library counts its waiters |
 //! | Boost.Interprocess | the others wait forever | its mutex, and the same condition variable |
+//! | shm-sync ShmEvent | the others wait forever | a turn has no owner |
 //! | pair of semaphores | the others wait forever | a turn has no owner |
 //! | flag + usleep(1000) | the others wait forever | a turn has no owner |
 //! | bare word, spinning | the others wait forever | a turn has no owner; it shows the lower bound: the transfer of one cache line |
 //! | std::sync | does not apply | for threads of one process, for comparison |
 
 mod boost;
+mod events;
 mod monitor;
 mod polled;
 mod pthread;
@@ -20,6 +22,7 @@ mod standard;
 mod this_crate;
 
 pub(crate) use boost::Boost;
+pub(crate) use events::Events;
 pub(crate) use monitor::{HandOver, Monitor, Notify, RING, State, WaitQueue};
 pub(crate) use polled::{PolledTurn, Sleeping, Spinning};
 pub(crate) use pthread::Pthread;

@@ -3,14 +3,13 @@
 use plotters::prelude::*;
 
 use super::axis::{Axis, pixel};
-use super::finding::SHM_SYNC;
 use super::labels::wrap;
 use super::page::{
     CENTRE_TOP, Canvas, Drawn, GRID, INK, LEFT_CENTRE, MARGIN, Page, QUIET, RIGHT_CENTRE, bold,
     plain,
 };
 use crate::cell::Cell;
-use crate::series::{Better, Survives, distinct};
+use crate::series::{Better, SHM_SYNC, Survives, distinct};
 
 /// The left end of all bars, and the right end of the longest.
 const ZERO: i32 = 212;

@@ -1,9 +1,7 @@
 //! The values that a title states: those of shm-sync and of its peer.
 
 use crate::cell::Cell;
-use crate::series::three_digits;
-
-pub(super) const SHM_SYNC: &str = "shm-sync";
+use crate::series::{SHM_SYNC, three_digits};
 
 /// The cells of one plot.
 #[derive(Debug)]

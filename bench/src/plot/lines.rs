@@ -3,13 +3,12 @@
 use plotters::prelude::*;
 
 use super::axis::{Axis, pixel};
-use super::finding::SHM_SYNC;
 use super::labels::spread;
 use super::page::{
     CENTRE_TOP, Canvas, Drawn, GRID, LEFT_CENTRE, MARGIN, Page, QUIET, RIGHT_CENTRE, plain,
 };
 use crate::cell::Cell;
-use crate::series::distinct;
+use crate::series::{SHM_SYNC, distinct};
 
 const HEIGHT: i32 = 490;
 /// The edges of the area of the lines. The vertical ones count from the title.

@@ -7,8 +7,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::finding::SHM_SYNC;
 use super::labels::wrap;
+use crate::series::SHM_SYNC;
 
 /// The width of a plot: that of the text column of a page on GitHub, about.
 pub(super) const WIDTH: i32 = 800;

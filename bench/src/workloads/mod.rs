@@ -1,7 +1,9 @@
 //! The workloads.
 
 mod baseline;
+mod busy_work;
 pub(crate) mod contended;
+pub(crate) mod family;
 mod hand_over;
 mod idle;
 mod ipc;
@@ -30,8 +32,9 @@ pub(crate) struct Workload {
     pub(crate) run: fn(&Plan, &Progress) -> Result<Vec<Series>, Failure>,
 }
 
-/// All workloads, in the order in which they run.
-pub(crate) const ALL: &[Workload] = &[
+/// The workloads of locks and messages, in the order in which they run. Those of the
+/// other primitives are in [`family`].
+pub(crate) const LOCKS: &[Workload] = &[
     Workload {
         name: "uncontended",
         title: "Uncontended lock",

@@ -13,8 +13,24 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 ///
 /// * `from` is valid for atomic loads of `len` bytes. The memory may be read-only.
 /// * `to` is valid for writes of `len` bytes, and does not overlap with `from`.
+#[inline]
 pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
     let mut at = 0;
+    // The usual case, in a loop that the compiler can unroll.
+    if from.addr() % 8 == 0 {
+        while len - at >= 8 {
+            // SAFETY: `from` is valid for `len` bytes, at least eight of which are left.
+            let from = unsafe { from.add(at) };
+            // SAFETY: it is aligned and valid for atomic loads of eight bytes.
+            let shared = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) };
+            let bytes = shared.load(Ordering::Relaxed);
+            // SAFETY: `to` is valid for `len` bytes, at least eight of which are left.
+            let to = unsafe { to.add(at) };
+            // SAFETY: it is valid for writes of eight bytes. It may be unaligned.
+            unsafe { to.cast::<u64>().write_unaligned(bytes) };
+            at += 8;
+        }
+    }
     while at < len {
         // SAFETY: `from` is valid for `len` bytes, and `at` is less.
         let from = unsafe { from.add(at) };
@@ -66,8 +82,24 @@ pub(crate) fn initialise_rest<T>(value: &mut MaybeUninit<T>) {
 ///
 /// * `from` is valid for reads of `len` bytes, all of which are initialised.
 /// * `to` is valid for atomic stores of `len` bytes, and does not overlap with `from`.
+#[inline]
 pub(crate) unsafe fn store_relaxed(from: *const u8, to: *mut u8, len: usize) {
     let mut at = 0;
+    // The usual case, in a loop that the compiler can unroll.
+    if to.addr() % 8 == 0 {
+        while len - at >= 8 {
+            // SAFETY: `from` is valid for `len` bytes, at least eight of which are left.
+            let from = unsafe { from.add(at) };
+            // SAFETY: it is valid for reads of eight bytes. It may be unaligned.
+            let bytes = unsafe { from.cast::<u64>().read_unaligned() };
+            // SAFETY: `to` is valid for `len` bytes, at least eight of which are left.
+            let to = unsafe { to.add(at) };
+            // SAFETY: it is aligned and valid for atomic stores of eight bytes.
+            let shared = unsafe { AtomicU64::from_ptr(to.cast()) };
+            shared.store(bytes, Ordering::Relaxed);
+            at += 8;
+        }
+    }
     while at < len {
         // SAFETY: `from` is valid for `len` bytes, and `at` is less.
         let from = unsafe { from.add(at) };

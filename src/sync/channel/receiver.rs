@@ -88,7 +88,7 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// thread.
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        Ok(self.receive_one(Blocking::Wait)?)
+        self.receive_one(Blocking::Wait)
     }
 
     /// Receives a message, if there is one at this moment.
@@ -116,7 +116,7 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     ///   [`recv`](Self::recv).
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        Ok(self.receive_one(Blocking::Try)?)
+        self.receive_one(Blocking::Try)
     }
 
     /// Receives a message, and waits at most for `timeout` while the channel is empty.
@@ -142,7 +142,7 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// * [`RecvTimeoutError::Disconnected`], [`RecvTimeoutError::Lock`]: as with
     ///   [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        Ok(self.receive_one(Blocking::WaitUntil(Deadline::after(timeout)))?)
+        self.receive_one(Blocking::WaitUntil(Deadline::after(timeout)))
     }
 
     /// Receives a message, and waits at most until `deadline`. See
@@ -152,11 +152,13 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     ///
     /// Those of [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        Ok(self.receive_one(Blocking::WaitUntil(Deadline::at(deadline)))?)
+        self.receive_one(Blocking::WaitUntil(Deadline::at(deadline)))
     }
 
+    /// Receives a message. The error is that of the caller, so that the message is
+    /// copied no further time into another `Result`.
     #[inline]
-    fn receive_one(&self, blocking: Blocking) -> Result<T, Stop> {
+    fn receive_one<E: From<Stop>>(&self, blocking: Blocking) -> Result<T, E> {
         let mut message = MaybeUninit::<T>::uninit();
         let to = message.as_mut_ptr();
         // SAFETY: `to` is valid for one message. The endpoint is one of this channel.

@@ -34,17 +34,16 @@
 //! that each worker gets a processor several times. Locks that make system calls only
 //! take part there with short sections.
 
-mod busy_work;
 pub(crate) mod section;
 mod setup;
 
+use super::busy_work::Speed;
 use crate::contestants::{Cost, Lock, Profile, Visitor, visit_all};
 use crate::failure::Failure;
 use crate::plan::{Plan, order_in_round};
 use crate::progress::Progress;
 use crate::series::{Measure, Series};
 
-use busy_work::Speed;
 use section::{Millis, NAME, Section, WORKER_COUNTS};
 use setup::{Latency, Setup, Throughput};
 

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::busy_work::{RandomSteps, Speed, busy_work};
 use super::section::{Millis, Section};
 use crate::contestants::{Lock, Scope};
 use crate::failure::Failure;
 use crate::histogram::{Histogram, SharedHistogram};
 use crate::shared::{Shared, Zeroed};
 use crate::workers::{self, MAX_WORKERS, Worker};
+use crate::workloads::busy_work::{RandomSteps, Speed, busy_work};
 use crate::{affinity, clock};
 
 /// The work of all workers.

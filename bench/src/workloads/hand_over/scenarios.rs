@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use crate::affinity;
 use crate::clock::now;
-use crate::contestants::Scope;
 use crate::failure::Failure;
 use crate::monitors::{HandOver, Monitor, Notify, RING, State, WaitQueue};
 use crate::shared::Shared;
 use crate::stats::quantile;
-use crate::workers::{self, Worker};
+use crate::workers;
 
 /// The number of turns of each side in [`running`].
 const TRIPS: usize = 2000;
@@ -37,7 +36,7 @@ pub(in crate::workloads) fn running<T: HandOver>(share: usize) -> Result<f64, Fa
     let trips = TRIPS / share;
     let turns = T::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    run_workers(T::SCOPE, T::NAME, 2, |worker| {
+    workers::run(T::SCOPE, T::NAME, 2, |worker| {
         affinity::pin(worker.index)?;
         worker.start()?;
         for _ in 0..WARM_UP {
@@ -62,7 +61,7 @@ pub(super) fn asleep<T: HandOver>(share: usize) -> Result<[f64; 2], Failure> {
     let turns = T::create()?;
     let passed_at = Shared::<AtomicU64>::zeroed()?;
     let took = Shared::<[AtomicU64; WAKEUPS]>::zeroed()?;
-    run_workers(T::SCOPE, T::NAME, 2, |worker| {
+    workers::run(T::SCOPE, T::NAME, 2, |worker| {
         affinity::pin(worker.index)?;
         worker.start()?;
         // The first turn belongs to side 0 and is not measured. Later, side 0 receives
@@ -95,7 +94,7 @@ pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let calls = (CALLS / share) as u64;
     let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    run_workers(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
+    workers::run(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
         worker.start()?;
         if worker.index > 0 {
             return (1..=calls).try_for_each(|call| {
@@ -127,7 +126,7 @@ pub(super) fn call_each<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let calls = CALLS / share;
     let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    run_workers(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
+    workers::run(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
         worker.start()?;
         if worker.index > 0 {
             return take_permits(&monitor);
@@ -190,7 +189,7 @@ pub(super) fn ring<M: Monitor>(share: usize) -> Result<f64, Failure> {
     let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
     let is_right = |state: &State, item: u64| state.ring[item as usize % RING] == item;
-    run_workers(M::SCOPE, M::NAME, 2, |worker| {
+    workers::run(M::SCOPE, M::NAME, 2, |worker| {
         affinity::pin(worker.index)?;
         worker.start()?;
         if worker.index == 0 {
@@ -223,19 +222,6 @@ pub(super) fn ring<M: Monitor>(share: usize) -> Result<f64, Failure> {
         Ok(())
     })?;
     Ok(took.load(Ordering::Relaxed) as f64 / items as f64)
-}
-
-/// Runs workers that are processes, or threads if the contestant supports only these.
-fn run_workers(
-    scope: Scope,
-    what: &str,
-    workers: usize,
-    work: impl Fn(&mut Worker) -> Result<(), Failure> + Sync,
-) -> Result<(), Failure> {
-    match scope {
-        Scope::Processes => workers::run_processes(what, workers, work, || ()),
-        Scope::Threads => workers::run_threads(what, workers, work, || ()),
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ mod socket;
 mod stream;
 mod system_v_queue;
 
+pub(super) use self::pipe::large_pipe;
+pub(super) use self::stream::{read_all, write_all};
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::channel::{Channel, Side};

@@ -39,7 +39,7 @@ impl Channel for Pipes {
 
 /// Creates a pipe with the largest size for unprivileged processes, or the default
 /// size.
-fn large_pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(in crate::workloads) fn large_pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     let (reader, writer) = pipe().map_err(Failure::os("pipe"))?;
     let largest = fs::read_to_string("/proc/sys/fs/pipe-max-size")
         .ok()

@@ -8,7 +8,7 @@ use nix::unistd::{read, write};
 use crate::failure::Failure;
 
 /// Writes all of `bytes`.
-pub(super) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Failure> {
+pub(in crate::workloads) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Failure> {
     while !bytes.is_empty() {
         let written = write(&to, bytes).map_err(Failure::os("write"))?;
         bytes = &bytes[written..];
@@ -17,7 +17,7 @@ pub(super) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> Result<(), Failure> 
 }
 
 /// Reads until `bytes` is full.
-pub(super) fn read_all(from: impl AsFd, mut bytes: &mut [u8]) -> Result<(), Failure> {
+pub(in crate::workloads) fn read_all(from: impl AsFd, mut bytes: &mut [u8]) -> Result<(), Failure> {
     while !bytes.is_empty() {
         let read = read(&from, bytes).map_err(Failure::os("read"))?;
         if read == 0 {

@@ -1,75 +1,19 @@
-//! Targets of this crate, and the values that this run measured.
+//! The targets of the mutex and the condition variable.
 //!
-//! Ratios are medians of the ratios round by round. A target over several setups
-//! (numbers of processes times kinds of section) uses the geometric mean of their
-//! ratios. Crash-safe contestants are those that survive every kill.
+//! A target over several setups (numbers of processes times kinds of section) uses the
+//! geometric mean of their ratios. Crash-safe contestants are those that survive every
+//! kill.
 
-use std::fmt;
-
-use crate::series::{Measure, Series, Survives, distinct, three_digits};
-use crate::stats::{geometric_mean, median, ratios};
-use crate::tables::{Style, Table};
+use super::target::{Bound, Run, Target};
+use crate::series::{Measure, SHM_SYNC};
+use crate::stats::geometric_mean;
 use crate::workloads::contended::section::{self, Section};
 
-const SHM_SYNC: &str = "shm-sync";
 const PLAIN: &str = "pthread plain";
 const ROBUST: &str = "pthread robust";
 
-/// A target and the measured value.
-#[derive(Debug)]
-pub(crate) struct Target {
-    what: String,
-    bound: Bound,
-    measured: f64,
-    unit: &'static str,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Bound {
-    AtMost(f64),
-    Below(f64),
-    AtLeast(f64),
-}
-
-impl Bound {
-    fn holds(self, value: f64) -> bool {
-        match self {
-            Self::AtMost(bound) => value <= bound,
-            Self::Below(bound) => value < bound,
-            Self::AtLeast(bound) => value >= bound,
-        }
-    }
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtMost(bound) => write!(f, "at most {bound}"),
-            Self::Below(bound) => write!(f, "below {bound}"),
-            Self::AtLeast(bound) => write!(f, "at least {bound}"),
-        }
-    }
-}
-
-impl Target {
-    /// Returns a target for a ratio, if it was measured.
-    fn ratio(what: impl Into<String>, bound: Bound, measured: Option<f64>) -> Option<Self> {
-        Some(Self {
-            what: what.into(),
-            bound,
-            measured: measured?,
-            unit: "",
-        })
-    }
-
-    pub(crate) fn is_met(&self) -> bool {
-        self.bound.holds(self.measured)
-    }
-}
-
 /// Returns the targets of all workloads that were measured.
-pub(crate) fn evaluate(series: &[Series]) -> Vec<Target> {
-    let run = Run(series);
+pub(super) fn evaluate(run: Run<'_>) -> Vec<Target> {
     let mut targets = vec![];
     targets.extend(uncontended(run));
     targets.extend(contended(run));
@@ -77,20 +21,6 @@ pub(crate) fn evaluate(series: &[Series]) -> Vec<Target> {
     targets.extend(recovery(run));
     targets.extend(idle(run));
     targets
-}
-
-/// Returns the targets as a table.
-pub(crate) fn table(targets: &[Target], style: Style) -> Table {
-    let mut table = style.table(vec!["target", "wanted", "measured", ""], 2);
-    for target in targets {
-        table.add_row([
-            target.what.clone(),
-            format!("{}{}", target.bound, target.unit),
-            format!("{}{}", three_digits(target.measured), target.unit),
-            if target.is_met() { "met" } else { "MISSED" }.to_owned(),
-        ]);
-    }
-    table
 }
 
 fn uncontended(run: Run<'_>) -> Vec<Target> {
@@ -233,73 +163,4 @@ fn idle(run: Run<'_>) -> Vec<Target> {
             })
         })
         .collect()
-}
-
-/// All measured series.
-#[derive(Clone, Copy)]
-struct Run<'a>(&'a [Series]);
-
-impl<'a> Run<'a> {
-    fn find(self, workload: &str, measure: Measure, contestant: &str) -> Option<&'a Series> {
-        self.0.iter().find(|series| {
-            series.workload == workload
-                && series.measure == measure
-                && series.contestant == contestant
-        })
-    }
-
-    fn median(self, workload: &str, measure: Measure, contestant: &str) -> Option<f64> {
-        Some(median(&self.find(workload, measure, contestant)?.rounds))
-    }
-
-    /// Returns the ratio of two contestants, if both took part.
-    fn ratio(self, workload: &str, measure: Measure, over: &str, under: &str) -> Option<f64> {
-        let over = self.find(workload, measure, over)?;
-        let under = self.find(workload, measure, under)?;
-        Some(median(&ratios(&over.rounds, &under.rounds)))
-    }
-
-    /// Returns the other contestants of a workload that survive every kill.
-    fn crash_safe(self, workload: &str) -> Vec<&'static str> {
-        let safe = self.0.iter().filter(|series| {
-            series.workload == workload
-                && series.survives == Survives::Kills
-                && series.contestant != SHM_SYNC
-        });
-        distinct(safe.map(|series| series.contestant))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn series(contestant: &'static str, rounds: &[f64]) -> Series {
-        Series {
-            workload: "uncontended".to_owned(),
-            contestant,
-            survives: Survives::Kills,
-            measure: Measure::NanosPerOperation,
-            rounds: rounds.to_vec(),
-        }
-    }
-
-    #[test]
-    fn smoke() {
-        let all = [
-            series(SHM_SYNC, &[20.0, 40.0, 21.0]),
-            series(ROBUST, &[20.0, 40.0, 20.0]),
-            series("slow peer", &[90.0, 90.0, 90.0]),
-            series("fast peer", &[10.0, 20.0, 10.0]),
-        ];
-        let targets = evaluate(&all);
-        let met: Vec<bool> = targets.iter().map(Target::is_met).collect();
-        assert_eq!(met, [true, false]);
-        assert!(targets[1].what.contains("fast peer"), "{targets:?}");
-    }
-
-    #[test]
-    fn no_series_give_no_targets() {
-        assert!(evaluate(&[]).is_empty());
-    }
 }
