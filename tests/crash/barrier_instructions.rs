@@ -14,6 +14,7 @@ use std::time::Duration;
 use shm_sync::{BarrierError, BarrierMember, Segment, ShmBarrier, ShmSafe};
 
 use crate::family_instructions::{assert_order, stopped_sleeper};
+use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::{Walker, can_lead_for};
 use crate::support::{Child, on_stage, spawn};
@@ -122,6 +123,8 @@ fn warm_up() {
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let group = Segment::anonymous(Group::<3>::new()).unwrap();
         group.leave_a_death();

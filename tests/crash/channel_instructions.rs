@@ -18,6 +18,7 @@ use shm_sync::{
     TryRecvError,
 };
 
+use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::Walker;
 use crate::support::{Child, on_stage, spawn};
@@ -576,6 +577,8 @@ fn kill_while_sender_dies<const S: usize, const R: usize>(sleepers: &[&dyn Fn(&L
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let line = Segment::anonymous(Line::<16, 16>::new()).unwrap();
         line.fill();

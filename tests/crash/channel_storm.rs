@@ -12,6 +12,7 @@ use std::time::Duration;
 use shm_sync::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, TrySendError};
 use shm_sync::{Segment, SegmentOptions, SendError, SendTimeoutError, ShmChannel, ShmSafe};
 
+use crate::family_results::record;
 use crate::storm::{Log, PROCESSES, check_progress, survive};
 use crate::support::{Child, on_stage, spawn};
 
@@ -311,6 +312,8 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let line = Line::<1, 2, 16, 16>::new(1);
         let _processes: Vec<Child> =

@@ -26,6 +26,7 @@ use shm_sync::{
     ShmSafe, ShmSemaphore,
 };
 
+use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::{Walker, can_lead_for};
 use crate::support::{Child, on_stage, spawn};
@@ -241,6 +242,8 @@ fn warm_up_lifeline() {
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let scene = Scene {
             name: "nothing",

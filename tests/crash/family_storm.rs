@@ -15,6 +15,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::family_results::record;
 use crate::storm::{Log, PROCESSES, TIME_LIMIT, check_progress, survive};
 use crate::support::{Child, on_stage, spawn};
 use shm_sync::{
@@ -304,6 +305,8 @@ impl Steps {
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let devices = Segment::anonymous(Devices::new()).unwrap();
         let _users: Vec<Child> =

@@ -14,6 +14,7 @@ mod collections;
 mod create_open_remove;
 mod every_instruction;
 mod family_instructions;
+mod family_results;
 mod family_storm;
 mod lock_storm;
 mod lost_wakeups;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::mem::forget;
 use std::time::Duration;
 
+use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::Walker;
 use crate::support::{on_stage, spawn};
@@ -90,6 +91,8 @@ fn check_end_whole(lock: &Lock, reached: Reached) {
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let lock = Segment::anonymous(lock()).unwrap();
         warm_up();

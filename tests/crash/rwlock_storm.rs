@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::family_results::record;
 use crate::storm::{Log, PROCESSES, TIME_LIMIT, survive};
 use crate::support::on_stage;
 use shm_sync::{LockError, Segment, ShmRwLock, ShmRwLockReadGuard, ShmRwLockWriteGuard, ShmSafe};
@@ -170,6 +171,8 @@ impl Library {
 }
 
 on_stage! {
+    output to record;
+
     fn smoke() {
         let library = Segment::anonymous(Library::new()).unwrap();
         let mut guard = library.pair.write().unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::WaitStatus;
 use shm_sync::{Segment, ShmSafe};
 
+use crate::family_results::Operation;
 use crate::support::walker::{Step, Walker, can_lead_for};
 use crate::support::{Child, number_from_env, spawn};
 
@@ -191,6 +192,14 @@ impl<T: ShmSafe> Scene<'_, T> {
             slept.len(),
             slept.last()
         );
+        Operation {
+            name: self.name,
+            instructions,
+            kills: points.len(),
+            inside,
+            slept: &slept,
+        }
+        .print();
         assert!(inside > 0, "{}", self.name);
         assert!(
             median.is_none_or(|it| it < RECOVERS_WITHIN),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use shm_sync::ShmSafe;
 
+use crate::family_results::Storm;
 use crate::support::{Child, Random, number_from_env, spawn};
 
 pub(crate) const PROCESSES: usize = 6;
@@ -90,13 +91,16 @@ pub(crate) fn survive(name: &str, log: &Log, body: impl Fn(usize)) {
     for mut process in processes {
         process.kill();
     }
-    println!(
-        "{name}: {kills} kills (seed {seed}) in {:.1?}: {} rounds, {} deaths reported, slowest \
-         calm {slowest:.1?}, {} violations",
-        begin.elapsed(),
-        log.rounds().iter().sum::<u64>(),
-        log.deaths_reported.load(Ordering::Relaxed),
-        log.violations.load(Ordering::Relaxed)
-    );
-    assert_eq!(log.violations.load(Ordering::Relaxed), 0, "{name}");
+    let storm = Storm {
+        name,
+        kills,
+        seed,
+        rounds: log.rounds().iter().sum(),
+        deaths_reported: log.deaths_reported.load(Ordering::Relaxed),
+        slowest,
+        violations: log.violations.load(Ordering::Relaxed),
+    };
+    println!("{name}: {kills} kills in {:.1?}", begin.elapsed());
+    storm.print();
+    assert_eq!(storm.violations, 0, "{name}");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use shm_sync::{Published, Segment, ShmOnceLock, ShmSafe};
 
+use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, nothing, yes};
 use crate::storm::{Log, PROCESSES, survive};
 use crate::support::on_stage;
@@ -129,6 +130,8 @@ impl Places {
 }
 
 on_stage! {
+    output to record;
+
     fn publish_survives_kills() {
         let sleepers: [Sleeper<'_>; 2] = [&wait_for_publication, &wait_for_publication];
         for (name, sleepers) in [("publish", &sleepers[..0]), ("publish with waiters", &sleepers)] {
