@@ -69,6 +69,12 @@ const WANTED: &[Wanted] = &[
     time("published/64 bytes/read", SHM_SYNC, MUTEX, 0.6),
     time("published/64 bytes/replace", SHM_SYNC, MUTEX, 1.4),
     time("event/two/both running", SHM_SYNC, "pthread robust", 0.1),
+    time(
+        "barrier/two processes/both running",
+        SHM_SYNC,
+        "pthread_barrier",
+        0.2,
+    ),
 ];
 
 /// Wants that an operation takes at most `bound` times as long.

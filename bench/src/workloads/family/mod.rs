@@ -7,6 +7,7 @@
 //! The contestant `shm-sync` is the primitive as its constructor makes it. Other
 //! contestants of this crate have a name that tells how they differ.
 
+mod barrier;
 mod channel;
 mod event;
 mod once_lock;
@@ -71,6 +72,14 @@ it. *Two*: two processes pass a turn to each other and do nothing else, with an 
 each side that resets itself. A round trip is two hand-overs.",
         baseline: "pthread robust",
         run: event::run,
+    },
+    Workload {
+        name: "barrier",
+        title: "Barrier",
+        method: "\
+Two processes wait for each other, and do nothing else.",
+        baseline: "pthread_barrier",
+        run: barrier::run,
     },
     Workload {
         name: "once-lock",
