@@ -19,12 +19,12 @@ pub(crate) unsafe fn copy_relaxed(from: *const u8, to: *mut u8, len: usize) {
     // The usual case, in a loop that the compiler can unroll.
     if from.addr() % 8 == 0 {
         while len - at >= 8 {
-            // SAFETY: `from` is valid for `len` bytes, at least eight of which are left.
+            // SAFETY: `from` is valid for `len` bytes, and eight or more are left.
             let from = unsafe { from.add(at) };
             // SAFETY: it is aligned and valid for atomic loads of eight bytes.
             let shared = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) };
             let bytes = shared.load(Ordering::Relaxed);
-            // SAFETY: `to` is valid for `len` bytes, at least eight of which are left.
+            // SAFETY: `to` is valid for `len` bytes, and eight or more are left.
             let to = unsafe { to.add(at) };
             // SAFETY: it is valid for writes of eight bytes. It may be unaligned.
             unsafe { to.cast::<u64>().write_unaligned(bytes) };
@@ -88,11 +88,11 @@ pub(crate) unsafe fn store_relaxed(from: *const u8, to: *mut u8, len: usize) {
     // The usual case, in a loop that the compiler can unroll.
     if to.addr() % 8 == 0 {
         while len - at >= 8 {
-            // SAFETY: `from` is valid for `len` bytes, at least eight of which are left.
+            // SAFETY: `from` is valid for `len` bytes, and eight or more are left.
             let from = unsafe { from.add(at) };
             // SAFETY: it is valid for reads of eight bytes. It may be unaligned.
             let bytes = unsafe { from.cast::<u64>().read_unaligned() };
-            // SAFETY: `to` is valid for `len` bytes, at least eight of which are left.
+            // SAFETY: `to` is valid for `len` bytes, and eight or more are left.
             let to = unsafe { to.add(at) };
             // SAFETY: it is aligned and valid for atomic stores of eight bytes.
             let shared = unsafe { AtomicU64::from_ptr(to.cast()) };
