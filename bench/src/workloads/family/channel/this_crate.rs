@@ -82,8 +82,8 @@ impl<const LEN: usize, const ENDS: usize> Receiver<LEN>
     }
 }
 
-/// The bytes in a `ShmPipe`: the default limit of the kernel for a pipe.
-const PIPE: usize = 1 << 20;
+/// The bytes in a `ShmPipe`. A round is too short for more of them: the pages are new.
+const PIPE: usize = 256 << 10;
 
 /// A `ShmPipe`.
 pub(super) struct OwnPipe(Segment<ShmPipe<PIPE>>);
