@@ -70,7 +70,7 @@ const WANTED: &[Wanted] = &[
     time("published/64 bytes/replace", SHM_SYNC, MUTEX, 1.4),
     time("event/two/both running", SHM_SYNC, "pthread robust", 0.1),
     time(
-        "barrier/two processes/a round",
+        "barrier/two processes/both running",
         SHM_SYNC,
         "pthread_barrier",
         0.2,

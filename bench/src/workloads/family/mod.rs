@@ -77,7 +77,7 @@ each side that resets itself. A round trip is two hand-overs.",
         name: "barrier",
         title: "Barrier",
         method: "\
-Two processes meet, each on its own processor, and do nothing else.",
+Two processes wait for each other, and do nothing else.",
         baseline: "pthread_barrier",
         run: barrier::run,
     },

@@ -82,7 +82,7 @@ impl<const LEN: usize, const ENDS: usize> Receiver<LEN>
     }
 }
 
-/// The bytes in a `ShmPipe`.
+/// The bytes in a `ShmPipe`. A round is too short for more of them: the pages are new.
 const PIPE: usize = 256 << 10;
 
 /// A `ShmPipe`.
