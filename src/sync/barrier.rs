@@ -22,7 +22,8 @@
 //!   clears the note. So the next round waits for a new member. A member that leaves
 //!   breaks the round itself, and clears its note before it leaves the seat.
 //! * **join**: settles first. So a new member never hides the death of the one before
-//!   it.
+//!   it. At its end it notifies, so that the others watch its seat as well, and look at
+//!   the seats again.
 //!
 //! Settlements and joins take turns at the gate. So no thread joins between the break
 //! and the cleared note.
@@ -38,12 +39,15 @@
 //! | a member, at any point | a seat to be settled | the kernel wakes a waiter, which settles it |
 //! | a member that has ended the round, before it wakes the others | the same | the same; the waiter finds the round ended |
 //! | a thread that settles, after the break, before the note is cleared | the same | the next thread breaks another round |
-//! | a thread that joins, before its note | nothing; the seat has no member yet | |
+//! | a thread that joins, before its note | the seat as it was before | |
+//! | a member that has just joined, before it notifies | a seat that the others do not watch | their recheck |
+//! | a thread at the gate, while a waiter has seen a death | a death that no thread settles | the waiters' recheck |
 //! | a member that leaves, after the note is cleared | nothing | |
 //!
 //! # Limits
 //!
-//! A member that does not wait while 2³² rounds are broken is told of none.
+//! A member that does not wait while 2³² rounds are broken is told of none. A thread
+//! that is stopped at the gate keeps others from joining, and deaths from being settled.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -138,8 +142,13 @@ impl Rounds {
     }
 
     fn broken(self) -> Self {
-        let next = u64::from(self.present().wrapping_add(1));
-        Self(self.0 >> 32 << 32 | next)
+        let next = self.present().wrapping_add(1);
+        let after_last_completed = match self.after_last_completed() {
+            // 2³² rounds ago. It must not name this one.
+            found if found == next => next ^ 1 << 31,
+            other => other,
+        };
+        Self(u64::from(after_last_completed) << 32 | u64::from(next))
     }
 }
 
@@ -221,15 +230,14 @@ enum Seen {
 /// # Crash behaviour
 ///
 /// If a member dies (by a signal, `exit`, `exec` or the end of its thread), the kernel
-/// wakes a waiter at once, which wakes the others. Before Linux 5.16, and if `N` is
-/// larger than 127, waiters notice within 250 ms.
+/// wakes a waiter at once, which wakes the others. Before Linux 5.16, if `N` is larger
+/// than 127, and if another thread joins at that moment, waiters notice within 250 ms.
 ///
 /// | death of | effect |
 /// |---|---|
-/// | a member that has not arrived, or waits | the round is broken |
-/// | the last member to arrive, before it completes the round | the round is broken |
-/// | the same, after that | the round is complete, and the next one is broken |
-/// | a member that leaves | one or two rounds are broken |
+/// | a member that has not arrived | the round is broken |
+/// | a member that has arrived | the round is broken, or it is complete and the next one is broken |
+/// | a member that leaves | one or two rounds are broken; a member that has not waited meanwhile is told once |
 /// | a thread in [`join`](Self::join) | none, or that of a member |
 ///
 /// A member that is slow or stopped makes the others wait. If a member calls `exec` in
@@ -330,9 +338,12 @@ impl<const N: usize> ShmBarrier<N> {
     ///
     /// # Crash behaviour
     ///
-    /// A thread that dies in this call is not a member, or is a member that has died.
+    /// A thread that dies in this call is not a member, or is a member that has died. A
+    /// thread that is stopped in it may keep others from joining, and members from
+    /// being told of deaths.
     pub fn join(&self) -> Result<BarrierMember<'_, N>, Error> {
         self.gate.check()?;
+        self.members.check()?;
         if self.members.occupied_by_this_thread() > 0 {
             return Err(Error::Lock(LockError::Deadlock));
         }
@@ -347,6 +358,8 @@ impl<const N: usize> ShmBarrier<N> {
         }
         seat.set_note(&token, MemberNote::MEMBER.0);
         let round = Cell::new(self.rounds().present());
+        drop(gate);
+        self.changed.notify(Wake::All);
         Ok(BarrierMember {
             barrier: self,
             index,
@@ -419,8 +432,8 @@ impl<const N: usize> ShmBarrier<N> {
     fn settle_all(&self, _gate: &Turn<'_>) -> Result<(), RawLockError> {
         for seat in self.members.as_slice() {
             if is_left_by_death(seat) {
-                self.break_present();
                 if let Some(token) = seat.try_take()? {
+                    self.break_present();
                     seat.set_note(&token, MemberNote::NO_MEMBER.0);
                     seat.leave(token);
                 }
@@ -688,6 +701,8 @@ mod tests {
         let last = Rounds(u64::from(u32::MAX));
         assert_eq!(last.completed(), Rounds(0));
         assert_eq!(last.completed().end_of(u32::MAX), Some(Ended::Completed));
-        assert_eq!(last.broken().end_of(u32::MAX), Some(Ended::Completed));
+        assert_eq!(last.broken().end_of(u32::MAX), Some(Ended::Broken));
+        let first_was_complete = Rounds(1 << 32);
+        assert_eq!(first_was_complete.broken().end_of(0), Some(Ended::Broken));
     }
 }

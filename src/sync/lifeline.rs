@@ -155,6 +155,9 @@ impl<'a> Line<'a> {
         if !self.seat.is_placed() {
             return Err(Error::Lock(LockError::NotPlaced));
         }
+        // The holder that a fork has copied is not there. Waiting needs no right to
+        // hold, so errors do not matter.
+        let _ = self.seat.check();
         let mut awaited = None;
         if let Some(end) = self.end(&mut awaited) {
             return Ok(end);
@@ -500,7 +503,7 @@ impl<const N: usize> Lifelines<N> {
     /// * [`LockError::WouldBlock`] in [`Error::Lock`]: all of them are held.
     /// * The other errors of [`ShmLifeline::hold`].
     pub fn hold(&self) -> Result<LifelineGuard<'_>, Error> {
-        self.line(0).seat.check()?;
+        self.holders.check()?;
         let taken = self.holders.try_take_any()?;
         let (index, token) = taken.ok_or(Error::Lock(LockError::WouldBlock))?;
         Ok(self.line(index).hold(token, index))

@@ -26,7 +26,9 @@
 //!
 //! A thread that reads already, and reads once more, is inside at once. It needs no
 //! second seat: its seat counts its guards. Otherwise readers that wait for a writer
-//! could have all seats, while the writer waits for this thread.
+//! could have all seats, while the writer waits for this thread. (A thread that has
+//! downgraded takes a seat for that: the writer's seat can't count. No writer waits for
+//! readers then, so each seat becomes vacant.)
 //!
 //! # Why a reader and a writer are never inside together
 //!
@@ -478,7 +480,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
     fn check(&self) -> Result<(), RawLockError> {
         self.gate.check()?;
         self.writer.check()?;
-        self.readers.as_slice().iter().try_for_each(Seat::check)
+        self.readers.check()
     }
 
     /// Returns the writer that is inside or has died inside, and whether it lives.

@@ -194,7 +194,8 @@ impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
     /// # }
     /// ```
     ///
-    /// Writers wait for this reader as for a writer before them.
+    /// Writers wait for this reader as for a writer before them. To read once more, its
+    /// thread needs a seat, and waits if all are taken.
     ///
     /// # Crash behaviour
     ///

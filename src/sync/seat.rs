@@ -348,6 +348,13 @@ impl<const N: usize> Seats<N> {
         Ok(None)
     }
 
+    /// Checks that this thread may take the seats: see [`Seat::check`]. A fork copies
+    /// private memory, with the words of occupants that the child does not have. This
+    /// renews them.
+    pub(super) fn check(&self) -> Result<(), RawLockError> {
+        self.0.iter().try_for_each(Seat::check)
+    }
+
     /// Returns how many seats no living thread has at this moment.
     pub(super) fn unoccupied(&self) -> usize {
         self.0.iter().filter(|seat| !seat.is_occupied()).count()

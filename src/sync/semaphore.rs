@@ -416,6 +416,7 @@ impl<const N: usize> ShmSemaphore<N> {
     ) -> Result<(), Error> {
         let waits = !matches!(blocking, Blocking::Try);
         self.gate.check()?;
+        self.permits.check()?;
         if waits && count > N - self.permits.occupied_by_this_thread() {
             return Err(Error::Lock(LockError::Deadlock));
         }

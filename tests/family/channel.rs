@@ -187,6 +187,7 @@ fn receiver_waits_for_the_first_sender_only() {
         // Also the second and the third one that comes late.
         for _ in 0..3 {
             let receiver = channel.receiver().unwrap();
+            assert!(receiver.wait_for_sender(Some(short)).unwrap());
             assert!(ended(receiver.recv(), false));
             assert!(!receiver.wait_for_sender(Some(short)).unwrap());
         }
@@ -196,6 +197,7 @@ fn receiver_waits_for_the_first_sender_only() {
         assert!(sender.wait_for_receiver(None).unwrap());
         assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
         drop(receiver);
+        assert!(sender.is_disconnected());
         assert!(!sender.wait_for_receiver(Some(short)).unwrap());
     });
 }
@@ -341,37 +343,57 @@ fn leaked_endpoint_of_ended_thread_has_died() {
     });
 }
 
-// A death from before the time of an endpoint is none of its business.
+// A receiver learns of each death, until another sender takes the seat. A sender learns
+// only of those in its time.
 #[test]
-fn earlier_death_is_not_reported() {
-    let channel = Segment::anonymous(ShmChannel::<u8, 1, 2, 1>::new()).unwrap();
-    std::thread::scope(|s| {
-        s.spawn(|| forget(channel.sender().unwrap()))
-            .join()
-            .unwrap();
-    });
-    while channel.senders() > 0 {
-        std::hint::spin_loop();
+fn earlier_death_is_reported_to_receivers() {
+    fn leave_a_death<E>(open: impl FnOnce() -> E + Send, ends: impl Fn() -> usize) {
+        std::thread::scope(|s| {
+            s.spawn(|| forget(open())).join().unwrap();
+        });
+        while ends() > 0 {
+            std::hint::spin_loop();
+        }
     }
-    let both = [channel.sender().unwrap(), channel.sender().unwrap()];
-    let dead_again = std::thread::scope(|s| {
-        drop(both);
-        s.spawn(|| forget(channel.sender().unwrap())).join()
-    });
-    dead_again.unwrap();
-    while channel.senders() > 0 {
-        std::hint::spin_loop();
-    }
+    let channel = Segment::anonymous(ShmChannel::<u8, 1, 2, 2>::new()).unwrap();
+    leave_a_death(|| channel.sender().unwrap(), || channel.senders());
     let receiver = channel.receiver().unwrap();
+    // Another seat, or the same one.
+    drop(channel.sender().unwrap());
     assert!(receiver.is_disconnected());
-    // Whichever seat it takes, the other one's death is older than the receiver.
-    let sender = channel.sender().unwrap();
-    assert!(!receiver.is_disconnected());
-    drop(sender);
+    let both = [channel.sender().unwrap(), channel.sender().unwrap()];
+    drop(both);
     assert!(matches!(
         receiver.recv(),
         Err(RecvError::Disconnected { died: false })
     ));
+    drop(receiver);
+    leave_a_death(|| channel.receiver().unwrap(), || channel.receivers());
+    let sender = channel.sender().unwrap();
+    assert!(!sender.is_disconnected());
+    drop(channel.receiver().unwrap());
+    assert!(matches!(
+        sender.send(1),
+        Err(SendError::Disconnected { died: false, .. })
+    ));
+}
+
+// A client that sends one message and ends, before the server looks.
+#[test]
+fn short_visit_is_not_missed() {
+    for_both_kinds!(|channel: 2| {
+        let receiver = channel.receiver().unwrap();
+        for number in 0..3 {
+            let sender = channel.sender().unwrap();
+            sender.send(number).unwrap();
+            drop(sender);
+            assert!(receiver.wait_for_sender(None).unwrap());
+            assert_eq!(receiver.recv().unwrap(), number);
+            assert!(ended(receiver.recv(), false));
+        }
+        let short = Some(Duration::from_millis(1));
+        assert!(!receiver.wait_for_sender(short).unwrap());
+    });
 }
 
 #[test]

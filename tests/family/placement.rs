@@ -220,4 +220,33 @@ on_stage! {
         std::mem::forget(plant.devices.acquire().unwrap());
         assert!(Segment::close(plant).is_err());
     }
+
+    // The memory of a snapshot is private, so a forked child has copies of the seats.
+    // Their occupants do not exist there.
+    fn child_renews_copied_seats() {
+        type Seats = (ShmSemaphore<2>, ShmLifeline, Lifelines<1>, ShmBarrier<1>);
+        let name = TestName::new("family-snapshot");
+        let seats: Seats =
+            (ShmSemaphore::new(), ShmLifeline::new(), Lifelines::new(), ShmBarrier::new());
+        let segment = Segment::create(&name, seats).unwrap();
+        let snapshot = SegmentOptions::<Seats>::new().open_snapshot(&name).unwrap();
+        drop(segment);
+        let (semaphore, line, group, barrier) = &*snapshot;
+        let _held = (
+            semaphore.acquire_many(2).unwrap(),
+            line.hold().unwrap(),
+            group.hold().unwrap(),
+            barrier.join().unwrap(),
+        );
+        spawn(|| {
+            assert_eq!(line.wait_for_end(None).unwrap(), End::Died);
+            assert_eq!(group.wait_for_end(0, None).unwrap(), End::Died);
+            assert_eq!(semaphore.acquire_many(2).unwrap().len(), 2);
+            drop(line.hold().unwrap());
+            drop(group.hold().unwrap());
+            assert!(barrier.join().unwrap().wait().unwrap());
+        })
+        .join();
+        spawn(|| assert!(semaphore.acquire().unwrap().after_death())).join();
+    }
 }

@@ -66,14 +66,15 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     }
 
     /// Receives a message, and waits in the kernel while the channel is empty. It also
-    /// waits while no sender has come yet.
+    /// waits while no sender has ever come.
     ///
     /// An example is [above](Self).
     ///
     /// # Errors
     ///
-    /// * [`RecvError::Disconnected`]: the channel is empty. This endpoint had senders,
-    ///   and all have closed or died.
+    /// * [`RecvError::Disconnected`]: the channel is empty. Senders have come, possibly
+    ///   before this receiver, and all have closed or died. A server that starts again
+    ///   calls [`wait_for_sender`](Self::wait_for_sender) then.
     /// * [`RecvError::Lock`]: this thread can't use the channel. The endpoint was
     ///   inherited over a fork ([`NotOwner`]), this thread holds too many robust locks
     ///   ([`TooManyLocks`]), or the kernel refuses to let it sleep.
@@ -235,9 +236,12 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
         ReceiverTryIter { receiver: self }
     }
 
-    /// Waits until there is a sender, at most for `timeout`. `None` means for ever.
-    /// Returns whether there is one. The wait is in the kernel. With this, a server
-    /// waits for the next client after `Disconnected`.
+    /// Waits until there is a sender, at most for `timeout`. `None` means for ever. The
+    /// wait is in the kernel. With this, a server waits for the next client after
+    /// `Disconnected`.
+    ///
+    /// Returns whether there is a sender, or has been one of whose end this receiver
+    /// was not told. So a client that sends one message and ends is not missed.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmChannel};

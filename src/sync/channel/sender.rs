@@ -233,7 +233,10 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     }
 
     /// Waits until there is a receiver, at most for `timeout`. `None` means for ever.
-    /// Returns whether there is one. The wait is in the kernel.
+    /// The wait is in the kernel.
+    ///
+    /// Returns whether there is a receiver, or has been one in the time of this sender
+    /// of whose end it was not told.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmChannel};

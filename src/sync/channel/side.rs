@@ -15,11 +15,16 @@
 //! because their end is a part of what they have sent: a receiver that comes later than
 //! the last sender gets the rest, and then the end.
 //!
+//! A thread that waits for a peer sleeps with those that wait for messages or for room.
+//! It does not swallow a notification that is meant for one of these: if it sleeps, no
+//! peer was there after its announcement. A later peer notifies all when it opens,
+//! before it sends or receives.
+//!
 //! # Crash behaviour
 //!
 //! | death | what is left | what repairs it |
 //! |---|---|---|
-//! | opener, before it stores its number | a vacant seat, as if it had not come | |
+//! | opener, before it stores its number | a vacant seat, as if it had not come; a peer that has looked meanwhile is told of an end | |
 //! | opener, after that, before it notifies | peers that sleep and do not watch its seat | their recheck |
 //! | occupant | an orphaned seat with a number | the kernel wakes a watcher of the seat, which notifies the others |
 //! | closer, after it has stored 0 | an orphaned seat with 0: it has closed | the same |
@@ -218,6 +223,8 @@ pub(super) struct End {
     arrivals: u64,
     /// Whether a peer was there in its time, or before it if [`Earlier::Count`].
     had_peer: Cell<bool>,
+    /// Up to which arrival of the other side the end was told.
+    told: Cell<u64>,
 }
 
 /// Whether the end of peers that have left before an endpoint is opened is told to it.
@@ -234,12 +241,17 @@ impl End {
         other: &Side<PEERS>,
         earlier: Earlier,
     ) -> Result<Self, Error> {
-        own.seats()[0].check()?;
+        own.seats.check()?;
+        other.seats.check()?;
         let arrivals = other.arrivals();
         let present = other.seats().iter().filter(|seat| seat.is_occupied());
         let numbers = present.map(Seat::note).filter(|note| *note != 0);
-        let first_peer = numbers.min().unwrap_or(u64::MAX).min(arrivals + 1);
-        let had_peer = other.is_occupied() || (earlier == Earlier::Count && arrivals > 0);
+        let first_present = numbers.min().unwrap_or(u64::MAX).min(arrivals + 1);
+        let (first_peer, had_earlier, told) = match earlier {
+            Earlier::Count => (1, arrivals > 0, 0),
+            Earlier::DoNotCount => (first_present, false, arrivals),
+        };
+        let had_peer = other.is_occupied() || had_earlier;
         let Some((index, token)) = own.seats.try_take_any()? else {
             return Err(Error::TooManyEndpoints { limit: ENDS });
         };
@@ -254,6 +266,7 @@ impl End {
             first_peer,
             arrivals,
             had_peer: Cell::new(had_peer),
+            told: Cell::new(told),
         })
     }
 
@@ -285,8 +298,8 @@ impl End {
         }
     }
 
-    /// Waits until a thread has an endpoint of the other side. Returns `false` if the
-    /// deadline has passed.
+    /// Waits until a thread has an endpoint of the other side, or has had one of whose
+    /// end this endpoint was not told. Returns `false` if the deadline has passed.
     pub(super) fn wait_for_peer<const ENDS: usize, const PEERS: usize>(
         &self,
         own: &Side<ENDS>,
@@ -294,7 +307,7 @@ impl End {
         deadline: Option<Deadline>,
     ) -> Result<bool, RawLockError> {
         self.check()?;
-        let is_there = || other.is_occupied();
+        let is_there = || other.is_occupied() || other.arrivals() > self.told.get();
         let question = || is_there().then_some(());
         // Each opener of the other side notifies this side's sleepers.
         let answer = own.asleep().wait(deadline, &[], is_there, question);
@@ -331,10 +344,8 @@ impl End {
         }
         self.had_peer.set(true);
         other.door.is_left.store(LEFT, Ordering::Relaxed);
-        // If no peer has come in its time, it asks of all earlier ones.
-        let is_early = arrivals == self.arrivals && self.first_peer > arrivals;
-        let first_peer = if is_early { 1 } else { self.first_peer };
-        let died = |seat: &Seat| seat.note() >= first_peer && !seat.is_occupied();
+        self.told.set(arrivals);
+        let died = |seat: &Seat| seat.note() >= self.first_peer && !seat.is_occupied();
         Some(other.seats().iter().any(died))
     }
 }

@@ -11,8 +11,8 @@
 //! |---|---|---|
 //! | `TakeGate` | `join`: `Turn::take` | *gate* |
 //! | `LookForDeath`, `LookAtDeadNote` | `settle_all`: `is_left_by_death` | seat, note |
-//! | `BreakForDead` | `settle_all`: `break_present` | *rounds* |
 //! | `TakeDead` | `settle_all`: `try_take` | *seat* |
+//! | `BreakForDead` | `settle_all`: `break_present` | *rounds* |
 //! | `ClearDead` | `settle_all`: `set_note` | *note* |
 //! | `LeaveDead` | `settle_all`: `leave` | *seat* |
 //! | `TakeSeat` | `join`: `try_take_any` | *seat* |

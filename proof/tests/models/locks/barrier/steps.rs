@@ -33,14 +33,13 @@ impl Barrier {
             Step::LookForDeath(seat) => Step::LookAtDeadNote(seat),
             Step::LookAtDeadNote(seat) => match state.notes[seat as usize] {
                 Note::NoMember => Step::LookForDeath(seat + 1),
-                _ if mistake == M::NoteClearedFirst => Step::TakeDead(seat),
-                _ => Step::BreakForDead(seat),
+                _ => Step::TakeDead(seat),
             },
             Step::BreakForDead(seat) => {
                 self.break_present(state);
                 match mistake {
                     M::NoteClearedFirst => Step::LeaveDead(seat),
-                    _ => Step::TakeDead(seat),
+                    _ => Step::ClearDead(seat),
                 }
             }
             Step::TakeDead(seat) if state.seats[seat as usize].is_held() => {
@@ -48,7 +47,10 @@ impl Barrier {
             }
             Step::TakeDead(seat) => {
                 state.seats[seat as usize] = Seat::Held(id);
-                Step::ClearDead(seat)
+                match mistake {
+                    M::NoteClearedFirst => Step::ClearDead(seat),
+                    _ => Step::BreakForDead(seat),
+                }
             }
             Step::ClearDead(seat) => {
                 state.notes[seat as usize] = Note::NoMember;
