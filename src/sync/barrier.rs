@@ -47,7 +47,8 @@
 //! # Limits
 //!
 //! A member that does not wait while 2³² rounds are broken is told of none. A thread
-//! that is stopped at the gate keeps others from joining, and deaths from being settled.
+//! that is stopped at the gate keeps others from joining, and deaths from being
+//! settled.
 
 use std::cell::Cell;
 use std::convert::Infallible;
