@@ -50,6 +50,11 @@ unsafe impl Sync for ForkMarker {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlaggedMarker(*const AtomicU32);
 
+// SAFETY: as for `ForkMarker`, whose address it has.
+unsafe impl Send for FlaggedMarker {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for FlaggedMarker {}
+
 const _: () = assert!(align_of::<AtomicU32>() > FlaggedMarker::FLAG);
 
 impl FlaggedMarker {
