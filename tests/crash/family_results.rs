@@ -9,20 +9,20 @@ use crate::tables::{ResultFile, print_header, print_row};
 const HEADINGS: [(&str, &str); 5] = [
     (
         "family_instructions",
-        "Every instruction: events, semaphores, lifelines",
+        "By instruction: events, semaphores, lifelines",
     ),
-    ("barrier_instructions", "Every instruction: barriers"),
+    ("barrier_instructions", "By instruction: barriers"),
     (
         "rwlock_instructions",
-        "Every instruction: readers-writer locks",
+        "By instruction: readers-writer locks",
     ),
     (
         "channel_instructions",
-        "Every instruction: channels and pipes",
+        "By instruction: channels and pipes",
     ),
     (
         "values",
-        "Every instruction: published values, values made once",
+        "By instruction: published values, values made once",
     ),
 ];
 const STORMS: &str = "Random instants";
@@ -52,7 +52,7 @@ fn heading() -> &'static str {
     let test = std::env::args().nth(1).unwrap_or_default();
     let module = test.split("::").next().unwrap_or_default();
     let known = HEADINGS.iter().find(|(name, _)| *name == module);
-    known.map_or("Every instruction", |(_, heading)| heading)
+    known.map_or("By instruction", |(_, heading)| heading)
 }
 
 /// What the kills of one operation have shown.
