@@ -16,10 +16,7 @@ const HEADINGS: [(&str, &str); 5] = [
         "rwlock_instructions",
         "By instruction: readers-writer locks",
     ),
-    (
-        "channel_instructions",
-        "By instruction: channels and pipes",
-    ),
+    ("channel_instructions", "By instruction: channels and pipes"),
     (
         "values",
         "By instruction: published values, values made once",
