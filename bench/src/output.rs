@@ -223,19 +223,32 @@ mod tests {
         let (_, cells) = records::read_cells(&cells_of(report, &committed()))?;
         let report = read(&committed().join(report.name).with_extension("md"));
         assert!(!cells.is_empty(), "there are no cells");
-        let mut rows = report.lines().filter(|line| line.starts_with("| "));
-        // The cells of a row follow each other, and so do the rows.
-        let mut row = "";
+        let tables = tables_of(&report);
         for cell in &cells {
             let shown = format!("| {cell} |");
             let begins = format!("| {} | {} |", cell.contestant, cell.survives.label());
-            if !(row.starts_with(&begins) && row.contains(&shown)) {
-                let fits = |row: &&str| row.starts_with(&begins) && row.contains(&shown);
-                row = rows.find(fits).unwrap_or_default();
-            }
-            assert_ne!(row, "", "the report has no {cell:?} at its place");
+            let fits = |row: &&str| row.starts_with(&begins) && row.contains(&shown);
+            let mut places = tables
+                .iter()
+                .filter(|(name, _)| cell.workload.starts_with(name));
+            let is_there = places.any(|(_, rows)| rows.iter().any(fits));
+            assert!(is_there, "the report has no {cell:?} at its place");
         }
         Ok(())
+    }
+
+    /// Returns the workload of each table in a report, and its rows.
+    fn tables_of(report: &str) -> Vec<(&str, Vec<&str>)> {
+        let mut tables = Vec::new();
+        for line in report.lines() {
+            if let Some(heading) = line.strip_prefix("### ") {
+                let (workload, _) = heading.split_once(':').unwrap_or((heading, ""));
+                tables.push((workload, Vec::new()));
+            } else if let (Some((_, rows)), true) = (tables.last_mut(), line.starts_with("| ")) {
+                rows.push(line);
+            }
+        }
+        tables
     }
 
     #[test]
