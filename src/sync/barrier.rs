@@ -178,7 +178,7 @@ enum Seen {
     /// A member has died.
     Death,
     /// Some members have not arrived, or not joined.
-    Some,
+    Incomplete,
 }
 
 /// A barrier in shared memory for `N` members, of which each waits until all have
@@ -423,7 +423,7 @@ impl<const N: usize> ShmBarrier<N> {
             // The seat of an arrived member may be vacated at any time, as if the
             // member had died after the round.
             if MemberNote(seat.note()) != MemberNote::arrived(round) {
-                seen = Seen::Some;
+                seen = Seen::Incomplete;
             }
         }
         seen
@@ -453,7 +453,7 @@ impl<const N: usize> ShmBarrier<N> {
                 return Some(Ok(Outcome { ended, is_leader }));
             }
             match self.look(round) {
-                Seen::Some => return None,
+                Seen::Incomplete => return None,
                 Seen::AllArrived => {
                     if self.end(rounds, rounds.completed()) {
                         return Some(Ok(Outcome {

@@ -31,6 +31,7 @@ use crate::shm_safe::{
 /// use shm_sync::{Segment, ShmEvent};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
+/// // Between programs: `Segment::open_or_create("/stop", ShmEvent::manual_reset)`.
 /// let stop = Segment::anonymous(ShmEvent::manual_reset())?;
 /// std::thread::scope(|s| {
 ///     let waiters = [0; 2].map(|_| s.spawn(|| stop.wait()));

@@ -186,6 +186,7 @@ impl<'a> Line<'a> {
 /// use shm_sync::{End, Segment, ShmLifeline};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
+/// // Between programs: `Segment::open_or_create("/worker", ShmLifeline::new)`.
 /// let worker = Segment::anonymous(ShmLifeline::new())?;
 /// std::thread::scope(|s| {
 ///     s.spawn(|| {

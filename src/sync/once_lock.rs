@@ -26,6 +26,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// use shm_sync::{Segment, ShmOnceLock};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
+/// // Between programs: `Segment::open_or_create("/limit", ShmOnceLock::<u64>::new)`.
 /// let limit = Segment::anonymous(ShmOnceLock::<u64>::new())?;
 /// assert_eq!(limit.get(), None);
 /// assert_eq!(*limit.get_or_init(|| 7)?, 7);

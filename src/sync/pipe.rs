@@ -22,6 +22,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// use std::io::{BufRead, Write};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Between programs: `Segment::open_or_create("/lines", ShmPipe::<4096>::new)`.
 /// let pipe = Segment::anonymous(ShmPipe::<4096>::new())?;
 /// std::thread::scope(|s| {
 ///     // Or another process that has opened the segment.

@@ -21,6 +21,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties,
 /// use shm_sync::{Segment, ShmRwLock};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
+/// // Between programs: `Segment::open_or_create("/settings", || ShmRwLock::new(..))`.
 /// let settings = Segment::anonymous(ShmRwLock::<_>::new((1_u64, 2_u64)))?;
 /// {
 ///     let mut settings = settings.write()?;

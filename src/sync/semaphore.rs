@@ -46,6 +46,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties,
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
 /// /// At most three processes use the four devices at once.
+/// // Between programs: `Segment::open_or_create("/devices", ShmSemaphore::<4>::new)`.
 /// let devices = Segment::anonymous(ShmSemaphore::<4>::new())?;
 /// let permit = devices.acquire()?;
 /// if permit.after_death() {

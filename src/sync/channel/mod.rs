@@ -68,6 +68,7 @@ use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
 /// }
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
+/// // Between programs: `Segment::open_or_create("/jobs", ShmChannel::<Job, 64>::new)`.
 /// let jobs = Segment::anonymous(ShmChannel::<Job, 64>::new())?;
 /// std::thread::scope(|s| {
 ///     // Or another process that has opened the segment.
