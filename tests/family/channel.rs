@@ -184,7 +184,7 @@ fn receiver_waits_for_the_first_sender_only() {
         assert!(!receiver.wait_for_sender(Some(short)).unwrap());
         drop(receiver);
         drop(channel.sender().unwrap());
-        // Also the second and the third one that comes late.
+        // The second and the third late receiver are told as well.
         for _ in 0..3 {
             let receiver = channel.receiver().unwrap();
             assert!(receiver.wait_for_sender(Some(short)).unwrap());

@@ -14,38 +14,14 @@
 //! The scenario includes the rest of the event count: a notifier that wakes no thread
 //! settles the announcements, and so does a waiter that is alone.
 
-use std::fmt;
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use super::pair::Pair;
 use super::store_buffer::terminates;
-
-/// The ordering of the two accesses of a thread. The code's is `SeqCst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pair {
-    SeqCst,
-    AcquireRelease,
-}
-
-impl Pair {
-    fn order(self) {
-        if self == Self::SeqCst {
-            fence(Ordering::SeqCst);
-        }
-    }
-}
-
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SeqCst => "sequentially consistent",
-            Self::AcquireRelease => "acquire and release only",
-        })
-    }
-}
 
 /// One announcement. The lower half counts those that are settled.
 const ONE: u32 = 1 << 16;

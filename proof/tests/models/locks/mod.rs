@@ -24,6 +24,7 @@ mod condvar;
 mod event_count;
 mod event_count_orderings;
 mod mutex;
+mod pair;
 mod pi_mutex;
 mod published_orderings;
 mod rwlock;

@@ -12,38 +12,13 @@
 //! treats such accesses as acquire and release, but it knows the fence. Therefore each
 //! thread here has a fence between its accesses, as in `store_buffer`.
 
-use std::fmt;
-
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU32, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
+use super::pair::Pair;
 use super::store_buffer::holds;
-
-/// The ordering of the two accesses of a thread. The code's is `SeqCst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pair {
-    SeqCst,
-    AcquireRelease,
-}
-
-impl Pair {
-    fn order(self) {
-        if self == Self::SeqCst {
-            fence(Ordering::SeqCst);
-        }
-    }
-}
-
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SeqCst => "sequentially consistent",
-            Self::AcquireRelease => "acquire and release only",
-        })
-    }
-}
 
 const CLOSED: u32 = 1;
 
