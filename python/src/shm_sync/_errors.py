@@ -1,0 +1,111 @@
+"""The exceptions of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._sync import Mutex, RecoveringGuard
+
+
+class Error(Exception):
+    """The base of all exceptions of this package."""
+
+
+class NotFound(Error):
+    """There is no segment of this address, or no field of this path."""
+
+
+class NotASegment(Error):
+    """The object is not a segment of shm-sync."""
+
+
+class LayoutMismatch(Error):
+    """The segment was created for another type, platform or version."""
+
+
+class CorruptSegment(Error):
+    """The header, the type table or a value has bytes that are invalid there."""
+
+
+class PermissionDenied(Error):
+    """The object belongs to another user, or its mode is not as the segment says."""
+
+
+class StaleSegment(Error):
+    """The locks are of another boot, file or pid namespace.
+
+    A Rust program that opens the segment reinitialises them.
+    """
+
+
+class NotHeld(Error):
+    """The calling thread does not hold the lock, or not any more."""
+
+
+class Deadlock(Error):
+    """The calling thread holds the lock already."""
+
+
+class LockFailed(Error):
+    """The lock can't be used by this thread. The message says why."""
+
+
+class Disconnected(Error):
+    """All endpoints on the other side of a channel have been closed."""
+
+
+class PeerDied(Disconnected):
+    """The last endpoint on the other side of a channel has died."""
+
+
+class Failure(enum.Enum):
+    """How the last holder of a mutex failed."""
+
+    #: It died, or ended, with the lock held.
+    DIED = "died"
+    #: It panicked, or an exception left the ``with`` block.
+    PANICKED = "panicked"
+    #: Its failure has no recorded kind.
+    UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """Why a mutex is poisoned."""
+
+    failure: Failure
+    #: The process id of the holder that failed; 0 if it is not known.
+    pid: int
+    #: The thread id of the holder that failed; 0 if it is not known.
+    tid: int
+
+    def __str__(self) -> str:
+        process = f"process {self.pid}" if self.pid else "an unknown process"
+        if self.failure is Failure.PANICKED:
+            return f"a thread of {process} panicked while it held the lock"
+        return f"a thread of {process} died while it held the lock"
+
+
+class Poisoned(Error):
+    """The last holder of the mutex died or failed, so the data may be inconsistent.
+
+    The lock is not held when this is raised. The mutex stays poisoned until a holder
+    has repaired the data: see :meth:`recover`.
+    """
+
+    def __init__(self, mutex: Mutex, cause: Cause) -> None:
+        super().__init__(f"{cause}; the data may be inconsistent")
+        #: The mutex.
+        self.mutex = mutex
+        #: The holder that failed, and how.
+        self.cause = cause
+
+    def recover(self, timeout: float | None = None) -> RecoveringGuard:
+        """Locks the mutex again, to repair the data.
+
+        The poison is cleared when the ``with`` block ends without an exception.
+        """
+        return self.mutex.recover(timeout)

@@ -1,0 +1,139 @@
+"""Segments: shared memory with a typed value, which a Rust program has created."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any
+
+from . import _native, _sync, _types, _views
+from ._errors import LayoutMismatch
+from ._types import Type
+
+
+def open(  # noqa: A001
+    address: str | os.PathLike[str], *, fingerprint: str | None = None
+) -> Segment:
+    """Opens the segment ``address``, which a Rust program has created.
+
+    ``"/jobs"`` is a POSIX object, ``"./jobs"`` or ``"/var/lib/jobs"`` a file, and
+    ``"sysv:0x1234"`` a System V segment. ``fingerprint`` is what
+    ``shm-sync export-c`` prints: pass it if the layout must be the one that this
+    program was written for.
+
+    >>> with shm_sync.open(address) as segment:
+    ...     with segment["pending"].lock() as data:
+    ...         data.value += 1
+
+    :raises NotFound: there is no such object.
+    :raises NotASegment: it is not a segment of shm-sync.
+    :raises LayoutMismatch: it has another fingerprint, format or platform.
+    :raises PermissionDenied: it belongs to another user.
+    :raises StaleSegment: its locks are of another boot or pid namespace.
+    """
+    return Segment(_native.open_address(os.fspath(address), fingerprint), fingerprint)
+
+
+def from_fd(fd: int, *, fingerprint: str | None = None) -> Segment:
+    """Opens the segment behind a descriptor, such as an inherited memfd.
+
+    The descriptor stays open and belongs to the caller.
+    """
+    return Segment(_native.open_fd(fd, fingerprint), fingerprint)
+
+
+class Segment:
+    """An open segment. This process counts as its user until it is closed.
+
+    The value's parts are found by their path, as the tool ``shm-sync show`` prints it:
+    ``segment["workers[3].lock"]``. Numbers, texts and enums are returned as they are,
+    and structs, arrays, atomics and locks as views.
+
+    A forked child may use the segment of its parent. Pickled, as an argument of a
+    ``multiprocessing.Process``, a segment is its address, and the other process opens
+    it.
+    """
+
+    def __init__(self, mapped: _native.Mapped, fingerprint: str | None) -> None:
+        self._mapped = mapped
+        self._expected = fingerprint
+        mapped.object = _make_object(mapped)
+        self._type = _types.parse(mapped.type_table(), mapped.fingerprint())
+        # The value is shared with other processes, so only what is in a locked mutex
+        # may be changed.
+        self._access = _views.Access(mapped, mapped.check_open, writable=False)
+
+    @property
+    def address(self) -> str:
+        """The address by which the segment was opened."""
+        return self._mapped.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the value's type: 32 hexadecimal digits."""
+        return f"{self._mapped.fingerprint():032x}"
+
+    @property
+    def type(self) -> Type:
+        """The type of the value: its kind, size and fields."""
+        return self._type
+
+    @property
+    def value(self) -> Any:
+        """The whole value, or the lock if the value is one."""
+        return _views.get(self._type, 0, self._access)
+
+    def __getitem__(self, path: str) -> Any:
+        """Returns the part of the value at ``path``.
+
+        :raises NotFound: the value has no such part.
+        """
+        type_, offset = _views.find(self._type, path, self._access)
+        return _views.get(type_, offset, self._access)
+
+    def __len__(self) -> int:
+        """The number of elements of a slice, which the creator has chosen."""
+        return self._mapped.len
+
+    def close(self) -> None:
+        """Detaches from the segment. Does nothing if it is closed.
+
+        If this process was the last user, and the creator wanted that, the name is
+        removed.
+
+        :raises RuntimeError: a guard of this segment is not released.
+        """
+        self._mapped.close()
+
+    def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        if self._mapped.name.startswith("fd:"):
+            raise TypeError("a segment without a name can't be pickled: pass its descriptor")
+        return _reopen, (self._mapped.name, self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"<shm_sync.Segment {self._mapped.name!r}>"
+
+
+def _reopen(address: str, fingerprint: str) -> Segment:
+    return open(address, fingerprint=fingerprint)
+
+
+def _make_object(mapped: _native.Mapped) -> Any:
+    def make(type_: Type, offset: int) -> Any:
+        kind = _sync.KINDS.get(type_.kind)
+        if kind is None:
+            raise LayoutMismatch(f"this package can't use a {type_.kind} yet")
+        return kind(mapped, type_, offset)
+
+    return make

@@ -1,0 +1,1 @@
+../../../../include/shm_sync.h
