@@ -2360,6 +2360,23 @@ typedef struct shm_sync_object {
     unsigned char *i_receivers;
 } shm_sync_object;
 
+/* Returns the type table of a segment, a private copy which is valid while the segment is
+ * open, and writes its length in bytes. docs/format.md describes the bytes. Returns NULL,
+ * and the length 0, if there is none. */
+SHM_SYNC_I_INLINE const unsigned char *shm_sync_type_table(const shm_sync_segment *segment, uint64_t *len) {
+    *len = segment->i_header.type_table_len;
+    return segment->i_type_table;
+}
+
+/* Writes the fingerprint of the type of the value: 32 hexadecimal digits and a zero. */
+SHM_SYNC_I_INLINE void shm_sync_fingerprint(const shm_sync_segment *segment, char text[33]) {
+    for (int digit = 0; digit < 32; digit++) {
+        uint64_t half = segment->i_header.fingerprint[digit < 16 ? 1 : 0];
+        text[digit] = "0123456789abcdef"[half >> (60 - 4 * (digit % 16)) & 15];
+    }
+    text[32] = 0;
+}
+
 /* A position in the words of a table, and their end. */
 typedef struct shm_sync_i_cursor {
     const unsigned char *at;
@@ -3540,6 +3557,13 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_many(shm_sync_s
     return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, sent);
 }
 
+/* Does the same, and waits at most `timeout_ns` nanoseconds. Returns SHM_SYNC_TIMED_OUT after
+ * that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_many_for(shm_sync_sender *sender, const void *messages, uint64_t count, uint64_t timeout_ns, uint64_t *sent) {
+    *sent = 0;
+    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)messages, count, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), sent);
+}
+
 /* Receives a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while
  * the channel is empty, also while no sender has ever come.
  *
@@ -3572,6 +3596,13 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_for(shm_sync_re
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_many(shm_sync_receiver *receiver, void *messages, uint64_t count, uint64_t *received) {
     *received = 0;
     return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, received);
+}
+
+/* Does the same, and waits at most `timeout_ns` nanoseconds. Returns SHM_SYNC_TIMED_OUT after
+ * that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_many_for(shm_sync_receiver *receiver, void *messages, uint64_t count, uint64_t timeout_ns, uint64_t *received) {
+    *received = 0;
+    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)messages, count, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), received);
 }
 
 /* Writes bytes to a pipe: at least one, and as many as there is room for, by one store.

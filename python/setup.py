@@ -29,7 +29,13 @@ setup(
             "shm_sync._library",
             ["src/shm_sync/_library.c"],
             depends=["src/shm_sync/include/shm_sync.h"],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-fvisibility=hidden",
+            ],
             extra_link_args=["-pthread"],
         )
     ],

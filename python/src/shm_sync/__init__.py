@@ -28,7 +28,7 @@ from ._errors import (
     Poisoned,
     StaleSegment,
 )
-from ._segment import Segment, from_fd, open  # noqa: A004
+from ._segment import Segment, from_fd, open
 from ._sync import (
     Channel,
     Condvar,

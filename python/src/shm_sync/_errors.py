@@ -66,7 +66,7 @@ class Failure(enum.Enum):
 
     #: It died, or ended, with the lock held.
     DIED = "died"
-    #: It panicked, or an exception left the ``with`` block.
+    #: It panicked, or an exception left its ``with`` block.
     PANICKED = "panicked"
     #: Its failure has no recorded kind.
     UNKNOWN = "unknown"
@@ -82,10 +82,15 @@ class Cause:
     #: The thread id of the holder that failed; 0 if it is not known.
     tid: int
 
+    @classmethod
+    def unknown(cls) -> Cause:
+        """Returns the cause of a failure of which nothing is known."""
+        return cls(Failure.UNKNOWN, 0, 0)
+
     def __str__(self) -> str:
         process = f"process {self.pid}" if self.pid else "an unknown process"
         if self.failure is Failure.PANICKED:
-            return f"a thread of {process} panicked while it held the lock"
+            return f"a thread of {process} failed while it held the lock"
         return f"a thread of {process} died while it held the lock"
 
 

@@ -11,9 +11,7 @@ from ._errors import LayoutMismatch
 from ._types import Type
 
 
-def open(  # noqa: A001
-    address: str | os.PathLike[str], *, fingerprint: str | None = None
-) -> Segment:
+def open(address: str | os.PathLike[str], *, fingerprint: str | None = None) -> Segment:
     """Opens the segment ``address``, which a Rust program has created.
 
     ``"/jobs"`` is a POSIX object, ``"./jobs"`` or ``"/var/lib/jobs"`` a file, and
@@ -31,7 +29,7 @@ def open(  # noqa: A001
     :raises PermissionDenied: it belongs to another user.
     :raises StaleSegment: its locks are of another boot or pid namespace.
     """
-    return Segment(_native.open_address(os.fspath(address), fingerprint), fingerprint)
+    return Segment(_native.open_segment(os.fspath(address), -1, fingerprint))
 
 
 def from_fd(fd: int, *, fingerprint: str | None = None) -> Segment:
@@ -39,7 +37,7 @@ def from_fd(fd: int, *, fingerprint: str | None = None) -> Segment:
 
     The descriptor stays open and belongs to the caller.
     """
-    return Segment(_native.open_fd(fd, fingerprint), fingerprint)
+    return Segment(_native.open_segment(None, fd, fingerprint))
 
 
 class Segment:
@@ -54,14 +52,13 @@ class Segment:
     it.
     """
 
-    def __init__(self, mapped: _native.Mapped, fingerprint: str | None) -> None:
+    def __init__(self, mapped: _native.Mapped) -> None:
         self._mapped = mapped
-        self._expected = fingerprint
         mapped.object = _make_object(mapped)
-        self._type = _types.parse(mapped.type_table(), mapped.fingerprint())
+        self._type = _types.parse(mapped.type_table(), int(mapped.fingerprint(), 16))
         # The value is shared with other processes, so only what is in a locked mutex
         # may be changed.
-        self._access = _views.Access(mapped, mapped.check_open, writable=False)
+        self._access = _views.Access(mapped, mapped.check_open, guard=None)
 
     @property
     def address(self) -> str:
@@ -71,10 +68,10 @@ class Segment:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the value's type: 32 hexadecimal digits."""
-        return f"{self._mapped.fingerprint():032x}"
+        return self._mapped.fingerprint()
 
     @property
-    def type(self) -> Type:
+    def value_type(self) -> Type:
         """The type of the value: its kind, size and fields."""
         return self._type
 

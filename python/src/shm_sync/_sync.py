@@ -8,17 +8,20 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from ctypes import byref, c_int, c_uint64, c_void_p
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import _native, _views
-from ._errors import Cause, Disconnected, Failure, NotHeld, Poisoned
-from ._types import Type
+from ._errors import Cause, CorruptSegment, Disconnected, NotHeld, PeerDied, Poisoned
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ._types import Type
 
 #: The longest call into C in seconds. Between two calls, Python handles signals, so
-#: Ctrl-C interrupts a wait after this time at the latest.
+#: Ctrl-C ends a wait after this time at the latest.
 _SLICE = 0.1
 
 
@@ -28,23 +31,19 @@ class _Timeout:
     def __init__(self, timeout: float | None) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
-    def slices(self) -> Iterator[int]:
-        """Yields the length of each call in nanoseconds, the first one always."""
-        while True:
-            remaining = self._remaining()
-            yield int(min(remaining, _SLICE) * 1e9)
-            if remaining <= _SLICE:
-                return
-
     def next_slice(self) -> tuple[int, bool]:
-        """Returns the length of one call in nanoseconds, and whether it is the last."""
-        remaining = self._remaining()
+        """Returns the length of a call in nanoseconds, and whether it is the last one."""
+        remaining = _SLICE + 1
+        if self._deadline is not None:
+            remaining = max(0.0, self._deadline - time.monotonic())
         return int(min(remaining, _SLICE) * 1e9), remaining <= _SLICE
 
-    def _remaining(self) -> float:
-        if self._deadline is None:
-            return float("inf")
-        return max(0.0, self._deadline - time.monotonic())
+    def slices(self) -> Iterator[int]:
+        """Yields the lengths of the calls in nanoseconds, at least one."""
+        is_last = False
+        while not is_last:
+            nanoseconds, is_last = self.next_slice()
+            yield nanoseconds
 
 
 class SyncObject:
@@ -57,10 +56,75 @@ class SyncObject:
 
     def _at(self) -> int:
         """Returns the address. Raises an exception if the segment is closed."""
-        return self._segment.address(self._offset)
+        return self._segment.address(self._offset, self._type.size)
 
     def __repr__(self) -> str:
         return f"<{self._type.kind} at {self._offset} of {self._segment.name!r}>"
+
+
+class Held:
+    """The base of what a thread holds until its release: guards, permits, endpoints.
+
+    The ``with`` statement releases it at its end.
+    """
+
+    def __init__(self, segment: _native.Mapped) -> None:
+        # The C library sets it. So an exception of a signal handler, just after the
+        # call, does not lose what was acquired.
+        self._held = c_int(0)
+        self._segment = segment
+        self._pid = os.getpid()
+        segment.guards += 1
+
+    @property
+    def _is_held(self) -> bool:
+        return bool(self._held.value) and self._pid == os.getpid()
+
+    def _check(self) -> None:
+        if not self._is_held:
+            raise NotHeld(f"this {type(self).__name__} was released")
+        self._segment.check_open()
+
+    def release(self) -> None:
+        """Releases it. Does nothing if it was released before.
+
+        :raises NotHeld: another thread has acquired it.
+        """
+        if self._is_held:
+            self._release()
+        self._forget()
+
+    def _release(self) -> None:
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Lets the segment be closed."""
+        self._held.value = 0
+        if self._pid is not None:
+            self._pid = None  # type: ignore[assignment]
+            self._segment.guards -= 1
+
+    def __enter__(self) -> Any:
+        self._check()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_held", None) is not None and self._is_held:
+            warnings.warn(
+                f"a {type(self).__name__} was not released",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self.release()
 
 
 class Mutex(SyncObject):
@@ -82,108 +146,74 @@ class Mutex(SyncObject):
         :raises TimeoutError: another thread has held the lock until the timeout.
         :raises Deadlock: this thread holds the lock already.
         """
-        cause = self._lock(timeout)
-        if cause is not None:
-            self._unlock()
-            raise Poisoned(self, cause)
-        return Guard(self)
+        guard = Guard(self)
+        guard._raise_poison(guard._lock(timeout))
+        return guard
 
     def try_lock(self) -> Guard | None:
-        """Locks the mutex if no thread holds it. Returns ``None`` if one does.
+        """Locks the mutex if no thread holds it. Returns ``None`` if a thread does.
 
         :raises Poisoned: as :meth:`lock` does.
         """
-        result = _native.call("try_lock", self._at(), allow=("POISONED", "WOULD_BLOCK", "DEADLOCK"))
+        guard = Guard(self)
+        allow = ("POISONED", "WOULD_BLOCK", "DEADLOCK")
+        result = _native.call("try_lock", self._at(), byref(guard._held), allow=allow)
         if result in ("WOULD_BLOCK", "DEADLOCK"):
+            guard._forget()
             return None
-        if result == "POISONED":
-            cause = self._cause()
-            self._unlock()
-            raise Poisoned(self, cause)
-        return Guard(self)
+        guard._raise_poison(result)
+        return guard
 
     def recover(self, timeout: float | None = None) -> RecoveringGuard:
         """Locks the mutex to repair the data, whether it is poisoned or not.
 
-        The poison is cleared when the ``with`` block ends without an exception.
+        The poison is cleared when the ``with`` block ends without an exception. Another
+        process may have repaired the data first: then ``cause`` of the guard is
+        ``None``.
         """
-        return RecoveringGuard(self, self._lock(timeout))
+        guard = RecoveringGuard(self)
+        if guard._lock(timeout) == "POISONED":
+            guard.cause = self.poison_cause
+        return guard
 
     def lock_or_recover(
-        self, repair: Callable[[Any, Cause], None], timeout: float | None = None
+        self, repair: Callable[[Any, Cause], object], timeout: float | None = None
     ) -> Guard:
         """Locks the mutex. If it is poisoned, calls ``repair(data, cause)`` first.
 
         The lock is held during the call. The poison is cleared when it returns. If it
         raises an exception, the mutex is unlocked and stays poisoned.
         """
-        cause = self._lock(timeout)
         guard = Guard(self)
-        if cause is not None:
+        if guard._lock(timeout) == "POISONED":
+            cause = self.poison_cause
             try:
-                repair(guard.data, cause)
+                if cause is not None:
+                    repair(guard.data, cause)
+                _native.call("recover", self._at())
             except BaseException:
                 guard.release()
                 raise
-            _native.call("recover", self._at())
         return guard
 
     @property
     def poison_cause(self) -> Cause | None:
-        """Why the mutex is poisoned, or ``None``. Another process may change it."""
-        cause = self._cause()
-        return None if cause.failure is Failure.UNKNOWN and not cause.tid else cause
-
-    def _lock(self, timeout: float | None) -> Cause | None:
-        """Locks the mutex. Returns the cause if it is poisoned."""
-        for nanoseconds in _Timeout(timeout).slices():
-            result = _native.call(
-                "lock_for", self._at(), ctypes.c_uint64(nanoseconds), allow=("POISONED", "TIMED_OUT")
-            )
-            if result != "TIMED_OUT":
-                return self._cause() if result == "POISONED" else None
-        raise TimeoutError("another thread has held the lock until the timeout")
-
-    def _unlock(self) -> None:
-        _native.call("unlock", self._at())
-
-    def _cause(self) -> Cause:
+        """Why the mutex is poisoned, or ``None``. Other processes may change it."""
         return _native.poison_cause(self._at())
 
 
-class Guard:
-    """The right to use the data of a locked mutex. It belongs to the thread that locked.
-
-    Its release unlocks the mutex: at the end of the ``with`` block, or by
-    :meth:`release`.
-    """
+class Guard(Held):
+    """The right to use the data of a locked mutex. It belongs to the thread that locked."""
 
     def __init__(self, mutex: Mutex) -> None:
-        self._mutex = mutex
-        self._held = True
-        self._pid = os.getpid()
-        mutex._segment.guards += 1
         data = mutex._type.field("data")
         if data is None:
-            self.release()
-            raise _native.corrupt("a mutex without data in the type table")
-        access = _views.Access(mutex._segment, self._check, writable=True)
+            raise CorruptSegment("the type table has a ShmMutex without data")
+        super().__init__(mutex._segment)
+        self._mutex = mutex
+        access = _views.Access(mutex._segment, self._check, guard=self)
         #: The data: a view, which is valid until the release.
         self.data: Any = _views.view(data.type, mutex._offset + data.offset, access)
-        _native.guard_of[access] = self
-
-    def release(self) -> None:
-        """Unlocks the mutex. Does nothing if the guard was released before."""
-        if self._held:
-            self._held = False
-            self._mutex._segment.guards -= 1
-            if self._pid == os.getpid():
-                self._mutex._unlock()
-
-    def _check(self) -> None:
-        if not self._held or self._pid != os.getpid():
-            raise NotHeld("the lock of this data was released")
-        self._mutex._segment.check_open()
 
     def __enter__(self) -> Any:
         self._check()
@@ -195,27 +225,47 @@ class Guard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._held and kind is not None:
-            self._poison()
+        if kind is not None and self._is_held:
+            _native.call("poison", self._mutex._at())
         self.release()
 
-    def _poison(self) -> None:
-        if self._pid == os.getpid():
-            _native.call("poison", self._mutex._at())
-
-    def __del__(self) -> None:
-        if getattr(self, "_held", False):
-            warnings.warn(f"{self._mutex!r} was not released", ResourceWarning, source=self)
+    def _lock(self, timeout: float | None) -> str:
+        """Locks the mutex. Returns ``OK`` or ``POISONED``."""
+        try:
+            for nanoseconds in _Timeout(timeout).slices():
+                result = _native.call(
+                    "lock_for",
+                    self._mutex._at(),
+                    nanoseconds,
+                    byref(self._held),
+                    allow=("POISONED", "TIMED_OUT"),
+                )
+                if result != "TIMED_OUT":
+                    return result
+        except BaseException:
             self.release()
+            raise
+        self._forget()
+        raise TimeoutError("another thread has held the lock until the timeout")
+
+    def _raise_poison(self, result: str) -> None:
+        """Unlocks the mutex and raises an exception if it is poisoned."""
+        if result == "POISONED":
+            cause = self._mutex.poison_cause
+            self.release()
+            if cause is None:  # `clear-poison` of the tool was faster
+                cause = Cause.unknown()
+            raise Poisoned(self._mutex, cause)
+
+    def _release(self) -> None:
+        _native.call("unlock", self._mutex._at(), byref(self._held))
 
 
 class RecoveringGuard(Guard):
     """A guard whose ``with`` block repairs the data of a poisoned mutex."""
 
-    def __init__(self, mutex: Mutex, cause: Cause | None) -> None:
-        #: Why the mutex is poisoned, or ``None``: another process has repaired it.
-        self.cause = cause
-        super().__init__(mutex)
+    #: Why the mutex is poisoned, or ``None``: another process has repaired it.
+    cause: Cause | None = None
 
     def __exit__(
         self,
@@ -223,7 +273,7 @@ class RecoveringGuard(Guard):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._held and kind is None and self.cause is not None:
+        if kind is None and self._is_held:
             _native.call("recover", self._mutex._at())
         super().__exit__(kind, error, trace)
 
@@ -242,60 +292,418 @@ class Condvar(SyncObject):
         """Unlocks the mutex, waits for a notification, and locks the mutex again.
 
         ``data`` is the view that the ``with`` statement of the mutex gives. The call may
-        return without a notification, after a tenth of a second and later, so call it
-        in a loop, or use :meth:`wait_for`. Returns ``False`` if ``timeout`` (in seconds)
-        has passed.
+        return without a notification, so call it in a loop, or use :meth:`wait_for`. (It
+        returns after a tenth of a second at the latest, so that Python can handle
+        signals.) Returns ``False`` if ``timeout``, in seconds, has passed.
 
         :raises Poisoned: the mutex was poisoned meanwhile. The lock is not held then.
         """
-        return self._wait(_guard(data), _Timeout(timeout))
+        return self._wait(_guard_of(data), _Timeout(timeout))
 
     def wait_for(
         self, data: Any, predicate: Callable[[Any], Any], timeout: float | None = None
     ) -> Any:
         """Waits until ``predicate(data)`` is true, and returns its value.
 
-        Returns the last value, which is false, if ``timeout`` (in seconds) has passed.
+        Returns the last value, which is false, if ``timeout``, in seconds, has passed.
 
         :raises Poisoned: as :meth:`wait` does.
         """
-        guard = _guard(data)
+        guard = _guard_of(data)
         limit = _Timeout(timeout)
         in_time = True
-        while not (value := predicate(data)) and in_time:
+        value = predicate(data)
+        while not value and in_time:
             in_time = self._wait(guard, limit)
+            value = predicate(data)
         return value
 
     def notify_one(self) -> None:
         """Wakes one waiting thread, if there is any."""
-        _native.call("notify_one", self._at())
+        _native.plain("notify_one", self._at())
 
     def notify_all(self) -> None:
         """Wakes all waiting threads."""
-        _native.call("notify_all", self._at())
+        _native.plain("notify_all", self._at())
 
     def _wait(self, guard: Guard, limit: _Timeout) -> bool:
         guard._check()
         nanoseconds, is_last = limit.next_slice()
-        result = _native.call(
-            "wait_for",
-            self._at(),
-            guard._mutex._at(),
-            ctypes.c_uint64(nanoseconds),
-            allow=("POISONED", "TIMED_OUT"),
-        )
-        if result == "POISONED":
-            cause = guard._mutex._cause()
-            guard.release()
-            raise Poisoned(guard._mutex, cause)
+        try:
+            result = _native.call(
+                "wait_for",
+                self._at(),
+                guard._mutex._at(),
+                nanoseconds,
+                byref(guard._held),
+                allow=("POISONED", "TIMED_OUT"),
+            )
+        except BaseException:
+            if not guard._is_held:
+                guard._forget()
+            raise
+        guard._raise_poison(result)
         return not (result == "TIMED_OUT" and is_last)
 
 
-def _guard(data: Any) -> Guard:
-    if isinstance(data, Guard):
-        return data
-    access = getattr(data, "_access", None)
-    guard = _native.guard_of.get(access)
-    if guard is None:
-        raise TypeError("wait needs the data of a locked mutex, as the with statement gives it")
+def _guard_of(data: Any) -> Guard:
+    guard = data if isinstance(data, Guard) else getattr(data, "_access", None)
+    guard = guard if isinstance(guard, Guard) else getattr(guard, "guard", None)
+    if not isinstance(guard, Guard):
+        raise TypeError("this needs the data of a locked mutex, as its with statement gives it")
     return guard
+
+
+class Semaphore(SyncObject):
+    """A ``ShmSemaphore``: numbered permits, which come back if their holders die.
+
+    >>> with segment["devices"].acquire() as permit:
+    ...     print(permit.index < 4)
+    True
+    """
+
+    @property
+    def permits(self) -> int:
+        """The number of all permits."""
+        # The size tells the number: docs/format.md.
+        return (self._type.size - 2 * self._type.align) // self._type.align
+
+    def available(self) -> int:
+        """Returns how many permits are free at this moment."""
+        return int(_native.plain("available", self._at(), self.permits))
+
+    def acquire(self, timeout: float | None = None) -> Permit:
+        """Waits for a permit. ``timeout`` is in seconds; 0 does not wait.
+
+        :raises TimeoutError: no permit was free until the timeout.
+        """
+        permit = Permit(self._segment)
+        try:
+            for nanoseconds in _Timeout(timeout).slices():
+                result = _native.call(
+                    "acquire_for",
+                    self._at(),
+                    self.permits,
+                    nanoseconds,
+                    byref(permit._permit),
+                    byref(permit._held),
+                    allow=("TIMED_OUT", "WOULD_BLOCK"),
+                )
+                if result == "OK":
+                    after_death = c_int()
+                    permit.index = _native.plain("permit", permit._permit, byref(after_death))
+                    permit.after_death = bool(after_death.value)
+                    return permit
+        except BaseException:
+            permit.release()
+            raise
+        permit._forget()
+        raise TimeoutError("no permit was free until the timeout")
+
+
+class Permit(Held):
+    """A permit of a semaphore. It belongs to the thread that acquired it."""
+
+    #: The number of the permit. No other permit has it at the same time.
+    index: int
+    #: Whether the last holder of this permit died with it.
+    after_death: bool
+
+    def __init__(self, segment: _native.Mapped) -> None:
+        super().__init__(segment)
+        self._permit = c_void_p()
+
+    def __enter__(self) -> Self:
+        self._check()
+        return self
+
+    def _release(self) -> None:
+        _native.call("permit_release", self._permit, byref(self._held))
+
+
+class Event(SyncObject):
+    """A ``ShmEvent``, with the methods of :class:`threading.Event`."""
+
+    def set(self) -> None:
+        """Sets the event, and wakes the waiting threads (one, if it resets itself)."""
+        _native.call("event_set", self._at())
+
+    def clear(self) -> None:
+        """Resets the event."""
+        _native.plain("event_reset", self._at())
+
+    def is_set(self) -> bool:
+        """Returns whether the event is set at this moment."""
+        return bool(_native.plain("event_is_set", self._at()))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the event is set. Returns ``False`` if ``timeout`` has passed."""
+        for nanoseconds in _Timeout(timeout).slices():
+            allow = ("TIMED_OUT",)
+            result = _native.call("event_wait_for", self._at(), nanoseconds, allow=allow)
+            if result == "OK":
+                return True
+        return False
+
+
+class _ChannelWords(ctypes.Structure):
+    """A channel for the C library, as `_library.c` declares it."""
+
+    _fields_ = (("at", c_void_p), ("numbers", c_uint64 * 5))
+
+
+class Channel(SyncObject):
+    """A ``ShmChannel``: messages from senders to receivers.
+
+    >>> numbers = segment["numbers"]
+    >>> with numbers.sender() as sender, numbers.receiver() as receiver:
+    ...     sender.send(7)
+    ...     receiver.recv()
+    7
+    """
+
+    def __init__(self, segment: _native.Mapped, type_: Type, offset: int) -> None:
+        super().__init__(segment, type_, offset)
+        slots = _views.part_of(type_, "slots").type
+        if slots.kind != "array":
+            raise CorruptSegment("the slots of a channel are no array")
+        #: The type of a message.
+        self.message = slots.fields[0].type
+        #: The number of messages that it has room for.
+        self.capacity = slots.fields[0].offset
+
+    def __len__(self) -> int:
+        """The number of messages in it at this moment."""
+        return int(_native.plain("channel_len", byref(self._words())))
+
+    def sender(self) -> Sender:
+        """Opens an endpoint that sends.
+
+        :raises LockFailed: all of them are taken.
+        """
+        return Sender(self)
+
+    def receiver(self) -> Receiver:
+        """Opens an endpoint that receives.
+
+        :raises LockFailed: all of them are taken.
+        """
+        return Receiver(self)
+
+    def _words(self) -> _ChannelWords:
+        ends = [_seats(self._type, side) for side in ("senders", "receivers")]
+        message = self.message
+        numbers = (c_uint64 * 5)(message.size, message.align, self.capacity, *ends)
+        return _ChannelWords(self._at(), numbers)
+
+
+def _seats(channel: Type, side: str) -> int:
+    seats = _views.part_of(_views.part_of(channel, side).type, "seats").type
+    return seats.fields[0].offset
+
+
+class _End(Held):
+    """An endpoint of a channel. It belongs to the thread that opened it."""
+
+    _side: str
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel._segment)
+        self._channel = channel
+        self._end = c_void_p()
+        try:
+            _native.call(
+                f"{self._side}_open",
+                byref(channel._words()),
+                byref(self._end),
+                byref(self._held),
+            )
+        except BaseException:
+            self.release()
+            raise
+
+    def _release(self) -> None:
+        _native.call(f"{self._side}_close", self._end, byref(self._held))
+
+    def _forget(self) -> None:
+        super()._forget()
+        end, self._end = self._end, c_void_p()
+        _native.plain("free", end)
+
+    def _call(self, name: str, *arguments: Any, timeout: float | None) -> None:
+        self._check()
+        *first, last = arguments
+        for nanoseconds in _Timeout(timeout).slices():
+            allow = ("TIMED_OUT", "WOULD_BLOCK")
+            if _native.call(name, self._end, *first, nanoseconds, *last, allow=allow) == "OK":
+                return
+        raise TimeoutError("the other side has not made progress until the timeout")
+
+    def _wait_for_peer(self, timeout: float | None) -> None:
+        self._call(f"{self._side}_wait", (), timeout=timeout)
+
+
+class Sender(_End):
+    """An endpoint of a channel that sends."""
+
+    _side = "sender"
+
+    def __enter__(self) -> Self:
+        self._check()
+        return self
+
+    def send(self, message: Any, timeout: float | None = None) -> None:
+        """Sends a message, and waits for room. ``timeout`` is in seconds.
+
+        A message that is a struct is a dict or a sequence of its fields. If the process
+        is killed, the message is sent as a whole or not at all.
+
+        :raises TimeoutError: there was no room until the timeout.
+        :raises PeerDied: the last receiver has died.
+        :raises Disconnected: all receivers have closed.
+        """
+        type_ = self._channel.message
+        memory = _views.Buffer(type_.size)
+        _views.write(type_, 0, _views.Access(memory, lambda: None, guard=self), message)
+        self._call("send_for", bytes(memory.data), (), timeout=timeout)
+
+    def wait_for_receiver(self, timeout: float | None = None) -> None:
+        """Waits until there is a receiver. ``timeout`` is in seconds.
+
+        :raises TimeoutError: there was none until the timeout.
+        """
+        self._wait_for_peer(timeout)
+
+    def _write(self, data: bytes) -> int:
+        """Sends bytes to a pipe, at least one. Returns how many."""
+        sent = c_uint64()
+        self._call("send_many_for", data, len(data), (byref(sent),), timeout=None)
+        return sent.value
+
+
+class Receiver(_End):
+    """An endpoint of a channel that receives. Iterating receives until the end."""
+
+    _side = "receiver"
+
+    def __enter__(self) -> Self:
+        self._check()
+        return self
+
+    def recv(self, timeout: float | None = None) -> Any:
+        """Receives a message, and waits for it. ``timeout`` is in seconds.
+
+        A message that is a struct is returned as a dict.
+
+        :raises TimeoutError: there was no message until the timeout.
+        :raises PeerDied: all messages were received, and the last sender has died.
+        :raises Disconnected: all messages were received, and all senders have closed.
+        """
+        type_ = self._channel.message
+        buffer = ctypes.create_string_buffer(max(1, type_.size))
+        self._call("recv_for", buffer, (), timeout=timeout)
+        memory = _views.Buffer(type_.size, buffer.raw)
+        access = _views.Access(memory, lambda: None, guard=None)
+        return _views.detached(_views.get(type_, 0, access))
+
+    def wait_for_sender(self, timeout: float | None = None) -> None:
+        """Waits until there is a sender of whose end this receiver was not told.
+
+        A server that has received the end of its clients waits for the next one.
+        ``timeout`` is in seconds.
+
+        :raises TimeoutError: there was none until the timeout.
+        """
+        self._wait_for_peer(timeout)
+
+    def _read(self, count: int) -> bytes:
+        """Receives bytes from a pipe, at least one. Returns none at the end."""
+        received = c_uint64()
+        buffer = ctypes.create_string_buffer(max(1, count))
+        try:
+            self._call("recv_many_for", buffer, count, (byref(received),), timeout=None)
+        except PeerDied:
+            raise
+        except Disconnected:
+            return b""
+        return buffer.raw[: received.value]
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            try:
+                message = self.recv()
+            except PeerDied:
+                raise
+            except Disconnected:
+                return
+            yield message
+
+
+class Pipe(SyncObject):
+    """A ``ShmPipe``: bytes from one writer to one reader."""
+
+    def __init__(self, segment: _native.Mapped, type_: Type, offset: int) -> None:
+        super().__init__(segment, type_, offset)
+        channel = _views.part_of(type_, "channel")
+        self._channel = Channel(segment, channel.type, offset + channel.offset)
+
+    def writer(self) -> io.BufferedWriter:
+        """Opens the end that writes, as a binary file.
+
+        Closing it tells the reader the end of the file.
+
+        :raises LockFailed: there is a writer.
+        """
+        return io.BufferedWriter(_PipeWriter(self._channel.sender()))
+
+    def reader(self) -> io.BufferedReader:
+        """Opens the end that reads, as a binary file.
+
+        If the writer dies, reading raises :class:`PeerDied` after the rest was read.
+
+        :raises LockFailed: there is a reader.
+        """
+        return io.BufferedReader(_PipeReader(self._channel.receiver()))
+
+
+class _PipeEnd(io.RawIOBase):
+    def __init__(self, end: Any) -> None:
+        super().__init__()
+        self._end = end
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._end.release()
+
+
+class _PipeWriter(_PipeEnd):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Writes at least one byte. Waits for room."""
+        return int(self._end._write(bytes(data)))
+
+
+class _PipeReader(_PipeEnd):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads at least one byte, or 0 at the end of the file. Waits for a byte."""
+        view = memoryview(buffer).cast("B")
+        data = self._end._read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+#: The class for each kind in the type table.
+KINDS: dict[str, type[SyncObject]] = {
+    "ShmMutex": Mutex,
+    "ShmCondvar": Condvar,
+    "ShmSemaphore": Semaphore,
+    "ShmEvent": Event,
+    "ShmChannel": Channel,
+    "ShmPipe": Pipe,
+}

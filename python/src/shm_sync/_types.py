@@ -14,7 +14,7 @@ from ._errors import CorruptSegment
 _TYPE, _FIELD, _VARIANT = 1, 2, 3
 
 #: The depth of nested types, beyond which a table is refused.
-_MAX_DEPTH = 100
+_MAX_DEPTH = 200
 
 #: The longest message in words. A longer one would not be the work of a compiler.
 _MAX_WORDS = 1 << 20
@@ -148,7 +148,7 @@ class _Words:
     def text(self, tag: int) -> str:
         head = self.one()
         if head & 0xFF != tag:
-            raise CorruptSegment(f"the type table has the tag {head & 0xff} instead of {tag}")
+            raise CorruptSegment(f"the type table has the tag {head & 0xFF} instead of {tag}")
         length = head >> 8
         padded = self._bytes(-(-length // 8))
         try:

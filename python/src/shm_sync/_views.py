@@ -10,11 +10,11 @@ import ctypes
 import enum
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Union, overload
+from typing import Any, overload
 
-from . import _native
+from . import _types
 from ._errors import CorruptSegment, NotFound, NotHeld
-from ._types import Type
+from ._types import Field, Type
 
 #: The C type of each integer and float by its name in Rust.
 _NUMBERS: dict[str, Any] = {
@@ -39,10 +39,11 @@ class Access:
     It ends when the guard of the lock is released, or when the segment is closed.
     """
 
-    def __init__(self, segment: _native.Mapped, check: Callable[[], None], writable: bool) -> None:
+    def __init__(self, segment: Any, check: Callable[[], None], guard: object | None) -> None:
         self.segment = segment
         self._check = check
-        self._writable = writable
+        #: The guard of the lock, without which the memory can't be written.
+        self.guard = guard
 
     def check_read(self) -> None:
         """Raises an exception if the memory can't be read any more."""
@@ -51,17 +52,38 @@ class Access:
     def check_write(self, what: str) -> None:
         """Raises an exception if the memory can't be written."""
         self._check()
-        if not self._writable:
+        if self.guard is None:
             raise NotHeld(
                 f"{what} is in no mutex whose lock is held, so it can't be changed: "
                 "put it into a ShmMutex, or use an atomic"
             )
 
 
+class Buffer:
+    """Private memory for a value, with the methods of a segment's memory."""
+
+    len = 0
+
+    def __init__(self, size: int, data: bytes = b"") -> None:
+        self.data = bytearray(data[:size] or size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Returns a copy of the bytes at ``offset``."""
+        return bytes(self.data[offset : offset + size])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Replaces the bytes at ``offset``."""
+        self.data[offset : offset + len(data)] = data
+
+
 class View:
     """The base of the views. ``offset`` is in bytes from the start of the value."""
 
     __slots__ = ("_access", "_offset", "_type")
+
+    _type: Type
+    _offset: int
+    _access: Access
 
     def __init__(self, type_: Type, offset: int, access: Access) -> None:
         object.__setattr__(self, "_type", type_)
@@ -180,14 +202,14 @@ class Vec(Array):
     __slots__ = ("_vec",)
 
     def __init__(self, type_: Type, offset: int, access: Access) -> None:
-        elements = _part(type_, "elements")
+        elements = part_of(type_, "elements")
         array = elements.type.fields[0]
         self._vec = (type_, offset, array.offset)
         super().__init__(array.type, offset + elements.offset, access, 0, array.type.size)
 
     def __len__(self) -> int:
         type_, offset, capacity = self._vec
-        length = _part(type_, "len")
+        length = part_of(type_, "len")
         return min(int(read(length.type, offset + length.offset, self._access)), capacity)
 
     def __getitem__(self, index: Any) -> Any:
@@ -235,10 +257,8 @@ class Vec(Array):
 
     def _set_len(self, length: int) -> None:
         type_, offset, _ = self._vec
-        field = _part(type_, "len")
-        self._access.segment.fence()
+        field = part_of(type_, "len")
         write(field.type, offset + field.offset, self._access, length)
-        self._access.segment.fence()
 
 
 class Atomic(View):
@@ -251,7 +271,10 @@ class Atomic(View):
     def load(self) -> Any:
         """Returns the value."""
         self._access.check_read()
-        return _from_bits(self._number, self._access.segment.atomic_load(self._offset, self._type.size))
+        return _from_bits(
+            self._number,
+            self._access.segment.atomic("load", self._offset, self._type.size),
+        )
 
     def store(self, value: Any) -> None:
         """Replaces the value."""
@@ -261,7 +284,7 @@ class Atomic(View):
         """Replaces the value, and returns the old one."""
         self._access.check_read()
         bits = _to_bits(self._number, value)
-        old = self._access.segment.atomic_swap(self._offset, self._type.size, bits)
+        old = self._access.segment.atomic("swap", self._offset, self._type.size, bits)
         return _from_bits(self._number, old)
 
     def fetch_add(self, value: int) -> int:
@@ -270,7 +293,7 @@ class Atomic(View):
         if self._type.kind == "AtomicBool":
             raise TypeError("an AtomicBool has no sum: use swap")
         bits = value & ((1 << 8 * self._type.size) - 1)
-        old = self._access.segment.atomic_add(self._offset, self._type.size, bits)
+        old = self._access.segment.atomic("add", self._offset, self._type.size, bits)
         return int(_from_bits(self._number, old))
 
     def __repr__(self) -> str:
@@ -278,7 +301,11 @@ class Atomic(View):
 
 
 class Variant(View):
-    """A value of an enum whose variants have fields. It can be read only."""
+    """A value of an enum whose variants have fields.
+
+    Its fields are attributes. To replace it, assign a pair of the name of a variant and
+    its fields, as a dict or a sequence: ``job.shape = ("Circle", {"radius": 2.0})``.
+    """
 
     @property
     def name(self) -> str:
@@ -286,7 +313,7 @@ class Variant(View):
         return self._variant.name
 
     @property
-    def _variant(self) -> Any:
+    def _variant(self) -> _types.Variant:
         tag = int(read(self._type.fields[0].type, self._offset, self._access))
         for variant in self._type.variants:
             if variant.discriminant == tag:
@@ -303,6 +330,9 @@ class Variant(View):
     def __getitem__(self, index: int) -> Any:
         return self.__getattr__(str(index))
 
+    def __dir__(self) -> list[str]:
+        return [field.name for field in self._variant.fields]
+
     def __repr__(self) -> str:
         variant = self._variant
         parts = (f"{field.name}={getattr(self, field.name)!r}" for field in variant.fields)
@@ -314,13 +344,10 @@ class Opaque(View):
 
     def __bytes__(self) -> bytes:
         self._access.check_read()
-        return self._access.segment.read(self._offset, self._type.size)
+        return bytes(self._access.segment.read(self._offset, self._type.size))
 
     def __repr__(self) -> str:
         return f"<{self._type.kind} of {self._type.size} bytes>"
-
-
-Scalar = Union[int, float, bool, str, enum.IntEnum, None]
 
 
 def get(type_: Type, offset: int, access: Access) -> Any:
@@ -361,14 +388,26 @@ def _is_scalar(type_: Type) -> bool:
     if type_.kind == "enum":
         return not any(variant.fields for variant in type_.variants)
     return type_.kind in _NUMBERS or type_.kind in (
-        "u128", "i128", "bool", "char", "()", "NonZero", "ShmString", "ShmOption"
+        "u128",
+        "i128",
+        "bool",
+        "char",
+        "()",
+        "NonZero",
+        "ShmString",
+        "ShmOption",
     )
 
 
 def detached(value: Any) -> Any:
-    """Returns a copy of a value that does not change with the segment."""
+    """Returns a copy of a value that does not change with the segment.
+
+    Structs become dicts, arrays lists, and enums with fields pairs of a name and a dict.
+    """
     if isinstance(value, Struct):
         return {name: detached(value[name]) for name in dir(value)}
+    if isinstance(value, Variant):
+        return value.name, {name: detached(getattr(value, name)) for name in dir(value)}
     if isinstance(value, Array):
         return [detached(item) for item in value]
     if isinstance(value, Atomic):
@@ -381,12 +420,15 @@ def read(type_: Type, offset: int, access: Access) -> Any:
     access.check_read()
     kind = type_.kind
     if kind == "ShmString":
-        length, text = _part(type_, "len"), _part(type_, "bytes")
+        length, text = part_of(type_, "len"), part_of(type_, "bytes")
         count = min(int(read(length.type, offset + length.offset, access)), text.type.size)
         data = access.segment.read(offset + text.offset, count)
-        return data.decode(errors="replace")
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            return data[: error.start].decode()
     if kind == "ShmOption":
-        inside = _part(type_, "value")
+        inside = part_of(type_, "value")
         if access.segment.read(offset, 1) == b"\0":
             return None
         return get(inside.type, offset + inside.offset, access)
@@ -400,12 +442,10 @@ def write(type_: Type, offset: int, access: Access, value: Any) -> None:
     if kind == "ShmString":
         _write_text(type_, offset, access, value)
     elif kind == "ShmOption":
-        inside = _part(type_, "value")
+        inside = part_of(type_, "value")
         access.segment.write(offset, b"\0")
         if value is not None:
-            access.segment.fence()
             write(inside.type, offset + inside.offset, access, value)
-            access.segment.fence()
             access.segment.write(offset, b"\1")
     elif kind == "array":
         element = type_.fields[0]
@@ -415,17 +455,37 @@ def write(type_: Type, offset: int, access: Access, value: Any) -> None:
             write(element.type, offset + index * element.type.size, access, item)
     elif kind in ("struct", "tuple"):
         for field in type_.fields:
-            part = value[field.name] if isinstance(value, dict) else value[int(field.name)]
-            write(field.type, offset + field.offset, access, part)
+            item = value[field.name] if isinstance(value, dict) else value[int(field.name)]
+            write(field.type, offset + field.offset, access, item)
     elif _is_scalar(type_):
         bits = _to_bits(type_, value)
         access.segment.write(offset, bits.to_bytes(type_.size, "little"))
+    elif kind == "enum":
+        _write_variant(type_, offset, access, *value)
     else:
         raise TypeError(f"a value of the type {kind} can't be assigned: change its parts")
 
 
+def _write_variant(type_: Type, offset: int, access: Access, name: str, fields: Any) -> None:
+    for variant in type_.variants:
+        if variant.name == name:
+            break
+    else:
+        names = ", ".join(variant.name for variant in type_.variants)
+        raise ValueError(f"there is no variant {name!r}; the variants are: {names}")
+    # All bytes are replaced at once, so an invalid field leaves the old value.
+    buffer = Buffer(type_.size)
+    memory = Access(buffer, lambda: None, guard=access.guard)
+    tag = type_.fields[0].type
+    buffer.write(0, _to_bits(tag, variant.discriminant).to_bytes(tag.size, "little"))
+    for field in variant.fields:
+        item = fields[field.name] if isinstance(fields, dict) else fields[int(field.name)]
+        write(field.type, field.offset, memory, item)
+    access.segment.write(offset, bytes(buffer.data))
+
+
 def _write_text(type_: Type, offset: int, access: Access, value: str) -> None:
-    length, text = _part(type_, "len"), _part(type_, "bytes")
+    length, text = part_of(type_, "len"), part_of(type_, "bytes")
     data = value.encode()
     if len(data) > text.type.size:
         raise ValueError(
@@ -433,9 +493,7 @@ def _write_text(type_: Type, offset: int, access: Access, value: str) -> None:
         )
     # The length is 0 while the bytes change, so that a killed process leaves a text.
     write(length.type, offset + length.offset, access, 0)
-    access.segment.fence()
     access.segment.write(offset + text.offset, data)
-    access.segment.fence()
     write(length.type, offset + length.offset, access, len(data))
 
 
@@ -497,7 +555,7 @@ def _to_bits(type_: Type, value: Any) -> int:
     return value & ((1 << bits) - 1)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _enumeration(variants: tuple[tuple[str, int], ...]) -> Any:
     return enum.IntEnum("Enum", list(variants))
 
@@ -507,7 +565,8 @@ def enumeration(type_: Type) -> Any:
     return _enumeration(tuple((variant.name, variant.discriminant) for variant in type_.variants))
 
 
-def _part(type_: Type, name: str) -> Any:
+def part_of(type_: Type, name: str) -> Field:
+    """Returns the field of a type of the library."""
     field = type_.field(name)
     if field is None:
         raise CorruptSegment(f"the type {type_.kind} has no field {name!r}")
