@@ -9,9 +9,11 @@ class BuildLibrary(build_ext):
     """Builds a plain shared library, which works with every version of Python."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """Returns the path, without the version of Python."""
         return "/".join(fullname.split(".")) + ".so"
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
+        """Returns no symbol: the library is no module of Python."""
         return []
 
 
@@ -19,6 +21,7 @@ class AnyPython(bdist_wheel):
     """Tags the wheel for every Python 3 of this platform."""
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Returns the tag."""
         _, _, platform = super().get_tag()
         return "py3", "none", platform
 

@@ -58,7 +58,7 @@ class Segment:
         self._type = _types.parse(mapped.type_table(), int(mapped.fingerprint(), 16))
         # The value is shared with other processes, so only what is in a locked mutex
         # may be changed.
-        self._access = _views.Access(mapped, mapped.check_open, guard=None)
+        self._access = _views.Access(mapped)
 
     @property
     def address(self) -> str:

@@ -7,6 +7,7 @@ import io
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from ctypes import byref, c_int, c_uint64, c_void_p
 from types import TracebackType
@@ -211,7 +212,7 @@ class Guard(Held):
             raise CorruptSegment("the type table has a ShmMutex without data")
         super().__init__(mutex._segment)
         self._mutex = mutex
-        access = _views.Access(mutex._segment, self._check, guard=self)
+        access = GuardedAccess(self)
         #: The data: a view, which is valid until the release.
         self.data: Any = _views.view(data.type, mutex._offset + data.offset, access)
 
@@ -259,6 +260,27 @@ class Guard(Held):
 
     def _release(self) -> None:
         _native.call("unlock", self._mutex._at(), byref(self._held))
+
+
+class GuardedAccess(_views.Access):
+    """The right to use the data of a mutex, until its guard is released."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__(guard._segment, writable=True)
+        # A cycle of references would delay the release of a forgotten guard.
+        self._guard = weakref.ref(guard)
+
+    def guard(self) -> Guard:
+        """Returns the guard. Raises an exception if it was released."""
+        guard = self._guard()
+        if guard is None:
+            raise NotHeld("the guard of this data was released")
+        guard._check()
+        return guard
+
+    def check_read(self) -> None:
+        """Raises an exception if the guard was released."""
+        self.guard()
 
 
 class RecoveringGuard(Guard):
@@ -347,11 +369,12 @@ class Condvar(SyncObject):
 
 
 def _guard_of(data: Any) -> Guard:
-    guard = data if isinstance(data, Guard) else getattr(data, "_access", None)
-    guard = guard if isinstance(guard, Guard) else getattr(guard, "guard", None)
-    if not isinstance(guard, Guard):
-        raise TypeError("this needs the data of a locked mutex, as its with statement gives it")
-    return guard
+    if isinstance(data, Guard):
+        return data
+    access = getattr(data, "_access", None)
+    if not isinstance(access, GuardedAccess):
+        raise TypeError("this needs the data of a mutex, as its with statement gives it")
+    return access.guard()
 
 
 class Semaphore(SyncObject):
@@ -564,7 +587,7 @@ class Sender(_End):
         """
         type_ = self._channel.message
         memory = _views.Buffer(type_.size)
-        _views.write(type_, 0, _views.Access(memory, lambda: None, guard=self), message)
+        _views.write(type_, 0, _views.Access(memory, writable=True), message)
         self._call("send_for", bytes(memory.data), (), timeout=timeout)
 
     def wait_for_receiver(self, timeout: float | None = None) -> None:
@@ -603,7 +626,7 @@ class Receiver(_End):
         buffer = ctypes.create_string_buffer(max(1, type_.size))
         self._call("recv_for", buffer, (), timeout=timeout)
         memory = _views.Buffer(type_.size, buffer.raw)
-        access = _views.Access(memory, lambda: None, guard=None)
+        access = _views.Access(memory)
         return _views.detached(_views.get(type_, 0, access))
 
     def wait_for_sender(self, timeout: float | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from . import _types
@@ -34,25 +34,21 @@ _NUMBERS: dict[str, Any] = {
 
 
 class Access:
-    """The right to use a part of a segment's memory.
+    """The right to use a part of a segment's memory."""
 
-    It ends when the guard of the lock is released, or when the segment is closed.
-    """
-
-    def __init__(self, segment: Any, check: Callable[[], None], guard: object | None) -> None:
-        self.segment = segment
-        self._check = check
-        #: The guard of the lock, without which the memory can't be written.
-        self.guard = guard
+    def __init__(self, memory: Any, *, writable: bool = False) -> None:
+        #: A segment's memory, or a :class:`Buffer`.
+        self.segment = memory
+        self._writable = writable
 
     def check_read(self) -> None:
         """Raises an exception if the memory can't be read any more."""
-        self._check()
+        self.segment.check_open()
 
     def check_write(self, what: str) -> None:
         """Raises an exception if the memory can't be written."""
-        self._check()
-        if self.guard is None:
+        self.check_read()
+        if not self._writable:
             raise NotHeld(
                 f"{what} is in no mutex whose lock is held, so it can't be changed: "
                 "put it into a ShmMutex, or use an atomic"
@@ -66,6 +62,9 @@ class Buffer:
 
     def __init__(self, size: int, data: bytes = b"") -> None:
         self.data = bytearray(data[:size] or size)
+
+    def check_open(self) -> None:
+        """Does nothing: it is always there."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Returns a copy of the bytes at ``offset``."""
@@ -475,7 +474,7 @@ def _write_variant(type_: Type, offset: int, access: Access, name: str, fields: 
         raise ValueError(f"there is no variant {name!r}; the variants are: {names}")
     # All bytes are replaced at once, so an invalid field leaves the old value.
     buffer = Buffer(type_.size)
-    memory = Access(buffer, lambda: None, guard=access.guard)
+    memory = Access(buffer, writable=True)
     tag = type_.fields[0].type
     buffer.write(0, _to_bits(tag, variant.discriminant).to_bytes(tag.size, "little"))
     for field in variant.fields:

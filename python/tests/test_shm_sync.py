@@ -1,0 +1,522 @@
+"""Tests of the package. `cargo test -p shm-sync-tests --test languages python` runs them.
+
+The Rust test creates a segment for each test and passes its address in
+``SHM_SYNC_TEST_ADDRESSES``, one for each test in the order of their names.
+"""
+
+import doctest
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import threading
+import time
+import unittest
+import warnings
+
+import shm_sync
+from shm_sync import _types
+
+#: Longer than any wait in a test that passes.
+LIMIT = 60.0
+
+
+def increment(segment, times):
+    """Adds 1 to `pending` again and again."""
+    for _ in range(times):
+        with segment["pending"].lock(LIMIT) as data:
+            data.value += 1
+
+
+def in_child(function):
+    """Calls a function in a forked child. Returns the id of the child, which has ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        finally:
+            os._exit(70)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def in_thread(function):
+    """Starts a thread."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+class Test(unittest.TestCase):
+    """Each test has a segment of its own."""
+
+    def setUp(self):
+        addresses = os.environ.get("SHM_SYNC_TEST_ADDRESSES")
+        if addresses is None:
+            self.skipTest("run by `cargo test -p shm-sync-tests --test languages python`")
+        names = sorted(name for name in dir(Test) if name.startswith("test_"))
+        self.address = addresses.split(",")[names.index(self._testMethodName)]
+        self.segment = shm_sync.open(self.address)
+        self.addCleanup(self.segment.close)
+        watchdog = threading.Timer(2 * LIMIT, os.abort)
+        watchdog.daemon = True
+        watchdog.start()
+        self.addCleanup(watchdog.cancel)
+
+    def die_inside(self):
+        """Lets a child die with the lock of `pending` held."""
+
+        def die():
+            with self.segment["pending"].lock() as data:
+                data.value = 99
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return in_child(die)
+
+    # Data
+
+    def test_scalars_are_read_and_written(self):
+        segment = self.segment
+        with segment["pending"].lock() as data:
+            data.value += 1
+            self.assertEqual(data.value, 6)
+        with segment["wide"].lock() as data:
+            self.assertEqual(data.value, -3)
+            data.value = -(2**127)
+            self.assertEqual(data.value, -(2**127))
+        with segment["letter"].lock() as data:
+            self.assertEqual(data.value, "ż")
+            data.value = "é"
+            self.assertEqual(data.value, "é")
+        with segment["pair"].lock() as data:
+            self.assertEqual((data[0], data[1]), (1, 2))
+            data[1] = 2**64 - 1
+            self.assertEqual(list(data), [1, 2**64 - 1])
+        with segment["floats"].lock() as data:
+            data[1] = 0.5
+            self.assertEqual(list(data), [1.0, 0.5, -3.0])
+            self.assertEqual(data[-1], -3.0)
+            self.assertEqual(data[:2], [1.0, 0.5])
+
+    def test_structs_have_attributes(self):
+        with self.segment["workers[1].lock"].lock() as job:
+            self.assertEqual((job.id, job.name, job.parent), (3, "first", 5))
+            self.assertEqual(job.state.name, "Busy")
+            self.assertEqual((job.shape.name, job.shape.radius), ("Circle", 1.5))
+            job.name = "zażółć"
+            job.parent = None
+            job.state = "Gone"
+            job.shape = ("Pair", [7, 8])
+            self.assertEqual((job.name, job.parent, job.state), ("zażółć", None, 8))
+            self.assertEqual((job.shape[0], job.shape[1]), (7, 8))
+            self.assertEqual(shm_sync.copy(job)["shape"], ("Pair", {"0": 7, "1": 8}))
+        with self.segment["workers[0].lock"].lock() as other:
+            self.assertEqual(other.name, "first", "the neighbour does not change")
+
+    def test_invalid_values_are_refused(self):
+        with self.segment["workers[2].lock"].lock() as job:
+            before = bytes(repr(job), "utf-8")
+            for name, value, error in [
+                ("id", -1, OverflowError),
+                ("id", 2**32, OverflowError),
+                ("id", "1", TypeError),
+                ("name", "x" * 21, ValueError),
+                ("state", 3, ValueError),
+                ("state", "Missing", KeyError),
+                ("shape", ("Square", {}), ValueError),
+                ("shape", ("Pair", [1, -1]), OverflowError),
+                ("missing", 1, AttributeError),
+            ]:
+                with self.assertRaises(error, msg=f"{name} = {value!r}"):
+                    setattr(job, name, value)
+            self.assertEqual(bytes(repr(job), "utf-8"), before, "nothing has changed")
+        for path, value, error in [
+            ("small", 0, ValueError),
+            ("letter", "ab", TypeError),
+            ("letter", "\ud800", TypeError),
+        ]:
+            with self.segment[path].lock() as data:
+                with self.assertRaises(error, msg=f"{path} = {value!r}"):
+                    data.value = value
+
+    def test_vecs_grow_and_shrink(self):
+        with self.segment["list"].lock() as data:
+            for number in range(5):
+                data.append(number * number)
+            self.assertEqual(list(data), [0, 1, 4, 9, 16])
+            with self.assertRaises(IndexError):
+                data.append(25)
+            self.assertEqual(data.pop(), 16)
+            data[0] = 7
+            self.assertEqual(list(data), [7, 1, 4, 9])
+            with self.assertRaises(IndexError):
+                data[4]
+            data.clear()
+            self.assertEqual(len(data), 0)
+
+    def test_atomics_need_no_lock(self):
+        beats = self.segment["workers[3].beats"]
+        self.assertEqual(beats.fetch_add(5), 1)
+        self.assertEqual(beats.swap(2**64 - 1), 6)
+        self.assertEqual(beats.fetch_add(1), 2**64 - 1)
+        self.assertEqual(beats.load(), 0, "it wraps around")
+        self.assertEqual(self.segment["padded"].load(), -4)
+        self.segment["flag"].store(False)
+        self.assertIs(self.segment["flag"].load(), False)
+
+    def test_data_without_lock_is_read_only(self):
+        self.assertEqual(self.segment["version"], 12)
+        with self.assertRaises(shm_sync.NotHeld):
+            self.segment.value.version = 13
+        with self.segment["pending"].lock() as data:
+            pass
+        with self.assertRaises(shm_sync.NotHeld):
+            data.value = 1
+        with self.assertRaises(shm_sync.NotHeld):
+            data.value
+
+    def test_missing_paths_are_not_found(self):
+        for path in ["nope", "workers[4]", "workers[x]", "workers[0", "pending.data", "version.x"]:
+            with self.assertRaises(shm_sync.NotFound, msg=path):
+                self.segment[path]
+
+    # The mutex
+
+    def test_lock_excludes_processes_and_threads(self):
+        with self.segment["pending"].lock() as data:
+            data.value = 0
+        workers = [
+            multiprocessing.get_context(method).Process(target=increment, args=(self.segment, 500))
+            for method in ["fork", "fork", "spawn"]
+        ]
+        for worker in workers:
+            worker.start()
+        thread = in_thread(lambda: increment(self.segment, 500))
+        for worker in workers:
+            worker.join(LIMIT)
+            self.assertEqual(worker.exitcode, 0, "the worker has finished")
+        thread.join(LIMIT)
+        with self.segment["pending"].lock() as data:
+            self.assertEqual(data.value, 2000)
+
+    def test_death_poisons(self):
+        pid = self.die_inside()
+        mutex = self.segment["pending"]
+        with self.assertRaises(shm_sync.Poisoned) as caught:
+            mutex.lock(LIMIT)
+        self.assertEqual(caught.exception.cause.pid, pid)
+        self.assertIs(caught.exception.cause.failure, shm_sync.Failure.DIED)
+        with self.assertRaises(shm_sync.Poisoned):
+            mutex.try_lock()
+        with self.assertRaises(KeyError):
+            with mutex.recover(LIMIT) as data:
+                raise KeyError("the repair fails")
+        self.assertIsNotNone(mutex.poison_cause, "a failed repair leaves the poison")
+        with caught.exception.recover(LIMIT) as data:
+            self.assertEqual(data.value, 99)
+            data.value = 5
+        self.assertIsNone(mutex.poison_cause)
+        with mutex.lock(LIMIT) as data:
+            self.assertEqual(data.value, 5)
+
+    def test_exception_poisons(self):
+        mutex = self.segment["pending"]
+        with self.assertRaises(ZeroDivisionError):
+            with mutex.lock() as data:
+                data.value = 1 // 0
+        self.assertIs(mutex.poison_cause.failure, shm_sync.Failure.PANICKED)
+        self.assertEqual(mutex.poison_cause.pid, os.getpid())
+        causes = []
+        with mutex.lock_or_recover(lambda data, cause: causes.append(cause)) as data:
+            self.assertEqual(data.value, 5)
+        self.assertEqual(len(causes), 1)
+        with mutex.lock_or_recover(lambda data, cause: causes.append(cause)):
+            pass
+        self.assertEqual(len(causes), 1, "the poison is cleared")
+
+    def test_failed_repair_leaves_the_poison(self):
+        self.die_inside()
+        mutex = self.segment["pending"]
+        with self.assertRaises(KeyError):
+            mutex.lock_or_recover(lambda data, cause: {}["missing"])
+        with self.assertRaises(shm_sync.Poisoned):
+            mutex.lock(LIMIT)
+
+    def test_lock_times_out(self):
+        mutex = self.segment["pending"]
+        begin, end = threading.Event(), threading.Event()
+
+        def hold():
+            with mutex.lock():
+                begin.set()
+                end.wait(LIMIT)
+
+        holder = in_thread(hold)
+        begin.wait(LIMIT)
+        with self.assertRaises(TimeoutError):
+            mutex.lock(0.25)
+        self.assertIsNone(mutex.try_lock())
+        end.set()
+        holder.join(LIMIT)
+        guard = mutex.lock(LIMIT)
+        with self.assertRaises(shm_sync.Deadlock):
+            mutex.lock()
+        self.assertIsNone(mutex.try_lock(), "as in Rust, try_lock does not deadlock")
+        guard.release()
+        guard.release()
+
+    def test_guard_belongs_to_its_thread_and_process(self):
+        mutex = self.segment["pending"]
+        guard = mutex.lock()
+        errors = []
+
+        def release():
+            try:
+                guard._release()
+            except shm_sync.NotHeld as error:
+                errors.append(error)
+
+        in_thread(release).join(LIMIT)
+        self.assertEqual(len(errors), 1, "another thread can't unlock")
+
+        def use():
+            try:
+                guard.data.value = 1
+            except shm_sync.NotHeld:
+                guard.release()
+                os._exit(0)
+
+        self.assertEqual(os.waitstatus_to_exitcode(self.status_of(use)), 0)
+        self.assertIsNone(mutex.try_lock(), "the child has not unlocked")
+        guard._held.value = 1
+        guard.release()
+        with mutex.lock(LIMIT):
+            pass
+
+    def status_of(self, function):
+        """Calls a function in a forked child. Returns its status."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                function()
+            finally:
+                os._exit(70)
+        return os.waitpid(pid, 0)[1]
+
+    def test_forgotten_guard_is_released(self):
+        mutex = self.segment["pending"]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mutex.lock()
+        self.assertEqual([warning.category for warning in caught], [ResourceWarning])
+        with mutex.lock(LIMIT):
+            pass
+
+    def test_open_guard_keeps_the_segment(self):
+        segment = shm_sync.open(self.address)
+        guard = segment["pending"].lock()
+        with self.assertRaises(RuntimeError):
+            segment.close()
+        guard.release()
+        segment.close()
+        segment.close()
+        with self.assertRaises(ValueError):
+            segment["version"]
+
+    def test_signal_handler_interrupts_waits(self):
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*_):
+            raise Interrupted
+
+        old = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, old)
+        receiver = self.segment["numbers"].receiver()
+        self.addCleanup(receiver.release)
+        for wait in [self.segment["auto"].wait, receiver.recv]:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with self.assertRaises(Interrupted):
+                wait()
+        with self.assertRaises(Interrupted):
+            with self.segment["pending"].lock() as data:
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                self.segment["changed"].wait_for(data, lambda data: False)
+        self.assertIsNotNone(self.segment["pending"].poison_cause)
+        with self.segment["pending"].recover(LIMIT):
+            pass
+
+    # The condition variable
+
+    def test_condvar_is_notified(self):
+        pending, changed = self.segment["pending"], self.segment["changed"]
+
+        def notify():
+            with pending.lock() as data:
+                data.value = 42
+            changed.notify_all()
+
+        with pending.lock() as data:
+            thread = in_thread(notify)
+            self.assertTrue(changed.wait_for(data, lambda data: data.value == 42, LIMIT))
+            self.assertFalse(changed.wait_for(data, lambda data: data.value == 43, 0.2))
+            with self.assertRaises(TypeError):
+                changed.wait(7)
+        thread.join(LIMIT)
+
+    def test_death_ends_the_wait(self):
+        pending, changed = self.segment["pending"], self.segment["changed"]
+        children = []
+        thread = None
+        with self.assertRaises(shm_sync.Poisoned) as caught:
+            with pending.lock() as data:
+                thread = in_thread(lambda: children.append(self.die_inside()))
+                changed.wait_for(data, lambda data: False, LIMIT)
+        thread.join(LIMIT)
+        self.assertEqual([caught.exception.cause.pid], children)
+        with caught.exception.recover(LIMIT):
+            pass
+
+    # The other objects
+
+    def test_permits_come_back(self):
+        devices = self.segment["devices"]
+        self.assertEqual((devices.permits, devices.available()), (4, 4))
+        permits = [devices.acquire() for _ in range(3)]
+        self.assertEqual(len({permit.index for permit in permits}), 3)
+
+        def die():
+            permit = devices.acquire(LIMIT)
+            self.assertFalse(permit.after_death)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        in_child(die)
+        with devices.acquire(LIMIT) as permit:
+            self.assertTrue(permit.after_death, "the last holder has died with it")
+            timeouts = []
+
+            def acquire():
+                try:
+                    devices.acquire(0.2)
+                except TimeoutError as error:
+                    timeouts.append(error)
+
+            in_thread(acquire).join(LIMIT)
+            self.assertEqual(len(timeouts), 1)
+        for permit in permits:
+            permit.release()
+        self.assertEqual(devices.available(), 4)
+
+    def test_events(self):
+        event, auto = self.segment["event"], self.segment["auto"]
+        self.assertFalse(event.wait(0.01))
+        event.set()
+        self.assertTrue(event.wait() and event.is_set())
+        event.clear()
+        self.assertFalse(event.is_set())
+        thread = in_thread(auto.set)
+        self.assertTrue(auto.wait(LIMIT))
+        self.assertFalse(auto.is_set(), "it resets itself")
+        thread.join(LIMIT)
+
+    def test_channels(self):
+        numbers = self.segment["numbers"]
+        with numbers.sender() as sender, numbers.receiver() as receiver:
+            for number in range(8):
+                sender.send(number)
+            self.assertEqual(len(numbers), 8)
+            with self.assertRaises(TimeoutError):
+                sender.send(8, timeout=0.1)
+            self.assertEqual(receiver.recv(), 0)
+            with self.assertRaises(OverflowError):
+                sender.send(-1)
+            sender.release()
+            self.assertEqual(list(receiver), list(range(1, 8)))
+            with self.assertRaises(shm_sync.Disconnected):
+                receiver.recv()
+
+    def test_channel_of_structs(self):
+        jobs = self.segment["channel"]
+        job = {"id": 1, "name": "ü", "state": "Idle", "shape": ("Empty", {}), "parent": None}
+        with jobs.sender() as sender, jobs.receiver() as receiver:
+            sender.send(job)
+            received = receiver.recv()
+        self.assertEqual((received["name"], received["shape"]), ("ü", ("Empty", {})))
+
+    def test_death_of_sender_is_told(self):
+        numbers = self.segment["numbers"]
+
+        def die():
+            with numbers.sender() as sender:
+                sender.send(1)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with numbers.receiver() as receiver:
+            in_child(die)
+            self.assertEqual(receiver.recv(LIMIT), 1)
+            with self.assertRaises(shm_sync.PeerDied):
+                receiver.recv(LIMIT)
+
+    def test_pipes_are_files(self):
+        pipe = self.segment["pipe"]
+
+        def write():
+            with pipe.writer() as writer, io.TextIOWrapper(writer) as text:
+                for number in range(1000):
+                    text.write(f"line {number}\n")
+
+        thread = in_thread(write)
+        with pipe.reader() as reader:
+            lines = reader.readlines()
+        thread.join(LIMIT)
+        self.assertEqual((len(lines), lines[-1]), (1000, b"line 999\n"))
+
+    # Segments
+
+    def test_fingerprint_is_checked(self):
+        shm_sync.open(self.address, fingerprint=self.segment.fingerprint).close()
+        with self.assertRaises(shm_sync.LayoutMismatch):
+            shm_sync.open(self.address, fingerprint="0" * 32)
+        same = pickle.loads(pickle.dumps(self.segment))
+        self.assertEqual(same["version"], 12)
+        same.close()
+
+    def test_failures_to_open_are_typed(self):
+        for address, error in [("/shm-sync-no-such", shm_sync.NotFound), ("", ValueError)]:
+            with self.assertRaises(error, msg=address):
+                shm_sync.open(address)
+        with self.assertRaises(shm_sync.NotASegment):
+            shm_sync.open(os.path.abspath(__file__))
+
+    def test_any_type_table_is_parsed_or_refused(self):
+        table = self.segment._mapped.type_table()
+        fingerprint = int(self.segment.fingerprint, 16)
+        good = _types.parse(table, fingerprint)
+        self.assertEqual(good.kind, "struct")
+        for cut in range(0, len(table), 40):
+            with self.assertRaises(shm_sync.CorruptSegment, msg=f"cut at {cut}"):
+                _types.parse(table[:cut], fingerprint)
+        for word in range(0, len(table), 8):
+            for value in [0, 2**64 - 1, 1 << 63, 0xFFFFFF01]:
+                damaged = table[:word] + struct.pack("<Q", value) + table[word + 8 :]
+                try:
+                    _types.parse(damaged, fingerprint)
+                except shm_sync.CorruptSegment:
+                    pass
+
+    def test_documentation(self):
+        started = time.monotonic()
+        names = {"segment": self.segment, "address": self.address, "shm_sync": shm_sync}
+        tried = 0
+        for module in [shm_sync, shm_sync._sync, shm_sync._segment]:
+            result = doctest.testmod(module, extraglobs=names)
+            self.assertEqual(result.failed, 0, f"the examples of {module.__name__}")
+            tried += result.attempted
+        self.assertGreater(tried, 8, "there are examples")
+        self.assertLess(time.monotonic() - started, LIMIT, "no example waits for ever")
+
+
+if __name__ == "__main__":
+    unittest.main()
