@@ -1,9 +1,11 @@
 //! The command line tool. It prints the results of [`shm_sync::inspect`].
 
 mod arguments;
+mod c_header;
 mod collect;
 mod complete;
 mod confirm;
+mod export;
 mod json;
 mod labels;
 mod man;
@@ -67,6 +69,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Rm(rm) => manage::remove(&rm),
         Command::Gc(gc) => collect::collect(&gc, view(false)),
         Command::ClearPoison(clear) => manage::clear_poison(&clear),
+        Command::ExportC(export) => export::export_c(&export),
         Command::Man(man) => man::manual(&man),
         Command::Completions(completions) => man::completions(&completions),
     }

@@ -2,6 +2,7 @@
 //! public types. `tests/ui/` has the tests of the compiler's messages.
 
 mod derive;
+mod mismatch;
 mod properties;
 mod public_types;
 mod serialise;

@@ -7,6 +7,7 @@ mod run;
 
 mod commands;
 mod completions;
+mod export;
 mod gc;
 mod outputs;
 mod terminal;
