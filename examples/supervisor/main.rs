@@ -4,12 +4,13 @@
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
 use std::time::Duration;
 
-use shm_sync::{OrRecover, PoisonCause, Segment, ShmCondvar, ShmMutex, ShmSafe};
+use shm_sync::{OrRecover, PoisonCause, Removal, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
 const HELP: &str = "\
 Starts a worker that is written in C (worker.c, compiled by cc). It crashes while it
@@ -64,7 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
     let worker = compile_worker()?;
     let address = format!("/shm-sync-supervisor-{}", process::id());
-    let jobs = Segment::create(
+    let options = Segment::options().removal(Removal::UntilLastDetach);
+    let jobs = options.create(
         address.as_str(),
         Jobs {
             table: ShmMutex::new(Table {
@@ -109,6 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     child.wait()?;
+    fs::remove_file(&worker)?;
     let table = jobs.table.lock_or_recover(&mut repair)?;
     let expected: u64 = (1..=JOBS as u64).map(result_of).sum();
     writeln!(out, "{} jobs, sum {}", table.done, table.sum)?;

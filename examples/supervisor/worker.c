@@ -6,7 +6,7 @@
 #include "jobs.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <threads.h>
 
 static int fail(const char *what, shm_sync_result result) {
     fprintf(stderr, "worker: %s: %s\n", what, shm_sync_text(result));
@@ -14,7 +14,7 @@ static int fail(const char *what, shm_sync_result result) {
 }
 
 /* Repairs the table after another worker has died in the middle of an update. */
-static void repair(struct jobs_table *table) {
+static void repair(jobs_table_data *table) {
     table->done = 0;
     table->sum = 0;
     for (size_t job = 0; job < sizeof table->results / sizeof *table->results; job++) {
@@ -34,17 +34,17 @@ int main(int argc, char **argv) {
     shm_sync_segment segment;
     shm_sync_result result = shm_sync_open(&segment, argv[1], JOBS_FINGERPRINT);
     if (result != SHM_SYNC_OK) return fail(argv[1], result);
-    struct jobs *jobs = segment.value;
-    struct jobs_table *table = &jobs->table.data;
+    jobs *shared = segment.value;
+    jobs_table_data *table = &shared->table.data;
     const size_t count = sizeof table->results / sizeof *table->results;
 
     for (;;) {
         const struct timespec pause = {pause_ms / 1000, pause_ms % 1000 * 1000000};
-        nanosleep(&pause, NULL);
-        result = shm_sync_lock(&jobs->table.lock);
+        thrd_sleep(&pause, NULL);
+        result = shm_sync_lock(&shared->table.lock);
         if (result == SHM_SYNC_POISONED) {
             repair(table);
-            result = shm_sync_recover(&jobs->table.lock);
+            result = shm_sync_recover(&shared->table.lock);
         }
         if (result != SHM_SYNC_OK) return fail("lock", result);
         size_t job = 0;
@@ -56,10 +56,9 @@ int main(int argc, char **argv) {
             table->done += 1;
             table->sum += table->results[job];
         }
-        result = shm_sync_unlock(&jobs->table.lock);
+        result = shm_sync_unlock(&shared->table.lock);
         if (result != SHM_SYNC_OK) return fail("unlock", result);
-        result = shm_sync_notify_all(&jobs->changed);
-        if (result != SHM_SYNC_OK) return fail("notify", result);
+        shm_sync_notify_all(&shared->changed);
         if (job == count) break;
     }
     result = shm_sync_close(&segment);
