@@ -318,6 +318,9 @@ class Condvar(SyncObject):
         returns after a tenth of a second at the latest, so that Python can handle
         signals.) Returns ``False`` if ``timeout``, in seconds, has passed.
 
+        An exception of a signal handler, such as Ctrl-C, unlocks the mutex and does not
+        poison it.
+
         :raises Poisoned: the mutex was poisoned meanwhile. The lock is not held then.
         """
         return self._wait(_guard_of(data), _Timeout(timeout))
@@ -361,8 +364,9 @@ class Condvar(SyncObject):
                 allow=("POISONED", "TIMED_OUT"),
             )
         except BaseException:
-            if not guard._is_held:
-                guard._forget()
+            # The data are consistent, because the wait unlocked the mutex. So an
+            # exception of a signal handler, such as Ctrl-C, does not poison.
+            guard.release()
             raise
         guard._raise_poison(result)
         return not (result == "TIMED_OUT" and is_last)
