@@ -262,6 +262,7 @@ fn bounded(size: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -308,5 +309,11 @@ mod tests {
         for (i, one) in all.iter().enumerate() {
             assert!(!all[i + 1..].contains(one), "number {i}");
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Table = WithTail<u64, [u64; 3]>;
+        documented::fields!("WithTail", Table { head, tail }, [("N", 3), ("T", 8)]);
     }
 }

@@ -183,6 +183,7 @@ const fn wide(hash: SipHash, number: u128) -> SipHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -470,5 +471,14 @@ mod tests {
             prop_assert!(!messages[1].starts_with(&messages[0]));
             prop_assert_ne!(one.fingerprint(), two.fingerprint());
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "tag",
+            &[("TYPE", TYPE), ("FIELD", FIELD), ("VARIANT", VARIANT)],
+        );
+        documented::values("words of the key", &[("0", KEY[0]), ("1", KEY[1])]);
     }
 }
