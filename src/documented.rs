@@ -56,7 +56,7 @@ const WITHOUT_NUMBERS: [(&str, &str); 6] = [
         "the states are in a table of values; proof/ has the transitions",
     ),
     ("object", "the rows name constants of other tables"),
-    ("kind", "the tests of the type table compare the kinds"),
+    ("kind", "[`kinds`] compares the kinds of types"),
 ];
 
 /// A table of the document.
@@ -207,6 +207,41 @@ pub(crate) fn values(table_name: &str, code: &[(&str, u64)]) {
         .map(|row| (value_of(&row[0], &[]), row[1].as_str()));
     let code = code.iter().map(|(name, value)| (*value, *name));
     compare(table_name, documented.collect(), code.collect());
+}
+
+/// Compares the table of the kinds of types, which are kind and names of fields. `None`
+/// means any names.
+pub(crate) fn kinds(code: &[(&str, Option<Vec<&str>>)]) {
+    let quoted = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(str::to_owned).collect()
+    };
+    let line = |line: &&str| line.starts_with("| kind |");
+    let lines = TEXT.lines().skip_while(|it| !line(it)).skip(2);
+    let mut documented: Vec<(String, Vec<String>)> = Vec::new();
+    for row in lines.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let fields = quoted(cells[3]);
+        documented.extend(
+            quoted(cells[1])
+                .into_iter()
+                .map(|kind| (kind, fields.clone())),
+        );
+    }
+    for (kind, fields) in &mut documented {
+        let of_code = code.iter().find(|(name, _)| name == kind);
+        let (_, of_code) = of_code.unwrap_or_else(|| panic!("`{kind}` is a kind of a type"));
+        if let Some(of_code) = of_code {
+            assert_eq!(fields, of_code, "docs/format.md (left): fields of `{kind}`");
+        }
+    }
+    for (kind, _) in code {
+        let is_there = documented.iter().any(|(name, _)| name == kind);
+        assert!(
+            is_there,
+            "docs/format.md: the table of kinds has no `{kind}`"
+        );
+    }
 }
 
 mod tests {

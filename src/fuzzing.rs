@@ -20,8 +20,13 @@ pub fn header(bytes: &[u8], object_len: u64) {
     };
     if let Ok(header) = Header::parse(bytes, object_len) {
         let after_lock_table = HEADER_LEN as u64 + u64::from(header.lock_table_len);
+        let after_type_table = match header.type_table_len {
+            0 => after_lock_table,
+            len => header.type_table_offset() + u64::from(len),
+        };
         let end = header.value_offset.checked_add(header.layout.size).unwrap();
-        assert!(after_lock_table <= header.value_offset && end <= object_len);
+        assert!(after_lock_table <= after_type_table);
+        assert!(after_type_table <= header.value_offset && end <= object_len);
         assert!(header.value_offset % header.layout.align == 0);
         let _ = header.check_abi();
         let again = header.to_bytes();

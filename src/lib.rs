@@ -239,6 +239,7 @@ pub mod guide {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::shm_safe::{
-        FieldPath, SyncKind, SyncOps, TearFreeField, TypeOf, TypeProperties, Visitor, sum,
+        Description, FieldPath, Parts, SyncKind, SyncOps, TearFreeField, TypeOf, TypeProperties,
+        Visitor, sum,
     };
 }

@@ -16,7 +16,7 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
     let name = &input.derive.ident;
     let generics = bounded_generics(input);
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
-    let fingerprint = fingerprint(input);
+    let parts = parts(input);
     let sync_objects = sync_objects(input);
     let properties = properties(input);
     let visit = visit(input);
@@ -31,13 +31,13 @@ pub(crate) fn expand(input: &Input<'_>) -> TokenStream {
         #[automatically_derived]
         // SAFETY:
         // * The macro has checked that a repr fixes the layout.
-        // * The fingerprint covers every field with its offset and every variant.
+        // * The parts are every field with its offset and every variant.
         // * Every field is ShmSafe, because its implementation is used, and there is no
         //   Drop.
         // * Every field is visited at its offset; variants contain no sync objects.
         // * The properties are those of all fields and of the discriminants.
         unsafe impl #impl_generics #krate::ShmSafe for #name #type_generics #where_clause {
-            const FINGERPRINT: #krate::Fingerprint = #fingerprint;
+            const PARTS: #krate::__private::Parts = #parts;
             const SYNC_OBJECTS: ::core::primitive::usize = #sync_objects;
             const PROPERTIES: #krate::__private::TypeProperties = #properties;
 
@@ -108,14 +108,14 @@ fn shm_safe<'a>(krate: &'a Path, ty: &'a Type) -> impl ToTokens + use<'a> {
     quote!(<#ty as #krate::ShmSafe>)
 }
 
-/// Returns the expression for `FINGERPRINT`. All parts are one constant value, which
-/// the library hashes in a loop, because thousands of calls would be slow to compile.
-fn fingerprint(input: &Input<'_>) -> impl ToTokens {
+/// Returns the expression for `PARTS`. It contains no calls, because thousands of calls
+/// would be slow to compile: the library hashes the parts in a loop.
+fn parts(input: &Input<'_>) -> impl ToTokens {
     let krate = &input.krate;
     let (check, kind, fields, variants) = match &input.shape {
         Shape::Struct(fields) => {
             let fields = members(krate, fields).map(|(name, member, shm_safe)| {
-                quote!((#name, ::core::mem::offset_of!(Self, #member), #shm_safe::FINGERPRINT))
+                quote!((#name, ::core::mem::offset_of!(Self, #member), #shm_safe::DESCRIPTION))
             });
             (None, "struct", quote!(#(#fields),*), quote!())
         }
@@ -127,7 +127,7 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
             };
             let discriminant_type = primitive(&repr.discriminant);
             let field = quote! {
-                (#layout, 0, <#discriminant_type as #krate::ShmSafe>::FINGERPRINT)
+                (#layout, 0, <#discriminant_type as #krate::ShmSafe>::DESCRIPTION)
             };
             let variants = variants(krate, data, repr);
             // The compiler checks the variants only if the constant is named.
@@ -137,25 +137,24 @@ fn fingerprint(input: &Input<'_>) -> impl ToTokens {
     };
     quote! {{
         #check
-        #krate::Fingerprint::of_parts(
-            #kind,
-            ::core::mem::size_of::<Self>(),
-            ::core::mem::align_of::<Self>(),
-            &[#fields],
-            &[#variants],
-        )
+        #krate::__private::Parts {
+            kind: #kind,
+            size: ::core::mem::size_of::<Self>(),
+            align: ::core::mem::align_of::<Self>(),
+            fields: &[#fields],
+            variants: &[#variants],
+        }
     }}
 }
 
-/// Returns an enum's part of the fingerprint. The number of a variant's field stands
-/// for its offset, which follows from the repr and the types of the fields before it.
+/// Returns the variants of an enum. The offset of a variant's field is not among the
+/// parts, because it follows from the repr and the types of the fields before it.
 fn variants(krate: &Path, data: &DataEnum, repr: &EnumRepr) -> impl ToTokens {
     let variants = data.variants.iter().map(|variant| {
         let name = variant.ident.unraw().to_string();
         let discriminant = discriminant(data, repr, variant);
         let fields = members(krate, &variant.fields)
-            .enumerate()
-            .map(|(index, (name, _, shm_safe))| quote!((#name, #index, #shm_safe::FINGERPRINT)));
+            .map(|(name, _, shm_safe)| quote!((#name, #shm_safe::DESCRIPTION)));
         quote!((#name, #discriminant, &[#(#fields),*]))
     });
     quote!(#(#variants),*)

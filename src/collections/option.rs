@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::offset_of;
 
 use super::commit::commit;
-use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties, zeroed};
+use crate::shm_safe::{Parts, ShmSafe, TearFree, TypeProperties, zeroed};
 
 /// An `Option` with a fixed layout.
 ///
@@ -55,16 +55,16 @@ pub struct ShmOption<T: ShmSafe + Copy> {
 // * There are no sync objects, because none is `Copy`.
 // * Properties: those of the value, because any byte is a valid `is_some`.
 unsafe impl<T: ShmSafe + Copy> ShmSafe for ShmOption<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "ShmOption",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[
-            ("is_some", offset_of!(Self, is_some), u8::FINGERPRINT),
-            ("value", offset_of!(Self, value), T::FINGERPRINT),
+    const PARTS: Parts = Parts {
+        kind: "ShmOption",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[
+            ("is_some", offset_of!(Self, is_some), u8::DESCRIPTION),
+            ("value", offset_of!(Self, value), T::DESCRIPTION),
         ],
-        &[],
-    );
+        variants: &[],
+    };
     const PROPERTIES: TypeProperties = T::PROPERTIES;
 }
 

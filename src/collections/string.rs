@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use super::commit::{commit, length_field};
 use crate::error::{CapacityError, InvalidContents};
-use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties};
+use crate::shm_safe::{Parts, ShmSafe, TearFree, TypeProperties};
 
 /// A text of at most `N` bytes of UTF-8.
 ///
@@ -66,16 +66,16 @@ pub struct ShmString<const N: usize> {
 // * Properties: any bytes are a valid value, so zeros and mixtures are. There is no
 //   interior mutability.
 unsafe impl<const N: usize> ShmSafe for ShmString<N> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "ShmString",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[
-            ("len", offset_of!(Self, len), u32::FINGERPRINT),
-            ("bytes", offset_of!(Self, bytes), <[u8; N]>::FINGERPRINT),
+    const PARTS: Parts = Parts {
+        kind: "ShmString",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[
+            ("len", offset_of!(Self, len), u32::DESCRIPTION),
+            ("bytes", offset_of!(Self, bytes), <[u8; N]>::DESCRIPTION),
         ],
-        &[],
-    );
+        variants: &[],
+    };
     const PROPERTIES: TypeProperties = TypeProperties::POD;
 }
 

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::commit::{commit, length_field};
 use crate::error::{CapacityError, InvalidContents};
-use crate::shm_safe::{Fingerprint, ShmSafe, TearFree, TypeProperties, zeroed};
+use crate::shm_safe::{Parts, ShmSafe, TearFree, TypeProperties, zeroed};
 
 /// A list of at most `N` elements.
 ///
@@ -56,20 +56,20 @@ pub struct ShmVec<T: ShmSafe + Copy, const N: usize> {
 // * There are no sync objects, because none is `Copy`.
 // * Properties: those of the elements, because any length is valid.
 unsafe impl<T: ShmSafe + Copy, const N: usize> ShmSafe for ShmVec<T, N> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "ShmVec",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[
-            ("len", offset_of!(Self, len), u32::FINGERPRINT),
+    const PARTS: Parts = Parts {
+        kind: "ShmVec",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[
+            ("len", offset_of!(Self, len), u32::DESCRIPTION),
             (
                 "elements",
                 offset_of!(Self, elements),
-                <[T; N]>::FINGERPRINT,
+                <[T; N]>::DESCRIPTION,
             ),
         ],
-        &[],
-    );
+        variants: &[],
+    };
     const PROPERTIES: TypeProperties = <[T; N]>::PROPERTIES;
 }
 

@@ -166,6 +166,10 @@ pub enum CorruptHeader {
     /// The lock table can't be parsed.
     #[error("the lock table can't be read")]
     UnreadableLockTable,
+    /// The type table can't be parsed, describes types that can't exist or are nested
+    /// too deeply, or is not that of the value.
+    #[error("the type table can't be read")]
+    UnreadableTypeTable,
     /// A sync object of the lock table would lie outside the value.
     #[error("the lock table leads out of the value")]
     MisplacedObject,

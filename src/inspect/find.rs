@@ -65,11 +65,18 @@ pub(super) fn find(address: &Address) -> Result<Found, Error> {
 
 /// Returns the segment with this address, if this program can read its locks.
 pub(super) fn find_readable(address: &Address) -> Result<(Box<Segment>, Opened), Error> {
+    let found = find_segment(address)?;
+    if found.0.locks.is_none() {
+        return Err(Error::NotASegment { address: None });
+    }
+    Ok(found)
+}
+
+/// Returns the segment with this address.
+pub(super) fn find_segment(address: &Address) -> Result<(Box<Segment>, Opened), Error> {
     let (object, opened) = find(address)?;
     match (object.content, opened) {
-        (Content::Segment(segment), Some(opened)) if segment.locks.is_some() => {
-            Ok((segment, opened))
-        }
+        (Content::Segment(segment), Some(opened)) => Ok((segment, opened)),
         (Content::Unreadable(error) | Content::Inaccessible(error), _) => Err(error),
         _ => Err(Error::NotASegment { address: None }),
     }

@@ -70,6 +70,7 @@ use crate::segment::Address;
 use crate::segment::internals::{Permissions, RemoveOutcome, remove_if_abandoned};
 
 pub use crate::printable::{is_printable, printable};
+pub use crate::segment::{Field, Type, Types, Variant};
 pub use clear_poison::{ClearPoisonError, clear_poison};
 pub use types::{
     Access, Attachment, CondvarState, Content, Details, Epoch, EventState, FileKind, Holder,
@@ -240,6 +241,39 @@ pub fn sync_object(address: &Address, path: &str) -> Result<Option<SyncObject>, 
     let found = find::find_readable(address).map_err(|error| error.at(address));
     let (segment, opened) = found?;
     Ok(locks::find(&opened, segment.epoch, path))
+}
+
+/// Returns the types in the value of a segment, or `None` if the segment does not
+/// describe them because they are too many.
+///
+/// ```
+/// use shm_sync::inspect;
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-types-{}", std::process::id());
+/// # let name = name.as_str();
+/// let segment = Segment::create(name, ShmMutex::new(0_u64))?;
+/// let types = inspect::types(&name.parse()?)?.expect("it is one type in another");
+/// let data = &types.root().fields[0];
+/// assert_eq!((data.name.as_str(), data.offset), ("data", 64));
+/// let of = types.type_of(data).expect("it is of this table");
+/// assert_eq!((of.kind.as_str(), of.size), ("u64", 8));
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Those of [`object`], and:
+///
+/// * [`Error::NotASegment`]: the object is no segment.
+/// * [`Error::UnsupportedFormat`], [`Error::Corrupt`]: the segment can't be read.
+pub fn types(address: &Address) -> Result<Option<Types>, Error> {
+    let found = find::find_segment(address).map_err(|error| error.at(address));
+    let (_, opened) = found?;
+    opened.types().map_err(|error| error.at(address))
 }
 
 /// Returns the shared mappings of a process, in the order of their addresses.

@@ -10,7 +10,10 @@ use super::types::Object;
 use crate::error::{CorruptHeader, Error};
 use crate::os::mem::sysv_shm::Id;
 use crate::os::regular_file;
-use crate::segment::internals::{Entry, HEADER_LEN, Header, MAGIC, Probe, parse_lock_table};
+use crate::segment::Types;
+use crate::segment::internals::{
+    Entry, HEADER_LEN, Header, MAGIC, MAX_TYPE_TABLE, Probe, parse_lock_table, parse_type_table,
+};
 
 /// The offset in a header at which the format version ends.
 const FORMAT_END: usize = MAGIC.len() + size_of::<u32>();
@@ -61,13 +64,8 @@ impl Opened {
     /// Reads header and lock table of an object of `len` bytes. The error is
     /// [`Error::NotASegment`] if it is no segment of this crate.
     pub(super) fn new(source: Source, len: u64) -> Result<Self, Error> {
-        let failed = |source| Error::Os {
-            address: None,
-            call: "pread",
-            source,
-        };
         let mut bytes = [0; HEADER_LEN];
-        let filled = source.read_at(&mut bytes, 0).map_err(failed)?;
+        let filled = source.read_at(&mut bytes, 0).map_err(pread_error)?;
         let header = match Header::parse(&bytes, len) {
             // The zeros after the end of a short object are not its content.
             _ if filled < MAGIC.len() => return Err(Error::NotASegment { address: None }),
@@ -92,7 +90,7 @@ impl Opened {
         let mut bytes = vec![0; header.lock_table_len as usize];
         let filled = source
             .read_at(&mut bytes, HEADER_LEN as u64)
-            .map_err(failed)?;
+            .map_err(pread_error)?;
         bytes.truncate(filled);
         let entries = parse_lock_table(&bytes, header.layout.size)?;
         Ok(Self {
@@ -100,6 +98,25 @@ impl Opened {
             header,
             entries,
         })
+    }
+}
+
+impl Opened {
+    /// Returns the types in the value, or `None` if there is no type table.
+    pub(super) fn types(&self) -> Result<Option<Types>, Error> {
+        let len = self.header.type_table_len as usize;
+        if len == 0 {
+            return Ok(None);
+        }
+        if len > MAX_TYPE_TABLE {
+            return Err(CorruptHeader::UnreadableTypeTable.into());
+        }
+        let mut bytes = vec![0; len];
+        let offset = self.header.type_table_offset();
+        let filled = self.source.read_at(&mut bytes, offset);
+        bytes.truncate(filled.map_err(pread_error)?);
+        let types = parse_type_table(&bytes, self.header.layout.fingerprint)?;
+        Ok(Some(types))
     }
 }
 
@@ -153,6 +170,14 @@ impl<'a> Reader<'a> {
         let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         let bytes = self.window.get(at..at.checked_add(N)?)?;
         bytes.try_into().ok()
+    }
+}
+
+fn pread_error(source: io::Error) -> Error {
+    Error::Os {
+        address: None,
+        call: "pread",
+        source,
     }
 }
 

@@ -24,6 +24,7 @@ mod snapshot;
 mod status;
 
 pub use address::{Address, Backing, ToAddress};
+pub use format::type_table::{Field, Type, Types, Variant};
 pub use handle::Segment;
 pub use options::SegmentOptions;
 pub use policy::{CoreDump, IfAbandoned, Pages, Removal, Residency};
@@ -41,6 +42,9 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::format::epoch::Epoch;
     pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_lock_table};
+    pub(crate) use crate::segment::format::type_table::{
+        MAX_LEN as MAX_TYPE_TABLE, parse as parse_type_table,
+    };
     pub(crate) use crate::segment::permissions::Permissions;
     pub(crate) use crate::segment::removal::remove_if_abandoned;
 }

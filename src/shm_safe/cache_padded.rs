@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
-use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::description::Parts;
 use crate::shm_safe::marker::ShmSafe;
 use crate::shm_safe::properties::TypeProperties;
 use crate::shm_safe::visit::{FieldPath, Visitor};
@@ -53,13 +53,13 @@ const _: () = assert!(offset_of!(CachePadded<u8>, value) == 0);
 // * The sync objects of the field are visited at their offsets.
 // * Properties: those of the field, because the rest is padding.
 unsafe impl<T: ShmSafe> ShmSafe for CachePadded<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "CachePadded",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[("value", 0, T::FINGERPRINT)],
-        &[],
-    );
+    const PARTS: Parts = Parts {
+        kind: "CachePadded",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[("value", 0, T::DESCRIPTION)],
+        variants: &[],
+    };
     const SYNC_OBJECTS: usize = T::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = T::PROPERTIES;
 

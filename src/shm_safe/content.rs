@@ -4,6 +4,7 @@
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
+use crate::shm_safe::description::{Description, Parts};
 use crate::shm_safe::fingerprint::Fingerprint;
 use crate::shm_safe::impls::visit_elements;
 use crate::shm_safe::marker::ShmSafe;
@@ -49,7 +50,13 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
     /// The structural hash. It does not cover the length.
     #[doc(hidden)]
-    const FINGERPRINT: Fingerprint;
+    const FINGERPRINT: Fingerprint = Self::DESCRIPTION.fingerprint();
+    /// What the fingerprint hashes.
+    #[doc(hidden)]
+    const PARTS: Parts;
+    /// The parts and their hash.
+    #[doc(hidden)]
+    const DESCRIPTION: &'static Description = &Description::new(Self::PARTS);
     #[doc(hidden)]
     const ALIGN: usize;
     #[doc(hidden)]
@@ -140,7 +147,8 @@ impl<H: ShmSafe, T: VariableLength + ?Sized> sealed::Sealed for WithTail<H, T> {
 
 // SAFETY: every item is that of `T: ShmSafe`, which gives the same guarantees.
 unsafe impl<T: ShmSafe> SegmentContent for T {
-    const FINGERPRINT: Fingerprint = T::FINGERPRINT;
+    const PARTS: Parts = T::PARTS;
+    const DESCRIPTION: &'static Description = T::DESCRIPTION;
     const ALIGN: usize = align_of::<T>();
     const PROPERTIES: TypeProperties = T::PROPERTIES;
     const HAS_SYNC_OBJECTS: bool = T::SYNC_OBJECTS != 0;
@@ -165,13 +173,13 @@ unsafe impl<T: ShmSafe> SegmentContent for T {
 // SAFETY: the language fixes the layout of slices: the elements are `size_of::<T>()`
 // bytes apart, and each is visited at its offset.
 unsafe impl<T: ShmSafe> SegmentContent for [T] {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "slice",
-        0,
-        align_of::<T>(),
-        &[("0", size_of::<T>(), T::FINGERPRINT)],
-        &[],
-    );
+    const PARTS: Parts = Parts {
+        kind: "slice",
+        size: 0,
+        align: align_of::<T>(),
+        fields: &[("0", size_of::<T>(), T::DESCRIPTION)],
+        variants: &[],
+    };
     const ALIGN: usize = align_of::<T>();
     const PROPERTIES: TypeProperties = T::PROPERTIES;
     const HAS_SYNC_OBJECTS: bool = T::SYNC_OBJECTS != 0;
@@ -209,16 +217,16 @@ impl<H, T: SegmentContent + ?Sized> WithTail<H, T> {
 // rounds the size up to the alignment. The head and the tail are visited at their
 // offsets. The tail is the last field, so both pointers have the same metadata.
 unsafe impl<H: ShmSafe, T: VariableLength + ?Sized> SegmentContent for WithTail<H, T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "with tail",
-        0,
-        Self::MAX_ALIGN,
-        &[
-            ("head", 0, H::FINGERPRINT),
-            ("tail", Self::TAIL_AT, T::FINGERPRINT),
+    const PARTS: Parts = Parts {
+        kind: "with tail",
+        size: 0,
+        align: Self::MAX_ALIGN,
+        fields: &[
+            ("head", 0, H::DESCRIPTION),
+            ("tail", Self::TAIL_AT, T::DESCRIPTION),
         ],
-        &[],
-    );
+        variants: &[],
+    };
     const ALIGN: usize = Self::MAX_ALIGN;
     const PROPERTIES: TypeProperties = H::PROPERTIES.and(T::PROPERTIES);
     const HAS_SYNC_OBJECTS: bool = H::SYNC_OBJECTS != 0 || T::HAS_SYNC_OBJECTS;

@@ -8,7 +8,7 @@ use std::sync::atomic::{
     AtomicU32, AtomicU64, AtomicUsize,
 };
 
-use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::description::Parts;
 use crate::shm_safe::marker::ShmSafe;
 use crate::shm_safe::properties::TypeProperties;
 use crate::shm_safe::visit::{FieldPath, Visitor};
@@ -23,8 +23,7 @@ macro_rules! leaves {
         // * There are no sync objects.
         // * The properties are argued where the types are listed.
         unsafe impl ShmSafe for $leaf {
-            const FINGERPRINT: Fingerprint =
-                Fingerprint::of(stringify!($leaf), size_of::<$leaf>(), align_of::<$leaf>());
+            const PARTS: Parts = Parts::opaque(stringify!($leaf), size_of::<$leaf>(), align_of::<$leaf>());
             const PROPERTIES: TypeProperties = $properties;
         }
     )+};
@@ -69,13 +68,7 @@ macro_rules! non_zero {
         // * Properties: zero is invalid, and a mixture of two values may be zero unless
         //   they lie in one word.
         unsafe impl ShmSafe for NonZero<$number> {
-            const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-                "NonZero",
-                size_of::<Self>(),
-                align_of::<Self>(),
-                &[("0", 0, <$number>::FINGERPRINT)],
-                &[],
-            );
+            const PARTS: Parts = Parts { kind: "NonZero", size: size_of::<Self>(), align: align_of::<Self>(), fields: &[("0", 0, <$number>::DESCRIPTION)], variants: &[] };
             const PROPERTIES: TypeProperties = TypeProperties::POD
                 .without_from_zeros()
                 .tear_free_if_word_sized(size_of::<Self>(), align_of::<Self>());
@@ -91,7 +84,7 @@ non_zero!(
 // of the empty sequence, and it contains no sync object. The bounds are those of the
 // supertraits.
 unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of("PhantomData", 0, 1);
+    const PARTS: Parts = Parts::opaque("PhantomData", 0, 1);
     const PROPERTIES: TypeProperties = TypeProperties::POD;
 }
 
@@ -102,13 +95,13 @@ unsafe impl<T: ?Sized + Send + Sync + 'static> ShmSafe for PhantomData<T> {
 //   process knows whether there is one.
 // * Properties: any bytes are a valid value. It is immutable if T is.
 unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "MaybeUninit",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[("0", 0, T::FINGERPRINT)],
-        &[],
-    );
+    const PARTS: Parts = Parts {
+        kind: "MaybeUninit",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[("0", 0, T::DESCRIPTION)],
+        variants: &[],
+    };
     const PROPERTIES: TypeProperties = if T::PROPERTIES.immutable() {
         TypeProperties::POD
     } else {
@@ -123,13 +116,13 @@ unsafe impl<T: ShmSafe> ShmSafe for MaybeUninit<T> {
 // * Each element is visited at its offset; in a pattern, the element type once.
 // * Properties: each that holds for every element holds for the array.
 unsafe impl<T: ShmSafe, const N: usize> ShmSafe for [T; N] {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "array",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[("0", N, T::FINGERPRINT)],
-        &[],
-    );
+    const PARTS: Parts = Parts {
+        kind: "array",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[("0", N, T::DESCRIPTION)],
+        variants: &[],
+    };
     const SYNC_OBJECTS: usize = N * T::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = T::PROPERTIES;
 
@@ -169,17 +162,11 @@ macro_rules! tuples {
         //   the rest is padding.
         #[diagnostic::do_not_recommend]
         unsafe impl<$($element: ShmSafe),+> ShmSafe for ($($element,)+) {
-            const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-                "tuple",
-                size_of::<Self>(),
-                align_of::<Self>(),
-                &[$((
+            const PARTS: Parts = Parts { kind: "tuple", size: size_of::<Self>(), align: align_of::<Self>(), fields: &[$((
                     stringify!($index),
                     offset_of!(Self, $index),
-                    $element::FINGERPRINT,
-                )),+],
-                &[],
-            );
+                    $element::DESCRIPTION,
+                )),+], variants: &[] };
             const SYNC_OBJECTS: usize = 0 $(+ $element::SYNC_OBJECTS)+;
             const PROPERTIES: TypeProperties = TypeProperties::POD$(.and($element::PROPERTIES))+;
 
@@ -228,7 +215,7 @@ mod tests {
     // SAFETY: the one field has the layout and the values of u32; the one sync object
     // begins at offset 0, and nothing operates on it.
     unsafe impl ShmSafe for Thing {
-        const FINGERPRINT: Fingerprint = u32::FINGERPRINT;
+        const PARTS: Parts = u32::PARTS;
         const SYNC_OBJECTS: usize = 1;
 
         fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {

@@ -1,5 +1,6 @@
 //! `ShmSafe`: the marker of types whose values may be in shared memory.
 
+use crate::shm_safe::description::{Description, Parts};
 use crate::shm_safe::fingerprint::Fingerprint;
 use crate::shm_safe::properties::TypeProperties;
 use crate::shm_safe::visit::{FieldPath, Visitor};
@@ -90,7 +91,15 @@ use crate::shm_safe::visit::{FieldPath, Visitor};
 )]
 pub unsafe trait ShmSafe: Send + Sync + Sized + 'static {
     /// The structural hash of the type: see [`Fingerprint`].
-    const FINGERPRINT: Fingerprint;
+    const FINGERPRINT: Fingerprint = Self::DESCRIPTION.fingerprint();
+
+    /// What the fingerprint hashes.
+    #[doc(hidden)]
+    const PARTS: Parts;
+
+    /// The parts and their hash.
+    #[doc(hidden)]
+    const DESCRIPTION: &'static Description = &Description::new(Self::PARTS);
 
     /// The number of sync objects in a value.
     #[doc(hidden)]

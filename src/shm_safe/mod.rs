@@ -4,6 +4,7 @@
 mod cache_padded;
 mod content;
 mod derived;
+mod description;
 mod fingerprint;
 mod impls;
 mod marker;
@@ -19,6 +20,8 @@ pub use cache_padded::CachePadded;
 pub use content::{SegmentContent, VariableLength, WithTail};
 pub(crate) use content::{sealed, size_after};
 pub use derived::{TypeOf, sum};
+pub use description::{Description, Parts};
+pub(crate) use description::{FIELD, TYPE, VARIANT, fingerprint_of};
 pub use fingerprint::Fingerprint;
 pub use marker::ShmSafe;
 #[cfg(feature = "bytemuck")]

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::AnyBitPattern;
 
-use crate::shm_safe::fingerprint::Fingerprint;
+use crate::shm_safe::description::Parts;
 use crate::shm_safe::marker::ShmSafe;
 use crate::shm_safe::properties::TypeProperties;
 use crate::shm_safe::tear_free::TearFree;
@@ -93,8 +93,7 @@ pub struct Plain<T>(pub T);
 // * Properties: any bytes are valid, so zeros and mixtures are. "A shared reference to
 //   the type must allow reads, and only reads", so values are immutable.
 unsafe impl<T: AnyBitPattern + Send + Sync> ShmSafe for Plain<T> {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("Plain", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("Plain", size_of::<Self>(), align_of::<Self>());
     const PROPERTIES: TypeProperties = TypeProperties::POD;
 }
 

@@ -69,7 +69,7 @@ use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::robust::{Blocking, BoundToThread};
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// Why [`BarrierMember::wait`] has not met the other members.
 #[non_exhaustive]
@@ -272,8 +272,7 @@ const _: () = assert!(
 // * Sync objects: the gate and the members, reported at their offsets.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl<const N: usize> ShmSafe for ShmBarrier<N> {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("ShmBarrier", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("ShmBarrier", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1 + Seats::<N>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

@@ -75,7 +75,7 @@ use crate::os::clock::Deadline;
 use crate::os::futex::{self, Bitset, FutexWait};
 use crate::robust::spin;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
+    FieldPath, Parts, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
 
 /// A condition variable for shared memory, with the methods of [`std::sync::Condvar`].
@@ -154,8 +154,7 @@ const _: () = {
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for ShmCondvar {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("ShmCondvar", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("ShmCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

@@ -11,7 +11,7 @@ use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
+    FieldPath, Parts, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
 
 /// An event in shared memory: a flag that threads set, reset and wait for.
@@ -94,8 +94,7 @@ const _: () = assert!(size_of::<ShmEvent>() == 24);
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for ShmEvent {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("ShmEvent", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("ShmEvent", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

@@ -82,6 +82,7 @@ use super::seat::Seat;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, FutexWait, ListWait, WaitList, Wake};
 use crate::robust::spin;
+use crate::shm_safe::{Parts, ShmSafe, TypeProperties};
 
 /// An event count. Any bytes are valid.
 #[repr(C)]
@@ -96,6 +97,16 @@ const _: () = {
     assert!(size_of::<EventCount>() == 16);
     assert!(offset_of!(EventCount, roll) == 8);
 };
+
+// SAFETY: the clauses of `ShmSafe`:
+// * Layout: `repr(C)` over atomic words, whose size is in the fingerprint.
+// * The words have the same meaning in every process, and there is no destructor.
+// * There are no sync objects, because it needs no initialisation.
+// * Any bytes are valid, so zeros and mixtures are.
+unsafe impl ShmSafe for EventCount {
+    const PARTS: Parts = Parts::opaque("EventCount", size_of::<Self>(), align_of::<Self>());
+    const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
+}
 
 /// The announcements of sleepers. Both parts wrap around.
 ///

@@ -35,7 +35,7 @@ use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::robust::BoundToThread;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// How a wait for the end of a lifeline's holder ended.
 ///
@@ -246,8 +246,7 @@ pub struct ShmLifeline {
 // * Sync objects: the seat, reported at its offset.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for ShmLifeline {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("ShmLifeline", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("ShmLifeline", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
@@ -438,8 +437,7 @@ pub struct Lifelines<const N: usize> {
 // * Sync objects: the seats, reported at their offsets.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl<const N: usize> ShmSafe for Lifelines<N> {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("Lifelines", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("Lifelines", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = Seats::<N>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

@@ -13,7 +13,7 @@ use crate::os::clock::Deadline;
 use crate::os::pthread::Protocol;
 use crate::robust::Blocking;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, SegmentContent, ShmSafe, TearFree, TypeProperties, Visitor,
+    FieldPath, Parts, SegmentContent, ShmSafe, TearFree, TypeProperties, Visitor,
 };
 
 /// A mutex for shared memory, around the data that it guards.
@@ -163,19 +163,19 @@ const _: () = {
 // * No destructor: the lock has none, and T is ShmSafe.
 // * Any bytes are valid as the lock, so zeros and mixtures are valid if they are for T.
 unsafe impl<T: ShmSafe> ShmSafe for ShmMutex<T> {
-    const FINGERPRINT: Fingerprint = {
+    const PARTS: Parts = {
         let () = Self::DATA_HAS_NO_LOCKS;
         assert!(
             Self::DATA_AT == offset_of!(Self, cell.data),
             "the compiler places the data where `data_in` looks for it"
         );
-        Fingerprint::of_parts(
-            "ShmMutex",
-            size_of::<Self>(),
-            align_of::<Self>(),
-            &[("data", offset_of!(Self, cell.data), T::FINGERPRINT)],
-            &[],
-        )
+        Parts {
+            kind: "ShmMutex",
+            size: size_of::<Self>(),
+            align: align_of::<Self>(),
+            fields: &[("data", offset_of!(Self, cell.data), T::DESCRIPTION)],
+            variants: &[],
+        }
     };
     const SYNC_OBJECTS: usize = {
         let () = Self::DATA_HAS_NO_LOCKS;

@@ -18,7 +18,7 @@ use super::seat::Seat;
 use super::turn::Turn;
 use crate::error::{Error, LockError};
 use crate::robust::Blocking;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 
 /// A value in shared memory that is made once, and then read without a lock.
 ///
@@ -79,15 +79,15 @@ unsafe impl<T: Send + Sync> Sync for ShmOnceLock<T> {}
 // * Zeros are valid, because they mean that there is no value. A mixture is not: it
 //   could combine `MADE` with bytes that are no value.
 unsafe impl<T: ShmSafe> ShmSafe for ShmOnceLock<T> {
-    const FINGERPRINT: Fingerprint = {
+    const PARTS: Parts = {
         let () = Self::VALUE_HAS_NO_LOCKS;
-        Fingerprint::of_parts(
-            "ShmOnceLock",
-            size_of::<Self>(),
-            align_of::<Self>(),
-            &[("value", offset_of!(Self, value), T::FINGERPRINT)],
-            &[],
-        )
+        Parts {
+            kind: "ShmOnceLock",
+            size: size_of::<Self>(),
+            align: align_of::<Self>(),
+            fields: &[("value", offset_of!(Self, value), T::DESCRIPTION)],
+            variants: &[],
+        }
     };
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD

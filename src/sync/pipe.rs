@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::channel::{Receiver, RecvError, SendError, Sender, ShmChannel};
 use crate::error::Error;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 
 /// A pipe in shared memory: bytes from one [`PipeWriter`] to one [`PipeReader`], in a
 /// ring of `N` bytes.
@@ -74,13 +74,13 @@ pub struct ShmPipe<const N: usize> {
 
 // SAFETY: the clauses of `ShmSafe`, as for the channel, over which it is transparent.
 unsafe impl<const N: usize> ShmSafe for ShmPipe<N> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of_parts(
-        "ShmPipe",
-        size_of::<Self>(),
-        align_of::<Self>(),
-        &[("channel", 0, <ShmChannel<u8, N, 1, 1>>::FINGERPRINT)],
-        &[],
-    );
+    const PARTS: Parts = Parts {
+        kind: "ShmPipe",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[("channel", 0, <ShmChannel<u8, N, 1, 1>>::DESCRIPTION)],
+        variants: &[],
+    };
     const SYNC_OBJECTS: usize = <ShmChannel<u8, N, 1, 1>>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = <ShmChannel<u8, N, 1, 1>>::PROPERTIES;
 

@@ -16,8 +16,7 @@ use crate::os::clock::Deadline;
 use crate::os::private_owner;
 use crate::os::pthread::PthreadCond;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, InitContext, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties,
-    Visitor,
+    FieldPath, InitContext, Parts, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
 
 /// A [`pthread_cond_t`] in shared memory: process-shared, on the monotonic clock.
@@ -99,8 +98,7 @@ const _: () = assert!(
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for PthreadCondvar {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("PthreadCondvar", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

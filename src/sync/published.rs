@@ -52,7 +52,7 @@ use crate::os::futex::Wake;
 use crate::os::mem::atomic_copy;
 use crate::read_only::ReadOnly;
 use crate::robust::Blocking;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// The latest complete value, for any number of readers.
 ///
@@ -118,15 +118,15 @@ unsafe impl<T: Send> Sync for Published<T> {}
 // * Sync objects: the seat, reported at its offset. T has none, because none is `Copy`.
 // * Any version is valid. So zeros and mixtures are, if they are for T.
 unsafe impl<T: ShmSafe + Copy> ShmSafe for Published<T> {
-    const FINGERPRINT: Fingerprint = {
+    const PARTS: Parts = {
         let () = Self::VALUE_IS_IMMUTABLE;
-        Fingerprint::of_parts(
-            "Published",
-            size_of::<Self>(),
-            align_of::<Self>(),
-            &[("slots", offset_of!(Self, slots), T::FINGERPRINT)],
-            &[],
-        )
+        Parts {
+            kind: "Published",
+            size: size_of::<Self>(),
+            align: align_of::<Self>(),
+            fields: &[("slots", offset_of!(Self, slots), T::DESCRIPTION)],
+            variants: &[],
+        }
     };
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = T::PROPERTIES.with_interior_mutability();

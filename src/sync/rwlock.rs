@@ -12,7 +12,7 @@ use super::snapshot::Holder;
 use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
 use crate::robust::Blocking;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// A readers-writer lock for shared memory, around the data that it guards: many
 /// threads read at the same time, or one writes.
@@ -105,22 +105,30 @@ pub struct ShmRwLock<T, const READERS: usize = 16> {
 }
 
 // SAFETY: the clauses of `ShmSafe`:
-// * Layout: `repr(C)` over the lock and the data. The fingerprint covers both: the
-//   offset of the data tells the number of seats.
+// * Layout: `repr(C)` over the lock and the data. The fingerprint covers both. The
+//   offset of the data alone would not tell the number of seats, because it may be
+//   rounded up.
 // * Sync objects: the seats, reported at their offsets. The data has none, or the
 //   fingerprint and the walk would not compile.
 // * No destructor: the lock has none, and T is ShmSafe.
 // * Any bytes are valid as the lock, so zeros and mixtures are valid if they are for T.
 unsafe impl<T: ShmSafe, const READERS: usize> ShmSafe for ShmRwLock<T, READERS> {
-    const FINGERPRINT: Fingerprint = {
+    const PARTS: Parts = {
         let () = Self::DATA_HAS_NO_LOCKS;
-        Fingerprint::of_parts(
-            "ShmRwLock",
-            size_of::<Self>(),
-            align_of::<Self>(),
-            &[("data", offset_of!(Self, cell.data), T::FINGERPRINT)],
-            &[],
-        )
+        Parts {
+            kind: "ShmRwLock",
+            size: size_of::<Self>(),
+            align: align_of::<Self>(),
+            fields: &[
+                (
+                    "readers",
+                    offset_of!(Self, cell.raw.readers),
+                    Seats::<READERS>::DESCRIPTION,
+                ),
+                ("data", offset_of!(Self, cell.data), T::DESCRIPTION),
+            ],
+            variants: &[],
+        }
     };
     const SYNC_OBJECTS: usize = {
         let () = Self::DATA_HAS_NO_LOCKS;

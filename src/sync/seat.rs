@@ -38,7 +38,7 @@ use crate::error::LockError;
 use crate::os::pthread::{MUTEX_SIZE, Protocol};
 use crate::robust::{Blocking, ThreadId, ThreadState};
 use crate::shm_safe::{
-    FieldPath, Fingerprint, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
+    FieldPath, Parts, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
 
 /// A seat. It has a cache line of its own.
@@ -279,7 +279,7 @@ impl Seat {
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl ShmSafe for Seat {
-    const FINGERPRINT: Fingerprint = Fingerprint::of("Seat", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("Seat", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 
@@ -369,7 +369,7 @@ impl<const N: usize> Seats<N> {
 
 // SAFETY: the clauses of `ShmSafe`, as for the array, over which it is transparent.
 unsafe impl<const N: usize> ShmSafe for Seats<N> {
-    const FINGERPRINT: Fingerprint = <[Seat; N]>::FINGERPRINT;
+    const PARTS: Parts = <[Seat; N]>::PARTS;
     const SYNC_OBJECTS: usize = <[Seat; N]>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = <[Seat; N]>::PROPERTIES;
 

@@ -34,7 +34,7 @@ use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::robust::{Blocking, BoundToThread};
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TearFree, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visitor};
 
 /// A semaphore of `N` permits in shared memory, which come back if their holders die.
 ///
@@ -124,8 +124,7 @@ const _: () = assert!(
 // * Sync objects: the gate and the permits, reported at their offsets.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl<const N: usize> ShmSafe for ShmSemaphore<N> {
-    const FINGERPRINT: Fingerprint =
-        Fingerprint::of("ShmSemaphore", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts::opaque("ShmSemaphore", size_of::<Self>(), align_of::<Self>());
     const SYNC_OBJECTS: usize = 1 + Seats::<N>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

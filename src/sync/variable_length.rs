@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use super::mutex::ShmMutex;
 use super::raw_mutex;
 use crate::shm_safe::{
-    FieldPath, Fingerprint, SegmentContent, ShmSafe, TypeProperties, VariableLength, Visitor,
-    WithTail, sealed, size_after,
+    FieldPath, Parts, SegmentContent, ShmSafe, TypeProperties, VariableLength, Visitor, WithTail,
+    sealed, size_after,
 };
 
 /// Implements `SegmentContent` for a mutex around each of these. An implementation for
@@ -25,15 +25,9 @@ macro_rules! guarded {
         // * Any bytes are valid as the lock, so zeros and mixtures are valid if they
         //   are for the data.
         unsafe impl<$($parameters)+> SegmentContent for ShmMutex<$data> {
-            const FINGERPRINT: Fingerprint = {
+            const PARTS: Parts = {
                 let () = Self::DATA_HAS_NO_LOCKS;
-                Fingerprint::of_parts(
-                    "ShmMutex",
-                    0,
-                    Self::MUTEX_ALIGN,
-                    &[("data", Self::DATA_AT, <$data>::FINGERPRINT)],
-                    &[],
-                )
+                Parts { kind: "ShmMutex", size: 0, align: Self::MUTEX_ALIGN, fields: &[("data", Self::DATA_AT, <$data>::DESCRIPTION)], variants: &[] }
             };
             const ALIGN: usize = Self::MUTEX_ALIGN;
             const PROPERTIES: TypeProperties = <$data>::PROPERTIES.with_interior_mutability();
@@ -88,7 +82,7 @@ mod tests {
 
     // SAFETY: as a derived one: `repr(C)`, one field, no sync objects.
     unsafe impl ShmSafe for Wide {
-        const FINGERPRINT: Fingerprint = Fingerprint::of("Wide", 32, 32);
+        const PARTS: Parts = Parts::opaque("Wide", 32, 32);
         const PROPERTIES: TypeProperties = TypeProperties::POD;
     }
 

@@ -1,8 +1,8 @@
 //! Programs in several languages on the same locks, and kills of each side.
 //!
-//! A *peer* is a program that reads commands from its standard input and writes one line
-//! for each: `protocol.md` lists them. `peers/` has one file per language. A further
-//! file there takes part in all tests.
+//! A *peer* is a program that reads commands from its standard input and writes one
+//! line for each: `protocol.md` lists them. `peers/` has one file per language. A
+//! further file there takes part in all tests.
 
 #[path = "../support/mod.rs"]
 mod support;

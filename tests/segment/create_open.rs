@@ -194,8 +194,8 @@ fn open_refuses_foreign_file_before_mapping() {
     assert!(matches!(
         changed(8, 0xf0),
         Error::UnsupportedFormat {
-            found: 0xf3,
-            supported: 3,
+            found: 0xf4,
+            supported: 4,
             ..
         }
     ));

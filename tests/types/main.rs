@@ -5,3 +5,4 @@ mod derive;
 mod properties;
 mod public_types;
 mod serialise;
+mod type_table;

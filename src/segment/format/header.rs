@@ -1,6 +1,7 @@
 //! The header of a segment: the type of its value, and where the value is.
 //!
-//! [`offsets`] has the table of its fields. The lock table and the value follow it.
+//! [`offsets`] has the table of its fields. The lock table, the type table and the
+//! value follow it.
 //!
 //! [`Header::parse`] is total: any bytes give a header whose claims hold for the
 //! object, or a typed error.
@@ -10,7 +11,7 @@ use std::time::SystemTime;
 use crate::error::{Abi, CorruptHeader, Error, Layout};
 use crate::os::mem::MIN_PAGE;
 use crate::segment::format::epoch::{Epoch, Validity};
-use crate::segment::format::offsets;
+use crate::segment::format::{offsets, type_table};
 use crate::segment::policy::Removal;
 use crate::shm_safe::{Fingerprint, SegmentContent};
 
@@ -22,7 +23,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"shmsync\0";
 
 /// The version of the format. Increase it with every change of the format, and with
 /// every change in the layout of a primitive that the fingerprint does not show.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A value begins on a cache line of its own, even if its alignment is smaller.
 const CACHE_LINE: u64 = 64;
@@ -57,6 +58,8 @@ pub(crate) struct Header {
     /// The number of elements, if the creator chose it, else 0.
     pub(crate) len: u64,
     pub(crate) lock_table_len: u32,
+    /// 0 if there is no type table.
+    pub(crate) type_table_len: u32,
     pub(crate) epoch: Epoch,
     pub(crate) layout: Layout,
 }
@@ -68,6 +71,7 @@ impl Header {
     pub(in crate::segment) fn of<T: SegmentContent + ?Sized>(
         len: u64,
         lock_table_len: usize,
+        type_table_len: usize,
         granularity: u64,
         pid_namespace: u32,
         epoch: Epoch,
@@ -75,7 +79,10 @@ impl Header {
     ) -> Option<Self> {
         let size = T::size(len)?;
         let align = (T::ALIGN as u64).max(CACHE_LINE);
-        let value_offset = (LEN as u64 + lock_table_len as u64).next_multiple_of(align);
+        let lock_table_len = u32::try_from(lock_table_len).ok()?;
+        let type_table_len = u32::try_from(type_table_len).ok()?;
+        let type_table = type_table_offset(lock_table_len);
+        let value_offset = (type_table + u64::from(type_table_len)).next_multiple_of(align);
         let end = value_offset.checked_add(size)?;
         Some(Self {
             removal,
@@ -87,7 +94,8 @@ impl Header {
             total_len: end.checked_next_multiple_of(granularity)?,
             value_offset,
             len,
-            lock_table_len: u32::try_from(lock_table_len).ok()?,
+            lock_table_len,
+            type_table_len,
             epoch,
             layout: layout_of::<T>(size),
         })
@@ -153,6 +161,7 @@ impl Header {
         offsets::ELEMENTS.write(&mut bytes, self.len.to_le_bytes());
         offsets::CREATED.write(&mut bytes, self.created.to_le_bytes());
         offsets::LOCK_TABLE_LEN.write(&mut bytes, self.lock_table_len.to_le_bytes());
+        offsets::TYPE_TABLE_LEN.write(&mut bytes, self.type_table_len.to_le_bytes());
         offsets::CREATOR.write(&mut bytes, self.creator.to_le_bytes());
         offsets::TYPE_NAME_LEN.write(&mut bytes, (name.len() as u32).to_le_bytes());
         offsets::EPOCH.write(&mut bytes, self.epoch.to_bytes());
@@ -195,6 +204,7 @@ impl Header {
             value_offset: u64::from_le_bytes(offsets::VALUE_OFFSET.read(bytes)),
             len: u64::from_le_bytes(offsets::ELEMENTS.read(bytes)),
             lock_table_len: u32::from_le_bytes(offsets::LOCK_TABLE_LEN.read(bytes)),
+            type_table_len: u32::from_le_bytes(offsets::TYPE_TABLE_LEN.read(bytes)),
             epoch: Epoch::from_bytes(&offsets::EPOCH.read(bytes)),
             layout: Layout {
                 size: u64::from_le_bytes(offsets::VALUE_SIZE.read(bytes)),
@@ -222,9 +232,12 @@ impl Header {
                 actual: object_len,
             });
         }
-        let after_lock_table = LEN as u64 + u64::from(self.lock_table_len);
+        let after_tables = match self.type_table_len {
+            0 => LEN as u64 + u64::from(self.lock_table_len),
+            len => self.type_table_offset() + u64::from(len),
+        };
         let end = self.value_offset.checked_add(self.layout.size);
-        let is_inside = self.value_offset >= after_lock_table
+        let is_inside = self.value_offset >= after_tables
             && end.is_some_and(|end| end <= object_len)
             && object_len <= isize::MAX as u64;
         let is_aligned =
@@ -236,6 +249,11 @@ impl Header {
             return Err(CorruptHeader::NoPidNamespace);
         }
         Ok(())
+    }
+
+    /// Returns the offset in bytes at which the type table begins, if there is one.
+    pub(crate) fn type_table_offset(&self) -> u64 {
+        type_table_offset(self.lock_table_len)
     }
 
     /// Returns whether the locks are those of this platform, so that this program can
@@ -263,11 +281,16 @@ impl Header {
     }
 }
 
+/// Returns the offset in bytes at which a type table begins.
+fn type_table_offset(lock_table_len: u32) -> u64 {
+    (LEN as u64 + u64::from(lock_table_len)).next_multiple_of(type_table::ALIGN)
+}
+
 fn layout_of<T: SegmentContent + ?Sized>(size: u64) -> Layout {
     Layout {
         // As long as the header can store it, so that equal names are equal.
         type_name: truncated(std::any::type_name::<T>(), offsets::TYPE_NAME.len()).to_owned(),
-        fingerprint: T::FINGERPRINT,
+        fingerprint: T::DESCRIPTION.fingerprint(),
         size,
         align: T::ALIGN as u64,
         abi: OUR_ABI,
@@ -302,7 +325,16 @@ mod tests {
 
     fn sample_of<T: SegmentContent + ?Sized>(len: u64) -> Header {
         let epoch = Epoch::ANONYMOUS;
-        Header::of::<T>(len, 10, 1, 4_026_531_836, epoch, Removal::UntilLastDetach).unwrap()
+        Header::of::<T>(
+            len,
+            10,
+            24,
+            1,
+            4_026_531_836,
+            epoch,
+            Removal::UntilLastDetach,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -313,9 +345,9 @@ mod tests {
         read.check_layout::<(u64, [u32; 5])>().unwrap();
     }
 
-    /// The bytes of format 3, by offset. A change here needs a new [`FORMAT`].
+    /// The bytes of format 4, by offset. A change here needs a new [`FORMAT`].
     #[test]
-    fn header_bytes_are_those_of_format_3() {
+    fn header_bytes_are_those_of_format_4() {
         let header = Header {
             removal: Removal::UntilLastDetach,
             pid_namespace: 0x2122_2324,
@@ -325,6 +357,7 @@ mod tests {
             value_offset: 0x3233_3435_3637_3839,
             len: 0x7273_7475_7677_7879,
             lock_table_len: 0x8889_8a8b,
+            type_table_len: 0x9a9b_9c9d,
             epoch: Epoch::from_bytes(&std::array::from_fn(|i| 104 + i as u8)),
             layout: Layout {
                 type_name: "Żółw".to_owned(),
@@ -341,9 +374,9 @@ mod tests {
             },
         };
         let mut expected = [0; LEN];
-        let parts: [(usize, &[u8]); 17] = [
+        let parts: [(usize, &[u8]); 18] = [
             (0, b"shmsync\0"),
-            (8, &[3, 0, 0, 0]),
+            (8, &[4, 0, 0, 0]),
             (12, &[12, 13, 14, 15, 16, 1]),
             (20, &[0x24, 0x23, 0x22, 0x21]),
             (24, &[0x2b, 0x2a, 0x29, 0x28, 0x27, 0x26, 0x25, 0x24]),
@@ -357,6 +390,7 @@ mod tests {
             (88, &[0x8b, 0x8a, 0x89, 0x88]),
             (92, &[0x95, 0x94, 0x93, 0x92]),
             (96, &[7, 0, 0, 0]),
+            (100, &[0x9d, 0x9c, 0x9b, 0x9a]),
             (104, &std::array::from_fn::<u8, 40, _>(|i| 104 + i as u8)),
             (256, "Żółw".as_bytes()),
         ];
@@ -411,7 +445,7 @@ mod tests {
     fn total_len_is_multiple_of_granularity() {
         let epoch = sample().epoch;
         let header = |granularity| {
-            Header::of::<u64>(0, 0, granularity, 1, epoch, Removal::Persistent).unwrap()
+            Header::of::<u64>(0, 0, 0, granularity, 1, epoch, Removal::Persistent).unwrap()
         };
         assert_eq!(header(1).total_len, LEN as u64 + 8);
         assert_eq!(header(2 << 20).total_len, 2 << 20);
@@ -442,9 +476,14 @@ mod tests {
     #[test]
     fn each_corruption_has_its_error() {
         type Change = fn(&mut Header);
-        let cases: [(Change, CorruptHeader); 6] = [
+        let cases: [(Change, CorruptHeader); 8] = [
             (|h| h.value_offset = 8, CorruptHeader::MisplacedValue),
             (|h| h.lock_table_len = 1000, CorruptHeader::MisplacedValue),
+            (|h| h.type_table_len = 100, CorruptHeader::MisplacedValue),
+            (
+                |h| h.type_table_len = u32::MAX,
+                CorruptHeader::MisplacedValue,
+            ),
             (|h| h.value_offset = u64::MAX, CorruptHeader::MisplacedValue),
             (|h| h.layout.size = u64::MAX, CorruptHeader::MisplacedValue),
             (|h| h.layout.align = 3, CorruptHeader::MisplacedValue),

@@ -198,7 +198,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::documented;
-    use crate::shm_safe::{Fingerprint, ShmSafe, SyncOps, Visitor, WithTail};
+    use crate::shm_safe::{Parts, ShmSafe, SyncOps, Visitor, WithTail};
     use proptest::prelude::*;
 
     /// A sync object that is never initialised.
@@ -216,7 +216,7 @@ mod tests {
     // SAFETY: the one field has the layout and the values of u64; the one sync object
     // begins at offset 0, and nothing operates on it.
     unsafe impl ShmSafe for Lock {
-        const FINGERPRINT: Fingerprint = Fingerprint::of("Lock", 8, 8);
+        const PARTS: Parts = Parts::opaque("Lock", 8, 8);
         const SYNC_OBJECTS: usize = 1;
 
         fn visit(path: &FieldPath<'_>, visitor: &mut Visitor<'_>) {

@@ -84,6 +84,7 @@ fields! {
     88..92   LOCK_TABLE_LEN: "The length in bytes of the lock table, which follows the header."
     92..96   CREATOR: "The process id of the creator. Only shown."
     96..100  TYPE_NAME_LEN: "The length of the type's name in bytes."
+    100..104 TYPE_TABLE_LEN: "The length in bytes of the type table, after the lock table; 0: there is none."
     104..144 EPOCH: "The `Epoch` for which the locks are valid."
     192..256 SYSV_STATE: "The `SysvState` of a System V segment. Zero elsewhere."
     256..448 TYPE_NAME: "The name of the type, UTF-8. Only shown."

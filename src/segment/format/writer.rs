@@ -1,4 +1,5 @@
-//! Writes a new segment: header, lock table and value, and initialises its locks last.
+//! Writes a new segment: header, lock table, type table and value, and initialises its
+//! locks last.
 
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
@@ -10,15 +11,16 @@ use crate::os::mem::Mapping;
 use crate::robust;
 use crate::segment::format::epoch::Epoch;
 use crate::segment::format::header::{self, Header, assert_mappable};
-use crate::segment::format::{lock_table, offsets};
+use crate::segment::format::{lock_table, offsets, type_table};
 use crate::segment::policy::Removal;
 use crate::shm_safe::{SegmentContent, ShmSafe, Visitor};
 
-/// The header, the lock table and the length of a segment that has no memory yet.
+/// The header, the tables and the length of a segment that has no memory yet.
 #[derive(Debug)]
 pub(in crate::segment) struct SegmentLayout {
     header: Header,
     lock_table: Vec<u8>,
+    type_table: Vec<u8>,
     len: usize,
     total_len: NonZeroUsize,
 }
@@ -38,9 +40,11 @@ impl SegmentLayout {
     ) -> Result<Self, Error> {
         const { assert_mappable::<T>() };
         let lock_table = lock_table::of::<T>(len);
+        let type_table = type_table::of(T::DESCRIPTION);
         let header = Header::of::<T>(
             len as u64,
             lock_table.len(),
+            type_table.len(),
             granularity.get() as u64,
             init::init_context()?.pid_namespace,
             Epoch::ANONYMOUS,
@@ -61,6 +65,7 @@ impl SegmentLayout {
         Ok(Self {
             header,
             lock_table,
+            type_table,
             len,
             total_len,
         })
@@ -105,7 +110,8 @@ impl SegmentLayout {
         }
     }
 
-    /// Writes lock table and value, and initialises the locks. Returns the value.
+    /// Writes lock table, type table and value, and initialises the locks. Returns the
+    /// value.
     ///
     /// # Errors
     ///
@@ -125,14 +131,20 @@ impl SegmentLayout {
         mapping: &Mapping,
         write: impl FnOnce(NonNull<T>, usize),
     ) -> Result<NonNull<T>, Error> {
-        let source = self.lock_table.as_slice();
-        // SAFETY: the offset is inside the mapping: the lock table follows the header.
-        let target = unsafe { mapping.base().add(header::LEN).as_ptr() };
-        // SAFETY:
-        // * `target` is writable for the length of the lock table, and not accessed
-        //   elsewhere: the first two clauses of this function.
-        // * `source` is in a `Vec`, so the two do not overlap.
-        unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
+        let tables = [
+            (&self.lock_table, header::LEN),
+            (&self.type_table, self.header.type_table_offset() as usize),
+        ];
+        for (source, offset) in tables {
+            // SAFETY: the offset is inside the mapping, or at the start of the value:
+            // the header places both tables before the value.
+            let target = unsafe { mapping.base().add(offset).as_ptr() };
+            // SAFETY:
+            // * `target` is writable for the length of the table, and not accessed
+            //   elsewhere: the first two clauses of this function.
+            // * `source` is in a `Vec`, so the two do not overlap.
+            unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) };
+        }
 
         // SAFETY: `mapping` has the `total_len` that is computed from this header.
         let base = unsafe { value_in(mapping, &self.header) };

@@ -49,7 +49,7 @@ pub use sender::Sender;
 use side::Side;
 
 use crate::error::Error;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 
 /// A bounded channel in shared memory: a queue of at most `N` messages, between any
 /// number of senders and receivers in any processes.
@@ -174,27 +174,27 @@ pub struct ShmChannel<T, const N: usize, const SENDERS: usize = 16, const RECEIV
 unsafe impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize> ShmSafe
     for ShmChannel<T, N, SENDERS, RECEIVERS>
 {
-    const FINGERPRINT: Fingerprint = {
+    const PARTS: Parts = {
         let () = RawChannel::<T, N, SENDERS, RECEIVERS>::IS_VALID;
-        Fingerprint::of_parts(
-            "ShmChannel",
-            size_of::<Self>(),
-            align_of::<Self>(),
-            &[
+        Parts {
+            kind: "ShmChannel",
+            size: size_of::<Self>(),
+            align: align_of::<Self>(),
+            fields: &[
                 (
                     "senders",
                     offset_of!(Self, raw.senders),
-                    Side::<SENDERS>::FINGERPRINT,
+                    Side::<SENDERS>::DESCRIPTION,
                 ),
                 (
                     "receivers",
                     offset_of!(Self, raw.receivers),
-                    Side::<RECEIVERS>::FINGERPRINT,
+                    Side::<RECEIVERS>::DESCRIPTION,
                 ),
-                ("slots", offset_of!(Self, raw.slots), <[T; N]>::FINGERPRINT),
+                ("slots", offset_of!(Self, raw.slots), <[T; N]>::DESCRIPTION),
             ],
-            &[],
-        )
+            variants: &[],
+        }
     };
     const SYNC_OBJECTS: usize = RawChannel::<T, N, SENDERS, RECEIVERS>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = TypeProperties::POD

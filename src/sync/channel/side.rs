@@ -38,7 +38,7 @@ use crate::error::{Error, LockError};
 use crate::os::clock::Deadline;
 use crate::os::futex::Wake;
 use crate::robust::Blocking;
-use crate::shm_safe::{FieldPath, Fingerprint, ShmSafe, TypeProperties, Visitor};
+use crate::shm_safe::{FieldPath, Parts, ShmSafe, TypeProperties, Visitor};
 use crate::sync::event_count::EventCount;
 use crate::sync::robust_lock::RawLockError;
 use crate::sync::seat::{Seat, SeatToken, Seats};
@@ -83,13 +83,39 @@ const _: () = {
 };
 
 // SAFETY: the clauses of `ShmSafe`:
-// * Layout: `repr(C)` over seats and atomic words. The size in the fingerprint tells
-//   the number of seats.
+// * Layout: `repr(C)` over seats and atomic words. The fingerprint covers all of them.
+//   The size alone would not tell one seat from two, because it is rounded up.
 // * The words have the same meaning in every process, and there is no destructor.
 // * Sync objects: the seats, and the lock if it is used, reported at their offsets.
 // * Any bytes are valid, so zeros and mixtures are.
 unsafe impl<const ENDS: usize> ShmSafe for Side<ENDS> {
-    const FINGERPRINT: Fingerprint = Fingerprint::of("Side", size_of::<Self>(), align_of::<Self>());
+    const PARTS: Parts = Parts {
+        kind: "Side",
+        size: size_of::<Self>(),
+        align: align_of::<Self>(),
+        fields: &[
+            ("lock", offset_of!(Self, lock), Seat::DESCRIPTION),
+            ("index", offset_of!(Self, index), AtomicU64::DESCRIPTION),
+            ("known", offset_of!(Self, known), AtomicU64::DESCRIPTION),
+            (
+                "asleep",
+                offset_of!(Self, door.asleep),
+                EventCount::DESCRIPTION,
+            ),
+            (
+                "is_left",
+                offset_of!(Self, door.is_left),
+                AtomicU32::DESCRIPTION,
+            ),
+            (
+                "arrivals",
+                offset_of!(Self, door.arrivals),
+                AtomicU64::DESCRIPTION,
+            ),
+            ("seats", offset_of!(Self, seats), Seats::<ENDS>::DESCRIPTION),
+        ],
+        variants: &[],
+    };
     const SYNC_OBJECTS: usize = Self::LOCKS + Seats::<ENDS>::SYNC_OBJECTS;
     const PROPERTIES: TypeProperties = TypeProperties::POD.with_interior_mutability();
 

@@ -13,7 +13,7 @@ use super::access::{
 };
 use crate::support::{Random, TestAddress, on_stage};
 
-/// The length of a segment's header in bytes. The lock table follows.
+/// The length of a segment's header in bytes. The lock table and the type table follow.
 const HEADER: usize = 448;
 /// The offset of the removal policy.
 const REMOVAL: usize = 17;
@@ -39,6 +39,16 @@ impl GoodObject {
 
     fn number(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().unwrap())
+    }
+
+    /// Returns the offset of the type table.
+    fn type_table(&self) -> u64 {
+        let lock_table_len = self.number(88) & u64::from(u32::MAX);
+        (HEADER as u64 + lock_table_len).next_multiple_of(8)
+    }
+
+    fn type_table_len(&self) -> u64 {
+        self.number(96) >> 32
     }
 
     /// Checks the object with some bytes changed.
@@ -71,7 +81,7 @@ struct Field {
     expect: fn(u64, &GoodObject) -> Expected,
 }
 
-const FIELDS: [Field; 21] = [
+const FIELDS: [Field; 22] = [
     Field {
         name: "format version",
         at: 8,
@@ -213,10 +223,26 @@ const FIELDS: [Field; 21] = [
         len: 4,
         expect: |len, object| match len {
             0 => Expected::all(Opened),
-            _ if HEADER as u64 + len > object.number(32) => {
+            // The type table follows.
+            _ if (HEADER as u64 + len).next_multiple_of(8) + object.type_table_len()
+                > object.number(32) =>
+            {
                 Expected::all(Corrupt(CorruptHeader::MisplacedValue))
             }
             _ => Expected::for_tool(Corrupt(CorruptHeader::UnreadableLockTable)),
+        },
+    },
+    // Neither openers nor the list of segments read the type table.
+    Field {
+        name: "length of the type table",
+        at: 100,
+        len: 4,
+        expect: |len, object| match len {
+            0 => Expected::all(Opened),
+            _ if object.type_table() + len > object.number(32) => {
+                Expected::all(Corrupt(CorruptHeader::MisplacedValue))
+            }
+            _ => Expected::all(Opened),
         },
     },
     // The object is taken for a copy, so its locks are reinitialised.

@@ -22,6 +22,11 @@ impl SipHash {
         }
     }
 
+    /// Returns the number of words so far.
+    pub(super) const fn len(&self) -> u64 {
+        self.words
+    }
+
     /// Adds eight bytes, in little-endian order.
     pub(super) const fn word(mut self, word: u64) -> Self {
         self.v3 ^= word;
