@@ -95,10 +95,10 @@ fn name_of_error(error: &Error) -> String {
         Error::UnsupportedFormat { .. } => "unsupported_format",
         Error::LayoutMismatch { .. } => "layout_mismatch",
         Error::Corrupt { .. } => "corrupt",
-        Error::WrongOwner { .. } | Error::TooPermissive { .. } | Error::PermissionDenied { .. } => {
-            "permission_denied"
-        }
-        Error::TooManyEndpoints { .. } => "would_block",
+        Error::PermissionDenied { .. } => "permission_denied",
+        Error::WrongOwner { .. } => "wrong_owner",
+        Error::TooPermissive { .. } => "too_permissive",
+        Error::TooManyEndpoints { .. } => "too_many_endpoints",
         _ => "system",
     }
     .to_owned()
@@ -397,7 +397,7 @@ impl Peer {
                 Ok(guard) => guard,
                 Err(LockError::Poisoned(poisoned)) => {
                     let reply = describe(poisoned.cause());
-                    poisoned.recover(Ledger::repair);
+                    drop(poisoned.recover(Ledger::repair));
                     return Err(reply);
                 }
                 Err(other) => return Err(name_of(&other)),
@@ -455,7 +455,7 @@ impl Peer {
                 match world.changed.wait_timeout(guard, Duration::from_millis(1)) {
                     Ok(_) => {}
                     Err(LockError::Poisoned(poisoned)) => {
-                        poisoned.recover(Ledger::repair);
+                        drop(poisoned.recover(Ledger::repair));
                     }
                     Err(other) => return Err(name_of(&other)),
                 }
