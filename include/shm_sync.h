@@ -1,0 +1,4412 @@
+/* shm_sync.h: locks in shared memory that survive the death of their users, for C11 and
+ * C++17. The Rust crate shm-sync defines the memory format (docs/format.md) and creates
+ * the segments. C, C++, Python and Rust programs use them at the same time.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * USE
+ *
+ * The header is the whole library. There is nothing to link but pthreads:
+ *
+ *     gcc -std=c11 -pthread -I include jobs.c -o jobs
+ *
+ * `shm-sync export-c /jobs > jobs.h` writes the C struct of the value of a segment.
+ *
+ *     #include "shm_sync.h"
+ *     #include "jobs.h"
+ *
+ *     shm_sync_segment segment;
+ *     if (shm_sync_open(&segment, "/jobs", JOBS_FINGERPRINT) != SHM_SYNC_OK) { ... }
+ *     struct jobs *jobs = (struct jobs *)segment.value;
+ *     switch (shm_sync_lock(&jobs->pending.lock)) {
+ *     case SHM_SYNC_POISONED:       // held, but the last holder died: repair the data
+ *         jobs->pending.data = 0;
+ *         shm_sync_recover(&jobs->pending.lock);
+ *         // fall through
+ *     case SHM_SYNC_OK:
+ *         jobs->pending.data += 1;
+ *         shm_sync_unlock(&jobs->pending.lock);
+ *         break;
+ *     default: ...                  // not held
+ *     }
+ *     shm_sync_close(&segment);
+ *
+ * REQUIREMENTS
+ *
+ * Linux on a 64-bit machine, glibc 2.30, gcc or clang. Headers may be included in any
+ * order, and no feature macro is necessary.
+ *
+ * CRASH BEHAVIOUR
+ *
+ * A process may be killed at any instruction, in this header or outside.
+ *
+ * - The kernel releases the locks, permits and endpoints of a thread that ends. A waiter
+ *   goes on at once, and in rare cases within 250 ms.
+ * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
+ * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its last
+ *   user calls shm_sync_close. A killed user does not remove the name.
+ *
+ * THREADS, SIGNALS AND FORKS
+ *
+ * A lock, a permit and an endpoint belong to the thread that acquired them. No function
+ * here may be called in a signal handler. A forked child has the mappings of its parent,
+ * but none of its locks, permits and endpoints: a call with such a one returns
+ * SHM_SYNC_NOT_HELD and changes nothing.
+ *
+ * A function that sleeps is no cancellation point of pthread_cancel.
+ *
+ * RESULTS
+ *
+ * Functions return a shm_sync_result. Only after SHM_SYNC_SYSTEM does errno say more.
+ * shm_sync_text returns a text for each result.
+ *
+ * STATE
+ *
+ * Each program, and each shared library that includes the header, has one copy of the
+ * state below (weak, hidden symbols): the identity of each thread and the number of its
+ * locks. Translation units share it. Two copies in one process are independent: each
+ * counts the locks of the other like those of any C code.
+ */
+#ifndef SHM_SYNC_H
+#define SHM_SYNC_H
+
+#include <features.h>
+
+#if !defined(__linux__) || !defined(__GLIBC__)
+#error "shm_sync.h needs Linux with glibc"
+#elif !__GLIBC_PREREQ(2, 30)
+#error "shm_sync.h needs glibc 2.30 or later"
+#elif !defined(__LP64__)
+#error "shm_sync.h needs a 64-bit machine"
+#elif !defined(__GNUC__)
+#error "shm_sync.h needs gcc or clang"
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <asm/posix_types.h>
+#include <asm/shmbuf.h>
+
+/* The version of the memory format that this header reads. */
+#define SHM_SYNC_FORMAT 4u
+
+/* The number of robust locks, permits and endpoints that a thread can hold at a time.
+ * The kernel releases no more of them when the thread ends. */
+#define SHM_SYNC_MAX_LOCKS_HELD 2048
+
+/* ------------------------------------------------------------------------------------
+ * Macros of this header
+ */
+
+#ifdef __cplusplus
+#define SHM_SYNC_I_INLINE inline __attribute__((unused, visibility("hidden")))
+#define SHM_SYNC_I_COLD                                                                \
+    inline __attribute__((unused, noinline, cold, visibility("hidden")))
+#define SHM_SYNC_I_ASSERT(condition, text) static_assert(condition, text)
+#define SHM_SYNC_I_C extern "C"
+#else
+#define SHM_SYNC_I_INLINE static inline __attribute__((unused))
+#define SHM_SYNC_I_COLD static __attribute__((unused, noinline, cold))
+#define SHM_SYNC_I_ASSERT(condition, text) _Static_assert(condition, text)
+#define SHM_SYNC_I_C extern
+#endif
+
+/* The caller must look at the result. */
+#define SHM_SYNC_I_CHECK __attribute__((warn_unused_result))
+/* One copy of the variable in each program or shared library. */
+#define SHM_SYNC_I_STATE __attribute__((weak, visibility("hidden")))
+
+#define SHM_SYNC_I_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define SHM_SYNC_I_LOAD(at) __atomic_load_n(at, __ATOMIC_RELAXED)
+#define SHM_SYNC_I_STORE(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
+#define SHM_SYNC_I_ACQUIRE(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
+#define SHM_SYNC_I_LOAD_SC(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
+#define SHM_SYNC_I_STORE_SC(at, value) __atomic_store_n(at, value, __ATOMIC_SEQ_CST)
+
+/* ------------------------------------------------------------------------------------
+ * Results
+ */
+
+/* The result of a function. */
+typedef enum shm_sync_result {
+    /* Success. After a lock function, the caller holds the mutex. */
+    SHM_SYNC_OK = 0,
+    /* The caller holds the mutex. A holder died or called shm_sync_poison, and no holder
+     * has repaired the data since. */
+    SHM_SYNC_POISONED,
+    /* The time has passed. */
+    SHM_SYNC_TIMED_OUT,
+    /* The call does not wait, and another thread (or this one) holds the lock, no permit
+     * is free, the channel is full or empty, or the event is not set. */
+    SHM_SYNC_WOULD_BLOCK,
+    /* The calling thread would wait for itself. */
+    SHM_SYNC_DEADLOCK,
+    /* The calling thread does not hold the lock, the permit or the endpoint. */
+    SHM_SYNC_NOT_HELD,
+    /* The object is not initialised: no segment contains it. */
+    SHM_SYNC_NOT_PLACED,
+    /* The calling thread holds SHM_SYNC_MAX_LOCKS_HELD robust locks, those of other code
+     * included. */
+    SHM_SYNC_TOO_MANY_LOCKS,
+    /* The locks belong to another pid namespace (container), which is in use. */
+    SHM_SYNC_FOREIGN_PID_NAMESPACE,
+    /* Other code unlocked the pthread mutex after an owner death without
+     * pthread_mutex_consistent. No thread can lock it any more. */
+    SHM_SYNC_UNRECOVERABLE,
+    /* This header can't use the object: a mutex with priority inheritance (glibc does not
+     * lock it safely), or a lock in private memory. */
+    SHM_SYNC_UNSUPPORTED,
+    /* All endpoints of the other side have closed. */
+    SHM_SYNC_DISCONNECTED,
+    /* No endpoint of the other side is left, and at least one has died. */
+    SHM_SYNC_PEER_DIED,
+    /* No object has the address, or no field has the path. */
+    SHM_SYNC_NOT_FOUND,
+    /* The object at the address is no segment. */
+    SHM_SYNC_NOT_A_SEGMENT,
+    /* The segment has another version of the memory format. */
+    SHM_SYNC_UNSUPPORTED_FORMAT,
+    /* The segment holds another type, is for another platform, or the field is of another
+     * kind. */
+    SHM_SYNC_LAYOUT_MISMATCH,
+    /* A field of the header or of a table is invalid. */
+    SHM_SYNC_CORRUPT,
+    /* The owner and the mode of the object, or of its directory, forbid the call. */
+    SHM_SYNC_PERMISSION_DENIED,
+    /* The locks are those of another boot, file or pid namespace, and no process uses
+     * them. A Rust program that opens the segment once reinitialises them. */
+    SHM_SYNC_STALE,
+    /* The text is no address. */
+    SHM_SYNC_INVALID_NAME,
+    /* An argument is invalid. */
+    SHM_SYNC_INVALID_ARGUMENT,
+    /* A user or group owns the object that the caller does not trust. */
+    SHM_SYNC_WRONG_OWNER,
+    /* Users whom the caller does not trust may write to the object. */
+    SHM_SYNC_TOO_PERMISSIVE,
+    /* The object looks like a copy, or like a file of another boot, and is in use. */
+    SHM_SYNC_IN_USE,
+    /* Another process creates, reinitialises or removes the System V segment, and is
+     * stopped or slow. */
+    SHM_SYNC_UNFINISHED,
+    /* Another process holds a record lock on the file that the call needs. */
+    SHM_SYNC_BLOCKED,
+    /* The descriptor is not that of an anonymous segment: it is not sealed. */
+    SHM_SYNC_UNSEALED,
+    /* There is not enough memory. */
+    SHM_SYNC_NO_SPACE,
+    /* The calling thread can't own robust locks: /proc is not mounted, the kernel has no
+     * robust lists, glibc's mutex has an unknown layout, or the thread comes from a bare
+     * clone(2). */
+    SHM_SYNC_UNIDENTIFIED,
+    /* A thread of this process holds a lock, a permit or an endpoint in the segment. */
+    SHM_SYNC_LOCKS_HELD,
+    /* All endpoints of this side of the channel are taken. */
+    SHM_SYNC_TOO_MANY_ENDPOINTS,
+    /* A system call failed. errno has the reason. */
+    SHM_SYNC_SYSTEM
+} shm_sync_result;
+
+/* Returns a text in English for a result. It is never null. */
+SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
+    switch (result) {
+    case SHM_SYNC_OK: return "success";
+    case SHM_SYNC_POISONED: return "the lock is held, but its data may be inconsistent: a holder died or failed";
+    case SHM_SYNC_TIMED_OUT: return "the time has passed";
+    case SHM_SYNC_WOULD_BLOCK: return "the call would have to wait";
+    case SHM_SYNC_DEADLOCK: return "this thread would wait for itself";
+    case SHM_SYNC_NOT_HELD: return "this thread does not hold the lock, the permit or the endpoint";
+    case SHM_SYNC_NOT_PLACED: return "the object is not initialised in shared memory";
+    case SHM_SYNC_TOO_MANY_LOCKS: return "this thread holds as many locks as the kernel recovers when it dies";
+    case SHM_SYNC_FOREIGN_PID_NAMESPACE: return "the locks belong to another pid namespace, which is in use";
+    case SHM_SYNC_UNRECOVERABLE: return "other code left the pthread mutex unrecoverable";
+    case SHM_SYNC_UNSUPPORTED: return "this header can't use the object (priority inheritance, private memory)";
+    case SHM_SYNC_DISCONNECTED: return "all endpoints of the other side have closed";
+    case SHM_SYNC_PEER_DIED: return "an endpoint of the other side has died, and none is left";
+    case SHM_SYNC_NOT_FOUND: return "no such segment or field";
+    case SHM_SYNC_NOT_A_SEGMENT: return "the object is no segment of shm-sync";
+    case SHM_SYNC_UNSUPPORTED_FORMAT: return "the segment has another version of the memory format";
+    case SHM_SYNC_LAYOUT_MISMATCH: return "the segment or the field has another type than expected";
+    case SHM_SYNC_CORRUPT: return "the header or a table of the segment is invalid";
+    case SHM_SYNC_PERMISSION_DENIED: return "owner and mode of the object forbid it to this user";
+    case SHM_SYNC_STALE: return "the locks are of another boot, file or pid namespace: open the segment once with a Rust program";
+    case SHM_SYNC_INVALID_NAME: return "the text is no address of a segment";
+    case SHM_SYNC_INVALID_ARGUMENT: return "an argument is invalid";
+    case SHM_SYNC_WRONG_OWNER: return "the object belongs to another user or group than expected";
+    case SHM_SYNC_TOO_PERMISSIVE: return "other users may write to the object";
+    case SHM_SYNC_IN_USE: return "the object looks like a copy or like a file of another boot, and is in use";
+    case SHM_SYNC_UNFINISHED: return "another process creates, reinitialises or removes the segment";
+    case SHM_SYNC_BLOCKED: return "another process holds a record lock on the file";
+    case SHM_SYNC_UNSEALED: return "the descriptor is not that of an anonymous segment";
+    case SHM_SYNC_NO_SPACE: return "not enough memory";
+    case SHM_SYNC_UNIDENTIFIED: return "this thread can't own robust locks: is /proc mounted?";
+    case SHM_SYNC_LOCKS_HELD: return "this process holds a lock in the segment";
+    case SHM_SYNC_TOO_MANY_ENDPOINTS: return "all endpoints of this side are taken";
+    case SHM_SYNC_SYSTEM: return "a system call failed";
+    }
+    return "unknown result";
+}
+
+/* ------------------------------------------------------------------------------------
+ * Objects in shared memory
+ *
+ * Only the functions of this header access the fields.
+ */
+
+/* The words of glibc's pthread_mutex_t. C programs have this layout compiled in, so glibc
+ * can't change it. Each thread verifies it before its first lock. */
+typedef struct shm_sync_i_words {
+    uint32_t lock; /* thread id of the holder, FUTEX_WAITERS, FUTEX_OWNER_DIED */
+    uint32_t count;
+    uint32_t owner; /* thread id of the holder, or a special value */
+    uint32_t users;
+    uint32_t kind;
+    uint32_t spins;
+    void *prev;
+    void *next; /* an entry of the robust list points here */
+} shm_sync_i_words;
+
+/* A pthread mutex, for glibc and by its words. */
+typedef union shm_sync_i_pthread {
+    pthread_mutex_t mutex;
+    shm_sync_i_words words;
+} shm_sync_i_pthread;
+
+/* A robust lock: a pthread mutex and the record of its holder. */
+typedef struct shm_sync_i_lock {
+    shm_sync_i_pthread pthread;
+    uint64_t holder;        /* process and thread id, or 0 */
+    uint64_t record;        /* of a mutex: the poison; of a seat: the note */
+    uint32_t pid_namespace; /* of the thread ids; UINT32_MAX: not initialised */
+    uint16_t failures;      /* how many holders have failed */
+    uint8_t protocol;
+    uint8_t reserved;
+} shm_sync_i_lock;
+
+/* A mutex (ShmMutex in Rust) without its data, which follows it:
+ *
+ *     struct { shm_sync_mutex lock; T data; } pending;
+ */
+typedef struct shm_sync_mutex {
+    shm_sync_i_lock lock;
+} shm_sync_mutex;
+
+/* A condition variable (ShmCondvar in Rust). */
+typedef struct shm_sync_condvar {
+    uint32_t sequence;
+    uint32_t waiters;
+} shm_sync_condvar;
+
+/* A place to sleep. */
+typedef struct shm_sync_i_event_count {
+    uint32_t sequence;
+    uint32_t reserved;
+    uint64_t roll;
+} shm_sync_i_event_count;
+
+/* An event (ShmEvent in Rust). */
+typedef struct shm_sync_event {
+    uint32_t state;
+    uint32_t kind;
+    shm_sync_i_event_count waiters;
+} shm_sync_event;
+
+/* A seat: a lock without data that a thread holds for as long as it takes part. */
+typedef struct shm_sync_i_seat {
+    shm_sync_i_lock lock;
+} __attribute__((aligned(64))) shm_sync_i_seat;
+
+#define SHM_SYNC_I_PTHREAD sizeof(pthread_mutex_t)
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) == 40, "the words of glibc's mutex");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) <= SHM_SYNC_I_PTHREAD, "the mutex has these words");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_words, next) == 32, "the entry of the robust list");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, holder) == SHM_SYNC_I_PTHREAD, "holder");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, record) == SHM_SYNC_I_PTHREAD + 8, "record");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, pid_namespace) == SHM_SYNC_I_PTHREAD + 16, "pid_namespace");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, failures) == SHM_SYNC_I_PTHREAD + 20, "failures");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, protocol) == SHM_SYNC_I_PTHREAD + 22, "protocol");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_mutex) == SHM_SYNC_I_PTHREAD + 24, "a mutex without its data");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_condvar) == 8, "a condition variable");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_event_count) == 16, "an event count");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_event) == 24, "an event");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) % 64 == 0, "a seat has its own cache lines");
+
+/* ------------------------------------------------------------------------------------
+ * The kernel
+ *
+ * System calls are made by their number, so that no feature macro is needed and none is
+ * a cancellation point.
+ */
+
+SHM_SYNC_I_C long shm_sync_i_syscall(long number, ...) __asm__("syscall");
+SHM_SYNC_I_C int shm_sync_i_clock_gettime(int clock, struct timespec *now) __asm__("clock_gettime");
+SHM_SYNC_I_C int shm_sync_i_clocklock(pthread_mutex_t *mutex, int clock, const struct timespec *until) __asm__("pthread_mutex_clocklock");
+SHM_SYNC_I_C int shm_sync_i_consistent(pthread_mutex_t *mutex) __asm__("pthread_mutex_consistent");
+SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __asm__("pthread_mutexattr_settype");
+SHM_SYNC_I_C int shm_sync_i_attr_setrobust(pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
+SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__("lstat");
+
+/* Constants that glibc shows only with feature macros. */
+#define SHM_SYNC_I_CLOCK_MONOTONIC 1
+#define SHM_SYNC_I_MUTEX_ERRORCHECK 2
+#define SHM_SYNC_I_MUTEX_ROBUST 1
+#define SHM_SYNC_I_SHARED 1
+#define SHM_SYNC_I_DUPFD_CLOEXEC 1030
+#define SHM_SYNC_I_GET_SEALS 1034
+#define SHM_SYNC_I_SEAL_SHRINK 2
+#define SHM_SYNC_I_OFD_GETLK 36
+#define SHM_SYNC_I_OFD_SETLK 37
+#define SHM_SYNC_I_MADV_WIPEONFORK 18
+#define SHM_SYNC_I_PROC_MAGIC 0x6e736673 /* NSFS_MAGIC */
+#define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
+#define SHM_SYNC_I_HUGETLBFS_MAGIC 0x958458f6
+#define SHM_SYNC_I_OVERLAYFS_MAGIC 0x794c7630
+#ifdef MAP_ANONYMOUS
+#define SHM_SYNC_I_MAP_ANONYMOUS MAP_ANONYMOUS
+#elif defined(__mips__)
+#define SHM_SYNC_I_MAP_ANONYMOUS 0x800
+#else
+#define SHM_SYNC_I_MAP_ANONYMOUS 0x20
+#endif
+#define SHM_SYNC_I_FUTEX_WAKE 1
+#define SHM_SYNC_I_FUTEX_WAIT_BITSET 9
+#define SHM_SYNC_I_FUTEX_WAKE_BITSET 10
+#define SHM_SYNC_I_FUTEX_WAITV 449
+#define SHM_SYNC_I_PIDFD_OPEN 434
+
+/* Bits of the lock word. */
+#define SHM_SYNC_I_WAITERS 0x80000000u
+#define SHM_SYNC_I_OWNER_DIED 0x40000000u
+#define SHM_SYNC_I_TID_MASK 0x3fffffffu
+/* `kind` of an error-checking, robust, process-shared mutex. */
+#define SHM_SYNC_I_KIND 0x92u
+/* `kind` of a normal, robust, process-shared mutex with priority inheritance. */
+#define SHM_SYNC_I_KIND_PI 0x2b0u
+/* `owner` after EOWNERDEAD, and of an unrecoverable mutex. */
+#define SHM_SYNC_I_INCONSISTENT 0x7fffffffu
+#define SHM_SYNC_I_NOT_RECOVERABLE 0x7ffffffeu
+#define SHM_SYNC_I_NOT_PLACED 0xffffffffu
+
+/* A waiter reads the words again after this time, in nanoseconds, because the process
+ * that should wake it may have died. */
+#define SHM_SYNC_I_RECHECK UINT64_C(150000000)
+/* No deadline. */
+#define SHM_SYNC_I_NEVER UINT64_MAX
+
+/* The head of a thread's robust list, as the kernel knows it. */
+typedef struct shm_sync_i_head {
+    void *list; /* the first entry, or the head itself */
+    long futex_offset;
+    void *pending;
+} shm_sync_i_head;
+
+/* What the header knows of a thread. `marker` tells whether it is valid. */
+typedef struct shm_sync_i_thread {
+    const uint32_t *marker; /* the pid namespace; the kernel zeroes it in a child */
+    shm_sync_i_head *head;
+    void *top;            /* the first entry when `limit` was right; null: unknown */
+    uint64_t id;          /* process and thread id */
+    uint64_t slack_until; /* the timer slack is known to be small until then */
+    uint32_t tid;
+    int32_t held;  /* locks that this copy of the header has locked */
+    int32_t limit; /* the largest value of `held` that the kernel can recover */
+    uint8_t failed_spins;
+} shm_sync_i_thread;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* The marker of a thread that is not identified. It stays 0. */
+SHM_SYNC_I_STATE uint32_t shm_sync_i_unset = 0;
+/* The newest marker of this process or of an ancestor. */
+SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
+/* 0: unknown; 1: one processor is online; 2: several. */
+SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
+SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
+    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, SHM_SYNC_MAX_LOCKS_HELD, 0};
+#ifdef __cplusplus
+}
+#endif
+
+/* Returns the time of the monotonic clock in nanoseconds. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_now(void) {
+    struct timespec now = {0, 0};
+    shm_sync_i_clock_gettime(SHM_SYNC_I_CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* Returns the deadline `timeout` nanoseconds from now. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_after(uint64_t timeout) {
+    uint64_t now = shm_sync_i_now();
+    return timeout > UINT64_MAX - now ? SHM_SYNC_I_NEVER : now + timeout;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_has_passed(uint64_t deadline) {
+    return deadline != SHM_SYNC_I_NEVER && shm_sync_i_now() >= deadline;
+}
+
+/* Returns the next multiple of the recheck interval, or the deadline if it is earlier.
+ * All processes compute the same multiples, so that their timers expire together. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_next_recheck(uint64_t deadline) {
+    uint64_t next = (shm_sync_i_now() / SHM_SYNC_I_RECHECK + 1) * SHM_SYNC_I_RECHECK;
+    return deadline < next ? deadline : next;
+}
+
+SHM_SYNC_I_INLINE struct timespec shm_sync_i_timespec(uint64_t nanoseconds) {
+    struct timespec time;
+    time.tv_sec = (time_t)(nanoseconds / UINT64_C(1000000000));
+    time.tv_nsec = (long)(nanoseconds % UINT64_C(1000000000));
+    return time;
+}
+
+/* Lowers the timer slack of the thread if it is over 10 ms, because a sleep would end
+ * late by it. Returns the slack that shm_sync_i_slack_restore restores, or 0. A thread
+ * whose slack is small reads it again only after a recheck interval. */
+SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
+    enum { SET_TIMERSLACK = 29, GET_TIMERSLACK = 30 };
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    if (deadline <= me->slack_until)
+        return 0;
+    int saved = errno;
+    long slack = shm_sync_i_syscall(SYS_prctl, (long)GET_TIMERSLACK, 0L, 0L, 0L, 0L);
+    bool is_large = slack != -1 && (unsigned long)slack > 10000000ul;
+    if (is_large)
+        is_large = shm_sync_i_syscall(SYS_prctl, (long)SET_TIMERSLACK, 50000L, 0L, 0L, 0L) == 0;
+    errno = saved;
+    if (is_large)
+        return (unsigned long)slack;
+    me->slack_until = shm_sync_i_next_recheck(SHM_SYNC_I_NEVER);
+    return 0;
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_slack_restore(unsigned long slack) {
+    if (slack != 0) {
+        int saved = errno;
+        shm_sync_i_syscall(SYS_prctl, 29L, slack, 0L, 0L, 0L);
+        errno = saved;
+    }
+}
+
+/* Makes a system call that sleeps until `deadline` at most. Returns its result, or the
+ * error number as a negative number. Does not change errno. */
+#define SHM_SYNC_I_SLEEP(result, deadline, call)                                       \
+    do {                                                                               \
+        int shm_sync_i_saved = errno;                                                  \
+        unsigned long shm_sync_i_slack = shm_sync_i_slack_lower(deadline);             \
+        (result) = (call);                                                             \
+        if ((result) == -1)                                                            \
+            (result) = -errno;                                                         \
+        shm_sync_i_slack_restore(shm_sync_i_slack);                                    \
+        errno = shm_sync_i_saved;                                                      \
+    } while (0)
+
+/* Sleeps while `*word == expected`, until a wake for one of `groups`, a signal or the
+ * deadline. Returns 0, ETIMEDOUT, or the error with which the kernel refuses the call.
+ * The word is shared, so the operation has no FUTEX_PRIVATE_FLAG. */
+SHM_SYNC_I_COLD int shm_sync_i_futex_wait(const uint32_t *word, uint32_t expected, uint32_t groups, uint64_t deadline) {
+    struct timespec until = shm_sync_i_timespec(deadline);
+    long result;
+    SHM_SYNC_I_SLEEP(result, deadline,
+                     shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAIT_BITSET, (unsigned long)expected, &until, (void *)NULL, (unsigned long)groups));
+    return result == 0 || result == -EAGAIN || result == -EINTR ? 0 : (int)-result;
+}
+
+/* Wakes up to `count` waiters of the word. Returns how many, or -1 if the kernel refuses
+ * the call. The waiters then go on at their next recheck. */
+SHM_SYNC_I_INLINE long shm_sync_i_futex_wake(const uint32_t *word, int count) {
+    int saved = errno;
+    long woken = shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE, (long)count);
+    errno = saved;
+    return woken;
+}
+
+/* Wakes the first waiter that is in one of `groups`. */
+SHM_SYNC_I_INLINE void shm_sync_i_futex_wake_group(const uint32_t *word, uint32_t groups) {
+    int saved = errno;
+    shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE_BITSET, 1L, (void *)NULL, (void *)NULL, (unsigned long)groups);
+    errno = saved;
+}
+
+/* Sleeps for some nanoseconds, or until a signal arrives. */
+SHM_SYNC_I_COLD void shm_sync_i_pause(uint64_t nanoseconds) {
+    uint32_t word = 0; /* no other thread knows it */
+    (void)shm_sync_i_futex_wait(&word, 0, UINT32_MAX, shm_sync_i_after(nanoseconds));
+}
+
+/* A full barrier after an exchange by glibc, which acquires or releases only. On x86 each
+ * such exchange is a full barrier by itself. */
+SHM_SYNC_I_INLINE void shm_sync_i_full_barrier(void) {
+#if defined(__x86_64__)
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#else
+    __asm__ __volatile__("" ::: "memory");
+#endif
+}
+
+/* ------------------------------------------------------------------------------------
+ * Identity of the calling thread
+ */
+
+/* Reads the inode number of the caller's pid namespace. Returns 0 if it is unknown. */
+SHM_SYNC_I_COLD uint32_t shm_sync_i_read_pid_namespace(void) {
+    static const char link[] = "/proc/self/ns/pid";
+    struct statfs system;
+    struct stat status;
+    bool found = statfs(link, &system) == 0 && (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC && stat(link, &status) == 0;
+    if (!found) {
+        /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
+#if defined(__mips__) || defined(__powerpc64__) || defined(__sparc__)
+        unsigned long request = 1ul << 29 | 0xff05ul;
+#else
+        unsigned long request = 0xff05ul;
+#endif
+        long process = shm_sync_i_syscall(SHM_SYNC_I_PIDFD_OPEN, (long)getpid(), 0L);
+        if (process < 0)
+            return 0;
+        long space = shm_sync_i_syscall(SYS_ioctl, process, request, 0L);
+        shm_sync_i_syscall(SYS_close, process);
+        if (space < 0)
+            return 0;
+        found = fstat((int)space, &status) == 0;
+        shm_sync_i_syscall(SYS_close, space);
+    }
+    if (!found || status.st_ino == 0 || status.st_ino >= UINT32_MAX)
+        return 0;
+    return (uint32_t)status.st_ino;
+}
+
+/* Returns the marker of this process, which the kernel zeroes in each forked child
+ * (MADV_WIPEONFORK). Makes it if the process has none. Returns null if it can't. */
+SHM_SYNC_I_COLD const uint32_t *shm_sync_i_marker(void) {
+    enum { PAGE = 4096 };
+    for (;;) {
+        uint32_t *last = __atomic_load_n(&shm_sync_i_last_marker, __ATOMIC_ACQUIRE);
+        if (last != NULL && SHM_SYNC_I_LOAD(last) != 0)
+            return last;
+        uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
+        if (pid_namespace == 0)
+            return NULL;
+        /* No word is used twice, so a copy from before a fork refers to a wiped word. */
+        uint32_t *next = last == NULL ? NULL : last + 1;
+        if (next == NULL || (uintptr_t)next % PAGE == 0) {
+            void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
+            if (page == MAP_FAILED)
+                return NULL;
+            if (shm_sync_i_syscall(SYS_madvise, page, (long)PAGE, (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
+                munmap(page, PAGE);
+                return NULL;
+            }
+            next = (uint32_t *)page;
+        }
+        /* If another thread was faster, the next round finds its marker. Then this page
+         * stays unused. */
+        if (__atomic_compare_exchange_n(&shm_sync_i_last_marker, &last, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            SHM_SYNC_I_STORE(next, pid_namespace);
+            return next;
+        }
+    }
+}
+
+/* Checks that a mutex that glibc locks names the thread `tid` in the known words, and is
+ * on the list of `head`. */
+SHM_SYNC_I_COLD bool shm_sync_i_verify(const shm_sync_i_head *head, uint32_t tid) {
+    shm_sync_i_lock probe;
+    pthread_mutexattr_t attr;
+    memset(&probe, 0, sizeof probe);
+    if (pthread_mutexattr_init(&attr) != 0)
+        return false;
+    bool known = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED) == 0 && shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST) == 0 &&
+                 shm_sync_i_attr_settype(&attr, SHM_SYNC_I_MUTEX_ERRORCHECK) == 0 && pthread_mutex_init(&probe.pthread.mutex, &attr) == 0;
+    pthread_mutexattr_destroy(&attr);
+    if (!known)
+        return false;
+    if (pthread_mutex_trylock(&probe.pthread.mutex) != 0)
+        return false;
+    const shm_sync_i_words *words = &probe.pthread.words;
+    known = head->futex_offset == -(long)offsetof(shm_sync_i_words, next) && SHM_SYNC_I_LOAD(&words->lock) == tid && SHM_SYNC_I_LOAD(&words->owner) == tid &&
+            SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND && SHM_SYNC_I_LOAD(&head->list) == (const void *)&words->next;
+    pthread_mutex_unlock(&probe.pthread.mutex);
+    pthread_mutex_destroy(&probe.pthread.mutex);
+    return known;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
+    shm_sync_i_head *head = NULL;
+    size_t len = 0;
+    int saved = errno;
+    uint32_t tid = (uint32_t)shm_sync_i_syscall(SYS_gettid);
+    bool known = shm_sync_i_syscall(SYS_get_robust_list, 0L, &head, &len) == 0 && head != NULL && shm_sync_i_verify(head, tid);
+    const uint32_t *marker = known ? shm_sync_i_marker() : NULL;
+    errno = saved;
+    if (marker == NULL)
+        return SHM_SYNC_UNIDENTIFIED;
+    me->head = head;
+    me->tid = tid;
+    me->id = ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
+    /* A new thread, and the only thread of a child, hold no lock of this copy. */
+    me->held = 0;
+    me->limit = SHM_SYNC_MAX_LOCKS_HELD;
+    me->top = NULL;
+    me->marker = marker;
+    return SHM_SYNC_OK;
+}
+
+/* Makes sure that the identity of the calling thread is valid. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ? SHM_SYNC_OK : shm_sync_i_refresh(me);
+}
+
+/* Returns whether the kernel would recover one more lock. The bound is right while the
+ * first entry of the list is the same. Otherwise the list is counted. All code puts new
+ * entries in front. */
+SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
+    int32_t count = 0;
+    void *entry = SHM_SYNC_I_LOAD(&me->head->list);
+    me->top = entry;
+    while (entry != (void *)me->head && entry != NULL && count < SHM_SYNC_MAX_LOCKS_HELD) {
+        /* Bit 0 is a flag of the entry. */
+        entry = SHM_SYNC_I_LOAD((void **)((uintptr_t)entry & ~(uintptr_t)1));
+        count += 1;
+    }
+    me->limit = me->held + (SHM_SYNC_MAX_LOCKS_HELD - count);
+    return count < SHM_SYNC_MAX_LOCKS_HELD;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_has_room(const shm_sync_i_thread *me) {
+    return SHM_SYNC_I_LOAD(&me->head->list) == me->top && me->held < me->limit;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Robust locks
+ *
+ * glibc locks and unlocks. Around its calls, this header checks and records what the Rust
+ * crate does, in the same order. The lock word names the holder. `holder` has its process
+ * as well, and counts only while the lock word names the same thread.
+ *
+ * | death of the holder | what the next locker finds |
+ * |---|---|
+ * | before glibc has locked | a free lock |
+ * | from then on, until glibc has unlocked | EOWNERDEAD: recorded, then made consistent |
+ * | between unlock and wake-up | a free lock; waiters go on at their next recheck |
+ */
+
+typedef enum shm_sync_i_record { SHM_SYNC_I_POISON, SHM_SYNC_I_NOTE } shm_sync_i_record;
+typedef enum shm_sync_i_how { SHM_SYNC_I_WAIT, SHM_SYNC_I_TRY } shm_sync_i_how;
+
+/* Bit 63 of a note: an occupant has died, and no taker has learned of it. */
+#define SHM_SYNC_I_NOTE_DIED (UINT64_C(1) << 63)
+#define SHM_SYNC_I_ID_MASK ((UINT64_C(1) << 60) - 1)
+
+/* Records that the calling thread has acquired the lock. */
+SHM_SYNC_I_INLINE void shm_sync_i_acquired(shm_sync_i_lock *lock, shm_sync_i_thread *me) {
+    SHM_SYNC_I_STORE(&lock->holder, me->id);
+    me->held += 1;
+    me->top = SHM_SYNC_I_LOAD(&me->head->list);
+}
+
+/* Unlocks a mutex that glibc's trylock has left locked, although it is unrecoverable. */
+SHM_SYNC_I_COLD void shm_sync_i_release_unrecoverable(shm_sync_i_pthread *pthread) {
+    uint32_t tid = shm_sync_i_this_thread.tid;
+    uint32_t *word = &pthread->words.lock;
+    uint32_t found = SHM_SYNC_I_LOAD(word);
+    while ((found & SHM_SYNC_I_TID_MASK) == tid) {
+        if (__atomic_compare_exchange_n(word, &found, 0u, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+            shm_sync_i_futex_wake(word, INT32_MAX);
+            return;
+        }
+    }
+}
+
+/* Locks a mutex of the known kind by glibc. Returns 0, EOWNERDEAD, EBUSY (only if it does
+ * not wait), ETIMEDOUT, EDEADLK, ENOTRECOVERABLE, or another error. `*word` and `*owner`
+ * are what it has read before glibc has locked, or 0.
+ *
+ * Each sleep ends at the next recheck, because a waiter of glibc can sleep beside a free
+ * lock: if the unlocking process dies before its wake-up, and a third thread has just
+ * locked, the kernel wakes none. */
+SHM_SYNC_I_COLD int shm_sync_i_pthread_lock(shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline, uint32_t *word, uint32_t *owner) {
+    uint32_t tid = shm_sync_i_this_thread.tid;
+    shm_sync_i_words *words = &pthread->words;
+    bool expired = shm_sync_i_has_passed(deadline);
+    for (;;) {
+        *word = SHM_SYNC_I_LOAD(&words->lock);
+        *owner = SHM_SYNC_I_LOAD(&words->owner);
+        uint32_t holder = *word & SHM_SYNC_I_TID_MASK;
+        int code;
+        if (*owner == SHM_SYNC_I_NOT_RECOVERABLE)
+            code = ENOTRECOVERABLE; /* glibc's trylock would leave it locked */
+        else if (how == SHM_SYNC_I_TRY && holder != 0 && holder != tid)
+            code = EBUSY; /* spares the holder a write to its cache line */
+        else
+            code = pthread_mutex_trylock(&pthread->mutex);
+        if (code == ENOTRECOVERABLE)
+            shm_sync_i_release_unrecoverable(pthread);
+        if (code != EBUSY && code != EDEADLK)
+            return code;
+        if (how == SHM_SYNC_I_TRY)
+            return EBUSY;
+        if ((SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == tid)
+            return EDEADLK;
+        if (expired)
+            return ETIMEDOUT;
+        uint64_t until = shm_sync_i_next_recheck(deadline);
+        struct timespec time = shm_sync_i_timespec(until);
+        unsigned long slack = shm_sync_i_slack_lower(until);
+        code = shm_sync_i_clocklock(&pthread->mutex, SHM_SYNC_I_CLOCK_MONOTONIC, &time);
+        shm_sync_i_slack_restore(slack);
+        /* After ETIMEDOUT, glibc leaves the mutex in `pending`. The trylock clears it. */
+        if (code != ETIMEDOUT) {
+            *word = 0;
+            *owner = 0;
+            return code;
+        }
+        expired = shm_sync_i_has_passed(deadline);
+    }
+}
+
+/* Records the death of the last holder, and then makes the mutex consistent. If this
+ * process dies in between, the next locker repeats both. `word` and `owner` are the words
+ * before the call of glibc, which overwrites them. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(shm_sync_i_lock *lock, shm_sync_i_record record, uint32_t word, uint32_t owner) {
+    uint64_t dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    bool names_thread = owner != 0 && owner < SHM_SYNC_I_NOT_RECOVERABLE;
+    if ((word & SHM_SYNC_I_OWNER_DIED) != 0 && names_thread && (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner)
+        dead = owner & SHM_SYNC_I_TID_MASK; /* other C code has locked: the process is unknown */
+    if (record == SHM_SYNC_I_POISON)
+        SHM_SYNC_I_STORE(&lock->record, UINT64_C(1) << 60 | dead);
+    else
+        __atomic_fetch_or(&lock->record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&lock->failures, (uint16_t)1, __ATOMIC_RELAXED);
+    int code = shm_sync_i_consistent(&lock->pthread.mutex);
+    if (code == 0)
+        return SHM_SYNC_OK;
+    pthread_mutex_unlock(&lock->pthread.mutex);
+    errno = code;
+    return SHM_SYNC_SYSTEM;
+}
+
+/* Completes a lock: converts the result of glibc, records the holder, and recovers after an
+ * owner death. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(shm_sync_i_lock *lock, shm_sync_i_record record, int code, uint32_t word, uint32_t owner, bool *died) {
+    shm_sync_result result = SHM_SYNC_OK;
+    switch (code) {
+    case 0:
+        break;
+    case EOWNERDEAD:
+        result = shm_sync_i_recover_owner_death(lock, record, word, owner);
+        *died = result == SHM_SYNC_OK;
+        break;
+    case EBUSY: return SHM_SYNC_WOULD_BLOCK;
+    case ETIMEDOUT: return SHM_SYNC_TIMED_OUT;
+    case EDEADLK: return SHM_SYNC_DEADLOCK;
+    case ENOTRECOVERABLE: return SHM_SYNC_UNRECOVERABLE;
+    default:
+        errno = code;
+        return SHM_SYNC_SYSTEM;
+    }
+    if (result == SHM_SYNC_OK)
+        shm_sync_i_acquired(lock, &shm_sync_i_this_thread);
+    return result;
+}
+
+/* Checks that the calling thread may lock. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock) {
+    uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
+    if (pid_namespace == SHM_SYNC_I_NOT_PLACED || pid_namespace == 0)
+        return SHM_SYNC_NOT_PLACED;
+    if (pid_namespace >> 30 == 1)
+        return SHM_SYNC_UNSUPPORTED; /* private memory of a Rust program */
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    if (pid_namespace != SHM_SYNC_I_LOAD(me->marker))
+        return SHM_SYNC_FOREIGN_PID_NAMESPACE;
+    uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
+    if (kind != SHM_SYNC_I_KIND)
+        return kind == SHM_SYNC_I_KIND_PI ? SHM_SYNC_UNSUPPORTED : SHM_SYNC_CORRUPT;
+    return shm_sync_i_has_room(me) || shm_sync_i_recount(me) ? SHM_SYNC_OK : SHM_SYNC_TOO_MANY_LOCKS;
+}
+
+/* Locks. Handles all states, and waits until the deadline. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock, shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
+    uint32_t word = 0;
+    uint32_t owner = 0;
+    shm_sync_result result = shm_sync_i_check(lock);
+    if (result != SHM_SYNC_OK)
+        return result;
+    int code = shm_sync_i_pthread_lock(&lock->pthread, how, deadline, &word, &owner);
+    return shm_sync_i_finish(lock, record, code, word, owner, died);
+}
+
+/* Locks. `*died` becomes true if the last holder died and this thread is the first to see
+ * it. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock, shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_words *words = &lock->pthread.words;
+    uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
+    /* The comparison checks that the lock is initialised, that it belongs to the thread's
+     * namespace, and that the thread's identity is valid. */
+    if (SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 && SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND && shm_sync_i_has_room(me))) {
+        uint32_t word = SHM_SYNC_I_LOAD(&words->lock);
+        uint32_t owner = SHM_SYNC_I_LOAD(&words->owner);
+        if (SHM_SYNC_I_LIKELY((word & SHM_SYNC_I_TID_MASK) == 0 && owner != SHM_SYNC_I_NOT_RECOVERABLE)) {
+            int code = pthread_mutex_trylock(&lock->pthread.mutex);
+            if (SHM_SYNC_I_LIKELY(code == 0)) {
+                shm_sync_i_acquired(lock, me);
+                return SHM_SYNC_OK;
+            }
+            if (code == EOWNERDEAD)
+                return shm_sync_i_finish(lock, record, code, word, owner, died);
+            if (code == ENOTRECOVERABLE)
+                shm_sync_i_release_unrecoverable(&lock->pthread);
+        }
+    }
+    return shm_sync_i_lock_slow(lock, record, how, deadline, died);
+}
+
+/* Returns whether the calling thread holds the lock. The lock word alone does not prove
+ * it: glibc's trylock can leave this thread's id in an unrecoverable mutex. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
+    const shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
+    return SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 && (SHM_SYNC_I_LOAD(&lock->pthread.words.lock) & SHM_SYNC_I_TID_MASK) == me->tid &&
+                             SHM_SYNC_I_LOAD(&lock->pthread.words.owner) != SHM_SYNC_I_NOT_RECOVERABLE && SHM_SYNC_I_LOAD(&lock->pthread.words.kind) == SHM_SYNC_I_KIND);
+}
+
+/* The same, for a thread whose identity may be invalid: a forked child, or a thread that
+ * has locked by other code. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
+    return shm_sync_i_identify() == SHM_SYNC_OK && shm_sync_i_is_mine(lock);
+}
+
+/* Unlocks, if the calling thread holds the lock. Otherwise changes nothing. */
+SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
+    if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
+        return false;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_words *words = &lock->pthread.words;
+    void *next = SHM_SYNC_I_LOAD(&words->next);
+    SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
+    if (pthread_mutex_unlock(&lock->pthread.mutex) != 0)
+        return false;
+    me->held -= 1;
+    /* The next entry is the first one for certain only if no other code holds locks. */
+    if (me->top == (void *)&words->next)
+        me->top = me->limit == SHM_SYNC_MAX_LOCKS_HELD ? next : NULL;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Mutex
+ */
+
+/* Why a mutex is poisoned. */
+typedef enum shm_sync_poison_kind {
+    SHM_SYNC_NOT_POISONED = 0,
+    /* A holder died. */
+    SHM_SYNC_OWNER_DIED = 1,
+    /* A holder called shm_sync_poison, or panicked in Rust. */
+    SHM_SYNC_OWNER_FAILED = 2
+} shm_sync_poison_kind;
+
+/* The last holder that failed. An id is 0 if it is unknown. */
+typedef struct shm_sync_cause {
+    shm_sync_poison_kind kind;
+    uint32_t pid;
+    uint32_t tid;
+} shm_sync_cause;
+
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_with_poison(const shm_sync_mutex *mutex, shm_sync_result result) {
+    bool poisoned = result == SHM_SYNC_OK && SHM_SYNC_I_LOAD(&mutex->lock.record) >> 60 != 0;
+    return poisoned ? SHM_SYNC_POISONED : result;
+}
+
+/* Locks the mutex, and waits in the kernel while another thread holds it. Signals do not
+ * end the wait.
+ *
+ * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then. After
+ * SHM_SYNC_POISONED the data may be inconsistent. The caller repairs it and calls
+ * shm_sync_recover, or unlocks and leaves the repair to the next holder.
+ *
+ * Other results: SHM_SYNC_DEADLOCK (the caller holds the mutex), SHM_SYNC_NOT_PLACED,
+ * SHM_SYNC_TOO_MANY_LOCKS, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
+ * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM.
+ *
+ * If the holder is killed, a waiter gets the mutex at once. If a process is killed in its
+ * unlock, or just after it was woken, a waiter gets the mutex within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock(shm_sync_mutex *mutex) {
+    bool died = false;
+    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died));
+}
+
+/* Locks the mutex if no thread holds it. Returns SHM_SYNC_WOULD_BLOCK otherwise, and the
+ * other results of shm_sync_lock. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_lock(shm_sync_mutex *mutex) {
+    bool died = false;
+    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &died));
+}
+
+/* Locks the mutex, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT if another thread held it for so long, and the other results
+ * of shm_sync_lock. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock_for(shm_sync_mutex *mutex, uint64_t timeout_ns) {
+    bool died = false;
+    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &died));
+}
+
+/* Unlocks the mutex. Poison stays.
+ *
+ * Returns SHM_SYNC_NOT_HELD, and changes nothing, if the calling thread does not hold the
+ * mutex: for example in a forked child. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_unlock(shm_sync_mutex *mutex) {
+    return SHM_SYNC_I_LIKELY(shm_sync_i_unlock(&mutex->lock)) ? SHM_SYNC_OK : SHM_SYNC_NOT_HELD;
+}
+
+/* Clears the poison. The calling thread holds the mutex and has repaired the data.
+ *
+ * Returns SHM_SYNC_NOT_HELD, and changes nothing, if the thread does not hold it.
+ *
+ * If the process dies in the repair, before this call, the mutex stays poisoned. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_recover(shm_sync_mutex *mutex) {
+    if (!shm_sync_i_is_held(&mutex->lock))
+        return SHM_SYNC_NOT_HELD;
+    SHM_SYNC_I_STORE(&mutex->lock.record, (uint64_t)0);
+    return SHM_SYNC_OK;
+}
+
+/* Marks the data as inconsistent, as a panic does in Rust: the next lockers get
+ * SHM_SYNC_POISONED. The calling thread holds the mutex, and keeps it.
+ *
+ * Returns SHM_SYNC_NOT_HELD, and changes nothing, if the thread does not hold it. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison(shm_sync_mutex *mutex) {
+    if (!shm_sync_i_is_held(&mutex->lock))
+        return SHM_SYNC_NOT_HELD;
+    SHM_SYNC_I_STORE(&mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_this_thread.id);
+    __atomic_fetch_add(&mutex->lock.failures, (uint16_t)1, __ATOMIC_RELAXED);
+    return SHM_SYNC_OK;
+}
+
+/* Returns SHM_SYNC_POISONED if the mutex is poisoned, or its holder died and no thread has
+ * locked it since. Otherwise returns SHM_SYNC_OK. Writes the reason to `*cause`. The
+ * caller need not hold the mutex. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(const shm_sync_mutex *mutex, shm_sync_cause *cause) {
+    uint64_t record = SHM_SYNC_I_LOAD(&mutex->lock.record);
+    uint64_t kind = record >> 60;
+    cause->kind = kind == 0 ? SHM_SYNC_NOT_POISONED : kind == 2 ? SHM_SYNC_OWNER_FAILED : SHM_SYNC_OWNER_DIED;
+    if (kind == 0 && (SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) & SHM_SYNC_I_OWNER_DIED) != 0) {
+        uint32_t owner = SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.owner);
+        cause->kind = SHM_SYNC_OWNER_DIED;
+        record = SHM_SYNC_I_LOAD(&mutex->lock.holder);
+        if ((uint32_t)(record & SHM_SYNC_I_TID_MASK) != owner)
+            record = owner < SHM_SYNC_I_NOT_RECOVERABLE ? owner : 0;
+    } else if (kind == 0) {
+        record = 0;
+    }
+    cause->tid = (uint32_t)(record & SHM_SYNC_I_TID_MASK);
+    cause->pid = (uint32_t)(record >> 30 & SHM_SYNC_I_TID_MASK);
+    return cause->kind == SHM_SYNC_NOT_POISONED ? SHM_SYNC_OK : SHM_SYNC_POISONED;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Spinning before a sleep
+ */
+
+/* Returns whether a thread whose last `failed` spins failed spins again: 0 not at all, 1
+ * briefly, 4 longer. After four failures only the 16th, 32nd, 64th and each 128th wait
+ * spins. */
+SHM_SYNC_I_INLINE unsigned shm_sync_i_spin_budget(unsigned failed) {
+    if (failed < 4)
+        return 1;
+    return failed >= 16 && (failed & (failed - 1)) == 0 ? 4 : 0;
+}
+
+/* Returns whether more than one processor is online. Asks only once. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
+    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_processors);
+    if (answer == 0) {
+        answer = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
+        SHM_SYNC_I_STORE(&shm_sync_i_processors, answer);
+    }
+    return answer == 2;
+}
+
+/* Evaluates `done` until it is true, for about 15 microseconds. Sets `result`. Each poll
+ * takes the cache line from the other side, so there are pauses in between. */
+#define SHM_SYNC_I_SPIN(result, done)                                                  \
+    do {                                                                               \
+        shm_sync_i_thread *spinner = &shm_sync_i_this_thread;                          \
+        unsigned budget = shm_sync_i_spin_budget(spinner->failed_spins);               \
+        (result) = (done);                                                             \
+        if (!(result) && budget != 0 && shm_sync_i_has_several_processors()) {         \
+            uint64_t limit = shm_sync_i_after(UINT64_C(15000) * budget);               \
+            do {                                                                       \
+                for (unsigned hints = 2; hints <= 32 && !(result); hints *= 2) {       \
+                    for (unsigned hint = 0; hint < hints; hint++)                      \
+                        shm_sync_i_spin_hint();                                        \
+                    (result) = (done);                                                 \
+                }                                                                      \
+            } while (!(result) && !shm_sync_i_has_passed(limit));                      \
+        }                                                                              \
+        if (result)                                                                    \
+            spinner->failed_spins = 0;                                                 \
+        else                                                                           \
+            spinner->failed_spins = (uint8_t)(spinner->failed_spins == 255 ? 128 : spinner->failed_spins + 1); \
+    } while (0)
+
+/* ------------------------------------------------------------------------------------
+ * Condition variable
+ *
+ * `sequence` counts notifications in bits 0 to 26. Bits 27 to 31 are a generation of
+ * waiters, which notify_all begins. notify_all wakes one waiter of the older generations,
+ * and each woken waiter wakes the next before it locks the mutex.
+ */
+
+#define SHM_SYNC_I_NOTIFICATION 1u
+#define SHM_SYNC_I_GENERATION (1u << 27 | 1u)
+
+/* Returns the bit of the kernel's bitset for the generation of a sequence. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_generation(uint32_t sequence) {
+    return 1u << (sequence >> 27);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_condvar_wake(shm_sync_condvar *condvar, uint32_t groups) {
+    if (SHM_SYNC_I_LOAD_SC(&condvar->waiters) != 0)
+        shm_sync_i_futex_wake_group(&condvar->sequence, groups);
+}
+
+/* Wakes one waiter, if there is any. Never blocks. Notify while you hold the mutex under
+ * which you changed the condition. Then the waiters see an owner death if this process
+ * dies between the change and the call. */
+SHM_SYNC_I_INLINE void shm_sync_notify_one(shm_sync_condvar *condvar) {
+    uint32_t before = __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_NOTIFICATION, __ATOMIC_SEQ_CST);
+    shm_sync_i_condvar_wake(condvar, shm_sync_i_generation(before));
+}
+
+/* Wakes all waiters. Never blocks. Each waiter wakes the next one. If a waiter is killed
+ * or stopped before that, the waiters behind it wake within 250 ms. */
+SHM_SYNC_I_INLINE void shm_sync_notify_all(shm_sync_condvar *condvar) {
+    uint32_t before = __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_GENERATION, __ATOMIC_SEQ_CST);
+    shm_sync_i_condvar_wake(condvar, ~shm_sync_i_generation(before + SHM_SYNC_I_GENERATION));
+}
+
+/* Sleeps until the sequence is no longer `seen`, the mutex is poisoned or its holder died,
+ * or the deadline has passed. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condvar, const shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
+    shm_sync_result result = SHM_SYNC_OK;
+    /* The kernel reads the sequence after this, behind its own full barrier. */
+    __atomic_fetch_add(&condvar->waiters, 1u, __ATOMIC_SEQ_CST);
+    for (;;) {
+        int code = shm_sync_i_futex_wait(&condvar->sequence, seen, shm_sync_i_generation(seen), shm_sync_i_next_recheck(deadline));
+        if (code == 0)
+            break;
+        if (code != ETIMEDOUT) {
+            errno = code;
+            result = SHM_SYNC_SYSTEM;
+            break;
+        }
+        if ((SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) & SHM_SYNC_I_OWNER_DIED) != 0 || SHM_SYNC_I_LOAD(&mutex->lock.failures) != failures)
+            break;
+        if (shm_sync_i_has_passed(deadline)) {
+            result = SHM_SYNC_TIMED_OUT;
+            break;
+        }
+    }
+    __atomic_fetch_sub(&condvar->waiters, 1u, __ATOMIC_RELAXED);
+    uint32_t now = SHM_SYNC_I_LOAD(&condvar->sequence);
+    if (shm_sync_i_generation(now) != shm_sync_i_generation(seen))
+        shm_sync_i_condvar_wake(condvar, ~shm_sync_i_generation(now));
+    return result;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_wait(shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t deadline) {
+    /* The mutex orders both reads before the unlock. */
+    uint32_t seen = SHM_SYNC_I_LOAD(&condvar->sequence);
+    uint16_t failures = SHM_SYNC_I_LOAD(&mutex->lock.failures);
+    if (!shm_sync_i_unlock(&mutex->lock))
+        return SHM_SYNC_NOT_HELD;
+    bool notified;
+    SHM_SYNC_I_SPIN(notified, SHM_SYNC_I_LOAD(&condvar->sequence) != seen);
+    shm_sync_result waited = SHM_SYNC_OK;
+    if (!notified)
+        waited = shm_sync_i_condvar_sleep(condvar, mutex, seen, failures, deadline);
+    if (waited != SHM_SYNC_OK && waited != SHM_SYNC_TIMED_OUT)
+        return waited;
+    bool died = false;
+    shm_sync_result locked = shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died);
+    if (died)
+        shm_sync_notify_all(condvar); /* the other waiters learn of it as well */
+    locked = shm_sync_i_with_poison(mutex, locked);
+    return locked == SHM_SYNC_OK ? waited : locked;
+}
+
+/* Unlocks the mutex, waits for a notification, and locks the mutex again. A wait may end
+ * without a notification, so wait in a loop:
+ *
+ *     while (jobs->pending.data == 0) {
+ *         shm_sync_result result = shm_sync_wait(&jobs->changed, &jobs->pending.lock);
+ *         if (result != SHM_SYNC_OK) ...
+ *     }
+ *
+ * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then.
+ * Returns SHM_SYNC_NOT_HELD if the calling thread does not hold the mutex, and those
+ * results of shm_sync_lock that mean that it can't be locked.
+ *
+ * If the holder of the mutex is killed, each waiter gets SHM_SYNC_POISONED within 250 ms.
+ * If a notifier or a woken waiter is killed, another waiter wakes within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait(shm_sync_condvar *condvar, shm_sync_mutex *mutex) {
+    return shm_sync_i_condvar_wait(condvar, mutex, SHM_SYNC_I_NEVER);
+}
+
+/* Waits like shm_sync_wait, but at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Locking the mutex again may take longer. After SHM_SYNC_TIMED_OUT the caller holds the
+ * mutex as well. SHM_SYNC_POISONED does not tell whether the time has passed. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns) {
+    return shm_sync_i_condvar_wait(condvar, mutex, shm_sync_i_after(timeout_ns));
+}
+
+/* ------------------------------------------------------------------------------------
+ * Record locks (OFD locks) of files
+ *
+ * Each process that uses an object with a name holds a shared lock on one byte of it, far
+ * behind its end. The kernel unlocks it when the process ends. The ranges are:
+ *
+ * | range | bytes | lock | means |
+ * |---|---|---|---|
+ * | REINIT | 2^62 - 2 | exclusive | a process reinitialises stale locks |
+ * | REMOVAL | 2^62 - 1 | exclusive | the holder may remove the name |
+ * | WRITERS | 2^62 + pid | shared | that process uses the locks |
+ * | READERS | 2^62 + 2^30 + pid | shared | that process only reads |
+ * | ATTACHED | WRITERS and READERS | exclusive | no process is attached, openers wait |
+ */
+
+#define SHM_SYNC_I_WRITERS_START ((int64_t)1 << 62)
+#define SHM_SYNC_I_WRITERS_LEN ((int64_t)1 << 30)
+#define SHM_SYNC_I_ATTACHED_LEN ((int64_t)1 << 31)
+#define SHM_SYNC_I_REMOVAL_START (SHM_SYNC_I_WRITERS_START - 1)
+
+SHM_SYNC_I_INLINE struct flock shm_sync_i_flock(int kind, int64_t start, int64_t len) {
+    struct flock request;
+    memset(&request, 0, sizeof request);
+    request.l_type = (short)kind;
+    request.l_whence = 0; /* SEEK_SET */
+    request.l_start = start;
+    request.l_len = len;
+    return request;
+}
+
+/* Locks or unlocks a range without waiting. Returns 0, EAGAIN or another error. */
+SHM_SYNC_I_COLD int shm_sync_i_set_lock(int fd, int kind, int64_t start, int64_t len) {
+    struct flock request = shm_sync_i_flock(kind, start, len);
+    return shm_sync_i_syscall(SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_SETLK, &request) == 0 ? 0 : errno;
+}
+
+/* Returns the kind of a lock of another open file that prevents this one from locking:
+ * F_RDLCK, F_WRLCK, or F_UNLCK if there is none. Returns -1 after an error. */
+SHM_SYNC_I_COLD int shm_sync_i_conflict(int fd, int kind, int64_t start, int64_t len) {
+    struct flock request = shm_sync_i_flock(kind, start, len);
+    if (shm_sync_i_syscall(SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_GETLK, &request) != 0)
+        return -1;
+    return request.l_type;
+}
+
+/* Locks a range. Waits 250 ms for a shared lock of another process, and 10 s for an
+ * exclusive one. Returns SHM_SYNC_BLOCKED after that. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_wait_lock(int fd, int kind, int64_t start, int64_t len) {
+    uint64_t begin = shm_sync_i_now();
+    uint64_t next_pause = 20000;
+    for (unsigned tries = 1;; tries++) {
+        int code = shm_sync_i_set_lock(fd, kind, start, len);
+        if (code == 0)
+            return SHM_SYNC_OK;
+        if (code != EAGAIN) {
+            errno = code;
+            return SHM_SYNC_SYSTEM;
+        }
+        if (tries < 8)
+            continue; /* most holders unlock within microseconds */
+        int other = shm_sync_i_conflict(fd, kind, start, len);
+        if (other == -1)
+            return SHM_SYNC_SYSTEM;
+        uint64_t limit = other == F_RDLCK ? UINT64_C(250000000) : UINT64_C(10000000000);
+        if (shm_sync_i_now() - begin >= limit) {
+            if (other != F_UNLCK)
+                return SHM_SYNC_BLOCKED;
+            errno = EAGAIN;
+            return SHM_SYNC_SYSTEM;
+        }
+        shm_sync_i_pause(next_pause);
+        next_pause = next_pause * 2 < 5000000 ? next_pause * 2 : 5000000;
+    }
+}
+
+/* ------------------------------------------------------------------------------------
+ * Files
+ */
+
+SHM_SYNC_I_INLINE void shm_sync_i_close_fd(int fd) {
+    int saved = errno;
+    if (fd >= 0)
+        shm_sync_i_syscall(SYS_close, (long)fd);
+    errno = saved;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_free(int number) {
+    return fcntl(number, F_GETFD) == -1;
+}
+
+/* Returns the descriptor with a number of at least 3, or -1. Closes the old one. */
+SHM_SYNC_I_COLD int shm_sync_i_above_standard(int fd) {
+    if (fd < 0 || fd >= 3)
+        return fd;
+    int copy = fcntl(fd, SHM_SYNC_I_DUPFD_CLOEXEC, 3);
+    shm_sync_i_close_fd(fd);
+    return copy;
+}
+
+/* Opens a file for reading and writing. Follows no link at the end of the path and waits
+ * for no FIFO. The descriptor has a number of at least 3, because a program without
+ * standard output must not print into the segment. Returns -1 and sets errno. */
+SHM_SYNC_I_COLD int shm_sync_i_open_file(const char *path) {
+    enum { AT_CURRENT_DIRECTORY = -100 };
+    int fillers[3];
+    int filled = 0;
+    while (filled < 3 && (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
+        int filler = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
+        if (filler >= 3)
+            shm_sync_i_close_fd(filler);
+        if (filler < 0 || filler >= 3)
+            break;
+        fillers[filled++] = filler;
+    }
+    int fd;
+    do {
+        fd = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, path, (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
+    } while (fd == -1 && errno == EINTR);
+    while (filled > 0)
+        shm_sync_i_close_fd(fillers[--filled]);
+    return shm_sync_i_above_standard(fd);
+}
+
+/* Returns whether the path leads to the file at this moment: 1 or 0, or -1 after an
+ * error. */
+SHM_SYNC_I_COLD int shm_sync_i_leads_to(const char *path, uint64_t device, uint64_t inode) {
+    struct stat status;
+    if (shm_sync_i_lstat(path, &status) == 0)
+        return status.st_dev == device && status.st_ino == inode;
+    return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+}
+
+/* Returns the time at which the file was created, in nanoseconds since 1970, or 0 if it is
+ * unknown. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_birth_time(int fd) {
+#ifdef SYS_statx
+    enum { EMPTY_PATH = 0x1000, BTIME = 0x800, MASK_AT = 0, BTIME_AT = 80 };
+    /* struct statx of linux/stat.h: the mask, and the seconds and nanoseconds of the
+     * birth. */
+    unsigned char answer[256];
+    uint32_t mask;
+    int64_t seconds;
+    uint32_t nanoseconds;
+    memset(answer, 0, sizeof answer);
+    if (shm_sync_i_syscall(SYS_statx, (long)fd, "", (long)EMPTY_PATH, (long)BTIME, answer) != 0)
+        return 0;
+    memcpy(&mask, answer + MASK_AT, sizeof mask);
+    memcpy(&seconds, answer + BTIME_AT, sizeof seconds);
+    memcpy(&nanoseconds, answer + BTIME_AT + 8, sizeof nanoseconds);
+    if ((mask & BTIME) == 0 || seconds < 0)
+        return 0;
+    return (uint64_t)seconds * UINT64_C(1000000000) + nanoseconds;
+#else
+    (void)fd;
+    return 0;
+#endif
+}
+
+/* Reads bytes from `offset` on. Returns how many, which is less than `len` only at the end
+ * of the file, or -1. */
+SHM_SYNC_I_COLD int64_t shm_sync_i_read_at(int fd, void *to, size_t len, int64_t offset) {
+    size_t filled = 0;
+    while (filled < len) {
+        long part = shm_sync_i_syscall(SYS_pread64, (long)fd, (char *)to + filled, len - filled, (long)offset + (long)filled);
+        if (part == 0)
+            break;
+        if (part > 0)
+            filled += (size_t)part;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return (int64_t)filled;
+}
+
+/* ------------------------------------------------------------------------------------
+ * The header of a segment
+ */
+
+/* The file and the boot for which the locks of a segment are valid. */
+typedef struct shm_sync_i_epoch {
+    uint64_t device;
+    uint64_t inode;
+    unsigned char boot[16];
+    uint64_t birth_time;
+} shm_sync_i_epoch;
+
+/* A parsed header. */
+typedef struct shm_sync_i_header {
+    uint64_t total_len;
+    uint64_t value_offset;
+    uint64_t value_size;
+    uint64_t value_align;
+    uint64_t fingerprint[2]; /* the lower half first */
+    uint64_t elements;
+    uint64_t type_table_offset;
+    uint32_t lock_table_len;
+    uint32_t type_table_len;
+    uint32_t pid_namespace;
+    shm_sync_i_epoch epoch;
+    bool removal;
+} shm_sync_i_header;
+
+/* Offsets in a header, in bytes. docs/format.md has the table. */
+enum {
+    SHM_SYNC_I_HEADER_LEN = 448,
+    SHM_SYNC_I_AT_FORMAT = 8,
+    SHM_SYNC_I_AT_ABI = 12,
+    SHM_SYNC_I_AT_REMOVAL = 17,
+    SHM_SYNC_I_AT_PID_NAMESPACE = 20,
+    SHM_SYNC_I_AT_TOTAL_LEN = 24,
+    SHM_SYNC_I_AT_VALUE_OFFSET = 32,
+    SHM_SYNC_I_AT_VALUE_SIZE = 40,
+    SHM_SYNC_I_AT_VALUE_ALIGN = 48,
+    SHM_SYNC_I_AT_FINGERPRINT = 56,
+    SHM_SYNC_I_AT_ELEMENTS = 72,
+    SHM_SYNC_I_AT_LOCK_TABLE_LEN = 88,
+    SHM_SYNC_I_AT_TYPE_NAME_LEN = 96,
+    SHM_SYNC_I_AT_TYPE_TABLE_LEN = 100,
+    SHM_SYNC_I_AT_EPOCH = 104,
+    SHM_SYNC_I_AT_SYSV_STATE = 192,
+    SHM_SYNC_I_AT_TYPE_NAME = 256,
+    SHM_SYNC_I_TYPE_NAME_MAX = 192
+};
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_u64(const unsigned char *bytes) {
+    uint64_t number = 0;
+    for (int i = 7; i >= 0; i--)
+        number = number << 8 | bytes[i];
+    return number;
+}
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_u32(const unsigned char *bytes) {
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_is_utf8(const unsigned char *text, size_t len) {
+    for (size_t at = 0; at < len;) {
+        unsigned char first = text[at];
+        size_t more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : 4;
+        if (more == 4 || more > len - at - 1)
+            return false;
+        for (size_t i = 1; i <= more; i++) {
+            if ((text[at + i] & 0xc0) != 0x80)
+                return false;
+        }
+        /* Overlong forms, surrogates, and numbers above U+10FFFF. */
+        if (more > 1) {
+            unsigned char second = text[at + 1];
+            if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+                return false;
+        }
+        at += more + 1;
+    }
+    return true;
+}
+
+/* Reads the header of an object that is `object_len` bytes long. Any bytes give a header
+ * whose claims hold for the object, or a result that is not SHM_SYNC_OK. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_parse_header(const unsigned char *bytes, uint64_t object_len, shm_sync_i_header *header) {
+    if (memcmp(bytes, "shmsync", 8) != 0)
+        return SHM_SYNC_NOT_A_SEGMENT;
+    if (shm_sync_i_u32(bytes + SHM_SYNC_I_AT_FORMAT) != SHM_SYNC_FORMAT)
+        return SHM_SYNC_UNSUPPORTED_FORMAT;
+    memset(header, 0, sizeof *header);
+    header->total_len = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_TOTAL_LEN);
+    header->value_offset = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_VALUE_OFFSET);
+    header->value_size = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_VALUE_SIZE);
+    header->value_align = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_VALUE_ALIGN);
+    header->fingerprint[0] = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_FINGERPRINT);
+    header->fingerprint[1] = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_FINGERPRINT + 8);
+    header->elements = shm_sync_i_u64(bytes + SHM_SYNC_I_AT_ELEMENTS);
+    header->lock_table_len = shm_sync_i_u32(bytes + SHM_SYNC_I_AT_LOCK_TABLE_LEN);
+    header->type_table_len = shm_sync_i_u32(bytes + SHM_SYNC_I_AT_TYPE_TABLE_LEN);
+    header->pid_namespace = shm_sync_i_u32(bytes + SHM_SYNC_I_AT_PID_NAMESPACE);
+    const unsigned char *epoch = bytes + SHM_SYNC_I_AT_EPOCH;
+    header->epoch.device = shm_sync_i_u64(epoch);
+    header->epoch.inode = shm_sync_i_u64(epoch + 8);
+    memcpy(header->epoch.boot, epoch + 16, 16);
+    header->epoch.birth_time = shm_sync_i_u64(epoch + 32);
+    unsigned char removal = bytes[SHM_SYNC_I_AT_REMOVAL];
+    if (removal > 1)
+        return SHM_SYNC_CORRUPT;
+    header->removal = removal == 1;
+    uint32_t name_len = shm_sync_i_u32(bytes + SHM_SYNC_I_AT_TYPE_NAME_LEN);
+    if (name_len > SHM_SYNC_I_TYPE_NAME_MAX || !shm_sync_i_is_utf8(bytes + SHM_SYNC_I_AT_TYPE_NAME, name_len))
+        return SHM_SYNC_CORRUPT;
+    if (header->total_len != object_len || object_len > (uint64_t)INT64_MAX)
+        return SHM_SYNC_CORRUPT;
+    uint64_t after_tables = SHM_SYNC_I_HEADER_LEN + (uint64_t)header->lock_table_len;
+    header->type_table_offset = (after_tables + 7) / 8 * 8;
+    if (header->type_table_len != 0)
+        after_tables = header->type_table_offset + header->type_table_len;
+    bool is_inside = header->value_offset >= after_tables && header->value_offset <= object_len && header->value_size <= object_len - header->value_offset;
+    uint64_t align = header->value_align;
+    bool is_aligned = align != 0 && (align & (align - 1)) == 0 && header->value_offset % align == 0;
+    if (!is_inside || !is_aligned || header->pid_namespace == 0)
+        return SHM_SYNC_CORRUPT;
+    const unsigned char *abi = bytes + SHM_SYNC_I_AT_ABI;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    unsigned char endianness = 1;
+#else
+    unsigned char endianness = 2;
+#endif
+    bool is_our_abi = abi[0] == 1 && abi[1] == endianness && abi[2] == sizeof(void *) && abi[3] == sizeof(pthread_mutex_t) && abi[4] == sizeof(pthread_cond_t);
+    return is_our_abi ? SHM_SYNC_OK : SHM_SYNC_LAYOUT_MISMATCH;
+}
+
+/* Reads a fingerprint of 32 hexadecimal digits. */
+SHM_SYNC_I_COLD bool shm_sync_i_parse_fingerprint(const char *text, uint64_t halves[2]) {
+    halves[0] = 0;
+    halves[1] = 0;
+    for (int i = 0; i < 32; i++) {
+        char digit = text[i];
+        unsigned value;
+        if (digit >= '0' && digit <= '9')
+            value = (unsigned)(digit - '0');
+        else if (digit >= 'a' && digit <= 'f')
+            value = (unsigned)(digit - 'a') + 10;
+        else if (digit >= 'A' && digit <= 'F')
+            value = (unsigned)(digit - 'A') + 10;
+        else
+            return false;
+        halves[1] = halves[1] << 4 | halves[0] >> 60;
+        halves[0] = halves[0] << 4 | value;
+    }
+    return text[32] == '\0';
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_agree(uint64_t one, uint64_t two) {
+    return one == two || one == 0 || two == 0;
+}
+
+/* Returns whether both are the same epoch. A device or birth time of 0 is unknown. */
+SHM_SYNC_I_COLD bool shm_sync_i_same_epoch(const shm_sync_i_epoch *one, const shm_sync_i_epoch *two) {
+    return shm_sync_i_agree(one->device, two->device) && one->inode == two->inode && memcmp(one->boot, two->boot, sizeof one->boot) == 0 &&
+           shm_sync_i_agree(one->birth_time, two->birth_time);
+}
+
+/* Reads the id of this boot of the machine. */
+SHM_SYNC_I_COLD bool shm_sync_i_boot_id(unsigned char id[16]) {
+    int fd = (int)shm_sync_i_syscall(SYS_openat, -100L, "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
+    if (fd < 0)
+        return false;
+    char text[40];
+    int64_t len = shm_sync_i_read_at(fd, text, sizeof text, 0);
+    shm_sync_i_close_fd(fd);
+    if (len < 36)
+        return false;
+    char digits[33];
+    size_t count = 0;
+    for (size_t i = 0; i < 36; i++) {
+        bool is_hyphen = i == 8 || i == 13 || i == 18 || i == 23;
+        if (is_hyphen != (text[i] == '-'))
+            return false;
+        if (!is_hyphen)
+            digits[count++] = text[i];
+    }
+    digits[32] = '\0';
+    uint64_t halves[2];
+    if (!shm_sync_i_parse_fingerprint(digits, halves))
+        return false;
+    for (unsigned i = 0; i < 8; i++) {
+        id[i] = (unsigned char)(halves[1] >> (56 - 8 * i));
+        id[8 + i] = (unsigned char)(halves[0] >> (56 - 8 * i));
+    }
+    return true;
+}
+
+/* Returns the current epoch of a file. A file in memory has no boot id. An overlay shows
+ * its own device numbers, so there the device is unknown. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_epoch_of(int fd, shm_sync_i_epoch *epoch) {
+    struct stat status;
+    struct statfs system;
+    if (fstat(fd, &status) != 0 || fstatfs(fd, &system) != 0)
+        return SHM_SYNC_SYSTEM;
+    unsigned long kind = (unsigned long)system.f_type & 0xfffffffful;
+    epoch->device = kind == SHM_SYNC_I_OVERLAYFS_MAGIC ? 0 : (uint64_t)status.st_dev;
+    epoch->inode = (uint64_t)status.st_ino;
+    memset(epoch->boot, 0xff, sizeof epoch->boot);
+    if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC && !shm_sync_i_boot_id(epoch->boot))
+        return SHM_SYNC_UNIDENTIFIED;
+    epoch->birth_time = shm_sync_i_birth_time(fd);
+    return SHM_SYNC_OK;
+}
+
+/* Reads epoch and pid namespace from a mapped header. A process that reinitialises the
+ * locks changes the second half of the boot id first and last. If it has changed
+ * meanwhile, the epoch is invalid. */
+SHM_SYNC_I_COLD void shm_sync_i_load_validity(const void *base, shm_sync_i_epoch *epoch, uint32_t *pid_namespace) {
+    const uint64_t *words = (const uint64_t *)(const void *)((const char *)base + SHM_SYNC_I_AT_EPOCH);
+    uint64_t copy[5];
+    uint64_t end = SHM_SYNC_I_ACQUIRE(&words[3]);
+    for (int i = 0; i < 5; i++)
+        copy[i] = SHM_SYNC_I_LOAD(&words[i]);
+    uint32_t space = SHM_SYNC_I_LOAD((const uint32_t *)(const void *)((const char *)base + SHM_SYNC_I_AT_PID_NAMESPACE));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    copy[3] = SHM_SYNC_I_LOAD(&words[3]) == end ? end : 0;
+    unsigned char bytes[40];
+    memcpy(bytes, copy, sizeof bytes);
+    epoch->device = shm_sync_i_u64(bytes);
+    epoch->inode = shm_sync_i_u64(bytes + 8);
+    memcpy(epoch->boot, bytes + 16, 16);
+    epoch->birth_time = shm_sync_i_u64(bytes + 32);
+    unsigned char number[4];
+    memcpy(number, &space, sizeof number);
+    *pid_namespace = shm_sync_i_u32(number);
+}
+
+/* ------------------------------------------------------------------------------------
+ * Segments
+ */
+
+typedef enum shm_sync_i_backing { SHM_SYNC_I_CLOSED, SHM_SYNC_I_FILE, SHM_SYNC_I_MEMFD, SHM_SYNC_I_SYSV } shm_sync_i_backing;
+
+/* A value of any user or group in shm_sync_options. */
+#define SHM_SYNC_ANY UINT32_MAX
+
+/* Whom the caller trusts with a segment. */
+typedef struct shm_sync_options {
+    /* The user id that must own the object. SHM_SYNC_ANY: any member of `group`. */
+    uint32_t owner;
+    /* The group id that the object must have. SHM_SYNC_ANY: every group. */
+    uint32_t group;
+    /* The permission bits for writing that the object may have at most. */
+    uint32_t mode;
+} shm_sync_options;
+
+/* Returns the options of shm_sync_open: the object belongs to this user, and no other
+ * user may write to it. */
+SHM_SYNC_I_INLINE shm_sync_options shm_sync_default_options(void) {
+    shm_sync_options options;
+    options.owner = (uint32_t)geteuid();
+    options.group = SHM_SYNC_ANY;
+    options.mode = 0600;
+    return options;
+}
+
+/* An open segment. Do not copy it. All threads of the process may use it.
+ *
+ * A forked child inherits the mapping and counts as attached. Its copy of this object is
+ * independent of its parent's: the child may close it. */
+typedef struct shm_sync_segment {
+    /* The value. */
+    void *value;
+    /* The size of the value in bytes. */
+    uint64_t value_size;
+    /* The number of elements, if the creator chose it, else 0. */
+    uint64_t len;
+    /* The rest belongs to this header. */
+    unsigned char *i_base;
+    uint64_t i_len;
+    uint64_t i_mapped;
+    unsigned char *i_lock_table; /* a private copy */
+    unsigned char *i_type_table; /* a private copy */
+    char *i_path;
+    uint64_t i_device;
+    uint64_t i_inode;
+    shm_sync_i_header i_header;
+    shm_sync_options i_options;
+    int i_fd;
+    int i_sysv;
+    shm_sync_i_backing i_backing;
+    bool i_removes;
+} shm_sync_segment;
+
+SHM_SYNC_I_INLINE void shm_sync_i_forget(shm_sync_segment *segment) {
+    int saved = errno;
+    free(segment->i_lock_table);
+    free(segment->i_type_table);
+    free(segment->i_path);
+    memset(segment, 0, sizeof *segment);
+    segment->i_fd = -1;
+    errno = saved;
+}
+
+/* Checks owner, group and mode of an object. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_owner(const shm_sync_options *options, uint32_t owner, uint32_t group, uint32_t mode) {
+    if (options->owner != SHM_SYNC_ANY && options->owner != owner)
+        return SHM_SYNC_WRONG_OWNER;
+    if (options->group != SHM_SYNC_ANY && options->group != group)
+        return SHM_SYNC_WRONG_OWNER;
+    return (mode & 022u & ~options->mode) != 0 ? SHM_SYNC_TOO_PERMISSIVE : SHM_SYNC_OK;
+}
+
+/* Returns the descriptor of the segment, or -1 if the program has closed it. Daemons close
+ * all descriptors, and then the number may lead to another file. */
+SHM_SYNC_I_COLD int shm_sync_i_fd_of(const shm_sync_segment *segment) {
+    struct stat status;
+    if (segment->i_fd < 0 || shm_sync_i_is_free(segment->i_fd) || fstat(segment->i_fd, &status) != 0)
+        return -1;
+    return status.st_dev == segment->i_device && status.st_ino == segment->i_inode ? segment->i_fd : -1;
+}
+
+SHM_SYNC_I_COLD void shm_sync_i_drop_fd(shm_sync_segment *segment) {
+    shm_sync_i_close_fd(shm_sync_i_fd_of(segment));
+    segment->i_fd = -1;
+}
+
+/* Maps the whole object. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_map(shm_sync_segment *segment, int fd) {
+    struct statfs system;
+    struct stat status;
+    uint64_t len = segment->i_header.total_len;
+    uint64_t page = 1;
+    /* munmap accepts whole huge pages only. */
+    if (fstatfs(fd, &system) == 0) {
+        if (((unsigned long)system.f_type & 0xfffffffful) == SHM_SYNC_I_HUGETLBFS_MAGIC)
+            page = (uint64_t)system.f_bsize;
+    } else if (fstat(fd, &status) == 0) {
+        page = (uint64_t)status.st_blksize; /* a sandbox refuses fstatfs */
+    }
+    segment->i_mapped = page == 0 ? len : (len + page - 1) / page * page;
+    void *base = mmap(NULL, segment->i_mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        if (errno == ENOMEM)
+            return SHM_SYNC_NO_SPACE;
+        return errno == EACCES || (errno == EPERM && segment->i_backing == SHM_SYNC_I_MEMFD) ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+    }
+    segment->i_base = (unsigned char *)base;
+    segment->i_len = len;
+    return SHM_SYNC_OK;
+}
+
+/* Copies a table of the segment, so that no process changes it while it is read. */
+SHM_SYNC_I_COLD unsigned char *shm_sync_i_copy_table(const shm_sync_segment *segment, uint64_t offset, uint32_t len) {
+    unsigned char *copy = (unsigned char *)malloc((size_t)len + 1);
+    if (copy != NULL)
+        memcpy(copy, segment->i_base + offset, len);
+    return copy;
+}
+
+/* Fills the public fields of a segment that is mapped. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
+    const shm_sync_i_header *header = &segment->i_header;
+    segment->i_lock_table = shm_sync_i_copy_table(segment, SHM_SYNC_I_HEADER_LEN, header->lock_table_len);
+    segment->i_type_table = header->type_table_len == 0 ? NULL : shm_sync_i_copy_table(segment, header->type_table_offset, header->type_table_len);
+    if (segment->i_lock_table == NULL || (header->type_table_len != 0 && segment->i_type_table == NULL))
+        return SHM_SYNC_NO_SPACE;
+    segment->value = segment->i_base + header->value_offset;
+    segment->value_size = header->value_size;
+    segment->len = header->elements;
+    return SHM_SYNC_OK;
+}
+
+/* Reads and checks the header of a file. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_read_header(int fd, uint64_t object_len, const uint64_t *fingerprint, shm_sync_i_header *header) {
+    unsigned char bytes[SHM_SYNC_I_HEADER_LEN];
+    int64_t filled = shm_sync_i_read_at(fd, bytes, sizeof bytes, 0);
+    if (filled < 0)
+        return SHM_SYNC_SYSTEM;
+    if (filled < (int64_t)sizeof bytes)
+        return SHM_SYNC_NOT_A_SEGMENT;
+    shm_sync_result result = shm_sync_i_parse_header(bytes, object_len, header);
+    bool is_other = result == SHM_SYNC_OK && fingerprint != NULL && (fingerprint[0] != header->fingerprint[0] || fingerprint[1] != header->fingerprint[1]);
+    return is_other ? SHM_SYNC_LAYOUT_MISMATCH : result;
+}
+
+/* Opens the object anew, to remove its name. Returns -1 if that is not this process's
+ * task, and -2 after an error. Forked children do not share this open file, so their
+ * attachment locks conflict with its locks. */
+SHM_SYNC_I_COLD int shm_sync_i_open_remover(shm_sync_segment *segment) {
+    if (!segment->i_removes)
+        return -1;
+    for (int attempt = 0;; attempt++) {
+        int fd = shm_sync_i_open_file(segment->i_path);
+        if (fd >= 0) {
+            struct stat status;
+            if (fstat(fd, &status) == 0 && status.st_dev == segment->i_device && status.st_ino == segment->i_inode)
+                return fd;
+            shm_sync_i_close_fd(fd);
+            return -1;
+        }
+        int code = errno;
+        if ((code == EMFILE || code == ENFILE) && attempt == 0) {
+            shm_sync_i_drop_fd(segment); /* frees a number */
+            continue;
+        }
+        if (code == ELOOP || code == EISDIR || code == ENXIO)
+            return -1; /* no regular file has the name now */
+        /* Another object has the name, and may belong to another user. */
+        if (shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode) == 0)
+            return -1;
+        errno = code;
+        return -2;
+    }
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_removal_result(int code) {
+    errno = code;
+    if (code == 0 || code == ENOENT || code == ENOTDIR)
+        return SHM_SYNC_OK;
+    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+}
+
+/* Removes the name, if no other process is attached. `remover` holds REMOVAL. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_if_abandoned(const shm_sync_segment *segment, int remover) {
+    int code = shm_sync_i_set_lock(remover, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+    if (code == EAGAIN)
+        return SHM_SYNC_OK; /* in use */
+    if (code == 0) {
+        int ours = shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
+        if (ours < 0 || (ours == 1 && unlink(segment->i_path) != 0))
+            code = errno;
+    }
+    return shm_sync_i_removal_result(code);
+}
+
+/* Ends the registration, and removes the name if no other process is attached. `remover`
+ * is the result of shm_sync_i_open_remover. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave(shm_sync_segment *segment, int remover, int remover_errno) {
+    shm_sync_result result = SHM_SYNC_OK;
+    bool holds_removal = false;
+    if (remover >= 0) {
+        result = shm_sync_i_wait_lock(remover, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1);
+        holds_removal = result == SHM_SYNC_OK;
+    } else if (remover == -2) {
+        result = shm_sync_i_removal_result(remover_errno);
+    }
+    /* This open file does not conflict with itself, so only other users count. They can
+     * remove the name later. */
+    if (result != SHM_SYNC_OK) {
+        int saved = errno;
+        int fd = shm_sync_i_fd_of(segment);
+        int other = fd < 0 ? -1 : shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+        if (other == F_RDLCK || other == F_WRLCK)
+            result = SHM_SYNC_OK;
+        errno = saved;
+    }
+    /* Closed after REMOVAL is locked. Until this process has counted the users, an opener
+     * finds its attachment lock or its REMOVAL lock. */
+    shm_sync_i_drop_fd(segment);
+    if (holds_removal) {
+        result = shm_sync_i_remove_if_abandoned(segment, remover);
+        int saved = errno;
+        /* By name: a forked child may share the open file for a moment. */
+        (void)shm_sync_i_set_lock(remover, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+        (void)shm_sync_i_set_lock(remover, F_UNLCK, SHM_SYNC_I_REMOVAL_START, 1);
+        errno = saved;
+    }
+    shm_sync_i_close_fd(remover);
+    return result;
+}
+
+/* Detaches from a POSIX object or a file: unmaps, then ends the registration. While the
+ * object is mapped, its inode number can't pass to another file. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segment) {
+    int remover = shm_sync_i_open_remover(segment);
+    int code = errno;
+    if (segment->i_base != NULL)
+        munmap(segment->i_base, segment->i_mapped);
+    shm_sync_result result = shm_sync_i_leave(segment, remover, code);
+    shm_sync_i_forget(segment);
+    return result;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
+    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
+}
+
+/* One attempt to open a file. `*again` becomes true if another process has changed the
+ * object or its name meanwhile. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
+    int fd = shm_sync_i_open_file(segment->i_path);
+    if (fd < 0) {
+        switch (errno) {
+        case ELOOP: case EISDIR: case ENXIO: return SHM_SYNC_NOT_A_SEGMENT;
+        case ENOENT: return SHM_SYNC_NOT_FOUND;
+        case EACCES: return SHM_SYNC_PERMISSION_DENIED;
+        default: return SHM_SYNC_SYSTEM;
+        }
+    }
+    struct stat status;
+    shm_sync_i_epoch here;
+    shm_sync_result result = SHM_SYNC_OK;
+    if (fstat(fd, &status) != 0)
+        result = SHM_SYNC_SYSTEM;
+    else if (!S_ISREG(status.st_mode))
+        result = SHM_SYNC_NOT_A_SEGMENT;
+    else
+        result = shm_sync_i_check_owner(&segment->i_options, status.st_uid, status.st_gid, status.st_mode & 0777u);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_read_header(fd, (uint64_t)status.st_size, fingerprint, &segment->i_header);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_epoch_of(fd, &here);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK) {
+        shm_sync_i_close_fd(fd);
+        return result;
+    }
+    const shm_sync_i_header *header = &segment->i_header;
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    bool is_same_epoch = shm_sync_i_same_epoch(&header->epoch, &here);
+    if (!is_same_epoch || header->pid_namespace != our_namespace) {
+        /* A process that uses the locks holds a lock in WRITERS. */
+        int other = shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+        shm_sync_i_close_fd(fd);
+        if (other == -1)
+            return SHM_SYNC_SYSTEM;
+        if (other == F_UNLCK)
+            return SHM_SYNC_STALE;
+        return is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+    }
+    /* A user that detaches while this call runs counts this process. Then an opener that
+     * fails must detach as a user does. If no process was attached before, a crash has left
+     * the object, and it stays. */
+    int used = shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
+    result = shm_sync_i_wait_lock(fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
+    if (result != SHM_SYNC_OK) {
+        shm_sync_i_close_fd(fd);
+        return result;
+    }
+    segment->i_fd = fd;
+    segment->i_device = (uint64_t)status.st_dev;
+    segment->i_inode = (uint64_t)status.st_ino;
+    segment->i_removes = (used == F_RDLCK || used == F_WRLCK) && header->removal;
+    result = shm_sync_i_map(segment, fd);
+    if (result != SHM_SYNC_OK)
+        return result;
+    /* Another process may have reinitialised the locks before this one was registered. */
+    shm_sync_i_epoch epoch;
+    uint32_t pid_namespace;
+    shm_sync_i_load_validity(segment->i_base, &epoch, &pid_namespace);
+    if (!shm_sync_i_same_epoch(&epoch, &here) || pid_namespace != our_namespace) {
+        *again = true;
+        return SHM_SYNC_OK;
+    }
+    /* Another process may have removed the name or reused it meanwhile. The caller wants
+     * the object that has the name now. */
+    int is_linked = shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
+    if (is_linked < 0)
+        return errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+    if (is_linked == 0) {
+        *again = true;
+        return SHM_SYNC_OK;
+    }
+    result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK)
+        segment->i_removes = header->removal;
+    return result;
+}
+
+/* Opens the file at an absolute path. Takes ownership of `path`. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path(shm_sync_segment *segment, char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
+    for (;;) {
+        bool again = false;
+        memset(segment, 0, sizeof *segment);
+        segment->i_fd = -1;
+        segment->i_backing = SHM_SYNC_I_FILE;
+        segment->i_path = path;
+        segment->i_options = *options;
+        shm_sync_result result = shm_sync_i_open_path_once(segment, fingerprint, &again);
+        if (result == SHM_SYNC_OK && !again)
+            return SHM_SYNC_OK;
+        int saved = errno;
+        char *kept = NULL;
+        if (again) {
+            kept = (char *)malloc(strlen(path) + 1);
+            if (kept == NULL) {
+                again = false;
+                result = SHM_SYNC_NO_SPACE;
+            } else {
+                memcpy(kept, path, strlen(path) + 1);
+            }
+        }
+        (void)shm_sync_i_detach_file(segment); /* frees `path` */
+        errno = saved;
+        if (!again)
+            return result;
+        path = kept;
+    }
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_starts_with(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* Reads a decimal number with an optional sign. */
+SHM_SYNC_I_COLD bool shm_sync_i_parse_i32(const char *text, int32_t *number) {
+    int64_t value = 0;
+    bool is_negative = *text == '-';
+    if (*text == '-' || *text == '+')
+        text++;
+    if (*text == '\0')
+        return false;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        value = value * 10 + (*text - '0');
+        if (value > (int64_t)INT32_MAX + 1)
+            return false;
+    }
+    value = is_negative ? -value : value;
+    if (value > INT32_MAX)
+        return false;
+    *number = (int32_t)value;
+    return true;
+}
+
+/* Reads the key of a System V segment, such as 0x2a, 42 or -1. */
+SHM_SYNC_I_COLD bool shm_sync_i_parse_key(const char *text, int32_t *key) {
+    if (!shm_sync_i_starts_with(text, "0x"))
+        return shm_sync_i_parse_i32(text, key) && *key != 0;
+    uint64_t value = 0;
+    text += 2;
+    if (*text == '\0')
+        return false;
+    for (; *text != '\0'; text++) {
+        unsigned digit;
+        if (*text >= '0' && *text <= '9')
+            digit = (unsigned)(*text - '0');
+        else if (*text >= 'a' && *text <= 'f')
+            digit = (unsigned)(*text - 'a') + 10;
+        else if (*text >= 'A' && *text <= 'F')
+            digit = (unsigned)(*text - 'A') + 10;
+        else
+            return false;
+        value = value << 4 | digit;
+        if (value > UINT32_MAX)
+            return false;
+    }
+    *key = (int32_t)(uint32_t)value;
+    return *key != 0;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_is_path(const char *path) {
+    const char *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    bool is_name = *name != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    return is_name && strlen(name) <= 255 && strlen(path) <= 4095;
+}
+
+/* Returns a copy of the path that does not depend on the current directory, or null. */
+SHM_SYNC_I_COLD char *shm_sync_i_absolute(const char *prefix, const char *path) {
+    enum { MAX = 8192 };
+    char directory[MAX];
+    if (*prefix == '\0' && *path != '/') {
+        /* Not getcwd of glibc, which may allocate and search directories. */
+        long len = shm_sync_i_syscall(SYS_getcwd, directory, (long)(MAX - 1));
+        if (len < 2 || directory[0] != '/') {
+            if (len >= 0)
+                errno = ENOENT;
+            return NULL;
+        }
+        directory[len - 1] = '/';
+        directory[len] = '\0';
+        prefix = directory;
+    }
+    size_t prefix_len = strlen(prefix);
+    size_t path_len = strlen(path);
+    char *whole = (char *)malloc(prefix_len + path_len + 1);
+    if (whole != NULL) {
+        memcpy(whole, prefix, prefix_len);
+        memcpy(whole + prefix_len, path, path_len + 1);
+    }
+    return whole;
+}
+
+typedef enum shm_sync_i_target { SHM_SYNC_I_NO_ADDRESS, SHM_SYNC_I_PATH, SHM_SYNC_I_KEY, SHM_SYNC_I_ID } shm_sync_i_target;
+
+/* Reads an address. The path is `*prefix` and then `*path`. */
+SHM_SYNC_I_COLD shm_sync_i_target shm_sync_i_parse_address(const char *text, const char **prefix, const char **path, int32_t *number) {
+    *prefix = "";
+    *path = text;
+    if (shm_sync_i_starts_with(text, "sysv:id:"))
+        return shm_sync_i_parse_i32(text + 8, number) && *number >= 0 ? SHM_SYNC_I_ID : SHM_SYNC_I_NO_ADDRESS;
+    if (shm_sync_i_starts_with(text, "sysv:"))
+        return shm_sync_i_parse_key(text + 5, number) ? SHM_SYNC_I_KEY : SHM_SYNC_I_NO_ADDRESS;
+    if (shm_sync_i_starts_with(text, "file:")) {
+        *path = text + 5;
+        return shm_sync_i_is_path(*path) ? SHM_SYNC_I_PATH : SHM_SYNC_I_NO_ADDRESS;
+    }
+    if (text[0] == '/' && strchr(text + 1, '/') == NULL) {
+        /* shm_open accepts a name of 254 bytes after the slash. */
+        if (!shm_sync_i_is_path(text) || strlen(text) > 255)
+            return SHM_SYNC_I_NO_ADDRESS;
+        *prefix = "/dev/shm";
+        return SHM_SYNC_I_PATH;
+    }
+    return strchr(text, '/') != NULL && shm_sync_i_is_path(text) ? SHM_SYNC_I_PATH : SHM_SYNC_I_NO_ADDRESS;
+}
+
+/* Defined below, with System V. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment, bool is_key, int32_t number, const shm_sync_options *options, const uint64_t *fingerprint);
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segment);
+
+/* Opens a segment like shm_sync_open, and trusts other users than this one. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(shm_sync_segment *segment, const char *address, const char *fingerprint, const shm_sync_options *options) {
+    uint64_t halves[2] = {0, 0};
+    memset(segment, 0, sizeof *segment);
+    segment->i_fd = -1;
+    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    /* Any owner is trusted only as a member of a group, outside of which no user may
+     * write. */
+    if (options->owner == SHM_SYNC_ANY && (options->group == SHM_SYNC_ANY || (options->mode & 2u) != 0))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    const char *prefix;
+    const char *path;
+    int32_t number = 0;
+    shm_sync_i_target target = shm_sync_i_parse_address(address, &prefix, &path, &number);
+    const uint64_t *wanted = fingerprint == NULL ? NULL : halves;
+    if (target == SHM_SYNC_I_NO_ADDRESS)
+        return SHM_SYNC_INVALID_NAME;
+    if (target != SHM_SYNC_I_PATH)
+        return shm_sync_i_open_sysv(segment, target == SHM_SYNC_I_KEY, number, options, wanted);
+    char *whole = shm_sync_i_absolute(prefix, path);
+    return whole == NULL ? SHM_SYNC_SYSTEM : shm_sync_i_open_path(segment, whole, options, wanted);
+}
+
+/* Opens the segment `address`, which exists and was created by a Rust program.
+ *
+ * | address | segment |
+ * |---|---|
+ * | "/jobs" | a POSIX object, a file in /dev/shm |
+ * | "./jobs", "data/jobs", "/var/lib/jobs" | a file |
+ * | "file:/jobs" | a file whose path alone would mean something else |
+ * | "sysv:0x2a", "sysv:42" | a System V segment by its key |
+ * | "sysv:id:7" | a System V segment by its id |
+ *
+ * `fingerprint` is that of the type, 32 hexadecimal digits, as `shm-sync export-c` writes
+ * it. Null accepts every type: then only shm_sync_find knows the layout.
+ *
+ * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
+ * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
+ * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
+ * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open it
+ * once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
+ * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
+ * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
+ * SHM_SYNC_OK the segment is closed.
+ *
+ * It waits at most 10 s, for a process that removes or reinitialises the segment and is
+ * stopped. If this process is killed at any point, the kernel detaches it. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open(shm_sync_segment *segment, const char *address, const char *fingerprint) {
+    shm_sync_options options = shm_sync_default_options();
+    return shm_sync_open_with(segment, address, fingerprint, &options);
+}
+
+/* Opens the anonymous segment behind a descriptor that this process has inherited or
+ * received. The segment keeps a copy of the descriptor: the caller may close its own.
+ * Owner and mode are not checked, because the holder of the descriptor may use it.
+ *
+ * Results: those of shm_sync_open, and SHM_SYNC_UNSEALED if the descriptor is not that of
+ * an anonymous segment. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(shm_sync_segment *segment, int fd, const char *fingerprint) {
+    uint64_t halves[2] = {0, 0};
+    memset(segment, 0, sizeof *segment);
+    segment->i_fd = -1;
+    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    int seals = fcntl(fd, SHM_SYNC_I_GET_SEALS);
+    if (seals == -1)
+        return errno == EINVAL ? SHM_SYNC_UNSEALED : SHM_SYNC_SYSTEM;
+    if ((seals & SHM_SYNC_I_SEAL_SHRINK) == 0)
+        return SHM_SYNC_UNSEALED;
+    int copy = fcntl(fd, SHM_SYNC_I_DUPFD_CLOEXEC, 3);
+    if (copy < 0)
+        return SHM_SYNC_SYSTEM;
+    segment->i_backing = SHM_SYNC_I_MEMFD;
+    segment->i_fd = copy;
+    struct stat status;
+    shm_sync_result result = fstat(copy, &status) == 0 ? SHM_SYNC_OK : SHM_SYNC_SYSTEM;
+    if (result == SHM_SYNC_OK) {
+        segment->i_device = (uint64_t)status.st_dev;
+        segment->i_inode = (uint64_t)status.st_ino;
+        result = shm_sync_i_read_header(copy, (uint64_t)status.st_size, fingerprint == NULL ? NULL : halves, &segment->i_header);
+    }
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result == SHM_SYNC_OK && segment->i_header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker))
+        result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_map(segment, copy);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK)
+        return SHM_SYNC_OK;
+    int saved = errno;
+    if (segment->i_base != NULL)
+        munmap(segment->i_base, segment->i_mapped);
+    shm_sync_i_close_fd(copy);
+    shm_sync_i_forget(segment);
+    errno = saved;
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------
+ * The lock table: kind, path and offset of each lock in the value
+ */
+
+enum {
+    SHM_SYNC_I_KIND_MUTEX = 1,
+    SHM_SYNC_I_KIND_CONDVAR = 2,
+    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
+    SHM_SYNC_I_KIND_SEAT = 4,
+    SHM_SYNC_I_KIND_EVENT = 5
+};
+
+/* An entry of the lock table. All its objects are inside the value. */
+typedef struct shm_sync_i_lock_entry {
+    unsigned kind;
+    unsigned arrays;
+    uint64_t size;
+    uint64_t offset;
+    const unsigned char *dims; /* count and stride of each array, outermost first */
+    uint64_t count;            /* of all objects */
+} shm_sync_i_lock_entry;
+
+/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are no
+ * entry. */
+SHM_SYNC_I_COLD bool shm_sync_i_next_lock(const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
+    uint64_t rest = segment->i_header.lock_table_len - *at;
+    const unsigned char *bytes = segment->i_lock_table + *at;
+    if (rest < 16)
+        return false;
+    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
+    entry->kind = bytes[0];
+    entry->arrays = bytes[1];
+    entry->size = shm_sync_i_u32(bytes + 4);
+    entry->offset = shm_sync_i_u64(bytes + 8);
+    entry->dims = bytes + 16;
+    entry->count = 1;
+    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
+    if (len > rest || entry->size == 0 || entry->offset > segment->value_size)
+        return false;
+    uint64_t room = segment->value_size - entry->offset;
+    if (entry->size > room)
+        return false;
+    room -= entry->size; /* for the distance to the last object */
+    for (unsigned i = 0; i < entry->arrays; i++) {
+        uint64_t count = shm_sync_i_u64(entry->dims + 16 * i);
+        uint64_t stride = shm_sync_i_u64(entry->dims + 16 * i + 8);
+        if (count == 0 || (stride != 0 && count - 1 > room / stride))
+            return false;
+        room -= (count - 1) * stride;
+        if (count > segment->value_size / entry->size / entry->count)
+            return false; /* objects do not overlap */
+        entry->count *= count;
+    }
+    *at += len;
+    return true;
+}
+
+/* Returns the offset of the object with this number. The innermost array runs fastest. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_lock_offset(const shm_sync_i_lock_entry *entry, uint64_t number) {
+    uint64_t offset = entry->offset;
+    for (unsigned i = entry->arrays; i > 0; i--) {
+        uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
+        offset += number % count * shm_sync_i_u64(entry->dims + 16 * (i - 1) + 8);
+        number /= count;
+    }
+    return offset;
+}
+
+/* Returns whether `tid` is a thread of this process. */
+SHM_SYNC_I_COLD bool shm_sync_i_is_own_thread(uint32_t tid) {
+    int saved = errno;
+    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 || errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+/* Returns whether a thread of this process holds a lock in the value. The list of held
+ * locks of that thread leads through it, so it must stay mapped. */
+SHM_SYNC_I_COLD bool shm_sync_i_any_held(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (entry.kind != SHM_SYNC_I_KIND_MUTEX && entry.kind != SHM_SYNC_I_KIND_SEAT)
+            continue;
+        for (uint64_t number = 0; number < entry.count; number++) {
+            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
+            if (offset % 8 != 0)
+                continue;
+            const uint32_t *word = (const uint32_t *)(const void *)((const unsigned char *)segment->value + offset);
+            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
+            if (tid != 0 && shm_sync_i_is_own_thread(tid))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Detaches from the segment, and unmaps it. If this process is its last user and the
+ * creator chose `Removal::UntilLastDetach`, the name is removed. A segment that is closed
+ * may be closed again.
+ *
+ * Results: SHM_SYNC_OK. SHM_SYNC_LOCKS_HELD: a thread of this process holds a lock, a
+ * permit or an endpoint in it; nothing was done. SHM_SYNC_PERMISSION_DENIED,
+ * SHM_SYNC_BLOCKED, SHM_SYNC_SYSTEM: the segment is closed, but its name stays, although
+ * no other process was found.
+ *
+ * It does not wait, unless another process locks the name to remove it and is stopped (10
+ * s). If this process is killed at any point, the name stays or is removed, and no lock is
+ * left. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_close(shm_sync_segment *segment) {
+    if (segment->i_base == NULL)
+        return SHM_SYNC_OK;
+    if (shm_sync_i_any_held(segment))
+        return SHM_SYNC_LOCKS_HELD;
+    switch (segment->i_backing) {
+    case SHM_SYNC_I_FILE:
+        return shm_sync_i_detach_file(segment);
+    case SHM_SYNC_I_SYSV:
+        return shm_sync_i_detach_sysv(segment);
+    case SHM_SYNC_I_MEMFD:
+    case SHM_SYNC_I_CLOSED:
+        break;
+    }
+    munmap(segment->i_base, segment->i_mapped);
+    shm_sync_i_drop_fd(segment);
+    shm_sync_i_forget(segment);
+    return SHM_SYNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------
+ * The type table: the fields of the value, by their paths
+ *
+ * An entry is a fingerprint (two words), the number of words of the message, and the
+ * message, whose hash is the fingerprint. The message describes one type:
+ *
+ *     type    = TYPE text(kind) size align #fields #variants field... variant...
+ *     field   = FIELD text(name) offset fingerprint
+ *     variant = VARIANT text(name) discriminant #fields field...
+ *     text    = tag | length << 8, then the bytes, padded to a whole word
+ *
+ * A type comes after the types of its fields. The reader accepts any bytes: each step is
+ * inside the table, and each reference leads to an earlier entry.
+ */
+
+/* Kinds of objects that shm_sync_find finds. */
+typedef enum shm_sync_kind {
+    /* Any field. */
+    SHM_SYNC_KIND_ANY = 0,
+    /* ShmMutex: `at` is a shm_sync_mutex, `data` the data. */
+    SHM_SYNC_KIND_MUTEX,
+    /* ShmCondvar: `at` is a shm_sync_condvar. */
+    SHM_SYNC_KIND_CONDVAR,
+    /* ShmSemaphore: `count` permits. */
+    SHM_SYNC_KIND_SEMAPHORE,
+    /* ShmEvent: `at` is a shm_sync_event. */
+    SHM_SYNC_KIND_EVENT,
+    /* ShmChannel: `count` messages of `data_size` bytes. */
+    SHM_SYNC_KIND_CHANNEL,
+    /* ShmPipe: `count` bytes. */
+    SHM_SYNC_KIND_PIPE
+} shm_sync_kind;
+
+/* A field of the value of a segment. It is valid while the segment is open. */
+typedef struct shm_sync_object {
+    /* The field. */
+    void *at;
+    /* Its size in bytes. */
+    uint64_t size;
+    shm_sync_kind kind;
+    /* Of a mutex: the data. Of a channel and a pipe: the first slot. */
+    void *data;
+    /* Of a mutex: the size of the data in bytes. Of a channel: the size of a message. */
+    uint64_t data_size;
+    /* Of a semaphore: the permits. Of a channel: the messages that it has room for. Of a
+     * pipe: the bytes. Of an array: the elements. */
+    uint64_t count;
+    /* Of a channel and a pipe: how many senders and receivers there can be. */
+    uint64_t senders;
+    uint64_t receivers;
+    /* Of a channel and a pipe: the sides. They belong to this header. */
+    unsigned char *i_senders;
+    unsigned char *i_receivers;
+} shm_sync_object;
+
+/* A position in the words of a table, and their end. */
+typedef struct shm_sync_i_cursor {
+    const unsigned char *at;
+    uint64_t words;
+} shm_sync_i_cursor;
+
+/* A text in a table. It does not end with a zero byte. */
+typedef struct shm_sync_i_span {
+    const unsigned char *at;
+    uint64_t len;
+} shm_sync_i_span;
+
+typedef struct shm_sync_i_field {
+    shm_sync_i_span name;
+    uint64_t offset;
+    uint64_t fingerprint[2];
+} shm_sync_i_field;
+
+typedef struct shm_sync_i_type {
+    uint64_t entry; /* where its entry begins */
+    uint64_t fingerprint[2];
+    shm_sync_i_span kind;
+    uint64_t size;
+    uint64_t align;
+    uint64_t fields;
+    shm_sync_i_cursor first_field;
+} shm_sync_i_type;
+
+SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word) {
+    if (cursor->words == 0)
+        return false;
+    *word = shm_sync_i_u64(cursor->at);
+    cursor->at += 8;
+    cursor->words -= 1;
+    return true;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_take_text(shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
+    uint64_t first;
+    if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
+        return false;
+    text->len = first >> 8;
+    text->at = cursor->at;
+    uint64_t words = text->len / 8 + (text->len % 8 != 0);
+    if (words > cursor->words)
+        return false;
+    cursor->at += 8 * words;
+    cursor->words -= words;
+    return true;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_take_field(shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
+    return shm_sync_i_take_text(cursor, 2, &field->name) && shm_sync_i_take(cursor, &field->offset) && shm_sync_i_take(cursor, &field->fingerprint[0]) &&
+           shm_sync_i_take(cursor, &field->fingerprint[1]);
+}
+
+/* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
+SHM_SYNC_I_COLD bool shm_sync_i_next_type(const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
+    uint64_t len = segment->i_header.type_table_len;
+    shm_sync_i_cursor cursor;
+    uint64_t words;
+    uint64_t variants;
+    if (*at > len)
+        return false;
+    cursor.at = segment->i_type_table + *at;
+    cursor.words = (len - *at) / 8;
+    type->entry = *at;
+    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) || !shm_sync_i_take(&cursor, &type->fingerprint[1]) || !shm_sync_i_take(&cursor, &words) || words > cursor.words)
+        return false;
+    *at += 8 * (3 + words);
+    cursor.words = words;
+    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) || !shm_sync_i_take(&cursor, &type->size) || !shm_sync_i_take(&cursor, &type->align) ||
+        !shm_sync_i_take(&cursor, &type->fields) || !shm_sync_i_take(&cursor, &variants))
+        return false;
+    type->first_field = cursor;
+    return true;
+}
+
+/* Finds a type before the entry at `end`. */
+SHM_SYNC_I_COLD bool shm_sync_i_find_type(const shm_sync_segment *segment, const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
+    uint64_t at = 0;
+    while (at < end && shm_sync_i_next_type(segment, &at, type)) {
+        if (type->fingerprint[0] == fingerprint[0] && type->fingerprint[1] == fingerprint[1])
+            return true;
+    }
+    return false;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
+    return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
+}
+
+/* Finds a field by its name. */
+SHM_SYNC_I_COLD bool shm_sync_i_find_field(const shm_sync_i_type *type, const char *name, size_t len, shm_sync_i_field *field) {
+    shm_sync_i_cursor cursor = type->first_field;
+    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field); i++) {
+        if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns the size of a part. The size of a slice, and of what ends with one, depends on
+ * the number of elements. A part that ends with a slice ends the value as well. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_size_of(const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset) {
+    shm_sync_i_field element;
+    if (shm_sync_i_is_text(type->kind, "slice")) {
+        if (!shm_sync_i_find_field(type, "0", 1, &element) || (element.offset != 0 && segment->len > segment->value_size / element.offset))
+            return UINT64_MAX;
+        return segment->len * element.offset;
+    }
+    bool has_tail = shm_sync_i_is_text(type->kind, "with tail") || (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
+    return has_tail ? segment->value_size - offset : type->size;
+}
+
+/* Replaces a type by that of a field, and adds the offset of the field. */
+SHM_SYNC_I_COLD bool shm_sync_i_enter(const shm_sync_segment *segment, shm_sync_i_type *type, const shm_sync_i_field *field, uint64_t step, uint64_t *offset) {
+    if (step > segment->value_size || *offset > segment->value_size - step)
+        return false;
+    *offset += step;
+    return shm_sync_i_find_type(segment, field->fingerprint, type->entry, type);
+}
+
+/* Follows one step of a path: ".name" or "[3]". */
+SHM_SYNC_I_COLD bool shm_sync_i_step(const shm_sync_segment *segment, shm_sync_i_type *type, uint64_t *offset, const char **path) {
+    shm_sync_i_field field;
+    /* CachePadded has no part in a path. */
+    while (shm_sync_i_is_text(type->kind, "CachePadded")) {
+        if (!shm_sync_i_find_field(type, "value", 5, &field) || !shm_sync_i_enter(segment, type, &field, field.offset, offset))
+            return false;
+    }
+    const char *at = *path + 1;
+    if (**path == '.') {
+        size_t len = strcspn(at, ".[");
+        *path = at + len;
+        bool is_array = shm_sync_i_is_text(type->kind, "array") || shm_sync_i_is_text(type->kind, "slice");
+        return !is_array && shm_sync_i_find_field(type, at, len, &field) && shm_sync_i_enter(segment, type, &field, field.offset, offset);
+    }
+    if (**path != '[' || !shm_sync_i_find_field(type, "0", 1, &field))
+        return false;
+    uint64_t index = 0;
+    if (*at < '0' || *at > '9')
+        return false;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (index > UINT64_MAX / 16)
+            return false;
+        index = index * 10 + (uint64_t)(*at - '0');
+    }
+    if (*at != ']')
+        return false;
+    *path = at + 1;
+    bool is_slice = shm_sync_i_is_text(type->kind, "slice");
+    if (!is_slice && !shm_sync_i_is_text(type->kind, "array"))
+        return false;
+    uint64_t count = is_slice ? segment->len : field.offset;
+    if (index >= count || !shm_sync_i_enter(segment, type, &field, 0, offset))
+        return false;
+    uint64_t room = segment->value_size - *offset;
+    if (type->size != 0 && index > room / type->size)
+        return false;
+    *offset += index * type->size;
+    return true;
+}
+
+/* Offsets in one side of a channel: its lock, the index, an earlier index of the other
+ * side, the door and the seats. Processors prefetch cache lines in pairs. */
+enum {
+    SHM_SYNC_I_SIDE_INDEX = sizeof(shm_sync_i_seat),
+    SHM_SYNC_I_SIDE_KNOWN = SHM_SYNC_I_SIDE_INDEX + 8,
+    SHM_SYNC_I_SIDE_DOOR = (SHM_SYNC_I_SIDE_INDEX + 64 + 127) / 128 * 128,
+    SHM_SYNC_I_SIDE_LEFT = SHM_SYNC_I_SIDE_DOOR + 16,
+    SHM_SYNC_I_SIDE_ARRIVALS = SHM_SYNC_I_SIDE_DOOR + 24,
+    SHM_SYNC_I_SIDE_SEATS = SHM_SYNC_I_SIDE_DOOR + 128
+};
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
+    return (SHM_SYNC_I_SIDE_SEATS + sizeof(shm_sync_i_seat) * ends + 127) / 128 * 128;
+}
+
+/* Checks that a part of a side lies where this header expects it. */
+SHM_SYNC_I_COLD bool shm_sync_i_has_part(const shm_sync_i_type *side, const char *name, uint64_t offset) {
+    shm_sync_i_field field;
+    return shm_sync_i_find_field(side, name, strlen(name), &field) && field.offset == offset;
+}
+
+/* Finds out the element type and the length of an array. */
+SHM_SYNC_I_COLD bool shm_sync_i_enter_array(const shm_sync_segment *segment, const shm_sync_i_field *field, shm_sync_i_type *type, uint64_t *len) {
+    shm_sync_i_field element;
+    bool is_array = shm_sync_i_find_type(segment, field->fingerprint, type->entry, type) && shm_sync_i_is_text(type->kind, "array") && shm_sync_i_find_field(type, "0", 1, &element);
+    if (!is_array || !shm_sync_i_find_type(segment, element.fingerprint, type->entry, type))
+        return false;
+    *len = element.offset;
+    return *len != 0;
+}
+
+/* Reads how many seats a side of a channel has. */
+SHM_SYNC_I_COLD bool shm_sync_i_describe_side(const shm_sync_segment *segment, const shm_sync_i_type *channel, const char *name, uint64_t *offset, uint64_t *ends) {
+    shm_sync_i_field field;
+    shm_sync_i_type side = *channel;
+    if (!shm_sync_i_find_field(channel, name, strlen(name), &field) || !shm_sync_i_find_type(segment, field.fingerprint, channel->entry, &side))
+        return false;
+    *offset = field.offset;
+    uint64_t size = side.size;
+    bool known = shm_sync_i_has_part(&side, "lock", 0) && shm_sync_i_has_part(&side, "index", SHM_SYNC_I_SIDE_INDEX) && shm_sync_i_has_part(&side, "known", SHM_SYNC_I_SIDE_KNOWN) &&
+                 shm_sync_i_has_part(&side, "asleep", SHM_SYNC_I_SIDE_DOOR) && shm_sync_i_has_part(&side, "is_left", SHM_SYNC_I_SIDE_LEFT) &&
+                 shm_sync_i_has_part(&side, "arrivals", SHM_SYNC_I_SIDE_ARRIVALS) && shm_sync_i_has_part(&side, "seats", SHM_SYNC_I_SIDE_SEATS);
+    if (!known || !shm_sync_i_find_field(&side, "seats", 5, &field) || !shm_sync_i_enter_array(segment, &field, &side, ends))
+        return false;
+    return side.size == sizeof(shm_sync_i_seat) && *ends <= size / sizeof(shm_sync_i_seat) && shm_sync_i_side_size(*ends) == size && *offset % 128 == 0 && *offset <= channel->size &&
+           size <= channel->size - *offset;
+}
+
+/* Describes the channel of the type, which begins at `object->at`. */
+SHM_SYNC_I_COLD bool shm_sync_i_describe_channel(const shm_sync_segment *segment, const shm_sync_i_type *type, shm_sync_object *object) {
+    shm_sync_i_field slots;
+    shm_sync_i_type message = *type;
+    unsigned char *base = (unsigned char *)object->at;
+    uint64_t senders;
+    uint64_t receivers;
+    bool known = shm_sync_i_describe_side(segment, type, "senders", &senders, &object->senders) && shm_sync_i_describe_side(segment, type, "receivers", &receivers, &object->receivers) &&
+                 shm_sync_i_find_field(type, "slots", 5, &slots) && shm_sync_i_enter_array(segment, &slots, &message, &object->count);
+    if (!known || type->size > object->size || slots.offset > type->size || (message.size != 0 && object->count > (type->size - slots.offset) / message.size))
+        return false;
+    object->data_size = message.size;
+    object->i_senders = base + senders;
+    object->i_receivers = base + receivers;
+    object->data = base + slots.offset;
+    return (uintptr_t)base % 128 == 0;
+}
+
+/* Fills in what depends on the kind. Returns false if the type is not as this header knows
+ * it. */
+SHM_SYNC_I_COLD bool shm_sync_i_describe(const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+    shm_sync_i_field field;
+    shm_sync_i_type inner;
+    unsigned char *base = (unsigned char *)object->at;
+    if (shm_sync_i_is_text(type->kind, "ShmMutex")) {
+        object->kind = SHM_SYNC_KIND_MUTEX;
+        if (!shm_sync_i_find_field(type, "data", 4, &field) || field.offset < sizeof(shm_sync_mutex) || field.offset > object->size ||
+            !shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner))
+            return false;
+        object->data = base + field.offset;
+        object->data_size = shm_sync_i_size_of(segment, &inner, offset + field.offset);
+        return object->data_size <= object->size - field.offset && (uintptr_t)base % 8 == 0;
+    }
+    if (shm_sync_i_is_text(type->kind, "ShmCondvar")) {
+        object->kind = SHM_SYNC_KIND_CONDVAR;
+        return object->size == sizeof(shm_sync_condvar) && (uintptr_t)base % 4 == 0;
+    }
+    if (shm_sync_i_is_text(type->kind, "ShmEvent")) {
+        object->kind = SHM_SYNC_KIND_EVENT;
+        return object->size == sizeof(shm_sync_event) && (uintptr_t)base % 8 == 0;
+    }
+    if (shm_sync_i_is_text(type->kind, "ShmSemaphore")) {
+        object->kind = SHM_SYNC_KIND_SEMAPHORE;
+        object->count = object->size / sizeof(shm_sync_i_seat) - 2;
+        return object->size > 2 * sizeof(shm_sync_i_seat) && object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
+    }
+    if (shm_sync_i_is_text(type->kind, "ShmPipe")) {
+        object->kind = SHM_SYNC_KIND_PIPE;
+        return shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 && shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
+               inner.size == type->size && shm_sync_i_describe_channel(segment, &inner, object) && object->data_size == 1 && object->senders == 1 && object->receivers == 1;
+    }
+    if (shm_sync_i_is_text(type->kind, "ShmChannel")) {
+        object->kind = SHM_SYNC_KIND_CHANNEL;
+        return shm_sync_i_describe_channel(segment, type, object);
+    }
+    if (shm_sync_i_is_text(type->kind, "array") && shm_sync_i_find_field(type, "0", 1, &field))
+        object->count = field.offset;
+    if (shm_sync_i_is_text(type->kind, "slice"))
+        object->count = segment->len;
+    return true;
+}
+
+/* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or "" for
+ * the value itself. `shm-sync show` prints the paths of the locks. Tuples have fields named
+ * by numbers. `WithTail` has the fields "head" and "tail", a mutex the field "data".
+ *
+ *     shm_sync_object pending;
+ *     shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending);
+ *     shm_sync_lock((shm_sync_mutex *)pending.at);
+ *
+ * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
+ * another kind than `kind`); SHM_SYNC_CORRUPT; SHM_SYNC_UNSUPPORTED (the segment has no
+ * type table); SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(const shm_sync_segment *segment, const char *path, shm_sync_kind kind, shm_sync_object *object) {
+    memset(object, 0, sizeof *object);
+    if (segment->i_base == NULL)
+        return SHM_SYNC_INVALID_ARGUMENT;
+    uint64_t end = segment->i_header.type_table_len;
+    if (end == 0)
+        return SHM_SYNC_UNSUPPORTED;
+    shm_sync_i_type type;
+    uint64_t offset = 0;
+    if (!shm_sync_i_find_type(segment, segment->i_header.fingerprint, end, &type))
+        return SHM_SYNC_CORRUPT;
+    while (*path != '\0') {
+        if (!shm_sync_i_step(segment, &type, &offset, &path))
+            return SHM_SYNC_NOT_FOUND;
+    }
+    shm_sync_i_field padded;
+    while (shm_sync_i_is_text(type.kind, "CachePadded")) {
+        if (!shm_sync_i_find_field(&type, "value", 5, &padded) || !shm_sync_i_enter(segment, &type, &padded, padded.offset, &offset))
+            return SHM_SYNC_CORRUPT;
+    }
+    shm_sync_object found;
+    memset(&found, 0, sizeof found);
+    found.at = (unsigned char *)segment->value + offset;
+    found.size = shm_sync_i_size_of(segment, &type, offset);
+    if (found.size > segment->value_size - offset || !shm_sync_i_describe(segment, &type, offset, &found))
+        return SHM_SYNC_CORRUPT;
+    if (kind != SHM_SYNC_KIND_ANY && kind != found.kind)
+        return SHM_SYNC_LAYOUT_MISMATCH;
+    *object = found;
+    return SHM_SYNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Event counts: a place to sleep until a question about words in shared memory is answered
+ *
+ * An event count is a sequence and a roll of announcements: bits 32 to 63 count them, bits
+ * 0 to 31 say up to which they are settled. A waiter reads the sequence, announces itself,
+ * asks the question, and sleeps while the sequence is unchanged. A notifier has changed a
+ * word. If all announcements are settled, that is all. Otherwise it adds to the sequence
+ * and wakes. If the kernel has woken no thread, it settles the announcements that it has
+ * read. The full argument is in src/sync/event_count.rs of the Rust crate.
+ */
+
+/* The answer to a question. */
+typedef enum shm_sync_i_answer { SHM_SYNC_I_NOT_YET, SHM_SYNC_I_ANSWERED } shm_sync_i_answer;
+
+/* A question. Its words are read by sequentially consistent accesses. */
+typedef shm_sync_i_answer (*shm_sync_i_question)(void *context);
+
+/* What futex_waitv waits for: struct futex_waitv of linux/futex.h. */
+typedef struct shm_sync_i_wait_entry {
+    uint64_t expected;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t reserved;
+} shm_sync_i_wait_entry;
+
+enum { SHM_SYNC_I_WAITV_MAX = 128 };
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_open_announcements(uint64_t roll) {
+    return (uint32_t)(roll >> 32) - (uint32_t)roll;
+}
+
+/* Settles all announcements, unless there is another one since `read`. */
+SHM_SYNC_I_INLINE void shm_sync_i_settle(shm_sync_i_event_count *count, uint64_t read) {
+    uint64_t settled = (read & ~(uint64_t)UINT32_MAX) | read >> 32;
+    __atomic_compare_exchange_n(&count->roll, &read, settled, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* Wakes waiters, if there may be any. The caller has changed a word by a sequentially
+ * consistent access. `waiters` is 1 if each waiter can use the change and none watches
+ * seats, else INT32_MAX. */
+SHM_SYNC_I_INLINE void shm_sync_i_notify(shm_sync_i_event_count *count, int waiters) {
+    uint64_t roll = SHM_SYNC_I_LOAD_SC(&count->roll);
+    if (shm_sync_i_open_announcements(roll) == 0)
+        return;
+    __atomic_fetch_add(&count->sequence, 1u, __ATOMIC_SEQ_CST);
+    if (shm_sync_i_futex_wake(&count->sequence, waiters) == 0)
+        shm_sync_i_settle(count, roll);
+}
+
+/* Marks the lock word of an occupied seat, so that an unlock and the kernel wake a waiter.
+ * Returns the value of the word, or 0 if no thread has the seat. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_watch(shm_sync_i_seat *seat) {
+    uint32_t *word = &seat->lock.pthread.words.lock;
+    uint32_t found = SHM_SYNC_I_LOAD(word);
+    while ((found & SHM_SYNC_I_TID_MASK) != 0) {
+        uint32_t marked = found | SHM_SYNC_I_WAITERS;
+        if (__atomic_compare_exchange_n(word, &found, marked, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            return marked;
+    }
+    return 0;
+}
+
+/* Sleeps while the sequence is `seen`, on the lock words of the seats as well. `*by_seat`
+ * tells whether the end of an occupant has ended the sleep. Returns 0, or the error with
+ * which the kernel refuses to let the thread sleep. */
+SHM_SYNC_I_COLD int shm_sync_i_event_sleep(shm_sync_i_event_count *count, uint32_t seen, const shm_sync_i_wait_entry *list, unsigned listed, uint64_t until, bool *by_seat) {
+    if (listed > 1) {
+        struct timespec time = shm_sync_i_timespec(until);
+        long result;
+        SHM_SYNC_I_SLEEP(result, until, shm_sync_i_syscall(SHM_SYNC_I_FUTEX_WAITV, list, (unsigned long)listed, 0L, &time, (long)SHM_SYNC_I_CLOCK_MONOTONIC));
+        *by_seat = result > 0;
+        if (result >= 0 || result == -EAGAIN || result == -EINTR || result == -ETIMEDOUT)
+            return 0;
+        /* The kernel has no such call (before Linux 5.16), or refuses it. */
+    }
+    int code = shm_sync_i_futex_wait(&count->sequence, seen, UINT32_MAX, until);
+    return code == ETIMEDOUT ? 0 : code;
+}
+
+/* Waits until the question has an answer. Returns SHM_SYNC_TIMED_OUT if the deadline has
+ * passed. The death of an occupant of the `watched` seats ends a sleep, and at the latest
+ * the next recheck does. `looks_answered` only reads. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *count, uint64_t deadline, shm_sync_i_seat *watched, uint64_t seats, shm_sync_i_question looks_answered,
+                                                      shm_sync_i_question question, void *context) {
+    shm_sync_i_wait_entry list[SHM_SYNC_I_WAITV_MAX];
+    bool spun;
+    SHM_SYNC_I_SPIN(spun, looks_answered(context) == SHM_SYNC_I_ANSWERED);
+    if (spun && question(context) == SHM_SYNC_I_ANSWERED)
+        return SHM_SYNC_OK;
+    for (;;) {
+        uint32_t seen = SHM_SYNC_I_LOAD_SC(&count->sequence);
+        uint64_t announced = __atomic_add_fetch(&count->roll, UINT64_C(1) << 32, __ATOMIC_SEQ_CST);
+        unsigned listed = 0;
+        for (uint64_t i = 0; i < seats && listed < SHM_SYNC_I_WAITV_MAX; i++) {
+            uint32_t value = shm_sync_i_watch(&watched[i]);
+            if (value == 0)
+                continue;
+            if (listed == 0) {
+                memset(&list[0], 0, sizeof list[0]);
+                listed = 1; /* the sequence is the first word */
+            }
+            list[listed].expected = value;
+            list[listed].address = (uint64_t)(uintptr_t)&watched[i].lock.pthread.words.lock;
+            list[listed].flags = 2; /* 32 bits, shared */
+            list[listed].reserved = 0;
+            listed += 1;
+        }
+        if (listed > 0) {
+            list[0].expected = seen;
+            list[0].address = (uint64_t)(uintptr_t)&count->sequence;
+            list[0].flags = 2;
+        }
+        bool answered = question(context) == SHM_SYNC_I_ANSWERED;
+        bool is_alone = shm_sync_i_open_announcements(announced) == 1;
+        if (answered || shm_sync_i_has_passed(deadline)) {
+            if (is_alone)
+                shm_sync_i_settle(count, announced);
+            return answered ? SHM_SYNC_OK : SHM_SYNC_TIMED_OUT;
+        }
+        bool by_seat = false;
+        int code = shm_sync_i_event_sleep(count, seen, list, listed, shm_sync_i_next_recheck(deadline), &by_seat);
+        if (is_alone)
+            shm_sync_i_settle(count, announced);
+        if (code != 0) {
+            errno = code;
+            return SHM_SYNC_SYSTEM;
+        }
+        /* The kernel wakes one watcher of a dead occupant. */
+        if (by_seat)
+            shm_sync_i_notify(count, INT32_MAX);
+    }
+}
+
+/* ------------------------------------------------------------------------------------
+ * Seats
+ */
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_occupied(const shm_sync_i_seat *seat) {
+    return (SHM_SYNC_I_LOAD_SC(&seat->lock.pthread.words.lock) & SHM_SYNC_I_TID_MASK) != 0;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_note(const shm_sync_i_seat *seat) {
+    return SHM_SYNC_I_LOAD_SC(&seat->lock.record) & ~SHM_SYNC_I_NOTE_DIED;
+}
+
+/* Takes the seat. `*after_death` tells whether its last occupant has died, which is
+ * reported once. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_take_seat(shm_sync_i_seat *seat, shm_sync_i_how how, uint64_t deadline, bool *after_death) {
+    bool died = false;
+    shm_sync_result result = shm_sync_i_lock_with(&seat->lock, SHM_SYNC_I_NOTE, how, deadline, &died);
+    if (result != SHM_SYNC_OK)
+        return result;
+    shm_sync_i_full_barrier();
+    uint64_t note = SHM_SYNC_I_LOAD(&seat->lock.record);
+    *after_death = (note & SHM_SYNC_I_NOTE_DIED) != 0;
+    if (*after_death)
+        SHM_SYNC_I_STORE(&seat->lock.record, note & ~SHM_SYNC_I_NOTE_DIED);
+    return SHM_SYNC_OK;
+}
+
+/* Leaves the seat. Does nothing and returns false if the calling thread does not have it.
+ * A thread that waits for this is notified afterwards. */
+SHM_SYNC_I_INLINE bool shm_sync_i_leave_seat(shm_sync_i_seat *seat) {
+    bool was_mine = shm_sync_i_unlock(&seat->lock);
+    shm_sync_i_full_barrier();
+    return was_mine;
+}
+
+/* Takes any seat that no living thread has. Returns SHM_SYNC_WOULD_BLOCK if all are
+ * occupied. Most threads begin with another seat. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_take_any(shm_sync_i_seat *seats, uint64_t count, uint64_t *index, bool *after_death) {
+    uint64_t first = shm_sync_i_this_thread.tid % count;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = (first + i) % count;
+        if (shm_sync_i_is_occupied(&seats[at]))
+            continue;
+        shm_sync_result result = shm_sync_i_take_seat(&seats[at], SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, after_death);
+        if (result == SHM_SYNC_OK)
+            *index = at;
+        if (result != SHM_SYNC_WOULD_BLOCK)
+            return result;
+    }
+    return SHM_SYNC_WOULD_BLOCK;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_seats(const shm_sync_i_seat *seats, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
+        shm_sync_result result = shm_sync_i_check(&seats[i].lock);
+        if (result != SHM_SYNC_OK)
+            return result;
+    }
+    return SHM_SYNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Semaphore
+ *
+ * A permit is a seat. A thread that finds none waits at the gate, a seat of its own, for
+ * which other threads queue. So one thread waits for permits at a time.
+ */
+
+/* A permit. It belongs to the thread that acquired it. */
+typedef struct shm_sync_permit {
+    /* The number of the permit, below the number of permits. No other permit has it at the
+     * same time. */
+    uint64_t index;
+    /* Whether the last holder of this permit died with it. Exactly one surviving holder
+     * learns of each death. */
+    bool after_death;
+    shm_sync_i_seat *i_seat;
+    shm_sync_i_event_count *i_returned;
+} shm_sync_permit;
+
+SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_gate(const shm_sync_object *semaphore) {
+    return (shm_sync_i_seat *)semaphore->at;
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_event_count *shm_sync_i_returned(const shm_sync_object *semaphore) {
+    return (shm_sync_i_event_count *)(void *)(shm_sync_i_gate(semaphore) + 1);
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(const shm_sync_object *semaphore) {
+    unsigned char *returned = (unsigned char *)shm_sync_i_returned(semaphore);
+    return (shm_sync_i_seat *)(void *)(returned + 64);
+}
+
+/* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in Rust),
+ * for a program that knows the layout of the value. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permits) {
+    shm_sync_object object;
+    memset(&object, 0, sizeof object);
+    object.at = at;
+    object.kind = SHM_SYNC_KIND_SEMAPHORE;
+    object.size = sizeof(shm_sync_i_seat) + 64 + sizeof(shm_sync_i_seat) * permits;
+    object.count = permits;
+    return object;
+}
+
+/* Returns how many permits are free at this moment. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_semaphore_available(const shm_sync_object *semaphore) {
+    uint64_t free_permits = 0;
+    for (uint64_t i = 0; i < semaphore->count; i++)
+        free_permits += !shm_sync_i_is_occupied(&shm_sync_i_permits(semaphore)[i]);
+    return free_permits;
+}
+
+typedef struct shm_sync_i_permit_context {
+    const shm_sync_object *semaphore;
+    shm_sync_permit *permit;
+    shm_sync_result result;
+} shm_sync_i_permit_context;
+
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_permit_looks_free(void *context) {
+    const shm_sync_i_permit_context *wanted = (const shm_sync_i_permit_context *)context;
+    return shm_sync_semaphore_available(wanted->semaphore) > 0 ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+}
+
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_take_permit(void *context) {
+    shm_sync_i_permit_context *wanted = (shm_sync_i_permit_context *)context;
+    shm_sync_i_seat *permits = shm_sync_i_permits(wanted->semaphore);
+    uint64_t index = 0;
+    wanted->result = shm_sync_i_take_any(permits, wanted->semaphore->count, &index, &wanted->permit->after_death);
+    if (wanted->result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_I_NOT_YET;
+    if (wanted->result == SHM_SYNC_OK) {
+        wanted->permit->index = index;
+        wanted->permit->i_seat = &permits[index];
+        wanted->permit->i_returned = shm_sync_i_returned(wanted->semaphore);
+    }
+    return SHM_SYNC_I_ANSWERED;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore, shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
+    shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
+    shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
+    shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
+    memset(permit, 0, sizeof *permit);
+    if (semaphore->kind != SHM_SYNC_KIND_SEMAPHORE || semaphore->count == 0)
+        return SHM_SYNC_INVALID_ARGUMENT;
+    shm_sync_result result = shm_sync_i_check(&gate->lock);
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (!shm_sync_i_is_occupied(gate) && shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
+        return wanted.result;
+    result = shm_sync_i_check_seats(permits, semaphore->count);
+    if (result != SHM_SYNC_OK)
+        return result;
+    uint64_t others = 0;
+    for (uint64_t i = 0; i < semaphore->count; i++)
+        others += !shm_sync_i_is_mine(&permits[i].lock);
+    if (how == SHM_SYNC_I_WAIT && others == 0)
+        return SHM_SYNC_DEADLOCK;
+    bool unused;
+    result = shm_sync_i_take_seat(gate, how, deadline, &unused);
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
+        result = wanted.result;
+    else if (how == SHM_SYNC_I_TRY)
+        result = SHM_SYNC_WOULD_BLOCK;
+    else {
+        result = shm_sync_i_event_wait(shm_sync_i_returned(semaphore), deadline, permits, semaphore->count, shm_sync_i_permit_looks_free, shm_sync_i_take_permit, &wanted);
+        if (result == SHM_SYNC_OK)
+            result = wanted.result;
+    }
+    int saved = errno;
+    shm_sync_i_leave_seat(gate);
+    errno = saved;
+    return result;
+}
+
+/* Acquires a permit, and waits in the kernel until one is free. While threads wait, a
+ * newcomer waits behind them.
+ *
+ * Results: SHM_SYNC_OK; SHM_SYNC_DEADLOCK (this thread has all permits);
+ * SHM_SYNC_TOO_MANY_LOCKS; SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE,
+ * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
+ * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore).
+ *
+ * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter gets
+ * them at once, and otherwise within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire(const shm_sync_object *semaphore, shm_sync_permit *permit) {
+    return shm_sync_i_acquire(semaphore, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, permit);
+}
+
+/* Acquires a permit, if one is free and no thread waits. Returns SHM_SYNC_WOULD_BLOCK
+ * otherwise. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_try_acquire(const shm_sync_object *semaphore, shm_sync_permit *permit) {
+    return shm_sync_i_acquire(semaphore, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, permit);
+}
+
+/* Acquires a permit, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire_for(const shm_sync_object *semaphore, uint64_t timeout_ns, shm_sync_permit *permit) {
+    return shm_sync_i_acquire(semaphore, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), permit);
+}
+
+/* Gives the permit back. Returns SHM_SYNC_NOT_HELD, and changes nothing, if the calling
+ * thread does not have it: for example in a forked child, or when called again. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_permit_release(shm_sync_permit *permit) {
+    shm_sync_i_seat *seat = permit->i_seat;
+    if (seat == NULL || !shm_sync_i_leave_seat(seat))
+        return SHM_SYNC_NOT_HELD;
+    permit->i_seat = NULL;
+    shm_sync_i_notify(permit->i_returned, 1); /* only the thread at the gate waits */
+    return SHM_SYNC_OK;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Event
+ */
+
+#define SHM_SYNC_I_AUTO_RESET 1u
+#define SHM_SYNC_I_EVENT_PLACED 2u
+
+SHM_SYNC_I_INLINE bool shm_sync_i_resets_itself(const shm_sync_event *event) {
+    return (SHM_SYNC_I_LOAD(&event->kind) & SHM_SYNC_I_AUTO_RESET) != 0;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_event_is_placed(const shm_sync_event *event) {
+    return (SHM_SYNC_I_ACQUIRE(&event->kind) & SHM_SYNC_I_EVENT_PLACED) != 0;
+}
+
+/* Returns whether the event is set at this moment. Does not reset it. */
+SHM_SYNC_I_INLINE bool shm_sync_event_is_set(const shm_sync_event *event) {
+    return SHM_SYNC_I_LOAD_SC(&event->state) != 0;
+}
+
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_event_looks_set(void *context) {
+    return shm_sync_event_is_set((const shm_sync_event *)context) ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+}
+
+/* Answers whether this thread goes on. Resets the event if it resets itself. */
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_event_pass(void *context) {
+    shm_sync_event *event = (shm_sync_event *)context;
+    bool passes = shm_sync_event_is_set(event) && (!shm_sync_i_resets_itself(event) || __atomic_exchange_n(&event->state, 0u, __ATOMIC_SEQ_CST) != 0);
+    return passes ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+}
+
+/* Sets the event. Wakes all waiters, or one if the event resets itself. Never blocks.
+ * Returns SHM_SYNC_OK or SHM_SYNC_NOT_PLACED.
+ *
+ * If the process is killed after it has set the event, the waiters go on within 250 ms. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_event_set(shm_sync_event *event) {
+    if (!shm_sync_i_event_is_placed(event))
+        return SHM_SYNC_NOT_PLACED;
+    __atomic_exchange_n(&event->state, 1u, __ATOMIC_SEQ_CST);
+    /* Also if the event was set: the thread that has set it may have died. */
+    shm_sync_i_notify(&event->waiters, shm_sync_i_resets_itself(event) ? 1 : INT32_MAX);
+    return SHM_SYNC_OK;
+}
+
+/* Resets the event. Later waiters wait until it is set again. */
+SHM_SYNC_I_INLINE void shm_sync_event_reset(shm_sync_event *event) {
+    SHM_SYNC_I_STORE_SC(&event->state, 0u);
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait_until(shm_sync_event *event, uint64_t deadline) {
+    if (!shm_sync_i_event_is_placed(event))
+        return SHM_SYNC_NOT_PLACED;
+    if (shm_sync_i_event_pass(event) == SHM_SYNC_I_ANSWERED)
+        return SHM_SYNC_OK;
+    return shm_sync_i_event_wait(&event->waiters, deadline, NULL, 0, shm_sync_i_event_looks_set, shm_sync_i_event_pass, event);
+}
+
+/* Waits until the event is set. Resets it if it resets itself.
+ *
+ * Results: SHM_SYNC_OK, SHM_SYNC_NOT_PLACED, SHM_SYNC_SYSTEM.
+ *
+ * If a waiter is killed after it was woken and before it has reset the event, another
+ * waiter goes on within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait(shm_sync_event *event) {
+    return shm_sync_i_event_wait_until(event, SHM_SYNC_I_NEVER);
+}
+
+/* Goes on like shm_sync_event_wait if the event is set. Returns SHM_SYNC_WOULD_BLOCK
+ * otherwise. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_try_wait(shm_sync_event *event) {
+    if (!shm_sync_i_event_is_placed(event))
+        return SHM_SYNC_NOT_PLACED;
+    return shm_sync_i_event_pass(event) == SHM_SYNC_I_ANSWERED ? SHM_SYNC_OK : SHM_SYNC_WOULD_BLOCK;
+}
+
+/* Waits at most `timeout_ns` nanoseconds by the monotonic clock. Returns
+ * SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait_for(shm_sync_event *event, uint64_t timeout_ns) {
+    return shm_sync_i_event_wait_until(event, shm_sync_i_after(timeout_ns));
+}
+
+/* ------------------------------------------------------------------------------------
+ * Channel and pipe
+ *
+ * A channel is a ring of slots and two sides. Each side has an index: how many messages it
+ * has sent or received. The store of the index is the commit. An endpoint is a seat, whose
+ * note is the number of its occupant, or 0 after it has closed. A side with more than one
+ * seat has a lock, which is held for a copy and never during a wait. A pipe is a channel of
+ * bytes with one seat on each side.
+ */
+
+/* An endpoint. */
+typedef struct shm_sync_i_end {
+    shm_sync_object channel;
+    uint64_t seat;
+    uint64_t first_peer; /* the number of the first peer of its time */
+    uint64_t arrivals;   /* of the other side, when the endpoint was opened */
+    uint64_t told;       /* up to which arrival of the other side the end was reported */
+    const uint32_t *marker;
+    uint32_t tid;
+    bool had_peer;
+    bool sends;
+} shm_sync_i_end;
+
+/* An endpoint that sends. It belongs to the thread that opened it. */
+typedef struct shm_sync_sender {
+    shm_sync_i_end i_end;
+} shm_sync_sender;
+
+/* An endpoint that receives. It belongs to the thread that opened it. */
+typedef struct shm_sync_receiver {
+    shm_sync_i_end i_end;
+} shm_sync_receiver;
+
+SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_side_lock(unsigned char *side) {
+    return (shm_sync_i_seat *)(void *)side;
+}
+
+SHM_SYNC_I_INLINE uint64_t *shm_sync_i_side_index(unsigned char *side) {
+    return (uint64_t *)(void *)(side + SHM_SYNC_I_SIDE_INDEX);
+}
+
+SHM_SYNC_I_INLINE uint64_t *shm_sync_i_side_known(unsigned char *side) {
+    return (uint64_t *)(void *)(side + SHM_SYNC_I_SIDE_KNOWN);
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_event_count *shm_sync_i_side_asleep(unsigned char *side) {
+    return (shm_sync_i_event_count *)(void *)(side + SHM_SYNC_I_SIDE_DOOR);
+}
+
+/* A hint that no seat is occupied. */
+SHM_SYNC_I_INLINE uint32_t *shm_sync_i_side_left(unsigned char *side) {
+    return (uint32_t *)(void *)(side + SHM_SYNC_I_SIDE_LEFT);
+}
+
+SHM_SYNC_I_INLINE uint64_t *shm_sync_i_side_arrivals(unsigned char *side) {
+    return (uint64_t *)(void *)(side + SHM_SYNC_I_SIDE_ARRIVALS);
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_side_seats(unsigned char *side) {
+    return (shm_sync_i_seat *)(void *)(side + SHM_SYNC_I_SIDE_SEATS);
+}
+
+SHM_SYNC_I_INLINE unsigned char *shm_sync_i_own_side(const shm_sync_i_end *end) {
+    return end->sends ? end->channel.i_senders : end->channel.i_receivers;
+}
+
+SHM_SYNC_I_INLINE unsigned char *shm_sync_i_other_side(const shm_sync_i_end *end) {
+    return end->sends ? end->channel.i_receivers : end->channel.i_senders;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_ends(const shm_sync_i_end *end) {
+    return end->sends ? end->channel.senders : end->channel.receivers;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_other_ends(const shm_sync_i_end *end) {
+    return end->sends ? end->channel.receivers : end->channel.senders;
+}
+
+SHM_SYNC_I_COLD bool shm_sync_i_any_occupied(unsigned char *side, uint64_t ends) {
+    for (uint64_t i = 0; i < ends; i++) {
+        if (shm_sync_i_is_occupied(&shm_sync_i_side_seats(side)[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Describes the channel at `at` for a program that knows the layout of the value:
+ * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
+ * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size, uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
+    shm_sync_object object;
+    memset(&object, 0, sizeof object);
+    object.at = at;
+    object.kind = SHM_SYNC_KIND_CHANNEL;
+    object.count = capacity;
+    object.data_size = message_size;
+    object.senders = senders;
+    object.receivers = receivers;
+    object.i_senders = (unsigned char *)at;
+    object.i_receivers = object.i_senders + shm_sync_i_side_size(senders);
+    uint64_t sides = shm_sync_i_side_size(senders) + shm_sync_i_side_size(receivers);
+    uint64_t slots = (sides + message_align - 1) / message_align * message_align;
+    object.data = object.i_senders + slots;
+    uint64_t align = message_align > 128 ? message_align : 128;
+    object.size = (slots + message_size * capacity + align - 1) / align * align;
+    return object;
+}
+
+/* Describes the pipe at `at` (ShmPipe<capacity> in Rust), for a program that knows the
+ * layout of the value. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_pipe_at(void *at, uint64_t capacity) {
+    shm_sync_object object = shm_sync_channel_at(at, 1, 1, capacity, 1, 1);
+    object.kind = SHM_SYNC_KIND_PIPE;
+    return object;
+}
+
+/* The numbers of messages wrap around at the greatest multiple of the capacity. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_end_of_numbers(uint64_t capacity) {
+    return UINT64_MAX - UINT64_MAX % capacity;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_number_after(uint64_t capacity, uint64_t number, uint64_t count) {
+    uint64_t until_end = shm_sync_i_end_of_numbers(capacity) - number;
+    return count < until_end ? number + count : count - until_end;
+}
+
+/* Returns how many messages there are from `first` to before `last`: more than the capacity
+ * if `first` is later. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_between(uint64_t capacity, uint64_t first, uint64_t last) {
+    return first <= last ? last - first : shm_sync_i_end_of_numbers(capacity) - first + last;
+}
+
+/* Returns how many messages (or bytes) are in the channel (or pipe) at this moment. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_channel_len(const shm_sync_object *channel) {
+    uint64_t received = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_index(channel->i_receivers));
+    uint64_t sent = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_index(channel->i_senders));
+    uint64_t len = shm_sync_i_between(channel->count, received, sent);
+    return len < channel->count ? len : channel->count;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_open(shm_sync_i_end *end, const shm_sync_object *channel, bool sends) {
+    memset(end, 0, sizeof *end);
+    end->channel = *channel;
+    end->sends = sends;
+    bool is_channel = (channel->kind == SHM_SYNC_KIND_CHANNEL || channel->kind == SHM_SYNC_KIND_PIPE) && channel->count != 0 && channel->senders != 0 && channel->receivers != 0;
+    if (!is_channel)
+        return SHM_SYNC_INVALID_ARGUMENT;
+    unsigned char *own = shm_sync_i_own_side(end);
+    unsigned char *other = shm_sync_i_other_side(end);
+    uint64_t own_ends = shm_sync_i_own_ends(end);
+    uint64_t other_ends = shm_sync_i_other_ends(end);
+    shm_sync_result result = shm_sync_i_check_seats(shm_sync_i_side_seats(own), own_ends);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_check_seats(shm_sync_i_side_seats(other), other_ends);
+    if (result != SHM_SYNC_OK)
+        return result;
+    end->arrivals = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
+    end->had_peer = shm_sync_i_any_occupied(other, other_ends);
+    if (sends) {
+        /* Earlier receivers do not count: the messages wait for the next one. */
+        end->first_peer = end->arrivals + 1;
+        for (uint64_t i = 0; i < other_ends; i++) {
+            const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
+            uint64_t note = shm_sync_i_is_occupied(seat) ? shm_sync_i_note(seat) : 0;
+            if (note != 0 && note < end->first_peer)
+                end->first_peer = note;
+        }
+        end->told = end->arrivals;
+    } else {
+        /* The end of earlier senders is a part of what they have sent. */
+        end->first_peer = 1;
+        end->had_peer = end->had_peer || end->arrivals > 0;
+    }
+    bool after_death;
+    result = shm_sync_i_take_any(shm_sync_i_side_seats(own), own_ends, &end->seat, &after_death);
+    if (result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_TOO_MANY_ENDPOINTS;
+    if (result != SHM_SYNC_OK)
+        return result;
+    uint64_t number = __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST);
+    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record, number & ~SHM_SYNC_I_NOTE_DIED);
+    SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 0u);
+    end->marker = shm_sync_i_this_thread.marker;
+    end->tid = shm_sync_i_this_thread.tid;
+    /* Peers that wait shall watch this seat as well. */
+    shm_sync_i_notify(shm_sync_i_side_asleep(other), INT32_MAX);
+    return SHM_SYNC_OK;
+}
+
+/* Returns whether this thread of this process has opened the endpoint. */
+SHM_SYNC_I_INLINE bool shm_sync_i_end_is_mine(const shm_sync_i_end *end) {
+    return end->marker != NULL && SHM_SYNC_I_LOAD(end->marker) != 0 && shm_sync_i_identify() == SHM_SYNC_OK && end->tid == shm_sync_i_this_thread.tid;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
+    if (!shm_sync_i_end_is_mine(end))
+        return SHM_SYNC_NOT_HELD;
+    unsigned char *own = shm_sync_i_own_side(end);
+    shm_sync_i_seat *seat = &shm_sync_i_side_seats(own)[end->seat];
+    if (!shm_sync_i_is_mine(&seat->lock))
+        return SHM_SYNC_NOT_HELD;
+    end->marker = NULL;
+    SHM_SYNC_I_STORE_SC(&seat->lock.record, (uint64_t)0);
+    shm_sync_i_leave_seat(seat);
+    if (!shm_sync_i_any_occupied(own, shm_sync_i_own_ends(end)))
+        SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 1u);
+    shm_sync_i_notify(shm_sync_i_side_asleep(shm_sync_i_other_side(end)), INT32_MAX);
+    return SHM_SYNC_OK;
+}
+
+/* Returns SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED if this endpoint had peers and none is
+ * left, and SHM_SYNC_OK otherwise. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_peers_left(shm_sync_i_end *end) {
+    unsigned char *other = shm_sync_i_other_side(end);
+    uint64_t ends = shm_sync_i_other_ends(end);
+    uint64_t arrivals = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
+    for (;;) {
+        if (shm_sync_i_any_occupied(other, ends)) {
+            end->had_peer = true;
+            if (SHM_SYNC_I_LOAD(shm_sync_i_side_left(other)) != 0)
+                SHM_SYNC_I_STORE(shm_sync_i_side_left(other), 0u);
+            return SHM_SYNC_OK;
+        }
+        /* A peer may have taken a seat that this thread had looked at already. */
+        uint64_t now = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
+        if (now == arrivals)
+            break;
+        arrivals = now;
+    }
+    if (!end->had_peer && arrivals == end->arrivals)
+        return SHM_SYNC_OK;
+    end->had_peer = true;
+    SHM_SYNC_I_STORE(shm_sync_i_side_left(other), 1u);
+    end->told = arrivals;
+    for (uint64_t i = 0; i < ends; i++) {
+        const shm_sync_i_seat *seat = &shm_sync_i_side_seats(other)[i];
+        if (shm_sync_i_note(seat) >= end->first_peer && !shm_sync_i_is_occupied(seat))
+            return SHM_SYNC_PEER_DIED;
+    }
+    return SHM_SYNC_DISCONNECTED;
+}
+
+/* A transfer of messages through an endpoint. */
+typedef struct shm_sync_i_transfer {
+    shm_sync_i_end *end;
+    unsigned char *messages;
+    uint64_t count;    /* how many at most */
+    uint64_t moved;    /* how many were transferred */
+    uint64_t deadline; /* for the turn */
+    shm_sync_result result;
+} shm_sync_i_transfer;
+
+/* Sends or receives as many messages as possible, at least 0. Does not wait for the other
+ * side. Returns SHM_SYNC_OK, or why this thread can't have its turn. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
+    shm_sync_i_end *end = transfer->end;
+    const shm_sync_object *channel = &end->channel;
+    unsigned char *own = shm_sync_i_own_side(end);
+    unsigned char *other = shm_sync_i_other_side(end);
+    uint64_t capacity = channel->count;
+    bool has_lock = shm_sync_i_own_ends(end) > 1;
+    transfer->moved = 0;
+    if (has_lock) {
+        bool after_death;
+        shm_sync_result result = shm_sync_i_take_seat(shm_sync_i_side_lock(own), SHM_SYNC_I_WAIT, transfer->deadline, &after_death);
+        if (result != SHM_SYNC_OK)
+            return result;
+    }
+    uint64_t here = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_index(own));
+    uint64_t there = SHM_SYNC_I_LOAD(shm_sync_i_side_known(own));
+    uint64_t possible = 0;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        /* More than the capacity: the index that is known is older than this one. */
+        uint64_t used = end->sends ? shm_sync_i_between(capacity, there, here) : shm_sync_i_between(capacity, here, there);
+        possible = used > capacity ? 0 : end->sends ? capacity - used : used;
+        if (possible >= transfer->count || attempt == 1)
+            break;
+        there = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_index(other));
+        SHM_SYNC_I_STORE(shm_sync_i_side_known(own), there);
+    }
+    uint64_t count = transfer->count < possible ? transfer->count : possible;
+    if (count > 0) {
+        uint64_t slot = here % capacity;
+        uint64_t first = count < capacity - slot ? count : capacity - slot;
+        uint64_t size = channel->data_size;
+        unsigned char *slots = (unsigned char *)channel->data;
+        unsigned char *messages = transfer->messages;
+        if (size != 0 && end->sends) {
+            memcpy(slots + slot * size, messages, first * size);
+            memcpy(slots, messages + first * size, (count - first) * size);
+        } else if (size != 0) {
+            memcpy(messages, slots + slot * size, first * size);
+            memcpy(messages + first * size, slots, (count - first) * size);
+        }
+        /* The commit. */
+        SHM_SYNC_I_STORE_SC(shm_sync_i_side_index(own), shm_sync_i_number_after(capacity, here, count));
+    }
+    if (has_lock)
+        shm_sync_i_leave_seat(shm_sync_i_side_lock(own));
+    /* Each sleeper can use each message, so one suffices for one. */
+    if (count > 0)
+        shm_sync_i_notify(shm_sync_i_side_asleep(other), count == 1 ? 1 : INT32_MAX);
+    transfer->moved = count;
+    return SHM_SYNC_OK;
+}
+
+/* Transfers messages, or finds out why that is not possible now or any more. */
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_try_transfer(void *context) {
+    shm_sync_i_transfer *transfer = (shm_sync_i_transfer *)context;
+    transfer->result = shm_sync_i_move(transfer);
+    if (transfer->result == SHM_SYNC_OK && transfer->moved == 0) {
+        shm_sync_result left = shm_sync_i_peers_left(transfer->end);
+        if (left == SHM_SYNC_OK)
+            return SHM_SYNC_I_NOT_YET;
+        /* The last sender may have sent a message since, and then left. */
+        if (!transfer->end->sends)
+            transfer->result = shm_sync_i_move(transfer);
+        if (transfer->result == SHM_SYNC_OK && transfer->moved == 0)
+            transfer->result = left;
+    }
+    return transfer->result == SHM_SYNC_TIMED_OUT ? SHM_SYNC_I_NOT_YET : SHM_SYNC_I_ANSWERED;
+}
+
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_looks_transferable(void *context) {
+    const shm_sync_i_end *end = ((const shm_sync_i_transfer *)context)->end;
+    uint64_t len = shm_sync_channel_len(&end->channel);
+    return (end->sends ? len < end->channel.count : len > 0) ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+}
+
+/* Transfers at least one message, and at most `count`, which is not 0. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end, unsigned char *messages, uint64_t count, shm_sync_i_how how, uint64_t deadline, uint64_t *moved) {
+    shm_sync_i_transfer transfer = {end, messages, count, 0, deadline, SHM_SYNC_OK};
+    *moved = 0;
+    if (!shm_sync_i_end_is_mine(end))
+        return SHM_SYNC_NOT_HELD;
+    unsigned char *other = shm_sync_i_other_side(end);
+    if (end->sends && SHM_SYNC_I_LOAD(shm_sync_i_side_left(other)) != 0) {
+        shm_sync_result left = shm_sync_i_peers_left(end);
+        if (left != SHM_SYNC_OK)
+            return left;
+    }
+    shm_sync_result result = shm_sync_i_move(&transfer);
+    if (result == SHM_SYNC_OK && transfer.moved == 0) {
+        if (how == SHM_SYNC_I_TRY)
+            result = shm_sync_i_try_transfer(&transfer) == SHM_SYNC_I_ANSWERED ? transfer.result : SHM_SYNC_WOULD_BLOCK;
+        else {
+            result = shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)), deadline, shm_sync_i_side_seats(other), shm_sync_i_other_ends(end),
+                                           shm_sync_i_looks_transferable, shm_sync_i_try_transfer, &transfer);
+            if (result == SHM_SYNC_OK)
+                result = transfer.result;
+        }
+    }
+    *moved = transfer.moved;
+    return result;
+}
+
+SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_peer_is_there(void *context) {
+    const shm_sync_i_end *end = (const shm_sync_i_end *)context;
+    unsigned char *other = shm_sync_i_other_side(end);
+    bool is_there = shm_sync_i_any_occupied(other, shm_sync_i_other_ends(end)) || SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other)) > end->told;
+    return is_there ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_wait_for_peer(shm_sync_i_end *end, uint64_t timeout_ns) {
+    if (!shm_sync_i_end_is_mine(end))
+        return SHM_SYNC_NOT_HELD;
+    /* Each opener of the other side notifies the sleepers of this side. */
+    return shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)), shm_sync_i_after(timeout_ns), NULL, 0, shm_sync_i_peer_is_there, shm_sync_i_peer_is_there, end);
+}
+
+/* Opens an endpoint of this thread that sends to a channel or writes to a pipe. Does not
+ * wait. Either side may come first.
+ *
+ * Results: SHM_SYNC_OK, SHM_SYNC_TOO_MANY_ENDPOINTS, SHM_SYNC_TOO_MANY_LOCKS,
+ * SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
+ * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
+ *
+ * When the thread ends without shm_sync_sender_close, its endpoint counts as dead. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(const shm_sync_object *channel, shm_sync_sender *sender) {
+    return shm_sync_i_end_open(&sender->i_end, channel, true);
+}
+
+/* Closes the endpoint. When the last sender has closed, receivers get the rest, and then
+ * SHM_SYNC_DISCONNECTED. Returns SHM_SYNC_NOT_HELD, and changes nothing, if this thread does
+ * not have the endpoint. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_sender_close(shm_sync_sender *sender) {
+    return shm_sync_i_end_close(&sender->i_end);
+}
+
+/* Opens an endpoint of this thread that receives from a channel or reads from a pipe. See
+ * shm_sync_sender_open. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_receiver_open(const shm_sync_object *channel, shm_sync_receiver *receiver) {
+    return shm_sync_i_end_open(&receiver->i_end, channel, false);
+}
+
+/* Closes the endpoint. See shm_sync_sender_close. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_receiver_close(shm_sync_receiver *receiver) {
+    return shm_sync_i_end_close(&receiver->i_end);
+}
+
+/* Sends a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while the
+ * channel is full.
+ *
+ * Results: SHM_SYNC_OK; SHM_SYNC_DISCONNECTED and SHM_SYNC_PEER_DIED (this endpoint had
+ * receivers, and none is left); SHM_SYNC_NOT_HELD; SHM_SYNC_TOO_MANY_LOCKS,
+ * SHM_SYNC_SYSTEM. The message was sent only after SHM_SYNC_OK.
+ *
+ * A message is sent by one store. If the process is killed before it, the message is not
+ * sent, and after it, a receiver gets it. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send(shm_sync_sender *sender, const void *message) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
+}
+
+/* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_send(shm_sync_sender *sender, const void *message) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
+}
+
+/* Sends a message, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_for(shm_sync_sender *sender, const void *message, uint64_t timeout_ns) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
+}
+
+/* Sends the first of `count` messages: at least one, and as many as there is room for, by
+ * one store. Writes to `*sent` how many. Waits like shm_sync_send. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_many(shm_sync_sender *sender, const void *messages, uint64_t count, uint64_t *sent) {
+    *sent = 0;
+    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, sent);
+}
+
+/* Receives a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while
+ * the channel is empty, also while no sender has ever come.
+ *
+ * Results: SHM_SYNC_OK; SHM_SYNC_DISCONNECTED and SHM_SYNC_PEER_DIED (the channel is empty,
+ * senders have come, and none is left); SHM_SYNC_NOT_HELD; SHM_SYNC_TOO_MANY_LOCKS,
+ * SHM_SYNC_SYSTEM.
+ *
+ * A message is received by one store. If the process is killed before it, another receiver
+ * gets the message. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv(shm_sync_receiver *receiver, void *message) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
+}
+
+/* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_recv(shm_sync_receiver *receiver, void *message) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
+}
+
+/* Receives a message, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_for(shm_sync_receiver *receiver, void *message, uint64_t timeout_ns) {
+    uint64_t moved;
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
+}
+
+/* Receives messages into an array of `count`: at least one, and as many as there are, by
+ * one store. Writes to `*received` how many. Waits like shm_sync_recv. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_many(shm_sync_receiver *receiver, void *messages, uint64_t count, uint64_t *received) {
+    *received = 0;
+    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, received);
+}
+
+/* Writes bytes to a pipe: at least one, and as many as there is room for, by one store.
+ * Writes to `*written` how many. Returns SHM_SYNC_INVALID_ARGUMENT for a channel, and the
+ * results of shm_sync_send. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write(shm_sync_sender *sender, const void *bytes, uint64_t len, uint64_t *written) {
+    *written = 0;
+    return sender->i_end.channel.kind == SHM_SYNC_KIND_PIPE ? shm_sync_send_many(sender, bytes, len, written) : SHM_SYNC_INVALID_ARGUMENT;
+}
+
+/* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how many.
+ * After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed its end, and
+ * SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for a channel. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t *count) {
+    *count = 0;
+    return receiver->i_end.channel.kind == SHM_SYNC_KIND_PIPE ? shm_sync_recv_many(receiver, bytes, len, count) : SHM_SYNC_INVALID_ARGUMENT;
+}
+
+/* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for ever).
+ * Returns SHM_SYNC_OK if there is one, or has been one of whose end this receiver was not
+ * told. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or SHM_SYNC_SYSTEM otherwise. With
+ * this, a server waits for the next client after SHM_SYNC_DISCONNECTED. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(shm_sync_receiver *receiver, uint64_t timeout_ns) {
+    return shm_sync_i_wait_for_peer(&receiver->i_end, timeout_ns);
+}
+
+/* Waits until there is a receiver. See shm_sync_wait_for_sender. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(shm_sync_sender *sender, uint64_t timeout_ns) {
+    return shm_sync_i_wait_for_peer(&sender->i_end, timeout_ns);
+}
+
+/* ------------------------------------------------------------------------------------
+ * System V segments
+ *
+ * The key of a segment leads to it before it is complete. So it contains its state, and a
+ * robust lock that its creator and its remover hold. This header follows the protocol of
+ * src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does not
+ * reinitialise the locks of another pid namespace.
+ */
+
+enum {
+    SHM_SYNC_I_NEW = 0,            /* created; the lock is not initialised */
+    SHM_SYNC_I_INITIALIZING = 1,   /* the creator holds the lock */
+    SHM_SYNC_I_READY = 2,
+    SHM_SYNC_I_REMOVING = 3,       /* the remover holds the lock */
+    SHM_SYNC_I_DEAD = 4,           /* it has lost its key or is about to */
+    SHM_SYNC_I_CLAIM = 5,          /* the low byte of a claim */
+    SHM_SYNC_I_REINITIALIZING = 6, /* one process reinitialises the locks */
+    SHM_SYNC_I_IPC_RMID = 0,
+    SHM_SYNC_I_IPC_STAT = 2,
+    SHM_SYNC_I_SHM_DEST = 01000,
+    SHM_SYNC_I_UNFINISHED_MODE = 011, /* the bits of 0111 in the mode of an unfinished segment */
+    SHM_SYNC_I_ROOT = 0
+};
+
+/* How long to wait for another process that creates, reinitialises or removes a segment;
+ * for other newcomers; and for a creator that has not locked yet. In nanoseconds. */
+#define SHM_SYNC_I_UNFINISHED_TIMEOUT UINT64_C(10000000000)
+#define SHM_SYNC_I_NEWCOMER_TIMEOUT UINT64_C(250000000)
+#define SHM_SYNC_I_GRACE UINT64_C(20000000)
+
+/* The state in the header of a System V segment. */
+typedef struct shm_sync_i_state {
+    uint32_t state;
+    uint32_t claims;
+    shm_sync_i_pthread lock;
+} shm_sync_i_state;
+
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_state) <= 64, "the state fits into the header");
+
+typedef struct shmid64_ds shm_sync_i_status;
+
+/* The result of an attempt to attach. */
+typedef enum shm_sync_i_attempt {
+    SHM_SYNC_I_ATTACHED,        /* complete, and of this pid namespace */
+    SHM_SYNC_I_GONE,            /* removed */
+    SHM_SYNC_I_LATER_NAMESPACE, /* processes of another namespace are attached */
+    SHM_SYNC_I_LATER,           /* another process must finish first */
+    SHM_SYNC_I_REFUSED          /* `result` says why */
+} shm_sync_i_attempt;
+
+/* An attachment, or the reason why there is none. */
+typedef struct shm_sync_i_sysv {
+    unsigned char *base;
+    uint64_t len;
+    shm_sync_i_header header;
+    shm_sync_result result;
+    int error; /* errno of SHM_SYNC_SYSTEM */
+    bool was_in_use;
+    bool is_half_reinitialized;
+} shm_sync_i_sysv;
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_removed_error(int code) {
+    return code == EINVAL || code == EIDRM;
+}
+
+SHM_SYNC_I_COLD int shm_sync_i_status_of(int id, shm_sync_i_status *status) {
+    memset(status, 0, sizeof *status);
+    return shm_sync_i_syscall(SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_STAT, status) == 0 ? 0 : errno;
+}
+
+/* Returns whether the caller's attachment is the only one, in all pid namespaces. */
+SHM_SYNC_I_COLD bool shm_sync_i_is_alone(int id) {
+    shm_sync_i_status status;
+    return shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch == 1;
+}
+
+/* Returns whether the segment has lost its key. */
+SHM_SYNC_I_COLD bool shm_sync_i_is_removed(int id) {
+    shm_sync_i_status status;
+    int code = shm_sync_i_status_of(id, &status);
+    return code == 0 ? ((unsigned)status.shm_perm.mode & SHM_SYNC_I_SHM_DEST) != 0 : shm_sync_i_is_removed_error(code);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unfinished(const shm_sync_i_status *status) {
+    return ((unsigned)status->shm_perm.mode & 0111u) == SHM_SYNC_I_UNFINISHED_MODE;
+}
+
+/* Checks every identity to which the kernel grants rights: the owner and the creator, who
+ * keeps all rights. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_sysv(const shm_sync_options *options, const shm_sync_i_status *status) {
+    uint32_t creator = (uint32_t)status->shm_perm.cuid;
+    uint32_t group = (uint32_t)status->shm_perm.cgid;
+    shm_sync_result result =
+        shm_sync_i_check_owner(options, (uint32_t)status->shm_perm.uid, (uint32_t)status->shm_perm.gid, (uint32_t)status->shm_perm.mode & 0777u & ~0111u);
+    if (result != SHM_SYNC_OK)
+        return result;
+    bool is_trusted_group = creator == SHM_SYNC_I_ROOT;
+    if (options->owner != SHM_SYNC_ANY) {
+        if (creator != options->owner && creator != (uint32_t)geteuid() && creator != SHM_SYNC_I_ROOT)
+            return SHM_SYNC_WRONG_OWNER;
+        is_trusted_group = group == SHM_SYNC_I_ROOT;
+    }
+    return options->group != SHM_SYNC_ANY && group != options->group && !is_trusted_group ? SHM_SYNC_WRONG_OWNER : SHM_SYNC_OK;
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_state *shm_sync_i_state_of(unsigned char *base) {
+    return (shm_sync_i_state *)(void *)(base + SHM_SYNC_I_AT_SYSV_STATE);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_claim(uint32_t state) {
+    return (state & 0xff) == SHM_SYNC_I_CLAIM;
+}
+
+SHM_SYNC_I_COLD void shm_sync_i_set_state(shm_sync_i_state *word, uint32_t state) {
+    SHM_SYNC_I_STORE_SC(&word->state, state);
+    shm_sync_i_futex_wake(&word->state, INT32_MAX);
+}
+
+/* Changes the state, unless it is not `before` any more. */
+SHM_SYNC_I_COLD bool shm_sync_i_replace_state(shm_sync_i_state *word, uint32_t before, uint32_t after) {
+    bool replaced = __atomic_compare_exchange_n(&word->state, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    shm_sync_i_futex_wake(&word->state, INT32_MAX);
+    return replaced;
+}
+
+/* Waits until the state changes, at most for the grace time. */
+SHM_SYNC_I_COLD void shm_sync_i_wait_while(const shm_sync_i_state *word, uint32_t state) {
+    uint64_t until = shm_sync_i_after(SHM_SYNC_I_GRACE);
+    while (SHM_SYNC_I_LOAD_SC(&word->state) == state && !shm_sync_i_has_passed(until)) {
+        int code = shm_sync_i_futex_wait(&word->state, state, UINT32_MAX, until);
+        if (code != 0 && code != ETIMEDOUT)
+            return;
+    }
+}
+
+/* Locks the state. All users who may write to the segment are trusted, and the lock is of
+ * this pid namespace. An owner death needs no repair: the state says how far the owner
+ * got. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_state(shm_sync_i_state *word, shm_sync_i_how how) {
+    uint32_t found;
+    uint32_t owner;
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
+        return SHM_SYNC_TOO_MANY_LOCKS;
+    if (SHM_SYNC_I_LOAD(&word->lock.words.kind) != SHM_SYNC_I_KIND)
+        return SHM_SYNC_CORRUPT;
+    int code = shm_sync_i_pthread_lock(&word->lock, how, shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT), &found, &owner);
+    if (code == EOWNERDEAD)
+        code = shm_sync_i_consistent(&word->lock.mutex);
+    switch (code) {
+    case 0:
+        me->held += 1;
+        me->top = SHM_SYNC_I_LOAD(&me->head->list);
+        return SHM_SYNC_OK;
+    case EBUSY: return SHM_SYNC_WOULD_BLOCK;
+    case ETIMEDOUT: return SHM_SYNC_UNFINISHED;
+    case EDEADLK: return SHM_SYNC_DEADLOCK;
+    case ENOTRECOVERABLE: return SHM_SYNC_UNRECOVERABLE;
+    default:
+        errno = code;
+        return SHM_SYNC_SYSTEM;
+    }
+}
+
+SHM_SYNC_I_COLD void shm_sync_i_unlock_state(shm_sync_i_state *word) {
+    pthread_mutex_unlock(&word->lock.mutex);
+    shm_sync_i_this_thread.held -= 1;
+    shm_sync_i_this_thread.top = NULL;
+}
+
+SHM_SYNC_I_COLD int shm_sync_i_remove_id(int id) {
+    return shm_sync_i_syscall(SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_RMID, (void *)NULL) == 0 ? 0 : errno;
+}
+
+/* Removes a segment that is dead, unless it is removed already. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_dead(const shm_sync_i_state *word, int id) {
+    int code = shm_sync_i_remove_id(id);
+    if (code == 0 || shm_sync_i_is_removed_error(code))
+        return SHM_SYNC_OK;
+    if (code == EACCES || code == EPERM) {
+        /* A process that is allowed to remove it may be doing so now. */
+        shm_sync_i_wait_while(word, SHM_SYNC_I_DEAD);
+        return shm_sync_i_is_removed(id) ? SHM_SYNC_OK : SHM_SYNC_PERMISSION_DENIED;
+    }
+    errno = code;
+    return SHM_SYNC_SYSTEM;
+}
+
+/* Finishes the interrupted work of the last holder of the lock. The caller holds it.
+ * `*is_gone` tells whether the segment is gone. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish_interrupted(shm_sync_i_state *word, int id, bool *is_gone) {
+    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
+    *is_gone = false;
+    if (state == SHM_SYNC_I_READY)
+        return SHM_SYNC_OK;
+    /* A remover died before it removed the segment; or a claimant, which counts the caller
+     * and finds its claim replaced. */
+    if ((state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id)) || shm_sync_i_is_claim(state)) {
+        shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+        return SHM_SYNC_OK;
+    }
+    /* The creator died, or a remover after the removal. */
+    shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
+    *is_gone = true;
+    return shm_sync_i_remove_dead(word, id);
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_attempt shm_sync_i_refuse(shm_sync_i_sysv *sysv, shm_sync_result result) {
+    sysv->result = result;
+    sysv->error = errno;
+    return SHM_SYNC_I_REFUSED;
+}
+
+/* Reads the header from a copy of its bytes, which no process changes. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_copy_header(const shm_sync_i_sysv *sysv, shm_sync_i_header *header) {
+    unsigned char bytes[SHM_SYNC_I_HEADER_LEN];
+    memcpy(bytes, sysv->base, sizeof bytes);
+    return shm_sync_i_parse_header(bytes, sysv->len, header);
+}
+
+/* Makes a step from one state of an attached segment. Returns SHM_SYNC_I_ATTACHED to look
+ * at the state again, if `*is_ready` is false. */
+SHM_SYNC_I_COLD shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sysv, int id, const shm_sync_i_status *status, shm_sync_i_how how, bool *is_ready) {
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
+    shm_sync_result result;
+    *is_ready = false;
+    if (state == SHM_SYNC_I_READY) {
+        *is_ready = true;
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (state == SHM_SYNC_I_NEW) {
+        if (!shm_sync_i_is_unfinished(status))
+            return shm_sync_i_refuse(sysv, SHM_SYNC_NOT_A_SEGMENT); /* another program's zeros */
+        shm_sync_i_wait_while(word, SHM_SYNC_I_NEW);
+        /* A slow creator notices this, and starts again. */
+        shm_sync_i_replace_state(word, SHM_SYNC_I_NEW, SHM_SYNC_I_DEAD);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (state == SHM_SYNC_I_DEAD) {
+        result = shm_sync_i_is_unfinished(status) ? SHM_SYNC_OK : shm_sync_i_copy_header(sysv, &sysv->header);
+        if (result == SHM_SYNC_OK)
+            result = shm_sync_i_remove_dead(word, id);
+        return result == SHM_SYNC_OK ? SHM_SYNC_I_GONE : shm_sync_i_refuse(sysv, result);
+    }
+    if (state != SHM_SYNC_I_INITIALIZING && state != SHM_SYNC_I_REMOVING && state != SHM_SYNC_I_REINITIALIZING && !shm_sync_i_is_claim(state))
+        return shm_sync_i_refuse(sysv, SHM_SYNC_NOT_A_SEGMENT);
+    result = shm_sync_i_copy_header(sysv, &sysv->header);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return shm_sync_i_refuse(sysv, result);
+    bool is_ours = sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    if (state == SHM_SYNC_I_REINITIALIZING) {
+        if (!shm_sync_i_is_alone(id))
+            return SHM_SYNC_I_LATER;
+        /* The process may have stored READY before it died. */
+        if (SHM_SYNC_I_LOAD_SC(&word->state) != SHM_SYNC_I_REINITIALIZING)
+            return SHM_SYNC_I_ATTACHED;
+        if (shm_sync_i_is_removed(id)) {
+            shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
+            return SHM_SYNC_I_ATTACHED;
+        }
+        sysv->is_half_reinitialized = true;
+        *is_ready = true;
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (shm_sync_i_is_claim(state)) {
+        /* A claimant that is alive is attached, and notices that its claim is replaced. */
+        if (!shm_sync_i_is_alone(id)) {
+            if (!is_ours)
+                return SHM_SYNC_I_LATER_NAMESPACE;
+            shm_sync_i_wait_while(word, state);
+        }
+        shm_sync_i_replace_state(word, state, SHM_SYNC_I_READY);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (!is_ours) {
+        if (!shm_sync_i_is_alone(id))
+            return SHM_SYNC_I_LATER_NAMESPACE;
+        /* The process that wrote this state was attached, so it is dead. */
+        bool stays = state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id);
+        shm_sync_i_replace_state(word, state, stays ? SHM_SYNC_I_READY : SHM_SYNC_I_DEAD);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    bool is_gone = false;
+    result = shm_sync_i_lock_state(word, how);
+    if (result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_I_LATER;
+    if (result == SHM_SYNC_OK) {
+        result = shm_sync_i_finish_interrupted(word, id, &is_gone);
+        int saved = errno;
+        shm_sync_i_unlock_state(word);
+        errno = saved;
+    }
+    if (result != SHM_SYNC_OK)
+        return shm_sync_i_refuse(sysv, result);
+    return is_gone ? SHM_SYNC_I_GONE : SHM_SYNC_I_ATTACHED;
+}
+
+SHM_SYNC_I_COLD void shm_sync_i_detach(shm_sync_i_sysv *sysv) {
+    int saved = errno;
+    if (sysv->base != NULL)
+        shm_sync_i_syscall(SYS_shmdt, sysv->base);
+    sysv->base = NULL;
+    errno = saved;
+}
+
+/* Attaches to a segment if every user with the right to write to it is trusted. Finishes
+ * the interrupted work of a dead process. After SHM_SYNC_I_ATTACHED it is attached, and
+ * complete or half reinitialised; after all others it is not attached. */
+SHM_SYNC_I_COLD shm_sync_i_attempt shm_sync_i_attach(shm_sync_i_sysv *sysv, const shm_sync_options *options, int id, shm_sync_i_how how) {
+    shm_sync_i_status status;
+    memset(sysv, 0, sizeof *sysv);
+    for (int check = 0; check < 2; check++) {
+        /* Twice: the kernel may have reused the id before `shmat`. */
+        int code = shm_sync_i_status_of(id, &status);
+        shm_sync_result result = code == 0 ? shm_sync_i_check_sysv(options, &status) : code == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+        if (code == 0 && result == SHM_SYNC_OK && status.shm_segsz < SHM_SYNC_I_HEADER_LEN)
+            result = SHM_SYNC_NOT_A_SEGMENT;
+        if (code != 0)
+            errno = code;
+        if (result != SHM_SYNC_OK) {
+            shm_sync_i_attempt attempt = shm_sync_i_is_removed_error(code) ? SHM_SYNC_I_GONE : shm_sync_i_refuse(sysv, result);
+            shm_sync_i_detach(sysv);
+            return attempt;
+        }
+        if (check == 1)
+            break;
+        sysv->was_in_use = status.shm_nattch > 0;
+        long base = shm_sync_i_syscall(SYS_shmat, (long)id, (void *)NULL, 0L);
+        if (base == -1) {
+            if (shm_sync_i_is_removed_error(errno))
+                return SHM_SYNC_I_GONE;
+            return shm_sync_i_refuse(sysv, errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM);
+        }
+        sysv->base = (unsigned char *)(uintptr_t)base;
+    }
+    sysv->len = status.shm_segsz;
+    bool is_ready = false;
+    while (!is_ready) {
+        shm_sync_i_attempt attempt = shm_sync_i_state_step(sysv, id, &status, how, &is_ready);
+        if (attempt != SHM_SYNC_I_ATTACHED) {
+            shm_sync_i_detach(sysv);
+            return attempt;
+        }
+    }
+    shm_sync_result result = shm_sync_i_copy_header(sysv, &sysv->header);
+    if (result != SHM_SYNC_OK) {
+        shm_sync_i_attempt attempt = shm_sync_i_refuse(sysv, result);
+        shm_sync_i_detach(sysv);
+        return attempt;
+    }
+    return SHM_SYNC_I_ATTACHED;
+}
+
+/* Removes a segment for which the caller has the exclusive permission. If the kernel
+ * refuses, restores the state `before`. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_as(shm_sync_i_state *word, int id, uint32_t before) {
+    int code = shm_sync_i_remove_id(id);
+    shm_sync_i_set_state(word, code == 0 ? SHM_SYNC_I_DEAD : before);
+    if (code == 0 || shm_sync_i_is_removed_error(code))
+        return SHM_SYNC_OK;
+    errno = code;
+    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+}
+
+/* Changes READY to REINITIALIZING if this process is the only one attached. A remover of
+ * another pid namespace does this instead of taking the lock. */
+SHM_SYNC_I_COLD bool shm_sync_i_seize(shm_sync_i_state *word, int id) {
+    if (!shm_sync_i_is_alone(id))
+        return false;
+    uint32_t claim = __atomic_add_fetch(&word->claims, 1u, __ATOMIC_SEQ_CST) << 8 | SHM_SYNC_I_CLAIM;
+    if (!shm_sync_i_replace_state(word, SHM_SYNC_I_READY, claim))
+        return false;
+    if (shm_sync_i_is_alone(id) && shm_sync_i_replace_state(word, claim, SHM_SYNC_I_REINITIALIZING))
+        return true;
+    shm_sync_i_replace_state(word, claim, SHM_SYNC_I_READY);
+    return false;
+}
+
+/* Removes a complete segment if `base` is its only attachment. `*is_done` is false if it is
+ * not, or if another thread holds the lock. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_if_alone(const shm_sync_i_sysv *sysv, int id, bool *is_done) {
+    shm_sync_i_header header;
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    *is_done = false;
+    shm_sync_result result = shm_sync_i_copy_header(sysv, &header);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
+    if (is_half || header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)) {
+        *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
+        return *is_done ? shm_sync_i_remove_as(word, id, is_half ? SHM_SYNC_I_REINITIALIZING : SHM_SYNC_I_READY) : SHM_SYNC_OK;
+    }
+    result = shm_sync_i_lock_state(word, SHM_SYNC_I_TRY);
+    if (result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_OK;
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_finish_interrupted(word, id, is_done);
+    if (result == SHM_SYNC_OK && !*is_done) {
+        shm_sync_i_status status;
+        shm_sync_i_set_state(word, SHM_SYNC_I_REMOVING);
+        if (shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch <= 1) {
+            *is_done = true;
+            result = shm_sync_i_remove_as(word, id, SHM_SYNC_I_READY);
+        } else {
+            shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+        }
+    }
+    int saved = errno;
+    shm_sync_i_unlock_state(word);
+    errno = saved;
+    return result;
+}
+
+/* Removes the segment if no process is attached to it. The caller is not attached. Does not
+ * wait for the lock, because its holder is attached, and checks when it detaches. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_sysv_if_abandoned(const shm_sync_options *options, int id) {
+    /* Each attempt but the first is due to a process that attached and detached. */
+    for (int attempt = 0; attempt < 100; attempt++) {
+        shm_sync_i_status status;
+        shm_sync_i_sysv sysv;
+        int code = shm_sync_i_status_of(id, &status);
+        if (shm_sync_i_is_removed_error(code) || (code == 0 && status.shm_nattch > 0))
+            return SHM_SYNC_OK;
+        if (code != 0) {
+            errno = code;
+            return code == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+        }
+        /* A segment to which an untrusted user may write stays. */
+        if (shm_sync_i_check_sysv(options, &status) != SHM_SYNC_OK)
+            return SHM_SYNC_OK;
+        switch (shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_TRY)) {
+        case SHM_SYNC_I_GONE:
+            return SHM_SYNC_OK;
+        case SHM_SYNC_I_REFUSED:
+            errno = sysv.error;
+            return sysv.result;
+        case SHM_SYNC_I_ATTACHED: {
+            bool is_done = false;
+            shm_sync_result result = shm_sync_i_remove_if_alone(&sysv, id, &is_done);
+            shm_sync_i_detach(&sysv);
+            if (is_done || result != SHM_SYNC_OK)
+                return result;
+            break;
+        }
+        case SHM_SYNC_I_LATER_NAMESPACE:
+        case SHM_SYNC_I_LATER:
+            break;
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Detaches. The last process that detaches removes the segment, if its creator wants
+ * that. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave_sysv(shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
+    bool is_transient = sysv->header.removal;
+    bool is_removed = false;
+    shm_sync_i_status status;
+    /* Before it detaches, so that no other process finds the segment abandoned. An error is
+     * ignored, because the check after `shmdt` meets it again. */
+    if (is_transient && shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch == 1 && shm_sync_i_check_sysv(options, &status) == SHM_SYNC_OK)
+        is_removed = shm_sync_i_remove_if_alone(sysv, id, &is_removed) == SHM_SYNC_OK && is_removed;
+    shm_sync_i_detach(sysv);
+    return !is_transient || is_removed ? SHM_SYNC_OK : shm_sync_i_remove_sysv_if_abandoned(options, id);
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segment) {
+    shm_sync_i_sysv sysv;
+    memset(&sysv, 0, sizeof sysv);
+    sysv.base = segment->i_base;
+    sysv.len = segment->i_len;
+    sysv.header = segment->i_header;
+    shm_sync_result result = shm_sync_i_leave_sysv(&sysv, &segment->i_options, segment->i_sysv);
+    shm_sync_i_forget(segment);
+    return result;
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment, bool is_key, int32_t number, const shm_sync_options *options, const uint64_t *fingerprint) {
+    uint64_t until = shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT);
+    uint64_t newcomer_until = 0;
+    uint64_t next_pause = 1000000;
+    int id = number;
+    shm_sync_i_sysv sysv;
+    for (;;) {
+        if (is_key) {
+            id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
+            if (id == -1)
+                return errno == ENOENT ? SHM_SYNC_NOT_FOUND : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+        }
+        shm_sync_i_attempt attempt = shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
+        if (attempt == SHM_SYNC_I_ATTACHED)
+            break;
+        if (attempt == SHM_SYNC_I_REFUSED) {
+            errno = sysv.error;
+            return sysv.result;
+        }
+        /* A key may lead to another segment by now. An id never does. */
+        if (attempt == SHM_SYNC_I_GONE) {
+            if (!is_key)
+                return SHM_SYNC_NOT_FOUND;
+            continue;
+        }
+        if (shm_sync_i_has_passed(until))
+            return SHM_SYNC_UNFINISHED;
+        if (attempt == SHM_SYNC_I_LATER_NAMESPACE) {
+            if (newcomer_until == 0)
+                newcomer_until = shm_sync_i_after(SHM_SYNC_I_NEWCOMER_TIMEOUT);
+            if (shm_sync_i_has_passed(newcomer_until))
+                return SHM_SYNC_FOREIGN_PID_NAMESPACE;
+        }
+        /* Two processes that met do not meet again. */
+        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
+        shm_sync_i_pause(next_pause + spread % next_pause);
+        next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
+    }
+    shm_sync_result result = shm_sync_i_identify();
+    bool is_other = fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] || fingerprint[1] != sysv.header.fingerprint[1]);
+    if (result == SHM_SYNC_OK && is_other)
+        result = SHM_SYNC_LAYOUT_MISMATCH;
+    if (result == SHM_SYNC_OK && (sysv.is_half_reinitialized || sysv.header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
+        result = shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
+    if (result == SHM_SYNC_OK) {
+        segment->i_backing = SHM_SYNC_I_SYSV;
+        segment->i_base = sysv.base;
+        segment->i_len = sysv.len;
+        segment->i_header = sysv.header;
+        segment->i_options = *options;
+        segment->i_sysv = id;
+        result = shm_sync_i_publish(segment);
+        if (result == SHM_SYNC_OK)
+            return SHM_SYNC_OK;
+        shm_sync_i_forget(segment);
+    }
+    /* A user that detached meanwhile has counted this process. If no process was attached
+     * before, a crash has left the segment, and it stays. */
+    int saved = errno;
+    if (sysv.was_in_use)
+        (void)shm_sync_i_leave_sysv(&sysv, options, id);
+    else
+        shm_sync_i_detach(&sysv);
+    errno = saved;
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------
+ * C++17
+ */
+
+#ifdef __cplusplus
+
+#include <chrono>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+namespace shm_sync {
+
+/* The result of a function. */
+using result = shm_sync_result;
+
+/* Returns a text in English for a result. */
+inline const char *text(result of) noexcept { return shm_sync_text(of); }
+
+/* The tag of a constructor that does not wait. */
+struct try_to_lock_t {};
+inline constexpr try_to_lock_t try_to_lock{};
+
+/* Returns a duration in nanoseconds. A negative one is 0. */
+template <class Rep, class Period> std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
+    auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+    return count < 0 ? 0 : static_cast<std::uint64_t>(count);
+}
+
+/* An open segment. The destructor closes it, and ignores the result. If a thread of this
+ * process still holds a lock in it, the memory stays mapped.
+ *
+ *     shm_sync::segment segment;
+ *     if (auto opened = segment.open("/jobs", JOBS_FINGERPRINT); opened != SHM_SYNC_OK) ...
+ *     auto *jobs = segment.value<struct jobs>();
+ */
+class segment {
+  public:
+    segment() noexcept : segment_() { segment_.i_fd = -1; }
+    ~segment() { (void)close(); }
+    segment(segment &&other) noexcept : segment_(other.segment_) { other.clear(); }
+    segment &operator=(segment &&other) noexcept {
+        if (this != &other) {
+            (void)close();
+            segment_ = other.segment_;
+            other.clear();
+        }
+        return *this;
+    }
+    segment(const segment &) = delete;
+    segment &operator=(const segment &) = delete;
+
+    /* Opens a segment: see shm_sync_open. Closes the one that is open before. */
+    [[nodiscard]] result open(const char *address, const char *fingerprint = nullptr) noexcept {
+        result closed = close();
+        return closed == SHM_SYNC_OK ? shm_sync_open(&segment_, address, fingerprint) : closed;
+    }
+    /* Opens a segment and trusts other users: see shm_sync_open_with. */
+    [[nodiscard]] result open(const char *address, const char *fingerprint, const shm_sync_options &options) noexcept {
+        result closed = close();
+        return closed == SHM_SYNC_OK ? shm_sync_open_with(&segment_, address, fingerprint, &options) : closed;
+    }
+    /* Opens an anonymous segment: see shm_sync_open_fd. */
+    [[nodiscard]] result open_fd(int fd, const char *fingerprint = nullptr) noexcept {
+        result closed = close();
+        return closed == SHM_SYNC_OK ? shm_sync_open_fd(&segment_, fd, fingerprint) : closed;
+    }
+    /* Detaches: see shm_sync_close. */
+    result close() noexcept { return shm_sync_close(&segment_); }
+
+    /* Returns whether the segment is open. */
+    explicit operator bool() const noexcept { return segment_.value != nullptr; }
+
+    /* Returns the value, or null if it is not open or smaller than a T. */
+    template <class T> T *value() const noexcept { return segment_.value_size >= sizeof(T) ? static_cast<T *>(segment_.value) : nullptr; }
+
+    /* Finds a field by its path: see shm_sync_find. */
+    [[nodiscard]] result find(const char *path, shm_sync_kind kind, shm_sync_object &object) const noexcept { return shm_sync_find(&segment_, path, kind, &object); }
+
+    /* Returns the segment for the functions of C. */
+    const shm_sync_segment &get() const noexcept { return segment_; }
+
+  private:
+    void clear() noexcept {
+        segment_ = shm_sync_segment();
+        segment_.i_fd = -1;
+    }
+    shm_sync_segment segment_;
+};
+
+/* Holds a mutex. The destructor unlocks it. If it runs while an exception unwinds the stack
+ * that was thrown after the guard was made, it poisons the mutex first.
+ *
+ *     shm_sync::guard guard(jobs->pending.lock);
+ *     if (guard.poisoned()) {
+ *         jobs->pending.data = 0;
+ *         guard.recover();
+ *     } else if (!guard) {
+ *         return guard.outcome();
+ *     }
+ *     jobs->pending.data += 1;
+ *
+ * A guard stays in the thread that made it. */
+class [[nodiscard]] guard {
+  public:
+    /* Locks: see shm_sync_lock. */
+    explicit guard(shm_sync_mutex &mutex) noexcept : guard(mutex, shm_sync_lock(&mutex)) {}
+    /* Locks if no thread holds the mutex: see shm_sync_try_lock. */
+    guard(shm_sync_mutex &mutex, try_to_lock_t) noexcept : guard(mutex, shm_sync_try_lock(&mutex)) {}
+    /* Locks, and waits at most for a time: see shm_sync_lock_for. */
+    template <class Rep, class Period>
+    guard(shm_sync_mutex &mutex, std::chrono::duration<Rep, Period> timeout) noexcept : guard(mutex, shm_sync_lock_for(&mutex, nanoseconds(timeout))) {}
+    ~guard() {
+        if (mutex_ == nullptr)
+            return;
+        if (std::uncaught_exceptions() > exceptions_)
+            shm_sync_poison(mutex_);
+        shm_sync_unlock(mutex_);
+    }
+    guard(guard &&other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)), outcome_(other.outcome_), exceptions_(other.exceptions_) {}
+    guard &operator=(guard &&) = delete;
+    guard(const guard &) = delete;
+    guard &operator=(const guard &) = delete;
+
+    /* Returns whether the mutex is held, and its data is consistent. */
+    explicit operator bool() const noexcept { return mutex_ != nullptr && outcome_ != SHM_SYNC_POISONED; }
+    /* Returns whether the mutex is held, poisoned or not. */
+    bool held() const noexcept { return mutex_ != nullptr; }
+    /* Returns whether the mutex is held, and its data may be inconsistent. */
+    bool poisoned() const noexcept { return mutex_ != nullptr && outcome_ == SHM_SYNC_POISONED; }
+    /* Returns the result of the last lock or wait. */
+    [[nodiscard]] result outcome() const noexcept { return outcome_; }
+    /* Clears the poison, after the data was repaired: see shm_sync_recover. */
+    result recover() noexcept {
+        result recovered = mutex_ == nullptr ? SHM_SYNC_NOT_HELD : shm_sync_recover(mutex_);
+        if (recovered == SHM_SYNC_OK)
+            outcome_ = SHM_SYNC_OK;
+        return recovered;
+    }
+    /* Unlocks before the destructor does. */
+    result unlock() noexcept { return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : shm_sync_unlock(std::exchange(mutex_, nullptr)); }
+    /* Waits for a notification: see shm_sync_wait. */
+    [[nodiscard]] result wait(shm_sync_condvar &condvar) noexcept { return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : waited(shm_sync_wait(&condvar, mutex_)); }
+    /* Waits at most for a time: see shm_sync_wait_for. */
+    template <class Rep, class Period> [[nodiscard]] result wait_for(shm_sync_condvar &condvar, std::chrono::duration<Rep, Period> timeout) noexcept {
+        return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : waited(shm_sync_wait_for(&condvar, mutex_, nanoseconds(timeout)));
+    }
+
+  private:
+    guard(shm_sync_mutex &mutex, result locked) noexcept
+        : mutex_(locked == SHM_SYNC_OK || locked == SHM_SYNC_POISONED ? &mutex : nullptr), outcome_(locked), exceptions_(std::uncaught_exceptions()) {}
+    result waited(result after) noexcept {
+        outcome_ = after;
+        if (after != SHM_SYNC_OK && after != SHM_SYNC_POISONED && after != SHM_SYNC_TIMED_OUT)
+            mutex_ = nullptr;
+        return after;
+    }
+    shm_sync_mutex *mutex_;
+    result outcome_;
+    int exceptions_;
+};
+
+/* A permit of a semaphore. The destructor gives it back. A permit stays in its thread. */
+class [[nodiscard]] permit {
+  public:
+    /* Acquires a permit: see shm_sync_semaphore_acquire. */
+    explicit permit(const shm_sync_object &semaphore) noexcept : permit_(), outcome_(shm_sync_semaphore_acquire(&semaphore, &permit_)) {}
+    /* Acquires a permit if one is free: see shm_sync_semaphore_try_acquire. */
+    permit(const shm_sync_object &semaphore, try_to_lock_t) noexcept : permit_(), outcome_(shm_sync_semaphore_try_acquire(&semaphore, &permit_)) {}
+    /* Waits at most for a time: see shm_sync_semaphore_acquire_for. */
+    template <class Rep, class Period>
+    permit(const shm_sync_object &semaphore, std::chrono::duration<Rep, Period> timeout) noexcept
+        : permit_(), outcome_(shm_sync_semaphore_acquire_for(&semaphore, nanoseconds(timeout), &permit_)) {}
+    ~permit() { (void)release(); }
+    permit(permit &&other) noexcept : permit_(other.permit_), outcome_(other.outcome_) { other.permit_ = shm_sync_permit(); }
+    permit &operator=(permit &&) = delete;
+    permit(const permit &) = delete;
+    permit &operator=(const permit &) = delete;
+
+    /* Returns whether this is a permit. */
+    explicit operator bool() const noexcept { return permit_.i_seat != nullptr; }
+    [[nodiscard]] result outcome() const noexcept { return outcome_; }
+    /* Returns the number of the permit. */
+    std::uint64_t index() const noexcept { return permit_.index; }
+    /* Returns whether the last holder of the permit died with it. */
+    bool after_death() const noexcept { return permit_.after_death; }
+    /* Gives the permit back before the destructor does. */
+    result release() noexcept { return shm_sync_permit_release(&permit_); }
+
+  private:
+    shm_sync_permit permit_;
+    result outcome_;
+};
+
+/* An endpoint that sends messages of type T. The destructor closes it. It stays in its
+ * thread. */
+template <class T> class sender {
+    static_assert(std::is_trivially_copyable<T>::value, "messages are copied as bytes");
+
+  public:
+    sender() noexcept : sender_() {}
+    ~sender() { (void)close(); }
+    sender(const sender &) = delete;
+    sender &operator=(const sender &) = delete;
+
+    /* Opens the endpoint: see shm_sync_sender_open. Returns SHM_SYNC_LAYOUT_MISMATCH if the
+     * messages have another size than T. */
+    [[nodiscard]] result open(const shm_sync_object &channel) noexcept {
+        (void)close();
+        return channel.data_size == sizeof(T) ? shm_sync_sender_open(&channel, &sender_) : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    [[nodiscard]] result send(const T &message) noexcept { return shm_sync_send(&sender_, &message); }
+    [[nodiscard]] result try_send(const T &message) noexcept { return shm_sync_try_send(&sender_, &message); }
+    template <class Rep, class Period> [[nodiscard]] result send_for(const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
+    }
+    result close() noexcept { return shm_sync_sender_close(&sender_); }
+
+  private:
+    shm_sync_sender sender_;
+};
+
+/* An endpoint that receives messages of type T. The destructor closes it. It stays in its
+ * thread. */
+template <class T> class receiver {
+    static_assert(std::is_trivially_copyable<T>::value, "messages are copied as bytes");
+
+  public:
+    receiver() noexcept : receiver_() {}
+    ~receiver() { (void)close(); }
+    receiver(const receiver &) = delete;
+    receiver &operator=(const receiver &) = delete;
+
+    /* Opens the endpoint: see shm_sync_receiver_open, and sender::open. */
+    [[nodiscard]] result open(const shm_sync_object &channel) noexcept {
+        (void)close();
+        return channel.data_size == sizeof(T) ? shm_sync_receiver_open(&channel, &receiver_) : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    [[nodiscard]] result recv(T &message) noexcept { return shm_sync_recv(&receiver_, &message); }
+    [[nodiscard]] result try_recv(T &message) noexcept { return shm_sync_try_recv(&receiver_, &message); }
+    template <class Rep, class Period> [[nodiscard]] result recv_for(T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
+    }
+    result close() noexcept { return shm_sync_receiver_close(&receiver_); }
+
+  private:
+    shm_sync_receiver receiver_;
+};
+
+} // namespace shm_sync
+
+#endif /* __cplusplus */
+
+#endif /* SHM_SYNC_H */
