@@ -29,6 +29,13 @@ struct Refusal : std::exception {
     shm_sync::result result;
 };
 
+std::string ok(std::uint64_t number)
+{
+    std::ostringstream text;
+    text << "ok " << number;
+    return text.str();
+}
+
 void expect(shm_sync::result result)
 {
     if (result != SHM_SYNC_OK) {
@@ -119,9 +126,9 @@ class Peer {
         changed_ = static_cast<shm_sync_condvar *>(found.at);
         expect(segment_.find(".permits", SHM_SYNC_KIND_SEMAPHORE, semaphore_));
         expect(segment_.find(".bytes", SHM_SYNC_KIND_CHANNEL, bytes_));
-        for (const char *name : {"gate", "turnstile"}) {
-            expect(segment_.find(("." + std::string(name)).c_str(), SHM_SYNC_KIND_EVENT, found));
-            events_[name] = static_cast<shm_sync_event *>(found.at);
+        for (const char *path : {".gate", ".turnstile"}) {
+            expect(segment_.find(path, SHM_SYNC_KIND_EVENT, found));
+            events_[path + 1] = static_cast<shm_sync_event *>(found.at);
         }
     }
 
@@ -178,14 +185,15 @@ class Peer {
             shm_sync::guard guard = locked(&repairs);
             add(ledger_->data);
         }
-        return "ok " + std::to_string(repairs);
+        return ok(repairs);
     }
 
     void work(std::uint64_t index, std::uint64_t times)
     {
         shm_sync_object found;
-        std::string path = ".workers[" + std::to_string(index) + "].lock";
-        expect(segment_.find(path.c_str(), SHM_SYNC_KIND_MUTEX, found));
+        std::ostringstream path;
+        path << ".workers[" << index << "].lock";
+        expect(segment_.find(path.str().c_str(), SHM_SYNC_KIND_MUTEX, found));
         for (std::uint64_t i = 0; i < times; i++) {
             expect(second_unit_add(static_cast<guarded_number *>(found.at)));
         }
@@ -280,7 +288,7 @@ class Peer {
     {
         std::uint8_t byte = 0;
         expect(call(byte));
-        return "ok " + std::to_string(byte);
+        return ok(byte);
     }
 
     // One round under the lock. Returns whether the storm is over.
@@ -325,7 +333,7 @@ class Peer {
         }
         for (std::uint64_t round = 0;; round++) {
             if (round_in_ledger(me, round)) {
-                return "ok " + std::to_string(round);
+                return ok(round);
             }
             work(me % WORKERS, 1);
             {
@@ -376,16 +384,16 @@ shm_sync_kind kind_of(const std::string &name)
 const std::map<std::string, Peer::Command> &Peer::commands()
 {
     // Runs something that replies with "ok" or throws.
-    auto ok = [](auto run) {
+    auto done = [](auto run) {
         return [run](Peer &peer, const Words &words) {
             run(peer, words);
             return std::string("ok");
         };
     };
     static const std::map<std::string, Command> all = {
-        {"open", ok([](Peer &peer, const Words &words) { peer.open(words.at(1), words.at(2)); })},
-        {"close", ok([](Peer &peer, const Words &) { expect(peer.close()); })},
-        {"find", ok([](Peer &peer, const Words &words) {
+        {"open", done([](Peer &peer, const Words &words) { peer.open(words.at(1), words.at(2)); })},
+        {"close", done([](Peer &peer, const Words &) { expect(peer.close()); })},
+        {"find", done([](Peer &peer, const Words &words) {
              shm_sync_object found;
              expect(peer.segment_.find(words.at(1).c_str(), kind_of(words.at(2)), found));
          })},
@@ -398,19 +406,19 @@ const std::map<std::string, Peer::Command> &Peer::commands()
         {"lock_for", [](Peer &peer, const Words &words) {
              return peer.keep(shm_sync::guard(peer.ledger_->lock, duration(words.at(1))));
          }},
-        {"unlock", ok([](Peer &peer, const Words &) {
+        {"unlock", done([](Peer &peer, const Words &) {
              expect(peer.held_ ? peer.held_->unlock() : SHM_SYNC_NOT_HELD);
              peer.held_.reset();
          })},
-        {"recover", ok([](Peer &peer, const Words &) {
+        {"recover", done([](Peer &peer, const Words &) {
              if (!peer.held_) {
                  throw Refusal(SHM_SYNC_NOT_HELD);
              }
              peer.repair(*peer.held_);
          })},
         {"cause", [](Peer &peer, const Words &) { return peer.cause(); }},
-        {"tear", ok([](Peer &peer, const Words &) { peer.ledger_->data.total += 1; })},
-        {"fail", ok([](Peer &peer, const Words &) { peer.fail(); })},
+        {"tear", done([](Peer &peer, const Words &) { peer.ledger_->data.total += 1; })},
+        {"fail", done([](Peer &peer, const Words &) { peer.fail(); })},
         {"read", [](Peer &peer, const Words &) {
              shm_sync::guard guard = peer.locked(nullptr);
              const ledger &data = peer.ledger_->data;
@@ -422,10 +430,10 @@ const std::map<std::string, Peer::Command> &Peer::commands()
         {"increment", [](Peer &peer, const Words &words) {
              return peer.increment(number(words.at(1)));
          }},
-        {"worker", ok([](Peer &peer, const Words &words) {
+        {"worker", done([](Peer &peer, const Words &words) {
              peer.work(number(words.at(1)), number(words.at(2)));
          })},
-        {"turn", ok([](Peer &peer, const Words &words) {
+        {"turn", done([](Peer &peer, const Words &words) {
              shm_sync::guard guard = peer.locked(nullptr);
              peer.ledger_->data.turn = number(words.at(1));
              if (words.at(2) == "one") {
@@ -440,7 +448,7 @@ const std::map<std::string, Peer::Command> &Peer::commands()
         {"wait_for", [](Peer &peer, const Words &words) {
              return peer.wait(number(words.at(1)), Clock::now() + duration(words.at(2)));
          }},
-        {"hand_over", ok([](Peer &peer, const Words &words) {
+        {"hand_over", done([](Peer &peer, const Words &words) {
              peer.hand_over(number(words.at(1)), number(words.at(2)), number(words.at(3)));
          })},
         {"acquire", [](Peer &peer, const Words &) {
@@ -452,37 +460,37 @@ const std::map<std::string, Peer::Command> &Peer::commands()
         {"acquire_for", [](Peer &peer, const Words &words) {
              return peer.keep_permit(shm_sync::permit(peer.semaphore_, duration(words.at(1))));
          }},
-        {"release", ok([](Peer &peer, const Words &) {
+        {"release", done([](Peer &peer, const Words &) {
              expect(peer.permits_.back()->release());
              peer.permits_.pop_back();
          })},
         {"available", [](Peer &peer, const Words &) {
-             return "ok " + std::to_string(shm_sync_semaphore_available(&peer.semaphore_));
+             return ok(shm_sync_semaphore_available(&peer.semaphore_));
          }},
-        {"set", ok([](Peer &peer, const Words &words) {
+        {"set", done([](Peer &peer, const Words &words) {
              expect(shm_sync_event_set(peer.event(words.at(1))));
          })},
-        {"reset", ok([](Peer &peer, const Words &words) {
+        {"reset", done([](Peer &peer, const Words &words) {
              shm_sync_event_reset(peer.event(words.at(1)));
          })},
         {"is_set", [](Peer &peer, const Words &words) {
              return std::string(shm_sync_event_is_set(peer.event(words.at(1))) ? "ok 1" : "ok 0");
          }},
-        {"await", ok([](Peer &peer, const Words &words) {
+        {"await", done([](Peer &peer, const Words &words) {
              std::uint64_t time = shm_sync::nanoseconds(duration(words.at(2)));
              expect(shm_sync_event_wait_for(peer.event(words.at(1)), time));
          })},
-        {"sender", ok([](Peer &peer, const Words &) { peer.open_sender(); })},
-        {"receiver", ok([](Peer &peer, const Words &) { peer.open_receiver(); })},
-        {"close_sender", ok([](Peer &peer, const Words &) { expect(peer.sender().close()); })},
-        {"close_receiver", ok([](Peer &peer, const Words &) { expect(peer.receiver().close()); })},
-        {"send", ok([](Peer &peer, const Words &words) {
+        {"sender", done([](Peer &peer, const Words &) { peer.open_sender(); })},
+        {"receiver", done([](Peer &peer, const Words &) { peer.open_receiver(); })},
+        {"close_sender", done([](Peer &peer, const Words &) { expect(peer.sender().close()); })},
+        {"close_receiver", done([](Peer &peer, const Words &) { expect(peer.receiver().close()); })},
+        {"send", done([](Peer &peer, const Words &words) {
              expect(peer.sender().send(static_cast<std::uint8_t>(number(words.at(1)))));
          })},
-        {"try_send", ok([](Peer &peer, const Words &words) {
+        {"try_send", done([](Peer &peer, const Words &words) {
              expect(peer.sender().try_send(static_cast<std::uint8_t>(number(words.at(1)))));
          })},
-        {"send_for", ok([](Peer &peer, const Words &words) {
+        {"send_for", done([](Peer &peer, const Words &words) {
              auto byte = static_cast<std::uint8_t>(number(words.at(1)));
              expect(peer.sender().send_for(byte, duration(words.at(2))));
          })},
