@@ -124,6 +124,8 @@ extern crate self as shm_sync;
 
 // The floors, bottom up, are in docs/design.md. tests/architecture/ checks them.
 mod collections;
+#[cfg(test)]
+mod documented;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -210,6 +210,7 @@ impl<T: ShmSafe + Copy + serde::Serialize> serde::Serialize for ShmOption<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -233,5 +234,11 @@ mod tests {
         };
         assert_eq!(option, Some(7));
         assert_eq!(option, ShmOption::some(7));
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Pair = ShmOption<[u64; 2]>;
+        documented::fields!("ShmOption", Pair { is_some, value }, [("T", 16)]);
     }
 }

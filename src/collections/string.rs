@@ -297,6 +297,7 @@ impl<const N: usize> serde::Serialize for ShmString<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use proptest::prelude::*;
 
     fn text<const N: usize>(len: u32, bytes: [u8; N]) -> ShmString<N> {
@@ -375,5 +376,11 @@ mod tests {
             let fits = value.try_push('x').is_ok();
             prop_assert_eq!(fits, shown.len() < 6);
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Text = ShmString<3>;
+        documented::fields!("ShmString", Text { len, bytes }, [("N", 3)]);
     }
 }

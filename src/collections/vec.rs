@@ -302,6 +302,7 @@ impl<T: ShmSafe + Copy + serde::Serialize, const N: usize> serde::Serialize for 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use proptest::prelude::*;
 
     #[test]
@@ -397,5 +398,11 @@ mod tests {
                 prop_assert_eq!(ours.try_as_slice(), Ok(theirs.as_slice()));
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Numbers = ShmVec<u64, 3>;
+        documented::fields!("ShmVec", Numbers { len, elements }, [("N", 3), ("T", 8)]);
     }
 }

@@ -363,3 +363,59 @@ fn message<S: serde::Serializer>(error: &Error, serializer: S) -> Result<S::Ok, 
     }
     serializer.serialize_str(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+    use std::mem::MaybeUninit;
+    use std::num::NonZero;
+    use std::sync::atomic::*;
+
+    use crate::documented;
+    use crate::shm_safe::{CachePadded, Parts, SegmentContent, WithTail};
+    use crate::sync::*;
+    use crate::{ShmOption, ShmString, ShmVec};
+
+    type Kinds = Vec<(&'static str, Option<Vec<&'static str>>)>;
+
+    /// Adds the kind of a type, and those of its fields.
+    fn add(of: Parts, rows: &mut Kinds) {
+        let names = of.fields.iter().map(|(name, ..)| *name).collect();
+        let has_any_names = ["struct", "tuple", "enum"].contains(&of.kind);
+        rows.push((of.kind, (!has_any_names).then_some(names)));
+        for (.., of) in of.fields {
+            add(of.parts(), rows);
+        }
+    }
+
+    #[test]
+    fn kinds_of_types_are_documented() {
+        macro_rules! rows {
+            ($($type:ty),+ $(,)?) => {{
+                let mut rows = Kinds::new();
+                $(add(<$type as SegmentContent>::PARTS, &mut rows);)+
+                rows
+            }};
+        }
+        let mut rows = rows!(
+            WithTail<u8, [u8]>,
+            (u8, u16, u32, u64, u128, usize),
+            (i8, i16, i32, i64, i128, isize),
+            (f32, f64, bool, char, ()),
+            (AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize),
+            (AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize),
+            (PhantomData<u8>, NonZero<u8>, MaybeUninit<u8>),
+            (ShmMutex<u8>, ShmRwLock<u8, 1>, ShmOnceLock<u8>, CachePadded<u8>),
+            (Published<u8>, ShmString<1>, ShmVec<u8, 1>, ShmOption<u8>),
+            (ShmPipe<1>, ShmCondvar, PthreadCondvar, ShmEvent, ShmSemaphore<1>),
+            (ShmLifeline, Lifelines<1>, ShmBarrier<1>),
+        );
+        // The derive macro writes these, and a feature has the last one.
+        rows.extend([
+            ("struct", None),
+            ("enum", None),
+            ("Plain", Some(Vec::new())),
+        ]);
+        documented::kinds(&rows);
+    }
+}

@@ -111,6 +111,9 @@ fn timespec(nanos: u64) -> libc::timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
+    use crate::os::futex::WaitList;
+    use crate::os::robust_list::MAX_ROBUST_LOCKS;
 
     #[test]
     fn smoke() {
@@ -151,5 +154,17 @@ mod tests {
         let past = Instant::now() - Duration::from_millis(5);
         assert!(Deadline::at(past).has_passed());
         assert!(!Deadline::at(Instant::now() + Duration::from_secs(60)).has_passed());
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "times",
+            &[
+                ("RECHECK_INTERVAL", RECHECK_INTERVAL.as_millis() as u64),
+                ("MAX_ROBUST_LOCKS", MAX_ROBUST_LOCKS.into()),
+                ("FUTEX_WAITV_MAX", WaitList::CAPACITY as u64),
+            ],
+        );
     }
 }

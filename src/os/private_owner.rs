@@ -146,6 +146,7 @@ fn number_word() -> io::Result<&'static AtomicU32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -217,5 +218,17 @@ mod tests {
             renew_if_copied(&word, || Ok(())).unwrap();
             assert_eq!(word.into_inner(), word_of_this_process().unwrap());
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::bits(
+            "owner word",
+            &[
+                ("NUMBER", bits::NUMBER.into()),
+                ("BUSY", bits::BUSY.into()),
+                ("PRIVATE", bits::PRIVATE.into()),
+            ],
+        );
     }
 }

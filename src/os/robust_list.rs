@@ -54,3 +54,21 @@ pub(crate) fn check_registration() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!(
+            "robust_list_head",
+            RobustListHead {
+                list,
+                futex_offset,
+                list_op_pending
+            }
+        );
+    }
+}

@@ -256,3 +256,66 @@ pub(super) unsafe fn next_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     // the head.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+    use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_WAITERS};
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::rows(
+            "pthread_mutex_t",
+            &[
+                ("lock", offset_of!(GlibcMutex, lock), 4),
+                ("count", offset_of!(GlibcMutex, count), 4),
+                ("owner", offset_of!(GlibcMutex, owner), 4),
+                ("nusers", offset_of!(GlibcMutex, nusers), 4),
+                ("kind", offset_of!(GlibcMutex, kind), 4),
+                ("_spins", offset_of!(GlibcMutex, _spins), 4),
+                (
+                    "list.prev",
+                    offset_of!(GlibcMutex, list.prev),
+                    size_of::<Entry>(),
+                ),
+                (
+                    "list.next",
+                    offset_of!(GlibcMutex, list.next),
+                    size_of::<Entry>(),
+                ),
+            ],
+            &[],
+            None,
+        );
+        documented::bits(
+            "lock",
+            &[
+                ("FUTEX_TID_MASK", FUTEX_TID_MASK.into()),
+                ("FUTEX_OWNER_DIED", FUTEX_OWNER_DIED.into()),
+                ("FUTEX_WAITERS", FUTEX_WAITERS.into()),
+            ],
+        );
+        documented::values(
+            "kind and owner",
+            &[
+                (
+                    "KIND_PSHARED_ROBUST_ERRORCHECK",
+                    KIND_PSHARED_ROBUST_ERRORCHECK.into(),
+                ),
+                ("KIND_PSHARED_ROBUST_PI", KIND_PSHARED_ROBUST_PI.into()),
+                ("NO_OWNER", NO_OWNER.into()),
+                ("INCONSISTENT", INCONSISTENT.into()),
+                ("NOT_RECOVERABLE", NOT_RECOVERABLE.into()),
+            ],
+        );
+        documented::values(
+            "constants of the robust list",
+            &[
+                ("ENTRY_OFFSET", ENTRY_OFFSET as u64),
+                ("PI_FLAG", PI_FLAG as u64),
+            ],
+        );
+        assert_eq!(FUTEX_OFFSET, -32, "docs/format.md has the number");
+    }
+}

@@ -46,6 +46,7 @@ impl ThreadId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -55,5 +56,12 @@ mod tests {
             assert_eq!(ThreadId::from_word(id.to_word()), id);
             assert_eq!(ThreadId::from_word(id.to_word() | 3 << 60), id);
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        let tid = ThreadId::new(0, u32::MAX).to_word();
+        let pid = ThreadId::new(u32::MAX, 0).to_word();
+        documented::bits("holder", &[("tid", tid), ("pid", pid)]);
     }
 }

@@ -111,3 +111,20 @@ pub enum CoreDump {
     /// dump: see [`ShmMutex`](crate::ShmMutex#crash-behaviour).
     Excluded,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        let known: Vec<_> = (0..=u8::MAX).filter_map(Removal::from_code).collect();
+        let names: Vec<_> = known
+            .iter()
+            .map(|removal| (format!("{removal:?}"), removal.to_code().into()))
+            .collect();
+        let rows: Vec<_> = names.iter().map(|(name, code)| (&**name, *code)).collect();
+        documented::values("REMOVAL", &rows);
+    }
+}

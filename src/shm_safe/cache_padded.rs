@@ -113,6 +113,7 @@ impl<T: fmt::Display> fmt::Display for CachePadded<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use std::sync::atomic::AtomicU8;
 
     #[test]
@@ -132,5 +133,11 @@ mod tests {
             CachePadded::<i64>::FINGERPRINT
         );
         assert_eq!(CachePadded::<AtomicU8>::PROPERTIES, AtomicU8::PROPERTIES);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Pair = CachePadded<[u64; 2]>;
+        documented::fields!("CachePadded", Pair { value }, [("T", 16)]);
     }
 }

@@ -270,6 +270,7 @@ fn bounded(size: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -316,5 +317,11 @@ mod tests {
         for (i, one) in all.iter().enumerate() {
             assert!(!all[i + 1..].contains(one), "number {i}");
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Table = WithTail<u64, [u64; 3]>;
+        documented::fields!("WithTail", Table { head, tail }, [("N", 3), ("T", 8)]);
     }
 }

@@ -107,6 +107,11 @@ impl Description {
         self.fingerprint
     }
 
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts
+    }
+
     /// Returns the message whose hash is the fingerprint.
     pub(crate) fn message(&self) -> Vec<u64> {
         let mut words = vec![0; self.words];
@@ -271,6 +276,7 @@ const fn wide(message: Message<'_>, number: u128) -> Message<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -617,5 +623,14 @@ mod tests {
             prop_assert!(!messages[1].starts_with(&messages[0]));
             prop_assert_ne!(one.fingerprint(), two.fingerprint());
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "tag",
+            &[("TYPE", TYPE), ("FIELD", FIELD), ("VARIANT", VARIANT)],
+        );
+        documented::values("words of the key", &[("0", KEY[0]), ("1", KEY[1])]);
     }
 }

@@ -104,6 +104,7 @@ pub(crate) struct InitContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn each_kind_has_its_own_code_and_name() {
@@ -126,5 +127,15 @@ mod tests {
             "ShmEvent",
         ];
         assert_eq!(kinds.map(SyncKind::name), names);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        let known = (0..=u8::MAX).filter_map(SyncKind::from_code);
+        let names: Vec<_> = known
+            .map(|kind| (format!("{kind:?}"), kind as u64))
+            .collect();
+        let rows: Vec<_> = names.iter().map(|(name, code)| (&**name, *code)).collect();
+        documented::values("kind", &rows);
     }
 }

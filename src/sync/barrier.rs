@@ -676,6 +676,7 @@ impl<const N: usize> fmt::Debug for BarrierMember<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn rounds_end() {
@@ -704,5 +705,40 @@ mod tests {
         assert_eq!(last.broken().end_of(u32::MAX), Some(Ended::Broken));
         let first_was_complete = Rounds(1 << 32);
         assert_eq!(first_was_complete.broken().end_of(0), Some(Ended::Broken));
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Barrier = ShmBarrier<3>;
+        documented::fields!(
+            "ShmBarrier",
+            Barrier {
+                gate,
+                rounds,
+                changed,
+                members
+            },
+            [("N", 3)]
+        );
+        let all = Rounds(u64::MAX);
+        documented::bits(
+            "rounds",
+            &[
+                ("present", all.present().into()),
+                (
+                    "after_last_completed",
+                    u64::from(all.after_last_completed()) << 32,
+                ),
+            ],
+        );
+        let round = MemberNote::arrived(u32::MAX).0 & !MemberNote::arrived(0).0;
+        documented::bits(
+            "note of a member",
+            &[
+                ("round", round),
+                ("HAS_ARRIVED", MemberNote::HAS_ARRIVED),
+                ("MEMBER", MemberNote::MEMBER.0),
+            ],
+        );
     }
 }

@@ -414,6 +414,7 @@ impl fmt::Debug for ShmCondvar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::shm_safe::InitContext;
 
     #[test]
@@ -431,5 +432,23 @@ mod tests {
         // SAFETY: the bytes are for a ShmCondvar. No thread uses them.
         unsafe { (CONDVAR.init_zeroed)((&raw mut condvar).cast()) };
         assert_eq!(*condvar.sequence.get_mut(), 0);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!("ShmCondvar", ShmCondvar { sequence, waiters });
+        let notifications = Sequence(u32::MAX).notifications();
+        documented::bits(
+            "sequence",
+            &[
+                ("notifications", notifications.into()),
+                ("generation", (!notifications).into()),
+            ],
+        );
+        assert_eq!(
+            Sequence::NEW_GENERATION,
+            (1 << 27) + 1,
+            "docs/format.md has the number"
+        );
     }
 }

@@ -378,3 +378,32 @@ impl fmt::Debug for ShmEvent {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!(
+            "ShmEvent",
+            ShmEvent {
+                state,
+                kind,
+                waiters
+            }
+        );
+        documented::values(
+            "state of a ShmEvent",
+            &[("CLEAR", CLEAR.into()), ("SET", SET.into())],
+        );
+        documented::bits(
+            "kind of a ShmEvent",
+            &[
+                ("AUTO_RESET", kind::AUTO_RESET.into()),
+                ("PLACED", kind::PLACED.into()),
+            ],
+        );
+    }
+}

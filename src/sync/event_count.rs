@@ -280,6 +280,7 @@ enum Woken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use std::time::{Duration, Instant};
 
     fn sequence(count: &EventCount) -> u32 {
@@ -387,5 +388,28 @@ mod tests {
         count.announce();
         count.reset();
         assert_eq!(count.waiters(), 0);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!(
+            "event count",
+            EventCount {
+                sequence,
+                _reserved,
+                roll
+            }
+        );
+        let settled = Roll(u64::MAX).settled();
+        documented::bits(
+            "roll",
+            &[
+                ("settled", settled.into()),
+                (
+                    "announced",
+                    u64::from(Roll(u64::MAX).announced()) * Roll::ONE,
+                ),
+            ],
+        );
     }
 }

@@ -243,3 +243,15 @@ fn recover<T: ?Sized>(
     let cause = poisoned.cause();
     poisoned.recover(|data| repair(data, cause))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Cell = MutexCell<[u64; 2]>;
+        documented::fields!("ShmMutex", Cell { raw, data }, [("T", 16)]);
+    }
+}

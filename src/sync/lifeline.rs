@@ -609,3 +609,24 @@ impl fmt::Debug for LifelineGuard<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!("ShmLifeline", ShmLifeline { holder, changed });
+        type Three = Lifelines<3>;
+        documented::fields!("Lifelines", Three { changed, holders }, [("N", 3)]);
+        documented::bits(
+            "note of a lifeline",
+            &[
+                ("number", HolderNote(u64::MAX).number().into()),
+                ("ENDED", HolderNote::ENDED),
+                ("AFTER_DEATH", HolderNote::AFTER_DEATH),
+            ],
+        );
+    }
+}

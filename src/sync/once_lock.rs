@@ -240,6 +240,7 @@ impl<T: ShmSafe + fmt::Debug> fmt::Debug for ShmOnceLock<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::init::place_at;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::ptr::NonNull;
@@ -302,5 +303,20 @@ mod tests {
         assert!(matches!(result, Err(Error::Lock(LockError::NotPlaced))));
         assert_eq!(lock.get_mut(), None);
         assert_eq!(lock.into_inner(), None);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Pair = ShmOnceLock<[u64; 2]>;
+        documented::fields!(
+            "ShmOnceLock",
+            Pair {
+                maker,
+                state,
+                value
+            },
+            [("T", 16)]
+        );
+        documented::values("state of a ShmOnceLock", &[("MADE", MADE.into())]);
     }
 }

@@ -89,6 +89,7 @@ impl PoisonWord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -121,6 +122,27 @@ mod tests {
         assert_eq!(
             word.cause(),
             Some(PoisonCause::OwnerDied { pid: 0, tid: 0 })
+        );
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        let (tid, pid) = (ThreadId::new(0, u32::MAX), ThreadId::new(u32::MAX, 0));
+        documented::bits(
+            "poison",
+            &[
+                ("tid", tid.to_word()),
+                ("pid", pid.to_word()),
+                ("cause", u64::MAX << kind::SHIFT),
+            ],
+        );
+        documented::values(
+            "cause",
+            &[
+                ("CLEAN", PoisonWord::CLEAN),
+                ("OWNER_DIED", kind::OWNER_DIED),
+                ("PANICKED", kind::PANICKED),
+            ],
         );
     }
 }

@@ -264,6 +264,7 @@ impl fmt::Debug for PthreadCondvar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn reinit_accepts_any_bytes() {
@@ -279,5 +280,24 @@ mod tests {
             assert!(condvar.is_initialized());
             condvar.notify_all();
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!(
+            "PthreadCondvar",
+            PthreadCondvar {
+                cond,
+                state,
+                _reserved
+            }
+        );
+        documented::values(
+            "state of a PthreadCondvar",
+            &[
+                ("UNINIT", UNINIT.into()),
+                ("INITIALIZED", INITIALIZED.into()),
+            ],
+        );
     }
 }

@@ -400,6 +400,7 @@ impl<T: ShmSafe + Copy + fmt::Debug> fmt::Debug for Published<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::init::place_at;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::ptr::NonNull;
@@ -510,5 +511,20 @@ mod tests {
         assert_eq!(published.publish([1; 64]).expect("it is free"), 1);
         assert_ne!(u64::MAX % SLOTS, 1 % SLOTS);
         assert_eq!(published.read_with_version(), ([1; 64], 1));
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Pair = Published<[u64; 2]>;
+        documented::fields!(
+            "Published",
+            Pair {
+                writer,
+                version,
+                published,
+                slots
+            },
+            [("T", 16)]
+        );
     }
 }

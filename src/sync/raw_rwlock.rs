@@ -584,3 +584,27 @@ impl<const READERS: usize> Drop for Announced<'_, READERS> {
         self.lock.leave_writer(self.token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Lock = RawRwLock<5>;
+        documented::fields!(
+            "lock of a ShmRwLock",
+            Lock {
+                gate,
+                writer,
+                inside,
+                poison,
+                turn,
+                vacated,
+                readers
+            },
+            [("R", 5)]
+        );
+    }
+}

@@ -510,3 +510,34 @@ pub(super) const fn sync_ops<R: Record>(kind: SyncKind) -> SyncOps {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Lock = RobustLock<AtomicU64>;
+        documented::fields!(
+            "robust lock",
+            Lock {
+                pthread,
+                holder,
+                record,
+                pid_namespace,
+                failures,
+                protocol,
+                _reserved
+            }
+        );
+        documented::values(
+            "words of a robust lock",
+            &[
+                ("NOT_PLACED", NOT_PLACED.into()),
+                ("None", Protocol::None as u64),
+                ("PriorityInheritance", Protocol::PriorityInheritance as u64),
+            ],
+        );
+    }
+}

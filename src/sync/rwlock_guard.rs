@@ -331,3 +331,15 @@ impl<'a, T, const READERS: usize> OrRecover for LockResult<ShmRwLockWriteGuard<'
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Cell = RwCell<[u64; 2], 5>;
+        documented::fields!("ShmRwLock", Cell { raw, data }, [("R", 5), ("T", 16)]);
+    }
+}

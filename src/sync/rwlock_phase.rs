@@ -109,6 +109,7 @@ impl ReaderNote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     #[test]
     fn smoke() {
@@ -166,5 +167,25 @@ mod tests {
             Some(4094)
         );
         assert_eq!(note.without_more_guards().more_guards(), 0);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::bits(
+            "phase",
+            &[
+                ("CLOSED", Phase::CLOSED),
+                ("DOWNGRADED", Phase::DOWNGRADED),
+                ("NUMBER", Phase::NUMBER << Phase::NUMBER_AT),
+            ],
+        );
+        documented::bits(
+            "note of a reader",
+            &[
+                ("MORE_GUARDS", ReaderNote::MORE_GUARDS),
+                ("WAITS", ReaderNote::WAITS),
+                ("NUMBER", ReaderNote::NUMBER << ReaderNote::NUMBER_AT),
+            ],
+        );
     }
 }

@@ -384,6 +384,7 @@ unsafe impl<const N: usize> TearFree for Seats<N> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::robust;
     use crate::shm_safe::InitContext;
 
@@ -556,5 +557,11 @@ mod tests {
             assert!(seats.0[index].leave(token));
         }
         assert_eq!(seats.unoccupied(), 5);
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!("seat", Seat { lock });
+        documented::bits("note", &[("note", !Note::DIED), ("DIED", Note::DIED)]);
     }
 }

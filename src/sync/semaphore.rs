@@ -566,3 +566,23 @@ impl<const N: usize> fmt::Debug for SemaphorePermit<'_, N> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Semaphore = ShmSemaphore<3>;
+        documented::fields!(
+            "ShmSemaphore",
+            Semaphore {
+                gate,
+                returned,
+                permits
+            },
+            [("N", 3)]
+        );
+    }
+}

@@ -18,8 +18,15 @@ const FOLDERS: [&str; 10] = [
 ];
 
 /// The test programs that consist of modules.
-const TEST_BINARIES: [&str; 7] = [
-    "condvar", "crash", "family", "mutex", "segment", "tool", "types",
+const TEST_BINARIES: [&str; 8] = [
+    "condvar",
+    "crash",
+    "family",
+    "languages",
+    "mutex",
+    "segment",
+    "tool",
+    "types",
 ];
 
 /// The documents that list tests by the names of their functions.

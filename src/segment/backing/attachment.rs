@@ -580,3 +580,35 @@ fn byte_of(pid: u32, access: Access) -> ByteRange {
         len: 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "byte ranges",
+            &[
+                ("WRITERS.start", WRITERS.start),
+                ("WRITERS.len", WRITERS.len),
+                ("READERS.start", READERS.start),
+                ("READERS.len", READERS.len),
+                ("ATTACHED.start", ATTACHED.start),
+                ("ATTACHED.len", ATTACHED.len),
+                ("REMOVAL.start", REMOVAL.start),
+                ("REMOVAL.len", REMOVAL.len),
+                ("REINIT.start", REINIT.start),
+                ("REINIT.len", REINIT.len),
+            ],
+        );
+        documented::values(
+            "timeouts of record locks",
+            &[
+                ("with_shared", TIMEOUT.with_shared.as_millis() as u64),
+                ("with_exclusive", TIMEOUT.with_exclusive.as_millis() as u64),
+            ],
+        );
+    }
+}

@@ -217,6 +217,7 @@ fn namespace_word(mapping: &Mapping) -> &AtomicU32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use std::num::NonZeroUsize;
 
     fn sample() -> Epoch {
@@ -280,5 +281,34 @@ mod tests {
             ..here
         };
         assert!(!here.matches(elsewhere));
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        let none = Epoch::from_bytes(&[0; Epoch::LEN]);
+        let part = |name, epoch: Epoch| {
+            let bytes = epoch.to_bytes();
+            let offset = bytes.iter().position(|byte| *byte != 0);
+            let len = bytes.iter().filter(|byte| **byte != 0).count();
+            (name, offset.expect("the part is not zero"), len)
+        };
+        let (device, inode, birth_time) = (u64::MAX, u64::MAX, u64::MAX);
+        let boot = NO_BOOT;
+        documented::rows(
+            "EPOCH",
+            &[
+                part("device", Epoch { device, ..none }),
+                part("inode", Epoch { inode, ..none }),
+                part("boot", Epoch { boot, ..none }),
+                part("birth_time", Epoch { birth_time, ..none }),
+            ],
+            &[],
+            Some((Epoch::LEN, 8)),
+        );
+        assert_eq!(
+            (8 * BOOT_END, CHANGING),
+            (24, 0),
+            "docs/format.md has the numbers"
+        );
     }
 }

@@ -318,6 +318,7 @@ pub(in crate::segment) fn truncated(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use proptest::prelude::*;
 
     fn sample() -> Header {
@@ -547,5 +548,23 @@ mod tests {
             let read = Header::parse(&header.to_bytes(), header.total_len).unwrap();
             prop_assert_eq!(read, header);
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "constants of the header",
+            &[
+                ("MAGIC", u64::from_le_bytes(MAGIC)),
+                ("FORMAT", FORMAT.into()),
+                ("LEN", LEN as u64),
+                ("CACHE_LINE", CACHE_LINE),
+                ("LIBC", OUR_ABI.libc.into()),
+                ("ENDIANNESS", OUR_ABI.endianness.into()),
+                ("POINTER_WIDTH", OUR_ABI.pointer_width.into()),
+                ("PTHREAD_MUTEX", OUR_ABI.pthread_mutex.into()),
+                ("PTHREAD_COND", OUR_ABI.pthread_cond.into()),
+            ],
+        );
     }
 }

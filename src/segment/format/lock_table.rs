@@ -197,6 +197,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::shm_safe::{Parts, ShmSafe, SyncOps, Visitor, WithTail};
     use proptest::prelude::*;
 
@@ -324,5 +325,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        // One array of four events, 8 bytes into the value.
+        let bytes = [
+            &[5, 1, 2, 0, 24, 0, 0, 0][..],
+            &8_u64.to_le_bytes(),
+            &4_u64.to_le_bytes(),
+            &32_u64.to_le_bytes(),
+            b"[]",
+        ]
+        .concat();
+        let [entry] = &parse(&bytes, 1000).expect("it is an entry")[..] else {
+            panic!("there is one entry");
+        };
+        assert_eq!(
+            (entry.kind, entry.offset, entry.size),
+            (SyncKind::Event, 8, 24)
+        );
+        assert_eq!((&*entry.pattern, &*entry.arrays), ("[]", &[(4, 32)][..]));
+        let path_at = bytes.len() - 2;
+        documented::rows(
+            "entry of the lock table",
+            &[
+                ("kind", 0, 1),
+                ("arrays", 1, 1),
+                ("path_len", 2, 2),
+                ("size", 4, 4),
+                ("offset", 8, 8),
+                ("dimensions", FIXED, ARRAY),
+                ("path", path_at, 2),
+            ],
+            &[("A", 1), ("P", 2)],
+            None,
+        );
     }
 }

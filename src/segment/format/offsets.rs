@@ -57,6 +57,10 @@ macro_rules! fields {
             )+
             assert!(end <= LEN);
         };
+        /// The name, the offset and the length of each field.
+        #[cfg(test)]
+        const ALL: [(&str, usize, usize); [$($start),+].len()] =
+            [$((stringify!($name), $start, $end - $start)),+];
     };
 }
 
@@ -84,4 +88,15 @@ fields! {
     104..144 EPOCH: "The `Epoch` for which the locks are valid."
     192..256 SYSV_STATE: "The `SysvState` of a System V segment. Zero elsewhere."
     256..448 TYPE_NAME: "The name of the type, UTF-8. Only shown."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::rows("header", &ALL, &[], Some((LEN, 1)));
+    }
 }

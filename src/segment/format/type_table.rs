@@ -411,6 +411,7 @@ pub(crate) fn int_of(kind: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
     use crate::shm_safe::{CachePadded, Parts, SegmentContent, ShmSafe, WithTail};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -733,5 +734,18 @@ mod tests {
             bytes.truncate(len.index(bytes.len()));
             prop_assert!(parse(&bytes, root).is_err());
         }
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "limits of the type table",
+            &[
+                ("ALIGN", ALIGN),
+                ("ENTRY_HEAD", ENTRY_HEAD as u64),
+                ("MAX_LEN", MAX_LEN as u64),
+                ("MAX_DEPTH", MAX_DEPTH.into()),
+            ],
+        );
     }
 }

@@ -427,6 +427,7 @@ fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented;
 
     fn check_numbers<const N: usize>() {
         type Of<const N: usize> = Number<N>;
@@ -457,5 +458,24 @@ mod tests {
         check_numbers::<3>();
         check_numbers::<8>();
         check_numbers::<1000>();
+    }
+
+    #[test]
+    fn numbers_are_documented() {
+        type Channel = RawChannel<[u64; 2], 3, 7, 5>;
+        documented::fields!(
+            "ShmChannel",
+            Channel {
+                senders,
+                receivers,
+                slots
+            },
+            [
+                ("N", 3),
+                ("T", 16),
+                ("side(S)", size_of::<Side<7>>()),
+                ("side(R)", size_of::<Side<5>>()),
+            ]
+        );
     }
 }

@@ -375,3 +375,38 @@ impl End {
         Some(other.seats().iter().any(died))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        type Three = Side<3>;
+        documented::fields!(
+            "side",
+            Three {
+                lock,
+                index,
+                known,
+                _end_of_lines,
+                door,
+                seats
+            },
+            [("N", 3)]
+        );
+        documented::fields!(
+            "door",
+            Door {
+                asleep,
+                is_left,
+                arrivals
+            }
+        );
+        documented::values(
+            "is_left",
+            &[("NOT_LEFT", NOT_LEFT.into()), ("LEFT", LEFT.into())],
+        );
+    }
+}

@@ -93,7 +93,7 @@ pub(crate) struct Library<const PRIORITY_INHERITANCE: bool> {
     changed: ShmCondvar,
 }
 
-/// Returns the word at an offset of a mutex: see "Memory format" in docs/design.md.
+/// Returns the word at an offset of a mutex: see docs/format.md.
 pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
     match offset {
         0 => Some(Word::Lock),

@@ -63,3 +63,17 @@ pub(super) fn read_header(mapping: &Mapping, object_len: u64) -> Result<Header, 
 pub(super) fn is_of_our_namespace(header: &Header) -> Result<bool, Error> {
     Ok(header.pid_namespace == init::init_context()?.pid_namespace)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::values(
+            "permissions of an unfinished segment",
+            &[("UNFINISHED", UNFINISHED.into())],
+        );
+    }
+}

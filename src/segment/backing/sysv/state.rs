@@ -395,3 +395,45 @@ impl AttachBackoff {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::fields!(
+            "SysvState",
+            SysvState {
+                state,
+                claims,
+                lock
+            }
+        );
+        documented::values(
+            "state",
+            &[
+                ("NEW", NEW.into()),
+                ("INITIALIZING", INITIALIZING.into()),
+                ("READY", READY.into()),
+                ("REMOVING", REMOVING.into()),
+                ("DEAD", DEAD.into()),
+                ("CLAIM", CLAIM.into()),
+                ("REINITIALIZING", REINITIALIZING.into()),
+            ],
+        );
+        let milliseconds = |time: Duration| time.as_millis() as u64;
+        documented::values(
+            "times of a System V segment",
+            &[
+                ("GRACE", milliseconds(GRACE)),
+                ("UNFINISHED_TIMEOUT", milliseconds(UNFINISHED_TIMEOUT)),
+                (
+                    "FOREIGN_NAMESPACE_TIMEOUT",
+                    milliseconds(FOREIGN_NAMESPACE_TIMEOUT),
+                ),
+            ],
+        );
+    }
+}

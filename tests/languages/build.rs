@@ -1,0 +1,160 @@
+//! Compiles peers, once for all test processes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+/// A compiler and its options.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiler {
+    /// The program, such as `gcc`.
+    pub(crate) program: String,
+    pub(crate) language: Language,
+    /// Options beside those that all builds have.
+    pub(crate) options: &'static [&'static str],
+    /// A name for the files of this build.
+    pub(crate) label: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    C,
+    Cpp,
+}
+
+impl Language {
+    /// The programs to look for, the first one first.
+    fn programs(self) -> [&'static str; 3] {
+        match self {
+            Self::C => ["cc", "gcc", "clang"],
+            Self::Cpp => ["c++", "g++", "clang++"],
+        }
+    }
+
+    /// Warnings are errors. Those that only one language knows differ.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::C => &["-std=c11", "-Wstrict-prototypes", "-Wold-style-definition"],
+            Self::Cpp => &["-std=c++17"],
+        }
+    }
+}
+
+const OPTIONS: [&str; 13] = [
+    "-O2",
+    "-g",
+    "-pthread",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wshadow",
+    "-Wundef",
+    "-Wcast-align",
+    "-Wunused",
+    "-Werror",
+];
+
+/// Options with which a mistake ends the program.
+pub(crate) const SANITIZERS: &[&str] = &[
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+];
+
+/// What the compiler makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Product {
+    Program,
+    Library,
+}
+
+fn exists(program: &str) -> bool {
+    let run = Command::new(program).arg("--version").output();
+    run.is_ok_and(|output| output.status.success())
+}
+
+impl Compiler {
+    /// Returns a compiler by its name, if it is installed.
+    pub(crate) fn named(
+        program: &str,
+        language: Language,
+        options: &'static [&'static str],
+        label: &'static str,
+    ) -> Option<Self> {
+        let compiler = Self {
+            program: program.to_owned(),
+            language,
+            options,
+            label,
+        };
+        exists(program).then_some(compiler)
+    }
+
+    /// Returns the compiler of the machine, if there is one.
+    pub(crate) fn any(language: Language) -> Option<Self> {
+        let mut programs = language.programs().into_iter();
+        programs.find_map(|program| Self::named(program, language, &[], "plain"))
+    }
+
+    /// Compiles `source` and the second unit. Returns the file. Does nothing if the
+    /// file is newer than all sources. Several processes may do this at the same time.
+    pub(crate) fn compile(&self, source: &Path, product: Product) -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages");
+        fs::create_dir_all(&folder).expect("the folder for temporary files is writable");
+        let stem = source.file_stem().expect("a file has a name");
+        let name = format!(
+            "{}-{:?}-{}-{}",
+            stem.to_string_lossy(),
+            self.language,
+            self.program.replace('/', "_"),
+            self.label
+        );
+        let target = folder.join(name);
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let here = manifest.join("languages");
+        let include = manifest.join("../include");
+        let header = include.join("shm_sync.h");
+        let second = here.join("second_unit.c");
+        let sources = [
+            source,
+            &second,
+            &header,
+            &here.join("world.h"),
+            &here.join("build.rs"),
+        ];
+        let newest = sources.map(modified).into_iter().max();
+        if fs::metadata(&target).is_ok() && Some(modified(&target)) > newest {
+            return target;
+        }
+        let temporary = target.with_extension(std::process::id().to_string());
+        let mut command = Command::new(&self.program);
+        command.args(OPTIONS).args(self.language.options());
+        command.args(self.options);
+        if product == Product::Library {
+            command.args(["-shared", "-fPIC"]);
+        }
+        command.arg("-I").arg(&include).arg("-I").arg(&here);
+        command.arg("-x").arg(match self.language {
+            Language::C => "c",
+            Language::Cpp => "c++",
+        });
+        command.arg(source).arg(&second).arg("-o").arg(&temporary);
+        let output = command.output().expect("the compiler can be started");
+        assert!(
+            output.status.success(),
+            "{command:?}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::rename(&temporary, &target).expect("the new file can be renamed");
+        target
+    }
+}
+
+fn modified(path: &Path) -> SystemTime {
+    let metadata = fs::metadata(path);
+    let metadata = metadata.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    metadata.modified().expect("the file system has times")
+}

@@ -1,0 +1,196 @@
+//! A peer refuses what it can't use.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+
+use shm_sync::{Segment, ShmMutex};
+
+use crate::peer::{Peer, peers};
+use crate::support::{NOBODY, TestName, is_root_for};
+use crate::world::{Place, fingerprint};
+
+fn is_rust(peer: &Peer) -> bool {
+    peer.name == "Rust"
+}
+
+fn open(name: &str) -> String {
+    format!("open {name} {}", fingerprint())
+}
+
+#[test]
+fn other_type_is_refused() {
+    let name = TestName::new("languages-other-type");
+    let _other = Segment::create(&name, ShmMutex::new(0_u64)).expect("the name is new");
+    for peer in peers() {
+        let mut peer = peer.start();
+        peer.expect(&open(&name), "layout_mismatch");
+        peer.end();
+    }
+}
+
+#[test]
+fn absent_name_is_reported() {
+    let name = TestName::new("languages-absent");
+    for peer in peers() {
+        let mut peer = peer.start();
+        peer.expect(&open(&name), "not_found");
+        peer.end();
+    }
+}
+
+#[test]
+fn changed_headers_are_refused() {
+    let place = Place::new("languages-header");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(place.name.path())
+        .expect("the object is a file");
+    let mut good = [0; 448];
+    file.read_exact_at(&mut good, 0).expect("it has a header");
+    // Offset, new byte, reply.
+    let changes: [(usize, u8, &str); 12] = [
+        (0, b'S', "not_a_segment"),
+        (8, 3, "unsupported_format"),
+        (8, 99, "unsupported_format"),
+        (12, 2, "layout_mismatch"),
+        (13, 2, "layout_mismatch"),
+        (14, 4, "layout_mismatch"),
+        (15, 48, "layout_mismatch"),
+        (16, 40, "layout_mismatch"),
+        (17, 7, "corrupt"),
+        (24, 1, "corrupt"),
+        (39, 0x7f, "corrupt"),
+        (56, good[56] ^ 1, "layout_mismatch"),
+    ];
+    for peer in peers() {
+        let mut running = peer.start();
+        for (offset, byte, reply) in changes {
+            let mut changed = good;
+            changed[offset] = byte;
+            file.write_all_at(&changed, 0).expect("it can be written");
+            let answer = running.ask(&open(&place.name));
+            assert_eq!(answer, reply, "{peer:?}: byte {offset} is {byte}");
+        }
+        file.write_all_at(&good, 0).expect("it can be written");
+        running.expect_ok(&open(&place.name));
+        running.expect("increment 1", "ok 0");
+        running.expect_ok("close");
+        running.end();
+    }
+}
+
+#[test]
+fn objects_that_are_no_segments_are_refused() {
+    let name = TestName::new("languages-garbage");
+    for bytes in [&[][..], b"short", &[0x55; 5000]] {
+        name.write(bytes);
+        for peer in peers() {
+            let mut peer = peer.start();
+            peer.expect(&open(&name), "not_a_segment");
+            peer.end();
+        }
+    }
+}
+
+#[test]
+fn stale_locks_are_refused() {
+    let place = Place::new("languages-stale");
+    let copy = TestName::new("languages-stale-copy");
+    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
+        copy.write(&fs::read(place.name.path()).expect("it can be read"));
+        let mut running = peer.start();
+        running.expect(&open(&copy), "stale");
+        // A Rust program reinitialises the locks.
+        let copied = Segment::<crate::world::World>::open(&copy).expect("it can be opened");
+        running.expect_ok(&open(&copy));
+        running.expect("increment 1", "ok 0");
+        running.expect_ok("close");
+        running.end();
+        drop(copied);
+    }
+}
+
+#[test]
+fn foreign_namespace_is_refused() {
+    let place = Place::new("languages-namespace");
+    let file = File::options().write(true).open(place.name.path());
+    let file = file.expect("the object is a file");
+    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
+        let mut running = peer.start();
+        file.write_all_at(&[0xee; 4], 20)
+            .expect("it can be written");
+        let answer = running.ask(&open(&place.name));
+        assert!(
+            ["stale", "foreign_pid_namespace"].contains(&&*answer),
+            "{peer:?}: {answer}"
+        );
+        running.end();
+    }
+}
+
+#[test]
+fn foreign_owner_is_refused() {
+    if !is_root_for("foreign_owner_is_refused") {
+        return;
+    }
+    let place = Place::new("languages-owner");
+    chown(place.name.path(), Some(NOBODY), None).expect("this is root");
+    for peer in peers() {
+        let mut peer = peer.start();
+        peer.expect(&open(&place.name), "wrong_owner");
+        peer.end();
+    }
+}
+
+#[test]
+fn mode_for_all_users_is_refused() {
+    let place = Place::new("languages-mode");
+    let mode = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(place.name.path(), mode).expect("it is this user's");
+    for peer in peers() {
+        let mut peer = peer.start();
+        peer.expect(&open(&place.name), "too_permissive");
+        peer.end();
+    }
+}
+
+#[test]
+fn paths_and_kinds_are_checked() {
+    let place = Place::new("languages-paths");
+    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
+        let mut running = peer.open(&place.name);
+        for (path, kind) in [
+            (".ledger", "ShmMutex"),
+            (".changed", "ShmCondvar"),
+            (".permits", "ShmSemaphore"),
+            (".gate", "ShmEvent"),
+            (".bytes", "ShmChannel"),
+            (".workers[3].lock", "ShmMutex"),
+        ] {
+            let reply = running.ask(&format!("find {path} {kind}"));
+            assert_eq!(reply, "ok", "{peer:?}: {path}");
+        }
+        for path in [
+            ".absent",
+            ".ledger.absent",
+            ".workers[4].lock",
+            ".workers[-1].lock",
+            ".workers[].lock",
+            ".workers[0]lock",
+            ".ledgerx",
+            "ledger",
+            ".",
+            "..",
+            ".ledger.",
+            ".ledger.data[0]",
+            ".workers[99999999999999999999].lock",
+        ] {
+            let reply = running.ask(&format!("find {path} ShmMutex"));
+            assert_ne!(reply, "ok", "{peer:?}: {path}");
+        }
+        let reply = running.ask("find .ledger ShmCondvar");
+        assert_ne!(reply, "ok", "{peer:?}: a mutex is no condition variable");
+        running.end();
+    }
+}
