@@ -3738,7 +3738,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
 
 /* Follows one step of a path: ".name" or "[3]". */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
-    shm_sync_i_type *type, uint64_t *offset, const char **path) {
+    shm_sync_i_type *type, uint64_t *offset, const char **path, bool is_first) {
     shm_sync_i_field field;
     /* CachePadded has no part in a path. */
     while (shm_sync_i_is_text(type->kind, "CachePadded")) {
@@ -3747,7 +3747,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
             return false;
     }
     const char *at = *path + 1;
-    if (**path == '.') {
+    if (**path == '.' || (is_first && **path != '[')) {
+        at = **path == '.' ? at : *path;
         size_t len = strcspn(at, ".[");
         *path = at + len;
         bool is_array = shm_sync_i_is_text(type->kind, "array") ||
@@ -3948,8 +3949,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
     uint64_t offset = 0;
     if (!shm_sync_i_find_type(segment, segment->i_header.fingerprint, end, &type))
         return SHM_SYNC_CORRUPT;
-    while (*path != '\0') {
-        if (!shm_sync_i_step(segment, &type, &offset, &path))
+    for (const char *rest = path; *rest != '\0';) {
+        if (!shm_sync_i_step(segment, &type, &offset, &rest, rest == path))
             return SHM_SYNC_NOT_FOUND;
     }
     shm_sync_i_field padded;

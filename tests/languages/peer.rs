@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use crate::build::{Compiler, Language, Product};
 use crate::support::{poll, watchdog};
-use crate::{rust_peer, world};
+use crate::{python, rust_peer, world};
 
 /// A program that speaks the protocol.
 pub(crate) struct Peer {
@@ -59,22 +59,11 @@ impl Peer {
     }
 
     fn of_script(name: String, file: &Path) -> Option<Self> {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python");
-        let with_package = move || {
-            let mut command = Command::new("python3");
-            command.env("PYTHONPATH", &package);
-            command
-        };
-        let mut import = with_package();
-        let import = import.args(["-c", "import shm_sync"]).output();
-        if !import.is_ok_and(|output| output.status.success()) {
-            println!("skipped: python3 with the package shm_sync is not there for {name}");
-            return None;
-        }
+        let package = python::package()?;
         let file = file.to_owned();
         let command = Box::new(move || {
-            let mut command = with_package();
-            command.arg(&file);
+            let mut command = Command::new("python3");
+            command.env("PYTHONPATH", &package).arg(&file);
             command
         });
         Some(Self { name, command })

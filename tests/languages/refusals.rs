@@ -162,6 +162,8 @@ fn paths_and_kinds_are_checked() {
         let mut running = peer.open(&place.name);
         for (path, kind) in [
             (".ledger", "ShmMutex"),
+            ("ledger", "ShmMutex"),
+            ("workers[0].lock", "ShmMutex"),
             (".changed", "ShmCondvar"),
             (".permits", "ShmSemaphore"),
             (".gate", "ShmEvent"),
@@ -179,7 +181,6 @@ fn paths_and_kinds_are_checked() {
             ".workers[].lock",
             ".workers[0]lock",
             ".ledgerx",
-            "ledger",
             ".",
             "..",
             ".ledger.",

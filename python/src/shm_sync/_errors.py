@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 class Error(Exception):
     """The base of all exceptions of this package."""
 
+    #: The name of the result in ``shm_sync.h``, without its prefix, in small letters. It
+    #: is empty if this package has found the failure itself.
+    result: str = ""
+
 
 class NotFound(Error):
     """There is no segment of this address, or no field of this path."""

@@ -18,43 +18,67 @@ static int held_after(shm_sync_result result, int *held) {
  * Results
  */
 
-/* Returns the number of a result, or -1 if the header does not have it. */
-EXPORT int shm_sync_py_result(const char *name) {
-    static const struct {
-        const char *name;
-        shm_sync_result result;
-    } results[] = {
-#define RESULT(name) {#name, SHM_SYNC_##name}
-        RESULT(OK), RESULT(POISONED), RESULT(TIMED_OUT), RESULT(WOULD_BLOCK), RESULT(DEADLOCK),
-        RESULT(NOT_HELD), RESULT(DISCONNECTED), RESULT(PEER_DIED), RESULT(NOT_FOUND),
-        RESULT(NOT_A_SEGMENT), RESULT(UNSUPPORTED_FORMAT), RESULT(LAYOUT_MISMATCH),
-        RESULT(CORRUPT), RESULT(PERMISSION_DENIED), RESULT(STALE), RESULT(INVALID_NAME),
-        RESULT(WRONG_OWNER), RESULT(TOO_PERMISSIVE), RESULT(FOREIGN_PID_NAMESPACE),
-        RESULT(SYSTEM),
-#undef RESULT
-    };
-    for (size_t i = 0; i < sizeof results / sizeof *results; i++) {
-        if (strcmp(results[i].name, name) == 0)
-            return (int)results[i].result;
+/* Returns the name of a result, without its prefix. */
+EXPORT const char *shm_sync_py_name(int result) {
+    switch ((shm_sync_result)result) {
+#define NAME(name)                                                                     \
+    case SHM_SYNC_##name: return #name
+        NAME(OK);
+        NAME(POISONED);
+        NAME(TIMED_OUT);
+        NAME(WOULD_BLOCK);
+        NAME(DEADLOCK);
+        NAME(NOT_HELD);
+        NAME(NOT_PLACED);
+        NAME(TOO_MANY_LOCKS);
+        NAME(FOREIGN_PID_NAMESPACE);
+        NAME(UNRECOVERABLE);
+        NAME(UNSUPPORTED);
+        NAME(DISCONNECTED);
+        NAME(PEER_DIED);
+        NAME(NOT_FOUND);
+        NAME(NOT_A_SEGMENT);
+        NAME(UNSUPPORTED_FORMAT);
+        NAME(LAYOUT_MISMATCH);
+        NAME(CORRUPT);
+        NAME(PERMISSION_DENIED);
+        NAME(STALE);
+        NAME(INVALID_NAME);
+        NAME(INVALID_ARGUMENT);
+        NAME(WRONG_OWNER);
+        NAME(TOO_PERMISSIVE);
+        NAME(IN_USE);
+        NAME(UNFINISHED);
+        NAME(BLOCKED);
+        NAME(UNSEALED);
+        NAME(NO_SPACE);
+        NAME(UNIDENTIFIED);
+        NAME(LOCKS_HELD);
+        NAME(TOO_MANY_ENDPOINTS);
+        NAME(SYSTEM);
+#undef NAME
     }
-    return -1;
+    return "UNKNOWN";
 }
 
-EXPORT const char *shm_sync_py_text(int result) { return shm_sync_text((shm_sync_result)result); }
+EXPORT const char *shm_sync_py_text(int result) {
+    return shm_sync_text((shm_sync_result)result);
+}
 
 /* ------------------------------------------------------------------------------------
  * Segments
  */
 
 /* Opens `address`, or the descriptor `fd` if `address` is null. */
-EXPORT int shm_sync_py_open(const char *address, int fd, const char *fingerprint,
-                            shm_sync_segment **opened) {
+EXPORT int shm_sync_py_open(
+    const char *address, int fd, const char *fingerprint, shm_sync_segment **opened) {
     *opened = NULL;
     shm_sync_segment *segment = (shm_sync_segment *)calloc(1, sizeof *segment);
     if (segment == NULL)
         return SHM_SYNC_SYSTEM;
-    shm_sync_result result = address != NULL ? shm_sync_open(segment, address, fingerprint)
-                                             : shm_sync_open_fd(segment, fd, fingerprint);
+    shm_sync_result result = address != NULL
+                                 ? shm_sync_open(segment, address, fingerprint)
+                                 : shm_sync_open_fd(segment, fd, fingerprint);
     if (result == SHM_SYNC_OK) {
         *opened = segment;
     } else {
@@ -73,15 +97,16 @@ EXPORT int shm_sync_py_close(shm_sync_segment *segment) {
     return (int)result;
 }
 
-EXPORT void *shm_sync_py_value(const shm_sync_segment *segment, uint64_t *size, uint64_t *len) {
+EXPORT void *shm_sync_py_value(
+    const shm_sync_segment *segment, uint64_t *size, uint64_t *len) {
     *size = segment->value_size;
     *len = segment->len;
     return segment->value;
 }
 
 /* Copies at most `room` bytes of the type table. Returns its length. */
-EXPORT uint64_t shm_sync_py_type_table(const shm_sync_segment *segment, void *bytes,
-                                       uint64_t room) {
+EXPORT uint64_t shm_sync_py_type_table(
+    const shm_sync_segment *segment, void *bytes, uint64_t room) {
     uint64_t len;
     const unsigned char *table = shm_sync_type_table(segment, &len);
     if (len <= room && len != 0)
@@ -110,9 +135,13 @@ EXPORT int shm_sync_py_unlock(shm_sync_mutex *mutex, int *held) {
     return (int)shm_sync_unlock(mutex);
 }
 
-EXPORT int shm_sync_py_recover(shm_sync_mutex *mutex) { return (int)shm_sync_recover(mutex); }
+EXPORT int shm_sync_py_recover(shm_sync_mutex *mutex) {
+    return (int)shm_sync_recover(mutex);
+}
 
-EXPORT int shm_sync_py_poison(shm_sync_mutex *mutex) { return (int)shm_sync_poison(mutex); }
+EXPORT int shm_sync_py_poison(shm_sync_mutex *mutex) {
+    return (int)shm_sync_poison(mutex);
+}
 
 /* Writes the kind, the process id and the thread id. */
 EXPORT int shm_sync_py_poison_cause(const shm_sync_mutex *mutex, uint32_t cause[3]) {
@@ -124,30 +153,36 @@ EXPORT int shm_sync_py_poison_cause(const shm_sync_mutex *mutex, uint32_t cause[
     return (int)result;
 }
 
-EXPORT int shm_sync_py_wait_for(shm_sync_condvar *condvar, shm_sync_mutex *mutex,
-                                uint64_t timeout_ns, int *held) {
+EXPORT int shm_sync_py_wait_for(
+    shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns, int *held) {
     shm_sync_result result = shm_sync_wait_for(condvar, mutex, timeout_ns);
-    *held = result == SHM_SYNC_OK || result == SHM_SYNC_POISONED || result == SHM_SYNC_TIMED_OUT;
+    *held = result == SHM_SYNC_OK || result == SHM_SYNC_POISONED ||
+            result == SHM_SYNC_TIMED_OUT;
     return (int)result;
 }
 
-EXPORT void shm_sync_py_notify_one(shm_sync_condvar *condvar) { shm_sync_notify_one(condvar); }
+EXPORT void shm_sync_py_notify_one(shm_sync_condvar *condvar) {
+    shm_sync_notify_one(condvar);
+}
 
-EXPORT void shm_sync_py_notify_all(shm_sync_condvar *condvar) { shm_sync_notify_all(condvar); }
+EXPORT void shm_sync_py_notify_all(shm_sync_condvar *condvar) {
+    shm_sync_notify_all(condvar);
+}
 
 /* ------------------------------------------------------------------------------------
  * Semaphore
  */
 
 EXPORT int shm_sync_py_acquire_for(void *at, uint64_t permits, uint64_t timeout_ns,
-                                   shm_sync_permit **permit, int *held) {
+    shm_sync_permit **permit, int *held) {
     shm_sync_object semaphore = shm_sync_semaphore_at(at, permits);
     *permit = (shm_sync_permit *)calloc(1, sizeof **permit);
     if (*permit == NULL)
         return SHM_SYNC_SYSTEM;
-    shm_sync_result result = timeout_ns == 0
-                                 ? shm_sync_semaphore_try_acquire(&semaphore, *permit)
-                                 : shm_sync_semaphore_acquire_for(&semaphore, timeout_ns, *permit);
+    shm_sync_result result =
+        timeout_ns == 0
+            ? shm_sync_semaphore_try_acquire(&semaphore, *permit)
+            : shm_sync_semaphore_acquire_for(&semaphore, timeout_ns, *permit);
     *held = result == SHM_SYNC_OK;
     if (*held == 0) {
         free(*permit);
@@ -177,11 +212,17 @@ EXPORT uint64_t shm_sync_py_available(void *at, uint64_t permits) {
  * Event
  */
 
-EXPORT int shm_sync_py_event_set(shm_sync_event *event) { return (int)shm_sync_event_set(event); }
+EXPORT int shm_sync_py_event_set(shm_sync_event *event) {
+    return (int)shm_sync_event_set(event);
+}
 
-EXPORT void shm_sync_py_event_reset(shm_sync_event *event) { shm_sync_event_reset(event); }
+EXPORT void shm_sync_py_event_reset(shm_sync_event *event) {
+    shm_sync_event_reset(event);
+}
 
-EXPORT int shm_sync_py_event_is_set(shm_sync_event *event) { return shm_sync_event_is_set(event); }
+EXPORT int shm_sync_py_event_is_set(shm_sync_event *event) {
+    return shm_sync_event_is_set(event);
+}
 
 EXPORT int shm_sync_py_event_wait_for(shm_sync_event *event, uint64_t timeout_ns) {
     return (int)shm_sync_event_wait_for(event, timeout_ns);
@@ -193,22 +234,23 @@ EXPORT int shm_sync_py_event_wait_for(shm_sync_event *event, uint64_t timeout_ns
 
 /* A channel: its address, the size and alignment of a message, the capacity, and the
  * number of senders and receivers. */
-typedef struct channel {
+typedef struct channel_words {
     void *at;
     uint64_t numbers[5];
-} channel;
+} channel_words;
 
-static shm_sync_object object_of(const channel *channel) {
+static shm_sync_object object_of(const channel_words *channel) {
     const uint64_t *n = channel->numbers;
     return shm_sync_channel_at(channel->at, n[0], n[1], n[2], n[3], n[4]);
 }
 
-EXPORT uint64_t shm_sync_py_channel_len(const channel *channel) {
+EXPORT uint64_t shm_sync_py_channel_len(const channel_words *channel) {
     shm_sync_object object = object_of(channel);
     return shm_sync_channel_len(&object);
 }
 
-EXPORT int shm_sync_py_sender_open(const channel *channel, shm_sync_sender **end, int *held) {
+EXPORT int shm_sync_py_sender_open(
+    const channel_words *channel, shm_sync_sender **end, int *held) {
     shm_sync_object object = object_of(channel);
     *end = (shm_sync_sender *)calloc(1, sizeof **end);
     if (*end == NULL)
@@ -216,7 +258,8 @@ EXPORT int shm_sync_py_sender_open(const channel *channel, shm_sync_sender **end
     return held_after(shm_sync_sender_open(&object, *end), held);
 }
 
-EXPORT int shm_sync_py_receiver_open(const channel *channel, shm_sync_receiver **end, int *held) {
+EXPORT int shm_sync_py_receiver_open(
+    const channel_words *channel, shm_sync_receiver **end, int *held) {
     shm_sync_object object = object_of(channel);
     *end = (shm_sync_receiver *)calloc(1, sizeof **end);
     if (*end == NULL)
@@ -234,23 +277,25 @@ EXPORT int shm_sync_py_receiver_close(shm_sync_receiver *end, int *held) {
     return (int)shm_sync_receiver_close(end);
 }
 
-EXPORT int shm_sync_py_send_for(shm_sync_sender *end, const void *message, uint64_t timeout_ns) {
+EXPORT int shm_sync_py_send_for(
+    shm_sync_sender *end, const void *message, uint64_t timeout_ns) {
     return (int)(timeout_ns == 0 ? shm_sync_try_send(end, message)
                                  : shm_sync_send_for(end, message, timeout_ns));
 }
 
-EXPORT int shm_sync_py_recv_for(shm_sync_receiver *end, void *message, uint64_t timeout_ns) {
+EXPORT int shm_sync_py_recv_for(
+    shm_sync_receiver *end, void *message, uint64_t timeout_ns) {
     return (int)(timeout_ns == 0 ? shm_sync_try_recv(end, message)
                                  : shm_sync_recv_for(end, message, timeout_ns));
 }
 
-EXPORT int shm_sync_py_send_many_for(shm_sync_sender *end, const void *messages, uint64_t count,
-                                     uint64_t timeout_ns, uint64_t *sent) {
+EXPORT int shm_sync_py_send_many_for(shm_sync_sender *end, const void *messages,
+    uint64_t count, uint64_t timeout_ns, uint64_t *sent) {
     return (int)shm_sync_send_many_for(end, messages, count, timeout_ns, sent);
 }
 
-EXPORT int shm_sync_py_recv_many_for(shm_sync_receiver *end, void *messages, uint64_t count,
-                                     uint64_t timeout_ns, uint64_t *received) {
+EXPORT int shm_sync_py_recv_many_for(shm_sync_receiver *end, void *messages,
+    uint64_t count, uint64_t timeout_ns, uint64_t *received) {
     return (int)shm_sync_recv_many_for(end, messages, count, timeout_ns, received);
 }
 
@@ -262,21 +307,23 @@ EXPORT int shm_sync_py_receiver_wait(shm_sync_receiver *end, uint64_t timeout_ns
     return (int)shm_sync_wait_for_sender(end, timeout_ns);
 }
 
-EXPORT void shm_sync_py_free(void *end) { free(end); }
+EXPORT void shm_sync_py_free(void *end) {
+    free(end);
+}
 
 /* ------------------------------------------------------------------------------------
  * Memory
  */
 
-#define ATOMIC(size, type)                                                                     \
-    EXPORT uint64_t shm_sync_py_load_##size(const type *at) {                                  \
-        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                          \
-    }                                                                                          \
-    EXPORT uint64_t shm_sync_py_swap_##size(type *at, uint64_t value) {                        \
-        return __atomic_exchange_n(at, (type)value, __ATOMIC_SEQ_CST);                         \
-    }                                                                                          \
-    EXPORT uint64_t shm_sync_py_add_##size(type *at, uint64_t value) {                         \
-        return __atomic_fetch_add(at, (type)value, __ATOMIC_SEQ_CST);                          \
+#define ATOMIC(size, type)                                              \
+    EXPORT uint64_t shm_sync_py_load_##size(const type *at) {           \
+        return __atomic_load_n(at, __ATOMIC_SEQ_CST);                   \
+    }                                                                   \
+    EXPORT uint64_t shm_sync_py_swap_##size(type *at, uint64_t value) { \
+        return __atomic_exchange_n(at, (type)value, __ATOMIC_SEQ_CST);  \
+    }                                                                   \
+    EXPORT uint64_t shm_sync_py_add_##size(type *at, uint64_t value) {  \
+        return __atomic_fetch_add(at, (type)value, __ATOMIC_SEQ_CST);   \
     }
 ATOMIC(1, uint8_t)
 ATOMIC(2, uint16_t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -32,7 +33,7 @@ _library = ctypes.CDLL(str(_PATH), use_errno=True)
 _HELD = POINTER(c_int)
 #: The arguments of each function. All numbers of nanoseconds are unsigned.
 _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
-    "result": ([c_char_p], c_int),
+    "name": ([c_int], c_char_p),
     "text": ([c_int], c_char_p),
     "open": ([c_char_p, c_int, c_char_p, POINTER(c_void_p)], c_int),
     "close": ([c_void_p], c_int),
@@ -106,17 +107,11 @@ _EXCEPTIONS: dict[str, type[Error]] = {
     "STALE": StaleSegment,
     "FOREIGN_PID_NAMESPACE": StaleSegment,
 }
-_NAMES: dict[int, str] = {}
-for _name in [
-    *_EXCEPTIONS,
-    "OK",
-    "POISONED",
-    "TIMED_OUT",
-    "WOULD_BLOCK",
-    "INVALID_NAME",
-    "SYSTEM",
-]:
-    _NAMES[_FUNCTIONS["result"](_name.encode())] = _name
+
+
+@functools.cache
+def _name(result: int) -> str:
+    return str(_FUNCTIONS["name"](result).decode())
 
 
 def plain(name: str, *arguments: Any) -> Any:
@@ -130,7 +125,7 @@ def call(name: str, *arguments: Any, allow: tuple[str, ...] = (), what: str = ""
     :raises Error: every other result. The message begins with ``what``.
     """
     number = _FUNCTIONS[name](*arguments)
-    result = _NAMES.get(number, "")
+    result = _name(number)
     if result == "OK" or result in allow:
         return result
     text = _FUNCTIONS["text"](number).decode()
@@ -140,7 +135,9 @@ def call(name: str, *arguments: Any, allow: tuple[str, ...] = (), what: str = ""
         raise OSError(code, f"{message}: {os.strerror(code)}")
     if result == "INVALID_NAME":
         raise ValueError(message)
-    raise _EXCEPTIONS.get(result, LockFailed)(message)
+    error = _EXCEPTIONS.get(result, LockFailed)(message)
+    error.result = result.lower()
+    raise error
 
 
 def poison_cause(mutex: int) -> Cause | None:

@@ -88,6 +88,13 @@ class Segment:
         type_, offset = _views.find(self._type, path, self._access)
         return _views.get(type_, offset, self._access)
 
+    def type_of(self, path: str) -> Type:
+        """Returns the type of the part of the value at ``path``.
+
+        :raises NotFound: the value has no such part.
+        """
+        return _views.find(self._type, path, self._access)[0]
+
     def __len__(self) -> int:
         """The number of elements of a slice, which the creator has chosen."""
         return self._mapped.len

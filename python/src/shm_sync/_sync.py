@@ -296,8 +296,13 @@ class RecoveringGuard(Guard):
         trace: TracebackType | None,
     ) -> None:
         if kind is None and self._is_held:
-            _native.call("recover", self._mutex._at())
+            self.clear_poison()
         super().__exit__(kind, error, trace)
+
+    def clear_poison(self) -> None:
+        """Clears the poison, because the data are repaired. The lock stays held."""
+        self._check()
+        _native.call("recover", self._mutex._at())
 
 
 class Condvar(SyncObject):

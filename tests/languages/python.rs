@@ -1,0 +1,174 @@
+//! The Python package: where peers find it, and its own tests.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::num::NonZero;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+
+use shm_sync::{
+    CachePadded, LockError, Segment, ShmChannel, ShmCondvar, ShmEvent, ShmMutex, ShmOption,
+    ShmPipe, ShmSafe, ShmSemaphore, ShmString, ShmVec,
+};
+
+use crate::build::{Compiler, Language, Product};
+use crate::support::TestName;
+
+/// Builds the library of the package. Returns the folder for `PYTHONPATH`. Returns
+/// `None`, and prints why, if this machine has no C compiler or no Python.
+pub(crate) fn package() -> Option<PathBuf> {
+    let Some(compiler) = Compiler::any(Language::C) else {
+        println!("skipped: there is no C compiler for the Python package");
+        return None;
+    };
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: there is no python3");
+        return None;
+    }
+    let sources = source().join("src/shm_sync");
+    let library = compiler.compile(&sources.join("_library.c"), Product::Library);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages/python");
+    let package = folder.join("shm_sync");
+    fs::create_dir_all(&package).expect("the folder for temporary files is writable");
+    let link = |target: &Path, name: &Path| match symlink(target, package.join(name)) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => panic!("{name:?}: {error}"),
+        _ => {}
+    };
+    link(&library, Path::new("_library.so"));
+    for entry in fs::read_dir(&sources).expect("the package is there") {
+        let path = entry.expect("the folder can be listed").path();
+        let name = path.file_name().expect("a file has a name");
+        if path.extension().is_some_and(|extension| extension == "py") {
+            link(&path, Path::new(name));
+        }
+    }
+    Some(folder)
+}
+
+/// Returns the folder of the package in the repository.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../python")
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u8)]
+enum State {
+    Idle,
+    Busy = 7,
+    Gone,
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u8)]
+#[expect(dead_code, reason = "Python stores the other variants")]
+enum Shape {
+    Circle { radius: f64 },
+    Pair(u32, u16),
+    Empty,
+}
+
+#[derive(ShmSafe, Clone, Copy)]
+#[repr(C)]
+struct Job {
+    id: u32,
+    name: ShmString<20>,
+    state: State,
+    shape: Shape,
+    parent: ShmOption<u64>,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Worker {
+    lock: ShmMutex<Job>,
+    beats: AtomicU64,
+}
+
+/// A value with everything that the package knows.
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Everything {
+    version: u32,
+    pending: ShmMutex<u64>,
+    changed: ShmCondvar,
+    workers: [Worker; 4],
+    pair: ShmMutex<(u8, u64)>,
+    list: ShmMutex<ShmVec<u16, 5>>,
+    flag: AtomicBool,
+    letter: ShmMutex<char>,
+    small: ShmMutex<NonZero<u16>>,
+    wide: ShmMutex<i128>,
+    floats: ShmMutex<[f32; 3]>,
+    devices: ShmSemaphore<4>,
+    event: ShmEvent,
+    auto: ShmEvent,
+    channel: ShmChannel<Job, 8, 2, 2>,
+    numbers: ShmChannel<u64, 8>,
+    pipe: ShmPipe<64>,
+    padded: CachePadded<AtomicI32>,
+}
+
+impl Everything {
+    fn new() -> Self {
+        let worker = || Worker {
+            lock: ShmMutex::new(Job {
+                id: 3,
+                name: ShmString::try_from("first").expect("it is short"),
+                state: State::Busy,
+                shape: Shape::Circle { radius: 1.5 },
+                parent: Some(5).into(),
+            }),
+            beats: AtomicU64::new(1),
+        };
+        Self {
+            version: 12,
+            pending: ShmMutex::new(5),
+            changed: ShmCondvar::new(),
+            workers: [worker(), worker(), worker(), worker()],
+            pair: ShmMutex::new((1, 2)),
+            list: ShmMutex::new(ShmVec::new()),
+            flag: AtomicBool::new(true),
+            letter: ShmMutex::new('ż'),
+            small: ShmMutex::new(NonZero::new(9).expect("9 is not 0")),
+            wide: ShmMutex::new(-3),
+            floats: ShmMutex::new([1.0, 2.5, -3.0]),
+            devices: ShmSemaphore::new(),
+            event: ShmEvent::manual_reset(),
+            auto: ShmEvent::auto_reset(),
+            channel: ShmChannel::new(),
+            numbers: ShmChannel::new(),
+            pipe: ShmPipe::new(),
+            padded: CachePadded::new(AtomicI32::new(-4)),
+        }
+    }
+}
+
+/// Runs python/tests, with a segment for each test.
+#[test]
+fn python_package_passes_its_tests() {
+    /// More than there are tests.
+    const TESTS: usize = 60;
+    let Some(package) = package() else { return };
+    let names: Vec<TestName> = (0..TESTS)
+        .map(|_| TestName::new("languages-python"))
+        .collect();
+    let segments: Vec<Segment<Everything>> = names
+        .iter()
+        .map(|name| Segment::create(name, Everything::new()).expect("the name is new"))
+        .collect();
+    let addresses: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let status = Command::new("python3")
+        .arg(source().join("tests/test_shm_sync.py"))
+        .env("PYTHONPATH", package)
+        .env("SHM_SYNC_TEST_ADDRESSES", addresses.join(","))
+        .status()
+        .expect("python3 can be started");
+    assert!(status.success(), "python/tests: {status}");
+    for (segment, name) in segments.iter().zip(&names) {
+        let lock = segment.pending.try_lock();
+        let is_free = matches!(lock, Ok(_) | Err(LockError::Poisoned(_)));
+        assert!(is_free, "{}: a test has left {lock:?}", &**name);
+    }
+}
