@@ -93,7 +93,10 @@ class Peer:
         self.guard = guard
 
     def do_unlock(self):
-        self.guard.release()
+        if self.guard is None:
+            return "not_held"
+        guard, self.guard = self.guard, None
+        guard.release()
 
     def do_recover(self):
         repair(self.guard.data)
