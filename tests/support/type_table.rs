@@ -62,7 +62,8 @@ impl TypeTable {
         self.root
     }
 
-    /// Creates a POSIX object with these types, and with this value of the last of them.
+    /// Creates a POSIX object with these types, and with this value of the last of
+    /// them.
     pub fn create(&self, value: &[u8], align: u64) -> TestName {
         let name = TestName::new("types");
         drop(Segment::create(&name, ShmMutex::new(0_u64)).expect("the name is new"));
@@ -107,7 +108,8 @@ fn put_text(words: &mut Vec<u64>, tag: u64, text: &str) {
     }
 }
 
-/// Returns SipHash-2-4 with 128 bits of little-endian words, with the key of the format.
+/// Returns SipHash-2-4 with 128 bits of little-endian words, with the key of the
+/// format.
 fn sip_hash(message: &[u64]) -> u128 {
     let [k0, k1] = [*b"shm-sync", *b" layout\0"].map(u64::from_le_bytes);
     let mut v = [

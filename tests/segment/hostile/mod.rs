@@ -6,7 +6,8 @@
 //! open.
 //!
 //! The tests are in five parts: the contents of objects, their type tables, their file
-//! types, objects that change while they are used, and System V segments of other users.
+//! types, objects that change while they are used, and System V segments of other
+//! users.
 
 mod access;
 mod changes;
