@@ -147,6 +147,10 @@ pub(crate) struct Limit {
 pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) subject: Subject,
+    /// Also show the values of all fields; they are read without locks, so they are no
+    /// snapshot and may be torn
+    #[arg(long)]
+    pub(crate) values: bool,
     #[command(flatten)]
     pub(crate) limit: Limit,
     #[command(flatten)]

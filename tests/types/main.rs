@@ -7,3 +7,4 @@ mod properties;
 mod public_types;
 mod serialise;
 mod type_table;
+mod values;

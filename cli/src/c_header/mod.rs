@@ -281,7 +281,10 @@ impl<'a> Header<'a> {
                 Shape::Inner(inner, _) => add(inner, name, path),
                 Shape::Struct | Shape::TaggedUnion => {
                     for field in &of.fields {
-                        let path = format!("{path}.{}", field.name);
+                        let path = match of.kind.as_str() {
+                            "CachePadded" => path.clone(),
+                            _ => format!("{path}.{}", field.name),
+                        };
                         let part = match shape {
                             Shape::Struct => identifier(&field.name),
                             _ => "tag".to_owned(),

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64};
 
 use crate::run::{refusal, stdout};
-use crate::support::{TestAddress, TestFile, TestName, on_stage};
+use crate::support::{TestAddress, TestFile, TestName, TypeTable, on_stage};
 use shm_sync::{
     Backing, CachePadded, Lifelines, PthreadCondvar, Published, Segment, SegmentContent,
     ShmBarrier, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmOnceLock, ShmOption,
@@ -451,6 +451,55 @@ on_stage! {
         assert_eq!(size_of_value(&compilers, 0_u128), "16");
         assert_eq!(size_of_value(&compilers, ShmSemaphore::<2>::new()), "256");
         assert_eq!(size_of_value(&compilers, MaybeUninit::new((0_u8, 0_u16))), "4");
+    }
+
+    /// Another user may have chosen any names, also equal ones.
+    fn headers_with_any_names_compile() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let names = [
+            "*/ evil /*", "\u{1b}[2J\n#error x", "", "0", "00", "class", "any", "any_class_",
+            "f0", "padding", "lock", "tag", "bytes", "uint8_t", "NULL", "\\", "\"", "??/", "ż", "ź",
+            "shm_sync_mutex", "any_H", "ANY_H", "__x", "_X", "stdin", "a", "a", "a", "a_", "a_2",
+        ];
+        let mut table = TypeTable::default();
+        let byte = table.add("u8", 1, 1, &[]);
+        let mut fields = Vec::new();
+        let mut variants = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            let number = number as u64;
+            let inner = table.add("struct", 2, 1, &[(name, 0, byte), (name, 1, byte)]);
+            let opaque = table.add(&format!("{name}{number}"), 1, 1, &[]);
+            fields.extend([(*name, number * 3, inner), (*name, number * 3 + 2, opaque)]);
+            variants.push([(*name, 1, inner), ("b", 3, opaque)]);
+        }
+        let listed: Vec<_> = (0..).zip(&variants).zip(names).collect();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|((number, fields), name)| (*name, *number, &fields[..]))
+            .collect();
+        let choice = table.add_enum("enum", 4, 1, &[("u8", 0, byte)], &listed);
+        let plain: Vec<_> = (0..).zip(names).map(|(number, name)| (name, number, &[][..])).collect();
+        let plain = table.add_enum("enum", 1, 1, &[("u8", 0, byte)], &plain);
+        // Fields that overlap, in the wrong order, and a gap at the start.
+        let overlapping = table.add("tuple", 2, 1, &[("0", 0, byte), ("1", 0, byte)]);
+        let reordered = table.add("tuple", 4, 2, &[("0", 3, byte), ("1", 1, byte)]);
+        let end = 3 * names.len() as u64;
+        let parts = [("choice", end, choice), ("plain", end + 4, plain),
+            ("overlapping", end + 5, overlapping)];
+        fields.extend(parts);
+        table.add("struct", end + 8, 1, &fields);
+        let name = table.create(&vec![0; end as usize + 8], 1);
+        let header = stdout(&["export-c", &name, "--prefix", "any"]);
+        let body = "printf(\"%zu\", sizeof(any));";
+        assert_eq!(compilers.run(&header, body, &[]), (end + 8).to_string(), "{header}");
+
+        table.add("struct", 4, 4, &[("0", 0, reordered)]);
+        let name = table.create(&[0; 4], 4);
+        let header = stdout(&["export-c", &name, "--prefix", "any"]);
+        let body = "printf(\"%zu %zu\", sizeof(any), offsetof(any_f0, f0));";
+        assert_eq!(compilers.run(&header, body, &[]), "4 3", "{header}");
     }
 
     fn what_has_no_header_is_refused() {

@@ -12,3 +12,4 @@ mod gc;
 mod outputs;
 mod terminal;
 mod texts;
+mod values;

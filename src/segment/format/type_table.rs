@@ -567,7 +567,30 @@ mod tests {
 
         let list = |fields: &[(&str, u64, u128)]| Message::new("array", 3, 1, fields);
         let slice = Message::new("slice", 0, 1, &[("0", 1, of)]);
-        let faults: [(&str, &[Message]); 17] = [
+        let word = Message::new("u32", 4, 4, &[]);
+        let words = word.fingerprint();
+        let faults: [(&str, &[Message]); 20] = [
+            (
+                "a misaligned field",
+                &[
+                    word.clone(),
+                    Message::new("struct", 8, 4, &[("a", 2, words)]),
+                ],
+            ),
+            (
+                "a field that is aligned more",
+                &[
+                    word.clone(),
+                    Message::new("struct", 8, 1, &[("a", 0, words)]),
+                ],
+            ),
+            (
+                "an array that is aligned less",
+                &[
+                    word.clone(),
+                    Message::new("array", 8, 1, &[("0", 2, words)]),
+                ],
+            ),
             ("no field type", std::slice::from_ref(&good)),
             ("a later field type", &[good.clone(), byte.clone()]),
             ("a type twice", &[byte.clone(), byte.clone()]),
