@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
@@ -144,6 +145,48 @@ impl Everything {
         }
     }
 }
+
+/// Returns the listing of the README in Python, for another segment.
+fn listing(address: &str) -> String {
+    let readme = fs::read_to_string(source().join("../README.md")).expect("it is there");
+    let (_, after) = readme
+        .split_once("```python\n")
+        .expect("there is a listing");
+    let (listing, _) = after.split_once("```").expect("the listing ends");
+    let changed = listing.replace("/shm-sync-runs", address);
+    assert_ne!(changed, listing, "the listing opens /shm-sync-runs");
+    changed
+}
+
+#[test]
+fn listing_of_the_readme_repairs_and_counts() {
+    let Some(package) = package() else { return };
+    let name = TestName::new("languages-listing");
+    let runs = Segment::create(&name, ShmMutex::new((7_u64, 5_u64))).expect("the name is new");
+    let killed = Command::new("python3")
+        .args(["-c", DIES_INSIDE, &name])
+        .env("PYTHONPATH", &package)
+        .status()
+        .expect("python3 can be started");
+    assert_eq!(killed.signal(), Some(libc::SIGKILL), "{killed}");
+    for expected in [6, 7] {
+        let status = Command::new("python3")
+            .args(["-c", &listing(&name)])
+            .env("PYTHONPATH", &package)
+            .status()
+            .expect("python3 can be started");
+        assert!(status.success(), "the listing: {status}");
+        let runs = *runs.lock().expect("the listing has repaired the data");
+        assert_eq!(runs, (expected, expected));
+    }
+}
+
+/// Kills itself with the lock held.
+const DIES_INSIDE: &str = "
+import os, sys, shm_sync
+with shm_sync.open(sys.argv[1]).value.lock() as runs:
+    os.kill(os.getpid(), 9)
+";
 
 /// Runs python/tests, with a segment for each test.
 #[test]

@@ -9,6 +9,7 @@ mod commands;
 mod completions;
 mod export;
 mod gc;
+mod listings;
 mod outputs;
 mod terminal;
 mod texts;

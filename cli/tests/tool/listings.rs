@@ -1,0 +1,149 @@
+//! The listings of the README in C and C++, with the header that `export-c` prints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::run::stdout;
+use crate::support::{TestName, die, expect_poisoned, on_stage, poll, spawn};
+use shm_sync::{PoisonCause, Segment, ShmMutex};
+
+type Runs = ShmMutex<(u64, u64)>;
+
+const README: &str = include_str!("../../../README.md");
+
+/// Returns the first listing of the README in a language.
+fn listing(language: &str) -> &'static str {
+    let (_, after) = README
+        .split_once(&format!("```{language}\n"))
+        .unwrap_or_else(|| panic!("the README has a listing in {language}"));
+    after.split_once("```").expect("the listing ends").0
+}
+
+/// A segment like that of the README, and a directory with its header.
+struct Place {
+    _name: TestName,
+    segment: Segment<Runs>,
+    directory: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let name = TestName::new("listings");
+        let segment = Segment::create(&name, ShmMutex::new((0, 0))).expect("the name is new");
+        let directory = PathBuf::from(name.path().replace("/dev/shm", "/tmp"));
+        fs::create_dir(&directory).expect("the name is new");
+        let header = stdout(&["export-c", &name, "--prefix", "runs"]);
+        fs::write(directory.join("runs.h"), header).expect("there is room");
+        Self {
+            _name: name,
+            segment,
+            directory,
+        }
+    }
+
+    /// Compiles a program, and returns its path. Returns `None`, and prints why, if
+    /// there is no such compiler.
+    fn compile(&self, compiler: &str, options: &[&str], text: &str) -> Option<PathBuf> {
+        let source = self.directory.join("listing");
+        fs::write(&source, text).expect("there is room");
+        let program = self.directory.join(format!("program-{compiler}"));
+        let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("../include");
+        let output = Command::new(compiler)
+            .args(options)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread", "-o"])
+            .arg(&program)
+            .args(["-I".as_ref(), include.as_os_str(), "-I".as_ref()])
+            .arg(&self.directory)
+            .arg(&source)
+            .output();
+        let Ok(output) = output else {
+            println!("skipped: there is no {compiler}");
+            return None;
+        };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{compiler}: {errors}");
+        Some(program)
+    }
+
+    fn runs(&self) -> (u64, u64) {
+        *self.segment.lock().expect("no holder has failed")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Waits until a process holds the lock, and kills it.
+fn kill_inside(segment: &Segment<Runs>, mut program: Child) -> u32 {
+    let pid = program.id();
+    poll(|| segment.holder().is_some_and(|holder| holder.pid == pid));
+    program.kill().expect("it runs");
+    program.wait().expect("it is a child");
+    pid
+}
+
+on_stage! {
+    fn listing_in_c_survives_kills_on_either_side() {
+        let place = Place::new();
+        let lines = listing("c").lines().count();
+        assert!(lines < 30, "the listing is short: {lines} lines");
+        for (compiler, options) in [
+            ("gcc", &["-std=gnu11", "-x", "c"][..]),
+            ("clang", &["-std=gnu11", "-x", "c"][..]),
+        ] {
+            let Some(slow) = place.compile(compiler, options, listing("c")) else {
+                continue;
+            };
+            let start = |program: &Path| {
+                let mut command = Command::new(program);
+                command.stdout(Stdio::piped()).spawn().expect("it runs")
+            };
+            let victim = start(&slow);
+            let pid = kill_inside(&place.segment, victim);
+            let cause = expect_poisoned(place.segment.lock()).cause();
+            assert!(
+                matches!(cause, PoisonCause::OwnerDied { pid: dead, .. } if dead == pid),
+                "the process in C has died with the lock: {cause:?}"
+            );
+
+            let fast = listing("c").replace("sleep(5)", "sleep(0)");
+            assert_ne!(fast, listing("c"), "the listing sleeps");
+            let fast = place.compile(compiler, options, &fast).expect("as above");
+            let run = || {
+                let output = start(&fast).wait_with_output().expect("it is a child");
+                assert_eq!(output.stdout, b"success\n", "{output:?}");
+                let runs = place.runs();
+                assert_eq!(runs.0, runs.1, "the repair has undone the killed run");
+                runs.0
+            };
+            let after_c = run();
+
+            let mut child = spawn(|| {
+                let mut guard = place.segment.lock().expect("no holder has failed");
+                guard.0 += 1;
+                die()
+            });
+            child.wait();
+            assert_eq!(run(), after_c + 1, "the process in Rust has died");
+        }
+    }
+
+    fn listing_in_cpp_compiles_and_runs() {
+        let place = Place::new();
+        let program = format!("{}\nint main() {{ return count_a_run(); }}\n", listing("cpp"));
+        for compiler in ["g++", "clang++"] {
+            let options = ["-std=c++17", "-x", "c++"];
+            let Some(program) = place.compile(compiler, &options, &program) else {
+                continue;
+            };
+            let before = place.runs().0;
+            let status = Command::new(program).status().expect("it runs");
+            assert!(status.success(), "{compiler}: {status}");
+            assert_eq!(place.runs(), (before + 1, before + 1), "{compiler}");
+        }
+    }
+}
