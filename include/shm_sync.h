@@ -453,16 +453,22 @@ typedef struct shm_sync_i_head {
 
 /* What the header knows of a thread. `marker` tells whether it is valid. */
 typedef struct shm_sync_i_thread {
-    const uint32_t *marker; /* the pid namespace; the kernel zeroes it in a child */
+    /* The pid namespace. The kernel zeroes it in a forked child. */
+    const uint32_t *marker;
     shm_sync_i_head *head;
-    void *top;            /* the first entry when `limit` was right; null: unknown */
-    uint64_t id;          /* process and thread id */
-    uint64_t slack_until; /* the timer slack is known to be small until then */
+    /* The first entry of the list when `room` was right, or null if it may be wrong. */
+    void *top;
+    /* Process and thread id, as the words of a lock store them. */
+    uint64_t id;
+    /* The timer slack is known to be small until then. */
+    uint64_t slack_until;
     uint32_t tid;
-    int32_t held;  /* locks that this copy of the header has locked */
-    int32_t limit; /* the largest value of `held` that the kernel can recover */
-    bool
-        is_known; /* glibc's layout is the known one, so this header writes the words */
+    /* How many more locks the kernel would recover. */
+    int32_t room;
+    /* This copy of the header has locked all entries of the list. */
+    bool all_ours;
+    /* glibc's layout is the known one, so this header writes the words. */
+    bool is_known;
     uint8_t failed_spins;
     uint8_t failed_lock_spins;
 } shm_sync_i_thread;
@@ -477,7 +483,7 @@ SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
 /* 0: unknown; 1: one processor is online; 2: several. */
 SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
-    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, SHM_SYNC_MAX_LOCKS_HELD, false, 0, 0};
+    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 #ifdef __cplusplus
 }
 #endif
@@ -737,10 +743,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     me->id =
         ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
     me->is_known = is_known;
-    /* A new thread, and the only thread of a child, hold no lock of this copy. */
-    me->held = 0;
-    me->limit = SHM_SYNC_MAX_LOCKS_HELD;
-    me->top = NULL;
+    me->top = NULL; /* the first lock counts */
     me->marker = marker;
     return SHM_SYNC_OK;
 }
@@ -752,8 +755,8 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
                                                                : shm_sync_i_refresh(me);
 }
 
-/* Returns whether the kernel would recover one more lock. The bound is right while the
- * first entry of the list is the same. Otherwise the list is counted. All code puts new
+/* Counts the list, and returns whether the kernel would recover one more lock. The
+ * number is right as long as the first entry is the same, because all code puts new
  * entries in front. */
 SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
     int32_t count = 0;
@@ -764,12 +767,13 @@ SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
         entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
         count += 1;
     }
-    me->limit = me->held + (SHM_SYNC_MAX_LOCKS_HELD - count);
+    me->room = SHM_SYNC_MAX_LOCKS_HELD - count;
+    me->all_ours = count == 0;
     return count < SHM_SYNC_MAX_LOCKS_HELD;
 }
 
 SHM_SYNC_I_INLINE bool shm_sync_i_has_room(const shm_sync_i_thread *me) {
-    return SHM_SYNC_I_LOAD(&me->head->list) == me->top && me->held < me->limit;
+    return SHM_SYNC_I_LOAD(&me->head->list) == me->top && me->room > 0;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -1247,7 +1251,7 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
         pthread_mutex_unlock(&pthread->mutex);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* glibc only releases the word */
+        __sync_synchronize(); /* glibc only releases the word */
         return NULL;
     }
     shm_sync_i_set_pending(me->head,
@@ -1276,17 +1280,23 @@ SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
 
 /* Counts one more lock of this thread, which is the first of its list. */
 SHM_SYNC_I_INLINE void shm_sync_i_count_lock(shm_sync_i_thread *me) {
-    me->held += 1;
+    me->room -= 1;
     me->top = SHM_SYNC_I_LOAD(&me->head->list);
 }
 
-/* Counts one lock less. The entry after it is the first one for certain only if no
- * other code holds locks. */
+/* Counts one lock less. `first` is the first entry before the unlock, and `next` the
+ * entry after the one that was removed. Other code may unlock its own entry, and lock
+ * it again with more entries behind it. So `next` becomes `top` only if it is the head,
+ * or if this copy of the header has locked all entries. */
 SHM_SYNC_I_INLINE void shm_sync_i_count_unlock(
-    shm_sync_i_thread *me, const shm_sync_i_words *words, void *next) {
-    me->held -= 1;
-    if (((uintptr_t)me->top & ~(uintptr_t)1) == (uintptr_t)&words->next)
-        me->top = me->limit == SHM_SYNC_MAX_LOCKS_HELD ? next : NULL;
+    shm_sync_i_thread *me, const shm_sync_i_words *words, void *first, void *next) {
+    if (first != me->top) {
+        me->top = NULL; /* other code has changed the list */
+        return;
+    }
+    me->room += 1;
+    if (((uintptr_t)first & ~(uintptr_t)1) == (uintptr_t)&words->next)
+        me->top = me->all_ours || next == (void *)me->head ? next : NULL;
 }
 
 /* Records that the calling thread has acquired the lock. */
@@ -1422,9 +1432,11 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
         return false;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
     void *next = shm_sync_i_pthread_unlock(&lock->pthread);
-    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &lock->pthread.words, next);
+    shm_sync_i_count_unlock(me, &lock->pthread.words, first, next);
     return true;
 }
 
@@ -2109,11 +2121,10 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_load_validity(
     uint64_t copy[5];
     uint64_t end = SHM_SYNC_I_ACQUIRE(&words[3]);
     for (int i = 0; i < 5; i++)
-        copy[i] = SHM_SYNC_I_LOAD(&words[i]);
-    uint32_t space =
-        SHM_SYNC_I_LOAD((const uint32_t *)(const void *)((const char *)base +
-                                                         SHM_SYNC_I_AT_PID_NAMESPACE));
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        copy[i] = SHM_SYNC_I_ACQUIRE(&words[i]);
+    uint32_t space = SHM_SYNC_I_ACQUIRE(
+        (const uint32_t *)(const void *)((const char *)base +
+                                         SHM_SYNC_I_AT_PID_NAMESPACE));
     copy[3] = SHM_SYNC_I_LOAD(&words[3]) == end ? end : 0;
     unsigned char bytes[40];
     memcpy(bytes, copy, sizeof bytes);
@@ -2835,8 +2846,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
 }
 
 SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    void *first = SHM_SYNC_I_LOAD(&me->head->list);
     void *next = shm_sync_i_pthread_unlock(&word->lock);
-    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &word->lock.words, next);
+    shm_sync_i_count_unlock(me, &word->lock.words, first, next);
 }
 
 SHM_SYNC_I_OUTLINE int shm_sync_i_remove_id(int id) {
