@@ -40,17 +40,17 @@
  *
  * A process may be killed at any instruction, in this header or outside.
  *
- * - The kernel releases the locks, permits and endpoints of a thread that ends. A waiter
- *   goes on at once, and in rare cases within 250 ms.
+ * - The kernel releases the locks, permits and endpoints of a thread that ends. A
+ *   waiter goes on at once, and in rare cases within 250 ms.
  * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
- * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its last
- *   user calls shm_sync_close. A killed user does not remove the name.
+ * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its
+ *   last user calls shm_sync_close. A killed user does not remove the name.
  *
  * THREADS, SIGNALS AND FORKS
  *
  * A lock, a permit and an endpoint belong to the thread that acquired them. No function
- * here may be called in a signal handler. A forked child has the mappings of its parent,
- * but none of its locks, permits and endpoints: a call with such a one returns
+ * here may be called in a signal handler. A forked child has the mappings of its
+ * parent, but none of its locks, permits and endpoints: a call with such a one returns
  * SHM_SYNC_NOT_HELD and changes nothing.
  *
  * A function that sleeps is no cancellation point of pthread_cancel.
@@ -113,16 +113,19 @@
 
 #ifdef __cplusplus
 #define SHM_SYNC_I_INLINE inline __attribute__((unused, visibility("hidden")))
-#define SHM_SYNC_I_COLD                                                                \
-    inline __attribute__((unused, noinline, cold, visibility("hidden")))
+#define SHM_SYNC_I_OUTLINE \
+    inline __attribute__((unused, noinline, visibility("hidden")))
 #define SHM_SYNC_I_ASSERT(condition, text) static_assert(condition, text)
 #define SHM_SYNC_I_C extern "C"
 #else
 #define SHM_SYNC_I_INLINE static inline __attribute__((unused))
-#define SHM_SYNC_I_COLD static __attribute__((unused, noinline, cold))
+#define SHM_SYNC_I_OUTLINE static __attribute__((unused, noinline))
 #define SHM_SYNC_I_ASSERT(condition, text) _Static_assert(condition, text)
 #define SHM_SYNC_I_C extern
 #endif
+
+/* A function that is called seldom. Calls of it are taken for unlikely. */
+#define SHM_SYNC_I_COLD __attribute__((cold)) SHM_SYNC_I_OUTLINE
 
 /* The caller must look at the result. */
 #define SHM_SYNC_I_CHECK __attribute__((warn_unused_result))
@@ -144,13 +147,13 @@
 typedef enum shm_sync_result {
     /* Success. After a lock function, the caller holds the mutex. */
     SHM_SYNC_OK = 0,
-    /* The caller holds the mutex. A holder died or called shm_sync_poison, and no holder
-     * has repaired the data since. */
+    /* The caller holds the mutex. A holder died or called shm_sync_poison, and no
+     * holder has repaired the data since. */
     SHM_SYNC_POISONED,
     /* The time has passed. */
     SHM_SYNC_TIMED_OUT,
-    /* The call does not wait, and another thread (or this one) holds the lock, no permit
-     * is free, the channel is full or empty, or the event is not set. */
+    /* The call does not wait, and another thread (or this one) holds the lock, no
+     * permit is free, the channel is full or empty, or the event is not set. */
     SHM_SYNC_WOULD_BLOCK,
     /* The calling thread would wait for itself. */
     SHM_SYNC_DEADLOCK,
@@ -158,16 +161,17 @@ typedef enum shm_sync_result {
     SHM_SYNC_NOT_HELD,
     /* The object is not initialised: no segment contains it. */
     SHM_SYNC_NOT_PLACED,
-    /* The calling thread holds SHM_SYNC_MAX_LOCKS_HELD robust locks, those of other code
-     * included. */
+    /* The calling thread holds SHM_SYNC_MAX_LOCKS_HELD robust locks, those of other
+     * code included. */
     SHM_SYNC_TOO_MANY_LOCKS,
     /* The locks belong to another pid namespace (container), which is in use. */
     SHM_SYNC_FOREIGN_PID_NAMESPACE,
     /* Other code unlocked the pthread mutex after an owner death without
      * pthread_mutex_consistent. No thread can lock it any more. */
     SHM_SYNC_UNRECOVERABLE,
-    /* This header can't use the object: a mutex with priority inheritance (glibc does not
-     * lock it safely), or a lock in private memory. */
+    /* This header can't use the object: a lock in private memory of a Rust program; a
+     * mutex with priority inheritance, if glibc's mutex has an unknown layout (glibc
+     * itself does not lock it safely); a segment without a type table. */
     SHM_SYNC_UNSUPPORTED,
     /* All endpoints of the other side have closed. */
     SHM_SYNC_DISCONNECTED,
@@ -179,8 +183,8 @@ typedef enum shm_sync_result {
     SHM_SYNC_NOT_A_SEGMENT,
     /* The segment has another version of the memory format. */
     SHM_SYNC_UNSUPPORTED_FORMAT,
-    /* The segment holds another type, is for another platform, or the field is of another
-     * kind. */
+    /* The segment holds another type, is for another platform, or the field is of
+     * another kind. */
     SHM_SYNC_LAYOUT_MISMATCH,
     /* A field of the header or of a table is invalid. */
     SHM_SYNC_CORRUPT,
@@ -208,9 +212,9 @@ typedef enum shm_sync_result {
     SHM_SYNC_UNSEALED,
     /* There is not enough memory. */
     SHM_SYNC_NO_SPACE,
-    /* The calling thread can't own robust locks: /proc is not mounted, the kernel has no
-     * robust lists, glibc's mutex has an unknown layout, or the thread comes from a bare
-     * clone(2). */
+    /* The calling thread can't own robust locks: /proc is not mounted, the kernel has
+     * no robust lists, glibc's mutex has an unknown layout, or the thread comes from a
+     * bare clone(2). */
     SHM_SYNC_UNIDENTIFIED,
     /* A thread of this process holds a lock, a permit or an endpoint in the segment. */
     SHM_SYNC_LOCKS_HELD,
@@ -224,35 +228,52 @@ typedef enum shm_sync_result {
 SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
     switch (result) {
     case SHM_SYNC_OK: return "success";
-    case SHM_SYNC_POISONED: return "the lock is held, but its data may be inconsistent: a holder died or failed";
+    case SHM_SYNC_POISONED:
+        return "the lock is held, but its data may be inconsistent: a holder died or "
+               "failed";
     case SHM_SYNC_TIMED_OUT: return "the time has passed";
     case SHM_SYNC_WOULD_BLOCK: return "the call would have to wait";
     case SHM_SYNC_DEADLOCK: return "this thread would wait for itself";
-    case SHM_SYNC_NOT_HELD: return "this thread does not hold the lock, the permit or the endpoint";
+    case SHM_SYNC_NOT_HELD:
+        return "this thread does not hold the lock, the permit or the endpoint";
     case SHM_SYNC_NOT_PLACED: return "the object is not initialised in shared memory";
-    case SHM_SYNC_TOO_MANY_LOCKS: return "this thread holds as many locks as the kernel recovers when it dies";
-    case SHM_SYNC_FOREIGN_PID_NAMESPACE: return "the locks belong to another pid namespace, which is in use";
-    case SHM_SYNC_UNRECOVERABLE: return "other code left the pthread mutex unrecoverable";
-    case SHM_SYNC_UNSUPPORTED: return "this header can't use the object (priority inheritance, private memory)";
+    case SHM_SYNC_TOO_MANY_LOCKS:
+        return "this thread holds as many locks as the kernel recovers when it dies";
+    case SHM_SYNC_FOREIGN_PID_NAMESPACE:
+        return "the locks belong to another pid namespace, which is in use";
+    case SHM_SYNC_UNRECOVERABLE:
+        return "other code left the pthread mutex unrecoverable";
+    case SHM_SYNC_UNSUPPORTED: return "this header can't use the object";
     case SHM_SYNC_DISCONNECTED: return "all endpoints of the other side have closed";
-    case SHM_SYNC_PEER_DIED: return "an endpoint of the other side has died, and none is left";
+    case SHM_SYNC_PEER_DIED:
+        return "an endpoint of the other side has died, and none is left";
     case SHM_SYNC_NOT_FOUND: return "no such segment or field";
     case SHM_SYNC_NOT_A_SEGMENT: return "the object is no segment of shm-sync";
-    case SHM_SYNC_UNSUPPORTED_FORMAT: return "the segment has another version of the memory format";
-    case SHM_SYNC_LAYOUT_MISMATCH: return "the segment or the field has another type than expected";
+    case SHM_SYNC_UNSUPPORTED_FORMAT:
+        return "the segment has another version of the memory format";
+    case SHM_SYNC_LAYOUT_MISMATCH:
+        return "the segment or the field has another type than expected";
     case SHM_SYNC_CORRUPT: return "the header or a table of the segment is invalid";
-    case SHM_SYNC_PERMISSION_DENIED: return "owner and mode of the object forbid it to this user";
-    case SHM_SYNC_STALE: return "the locks are of another boot, file or pid namespace: open the segment once with a Rust program";
+    case SHM_SYNC_PERMISSION_DENIED:
+        return "owner and mode of the object forbid it to this user";
+    case SHM_SYNC_STALE:
+        return "the locks are of another boot, file or pid namespace: open the segment "
+               "once with a Rust program";
     case SHM_SYNC_INVALID_NAME: return "the text is no address of a segment";
     case SHM_SYNC_INVALID_ARGUMENT: return "an argument is invalid";
-    case SHM_SYNC_WRONG_OWNER: return "the object belongs to another user or group than expected";
+    case SHM_SYNC_WRONG_OWNER:
+        return "the object belongs to another user or group than expected";
     case SHM_SYNC_TOO_PERMISSIVE: return "other users may write to the object";
-    case SHM_SYNC_IN_USE: return "the object looks like a copy or like a file of another boot, and is in use";
-    case SHM_SYNC_UNFINISHED: return "another process creates, reinitialises or removes the segment";
+    case SHM_SYNC_IN_USE:
+        return "the object looks like a copy or like a file of another boot, and is in "
+               "use";
+    case SHM_SYNC_UNFINISHED:
+        return "another process creates, reinitialises or removes the segment";
     case SHM_SYNC_BLOCKED: return "another process holds a record lock on the file";
     case SHM_SYNC_UNSEALED: return "the descriptor is not that of an anonymous segment";
     case SHM_SYNC_NO_SPACE: return "not enough memory";
-    case SHM_SYNC_UNIDENTIFIED: return "this thread can't own robust locks: is /proc mounted?";
+    case SHM_SYNC_UNIDENTIFIED:
+        return "this thread can't own robust locks: is /proc mounted?";
     case SHM_SYNC_LOCKS_HELD: return "this process holds a lock in the segment";
     case SHM_SYNC_TOO_MANY_ENDPOINTS: return "all endpoints of this side are taken";
     case SHM_SYNC_SYSTEM: return "a system call failed";
@@ -266,8 +287,8 @@ SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
  * Only the functions of this header access the fields.
  */
 
-/* The words of glibc's pthread_mutex_t. C programs have this layout compiled in, so glibc
- * can't change it. Each thread verifies it before its first lock. */
+/* The words of glibc's pthread_mutex_t. C programs have this layout compiled in, so
+ * glibc can't change it. Each thread verifies it before its first lock. */
 typedef struct shm_sync_i_words {
     uint32_t lock; /* thread id of the holder, FUTEX_WAITERS, FUTEX_OWNER_DIED */
     uint32_t count;
@@ -331,14 +352,21 @@ typedef struct shm_sync_i_seat {
 
 #define SHM_SYNC_I_PTHREAD sizeof(pthread_mutex_t)
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) == 40, "the words of glibc's mutex");
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) <= SHM_SYNC_I_PTHREAD, "the mutex has these words");
-SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_words, next) == 32, "the entry of the robust list");
+SHM_SYNC_I_ASSERT(
+    sizeof(shm_sync_i_words) <= SHM_SYNC_I_PTHREAD, "the mutex has these words");
+SHM_SYNC_I_ASSERT(
+    offsetof(shm_sync_i_words, next) == 32, "the entry of the robust list");
 SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, holder) == SHM_SYNC_I_PTHREAD, "holder");
-SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, record) == SHM_SYNC_I_PTHREAD + 8, "record");
-SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, pid_namespace) == SHM_SYNC_I_PTHREAD + 16, "pid_namespace");
-SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, failures) == SHM_SYNC_I_PTHREAD + 20, "failures");
-SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, protocol) == SHM_SYNC_I_PTHREAD + 22, "protocol");
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_mutex) == SHM_SYNC_I_PTHREAD + 24, "a mutex without its data");
+SHM_SYNC_I_ASSERT(
+    offsetof(shm_sync_i_lock, record) == SHM_SYNC_I_PTHREAD + 8, "record");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_lock, pid_namespace) == SHM_SYNC_I_PTHREAD + 16,
+    "pid_namespace");
+SHM_SYNC_I_ASSERT(
+    offsetof(shm_sync_i_lock, failures) == SHM_SYNC_I_PTHREAD + 20, "failures");
+SHM_SYNC_I_ASSERT(
+    offsetof(shm_sync_i_lock, protocol) == SHM_SYNC_I_PTHREAD + 22, "protocol");
+SHM_SYNC_I_ASSERT(
+    sizeof(shm_sync_mutex) == SHM_SYNC_I_PTHREAD + 24, "a mutex without its data");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_condvar) == 8, "a condition variable");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_event_count) == 16, "an event count");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_event) == 24, "an event");
@@ -352,12 +380,18 @@ SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) % 64 == 0, "a seat has its own cache l
  */
 
 SHM_SYNC_I_C long shm_sync_i_syscall(long number, ...) __asm__("syscall");
-SHM_SYNC_I_C int shm_sync_i_clock_gettime(int clock, struct timespec *now) __asm__("clock_gettime");
-SHM_SYNC_I_C int shm_sync_i_clocklock(pthread_mutex_t *mutex, int clock, const struct timespec *until) __asm__("pthread_mutex_clocklock");
-SHM_SYNC_I_C int shm_sync_i_consistent(pthread_mutex_t *mutex) __asm__("pthread_mutex_consistent");
-SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __asm__("pthread_mutexattr_settype");
-SHM_SYNC_I_C int shm_sync_i_attr_setrobust(pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
-SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__("lstat");
+SHM_SYNC_I_C int shm_sync_i_clock_gettime(int clock, struct timespec *now) __asm__(
+    "clock_gettime");
+SHM_SYNC_I_C int shm_sync_i_clocklock(pthread_mutex_t *mutex, int clock,
+    const struct timespec *until) __asm__("pthread_mutex_clocklock");
+SHM_SYNC_I_C int shm_sync_i_consistent(pthread_mutex_t *mutex) __asm__(
+    "pthread_mutex_consistent");
+SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __asm__(
+    "pthread_mutexattr_settype");
+SHM_SYNC_I_C int shm_sync_i_attr_setrobust(
+    pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
+SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__(
+    "lstat");
 
 /* Constants that glibc shows only with feature macros. */
 #define SHM_SYNC_I_CLOCK_MONOTONIC 1
@@ -382,8 +416,12 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_MAP_ANONYMOUS 0x20
 #endif
 #define SHM_SYNC_I_FUTEX_WAKE 1
+#define SHM_SYNC_I_FUTEX_LOCK_PI 6
+#define SHM_SYNC_I_FUTEX_UNLOCK_PI 7
+#define SHM_SYNC_I_FUTEX_TRYLOCK_PI 8
 #define SHM_SYNC_I_FUTEX_WAIT_BITSET 9
 #define SHM_SYNC_I_FUTEX_WAKE_BITSET 10
+#define SHM_SYNC_I_FUTEX_LOCK_PI2 13
 #define SHM_SYNC_I_FUTEX_WAITV 449
 #define SHM_SYNC_I_PIDFD_OPEN 434
 
@@ -423,7 +461,10 @@ typedef struct shm_sync_i_thread {
     uint32_t tid;
     int32_t held;  /* locks that this copy of the header has locked */
     int32_t limit; /* the largest value of `held` that the kernel can recover */
+    bool
+        is_known; /* glibc's layout is the known one, so this header writes the words */
     uint8_t failed_spins;
+    uint8_t failed_lock_spins;
 } shm_sync_i_thread;
 
 #ifdef __cplusplus
@@ -436,7 +477,7 @@ SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
 /* 0: unknown; 1: one processor is online; 2: several. */
 SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
-    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, SHM_SYNC_MAX_LOCKS_HELD, 0};
+    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, SHM_SYNC_MAX_LOCKS_HELD, false, 0, 0};
 #ifdef __cplusplus
 }
 #endif
@@ -484,7 +525,8 @@ SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
     long slack = shm_sync_i_syscall(SYS_prctl, (long)GET_TIMERSLACK, 0L, 0L, 0L, 0L);
     bool is_large = slack != -1 && (unsigned long)slack > 10000000ul;
     if (is_large)
-        is_large = shm_sync_i_syscall(SYS_prctl, (long)SET_TIMERSLACK, 50000L, 0L, 0L, 0L) == 0;
+        is_large = shm_sync_i_syscall(
+                       SYS_prctl, (long)SET_TIMERSLACK, 50000L, 0L, 0L, 0L) == 0;
     errno = saved;
     if (is_large)
         return (unsigned long)slack;
@@ -502,58 +544,53 @@ SHM_SYNC_I_INLINE void shm_sync_i_slack_restore(unsigned long slack) {
 
 /* Makes a system call that sleeps until `deadline` at most. Returns its result, or the
  * error number as a negative number. Does not change errno. */
-#define SHM_SYNC_I_SLEEP(result, deadline, call)                                       \
-    do {                                                                               \
-        int shm_sync_i_saved = errno;                                                  \
-        unsigned long shm_sync_i_slack = shm_sync_i_slack_lower(deadline);             \
-        (result) = (call);                                                             \
-        if ((result) == -1)                                                            \
-            (result) = -errno;                                                         \
-        shm_sync_i_slack_restore(shm_sync_i_slack);                                    \
-        errno = shm_sync_i_saved;                                                      \
+#define SHM_SYNC_I_SLEEP(result, deadline, call)                           \
+    do {                                                                   \
+        int shm_sync_i_saved = errno;                                      \
+        unsigned long shm_sync_i_slack = shm_sync_i_slack_lower(deadline); \
+        (result) = (call);                                                 \
+        if ((result) == -1)                                                \
+            (result) = -errno;                                             \
+        shm_sync_i_slack_restore(shm_sync_i_slack);                        \
+        errno = shm_sync_i_saved;                                          \
     } while (0)
 
 /* Sleeps while `*word == expected`, until a wake for one of `groups`, a signal or the
  * deadline. Returns 0, ETIMEDOUT, or the error with which the kernel refuses the call.
  * The word is shared, so the operation has no FUTEX_PRIVATE_FLAG. */
-SHM_SYNC_I_COLD int shm_sync_i_futex_wait(const uint32_t *word, uint32_t expected, uint32_t groups, uint64_t deadline) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_futex_wait(
+    const uint32_t *word, uint32_t expected, uint32_t groups, uint64_t deadline) {
     struct timespec until = shm_sync_i_timespec(deadline);
     long result;
     SHM_SYNC_I_SLEEP(result, deadline,
-                     shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAIT_BITSET, (unsigned long)expected, &until, (void *)NULL, (unsigned long)groups));
+        shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAIT_BITSET,
+            (unsigned long)expected, &until, (void *)NULL, (unsigned long)groups));
     return result == 0 || result == -EAGAIN || result == -EINTR ? 0 : (int)-result;
 }
 
-/* Wakes up to `count` waiters of the word. Returns how many, or -1 if the kernel refuses
- * the call. The waiters then go on at their next recheck. */
+/* Wakes up to `count` waiters of the word. Returns how many, or -1 if the kernel
+ * refuses the call. The waiters then go on at their next recheck. */
 SHM_SYNC_I_INLINE long shm_sync_i_futex_wake(const uint32_t *word, int count) {
     int saved = errno;
-    long woken = shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE, (long)count);
+    long woken =
+        shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE, (long)count);
     errno = saved;
     return woken;
 }
 
 /* Wakes the first waiter that is in one of `groups`. */
-SHM_SYNC_I_INLINE void shm_sync_i_futex_wake_group(const uint32_t *word, uint32_t groups) {
+SHM_SYNC_I_INLINE void shm_sync_i_futex_wake_group(
+    const uint32_t *word, uint32_t groups) {
     int saved = errno;
-    shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE_BITSET, 1L, (void *)NULL, (void *)NULL, (unsigned long)groups);
+    shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE_BITSET, 1L,
+        (void *)NULL, (void *)NULL, (unsigned long)groups);
     errno = saved;
 }
 
 /* Sleeps for some nanoseconds, or until a signal arrives. */
-SHM_SYNC_I_COLD void shm_sync_i_pause(uint64_t nanoseconds) {
+SHM_SYNC_I_OUTLINE void shm_sync_i_pause(uint64_t nanoseconds) {
     uint32_t word = 0; /* no other thread knows it */
     (void)shm_sync_i_futex_wait(&word, 0, UINT32_MAX, shm_sync_i_after(nanoseconds));
-}
-
-/* A full barrier after an exchange by glibc, which acquires or releases only. On x86 each
- * such exchange is a full barrier by itself. */
-SHM_SYNC_I_INLINE void shm_sync_i_full_barrier(void) {
-#if defined(__x86_64__)
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-#else
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
 }
 
 SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
@@ -571,11 +608,13 @@ SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
  */
 
 /* Reads the inode number of the caller's pid namespace. Returns 0 if it is unknown. */
-SHM_SYNC_I_COLD uint32_t shm_sync_i_read_pid_namespace(void) {
+SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     static const char link[] = "/proc/self/ns/pid";
     struct statfs system;
     struct stat status;
-    bool found = statfs(link, &system) == 0 && (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC && stat(link, &status) == 0;
+    bool found = statfs(link, &system) == 0 &&
+                 (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC &&
+                 stat(link, &status) == 0;
     if (!found) {
         /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
 #if defined(__mips__) || defined(__powerpc64__) || defined(__sparc__)
@@ -600,7 +639,7 @@ SHM_SYNC_I_COLD uint32_t shm_sync_i_read_pid_namespace(void) {
 
 /* Returns the marker of this process, which the kernel zeroes in each forked child
  * (MADV_WIPEONFORK). Makes it if the process has none. Returns null if it can't. */
-SHM_SYNC_I_COLD const uint32_t *shm_sync_i_marker(void) {
+SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
     enum { PAGE = 4096 };
     for (;;) {
         uint32_t *last = __atomic_load_n(&shm_sync_i_last_marker, __ATOMIC_ACQUIRE);
@@ -609,13 +648,16 @@ SHM_SYNC_I_COLD const uint32_t *shm_sync_i_marker(void) {
         uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
         if (pid_namespace == 0)
             return NULL;
-        /* No word is used twice, so a copy from before a fork refers to a wiped word. */
+        /* No word is used twice, so a copy from before a fork refers to a wiped
+         * word. */
         uint32_t *next = last == NULL ? NULL : last + 1;
         if (next == NULL || (uintptr_t)next % PAGE == 0) {
-            void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
+            void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
             if (page == MAP_FAILED)
                 return NULL;
-            if (shm_sync_i_syscall(SYS_madvise, page, (long)PAGE, (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
+            if (shm_sync_i_syscall(SYS_madvise, page, (long)PAGE,
+                    (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
                 munmap(page, PAGE);
                 return NULL;
             }
@@ -623,49 +665,78 @@ SHM_SYNC_I_COLD const uint32_t *shm_sync_i_marker(void) {
         }
         /* If another thread was faster, the next round finds its marker. Then this page
          * stays unused. */
-        if (__atomic_compare_exchange_n(&shm_sync_i_last_marker, &last, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+        if (__atomic_compare_exchange_n(&shm_sync_i_last_marker, &last, next, false,
+                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
             SHM_SYNC_I_STORE(next, pid_namespace);
             return next;
         }
     }
 }
 
-/* Checks that a mutex that glibc locks names the thread `tid` in the known words, and is
- * on the list of `head`. */
-SHM_SYNC_I_COLD bool shm_sync_i_verify(const shm_sync_i_head *head, uint32_t tid) {
-    shm_sync_i_lock probe;
+/* Returns the `next` of the node to which an entry of a robust list points. Bit 0 of an
+ * entry is a flag. */
+SHM_SYNC_I_INLINE void **shm_sync_i_next_of(void *entry) {
+    return (void **)((uintptr_t)entry & ~(uintptr_t)1);
+}
+
+/* Returns the `prev` of that node. The head has it as well, before the first entry. */
+SHM_SYNC_I_INLINE void **shm_sync_i_prev_of(void *entry) {
+    return (void **)(((uintptr_t)entry & ~(uintptr_t)1) - sizeof(void *));
+}
+
+/* Lets glibc lock a mutex. Returns whether its word names the thread `tid`: not so
+ * after a bare clone(2). `*is_known` tells whether all words are as this header writes
+ * them. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_verify(
+    const shm_sync_i_head *head, uint32_t tid, bool *is_known) {
+    shm_sync_i_pthread probe;
     pthread_mutexattr_t attr;
+    const shm_sync_i_words *words = &probe.words;
+    *is_known = false;
     memset(&probe, 0, sizeof probe);
     if (pthread_mutexattr_init(&attr) != 0)
         return false;
-    bool known = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED) == 0 && shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST) == 0 &&
-                 shm_sync_i_attr_settype(&attr, SHM_SYNC_I_MUTEX_ERRORCHECK) == 0 && pthread_mutex_init(&probe.pthread.mutex, &attr) == 0;
+    bool is_made = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED) == 0 &&
+                   shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST) == 0 &&
+                   shm_sync_i_attr_settype(&attr, SHM_SYNC_I_MUTEX_ERRORCHECK) == 0 &&
+                   pthread_mutex_init(&probe.mutex, &attr) == 0;
     pthread_mutexattr_destroy(&attr);
-    if (!known)
+    if (!is_made || pthread_mutex_trylock(&probe.mutex) != 0)
         return false;
-    if (pthread_mutex_trylock(&probe.pthread.mutex) != 0)
-        return false;
-    const shm_sync_i_words *words = &probe.pthread.words;
-    known = head->futex_offset == -(long)offsetof(shm_sync_i_words, next) && SHM_SYNC_I_LOAD(&words->lock) == tid && SHM_SYNC_I_LOAD(&words->owner) == tid &&
-            SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND && SHM_SYNC_I_LOAD(&head->list) == (const void *)&words->next;
-    pthread_mutex_unlock(&probe.pthread.mutex);
-    pthread_mutex_destroy(&probe.pthread.mutex);
-    return known;
+    bool is_ours = (SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == tid;
+    const void *entry = &words->next;
+    void *next = SHM_SYNC_I_LOAD(&words->next);
+    *is_known =
+        head->futex_offset == -(long)offsetof(shm_sync_i_words, next) &&
+        SHM_SYNC_I_LOAD(&words->lock) == tid && SHM_SYNC_I_LOAD(&words->owner) == tid &&
+        SHM_SYNC_I_LOAD(&words->count) == 1 && SHM_SYNC_I_LOAD(&words->users) == 1 &&
+        SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
+        SHM_SYNC_I_LOAD(&words->prev) == (const void *)head &&
+        SHM_SYNC_I_LOAD(&head->list) == entry &&
+        SHM_SYNC_I_LOAD(&head->pending) == NULL && next != NULL &&
+        SHM_SYNC_I_LOAD(shm_sync_i_prev_of(next)) == entry;
+    pthread_mutex_unlock(&probe.mutex);
+    pthread_mutex_destroy(&probe.mutex);
+    return is_ours;
 }
 
 SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     shm_sync_i_head *head = NULL;
     size_t len = 0;
     int saved = errno;
+    bool is_known = false;
     uint32_t tid = (uint32_t)shm_sync_i_syscall(SYS_gettid);
-    bool known = shm_sync_i_syscall(SYS_get_robust_list, 0L, &head, &len) == 0 && head != NULL && shm_sync_i_verify(head, tid);
-    const uint32_t *marker = known ? shm_sync_i_marker() : NULL;
+    bool is_ours = shm_sync_i_syscall(SYS_get_robust_list, 0L, &head, &len) == 0 &&
+                   head != NULL && shm_sync_i_verify(head, tid, &is_known);
+    const uint32_t *marker = is_ours ? shm_sync_i_marker() : NULL;
     errno = saved;
     if (marker == NULL)
         return SHM_SYNC_UNIDENTIFIED;
     me->head = head;
     me->tid = tid;
-    me->id = ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
+    me->id =
+        ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
+    me->is_known = is_known;
     /* A new thread, and the only thread of a child, hold no lock of this copy. */
     me->held = 0;
     me->limit = SHM_SYNC_MAX_LOCKS_HELD;
@@ -677,7 +748,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
 /* Makes sure that the identity of the calling thread is valid. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
     shm_sync_i_thread *me = &shm_sync_i_this_thread;
-    return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ? SHM_SYNC_OK : shm_sync_i_refresh(me);
+    return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ? SHM_SYNC_OK
+                                                               : shm_sync_i_refresh(me);
 }
 
 /* Returns whether the kernel would recover one more lock. The bound is right while the
@@ -687,9 +759,9 @@ SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
     int32_t count = 0;
     void *entry = SHM_SYNC_I_LOAD(&me->head->list);
     me->top = entry;
-    while (entry != (void *)me->head && entry != NULL && count < SHM_SYNC_MAX_LOCKS_HELD) {
-        /* Bit 0 is a flag of the entry. */
-        entry = SHM_SYNC_I_LOAD((void **)((uintptr_t)entry & ~(uintptr_t)1));
+    while (
+        entry != (void *)me->head && entry != NULL && count < SHM_SYNC_MAX_LOCKS_HELD) {
+        entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
         count += 1;
     }
     me->limit = me->held + (SHM_SYNC_MAX_LOCKS_HELD - count);
@@ -701,17 +773,100 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_room(const shm_sync_i_thread *me) {
 }
 
 /* ------------------------------------------------------------------------------------
+ * Spinning before a sleep
+ */
+
+/* Returns whether a thread whose last `failed` spins failed spins again: 0 not at all,
+ * 1 briefly, 4 longer. After four failures only the 16th, 32nd, 64th and each 128th
+ * wait spins. */
+SHM_SYNC_I_INLINE unsigned shm_sync_i_spin_budget(unsigned failed) {
+    if (failed < 4)
+        return 1;
+    return failed >= 16 && (failed & (failed - 1)) == 0 ? 4 : 0;
+}
+
+/* Counts a failed spin. After 255 comes 128, so that every 128th wait spins. */
+SHM_SYNC_I_INLINE uint8_t shm_sync_i_failed_again(uint8_t failed) {
+    return (uint8_t)(failed == 255 ? 128 : failed + 1);
+}
+
+/* Returns whether more than one processor is online. Asks only once. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
+    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_processors);
+    if (answer == 0) {
+        answer = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
+        SHM_SYNC_I_STORE(&shm_sync_i_processors, answer);
+    }
+    return answer == 2;
+}
+
+/* Evaluates `done` until it is true, for about 15 microseconds. Sets `result`. Each
+ * poll takes the cache line from the other side, so there are pauses in between. */
+#define SHM_SYNC_I_SPIN(result, done)                                            \
+    do {                                                                         \
+        shm_sync_i_thread *spinner = &shm_sync_i_this_thread;                    \
+        unsigned budget = shm_sync_i_spin_budget(spinner->failed_spins);         \
+        (result) = (done);                                                       \
+        if (!(result) && budget != 0 && shm_sync_i_has_several_processors()) {   \
+            uint64_t limit = shm_sync_i_after(UINT64_C(15000) * budget);         \
+            do {                                                                 \
+                for (unsigned hints = 2; hints <= 32 && !(result); hints *= 2) { \
+                    for (unsigned hint = 0; hint < hints; hint++)                \
+                        shm_sync_i_spin_hint();                                  \
+                    (result) = (done);                                           \
+                }                                                                \
+            } while (!(result) && !shm_sync_i_has_passed(limit));                \
+        }                                                                        \
+        spinner->failed_spins =                                                  \
+            (result) ? 0 : shm_sync_i_failed_again(spinner->failed_spins);       \
+    } while (0)
+
+/* Waits up to 3 microseconds for a mutex, with growing pauses: each poll takes the
+ * cache line from the holder. Returns whether no thread holds the mutex. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    bool is_free = false;
+    if (shm_sync_i_spin_budget(me->failed_lock_spins) != 0 &&
+        shm_sync_i_has_several_processors()) {
+        uint64_t next_poll = shm_sync_i_now();
+        for (uint64_t backoff = 200; backoff <= 1600 && !is_free; backoff *= 2) {
+            next_poll += backoff;
+            while (!shm_sync_i_has_passed(next_poll))
+                shm_sync_i_spin_hint();
+            is_free = (SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == 0;
+        }
+    }
+    me->failed_lock_spins =
+        is_free ? 0 : shm_sync_i_failed_again(me->failed_lock_spins);
+    return is_free;
+}
+
+/* ------------------------------------------------------------------------------------
  * Robust locks
  *
- * glibc locks and unlocks. Around its calls, this header checks and records what the Rust
- * crate does, in the same order. The lock word names the holder. `holder` has its process
- * as well, and counts only while the lock word names the same thread.
+ * This header writes the words of glibc's mutex and glibc's list of the thread, store
+ * by store what glibc writes. The kernel reads that list when the thread ends. Each
+ * thread verifies the layout first, and lets glibc lock and unlock if it is unknown.
  *
- * | death of the holder | what the next locker finds |
+ * | locking | if the thread dies after it, the kernel |
  * |---|---|
- * | before glibc has locked | a free lock |
- * | from then on, until glibc has unlocked | EOWNERDEAD: recorded, then made consistent |
- * | between unlock and wake-up | a free lock; waiters go on at their next recheck |
+ * | 1. `pending` = the mutex | wakes a waiter, if the lock word is 0 |
+ * | 2. lock word: 0 to thread id | finds it by `pending`: owner died |
+ * | 3. the mutex goes to the front of the list | finds it by the list: owner died |
+ * | 4. `pending` = null | the same |
+ *
+ * | unlocking | if the thread dies after it, the kernel |
+ * |---|---|
+ * | 1. `pending` = the mutex | finds the mutex by the list: owner died |
+ * | 2. the mutex leaves the list | finds the mutex by `pending`: owner died |
+ * | 3. lock word: thread id to 0 | wakes a waiter |
+ * | 4. a waiter is woken, if the word had FUTEX_WAITERS | wakes a waiter |
+ * | 5. `pending` = null | does nothing |
+ *
+ * The compiler must keep this order, so a signal fence stands between the steps. The
+ * lock word is sequentially consistent: a thread that leaves a seat then reads whether
+ * a thread waits for that. `holder` has the process of the holder as well as its
+ * thread, and counts only while glibc's words name the same thread.
  */
 
 typedef enum shm_sync_i_record { SHM_SYNC_I_POISON, SHM_SYNC_I_NOTE } shm_sync_i_record;
@@ -721,112 +876,468 @@ typedef enum shm_sync_i_how { SHM_SYNC_I_WAIT, SHM_SYNC_I_TRY } shm_sync_i_how;
 #define SHM_SYNC_I_NOTE_DIED (UINT64_C(1) << 63)
 #define SHM_SYNC_I_ID_MASK ((UINT64_C(1) << 60) - 1)
 
-/* Records that the calling thread has acquired the lock. */
-SHM_SYNC_I_INLINE void shm_sync_i_acquired(shm_sync_i_lock *lock, shm_sync_i_thread *me) {
-    SHM_SYNC_I_STORE(&lock->holder, me->id);
-    me->held += 1;
-    me->top = SHM_SYNC_I_LOAD(&me->head->list);
+SHM_SYNC_I_INLINE void shm_sync_i_set_pending(shm_sync_i_head *head, void *entry) {
+    SHM_SYNC_I_STORE(&head->pending, entry);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-/* Unlocks a mutex that glibc's trylock has left locked, although it is unrecoverable. */
-SHM_SYNC_I_COLD void shm_sync_i_release_unrecoverable(shm_sync_i_pthread *pthread) {
-    uint32_t tid = shm_sync_i_this_thread.tid;
-    uint32_t *word = &pthread->words.lock;
-    uint32_t found = SHM_SYNC_I_LOAD(word);
-    while ((found & SHM_SYNC_I_TID_MASK) == tid) {
-        if (__atomic_compare_exchange_n(word, &found, 0u, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-            shm_sync_i_futex_wake(word, INT32_MAX);
-            return;
+SHM_SYNC_I_INLINE void shm_sync_i_clear_pending(shm_sync_i_head *head) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    SHM_SYNC_I_STORE(&head->pending, (void *)NULL);
+}
+
+/* Returns the entry of a mutex with priority inheritance. */
+SHM_SYNC_I_INLINE void *shm_sync_i_pi_entry(shm_sync_i_words *words) {
+    return (void *)((uintptr_t)&words->next | 1);
+}
+
+/* Inserts a mutex at the front of the list (step 3). The thread has just locked its
+ * word. */
+SHM_SYNC_I_INLINE void shm_sync_i_push_front(
+    shm_sync_i_head *head, shm_sync_i_words *words, void *entry) {
+    void *first = SHM_SYNC_I_LOAD(&head->list);
+    SHM_SYNC_I_STORE(&words->count, 1u);
+    SHM_SYNC_I_STORE(&words->next, first);
+    SHM_SYNC_I_STORE(&words->prev, (void *)head);
+    SHM_SYNC_I_STORE(shm_sync_i_prev_of(first), (void *)&words->next);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    SHM_SYNC_I_STORE(&head->list, entry);
+}
+
+/* Removes a mutex from the list (step 2 of unlocking). Returns the next entry. */
+SHM_SYNC_I_INLINE void *shm_sync_i_remove(shm_sync_i_words *words) {
+    void *next = SHM_SYNC_I_LOAD(&words->next);
+    void *prev = SHM_SYNC_I_LOAD(&words->prev);
+    SHM_SYNC_I_STORE(shm_sync_i_prev_of(next), prev);
+    SHM_SYNC_I_STORE(shm_sync_i_next_of(prev), next);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    SHM_SYNC_I_STORE(&words->prev, (void *)NULL);
+    SHM_SYNC_I_STORE(&words->next, (void *)NULL);
+    return next;
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_set_owner(shm_sync_i_words *words, uint32_t tid) {
+    SHM_SYNC_I_STORE(&words->owner, tid);
+    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) + 1);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_clear_owner(shm_sync_i_words *words) {
+    SHM_SYNC_I_STORE(&words->owner, 0u);
+    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) - 1);
+}
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_holder_of(const shm_sync_i_words *words) {
+    return SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words) {
+    return SHM_SYNC_I_LOAD(&words->owner) == SHM_SYNC_I_NOT_RECOVERABLE;
+}
+
+/* Unlocks the word (step 3), and wakes a waiter if there may be one (step 4). */
+SHM_SYNC_I_INLINE void shm_sync_i_release_word(shm_sync_i_words *words) {
+    uint32_t word = __atomic_exchange_n(&words->lock, 0u, __ATOMIC_SEQ_CST);
+    if ((word & SHM_SYNC_I_WAITERS) != 0)
+        shm_sync_i_futex_wake(&words->lock, 1);
+}
+
+/* Unlocks an unrecoverable mutex whose word this thread has locked. */
+SHM_SYNC_I_COLD void shm_sync_i_release_unrecoverable(shm_sync_i_words *words) {
+    SHM_SYNC_I_STORE(&words->count, 0u);
+    shm_sync_i_release_word(words);
+}
+
+/* Completes a lock after step 2. The last holder did not die. */
+SHM_SYNC_I_INLINE int shm_sync_i_enlist(
+    shm_sync_i_thread *me, shm_sync_i_words *words) {
+    if (!SHM_SYNC_I_LIKELY(!shm_sync_i_is_unrecoverable(words))) {
+        shm_sync_i_release_unrecoverable(words);
+        return ENOTRECOVERABLE;
+    }
+    shm_sync_i_push_front(me->head, words, &words->next);
+    shm_sync_i_set_owner(words, me->tid);
+    return 0;
+}
+
+/* Locks the mutex if its word is 0. Returns 0, EBUSY or ENOTRECOVERABLE. The exchange
+ * is the first access to the lock word. */
+SHM_SYNC_I_INLINE int shm_sync_i_try_fast(
+    shm_sync_i_thread *me, shm_sync_i_words *words) {
+    uint32_t expected = 0;
+    int code = EBUSY;
+    shm_sync_i_set_pending(me->head, &words->next);
+    if (SHM_SYNC_I_LIKELY(__atomic_compare_exchange_n(&words->lock, &expected, me->tid,
+            false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)))
+        code = shm_sync_i_enlist(me, words);
+    shm_sync_i_clear_pending(me->head);
+    return code;
+}
+
+/* Tries to lock, as long as the word changes. `*word` is the word that it has read
+ * last. `waiters` is FUTEX_WAITERS if this thread has slept, because other waiters may
+ * be queued. Returns 0, EOWNERDEAD, EBUSY, EDEADLK or ENOTRECOVERABLE. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
+    shm_sync_i_thread *me, shm_sync_i_words *words, uint32_t waiters, uint32_t *word) {
+    for (;;) {
+        *word = SHM_SYNC_I_LOAD(&words->lock);
+        uint32_t holder = *word & SHM_SYNC_I_TID_MASK;
+        if (holder == me->tid && shm_sync_i_is_unrecoverable(words)) {
+            /* glibc's trylock, called by other code in this thread, has left it
+             * locked. */
+            shm_sync_i_release_unrecoverable(words);
+            return ENOTRECOVERABLE;
         }
+        if (holder == me->tid)
+            return EDEADLK;
+        if (holder != 0)
+            return EBUSY;
+        uint32_t locked = me->tid | waiters | (*word & SHM_SYNC_I_WAITERS);
+        uint32_t expected = *word;
+        if (!__atomic_compare_exchange_n(&words->lock, &expected, locked, false,
+                __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+            continue;
+        if ((*word & SHM_SYNC_I_OWNER_DIED) == 0)
+            return shm_sync_i_enlist(me, words);
+        /* `owner` still names the dead thread. */
+        shm_sync_i_push_front(me->head, words, &words->next);
+        return EOWNERDEAD;
     }
 }
 
-/* Locks a mutex of the known kind by glibc. Returns 0, EOWNERDEAD, EBUSY (only if it does
- * not wait), ETIMEDOUT, EDEADLK, ENOTRECOVERABLE, or another error. `*word` and `*owner`
- * are what it has read before glibc has locked, or 0.
- *
- * Each sleep ends at the next recheck, because a waiter of glibc can sleep beside a free
- * lock: if the unlocking process dies before its wake-up, and a third thread has just
- * locked, the kernel wakes none. */
-SHM_SYNC_I_COLD int shm_sync_i_pthread_lock(shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline, uint32_t *word, uint32_t *owner) {
+/* Waits until the mutex may be free, or until the next recheck. Returns 0, or the error
+ * with which the kernel refuses to let the thread sleep. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_await_list(
+    shm_sync_i_words *words, uint32_t word, uint64_t deadline, uint32_t *waiters) {
+    /* While another waiter sleeps, the wait is long. */
+    if ((word & SHM_SYNC_I_WAITERS) == 0 && shm_sync_i_spin_for_lock(words))
+        return 0;
+    uint32_t announced = word | SHM_SYNC_I_WAITERS;
+    if (word != announced && !__atomic_compare_exchange_n(&words->lock, &word,
+                                 announced, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return 0; /* it has changed, so the mutex may be free */
+    *waiters = SHM_SYNC_I_WAITERS;
+    int code = shm_sync_i_futex_wait(
+        &words->lock, announced, UINT32_MAX, shm_sync_i_next_recheck(deadline));
+    return code == ETIMEDOUT ? 0 : code;
+}
+
+/* Locks by writing the words. A waiter tries again after each recheck, because it can
+ * sleep beside a free mutex: if the unlocking process dies before its wake-up, and a
+ * third thread has just locked, the kernel wakes none. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
+    shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    bool expired = shm_sync_i_has_passed(deadline);
+    uint32_t waiters = 0;
+    uint32_t word;
+    int code;
+    /* It stays set during the wait. If the thread dies just after a wake-up, the kernel
+     * wakes another waiter. */
+    shm_sync_i_set_pending(me->head, &words->next);
+    for (;;) {
+        code = shm_sync_i_try_list(me, words, waiters, &word);
+        if (code != EBUSY && code != EDEADLK)
+            break;
+        if (how == SHM_SYNC_I_TRY)
+            code = EBUSY;
+        else if (code == EBUSY && expired)
+            code = ETIMEDOUT;
+        if (how == SHM_SYNC_I_TRY || code != EBUSY)
+            break;
+        code = shm_sync_i_await_list(words, word, deadline, &waiters);
+        if (code != 0)
+            break;
+        expired = shm_sync_i_has_passed(deadline);
+    }
+    shm_sync_i_clear_pending(me->head);
+    return code;
+}
+
+/* Locks by glibc, whose layout is unknown. Does not change `owner` after an owner death
+ * as this header does. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_lock_libc(
+    shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
     uint32_t tid = shm_sync_i_this_thread.tid;
-    shm_sync_i_words *words = &pthread->words;
     bool expired = shm_sync_i_has_passed(deadline);
     for (;;) {
-        *word = SHM_SYNC_I_LOAD(&words->lock);
-        *owner = SHM_SYNC_I_LOAD(&words->owner);
-        uint32_t holder = *word & SHM_SYNC_I_TID_MASK;
-        int code;
-        if (*owner == SHM_SYNC_I_NOT_RECOVERABLE)
-            code = ENOTRECOVERABLE; /* glibc's trylock would leave it locked */
-        else if (how == SHM_SYNC_I_TRY && holder != 0 && holder != tid)
-            code = EBUSY; /* spares the holder a write to its cache line */
-        else
-            code = pthread_mutex_trylock(&pthread->mutex);
-        if (code == ENOTRECOVERABLE)
-            shm_sync_i_release_unrecoverable(pthread);
+        /* glibc's trylock leaves an unrecoverable mutex locked. */
+        int code = shm_sync_i_is_unrecoverable(&pthread->words)
+                       ? ENOTRECOVERABLE
+                       : pthread_mutex_trylock(&pthread->mutex);
+        bool is_mine = shm_sync_i_holder_of(&pthread->words) == tid;
+        if (code == ENOTRECOVERABLE && is_mine)
+            shm_sync_i_release_unrecoverable(&pthread->words);
         if (code != EBUSY && code != EDEADLK)
             return code;
         if (how == SHM_SYNC_I_TRY)
             return EBUSY;
-        if ((SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == tid)
-            return EDEADLK;
-        if (expired)
-            return ETIMEDOUT;
+        if (is_mine || expired)
+            return is_mine ? EDEADLK : ETIMEDOUT;
         uint64_t until = shm_sync_i_next_recheck(deadline);
         struct timespec time = shm_sync_i_timespec(until);
         unsigned long slack = shm_sync_i_slack_lower(until);
         code = shm_sync_i_clocklock(&pthread->mutex, SHM_SYNC_I_CLOCK_MONOTONIC, &time);
         shm_sync_i_slack_restore(slack);
-        /* After ETIMEDOUT, glibc leaves the mutex in `pending`. The trylock clears it. */
-        if (code != ETIMEDOUT) {
-            *word = 0;
-            *owner = 0;
+        /* After ETIMEDOUT, glibc leaves the mutex in `pending`. The trylock clears
+         * it. */
+        if (code != ETIMEDOUT)
             return code;
-        }
         expired = shm_sync_i_has_passed(deadline);
     }
 }
 
+/* Makes an operation on a mutex with priority inheritance. Returns 0 or the error. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_futex_pi(
+    const uint32_t *word, long operation, const struct timespec *until) {
+    int saved = errno;
+    int code =
+        shm_sync_i_syscall(SYS_futex, word, operation, 0L, until) == 0 ? 0 : errno;
+    errno = saved;
+    return code;
+}
+
+/* Requests a mutex from the kernel, and waits until the deadline. The deadline of
+ * FUTEX_LOCK_PI, before Linux 5.14, is on the wall clock. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_request_pi(const uint32_t *word, uint64_t deadline) {
+    struct timespec until = shm_sync_i_timespec(deadline);
+    int code = shm_sync_i_futex_pi(word, SHM_SYNC_I_FUTEX_LOCK_PI2, &until);
+    if (code != ENOSYS)
+        return code;
+    struct timespec wall = {0, 0};
+    uint64_t now = shm_sync_i_now();
+    shm_sync_i_clock_gettime(0, &wall);
+    uint64_t wall_now =
+        (uint64_t)wall.tv_sec * UINT64_C(1000000000) + (uint64_t)wall.tv_nsec;
+    until = shm_sync_i_timespec(wall_now + (deadline > now ? deadline - now : 0));
+    return shm_sync_i_futex_pi(word, SHM_SYNC_I_FUTEX_LOCK_PI, &until);
+}
+
+/* How often a thread tries what the kernel refuses, before it waits for the next
+ * recheck. */
+#define SHM_SYNC_I_PI_ATTEMPTS 8
+
+/* Unlocks the word of a mutex with priority inheritance. The kernel assigns it to the
+ * next waiter. If its queue contradicts the word, the holder leaves FUTEX_WAITERS
+ * without an owner: then only the kernel assigns the mutex. 0 could let two threads
+ * in. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_release_pi(shm_sync_i_words *words, uint32_t tid) {
+    uint32_t word = tid;
+    if (__atomic_compare_exchange_n(
+            &words->lock, &word, 0u, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        return;
+    /* The exchange has failed, so it has released nothing. This access does. */
+    __atomic_fetch_or(&words->lock, 0u, __ATOMIC_SEQ_CST);
+    for (int attempt = 0; attempt < SHM_SYNC_I_PI_ATTEMPTS; attempt++) {
+        int code = shm_sync_i_futex_pi(&words->lock, SHM_SYNC_I_FUTEX_UNLOCK_PI, NULL);
+        if (code == 0)
+            return;
+        if (code == EINVAL)
+            shm_sync_i_futex_wake(
+                &words->lock, INT32_MAX); /* plain waiters are in the queue */
+    }
+    word = SHM_SYNC_I_LOAD(&words->lock);
+    while ((word & SHM_SYNC_I_TID_MASK) == tid) {
+        if (__atomic_compare_exchange_n(&words->lock, &word, SHM_SYNC_I_WAITERS, false,
+                __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+            return;
+    }
+}
+
+/* Completes a lock with priority inheritance: the word names this thread. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_enlist_pi(
+    const shm_sync_i_thread *me, shm_sync_i_words *words) {
+    uint32_t word = SHM_SYNC_I_ACQUIRE(&words->lock);
+    if ((word & SHM_SYNC_I_OWNER_DIED) != 0) {
+        /* A plain store would lose a FUTEX_WAITERS that the kernel sets meanwhile. */
+        __atomic_fetch_and(&words->lock, ~SHM_SYNC_I_OWNER_DIED, __ATOMIC_RELAXED);
+        shm_sync_i_push_front(me->head, words, shm_sync_i_pi_entry(words));
+        return EOWNERDEAD;
+    }
+    if (shm_sync_i_is_unrecoverable(words)) {
+        shm_sync_i_release_pi(words, me->tid);
+        return ENOTRECOVERABLE;
+    }
+    shm_sync_i_push_front(me->head, words, shm_sync_i_pi_entry(words));
+    shm_sync_i_set_owner(words, me->tid);
+    return 0;
+}
+
+/* Locks a mutex with priority inheritance, which `pending` names. The kernel assigns a
+ * mutex for which threads wait. src/robust/pi.rs of the Rust crate explains each of its
+ * answers, and why glibc must not lock such a mutex. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
+    shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
+    if (shm_sync_i_holder_of(words) == me->tid) {
+        if (shm_sync_i_is_unrecoverable(words)) {
+            shm_sync_i_release_pi(words, me->tid);
+            return ENOTRECOVERABLE;
+        }
+        return how == SHM_SYNC_I_TRY ? EBUSY : EDEADLK;
+    }
+    for (int attempts = 0;;) {
+        /* The kernel may have assigned the mutex, although it has reported an error. */
+        uint32_t word = SHM_SYNC_I_ACQUIRE(&words->lock);
+        uint32_t holder = word & SHM_SYNC_I_TID_MASK;
+        if (holder == me->tid)
+            return shm_sync_i_enlist_pi(me, words);
+        if (word == 0) {
+            if (__atomic_compare_exchange_n(&words->lock, &word, me->tid, false,
+                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+                return shm_sync_i_enlist_pi(me, words);
+            continue;
+        }
+        bool expired = how == SHM_SYNC_I_TRY || shm_sync_i_has_passed(deadline);
+        int refusal = how == SHM_SYNC_I_TRY ? EBUSY : ETIMEDOUT;
+        if (holder != 0 && expired)
+            return refusal;
+        uint64_t until = shm_sync_i_next_recheck(deadline);
+        int code = expired ? shm_sync_i_futex_pi(
+                                 &words->lock, SHM_SYNC_I_FUTEX_TRYLOCK_PI, NULL)
+                           : shm_sync_i_request_pi(&words->lock, until);
+        switch (code) {
+        case 0: continue;
+        case ETIMEDOUT: attempts = 0; continue;
+        case EAGAIN: /* FUTEX_TRYLOCK_PI: a thread holds the mutex */
+            if (expired)
+                return refusal;
+            break;
+        case EINTR: break;
+        case EINVAL: /* the queue contradicts the word */
+            shm_sync_i_futex_wake(&words->lock, INT32_MAX);
+            break;
+        case ESRCH: /* the word names no thread */
+        case EPERM:
+        case EDEADLK: /* this wait would close a cycle of waiting threads */
+            attempts = SHM_SYNC_I_PI_ATTEMPTS;
+            break;
+        default: return code;
+        }
+        if (attempts < SHM_SYNC_I_PI_ATTEMPTS) {
+            attempts += 1;
+            continue;
+        }
+        if (expired)
+            return refusal;
+        uint32_t never_woken = 0;
+        (void)shm_sync_i_futex_wait(&never_woken, 0, UINT32_MAX, until);
+        attempts = 0;
+    }
+}
+
+/* Locks a mutex of a known kind. Returns 0, EOWNERDEAD, EBUSY (only if it does not
+ * wait), ETIMEDOUT, EDEADLK, ENOTRECOVERABLE, or another error. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
+    shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_words *words = &pthread->words;
+    if (!me->is_known)
+        return shm_sync_i_lock_libc(pthread, how, deadline);
+    if (SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND)
+        return shm_sync_i_lock_list(words, how, deadline);
+    shm_sync_i_set_pending(me->head, shm_sync_i_pi_entry(words));
+    int code = shm_sync_i_lock_pi_pending(me, words, how, deadline);
+    shm_sync_i_clear_pending(me->head);
+    return code;
+}
+
+/* Unlocks a mutex that the calling thread holds. Returns the entry after it. */
+SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_words *words = &pthread->words;
+    uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
+    if (!SHM_SYNC_I_LIKELY(me->is_known)) {
+        pthread_mutex_unlock(&pthread->mutex);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* glibc only releases the word */
+        return NULL;
+    }
+    shm_sync_i_set_pending(me->head,
+        kind == SHM_SYNC_I_KIND ? (void *)&words->next : shm_sync_i_pi_entry(words));
+    void *next = shm_sync_i_remove(words);
+    shm_sync_i_clear_owner(words);
+    if (SHM_SYNC_I_LIKELY(kind == SHM_SYNC_I_KIND))
+        shm_sync_i_release_word(words);
+    else
+        shm_sync_i_release_pi(words, me->tid);
+    shm_sync_i_clear_pending(me->head);
+    return next;
+}
+
+/* Makes a mutex consistent after EOWNERDEAD. This is all that glibc does. */
+SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
+    if (!shm_sync_i_this_thread.is_known) {
+        int code = shm_sync_i_consistent(&pthread->mutex);
+        if (code != 0)
+            pthread_mutex_unlock(&pthread->mutex);
+        return code;
+    }
+    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_this_thread.tid);
+    return 0;
+}
+
+/* Counts one more lock of this thread, which is the first of its list. */
+SHM_SYNC_I_INLINE void shm_sync_i_count_lock(shm_sync_i_thread *me) {
+    me->held += 1;
+    me->top = SHM_SYNC_I_LOAD(&me->head->list);
+}
+
+/* Counts one lock less. The entry after it is the first one for certain only if no
+ * other code holds locks. */
+SHM_SYNC_I_INLINE void shm_sync_i_count_unlock(
+    shm_sync_i_thread *me, const shm_sync_i_words *words, void *next) {
+    me->held -= 1;
+    if (((uintptr_t)me->top & ~(uintptr_t)1) == (uintptr_t)&words->next)
+        me->top = me->limit == SHM_SYNC_MAX_LOCKS_HELD ? next : NULL;
+}
+
+/* Records that the calling thread has acquired the lock. */
+SHM_SYNC_I_INLINE void shm_sync_i_acquired(
+    shm_sync_i_lock *lock, shm_sync_i_thread *me) {
+    SHM_SYNC_I_STORE(&lock->holder, me->id);
+    shm_sync_i_count_lock(me);
+}
+
 /* Records the death of the last holder, and then makes the mutex consistent. If this
- * process dies in between, the next locker repeats both. `word` and `owner` are the words
- * before the call of glibc, which overwrites them. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(shm_sync_i_lock *lock, shm_sync_i_record record, uint32_t word, uint32_t owner) {
+ * process dies in between, the next locker repeats both. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record) {
+    uint32_t owner = SHM_SYNC_I_LOAD(&lock->pthread.words.owner);
     uint64_t dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
     bool names_thread = owner != 0 && owner < SHM_SYNC_I_NOT_RECOVERABLE;
-    if ((word & SHM_SYNC_I_OWNER_DIED) != 0 && names_thread && (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner)
-        dead = owner & SHM_SYNC_I_TID_MASK; /* other C code has locked: the process is unknown */
+    /* glibc overwrites the word that would confirm `holder`. Otherwise the process is
+     * unknown if the words name another thread: C code has locked, or the holder had
+     * just locked. */
+    bool by_libc = owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_this_thread.is_known;
+    if (!by_libc && (!names_thread || (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner))
+        dead = names_thread ? owner & SHM_SYNC_I_TID_MASK : 0;
     if (record == SHM_SYNC_I_POISON)
         SHM_SYNC_I_STORE(&lock->record, UINT64_C(1) << 60 | dead);
     else
         __atomic_fetch_or(&lock->record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
     __atomic_fetch_add(&lock->failures, (uint16_t)1, __ATOMIC_RELAXED);
-    int code = shm_sync_i_consistent(&lock->pthread.mutex);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    int code = shm_sync_i_make_consistent(&lock->pthread);
     if (code == 0)
         return SHM_SYNC_OK;
-    pthread_mutex_unlock(&lock->pthread.mutex);
     errno = code;
     return SHM_SYNC_SYSTEM;
 }
 
-/* Completes a lock: converts the result of glibc, records the holder, and recovers after an
+/* Completes a lock: converts the result, records the holder, and recovers after an
  * owner death. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(shm_sync_i_lock *lock, shm_sync_i_record record, int code, uint32_t word, uint32_t owner, bool *died) {
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(
+    shm_sync_i_lock *lock, shm_sync_i_record record, int code, bool *died) {
     shm_sync_result result = SHM_SYNC_OK;
     switch (code) {
-    case 0:
-        break;
+    case 0: break;
     case EOWNERDEAD:
-        result = shm_sync_i_recover_owner_death(lock, record, word, owner);
+        result = shm_sync_i_recover_owner_death(lock, record);
         *died = result == SHM_SYNC_OK;
         break;
     case EBUSY: return SHM_SYNC_WOULD_BLOCK;
     case ETIMEDOUT: return SHM_SYNC_TIMED_OUT;
     case EDEADLK: return SHM_SYNC_DEADLOCK;
     case ENOTRECOVERABLE: return SHM_SYNC_UNRECOVERABLE;
-    default:
-        errno = code;
-        return SHM_SYNC_SYSTEM;
+    default: errno = code; return SHM_SYNC_SYSTEM;
     }
     if (result == SHM_SYNC_OK)
         shm_sync_i_acquired(lock, &shm_sync_i_this_thread);
@@ -834,7 +1345,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(shm_sync_i_lock *lock, shm_syn
 }
 
 /* Checks that the calling thread may lock. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock) {
     uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
     if (pid_namespace == SHM_SYNC_I_NOT_PLACED || pid_namespace == 0)
         return SHM_SYNC_NOT_PLACED;
@@ -847,43 +1358,44 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock) {
     if (pid_namespace != SHM_SYNC_I_LOAD(me->marker))
         return SHM_SYNC_FOREIGN_PID_NAMESPACE;
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
-    if (kind != SHM_SYNC_I_KIND)
-        return kind == SHM_SYNC_I_KIND_PI ? SHM_SYNC_UNSUPPORTED : SHM_SYNC_CORRUPT;
-    return shm_sync_i_has_room(me) || shm_sync_i_recount(me) ? SHM_SYNC_OK : SHM_SYNC_TOO_MANY_LOCKS;
+    if (me->is_known && kind != SHM_SYNC_I_KIND && kind != SHM_SYNC_I_KIND_PI)
+        return SHM_SYNC_CORRUPT;
+    if (!me->is_known && (kind & 0x20u) != 0)
+        return SHM_SYNC_UNSUPPORTED; /* priority inheritance */
+    return shm_sync_i_has_room(me) || shm_sync_i_recount(me) ? SHM_SYNC_OK
+                                                             : SHM_SYNC_TOO_MANY_LOCKS;
 }
 
 /* Locks. Handles all states, and waits until the deadline. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock, shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
-    uint32_t word = 0;
-    uint32_t owner = 0;
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock,
+    shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
     shm_sync_result result = shm_sync_i_check(lock);
     if (result != SHM_SYNC_OK)
         return result;
-    int code = shm_sync_i_pthread_lock(&lock->pthread, how, deadline, &word, &owner);
-    return shm_sync_i_finish(lock, record, code, word, owner, died);
+    return shm_sync_i_finish(
+        lock, record, shm_sync_i_pthread_lock(&lock->pthread, how, deadline), died);
 }
 
-/* Locks. `*died` becomes true if the last holder died and this thread is the first to see
- * it. */
-SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock, shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
+/* Locks. `*died` becomes true if the last holder died and this thread is the first to
+ * see it. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
+    shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
     shm_sync_i_thread *me = &shm_sync_i_this_thread;
     shm_sync_i_words *words = &lock->pthread.words;
     uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
-    /* The comparison checks that the lock is initialised, that it belongs to the thread's
-     * namespace, and that the thread's identity is valid. */
-    if (SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 && SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND && shm_sync_i_has_room(me))) {
-        uint32_t word = SHM_SYNC_I_LOAD(&words->lock);
-        uint32_t owner = SHM_SYNC_I_LOAD(&words->owner);
-        if (SHM_SYNC_I_LIKELY((word & SHM_SYNC_I_TID_MASK) == 0 && owner != SHM_SYNC_I_NOT_RECOVERABLE)) {
-            int code = pthread_mutex_trylock(&lock->pthread.mutex);
-            if (SHM_SYNC_I_LIKELY(code == 0)) {
-                shm_sync_i_acquired(lock, me);
-                return SHM_SYNC_OK;
-            }
-            if (code == EOWNERDEAD)
-                return shm_sync_i_finish(lock, record, code, word, owner, died);
-            if (code == ENOTRECOVERABLE)
-                shm_sync_i_release_unrecoverable(&lock->pthread);
+    /* The comparison checks that the lock is initialised, that it belongs to the
+     * thread's namespace, and that the thread's identity is valid. A call that does not
+     * wait may come often, and reads first, because an exchange takes the cache line
+     * from the holder. */
+    bool is_usual = pid_namespace == SHM_SYNC_I_LOAD(me->marker) &&
+                    pid_namespace != 0 && me->is_known &&
+                    SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
+                    shm_sync_i_has_room(me);
+    if (SHM_SYNC_I_LIKELY(is_usual) &&
+        (how != SHM_SYNC_I_TRY || shm_sync_i_holder_of(words) == 0)) {
+        if (SHM_SYNC_I_LIKELY(shm_sync_i_try_fast(me, words) == 0)) {
+            shm_sync_i_acquired(lock, me);
+            return SHM_SYNC_OK;
         }
     }
     return shm_sync_i_lock_slow(lock, record, how, deadline, died);
@@ -893,13 +1405,15 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock, sh
  * it: glibc's trylock can leave this thread's id in an unrecoverable mutex. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
     const shm_sync_i_thread *me = &shm_sync_i_this_thread;
-    uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
-    return SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 && (SHM_SYNC_I_LOAD(&lock->pthread.words.lock) & SHM_SYNC_I_TID_MASK) == me->tid &&
-                             SHM_SYNC_I_LOAD(&lock->pthread.words.owner) != SHM_SYNC_I_NOT_RECOVERABLE && SHM_SYNC_I_LOAD(&lock->pthread.words.kind) == SHM_SYNC_I_KIND);
+    uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
+    return SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) &&
+                             pid_namespace != 0 &&
+                             shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
+                             !shm_sync_i_is_unrecoverable(&lock->pthread.words));
 }
 
-/* The same, for a thread whose identity may be invalid: a forked child, or a thread that
- * has locked by other code. */
+/* The same, for a thread whose identity may be invalid: a forked child, or a thread
+ * that has locked by other code. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
     return shm_sync_i_identify() == SHM_SYNC_OK && shm_sync_i_is_mine(lock);
 }
@@ -908,16 +1422,9 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
         return false;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
-    shm_sync_i_words *words = &lock->pthread.words;
-    void *next = SHM_SYNC_I_LOAD(&words->next);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
-    if (pthread_mutex_unlock(&lock->pthread.mutex) != 0)
-        return false;
-    me->held -= 1;
-    /* The next entry is the first one for certain only if no other code holds locks. */
-    if (me->top == (void *)&words->next)
-        me->top = me->limit == SHM_SYNC_MAX_LOCKS_HELD ? next : NULL;
+    void *next = shm_sync_i_pthread_unlock(&lock->pthread);
+    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &lock->pthread.words, next);
     return true;
 }
 
@@ -941,50 +1448,62 @@ typedef struct shm_sync_cause {
     uint32_t tid;
 } shm_sync_cause;
 
-SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_with_poison(const shm_sync_mutex *mutex, shm_sync_result result) {
-    bool poisoned = result == SHM_SYNC_OK && SHM_SYNC_I_LOAD(&mutex->lock.record) >> 60 != 0;
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_with_poison(
+    const shm_sync_mutex *mutex, shm_sync_result result) {
+    bool poisoned =
+        result == SHM_SYNC_OK && SHM_SYNC_I_LOAD(&mutex->lock.record) >> 60 != 0;
     return poisoned ? SHM_SYNC_POISONED : result;
 }
 
-/* Locks the mutex, and waits in the kernel while another thread holds it. Signals do not
- * end the wait.
+/* Locks the mutex, and waits in the kernel while another thread holds it. Signals do
+ * not end the wait.
  *
- * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then. After
- * SHM_SYNC_POISONED the data may be inconsistent. The caller repairs it and calls
+ * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then.
+ * After SHM_SYNC_POISONED the data may be inconsistent. The caller repairs it and calls
  * shm_sync_recover, or unlocks and leaves the repair to the next holder.
  *
  * Other results: SHM_SYNC_DEADLOCK (the caller holds the mutex), SHM_SYNC_NOT_PLACED,
  * SHM_SYNC_TOO_MANY_LOCKS, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
  * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM.
  *
- * If the holder is killed, a waiter gets the mutex at once. If a process is killed in its
- * unlock, or just after it was woken, a waiter gets the mutex within 250 ms. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock(shm_sync_mutex *mutex) {
+ * If the holder is killed, a waiter gets the mutex at once. If a process is killed in
+ * its unlock, or just after it was woken, a waiter gets the mutex within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock(
+    shm_sync_mutex *mutex) {
     bool died = false;
-    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died));
+    return shm_sync_i_with_poison(
+        mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT,
+                   SHM_SYNC_I_NEVER, &died));
 }
 
-/* Locks the mutex if no thread holds it. Returns SHM_SYNC_WOULD_BLOCK otherwise, and the
- * other results of shm_sync_lock. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_lock(shm_sync_mutex *mutex) {
+/* Locks the mutex if no thread holds it. Returns SHM_SYNC_WOULD_BLOCK otherwise, and
+ * the other results of shm_sync_lock. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_lock(
+    shm_sync_mutex *mutex) {
     bool died = false;
-    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &died));
+    return shm_sync_i_with_poison(
+        mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_TRY,
+                   SHM_SYNC_I_NEVER, &died));
 }
 
 /* Locks the mutex, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
- * Returns SHM_SYNC_TIMED_OUT if another thread held it for so long, and the other results
- * of shm_sync_lock. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock_for(shm_sync_mutex *mutex, uint64_t timeout_ns) {
+ * Returns SHM_SYNC_TIMED_OUT if another thread held it for so long, and the other
+ * results of shm_sync_lock. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock_for(
+    shm_sync_mutex *mutex, uint64_t timeout_ns) {
     bool died = false;
-    return shm_sync_i_with_poison(mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &died));
+    return shm_sync_i_with_poison(
+        mutex, shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT,
+                   shm_sync_i_after(timeout_ns), &died));
 }
 
 /* Unlocks the mutex. Poison stays.
  *
- * Returns SHM_SYNC_NOT_HELD, and changes nothing, if the calling thread does not hold the
- * mutex: for example in a forked child. */
+ * Returns SHM_SYNC_NOT_HELD, and changes nothing, if the calling thread does not hold
+ * the mutex: for example in a forked child. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_unlock(shm_sync_mutex *mutex) {
-    return SHM_SYNC_I_LIKELY(shm_sync_i_unlock(&mutex->lock)) ? SHM_SYNC_OK : SHM_SYNC_NOT_HELD;
+    return SHM_SYNC_I_LIKELY(shm_sync_i_unlock(&mutex->lock)) ? SHM_SYNC_OK
+                                                              : SHM_SYNC_NOT_HELD;
 }
 
 /* Clears the poison. The calling thread holds the mutex and has repaired the data.
@@ -1006,19 +1525,24 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_recover(shm_sync_mutex *mutex) {
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison(shm_sync_mutex *mutex) {
     if (!shm_sync_i_is_held(&mutex->lock))
         return SHM_SYNC_NOT_HELD;
-    SHM_SYNC_I_STORE(&mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_this_thread.id);
+    SHM_SYNC_I_STORE(
+        &mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_this_thread.id);
     __atomic_fetch_add(&mutex->lock.failures, (uint16_t)1, __ATOMIC_RELAXED);
     return SHM_SYNC_OK;
 }
 
-/* Returns SHM_SYNC_POISONED if the mutex is poisoned, or its holder died and no thread has
- * locked it since. Otherwise returns SHM_SYNC_OK. Writes the reason to `*cause`. The
- * caller need not hold the mutex. */
-SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(const shm_sync_mutex *mutex, shm_sync_cause *cause) {
+/* Returns SHM_SYNC_POISONED if the mutex is poisoned, or its holder died and no thread
+ * has locked it since. Otherwise returns SHM_SYNC_OK. Writes the reason to `*cause`.
+ * The caller need not hold the mutex. */
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(
+    const shm_sync_mutex *mutex, shm_sync_cause *cause) {
     uint64_t record = SHM_SYNC_I_LOAD(&mutex->lock.record);
     uint64_t kind = record >> 60;
-    cause->kind = kind == 0 ? SHM_SYNC_NOT_POISONED : kind == 2 ? SHM_SYNC_OWNER_FAILED : SHM_SYNC_OWNER_DIED;
-    if (kind == 0 && (SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) & SHM_SYNC_I_OWNER_DIED) != 0) {
+    cause->kind = kind == 0   ? SHM_SYNC_NOT_POISONED
+                  : kind == 2 ? SHM_SYNC_OWNER_FAILED
+                              : SHM_SYNC_OWNER_DIED;
+    if (kind == 0 && (SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) &
+                         SHM_SYNC_I_OWNER_DIED) != 0) {
         uint32_t owner = SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.owner);
         cause->kind = SHM_SYNC_OWNER_DIED;
         record = SHM_SYNC_I_LOAD(&mutex->lock.holder);
@@ -1033,57 +1557,11 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(const shm_sync_mutex *mu
 }
 
 /* ------------------------------------------------------------------------------------
- * Spinning before a sleep
- */
-
-/* Returns whether a thread whose last `failed` spins failed spins again: 0 not at all, 1
- * briefly, 4 longer. After four failures only the 16th, 32nd, 64th and each 128th wait
- * spins. */
-SHM_SYNC_I_INLINE unsigned shm_sync_i_spin_budget(unsigned failed) {
-    if (failed < 4)
-        return 1;
-    return failed >= 16 && (failed & (failed - 1)) == 0 ? 4 : 0;
-}
-
-/* Returns whether more than one processor is online. Asks only once. */
-SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
-    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_processors);
-    if (answer == 0) {
-        answer = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
-        SHM_SYNC_I_STORE(&shm_sync_i_processors, answer);
-    }
-    return answer == 2;
-}
-
-/* Evaluates `done` until it is true, for about 15 microseconds. Sets `result`. Each poll
- * takes the cache line from the other side, so there are pauses in between. */
-#define SHM_SYNC_I_SPIN(result, done)                                                  \
-    do {                                                                               \
-        shm_sync_i_thread *spinner = &shm_sync_i_this_thread;                          \
-        unsigned budget = shm_sync_i_spin_budget(spinner->failed_spins);               \
-        (result) = (done);                                                             \
-        if (!(result) && budget != 0 && shm_sync_i_has_several_processors()) {         \
-            uint64_t limit = shm_sync_i_after(UINT64_C(15000) * budget);               \
-            do {                                                                       \
-                for (unsigned hints = 2; hints <= 32 && !(result); hints *= 2) {       \
-                    for (unsigned hint = 0; hint < hints; hint++)                      \
-                        shm_sync_i_spin_hint();                                        \
-                    (result) = (done);                                                 \
-                }                                                                      \
-            } while (!(result) && !shm_sync_i_has_passed(limit));                      \
-        }                                                                              \
-        if (result)                                                                    \
-            spinner->failed_spins = 0;                                                 \
-        else                                                                           \
-            spinner->failed_spins = (uint8_t)(spinner->failed_spins == 255 ? 128 : spinner->failed_spins + 1); \
-    } while (0)
-
-/* ------------------------------------------------------------------------------------
  * Condition variable
  *
  * `sequence` counts notifications in bits 0 to 26. Bits 27 to 31 are a generation of
- * waiters, which notify_all begins. notify_all wakes one waiter of the older generations,
- * and each woken waiter wakes the next before it locks the mutex.
+ * waiters, which notify_all begins. notify_all wakes one waiter of the older
+ * generations, and each woken waiter wakes the next before it locks the mutex.
  */
 
 #define SHM_SYNC_I_NOTIFICATION 1u
@@ -1094,34 +1572,40 @@ SHM_SYNC_I_INLINE uint32_t shm_sync_i_generation(uint32_t sequence) {
     return 1u << (sequence >> 27);
 }
 
-SHM_SYNC_I_INLINE void shm_sync_i_condvar_wake(shm_sync_condvar *condvar, uint32_t groups) {
+SHM_SYNC_I_INLINE void shm_sync_i_condvar_wake(
+    shm_sync_condvar *condvar, uint32_t groups) {
     if (SHM_SYNC_I_LOAD_SC(&condvar->waiters) != 0)
         shm_sync_i_futex_wake_group(&condvar->sequence, groups);
 }
 
-/* Wakes one waiter, if there is any. Never blocks. Notify while you hold the mutex under
- * which you changed the condition. Then the waiters see an owner death if this process
- * dies between the change and the call. */
+/* Wakes one waiter, if there is any. Never blocks. Notify while you hold the mutex
+ * under which you changed the condition. Then the waiters see an owner death if this
+ * process dies between the change and the call. */
 SHM_SYNC_I_INLINE void shm_sync_notify_one(shm_sync_condvar *condvar) {
-    uint32_t before = __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_NOTIFICATION, __ATOMIC_SEQ_CST);
+    uint32_t before = __atomic_fetch_add(
+        &condvar->sequence, SHM_SYNC_I_NOTIFICATION, __ATOMIC_SEQ_CST);
     shm_sync_i_condvar_wake(condvar, shm_sync_i_generation(before));
 }
 
-/* Wakes all waiters. Never blocks. Each waiter wakes the next one. If a waiter is killed
- * or stopped before that, the waiters behind it wake within 250 ms. */
+/* Wakes all waiters. Never blocks. Each waiter wakes the next one. If a waiter is
+ * killed or stopped before that, the waiters behind it wake within 250 ms. */
 SHM_SYNC_I_INLINE void shm_sync_notify_all(shm_sync_condvar *condvar) {
-    uint32_t before = __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_GENERATION, __ATOMIC_SEQ_CST);
-    shm_sync_i_condvar_wake(condvar, ~shm_sync_i_generation(before + SHM_SYNC_I_GENERATION));
+    uint32_t before =
+        __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_GENERATION, __ATOMIC_SEQ_CST);
+    shm_sync_i_condvar_wake(
+        condvar, ~shm_sync_i_generation(before + SHM_SYNC_I_GENERATION));
 }
 
-/* Sleeps until the sequence is no longer `seen`, the mutex is poisoned or its holder died,
- * or the deadline has passed. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condvar, const shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
+/* Sleeps until the sequence is no longer `seen`, the mutex is poisoned or its holder
+ * died, or the deadline has passed. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condvar,
+    const shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
     shm_sync_result result = SHM_SYNC_OK;
     /* The kernel reads the sequence after this, behind its own full barrier. */
     __atomic_fetch_add(&condvar->waiters, 1u, __ATOMIC_SEQ_CST);
     for (;;) {
-        int code = shm_sync_i_futex_wait(&condvar->sequence, seen, shm_sync_i_generation(seen), shm_sync_i_next_recheck(deadline));
+        int code = shm_sync_i_futex_wait(&condvar->sequence, seen,
+            shm_sync_i_generation(seen), shm_sync_i_next_recheck(deadline));
         if (code == 0)
             break;
         if (code != ETIMEDOUT) {
@@ -1129,7 +1613,9 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condv
             result = SHM_SYNC_SYSTEM;
             break;
         }
-        if ((SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) & SHM_SYNC_I_OWNER_DIED) != 0 || SHM_SYNC_I_LOAD(&mutex->lock.failures) != failures)
+        if ((SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) &
+                SHM_SYNC_I_OWNER_DIED) != 0 ||
+            SHM_SYNC_I_LOAD(&mutex->lock.failures) != failures)
             break;
         if (shm_sync_i_has_passed(deadline)) {
             result = SHM_SYNC_TIMED_OUT;
@@ -1143,7 +1629,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condv
     return result;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_wait(shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t deadline) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
+    shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t deadline) {
     /* The mutex orders both reads before the unlock. */
     uint32_t seen = SHM_SYNC_I_LOAD(&condvar->sequence);
     uint16_t failures = SHM_SYNC_I_LOAD(&mutex->lock.failures);
@@ -1157,15 +1644,16 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_wait(shm_sync_condvar *condva
     if (waited != SHM_SYNC_OK && waited != SHM_SYNC_TIMED_OUT)
         return waited;
     bool died = false;
-    shm_sync_result locked = shm_sync_i_lock_with(&mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died);
+    shm_sync_result locked = shm_sync_i_lock_with(
+        &mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died);
     if (died)
         shm_sync_notify_all(condvar); /* the other waiters learn of it as well */
     locked = shm_sync_i_with_poison(mutex, locked);
     return locked == SHM_SYNC_OK ? waited : locked;
 }
 
-/* Unlocks the mutex, waits for a notification, and locks the mutex again. A wait may end
- * without a notification, so wait in a loop:
+/* Unlocks the mutex, waits for a notification, and locks the mutex again. A wait may
+ * end without a notification, so wait in a loop:
  *
  *     while (jobs->pending.data == 0) {
  *         shm_sync_result result = shm_sync_wait(&jobs->changed, &jobs->pending.lock);
@@ -1176,24 +1664,27 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_condvar_wait(shm_sync_condvar *condva
  * Returns SHM_SYNC_NOT_HELD if the calling thread does not hold the mutex, and those
  * results of shm_sync_lock that mean that it can't be locked.
  *
- * If the holder of the mutex is killed, each waiter gets SHM_SYNC_POISONED within 250 ms.
- * If a notifier or a woken waiter is killed, another waiter wakes within 250 ms. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait(shm_sync_condvar *condvar, shm_sync_mutex *mutex) {
+ * If the holder of the mutex is killed, each waiter gets SHM_SYNC_POISONED within 250
+ * ms. If a notifier or a woken waiter is killed, another waiter wakes within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait(
+    shm_sync_condvar *condvar, shm_sync_mutex *mutex) {
     return shm_sync_i_condvar_wait(condvar, mutex, SHM_SYNC_I_NEVER);
 }
 
-/* Waits like shm_sync_wait, but at most `timeout_ns` nanoseconds by the monotonic clock.
- * Locking the mutex again may take longer. After SHM_SYNC_TIMED_OUT the caller holds the
- * mutex as well. SHM_SYNC_POISONED does not tell whether the time has passed. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns) {
+/* Waits like shm_sync_wait, but at most `timeout_ns` nanoseconds by the monotonic
+ * clock. Locking the mutex again may take longer. After SHM_SYNC_TIMED_OUT the caller
+ * holds the mutex as well. SHM_SYNC_POISONED does not tell whether the time has
+ * passed. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
+    shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns) {
     return shm_sync_i_condvar_wait(condvar, mutex, shm_sync_i_after(timeout_ns));
 }
 
 /* ------------------------------------------------------------------------------------
  * Record locks (OFD locks) of files
  *
- * Each process that uses an object with a name holds a shared lock on one byte of it, far
- * behind its end. The kernel unlocks it when the process ends. The ranges are:
+ * Each process that uses an object with a name holds a shared lock on one byte of it,
+ * far behind its end. The kernel unlocks it when the process ends. The ranges are:
  *
  * | range | bytes | lock | means |
  * |---|---|---|---|
@@ -1220,23 +1711,30 @@ SHM_SYNC_I_INLINE struct flock shm_sync_i_flock(int kind, int64_t start, int64_t
 }
 
 /* Locks or unlocks a range without waiting. Returns 0, EAGAIN or another error. */
-SHM_SYNC_I_COLD int shm_sync_i_set_lock(int fd, int kind, int64_t start, int64_t len) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_set_lock(
+    int fd, int kind, int64_t start, int64_t len) {
     struct flock request = shm_sync_i_flock(kind, start, len);
-    return shm_sync_i_syscall(SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_SETLK, &request) == 0 ? 0 : errno;
+    return shm_sync_i_syscall(
+               SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_SETLK, &request) == 0
+               ? 0
+               : errno;
 }
 
 /* Returns the kind of a lock of another open file that prevents this one from locking:
  * F_RDLCK, F_WRLCK, or F_UNLCK if there is none. Returns -1 after an error. */
-SHM_SYNC_I_COLD int shm_sync_i_conflict(int fd, int kind, int64_t start, int64_t len) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_conflict(
+    int fd, int kind, int64_t start, int64_t len) {
     struct flock request = shm_sync_i_flock(kind, start, len);
-    if (shm_sync_i_syscall(SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_GETLK, &request) != 0)
+    if (shm_sync_i_syscall(SYS_fcntl, (long)fd, (long)SHM_SYNC_I_OFD_GETLK, &request) !=
+        0)
         return -1;
     return request.l_type;
 }
 
 /* Locks a range. Waits 250 ms for a shared lock of another process, and 10 s for an
  * exclusive one. Returns SHM_SYNC_BLOCKED after that. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_wait_lock(int fd, int kind, int64_t start, int64_t len) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_lock(
+    int fd, int kind, int64_t start, int64_t len) {
     uint64_t begin = shm_sync_i_now();
     uint64_t next_pause = 20000;
     for (unsigned tries = 1;; tries++) {
@@ -1280,7 +1778,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_free(int number) {
 }
 
 /* Returns the descriptor with a number of at least 3, or -1. Closes the old one. */
-SHM_SYNC_I_COLD int shm_sync_i_above_standard(int fd) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_above_standard(int fd) {
     if (fd < 0 || fd >= 3)
         return fd;
     int copy = fcntl(fd, SHM_SYNC_I_DUPFD_CLOEXEC, 3);
@@ -1288,15 +1786,18 @@ SHM_SYNC_I_COLD int shm_sync_i_above_standard(int fd) {
     return copy;
 }
 
-/* Opens a file for reading and writing. Follows no link at the end of the path and waits
- * for no FIFO. The descriptor has a number of at least 3, because a program without
- * standard output must not print into the segment. Returns -1 and sets errno. */
-SHM_SYNC_I_COLD int shm_sync_i_open_file(const char *path) {
+/* Opens a file for reading and writing. Follows no link at the end of the path and
+ * waits for no FIFO. The descriptor has a number of at least 3, because a program
+ * without standard output must not print into the segment. Returns -1 and sets
+ * errno. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
     enum { AT_CURRENT_DIRECTORY = -100 };
     int fillers[3];
     int filled = 0;
-    while (filled < 3 && (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
-        int filler = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
+    while (filled < 3 &&
+           (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
+        int filler = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY,
+            "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
         if (filler >= 3)
             shm_sync_i_close_fd(filler);
         if (filler < 0 || filler >= 3)
@@ -1305,7 +1806,8 @@ SHM_SYNC_I_COLD int shm_sync_i_open_file(const char *path) {
     }
     int fd;
     do {
-        fd = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, path, (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
+        fd = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, path,
+            (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
     } while (fd == -1 && errno == EINTR);
     while (filled > 0)
         shm_sync_i_close_fd(fillers[--filled]);
@@ -1314,16 +1816,17 @@ SHM_SYNC_I_COLD int shm_sync_i_open_file(const char *path) {
 
 /* Returns whether the path leads to the file at this moment: 1 or 0, or -1 after an
  * error. */
-SHM_SYNC_I_COLD int shm_sync_i_leads_to(const char *path, uint64_t device, uint64_t inode) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_leads_to(
+    const char *path, uint64_t device, uint64_t inode) {
     struct stat status;
     if (shm_sync_i_lstat(path, &status) == 0)
         return status.st_dev == device && status.st_ino == inode;
     return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
 }
 
-/* Returns the time at which the file was created, in nanoseconds since 1970, or 0 if it is
- * unknown. */
-SHM_SYNC_I_COLD uint64_t shm_sync_i_birth_time(int fd) {
+/* Returns the time at which the file was created, in nanoseconds since 1970, or 0 if it
+ * is unknown. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_birth_time(int fd) {
 #ifdef SYS_statx
     enum { EMPTY_PATH = 0x1000, BTIME = 0x800, MASK_AT = 0, BTIME_AT = 80 };
     /* struct statx of linux/stat.h: the mask, and the seconds and nanoseconds of the
@@ -1333,7 +1836,8 @@ SHM_SYNC_I_COLD uint64_t shm_sync_i_birth_time(int fd) {
     int64_t seconds;
     uint32_t nanoseconds;
     memset(answer, 0, sizeof answer);
-    if (shm_sync_i_syscall(SYS_statx, (long)fd, "", (long)EMPTY_PATH, (long)BTIME, answer) != 0)
+    if (shm_sync_i_syscall(
+            SYS_statx, (long)fd, "", (long)EMPTY_PATH, (long)BTIME, answer) != 0)
         return 0;
     memcpy(&mask, answer + MASK_AT, sizeof mask);
     memcpy(&seconds, answer + BTIME_AT, sizeof seconds);
@@ -1347,12 +1851,14 @@ SHM_SYNC_I_COLD uint64_t shm_sync_i_birth_time(int fd) {
 #endif
 }
 
-/* Reads bytes from `offset` on. Returns how many, which is less than `len` only at the end
- * of the file, or -1. */
-SHM_SYNC_I_COLD int64_t shm_sync_i_read_at(int fd, void *to, size_t len, int64_t offset) {
+/* Reads bytes from `offset` on. Returns how many, which is less than `len` only at the
+ * end of the file, or -1. */
+SHM_SYNC_I_OUTLINE int64_t shm_sync_i_read_at(
+    int fd, void *to, size_t len, int64_t offset) {
     size_t filled = 0;
     while (filled < len) {
-        long part = shm_sync_i_syscall(SYS_pread64, (long)fd, (char *)to + filled, len - filled, (long)offset + (long)filled);
+        long part = shm_sync_i_syscall(SYS_pread64, (long)fd, (char *)to + filled,
+            len - filled, (long)offset + (long)filled);
         if (part == 0)
             break;
         if (part > 0)
@@ -1421,13 +1927,18 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_u64(const unsigned char *bytes) {
 }
 
 SHM_SYNC_I_INLINE uint32_t shm_sync_i_u32(const unsigned char *bytes) {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_is_utf8(const unsigned char *text, size_t len) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_utf8(const unsigned char *text, size_t len) {
     for (size_t at = 0; at < len;) {
         unsigned char first = text[at];
-        size_t more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : 4;
+        size_t more = first < 0x80                    ? 0
+                      : first >= 0xc2 && first < 0xe0 ? 1
+                      : first >= 0xe0 && first < 0xf0 ? 2
+                      : first >= 0xf0 && first < 0xf5 ? 3
+                                                      : 4;
         if (more == 4 || more > len - at - 1)
             return false;
         for (size_t i = 1; i <= more; i++) {
@@ -1437,7 +1948,8 @@ SHM_SYNC_I_COLD bool shm_sync_i_is_utf8(const unsigned char *text, size_t len) {
         /* Overlong forms, surrogates, and numbers above U+10FFFF. */
         if (more > 1) {
             unsigned char second = text[at + 1];
-            if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+            if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+                (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
                 return false;
         }
         at += more + 1;
@@ -1445,9 +1957,10 @@ SHM_SYNC_I_COLD bool shm_sync_i_is_utf8(const unsigned char *text, size_t len) {
     return true;
 }
 
-/* Reads the header of an object that is `object_len` bytes long. Any bytes give a header
- * whose claims hold for the object, or a result that is not SHM_SYNC_OK. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_parse_header(const unsigned char *bytes, uint64_t object_len, shm_sync_i_header *header) {
+/* Reads the header of an object that is `object_len` bytes long. Any bytes give a
+ * header whose claims hold for the object, or a result that is not SHM_SYNC_OK. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_parse_header(
+    const unsigned char *bytes, uint64_t object_len, shm_sync_i_header *header) {
     if (memcmp(bytes, "shmsync", 8) != 0)
         return SHM_SYNC_NOT_A_SEGMENT;
     if (shm_sync_i_u32(bytes + SHM_SYNC_I_AT_FORMAT) != SHM_SYNC_FORMAT)
@@ -1473,7 +1986,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_parse_header(const unsigned char *byt
         return SHM_SYNC_CORRUPT;
     header->removal = removal == 1;
     uint32_t name_len = shm_sync_i_u32(bytes + SHM_SYNC_I_AT_TYPE_NAME_LEN);
-    if (name_len > SHM_SYNC_I_TYPE_NAME_MAX || !shm_sync_i_is_utf8(bytes + SHM_SYNC_I_AT_TYPE_NAME, name_len))
+    if (name_len > SHM_SYNC_I_TYPE_NAME_MAX ||
+        !shm_sync_i_is_utf8(bytes + SHM_SYNC_I_AT_TYPE_NAME, name_len))
         return SHM_SYNC_CORRUPT;
     if (header->total_len != object_len || object_len > (uint64_t)INT64_MAX)
         return SHM_SYNC_CORRUPT;
@@ -1481,9 +1995,12 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_parse_header(const unsigned char *byt
     header->type_table_offset = (after_tables + 7) / 8 * 8;
     if (header->type_table_len != 0)
         after_tables = header->type_table_offset + header->type_table_len;
-    bool is_inside = header->value_offset >= after_tables && header->value_offset <= object_len && header->value_size <= object_len - header->value_offset;
+    bool is_inside = header->value_offset >= after_tables &&
+                     header->value_offset <= object_len &&
+                     header->value_size <= object_len - header->value_offset;
     uint64_t align = header->value_align;
-    bool is_aligned = align != 0 && (align & (align - 1)) == 0 && header->value_offset % align == 0;
+    bool is_aligned =
+        align != 0 && (align & (align - 1)) == 0 && header->value_offset % align == 0;
     if (!is_inside || !is_aligned || header->pid_namespace == 0)
         return SHM_SYNC_CORRUPT;
     const unsigned char *abi = bytes + SHM_SYNC_I_AT_ABI;
@@ -1492,12 +2009,15 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_parse_header(const unsigned char *byt
 #else
     unsigned char endianness = 2;
 #endif
-    bool is_our_abi = abi[0] == 1 && abi[1] == endianness && abi[2] == sizeof(void *) && abi[3] == sizeof(pthread_mutex_t) && abi[4] == sizeof(pthread_cond_t);
+    bool is_our_abi = abi[0] == 1 && abi[1] == endianness && abi[2] == sizeof(void *) &&
+                      abi[3] == sizeof(pthread_mutex_t) &&
+                      abi[4] == sizeof(pthread_cond_t);
     return is_our_abi ? SHM_SYNC_OK : SHM_SYNC_LAYOUT_MISMATCH;
 }
 
 /* Reads a fingerprint of 32 hexadecimal digits. */
-SHM_SYNC_I_COLD bool shm_sync_i_parse_fingerprint(const char *text, uint64_t halves[2]) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_parse_fingerprint(
+    const char *text, uint64_t halves[2]) {
     halves[0] = 0;
     halves[1] = 0;
     for (int i = 0; i < 32; i++) {
@@ -1522,14 +2042,17 @@ SHM_SYNC_I_INLINE bool shm_sync_i_agree(uint64_t one, uint64_t two) {
 }
 
 /* Returns whether both are the same epoch. A device or birth time of 0 is unknown. */
-SHM_SYNC_I_COLD bool shm_sync_i_same_epoch(const shm_sync_i_epoch *one, const shm_sync_i_epoch *two) {
-    return shm_sync_i_agree(one->device, two->device) && one->inode == two->inode && memcmp(one->boot, two->boot, sizeof one->boot) == 0 &&
+SHM_SYNC_I_OUTLINE bool shm_sync_i_same_epoch(
+    const shm_sync_i_epoch *one, const shm_sync_i_epoch *two) {
+    return shm_sync_i_agree(one->device, two->device) && one->inode == two->inode &&
+           memcmp(one->boot, two->boot, sizeof one->boot) == 0 &&
            shm_sync_i_agree(one->birth_time, two->birth_time);
 }
 
 /* Reads the id of this boot of the machine. */
-SHM_SYNC_I_COLD bool shm_sync_i_boot_id(unsigned char id[16]) {
-    int fd = (int)shm_sync_i_syscall(SYS_openat, -100L, "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
+SHM_SYNC_I_OUTLINE bool shm_sync_i_boot_id(unsigned char id[16]) {
+    int fd = (int)shm_sync_i_syscall(SYS_openat, -100L,
+        "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
     if (fd < 0)
         return false;
     char text[40];
@@ -1557,9 +2080,10 @@ SHM_SYNC_I_COLD bool shm_sync_i_boot_id(unsigned char id[16]) {
     return true;
 }
 
-/* Returns the current epoch of a file. A file in memory has no boot id. An overlay shows
- * its own device numbers, so there the device is unknown. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_epoch_of(int fd, shm_sync_i_epoch *epoch) {
+/* Returns the current epoch of a file. A file in memory has no boot id. An overlay
+ * shows its own device numbers, so there the device is unknown. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_epoch_of(
+    int fd, shm_sync_i_epoch *epoch) {
     struct stat status;
     struct statfs system;
     if (fstat(fd, &status) != 0 || fstatfs(fd, &system) != 0)
@@ -1568,7 +2092,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_epoch_of(int fd, shm_sync_i_epoch *ep
     epoch->device = kind == SHM_SYNC_I_OVERLAYFS_MAGIC ? 0 : (uint64_t)status.st_dev;
     epoch->inode = (uint64_t)status.st_ino;
     memset(epoch->boot, 0xff, sizeof epoch->boot);
-    if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC && !shm_sync_i_boot_id(epoch->boot))
+    if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC &&
+        !shm_sync_i_boot_id(epoch->boot))
         return SHM_SYNC_UNIDENTIFIED;
     epoch->birth_time = shm_sync_i_birth_time(fd);
     return SHM_SYNC_OK;
@@ -1577,13 +2102,17 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_epoch_of(int fd, shm_sync_i_epoch *ep
 /* Reads epoch and pid namespace from a mapped header. A process that reinitialises the
  * locks changes the second half of the boot id first and last. If it has changed
  * meanwhile, the epoch is invalid. */
-SHM_SYNC_I_COLD void shm_sync_i_load_validity(const void *base, shm_sync_i_epoch *epoch, uint32_t *pid_namespace) {
-    const uint64_t *words = (const uint64_t *)(const void *)((const char *)base + SHM_SYNC_I_AT_EPOCH);
+SHM_SYNC_I_OUTLINE void shm_sync_i_load_validity(
+    const void *base, shm_sync_i_epoch *epoch, uint32_t *pid_namespace) {
+    const uint64_t *words =
+        (const uint64_t *)(const void *)((const char *)base + SHM_SYNC_I_AT_EPOCH);
     uint64_t copy[5];
     uint64_t end = SHM_SYNC_I_ACQUIRE(&words[3]);
     for (int i = 0; i < 5; i++)
         copy[i] = SHM_SYNC_I_LOAD(&words[i]);
-    uint32_t space = SHM_SYNC_I_LOAD((const uint32_t *)(const void *)((const char *)base + SHM_SYNC_I_AT_PID_NAMESPACE));
+    uint32_t space =
+        SHM_SYNC_I_LOAD((const uint32_t *)(const void *)((const char *)base +
+                                                         SHM_SYNC_I_AT_PID_NAMESPACE));
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     copy[3] = SHM_SYNC_I_LOAD(&words[3]) == end ? end : 0;
     unsigned char bytes[40];
@@ -1601,7 +2130,12 @@ SHM_SYNC_I_COLD void shm_sync_i_load_validity(const void *base, shm_sync_i_epoch
  * Segments
  */
 
-typedef enum shm_sync_i_backing { SHM_SYNC_I_CLOSED, SHM_SYNC_I_FILE, SHM_SYNC_I_MEMFD, SHM_SYNC_I_SYSV } shm_sync_i_backing;
+typedef enum shm_sync_i_backing {
+    SHM_SYNC_I_CLOSED,
+    SHM_SYNC_I_FILE,
+    SHM_SYNC_I_MEMFD,
+    SHM_SYNC_I_SYSV
+} shm_sync_i_backing;
 
 /* A value of any user or group in shm_sync_options. */
 #define SHM_SYNC_ANY UINT32_MAX
@@ -1628,8 +2162,8 @@ SHM_SYNC_I_INLINE shm_sync_options shm_sync_default_options(void) {
 
 /* An open segment. Do not copy it. All threads of the process may use it.
  *
- * A forked child inherits the mapping and counts as attached. Its copy of this object is
- * independent of its parent's: the child may close it. */
+ * A forked child inherits the mapping and counts as attached. Its copy of this object
+ * is independent of its parent's: the child may close it. */
 typedef struct shm_sync_segment {
     /* The value. */
     void *value;
@@ -1665,7 +2199,8 @@ SHM_SYNC_I_INLINE void shm_sync_i_forget(shm_sync_segment *segment) {
 }
 
 /* Checks owner, group and mode of an object. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_owner(const shm_sync_options *options, uint32_t owner, uint32_t group, uint32_t mode) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_owner(
+    const shm_sync_options *options, uint32_t owner, uint32_t group, uint32_t mode) {
     if (options->owner != SHM_SYNC_ANY && options->owner != owner)
         return SHM_SYNC_WRONG_OWNER;
     if (options->group != SHM_SYNC_ANY && options->group != group)
@@ -1673,22 +2208,25 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_owner(const shm_sync_options *o
     return (mode & 022u & ~options->mode) != 0 ? SHM_SYNC_TOO_PERMISSIVE : SHM_SYNC_OK;
 }
 
-/* Returns the descriptor of the segment, or -1 if the program has closed it. Daemons close
- * all descriptors, and then the number may lead to another file. */
-SHM_SYNC_I_COLD int shm_sync_i_fd_of(const shm_sync_segment *segment) {
+/* Returns the descriptor of the segment, or -1 if the program has closed it. Daemons
+ * close all descriptors, and then the number may lead to another file. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_fd_of(const shm_sync_segment *segment) {
     struct stat status;
-    if (segment->i_fd < 0 || shm_sync_i_is_free(segment->i_fd) || fstat(segment->i_fd, &status) != 0)
+    if (segment->i_fd < 0 || shm_sync_i_is_free(segment->i_fd) ||
+        fstat(segment->i_fd, &status) != 0)
         return -1;
-    return status.st_dev == segment->i_device && status.st_ino == segment->i_inode ? segment->i_fd : -1;
+    return status.st_dev == segment->i_device && status.st_ino == segment->i_inode
+               ? segment->i_fd
+               : -1;
 }
 
-SHM_SYNC_I_COLD void shm_sync_i_drop_fd(shm_sync_segment *segment) {
+SHM_SYNC_I_OUTLINE void shm_sync_i_drop_fd(shm_sync_segment *segment) {
     shm_sync_i_close_fd(shm_sync_i_fd_of(segment));
     segment->i_fd = -1;
 }
 
 /* Maps the whole object. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_map(shm_sync_segment *segment, int fd) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_map(shm_sync_segment *segment, int fd) {
     struct statfs system;
     struct stat status;
     uint64_t len = segment->i_header.total_len;
@@ -1701,11 +2239,15 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_map(shm_sync_segment *segment, int fd
         page = (uint64_t)status.st_blksize; /* a sandbox refuses fstatfs */
     }
     segment->i_mapped = page == 0 ? len : (len + page - 1) / page * page;
-    void *base = mmap(NULL, segment->i_mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *base =
+        mmap(NULL, segment->i_mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
         if (errno == ENOMEM)
             return SHM_SYNC_NO_SPACE;
-        return errno == EACCES || (errno == EPERM && segment->i_backing == SHM_SYNC_I_MEMFD) ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+        return errno == EACCES ||
+                       (errno == EPERM && segment->i_backing == SHM_SYNC_I_MEMFD)
+                   ? SHM_SYNC_PERMISSION_DENIED
+                   : SHM_SYNC_SYSTEM;
     }
     segment->i_base = (unsigned char *)base;
     segment->i_len = len;
@@ -1713,7 +2255,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_map(shm_sync_segment *segment, int fd
 }
 
 /* Copies a table of the segment, so that no process changes it while it is read. */
-SHM_SYNC_I_COLD unsigned char *shm_sync_i_copy_table(const shm_sync_segment *segment, uint64_t offset, uint32_t len) {
+SHM_SYNC_I_OUTLINE unsigned char *shm_sync_i_copy_table(
+    const shm_sync_segment *segment, uint64_t offset, uint32_t len) {
     unsigned char *copy = (unsigned char *)malloc((size_t)len + 1);
     if (copy != NULL)
         memcpy(copy, segment->i_base + offset, len);
@@ -1721,11 +2264,16 @@ SHM_SYNC_I_COLD unsigned char *shm_sync_i_copy_table(const shm_sync_segment *seg
 }
 
 /* Fills the public fields of a segment that is mapped. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
     const shm_sync_i_header *header = &segment->i_header;
-    segment->i_lock_table = shm_sync_i_copy_table(segment, SHM_SYNC_I_HEADER_LEN, header->lock_table_len);
-    segment->i_type_table = header->type_table_len == 0 ? NULL : shm_sync_i_copy_table(segment, header->type_table_offset, header->type_table_len);
-    if (segment->i_lock_table == NULL || (header->type_table_len != 0 && segment->i_type_table == NULL))
+    segment->i_lock_table =
+        shm_sync_i_copy_table(segment, SHM_SYNC_I_HEADER_LEN, header->lock_table_len);
+    segment->i_type_table = header->type_table_len == 0 ? NULL
+                                                        : shm_sync_i_copy_table(segment,
+                                                              header->type_table_offset,
+                                                              header->type_table_len);
+    if (segment->i_lock_table == NULL ||
+        (header->type_table_len != 0 && segment->i_type_table == NULL))
         return SHM_SYNC_NO_SPACE;
     segment->value = segment->i_base + header->value_offset;
     segment->value_size = header->value_size;
@@ -1734,7 +2282,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
 }
 
 /* Reads and checks the header of a file. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_read_header(int fd, uint64_t object_len, const uint64_t *fingerprint, shm_sync_i_header *header) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_read_header(int fd, uint64_t object_len,
+    const uint64_t *fingerprint, shm_sync_i_header *header) {
     unsigned char bytes[SHM_SYNC_I_HEADER_LEN];
     int64_t filled = shm_sync_i_read_at(fd, bytes, sizeof bytes, 0);
     if (filled < 0)
@@ -1742,21 +2291,24 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_read_header(int fd, uint64_t object_l
     if (filled < (int64_t)sizeof bytes)
         return SHM_SYNC_NOT_A_SEGMENT;
     shm_sync_result result = shm_sync_i_parse_header(bytes, object_len, header);
-    bool is_other = result == SHM_SYNC_OK && fingerprint != NULL && (fingerprint[0] != header->fingerprint[0] || fingerprint[1] != header->fingerprint[1]);
+    bool is_other = result == SHM_SYNC_OK && fingerprint != NULL &&
+                    (fingerprint[0] != header->fingerprint[0] ||
+                        fingerprint[1] != header->fingerprint[1]);
     return is_other ? SHM_SYNC_LAYOUT_MISMATCH : result;
 }
 
 /* Opens the object anew, to remove its name. Returns -1 if that is not this process's
  * task, and -2 after an error. Forked children do not share this open file, so their
  * attachment locks conflict with its locks. */
-SHM_SYNC_I_COLD int shm_sync_i_open_remover(shm_sync_segment *segment) {
+SHM_SYNC_I_OUTLINE int shm_sync_i_open_remover(shm_sync_segment *segment) {
     if (!segment->i_removes)
         return -1;
     for (int attempt = 0;; attempt++) {
         int fd = shm_sync_i_open_file(segment->i_path);
         if (fd >= 0) {
             struct stat status;
-            if (fstat(fd, &status) == 0 && status.st_dev == segment->i_device && status.st_ino == segment->i_inode)
+            if (fstat(fd, &status) == 0 && status.st_dev == segment->i_device &&
+                status.st_ino == segment->i_inode)
                 return fd;
             shm_sync_i_close_fd(fd);
             return -1;
@@ -1769,36 +2321,42 @@ SHM_SYNC_I_COLD int shm_sync_i_open_remover(shm_sync_segment *segment) {
         if (code == ELOOP || code == EISDIR || code == ENXIO)
             return -1; /* no regular file has the name now */
         /* Another object has the name, and may belong to another user. */
-        if (shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode) == 0)
+        if (shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode) ==
+            0)
             return -1;
         errno = code;
         return -2;
     }
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_removal_result(int code) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_removal_result(int code) {
     errno = code;
     if (code == 0 || code == ENOENT || code == ENOTDIR)
         return SHM_SYNC_OK;
-    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED
+                                           : SHM_SYNC_SYSTEM;
 }
 
 /* Removes the name, if no other process is attached. `remover` holds REMOVAL. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_if_abandoned(const shm_sync_segment *segment, int remover) {
-    int code = shm_sync_i_set_lock(remover, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_if_abandoned(
+    const shm_sync_segment *segment, int remover) {
+    int code = shm_sync_i_set_lock(
+        remover, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
     if (code == EAGAIN)
         return SHM_SYNC_OK; /* in use */
     if (code == 0) {
-        int ours = shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
+        int ours =
+            shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
         if (ours < 0 || (ours == 1 && unlink(segment->i_path) != 0))
             code = errno;
     }
     return shm_sync_i_removal_result(code);
 }
 
-/* Ends the registration, and removes the name if no other process is attached. `remover`
- * is the result of shm_sync_i_open_remover. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave(shm_sync_segment *segment, int remover, int remover_errno) {
+/* Ends the registration, and removes the name if no other process is attached.
+ * `remover` is the result of shm_sync_i_open_remover. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_leave(
+    shm_sync_segment *segment, int remover, int remover_errno) {
     shm_sync_result result = SHM_SYNC_OK;
     bool holds_removal = false;
     if (remover >= 0) {
@@ -1812,19 +2370,22 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave(shm_sync_segment *segment, int 
     if (result != SHM_SYNC_OK) {
         int saved = errno;
         int fd = shm_sync_i_fd_of(segment);
-        int other = fd < 0 ? -1 : shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+        int other = fd < 0 ? -1
+                           : shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_WRITERS_START,
+                                 SHM_SYNC_I_ATTACHED_LEN);
         if (other == F_RDLCK || other == F_WRLCK)
             result = SHM_SYNC_OK;
         errno = saved;
     }
-    /* Closed after REMOVAL is locked. Until this process has counted the users, an opener
-     * finds its attachment lock or its REMOVAL lock. */
+    /* Closed after REMOVAL is locked. Until this process has counted the users, an
+     * opener finds its attachment lock or its REMOVAL lock. */
     shm_sync_i_drop_fd(segment);
     if (holds_removal) {
         result = shm_sync_i_remove_if_abandoned(segment, remover);
         int saved = errno;
         /* By name: a forked child may share the open file for a moment. */
-        (void)shm_sync_i_set_lock(remover, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
+        (void)shm_sync_i_set_lock(
+            remover, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_ATTACHED_LEN);
         (void)shm_sync_i_set_lock(remover, F_UNLCK, SHM_SYNC_I_REMOVAL_START, 1);
         errno = saved;
     }
@@ -1834,7 +2395,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave(shm_sync_segment *segment, int 
 
 /* Detaches from a POSIX object or a file: unmaps, then ends the registration. While the
  * object is mapped, its inode number can't pass to another file. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segment) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segment) {
     int remover = shm_sync_i_open_remover(segment);
     int code = errno;
     if (segment->i_base != NULL)
@@ -1850,11 +2411,14 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
 
 /* One attempt to open a file. `*again` becomes true if another process has changed the
  * object or its name meanwhile. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
+    shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
     int fd = shm_sync_i_open_file(segment->i_path);
     if (fd < 0) {
         switch (errno) {
-        case ELOOP: case EISDIR: case ENXIO: return SHM_SYNC_NOT_A_SEGMENT;
+        case ELOOP:
+        case EISDIR:
+        case ENXIO: return SHM_SYNC_NOT_A_SEGMENT;
         case ENOENT: return SHM_SYNC_NOT_FOUND;
         case EACCES: return SHM_SYNC_PERMISSION_DENIED;
         default: return SHM_SYNC_SYSTEM;
@@ -1868,9 +2432,11 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
     else if (!S_ISREG(status.st_mode))
         result = SHM_SYNC_NOT_A_SEGMENT;
     else
-        result = shm_sync_i_check_owner(&segment->i_options, status.st_uid, status.st_gid, status.st_mode & 0777u);
+        result = shm_sync_i_check_owner(
+            &segment->i_options, status.st_uid, status.st_gid, status.st_mode & 0777u);
     if (result == SHM_SYNC_OK)
-        result = shm_sync_i_read_header(fd, (uint64_t)status.st_size, fingerprint, &segment->i_header);
+        result = shm_sync_i_read_header(
+            fd, (uint64_t)status.st_size, fingerprint, &segment->i_header);
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_epoch_of(fd, &here);
     if (result == SHM_SYNC_OK)
@@ -1884,7 +2450,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
     bool is_same_epoch = shm_sync_i_same_epoch(&header->epoch, &here);
     if (!is_same_epoch || header->pid_namespace != our_namespace) {
         /* A process that uses the locks holds a lock in WRITERS. */
-        int other = shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+        int other = shm_sync_i_conflict(
+            fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
         shm_sync_i_close_fd(fd);
         if (other == -1)
             return SHM_SYNC_SYSTEM;
@@ -1892,11 +2459,13 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
             return SHM_SYNC_STALE;
         return is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
     }
-    /* A user that detaches while this call runs counts this process. Then an opener that
-     * fails must detach as a user does. If no process was attached before, a crash has left
-     * the object, and it stays. */
-    int used = shm_sync_i_conflict(fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
-    result = shm_sync_i_wait_lock(fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
+    /* A user that detaches while this call runs counts this process. Then an opener
+     * that fails must detach as a user does. If no process was attached before, a crash
+     * has left the object, and it stays. */
+    int used = shm_sync_i_conflict(
+        fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
+    result = shm_sync_i_wait_lock(
+        fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
     if (result != SHM_SYNC_OK) {
         shm_sync_i_close_fd(fd);
         return result;
@@ -1908,7 +2477,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
     result = shm_sync_i_map(segment, fd);
     if (result != SHM_SYNC_OK)
         return result;
-    /* Another process may have reinitialised the locks before this one was registered. */
+    /* Another process may have reinitialised the locks before this one was
+     * registered. */
     shm_sync_i_epoch epoch;
     uint32_t pid_namespace;
     shm_sync_i_load_validity(segment->i_base, &epoch, &pid_namespace);
@@ -1916,9 +2486,10 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
         *again = true;
         return SHM_SYNC_OK;
     }
-    /* Another process may have removed the name or reused it meanwhile. The caller wants
-     * the object that has the name now. */
-    int is_linked = shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
+    /* Another process may have removed the name or reused it meanwhile. The caller
+     * wants the object that has the name now. */
+    int is_linked =
+        shm_sync_i_leads_to(segment->i_path, segment->i_device, segment->i_inode);
     if (is_linked < 0)
         return errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
     if (is_linked == 0) {
@@ -1932,7 +2503,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segm
 }
 
 /* Opens the file at an absolute path. Takes ownership of `path`. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path(shm_sync_segment *segment, char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path(shm_sync_segment *segment,
+    char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
     for (;;) {
         bool again = false;
         memset(segment, 0, sizeof *segment);
@@ -1940,7 +2512,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_path(shm_sync_segment *segment, 
         segment->i_backing = SHM_SYNC_I_FILE;
         segment->i_path = path;
         segment->i_options = *options;
-        shm_sync_result result = shm_sync_i_open_path_once(segment, fingerprint, &again);
+        shm_sync_result result =
+            shm_sync_i_open_path_once(segment, fingerprint, &again);
         if (result == SHM_SYNC_OK && !again)
             return SHM_SYNC_OK;
         int saved = errno;
@@ -1967,7 +2540,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_starts_with(const char *text, const char *pref
 }
 
 /* Reads a decimal number with an optional sign. */
-SHM_SYNC_I_COLD bool shm_sync_i_parse_i32(const char *text, int32_t *number) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_parse_i32(const char *text, int32_t *number) {
     int64_t value = 0;
     bool is_negative = *text == '-';
     if (*text == '-' || *text == '+')
@@ -1989,7 +2562,7 @@ SHM_SYNC_I_COLD bool shm_sync_i_parse_i32(const char *text, int32_t *number) {
 }
 
 /* Reads the key of a System V segment, such as 0x2a, 42 or -1. */
-SHM_SYNC_I_COLD bool shm_sync_i_parse_key(const char *text, int32_t *key) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_parse_key(const char *text, int32_t *key) {
     if (!shm_sync_i_starts_with(text, "0x"))
         return shm_sync_i_parse_i32(text, key) && *key != 0;
     uint64_t value = 0;
@@ -2014,7 +2587,7 @@ SHM_SYNC_I_COLD bool shm_sync_i_parse_key(const char *text, int32_t *key) {
     return *key != 0;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_is_path(const char *path) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_path(const char *path) {
     const char *slash = strrchr(path, '/');
     const char *name = slash == NULL ? path : slash + 1;
     bool is_name = *name != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
@@ -2022,7 +2595,7 @@ SHM_SYNC_I_COLD bool shm_sync_i_is_path(const char *path) {
 }
 
 /* Returns a copy of the path that does not depend on the current directory, or null. */
-SHM_SYNC_I_COLD char *shm_sync_i_absolute(const char *prefix, const char *path) {
+SHM_SYNC_I_OUTLINE char *shm_sync_i_absolute(const char *prefix, const char *path) {
     enum { MAX = 8192 };
     char directory[MAX];
     if (*prefix == '\0' && *path != '/') {
@@ -2047,16 +2620,25 @@ SHM_SYNC_I_COLD char *shm_sync_i_absolute(const char *prefix, const char *path) 
     return whole;
 }
 
-typedef enum shm_sync_i_target { SHM_SYNC_I_NO_ADDRESS, SHM_SYNC_I_PATH, SHM_SYNC_I_KEY, SHM_SYNC_I_ID } shm_sync_i_target;
+typedef enum shm_sync_i_target {
+    SHM_SYNC_I_NO_ADDRESS,
+    SHM_SYNC_I_PATH,
+    SHM_SYNC_I_KEY,
+    SHM_SYNC_I_ID
+} shm_sync_i_target;
 
 /* Reads an address. The path is `*prefix` and then `*path`. */
-SHM_SYNC_I_COLD shm_sync_i_target shm_sync_i_parse_address(const char *text, const char **prefix, const char **path, int32_t *number) {
+SHM_SYNC_I_OUTLINE shm_sync_i_target shm_sync_i_parse_address(
+    const char *text, const char **prefix, const char **path, int32_t *number) {
     *prefix = "";
     *path = text;
     if (shm_sync_i_starts_with(text, "sysv:id:"))
-        return shm_sync_i_parse_i32(text + 8, number) && *number >= 0 ? SHM_SYNC_I_ID : SHM_SYNC_I_NO_ADDRESS;
+        return shm_sync_i_parse_i32(text + 8, number) && *number >= 0
+                   ? SHM_SYNC_I_ID
+                   : SHM_SYNC_I_NO_ADDRESS;
     if (shm_sync_i_starts_with(text, "sysv:"))
-        return shm_sync_i_parse_key(text + 5, number) ? SHM_SYNC_I_KEY : SHM_SYNC_I_NO_ADDRESS;
+        return shm_sync_i_parse_key(text + 5, number) ? SHM_SYNC_I_KEY
+                                                      : SHM_SYNC_I_NO_ADDRESS;
     if (shm_sync_i_starts_with(text, "file:")) {
         *path = text + 5;
         return shm_sync_i_is_path(*path) ? SHM_SYNC_I_PATH : SHM_SYNC_I_NO_ADDRESS;
@@ -2068,110 +2650,623 @@ SHM_SYNC_I_COLD shm_sync_i_target shm_sync_i_parse_address(const char *text, con
         *prefix = "/dev/shm";
         return SHM_SYNC_I_PATH;
     }
-    return strchr(text, '/') != NULL && shm_sync_i_is_path(text) ? SHM_SYNC_I_PATH : SHM_SYNC_I_NO_ADDRESS;
+    return strchr(text, '/') != NULL && shm_sync_i_is_path(text)
+               ? SHM_SYNC_I_PATH
+               : SHM_SYNC_I_NO_ADDRESS;
 }
 
-/* Defined below, with System V. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment, bool is_key, int32_t number, const shm_sync_options *options, const uint64_t *fingerprint);
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segment);
+/* ------------------------------------------------------------------------------------
+ * System V segments
+ *
+ * The key of a segment leads to it before it is complete. So it contains its state, and
+ * a robust lock that its creator and its remover hold. This header follows the protocol
+ * of src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does
+ * not reinitialise the locks of another pid namespace.
+ */
 
-/* Opens a segment like shm_sync_open, and trusts other users than this one. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(shm_sync_segment *segment, const char *address, const char *fingerprint, const shm_sync_options *options) {
-    uint64_t halves[2] = {0, 0};
-    memset(segment, 0, sizeof *segment);
-    segment->i_fd = -1;
-    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
-        return SHM_SYNC_INVALID_ARGUMENT;
-    /* Any owner is trusted only as a member of a group, outside of which no user may
-     * write. */
-    if (options->owner == SHM_SYNC_ANY && (options->group == SHM_SYNC_ANY || (options->mode & 2u) != 0))
-        return SHM_SYNC_INVALID_ARGUMENT;
-    const char *prefix;
-    const char *path;
-    int32_t number = 0;
-    shm_sync_i_target target = shm_sync_i_parse_address(address, &prefix, &path, &number);
-    const uint64_t *wanted = fingerprint == NULL ? NULL : halves;
-    if (target == SHM_SYNC_I_NO_ADDRESS)
-        return SHM_SYNC_INVALID_NAME;
-    if (target != SHM_SYNC_I_PATH)
-        return shm_sync_i_open_sysv(segment, target == SHM_SYNC_I_KEY, number, options, wanted);
-    char *whole = shm_sync_i_absolute(prefix, path);
-    return whole == NULL ? SHM_SYNC_SYSTEM : shm_sync_i_open_path(segment, whole, options, wanted);
+enum {
+    SHM_SYNC_I_NEW = 0,          /* created; the lock is not initialised */
+    SHM_SYNC_I_INITIALIZING = 1, /* the creator holds the lock */
+    SHM_SYNC_I_READY = 2,
+    SHM_SYNC_I_REMOVING = 3,       /* the remover holds the lock */
+    SHM_SYNC_I_DEAD = 4,           /* it has lost its key or is about to */
+    SHM_SYNC_I_CLAIM = 5,          /* the low byte of a claim */
+    SHM_SYNC_I_REINITIALIZING = 6, /* one process reinitialises the locks */
+    SHM_SYNC_I_IPC_RMID = 0,
+    SHM_SYNC_I_IPC_STAT = 2,
+    SHM_SYNC_I_SHM_DEST = 01000,
+    SHM_SYNC_I_UNFINISHED_MODE =
+        011, /* the bits of 0111 in the mode of an unfinished segment */
+    SHM_SYNC_I_ROOT = 0
+};
+
+/* How long to wait for another process that creates, reinitialises or removes a
+ * segment; for other newcomers; and for a creator that has not locked yet. In
+ * nanoseconds. */
+#define SHM_SYNC_I_UNFINISHED_TIMEOUT UINT64_C(10000000000)
+#define SHM_SYNC_I_NEWCOMER_TIMEOUT UINT64_C(250000000)
+#define SHM_SYNC_I_GRACE UINT64_C(20000000)
+
+/* The state in the header of a System V segment. */
+typedef struct shm_sync_i_state {
+    uint32_t state;
+    uint32_t claims;
+    shm_sync_i_pthread lock;
+} shm_sync_i_state;
+
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_state) <= 64, "the state fits into the header");
+
+typedef struct shmid64_ds shm_sync_i_status;
+
+/* The result of an attempt to attach. */
+typedef enum shm_sync_i_attempt {
+    SHM_SYNC_I_ATTACHED,        /* complete, and of this pid namespace */
+    SHM_SYNC_I_GONE,            /* removed */
+    SHM_SYNC_I_LATER_NAMESPACE, /* processes of another namespace are attached */
+    SHM_SYNC_I_LATER,           /* another process must finish first */
+    SHM_SYNC_I_REFUSED          /* `result` says why */
+} shm_sync_i_attempt;
+
+/* An attachment, or the reason why there is none. */
+typedef struct shm_sync_i_sysv {
+    unsigned char *base;
+    uint64_t len;
+    shm_sync_i_header header;
+    shm_sync_result result;
+    int error; /* errno of SHM_SYNC_SYSTEM */
+    bool was_in_use;
+    bool is_half_reinitialized;
+} shm_sync_i_sysv;
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_removed_error(int code) {
+    return code == EINVAL || code == EIDRM;
 }
 
-/* Opens the segment `address`, which exists and was created by a Rust program.
- *
- * | address | segment |
- * |---|---|
- * | "/jobs" | a POSIX object, a file in /dev/shm |
- * | "./jobs", "data/jobs", "/var/lib/jobs" | a file |
- * | "file:/jobs" | a file whose path alone would mean something else |
- * | "sysv:0x2a", "sysv:42" | a System V segment by its key |
- * | "sysv:id:7" | a System V segment by its id |
- *
- * `fingerprint` is that of the type, 32 hexadecimal digits, as `shm-sync export-c` writes
- * it. Null accepts every type: then only shm_sync_find knows the layout.
- *
- * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
- * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
- * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
- * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open it
- * once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
- * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
- * SHM_SYNC_OK the segment is closed.
- *
- * It waits at most 10 s, for a process that removes or reinitialises the segment and is
- * stopped. If this process is killed at any point, the kernel detaches it. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open(shm_sync_segment *segment, const char *address, const char *fingerprint) {
-    shm_sync_options options = shm_sync_default_options();
-    return shm_sync_open_with(segment, address, fingerprint, &options);
+SHM_SYNC_I_OUTLINE int shm_sync_i_status_of(int id, shm_sync_i_status *status) {
+    memset(status, 0, sizeof *status);
+    return shm_sync_i_syscall(
+               SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_STAT, status) == 0
+               ? 0
+               : errno;
 }
 
-/* Opens the anonymous segment behind a descriptor that this process has inherited or
- * received. The segment keeps a copy of the descriptor: the caller may close its own.
- * Owner and mode are not checked, because the holder of the descriptor may use it.
- *
- * Results: those of shm_sync_open, and SHM_SYNC_UNSEALED if the descriptor is not that of
- * an anonymous segment. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(shm_sync_segment *segment, int fd, const char *fingerprint) {
-    uint64_t halves[2] = {0, 0};
-    memset(segment, 0, sizeof *segment);
-    segment->i_fd = -1;
-    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
-        return SHM_SYNC_INVALID_ARGUMENT;
-    int seals = fcntl(fd, SHM_SYNC_I_GET_SEALS);
-    if (seals == -1)
-        return errno == EINVAL ? SHM_SYNC_UNSEALED : SHM_SYNC_SYSTEM;
-    if ((seals & SHM_SYNC_I_SEAL_SHRINK) == 0)
-        return SHM_SYNC_UNSEALED;
-    int copy = fcntl(fd, SHM_SYNC_I_DUPFD_CLOEXEC, 3);
-    if (copy < 0)
-        return SHM_SYNC_SYSTEM;
-    segment->i_backing = SHM_SYNC_I_MEMFD;
-    segment->i_fd = copy;
-    struct stat status;
-    shm_sync_result result = fstat(copy, &status) == 0 ? SHM_SYNC_OK : SHM_SYNC_SYSTEM;
-    if (result == SHM_SYNC_OK) {
-        segment->i_device = (uint64_t)status.st_dev;
-        segment->i_inode = (uint64_t)status.st_ino;
-        result = shm_sync_i_read_header(copy, (uint64_t)status.st_size, fingerprint == NULL ? NULL : halves, &segment->i_header);
+/* Returns whether the caller's attachment is the only one, in all pid namespaces. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_alone(int id) {
+    shm_sync_i_status status;
+    return shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch == 1;
+}
+
+/* Returns whether the segment has lost its key. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_removed(int id) {
+    shm_sync_i_status status;
+    int code = shm_sync_i_status_of(id, &status);
+    return code == 0 ? ((unsigned)status.shm_perm.mode & SHM_SYNC_I_SHM_DEST) != 0
+                     : shm_sync_i_is_removed_error(code);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unfinished(const shm_sync_i_status *status) {
+    return ((unsigned)status->shm_perm.mode & 0111u) == SHM_SYNC_I_UNFINISHED_MODE;
+}
+
+/* Checks every identity to which the kernel grants rights: the owner and the creator,
+ * who keeps all rights. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_sysv(
+    const shm_sync_options *options, const shm_sync_i_status *status) {
+    uint32_t creator = (uint32_t)status->shm_perm.cuid;
+    uint32_t group = (uint32_t)status->shm_perm.cgid;
+    shm_sync_result result = shm_sync_i_check_owner(options,
+        (uint32_t)status->shm_perm.uid, (uint32_t)status->shm_perm.gid,
+        (uint32_t)status->shm_perm.mode & 0777u & ~0111u);
+    if (result != SHM_SYNC_OK)
+        return result;
+    bool is_trusted_group = creator == SHM_SYNC_I_ROOT;
+    if (options->owner != SHM_SYNC_ANY) {
+        if (creator != options->owner && creator != (uint32_t)geteuid() &&
+            creator != SHM_SYNC_I_ROOT)
+            return SHM_SYNC_WRONG_OWNER;
+        is_trusted_group = group == SHM_SYNC_I_ROOT;
     }
+    return options->group != SHM_SYNC_ANY && group != options->group &&
+                   !is_trusted_group
+               ? SHM_SYNC_WRONG_OWNER
+               : SHM_SYNC_OK;
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_state *shm_sync_i_state_of(unsigned char *base) {
+    return (shm_sync_i_state *)(void *)(base + SHM_SYNC_I_AT_SYSV_STATE);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_claim(uint32_t state) {
+    return (state & 0xff) == SHM_SYNC_I_CLAIM;
+}
+
+SHM_SYNC_I_OUTLINE void shm_sync_i_set_state(shm_sync_i_state *word, uint32_t state) {
+    SHM_SYNC_I_STORE_SC(&word->state, state);
+    shm_sync_i_futex_wake(&word->state, INT32_MAX);
+}
+
+/* Changes the state, unless it is not `before` any more. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_replace_state(
+    shm_sync_i_state *word, uint32_t before, uint32_t after) {
+    bool replaced = __atomic_compare_exchange_n(
+        &word->state, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    shm_sync_i_futex_wake(&word->state, INT32_MAX);
+    return replaced;
+}
+
+/* Waits until the state changes, at most for the grace time. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_wait_while(
+    const shm_sync_i_state *word, uint32_t state) {
+    uint64_t until = shm_sync_i_after(SHM_SYNC_I_GRACE);
+    while (SHM_SYNC_I_LOAD_SC(&word->state) == state && !shm_sync_i_has_passed(until)) {
+        int code = shm_sync_i_futex_wait(&word->state, state, UINT32_MAX, until);
+        if (code != 0 && code != ETIMEDOUT)
+            return;
+    }
+}
+
+/* Locks the state. All users who may write to the segment are trusted, and the lock is
+ * of this pid namespace. An owner death needs no repair: the state says how far the
+ * owner got. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
+    shm_sync_i_state *word, shm_sync_i_how how) {
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
+        return SHM_SYNC_TOO_MANY_LOCKS;
+    /* glibc may do anything with a mutex of another kind. */
+    uint32_t kind = SHM_SYNC_I_LOAD(&word->lock.words.kind);
+    if (me->is_known ? kind != SHM_SYNC_I_KIND : (kind & 0x20u) != 0)
+        return SHM_SYNC_CORRUPT;
+    int code = shm_sync_i_pthread_lock(
+        &word->lock, how, shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT));
+    if (code == EOWNERDEAD)
+        code = shm_sync_i_make_consistent(&word->lock);
+    switch (code) {
+    case 0: shm_sync_i_count_lock(me); return SHM_SYNC_OK;
+    case EBUSY: return SHM_SYNC_WOULD_BLOCK;
+    case ETIMEDOUT: return SHM_SYNC_UNFINISHED;
+    case EDEADLK: return SHM_SYNC_DEADLOCK;
+    case ENOTRECOVERABLE: return SHM_SYNC_UNRECOVERABLE;
+    default: errno = code; return SHM_SYNC_SYSTEM;
+    }
+}
+
+SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
+    void *next = shm_sync_i_pthread_unlock(&word->lock);
+    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &word->lock.words, next);
+}
+
+SHM_SYNC_I_OUTLINE int shm_sync_i_remove_id(int id) {
+    return shm_sync_i_syscall(
+               SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_RMID, (void *)NULL) == 0
+               ? 0
+               : errno;
+}
+
+/* Removes a segment that is dead, unless it is removed already. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_dead(
+    const shm_sync_i_state *word, int id) {
+    int code = shm_sync_i_remove_id(id);
+    if (code == 0 || shm_sync_i_is_removed_error(code))
+        return SHM_SYNC_OK;
+    if (code == EACCES || code == EPERM) {
+        /* A process that is allowed to remove it may be doing so now. */
+        shm_sync_i_wait_while(word, SHM_SYNC_I_DEAD);
+        return shm_sync_i_is_removed(id) ? SHM_SYNC_OK : SHM_SYNC_PERMISSION_DENIED;
+    }
+    errno = code;
+    return SHM_SYNC_SYSTEM;
+}
+
+/* Finishes the interrupted work of the last holder of the lock. The caller holds it.
+ * `*is_gone` tells whether the segment is gone. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_finish_interrupted(
+    shm_sync_i_state *word, int id, bool *is_gone) {
+    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
+    *is_gone = false;
+    if (state == SHM_SYNC_I_READY)
+        return SHM_SYNC_OK;
+    /* A remover died before it removed the segment; or a claimant, which counts the
+     * caller and finds its claim replaced. */
+    if ((state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id)) ||
+        shm_sync_i_is_claim(state)) {
+        shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+        return SHM_SYNC_OK;
+    }
+    /* The creator died, or a remover after the removal. */
+    shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
+    *is_gone = true;
+    return shm_sync_i_remove_dead(word, id);
+}
+
+SHM_SYNC_I_INLINE shm_sync_i_attempt shm_sync_i_refuse(
+    shm_sync_i_sysv *sysv, shm_sync_result result) {
+    sysv->result = result;
+    sysv->error = errno;
+    return SHM_SYNC_I_REFUSED;
+}
+
+/* Reads the header from a copy of its bytes, which no process changes. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_copy_header(
+    const shm_sync_i_sysv *sysv, shm_sync_i_header *header) {
+    unsigned char bytes[SHM_SYNC_I_HEADER_LEN];
+    memcpy(bytes, sysv->base, sizeof bytes);
+    return shm_sync_i_parse_header(bytes, sysv->len, header);
+}
+
+/* Makes a step from one state of an attached segment. Returns SHM_SYNC_I_ATTACHED to
+ * look at the state again, if `*is_ready` is false. */
+SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sysv,
+    int id, const shm_sync_i_status *status, shm_sync_i_how how, bool *is_ready) {
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
+    shm_sync_result result;
+    *is_ready = false;
+    if (state == SHM_SYNC_I_READY) {
+        *is_ready = true;
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (state == SHM_SYNC_I_NEW) {
+        if (!shm_sync_i_is_unfinished(status))
+            return shm_sync_i_refuse(
+                sysv, SHM_SYNC_NOT_A_SEGMENT); /* another program's zeros */
+        shm_sync_i_wait_while(word, SHM_SYNC_I_NEW);
+        /* A slow creator notices this, and starts again. */
+        shm_sync_i_replace_state(word, SHM_SYNC_I_NEW, SHM_SYNC_I_DEAD);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (state == SHM_SYNC_I_DEAD) {
+        result = shm_sync_i_is_unfinished(status)
+                     ? SHM_SYNC_OK
+                     : shm_sync_i_copy_header(sysv, &sysv->header);
+        if (result == SHM_SYNC_OK)
+            result = shm_sync_i_remove_dead(word, id);
+        return result == SHM_SYNC_OK ? SHM_SYNC_I_GONE
+                                     : shm_sync_i_refuse(sysv, result);
+    }
+    if (state != SHM_SYNC_I_INITIALIZING && state != SHM_SYNC_I_REMOVING &&
+        state != SHM_SYNC_I_REINITIALIZING && !shm_sync_i_is_claim(state))
+        return shm_sync_i_refuse(sysv, SHM_SYNC_NOT_A_SEGMENT);
+    result = shm_sync_i_copy_header(sysv, &sysv->header);
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_identify();
-    if (result == SHM_SYNC_OK && segment->i_header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker))
-        result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
-    if (result == SHM_SYNC_OK)
-        result = shm_sync_i_map(segment, copy);
-    if (result == SHM_SYNC_OK)
-        result = shm_sync_i_publish(segment);
-    if (result == SHM_SYNC_OK)
-        return SHM_SYNC_OK;
+    if (result != SHM_SYNC_OK)
+        return shm_sync_i_refuse(sysv, result);
+    bool is_ours =
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    if (state == SHM_SYNC_I_REINITIALIZING) {
+        if (!shm_sync_i_is_alone(id))
+            return SHM_SYNC_I_LATER;
+        /* The process may have stored READY before it died. */
+        if (SHM_SYNC_I_LOAD_SC(&word->state) != SHM_SYNC_I_REINITIALIZING)
+            return SHM_SYNC_I_ATTACHED;
+        if (shm_sync_i_is_removed(id)) {
+            shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
+            return SHM_SYNC_I_ATTACHED;
+        }
+        sysv->is_half_reinitialized = true;
+        *is_ready = true;
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (shm_sync_i_is_claim(state)) {
+        /* A claimant that is alive is attached, and notices that its claim is
+         * replaced. */
+        if (!shm_sync_i_is_alone(id)) {
+            if (!is_ours)
+                return SHM_SYNC_I_LATER_NAMESPACE;
+            shm_sync_i_wait_while(word, state);
+        }
+        shm_sync_i_replace_state(word, state, SHM_SYNC_I_READY);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    if (!is_ours) {
+        if (!shm_sync_i_is_alone(id))
+            return SHM_SYNC_I_LATER_NAMESPACE;
+        /* The process that wrote this state was attached, so it is dead. */
+        bool stays = state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id);
+        shm_sync_i_replace_state(word, state,
+            stays ? (uint32_t)SHM_SYNC_I_READY : (uint32_t)SHM_SYNC_I_DEAD);
+        return SHM_SYNC_I_ATTACHED;
+    }
+    bool is_gone = false;
+    result = shm_sync_i_lock_state(word, how);
+    if (result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_I_LATER;
+    if (result == SHM_SYNC_OK) {
+        result = shm_sync_i_finish_interrupted(word, id, &is_gone);
+        int saved = errno;
+        shm_sync_i_unlock_state(word);
+        errno = saved;
+    }
+    if (result != SHM_SYNC_OK)
+        return shm_sync_i_refuse(sysv, result);
+    return is_gone ? SHM_SYNC_I_GONE : SHM_SYNC_I_ATTACHED;
+}
+
+SHM_SYNC_I_OUTLINE void shm_sync_i_detach(shm_sync_i_sysv *sysv) {
     int saved = errno;
-    if (segment->i_base != NULL)
-        munmap(segment->i_base, segment->i_mapped);
-    shm_sync_i_close_fd(copy);
+    if (sysv->base != NULL)
+        shm_sync_i_syscall(SYS_shmdt, sysv->base);
+    sysv->base = NULL;
+    errno = saved;
+}
+
+/* Attaches to a segment if every user with the right to write to it is trusted.
+ * Finishes the interrupted work of a dead process. After SHM_SYNC_I_ATTACHED it is
+ * attached, and complete or half reinitialised; after all others it is not attached. */
+SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_attach(shm_sync_i_sysv *sysv,
+    const shm_sync_options *options, int id, shm_sync_i_how how) {
+    shm_sync_i_status status;
+    memset(sysv, 0, sizeof *sysv);
+    for (int check = 0; check < 2; check++) {
+        /* Twice: the kernel may have reused the id before `shmat`. */
+        int code = shm_sync_i_status_of(id, &status);
+        shm_sync_result result = code == 0 ? shm_sync_i_check_sysv(options, &status)
+                                 : code == EACCES ? SHM_SYNC_PERMISSION_DENIED
+                                                  : SHM_SYNC_SYSTEM;
+        if (code == 0 && result == SHM_SYNC_OK &&
+            status.shm_segsz < SHM_SYNC_I_HEADER_LEN)
+            result = SHM_SYNC_NOT_A_SEGMENT;
+        if (code != 0)
+            errno = code;
+        if (result != SHM_SYNC_OK) {
+            shm_sync_i_attempt attempt = shm_sync_i_is_removed_error(code)
+                                             ? SHM_SYNC_I_GONE
+                                             : shm_sync_i_refuse(sysv, result);
+            shm_sync_i_detach(sysv);
+            return attempt;
+        }
+        if (check == 1)
+            break;
+        sysv->was_in_use = status.shm_nattch > 0;
+        long base = shm_sync_i_syscall(SYS_shmat, (long)id, (void *)NULL, 0L);
+        if (base == -1) {
+            if (shm_sync_i_is_removed_error(errno))
+                return SHM_SYNC_I_GONE;
+            return shm_sync_i_refuse(
+                sysv, errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM);
+        }
+        sysv->base = (unsigned char *)(uintptr_t)base;
+    }
+    sysv->len = status.shm_segsz;
+    bool is_ready = false;
+    while (!is_ready) {
+        shm_sync_i_attempt attempt =
+            shm_sync_i_state_step(sysv, id, &status, how, &is_ready);
+        if (attempt != SHM_SYNC_I_ATTACHED) {
+            shm_sync_i_detach(sysv);
+            return attempt;
+        }
+    }
+    shm_sync_result result = shm_sync_i_copy_header(sysv, &sysv->header);
+    if (result != SHM_SYNC_OK) {
+        shm_sync_i_attempt attempt = shm_sync_i_refuse(sysv, result);
+        shm_sync_i_detach(sysv);
+        return attempt;
+    }
+    return SHM_SYNC_I_ATTACHED;
+}
+
+/* Removes a segment for which the caller has the exclusive permission. If the kernel
+ * refuses, restores the state `before`. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_as(
+    shm_sync_i_state *word, int id, uint32_t before) {
+    int code = shm_sync_i_remove_id(id);
+    shm_sync_i_set_state(word, code == 0 ? (uint32_t)SHM_SYNC_I_DEAD : before);
+    if (code == 0 || shm_sync_i_is_removed_error(code))
+        return SHM_SYNC_OK;
+    errno = code;
+    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED
+                                           : SHM_SYNC_SYSTEM;
+}
+
+/* Changes READY to REINITIALIZING if this process is the only one attached. A remover
+ * of another pid namespace does this instead of taking the lock. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_seize(shm_sync_i_state *word, int id) {
+    if (!shm_sync_i_is_alone(id))
+        return false;
+    uint32_t claim =
+        __atomic_add_fetch(&word->claims, 1u, __ATOMIC_SEQ_CST) << 8 | SHM_SYNC_I_CLAIM;
+    if (!shm_sync_i_replace_state(word, SHM_SYNC_I_READY, claim))
+        return false;
+    if (shm_sync_i_is_alone(id) &&
+        shm_sync_i_replace_state(word, claim, SHM_SYNC_I_REINITIALIZING))
+        return true;
+    shm_sync_i_replace_state(word, claim, SHM_SYNC_I_READY);
+    return false;
+}
+
+/* Removes a complete segment if `base` is its only attachment. `*is_done` is false if
+ * it is not, or if another thread holds the lock. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_if_alone(
+    const shm_sync_i_sysv *sysv, int id, bool *is_done) {
+    shm_sync_i_header header;
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    *is_done = false;
+    shm_sync_result result = shm_sync_i_copy_header(sysv, &header);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
+    if (is_half ||
+        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)) {
+        *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
+        return *is_done ? shm_sync_i_remove_as(word, id,
+                              is_half ? (uint32_t)SHM_SYNC_I_REINITIALIZING
+                                      : (uint32_t)SHM_SYNC_I_READY)
+                        : SHM_SYNC_OK;
+    }
+    result = shm_sync_i_lock_state(word, SHM_SYNC_I_TRY);
+    if (result == SHM_SYNC_WOULD_BLOCK)
+        return SHM_SYNC_OK;
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_finish_interrupted(word, id, is_done);
+    if (result == SHM_SYNC_OK && !*is_done) {
+        shm_sync_i_status status;
+        shm_sync_i_set_state(word, SHM_SYNC_I_REMOVING);
+        if (shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch <= 1) {
+            *is_done = true;
+            result = shm_sync_i_remove_as(word, id, SHM_SYNC_I_READY);
+        } else {
+            shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+        }
+    }
+    int saved = errno;
+    shm_sync_i_unlock_state(word);
+    errno = saved;
+    return result;
+}
+
+/* Removes the segment if no process is attached to it. The caller is not attached. Does
+ * not wait for the lock, because its holder is attached, and checks when it
+ * detaches. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_sysv_if_abandoned(
+    const shm_sync_options *options, int id) {
+    /* Each attempt but the first is due to a process that attached and detached. */
+    for (int attempt = 0; attempt < 100; attempt++) {
+        shm_sync_i_status status;
+        shm_sync_i_sysv sysv;
+        int code = shm_sync_i_status_of(id, &status);
+        if (shm_sync_i_is_removed_error(code) || (code == 0 && status.shm_nattch > 0))
+            return SHM_SYNC_OK;
+        if (code != 0) {
+            errno = code;
+            return code == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
+        }
+        /* A segment to which an untrusted user may write stays. */
+        if (shm_sync_i_check_sysv(options, &status) != SHM_SYNC_OK)
+            return SHM_SYNC_OK;
+        switch (shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_TRY)) {
+        case SHM_SYNC_I_GONE: return SHM_SYNC_OK;
+        case SHM_SYNC_I_REFUSED: errno = sysv.error; return sysv.result;
+        case SHM_SYNC_I_ATTACHED: {
+            bool is_done = false;
+            shm_sync_result result = shm_sync_i_remove_if_alone(&sysv, id, &is_done);
+            shm_sync_i_detach(&sysv);
+            if (is_done || result != SHM_SYNC_OK)
+                return result;
+            break;
+        }
+        case SHM_SYNC_I_LATER_NAMESPACE:
+        case SHM_SYNC_I_LATER: break;
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Detaches. The last process that detaches removes the segment, if its creator wants
+ * that. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_leave_sysv(
+    shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
+    bool is_transient = sysv->header.removal;
+    bool is_removed = false;
+    shm_sync_i_status status;
+    /* Before it detaches, so that no other process finds the segment abandoned. An
+     * error is ignored, because the check after `shmdt` meets it again. */
+    if (is_transient && shm_sync_i_status_of(id, &status) == 0 &&
+        status.shm_nattch == 1 &&
+        shm_sync_i_check_sysv(options, &status) == SHM_SYNC_OK)
+        is_removed = shm_sync_i_remove_if_alone(sysv, id, &is_removed) == SHM_SYNC_OK &&
+                     is_removed;
+    shm_sync_i_detach(sysv);
+    return !is_transient || is_removed
+               ? SHM_SYNC_OK
+               : shm_sync_i_remove_sysv_if_abandoned(options, id);
+}
+
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segment) {
+    shm_sync_i_sysv sysv;
+    memset(&sysv, 0, sizeof sysv);
+    sysv.base = segment->i_base;
+    sysv.len = segment->i_len;
+    sysv.header = segment->i_header;
+    shm_sync_result result =
+        shm_sync_i_leave_sysv(&sysv, &segment->i_options, segment->i_sysv);
     shm_sync_i_forget(segment);
+    return result;
+}
+
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment,
+    bool is_key, int32_t number, const shm_sync_options *options,
+    const uint64_t *fingerprint) {
+    uint64_t until = shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT);
+    uint64_t newcomer_until = 0;
+    uint64_t next_pause = 1000000;
+    int id = number;
+    shm_sync_i_sysv sysv;
+    for (;;) {
+        if (is_key) {
+            id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
+            if (id == -1)
+                return errno == ENOENT   ? SHM_SYNC_NOT_FOUND
+                       : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED
+                                         : SHM_SYNC_SYSTEM;
+        }
+        shm_sync_i_attempt attempt =
+            shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
+        if (attempt == SHM_SYNC_I_ATTACHED)
+            break;
+        if (attempt == SHM_SYNC_I_REFUSED) {
+            errno = sysv.error;
+            return sysv.result;
+        }
+        /* A key may lead to another segment by now. An id never does. */
+        if (attempt == SHM_SYNC_I_GONE) {
+            if (!is_key)
+                return SHM_SYNC_NOT_FOUND;
+            continue;
+        }
+        if (shm_sync_i_has_passed(until))
+            return SHM_SYNC_UNFINISHED;
+        if (attempt == SHM_SYNC_I_LATER_NAMESPACE) {
+            if (newcomer_until == 0)
+                newcomer_until = shm_sync_i_after(SHM_SYNC_I_NEWCOMER_TIMEOUT);
+            if (shm_sync_i_has_passed(newcomer_until))
+                return SHM_SYNC_FOREIGN_PID_NAMESPACE;
+        }
+        /* Two processes that met do not meet again. */
+        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) *
+                              UINT64_C(0x9e3779b97f4a7c15)) >>
+                          20;
+        shm_sync_i_pause(next_pause + spread % next_pause);
+        next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
+    }
+    shm_sync_result result = shm_sync_i_identify();
+    bool is_other =
+        fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] ||
+                                   fingerprint[1] != sysv.header.fingerprint[1]);
+    if (result == SHM_SYNC_OK && is_other)
+        result = SHM_SYNC_LAYOUT_MISMATCH;
+    if (result == SHM_SYNC_OK &&
+        (sysv.is_half_reinitialized ||
+            sysv.header.pid_namespace !=
+                SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
+        result =
+            shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
+    if (result == SHM_SYNC_OK) {
+        segment->i_backing = SHM_SYNC_I_SYSV;
+        segment->i_base = sysv.base;
+        segment->i_len = sysv.len;
+        segment->i_header = sysv.header;
+        segment->i_options = *options;
+        segment->i_sysv = id;
+        result = shm_sync_i_publish(segment);
+        if (result == SHM_SYNC_OK)
+            return SHM_SYNC_OK;
+        shm_sync_i_forget(segment);
+    }
+    /* A user that detached meanwhile has counted this process. If no process was
+     * attached before, a crash has left the segment, and it stays. */
+    int saved = errno;
+    if (sysv.was_in_use)
+        (void)shm_sync_i_leave_sysv(&sysv, options, id);
+    else
+        shm_sync_i_detach(&sysv);
     errno = saved;
     return result;
 }
@@ -2198,9 +3293,10 @@ typedef struct shm_sync_i_lock_entry {
     uint64_t count;            /* of all objects */
 } shm_sync_i_lock_entry;
 
-/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are no
- * entry. */
-SHM_SYNC_I_COLD bool shm_sync_i_next_lock(const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
+/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
+ * no entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
     uint64_t rest = segment->i_header.lock_table_len - *at;
     const unsigned char *bytes = segment->i_lock_table + *at;
     if (rest < 16)
@@ -2233,8 +3329,10 @@ SHM_SYNC_I_COLD bool shm_sync_i_next_lock(const shm_sync_segment *segment, uint6
     return true;
 }
 
-/* Returns the offset of the object with this number. The innermost array runs fastest. */
-SHM_SYNC_I_COLD uint64_t shm_sync_i_lock_offset(const shm_sync_i_lock_entry *entry, uint64_t number) {
+/* Returns the offset of the object with this number. The innermost array runs
+ * fastest. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
+    const shm_sync_i_lock_entry *entry, uint64_t number) {
     uint64_t offset = entry->offset;
     for (unsigned i = entry->arrays; i > 0; i--) {
         uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
@@ -2245,16 +3343,17 @@ SHM_SYNC_I_COLD uint64_t shm_sync_i_lock_offset(const shm_sync_i_lock_entry *ent
 }
 
 /* Returns whether `tid` is a thread of this process. */
-SHM_SYNC_I_COLD bool shm_sync_i_is_own_thread(uint32_t tid) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
     int saved = errno;
-    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 || errno != ESRCH;
+    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
+                  errno != ESRCH;
     errno = saved;
     return exists;
 }
 
 /* Returns whether a thread of this process holds a lock in the value. The list of held
  * locks of that thread leads through it, so it must stay mapped. */
-SHM_SYNC_I_COLD bool shm_sync_i_any_held(const shm_sync_segment *segment) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
     shm_sync_i_lock_entry entry;
     uint64_t at = 0;
     while (shm_sync_i_next_lock(segment, &at, &entry)) {
@@ -2264,7 +3363,9 @@ SHM_SYNC_I_COLD bool shm_sync_i_any_held(const shm_sync_segment *segment) {
             uint64_t offset = shm_sync_i_lock_offset(&entry, number);
             if (offset % 8 != 0)
                 continue;
-            const uint32_t *word = (const uint32_t *)(const void *)((const unsigned char *)segment->value + offset);
+            const uint32_t *word =
+                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
+                                                 offset);
             uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
             if (tid != 0 && shm_sync_i_is_own_thread(tid))
                 return true;
@@ -2273,31 +3374,143 @@ SHM_SYNC_I_COLD bool shm_sync_i_any_held(const shm_sync_segment *segment) {
     return false;
 }
 
+/* ------------------------------------------------------------------------------------
+ * Opening and closing segments
+ */
+
+/* Opens a segment like shm_sync_open, and trusts other users than this one. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
+    shm_sync_segment *segment, const char *address, const char *fingerprint,
+    const shm_sync_options *options) {
+    uint64_t halves[2] = {0, 0};
+    memset(segment, 0, sizeof *segment);
+    segment->i_fd = -1;
+    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    /* Any owner is trusted only as a member of a group, outside of which no user may
+     * write. */
+    if (options->owner == SHM_SYNC_ANY &&
+        (options->group == SHM_SYNC_ANY || (options->mode & 2u) != 0))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    const char *prefix;
+    const char *path;
+    int32_t number = 0;
+    shm_sync_i_target target =
+        shm_sync_i_parse_address(address, &prefix, &path, &number);
+    const uint64_t *wanted = fingerprint == NULL ? NULL : halves;
+    if (target == SHM_SYNC_I_NO_ADDRESS)
+        return SHM_SYNC_INVALID_NAME;
+    if (target != SHM_SYNC_I_PATH)
+        return shm_sync_i_open_sysv(
+            segment, target == SHM_SYNC_I_KEY, number, options, wanted);
+    char *whole = shm_sync_i_absolute(prefix, path);
+    return whole == NULL ? SHM_SYNC_SYSTEM
+                         : shm_sync_i_open_path(segment, whole, options, wanted);
+}
+
+/* Opens the segment `address`, which exists and was created by a Rust program.
+ *
+ * | address | segment |
+ * |---|---|
+ * | "/jobs" | a POSIX object, a file in /dev/shm |
+ * | "./jobs", "data/jobs", "/var/lib/jobs" | a file |
+ * | "file:/jobs" | a file whose path alone would mean something else |
+ * | "sysv:0x2a", "sysv:42" | a System V segment by its key |
+ * | "sysv:id:7" | a System V segment by its id |
+ *
+ * `fingerprint` is that of the type, 32 hexadecimal digits, as `shm-sync export-c`
+ * writes it. Null accepts every type: then only shm_sync_find knows the layout.
+ *
+ * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
+ * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
+ * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
+ * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open
+ * it once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
+ * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
+ * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
+ * SHM_SYNC_OK the segment is closed.
+ *
+ * It waits at most 10 s, for a process that removes or reinitialises the segment and is
+ * stopped. If this process is killed at any point, the kernel detaches it. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open(
+    shm_sync_segment *segment, const char *address, const char *fingerprint) {
+    shm_sync_options options = shm_sync_default_options();
+    return shm_sync_open_with(segment, address, fingerprint, &options);
+}
+
+/* Opens the anonymous segment behind a descriptor that this process has inherited or
+ * received. The segment keeps a copy of the descriptor: the caller may close its own.
+ * Owner and mode are not checked, because the holder of the descriptor may use it.
+ *
+ * Results: those of shm_sync_open, and SHM_SYNC_UNSEALED if the descriptor is not that
+ * of an anonymous segment. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
+    shm_sync_segment *segment, int fd, const char *fingerprint) {
+    uint64_t halves[2] = {0, 0};
+    memset(segment, 0, sizeof *segment);
+    segment->i_fd = -1;
+    if (fingerprint != NULL && !shm_sync_i_parse_fingerprint(fingerprint, halves))
+        return SHM_SYNC_INVALID_ARGUMENT;
+    int seals = fcntl(fd, SHM_SYNC_I_GET_SEALS);
+    if (seals == -1)
+        return errno == EINVAL ? SHM_SYNC_UNSEALED : SHM_SYNC_SYSTEM;
+    if ((seals & SHM_SYNC_I_SEAL_SHRINK) == 0)
+        return SHM_SYNC_UNSEALED;
+    int copy = fcntl(fd, SHM_SYNC_I_DUPFD_CLOEXEC, 3);
+    if (copy < 0)
+        return SHM_SYNC_SYSTEM;
+    segment->i_backing = SHM_SYNC_I_MEMFD;
+    segment->i_fd = copy;
+    struct stat status;
+    shm_sync_result result = fstat(copy, &status) == 0 ? SHM_SYNC_OK : SHM_SYNC_SYSTEM;
+    if (result == SHM_SYNC_OK) {
+        segment->i_device = (uint64_t)status.st_dev;
+        segment->i_inode = (uint64_t)status.st_ino;
+        result = shm_sync_i_read_header(copy, (uint64_t)status.st_size,
+            fingerprint == NULL ? NULL : halves, &segment->i_header);
+    }
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_identify();
+    if (result == SHM_SYNC_OK && segment->i_header.pid_namespace !=
+                                     SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker))
+        result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_map(segment, copy);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK)
+        return SHM_SYNC_OK;
+    int saved = errno;
+    if (segment->i_base != NULL)
+        munmap(segment->i_base, segment->i_mapped);
+    shm_sync_i_close_fd(copy);
+    shm_sync_i_forget(segment);
+    errno = saved;
+    return result;
+}
+
 /* Detaches from the segment, and unmaps it. If this process is its last user and the
- * creator chose `Removal::UntilLastDetach`, the name is removed. A segment that is closed
- * may be closed again.
+ * creator chose `Removal::UntilLastDetach`, the name is removed. A segment that is
+ * closed may be closed again.
  *
  * Results: SHM_SYNC_OK. SHM_SYNC_LOCKS_HELD: a thread of this process holds a lock, a
  * permit or an endpoint in it; nothing was done. SHM_SYNC_PERMISSION_DENIED,
- * SHM_SYNC_BLOCKED, SHM_SYNC_SYSTEM: the segment is closed, but its name stays, although
- * no other process was found.
+ * SHM_SYNC_BLOCKED, SHM_SYNC_SYSTEM: the segment is closed, but its name stays,
+ * although no other process was found.
  *
- * It does not wait, unless another process locks the name to remove it and is stopped (10
- * s). If this process is killed at any point, the name stays or is removed, and no lock is
- * left. */
+ * It does not wait, unless another process locks the name to remove it and is stopped
+ * (10 s). If this process is killed at any point, the name stays or is removed, and no
+ * lock is left. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_close(shm_sync_segment *segment) {
     if (segment->i_base == NULL)
         return SHM_SYNC_OK;
     if (shm_sync_i_any_held(segment))
         return SHM_SYNC_LOCKS_HELD;
     switch (segment->i_backing) {
-    case SHM_SYNC_I_FILE:
-        return shm_sync_i_detach_file(segment);
-    case SHM_SYNC_I_SYSV:
-        return shm_sync_i_detach_sysv(segment);
+    case SHM_SYNC_I_FILE: return shm_sync_i_detach_file(segment);
+    case SHM_SYNC_I_SYSV: return shm_sync_i_detach_sysv(segment);
     case SHM_SYNC_I_MEMFD:
-    case SHM_SYNC_I_CLOSED:
-        break;
+    case SHM_SYNC_I_CLOSED: break;
     }
     munmap(segment->i_base, segment->i_mapped);
     shm_sync_i_drop_fd(segment);
@@ -2316,8 +3529,8 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_close(shm_sync_segment *segment) {
  *     variant = VARIANT text(name) discriminant #fields field...
  *     text    = tag | length << 8, then the bytes, padded to a whole word
  *
- * A type comes after the types of its fields. The reader accepts any bytes: each step is
- * inside the table, and each reference leads to an earlier entry.
+ * A type comes after the types of its fields. The reader accepts any bytes: each step
+ * is inside the table, and each reference leads to an earlier entry.
  */
 
 /* Kinds of objects that shm_sync_find finds. */
@@ -2347,10 +3560,11 @@ typedef struct shm_sync_object {
     shm_sync_kind kind;
     /* Of a mutex: the data. Of a channel and a pipe: the first slot. */
     void *data;
-    /* Of a mutex: the size of the data in bytes. Of a channel: the size of a message. */
+    /* Of a mutex: the size of the data in bytes. Of a channel: the size of a
+     * message. */
     uint64_t data_size;
-    /* Of a semaphore: the permits. Of a channel: the messages that it has room for. Of a
-     * pipe: the bytes. Of an array: the elements. */
+    /* Of a semaphore: the permits. Of a channel: the messages that it has room for. Of
+     * a pipe: the bytes. Of an array: the elements. */
     uint64_t count;
     /* Of a channel and a pipe: how many senders and receivers there can be. */
     uint64_t senders;
@@ -2397,7 +3611,8 @@ SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word
     return true;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_take_text(shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_text(
+    shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
     uint64_t first;
     if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
         return false;
@@ -2411,13 +3626,17 @@ SHM_SYNC_I_COLD bool shm_sync_i_take_text(shm_sync_i_cursor *cursor, unsigned ta
     return true;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_take_field(shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
-    return shm_sync_i_take_text(cursor, 2, &field->name) && shm_sync_i_take(cursor, &field->offset) && shm_sync_i_take(cursor, &field->fingerprint[0]) &&
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_field(
+    shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
+    return shm_sync_i_take_text(cursor, 2, &field->name) &&
+           shm_sync_i_take(cursor, &field->offset) &&
+           shm_sync_i_take(cursor, &field->fingerprint[0]) &&
            shm_sync_i_take(cursor, &field->fingerprint[1]);
 }
 
 /* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
-SHM_SYNC_I_COLD bool shm_sync_i_next_type(const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_type(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
     uint64_t len = segment->i_header.type_table_len;
     shm_sync_i_cursor cursor;
     uint64_t words;
@@ -2427,56 +3646,71 @@ SHM_SYNC_I_COLD bool shm_sync_i_next_type(const shm_sync_segment *segment, uint6
     cursor.at = segment->i_type_table + *at;
     cursor.words = (len - *at) / 8;
     type->entry = *at;
-    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) || !shm_sync_i_take(&cursor, &type->fingerprint[1]) || !shm_sync_i_take(&cursor, &words) || words > cursor.words)
+    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) ||
+        !shm_sync_i_take(&cursor, &type->fingerprint[1]) ||
+        !shm_sync_i_take(&cursor, &words) || words > cursor.words)
         return false;
     *at += 8 * (3 + words);
     cursor.words = words;
-    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) || !shm_sync_i_take(&cursor, &type->size) || !shm_sync_i_take(&cursor, &type->align) ||
-        !shm_sync_i_take(&cursor, &type->fields) || !shm_sync_i_take(&cursor, &variants))
+    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) ||
+        !shm_sync_i_take(&cursor, &type->size) ||
+        !shm_sync_i_take(&cursor, &type->align) ||
+        !shm_sync_i_take(&cursor, &type->fields) ||
+        !shm_sync_i_take(&cursor, &variants))
         return false;
     type->first_field = cursor;
     return true;
 }
 
 /* Finds a type before the entry at `end`. */
-SHM_SYNC_I_COLD bool shm_sync_i_find_type(const shm_sync_segment *segment, const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_type(const shm_sync_segment *segment,
+    const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
     uint64_t at = 0;
     while (at < end && shm_sync_i_next_type(segment, &at, type)) {
-        if (type->fingerprint[0] == fingerprint[0] && type->fingerprint[1] == fingerprint[1])
+        if (type->fingerprint[0] == fingerprint[0] &&
+            type->fingerprint[1] == fingerprint[1])
             return true;
     }
     return false;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
     return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
 }
 
 /* Finds a field by its name. */
-SHM_SYNC_I_COLD bool shm_sync_i_find_field(const shm_sync_i_type *type, const char *name, size_t len, shm_sync_i_field *field) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_field(const shm_sync_i_type *type,
+    const char *name, size_t len, shm_sync_i_field *field) {
     shm_sync_i_cursor cursor = type->first_field;
-    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field); i++) {
+    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field);
+         i++) {
         if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
             return true;
     }
     return false;
 }
 
-/* Returns the size of a part. The size of a slice, and of what ends with one, depends on
- * the number of elements. A part that ends with a slice ends the value as well. */
-SHM_SYNC_I_COLD uint64_t shm_sync_i_size_of(const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset) {
+/* Returns the size of a part. The size of a slice, and of what ends with one, depends
+ * on the number of elements. A part that ends with a slice ends the value as well. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_size_of(
+    const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset) {
     shm_sync_i_field element;
     if (shm_sync_i_is_text(type->kind, "slice")) {
-        if (!shm_sync_i_find_field(type, "0", 1, &element) || (element.offset != 0 && segment->len > segment->value_size / element.offset))
+        if (!shm_sync_i_find_field(type, "0", 1, &element) ||
+            (element.offset != 0 &&
+                segment->len > segment->value_size / element.offset))
             return UINT64_MAX;
         return segment->len * element.offset;
     }
-    bool has_tail = shm_sync_i_is_text(type->kind, "with tail") || (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
+    bool has_tail = shm_sync_i_is_text(type->kind, "with tail") ||
+                    (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
     return has_tail ? segment->value_size - offset : type->size;
 }
 
 /* Replaces a type by that of a field, and adds the offset of the field. */
-SHM_SYNC_I_COLD bool shm_sync_i_enter(const shm_sync_segment *segment, shm_sync_i_type *type, const shm_sync_i_field *field, uint64_t step, uint64_t *offset) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
+    shm_sync_i_type *type, const shm_sync_i_field *field, uint64_t step,
+    uint64_t *offset) {
     if (step > segment->value_size || *offset > segment->value_size - step)
         return false;
     *offset += step;
@@ -2484,19 +3718,23 @@ SHM_SYNC_I_COLD bool shm_sync_i_enter(const shm_sync_segment *segment, shm_sync_
 }
 
 /* Follows one step of a path: ".name" or "[3]". */
-SHM_SYNC_I_COLD bool shm_sync_i_step(const shm_sync_segment *segment, shm_sync_i_type *type, uint64_t *offset, const char **path) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
+    shm_sync_i_type *type, uint64_t *offset, const char **path) {
     shm_sync_i_field field;
     /* CachePadded has no part in a path. */
     while (shm_sync_i_is_text(type->kind, "CachePadded")) {
-        if (!shm_sync_i_find_field(type, "value", 5, &field) || !shm_sync_i_enter(segment, type, &field, field.offset, offset))
+        if (!shm_sync_i_find_field(type, "value", 5, &field) ||
+            !shm_sync_i_enter(segment, type, &field, field.offset, offset))
             return false;
     }
     const char *at = *path + 1;
     if (**path == '.') {
         size_t len = strcspn(at, ".[");
         *path = at + len;
-        bool is_array = shm_sync_i_is_text(type->kind, "array") || shm_sync_i_is_text(type->kind, "slice");
-        return !is_array && shm_sync_i_find_field(type, at, len, &field) && shm_sync_i_enter(segment, type, &field, field.offset, offset);
+        bool is_array = shm_sync_i_is_text(type->kind, "array") ||
+                        shm_sync_i_is_text(type->kind, "slice");
+        return !is_array && shm_sync_i_find_field(type, at, len, &field) &&
+               shm_sync_i_enter(segment, type, &field, field.offset, offset);
     }
     if (**path != '[' || !shm_sync_i_find_field(type, "0", 1, &field))
         return false;
@@ -2540,48 +3778,72 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
 }
 
 /* Checks that a part of a side lies where this header expects it. */
-SHM_SYNC_I_COLD bool shm_sync_i_has_part(const shm_sync_i_type *side, const char *name, uint64_t offset) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_has_part(
+    const shm_sync_i_type *side, const char *name, uint64_t offset) {
     shm_sync_i_field field;
-    return shm_sync_i_find_field(side, name, strlen(name), &field) && field.offset == offset;
+    return shm_sync_i_find_field(side, name, strlen(name), &field) &&
+           field.offset == offset;
 }
 
 /* Finds out the element type and the length of an array. */
-SHM_SYNC_I_COLD bool shm_sync_i_enter_array(const shm_sync_segment *segment, const shm_sync_i_field *field, shm_sync_i_type *type, uint64_t *len) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_enter_array(const shm_sync_segment *segment,
+    const shm_sync_i_field *field, shm_sync_i_type *type, uint64_t *len) {
     shm_sync_i_field element;
-    bool is_array = shm_sync_i_find_type(segment, field->fingerprint, type->entry, type) && shm_sync_i_is_text(type->kind, "array") && shm_sync_i_find_field(type, "0", 1, &element);
-    if (!is_array || !shm_sync_i_find_type(segment, element.fingerprint, type->entry, type))
+    bool is_array =
+        shm_sync_i_find_type(segment, field->fingerprint, type->entry, type) &&
+        shm_sync_i_is_text(type->kind, "array") &&
+        shm_sync_i_find_field(type, "0", 1, &element);
+    if (!is_array ||
+        !shm_sync_i_find_type(segment, element.fingerprint, type->entry, type))
         return false;
     *len = element.offset;
     return *len != 0;
 }
 
 /* Reads how many seats a side of a channel has. */
-SHM_SYNC_I_COLD bool shm_sync_i_describe_side(const shm_sync_segment *segment, const shm_sync_i_type *channel, const char *name, uint64_t *offset, uint64_t *ends) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_side(const shm_sync_segment *segment,
+    const shm_sync_i_type *channel, const char *name, uint64_t *offset,
+    uint64_t *ends) {
     shm_sync_i_field field;
     shm_sync_i_type side = *channel;
-    if (!shm_sync_i_find_field(channel, name, strlen(name), &field) || !shm_sync_i_find_type(segment, field.fingerprint, channel->entry, &side))
+    if (!shm_sync_i_find_field(channel, name, strlen(name), &field) ||
+        !shm_sync_i_find_type(segment, field.fingerprint, channel->entry, &side))
         return false;
     *offset = field.offset;
     uint64_t size = side.size;
-    bool known = shm_sync_i_has_part(&side, "lock", 0) && shm_sync_i_has_part(&side, "index", SHM_SYNC_I_SIDE_INDEX) && shm_sync_i_has_part(&side, "known", SHM_SYNC_I_SIDE_KNOWN) &&
-                 shm_sync_i_has_part(&side, "asleep", SHM_SYNC_I_SIDE_DOOR) && shm_sync_i_has_part(&side, "is_left", SHM_SYNC_I_SIDE_LEFT) &&
-                 shm_sync_i_has_part(&side, "arrivals", SHM_SYNC_I_SIDE_ARRIVALS) && shm_sync_i_has_part(&side, "seats", SHM_SYNC_I_SIDE_SEATS);
-    if (!known || !shm_sync_i_find_field(&side, "seats", 5, &field) || !shm_sync_i_enter_array(segment, &field, &side, ends))
+    bool known = shm_sync_i_has_part(&side, "lock", 0) &&
+                 shm_sync_i_has_part(&side, "index", SHM_SYNC_I_SIDE_INDEX) &&
+                 shm_sync_i_has_part(&side, "known", SHM_SYNC_I_SIDE_KNOWN) &&
+                 shm_sync_i_has_part(&side, "asleep", SHM_SYNC_I_SIDE_DOOR) &&
+                 shm_sync_i_has_part(&side, "is_left", SHM_SYNC_I_SIDE_LEFT) &&
+                 shm_sync_i_has_part(&side, "arrivals", SHM_SYNC_I_SIDE_ARRIVALS) &&
+                 shm_sync_i_has_part(&side, "seats", SHM_SYNC_I_SIDE_SEATS);
+    if (!known || !shm_sync_i_find_field(&side, "seats", 5, &field) ||
+        !shm_sync_i_enter_array(segment, &field, &side, ends))
         return false;
-    return side.size == sizeof(shm_sync_i_seat) && *ends <= size / sizeof(shm_sync_i_seat) && shm_sync_i_side_size(*ends) == size && *offset % 128 == 0 && *offset <= channel->size &&
-           size <= channel->size - *offset;
+    return side.size == sizeof(shm_sync_i_seat) &&
+           *ends <= size / sizeof(shm_sync_i_seat) &&
+           shm_sync_i_side_size(*ends) == size && *offset % 128 == 0 &&
+           *offset <= channel->size && size <= channel->size - *offset;
 }
 
 /* Describes the channel of the type, which begins at `object->at`. */
-SHM_SYNC_I_COLD bool shm_sync_i_describe_channel(const shm_sync_segment *segment, const shm_sync_i_type *type, shm_sync_object *object) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_channel(const shm_sync_segment *segment,
+    const shm_sync_i_type *type, shm_sync_object *object) {
     shm_sync_i_field slots;
     shm_sync_i_type message = *type;
     unsigned char *base = (unsigned char *)object->at;
     uint64_t senders;
     uint64_t receivers;
-    bool known = shm_sync_i_describe_side(segment, type, "senders", &senders, &object->senders) && shm_sync_i_describe_side(segment, type, "receivers", &receivers, &object->receivers) &&
-                 shm_sync_i_find_field(type, "slots", 5, &slots) && shm_sync_i_enter_array(segment, &slots, &message, &object->count);
-    if (!known || type->size > object->size || slots.offset > type->size || (message.size != 0 && object->count > (type->size - slots.offset) / message.size))
+    bool known = shm_sync_i_describe_side(
+                     segment, type, "senders", &senders, &object->senders) &&
+                 shm_sync_i_describe_side(
+                     segment, type, "receivers", &receivers, &object->receivers) &&
+                 shm_sync_i_find_field(type, "slots", 5, &slots) &&
+                 shm_sync_i_enter_array(segment, &slots, &message, &object->count);
+    if (!known || type->size > object->size || slots.offset > type->size ||
+        (message.size != 0 &&
+            object->count > (type->size - slots.offset) / message.size))
         return false;
     object->data_size = message.size;
     object->i_senders = base + senders;
@@ -2590,20 +3852,23 @@ SHM_SYNC_I_COLD bool shm_sync_i_describe_channel(const shm_sync_segment *segment
     return (uintptr_t)base % 128 == 0;
 }
 
-/* Fills in what depends on the kind. Returns false if the type is not as this header knows
- * it. */
-SHM_SYNC_I_COLD bool shm_sync_i_describe(const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+/* Fills in what depends on the kind. Returns false if the type is not as this header
+ * knows it. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
+    const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
     shm_sync_i_field field;
     shm_sync_i_type inner;
     unsigned char *base = (unsigned char *)object->at;
     if (shm_sync_i_is_text(type->kind, "ShmMutex")) {
         object->kind = SHM_SYNC_KIND_MUTEX;
-        if (!shm_sync_i_find_field(type, "data", 4, &field) || field.offset < sizeof(shm_sync_mutex) || field.offset > object->size ||
+        if (!shm_sync_i_find_field(type, "data", 4, &field) ||
+            field.offset < sizeof(shm_sync_mutex) || field.offset > object->size ||
             !shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner))
             return false;
         object->data = base + field.offset;
         object->data_size = shm_sync_i_size_of(segment, &inner, offset + field.offset);
-        return object->data_size <= object->size - field.offset && (uintptr_t)base % 8 == 0;
+        return object->data_size <= object->size - field.offset &&
+               (uintptr_t)base % 8 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmCondvar")) {
         object->kind = SHM_SYNC_KIND_CONDVAR;
@@ -2616,27 +3881,33 @@ SHM_SYNC_I_COLD bool shm_sync_i_describe(const shm_sync_segment *segment, const 
     if (shm_sync_i_is_text(type->kind, "ShmSemaphore")) {
         object->kind = SHM_SYNC_KIND_SEMAPHORE;
         object->count = object->size / sizeof(shm_sync_i_seat) - 2;
-        return object->size > 2 * sizeof(shm_sync_i_seat) && object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
+        return object->size > 2 * sizeof(shm_sync_i_seat) &&
+               object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmPipe")) {
         object->kind = SHM_SYNC_KIND_PIPE;
-        return shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 && shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
-               inner.size == type->size && shm_sync_i_describe_channel(segment, &inner, object) && object->data_size == 1 && object->senders == 1 && object->receivers == 1;
+        return shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 &&
+               shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
+               inner.size == type->size &&
+               shm_sync_i_describe_channel(segment, &inner, object) &&
+               object->data_size == 1 && object->senders == 1 && object->receivers == 1;
     }
     if (shm_sync_i_is_text(type->kind, "ShmChannel")) {
         object->kind = SHM_SYNC_KIND_CHANNEL;
         return shm_sync_i_describe_channel(segment, type, object);
     }
-    if (shm_sync_i_is_text(type->kind, "array") && shm_sync_i_find_field(type, "0", 1, &field))
+    if (shm_sync_i_is_text(type->kind, "array") &&
+        shm_sync_i_find_field(type, "0", 1, &field))
         object->count = field.offset;
     if (shm_sync_i_is_text(type->kind, "slice"))
         object->count = segment->len;
     return true;
 }
 
-/* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or "" for
- * the value itself. `shm-sync show` prints the paths of the locks. Tuples have fields named
- * by numbers. `WithTail` has the fields "head" and "tail", a mutex the field "data".
+/* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
+ * for the value itself. `shm-sync show` prints the paths of the locks. Tuples have
+ * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
+ * field "data".
  *
  *     shm_sync_object pending;
  *     shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending);
@@ -2645,7 +3916,9 @@ SHM_SYNC_I_COLD bool shm_sync_i_describe(const shm_sync_segment *segment, const 
  * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
  * another kind than `kind`); SHM_SYNC_CORRUPT; SHM_SYNC_UNSUPPORTED (the segment has no
  * type table); SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(const shm_sync_segment *segment, const char *path, shm_sync_kind kind, shm_sync_object *object) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
+    const shm_sync_segment *segment, const char *path, shm_sync_kind kind,
+    shm_sync_object *object) {
     memset(object, 0, sizeof *object);
     if (segment->i_base == NULL)
         return SHM_SYNC_INVALID_ARGUMENT;
@@ -2662,14 +3935,16 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(const shm_sync_
     }
     shm_sync_i_field padded;
     while (shm_sync_i_is_text(type.kind, "CachePadded")) {
-        if (!shm_sync_i_find_field(&type, "value", 5, &padded) || !shm_sync_i_enter(segment, &type, &padded, padded.offset, &offset))
+        if (!shm_sync_i_find_field(&type, "value", 5, &padded) ||
+            !shm_sync_i_enter(segment, &type, &padded, padded.offset, &offset))
             return SHM_SYNC_CORRUPT;
     }
     shm_sync_object found;
     memset(&found, 0, sizeof found);
     found.at = (unsigned char *)segment->value + offset;
     found.size = shm_sync_i_size_of(segment, &type, offset);
-    if (found.size > segment->value_size - offset || !shm_sync_i_describe(segment, &type, offset, &found))
+    if (found.size > segment->value_size - offset ||
+        !shm_sync_i_describe(segment, &type, offset, &found))
         return SHM_SYNC_CORRUPT;
     if (kind != SHM_SYNC_KIND_ANY && kind != found.kind)
         return SHM_SYNC_LAYOUT_MISMATCH;
@@ -2678,18 +3953,22 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(const shm_sync_
 }
 
 /* ------------------------------------------------------------------------------------
- * Event counts: a place to sleep until a question about words in shared memory is answered
+ * Event counts: a place to sleep until a question about shared words is answered
  *
- * An event count is a sequence and a roll of announcements: bits 32 to 63 count them, bits
- * 0 to 31 say up to which they are settled. A waiter reads the sequence, announces itself,
- * asks the question, and sleeps while the sequence is unchanged. A notifier has changed a
- * word. If all announcements are settled, that is all. Otherwise it adds to the sequence
- * and wakes. If the kernel has woken no thread, it settles the announcements that it has
- * read. The full argument is in src/sync/event_count.rs of the Rust crate.
+ * An event count is a sequence and a roll of announcements: bits 32 to 63 count them,
+ * bits 0 to 31 say up to which they are settled. A waiter reads the sequence, announces
+ * itself, asks the question, and sleeps while the sequence is unchanged. A notifier has
+ * changed a word. If all announcements are settled, that is all. Otherwise it adds to
+ * the sequence and wakes. If the kernel has woken no thread, it settles the
+ * announcements that it has read. The full argument is in src/sync/event_count.rs of
+ * the Rust crate.
  */
 
 /* The answer to a question. */
-typedef enum shm_sync_i_answer { SHM_SYNC_I_NOT_YET, SHM_SYNC_I_ANSWERED } shm_sync_i_answer;
+typedef enum shm_sync_i_answer {
+    SHM_SYNC_I_NOT_YET,
+    SHM_SYNC_I_ANSWERED
+} shm_sync_i_answer;
 
 /* A question. Its words are read by sequentially consistent accesses. */
 typedef shm_sync_i_answer (*shm_sync_i_question)(void *context);
@@ -2711,7 +3990,8 @@ SHM_SYNC_I_INLINE uint32_t shm_sync_i_open_announcements(uint64_t roll) {
 /* Settles all announcements, unless there is another one since `read`. */
 SHM_SYNC_I_INLINE void shm_sync_i_settle(shm_sync_i_event_count *count, uint64_t read) {
     uint64_t settled = (read & ~(uint64_t)UINT32_MAX) | read >> 32;
-    __atomic_compare_exchange_n(&count->roll, &read, settled, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(
+        &count->roll, &read, settled, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 /* Wakes waiters, if there may be any. The caller has changed a word by a sequentially
@@ -2726,29 +4006,35 @@ SHM_SYNC_I_INLINE void shm_sync_i_notify(shm_sync_i_event_count *count, int wait
         shm_sync_i_settle(count, roll);
 }
 
-/* Marks the lock word of an occupied seat, so that an unlock and the kernel wake a waiter.
- * Returns the value of the word, or 0 if no thread has the seat. */
+/* Marks the lock word of an occupied seat, so that an unlock and the kernel wake a
+ * waiter. Returns the value of the word, or 0 if no thread has the seat. */
 SHM_SYNC_I_INLINE uint32_t shm_sync_i_watch(shm_sync_i_seat *seat) {
     uint32_t *word = &seat->lock.pthread.words.lock;
     uint32_t found = SHM_SYNC_I_LOAD(word);
     while ((found & SHM_SYNC_I_TID_MASK) != 0) {
         uint32_t marked = found | SHM_SYNC_I_WAITERS;
-        if (__atomic_compare_exchange_n(word, &found, marked, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (__atomic_compare_exchange_n(
+                word, &found, marked, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             return marked;
     }
     return 0;
 }
 
-/* Sleeps while the sequence is `seen`, on the lock words of the seats as well. `*by_seat`
- * tells whether the end of an occupant has ended the sleep. Returns 0, or the error with
- * which the kernel refuses to let the thread sleep. */
-SHM_SYNC_I_COLD int shm_sync_i_event_sleep(shm_sync_i_event_count *count, uint32_t seen, const shm_sync_i_wait_entry *list, unsigned listed, uint64_t until, bool *by_seat) {
+/* Sleeps while the sequence is `seen`, on the lock words of the seats as well.
+ * `*by_seat` tells whether the end of an occupant has ended the sleep. Returns 0, or
+ * the error with which the kernel refuses to let the thread sleep. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_event_sleep(shm_sync_i_event_count *count,
+    uint32_t seen, const shm_sync_i_wait_entry *list, unsigned listed, uint64_t until,
+    bool *by_seat) {
     if (listed > 1) {
         struct timespec time = shm_sync_i_timespec(until);
         long result;
-        SHM_SYNC_I_SLEEP(result, until, shm_sync_i_syscall(SHM_SYNC_I_FUTEX_WAITV, list, (unsigned long)listed, 0L, &time, (long)SHM_SYNC_I_CLOCK_MONOTONIC));
+        SHM_SYNC_I_SLEEP(result, until,
+            shm_sync_i_syscall(SHM_SYNC_I_FUTEX_WAITV, list, (unsigned long)listed, 0L,
+                &time, (long)SHM_SYNC_I_CLOCK_MONOTONIC));
         *by_seat = result > 0;
-        if (result >= 0 || result == -EAGAIN || result == -EINTR || result == -ETIMEDOUT)
+        if (result >= 0 || result == -EAGAIN || result == -EINTR ||
+            result == -ETIMEDOUT)
             return 0;
         /* The kernel has no such call (before Linux 5.16), or refuses it. */
     }
@@ -2756,11 +4042,12 @@ SHM_SYNC_I_COLD int shm_sync_i_event_sleep(shm_sync_i_event_count *count, uint32
     return code == ETIMEDOUT ? 0 : code;
 }
 
-/* Waits until the question has an answer. Returns SHM_SYNC_TIMED_OUT if the deadline has
- * passed. The death of an occupant of the `watched` seats ends a sleep, and at the latest
- * the next recheck does. `looks_answered` only reads. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *count, uint64_t deadline, shm_sync_i_seat *watched, uint64_t seats, shm_sync_i_question looks_answered,
-                                                      shm_sync_i_question question, void *context) {
+/* Waits until the question has an answer. Returns SHM_SYNC_TIMED_OUT if the deadline
+ * has passed. The death of an occupant of the `watched` seats ends a sleep, and at the
+ * latest the next recheck does. `looks_answered` only reads. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *count,
+    uint64_t deadline, shm_sync_i_seat *watched, uint64_t seats,
+    shm_sync_i_question looks_answered, shm_sync_i_question question, void *context) {
     shm_sync_i_wait_entry list[SHM_SYNC_I_WAITV_MAX];
     bool spun;
     SHM_SYNC_I_SPIN(spun, looks_answered(context) == SHM_SYNC_I_ANSWERED);
@@ -2768,7 +4055,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *co
         return SHM_SYNC_OK;
     for (;;) {
         uint32_t seen = SHM_SYNC_I_LOAD_SC(&count->sequence);
-        uint64_t announced = __atomic_add_fetch(&count->roll, UINT64_C(1) << 32, __ATOMIC_SEQ_CST);
+        uint64_t announced =
+            __atomic_add_fetch(&count->roll, UINT64_C(1) << 32, __ATOMIC_SEQ_CST);
         unsigned listed = 0;
         for (uint64_t i = 0; i < seats && listed < SHM_SYNC_I_WAITV_MAX; i++) {
             uint32_t value = shm_sync_i_watch(&watched[i]);
@@ -2779,7 +4067,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *co
                 listed = 1; /* the sequence is the first word */
             }
             list[listed].expected = value;
-            list[listed].address = (uint64_t)(uintptr_t)&watched[i].lock.pthread.words.lock;
+            list[listed].address =
+                (uint64_t)(uintptr_t)&watched[i].lock.pthread.words.lock;
             list[listed].flags = 2; /* 32 bits, shared */
             list[listed].reserved = 0;
             listed += 1;
@@ -2797,7 +4086,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *co
             return answered ? SHM_SYNC_OK : SHM_SYNC_TIMED_OUT;
         }
         bool by_seat = false;
-        int code = shm_sync_i_event_sleep(count, seen, list, listed, shm_sync_i_next_recheck(deadline), &by_seat);
+        int code = shm_sync_i_event_sleep(
+            count, seen, list, listed, shm_sync_i_next_recheck(deadline), &by_seat);
         if (is_alone)
             shm_sync_i_settle(count, announced);
         if (code != 0) {
@@ -2815,7 +4105,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count *co
  */
 
 SHM_SYNC_I_INLINE bool shm_sync_i_is_occupied(const shm_sync_i_seat *seat) {
-    return (SHM_SYNC_I_LOAD_SC(&seat->lock.pthread.words.lock) & SHM_SYNC_I_TID_MASK) != 0;
+    return (SHM_SYNC_I_LOAD_SC(&seat->lock.pthread.words.lock) & SHM_SYNC_I_TID_MASK) !=
+           0;
 }
 
 SHM_SYNC_I_INLINE uint64_t shm_sync_i_note(const shm_sync_i_seat *seat) {
@@ -2824,12 +4115,13 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_note(const shm_sync_i_seat *seat) {
 
 /* Takes the seat. `*after_death` tells whether its last occupant has died, which is
  * reported once. */
-SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_take_seat(shm_sync_i_seat *seat, shm_sync_i_how how, uint64_t deadline, bool *after_death) {
+SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_take_seat(
+    shm_sync_i_seat *seat, shm_sync_i_how how, uint64_t deadline, bool *after_death) {
     bool died = false;
-    shm_sync_result result = shm_sync_i_lock_with(&seat->lock, SHM_SYNC_I_NOTE, how, deadline, &died);
+    shm_sync_result result =
+        shm_sync_i_lock_with(&seat->lock, SHM_SYNC_I_NOTE, how, deadline, &died);
     if (result != SHM_SYNC_OK)
         return result;
-    shm_sync_i_full_barrier();
     uint64_t note = SHM_SYNC_I_LOAD(&seat->lock.record);
     *after_death = (note & SHM_SYNC_I_NOTE_DIED) != 0;
     if (*after_death)
@@ -2837,23 +4129,23 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_take_seat(shm_sync_i_seat *seat, sh
     return SHM_SYNC_OK;
 }
 
-/* Leaves the seat. Does nothing and returns false if the calling thread does not have it.
- * A thread that waits for this is notified afterwards. */
+/* Leaves the seat. Does nothing and returns false if the calling thread does not have
+ * it. A thread that waits for this is notified afterwards. */
 SHM_SYNC_I_INLINE bool shm_sync_i_leave_seat(shm_sync_i_seat *seat) {
-    bool was_mine = shm_sync_i_unlock(&seat->lock);
-    shm_sync_i_full_barrier();
-    return was_mine;
+    return shm_sync_i_unlock(&seat->lock);
 }
 
 /* Takes any seat that no living thread has. Returns SHM_SYNC_WOULD_BLOCK if all are
  * occupied. Most threads begin with another seat. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_take_any(shm_sync_i_seat *seats, uint64_t count, uint64_t *index, bool *after_death) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_take_any(
+    shm_sync_i_seat *seats, uint64_t count, uint64_t *index, bool *after_death) {
     uint64_t first = shm_sync_i_this_thread.tid % count;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = (first + i) % count;
         if (shm_sync_i_is_occupied(&seats[at]))
             continue;
-        shm_sync_result result = shm_sync_i_take_seat(&seats[at], SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, after_death);
+        shm_sync_result result = shm_sync_i_take_seat(
+            &seats[at], SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, after_death);
         if (result == SHM_SYNC_OK)
             *index = at;
         if (result != SHM_SYNC_WOULD_BLOCK)
@@ -2862,7 +4154,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_take_any(shm_sync_i_seat *seats, uint
     return SHM_SYNC_WOULD_BLOCK;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_seats(const shm_sync_i_seat *seats, uint64_t count) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_seats(
+    const shm_sync_i_seat *seats, uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
         shm_sync_result result = shm_sync_i_check(&seats[i].lock);
         if (result != SHM_SYNC_OK)
@@ -2874,14 +4167,14 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_seats(const shm_sync_i_seat *se
 /* ------------------------------------------------------------------------------------
  * Semaphore
  *
- * A permit is a seat. A thread that finds none waits at the gate, a seat of its own, for
- * which other threads queue. So one thread waits for permits at a time.
+ * A permit is a seat. A thread that finds none waits at the gate, a seat of its own,
+ * for which other threads queue. So one thread waits for permits at a time.
  */
 
 /* A permit. It belongs to the thread that acquired it. */
 typedef struct shm_sync_permit {
-    /* The number of the permit, below the number of permits. No other permit has it at the
-     * same time. */
+    /* The number of the permit, below the number of permits. No other permit has it at
+     * the same time. */
     uint64_t index;
     /* Whether the last holder of this permit died with it. Exactly one surviving holder
      * learns of each death. */
@@ -2894,17 +4187,19 @@ SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_gate(const shm_sync_object *semaph
     return (shm_sync_i_seat *)semaphore->at;
 }
 
-SHM_SYNC_I_INLINE shm_sync_i_event_count *shm_sync_i_returned(const shm_sync_object *semaphore) {
+SHM_SYNC_I_INLINE shm_sync_i_event_count *shm_sync_i_returned(
+    const shm_sync_object *semaphore) {
     return (shm_sync_i_event_count *)(void *)(shm_sync_i_gate(semaphore) + 1);
 }
 
-SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(const shm_sync_object *semaphore) {
+SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(
+    const shm_sync_object *semaphore) {
     unsigned char *returned = (unsigned char *)shm_sync_i_returned(semaphore);
     return (shm_sync_i_seat *)(void *)(returned + 64);
 }
 
-/* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in Rust),
- * for a program that knows the layout of the value. */
+/* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in
+ * Rust), for a program that knows the layout of the value. */
 SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permits) {
     shm_sync_object object;
     memset(&object, 0, sizeof object);
@@ -2916,7 +4211,8 @@ SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permi
 }
 
 /* Returns how many permits are free at this moment. */
-SHM_SYNC_I_INLINE uint64_t shm_sync_semaphore_available(const shm_sync_object *semaphore) {
+SHM_SYNC_I_INLINE uint64_t shm_sync_semaphore_available(
+    const shm_sync_object *semaphore) {
     uint64_t free_permits = 0;
     for (uint64_t i = 0; i < semaphore->count; i++)
         free_permits += !shm_sync_i_is_occupied(&shm_sync_i_permits(semaphore)[i]);
@@ -2929,16 +4225,19 @@ typedef struct shm_sync_i_permit_context {
     shm_sync_result result;
 } shm_sync_i_permit_context;
 
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_permit_looks_free(void *context) {
-    const shm_sync_i_permit_context *wanted = (const shm_sync_i_permit_context *)context;
-    return shm_sync_semaphore_available(wanted->semaphore) > 0 ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_permit_looks_free(void *context) {
+    const shm_sync_i_permit_context *wanted =
+        (const shm_sync_i_permit_context *)context;
+    return shm_sync_semaphore_available(wanted->semaphore) > 0 ? SHM_SYNC_I_ANSWERED
+                                                               : SHM_SYNC_I_NOT_YET;
 }
 
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_take_permit(void *context) {
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_take_permit(void *context) {
     shm_sync_i_permit_context *wanted = (shm_sync_i_permit_context *)context;
     shm_sync_i_seat *permits = shm_sync_i_permits(wanted->semaphore);
     uint64_t index = 0;
-    wanted->result = shm_sync_i_take_any(permits, wanted->semaphore->count, &index, &wanted->permit->after_death);
+    wanted->result = shm_sync_i_take_any(
+        permits, wanted->semaphore->count, &index, &wanted->permit->after_death);
     if (wanted->result == SHM_SYNC_WOULD_BLOCK)
         return SHM_SYNC_I_NOT_YET;
     if (wanted->result == SHM_SYNC_OK) {
@@ -2949,7 +4248,8 @@ SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_take_permit(void *context) {
     return SHM_SYNC_I_ANSWERED;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore, shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore,
+    shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
     shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
     shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
     shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
@@ -2959,7 +4259,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaph
     shm_sync_result result = shm_sync_i_check(&gate->lock);
     if (result != SHM_SYNC_OK)
         return result;
-    if (!shm_sync_i_is_occupied(gate) && shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
+    if (!shm_sync_i_is_occupied(gate) &&
+        shm_sync_i_take_permit(&wanted) == SHM_SYNC_I_ANSWERED)
         return wanted.result;
     result = shm_sync_i_check_seats(permits, semaphore->count);
     if (result != SHM_SYNC_OK)
@@ -2978,7 +4279,9 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaph
     else if (how == SHM_SYNC_I_TRY)
         result = SHM_SYNC_WOULD_BLOCK;
     else {
-        result = shm_sync_i_event_wait(shm_sync_i_returned(semaphore), deadline, permits, semaphore->count, shm_sync_i_permit_looks_free, shm_sync_i_take_permit, &wanted);
+        result = shm_sync_i_event_wait(shm_sync_i_returned(semaphore), deadline,
+            permits, semaphore->count, shm_sync_i_permit_looks_free,
+            shm_sync_i_take_permit, &wanted);
         if (result == SHM_SYNC_OK)
             result = wanted.result;
     }
@@ -2996,22 +4299,26 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaph
  * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
  * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore).
  *
- * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter gets
- * them at once, and otherwise within 250 ms. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire(const shm_sync_object *semaphore, shm_sync_permit *permit) {
+ * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter
+ * gets them at once, and otherwise within 250 ms. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire(
+    const shm_sync_object *semaphore, shm_sync_permit *permit) {
     return shm_sync_i_acquire(semaphore, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, permit);
 }
 
 /* Acquires a permit, if one is free and no thread waits. Returns SHM_SYNC_WOULD_BLOCK
  * otherwise. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_try_acquire(const shm_sync_object *semaphore, shm_sync_permit *permit) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_try_acquire(
+    const shm_sync_object *semaphore, shm_sync_permit *permit) {
     return shm_sync_i_acquire(semaphore, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, permit);
 }
 
 /* Acquires a permit, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
  * Returns SHM_SYNC_TIMED_OUT after that. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire_for(const shm_sync_object *semaphore, uint64_t timeout_ns, shm_sync_permit *permit) {
-    return shm_sync_i_acquire(semaphore, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), permit);
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_semaphore_acquire_for(
+    const shm_sync_object *semaphore, uint64_t timeout_ns, shm_sync_permit *permit) {
+    return shm_sync_i_acquire(
+        semaphore, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), permit);
 }
 
 /* Gives the permit back. Returns SHM_SYNC_NOT_HELD, and changes nothing, if the calling
@@ -3045,21 +4352,25 @@ SHM_SYNC_I_INLINE bool shm_sync_event_is_set(const shm_sync_event *event) {
     return SHM_SYNC_I_LOAD_SC(&event->state) != 0;
 }
 
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_event_looks_set(void *context) {
-    return shm_sync_event_is_set((const shm_sync_event *)context) ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_event_looks_set(void *context) {
+    return shm_sync_event_is_set((const shm_sync_event *)context) ? SHM_SYNC_I_ANSWERED
+                                                                  : SHM_SYNC_I_NOT_YET;
 }
 
 /* Answers whether this thread goes on. Resets the event if it resets itself. */
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_event_pass(void *context) {
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_event_pass(void *context) {
     shm_sync_event *event = (shm_sync_event *)context;
-    bool passes = shm_sync_event_is_set(event) && (!shm_sync_i_resets_itself(event) || __atomic_exchange_n(&event->state, 0u, __ATOMIC_SEQ_CST) != 0);
+    bool passes = shm_sync_event_is_set(event) &&
+                  (!shm_sync_i_resets_itself(event) ||
+                      __atomic_exchange_n(&event->state, 0u, __ATOMIC_SEQ_CST) != 0);
     return passes ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
 }
 
 /* Sets the event. Wakes all waiters, or one if the event resets itself. Never blocks.
  * Returns SHM_SYNC_OK or SHM_SYNC_NOT_PLACED.
  *
- * If the process is killed after it has set the event, the waiters go on within 250 ms. */
+ * If the process is killed after it has set the event, the waiters go on within 250
+ * ms. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_event_set(shm_sync_event *event) {
     if (!shm_sync_i_event_is_placed(event))
         return SHM_SYNC_NOT_PLACED;
@@ -3074,12 +4385,14 @@ SHM_SYNC_I_INLINE void shm_sync_event_reset(shm_sync_event *event) {
     SHM_SYNC_I_STORE_SC(&event->state, 0u);
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait_until(shm_sync_event *event, uint64_t deadline) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_event_wait_until(
+    shm_sync_event *event, uint64_t deadline) {
     if (!shm_sync_i_event_is_placed(event))
         return SHM_SYNC_NOT_PLACED;
     if (shm_sync_i_event_pass(event) == SHM_SYNC_I_ANSWERED)
         return SHM_SYNC_OK;
-    return shm_sync_i_event_wait(&event->waiters, deadline, NULL, 0, shm_sync_i_event_looks_set, shm_sync_i_event_pass, event);
+    return shm_sync_i_event_wait(&event->waiters, deadline, NULL, 0,
+        shm_sync_i_event_looks_set, shm_sync_i_event_pass, event);
 }
 
 /* Waits until the event is set. Resets it if it resets itself.
@@ -3088,32 +4401,36 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_event_wait_until(shm_sync_event *even
  *
  * If a waiter is killed after it was woken and before it has reset the event, another
  * waiter goes on within 250 ms. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait(shm_sync_event *event) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait(
+    shm_sync_event *event) {
     return shm_sync_i_event_wait_until(event, SHM_SYNC_I_NEVER);
 }
 
 /* Goes on like shm_sync_event_wait if the event is set. Returns SHM_SYNC_WOULD_BLOCK
  * otherwise. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_try_wait(shm_sync_event *event) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_try_wait(
+    shm_sync_event *event) {
     if (!shm_sync_i_event_is_placed(event))
         return SHM_SYNC_NOT_PLACED;
-    return shm_sync_i_event_pass(event) == SHM_SYNC_I_ANSWERED ? SHM_SYNC_OK : SHM_SYNC_WOULD_BLOCK;
+    return shm_sync_i_event_pass(event) == SHM_SYNC_I_ANSWERED ? SHM_SYNC_OK
+                                                               : SHM_SYNC_WOULD_BLOCK;
 }
 
 /* Waits at most `timeout_ns` nanoseconds by the monotonic clock. Returns
  * SHM_SYNC_TIMED_OUT after that. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait_for(shm_sync_event *event, uint64_t timeout_ns) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_event_wait_for(
+    shm_sync_event *event, uint64_t timeout_ns) {
     return shm_sync_i_event_wait_until(event, shm_sync_i_after(timeout_ns));
 }
 
 /* ------------------------------------------------------------------------------------
  * Channel and pipe
  *
- * A channel is a ring of slots and two sides. Each side has an index: how many messages it
- * has sent or received. The store of the index is the commit. An endpoint is a seat, whose
- * note is the number of its occupant, or 0 after it has closed. A side with more than one
- * seat has a lock, which is held for a copy and never during a wait. A pipe is a channel of
- * bytes with one seat on each side.
+ * A channel is a ring of slots and two sides. Each side has an index: how many messages
+ * it has sent or received. The store of the index is the commit. An endpoint is a seat,
+ * whose note is the number of its occupant, or 0 after it has closed. A side with more
+ * than one seat has a lock, which is held for a copy and never during a wait. A pipe is
+ * a channel of bytes with one seat on each side.
  */
 
 /* An endpoint. */
@@ -3122,7 +4439,7 @@ typedef struct shm_sync_i_end {
     uint64_t seat;
     uint64_t first_peer; /* the number of the first peer of its time */
     uint64_t arrivals;   /* of the other side, when the endpoint was opened */
-    uint64_t told;       /* up to which arrival of the other side the end was reported */
+    uint64_t told; /* up to which arrival of the other side the end was reported */
     const uint32_t *marker;
     uint32_t tid;
     bool had_peer;
@@ -3184,7 +4501,7 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_other_ends(const shm_sync_i_end *end) {
     return end->sends ? end->channel.receivers : end->channel.senders;
 }
 
-SHM_SYNC_I_COLD bool shm_sync_i_any_occupied(unsigned char *side, uint64_t ends) {
+SHM_SYNC_I_OUTLINE bool shm_sync_i_any_occupied(unsigned char *side, uint64_t ends) {
     for (uint64_t i = 0; i < ends; i++) {
         if (shm_sync_i_is_occupied(&shm_sync_i_side_seats(side)[i]))
             return true;
@@ -3195,7 +4512,8 @@ SHM_SYNC_I_COLD bool shm_sync_i_any_occupied(unsigned char *side, uint64_t ends)
 /* Describes the channel at `at` for a program that knows the layout of the value:
  * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
  * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. */
-SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size, uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size,
+    uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
     shm_sync_object object;
     memset(&object, 0, sizeof object);
     object.at = at;
@@ -3227,15 +4545,18 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_end_of_numbers(uint64_t capacity) {
     return UINT64_MAX - UINT64_MAX % capacity;
 }
 
-SHM_SYNC_I_INLINE uint64_t shm_sync_i_number_after(uint64_t capacity, uint64_t number, uint64_t count) {
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_number_after(
+    uint64_t capacity, uint64_t number, uint64_t count) {
     uint64_t until_end = shm_sync_i_end_of_numbers(capacity) - number;
     return count < until_end ? number + count : count - until_end;
 }
 
-/* Returns how many messages there are from `first` to before `last`: more than the capacity
- * if `first` is later. */
-SHM_SYNC_I_INLINE uint64_t shm_sync_i_between(uint64_t capacity, uint64_t first, uint64_t last) {
-    return first <= last ? last - first : shm_sync_i_end_of_numbers(capacity) - first + last;
+/* Returns how many messages there are from `first` to before `last`: more than the
+ * capacity if `first` is later. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_between(
+    uint64_t capacity, uint64_t first, uint64_t last) {
+    return first <= last ? last - first
+                         : shm_sync_i_end_of_numbers(capacity) - first + last;
 }
 
 /* Returns how many messages (or bytes) are in the channel (or pipe) at this moment. */
@@ -3246,18 +4567,23 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_channel_len(const shm_sync_object *channel) 
     return len < channel->count ? len : channel->count;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_open(shm_sync_i_end *end, const shm_sync_object *channel, bool sends) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
+    shm_sync_i_end *end, const shm_sync_object *channel, bool sends) {
     memset(end, 0, sizeof *end);
     end->channel = *channel;
     end->sends = sends;
-    bool is_channel = (channel->kind == SHM_SYNC_KIND_CHANNEL || channel->kind == SHM_SYNC_KIND_PIPE) && channel->count != 0 && channel->senders != 0 && channel->receivers != 0;
+    bool is_channel = (channel->kind == SHM_SYNC_KIND_CHANNEL ||
+                          channel->kind == SHM_SYNC_KIND_PIPE) &&
+                      channel->count != 0 && channel->senders != 0 &&
+                      channel->receivers != 0;
     if (!is_channel)
         return SHM_SYNC_INVALID_ARGUMENT;
     unsigned char *own = shm_sync_i_own_side(end);
     unsigned char *other = shm_sync_i_other_side(end);
     uint64_t own_ends = shm_sync_i_own_ends(end);
     uint64_t other_ends = shm_sync_i_other_ends(end);
-    shm_sync_result result = shm_sync_i_check_seats(shm_sync_i_side_seats(own), own_ends);
+    shm_sync_result result =
+        shm_sync_i_check_seats(shm_sync_i_side_seats(own), own_ends);
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_check_seats(shm_sync_i_side_seats(other), other_ends);
     if (result != SHM_SYNC_OK)
@@ -3280,13 +4606,16 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_open(shm_sync_i_end *end, const s
         end->had_peer = end->had_peer || end->arrivals > 0;
     }
     bool after_death;
-    result = shm_sync_i_take_any(shm_sync_i_side_seats(own), own_ends, &end->seat, &after_death);
+    result = shm_sync_i_take_any(
+        shm_sync_i_side_seats(own), own_ends, &end->seat, &after_death);
     if (result == SHM_SYNC_WOULD_BLOCK)
         return SHM_SYNC_TOO_MANY_ENDPOINTS;
     if (result != SHM_SYNC_OK)
         return result;
-    uint64_t number = __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST);
-    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record, number & ~SHM_SYNC_I_NOTE_DIED);
+    uint64_t number =
+        __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST);
+    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record,
+        number & ~SHM_SYNC_I_NOTE_DIED);
     SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 0u);
     end->marker = shm_sync_i_this_thread.marker;
     end->tid = shm_sync_i_this_thread.tid;
@@ -3297,10 +4626,12 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_open(shm_sync_i_end *end, const s
 
 /* Returns whether this thread of this process has opened the endpoint. */
 SHM_SYNC_I_INLINE bool shm_sync_i_end_is_mine(const shm_sync_i_end *end) {
-    return end->marker != NULL && SHM_SYNC_I_LOAD(end->marker) != 0 && shm_sync_i_identify() == SHM_SYNC_OK && end->tid == shm_sync_i_this_thread.tid;
+    return end->marker != NULL && SHM_SYNC_I_LOAD(end->marker) != 0 &&
+           shm_sync_i_identify() == SHM_SYNC_OK &&
+           end->tid == shm_sync_i_this_thread.tid;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
     if (!shm_sync_i_end_is_mine(end))
         return SHM_SYNC_NOT_HELD;
     unsigned char *own = shm_sync_i_own_side(end);
@@ -3316,9 +4647,9 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
     return SHM_SYNC_OK;
 }
 
-/* Returns SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED if this endpoint had peers and none is
- * left, and SHM_SYNC_OK otherwise. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_peers_left(shm_sync_i_end *end) {
+/* Returns SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED if this endpoint had peers and
+ * none is left, and SHM_SYNC_OK otherwise. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_peers_left(shm_sync_i_end *end) {
     unsigned char *other = shm_sync_i_other_side(end);
     uint64_t ends = shm_sync_i_other_ends(end);
     uint64_t arrivals = SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other));
@@ -3358,9 +4689,9 @@ typedef struct shm_sync_i_transfer {
     shm_sync_result result;
 } shm_sync_i_transfer;
 
-/* Sends or receives as many messages as possible, at least 0. Does not wait for the other
- * side. Returns SHM_SYNC_OK, or why this thread can't have its turn. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
+/* Sends or receives as many messages as possible, at least 0. Does not wait for the
+ * other side. Returns SHM_SYNC_OK, or why this thread can't have its turn. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
     shm_sync_i_end *end = transfer->end;
     const shm_sync_object *channel = &end->channel;
     unsigned char *own = shm_sync_i_own_side(end);
@@ -3370,7 +4701,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
     transfer->moved = 0;
     if (has_lock) {
         bool after_death;
-        shm_sync_result result = shm_sync_i_take_seat(shm_sync_i_side_lock(own), SHM_SYNC_I_WAIT, transfer->deadline, &after_death);
+        shm_sync_result result = shm_sync_i_take_seat(shm_sync_i_side_lock(own),
+            SHM_SYNC_I_WAIT, transfer->deadline, &after_death);
         if (result != SHM_SYNC_OK)
             return result;
     }
@@ -3379,7 +4711,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
     uint64_t possible = 0;
     for (int attempt = 0; attempt < 2; attempt++) {
         /* More than the capacity: the index that is known is older than this one. */
-        uint64_t used = end->sends ? shm_sync_i_between(capacity, there, here) : shm_sync_i_between(capacity, here, there);
+        uint64_t used = end->sends ? shm_sync_i_between(capacity, there, here)
+                                   : shm_sync_i_between(capacity, here, there);
         possible = used > capacity ? 0 : end->sends ? capacity - used : used;
         if (possible >= transfer->count || attempt == 1)
             break;
@@ -3401,7 +4734,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
             memcpy(messages + first * size, slots, (count - first) * size);
         }
         /* The commit. */
-        SHM_SYNC_I_STORE_SC(shm_sync_i_side_index(own), shm_sync_i_number_after(capacity, here, count));
+        SHM_SYNC_I_STORE_SC(
+            shm_sync_i_side_index(own), shm_sync_i_number_after(capacity, here, count));
     }
     if (has_lock)
         shm_sync_i_leave_seat(shm_sync_i_side_lock(own));
@@ -3413,7 +4747,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_move(shm_sync_i_transfer *transfer) {
 }
 
 /* Transfers messages, or finds out why that is not possible now or any more. */
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_try_transfer(void *context) {
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_try_transfer(void *context) {
     shm_sync_i_transfer *transfer = (shm_sync_i_transfer *)context;
     transfer->result = shm_sync_i_move(transfer);
     if (transfer->result == SHM_SYNC_OK && transfer->moved == 0) {
@@ -3426,17 +4760,21 @@ SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_try_transfer(void *context) {
         if (transfer->result == SHM_SYNC_OK && transfer->moved == 0)
             transfer->result = left;
     }
-    return transfer->result == SHM_SYNC_TIMED_OUT ? SHM_SYNC_I_NOT_YET : SHM_SYNC_I_ANSWERED;
+    return transfer->result == SHM_SYNC_TIMED_OUT ? SHM_SYNC_I_NOT_YET
+                                                  : SHM_SYNC_I_ANSWERED;
 }
 
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_looks_transferable(void *context) {
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_looks_transferable(void *context) {
     const shm_sync_i_end *end = ((const shm_sync_i_transfer *)context)->end;
     uint64_t len = shm_sync_channel_len(&end->channel);
-    return (end->sends ? len < end->channel.count : len > 0) ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
+    return (end->sends ? len < end->channel.count : len > 0) ? SHM_SYNC_I_ANSWERED
+                                                             : SHM_SYNC_I_NOT_YET;
 }
 
 /* Transfers at least one message, and at most `count`, which is not 0. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end, unsigned char *messages, uint64_t count, shm_sync_i_how how, uint64_t deadline, uint64_t *moved) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end,
+    unsigned char *messages, uint64_t count, shm_sync_i_how how, uint64_t deadline,
+    uint64_t *moved) {
     shm_sync_i_transfer transfer = {end, messages, count, 0, deadline, SHM_SYNC_OK};
     *moved = 0;
     if (!shm_sync_i_end_is_mine(end))
@@ -3450,10 +4788,14 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end, uns
     shm_sync_result result = shm_sync_i_move(&transfer);
     if (result == SHM_SYNC_OK && transfer.moved == 0) {
         if (how == SHM_SYNC_I_TRY)
-            result = shm_sync_i_try_transfer(&transfer) == SHM_SYNC_I_ANSWERED ? transfer.result : SHM_SYNC_WOULD_BLOCK;
+            result = shm_sync_i_try_transfer(&transfer) == SHM_SYNC_I_ANSWERED
+                         ? transfer.result
+                         : SHM_SYNC_WOULD_BLOCK;
         else {
-            result = shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)), deadline, shm_sync_i_side_seats(other), shm_sync_i_other_ends(end),
-                                           shm_sync_i_looks_transferable, shm_sync_i_try_transfer, &transfer);
+            result =
+                shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)),
+                    deadline, shm_sync_i_side_seats(other), shm_sync_i_other_ends(end),
+                    shm_sync_i_looks_transferable, shm_sync_i_try_transfer, &transfer);
             if (result == SHM_SYNC_OK)
                 result = transfer.result;
         }
@@ -3462,42 +4804,48 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_run_transfer(shm_sync_i_end *end, uns
     return result;
 }
 
-SHM_SYNC_I_COLD shm_sync_i_answer shm_sync_i_peer_is_there(void *context) {
+SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_peer_is_there(void *context) {
     const shm_sync_i_end *end = (const shm_sync_i_end *)context;
     unsigned char *other = shm_sync_i_other_side(end);
-    bool is_there = shm_sync_i_any_occupied(other, shm_sync_i_other_ends(end)) || SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other)) > end->told;
+    bool is_there = shm_sync_i_any_occupied(other, shm_sync_i_other_ends(end)) ||
+                    SHM_SYNC_I_LOAD_SC(shm_sync_i_side_arrivals(other)) > end->told;
     return is_there ? SHM_SYNC_I_ANSWERED : SHM_SYNC_I_NOT_YET;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_wait_for_peer(shm_sync_i_end *end, uint64_t timeout_ns) {
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_for_peer(
+    shm_sync_i_end *end, uint64_t timeout_ns) {
     if (!shm_sync_i_end_is_mine(end))
         return SHM_SYNC_NOT_HELD;
     /* Each opener of the other side notifies the sleepers of this side. */
-    return shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)), shm_sync_i_after(timeout_ns), NULL, 0, shm_sync_i_peer_is_there, shm_sync_i_peer_is_there, end);
+    return shm_sync_i_event_wait(shm_sync_i_side_asleep(shm_sync_i_own_side(end)),
+        shm_sync_i_after(timeout_ns), NULL, 0, shm_sync_i_peer_is_there,
+        shm_sync_i_peer_is_there, end);
 }
 
-/* Opens an endpoint of this thread that sends to a channel or writes to a pipe. Does not
- * wait. Either side may come first.
+/* Opens an endpoint of this thread that sends to a channel or writes to a pipe. Does
+ * not wait. Either side may come first.
  *
  * Results: SHM_SYNC_OK, SHM_SYNC_TOO_MANY_ENDPOINTS, SHM_SYNC_TOO_MANY_LOCKS,
  * SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
  * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
  *
  * When the thread ends without shm_sync_sender_close, its endpoint counts as dead. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(const shm_sync_object *channel, shm_sync_sender *sender) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(
+    const shm_sync_object *channel, shm_sync_sender *sender) {
     return shm_sync_i_end_open(&sender->i_end, channel, true);
 }
 
-/* Closes the endpoint. When the last sender has closed, receivers get the rest, and then
- * SHM_SYNC_DISCONNECTED. Returns SHM_SYNC_NOT_HELD, and changes nothing, if this thread does
- * not have the endpoint. */
+/* Closes the endpoint. When the last sender has closed, receivers get the rest, and
+ * then SHM_SYNC_DISCONNECTED. Returns SHM_SYNC_NOT_HELD, and changes nothing, if this
+ * thread does not have the endpoint. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_sender_close(shm_sync_sender *sender) {
     return shm_sync_i_end_close(&sender->i_end);
 }
 
-/* Opens an endpoint of this thread that receives from a channel or reads from a pipe. See
- * shm_sync_sender_open. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_receiver_open(const shm_sync_object *channel, shm_sync_receiver *receiver) {
+/* Opens an endpoint of this thread that receives from a channel or reads from a pipe.
+ * See shm_sync_sender_open. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_receiver_open(
+    const shm_sync_object *channel, shm_sync_receiver *receiver) {
     return shm_sync_i_end_open(&receiver->i_end, channel, false);
 }
 
@@ -3506,654 +4854,131 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_receiver_close(shm_sync_receiver *rec
     return shm_sync_i_end_close(&receiver->i_end);
 }
 
-/* Sends a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while the
- * channel is full.
+/* Sends a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while
+ * the channel is full.
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_DISCONNECTED and SHM_SYNC_PEER_DIED (this endpoint had
  * receivers, and none is left); SHM_SYNC_NOT_HELD; SHM_SYNC_TOO_MANY_LOCKS,
  * SHM_SYNC_SYSTEM. The message was sent only after SHM_SYNC_OK.
  *
- * A message is sent by one store. If the process is killed before it, the message is not
- * sent, and after it, a receiver gets it. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send(shm_sync_sender *sender, const void *message) {
+ * A message is sent by one store. If the process is killed before it, the message is
+ * not sent, and after it, a receiver gets it. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send(
+    shm_sync_sender *sender, const void *message) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message,
+        1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
 /* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_send(shm_sync_sender *sender, const void *message) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_send(
+    shm_sync_sender *sender, const void *message) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message,
+        1, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
 }
 
 /* Sends a message, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
  * Returns SHM_SYNC_TIMED_OUT after that. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_for(shm_sync_sender *sender, const void *message, uint64_t timeout_ns) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_for(
+    shm_sync_sender *sender, const void *message, uint64_t timeout_ns) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message, 1, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
+    return shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)message,
+        1, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
 }
 
-/* Sends the first of `count` messages: at least one, and as many as there is room for, by
- * one store. Writes to `*sent` how many. Waits like shm_sync_send. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_many(shm_sync_sender *sender, const void *messages, uint64_t count, uint64_t *sent) {
+/* Sends the first of `count` messages: at least one, and as many as there is room for,
+ * by one store. Writes to `*sent` how many. Waits like shm_sync_send. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send_many(
+    shm_sync_sender *sender, const void *messages, uint64_t count, uint64_t *sent) {
     *sent = 0;
-    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&sender->i_end, (unsigned char *)(uintptr_t)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, sent);
+    return count == 0 ? SHM_SYNC_OK
+                      : shm_sync_i_run_transfer(&sender->i_end,
+                            (unsigned char *)(uintptr_t)messages, count,
+                            SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, sent);
 }
 
-/* Receives a message of `data_size` bytes (see shm_sync_object). Waits in the kernel while
- * the channel is empty, also while no sender has ever come.
+/* Receives a message of `data_size` bytes (see shm_sync_object). Waits in the kernel
+ * while the channel is empty, also while no sender has ever come.
  *
- * Results: SHM_SYNC_OK; SHM_SYNC_DISCONNECTED and SHM_SYNC_PEER_DIED (the channel is empty,
- * senders have come, and none is left); SHM_SYNC_NOT_HELD; SHM_SYNC_TOO_MANY_LOCKS,
- * SHM_SYNC_SYSTEM.
+ * Results: SHM_SYNC_OK; SHM_SYNC_DISCONNECTED and SHM_SYNC_PEER_DIED (the channel is
+ * empty, senders have come, and none is left); SHM_SYNC_NOT_HELD;
+ * SHM_SYNC_TOO_MANY_LOCKS, SHM_SYNC_SYSTEM.
  *
- * A message is received by one store. If the process is killed before it, another receiver
- * gets the message. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv(shm_sync_receiver *receiver, void *message) {
+ * A message is received by one store. If the process is killed before it, another
+ * receiver gets the message. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv(
+    shm_sync_receiver *receiver, void *message) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1,
+        SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
 /* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_recv(shm_sync_receiver *receiver, void *message) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_recv(
+    shm_sync_receiver *receiver, void *message) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1,
+        SHM_SYNC_I_TRY, SHM_SYNC_I_NEVER, &moved);
 }
 
-/* Receives a message, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
- * Returns SHM_SYNC_TIMED_OUT after that. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_for(shm_sync_receiver *receiver, void *message, uint64_t timeout_ns) {
+/* Receives a message, and waits at most `timeout_ns` nanoseconds by the monotonic
+ * clock. Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_for(
+    shm_sync_receiver *receiver, void *message, uint64_t timeout_ns) {
     uint64_t moved;
-    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1, SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
+    return shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)message, 1,
+        SHM_SYNC_I_WAIT, shm_sync_i_after(timeout_ns), &moved);
 }
 
-/* Receives messages into an array of `count`: at least one, and as many as there are, by
- * one store. Writes to `*received` how many. Waits like shm_sync_recv. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_many(shm_sync_receiver *receiver, void *messages, uint64_t count, uint64_t *received) {
+/* Receives messages into an array of `count`: at least one, and as many as there are,
+ * by one store. Writes to `*received` how many. Waits like shm_sync_recv. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv_many(
+    shm_sync_receiver *receiver, void *messages, uint64_t count, uint64_t *received) {
     *received = 0;
-    return count == 0 ? SHM_SYNC_OK : shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)messages, count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, received);
+    return count == 0
+               ? SHM_SYNC_OK
+               : shm_sync_i_run_transfer(&receiver->i_end, (unsigned char *)messages,
+                     count, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, received);
 }
 
 /* Writes bytes to a pipe: at least one, and as many as there is room for, by one store.
- * Writes to `*written` how many. Returns SHM_SYNC_INVALID_ARGUMENT for a channel, and the
- * results of shm_sync_send. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write(shm_sync_sender *sender, const void *bytes, uint64_t len, uint64_t *written) {
+ * Writes to `*written` how many. Returns SHM_SYNC_INVALID_ARGUMENT for a channel, and
+ * the results of shm_sync_send. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write(
+    shm_sync_sender *sender, const void *bytes, uint64_t len, uint64_t *written) {
     *written = 0;
-    return sender->i_end.channel.kind == SHM_SYNC_KIND_PIPE ? shm_sync_send_many(sender, bytes, len, written) : SHM_SYNC_INVALID_ARGUMENT;
+    return sender->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_send_many(sender, bytes, len, written)
+               : SHM_SYNC_INVALID_ARGUMENT;
 }
 
-/* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how many.
- * After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed its end, and
- * SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for a channel. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t *count) {
+/* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how
+ * many. After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed
+ * its end, and SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for
+ * a channel. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(
+    shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t *count) {
     *count = 0;
-    return receiver->i_end.channel.kind == SHM_SYNC_KIND_PIPE ? shm_sync_recv_many(receiver, bytes, len, count) : SHM_SYNC_INVALID_ARGUMENT;
+    return receiver->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_recv_many(receiver, bytes, len, count)
+               : SHM_SYNC_INVALID_ARGUMENT;
 }
 
-/* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for ever).
- * Returns SHM_SYNC_OK if there is one, or has been one of whose end this receiver was not
- * told. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or SHM_SYNC_SYSTEM otherwise. With
- * this, a server waits for the next client after SHM_SYNC_DISCONNECTED. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(shm_sync_receiver *receiver, uint64_t timeout_ns) {
+/* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for
+ * ever). Returns SHM_SYNC_OK if there is one, or has been one of whose end this
+ * receiver was not told. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
+ * SHM_SYNC_SYSTEM otherwise. With this, a server waits for the next client after
+ * SHM_SYNC_DISCONNECTED. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(
+    shm_sync_receiver *receiver, uint64_t timeout_ns) {
     return shm_sync_i_wait_for_peer(&receiver->i_end, timeout_ns);
 }
 
 /* Waits until there is a receiver. See shm_sync_wait_for_sender. */
-SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(shm_sync_sender *sender, uint64_t timeout_ns) {
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(
+    shm_sync_sender *sender, uint64_t timeout_ns) {
     return shm_sync_i_wait_for_peer(&sender->i_end, timeout_ns);
-}
-
-/* ------------------------------------------------------------------------------------
- * System V segments
- *
- * The key of a segment leads to it before it is complete. So it contains its state, and a
- * robust lock that its creator and its remover hold. This header follows the protocol of
- * src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does not
- * reinitialise the locks of another pid namespace.
- */
-
-enum {
-    SHM_SYNC_I_NEW = 0,            /* created; the lock is not initialised */
-    SHM_SYNC_I_INITIALIZING = 1,   /* the creator holds the lock */
-    SHM_SYNC_I_READY = 2,
-    SHM_SYNC_I_REMOVING = 3,       /* the remover holds the lock */
-    SHM_SYNC_I_DEAD = 4,           /* it has lost its key or is about to */
-    SHM_SYNC_I_CLAIM = 5,          /* the low byte of a claim */
-    SHM_SYNC_I_REINITIALIZING = 6, /* one process reinitialises the locks */
-    SHM_SYNC_I_IPC_RMID = 0,
-    SHM_SYNC_I_IPC_STAT = 2,
-    SHM_SYNC_I_SHM_DEST = 01000,
-    SHM_SYNC_I_UNFINISHED_MODE = 011, /* the bits of 0111 in the mode of an unfinished segment */
-    SHM_SYNC_I_ROOT = 0
-};
-
-/* How long to wait for another process that creates, reinitialises or removes a segment;
- * for other newcomers; and for a creator that has not locked yet. In nanoseconds. */
-#define SHM_SYNC_I_UNFINISHED_TIMEOUT UINT64_C(10000000000)
-#define SHM_SYNC_I_NEWCOMER_TIMEOUT UINT64_C(250000000)
-#define SHM_SYNC_I_GRACE UINT64_C(20000000)
-
-/* The state in the header of a System V segment. */
-typedef struct shm_sync_i_state {
-    uint32_t state;
-    uint32_t claims;
-    shm_sync_i_pthread lock;
-} shm_sync_i_state;
-
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_state) <= 64, "the state fits into the header");
-
-typedef struct shmid64_ds shm_sync_i_status;
-
-/* The result of an attempt to attach. */
-typedef enum shm_sync_i_attempt {
-    SHM_SYNC_I_ATTACHED,        /* complete, and of this pid namespace */
-    SHM_SYNC_I_GONE,            /* removed */
-    SHM_SYNC_I_LATER_NAMESPACE, /* processes of another namespace are attached */
-    SHM_SYNC_I_LATER,           /* another process must finish first */
-    SHM_SYNC_I_REFUSED          /* `result` says why */
-} shm_sync_i_attempt;
-
-/* An attachment, or the reason why there is none. */
-typedef struct shm_sync_i_sysv {
-    unsigned char *base;
-    uint64_t len;
-    shm_sync_i_header header;
-    shm_sync_result result;
-    int error; /* errno of SHM_SYNC_SYSTEM */
-    bool was_in_use;
-    bool is_half_reinitialized;
-} shm_sync_i_sysv;
-
-SHM_SYNC_I_INLINE bool shm_sync_i_is_removed_error(int code) {
-    return code == EINVAL || code == EIDRM;
-}
-
-SHM_SYNC_I_COLD int shm_sync_i_status_of(int id, shm_sync_i_status *status) {
-    memset(status, 0, sizeof *status);
-    return shm_sync_i_syscall(SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_STAT, status) == 0 ? 0 : errno;
-}
-
-/* Returns whether the caller's attachment is the only one, in all pid namespaces. */
-SHM_SYNC_I_COLD bool shm_sync_i_is_alone(int id) {
-    shm_sync_i_status status;
-    return shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch == 1;
-}
-
-/* Returns whether the segment has lost its key. */
-SHM_SYNC_I_COLD bool shm_sync_i_is_removed(int id) {
-    shm_sync_i_status status;
-    int code = shm_sync_i_status_of(id, &status);
-    return code == 0 ? ((unsigned)status.shm_perm.mode & SHM_SYNC_I_SHM_DEST) != 0 : shm_sync_i_is_removed_error(code);
-}
-
-SHM_SYNC_I_INLINE bool shm_sync_i_is_unfinished(const shm_sync_i_status *status) {
-    return ((unsigned)status->shm_perm.mode & 0111u) == SHM_SYNC_I_UNFINISHED_MODE;
-}
-
-/* Checks every identity to which the kernel grants rights: the owner and the creator, who
- * keeps all rights. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_check_sysv(const shm_sync_options *options, const shm_sync_i_status *status) {
-    uint32_t creator = (uint32_t)status->shm_perm.cuid;
-    uint32_t group = (uint32_t)status->shm_perm.cgid;
-    shm_sync_result result =
-        shm_sync_i_check_owner(options, (uint32_t)status->shm_perm.uid, (uint32_t)status->shm_perm.gid, (uint32_t)status->shm_perm.mode & 0777u & ~0111u);
-    if (result != SHM_SYNC_OK)
-        return result;
-    bool is_trusted_group = creator == SHM_SYNC_I_ROOT;
-    if (options->owner != SHM_SYNC_ANY) {
-        if (creator != options->owner && creator != (uint32_t)geteuid() && creator != SHM_SYNC_I_ROOT)
-            return SHM_SYNC_WRONG_OWNER;
-        is_trusted_group = group == SHM_SYNC_I_ROOT;
-    }
-    return options->group != SHM_SYNC_ANY && group != options->group && !is_trusted_group ? SHM_SYNC_WRONG_OWNER : SHM_SYNC_OK;
-}
-
-SHM_SYNC_I_INLINE shm_sync_i_state *shm_sync_i_state_of(unsigned char *base) {
-    return (shm_sync_i_state *)(void *)(base + SHM_SYNC_I_AT_SYSV_STATE);
-}
-
-SHM_SYNC_I_INLINE bool shm_sync_i_is_claim(uint32_t state) {
-    return (state & 0xff) == SHM_SYNC_I_CLAIM;
-}
-
-SHM_SYNC_I_COLD void shm_sync_i_set_state(shm_sync_i_state *word, uint32_t state) {
-    SHM_SYNC_I_STORE_SC(&word->state, state);
-    shm_sync_i_futex_wake(&word->state, INT32_MAX);
-}
-
-/* Changes the state, unless it is not `before` any more. */
-SHM_SYNC_I_COLD bool shm_sync_i_replace_state(shm_sync_i_state *word, uint32_t before, uint32_t after) {
-    bool replaced = __atomic_compare_exchange_n(&word->state, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    shm_sync_i_futex_wake(&word->state, INT32_MAX);
-    return replaced;
-}
-
-/* Waits until the state changes, at most for the grace time. */
-SHM_SYNC_I_COLD void shm_sync_i_wait_while(const shm_sync_i_state *word, uint32_t state) {
-    uint64_t until = shm_sync_i_after(SHM_SYNC_I_GRACE);
-    while (SHM_SYNC_I_LOAD_SC(&word->state) == state && !shm_sync_i_has_passed(until)) {
-        int code = shm_sync_i_futex_wait(&word->state, state, UINT32_MAX, until);
-        if (code != 0 && code != ETIMEDOUT)
-            return;
-    }
-}
-
-/* Locks the state. All users who may write to the segment are trusted, and the lock is of
- * this pid namespace. An owner death needs no repair: the state says how far the owner
- * got. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_state(shm_sync_i_state *word, shm_sync_i_how how) {
-    uint32_t found;
-    uint32_t owner;
-    shm_sync_result result = shm_sync_i_identify();
-    if (result != SHM_SYNC_OK)
-        return result;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
-    if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
-        return SHM_SYNC_TOO_MANY_LOCKS;
-    if (SHM_SYNC_I_LOAD(&word->lock.words.kind) != SHM_SYNC_I_KIND)
-        return SHM_SYNC_CORRUPT;
-    int code = shm_sync_i_pthread_lock(&word->lock, how, shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT), &found, &owner);
-    if (code == EOWNERDEAD)
-        code = shm_sync_i_consistent(&word->lock.mutex);
-    switch (code) {
-    case 0:
-        me->held += 1;
-        me->top = SHM_SYNC_I_LOAD(&me->head->list);
-        return SHM_SYNC_OK;
-    case EBUSY: return SHM_SYNC_WOULD_BLOCK;
-    case ETIMEDOUT: return SHM_SYNC_UNFINISHED;
-    case EDEADLK: return SHM_SYNC_DEADLOCK;
-    case ENOTRECOVERABLE: return SHM_SYNC_UNRECOVERABLE;
-    default:
-        errno = code;
-        return SHM_SYNC_SYSTEM;
-    }
-}
-
-SHM_SYNC_I_COLD void shm_sync_i_unlock_state(shm_sync_i_state *word) {
-    pthread_mutex_unlock(&word->lock.mutex);
-    shm_sync_i_this_thread.held -= 1;
-    shm_sync_i_this_thread.top = NULL;
-}
-
-SHM_SYNC_I_COLD int shm_sync_i_remove_id(int id) {
-    return shm_sync_i_syscall(SYS_shmctl, (long)id, (long)SHM_SYNC_I_IPC_RMID, (void *)NULL) == 0 ? 0 : errno;
-}
-
-/* Removes a segment that is dead, unless it is removed already. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_dead(const shm_sync_i_state *word, int id) {
-    int code = shm_sync_i_remove_id(id);
-    if (code == 0 || shm_sync_i_is_removed_error(code))
-        return SHM_SYNC_OK;
-    if (code == EACCES || code == EPERM) {
-        /* A process that is allowed to remove it may be doing so now. */
-        shm_sync_i_wait_while(word, SHM_SYNC_I_DEAD);
-        return shm_sync_i_is_removed(id) ? SHM_SYNC_OK : SHM_SYNC_PERMISSION_DENIED;
-    }
-    errno = code;
-    return SHM_SYNC_SYSTEM;
-}
-
-/* Finishes the interrupted work of the last holder of the lock. The caller holds it.
- * `*is_gone` tells whether the segment is gone. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish_interrupted(shm_sync_i_state *word, int id, bool *is_gone) {
-    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
-    *is_gone = false;
-    if (state == SHM_SYNC_I_READY)
-        return SHM_SYNC_OK;
-    /* A remover died before it removed the segment; or a claimant, which counts the caller
-     * and finds its claim replaced. */
-    if ((state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id)) || shm_sync_i_is_claim(state)) {
-        shm_sync_i_set_state(word, SHM_SYNC_I_READY);
-        return SHM_SYNC_OK;
-    }
-    /* The creator died, or a remover after the removal. */
-    shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
-    *is_gone = true;
-    return shm_sync_i_remove_dead(word, id);
-}
-
-SHM_SYNC_I_INLINE shm_sync_i_attempt shm_sync_i_refuse(shm_sync_i_sysv *sysv, shm_sync_result result) {
-    sysv->result = result;
-    sysv->error = errno;
-    return SHM_SYNC_I_REFUSED;
-}
-
-/* Reads the header from a copy of its bytes, which no process changes. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_copy_header(const shm_sync_i_sysv *sysv, shm_sync_i_header *header) {
-    unsigned char bytes[SHM_SYNC_I_HEADER_LEN];
-    memcpy(bytes, sysv->base, sizeof bytes);
-    return shm_sync_i_parse_header(bytes, sysv->len, header);
-}
-
-/* Makes a step from one state of an attached segment. Returns SHM_SYNC_I_ATTACHED to look
- * at the state again, if `*is_ready` is false. */
-SHM_SYNC_I_COLD shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sysv, int id, const shm_sync_i_status *status, shm_sync_i_how how, bool *is_ready) {
-    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
-    uint32_t state = SHM_SYNC_I_LOAD_SC(&word->state);
-    shm_sync_result result;
-    *is_ready = false;
-    if (state == SHM_SYNC_I_READY) {
-        *is_ready = true;
-        return SHM_SYNC_I_ATTACHED;
-    }
-    if (state == SHM_SYNC_I_NEW) {
-        if (!shm_sync_i_is_unfinished(status))
-            return shm_sync_i_refuse(sysv, SHM_SYNC_NOT_A_SEGMENT); /* another program's zeros */
-        shm_sync_i_wait_while(word, SHM_SYNC_I_NEW);
-        /* A slow creator notices this, and starts again. */
-        shm_sync_i_replace_state(word, SHM_SYNC_I_NEW, SHM_SYNC_I_DEAD);
-        return SHM_SYNC_I_ATTACHED;
-    }
-    if (state == SHM_SYNC_I_DEAD) {
-        result = shm_sync_i_is_unfinished(status) ? SHM_SYNC_OK : shm_sync_i_copy_header(sysv, &sysv->header);
-        if (result == SHM_SYNC_OK)
-            result = shm_sync_i_remove_dead(word, id);
-        return result == SHM_SYNC_OK ? SHM_SYNC_I_GONE : shm_sync_i_refuse(sysv, result);
-    }
-    if (state != SHM_SYNC_I_INITIALIZING && state != SHM_SYNC_I_REMOVING && state != SHM_SYNC_I_REINITIALIZING && !shm_sync_i_is_claim(state))
-        return shm_sync_i_refuse(sysv, SHM_SYNC_NOT_A_SEGMENT);
-    result = shm_sync_i_copy_header(sysv, &sysv->header);
-    if (result == SHM_SYNC_OK)
-        result = shm_sync_i_identify();
-    if (result != SHM_SYNC_OK)
-        return shm_sync_i_refuse(sysv, result);
-    bool is_ours = sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
-    if (state == SHM_SYNC_I_REINITIALIZING) {
-        if (!shm_sync_i_is_alone(id))
-            return SHM_SYNC_I_LATER;
-        /* The process may have stored READY before it died. */
-        if (SHM_SYNC_I_LOAD_SC(&word->state) != SHM_SYNC_I_REINITIALIZING)
-            return SHM_SYNC_I_ATTACHED;
-        if (shm_sync_i_is_removed(id)) {
-            shm_sync_i_set_state(word, SHM_SYNC_I_DEAD);
-            return SHM_SYNC_I_ATTACHED;
-        }
-        sysv->is_half_reinitialized = true;
-        *is_ready = true;
-        return SHM_SYNC_I_ATTACHED;
-    }
-    if (shm_sync_i_is_claim(state)) {
-        /* A claimant that is alive is attached, and notices that its claim is replaced. */
-        if (!shm_sync_i_is_alone(id)) {
-            if (!is_ours)
-                return SHM_SYNC_I_LATER_NAMESPACE;
-            shm_sync_i_wait_while(word, state);
-        }
-        shm_sync_i_replace_state(word, state, SHM_SYNC_I_READY);
-        return SHM_SYNC_I_ATTACHED;
-    }
-    if (!is_ours) {
-        if (!shm_sync_i_is_alone(id))
-            return SHM_SYNC_I_LATER_NAMESPACE;
-        /* The process that wrote this state was attached, so it is dead. */
-        bool stays = state == SHM_SYNC_I_REMOVING && !shm_sync_i_is_removed(id);
-        shm_sync_i_replace_state(word, state, stays ? SHM_SYNC_I_READY : SHM_SYNC_I_DEAD);
-        return SHM_SYNC_I_ATTACHED;
-    }
-    bool is_gone = false;
-    result = shm_sync_i_lock_state(word, how);
-    if (result == SHM_SYNC_WOULD_BLOCK)
-        return SHM_SYNC_I_LATER;
-    if (result == SHM_SYNC_OK) {
-        result = shm_sync_i_finish_interrupted(word, id, &is_gone);
-        int saved = errno;
-        shm_sync_i_unlock_state(word);
-        errno = saved;
-    }
-    if (result != SHM_SYNC_OK)
-        return shm_sync_i_refuse(sysv, result);
-    return is_gone ? SHM_SYNC_I_GONE : SHM_SYNC_I_ATTACHED;
-}
-
-SHM_SYNC_I_COLD void shm_sync_i_detach(shm_sync_i_sysv *sysv) {
-    int saved = errno;
-    if (sysv->base != NULL)
-        shm_sync_i_syscall(SYS_shmdt, sysv->base);
-    sysv->base = NULL;
-    errno = saved;
-}
-
-/* Attaches to a segment if every user with the right to write to it is trusted. Finishes
- * the interrupted work of a dead process. After SHM_SYNC_I_ATTACHED it is attached, and
- * complete or half reinitialised; after all others it is not attached. */
-SHM_SYNC_I_COLD shm_sync_i_attempt shm_sync_i_attach(shm_sync_i_sysv *sysv, const shm_sync_options *options, int id, shm_sync_i_how how) {
-    shm_sync_i_status status;
-    memset(sysv, 0, sizeof *sysv);
-    for (int check = 0; check < 2; check++) {
-        /* Twice: the kernel may have reused the id before `shmat`. */
-        int code = shm_sync_i_status_of(id, &status);
-        shm_sync_result result = code == 0 ? shm_sync_i_check_sysv(options, &status) : code == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
-        if (code == 0 && result == SHM_SYNC_OK && status.shm_segsz < SHM_SYNC_I_HEADER_LEN)
-            result = SHM_SYNC_NOT_A_SEGMENT;
-        if (code != 0)
-            errno = code;
-        if (result != SHM_SYNC_OK) {
-            shm_sync_i_attempt attempt = shm_sync_i_is_removed_error(code) ? SHM_SYNC_I_GONE : shm_sync_i_refuse(sysv, result);
-            shm_sync_i_detach(sysv);
-            return attempt;
-        }
-        if (check == 1)
-            break;
-        sysv->was_in_use = status.shm_nattch > 0;
-        long base = shm_sync_i_syscall(SYS_shmat, (long)id, (void *)NULL, 0L);
-        if (base == -1) {
-            if (shm_sync_i_is_removed_error(errno))
-                return SHM_SYNC_I_GONE;
-            return shm_sync_i_refuse(sysv, errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM);
-        }
-        sysv->base = (unsigned char *)(uintptr_t)base;
-    }
-    sysv->len = status.shm_segsz;
-    bool is_ready = false;
-    while (!is_ready) {
-        shm_sync_i_attempt attempt = shm_sync_i_state_step(sysv, id, &status, how, &is_ready);
-        if (attempt != SHM_SYNC_I_ATTACHED) {
-            shm_sync_i_detach(sysv);
-            return attempt;
-        }
-    }
-    shm_sync_result result = shm_sync_i_copy_header(sysv, &sysv->header);
-    if (result != SHM_SYNC_OK) {
-        shm_sync_i_attempt attempt = shm_sync_i_refuse(sysv, result);
-        shm_sync_i_detach(sysv);
-        return attempt;
-    }
-    return SHM_SYNC_I_ATTACHED;
-}
-
-/* Removes a segment for which the caller has the exclusive permission. If the kernel
- * refuses, restores the state `before`. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_as(shm_sync_i_state *word, int id, uint32_t before) {
-    int code = shm_sync_i_remove_id(id);
-    shm_sync_i_set_state(word, code == 0 ? SHM_SYNC_I_DEAD : before);
-    if (code == 0 || shm_sync_i_is_removed_error(code))
-        return SHM_SYNC_OK;
-    errno = code;
-    return code == EACCES || code == EPERM ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
-}
-
-/* Changes READY to REINITIALIZING if this process is the only one attached. A remover of
- * another pid namespace does this instead of taking the lock. */
-SHM_SYNC_I_COLD bool shm_sync_i_seize(shm_sync_i_state *word, int id) {
-    if (!shm_sync_i_is_alone(id))
-        return false;
-    uint32_t claim = __atomic_add_fetch(&word->claims, 1u, __ATOMIC_SEQ_CST) << 8 | SHM_SYNC_I_CLAIM;
-    if (!shm_sync_i_replace_state(word, SHM_SYNC_I_READY, claim))
-        return false;
-    if (shm_sync_i_is_alone(id) && shm_sync_i_replace_state(word, claim, SHM_SYNC_I_REINITIALIZING))
-        return true;
-    shm_sync_i_replace_state(word, claim, SHM_SYNC_I_READY);
-    return false;
-}
-
-/* Removes a complete segment if `base` is its only attachment. `*is_done` is false if it is
- * not, or if another thread holds the lock. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_if_alone(const shm_sync_i_sysv *sysv, int id, bool *is_done) {
-    shm_sync_i_header header;
-    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
-    *is_done = false;
-    shm_sync_result result = shm_sync_i_copy_header(sysv, &header);
-    if (result == SHM_SYNC_OK)
-        result = shm_sync_i_identify();
-    if (result != SHM_SYNC_OK)
-        return result;
-    bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
-    if (is_half || header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)) {
-        *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
-        return *is_done ? shm_sync_i_remove_as(word, id, is_half ? SHM_SYNC_I_REINITIALIZING : SHM_SYNC_I_READY) : SHM_SYNC_OK;
-    }
-    result = shm_sync_i_lock_state(word, SHM_SYNC_I_TRY);
-    if (result == SHM_SYNC_WOULD_BLOCK)
-        return SHM_SYNC_OK;
-    if (result != SHM_SYNC_OK)
-        return result;
-    result = shm_sync_i_finish_interrupted(word, id, is_done);
-    if (result == SHM_SYNC_OK && !*is_done) {
-        shm_sync_i_status status;
-        shm_sync_i_set_state(word, SHM_SYNC_I_REMOVING);
-        if (shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch <= 1) {
-            *is_done = true;
-            result = shm_sync_i_remove_as(word, id, SHM_SYNC_I_READY);
-        } else {
-            shm_sync_i_set_state(word, SHM_SYNC_I_READY);
-        }
-    }
-    int saved = errno;
-    shm_sync_i_unlock_state(word);
-    errno = saved;
-    return result;
-}
-
-/* Removes the segment if no process is attached to it. The caller is not attached. Does not
- * wait for the lock, because its holder is attached, and checks when it detaches. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_remove_sysv_if_abandoned(const shm_sync_options *options, int id) {
-    /* Each attempt but the first is due to a process that attached and detached. */
-    for (int attempt = 0; attempt < 100; attempt++) {
-        shm_sync_i_status status;
-        shm_sync_i_sysv sysv;
-        int code = shm_sync_i_status_of(id, &status);
-        if (shm_sync_i_is_removed_error(code) || (code == 0 && status.shm_nattch > 0))
-            return SHM_SYNC_OK;
-        if (code != 0) {
-            errno = code;
-            return code == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
-        }
-        /* A segment to which an untrusted user may write stays. */
-        if (shm_sync_i_check_sysv(options, &status) != SHM_SYNC_OK)
-            return SHM_SYNC_OK;
-        switch (shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_TRY)) {
-        case SHM_SYNC_I_GONE:
-            return SHM_SYNC_OK;
-        case SHM_SYNC_I_REFUSED:
-            errno = sysv.error;
-            return sysv.result;
-        case SHM_SYNC_I_ATTACHED: {
-            bool is_done = false;
-            shm_sync_result result = shm_sync_i_remove_if_alone(&sysv, id, &is_done);
-            shm_sync_i_detach(&sysv);
-            if (is_done || result != SHM_SYNC_OK)
-                return result;
-            break;
-        }
-        case SHM_SYNC_I_LATER_NAMESPACE:
-        case SHM_SYNC_I_LATER:
-            break;
-        }
-    }
-    return SHM_SYNC_OK;
-}
-
-/* Detaches. The last process that detaches removes the segment, if its creator wants
- * that. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_leave_sysv(shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
-    bool is_transient = sysv->header.removal;
-    bool is_removed = false;
-    shm_sync_i_status status;
-    /* Before it detaches, so that no other process finds the segment abandoned. An error is
-     * ignored, because the check after `shmdt` meets it again. */
-    if (is_transient && shm_sync_i_status_of(id, &status) == 0 && status.shm_nattch == 1 && shm_sync_i_check_sysv(options, &status) == SHM_SYNC_OK)
-        is_removed = shm_sync_i_remove_if_alone(sysv, id, &is_removed) == SHM_SYNC_OK && is_removed;
-    shm_sync_i_detach(sysv);
-    return !is_transient || is_removed ? SHM_SYNC_OK : shm_sync_i_remove_sysv_if_abandoned(options, id);
-}
-
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segment) {
-    shm_sync_i_sysv sysv;
-    memset(&sysv, 0, sizeof sysv);
-    sysv.base = segment->i_base;
-    sysv.len = segment->i_len;
-    sysv.header = segment->i_header;
-    shm_sync_result result = shm_sync_i_leave_sysv(&sysv, &segment->i_options, segment->i_sysv);
-    shm_sync_i_forget(segment);
-    return result;
-}
-
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment, bool is_key, int32_t number, const shm_sync_options *options, const uint64_t *fingerprint) {
-    uint64_t until = shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT);
-    uint64_t newcomer_until = 0;
-    uint64_t next_pause = 1000000;
-    int id = number;
-    shm_sync_i_sysv sysv;
-    for (;;) {
-        if (is_key) {
-            id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
-            if (id == -1)
-                return errno == ENOENT ? SHM_SYNC_NOT_FOUND : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
-        }
-        shm_sync_i_attempt attempt = shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
-        if (attempt == SHM_SYNC_I_ATTACHED)
-            break;
-        if (attempt == SHM_SYNC_I_REFUSED) {
-            errno = sysv.error;
-            return sysv.result;
-        }
-        /* A key may lead to another segment by now. An id never does. */
-        if (attempt == SHM_SYNC_I_GONE) {
-            if (!is_key)
-                return SHM_SYNC_NOT_FOUND;
-            continue;
-        }
-        if (shm_sync_i_has_passed(until))
-            return SHM_SYNC_UNFINISHED;
-        if (attempt == SHM_SYNC_I_LATER_NAMESPACE) {
-            if (newcomer_until == 0)
-                newcomer_until = shm_sync_i_after(SHM_SYNC_I_NEWCOMER_TIMEOUT);
-            if (shm_sync_i_has_passed(newcomer_until))
-                return SHM_SYNC_FOREIGN_PID_NAMESPACE;
-        }
-        /* Two processes that met do not meet again. */
-        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
-        shm_sync_i_pause(next_pause + spread % next_pause);
-        next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
-    }
-    shm_sync_result result = shm_sync_i_identify();
-    bool is_other = fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] || fingerprint[1] != sysv.header.fingerprint[1]);
-    if (result == SHM_SYNC_OK && is_other)
-        result = SHM_SYNC_LAYOUT_MISMATCH;
-    if (result == SHM_SYNC_OK && (sysv.is_half_reinitialized || sysv.header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
-        result = shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
-    if (result == SHM_SYNC_OK) {
-        segment->i_backing = SHM_SYNC_I_SYSV;
-        segment->i_base = sysv.base;
-        segment->i_len = sysv.len;
-        segment->i_header = sysv.header;
-        segment->i_options = *options;
-        segment->i_sysv = id;
-        result = shm_sync_i_publish(segment);
-        if (result == SHM_SYNC_OK)
-            return SHM_SYNC_OK;
-        shm_sync_i_forget(segment);
-    }
-    /* A user that detached meanwhile has counted this process. If no process was attached
-     * before, a crash has left the segment, and it stays. */
-    int saved = errno;
-    if (sysv.was_in_use)
-        (void)shm_sync_i_leave_sysv(&sysv, options, id);
-    else
-        shm_sync_i_detach(&sysv);
-    errno = saved;
-    return result;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -4173,23 +4998,26 @@ namespace shm_sync {
 using result = shm_sync_result;
 
 /* Returns a text in English for a result. */
-inline const char *text(result of) noexcept { return shm_sync_text(of); }
+inline const char *text(result of) noexcept {
+    return shm_sync_text(of);
+}
 
 /* The tag of a constructor that does not wait. */
 struct try_to_lock_t {};
 inline constexpr try_to_lock_t try_to_lock{};
 
 /* Returns a duration in nanoseconds. A negative one is 0. */
-template <class Rep, class Period> std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
+template <class Rep, class Period>
+std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
     auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
     return count < 0 ? 0 : static_cast<std::uint64_t>(count);
 }
 
-/* An open segment. The destructor closes it, and ignores the result. If a thread of this
- * process still holds a lock in it, the memory stays mapped.
+/* An open segment. The destructor closes it, and ignores the result. If a thread of
+ * this process still holds a lock in it, the memory stays mapped.
  *
  *     shm_sync::segment segment;
- *     if (auto opened = segment.open("/jobs", JOBS_FINGERPRINT); opened != SHM_SYNC_OK) ...
+ *     if (segment.open("/jobs", JOBS_FINGERPRINT) != SHM_SYNC_OK) ...
  *     auto *jobs = segment.value<struct jobs>();
  */
 class segment {
@@ -4209,19 +5037,25 @@ class segment {
     segment &operator=(const segment &) = delete;
 
     /* Opens a segment: see shm_sync_open. Closes the one that is open before. */
-    [[nodiscard]] result open(const char *address, const char *fingerprint = nullptr) noexcept {
+    [[nodiscard]] result open(
+        const char *address, const char *fingerprint = nullptr) noexcept {
         result closed = close();
-        return closed == SHM_SYNC_OK ? shm_sync_open(&segment_, address, fingerprint) : closed;
+        return closed == SHM_SYNC_OK ? shm_sync_open(&segment_, address, fingerprint)
+                                     : closed;
     }
     /* Opens a segment and trusts other users: see shm_sync_open_with. */
-    [[nodiscard]] result open(const char *address, const char *fingerprint, const shm_sync_options &options) noexcept {
+    [[nodiscard]] result open(const char *address, const char *fingerprint,
+        const shm_sync_options &options) noexcept {
         result closed = close();
-        return closed == SHM_SYNC_OK ? shm_sync_open_with(&segment_, address, fingerprint, &options) : closed;
+        return closed == SHM_SYNC_OK
+                   ? shm_sync_open_with(&segment_, address, fingerprint, &options)
+                   : closed;
     }
     /* Opens an anonymous segment: see shm_sync_open_fd. */
     [[nodiscard]] result open_fd(int fd, const char *fingerprint = nullptr) noexcept {
         result closed = close();
-        return closed == SHM_SYNC_OK ? shm_sync_open_fd(&segment_, fd, fingerprint) : closed;
+        return closed == SHM_SYNC_OK ? shm_sync_open_fd(&segment_, fd, fingerprint)
+                                     : closed;
     }
     /* Detaches: see shm_sync_close. */
     result close() noexcept { return shm_sync_close(&segment_); }
@@ -4230,10 +5064,16 @@ class segment {
     explicit operator bool() const noexcept { return segment_.value != nullptr; }
 
     /* Returns the value, or null if it is not open or smaller than a T. */
-    template <class T> T *value() const noexcept { return segment_.value_size >= sizeof(T) ? static_cast<T *>(segment_.value) : nullptr; }
+    template <class T> T *value() const noexcept {
+        return segment_.value_size >= sizeof(T) ? static_cast<T *>(segment_.value)
+                                                : nullptr;
+    }
 
     /* Finds a field by its path: see shm_sync_find. */
-    [[nodiscard]] result find(const char *path, shm_sync_kind kind, shm_sync_object &object) const noexcept { return shm_sync_find(&segment_, path, kind, &object); }
+    [[nodiscard]] result find(
+        const char *path, shm_sync_kind kind, shm_sync_object &object) const noexcept {
+        return shm_sync_find(&segment_, path, kind, &object);
+    }
 
     /* Returns the segment for the functions of C. */
     const shm_sync_segment &get() const noexcept { return segment_; }
@@ -4246,8 +5086,8 @@ class segment {
     shm_sync_segment segment_;
 };
 
-/* Holds a mutex. The destructor unlocks it. If it runs while an exception unwinds the stack
- * that was thrown after the guard was made, it poisons the mutex first.
+/* Holds a mutex. The destructor unlocks it. If it runs while an exception unwinds the
+ * stack that was thrown after the guard was made, it poisons the mutex first.
  *
  *     shm_sync::guard guard(jobs->pending.lock);
  *     if (guard.poisoned()) {
@@ -4262,12 +5102,15 @@ class segment {
 class [[nodiscard]] guard {
   public:
     /* Locks: see shm_sync_lock. */
-    explicit guard(shm_sync_mutex &mutex) noexcept : guard(mutex, shm_sync_lock(&mutex)) {}
+    explicit guard(shm_sync_mutex &mutex) noexcept
+        : guard(mutex, shm_sync_lock(&mutex)) {}
     /* Locks if no thread holds the mutex: see shm_sync_try_lock. */
-    guard(shm_sync_mutex &mutex, try_to_lock_t) noexcept : guard(mutex, shm_sync_try_lock(&mutex)) {}
+    guard(shm_sync_mutex &mutex, try_to_lock_t) noexcept
+        : guard(mutex, shm_sync_try_lock(&mutex)) {}
     /* Locks, and waits at most for a time: see shm_sync_lock_for. */
     template <class Rep, class Period>
-    guard(shm_sync_mutex &mutex, std::chrono::duration<Rep, Period> timeout) noexcept : guard(mutex, shm_sync_lock_for(&mutex, nanoseconds(timeout))) {}
+    guard(shm_sync_mutex &mutex, std::chrono::duration<Rep, Period> timeout) noexcept
+        : guard(mutex, shm_sync_lock_for(&mutex, nanoseconds(timeout))) {}
     ~guard() {
         if (mutex_ == nullptr)
             return;
@@ -4275,41 +5118,61 @@ class [[nodiscard]] guard {
             shm_sync_poison(mutex_);
         shm_sync_unlock(mutex_);
     }
-    guard(guard &&other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)), outcome_(other.outcome_), exceptions_(other.exceptions_) {}
+    guard(guard &&other) noexcept
+        : mutex_(std::exchange(other.mutex_, nullptr)), outcome_(other.outcome_),
+          exceptions_(other.exceptions_) {}
     guard &operator=(guard &&) = delete;
     guard(const guard &) = delete;
     guard &operator=(const guard &) = delete;
 
     /* Returns whether the mutex is held, and its data is consistent. */
-    explicit operator bool() const noexcept { return mutex_ != nullptr && outcome_ != SHM_SYNC_POISONED; }
+    explicit operator bool() const noexcept {
+        return mutex_ != nullptr && outcome_ != SHM_SYNC_POISONED;
+    }
     /* Returns whether the mutex is held, poisoned or not. */
     bool held() const noexcept { return mutex_ != nullptr; }
     /* Returns whether the mutex is held, and its data may be inconsistent. */
-    bool poisoned() const noexcept { return mutex_ != nullptr && outcome_ == SHM_SYNC_POISONED; }
+    bool poisoned() const noexcept {
+        return mutex_ != nullptr && outcome_ == SHM_SYNC_POISONED;
+    }
     /* Returns the result of the last lock or wait. */
     [[nodiscard]] result outcome() const noexcept { return outcome_; }
     /* Clears the poison, after the data was repaired: see shm_sync_recover. */
     result recover() noexcept {
-        result recovered = mutex_ == nullptr ? SHM_SYNC_NOT_HELD : shm_sync_recover(mutex_);
+        result recovered =
+            mutex_ == nullptr ? SHM_SYNC_NOT_HELD : shm_sync_recover(mutex_);
         if (recovered == SHM_SYNC_OK)
             outcome_ = SHM_SYNC_OK;
         return recovered;
     }
     /* Unlocks before the destructor does. */
-    result unlock() noexcept { return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : shm_sync_unlock(std::exchange(mutex_, nullptr)); }
+    result unlock() noexcept {
+        return mutex_ == nullptr ? SHM_SYNC_NOT_HELD
+                                 : shm_sync_unlock(std::exchange(mutex_, nullptr));
+    }
     /* Waits for a notification: see shm_sync_wait. */
-    [[nodiscard]] result wait(shm_sync_condvar &condvar) noexcept { return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : waited(shm_sync_wait(&condvar, mutex_)); }
+    [[nodiscard]] result wait(shm_sync_condvar &condvar) noexcept {
+        return mutex_ == nullptr ? SHM_SYNC_NOT_HELD
+                                 : waited(shm_sync_wait(&condvar, mutex_));
+    }
     /* Waits at most for a time: see shm_sync_wait_for. */
-    template <class Rep, class Period> [[nodiscard]] result wait_for(shm_sync_condvar &condvar, std::chrono::duration<Rep, Period> timeout) noexcept {
-        return mutex_ == nullptr ? SHM_SYNC_NOT_HELD : waited(shm_sync_wait_for(&condvar, mutex_, nanoseconds(timeout)));
+    template <class Rep, class Period>
+    [[nodiscard]] result wait_for(shm_sync_condvar &condvar,
+        std::chrono::duration<Rep, Period> timeout) noexcept {
+        return mutex_ == nullptr
+                   ? SHM_SYNC_NOT_HELD
+                   : waited(shm_sync_wait_for(&condvar, mutex_, nanoseconds(timeout)));
     }
 
   private:
     guard(shm_sync_mutex &mutex, result locked) noexcept
-        : mutex_(locked == SHM_SYNC_OK || locked == SHM_SYNC_POISONED ? &mutex : nullptr), outcome_(locked), exceptions_(std::uncaught_exceptions()) {}
+        : mutex_(
+              locked == SHM_SYNC_OK || locked == SHM_SYNC_POISONED ? &mutex : nullptr),
+          outcome_(locked), exceptions_(std::uncaught_exceptions()) {}
     result waited(result after) noexcept {
         outcome_ = after;
-        if (after != SHM_SYNC_OK && after != SHM_SYNC_POISONED && after != SHM_SYNC_TIMED_OUT)
+        if (after != SHM_SYNC_OK && after != SHM_SYNC_POISONED &&
+            after != SHM_SYNC_TIMED_OUT)
             mutex_ = nullptr;
         return after;
     }
@@ -4318,19 +5181,26 @@ class [[nodiscard]] guard {
     int exceptions_;
 };
 
-/* A permit of a semaphore. The destructor gives it back. A permit stays in its thread. */
+/* A permit of a semaphore. The destructor gives it back. A permit stays in its
+ * thread. */
 class [[nodiscard]] permit {
   public:
     /* Acquires a permit: see shm_sync_semaphore_acquire. */
-    explicit permit(const shm_sync_object &semaphore) noexcept : permit_(), outcome_(shm_sync_semaphore_acquire(&semaphore, &permit_)) {}
+    explicit permit(const shm_sync_object &semaphore) noexcept
+        : permit_(), outcome_(shm_sync_semaphore_acquire(&semaphore, &permit_)) {}
     /* Acquires a permit if one is free: see shm_sync_semaphore_try_acquire. */
-    permit(const shm_sync_object &semaphore, try_to_lock_t) noexcept : permit_(), outcome_(shm_sync_semaphore_try_acquire(&semaphore, &permit_)) {}
+    permit(const shm_sync_object &semaphore, try_to_lock_t) noexcept
+        : permit_(), outcome_(shm_sync_semaphore_try_acquire(&semaphore, &permit_)) {}
     /* Waits at most for a time: see shm_sync_semaphore_acquire_for. */
     template <class Rep, class Period>
-    permit(const shm_sync_object &semaphore, std::chrono::duration<Rep, Period> timeout) noexcept
-        : permit_(), outcome_(shm_sync_semaphore_acquire_for(&semaphore, nanoseconds(timeout), &permit_)) {}
+    permit(const shm_sync_object &semaphore,
+        std::chrono::duration<Rep, Period> timeout) noexcept
+        : permit_(), outcome_(shm_sync_semaphore_acquire_for(
+                         &semaphore, nanoseconds(timeout), &permit_)) {}
     ~permit() { (void)release(); }
-    permit(permit &&other) noexcept : permit_(other.permit_), outcome_(other.outcome_) { other.permit_ = shm_sync_permit(); }
+    permit(permit &&other) noexcept : permit_(other.permit_), outcome_(other.outcome_) {
+        other.permit_ = shm_sync_permit();
+    }
     permit &operator=(permit &&) = delete;
     permit(const permit &) = delete;
     permit &operator=(const permit &) = delete;
@@ -4361,15 +5231,22 @@ template <class T> class sender {
     sender(const sender &) = delete;
     sender &operator=(const sender &) = delete;
 
-    /* Opens the endpoint: see shm_sync_sender_open. Returns SHM_SYNC_LAYOUT_MISMATCH if the
-     * messages have another size than T. */
+    /* Opens the endpoint: see shm_sync_sender_open. Returns SHM_SYNC_LAYOUT_MISMATCH if
+     * the messages have another size than T. */
     [[nodiscard]] result open(const shm_sync_object &channel) noexcept {
         (void)close();
-        return channel.data_size == sizeof(T) ? shm_sync_sender_open(&channel, &sender_) : SHM_SYNC_LAYOUT_MISMATCH;
+        return channel.data_size == sizeof(T) ? shm_sync_sender_open(&channel, &sender_)
+                                              : SHM_SYNC_LAYOUT_MISMATCH;
     }
-    [[nodiscard]] result send(const T &message) noexcept { return shm_sync_send(&sender_, &message); }
-    [[nodiscard]] result try_send(const T &message) noexcept { return shm_sync_try_send(&sender_, &message); }
-    template <class Rep, class Period> [[nodiscard]] result send_for(const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
+    [[nodiscard]] result send(const T &message) noexcept {
+        return shm_sync_send(&sender_, &message);
+    }
+    [[nodiscard]] result try_send(const T &message) noexcept {
+        return shm_sync_try_send(&sender_, &message);
+    }
+    template <class Rep, class Period>
+    [[nodiscard]] result send_for(
+        const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
     }
     result close() noexcept { return shm_sync_sender_close(&sender_); }
@@ -4378,8 +5255,8 @@ template <class T> class sender {
     shm_sync_sender sender_;
 };
 
-/* An endpoint that receives messages of type T. The destructor closes it. It stays in its
- * thread. */
+/* An endpoint that receives messages of type T. The destructor closes it. It stays in
+ * its thread. */
 template <class T> class receiver {
     static_assert(std::is_trivially_copyable<T>::value, "messages are copied as bytes");
 
@@ -4392,11 +5269,19 @@ template <class T> class receiver {
     /* Opens the endpoint: see shm_sync_receiver_open, and sender::open. */
     [[nodiscard]] result open(const shm_sync_object &channel) noexcept {
         (void)close();
-        return channel.data_size == sizeof(T) ? shm_sync_receiver_open(&channel, &receiver_) : SHM_SYNC_LAYOUT_MISMATCH;
+        return channel.data_size == sizeof(T)
+                   ? shm_sync_receiver_open(&channel, &receiver_)
+                   : SHM_SYNC_LAYOUT_MISMATCH;
     }
-    [[nodiscard]] result recv(T &message) noexcept { return shm_sync_recv(&receiver_, &message); }
-    [[nodiscard]] result try_recv(T &message) noexcept { return shm_sync_try_recv(&receiver_, &message); }
-    template <class Rep, class Period> [[nodiscard]] result recv_for(T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
+    [[nodiscard]] result recv(T &message) noexcept {
+        return shm_sync_recv(&receiver_, &message);
+    }
+    [[nodiscard]] result try_recv(T &message) noexcept {
+        return shm_sync_try_recv(&receiver_, &message);
+    }
+    template <class Rep, class Period>
+    [[nodiscard]] result recv_for(
+        T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
     }
     result close() noexcept { return shm_sync_receiver_close(&receiver_); }
