@@ -1,6 +1,6 @@
 //! Compiles peers, once for all test processes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -100,7 +100,7 @@ impl Compiler {
     }
 
     /// Compiles `source` and the second unit. Returns the file. Does nothing if the
-    /// file is newer than all sources. Several processes may do this at the same time.
+    /// file is newer than all sources. Of several processes, one does it.
     pub(crate) fn compile(&self, source: &Path, product: Product) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages");
         fs::create_dir_all(&folder).expect("the folder for temporary files is writable");
@@ -125,6 +125,9 @@ impl Compiler {
             &here.join("world.h"),
             &here.join("build.rs"),
         ];
+        let lock = File::create(target.with_extension("lock"));
+        let lock = lock.expect("the folder for temporary files is writable");
+        lock.lock().expect("the file system has locks");
         let newest = sources.map(modified).into_iter().max();
         if fs::metadata(&target).is_ok() && Some(modified(&target)) > newest {
             return target;

@@ -15,6 +15,7 @@ mod instructions;
 mod objects;
 mod owner_death;
 mod peer;
+mod promptness;
 mod python;
 mod refusals;
 mod rust_peer;

@@ -213,3 +213,38 @@ fn seats_of_a_channel_are_limited_and_come_back() {
         assert_eq!(got.expect("it is sent"), 1, "the new sender's message");
     });
 }
+
+#[test]
+fn no_byte_is_lost_or_doubled() {
+    const TIMES: u64 = 5_000;
+    for_each_pair(|first, second| {
+        let place = Place::new("languages-flood");
+        let mut receivers = [first, second].map(|it| it.open(&place.name));
+        for receiver in &mut receivers {
+            receiver.expect_ok("receiver");
+        }
+        let mut senders = [first, second].map(|it| it.open(&place.name));
+        for sender in &mut senders {
+            sender.expect_ok("sender");
+        }
+        for receiver in &mut receivers {
+            receiver.tell("drain");
+        }
+        for (sender, byte) in senders.iter_mut().zip([1, 3]) {
+            sender.tell(&format!("flood {byte} {TIMES}"));
+        }
+        for sender in &mut senders {
+            sender.expect_reply("ok");
+            sender.expect_ok("close_sender");
+        }
+        let mut total = [0, 0];
+        for receiver in &mut receivers {
+            let reply = receiver.reply();
+            let numbers = reply.strip_prefix("ok ").expect("it has received all");
+            for (total, number) in total.iter_mut().zip(numbers.split(' ')) {
+                *total += number.parse::<u64>().expect("a number");
+            }
+        }
+        assert_eq!(total, [2 * TIMES, 4 * TIMES], "each byte once");
+    });
+}

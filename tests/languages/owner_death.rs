@@ -111,6 +111,21 @@ fn failure_of_a_holder_poisons() {
 }
 
 #[test]
+fn failure_of_a_holder_reaches_waiters() {
+    for_each_pair(|failing, waiter| {
+        let place = Place::new("languages-failure-waiter");
+        let mut failing = failing.open(&place.name);
+        let mut waiter = waiter.open(&place.name);
+        waiter.tell("wait 7");
+        waiter.wait_until_asleep();
+        failing.expect_ok("fail");
+        let pid = failing.pid();
+        waiter.expect_reply(&format!("poisoned panicked {pid} {pid}"));
+        assert_eq!(place.segment.ledger().repairs, 1, "the waiter has repaired");
+    });
+}
+
+#[test]
 fn condvar_waiter_killed_others_are_notified() {
     for_each_pair(|victim, survivor| {
         for notify in ["one", "all"] {

@@ -130,6 +130,36 @@ fn foreign_namespace_is_refused() {
 }
 
 #[test]
+fn words_of_a_lock_are_checked() {
+    for peer in peers() {
+        for (namespace, reply) in [
+            (0xefff_0001_u32, "foreign_pid_namespace"),
+            (u32::MAX, "not_placed"),
+        ] {
+            let place = Place::new("languages-lock-words");
+            let mut running = peer.open(&place.name);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(place.name.path());
+            let file = file.expect("the object is a file");
+            let mut offset = [0; 8];
+            file.read_exact_at(&mut offset, 32)
+                .expect("it has a header");
+            // The ledger is the first field.
+            let at = u64::from_le_bytes(offset) + 56;
+            file.write_all_at(&namespace.to_ne_bytes(), at)
+                .expect("it can be written");
+            running.expect("lock", reply);
+            running.expect("try_lock", reply);
+            running.expect("unlock", "not_held");
+            running.expect("worker 1 5", "ok");
+            running.end();
+        }
+    }
+}
+
+#[test]
 fn foreign_owner_is_refused() {
     if !is_root_for("foreign_owner_is_refused") {
         return;

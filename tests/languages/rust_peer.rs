@@ -82,6 +82,8 @@ fn name_of<G>(error: &LockError<G>) -> String {
         LockError::Deadlock => "deadlock",
         LockError::NotOwner => "not_held",
         LockError::TooManyLocks => "too_many_locks",
+        LockError::ForeignPidNamespace => "foreign_pid_namespace",
+        LockError::NotPlaced => "not_placed",
         _ => "system",
     }
     .to_owned()
@@ -295,6 +297,28 @@ impl Peer {
             "recv_for" => {
                 let patience = Patience::For(milliseconds(word(1)));
                 Ok(format!("ok {}", receive(self.receiver(), patience)?))
+            }
+            "flood" => {
+                let byte = word(1).parse().expect("a byte");
+                for _ in 0..number(word(2)) {
+                    send(self.sender(), byte, Patience::Long)?;
+                }
+                ok()
+            }
+            "drain" => {
+                let (mut count, mut sum) = (0, 0);
+                loop {
+                    match receive(self.receiver(), Patience::Long) {
+                        Ok(byte) => {
+                            count += 1;
+                            sum += u64::from(byte);
+                        }
+                        Err(end) if end == "disconnected" => {
+                            return Ok(format!("ok {count} {sum}"));
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
             }
             "storm" => self.storm(number(word(1)) as usize),
             other => panic!("{other:?} is no command"),

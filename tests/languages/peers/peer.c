@@ -54,6 +54,8 @@ static const char *name_of(shm_sync_result result)
         return "deadlock";
     case SHM_SYNC_NOT_HELD:
         return "not_held";
+    case SHM_SYNC_NOT_PLACED:
+        return "not_placed";
     case SHM_SYNC_TOO_MANY_LOCKS:
         return "too_many_locks";
     case SHM_SYNC_FOREIGN_PID_NAMESPACE:
@@ -498,6 +500,27 @@ static bool execute_for_channel(char *words[4])
     } else if (strcmp(command, "send_for") == 0) {
         byte = (uint8_t)number(words[1]);
         reply(shm_sync_send_for(&peer.sender, &byte, number(words[2]) * MILLISECOND));
+    } else if (strcmp(command, "flood") == 0) {
+        uint64_t left = number(words[2]);
+        byte = (uint8_t)number(words[1]);
+        result = SHM_SYNC_OK;
+        while (left > 0 && result == SHM_SYNC_OK) {
+            result = shm_sync_send(&peer.sender, &byte);
+            left -= 1;
+        }
+        reply(result);
+    } else if (strcmp(command, "drain") == 0) {
+        uint64_t count = 0;
+        uint64_t sum = 0;
+        while ((result = shm_sync_recv(&peer.receiver, &byte)) == SHM_SYNC_OK) {
+            count += 1;
+            sum += byte;
+        }
+        if (result == SHM_SYNC_DISCONNECTED) {
+            printf("ok %" PRIu64 " %" PRIu64 "\n", count, sum);
+        } else {
+            reply(result);
+        }
     } else if (strstr(command, "recv") != NULL) {
         if (strcmp(command, "recv") == 0) {
             result = shm_sync_recv(&peer.receiver, &byte);

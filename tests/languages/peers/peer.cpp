@@ -51,6 +51,7 @@ std::string name_of(shm_sync::result result)
         {SHM_SYNC_WOULD_BLOCK, "would_block"},
         {SHM_SYNC_DEADLOCK, "deadlock"},
         {SHM_SYNC_NOT_HELD, "not_held"},
+        {SHM_SYNC_NOT_PLACED, "not_placed"},
         {SHM_SYNC_TOO_MANY_LOCKS, "too_many_locks"},
         {SHM_SYNC_FOREIGN_PID_NAMESPACE, "foreign_pid_namespace"},
         {SHM_SYNC_DISCONNECTED, "disconnected"},
@@ -504,6 +505,28 @@ const std::map<std::string, Peer::Command> &Peer::commands()
              return peer.receive([&](auto &byte) {
                  return peer.receiver().recv_for(byte, duration(words.at(1)));
              });
+         }},
+        {"flood", done([](Peer &peer, const Words &words) {
+             auto byte = static_cast<std::uint8_t>(number(words.at(1)));
+             for (std::uint64_t left = number(words.at(2)); left > 0; left--) {
+                 expect(peer.sender().send(byte));
+             }
+         })},
+        {"drain", [](Peer &peer, const Words &) {
+             std::uint64_t count = 0;
+             std::uint64_t sum = 0;
+             std::uint8_t byte = 0;
+             shm_sync::result received;
+             while ((received = peer.receiver().recv(byte)) == SHM_SYNC_OK) {
+                 count += 1;
+                 sum += byte;
+             }
+             if (received != SHM_SYNC_DISCONNECTED) {
+                 throw Refusal(received);
+             }
+             std::ostringstream text;
+             text << "ok " << count << ' ' << sum;
+             return text.str();
          }},
         {"storm", [](Peer &peer, const Words &words) { return peer.storm(number(words.at(1))); }},
     };
