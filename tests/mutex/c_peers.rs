@@ -444,7 +444,9 @@ on_stage! {
         let source = c_program(document).replace("\"/hits\"", &format!("{:?}", &*name));
         let program = TestFile::new("cookbook");
         let mut compiler = Command::new("cc")
-            .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-x", "c", "-", "-o"])
+            .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"))
+            .args(["-x", "c", "-", "-o"])
             .arg(&*program)
             .stdin(Stdio::piped())
             .spawn()
