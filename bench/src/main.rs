@@ -15,10 +15,10 @@
 //! `--redraw` measures nothing: it draws the plots again from the cells of the tables,
 //! which each run writes to `benchmarks.csv` beside the report.
 //!
-//! There are two reports: `benchmarks.md` about locks, and `family.md` about the other
-//! primitives. A run replaces those whose workloads it measures. They and their plots
-//! go to `target/bench`, unless `--out` names another directory. The exit status is 0,
-//! or 1 after a failure, or 3 if a target was missed.
+//! There are three reports: `benchmarks.md` about locks, `family.md` about the other
+//! primitives, and `languages.md` about C. A run replaces those whose workloads it
+//! measures. They and their plots go to `target/bench`, unless `--out` names another
+//! directory. The exit status is 0, or 1 after a failure, or 3 if a target was missed.
 
 mod affinity;
 mod cell;
@@ -26,6 +26,7 @@ mod child;
 mod clock;
 mod contestants;
 mod failure;
+mod foreign;
 mod histogram;
 mod losses;
 mod machine;

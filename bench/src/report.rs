@@ -40,8 +40,20 @@ file. The method and its limits are in [testing.md](../testing.md).
     workloads: workloads::family::ALL,
 };
 
+/// The mutex in other languages.
+pub(crate) const LANGUAGES: Report = Report {
+    name: "languages",
+    introduction: "# Benchmark of other languages
+
+`cargo run --release -p shm-sync-bench -- --only languages --out docs/results` writes this
+file. The method and its limits are in [testing.md](../testing.md).
+",
+    compares_locks: false,
+    workloads: workloads::languages::ALL,
+};
+
 /// All reports.
-pub(crate) const REPORTS: [Report; 2] = [LOCKS, FAMILY];
+pub(crate) const REPORTS: [Report; 3] = [LOCKS, FAMILY, LANGUAGES];
 
 /// The chosen workloads of a report: at least one.
 #[derive(Debug)]
@@ -89,8 +101,8 @@ mod tests {
         assert_eq!(names("contended"), ["contended"]);
         assert_eq!(names("over"), ["hand-over", "recovery"], "by a part");
         assert_eq!(names("family").len(), FAMILY.workloads.len(), "by a report");
-        let all = LOCKS.workloads.len() + FAMILY.workloads.len();
-        assert_eq!(names("").len(), all, "all");
+        let all = REPORTS.map(|report| report.workloads.len());
+        assert_eq!(names("").len(), all.iter().sum(), "all");
         assert_eq!(names("nosuch"), [""; 0], "none");
     }
 

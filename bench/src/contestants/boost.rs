@@ -7,15 +7,13 @@
 //! directly.
 
 use std::ffi::c_void;
-use std::io::Write;
 use std::mem::size_of;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::guarded::{ForeignObject, Guarded};
 use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
+use crate::foreign;
 use crate::series::Survives;
 use crate::shared::Shared;
 
@@ -52,47 +50,15 @@ pub(crate) fn functions() -> Result<&'static Functions, Failure> {
 }
 
 fn compile_and_load() -> Result<&'static Functions, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let name = format!("libshm-sync-bench-boost-{}.so", std::process::id());
-    let library = program.with_file_name(name);
-    let loaded = compile(&library).and_then(|()| load(&library));
-    // A loaded library does not need its name.
-    let _ = std::fs::remove_file(&library);
-    loaded
-}
-
-fn compile(library: &Path) -> Result<(), String> {
-    let mut compiler = Command::new("c++")
-        .args("-O2 -DNDEBUG -std=c++17 -pthread -shared -fPIC -x c++ - -o".split(' '))
-        .arg(library)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("c++ does not run ({error}): install a C++ compiler (g++)"))?;
-    if let Some(mut stdin) = compiler.stdin.take() {
-        // A compiler that stops reading reports why.
-        let _ = stdin.write_all(include_bytes!("../../boost/interprocess.cpp"));
-    }
-    let output = compiler
-        .wait_with_output()
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let messages = String::from_utf8_lossy(&output.stderr);
-    match messages.lines().find(|line| line.contains("error")) {
-        Some(error) if error.contains("boost/") => {
-            Err("the headers of Boost are missing: install libboost-dev".to_owned())
+    let source = include_bytes!("../../boost/interprocess.cpp");
+    let options = "-O2 -DNDEBUG -std=c++17 -x c++";
+    let library = foreign::compile_and_load("c++", options, source).map_err(|error| {
+        if error.contains("boost/") {
+            "the headers of Boost are missing: install libboost-dev".to_owned()
+        } else {
+            error
         }
-        error => Err(format!("c++: {}", error.unwrap_or("failed"))),
-    }
-}
-
-fn load(library: &Path) -> Result<&'static Functions, String> {
-    // SAFETY: `compile` has created the library. It has no initialisation functions.
-    let library = unsafe { libloading::Library::new(library) };
-    // The library stays loaded until the process ends.
-    let library = Box::leak(Box::new(library.map_err(|error| error.to_string())?));
+    })?;
     // SAFETY: `interprocess.cpp` defines the symbol as a table with this layout.
     let table = unsafe { library.get::<&'static Functions>(b"shm_sync_bench_boost\0") };
     let functions = *table.map_err(|error| error.to_string())?;

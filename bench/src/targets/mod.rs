@@ -3,6 +3,7 @@
 //! Ratios are medians of the ratios round by round.
 
 mod family;
+mod languages;
 mod locks;
 mod target;
 
@@ -17,6 +18,7 @@ pub(crate) fn evaluate(series: &[Series]) -> Vec<Target> {
     let run = Run(series);
     let mut targets = locks::evaluate(run);
     targets.extend(family::evaluate(run));
+    targets.extend(languages::evaluate(run));
     targets
 }
 

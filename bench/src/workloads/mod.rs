@@ -7,6 +7,7 @@ pub(crate) mod family;
 mod hand_over;
 mod idle;
 mod ipc;
+pub(crate) mod languages;
 mod memory;
 mod opening;
 mod recovery;
