@@ -60,9 +60,21 @@ pub struct FieldValue {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Value {
     /// An unsigned number.
-    Unsigned(u128),
+    Unsigned(
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::segment::internals::unsigned")
+        )]
+        u128,
+    ),
     /// A signed number.
-    Signed(i128),
+    Signed(
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::segment::internals::signed")
+        )]
+        i128,
+    ),
     /// An `f32`.
     Float(f32),
     /// An `f64`.

@@ -45,6 +45,8 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::format::type_table::{
         MAX_LEN as MAX_TYPE_TABLE, int_of, parse as parse_type_table,
     };
+    #[cfg(feature = "serde")]
+    pub(crate) use crate::segment::format::type_table::{signed, unsigned};
     pub(crate) use crate::segment::permissions::Permissions;
     pub(crate) use crate::segment::removal::remove_if_abandoned;
 }

@@ -485,15 +485,18 @@ on_stage! {
         // Fields that overlap, in the wrong order, and a gap at the start.
         let overlapping = table.add("tuple", 2, 1, &[("0", 0, byte), ("1", 0, byte)]);
         let reordered = table.add("tuple", 4, 2, &[("0", 3, byte), ("1", 1, byte)]);
+        // An enum that is larger than its variants.
+        let loose = [("A", 0, &[("x", 1, byte)][..])];
+        let loose = table.add_enum("enum", 9, 1, &[("u8", 0, byte)], &loose);
         let end = 3 * names.len() as u64;
         let parts = [("choice", end, choice), ("plain", end + 4, plain),
-            ("overlapping", end + 5, overlapping)];
+            ("overlapping", end + 5, overlapping), ("loose", end + 7, loose)];
         fields.extend(parts);
-        table.add("struct", end + 8, 1, &fields);
-        let name = table.create(&vec![0; end as usize + 8], 1);
+        table.add("struct", end + 16, 1, &fields);
+        let name = table.create(&vec![0; end as usize + 16], 1);
         let header = stdout(&["export-c", &name, "--prefix", "any"]);
         let body = "printf(\"%zu\", sizeof(any));";
-        assert_eq!(compilers.run(&header, body, &[]), (end + 8).to_string(), "{header}");
+        assert_eq!(compilers.run(&header, body, &[]), (end + 16).to_string(), "{header}");
 
         table.add("struct", 4, 4, &[("0", 0, reordered)]);
         let name = table.create(&[0; 4], 4);

@@ -416,8 +416,8 @@ pub(in crate::segment) fn check_layout<T: SegmentContent + ?Sized>(
     header: &Header,
 ) -> Result<usize, Error> {
     header.check_layout::<T>().map_err(|error| {
-        type_diff::explain::<T>(error, header, |buffer, offset| {
-            let filled = regular_file::read_at(file, buffer, offset);
+        type_diff::explain(error, header, T::DESCRIPTION, &mut |buffer, offset| {
+            let filled = regular_file::read_at(&file, buffer, offset);
             filled.is_ok_and(|filled| filled == buffer.len())
         })
     })

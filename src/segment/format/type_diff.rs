@@ -5,22 +5,23 @@
 use crate::error::{Error, FieldLayout, FieldMismatch};
 use crate::segment::format::header::{Header, truncated};
 use crate::segment::format::type_table::{self, Field, MAX_LEN, Type, Types, Variant};
-use crate::shm_safe::SegmentContent;
+use crate::shm_safe::Description;
 
 /// A longer name of a field is not shown in full, in bytes.
 const LONGEST_NAME: usize = 200;
 /// The number of nested arrays of which an error shows the lengths.
 const SHOWN_ARRAYS: u32 = 4;
 
-/// Adds the first field that differs to a layout mismatch of a `T`, if the type table
-/// of the segment is readable.
+/// Adds the first field that differs to a layout mismatch, if the type table of the
+/// segment is readable. `of` describes the expected type.
 ///
 /// `read` fills a buffer with the bytes of the object from an offset on, or returns
 /// `false`. Any bytes will do.
-pub(in crate::segment) fn explain<T: SegmentContent + ?Sized>(
+pub(in crate::segment) fn explain(
     error: Error,
     header: &Header,
-    read: impl FnOnce(&mut [u8], u64) -> bool,
+    of: &'static Description,
+    read: &mut dyn FnMut(&mut [u8], u64) -> bool,
 ) -> Error {
     match error {
         Error::LayoutMismatch {
@@ -29,7 +30,7 @@ pub(in crate::segment) fn explain<T: SegmentContent + ?Sized>(
             found,
             field: None,
         } if expected.abi == found.abi => {
-            let field = first_difference::<T>(header, read).map(Box::new);
+            let field = first_difference(header, of, read).map(Box::new);
             Error::LayoutMismatch {
                 address,
                 expected,
@@ -41,9 +42,10 @@ pub(in crate::segment) fn explain<T: SegmentContent + ?Sized>(
     }
 }
 
-fn first_difference<T: SegmentContent + ?Sized>(
+fn first_difference(
     header: &Header,
-    read: impl FnOnce(&mut [u8], u64) -> bool,
+    of: &'static Description,
+    read: &mut dyn FnMut(&mut [u8], u64) -> bool,
 ) -> Option<FieldMismatch> {
     let len = header.type_table_len as usize;
     if len == 0 || len > MAX_LEN {
@@ -54,8 +56,7 @@ fn first_difference<T: SegmentContent + ?Sized>(
         return None;
     }
     let found = type_table::parse(&bytes, header.layout.fingerprint).ok()?;
-    let expected = type_table::of(T::DESCRIPTION);
-    let expected = type_table::parse(&expected, T::DESCRIPTION.fingerprint()).ok()?;
+    let expected = type_table::parse(&type_table::of(of), of.fingerprint()).ok()?;
     Walk {
         expected: &expected,
         found: &found,

@@ -39,6 +39,7 @@ const SHORTEST_ITEM: u64 = 4;
 
 /// All types in the value of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Types {
     /// Each type comes after those of its fields. The list is never empty.
     all: Vec<Type>,
@@ -97,6 +98,7 @@ pub struct Variant {
     /// The name.
     pub name: String,
     /// The discriminant. If the `repr` is `u128`, the bits are those of the number.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "signed"))]
     pub discriminant: i128,
     /// The fields, with their offsets from the start of the enum.
     pub fields: Vec<Field>,
@@ -393,6 +395,30 @@ impl Type {
                     && of.align <= self.align
                     && (may_be_variable || !of.is_variable)
             })
+    }
+}
+
+/// Serialises a number. Few formats have numbers of 128 bits, so a large one is a text.
+#[cfg(feature = "serde")]
+pub(crate) fn signed<S: serde::Serializer>(
+    number: &i128,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match i64::try_from(*number) {
+        Ok(number) => serializer.serialize_i64(number),
+        Err(_) => serializer.collect_str(number),
+    }
+}
+
+/// Serialises a number, as [`signed`] does.
+#[cfg(feature = "serde")]
+pub(crate) fn unsigned<S: serde::Serializer>(
+    number: &u128,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match u64::try_from(*number) {
+        Ok(number) => serializer.serialize_u64(number),
+        Err(_) => serializer.collect_str(number),
     }
 }
 

@@ -93,7 +93,7 @@ fn enter<T: SegmentContent + ?Sized>(
 ) -> Result<Option<NonNull<T>>, Error> {
     let (mapping, header) = (&ready.mapping, &ready.header);
     let len = header.check_layout::<T>().map_err(|error| {
-        type_diff::explain::<T>(error, header, |buffer, offset| {
+        type_diff::explain(error, header, T::DESCRIPTION, &mut |buffer, offset| {
             let end = offset.checked_add(buffer.len() as u64);
             let is_inside = end.is_some_and(|end| end <= mapping.len() as u64);
             if is_inside {
