@@ -16,6 +16,10 @@ _TYPE, _FIELD, _VARIANT = 1, 2, 3
 #: The depth of nested types, beyond which a table is refused.
 _MAX_DEPTH = 200
 
+#: The greatest number of parts of a type, counted with those of its fields. Beyond it a
+#: table is refused, because a stranger can describe 2**150 parts in a few lines.
+_MAX_PARTS = 100_000
+
 #: The longest message in words. A longer one would not be the work of a compiler.
 _MAX_WORDS = 1 << 20
 
@@ -51,6 +55,8 @@ class Type:
     fields: tuple[Field, ...]
     variants: tuple[Variant, ...]
     depth: int = dataclasses.field(compare=False)
+    #: The number of parts. The elements of an array count once.
+    parts: int = dataclasses.field(compare=False)
 
     def field(self, name: str) -> Field | None:
         """Returns the field of this name."""
@@ -103,7 +109,10 @@ def _read_type(words: _Words, types: dict[int, Type]) -> Type:
     depth = 1 + max((part.type.depth for part in parts), default=0)
     if depth > _MAX_DEPTH:
         raise CorruptSegment(f"the types are nested more than {_MAX_DEPTH} deep")
-    return Type(kind, size, align, fields, tuple(variants), depth)
+    count = 1 + sum(part.type.parts for part in parts)
+    if count > _MAX_PARTS:
+        raise CorruptSegment(f"the value has more than {_MAX_PARTS} parts")
+    return Type(kind, size, align, fields, tuple(variants), depth, count)
 
 
 def _read_fields(words: _Words, count: int, types: dict[int, Type]) -> tuple[Field, ...]:

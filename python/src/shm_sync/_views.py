@@ -265,7 +265,7 @@ class Atomic(View):
 
     @property
     def _number(self) -> Type:
-        return Type(self._type.kind[len("Atomic") :].lower(), self._type.size, 1, (), (), 1)
+        return Type(self._type.kind[len("Atomic") :].lower(), self._type.size, 1, (), (), 1, 1)
 
     def load(self) -> Any:
         """Returns the value."""
