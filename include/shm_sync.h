@@ -97,6 +97,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <asm/ipcbuf.h>
 #include <asm/posix_types.h>
 #include <asm/shmbuf.h>
 
@@ -138,6 +139,14 @@
 #define SHM_SYNC_I_ACQUIRE(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
 #define SHM_SYNC_I_LOAD_SC(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
 #define SHM_SYNC_I_STORE_SC(at, value) __atomic_store_n(at, value, __ATOMIC_SEQ_CST)
+
+/* The version of the state and of the functions. It changes with each version of this
+ * header that can't share them with the version before. One program may include both,
+ * in two translation units: so the number is a part of the names of the state, and in
+ * C++ of a namespace around the functions. */
+#ifdef __cplusplus
+inline namespace shm_sync_i_v1 {
+#endif
 
 /* ------------------------------------------------------------------------------------
  * Results
@@ -424,6 +433,11 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_FUTEX_LOCK_PI2 13
 #define SHM_SYNC_I_FUTEX_WAITV 449
 #define SHM_SYNC_I_PIDFD_OPEN 434
+#define SHM_SYNC_I_SET_TIMERSLACK 29
+#define SHM_SYNC_I_GET_TIMERSLACK 30
+#define SHM_SYNC_I_CURRENT_DIRECTORY -100L /* AT_FDCWD */
+#define SHM_SYNC_I_EMPTY_PATH 0x1000L      /* AT_EMPTY_PATH */
+#define SHM_SYNC_I_STATX_BTIME 0x800u
 
 /* Bits of the lock word. */
 #define SHM_SYNC_I_WAITERS 0x80000000u
@@ -477,13 +491,13 @@ typedef struct shm_sync_i_thread {
 extern "C" {
 #endif
 /* The marker of a thread that is not identified. It stays 0. */
-SHM_SYNC_I_STATE uint32_t shm_sync_i_unset = 0;
+SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_unset = 0;
 /* The newest marker of this process or of an ancestor. */
-SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
+SHM_SYNC_I_STATE uint32_t *shm_sync_i_v1_last_marker = NULL;
 /* 0: unknown; 1: one processor is online; 2: several. */
-SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
-SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
-    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
+SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_processors = 0;
+SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_v1_this_thread = {
+    &shm_sync_i_v1_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 #ifdef __cplusplus
 }
 #endif
@@ -523,16 +537,16 @@ SHM_SYNC_I_INLINE struct timespec shm_sync_i_timespec(uint64_t nanoseconds) {
  * late by it. Returns the slack that shm_sync_i_slack_restore restores, or 0. A thread
  * whose slack is small reads it again only after a recheck interval. */
 SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
-    enum { SET_TIMERSLACK = 29, GET_TIMERSLACK = 30 };
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (deadline <= me->slack_until)
         return 0;
     int saved = errno;
-    long slack = shm_sync_i_syscall(SYS_prctl, (long)GET_TIMERSLACK, 0L, 0L, 0L, 0L);
+    long slack =
+        shm_sync_i_syscall(SYS_prctl, (long)SHM_SYNC_I_GET_TIMERSLACK, 0L, 0L, 0L, 0L);
     bool is_large = slack != -1 && (unsigned long)slack > 10000000ul;
     if (is_large)
-        is_large = shm_sync_i_syscall(
-                       SYS_prctl, (long)SET_TIMERSLACK, 50000L, 0L, 0L, 0L) == 0;
+        is_large = shm_sync_i_syscall(SYS_prctl, (long)SHM_SYNC_I_SET_TIMERSLACK,
+                       50000L, 0L, 0L, 0L) == 0;
     errno = saved;
     if (is_large)
         return (unsigned long)slack;
@@ -543,7 +557,8 @@ SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
 SHM_SYNC_I_INLINE void shm_sync_i_slack_restore(unsigned long slack) {
     if (slack != 0) {
         int saved = errno;
-        shm_sync_i_syscall(SYS_prctl, 29L, slack, 0L, 0L, 0L);
+        shm_sync_i_syscall(
+            SYS_prctl, (long)SHM_SYNC_I_SET_TIMERSLACK, slack, 0L, 0L, 0L);
         errno = saved;
     }
 }
@@ -646,9 +661,9 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
 /* Returns the marker of this process, which the kernel zeroes in each forked child
  * (MADV_WIPEONFORK). Makes it if the process has none. Returns null if it can't. */
 SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
-    enum { PAGE = 4096 };
+    const size_t page_size = 4096;
     for (;;) {
-        uint32_t *last = __atomic_load_n(&shm_sync_i_last_marker, __ATOMIC_ACQUIRE);
+        uint32_t *last = __atomic_load_n(&shm_sync_i_v1_last_marker, __ATOMIC_ACQUIRE);
         if (last != NULL && SHM_SYNC_I_LOAD(last) != 0)
             return last;
         uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
@@ -657,21 +672,21 @@ SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
         /* No word is used twice, so a copy from before a fork refers to a wiped
          * word. */
         uint32_t *next = last == NULL ? NULL : last + 1;
-        if (next == NULL || (uintptr_t)next % PAGE == 0) {
-            void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+        if (next == NULL || (uintptr_t)next % page_size == 0) {
+            void *page = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
             if (page == MAP_FAILED)
                 return NULL;
-            if (shm_sync_i_syscall(SYS_madvise, page, (long)PAGE,
+            if (shm_sync_i_syscall(SYS_madvise, page, page_size,
                     (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
-                munmap(page, PAGE);
+                munmap(page, page_size);
                 return NULL;
             }
             next = (uint32_t *)page;
         }
         /* If another thread was faster, the next round finds its marker. Then this page
          * stays unused. */
-        if (__atomic_compare_exchange_n(&shm_sync_i_last_marker, &last, next, false,
+        if (__atomic_compare_exchange_n(&shm_sync_i_v1_last_marker, &last, next, false,
                 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
             SHM_SYNC_I_STORE(next, pid_namespace);
             return next;
@@ -750,7 +765,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
 
 /* Makes sure that the identity of the calling thread is valid. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ? SHM_SYNC_OK
                                                                : shm_sync_i_refresh(me);
 }
@@ -796,10 +811,10 @@ SHM_SYNC_I_INLINE uint8_t shm_sync_i_failed_again(uint8_t failed) {
 
 /* Returns whether more than one processor is online. Asks only once. */
 SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
-    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_processors);
+    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_v1_processors);
     if (answer == 0) {
         answer = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
-        SHM_SYNC_I_STORE(&shm_sync_i_processors, answer);
+        SHM_SYNC_I_STORE(&shm_sync_i_v1_processors, answer);
     }
     return answer == 2;
 }
@@ -808,7 +823,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
  * poll takes the cache line from the other side, so there are pauses in between. */
 #define SHM_SYNC_I_SPIN(result, done)                                            \
     do {                                                                         \
-        shm_sync_i_thread *spinner = &shm_sync_i_this_thread;                    \
+        shm_sync_i_thread *spinner = &shm_sync_i_v1_this_thread;                 \
         unsigned budget = shm_sync_i_spin_budget(spinner->failed_spins);         \
         (result) = (done);                                                       \
         if (!(result) && budget != 0 && shm_sync_i_has_several_processors()) {   \
@@ -828,7 +843,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
 /* Waits up to 3 microseconds for a mutex, with growing pauses: each poll takes the
  * cache line from the holder. Returns whether no thread holds the mutex. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool is_free = false;
     if (shm_sync_i_spin_budget(me->failed_lock_spins) != 0 &&
         shm_sync_i_has_several_processors()) {
@@ -1030,7 +1045,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_await_list(
  * third thread has just locked, the kernel wakes none. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
     shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool expired = shm_sync_i_has_passed(deadline);
     uint32_t waiters = 0;
     uint32_t word;
@@ -1061,7 +1076,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
  * as this header does. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_libc(
     shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
-    uint32_t tid = shm_sync_i_this_thread.tid;
+    uint32_t tid = shm_sync_i_v1_this_thread.tid;
     bool expired = shm_sync_i_has_passed(deadline);
     for (;;) {
         /* glibc's trylock leaves an unrecoverable mutex locked. */
@@ -1232,7 +1247,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
  * wait), ETIMEDOUT, EDEADLK, ENOTRECOVERABLE, or another error. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
     shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &pthread->words;
     if (!me->is_known)
         return shm_sync_i_lock_libc(pthread, how, deadline);
@@ -1246,7 +1261,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
 
 /* Unlocks a mutex that the calling thread holds. Returns the entry after it. */
 SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &pthread->words;
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
@@ -1268,13 +1283,13 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
 
 /* Makes a mutex consistent after EOWNERDEAD. This is all that glibc does. */
 SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
-    if (!shm_sync_i_this_thread.is_known) {
+    if (!shm_sync_i_v1_this_thread.is_known) {
         int code = shm_sync_i_consistent(&pthread->mutex);
         if (code != 0)
             pthread_mutex_unlock(&pthread->mutex);
         return code;
     }
-    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_this_thread.tid);
+    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_v1_this_thread.tid);
     return 0;
 }
 
@@ -1316,7 +1331,8 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
     /* glibc overwrites the word that would confirm `holder`. Otherwise the process is
      * unknown if the words name another thread: C code has locked, or the holder had
      * just locked. */
-    bool by_libc = owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_this_thread.is_known;
+    bool by_libc =
+        owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_v1_this_thread.is_known;
     if (!by_libc && (!names_thread || (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner))
         dead = names_thread ? owner & SHM_SYNC_I_TID_MASK : 0;
     if (record == SHM_SYNC_I_POISON)
@@ -1350,7 +1366,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(
     default: errno = code; return SHM_SYNC_SYSTEM;
     }
     if (result == SHM_SYNC_OK)
-        shm_sync_i_acquired(lock, &shm_sync_i_this_thread);
+        shm_sync_i_acquired(lock, &shm_sync_i_v1_this_thread);
     return result;
 }
 
@@ -1364,7 +1380,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock)
     shm_sync_result result = shm_sync_i_identify();
     if (result != SHM_SYNC_OK)
         return result;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (pid_namespace != SHM_SYNC_I_LOAD(me->marker))
         return SHM_SYNC_FOREIGN_PID_NAMESPACE;
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
@@ -1390,7 +1406,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock,
  * see it. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
     shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &lock->pthread.words;
     uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
     /* The comparison checks that the lock is initialised, that it belongs to the
@@ -1412,14 +1428,17 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
 }
 
 /* Returns whether the calling thread holds the lock. The lock word alone does not prove
- * it: glibc's trylock can leave this thread's id in an unrecoverable mutex. */
+ * it: glibc's trylock can leave this thread's id in an unrecoverable mutex, and a dead
+ * thread may have had the same id. A lock that is held is on the list, so it has a
+ * next entry. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
-    const shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    const shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
-    return SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) &&
-                             pid_namespace != 0 &&
-                             shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
-                             !shm_sync_i_is_unrecoverable(&lock->pthread.words));
+    return SHM_SYNC_I_LIKELY(
+        pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 &&
+        shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
+        (SHM_SYNC_I_LOAD(&lock->pthread.words.next) != NULL || !me->is_known) &&
+        !shm_sync_i_is_unrecoverable(&lock->pthread.words));
 }
 
 /* The same, for a thread whose identity may be invalid: a forked child, or a thread
@@ -1432,7 +1451,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
         return false;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
     void *next = shm_sync_i_pthread_unlock(&lock->pthread);
@@ -1538,7 +1557,7 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison(shm_sync_mutex *mutex) {
     if (!shm_sync_i_is_held(&mutex->lock))
         return SHM_SYNC_NOT_HELD;
     SHM_SYNC_I_STORE(
-        &mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_this_thread.id);
+        &mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_v1_this_thread.id);
     __atomic_fetch_add(&mutex->lock.failures, (uint16_t)1, __ATOMIC_RELAXED);
     return SHM_SYNC_OK;
 }
@@ -1711,6 +1730,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
 #define SHM_SYNC_I_WRITERS_LEN ((int64_t)1 << 30)
 #define SHM_SYNC_I_ATTACHED_LEN ((int64_t)1 << 31)
 #define SHM_SYNC_I_REMOVAL_START (SHM_SYNC_I_WRITERS_START - 1)
+#define SHM_SYNC_I_REINIT_START (SHM_SYNC_I_WRITERS_START - 2)
 
 SHM_SYNC_I_INLINE struct flock shm_sync_i_flock(int kind, int64_t start, int64_t len) {
     struct flock request;
@@ -1774,6 +1794,23 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_lock(
     }
 }
 
+/* Waits until no other process locks a byte of the range exclusively, 10 s at most.
+ * Locks nothing. Returns SHM_SYNC_BLOCKED after that. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_await_unlock(
+    int fd, int64_t start, int64_t len) {
+    uint64_t until = shm_sync_i_after(UINT64_C(10000000000));
+    for (;;) {
+        int other = shm_sync_i_conflict(fd, F_WRLCK, start, len);
+        if (other == -1)
+            return SHM_SYNC_SYSTEM;
+        if (other != F_WRLCK)
+            return SHM_SYNC_OK;
+        if (shm_sync_i_has_passed(until))
+            return SHM_SYNC_BLOCKED;
+        shm_sync_i_pause(1000000);
+    }
+}
+
 /* ------------------------------------------------------------------------------------
  * Files
  */
@@ -1803,12 +1840,11 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_above_standard(int fd) {
  * without standard output must not print into the segment. Returns -1 and sets
  * errno. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
-    enum { AT_CURRENT_DIRECTORY = -100 };
     int fillers[3];
     int filled = 0;
     while (filled < 3 &&
            (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
-        int filler = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY,
+        int filler = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
             "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
         if (filler >= 3)
             shm_sync_i_close_fd(filler);
@@ -1818,7 +1854,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
     }
     int fd;
     do {
-        fd = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, path,
+        fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY, path,
             (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
     } while (fd == -1 && errno == EINTR);
     while (filled > 0)
@@ -1840,21 +1876,20 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_leads_to(
  * is unknown. */
 SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_birth_time(int fd) {
 #ifdef SYS_statx
-    enum { EMPTY_PATH = 0x1000, BTIME = 0x800, MASK_AT = 0, BTIME_AT = 80 };
-    /* struct statx of linux/stat.h: the mask, and the seconds and nanoseconds of the
-     * birth. */
+    /* struct statx of linux/stat.h: the mask, and at byte 80 the seconds and
+     * nanoseconds of the creation. */
     unsigned char answer[256];
     uint32_t mask;
     int64_t seconds;
     uint32_t nanoseconds;
     memset(answer, 0, sizeof answer);
-    if (shm_sync_i_syscall(
-            SYS_statx, (long)fd, "", (long)EMPTY_PATH, (long)BTIME, answer) != 0)
+    if (shm_sync_i_syscall(SYS_statx, (long)fd, "", SHM_SYNC_I_EMPTY_PATH,
+            (long)SHM_SYNC_I_STATX_BTIME, answer) != 0)
         return 0;
-    memcpy(&mask, answer + MASK_AT, sizeof mask);
-    memcpy(&seconds, answer + BTIME_AT, sizeof seconds);
-    memcpy(&nanoseconds, answer + BTIME_AT + 8, sizeof nanoseconds);
-    if ((mask & BTIME) == 0 || seconds < 0)
+    memcpy(&mask, answer, sizeof mask);
+    memcpy(&seconds, answer + 80, sizeof seconds);
+    memcpy(&nanoseconds, answer + 88, sizeof nanoseconds);
+    if ((mask & SHM_SYNC_I_STATX_BTIME) == 0 || seconds < 0)
         return 0;
     return (uint64_t)seconds * UINT64_C(1000000000) + nanoseconds;
 #else
@@ -2063,7 +2098,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_same_epoch(
 
 /* Reads the id of this boot of the machine. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_boot_id(unsigned char id[16]) {
-    int fd = (int)shm_sync_i_syscall(SYS_openat, -100L,
+    int fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
         "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
     if (fd < 0)
         return false;
@@ -2274,7 +2309,435 @@ SHM_SYNC_I_OUTLINE unsigned char *shm_sync_i_copy_table(
     return copy;
 }
 
-/* Fills the public fields of a segment that is mapped. */
+/* ------------------------------------------------------------------------------------
+ * The lock table: kind, path and offset of each lock in the value
+ *
+ * Another program may have written the tables, so all of both is checked when the
+ * segment is opened.
+ */
+
+enum {
+    SHM_SYNC_I_KIND_MUTEX = 1,
+    SHM_SYNC_I_KIND_CONDVAR = 2,
+    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
+    SHM_SYNC_I_KIND_SEAT = 4,
+    SHM_SYNC_I_KIND_EVENT = 5
+};
+
+/* An entry of the lock table. All its objects are inside the value. */
+typedef struct shm_sync_i_lock_entry {
+    unsigned kind;
+    unsigned arrays;
+    uint64_t size;
+    uint64_t offset;
+    const unsigned char *dims; /* count and stride of each array, outermost first */
+    uint64_t count;            /* of all objects */
+} shm_sync_i_lock_entry;
+
+/* Returns whether the entry is that of robust locks: mutexes or seats. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_holders(const shm_sync_i_lock_entry *entry) {
+    return entry->kind == SHM_SYNC_I_KIND_MUTEX || entry->kind == SHM_SYNC_I_KIND_SEAT;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_array_count(
+    const shm_sync_i_lock_entry *entry, unsigned array) {
+    return shm_sync_i_u64(entry->dims + 16 * array);
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_stride(
+    const shm_sync_i_lock_entry *entry, unsigned array) {
+    return shm_sync_i_u64(entry->dims + 16 * array + 8);
+}
+
+/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
+ * no entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
+    uint64_t value_size = segment->i_header.value_size;
+    uint64_t rest = segment->i_header.lock_table_len - *at;
+    const unsigned char *bytes = segment->i_lock_table + *at;
+    if (rest < 16)
+        return false;
+    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
+    entry->kind = bytes[0];
+    entry->arrays = bytes[1];
+    entry->size = shm_sync_i_u32(bytes + 4);
+    entry->offset = shm_sync_i_u64(bytes + 8);
+    entry->dims = bytes + 16;
+    entry->count = 1;
+    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
+    if (len > rest || entry->kind == 0 || entry->kind > SHM_SYNC_I_KIND_EVENT ||
+        !shm_sync_i_is_utf8(bytes + len - path, path))
+        return false;
+    uint64_t least = shm_sync_i_has_holders(entry) ? sizeof(shm_sync_i_lock) : 1;
+    if (entry->size < least || entry->offset > value_size ||
+        entry->size > value_size - entry->offset)
+        return false;
+    uint64_t room = value_size - entry->offset - entry->size;
+    /* All bits of the addresses of the objects. */
+    uint64_t bits = segment->i_header.value_offset | entry->offset;
+    for (unsigned i = 0; i < entry->arrays; i++) {
+        uint64_t count = shm_sync_i_array_count(entry, i);
+        uint64_t stride = shm_sync_i_stride(entry, i);
+        if (count == 0 || (stride != 0 && count - 1 > room / stride))
+            return false;
+        room -= (count - 1) * stride;
+        if (count > value_size / entry->size / entry->count)
+            return false; /* objects do not overlap */
+        entry->count *= count;
+        bits |= count > 1 ? stride : 0;
+    }
+    *at += len;
+    return !shm_sync_i_has_holders(entry) || bits % sizeof(void *) == 0;
+}
+
+/* Checks that the whole table is readable, and that the objects are together no larger
+ * than the value. This also bounds the time to visit each of them. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_check_locks(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t room = segment->i_header.value_size;
+    while (at < segment->i_header.lock_table_len) {
+        if (!shm_sync_i_next_lock(segment, &at, &entry) ||
+            entry.count * entry.size > room)
+            return false;
+        room -= entry.count * entry.size;
+    }
+    return true;
+}
+
+/* Returns the offset of the object with this number. The innermost array runs
+ * fastest. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
+    const shm_sync_i_lock_entry *entry, uint64_t number) {
+    uint64_t offset = entry->offset;
+    for (unsigned i = entry->arrays; i > 0; i--) {
+        uint64_t count = shm_sync_i_array_count(entry, i - 1);
+        offset += number % count * shm_sync_i_stride(entry, i - 1);
+        number /= count;
+    }
+    return offset;
+}
+
+/* Returns whether the table has a robust lock of this kind at this address. A thread
+ * that held another one could not be found when the segment is closed. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_listed(
+    const shm_sync_segment *segment, unsigned kind, const void *address) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t offset = (uint64_t)((const unsigned char *)address -
+                                 (const unsigned char *)segment->value);
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (entry.kind != kind || offset < entry.offset)
+            continue;
+        uint64_t rest = offset - entry.offset;
+        for (unsigned i = 0; i < entry.arrays; i++) {
+            uint64_t stride = shm_sync_i_stride(&entry, i);
+            uint64_t last = shm_sync_i_array_count(&entry, i) - 1;
+            uint64_t number = stride == 0 ? 0 : rest / stride;
+            rest -= (number < last ? number : last) * stride;
+        }
+        if (rest == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns whether `tid` is a thread of this process. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
+    int saved = errno;
+    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
+                  errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+/* Returns whether the list of the calling thread leads through the segment, also by a
+ * lock that the lock table does not have. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_on_own_list(const shm_sync_segment *segment) {
+    if (shm_sync_i_identify() != SHM_SYNC_OK)
+        return false;
+    const shm_sync_i_head *head = shm_sync_i_v1_this_thread.head;
+    void *entry = SHM_SYNC_I_LOAD(&head->list);
+    for (int i = 0;
+         i < SHM_SYNC_MAX_LOCKS_HELD && entry != (const void *)head && entry != NULL;
+         i++) {
+        if ((uintptr_t)entry - (uintptr_t)segment->i_base < segment->i_len)
+            return true;
+        entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
+    }
+    return false;
+}
+
+/* Returns whether a thread of this process holds a lock in the value. The list of held
+ * locks of that thread leads through it, so it must stay mapped. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (!shm_sync_i_has_holders(&entry))
+            continue;
+        for (uint64_t number = 0; number < entry.count; number++) {
+            const uint32_t *word =
+                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
+                                                 shm_sync_i_lock_offset(
+                                                     &entry, number));
+            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
+            if (tid != 0 && shm_sync_i_is_own_thread(tid))
+                return true;
+        }
+    }
+    return shm_sync_i_is_on_own_list(segment);
+}
+
+/* ------------------------------------------------------------------------------------
+ * The type table: the types of the value and of its fields
+ *
+ * An entry is a fingerprint (two words), the number of words of the message, and the
+ * message, whose hash is the fingerprint. The message describes one type:
+ *
+ *     type    = TYPE text(kind) size align #fields #variants field... variant...
+ *     field   = FIELD text(name) offset fingerprint
+ *     variant = VARIANT text(name) discriminant #fields field...
+ *     text    = tag | length << 8, then the bytes, padded to a whole word
+ *
+ * A type comes after the types of its fields. The fingerprints are checked when the
+ * segment is opened. Then a reference can only lead to an earlier entry, and it proves
+ * the layout of all parts. Each step is inside the table.
+ */
+
+/* The most bytes of a type table, and how deeply types are nested at most. */
+#define SHM_SYNC_I_TYPES_MAX (UINT64_C(8) << 20)
+#define SHM_SYNC_I_DEPTH_MAX 200u
+
+/* A position in the words of a table, and their end. */
+typedef struct shm_sync_i_cursor {
+    const unsigned char *at;
+    uint64_t words;
+} shm_sync_i_cursor;
+
+/* A text in a table. It does not end with a zero byte. */
+typedef struct shm_sync_i_span {
+    const unsigned char *at;
+    uint64_t len;
+} shm_sync_i_span;
+
+typedef struct shm_sync_i_field {
+    shm_sync_i_span name;
+    uint64_t offset;
+    uint64_t fingerprint[2];
+} shm_sync_i_field;
+
+typedef struct shm_sync_i_type {
+    uint64_t entry;            /* where its entry begins */
+    shm_sync_i_cursor message; /* of which the fingerprint is the hash */
+    uint64_t fingerprint[2];
+    shm_sync_i_span kind;
+    uint64_t size;
+    uint64_t align;
+    uint64_t fields;
+    shm_sync_i_cursor first_field;
+} shm_sync_i_type;
+
+SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word) {
+    if (cursor->words == 0)
+        return false;
+    *word = shm_sync_i_u64(cursor->at);
+    cursor->at += 8;
+    cursor->words -= 1;
+    return true;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_text(
+    shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
+    uint64_t first;
+    if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
+        return false;
+    text->len = first >> 8;
+    text->at = cursor->at;
+    uint64_t words = text->len / 8 + (text->len % 8 != 0);
+    if (words > cursor->words)
+        return false;
+    cursor->at += 8 * words;
+    cursor->words -= words;
+    return true;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_field(
+    shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
+    return shm_sync_i_take_text(cursor, 2, &field->name) &&
+           shm_sync_i_take(cursor, &field->offset) &&
+           shm_sync_i_take(cursor, &field->fingerprint[0]) &&
+           shm_sync_i_take(cursor, &field->fingerprint[1]);
+}
+
+/* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_type(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
+    uint64_t len = segment->i_header.type_table_len;
+    shm_sync_i_cursor cursor;
+    uint64_t words;
+    uint64_t variants;
+    if (*at > len)
+        return false;
+    cursor.at = segment->i_type_table + *at;
+    cursor.words = (len - *at) / 8;
+    type->entry = *at;
+    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) ||
+        !shm_sync_i_take(&cursor, &type->fingerprint[1]) ||
+        !shm_sync_i_take(&cursor, &words) || words > cursor.words)
+        return false;
+    *at += 8 * (3 + words);
+    cursor.words = words;
+    type->message = cursor;
+    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) ||
+        !shm_sync_i_take(&cursor, &type->size) ||
+        !shm_sync_i_take(&cursor, &type->align) ||
+        !shm_sync_i_take(&cursor, &type->fields) ||
+        !shm_sync_i_take(&cursor, &variants))
+        return false;
+    type->first_field = cursor;
+    return true;
+}
+
+/* Finds a type before the entry at `end`. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_type(const shm_sync_segment *segment,
+    const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
+    uint64_t at = 0;
+    while (at < end && shm_sync_i_next_type(segment, &at, type)) {
+        if (type->fingerprint[0] == fingerprint[0] &&
+            type->fingerprint[1] == fingerprint[1])
+            return true;
+    }
+    return false;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
+    return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
+}
+
+/* Finds a field by its name. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_field(const shm_sync_i_type *type,
+    const char *name, size_t len, shm_sync_i_field *field) {
+    shm_sync_i_cursor cursor = type->first_field;
+    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field);
+         i++) {
+        if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns whether the size of the type depends on the number of elements: it is a slice
+ * or ends with one. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_variable(const shm_sync_i_type *type) {
+    return shm_sync_i_is_text(type->kind, "slice") ||
+           shm_sync_i_is_text(type->kind, "with tail") ||
+           (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
+}
+
+/* Returns the size of a part with the segment's number of elements, or UINT64_MAX if it
+ * exceeds every memory. `depth` is the number of types around it. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_size_of(
+    const shm_sync_segment *segment, const shm_sync_i_type *type, unsigned depth) {
+    shm_sync_i_field last;
+    shm_sync_i_type inner;
+    uint64_t elements = segment->i_header.elements;
+    uint64_t size;
+    if (!shm_sync_i_is_variable(type))
+        return type->size;
+    if (shm_sync_i_is_text(type->kind, "slice"))
+        return !shm_sync_i_find_field(type, "0", 1, &last) ||
+                       __builtin_mul_overflow(elements, last.offset, &size)
+                   ? UINT64_MAX
+                   : size;
+    if (depth >= SHM_SYNC_I_DEPTH_MAX ||
+        !(shm_sync_i_find_field(type, "tail", 4, &last) ||
+            shm_sync_i_find_field(type, "data", 4, &last)) ||
+        !shm_sync_i_find_type(segment, last.fingerprint, type->entry, &inner))
+        return UINT64_MAX;
+    size = shm_sync_i_size_of(segment, &inner, depth + 1);
+    if (size == UINT64_MAX || __builtin_add_overflow(size, last.offset, &size) ||
+        __builtin_add_overflow(size, type->align - 1, &size))
+        return UINT64_MAX;
+    return size / type->align * type->align;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_rotate(uint64_t word, unsigned by) {
+    return word << by | word >> (64 - by);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_hash_rounds(uint64_t v[4], int rounds) {
+    for (int i = 0; i < rounds; i++) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = shm_sync_i_rotate(v[1], 13) ^ v[0];
+        v[3] = shm_sync_i_rotate(v[3], 16) ^ v[2];
+        v[0] = shm_sync_i_rotate(v[0], 32);
+        v[2] += v[1];
+        v[0] += v[3];
+        v[1] = shm_sync_i_rotate(v[1], 17) ^ v[2];
+        v[3] = shm_sync_i_rotate(v[3], 21) ^ v[0];
+        v[2] = shm_sync_i_rotate(v[2], 32);
+    }
+}
+
+/* Computes the fingerprint of a message: SipHash-2-4 with 128 bits. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_hash(shm_sync_i_cursor message, uint64_t half[2]) {
+    const uint64_t key[2] = {
+        UINT64_C(0x636e79732d6d6873), UINT64_C(0x0074756f79616c20)};
+    uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575),
+        key[1] ^ UINT64_C(0x646f72616e646f83), key[0] ^ UINT64_C(0x6c7967656e657261),
+        key[1] ^ UINT64_C(0x7465646279746573)};
+    uint64_t last = message.words << 59; /* the length in bytes, in the upper byte */
+    bool is_last = false;
+    while (!is_last) {
+        uint64_t word = last;
+        is_last = !shm_sync_i_take(&message, &word);
+        v[3] ^= word;
+        shm_sync_i_hash_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xee;
+    shm_sync_i_hash_rounds(v, 4);
+    half[0] = v[0] ^ v[1] ^ v[2] ^ v[3];
+    v[1] ^= 0xdd;
+    shm_sync_i_hash_rounds(v, 4);
+    half[1] = v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* Checks the type table, and that the header has the size and the alignment of the type
+ * of the value. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_types(
+    const shm_sync_segment *segment) {
+    const shm_sync_i_header *header = &segment->i_header;
+    uint64_t len = header->type_table_len;
+    shm_sync_i_type type;
+    uint64_t half[2] = {0, 0};
+    if (len > SHM_SYNC_I_TYPES_MAX || len % 8 != 0)
+        return SHM_SYNC_CORRUPT;
+    for (uint64_t at = 0; at < len;) {
+        if (!shm_sync_i_next_type(segment, &at, &type))
+            return SHM_SYNC_CORRUPT;
+        shm_sync_i_hash(type.message, half);
+        uint64_t align = type.align;
+        if (half[0] != type.fingerprint[0] || half[1] != type.fingerprint[1] ||
+            align == 0 || (align & (align - 1)) != 0 || type.size % align != 0)
+            return SHM_SYNC_CORRUPT;
+    }
+    if (half[0] != header->fingerprint[0] || half[1] != header->fingerprint[1])
+        return SHM_SYNC_CORRUPT;
+    bool is_same = header->value_size == shm_sync_i_size_of(segment, &type, 0) &&
+                   header->value_align == type.align &&
+                   (header->elements == 0 || shm_sync_i_is_variable(&type));
+    return is_same ? SHM_SYNC_OK : SHM_SYNC_LAYOUT_MISMATCH;
+}
+
+/* ------------------------------------------------------------------------------------
+ * POSIX objects and files
+ */
+
+/* Checks the tables of a segment that is mapped, and fills its public fields. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
     const shm_sync_i_header *header = &segment->i_header;
     segment->i_lock_table =
@@ -2286,7 +2749,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_publish(shm_sync_segment *segment)
     if (segment->i_lock_table == NULL ||
         (header->type_table_len != 0 && segment->i_type_table == NULL))
         return SHM_SYNC_NO_SPACE;
-    segment->value = segment->i_base + header->value_offset;
+    shm_sync_result result =
+        header->type_table_len == 0 ? SHM_SYNC_OK : shm_sync_i_check_types(segment);
+    if (result != SHM_SYNC_OK)
+        return result;
+    unsigned char *value = segment->i_base + header->value_offset;
+    /* The mapping begins at a page, so an alignment above that of a page may fail. */
+    if ((uintptr_t)value % header->value_align != 0 || !shm_sync_i_check_locks(segment))
+        return SHM_SYNC_CORRUPT;
+    segment->value = value;
     segment->value_size = header->value_size;
     segment->len = header->elements;
     return SHM_SYNC_OK;
@@ -2420,6 +2891,45 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
     return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
 }
 
+/* Returns whether the locks are those of this file, boot and pid namespace. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_valid(const shm_sync_i_header *header,
+    const shm_sync_i_epoch *here, uint32_t pid_namespace) {
+    return shm_sync_i_same_epoch(&header->epoch, here) &&
+           header->pid_namespace == pid_namespace;
+}
+
+/* Finds out why a file can't be opened whose locks look invalid. `*again` becomes true
+ * if another process has reinitialised them, or has removed the name. While REINIT is
+ * locked no process reinitialises the locks. So a lock in WRITERS is that of a user,
+ * or of a remover, which is waited for. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_why_invalid(int fd, uint64_t object_len,
+    const shm_sync_i_epoch *here, uint32_t pid_namespace, bool *again) {
+    shm_sync_i_header header;
+    shm_sync_result result =
+        shm_sync_i_wait_lock(fd, F_WRLCK, SHM_SYNC_I_REINIT_START, 1);
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_read_header(fd, object_len, NULL, &header);
+    int other = shm_sync_i_conflict(
+        fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    int saved = errno;
+    /* By name: a forked child may share the open file for a moment. */
+    (void)shm_sync_i_set_lock(fd, F_UNLCK, SHM_SYNC_I_REINIT_START, 1);
+    errno = saved;
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (other == -1)
+        return SHM_SYNC_SYSTEM;
+    *again = shm_sync_i_is_valid(&header, here, pid_namespace) || other == F_WRLCK;
+    if (*again)
+        return shm_sync_i_await_unlock(
+            fd, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    if (other == F_UNLCK)
+        return SHM_SYNC_STALE;
+    return shm_sync_i_same_epoch(&header.epoch, here) ? SHM_SYNC_FOREIGN_PID_NAMESPACE
+                                                      : SHM_SYNC_IN_USE;
+}
+
 /* One attempt to open a file. `*again` becomes true if another process has changed the
  * object or its name meanwhile. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
@@ -2457,18 +2967,12 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         return result;
     }
     const shm_sync_i_header *header = &segment->i_header;
-    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
-    bool is_same_epoch = shm_sync_i_same_epoch(&header->epoch, &here);
-    if (!is_same_epoch || header->pid_namespace != our_namespace) {
-        /* A process that uses the locks holds a lock in WRITERS. */
-        int other = shm_sync_i_conflict(
-            fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    if (!shm_sync_i_is_valid(header, &here, our_namespace)) {
+        result = shm_sync_i_why_invalid(
+            fd, (uint64_t)status.st_size, &here, our_namespace, again);
         shm_sync_i_close_fd(fd);
-        if (other == -1)
-            return SHM_SYNC_SYSTEM;
-        if (other == F_UNLCK)
-            return SHM_SYNC_STALE;
-        return is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+        return result;
     }
     /* A user that detaches while this call runs counts this process. Then an opener
      * that fails must detach as a user does. If no process was attached before, a crash
@@ -2525,6 +3029,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path(shm_sync_segment *segmen
         segment->i_options = *options;
         shm_sync_result result =
             shm_sync_i_open_path_once(segment, fingerprint, &again);
+        again = again && result == SHM_SYNC_OK;
         if (result == SHM_SYNC_OK && !again)
             return SHM_SYNC_OK;
         int saved = errno;
@@ -2607,11 +3112,11 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_is_path(const char *path) {
 
 /* Returns a copy of the path that does not depend on the current directory, or null. */
 SHM_SYNC_I_OUTLINE char *shm_sync_i_absolute(const char *prefix, const char *path) {
-    enum { MAX = 8192 };
-    char directory[MAX];
+    char directory[8192];
     if (*prefix == '\0' && *path != '/') {
         /* Not getcwd of glibc, which may allocate and search directories. */
-        long len = shm_sync_i_syscall(SYS_getcwd, directory, (long)(MAX - 1));
+        long len =
+            shm_sync_i_syscall(SYS_getcwd, directory, (long)(sizeof directory - 1));
         if (len < 2 || directory[0] != '/') {
             if (len >= 0)
                 errno = ENOENT;
@@ -2824,7 +3329,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
     shm_sync_result result = shm_sync_i_identify();
     if (result != SHM_SYNC_OK)
         return result;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
         return SHM_SYNC_TOO_MANY_LOCKS;
     /* glibc may do anything with a mutex of another kind. */
@@ -2846,7 +3351,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
 }
 
 SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     void *next = shm_sync_i_pthread_unlock(&word->lock);
     shm_sync_i_count_unlock(me, &word->lock.words, first, next);
@@ -2949,7 +3454,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sys
     if (result != SHM_SYNC_OK)
         return shm_sync_i_refuse(sysv, result);
     bool is_ours =
-        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
     if (state == SHM_SYNC_I_REINITIALIZING) {
         if (!shm_sync_i_is_alone(id))
             return SHM_SYNC_I_LATER;
@@ -3106,7 +3611,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_if_alone(
         return result;
     bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
     if (is_half ||
-        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)) {
+        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker)) {
         *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
         return *is_done ? shm_sync_i_remove_as(word, id,
                               is_half ? (uint32_t)SHM_SYNC_I_REINITIALIZING
@@ -3258,7 +3763,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
     if (result == SHM_SYNC_OK &&
         (sysv.is_half_reinitialized ||
             sysv.header.pid_namespace !=
-                SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
+                SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker)))
         result =
             shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
     if (result == SHM_SYNC_OK) {
@@ -3282,109 +3787,6 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
         shm_sync_i_detach(&sysv);
     errno = saved;
     return result;
-}
-
-/* ------------------------------------------------------------------------------------
- * The lock table: kind, path and offset of each lock in the value
- */
-
-enum {
-    SHM_SYNC_I_KIND_MUTEX = 1,
-    SHM_SYNC_I_KIND_CONDVAR = 2,
-    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
-    SHM_SYNC_I_KIND_SEAT = 4,
-    SHM_SYNC_I_KIND_EVENT = 5
-};
-
-/* An entry of the lock table. All its objects are inside the value. */
-typedef struct shm_sync_i_lock_entry {
-    unsigned kind;
-    unsigned arrays;
-    uint64_t size;
-    uint64_t offset;
-    const unsigned char *dims; /* count and stride of each array, outermost first */
-    uint64_t count;            /* of all objects */
-} shm_sync_i_lock_entry;
-
-/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
- * no entry. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
-    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
-    uint64_t rest = segment->i_header.lock_table_len - *at;
-    const unsigned char *bytes = segment->i_lock_table + *at;
-    if (rest < 16)
-        return false;
-    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
-    entry->kind = bytes[0];
-    entry->arrays = bytes[1];
-    entry->size = shm_sync_i_u32(bytes + 4);
-    entry->offset = shm_sync_i_u64(bytes + 8);
-    entry->dims = bytes + 16;
-    entry->count = 1;
-    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
-    if (len > rest || entry->size == 0 || entry->offset > segment->value_size)
-        return false;
-    uint64_t room = segment->value_size - entry->offset;
-    if (entry->size > room)
-        return false;
-    room -= entry->size; /* for the distance to the last object */
-    for (unsigned i = 0; i < entry->arrays; i++) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * i);
-        uint64_t stride = shm_sync_i_u64(entry->dims + 16 * i + 8);
-        if (count == 0 || (stride != 0 && count - 1 > room / stride))
-            return false;
-        room -= (count - 1) * stride;
-        if (count > segment->value_size / entry->size / entry->count)
-            return false; /* objects do not overlap */
-        entry->count *= count;
-    }
-    *at += len;
-    return true;
-}
-
-/* Returns the offset of the object with this number. The innermost array runs
- * fastest. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
-    const shm_sync_i_lock_entry *entry, uint64_t number) {
-    uint64_t offset = entry->offset;
-    for (unsigned i = entry->arrays; i > 0; i--) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
-        offset += number % count * shm_sync_i_u64(entry->dims + 16 * (i - 1) + 8);
-        number /= count;
-    }
-    return offset;
-}
-
-/* Returns whether `tid` is a thread of this process. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
-    int saved = errno;
-    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
-                  errno != ESRCH;
-    errno = saved;
-    return exists;
-}
-
-/* Returns whether a thread of this process holds a lock in the value. The list of held
- * locks of that thread leads through it, so it must stay mapped. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
-    shm_sync_i_lock_entry entry;
-    uint64_t at = 0;
-    while (shm_sync_i_next_lock(segment, &at, &entry)) {
-        if (entry.kind != SHM_SYNC_I_KIND_MUTEX && entry.kind != SHM_SYNC_I_KIND_SEAT)
-            continue;
-        for (uint64_t number = 0; number < entry.count; number++) {
-            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
-            if (offset % 8 != 0)
-                continue;
-            const uint32_t *word =
-                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
-                                                 offset);
-            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
-            if (tid != 0 && shm_sync_i_is_own_thread(tid))
-                return true;
-        }
-    }
-    return false;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -3485,7 +3887,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_identify();
     if (result == SHM_SYNC_OK && segment->i_header.pid_namespace !=
-                                     SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker))
+                                     SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker))
         result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_map(segment, copy);
@@ -3532,18 +3934,7 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_close(shm_sync_segment *segment) {
 }
 
 /* ------------------------------------------------------------------------------------
- * The type table: the fields of the value, by their paths
- *
- * An entry is a fingerprint (two words), the number of words of the message, and the
- * message, whose hash is the fingerprint. The message describes one type:
- *
- *     type    = TYPE text(kind) size align #fields #variants field... variant...
- *     field   = FIELD text(name) offset fingerprint
- *     variant = VARIANT text(name) discriminant #fields field...
- *     text    = tag | length << 8, then the bytes, padded to a whole word
- *
- * A type comes after the types of its fields. The reader accepts any bytes: each step
- * is inside the table, and each reference leads to an earlier entry.
+ * Finding the fields of the value by their paths
  */
 
 /* Kinds of objects that shm_sync_find finds. */
@@ -3587,9 +3978,9 @@ typedef struct shm_sync_object {
     unsigned char *i_receivers;
 } shm_sync_object;
 
-/* Returns the type table of a segment: a private copy, which is valid while the segment is
- * open. Writes its length in bytes. docs/format.md describes the bytes. Returns NULL, and
- * the length 0, if there is none. */
+/* Returns the type table of a segment: a private copy, which is valid while the segment
+ * is open. Writes its length in bytes. docs/format.md describes the bytes. Returns
+ * NULL, and the length 0, if there is none. */
 SHM_SYNC_I_INLINE const unsigned char *shm_sync_type_table(
     const shm_sync_segment *segment, uint64_t *len) {
     *len = segment->i_header.type_table_len;
@@ -3606,139 +3997,6 @@ SHM_SYNC_I_INLINE void shm_sync_fingerprint(
     text[32] = 0;
 }
 
-/* A position in the words of a table, and their end. */
-typedef struct shm_sync_i_cursor {
-    const unsigned char *at;
-    uint64_t words;
-} shm_sync_i_cursor;
-
-/* A text in a table. It does not end with a zero byte. */
-typedef struct shm_sync_i_span {
-    const unsigned char *at;
-    uint64_t len;
-} shm_sync_i_span;
-
-typedef struct shm_sync_i_field {
-    shm_sync_i_span name;
-    uint64_t offset;
-    uint64_t fingerprint[2];
-} shm_sync_i_field;
-
-typedef struct shm_sync_i_type {
-    uint64_t entry; /* where its entry begins */
-    uint64_t fingerprint[2];
-    shm_sync_i_span kind;
-    uint64_t size;
-    uint64_t align;
-    uint64_t fields;
-    shm_sync_i_cursor first_field;
-} shm_sync_i_type;
-
-SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word) {
-    if (cursor->words == 0)
-        return false;
-    *word = shm_sync_i_u64(cursor->at);
-    cursor->at += 8;
-    cursor->words -= 1;
-    return true;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_take_text(
-    shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
-    uint64_t first;
-    if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
-        return false;
-    text->len = first >> 8;
-    text->at = cursor->at;
-    uint64_t words = text->len / 8 + (text->len % 8 != 0);
-    if (words > cursor->words)
-        return false;
-    cursor->at += 8 * words;
-    cursor->words -= words;
-    return true;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_take_field(
-    shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
-    return shm_sync_i_take_text(cursor, 2, &field->name) &&
-           shm_sync_i_take(cursor, &field->offset) &&
-           shm_sync_i_take(cursor, &field->fingerprint[0]) &&
-           shm_sync_i_take(cursor, &field->fingerprint[1]);
-}
-
-/* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_next_type(
-    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
-    uint64_t len = segment->i_header.type_table_len;
-    shm_sync_i_cursor cursor;
-    uint64_t words;
-    uint64_t variants;
-    if (*at > len)
-        return false;
-    cursor.at = segment->i_type_table + *at;
-    cursor.words = (len - *at) / 8;
-    type->entry = *at;
-    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) ||
-        !shm_sync_i_take(&cursor, &type->fingerprint[1]) ||
-        !shm_sync_i_take(&cursor, &words) || words > cursor.words)
-        return false;
-    *at += 8 * (3 + words);
-    cursor.words = words;
-    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) ||
-        !shm_sync_i_take(&cursor, &type->size) ||
-        !shm_sync_i_take(&cursor, &type->align) ||
-        !shm_sync_i_take(&cursor, &type->fields) ||
-        !shm_sync_i_take(&cursor, &variants))
-        return false;
-    type->first_field = cursor;
-    return true;
-}
-
-/* Finds a type before the entry at `end`. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_find_type(const shm_sync_segment *segment,
-    const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
-    uint64_t at = 0;
-    while (at < end && shm_sync_i_next_type(segment, &at, type)) {
-        if (type->fingerprint[0] == fingerprint[0] &&
-            type->fingerprint[1] == fingerprint[1])
-            return true;
-    }
-    return false;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
-    return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
-}
-
-/* Finds a field by its name. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_find_field(const shm_sync_i_type *type,
-    const char *name, size_t len, shm_sync_i_field *field) {
-    shm_sync_i_cursor cursor = type->first_field;
-    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field);
-         i++) {
-        if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Returns the size of a part. The size of a slice, and of what ends with one, depends
- * on the number of elements. A part that ends with a slice ends the value as well. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_size_of(
-    const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset) {
-    shm_sync_i_field element;
-    if (shm_sync_i_is_text(type->kind, "slice")) {
-        if (!shm_sync_i_find_field(type, "0", 1, &element) ||
-            (element.offset != 0 &&
-                segment->len > segment->value_size / element.offset))
-            return UINT64_MAX;
-        return segment->len * element.offset;
-    }
-    bool has_tail = shm_sync_i_is_text(type->kind, "with tail") ||
-                    (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
-    return has_tail ? segment->value_size - offset : type->size;
-}
-
 /* Replaces a type by that of a field, and adds the offset of the field. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
     shm_sync_i_type *type, const shm_sync_i_field *field, uint64_t step,
@@ -3749,16 +4007,26 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
     return shm_sync_i_find_type(segment, field->fingerprint, type->entry, type);
 }
 
-/* Follows one step of a path: ".name" or "[3]". */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
-    shm_sync_i_type *type, uint64_t *offset, const char **path, bool is_first) {
+/* Replaces CachePadded, which has no part in a path, by the type inside. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_unpad(
+    const shm_sync_segment *segment, shm_sync_i_type *type, uint64_t *offset) {
     shm_sync_i_field field;
-    /* CachePadded has no part in a path. */
-    while (shm_sync_i_is_text(type->kind, "CachePadded")) {
+    for (unsigned depth = 0; depth < SHM_SYNC_I_DEPTH_MAX; depth++) {
+        if (!shm_sync_i_is_text(type->kind, "CachePadded"))
+            return true;
         if (!shm_sync_i_find_field(type, "value", 5, &field) ||
             !shm_sync_i_enter(segment, type, &field, field.offset, offset))
             return false;
     }
+    return false;
+}
+
+/* Follows one step of a path: ".name" or "[3]". */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
+    shm_sync_i_type *type, uint64_t *offset, const char **path, bool is_first) {
+    shm_sync_i_field field;
+    if (!shm_sync_i_unpad(segment, type, offset))
+        return false;
     const char *at = *path + 1;
     if (**path == '.' || (is_first && **path != '[')) {
         at = **path == '.' ? at : *path;
@@ -3810,6 +4078,49 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
     return (SHM_SYNC_I_SIDE_SEATS + sizeof(shm_sync_i_seat) * ends + 127) / 128 * 128;
 }
 
+/* Describes the channel at `at` for a program that knows the layout of the value:
+ * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
+ * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. If there
+ * can be no such channel, its kind is SHM_SYNC_KIND_ANY, and no endpoint can be
+ * opened. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size,
+    uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
+    shm_sync_object object;
+    const uint64_t most = UINT64_C(1) << 31; /* so that no sum overflows */
+    uint64_t slots_size;
+    memset(&object, 0, sizeof object);
+    object.at = at;
+    bool is_possible = message_align != 0 && message_align <= most &&
+                       (message_align & (message_align - 1)) == 0 && capacity != 0 &&
+                       senders - 1 < most && receivers - 1 < most &&
+                       !__builtin_mul_overflow(message_size, capacity, &slots_size) &&
+                       slots_size < UINT64_C(1) << 62;
+    if (!is_possible)
+        return object;
+    uint64_t align = message_align > 128 ? message_align : 128;
+    uint64_t sides = shm_sync_i_side_size(senders) + shm_sync_i_side_size(receivers);
+    uint64_t slots = (sides + message_align - 1) / message_align * message_align;
+    object.kind = SHM_SYNC_KIND_CHANNEL;
+    object.size = (slots + slots_size + align - 1) / align * align;
+    object.count = capacity;
+    object.data_size = message_size;
+    object.senders = senders;
+    object.receivers = receivers;
+    object.i_senders = (unsigned char *)at;
+    object.i_receivers = object.i_senders + shm_sync_i_side_size(senders);
+    object.data = object.i_senders + slots;
+    return object;
+}
+
+/* Describes the pipe at `at` (ShmPipe<capacity> in Rust), for a program that knows the
+ * layout of the value. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_pipe_at(void *at, uint64_t capacity) {
+    shm_sync_object object = shm_sync_channel_at(at, 1, 1, capacity, 1, 1);
+    if (object.kind == SHM_SYNC_KIND_CHANNEL)
+        object.kind = SHM_SYNC_KIND_PIPE;
+    return object;
+}
+
 /* Checks that a part of a side lies where this header expects it. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_has_part(
     const shm_sync_i_type *side, const char *name, uint64_t offset) {
@@ -3838,12 +4149,11 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_side(const shm_sync_segment *segment
     const shm_sync_i_type *channel, const char *name, uint64_t *offset,
     uint64_t *ends) {
     shm_sync_i_field field;
-    shm_sync_i_type side = *channel;
+    shm_sync_i_type side;
     if (!shm_sync_i_find_field(channel, name, strlen(name), &field) ||
         !shm_sync_i_find_type(segment, field.fingerprint, channel->entry, &side))
         return false;
     *offset = field.offset;
-    uint64_t size = side.size;
     bool known = shm_sync_i_has_part(&side, "lock", 0) &&
                  shm_sync_i_has_part(&side, "index", SHM_SYNC_I_SIDE_INDEX) &&
                  shm_sync_i_has_part(&side, "known", SHM_SYNC_I_SIDE_KNOWN) &&
@@ -3851,16 +4161,13 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_side(const shm_sync_segment *segment
                  shm_sync_i_has_part(&side, "is_left", SHM_SYNC_I_SIDE_LEFT) &&
                  shm_sync_i_has_part(&side, "arrivals", SHM_SYNC_I_SIDE_ARRIVALS) &&
                  shm_sync_i_has_part(&side, "seats", SHM_SYNC_I_SIDE_SEATS);
-    if (!known || !shm_sync_i_find_field(&side, "seats", 5, &field) ||
-        !shm_sync_i_enter_array(segment, &field, &side, ends))
-        return false;
-    return side.size == sizeof(shm_sync_i_seat) &&
-           *ends <= size / sizeof(shm_sync_i_seat) &&
-           shm_sync_i_side_size(*ends) == size && *offset % 128 == 0 &&
-           *offset <= channel->size && size <= channel->size - *offset;
+    return known && shm_sync_i_find_field(&side, "seats", 5, &field) &&
+           shm_sync_i_enter_array(segment, &field, &side, ends) &&
+           side.size == sizeof(shm_sync_i_seat);
 }
 
-/* Describes the channel of the type, which begins at `object->at`. */
+/* Describes the channel of the type, which begins at `object->at`. Its parts must lie
+ * as in every channel, so that they do not overlap. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_channel(const shm_sync_segment *segment,
     const shm_sync_i_type *type, shm_sync_object *object) {
     shm_sync_i_field slots;
@@ -3868,27 +4175,68 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_channel(const shm_sync_segment *segm
     unsigned char *base = (unsigned char *)object->at;
     uint64_t senders;
     uint64_t receivers;
-    bool known = shm_sync_i_describe_side(
-                     segment, type, "senders", &senders, &object->senders) &&
-                 shm_sync_i_describe_side(
-                     segment, type, "receivers", &receivers, &object->receivers) &&
-                 shm_sync_i_find_field(type, "slots", 5, &slots) &&
-                 shm_sync_i_enter_array(segment, &slots, &message, &object->count);
-    if (!known || type->size > object->size || slots.offset > type->size ||
-        (message.size != 0 &&
-            object->count > (type->size - slots.offset) / message.size))
+    uint64_t sender_ends;
+    uint64_t receiver_ends;
+    uint64_t count;
+    bool known =
+        shm_sync_i_describe_side(segment, type, "senders", &senders, &sender_ends) &&
+        shm_sync_i_describe_side(
+            segment, type, "receivers", &receivers, &receiver_ends) &&
+        shm_sync_i_find_field(type, "slots", 5, &slots) &&
+        shm_sync_i_enter_array(segment, &slots, &message, &count);
+    if (!known)
         return false;
-    object->data_size = message.size;
-    object->i_senders = base + senders;
-    object->i_receivers = base + receivers;
-    object->data = base + slots.offset;
-    return (uintptr_t)base % 128 == 0;
+    shm_sync_object expected = shm_sync_channel_at(
+        base, message.size, message.align, count, sender_ends, receiver_ends);
+    if (expected.kind != SHM_SYNC_KIND_CHANNEL || expected.size != object->size)
+        return false;
+    *object = expected;
+    return senders == 0 && receivers == (uint64_t)(object->i_receivers - base) &&
+           slots.offset == (uint64_t)((unsigned char *)object->data - base) &&
+           (uintptr_t)base % 128 == 0;
+}
+
+/* Returns whether the robust locks of an object are in the lock table. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_findable(
+    const shm_sync_segment *segment, const shm_sync_object *object) {
+    const unsigned char *at = (const unsigned char *)object->at;
+    const unsigned char *side = at;
+    switch (object->kind) {
+    case SHM_SYNC_KIND_MUTEX:
+        return shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_MUTEX, at);
+    case SHM_SYNC_KIND_SEMAPHORE:
+        /* The gate, and then the permits behind the event count. */
+        for (uint64_t i = 0; i < object->count; i++) {
+            if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT,
+                    at + (2 + i) * sizeof(shm_sync_i_seat)))
+                return false;
+        }
+        return shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, at);
+    case SHM_SYNC_KIND_CHANNEL:
+    case SHM_SYNC_KIND_PIPE:
+        for (int number = 0; number < 2; number++) {
+            uint64_t ends = number == 0 ? object->senders : object->receivers;
+            for (uint64_t i = 0; i < ends; i++) {
+                if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT,
+                        side + SHM_SYNC_I_SIDE_SEATS + i * sizeof(shm_sync_i_seat)))
+                    return false;
+            }
+            if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, side))
+                return false;
+            side = object->i_receivers;
+        }
+        return true;
+    case SHM_SYNC_KIND_ANY:
+    case SHM_SYNC_KIND_CONDVAR:
+    case SHM_SYNC_KIND_EVENT: return true;
+    }
+    return true;
 }
 
 /* Fills in what depends on the kind. Returns false if the type is not as this header
  * knows it. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
-    const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+    const shm_sync_i_type *type, shm_sync_object *object) {
     shm_sync_i_field field;
     shm_sync_i_type inner;
     unsigned char *base = (unsigned char *)object->at;
@@ -3899,7 +4247,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
             !shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner))
             return false;
         object->data = base + field.offset;
-        object->data_size = shm_sync_i_size_of(segment, &inner, offset + field.offset);
+        object->data_size = shm_sync_i_size_of(segment, &inner, 0);
         return object->data_size <= object->size - field.offset &&
                (uintptr_t)base % 8 == 0;
     }
@@ -3918,17 +4266,16 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
                object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmPipe")) {
+        bool known =
+            shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 &&
+            shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
+            shm_sync_i_describe_channel(segment, &inner, object);
         object->kind = SHM_SYNC_KIND_PIPE;
-        return shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 &&
-               shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
-               inner.size == type->size &&
-               shm_sync_i_describe_channel(segment, &inner, object) &&
-               object->data_size == 1 && object->senders == 1 && object->receivers == 1;
+        return known && object->data_size == 1 && object->senders == 1 &&
+               object->receivers == 1;
     }
-    if (shm_sync_i_is_text(type->kind, "ShmChannel")) {
-        object->kind = SHM_SYNC_KIND_CHANNEL;
+    if (shm_sync_i_is_text(type->kind, "ShmChannel"))
         return shm_sync_i_describe_channel(segment, type, object);
-    }
     if (shm_sync_i_is_text(type->kind, "array") &&
         shm_sync_i_find_field(type, "0", 1, &field))
         object->count = field.offset;
@@ -3966,18 +4313,15 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
         if (!shm_sync_i_step(segment, &type, &offset, &rest, rest == path))
             return SHM_SYNC_NOT_FOUND;
     }
-    shm_sync_i_field padded;
-    while (shm_sync_i_is_text(type.kind, "CachePadded")) {
-        if (!shm_sync_i_find_field(&type, "value", 5, &padded) ||
-            !shm_sync_i_enter(segment, &type, &padded, padded.offset, &offset))
-            return SHM_SYNC_CORRUPT;
-    }
+    if (!shm_sync_i_unpad(segment, &type, &offset))
+        return SHM_SYNC_CORRUPT;
     shm_sync_object found;
     memset(&found, 0, sizeof found);
     found.at = (unsigned char *)segment->value + offset;
-    found.size = shm_sync_i_size_of(segment, &type, offset);
+    found.size = shm_sync_i_size_of(segment, &type, 0);
     if (found.size > segment->value_size - offset ||
-        !shm_sync_i_describe(segment, &type, offset, &found))
+        !shm_sync_i_describe(segment, &type, &found) ||
+        !shm_sync_i_is_findable(segment, &found))
         return SHM_SYNC_CORRUPT;
     if (kind != SHM_SYNC_KIND_ANY && kind != found.kind)
         return SHM_SYNC_LAYOUT_MISMATCH;
@@ -4172,7 +4516,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_leave_seat(shm_sync_i_seat *seat) {
  * occupied. Most threads begin with another seat. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_take_any(
     shm_sync_i_seat *seats, uint64_t count, uint64_t *index, bool *after_death) {
-    uint64_t first = shm_sync_i_this_thread.tid % count;
+    uint64_t first = shm_sync_i_v1_this_thread.tid % count;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = (first + i) % count;
         if (shm_sync_i_is_occupied(&seats[at]))
@@ -4232,11 +4576,14 @@ SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(
 }
 
 /* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in
- * Rust), for a program that knows the layout of the value. */
+ * Rust), for a program that knows the layout of the value. If there can be no such
+ * semaphore, its kind is SHM_SYNC_KIND_ANY, and no permit can be acquired. */
 SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permits) {
     shm_sync_object object;
     memset(&object, 0, sizeof object);
     object.at = at;
+    if (permits - 1 >= UINT64_C(1) << 31)
+        return object;
     object.kind = SHM_SYNC_KIND_SEMAPHORE;
     object.size = sizeof(shm_sync_i_seat) + 64 + sizeof(shm_sync_i_seat) * permits;
     object.count = permits;
@@ -4283,12 +4630,12 @@ SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_take_permit(void *context) {
 
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore,
     shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
-    shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
-    shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
-    shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
     memset(permit, 0, sizeof *permit);
     if (semaphore->kind != SHM_SYNC_KIND_SEMAPHORE || semaphore->count == 0)
         return SHM_SYNC_INVALID_ARGUMENT;
+    shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
+    shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
+    shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
     shm_sync_result result = shm_sync_i_check(&gate->lock);
     if (result != SHM_SYNC_OK)
         return result;
@@ -4472,9 +4819,8 @@ typedef struct shm_sync_i_end {
     uint64_t seat;
     uint64_t first_peer; /* the number of the first peer of its time */
     uint64_t arrivals;   /* of the other side, when the endpoint was opened */
-    uint64_t told; /* up to which arrival of the other side the end was reported */
-    const uint32_t *marker;
-    uint32_t tid;
+    uint64_t told;   /* up to which arrival of the other side the end was reported */
+    uint64_t number; /* in the note of the seat; 0: closed */
     bool had_peer;
     bool sends;
 } shm_sync_i_end;
@@ -4540,37 +4886,6 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_any_occupied(unsigned char *side, uint64_t en
             return true;
     }
     return false;
-}
-
-/* Describes the channel at `at` for a program that knows the layout of the value:
- * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
- * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. */
-SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size,
-    uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
-    shm_sync_object object;
-    memset(&object, 0, sizeof object);
-    object.at = at;
-    object.kind = SHM_SYNC_KIND_CHANNEL;
-    object.count = capacity;
-    object.data_size = message_size;
-    object.senders = senders;
-    object.receivers = receivers;
-    object.i_senders = (unsigned char *)at;
-    object.i_receivers = object.i_senders + shm_sync_i_side_size(senders);
-    uint64_t sides = shm_sync_i_side_size(senders) + shm_sync_i_side_size(receivers);
-    uint64_t slots = (sides + message_align - 1) / message_align * message_align;
-    object.data = object.i_senders + slots;
-    uint64_t align = message_align > 128 ? message_align : 128;
-    object.size = (slots + message_size * capacity + align - 1) / align * align;
-    return object;
-}
-
-/* Describes the pipe at `at` (ShmPipe<capacity> in Rust), for a program that knows the
- * layout of the value. */
-SHM_SYNC_I_INLINE shm_sync_object shm_sync_pipe_at(void *at, uint64_t capacity) {
-    shm_sync_object object = shm_sync_channel_at(at, 1, 1, capacity, 1, 1);
-    object.kind = SHM_SYNC_KIND_PIPE;
-    return object;
 }
 
 /* The numbers of messages wrap around at the greatest multiple of the capacity. */
@@ -4645,23 +4960,25 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
         return SHM_SYNC_TOO_MANY_ENDPOINTS;
     if (result != SHM_SYNC_OK)
         return result;
-    uint64_t number =
-        __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST);
-    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record,
-        number & ~SHM_SYNC_I_NOTE_DIED);
+    end->number =
+        __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST) &
+        ~SHM_SYNC_I_NOTE_DIED;
+    SHM_SYNC_I_STORE_SC(
+        &shm_sync_i_side_seats(own)[end->seat].lock.record, end->number);
     SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 0u);
-    end->marker = shm_sync_i_this_thread.marker;
-    end->tid = shm_sync_i_this_thread.tid;
     /* Peers that wait shall watch this seat as well. */
     shm_sync_i_notify(shm_sync_i_side_asleep(other), INT32_MAX);
     return SHM_SYNC_OK;
 }
 
-/* Returns whether this thread of this process has opened the endpoint. */
+/* Returns whether this thread has the endpoint: not so after it has closed it, also by
+ * a copy. */
 SHM_SYNC_I_INLINE bool shm_sync_i_end_is_mine(const shm_sync_i_end *end) {
-    return end->marker != NULL && SHM_SYNC_I_LOAD(end->marker) != 0 &&
-           shm_sync_i_identify() == SHM_SYNC_OK &&
-           end->tid == shm_sync_i_this_thread.tid;
+    if (end->number == 0)
+        return false;
+    const shm_sync_i_seat *seat =
+        &shm_sync_i_side_seats(shm_sync_i_own_side(end))[end->seat];
+    return shm_sync_i_is_held(&seat->lock) && shm_sync_i_note(seat) == end->number;
 }
 
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
@@ -4669,9 +4986,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
         return SHM_SYNC_NOT_HELD;
     unsigned char *own = shm_sync_i_own_side(end);
     shm_sync_i_seat *seat = &shm_sync_i_side_seats(own)[end->seat];
-    if (!shm_sync_i_is_mine(&seat->lock))
-        return SHM_SYNC_NOT_HELD;
-    end->marker = NULL;
+    end->number = 0;
     SHM_SYNC_I_STORE_SC(&seat->lock.record, (uint64_t)0);
     shm_sync_i_leave_seat(seat);
     if (!shm_sync_i_any_occupied(own, shm_sync_i_own_ends(end)))
@@ -5044,12 +5359,15 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(
 
 #ifdef __cplusplus
 
+} // namespace shm_sync_i_v1
+
 #include <chrono>
 #include <exception>
 #include <type_traits>
 #include <utility>
 
 namespace shm_sync {
+inline namespace v1 {
 
 /* The result of a function. */
 using result = shm_sync_result;
@@ -5063,11 +5381,15 @@ inline const char *text(result of) noexcept {
 struct try_to_lock_t {};
 inline constexpr try_to_lock_t try_to_lock{};
 
-/* Returns a duration in nanoseconds. A negative one is 0. */
+/* Returns a duration in nanoseconds. One that is negative or no number is 0, and one
+ * that is too long is UINT64_MAX, which means for ever. */
 template <class Rep, class Period>
-std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
-    auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
-    return count < 0 ? 0 : static_cast<std::uint64_t>(count);
+constexpr std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept {
+    long double count = std::chrono::duration<long double, std::nano>(time).count();
+    if (!(count > 0))
+        return 0;
+    return count < 18446744073709551616.0L ? static_cast<std::uint64_t>(count)
+                                           : UINT64_MAX;
 }
 
 /* An open segment. The destructor closes it, and ignores the result. If a thread of
@@ -5120,10 +5442,13 @@ class segment {
     /* Returns whether the segment is open. */
     explicit operator bool() const noexcept { return segment_.value != nullptr; }
 
-    /* Returns the value, or null if it is not open or smaller than a T. */
+    /* Returns the value, or null if it is not open, smaller than a T or not aligned as
+     * a T. */
     template <class T> T *value() const noexcept {
-        return segment_.value_size >= sizeof(T) ? static_cast<T *>(segment_.value)
-                                                : nullptr;
+        auto address = reinterpret_cast<std::uintptr_t>(segment_.value);
+        return segment_.value_size >= sizeof(T) && address % alignof(T) == 0
+                   ? static_cast<T *>(segment_.value)
+                   : nullptr;
     }
 
     /* Finds a field by its path: see shm_sync_find. */
@@ -5347,6 +5672,7 @@ template <class T> class receiver {
     shm_sync_receiver receiver_;
 };
 
+} // namespace v1
 } // namespace shm_sync
 
 #endif /* __cplusplus */

@@ -123,6 +123,7 @@ impl Compiler {
             &second,
             &header,
             &here.join("world.h"),
+            &here.join("image.h"),
             &here.join("build.rs"),
         ];
         let newest = sources.map(modified).into_iter().max();
