@@ -50,8 +50,10 @@
  *
  * A lock, a permit and an endpoint belong to the thread that acquired them. No function
  * here may be called in a signal handler. A forked child has the mappings of its
- * parent, but none of its locks, permits and endpoints: a call with such a one returns
- * SHM_SYNC_NOT_HELD and changes nothing.
+ * parent, but none of its locks, permits and endpoints: a call with one of those
+ * returns SHM_SYNC_NOT_HELD and changes nothing. A child of vfork uses the memory of
+ * its parent. It must call no function here, because it would lock in the name of its
+ * parent.
  *
  * A function that sleeps is no cancellation point of pthread_cancel.
  *
@@ -208,7 +210,7 @@ typedef enum shm_sync_result {
     SHM_SYNC_INVALID_ARGUMENT,
     /* A user or group owns the object that the caller does not trust. */
     SHM_SYNC_WRONG_OWNER,
-    /* Users whom the caller does not trust may write to the object. */
+    /* Users that the caller does not trust may write to the object. */
     SHM_SYNC_TOO_PERMISSIVE,
     /* The object looks like a copy, or like a file of another boot, and is in use. */
     SHM_SYNC_IN_USE,
@@ -1519,7 +1521,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_lock(
 
 /* Locks the mutex, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
  * Returns SHM_SYNC_TIMED_OUT if another thread held it for so long, and the other
- * results of shm_sync_lock. */
+ * results of shm_sync_lock. Here and in all other functions, UINT64_MAX means for
+ * ever. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock_for(
     shm_sync_mutex *mutex, uint64_t timeout_ns) {
     bool died = false;
@@ -1874,7 +1877,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_leads_to(
 
 /* Returns the time at which the file was created, in nanoseconds since 1970, or 0 if it
  * is unknown. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_birth_time(int fd) {
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_creation_time(int fd) {
 #ifdef SYS_statx
     /* struct statx of linux/stat.h: the mask, and at byte 80 the seconds and
      * nanoseconds of the creation. */
@@ -1925,7 +1928,7 @@ typedef struct shm_sync_i_epoch {
     uint64_t device;
     uint64_t inode;
     unsigned char boot[16];
-    uint64_t birth_time;
+    uint64_t creation_time;
 } shm_sync_i_epoch;
 
 /* A parsed header. */
@@ -2027,7 +2030,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_parse_header(
     header->epoch.device = shm_sync_i_u64(epoch);
     header->epoch.inode = shm_sync_i_u64(epoch + 8);
     memcpy(header->epoch.boot, epoch + 16, 16);
-    header->epoch.birth_time = shm_sync_i_u64(epoch + 32);
+    header->epoch.creation_time = shm_sync_i_u64(epoch + 32);
     unsigned char removal = bytes[SHM_SYNC_I_AT_REMOVAL];
     if (removal > 1)
         return SHM_SYNC_CORRUPT;
@@ -2088,12 +2091,13 @@ SHM_SYNC_I_INLINE bool shm_sync_i_agree(uint64_t one, uint64_t two) {
     return one == two || one == 0 || two == 0;
 }
 
-/* Returns whether both are the same epoch. A device or birth time of 0 is unknown. */
+/* Returns whether both are the same epoch. A device or creation time of 0 is
+ * unknown. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_same_epoch(
     const shm_sync_i_epoch *one, const shm_sync_i_epoch *two) {
     return shm_sync_i_agree(one->device, two->device) && one->inode == two->inode &&
            memcmp(one->boot, two->boot, sizeof one->boot) == 0 &&
-           shm_sync_i_agree(one->birth_time, two->birth_time);
+           shm_sync_i_agree(one->creation_time, two->creation_time);
 }
 
 /* Reads the id of this boot of the machine. */
@@ -2142,7 +2146,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_epoch_of(
     if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC &&
         !shm_sync_i_boot_id(epoch->boot))
         return SHM_SYNC_UNIDENTIFIED;
-    epoch->birth_time = shm_sync_i_birth_time(fd);
+    epoch->creation_time = shm_sync_i_creation_time(fd);
     return SHM_SYNC_OK;
 }
 
@@ -2166,7 +2170,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_load_validity(
     epoch->device = shm_sync_i_u64(bytes);
     epoch->inode = shm_sync_i_u64(bytes + 8);
     memcpy(epoch->boot, bytes + 16, 16);
-    epoch->birth_time = shm_sync_i_u64(bytes + 32);
+    epoch->creation_time = shm_sync_i_u64(bytes + 32);
     unsigned char number[4];
     memcpy(number, &space, sizeof number);
     *pid_namespace = shm_sync_i_u32(number);
@@ -2186,7 +2190,7 @@ typedef enum shm_sync_i_backing {
 /* A value of any user or group in shm_sync_options. */
 #define SHM_SYNC_ANY UINT32_MAX
 
-/* Whom the caller trusts with a segment. */
+/* The users that the caller trusts with a segment. */
 typedef struct shm_sync_options {
     /* The user id that must own the object. SHM_SYNC_ANY: any member of `group`. */
     uint32_t owner;
@@ -2366,8 +2370,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
     entry->dims = bytes + 16;
     entry->count = 1;
     uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
-    if (len > rest || entry->kind == 0 || entry->kind > SHM_SYNC_I_KIND_EVENT ||
-        !shm_sync_i_is_utf8(bytes + len - path, path))
+    /* A later version may list other kinds. They are only checked. */
+    if (len > rest || entry->kind == 0 || !shm_sync_i_is_utf8(bytes + len - path, path))
         return false;
     uint64_t least = shm_sync_i_has_holders(entry) ? sizeof(shm_sync_i_lock) : 1;
     if (entry->size < least || entry->offset > value_size ||
@@ -3265,7 +3269,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_unfinished(const shm_sync_i_status *status)
 }
 
 /* Checks every identity to which the kernel grants rights: the owner and the creator,
- * who keeps all rights. */
+ * which keeps all rights. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_sysv(
     const shm_sync_options *options, const shm_sync_i_status *status) {
     uint32_t creator = (uint32_t)status->shm_perm.cuid;
@@ -3321,7 +3325,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_wait_while(
     }
 }
 
-/* Locks the state. All users who may write to the segment are trusted, and the lock is
+/* Locks the state. All users that may write to the segment are trusted, and the lock is
  * of this pid namespace. An owner death needs no repair: the state says how far the
  * owner got. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
@@ -3470,7 +3474,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sys
         return SHM_SYNC_I_ATTACHED;
     }
     if (shm_sync_i_is_claim(state)) {
-        /* A claimant that is alive is attached, and notices that its claim is
+        /* A claimant that still runs is attached, and notices that its claim is
          * replaced. */
         if (!shm_sync_i_is_alone(id)) {
             if (!is_ours)
@@ -3709,6 +3713,26 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segm
     return result;
 }
 
+/* Detaches after an attempt to open the segment. A user that detached meanwhile has
+ * counted this process. If no process was attached before, a crash has left the
+ * segment, and it stays. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_give_up(
+    shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
+    int saved = errno;
+    if (sysv->was_in_use)
+        (void)shm_sync_i_leave_sysv(sysv, options, id);
+    else
+        shm_sync_i_detach(sysv);
+    errno = saved;
+}
+
+/* Returns whether the locks are those of another pid namespace. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_foreign(const shm_sync_i_sysv *sysv) {
+    return shm_sync_i_identify() == SHM_SYNC_OK &&
+           sysv->header.pid_namespace !=
+               SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+}
+
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment,
     bool is_key, int32_t number, const shm_sync_options *options,
     const uint64_t *fingerprint) {
@@ -3727,8 +3751,14 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
         }
         shm_sync_i_attempt attempt =
             shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
-        if (attempt == SHM_SYNC_I_ATTACHED)
-            break;
+        if (attempt == SHM_SYNC_I_ATTACHED) {
+            /* Two newcomers of another pid namespace may have met. */
+            if (!shm_sync_i_is_foreign(&sysv) || shm_sync_i_is_alone(id) ||
+                (newcomer_until != 0 && shm_sync_i_has_passed(newcomer_until)))
+                break;
+            shm_sync_i_give_up(&sysv, options, id);
+            attempt = SHM_SYNC_I_LATER_NAMESPACE;
+        }
         if (attempt == SHM_SYNC_I_REFUSED) {
             errno = sysv.error;
             return sysv.result;
@@ -3744,7 +3774,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
         if (attempt == SHM_SYNC_I_LATER_NAMESPACE) {
             if (newcomer_until == 0)
                 newcomer_until = shm_sync_i_after(SHM_SYNC_I_NEWCOMER_TIMEOUT);
-            if (shm_sync_i_has_passed(newcomer_until))
+            else if (shm_sync_i_has_passed(newcomer_until))
                 return SHM_SYNC_FOREIGN_PID_NAMESPACE;
         }
         /* Two processes that met do not meet again. */
@@ -3761,9 +3791,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
     if (result == SHM_SYNC_OK && is_other)
         result = SHM_SYNC_LAYOUT_MISMATCH;
     if (result == SHM_SYNC_OK &&
-        (sysv.is_half_reinitialized ||
-            sysv.header.pid_namespace !=
-                SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker)))
+        (sysv.is_half_reinitialized || shm_sync_i_is_foreign(&sysv)))
         result =
             shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
     if (result == SHM_SYNC_OK) {
@@ -3778,14 +3806,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
             return SHM_SYNC_OK;
         shm_sync_i_forget(segment);
     }
-    /* A user that detached meanwhile has counted this process. If no process was
-     * attached before, a crash has left the segment, and it stays. */
-    int saved = errno;
-    if (sysv.was_in_use)
-        (void)shm_sync_i_leave_sysv(&sysv, options, id);
-    else
-        shm_sync_i_detach(&sysv);
-    errno = saved;
+    shm_sync_i_give_up(&sysv, options, id);
     return result;
 }
 
@@ -3845,8 +3866,13 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
  * SHM_SYNC_OK the segment is closed.
  *
- * It waits at most 10 s, for a process that removes or reinitialises the segment and is
- * stopped. If this process is killed at any point, the kernel detaches it. */
+ * It waits for another process that reinitialises or removes the segment, and 10 s for
+ * each such step of a process that is stopped. If this process is killed at any point,
+ * the kernel detaches it.
+ *
+ * The header and the tables are checked, and that the value has the size and the
+ * alignment of its type. A segment with too many types has no type table. Then a
+ * program that knows the type compares `value_size` with it. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open(
     shm_sync_segment *segment, const char *address, const char *fingerprint) {
     shm_sync_options options = shm_sync_default_options();
@@ -3912,6 +3938,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
  * permit or an endpoint in it; nothing was done. SHM_SYNC_PERMISSION_DENIED,
  * SHM_SYNC_BLOCKED, SHM_SYNC_SYSTEM: the segment is closed, but its name stays,
  * although no other process was found.
+ *
+ * No thread of this process may use the segment any more. Nothing counts the threads
+ * that wait in it: such a thread would access memory that is unmapped.
  *
  * It does not wait, unless another process locks the name to remove it and is stopped
  * (10 s). If this process is killed at any point, the name stays or is removed, and no
@@ -4290,12 +4319,14 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
  * field "data".
  *
  *     shm_sync_object pending;
- *     shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending);
- *     shm_sync_lock((shm_sync_mutex *)pending.at);
+ *     if (shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending)
+ *         != SHM_SYNC_OK) { ... }
+ *     shm_sync_mutex *lock = (shm_sync_mutex *)pending.at;
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
- * another kind than `kind`); SHM_SYNC_CORRUPT; SHM_SYNC_UNSUPPORTED (the segment has no
- * type table); SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
+ * another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
+ * in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
+ * SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
     const shm_sync_segment *segment, const char *path, shm_sync_kind kind,
     shm_sync_object *object) {
@@ -4548,7 +4579,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_seats(
  * for which other threads queue. So one thread waits for permits at a time.
  */
 
-/* A permit. It belongs to the thread that acquired it. */
+/* A permit. It belongs to the thread that acquired it. Do not copy it. */
 typedef struct shm_sync_permit {
     /* The number of the permit, below the number of permits. No other permit has it at
      * the same time. */
@@ -4676,8 +4707,9 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_DEADLOCK (this thread has all permits);
  * SHM_SYNC_TOO_MANY_LOCKS; SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE,
- * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
- * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore).
+ * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED,
+ * SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM; SHM_SYNC_INVALID_ARGUMENT (the object is no
+ * semaphore). `*permit` is overwritten: it must not be a permit that is not released.
  *
  * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter
  * gets them at once, and otherwise within 250 ms. */
@@ -4825,12 +4857,13 @@ typedef struct shm_sync_i_end {
     bool sends;
 } shm_sync_i_end;
 
-/* An endpoint that sends. It belongs to the thread that opened it. */
+/* An endpoint that sends. It belongs to the thread that opened it. Do not copy it. */
 typedef struct shm_sync_sender {
     shm_sync_i_end i_end;
 } shm_sync_sender;
 
-/* An endpoint that receives. It belongs to the thread that opened it. */
+/* An endpoint that receives. It belongs to the thread that opened it. Do not copy
+ * it. */
 typedef struct shm_sync_receiver {
     shm_sync_i_end i_end;
 } shm_sync_receiver;
@@ -5175,7 +5208,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_for_peer(
  *
  * Results: SHM_SYNC_OK, SHM_SYNC_TOO_MANY_ENDPOINTS, SHM_SYNC_TOO_MANY_LOCKS,
  * SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
+ * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT,
+ * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
  *
  * When the thread ends without shm_sync_sender_close, its endpoint counts as dead. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(
@@ -5218,7 +5252,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send(
         1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
-/* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+/* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. In a
+ * channel with several senders it waits for its turn, while another sender copies a
+ * message: a sender that is stopped in the copy delays it. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_send(
     shm_sync_sender *sender, const void *message) {
     uint64_t moved;
@@ -5274,7 +5310,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv(
         SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
-/* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+/* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. In a
+ * channel with several receivers it waits for its turn, as shm_sync_try_send does. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_recv(
     shm_sync_receiver *receiver, void *message) {
     uint64_t moved;
@@ -5631,6 +5668,17 @@ template <class T> class sender {
         const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
     }
+    /* Sends the first of `count` messages: see shm_sync_send_many. */
+    [[nodiscard]] result send_many(
+        const T *messages, std::uint64_t count, std::uint64_t &sent) noexcept {
+        return shm_sync_send_many(&sender_, messages, count, &sent);
+    }
+    /* Waits until there is a receiver: see shm_sync_wait_for_receiver. */
+    template <class Rep, class Period>
+    [[nodiscard]] result wait_for_receiver(
+        std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_wait_for_receiver(&sender_, nanoseconds(timeout));
+    }
     result close() noexcept { return shm_sync_sender_close(&sender_); }
 
   private:
@@ -5666,11 +5714,67 @@ template <class T> class receiver {
         T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
     }
+    /* Receives up to `count` messages: see shm_sync_recv_many. */
+    [[nodiscard]] result recv_many(
+        T *messages, std::uint64_t count, std::uint64_t &received) noexcept {
+        return shm_sync_recv_many(&receiver_, messages, count, &received);
+    }
+    /* Waits until there is a sender: see shm_sync_wait_for_sender. */
+    template <class Rep, class Period>
+    [[nodiscard]] result wait_for_sender(
+        std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_wait_for_sender(&receiver_, nanoseconds(timeout));
+    }
     result close() noexcept { return shm_sync_receiver_close(&receiver_); }
 
   private:
     shm_sync_receiver receiver_;
 };
+
+/* The end of a pipe that writes. The destructor closes it. It stays in its thread. */
+class writer {
+  public:
+    /* Opens the end. Returns SHM_SYNC_LAYOUT_MISMATCH if the object is no pipe. */
+    [[nodiscard]] result open(const shm_sync_object &pipe) noexcept {
+        return pipe.kind == SHM_SYNC_KIND_PIPE ? end_.open(pipe)
+                                               : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    /* Writes at least one byte: see shm_sync_write. */
+    [[nodiscard]] result write(
+        const void *bytes, std::uint64_t len, std::uint64_t &written) noexcept {
+        return end_.send_many(static_cast<const unsigned char *>(bytes), len, written);
+    }
+    result close() noexcept { return end_.close(); }
+
+  private:
+    sender<unsigned char> end_;
+};
+
+/* The end of a pipe that reads. The destructor closes it. It stays in its thread. */
+class reader {
+  public:
+    /* Opens the end. Returns SHM_SYNC_LAYOUT_MISMATCH if the object is no pipe. */
+    [[nodiscard]] result open(const shm_sync_object &pipe) noexcept {
+        return pipe.kind == SHM_SYNC_KIND_PIPE ? end_.open(pipe)
+                                               : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    /* Reads at least one byte: see shm_sync_read. */
+    [[nodiscard]] result read(
+        void *bytes, std::uint64_t len, std::uint64_t &count) noexcept {
+        return end_.recv_many(static_cast<unsigned char *>(bytes), len, count);
+    }
+    result close() noexcept { return end_.close(); }
+
+  private:
+    receiver<unsigned char> end_;
+};
+
+/* Waits until the event is set, at most for a time: see shm_sync_event_wait_for. */
+template <class Rep, class Period>
+[[nodiscard]] result wait_for(
+    shm_sync_event &event, std::chrono::duration<Rep, Period> timeout) noexcept {
+    return shm_sync_event_wait_for(&event, nanoseconds(timeout));
+}
 
 } // namespace v1
 } // namespace shm_sync

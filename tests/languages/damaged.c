@@ -45,13 +45,15 @@ static void good_segment(void)
         static const char *const paths[] = {".mutex", ".array[2]", ".padded"};
         shm_sync_mutex *mutex = (shm_sync_mutex *)find(paths[i], SHM_SYNC_KIND_MUTEX);
         expect(shm_sync_lock(mutex) == SHM_SYNC_OK, "lock");
-        expect(shm_sync_close(&segment) == SHM_SYNC_LOCKS_HELD, "close in spite of a lock");
+        expect(shm_sync_close(&segment) == SHM_SYNC_LOCKS_HELD,
+            "close in spite of a lock");
         expect(shm_sync_unlock(mutex) == SHM_SYNC_OK, "unlock");
     }
     find(".semaphore", SHM_SYNC_KIND_SEMAPHORE);
     expect(object.count == 2, "permits");
     expect(shm_sync_semaphore_acquire(&object, &permit) == SHM_SYNC_OK, "acquire");
-    expect(shm_sync_close(&segment) == SHM_SYNC_LOCKS_HELD, "close in spite of a permit");
+    expect(
+        shm_sync_close(&segment) == SHM_SYNC_LOCKS_HELD, "close in spite of a permit");
     expect(shm_sync_permit_release(&permit) == SHM_SYNC_OK, "release");
     find(".condvar", SHM_SYNC_KIND_CONDVAR);
     shm_sync_event *event = (shm_sync_event *)find(".event", SHM_SYNC_KIND_EVENT);
@@ -66,7 +68,8 @@ static void good_segment(void)
     expect(shm_sync_receiver_close(&receiver) == SHM_SYNC_OK, "close of the receiver");
     find(".pipe", SHM_SYNC_KIND_PIPE);
     expect(shm_sync_sender_open(&object, &sender) == SHM_SYNC_OK, "writer");
-    expect(shm_sync_write(&sender, "abc", 3, &count) == SHM_SYNC_OK && count == 3, "write");
+    expect(shm_sync_write(&sender, "abc", 3, &count) == SHM_SYNC_OK && count == 3,
+        "write");
     expect(shm_sync_sender_close(&sender) == SHM_SYNC_OK, "close of the writer");
     expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
 }
@@ -74,7 +77,21 @@ static void good_segment(void)
 static void entry_of_no_kind(void)
 {
     image_of_world(&image, 2 * SIDE);
+    image.locks[0] = 0;
+    expect_corrupt(open_image());
+}
+
+/* A later version of the format may add kinds. */
+static void entry_of_another_kind(void)
+{
+    open_world();
+    expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
     image.locks[0] = 99;
+    expect(open_image() == SHM_SYNC_OK, "open");
+    expect_corrupt(shm_sync_find(&segment, ".mutex", SHM_SYNC_KIND_MUTEX, &object));
+    find(".array[0]", SHM_SYNC_KIND_MUTEX);
+    expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
+    image.locks[4] = 0; /* the size */
     expect_corrupt(open_image());
 }
 
@@ -125,7 +142,8 @@ static void more_locks_than_room(void)
 /* A lock that the lock table does not list: `close` could not see its holder. */
 static void lock_that_is_not_listed(void)
 {
-    static const char *const paths[] = {".mutex", ".array[1]", ".semaphore", ".channel", ".pipe"};
+    static const char *const paths[] = {
+        ".mutex", ".array[1]", ".semaphore", ".channel", ".pipe"};
     image_of_world(&image, 2 * SIDE);
     image.locks_len = 0;
     expect(open_image() == SHM_SYNC_OK, "open");
@@ -148,7 +166,8 @@ static void expect_mismatch(size_t offset, uint64_t number)
     expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
     put(image.bytes + offset, number, 8);
     for (int i = 0; i < 2; i++) {
-        shm_sync_result result = image_open(&image, &segment, i == 0 ? fingerprint : NULL);
+        shm_sync_result result =
+            image_open(&image, &segment, i == 0 ? fingerprint : NULL);
         expect(result == SHM_SYNC_LAYOUT_MISMATCH, shm_sync_text(result));
     }
     image_end(&image);
@@ -219,7 +238,8 @@ static void alignment_beyond_the_page(void)
     add_type(&image, "u64", 1 << 20, 1 << 20);
     image_place(&image, 1 << 20, 1 << 20);
     shm_sync_result result = image_open(&image, &segment, NULL);
-    expect(result != SHM_SYNC_OK || (uintptr_t)segment.value % (1 << 20) == 0, "the value is not aligned");
+    expect(result != SHM_SYNC_OK || (uintptr_t)segment.value % (1 << 20) == 0,
+        "the value is not aligned");
 }
 
 /* Another program may have written the table: the fingerprint proves the message. */
@@ -271,8 +291,10 @@ static void long_chain_of_padding(void)
     }
     image_place(&image, 1, 1);
     if (image_open(&image, &segment, NULL) == SHM_SYNC_OK) {
-        expect(shm_sync_find(&segment, "", SHM_SYNC_KIND_ANY, &object) != SHM_SYNC_OK, "a chain has no end");
-        expect(shm_sync_find(&segment, ".x", SHM_SYNC_KIND_ANY, &object) != SHM_SYNC_OK, "a chain has no fields");
+        expect(shm_sync_find(&segment, "", SHM_SYNC_KIND_ANY, &object) != SHM_SYNC_OK,
+            "a chain has no end");
+        expect(shm_sync_find(&segment, ".x", SHM_SYNC_KIND_ANY, &object) != SHM_SYNC_OK,
+            "a chain has no fields");
     }
 }
 
@@ -282,7 +304,8 @@ static void slots_over_the_sides(void)
     for (int i = 0; i < 4; i++) {
         image_of_world(&image, slots[i]);
         expect(open_image() == SHM_SYNC_OK, "open");
-        expect_corrupt(shm_sync_find(&segment, ".channel", SHM_SYNC_KIND_CHANNEL, &object));
+        expect_corrupt(
+            shm_sync_find(&segment, ".channel", SHM_SYNC_KIND_CHANNEL, &object));
         expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
         image_end(&image);
     }
@@ -314,8 +337,10 @@ static void copy_of_a_closed_endpoint(void)
         expect(shm_sync_sender_close(&sender) == SHM_SYNC_OK, "close");
         /* In the second round another endpoint has the seat. */
         expect(i == 0 || shm_sync_sender_open(&object, &sender) == SHM_SYNC_OK, "open");
-        expect(shm_sync_try_send(&copy, &message) == SHM_SYNC_NOT_HELD, "send by a copy");
-        expect(shm_sync_wait_for_receiver(&copy, 0) == SHM_SYNC_NOT_HELD, "wait by a copy");
+        expect(
+            shm_sync_try_send(&copy, &message) == SHM_SYNC_NOT_HELD, "send by a copy");
+        expect(shm_sync_wait_for_receiver(&copy, 0) == SHM_SYNC_NOT_HELD,
+            "wait by a copy");
         expect(shm_sync_sender_close(&copy) == SHM_SYNC_NOT_HELD, "close of a copy");
         expect(i == 1 || shm_sync_sender_open(&object, &sender) == SHM_SYNC_OK, "open");
     }
@@ -341,8 +366,9 @@ static void objects_of_no_size(void)
 {
     static const uint64_t channels[][5] = {{8, 0, 4, 1, 1}, {8, 3, 4, 1, 1},
         {8, 8, 0, 1, 1}, {8, 8, 4, 0, 1}, {8, 8, 4, 1, 0}, {UINT64_MAX, 8, 4, 1, 1},
-        {8, 8, UINT64_MAX, 1, 1}, {8, 8, UINT64_MAX / 8, 1, 1}, {8, 8, 4, UINT64_MAX, 1},
-        {8, 8, 4, 1, UINT64_MAX / 64}, {8, UINT64_C(1) << 63, 4, 1, 1}};
+        {8, 8, UINT64_MAX, 1, 1}, {8, 8, UINT64_MAX / 8, 1, 1},
+        {8, 8, 4, UINT64_MAX, 1}, {8, 8, 4, 1, UINT64_MAX / 64},
+        {8, UINT64_C(1) << 63, 4, 1, 1}};
     static _Alignas(128) unsigned char memory[4096];
     shm_sync_sender sender;
     shm_sync_permit permit;
@@ -366,9 +392,13 @@ static const struct {
     const char *name;
     void (*run)(void);
 } cases[] = {
-#define CASE(name) {#name, name}
+#define CASE(name)  \
+    {               \
+#name, name \
+    }
     CASE(good_segment),
     CASE(entry_of_no_kind),
+    CASE(entry_of_another_kind),
     CASE(rest_of_the_lock_table),
     CASE(lock_that_is_too_short),
     CASE(lock_at_odd_address),

@@ -87,7 +87,8 @@ static volatile unsigned char sink;
 /* Fails if the object is not inside the value. Reads its first and its last byte. */
 static void check_bounds(const shm_sync_segment *segment, const shm_sync_object *object)
 {
-    uint64_t at = (uint64_t)((unsigned char *)object->at - (unsigned char *)segment->value);
+    uint64_t at =
+        (uint64_t)((unsigned char *)object->at - (unsigned char *)segment->value);
     expect(at <= segment->value_size && object->size <= segment->value_size - at,
         "an object is inside the value");
     if (object->data != NULL) {

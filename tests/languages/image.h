@@ -111,8 +111,7 @@ static inline struct print hash(const unsigned char *message, size_t count)
         k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573};
     struct print print;
     for (size_t i = 0; i <= count; i++) {
-        uint64_t word =
-            i < count ? get(message + 8 * i) : (uint64_t)(count * 8) << 56;
+        uint64_t word = i < count ? get(message + 8 * i) : (uint64_t)(count * 8) << 56;
         v[3] ^= word;
         sip_rounds(v, 2);
         v[0] ^= word;
@@ -222,7 +221,8 @@ static inline void image_place(struct image *image, uint64_t size, uint64_t alig
 {
     size_t border = align > 64 ? align : 64;
     image->types_at = (HEADER + image->locks_len + 7) / 8 * 8;
-    image->value_at = (image->types_at + image->types_len + border - 1) / border * border;
+    image->value_at =
+        (image->types_at + image->types_len + border - 1) / border * border;
     image->len = image->value_at + size;
     free(image->bytes);
     image->bytes = (unsigned char *)calloc(1, image->len);
