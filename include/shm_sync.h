@@ -4250,7 +4250,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_is_findable(
                         side + SHM_SYNC_I_SIDE_SEATS + i * sizeof(shm_sync_i_seat)))
                     return false;
             }
-            if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, side))
+            /* A side with one seat needs no lock. */
+            if (ends > 1 && !shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, side))
                 return false;
             side = object->i_receivers;
         }
@@ -4313,6 +4314,20 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
     return true;
 }
 
+/* Describes the object of a type at an offset of the value. Returns false if it is not
+ * inside the value, or not as this header knows it. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
+    const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+    memset(object, 0, sizeof *object);
+    if (offset > segment->value_size)
+        return false;
+    object->at = (unsigned char *)segment->value + offset;
+    object->size = shm_sync_i_size_of(segment, type, 0);
+    return object->size <= segment->value_size - offset &&
+           shm_sync_i_describe(segment, type, object) &&
+           shm_sync_i_is_findable(segment, object);
+}
+
 /* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
  * for the value itself. `shm-sync show` prints the paths of the locks. Tuples have
  * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
@@ -4347,12 +4362,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
     if (!shm_sync_i_unpad(segment, &type, &offset))
         return SHM_SYNC_CORRUPT;
     shm_sync_object found;
-    memset(&found, 0, sizeof found);
-    found.at = (unsigned char *)segment->value + offset;
-    found.size = shm_sync_i_size_of(segment, &type, 0);
-    if (found.size > segment->value_size - offset ||
-        !shm_sync_i_describe(segment, &type, &found) ||
-        !shm_sync_i_is_findable(segment, &found))
+    if (!shm_sync_i_object_at(segment, &type, offset, &found))
         return SHM_SYNC_CORRUPT;
     if (kind != SHM_SYNC_KIND_ANY && kind != found.kind)
         return SHM_SYNC_LAYOUT_MISMATCH;

@@ -277,11 +277,11 @@ static inline struct print add_side(struct image *image, uint64_t ends,
     return end_type(image);
 }
 
-/* Offsets of the seats in the value. */
+/* Offsets of the seats in the value. The lock of a side with one seat is not used. */
 static const size_t seats_of_world[] = {AT_SEMAPHORE, AT_SEMAPHORE + 128,
     AT_SEMAPHORE + 192, AT_CHANNEL, AT_CHANNEL + SIDE_SEATS,
     AT_CHANNEL + SIDE_SEATS + 64, AT_CHANNEL + SIDE, AT_CHANNEL + SIDE + SIDE_SEATS,
-    AT_CHANNEL + SIDE + SIDE_SEATS + 64, AT_PIPE, AT_PIPE + SIDE_SEATS, AT_PIPE + SIDE,
+    AT_CHANNEL + SIDE + SIDE_SEATS + 64, AT_PIPE + SIDE_SEATS,
     AT_PIPE + SIDE + SIDE_SEATS};
 static const size_t mutexes_of_world[] = {
     AT_MUTEX, AT_ARRAY, AT_ARRAY + 72, AT_ARRAY + 144, AT_PADDED};

@@ -51,6 +51,8 @@ class Type:
     fields: tuple[Field, ...]
     variants: tuple[Variant, ...]
     depth: int = dataclasses.field(compare=False)
+    #: The hash of the entry in the type table.
+    fingerprint: int = dataclasses.field(default=0, compare=False)
 
     def field(self, name: str) -> Field | None:
         """Returns the field of this name."""
@@ -74,7 +76,7 @@ def parse(table: bytes, fingerprint: int) -> Type:
         if length > min(words.remaining(), _MAX_WORDS):
             raise CorruptSegment("a type in the type table is longer than the table")
         end = words.remaining() - length
-        types[last] = _read_type(words, types)
+        types[last] = _read_type(words, types, last)
         if words.remaining() != end:
             raise CorruptSegment("a type in the type table has another length than it says")
     if last is None:
@@ -84,7 +86,7 @@ def parse(table: bytes, fingerprint: int) -> Type:
     return types[last]
 
 
-def _read_type(words: _Words, types: dict[int, Type]) -> Type:
+def _read_type(words: _Words, types: dict[int, Type], fingerprint: int) -> Type:
     kind = words.text(_TYPE)
     size, align = words.one(), words.one()
     field_count, variant_count = words.one(), words.one()
@@ -103,7 +105,7 @@ def _read_type(words: _Words, types: dict[int, Type]) -> Type:
     depth = 1 + max((part.type.depth for part in parts), default=0)
     if depth > _MAX_DEPTH:
         raise CorruptSegment(f"the types are nested more than {_MAX_DEPTH} deep")
-    return Type(kind, size, align, fields, tuple(variants), depth)
+    return Type(kind, size, align, fields, tuple(variants), depth, fingerprint)
 
 
 def _read_fields(words: _Words, count: int, types: dict[int, Type]) -> tuple[Field, ...]:
