@@ -191,21 +191,6 @@ static void elements_of_a_type_without(void)
     expect_mismatch(72, UINT64_C(1) << 60);
 }
 
-/* Describes a slice of numbers behind a number. */
-static void image_of_tail(void)
-{
-    image_begin(&image);
-    struct print word = add_type(&image, "u64", 8, 8);
-    struct print half = add_type(&image, "u32", 4, 4);
-    begin_type(&image, "slice", 0, 4, 1);
-    add_field(&image, "0", 4, half);
-    struct print slice = end_type(&image);
-    begin_type(&image, "with tail", 0, 8, 2);
-    add_field(&image, "head", 0, word);
-    add_field(&image, "tail", 8, slice);
-    end_type(&image);
-}
-
 static void elements_beyond_the_value(void)
 {
     static const struct {
@@ -217,7 +202,7 @@ static void elements_beyond_the_value(void)
         {20, 3, SHM_SYNC_LAYOUT_MISMATCH}, {24, UINT64_MAX, SHM_SYNC_LAYOUT_MISMATCH},
         {8, UINT64_C(1) << 62, SHM_SYNC_LAYOUT_MISMATCH}};
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        image_of_tail();
+        image_of_tail(&image);
         image_place(&image, tries[i].size, 8);
         put(image.bytes + 72, tries[i].elements, 8);
         shm_sync_result result = image_open(&image, &segment, NULL);

@@ -23,7 +23,8 @@ static const char *const paths[] = {"", ".mutex", ".condvar", ".event", ".semaph
     ".array[99999999999999999999]", ".padded", ".mutex.data", ".array[1].data", ".",
     "[", "[0]", "[]", ".array[", ".array[1", ".array[-1]", ".padded.data",
     ".pipe.channel", ".channel.senders", ".channel.senders.seats[1]",
-    ".channel.slots[7]", ".channel.slots"};
+    ".channel.slots[7]", ".channel.slots", ".head", ".tail", ".tail[0]", ".tail[2]",
+    ".tail[3]", ".tail[1].x"};
 
 static uint64_t interesting(const struct image *image)
 {
@@ -172,39 +173,48 @@ int main(int count, char **arguments)
     uint64_t runs = 0;
     uint64_t opened = 0;
     uint64_t found = 0;
-    struct image image;
-    image_of_world(&image, 2 * SIDE);
-    image_place_world(&image);
-    unsigned char *good = (unsigned char *)malloc(image.len);
-    expect(good != NULL, "there is memory");
-    memcpy(good, image.bytes, image.len);
+    /* Each good segment, and its bytes. */
+    struct image images[2];
+    unsigned char *good[2];
+    image_of_world(&images[0], 2 * SIDE);
+    image_place_world(&images[0]);
+    image_of_tail(&images[1]);
+    image_place(&images[1], 24, 8);
+    put(images[1].bytes + 72, 3, 8);
+    for (int i = 0; i < 2; i++) {
+        good[i] = (unsigned char *)malloc(images[i].len);
+        expect(good[i] != NULL, "there is memory");
+        memcpy(good[i], images[i].bytes, images[i].len);
+    }
     size_t usable = sizeof paths / sizeof *paths;
     for (; shm_sync_i_now() < end; runs++) {
         shm_sync_segment segment;
         alarm(20);
-        memcpy(image.bytes, good, image.len);
-        uint64_t changes = runs == 0 ? 0 : 1 + below(4);
+        size_t which = runs == 1 || (runs > 1 && below(4) == 0);
+        struct image *image = &images[which];
+        memcpy(image->bytes, good[which], image->len);
+        uint64_t changes = runs < 2 ? 0 : 1 + below(4);
         bool has_other_types = false;
         for (uint64_t i = 0; i < changes; i++) {
             uint64_t zone = below(16);
             if (zone < 3) {
-                damage(&image, 12, 104);
-            } else if (zone < 6) {
-                damage(&image, HEADER, HEADER + image.locks_len);
-            } else if (zone < 12) {
-                damage(&image, image.types_at, image.types_at + image.types_len);
+                damage(image, 12, 104);
+            } else if (zone < 6 && image->locks_len != 0) {
+                damage(image, HEADER, HEADER + image->locks_len);
+            } else if (zone < 12 || which == 1) {
+                damage(image, image->types_at, image->types_at + image->types_len);
                 has_other_types = true;
             } else {
                 /* Not the words of locks: the users of a segment are trusted there. */
                 size_t index = AT_CHANNEL + SIDE * below(2) + 64;
-                damage(&image, image.value_at + index, image.value_at + index + 16);
+                damage(image, image->value_at + index, image->value_at + index + 16);
             }
         }
         if (has_other_types && below(8) != 0) {
-            hash_again(&image);
+            hash_again(image);
         }
-        shm_sync_result result = image_open(&image, &segment, NULL);
-        expect(runs != 0 || result == SHM_SYNC_OK, "the good segment can be opened");
+        shm_sync_result result = image_open(image, &segment, NULL);
+        expect(runs > 1 || result == SHM_SYNC_OK, "the good segment can be opened");
         if (result != SHM_SYNC_OK) {
             continue;
         }
@@ -222,7 +232,9 @@ int main(int count, char **arguments)
     }
     printf("%llu segments, %llu opened, %llu objects\n", (unsigned long long)runs,
         (unsigned long long)opened, (unsigned long long)found);
-    free(good);
-    image_end(&image);
+    for (int i = 0; i < 2; i++) {
+        free(good[i]);
+        image_end(&images[i]);
+    }
     return 0;
 }

@@ -362,6 +362,21 @@ static inline void image_place_world(struct image *image)
     put(image->bytes + image->value_at + AT_EVENT + 4, 2, 4);
 }
 
+/* Describes a slice of numbers behind a number. */
+static inline void image_of_tail(struct image *image)
+{
+    image_begin(image);
+    struct print word = add_type(image, "u64", 8, 8);
+    struct print half = add_type(image, "u32", 4, 4);
+    begin_type(image, "slice", 0, 4, 1);
+    add_field(image, "0", 4, half);
+    struct print slice = end_type(image);
+    begin_type(image, "with tail", 0, 8, 2);
+    add_field(image, "head", 0, word);
+    add_field(image, "tail", 8, slice);
+    end_type(image);
+}
+
 /* Opens the segment as an anonymous one. */
 static inline shm_sync_result image_open(
     const struct image *image, shm_sync_segment *segment, const char *fingerprint)
