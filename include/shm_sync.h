@@ -45,34 +45,38 @@
  * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
  * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its
  *   last user calls shm_sync_close. A killed user does not remove the name.
+ * - A thread other than the main thread that calls exec keeps its locks for ever,
+ *   because the kernel does not report its end under its own id.
  *
  * THREADS, SIGNALS AND FORKS
  *
- * A lock, a permit and an endpoint belong to the thread that acquired them. No function
- * here may be called in a signal handler. A forked child has the mappings of its
- * parent, but none of its locks, permits and endpoints: a call with such a one returns
- * SHM_SYNC_NOT_HELD and changes nothing.
+ * A lock, a permit and an endpoint belong to the thread that acquired them. A signal
+ * handler must not call a function of this header. A forked child has the mappings of
+ * its parent, but none of its locks, permits and endpoints. A call for one of these
+ * returns SHM_SYNC_NOT_HELD and changes nothing.
  *
- * A function that sleeps is no cancellation point of pthread_cancel.
+ * No function is a cancellation point of pthread_cancel.
  *
  * RESULTS
  *
- * Functions return a shm_sync_result. Only after SHM_SYNC_SYSTEM does errno say more.
- * shm_sync_text returns a text for each result.
+ * Functions return a shm_sync_result, and shm_sync_text a text for it. errno says more
+ * after SHM_SYNC_SYSTEM only.
  *
  * STATE
  *
- * Each program, and each shared library that includes the header, has one copy of the
- * state below (weak, hidden symbols): the identity of each thread and the number of its
- * locks. Translation units share it. Two copies in one process are independent: each
- * counts the locks of the other like those of any C code.
+ * Each program, and each shared library that includes the header, has one copy of some
+ * state, in weak hidden symbols: the identity of each thread and the number of its
+ * locks. All translation units share that copy, those in C and those in C++. Two copies
+ * in one process are independent: each counts the locks of the other like those of any
+ * C code. If one copy unlocks what another has locked, the latter may allow one lock
+ * too many.
  */
 #ifndef SHM_SYNC_H
 #define SHM_SYNC_H
 
 #include <features.h>
 
-#if !defined(__linux__) || !defined(__GLIBC__)
+#if !defined(__linux__) || !defined(__GLIBC__) || defined(__UCLIBC__)
 #error "shm_sync.h needs Linux with glibc"
 #elif !__GLIBC_PREREQ(2, 30)
 #error "shm_sync.h needs glibc 2.30 or later"
@@ -80,6 +84,10 @@
 #error "shm_sync.h needs a 64-bit machine"
 #elif !defined(__GNUC__)
 #error "shm_sync.h needs gcc or clang"
+#elif defined(__cplusplus) && __cplusplus < 201703L
+#error "shm_sync.h needs C++17"
+#elif !defined(__cplusplus) && __STDC_VERSION__ < 201112L
+#error "shm_sync.h needs C11"
 #endif
 
 #include <errno.h>
@@ -409,7 +417,7 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_OFD_GETLK 36
 #define SHM_SYNC_I_OFD_SETLK 37
 #define SHM_SYNC_I_MADV_WIPEONFORK 18
-#define SHM_SYNC_I_PROC_MAGIC 0x6e736673 /* NSFS_MAGIC */
+#define SHM_SYNC_I_NSFS_MAGIC 0x6e736673
 #define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
 #define SHM_SYNC_I_HUGETLBFS_MAGIC 0x958458f6
 #define SHM_SYNC_I_OVERLAYFS_MAGIC 0x794c7630
@@ -624,7 +632,7 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     struct statfs system;
     struct stat status;
     bool found = statfs(link, &system) == 0 &&
-                 (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC &&
+                 (unsigned long)system.f_type == SHM_SYNC_I_NSFS_MAGIC &&
                  stat(link, &status) == 0;
     if (!found) {
         /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
