@@ -45,36 +45,40 @@
  * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
  * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its
  *   last user calls shm_sync_close. A killed user does not remove the name.
+ * - A thread other than the main thread that calls exec keeps its locks for ever,
+ *   because the kernel does not report its end under its own id.
  *
  * THREADS, SIGNALS AND FORKS
  *
- * A lock, a permit and an endpoint belong to the thread that acquired them. No function
- * here may be called in a signal handler. A forked child has the mappings of its
- * parent, but none of its locks, permits and endpoints: a call with one of those
- * returns SHM_SYNC_NOT_HELD and changes nothing. A child of vfork uses the memory of
- * its parent. It must call no function here, because it would lock in the name of its
- * parent.
+ * A lock, a permit and an endpoint belong to the thread that acquired them. A signal
+ * handler must not call a function of this header. A forked child has the mappings of
+ * its parent, but none of its locks, permits and endpoints. A call for one of these
+ * returns SHM_SYNC_NOT_HELD and changes nothing. A child of vfork must not call a
+ * function of this header: it uses the memory of its parent, and would lock in the name
+ * of its parent.
  *
- * A function that sleeps is no cancellation point of pthread_cancel.
+ * No function is a cancellation point of pthread_cancel.
  *
  * RESULTS
  *
- * Functions return a shm_sync_result. Only after SHM_SYNC_SYSTEM does errno say more.
- * shm_sync_text returns a text for each result.
+ * Functions return a shm_sync_result, and shm_sync_text a text for it. errno says more
+ * after SHM_SYNC_SYSTEM only.
  *
  * STATE
  *
- * Each program, and each shared library that includes the header, has one copy of the
- * state below (weak, hidden symbols): the identity of each thread and the number of its
- * locks. Translation units share it. Two copies in one process are independent: each
- * counts the locks of the other like those of any C code.
+ * Each program, and each shared library that includes the header, has one copy of some
+ * state, in weak hidden symbols: the identity of each thread and the number of its
+ * locks. All translation units share that copy, those in C and those in C++. Two copies
+ * in one process are independent: each counts the locks of the other like those of any
+ * C code. If one copy unlocks what another has locked, the latter may allow one lock
+ * too many.
  */
 #ifndef SHM_SYNC_H
 #define SHM_SYNC_H
 
 #include <features.h>
 
-#if !defined(__linux__) || !defined(__GLIBC__)
+#if !defined(__linux__) || !defined(__GLIBC__) || defined(__UCLIBC__)
 #error "shm_sync.h needs Linux with glibc"
 #elif !__GLIBC_PREREQ(2, 30)
 #error "shm_sync.h needs glibc 2.30 or later"
@@ -82,6 +86,10 @@
 #error "shm_sync.h needs a 64-bit machine"
 #elif !defined(__GNUC__)
 #error "shm_sync.h needs gcc or clang"
+#elif defined(__cplusplus) && __cplusplus < 201703L
+#error "shm_sync.h needs C++17"
+#elif !defined(__cplusplus) && __STDC_VERSION__ < 201112L
+#error "shm_sync.h needs C11"
 #endif
 
 #include <errno.h>
@@ -201,8 +209,9 @@ typedef enum shm_sync_result {
     SHM_SYNC_CORRUPT,
     /* The owner and the mode of the object, or of its directory, forbid the call. */
     SHM_SYNC_PERMISSION_DENIED,
-    /* The locks are those of another boot, file or pid namespace, and no process uses
-     * them. A Rust program that opens the segment once reinitialises them. */
+    /* The locks are those of another boot, file or pid namespace, and this header does
+     * not know the kind of one of them. A Rust program that opens the segment once
+     * reinitialises them. */
     SHM_SYNC_STALE,
     /* The text is no address. */
     SHM_SYNC_INVALID_NAME,
@@ -401,6 +410,10 @@ SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __
     "pthread_mutexattr_settype");
 SHM_SYNC_I_C int shm_sync_i_attr_setrobust(
     pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
+SHM_SYNC_I_C int shm_sync_i_attr_setprotocol(
+    pthread_mutexattr_t *attr, int protocol) __asm__("pthread_mutexattr_setprotocol");
+SHM_SYNC_I_C int shm_sync_i_condattr_setclock(
+    pthread_condattr_t *attr, int clock) __asm__("pthread_condattr_setclock");
 SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__(
     "lstat");
 
@@ -409,13 +422,15 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_MUTEX_ERRORCHECK 2
 #define SHM_SYNC_I_MUTEX_ROBUST 1
 #define SHM_SYNC_I_SHARED 1
+#define SHM_SYNC_I_PRIO_INHERIT 1
+#define SHM_SYNC_I_UNSHARE_RANGE 0x40L
 #define SHM_SYNC_I_DUPFD_CLOEXEC 1030
 #define SHM_SYNC_I_GET_SEALS 1034
 #define SHM_SYNC_I_SEAL_SHRINK 2
 #define SHM_SYNC_I_OFD_GETLK 36
 #define SHM_SYNC_I_OFD_SETLK 37
 #define SHM_SYNC_I_MADV_WIPEONFORK 18
-#define SHM_SYNC_I_PROC_MAGIC 0x6e736673 /* NSFS_MAGIC */
+#define SHM_SYNC_I_NSFS_MAGIC 0x6e736673
 #define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
 #define SHM_SYNC_I_HUGETLBFS_MAGIC 0x958458f6
 #define SHM_SYNC_I_OVERLAYFS_MAGIC 0x794c7630
@@ -636,7 +651,7 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     struct statfs system;
     struct stat status;
     bool found = statfs(link, &system) == 0 &&
-                 (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC &&
+                 (unsigned long)system.f_type == SHM_SYNC_I_NSFS_MAGIC &&
                  stat(link, &status) == 0;
     if (!found) {
         /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
@@ -1323,26 +1338,39 @@ SHM_SYNC_I_INLINE void shm_sync_i_acquired(
     shm_sync_i_count_lock(me);
 }
 
-/* Records the death of the last holder, and then makes the mutex consistent. If this
- * process dies in between, the next locker repeats both. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
-    shm_sync_i_lock *lock, shm_sync_i_record record) {
+/* Returns the process and the thread that hold the lock, or died as its holder. The
+ * process is unknown if glibc's words name another thread than `holder`: C code has
+ * locked, or the holder had just locked. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_last_holder(const shm_sync_i_lock *lock) {
     uint32_t owner = SHM_SYNC_I_LOAD(&lock->pthread.words.owner);
-    uint64_t dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
-    bool names_thread = owner != 0 && owner < SHM_SYNC_I_NOT_RECOVERABLE;
-    /* glibc overwrites the word that would confirm `holder`. Otherwise the process is
-     * unknown if the words name another thread: C code has locked, or the holder had
-     * just locked. */
-    bool by_libc =
-        owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_v1_this_thread.is_known;
-    if (!by_libc && (!names_thread || (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner))
-        dead = names_thread ? owner & SHM_SYNC_I_TID_MASK : 0;
+    uint64_t holder = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    if (owner == 0 || owner >= SHM_SYNC_I_NOT_RECOVERABLE)
+        return 0;
+    bool is_confirmed = (uint32_t)(holder & SHM_SYNC_I_TID_MASK) == owner;
+    return is_confirmed ? holder : owner & SHM_SYNC_I_TID_MASK;
+}
+
+/* Records that a holder died. */
+SHM_SYNC_I_COLD void shm_sync_i_record_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record, uint64_t dead) {
     if (record == SHM_SYNC_I_POISON)
         SHM_SYNC_I_STORE(&lock->record, UINT64_C(1) << 60 | dead);
     else
         __atomic_fetch_or(&lock->record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
     __atomic_fetch_add(&lock->failures, (uint16_t)1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Records the death of the last holder, and then makes the mutex consistent. If this
+ * process dies in between, the next locker repeats both. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record) {
+    uint64_t dead = shm_sync_i_last_holder(lock);
+    /* glibc overwrites the word that would confirm `holder`. */
+    if (!shm_sync_i_v1_this_thread.is_known &&
+        SHM_SYNC_I_LOAD(&lock->pthread.words.owner) == SHM_SYNC_I_INCONSISTENT)
+        dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    shm_sync_i_record_death(lock, record, dead);
     int code = shm_sync_i_make_consistent(&lock->pthread);
     if (code == 0)
         return SHM_SYNC_OK;
@@ -1794,23 +1822,6 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_lock(
         }
         shm_sync_i_pause(next_pause);
         next_pause = next_pause * 2 < 5000000 ? next_pause * 2 : 5000000;
-    }
-}
-
-/* Waits until no other process locks a byte of the range exclusively, 10 s at most.
- * Locks nothing. Returns SHM_SYNC_BLOCKED after that. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_await_unlock(
-    int fd, int64_t start, int64_t len) {
-    uint64_t until = shm_sync_i_after(UINT64_C(10000000000));
-    for (;;) {
-        int other = shm_sync_i_conflict(fd, F_WRLCK, start, len);
-        if (other == -1)
-            return SHM_SYNC_SYSTEM;
-        if (other != F_WRLCK)
-            return SHM_SYNC_OK;
-        if (shm_sync_i_has_passed(until))
-            return SHM_SYNC_BLOCKED;
-        shm_sync_i_pause(1000000);
     }
 }
 
@@ -2738,6 +2749,282 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_types(
 }
 
 /* ------------------------------------------------------------------------------------
+ * Stale locks
+ *
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. Its lock words then name threads that do not exist, or those of
+ * the original. A process that opens it and finds another epoch or pid namespace in the
+ * header reinitialises the locks: it locks REINIT, then its own byte, and then tries to
+ * lock all of WRITERS. If that fails, another process considers the locks valid. The
+ * stored epoch is invalid meanwhile, so the next opener notices a crash in between and
+ * starts over. The proof is in src/segment/backing/attachment.rs of the Rust crate.
+ */
+
+/* Returns the offset in WRITERS of the byte of this process. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
+    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
+}
+
+/* A pthread condition variable (PthreadCondvar in Rust). */
+typedef struct shm_sync_i_pthread_condvar {
+    pthread_cond_t cond;
+    uint32_t state;
+    uint32_t reserved;
+} shm_sync_i_pthread_condvar;
+
+/* Returns the size of an object of a kind, or 0 if this header does not know the
+ * kind. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_size_of_kind(unsigned kind) {
+    switch (kind) {
+    case SHM_SYNC_I_KIND_MUTEX:
+    case SHM_SYNC_I_KIND_SEAT: return sizeof(shm_sync_i_lock);
+    case SHM_SYNC_I_KIND_CONDVAR: return sizeof(shm_sync_condvar);
+    case SHM_SYNC_I_KIND_PTHREAD_CONDVAR: return sizeof(shm_sync_i_pthread_condvar);
+    case SHM_SYNC_I_KIND_EVENT: return sizeof(shm_sync_event);
+    default: return 0;
+    }
+}
+
+/* Initialises a mutex in its place. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_init_pthread(
+    shm_sync_i_pthread *pthread, bool has_priority_inheritance) {
+    pthread_mutexattr_t attr;
+    int code = pthread_mutexattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST);
+    /* glibc fails an assertion for an error-checking mutex with priority
+     * inheritance. */
+    if (code == 0)
+        code = shm_sync_i_attr_settype(
+            &attr, has_priority_inheritance ? 0 : SHM_SYNC_I_MUTEX_ERRORCHECK);
+    if (code == 0 && has_priority_inheritance)
+        code = shm_sync_i_attr_setprotocol(&attr, SHM_SYNC_I_PRIO_INHERIT);
+    if (code == 0)
+        code = pthread_mutex_init(&pthread->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return code;
+}
+
+/* Reinitialises a mutex or a seat. Records the death of a holder first. So after a
+ * crash at any point, the next process can repeat this. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
+    shm_sync_i_lock *lock, unsigned kind, uint32_t pid_namespace) {
+    shm_sync_i_record record =
+        kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
+    uint32_t word = SHM_SYNC_I_LOAD(&lock->pthread.words.lock);
+    uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
+    bool was_held = (word & (SHM_SYNC_I_TID_MASK | SHM_SYNC_I_OWNER_DIED)) != 0 ||
+                    SHM_SYNC_I_LOAD(&lock->holder) != 0;
+    bool is_recorded = record == SHM_SYNC_I_POISON
+                           ? found >> 60 != 0
+                           : (found & SHM_SYNC_I_NOTE_DIED) != 0;
+    if (was_held && !is_recorded)
+        shm_sync_i_record_death(lock, record, shm_sync_i_last_holder(lock));
+    SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
+    int code = shm_sync_i_init_pthread(&lock->pthread, lock->protocol == 1);
+    if (code == 0)
+        __atomic_store_n(&lock->pid_namespace, pid_namespace, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Reinitialises an object of any kind. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_object(
+    void *at, unsigned kind, uint32_t pid_namespace) {
+    if (kind == SHM_SYNC_I_KIND_MUTEX || kind == SHM_SYNC_I_KIND_SEAT)
+        return shm_sync_i_reinit_lock((shm_sync_i_lock *)at, kind, pid_namespace);
+    if (kind == SHM_SYNC_I_KIND_CONDVAR) {
+        SHM_SYNC_I_STORE(&((shm_sync_condvar *)at)->waiters, 0u);
+        return 0;
+    }
+    if (kind == SHM_SYNC_I_KIND_EVENT) {
+        shm_sync_event *event = (shm_sync_event *)at;
+        uint64_t roll = SHM_SYNC_I_LOAD(&event->waiters.roll);
+        SHM_SYNC_I_STORE(
+            &event->waiters.roll, (roll & ~(uint64_t)UINT32_MAX) | roll >> 32);
+        __atomic_fetch_or(&event->kind, 2u, __ATOMIC_RELEASE); /* it is placed */
+        return 0;
+    }
+    shm_sync_i_pthread_condvar *condvar = (shm_sync_i_pthread_condvar *)at;
+    pthread_condattr_t attr;
+    int code = pthread_condattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_condattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_condattr_setclock(&attr, SHM_SYNC_I_CLOCK_MONOTONIC);
+    if (code == 0)
+        code = pthread_cond_init(&condvar->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    if (code == 0)
+        __atomic_store_n(&condvar->state, 1u, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Checks that the lock table lists all objects of the value, and that this header knows
+ * their kinds. Returns SHM_SYNC_STALE if a Rust program must reinitialise them. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_objects(
+    const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t room = segment->value_size;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        uint64_t size = shm_sync_i_size_of_kind(entry.kind);
+        /* The table lists no more than 255 arrays around an object. */
+        if (size == 0 || entry.arrays == 255)
+            return SHM_SYNC_STALE;
+        if (entry.size != size || entry.count > room / size)
+            return SHM_SYNC_CORRUPT;
+        room -= entry.count * size;
+        uint64_t align = entry.kind == SHM_SYNC_I_KIND_CONDVAR ? 4 : 8;
+        bool is_aligned = ((uintptr_t)segment->value + entry.offset) % align == 0;
+        for (unsigned i = 0; i < entry.arrays; i++)
+            is_aligned =
+                is_aligned && shm_sync_i_u64(entry.dims + 16 * i + 8) % align == 0;
+        if (!is_aligned)
+            return SHM_SYNC_CORRUPT;
+    }
+    return at == segment->i_header.lock_table_len ? SHM_SYNC_OK : SHM_SYNC_CORRUPT;
+}
+
+/* Reinitialises all objects, which shm_sync_i_check_objects has checked. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_objects(
+    const shm_sync_segment *segment, uint32_t pid_namespace) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        for (uint64_t number = 0; number < entry.count; number++) {
+            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
+            int code = shm_sync_i_reinit_object(
+                (unsigned char *)segment->value + offset, entry.kind, pid_namespace);
+            if (code != 0) {
+                errno = code;
+                return SHM_SYNC_SYSTEM;
+            }
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Reserves the blocks of a file that may be a copy with holes, or may share its blocks.
+ * A file system that supports neither call is accepted. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_own_all_blocks(int fd, uint64_t len) {
+    const uint64_t smallest = 64 << 10;
+    long flags = SHM_SYNC_I_UNSHARE_RANGE;
+    uint64_t done = 0;
+    uint64_t at_once = len;
+    while (done < len) {
+        uint64_t next = at_once < len - done ? at_once : len - done;
+        if (shm_sync_i_syscall(SYS_fallocate, (long)fd, flags, done, next) == 0) {
+            done += next;
+        } else if (errno == EINTR) {
+            /* Some kernels free what the interrupted call has reserved. */
+            at_once = next / 2 > smallest ? next / 2 : smallest;
+        } else if (errno == EOPNOTSUPP && flags != 0) {
+            flags = 0;
+            done = 0;
+        } else {
+            bool is_full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+            return is_full ? SHM_SYNC_NO_SPACE : SHM_SYNC_OK;
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Invalidates the stored epoch, before the locks are touched. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_invalidate(unsigned char *base) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    SHM_SYNC_I_STORE(&words[3], (uint64_t)0);
+    __sync_synchronize();
+}
+
+/* Writes epoch and pid namespace into the header. The second half of the boot id is
+ * last, so a crash in between leaves an invalid epoch. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_publish_validity(
+    unsigned char *base, const shm_sync_i_epoch *epoch, uint32_t pid_namespace) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    uint32_t *space = (uint32_t *)(void *)(base + SHM_SYNC_I_AT_PID_NAMESPACE);
+    uint64_t copy[5] = {0, 0, 0, 0, 0};
+    unsigned char number[4];
+    uint32_t stored;
+    unsigned char bytes[40];
+    for (unsigned i = 0; i < 8; i++) {
+        bytes[i] = (unsigned char)(epoch->device >> 8 * i);
+        bytes[8 + i] = (unsigned char)(epoch->inode >> 8 * i);
+        bytes[32 + i] = (unsigned char)(epoch->creation_time >> 8 * i);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        number[i] = (unsigned char)(pid_namespace >> 8 * i);
+    memcpy(bytes + 16, epoch->boot, 16);
+    memcpy(copy, bytes, sizeof copy);
+    memcpy(&stored, number, sizeof stored);
+    shm_sync_i_invalidate(base);
+    SHM_SYNC_I_STORE(space, stored);
+    for (int i = 0; i < 5; i++) {
+        if (i != 3)
+            SHM_SYNC_I_STORE(&words[i], copy[i]);
+    }
+    __atomic_store_n(&words[3], copy[3], __ATOMIC_RELEASE);
+}
+
+/* Reinitialises the locks of a mapped file, if they are stale. The caller holds REINIT
+ * and its own byte of WRITERS. Afterwards it holds that byte, or none of WRITERS if
+ * this is refused. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_file(
+    const shm_sync_segment *segment, const shm_sync_i_epoch *here) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    shm_sync_i_epoch found;
+    uint32_t pid_namespace;
+    shm_sync_i_load_validity(segment->i_base, &found, &pid_namespace);
+    bool is_same_epoch = shm_sync_i_same_epoch(&found, here);
+    if (is_same_epoch && pid_namespace == our_namespace)
+        return SHM_SYNC_OK; /* another process has done it already */
+    int fd = segment->i_fd;
+    shm_sync_result result = SHM_SYNC_OK;
+    int code = shm_sync_i_set_lock(
+        fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    if (code == EAGAIN) {
+        result = is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+    } else if (code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_check_objects(segment);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_own_all_blocks(fd, segment->i_len);
+    if (result == SHM_SYNC_OK) {
+        shm_sync_i_invalidate(segment->i_base);
+        result = shm_sync_i_reinit_objects(segment, our_namespace);
+    }
+    if (result != SHM_SYNC_OK) {
+        /* By name: a forked child may share the open file, and keep others waiting. */
+        int saved = errno;
+        (void)shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+        errno = saved;
+        return result;
+    }
+    shm_sync_i_publish_validity(segment->i_base, here, our_namespace);
+    /* Back to the shared lock that every attached process holds. */
+    int64_t own = SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte();
+    int64_t end = SHM_SYNC_I_WRITERS_START + SHM_SYNC_I_WRITERS_LEN;
+    result = shm_sync_i_wait_lock(fd, F_RDLCK, own, 1);
+    if (result == SHM_SYNC_OK && own > SHM_SYNC_I_WRITERS_START)
+        code = shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, own - SHM_SYNC_I_WRITERS_START);
+    if (result == SHM_SYNC_OK && code == 0 && own + 1 < end)
+        code = shm_sync_i_set_lock(fd, F_UNLCK, own + 1, end - own - 1);
+    if (result == SHM_SYNC_OK && code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------
  * POSIX objects and files
  */
 
@@ -2891,53 +3178,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segm
     return result;
 }
 
-SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
-    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
-}
-
-/* Returns whether the locks are those of this file, boot and pid namespace. */
-SHM_SYNC_I_INLINE bool shm_sync_i_is_valid(const shm_sync_i_header *header,
-    const shm_sync_i_epoch *here, uint32_t pid_namespace) {
-    return shm_sync_i_same_epoch(&header->epoch, here) &&
-           header->pid_namespace == pid_namespace;
-}
-
-/* Finds out why a file can't be opened whose locks look invalid. `*again` becomes true
- * if another process has reinitialised them, or has removed the name. While REINIT is
- * locked no process reinitialises the locks. So a lock in WRITERS is that of a user,
- * or of a remover, which is waited for. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_why_invalid(int fd, uint64_t object_len,
-    const shm_sync_i_epoch *here, uint32_t pid_namespace, bool *again) {
-    shm_sync_i_header header;
-    shm_sync_result result =
-        shm_sync_i_wait_lock(fd, F_WRLCK, SHM_SYNC_I_REINIT_START, 1);
-    if (result != SHM_SYNC_OK)
-        return result;
-    result = shm_sync_i_read_header(fd, object_len, NULL, &header);
-    int other = shm_sync_i_conflict(
-        fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
-    int saved = errno;
-    /* By name: a forked child may share the open file for a moment. */
-    (void)shm_sync_i_set_lock(fd, F_UNLCK, SHM_SYNC_I_REINIT_START, 1);
-    errno = saved;
-    if (result != SHM_SYNC_OK)
-        return result;
-    if (other == -1)
-        return SHM_SYNC_SYSTEM;
-    *again = shm_sync_i_is_valid(&header, here, pid_namespace) || other == F_WRLCK;
-    if (*again)
-        return shm_sync_i_await_unlock(
-            fd, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
-    if (other == F_UNLCK)
-        return SHM_SYNC_STALE;
-    return shm_sync_i_same_epoch(&header.epoch, here) ? SHM_SYNC_FOREIGN_PID_NAMESPACE
-                                                      : SHM_SYNC_IN_USE;
-}
-
 /* One attempt to open a file. `*again` becomes true if another process has changed the
- * object or its name meanwhile. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
-    shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
+ * object or its name meanwhile. `*is_stale` tells whether the caller must unlock
+ * REINIT. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segment,
+    const uint64_t *fingerprint, bool *again, bool *is_stale) {
     int fd = shm_sync_i_open_file(segment->i_path);
     if (fd < 0) {
         switch (errno) {
@@ -2972,9 +3217,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
     }
     const shm_sync_i_header *header = &segment->i_header;
     uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
-    if (!shm_sync_i_is_valid(header, &here, our_namespace)) {
-        result = shm_sync_i_why_invalid(
-            fd, (uint64_t)status.st_size, &here, our_namespace, again);
+    *is_stale = !shm_sync_i_same_epoch(&header->epoch, &here) ||
+                header->pid_namespace != our_namespace;
+    if (*is_stale)
+        result = shm_sync_i_wait_lock(fd, F_WRLCK, SHM_SYNC_I_REINIT_START, 1);
+    if (result != SHM_SYNC_OK) {
         shm_sync_i_close_fd(fd);
         return result;
     }
@@ -2985,15 +3232,18 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
     result = shm_sync_i_wait_lock(
         fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
-    if (result != SHM_SYNC_OK) {
-        shm_sync_i_close_fd(fd);
-        return result;
-    }
     segment->i_fd = fd;
     segment->i_device = (uint64_t)status.st_dev;
     segment->i_inode = (uint64_t)status.st_ino;
+    if (result != SHM_SYNC_OK)
+        return result;
     segment->i_removes = (used == F_RDLCK || used == F_WRLCK) && header->removal;
     result = shm_sync_i_map(segment, fd);
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK && *is_stale)
+        result = shm_sync_i_reinit_file(segment, &here);
     if (result != SHM_SYNC_OK)
         return result;
     /* Another process may have reinitialised the locks before this one was
@@ -3015,10 +3265,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         *again = true;
         return SHM_SYNC_OK;
     }
-    result = shm_sync_i_publish(segment);
-    if (result == SHM_SYNC_OK)
-        segment->i_removes = header->removal;
-    return result;
+    segment->i_removes = header->removal;
+    return SHM_SYNC_OK;
 }
 
 /* Opens the file at an absolute path. Takes ownership of `path`. */
@@ -3026,17 +3274,21 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path(shm_sync_segment *segmen
     char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
     for (;;) {
         bool again = false;
+        bool is_stale = false;
         memset(segment, 0, sizeof *segment);
         segment->i_fd = -1;
         segment->i_backing = SHM_SYNC_I_FILE;
         segment->i_path = path;
         segment->i_options = *options;
         shm_sync_result result =
-            shm_sync_i_open_path_once(segment, fingerprint, &again);
-        again = again && result == SHM_SYNC_OK;
+            shm_sync_i_open_path_once(segment, fingerprint, &again, &is_stale);
+        int saved = errno;
+        /* By name: a forked child may share the open file. */
+        if (is_stale && segment->i_fd >= 0)
+            (void)shm_sync_i_set_lock(
+                segment->i_fd, F_UNLCK, SHM_SYNC_I_REINIT_START, 1);
         if (result == SHM_SYNC_OK && !again)
             return SHM_SYNC_OK;
-        int saved = errno;
         char *kept = NULL;
         if (again) {
             kept = (char *)malloc(strlen(path) + 1);
@@ -3180,8 +3432,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_target shm_sync_i_parse_address(
  *
  * The key of a segment leads to it before it is complete. So it contains its state, and
  * a robust lock that its creator and its remover hold. This header follows the protocol
- * of src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does
- * not reinitialise the locks of another pid namespace.
+ * of src/segment/backing/sysv/state.rs of the Rust crate, which has the proof.
  */
 
 enum {
@@ -3713,10 +3964,59 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segm
     return result;
 }
 
-/* Detaches after an attempt to open the segment. A user that detached meanwhile has
- * counted this process. If no process was attached before, a crash has left the
+/* Makes the locks of an attached segment valid for this process, if it is the only one.
+ * Returns SHM_SYNC_WOULD_BLOCK, and changes nothing, if it is not. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_sysv(
+    const shm_sync_segment *segment, const shm_sync_i_sysv *sysv, int id) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    shm_sync_result result = shm_sync_i_check_objects(segment);
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (!sysv->is_half_reinitialized && !shm_sync_i_seize(word, id))
+        return SHM_SYNC_WOULD_BLOCK;
+    result = shm_sync_i_reinit_objects(segment, our_namespace);
+    if (result != SHM_SYNC_OK)
+        return result;
+    int code = shm_sync_i_init_pthread(&word->lock, false);
+    if (code != 0) {
+        errno = code;
+        return SHM_SYNC_SYSTEM;
+    }
+    shm_sync_i_publish_validity(sysv->base, &sysv->header.epoch, our_namespace);
+    shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+    return SHM_SYNC_OK;
+}
+
+/* Fills the segment for an attachment, after checking it. Returns SHM_SYNC_WOULD_BLOCK
+ * if its locks are of another pid namespace, and other processes are attached. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_enter_sysv(shm_sync_segment *segment,
+    const shm_sync_i_sysv *sysv, int id, const uint64_t *fingerprint) {
+    const uint64_t *found = sysv->header.fingerprint;
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (fingerprint != NULL &&
+        (fingerprint[0] != found[0] || fingerprint[1] != found[1]))
+        return SHM_SYNC_LAYOUT_MISMATCH;
+    segment->i_backing = SHM_SYNC_I_SYSV;
+    segment->i_base = sysv->base;
+    segment->i_len = sysv->len;
+    segment->i_header = sysv->header;
+    segment->i_sysv = id;
+    result = shm_sync_i_publish(segment);
+    bool is_valid =
+        !sysv->is_half_reinitialized &&
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    return result == SHM_SYNC_OK && !is_valid
+               ? shm_sync_i_reinit_sysv(segment, sysv, id)
+               : result;
+}
+
+/* Detaches from a segment that this process did not use. A user that detached meanwhile
+ * has counted this process. If no process was attached before, a crash has left the
  * segment, and it stays. */
-SHM_SYNC_I_OUTLINE void shm_sync_i_give_up(
+SHM_SYNC_I_OUTLINE void shm_sync_i_detach_unused(
     shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
     int saved = errno;
     if (sysv->was_in_use)
@@ -3724,13 +4024,6 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_give_up(
     else
         shm_sync_i_detach(sysv);
     errno = saved;
-}
-
-/* Returns whether the locks are those of another pid namespace. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_foreign(const shm_sync_i_sysv *sysv) {
-    return shm_sync_i_identify() == SHM_SYNC_OK &&
-           sysv->header.pid_namespace !=
-               SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
 }
 
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment,
@@ -3742,21 +4035,28 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
     int id = number;
     shm_sync_i_sysv sysv;
     for (;;) {
-        if (is_key) {
+        if (is_key)
             id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
-            if (id == -1)
-                return errno == ENOENT   ? SHM_SYNC_NOT_FOUND
-                       : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED
-                                         : SHM_SYNC_SYSTEM;
+        if (id == -1) {
+            if (errno == ENOENT)
+                return SHM_SYNC_NOT_FOUND;
+            return errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
         }
         shm_sync_i_attempt attempt =
             shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
         if (attempt == SHM_SYNC_I_ATTACHED) {
-            /* Two newcomers of another pid namespace may have met. */
-            if (!shm_sync_i_is_foreign(&sysv) || shm_sync_i_is_alone(id) ||
-                (newcomer_until != 0 && shm_sync_i_has_passed(newcomer_until)))
-                break;
-            shm_sync_i_give_up(&sysv, options, id);
+            shm_sync_result result =
+                shm_sync_i_enter_sysv(segment, &sysv, id, fingerprint);
+            if (result == SHM_SYNC_OK) {
+                segment->i_options = *options;
+                return SHM_SYNC_OK;
+            }
+            shm_sync_i_forget(segment);
+            if (result != SHM_SYNC_WOULD_BLOCK) {
+                shm_sync_i_detach_unused(&sysv, options, id);
+                return result;
+            }
+            shm_sync_i_detach(&sysv);
             attempt = SHM_SYNC_I_LATER_NAMESPACE;
         }
         if (attempt == SHM_SYNC_I_REFUSED) {
@@ -3778,36 +4078,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
                 return SHM_SYNC_FOREIGN_PID_NAMESPACE;
         }
         /* Two processes that met do not meet again. */
-        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) *
-                              UINT64_C(0x9e3779b97f4a7c15)) >>
-                          20;
+        uint64_t mixed = shm_sync_i_now() ^ (uint64_t)getpid() << 32;
+        uint64_t spread = (mixed * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
         shm_sync_i_pause(next_pause + spread % next_pause);
         next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
     }
-    shm_sync_result result = shm_sync_i_identify();
-    bool is_other =
-        fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] ||
-                                   fingerprint[1] != sysv.header.fingerprint[1]);
-    if (result == SHM_SYNC_OK && is_other)
-        result = SHM_SYNC_LAYOUT_MISMATCH;
-    if (result == SHM_SYNC_OK &&
-        (sysv.is_half_reinitialized || shm_sync_i_is_foreign(&sysv)))
-        result =
-            shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
-    if (result == SHM_SYNC_OK) {
-        segment->i_backing = SHM_SYNC_I_SYSV;
-        segment->i_base = sysv.base;
-        segment->i_len = sysv.len;
-        segment->i_header = sysv.header;
-        segment->i_options = *options;
-        segment->i_sysv = id;
-        result = shm_sync_i_publish(segment);
-        if (result == SHM_SYNC_OK)
-            return SHM_SYNC_OK;
-        shm_sync_i_forget(segment);
-    }
-    shm_sync_i_give_up(&sysv, options, id);
-    return result;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -3860,11 +4135,15 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
  * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
  * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
- * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open
- * it once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
- * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
- * SHM_SYNC_OK the segment is closed.
+ * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_FOREIGN_PID_NAMESPACE,
+ * SHM_SYNC_IN_USE, SHM_SYNC_STALE; SHM_SYNC_BLOCKED, SHM_SYNC_UNFINISHED,
+ * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_UNIDENTIFIED,
+ * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but SHM_SYNC_OK the segment is
+ * closed.
+ *
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. If no process uses the locks, this call reinitialises them.
+ * Mutexes that were held are then poisoned.
  *
  * It waits for another process that reinitialises or removes the segment, and 10 s for
  * each such step of a process that is stopped. If this process is killed at any point,
