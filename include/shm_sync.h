@@ -45,34 +45,40 @@
  * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
  * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its
  *   last user calls shm_sync_close. A killed user does not remove the name.
+ * - A thread other than the main thread that calls exec keeps its locks for ever,
+ *   because the kernel does not report its end under its own id.
  *
  * THREADS, SIGNALS AND FORKS
  *
- * A lock, a permit and an endpoint belong to the thread that acquired them. No function
- * here may be called in a signal handler. A forked child has the mappings of its
- * parent, but none of its locks, permits and endpoints: a call with such a one returns
- * SHM_SYNC_NOT_HELD and changes nothing.
+ * A lock, a permit and an endpoint belong to the thread that acquired them. A signal
+ * handler must not call a function of this header. A forked child has the mappings of
+ * its parent, but none of its locks, permits and endpoints. A call for one of these
+ * returns SHM_SYNC_NOT_HELD and changes nothing. A child of vfork must not call a
+ * function of this header: it uses the memory of its parent, and would lock in the name
+ * of its parent.
  *
- * A function that sleeps is no cancellation point of pthread_cancel.
+ * No function is a cancellation point of pthread_cancel.
  *
  * RESULTS
  *
- * Functions return a shm_sync_result. Only after SHM_SYNC_SYSTEM does errno say more.
- * shm_sync_text returns a text for each result.
+ * Functions return a shm_sync_result, and shm_sync_text a text for it. errno says more
+ * after SHM_SYNC_SYSTEM only.
  *
  * STATE
  *
- * Each program, and each shared library that includes the header, has one copy of the
- * state below (weak, hidden symbols): the identity of each thread and the number of its
- * locks. Translation units share it. Two copies in one process are independent: each
- * counts the locks of the other like those of any C code.
+ * Each program, and each shared library that includes the header, has one copy of some
+ * state, in weak hidden symbols: the identity of each thread and the number of its
+ * locks. All translation units share that copy, those in C and those in C++. Two copies
+ * in one process are independent: each counts the locks of the other like those of any
+ * C code. If one copy unlocks what another has locked, the latter may allow one lock
+ * too many.
  */
 #ifndef SHM_SYNC_H
 #define SHM_SYNC_H
 
 #include <features.h>
 
-#if !defined(__linux__) || !defined(__GLIBC__)
+#if !defined(__linux__) || !defined(__GLIBC__) || defined(__UCLIBC__)
 #error "shm_sync.h needs Linux with glibc"
 #elif !__GLIBC_PREREQ(2, 30)
 #error "shm_sync.h needs glibc 2.30 or later"
@@ -80,6 +86,10 @@
 #error "shm_sync.h needs a 64-bit machine"
 #elif !defined(__GNUC__)
 #error "shm_sync.h needs gcc or clang"
+#elif defined(__cplusplus) && __cplusplus < 201703L
+#error "shm_sync.h needs C++17"
+#elif !defined(__cplusplus) && __STDC_VERSION__ < 201112L
+#error "shm_sync.h needs C11"
 #endif
 
 #include <errno.h>
@@ -97,6 +107,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <asm/ipcbuf.h>
 #include <asm/posix_types.h>
 #include <asm/shmbuf.h>
 
@@ -138,6 +149,14 @@
 #define SHM_SYNC_I_ACQUIRE(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
 #define SHM_SYNC_I_LOAD_SC(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
 #define SHM_SYNC_I_STORE_SC(at, value) __atomic_store_n(at, value, __ATOMIC_SEQ_CST)
+
+/* The version of the state and of the functions. It changes with each version of this
+ * header that can't share them with the version before. One program may include both,
+ * in two translation units: so the number is a part of the names of the state, and in
+ * C++ of a namespace around the functions. */
+#ifdef __cplusplus
+inline namespace shm_sync_i_v1 {
+#endif
 
 /* ------------------------------------------------------------------------------------
  * Results
@@ -190,8 +209,9 @@ typedef enum shm_sync_result {
     SHM_SYNC_CORRUPT,
     /* The owner and the mode of the object, or of its directory, forbid the call. */
     SHM_SYNC_PERMISSION_DENIED,
-    /* The locks are those of another boot, file or pid namespace, and no process uses
-     * them. A Rust program that opens the segment once reinitialises them. */
+    /* The locks are those of another boot, file or pid namespace, and this header does
+     * not know the kind of one of them. A Rust program that opens the segment once
+     * reinitialises them. */
     SHM_SYNC_STALE,
     /* The text is no address. */
     SHM_SYNC_INVALID_NAME,
@@ -199,7 +219,7 @@ typedef enum shm_sync_result {
     SHM_SYNC_INVALID_ARGUMENT,
     /* A user or group owns the object that the caller does not trust. */
     SHM_SYNC_WRONG_OWNER,
-    /* Users whom the caller does not trust may write to the object. */
+    /* Users that the caller does not trust may write to the object. */
     SHM_SYNC_TOO_PERMISSIVE,
     /* The object looks like a copy, or like a file of another boot, and is in use. */
     SHM_SYNC_IN_USE,
@@ -390,6 +410,10 @@ SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __
     "pthread_mutexattr_settype");
 SHM_SYNC_I_C int shm_sync_i_attr_setrobust(
     pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
+SHM_SYNC_I_C int shm_sync_i_attr_setprotocol(
+    pthread_mutexattr_t *attr, int protocol) __asm__("pthread_mutexattr_setprotocol");
+SHM_SYNC_I_C int shm_sync_i_condattr_setclock(
+    pthread_condattr_t *attr, int clock) __asm__("pthread_condattr_setclock");
 SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__(
     "lstat");
 
@@ -398,13 +422,15 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_MUTEX_ERRORCHECK 2
 #define SHM_SYNC_I_MUTEX_ROBUST 1
 #define SHM_SYNC_I_SHARED 1
+#define SHM_SYNC_I_PRIO_INHERIT 1
+#define SHM_SYNC_I_UNSHARE_RANGE 0x40L
 #define SHM_SYNC_I_DUPFD_CLOEXEC 1030
 #define SHM_SYNC_I_GET_SEALS 1034
 #define SHM_SYNC_I_SEAL_SHRINK 2
 #define SHM_SYNC_I_OFD_GETLK 36
 #define SHM_SYNC_I_OFD_SETLK 37
 #define SHM_SYNC_I_MADV_WIPEONFORK 18
-#define SHM_SYNC_I_PROC_MAGIC 0x6e736673 /* NSFS_MAGIC */
+#define SHM_SYNC_I_NSFS_MAGIC 0x6e736673
 #define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
 #define SHM_SYNC_I_HUGETLBFS_MAGIC 0x958458f6
 #define SHM_SYNC_I_OVERLAYFS_MAGIC 0x794c7630
@@ -424,6 +450,11 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_FUTEX_LOCK_PI2 13
 #define SHM_SYNC_I_FUTEX_WAITV 449
 #define SHM_SYNC_I_PIDFD_OPEN 434
+#define SHM_SYNC_I_SET_TIMERSLACK 29
+#define SHM_SYNC_I_GET_TIMERSLACK 30
+#define SHM_SYNC_I_CURRENT_DIRECTORY -100L /* AT_FDCWD */
+#define SHM_SYNC_I_EMPTY_PATH 0x1000L      /* AT_EMPTY_PATH */
+#define SHM_SYNC_I_STATX_BTIME 0x800u
 
 /* Bits of the lock word. */
 #define SHM_SYNC_I_WAITERS 0x80000000u
@@ -477,13 +508,13 @@ typedef struct shm_sync_i_thread {
 extern "C" {
 #endif
 /* The marker of a thread that is not identified. It stays 0. */
-SHM_SYNC_I_STATE uint32_t shm_sync_i_unset = 0;
+SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_unset = 0;
 /* The newest marker of this process or of an ancestor. */
-SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
+SHM_SYNC_I_STATE uint32_t *shm_sync_i_v1_last_marker = NULL;
 /* 0: unknown; 1: one processor is online; 2: several. */
-SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
-SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
-    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
+SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_processors = 0;
+SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_v1_this_thread = {
+    &shm_sync_i_v1_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 #ifdef __cplusplus
 }
 #endif
@@ -523,16 +554,16 @@ SHM_SYNC_I_INLINE struct timespec shm_sync_i_timespec(uint64_t nanoseconds) {
  * late by it. Returns the slack that shm_sync_i_slack_restore restores, or 0. A thread
  * whose slack is small reads it again only after a recheck interval. */
 SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
-    enum { SET_TIMERSLACK = 29, GET_TIMERSLACK = 30 };
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (deadline <= me->slack_until)
         return 0;
     int saved = errno;
-    long slack = shm_sync_i_syscall(SYS_prctl, (long)GET_TIMERSLACK, 0L, 0L, 0L, 0L);
+    long slack =
+        shm_sync_i_syscall(SYS_prctl, (long)SHM_SYNC_I_GET_TIMERSLACK, 0L, 0L, 0L, 0L);
     bool is_large = slack != -1 && (unsigned long)slack > 10000000ul;
     if (is_large)
-        is_large = shm_sync_i_syscall(
-                       SYS_prctl, (long)SET_TIMERSLACK, 50000L, 0L, 0L, 0L) == 0;
+        is_large = shm_sync_i_syscall(SYS_prctl, (long)SHM_SYNC_I_SET_TIMERSLACK,
+                       50000L, 0L, 0L, 0L) == 0;
     errno = saved;
     if (is_large)
         return (unsigned long)slack;
@@ -543,7 +574,8 @@ SHM_SYNC_I_COLD unsigned long shm_sync_i_slack_lower(uint64_t deadline) {
 SHM_SYNC_I_INLINE void shm_sync_i_slack_restore(unsigned long slack) {
     if (slack != 0) {
         int saved = errno;
-        shm_sync_i_syscall(SYS_prctl, 29L, slack, 0L, 0L, 0L);
+        shm_sync_i_syscall(
+            SYS_prctl, (long)SHM_SYNC_I_SET_TIMERSLACK, slack, 0L, 0L, 0L);
         errno = saved;
     }
 }
@@ -619,7 +651,7 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     struct statfs system;
     struct stat status;
     bool found = statfs(link, &system) == 0 &&
-                 (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC &&
+                 (unsigned long)system.f_type == SHM_SYNC_I_NSFS_MAGIC &&
                  stat(link, &status) == 0;
     if (!found) {
         /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
@@ -646,9 +678,9 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
 /* Returns the marker of this process, which the kernel zeroes in each forked child
  * (MADV_WIPEONFORK). Makes it if the process has none. Returns null if it can't. */
 SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
-    enum { PAGE = 4096 };
+    const size_t page_size = 4096;
     for (;;) {
-        uint32_t *last = __atomic_load_n(&shm_sync_i_last_marker, __ATOMIC_ACQUIRE);
+        uint32_t *last = __atomic_load_n(&shm_sync_i_v1_last_marker, __ATOMIC_ACQUIRE);
         if (last != NULL && SHM_SYNC_I_LOAD(last) != 0)
             return last;
         uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
@@ -657,21 +689,21 @@ SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
         /* No word is used twice, so a copy from before a fork refers to a wiped
          * word. */
         uint32_t *next = last == NULL ? NULL : last + 1;
-        if (next == NULL || (uintptr_t)next % PAGE == 0) {
-            void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+        if (next == NULL || (uintptr_t)next % page_size == 0) {
+            void *page = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
             if (page == MAP_FAILED)
                 return NULL;
-            if (shm_sync_i_syscall(SYS_madvise, page, (long)PAGE,
+            if (shm_sync_i_syscall(SYS_madvise, page, page_size,
                     (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
-                munmap(page, PAGE);
+                munmap(page, page_size);
                 return NULL;
             }
             next = (uint32_t *)page;
         }
         /* If another thread was faster, the next round finds its marker. Then this page
          * stays unused. */
-        if (__atomic_compare_exchange_n(&shm_sync_i_last_marker, &last, next, false,
+        if (__atomic_compare_exchange_n(&shm_sync_i_v1_last_marker, &last, next, false,
                 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
             SHM_SYNC_I_STORE(next, pid_namespace);
             return next;
@@ -750,7 +782,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
 
 /* Makes sure that the identity of the calling thread is valid. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ? SHM_SYNC_OK
                                                                : shm_sync_i_refresh(me);
 }
@@ -796,10 +828,10 @@ SHM_SYNC_I_INLINE uint8_t shm_sync_i_failed_again(uint8_t failed) {
 
 /* Returns whether more than one processor is online. Asks only once. */
 SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
-    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_processors);
+    uint8_t answer = SHM_SYNC_I_LOAD(&shm_sync_i_v1_processors);
     if (answer == 0) {
         answer = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
-        SHM_SYNC_I_STORE(&shm_sync_i_processors, answer);
+        SHM_SYNC_I_STORE(&shm_sync_i_v1_processors, answer);
     }
     return answer == 2;
 }
@@ -808,7 +840,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
  * poll takes the cache line from the other side, so there are pauses in between. */
 #define SHM_SYNC_I_SPIN(result, done)                                            \
     do {                                                                         \
-        shm_sync_i_thread *spinner = &shm_sync_i_this_thread;                    \
+        shm_sync_i_thread *spinner = &shm_sync_i_v1_this_thread;                 \
         unsigned budget = shm_sync_i_spin_budget(spinner->failed_spins);         \
         (result) = (done);                                                       \
         if (!(result) && budget != 0 && shm_sync_i_has_several_processors()) {   \
@@ -828,7 +860,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
 /* Waits up to 3 microseconds for a mutex, with growing pauses: each poll takes the
  * cache line from the holder. Returns whether no thread holds the mutex. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool is_free = false;
     if (shm_sync_i_spin_budget(me->failed_lock_spins) != 0 &&
         shm_sync_i_has_several_processors()) {
@@ -1030,7 +1062,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_await_list(
  * third thread has just locked, the kernel wakes none. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
     shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool expired = shm_sync_i_has_passed(deadline);
     uint32_t waiters = 0;
     uint32_t word;
@@ -1061,7 +1093,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
  * as this header does. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_libc(
     shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
-    uint32_t tid = shm_sync_i_this_thread.tid;
+    uint32_t tid = shm_sync_i_v1_this_thread.tid;
     bool expired = shm_sync_i_has_passed(deadline);
     for (;;) {
         /* glibc's trylock leaves an unrecoverable mutex locked. */
@@ -1232,7 +1264,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
  * wait), ETIMEDOUT, EDEADLK, ENOTRECOVERABLE, or another error. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
     shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &pthread->words;
     if (!me->is_known)
         return shm_sync_i_lock_libc(pthread, how, deadline);
@@ -1246,7 +1278,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
 
 /* Unlocks a mutex that the calling thread holds. Returns the entry after it. */
 SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &pthread->words;
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
@@ -1268,13 +1300,13 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
 
 /* Makes a mutex consistent after EOWNERDEAD. This is all that glibc does. */
 SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
-    if (!shm_sync_i_this_thread.is_known) {
+    if (!shm_sync_i_v1_this_thread.is_known) {
         int code = shm_sync_i_consistent(&pthread->mutex);
         if (code != 0)
             pthread_mutex_unlock(&pthread->mutex);
         return code;
     }
-    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_this_thread.tid);
+    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_v1_this_thread.tid);
     return 0;
 }
 
@@ -1306,25 +1338,39 @@ SHM_SYNC_I_INLINE void shm_sync_i_acquired(
     shm_sync_i_count_lock(me);
 }
 
-/* Records the death of the last holder, and then makes the mutex consistent. If this
- * process dies in between, the next locker repeats both. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
-    shm_sync_i_lock *lock, shm_sync_i_record record) {
+/* Returns the process and the thread that hold the lock, or died as its holder. The
+ * process is unknown if glibc's words name another thread than `holder`: C code has
+ * locked, or the holder had just locked. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_last_holder(const shm_sync_i_lock *lock) {
     uint32_t owner = SHM_SYNC_I_LOAD(&lock->pthread.words.owner);
-    uint64_t dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
-    bool names_thread = owner != 0 && owner < SHM_SYNC_I_NOT_RECOVERABLE;
-    /* glibc overwrites the word that would confirm `holder`. Otherwise the process is
-     * unknown if the words name another thread: C code has locked, or the holder had
-     * just locked. */
-    bool by_libc = owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_this_thread.is_known;
-    if (!by_libc && (!names_thread || (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner))
-        dead = names_thread ? owner & SHM_SYNC_I_TID_MASK : 0;
+    uint64_t holder = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    if (owner == 0 || owner >= SHM_SYNC_I_NOT_RECOVERABLE)
+        return 0;
+    bool is_confirmed = (uint32_t)(holder & SHM_SYNC_I_TID_MASK) == owner;
+    return is_confirmed ? holder : owner & SHM_SYNC_I_TID_MASK;
+}
+
+/* Records that a holder died. */
+SHM_SYNC_I_COLD void shm_sync_i_record_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record, uint64_t dead) {
     if (record == SHM_SYNC_I_POISON)
         SHM_SYNC_I_STORE(&lock->record, UINT64_C(1) << 60 | dead);
     else
         __atomic_fetch_or(&lock->record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
     __atomic_fetch_add(&lock->failures, (uint16_t)1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Records the death of the last holder, and then makes the mutex consistent. If this
+ * process dies in between, the next locker repeats both. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record) {
+    uint64_t dead = shm_sync_i_last_holder(lock);
+    /* glibc overwrites the word that would confirm `holder`. */
+    if (!shm_sync_i_v1_this_thread.is_known &&
+        SHM_SYNC_I_LOAD(&lock->pthread.words.owner) == SHM_SYNC_I_INCONSISTENT)
+        dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    shm_sync_i_record_death(lock, record, dead);
     int code = shm_sync_i_make_consistent(&lock->pthread);
     if (code == 0)
         return SHM_SYNC_OK;
@@ -1350,7 +1396,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_finish(
     default: errno = code; return SHM_SYNC_SYSTEM;
     }
     if (result == SHM_SYNC_OK)
-        shm_sync_i_acquired(lock, &shm_sync_i_this_thread);
+        shm_sync_i_acquired(lock, &shm_sync_i_v1_this_thread);
     return result;
 }
 
@@ -1364,7 +1410,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock)
     shm_sync_result result = shm_sync_i_identify();
     if (result != SHM_SYNC_OK)
         return result;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (pid_namespace != SHM_SYNC_I_LOAD(me->marker))
         return SHM_SYNC_FOREIGN_PID_NAMESPACE;
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
@@ -1390,7 +1436,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock,
  * see it. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
     shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     shm_sync_i_words *words = &lock->pthread.words;
     uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
     /* The comparison checks that the lock is initialised, that it belongs to the
@@ -1412,14 +1458,17 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
 }
 
 /* Returns whether the calling thread holds the lock. The lock word alone does not prove
- * it: glibc's trylock can leave this thread's id in an unrecoverable mutex. */
+ * it: glibc's trylock can leave this thread's id in an unrecoverable mutex, and a dead
+ * thread may have had the same id. A lock that is held is on the list, so it has a
+ * next entry. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
-    const shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    const shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
-    return SHM_SYNC_I_LIKELY(pid_namespace == SHM_SYNC_I_LOAD(me->marker) &&
-                             pid_namespace != 0 &&
-                             shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
-                             !shm_sync_i_is_unrecoverable(&lock->pthread.words));
+    return SHM_SYNC_I_LIKELY(
+        pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 &&
+        shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
+        (SHM_SYNC_I_LOAD(&lock->pthread.words.next) != NULL || !me->is_known) &&
+        !shm_sync_i_is_unrecoverable(&lock->pthread.words));
 }
 
 /* The same, for a thread whose identity may be invalid: a forked child, or a thread
@@ -1432,7 +1481,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
         return false;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
     void *next = shm_sync_i_pthread_unlock(&lock->pthread);
@@ -1500,7 +1549,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_lock(
 
 /* Locks the mutex, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
  * Returns SHM_SYNC_TIMED_OUT if another thread held it for so long, and the other
- * results of shm_sync_lock. */
+ * results of shm_sync_lock. Here and in all other functions, UINT64_MAX means for
+ * ever. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_lock_for(
     shm_sync_mutex *mutex, uint64_t timeout_ns) {
     bool died = false;
@@ -1538,7 +1588,7 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison(shm_sync_mutex *mutex) {
     if (!shm_sync_i_is_held(&mutex->lock))
         return SHM_SYNC_NOT_HELD;
     SHM_SYNC_I_STORE(
-        &mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_this_thread.id);
+        &mutex->lock.record, UINT64_C(2) << 60 | shm_sync_i_v1_this_thread.id);
     __atomic_fetch_add(&mutex->lock.failures, (uint16_t)1, __ATOMIC_RELAXED);
     return SHM_SYNC_OK;
 }
@@ -1711,6 +1761,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
 #define SHM_SYNC_I_WRITERS_LEN ((int64_t)1 << 30)
 #define SHM_SYNC_I_ATTACHED_LEN ((int64_t)1 << 31)
 #define SHM_SYNC_I_REMOVAL_START (SHM_SYNC_I_WRITERS_START - 1)
+#define SHM_SYNC_I_REINIT_START (SHM_SYNC_I_WRITERS_START - 2)
 
 SHM_SYNC_I_INLINE struct flock shm_sync_i_flock(int kind, int64_t start, int64_t len) {
     struct flock request;
@@ -1803,12 +1854,11 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_above_standard(int fd) {
  * without standard output must not print into the segment. Returns -1 and sets
  * errno. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
-    enum { AT_CURRENT_DIRECTORY = -100 };
     int fillers[3];
     int filled = 0;
     while (filled < 3 &&
            (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
-        int filler = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY,
+        int filler = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
             "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
         if (filler >= 3)
             shm_sync_i_close_fd(filler);
@@ -1818,7 +1868,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
     }
     int fd;
     do {
-        fd = (int)shm_sync_i_syscall(SYS_openat, (long)AT_CURRENT_DIRECTORY, path,
+        fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY, path,
             (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
     } while (fd == -1 && errno == EINTR);
     while (filled > 0)
@@ -1838,23 +1888,22 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_leads_to(
 
 /* Returns the time at which the file was created, in nanoseconds since 1970, or 0 if it
  * is unknown. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_birth_time(int fd) {
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_creation_time(int fd) {
 #ifdef SYS_statx
-    enum { EMPTY_PATH = 0x1000, BTIME = 0x800, MASK_AT = 0, BTIME_AT = 80 };
-    /* struct statx of linux/stat.h: the mask, and the seconds and nanoseconds of the
-     * birth. */
+    /* struct statx of linux/stat.h: the mask, and at byte 80 the seconds and
+     * nanoseconds of the creation. */
     unsigned char answer[256];
     uint32_t mask;
     int64_t seconds;
     uint32_t nanoseconds;
     memset(answer, 0, sizeof answer);
-    if (shm_sync_i_syscall(
-            SYS_statx, (long)fd, "", (long)EMPTY_PATH, (long)BTIME, answer) != 0)
+    if (shm_sync_i_syscall(SYS_statx, (long)fd, "", SHM_SYNC_I_EMPTY_PATH,
+            (long)SHM_SYNC_I_STATX_BTIME, answer) != 0)
         return 0;
-    memcpy(&mask, answer + MASK_AT, sizeof mask);
-    memcpy(&seconds, answer + BTIME_AT, sizeof seconds);
-    memcpy(&nanoseconds, answer + BTIME_AT + 8, sizeof nanoseconds);
-    if ((mask & BTIME) == 0 || seconds < 0)
+    memcpy(&mask, answer, sizeof mask);
+    memcpy(&seconds, answer + 80, sizeof seconds);
+    memcpy(&nanoseconds, answer + 88, sizeof nanoseconds);
+    if ((mask & SHM_SYNC_I_STATX_BTIME) == 0 || seconds < 0)
         return 0;
     return (uint64_t)seconds * UINT64_C(1000000000) + nanoseconds;
 #else
@@ -1890,7 +1939,7 @@ typedef struct shm_sync_i_epoch {
     uint64_t device;
     uint64_t inode;
     unsigned char boot[16];
-    uint64_t birth_time;
+    uint64_t creation_time;
 } shm_sync_i_epoch;
 
 /* A parsed header. */
@@ -1992,7 +2041,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_parse_header(
     header->epoch.device = shm_sync_i_u64(epoch);
     header->epoch.inode = shm_sync_i_u64(epoch + 8);
     memcpy(header->epoch.boot, epoch + 16, 16);
-    header->epoch.birth_time = shm_sync_i_u64(epoch + 32);
+    header->epoch.creation_time = shm_sync_i_u64(epoch + 32);
     unsigned char removal = bytes[SHM_SYNC_I_AT_REMOVAL];
     if (removal > 1)
         return SHM_SYNC_CORRUPT;
@@ -2053,17 +2102,18 @@ SHM_SYNC_I_INLINE bool shm_sync_i_agree(uint64_t one, uint64_t two) {
     return one == two || one == 0 || two == 0;
 }
 
-/* Returns whether both are the same epoch. A device or birth time of 0 is unknown. */
+/* Returns whether both are the same epoch. A device or creation time of 0 is
+ * unknown. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_same_epoch(
     const shm_sync_i_epoch *one, const shm_sync_i_epoch *two) {
     return shm_sync_i_agree(one->device, two->device) && one->inode == two->inode &&
            memcmp(one->boot, two->boot, sizeof one->boot) == 0 &&
-           shm_sync_i_agree(one->birth_time, two->birth_time);
+           shm_sync_i_agree(one->creation_time, two->creation_time);
 }
 
 /* Reads the id of this boot of the machine. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_boot_id(unsigned char id[16]) {
-    int fd = (int)shm_sync_i_syscall(SYS_openat, -100L,
+    int fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
         "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
     if (fd < 0)
         return false;
@@ -2107,7 +2157,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_epoch_of(
     if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC &&
         !shm_sync_i_boot_id(epoch->boot))
         return SHM_SYNC_UNIDENTIFIED;
-    epoch->birth_time = shm_sync_i_birth_time(fd);
+    epoch->creation_time = shm_sync_i_creation_time(fd);
     return SHM_SYNC_OK;
 }
 
@@ -2131,7 +2181,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_load_validity(
     epoch->device = shm_sync_i_u64(bytes);
     epoch->inode = shm_sync_i_u64(bytes + 8);
     memcpy(epoch->boot, bytes + 16, 16);
-    epoch->birth_time = shm_sync_i_u64(bytes + 32);
+    epoch->creation_time = shm_sync_i_u64(bytes + 32);
     unsigned char number[4];
     memcpy(number, &space, sizeof number);
     *pid_namespace = shm_sync_i_u32(number);
@@ -2151,7 +2201,7 @@ typedef enum shm_sync_i_backing {
 /* A value of any user or group in shm_sync_options. */
 #define SHM_SYNC_ANY UINT32_MAX
 
-/* Whom the caller trusts with a segment. */
+/* The users that the caller trusts with a segment. */
 typedef struct shm_sync_options {
     /* The user id that must own the object. SHM_SYNC_ANY: any member of `group`. */
     uint32_t owner;
@@ -2274,7 +2324,711 @@ SHM_SYNC_I_OUTLINE unsigned char *shm_sync_i_copy_table(
     return copy;
 }
 
-/* Fills the public fields of a segment that is mapped. */
+/* ------------------------------------------------------------------------------------
+ * The lock table: kind, path and offset of each lock in the value
+ *
+ * Another program may have written the tables, so all of both is checked when the
+ * segment is opened.
+ */
+
+enum {
+    SHM_SYNC_I_KIND_MUTEX = 1,
+    SHM_SYNC_I_KIND_CONDVAR = 2,
+    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
+    SHM_SYNC_I_KIND_SEAT = 4,
+    SHM_SYNC_I_KIND_EVENT = 5
+};
+
+/* An entry of the lock table. All its objects are inside the value. */
+typedef struct shm_sync_i_lock_entry {
+    unsigned kind;
+    unsigned arrays;
+    uint64_t size;
+    uint64_t offset;
+    const unsigned char *dims; /* count and stride of each array, outermost first */
+    uint64_t count;            /* of all objects */
+} shm_sync_i_lock_entry;
+
+/* Returns whether the entry is that of robust locks: mutexes or seats. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_holders(const shm_sync_i_lock_entry *entry) {
+    return entry->kind == SHM_SYNC_I_KIND_MUTEX || entry->kind == SHM_SYNC_I_KIND_SEAT;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_array_count(
+    const shm_sync_i_lock_entry *entry, unsigned array) {
+    return shm_sync_i_u64(entry->dims + 16 * array);
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_stride(
+    const shm_sync_i_lock_entry *entry, unsigned array) {
+    return shm_sync_i_u64(entry->dims + 16 * array + 8);
+}
+
+/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
+ * no entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
+    uint64_t value_size = segment->i_header.value_size;
+    uint64_t rest = segment->i_header.lock_table_len - *at;
+    const unsigned char *bytes = segment->i_lock_table + *at;
+    if (rest < 16)
+        return false;
+    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
+    entry->kind = bytes[0];
+    entry->arrays = bytes[1];
+    entry->size = shm_sync_i_u32(bytes + 4);
+    entry->offset = shm_sync_i_u64(bytes + 8);
+    entry->dims = bytes + 16;
+    entry->count = 1;
+    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
+    /* A later version may list other kinds. They are only checked. */
+    if (len > rest || entry->kind == 0 || !shm_sync_i_is_utf8(bytes + len - path, path))
+        return false;
+    uint64_t least = shm_sync_i_has_holders(entry) ? sizeof(shm_sync_i_lock) : 1;
+    if (entry->size < least || entry->offset > value_size ||
+        entry->size > value_size - entry->offset)
+        return false;
+    uint64_t room = value_size - entry->offset - entry->size;
+    /* All bits of the addresses of the objects. */
+    uint64_t bits = segment->i_header.value_offset | entry->offset;
+    for (unsigned i = 0; i < entry->arrays; i++) {
+        uint64_t count = shm_sync_i_array_count(entry, i);
+        uint64_t stride = shm_sync_i_stride(entry, i);
+        if (count == 0 || (stride != 0 && count - 1 > room / stride))
+            return false;
+        room -= (count - 1) * stride;
+        if (count > value_size / entry->size / entry->count)
+            return false; /* objects do not overlap */
+        entry->count *= count;
+        bits |= count > 1 ? stride : 0;
+    }
+    *at += len;
+    return !shm_sync_i_has_holders(entry) || bits % sizeof(void *) == 0;
+}
+
+/* Checks that the whole table is readable, and that the objects are together no larger
+ * than the value. This also bounds the time to visit each of them. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_check_locks(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t room = segment->i_header.value_size;
+    while (at < segment->i_header.lock_table_len) {
+        if (!shm_sync_i_next_lock(segment, &at, &entry) ||
+            entry.count * entry.size > room)
+            return false;
+        room -= entry.count * entry.size;
+    }
+    return true;
+}
+
+/* Returns the offset of the object with this number. The innermost array runs
+ * fastest. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
+    const shm_sync_i_lock_entry *entry, uint64_t number) {
+    uint64_t offset = entry->offset;
+    for (unsigned i = entry->arrays; i > 0; i--) {
+        uint64_t count = shm_sync_i_array_count(entry, i - 1);
+        offset += number % count * shm_sync_i_stride(entry, i - 1);
+        number /= count;
+    }
+    return offset;
+}
+
+/* Returns whether the table has a robust lock of this kind at this address. A thread
+ * that held another one could not be found when the segment is closed. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_listed(
+    const shm_sync_segment *segment, unsigned kind, const void *address) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t offset = (uint64_t)((const unsigned char *)address -
+                                 (const unsigned char *)segment->value);
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (entry.kind != kind || offset < entry.offset)
+            continue;
+        uint64_t rest = offset - entry.offset;
+        for (unsigned i = 0; i < entry.arrays; i++) {
+            uint64_t stride = shm_sync_i_stride(&entry, i);
+            uint64_t last = shm_sync_i_array_count(&entry, i) - 1;
+            uint64_t number = stride == 0 ? 0 : rest / stride;
+            rest -= (number < last ? number : last) * stride;
+        }
+        if (rest == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns whether `tid` is a thread of this process. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
+    int saved = errno;
+    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
+                  errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+/* Returns whether the list of the calling thread leads through the segment, also by a
+ * lock that the lock table does not have. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_on_own_list(const shm_sync_segment *segment) {
+    if (shm_sync_i_identify() != SHM_SYNC_OK)
+        return false;
+    const shm_sync_i_head *head = shm_sync_i_v1_this_thread.head;
+    void *entry = SHM_SYNC_I_LOAD(&head->list);
+    for (int i = 0;
+         i < SHM_SYNC_MAX_LOCKS_HELD && entry != (const void *)head && entry != NULL;
+         i++) {
+        if ((uintptr_t)entry - (uintptr_t)segment->i_base < segment->i_len)
+            return true;
+        entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
+    }
+    return false;
+}
+
+/* Returns whether a thread of this process holds a lock in the value. The list of held
+ * locks of that thread leads through it, so it must stay mapped. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (!shm_sync_i_has_holders(&entry))
+            continue;
+        for (uint64_t number = 0; number < entry.count; number++) {
+            const uint32_t *word =
+                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
+                                                 shm_sync_i_lock_offset(
+                                                     &entry, number));
+            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
+            if (tid != 0 && shm_sync_i_is_own_thread(tid))
+                return true;
+        }
+    }
+    return shm_sync_i_is_on_own_list(segment);
+}
+
+/* ------------------------------------------------------------------------------------
+ * The type table: the types of the value and of its fields
+ *
+ * An entry is a fingerprint (two words), the number of words of the message, and the
+ * message, whose hash is the fingerprint. The message describes one type:
+ *
+ *     type    = TYPE text(kind) size align #fields #variants field... variant...
+ *     field   = FIELD text(name) offset fingerprint
+ *     variant = VARIANT text(name) discriminant #fields field...
+ *     text    = tag | length << 8, then the bytes, padded to a whole word
+ *
+ * A type comes after the types of its fields. The fingerprints are checked when the
+ * segment is opened. Then a reference can only lead to an earlier entry, and it proves
+ * the layout of all parts. Each step is inside the table.
+ */
+
+/* The most bytes of a type table, and how deeply types are nested at most. */
+#define SHM_SYNC_I_TYPES_MAX (UINT64_C(8) << 20)
+#define SHM_SYNC_I_DEPTH_MAX 200u
+
+/* A position in the words of a table, and their end. */
+typedef struct shm_sync_i_cursor {
+    const unsigned char *at;
+    uint64_t words;
+} shm_sync_i_cursor;
+
+/* A text in a table. It does not end with a zero byte. */
+typedef struct shm_sync_i_span {
+    const unsigned char *at;
+    uint64_t len;
+} shm_sync_i_span;
+
+typedef struct shm_sync_i_field {
+    shm_sync_i_span name;
+    uint64_t offset;
+    uint64_t fingerprint[2];
+} shm_sync_i_field;
+
+typedef struct shm_sync_i_type {
+    uint64_t entry;            /* where its entry begins */
+    shm_sync_i_cursor message; /* of which the fingerprint is the hash */
+    uint64_t fingerprint[2];
+    shm_sync_i_span kind;
+    uint64_t size;
+    uint64_t align;
+    uint64_t fields;
+    shm_sync_i_cursor first_field;
+} shm_sync_i_type;
+
+SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word) {
+    if (cursor->words == 0)
+        return false;
+    *word = shm_sync_i_u64(cursor->at);
+    cursor->at += 8;
+    cursor->words -= 1;
+    return true;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_text(
+    shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
+    uint64_t first;
+    if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
+        return false;
+    text->len = first >> 8;
+    text->at = cursor->at;
+    uint64_t words = text->len / 8 + (text->len % 8 != 0);
+    if (words > cursor->words)
+        return false;
+    cursor->at += 8 * words;
+    cursor->words -= words;
+    return true;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take_field(
+    shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
+    return shm_sync_i_take_text(cursor, 2, &field->name) &&
+           shm_sync_i_take(cursor, &field->offset) &&
+           shm_sync_i_take(cursor, &field->fingerprint[0]) &&
+           shm_sync_i_take(cursor, &field->fingerprint[1]);
+}
+
+/* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_type(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
+    uint64_t len = segment->i_header.type_table_len;
+    shm_sync_i_cursor cursor;
+    uint64_t words;
+    uint64_t variants;
+    if (*at > len)
+        return false;
+    cursor.at = segment->i_type_table + *at;
+    cursor.words = (len - *at) / 8;
+    type->entry = *at;
+    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) ||
+        !shm_sync_i_take(&cursor, &type->fingerprint[1]) ||
+        !shm_sync_i_take(&cursor, &words) || words > cursor.words)
+        return false;
+    *at += 8 * (3 + words);
+    cursor.words = words;
+    type->message = cursor;
+    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) ||
+        !shm_sync_i_take(&cursor, &type->size) ||
+        !shm_sync_i_take(&cursor, &type->align) ||
+        !shm_sync_i_take(&cursor, &type->fields) ||
+        !shm_sync_i_take(&cursor, &variants))
+        return false;
+    type->first_field = cursor;
+    return true;
+}
+
+/* Finds a type before the entry at `end`. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_type(const shm_sync_segment *segment,
+    const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
+    uint64_t at = 0;
+    while (at < end && shm_sync_i_next_type(segment, &at, type)) {
+        if (type->fingerprint[0] == fingerprint[0] &&
+            type->fingerprint[1] == fingerprint[1])
+            return true;
+    }
+    return false;
+}
+
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
+    return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
+}
+
+/* Finds a field by its name. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_find_field(const shm_sync_i_type *type,
+    const char *name, size_t len, shm_sync_i_field *field) {
+    shm_sync_i_cursor cursor = type->first_field;
+    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field);
+         i++) {
+        if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Returns whether the size of the type depends on the number of elements: it is a slice
+ * or ends with one. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_variable(const shm_sync_i_type *type) {
+    return shm_sync_i_is_text(type->kind, "slice") ||
+           shm_sync_i_is_text(type->kind, "with tail") ||
+           (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
+}
+
+/* Returns the size of a part with the segment's number of elements, or UINT64_MAX if it
+ * exceeds every memory. `depth` is the number of types around it. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_size_of(
+    const shm_sync_segment *segment, const shm_sync_i_type *type, unsigned depth) {
+    shm_sync_i_field last;
+    shm_sync_i_type inner;
+    uint64_t elements = segment->i_header.elements;
+    uint64_t size;
+    if (!shm_sync_i_is_variable(type))
+        return type->size;
+    if (shm_sync_i_is_text(type->kind, "slice"))
+        return !shm_sync_i_find_field(type, "0", 1, &last) ||
+                       __builtin_mul_overflow(elements, last.offset, &size)
+                   ? UINT64_MAX
+                   : size;
+    if (depth >= SHM_SYNC_I_DEPTH_MAX ||
+        !(shm_sync_i_find_field(type, "tail", 4, &last) ||
+            shm_sync_i_find_field(type, "data", 4, &last)) ||
+        !shm_sync_i_find_type(segment, last.fingerprint, type->entry, &inner))
+        return UINT64_MAX;
+    size = shm_sync_i_size_of(segment, &inner, depth + 1);
+    if (size == UINT64_MAX || __builtin_add_overflow(size, last.offset, &size) ||
+        __builtin_add_overflow(size, type->align - 1, &size))
+        return UINT64_MAX;
+    return size / type->align * type->align;
+}
+
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_rotate(uint64_t word, unsigned by) {
+    return word << by | word >> (64 - by);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_hash_rounds(uint64_t v[4], int rounds) {
+    for (int i = 0; i < rounds; i++) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = shm_sync_i_rotate(v[1], 13) ^ v[0];
+        v[3] = shm_sync_i_rotate(v[3], 16) ^ v[2];
+        v[0] = shm_sync_i_rotate(v[0], 32);
+        v[2] += v[1];
+        v[0] += v[3];
+        v[1] = shm_sync_i_rotate(v[1], 17) ^ v[2];
+        v[3] = shm_sync_i_rotate(v[3], 21) ^ v[0];
+        v[2] = shm_sync_i_rotate(v[2], 32);
+    }
+}
+
+/* Computes the fingerprint of a message: SipHash-2-4 with 128 bits. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_hash(shm_sync_i_cursor message, uint64_t half[2]) {
+    const uint64_t key[2] = {
+        UINT64_C(0x636e79732d6d6873), UINT64_C(0x0074756f79616c20)};
+    uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575),
+        key[1] ^ UINT64_C(0x646f72616e646f83), key[0] ^ UINT64_C(0x6c7967656e657261),
+        key[1] ^ UINT64_C(0x7465646279746573)};
+    uint64_t last = message.words << 59; /* the length in bytes, in the upper byte */
+    bool is_last = false;
+    while (!is_last) {
+        uint64_t word = last;
+        is_last = !shm_sync_i_take(&message, &word);
+        v[3] ^= word;
+        shm_sync_i_hash_rounds(v, 2);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xee;
+    shm_sync_i_hash_rounds(v, 4);
+    half[0] = v[0] ^ v[1] ^ v[2] ^ v[3];
+    v[1] ^= 0xdd;
+    shm_sync_i_hash_rounds(v, 4);
+    half[1] = v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* Checks the type table, and that the header has the size and the alignment of the type
+ * of the value. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_types(
+    const shm_sync_segment *segment) {
+    const shm_sync_i_header *header = &segment->i_header;
+    uint64_t len = header->type_table_len;
+    shm_sync_i_type type;
+    uint64_t half[2] = {0, 0};
+    if (len > SHM_SYNC_I_TYPES_MAX || len % 8 != 0)
+        return SHM_SYNC_CORRUPT;
+    for (uint64_t at = 0; at < len;) {
+        if (!shm_sync_i_next_type(segment, &at, &type))
+            return SHM_SYNC_CORRUPT;
+        shm_sync_i_hash(type.message, half);
+        uint64_t align = type.align;
+        if (half[0] != type.fingerprint[0] || half[1] != type.fingerprint[1] ||
+            align == 0 || (align & (align - 1)) != 0 || type.size % align != 0)
+            return SHM_SYNC_CORRUPT;
+    }
+    if (half[0] != header->fingerprint[0] || half[1] != header->fingerprint[1])
+        return SHM_SYNC_CORRUPT;
+    bool is_same = header->value_size == shm_sync_i_size_of(segment, &type, 0) &&
+                   header->value_align == type.align &&
+                   (header->elements == 0 || shm_sync_i_is_variable(&type));
+    return is_same ? SHM_SYNC_OK : SHM_SYNC_LAYOUT_MISMATCH;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Stale locks
+ *
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. Its lock words then name threads that do not exist, or those of
+ * the original. A process that opens it and finds another epoch or pid namespace in the
+ * header reinitialises the locks: it locks REINIT, then its own byte, and then tries to
+ * lock all of WRITERS. If that fails, another process considers the locks valid. The
+ * stored epoch is invalid meanwhile, so the next opener notices a crash in between and
+ * starts over. The proof is in src/segment/backing/attachment.rs of the Rust crate.
+ */
+
+/* Returns the offset in WRITERS of the byte of this process. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
+    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
+}
+
+/* A pthread condition variable (PthreadCondvar in Rust). */
+typedef struct shm_sync_i_pthread_condvar {
+    pthread_cond_t cond;
+    uint32_t state;
+    uint32_t reserved;
+} shm_sync_i_pthread_condvar;
+
+/* Returns the size of an object of a kind, or 0 if this header does not know the
+ * kind. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_size_of_kind(unsigned kind) {
+    switch (kind) {
+    case SHM_SYNC_I_KIND_MUTEX:
+    case SHM_SYNC_I_KIND_SEAT: return sizeof(shm_sync_i_lock);
+    case SHM_SYNC_I_KIND_CONDVAR: return sizeof(shm_sync_condvar);
+    case SHM_SYNC_I_KIND_PTHREAD_CONDVAR: return sizeof(shm_sync_i_pthread_condvar);
+    case SHM_SYNC_I_KIND_EVENT: return sizeof(shm_sync_event);
+    default: return 0;
+    }
+}
+
+/* Initialises a mutex in its place. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_init_pthread(
+    shm_sync_i_pthread *pthread, bool has_priority_inheritance) {
+    pthread_mutexattr_t attr;
+    int code = pthread_mutexattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST);
+    /* glibc fails an assertion for an error-checking mutex with priority
+     * inheritance. */
+    if (code == 0)
+        code = shm_sync_i_attr_settype(
+            &attr, has_priority_inheritance ? 0 : SHM_SYNC_I_MUTEX_ERRORCHECK);
+    if (code == 0 && has_priority_inheritance)
+        code = shm_sync_i_attr_setprotocol(&attr, SHM_SYNC_I_PRIO_INHERIT);
+    if (code == 0)
+        code = pthread_mutex_init(&pthread->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return code;
+}
+
+/* Reinitialises a mutex or a seat. Records the death of a holder first. So after a
+ * crash at any point, the next process can repeat this. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
+    shm_sync_i_lock *lock, unsigned kind, uint32_t pid_namespace) {
+    shm_sync_i_record record =
+        kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
+    uint32_t word = SHM_SYNC_I_LOAD(&lock->pthread.words.lock);
+    uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
+    bool was_held = (word & (SHM_SYNC_I_TID_MASK | SHM_SYNC_I_OWNER_DIED)) != 0 ||
+                    SHM_SYNC_I_LOAD(&lock->holder) != 0;
+    bool is_recorded = record == SHM_SYNC_I_POISON
+                           ? found >> 60 != 0
+                           : (found & SHM_SYNC_I_NOTE_DIED) != 0;
+    if (was_held && !is_recorded)
+        shm_sync_i_record_death(lock, record, shm_sync_i_last_holder(lock));
+    SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
+    int code = shm_sync_i_init_pthread(&lock->pthread, lock->protocol == 1);
+    if (code == 0)
+        __atomic_store_n(&lock->pid_namespace, pid_namespace, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Reinitialises an object of any kind. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_object(
+    void *at, unsigned kind, uint32_t pid_namespace) {
+    if (kind == SHM_SYNC_I_KIND_MUTEX || kind == SHM_SYNC_I_KIND_SEAT)
+        return shm_sync_i_reinit_lock((shm_sync_i_lock *)at, kind, pid_namespace);
+    if (kind == SHM_SYNC_I_KIND_CONDVAR) {
+        SHM_SYNC_I_STORE(&((shm_sync_condvar *)at)->waiters, 0u);
+        return 0;
+    }
+    if (kind == SHM_SYNC_I_KIND_EVENT) {
+        shm_sync_event *event = (shm_sync_event *)at;
+        uint64_t roll = SHM_SYNC_I_LOAD(&event->waiters.roll);
+        SHM_SYNC_I_STORE(
+            &event->waiters.roll, (roll & ~(uint64_t)UINT32_MAX) | roll >> 32);
+        __atomic_fetch_or(&event->kind, 2u, __ATOMIC_RELEASE); /* it is placed */
+        return 0;
+    }
+    shm_sync_i_pthread_condvar *condvar = (shm_sync_i_pthread_condvar *)at;
+    pthread_condattr_t attr;
+    int code = pthread_condattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_condattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_condattr_setclock(&attr, SHM_SYNC_I_CLOCK_MONOTONIC);
+    if (code == 0)
+        code = pthread_cond_init(&condvar->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    if (code == 0)
+        __atomic_store_n(&condvar->state, 1u, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Checks that the lock table lists all objects of the value, and that this header knows
+ * their kinds. Returns SHM_SYNC_STALE if a Rust program must reinitialise them. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_objects(
+    const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t room = segment->value_size;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        uint64_t size = shm_sync_i_size_of_kind(entry.kind);
+        /* The table lists no more than 255 arrays around an object. */
+        if (size == 0 || entry.arrays == 255)
+            return SHM_SYNC_STALE;
+        if (entry.size != size || entry.count > room / size)
+            return SHM_SYNC_CORRUPT;
+        room -= entry.count * size;
+        uint64_t align = entry.kind == SHM_SYNC_I_KIND_CONDVAR ? 4 : 8;
+        bool is_aligned = ((uintptr_t)segment->value + entry.offset) % align == 0;
+        for (unsigned i = 0; i < entry.arrays; i++)
+            is_aligned =
+                is_aligned && shm_sync_i_u64(entry.dims + 16 * i + 8) % align == 0;
+        if (!is_aligned)
+            return SHM_SYNC_CORRUPT;
+    }
+    return at == segment->i_header.lock_table_len ? SHM_SYNC_OK : SHM_SYNC_CORRUPT;
+}
+
+/* Reinitialises all objects, which shm_sync_i_check_objects has checked. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_objects(
+    const shm_sync_segment *segment, uint32_t pid_namespace) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        for (uint64_t number = 0; number < entry.count; number++) {
+            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
+            int code = shm_sync_i_reinit_object(
+                (unsigned char *)segment->value + offset, entry.kind, pid_namespace);
+            if (code != 0) {
+                errno = code;
+                return SHM_SYNC_SYSTEM;
+            }
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Reserves the blocks of a file that may be a copy with holes, or may share its blocks.
+ * A file system that supports neither call is accepted. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_own_all_blocks(int fd, uint64_t len) {
+    const uint64_t smallest = 64 << 10;
+    long flags = SHM_SYNC_I_UNSHARE_RANGE;
+    uint64_t done = 0;
+    uint64_t at_once = len;
+    while (done < len) {
+        uint64_t next = at_once < len - done ? at_once : len - done;
+        if (shm_sync_i_syscall(SYS_fallocate, (long)fd, flags, done, next) == 0) {
+            done += next;
+        } else if (errno == EINTR) {
+            /* Some kernels free what the interrupted call has reserved. */
+            at_once = next / 2 > smallest ? next / 2 : smallest;
+        } else if (errno == EOPNOTSUPP && flags != 0) {
+            flags = 0;
+            done = 0;
+        } else {
+            bool is_full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+            return is_full ? SHM_SYNC_NO_SPACE : SHM_SYNC_OK;
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Invalidates the stored epoch, before the locks are touched. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_invalidate(unsigned char *base) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    SHM_SYNC_I_STORE(&words[3], (uint64_t)0);
+    __sync_synchronize();
+}
+
+/* Writes epoch and pid namespace into the header. The second half of the boot id is
+ * last, so a crash in between leaves an invalid epoch. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_publish_validity(
+    unsigned char *base, const shm_sync_i_epoch *epoch, uint32_t pid_namespace) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    uint32_t *space = (uint32_t *)(void *)(base + SHM_SYNC_I_AT_PID_NAMESPACE);
+    uint64_t copy[5] = {0, 0, 0, 0, 0};
+    unsigned char number[4];
+    uint32_t stored;
+    unsigned char bytes[40];
+    for (unsigned i = 0; i < 8; i++) {
+        bytes[i] = (unsigned char)(epoch->device >> 8 * i);
+        bytes[8 + i] = (unsigned char)(epoch->inode >> 8 * i);
+        bytes[32 + i] = (unsigned char)(epoch->creation_time >> 8 * i);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        number[i] = (unsigned char)(pid_namespace >> 8 * i);
+    memcpy(bytes + 16, epoch->boot, 16);
+    memcpy(copy, bytes, sizeof copy);
+    memcpy(&stored, number, sizeof stored);
+    shm_sync_i_invalidate(base);
+    SHM_SYNC_I_STORE(space, stored);
+    for (int i = 0; i < 5; i++) {
+        if (i != 3)
+            SHM_SYNC_I_STORE(&words[i], copy[i]);
+    }
+    __atomic_store_n(&words[3], copy[3], __ATOMIC_RELEASE);
+}
+
+/* Reinitialises the locks of a mapped file, if they are stale. The caller holds REINIT
+ * and its own byte of WRITERS. Afterwards it holds that byte, or none of WRITERS if
+ * this is refused. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_file(
+    const shm_sync_segment *segment, const shm_sync_i_epoch *here) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    shm_sync_i_epoch found;
+    uint32_t pid_namespace;
+    shm_sync_i_load_validity(segment->i_base, &found, &pid_namespace);
+    bool is_same_epoch = shm_sync_i_same_epoch(&found, here);
+    if (is_same_epoch && pid_namespace == our_namespace)
+        return SHM_SYNC_OK; /* another process has done it already */
+    int fd = segment->i_fd;
+    shm_sync_result result = SHM_SYNC_OK;
+    int code = shm_sync_i_set_lock(
+        fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    if (code == EAGAIN) {
+        result = is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+    } else if (code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_check_objects(segment);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_own_all_blocks(fd, segment->i_len);
+    if (result == SHM_SYNC_OK) {
+        shm_sync_i_invalidate(segment->i_base);
+        result = shm_sync_i_reinit_objects(segment, our_namespace);
+    }
+    if (result != SHM_SYNC_OK) {
+        /* By name: a forked child may share the open file, and keep others waiting. */
+        int saved = errno;
+        (void)shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+        errno = saved;
+        return result;
+    }
+    shm_sync_i_publish_validity(segment->i_base, here, our_namespace);
+    /* Back to the shared lock that every attached process holds. */
+    int64_t own = SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte();
+    int64_t end = SHM_SYNC_I_WRITERS_START + SHM_SYNC_I_WRITERS_LEN;
+    result = shm_sync_i_wait_lock(fd, F_RDLCK, own, 1);
+    if (result == SHM_SYNC_OK && own > SHM_SYNC_I_WRITERS_START)
+        code = shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, own - SHM_SYNC_I_WRITERS_START);
+    if (result == SHM_SYNC_OK && code == 0 && own + 1 < end)
+        code = shm_sync_i_set_lock(fd, F_UNLCK, own + 1, end - own - 1);
+    if (result == SHM_SYNC_OK && code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------
+ * POSIX objects and files
+ */
+
+/* Checks the tables of a segment that is mapped, and fills its public fields. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_publish(shm_sync_segment *segment) {
     const shm_sync_i_header *header = &segment->i_header;
     segment->i_lock_table =
@@ -2286,7 +3040,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_publish(shm_sync_segment *segment)
     if (segment->i_lock_table == NULL ||
         (header->type_table_len != 0 && segment->i_type_table == NULL))
         return SHM_SYNC_NO_SPACE;
-    segment->value = segment->i_base + header->value_offset;
+    shm_sync_result result =
+        header->type_table_len == 0 ? SHM_SYNC_OK : shm_sync_i_check_types(segment);
+    if (result != SHM_SYNC_OK)
+        return result;
+    unsigned char *value = segment->i_base + header->value_offset;
+    /* The mapping begins at a page, so an alignment above that of a page may fail. */
+    if ((uintptr_t)value % header->value_align != 0 || !shm_sync_i_check_locks(segment))
+        return SHM_SYNC_CORRUPT;
+    segment->value = value;
     segment->value_size = header->value_size;
     segment->len = header->elements;
     return SHM_SYNC_OK;
@@ -2416,14 +3178,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segm
     return result;
 }
 
-SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
-    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
-}
-
 /* One attempt to open a file. `*again` becomes true if another process has changed the
- * object or its name meanwhile. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
-    shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
+ * object or its name meanwhile. `*is_stale` tells whether the caller must unlock
+ * REINIT. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segment,
+    const uint64_t *fingerprint, bool *again, bool *is_stale) {
     int fd = shm_sync_i_open_file(segment->i_path);
     if (fd < 0) {
         switch (errno) {
@@ -2457,18 +3216,14 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         return result;
     }
     const shm_sync_i_header *header = &segment->i_header;
-    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
-    bool is_same_epoch = shm_sync_i_same_epoch(&header->epoch, &here);
-    if (!is_same_epoch || header->pid_namespace != our_namespace) {
-        /* A process that uses the locks holds a lock in WRITERS. */
-        int other = shm_sync_i_conflict(
-            fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    *is_stale = !shm_sync_i_same_epoch(&header->epoch, &here) ||
+                header->pid_namespace != our_namespace;
+    if (*is_stale)
+        result = shm_sync_i_wait_lock(fd, F_WRLCK, SHM_SYNC_I_REINIT_START, 1);
+    if (result != SHM_SYNC_OK) {
         shm_sync_i_close_fd(fd);
-        if (other == -1)
-            return SHM_SYNC_SYSTEM;
-        if (other == F_UNLCK)
-            return SHM_SYNC_STALE;
-        return is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+        return result;
     }
     /* A user that detaches while this call runs counts this process. Then an opener
      * that fails must detach as a user does. If no process was attached before, a crash
@@ -2477,15 +3232,18 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
     result = shm_sync_i_wait_lock(
         fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
-    if (result != SHM_SYNC_OK) {
-        shm_sync_i_close_fd(fd);
-        return result;
-    }
     segment->i_fd = fd;
     segment->i_device = (uint64_t)status.st_dev;
     segment->i_inode = (uint64_t)status.st_ino;
+    if (result != SHM_SYNC_OK)
+        return result;
     segment->i_removes = (used == F_RDLCK || used == F_WRLCK) && header->removal;
     result = shm_sync_i_map(segment, fd);
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK && *is_stale)
+        result = shm_sync_i_reinit_file(segment, &here);
     if (result != SHM_SYNC_OK)
         return result;
     /* Another process may have reinitialised the locks before this one was
@@ -2507,10 +3265,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         *again = true;
         return SHM_SYNC_OK;
     }
-    result = shm_sync_i_publish(segment);
-    if (result == SHM_SYNC_OK)
-        segment->i_removes = header->removal;
-    return result;
+    segment->i_removes = header->removal;
+    return SHM_SYNC_OK;
 }
 
 /* Opens the file at an absolute path. Takes ownership of `path`. */
@@ -2518,16 +3274,21 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path(shm_sync_segment *segmen
     char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
     for (;;) {
         bool again = false;
+        bool is_stale = false;
         memset(segment, 0, sizeof *segment);
         segment->i_fd = -1;
         segment->i_backing = SHM_SYNC_I_FILE;
         segment->i_path = path;
         segment->i_options = *options;
         shm_sync_result result =
-            shm_sync_i_open_path_once(segment, fingerprint, &again);
+            shm_sync_i_open_path_once(segment, fingerprint, &again, &is_stale);
+        int saved = errno;
+        /* By name: a forked child may share the open file. */
+        if (is_stale && segment->i_fd >= 0)
+            (void)shm_sync_i_set_lock(
+                segment->i_fd, F_UNLCK, SHM_SYNC_I_REINIT_START, 1);
         if (result == SHM_SYNC_OK && !again)
             return SHM_SYNC_OK;
-        int saved = errno;
         char *kept = NULL;
         if (again) {
             kept = (char *)malloc(strlen(path) + 1);
@@ -2607,11 +3368,11 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_is_path(const char *path) {
 
 /* Returns a copy of the path that does not depend on the current directory, or null. */
 SHM_SYNC_I_OUTLINE char *shm_sync_i_absolute(const char *prefix, const char *path) {
-    enum { MAX = 8192 };
-    char directory[MAX];
+    char directory[8192];
     if (*prefix == '\0' && *path != '/') {
         /* Not getcwd of glibc, which may allocate and search directories. */
-        long len = shm_sync_i_syscall(SYS_getcwd, directory, (long)(MAX - 1));
+        long len =
+            shm_sync_i_syscall(SYS_getcwd, directory, (long)(sizeof directory - 1));
         if (len < 2 || directory[0] != '/') {
             if (len >= 0)
                 errno = ENOENT;
@@ -2671,8 +3432,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_target shm_sync_i_parse_address(
  *
  * The key of a segment leads to it before it is complete. So it contains its state, and
  * a robust lock that its creator and its remover hold. This header follows the protocol
- * of src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does
- * not reinitialise the locks of another pid namespace.
+ * of src/segment/backing/sysv/state.rs of the Rust crate, which has the proof.
  */
 
 enum {
@@ -2760,7 +3520,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_unfinished(const shm_sync_i_status *status)
 }
 
 /* Checks every identity to which the kernel grants rights: the owner and the creator,
- * who keeps all rights. */
+ * which keeps all rights. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_sysv(
     const shm_sync_options *options, const shm_sync_i_status *status) {
     uint32_t creator = (uint32_t)status->shm_perm.cuid;
@@ -2816,7 +3576,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_wait_while(
     }
 }
 
-/* Locks the state. All users who may write to the segment are trusted, and the lock is
+/* Locks the state. All users that may write to the segment are trusted, and the lock is
  * of this pid namespace. An owner death needs no repair: the state says how far the
  * owner got. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
@@ -2824,7 +3584,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
     shm_sync_result result = shm_sync_i_identify();
     if (result != SHM_SYNC_OK)
         return result;
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
         return SHM_SYNC_TOO_MANY_LOCKS;
     /* glibc may do anything with a mutex of another kind. */
@@ -2846,7 +3606,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
 }
 
 SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
-    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     void *next = shm_sync_i_pthread_unlock(&word->lock);
     shm_sync_i_count_unlock(me, &word->lock.words, first, next);
@@ -2949,7 +3709,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sys
     if (result != SHM_SYNC_OK)
         return shm_sync_i_refuse(sysv, result);
     bool is_ours =
-        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
     if (state == SHM_SYNC_I_REINITIALIZING) {
         if (!shm_sync_i_is_alone(id))
             return SHM_SYNC_I_LATER;
@@ -2965,7 +3725,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sys
         return SHM_SYNC_I_ATTACHED;
     }
     if (shm_sync_i_is_claim(state)) {
-        /* A claimant that is alive is attached, and notices that its claim is
+        /* A claimant that still runs is attached, and notices that its claim is
          * replaced. */
         if (!shm_sync_i_is_alone(id)) {
             if (!is_ours)
@@ -3106,7 +3866,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_if_alone(
         return result;
     bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
     if (is_half ||
-        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)) {
+        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker)) {
         *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
         return *is_done ? shm_sync_i_remove_as(word, id,
                               is_half ? (uint32_t)SHM_SYNC_I_REINITIALIZING
@@ -3204,6 +3964,68 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segm
     return result;
 }
 
+/* Makes the locks of an attached segment valid for this process, if it is the only one.
+ * Returns SHM_SYNC_WOULD_BLOCK, and changes nothing, if it is not. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_sysv(
+    const shm_sync_segment *segment, const shm_sync_i_sysv *sysv, int id) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    shm_sync_result result = shm_sync_i_check_objects(segment);
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (!sysv->is_half_reinitialized && !shm_sync_i_seize(word, id))
+        return SHM_SYNC_WOULD_BLOCK;
+    result = shm_sync_i_reinit_objects(segment, our_namespace);
+    if (result != SHM_SYNC_OK)
+        return result;
+    int code = shm_sync_i_init_pthread(&word->lock, false);
+    if (code != 0) {
+        errno = code;
+        return SHM_SYNC_SYSTEM;
+    }
+    shm_sync_i_publish_validity(sysv->base, &sysv->header.epoch, our_namespace);
+    shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+    return SHM_SYNC_OK;
+}
+
+/* Fills the segment for an attachment, after checking it. Returns SHM_SYNC_WOULD_BLOCK
+ * if its locks are of another pid namespace, and other processes are attached. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_enter_sysv(shm_sync_segment *segment,
+    const shm_sync_i_sysv *sysv, int id, const uint64_t *fingerprint) {
+    const uint64_t *found = sysv->header.fingerprint;
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (fingerprint != NULL &&
+        (fingerprint[0] != found[0] || fingerprint[1] != found[1]))
+        return SHM_SYNC_LAYOUT_MISMATCH;
+    segment->i_backing = SHM_SYNC_I_SYSV;
+    segment->i_base = sysv->base;
+    segment->i_len = sysv->len;
+    segment->i_header = sysv->header;
+    segment->i_sysv = id;
+    result = shm_sync_i_publish(segment);
+    bool is_valid =
+        !sysv->is_half_reinitialized &&
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    return result == SHM_SYNC_OK && !is_valid
+               ? shm_sync_i_reinit_sysv(segment, sysv, id)
+               : result;
+}
+
+/* Detaches from a segment that this process did not use. A user that detached meanwhile
+ * has counted this process. If no process was attached before, a crash has left the
+ * segment, and it stays. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_detach_unused(
+    shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
+    int saved = errno;
+    if (sysv->was_in_use)
+        (void)shm_sync_i_leave_sysv(sysv, options, id);
+    else
+        shm_sync_i_detach(sysv);
+    errno = saved;
+}
+
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment,
     bool is_key, int32_t number, const shm_sync_options *options,
     const uint64_t *fingerprint) {
@@ -3213,17 +4035,30 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
     int id = number;
     shm_sync_i_sysv sysv;
     for (;;) {
-        if (is_key) {
+        if (is_key)
             id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
-            if (id == -1)
-                return errno == ENOENT   ? SHM_SYNC_NOT_FOUND
-                       : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED
-                                         : SHM_SYNC_SYSTEM;
+        if (id == -1) {
+            if (errno == ENOENT)
+                return SHM_SYNC_NOT_FOUND;
+            return errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
         }
         shm_sync_i_attempt attempt =
             shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
-        if (attempt == SHM_SYNC_I_ATTACHED)
-            break;
+        if (attempt == SHM_SYNC_I_ATTACHED) {
+            shm_sync_result result =
+                shm_sync_i_enter_sysv(segment, &sysv, id, fingerprint);
+            if (result == SHM_SYNC_OK) {
+                segment->i_options = *options;
+                return SHM_SYNC_OK;
+            }
+            shm_sync_i_forget(segment);
+            if (result != SHM_SYNC_WOULD_BLOCK) {
+                shm_sync_i_detach_unused(&sysv, options, id);
+                return result;
+            }
+            shm_sync_i_detach(&sysv);
+            attempt = SHM_SYNC_I_LATER_NAMESPACE;
+        }
         if (attempt == SHM_SYNC_I_REFUSED) {
             errno = sysv.error;
             return sysv.result;
@@ -3239,152 +4074,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
         if (attempt == SHM_SYNC_I_LATER_NAMESPACE) {
             if (newcomer_until == 0)
                 newcomer_until = shm_sync_i_after(SHM_SYNC_I_NEWCOMER_TIMEOUT);
-            if (shm_sync_i_has_passed(newcomer_until))
+            else if (shm_sync_i_has_passed(newcomer_until))
                 return SHM_SYNC_FOREIGN_PID_NAMESPACE;
         }
         /* Two processes that met do not meet again. */
-        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) *
-                              UINT64_C(0x9e3779b97f4a7c15)) >>
-                          20;
+        uint64_t mixed = shm_sync_i_now() ^ (uint64_t)getpid() << 32;
+        uint64_t spread = (mixed * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
         shm_sync_i_pause(next_pause + spread % next_pause);
         next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
     }
-    shm_sync_result result = shm_sync_i_identify();
-    bool is_other =
-        fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] ||
-                                   fingerprint[1] != sysv.header.fingerprint[1]);
-    if (result == SHM_SYNC_OK && is_other)
-        result = SHM_SYNC_LAYOUT_MISMATCH;
-    if (result == SHM_SYNC_OK &&
-        (sysv.is_half_reinitialized ||
-            sysv.header.pid_namespace !=
-                SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
-        result =
-            shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
-    if (result == SHM_SYNC_OK) {
-        segment->i_backing = SHM_SYNC_I_SYSV;
-        segment->i_base = sysv.base;
-        segment->i_len = sysv.len;
-        segment->i_header = sysv.header;
-        segment->i_options = *options;
-        segment->i_sysv = id;
-        result = shm_sync_i_publish(segment);
-        if (result == SHM_SYNC_OK)
-            return SHM_SYNC_OK;
-        shm_sync_i_forget(segment);
-    }
-    /* A user that detached meanwhile has counted this process. If no process was
-     * attached before, a crash has left the segment, and it stays. */
-    int saved = errno;
-    if (sysv.was_in_use)
-        (void)shm_sync_i_leave_sysv(&sysv, options, id);
-    else
-        shm_sync_i_detach(&sysv);
-    errno = saved;
-    return result;
-}
-
-/* ------------------------------------------------------------------------------------
- * The lock table: kind, path and offset of each lock in the value
- */
-
-enum {
-    SHM_SYNC_I_KIND_MUTEX = 1,
-    SHM_SYNC_I_KIND_CONDVAR = 2,
-    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
-    SHM_SYNC_I_KIND_SEAT = 4,
-    SHM_SYNC_I_KIND_EVENT = 5
-};
-
-/* An entry of the lock table. All its objects are inside the value. */
-typedef struct shm_sync_i_lock_entry {
-    unsigned kind;
-    unsigned arrays;
-    uint64_t size;
-    uint64_t offset;
-    const unsigned char *dims; /* count and stride of each array, outermost first */
-    uint64_t count;            /* of all objects */
-} shm_sync_i_lock_entry;
-
-/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
- * no entry. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
-    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
-    uint64_t rest = segment->i_header.lock_table_len - *at;
-    const unsigned char *bytes = segment->i_lock_table + *at;
-    if (rest < 16)
-        return false;
-    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
-    entry->kind = bytes[0];
-    entry->arrays = bytes[1];
-    entry->size = shm_sync_i_u32(bytes + 4);
-    entry->offset = shm_sync_i_u64(bytes + 8);
-    entry->dims = bytes + 16;
-    entry->count = 1;
-    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
-    if (len > rest || entry->size == 0 || entry->offset > segment->value_size)
-        return false;
-    uint64_t room = segment->value_size - entry->offset;
-    if (entry->size > room)
-        return false;
-    room -= entry->size; /* for the distance to the last object */
-    for (unsigned i = 0; i < entry->arrays; i++) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * i);
-        uint64_t stride = shm_sync_i_u64(entry->dims + 16 * i + 8);
-        if (count == 0 || (stride != 0 && count - 1 > room / stride))
-            return false;
-        room -= (count - 1) * stride;
-        if (count > segment->value_size / entry->size / entry->count)
-            return false; /* objects do not overlap */
-        entry->count *= count;
-    }
-    *at += len;
-    return true;
-}
-
-/* Returns the offset of the object with this number. The innermost array runs
- * fastest. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
-    const shm_sync_i_lock_entry *entry, uint64_t number) {
-    uint64_t offset = entry->offset;
-    for (unsigned i = entry->arrays; i > 0; i--) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
-        offset += number % count * shm_sync_i_u64(entry->dims + 16 * (i - 1) + 8);
-        number /= count;
-    }
-    return offset;
-}
-
-/* Returns whether `tid` is a thread of this process. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
-    int saved = errno;
-    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
-                  errno != ESRCH;
-    errno = saved;
-    return exists;
-}
-
-/* Returns whether a thread of this process holds a lock in the value. The list of held
- * locks of that thread leads through it, so it must stay mapped. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
-    shm_sync_i_lock_entry entry;
-    uint64_t at = 0;
-    while (shm_sync_i_next_lock(segment, &at, &entry)) {
-        if (entry.kind != SHM_SYNC_I_KIND_MUTEX && entry.kind != SHM_SYNC_I_KIND_SEAT)
-            continue;
-        for (uint64_t number = 0; number < entry.count; number++) {
-            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
-            if (offset % 8 != 0)
-                continue;
-            const uint32_t *word =
-                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
-                                                 offset);
-            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
-            if (tid != 0 && shm_sync_i_is_own_thread(tid))
-                return true;
-        }
-    }
-    return false;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -3437,14 +4135,23 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
  * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
  * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
- * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open
- * it once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
- * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
- * SHM_SYNC_OK the segment is closed.
+ * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_FOREIGN_PID_NAMESPACE,
+ * SHM_SYNC_IN_USE, SHM_SYNC_STALE; SHM_SYNC_BLOCKED, SHM_SYNC_UNFINISHED,
+ * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_UNIDENTIFIED,
+ * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but SHM_SYNC_OK the segment is
+ * closed.
  *
- * It waits at most 10 s, for a process that removes or reinitialises the segment and is
- * stopped. If this process is killed at any point, the kernel detaches it. */
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. If no process uses the locks, this call reinitialises them.
+ * Mutexes that were held are then poisoned.
+ *
+ * It waits for another process that reinitialises or removes the segment, and 10 s for
+ * each such step of a process that is stopped. If this process is killed at any point,
+ * the kernel detaches it.
+ *
+ * The header and the tables are checked, and that the value has the size and the
+ * alignment of its type. A segment with too many types has no type table. Then a
+ * program that knows the type compares `value_size` with it. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open(
     shm_sync_segment *segment, const char *address, const char *fingerprint) {
     shm_sync_options options = shm_sync_default_options();
@@ -3485,7 +4192,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_identify();
     if (result == SHM_SYNC_OK && segment->i_header.pid_namespace !=
-                                     SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker))
+                                     SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker))
         result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_map(segment, copy);
@@ -3511,6 +4218,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
  * SHM_SYNC_BLOCKED, SHM_SYNC_SYSTEM: the segment is closed, but its name stays,
  * although no other process was found.
  *
+ * No thread of this process may use the segment any more. Nothing counts the threads
+ * that wait in it: such a thread would access memory that is unmapped.
+ *
  * It does not wait, unless another process locks the name to remove it and is stopped
  * (10 s). If this process is killed at any point, the name stays or is removed, and no
  * lock is left. */
@@ -3532,18 +4242,7 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_close(shm_sync_segment *segment) {
 }
 
 /* ------------------------------------------------------------------------------------
- * The type table: the fields of the value, by their paths
- *
- * An entry is a fingerprint (two words), the number of words of the message, and the
- * message, whose hash is the fingerprint. The message describes one type:
- *
- *     type    = TYPE text(kind) size align #fields #variants field... variant...
- *     field   = FIELD text(name) offset fingerprint
- *     variant = VARIANT text(name) discriminant #fields field...
- *     text    = tag | length << 8, then the bytes, padded to a whole word
- *
- * A type comes after the types of its fields. The reader accepts any bytes: each step
- * is inside the table, and each reference leads to an earlier entry.
+ * Finding the fields of the value by their paths
  */
 
 /* Kinds of objects that shm_sync_find finds. */
@@ -3587,9 +4286,9 @@ typedef struct shm_sync_object {
     unsigned char *i_receivers;
 } shm_sync_object;
 
-/* Returns the type table of a segment: a private copy, which is valid while the segment is
- * open. Writes its length in bytes. docs/format.md describes the bytes. Returns NULL, and
- * the length 0, if there is none. */
+/* Returns the type table of a segment: a private copy, which is valid while the segment
+ * is open. Writes its length in bytes. docs/format.md describes the bytes. Returns
+ * NULL, and the length 0, if there is none. */
 SHM_SYNC_I_INLINE const unsigned char *shm_sync_type_table(
     const shm_sync_segment *segment, uint64_t *len) {
     *len = segment->i_header.type_table_len;
@@ -3606,139 +4305,6 @@ SHM_SYNC_I_INLINE void shm_sync_fingerprint(
     text[32] = 0;
 }
 
-/* A position in the words of a table, and their end. */
-typedef struct shm_sync_i_cursor {
-    const unsigned char *at;
-    uint64_t words;
-} shm_sync_i_cursor;
-
-/* A text in a table. It does not end with a zero byte. */
-typedef struct shm_sync_i_span {
-    const unsigned char *at;
-    uint64_t len;
-} shm_sync_i_span;
-
-typedef struct shm_sync_i_field {
-    shm_sync_i_span name;
-    uint64_t offset;
-    uint64_t fingerprint[2];
-} shm_sync_i_field;
-
-typedef struct shm_sync_i_type {
-    uint64_t entry; /* where its entry begins */
-    uint64_t fingerprint[2];
-    shm_sync_i_span kind;
-    uint64_t size;
-    uint64_t align;
-    uint64_t fields;
-    shm_sync_i_cursor first_field;
-} shm_sync_i_type;
-
-SHM_SYNC_I_INLINE bool shm_sync_i_take(shm_sync_i_cursor *cursor, uint64_t *word) {
-    if (cursor->words == 0)
-        return false;
-    *word = shm_sync_i_u64(cursor->at);
-    cursor->at += 8;
-    cursor->words -= 1;
-    return true;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_take_text(
-    shm_sync_i_cursor *cursor, unsigned tag, shm_sync_i_span *text) {
-    uint64_t first;
-    if (!shm_sync_i_take(cursor, &first) || (first & 0xff) != tag)
-        return false;
-    text->len = first >> 8;
-    text->at = cursor->at;
-    uint64_t words = text->len / 8 + (text->len % 8 != 0);
-    if (words > cursor->words)
-        return false;
-    cursor->at += 8 * words;
-    cursor->words -= words;
-    return true;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_take_field(
-    shm_sync_i_cursor *cursor, shm_sync_i_field *field) {
-    return shm_sync_i_take_text(cursor, 2, &field->name) &&
-           shm_sync_i_take(cursor, &field->offset) &&
-           shm_sync_i_take(cursor, &field->fingerprint[0]) &&
-           shm_sync_i_take(cursor, &field->fingerprint[1]);
-}
-
-/* Reads the type whose entry begins at `*at`, and moves on to the next entry. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_next_type(
-    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_type *type) {
-    uint64_t len = segment->i_header.type_table_len;
-    shm_sync_i_cursor cursor;
-    uint64_t words;
-    uint64_t variants;
-    if (*at > len)
-        return false;
-    cursor.at = segment->i_type_table + *at;
-    cursor.words = (len - *at) / 8;
-    type->entry = *at;
-    if (!shm_sync_i_take(&cursor, &type->fingerprint[0]) ||
-        !shm_sync_i_take(&cursor, &type->fingerprint[1]) ||
-        !shm_sync_i_take(&cursor, &words) || words > cursor.words)
-        return false;
-    *at += 8 * (3 + words);
-    cursor.words = words;
-    if (!shm_sync_i_take_text(&cursor, 1, &type->kind) ||
-        !shm_sync_i_take(&cursor, &type->size) ||
-        !shm_sync_i_take(&cursor, &type->align) ||
-        !shm_sync_i_take(&cursor, &type->fields) ||
-        !shm_sync_i_take(&cursor, &variants))
-        return false;
-    type->first_field = cursor;
-    return true;
-}
-
-/* Finds a type before the entry at `end`. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_find_type(const shm_sync_segment *segment,
-    const uint64_t fingerprint[2], uint64_t end, shm_sync_i_type *type) {
-    uint64_t at = 0;
-    while (at < end && shm_sync_i_next_type(segment, &at, type)) {
-        if (type->fingerprint[0] == fingerprint[0] &&
-            type->fingerprint[1] == fingerprint[1])
-            return true;
-    }
-    return false;
-}
-
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_text(shm_sync_i_span span, const char *text) {
-    return span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
-}
-
-/* Finds a field by its name. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_find_field(const shm_sync_i_type *type,
-    const char *name, size_t len, shm_sync_i_field *field) {
-    shm_sync_i_cursor cursor = type->first_field;
-    for (uint64_t i = 0; i < type->fields && shm_sync_i_take_field(&cursor, field);
-         i++) {
-        if (field->name.len == len && memcmp(field->name.at, name, len) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Returns the size of a part. The size of a slice, and of what ends with one, depends
- * on the number of elements. A part that ends with a slice ends the value as well. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_size_of(
-    const shm_sync_segment *segment, const shm_sync_i_type *type, uint64_t offset) {
-    shm_sync_i_field element;
-    if (shm_sync_i_is_text(type->kind, "slice")) {
-        if (!shm_sync_i_find_field(type, "0", 1, &element) ||
-            (element.offset != 0 &&
-                segment->len > segment->value_size / element.offset))
-            return UINT64_MAX;
-        return segment->len * element.offset;
-    }
-    bool has_tail = shm_sync_i_is_text(type->kind, "with tail") ||
-                    (type->size == 0 && shm_sync_i_is_text(type->kind, "ShmMutex"));
-    return has_tail ? segment->value_size - offset : type->size;
-}
-
 /* Replaces a type by that of a field, and adds the offset of the field. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
     shm_sync_i_type *type, const shm_sync_i_field *field, uint64_t step,
@@ -3749,16 +4315,26 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_enter(const shm_sync_segment *segment,
     return shm_sync_i_find_type(segment, field->fingerprint, type->entry, type);
 }
 
-/* Follows one step of a path: ".name" or "[3]". */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
-    shm_sync_i_type *type, uint64_t *offset, const char **path, bool is_first) {
+/* Replaces CachePadded, which has no part in a path, by the type inside. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_unpad(
+    const shm_sync_segment *segment, shm_sync_i_type *type, uint64_t *offset) {
     shm_sync_i_field field;
-    /* CachePadded has no part in a path. */
-    while (shm_sync_i_is_text(type->kind, "CachePadded")) {
+    for (unsigned depth = 0; depth < SHM_SYNC_I_DEPTH_MAX; depth++) {
+        if (!shm_sync_i_is_text(type->kind, "CachePadded"))
+            return true;
         if (!shm_sync_i_find_field(type, "value", 5, &field) ||
             !shm_sync_i_enter(segment, type, &field, field.offset, offset))
             return false;
     }
+    return false;
+}
+
+/* Follows one step of a path: ".name" or "[3]". */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_step(const shm_sync_segment *segment,
+    shm_sync_i_type *type, uint64_t *offset, const char **path, bool is_first) {
+    shm_sync_i_field field;
+    if (!shm_sync_i_unpad(segment, type, offset))
+        return false;
     const char *at = *path + 1;
     if (**path == '.' || (is_first && **path != '[')) {
         at = **path == '.' ? at : *path;
@@ -3810,6 +4386,49 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
     return (SHM_SYNC_I_SIDE_SEATS + sizeof(shm_sync_i_seat) * ends + 127) / 128 * 128;
 }
 
+/* Describes the channel at `at` for a program that knows the layout of the value:
+ * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
+ * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. If there
+ * can be no such channel, its kind is SHM_SYNC_KIND_ANY, and no endpoint can be
+ * opened. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size,
+    uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
+    shm_sync_object object;
+    const uint64_t most = UINT64_C(1) << 31; /* so that no sum overflows */
+    uint64_t slots_size;
+    memset(&object, 0, sizeof object);
+    object.at = at;
+    bool is_possible = message_align != 0 && message_align <= most &&
+                       (message_align & (message_align - 1)) == 0 && capacity != 0 &&
+                       senders - 1 < most && receivers - 1 < most &&
+                       !__builtin_mul_overflow(message_size, capacity, &slots_size) &&
+                       slots_size < UINT64_C(1) << 62;
+    if (!is_possible)
+        return object;
+    uint64_t align = message_align > 128 ? message_align : 128;
+    uint64_t sides = shm_sync_i_side_size(senders) + shm_sync_i_side_size(receivers);
+    uint64_t slots = (sides + message_align - 1) / message_align * message_align;
+    object.kind = SHM_SYNC_KIND_CHANNEL;
+    object.size = (slots + slots_size + align - 1) / align * align;
+    object.count = capacity;
+    object.data_size = message_size;
+    object.senders = senders;
+    object.receivers = receivers;
+    object.i_senders = (unsigned char *)at;
+    object.i_receivers = object.i_senders + shm_sync_i_side_size(senders);
+    object.data = object.i_senders + slots;
+    return object;
+}
+
+/* Describes the pipe at `at` (ShmPipe<capacity> in Rust), for a program that knows the
+ * layout of the value. */
+SHM_SYNC_I_INLINE shm_sync_object shm_sync_pipe_at(void *at, uint64_t capacity) {
+    shm_sync_object object = shm_sync_channel_at(at, 1, 1, capacity, 1, 1);
+    if (object.kind == SHM_SYNC_KIND_CHANNEL)
+        object.kind = SHM_SYNC_KIND_PIPE;
+    return object;
+}
+
 /* Checks that a part of a side lies where this header expects it. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_has_part(
     const shm_sync_i_type *side, const char *name, uint64_t offset) {
@@ -3838,12 +4457,11 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_side(const shm_sync_segment *segment
     const shm_sync_i_type *channel, const char *name, uint64_t *offset,
     uint64_t *ends) {
     shm_sync_i_field field;
-    shm_sync_i_type side = *channel;
+    shm_sync_i_type side;
     if (!shm_sync_i_find_field(channel, name, strlen(name), &field) ||
         !shm_sync_i_find_type(segment, field.fingerprint, channel->entry, &side))
         return false;
     *offset = field.offset;
-    uint64_t size = side.size;
     bool known = shm_sync_i_has_part(&side, "lock", 0) &&
                  shm_sync_i_has_part(&side, "index", SHM_SYNC_I_SIDE_INDEX) &&
                  shm_sync_i_has_part(&side, "known", SHM_SYNC_I_SIDE_KNOWN) &&
@@ -3851,16 +4469,13 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_side(const shm_sync_segment *segment
                  shm_sync_i_has_part(&side, "is_left", SHM_SYNC_I_SIDE_LEFT) &&
                  shm_sync_i_has_part(&side, "arrivals", SHM_SYNC_I_SIDE_ARRIVALS) &&
                  shm_sync_i_has_part(&side, "seats", SHM_SYNC_I_SIDE_SEATS);
-    if (!known || !shm_sync_i_find_field(&side, "seats", 5, &field) ||
-        !shm_sync_i_enter_array(segment, &field, &side, ends))
-        return false;
-    return side.size == sizeof(shm_sync_i_seat) &&
-           *ends <= size / sizeof(shm_sync_i_seat) &&
-           shm_sync_i_side_size(*ends) == size && *offset % 128 == 0 &&
-           *offset <= channel->size && size <= channel->size - *offset;
+    return known && shm_sync_i_find_field(&side, "seats", 5, &field) &&
+           shm_sync_i_enter_array(segment, &field, &side, ends) &&
+           side.size == sizeof(shm_sync_i_seat);
 }
 
-/* Describes the channel of the type, which begins at `object->at`. */
+/* Describes the channel of the type, which begins at `object->at`. Its parts must lie
+ * as in every channel, so that they do not overlap. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_channel(const shm_sync_segment *segment,
     const shm_sync_i_type *type, shm_sync_object *object) {
     shm_sync_i_field slots;
@@ -3868,27 +4483,69 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe_channel(const shm_sync_segment *segm
     unsigned char *base = (unsigned char *)object->at;
     uint64_t senders;
     uint64_t receivers;
-    bool known = shm_sync_i_describe_side(
-                     segment, type, "senders", &senders, &object->senders) &&
-                 shm_sync_i_describe_side(
-                     segment, type, "receivers", &receivers, &object->receivers) &&
-                 shm_sync_i_find_field(type, "slots", 5, &slots) &&
-                 shm_sync_i_enter_array(segment, &slots, &message, &object->count);
-    if (!known || type->size > object->size || slots.offset > type->size ||
-        (message.size != 0 &&
-            object->count > (type->size - slots.offset) / message.size))
+    uint64_t sender_ends;
+    uint64_t receiver_ends;
+    uint64_t count;
+    bool known =
+        shm_sync_i_describe_side(segment, type, "senders", &senders, &sender_ends) &&
+        shm_sync_i_describe_side(
+            segment, type, "receivers", &receivers, &receiver_ends) &&
+        shm_sync_i_find_field(type, "slots", 5, &slots) &&
+        shm_sync_i_enter_array(segment, &slots, &message, &count);
+    if (!known)
         return false;
-    object->data_size = message.size;
-    object->i_senders = base + senders;
-    object->i_receivers = base + receivers;
-    object->data = base + slots.offset;
-    return (uintptr_t)base % 128 == 0;
+    shm_sync_object expected = shm_sync_channel_at(
+        base, message.size, message.align, count, sender_ends, receiver_ends);
+    if (expected.kind != SHM_SYNC_KIND_CHANNEL || expected.size != object->size)
+        return false;
+    *object = expected;
+    return senders == 0 && receivers == (uint64_t)(object->i_receivers - base) &&
+           slots.offset == (uint64_t)((unsigned char *)object->data - base) &&
+           (uintptr_t)base % 128 == 0;
+}
+
+/* Returns whether the robust locks of an object are in the lock table. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_findable(
+    const shm_sync_segment *segment, const shm_sync_object *object) {
+    const unsigned char *at = (const unsigned char *)object->at;
+    const unsigned char *side = at;
+    switch (object->kind) {
+    case SHM_SYNC_KIND_MUTEX:
+        return shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_MUTEX, at);
+    case SHM_SYNC_KIND_SEMAPHORE:
+        /* The gate, and then the permits behind the event count. */
+        for (uint64_t i = 0; i < object->count; i++) {
+            if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT,
+                    at + (2 + i) * sizeof(shm_sync_i_seat)))
+                return false;
+        }
+        return shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, at);
+    case SHM_SYNC_KIND_CHANNEL:
+    case SHM_SYNC_KIND_PIPE:
+        for (int number = 0; number < 2; number++) {
+            uint64_t ends = number == 0 ? object->senders : object->receivers;
+            for (uint64_t i = 0; i < ends; i++) {
+                if (!shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT,
+                        side + SHM_SYNC_I_SIDE_SEATS + i * sizeof(shm_sync_i_seat)))
+                    return false;
+            }
+            /* A side with one seat needs no lock. */
+            if (ends > 1 && !shm_sync_i_is_listed(segment, SHM_SYNC_I_KIND_SEAT, side))
+                return false;
+            side = object->i_receivers;
+        }
+        return true;
+    case SHM_SYNC_KIND_ANY:
+    case SHM_SYNC_KIND_CONDVAR:
+    case SHM_SYNC_KIND_EVENT: return true;
+    }
+    return true;
 }
 
 /* Fills in what depends on the kind. Returns false if the type is not as this header
  * knows it. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
-    const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+    const shm_sync_i_type *type, shm_sync_object *object) {
     shm_sync_i_field field;
     shm_sync_i_type inner;
     unsigned char *base = (unsigned char *)object->at;
@@ -3899,7 +4556,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
             !shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner))
             return false;
         object->data = base + field.offset;
-        object->data_size = shm_sync_i_size_of(segment, &inner, offset + field.offset);
+        object->data_size = shm_sync_i_size_of(segment, &inner, 0);
         return object->data_size <= object->size - field.offset &&
                (uintptr_t)base % 8 == 0;
     }
@@ -3918,17 +4575,16 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
                object->size % sizeof(shm_sync_i_seat) == 0 && (uintptr_t)base % 64 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmPipe")) {
+        bool known =
+            shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 &&
+            shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
+            shm_sync_i_describe_channel(segment, &inner, object);
         object->kind = SHM_SYNC_KIND_PIPE;
-        return shm_sync_i_find_field(type, "channel", 7, &field) && field.offset == 0 &&
-               shm_sync_i_find_type(segment, field.fingerprint, type->entry, &inner) &&
-               inner.size == type->size &&
-               shm_sync_i_describe_channel(segment, &inner, object) &&
-               object->data_size == 1 && object->senders == 1 && object->receivers == 1;
+        return known && object->data_size == 1 && object->senders == 1 &&
+               object->receivers == 1;
     }
-    if (shm_sync_i_is_text(type->kind, "ShmChannel")) {
-        object->kind = SHM_SYNC_KIND_CHANNEL;
+    if (shm_sync_i_is_text(type->kind, "ShmChannel"))
         return shm_sync_i_describe_channel(segment, type, object);
-    }
     if (shm_sync_i_is_text(type->kind, "array") &&
         shm_sync_i_find_field(type, "0", 1, &field))
         object->count = field.offset;
@@ -3937,18 +4593,34 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
     return true;
 }
 
+/* Describes the object of a type at an offset of the value. Returns false if it is not
+ * inside the value, or not as this header knows it. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
+    const shm_sync_i_type *type, uint64_t offset, shm_sync_object *object) {
+    memset(object, 0, sizeof *object);
+    if (offset > segment->value_size)
+        return false;
+    object->at = (unsigned char *)segment->value + offset;
+    object->size = shm_sync_i_size_of(segment, type, 0);
+    return object->size <= segment->value_size - offset &&
+           shm_sync_i_describe(segment, type, object) &&
+           shm_sync_i_is_findable(segment, object);
+}
+
 /* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
  * for the value itself. `shm-sync show` prints the paths of the locks. Tuples have
  * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
  * field "data".
  *
  *     shm_sync_object pending;
- *     shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending);
- *     shm_sync_lock((shm_sync_mutex *)pending.at);
+ *     if (shm_sync_find(&segment, ".pending", SHM_SYNC_KIND_MUTEX, &pending)
+ *         != SHM_SYNC_OK) { ... }
+ *     shm_sync_mutex *lock = (shm_sync_mutex *)pending.at;
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
- * another kind than `kind`); SHM_SYNC_CORRUPT; SHM_SYNC_UNSUPPORTED (the segment has no
- * type table); SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
+ * another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
+ * in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
+ * SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
     const shm_sync_segment *segment, const char *path, shm_sync_kind kind,
     shm_sync_object *object) {
@@ -3966,18 +4638,10 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
         if (!shm_sync_i_step(segment, &type, &offset, &rest, rest == path))
             return SHM_SYNC_NOT_FOUND;
     }
-    shm_sync_i_field padded;
-    while (shm_sync_i_is_text(type.kind, "CachePadded")) {
-        if (!shm_sync_i_find_field(&type, "value", 5, &padded) ||
-            !shm_sync_i_enter(segment, &type, &padded, padded.offset, &offset))
-            return SHM_SYNC_CORRUPT;
-    }
+    if (!shm_sync_i_unpad(segment, &type, &offset))
+        return SHM_SYNC_CORRUPT;
     shm_sync_object found;
-    memset(&found, 0, sizeof found);
-    found.at = (unsigned char *)segment->value + offset;
-    found.size = shm_sync_i_size_of(segment, &type, offset);
-    if (found.size > segment->value_size - offset ||
-        !shm_sync_i_describe(segment, &type, offset, &found))
+    if (!shm_sync_i_object_at(segment, &type, offset, &found))
         return SHM_SYNC_CORRUPT;
     if (kind != SHM_SYNC_KIND_ANY && kind != found.kind)
         return SHM_SYNC_LAYOUT_MISMATCH;
@@ -4172,7 +4836,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_leave_seat(shm_sync_i_seat *seat) {
  * occupied. Most threads begin with another seat. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_take_any(
     shm_sync_i_seat *seats, uint64_t count, uint64_t *index, bool *after_death) {
-    uint64_t first = shm_sync_i_this_thread.tid % count;
+    uint64_t first = shm_sync_i_v1_this_thread.tid % count;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = (first + i) % count;
         if (shm_sync_i_is_occupied(&seats[at]))
@@ -4204,7 +4868,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_seats(
  * for which other threads queue. So one thread waits for permits at a time.
  */
 
-/* A permit. It belongs to the thread that acquired it. */
+/* A permit. It belongs to the thread that acquired it. Do not copy it. */
 typedef struct shm_sync_permit {
     /* The number of the permit, below the number of permits. No other permit has it at
      * the same time. */
@@ -4232,11 +4896,14 @@ SHM_SYNC_I_INLINE shm_sync_i_seat *shm_sync_i_permits(
 }
 
 /* Describes the semaphore at `at`, which has `permits` permits (ShmSemaphore<N> in
- * Rust), for a program that knows the layout of the value. */
+ * Rust), for a program that knows the layout of the value. If there can be no such
+ * semaphore, its kind is SHM_SYNC_KIND_ANY, and no permit can be acquired. */
 SHM_SYNC_I_INLINE shm_sync_object shm_sync_semaphore_at(void *at, uint64_t permits) {
     shm_sync_object object;
     memset(&object, 0, sizeof object);
     object.at = at;
+    if (permits - 1 >= UINT64_C(1) << 31)
+        return object;
     object.kind = SHM_SYNC_KIND_SEMAPHORE;
     object.size = sizeof(shm_sync_i_seat) + 64 + sizeof(shm_sync_i_seat) * permits;
     object.count = permits;
@@ -4283,12 +4950,12 @@ SHM_SYNC_I_OUTLINE shm_sync_i_answer shm_sync_i_take_permit(void *context) {
 
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *semaphore,
     shm_sync_i_how how, uint64_t deadline, shm_sync_permit *permit) {
-    shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
-    shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
-    shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
     memset(permit, 0, sizeof *permit);
     if (semaphore->kind != SHM_SYNC_KIND_SEMAPHORE || semaphore->count == 0)
         return SHM_SYNC_INVALID_ARGUMENT;
+    shm_sync_i_seat *gate = shm_sync_i_gate(semaphore);
+    shm_sync_i_seat *permits = shm_sync_i_permits(semaphore);
+    shm_sync_i_permit_context wanted = {semaphore, permit, SHM_SYNC_OK};
     shm_sync_result result = shm_sync_i_check(&gate->lock);
     if (result != SHM_SYNC_OK)
         return result;
@@ -4329,8 +4996,9 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_DEADLOCK (this thread has all permits);
  * SHM_SYNC_TOO_MANY_LOCKS; SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE,
- * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
- * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore).
+ * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED,
+ * SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM; SHM_SYNC_INVALID_ARGUMENT (the object is no
+ * semaphore). `*permit` is overwritten: it must not be a permit that is not released.
  *
  * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter
  * gets them at once, and otherwise within 250 ms. */
@@ -4472,19 +5140,19 @@ typedef struct shm_sync_i_end {
     uint64_t seat;
     uint64_t first_peer; /* the number of the first peer of its time */
     uint64_t arrivals;   /* of the other side, when the endpoint was opened */
-    uint64_t told; /* up to which arrival of the other side the end was reported */
-    const uint32_t *marker;
-    uint32_t tid;
+    uint64_t told;   /* up to which arrival of the other side the end was reported */
+    uint64_t number; /* in the note of the seat; 0: closed */
     bool had_peer;
     bool sends;
 } shm_sync_i_end;
 
-/* An endpoint that sends. It belongs to the thread that opened it. */
+/* An endpoint that sends. It belongs to the thread that opened it. Do not copy it. */
 typedef struct shm_sync_sender {
     shm_sync_i_end i_end;
 } shm_sync_sender;
 
-/* An endpoint that receives. It belongs to the thread that opened it. */
+/* An endpoint that receives. It belongs to the thread that opened it. Do not copy
+ * it. */
 typedef struct shm_sync_receiver {
     shm_sync_i_end i_end;
 } shm_sync_receiver;
@@ -4540,37 +5208,6 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_any_occupied(unsigned char *side, uint64_t en
             return true;
     }
     return false;
-}
-
-/* Describes the channel at `at` for a program that knows the layout of the value:
- * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
- * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. */
-SHM_SYNC_I_INLINE shm_sync_object shm_sync_channel_at(void *at, uint64_t message_size,
-    uint64_t message_align, uint64_t capacity, uint64_t senders, uint64_t receivers) {
-    shm_sync_object object;
-    memset(&object, 0, sizeof object);
-    object.at = at;
-    object.kind = SHM_SYNC_KIND_CHANNEL;
-    object.count = capacity;
-    object.data_size = message_size;
-    object.senders = senders;
-    object.receivers = receivers;
-    object.i_senders = (unsigned char *)at;
-    object.i_receivers = object.i_senders + shm_sync_i_side_size(senders);
-    uint64_t sides = shm_sync_i_side_size(senders) + shm_sync_i_side_size(receivers);
-    uint64_t slots = (sides + message_align - 1) / message_align * message_align;
-    object.data = object.i_senders + slots;
-    uint64_t align = message_align > 128 ? message_align : 128;
-    object.size = (slots + message_size * capacity + align - 1) / align * align;
-    return object;
-}
-
-/* Describes the pipe at `at` (ShmPipe<capacity> in Rust), for a program that knows the
- * layout of the value. */
-SHM_SYNC_I_INLINE shm_sync_object shm_sync_pipe_at(void *at, uint64_t capacity) {
-    shm_sync_object object = shm_sync_channel_at(at, 1, 1, capacity, 1, 1);
-    object.kind = SHM_SYNC_KIND_PIPE;
-    return object;
 }
 
 /* The numbers of messages wrap around at the greatest multiple of the capacity. */
@@ -4645,23 +5282,25 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_open(
         return SHM_SYNC_TOO_MANY_ENDPOINTS;
     if (result != SHM_SYNC_OK)
         return result;
-    uint64_t number =
-        __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST);
-    SHM_SYNC_I_STORE_SC(&shm_sync_i_side_seats(own)[end->seat].lock.record,
-        number & ~SHM_SYNC_I_NOTE_DIED);
+    end->number =
+        __atomic_add_fetch(shm_sync_i_side_arrivals(own), 1u, __ATOMIC_SEQ_CST) &
+        ~SHM_SYNC_I_NOTE_DIED;
+    SHM_SYNC_I_STORE_SC(
+        &shm_sync_i_side_seats(own)[end->seat].lock.record, end->number);
     SHM_SYNC_I_STORE(shm_sync_i_side_left(own), 0u);
-    end->marker = shm_sync_i_this_thread.marker;
-    end->tid = shm_sync_i_this_thread.tid;
     /* Peers that wait shall watch this seat as well. */
     shm_sync_i_notify(shm_sync_i_side_asleep(other), INT32_MAX);
     return SHM_SYNC_OK;
 }
 
-/* Returns whether this thread of this process has opened the endpoint. */
+/* Returns whether this thread has the endpoint: not so after it has closed it, also by
+ * a copy. */
 SHM_SYNC_I_INLINE bool shm_sync_i_end_is_mine(const shm_sync_i_end *end) {
-    return end->marker != NULL && SHM_SYNC_I_LOAD(end->marker) != 0 &&
-           shm_sync_i_identify() == SHM_SYNC_OK &&
-           end->tid == shm_sync_i_this_thread.tid;
+    if (end->number == 0)
+        return false;
+    const shm_sync_i_seat *seat =
+        &shm_sync_i_side_seats(shm_sync_i_own_side(end))[end->seat];
+    return shm_sync_i_is_held(&seat->lock) && shm_sync_i_note(seat) == end->number;
 }
 
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
@@ -4669,9 +5308,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_end_close(shm_sync_i_end *end) {
         return SHM_SYNC_NOT_HELD;
     unsigned char *own = shm_sync_i_own_side(end);
     shm_sync_i_seat *seat = &shm_sync_i_side_seats(own)[end->seat];
-    if (!shm_sync_i_is_mine(&seat->lock))
-        return SHM_SYNC_NOT_HELD;
-    end->marker = NULL;
+    end->number = 0;
     SHM_SYNC_I_STORE_SC(&seat->lock.record, (uint64_t)0);
     shm_sync_i_leave_seat(seat);
     if (!shm_sync_i_any_occupied(own, shm_sync_i_own_ends(end)))
@@ -4860,7 +5497,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_for_peer(
  *
  * Results: SHM_SYNC_OK, SHM_SYNC_TOO_MANY_ENDPOINTS, SHM_SYNC_TOO_MANY_LOCKS,
  * SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
+ * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT,
+ * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
  *
  * When the thread ends without shm_sync_sender_close, its endpoint counts as dead. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(
@@ -4903,7 +5541,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_send(
         1, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
-/* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+/* Sends a message if there is room. Returns SHM_SYNC_WOULD_BLOCK otherwise. In a
+ * channel with several senders it waits for its turn, while another sender copies a
+ * message: a sender that is stopped in the copy delays it. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_send(
     shm_sync_sender *sender, const void *message) {
     uint64_t moved;
@@ -4959,7 +5599,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_recv(
         SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &moved);
 }
 
-/* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. */
+/* Receives a message if there is one. Returns SHM_SYNC_WOULD_BLOCK otherwise. In a
+ * channel with several receivers it waits for its turn, as shm_sync_try_send does. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_try_recv(
     shm_sync_receiver *receiver, void *message) {
     uint64_t moved;
@@ -5044,12 +5685,15 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(
 
 #ifdef __cplusplus
 
+} // namespace shm_sync_i_v1
+
 #include <chrono>
 #include <exception>
 #include <type_traits>
 #include <utility>
 
 namespace shm_sync {
+inline namespace v1 {
 
 /* The result of a function. */
 using result = shm_sync_result;
@@ -5063,11 +5707,15 @@ inline const char *text(result of) noexcept {
 struct try_to_lock_t {};
 inline constexpr try_to_lock_t try_to_lock{};
 
-/* Returns a duration in nanoseconds. A negative one is 0. */
+/* Returns a duration in nanoseconds. One that is negative or no number is 0, and one
+ * that is too long is UINT64_MAX, which means for ever. */
 template <class Rep, class Period>
-std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) {
-    auto count = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
-    return count < 0 ? 0 : static_cast<std::uint64_t>(count);
+constexpr std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept {
+    long double count = std::chrono::duration<long double, std::nano>(time).count();
+    if (!(count > 0))
+        return 0;
+    return count < 18446744073709551616.0L ? static_cast<std::uint64_t>(count)
+                                           : UINT64_MAX;
 }
 
 /* An open segment. The destructor closes it, and ignores the result. If a thread of
@@ -5120,10 +5768,13 @@ class segment {
     /* Returns whether the segment is open. */
     explicit operator bool() const noexcept { return segment_.value != nullptr; }
 
-    /* Returns the value, or null if it is not open or smaller than a T. */
+    /* Returns the value, or null if it is not open, smaller than a T or not aligned as
+     * a T. */
     template <class T> T *value() const noexcept {
-        return segment_.value_size >= sizeof(T) ? static_cast<T *>(segment_.value)
-                                                : nullptr;
+        auto address = reinterpret_cast<std::uintptr_t>(segment_.value);
+        return segment_.value_size >= sizeof(T) && address % alignof(T) == 0
+                   ? static_cast<T *>(segment_.value)
+                   : nullptr;
     }
 
     /* Finds a field by its path: see shm_sync_find. */
@@ -5306,6 +5957,17 @@ template <class T> class sender {
         const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
     }
+    /* Sends the first of `count` messages: see shm_sync_send_many. */
+    [[nodiscard]] result send_many(
+        const T *messages, std::uint64_t count, std::uint64_t &sent) noexcept {
+        return shm_sync_send_many(&sender_, messages, count, &sent);
+    }
+    /* Waits until there is a receiver: see shm_sync_wait_for_receiver. */
+    template <class Rep, class Period>
+    [[nodiscard]] result wait_for_receiver(
+        std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_wait_for_receiver(&sender_, nanoseconds(timeout));
+    }
     result close() noexcept { return shm_sync_sender_close(&sender_); }
 
   private:
@@ -5341,12 +6003,69 @@ template <class T> class receiver {
         T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
         return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
     }
+    /* Receives up to `count` messages: see shm_sync_recv_many. */
+    [[nodiscard]] result recv_many(
+        T *messages, std::uint64_t count, std::uint64_t &received) noexcept {
+        return shm_sync_recv_many(&receiver_, messages, count, &received);
+    }
+    /* Waits until there is a sender: see shm_sync_wait_for_sender. */
+    template <class Rep, class Period>
+    [[nodiscard]] result wait_for_sender(
+        std::chrono::duration<Rep, Period> timeout) noexcept {
+        return shm_sync_wait_for_sender(&receiver_, nanoseconds(timeout));
+    }
     result close() noexcept { return shm_sync_receiver_close(&receiver_); }
 
   private:
     shm_sync_receiver receiver_;
 };
 
+/* The end of a pipe that writes. The destructor closes it. It stays in its thread. */
+class writer {
+  public:
+    /* Opens the end. Returns SHM_SYNC_LAYOUT_MISMATCH if the object is no pipe. */
+    [[nodiscard]] result open(const shm_sync_object &pipe) noexcept {
+        return pipe.kind == SHM_SYNC_KIND_PIPE ? end_.open(pipe)
+                                               : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    /* Writes at least one byte: see shm_sync_write. */
+    [[nodiscard]] result write(
+        const void *bytes, std::uint64_t len, std::uint64_t &written) noexcept {
+        return end_.send_many(static_cast<const unsigned char *>(bytes), len, written);
+    }
+    result close() noexcept { return end_.close(); }
+
+  private:
+    sender<unsigned char> end_;
+};
+
+/* The end of a pipe that reads. The destructor closes it. It stays in its thread. */
+class reader {
+  public:
+    /* Opens the end. Returns SHM_SYNC_LAYOUT_MISMATCH if the object is no pipe. */
+    [[nodiscard]] result open(const shm_sync_object &pipe) noexcept {
+        return pipe.kind == SHM_SYNC_KIND_PIPE ? end_.open(pipe)
+                                               : SHM_SYNC_LAYOUT_MISMATCH;
+    }
+    /* Reads at least one byte: see shm_sync_read. */
+    [[nodiscard]] result read(
+        void *bytes, std::uint64_t len, std::uint64_t &count) noexcept {
+        return end_.recv_many(static_cast<unsigned char *>(bytes), len, count);
+    }
+    result close() noexcept { return end_.close(); }
+
+  private:
+    receiver<unsigned char> end_;
+};
+
+/* Waits until the event is set, at most for a time: see shm_sync_event_wait_for. */
+template <class Rep, class Period>
+[[nodiscard]] result wait_for(
+    shm_sync_event &event, std::chrono::duration<Rep, Period> timeout) noexcept {
+    return shm_sync_event_wait_for(&event, nanoseconds(timeout));
+}
+
+} // namespace v1
 } // namespace shm_sync
 
 #endif /* __cplusplus */

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 /// A compiler and its options.
@@ -123,6 +124,7 @@ impl Compiler {
             &second,
             &header,
             &here.join("world.h"),
+            &here.join("image.h"),
             &here.join("build.rs"),
         ];
         let lock = File::create(target.with_extension("lock"));
@@ -132,7 +134,10 @@ impl Compiler {
         if fs::metadata(&target).is_ok() && Some(modified(&target)) > newest {
             return target;
         }
-        let temporary = target.with_extension(std::process::id().to_string());
+        // Two threads of this process may compile the same file as well.
+        static BUILDS: AtomicU32 = AtomicU32::new(0);
+        let number = BUILDS.fetch_add(1, Ordering::Relaxed);
+        let temporary = target.with_extension(format!("{}-{number}", std::process::id()));
         let mut command = Command::new(&self.program);
         command.args(OPTIONS).args(self.language.options());
         command.args(self.options);

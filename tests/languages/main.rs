@@ -10,6 +10,7 @@ mod support;
 mod attachment;
 mod build;
 mod compilers;
+mod damaged;
 mod hand_over;
 mod instructions;
 mod objects;

@@ -1,13 +1,16 @@
 //! A peer refuses what it can't use.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::time::Duration;
 
-use shm_sync::{Segment, ShmMutex};
+use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
 
 use crate::peer::{Peer, peers};
 use crate::support::{NOBODY, TestName, is_root_for};
-use crate::world::{Place, fingerprint};
+use crate::world::{Place, World, fingerprint};
 
 fn is_rust(peer: &Peer) -> bool {
     peer.name == "Rust"
@@ -126,6 +129,70 @@ fn foreign_namespace_is_refused() {
             "{peer:?}: {answer}"
         );
         running.end();
+    }
+}
+
+/// The byte ranges of docs/format.md: start and length.
+const WRITERS: (i64, i64) = (1 << 62, 1 << 30);
+const ATTACHED: (i64, i64) = (1 << 62, 1 << 31);
+const REINIT: (i64, i64) = ((1 << 62) - 2, 1);
+
+fn lock(file: &File, kind: i32, (start, len): (i64, i64)) {
+    let request = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    };
+    // SAFETY: the struct is valid for reads during the call.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &request) };
+    assert_eq!(rc, 0, "{}", io::Error::last_os_error());
+}
+
+/// Another process reinitialises stale locks, in the order of the Rust crate: it locks
+/// `REINIT`, then its own byte, then all of `WRITERS`, and writes the header last. A
+/// remover locks `ATTACHED` for a moment.
+#[test]
+fn opener_waits_for_a_reinitialization() {
+    let own_byte = (WRITERS.0 + 77, 1);
+    let steps: [&[(i32, (i64, i64))]; 4] = [
+        &[(libc::F_WRLCK, REINIT)],
+        &[(libc::F_WRLCK, REINIT), (libc::F_RDLCK, own_byte)],
+        &[(libc::F_WRLCK, REINIT), (libc::F_WRLCK, WRITERS)],
+        &[(libc::F_WRLCK, ATTACHED)],
+    ];
+    let name = TestName::new("languages-reinit");
+    let segment = SegmentOptions::new()
+        .removal(Removal::Persistent)
+        .create(&name, World::new())
+        .expect("the name is new");
+    drop(segment);
+    for peer in peers() {
+        for step in steps {
+            let file = File::options().read(true).write(true).open(name.path());
+            let file = file.expect("the object is a file");
+            let mut namespace = [0; 4];
+            file.read_exact_at(&mut namespace, 20)
+                .expect("it has a header");
+            for (kind, range) in step {
+                lock(&file, *kind, *range);
+            }
+            file.write_all_at(&[0xee; 4], 20)
+                .expect("it can be written");
+            let mut running = peer.start();
+            running.tell(&open(&name));
+            // A peer that does not wait replies now.
+            std::thread::sleep(Duration::from_millis(100));
+            file.write_all_at(&namespace, 20)
+                .expect("it can be written");
+            drop(file); // unlocks
+            let reply = running.reply();
+            assert_eq!(reply, "ok", "{peer:?}: {step:?}");
+            running.expect("increment 1", "ok 0");
+            running.expect_ok("close");
+            running.end();
+        }
     }
 }
 

@@ -1,4 +1,12 @@
 /* A second file that includes the header, in each program. */
+
+/* A program may have macros with such names. */
+#define PAGE 1
+#define MAX 2
+#define BTIME 3
+#define EMPTY_PATH 4
+#define MASK_AT 5
+
 #include "world.h"
 
 shm_sync_result second_unit_add(struct guarded_number *number)

@@ -114,6 +114,19 @@ EXPORT uint64_t shm_sync_py_type_table(
     return len;
 }
 
+/* Checks that the type with this fingerprint is a lock, or another object, that can be
+ * used at this offset of the value. */
+EXPORT int shm_sync_py_check_object(
+    const shm_sync_segment *segment, uint64_t offset, uint64_t low, uint64_t high) {
+    const uint64_t fingerprint[2] = {low, high};
+    uint64_t end = segment->i_header.type_table_len;
+    shm_sync_i_type type;
+    shm_sync_object object;
+    bool is_known = shm_sync_i_find_type(segment, fingerprint, end, &type) &&
+                    shm_sync_i_object_at(segment, &type, offset, &object);
+    return is_known ? SHM_SYNC_OK : SHM_SYNC_CORRUPT;
+}
+
 EXPORT void shm_sync_py_fingerprint(const shm_sync_segment *segment, char text[33]) {
     shm_sync_fingerprint(segment, text);
 }

@@ -39,6 +39,7 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "close": ([c_void_p], c_int),
     "value": ([c_void_p, POINTER(c_uint64), POINTER(c_uint64)], c_void_p),
     "type_table": ([c_void_p, c_char_p, c_uint64], c_uint64),
+    "check_object": ([c_void_p, c_uint64, c_uint64, c_uint64], c_int),
     "fingerprint": ([c_void_p, c_char_p], None),
     "lock_for": ([c_void_p, c_uint64, _HELD], c_int),
     "try_lock": ([c_void_p, _HELD], c_int),
@@ -192,6 +193,15 @@ class Mapped:
         text = ctypes.create_string_buffer(33)
         plain("fingerprint", self._segment, text)
         return text.value.decode()
+
+    def check_object(self, offset: int, fingerprint: int) -> None:
+        """Raises an exception if no object of this type can be used at ``offset``.
+
+        Another program may have written the tables, and C code uses the object.
+        """
+        self.check_open()
+        low, high = fingerprint & (2**64 - 1), fingerprint >> 64
+        call("check_object", self._segment, offset, low, high, what=self.name)
 
     def check_open(self) -> None:
         """Raises an exception if the segment is closed."""

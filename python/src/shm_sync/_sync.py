@@ -51,6 +51,7 @@ class SyncObject:
     """The base of the objects in a segment that are not data."""
 
     def __init__(self, segment: _native.Mapped, type_: Type, offset: int) -> None:
+        segment.check_object(offset, type_.fingerprint)
         self._segment = segment
         self._type = type_
         self._offset = offset

@@ -57,6 +57,8 @@ class Type:
     depth: int = dataclasses.field(compare=False)
     #: The number of parts. The elements of an array count once.
     parts: int = dataclasses.field(compare=False)
+    #: The hash of the entry in the type table.
+    fingerprint: int = dataclasses.field(default=0, compare=False)
 
     def field(self, name: str) -> Field | None:
         """Returns the field of this name."""
@@ -80,7 +82,7 @@ def parse(table: bytes, fingerprint: int) -> Type:
         if length > min(words.remaining(), _MAX_WORDS):
             raise CorruptSegment("a type in the type table is longer than the table")
         end = words.remaining() - length
-        types[last] = _read_type(words, types)
+        types[last] = _read_type(words, types, last)
         if words.remaining() != end:
             raise CorruptSegment("a type in the type table has another length than it says")
     if last is None:
@@ -90,7 +92,7 @@ def parse(table: bytes, fingerprint: int) -> Type:
     return types[last]
 
 
-def _read_type(words: _Words, types: dict[int, Type]) -> Type:
+def _read_type(words: _Words, types: dict[int, Type], fingerprint: int) -> Type:
     kind = words.text(_TYPE)
     size, align = words.one(), words.one()
     field_count, variant_count = words.one(), words.one()
@@ -112,7 +114,7 @@ def _read_type(words: _Words, types: dict[int, Type]) -> Type:
     count = 1 + sum(part.type.parts for part in parts)
     if count > _MAX_PARTS:
         raise CorruptSegment(f"the value has more than {_MAX_PARTS} parts")
-    return Type(kind, size, align, fields, tuple(variants), depth, count)
+    return Type(kind, size, align, fields, tuple(variants), depth, count, fingerprint)
 
 
 def _read_fields(words: _Words, count: int, types: dict[int, Type]) -> tuple[Field, ...]:
