@@ -70,6 +70,36 @@ fn locks_and_notifications_wake_at_once() {
     });
 }
 
+// A thread that was woken does not know whether others wait behind it.
+#[test]
+fn queue_of_two_wakes_at_once() {
+    for_each_pair(|first, second| {
+        let place = Place::new("languages-prompt-queue");
+        let mut holder = second.open(&place.name);
+        let mut queue = [first, second].map(|it| it.open(&place.name));
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                holder.expect_ok("lock");
+                for waiter in &mut queue {
+                    waiter.tell("lock");
+                    waiter.wait_until_asleep();
+                }
+                holder.expect_ok("unlock");
+                queue[0].expect_reply("ok");
+                let begin = Instant::now();
+                queue[0].expect_ok("unlock");
+                queue[1].expect_reply("ok");
+                let time = begin.elapsed();
+                queue[1].expect_ok("unlock");
+                time
+            })
+            .collect();
+        times.sort();
+        let median = times[ROUNDS / 2];
+        assert!(median < LIMIT, "the median is {median:?}");
+    });
+}
+
 #[test]
 fn objects_wake_at_once() {
     for_each_pair(|sleeper, waker| {
