@@ -45,34 +45,38 @@
  * - The next locker of a mutex gets SHM_SYNC_POISONED, and holds the mutex.
  * - A segment whose creator chose `Removal::UntilLastDetach` loses its name when its
  *   last user calls shm_sync_close. A killed user does not remove the name.
+ * - A thread other than the main thread that calls exec keeps its locks for ever,
+ *   because the kernel does not report its end under its own id.
  *
  * THREADS, SIGNALS AND FORKS
  *
- * A lock, a permit and an endpoint belong to the thread that acquired them. No function
- * here may be called in a signal handler. A forked child has the mappings of its
- * parent, but none of its locks, permits and endpoints: a call with such a one returns
- * SHM_SYNC_NOT_HELD and changes nothing.
+ * A lock, a permit and an endpoint belong to the thread that acquired them. A signal
+ * handler must not call a function of this header. A forked child has the mappings of
+ * its parent, but none of its locks, permits and endpoints. A call for one of these
+ * returns SHM_SYNC_NOT_HELD and changes nothing.
  *
- * A function that sleeps is no cancellation point of pthread_cancel.
+ * No function is a cancellation point of pthread_cancel.
  *
  * RESULTS
  *
- * Functions return a shm_sync_result. Only after SHM_SYNC_SYSTEM does errno say more.
- * shm_sync_text returns a text for each result.
+ * Functions return a shm_sync_result, and shm_sync_text a text for it. errno says more
+ * after SHM_SYNC_SYSTEM only.
  *
  * STATE
  *
- * Each program, and each shared library that includes the header, has one copy of the
- * state below (weak, hidden symbols): the identity of each thread and the number of its
- * locks. Translation units share it. Two copies in one process are independent: each
- * counts the locks of the other like those of any C code.
+ * Each program, and each shared library that includes the header, has one copy of some
+ * state, in weak hidden symbols: the identity of each thread and the number of its
+ * locks. All translation units share that copy, those in C and those in C++. Two copies
+ * in one process are independent: each counts the locks of the other like those of any
+ * C code. If one copy unlocks what another has locked, the latter may allow one lock
+ * too many.
  */
 #ifndef SHM_SYNC_H
 #define SHM_SYNC_H
 
 #include <features.h>
 
-#if !defined(__linux__) || !defined(__GLIBC__)
+#if !defined(__linux__) || !defined(__GLIBC__) || defined(__UCLIBC__)
 #error "shm_sync.h needs Linux with glibc"
 #elif !__GLIBC_PREREQ(2, 30)
 #error "shm_sync.h needs glibc 2.30 or later"
@@ -80,6 +84,10 @@
 #error "shm_sync.h needs a 64-bit machine"
 #elif !defined(__GNUC__)
 #error "shm_sync.h needs gcc or clang"
+#elif defined(__cplusplus) && __cplusplus < 201703L
+#error "shm_sync.h needs C++17"
+#elif !defined(__cplusplus) && __STDC_VERSION__ < 201112L
+#error "shm_sync.h needs C11"
 #endif
 
 #include <errno.h>
@@ -190,8 +198,9 @@ typedef enum shm_sync_result {
     SHM_SYNC_CORRUPT,
     /* The owner and the mode of the object, or of its directory, forbid the call. */
     SHM_SYNC_PERMISSION_DENIED,
-    /* The locks are those of another boot, file or pid namespace, and no process uses
-     * them. A Rust program that opens the segment once reinitialises them. */
+    /* The locks are those of another boot, file or pid namespace, and this header does
+     * not know the kind of one of them. A Rust program that opens the segment once
+     * reinitialises them. */
     SHM_SYNC_STALE,
     /* The text is no address. */
     SHM_SYNC_INVALID_NAME,
@@ -390,6 +399,10 @@ SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __
     "pthread_mutexattr_settype");
 SHM_SYNC_I_C int shm_sync_i_attr_setrobust(
     pthread_mutexattr_t *attr, int robust) __asm__("pthread_mutexattr_setrobust");
+SHM_SYNC_I_C int shm_sync_i_attr_setprotocol(
+    pthread_mutexattr_t *attr, int protocol) __asm__("pthread_mutexattr_setprotocol");
+SHM_SYNC_I_C int shm_sync_i_condattr_setclock(
+    pthread_condattr_t *attr, int clock) __asm__("pthread_condattr_setclock");
 SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__(
     "lstat");
 
@@ -404,7 +417,7 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_OFD_GETLK 36
 #define SHM_SYNC_I_OFD_SETLK 37
 #define SHM_SYNC_I_MADV_WIPEONFORK 18
-#define SHM_SYNC_I_PROC_MAGIC 0x6e736673 /* NSFS_MAGIC */
+#define SHM_SYNC_I_NSFS_MAGIC 0x6e736673
 #define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
 #define SHM_SYNC_I_HUGETLBFS_MAGIC 0x958458f6
 #define SHM_SYNC_I_OVERLAYFS_MAGIC 0x794c7630
@@ -453,16 +466,22 @@ typedef struct shm_sync_i_head {
 
 /* What the header knows of a thread. `marker` tells whether it is valid. */
 typedef struct shm_sync_i_thread {
-    const uint32_t *marker; /* the pid namespace; the kernel zeroes it in a child */
+    /* The pid namespace. The kernel zeroes it in a forked child. */
+    const uint32_t *marker;
     shm_sync_i_head *head;
-    void *top;            /* the first entry when `limit` was right; null: unknown */
-    uint64_t id;          /* process and thread id */
-    uint64_t slack_until; /* the timer slack is known to be small until then */
+    /* The first entry of the list when `room` was right, or null if it may be wrong. */
+    void *top;
+    /* Process and thread id, as the words of a lock store them. */
+    uint64_t id;
+    /* The timer slack is known to be small until then. */
+    uint64_t slack_until;
     uint32_t tid;
-    int32_t held;  /* locks that this copy of the header has locked */
-    int32_t limit; /* the largest value of `held` that the kernel can recover */
-    bool
-        is_known; /* glibc's layout is the known one, so this header writes the words */
+    /* How many more locks the kernel would recover. */
+    int32_t room;
+    /* This copy of the header has locked all entries of the list. */
+    bool all_ours;
+    /* glibc's layout is the known one, so this header writes the words. */
+    bool is_known;
     uint8_t failed_spins;
     uint8_t failed_lock_spins;
 } shm_sync_i_thread;
@@ -477,7 +496,7 @@ SHM_SYNC_I_STATE uint32_t *shm_sync_i_last_marker = NULL;
 /* 0: unknown; 1: one processor is online; 2: several. */
 SHM_SYNC_I_STATE uint8_t shm_sync_i_processors = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_this_thread = {
-    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, SHM_SYNC_MAX_LOCKS_HELD, false, 0, 0};
+    &shm_sync_i_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 #ifdef __cplusplus
 }
 #endif
@@ -613,7 +632,7 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     struct statfs system;
     struct stat status;
     bool found = statfs(link, &system) == 0 &&
-                 (unsigned long)system.f_type == SHM_SYNC_I_PROC_MAGIC &&
+                 (unsigned long)system.f_type == SHM_SYNC_I_NSFS_MAGIC &&
                  stat(link, &status) == 0;
     if (!found) {
         /* Without /proc: pidfd_open, and PIDFD_GET_PID_NAMESPACE (Linux 6.11). */
@@ -737,10 +756,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     me->id =
         ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
     me->is_known = is_known;
-    /* A new thread, and the only thread of a child, hold no lock of this copy. */
-    me->held = 0;
-    me->limit = SHM_SYNC_MAX_LOCKS_HELD;
-    me->top = NULL;
+    me->top = NULL; /* the first lock counts */
     me->marker = marker;
     return SHM_SYNC_OK;
 }
@@ -752,8 +768,8 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
                                                                : shm_sync_i_refresh(me);
 }
 
-/* Returns whether the kernel would recover one more lock. The bound is right while the
- * first entry of the list is the same. Otherwise the list is counted. All code puts new
+/* Counts the list, and returns whether the kernel would recover one more lock. The
+ * number is right as long as the first entry is the same, because all code puts new
  * entries in front. */
 SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
     int32_t count = 0;
@@ -764,12 +780,13 @@ SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
         entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
         count += 1;
     }
-    me->limit = me->held + (SHM_SYNC_MAX_LOCKS_HELD - count);
+    me->room = SHM_SYNC_MAX_LOCKS_HELD - count;
+    me->all_ours = count == 0;
     return count < SHM_SYNC_MAX_LOCKS_HELD;
 }
 
 SHM_SYNC_I_INLINE bool shm_sync_i_has_room(const shm_sync_i_thread *me) {
-    return SHM_SYNC_I_LOAD(&me->head->list) == me->top && me->held < me->limit;
+    return SHM_SYNC_I_LOAD(&me->head->list) == me->top && me->room > 0;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -1247,7 +1264,7 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
         pthread_mutex_unlock(&pthread->mutex);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* glibc only releases the word */
+        __sync_synchronize(); /* glibc only releases the word */
         return NULL;
     }
     shm_sync_i_set_pending(me->head,
@@ -1276,17 +1293,23 @@ SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
 
 /* Counts one more lock of this thread, which is the first of its list. */
 SHM_SYNC_I_INLINE void shm_sync_i_count_lock(shm_sync_i_thread *me) {
-    me->held += 1;
+    me->room -= 1;
     me->top = SHM_SYNC_I_LOAD(&me->head->list);
 }
 
-/* Counts one lock less. The entry after it is the first one for certain only if no
- * other code holds locks. */
+/* Counts one lock less. `first` is the first entry before the unlock, and `next` the
+ * entry after the one that was removed. Other code may unlock its own entry, and lock
+ * it again with more entries behind it. So `next` becomes `top` only if it is the head,
+ * or if this copy of the header has locked all entries. */
 SHM_SYNC_I_INLINE void shm_sync_i_count_unlock(
-    shm_sync_i_thread *me, const shm_sync_i_words *words, void *next) {
-    me->held -= 1;
-    if (((uintptr_t)me->top & ~(uintptr_t)1) == (uintptr_t)&words->next)
-        me->top = me->limit == SHM_SYNC_MAX_LOCKS_HELD ? next : NULL;
+    shm_sync_i_thread *me, const shm_sync_i_words *words, void *first, void *next) {
+    if (first != me->top) {
+        me->top = NULL; /* other code has changed the list */
+        return;
+    }
+    me->room += 1;
+    if (((uintptr_t)first & ~(uintptr_t)1) == (uintptr_t)&words->next)
+        me->top = me->all_ours || next == (void *)me->head ? next : NULL;
 }
 
 /* Records that the calling thread has acquired the lock. */
@@ -1296,25 +1319,39 @@ SHM_SYNC_I_INLINE void shm_sync_i_acquired(
     shm_sync_i_count_lock(me);
 }
 
-/* Records the death of the last holder, and then makes the mutex consistent. If this
- * process dies in between, the next locker repeats both. */
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
-    shm_sync_i_lock *lock, shm_sync_i_record record) {
+/* Returns the process and the thread that hold the lock, or died as its holder. The
+ * process is unknown if glibc's words name another thread than `holder`: C code has
+ * locked, or the holder had just locked. */
+SHM_SYNC_I_COLD uint64_t shm_sync_i_last_holder(const shm_sync_i_lock *lock) {
     uint32_t owner = SHM_SYNC_I_LOAD(&lock->pthread.words.owner);
-    uint64_t dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
-    bool names_thread = owner != 0 && owner < SHM_SYNC_I_NOT_RECOVERABLE;
-    /* glibc overwrites the word that would confirm `holder`. Otherwise the process is
-     * unknown if the words name another thread: C code has locked, or the holder had
-     * just locked. */
-    bool by_libc = owner == SHM_SYNC_I_INCONSISTENT && !shm_sync_i_this_thread.is_known;
-    if (!by_libc && (!names_thread || (uint32_t)(dead & SHM_SYNC_I_TID_MASK) != owner))
-        dead = names_thread ? owner & SHM_SYNC_I_TID_MASK : 0;
+    uint64_t holder = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    if (owner == 0 || owner >= SHM_SYNC_I_NOT_RECOVERABLE)
+        return 0;
+    bool is_confirmed = (uint32_t)(holder & SHM_SYNC_I_TID_MASK) == owner;
+    return is_confirmed ? holder : owner & SHM_SYNC_I_TID_MASK;
+}
+
+/* Records that a holder died. */
+SHM_SYNC_I_COLD void shm_sync_i_record_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record, uint64_t dead) {
     if (record == SHM_SYNC_I_POISON)
         SHM_SYNC_I_STORE(&lock->record, UINT64_C(1) << 60 | dead);
     else
         __atomic_fetch_or(&lock->record, SHM_SYNC_I_NOTE_DIED, __ATOMIC_RELAXED);
     __atomic_fetch_add(&lock->failures, (uint16_t)1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Records the death of the last holder, and then makes the mutex consistent. If this
+ * process dies in between, the next locker repeats both. */
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
+    shm_sync_i_lock *lock, shm_sync_i_record record) {
+    uint64_t dead = shm_sync_i_last_holder(lock);
+    /* glibc overwrites the word that would confirm `holder`. */
+    if (!shm_sync_i_this_thread.is_known &&
+        SHM_SYNC_I_LOAD(&lock->pthread.words.owner) == SHM_SYNC_I_INCONSISTENT)
+        dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
+    shm_sync_i_record_death(lock, record, dead);
     int code = shm_sync_i_make_consistent(&lock->pthread);
     if (code == 0)
         return SHM_SYNC_OK;
@@ -1422,9 +1459,11 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
         return false;
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
     void *next = shm_sync_i_pthread_unlock(&lock->pthread);
-    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &lock->pthread.words, next);
+    shm_sync_i_count_unlock(me, &lock->pthread.words, first, next);
     return true;
 }
 
@@ -1699,6 +1738,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
 #define SHM_SYNC_I_WRITERS_LEN ((int64_t)1 << 30)
 #define SHM_SYNC_I_ATTACHED_LEN ((int64_t)1 << 31)
 #define SHM_SYNC_I_REMOVAL_START (SHM_SYNC_I_WRITERS_START - 1)
+#define SHM_SYNC_I_REINIT_START (SHM_SYNC_I_WRITERS_START - 2)
 
 SHM_SYNC_I_INLINE struct flock shm_sync_i_flock(int kind, int64_t start, int64_t len) {
     struct flock request;
@@ -2109,11 +2149,10 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_load_validity(
     uint64_t copy[5];
     uint64_t end = SHM_SYNC_I_ACQUIRE(&words[3]);
     for (int i = 0; i < 5; i++)
-        copy[i] = SHM_SYNC_I_LOAD(&words[i]);
-    uint32_t space =
-        SHM_SYNC_I_LOAD((const uint32_t *)(const void *)((const char *)base +
-                                                         SHM_SYNC_I_AT_PID_NAMESPACE));
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        copy[i] = SHM_SYNC_I_ACQUIRE(&words[i]);
+    uint32_t space = SHM_SYNC_I_ACQUIRE(
+        (const uint32_t *)(const void *)((const char *)base +
+                                         SHM_SYNC_I_AT_PID_NAMESPACE));
     copy[3] = SHM_SYNC_I_LOAD(&words[3]) == end ? end : 0;
     unsigned char bytes[40];
     memcpy(bytes, copy, sizeof bytes);
@@ -2297,6 +2336,390 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_read_header(int fd, uint64_t objec
     return is_other ? SHM_SYNC_LAYOUT_MISMATCH : result;
 }
 
+/* ------------------------------------------------------------------------------------
+ * The lock table: kind, path and offset of each lock in the value
+ */
+
+enum {
+    SHM_SYNC_I_KIND_MUTEX = 1,
+    SHM_SYNC_I_KIND_CONDVAR = 2,
+    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
+    SHM_SYNC_I_KIND_SEAT = 4,
+    SHM_SYNC_I_KIND_EVENT = 5
+};
+
+/* An entry of the lock table. All its objects are inside the value. */
+typedef struct shm_sync_i_lock_entry {
+    unsigned kind;
+    unsigned arrays;
+    uint64_t size;
+    uint64_t offset;
+    const unsigned char *dims; /* count and stride of each array, outermost first */
+    uint64_t count;            /* of all objects */
+} shm_sync_i_lock_entry;
+
+/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
+ * no entry. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
+    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
+    uint64_t rest = segment->i_header.lock_table_len - *at;
+    const unsigned char *bytes = segment->i_lock_table + *at;
+    if (rest < 16)
+        return false;
+    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
+    entry->kind = bytes[0];
+    entry->arrays = bytes[1];
+    entry->size = shm_sync_i_u32(bytes + 4);
+    entry->offset = shm_sync_i_u64(bytes + 8);
+    entry->dims = bytes + 16;
+    entry->count = 1;
+    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
+    if (len > rest || entry->size == 0 || entry->offset > segment->value_size)
+        return false;
+    uint64_t room = segment->value_size - entry->offset;
+    if (entry->size > room)
+        return false;
+    room -= entry->size; /* for the distance to the last object */
+    for (unsigned i = 0; i < entry->arrays; i++) {
+        uint64_t count = shm_sync_i_u64(entry->dims + 16 * i);
+        uint64_t stride = shm_sync_i_u64(entry->dims + 16 * i + 8);
+        if (count == 0 || (stride != 0 && count - 1 > room / stride))
+            return false;
+        room -= (count - 1) * stride;
+        if (count > segment->value_size / entry->size / entry->count)
+            return false; /* objects do not overlap */
+        entry->count *= count;
+    }
+    *at += len;
+    return true;
+}
+
+/* Returns the offset of the object with this number. The innermost array runs
+ * fastest. */
+SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
+    const shm_sync_i_lock_entry *entry, uint64_t number) {
+    uint64_t offset = entry->offset;
+    for (unsigned i = entry->arrays; i > 0; i--) {
+        uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
+        offset += number % count * shm_sync_i_u64(entry->dims + 16 * (i - 1) + 8);
+        number /= count;
+    }
+    return offset;
+}
+
+/* Returns whether `tid` is a thread of this process. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
+    int saved = errno;
+    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
+                  errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+/* Returns whether a thread of this process holds a lock in the value. The list of held
+ * locks of that thread leads through it, so it must stay mapped. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        if (entry.kind != SHM_SYNC_I_KIND_MUTEX && entry.kind != SHM_SYNC_I_KIND_SEAT)
+            continue;
+        for (uint64_t number = 0; number < entry.count; number++) {
+            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
+            if (offset % 8 != 0)
+                continue;
+            const uint32_t *word =
+                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
+                                                 offset);
+            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
+            if (tid != 0 && shm_sync_i_is_own_thread(tid))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Stale locks
+ *
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. Its lock words then name threads that do not exist, or those of
+ * the original. A process that opens it and finds another epoch or pid namespace in the
+ * header reinitialises the locks: it locks REINIT, then its own byte, and then tries to
+ * lock all of WRITERS. If that fails, another process considers the locks valid. The
+ * stored epoch is invalid meanwhile, so the next opener notices a crash in between and
+ * starts over. The proof is in src/segment/backing/attachment.rs of the Rust crate.
+ */
+
+/* Returns the offset in WRITERS of the byte of this process. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
+    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
+}
+
+/* A pthread condition variable (PthreadCondvar in Rust). */
+typedef struct shm_sync_i_pthread_condvar {
+    pthread_cond_t cond;
+    uint32_t state;
+    uint32_t reserved;
+} shm_sync_i_pthread_condvar;
+
+/* Returns the size of an object of a kind, or 0 if this header does not know the
+ * kind. */
+SHM_SYNC_I_INLINE uint64_t shm_sync_i_size_of_kind(unsigned kind) {
+    switch (kind) {
+    case SHM_SYNC_I_KIND_MUTEX:
+    case SHM_SYNC_I_KIND_SEAT: return sizeof(shm_sync_i_lock);
+    case SHM_SYNC_I_KIND_CONDVAR: return sizeof(shm_sync_condvar);
+    case SHM_SYNC_I_KIND_PTHREAD_CONDVAR: return sizeof(shm_sync_i_pthread_condvar);
+    case SHM_SYNC_I_KIND_EVENT: return sizeof(shm_sync_event);
+    default: return 0;
+    }
+}
+
+/* Initialises a mutex in its place. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_init_pthread(
+    shm_sync_i_pthread *pthread, bool has_priority_inheritance) {
+    enum { PRIO_INHERIT = 1, NORMAL = 0 };
+    pthread_mutexattr_t attr;
+    int code = pthread_mutexattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST);
+    /* glibc fails an assertion for an error-checking mutex with priority
+     * inheritance. */
+    if (code == 0)
+        code = shm_sync_i_attr_settype(
+            &attr, has_priority_inheritance ? NORMAL : SHM_SYNC_I_MUTEX_ERRORCHECK);
+    if (code == 0 && has_priority_inheritance)
+        code = shm_sync_i_attr_setprotocol(&attr, PRIO_INHERIT);
+    if (code == 0)
+        code = pthread_mutex_init(&pthread->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return code;
+}
+
+/* Reinitialises a mutex or a seat. Records the death of a holder first. So after a
+ * crash at any point, the next process can repeat this. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
+    shm_sync_i_lock *lock, unsigned kind, uint32_t pid_namespace) {
+    shm_sync_i_record record =
+        kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
+    uint32_t word = SHM_SYNC_I_LOAD(&lock->pthread.words.lock);
+    uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
+    bool was_held = (word & (SHM_SYNC_I_TID_MASK | SHM_SYNC_I_OWNER_DIED)) != 0 ||
+                    SHM_SYNC_I_LOAD(&lock->holder) != 0;
+    bool is_recorded = record == SHM_SYNC_I_POISON
+                           ? found >> 60 != 0
+                           : (found & SHM_SYNC_I_NOTE_DIED) != 0;
+    if (was_held && !is_recorded)
+        shm_sync_i_record_death(lock, record, shm_sync_i_last_holder(lock));
+    SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
+    int code = shm_sync_i_init_pthread(&lock->pthread, lock->protocol == 1);
+    if (code == 0)
+        __atomic_store_n(&lock->pid_namespace, pid_namespace, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Reinitialises an object of any kind. Returns 0 or the error. No thread uses it. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_object(
+    void *at, unsigned kind, uint32_t pid_namespace) {
+    if (kind == SHM_SYNC_I_KIND_MUTEX || kind == SHM_SYNC_I_KIND_SEAT)
+        return shm_sync_i_reinit_lock((shm_sync_i_lock *)at, kind, pid_namespace);
+    if (kind == SHM_SYNC_I_KIND_CONDVAR) {
+        SHM_SYNC_I_STORE(&((shm_sync_condvar *)at)->waiters, 0u);
+        return 0;
+    }
+    if (kind == SHM_SYNC_I_KIND_EVENT) {
+        shm_sync_event *event = (shm_sync_event *)at;
+        uint64_t roll = SHM_SYNC_I_LOAD(&event->waiters.roll);
+        SHM_SYNC_I_STORE(
+            &event->waiters.roll, (roll & ~(uint64_t)UINT32_MAX) | roll >> 32);
+        __atomic_fetch_or(&event->kind, 2u, __ATOMIC_RELEASE); /* it is placed */
+        return 0;
+    }
+    shm_sync_i_pthread_condvar *condvar = (shm_sync_i_pthread_condvar *)at;
+    pthread_condattr_t attr;
+    int code = pthread_condattr_init(&attr);
+    if (code != 0)
+        return code;
+    code = pthread_condattr_setpshared(&attr, SHM_SYNC_I_SHARED);
+    if (code == 0)
+        code = shm_sync_i_condattr_setclock(&attr, SHM_SYNC_I_CLOCK_MONOTONIC);
+    if (code == 0)
+        code = pthread_cond_init(&condvar->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    if (code == 0)
+        __atomic_store_n(&condvar->state, 1u, __ATOMIC_RELEASE);
+    return code;
+}
+
+/* Checks that the lock table lists all objects of the value, and that this header knows
+ * their kinds. Returns SHM_SYNC_STALE if a Rust program must reinitialise them. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_objects(
+    const shm_sync_segment *segment) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    uint64_t room = segment->value_size;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        uint64_t size = shm_sync_i_size_of_kind(entry.kind);
+        /* The table lists no more than 255 arrays around an object. */
+        if (size == 0 || entry.arrays == 255)
+            return SHM_SYNC_STALE;
+        if (entry.size != size || entry.count > room / size)
+            return SHM_SYNC_CORRUPT;
+        room -= entry.count * size;
+        uint64_t align = entry.kind == SHM_SYNC_I_KIND_CONDVAR ? 4 : 8;
+        bool is_aligned = ((uintptr_t)segment->value + entry.offset) % align == 0;
+        for (unsigned i = 0; i < entry.arrays; i++)
+            is_aligned =
+                is_aligned && shm_sync_i_u64(entry.dims + 16 * i + 8) % align == 0;
+        if (!is_aligned)
+            return SHM_SYNC_CORRUPT;
+    }
+    return at == segment->i_header.lock_table_len ? SHM_SYNC_OK : SHM_SYNC_CORRUPT;
+}
+
+/* Reinitialises all objects, which shm_sync_i_check_objects has checked. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_objects(
+    const shm_sync_segment *segment, uint32_t pid_namespace) {
+    shm_sync_i_lock_entry entry;
+    uint64_t at = 0;
+    while (shm_sync_i_next_lock(segment, &at, &entry)) {
+        for (uint64_t number = 0; number < entry.count; number++) {
+            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
+            int code = shm_sync_i_reinit_object(
+                (unsigned char *)segment->value + offset, entry.kind, pid_namespace);
+            if (code != 0) {
+                errno = code;
+                return SHM_SYNC_SYSTEM;
+            }
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Reserves the blocks of a file that may be a copy with holes, or may share its blocks.
+ * A file system that supports neither call is accepted. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_own_all_blocks(int fd, uint64_t len) {
+    enum { UNSHARE_RANGE = 0x40, SMALLEST = 64 << 10 };
+    long flags = UNSHARE_RANGE;
+    uint64_t done = 0;
+    uint64_t at_once = len;
+    while (done < len) {
+        uint64_t next = at_once < len - done ? at_once : len - done;
+        if (shm_sync_i_syscall(SYS_fallocate, (long)fd, flags, done, next) == 0) {
+            done += next;
+        } else if (errno == EINTR) {
+            /* Some kernels free what the interrupted call has reserved. */
+            at_once = next / 2 > SMALLEST ? next / 2 : (uint64_t)SMALLEST;
+        } else if (errno == EOPNOTSUPP && flags != 0) {
+            flags = 0;
+            done = 0;
+        } else {
+            bool is_full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+            return is_full ? SHM_SYNC_NO_SPACE : SHM_SYNC_OK;
+        }
+    }
+    return SHM_SYNC_OK;
+}
+
+/* Invalidates the stored epoch, before the locks are touched. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_invalidate(unsigned char *base) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    SHM_SYNC_I_STORE(&words[3], (uint64_t)0);
+    __sync_synchronize();
+}
+
+/* Writes epoch and pid namespace into the header. The second half of the boot id is
+ * last, so a crash in between leaves an invalid epoch. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_publish_validity(
+    unsigned char *base, const shm_sync_i_epoch *epoch, uint32_t pid_namespace) {
+    uint64_t *words = (uint64_t *)(void *)(base + SHM_SYNC_I_AT_EPOCH);
+    uint32_t *space = (uint32_t *)(void *)(base + SHM_SYNC_I_AT_PID_NAMESPACE);
+    uint64_t copy[5] = {0, 0, 0, 0, 0};
+    unsigned char number[4];
+    uint32_t stored;
+    unsigned char bytes[40];
+    for (unsigned i = 0; i < 8; i++) {
+        bytes[i] = (unsigned char)(epoch->device >> 8 * i);
+        bytes[8 + i] = (unsigned char)(epoch->inode >> 8 * i);
+        bytes[32 + i] = (unsigned char)(epoch->birth_time >> 8 * i);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        number[i] = (unsigned char)(pid_namespace >> 8 * i);
+    memcpy(bytes + 16, epoch->boot, 16);
+    memcpy(copy, bytes, sizeof copy);
+    memcpy(&stored, number, sizeof stored);
+    shm_sync_i_invalidate(base);
+    SHM_SYNC_I_STORE(space, stored);
+    for (int i = 0; i < 5; i++) {
+        if (i != 3)
+            SHM_SYNC_I_STORE(&words[i], copy[i]);
+    }
+    __atomic_store_n(&words[3], copy[3], __ATOMIC_RELEASE);
+}
+
+/* Reinitialises the locks of a mapped file, if they are stale. The caller holds REINIT
+ * and its own byte of WRITERS. Afterwards it holds that byte, or none of WRITERS if
+ * this is refused. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_file(
+    const shm_sync_segment *segment, const shm_sync_i_epoch *here) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    shm_sync_i_epoch found;
+    uint32_t pid_namespace;
+    shm_sync_i_load_validity(segment->i_base, &found, &pid_namespace);
+    bool is_same_epoch = shm_sync_i_same_epoch(&found, here);
+    if (is_same_epoch && pid_namespace == our_namespace)
+        return SHM_SYNC_OK; /* another process has done it already */
+    int fd = segment->i_fd;
+    shm_sync_result result = SHM_SYNC_OK;
+    int code = shm_sync_i_set_lock(
+        fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    if (code == EAGAIN) {
+        result = is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+    } else if (code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_check_objects(segment);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_own_all_blocks(fd, segment->i_len);
+    if (result == SHM_SYNC_OK) {
+        shm_sync_i_invalidate(segment->i_base);
+        result = shm_sync_i_reinit_objects(segment, our_namespace);
+    }
+    if (result != SHM_SYNC_OK) {
+        /* By name: a forked child may share the open file, and keep others waiting. */
+        int saved = errno;
+        (void)shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+        errno = saved;
+        return result;
+    }
+    shm_sync_i_publish_validity(segment->i_base, here, our_namespace);
+    /* Back to the shared lock that every attached process holds. */
+    int64_t own = SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte();
+    int64_t end = SHM_SYNC_I_WRITERS_START + SHM_SYNC_I_WRITERS_LEN;
+    result = shm_sync_i_wait_lock(fd, F_RDLCK, own, 1);
+    if (result == SHM_SYNC_OK && own > SHM_SYNC_I_WRITERS_START)
+        code = shm_sync_i_set_lock(
+            fd, F_UNLCK, SHM_SYNC_I_WRITERS_START, own - SHM_SYNC_I_WRITERS_START);
+    if (result == SHM_SYNC_OK && code == 0 && own + 1 < end)
+        code = shm_sync_i_set_lock(fd, F_UNLCK, own + 1, end - own - 1);
+    if (result == SHM_SYNC_OK && code != 0) {
+        errno = code;
+        result = SHM_SYNC_SYSTEM;
+    }
+    return result;
+}
+
+/* ------------------------------------------------------------------------------------
+ * Files with a name
+ */
+
 /* Opens the object anew, to remove its name. Returns -1 if that is not this process's
  * task, and -2 after an error. Forked children do not share this open file, so their
  * attachment locks conflict with its locks. */
@@ -2405,14 +2828,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_file(shm_sync_segment *segm
     return result;
 }
 
-SHM_SYNC_I_INLINE uint64_t shm_sync_i_own_byte(void) {
-    return (uint64_t)getpid() % (uint64_t)SHM_SYNC_I_WRITERS_LEN;
-}
-
 /* One attempt to open a file. `*again` becomes true if another process has changed the
- * object or its name meanwhile. */
-SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
-    shm_sync_segment *segment, const uint64_t *fingerprint, bool *again) {
+ * object or its name meanwhile. `*is_stale` tells whether the caller must unlock
+ * REINIT. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *segment,
+    const uint64_t *fingerprint, bool *again, bool *is_stale) {
     int fd = shm_sync_i_open_file(segment->i_path);
     if (fd < 0) {
         switch (errno) {
@@ -2447,17 +2867,13 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
     }
     const shm_sync_i_header *header = &segment->i_header;
     uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
-    bool is_same_epoch = shm_sync_i_same_epoch(&header->epoch, &here);
-    if (!is_same_epoch || header->pid_namespace != our_namespace) {
-        /* A process that uses the locks holds a lock in WRITERS. */
-        int other = shm_sync_i_conflict(
-            fd, F_WRLCK, SHM_SYNC_I_WRITERS_START, SHM_SYNC_I_WRITERS_LEN);
+    *is_stale = !shm_sync_i_same_epoch(&header->epoch, &here) ||
+                header->pid_namespace != our_namespace;
+    if (*is_stale)
+        result = shm_sync_i_wait_lock(fd, F_WRLCK, SHM_SYNC_I_REINIT_START, 1);
+    if (result != SHM_SYNC_OK) {
         shm_sync_i_close_fd(fd);
-        if (other == -1)
-            return SHM_SYNC_SYSTEM;
-        if (other == F_UNLCK)
-            return SHM_SYNC_STALE;
-        return is_same_epoch ? SHM_SYNC_FOREIGN_PID_NAMESPACE : SHM_SYNC_IN_USE;
+        return result;
     }
     /* A user that detaches while this call runs counts this process. Then an opener
      * that fails must detach as a user does. If no process was attached before, a crash
@@ -2466,15 +2882,18 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         fd, F_WRLCK, SHM_SYNC_I_REMOVAL_START, 1 + SHM_SYNC_I_ATTACHED_LEN);
     result = shm_sync_i_wait_lock(
         fd, F_RDLCK, SHM_SYNC_I_WRITERS_START + (int64_t)shm_sync_i_own_byte(), 1);
-    if (result != SHM_SYNC_OK) {
-        shm_sync_i_close_fd(fd);
-        return result;
-    }
     segment->i_fd = fd;
     segment->i_device = (uint64_t)status.st_dev;
     segment->i_inode = (uint64_t)status.st_ino;
+    if (result != SHM_SYNC_OK)
+        return result;
     segment->i_removes = (used == F_RDLCK || used == F_WRLCK) && header->removal;
     result = shm_sync_i_map(segment, fd);
+    if (result != SHM_SYNC_OK)
+        return result;
+    result = shm_sync_i_publish(segment);
+    if (result == SHM_SYNC_OK && *is_stale)
+        result = shm_sync_i_reinit_file(segment, &here);
     if (result != SHM_SYNC_OK)
         return result;
     /* Another process may have reinitialised the locks before this one was
@@ -2496,10 +2915,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(
         *again = true;
         return SHM_SYNC_OK;
     }
-    result = shm_sync_i_publish(segment);
-    if (result == SHM_SYNC_OK)
-        segment->i_removes = header->removal;
-    return result;
+    segment->i_removes = header->removal;
+    return SHM_SYNC_OK;
 }
 
 /* Opens the file at an absolute path. Takes ownership of `path`. */
@@ -2507,16 +2924,21 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path(shm_sync_segment *segmen
     char *path, const shm_sync_options *options, const uint64_t *fingerprint) {
     for (;;) {
         bool again = false;
+        bool is_stale = false;
         memset(segment, 0, sizeof *segment);
         segment->i_fd = -1;
         segment->i_backing = SHM_SYNC_I_FILE;
         segment->i_path = path;
         segment->i_options = *options;
         shm_sync_result result =
-            shm_sync_i_open_path_once(segment, fingerprint, &again);
+            shm_sync_i_open_path_once(segment, fingerprint, &again, &is_stale);
+        int saved = errno;
+        /* By name: a forked child may share the open file. */
+        if (is_stale && segment->i_fd >= 0)
+            (void)shm_sync_i_set_lock(
+                segment->i_fd, F_UNLCK, SHM_SYNC_I_REINIT_START, 1);
         if (result == SHM_SYNC_OK && !again)
             return SHM_SYNC_OK;
-        int saved = errno;
         char *kept = NULL;
         if (again) {
             kept = (char *)malloc(strlen(path) + 1);
@@ -2660,8 +3082,7 @@ SHM_SYNC_I_OUTLINE shm_sync_i_target shm_sync_i_parse_address(
  *
  * The key of a segment leads to it before it is complete. So it contains its state, and
  * a robust lock that its creator and its remover hold. This header follows the protocol
- * of src/segment/backing/sysv/state.rs of the Rust crate, with one exception: it does
- * not reinitialise the locks of another pid namespace.
+ * of src/segment/backing/sysv/state.rs of the Rust crate, which has the proof.
  */
 
 enum {
@@ -2835,8 +3256,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
 }
 
 SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
+    shm_sync_i_thread *me = &shm_sync_i_this_thread;
+    void *first = SHM_SYNC_I_LOAD(&me->head->list);
     void *next = shm_sync_i_pthread_unlock(&word->lock);
-    shm_sync_i_count_unlock(&shm_sync_i_this_thread, &word->lock.words, next);
+    shm_sync_i_count_unlock(me, &word->lock.words, first, next);
 }
 
 SHM_SYNC_I_OUTLINE int shm_sync_i_remove_id(int id) {
@@ -3191,6 +3614,68 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segm
     return result;
 }
 
+/* Makes the locks of an attached segment valid for this process, if it is the only one.
+ * Returns SHM_SYNC_WOULD_BLOCK, and changes nothing, if it is not. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_sysv(
+    const shm_sync_segment *segment, const shm_sync_i_sysv *sysv, int id) {
+    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
+    shm_sync_result result = shm_sync_i_check_objects(segment);
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (!sysv->is_half_reinitialized && !shm_sync_i_seize(word, id))
+        return SHM_SYNC_WOULD_BLOCK;
+    result = shm_sync_i_reinit_objects(segment, our_namespace);
+    if (result != SHM_SYNC_OK)
+        return result;
+    int code = shm_sync_i_init_pthread(&word->lock, false);
+    if (code != 0) {
+        errno = code;
+        return SHM_SYNC_SYSTEM;
+    }
+    shm_sync_i_publish_validity(sysv->base, &sysv->header.epoch, our_namespace);
+    shm_sync_i_set_state(word, SHM_SYNC_I_READY);
+    return SHM_SYNC_OK;
+}
+
+/* Fills the segment for an attachment, after checking it. Returns SHM_SYNC_WOULD_BLOCK
+ * if its locks are of another pid namespace, and other processes are attached. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_enter_sysv(shm_sync_segment *segment,
+    const shm_sync_i_sysv *sysv, int id, const uint64_t *fingerprint) {
+    const uint64_t *found = sysv->header.fingerprint;
+    shm_sync_result result = shm_sync_i_identify();
+    if (result != SHM_SYNC_OK)
+        return result;
+    if (fingerprint != NULL &&
+        (fingerprint[0] != found[0] || fingerprint[1] != found[1]))
+        return SHM_SYNC_LAYOUT_MISMATCH;
+    segment->i_backing = SHM_SYNC_I_SYSV;
+    segment->i_base = sysv->base;
+    segment->i_len = sysv->len;
+    segment->i_header = sysv->header;
+    segment->i_sysv = id;
+    result = shm_sync_i_publish(segment);
+    bool is_valid =
+        !sysv->is_half_reinitialized &&
+        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker);
+    return result == SHM_SYNC_OK && !is_valid
+               ? shm_sync_i_reinit_sysv(segment, sysv, id)
+               : result;
+}
+
+/* Detaches from a segment that this process did not use. A user that detached meanwhile
+ * has counted this process. If no process was attached before, a crash has left the
+ * segment, and it stays. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_detach_unused(
+    shm_sync_i_sysv *sysv, const shm_sync_options *options, int id) {
+    int saved = errno;
+    if (sysv->was_in_use)
+        (void)shm_sync_i_leave_sysv(sysv, options, id);
+    else
+        shm_sync_i_detach(sysv);
+    errno = saved;
+}
+
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segment,
     bool is_key, int32_t number, const shm_sync_options *options,
     const uint64_t *fingerprint) {
@@ -3200,17 +3685,30 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
     int id = number;
     shm_sync_i_sysv sysv;
     for (;;) {
-        if (is_key) {
+        if (is_key)
             id = (int)shm_sync_i_syscall(SYS_shmget, (long)number, 0L, 0L);
-            if (id == -1)
-                return errno == ENOENT   ? SHM_SYNC_NOT_FOUND
-                       : errno == EACCES ? SHM_SYNC_PERMISSION_DENIED
-                                         : SHM_SYNC_SYSTEM;
+        if (id == -1) {
+            if (errno == ENOENT)
+                return SHM_SYNC_NOT_FOUND;
+            return errno == EACCES ? SHM_SYNC_PERMISSION_DENIED : SHM_SYNC_SYSTEM;
         }
         shm_sync_i_attempt attempt =
             shm_sync_i_attach(&sysv, options, id, SHM_SYNC_I_WAIT);
-        if (attempt == SHM_SYNC_I_ATTACHED)
-            break;
+        if (attempt == SHM_SYNC_I_ATTACHED) {
+            shm_sync_result result =
+                shm_sync_i_enter_sysv(segment, &sysv, id, fingerprint);
+            if (result == SHM_SYNC_OK) {
+                segment->i_options = *options;
+                return SHM_SYNC_OK;
+            }
+            shm_sync_i_forget(segment);
+            if (result != SHM_SYNC_WOULD_BLOCK) {
+                shm_sync_i_detach_unused(&sysv, options, id);
+                return result;
+            }
+            shm_sync_i_detach(&sysv);
+            attempt = SHM_SYNC_I_LATER_NAMESPACE;
+        }
         if (attempt == SHM_SYNC_I_REFUSED) {
             errno = sysv.error;
             return sysv.result;
@@ -3230,148 +3728,11 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
                 return SHM_SYNC_FOREIGN_PID_NAMESPACE;
         }
         /* Two processes that met do not meet again. */
-        uint64_t spread = ((shm_sync_i_now() ^ (uint64_t)getpid() << 32) *
-                              UINT64_C(0x9e3779b97f4a7c15)) >>
-                          20;
+        uint64_t mixed = shm_sync_i_now() ^ (uint64_t)getpid() << 32;
+        uint64_t spread = (mixed * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
         shm_sync_i_pause(next_pause + spread % next_pause);
         next_pause = next_pause * 2 < 32000000 ? next_pause * 2 : 32000000;
     }
-    shm_sync_result result = shm_sync_i_identify();
-    bool is_other =
-        fingerprint != NULL && (fingerprint[0] != sysv.header.fingerprint[0] ||
-                                   fingerprint[1] != sysv.header.fingerprint[1]);
-    if (result == SHM_SYNC_OK && is_other)
-        result = SHM_SYNC_LAYOUT_MISMATCH;
-    if (result == SHM_SYNC_OK &&
-        (sysv.is_half_reinitialized ||
-            sysv.header.pid_namespace !=
-                SHM_SYNC_I_LOAD(shm_sync_i_this_thread.marker)))
-        result =
-            shm_sync_i_is_alone(id) ? SHM_SYNC_STALE : SHM_SYNC_FOREIGN_PID_NAMESPACE;
-    if (result == SHM_SYNC_OK) {
-        segment->i_backing = SHM_SYNC_I_SYSV;
-        segment->i_base = sysv.base;
-        segment->i_len = sysv.len;
-        segment->i_header = sysv.header;
-        segment->i_options = *options;
-        segment->i_sysv = id;
-        result = shm_sync_i_publish(segment);
-        if (result == SHM_SYNC_OK)
-            return SHM_SYNC_OK;
-        shm_sync_i_forget(segment);
-    }
-    /* A user that detached meanwhile has counted this process. If no process was
-     * attached before, a crash has left the segment, and it stays. */
-    int saved = errno;
-    if (sysv.was_in_use)
-        (void)shm_sync_i_leave_sysv(&sysv, options, id);
-    else
-        shm_sync_i_detach(&sysv);
-    errno = saved;
-    return result;
-}
-
-/* ------------------------------------------------------------------------------------
- * The lock table: kind, path and offset of each lock in the value
- */
-
-enum {
-    SHM_SYNC_I_KIND_MUTEX = 1,
-    SHM_SYNC_I_KIND_CONDVAR = 2,
-    SHM_SYNC_I_KIND_PTHREAD_CONDVAR = 3,
-    SHM_SYNC_I_KIND_SEAT = 4,
-    SHM_SYNC_I_KIND_EVENT = 5
-};
-
-/* An entry of the lock table. All its objects are inside the value. */
-typedef struct shm_sync_i_lock_entry {
-    unsigned kind;
-    unsigned arrays;
-    uint64_t size;
-    uint64_t offset;
-    const unsigned char *dims; /* count and stride of each array, outermost first */
-    uint64_t count;            /* of all objects */
-} shm_sync_i_lock_entry;
-
-/* Reads the entry at `*at` and moves on. Returns false at the end, and if the bytes are
- * no entry. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_next_lock(
-    const shm_sync_segment *segment, uint64_t *at, shm_sync_i_lock_entry *entry) {
-    uint64_t rest = segment->i_header.lock_table_len - *at;
-    const unsigned char *bytes = segment->i_lock_table + *at;
-    if (rest < 16)
-        return false;
-    uint64_t path = (uint64_t)bytes[2] | (uint64_t)bytes[3] << 8;
-    entry->kind = bytes[0];
-    entry->arrays = bytes[1];
-    entry->size = shm_sync_i_u32(bytes + 4);
-    entry->offset = shm_sync_i_u64(bytes + 8);
-    entry->dims = bytes + 16;
-    entry->count = 1;
-    uint64_t len = 16 + (uint64_t)entry->arrays * 16 + path;
-    if (len > rest || entry->size == 0 || entry->offset > segment->value_size)
-        return false;
-    uint64_t room = segment->value_size - entry->offset;
-    if (entry->size > room)
-        return false;
-    room -= entry->size; /* for the distance to the last object */
-    for (unsigned i = 0; i < entry->arrays; i++) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * i);
-        uint64_t stride = shm_sync_i_u64(entry->dims + 16 * i + 8);
-        if (count == 0 || (stride != 0 && count - 1 > room / stride))
-            return false;
-        room -= (count - 1) * stride;
-        if (count > segment->value_size / entry->size / entry->count)
-            return false; /* objects do not overlap */
-        entry->count *= count;
-    }
-    *at += len;
-    return true;
-}
-
-/* Returns the offset of the object with this number. The innermost array runs
- * fastest. */
-SHM_SYNC_I_OUTLINE uint64_t shm_sync_i_lock_offset(
-    const shm_sync_i_lock_entry *entry, uint64_t number) {
-    uint64_t offset = entry->offset;
-    for (unsigned i = entry->arrays; i > 0; i--) {
-        uint64_t count = shm_sync_i_u64(entry->dims + 16 * (i - 1));
-        offset += number % count * shm_sync_i_u64(entry->dims + 16 * (i - 1) + 8);
-        number /= count;
-    }
-    return offset;
-}
-
-/* Returns whether `tid` is a thread of this process. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_is_own_thread(uint32_t tid) {
-    int saved = errno;
-    bool exists = shm_sync_i_syscall(SYS_tgkill, (long)getpid(), (long)tid, 0L) == 0 ||
-                  errno != ESRCH;
-    errno = saved;
-    return exists;
-}
-
-/* Returns whether a thread of this process holds a lock in the value. The list of held
- * locks of that thread leads through it, so it must stay mapped. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
-    shm_sync_i_lock_entry entry;
-    uint64_t at = 0;
-    while (shm_sync_i_next_lock(segment, &at, &entry)) {
-        if (entry.kind != SHM_SYNC_I_KIND_MUTEX && entry.kind != SHM_SYNC_I_KIND_SEAT)
-            continue;
-        for (uint64_t number = 0; number < entry.count; number++) {
-            uint64_t offset = shm_sync_i_lock_offset(&entry, number);
-            if (offset % 8 != 0)
-                continue;
-            const uint32_t *word =
-                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
-                                                 offset);
-            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
-            if (tid != 0 && shm_sync_i_is_own_thread(tid))
-                return true;
-        }
-    }
-    return false;
 }
 
 /* ------------------------------------------------------------------------------------
@@ -3424,11 +3785,15 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * Results: SHM_SYNC_OK, SHM_SYNC_NOT_FOUND, SHM_SYNC_INVALID_NAME; SHM_SYNC_WRONG_OWNER
  * and SHM_SYNC_TOO_PERMISSIVE (another user owns it or may write to it: see
  * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
- * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_STALE (a Rust program must open
- * it once), SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_IN_USE; SHM_SYNC_BLOCKED,
- * SHM_SYNC_UNFINISHED, SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE,
- * SHM_SYNC_UNIDENTIFIED, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but
- * SHM_SYNC_OK the segment is closed.
+ * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_FOREIGN_PID_NAMESPACE,
+ * SHM_SYNC_IN_USE, SHM_SYNC_STALE; SHM_SYNC_BLOCKED, SHM_SYNC_UNFINISHED,
+ * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_UNIDENTIFIED,
+ * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but SHM_SYNC_OK the segment is
+ * closed.
+ *
+ * A file can outlive the boot and the container in which its locks were initialised,
+ * and it can be copied. If no process uses the locks, this call reinitialises them.
+ * Mutexes that were held are then poisoned.
  *
  * It waits at most 10 s, for a process that removes or reinitialises the segment and is
  * stopped. If this process is killed at any point, the kernel detaches it. */
