@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::segment::internals::{HEADER_LEN, Header, parse_lock_table};
 
-pub use crate::inspect::fuzz::{Choices, object, system_v};
+pub use crate::inspect::fuzz::{Choices, object, system_v, type_table};
 
 /// The bytes of the epoch in a header.
 const EPOCH: Range<usize> = 104..144;

@@ -142,8 +142,8 @@ mod sync;
 
 pub use collections::{ShmOption, ShmString, ShmVec};
 pub use error::{
-    Abi, CapacityError, CorruptHeader, Error, IdentityError, InvalidContents, Layout, LockError,
-    LockResult, NameError, PoisonCause, Poisoned, Unsupported,
+    Abi, CapacityError, CorruptHeader, Error, FieldLayout, FieldMismatch, IdentityError,
+    InvalidContents, Layout, LockError, LockResult, NameError, PoisonCause, Poisoned, Unsupported,
 };
 pub use init::place_at;
 pub use read_only::ReadOnly;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use shm_sync::Address;
 
+use crate::c_header;
 use crate::complete;
 
 /// The end of every help page.
@@ -86,6 +87,12 @@ pub(crate) enum Command {
     /// it.
     #[command(after_help = EXIT_CODES)]
     ClearPoison(ClearPoison),
+    /// Print a C header for the value of a segment
+    ///
+    /// The header has a struct for each type, and checks sizes and offsets when it is
+    /// compiled, as C11 or C++17. It includes `shm_sync.h`.
+    #[command(after_help = EXIT_CODES)]
+    ExportC(ExportC),
     /// Print the manual page, or write the pages of all commands to a directory
     Man(Man),
     /// Print the completions for a shell: of commands, segments, fields and processes
@@ -140,6 +147,10 @@ pub(crate) struct Limit {
 pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) subject: Subject,
+    /// Also show the values of all fields; they are read without locks, so they are no
+    /// snapshot and may be torn
+    #[arg(long)]
+    pub(crate) values: bool,
     #[command(flatten)]
     pub(crate) limit: Limit,
     #[command(flatten)]
@@ -221,6 +232,16 @@ pub(crate) struct ClearPoison {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExportC {
+    #[command(flatten)]
+    pub(crate) subject: Subject,
+    /// The name of the value's type; all other names begin with it, and those of macros
+    /// with its capital letters. Without it, the name follows from that of the segment
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub(crate) prefix: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Man {
     /// Write one page per command into this directory
     #[arg(long, value_name = "DIRECTORY")]
@@ -236,6 +257,14 @@ pub(crate) struct Completions {
 /// Returns the parser of addresses, which need not be UTF-8.
 fn parse_address() -> impl TypedValueParser<Value = Address> {
     OsStringValueParser::new().try_map(|text| Address::try_from(text.as_os_str()))
+}
+
+/// Parses the prefix of `export-c`.
+fn prefix(text: &str) -> Result<String, String> {
+    if c_header::is_free(text) {
+        return Ok(text.to_owned());
+    }
+    Err("not a name that a C and C++ program may define".to_owned())
 }
 
 /// Parses the interval of `watch`.

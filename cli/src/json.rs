@@ -9,10 +9,11 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use serde_json::Value as Json;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
-    self, Attachment, Details, Holder, LockState, Locks, MutexState, Object, SeatState, Segment,
-    SyncObject, SyncState,
+    self, Attachment, Details, FieldValue, Holder, LockState, Locks, MutexState, Object, SeatState,
+    Segment, SyncObject, SyncState, Value, Values,
 };
 
 use crate::labels;
@@ -79,6 +80,34 @@ pub(crate) struct DetailsRow {
     object: ObjectRow,
     sync_objects: Vec<SyncObjectRow>,
     omitted: u64,
+    #[serde(flatten)]
+    values: Option<ValuesRow>,
+}
+
+/// The values: `null` if the segment does not describe its types.
+#[derive(Debug, Serialize)]
+struct ValuesRow {
+    values: Option<Vec<FieldRow>>,
+    values_are_cut: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldRow {
+    path: String,
+    offset: u64,
+    #[serde(flatten)]
+    value: ValueRow,
+}
+
+/// A value. What is no value of the type is `null`, with a reason.
+#[derive(Debug, Serialize)]
+struct ValueRow {
+    value: Json,
+    /// The number of elements or bytes that were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -218,7 +247,79 @@ impl From<&Details> for DetailsRow {
                 .map(SyncObjectRow::from)
                 .collect(),
             omitted: details.omitted,
+            values: None,
         }
+    }
+}
+
+impl DetailsRow {
+    /// Adds the values. `None`: the segment does not describe its types.
+    pub(crate) fn set_values(&mut self, values: Option<&Values>) {
+        let fields = values.map(|values| values.fields.iter().map(FieldRow::from).collect());
+        self.values = Some(ValuesRow {
+            values: fields,
+            values_are_cut: values.is_some_and(|values| values.is_cut),
+        });
+    }
+}
+
+impl From<&FieldValue> for FieldRow {
+    fn from(field: &FieldValue) -> Self {
+        Self {
+            path: field.path.clone(),
+            offset: field.offset,
+            value: (&field.value).into(),
+        }
+    }
+}
+
+impl From<&Value> for ValueRow {
+    fn from(value: &Value) -> Self {
+        let omitted = match value {
+            Value::Text { omitted, .. }
+            | Value::List { omitted, .. }
+            | Value::Bytes { omitted, .. }
+            | Value::Omitted(omitted) => Some(*omitted).filter(|omitted| *omitted > 0),
+            _ => None,
+        };
+        let fault = match value {
+            Value::Invalid => Some("invalid"),
+            Value::Unreadable => Some("unreadable"),
+            _ => None,
+        };
+        Self {
+            value: json_of(value),
+            omitted,
+            fault,
+        }
+    }
+}
+
+/// Returns a value in JSON. A number that JSON does not have is a text.
+fn json_of(value: &Value) -> Json {
+    match value {
+        Value::Unsigned(number) => match u64::try_from(*number) {
+            Ok(number) => number.into(),
+            Err(_) => number.to_string().into(),
+        },
+        Value::Signed(number) => match i64::try_from(*number) {
+            Ok(number) => number.into(),
+            Err(_) => number.to_string().into(),
+        },
+        Value::Float(number) if number.is_finite() => f64::from(*number).into(),
+        Value::Double(number) if number.is_finite() => (*number).into(),
+        Value::Bool(value) => (*value).into(),
+        Value::Char(character) => character.to_string().into(),
+        Value::Text { text, .. } => text.as_str().into(),
+        Value::Variant(name) => name.as_str().into(),
+        Value::List { elements, .. } => elements.iter().map(json_of).collect(),
+        Value::Bytes { bytes, .. } => bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+            .into(),
+        Value::Float(_) | Value::Double(_) => value.to_string().into(),
+        _ => Json::Null,
     }
 }
 

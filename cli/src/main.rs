@@ -1,9 +1,11 @@
 //! The command line tool. It prints the results of [`shm_sync::inspect`].
 
 mod arguments;
+mod c_header;
 mod collect;
 mod complete;
 mod confirm;
+mod export;
 mod json;
 mod labels;
 mod man;
@@ -25,7 +27,7 @@ use shm_sync::inspect::{self, Scope};
 
 use arguments::{Arguments, Command, Ls, Maps, Show};
 use json::{AttachmentRow, DetailsRow, ObjectRow};
-use output::{Failure, Outcome, details, exit_code, print};
+use output::{Failure, Outcome, details, exit_code, print, values};
 use text::escape_lines;
 use view::View;
 
@@ -67,6 +69,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Rm(rm) => manage::remove(&rm),
         Command::Gc(gc) => collect::collect(&gc, view(false)),
         Command::ClearPoison(clear) => manage::clear_poison(&clear),
+        Command::ExportC(export) => export::export_c(&export),
         Command::Man(man) => man::manual(&man),
         Command::Completions(completions) => man::completions(&completions),
     }
@@ -93,10 +96,22 @@ fn list(ls: &Ls, view: View) -> Result<Outcome, Failure> {
 fn show_one(show: &Show, view: View) -> Result<Outcome, Failure> {
     let address = &show.subject.address;
     let details = details(address, show.limit.limit)?;
+    let values = match details.object.content.segment() {
+        Some(_) if show.values => Some(values(address, show.limit.limit)?),
+        _ => None,
+    };
     print(&if show.format.json {
-        json::pretty(&DetailsRow::from(&details))?
+        let mut row = DetailsRow::from(&details);
+        if let Some(values) = &values {
+            row.set_values(values.as_ref());
+        }
+        json::pretty(&row)?
     } else {
-        show::details(&details, view)
+        let mut text = show::details(&details, view);
+        if let Some(values) = &values {
+            text += &show::values(values.as_ref(), view);
+        }
+        text
     })?;
     match details.object.content.segment() {
         Some(_) => Ok(Outcome::Done),

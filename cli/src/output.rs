@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use shm_sync::inspect::{self, Details};
+use shm_sync::inspect::{self, Details, Values};
 use shm_sync::{Address, Error};
 
 use crate::labels;
@@ -113,6 +113,14 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Returns the details of an object, or the failure if there is no such object.
 pub(crate) fn details(address: &Address, limit: usize) -> Result<Details, Failure> {
     inspect::details(address, limit).map_err(|error| match error {
+        Error::NotFound { .. } => no_such_object(address),
+        other => Failure::of(address, &other),
+    })
+}
+
+/// Returns the values of a segment, or `None` if it does not describe its types.
+pub(crate) fn values(address: &Address, limit: usize) -> Result<Option<Values>, Failure> {
+    inspect::values(address, limit).map_err(|error| match error {
         Error::NotFound { .. } => no_such_object(address),
         other => Failure::of(address, &other),
     })

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use shm_sync::PoisonCause;
 use shm_sync::inspect::{
     self, CondvarState, Details, Epoch, EventState, Holder, LockState, Locks, MutexState, Object,
-    SeatState, Segment, SyncObject, SyncState,
+    SeatState, Segment, SyncObject, SyncState, Value, Values,
 };
 use unicode_width::UnicodeWidthStr;
 
 use crate::labels;
-use crate::sheet::{Sheet, Text, faint, left, plain, styled};
+use crate::sheet::{Sheet, Text, faint, left, plain, right, styled};
 use crate::table;
 use crate::text::{self, Style, bytes, escape, wrap};
 use crate::view::View;
@@ -59,6 +59,43 @@ pub(crate) fn short_head(details: &Details, view: View) -> String {
         lines.add("sync objects", locks(segment.locks));
     }
     lines.text
+}
+
+/// Returns the table of the values.
+pub(crate) fn values(values: Option<&Values>, view: View) -> String {
+    let Some(values) = values else {
+        return "\nThe segment does not describe its types.\n".to_owned();
+    };
+    let mut columns = vec![
+        left("FIELD").cut_in_middle_to(16),
+        left("VALUE (not a snapshot)").cut_to(20),
+    ];
+    if view.is_wide {
+        columns.push(right("OFFSET"));
+    }
+    let mut sheet = Sheet::new(columns);
+    for field in &values.fields {
+        let path = match field.path.as_str() {
+            "" => ".",
+            path => path,
+        };
+        let style = match field.value {
+            Value::Invalid | Value::Unreadable => Style::Bad,
+            Value::Omitted(_) | Value::None => Style::Faint,
+            _ => Style::Plain,
+        };
+        // `Display` escapes the texts.
+        let mut row = vec![plain(escape(path)), styled(&field.value, style)];
+        if view.is_wide {
+            row.push(plain(field.offset));
+        }
+        sheet.add(row);
+    }
+    let mut text = "\n".to_owned() + &sheet.render(view);
+    if values.is_cut {
+        text += "and more: see --limit\n";
+    }
+    text
 }
 
 /// Returns the table of the sync objects.

@@ -42,20 +42,135 @@ impl fmt::Display for Layout {
     }
 }
 
+/// The first field in which the type of a segment differs from the expected one.
+///
+/// ```
+/// use shm_sync::{Error, Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), Error> {
+/// # let name = format!("/shm-sync-doc-mismatch-{}", std::process::id());
+/// # let name = name.as_str();
+/// let segment = Segment::create(name, (0_u8, ShmMutex::new(0_u32)))?;
+/// let Err(error) = Segment::<(u8, ShmMutex<u64>)>::open(name) else {
+///     panic!("the types differ");
+/// };
+/// let Error::LayoutMismatch { field: Some(field), .. } = &error else {
+///     panic!("it is described");
+/// };
+/// assert_eq!(field.path, ".1.data");
+/// let types = [&field.expected, &field.found].map(|side| side.clone().unwrap().type_name);
+/// assert_eq!(types, ["u64", "u32"]);
+/// assert!(error.to_string().contains("field `.1.data`: expected u64 at offset"));
+/// # shm_sync::unlink(name)
+/// # }
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct FieldMismatch {
+    /// The path of the field in the expected type, such as `.jobs[].state`, or in the
+    /// type of the segment if only that has the field. It is empty for the value as a
+    /// whole. A variant of an enum is `::Busy`.
+    ///
+    /// It may contain any character, as may the names and types below. `Display`
+    /// escapes those that control a terminal.
+    pub path: String,
+    /// The field as this program has it. `None`: it has no such field.
+    pub expected: Option<FieldLayout>,
+    /// The field as the segment has it. `None`: it has no such field.
+    pub found: Option<FieldLayout>,
+}
+
+/// A field as a program or a segment has it: a part of a [`FieldMismatch`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct FieldLayout {
+    /// The name.
+    pub name: String,
+    /// The type: `u64`, `[u8; 4]`, `ShmMutex`, or `struct`, `enum(u8)` or `tuple`; of a
+    /// variant, `discriminant 7`.
+    pub type_name: String,
+    /// The offset in bytes from the start of the value; in an array, for the first
+    /// element.
+    pub offset: u64,
+    /// The size in bytes, or 0 if it depends on the length of the value.
+    pub size: u64,
+    /// The alignment in bytes.
+    pub align: u64,
+}
+
+impl fmt::Display for FieldMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => write!(f, "the value: ")?,
+            path => write!(f, "field `{}`: ", printable(path))?,
+        }
+        let (one, other) = match (&self.expected, &self.found) {
+            (Some(expected), Some(found)) => (expected, found),
+            (Some(expected), None) => {
+                return write!(f, "expected {expected}, found no such field");
+            }
+            (None, Some(found)) => return write!(f, "expected no such field, found {found}"),
+            (None, None) => return write!(f, "it differs"),
+        };
+        let are_alike = one.type_name == other.type_name && one.offset == other.offset;
+        if one.name != other.name {
+            let name = printable(&other.name);
+            return write!(f, "expected {one}, found `{name}`, {other}");
+        }
+        if !are_alike {
+            return write!(f, "expected {one}, found {other}");
+        }
+        if (one.size, one.align) != (other.size, other.align) {
+            return write!(
+                f,
+                "expected {} of {} bytes, aligned to {}, found {} bytes, aligned to {}",
+                printable(&one.type_name),
+                one.size,
+                one.align,
+                other.size,
+                other.align
+            );
+        }
+        write!(f, "expected another {}", printable(&one.type_name))
+    }
+}
+
+impl fmt::Display for FieldLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = printable(&self.type_name);
+        write!(f, "{of} at offset {}", self.offset)
+    }
+}
+
 /// Returns the text that says how the layout in a segment differs from the expected
 /// one, and what to do. It follows the name of the segment.
-pub(super) fn difference<'a>(expected: &'a Layout, found: &'a Layout) -> impl fmt::Display {
-    Difference { expected, found }
+pub(super) fn difference<'a>(
+    expected: &'a Layout,
+    found: &'a Layout,
+    field: Option<&'a FieldMismatch>,
+) -> impl fmt::Display {
+    Difference {
+        expected,
+        found,
+        field,
+    }
 }
 
 struct Difference<'a> {
     expected: &'a Layout,
     found: &'a Layout,
+    field: Option<&'a FieldMismatch>,
 }
 
 impl fmt::Display for Difference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expected, found } = self;
+        let Self {
+            expected,
+            found,
+            field,
+        } = self;
         let name = printable(&found.type_name);
         if found.abi != expected.abi {
             return write!(
@@ -69,13 +184,14 @@ impl fmt::Display for Difference<'_> {
             return write!(
                 f,
                 "holds {name} ({} bytes, aligned to {}), but this program expects {} \
-                 ({} bytes, aligned to {}): let all programs use one type for it, \
+                 ({} bytes, aligned to {}){}: let all programs use one type for it, \
                  or use another address",
                 found.size,
                 found.align,
                 printable(&expected.type_name),
                 expected.size,
-                expected.align
+                expected.align,
+                field.map_or_else(String::new, |field| format!("; {field}")),
             );
         }
         write!(f, "holds another version of {name}: ")?;
@@ -91,12 +207,17 @@ impl fmt::Display for Difference<'_> {
                 "{} bytes, aligned to {}, instead of {} bytes, aligned to {}",
                 found.size, found.align, expected.size, expected.align
             ),
+            (true, true) if field.is_some() => Ok(()),
             (true, true) => write!(
                 f,
                 "its fields have other names, types or offsets, although size and alignment \
                  are equal"
             ),
         }?;
+        if let Some(field) = field {
+            let is_all = found.size == expected.size && found.align == expected.align;
+            write!(f, "{}{field}", if is_all { "" } else { "; " })?;
+        }
         f.write_str(
             "; build all programs with the same definition of the type, \
              or unlink the segment and create it again",
@@ -211,6 +332,7 @@ mod tests {
             address: None,
             expected: Box::new(layout()),
             found: Box::new(found),
+            field: None,
         };
         error.at(&"/jobs").to_string()
     }

@@ -16,7 +16,7 @@ use thiserror::Error as ThisError;
 pub use contents::{CapacityError, InvalidContents};
 pub use identity::IdentityError;
 pub use lock::{LockError, LockResult, PoisonCause, Poisoned};
-pub use mismatch::{Abi, CorruptHeader, Layout};
+pub use mismatch::{Abi, CorruptHeader, FieldLayout, FieldMismatch, Layout};
 pub use request::{NameError, Unsupported};
 
 use crate::printable::printable;
@@ -217,8 +217,9 @@ pub enum Error {
     ///
     /// The text says which of these facts differ: the platform, the name of the type,
     /// its size, its alignment. If all of them are equal, only the
-    /// [fingerprint](Layout::fingerprint) differs, and so the fields do.
-    #[error("{} {}", segment(.address), difference(.expected, .found))]
+    /// [fingerprint](Layout::fingerprint) differs, and so the fields do. The text names
+    /// the first field that differs, if the segment describes its types.
+    #[error("{} {}", segment(.address), difference(.expected, .found, .field.as_deref()))]
     LayoutMismatch {
         /// The address of the segment.
         address: Option<Box<str>>,
@@ -226,6 +227,9 @@ pub enum Error {
         expected: Box<Layout>,
         /// The layout in the header.
         found: Box<Layout>,
+        /// The first field that differs. `None` for another platform, or if the segment
+        /// does not describe its types in a readable way.
+        field: Option<Box<FieldMismatch>>,
     },
     /// The object is in use in another pid namespace (a container), where the thread
     /// ids in its locks mean other threads.

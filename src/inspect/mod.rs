@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`objects`], [`object`] | what is in shared memory, and which processes use it |
 //! | [`details`], [`sync_object`] | the locks inside a segment, with their holders |
+//! | [`types()`], [`values()`] | the types and the values of a segment of any type |
 //! | [`attachments_of`] | the shared memory of one process |
 //! | [`remove`], [`clear_poison()`] | remove a segment; clear the poison of a mutex |
 //!
@@ -61,6 +62,7 @@ pub(crate) mod fuzz;
 mod locks;
 mod reader;
 mod types;
+mod values;
 
 use crate::error::Error;
 use crate::os::mem;
@@ -77,6 +79,7 @@ pub use types::{
     HolderState, Link, LockState, Locks, MutexState, Object, Scope, SeatState, Segment, State,
     SyncObject, SyncState, Users, Waiters,
 };
+pub use values::{FieldValue, Value, Values};
 
 /// Returns the size of a page in bytes.
 #[must_use]
@@ -274,6 +277,39 @@ pub fn types(address: &Address) -> Result<Option<Types>, Error> {
     let found = find::find_segment(address).map_err(|error| error.at(address));
     let (_, opened) = found?;
     opened.types().map_err(|error| error.at(address))
+}
+
+/// Returns at most `limit` values of the fields of a segment of any type, or `None` if
+/// the segment does not describe its types.
+///
+/// It reads without a lock while the processes go on. So a value may be torn, and two
+/// values need not fit together. Long arrays and texts are shortened. The state of
+/// locks and of the other sync objects is not a value: see [`details`].
+///
+/// ```
+/// use shm_sync::inspect::{self, Value};
+/// use shm_sync::{Segment, ShmMutex};
+///
+/// # fn main() -> Result<(), shm_sync::Error> {
+/// # let name = format!("/shm-sync-doc-values-{}", std::process::id());
+/// # let name = name.as_str();
+/// let segment = Segment::create(name, ShmMutex::new((7_u64, true)))?;
+/// let values = inspect::values(&name.parse()?, 100)?.expect("the types are few");
+/// let shown = values.fields.iter().map(|field| format!("{} = {}", field.path, field.value));
+/// assert_eq!(shown.collect::<Vec<_>>(), [".data.0 = 7", ".data.1 = true"]);
+/// assert_eq!(values.fields[0].value, Value::Unsigned(7));
+/// # shm_sync::unlink(name)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Those of [`types`].
+pub fn values(address: &Address, limit: usize) -> Result<Option<Values>, Error> {
+    let found = find::find_segment(address).map_err(|error| error.at(address));
+    let (_, opened) = found?;
+    values::read(&opened, limit).map_err(|error| error.at(address))
 }
 
 /// Returns the shared mappings of a process, in the order of their addresses.

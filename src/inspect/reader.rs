@@ -147,15 +147,26 @@ impl<'a> Reader<'a> {
     /// Returns the `N` bytes from `offset` on, or `None` if they can't be read or
     /// exceed the value.
     pub(super) fn bytes<const N: usize>(&mut self, offset: u64) -> Option<[u8; N]> {
-        if let Some(bytes) = self.in_window(offset) {
-            return Some(bytes);
+        self.slice(offset, N)?.try_into().ok()
+    }
+
+    /// Returns the `len` bytes from `offset` on, or `None` if they can't be read or
+    /// exceed the value.
+    pub(super) fn slice(&mut self, offset: u64, len: usize) -> Option<&[u8]> {
+        if self.in_window(offset, len).is_none() {
+            self.fill(offset, len)?;
         }
+        self.in_window(offset, len)
+    }
+
+    /// Reads the `len` bytes from `offset` on, and perhaps more, into the window.
+    fn fill(&mut self, offset: u64, len: usize) -> Option<()> {
         let header = &self.opened.header;
         let room = header.layout.size.checked_sub(offset)?;
         let end = self.start.saturating_add(self.window.len() as u64);
         let len = match offset.checked_sub(end) {
-            Some(gap) if gap < Self::CLOSE => Self::WINDOW,
-            _ => N,
+            Some(gap) if gap < Self::CLOSE => Self::WINDOW.max(len),
+            _ => len,
         };
         let len = usize::try_from(room).map_or(len, |room| room.min(len));
         self.window.resize(len, 0);
@@ -163,13 +174,12 @@ impl<'a> Reader<'a> {
         let at = header.value_offset.checked_add(offset)?;
         let filled = self.opened.source.read_at(&mut self.window, at);
         self.window.truncate(filled.unwrap_or(0));
-        self.in_window(offset)
+        Some(())
     }
 
-    fn in_window<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+    fn in_window(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        let bytes = self.window.get(at..at.checked_add(N)?)?;
-        bytes.try_into().ok()
+        self.window.get(at..at.checked_add(len)?)
     }
 }
 

@@ -43,8 +43,10 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_lock_table};
     pub(crate) use crate::segment::format::type_table::{
-        MAX_LEN as MAX_TYPE_TABLE, parse as parse_type_table,
+        MAX_LEN as MAX_TYPE_TABLE, int_of, parse as parse_type_table,
     };
+    #[cfg(feature = "serde")]
+    pub(crate) use crate::segment::format::type_table::{signed, unsigned};
     pub(crate) use crate::segment::permissions::Permissions;
     pub(crate) use crate::segment::removal::remove_if_abandoned;
 }

@@ -309,7 +309,7 @@ mod tests {
         fn of(&self) -> &'static Description {
             let number = self.fingerprint as usize;
             Box::leak(Box::new(Description {
-                parts: Parts::opaque("", number % 7, 1 << (number >> 3) % 4),
+                parts: Parts::opaque("", number % 7, 1 << ((number >> 3) % 4)),
                 fingerprint: Fingerprint::from_bits(self.fingerprint),
                 words: 0,
             }))

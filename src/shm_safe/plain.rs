@@ -61,8 +61,8 @@ use crate::shm_safe::tear_free::TearFree;
 /// # Fingerprints
 ///
 /// The inside of a foreign type is unknown, and its name is not available at compile
-/// time. The [`Fingerprint`] of `Plain<T>` covers the size and the alignment of `T`,
-/// and nothing else. Two programs can open one segment although
+/// time. The [`Fingerprint`](crate::Fingerprint) of `Plain<T>` covers the size and the
+/// alignment of `T`, and nothing else. Two programs can open one segment although
 ///
 /// * one has `Plain<Uuid>` where the other has another type of 16 bytes with the same
 ///   alignment,

@@ -65,7 +65,10 @@ pub struct ShmOnceLock<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-const MADE: u32 = 1;
+pub(crate) const MADE: u32 = 1;
+
+/// The offset of the state in bytes, whatever the type of the value.
+pub(crate) const MADE_AT: usize = offset_of!(ShmOnceLock<u8>, state);
 
 // SAFETY: threads share the value, and the thread that reads it need not be the one
 // that made it.

@@ -105,7 +105,11 @@ pub struct Published<T> {
     slots: [UnsafeCell<T>; SLOTS as usize],
 }
 
-const SLOTS: u64 = 3;
+/// The number of slots. A version is in the slot of its number modulo this.
+pub(crate) const SLOTS: u64 = 3;
+
+/// The offset of the version in bytes, whatever the type of the value.
+pub(crate) const VERSION_AT: usize = offset_of!(Published<u8>, version);
 
 // SAFETY: the slots are accessed by atomic accesses only. Readers get copies, so T need
 // not be `Sync`; it is moved from the publisher to them, so it must be `Send`.

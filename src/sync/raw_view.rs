@@ -21,6 +21,9 @@ pub(crate) const SEAT_LEN: usize = size_of::<Seat>();
 /// The size of a `ShmEvent`, in bytes.
 pub(crate) const EVENT_LEN: usize = size_of::<ShmEvent>();
 
+pub(crate) use super::once_lock::{MADE, MADE_AT};
+pub(crate) use super::published::{SLOTS as VERSION_SLOTS, VERSION_AT};
+
 /// Reads a mutex. The holder's process id is 0 if it is unknown.
 pub(crate) fn mutex(bytes: [u8; MUTEX_LEN]) -> MutexState<Holder> {
     // SAFETY: any bytes are valid for a RawMutex (invariant 6 of `robust_lock`). The

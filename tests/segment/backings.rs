@@ -283,9 +283,11 @@ on_stage! {
         for place in places("type") {
             let _shared = Segment::create(&place, counter()).unwrap();
             match Segment::<ShmMutex<i64>>::open(&place) {
-                Err(Error::LayoutMismatch { expected, found, .. }) => {
+                Err(Error::LayoutMismatch { expected, found, field, .. }) => {
                     assert!(expected.type_name.contains("i64"));
                     assert!(found.type_name.contains("u64"));
+                    let shown = "field `.data`: expected i64 at offset 64, found u64 at offset 64";
+                    assert_eq!(field.map(|field| field.to_string()).as_deref(), Some(shown));
                 }
                 other => panic!("{other:?}"),
             }

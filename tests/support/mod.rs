@@ -26,6 +26,7 @@ mod random;
 pub mod seccomp;
 mod stage;
 mod timing;
+mod type_table;
 mod users;
 mod values;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -38,6 +39,7 @@ pub use random::Random;
 pub use stage::{enter_stage, ignore_output, send_on_stage, watchdog};
 pub(crate) use stage::{on_stage, stage};
 pub use timing::{median, poll, time};
+pub use type_table::{TestField, TypeTable};
 pub use users::{NOBODY, become_member, become_nobody, is_root_for};
 pub use values::{
     Marked, Meeting, Pair, SharedPair, dead_owner, expect_poisoned, holder_of, leave_a_death, pair,

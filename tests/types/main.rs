@@ -2,7 +2,9 @@
 //! public types. `tests/ui/` has the tests of the compiler's messages.
 
 mod derive;
+mod mismatch;
 mod properties;
 mod public_types;
 mod serialise;
 mod type_table;
+mod values;

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use serde_json::{Value, json, to_value};
 use shm_sync::inspect::{self, Scope};
-use shm_sync::{Removal, Segment, ShmCondvar, ShmMutex};
+use shm_sync::{Removal, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
 fn details(address: &str) -> Value {
     let address = address.parse().unwrap();
@@ -50,6 +50,34 @@ fn smoke() {
     let maps = to_value(all).unwrap();
     assert_eq!(maps[0]["access"], "ReadWrite");
     assert!(maps[0]["addresses"]["start"].is_u64(), "{maps}");
+}
+
+#[test]
+fn types_and_values_are_serialised() {
+    let segment = Segment::anonymous((ShmMutex::new(-7_i16), u128::MAX)).unwrap();
+    let fd = Segment::as_fd(&segment).unwrap().as_raw_fd();
+    let address = format!("/proc/{}/fd/{fd}", std::process::id());
+    let address = address.parse().unwrap();
+    let types = to_value(inspect::types(&address).unwrap()).unwrap();
+    let all = types["all"].as_array().unwrap();
+    let root = all.last().unwrap();
+    assert_eq!(root["kind"], "tuple");
+    assert_eq!(root["fields"][0]["name"], "0");
+    let mutex = all.iter().find(|of| of["kind"] == "ShmMutex").unwrap();
+    assert_eq!(mutex["fields"][0]["offset"], 64);
+    assert_eq!(
+        mutex["fields"][0]["fingerprint"],
+        i16::FINGERPRINT.to_string()
+    );
+
+    let values = to_value(inspect::values(&address, 9).unwrap()).unwrap();
+    assert_eq!(values["is_cut"], false);
+    assert_eq!(values["fields"][0]["path"], ".0.data");
+    assert_eq!(values["fields"][0]["value"]["Signed"], -7);
+    assert_eq!(
+        values["fields"][1]["value"]["Unsigned"],
+        u128::MAX.to_string()
+    );
 }
 
 #[test]

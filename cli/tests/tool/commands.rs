@@ -651,7 +651,7 @@ on_stage! {
         for arguments in wrong {
             assert_eq!(refusal(arguments).1, 2, "{arguments:?}");
         }
-        for command in ["", "ls", "show", "watch", "maps", "rm", "gc", "clear-poison"] {
+        for command in ["", "ls", "show", "watch", "maps", "rm", "gc", "clear-poison", "export-c"] {
             let arguments = [command, "--help"];
             let help = stdout(&arguments[usize::from(command.is_empty())..]);
             assert!(help.contains("Exit codes:"), "{command}");

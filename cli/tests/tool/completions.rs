@@ -71,7 +71,7 @@ on_stage! {
     fn segments_are_completed() {
         let name = TestName::new("complete");
         let _segment = Segment::create(&name, farm()).unwrap();
-        for command in ["show", "watch", "rm", "clear-poison"] {
+        for command in ["show", "watch", "rm", "clear-poison", "export-c"] {
             assert_eq!(candidates(&[command, &name[..name.len() - 1]]), [&*name], "{command}");
             assert!(candidates(&[command, ""]).contains(&name.to_string()), "{command}");
         }

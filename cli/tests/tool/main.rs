@@ -7,7 +7,9 @@ mod run;
 
 mod commands;
 mod completions;
+mod export;
 mod gc;
 mod outputs;
 mod terminal;
 mod texts;
+mod values;

@@ -20,6 +20,7 @@ fn all_commands(name: &str, pid: &str) -> Vec<Vec<String>> {
         "ls --json",
         "show NAME",
         "show NAME --json",
+        "export-c NAME",
         "watch NAME --interval 0.05",
         "watch NAME --interval 0.05 --json",
         "maps PID",

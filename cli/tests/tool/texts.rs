@@ -77,6 +77,7 @@ fn run_all_commands(address: &str) {
     run(&["show", address, "--json"]);
     run(&["watch", address, "--count", "1"]);
     run(&["watch", address, "--count", "1", "--json"]);
+    run(&["export-c", address]);
     run(&["clear-poison", address, ".", "--yes"]);
     run(&["clear-poison", address, EVIL, "--yes"]);
     run(&["ls", "--all"]);

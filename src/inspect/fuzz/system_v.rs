@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::inspect;
 use crate::os::mem::sysv_shm::{self, Id};
 use crate::os::mem::{Access, Mapping, Pages, page_size};
-use crate::segment::{Address, Segment, SegmentContent};
+use crate::segment::{Address, Segment};
+use crate::shm_safe::SegmentContent;
 use crate::sync::ShmMutex;
 
 /// Half the time that the library waits for another process. For a segment that no

@@ -20,6 +20,7 @@ use crate::segment::backing::mapped::Mapped;
 use crate::segment::failure;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::header::{self, Header};
+use crate::segment::format::type_diff;
 use crate::segment::format::writer::{self, SegmentLayout};
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::{OwnerCheck, Permissions};
@@ -224,7 +225,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     loop {
         let (file, stat) = open_checked(permissions, path, access)?;
         let header = read_header(&file, stat.len)?;
-        let len = header.check_layout::<T>()?;
+        let len = check_layout::<T>(&file, &header)?;
         // Read-only openers take no locks, so stale locks do not matter.
         let here = match access {
             Access::ReadWrite => Some(Validity::of(&file)?),
@@ -407,6 +408,19 @@ pub(in crate::segment) fn read_header(file: impl AsFd, object_len: u64) -> Resul
         return Err(Error::NotASegment { address: None });
     }
     Header::parse(&bytes, object_len)
+}
+
+/// Checks that a file with this header contains a `T`: see [`Header::check_layout`].
+pub(in crate::segment) fn check_layout<T: SegmentContent + ?Sized>(
+    file: impl AsFd,
+    header: &Header,
+) -> Result<usize, Error> {
+    header.check_layout::<T>().map_err(|error| {
+        type_diff::explain(error, header, T::DESCRIPTION, &mut |buffer, offset| {
+            let filled = regular_file::read_at(&file, buffer, offset);
+            filled.is_ok_and(|filled| filled == buffer.len())
+        })
+    })
 }
 
 /// Returns the directory that `path` is in.

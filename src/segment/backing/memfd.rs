@@ -118,7 +118,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         .map_err(failure::call_error("fstat"))?
         .len;
     let header = file::read_header(lent()?, len)?;
-    let elements = header.check_layout::<T>()?;
+    let elements = file::check_layout::<T>(lent()?, &header)?;
     if header.pid_namespace != init::init_context()?.pid_namespace {
         return Err(Error::ForeignPidNamespace { address: None });
     }

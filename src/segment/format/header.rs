@@ -123,6 +123,7 @@ impl Header {
             address: None,
             expected: Box::new(layout_of::<T>(size)),
             found: Box::new(self.layout.clone()),
+            field: None,
         };
         let size = T::size(self.len).or_else(|| T::size(0)).unwrap_or_default();
         let expected = layout_of::<T>(size);
@@ -277,6 +278,7 @@ impl Header {
             address: None,
             expected: Box::new(expected),
             found: Box::new(self.layout.clone()),
+            field: None,
         })
     }
 }

@@ -39,6 +39,7 @@ const SHORTEST_ITEM: u64 = 4;
 
 /// All types in the value of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Types {
     /// Each type comes after those of its fields. The list is never empty.
     all: Vec<Type>,
@@ -97,6 +98,7 @@ pub struct Variant {
     /// The name.
     pub name: String,
     /// The discriminant. If the `repr` is `u128`, the bits are those of the number.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "signed"))]
     pub discriminant: i128,
     /// The fields, with their offsets from the start of the enum.
     pub fields: Vec<Field>,
@@ -396,6 +398,30 @@ impl Type {
     }
 }
 
+/// Serialises a number. Few formats have numbers of 128 bits, so a large one is a text.
+#[cfg(feature = "serde")]
+pub(crate) fn signed<S: serde::Serializer>(
+    number: &i128,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match i64::try_from(*number) {
+        Ok(number) => serializer.serialize_i64(number),
+        Err(_) => serializer.collect_str(number),
+    }
+}
+
+/// Serialises a number, as [`signed`] does.
+#[cfg(feature = "serde")]
+pub(crate) fn unsigned<S: serde::Serializer>(
+    number: &u128,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match u64::try_from(*number) {
+        Ok(number) => serializer.serialize_u64(number),
+        Err(_) => serializer.collect_str(number),
+    }
+}
+
 /// Returns the size in bytes of the integer type with this name.
 pub(crate) fn int_of(kind: &str) -> Option<u64> {
     Some(match kind {
@@ -567,7 +593,30 @@ mod tests {
 
         let list = |fields: &[(&str, u64, u128)]| Message::new("array", 3, 1, fields);
         let slice = Message::new("slice", 0, 1, &[("0", 1, of)]);
-        let faults: [(&str, &[Message]); 17] = [
+        let word = Message::new("u32", 4, 4, &[]);
+        let words = word.fingerprint();
+        let faults: [(&str, &[Message]); 20] = [
+            (
+                "a misaligned field",
+                &[
+                    word.clone(),
+                    Message::new("struct", 8, 4, &[("a", 2, words)]),
+                ],
+            ),
+            (
+                "a field that is aligned more",
+                &[
+                    word.clone(),
+                    Message::new("struct", 8, 1, &[("a", 0, words)]),
+                ],
+            ),
+            (
+                "an array that is aligned less",
+                &[
+                    word.clone(),
+                    Message::new("array", 8, 1, &[("0", 2, words)]),
+                ],
+            ),
             ("no field type", std::slice::from_ref(&good)),
             ("a later field type", &[good.clone(), byte.clone()]),
             ("a type twice", &[byte.clone(), byte.clone()]),

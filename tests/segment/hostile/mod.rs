@@ -5,14 +5,16 @@
 //! hang. A refusal changes nothing in the object, and leaves nothing mapped and nothing
 //! open.
 //!
-//! The tests are in four parts: the contents of objects, their file types, objects that
-//! change while they are used, and System V segments of other users.
+//! The tests are in five parts: the contents of objects, their type tables, their file
+//! types, objects that change while they are used, and System V segments of other
+//! users.
 
 mod access;
 mod changes;
 mod contents;
 mod file_types;
 mod foreign_system_v;
+mod types;
 
 use crate::support::{TestAddress, on_stage};
 use access::{Counter, Expected, Outcome, check};

@@ -16,6 +16,7 @@ use crate::segment::backing::sysv::ready::{
 use crate::segment::backing::sysv::state::{self, AttachBackoff, SysvState};
 use crate::segment::format::epoch::Validity;
 use crate::segment::format::header::Header;
+use crate::segment::format::type_diff;
 use crate::segment::format::writer;
 use crate::segment::memory_policy::MemoryPolicy;
 use crate::segment::permissions::Permissions;
@@ -91,7 +92,16 @@ fn enter<T: SegmentContent + ?Sized>(
     access: Access,
 ) -> Result<Option<NonNull<T>>, Error> {
     let (mapping, header) = (&ready.mapping, &ready.header);
-    let len = header.check_layout::<T>()?;
+    let len = header.check_layout::<T>().map_err(|error| {
+        type_diff::explain(error, header, T::DESCRIPTION, &mut |buffer, offset| {
+            let end = offset.checked_add(buffer.len() as u64);
+            let is_inside = end.is_some_and(|end| end <= mapping.len() as u64);
+            if is_inside {
+                mapping.copy_to(buffer, offset as usize);
+            }
+            is_inside
+        })
+    })?;
     let is_valid =
         access == Access::ReadOnly || !ready.is_half_reinitialized && is_of_our_namespace(header)?;
     if !is_valid && !reinit::<T>(id, mapping, header, len, ready.is_half_reinitialized)? {

@@ -1,0 +1,523 @@
+//! `export-c`: the header compiles as C11 and as C++17, and has the compiler's offsets.
+
+use std::fs;
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, offset_of};
+use std::num::NonZero;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64};
+
+use crate::run::{refusal, stdout};
+use crate::support::{TestAddress, TestFile, TestName, TypeTable, on_stage};
+use shm_sync::{
+    Backing, CachePadded, Lifelines, PthreadCondvar, Published, Segment, SegmentContent,
+    ShmBarrier, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmOnceLock, ShmOption,
+    ShmPipe, ShmRwLock, ShmSafe, ShmSemaphore, ShmString, ShmVec, WithTail,
+};
+
+/// What the header needs of `shm_sync.h`.
+const STAND_IN: &str = "\
+#ifndef SHM_SYNC_H
+#define SHM_SYNC_H
+#include <errno.h>
+#include <stdint.h>
+typedef struct shm_sync_mutex { uint64_t words[8]; } shm_sync_mutex;
+typedef struct shm_sync_condvar { uint32_t words[2]; } shm_sync_condvar;
+typedef struct shm_sync_event { uint64_t words[3]; } shm_sync_event;
+#endif
+";
+
+/// A directory with the stand-in, and headers beside it.
+struct Compilers {
+    directory: PathBuf,
+}
+
+impl Compilers {
+    /// Returns `None` if there are none.
+    fn new() -> Option<Self> {
+        for compiler in ["cc", "c++"] {
+            let run = Command::new(compiler)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .status();
+            if !run.is_ok_and(|status| status.success()) {
+                eprintln!("skipped: there is no {compiler}");
+                return None;
+            }
+        }
+        let directory = TestName::new("export").path().replace("/dev/shm", "/tmp");
+        let directory = PathBuf::from(directory);
+        fs::create_dir(&directory).expect("the name is new");
+        fs::write(directory.join("shm_sync.h"), STAND_IN).expect("there is room");
+        Some(Self { directory })
+    }
+
+    fn compile(&self, compiler: &str, arguments: &[&str], source: &Path) {
+        let output = Command::new(compiler)
+            .args(arguments)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
+            .arg(&self.directory)
+            .args(["-o", "program"])
+            .arg(source)
+            .current_dir(&self.directory)
+            .output()
+            .expect("there is a compiler");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{compiler} {source:?}: {text}");
+    }
+
+    /// Compiles a program that includes the header, as C and as C++, and returns what
+    /// it prints.
+    #[track_caller]
+    fn run(&self, header: &str, body: &str, arguments: &[&str]) -> String {
+        fs::write(self.directory.join("value.h"), header).expect("there is room");
+        let program = format!(
+            "#include <stdio.h>\n#include <stdlib.h>\n#include \"value.h\"\n\
+             int main(int argc, char **argv) {{\n(void)argc; (void)argv;\n{body}\nreturn 0;\n}}\n"
+        );
+        let mut outputs = Vec::new();
+        for (compiler, file, standard) in [
+            ("cc", "program.c", "-std=c11"),
+            ("c++", "program.cc", "-std=c++17"),
+        ] {
+            let source = self.directory.join(file);
+            fs::write(&source, &program).expect("there is room");
+            let strict: &[&str] = match compiler {
+                "cc" => &[standard, "-Wconversion"],
+                _ => &[standard],
+            };
+            self.compile(compiler, strict, &source);
+            let output = Command::new(self.directory.join("program"))
+                .args(arguments)
+                .output();
+            let output = output.expect("the program can be started");
+            assert!(output.status.success(), "{output:?}");
+            outputs.push(String::from_utf8(output.stdout).expect("it prints ASCII"));
+        }
+        assert_eq!(outputs[0], outputs[1], "C and C++ agree");
+        outputs.swap_remove(0)
+    }
+}
+
+impl Drop for Compilers {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Returns the header for a segment.
+fn exported<T: SegmentContent + ?Sized>(segment: &Segment<T>, prefix: &str) -> String {
+    let fd = Segment::as_fd(segment).expect("it is a memfd").as_raw_fd();
+    let address = format!("/proc/{}/fd/{fd}", std::process::id());
+    stdout(&["export-c", &address, "--prefix", prefix])
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u8)]
+#[allow(dead_code, reason = "C names them")]
+enum Plain {
+    Idle = 3,
+    Busy,
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(i64)]
+#[allow(dead_code, reason = "C names them")]
+enum Far {
+    Least = i64::MIN,
+    Low = -5_000_000_000,
+    Small = -1,
+    High = i64::MAX,
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u16)]
+#[allow(dead_code, reason = "C names them")]
+enum Tagged {
+    Empty,
+    Pair(u8, u64),
+    Named { class: u8, value: [u16; 3] } = 77,
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(C, u8)]
+#[allow(dead_code, reason = "C names them")]
+enum CTagged {
+    Byte(u8),
+    Wide { low: u8, wide: u128 },
+}
+
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u8, align(32))]
+#[allow(dead_code, reason = "C names them")]
+enum Aligned {
+    One = 1,
+    Two(u16),
+}
+
+#[derive(ShmSafe, Clone, Copy)]
+#[repr(C, align(16))]
+struct Inner {
+    number: u16,
+    // Keywords of C and of C++, and names of the header.
+    int: u8,
+    template: u8,
+    r#type: u8,
+    uint8_t: u8,
+    errno: u8,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct All {
+    byte: u8,
+    wide: u128,
+    signed_wide: i128,
+    small: i8,
+    float: f32,
+    double: f64,
+    flag: bool,
+    letter: char,
+    size: usize,
+    unit: (),
+    phantom: PhantomData<u64>,
+    nothing: [u32; 0],
+    grid: [[u16; 3]; 2],
+    tuple: (u8, u64, u16),
+    inner: Inner,
+    inners: [Inner; 2],
+    mutex: ShmMutex<(u64, u64)>,
+    wide_mutex: ShmMutex<CachePadded<u8>>,
+    empty_mutex: ShmMutex<()>,
+    mutexes: [ShmMutex<u32>; 2],
+    condvar: ShmCondvar,
+    event: ShmEvent,
+    pthread_condvar: PthreadCondvar,
+    semaphore: ShmSemaphore<3>,
+    lifeline: ShmLifeline,
+    lifelines: [Lifelines<2>; 2],
+    barrier: ShmBarrier<2>,
+    rwlock: ShmRwLock<u32>,
+    once: ShmOnceLock<u64>,
+    published: Published<u64>,
+    channel: ShmChannel<u64, 4>,
+    pipe: ShmPipe<10>,
+    text: ShmString<13>,
+    list: ShmVec<u16, 5>,
+    option: ShmOption<u64>,
+    padded: CachePadded<[u8; 3]>,
+    atomic: AtomicU64,
+    atomic_flag: AtomicBool,
+    atomic_number: AtomicI16,
+    non_zero: NonZero<u32>,
+    maybe: MaybeUninit<[u32; 2]>,
+    plain: Plain,
+    far: Far,
+    tagged: Tagged,
+    c_tagged: CTagged,
+    aligned: Aligned,
+    // In C++, a member can't have the name of its type.
+    all: u8,
+    żółw: u8,
+}
+
+fn all() -> All {
+    let inner = Inner {
+        number: 1,
+        int: 2,
+        template: 3,
+        r#type: 4,
+        uint8_t: 5,
+        errno: 6,
+    };
+    let text = ShmString::try_from("shared").expect("it fits");
+    let mut list = ShmVec::new();
+    list.try_extend_from_slice(&[7, 8]).expect("it fits");
+    All {
+        byte: 200,
+        wide: 1 << 64 | 5,
+        signed_wide: -1,
+        small: -8,
+        float: 1.5,
+        double: -2.5,
+        flag: true,
+        letter: 'ż',
+        size: 1 << 40,
+        unit: (),
+        phantom: PhantomData,
+        nothing: [],
+        grid: [[1, 2, 3], [4, 5, 6]],
+        tuple: (1, 2, 3),
+        inner,
+        inners: [inner; 2],
+        mutex: ShmMutex::new((11, 12)),
+        wide_mutex: ShmMutex::new(CachePadded::new(13)),
+        empty_mutex: ShmMutex::new(()),
+        mutexes: [14, 15].map(ShmMutex::new),
+        condvar: ShmCondvar::new(),
+        event: ShmEvent::manual_reset(),
+        pthread_condvar: PthreadCondvar::new(),
+        semaphore: ShmSemaphore::new(),
+        lifeline: ShmLifeline::new(),
+        lifelines: [Lifelines::new(), Lifelines::new()],
+        barrier: ShmBarrier::new(),
+        rwlock: ShmRwLock::new(0),
+        once: ShmOnceLock::new(),
+        published: Published::new(0),
+        channel: ShmChannel::new(),
+        pipe: ShmPipe::new(),
+        text,
+        list,
+        option: ShmOption::some(16),
+        padded: CachePadded::new([17; 3]),
+        atomic: AtomicU64::new(18),
+        atomic_flag: AtomicBool::new(true),
+        atomic_number: AtomicI16::new(-19),
+        non_zero: NonZero::<u32>::MAX,
+        maybe: MaybeUninit::new([20, 21]),
+        plain: Plain::Busy,
+        far: Far::Low,
+        tagged: Tagged::Named {
+            class: 22,
+            value: [23, 24, 25],
+        },
+        c_tagged: CTagged::Wide { low: 26, wide: 27 },
+        aligned: Aligned::Two(28),
+        all: 29,
+        żółw: 30,
+    }
+}
+
+/// Returns C code that prints the offset of each field, and the offsets in Rust.
+macro_rules! offsets {
+    ($($field:ident $(as $name:literal)?),+ $(,)?) => {{
+        let mut code = String::new();
+        let mut expected = String::new();
+        $(
+            let name = [$($name,)? stringify!($field)][0];
+            code += &format!("printf(\"{name} %zu\\n\", offsetof(all, {name}));\n");
+            expected += &format!("{name} {}\n", offset_of!(All, $field));
+        )+
+        code += "printf(\"size %zu\\n\", sizeof(all));";
+        expected += &format!("size {}\n", size_of::<All>());
+        (code, expected)
+    }};
+}
+
+on_stage! {
+    fn smoke() {
+        let name = TestName::new("shm-sync-runs");
+        let _runs = Segment::create(&name, ShmMutex::new((1_u64, 2_u64))).unwrap();
+        let header = stdout(&["export-c", &name, "--prefix", "runs"]);
+        let fingerprint = <ShmMutex<(u64, u64)> as ShmSafe>::FINGERPRINT;
+        for line in [
+            format!("#define RUNS_FINGERPRINT \"{fingerprint}\""),
+            format!("#define RUNS_ADDRESS \"{}\"", &*name),
+            "    shm_sync_mutex lock;".to_owned(),
+            "    runs_data data;".to_owned(),
+            "    uint64_t f0;".to_owned(),
+            "#include \"shm_sync.h\"".to_owned(),
+        ] {
+            assert!(header.lines().any(|found| found == line), "{line} is in {header}");
+        }
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let body = "runs value; value.data.f1 = 7; printf(\"%d %zu\", (int)value.data.f1, sizeof value);";
+        assert_eq!(compilers.run(&header, body, &[]), "7 80");
+    }
+
+    fn offsets_and_values_agree_for_a_large_struct() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let file = TestFile::new("export");
+        let segment = Segment::create(&*file, all()).unwrap();
+        let header = stdout(&["export-c", &file, "--prefix", "all"]);
+        let (code, expected) = offsets!(
+            byte, wide, signed_wide, small, float as "float_", double as "double_", flag, letter,
+            size, grid, tuple, inner, inners, mutex, wide_mutex, empty_mutex, mutexes, condvar,
+            event, pthread_condvar, semaphore, lifeline, lifelines, barrier, rwlock, once,
+            published, channel, pipe, text, list, option, padded, atomic, atomic_flag,
+            atomic_number, non_zero, maybe, plain, far, tagged, c_tagged, aligned, all as "all_",
+            żółw as "___w_"
+        );
+        assert_eq!(compilers.run(&header, &code, &[]), expected, "{header}");
+
+        let bytes = fs::read(&*file).unwrap();
+        let offset = u64::from_le_bytes(bytes[32..40].try_into().unwrap()).to_string();
+        let body = r#"
+            static all value;
+            FILE *file = fopen(argv[1], "rb");
+            if (!file || fseek(file, atol(argv[2]), SEEK_SET)) return 1;
+            if (fread(&value, sizeof value, 1, file) != 1) return 2;
+            printf("%d %d %d ", value.byte, (int)value.wide.high, (int)value.wide.low);
+            printf("%d %d ", (int)value.signed_wide.high, value.small);
+            printf("%.1f %.1f %d ", (double)value.float_, value.double_, value.flag);
+            printf("%x %llx ", (unsigned)value.letter, (unsigned long long)value.size);
+            printf("%d%d ", value.grid[0][2], value.grid[1][0]);
+            printf("%d %d %d ", value.tuple.f0, (int)value.tuple.f1, value.tuple.f2);
+            printf("%d%d", value.inner.int_, value.inner.template_);
+            printf("%d%d%d ", value.inners[1].type, value.inners[1].uint8_t_, value.inners[1].errno_);
+            printf("%d %d ", (int)value.mutex.data.f0, (int)value.mutex.data.f1);
+            printf("%d ", value.wide_mutex.data.value);
+            printf("%d %d ", (int)value.mutexes[0].data, (int)value.mutexes[1].data);
+            printf("%.*s ", (int)value.text.len, (const char *)value.text.bytes);
+            printf("%d %d ", (int)value.list.len, value.list.elements[1]);
+            printf("%d %d ", value.option.is_some, (int)value.option.value);
+            printf("%d %d ", value.padded.value[2], (int)value.atomic);
+            printf("%d %d ", value.atomic_flag, value.atomic_number);
+            printf("%u %d ", (unsigned)value.non_zero, (int)value.maybe[1]);
+            printf("%d ", value.plain == all_plain_Busy);
+            printf("%d %d ", value.far == all_far_Low, all_far_Small);
+            printf("%d ", value.tagged.tag == all_tagged_Named_tag);
+            printf("%d %d ", value.tagged.Named.class_, value.tagged.Named.value[2]);
+            printf("%d ", value.c_tagged.tag == all_c_tagged_Wide_tag);
+            printf("%d %d ", value.c_tagged.Wide.low, (int)value.c_tagged.Wide.wide.low);
+            printf("%d %d ", value.aligned.tag == all_aligned_Two_tag, value.aligned.Two.f0);
+            printf("%d %d", value.all_, value.___w_);
+        "#;
+        let printed = compilers.run(&header, body, &[&file, &offset]);
+        let expected = "200 1 5 -1 -8 1.5 -2.5 1 17c 10000000000 34 1 2 3 23456 11 12 13 14 15 \
+                        shared 2 8 1 16 17 18 1 -19 4294967295 21 1 1 -1 1 22 25 1 26 27 1 28 29 30";
+        assert_eq!(printed, expected, "{header}");
+        drop(segment);
+    }
+
+    fn variable_lengths_have_functions() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        type Slice = [(u32, ShmMutex<u8>)];
+        type Table = WithTail<u16, ShmMutex<[[u64; 2]]>>;
+        type Guarded = ShmMutex<WithTail<u16, [u32]>>;
+
+        let options = Segment::<Slice>::options();
+        let slice = options.anonymous_with_len("slice", 3, |_| {}).unwrap();
+        let header = exported(&slice, "slot");
+        let body = "slot all[3]; printf(\"%zu %zu\", sizeof all, offsetof(slot, f1));";
+        let expected = format!(
+            "{} {}",
+            size_of::<[(u32, ShmMutex<u8>); 3]>(),
+            offset_of!((u32, ShmMutex<u8>), 1)
+        );
+        assert_eq!(compilers.run(&header, body, &[]), expected, "{header}");
+
+        let options = Segment::<[[u16; 3]]>::options();
+        let rows = options.anonymous_with_len("rows", 3, |_| {}).unwrap();
+        let header = exported(&rows, "row");
+        assert_eq!(compilers.run(&header, "printf(\"%zu\", sizeof(row));", &[]), "6");
+
+        let options = Segment::<Table>::options();
+        let table = options.anonymous_with_len("table", 3, |_| {}).unwrap();
+        let header = exported(&table, "table");
+        let body = r#"
+            static unsigned char bytes[256];
+            table *in = (table *)(void *)bytes;
+            uint64_t *row = table_tail_get_data(table_get_tail(in))[1];
+            printf("%d", (int)((unsigned char *)row - bytes));
+        "#;
+        assert_eq!(compilers.run(&header, body, &[]), (8 + 64 + 16).to_string(), "{header}");
+
+        let options = Segment::<Guarded>::options();
+        let guarded = options.anonymous_with_len("guarded", 3, |_| {}).unwrap();
+        let header = exported(&guarded, "guarded");
+        let body = r#"
+            static unsigned char bytes[256];
+            guarded *in = (guarded *)(void *)bytes;
+            guarded_data_get_tail(guarded_get_data(in))[2] = 0x01020304;
+            printf("%d", bytes[64 + 4 + 8]);
+        "#;
+        assert_eq!(compilers.run(&header, body, &[]), "4", "{header}");
+    }
+
+    fn scalars_and_arrays_are_values() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        fn size_of_value<T: ShmSafe>(compilers: &Compilers, value: T) -> String {
+            let header = exported(&Segment::anonymous(value).unwrap(), "value");
+            compilers.run(&header, "printf(\"%zu\", sizeof(value));", &[])
+        }
+        assert_eq!(size_of_value(&compilers, 0_u64), "8");
+        assert_eq!(size_of_value(&compilers, [[0_u8; 3]; 5]), "15");
+        assert_eq!(size_of_value(&compilers, [const { ShmMutex::new(0_u8) }; 2]), "144");
+        assert_eq!(size_of_value(&compilers, NonZero::<u16>::MAX), "2");
+        assert_eq!(size_of_value(&compilers, Plain::Idle), "1");
+        assert_eq!(size_of_value(&compilers, Tagged::Empty), size_of::<Tagged>().to_string());
+        assert_eq!(size_of_value(&compilers, ShmCondvar::new()), "8");
+        assert_eq!(size_of_value(&compilers, 0_u128), "16");
+        assert_eq!(size_of_value(&compilers, ShmSemaphore::<2>::new()), "256");
+        assert_eq!(size_of_value(&compilers, MaybeUninit::new((0_u8, 0_u16))), "4");
+    }
+
+    /// Another user may have chosen any names, also equal ones.
+    fn headers_with_any_names_compile() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let names = [
+            "*/ evil /*", "\u{1b}[2J\n#error x", "", "0", "00", "class", "any", "any_class_",
+            "f0", "padding", "lock", "tag", "bytes", "uint8_t", "NULL", "\\", "\"", "??/", "ż", "ź",
+            "shm_sync_mutex", "any_H", "ANY_H", "__x", "_X", "stdin", "a", "a", "a", "a_", "a_2",
+        ];
+        let mut table = TypeTable::default();
+        let byte = table.add("u8", 1, 1, &[]);
+        let mut fields = Vec::new();
+        let mut variants = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            let number = number as u64;
+            let inner = table.add("struct", 2, 1, &[(name, 0, byte), (name, 1, byte)]);
+            let opaque = table.add(&format!("{name}{number}"), 1, 1, &[]);
+            fields.extend([(*name, number * 3, inner), (*name, number * 3 + 2, opaque)]);
+            variants.push([(*name, 1, inner), ("b", 3, opaque)]);
+        }
+        let listed: Vec<_> = (0..).zip(&variants).zip(names).collect();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|((number, fields), name)| (*name, *number, &fields[..]))
+            .collect();
+        let choice = table.add_enum("enum", 4, 1, &[("u8", 0, byte)], &listed);
+        let plain: Vec<_> = (0..).zip(names).map(|(number, name)| (name, number, &[][..])).collect();
+        let plain = table.add_enum("enum", 1, 1, &[("u8", 0, byte)], &plain);
+        // Fields that overlap, in the wrong order, and a gap at the start.
+        let overlapping = table.add("tuple", 2, 1, &[("0", 0, byte), ("1", 0, byte)]);
+        let reordered = table.add("tuple", 4, 2, &[("0", 3, byte), ("1", 1, byte)]);
+        // An enum that is larger than its variants.
+        let loose = [("A", 0, &[("x", 1, byte)][..])];
+        let loose = table.add_enum("enum", 9, 1, &[("u8", 0, byte)], &loose);
+        let end = 3 * names.len() as u64;
+        let parts = [("choice", end, choice), ("plain", end + 4, plain),
+            ("overlapping", end + 5, overlapping), ("loose", end + 7, loose)];
+        fields.extend(parts);
+        table.add("struct", end + 16, 1, &fields);
+        let name = table.create(&vec![0; end as usize + 16], 1);
+        let header = stdout(&["export-c", &name, "--prefix", "any"]);
+        let body = "printf(\"%zu\", sizeof(any));";
+        assert_eq!(compilers.run(&header, body, &[]), (end + 16).to_string(), "{header}");
+
+        table.add("struct", 4, 4, &[("0", 0, reordered)]);
+        let name = table.create(&[0; 4], 4);
+        let header = stdout(&["export-c", &name, "--prefix", "any"]);
+        let body = "printf(\"%zu %zu\", sizeof(any), offsetof(any_f0, f0));";
+        assert_eq!(compilers.run(&header, body, &[]), "4 3", "{header}");
+    }
+
+    fn what_has_no_header_is_refused() {
+        let name = TestName::new("export-unit");
+        let _unit = Segment::create(&name, ()).unwrap();
+        let (text, code) = refusal(&["export-c", &name]);
+        assert!(code == 1 && text.contains("has no bytes"), "{text}");
+        for prefix in ["int", "a b", "", "1x", "shm_sync_x", "*/"] {
+            assert_eq!(refusal(&["export-c", &name, "--prefix", prefix]).1, 2, "{prefix}");
+        }
+        let (text, code) = refusal(&["export-c", "/shm-sync-test-nothing"]);
+        assert!(code == 1 && text.contains("no such object"), "{text}");
+        let address = TestAddress::new(Backing::File, "export-foreign");
+        fs::write(address.to_string(), "foreign").unwrap();
+        let (text, code) = refusal(&["export-c", &address]);
+        assert!(code == 1 && text.contains("not a segment"), "{text}");
+    }
+}
