@@ -183,7 +183,7 @@ fn deaths_wake_at_once() {
                 _ => {}
             }
         }
-        // Each kind by itself, because one that is slow must not hide behind the others.
+        // Each kind by itself, so that a slow one does not hide behind the others.
         for kind in 0..3 {
             let mut times: Vec<Duration> = times.iter().skip(kind).step_by(3).copied().collect();
             times.sort();
