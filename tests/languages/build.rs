@@ -28,8 +28,8 @@ impl Language {
     /// The programs to look for, the first one first.
     fn programs(self) -> [&'static str; 3] {
         match self {
-            Self::C => ["cc", "gcc", "clang"],
-            Self::Cpp => ["c++", "g++", "clang++"],
+            Self::C => ["gcc", "clang", "cc"],
+            Self::Cpp => ["g++", "clang++", "c++"],
         }
     }
 
@@ -63,6 +63,7 @@ pub(crate) const SANITIZERS: &[&str] = &[
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
     "-fno-omit-frame-pointer",
+    "-O0",
 ];
 
 /// What the compiler makes.

@@ -28,16 +28,13 @@ const fn build(
     }
 }
 
-const BUILDS: [Build; 9] = [
+const BUILDS: [Build; 6] = [
     build("gcc", Language::C, &[], "plain"),
-    build("clang", Language::C, &[], "plain"),
+    build("clang", Language::C, &["-O3"], "O3"),
     build("g++", Language::Cpp, &[], "plain"),
-    build("clang++", Language::Cpp, &[], "plain"),
+    build("clang++", Language::Cpp, &["-std=c++20"], "cpp20"),
     build("gcc", Language::C, SANITIZERS, "sanitized"),
     build("g++", Language::Cpp, SANITIZERS, "sanitized"),
-    build("gcc", Language::C, &["-O0"], "O0"),
-    build("gcc", Language::C, &["-O3", "-flto"], "O3"),
-    build("g++", Language::Cpp, &["-std=c++20", "-O3"], "cpp20"),
 ];
 
 /// Does everything once, together with the peer in Rust.

@@ -1,9 +1,9 @@
 //! The operations of the C header, killed at every n-th instruction. Afterwards, Rust
 //! processes use all objects.
 //!
-//! `ptrace` steps a child through an operation in `steps.c`, and kills it after the n-th
-//! instruction, another child for each n, and in its sleep. By default it kills at 25
-//! instructions of each operation, at others in each run:
+//! `ptrace` steps a child through an operation in `steps.c`, and kills it after the
+//! n-th instruction, another child for each n, and in its sleep. By default it kills at
+//! 25 instructions of each operation, at others in each run:
 //!
 //! ```sh
 //! SHM_SYNC_KILL_STRIDE=1 SHM_SYNC_TEST_WATCHDOG=3600 \
@@ -13,16 +13,18 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 use std::cell::RefCell;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::WaitStatus;
-use shm_sync::{Backing, LockError, Receiver, Removal, SegmentOptions, SemaphorePermit, Sender};
+use shm_sync::{
+    Backing, LockError, Receiver, Removal, Segment, SegmentOptions, SemaphorePermit, Sender,
+};
 
 use crate::build::{Compiler, Language, Product};
 use crate::support::walker::{Step, Walker, can_lead_for};
-use crate::support::{Child, TestAddress, die, number_from_env, on_stage, poll, spawn};
+use crate::support::{Child, TestAddress, TestName, die, number_from_env, on_stage, poll, spawn};
 use crate::world::{CAPACITY, ENDPOINTS, Ledger, PERMITS, World, fingerprint};
 
 /// The time after which a survivor counts as stuck.
@@ -31,17 +33,20 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 const MOST_KILLS: u64 = 25;
 
 type Prepare = unsafe extern "C" fn(*const c_char, *const c_char, *const c_char);
+type SetStale = unsafe extern "C" fn(*const c_char);
 type Run = unsafe extern "C" fn();
 
 /// The functions of `steps.c`, in this process.
 #[derive(Clone, Copy)]
 struct Steps {
     prepare: Prepare,
+    set_stale: SetStale,
     run: Run,
 }
 
 impl Steps {
-    /// Compiles and loads them. Returns `None`, and prints why, if there is no compiler.
+    /// Compiles and loads them. Returns `None`, and prints why, if there is no
+    /// compiler.
     fn load() -> Option<Self> {
         let Some(compiler) = Compiler::any(Language::C) else {
             println!("not run, because this machine has no C compiler");
@@ -55,17 +60,19 @@ impl Steps {
         // own.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null(), "{path:?} can be loaded");
-        // SAFETY: the handle is open and is never closed.
-        let prepare = unsafe { libc::dlsym(handle, c"steps_prepare".as_ptr()) };
-        // SAFETY: the handle is open and is never closed.
-        let run = unsafe { libc::dlsym(handle, c"steps_run".as_ptr()) };
-        assert!(
-            !prepare.is_null() && !run.is_null(),
-            "the functions are there"
-        );
+        let symbol = |name: &CStr| {
+            // SAFETY: the handle is open and is never closed.
+            let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
+            assert!(!symbol.is_null(), "{name:?} is there");
+            symbol
+        };
+        let (prepare, set_stale) = (symbol(c"steps_prepare"), symbol(c"steps_set_stale"));
+        let run = symbol(c"steps_run");
         Some(Self {
             // SAFETY: `steps.c` declares the function with this type.
             prepare: unsafe { std::mem::transmute::<*mut libc::c_void, Prepare>(prepare) },
+            // SAFETY: `steps.c` declares the function with this type.
+            set_stale: unsafe { std::mem::transmute::<*mut libc::c_void, SetStale>(set_stale) },
             // SAFETY: `steps.c` declares the function with this type.
             run: unsafe { std::mem::transmute::<*mut libc::c_void, Run>(run) },
         })
@@ -307,6 +314,47 @@ impl Scene<'_> {
     }
 }
 
+/// Kills a process that reinitialises the locks of a copy, at a point. Another process
+/// then finds them usable, and the data poisoned. Returns whether the operation has
+/// ended, and the number of instructions.
+fn kill_in_reinitialisation(steps: Steps, point: u64) -> (bool, u64) {
+    let address = TestAddress::new(Backing::Posix, "languages-original");
+    let segment = Segment::create(&address, World::new()).expect("the name is new");
+    let mut guard = segment.ledger.lock().expect("it is free");
+    guard.total += 1;
+    let permit = segment.permits.acquire().expect("it is free");
+    let copy = TestName::new("languages-copy");
+    copy.write(&std::fs::read(format!("/dev/shm{}", &*address)).expect("it is a file"));
+    drop((permit, guard));
+    let stale = CString::new(&*copy).expect("it has no zero byte");
+    // SAFETY: the function takes a text.
+    unsafe { (steps.set_stale)(stale.as_ptr()) };
+    let mut walker = steps.walker(&address, "attach_stale");
+    let mut number = 0;
+    while number < point && !walker.is_at_end() {
+        walker.step_blindly();
+        number += 1;
+    }
+    let is_over = walker.is_at_end();
+    walker.kill();
+    expect_end(
+        spawn(|| {
+            let copied = Segment::<World>::open(&copy).expect("it can be opened");
+            let result = copied.ledger.try_lock_for(TIME_LIMIT);
+            let Err(LockError::Poisoned(poisoned)) = result else {
+                panic!("the lock was held, so the data are poisoned: {result:?}");
+            };
+            drop(poisoned.recover(Ledger::repair));
+            let permits = copied.permits.try_acquire_many_for(PERMITS, TIME_LIMIT);
+            let permits = permits.expect("they are free");
+            let dead = permits.iter().filter(|permit| permit.after_death()).count();
+            assert_eq!(dead, 1, "the holder of one permit is gone");
+        }),
+        &format!("reinitialisation killed after {point}"),
+    );
+    (is_over, number)
+}
+
 /// Leaves torn data and an owner death.
 fn leave_torn(world: &'static World, _: &mut Held) {
     let mut owner = spawn(|| {
@@ -497,6 +545,26 @@ on_stage! {
         }
         .run();
         Scene { operation: "ends", ..PLAIN }.run();
+    }
+
+    fn reinitialisation_survives_kills() {
+        if !can_lead_for("reinitialisation_survives_kills") {
+            return;
+        }
+        let Some(steps) = Steps::load() else { return };
+        let (is_over, instructions) = kill_in_reinitialisation(steps, u64::MAX);
+        assert!(is_over, "it ends");
+        let stride = number_from_env("SHM_SYNC_KILL_STRIDE")
+            .unwrap_or(instructions.div_ceil(2 * MOST_KILLS))
+            .max(1);
+        let offset = u64::from(std::process::id()) % stride;
+        let points = (offset..instructions).step_by(stride as usize);
+        let kills = points.clone().count();
+        let inside = points.filter(|point| !kill_in_reinitialisation(steps, *point).0);
+        println!(
+            "reinitialisation: {instructions} instructions, {kills} kills, {} inside",
+            inside.count()
+        );
     }
 
     fn attachment_survives_kills() {

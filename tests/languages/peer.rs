@@ -90,6 +90,7 @@ impl Peer {
             input: child.stdin.take(),
             child,
             replies,
+            early: None,
         }
     }
 
@@ -135,6 +136,8 @@ pub(crate) struct Running {
     child: process::Child,
     input: Option<ChildStdin>,
     replies: Receiver<String>,
+    /// A reply that was looked for before it was asked for.
+    early: Option<String>,
 }
 
 impl Running {
@@ -153,6 +156,9 @@ impl Running {
 
     /// Waits for the reply to a command. Fails after the time of the watchdog.
     pub(crate) fn reply(&mut self) -> String {
+        if let Some(reply) = self.early.take() {
+            return reply;
+        }
         match self.replies.recv_timeout(watchdog()) {
             Ok(reply) => reply,
             Err(error) => panic!(
@@ -162,6 +168,22 @@ impl Running {
                 self.child.try_wait()
             ),
         }
+    }
+
+    /// Waits until one of two peers has replied. Returns whether this one has.
+    pub(crate) fn replies_before(&mut self, other: &mut Self) -> bool {
+        let begin = std::time::Instant::now();
+        let mut has_replied = [false; 2];
+        poll(|| {
+            let late = begin.elapsed() > watchdog();
+            assert!(!late, "{} and {} do not reply", self.name, other.name);
+            has_replied = [&mut *self, &mut *other].map(|it| {
+                it.early = it.early.take().or_else(|| it.replies.try_recv().ok());
+                it.early.is_some()
+            });
+            has_replied.contains(&true)
+        });
+        has_replied[0]
     }
 
     pub(crate) fn ask(&mut self, command: &str) -> String {

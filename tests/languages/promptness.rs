@@ -70,6 +70,39 @@ fn locks_and_notifications_wake_at_once() {
     });
 }
 
+// A thread that was woken does not know whether others wait behind it.
+#[test]
+fn queue_of_two_wakes_at_once() {
+    for_each_pair(|first, second| {
+        let place = Place::new("languages-prompt-queue");
+        let mut holder = second.open(&place.name);
+        let mut queue = [first, second].map(|it| it.open(&place.name));
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                holder.expect_ok("lock");
+                for waiter in &mut queue {
+                    waiter.tell("lock");
+                    waiter.wait_until_asleep();
+                }
+                holder.expect_ok("unlock");
+                // A recheck may have changed their order.
+                let [a, b] = &mut queue;
+                let (next, last) = if a.replies_before(b) { (a, b) } else { (b, a) };
+                next.expect_reply("ok");
+                let begin = Instant::now();
+                next.expect_ok("unlock");
+                last.expect_reply("ok");
+                let time = begin.elapsed();
+                last.expect_ok("unlock");
+                time
+            })
+            .collect();
+        times.sort();
+        let median = times[ROUNDS / 2];
+        assert!(median < LIMIT, "the median is {median:?}");
+    });
+}
+
 #[test]
 fn objects_wake_at_once() {
     for_each_pair(|sleeper, waker| {
@@ -150,7 +183,7 @@ fn deaths_wake_at_once() {
                 _ => {}
             }
         }
-        // Each kind by itself, because one that is slow must not hide behind the others.
+        // Each kind by itself, so that a slow one does not hide behind the others.
         for kind in 0..3 {
             let mut times: Vec<Duration> = times.iter().skip(kind).step_by(3).copied().collect();
             times.sort();

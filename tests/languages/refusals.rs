@@ -96,39 +96,55 @@ fn objects_that_are_no_segments_are_refused() {
     }
 }
 
+/// Bytes of the header that name the boot and the namespace.
+const BOOT: u64 = 120;
+const PID_NAMESPACE: u64 = 20;
+
 #[test]
-fn stale_locks_are_refused() {
-    let place = Place::new("languages-stale");
-    let copy = TestName::new("languages-stale-copy");
-    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
-        copy.write(&fs::read(place.name.path()).expect("it can be read"));
-        let mut running = peer.start();
-        running.expect(&open(&copy), "stale");
-        // A Rust program reinitialises the locks.
-        let copied = Segment::<crate::world::World>::open(&copy).expect("it can be opened");
-        running.expect_ok(&open(&copy));
-        running.expect("increment 1", "ok 0");
-        running.expect_ok("close");
-        running.end();
-        drop(copied);
+fn stale_locks_in_use_are_refused() {
+    for peer in peers() {
+        for (at, bytes, reply) in [
+            (PID_NAMESPACE, &[0xee; 4][..], "foreign_pid_namespace"),
+            (BOOT, &[0x5a; 16], "in_use"),
+        ] {
+            // This process is attached.
+            let place = Place::new("languages-in-use");
+            let file = File::options().write(true).open(place.name.path());
+            let file = file.expect("the object is a file");
+            file.write_all_at(bytes, at).expect("it can be written");
+            let mut running = peer.start();
+            running.expect(&open(&place.name), reply);
+            running.end();
+        }
     }
 }
 
 #[test]
-fn foreign_namespace_is_refused() {
-    let place = Place::new("languages-namespace");
-    let file = File::options().write(true).open(place.name.path());
-    let file = file.expect("the object is a file");
-    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
-        let mut running = peer.start();
-        file.write_all_at(&[0xee; 4], 20)
-            .expect("it can be written");
-        let answer = running.ask(&open(&place.name));
-        assert!(
-            ["stale", "foreign_pid_namespace"].contains(&&*answer),
-            "{peer:?}: {answer}"
-        );
-        running.end();
+fn stale_locks_are_reinitialised() {
+    for holder in peers() {
+        for peer in peers() {
+            println!("{holder:?}, {peer:?}");
+            let place = Place::new("languages-stale");
+            let mut holder = holder.open(&place.name);
+            holder.expect_ok("lock");
+            holder.expect_ok("tear");
+            let copy = TestName::new("languages-stale-copy");
+            copy.write(&fs::read(place.name.path()).expect("it can be read"));
+            let mut running = peer.start();
+            running.expect_ok(&open(&copy));
+            let pid = holder.pid();
+            running.expect("lock", &format!("poisoned owner_died {pid} {pid}"));
+            running.expect_ok("recover");
+            running.expect_ok("unlock");
+            running.expect("increment 1", "ok 0");
+            running.expect("available", "ok 3");
+            // Its locks are valid now, for each program.
+            let copied = Segment::<World>::open(&copy).expect("it can be opened");
+            assert_eq!(copied.ledger().total, 2, "the data of the copy");
+            running.expect_ok("close");
+            running.end();
+            holder.expect_ok("unlock");
+        }
     }
 }
 

@@ -98,6 +98,8 @@ fn name_of_error(error: &Error) -> String {
         Error::LayoutMismatch { .. } => "layout_mismatch",
         Error::Corrupt { .. } => "corrupt",
         Error::PermissionDenied { .. } => "permission_denied",
+        Error::ForeignPidNamespace { .. } => "foreign_pid_namespace",
+        Error::InUse { .. } => "in_use",
         Error::WrongOwner { .. } => "wrong_owner",
         Error::TooPermissive { .. } => "too_permissive",
         Error::TooManyEndpoints { .. } => "too_many_endpoints",

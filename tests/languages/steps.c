@@ -9,6 +9,7 @@
 #include <string.h>
 
 void steps_prepare(const char *address, const char *fingerprint, const char *operation);
+void steps_set_stale(const char *address);
 void steps_run(void);
 
 struct steps {
@@ -27,6 +28,7 @@ struct steps {
 
 static struct steps steps;
 static char address_of_segment[256];
+static char address_of_stale[256];
 static char fingerprint_of_world[64];
 
 static void expect(shm_sync_result result, const char *what)
@@ -184,6 +186,13 @@ static void attach_and_detach(void)
     expect(shm_sync_close(&again), "close");
 }
 
+/* Opens a segment with stale locks, and reinitialises them. */
+static void attach_stale(void)
+{
+    static shm_sync_segment stale;
+    expect(shm_sync_open(&stale, address_of_stale, fingerprint_of_world), "open");
+}
+
 static const struct {
     const char *name;
     void (*prepare)(void);
@@ -207,6 +216,7 @@ static const struct {
     {"recv", open_receiver, receive_byte},
     {"ends", nothing, open_and_close_ends},
     {"attach", nothing, attach_and_detach},
+    {"attach_stale", nothing, attach_stale},
 };
 
 static void (*run)(void);
@@ -247,6 +257,11 @@ void steps_prepare(const char *address, const char *fingerprint, const char *ope
         }
     }
     abort();
+}
+
+void steps_set_stale(const char *address)
+{
+    snprintf(address_of_stale, sizeof address_of_stale, "%s", address);
 }
 
 void steps_run(void)
