@@ -17,19 +17,7 @@ use shm_sync::{
     ShmPipe, ShmRwLock, ShmSafe, ShmSemaphore, ShmString, ShmVec, WithTail,
 };
 
-/// What the header needs of `shm_sync.h`.
-const STAND_IN: &str = "\
-#ifndef SHM_SYNC_H
-#define SHM_SYNC_H
-#include <errno.h>
-#include <stdint.h>
-typedef struct shm_sync_mutex { uint64_t words[8]; } shm_sync_mutex;
-typedef struct shm_sync_condvar { uint32_t words[2]; } shm_sync_condvar;
-typedef struct shm_sync_event { uint64_t words[3]; } shm_sync_event;
-#endif
-";
-
-/// A directory with the stand-in, and headers beside it.
+/// A directory for headers and programs.
 struct Compilers {
     directory: PathBuf,
 }
@@ -50,15 +38,14 @@ impl Compilers {
         let directory = TestName::new("export").path().replace("/dev/shm", "/tmp");
         let directory = PathBuf::from(directory);
         fs::create_dir(&directory).expect("the name is new");
-        fs::write(directory.join("shm_sync.h"), STAND_IN).expect("there is room");
         Some(Self { directory })
     }
 
     fn compile(&self, compiler: &str, arguments: &[&str], source: &Path) {
         let output = Command::new(compiler)
             .args(arguments)
-            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-I"])
-            .arg(&self.directory)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread", "-I"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"))
             .args(["-o", "program"])
             .arg(source)
             .current_dir(&self.directory)
