@@ -39,9 +39,10 @@ class PermissionDenied(Error):
 
 
 class StaleSegment(Error):
-    """The locks are of another boot, file or pid namespace.
+    """The locks are of another boot, file or pid namespace, and can't be reinitialised.
 
-    A Rust program that opens the segment reinitialises them.
+    A process of another pid namespace uses them, or they are of a kind that this
+    package does not know. A Rust program can then open the segment once.
     """
 
 
