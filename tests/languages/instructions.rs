@@ -1,9 +1,9 @@
 //! The operations of the C header, killed at every n-th instruction. Afterwards, Rust
 //! processes use all objects.
 //!
-//! `ptrace` steps a child through an operation in `steps.c`, and kills it after the n-th
-//! instruction, another child for each n, and in its sleep. By default it kills at 25
-//! instructions of each operation, at others in each run:
+//! `ptrace` steps a child through an operation in `steps.c`, and kills it after the
+//! n-th instruction, another child for each n, and in its sleep. By default it kills at
+//! 25 instructions of each operation, at others in each run:
 //!
 //! ```sh
 //! SHM_SYNC_KILL_STRIDE=1 SHM_SYNC_TEST_WATCHDOG=3600 \
@@ -41,7 +41,8 @@ struct Steps {
 }
 
 impl Steps {
-    /// Compiles and loads them. Returns `None`, and prints why, if there is no compiler.
+    /// Compiles and loads them. Returns `None`, and prints why, if there is no
+    /// compiler.
     fn load() -> Option<Self> {
         let Some(compiler) = Compiler::any(Language::C) else {
             println!("not run, because this machine has no C compiler");
