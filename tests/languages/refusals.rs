@@ -170,7 +170,7 @@ fn lock(file: &File, kind: i32, (start, len): (i64, i64)) {
 /// `REINIT`, then its own byte, then all of `WRITERS`, and writes the header last. A
 /// remover locks `ATTACHED` for a moment.
 #[test]
-fn opener_waits_for_a_reinitialization() {
+fn opener_waits_for_a_reinitialisation() {
     let own_byte = (WRITERS.0 + 77, 1);
     let steps: [&[(i32, (i64, i64))]; 4] = [
         &[(libc::F_WRLCK, REINIT)],
