@@ -70,6 +70,35 @@ fn locks_and_notifications_wake_at_once() {
     });
 }
 
+// Each woken waiter wakes the next one.
+#[test]
+fn notify_all_wakes_all_at_once() {
+    for_each_pair(|sleeper, waker| {
+        let place = Place::new("languages-prompt-all");
+        let mut waker = waker.open(&place.name);
+        let mut sleepers = [0; 3].map(|_| sleeper.open(&place.name));
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                for sleeper in &mut sleepers {
+                    sleeper.tell("wait 7");
+                    sleeper.wait_until_asleep();
+                }
+                let begin = Instant::now();
+                waker.expect_ok("turn 7 all");
+                for sleeper in &mut sleepers {
+                    sleeper.expect_reply("ok");
+                }
+                let time = begin.elapsed();
+                waker.expect_ok("turn 0 one");
+                time
+            })
+            .collect();
+        times.sort();
+        let median = times[ROUNDS / 2];
+        assert!(median < LIMIT, "the median is {median:?}");
+    });
+}
+
 // A thread that was woken does not know whether others wait behind it.
 #[test]
 fn queue_of_two_wakes_at_once() {

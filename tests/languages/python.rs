@@ -1,7 +1,6 @@
 //! The Python package: where peers find it, and its own tests.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::num::NonZero;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
@@ -33,9 +32,15 @@ pub(crate) fn package() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages/python");
     let package = folder.join("shm_sync");
     fs::create_dir_all(&package).expect("the folder for temporary files is writable");
-    let link = |target: &Path, name: &Path| match symlink(target, package.join(name)) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => panic!("{name:?}: {error}"),
-        _ => {}
+    let link = |target: &Path, name: &Path| {
+        let place = package.join(name);
+        if fs::read_link(&place).is_ok_and(|old| old == target) {
+            return;
+        }
+        // Another test process may do the same.
+        let temporary = package.join(format!("{}.{}", name.display(), std::process::id()));
+        symlink(target, &temporary).expect("the folder is writable");
+        fs::rename(&temporary, &place).expect("the new link can be renamed");
     };
     link(&library, Path::new("_library.so"));
     for entry in fs::read_dir(&sources).expect("the package is there") {
