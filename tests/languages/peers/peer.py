@@ -225,6 +225,14 @@ class Peer:
     def do_send_for(self, byte, milliseconds):
         self.sending.send(int(byte), seconds(milliseconds))
 
+    def do_flood(self, byte, times):
+        for _ in range(int(times)):
+            self.sending.send(int(byte))
+
+    def do_drain(self):
+        received = list(self.receiving)
+        return f"ok {len(received)} {sum(received)}"
+
     def do_try_send(self, byte):
         try:
             self.sending.send(int(byte), 0)
