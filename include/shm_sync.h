@@ -72,6 +72,10 @@
  * in one process are independent: each counts the locks of the other like those of any
  * C code. If one copy unlocks what another has locked, the latter may allow one lock
  * too many.
+ *
+ * The state of a thread is thread-local. In a shared library, each lock and each unlock
+ * calls __tls_get_addr for it. A library that is not loaded by dlopen can be compiled
+ * with -ftls-model=initial-exec, which avoids these calls.
  */
 #ifndef SHM_SYNC_H
 #define SHM_SYNC_H
@@ -515,6 +519,15 @@ SHM_SYNC_I_STATE uint32_t *shm_sync_i_v1_last_marker = NULL;
 SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_processors = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_v1_this_thread = {
     &shm_sync_i_v1_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
+
+/* Returns the state of the calling thread. In a shared library, each access to a
+ * thread-local variable is a call, which the compiler would repeat. It can't repeat
+ * what it does not see. */
+SHM_SYNC_I_INLINE shm_sync_i_thread *shm_sync_i_me(void) {
+    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
+    __asm__("" : "+r"(me));
+    return me;
+}
 #ifdef __cplusplus
 }
 #endif
@@ -1277,8 +1290,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_pthread_lock(
 }
 
 /* Unlocks a mutex that the calling thread holds. Returns the entry after it. */
-SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(shm_sync_i_pthread *pthread) {
-    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
+SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(
+    shm_sync_i_thread *me, shm_sync_i_pthread *pthread) {
     shm_sync_i_words *words = &pthread->words;
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
@@ -1436,7 +1449,7 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_lock_slow(shm_sync_i_lock *lock,
  * see it. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
     shm_sync_i_record record, shm_sync_i_how how, uint64_t deadline, bool *died) {
-    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
+    shm_sync_i_thread *me = shm_sync_i_me();
     shm_sync_i_words *words = &lock->pthread.words;
     uint32_t pid_namespace = SHM_SYNC_I_ACQUIRE(&lock->pid_namespace);
     /* The comparison checks that the lock is initialised, that it belongs to the
@@ -1461,8 +1474,8 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
  * it: glibc's trylock can leave this thread's id in an unrecoverable mutex, and a dead
  * thread may have had the same id. A lock that is held is on the list, so it has a
  * next entry. */
-SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
-    const shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
+SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(
+    const shm_sync_i_thread *me, const shm_sync_i_lock *lock) {
     uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
     return SHM_SYNC_I_LIKELY(
         pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 &&
@@ -1474,17 +1487,18 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(const shm_sync_i_lock *lock) {
 /* The same, for a thread whose identity may be invalid: a forked child, or a thread
  * that has locked by other code. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
-    return shm_sync_i_identify() == SHM_SYNC_OK && shm_sync_i_is_mine(lock);
+    return shm_sync_i_identify() == SHM_SYNC_OK &&
+           shm_sync_i_is_mine(shm_sync_i_me(), lock);
 }
 
 /* Unlocks, if the calling thread holds the lock. Otherwise changes nothing. */
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
-    if (!shm_sync_i_is_mine(lock) && !shm_sync_i_is_held(lock))
+    shm_sync_i_thread *me = shm_sync_i_me();
+    if (!shm_sync_i_is_mine(me, lock) && !shm_sync_i_is_held(lock))
         return false;
-    shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
-    void *next = shm_sync_i_pthread_unlock(&lock->pthread);
+    void *next = shm_sync_i_pthread_unlock(me, &lock->pthread);
     shm_sync_i_count_unlock(me, &lock->pthread.words, first, next);
     return true;
 }
@@ -3608,7 +3622,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
 SHM_SYNC_I_OUTLINE void shm_sync_i_unlock_state(shm_sync_i_state *word) {
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
-    void *next = shm_sync_i_pthread_unlock(&word->lock);
+    void *next = shm_sync_i_pthread_unlock(me, &word->lock);
     shm_sync_i_count_unlock(me, &word->lock.words, first, next);
 }
 
@@ -4967,7 +4981,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
         return result;
     uint64_t others = 0;
     for (uint64_t i = 0; i < semaphore->count; i++)
-        others += !shm_sync_i_is_mine(&permits[i].lock);
+        others += !shm_sync_i_is_mine(shm_sync_i_me(), &permits[i].lock);
     if (how == SHM_SYNC_I_WAIT && others == 0)
         return SHM_SYNC_DEADLOCK;
     bool unused;

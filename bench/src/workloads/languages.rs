@@ -23,13 +23,17 @@ pub(crate) const ALL: &[Workload] = &[Workload {
     method: "\
 One thread locks, adds one and unlocks, all of them the same `ShmMutex`. The loops in C are
 compiled by `cc -O2`. *pthread robust checking* calls `pthread_mutex_lock` and `unlock` and
-looks at no poison. *shm_sync.h* calls `shm_sync_lock` and `shm_sync_unlock`.",
+looks at no poison. *shm_sync.h* calls `shm_sync_lock` and `shm_sync_unlock`, with the
+thread-local variables of a program (`-ftls-model=initial-exec`). *In a library* has those
+of a library that can be loaded at any time: each access is a call of `__tls_get_addr`.",
     baseline: PTHREAD,
     run,
 }];
 
 /// The contestant in C that uses the header.
 pub(crate) const HEADER: &str = "shm_sync.h";
+/// The same, as a compiler makes it for a library by default.
+const IN_LIBRARY: &str = "shm_sync.h in a library";
 /// The contestant in C that calls the C library.
 pub(crate) const PTHREAD: &str = "pthread robust checking";
 /// The name of the measured series.
@@ -41,21 +45,26 @@ type Batch = unsafe extern "C" fn(*mut c_void, *mut u64, u32) -> i32;
 const OPERATIONS: u32 = 20_000;
 
 fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
-    let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../include");
-    let options = format!("-std=c11 -O2 -fvisibility=hidden -x c {include}");
-    let source = include_bytes!("../../languages/lock.c");
-    let library =
-        foreign::compile_and_load("cc", &options, source).map_err(Failure::Unavailable)?;
-    let function = |name: &[u8]| -> Result<Batch, Failure> {
+    const AS_A_PROGRAM: &str = "-ftls-model=initial-exec";
+    let function = |name: &[u8], options: &str| -> Result<Batch, Failure> {
+        let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../include");
+        let options = format!("-std=c11 -O2 -fvisibility=hidden {options} -x c {include}");
+        let source = include_bytes!("../../languages/lock.c");
+        let library = foreign::compile_and_load("cc", &options, source);
+        let library = library.map_err(Failure::Unavailable)?;
         // SAFETY: `lock.c` defines the functions with this type.
         let found = unsafe { library.get::<Batch>(name) };
         Ok(*found.map_err(|error| Failure::Unavailable(error.to_string()))?)
     };
+    let pthread = function(b"batch_of_pthread\0", AS_A_PROGRAM)?;
+    let header = function(b"batch_of_header\0", AS_A_PROGRAM)?;
+    let in_library = function(b"batch_of_header\0", "")?;
     let segment: &'static Segment<ShmMutex<u64>> =
         Box::leak(Box::new(Segment::anonymous(ShmMutex::new(0))?));
     let entries = vec![
-        entry(PTHREAD, in_c(segment, function(b"batch_of_pthread\0")?)),
-        entry(HEADER, in_c(segment, function(b"batch_of_header\0")?)),
+        entry(PTHREAD, in_c(segment, pthread)),
+        entry(HEADER, in_c(segment, header)),
+        entry(IN_LIBRARY, in_c(segment, in_library)),
         entry(SHM_SYNC, in_rust(segment)),
     ];
     run_rounds("c", entries, plan.pick(401, 41), progress)
