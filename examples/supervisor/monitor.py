@@ -14,14 +14,19 @@ import shm_sync
 def main(address: str) -> None:
     with shm_sync.open(address) as segment:
         seen = -1
+        reported = None
         while True:
             try:
                 with segment["table"].lock() as table:
-                    segment["changed"].wait_for(table, lambda table: table.done != seen, 1.0)
+                    segment["changed"].wait_for(
+                        table, lambda table: table.done != seen, 1.0
+                    )
                     seen, total, count = table.done, table.sum, len(table.results)
             except shm_sync.Poisoned as poisoned:
                 # The supervisor repairs the table. A monitor only reports.
-                print(f"{poisoned}", flush=True)
+                if poisoned.cause != reported:
+                    reported = poisoned.cause
+                    print(poisoned, flush=True)
                 time.sleep(0.1)
                 continue
             print(f"{seen} of {count} jobs are done, sum {total}", flush=True)

@@ -108,6 +108,8 @@ class Test(unittest.TestCase):
             job.name = "zażółć"
             job.parent = None
             job.state = "Gone"
+            job.shape = "Empty"
+            self.assertEqual(job.shape.name, "Empty")
             job.shape = ("Pair", [7, 8])
             self.assertEqual((job.name, job.parent, job.state), ("zażółć", None, 8))
             self.assertEqual((job.shape[0], job.shape[1]), (7, 8))
@@ -124,7 +126,11 @@ class Test(unittest.TestCase):
                 ("id", "1", TypeError),
                 ("name", "x" * 21, ValueError),
                 ("state", 3, ValueError),
-                ("state", "Missing", KeyError),
+                ("state", "Missing", ValueError),
+                ("shape", ("Pair", [1]), ValueError),
+                ("shape", "Pair", ValueError),
+                ("shape", 5, TypeError),
+                ("parent", "x", TypeError),
                 ("shape", ("Square", {}), ValueError),
                 ("shape", ("Pair", [1, -1]), OverflowError),
                 ("missing", 1, AttributeError),
@@ -176,6 +182,61 @@ class Test(unittest.TestCase):
             data.value = 1
         with self.assertRaises(shm_sync.NotHeld):
             data.value
+
+    def test_assignments_without_effect_are_refused(self):
+        segment = self.segment
+        for target, name, error in [
+            (segment, "version", AttributeError),
+            (segment["pending"], "value", AttributeError),
+            (segment["event"], "value", AttributeError),
+            (segment["flag"], "value", AttributeError),
+            (segment["workers"], "value", AttributeError),
+        ]:
+            with self.assertRaises(error, msg=f"{target!r}.{name}"):
+                setattr(target, name, 3)
+        with self.assertRaisesRegex(TypeError, "call store"):
+            segment["workers[0]"].beats = 3
+
+    def test_whole_values_are_replaced(self):
+        with self.segment["workers[0].lock"].lock() as job:
+            whole = shm_sync.copy(job)
+        sender, receiver = self.segment["channel"].sender(), self.segment["channel"].receiver()
+        with sender, receiver:
+            sender.send(whole)
+            self.assertEqual(receiver.recv(), whole)
+            sender.send((9, "x", "Idle", "Empty", None))
+            self.assertEqual(receiver.recv()["id"], 9)
+            for wrong in [5, "text", {"id": 1}, (1, 2), (1, "x", "Idle", "Empty", -1)]:
+                with self.assertRaises((TypeError, ValueError, OverflowError), msg=f"{wrong!r}"):
+                    sender.send(wrong)
+        with self.segment["floats"].lock() as floats:
+            floats[:] = [4.0, 5.0, 6.0]
+            floats[1:] = [7.0, 8.0]
+            self.assertEqual(shm_sync.copy(floats), [4.0, 7.0, 8.0])
+            with self.assertRaises(ValueError):
+                floats[:] = [1.0]
+        with self.segment["shape"].lock() as shape:
+            self.assertEqual(shape.value.radius, 1.5)
+            shape.value = ("Pair", {"0": 1, "1": 2})
+            self.assertEqual(shm_sync.copy(shape), ("Pair", {"0": 1, "1": 2}))
+            shape.value[0]
+            with self.assertRaises(ValueError):
+                shape.value = "Square"
+
+    def test_segments_are_no_sequences(self):
+        self.assertTrue(self.segment)
+        self.assertIn("workers[3].lock", self.segment)
+        self.assertNotIn("workers[4].lock", self.segment)
+        with self.assertRaises(TypeError):
+            list(self.segment)
+
+    def test_segments_of_a_group_are_opened(self):
+        path = f"/dev/shm{self.address}"
+        os.chmod(path, 0o660)
+        with self.assertRaises(shm_sync.PermissionDenied):
+            shm_sync.open(self.address)
+        shm_sync.open(self.address, group=os.stat(path).st_gid, mode=0o660).close()
+        os.chmod(path, 0o600)
 
     def test_missing_paths_are_not_found(self):
         for path in ["nope", "workers[4]", "workers[x]", "workers[0", "pending.data", "version.x"]:
@@ -320,10 +381,17 @@ class Test(unittest.TestCase):
         with self.assertRaises(RuntimeError):
             segment.close()
         guard.release()
+        flag = segment["flag"]
         segment.close()
         segment.close()
-        with self.assertRaises(ValueError):
-            segment["version"]
+        for use in [
+            lambda: segment["version"],
+            lambda: segment.fingerprint,
+            lambda: segment["pending"].lock(),
+            flag.load,
+        ]:
+            with self.assertRaises(ValueError):
+                use()
 
     def test_signal_handler_interrupts_waits(self):
         class Interrupted(Exception):
@@ -479,6 +547,8 @@ class Test(unittest.TestCase):
         shm_sync.open(self.address, fingerprint=self.segment.fingerprint).close()
         with self.assertRaises(shm_sync.LayoutMismatch):
             shm_sync.open(self.address, fingerprint="0" * 32)
+        with self.assertRaises(ValueError):
+            shm_sync.open(self.address, fingerprint="123")
         same = pickle.loads(pickle.dumps(self.segment))
         self.assertEqual(same["version"], 12)
         same.close()

@@ -45,6 +45,8 @@ from ._sync import (
 from ._types import Field, Type, Variant
 from ._views import detached as copy
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Cause",
     "Channel",

@@ -93,10 +93,10 @@ class Cause:
         return cls(Failure.UNKNOWN, 0, 0)
 
     def __str__(self) -> str:
-        process = f"process {self.pid}" if self.pid else "an unknown process"
-        if self.failure is Failure.PANICKED:
-            return f"a thread of {process} failed while it held the lock"
-        return f"a thread of {process} died while it held the lock"
+        verb = "panicked" if self.failure is Failure.PANICKED else "died"
+        if not self.tid:
+            return f"its last holder {verb}"
+        return f"its last holder {verb} (process {self.pid or 'unknown'}, thread {self.tid})"
 
 
 class Poisoned(Error):

@@ -21,7 +21,7 @@ static int held_after(shm_sync_result result, int *held) {
 /* Returns the name of a result, without its prefix. */
 EXPORT const char *shm_sync_py_name(int result) {
     switch ((shm_sync_result)result) {
-#define NAME(name)                                                                     \
+#define NAME(name) \
     case SHM_SYNC_##name: return #name
         NAME(OK);
         NAME(POISONED);
@@ -69,16 +69,23 @@ EXPORT const char *shm_sync_py_text(int result) {
  * Segments
  */
 
-/* Opens `address`, or the descriptor `fd` if `address` is null. */
-EXPORT int shm_sync_py_open(
-    const char *address, int fd, const char *fingerprint, shm_sync_segment **opened) {
+/* Opens `address`, or the descriptor `fd` if `address` is null. `trust` is an owner, a
+ * group and a mode, or null. */
+EXPORT int shm_sync_py_open(const char *address, int fd, const char *fingerprint,
+    const uint32_t *trust, shm_sync_segment **opened) {
     *opened = NULL;
     shm_sync_segment *segment = (shm_sync_segment *)calloc(1, sizeof *segment);
     if (segment == NULL)
         return SHM_SYNC_SYSTEM;
-    shm_sync_result result = address != NULL
-                                 ? shm_sync_open(segment, address, fingerprint)
-                                 : shm_sync_open_fd(segment, fd, fingerprint);
+    shm_sync_options options = shm_sync_default_options();
+    if (trust != NULL) {
+        options.owner = trust[0];
+        options.group = trust[1];
+        options.mode = trust[2];
+    }
+    shm_sync_result result =
+        address != NULL ? shm_sync_open_with(segment, address, fingerprint, &options)
+                        : shm_sync_open_fd(segment, fd, fingerprint);
     if (result == SHM_SYNC_OK) {
         *opened = segment;
     } else {

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from typing import Any
@@ -35,7 +36,7 @@ _HELD = POINTER(c_int)
 _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "name": ([c_int], c_char_p),
     "text": ([c_int], c_char_p),
-    "open": ([c_char_p, c_int, c_char_p, POINTER(c_void_p)], c_int),
+    "open": ([c_char_p, c_int, c_char_p, POINTER(c_uint32), POINTER(c_void_p)], c_int),
     "close": ([c_void_p], c_int),
     "value": ([c_void_p, POINTER(c_uint64), POINTER(c_uint64)], c_void_p),
     "type_table": ([c_void_p, c_char_p, c_uint64], c_uint64),
@@ -150,15 +151,23 @@ def poison_cause(mutex: int) -> Cause | None:
     return Cause(Failure.PANICKED if kind == 2 else Failure.DIED, pid, tid)
 
 
-def open_segment(address: str | None, fd: int, fingerprint: str | None) -> Mapped:
-    """Opens the segment of an address, or that of a descriptor."""
+def open_segment(
+    address: str | None, fd: int, fingerprint: str | None, trust: tuple[int, int, int] | None = None
+) -> Mapped:
+    """Opens the segment of an address, or that of a descriptor.
+
+    ``trust`` is an owner, a group and a mode, as ``shm_sync_options`` has them.
+    """
     name = f"fd:{fd}" if address is None else address
+    if fingerprint is not None and not re.fullmatch("[0-9a-fA-F]{32}", fingerprint):
+        raise ValueError(f"{fingerprint!r} is no fingerprint: it has 32 hexadecimal digits")
     segment = c_void_p()
     call(
         "open",
         None if address is None else os.fsencode(address),
         fd,
         None if fingerprint is None else fingerprint.encode(),
+        None if trust is None else (c_uint32 * 3)(*trust),
         ctypes.byref(segment),
         what=name,
     )
@@ -190,6 +199,7 @@ class Mapped:
 
     def fingerprint(self) -> str:
         """Returns the fingerprint: 32 hexadecimal digits."""
+        self.check_open()
         text = ctypes.create_string_buffer(33)
         plain("fingerprint", self._segment, text)
         return text.value.decode()

@@ -7,17 +7,30 @@ from types import TracebackType
 from typing import Any
 
 from . import _native, _sync, _types, _views
-from ._errors import LayoutMismatch
+from ._errors import LayoutMismatch, NotFound
 from ._types import Type
 
+#: ``SHM_SYNC_ANY``: every user, or every group.
+_ANY = 2**32 - 1
 
-def open(address: str | os.PathLike[str], *, fingerprint: str | None = None) -> Segment:
+
+def open(
+    address: str | os.PathLike[str],
+    *,
+    fingerprint: str | None = None,
+    group: int | None = None,
+    mode: int = 0o600,
+) -> Segment:
     """Opens the segment ``address``, which a Rust program has created.
 
     ``"/jobs"`` is a POSIX object, ``"./jobs"`` or ``"/var/lib/jobs"`` a file, and
     ``"sysv:0x1234"`` a System V segment. ``fingerprint`` is what
     ``shm-sync export-c`` prints: pass it if the layout must be the one that this
     program was written for.
+
+    The segment must belong to this user, and no other user may write to it. With
+    ``group`` (a group id) and ``mode``, such as ``0o660``, it may belong to any member
+    of that group: trust all of them.
 
     >>> with shm_sync.open(address) as segment:
     ...     with segment["pending"].lock() as data:
@@ -29,7 +42,11 @@ def open(address: str | os.PathLike[str], *, fingerprint: str | None = None) -> 
     :raises PermissionDenied: it belongs to another user.
     :raises StaleSegment: its locks are of another boot or pid namespace.
     """
-    return Segment(_native.open_segment(os.fspath(address), -1, fingerprint))
+    if group is None:
+        trust = (os.geteuid(), _ANY, mode)
+    else:
+        trust = (_ANY, group, mode)
+    return Segment(_native.open_segment(os.fspath(address), -1, fingerprint, trust), trust)
 
 
 def from_fd(fd: int, *, fingerprint: str | None = None) -> Segment:
@@ -52,8 +69,9 @@ class Segment:
     it.
     """
 
-    def __init__(self, mapped: _native.Mapped) -> None:
+    def __init__(self, mapped: _native.Mapped, trust: tuple[int, int, int] | None = None) -> None:
         self._mapped = mapped
+        self._trust = trust
         mapped.object = _make_object(mapped)
         self._type = _types.parse(mapped.type_table(), int(mapped.fingerprint(), 16))
         # The value is shared with other processes, so only what is in a locked mutex
@@ -95,9 +113,20 @@ class Segment:
         """
         return _views.find(self._type, path, self._access)[0]
 
-    def __len__(self) -> int:
-        """The number of elements of a slice, which the creator has chosen."""
-        return self._mapped.len
+    def __contains__(self, path: str) -> bool:
+        try:
+            self.type_of(path)
+        except NotFound:
+            return False
+        return True
+
+    __iter__ = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A new attribute would look like a change of the segment.
+        if not name.startswith("_"):
+            raise AttributeError(f"{name!r} can't be assigned to a segment")
+        object.__setattr__(self, name, value)
 
     def close(self) -> None:
         """Detaches from the segment. Does nothing if it is closed.
@@ -123,14 +152,14 @@ class Segment:
     def __reduce__(self) -> Any:
         if self._mapped.name.startswith("fd:"):
             raise TypeError("a segment without a name can't be pickled: pass its descriptor")
-        return _reopen, (self._mapped.name, self.fingerprint)
+        return _reopen, (self._mapped.name, self.fingerprint, self._trust)
 
     def __repr__(self) -> str:
         return f"<shm_sync.Segment {self._mapped.name!r}>"
 
 
-def _reopen(address: str, fingerprint: str) -> Segment:
-    return open(address, fingerprint=fingerprint)
+def _reopen(address: str, fingerprint: str, trust: tuple[int, int, int]) -> Segment:
+    return Segment(_native.open_segment(address, -1, fingerprint, trust), trust)
 
 
 def _make_object(mapped: _native.Mapped) -> Any:

@@ -56,6 +56,15 @@ class SyncObject:
         self._type = type_
         self._offset = offset
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A new attribute would look like a change of the segment.
+        if not name.startswith("_"):
+            raise AttributeError(f"{name!r} can't be assigned: {self._how_to_change()}")
+        object.__setattr__(self, name, value)
+
+    def _how_to_change(self) -> str:
+        return f"a {self._type.kind} has no such attribute"
+
     def _at(self) -> int:
         """Returns the address. Raises an exception if the segment is closed."""
         return self._segment.address(self._offset, self._type.size)
@@ -197,6 +206,14 @@ class Mutex(SyncObject):
                 guard.release()
                 raise
         return guard
+
+    def _how_to_change(self) -> str:
+        return "lock the mutex, and change what the with statement gives"
+
+    @property
+    def is_poisoned(self) -> bool:
+        """Whether the mutex is poisoned. Other processes may change it."""
+        return self.poison_cause is not None
 
     @property
     def poison_cause(self) -> Cause | None:
@@ -500,10 +517,17 @@ class Channel(SyncObject):
         slots = _views.part_of(type_, "slots").type
         if slots.kind != "array":
             raise CorruptSegment("the slots of a channel are no array")
-        #: The type of a message.
-        self.message = slots.fields[0].type
-        #: The number of messages that it has room for.
-        self.capacity = slots.fields[0].offset
+        self._slots = slots.fields[0]
+
+    @property
+    def message(self) -> Type:
+        """The type of a message."""
+        return self._slots.type
+
+    @property
+    def capacity(self) -> int:
+        """The number of messages that it has room for."""
+        return self._slots.offset
 
     def __len__(self) -> int:
         """The number of messages in it at this moment."""
@@ -539,6 +563,7 @@ class _End(Held):
     """An endpoint of a channel. It belongs to the thread that opened it."""
 
     _side: str
+    _timed_out: str
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel._segment)
@@ -570,7 +595,7 @@ class _End(Held):
             allow = ("TIMED_OUT", "WOULD_BLOCK")
             if _native.call(name, self._end, *first, nanoseconds, *last, allow=allow) == "OK":
                 return
-        raise TimeoutError("the other side has not made progress until the timeout")
+        raise TimeoutError(self._timed_out)
 
     def _wait_for_peer(self, timeout: float | None) -> None:
         self._call(f"{self._side}_wait", (), timeout=timeout)
@@ -580,6 +605,7 @@ class Sender(_End):
     """An endpoint of a channel that sends."""
 
     _side = "sender"
+    _timed_out = "there was no room before the timeout"
 
     def __enter__(self) -> Self:
         self._check()
@@ -596,9 +622,7 @@ class Sender(_End):
         :raises Disconnected: all receivers have closed.
         """
         type_ = self._channel.message
-        memory = _views.Buffer(type_.size)
-        _views.write(type_, 0, _views.Access(memory, writable=True), message)
-        self._call("send_for", bytes(memory.data), (), timeout=timeout)
+        self._call("send_for", _views.encode(type_, message), (), timeout=timeout)
 
     def wait_for_receiver(self, timeout: float | None = None) -> None:
         """Waits until there is a receiver. ``timeout`` is in seconds.
@@ -618,6 +642,7 @@ class Receiver(_End):
     """An endpoint of a channel that receives. Iterating receives until the end."""
 
     _side = "receiver"
+    _timed_out = "no message came before the timeout"
 
     def __enter__(self) -> Self:
         self._check()

@@ -89,14 +89,24 @@ class View:
         object.__setattr__(self, "_offset", offset)
         object.__setattr__(self, "_access", access)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A new attribute would look like a change of the segment.
+        if name.startswith("_") or isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+            return
+        raise AttributeError(f"{name!r} can't be assigned: {self._how_to_change()}")
+
+    def _how_to_change(self) -> str:
+        return f"a {self._type.kind} has no such attribute"
+
 
 class Cell(View):
-    """A value without named parts, such as the number in a ``ShmMutex<u64>``."""
+    """A value that is assigned as a whole, such as the number in a ``ShmMutex<u64>``."""
 
     @property
     def value(self) -> Any:
         """The value."""
-        return read(self._type, self._offset, self._access)
+        return get(self._type, self._offset, self._access)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -179,8 +189,17 @@ class Array(View, Sequence[Any]):
             return [self[i] for i in range(*index.indices(self._count))]
         return get(self._type, self._at(index), self._access)
 
-    def __setitem__(self, index: int, value: Any) -> None:
-        write(self._type, self._at(index), self._access, value)
+    def __setitem__(self, index: int | slice, value: Any) -> None:
+        if not isinstance(index, slice):
+            write(self._type, self._at(index), self._access, value)
+            return
+        positions = range(*index.indices(self._count))
+        items = [encode(self._type, item) for item in value]
+        if len(items) != len(positions):
+            raise ValueError(f"{len(items)} values can't replace {len(positions)} elements")
+        self._access.check_write("this array")
+        for position, item in zip(positions, items):
+            self._access.segment.write(self._at(position), item)
 
     def _at(self, index: int) -> int:
         position = index + self._count if index < 0 else index
@@ -215,7 +234,7 @@ class Vec(Array):
         self._count = len(self)
         return super().__getitem__(index)
 
-    def __setitem__(self, index: int, value: Any) -> None:
+    def __setitem__(self, index: int | slice, value: Any) -> None:
         self._count = len(self)
         super().__setitem__(index, value)
 
@@ -266,6 +285,9 @@ class Atomic(View):
     @property
     def _number(self) -> Type:
         return Type(self._type.kind[len("Atomic") :].lower(), self._type.size, 1, (), (), 1, 1)
+
+    def _how_to_change(self) -> str:
+        return f"call store to change an {self._type.kind}"
 
     def load(self) -> Any:
         """Returns the value."""
@@ -320,14 +342,22 @@ class Variant(View):
         raise CorruptSegment(f"{tag} is no variant of the enum")
 
     def __getattr__(self, name: str) -> Any:
+        field = self._field(name)
+        return get(field.type, self._offset + field.offset, self._access)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = self._field(name)
+        write(field.type, self._offset + field.offset, self._access, value)
+
+    def _field(self, name: str) -> Field:
         variant = self._variant
         for field in variant.fields:
             if field.name == name:
-                return get(field.type, self._offset + field.offset, self._access)
+                return field
         raise AttributeError(f"the variant {variant.name} has no field {name!r}")
 
-    def __getitem__(self, index: int) -> Any:
-        return self.__getattr__(str(index))
+    def __getitem__(self, key: str | int) -> Any:
+        return self.__getattr__(str(key))
 
     def __dir__(self) -> list[str]:
         return [field.name for field in self._variant.fields]
@@ -379,8 +409,9 @@ def get(type_: Type, offset: int, access: Access) -> Any:
 
 
 def view(type_: Type, offset: int, access: Access) -> Any:
-    """Returns a view of any value: of a scalar, a :class:`Cell`."""
-    return Cell(type_, offset, access) if _is_scalar(type_) else get(type_, offset, access)
+    """Returns a view of any value: of a scalar or an enum, a :class:`Cell`."""
+    is_whole = _is_scalar(type_) or type_.kind == "enum"
+    return Cell(type_, offset, access) if is_whole else get(type_, offset, access)
 
 
 def _is_scalar(type_: Type) -> bool:
@@ -411,6 +442,10 @@ def detached(value: Any) -> Any:
         return [detached(item) for item in value]
     if isinstance(value, Atomic):
         return value.load()
+    if isinstance(value, Cell):
+        return detached(value.value)
+    if isinstance(value, Opaque):
+        return bytes(value)
     return value
 
 
@@ -435,65 +470,116 @@ def read(type_: Type, offset: int, access: Access) -> Any:
 
 
 def write(type_: Type, offset: int, access: Access, value: Any) -> None:
-    """Writes a scalar, or a whole array or struct of scalars."""
+    """Replaces a value. An invalid value changes nothing."""
+    if type_.kind.startswith("Atomic"):
+        raise TypeError(f"an {type_.kind} can't be assigned: call store({value!r})")
     access.check_write(f"this {type_.kind}")
-    kind = type_.kind
-    if kind == "ShmString":
-        _write_text(type_, offset, access, value)
-    elif kind == "ShmOption":
-        inside = part_of(type_, "value")
+    data = encode(type_, value)
+    if type_.kind == "ShmString":
+        # The length is 0 while the bytes change, so that a killed process leaves a text.
+        length, text = part_of(type_, "len"), part_of(type_, "bytes")
+        access.segment.write(offset + length.offset, bytes(length.type.size))
+        access.segment.write(offset + text.offset, data[text.offset :][: text.type.size])
+        _write_part(length, offset, access, data)
+    elif type_.kind == "ShmOption":
+        # There is no value while its bytes change.
         access.segment.write(offset, b"\0")
-        if value is not None:
-            write(inside.type, offset + inside.offset, access, value)
+        if data[0] != 0:
+            _write_part(part_of(type_, "value"), offset, access, data)
             access.segment.write(offset, b"\1")
+    else:
+        access.segment.write(offset, data)
+
+
+def _write_part(field: Field, offset: int, access: Access, data: bytes) -> None:
+    part = data[field.offset : field.offset + field.type.size]
+    access.segment.write(offset + field.offset, part)
+
+
+def encode(type_: Type, value: Any) -> bytes:
+    """Returns the bytes of a value. Padding is zero.
+
+    :raises TypeError: the value is of another kind.
+    :raises ValueError: the type has no such value.
+    """
+    kind = type_.kind
+    memory = bytearray(type_.size)
+
+    def put(field: Field, item: Any) -> None:
+        memory[field.offset : field.offset + field.type.size] = encode(field.type, item)
+
+    if kind == "ShmString":
+        length, text = part_of(type_, "len"), part_of(type_, "bytes")
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} is no text, as ShmString needs")
+        data = value.encode()
+        if len(data) > text.type.size:
+            raise ValueError(
+                f"the text has {len(data)} bytes, and this ShmString has room for {text.type.size}"
+            )
+        memory[text.offset : text.offset + len(data)] = data
+        put(length, len(data))
+    elif kind == "ShmOption":
+        if value is not None:
+            memory[0] = 1
+            put(part_of(type_, "value"), value)
+    elif kind == "ShmVec":
+        elements = part_of(type_, "elements")
+        element, capacity = elements.type.fields[0].type, elements.type.fields[0].offset
+        items = list(value)
+        if len(items) > capacity:
+            raise ValueError(f"a ShmVec of {capacity} can't have {len(items)} elements")
+        for index, item in enumerate(items):
+            put(Field("", elements.offset + index * element.size, element), item)
+        put(part_of(type_, "len"), len(items))
     elif kind == "array":
-        element = type_.fields[0]
-        if len(value) != element.offset:
-            raise ValueError(f"an array of {element.offset} can't have {len(value)} elements")
-        for index, item in enumerate(value):
-            write(element.type, offset + index * element.type.size, access, item)
-    elif kind in ("struct", "tuple"):
-        for field in type_.fields:
-            item = value[field.name] if isinstance(value, dict) else value[int(field.name)]
-            write(field.type, offset + field.offset, access, item)
+        element, count = type_.fields[0].type, type_.fields[0].offset
+        items = list(value)
+        if len(items) != count:
+            raise ValueError(f"an array of {count} can't have {len(items)} elements")
+        for index, item in enumerate(items):
+            put(Field("", index * element.size, element), item)
+    elif kind in ("struct", "tuple", "CachePadded"):
+        for field, item in _pair(type_.fields, value, f"a {kind}"):
+            put(field, item)
+    elif kind == "enum" and not _is_scalar(type_):
+        name, fields = (value, ()) if isinstance(value, str) else value
+        for variant in type_.variants:
+            if variant.name == name:
+                break
+        else:
+            raise ValueError(_no_variant(type_, name))
+        tag = type_.fields[0]
+        bits = _to_bits(tag.type, variant.discriminant)
+        memory[: tag.type.size] = bits.to_bytes(tag.type.size, "little")
+        for field, item in _pair(variant.fields, fields, f"the variant {name}"):
+            put(field, item)
     elif _is_scalar(type_):
-        bits = _to_bits(type_, value)
-        access.segment.write(offset, bits.to_bytes(type_.size, "little"))
-    elif kind == "enum":
-        _write_variant(type_, offset, access, *value)
+        memory[:] = _to_bits(type_, value).to_bytes(type_.size, "little")
     else:
         raise TypeError(f"a value of the type {kind} can't be assigned: change its parts")
+    return bytes(memory)
 
 
-def _write_variant(type_: Type, offset: int, access: Access, name: str, fields: Any) -> None:
-    for variant in type_.variants:
-        if variant.name == name:
-            break
-    else:
-        names = ", ".join(variant.name for variant in type_.variants)
-        raise ValueError(f"there is no variant {name!r}; the variants are: {names}")
-    # All bytes are replaced at once, so an invalid field leaves the old value.
-    buffer = Buffer(type_.size)
-    memory = Access(buffer, writable=True)
-    tag = type_.fields[0].type
-    buffer.write(0, _to_bits(tag, variant.discriminant).to_bytes(tag.size, "little"))
-    for field in variant.fields:
-        item = fields[field.name] if isinstance(fields, dict) else fields[int(field.name)]
-        write(field.type, field.offset, memory, item)
-    access.segment.write(offset, bytes(buffer.data))
+def _pair(fields: tuple[Field, ...], value: Any, what: str) -> list[tuple[Field, Any]]:
+    """Pairs fields with the items of a dict or a sequence, and none may be missing."""
+    names = [field.name for field in fields]
+    if isinstance(value, (Struct, Variant)):
+        value = {name: value[name] for name in dir(value)}
+    if isinstance(value, dict):
+        if set(value) != set(names):
+            raise ValueError(f"{what} has the fields {names}, not {list(value)}")
+        return [(field, value[field.name]) for field in fields]
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise TypeError(f"{what} is a dict or a sequence of {names}, not {value!r}")
+    if len(value) != len(names):
+        raise ValueError(f"{what} has the fields {names}, not {len(value)} of them")
+    return list(zip(fields, value))
 
 
-def _write_text(type_: Type, offset: int, access: Access, value: str) -> None:
-    length, text = part_of(type_, "len"), part_of(type_, "bytes")
-    data = value.encode()
-    if len(data) > text.type.size:
-        raise ValueError(
-            f"the text has {len(data)} bytes, and this ShmString has room for {text.type.size}"
-        )
-    # The length is 0 while the bytes change, so that a killed process leaves a text.
-    write(length.type, offset + length.offset, access, 0)
-    access.segment.write(offset + text.offset, data)
-    write(length.type, offset + length.offset, access, len(data))
+def _no_variant(type_: Type, name: object) -> str:
+    names = ", ".join(variant.name for variant in type_.variants)
+    return f"there is no variant {name!r}; the variants are: {names}"
 
 
 def _from_bits(type_: Type, bits: int) -> Any:
@@ -543,7 +629,10 @@ def _to_bits(type_: Type, value: Any) -> int:
         return _to_bits(type_.fields[0].type, value)
     if kind == "enum":
         members = enumeration(type_)
-        member = members[value] if isinstance(value, str) else members(value)
+        try:
+            member = members[value] if isinstance(value, str) else members(value)
+        except (KeyError, ValueError):
+            raise ValueError(_no_variant(type_, value)) from None
         return _to_bits(type_.fields[0].type, int(member))
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no integer, as {kind} needs")
