@@ -5,6 +5,7 @@ The Rust test creates a segment for each test and passes its address in
 """
 
 import doctest
+import gc
 import io
 import multiprocessing
 import os
@@ -104,12 +105,12 @@ class Test(unittest.TestCase):
         with self.segment["workers[1].lock"].lock() as job:
             self.assertEqual((job.id, job.name, job.parent), (3, "first", 5))
             self.assertEqual(job.state.name, "Busy")
-            self.assertEqual((job.shape.name, job.shape.radius), ("Circle", 1.5))
+            self.assertEqual((job.shape.variant, job.shape.radius), ("Circle", 1.5))
             job.name = "zażółć"
             job.parent = None
             job.state = "Gone"
             job.shape = "Empty"
-            self.assertEqual(job.shape.name, "Empty")
+            self.assertEqual(job.shape.variant, "Empty")
             job.shape = ("Pair", [7, 8])
             self.assertEqual((job.name, job.parent, job.state), ("zażółć", None, 8))
             self.assertEqual((job.shape[0], job.shape[1]), (7, 8))
@@ -366,14 +367,109 @@ class Test(unittest.TestCase):
                 os._exit(70)
         return os.waitpid(pid, 0)[1]
 
-    def test_forgotten_guard_is_released(self):
+    def test_forgotten_guard_poisons(self):
         mutex = self.segment["pending"]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             mutex.lock()
         self.assertEqual([warning.category for warning in caught], [ResourceWarning])
-        with mutex.lock(LIMIT):
+        with self.assertRaises(shm_sync.Poisoned):
+            mutex.lock(LIMIT)
+
+    def test_guard_found_by_another_thread_is_released(self):
+        mutex = self.segment["pending"]
+        cycle = [mutex.lock()]
+        cycle.append(cycle)
+        del cycle
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            in_thread(gc.collect).join(LIMIT)
+            # The next call of this thread releases it.
+            with self.assertRaises(shm_sync.Poisoned):
+                mutex.lock(LIMIT)
+
+    def test_wait_gives_the_data_away(self):
+        pending, changed = self.segment["pending"], self.segment["changed"]
+        errors = []
+        guard = pending.lock()
+
+        def use_and_notify():
+            with pending.lock(LIMIT):
+                try:
+                    guard.data.value = 1
+                except shm_sync.NotHeld as error:
+                    errors.append(error)
+            changed.notify_all()
+
+        thread = in_thread(use_and_notify)
+        while not errors:
+            changed.wait(guard)
+        thread.join(LIMIT)
+        self.assertEqual(len(errors), 1, "the data are another thread's during the wait")
+
+        def wait_elsewhere():
+            try:
+                changed.wait(guard, 0.01)
+            except shm_sync.NotHeld as error:
+                errors.append(error)
+
+        in_thread(wait_elsewhere).join(LIMIT)
+        self.assertEqual(len(errors), 2, "another thread can't wait with the guard")
+        self.assertIsNone(pending.try_lock(), "this thread holds it still")
+        guard.release()
+        with pending.lock(LIMIT):
             pass
+
+    def test_permit_is_released_once(self):
+        devices = self.segment["devices"]
+        permit = devices.acquire()
+        errors = []
+
+        def release():
+            try:
+                permit.release()
+            except shm_sync.NotHeld as error:
+                errors.append(error)
+
+        threads = [in_thread(release) for _ in range(8)]
+        permit.release()
+        permit.release()
+        for thread in threads:
+            thread.join(LIMIT)
+        self.assertEqual(devices.available(), 4)
+
+    def test_segment_in_use_is_not_closed(self):
+        segment = shm_sync.open(self.address)
+        event = segment["auto"]
+        thread = in_thread(lambda: event.wait(LIMIT))
+        refusals = []
+        while not refusals:
+            try:
+                if segment._mapped._active:
+                    segment.close()
+            except RuntimeError as error:
+                refusals.append(error)
+        event.set()
+        thread.join(LIMIT)
+        segment.close()
+
+    def test_forgotten_segment_is_closed(self):
+        before = len(os.listdir("/proc/self/fd"))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(5):
+                shm_sync.open(self.address)["flag"].load()
+        self.assertEqual({warning.category for warning in caught}, {ResourceWarning})
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_fields_of_variants_have_any_name(self):
+        with self.segment["named"].lock() as named:
+            self.assertEqual(named.value.variant, "User")
+            self.assertEqual((named.value.name, named.value["variant"]), (1234, 5))
+            whole = ("User", {"name": 1234, "variant": 5})
+            self.assertEqual(shm_sync.copy(named), whole)
+            named.value.name = 6
+            self.assertEqual(named.value.name, 6)
 
     def test_open_guard_keeps_the_segment(self):
         segment = shm_sync.open(self.address)

@@ -102,7 +102,7 @@ fn python_refuses_locks_that_are_not_listed() {
     let short = types.add("ShmSemaphore", 72, 1, &[]);
     types.add(
         "struct",
-        384,
+        448,
         64,
         &[
             ("mutex", 0, mutex),
@@ -111,7 +111,7 @@ fn python_refuses_locks_that_are_not_listed() {
             ("number", 72, number),
         ],
     );
-    let name = types.create(&[0; 384], 64);
+    let name = types.create(&[0; 448], 64);
     set_epoch(&name);
     let Some(package) = python::package() else {
         return;

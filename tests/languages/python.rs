@@ -75,6 +75,13 @@ enum Shape {
     Empty,
 }
 
+/// Its fields have the names of attributes of the package.
+#[derive(ShmSafe, Clone, Copy, Debug)]
+#[repr(u8)]
+enum Named {
+    User { name: u32, variant: u16 },
+}
+
 #[derive(ShmSafe, Clone, Copy)]
 #[repr(C)]
 struct Job {
@@ -105,6 +112,7 @@ struct Everything {
     flag: AtomicBool,
     letter: ShmMutex<char>,
     shape: ShmMutex<Shape>,
+    named: ShmMutex<Named>,
     small: ShmMutex<NonZero<u16>>,
     wide: ShmMutex<i128>,
     floats: ShmMutex<[f32; 3]>,
@@ -138,6 +146,10 @@ impl Everything {
             list: ShmMutex::new(ShmVec::new()),
             flag: AtomicBool::new(true),
             letter: ShmMutex::new('ż'),
+            named: ShmMutex::new(Named::User {
+                name: 1234,
+                variant: 5,
+            }),
             shape: ShmMutex::new(Shape::Circle { radius: 1.5 }),
             small: ShmMutex::new(NonZero::new(9).expect("9 is not 0")),
             wide: ShmMutex::new(-3),

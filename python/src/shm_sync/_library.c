@@ -14,6 +14,13 @@ static int held_after(shm_sync_result result, int *held) {
     return (int)result;
 }
 
+/* Another thread holds it still after SHM_SYNC_NOT_HELD. */
+static int released_after(shm_sync_result result, int *held) {
+    if (result != SHM_SYNC_NOT_HELD)
+        *held = 0;
+    return (int)result;
+}
+
 /* ------------------------------------------------------------------------------------
  * Results
  */
@@ -65,6 +72,15 @@ EXPORT const char *shm_sync_py_text(int result) {
     return shm_sync_text((shm_sync_result)result);
 }
 
+/* Returns the size of what Python keeps for a call: a permit or an endpoint. */
+EXPORT uint64_t shm_sync_py_size(int which) {
+    switch (which) {
+    case 0: return sizeof(shm_sync_permit);
+    case 1: return sizeof(shm_sync_sender);
+    default: return sizeof(shm_sync_receiver);
+    }
+}
+
 /* ------------------------------------------------------------------------------------
  * Segments
  */
@@ -98,9 +114,11 @@ EXPORT int shm_sync_py_open(const char *address, int fd, const char *fingerprint
 
 EXPORT int shm_sync_py_close(shm_sync_segment *segment) {
     shm_sync_result result = shm_sync_close(segment);
-    int saved = errno;
-    free(segment);
-    errno = saved;
+    if (result != SHM_SYNC_LOCKS_HELD) {
+        int saved = errno;
+        free(segment);
+        errno = saved;
+    }
     return (int)result;
 }
 
@@ -150,9 +168,11 @@ EXPORT int shm_sync_py_try_lock(shm_sync_mutex *mutex, int *held) {
     return held_after(shm_sync_try_lock(mutex), held);
 }
 
-EXPORT int shm_sync_py_unlock(shm_sync_mutex *mutex, int *held) {
-    *held = 0;
-    return (int)shm_sync_unlock(mutex);
+/* Poisons the mutex first if `poison` is not 0. */
+EXPORT int shm_sync_py_unlock(shm_sync_mutex *mutex, int poison, int *held) {
+    if (poison != 0)
+        shm_sync_poison(mutex);
+    return released_after(shm_sync_unlock(mutex), held);
 }
 
 EXPORT int shm_sync_py_recover(shm_sync_mutex *mutex) {
@@ -173,8 +193,10 @@ EXPORT int shm_sync_py_poison_cause(const shm_sync_mutex *mutex, uint32_t cause[
     return (int)result;
 }
 
+/* `*held` is 2 during the wait, in which the mutex is not held. */
 EXPORT int shm_sync_py_wait_for(
     shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns, int *held) {
+    *held = 2;
     shm_sync_result result = shm_sync_wait_for(condvar, mutex, timeout_ns);
     *held = result == SHM_SYNC_OK || result == SHM_SYNC_POISONED ||
             result == SHM_SYNC_TIMED_OUT;
@@ -194,21 +216,13 @@ EXPORT void shm_sync_py_notify_all(shm_sync_condvar *condvar) {
  */
 
 EXPORT int shm_sync_py_acquire_for(void *at, uint64_t permits, uint64_t timeout_ns,
-    shm_sync_permit **permit, int *held) {
+    shm_sync_permit *permit, int *held) {
     shm_sync_object semaphore = shm_sync_semaphore_at(at, permits);
-    *permit = (shm_sync_permit *)calloc(1, sizeof **permit);
-    if (*permit == NULL)
-        return SHM_SYNC_SYSTEM;
     shm_sync_result result =
         timeout_ns == 0
-            ? shm_sync_semaphore_try_acquire(&semaphore, *permit)
-            : shm_sync_semaphore_acquire_for(&semaphore, timeout_ns, *permit);
-    *held = result == SHM_SYNC_OK;
-    if (*held == 0) {
-        free(*permit);
-        *permit = NULL;
-    }
-    return (int)result;
+            ? shm_sync_semaphore_try_acquire(&semaphore, permit)
+            : shm_sync_semaphore_acquire_for(&semaphore, timeout_ns, permit);
+    return held_after(result, held);
 }
 
 EXPORT uint64_t shm_sync_py_permit(const shm_sync_permit *permit, int *after_death) {
@@ -217,10 +231,7 @@ EXPORT uint64_t shm_sync_py_permit(const shm_sync_permit *permit, int *after_dea
 }
 
 EXPORT int shm_sync_py_permit_release(shm_sync_permit *permit, int *held) {
-    *held = 0;
-    shm_sync_result result = shm_sync_permit_release(permit);
-    free(permit);
-    return (int)result;
+    return released_after(shm_sync_permit_release(permit), held);
 }
 
 EXPORT uint64_t shm_sync_py_available(void *at, uint64_t permits) {
@@ -270,43 +281,23 @@ EXPORT uint64_t shm_sync_py_channel_len(const channel_words *channel) {
 }
 
 EXPORT int shm_sync_py_sender_open(
-    const channel_words *channel, shm_sync_sender **end, int *held) {
+    const channel_words *channel, shm_sync_sender *end, int *held) {
     shm_sync_object object = object_of(channel);
-    *end = (shm_sync_sender *)calloc(1, sizeof **end);
-    if (*end == NULL)
-        return SHM_SYNC_SYSTEM;
-    return held_after(shm_sync_sender_open(&object, *end), held);
+    return held_after(shm_sync_sender_open(&object, end), held);
 }
 
 EXPORT int shm_sync_py_receiver_open(
-    const channel_words *channel, shm_sync_receiver **end, int *held) {
+    const channel_words *channel, shm_sync_receiver *end, int *held) {
     shm_sync_object object = object_of(channel);
-    *end = (shm_sync_receiver *)calloc(1, sizeof **end);
-    if (*end == NULL)
-        return SHM_SYNC_SYSTEM;
-    return held_after(shm_sync_receiver_open(&object, *end), held);
+    return held_after(shm_sync_receiver_open(&object, end), held);
 }
 
 EXPORT int shm_sync_py_sender_close(shm_sync_sender *end, int *held) {
-    *held = 0;
-    return (int)shm_sync_sender_close(end);
+    return released_after(shm_sync_sender_close(end), held);
 }
 
 EXPORT int shm_sync_py_receiver_close(shm_sync_receiver *end, int *held) {
-    *held = 0;
-    return (int)shm_sync_receiver_close(end);
-}
-
-EXPORT int shm_sync_py_send_for(
-    shm_sync_sender *end, const void *message, uint64_t timeout_ns) {
-    return (int)(timeout_ns == 0 ? shm_sync_try_send(end, message)
-                                 : shm_sync_send_for(end, message, timeout_ns));
-}
-
-EXPORT int shm_sync_py_recv_for(
-    shm_sync_receiver *end, void *message, uint64_t timeout_ns) {
-    return (int)(timeout_ns == 0 ? shm_sync_try_recv(end, message)
-                                 : shm_sync_recv_for(end, message, timeout_ns));
+    return released_after(shm_sync_receiver_close(end), held);
 }
 
 EXPORT int shm_sync_py_send_many_for(shm_sync_sender *end, const void *messages,
@@ -325,10 +316,6 @@ EXPORT int shm_sync_py_sender_wait(shm_sync_sender *end, uint64_t timeout_ns) {
 
 EXPORT int shm_sync_py_receiver_wait(shm_sync_receiver *end, uint64_t timeout_ns) {
     return (int)shm_sync_wait_for_sender(end, timeout_ns);
-}
-
-EXPORT void shm_sync_py_free(void *end) {
-    free(end);
 }
 
 /* ------------------------------------------------------------------------------------

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
 import functools
 import os
 import pathlib
 import re
+import threading
+import warnings
+import weakref
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from ._errors import (
-    Cause,
     CorruptSegment,
     Deadlock,
     Disconnected,
     Error,
-    Failure,
     LayoutMismatch,
     LockFailed,
     NotASegment,
@@ -44,14 +47,15 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "fingerprint": ([c_void_p, c_char_p], None),
     "lock_for": ([c_void_p, c_uint64, _HELD], c_int),
     "try_lock": ([c_void_p, _HELD], c_int),
-    "unlock": ([c_void_p, _HELD], c_int),
+    "unlock": ([c_void_p, c_int, _HELD], c_int),
     "recover": ([c_void_p], c_int),
     "poison": ([c_void_p], c_int),
     "poison_cause": ([c_void_p, POINTER(c_uint32)], c_int),
     "wait_for": ([c_void_p, c_void_p, c_uint64, _HELD], c_int),
     "notify_one": ([c_void_p], None),
     "notify_all": ([c_void_p], None),
-    "acquire_for": ([c_void_p, c_uint64, c_uint64, POINTER(c_void_p), _HELD], c_int),
+    "size": ([c_int], c_uint64),
+    "acquire_for": ([c_void_p, c_uint64, c_uint64, c_void_p, _HELD], c_int),
     "permit": ([c_void_p, _HELD], c_uint64),
     "permit_release": ([c_void_p, _HELD], c_int),
     "available": ([c_void_p, c_uint64], c_uint64),
@@ -60,12 +64,10 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "event_is_set": ([c_void_p], c_int),
     "event_wait_for": ([c_void_p, c_uint64], c_int),
     "channel_len": ([c_void_p], c_uint64),
-    "sender_open": ([c_void_p, POINTER(c_void_p), _HELD], c_int),
-    "receiver_open": ([c_void_p, POINTER(c_void_p), _HELD], c_int),
+    "sender_open": ([c_void_p, c_void_p, _HELD], c_int),
+    "receiver_open": ([c_void_p, c_void_p, _HELD], c_int),
     "sender_close": ([c_void_p, _HELD], c_int),
     "receiver_close": ([c_void_p, _HELD], c_int),
-    "send_for": ([c_void_p, c_char_p, c_uint64], c_int),
-    "recv_for": ([c_void_p, c_char_p, c_uint64], c_int),
     "sender_wait": ([c_void_p, c_uint64], c_int),
     "receiver_wait": ([c_void_p, c_uint64], c_int),
     "send_many_for": (
@@ -76,7 +78,6 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
         [c_void_p, c_char_p, c_uint64, c_uint64, POINTER(c_uint64)],
         c_int,
     ),
-    "free": ([c_void_p], None),
 }
 for _size in (1, 2, 4, 8):
     _ARGUMENTS[f"load_{_size}"] = ([c_void_p], c_uint64)
@@ -142,13 +143,9 @@ def call(name: str, *arguments: Any, allow: tuple[str, ...] = (), what: str = ""
     raise error
 
 
-def poison_cause(mutex: int) -> Cause | None:
-    """Returns why a mutex is poisoned, or ``None``."""
-    words = (c_uint32 * 3)()
-    if call("poison_cause", mutex, words, allow=("POISONED",)) == "OK":
-        return None
-    kind, pid, tid = words
-    return Cause(Failure.PANICKED if kind == 2 else Failure.DIED, pid, tid)
+def room(which: int) -> Any:
+    """Returns memory for a permit (0), a sender (1) or a receiver (2)."""
+    return (c_uint64 * -(-int(_FUNCTIONS["size"](which)) // 8))()
 
 
 def open_segment(
@@ -161,6 +158,8 @@ def open_segment(
     name = f"fd:{fd}" if address is None else address
     if fingerprint is not None and not re.fullmatch("[0-9a-fA-F]{32}", fingerprint):
         raise ValueError(f"{fingerprint!r} is no fingerprint: it has 32 hexadecimal digits")
+    if address is not None and "\0" in address:
+        raise ValueError(f"{address!r} is no address: it contains a zero character")
     segment = c_void_p()
     call(
         "open",
@@ -174,34 +173,68 @@ def open_segment(
     return Mapped(name, segment)
 
 
+#: The class of the Python object for each kind of object in the type table.
+KINDS: dict[str, Any] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A part of the value of a segment, as an argument of :meth:`Mapped.call`."""
+
+    offset: int
+    size: int
+
+
 class Mapped:
-    """The memory of an open segment."""
+    """The memory of an open segment.
+
+    All accesses go through this class, which counts those in progress, so that no
+    thread unmaps what another one is using.
+    """
 
     def __init__(self, name: str, segment: c_void_p) -> None:
         size, length = c_uint64(), c_uint64()
         self.name = name
-        #: Makes the Python object of a sync object: set by the segment.
-        self.object: Callable[[Any, int], Any]
-        #: The number of guards, permits and endpoints that are not released.
-        self.guards = 0
+        #: The guards, permits and endpoints.
+        self.held: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: The ids of the threads that are in a call, once for each call.
+        self._active: list[int] = []
         self._segment: c_void_p | None = segment
         self._value = plain("value", segment, ctypes.byref(size), ctypes.byref(length))
         self._size = size.value
         #: The number of elements, if the creator chose it, else 0.
         self.len = length.value
 
+    def call(self, name: str, *arguments: Any, allow: tuple[str, ...] = ()) -> str:
+        """Calls a function as :func:`call` does. A :class:`Place` becomes its address."""
+        return str(self._run(lambda: call(name, *self._resolve(arguments), allow=allow)))
+
+    def plain(self, name: str, *arguments: Any) -> Any:
+        """Calls a function as :func:`plain` does. A :class:`Place` becomes its address."""
+        return self._run(lambda: plain(name, *self._resolve(arguments)))
+
+    def object(self, type_: Any, offset: int) -> Any:
+        """Returns the Python object for an object that is not data."""
+        kind = KINDS.get(type_.kind)
+        if kind is None:
+            raise LayoutMismatch(f"this package can't use a {type_.kind!r} yet")
+        return kind(self, type_, offset)
+
     def type_table(self) -> bytes:
         """Returns the bytes of the type table."""
-        length = plain("type_table", self._segment, None, 0)
-        table = ctypes.create_string_buffer(length)
-        plain("type_table", self._segment, table, length)
-        return table.raw
+
+        def read() -> bytes:
+            length = plain("type_table", self._segment, None, 0)
+            table = ctypes.create_string_buffer(length)
+            plain("type_table", self._segment, table, length)
+            return table.raw
+
+        return bytes(self._run(read))
 
     def fingerprint(self) -> str:
         """Returns the fingerprint: 32 hexadecimal digits."""
-        self.check_open()
         text = ctypes.create_string_buffer(33)
-        plain("fingerprint", self._segment, text)
+        self._run(lambda: plain("fingerprint", self._segment, text))
         return text.value.decode()
 
     def check_object(self, offset: int, fingerprint: int) -> None:
@@ -209,9 +242,8 @@ class Mapped:
 
         Another program may have written the tables, and C code uses the object.
         """
-        self.check_open()
         low, high = fingerprint & (2**64 - 1), fingerprint >> 64
-        call("check_object", self._segment, offset, low, high, what=self.name)
+        self._run(lambda: call("check_object", self._segment, offset, low, high, what=self.name))
 
     def check_open(self) -> None:
         """Raises an exception if the segment is closed."""
@@ -220,31 +252,71 @@ class Mapped:
 
     def close(self) -> None:
         """Detaches from the segment."""
-        if self._segment is None:
-            return
-        if self.guards:
-            raise RuntimeError(
-                f"the segment {self.name!r} can't be closed: {self.guards} guards, permits or "
-                "endpoints are not released"
-            )
+        # A thread that begins a call from here on finds the segment closed.
         segment, self._segment = self._segment, None
-        call("close", segment, what=self.name)
+        if segment is None:
+            return
+        try:
+            held = sum(1 for it in list(self.held) if it.blocks_close())
+            if held:
+                raise RuntimeError(
+                    f"the segment {self.name!r} can't be closed: {held} guards, permits or "
+                    "endpoints are not released"
+                )
+            me = threading.get_ident()
+            if any(thread != me for thread in list(self._active)):
+                raise RuntimeError(
+                    f"the segment {self.name!r} can't be closed: another thread is using it"
+                )
+            result = call("close", segment, what=self.name, allow=("LOCKS_HELD",))
+            if result == "LOCKS_HELD":
+                raise RuntimeError(
+                    f"the segment {self.name!r} can't be closed: C code holds locks in it"
+                )
+        except RuntimeError:
+            self._segment = segment
+            raise
 
-    def address(self, offset: int, size: int = 0) -> int:
-        """Returns the address of the bytes at ``offset`` of the value."""
-        self.check_open()
-        if not 0 <= offset <= offset + size <= self._size:
-            raise CorruptSegment(f"a part of the value at {offset} is outside the value")
-        return int(self._value) + offset
+    def __del__(self) -> None:
+        if getattr(self, "_segment", None) is None:
+            return
+        warnings.warn(
+            f"the segment {self.name!r} was not closed", ResourceWarning, source=self, stacklevel=2
+        )
+        # A forked child, or the end of the interpreter, leaves what is held.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def read(self, offset: int, size: int) -> bytes:
         """Returns a copy of the bytes at ``offset`` of the value."""
-        return ctypes.string_at(self.address(offset, size), size)
+        return bytes(self._run(lambda: ctypes.string_at(self._address(offset, size), size)))
 
     def write(self, offset: int, data: bytes) -> None:
         """Replaces the bytes at ``offset`` of the value."""
-        ctypes.memmove(self.address(offset, len(data)), data, len(data))
+        self._run(lambda: ctypes.memmove(self._address(offset, len(data)), data, len(data)))
 
     def atomic(self, operation: str, offset: int, size: int, *operand: int) -> int:
         """Loads, swaps or adds to the atomic number at ``offset``. Returns the old value."""
-        return int(plain(f"{operation}_{size}", self.address(offset, size), *operand))
+        return int(self.plain(f"{operation}_{size}", Place(offset, size), *operand))
+
+    def address(self, place: Place) -> int:
+        """Returns the address of a place, for use during a call only."""
+        return self._address(place.offset, place.size)
+
+    def _run(self, use: Callable[[], Any]) -> Any:
+        me = threading.get_ident()
+        try:
+            self._active.append(me)
+            self.check_open()
+            return use()
+        finally:
+            if me in self._active:
+                self._active.remove(me)
+
+    def _resolve(self, arguments: tuple[Any, ...]) -> list[Any]:
+        return [self.address(it) if isinstance(it, Place) else it for it in arguments]
+
+    def _address(self, offset: int, size: int) -> int:
+        if not 0 <= offset <= offset + size <= self._size:
+            raise CorruptSegment(f"a part of the value at {offset} is outside the value")
+        return int(self._value) + offset

@@ -6,8 +6,8 @@ import os
 from types import TracebackType
 from typing import Any
 
-from . import _native, _sync, _types, _views
-from ._errors import LayoutMismatch, NotFound
+from . import _native, _types, _views
+from ._errors import NotFound
 from ._types import Type
 
 #: ``SHM_SYNC_ANY``: every user, or every group.
@@ -72,8 +72,11 @@ class Segment:
     def __init__(self, mapped: _native.Mapped, trust: tuple[int, int, int] | None = None) -> None:
         self._mapped = mapped
         self._trust = trust
-        mapped.object = _make_object(mapped)
-        self._type = _types.parse(mapped.type_table(), int(mapped.fingerprint(), 16))
+        try:
+            self._type = _types.parse(mapped.type_table(), int(mapped.fingerprint(), 16))
+        except BaseException:
+            mapped.close()
+            raise
         # The value is shared with other processes, so only what is in a locked mutex
         # may be changed.
         self._access = _views.Access(mapped)
@@ -134,7 +137,8 @@ class Segment:
         If this process was the last user, and the creator wanted that, the name is
         removed.
 
-        :raises RuntimeError: a guard of this segment is not released.
+        :raises RuntimeError: a guard, a permit or an endpoint of this segment is not
+            released, or another thread uses the segment at this moment.
         """
         self._mapped.close()
 
@@ -160,13 +164,3 @@ class Segment:
 
 def _reopen(address: str, fingerprint: str, trust: tuple[int, int, int]) -> Segment:
     return Segment(_native.open_segment(address, -1, fingerprint, trust), trust)
-
-
-def _make_object(mapped: _native.Mapped) -> Any:
-    def make(type_: Type, offset: int) -> Any:
-        kind = _sync.KINDS.get(type_.kind)
-        if kind is None:
-            raise LayoutMismatch(f"this package can't use a {type_.kind} yet")
-        return kind(mapped, type_, offset)
-
-    return make

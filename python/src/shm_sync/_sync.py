@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import os
+import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from ctypes import byref, c_int, c_uint64, c_void_p
+from ctypes import byref, c_int, c_uint32, c_uint64, c_void_p
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _views
-from ._errors import Cause, CorruptSegment, Disconnected, NotHeld, PeerDied, Poisoned
+from ._errors import Cause, CorruptSegment, Disconnected, Failure, NotHeld, PeerDied, Poisoned
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,10 +53,10 @@ class SyncObject:
     """The base of the objects in a segment that are not data."""
 
     def __init__(self, segment: _native.Mapped, type_: Type, offset: int) -> None:
-        segment.check_object(offset, type_.fingerprint)
         self._segment = segment
         self._type = type_
-        self._offset = offset
+        self._place = _native.Place(offset, type_.size)
+        segment.check_object(offset, type_.fingerprint)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A new attribute would look like a change of the segment.
@@ -62,15 +64,16 @@ class SyncObject:
             raise AttributeError(f"{name!r} can't be assigned: {self._how_to_change()}")
         object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        return f"<{self._type.kind} at {self._place.offset} of {self._segment.name!r}>"
+
     def _how_to_change(self) -> str:
         return f"a {self._type.kind} has no such attribute"
 
-    def _at(self) -> int:
-        """Returns the address. Raises an exception if the segment is closed."""
-        return self._segment.address(self._offset, self._type.size)
 
-    def __repr__(self) -> str:
-        return f"<{self._type.kind} at {self._offset} of {self._segment.name!r}>"
+#: What forgotten objects of each thread hold. The garbage collector has found them in
+#: another thread, which can't release it.
+_orphans: dict[int, list[Held]] = {}
 
 
 class Held:
@@ -80,40 +83,41 @@ class Held:
     """
 
     def __init__(self, segment: _native.Mapped) -> None:
-        # The C library sets it. So an exception of a signal handler, just after the
-        # call, does not lose what was acquired.
+        # The C library sets it: 0 is nothing, 1 is held, 2 is a wait that has unlocked.
+        # So an exception of a signal handler, just after the call, loses nothing.
         self._held = c_int(0)
         self._segment = segment
         self._pid = os.getpid()
-        segment.guards += 1
+        self._thread = threading.get_ident()
+        for orphan in _orphans.pop(self._thread, ()):
+            orphan._abandon()
+        segment.held.add(self)
 
-    @property
-    def _is_held(self) -> bool:
-        return bool(self._held.value) and self._pid == os.getpid()
-
-    def _check(self) -> None:
-        if not self._is_held:
-            raise NotHeld(f"this {type(self).__name__} was released")
-        self._segment.check_open()
+    def blocks_close(self) -> bool:
+        """Returns whether the segment must stay open."""
+        return self._held.value != 0 and self._pid == os.getpid()
 
     def release(self) -> None:
-        """Releases it. Does nothing if it was released before.
+        """Releases it. Does nothing if it was released before, or in a forked child.
 
         :raises NotHeld: another thread has acquired it.
         """
-        if self._is_held:
+        if self.blocks_close():
+            self._check()
             self._release()
-        self._forget()
+
+    def _check(self) -> None:
+        if self._pid != os.getpid() or self._held.value != 1:
+            raise NotHeld(f"this {type(self).__name__} is not held")
+        if self._thread != threading.get_ident():
+            raise NotHeld(f"another thread has acquired this {type(self).__name__}")
 
     def _release(self) -> None:
         raise NotImplementedError
 
-    def _forget(self) -> None:
-        """Lets the segment be closed."""
-        self._held.value = 0
-        if self._pid is not None:
-            self._pid = None  # type: ignore[assignment]
-            self._segment.guards -= 1
+    def _abandon(self) -> None:
+        """Releases what the program has forgotten."""
+        self._release()
 
     def __enter__(self) -> Any:
         self._check()
@@ -128,14 +132,18 @@ class Held:
         self.release()
 
     def __del__(self) -> None:
-        if getattr(self, "_held", None) is not None and self._is_held:
-            warnings.warn(
-                f"a {type(self).__name__} was not released",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
-            self.release()
+        if getattr(self, "_held", None) is None or not self.blocks_close():
+            return
+        if self._thread != threading.get_ident():
+            _orphans.setdefault(self._thread, []).append(self)
+            return
+        warnings.warn(
+            f"a {type(self).__name__} was not released",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+        self._abandon()
 
 
 class Mutex(SyncObject):
@@ -168,9 +176,9 @@ class Mutex(SyncObject):
         """
         guard = Guard(self)
         allow = ("POISONED", "WOULD_BLOCK", "DEADLOCK")
-        result = _native.call("try_lock", self._at(), byref(guard._held), allow=allow)
+        with guard._acquiring():
+            result = self._segment.call("try_lock", self._place, byref(guard._held), allow=allow)
         if result in ("WOULD_BLOCK", "DEADLOCK"):
-            guard._forget()
             return None
         guard._raise_poison(result)
         return guard
@@ -201,7 +209,7 @@ class Mutex(SyncObject):
             try:
                 if cause is not None:
                     repair(guard.data, cause)
-                _native.call("recover", self._at())
+                self._segment.call("recover", self._place)
             except BaseException:
                 guard.release()
                 raise
@@ -218,11 +226,20 @@ class Mutex(SyncObject):
     @property
     def poison_cause(self) -> Cause | None:
         """Why the mutex is poisoned, or ``None``. Other processes may change it."""
-        return _native.poison_cause(self._at())
+        words = (c_uint32 * 3)()
+        result = self._segment.call("poison_cause", self._place, words, allow=("POISONED",))
+        if result == "OK":
+            return None
+        kind, pid, tid = words
+        return Cause(Failure.PANICKED if kind == 2 else Failure.DIED, pid, tid)
 
 
 class Guard(Held):
-    """The right to use the data of a locked mutex. It belongs to the thread that locked."""
+    """The right to use the data of a locked mutex.
+
+    It belongs to the thread that locked. A guard that is forgotten poisons the mutex,
+    because the data may be inconsistent.
+    """
 
     def __init__(self, mutex: Mutex) -> None:
         data = mutex._type.field("data")
@@ -232,7 +249,7 @@ class Guard(Held):
         self._mutex = mutex
         access = GuardedAccess(self)
         #: The data: a view, which is valid until the release.
-        self.data: Any = _views.view(data.type, mutex._offset + data.offset, access)
+        self.data: Any = _views.view(data.type, mutex._place.offset + data.offset, access)
 
     def __enter__(self) -> Any:
         self._check()
@@ -244,40 +261,53 @@ class Guard(Held):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None and self._is_held:
-            _native.call("poison", self._mutex._at())
-        self.release()
+        # If an exception of a signal handler comes before this call, `__del__` poisons.
+        if self.blocks_close():
+            self._check()
+            self._unlock(poison=kind is not None)
+
+    @contextlib.contextmanager
+    def _acquiring(self) -> Iterator[None]:
+        """Unlocks if an exception comes before the program has the guard."""
+        try:
+            yield
+        except BaseException:
+            if self._held.value == 1:
+                self._unlock(poison=False)
+            raise
 
     def _lock(self, timeout: float | None) -> str:
         """Locks the mutex. Returns ``OK`` or ``POISONED``."""
-        try:
+        with self._acquiring():
             for nanoseconds in _Timeout(timeout).slices():
-                result = _native.call(
+                result = self._segment.call(
                     "lock_for",
-                    self._mutex._at(),
+                    self._mutex._place,
                     nanoseconds,
                     byref(self._held),
                     allow=("POISONED", "TIMED_OUT"),
                 )
                 if result != "TIMED_OUT":
                     return result
-        except BaseException:
-            self.release()
-            raise
-        self._forget()
         raise TimeoutError("another thread has held the lock until the timeout")
 
     def _raise_poison(self, result: str) -> None:
         """Unlocks the mutex and raises an exception if it is poisoned."""
         if result == "POISONED":
             cause = self._mutex.poison_cause
-            self.release()
+            self._unlock(poison=False)
             if cause is None:  # `clear-poison` of the tool was faster
                 cause = Cause.unknown()
             raise Poisoned(self._mutex, cause)
 
     def _release(self) -> None:
-        _native.call("unlock", self._mutex._at(), byref(self._held))
+        self._unlock(poison=False)
+
+    def _abandon(self) -> None:
+        self._unlock(poison=True)
+
+    def _unlock(self, *, poison: bool) -> None:
+        self._segment.call("unlock", self._mutex._place, int(poison), byref(self._held))
 
 
 class GuardedAccess(_views.Access):
@@ -313,14 +343,14 @@ class RecoveringGuard(Guard):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._is_held:
+        if kind is None and self.blocks_close():
             self.clear_poison()
         super().__exit__(kind, error, trace)
 
     def clear_poison(self) -> None:
         """Clears the poison, because the data are repaired. The lock stays held."""
         self._check()
-        _native.call("recover", self._mutex._at())
+        self._segment.call("recover", self._mutex._place)
 
 
 class Condvar(SyncObject):
@@ -368,29 +398,28 @@ class Condvar(SyncObject):
 
     def notify_one(self) -> None:
         """Wakes one waiting thread, if there is any."""
-        _native.plain("notify_one", self._at())
+        self._segment.plain("notify_one", self._place)
 
     def notify_all(self) -> None:
         """Wakes all waiting threads."""
-        _native.plain("notify_all", self._at())
+        self._segment.plain("notify_all", self._place)
 
     def _wait(self, guard: Guard, limit: _Timeout) -> bool:
         guard._check()
+        if guard._segment is not self._segment:
+            raise ValueError("the condition variable and the mutex are of two segments")
         nanoseconds, is_last = limit.next_slice()
-        try:
-            result = _native.call(
+        # The data are consistent, because the wait unlocks the mutex. So an exception of
+        # a signal handler, such as Ctrl-C, unlocks and does not poison.
+        with guard._acquiring():
+            result = self._segment.call(
                 "wait_for",
-                self._at(),
-                guard._mutex._at(),
+                self._place,
+                guard._mutex._place,
                 nanoseconds,
                 byref(guard._held),
                 allow=("POISONED", "TIMED_OUT"),
             )
-        except BaseException:
-            # The data are consistent, because the wait unlocked the mutex. So an
-            # exception of a signal handler, such as Ctrl-C, does not poison.
-            guard.release()
-            raise
         guard._raise_poison(result)
         return not (result == "TIMED_OUT" and is_last)
 
@@ -420,7 +449,7 @@ class Semaphore(SyncObject):
 
     def available(self) -> int:
         """Returns how many permits are free at this moment."""
-        return int(_native.plain("available", self._at(), self.permits))
+        return int(self._segment.plain("available", self._place, self.permits))
 
     def acquire(self, timeout: float | None = None) -> Permit:
         """Waits for a permit. ``timeout`` is in seconds; 0 does not wait.
@@ -428,26 +457,21 @@ class Semaphore(SyncObject):
         :raises TimeoutError: no permit was free until the timeout.
         """
         permit = Permit(self._segment)
-        try:
-            for nanoseconds in _Timeout(timeout).slices():
-                result = _native.call(
-                    "acquire_for",
-                    self._at(),
-                    self.permits,
-                    nanoseconds,
-                    byref(permit._permit),
-                    byref(permit._held),
-                    allow=("TIMED_OUT", "WOULD_BLOCK"),
-                )
-                if result == "OK":
-                    after_death = c_int()
-                    permit.index = _native.plain("permit", permit._permit, byref(after_death))
-                    permit.after_death = bool(after_death.value)
-                    return permit
-        except BaseException:
-            permit.release()
-            raise
-        permit._forget()
+        for nanoseconds in _Timeout(timeout).slices():
+            result = self._segment.call(
+                "acquire_for",
+                self._place,
+                self.permits,
+                nanoseconds,
+                permit._permit,
+                byref(permit._held),
+                allow=("TIMED_OUT", "WOULD_BLOCK"),
+            )
+            if result == "OK":
+                after_death = c_int()
+                permit.index = _native.plain("permit", permit._permit, byref(after_death))
+                permit.after_death = bool(after_death.value)
+                return permit
         raise TimeoutError("no permit was free until the timeout")
 
 
@@ -461,14 +485,14 @@ class Permit(Held):
 
     def __init__(self, segment: _native.Mapped) -> None:
         super().__init__(segment)
-        self._permit = c_void_p()
+        self._permit = _native.room(0)
 
     def __enter__(self) -> Self:
         self._check()
         return self
 
     def _release(self) -> None:
-        _native.call("permit_release", self._permit, byref(self._held))
+        self._segment.call("permit_release", self._permit, byref(self._held))
 
 
 class Event(SyncObject):
@@ -476,21 +500,21 @@ class Event(SyncObject):
 
     def set(self) -> None:
         """Sets the event, and wakes the waiting threads (one, if it resets itself)."""
-        _native.call("event_set", self._at())
+        self._segment.call("event_set", self._place)
 
     def clear(self) -> None:
         """Resets the event."""
-        _native.plain("event_reset", self._at())
+        self._segment.plain("event_reset", self._place)
 
     def is_set(self) -> bool:
         """Returns whether the event is set at this moment."""
-        return bool(_native.plain("event_is_set", self._at()))
+        return bool(self._segment.plain("event_is_set", self._place))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the event is set. Returns ``False`` if ``timeout`` has passed."""
         for nanoseconds in _Timeout(timeout).slices():
             allow = ("TIMED_OUT",)
-            result = _native.call("event_wait_for", self._at(), nanoseconds, allow=allow)
+            result = self._segment.call("event_wait_for", self._place, nanoseconds, allow=allow)
             if result == "OK":
                 return True
         return False
@@ -531,7 +555,10 @@ class Channel(SyncObject):
 
     def __len__(self) -> int:
         """The number of messages in it at this moment."""
-        return int(_native.plain("channel_len", byref(self._words())))
+        return int(self._segment.plain("channel_len", byref(self._words())))
+
+    def __bool__(self) -> bool:
+        return True
 
     def sender(self) -> Sender:
         """Opens an endpoint that sends.
@@ -551,7 +578,7 @@ class Channel(SyncObject):
         ends = [_seats(self._type, side) for side in ("senders", "receivers")]
         message = self.message
         numbers = (c_uint64 * 5)(message.size, message.align, self.capacity, *ends)
-        return _ChannelWords(self._at(), numbers)
+        return _ChannelWords(self._segment.address(self._place), numbers)
 
 
 def _seats(channel: Type, side: str) -> int:
@@ -568,37 +595,45 @@ class _End(Held):
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel._segment)
         self._channel = channel
-        self._end = c_void_p()
-        try:
-            _native.call(
-                f"{self._side}_open",
-                byref(channel._words()),
-                byref(self._end),
-                byref(self._held),
-            )
-        except BaseException:
-            self.release()
-            raise
+        self._end = _native.room(1 if self._side == "sender" else 2)
+        # How many messages the last transfer has moved, until its caller is told. So an
+        # exception of a signal handler, just after the call, loses none.
+        self._moved = c_uint64()
+        open_ = f"{self._side}_open"
+        self._segment.call(open_, byref(channel._words()), self._end, byref(self._held))
 
     def _release(self) -> None:
-        _native.call(f"{self._side}_close", self._end, byref(self._held))
+        self._segment.call(f"{self._side}_close", self._end, byref(self._held))
 
-    def _forget(self) -> None:
-        super()._forget()
-        end, self._end = self._end, c_void_p()
-        _native.plain("free", end)
-
-    def _call(self, name: str, *arguments: Any, timeout: float | None) -> None:
+    def _transfer(self, name: str, messages: Any, count: int, timeout: float | None) -> int:
+        """Moves at least one message. Returns how many."""
         self._check()
-        *first, last = arguments
-        for nanoseconds in _Timeout(timeout).slices():
-            allow = ("TIMED_OUT", "WOULD_BLOCK")
-            if _native.call(name, self._end, *first, nanoseconds, *last, allow=allow) == "OK":
-                return
-        raise TimeoutError(self._timed_out)
+        if self._moved.value == 0:
+            for nanoseconds in _Timeout(timeout).slices():
+                result = self._segment.call(
+                    name,
+                    self._end,
+                    messages,
+                    count,
+                    nanoseconds,
+                    byref(self._moved),
+                    allow=("TIMED_OUT", "WOULD_BLOCK"),
+                )
+                if result == "OK":
+                    break
+            else:
+                raise TimeoutError(self._timed_out)
+        moved, self._moved.value = self._moved.value, 0
+        return moved
 
     def _wait_for_peer(self, timeout: float | None) -> None:
-        self._call(f"{self._side}_wait", (), timeout=timeout)
+        self._check()
+        for nanoseconds in _Timeout(timeout).slices():
+            name = f"{self._side}_wait"
+            result = self._segment.call(name, self._end, nanoseconds, allow=("TIMED_OUT",))
+            if result == "OK":
+                return
+        raise TimeoutError("the other side has not come before the timeout")
 
 
 class Sender(_End):
@@ -621,8 +656,9 @@ class Sender(_End):
         :raises PeerDied: the last receiver has died.
         :raises Disconnected: all receivers have closed.
         """
-        type_ = self._channel.message
-        self._call("send_for", _views.encode(type_, message), (), timeout=timeout)
+        data = _views.encode(self._channel.message, message)
+        self._moved.value = 0  # a message whose transfer was interrupted is sent
+        self._transfer("send_many_for", data, 1, timeout)
 
     def wait_for_receiver(self, timeout: float | None = None) -> None:
         """Waits until there is a receiver. ``timeout`` is in seconds.
@@ -633,9 +669,8 @@ class Sender(_End):
 
     def _write(self, data: bytes) -> int:
         """Sends bytes to a pipe, at least one. Returns how many."""
-        sent = c_uint64()
-        self._call("send_many_for", data, len(data), (byref(sent),), timeout=None)
-        return sent.value
+        # After an interruption, `io` writes the same bytes again.
+        return min(self._transfer("send_many_for", data, len(data), None), len(data))
 
 
 class Receiver(_End):
@@ -643,6 +678,8 @@ class Receiver(_End):
 
     _side = "receiver"
     _timed_out = "no message came before the timeout"
+    #: Bytes of a pipe that were received for a call that was interrupted.
+    _rest = b""
 
     def __enter__(self) -> Self:
         self._check()
@@ -658,11 +695,11 @@ class Receiver(_End):
         :raises Disconnected: all messages were received, and all senders have closed.
         """
         type_ = self._channel.message
-        buffer = ctypes.create_string_buffer(max(1, type_.size))
-        self._call("recv_for", buffer, (), timeout=timeout)
-        memory = _views.Buffer(type_.size, buffer.raw)
-        access = _views.Access(memory)
-        return _views.detached(_views.get(type_, 0, access))
+        if self._moved.value == 0:
+            self._buffer = ctypes.create_string_buffer(max(1, type_.size))
+        self._transfer("recv_many_for", self._buffer, 1, timeout)
+        memory = _views.Buffer(type_.size, self._buffer.raw)
+        return _views.detached(_views.get(type_, 0, _views.Access(memory)))
 
     def wait_for_sender(self, timeout: float | None = None) -> None:
         """Waits until there is a sender of whose end this receiver was not told.
@@ -676,15 +713,18 @@ class Receiver(_End):
 
     def _read(self, count: int) -> bytes:
         """Receives bytes from a pipe, at least one. Returns none at the end."""
-        received = c_uint64()
-        buffer = ctypes.create_string_buffer(max(1, count))
-        try:
-            self._call("recv_many_for", buffer, count, (byref(received),), timeout=None)
-        except PeerDied:
-            raise
-        except Disconnected:
-            return b""
-        return buffer.raw[: received.value]
+        if self._moved.value == 0:
+            self._buffer = ctypes.create_string_buffer(max(1, count))
+        if not self._rest:
+            try:
+                received = self._transfer("recv_many_for", self._buffer, count, None)
+            except PeerDied:
+                raise
+            except Disconnected:
+                return b""
+            self._rest = self._buffer.raw[:received]
+        data, self._rest = self._rest[:count], self._rest[count:]
+        return data
 
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -756,12 +796,13 @@ class _PipeReader(_PipeEnd):
         return len(data)
 
 
-#: The class for each kind in the type table.
-KINDS: dict[str, type[SyncObject]] = {
-    "ShmMutex": Mutex,
-    "ShmCondvar": Condvar,
-    "ShmSemaphore": Semaphore,
-    "ShmEvent": Event,
-    "ShmChannel": Channel,
-    "ShmPipe": Pipe,
-}
+_native.KINDS.update(
+    {
+        "ShmMutex": Mutex,
+        "ShmCondvar": Condvar,
+        "ShmSemaphore": Semaphore,
+        "ShmEvent": Event,
+        "ShmChannel": Channel,
+        "ShmPipe": Pipe,
+    }
+)

@@ -114,7 +114,57 @@ def _read_type(words: _Words, types: dict[int, Type], fingerprint: int) -> Type:
     count = 1 + sum(part.type.parts for part in parts)
     if count > _MAX_PARTS:
         raise CorruptSegment(f"the value has more than {_MAX_PARTS} parts")
-    return Type(kind, size, align, fields, tuple(variants), depth, count, fingerprint)
+    type_ = Type(kind, size, align, fields, tuple(variants), depth, count, fingerprint)
+    if not _is_possible(type_):
+        raise CorruptSegment(f"the type table has a {kind!r} that can't exist")
+    return type_
+
+
+#: The sizes of the numbers, in bytes.
+SIZES = {
+    **{f"{sign}{8 * size}": size for sign in "ui" for size in (1, 2, 4, 8, 16)},
+    **{"usize": 8, "isize": 8, "f32": 4, "f64": 8, "bool": 1, "char": 4, "()": 0},
+}
+
+#: The fields that a type of the library needs here, and the kind of each, if it matters.
+_NEEDED: dict[str, dict[str, str | None]] = {
+    "ShmString": {"len": "u32", "bytes": "array"},
+    "ShmVec": {"len": "u32", "elements": "array"},
+    "ShmOption": {"is_some": "u8", "value": None},
+    "ShmMutex": {"data": None},
+    "ShmChannel": {"senders": "Side", "receivers": "Side", "slots": "array"},
+    "ShmPipe": {"channel": "ShmChannel"},
+    "Side": {"seats": "array"},
+    "CachePadded": {"value": None},
+}
+
+
+def _is_possible(type_: Type) -> bool:
+    """Returns whether a type has the parts on which the rest of this package relies."""
+    kind = type_.kind
+    if kind in SIZES:
+        return type_.size == SIZES[kind]
+    if kind.startswith("Atomic"):
+        return type_.size == SIZES.get(kind[len("Atomic") :].lower())
+    parts = list(type_.fields)
+    for variant in type_.variants:
+        parts.extend(variant.fields)
+    if kind in ("array", "slice", "NonZero"):
+        if len(parts) != 1:
+            return False
+        inside = parts[0].type
+        if kind == "NonZero":
+            return inside.kind in SIZES and inside.size == type_.size
+        return kind == "slice" or parts[0].offset * inside.size == type_.size
+    # A type of size 0 has a length that the creator of the segment chose.
+    if type_.size and any(part.offset + part.type.size > type_.size for part in parts):
+        return False
+    if kind == "enum":
+        tag = type_.fields[0].type.kind if len(type_.fields) == 1 else ""
+        return tag[:1] in ("u", "i") and tag in SIZES and bool(type_.variants)
+    needed = _NEEDED.get(kind, {})
+    found = {field.name: field.type.kind for field in type_.fields}
+    return all(name in found and of in (None, found[name]) for name, of in needed.items())
 
 
 def _read_fields(words: _Words, count: int, types: dict[int, Type]) -> tuple[Field, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import functools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -329,8 +330,8 @@ class Variant(View):
     """
 
     @property
-    def name(self) -> str:
-        """The name of the variant."""
+    def variant(self) -> str:
+        """The name of the variant. (A field of this name is ``["variant"]``.)"""
         return self._variant.name
 
     @property
@@ -357,14 +358,15 @@ class Variant(View):
         raise AttributeError(f"the variant {variant.name} has no field {name!r}")
 
     def __getitem__(self, key: str | int) -> Any:
-        return self.__getattr__(str(key))
+        field = self._field(str(key))
+        return get(field.type, self._offset + field.offset, self._access)
 
     def __dir__(self) -> list[str]:
         return [field.name for field in self._variant.fields]
 
     def __repr__(self) -> str:
         variant = self._variant
-        parts = (f"{field.name}={getattr(self, field.name)!r}" for field in variant.fields)
+        parts = (f"{field.name}={self[field.name]!r}" for field in variant.fields)
         return f"<{variant.name} {', '.join(parts)}>"
 
 
@@ -437,7 +439,7 @@ def detached(value: Any) -> Any:
     if isinstance(value, Struct):
         return {name: detached(value[name]) for name in dir(value)}
     if isinstance(value, Variant):
-        return value.name, {name: detached(getattr(value, name)) for name in dir(value)}
+        return value.variant, {name: detached(value[name]) for name in dir(value)}
     if isinstance(value, Array):
         return [detached(item) for item in value]
     if isinstance(value, Atomic):
@@ -466,7 +468,8 @@ def read(type_: Type, offset: int, access: Access) -> Any:
         if access.segment.read(offset, 1) == b"\0":
             return None
         return get(inside.type, offset + inside.offset, access)
-    return _from_bits(type_, int.from_bytes(access.segment.read(offset, type_.size), "little"))
+    size = type_.fields[0].type.size if kind == "enum" else type_.size
+    return _from_bits(type_, int.from_bytes(access.segment.read(offset, size), "little"))
 
 
 def write(type_: Type, offset: int, access: Access, value: Any) -> None:
@@ -555,7 +558,9 @@ def encode(type_: Type, value: Any) -> bytes:
         for field, item in _pair(variant.fields, fields, f"the variant {name}"):
             put(field, item)
     elif _is_scalar(type_):
-        memory[:] = _to_bits(type_, value).to_bytes(type_.size, "little")
+        # The padding of an enum is no part of its number.
+        size = type_.fields[0].type.size if kind == "enum" else type_.size
+        memory[:size] = _to_bits(type_, value).to_bytes(size, "little")
     else:
         raise TypeError(f"a value of the type {kind} can't be assigned: change its parts")
     return bytes(memory)
@@ -624,9 +629,10 @@ def _to_bits(type_: Type, value: Any) -> int:
     if kind == "()":
         return 0
     if kind == "NonZero":
-        if value == 0:
+        bits = _to_bits(type_.fields[0].type, value)
+        if bits == 0:
             raise ValueError("0 is no NonZero number")
-        return _to_bits(type_.fields[0].type, value)
+        return bits
     if kind == "enum":
         members = enumeration(type_)
         try:
@@ -634,18 +640,23 @@ def _to_bits(type_: Type, value: Any) -> int:
         except (KeyError, ValueError):
             raise ValueError(_no_variant(type_, value)) from None
         return _to_bits(type_.fields[0].type, int(member))
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is no integer, as {kind} needs")
+    try:
+        value = int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{value!r} is no integer, as {kind} needs") from None
     bits = 8 * type_.size
     low, high = (-(1 << bits - 1), 1 << bits - 1) if kind.startswith("i") else (0, 1 << bits)
     if not low <= value < high:
         raise OverflowError(f"{value} is no {kind}: it is not in {low}..{high}")
-    return value & ((1 << bits) - 1)
+    return int(value) & ((1 << bits) - 1)
 
 
 @functools.cache
 def _enumeration(variants: tuple[tuple[str, int], ...]) -> Any:
-    return enum.IntEnum("Enum", list(variants))
+    try:
+        return enum.IntEnum("Enum", list(variants))
+    except ValueError:  # a name that `enum` reserves, such as `mro`
+        return enum.IntEnum("Enum", [(f"{name}_", number) for name, number in variants])
 
 
 def enumeration(type_: Type) -> Any:
