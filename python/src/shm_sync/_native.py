@@ -177,6 +177,58 @@ def open_segment(
 KINDS: dict[str, Any] = {}
 
 
+class Record:
+    """What a thread holds, and how to release it if the program has forgotten it.
+
+    A finaliser can't always do that: it may run in another thread, and an exception of a
+    signal handler may end it. So the next call of the thread does.
+    """
+
+    def __init__(self, owner: Any, segment: Mapped, *release: Any) -> None:
+        self._owner = weakref.ref(owner)
+        self._segment = segment
+        self._release = release
+        self._pid = os.getpid()
+        # The C library sets it: 0 is nothing, 1 is held, 2 is a wait that has unlocked.
+        # So an exception of a signal handler, just after the call, loses nothing.
+        self.held = c_int(0)
+
+    def abandon(self) -> None:
+        """Releases it as the program has not."""
+        self._segment.call(*self._release, ctypes.byref(self.held), allow=("NOT_HELD",))
+
+    def is_abandoned(self) -> bool:
+        """Returns whether the program can't release it any more."""
+        return self._owner() is None
+
+    def is_held(self) -> bool:
+        """Returns whether it must be released."""
+        return self.held.value != 0 and self._pid == os.getpid()
+
+
+#: The records of each thread.
+_records: dict[int, list[Record]] = {}
+
+
+def release_abandoned() -> list[Record]:
+    """Releases what this thread holds and has forgotten. Returns its other records."""
+    records = _records.setdefault(threading.get_ident(), [])
+    for record in [record for record in records if record.is_abandoned()]:
+        if record.is_held():
+            record.abandon()
+        records.remove(record)
+    return records
+
+
+def forget(thread: int, record: Record) -> None:
+    """Removes the record of what is not held any more."""
+    records = _records.get(thread, [])
+    with contextlib.suppress(ValueError):  # another call was faster
+        records.remove(record)
+    if not records:
+        _records.pop(thread, None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """A part of the value of a segment, as an argument of :meth:`Mapped.call`."""
@@ -252,6 +304,8 @@ class Mapped:
 
     def close(self) -> None:
         """Detaches from the segment."""
+        if self._segment is not None:
+            release_abandoned()
         # A thread that begins a call from here on finds the segment closed.
         segment, self._segment = self._segment, None
         if segment is None:

@@ -71,26 +71,19 @@ class SyncObject:
         return f"a {self._type.kind} has no such attribute"
 
 
-#: What forgotten objects of each thread hold. The garbage collector has found them in
-#: another thread, which can't release it.
-_orphans: dict[int, list[Held]] = {}
-
-
 class Held:
     """The base of what a thread holds until its release: guards, permits, endpoints.
 
     The ``with`` statement releases it at its end.
     """
 
-    def __init__(self, segment: _native.Mapped) -> None:
-        # The C library sets it: 0 is nothing, 1 is held, 2 is a wait that has unlocked.
-        # So an exception of a signal handler, just after the call, loses nothing.
-        self._held = c_int(0)
+    def __init__(self, segment: _native.Mapped, *release: Any) -> None:
         self._segment = segment
+        self._record = _native.Record(self, segment, *release)
+        self._held = self._record.held
         self._pid = os.getpid()
         self._thread = threading.get_ident()
-        for orphan in _orphans.pop(self._thread, ()):
-            orphan._abandon()
+        _native.release_abandoned().append(self._record)
         segment.held.add(self)
 
     def blocks_close(self) -> bool:
@@ -115,10 +108,6 @@ class Held:
     def _release(self) -> None:
         raise NotImplementedError
 
-    def _abandon(self) -> None:
-        """Releases what the program has forgotten."""
-        self._release()
-
     def __enter__(self) -> Any:
         self._check()
         return self
@@ -132,10 +121,10 @@ class Held:
         self.release()
 
     def __del__(self) -> None:
-        if getattr(self, "_held", None) is None or not self.blocks_close():
-            return
-        if self._thread != threading.get_ident():
-            _orphans.setdefault(self._thread, []).append(self)
+        if getattr(self, "_thread", None) is None:
+            return  # `__init__` has failed
+        if not self.blocks_close():
+            _native.forget(self._thread, self._record)
             return
         warnings.warn(
             f"a {type(self).__name__} was not released",
@@ -143,7 +132,8 @@ class Held:
             source=self,
             stacklevel=2,
         )
-        self._abandon()
+        if self._thread == threading.get_ident():
+            self._record.abandon()
 
 
 class Mutex(SyncObject):
@@ -245,7 +235,8 @@ class Guard(Held):
         data = mutex._type.field("data")
         if data is None:
             raise CorruptSegment("the type table has a ShmMutex without data")
-        super().__init__(mutex._segment)
+        # The data may be inconsistent, if the program forgets the guard.
+        super().__init__(mutex._segment, "unlock", mutex._place, int(True))
         self._mutex = mutex
         access = GuardedAccess(self)
         #: The data: a view, which is valid until the release.
@@ -302,9 +293,6 @@ class Guard(Held):
 
     def _release(self) -> None:
         self._unlock(poison=False)
-
-    def _abandon(self) -> None:
-        self._unlock(poison=True)
 
     def _unlock(self, *, poison: bool) -> None:
         self._segment.call("unlock", self._mutex._place, int(poison), byref(self._held))
@@ -484,8 +472,8 @@ class Permit(Held):
     after_death: bool
 
     def __init__(self, segment: _native.Mapped) -> None:
-        super().__init__(segment)
         self._permit = _native.room(0)
+        super().__init__(segment, "permit_release", self._permit)
 
     def __enter__(self) -> Self:
         self._check()
@@ -593,9 +581,9 @@ class _End(Held):
     _timed_out: str
 
     def __init__(self, channel: Channel) -> None:
-        super().__init__(channel._segment)
-        self._channel = channel
         self._end = _native.room(1 if self._side == "sender" else 2)
+        super().__init__(channel._segment, f"{self._side}_close", self._end)
+        self._channel = channel
         # How many messages the last transfer has moved, until its caller is told. So an
         # exception of a signal handler, just after the call, loses none.
         self._moved = c_uint64()
