@@ -200,8 +200,10 @@ typedef enum shm_sync_result {
     SHM_SYNC_DISCONNECTED,
     /* No endpoint of the other side is left, and at least one has died. */
     SHM_SYNC_PEER_DIED,
-    /* No object has the address, or no field has the path. */
+    /* No object has the address. */
     SHM_SYNC_NOT_FOUND,
+    /* No field of the value has the path. */
+    SHM_SYNC_NO_SUCH_FIELD,
     /* The object at the address is no segment. */
     SHM_SYNC_NOT_A_SEGMENT,
     /* The segment has another version of the memory format. */
@@ -248,59 +250,99 @@ typedef enum shm_sync_result {
     SHM_SYNC_SYSTEM
 } shm_sync_result;
 
-/* Returns a text in English for a result. It is never null. */
+/* Returns a text in English for a result: what is wrong, and what to do. It is never
+ * null. */
 SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
     switch (result) {
     case SHM_SYNC_OK: return "success";
     case SHM_SYNC_POISONED:
-        return "the lock is held, but its data may be inconsistent: a holder died or "
-               "failed";
-    case SHM_SYNC_TIMED_OUT: return "the time has passed";
-    case SHM_SYNC_WOULD_BLOCK: return "the call would have to wait";
-    case SHM_SYNC_DEADLOCK: return "this thread would wait for itself";
+        return "the lock is held, but its data may be inconsistent, because a holder "
+               "died or failed: repair the data, and then clear the poison";
+    case SHM_SYNC_TIMED_OUT:
+        return "the time has passed: until its end, the lock was held, no permit was "
+               "free, the event was not set, or the channel was full or empty";
+    case SHM_SYNC_WOULD_BLOCK:
+        return "the call would have to wait: the lock is held, no permit is free, the "
+               "event is not set, or the channel is full or empty";
+    case SHM_SYNC_DEADLOCK:
+        return "this thread would wait for itself: it holds the lock or all permits "
+               "already";
     case SHM_SYNC_NOT_HELD:
-        return "this thread does not hold the lock, the permit or the endpoint";
-    case SHM_SYNC_NOT_PLACED: return "the object is not initialised in shared memory";
+        return "this thread does not hold the lock, the permit or the endpoint: use "
+               "it in the thread that acquired it, before its release";
+    case SHM_SYNC_NOT_PLACED:
+        return "the object is not initialised in shared memory: use the one in the "
+               "value of an open segment";
     case SHM_SYNC_TOO_MANY_LOCKS:
-        return "this thread holds as many locks as the kernel recovers when it dies";
+        return "this thread holds as many locks as the kernel recovers when it dies: "
+               "release some";
     case SHM_SYNC_FOREIGN_PID_NAMESPACE:
-        return "the locks belong to another pid namespace, which is in use";
+        return "the locks belong to another pid namespace, which is in use: let both "
+               "containers share one";
     case SHM_SYNC_UNRECOVERABLE:
-        return "other code left the pthread mutex unrecoverable";
-    case SHM_SYNC_UNSUPPORTED: return "this header can't use the object";
+        return "other code left the pthread mutex unrecoverable: end all programs, "
+               "and create the segment again";
+    case SHM_SYNC_UNSUPPORTED:
+        return "C programs can't use this object, or the segment has no type table";
     case SHM_SYNC_DISCONNECTED: return "all endpoints of the other side have closed";
     case SHM_SYNC_PEER_DIED:
         return "an endpoint of the other side has died, and none is left";
-    case SHM_SYNC_NOT_FOUND: return "no such segment or field";
-    case SHM_SYNC_NOT_A_SEGMENT: return "the object is no segment of shm-sync";
+    case SHM_SYNC_NOT_FOUND:
+        return "there is no such segment: start the program that creates it";
+    case SHM_SYNC_NO_SUCH_FIELD:
+        return "the value has no field with this path: `shm-sync show` prints the "
+               "paths of the locks";
+    case SHM_SYNC_NOT_A_SEGMENT:
+        return "the object is no segment of shm-sync: use another address";
     case SHM_SYNC_UNSUPPORTED_FORMAT:
-        return "the segment has another version of the memory format";
+        return "the segment has another version of the memory format: build all "
+               "programs with the same version of shm-sync";
     case SHM_SYNC_LAYOUT_MISMATCH:
-        return "the segment or the field has another type than expected";
-    case SHM_SYNC_CORRUPT: return "the header or a table of the segment is invalid";
+        return "the segment or the field has another type than expected: run "
+               "`shm-sync export-c` again, and build all programs with the same type";
+    case SHM_SYNC_CORRUPT:
+        return "the header or a table of the segment is damaged: unlink the segment, "
+               "and create it again";
     case SHM_SYNC_PERMISSION_DENIED:
-        return "owner and mode of the object forbid it to this user";
+        return "owner and mode of the object, or of its directory, forbid it to this "
+               "user";
     case SHM_SYNC_STALE:
-        return "the locks are of another boot, file or pid namespace: open the segment "
-               "once with a Rust program";
-    case SHM_SYNC_INVALID_NAME: return "the text is no address of a segment";
-    case SHM_SYNC_INVALID_ARGUMENT: return "an argument is invalid";
+        return "the locks are of another boot, file or pid namespace: open the "
+               "segment once with a Rust program";
+    case SHM_SYNC_INVALID_NAME:
+        return "the text is no address of a segment: write \"/jobs\" for a POSIX "
+               "object, \"./jobs\" for a file, \"sysv:42\" for a System V segment";
+    case SHM_SYNC_INVALID_ARGUMENT:
+        return "an argument is invalid: a fingerprint has 32 hexadecimal digits, the "
+               "segment must be open, and the object must be of the right kind";
     case SHM_SYNC_WRONG_OWNER:
-        return "the object belongs to another user or group than expected";
-    case SHM_SYNC_TOO_PERMISSIVE: return "other users may write to the object";
+        return "the object belongs to another user or group than expected: if you "
+               "trust them, say so in the options";
+    case SHM_SYNC_TOO_PERMISSIVE:
+        return "other users may write to the object: if you trust them, say so in the "
+               "options";
     case SHM_SYNC_IN_USE:
-        return "the object looks like a copy or like a file of another boot, and is in "
-               "use";
+        return "the object looks like a copy or like a file of another boot, and is "
+               "in use: end the processes that are attached to it, and try again";
     case SHM_SYNC_UNFINISHED:
-        return "another process creates, reinitialises or removes the segment";
-    case SHM_SYNC_BLOCKED: return "another process holds a record lock on the file";
-    case SHM_SYNC_UNSEALED: return "the descriptor is not that of an anonymous segment";
-    case SHM_SYNC_NO_SPACE: return "not enough memory";
+        return "another process creates, reinitialises or removes the segment: "
+               "continue it if it is stopped, or end it, and try again";
+    case SHM_SYNC_BLOCKED:
+        return "another process has locked the file of the segment for too long: wait "
+               "for it, or end it";
+    case SHM_SYNC_UNSEALED:
+        return "the descriptor is not that of an anonymous segment: open a named "
+               "segment by its name";
+    case SHM_SYNC_NO_SPACE:
+        return "not enough memory: free some, or raise the limit of the process";
     case SHM_SYNC_UNIDENTIFIED:
         return "this thread can't own robust locks: is /proc mounted?";
-    case SHM_SYNC_LOCKS_HELD: return "this process holds a lock in the segment";
-    case SHM_SYNC_TOO_MANY_ENDPOINTS: return "all endpoints of this side are taken";
-    case SHM_SYNC_SYSTEM: return "a system call failed";
+    case SHM_SYNC_LOCKS_HELD:
+        return "this process holds a lock in the segment, so it stays mapped: release "
+               "all before you close it";
+    case SHM_SYNC_TOO_MANY_ENDPOINTS:
+        return "all endpoints of this side of the channel are in use: close one";
+    case SHM_SYNC_SYSTEM: return "a system call failed: errno says why";
     }
     return "unknown result";
 }
@@ -4309,10 +4351,12 @@ SHM_SYNC_I_INLINE const unsigned char *shm_sync_type_table(
     return segment->i_type_table;
 }
 
-/* Writes the fingerprint of the type of the value: 32 hexadecimal digits and a zero. */
+/* Writes the fingerprint of the type of the value: 32 hexadecimal digits and a zero.
+ * Writes an empty text if the segment is closed. */
 SHM_SYNC_I_INLINE void shm_sync_fingerprint(
     const shm_sync_segment *segment, char text[33]) {
-    for (int digit = 0; digit < 32; digit++) {
+    text[0] = 0;
+    for (int digit = 0; digit < 32 && segment->i_base != NULL; digit++) {
         uint64_t half = segment->i_header.fingerprint[digit < 16 ? 1 : 0];
         text[digit] = "0123456789abcdef"[half >> (60 - 4 * (digit % 16)) & 15];
     }
@@ -4400,7 +4444,9 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
     return (SHM_SYNC_I_SIDE_SEATS + sizeof(shm_sync_i_seat) * ends + 127) / 128 * 128;
 }
 
-/* Describes the channel at `at` for a program that knows the layout of the value:
+/* Describes the channel at `at`, for a program that knows the layout of the value. If
+ * the numbers are not those of the channel, its messages are damaged. So prefer the
+ * function that `shm-sync export-c` writes for each channel, or shm_sync_find:
  * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
  * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. If there
  * can be no such channel, its kind is SHM_SYNC_KIND_ANY, and no endpoint can be
@@ -4622,7 +4668,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
 }
 
 /* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
- * for the value itself. `shm-sync show` prints the paths of the locks. Tuples have
+ * for the value itself. The leading dot may be omitted: "pending". `shm-sync show` prints
+ * the paths of the locks. Tuples have
  * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
  * field "data".
  *
@@ -4631,8 +4678,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
  *         != SHM_SYNC_OK) { ... }
  *     shm_sync_mutex *lock = (shm_sync_mutex *)pending.at;
  *
- * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
- * another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
+ * Results: SHM_SYNC_OK; SHM_SYNC_NO_SUCH_FIELD; SHM_SYNC_LAYOUT_MISMATCH (the field is
+ * of another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
  * in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
  * SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
@@ -4650,7 +4697,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
         return SHM_SYNC_CORRUPT;
     for (const char *rest = path; *rest != '\0';) {
         if (!shm_sync_i_step(segment, &type, &offset, &rest, rest == path))
-            return SHM_SYNC_NOT_FOUND;
+            return SHM_SYNC_NO_SUCH_FIELD;
     }
     if (!shm_sync_i_unpad(segment, &type, &offset))
         return SHM_SYNC_CORRUPT;
@@ -5665,6 +5712,17 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write(
                : SHM_SYNC_INVALID_ARGUMENT;
 }
 
+/* Does the same, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that, and has written no byte. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write_for(
+    shm_sync_sender *sender, const void *bytes, uint64_t len, uint64_t timeout_ns,
+    uint64_t *written) {
+    *written = 0;
+    return sender->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_send_many_for(sender, bytes, len, timeout_ns, written)
+               : SHM_SYNC_INVALID_ARGUMENT;
+}
+
 /* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how
  * many. After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed
  * its end, and SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for
@@ -5677,9 +5735,20 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(
                : SHM_SYNC_INVALID_ARGUMENT;
 }
 
+/* Does the same, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read_for(
+    shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t timeout_ns,
+    uint64_t *count) {
+    *count = 0;
+    return receiver->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_recv_many_for(receiver, bytes, len, timeout_ns, count)
+               : SHM_SYNC_INVALID_ARGUMENT;
+}
+
 /* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for
- * ever). Returns SHM_SYNC_OK if there is one, or has been one of whose end this
- * receiver was not told. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
+ * ever). Returns SHM_SYNC_OK if there is one, or if one has come and gone since the last
+ * SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
  * SHM_SYNC_SYSTEM otherwise. With this, a server waits for the next client after
  * SHM_SYNC_DISCONNECTED. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(

@@ -57,6 +57,7 @@ std::string name_of(shm_sync::result result)
         {SHM_SYNC_DISCONNECTED, "disconnected"},
         {SHM_SYNC_PEER_DIED, "peer_died"},
         {SHM_SYNC_NOT_FOUND, "not_found"},
+        {SHM_SYNC_NO_SUCH_FIELD, "no_such_field"},
         {SHM_SYNC_NOT_A_SEGMENT, "not_a_segment"},
         {SHM_SYNC_UNSUPPORTED_FORMAT, "unsupported_format"},
         {SHM_SYNC_LAYOUT_MISMATCH, "layout_mismatch"},
