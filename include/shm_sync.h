@@ -5771,6 +5771,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(
 } // namespace shm_sync_i_v1
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <type_traits>
 #include <utility>
@@ -5800,6 +5802,29 @@ constexpr std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) noe
     return count < 18446744073709551616.0L ? static_cast<std::uint64_t>(count)
                                            : UINT64_MAX;
 }
+
+/* How long a call waits at most: a duration, or the time until a point of any clock.
+ * The call itself waits by the monotonic clock, and ignores later jumps of the clock.
+ *
+ *     guard.wait_for(jobs->changed, 50ms);
+ *     guard.wait_for(jobs->changed, std::chrono::steady_clock::now() + 5s);
+ */
+class timeout {
+  public:
+    template <class Rep, class Period>
+    timeout(std::chrono::duration<Rep, Period> time) noexcept
+        : nanoseconds_(shm_sync::nanoseconds(time)) {}
+    template <class Clock, class Duration>
+    timeout(std::chrono::time_point<Clock, Duration> deadline) noexcept
+        /* Floating-point numbers, because the difference of integers can overflow. */
+        : nanoseconds_(shm_sync::nanoseconds(real(deadline.time_since_epoch()) -
+                                             real(Clock::now().time_since_epoch()))) {}
+    std::uint64_t nanoseconds() const noexcept { return nanoseconds_; }
+
+  private:
+    using real = std::chrono::duration<long double, std::nano>;
+    std::uint64_t nanoseconds_;
+};
 
 /* An open segment. The destructor closes it, and ignores the result. If a thread of
  * this process still holds a lock in it, the memory stays mapped.
@@ -5899,9 +5924,8 @@ class [[nodiscard]] guard {
     guard(shm_sync_mutex &mutex, try_to_lock_t) noexcept
         : guard(mutex, shm_sync_try_lock(&mutex)) {}
     /* Locks, and waits at most for a time: see shm_sync_lock_for. */
-    template <class Rep, class Period>
-    guard(shm_sync_mutex &mutex, std::chrono::duration<Rep, Period> timeout) noexcept
-        : guard(mutex, shm_sync_lock_for(&mutex, nanoseconds(timeout))) {}
+    guard(shm_sync_mutex &mutex, timeout time) noexcept
+        : guard(mutex, shm_sync_lock_for(&mutex, time.nanoseconds())) {}
     ~guard() {
         if (mutex_ == nullptr)
             return;
@@ -5947,12 +5971,28 @@ class [[nodiscard]] guard {
                                  : waited(shm_sync_wait(&condvar, mutex_));
     }
     /* Waits at most for a time: see shm_sync_wait_for. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for(shm_sync_condvar &condvar,
-        std::chrono::duration<Rep, Period> timeout) noexcept {
+    [[nodiscard]] result wait_for(shm_sync_condvar &condvar, timeout time) noexcept {
         return mutex_ == nullptr
                    ? SHM_SYNC_NOT_HELD
-                   : waited(shm_sync_wait_for(&condvar, mutex_, nanoseconds(timeout)));
+                   : waited(shm_sync_wait_for(&condvar, mutex_, time.nanoseconds()));
+    }
+    /* Waits until `predicate()` is true, which is called while the mutex is held.
+     * Returns SHM_SYNC_OK after that. Returns SHM_SYNC_POISONED, and does not call it,
+     * if the data may be inconsistent: then repair it, call recover, and wait again.
+     *
+     *     if (guard.wait(jobs->changed, [&] { return jobs->pending.data > 0; })
+     *         != SHM_SYNC_OK) ...
+     */
+    template <class Predicate>
+    [[nodiscard]] result wait(shm_sync_condvar &condvar, Predicate predicate) {
+        return wait_until(condvar, SHM_SYNC_I_NEVER, predicate);
+    }
+    /* Waits at most for a time. Returns SHM_SYNC_TIMED_OUT after that, if
+     * `predicate()` is false even then. */
+    template <class Predicate>
+    [[nodiscard]] result wait_for(
+        shm_sync_condvar &condvar, timeout time, Predicate predicate) {
+        return wait_until(condvar, shm_sync_i_after(time.nanoseconds()), predicate);
     }
 
   private:
@@ -5960,6 +6000,23 @@ class [[nodiscard]] guard {
         : mutex_(
               locked == SHM_SYNC_OK || locked == SHM_SYNC_POISONED ? &mutex : nullptr),
           outcome_(locked), exceptions_(std::uncaught_exceptions()) {}
+    template <class Predicate>
+    result wait_until(
+        shm_sync_condvar &condvar, std::uint64_t deadline, Predicate &predicate) {
+        if (!held())
+            return SHM_SYNC_NOT_HELD;
+        for (bool in_time = true; held();) {
+            if (poisoned())
+                return SHM_SYNC_POISONED;
+            if (predicate())
+                return SHM_SYNC_OK;
+            if (!in_time)
+                return SHM_SYNC_TIMED_OUT;
+            (void)waited(shm_sync_i_condvar_wait(&condvar, mutex_, deadline));
+            in_time = outcome_ != SHM_SYNC_TIMED_OUT;
+        }
+        return outcome_;
+    }
     result waited(result after) noexcept {
         outcome_ = after;
         if (after != SHM_SYNC_OK && after != SHM_SYNC_POISONED &&
@@ -5972,6 +6029,27 @@ class [[nodiscard]] guard {
     int exceptions_;
 };
 
+/* Locks a mutex. If it is poisoned, calls `repair` with the cause while it holds the
+ * mutex, and then clears the poison. If `repair` throws, the mutex stays poisoned. So
+ * the guard either holds consistent data or does not hold the mutex.
+ *
+ *     auto guard = shm_sync::lock_or_recover(jobs->pending.lock,
+ *         [&](const shm_sync_cause &) { jobs->pending.data = 0; });
+ *     if (!guard)
+ *         return guard.outcome();
+ */
+template <class Repair>
+[[nodiscard]] guard lock_or_recover(shm_sync_mutex &mutex, Repair repair) {
+    guard locked(mutex);
+    if (locked.poisoned()) {
+        shm_sync_cause cause = shm_sync_cause();
+        (void)shm_sync_poison_cause(&mutex, &cause);
+        repair(static_cast<const shm_sync_cause &>(cause));
+        (void)locked.recover();
+    }
+    return locked;
+}
+
 /* A permit of a semaphore. The destructor gives it back. A permit stays in its
  * thread. */
 class [[nodiscard]] permit {
@@ -5983,11 +6061,9 @@ class [[nodiscard]] permit {
     permit(const shm_sync_object &semaphore, try_to_lock_t) noexcept
         : permit_(), outcome_(shm_sync_semaphore_try_acquire(&semaphore, &permit_)) {}
     /* Waits at most for a time: see shm_sync_semaphore_acquire_for. */
-    template <class Rep, class Period>
-    permit(const shm_sync_object &semaphore,
-        std::chrono::duration<Rep, Period> timeout) noexcept
+    permit(const shm_sync_object &semaphore, timeout time) noexcept
         : permit_(), outcome_(shm_sync_semaphore_acquire_for(
-                         &semaphore, nanoseconds(timeout), &permit_)) {}
+                         &semaphore, time.nanoseconds(), &permit_)) {}
     ~permit() { (void)release(); }
     permit(permit &&other) noexcept : permit_(other.permit_), outcome_(other.outcome_) {
         other.permit_ = shm_sync_permit();
@@ -6019,6 +6095,15 @@ template <class T> class sender {
   public:
     sender() noexcept : sender_() {}
     ~sender() { (void)close(); }
+    sender(sender &&other) noexcept
+        : sender_(std::exchange(other.sender_, shm_sync_sender())) {}
+    sender &operator=(sender &&other) noexcept {
+        if (this != &other) {
+            (void)close();
+            sender_ = std::exchange(other.sender_, shm_sync_sender());
+        }
+        return *this;
+    }
     sender(const sender &) = delete;
     sender &operator=(const sender &) = delete;
 
@@ -6035,21 +6120,23 @@ template <class T> class sender {
     [[nodiscard]] result try_send(const T &message) noexcept {
         return shm_sync_try_send(&sender_, &message);
     }
-    template <class Rep, class Period>
-    [[nodiscard]] result send_for(
-        const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
+    [[nodiscard]] result send_for(const T &message, timeout time) noexcept {
+        return shm_sync_send_for(&sender_, &message, time.nanoseconds());
     }
     /* Sends the first of `count` messages: see shm_sync_send_many. */
     [[nodiscard]] result send_many(
         const T *messages, std::uint64_t count, std::uint64_t &sent) noexcept {
         return shm_sync_send_many(&sender_, messages, count, &sent);
     }
+    /* Waits at most for a time: see shm_sync_send_many_for. */
+    [[nodiscard]] result send_many_for(const T *messages, std::uint64_t count,
+        std::uint64_t &sent, timeout time) noexcept {
+        return shm_sync_send_many_for(
+            &sender_, messages, count, time.nanoseconds(), &sent);
+    }
     /* Waits until there is a receiver: see shm_sync_wait_for_receiver. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for_receiver(
-        std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_wait_for_receiver(&sender_, nanoseconds(timeout));
+    [[nodiscard]] result wait_for_receiver(timeout time) noexcept {
+        return shm_sync_wait_for_receiver(&sender_, time.nanoseconds());
     }
     result close() noexcept { return shm_sync_sender_close(&sender_); }
 
@@ -6063,8 +6150,19 @@ template <class T> class receiver {
     static_assert(std::is_trivially_copyable<T>::value, "messages are copied as bytes");
 
   public:
-    receiver() noexcept : receiver_() {}
+    receiver() noexcept : receiver_(), ended_(SHM_SYNC_OK) {}
     ~receiver() { (void)close(); }
+    receiver(receiver &&other) noexcept
+        : receiver_(std::exchange(other.receiver_, shm_sync_receiver())),
+          ended_(other.ended_) {}
+    receiver &operator=(receiver &&other) noexcept {
+        if (this != &other) {
+            (void)close();
+            receiver_ = std::exchange(other.receiver_, shm_sync_receiver());
+            ended_ = other.ended_;
+        }
+        return *this;
+    }
     receiver(const receiver &) = delete;
     receiver &operator=(const receiver &) = delete;
 
@@ -6081,26 +6179,60 @@ template <class T> class receiver {
     [[nodiscard]] result try_recv(T &message) noexcept {
         return shm_sync_try_recv(&receiver_, &message);
     }
-    template <class Rep, class Period>
-    [[nodiscard]] result recv_for(
-        T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
+    [[nodiscard]] result recv_for(T &message, timeout time) noexcept {
+        return shm_sync_recv_for(&receiver_, &message, time.nanoseconds());
     }
     /* Receives up to `count` messages: see shm_sync_recv_many. */
     [[nodiscard]] result recv_many(
         T *messages, std::uint64_t count, std::uint64_t &received) noexcept {
         return shm_sync_recv_many(&receiver_, messages, count, &received);
     }
+    /* Waits at most for a time: see shm_sync_recv_many_for. */
+    [[nodiscard]] result recv_many_for(T *messages, std::uint64_t count,
+        std::uint64_t &received, timeout time) noexcept {
+        return shm_sync_recv_many_for(
+            &receiver_, messages, count, time.nanoseconds(), &received);
+    }
     /* Waits until there is a sender: see shm_sync_wait_for_sender. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for_sender(
-        std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_wait_for_sender(&receiver_, nanoseconds(timeout));
+    [[nodiscard]] result wait_for_sender(timeout time) noexcept {
+        return shm_sync_wait_for_sender(&receiver_, time.nanoseconds());
     }
     result close() noexcept { return shm_sync_receiver_close(&receiver_); }
 
+    /* The messages as a range, which ends at the first result but SHM_SYNC_OK.
+     * `ended` returns it.
+     *
+     *     for (const job &next : receiver) ...
+     *     if (receiver.ended() == SHM_SYNC_PEER_DIED) ...
+     */
+    class iterator {
+      public:
+        const T &operator*() const noexcept { return message_; }
+        iterator &operator++() noexcept {
+            from_->ended_ = from_->recv(message_);
+            return *this;
+        }
+        /* Whether the range goes on. */
+        bool operator!=(std::nullptr_t) const noexcept {
+            return from_->ended_ == SHM_SYNC_OK;
+        }
+
+      private:
+        friend class receiver;
+        explicit iterator(receiver &from) noexcept : from_(&from), message_() {
+            ++*this;
+        }
+        receiver *from_;
+        T message_;
+    };
+    iterator begin() noexcept { return iterator(*this); }
+    std::nullptr_t end() const noexcept { return nullptr; }
+    /* Returns why the last loop over the messages ended. */
+    [[nodiscard]] result ended() const noexcept { return ended_; }
+
   private:
     shm_sync_receiver receiver_;
+    result ended_;
 };
 
 /* The end of a pipe that writes. The destructor closes it. It stays in its thread. */
@@ -6115,6 +6247,12 @@ class writer {
     [[nodiscard]] result write(
         const void *bytes, std::uint64_t len, std::uint64_t &written) noexcept {
         return end_.send_many(static_cast<const unsigned char *>(bytes), len, written);
+    }
+    /* Waits at most for a time: see shm_sync_write_for. */
+    [[nodiscard]] result write_for(const void *bytes, std::uint64_t len,
+        std::uint64_t &written, timeout time) noexcept {
+        return end_.send_many_for(
+            static_cast<const unsigned char *>(bytes), len, written, time);
     }
     result close() noexcept { return end_.close(); }
 
@@ -6135,18 +6273,47 @@ class reader {
         void *bytes, std::uint64_t len, std::uint64_t &count) noexcept {
         return end_.recv_many(static_cast<unsigned char *>(bytes), len, count);
     }
+    /* Waits at most for a time: see shm_sync_read_for. */
+    [[nodiscard]] result read_for(
+        void *bytes, std::uint64_t len, std::uint64_t &count, timeout time) noexcept {
+        return end_.recv_many_for(
+            static_cast<unsigned char *>(bytes), len, count, time);
+    }
     result close() noexcept { return end_.close(); }
 
   private:
     receiver<unsigned char> end_;
 };
 
-/* Waits until the event is set, at most for a time: see shm_sync_event_wait_for. */
-template <class Rep, class Period>
-[[nodiscard]] result wait_for(
-    shm_sync_event &event, std::chrono::duration<Rep, Period> timeout) noexcept {
-    return shm_sync_event_wait_for(&event, nanoseconds(timeout));
-}
+/* An event in a segment, which outlives this.
+ *
+ *     shm_sync::event ready(jobs->ready);
+ *     if (ready.wait_for(5s) != SHM_SYNC_OK) ...
+ */
+class event {
+  public:
+    explicit event(shm_sync_event &of) noexcept : event_(&of) {}
+
+    /* Sets the event: see shm_sync_event_set. */
+    result set() const noexcept { return shm_sync_event_set(event_); }
+    /* Resets the event: see shm_sync_event_reset. */
+    void reset() const noexcept { shm_sync_event_reset(event_); }
+    /* Returns whether the event is set: see shm_sync_event_is_set. */
+    bool is_set() const noexcept { return shm_sync_event_is_set(event_); }
+    /* Waits until the event is set: see shm_sync_event_wait. */
+    [[nodiscard]] result wait() const noexcept { return shm_sync_event_wait(event_); }
+    /* Goes on if the event is set: see shm_sync_event_try_wait. */
+    [[nodiscard]] result try_wait() const noexcept {
+        return shm_sync_event_try_wait(event_);
+    }
+    /* Waits at most for a time: see shm_sync_event_wait_for. */
+    [[nodiscard]] result wait_for(timeout time) const noexcept {
+        return shm_sync_event_wait_for(event_, time.nanoseconds());
+    }
+
+  private:
+    shm_sync_event *event_;
+};
 
 } // namespace v1
 } // namespace shm_sync
