@@ -8,7 +8,11 @@
  *
  * The header is the whole library. There is nothing to link but pthreads:
  *
- *     gcc -std=c11 -pthread -I include jobs.c -o jobs
+ *     gcc -std=c11 -pthread -isystem include jobs.c -o jobs
+ *
+ * With -isystem instead of -I, the compiler reports no warnings in this header. It has
+ * none under -Wall -Wextra -Wconversion, but a C++ program with -Wold-style-cast would
+ * get many.
  *
  * `shm-sync export-c /jobs > jobs.h` writes the C struct of the value of a segment.
  *
@@ -30,6 +34,58 @@
  *     default: ...                  // not held
  *     }
  *     shm_sync_close(&segment);
+ *
+ * INDEX
+ *
+ * All other names begin with shm_sync_i_ or SHM_SYNC_I_ and are internal. The comment
+ * at each definition says more.
+ *
+ * Results      shm_sync_result, shm_sync_text
+ * Segments     shm_sync_segment, shm_sync_open, shm_sync_open_fd, shm_sync_close
+ *              shm_sync_open_with, shm_sync_options, shm_sync_default_options
+ *              shm_sync_fingerprint, shm_sync_type_table
+ * Objects      shm_sync_find, shm_sync_object, shm_sync_kind
+ *              shm_sync_semaphore_at, shm_sync_channel_at, shm_sync_pipe_at
+ * Mutexes      shm_sync_mutex, shm_sync_lock, shm_sync_try_lock, shm_sync_lock_for
+ *              shm_sync_unlock, SHM_SYNC_MAX_LOCKS_HELD
+ * Poison       shm_sync_recover, shm_sync_poison, shm_sync_poison_cause
+ *              shm_sync_cause, shm_sync_poison_kind
+ * Condition    shm_sync_condvar, shm_sync_wait, shm_sync_wait_for
+ * variables    shm_sync_notify_one, shm_sync_notify_all
+ * Semaphores   shm_sync_permit, shm_sync_semaphore_acquire
+ *              shm_sync_semaphore_try_acquire, shm_sync_semaphore_acquire_for
+ *              shm_sync_permit_release, shm_sync_semaphore_available
+ * Events       shm_sync_event, shm_sync_event_set, shm_sync_event_reset
+ *              shm_sync_event_is_set, shm_sync_event_wait
+ *              shm_sync_event_try_wait, shm_sync_event_wait_for
+ * Channels:    shm_sync_sender, shm_sync_sender_open, shm_sync_sender_close
+ * senders      shm_sync_send, shm_sync_try_send, shm_sync_send_for
+ *              shm_sync_send_many, shm_sync_send_many_for
+ *              shm_sync_wait_for_receiver, shm_sync_channel_len
+ * Channels:    shm_sync_receiver, shm_sync_receiver_open, shm_sync_receiver_close
+ * receivers    shm_sync_recv, shm_sync_try_recv, shm_sync_recv_for
+ *              shm_sync_recv_many, shm_sync_recv_many_for
+ *              shm_sync_wait_for_sender, shm_sync_channel_len
+ * Pipes        as channels, and shm_sync_write, shm_sync_write_for, shm_sync_read
+ *              shm_sync_read_for
+ * Format       SHM_SYNC_FORMAT
+ *
+ * C++, in the namespace shm_sync, which is at the end of this file:
+ *
+ * Results      result, text
+ * Time         timeout (a duration or a time_point), nanoseconds, try_to_lock
+ * Segments     segment: open, open_fd, close, value, find, get
+ * Mutexes      guard: held, poisoned, outcome, recover, unlock; lock_or_recover
+ * Condition    guard: wait, wait_for, both also with a predicate
+ * variables
+ * Semaphores   permit: outcome, index, after_death, release
+ * Events       event: set, reset, is_set, wait, try_wait, wait_for
+ * Channels     sender: open, send, try_send, send_for, send_many, send_many_for
+ *              wait_for_receiver, close
+ *              receiver: open, recv, try_recv, recv_for, recv_many, recv_many_for
+ *              wait_for_sender, close; begin, end, ended (a range of messages)
+ * Pipes        writer: open, write, write_for, close
+ *              reader: open, read, read_for, close
  *
  * REQUIREMENTS
  *
@@ -6008,8 +6064,10 @@ class [[nodiscard]] guard {
         for (bool in_time = true; held();) {
             if (poisoned())
                 return SHM_SYNC_POISONED;
-            if (predicate())
+            if (predicate()) {
+                outcome_ = SHM_SYNC_OK;
                 return SHM_SYNC_OK;
+            }
             if (!in_time)
                 return SHM_SYNC_TIMED_OUT;
             (void)waited(shm_sync_i_condvar_wait(&condvar, mutex_, deadline));

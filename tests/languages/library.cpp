@@ -210,6 +210,13 @@ static void wait_for_conditions(const shm_sync::segment &segment)
     shm_sync::result waited = guard.wait_for(changed, milliseconds(5), never);
     expect(waited == SHM_SYNC_TIMED_OUT && calls >= 2, "it is never true");
     expect(guard.held() && !guard.poisoned(), "held after a timeout");
+    expect(guard.outcome() == SHM_SYNC_TIMED_OUT, "the outcome is the result");
+    auto not_at_first = [&, first = true]() mutable {
+        return !std::exchange(first, false);
+    };
+    waited = guard.wait_for(changed, milliseconds(1), not_at_first);
+    expect(waited == SHM_SYNC_OK, "true when the time has passed");
+    expect(guard.outcome() == SHM_SYNC_OK, "the outcome is the result");
 
     // The other thread waits, and learns of the poison instead.
     std::atomic<bool> waits(false);
