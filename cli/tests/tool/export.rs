@@ -457,7 +457,7 @@ on_stage! {
         let printed = compilers.run(&header, body, &[&address]);
         let expected = "jobs 1\nresults 1\nempty 1\nlog 1\npermits 1\nlines[1] 1\n";
         assert_eq!(printed, expected, "{header}");
-        let mut receiver = segment.jobs.receiver().expect("there is a seat");
+        let receiver = segment.jobs.receiver().expect("there is a seat");
         for language in ["C", "C++"] {
             let job = receiver.recv().expect("the program sent one");
             assert_eq!((job.kind, job.number), (7, 8), "{language}");
