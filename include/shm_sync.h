@@ -8,7 +8,11 @@
  *
  * The header is the whole library. There is nothing to link but pthreads:
  *
- *     gcc -std=c11 -pthread -I include jobs.c -o jobs
+ *     gcc -std=c11 -pthread -isystem include jobs.c -o jobs
+ *
+ * With -isystem instead of -I, the compiler reports no warnings in this header. It has
+ * none under -Wall -Wextra -Wconversion, but a C++ program with -Wold-style-cast would
+ * get many.
  *
  * `shm-sync export-c /jobs > jobs.h` writes the C struct of the value of a segment.
  *
@@ -30,6 +34,58 @@
  *     default: ...                  // not held
  *     }
  *     shm_sync_close(&segment);
+ *
+ * INDEX
+ *
+ * All other names begin with shm_sync_i_ or SHM_SYNC_I_ and are internal. The comment
+ * at each definition says more.
+ *
+ * Results      shm_sync_result, shm_sync_text
+ * Segments     shm_sync_segment, shm_sync_open, shm_sync_open_fd, shm_sync_close
+ *              shm_sync_open_with, shm_sync_options, shm_sync_default_options
+ *              shm_sync_fingerprint, shm_sync_type_table
+ * Objects      shm_sync_find, shm_sync_object, shm_sync_kind
+ *              shm_sync_semaphore_at, shm_sync_channel_at, shm_sync_pipe_at
+ * Mutexes      shm_sync_mutex, shm_sync_lock, shm_sync_try_lock, shm_sync_lock_for
+ *              shm_sync_unlock, SHM_SYNC_MAX_LOCKS_HELD
+ * Poison       shm_sync_recover, shm_sync_poison, shm_sync_poison_cause
+ *              shm_sync_cause, shm_sync_poison_kind
+ * Condition    shm_sync_condvar, shm_sync_wait, shm_sync_wait_for
+ * variables    shm_sync_notify_one, shm_sync_notify_all
+ * Semaphores   shm_sync_permit, shm_sync_semaphore_acquire
+ *              shm_sync_semaphore_try_acquire, shm_sync_semaphore_acquire_for
+ *              shm_sync_permit_release, shm_sync_semaphore_available
+ * Events       shm_sync_event, shm_sync_event_set, shm_sync_event_reset
+ *              shm_sync_event_is_set, shm_sync_event_wait
+ *              shm_sync_event_try_wait, shm_sync_event_wait_for
+ * Channels:    shm_sync_sender, shm_sync_sender_open, shm_sync_sender_close
+ * senders      shm_sync_send, shm_sync_try_send, shm_sync_send_for
+ *              shm_sync_send_many, shm_sync_send_many_for
+ *              shm_sync_wait_for_receiver, shm_sync_channel_len
+ * Channels:    shm_sync_receiver, shm_sync_receiver_open, shm_sync_receiver_close
+ * receivers    shm_sync_recv, shm_sync_try_recv, shm_sync_recv_for
+ *              shm_sync_recv_many, shm_sync_recv_many_for
+ *              shm_sync_wait_for_sender, shm_sync_channel_len
+ * Pipes        as channels, and shm_sync_write, shm_sync_write_for, shm_sync_read
+ *              shm_sync_read_for
+ * Format       SHM_SYNC_FORMAT
+ *
+ * C++, in the namespace shm_sync, which is at the end of this file:
+ *
+ * Results      result, text
+ * Time         timeout (a duration or a time_point), nanoseconds, try_to_lock
+ * Segments     segment: open, open_fd, close, value, find, get
+ * Mutexes      guard: held, poisoned, outcome, recover, unlock; lock_or_recover
+ * Condition    guard: wait, wait_for, both also with a predicate
+ * variables
+ * Semaphores   permit: outcome, index, after_death, release
+ * Events       event: set, reset, is_set, wait, try_wait, wait_for
+ * Channels     sender: open, send, try_send, send_for, send_many, send_many_for
+ *              wait_for_receiver, close
+ *              receiver: open, recv, try_recv, recv_for, recv_many, recv_many_for
+ *              wait_for_sender, close; begin, end, ended (a range of messages)
+ * Pipes        writer: open, write, write_for, close
+ *              reader: open, read, read_for, close
  *
  * REQUIREMENTS
  *
@@ -200,8 +256,10 @@ typedef enum shm_sync_result {
     SHM_SYNC_DISCONNECTED,
     /* No endpoint of the other side is left, and at least one has died. */
     SHM_SYNC_PEER_DIED,
-    /* No object has the address, or no field has the path. */
+    /* No object has the address. */
     SHM_SYNC_NOT_FOUND,
+    /* No field of the value has the path. */
+    SHM_SYNC_NO_SUCH_FIELD,
     /* The object at the address is no segment. */
     SHM_SYNC_NOT_A_SEGMENT,
     /* The segment has another version of the memory format. */
@@ -248,59 +306,99 @@ typedef enum shm_sync_result {
     SHM_SYNC_SYSTEM
 } shm_sync_result;
 
-/* Returns a text in English for a result. It is never null. */
+/* Returns a text in English for a result: what is wrong, and what to do. It is never
+ * null. */
 SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
     switch (result) {
     case SHM_SYNC_OK: return "success";
     case SHM_SYNC_POISONED:
-        return "the lock is held, but its data may be inconsistent: a holder died or "
-               "failed";
-    case SHM_SYNC_TIMED_OUT: return "the time has passed";
-    case SHM_SYNC_WOULD_BLOCK: return "the call would have to wait";
-    case SHM_SYNC_DEADLOCK: return "this thread would wait for itself";
+        return "the lock is held, but its data may be inconsistent, because a holder "
+               "died or failed: repair the data, and then clear the poison";
+    case SHM_SYNC_TIMED_OUT:
+        return "the time has passed: until its end, the lock was held, no permit was "
+               "free, the event was not set, or the channel was full or empty";
+    case SHM_SYNC_WOULD_BLOCK:
+        return "the call would have to wait: the lock is held, no permit is free, the "
+               "event is not set, or the channel is full or empty";
+    case SHM_SYNC_DEADLOCK:
+        return "this thread would wait for itself: it holds the lock or all permits "
+               "already";
     case SHM_SYNC_NOT_HELD:
-        return "this thread does not hold the lock, the permit or the endpoint";
-    case SHM_SYNC_NOT_PLACED: return "the object is not initialised in shared memory";
+        return "this thread does not hold the lock, the permit or the endpoint: use "
+               "it in the thread that acquired it, before its release";
+    case SHM_SYNC_NOT_PLACED:
+        return "the object is not initialised in shared memory: use the one in the "
+               "value of an open segment";
     case SHM_SYNC_TOO_MANY_LOCKS:
-        return "this thread holds as many locks as the kernel recovers when it dies";
+        return "this thread holds as many locks as the kernel recovers when it dies: "
+               "release some";
     case SHM_SYNC_FOREIGN_PID_NAMESPACE:
-        return "the locks belong to another pid namespace, which is in use";
+        return "the locks belong to another pid namespace, which is in use: let both "
+               "containers share one";
     case SHM_SYNC_UNRECOVERABLE:
-        return "other code left the pthread mutex unrecoverable";
-    case SHM_SYNC_UNSUPPORTED: return "this header can't use the object";
+        return "other code left the pthread mutex unrecoverable: end all programs, "
+               "and create the segment again";
+    case SHM_SYNC_UNSUPPORTED:
+        return "C programs can't use this object, or the segment has no type table";
     case SHM_SYNC_DISCONNECTED: return "all endpoints of the other side have closed";
     case SHM_SYNC_PEER_DIED:
         return "an endpoint of the other side has died, and none is left";
-    case SHM_SYNC_NOT_FOUND: return "no such segment or field";
-    case SHM_SYNC_NOT_A_SEGMENT: return "the object is no segment of shm-sync";
+    case SHM_SYNC_NOT_FOUND:
+        return "there is no such segment: start the program that creates it";
+    case SHM_SYNC_NO_SUCH_FIELD:
+        return "the value has no field with this path: `shm-sync show` prints the "
+               "paths of the locks";
+    case SHM_SYNC_NOT_A_SEGMENT:
+        return "the object is no segment of shm-sync: use another address";
     case SHM_SYNC_UNSUPPORTED_FORMAT:
-        return "the segment has another version of the memory format";
+        return "the segment has another version of the memory format: build all "
+               "programs with the same version of shm-sync";
     case SHM_SYNC_LAYOUT_MISMATCH:
-        return "the segment or the field has another type than expected";
-    case SHM_SYNC_CORRUPT: return "the header or a table of the segment is invalid";
+        return "the segment or the field has another type than expected: run "
+               "`shm-sync export-c` again, and build all programs with the same type";
+    case SHM_SYNC_CORRUPT:
+        return "the header or a table of the segment is damaged: unlink the segment, "
+               "and create it again";
     case SHM_SYNC_PERMISSION_DENIED:
-        return "owner and mode of the object forbid it to this user";
+        return "owner and mode of the object, or of its directory, forbid it to this "
+               "user";
     case SHM_SYNC_STALE:
-        return "the locks are of another boot, file or pid namespace: open the segment "
-               "once with a Rust program";
-    case SHM_SYNC_INVALID_NAME: return "the text is no address of a segment";
-    case SHM_SYNC_INVALID_ARGUMENT: return "an argument is invalid";
+        return "the locks are of another boot, file or pid namespace: open the "
+               "segment once with a Rust program";
+    case SHM_SYNC_INVALID_NAME:
+        return "the text is no address of a segment: write \"/jobs\" for a POSIX "
+               "object, \"./jobs\" for a file, \"sysv:42\" for a System V segment";
+    case SHM_SYNC_INVALID_ARGUMENT:
+        return "an argument is invalid: a fingerprint has 32 hexadecimal digits, the "
+               "segment must be open, and the object must be of the right kind";
     case SHM_SYNC_WRONG_OWNER:
-        return "the object belongs to another user or group than expected";
-    case SHM_SYNC_TOO_PERMISSIVE: return "other users may write to the object";
+        return "the object belongs to another user or group than expected: if you "
+               "trust them, say so in the options";
+    case SHM_SYNC_TOO_PERMISSIVE:
+        return "other users may write to the object: if you trust them, say so in the "
+               "options";
     case SHM_SYNC_IN_USE:
-        return "the object looks like a copy or like a file of another boot, and is in "
-               "use";
+        return "the object looks like a copy or like a file of another boot, and is "
+               "in use: end the processes that are attached to it, and try again";
     case SHM_SYNC_UNFINISHED:
-        return "another process creates, reinitialises or removes the segment";
-    case SHM_SYNC_BLOCKED: return "another process holds a record lock on the file";
-    case SHM_SYNC_UNSEALED: return "the descriptor is not that of an anonymous segment";
-    case SHM_SYNC_NO_SPACE: return "not enough memory";
+        return "another process creates, reinitialises or removes the segment: "
+               "continue it if it is stopped, or end it, and try again";
+    case SHM_SYNC_BLOCKED:
+        return "another process has locked the file of the segment for too long: wait "
+               "for it, or end it";
+    case SHM_SYNC_UNSEALED:
+        return "the descriptor is not that of an anonymous segment: open a named "
+               "segment by its name";
+    case SHM_SYNC_NO_SPACE:
+        return "not enough memory: free some, or raise the limit of the process";
     case SHM_SYNC_UNIDENTIFIED:
         return "this thread can't own robust locks: is /proc mounted?";
-    case SHM_SYNC_LOCKS_HELD: return "this process holds a lock in the segment";
-    case SHM_SYNC_TOO_MANY_ENDPOINTS: return "all endpoints of this side are taken";
-    case SHM_SYNC_SYSTEM: return "a system call failed";
+    case SHM_SYNC_LOCKS_HELD:
+        return "this process holds a lock in the segment, so it stays mapped: release "
+               "all before you close it";
+    case SHM_SYNC_TOO_MANY_ENDPOINTS:
+        return "all endpoints of this side of the channel are in use: close one";
+    case SHM_SYNC_SYSTEM: return "a system call failed: errno says why";
     }
     return "unknown result";
 }
@@ -4309,10 +4407,12 @@ SHM_SYNC_I_INLINE const unsigned char *shm_sync_type_table(
     return segment->i_type_table;
 }
 
-/* Writes the fingerprint of the type of the value: 32 hexadecimal digits and a zero. */
+/* Writes the fingerprint of the type of the value: 32 hexadecimal digits and a zero.
+ * Writes an empty text if the segment is closed. */
 SHM_SYNC_I_INLINE void shm_sync_fingerprint(
     const shm_sync_segment *segment, char text[33]) {
-    for (int digit = 0; digit < 32; digit++) {
+    text[0] = 0;
+    for (int digit = 0; digit < 32 && segment->i_base != NULL; digit++) {
         uint64_t half = segment->i_header.fingerprint[digit < 16 ? 1 : 0];
         text[digit] = "0123456789abcdef"[half >> (60 - 4 * (digit % 16)) & 15];
     }
@@ -4400,7 +4500,9 @@ SHM_SYNC_I_INLINE uint64_t shm_sync_i_side_size(uint64_t ends) {
     return (SHM_SYNC_I_SIDE_SEATS + sizeof(shm_sync_i_seat) * ends + 127) / 128 * 128;
 }
 
-/* Describes the channel at `at` for a program that knows the layout of the value:
+/* Describes the channel at `at`, for a program that knows the layout of the value. If
+ * the numbers are not those of the channel, its messages are damaged. So prefer the
+ * function that `shm-sync export-c` writes for each channel, or shm_sync_find:
  * ShmChannel<T, capacity, senders, receivers> in Rust, where T has the given size and
  * alignment. In Rust, `senders` and `receivers` are 16 if they are not given. If there
  * can be no such channel, its kind is SHM_SYNC_KIND_ANY, and no endpoint can be
@@ -4622,7 +4724,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
 }
 
 /* Finds a field of the value by its path: ".pending", ".workers[3].lock", ".0", or ""
- * for the value itself. `shm-sync show` prints the paths of the locks. Tuples have
+ * for the value itself. The leading dot may be omitted: "pending". `shm-sync show` prints
+ * the paths of the locks. Tuples have
  * fields named by numbers. `WithTail` has the fields "head" and "tail", a mutex the
  * field "data".
  *
@@ -4631,8 +4734,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_object_at(const shm_sync_segment *segment,
  *         != SHM_SYNC_OK) { ... }
  *     shm_sync_mutex *lock = (shm_sync_mutex *)pending.at;
  *
- * Results: SHM_SYNC_OK; SHM_SYNC_NOT_FOUND; SHM_SYNC_LAYOUT_MISMATCH (the field is of
- * another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
+ * Results: SHM_SYNC_OK; SHM_SYNC_NO_SUCH_FIELD; SHM_SYNC_LAYOUT_MISMATCH (the field is
+ * of another kind than `kind`); SHM_SYNC_CORRUPT (also if a lock of the object is missing
  * in the lock table); SHM_SYNC_UNSUPPORTED (the segment has no type table);
  * SHM_SYNC_INVALID_ARGUMENT (the segment is closed). */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
@@ -4650,7 +4753,7 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_find(
         return SHM_SYNC_CORRUPT;
     for (const char *rest = path; *rest != '\0';) {
         if (!shm_sync_i_step(segment, &type, &offset, &rest, rest == path))
-            return SHM_SYNC_NOT_FOUND;
+            return SHM_SYNC_NO_SUCH_FIELD;
     }
     if (!shm_sync_i_unpad(segment, &type, &offset))
         return SHM_SYNC_CORRUPT;
@@ -5665,6 +5768,17 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write(
                : SHM_SYNC_INVALID_ARGUMENT;
 }
 
+/* Does the same, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that, and has written no byte. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_write_for(
+    shm_sync_sender *sender, const void *bytes, uint64_t len, uint64_t timeout_ns,
+    uint64_t *written) {
+    *written = 0;
+    return sender->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_send_many_for(sender, bytes, len, timeout_ns, written)
+               : SHM_SYNC_INVALID_ARGUMENT;
+}
+
 /* Reads bytes from a pipe: at least one, and at most `len`. Writes to `*count` how
  * many. After the last byte it returns SHM_SYNC_DISCONNECTED if the writer has closed
  * its end, and SHM_SYNC_PEER_DIED if it has died. Returns SHM_SYNC_INVALID_ARGUMENT for
@@ -5677,9 +5791,20 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read(
                : SHM_SYNC_INVALID_ARGUMENT;
 }
 
+/* Does the same, and waits at most `timeout_ns` nanoseconds by the monotonic clock.
+ * Returns SHM_SYNC_TIMED_OUT after that. */
+SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_read_for(
+    shm_sync_receiver *receiver, void *bytes, uint64_t len, uint64_t timeout_ns,
+    uint64_t *count) {
+    *count = 0;
+    return receiver->i_end.channel.kind == SHM_SYNC_KIND_PIPE
+               ? shm_sync_recv_many_for(receiver, bytes, len, timeout_ns, count)
+               : SHM_SYNC_INVALID_ARGUMENT;
+}
+
 /* Waits until there is a sender, at most `timeout_ns` nanoseconds (UINT64_MAX: for
- * ever). Returns SHM_SYNC_OK if there is one, or has been one of whose end this
- * receiver was not told. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
+ * ever). Returns SHM_SYNC_OK if there is one, or if one has come and gone since the last
+ * SHM_SYNC_DISCONNECTED or SHM_SYNC_PEER_DIED. Returns SHM_SYNC_TIMED_OUT, SHM_SYNC_NOT_HELD or
  * SHM_SYNC_SYSTEM otherwise. With this, a server waits for the next client after
  * SHM_SYNC_DISCONNECTED. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_sender(
@@ -5702,6 +5827,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for_receiver(
 } // namespace shm_sync_i_v1
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <type_traits>
 #include <utility>
@@ -5731,6 +5858,29 @@ constexpr std::uint64_t nanoseconds(std::chrono::duration<Rep, Period> time) noe
     return count < 18446744073709551616.0L ? static_cast<std::uint64_t>(count)
                                            : UINT64_MAX;
 }
+
+/* How long a call waits at most: a duration, or the time until a point of any clock.
+ * The call itself waits by the monotonic clock, and ignores later jumps of the clock.
+ *
+ *     guard.wait_for(jobs->changed, 50ms);
+ *     guard.wait_for(jobs->changed, std::chrono::steady_clock::now() + 5s);
+ */
+class timeout {
+  public:
+    template <class Rep, class Period>
+    timeout(std::chrono::duration<Rep, Period> time) noexcept
+        : nanoseconds_(shm_sync::nanoseconds(time)) {}
+    template <class Clock, class Duration>
+    timeout(std::chrono::time_point<Clock, Duration> deadline) noexcept
+        /* Floating-point numbers, because the difference of integers can overflow. */
+        : nanoseconds_(shm_sync::nanoseconds(real(deadline.time_since_epoch()) -
+                                             real(Clock::now().time_since_epoch()))) {}
+    std::uint64_t nanoseconds() const noexcept { return nanoseconds_; }
+
+  private:
+    using real = std::chrono::duration<long double, std::nano>;
+    std::uint64_t nanoseconds_;
+};
 
 /* An open segment. The destructor closes it, and ignores the result. If a thread of
  * this process still holds a lock in it, the memory stays mapped.
@@ -5830,9 +5980,8 @@ class [[nodiscard]] guard {
     guard(shm_sync_mutex &mutex, try_to_lock_t) noexcept
         : guard(mutex, shm_sync_try_lock(&mutex)) {}
     /* Locks, and waits at most for a time: see shm_sync_lock_for. */
-    template <class Rep, class Period>
-    guard(shm_sync_mutex &mutex, std::chrono::duration<Rep, Period> timeout) noexcept
-        : guard(mutex, shm_sync_lock_for(&mutex, nanoseconds(timeout))) {}
+    guard(shm_sync_mutex &mutex, timeout time) noexcept
+        : guard(mutex, shm_sync_lock_for(&mutex, time.nanoseconds())) {}
     ~guard() {
         if (mutex_ == nullptr)
             return;
@@ -5878,12 +6027,28 @@ class [[nodiscard]] guard {
                                  : waited(shm_sync_wait(&condvar, mutex_));
     }
     /* Waits at most for a time: see shm_sync_wait_for. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for(shm_sync_condvar &condvar,
-        std::chrono::duration<Rep, Period> timeout) noexcept {
+    [[nodiscard]] result wait_for(shm_sync_condvar &condvar, timeout time) noexcept {
         return mutex_ == nullptr
                    ? SHM_SYNC_NOT_HELD
-                   : waited(shm_sync_wait_for(&condvar, mutex_, nanoseconds(timeout)));
+                   : waited(shm_sync_wait_for(&condvar, mutex_, time.nanoseconds()));
+    }
+    /* Waits until `predicate()` is true, which is called while the mutex is held.
+     * Returns SHM_SYNC_OK after that. Returns SHM_SYNC_POISONED, and does not call it,
+     * if the data may be inconsistent: then repair it, call recover, and wait again.
+     *
+     *     if (guard.wait(jobs->changed, [&] { return jobs->pending.data > 0; })
+     *         != SHM_SYNC_OK) ...
+     */
+    template <class Predicate>
+    [[nodiscard]] result wait(shm_sync_condvar &condvar, Predicate predicate) {
+        return wait_until(condvar, SHM_SYNC_I_NEVER, predicate);
+    }
+    /* Waits at most for a time. Returns SHM_SYNC_TIMED_OUT after that, if
+     * `predicate()` is false even then. */
+    template <class Predicate>
+    [[nodiscard]] result wait_for(
+        shm_sync_condvar &condvar, timeout time, Predicate predicate) {
+        return wait_until(condvar, shm_sync_i_after(time.nanoseconds()), predicate);
     }
 
   private:
@@ -5891,6 +6056,25 @@ class [[nodiscard]] guard {
         : mutex_(
               locked == SHM_SYNC_OK || locked == SHM_SYNC_POISONED ? &mutex : nullptr),
           outcome_(locked), exceptions_(std::uncaught_exceptions()) {}
+    template <class Predicate>
+    result wait_until(
+        shm_sync_condvar &condvar, std::uint64_t deadline, Predicate &predicate) {
+        if (!held())
+            return SHM_SYNC_NOT_HELD;
+        for (bool in_time = true; held();) {
+            if (poisoned())
+                return SHM_SYNC_POISONED;
+            if (predicate()) {
+                outcome_ = SHM_SYNC_OK;
+                return SHM_SYNC_OK;
+            }
+            if (!in_time)
+                return SHM_SYNC_TIMED_OUT;
+            (void)waited(shm_sync_i_condvar_wait(&condvar, mutex_, deadline));
+            in_time = outcome_ != SHM_SYNC_TIMED_OUT;
+        }
+        return outcome_;
+    }
     result waited(result after) noexcept {
         outcome_ = after;
         if (after != SHM_SYNC_OK && after != SHM_SYNC_POISONED &&
@@ -5903,6 +6087,27 @@ class [[nodiscard]] guard {
     int exceptions_;
 };
 
+/* Locks a mutex. If it is poisoned, calls `repair` with the cause while it holds the
+ * mutex, and then clears the poison. If `repair` throws, the mutex stays poisoned. So
+ * the guard either holds consistent data or does not hold the mutex.
+ *
+ *     auto guard = shm_sync::lock_or_recover(jobs->pending.lock,
+ *         [&](const shm_sync_cause &) { jobs->pending.data = 0; });
+ *     if (!guard)
+ *         return guard.outcome();
+ */
+template <class Repair>
+[[nodiscard]] guard lock_or_recover(shm_sync_mutex &mutex, Repair repair) {
+    guard locked(mutex);
+    if (locked.poisoned()) {
+        shm_sync_cause cause = shm_sync_cause();
+        (void)shm_sync_poison_cause(&mutex, &cause);
+        repair(static_cast<const shm_sync_cause &>(cause));
+        (void)locked.recover();
+    }
+    return locked;
+}
+
 /* A permit of a semaphore. The destructor gives it back. A permit stays in its
  * thread. */
 class [[nodiscard]] permit {
@@ -5914,11 +6119,9 @@ class [[nodiscard]] permit {
     permit(const shm_sync_object &semaphore, try_to_lock_t) noexcept
         : permit_(), outcome_(shm_sync_semaphore_try_acquire(&semaphore, &permit_)) {}
     /* Waits at most for a time: see shm_sync_semaphore_acquire_for. */
-    template <class Rep, class Period>
-    permit(const shm_sync_object &semaphore,
-        std::chrono::duration<Rep, Period> timeout) noexcept
+    permit(const shm_sync_object &semaphore, timeout time) noexcept
         : permit_(), outcome_(shm_sync_semaphore_acquire_for(
-                         &semaphore, nanoseconds(timeout), &permit_)) {}
+                         &semaphore, time.nanoseconds(), &permit_)) {}
     ~permit() { (void)release(); }
     permit(permit &&other) noexcept : permit_(other.permit_), outcome_(other.outcome_) {
         other.permit_ = shm_sync_permit();
@@ -5950,6 +6153,15 @@ template <class T> class sender {
   public:
     sender() noexcept : sender_() {}
     ~sender() { (void)close(); }
+    sender(sender &&other) noexcept
+        : sender_(std::exchange(other.sender_, shm_sync_sender())) {}
+    sender &operator=(sender &&other) noexcept {
+        if (this != &other) {
+            (void)close();
+            sender_ = std::exchange(other.sender_, shm_sync_sender());
+        }
+        return *this;
+    }
     sender(const sender &) = delete;
     sender &operator=(const sender &) = delete;
 
@@ -5966,21 +6178,23 @@ template <class T> class sender {
     [[nodiscard]] result try_send(const T &message) noexcept {
         return shm_sync_try_send(&sender_, &message);
     }
-    template <class Rep, class Period>
-    [[nodiscard]] result send_for(
-        const T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_send_for(&sender_, &message, nanoseconds(timeout));
+    [[nodiscard]] result send_for(const T &message, timeout time) noexcept {
+        return shm_sync_send_for(&sender_, &message, time.nanoseconds());
     }
     /* Sends the first of `count` messages: see shm_sync_send_many. */
     [[nodiscard]] result send_many(
         const T *messages, std::uint64_t count, std::uint64_t &sent) noexcept {
         return shm_sync_send_many(&sender_, messages, count, &sent);
     }
+    /* Waits at most for a time: see shm_sync_send_many_for. */
+    [[nodiscard]] result send_many_for(const T *messages, std::uint64_t count,
+        std::uint64_t &sent, timeout time) noexcept {
+        return shm_sync_send_many_for(
+            &sender_, messages, count, time.nanoseconds(), &sent);
+    }
     /* Waits until there is a receiver: see shm_sync_wait_for_receiver. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for_receiver(
-        std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_wait_for_receiver(&sender_, nanoseconds(timeout));
+    [[nodiscard]] result wait_for_receiver(timeout time) noexcept {
+        return shm_sync_wait_for_receiver(&sender_, time.nanoseconds());
     }
     result close() noexcept { return shm_sync_sender_close(&sender_); }
 
@@ -5994,8 +6208,19 @@ template <class T> class receiver {
     static_assert(std::is_trivially_copyable<T>::value, "messages are copied as bytes");
 
   public:
-    receiver() noexcept : receiver_() {}
+    receiver() noexcept : receiver_(), ended_(SHM_SYNC_OK) {}
     ~receiver() { (void)close(); }
+    receiver(receiver &&other) noexcept
+        : receiver_(std::exchange(other.receiver_, shm_sync_receiver())),
+          ended_(other.ended_) {}
+    receiver &operator=(receiver &&other) noexcept {
+        if (this != &other) {
+            (void)close();
+            receiver_ = std::exchange(other.receiver_, shm_sync_receiver());
+            ended_ = other.ended_;
+        }
+        return *this;
+    }
     receiver(const receiver &) = delete;
     receiver &operator=(const receiver &) = delete;
 
@@ -6012,26 +6237,60 @@ template <class T> class receiver {
     [[nodiscard]] result try_recv(T &message) noexcept {
         return shm_sync_try_recv(&receiver_, &message);
     }
-    template <class Rep, class Period>
-    [[nodiscard]] result recv_for(
-        T &message, std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_recv_for(&receiver_, &message, nanoseconds(timeout));
+    [[nodiscard]] result recv_for(T &message, timeout time) noexcept {
+        return shm_sync_recv_for(&receiver_, &message, time.nanoseconds());
     }
     /* Receives up to `count` messages: see shm_sync_recv_many. */
     [[nodiscard]] result recv_many(
         T *messages, std::uint64_t count, std::uint64_t &received) noexcept {
         return shm_sync_recv_many(&receiver_, messages, count, &received);
     }
+    /* Waits at most for a time: see shm_sync_recv_many_for. */
+    [[nodiscard]] result recv_many_for(T *messages, std::uint64_t count,
+        std::uint64_t &received, timeout time) noexcept {
+        return shm_sync_recv_many_for(
+            &receiver_, messages, count, time.nanoseconds(), &received);
+    }
     /* Waits until there is a sender: see shm_sync_wait_for_sender. */
-    template <class Rep, class Period>
-    [[nodiscard]] result wait_for_sender(
-        std::chrono::duration<Rep, Period> timeout) noexcept {
-        return shm_sync_wait_for_sender(&receiver_, nanoseconds(timeout));
+    [[nodiscard]] result wait_for_sender(timeout time) noexcept {
+        return shm_sync_wait_for_sender(&receiver_, time.nanoseconds());
     }
     result close() noexcept { return shm_sync_receiver_close(&receiver_); }
 
+    /* The messages as a range, which ends at the first result but SHM_SYNC_OK.
+     * `ended` returns it.
+     *
+     *     for (const job &next : receiver) ...
+     *     if (receiver.ended() == SHM_SYNC_PEER_DIED) ...
+     */
+    class iterator {
+      public:
+        const T &operator*() const noexcept { return message_; }
+        iterator &operator++() noexcept {
+            from_->ended_ = from_->recv(message_);
+            return *this;
+        }
+        /* Whether the range goes on. */
+        bool operator!=(std::nullptr_t) const noexcept {
+            return from_->ended_ == SHM_SYNC_OK;
+        }
+
+      private:
+        friend class receiver;
+        explicit iterator(receiver &from) noexcept : from_(&from), message_() {
+            ++*this;
+        }
+        receiver *from_;
+        T message_;
+    };
+    iterator begin() noexcept { return iterator(*this); }
+    std::nullptr_t end() const noexcept { return nullptr; }
+    /* Returns why the last loop over the messages ended. */
+    [[nodiscard]] result ended() const noexcept { return ended_; }
+
   private:
     shm_sync_receiver receiver_;
+    result ended_;
 };
 
 /* The end of a pipe that writes. The destructor closes it. It stays in its thread. */
@@ -6046,6 +6305,12 @@ class writer {
     [[nodiscard]] result write(
         const void *bytes, std::uint64_t len, std::uint64_t &written) noexcept {
         return end_.send_many(static_cast<const unsigned char *>(bytes), len, written);
+    }
+    /* Waits at most for a time: see shm_sync_write_for. */
+    [[nodiscard]] result write_for(const void *bytes, std::uint64_t len,
+        std::uint64_t &written, timeout time) noexcept {
+        return end_.send_many_for(
+            static_cast<const unsigned char *>(bytes), len, written, time);
     }
     result close() noexcept { return end_.close(); }
 
@@ -6066,18 +6331,47 @@ class reader {
         void *bytes, std::uint64_t len, std::uint64_t &count) noexcept {
         return end_.recv_many(static_cast<unsigned char *>(bytes), len, count);
     }
+    /* Waits at most for a time: see shm_sync_read_for. */
+    [[nodiscard]] result read_for(
+        void *bytes, std::uint64_t len, std::uint64_t &count, timeout time) noexcept {
+        return end_.recv_many_for(
+            static_cast<unsigned char *>(bytes), len, count, time);
+    }
     result close() noexcept { return end_.close(); }
 
   private:
     receiver<unsigned char> end_;
 };
 
-/* Waits until the event is set, at most for a time: see shm_sync_event_wait_for. */
-template <class Rep, class Period>
-[[nodiscard]] result wait_for(
-    shm_sync_event &event, std::chrono::duration<Rep, Period> timeout) noexcept {
-    return shm_sync_event_wait_for(&event, nanoseconds(timeout));
-}
+/* An event in a segment, which outlives this.
+ *
+ *     shm_sync::event ready(jobs->ready);
+ *     if (ready.wait_for(5s) != SHM_SYNC_OK) ...
+ */
+class event {
+  public:
+    explicit event(shm_sync_event &of) noexcept : event_(&of) {}
+
+    /* Sets the event: see shm_sync_event_set. */
+    result set() const noexcept { return shm_sync_event_set(event_); }
+    /* Resets the event: see shm_sync_event_reset. */
+    void reset() const noexcept { shm_sync_event_reset(event_); }
+    /* Returns whether the event is set: see shm_sync_event_is_set. */
+    bool is_set() const noexcept { return shm_sync_event_is_set(event_); }
+    /* Waits until the event is set: see shm_sync_event_wait. */
+    [[nodiscard]] result wait() const noexcept { return shm_sync_event_wait(event_); }
+    /* Goes on if the event is set: see shm_sync_event_try_wait. */
+    [[nodiscard]] result try_wait() const noexcept {
+        return shm_sync_event_try_wait(event_);
+    }
+    /* Waits at most for a time: see shm_sync_event_wait_for. */
+    [[nodiscard]] result wait_for(timeout time) const noexcept {
+        return shm_sync_event_wait_for(event_, time.nanoseconds());
+    }
+
+  private:
+    shm_sync_event *event_;
+};
 
 } // namespace v1
 } // namespace shm_sync

@@ -236,7 +236,9 @@ pub(crate) struct ExportC {
     #[command(flatten)]
     pub(crate) subject: Subject,
     /// The name of the value's type; all other names begin with it, and those of macros
-    /// with its capital letters. Without it, the name follows from that of the segment
+    /// with its capital letters. Without it, it is the name of the segment up to the
+    /// first dot and without a leading "shm-sync-": "runs" for "/shm-sync-runs" and for
+    /// "./runs.bin"
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     pub(crate) prefix: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! The header with each compiler, and with sanitizers.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use crate::build::{Compiler, Language, Product, SANITIZERS};
@@ -104,6 +106,32 @@ fn try_everything(peer: &Peer) {
     tested.end();
     rust.end();
     place.segment.ledger();
+}
+
+/// The header is the reference of its names, among many internal ones.
+#[test]
+fn index_of_the_header_has_all_names() {
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("../include/shm_sync.h");
+    let header = fs::read_to_string(header).expect("the header is there");
+    let (_, rest) = header.split_once(" * INDEX\n").expect("it has an index");
+    let (index, code) = rest
+        .split_once(" * REQUIREMENTS\n")
+        .expect("a section follows");
+    let is_public = |word: &str| {
+        word.strip_prefix("shm_sync_")
+            .is_some_and(|rest| !rest.starts_with("i_") && !rest.is_empty())
+    };
+    let names = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words
+            .filter(|word| is_public(word))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (index, code) = (names(index), names(code));
+    assert!(code.len() > 60, "{code:?}");
+    let missing: Vec<_> = code.symmetric_difference(&index).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

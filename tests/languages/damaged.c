@@ -373,6 +373,77 @@ static void objects_of_no_size(void)
     }
 }
 
+/* A closed segment, and paths and addresses that lead nowhere. */
+static void refusals_differ(void)
+{
+    char fingerprint[33] = "x";
+    open_world();
+    shm_sync_fingerprint(&segment, fingerprint);
+    expect(strlen(fingerprint) == 32, fingerprint);
+    shm_sync_result result = shm_sync_find(&segment, "nope", SHM_SYNC_KIND_ANY, &object);
+    expect(result == SHM_SYNC_NO_SUCH_FIELD, shm_sync_text(result));
+    find("pipe", SHM_SYNC_KIND_PIPE);
+    expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
+    shm_sync_fingerprint(&segment, fingerprint);
+    expect(fingerprint[0] == '\0', "a closed segment has no fingerprint");
+    image_end(&image);
+    result = shm_sync_open(&segment, "/shm-sync-test-nothing", NULL);
+    expect(result == SHM_SYNC_NOT_FOUND, shm_sync_text(result));
+    result = shm_sync_open(&segment, "/shm-sync-test-nothing", "0123");
+    expect(result == SHM_SYNC_INVALID_ARGUMENT, shm_sync_text(result));
+}
+
+/* Each result has a text of its own. */
+static void texts_differ(void)
+{
+    for (int i = 0; i <= SHM_SYNC_SYSTEM; i++) {
+        const char *text = shm_sync_text((shm_sync_result)i);
+        for (int other = -1; other < i; other++) {
+            const char *another = shm_sync_text((shm_sync_result)other);
+            expect(strcmp(text, another) != 0, text);
+        }
+    }
+}
+
+/* Reads and writes that have to wait end in time. */
+static void pipe_timeouts(void)
+{
+    unsigned char bytes[256];
+    uint64_t count = 99;
+    shm_sync_sender sender;
+    shm_sync_receiver receiver;
+    memset(bytes, 7, sizeof bytes);
+    open_world();
+    find(".pipe", SHM_SYNC_KIND_PIPE);
+    uint64_t capacity = object.count;
+    expect(capacity > 0 && capacity < sizeof bytes, "the pipe is short");
+    expect(shm_sync_sender_open(&object, &sender) == SHM_SYNC_OK, "sender");
+    expect(shm_sync_receiver_open(&object, &receiver) == SHM_SYNC_OK, "receiver");
+    shm_sync_result result = shm_sync_read_for(&receiver, bytes, 9, 1000000, &count);
+    expect(result == SHM_SYNC_TIMED_OUT && count == 0, shm_sync_text(result));
+    result = shm_sync_write_for(&sender, bytes, sizeof bytes, 1000000, &count);
+    expect(result == SHM_SYNC_OK && count == capacity, shm_sync_text(result));
+    result = shm_sync_write_for(&sender, bytes, 1, 1000000, &count);
+    expect(result == SHM_SYNC_TIMED_OUT && count == 0, shm_sync_text(result));
+    result = shm_sync_read_for(&receiver, bytes, sizeof bytes, UINT64_MAX, &count);
+    expect(result == SHM_SYNC_OK && count == capacity, shm_sync_text(result));
+    expect(shm_sync_sender_close(&sender) == SHM_SYNC_OK, "close");
+    result = shm_sync_read_for(&receiver, bytes, 1, UINT64_MAX, &count);
+    expect(result == SHM_SYNC_DISCONNECTED && count == 0, shm_sync_text(result));
+    expect(shm_sync_receiver_close(&receiver) == SHM_SYNC_OK, "close");
+    find(".channel", SHM_SYNC_KIND_CHANNEL);
+    expect(shm_sync_sender_open(&object, &sender) == SHM_SYNC_OK, "sender");
+    expect(shm_sync_receiver_open(&object, &receiver) == SHM_SYNC_OK, "receiver");
+    result = shm_sync_write_for(&sender, bytes, 1, 0, &count);
+    expect(result == SHM_SYNC_INVALID_ARGUMENT, "a channel is no pipe");
+    result = shm_sync_read_for(&receiver, bytes, 1, 0, &count);
+    expect(result == SHM_SYNC_INVALID_ARGUMENT, "a channel is no pipe");
+    expect(shm_sync_sender_close(&sender) == SHM_SYNC_OK, "close");
+    expect(shm_sync_receiver_close(&receiver) == SHM_SYNC_OK, "close");
+    expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
+    image_end(&image);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -406,6 +477,9 @@ static const struct {
     CASE(copy_of_a_closed_endpoint),
     CASE(endpoint_that_was_never_opened),
     CASE(objects_of_no_size),
+    CASE(refusals_differ),
+    CASE(texts_differ),
+    CASE(pipe_timeouts),
 };
 
 /* Without an argument, lists the cases. */

@@ -19,6 +19,9 @@ pub(crate) use names::{is_free, prefix_of};
 
 /// The size of a mutex without its data in bytes.
 const MUTEX: u64 = 64;
+/// The size and the alignment of a seat in bytes. A semaphore has one per permit, and
+/// two more.
+const SEAT: u64 = 64;
 /// A longer name of a type is replaced by a number.
 const LONGEST_NAME: usize = 60;
 /// A longer path is not shown.
@@ -59,12 +62,88 @@ enum Shape<'a> {
     Wide {
         is_signed: bool,
     },
-    /// Bytes that only functions of `shm_sync.h` use.
+    /// An object that functions of `shm_sync.h` use by its description.
+    Described(Description<'a>),
+    /// Bytes that C programs do not use.
     Opaque,
 }
 
+/// What a program says about an object, so that `shm_sync.h` can use it.
+#[derive(Clone, Copy, Debug)]
+enum Description<'a> {
+    Semaphore {
+        permits: u64,
+    },
+    Pipe {
+        capacity: u64,
+    },
+    Channel {
+        message: &'a Type,
+        capacity: u64,
+        senders: u64,
+        receivers: u64,
+    },
+}
+
+impl<'a> Description<'a> {
+    /// Returns `None` if C programs can't use the object.
+    fn of(of: &'a Type, types: &'a Types) -> Option<Self> {
+        // No object has more fields.
+        let inside = |of: &'a Type, name: &str| {
+            let mut fields = of.fields.iter().take(16);
+            let field = fields.find(|field| field.name == name)?;
+            types.type_of(field)
+        };
+        // An array, as the type of its elements and its length.
+        let array = |of: &'a Type| match (of.kind.as_str(), &of.fields[..]) {
+            ("array", [element]) => Some((types.type_of(element)?, element.offset)),
+            _ => None,
+        };
+        match of.kind.as_str() {
+            "ShmSemaphore" => {
+                let permits = (of.size / SEAT).checked_sub(2)?;
+                let is_known = permits > 0 && (of.size % SEAT, of.align) == (0, SEAT);
+                is_known.then_some(Self::Semaphore { permits })
+            }
+            "ShmPipe" => {
+                let slots = inside(inside(of, "channel")?, "slots")?;
+                let capacity = array(slots)?.1;
+                Some(Self::Pipe { capacity })
+            }
+            "ShmChannel" => {
+                let ends = |side| Some(array(inside(inside(of, side)?, "seats")?)?.1);
+                let (message, capacity) = array(inside(of, "slots")?)?;
+                Some(Self::Channel {
+                    message,
+                    capacity,
+                    senders: ends("senders")?,
+                    receivers: ends("receivers")?,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the call that makes the description of the object `in`.
+    fn call(self) -> String {
+        match self {
+            Self::Semaphore { permits } => format!("shm_sync_semaphore_at(in, {permits}u)"),
+            Self::Pipe { capacity } => format!("shm_sync_pipe_at(in, {capacity}u)"),
+            Self::Channel {
+                message,
+                capacity,
+                senders,
+                receivers,
+            } => format!(
+                "shm_sync_channel_at(\n        in, {}u, {}u, {capacity}u, {senders}u, {receivers}u)",
+                message.size, message.align
+            ),
+        }
+    }
+}
+
 impl<'a> Shape<'a> {
-    fn of(of: &'a Type, types: &Types) -> Self {
+    fn of(of: &'a Type, types: &'a Types) -> Self {
         let size_of = |field: &Field| types.type_of(field).map(|of| of.size);
         if let Some((name, size, note)) = scalar(&of.kind) {
             let is_natural = of.size == size && of.align == size;
@@ -106,7 +185,7 @@ impl<'a> Shape<'a> {
                 | "with tail" | "ShmMutex",
                 _,
             ) => Self::Struct,
-            _ => Self::Opaque,
+            _ => Description::of(of, types).map_or(Self::Opaque, Self::Described),
         }
     }
 
@@ -114,7 +193,12 @@ impl<'a> Shape<'a> {
     fn has_name(self) -> bool {
         matches!(
             self,
-            Self::Struct | Self::PlainEnum | Self::TaggedUnion | Self::Wide { .. } | Self::Opaque
+            Self::Struct
+                | Self::PlainEnum
+                | Self::TaggedUnion
+                | Self::Wide { .. }
+                | Self::Described(_)
+                | Self::Opaque
         )
     }
 }
@@ -279,6 +363,13 @@ impl<'a> Header<'a> {
                     add(element, name, format!("{path}[]"));
                 }
                 Shape::Inner(inner, _) => add(inner, name, path),
+                Shape::Described(Description::Channel { message, .. }) => {
+                    let path = match path.as_str() {
+                        "" => "a message".to_owned(),
+                        _ => format!("a message of {path}"),
+                    };
+                    queue.push_back((message, format!("{name}_message"), path));
+                }
                 Shape::Struct | Shape::TaggedUnion => {
                     for field in &of.fields {
                         let path = match of.kind.as_str() {
@@ -452,7 +543,8 @@ impl<'a> Header<'a> {
             Shape::PlainEnum => self.write_plain_enum(of, &name),
             Shape::TaggedUnion => self.write_tagged_union(of, &name, &path),
             Shape::Wide { is_signed } => self.write_wide(of, &name, is_signed),
-            _ => self.write_opaque(of, &name, &path, None),
+            Shape::Described(description) => self.write_described(of, &name, &path, description),
+            _ => self.write_opaque(of, &name, &path, "C programs can't use it"),
         }
     }
 
@@ -508,7 +600,7 @@ impl<'a> Header<'a> {
         }
         let size = (!of.is_variable()).then_some(of.size);
         let Some(lines) = lines_of(&members, size, of.align, &mut names) else {
-            return self.write_opaque(of, name, path, Some("its fields overlap"));
+            return self.write_opaque(of, name, path, "its fields overlap");
         };
         self.write_head(of, path, &remarks);
         let _ = write!(self.text, "typedef struct {name} {{\n{lines}}} {name};\n");
@@ -618,7 +710,7 @@ impl<'a> Header<'a> {
         let tag = of.fields.first().and_then(|tag| self.types.type_of(tag));
         let declared = tag.and_then(|tag| Some((self.declaration(tag)?, tag)));
         let Some((tag_declaration, tag)) = declared else {
-            return self.write_opaque(of, name, path, None);
+            return self.write_opaque(of, name, path, "its tag has no bytes");
         };
         let tag_member = |name: &mut Names| Member {
             name: name.add("tag"),
@@ -640,7 +732,7 @@ impl<'a> Header<'a> {
             members.extend(fields);
             let align = members.iter().map(|member| member.align).max().unwrap_or(1);
             let Some(lines) = lines_of(&members, None, align, &mut names) else {
-                return self.write_opaque(of, name, path, Some("its fields overlap"));
+                return self.write_opaque(of, name, path, "its fields overlap");
             };
             let end = members.last().map_or(0, |last| last.offset + last.size);
             variants.push((variant, struct_name, members, lines, remarks, end, align));
@@ -703,15 +795,32 @@ impl<'a> Header<'a> {
         self.assert_layout(name, Some(of.size), of.align);
     }
 
-    fn write_opaque(&mut self, of: &Type, name: &str, path: &str, remark: Option<&str>) {
-        let remark = remark.map_or_else(
-            || match path {
-                "" => "shm_sync_find finds it by the path \"\"".to_owned(),
-                path => format!("shm_sync_find finds it by a path like {path}"),
+    /// Writes an object, and a function that describes it for `shm_sync.h`.
+    fn write_described(&mut self, of: &Type, name: &str, path: &str, description: Description<'_>) {
+        let function = self.names.add(&format!("{name}_object"));
+        let mut remark = match description {
+            Description::Semaphore { permits } => format!("{permits} permits"),
+            Description::Pipe { capacity } => format!("{capacity} bytes"),
+            Description::Channel {
+                message, capacity, ..
+            } => match self.declaration(message) {
+                Some(Declaration {
+                    base, dimensions, ..
+                }) => format!("{capacity} messages {base}{dimensions}"),
+                None => format!("{capacity} messages without bytes"),
             },
-            str::to_owned,
+        };
+        let _ = write!(remark, "; {function} describes it");
+        self.write_opaque(of, name, path, &remark);
+        let call = description.call();
+        let _ = write!(
+            self.text,
+            "static inline shm_sync_object {function}({name} *in) {{\n    return {call};\n}}\n"
         );
-        self.write_head(of, path, &[remark]);
+    }
+
+    fn write_opaque(&mut self, of: &Type, name: &str, path: &str, remark: &str) {
+        self.write_head(of, path, &[remark.to_owned()]);
         let aligned = aligned_if(of.align > 1, of.align);
         let size = of.size.max(1);
         let _ = write!(

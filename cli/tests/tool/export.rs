@@ -210,6 +210,26 @@ struct All {
     żółw: u8,
 }
 
+#[derive(ShmSafe, Clone, Copy)]
+#[repr(C)]
+struct Job {
+    kind: u16,
+    number: u64,
+}
+
+#[derive(ShmSafe)]
+#[repr(C)]
+struct Objects {
+    jobs: ShmChannel<Job, 8>,
+    results: ShmChannel<u64, 4, 1, 3>,
+    empty: ShmChannel<(), 3>,
+    log: ShmPipe<10>,
+    permits: ShmSemaphore<3>,
+    lines: [ShmPipe<7>; 2],
+    rwlock: ShmRwLock<u8>,
+    lifeline: ShmLifeline,
+}
+
 fn all() -> All {
     let inner = Inner {
         number: 1,
@@ -371,6 +391,77 @@ on_stage! {
                         shared 2 8 1 16 17 18 1 -19 4294967295 21 1 1 -1 1 22 25 1 26 27 1 28 29 30";
         assert_eq!(printed, expected, "{header}");
         drop(segment);
+    }
+
+    fn objects_have_descriptions() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let objects = Objects {
+            jobs: ShmChannel::new(),
+            results: ShmChannel::new(),
+            empty: ShmChannel::new(),
+            log: ShmPipe::new(),
+            permits: ShmSemaphore::new(),
+            lines: [const { ShmPipe::new() }; 2],
+            rwlock: ShmRwLock::new(0),
+            lifeline: ShmLifeline::new(),
+        };
+        let address = TestName::new("export-objects");
+        let segment = Segment::create(&address, objects).unwrap();
+        let header = stdout(&["export-c", &address, "--prefix", "some"]);
+        for text in [
+            "/* .rwlock: ShmRwLock; C programs can't use it */",
+            "/* .lifeline: ShmLifeline; C programs can't use it */",
+            "/* .jobs: ShmChannel; 8 messages some_jobs_message; some_jobs_object describes it */",
+            "/* a message of .jobs: struct */",
+            "/* .results: ShmChannel; 4 messages uint64_t; some_results_object describes it */",
+            "/* .empty: ShmChannel; 3 messages without bytes; some_empty_object describes it */",
+            "/* .log: ShmPipe; 10 bytes; some_log_object describes it */",
+            "/* .permits: ShmSemaphore; 3 permits; some_permits_object describes it */",
+        ] {
+            assert!(header.contains(text), "{text} is in {header}");
+        }
+        // Each description is as the segment itself describes the object.
+        let body = r#"
+            shm_sync_segment segment;
+            if (shm_sync_open(&segment, argv[1], SOME_FINGERPRINT) != SHM_SYNC_OK) return 1;
+            some *value = (some *)segment.value;
+            const char *paths[] = {"jobs", "results", "empty", "log", "permits", "lines[1]"};
+            shm_sync_object described[] = {
+                some_jobs_object(&value->jobs), some_results_object(&value->results),
+                some_empty_object(&value->empty), some_log_object(&value->log),
+                some_permits_object(&value->permits), some_lines_object(&value->lines[1]),
+            };
+            for (unsigned i = 0; i < sizeof described / sizeof *described; i++) {
+                shm_sync_object found;
+                shm_sync_object *it = &described[i];
+                if (shm_sync_find(&segment, paths[i], it->kind, &found) != SHM_SYNC_OK) return 2;
+                bool equal = found.at == it->at && found.size == it->size &&
+                    found.data == it->data && found.data_size == it->data_size &&
+                    found.count == it->count && found.senders == it->senders &&
+                    found.receivers == it->receivers &&
+                    found.i_senders == it->i_senders && found.i_receivers == it->i_receivers;
+                printf("%s %d\n", paths[i], equal);
+            }
+            some_jobs_message job;
+            memset(&job, 0, sizeof job);
+            job.kind = 7;
+            job.number = 8;
+            shm_sync_sender sender;
+            if (shm_sync_sender_open(&described[0], &sender) != SHM_SYNC_OK) return 3;
+            if (shm_sync_send(&sender, &job) != SHM_SYNC_OK) return 4;
+            if (shm_sync_sender_close(&sender) != SHM_SYNC_OK) return 5;
+            if (shm_sync_close(&segment) != SHM_SYNC_OK) return 6;
+        "#;
+        let printed = compilers.run(&header, body, &[&address]);
+        let expected = "jobs 1\nresults 1\nempty 1\nlog 1\npermits 1\nlines[1] 1\n";
+        assert_eq!(printed, expected, "{header}");
+        let receiver = segment.jobs.receiver().expect("there is a seat");
+        for language in ["C", "C++"] {
+            let job = receiver.recv().expect("the program sent one");
+            assert_eq!((job.kind, job.number), (7, 8), "{language}");
+        }
     }
 
     fn variable_lengths_have_functions() {

@@ -44,6 +44,7 @@ EXPORT const char *shm_sync_py_name(int result) {
         NAME(DISCONNECTED);
         NAME(PEER_DIED);
         NAME(NOT_FOUND);
+        NAME(NO_SUCH_FIELD);
         NAME(NOT_A_SEGMENT);
         NAME(UNSUPPORTED_FORMAT);
         NAME(LAYOUT_MISMATCH);

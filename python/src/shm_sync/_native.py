@@ -100,6 +100,7 @@ _EXCEPTIONS: dict[str, type[Error]] = {
     "DISCONNECTED": Disconnected,
     "PEER_DIED": PeerDied,
     "NOT_FOUND": NotFound,
+    "NO_SUCH_FIELD": NotFound,
     "NOT_A_SEGMENT": NotASegment,
     "UNSUPPORTED_FORMAT": LayoutMismatch,
     "LAYOUT_MISMATCH": LayoutMismatch,

@@ -66,6 +66,8 @@ static const char *name_of(shm_sync_result result)
         return "peer_died";
     case SHM_SYNC_NOT_FOUND:
         return "not_found";
+    case SHM_SYNC_NO_SUCH_FIELD:
+        return "no_such_field";
     case SHM_SYNC_NOT_A_SEGMENT:
         return "not_a_segment";
     case SHM_SYNC_UNSUPPORTED_FORMAT:

@@ -57,6 +57,7 @@ std::string name_of(shm_sync::result result)
         {SHM_SYNC_DISCONNECTED, "disconnected"},
         {SHM_SYNC_PEER_DIED, "peer_died"},
         {SHM_SYNC_NOT_FOUND, "not_found"},
+        {SHM_SYNC_NO_SUCH_FIELD, "no_such_field"},
         {SHM_SYNC_NOT_A_SEGMENT, "not_a_segment"},
         {SHM_SYNC_UNSUPPORTED_FORMAT, "unsupported_format"},
         {SHM_SYNC_LAYOUT_MISMATCH, "layout_mismatch"},
@@ -214,32 +215,24 @@ class Peer {
     std::string wait(std::uint64_t turn, std::optional<Clock::time_point> until)
     {
         shm_sync::guard guard(ledger_->lock);
-        while (guard && ledger_->data.turn != turn) {
-            if (!until) {
-                (void)guard.wait(*changed_);
-                continue;
-            }
-            auto left = *until - Clock::now();
-            if (left <= Clock::duration::zero()) {
-                return "timed_out";
-            }
-            (void)guard.wait_for(*changed_, left);
+        auto has_come = [&] { return ledger_->data.turn == turn; };
+        if (guard) {
+            (void)(until ? guard.wait_for(*changed_, *until, has_come)
+                         : guard.wait(*changed_, has_come));
         }
         if (guard.poisoned()) {
             std::string reply = cause();
             repair(guard);
             return reply;
         }
-        return guard ? "ok" : name_of(guard.outcome());
+        return name_of(guard.outcome());
     }
 
     void hand_over(std::uint64_t me, std::uint64_t other, std::uint64_t rounds)
     {
         shm_sync::guard guard = locked(nullptr);
         for (std::uint64_t round = 0; round < rounds; round++) {
-            while (ledger_->data.turn != me) {
-                expect(guard.wait(*changed_));
-            }
+            expect(guard.wait(*changed_, [&] { return ledger_->data.turn == me; }));
             add(ledger_->data);
             ledger_->data.turn = other;
             shm_sync_notify_one(changed_);

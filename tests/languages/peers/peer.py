@@ -51,7 +51,7 @@ class Peer:
         except shm_sync.Poisoned as poisoned:
             return reply_of(poisoned.cause)
         except shm_sync.Error as error:
-            return error.result or "not_found"
+            return error.result or "no_such_field"
         except TimeoutError:
             return "timed_out"
         return reply if isinstance(reply, str) else "ok" if reply is None else f"ok {reply}"
