@@ -26,8 +26,8 @@ si_utime si_value sigev_notify_attributes sigev_notify_function st_atime st_ctim
 st_mtime";
 
 /// Names at file scope in the headers of glibc, of which a program may include any:
-/// functions, types, tags, constants and macros. Those that [`is_like_macro`] finds, and
-/// those that end in `_t`, are left out.
+/// functions, types, tags, constants and macros. Those that [`is_like_macro`] finds,
+/// and those that end in `_t`, are left out.
 const GLOBALS: &str = include_str!("globals.txt");
 
 /// The beginning of all names in `shm_sync.h`.
@@ -126,8 +126,9 @@ pub(crate) fn member(name: &str) -> String {
     text
 }
 
-/// Returns whether a text can be the prefix of all names at file scope. It is not like a
-/// macro, so that no name with the prefix is, and none begins as those in `shm_sync.h`.
+/// Returns whether a text can be the prefix of all names at file scope. It is not like
+/// a macro, so that no name with the prefix is, and none begins as those in
+/// `shm_sync.h`.
 pub(crate) fn is_free(name: &str) -> bool {
     let is_identifier = !name.is_empty() && identifier(name) == name;
     let is_reserved = name.starts_with('_') || name.eq_ignore_ascii_case("shm");
