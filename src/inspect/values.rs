@@ -49,8 +49,8 @@ pub struct Values {
 pub struct FieldValue {
     /// The path of the field, such as `.workers[3].state`. It is empty for the value as
     /// a whole. The fields of a variant follow its name: `.state::Busy.since`. It can
-    /// contain any character: see [`printable`](super::printable). It ends with `…` if it
-    /// is longer than 1024 bytes.
+    /// contain any character: see [`printable`](super::printable). It ends with `…` if
+    /// it is longer than 1024 bytes.
     pub path: String,
     /// The offset in bytes from the start of the value.
     pub offset: u64,

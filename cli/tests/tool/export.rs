@@ -529,8 +529,8 @@ on_stage! {
         assert_eq!(compilers.run(&header, body, &[]), "4 3", "{header}");
     }
 
-    /// The name of a segment, alone or with that of a field, is often that of a function
-    /// or of a type of glibc.
+    /// The name of a segment, alone or with that of a field, is often that of a
+    /// function or of a type of glibc.
     fn names_of_functions_and_types_are_avoided() {
         let Some(compilers) = Compilers::new() else {
             return;
