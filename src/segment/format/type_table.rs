@@ -92,8 +92,8 @@ pub struct Field {
 }
 
 impl Field {
-    /// Returns what two fields are compared by. Equal types of two tables have different
-    /// indices.
+    /// Returns what two fields are compared by. Equal types of two tables have
+    /// different indices.
     fn key(&self) -> (&str, u64, Fingerprint) {
         (&self.name, self.offset, self.fingerprint)
     }
