@@ -1,6 +1,6 @@
 /* Batches of operations on a locked number, as C programs write them. The benchmark
- * compiles this file when it runs (see src/workloads/languages.rs). Each function returns
- * 0, or 1 if an operation has failed. */
+ * compiles this file when it runs (see src/workloads/languages.rs). Each function
+ * returns 0, or 1 if an operation has failed. */
 #include "shm_sync.h"
 
 /* The data is volatile, so that the compiler adds each time. */

@@ -129,7 +129,8 @@ fn result_of(number: u64) -> u64 {
 /// Compiles `worker.c` beside this program, and returns the path of the result.
 fn compile_worker() -> Result<PathBuf, Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let worker = env::current_exe()?.with_file_name(format!("worker-{}", process::id()));
+    let name = format!("worker-{}", process::id());
+    let worker = env::current_exe()?.with_file_name(name);
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let status = Command::new(&compiler)
         .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-o"])

@@ -24,6 +24,10 @@ const MAX_BYTES: u64 = 32;
 const PARTS_PER_VALUE: usize = 64;
 /// A longer name of a field is not shown in full, in bytes.
 const LONGEST_NAME: usize = 200;
+/// A longer path is not shown in full, in bytes.
+const LONGEST_PATH: usize = 1024;
+/// The maximum length of all paths together in bytes.
+const MAX_PATHS: usize = 16 << 20;
 
 /// The values in a segment, as [`values`](super::values) has found them.
 ///
@@ -34,7 +38,7 @@ const LONGEST_NAME: usize = 200;
 pub struct Values {
     /// The values of the fields, in the order of the types.
     pub fields: Vec<FieldValue>,
-    /// Whether there are more than the limit.
+    /// Whether there are more than the limit, or than 16 MiB of paths can describe.
     pub is_cut: bool,
 }
 
@@ -45,7 +49,8 @@ pub struct Values {
 pub struct FieldValue {
     /// The path of the field, such as `.workers[3].state`. It is empty for the value as
     /// a whole. The fields of a variant follow its name: `.state::Busy.since`. It can
-    /// contain any character: see [`printable`](super::printable).
+    /// contain any character: see [`printable`](super::printable). It ends with `…` if
+    /// it is longer than 1024 bytes.
     pub path: String,
     /// The offset in bytes from the start of the value.
     pub offset: u64,
@@ -172,6 +177,7 @@ pub(super) fn read(opened: &Opened, limit: usize) -> Result<Option<Values>, Erro
         fields: Vec::new(),
         limit,
         parts: limit.saturating_mul(PARTS_PER_VALUE),
+        room: MAX_PATHS,
         is_cut: false,
     };
     walk.part(types.root(), 0);
@@ -194,18 +200,26 @@ struct Walk<'a> {
     limit: usize,
     /// The number of parts that may still be visited.
     parts: usize,
+    /// The number of bytes that the paths may still have.
+    room: usize,
     is_cut: bool,
 }
 
 impl<'a> Walk<'a> {
     /// Adds a value at the present path.
     fn add(&mut self, offset: u64, value: Value) {
-        if self.fields.len() >= self.limit {
+        let shown = beginning(&self.path, LONGEST_PATH);
+        let mut path = shown.to_owned();
+        if shown.len() < self.path.len() {
+            path.push('…');
+        }
+        if self.fields.len() >= self.limit || path.len() > self.room {
             self.is_cut = true;
             return;
         }
+        self.room -= path.len();
         self.fields.push(FieldValue {
-            path: self.path.clone(),
+            path,
             offset,
             value,
         });
@@ -267,7 +281,7 @@ impl<'a> Walk<'a> {
     fn field(&mut self, field: &'a Field, start: u64) {
         let end = self.path.len();
         self.path.push('.');
-        self.path += shortened(&field.name);
+        self.path += beginning(&field.name, LONGEST_NAME);
         self.same_path(field, start);
         self.path.truncate(end);
     }
@@ -289,7 +303,7 @@ impl<'a> Walk<'a> {
         let Some(Variant { name, fields, .. }) = found else {
             return self.add(offset, Value::Invalid);
         };
-        let name = shortened(name);
+        let name = beginning(name, LONGEST_NAME);
         self.add(offset, Value::Variant(name.to_owned()));
         let end = self.path.len();
         self.path += "::";
@@ -456,12 +470,13 @@ fn signed(bits: u128, size: u64) -> i128 {
     (bits << unused) as i128 >> unused
 }
 
-/// Returns the beginning of a name.
-fn shortened(name: &str) -> &str {
-    match name.char_indices().find(|(at, _)| *at >= LONGEST_NAME) {
-        Some((end, _)) => &name[..end],
-        None => name,
+/// Returns the whole characters in the first `longest` bytes of a text.
+fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
+    &text[..end]
 }
 
 fn is_scalar(of: &Type, types: &Types) -> bool {

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use shm_sync::inspect::{self, Field, Type, Types, Variant};
 use shm_sync::{Fingerprint, Layout};
 
-use names::{Names, identifier};
+use names::{Names, identifier, member};
 pub(crate) use names::{is_free, prefix_of};
 
 /// The size of a mutex without its data in bytes.
@@ -296,7 +296,7 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     fn new(source: &'a Source<'a>) -> Self {
-        let mut names = Names::default();
+        let mut names = Names::at_file_scope(None);
         for suffix in ["_H", "_FINGERPRINT", "_ADDRESS"] {
             names.add(&format!("{}{suffix}", source.prefix.to_ascii_uppercase()));
         }
@@ -401,7 +401,7 @@ impl<'a> Header<'a> {
             }
         }
         self.type_names = Rc::new(std::mem::take(&mut self.names));
-        self.names = Names::inside(Rc::clone(&self.type_names));
+        self.names = Names::at_file_scope(Some(Rc::clone(&self.type_names)));
         // The types of the fields come first, so that this does not recurse.
         for of in self.types.all() {
             let declaration = self.declare(of);
@@ -559,7 +559,7 @@ impl<'a> Header<'a> {
             };
             match self.declaration(of) {
                 Some(declaration) if !of.is_variable() => members.push(Member {
-                    name: names.add(&identifier(&field.name)),
+                    name: names.add(&member(&field.name)),
                     declaration,
                     offset: field.offset,
                     size: of.size,
@@ -763,7 +763,7 @@ impl<'a> Header<'a> {
         } = &tag_declaration;
         let mut lines = format!("    {aligned}{base} {tag_name}{dimensions};\n");
         for (variant, struct_name, ..) in &variants {
-            let member = names.add(&identifier(&variant.name));
+            let member = names.add(&member(&variant.name));
             let _ = writeln!(lines, "    {struct_name} {member};");
         }
         if size.next_multiple_of(of.align) != of.size {

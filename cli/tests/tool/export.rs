@@ -1,5 +1,6 @@
 //! `export-c`: the header compiles as C11 and as C++17, and has the compiler's offsets.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -85,6 +86,42 @@ impl Compilers {
         }
         assert_eq!(outputs[0], outputs[1], "C and C++ agree");
         outputs.swap_remove(0)
+    }
+
+    /// Returns what the preprocessor makes of a program that includes `shm_sync.h`.
+    fn preprocess(&self, arguments: &[&str]) -> String {
+        let source = self.directory.join("empty.c");
+        fs::write(&source, "#include \"shm_sync.h\"\n").expect("there is room");
+        let output = Command::new("cc")
+            .args(["-std=gnu11", "-E", "-I"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"))
+            .args(arguments)
+            .arg(source)
+            .output();
+        let output = output.expect("there is a compiler");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("headers are ASCII")
+    }
+
+    /// Compiles a program that includes these headers, as several standards.
+    fn check(&self, headers: &[String]) {
+        let mut program = String::new();
+        for (number, header) in headers.iter().enumerate() {
+            let name = format!("part{number}.h");
+            fs::write(self.directory.join(&name), header).expect("there is room");
+            program += &format!("#include \"{name}\"\n");
+        }
+        program += "int main(void) { return 0; }\n";
+        for (compiler, file, standard) in [
+            ("cc", "check.c", "-std=c11"),
+            ("cc", "check.c", "-std=gnu11"),
+            ("c++", "check.cc", "-std=c++17"),
+            ("c++", "check.cc", "-std=gnu++17"),
+        ] {
+            let source = self.directory.join(file);
+            fs::write(&source, &program).expect("there is room");
+            self.compile(compiler, &[standard], &source);
+        }
     }
 }
 
@@ -583,12 +620,85 @@ on_stage! {
         assert_eq!(compilers.run(&header, body, &[]), "4 3", "{header}");
     }
 
+    /// The name of a segment, alone or with that of a field, is often that of a
+    /// function or of a type of glibc.
+    fn names_of_functions_and_types_are_avoided() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let mut headers = Vec::new();
+        for name in ["read", "index", "stat", "timespec", "RUNS", "log", "int", "std", "no"] {
+            let path = compilers.directory.join(name);
+            let segment = Segment::create(&path, (0_u8, (1_u8, 2_u16))).unwrap();
+            headers.push(stdout(&["export-c", &path.to_string_lossy()]));
+            drop(segment);
+        }
+        let text = compilers.preprocess(&[]);
+        let of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words: BTreeSet<&str> = text.split(|c| !of_word(c)).collect();
+        let mut count = 0;
+        for prefix in ["pthread", "pid", "uint64", "sched", "timer", "posix"] {
+            let start = format!("{prefix}_");
+            let parts = words.iter().filter_map(|word| word.strip_prefix(&start));
+            let parts = parts.filter(|part| !part.is_empty());
+            let mut table = TypeTable::default();
+            let byte = table.add("u8", 1, 1, &[]);
+            let mut fields = Vec::new();
+            for (number, part) in (0..).zip(parts) {
+                let inner = table.add("struct", 1, 1, &[(&format!("of_{part}"), 0, byte)]);
+                fields.push((part, number, inner));
+            }
+            let size = fields.len();
+            count += size;
+            table.add("struct", size as u64, 1, &fields);
+            let name = table.create(&vec![0; size], 1);
+            headers.push(stdout(&["export-c", &name, "--prefix", prefix]));
+        }
+        assert!(count > 50, "glibc has more names than {count}");
+        compilers.check(&headers);
+    }
+
+    /// The headers that `shm_sync.h` includes define hundreds of macros.
+    fn names_of_macros_are_avoided() {
+        let Some(compilers) = Compilers::new() else {
+            return;
+        };
+        let text = compilers.preprocess(&["-dM"]);
+        let defined = text.lines().filter_map(|line| line.strip_prefix("#define "));
+        let names: Vec<&str> = defined
+            .filter_map(|line| line.split([' ', '(']).next())
+            .collect();
+        for name in ["EAGAIN", "O_RDONLY", "INT64_MAX", "SYS_futex"] {
+            assert!(names.contains(&name), "{name} is a macro");
+        }
+        let mut table = TypeTable::default();
+        let byte = table.add("u8", 1, 1, &[]);
+        let tag = table.add("u16", 2, 2, &[]);
+        let count = names.len() as u64;
+        let fields: Vec<_> = (0..).zip(&names).map(|(at, name)| (*name, at, byte)).collect();
+        let whole = table.add("struct", count, 1, &fields);
+        let plain = (0..).zip(&names).map(|(number, name)| (*name, number, &[][..]));
+        let plain = table.add_enum("enum", 2, 2, &[("u16", 0, tag)], &plain.collect::<Vec<_>>());
+        let inside: Vec<_> = names.iter().map(|name| [(*name, 2, byte)]).collect();
+        let tagged = (0..).zip(&names).zip(&inside);
+        let tagged: Vec<_> = tagged
+            .map(|((number, name), fields)| (*name, number, &fields[..]))
+            .collect();
+        let tagged = table.add_enum("enum", 4, 2, &[("u16", 0, tag)], &tagged);
+        let start = count.next_multiple_of(2);
+        let parts = [("whole", 0, whole), ("plain", start, plain), ("tagged", start + 2, tagged)];
+        table.add("struct", start + 6, 2, &parts);
+        let name = table.create(&vec![0; start as usize + 6], 2);
+        compilers.check(&[stdout(&["export-c", &name, "--prefix", "any"])]);
+    }
+
     fn what_has_no_header_is_refused() {
         let name = TestName::new("export-unit");
         let _unit = Segment::create(&name, ()).unwrap();
         let (text, code) = refusal(&["export-c", &name]);
         assert!(code == 1 && text.contains("has no bytes"), "{text}");
-        for prefix in ["int", "a b", "", "1x", "shm_sync_x", "*/"] {
+        let prefixes = ["int", "a b", "", "1x", "shm_sync_x", "*/", "read", "time_t", "_x", "RUNS"];
+        for prefix in prefixes {
             assert_eq!(refusal(&["export-c", &name, "--prefix", prefix]).1, 2, "{prefix}");
         }
         let (text, code) = refusal(&["export-c", "/shm-sync-test-nothing"]);

@@ -16,6 +16,7 @@
 //! [`parse`] is total: any bytes give types that could exist, or an error.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 
 use crate::error::CorruptHeader;
 use crate::shm_safe::{Description, FIELD, Fingerprint, TYPE, VARIANT, fingerprint_of};
@@ -75,7 +76,7 @@ pub struct Type {
 
 /// A field of a type or of a variant.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Field {
     /// The name, or the number in a tuple.
@@ -88,6 +89,28 @@ pub struct Field {
     /// The index of the field's type in the table.
     #[cfg_attr(feature = "serde", serde(skip))]
     index: usize,
+}
+
+impl Field {
+    /// Returns what two fields are compared by. Equal types of two tables have
+    /// different indices.
+    fn key(&self) -> (&str, u64, Fingerprint) {
+        (&self.name, self.offset, self.fingerprint)
+    }
+}
+
+impl PartialEq for Field {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Field {}
+
+impl Hash for Field {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 /// A variant of an enum.

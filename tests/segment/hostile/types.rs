@@ -215,6 +215,45 @@ on_stage! {
         let found = mismatch::<Named>(&name).to_string();
         assert_eq!(found, "field `.a`: expected u8 at offset 0, found struct at offset 0");
     }
+
+    fn long_paths_are_shortened() {
+        let mut table = TypeTable::default();
+        let mut of = table.add("u8", 1, 1, &[]);
+        for depth in 0..198 {
+            let (long, other) = ("ż".repeat(100), "m".repeat(200));
+            let fields = [(long.as_str(), 0, of), (other.as_str(), 0, of)];
+            of = table.add("struct", 1, 1, &fields[..if depth < 17 { 2 } else { 1 }]);
+        }
+        let name = table.create(&[1], 1);
+        for (limit, most) in [(1000, 2 << 20), (100_000, 16 << 20)] {
+            let values = values(&name, limit).unwrap().unwrap();
+            assert!(values.is_cut && !values.fields.is_empty(), "limit {limit}");
+            let lengths = values.fields.iter().map(|field| field.path.len());
+            assert!(lengths.clone().max() < Some(1028), "limit {limit}");
+            let sum: usize = lengths.sum();
+            assert!(sum <= most, "limit {limit}: {sum}");
+            assert!(values.fields[0].path.ends_with('…'), "limit {limit}");
+        }
+    }
+
+    fn equal_types_of_two_segments_are_equal() {
+        let mut table = TypeTable::default();
+        let byte = table.add("u8", 1, 1, &[]);
+        table.add("struct", 1, 1, &[("a", 0, byte)]);
+        let one = table.create(&[1], 1);
+        let mut table = TypeTable::default();
+        let word = table.add("u16", 2, 2, &[]);
+        let byte = table.add("u8", 1, 1, &[]);
+        let inner = table.add("struct", 1, 1, &[("a", 0, byte)]);
+        table.add("tuple", 4, 2, &[("0", 0, word), ("1", 2, inner)]);
+        let other = table.create(&[0; 4], 2);
+        let types = [&one, &other].map(|name| inspect::types(&name.parse().unwrap()).unwrap().unwrap());
+        let found = types[1].all().iter().find(|of| of.kind == "struct").unwrap();
+        assert_eq!(types[0].root().fields, found.fields, "the fields of one type");
+        let mut all = std::collections::HashSet::new();
+        all.insert(&types[0].root().fields[0]);
+        assert!(all.contains(&found.fields[0]), "they have one hash");
+    }
 }
 
 #[derive(shm_sync::ShmSafe)]
