@@ -8,8 +8,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command};
+use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use shm_sync::{OrRecover, PoisonCause, Removal, Segment, ShmCondvar, ShmMutex, ShmSafe};
 
 const HELP: &str = "\
@@ -77,6 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             changed: ShmCondvar::new(),
         },
     )?;
+    remove_at_signal(&address)?;
     writeln!(out, "the segment is {address}")?;
 
     let start = |crash_at: u64| -> io::Result<Child> {
@@ -111,7 +114,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     child.wait()?;
-    fs::remove_file(&worker)?;
     let table = jobs.table.lock_or_recover(&mut repair)?;
     let expected: u64 = (1..=JOBS as u64).map(result_of).sum();
     writeln!(out, "{} jobs, sum {}", table.done, table.sum)?;
@@ -126,15 +128,31 @@ fn result_of(number: u64) -> u64 {
     number * number
 }
 
+/// Removes the name of the segment when Ctrl-C ends this program. The worker, to which
+/// the terminal sends the signal as well, just ends.
+fn remove_at_signal(address: &str) -> Result<(), Box<dyn Error>> {
+    let ending = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    ending.thread_block()?;
+    let address = address.to_owned();
+    thread::spawn(move || {
+        let signal = ending.wait();
+        // The program ends in any case.
+        let _ = shm_sync::unlink(address.as_str());
+        process::exit(128 + signal.map_or(0, |signal| signal as i32))
+    });
+    Ok(())
+}
+
 /// Compiles `worker.c` beside this program, and returns the path of the result.
 fn compile_worker() -> Result<PathBuf, Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let name = format!("worker-{}", process::id());
-    let worker = env::current_exe()?.with_file_name(name);
+    let worker = env::current_exe()?.with_file_name("supervisor_worker");
+    // Several supervisors may run, so the file gets its name when it is complete.
+    let unfinished = worker.with_extension(process::id().to_string());
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let status = Command::new(&compiler)
-        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-o"])
-        .arg(&worker)
+        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-pthread", "-o"])
+        .arg(&unfinished)
         .arg(here.join("supervisor/worker.c"))
         .arg(format!("-I{}", here.join("../include").display()))
         .status()
@@ -142,5 +160,6 @@ fn compile_worker() -> Result<PathBuf, Box<dyn Error>> {
     if !status.success() {
         return Err(format!("{compiler} has failed to compile worker.c").into());
     }
+    fs::rename(&unfinished, &worker)?;
     Ok(worker)
 }

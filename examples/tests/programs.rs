@@ -98,6 +98,14 @@ const EXAMPLES: &[Example] = &[
         prints: &["ShmCondvar", "PthreadCondvar"],
         long: Some(&["--round-trips", "4000000000"]),
     },
+    Example {
+        name: "supervisor",
+        options: &["--crash-at", "--pause"],
+        short: &["--crash-at", "2"],
+        prints: &["its last holder died", "40 jobs, sum 22140"],
+        // Its worker does not end with it.
+        long: None,
+    },
     #[cfg(feature = "tokio")]
     Example {
         name: "tokio_service",
