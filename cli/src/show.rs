@@ -12,7 +12,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::labels;
 use crate::sheet::{Sheet, Text, faint, left, plain, right, styled};
 use crate::table;
-use crate::text::{self, Style, bytes, escape, wrap};
+use crate::text::{self, Style, bytes, escape, shorten_middle, wrap};
 use crate::view::View;
 
 /// The maximum number of processes that `show` names.
@@ -61,6 +61,10 @@ pub(crate) fn short_head(details: &Details, view: View) -> String {
     lines.text
 }
 
+/// The widest path of a value in columns. Each row is as wide as the widest one, and
+/// another user may have chosen the names.
+const WIDEST_PATH: usize = 200;
+
 /// Returns the table of the values.
 pub(crate) fn values(values: Option<&Values>, view: View) -> String {
     let Some(values) = values else {
@@ -85,7 +89,8 @@ pub(crate) fn values(values: Option<&Values>, view: View) -> String {
             _ => Style::Plain,
         };
         // `Display` escapes the texts.
-        let mut row = vec![plain(escape(path)), styled(&field.value, style)];
+        let path = shorten_middle(&escape(path), WIDEST_PATH);
+        let mut row = vec![plain(path), styled(&field.value, style)];
         if view.is_wide {
             row.push(plain(field.offset));
         }

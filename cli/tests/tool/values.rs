@@ -112,6 +112,20 @@ on_stage! {
         assert_eq!(shown["values"][0]["value"], EVIL, "JSON has the text as it is");
     }
 
+    /// Each row is as wide as the widest one.
+    fn long_names_do_not_widen_the_table() {
+        let mut table = TypeTable::default();
+        let byte = table.add("u8", 1, 1, &[]);
+        let long = "x".repeat(900);
+        table.add("struct", 2, 1, &[(&long, 0, byte), ("y", 1, byte)]);
+        let name = table.create(&[1, 2], 1);
+        for arguments in [&["show", &name, "--values"][..], &["show", &name, "--values", "--wide"]] {
+            let text = stdout(arguments);
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest < Some(300), "{widest:?}: {text}");
+        }
+    }
+
     fn tables_that_cannot_be_read_are_reported() {
         let mut table = TypeTable::default();
         table.add("struct", 1, 1, &[("a", 0, 7)]);
