@@ -96,8 +96,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     loop {
         let table = jobs.table.lock_or_recover(&mut repair)?;
-        // A worker that dies with the lock held wakes this wait, and one that dies
-        // without it does not.
+        // The death of a worker that holds the lock ends this wait. If it does not hold
+        // the lock, the timeout does.
         let tick = Duration::from_millis(200);
         let (table, _) = jobs
             .changed
