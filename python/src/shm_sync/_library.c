@@ -194,10 +194,8 @@ EXPORT int shm_sync_py_poison_cause(const shm_sync_mutex *mutex, uint32_t cause[
     return (int)result;
 }
 
-/* `*held` is 2 during the wait, in which the mutex is not held. */
 EXPORT int shm_sync_py_wait_for(
     shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns, int *held) {
-    *held = 2;
     shm_sync_result result = shm_sync_wait_for(condvar, mutex, timeout_ns);
     *held = result == SHM_SYNC_OK || result == SHM_SYNC_POISONED ||
             result == SHM_SYNC_TIMED_OUT;

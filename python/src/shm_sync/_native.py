@@ -190,8 +190,8 @@ class Record:
         self._segment = segment
         self._release = release
         self._pid = os.getpid()
-        # The C library sets it: 0 is nothing, 1 is held, 2 is a wait that has unlocked.
-        # So an exception of a signal handler, just after the call, loses nothing.
+        # The C library sets it to 1 when the call has acquired, and to 0 when a call has
+        # released. So an exception of a signal handler, just after it, loses nothing.
         self.held = c_int(0)
 
     def abandon(self) -> None:
