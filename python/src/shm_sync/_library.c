@@ -74,12 +74,11 @@ EXPORT const char *shm_sync_py_text(int result) {
 }
 
 /* Returns the size of what Python keeps for a call: a permit or an endpoint. */
-EXPORT uint64_t shm_sync_py_size(int which) {
-    switch (which) {
-    case 0: return sizeof(shm_sync_permit);
-    case 1: return sizeof(shm_sync_sender);
-    default: return sizeof(shm_sync_receiver);
-    }
+EXPORT uint64_t shm_sync_py_size(const char *which) {
+    if (strcmp(which, "permit") == 0)
+        return sizeof(shm_sync_permit);
+    return strcmp(which, "sender") == 0 ? sizeof(shm_sync_sender)
+                                        : sizeof(shm_sync_receiver);
 }
 
 /* ------------------------------------------------------------------------------------

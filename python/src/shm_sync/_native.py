@@ -54,7 +54,7 @@ _ARGUMENTS: dict[str, tuple[list[Any], Any]] = {
     "wait_for": ([c_void_p, c_void_p, c_uint64, _HELD], c_int),
     "notify_one": ([c_void_p], None),
     "notify_all": ([c_void_p], None),
-    "size": ([c_int], c_uint64),
+    "size": ([c_char_p], c_uint64),
     "acquire_for": ([c_void_p, c_uint64, c_uint64, c_void_p, _HELD], c_int),
     "permit": ([c_void_p, _HELD], c_uint64),
     "permit_release": ([c_void_p, _HELD], c_int),
@@ -144,9 +144,9 @@ def call(name: str, *arguments: Any, allow: tuple[str, ...] = (), what: str = ""
     raise error
 
 
-def room(which: int) -> Any:
-    """Returns memory for a permit (0), a sender (1) or a receiver (2)."""
-    return (c_uint64 * -(-int(_FUNCTIONS["size"](which)) // 8))()
+def room(which: str) -> Any:
+    """Returns memory for a ``permit``, a ``sender`` or a ``receiver``."""
+    return (c_uint64 * -(-int(_FUNCTIONS["size"](which.encode())) // 8))()
 
 
 def open_segment(
@@ -203,7 +203,7 @@ class Record:
         return self._owner() is None
 
     def is_held(self) -> bool:
-        """Returns whether it must be released."""
+        """Returns whether it must be released. A forked child has nothing to release."""
         return self.held.value != 0 and self._pid == os.getpid()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import threading
 import time
 import warnings
@@ -81,14 +80,13 @@ class Held:
         self._segment = segment
         self._record = _native.Record(self, segment, *release)
         self._held = self._record.held
-        self._pid = os.getpid()
         self._thread = threading.get_ident()
         _native.release_abandoned().append(self._record)
         segment.held.add(self)
 
     def blocks_close(self) -> bool:
         """Returns whether the segment must stay open."""
-        return self._held.value != 0 and self._pid == os.getpid()
+        return self._record.is_held()
 
     def release(self) -> None:
         """Releases it. Does nothing if it was released before, or in a forked child.
@@ -100,7 +98,7 @@ class Held:
             self._release()
 
     def _check(self) -> None:
-        if self._pid != os.getpid() or self._held.value != 1:
+        if not self._record.is_held():
             raise NotHeld(f"this {type(self).__name__} is not held")
         if self._thread != threading.get_ident():
             raise NotHeld(f"another thread has acquired this {type(self).__name__}")
@@ -472,7 +470,7 @@ class Permit(Held):
     after_death: bool
 
     def __init__(self, segment: _native.Mapped) -> None:
-        self._permit = _native.room(0)
+        self._permit = _native.room("permit")
         super().__init__(segment, "permit_release", self._permit)
 
     def __enter__(self) -> Self:
@@ -581,7 +579,7 @@ class _End(Held):
     _timed_out: str
 
     def __init__(self, channel: Channel) -> None:
-        self._end = _native.room(1 if self._side == "sender" else 2)
+        self._end = _native.room(self._side)
         super().__init__(channel._segment, f"{self._side}_close", self._end)
         self._channel = channel
         # How many messages the last transfer has moved, until its caller is told. So an
