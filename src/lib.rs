@@ -118,6 +118,13 @@
 #![cfg_attr(feature = "derive", doc = "[derive]: derive@ShmSafe")]
 #![cfg_attr(not(feature = "derive"), doc = "[derive]: #features")]
 
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_env = "gnu", target_env = "musl")
+)))]
+compile_error!("shm-sync supports 64-bit Linux with glibc or musl only");
+
 // The derive macro names this crate by its name, also inside this crate.
 #[cfg(test)]
 extern crate self as shm_sync;

@@ -230,7 +230,7 @@ impl fmt::Display for Difference<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Abi {
-    /// The C library: 1 for glibc.
+    /// The C library: 1 for glibc, 2 for musl.
     pub libc: u8,
     /// The byte order: 1 for little-endian, 2 for big-endian.
     pub endianness: u8,
@@ -246,6 +246,7 @@ impl fmt::Display for Abi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let libc = match self.libc {
             1 => "glibc",
+            2 => "musl",
             _ => "an unknown libc",
         };
         let endianness = match self.endianness {

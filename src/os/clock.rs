@@ -103,7 +103,7 @@ impl Deadline {
 fn timespec(nanos: u64) -> libc::timespec {
     let (seconds, nanos) = (nanos / NANOS_PER_SEC, nanos % NANOS_PER_SEC);
     libc::timespec {
-        tv_sec: libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX),
+        tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
         tv_nsec: nanos as libc::c_long, // below 10^9, so it fits every c_long
     }
 }

@@ -13,7 +13,7 @@ use super::timer_slack::punctually;
 /// ([`timer_slack`](super::timer_slack)).
 pub(crate) fn pause(span: Duration) {
     let timeout = libc::timespec {
-        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: libc::c_long::from(span.subsec_nanos() as i32),
     };
     let (no_files, no_mask) = (std::ptr::null_mut(), std::ptr::null());

@@ -40,9 +40,9 @@ fn namespace_from_proc() -> io::Result<u32> {
 /// call, and neither can be written to.
 fn namespace_from_pidfd() -> io::Result<u32> {
     /// `_IO(0xFF, 5)` of `linux/pidfd.h`.
-    const PIDFD_GET_PID_NAMESPACE: libc::c_ulong = NO_DATA | 0xff << 8 | 5;
+    const PIDFD_GET_PID_NAMESPACE: libc::Ioctl = NO_DATA | 0xff << 8 | 5;
     /// `_IOC_NONE`.
-    const NO_DATA: libc::c_ulong = if cfg!(any(
+    const NO_DATA: libc::Ioctl = if cfg!(any(
         target_arch = "mips64",
         target_arch = "powerpc64",
         target_arch = "sparc64"

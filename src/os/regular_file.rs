@@ -29,10 +29,10 @@
 //! [`geteuid(2)`]: https://man7.org/linux/man-pages/man2/geteuid.2.html
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -285,13 +285,30 @@ pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
 }
 
 /// Returns the time at which the file was created, in nanoseconds since 1970, or 0 if
-/// the file system does not record it: `statx(2)`, `STATX_BTIME`. It never changes, and
+/// the file system or the kernel does not tell it: `statx(2)`, `STATX_BTIME`. It never changes, and
 /// a copy of the file has another one.
-pub(crate) fn birth_time(file: impl AsFd) -> io::Result<u64> {
-    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
-    let created = file.metadata()?.created().ok();
-    let since = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Ok(since.map_or(0, |since| since.as_nanos() as u64))
+pub(crate) fn birth_time(file: impl AsFd) -> u64 {
+    // std has this time with glibc only.
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is empty and ends with a zero, and `found` is valid for writes.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BTIME,
+            found.as_mut_ptr(),
+        )
+    };
+    // SAFETY: zeros are valid, and the kernel writes valid values.
+    let found = unsafe { found.assume_init() };
+    if rc != 0 || found.stx_mask & libc::STATX_BTIME == 0 {
+        return 0;
+    }
+    let seconds = u64::try_from(found.stx_btime.tv_sec).unwrap_or(0);
+    let nanos = u64::from(found.stx_btime.tv_nsec);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
 }
 
 /// Returns the metadata of the file that has the path, which may be a link: `stat(2)`.

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::contended::{Attempt, Blocking, lock_contended};
-use super::layout::{GlibcMutex, UNLOCKED};
+use super::layout::{MutexWords, UNLOCKED};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, FUTEX_TID_MASK, Wake};
 use crate::os::pthread::{Outcome, PthreadMutex};
@@ -63,8 +63,8 @@ impl Attempt for LibcAttempt<'_> {
 }
 
 impl LibcAttempt<'_> {
-    fn words(&self) -> &GlibcMutex {
-        GlibcMutex::of(self.mutex)
+    fn words(&self) -> &MutexWords {
+        MutexWords::of(self.mutex)
     }
 
     /// Unlocks a mutex that became unrecoverable during this thread's
@@ -89,7 +89,7 @@ impl LibcAttempt<'_> {
 /// * The mutex is initialised.
 /// * It stays mapped for as long as the thread holds it.
 pub(super) unsafe fn trylock(mutex: &PthreadMutex) -> Outcome {
-    if GlibcMutex::of(mutex).is_unrecoverable() {
+    if MutexWords::of(mutex).is_unrecoverable() {
         return Outcome::NotRecoverable;
     }
     // SAFETY: the mutex is initialised and stays mapped, as the caller promises.

@@ -1,68 +1,57 @@
-//! The words of glibc's `pthread_mutex_t`, and their meaning.
+//! The words of libc's `pthread_mutex_t`, and their meaning.
 //!
-//! The layout is that of glibc on 64-bit machines. It is part of glibc's ABI since
-//! version 2.5, because C programs have it compiled in. [`LockOwner::of_this_thread`]
-//! verifies it nevertheless: libc locks a mutex, and
-//! [`matches_known_layout`](GlibcMutex::matches_known_layout) checks every word.
+//! glibc and musl have different layouts. Each has a module, with the same items. The
+//! libc for which the crate is compiled selects one of them.
+//!
+//! | fact | `glibc` | `musl` |
+//! |---|---|---|
+//! | words, in order | lock, count, owner, users, kind, list | kind, lock, waiters, count, list |
+//! | distance from a list entry to the lock word | −32 | −28 |
+//! | priority inheritance in a list entry | bit 0 is set | not shown |
+//! | the word before the head of a list | the last entry | another variable of musl |
+//! | libc registers the list | when the thread begins, and in a forked child | at the first lock |
+//! | the holder has locked after an owner death | `owner` names no thread | the lock word keeps `FUTEX_OWNER_DIED` |
+//! | the mutex is unrecoverable | a value of `owner` | a value of the lock word |
+//! | the thread that died as the holder | `owner` names it | not stored |
+//!
+//! Both layouts are those of 64-bit machines. They are part of the ABI of glibc (since
+//! 2.5) and of musl, because C programs have the size compiled in.
+//! [`LockOwner::of_this_thread`] verifies the layout nevertheless: libc locks a mutex,
+//! and [`matches_known_layout`](MutexWords::matches_known_layout) checks every word.
 //!
 //! [`LockOwner::of_this_thread`]: super::owner::LockOwner::of_this_thread
+
+#[cfg(target_env = "gnu")]
+mod glibc;
+#[cfg(target_env = "gnu")]
+use glibc as libc_layout;
+
+#[cfg(target_env = "musl")]
+mod musl;
+#[cfg(target_env = "musl")]
+use musl as libc_layout;
 
 use std::ffi::c_long;
 use std::mem::offset_of;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::os::futex::FUTEX_TID_MASK;
 use crate::os::pthread::PthreadMutex;
 use crate::os::robust_list::RobustListHead;
 
+pub(super) use libc_layout::{
+    HEAD_HAS_PREV, KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI,
+    MutexWords, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
+};
+use libc_layout::{KIND_PRIO_INHERIT, PI_FLAG};
+
 /// The lock word of a mutex that no thread holds.
 pub(super) const UNLOCKED: u32 = 0;
-
-/// `__kind` of a mutex that is process-shared, robust and error-checking.
-pub(super) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 2;
-
-/// `__kind` of a mutex that is process-shared, robust and normal, with priority
-/// inheritance. The last bit disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
-/// glibc sets it for every mutex that was declared normal.
-pub(super) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT | 0x200;
-
-/// The bit of `__kind` for priority inheritance (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
-const KIND_PRIO_INHERIT: u32 = 0x20;
-
-/// `__owner` of a mutex that no thread holds.
-const NO_OWNER: u32 = 0;
-
-/// `__owner` after `EOWNERDEAD`, until `pthread_mutex_consistent`
-/// (`PTHREAD_MUTEX_INCONSISTENT`).
-const INCONSISTENT: u32 = i32::MAX as u32;
-
-/// `__owner` after an unlock without `pthread_mutex_consistent`
-/// (`PTHREAD_MUTEX_NOTRECOVERABLE`).
-const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
-
-/// Bit 0 of a list entry: the mutex has priority inheritance (`FUTEX_ROBUST_MOD_PI` in
-/// the kernel's documentation).
-const PI_FLAG: usize = 1;
 
 /// An entry of a robust list: a pointer to [`ListNode::next`] of a mutex or to
 /// [`RobustListHead::list`], perhaps with [`PI_FLAG`].
 pub(crate) type Entry = *mut ();
-
-/// A `pthread_mutex_t`.
-#[repr(C)]
-pub(super) struct GlibcMutex {
-    /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
-    pub(super) lock: AtomicU32,
-    /// How many times the holder has locked a recursive mutex. Otherwise 1 or 0.
-    pub(super) count: AtomicU32,
-    /// The holder's thread id, or a special value: see [`LastOwner`].
-    pub(super) owner: AtomicU32,
-    nusers: AtomicU32,
-    kind: AtomicU32,
-    _spins: AtomicU32,
-    pub(super) list: ListNode,
-}
 
 /// The part of a mutex by which it is on the list of its holder.
 #[repr(C)]
@@ -72,39 +61,40 @@ pub(super) struct ListNode {
 }
 
 const _: () = {
-    assert!(size_of::<GlibcMutex>() <= size_of::<PthreadMutex>());
-    assert!(align_of::<GlibcMutex>() <= align_of::<PthreadMutex>());
+    assert!(size_of::<MutexWords>() <= size_of::<PthreadMutex>());
+    assert!(align_of::<MutexWords>() <= align_of::<PthreadMutex>());
 };
 
+/// The offset of the lock word in a mutex.
+#[cfg(test)]
+pub(crate) const LOCK_WORD_OFFSET: usize = offset_of!(MutexWords, lock);
+
 /// The offset in a mutex to which a list entry points.
-const ENTRY_OFFSET: usize = offset_of!(GlibcMutex, list) + offset_of!(ListNode, next);
+const ENTRY_OFFSET: usize = offset_of!(MutexWords, list) + offset_of!(ListNode, next);
 
 /// `futex_offset` in the head of a list: the distance from an entry to the futex word.
-const FUTEX_OFFSET: c_long = -(ENTRY_OFFSET as c_long);
+const FUTEX_OFFSET: c_long = offset_of!(MutexWords, lock) as c_long - ENTRY_OFFSET as c_long;
 
-/// The thread that holds a mutex, or held it last, by the word `__owner`.
+/// The thread that holds a mutex, or held it last, as far as libc's words tell.
 ///
-/// When the holder dies, the kernel removes its id from the lock word. It does not
-/// change `__owner`, glibc's own word. Every locker, C code included, writes its id
-/// there, and every unlock removes it. So after an owner death, `__owner` still names
-/// the dead thread.
-///
-/// glibc overwrites `__owner` with [`INCONSISTENT`] when it locks after an owner death.
-/// This crate leaves it as it is until
-/// [`mark_consistent`](super::RobustMutex::mark_consistent).
+/// When the holder dies, the kernel removes its id from the lock word. glibc keeps the
+/// id in another word, `__owner`, which the kernel does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each libc has some of them")]
 pub(crate) enum LastOwner {
     /// This thread holds the mutex, or died while it held the mutex.
     Thread(u32),
-    /// glibc has locked the mutex after an owner death, and its caller has not made it
+    /// libc has locked the mutex after an owner death, and its caller has not made it
     /// consistent.
     Inconsistent,
     /// The mutex is free or unrecoverable. Or its holder died within the few
     /// instructions before it wrote its id or after it removed it.
     NoThread,
+    /// The holder died, and the words of this libc no longer name it.
+    NotStored,
 }
 
-impl GlibcMutex {
+impl MutexWords {
     /// Returns the words of a mutex, initialised or not.
     #[inline]
     pub(super) fn of(mutex: &PthreadMutex) -> &Self {
@@ -129,7 +119,7 @@ impl GlibcMutex {
         self.entry().map_addr(|address| address | PI_FLAG)
     }
 
-    /// Returns `__kind`: type, robustness, protocol and process-shared flag.
+    /// Returns the kind: type, robustness, protocol and process-shared flag.
     #[inline]
     pub(super) fn kind(&self) -> u32 {
         // Relaxed, here and below: the lock orders these words. For a caller without
@@ -143,42 +133,14 @@ impl GlibcMutex {
         self.kind() & KIND_PRIO_INHERIT != 0
     }
 
-    /// Records that the thread `tid` holds the mutex, and that the data is consistent.
-    #[inline]
-    pub(super) fn set_owner(&self, tid: u32) {
-        self.owner.store(tid, Ordering::Relaxed);
-        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_add(1);
-        self.nusers.store(nusers, Ordering::Relaxed);
-    }
-
-    /// Records that no thread holds the mutex.
-    #[inline]
-    pub(super) fn clear_owner(&self) {
-        self.owner.store(NO_OWNER, Ordering::Relaxed);
-        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_sub(1);
-        self.nusers.store(nusers, Ordering::Relaxed);
-    }
-
-    /// Interprets `__owner`. Any value has a meaning.
-    pub(super) fn last_owner(&self) -> LastOwner {
-        match self.owner.load(Ordering::Relaxed) {
-            INCONSISTENT => LastOwner::Inconsistent,
-            NO_OWNER | NOT_RECOVERABLE => LastOwner::NoThread,
-            tid => LastOwner::Thread(tid),
-        }
-    }
-
-    /// Returns whether a thread has unlocked the mutex after an owner death without
-    /// making it consistent.
-    #[inline]
-    pub(super) fn is_unrecoverable(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
-    }
-
     /// Returns the thread id in the lock word, or 0.
     #[inline]
     pub(super) fn holder(&self) -> u32 {
-        self.lock.load(Ordering::Relaxed) & FUTEX_TID_MASK
+        let word = self.lock.load(Ordering::Relaxed);
+        if is_unrecoverable_word(word) {
+            return 0;
+        }
+        word & FUTEX_TID_MASK
     }
 
     /// Returns whether the calling thread, `tid`, holds the mutex, which is then on its
@@ -192,46 +154,43 @@ impl GlibcMutex {
         self.holder() == tid && !self.is_unrecoverable()
     }
 
-    /// Returns whether glibc's layout is the known one. libc has just locked this mutex
+    /// Returns whether libc's layout is the known one. libc has just locked this mutex
     /// in the calling thread, `tid`, whose list has the head `head`.
     pub(super) fn matches_known_layout(&self, head: &RobustListHead, tid: u32) -> bool {
-        let value = |word: &AtomicU32| word.load(Ordering::Relaxed);
         let pointer = |word: &AtomicPtr<()>| word.load(Ordering::Relaxed);
         let next = pointer(&self.list.next);
-        // glibc has registered the distance from `__next` to `__lock`.
+        let is_head = next.addr() == ptr::from_ref(head).addr();
+        // libc has registered the distance from an entry to the lock word.
         head.futex_offset == FUTEX_OFFSET
-            // `__lock` is the thread id, without `FUTEX_WAITERS`.
-            && value(&self.lock) == tid
-            // `__owner` is the thread id.
-            && value(&self.owner) == tid
-            // `__count` is 1 for a mutex that is not recursive, too.
-            && value(&self.count) == 1
-            // `__nusers` is the number of holders.
-            && value(&self.nusers) == 1
-            // `__kind` has the bits that the attributes have asked for, and no others.
+            // The lock word is the thread id, without `FUTEX_WAITERS`.
+            && self.lock.load(Ordering::Relaxed) == tid
+            // The kind has the bits that the attributes have asked for, and no others.
             && self.kind() == KIND_PSHARED_ROBUST_ERRORCHECK
-            // glibc puts new entries in front, so `__prev` is the head,
+            && self.matches_known_words(tid)
+            // libc puts new entries in front, so the previous one is the head,
             && pointer(&self.list.prev).addr() == ptr::from_ref(head).addr()
             // and the head's first entry is this mutex, without a flag in bit 0.
             && pointer(&head.list) == self.entry()
-            // glibc has cleared `list_op_pending` at the end of the lock.
+            // libc has cleared `list_op_pending` at the end of the lock.
             && pointer(&head.list_op_pending).is_null()
-            // `__next` is an entry: the list is circular.
+            // The list is circular.
             && !next.is_null()
-            // The next entry's `__prev` is this mutex. In the head, that word lies
-            // before the `list`.
-            // SAFETY: `next` is on the calling thread's list: libc has just inserted
-            // this mutex before it.
-            && pointer(unsafe { prev_of(next) }) == self.entry()
+            // This mutex is the previous one of the next entry.
+            && (is_head && !HEAD_HAS_PREV
+                // SAFETY: `next` is on the calling thread's list: libc has just
+                // inserted this mutex before it. If it is the head, the head has such a
+                // word.
+                || pointer(unsafe { prev_of(next) }) == self.entry())
     }
 }
 
 /// Returns [`ListNode::prev`] of the node to which `entry` points. For the head it is
-/// glibc's word before [`RobustListHead::list`].
+/// the word before [`RobustListHead::list`].
 ///
 /// # Safety
 ///
 /// * `entry` is on the calling thread's list, or is its head.
+/// * It is not the head, or [`HEAD_HAS_PREV`] is true.
 #[inline]
 pub(super) unsafe fn prev_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
     const BACK: usize = offset_of!(ListNode, next) - offset_of!(ListNode, prev);
@@ -239,7 +198,7 @@ pub(super) unsafe fn prev_of<'a>(entry: Entry) -> &'a AtomicPtr<()> {
         .map_addr(|address| address & !PI_FLAG)
         .wrapping_byte_sub(BACK);
     // SAFETY: `entry` is on the list, as the caller promises. So a node lies there, or
-    // the word before the head.
+    // the word before the head, which is libc's for the last entry.
     unsafe { AtomicPtr::from_ptr(at.cast()) }
 }
 
@@ -265,29 +224,6 @@ mod tests {
 
     #[test]
     fn numbers_are_documented() {
-        documented::rows(
-            "pthread_mutex_t",
-            &[
-                ("lock", offset_of!(GlibcMutex, lock), 4),
-                ("count", offset_of!(GlibcMutex, count), 4),
-                ("owner", offset_of!(GlibcMutex, owner), 4),
-                ("nusers", offset_of!(GlibcMutex, nusers), 4),
-                ("kind", offset_of!(GlibcMutex, kind), 4),
-                ("_spins", offset_of!(GlibcMutex, _spins), 4),
-                (
-                    "list.prev",
-                    offset_of!(GlibcMutex, list.prev),
-                    size_of::<Entry>(),
-                ),
-                (
-                    "list.next",
-                    offset_of!(GlibcMutex, list.next),
-                    size_of::<Entry>(),
-                ),
-            ],
-            &[],
-            None,
-        );
         documented::bits(
             "lock",
             &[
@@ -296,26 +232,5 @@ mod tests {
                 ("FUTEX_WAITERS", FUTEX_WAITERS.into()),
             ],
         );
-        documented::values(
-            "kind and owner",
-            &[
-                (
-                    "KIND_PSHARED_ROBUST_ERRORCHECK",
-                    KIND_PSHARED_ROBUST_ERRORCHECK.into(),
-                ),
-                ("KIND_PSHARED_ROBUST_PI", KIND_PSHARED_ROBUST_PI.into()),
-                ("NO_OWNER", NO_OWNER.into()),
-                ("INCONSISTENT", INCONSISTENT.into()),
-                ("NOT_RECOVERABLE", NOT_RECOVERABLE.into()),
-            ],
-        );
-        documented::values(
-            "constants of the robust list",
-            &[
-                ("ENTRY_OFFSET", ENTRY_OFFSET as u64),
-                ("PI_FLAG", PI_FLAG as u64),
-            ],
-        );
-        assert_eq!(FUTEX_OFFSET, -32, "docs/format.md has the number");
     }
 }

@@ -7,10 +7,10 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::layout::{Entry, GlibcMutex, next_of, prev_of};
+use super::layout::{Entry, HEAD_HAS_PREV, MutexWords, next_of, prev_of};
 use crate::os::robust_list::{MAX_ROBUST_LOCKS, RobustListHead};
 
-/// The robust list of the calling thread, in glibc's known layout.
+/// The robust list of the calling thread, in libc's known layout.
 ///
 /// It is not `Send`. It is invalid after the thread has ended, and in a forked child.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +28,14 @@ pub(crate) struct Position {
 }
 
 impl RobustList {
-    /// Returns the list of the calling thread, `tid`, if glibc's layout is the known
-    /// one. `held` is a mutex that libc has just locked in this thread.
+    /// Returns the list of the calling thread, `tid`, if libc's layout is the known one. `held` is a mutex that libc has just locked in this thread.
     ///
     /// # Safety
     ///
     /// * `head` is registered for the calling thread.
     pub(super) unsafe fn verify(
         head: NonNull<RobustListHead>,
-        held: &GlibcMutex,
+        held: &MutexWords,
         tid: u32,
     ) -> Option<Self> {
         // SAFETY: `head` is registered, as the caller promises. So it is mapped and has
@@ -87,18 +86,18 @@ impl RobustList {
     ///
     /// * The thread has just locked the word of the mutex, which is not on the list.
     /// * The mutex stays mapped for as long as the thread holds it.
-    /// * `entry` is its [`entry`](GlibcMutex::entry), or with priority inheritance its
-    ///   [`pi_entry`](GlibcMutex::pi_entry).
+    /// * `entry` is its [`entry`](MutexWords::entry), or with priority inheritance its
+    ///   [`pi_entry`](MutexWords::pi_entry).
     #[inline]
-    pub(super) unsafe fn push_front(self, mutex: &GlibcMutex, entry: Entry) {
+    pub(super) unsafe fn push_front(self, mutex: &MutexWords, entry: Entry) {
         let head = self.head();
-        mutex.count.store(1, Ordering::Relaxed);
+        mutex.set_count();
         let first = head.list.load(Ordering::Relaxed);
         mutex.list.next.store(first, Ordering::Relaxed);
         let front = self.head.as_ptr().cast();
         mutex.list.prev.store(front, Ordering::Relaxed);
         // SAFETY: `first` is on this thread's list, or is its head.
-        unsafe { prev_of(first) }.store(mutex.entry(), Ordering::Relaxed);
+        unsafe { self.set_prev(first, mutex.entry()) };
         compiler_fence(Ordering::SeqCst);
         head.list.store(entry, Ordering::Relaxed);
     }
@@ -109,23 +108,38 @@ impl RobustList {
     ///
     /// * The mutex is on this thread's list.
     #[inline]
-    pub(super) unsafe fn remove(self, mutex: &GlibcMutex) -> Entry {
+    pub(super) unsafe fn remove(self, mutex: &MutexWords) -> Entry {
         let next = mutex.list.next.load(Ordering::Relaxed);
         let prev = mutex.list.prev.load(Ordering::Relaxed);
         // SAFETY: the mutex is on this thread's list, as the caller promises. So `next`
         // is on that list, or is its head.
-        unsafe { prev_of(next) }.store(prev, Ordering::Relaxed);
+        unsafe { self.set_prev(next, prev) };
         // SAFETY: the mutex is on this thread's list, as the caller promises. So `prev`
         // is on that list, or is its head.
         unsafe { next_of(prev) }.store(next, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        mutex.list.prev.store(ptr::null_mut(), Ordering::Relaxed);
-        mutex.list.next.store(ptr::null_mut(), Ordering::Relaxed);
+        mutex.clear_list_node();
         next
+    }
+
+    /// Records that `prev` is the entry before `entry`. Does nothing if `entry` is the
+    /// head of the list, and libc does not keep that of the head.
+    ///
+    /// # Safety
+    ///
+    /// * `entry` is on this thread's list, or is its head.
+    #[inline]
+    unsafe fn set_prev(self, entry: Entry, prev: Entry) {
+        if !HEAD_HAS_PREV && entry == self.head.as_ptr().cast() {
+            return;
+        }
+        // SAFETY: `entry` is on the list or is its head, as the caller promises. It is
+        // not the head, or the head has such a word.
+        unsafe { prev_of(entry) }.store(prev, Ordering::Relaxed);
     }
 }
 
-/// The robust list of the calling thread, as the kernel reads it. glibc's layout may be
+/// The robust list of the calling thread, as the kernel reads it. libc's layout may be
 /// unknown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeldLocks(NonNull<RobustListHead>);
@@ -137,6 +151,22 @@ impl HeldLocks {
     /// * Only that thread uses the value, and no forked child does.
     pub(super) unsafe fn new(head: NonNull<RobustListHead>) -> Self {
         Self(head)
+    }
+
+    /// Empties the list of a forked child, which musl does not do. The mutexes on it are
+    /// those that the parent's thread held at the fork. The next lock would write to
+    /// the first of them, in memory that the parent shares.
+    ///
+    /// # Safety
+    ///
+    /// * This is the list of the calling thread, which has locked nothing since the
+    ///   fork.
+    pub(super) unsafe fn forget_those_of_the_parent(self) {
+        // SAFETY: libc keeps the head until the thread ends, also in a forked child.
+        let head = unsafe { self.0.as_ref() };
+        head.list.store(self.0.as_ptr().cast(), Ordering::Relaxed);
+        head.list_op_pending
+            .store(ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// Returns the first entry: the mutex that the thread has locked last, or the head.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::contended::{Attempt, Blocking, lock_contended};
 use super::fallback;
-use super::layout::{GlibcMutex, UNLOCKED};
+use super::layout::{KEPT_UNTIL_CONSISTENT, MutexWords, UNLOCKED, is_unrecoverable_word};
 use super::list::{Position, RobustList};
 use super::mutex::RobustMutex;
 use super::owner::{LockOwner, Method};
@@ -44,9 +44,10 @@ impl RobustMutex {
         // SeqCst: see "Memory ordering" in [`robust`](super).
         let (success, failure) = (Ordering::SeqCst, Ordering::Relaxed);
         list.set_pending(mutex.entry()); // step 1
+        let locked = mutex.locked_word(list.tid());
         let exchanged = mutex
             .lock
-            .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
+            .compare_exchange(UNLOCKED, locked, success, failure); // step 2
         // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
         // The exchange has locked its word.
         let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
@@ -57,7 +58,7 @@ impl RobustMutex {
     /// Locks the mutex. `blocking` says how long to wait. Signals don't end the wait.
     ///
     /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
-    /// glibc's layout is not the known one, because libc must not lock such a mutex:
+    /// libc's layout is not the known one, because libc must not lock such a mutex:
     /// see [`pi`].
     ///
     /// # Safety
@@ -167,7 +168,7 @@ impl RobustMutex {
 /// * It stays mapped for as long as the thread holds it.
 /// * The thread has just locked its word, and the last holder did not die.
 #[inline]
-unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
+unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
     if mutex.is_unrecoverable() {
         release_unrecoverable(mutex);
         return Outcome::NotRecoverable;
@@ -181,8 +182,8 @@ unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
 
 /// Unlocks an unrecoverable mutex whose word this thread has locked.
 #[cold]
-fn release_unrecoverable(mutex: &GlibcMutex) {
-    mutex.count.store(0, Ordering::Relaxed);
+fn release_unrecoverable(mutex: &MutexWords) {
+    mutex.clear_count();
     release_word(mutex);
 }
 
@@ -192,7 +193,7 @@ fn release_unrecoverable(mutex: &GlibcMutex) {
 /// The exchange is sequentially consistent: see "Memory ordering" in
 /// [`robust`](super).
 #[inline]
-fn release_word(mutex: &GlibcMutex) {
+fn release_word(mutex: &MutexWords) {
     let word = mutex.lock.swap(UNLOCKED, Ordering::SeqCst);
     if word & FUTEX_WAITERS != 0 {
         futex::wake(&mutex.lock, Wake::One);
@@ -203,7 +204,7 @@ fn release_word(mutex: &GlibcMutex) {
 /// promises that the mutex is initialised and stays mapped.
 struct ListAttempt<'a> {
     list: RobustList,
-    mutex: &'a GlibcMutex,
+    mutex: &'a MutexWords,
     /// The lock word that the last `try_lock` has read. In `wait`, it names a holder.
     word: u32,
     /// `FUTEX_WAITERS` once this thread has slept, else 0. `try_lock` stores it,
@@ -216,6 +217,11 @@ impl Attempt for ListAttempt<'_> {
         let mutex = self.mutex;
         loop {
             self.word = mutex.lock.load(Ordering::Relaxed);
+            const KEPT: u32 = FUTEX_WAITERS | KEPT_UNTIL_CONSISTENT;
+
+            if is_unrecoverable_word(self.word) {
+                return Outcome::NotRecoverable;
+            }
             let holder = self.word & FUTEX_TID_MASK;
             // glibc's `pthread_mutex_trylock`, called by C code in this thread, has
             // left the unrecoverable mutex locked.
@@ -231,7 +237,7 @@ impl Attempt for ListAttempt<'_> {
             if holder != 0 {
                 return Outcome::Busy;
             }
-            let locked = self.list.tid() | self.waiters | self.word & FUTEX_WAITERS;
+            let locked = mutex.locked_word(self.list.tid()) | self.waiters | self.word & KEPT;
             let exchanged = mutex.lock.compare_exchange(
                 self.word,
                 locked,
@@ -248,7 +254,7 @@ impl Attempt for ListAttempt<'_> {
                 // `lock` has promised. The exchange has locked its word.
                 return unsafe { finish_lock(self.list, mutex) };
             }
-            // The last holder died. `__owner` still names it: see `LastOwner`.
+            // The last holder died. libc's words may still name it: see `LastOwner`.
             // SAFETY: the exchange has locked the word, so the mutex is on no list. It
             // stays mapped, as the caller of `lock` has promised. It has no priority
             // inheritance.
@@ -293,7 +299,8 @@ mod tests {
     use std::time::Duration;
 
     fn me() -> LockOwner {
-        LockOwner::of_this_thread(process::gettid()).expect("this thread can own locks")
+        LockOwner::of_this_thread(process::gettid(), LockOwner::NONE)
+            .expect("this thread can own locks")
     }
 
     fn mutex(protocol: Protocol) -> Box<RobustMutex> {

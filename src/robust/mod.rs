@@ -81,6 +81,8 @@ mod thread_id;
 
 pub(crate) use bound_to_thread::BoundToThread;
 pub(crate) use contended::Blocking;
+#[cfg(test)]
+pub(crate) use layout::LOCK_WORD_OFFSET;
 pub(crate) use layout::{Entry, LastOwner};
 pub(crate) use list::RobustList;
 pub(crate) use lock::Unlock;

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::layout::{GlibcMutex, LastOwner};
+use super::layout::{LastOwner, MutexWords, is_unrecoverable_word};
 use super::owner::{LockOwner, Method};
-use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
+use crate::os::futex::{FUTEX_TID_MASK, FUTEX_WAITERS};
 use crate::os::pthread::{Protocol, PthreadMutex};
 
 /// A robust `pthread_mutex_t` at its final address.
@@ -39,8 +39,8 @@ impl RobustMutex {
     }
 
     #[inline]
-    pub(super) fn words(&self) -> &GlibcMutex {
-        GlibcMutex::of(&self.0)
+    pub(super) fn words(&self) -> &MutexWords {
+        MutexWords::of(&self.0)
     }
 
     /// Returns whether libc must lock and unlock the mutex for the calling thread,
@@ -85,8 +85,7 @@ impl RobustMutex {
                 unsafe { self.0.unlock() };
             });
         }
-        // This is all that glibc does.
-        self.words().owner.store(me.tid(), Ordering::Relaxed);
+        self.words().mark_consistent(me.tid());
         Ok(())
     }
 
@@ -104,7 +103,10 @@ impl RobustMutex {
     /// Returns the holder's thread id, or 0, by a sequentially consistent load.
     #[inline]
     pub(crate) fn owner_tid_seq_cst(&self) -> u32 {
-        self.words().lock.load(Ordering::SeqCst) & FUTEX_TID_MASK
+        match self.words().lock.load(Ordering::SeqCst) {
+            word if is_unrecoverable_word(word) => 0,
+            word => word & FUTEX_TID_MASK,
+        }
     }
 
     /// Marks the lock word with `FUTEX_WAITERS`, if a thread holds the mutex. An unlock
@@ -112,7 +114,8 @@ impl RobustMutex {
     /// or `None` if no thread holds the mutex.
     pub(crate) fn watch(&self) -> Option<(&AtomicU32, u32)> {
         let word = &self.words().lock;
-        let (relaxed, is_held) = (Ordering::Relaxed, |word| word & FUTEX_TID_MASK != 0);
+        let relaxed = Ordering::Relaxed;
+        let is_held = |word| word & FUTEX_TID_MASK != 0 && !is_unrecoverable_word(word);
         let marked = word.fetch_update(relaxed, relaxed, |word| {
             is_held(word).then_some(word | FUTEX_WAITERS)
         });
@@ -121,7 +124,7 @@ impl RobustMutex {
 
     /// Returns whether the holder died and no thread has locked the mutex since.
     pub(crate) fn owner_died(&self) -> bool {
-        self.lock_word() & FUTEX_OWNER_DIED != 0
+        self.words().owner_died()
     }
 
     /// Returns whether a thread waits for the mutex, or has waited for it.
@@ -140,7 +143,8 @@ impl RobustMutex {
         self.words().is_unrecoverable()
     }
 
-    /// Returns the thread that glibc's word `__owner` names.
+    /// Returns the thread that holds the mutex, or died while it held it, as far as
+    /// libc's words tell.
     pub(crate) fn last_owner(&self) -> LastOwner {
         self.words().last_owner()
     }

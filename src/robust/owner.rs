@@ -1,12 +1,15 @@
 //! A thread as the owner of robust mutexes.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 
-use super::layout::{Entry, GlibcMutex, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI};
+use super::layout::{
+    Entry, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,
+    REGISTERS_AT_FIRST_LOCK,
+};
 use super::list::{HeldLocks, RobustList};
 use crate::error::IdentityError;
-use crate::os::pthread::{Outcome, Protocol, PthreadMutex};
-use crate::os::robust_list;
+use crate::os::pthread::{self, Outcome, Protocol, PthreadMutex};
+use crate::os::robust_list::{self, RobustListHead};
 
 /// The calling thread as a holder: its id and its robust list.
 ///
@@ -16,7 +19,7 @@ pub(crate) struct LockOwner {
     tid: u32,
     /// The locks that the thread holds.
     held: Option<HeldLocks>,
-    /// The thread's list, if glibc's layout is the known one. `None`: libc must lock
+    /// The thread's list, if libc's layout is the known one. `None`: libc must lock
     /// and unlock for this thread, which can't lock with priority inheritance.
     list: Option<RobustList>,
 }
@@ -34,6 +37,20 @@ pub(super) enum Method {
     Libc,
 }
 
+/// Returns the head of the list that the kernel has for the calling thread.
+fn head_of_this_thread() -> Result<Option<NonNull<RobustListHead>>, IdentityError> {
+    robust_list::head_of_this_thread().map_err(IdentityError::NoRobustLists)
+}
+
+/// Returns why the kernel has no list for the calling thread.
+#[cold]
+fn why_no_list() -> IdentityError {
+    match robust_list::check_registration() {
+        Ok(()) => IdentityError::RawClone,
+        Err(error) => IdentityError::NoRobustLists(error),
+    }
+}
+
 impl LockOwner {
     /// No thread.
     pub(super) const NONE: Self = Self {
@@ -45,8 +62,11 @@ impl LockOwner {
     /// Returns the calling thread, `tid`, if it can own robust mutexes. It can, if a
     /// list is registered with the kernel, and if a mutex that libc locks names `tid`.
     ///
-    /// libc registers the list, at thread start and after `fork`. After a bare `clone`
-    /// there is no list, and libc still has the parent's identity.
+    /// glibc registers the list when a thread begins and in a forked child, musl at the
+    /// first lock. After a bare `clone` there is no list, and libc still has the
+    /// parent's identity.
+    ///
+    /// `before` is the same thread before a fork, or [`NONE`](Self::NONE).
     ///
     /// # Errors
     ///
@@ -54,22 +74,39 @@ impl LockOwner {
     ///   the calls.
     /// * [`IdentityError::RawClone`]: this thread has no list, or libc has another
     ///   thread's identity.
-    pub(super) fn of_this_thread(tid: u32) -> Result<Self, IdentityError> {
-        let head = robust_list::head_of_this_thread().map_err(IdentityError::NoRobustLists)?;
-        let Some(head) = head else {
-            robust_list::check_registration().map_err(IdentityError::NoRobustLists)?;
-            return Err(IdentityError::RawClone);
-        };
+    pub(super) fn of_this_thread(tid: u32, before: Self) -> Result<Self, IdentityError> {
+        let registered = head_of_this_thread()?;
+        if registered.is_none() {
+            if !REGISTERS_AT_FIRST_LOCK {
+                return Err(why_no_list());
+            }
+            // Only libc's first lock may register the list, and a lock of a raw clone
+            // would change the list of the parent.
+            if pthread::own_thread_id() != Some(tid) {
+                return Err(IdentityError::RawClone);
+            }
+            if let Some(held) = before.held {
+                // SAFETY: this thread has no list registered, so it has locked nothing
+                // since the fork.
+                unsafe { held.forget_those_of_the_parent() };
+            }
+        }
         let probe = PthreadMutex::new();
         // SAFETY: no other thread knows this new mutex, so no thread uses, holds or
         // awaits it. It does not move until it is destroyed below.
         unsafe { probe.init(Protocol::None) }.map_err(IdentityError::NoRobustLists)?;
         // SAFETY: the mutex is initialised, and outlives the lock.
         let locked = unsafe { probe.trylock() } == Outcome::Acquired;
-        let words = GlibcMutex::of(&probe);
+        let words = MutexWords::of(&probe);
         let is_same_thread = locked && words.holder() == tid;
-        // SAFETY: the kernel has just returned `head` for this thread.
-        let list = unsafe { RobustList::verify(head, words, tid) };
+        let head = match registered {
+            Some(head) => Ok(head),
+            None => head_of_this_thread().and_then(|head| head.ok_or_else(why_no_list)),
+        };
+        let list = head.as_ref().ok().and_then(|&head| {
+            // SAFETY: the kernel has just returned `head` for this thread.
+            unsafe { RobustList::verify(head, words, tid) }
+        });
         if locked {
             // SAFETY: the mutex is initialised.
             unsafe { probe.unlock() };
@@ -77,6 +114,7 @@ impl LockOwner {
         // SAFETY: the mutex is initialised. No thread holds it: this thread has
         // unlocked it or failed to lock it.
         unsafe { probe.destroy() };
+        let head = head?;
         if !is_same_thread {
             return Err(IdentityError::RawClone);
         }
@@ -93,14 +131,14 @@ impl LockOwner {
 
     /// Returns the thread's list, if the method for `mutex` is [`Method::List`].
     #[inline]
-    pub(super) fn robust_list_for(self, mutex: &GlibcMutex) -> Option<RobustList> {
+    pub(super) fn robust_list_for(self, mutex: &MutexWords) -> Option<RobustList> {
         self.list
             .filter(|_| mutex.kind() == KIND_PSHARED_ROBUST_ERRORCHECK)
     }
 
     /// Returns how this thread locks and unlocks `mutex`.
     #[inline]
-    pub(super) fn method_for(self, mutex: &GlibcMutex) -> Method {
+    pub(super) fn method_for(self, mutex: &MutexWords) -> Method {
         match (self.list, mutex.kind()) {
             (Some(list), KIND_PSHARED_ROBUST_ERRORCHECK) => Method::List(list),
             (Some(list), KIND_PSHARED_ROBUST_PI) => Method::PriorityInheritance(list),
@@ -108,7 +146,7 @@ impl LockOwner {
         }
     }
 
-    /// Returns whether glibc's layout is the known one.
+    /// Returns whether libc's layout is the known one.
     pub(super) fn knows_layout(self) -> bool {
         self.list.is_some()
     }

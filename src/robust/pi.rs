@@ -1,9 +1,9 @@
 //! Robust mutexes with priority inheritance.
 //!
 //! The words, the list and the order of the steps are those of [`robust`](super). Two
-//! things differ. The list entry has bit 0 set, and the *kernel* assigns a mutex for
-//! which threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new owner into
-//! the lock word.
+//! things differ. The list entry of glibc has bit 0 set, and the *kernel* assigns a
+//! mutex for which threads wait: `FUTEX_LOCK_PI` and `FUTEX_UNLOCK_PI` write the new
+//! owner into the lock word.
 //!
 //! # Why not libc
 //!
@@ -64,7 +64,7 @@
 use std::sync::atomic::Ordering;
 
 use super::contended::Blocking;
-use super::layout::{GlibcMutex, UNLOCKED};
+use super::layout::{KEPT_UNTIL_CONSISTENT, MutexWords, UNLOCKED, is_unrecoverable_word};
 use super::list::{Position, RobustList};
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, PiRefusal, Wake};
@@ -100,7 +100,7 @@ enum Reply {
 /// * It stays mapped for as long as this thread holds it.
 /// * `list` is the calling thread's.
 #[cold]
-pub(super) unsafe fn lock(list: RobustList, mutex: &GlibcMutex, blocking: Blocking) -> Outcome {
+pub(super) unsafe fn lock(list: RobustList, mutex: &MutexWords, blocking: Blocking) -> Outcome {
     list.set_pending(mutex.pi_entry());
     // SAFETY: the mutex is initialised with priority inheritance and stays mapped, and
     // the list is this thread's, as the caller promises.
@@ -116,7 +116,7 @@ pub(super) unsafe fn lock(list: RobustList, mutex: &GlibcMutex, blocking: Blocki
 /// * The mutex is initialised, with priority inheritance.
 /// * It stays mapped for as long as this thread holds it.
 /// * `list` is the calling thread's.
-unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking) -> Outcome {
+unsafe fn lock_pending(list: RobustList, mutex: &MutexWords, blocking: Blocking) -> Outcome {
     if mutex.holder() == list.tid() {
         // glibc's `pthread_mutex_trylock`, called by C code in this thread, has left
         // the unrecoverable mutex locked.
@@ -134,6 +134,9 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking)
         // Acquire: the kernel may have assigned the mutex to this thread, although it
         // has reported an error. Nothing else writes this thread's id.
         let word = mutex.lock.load(Ordering::Acquire);
+        if is_unrecoverable_word(word) {
+            return Outcome::NotRecoverable;
+        }
         let holder = word & FUTEX_TID_MASK;
         if holder == list.tid() {
             // SAFETY: the mutex is initialised with priority inheritance and stays
@@ -192,7 +195,7 @@ unsafe fn lock_pending(list: RobustList, mutex: &GlibcMutex, blocking: Blocking)
 
 /// Requests the mutex from the kernel. Waits until the deadline, or not at all without
 /// one.
-fn request(mutex: &GlibcMutex, until: Option<Deadline>) -> Reply {
+fn request(mutex: &MutexWords, until: Option<Deadline>) -> Reply {
     let result = match until {
         Some(until) => futex::lock_pi(&mutex.lock, until),
         None => futex::trylock_pi(&mutex.lock),
@@ -220,12 +223,13 @@ fn request(mutex: &GlibcMutex, until: Option<Deadline>) -> Reply {
 /// * The mutex is initialised, with priority inheritance.
 /// * It stays mapped for as long as this thread holds it.
 /// * `list` is the calling thread's, and the lock word names that thread.
-unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
+unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
     let word = mutex.lock.load(Ordering::Acquire);
     if word & FUTEX_OWNER_DIED != 0 {
         // A plain store would lose a `FUTEX_WAITERS` that the kernel sets meanwhile.
-        mutex.lock.fetch_and(!FUTEX_OWNER_DIED, Ordering::Relaxed);
-        // `__owner` still names the dead thread: see `LastOwner`.
+        let kept = !FUTEX_OWNER_DIED | KEPT_UNTIL_CONSISTENT;
+        mutex.lock.fetch_and(kept, Ordering::Relaxed);
+        // libc's words may still name the dead thread: see `LastOwner`.
         // SAFETY: the word has just been assigned to this thread, so the mutex is on no
         // list. It stays mapped, as the caller promises. The entry has the flag.
         unsafe { list.push_front(mutex, mutex.pi_entry()) };
@@ -247,9 +251,9 @@ unsafe fn finish_lock(list: RobustList, mutex: &GlibcMutex) -> Outcome {
 /// # Safety
 ///
 /// * The mutex is initialised, with priority inheritance.
-/// * `list` is the calling thread's, and [`GlibcMutex::is_held_by`] is true for that
+/// * `list` is the calling thread's, and [`MutexWords::is_held_by`] is true for that
 ///   thread.
-pub(super) unsafe fn unlock(list: RobustList, mutex: &GlibcMutex) -> Position {
+pub(super) unsafe fn unlock(list: RobustList, mutex: &MutexWords) -> Position {
     let entry = mutex.pi_entry();
     list.set_pending(entry);
     // SAFETY: this thread holds the mutex, as the caller promises. So it is on this
@@ -263,7 +267,7 @@ pub(super) unsafe fn unlock(list: RobustList, mutex: &GlibcMutex) -> Position {
 
 /// Unlocks the word, which names this thread. The kernel assigns it to the next waiter,
 /// if there is one.
-fn unlock_word(list: RobustList, mutex: &GlibcMutex) {
+fn unlock_word(list: RobustList, mutex: &MutexWords) {
     let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
     if mutex
         .lock

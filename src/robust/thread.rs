@@ -209,7 +209,7 @@ impl ThreadState {
     #[cold]
     fn refresh(&self) -> Result<(), IdentityError> {
         let id = ThreadId::new(std::process::id(), process::gettid());
-        let owner = LockOwner::of_this_thread(id.tid())?;
+        let owner = LockOwner::of_this_thread(id.tid(), self.owner.get())?;
         let marker = ForkMarker::of_this_process()?;
         self.id.set(id);
         self.owner.set(owner);

@@ -93,7 +93,7 @@ mod tests {
     use crate::error::LockError;
     use crate::os::futex::FUTEX_OWNER_DIED;
     use crate::os::pthread::Protocol;
-    use crate::robust::{self, Blocking};
+    use crate::robust::{self, Blocking, LOCK_WORD_OFFSET};
     use crate::shm_safe::InitContext;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -136,8 +136,9 @@ mod tests {
 
     /// Returns the futex word of a lock that no other thread uses.
     fn word(lock: &mut RawMutex) -> &AtomicU32 {
-        // SAFETY: a lock begins with its futex word, which is aligned.
-        unsafe { AtomicU32::from_ptr((&raw mut *lock).cast()) }
+        let at = (&raw mut *lock).wrapping_byte_add(LOCK_WORD_OFFSET);
+        // SAFETY: the aligned futex word of the lock lies there.
+        unsafe { AtomicU32::from_ptr(at.cast()) }
     }
 
     #[test]
@@ -191,7 +192,7 @@ mod tests {
         let unknown_process = Some(PoisonCause::OwnerDied { pid: 0, tid });
         assert_eq!(reinitialised(&mut copy), unknown_process);
         assert!(lock.unlock(token), "this thread has locked it");
-        // The holder died after it had removed its id from `__owner`.
+        // The holder died after it had removed its ids.
         let unknown = Some(PoisonCause::OwnerDied { pid: 0, tid: 0 });
         let mut copy = copy_of(&lock);
         word(&mut copy).store(FUTEX_OWNER_DIED, Ordering::Relaxed);

@@ -76,6 +76,7 @@ pub(crate) unsafe fn clear_poison(
 mod tests {
     use super::super::snapshot::{LockState, Waiters};
     use super::*;
+    use crate::robust::LOCK_WORD_OFFSET;
     use crate::sync::ShmMutex;
     use proptest::prelude::*;
 
@@ -98,15 +99,18 @@ mod tests {
 
     #[test]
     fn lock_word_determines_lock_state() {
+        let with_word = |word| with(&[(LOCK_WORD_OFFSET, word)]);
         let held = LockState::Held(Holder { pid: 0, tid: 77 });
-        assert_eq!(with(&[(0, 77)]).lock, held);
-        assert_eq!(with(&[(0, 77)]).waiters, Waiters::NoneSeen);
-        assert_eq!(with(&[(0, 1 << 31 | 77)]).waiters, Waiters::Some);
-        assert_eq!(with(&[(0, 1 << 30)]).lock, LockState::OwnerDied);
-        assert_eq!(
-            with(&[(8, i32::MAX as u32 - 1)]).lock,
-            LockState::NotRecoverable
-        );
+        assert_eq!(with_word(77).lock, held);
+        assert_eq!(with_word(77).waiters, Waiters::NoneSeen);
+        assert_eq!(with_word(1 << 31 | 77).waiters, Waiters::Some);
+        assert_eq!(with_word(1 << 30).lock, LockState::OwnerDied);
+        let unrecoverable = if cfg!(target_env = "musl") {
+            (LOCK_WORD_OFFSET, i32::MAX as u32)
+        } else {
+            (8, i32::MAX as u32 - 1)
+        };
+        assert_eq!(with(&[unrecoverable]).lock, LockState::NotRecoverable);
     }
 
     #[test]

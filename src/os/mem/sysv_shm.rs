@@ -18,7 +18,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use nix::errno::Errno;
 
@@ -139,7 +139,7 @@ fn get(key: i32, len: usize, flags: libc::c_int) -> io::Result<Id> {
 /// Returns the state of a segment that this process may read: `shmctl(2)`, `IPC_STAT`.
 pub(crate) fn status(id: Id) -> io::Result<Status> {
     control_with(id, libc::IPC_STAT, &mut blank()).map(|seg| Status {
-        key: seg.shm_perm.__key,
+        key: key_of(&seg.shm_perm),
         owner: seg.shm_perm.uid,
         group: seg.shm_perm.gid,
         creator: seg.shm_perm.cuid,
@@ -155,6 +155,13 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
         detach_time: seg.shm_dtime,
         change_time: seg.shm_ctime,
     })
+}
+
+/// Returns the key. It is the first field, whose name depends on the libc.
+fn key_of(permissions: &libc::ipc_perm) -> libc::key_t {
+    // SAFETY: the struct begins with a `key_t`, in the kernel's and in every libc's
+    // definition for 64-bit machines.
+    unsafe { ptr::from_ref(permissions).cast::<libc::key_t>().read() }
 }
 
 /// Returns whether a call with an [`Id`] failed because the segment is gone. `EINVAL`

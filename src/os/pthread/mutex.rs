@@ -9,15 +9,6 @@ use super::outcome::{Outcome, check};
 use crate::os::clock::Deadline;
 use crate::os::timer_slack::punctually;
 
-unsafe extern "C" {
-    /// Not bound by the `libc` crate. glibc 2.30 and later have it.
-    fn pthread_mutex_clocklock(
-        mutex: *mut libc::pthread_mutex_t,
-        clock: libc::clockid_t,
-        deadline: *const libc::timespec,
-    ) -> libc::c_int;
-}
-
 /// A `pthread_mutex_t` at its final address.
 ///
 /// It is uninitialised until [`init`](Self::init). Most methods are unsafe, because
@@ -82,8 +73,8 @@ impl PthreadMutex {
         Outcome::from_errno(unsafe { libc::pthread_mutex_trylock(self.as_mut_ptr()) })
     }
 
-    /// Calls [`pthread_mutex_clocklock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html)
-    /// on `CLOCK_MONOTONIC`.
+    /// Calls [`pthread_mutex_clocklock(3p)`] on `CLOCK_MONOTONIC`, or with musl
+    /// [`pthread_mutex_timedlock(3p)`].
     ///
     /// After [`Outcome::TimedOut`], glibc leaves the mutex in the `list_op_pending` of
     /// the thread's robust list.
@@ -92,12 +83,13 @@ impl PthreadMutex {
     ///
     /// * The mutex is initialised.
     /// * It stays mapped for as long as the caller holds it.
+    ///
+    /// [`pthread_mutex_clocklock(3p)`]: https://man7.org/linux/man-pages/man3/pthread_mutex_clocklock.3p.html
+    /// [`pthread_mutex_timedlock(3p)`]: https://man7.org/linux/man-pages/man3/pthread_mutex_timedlock.3p.html
     pub(crate) unsafe fn clocklock(&self, deadline: Deadline) -> Outcome {
-        let until = deadline.to_timespec();
-        // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
-        // `until` outlives the call.
-        Outcome::from_errno(punctually(deadline, || unsafe {
-            pthread_mutex_clocklock(self.as_mut_ptr(), libc::CLOCK_MONOTONIC, &raw const until)
+        Outcome::from_errno(punctually(deadline, || {
+            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            unsafe { lock_until(self.as_mut_ptr(), deadline) }
         }))
     }
 
@@ -126,4 +118,43 @@ impl PthreadMutex {
         // SAFETY: the mutex is initialised, as the caller promises.
         unsafe { libc::pthread_mutex_unlock(self.as_mut_ptr()) == 0 }
     }
+}
+
+/// Locks a mutex, or returns `ETIMEDOUT` after the deadline.
+///
+/// # Safety
+///
+/// * The mutex is initialised.
+/// * It stays mapped for as long as the caller holds it.
+#[cfg(target_env = "gnu")]
+unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> libc::c_int {
+    unsafe extern "C" {
+        /// Not bound by the `libc` crate. glibc 2.30 and later have it.
+        fn pthread_mutex_clocklock(
+            mutex: *mut libc::pthread_mutex_t,
+            clock: libc::clockid_t,
+            deadline: *const libc::timespec,
+        ) -> libc::c_int;
+    }
+    let until = deadline.to_timespec();
+    // SAFETY: the mutex is initialised and stays mapped, as the caller promises. `until`
+    // outlives the call.
+    unsafe { pthread_mutex_clocklock(mutex, libc::CLOCK_MONOTONIC, &raw const until) }
+}
+
+/// Locks a mutex, or returns `ETIMEDOUT` after the deadline.
+///
+/// musl takes a deadline of the wall clock only. It reads that clock when the wait
+/// begins, so a later change of the clock does not change the wait.
+///
+/// # Safety
+///
+/// * The mutex is initialised.
+/// * It stays mapped for as long as the caller holds it.
+#[cfg(target_env = "musl")]
+unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> libc::c_int {
+    let until = deadline.to_wall_clock();
+    // SAFETY: the mutex is initialised and stays mapped, as the caller promises. `until`
+    // outlives the call.
+    unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) }
 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::error::{Abi, CorruptHeader, Error, Layout};
 use crate::os::mem::MIN_PAGE;
+use crate::os::pthread;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::{offsets, type_table};
 use crate::segment::policy::Removal;
@@ -30,11 +31,11 @@ const CACHE_LINE: u64 = 64;
 
 /// The platform that this program is built for.
 const OUR_ABI: Abi = Abi {
-    libc: 1, // `os::pthread` compiles for glibc only.
+    libc: pthread::LIBC,
     endianness: if cfg!(target_endian = "little") { 1 } else { 2 },
     pointer_width: size_of::<usize>() as u8,
-    pthread_mutex: crate::os::pthread::MUTEX_SIZE,
-    pthread_cond: crate::os::pthread::COND_SIZE,
+    pthread_mutex: pthread::MUTEX_SIZE,
+    pthread_cond: pthread::COND_SIZE,
 };
 
 /// Fails to compile if `T` needs a larger alignment than a mapping has.
@@ -559,7 +560,8 @@ mod tests {
                 ("FORMAT", FORMAT.into()),
                 ("LEN", LEN as u64),
                 ("CACHE_LINE", CACHE_LINE),
-                ("LIBC", OUR_ABI.libc.into()),
+                ("GLIBC", pthread::GLIBC.into()),
+                ("MUSL", pthread::MUSL.into()),
                 ("ENDIANNESS", OUR_ABI.endianness.into()),
                 ("POINTER_WIDTH", OUR_ABI.pointer_width.into()),
                 ("PTHREAD_MUTEX", OUR_ABI.pthread_mutex.into()),

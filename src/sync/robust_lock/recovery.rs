@@ -52,12 +52,17 @@ impl<R: Record> RobustLock<R> {
     /// The ids in `holder` count if pthread's words name the same thread. Otherwise the
     /// process is unknown: C code has locked, or a thread has just locked and not yet
     /// recorded itself. The kernel reuses thread ids, so old ids can agree by chance.
+    ///
+    /// After an owner death, musl's words name no thread. Then the ids in `holder`
+    /// count. They are wrong if C code has unlocked a mutex that this crate had locked,
+    /// and the dead thread had locked it in C code.
     pub(in crate::sync) fn last_holder(&self) -> ThreadId {
         let recorded = self.recorded_holder();
         match self.pthread.last_owner() {
             LastOwner::Thread(tid) if tid == recorded.tid() => recorded,
             LastOwner::Thread(tid) => ThreadId::new(0, tid),
             LastOwner::Inconsistent | LastOwner::NoThread => ThreadId::NONE,
+            LastOwner::NotStored => recorded,
         }
     }
 

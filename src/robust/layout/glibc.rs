@@ -1,0 +1,212 @@
+//! glibc's `pthread_mutex_t` (`nptl/pthreadP.h`, `bits/struct_mutex.h`).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{LastOwner, ListNode};
+use crate::os::futex::FUTEX_OWNER_DIED;
+
+/// `__kind` of a mutex that is process-shared, robust and error-checking.
+pub(in crate::robust) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 2;
+
+/// `__kind` of a mutex that is process-shared, robust and normal, with priority
+/// inheritance. The last bit disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
+/// glibc sets it for every mutex that was declared normal.
+pub(in crate::robust) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT | 0x200;
+
+/// The bit of `__kind` for priority inheritance (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
+pub(super) const KIND_PRIO_INHERIT: u32 = 0x20;
+
+/// Bit 0 of a list entry: the mutex has priority inheritance (`FUTEX_ROBUST_MOD_PI` in
+/// the kernel's documentation).
+pub(super) const PI_FLAG: usize = 1;
+
+/// The head of a list has the form of a node: the word before it is for the previous
+/// entry, which is the last one.
+pub(in crate::robust) const HEAD_HAS_PREV: bool = true;
+
+/// glibc registers the list when a thread begins, and in a forked child.
+pub(in crate::robust) const REGISTERS_AT_FIRST_LOCK: bool = false;
+
+/// The bits of the lock word that stay when a thread locks after an owner death, until
+/// [`mark_consistent`](MutexWords::mark_consistent): none.
+pub(in crate::robust) const KEPT_UNTIL_CONSISTENT: u32 = 0;
+
+/// `__owner` of a mutex that no thread holds.
+const NO_OWNER: u32 = 0;
+
+/// `__owner` after `EOWNERDEAD`, until `pthread_mutex_consistent`
+/// (`PTHREAD_MUTEX_INCONSISTENT`).
+const INCONSISTENT: u32 = i32::MAX as u32;
+
+/// `__owner` after an unlock without `pthread_mutex_consistent`
+/// (`PTHREAD_MUTEX_NOTRECOVERABLE`).
+const NOT_RECOVERABLE: u32 = i32::MAX as u32 - 1;
+
+/// A `pthread_mutex_t`.
+#[repr(C)]
+pub(in crate::robust) struct MutexWords {
+    /// The futex word: the holder's thread id, `FUTEX_WAITERS`, `FUTEX_OWNER_DIED`.
+    pub(in crate::robust) lock: AtomicU32,
+    /// How many times the holder has locked a recursive mutex. Otherwise 1 or 0.
+    count: AtomicU32,
+    /// The holder's thread id, or a special value: see
+    /// [`last_owner`](Self::last_owner).
+    owner: AtomicU32,
+    nusers: AtomicU32,
+    pub(super) kind: AtomicU32,
+    _spins: AtomicU32,
+    pub(in crate::robust) list: ListNode,
+}
+
+/// Returns whether the lock word says that the mutex is unrecoverable: no value does.
+#[inline]
+pub(in crate::robust) fn is_unrecoverable_word(_word: u32) -> bool {
+    false
+}
+
+impl MutexWords {
+    /// Returns the lock word of a mutex that the thread `tid` holds, if no other word
+    /// says that threads wait.
+    #[inline]
+    pub(in crate::robust) fn locked_word(&self, tid: u32) -> u32 {
+        tid
+    }
+
+    /// Records that the mutex is locked once, before it goes to the list.
+    #[inline]
+    pub(in crate::robust) fn set_count(&self) {
+        self.count.store(1, Ordering::Relaxed);
+    }
+
+    /// Records that the mutex is not locked.
+    pub(in crate::robust) fn clear_count(&self) {
+        self.count.store(0, Ordering::Relaxed);
+    }
+
+    /// Records that the thread `tid` holds the mutex, and that the data is consistent.
+    #[inline]
+    pub(in crate::robust) fn set_owner(&self, tid: u32) {
+        self.owner.store(tid, Ordering::Relaxed);
+        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_add(1);
+        self.nusers.store(nusers, Ordering::Relaxed);
+    }
+
+    /// Records that no thread holds the mutex.
+    #[inline]
+    pub(in crate::robust) fn clear_owner(&self) {
+        self.owner.store(NO_OWNER, Ordering::Relaxed);
+        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_sub(1);
+        self.nusers.store(nusers, Ordering::Relaxed);
+    }
+
+    /// Clears the pointers of a mutex that was removed from the list.
+    #[inline]
+    pub(in crate::robust) fn clear_list_node(&self) {
+        let none = std::ptr::null_mut();
+        self.list.prev.store(none, Ordering::Relaxed);
+        self.list.next.store(none, Ordering::Relaxed);
+    }
+
+    /// Interprets `__owner`. Any value has a meaning.
+    ///
+    /// Every locker, C code included, writes its id there, and every unlock removes it.
+    /// So after an owner death, `__owner` still names the dead thread.
+    ///
+    /// glibc overwrites `__owner` with [`INCONSISTENT`] when it locks after an owner
+    /// death. This crate leaves it as it is until
+    /// [`mark_consistent`](Self::mark_consistent).
+    pub(in crate::robust) fn last_owner(&self) -> LastOwner {
+        match self.owner.load(Ordering::Relaxed) {
+            INCONSISTENT => LastOwner::Inconsistent,
+            NO_OWNER | NOT_RECOVERABLE => LastOwner::NoThread,
+            tid => LastOwner::Thread(tid),
+        }
+    }
+
+    /// Marks the mutex, which the thread `tid` holds, as consistent. This is all that
+    /// `pthread_mutex_consistent` does.
+    pub(in crate::robust) fn mark_consistent(&self, tid: u32) {
+        self.owner.store(tid, Ordering::Relaxed);
+    }
+
+    /// Returns whether the holder died and no thread has locked the mutex since.
+    pub(in crate::robust) fn owner_died(&self) -> bool {
+        self.lock.load(Ordering::Relaxed) & FUTEX_OWNER_DIED != 0
+    }
+
+    /// Returns whether a thread has unlocked the mutex after an owner death without
+    /// making it consistent.
+    #[inline]
+    pub(in crate::robust) fn is_unrecoverable(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+    }
+
+    /// Returns whether the words that only glibc has are those of a mutex that libc has
+    /// locked for the first time, in the thread `tid`.
+    pub(super) fn matches_known_words(&self, tid: u32) -> bool {
+        let value = |word: &AtomicU32| word.load(Ordering::Relaxed);
+        // `__owner` is the thread id.
+        value(&self.owner) == tid
+            // `__count` is 1 for a mutex that is not recursive, too.
+            && value(&self.count) == 1
+            // `__nusers` is the number of holders.
+            && value(&self.nusers) == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::super::{ENTRY_OFFSET, Entry, FUTEX_OFFSET};
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn numbers_are_documented() {
+        documented::rows(
+            "pthread_mutex_t",
+            &[
+                ("lock", offset_of!(MutexWords, lock), 4),
+                ("count", offset_of!(MutexWords, count), 4),
+                ("owner", offset_of!(MutexWords, owner), 4),
+                ("nusers", offset_of!(MutexWords, nusers), 4),
+                ("kind", offset_of!(MutexWords, kind), 4),
+                ("_spins", offset_of!(MutexWords, _spins), 4),
+                (
+                    "list.prev",
+                    offset_of!(MutexWords, list.prev),
+                    size_of::<Entry>(),
+                ),
+                (
+                    "list.next",
+                    offset_of!(MutexWords, list.next),
+                    size_of::<Entry>(),
+                ),
+            ],
+            &[],
+            None,
+        );
+        documented::values(
+            "kind and owner",
+            &[
+                (
+                    "KIND_PSHARED_ROBUST_ERRORCHECK",
+                    KIND_PSHARED_ROBUST_ERRORCHECK.into(),
+                ),
+                ("KIND_PSHARED_ROBUST_PI", KIND_PSHARED_ROBUST_PI.into()),
+                ("NO_OWNER", NO_OWNER.into()),
+                ("INCONSISTENT", INCONSISTENT.into()),
+                ("NOT_RECOVERABLE", NOT_RECOVERABLE.into()),
+            ],
+        );
+        documented::values(
+            "constants of the robust list",
+            &[
+                ("ENTRY_OFFSET", ENTRY_OFFSET as u64),
+                ("PI_FLAG", PI_FLAG as u64),
+            ],
+        );
+        assert_eq!(FUTEX_OFFSET, -32, "docs/format.md has the number");
+    }
+}
