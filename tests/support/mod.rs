@@ -32,7 +32,7 @@ mod values;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub mod walker;
 
-pub use child::{Child, Gate, die, exit_now, spawn};
+pub use child::{Child, Gate, close_from_three, die, exit_now, spawn};
 pub use environment::number_from_env;
 pub use names::{TestAddress, TestFile, TestKey, TestName};
 pub use random::Random;

@@ -136,15 +136,20 @@ fn check_zero_timeouts(new: fn(u64) -> Lock) {
 }
 
 /// A real-time priority.
-const REAL_TIME: i32 = 10;
+static REAL_TIME: i32 = 10;
 
 /// Gives this process that priority, if it may have it.
 fn become_real_time() -> nix::Result<()> {
-    let parameters = libc::sched_param {
-        sched_priority: REAL_TIME,
+    // The kernel's `struct sched_param` has the priority only. musl refuses the function.
+    // SAFETY: `REAL_TIME` outlives the call; 0 is the calling thread.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_FIFO,
+            &raw const REAL_TIME,
+        )
     };
-    // SAFETY: `parameters` outlives the call; 0 is the calling thread.
-    let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
     Errno::result(rc).map(drop)
 }
 
