@@ -600,6 +600,9 @@ impl<T: ?Sized> ShmMutex<T> {
     ///   process id 0, because C code does not record its process id. (If an earlier
     ///   holder had the same thread id by chance, the cause names that holder.)
     /// * If C code dies between `EOWNERDEAD` and its repair, both ids are 0.
+    /// * With musl, nothing names a dead thread of C code. Both ids are 0, or those of
+    ///   the holder before it, if C code has unlocked or repaired what that holder had
+    ///   locked.
     /// * If C code unlocks a mutex that a guard of this crate holds, the guard does
     ///   nothing more: it neither unlocks nor poisons,
     ///   [`recover`](crate::Poisoned::recover) clears no poison, and

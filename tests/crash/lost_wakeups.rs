@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::walker::{Step, Walker, can_lead_for};
-use crate::support::{SharedPair, median, on_stage, pair, spawn};
+use crate::support::{LOCK_WORD, SharedPair, median, on_stage, pair, spawn};
 use shm_sync::ShmMutex;
 
 /// The promised time after a lost wakeup.
@@ -22,9 +22,10 @@ fn is_free<T>(lock: &ShmMutex<T>) -> bool
 where
     T: shm_sync::ShmSafe,
 {
-    // SAFETY: the pointer leads to the aligned word of a living lock, which all
-    // processes access atomically.
-    let word = unsafe { AtomicU32::from_ptr(lock.as_pthread_ptr().cast()) };
+    let word = lock.as_pthread_ptr().wrapping_byte_add(LOCK_WORD);
+    // SAFETY: the pointer leads to the aligned word of a lock that stays mapped, and
+    // all processes access it atomically.
+    let word = unsafe { AtomicU32::from_ptr(word.cast()) };
     word.load(Ordering::Relaxed) & libc::FUTEX_TID_MASK == 0
 }
 

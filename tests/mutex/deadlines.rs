@@ -7,7 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{dead_owner, die, expect_poisoned, holder_of, on_stage, seccomp, spawn, time};
+use crate::support::{
+    LOCK_WORD, dead_owner, die, expect_poisoned, holder_of, on_stage, seccomp, spawn, time,
+};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -47,13 +49,24 @@ on_stage! {
     fn smoke() {
         let waits = waits();
         let _holder = holder_of(&waits.held);
-        // The filter works: `pthread_mutex_timedlock` waits on the wall clock.
+        // The filter works for a wait on the wall clock.
         let mut victim = spawn(|| {
             kill_on_wall_clock_wait();
             let soon = libc::timespec { tv_sec: 0, tv_nsec: 1 };
-            let mutex = waits.held.as_pthread_ptr().cast();
-            // SAFETY: the segment has initialised the mutex; `soon` outlives the call.
-            unsafe { libc::pthread_mutex_timedlock(mutex, &raw const soon) };
+            let word = waits.held.as_pthread_ptr().wrapping_byte_add(LOCK_WORD);
+            let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME;
+            // SAFETY: the segment keeps the word mapped; `soon` outlives the call.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    word,
+                    operation,
+                    u32::MAX,
+                    &raw const soon,
+                    std::ptr::null::<u32>(),
+                    libc::FUTEX_BITSET_MATCH_ANY,
+                )
+            };
         });
         match victim.wait() {
             WaitStatus::Signaled(_, Signal::SIGSYS, _) => {}

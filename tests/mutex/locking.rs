@@ -121,7 +121,8 @@ on_stage! {
                 let range = line.split(' ').next().unwrap();
                 let (start, end) = range.split_once('-').unwrap();
                 let parse = |text| usize::from_str_radix(text, 16).unwrap();
-                (parse(start)..parse(end)).contains(&address)
+                // musl's allocator may map other memory at the same address.
+                (parse(start)..parse(end)).contains(&address) && line.contains("memfd:")
             })
         };
         let address = |shared: &SharedPair| std::ptr::from_ref::<ShmMutex<Pair>>(shared) as usize;

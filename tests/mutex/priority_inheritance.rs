@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Child, Gate, TestName, expect_poisoned, holder_of, on_stage, poll, seccomp, spawn,
+    Child, Gate, LOCK_WORD, TestName, expect_poisoned, holder_of, on_stage, poll, seccomp, spawn,
 };
 use nix::sys::wait::WaitStatus;
 use shm_sync::{LockError, PthreadCondvar, Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -75,8 +75,10 @@ fn attack(name: &TestName, with: Attack) -> Child {
         // SAFETY: the kernel chooses the address of this new mapping.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, read, shared, fd, 0) };
         assert_ne!(base, libc::MAP_FAILED);
-        let word = base.wrapping_byte_add(value).cast::<AtomicU32>();
-        // SAFETY: the value is inside the mapping, and begins with a futex word.
+        let word = base
+            .wrapping_byte_add(value + LOCK_WORD)
+            .cast::<AtomicU32>();
+        // SAFETY: the value is inside the mapping, and begins with a mutex.
         let word = unsafe { &*word };
         let (mut target, mut is_ready) = (0_u32, false);
         loop {

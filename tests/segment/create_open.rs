@@ -1,9 +1,11 @@
 //! `Segment`: creation, publication, opening, and all refusals.
 
 use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::support::{Child, TestName, on_stage, spawn};
 use proptest::prelude::*;
@@ -124,6 +126,27 @@ fn open_refuses_other_layout_and_names_both() {
     assert!(Segment::<Yesterday>::open(&name).is_ok());
 }
 
+/// Returns the time at which the file was created, in nanoseconds since 1970: `statx(2)`.
+/// std returns it with glibc only.
+fn birth_time(file: &fs::File) -> u64 {
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is empty and ends with a zero, and `found` is valid for writes.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BTIME,
+            found.as_mut_ptr(),
+        )
+    };
+    assert_eq!(rc, 0, "statx");
+    // SAFETY: the kernel has written it.
+    let time = unsafe { found.assume_init() }.stx_btime;
+    time.tv_sec as u64 * 1_000_000_000 + u64::from(time.tv_nsec)
+}
+
 // Failure mode 25.
 #[test]
 fn open_refuses_foreign_file_before_mapping() {
@@ -140,12 +163,7 @@ fn open_refuses_foreign_file_before_mapping() {
             let metadata = file.metadata().unwrap();
             let inode = metadata.ino().to_le_bytes();
             file.write_all_at(&inode, INODE.start as u64).unwrap();
-            let birth_time = metadata
-                .created()
-                .unwrap()
-                .duration_since(UNIX_EPOCH)
-                .unwrap();
-            let birth_time = (birth_time.as_nanos() as u64).to_le_bytes();
+            let birth_time = birth_time(&file).to_le_bytes();
             file.write_all_at(&birth_time, BIRTH_TIME.start as u64)
                 .unwrap();
         }

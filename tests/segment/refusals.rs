@@ -185,7 +185,7 @@ on_stage! {
         for kind in [Backing::Posix, Backing::File] {
             for (errno, expected) in table {
                 let refuse =
-                    |errno| seccomp::refuse_with_bits(libc::SYS_openat, 2, bits, errno);
+                    |errno| seccomp::refuse_open_with_flags(bits, errno);
                 complaints.extend(complaint(kind, refuse, CALL, errno, expected));
             }
         }
@@ -196,7 +196,7 @@ on_stage! {
         use Expected::{Call, NoSpace, NotFound, PermissionDenied, Works};
         use libc::{EACCES, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM, EROFS};
         let open = |errno| {
-            seccomp::refuse_with_bits(libc::SYS_openat, 2, libc::O_NOFOLLOW as u32, errno);
+            seccomp::refuse_open_with_flags(libc::O_NOFOLLOW as u32, errno);
         };
         let map = |errno| {
             seccomp::refuse_with_bits(libc::SYS_mmap, 3, libc::MAP_SHARED as u32, errno);

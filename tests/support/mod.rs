@@ -42,5 +42,6 @@ pub use timing::{median, poll, time};
 pub use type_table::{TestField, TypeTable};
 pub use users::{NOBODY, become_member, become_nobody, is_root_for};
 pub use values::{
-    Marked, Meeting, Pair, SharedPair, dead_owner, expect_poisoned, holder_of, leave_a_death, pair,
+    LOCK_WORD, Marked, Meeting, Pair, SharedPair, dead_owner, expect_poisoned, holder_of,
+    leave_a_death, pair,
 };

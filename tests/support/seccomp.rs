@@ -20,6 +20,14 @@ pub fn refuse_with_bits(call: libc::c_long, argument: u32, bits: u32, errno: i32
     refuse_if(call, argument, libc::BPF_JSET, bits, errno);
 }
 
+/// Refuses like [`refuse`] to open a file with one of the `flags`. glibc opens by
+/// `openat`, and musl by `open` where the processor has that call.
+pub fn refuse_open_with_flags(flags: u32, errno: i32) {
+    refuse_with_bits(libc::SYS_openat, 2, flags, errno);
+    #[cfg(target_arch = "x86_64")]
+    refuse_with_bits(libc::SYS_open, 1, flags, errno);
+}
+
 /// Refuses like [`refuse`] the calls whose second argument is `command`.
 pub fn refuse_command(call: libc::c_long, command: i32, errno: i32) {
     refuse_if(call, 1, libc::BPF_JEQ, command as u32, errno);

@@ -6,6 +6,9 @@ use shm_sync::{LockError, PoisonCause, Poisoned, Segment, SegmentContent, ShmMut
 
 use super::child::{Child, Gate, die, spawn};
 
+/// The offset of the futex word in a `pthread_mutex_t`: see docs/format.md.
+pub const LOCK_WORD: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
+
 /// Two numbers that are equal, except while a process changes them.
 #[derive(ShmSafe)]
 #[repr(C)]
