@@ -492,7 +492,14 @@ SHM_SYNC_I_ASSERT(
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_condvar) == 8, "a condition variable");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_event_count) == 16, "an event count");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_event) == 24, "an event");
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) % 64 == 0, "a seat has its own cache lines");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) == (SHM_SYNC_I_PTHREAD + 24 + 63) / 64 * 64,
+    "a seat has its own cache lines");
+#if defined(__aarch64__)
+SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 48, "glibc's mutex");
+#else
+SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 40, "glibc's mutex");
+#endif
+SHM_SYNC_I_ASSERT(sizeof(pthread_cond_t) == 48, "glibc's condition variable");
 
 /* ------------------------------------------------------------------------------------
  * The kernel
@@ -3516,6 +3523,9 @@ SHM_SYNC_I_OUTLINE shm_sync_i_target shm_sync_i_parse_address(
     const char *text, const char **prefix, const char **path, int32_t *number) {
     *prefix = "";
     *path = text;
+    /* gcc copies this function for a short constant address, and warns of the code
+     * behind the other prefixes. It can't copy for a constant that it does not see. */
+    __asm__("" : "+r"(text));
     if (shm_sync_i_starts_with(text, "sysv:id:"))
         return shm_sync_i_parse_i32(text + 8, number) && *number >= 0
                    ? SHM_SYNC_I_ID
@@ -3577,6 +3587,7 @@ typedef struct shm_sync_i_state {
     shm_sync_i_pthread lock;
 } shm_sync_i_state;
 
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_state, lock) == 8, "the lock of the state");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_state) <= 64, "the state fits into the header");
 
 typedef struct shmid64_ds shm_sync_i_status;

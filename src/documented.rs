@@ -16,6 +16,10 @@
 //!
 //! A number may be an expression: terms with `+` and `-`, each a number, a letter, or
 //! both: `128 + 64 N`. The caller says what the letters are.
+//!
+//! The numbers are those of x86-64. On aarch64, the table `aarch64` replaces those of
+//! some tables of fields, and "on aarch64: N" that of a constant. Where neither says
+//! otherwise, the numbers must be the same.
 
 use std::fmt::Debug;
 
@@ -44,7 +48,7 @@ pub(crate) use fields;
 const TEXT: &str = include_str!("../docs/format.md");
 
 /// The tables whose rows are not compared, by the head of their first column.
-const WITHOUT_NUMBERS: [(&str, &str); 6] = [
+const WITHOUT_NUMBERS: [(&str, &str); 7] = [
     ("part", "each row refers to fields of the header"),
     (
         "step",
@@ -57,7 +61,11 @@ const WITHOUT_NUMBERS: [(&str, &str); 6] = [
     ),
     ("object", "the rows name constants of other tables"),
     ("kind", "[`kinds`] compares the kinds of types"),
+    (ON_AARCH64, "[`rows`] reads it instead of other tables"),
 ];
+
+/// The head of the table of what differs on aarch64.
+const ON_AARCH64: &str = "aarch64";
 
 /// A table of the document.
 struct Table {
@@ -97,6 +105,37 @@ fn table(column: &str, name: &str) -> Table {
     let table = found.next();
     assert!(found.next().is_none(), "two tables `{name}` with {column}");
     table.unwrap_or_else(|| panic!("docs/format.md has a table `{name}` with {column}"))
+}
+
+/// The numbers of a table of fields on aarch64, in the order of its rows.
+struct OnAarch64 {
+    table: String,
+    offsets: Vec<String>,
+    sizes: Vec<String>,
+    /// The size of the struct, if the document has it.
+    total: Option<String>,
+}
+
+/// Returns the tables of fields that differ on aarch64.
+fn on_aarch64() -> Vec<OnAarch64> {
+    let all = tables().into_iter();
+    let rows = all.filter(|table| table.column == ON_AARCH64);
+    let rows = rows.flat_map(|table| table.rows);
+    let list = |cell: &str| cell.split(", ").map(str::to_owned).collect();
+    rows.map(|row| OnAarch64 {
+        offsets: list(&row[1]),
+        sizes: list(&row[2]),
+        total: Some(row[3].clone()).filter(|cell| !cell.is_empty()),
+        table: row[0].clone(),
+    })
+    .collect()
+}
+
+/// Returns the numbers that replace those of a table on this machine.
+fn replaced(table_name: &str) -> Option<OnAarch64> {
+    let mut all = on_aarch64().into_iter();
+    let found = all.find(|it| it.table == table_name);
+    found.filter(|_| cfg!(target_arch = "aarch64"))
 }
 
 /// Compares the rows of a table with those of the code, whatever their order.
@@ -144,7 +183,14 @@ pub(crate) fn rows(
     letters: &[(&str, usize)],
     total: Option<(usize, usize)>,
 ) {
-    let table = table("offset", table_name);
+    let mut table = table("offset", table_name);
+    let replaced = replaced(table_name);
+    if let Some(here) = &replaced {
+        for (at, row) in table.rows.iter_mut().enumerate() {
+            row[0].clone_from(&here.offsets[at]);
+            row[1].clone_from(&here.sizes[at]);
+        }
+    }
     let number = |cell: &String| value_of(cell, letters) as usize;
     let documented = table
         .rows
@@ -156,9 +202,12 @@ pub(crate) fn rows(
     compare(table_name, documented.collect(), code.collect());
 
     let Some((size, align)) = total else { return };
-    let Some((documented, rest)) = sentence_about(table_name) else {
+    let Some((mut documented, rest)) = sentence_about(table_name) else {
         return;
     };
+    if let Some(here) = replaced.and_then(|it| it.total) {
+        documented = here;
+    }
     let mut documented_size = value_of(&documented, letters) as usize;
     if rest.contains("rounded up to the alignment") {
         documented_size = documented_size.next_multiple_of(align);
@@ -202,9 +251,11 @@ pub(crate) fn bits(table_name: &str, code: &[(&str, u64)]) {
 /// Compares a table of constants, which are name and value.
 pub(crate) fn values(table_name: &str, code: &[(&str, u64)]) {
     let rows = table("value", table_name).rows;
-    let documented = rows
-        .iter()
-        .map(|row| (value_of(&row[0], &[]), row[1].as_str()));
+    let documented = rows.iter().map(|row| {
+        let other = row.get(2).and_then(|it| it.strip_prefix("on aarch64: "));
+        let other = other.filter(|_| cfg!(target_arch = "aarch64"));
+        (value_of(other.unwrap_or(&row[0]), &[]), row[1].as_str())
+    });
     let code = code.iter().map(|(name, value)| (*value, *name));
     compare(table_name, documented.collect(), code.collect());
 }
@@ -290,6 +341,26 @@ mod tests {
             }
         }
         assert!(list.is_empty(), "no module compares {list:?}");
+    }
+
+    /// Only on aarch64 the numbers themselves are compared with the code.
+    #[test]
+    fn numbers_on_aarch64_are_of_other_tables() {
+        let all = on_aarch64();
+        assert!(all.len() > 12, "{} tables differ on aarch64", all.len());
+        for here in all {
+            let name = &here.table;
+            let rows = table("offset", name).rows;
+            assert_eq!(here.offsets.len(), rows.len(), "offsets of `{name}`");
+            assert_eq!(here.sizes.len(), rows.len(), "sizes of `{name}`");
+            let is_same = rows
+                .iter()
+                .zip(here.offsets.iter().zip(&here.sizes))
+                .all(|(row, (offset, size))| (&row[0], &row[1]) == (offset, size));
+            assert!(!is_same, "the table `{name}` is the same on aarch64");
+            let has_size = sentence_about(name).is_some();
+            assert_eq!(here.total.is_some(), has_size, "size of `{name}`");
+        }
     }
 
     #[test]

@@ -261,7 +261,7 @@ pub struct ShmBarrier<const N: usize> {
 }
 
 const _: () = assert!(
-    size_of::<ShmBarrier<3>>() == 2 * size_of::<Seat>() + size_of::<Seats<3>>(),
+    offset_of!(ShmBarrier<3>, members) % align_of::<Seat>() == 0,
     "the members do not share a cache line with the rest"
 );
 

@@ -58,6 +58,7 @@
 //! `inside` is set before the writer changes the data, and cleared after that, so a
 //! writer that has touched nothing does not poison.
 
+use std::mem::offset_of;
 use std::slice;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -94,7 +95,7 @@ pub(super) struct RawRwLock<const READERS: usize> {
 }
 
 const _: () = assert!(
-    size_of::<RawRwLock<3>>() == 3 * size_of::<Seat>() + size_of::<Seats<3>>(),
+    offset_of!(RawRwLock<3>, readers) % align_of::<Seat>() == 0,
     "the seats do not share a cache line with the rest"
 );
 

@@ -132,7 +132,7 @@ mod tests {
         // concurrently.
         assert_eq!(unsafe { clear_poison(at, seen) }, Err(None));
         let poison = 1 << 60 | 7 << 30 | 8;
-        bytes[6] = poison;
+        bytes[MUTEX_LEN / 8 - 2] = poison; // the last word but one: see docs/format.md
         let at = NonNull::from(&mut bytes).cast::<u8>();
         // SAFETY: the bytes are this test's own: mapped, aligned, not used
         // concurrently.

@@ -113,7 +113,7 @@ pub struct ShmSemaphore<const N: usize> {
 }
 
 const _: () = assert!(
-    size_of::<ShmSemaphore<3>>() == 2 * size_of::<Seat>() + size_of::<Seats<3>>(),
+    offset_of!(ShmSemaphore<3>, permits) % align_of::<Seat>() == 0,
     "the permits do not share a cache line with the rest"
 );
 

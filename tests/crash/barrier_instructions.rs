@@ -17,7 +17,7 @@ use crate::family_instructions::{assert_order, stopped_sleeper};
 use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::{Walker, can_lead_for};
-use crate::support::{Child, on_stage, spawn};
+use crate::support::{Child, LOCK_WORD, on_stage, spawn};
 
 #[derive(ShmSafe)]
 #[repr(C)]
@@ -138,7 +138,7 @@ on_stage! {
             return;
         }
         let (rounds, sequence, seat) = (64, 72, 128);
-        let (word, upper_half_of_note) = (seat, seat + 52);
+        let (word, upper_half_of_note) = (seat + LOCK_WORD, seat + 52);
         let barrier = Segment::anonymous(ShmBarrier::<2>::new()).unwrap();
         let prepare = || {
             warm_up();

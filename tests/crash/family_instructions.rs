@@ -29,7 +29,7 @@ use shm_sync::{
 use crate::family_results::record;
 use crate::scene::{Order, Reached, Scene, TIME_LIMIT, nothing, yes};
 use crate::support::walker::{Walker, can_lead_for};
-use crate::support::{Child, on_stage, spawn};
+use crate::support::{Child, LOCK_WORD, on_stage, spawn};
 
 /// Returns the words of an object. Other processes may write to them.
 fn words<T>(object: &T) -> Vec<u32> {
@@ -273,7 +273,7 @@ on_stage! {
         drop(sleeper);
 
         let seat_len = size_of::<ShmLifeline>() - 64;
-        let (sequence, permit) = (seat_len, seat_len + 64);
+        let (sequence, permit) = (seat_len, seat_len + 64 + LOCK_WORD);
         let semaphore = Segment::anonymous(ShmSemaphore::<1>::new()).unwrap();
         let prepare = || {
             warm_up_semaphore();
@@ -285,7 +285,7 @@ on_stage! {
         drop(sleeper);
 
         let pthread_len = size_of::<ShmMutex<()>>() - 24;
-        let (word, sequence) = (0, seat_len);
+        let (word, sequence) = (LOCK_WORD, seat_len);
         let upper_half_of_note = pthread_len + 12;
         let worker = Segment::anonymous(Worker::new()).unwrap();
         let prepare = || {

@@ -229,8 +229,9 @@ fn words_of_a_lock_are_checked() {
             let mut offset = [0; 8];
             file.read_exact_at(&mut offset, 32)
                 .expect("it has a header");
-            // The ledger is the first field.
-            let at = u64::from_le_bytes(offset) + 56;
+            // The ledger is the first field. The namespace is in the last eight bytes
+            // of a mutex without data.
+            let at = u64::from_le_bytes(offset) + size_of::<ShmMutex<()>>() as u64 - 8;
             file.write_all_at(&namespace.to_ne_bytes(), at)
                 .expect("it can be written");
             running.expect("lock", reply);

@@ -286,8 +286,10 @@ on_stage! {
                 Err(Error::LayoutMismatch { expected, found, field, .. }) => {
                     assert!(expected.type_name.contains("i64"));
                     assert!(found.type_name.contains("u64"));
-                    let shown = "field `.data`: expected i64 at offset 64, found u64 at offset 64";
-                    assert_eq!(field.map(|field| field.to_string()).as_deref(), Some(shown));
+                    let at = size_of::<ShmMutex<()>>();
+                    let shown =
+                        format!("field `.data`: expected i64 at offset {at}, found u64 at offset {at}");
+                    assert_eq!(field.map(|field| field.to_string()), Some(shown));
                 }
                 other => panic!("{other:?}"),
             }

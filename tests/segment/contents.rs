@@ -605,14 +605,14 @@ on_stage! {
                 }
                 let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
                 assert_eq!(list.lines().count(), 1, "the new namespace has no segments");
-                if let Err(error) = fs::write("/proc/sys/kernel/shmmax", "8192") {
+                if let Err(error) = fs::write("/proc/sys/kernel/shmmax", "65536") {
                     println!("not run: the limit cannot be set ({error})");
                     return;
                 }
                 drop(Segment::create(&key, 0_u8).unwrap());
                 shm_sync::unlink(&key).unwrap();
-                let large = SegmentOptions::<[u8; 8192]>::new().create_in_place(&key, |_| {});
-                assert!(matches!(large, Err(Error::NoSpace { bytes: 8193.., .. })), "{large:?}");
+                let large = SegmentOptions::<[u8; 65536]>::new().create_in_place(&key, |_| {});
+                assert!(matches!(large, Err(Error::NoSpace { bytes: 65537.., .. })), "{large:?}");
             })
             .join();
             shm_sync::unlink(&key).unwrap();

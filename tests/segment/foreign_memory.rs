@@ -186,10 +186,12 @@ on_stage! {
     fn memmap2_over_file() {
         let path = TestFile::new("memmap2");
         let file = File::create_new(&*path).unwrap();
-        file.set_len(8192).unwrap();
+        // An offset leaves room for a foreign header. It is a multiple of the size of
+        // pages, which have up to 64 KiB.
+        const OFFSET: usize = 1 << 16;
+        file.set_len(2 * OFFSET as u64).unwrap();
         let open = || File::options().read(true).write(true).open(&*path).unwrap();
-        // An offset leaves room for a foreign header.
-        let map = |file: &File| MmapOptions::new().offset(4096).map_raw(file).unwrap();
+        let map = |file: &File| MmapOptions::new().offset(OFFSET as u64).map_raw(file).unwrap();
         let memory: MmapRaw = map(&open());
         let base = memory.as_mut_ptr();
         // SAFETY: the new memory is longer than a mailbox, aligned to a page, and
@@ -204,9 +206,9 @@ on_stage! {
         });
         drop(created);
         let bytes = fs::read(&*path).unwrap();
-        let before = &bytes[..4096];
+        let before = &bytes[..OFFSET];
         assert!(before.iter().all(|byte| *byte == 0), "no byte before the mailbox is changed");
-        let end = 4096 + size_of::<Mailbox>();
+        let end = OFFSET + size_of::<Mailbox>();
         assert!(bytes[end..].iter().all(|byte| *byte == 0), "no byte after the mailbox is changed");
     }
 

@@ -609,7 +609,8 @@ struct Foreign {
 }
 
 impl Foreign {
-    const LEN: usize = 8192;
+    /// A whole number of pages, which may have up to 64 KiB.
+    const LEN: usize = 1 << 16;
 
     fn new(mode: i32, fill: impl Fn(usize) -> u8) -> Self {
         let address = TestAddress::new(Backing::SystemV, "foreign");

@@ -7,7 +7,7 @@ use crate::support::{
     Child, Gate, Marked, TestAddress, die, expect_poisoned, is_root_for, leave_a_death, on_stage,
     pair, spawn,
 };
-use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
+use shm_sync::{Removal, Segment, SegmentOptions, inspect};
 
 /// Starts a child with a free process id, which runs `body`. Returns `None` if another
 /// program was given the id.
@@ -46,9 +46,9 @@ fn retry_until_run(attempt: impl Fn() -> Option<()>) {
 
 /// Returns the address of the pages of a segment, and their length.
 fn pages_of<T>(value: &T) -> (usize, usize) {
-    const PAGE: usize = 4096;
-    let start = std::ptr::from_ref(value) as usize / PAGE * PAGE;
-    (start, PAGE)
+    let page = inspect::page_size() as usize;
+    let start = std::ptr::from_ref(value) as usize / page * page;
+    (start, page)
 }
 
 /// Unmaps pages, which safe code cannot do. The caller does not use the pages again.
@@ -218,7 +218,7 @@ on_stage! {
     #[cfg(target_env = "gnu")]
     fn reused_memory_of_held_lock_is_written() {
         let marks = marks_left(|| {
-            let lock = Segment::anonymous(ShmMutex::new(0_u64)).unwrap();
+            let lock = Segment::anonymous(shm_sync::ShmMutex::new(0_u64)).unwrap();
             let pages = pages_of(&*lock);
             std::mem::forget(lock.lock().unwrap());
             std::mem::forget(lock);

@@ -13,6 +13,12 @@ use shm_sync::{
     ShmSemaphore, ShmString, ShmVec,
 };
 
+/// The length of a mutex without its data. It differs between processors.
+const BARE_MUTEX: usize = size_of::<ShmMutex<()>>();
+
+/// The length of a seat: a robust lock in cache lines of its own.
+const SEAT: u64 = BARE_MUTEX.next_multiple_of(64) as u64;
+
 fn types_in<T: shm_sync::SegmentContent + ?Sized>(segment: &Segment<T>) -> Types {
     let fd = Segment::as_fd(segment).expect("it is a memfd").as_raw_fd();
     let address = format!("/proc/{}/fd/{fd}", std::process::id());
@@ -305,7 +311,7 @@ fn each_public_type_has_its_kind_and_its_parts() {
         (field.name.as_str(), of.kind.as_str(), of.size)
     });
     let expected = [
-        ("mutex", "ShmMutex", 72),
+        ("mutex", "ShmMutex", BARE_MUTEX as u64 + 8),
         ("condvar", "ShmCondvar", 8),
         (
             "pthread_condvar",
@@ -313,17 +319,17 @@ fn each_public_type_has_its_kind_and_its_parts() {
             size_of::<PthreadCondvar>() as u64,
         ),
         ("event", "ShmEvent", 24),
-        ("semaphore", "ShmSemaphore", 128 + 64 * 3),
-        ("lifeline", "ShmLifeline", 128),
-        ("lifelines", "Lifelines", 64 + 64 * 5),
-        ("barrier", "ShmBarrier", 128 + 64 * 2),
+        ("semaphore", "ShmSemaphore", 64 + SEAT * 4),
+        ("lifeline", "ShmLifeline", SEAT + 64),
+        ("lifelines", "Lifelines", 64 + SEAT * 5),
+        ("barrier", "ShmBarrier", 64 + SEAT * 3),
         (
             "rwlock",
             "ShmRwLock",
             size_of::<ShmRwLock<CachePadded<u16>, 7>>() as u64,
         ),
-        ("once", "ShmOnceLock", 128),
-        ("published", "Published", 128),
+        ("once", "ShmOnceLock", SEAT + 64),
+        ("published", "Published", SEAT + 64),
         (
             "channel",
             "ShmChannel",
@@ -343,13 +349,15 @@ fn each_public_type_has_its_kind_and_its_parts() {
     ];
     assert_eq!(kinds.collect::<Vec<_>>(), expected);
 
-    inside(of("mutex"), &[("data", 64)]);
-    inside(of("rwlock"), &[("readers", 192), ("data", 192 + 64 * 7)]);
+    inside(of("mutex"), &[("data", BARE_MUTEX)]);
+    let readers = 2 * SEAT as usize + 64;
+    let data = (readers + 7 * SEAT as usize).next_multiple_of(align_of::<CachePadded<u16>>());
+    inside(of("rwlock"), &[("readers", readers), ("data", data)]);
     let (readers, _) = field(&types, &of("rwlock").fields, "readers");
     let readers = types.type_of(readers).expect("it is of this table");
     inside(readers, &[("0", 7)]);
-    inside(of("once"), &[("value", 68)]);
-    inside(of("published"), &[("slots", 88)]);
+    inside(of("once"), &[("value", SEAT as usize + 4)]);
+    inside(of("published"), &[("slots", SEAT as usize + 24)]);
     inside(of("string"), &[("len", 0), ("bytes", 4)]);
     inside(of("list"), &[("len", 0), ("elements", 4)]);
     inside(of("option"), &[("is_some", 0), ("value", 4)]);
@@ -357,9 +365,13 @@ fn each_public_type_has_its_kind_and_its_parts() {
     inside(of("non_zero"), &[("0", 0)]);
 
     let channel = of("channel");
+    let seat = SEAT as usize;
+    let door = (seat + 64).next_multiple_of(128);
+    let side = |seats: usize| (door + 128 + seat * seats).next_multiple_of(128);
+    let (receivers, end) = (side(1), side(1) + side(2));
     inside(
         channel,
-        &[("senders", 0), ("receivers", 384), ("slots", 768)],
+        &[("senders", 0), ("receivers", receivers), ("slots", end)],
     );
     let (_, slots) = field(&types, &channel.fields, "slots");
     inside(slots, &[("0", 9)]);
@@ -370,12 +382,12 @@ fn each_public_type_has_its_kind_and_its_parts() {
         assert_eq!(side.kind, "Side");
         let parts = [
             ("lock", 0),
-            ("index", 64),
-            ("known", 72),
-            ("asleep", 128),
-            ("is_left", 144),
-            ("arrivals", 152),
-            ("seats", 256),
+            ("index", seat),
+            ("known", seat + 8),
+            ("asleep", door),
+            ("is_left", door + 16),
+            ("arrivals", door + 24),
+            ("seats", door + 128),
         ];
         inside(side, &parts);
         let (_, array) = field(&types, &side.fields, "seats");
@@ -407,7 +419,10 @@ fn variable_lengths_are_described() {
         (8, "ShmMutex", 0)
     );
     let (data, slice) = field(&types, &mutex.fields, "data");
-    assert_eq!((data.offset, slice.kind.as_str()), (64, "slice"));
+    assert_eq!(
+        (data.offset, slice.kind.as_str()),
+        (BARE_MUTEX as u64, "slice")
+    );
     let (element, of) = field(&types, &slice.fields, "0");
     assert_eq!((element.offset, of.kind.as_str()), (8, "u64"));
 }
@@ -415,12 +430,17 @@ fn variable_lengths_are_described() {
 /// The sizes of these types are equal, because they are rounded up.
 #[test]
 fn numbers_of_seats_differ_where_sizes_do_not() {
-    type One = ShmChannel<u8, 4, 1, 2>;
-    type Two = ShmChannel<u8, 4, 2, 2>;
+    /// A multiple of two seats, on each processor.
+    #[derive(Clone, Copy, ShmSafe)]
+    #[repr(C, align(256))]
+    struct Wide(u8);
+
+    type One = ShmChannel<Wide, 4, 1, 2>;
+    type Two = ShmChannel<Wide, 4, 2, 2>;
     assert_eq!(size_of::<One>(), size_of::<Two>());
     assert_ne!(One::FINGERPRINT, Two::FINGERPRINT, "senders");
-    type Odd = ShmRwLock<CachePadded<u8>, 2>;
-    type Even = ShmRwLock<CachePadded<u8>, 3>;
+    type Odd = ShmRwLock<Wide, 2>;
+    type Even = ShmRwLock<Wide, 3>;
     assert_eq!(size_of::<Odd>(), size_of::<Even>());
     assert_ne!(Odd::FINGERPRINT, Even::FINGERPRINT, "readers");
 }

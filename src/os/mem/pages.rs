@@ -59,13 +59,13 @@ pub(super) fn round_up_to_huge_pages(
 ) -> io::Result<NonZeroUsize> {
     let page = match fstatfs(&file) {
         Ok(system) if system.filesystem_type() != HUGETLBFS_MAGIC => return Ok(len),
-        Ok(system) => u64::try_from(system.block_size()).ok(),
+        Ok(system) => usize::try_from(system.block_size()),
         // A sandbox may refuse `fstatfs`. The block size of each file of huge pages is
         // their size. For other files, the mapping then exceeds the file, but this
         // crate accesses only `len` bytes.
-        Err(_) => u64::try_from(fstat(&file).map_err(io_error)?.st_blksize).ok(),
+        Err(_) => usize::try_from(fstat(&file).map_err(io_error)?.st_blksize),
     };
-    page.and_then(|page| usize::try_from(page).ok())
+    page.ok()
         .and_then(|page| len.get().checked_next_multiple_of(page))
         .and_then(NonZeroUsize::new)
         .ok_or_else(|| io_error(Errno::ENOMEM))

@@ -318,7 +318,8 @@ mod tests {
     use proptest::prelude::*;
     use std::num::NonZeroUsize;
 
-    const LEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+    /// A whole number of pages, which may have up to 64 KiB.
+    const LEN: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();
 
     #[test]
     fn smoke() {
@@ -343,7 +344,7 @@ mod tests {
             .find(|entry| entry.inode == metadata.ino())
             .unwrap();
         assert_eq!(entry.start, mapping.base().addr().get() as u64);
-        assert_eq!(entry.end - entry.start, 8192);
+        assert_eq!(entry.end - entry.start, LEN.get() as u64);
         assert_eq!((entry.access, entry.offset), (Access::ReadWrite, 0));
         let name = Path::new("/memfd:proc smoke\n(deleted)");
         assert_eq!(entry.path(), (name, MappedBy::DeletedPath));

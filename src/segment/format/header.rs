@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn foreign_abi_is_layout_mismatch() {
         let mut header = sample();
-        header.layout.abi.pthread_mutex = 48;
+        header.layout.abi.pthread_mutex += 8;
         let found = Header::parse(&header.to_bytes(), header.total_len).unwrap();
         assert!(matches!(
             found.check_layout::<(u64, [u32; 5])>(),

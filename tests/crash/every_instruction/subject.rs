@@ -1,12 +1,12 @@
 //! The subject of the experiments: a lock over two numbers, and a condition variable.
 
 use std::ops::DerefMut;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use shm_sync::{LockResult, Poisoned, ShmCondvar, ShmMutex, ShmMutexGuard, ShmSafe};
 
-use crate::support::Pair;
+use crate::support::{LOCK_WORD, Pair};
 
 /// A lock and a condition variable whose operations can be killed.
 pub(crate) trait Subject: ShmSafe {
@@ -95,13 +95,18 @@ pub(crate) struct Library<const PRIORITY_INHERITANCE: bool> {
 
 /// Returns the word at an offset of a mutex: see docs/format.md.
 pub(crate) fn word_of_mutex(offset: usize) -> Option<Word> {
+    /// The length of a `pthread_mutex_t`, which differs between processors.
+    const PTHREAD: usize = size_of::<libc::pthread_mutex_t>();
     match offset {
-        0 => Some(Word::Lock),
-        8 => Some(Word::PthreadOwner),
-        40 | 44 => Some(Word::Holder),
-        48 | 52 => Some(Word::Poison),
-        60 => Some(Word::Poisonings),
-        64.. => Some(Word::Data),
+        LOCK_WORD => return Some(Word::Lock),
+        8 if cfg!(target_env = "gnu") => return Some(Word::PthreadOwner),
+        _ => {}
+    }
+    match offset.checked_sub(PTHREAD)? {
+        0 | 4 => Some(Word::Holder),
+        8 | 12 => Some(Word::Poison),
+        20 => Some(Word::Poisonings),
+        24.. => Some(Word::Data),
         _ => None,
     }
 }
@@ -192,11 +197,17 @@ pub(crate) fn new_pair() -> ShmMutex<Pair> {
     ShmMutex::new(ZEROS)
 }
 
-/// Adds to both numbers. The compiler keeps the order of the two changes.
+/// Adds to both numbers, one after the other. The accesses are volatile, because the
+/// compiler may store two adjacent words by one instruction (`stp` on aarch64), even
+/// across a compiler fence.
 pub(crate) fn add(pair: &mut Pair, amount: u64) {
-    pair.first += amount;
-    std::sync::atomic::compiler_fence(Ordering::SeqCst);
-    pair.second += amount;
+    for number in [&mut pair.first, &mut pair.second] {
+        let number = std::ptr::from_mut(number);
+        // SAFETY: the pointer is from a reference, so it is valid and aligned.
+        let old = unsafe { number.read_volatile() };
+        // SAFETY: as for the read.
+        unsafe { number.write_volatile(old + amount) };
+    }
 }
 
 /// A pair of atomic words.

@@ -106,6 +106,7 @@ fn name(change: &Change) -> Option<&'static str> {
     /// glibc's `PTHREAD_MUTEX_INCONSISTENT`.
     const INCONSISTENT: u32 = i32::MAX as u32;
     let tid = |word: u32| word & libc::FUTEX_TID_MASK;
+    let died = |word: u32| word & libc::FUTEX_OWNER_DIED != 0;
     Some(match *change {
         Change::Call(call) if call.number == libc::SYS_futex => {
             match call.second_argument as i32 & libc::FUTEX_CMD_MASK {
@@ -118,6 +119,8 @@ fn name(change: &Change) -> Option<&'static str> {
         Change::Word { name, old, new } => match name? {
             Word::Lock if tid(old) != tid(new) && tid(new) == 0 => "word freed",
             Word::Lock if tid(old) != tid(new) => "word taken",
+            // A holder with musl removes the mark of the owner death.
+            Word::Lock if cfg!(target_env = "musl") && died(old) && !died(new) => "made consistent",
             Word::Lock => return None,
             // The owner changes from the dead thread, or from glibc's mark, to the new
             // holder.

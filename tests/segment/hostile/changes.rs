@@ -20,6 +20,10 @@ const FILES: [Backing; 2] = [Backing::Posix, Backing::File];
 /// The remaining length of a shrunk object in bytes. It contains no lock.
 const PAGE: i64 = 4096;
 
+/// So many of these fill the largest pages, of 64 KiB, so a lock behind them is in
+/// another page than the beginning.
+const BLOCKS: usize = 16;
+
 /// One of two locks.
 #[derive(Clone, Copy)]
 enum Lock {
@@ -38,14 +42,14 @@ enum AfterDeath {
 #[derive(ShmSafe)]
 #[repr(C)]
 struct Long {
-    pages: [[u64; 512]; 4],
+    pages: [[u64; 512]; BLOCKS],
     lock: Counter,
 }
 
 impl Default for Long {
     fn default() -> Self {
         Self {
-            pages: [[1; 512]; 4],
+            pages: [[1; 512]; BLOCKS],
             lock: Counter::new(0),
         }
     }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use shm_sync::{Backing, CorruptHeader};
+use shm_sync::{Backing, CorruptHeader, ShmMutex};
 
 use Outcome::{Corrupt, NotASegment, Opened, OtherFormat, OtherLayout, OtherNamespace};
 
@@ -24,7 +24,7 @@ const LIVE: std::ops::Range<usize> = 192..256;
 /// The state of a complete System V segment.
 const COMPLETE: u32 = 2;
 /// The length of a mutex without its data, in bytes.
-const BARE_MUTEX: u64 = 64;
+const BARE_MUTEX: u64 = size_of::<ShmMutex<()>>() as u64;
 
 /// A good object, whose bytes a test changes.
 struct GoodObject {
