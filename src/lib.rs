@@ -88,8 +88,12 @@
 //!
 //! # Platform
 //!
-//! The crate runs on 64-bit Linux, 4.14 or later, with glibc 2.30 or later, and uses
-//! `/proc` and `/dev/shm`. It was measured with Linux 6.18 and glibc 2.36 and 2.41.
+//! The crate runs on 64-bit Linux, 4.14 or later, with glibc 2.30 or later or with musl
+//! 1.2, and uses `/proc` and `/dev/shm`. The README says on which of these it was run.
+//!
+//! The mutexes of glibc and of musl have different words. So the programs of one C
+//! library refuse the segments of the other: [`Error::LayoutMismatch`]. A static program
+//! with musl can't share segments with the programs of a distribution with glibc.
 //!
 //! The crash promises depend on the kernel. Older kernels have two faults:
 //!
@@ -117,13 +121,6 @@
 #![cfg_attr(not(feature = "bytemuck"), doc = "[`Plain`]: #features")]
 #![cfg_attr(feature = "derive", doc = "[derive]: derive@ShmSafe")]
 #![cfg_attr(not(feature = "derive"), doc = "[derive]: #features")]
-
-#[cfg(not(all(
-    target_os = "linux",
-    target_pointer_width = "64",
-    any(target_env = "gnu", target_env = "musl")
-)))]
-compile_error!("shm-sync supports 64-bit Linux with glibc or musl only");
 
 // The derive macro names this crate by its name, also inside this crate.
 #[cfg(test)]

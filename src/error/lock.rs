@@ -89,7 +89,7 @@ pub enum LockError<G> {
     #[error("a foreign program left the pthread mutex unrecoverable: reset or recreate it")]
     NotRecoverable,
     /// A [`PthreadCondvar`](crate::PthreadCondvar) can't wait with a mutex with
-    /// priority inheritance, because glibc does not lock such a mutex safely. The mutex
+    /// priority inheritance, because libc does not lock such a mutex safely. The mutex
     /// is unlocked. [`ShmCondvar`](crate::ShmCondvar) can wait with it.
     #[error(
         "a PthreadCondvar can't wait with a mutex with priority inheritance: use a ShmCondvar, \

@@ -1,5 +1,4 @@
-//! Locking by libc's functions, for a mutex or a glibc whose layout is not the known
-//! one.
+//! Locking by libc's functions, for a mutex or a libc whose layout is not the known one.
 
 use std::sync::atomic::Ordering;
 

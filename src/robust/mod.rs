@@ -1,12 +1,12 @@
-//! Locks and unlocks glibc's robust mutexes without calls into libc.
+//! Locks and unlocks libc's robust mutexes without calls into libc.
 //!
-//! This crate writes the words of glibc's `pthread_mutex_t`, and the list of mutexes
-//! that glibc keeps for each thread. The kernel reads that list when the thread ends
-//! ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
+//! This crate writes the words of the `pthread_mutex_t` of glibc or musl, and the list
+//! of mutexes that libc keeps for each thread. The kernel reads that list when the
+//! thread ends ([documentation](https://docs.kernel.org/locking/robust-futex-ABI.html)).
 //!
-//! The stores are those of glibc, in glibc's order. So this crate and C code can use
+//! The stores are those of libc, in the order below. So this crate and C code can use
 //! one mutex. C code can unlock, in the same thread, a mutex that this crate has
-//! locked. The kernel, a debugger and other processes see the same words as with glibc.
+//! locked. The kernel, a debugger and other processes see the same words as with libc.
 //!
 //! # Why not libc
 //!
@@ -55,7 +55,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `layout` | the words of glibc's mutex |
+//! | `layout` | the words of libc's mutex: a module for glibc, and one for musl |
 //! | `list` | insertion into and removal from the list, and the count of held locks |
 //! | `owner` | a thread as the owner of mutexes; the verification |
 //! | `mutex` | [`RobustMutex`] as an object: initialisation and state |

@@ -50,7 +50,7 @@ use crate::shm_safe::{
 ///
 /// # Crash behaviour
 ///
-/// It does *not* survive its users, on any glibc:
+/// It does *not* survive its users, with any libc:
 ///
 /// * If a waiter is killed while it waits, later notifiers may hang for ever (measured
 ///   with glibc 2.36).
@@ -240,8 +240,8 @@ impl Wait for PthreadCondvar {
             }
             return Err(LockError::NotPlaced);
         }
-        // SAFETY: the condition variable is initialised. glibc, the only supported
-        // libc, permits concurrent waits with different mutexes.
+        // SAFETY: the condition variable is initialised. glibc and musl permit
+        // concurrent waits with different mutexes.
         let (token, timed_out) = unsafe { mutex.wait_on(&self.cond, token, deadline) }?;
         Ok((token, WaitTimeoutResult { timed_out }))
     }

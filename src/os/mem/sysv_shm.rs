@@ -144,9 +144,9 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
         group: seg.shm_perm.gid,
         creator: seg.shm_perm.cuid,
         creator_group: seg.shm_perm.cgid,
-        mode: u32::from(seg.shm_perm.mode) & PERMISSIONS,
-        is_locked: u32::from(seg.shm_perm.mode) & SHM_LOCKED != 0,
-        is_marked_for_removal: u32::from(seg.shm_perm.mode) & SHM_DEST != 0,
+        mode: mode_of(&seg.shm_perm) & PERMISSIONS,
+        is_locked: mode_of(&seg.shm_perm) & SHM_LOCKED != 0,
+        is_marked_for_removal: mode_of(&seg.shm_perm) & SHM_DEST != 0,
         len: seg.shm_segsz as u64,
         attached: seg.shm_nattch,
         creator_pid: seg.shm_cpid,
@@ -155,6 +155,11 @@ pub(crate) fn status(id: Id) -> io::Result<Status> {
         detach_time: seg.shm_dtime,
         change_time: seg.shm_ctime,
     })
+}
+
+#[allow(clippy::useless_conversion, reason = "the type depends on the libc")]
+fn mode_of(permissions: &libc::ipc_perm) -> u32 {
+    permissions.mode.into()
 }
 
 /// Returns the key. It is the first field, whose name depends on the libc.

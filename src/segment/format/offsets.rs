@@ -67,7 +67,7 @@ macro_rules! fields {
 fields! {
     0..8     MAGIC: "`shmsync\\0`."
     8..12    FORMAT: "The version of the format."
-    12..13   LIBC: "The libc (1: glibc)."
+    12..13   LIBC: "The libc (1: glibc, 2: musl)."
     13..14   ENDIANNESS: "The endianness (1: little, 2: big)."
     14..15   POINTER_WIDTH: "The width of a pointer in bytes."
     15..16   PTHREAD_MUTEX: "The size of a `pthread_mutex_t` in bytes."
