@@ -92,8 +92,9 @@
 //! 1.2, and uses `/proc` and `/dev/shm`. The README says on which of these it was run.
 //!
 //! The mutexes of glibc and of musl have different words. So the programs of one C
-//! library refuse the segments of the other: [`Error::LayoutMismatch`]. A static program
-//! with musl can't share segments with the programs of a distribution with glibc.
+//! library refuse the segments of the other: [`Error::LayoutMismatch`]. A static
+//! program with musl can't share segments with the programs of a distribution with
+//! glibc.
 //!
 //! The crash promises depend on the kernel. Older kernels have two faults:
 //!

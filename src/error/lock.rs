@@ -258,10 +258,11 @@ pub enum PoisonCause {
     #[non_exhaustive]
     OwnerDied {
         /// The process, or 0 if it is unknown. It is unknown if C code held the lock,
-        /// because C code does not record its process id; with musl it may then be an
-        /// earlier holder, see
-        /// [`as_pthread_ptr`](crate::ShmMutex::as_pthread_ptr). It is unknown, too, if the
-        /// holder died within a few instructions after it locked or before it unlocked.
+        /// because C code does not record its process id. With musl it may then be that
+        /// of an earlier holder: see
+        /// [`as_pthread_ptr`](crate::ShmMutex::as_pthread_ptr).
+        /// It is unknown, too, if the holder died within a few instructions after it
+        /// locked or before it unlocked.
         pid: u32,
         /// The thread, or 0 if it is unknown. It may be known if the process is not.
         tid: u32,

@@ -285,8 +285,8 @@ pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
 }
 
 /// Returns the time at which the file was created, in nanoseconds since 1970, or 0 if
-/// the file system or the kernel does not tell it: `statx(2)`, `STATX_BTIME`. It never changes, and
-/// a copy of the file has another one.
+/// the file system or the kernel does not tell it: `statx(2)`, `STATX_BTIME`. It never
+/// changes, and a copy of the file has another one.
 pub(crate) fn birth_time(file: impl AsFd) -> u64 {
     // std has this time with glibc only.
     let mut found = MaybeUninit::<libc::statx>::zeroed();

@@ -1,4 +1,5 @@
-//! Locking by libc's functions, for a mutex or a libc whose layout is not the known one.
+//! Locking by libc's functions, for a mutex or a libc whose layout is not the known
+//! one.
 
 use std::sync::atomic::Ordering;
 

@@ -21,6 +21,8 @@
 //!
 //! [`LockOwner::of_this_thread`]: super::owner::LockOwner::of_this_thread
 
+mod entry;
+
 #[cfg(target_env = "gnu")]
 mod glibc;
 #[cfg(target_env = "gnu")]
@@ -31,7 +33,6 @@ mod musl;
 #[cfg(target_env = "musl")]
 use musl as libc_layout;
 
-use std::ffi::c_long;
 use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -40,25 +41,16 @@ use crate::os::futex::FUTEX_TID_MASK;
 use crate::os::pthread::PthreadMutex;
 use crate::os::robust_list::RobustListHead;
 
+use entry::ListNode;
+pub(crate) use entry::{Entry, LastOwner};
+use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, KIND_PRIO_INHERIT, PI_FLAG};
 pub(super) use libc_layout::{
     HEAD_HAS_PREV, KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI,
     MutexWords, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
 };
-use libc_layout::{KIND_PRIO_INHERIT, PI_FLAG};
 
 /// The lock word of a mutex that no thread holds.
 pub(super) const UNLOCKED: u32 = 0;
-
-/// An entry of a robust list: a pointer to [`ListNode::next`] of a mutex or to
-/// [`RobustListHead::list`], perhaps with [`PI_FLAG`].
-pub(crate) type Entry = *mut ();
-
-/// The part of a mutex by which it is on the list of its holder.
-#[repr(C)]
-pub(super) struct ListNode {
-    pub(super) prev: AtomicPtr<()>,
-    pub(super) next: AtomicPtr<()>,
-}
 
 const _: () = {
     assert!(size_of::<MutexWords>() <= size_of::<PthreadMutex>());
@@ -68,31 +60,6 @@ const _: () = {
 /// The offset of the lock word in a mutex.
 #[cfg(test)]
 pub(crate) const LOCK_WORD_OFFSET: usize = offset_of!(MutexWords, lock);
-
-/// The offset in a mutex to which a list entry points.
-const ENTRY_OFFSET: usize = offset_of!(MutexWords, list) + offset_of!(ListNode, next);
-
-/// `futex_offset` in the head of a list: the distance from an entry to the futex word.
-const FUTEX_OFFSET: c_long = offset_of!(MutexWords, lock) as c_long - ENTRY_OFFSET as c_long;
-
-/// The thread that holds a mutex, or held it last, as far as libc's words tell.
-///
-/// When the holder dies, the kernel removes its id from the lock word. glibc keeps the
-/// id in another word, `__owner`, which the kernel does not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "each libc has some of them")]
-pub(crate) enum LastOwner {
-    /// This thread holds the mutex, or died while it held the mutex.
-    Thread(u32),
-    /// libc has locked the mutex after an owner death, and its caller has not made it
-    /// consistent.
-    Inconsistent,
-    /// The mutex is free or unrecoverable. Or its holder died within the few
-    /// instructions before it wrote its id or after it removed it.
-    NoThread,
-    /// The holder died, and the words of this libc no longer name it.
-    NotStored,
-}
 
 impl MutexWords {
     /// Returns the words of a mutex, initialised or not.

@@ -28,7 +28,8 @@ pub(crate) struct Position {
 }
 
 impl RobustList {
-    /// Returns the list of the calling thread, `tid`, if libc's layout is the known one. `held` is a mutex that libc has just locked in this thread.
+    /// Returns the list of the calling thread, `tid`, if libc's layout is the known
+    /// one. `held` is a mutex that libc has just locked in this thread.
     ///
     /// # Safety
     ///
@@ -153,9 +154,9 @@ impl HeldLocks {
         Self(head)
     }
 
-    /// Empties the list of a forked child, which musl does not do. The mutexes on it are
-    /// those that the parent's thread held at the fork. The next lock would write to
-    /// the first of them, in memory that the parent shares.
+    /// Empties the list of a forked child, which musl does not do. The mutexes on it
+    /// are those that the parent's thread held at the fork. The next lock would write
+    /// to the first of them, in memory that the parent shares.
     ///
     /// # Safety
     ///

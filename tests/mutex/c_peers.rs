@@ -92,7 +92,8 @@ fn cause<T: ShmSafe>(mutex: &ShmMutex<T>) -> PoisonCause {
 }
 
 /// Returns whether `pid` is that of an unknown process. With musl, the words of a mutex
-/// don't name a dead holder of C code, so the process that held it `before` may be named.
+/// don't name a dead holder of C code. So the process that held it `before` may be
+/// named.
 fn is_unknown(pid: u32, before: u32) -> bool {
     pid == 0 || cfg!(target_env = "musl") && pid == before
 }

@@ -126,8 +126,8 @@ fn open_refuses_other_layout_and_names_both() {
     assert!(Segment::<Yesterday>::open(&name).is_ok());
 }
 
-/// Returns the time at which the file was created, in nanoseconds since 1970: `statx(2)`.
-/// std returns it with glibc only.
+/// Returns the time at which the file was created, in nanoseconds since 1970:
+/// `statx(2)`. std returns it with glibc only.
 fn birth_time(file: &fs::File) -> u64 {
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the path is empty and ends with a zero, and `found` is valid for writes.

@@ -53,7 +53,7 @@ impl PthreadCond {
     /// * Both objects are initialised.
     /// * The caller holds the mutex.
     /// * No thread waits with another mutex at the same time, or libc permits it. POSIX
-    ///   does not. glibc 2.25 and later, and musl, do, because they keep no reference to
+    ///   does not. glibc 2.25 and later and musl do, because they keep no reference to
     ///   the mutex between calls.
     pub(crate) unsafe fn wait(&self, mutex: &PthreadMutex, deadline: Option<Deadline>) -> Outcome {
         let code = match deadline {

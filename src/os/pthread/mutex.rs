@@ -88,7 +88,8 @@ impl PthreadMutex {
     /// [`pthread_mutex_timedlock(3p)`]: https://man7.org/linux/man-pages/man3/pthread_mutex_timedlock.3p.html
     pub(crate) unsafe fn clocklock(&self, deadline: Deadline) -> Outcome {
         Outcome::from_errno(punctually(deadline, || {
-            // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+            // SAFETY: the mutex is initialised and stays mapped, as the caller
+            // promises.
             unsafe { lock_until(self.as_mut_ptr(), deadline) }
         }))
     }
@@ -137,8 +138,8 @@ unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> l
         ) -> libc::c_int;
     }
     let until = deadline.to_timespec();
-    // SAFETY: the mutex is initialised and stays mapped, as the caller promises. `until`
-    // outlives the call.
+    // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+    // `until` outlives the call.
     unsafe { pthread_mutex_clocklock(mutex, libc::CLOCK_MONOTONIC, &raw const until) }
 }
 
@@ -154,7 +155,7 @@ unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> l
 #[cfg(target_env = "musl")]
 unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> libc::c_int {
     let until = deadline.to_wall_clock();
-    // SAFETY: the mutex is initialised and stays mapped, as the caller promises. `until`
-    // outlives the call.
+    // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
+    // `until` outlives the call.
     unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) }
 }

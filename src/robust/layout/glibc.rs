@@ -1,8 +1,10 @@
 //! glibc's `pthread_mutex_t` (`nptl/pthreadP.h`, `bits/struct_mutex.h`).
 
+use std::ffi::c_long;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{LastOwner, ListNode};
+use super::entry::{LastOwner, ListNode};
 use crate::os::futex::FUTEX_OWNER_DIED;
 
 /// `__kind` of a mutex that is process-shared, robust and error-checking.
@@ -57,6 +59,13 @@ pub(in crate::robust) struct MutexWords {
     _spins: AtomicU32,
     pub(in crate::robust) list: ListNode,
 }
+
+/// The offset in a mutex to which a list entry points.
+pub(super) const ENTRY_OFFSET: usize = offset_of!(MutexWords, list) + offset_of!(ListNode, next);
+
+/// `futex_offset` in the head of a list: the distance from an entry to the lock word.
+pub(super) const FUTEX_OFFSET: c_long =
+    offset_of!(MutexWords, lock) as c_long - ENTRY_OFFSET as c_long;
 
 /// Returns whether the lock word says that the mutex is unrecoverable: no value does.
 #[inline]
@@ -156,9 +165,7 @@ impl MutexWords {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::offset_of;
-
-    use super::super::{ENTRY_OFFSET, Entry, FUTEX_OFFSET};
+    use super::super::entry::Entry;
     use super::*;
     use crate::documented;
 

@@ -2,15 +2,17 @@
 //!
 //! musl's waiters count themselves in the word [`waiters`](MutexWords::waiters). They
 //! also set `FUTEX_WAITERS` in the lock word, but a waiter that the kernel has woken
-//! sets it only when it sleeps again. If that waiter dies first, musl's next unlock sees
-//! the count. The kernel sees `FUTEX_WAITERS` only. So every locker writes that bit
-//! while the count is not 0, and the kernel then wakes a waiter of musl when the holder
-//! dies. musl does not lower the count when a waiter dies. Each later unlock of that
-//! mutex then calls the kernel.
+//! sets it only when it sleeps again. If that waiter dies first, only the count shows
+//! the others. musl's unlock reads the count, and the kernel does not. So every locker
+//! writes `FUTEX_WAITERS` while the count is not 0. When the holder dies, the kernel
+//! then wakes a waiter. musl does not lower the count when a waiter dies. Each later
+//! unlock of that mutex then calls the kernel.
 
+use std::ffi::c_long;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{LastOwner, ListNode};
+use super::entry::{LastOwner, ListNode};
 use crate::os::futex::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 
 /// `_m_type` of a mutex that is process-shared, robust and error-checking.
@@ -59,6 +61,13 @@ pub(in crate::robust) struct MutexWords {
     count: AtomicU32,
     pub(in crate::robust) list: ListNode,
 }
+
+/// The offset in a mutex to which a list entry points.
+pub(super) const ENTRY_OFFSET: usize = offset_of!(MutexWords, list) + offset_of!(ListNode, next);
+
+/// `futex_offset` in the head of a list: the distance from an entry to the lock word.
+pub(super) const FUTEX_OFFSET: c_long =
+    offset_of!(MutexWords, lock) as c_long - ENTRY_OFFSET as c_long;
 
 /// Returns whether the lock word says that the mutex is unrecoverable.
 #[inline]
@@ -125,7 +134,7 @@ impl MutexWords {
     pub(in crate::robust) fn is_unrecoverable(&self) -> bool {
         is_unrecoverable_word(self.lock.load(Ordering::Relaxed))
             || self.waiters.load(Ordering::Relaxed) == NOT_RECOVERABLE_PI
-                && self.has_priority_inheritance()
+                && self.kind.load(Ordering::Relaxed) & KIND_PRIO_INHERIT != 0
     }
 
     /// Returns whether the words that only musl has are those of a mutex that libc has
@@ -140,9 +149,7 @@ impl MutexWords {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::offset_of;
-
-    use super::super::{ENTRY_OFFSET, Entry, FUTEX_OFFSET};
+    use super::super::entry::Entry;
     use super::*;
     use crate::documented;
 

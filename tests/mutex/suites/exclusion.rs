@@ -140,7 +140,8 @@ static REAL_TIME: i32 = 10;
 
 /// Gives this process that priority, if it may have it.
 fn become_real_time() -> nix::Result<()> {
-    // The kernel's `struct sched_param` has the priority only. musl refuses the function.
+    // The kernel's `struct sched_param` has the priority only. musl refuses the
+    // function.
     // SAFETY: `REAL_TIME` outlives the call; 0 is the calling thread.
     let rc = unsafe {
         libc::syscall(
