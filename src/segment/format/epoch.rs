@@ -81,7 +81,7 @@ impl Epoch {
                     boot_id().map_err(IdentityError::NoBootId)?
                 }
             },
-            birth_time: regular_file::birth_time(&file).map_err(failure::call_error("statx"))?,
+            birth_time: regular_file::birth_time(&file),
         })
     }
 
