@@ -39,8 +39,12 @@ pub enum IdentityError {
          set_robust_list(2)"
     )]
     NoRobustLists(#[source] io::Error),
-    /// The kernel has no `MADV_WIPEONFORK` (Linux 4.14), by which this crate detects
-    /// forks.
-    #[error("forks can't be detected here: madvise(MADV_WIPEONFORK) was refused")]
+    /// A forked child could not be told from its parent: the kernel has neither
+    /// `MADV_WIPEONFORK` (Linux 4.14) nor `MADV_DONTFORK`, or a sandbox refuses
+    /// `madvise(2)`.
+    #[error(
+        "forks can't be detected here: let the sandbox permit madvise(2) with \
+         MADV_WIPEONFORK, or with MADV_DONTFORK and the futex operation FUTEX_CMP_REQUEUE"
+    )]
     NoForkDetection(#[source] io::Error),
 }

@@ -107,7 +107,10 @@ pub enum LockError<G> {
     #[error(transparent)]
     Unidentified(#[from] IdentityError),
     /// The operating system refused the call. The lock is not held.
-    #[error("the operating system refused to lock or to wait")]
+    #[error(
+        "the operating system refused to lock or to wait: if this is a sandbox, let it \
+         permit futex(2)"
+    )]
     Os(#[source] io::Error),
 }
 

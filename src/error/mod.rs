@@ -622,7 +622,7 @@ impl<G> From<LockError<G>> for Error {
             Ok(LockError::Unidentified(error)) => Self::Unidentified(error),
             Ok(LockError::Os(source)) => Self::Os {
                 address: None,
-                call: "locking or waiting",
+                call: "locking or waiting by futex(2)",
                 source,
             },
             Ok(other) => Self::Lock(other),

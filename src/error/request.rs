@@ -25,6 +25,10 @@ pub enum NameError {
     /// 4095.
     #[error("it must be at most 255 bytes long, and a path at most 4095")]
     TooLong,
+    /// A segment that is being created has such a name, on a file system without
+    /// unnamed files: `.shm-sync.new.` and sixteen hexadecimal digits.
+    #[error("names that begin with \".shm-sync.new.\" are for segments that are being created")]
+    Temporary,
 }
 
 /// A feature that this kind of memory or this system does not support.
@@ -37,8 +41,13 @@ pub enum Unsupported {
          not for POSIX objects and files"
     )]
     HugePages,
-    /// Unnamed files (`O_TMPFILE`) on the file system of the path.
-    #[error("this file system has no unnamed files (O_TMPFILE), so none can be published whole")]
+    /// The file system of the path has no unnamed files (`O_TMPFILE`), and no other way
+    /// to publish a complete file: `renameat2(2)` with `RENAME_NOREPLACE`, or hard
+    /// links.
+    #[error(
+        "this file system has no unnamed files (O_TMPFILE), no RENAME_NOREPLACE and no hard \
+         links, so no segment can be published whole: use another file system"
+    )]
     UnnamedFiles,
     /// Populating all pages at once (`MADV_POPULATE_WRITE`).
     #[error("populating pages in advance needs Linux 5.14 or later")]

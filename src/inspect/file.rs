@@ -19,7 +19,9 @@ use crate::os::proc::fd;
 use crate::os::proc::maps::{DELETED, MapsSnapshot};
 use crate::os::regular_file;
 use crate::robust;
-use crate::segment::internals::{Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids};
+use crate::segment::internals::{
+    Epoch as SegmentEpoch, Header, MEMFD_LABEL, attached_pids, is_temporary,
+};
 use crate::segment::{Address, Backing};
 
 /// The kernel shows the label of a memfd after this prefix.
@@ -53,6 +55,7 @@ pub(super) fn at_path(path: &Path, snapshot: &MapsSnapshot) -> Result<Found, Err
         backing,
         link: Link::Named,
         metadata,
+        is_temporary: is_temporary(path),
     };
     let opened = if file.metadata.is_file() {
         regular_file::open(path, mem::Access::ReadOnly)
@@ -75,6 +78,7 @@ pub(super) fn behind_link(
         backing: Backing::File,
         link: Link::Named,
         metadata: std::fs::metadata(link).map_err(os_error("stat"))?,
+        is_temporary: false,
     };
     file.apply_kernel_name(shown);
     finish(file, fd::open_link(link, mem::Access::ReadOnly), snapshot)
@@ -109,6 +113,8 @@ struct Candidate {
     backing: Backing,
     link: Link,
     metadata: Metadata,
+    /// Whether the file has the temporary name of a segment that is being created.
+    is_temporary: bool,
 }
 
 impl Candidate {
@@ -130,8 +136,9 @@ impl Candidate {
         self.name = address
             .as_ref()
             .map_or_else(|_| text.into_owned(), Address::to_string);
-        if current.is_some() {
+        if let Some(current) = current {
             self.address = address.ok();
+            self.is_temporary = is_temporary(&current);
         }
         if self.metadata.nlink() == 0 {
             self.link = Link::Unlinked;
@@ -219,6 +226,9 @@ impl Candidate {
     fn read(&self, file: File) -> (Content, Option<Opened>) {
         if !self.metadata.is_file() {
             return (Content::Foreign(kind_of(self.metadata.file_type())), None);
+        }
+        if self.is_temporary {
+            return (Content::Unfinished, None);
         }
         let current_epoch = match self.backing {
             Backing::Memfd => Some(SegmentEpoch::ANONYMOUS),

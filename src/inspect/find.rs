@@ -16,7 +16,8 @@ use crate::os::proc::sysvipc;
 use crate::os::regular_file::{self, SHM_DIRECTORY};
 use crate::os::{mem, mem::sysv_shm};
 use crate::segment::internals::{
-    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Permissions, Probe, Target, is_marked_unfinished,
+    Epoch as SegmentEpoch, Lifecycle, MEMFD_LABEL, Permissions, Probe, Target,
+    is_marked_unfinished, is_temporary,
 };
 use crate::segment::{Address, Backing};
 
@@ -170,14 +171,16 @@ fn mapped(mappings: &[(u32, &MapsEntry)], snapshot: &MapsSnapshot) -> Option<(Ob
 
 /// Returns the rank of the path that the kernel shows: the lowest is the most useful.
 ///
-/// For the process that created a file without a name, the kernel shows
-/// `#123 (deleted)` for ever, even after the file got a name.
+/// For the process that created a file without a name, the kernel shows `#123
+/// (deleted)` for ever, even after the file got a name. If the file had a temporary
+/// name, and was linked to another one, the kernel shows the temporary name.
 fn path_rank(entry: &MapsEntry) -> u8 {
     let (path, link) = entry.path();
     let name = path.file_name().map_or(&[][..], |name| name.as_bytes());
+    let is_of_creator = name.starts_with(b"#") || is_temporary(path);
     match link {
         MappedBy::Path => 0,
-        MappedBy::DeletedPath if !name.starts_with(b"#") => 1,
+        MappedBy::DeletedPath if !is_of_creator => 1,
         MappedBy::DeletedPath => 2,
     }
 }

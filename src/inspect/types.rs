@@ -130,7 +130,9 @@ pub struct Users {
 pub enum Content {
     /// A segment of this crate.
     Segment(Box<Segment>),
-    /// A System V segment that its creator has not finished. The creator may have died.
+    /// A segment that its creator has not finished: a System V segment, or a file with
+    /// a temporary name, on a file system without unnamed files. The creator may have
+    /// died.
     Unfinished,
     /// A segment that this version cannot read: it has another format
     /// ([`Error::UnsupportedFormat`]), or is damaged or truncated ([`Error::Corrupt`]).

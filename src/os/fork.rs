@@ -11,17 +11,23 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | 0 | this process is a forked child, or has no marker yet: every value that refers to the marker is invalid |
+//! | 0 | this process is a forked child, or has no marker yet: every value that refers to the marker is invalid. Or the kernel wipes no memory |
 //! | n | this process has made the marker, and its pid namespace is n |
 //!
 //! A child makes its marker in another word than all of its ancestors. So a copy from
 //! before the fork always refers to a wiped word.
+//!
+//! Where the kernel refuses `MADV_WIPEONFORK` (gVisor), the word of each marker is
+//! always 0. Then each use of the marker asks the kernel, by a system call, whether
+//! this process has made it ([`own_page`](super::own_page)). Fast paths read the word
+//! only, so there they always leave the work to the slow path.
 
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::mem::{MIN_PAGE, Mapping};
+use super::own_page::{self, OwnPage};
 use super::process;
 use crate::error::IdentityError;
 
@@ -85,8 +91,9 @@ impl ForkMarker {
 
     #[inline]
     fn word(self) -> &'static AtomicU32 {
-        // SAFETY: the pointer leads to `UNSET_MARKER`, or `next_slot` has returned it.
-        // Both words are initialised and never unmapped.
+        // SAFETY: the pointer leads to `UNSET_MARKER` or to the word of an `OwnPage`,
+        // or `next_slot` has returned it. All of these are initialised and never
+        // unmapped.
         unsafe { &*self.0 }
     }
 
@@ -94,13 +101,24 @@ impl ForkMarker {
     /// child.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
-        self.pid_namespace() != WIPED
+        self.pid_namespace_fast() != WIPED
+            || OwnPage::of_marker(self.0).is_some_and(OwnPage::is_of_this_process)
     }
 
-    /// Returns the pid namespace of this process, an inode number. Returns 0 if this
-    /// process has not made the marker.
+    /// Returns the pid namespace of this process, an inode number. The caller has just
+    /// checked that the marker is current.
     #[inline]
     pub(crate) fn pid_namespace(self) -> u32 {
+        match self.pid_namespace_fast() {
+            WIPED => OwnPage::of_marker(self.0).map_or(WIPED, OwnPage::pid_namespace),
+            number => number,
+        }
+    }
+
+    /// Returns the pid namespace of this process, or 0 if this process has not made the
+    /// marker, or if only [`pid_namespace`](Self::pid_namespace) can tell.
+    #[inline]
+    pub(crate) fn pid_namespace_fast(self) -> u32 {
         // Relaxed: a thread reads a value that it has read or written before, or the
         // kernel's zero.
         self.word().load(Ordering::Relaxed)
@@ -119,7 +137,15 @@ impl ForkMarker {
             }
             let pid_namespace =
                 process::read_pid_namespace().map_err(IdentityError::NoPidNamespace)?;
-            let next = next_slot(last).map_err(IdentityError::NoForkDetection)?;
+            let next = match next_slot(last) {
+                Err(error) if own_page::is_refusal(&error) => {
+                    let page =
+                        OwnPage::of_this_process().map_err(IdentityError::NoForkDetection)?;
+                    page.set_pid_namespace(pid_namespace);
+                    return Ok(Self(page.marker()));
+                }
+                next => next.map_err(IdentityError::NoForkDetection)?,
+            };
             // If another thread was faster, the next round finds its marker.
             if LAST_MARKER
                 .compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed)

@@ -129,6 +129,37 @@ pub(crate) fn sleep_until_deadline(deadline: Deadline) {
     let _ = wait(&AtomicU32::new(0), 0, Some(deadline));
 }
 
+/// Returns whether `*word == value`, where `word` may be unmapped (then `false`):
+/// `FUTEX_CMP_REQUEUE`, which wakes no waiter and moves none.
+///
+/// # Errors
+///
+/// The kernel refuses the call, for example by a seccomp filter.
+pub(crate) fn is_equal(word: *const AtomicU32, value: u32) -> io::Result<bool> {
+    const OPERATION: libc::c_int = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
+    const NO_WAITERS: libc::c_ulong = 0;
+    // SAFETY: the kernel reads the word if it is mapped, and writes nothing.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            OPERATION,
+            NO_WAITERS,
+            NO_WAITERS,
+            word,
+            value,
+        )
+    };
+    if rc >= 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EFAULT) => Ok(false),
+        _ => Err(error),
+    }
+}
+
 /// Why the kernel has not assigned or not unlocked a mutex with priority inheritance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PiRefusal {

@@ -11,6 +11,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod mem;
 pub(crate) mod ofd_lock;
+mod own_page;
 mod pause;
 pub(crate) mod private_owner;
 pub(crate) mod proc;

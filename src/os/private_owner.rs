@@ -20,6 +20,8 @@
 //! the next number from a counter. The counter is in ordinary memory, of which the
 //! child has a copy. So the child's number is larger than those of its ancestors.
 //! Siblings may have the same number, because neither has a copy of the other's memory.
+//! Where the kernel wipes no memory, the number is that of the [own
+//! page](super::own_page).
 
 use std::io;
 use std::ptr;
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use super::clock::{Deadline, RECHECK_INTERVAL};
 use super::futex::{self, Wake};
 use super::mem::Mapping;
+use super::own_page::{self, OwnPage};
 
 /// The bits of an owner word.
 mod bits {
@@ -40,8 +43,7 @@ mod bits {
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
-/// if it succeeded in an ancestor.
+/// The kernel can't tell a forked child from its parent, or has no memory.
 pub(crate) fn word_of_this_process() -> io::Result<u32> {
     Ok(bits::PRIVATE | private_number()? & bits::NUMBER)
 }
@@ -102,21 +104,22 @@ const NO_NUMBER: u32 = 0;
 /// mapped it. The address is the same in all descendants.
 static NUMBER_ADDRESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 
-/// The largest number that this process or an ancestor has taken.
-static LAST_NUMBER: AtomicU32 = AtomicU32::new(NO_NUMBER);
-
 /// Returns the number of this process: at least 1, and the same for all its threads.
 ///
 /// # Errors
 ///
-/// The kernel has no `MADV_WIPEONFORK`, or no memory. This does not fail in a process
-/// if it succeeded in an ancestor.
+/// The kernel can't tell a forked child from its parent, or has no memory.
 fn private_number() -> io::Result<u32> {
-    let word = number_word()?;
+    let word = match number_word() {
+        Err(error) if own_page::is_refusal(&error) => {
+            return Ok(OwnPage::of_this_process()?.number());
+        }
+        word => word?,
+    };
     // Relaxed: no other memory depends on the number.
     match word.load(Ordering::Relaxed) {
         NO_NUMBER => {
-            let next = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            let next = own_page::next_number();
             let first =
                 word.compare_exchange(NO_NUMBER, next, Ordering::Relaxed, Ordering::Relaxed);
             // If another thread was faster, its number is that of the process.

@@ -1,24 +1,24 @@
 //! Files that hold segments: created without a name, named by `linkat`, and opened
-//! without following links.
+//! without following links. Where files without a name are not supported, they are
+//! created with a temporary name, and renamed.
 //!
 //! A POSIX object is such a file in [`SHM_DIRECTORY`]: [`shm_overview(7)`].
 //!
 //! Manual pages: [`open(2)`], [`fchown(2)`], [`fchmod(2)`],
-//! [`FS_IOC_SETFLAGS(2const)`], [`posix_fallocate(3)`], [`fallocate(2)`],
-//! [`ftruncate(2)`], [`getrlimit(2)`], [`linkat(2)`], [`stat(2)`], [`fstatfs(2)`],
-//! [`statx(2)`], [`pread(2)`], [`fsync(2)`], [`unlink(2)`], [`getegid(2)`],
-//! [`geteuid(2)`].
+//! [`FS_IOC_SETFLAGS(2const)`], [`fallocate(2)`], [`ftruncate(2)`], [`getrlimit(2)`],
+//! [`linkat(2)`], [`renameat2(2)`], [`stat(2)`], [`fstatfs(2)`], [`statx(2)`],
+//! [`pread(2)`], [`fsync(2)`], [`unlink(2)`], [`getegid(2)`], [`geteuid(2)`].
 //!
 //! [`shm_overview(7)`]: https://man7.org/linux/man-pages/man7/shm_overview.7.html
 //! [`open(2)`]: https://man7.org/linux/man-pages/man2/open.2.html
 //! [`fchown(2)`]: https://man7.org/linux/man-pages/man2/fchown.2.html
 //! [`fchmod(2)`]: https://man7.org/linux/man-pages/man2/fchmod.2.html
 //! [`FS_IOC_SETFLAGS(2const)`]: https://man7.org/linux/man-pages/man2/FS_IOC_SETFLAGS.2const.html
-//! [`posix_fallocate(3)`]: https://man7.org/linux/man-pages/man3/posix_fallocate.3.html
 //! [`fallocate(2)`]: https://man7.org/linux/man-pages/man2/fallocate.2.html
 //! [`ftruncate(2)`]: https://man7.org/linux/man-pages/man2/ftruncate.2.html
 //! [`getrlimit(2)`]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 //! [`linkat(2)`]: https://man7.org/linux/man-pages/man2/linkat.2.html
+//! [`renameat2(2)`]: https://man7.org/linux/man-pages/man2/rename.2.html
 //! [`stat(2)`]: https://man7.org/linux/man-pages/man2/stat.2.html
 //! [`fstatfs(2)`]: https://man7.org/linux/man-pages/man2/fstatfs.2.html
 //! [`statx(2)`]: https://man7.org/linux/man-pages/man2/statx.2.html
@@ -29,15 +29,14 @@
 //! [`geteuid(2)`]: https://man7.org/linux/man-pages/man2/geteuid.2.html
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{
-    AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, open as open_path, posix_fallocate,
-};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, open as open_path};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::stat::{self, Mode, SFlag};
 use nix::sys::statfs::{
@@ -110,6 +109,31 @@ pub(crate) fn open_tmpfile(directory: &Path) -> io::Result<OwnedFd> {
     above_standard(|| retry_on_eintr(|| open_path(directory, flags, mode)))
 }
 
+/// Creates an empty file with the path, which must not exist: `open(2)`, `O_EXCL`.
+pub(crate) fn create_new(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let flags = flags | OFlag::O_NOFOLLOW;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    above_standard(|| retry_on_eintr(|| open_path(path, flags, mode)))
+}
+
+/// Returns whether the file system, the kernel or a sandbox does not support a call or
+/// a flag, so that the caller does without. A call without the flag can still fail for
+/// the same reason.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM)
+    )
+}
+
+/// Returns whether `open(2)` with `O_TMPFILE` may have failed because such files are
+/// not supported. Kernels before Linux 3.11 take the flag for `O_DIRECTORY`, and return
+/// `EISDIR` or `ENOENT`.
+pub(crate) fn has_no_tmpfile(error: &io::Error) -> bool {
+    is_unsupported(error) || matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ENOENT))
+}
+
 /// Changes the owner and the group, if given: `fchown(2)`.
 pub(crate) fn fchown(file: impl AsFd, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
     if owner.is_none() && group.is_none() {
@@ -149,15 +173,36 @@ pub(crate) fn disable_copy_on_write(file: impl AsFd) -> io::Result<()> {
     Errno::result(rc).map(drop).map_err(io_error)
 }
 
-/// Sets the length to `len` bytes and reserves all blocks: `posix_fallocate(3)`. A full
-/// file system is then an error of this call, and no `SIGBUS` at the first access.
+/// Sets the length of an empty file to `len` bytes and reserves all blocks:
+/// `fallocate(2)`. A full file system is then an error of this call, and no `SIGBUS` at
+/// the first access.
+///
+/// Where the file system or the kernel does not support the call, zeros are written.
 ///
 /// The error is `EFBIG` if `RLIMIT_FSIZE` is less. Some kernels end the call at any
 /// signal and free the blocks that it had reserved. Therefore each interruption halves
 /// the size of the following calls, and the blocks of completed calls stay reserved.
 pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     let len = file_length(len)?;
-    for_each_part(len, |from, len| posix_fallocate(&file, from, len))
+    let allocate = |from, len| fallocate(&file, FallocateFlags::empty(), from, len);
+    match for_each_part(len, allocate) {
+        // EOPNOTSUPP, ENOSYS.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(&file, len),
+        other => other,
+    }
+}
+
+/// Writes `len` zeros at the beginning of a file.
+fn write_zeros(file: impl AsFd, len: libc::off_t) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
+    let len = u64::try_from(len).map_err(|_| io_error(Errno::EFBIG))?;
+    for at in (0..len).step_by(ZEROS.len()) {
+        let part = usize::try_from(len - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+        // Repeats the call after an interruption by a signal.
+        file.write_all_at(&ZEROS[..part], at)?;
+    }
+    Ok(())
 }
 
 /// Reserves blocks for holes and for blocks that the file shares with copies
@@ -241,6 +286,35 @@ pub(crate) fn link_at(file: impl AsFd, path: &Path) -> io::Result<()> {
     linked.map_err(io_error)
 }
 
+/// Renames a file, unless the new name is taken (`EEXIST`): `renameat2(2)`,
+/// `RENAME_NOREPLACE`. The error is `EINVAL` if the file system does not support that.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let renamed = from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            // SAFETY: both arguments are C strings that outlive the call.
+            let rc = unsafe {
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    libc::AT_FDCWD,
+                    from.as_ptr(),
+                    libc::AT_FDCWD,
+                    to.as_ptr(),
+                    libc::RENAME_NOREPLACE,
+                )
+            };
+            Errno::result(rc).map(drop)
+        })
+    });
+    renamed
+        .and_then(|inner| inner.and_then(|result| result))
+        .map_err(io_error)
+}
+
+/// Gives a file a second name: `linkat(2)`. The error is `EEXIST` if that is taken.
+pub(crate) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::empty()).map_err(io_error)
+}
+
 /// Opens a file: `open(2)`.
 ///
 /// The call follows no link at the end of the path and waits for no FIFO. `exec` closes
@@ -285,12 +359,13 @@ pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
 }
 
 /// Returns the time at which the file was created, in nanoseconds since 1970, or 0 if
-/// the file system or the kernel does not tell it: `statx(2)`, `STATX_BTIME`. It never
-/// changes, and a copy of the file has another one.
+/// the file system does not record it, or the kernel does not report it: `statx(2)`,
+/// `STATX_BTIME`. It never changes, and a copy of the file has another one.
 pub(crate) fn birth_time(file: impl AsFd) -> u64 {
-    // std has this time with glibc only.
-    let mut found = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the path is empty and ends with a zero, and `found` is valid for writes.
+    // SAFETY: the struct consists of integers, for which zero is valid.
+    let mut facts: libc::statx = unsafe { std::mem::zeroed() };
+    // By number, because musl has the function only since 1.2.5.
+    // SAFETY: the path is a C string, and `facts` is valid for writes of its type.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_statx,
@@ -298,17 +373,17 @@ pub(crate) fn birth_time(file: impl AsFd) -> u64 {
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
             libc::STATX_BTIME,
-            found.as_mut_ptr(),
+            &raw mut facts,
         )
     };
-    // SAFETY: zeros are valid, and the kernel writes valid values.
-    let found = unsafe { found.assume_init() };
-    if rc != 0 || found.stx_mask & libc::STATX_BTIME == 0 {
+    if rc != 0 || facts.stx_mask & libc::STATX_BTIME == 0 {
         return 0;
     }
-    let seconds = u64::try_from(found.stx_btime.tv_sec).unwrap_or(0);
-    let nanos = u64::from(found.stx_btime.tv_nsec);
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
+    // The time before 1970 and after 2554 is unknown.
+    let seconds = u64::try_from(facts.stx_btime.tv_sec).ok();
+    let nanoseconds = seconds.and_then(|seconds| seconds.checked_mul(1_000_000_000));
+    let exact = nanoseconds.and_then(|time| time.checked_add(facts.stx_btime.tv_nsec.into()));
+    exact.unwrap_or(0)
 }
 
 /// Returns the metadata of the file that has the path, which may be a link: `stat(2)`.
@@ -323,7 +398,7 @@ pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Re
     let mut filled = 0;
     while filled < buffer.len() {
         let at = offset.saturating_add(filled as u64);
-        match std::os::unix::fs::FileExt::read_at(&file, &mut buffer[filled..], at) {
+        match file.read_at(&mut buffer[filled..], at) {
             Ok(0) => break,
             Ok(n) => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

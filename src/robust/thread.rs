@@ -87,7 +87,7 @@ thread_local! {
 
 impl ThreadState {
     /// Calls `f` with the cached state, valid or not.
-    /// [`pid_namespace`](Self::pid_namespace) returns 0 if it is invalid.
+    /// [`pid_namespace_fast`](Self::pid_namespace_fast) returns 0 if it is invalid.
     #[inline]
     pub(crate) fn with_cached<R>(f: impl FnOnce(&Self) -> R) -> R {
         // `f` is called outside of `with`, so that the compiler inlines it.
@@ -114,11 +114,18 @@ impl ThreadState {
         self.marker.get()
     }
 
-    /// Returns the pid namespace of this process, an inode number. Returns 0 if the
-    /// cached identity is invalid.
+    /// Returns the pid namespace of this process, an inode number. The caller has got
+    /// the state from [`with`](Self::with).
     #[inline]
     pub(crate) fn pid_namespace(&self) -> u32 {
         self.marker.get().pid_namespace()
+    }
+
+    /// Returns the pid namespace of this process, or 0 if the cached identity is
+    /// invalid, or if only a system call can tell: see [`ForkMarker`].
+    #[inline]
+    pub(crate) fn pid_namespace_fast(&self) -> u32 {
+        self.marker.get().pid_namespace_fast()
     }
 
     #[inline]

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::error::{Error, Unsupported};
+use crate::error::Error;
 use crate::os::mem::memory_lock_limit;
 use crate::os::ofd_lock::Blocked;
 use crate::os::{is_access_denied, is_not_permitted};
@@ -79,15 +79,22 @@ pub(super) fn memory_error(bytes: usize, call: &'static str) -> impl FnOnce(io::
     }
 }
 
-/// Maps the error of `open(2)` with `O_TMPFILE`, for a file of `bytes`.
-pub(super) fn unnamed_file_error(bytes: usize) -> impl FnOnce(io::Error) -> Error {
+/// Maps the errors of the calls that create a file of `bytes`: `open(2)` with
+/// `O_TMPFILE`, which may be unsupported, and then with `O_EXCL`.
+pub(super) fn new_file_error(bytes: usize, unnamed: io::Error, named: io::Error) -> Error {
+    if named.raw_os_error() == unnamed.raw_os_error() {
+        memory_error(bytes, "open(O_TMPFILE)")(unnamed)
+    } else {
+        memory_error(bytes, "open(O_EXCL)")(named)
+    }
+}
+
+/// Maps the error of a call that gives a new object its name.
+pub(super) fn publication_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {
-        // EOPNOTSUPP; EISDIR before Linux 3.11, which takes the flag for O_DIRECTORY;
-        // EINVAL from file systems that reject unknown flags.
-        ErrorKind::Unsupported | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
-            Unsupported::UnnamedFiles.into()
-        }
-        _ => memory_error(bytes, "open(O_TMPFILE)")(source),
+        // A directory of the path is missing, and not the name.
+        ErrorKind::NotFound => call_error(call)(source),
+        _ => os_error(call)(source),
     }
 }
 

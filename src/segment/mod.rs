@@ -39,6 +39,7 @@ pub(crate) mod internals {
     pub(crate) use crate::segment::backing::attachment::{RemoveOutcome, attached_pids};
     pub(crate) use crate::segment::backing::memfd::LABEL as MEMFD_LABEL;
     pub(crate) use crate::segment::backing::sysv::{Lifecycle, Probe, is_marked_unfinished};
+    pub(crate) use crate::segment::backing::temporary::is_temporary;
     pub(crate) use crate::segment::format::epoch::Epoch;
     pub(crate) use crate::segment::format::header::{Header, LEN as HEADER_LEN, MAGIC};
     pub(crate) use crate::segment::format::lock_table::{Entry, parse as parse_lock_table};

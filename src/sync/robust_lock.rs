@@ -218,7 +218,7 @@ impl<R: Record> RobustLock<R> {
             // This comparison checks that the lock is initialised, that it belongs to
             // the thread's namespace, and that the thread's cached identity is valid.
             // No lock has namespace 0.
-            if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace() {
+            if self.pid_namespace.load(Ordering::Acquire) != me.pid_namespace_fast() {
                 return None;
             }
             // `try_lock` may be called in a loop. It reads first, because each

@@ -11,3 +11,4 @@ mod poison;
 mod priority_inheritance;
 mod suites;
 mod threads;
+mod without_wiped_memory;

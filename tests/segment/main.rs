@@ -16,6 +16,7 @@ mod foreign_memory;
 mod guarded_slices;
 mod hostile;
 mod memfd;
+mod missing_calls;
 mod read_only;
 mod readers;
 mod refusals;

@@ -91,8 +91,8 @@ on_stage! {
         use Backing::{File, Memfd, Posix, SystemV};
         use Expected::{Call, NoSpace, PermissionDenied, Works};
         use libc::{
-            EACCES, EDQUOT, EFBIG, EIO, ENOENT, ENOMEM, ENOSPC, ENOSYS, EPERM,
-            EXDEV,
+            EACCES, EDQUOT, EFBIG, EIO, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP,
+            EPERM, EXDEV,
         };
         #[rustfmt::skip]
         let table: &[(Backing, libc::c_long, i32, Expected)] = &[
@@ -105,12 +105,14 @@ on_stage! {
             (Memfd, libc::SYS_ftruncate, EPERM, Call("ftruncate")),
             (Memfd, libc::SYS_fstatfs, ENOSYS, Works),
             (Memfd, libc::SYS_fstatfs, EPERM, Works),
-            (Posix, libc::SYS_fallocate, ENOSYS, Call("posix_fallocate")),
-            (Posix, libc::SYS_fallocate, EPERM, Call("posix_fallocate")),
+            // Zeros are written instead.
+            (Posix, libc::SYS_fallocate, ENOSYS, Works),
+            (File, libc::SYS_fallocate, EOPNOTSUPP, Works),
+            (Posix, libc::SYS_fallocate, EPERM, Call("fallocate")),
             (Posix, libc::SYS_fallocate, ENOSPC, NoSpace),
             (File, libc::SYS_fallocate, EDQUOT, NoSpace),
             (File, libc::SYS_fallocate, EFBIG, NoSpace),
-            (File, libc::SYS_fallocate, EIO, Call("posix_fallocate")),
+            (File, libc::SYS_fallocate, EIO, Call("fallocate")),
             (Posix, libc::SYS_fchmod, EPERM, Call("fchmod")),
             (Posix, libc::SYS_fchmod, ENOSYS, Call("fchmod")),
             // Whether the object outlives a boot depends on its file system.
@@ -165,28 +167,74 @@ on_stage! {
     }
 
     fn o_tmpfile_errnos_map_to_errors() {
-        use Expected::{Call, NoSpace, PermissionDenied, UnnamedFiles};
-        use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, EROFS};
+        use Expected::{Call, NoSpace, PermissionDenied, Works};
+        use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EROFS};
         const CALL: &str = "open(O_TMPFILE)";
-        // `O_TMPFILE` without `O_DIRECTORY`, which other calls have as well.
-        let bits = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
         let table = [
-            (EOPNOTSUPP, UnnamedFiles),
+            // Such files are not supported: the segment gets a temporary name.
+            (EOPNOTSUPP, Works),
+            (EINVAL, Works),
+            (ENOSYS, Works),
+            (EPERM, Works),
             // Kernels before 3.11.
-            (EISDIR, UnnamedFiles),
-            (EINVAL, UnnamedFiles),
+            (EISDIR, Works),
+            (ENOENT, Works),
             (EACCES, PermissionDenied),
             (ENOSPC, NoSpace),
-            (EPERM, Call(CALL)),
             (EROFS, Call(CALL)),
-            (ENOENT, Call(CALL)),
         ];
         let mut complaints = Vec::new();
         for kind in [Backing::Posix, Backing::File] {
             for (errno, expected) in table {
-                let refuse =
-                    |errno| seccomp::refuse_open_with_flags(bits, errno);
+                let refuse = seccomp::refuse_unnamed_files;
                 complaints.extend(complaint(kind, refuse, CALL, errno, expected));
+            }
+        }
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+
+    // Neither unnamed files nor the calls that a temporary name needs.
+    fn refused_call_of_temporary_name_is_named() {
+        use Expected::{Call, PermissionDenied, UnnamedFiles, Works};
+        use libc::{EACCES, EINVAL, EMFILE, ENOENT, ENOSYS, EPERM, EROFS};
+        let without = |refuse: &dyn Fn(i32), errno| {
+            seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+            refuse(errno);
+        };
+        let create = |errno| {
+            seccomp::refuse_open_with_flags(libc::O_EXCL as u32, errno);
+        };
+        let rename = |errno| seccomp::refuse(libc::SYS_renameat2, errno);
+        let link = |errno| {
+            seccomp::refuse(libc::SYS_renameat2, EINVAL);
+            seccomp::refuse(libc::SYS_linkat, errno);
+        };
+        let lock = |errno| seccomp::refuse_command(libc::SYS_fcntl, libc::F_OFD_SETLK, errno);
+        let list = |errno| seccomp::refuse(libc::SYS_getdents64, errno);
+        let table: &[Row<'_>] = &[
+            (&create, EACCES, PermissionDenied),
+            (&create, EMFILE, Call("open(O_EXCL)")),
+            (&create, EROFS, Call("open(O_EXCL)")),
+            // A hard link is made instead.
+            (&rename, EINVAL, Works),
+            (&rename, ENOSYS, Works),
+            (&rename, EPERM, Works),
+            (&rename, EACCES, PermissionDenied),
+            (&rename, EROFS, Call("renameat2")),
+            (&rename, ENOENT, Call("renameat2")),
+            // Neither is supported: FAT.
+            (&link, EPERM, UnnamedFiles),
+            (&link, ENOSYS, UnnamedFiles),
+            (&link, EROFS, Call("renameat2")),
+            (&lock, EPERM, Call("fcntl(F_OFD_SETLK)")),
+            // The files of dead creators stay.
+            (&list, EPERM, Works),
+        ];
+        let mut complaints = Vec::new();
+        for kind in [Backing::Posix, Backing::File] {
+            for &(refuse, errno, expected) in table {
+                let refuse = |errno| without(refuse, errno);
+                complaints.extend(complaint(kind, refuse, "temporary name", errno, expected));
             }
         }
         assert!(complaints.is_empty(), "{complaints:#?}");

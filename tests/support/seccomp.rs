@@ -33,6 +33,41 @@ pub fn refuse_command(call: libc::c_long, command: i32, errno: i32) {
     refuse_if(call, 1, libc::BPF_JEQ, command as u32, errno);
 }
 
+/// Refuses like [`refuse`] the calls whose argument number `argument` (from 0) is
+/// `value`.
+pub fn refuse_value(call: libc::c_long, argument: u32, value: i32, errno: i32) {
+    refuse_if(call, argument, libc::BPF_JEQ, value as u32, errno);
+}
+
+/// Refuses files without a name, as gVisor, NFS and FUSE do.
+pub fn refuse_unnamed_files(errno: i32) {
+    // `O_TMPFILE` without `O_DIRECTORY`, which other calls have as well.
+    let bits = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
+    refuse_open_with_flags(bits, errno);
+}
+
+/// Refuses memory that forks wipe, as gVisor does.
+pub fn refuse_wiped_memory(errno: i32) {
+    refuse_value(libc::SYS_madvise, 2, libc::MADV_WIPEONFORK, errno);
+}
+
+/// Refuses what the variable `SHM_SYNC_TEST_WITHOUT` names, separated by commas, so
+/// that every test of a program can run by the fallbacks.
+pub fn refuse_by_environment() {
+    let Ok(names) = std::env::var("SHM_SYNC_TEST_WITHOUT") else {
+        return;
+    };
+    for name in names.split(',') {
+        match name {
+            "O_TMPFILE" => refuse_unnamed_files(libc::EOPNOTSUPP),
+            "RENAME_NOREPLACE" => refuse(libc::SYS_renameat2, libc::EINVAL),
+            "MADV_WIPEONFORK" => refuse_wiped_memory(libc::EINVAL),
+            "fallocate" => refuse(libc::SYS_fallocate, libc::EOPNOTSUPP),
+            other => panic!("SHM_SYNC_TEST_WITHOUT names {other}, which is unknown"),
+        }
+    }
+}
+
 /// Makes the kernel kill this process (`SIGSYS`) at the first `call` whose argument
 /// number `argument` (from 0) has one of the `bits`.
 pub fn kill_with_bits(call: libc::c_long, argument: u32, bits: u32) {

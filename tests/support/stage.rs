@@ -77,6 +77,7 @@ pub fn enter_stage(test: &str, body: impl FnOnce()) {
             1,
             "with more than one thread, forks are not safe"
         );
+        super::seccomp::refuse_by_environment();
         let code = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(()) => STAGE_PASSED,
             Err(_) => 101,

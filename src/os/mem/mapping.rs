@@ -172,6 +172,16 @@ impl Mapping {
         Ok(page)
     }
 
+    /// Excludes the memory from byte `from` on, which begins a page, from the address
+    /// spaces of forked children: `madvise(2)`, `MADV_DONTFORK`.
+    pub(crate) fn exclude_from_children(&self, from: usize) -> io::Result<()> {
+        let at = self.base.as_ptr().wrapping_add(from);
+        let at = NonNull::new(at.cast()).ok_or_else(|| io_error(Errno::EINVAL))?;
+        let len = self.len().saturating_sub(from);
+        // SAFETY: the range is part of this mapping. The advice changes no content.
+        unsafe { madvise(at, len, MmapAdvise::MADV_DONTFORK) }.map_err(io_error)
+    }
+
     /// Returns the address of the first byte, which is aligned to a page.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base

@@ -170,7 +170,8 @@ fn key_of(permissions: &libc::ipc_perm) -> libc::key_t {
 }
 
 /// Returns whether a call with an [`Id`] failed because the segment is gone. `EINVAL`
-/// has no other cause in the calls of this module.
+/// has no other cause in the calls of this module, which ask again if a sandbox may
+/// have returned it.
 pub(crate) fn is_removed_error(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIDRM))
 }
@@ -220,7 +221,32 @@ fn control_with(
 ) -> io::Result<libc::shmid_ds> {
     // SAFETY: IPC_STAT writes and IPC_SET reads one `shmid_ds`, which `segment` is.
     let rc = unsafe { libc::shmctl(id.0, command, segment) };
-    Errno::result(rc).map(|_| *segment).map_err(io_error)
+    match Errno::result(rc) {
+        // `max_len` fails only if a sandbox refuses the call.
+        Err(Errno::EINVAL) if max_len().is_none() => Err(refused("shmctl", Errno::EINVAL)),
+        Err(errno @ (Errno::ENOSYS | Errno::EPERM)) if command == libc::IPC_STAT => {
+            Err(refused("shmctl", errno))
+        }
+        result => result.map(|_| *segment).map_err(io_error),
+    }
+}
+
+/// Returns an error that names the call, for callers that name another one. It is no
+/// [`is_removed_error`].
+fn refused(call: &str, errno: Errno) -> io::Error {
+    let text = format!("{call}(2) is refused: {}", errno.desc());
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// Returns the largest length of a segment (`SHMMAX`): `shmctl(2)`, `IPC_INFO`. Returns
+/// `None` if the kernel does not report it.
+pub(crate) fn max_len() -> Option<u64> {
+    /// `struct shminfo`, which libc does not define. Its words are `unsigned long`.
+    type Info = [libc::c_ulong; 9];
+    let mut info: Info = [0; 9];
+    // SAFETY: `IPC_INFO` writes a `struct shminfo`. The id does not matter.
+    let rc = unsafe { libc::shmctl(0, libc::IPC_INFO, info.as_mut_ptr().cast()) };
+    (rc >= 0).then_some(info[0])
 }
 
 fn blank() -> libc::shmid_ds {
@@ -241,7 +267,11 @@ pub(crate) fn attach(id: Id, access: Access) -> io::Result<Mapping> {
     // SAFETY: without an address, the kernel chooses a free range and replaces no
     // mapping.
     let base = unsafe { libc::shmat(id.0, std::ptr::null(), flags) };
-    let base = Errno::result(base).map_err(io_error)?;
+    let base = Errno::result(base).map_err(|errno| match errno {
+        // The segment is there, so a sandbox has refused the call.
+        Errno::EINVAL if status(id).is_ok() => refused("shmat", errno),
+        errno => io_error(errno),
+    })?;
     // The attachment keeps the segment, and its length never changes.
     let len = status(id).and_then(|segment| {
         usize::try_from(segment.len)

@@ -403,8 +403,14 @@ pub(in crate::segment) fn unlink(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Registers this process as attached to a new file, until the last copy of the
+/// descriptor is closed. Waits for a concurrent remover.
+pub(super) fn register_creator(file: impl AsFd) -> io::Result<()> {
+    ofd_lock::lock(file, LockKind::Shared, own_byte(Access::ReadWrite), TIMEOUT)
+}
+
 /// Returns whether the name `path` leads to the object behind `file` at this moment.
-fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
+pub(super) fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
     leads_to_object(path, regular_file::fstat(file)?.identity)
 }
 

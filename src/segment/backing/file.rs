@@ -1,10 +1,11 @@
 //! POSIX objects and files.
 //!
-//! A new object is built without a name and linked when it is complete. An existing
+//! A new object is built without a name and linked when it is complete. Where that is
+//! not supported, it has a [temporary name](super::temporary) until then. An existing
 //! object is checked before it is mapped.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::os::mem::{Access, Mapping, Pages};
 use crate::os::regular_file::{self, FileStat, SHM_DIRECTORY};
 use crate::segment::backing::attachment::{self, Owner, Registration, ReinitLock, RemoveOutcome};
 use crate::segment::backing::mapped::Mapped;
+use crate::segment::backing::temporary::{self, CreateError, TemporaryName};
 use crate::segment::failure;
 use crate::segment::format::epoch::{Epoch, Validity};
 use crate::segment::format::header::{self, Header};
@@ -104,13 +106,15 @@ impl Drop for FileAttachment {
     }
 }
 
-/// A complete segment without a name. If it is dropped, or if the process dies, the
-/// kernel frees it.
+/// A complete segment without a name, or with a temporary one. If it is dropped, or if
+/// the process dies, the kernel frees it. (A process that dies leaves a temporary name
+/// to later creators.)
 #[derive(Debug)]
 pub(in crate::segment) struct Unpublished<T: ?Sized> {
     value: NonNull<T>,
     mapping: Mapping,
     file: CheckedFd,
+    name: Option<Box<TemporaryName>>,
 }
 
 impl<T: SegmentContent + ?Sized> Unpublished<T> {
@@ -127,15 +131,15 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let mut layout = SegmentLayout::of::<T>(len, NonZeroUsize::MIN, settings.removal)?;
         let total = layout.total_len();
         let memory_error = |call| failure::memory_error(total.get(), call);
-        let file = regular_file::open_tmpfile(directory_of(path))
-            .map_err(failure::unnamed_file_error(total.get()))?;
+        temporary::refuse(path)?;
         let permissions = settings.permissions;
+        let (file, name) = create_file(directory_of(path), &permissions, total.get())?;
         regular_file::fchown(&file, permissions.owner, permissions.group)
             .map_err(failure::call_error("fchown"))?;
         regular_file::fchmod(&file, permissions.mode).map_err(failure::call_error("fchmod"))?;
         // If this fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
-        regular_file::reserve(&file, total).map_err(memory_error("posix_fallocate"))?;
+        regular_file::reserve(&file, total).map_err(memory_error("fallocate"))?;
         layout.set_epoch(Epoch::of(&file)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
@@ -162,6 +166,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             value,
             mapping,
             file,
+            name,
         })
     }
 
@@ -176,6 +181,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             value,
             mapping,
             file,
+            name,
         } = self;
         // Registered before it has a name, so that no process finds it abandoned. A
         // copy of the descriptor shares the lock, because both refer to one open file.
@@ -183,11 +189,8 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             .get()
             .and_then(|file| file.try_clone_to_owned())
             .and_then(|file| Registration::new(file, path.to_owned(), Access::ReadWrite));
-        let failed = match registration {
-            Ok(mut registration) => match registration
-                .file()
-                .and_then(|file| regular_file::link_at(file, path))
-            {
+        let (name, failed) = match registration {
+            Ok(mut registration) => match give_name(&registration, name, path) {
                 Ok(()) => {
                     registration.set_removal(removal);
                     let attachment = FileAttachment::new(mapping, registration);
@@ -196,23 +199,63 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
                     // * It stays mapped: `attachment` owns the mapping of the value.
                     return Ok(unsafe { Mapped::new(value, attachment) });
                 }
-                // A directory of the path is missing, and not the name.
-                Err(source) if source.kind() == ErrorKind::NotFound => Error::Os {
-                    address: None,
-                    call: "linkat from /proc/self/fd",
-                    source,
-                },
-                Err(source) => failure::os_error("linkat")(source),
+                Err(failed) => failed,
             },
-            Err(source) => failure::lock_error(SETLK)(source),
+            Err(source) => (name, failure::lock_error(SETLK)(source)),
         };
         let again = Self {
             value,
             mapping,
             file,
+            name,
         };
         Err((again, failed))
     }
+}
+
+/// Creates an empty file: without a name, or with a temporary one.
+fn create_file(
+    directory: &Path,
+    permissions: &Permissions,
+    bytes: usize,
+) -> Result<(OwnedFd, Option<Box<TemporaryName>>), Error> {
+    let unnamed = match regular_file::open_tmpfile(directory) {
+        Ok(file) => return Ok((file, None)),
+        Err(error) if regular_file::has_no_tmpfile(&error) => error,
+        Err(error) => return Err(failure::memory_error(bytes, "open(O_TMPFILE)")(error)),
+    };
+    match TemporaryName::create(directory, permissions) {
+        Ok((file, name)) => Ok((file, Some(Box::new(name)))),
+        Err(CreateError::Open(named)) => Err(failure::new_file_error(bytes, unnamed, named)),
+        Err(CreateError::Other(error)) => Err(error),
+    }
+}
+
+/// Gives a complete object its name. After an error, the object has its temporary name,
+/// if it had one.
+fn give_name(
+    registration: &Registration,
+    name: Option<Box<TemporaryName>>,
+    path: &Path,
+) -> Result<(), (Option<Box<TemporaryName>>, Error)> {
+    let Some(name) = name else {
+        let linked = registration
+            .file()
+            .and_then(|file| regular_file::link_at(file, path));
+        let call = match &linked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "linkat from /proc/self/fd",
+            _ => "linkat",
+        };
+        return linked.map_err(|source| (None, failure::publication_error(call)(source)));
+    };
+    name.rename_to(path).map_err(|(name, source)| {
+        let error = match regular_file::is_unsupported(&source) {
+            // Neither a renaming nor a link.
+            true => Unsupported::UnnamedFiles.into(),
+            false => failure::publication_error("renameat2")(source),
+        };
+        (Some(Box::new(name)), error)
+    })
 }
 
 /// Opens the object that `path` leads to, after checking it.
@@ -222,6 +265,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     path: &Path,
     access: Access,
 ) -> Result<Mapped<T, FileAttachment>, Error> {
+    temporary::refuse(path)?;
     loop {
         let (file, stat) = open_checked(permissions, path, access)?;
         let header = read_header(&file, stat.len)?;
@@ -367,6 +411,8 @@ pub(in crate::segment) fn remove_if_abandoned(
     match read_header(&file, stat.len) {
         // A segment of this crate, also if it is damaged or of another version.
         Ok(_) | Err(Error::Corrupt { .. } | Error::UnsupportedFormat { .. }) => {}
+        // A creator has died before it wrote the header.
+        Err(Error::NotASegment { .. }) if temporary::is_temporary(path) => {}
         Err(other) => return Err(other),
     }
     let owner = match permissions.owner_check {

@@ -8,6 +8,7 @@ pub(in crate::segment) mod file;
 pub(in crate::segment) mod mapped;
 pub(in crate::segment) mod memfd;
 pub(in crate::segment) mod sysv;
+pub(in crate::segment) mod temporary;
 
 use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;

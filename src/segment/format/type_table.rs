@@ -15,7 +15,7 @@
 //!
 //! [`parse`] is total: any bytes give types that could exist, or an error.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use crate::error::CorruptHeader;
@@ -171,22 +171,23 @@ pub(in crate::segment) fn of(root: &'static Description) -> Vec<u8> {
         List(&'static Description),
     }
     let mut bytes = Vec::new();
-    let mut seen = HashSet::new();
-    let mut depths: HashMap<Fingerprint, u32> = HashMap::new();
+    // Ordered maps, because hash maps need random numbers, which a sandbox may refuse.
+    let mut seen = BTreeSet::new();
+    let mut depths: BTreeMap<u128, u32> = BTreeMap::new();
     // A type may be nested more deeply than the stack of a thread permits.
     let mut steps = vec![Step::Visit(root)];
     while let Some(step) = steps.pop() {
         match step {
-            Step::Visit(of) if seen.insert(of.fingerprint()) => {
+            Step::Visit(of) if seen.insert(of.fingerprint().to_bits()) => {
                 steps.push(Step::List(of));
                 steps.extend(of.field_types().map(Step::Visit));
             }
             Step::Visit(_) => {}
             Step::List(of) => {
                 let inside = of.field_types();
-                let inside = inside.filter_map(|of| depths.get(&of.fingerprint()));
+                let inside = inside.filter_map(|of| depths.get(&of.fingerprint().to_bits()));
                 let depth = 1 + inside.copied().max().unwrap_or(0);
-                depths.insert(of.fingerprint(), depth);
+                depths.insert(of.fingerprint().to_bits(), depth);
                 let message = of.message();
                 let fingerprint = of.fingerprint().to_bits();
                 let head = [
@@ -224,7 +225,7 @@ fn try_parse(bytes: &[u8], root: Fingerprint) -> Option<Types> {
         .collect();
     let mut rest = &words[..];
     let mut all: Vec<Type> = Vec::new();
-    let mut indices = HashMap::new();
+    let mut indices = BTreeMap::new();
     while !rest.is_empty() {
         let (head, after) = rest.split_at_checked(ENTRY_HEAD)?;
         let (message, after) = after.split_at_checked(usize::try_from(head[2]).ok()?)?;
@@ -242,7 +243,7 @@ fn try_parse(bytes: &[u8], root: Fingerprint) -> Option<Types> {
         if !words.rest.is_empty() || !found.complete(&all) {
             return None;
         }
-        if indices.insert(fingerprint, all.len()).is_some() {
+        if indices.insert(fingerprint.to_bits(), all.len()).is_some() {
             return None;
         }
         all.push(found);
@@ -259,7 +260,7 @@ struct Words<'a> {
     rest: &'a [u64],
     /// The types before this one.
     all: &'a [Type],
-    indices: &'a HashMap<Fingerprint, usize>,
+    indices: &'a BTreeMap<u128, usize>,
 }
 
 impl Words<'_> {
@@ -330,7 +331,7 @@ impl Words<'_> {
         let name = self.text(FIELD)?;
         let offset = self.word()?;
         let fingerprint = Fingerprint::from_bits(self.wide()?);
-        let index = *self.indices.get(&fingerprint)?;
+        let index = *self.indices.get(&fingerprint.to_bits())?;
         debug_assert!(index < self.all.len());
         Some(Field {
             name,

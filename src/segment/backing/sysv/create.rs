@@ -83,8 +83,12 @@ where
                 }
                 return Ok(None);
             }
-            // Key and length are not zero, so the length exceeds `SHMMAX`.
-            (Err(error), _) if error.kind() == ErrorKind::InvalidInput => {
+            // Key and length are not zero, so the length exceeds `SHMMAX`, or a sandbox
+            // refuses the call.
+            (Err(error), _)
+                if error.kind() == ErrorKind::InvalidInput
+                    && sysv_shm::max_len().is_none_or(|max| total.get() as u64 > max) =>
+            {
                 return Err(memory_error("shmget")(ErrorKind::StorageFull.into()));
             }
             (Err(error), _) => return Err(memory_error("shmget")(error)),
