@@ -58,6 +58,19 @@ pub(super) static SOURCES: LazyLock<BTreeMap<String, Vec<Function>>> = LazyLock:
     sources
 });
 
+/// The functions of the C header with orderings that are not relaxed.
+pub(super) static HEADER: LazyLock<Vec<Function>> = LazyLock::new(|| {
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("../include/shm_sync.h");
+    let header = fs::read_to_string(header).expect("the header is readable");
+    let mut functions = read_c(&header);
+    for function in &mut functions {
+        let orderings = &mut function.orderings;
+        orderings.retain(|written| written.ordering != Ordering::Relaxed);
+    }
+    functions.retain(|function| !function.orderings.is_empty());
+    functions
+});
+
 /// What only the fuzz targets compile.
 const FUZZING: &str = "src/inspect/fuzz";
 
@@ -90,19 +103,74 @@ fn read(text: &str) -> Vec<Function> {
         let code = line.split("//").next().unwrap_or_default();
         let begins = begun_by(code);
         name = begins.unwrap_or(name);
-        let orderings = orderings_in(code);
-        if orderings.is_empty() {
-            continue;
-        }
-        match functions.last_mut() {
-            Some(last) if last.name == name => last.orderings.extend(orderings),
-            _ => functions.push(Function {
-                name: name.to_owned(),
-                orderings,
-            }),
-        }
+        add(&mut functions, name, orderings_in(code));
     }
     functions
+}
+
+/// Adds orderings to the function that was read last, if it has this name.
+fn add(functions: &mut Vec<Function>, name: &str, orderings: Vec<Written>) {
+    match functions.last_mut() {
+        _ if orderings.is_empty() => {}
+        Some(last) if last.name == name => last.orderings.extend(orderings),
+        _ => functions.push(Function {
+            name: name.to_owned(),
+            orderings,
+        }),
+    }
+}
+
+/// How the C header writes orderings.
+const MARKS_OF_C: [(&str, Ordering, Used); 12] = [
+    (
+        "__atomic_signal_fence(__ATOMIC_SEQ_CST",
+        Ordering::SeqCst,
+        Used::CompilerFence,
+    ),
+    ("__sync_synchronize(", Ordering::SeqCst, Used::Fence),
+    ("SHM_SYNC_I_LOAD(", Ordering::Relaxed, Used::Access),
+    ("SHM_SYNC_I_STORE(", Ordering::Relaxed, Used::Access),
+    ("SHM_SYNC_I_ACQUIRE(", Ordering::Acquire, Used::Access),
+    ("SHM_SYNC_I_LOAD_SC(", Ordering::SeqCst, Used::Access),
+    ("SHM_SYNC_I_STORE_SC(", Ordering::SeqCst, Used::Access),
+    ("__ATOMIC_RELAXED", Ordering::Relaxed, Used::Access),
+    ("__ATOMIC_ACQUIRE", Ordering::Acquire, Used::Access),
+    ("__ATOMIC_RELEASE", Ordering::Release, Used::Access),
+    ("__ATOMIC_ACQ_REL", Ordering::AcqRel, Used::Access),
+    ("__ATOMIC_SEQ_CST", Ordering::SeqCst, Used::Access),
+];
+
+/// Returns the functions of a C file that have orderings. Comments have no marks.
+fn read_c(text: &str) -> Vec<Function> {
+    let mut functions: Vec<Function> = Vec::new();
+    let mut name = "";
+    // A definition begins in the first column.
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let is_first = line.starts_with(|c: char| c.is_ascii_alphabetic());
+        name = is_first.then(|| named_in(line)).flatten().unwrap_or(name);
+        let mut orderings = Vec::new();
+        let mut rest = line;
+        while !rest.is_empty() {
+            let mark = MARKS_OF_C.iter().find(|(mark, ..)| rest.starts_with(mark));
+            if let Some(&(_, ordering, used)) = mark {
+                orderings.push(Written { ordering, used });
+            }
+            let read = mark.map_or(1, |(mark, ..)| mark.len());
+            rest = rest.get(read..).unwrap_or_default();
+        }
+        add(&mut functions, name, orderings);
+    }
+    functions
+}
+
+/// Returns the function of the header that a line in C names first.
+fn named_in(line: &str) -> Option<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut starts = line.match_indices("shm_sync_").map(|(at, _)| &line[at..]);
+    starts.find_map(|text| {
+        let (name, after) = text.split_at(text.find(|c| !is_name(c))?);
+        after.starts_with('(').then_some(name)
+    })
 }
 
 /// Returns the name of the function, or of the static, that begins in a line.
@@ -178,4 +246,29 @@ mod tests {
         found,
         expected.map(|(name, list)| (name.to_owned(), list.to_owned()))
     );
+}
+
+#[test]
+fn c_smoke() {
+    let text = "
+#define SHM_SYNC_I_LOAD(at) __atomic_load_n(at, __ATOMIC_RELAXED)
+SHM_SYNC_I_OUTLINE bool shm_sync_i_take(
+    shm_sync_i_words *words) {
+    if (SHM_SYNC_I_LOAD_SC(&words->lock) != 0 || SHM_SYNC_I_LOAD(&words->lock) != 0)
+        shm_sync_i_other(words);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+static inline shm_sync_result shm_sync_give(int *at) { f(at, __ATOMIC_ACQ_REL); }";
+    let orderings = |function: &Function| {
+        let orderings = function.orderings.iter().map(ToString::to_string);
+        orderings.collect::<Vec<_>>().join(", ")
+    };
+    let found = read_c(text);
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.name.as_str(), orderings(it)))
+        .collect();
+    let take = "SeqCst, Relaxed, SeqCst compiler fence";
+    let expected = [("shm_sync_i_take", take), ("shm_sync_give", "AcqRel")];
+    assert_eq!(found, expected.map(|(name, list)| (name, list.to_owned())));
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::{self, Relaxed};
 
 use super::protocol::Protocol;
-use super::source::{SOURCES, ordering};
+use super::source::{Function, HEADER, SOURCES, ordering};
 use super::{
     barrier, channel, condvar, epoch, event_count, mutex, pi, place, private_owner, published,
     rwlock, seat, sysv,
@@ -32,6 +32,8 @@ const TEXT: &str = include_str!("../../../../docs/orderings.md");
 
 /// The heading of the list of orderings that are stronger than needed.
 const STRONGER: &str = "Stronger than needed";
+/// The heading of the list of the C header.
+const IN_C: &str = "In the C header";
 /// The heading of the list of arguments.
 const ARGUMENTS: &str = "Arguments";
 
@@ -74,21 +76,52 @@ fn joined(orderings: impl Iterator<Item = String>) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns the first two cells of a row for each function.
+fn described(functions: &[Function]) -> Vec<String> {
+    let described = functions.iter().map(|function| {
+        let orderings = function.orderings.iter().map(ToString::to_string);
+        format!("{}: {}", function.name, joined(orderings))
+    });
+    described.collect()
+}
+
+/// Returns the same of the table below a heading.
+fn documented(heading: &str) -> Vec<String> {
+    let rows = rows(heading).into_iter();
+    rows.map(|row| format!("{}: {}", row[0], row[1])).collect()
+}
+
 #[test]
 fn table_has_every_ordering() {
     let in_sources: Vec<_> = SOURCES.keys().collect();
     assert_eq!(files(), in_sources, "docs/orderings.md (left): files");
     for (file, functions) in SOURCES.iter() {
-        let documented = rows(file).into_iter();
-        let documented: Vec<_> = documented
-            .map(|row| format!("{}: {}", row[0], row[1]))
-            .collect();
-        let written = functions.iter().map(|function| {
-            let orderings = function.orderings.iter().map(ToString::to_string);
-            format!("{}: {}", function.name, joined(orderings))
-        });
-        let written: Vec<_> = written.collect();
-        assert_eq!(documented, written, "docs/orderings.md (left): {file}");
+        let written = described(functions);
+        assert_eq!(
+            documented(file),
+            written,
+            "docs/orderings.md (left): {file}"
+        );
+    }
+}
+
+/// Names the functions of the library that do the same as those of the header.
+#[test]
+fn table_has_the_orderings_of_the_header() {
+    let written = described(&HEADER);
+    assert_eq!(
+        documented(IN_C),
+        written,
+        "docs/orderings.md (left): {IN_C}"
+    );
+    for row in rows(IN_C) {
+        for same in row[2].split(", ").filter(|same| *same != "–") {
+            let same = same.trim_matches('`');
+            let (file, function) = same.split_once(": ").unwrap_or((same, ""));
+            let functions = SOURCES.get(&format!("src/{file}")).into_iter().flatten();
+            let mut names = functions.map(|function| function.name.as_str());
+            assert!(names.any(|name| name == function), "`{}`: {same}", row[0]);
+        }
     }
 }
 
