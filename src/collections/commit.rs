@@ -5,8 +5,9 @@ use std::sync::atomic::{Ordering, compiler_fence};
 /// Stores to the field that says how much of the value counts.
 ///
 /// The stores of the program before the call come before it, and the stores after the
-/// call come after it. The fences prevent the compiler from moving them. The processor
-/// keeps the order of a dead thread's stores.
+/// call come after it. The fences prevent the compiler from moving them. They need no
+/// order for other processors, because a thread that locks after a death sees all
+/// stores of the dead thread.
 pub(super) fn commit<T>(field: &mut T, value: T) {
     compiler_fence(Ordering::SeqCst);
     *field = value;

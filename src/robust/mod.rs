@@ -37,12 +37,16 @@
 //!
 //! When a thread dies, the kernel sees its stores up to one point of the machine code.
 //! So the compiler must not reorder the steps: `compiler_fence(SeqCst)` stands between
-//! them. They need no order for other processors. The lock word is locked and unlocked
-//! with `SeqCst`. A mutex needs `Acquire` and `Release` only. A thread that takes a
-//! reader's seat then reads the phase, and must not read before it has taken the seat.
-//! A thread that leaves a seat then reads whether a thread waits for that. (The slow
-//! path of a seat has a fence.) All other words are `Relaxed`, because the lock orders
-//! them, or because only one thread accesses them.
+//! them. They need no order for other processors, because the kernel works in the
+//! thread that dies. (An exchange may be a loop of `ldxr` and `stxr`. A thread that
+//! dies in it has stored the word, or has not.)
+//!
+//! The lock word is locked and unlocked with `SeqCst`. A mutex needs `Acquire` and
+//! `Release` only. A thread that takes a reader's seat then reads the phase, and must
+//! not read before it has taken the seat. A thread that leaves a seat then reads
+//! whether a thread waits for that. (The slow path of a seat has a fence.) All other
+//! words are `Relaxed`, because the lock orders them, or because only one thread
+//! accesses them.
 //!
 //! # Verification
 //!

@@ -145,7 +145,9 @@ impl Seat {
         }
         match self.lock.lock_slow(Blocking::Try) {
             Ok((token, _)) => {
-                // Libc and the slow path lock with `Acquire`.
+                // Libc and the slow path lock with `Acquire`. And the fence releases to
+                // readers of the note what the dead occupant had written before it: the
+                // store of `sit_down` is relaxed.
                 fence(Ordering::SeqCst);
                 Ok(Some(self.sit_down(token)))
             }

@@ -10,6 +10,8 @@
 //! because a checker that never complains proves nothing. The tests assert that each
 //! mistake breaks a certain property.
 //!
+//! [`orderings`] checks the orderings of the atomic accesses, by small scenarios.
+//!
 //! ```sh
 //! cargo test -p shm-sync-proof --test models -- --nocapture
 //! ```
@@ -21,6 +23,7 @@
 //! | `SHM_SYNC_RESULTS=DIRECTORY` | writes `models.md` or `models-large.md` to this absolute path |
 
 mod locks;
+mod orderings;
 mod report;
 mod segments;
 mod size;

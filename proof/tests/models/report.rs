@@ -20,7 +20,9 @@ enum Table {
     Holds,
     Harmless,
     Mistakes,
-    MemoryModel,
+    Protocols,
+    Weakened,
+    Planted,
 }
 
 impl Table {
@@ -29,7 +31,9 @@ impl Table {
             Self::Holds => "Models in which every property holds",
             Self::Harmless => "Changes that break no property",
             Self::Mistakes => "Planted mistakes, each found",
-            Self::MemoryModel => "The store-buffer pattern, checked with loom",
+            Self::Protocols => "Orderings, checked with loom",
+            Self::Weakened => "Weaker orderings, each found with loom",
+            Self::Planted => "Other mistakes, each found with loom",
         }
     }
 
@@ -40,7 +44,9 @@ impl Table {
                 "model", "change", "scenario", "states", "steps", "depth", "time",
             ],
             Self::Mistakes => &["model", "mistake", "scenario", "broken property", "steps"],
-            Self::MemoryModel => &["scenario", "result", "time"],
+            Self::Protocols => &["protocol", "scenarios", "time"],
+            Self::Weakened => &["protocol", "place", "code", "weaker", "failure"],
+            Self::Planted => &["protocol", "mistake", "failure"],
         }
     }
 }
@@ -126,11 +132,29 @@ pub(crate) fn livelocks(
     add(Table::Mistakes, &row);
 }
 
-/// Reports what loom has found in a scenario.
-pub(crate) fn memory_model(scenario: &str, result: &str, time: Duration) {
+/// Reports that a protocol holds with the orderings of the code.
+pub(crate) fn protocol(name: &str, scenarios: &str, time: Duration) {
     let time = seconds(time);
-    println!("{scenario}: {result}, {time}");
-    add(Table::MemoryModel, &[scenario, result, &time]);
+    println!("orderings: {name}: holds ({scenarios}), {time}");
+    add(Table::Protocols, &[name, scenarios, &time]);
+}
+
+/// Reports that a protocol fails if an ordering of the code is weakened.
+pub(crate) fn weakened(
+    protocol: &str,
+    (file, function): (&str, &str),
+    [code, weaker]: [&str; 2],
+    failure: &str,
+) {
+    let place = format!("`{file}`: `{function}`");
+    println!("orderings: {protocol}: {place}: {weaker} for {code}: {failure}");
+    add(Table::Weakened, &[protocol, &place, code, weaker, failure]);
+}
+
+/// Reports that a protocol fails with a planted mistake.
+pub(crate) fn planted(protocol: &str, mistake: &str, failure: &str) {
+    println!("orderings: {protocol}: {mistake}: {failure}");
+    add(Table::Planted, &[protocol, mistake, failure]);
 }
 
 fn seconds(time: Duration) -> String {

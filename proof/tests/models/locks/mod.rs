@@ -9,24 +9,15 @@
 //! | `channel` | ring, two indices, locks or single seats, sleepers on both sides, the end of the other side | the mutex and the event count, as their models show them |
 //! | `rwlock` | seats of readers, seat of the writer, phase, gate, poison | the event count and the mutex, as their models show them |
 //! | `barrier` | seats of members with their notes, rounds, gate | the event count and the mutex, as their models show them |
-//! | `store_buffer` | the two accesses by which a notifier of the condition variable skips the system call | nothing: it is checked on the memory model |
-//! | `event_count_orderings` | the same of the event count, with the settling | nothing: it is checked on the memory model |
-//! | `seat_orderings` | a reader and a writer, or two members of a barrier, that look at each other | nothing: it is checked on the memory model |
-//! | `published_orderings` | the fences between a value that is published and the readers' copies | nothing: it is checked on the memory model |
 //!
-//! The memory of all but the last four is sequentially consistent. The last four check
-//! the accesses whose order no lock decides.
+//! Their memory is sequentially consistent. [`orderings`](crate::orderings) checks what
+//! the orderings of the code permit beyond that.
 
 mod barrier;
 mod channel;
 mod checker;
 mod condvar;
 mod event_count;
-mod event_count_orderings;
 mod mutex;
-mod pair;
 mod pi_mutex;
-mod published_orderings;
 mod rwlock;
-mod seat_orderings;
-mod store_buffer;

@@ -119,7 +119,8 @@ const GRACE: Duration = Duration::from_millis(20);
 /// `READY` is stored with `Release` after all contents, and loaded with `Acquire`
 /// before any. A remover stores `REMOVING` and then reads the kernel's count of
 /// attachments. A process that opens the segment attaches and then loads the state. At
-/// least one of the two must see the other, so both accesses are `SeqCst`.
+/// least one of the two must see the other, so both accesses are `SeqCst`. (The kernel
+/// takes the lock of the segment in both calls, so `Release` and `Acquire` would do.)
 #[repr(C)]
 pub(crate) struct SysvState {
     state: AtomicU32,
