@@ -22,14 +22,14 @@ const ANNOUNCE: Site = Site::new(LOCK, "wait", 0);
 const ANNOUNCE_FAILED: Site = Site::new(LOCK, "wait", 1);
 pub(super) const RELEASE: Site = Site::new(LOCK, "release_word", 0);
 
-const SET_OWNER: Site = Site::new("src/robust/layout.rs", "set_owner", 0);
-const CLEAR_OWNER: Site = Site::new("src/robust/layout.rs", "clear_owner", 0);
-const LAST_OWNER: Site = Site::new("src/robust/layout.rs", "last_owner", 0);
+const SET_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "set_owner", 0);
+const CLEAR_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "clear_owner", 0);
+const LAST_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "last_owner", 0);
 const RECORD_HOLDER: Site = Site::new("src/sync/robust_lock.rs", "record_holder", 0);
 const CLEAR_HOLDER: Site = Site::new("src/sync/robust_lock.rs", "unlock", 0);
 const SET_POISON: Site = Site::new("src/sync/poison.rs", "set", 0);
 const IS_POISONED: Site = Site::new("src/sync/poison.rs", "is_set", 0);
-const CONSISTENT: Site = Site::new("src/robust/mutex.rs", "mark_consistent", 0);
+const CONSISTENT: Site = Site::new("src/robust/layout/glibc.rs", "mark_consistent", 0);
 const WATCH: Site = Site::new("src/robust/mutex.rs", "watch", 0);
 
 const NO_RELEASE_AT_DEATH: &str = "the kernel's exchange at a death is relaxed";

@@ -7,7 +7,7 @@
 //! | `kind` of an event | its other words, reset |
 //! | `state` of a `ShmOnceLock` | the value |
 //! | an atomic in a read-only view | what the program has written before its store |
-//! | the addresses of the wiped pages | the mapped page |
+//! | the addresses of the wiped pages and of the own page | the mapped page |
 //!
 //! The maker of a page exchanges the address, because another maker may be faster.
 
@@ -49,6 +49,11 @@ const MARKER: Site = Site::new(FORK, "of_this_process", 0);
 const NEW_MARKER: Site = Site::new(FORK, "of_this_process", 1);
 const NEW_MARKER_FAILED: Site = Site::new(FORK, "of_this_process", 2);
 
+const OWN: &str = "src/os/own_page.rs";
+const OWN_LAST: Site = Site::new(OWN, "last", 0);
+const NEW_OWN: Site = Site::new(OWN, "of_this_process", 0);
+const NEW_OWN_FAILED: Site = Site::new(OWN, "of_this_process", 1);
+
 const OWNER: &str = "src/os/private_owner.rs";
 const NUMBER: Site = Site::new(OWNER, "number_word", 0);
 const NEW_NUMBER: Site = Site::new(OWNER, "number_word", 1);
@@ -84,6 +89,9 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         Scenario::new("fork marker", |o| {
             page(o, MARKER, NEW_MARKER, NEW_MARKER_FAILED, Loser::Repeats)
         }),
+        Scenario::new("own page", |o| {
+            page(o, OWN_LAST, NEW_OWN, NEW_OWN_FAILED, Loser::Repeats)
+        }),
         Scenario::new("private number", |o| {
             page(o, NUMBER, NEW_NUMBER, FASTER_NUMBER, Loser::UsesTheFaster)
         }),
@@ -104,11 +112,14 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         fence(VIEW_FENCE, &[]),
         load(MARKER, &[]),
         exchange(NEW_MARKER, &[Release]),
+        load(OWN_LAST, &[]),
+        exchange(NEW_OWN, &[]),
         load(NUMBER, &[]),
         exchange(NEW_NUMBER, &[Release]),
         load(FASTER_NUMBER, &[]),
         relaxed(VIEW),
         relaxed(NEW_MARKER_FAILED),
+        relaxed(NEW_OWN_FAILED),
     ],
     mistakes: &[],
 };
