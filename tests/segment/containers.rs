@@ -422,7 +422,7 @@ on_stage! {
                 let Error::Os { call, source, .. } = &error else {
                     panic!("{error:?}");
                 };
-                assert_eq!(*call, "open(O_TMPFILE) in /dev/shm");
+                assert!(call.starts_with("open(") && call.ends_with(" in /dev/shm"), "{call}");
                 assert_eq!(source.raw_os_error(), Some(errno as i32));
                 let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
                 drop(anonymous.lock().unwrap());
