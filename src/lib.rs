@@ -110,6 +110,9 @@
 //! There, a process can open a segment for reading only. Creating, opening for writing
 //! and locking return [`IdentityError::NoRobustLists`].
 //!
+//! Where the kernel has no `MADV_WIPEONFORK` (gVisor), each lock and unlock makes a
+//! system call, which tells a forked child from its parent.
+//!
 //! # Forks
 //!
 //! Segments, locks and condition variables may be used on both sides of a `fork`. Do

@@ -43,12 +43,19 @@ pub enum Unsupported {
     HugePages,
     /// The file system of the path has no unnamed files (`O_TMPFILE`), and no other way
     /// to publish a complete file: `renameat2(2)` with `RENAME_NOREPLACE`, or hard
-    /// links.
+    /// links that lead to the same memory.
     #[error(
         "this file system has no unnamed files (O_TMPFILE), no RENAME_NOREPLACE and no hard \
          links, so no segment can be published whole: use another file system"
     )]
     UnnamedFiles,
+    /// Record locks that other processes see, on the file system of the path. Without
+    /// them no process knows whether a segment is in use.
+    #[error(
+        "this file system does not show the record locks of one process to the others: \
+         use another file system, or mount it with locks"
+    )]
+    RecordLocks,
     /// Populating all pages at once (`MADV_POPULATE_WRITE`).
     #[error("populating pages in advance needs Linux 5.14 or later")]
     Prefault,

@@ -124,7 +124,7 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM)
-    )
+    ) || error.kind() == io::ErrorKind::Unsupported
 }
 
 /// Returns whether `open(2)` with `O_TMPFILE` may have failed because such files are

@@ -79,16 +79,6 @@ pub(super) fn memory_error(bytes: usize, call: &'static str) -> impl FnOnce(io::
     }
 }
 
-/// Maps the errors of the calls that create a file of `bytes`: `open(2)` with
-/// `O_TMPFILE`, which may be unsupported, and then with `O_EXCL`.
-pub(super) fn new_file_error(bytes: usize, unnamed: io::Error, named: io::Error) -> Error {
-    if named.raw_os_error() == unnamed.raw_os_error() {
-        memory_error(bytes, "open(O_TMPFILE)")(unnamed)
-    } else {
-        memory_error(bytes, "open(O_EXCL)")(named)
-    }
-}
-
 /// Maps the error of a call that gives a new object its name.
 pub(super) fn publication_error(call: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| match source.kind() {

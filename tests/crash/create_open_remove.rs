@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::walker::{Point, Walker};
-use crate::support::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, spawn};
+use crate::support::{Child, Gate, Marked, TestAddress, number_from_env, on_stage, seccomp, spawn};
 use crate::tables::{ResultFile, print_header, print_row};
 use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -50,6 +50,8 @@ static BIRTHS: ResultFile = ResultFile::new(
     &[KILLED, STOPPED],
     &[
         "creating",
+        "creating by renaming",
+        "creating by a link",
         "opening or creating",
         "recreating",
         "recreating elsewhere",
@@ -373,6 +375,71 @@ fn check_in_use(address: &TestAddress, point: Point, kept: Segment<Marked>) -> F
     Found::Whole
 }
 
+/// A directory for files of this stage alone. `drop` removes it.
+struct OwnDirectory(std::path::PathBuf);
+
+impl OwnDirectory {
+    /// Makes it the directory of each later [`TestAddress`] of a file.
+    fn enter(what: &str) -> Self {
+        let name = format!("shm-sync-test-{what}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        // SAFETY: a stage has a single thread.
+        unsafe { std::env::set_var("TMPDIR", &path) };
+        Self(path)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect()
+    }
+
+    /// Returns how many temporary names there are.
+    fn leftovers(&self) -> usize {
+        let names = self.names();
+        names
+            .iter()
+            .filter(|name| name.starts_with(".shm-sync.new."))
+            .count()
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Kills creators that use temporary names. Each leaves at most `most` of them, which
+/// the next creator in the directory removes.
+fn check_temporary_names(operation: &str, most: usize) {
+    let directory = OwnDirectory::enter("temporary");
+    let address = TestAddress::new(Backing::File, "create");
+    let next = TestAddress::new(Backing::File, "next");
+    let left = std::cell::Cell::new(0);
+    kill_at_all_points(
+        operation,
+        &address,
+        None,
+        |_| (),
+        create,
+        |address, point, ()| {
+            let leftovers = directory.leftovers();
+            assert!(leftovers <= most, "{point:?}: {:?}", directory.names());
+            left.set(left.get() + leftovers);
+            let found = check_after_kill(address, point, &[1]);
+            drop(transient().create(&next, Marked::new(2)).unwrap());
+            assert_eq!(directory.names(), [""; 0], "{point:?}");
+            found
+        },
+    );
+    // Otherwise, the fallback was not used.
+    assert!(left.get() > 0);
+}
+
 on_stage! {
     output to record;
 
@@ -394,6 +461,41 @@ on_stage! {
                 "creating", &address, first_visible_call(kind), |_| (), create,
                 |address, point, ()| check_after_kill(address, point, &[1]),
             );
+        }
+    }
+
+    // Failure mode 82.
+    fn renaming_creator_killed_leaves_one_name() {
+        seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+        check_temporary_names("creating by renaming", 1);
+    }
+
+    // Failure mode 82.
+    fn linking_creator_killed_leaves_two_names() {
+        seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+        seccomp::refuse(libc::SYS_renameat2, libc::EINVAL);
+        check_temporary_names("creating by a link", 2);
+    }
+
+    // The other processes create as well, so they look for the files of dead creators.
+    fn stopped_creator_keeps_its_temporary_name() {
+        seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+        let directory = OwnDirectory::enter("stopped");
+        for end in [End::Continues, End::IsKilled] {
+            let address = TestAddress::new(Backing::File, "stopped");
+            stop_at_all_points(
+                "creating by renaming", &address, (None, end, 2), |_| (),
+                |address| {
+                    let made = transient().open_or_create(address, || Marked::new(1));
+                    std::mem::forget(made.unwrap());
+                },
+                |address, ()| {
+                    let made = transient().open_or_create(address, || Marked::new(2));
+                    Some(made.unwrap())
+                },
+            );
+            drop(transient().create(&address, Marked::new(3)).unwrap());
+            assert_eq!(directory.names(), [""; 0]);
         }
     }
 

@@ -403,6 +403,34 @@ on_stage! {
         .join();
     }
 
+    fn missing_or_read_only_shm_is_named() {
+        let mounts: [(&std::ffi::CStr, libc::c_ulong, Errno); 2] = [
+            (c"/dev/shm", libc::MS_RDONLY, Errno::EROFS),
+            // An empty file system over all of `/dev`.
+            (c"/dev", 0, Errno::ENOENT),
+        ];
+        for (target, flags, errno) in mounts {
+            spawn(|| {
+                if !enter_private_mounts()
+                    || mount(c"tmpfs", target, Some(c"tmpfs"), flags, None).is_err()
+                {
+                    println!("skipped, because a file system cannot be mounted");
+                    return;
+                }
+                let refused = Segment::create(TestName::new("no-shm"), Counter::new(0));
+                let error = refused.unwrap_err();
+                let Error::Os { call, source, .. } = &error else {
+                    panic!("{error:?}");
+                };
+                assert!(call.starts_with("open(") && call.ends_with(" in /dev/shm"), "{call}");
+                assert_eq!(source.raw_os_error(), Some(errno as i32));
+                let anonymous = Segment::anonymous(Counter::new(0)).unwrap();
+                drop(anonymous.lock().unwrap());
+            })
+            .join();
+        }
+    }
+
     // Failure mode 24.
     fn full_file_system_is_an_error() {
         if !enter_private_shm("size=64k") {
@@ -544,7 +572,7 @@ fn check_disk_is_refused(existing: &str) {
 }
 
 /// Returns whether the kernel has `PIDFD_GET_PID_NAMESPACE`.
-fn kernel_reports_namespaces_without_proc() -> bool {
+pub(crate) fn kernel_reports_namespaces_without_proc() -> bool {
     let release = nix::sys::utsname::uname().unwrap();
     let release = release.release().to_str().unwrap();
     let mut numbers = release

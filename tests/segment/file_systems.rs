@@ -1,14 +1,14 @@
 //! File systems that copy on write: reserved memory stays reserved when the file system
-//! fills up.
+//! fills up. File systems without unnamed files: FUSE.
 
 use std::fs::File;
 use std::path::PathBuf;
 
-use crate::support::mounts::{Stand, has_own_mounts_for, run};
-use crate::support::{on_stage, spawn};
+use crate::support::mounts::{Fuse, Stand, has_own_mounts_for, run};
+use crate::support::{die, expect_poisoned, on_stage, spawn};
 use nix::fcntl::posix_fallocate;
 use nix::sys::wait::WaitStatus;
-use shm_sync::{Error, Segment, SegmentOptions};
+use shm_sync::{Error, Removal, Segment, SegmentOptions, ShmMutex, Unsupported};
 
 const MIB: usize = 1 << 20;
 
@@ -120,5 +120,67 @@ on_stage! {
             let end = write_each_page(&path, value);
             assert!(matches!(end, WaitStatus::Exited(_, 0)), "round {value}: {end:?}");
         }
+    }
+
+    // It has no unnamed files, and renames with `RENAME_NOREPLACE`.
+    fn segment_on_fuse_works_by_temporary_name() {
+        let test = "segment_on_fuse_works_by_temporary_name";
+        if !has_own_mounts_for(test) {
+            return;
+        }
+        let stand = Stand::new();
+        let [lower, upper, work, at] =
+            ["lower", "upper", "work", "fuse"].map(|name| stand.directory(name));
+        let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let server = Fuse::start("fuse-overlayfs", &["-o", &layers], &at, test);
+        let Some(_server) = server else { return };
+        let path = format!("{at}/counter");
+        let options = SegmentOptions::<ShmMutex<u64>>::new();
+        let transient = options.removal(Removal::UntilLastDetach);
+        let made = transient.create(&path, ShmMutex::new(0)).unwrap();
+        assert!(matches!(
+            transient.create(&path, ShmMutex::new(0)),
+            Err(Error::AlreadyExists { .. })
+        ));
+        let workers = [(); 2].map(|()| {
+            spawn(|| {
+                let theirs = Segment::<ShmMutex<u64>>::open(&path).unwrap();
+                for _ in 0..1_000 {
+                    *theirs.lock().unwrap() += 1;
+                }
+            })
+        });
+        workers.into_iter().for_each(crate::support::Child::join);
+        assert_eq!(*made.lock().unwrap(), 2_000);
+        let mut killed = spawn(|| {
+            let theirs = Segment::<ShmMutex<u64>>::open(&path).unwrap();
+            let _held = theirs.lock().unwrap();
+            die()
+        });
+        killed.wait();
+        drop(expect_poisoned(made.lock()).recover(|_| ()));
+        drop(made);
+        assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0);
+    }
+
+    // It has neither unnamed files nor `RENAME_NOREPLACE`, and takes a hard link for
+    // another file. Two processes would share neither locks nor memory.
+    fn fuse_with_separate_hard_links_is_refused() {
+        let test = "fuse_with_separate_hard_links_is_refused";
+        if !has_own_mounts_for(test) {
+            return;
+        }
+        let stand = Stand::new();
+        let [below, at] = ["below", "fuse"].map(|name| stand.directory(name));
+        let Some(_server) = Fuse::start("bindfs", &[&below], &at, test) else { return };
+        let refused = Segment::create(format!("{at}/counter"), ShmMutex::new(0_u64));
+        match refused {
+            Err(Error::Unsupported { reason: Unsupported::UnnamedFiles, .. }) => {}
+            // A later version renames with `RENAME_NOREPLACE`.
+            Ok(made) => drop(made),
+            Err(other) => panic!("{other:?}"),
+        }
+        let left = std::fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(left.into_iter().all(|name| name == "counter"));
     }
 }

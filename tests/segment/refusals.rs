@@ -170,7 +170,8 @@ on_stage! {
         use Expected::{Call, NoSpace, PermissionDenied, Works};
         use libc::{EACCES, EINVAL, EISDIR, ENOENT, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EROFS};
         const CALL: &str = "open(O_TMPFILE)";
-        let table = [
+        const IN_MEMORY: &str = "open(O_TMPFILE) in /dev/shm";
+        let table = |call| [
             // Such files are not supported: the segment gets a temporary name.
             (EOPNOTSUPP, Works),
             (EINVAL, Works),
@@ -181,11 +182,11 @@ on_stage! {
             (ENOENT, Works),
             (EACCES, PermissionDenied),
             (ENOSPC, NoSpace),
-            (EROFS, Call(CALL)),
+            (EROFS, Call(call)),
         ];
         let mut complaints = Vec::new();
-        for kind in [Backing::Posix, Backing::File] {
-            for (errno, expected) in table {
+        for (kind, call) in [(Backing::Posix, IN_MEMORY), (Backing::File, CALL)] {
+            for (errno, expected) in table(call) {
                 let refuse = seccomp::refuse_unnamed_files;
                 complaints.extend(complaint(kind, refuse, CALL, errno, expected));
             }
@@ -213,8 +214,6 @@ on_stage! {
         let list = |errno| seccomp::refuse(libc::SYS_getdents64, errno);
         let table: &[Row<'_>] = &[
             (&create, EACCES, PermissionDenied),
-            (&create, EMFILE, Call("open(O_EXCL)")),
-            (&create, EROFS, Call("open(O_EXCL)")),
             // A hard link is made instead.
             (&rename, EINVAL, Works),
             (&rename, ENOSYS, Works),
@@ -232,7 +231,12 @@ on_stage! {
         ];
         let mut complaints = Vec::new();
         for kind in [Backing::Posix, Backing::File] {
-            for &(refuse, errno, expected) in table {
+            let call = match kind {
+                Backing::Posix => "open(O_EXCL) in /dev/shm",
+                _ => "open(O_EXCL)",
+            };
+            let own: [Row<'_>; 2] = [(&create, EMFILE, Call(call)), (&create, EROFS, Call(call))];
+            for &(refuse, errno, expected) in table.iter().chain(&own) {
                 let refuse = |errno| without(refuse, errno);
                 complaints.extend(complaint(kind, refuse, "temporary name", errno, expected));
             }

@@ -1,11 +1,13 @@
 //! File systems that a test mounts in its own mount namespace.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::timing::poll;
 use super::users::is_root_for;
 
 /// Gives this process its own mounts and System V segments, so that it may mount file
@@ -98,6 +100,53 @@ impl Stand {
         }
         println!("skipped, because an overlay file system cannot be mounted: {test}");
         None
+    }
+}
+
+/// A FUSE file system that is mounted as long as this value exists.
+#[derive(Debug)]
+pub struct Fuse {
+    server: Child,
+    at: String,
+}
+
+impl Fuse {
+    /// Starts a server, which must not go to the background, and waits until it has
+    /// mounted the file system at `at`. If that is not possible, returns `None` and
+    /// prints that `test` is not run.
+    pub fn start(server: &str, arguments: &[&str], at: &str, test: &str) -> Option<Self> {
+        let started = Command::new(server)
+            .args(arguments)
+            .arg("-f")
+            .arg(at)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(server) = started else {
+            println!("skipped, because {server} is not installed: {test}");
+            return None;
+        };
+        let mut fuse = Self {
+            server,
+            at: at.to_owned(),
+        };
+        let below = fs::metadata(Path::new(at).parent().unwrap()).unwrap().dev();
+        let is_mounted = || fs::metadata(at).is_ok_and(|at| at.dev() != below);
+        poll(|| is_mounted() || !matches!(fuse.server.try_wait(), Ok(None)));
+        if is_mounted() {
+            return Some(fuse);
+        }
+        println!("skipped, because FUSE is not permitted: {test}");
+        None
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        let _ = run("umount", &["-l", &self.at]);
+        let _ = self.server.kill();
+        let _ = self.server.wait();
     }
 }
 

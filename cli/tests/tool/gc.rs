@@ -6,7 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::run::{Terminal, has_own_shared_memory, has_row, json, refusal, run, stdout};
-use crate::support::{NOBODY, TestFile, become_nobody, die, is_root_for, on_stage, spawn};
+use crate::support::{
+    Gate, NOBODY, TestFile, become_nobody, die, is_root_for, on_stage, seccomp, spawn,
+};
 use shm_sync::{Removal, Segment, ShmMutex};
 
 type Counter = ShmMutex<u64>;
@@ -88,6 +90,57 @@ on_stage! {
         drop(used.lock().unwrap());
         stdout(&["rm", "/old"]);
         assert_eq!(stdout(&["gc", "--yes"]), "nothing to remove\n");
+    }
+
+    // Failure mode 82.
+    fn gc_removes_temporary_names_of_the_dead() {
+        if !has_own_shared_memory() {
+            println!("not run: no namespace of its own");
+            return;
+        }
+        let options = Segment::<Counter>::options;
+        let leave = || {
+            let mut dead = spawn(|| {
+                seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+                let _ = options().create_in_place("/never", |_| die());
+            });
+            dead.wait();
+        };
+        leave();
+        let [is_filling, may_end] = [Gate::new(), Gate::new()];
+        let creator = spawn(|| {
+            seccomp::refuse_unnamed_files(libc::EOPNOTSUPP);
+            let created = options().create_in_place("/slow", |_| {
+                is_filling.open();
+                may_end.pass();
+            });
+            created.unwrap();
+        });
+        is_filling.pass();
+
+        let list = json(&["ls"]);
+        let rows = list.as_array().unwrap().iter();
+        let is_temporary = |row: &&serde_json::Value| {
+            row["name"].as_str().unwrap().starts_with("/.shm-sync.new.")
+        };
+        // The creator that works has removed those of the dead.
+        assert_eq!(rows.filter(is_temporary).count(), 1, "{list}");
+        leave();
+        // The creator of this one died between the link and the removal of its
+        // temporary name.
+        drop(options().create("/linked", Counter::new(0)).unwrap());
+        let second = "/dev/shm/.shm-sync.new.0000000000000000";
+        fs::hard_link("/dev/shm/linked", second).unwrap();
+        let outcomes = outcomes(&["gc", "--yes"]);
+        assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+        for removed in &outcomes[..2] {
+            assert!(removed.starts_with("/.shm-sync.new.") && removed.ends_with(" removed"));
+        }
+        assert_eq!(outcomes[2], "/linked left alone");
+        may_end.open();
+        creator.join();
+        assert!(exists("/slow") && exists("/linked") && !exists("/never"));
+        assert_eq!(fs::read_dir("/dev/shm").unwrap().count(), 2);
     }
 
     fn gc_keeps_copies() {

@@ -409,6 +409,19 @@ pub(super) fn register_creator(file: impl AsFd) -> io::Result<()> {
     ofd_lock::lock(file, LockKind::Shared, own_byte(Access::ReadWrite), TIMEOUT)
 }
 
+/// Returns whether a process that opens `path` would find the lock of
+/// [`register_creator`]. If not, the kernel takes the two openings for different files,
+/// which share neither locks nor memory.
+pub(super) fn is_seen_at(path: &Path) -> bool {
+    match regular_file::open(path, Access::ReadOnly) {
+        // If a sandbox refuses the question, the answer is unknown.
+        Ok(Some(again)) => {
+            ofd_lock::conflicting_lock(again, ATTACHED).map_or(true, |lock| lock.is_some())
+        }
+        _ => false,
+    }
+}
+
 /// Returns whether the name `path` leads to the object behind `file` at this moment.
 pub(super) fn leads_to(path: &Path, file: impl AsFd) -> io::Result<bool> {
     leads_to_object(path, regular_file::fstat(file)?.identity)

@@ -219,14 +219,23 @@ fn create_file(
     permissions: &Permissions,
     bytes: usize,
 ) -> Result<(OwnedFd, Option<Box<TemporaryName>>), Error> {
+    // A POSIX object has no directory in its address, so the error names it.
+    let [unnamed_call, named_call] = match directory == Path::new(SHM_DIRECTORY) {
+        true => ["open(O_TMPFILE) in /dev/shm", "open(O_EXCL) in /dev/shm"],
+        false => ["open(O_TMPFILE)", "open(O_EXCL)"],
+    };
     let unnamed = match regular_file::open_tmpfile(directory) {
         Ok(file) => return Ok((file, None)),
         Err(error) if regular_file::has_no_tmpfile(&error) => error,
-        Err(error) => return Err(failure::memory_error(bytes, "open(O_TMPFILE)")(error)),
+        Err(error) => return Err(failure::memory_error(bytes, unnamed_call)(error)),
     };
     match TemporaryName::create(directory, permissions) {
         Ok((file, name)) => Ok((file, Some(Box::new(name)))),
-        Err(CreateError::Open(named)) => Err(failure::new_file_error(bytes, unnamed, named)),
+        // The directory is missing, for example.
+        Err(CreateError::Open(named)) if named.raw_os_error() == unnamed.raw_os_error() => {
+            Err(failure::memory_error(bytes, unnamed_call)(unnamed))
+        }
+        Err(CreateError::Open(named)) => Err(failure::memory_error(bytes, named_call)(named)),
         Err(CreateError::Other(error)) => Err(error),
     }
 }

@@ -6,9 +6,13 @@
 //! 1. Create a file with a random name beside the final one (`O_EXCL`).
 //! 2. Lock the own byte of `WRITERS`, as an attached process does. Then check that the
 //!    name still leads to the file. If not, start over: a collector has removed it.
+//!    Check also that a second opening of the file shows the lock: some network file
+//!    systems share no locks.
 //! 3. Write the segment.
 //! 4. Rename it (`renameat2` with `RENAME_NOREPLACE`). Where that is not supported,
-//!    link the final name, and unlink the temporary one.
+//!    link the final name, and unlink the temporary one. Before that, check by a link
+//!    to a second temporary name that a hard link leads to the same memory: some FUSE
+//!    file systems make it another file.
 //!
 //! A collector removes the name as a remover does: only if no process is attached. So
 //! it never removes the file of a creator that works, from step 2 on.
@@ -31,7 +35,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::error::{Error, NameError};
+use crate::error::{Error, NameError, Unsupported};
 use crate::os::fork::ForkMarker;
 use crate::os::mem::Access;
 use crate::os::regular_file;
@@ -100,7 +104,8 @@ impl TemporaryName {
             attachment::register_creator(&file)
                 .map_err(failure::lock_error("fcntl(F_OFD_SETLK)"))?;
             match attachment::leads_to(&name.path, &file).map_err(failure::call_error("lstat"))? {
-                true => return Ok((file, name)),
+                true if attachment::is_seen_at(&name.path) => return Ok((file, name)),
+                true => return Err(Error::from(Unsupported::RecordLocks).into()),
                 // A collector was faster.
                 false => name.forget(),
             }
@@ -123,9 +128,26 @@ impl TemporaryName {
             }
             Err(error) if regular_file::is_unsupported(&error) => {
                 // `drop` removes the temporary name.
-                regular_file::link(&self.path, path).map_err(|error| (self, error))
+                let linked = self.check_links();
+                linked
+                    .and_then(|()| regular_file::link(&self.path, path))
+                    .map_err(|error| (self, error))
             }
             Err(error) => Err((self, error)),
+        }
+    }
+
+    /// Checks by a second temporary name that a hard link leads to the same memory. On
+    /// some FUSE file systems it does not: for the kernel, it is another file.
+    fn check_links(&self) -> io::Result<()> {
+        let second = Self {
+            path: self.path.with_file_name(random_name()),
+            creator: self.creator,
+        };
+        regular_file::link(&self.path, &second.path)?;
+        match attachment::is_seen_at(&second.path) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
