@@ -89,8 +89,12 @@
  *
  * REQUIREMENTS
  *
- * Linux on a 64-bit machine, glibc 2.30, gcc or clang. Headers may be included in any
- * order, and no feature macro is necessary.
+ * Linux on a 64-bit machine, glibc 2.30 or musl 1.2, gcc or clang. Headers may be
+ * included in any order, and no feature macro is necessary.
+ *
+ * The mutexes of glibc and musl have different words. So a program can open only the
+ * segments that programs with the same libc have created. For the others, shm_sync_open
+ * returns SHM_SYNC_LAYOUT_MISMATCH.
  *
  * CRASH BEHAVIOUR
  *
@@ -138,11 +142,18 @@
 
 #include <features.h>
 
-#if !defined(__linux__) || !defined(__GLIBC__) || defined(__UCLIBC__)
-#error "shm_sync.h needs Linux with glibc"
+/* musl has no macro with its name. The other libraries have one, and uClibc defines
+ * __GLIBC__ as well. Another check follows after <pthread.h>, and each thread verifies
+ * the words of the mutex before its first lock. */
+#if !defined(__linux__) || defined(__UCLIBC__) || defined(__BIONIC__)
+#error "shm_sync.h needs Linux with glibc or musl"
+#elif !defined(__GLIBC__)
+#define SHM_SYNC_I_MUSL 1
 #elif !__GLIBC_PREREQ(2, 30)
 #error "shm_sync.h needs glibc 2.30 or later"
-#elif !defined(__LP64__)
+#endif
+
+#if !defined(__LP64__)
 #error "shm_sync.h needs a 64-bit machine"
 #elif !defined(__GNUC__)
 #error "shm_sync.h needs gcc or clang"
@@ -167,9 +178,20 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The kernel's struct of a System V segment. musl's is the same on 64-bit machines, and
+ * its compilers need not find the kernel's headers. */
+#ifdef SHM_SYNC_I_MUSL
+#include <sys/shm.h>
+#else
 #include <asm/ipcbuf.h>
 #include <asm/posix_types.h>
 #include <asm/shmbuf.h>
+#endif
+
+/* musl defines such a macro for each type that its headers share. */
+#if defined(SHM_SYNC_I_MUSL) && !defined(__DEFINED_pthread_mutex_t)
+#error "shm_sync.h needs Linux with glibc or musl"
+#endif
 
 /* The version of the memory format that this header reads. */
 #define SHM_SYNC_FORMAT 4u
@@ -249,7 +271,7 @@ typedef enum shm_sync_result {
      * pthread_mutex_consistent. No thread can lock it any more. */
     SHM_SYNC_UNRECOVERABLE,
     /* This header can't use the object: a lock in private memory of a Rust program; a
-     * mutex with priority inheritance, if glibc's mutex has an unknown layout (glibc
+     * mutex with priority inheritance, if libc's mutex has an unknown layout (libc
      * itself does not lock it safely); a segment without a type table. */
     SHM_SYNC_UNSUPPORTED,
     /* All endpoints of the other side have closed. */
@@ -264,8 +286,8 @@ typedef enum shm_sync_result {
     SHM_SYNC_NOT_A_SEGMENT,
     /* The segment has another version of the memory format. */
     SHM_SYNC_UNSUPPORTED_FORMAT,
-    /* The segment holds another type, is for another platform, or the field is of
-     * another kind. */
+    /* The segment holds another type, is for another platform or another libc, or the
+     * field is of another kind. */
     SHM_SYNC_LAYOUT_MISMATCH,
     /* A field of the header or of a table is invalid. */
     SHM_SYNC_CORRUPT,
@@ -295,7 +317,7 @@ typedef enum shm_sync_result {
     /* There is not enough memory. */
     SHM_SYNC_NO_SPACE,
     /* The calling thread can't own robust locks: /proc is not mounted, the kernel has
-     * no robust lists, glibc's mutex has an unknown layout, or the thread comes from a
+     * no robust lists, libc's mutex has an unknown layout, or the thread comes from a
      * bare clone(2). */
     SHM_SYNC_UNIDENTIFIED,
     /* A thread of this process holds a lock, a permit or an endpoint in the segment. */
@@ -354,8 +376,9 @@ SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
         return "the segment has another version of the memory format: build all "
                "programs with the same version of shm-sync";
     case SHM_SYNC_LAYOUT_MISMATCH:
-        return "the segment or the field has another type than expected: run "
-               "`shm-sync export-c` again, and build all programs with the same type";
+        return "the segment or the field has another type than expected, or comes "
+               "from another libc: run `shm-sync export-c` again, and build all "
+               "programs with the same type and the same libc";
     case SHM_SYNC_CORRUPT:
         return "the header or a table of the segment is damaged: unlink the segment, "
                "and create it again";
@@ -409,20 +432,28 @@ SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
  * Only the functions of this header access the fields.
  */
 
-/* The words of glibc's pthread_mutex_t. C programs have this layout compiled in, so
- * glibc can't change it. Each thread verifies it before its first lock. */
+/* The words of libc's pthread_mutex_t. C programs have this layout compiled in, so libc
+ * can't change it. Each thread verifies it before its first lock. */
 typedef struct shm_sync_i_words {
+#ifdef SHM_SYNC_I_MUSL
+    uint32_t kind;
+    uint32_t lock;    /* thread id of the holder, FUTEX_WAITERS, FUTEX_OWNER_DIED */
+    uint32_t waiters; /* how many threads wait in musl's functions */
+    uint32_t unused[2];
+    uint32_t count;
+#else
     uint32_t lock; /* thread id of the holder, FUTEX_WAITERS, FUTEX_OWNER_DIED */
     uint32_t count;
     uint32_t owner; /* thread id of the holder, or a special value */
     uint32_t users;
     uint32_t kind;
     uint32_t spins;
+#endif
     void *prev;
     void *next; /* an entry of the robust list points here */
 } shm_sync_i_words;
 
-/* A pthread mutex, for glibc and by its words. */
+/* A pthread mutex, for libc and by its words. */
 typedef union shm_sync_i_pthread {
     pthread_mutex_t mutex;
     shm_sync_i_words words;
@@ -473,7 +504,7 @@ typedef struct shm_sync_i_seat {
 } __attribute__((aligned(64))) shm_sync_i_seat;
 
 #define SHM_SYNC_I_PTHREAD sizeof(pthread_mutex_t)
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) == 40, "the words of glibc's mutex");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_words) == 40, "the words of the mutex");
 SHM_SYNC_I_ASSERT(
     sizeof(shm_sync_i_words) <= SHM_SYNC_I_PTHREAD, "the mutex has these words");
 SHM_SYNC_I_ASSERT(
@@ -494,12 +525,12 @@ SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_event_count) == 16, "an event count");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_event) == 24, "an event");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) == (SHM_SYNC_I_PTHREAD + 24 + 63) / 64 * 64,
     "a seat has its own cache lines");
-#if defined(__aarch64__)
-SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 48, "glibc's mutex");
+#if defined(__aarch64__) && !defined(SHM_SYNC_I_MUSL)
+SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 48, "the mutex of libc");
 #else
-SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 40, "glibc's mutex");
+SHM_SYNC_I_ASSERT(SHM_SYNC_I_PTHREAD == 40, "the mutex of libc");
 #endif
-SHM_SYNC_I_ASSERT(sizeof(pthread_cond_t) == 48, "glibc's condition variable");
+SHM_SYNC_I_ASSERT(sizeof(pthread_cond_t) == 48, "the condition variable of libc");
 
 /* ------------------------------------------------------------------------------------
  * The kernel
@@ -511,8 +542,15 @@ SHM_SYNC_I_ASSERT(sizeof(pthread_cond_t) == 48, "glibc's condition variable");
 SHM_SYNC_I_C long shm_sync_i_syscall(long number, ...) __asm__("syscall");
 SHM_SYNC_I_C int shm_sync_i_clock_gettime(int clock, struct timespec *now) __asm__(
     "clock_gettime");
+#ifdef SHM_SYNC_I_MUSL
+SHM_SYNC_I_C int shm_sync_i_timedlock(pthread_mutex_t *mutex,
+    const struct timespec *until) __asm__("pthread_mutex_timedlock");
+SHM_SYNC_I_C int shm_sync_i_cpu_clock(pthread_t thread, int *clock) __asm__(
+    "pthread_getcpuclockid");
+#else
 SHM_SYNC_I_C int shm_sync_i_clocklock(pthread_mutex_t *mutex, int clock,
     const struct timespec *until) __asm__("pthread_mutex_clocklock");
+#endif
 SHM_SYNC_I_C int shm_sync_i_consistent(pthread_mutex_t *mutex) __asm__(
     "pthread_mutex_consistent");
 SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __asm__(
@@ -526,7 +564,8 @@ SHM_SYNC_I_C int shm_sync_i_condattr_setclock(
 SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__(
     "lstat");
 
-/* Constants that glibc shows only with feature macros. */
+/* Constants that libc shows only with feature macros. */
+#define SHM_SYNC_I_CLOCK_REALTIME 0
 #define SHM_SYNC_I_CLOCK_MONOTONIC 1
 #define SHM_SYNC_I_MUTEX_ERRORCHECK 2
 #define SHM_SYNC_I_MUTEX_ROBUST 1
@@ -550,6 +589,17 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #else
 #define SHM_SYNC_I_MAP_ANONYMOUS 0x20
 #endif
+#ifdef SHM_SYNC_I_MUSL
+#define SHM_SYNC_I_O_PATH O_PATH
+#define SHM_SYNC_I_O_DIRECTORY O_DIRECTORY
+#define SHM_SYNC_I_O_NOFOLLOW O_NOFOLLOW
+#define SHM_SYNC_I_O_CLOEXEC O_CLOEXEC
+#else
+#define SHM_SYNC_I_O_PATH __O_PATH
+#define SHM_SYNC_I_O_DIRECTORY __O_DIRECTORY
+#define SHM_SYNC_I_O_NOFOLLOW __O_NOFOLLOW
+#define SHM_SYNC_I_O_CLOEXEC __O_CLOEXEC
+#endif
 #define SHM_SYNC_I_FUTEX_WAKE 1
 #define SHM_SYNC_I_FUTEX_LOCK_PI 6
 #define SHM_SYNC_I_FUTEX_UNLOCK_PI 7
@@ -569,13 +619,6 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_WAITERS 0x80000000u
 #define SHM_SYNC_I_OWNER_DIED 0x40000000u
 #define SHM_SYNC_I_TID_MASK 0x3fffffffu
-/* `kind` of an error-checking, robust, process-shared mutex. */
-#define SHM_SYNC_I_KIND 0x92u
-/* `kind` of a normal, robust, process-shared mutex with priority inheritance. */
-#define SHM_SYNC_I_KIND_PI 0x2b0u
-/* `owner` after EOWNERDEAD, and of an unrecoverable mutex. */
-#define SHM_SYNC_I_INCONSISTENT 0x7fffffffu
-#define SHM_SYNC_I_NOT_RECOVERABLE 0x7ffffffeu
 #define SHM_SYNC_I_NOT_PLACED 0xffffffffu
 
 /* A waiter reads the words again after this time, in nanoseconds, because the process
@@ -607,7 +650,7 @@ typedef struct shm_sync_i_thread {
     int32_t room;
     /* This copy of the header has locked all entries of the list. */
     bool all_ours;
-    /* glibc's layout is the known one, so this header writes the words. */
+    /* libc's layout is the known one, so this header writes the words. */
     bool is_known;
     uint8_t failed_spins;
     uint8_t failed_lock_spins;
@@ -666,6 +709,17 @@ SHM_SYNC_I_INLINE struct timespec shm_sync_i_timespec(uint64_t nanoseconds) {
     time.tv_sec = (time_t)(nanoseconds / UINT64_C(1000000000));
     time.tv_nsec = (long)(nanoseconds % UINT64_C(1000000000));
     return time;
+}
+
+/* Returns the time of the wall clock at which the deadline passes, if no process sets
+ * that clock meanwhile. */
+SHM_SYNC_I_INLINE struct timespec shm_sync_i_wall_time(uint64_t deadline) {
+    struct timespec wall = {0, 0};
+    uint64_t now = shm_sync_i_now();
+    shm_sync_i_clock_gettime(SHM_SYNC_I_CLOCK_REALTIME, &wall);
+    uint64_t wall_now =
+        (uint64_t)wall.tv_sec * UINT64_C(1000000000) + (uint64_t)wall.tv_nsec;
+    return shm_sync_i_timespec(wall_now + (deadline > now ? deadline - now : 0));
 }
 
 /* Lowers the timer slack of the thread if it is over 10 ms, because a sleep would end
@@ -760,6 +814,280 @@ SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
 }
 
 /* ------------------------------------------------------------------------------------
+ * The mutex of libc
+ *
+ * All that differs between glibc and musl. src/robust/layout.rs of the Rust crate has
+ * the same two variants.
+ *
+ * | fact | glibc | musl |
+ * |---|---|---|
+ * | priority inheritance in a list entry | bit 0 is set | not shown |
+ * | the word before the head of a list | the last entry | another variable of musl |
+ * | libc registers the list | when the thread begins | at the first lock |
+ * | an owner death, after a lock | `owner` is another | FUTEX_OWNER_DIED stays |
+ * | the mutex is unrecoverable | a value of `owner` | a value of the lock word |
+ * | the thread that died as the holder | `owner` names it | not stored |
+ *
+ * musl's waiters count themselves, and a waiter that was woken sets FUTEX_WAITERS only
+ * when it sleeps again. The kernel sees that bit only. So each locker writes it while
+ * the count is not 0.
+ */
+
+/* Returns the `next` of the node to which an entry of a robust list points. Bit 0 of an
+ * entry is a flag. */
+SHM_SYNC_I_INLINE void **shm_sync_i_next_of(void *entry) {
+    return (void **)((uintptr_t)entry & ~(uintptr_t)1);
+}
+
+/* Returns the `prev` of that node. For the head it is the word before. */
+SHM_SYNC_I_INLINE void **shm_sync_i_prev_of(void *entry) {
+    return (void **)(((uintptr_t)entry & ~(uintptr_t)1) - sizeof(void *));
+}
+
+#ifdef SHM_SYNC_I_MUSL
+
+/* LIBC in the header of a segment. */
+#define SHM_SYNC_I_LIBC 2
+/* `kind` of an error-checking, robust, process-shared mutex. */
+#define SHM_SYNC_I_KIND 0x86u
+/* `kind` of a normal, robust, process-shared mutex with priority inheritance. */
+#define SHM_SYNC_I_KIND_PI 0x8cu
+/* The bit of `kind` for priority inheritance. */
+#define SHM_SYNC_I_KIND_PRIO_INHERIT 8u
+/* The bit of a list entry for priority inheritance. */
+#define SHM_SYNC_I_PI_FLAG 0u
+/* The bits of the lock word that stay after an owner death, until the mutex is made
+ * consistent. */
+#define SHM_SYNC_I_KEPT SHM_SYNC_I_OWNER_DIED
+/* The lock word of an unrecoverable mutex, and `waiters` of one with priority
+ * inheritance. */
+#define SHM_SYNC_I_NOT_RECOVERABLE 0x7fffffffu
+#define SHM_SYNC_I_NOT_RECOVERABLE_PI 0xffffffffu
+/* A thread without a registered list may let libc register it by a lock. */
+#define SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK true
+/* The word before the head of a list is for the last entry. */
+#define SHM_SYNC_I_HEAD_HAS_PREV false
+
+/* Returns whether the lock word says that the mutex is unrecoverable. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable_word(uint32_t word) {
+    return (word & SHM_SYNC_I_TID_MASK) ==
+           (SHM_SYNC_I_NOT_RECOVERABLE & SHM_SYNC_I_TID_MASK);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words) {
+    return shm_sync_i_is_unrecoverable_word(SHM_SYNC_I_LOAD(&words->lock)) ||
+           (SHM_SYNC_I_LOAD(&words->waiters) == SHM_SYNC_I_NOT_RECOVERABLE_PI &&
+               (SHM_SYNC_I_LOAD(&words->kind) & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0);
+}
+
+/* Returns the lock word with which the thread locks, if no other word says that threads
+ * wait. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_locked_word(
+    const shm_sync_i_words *words, uint32_t tid) {
+    return SHM_SYNC_I_LOAD(&words->waiters) == 0 ? tid : tid | SHM_SYNC_I_WAITERS;
+}
+
+/* Sets the number of times that the mutex is locked. musl counts further locks only. */
+SHM_SYNC_I_INLINE void shm_sync_i_set_count(shm_sync_i_words *words, uint32_t count) {
+    (void)words;
+    (void)count;
+}
+
+/* Records the holder of a consistent mutex. musl stores it in the lock word only. */
+SHM_SYNC_I_INLINE void shm_sync_i_set_owner(shm_sync_i_words *words, uint32_t tid) {
+    (void)words;
+    (void)tid;
+}
+
+/* Records that no thread holds the mutex. */
+SHM_SYNC_I_INLINE void shm_sync_i_clear_owner(shm_sync_i_words *words) {
+    (void)words;
+}
+
+/* Clears the pointers of a mutex that has left the list. musl leaves them. */
+SHM_SYNC_I_INLINE void shm_sync_i_clear_node(shm_sync_i_words *words) {
+    (void)words;
+}
+
+/* Returns whether the mutex, whose word names the calling thread, is on the list of
+ * that thread. musl leaves the pointers of a mutex that has left the list, so they do
+ * not tell. The mutex that was locked last is the first entry. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_linked(
+    const shm_sync_i_head *head, const shm_sync_i_words *words) {
+    void *entry = SHM_SYNC_I_LOAD(&head->list);
+    for (int i = 0; entry != (const void *)&words->next; i++) {
+        if (entry == (const void *)head || entry == NULL ||
+            i == SHM_SYNC_MAX_LOCKS_HELD)
+            return false;
+        entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
+    }
+    return true;
+}
+
+/* Returns the thread that holds the mutex, or died as its holder, or 0. `recorded` is
+ * the thread in `holder`, which counts after an owner death, because musl's words name
+ * none. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_owner_of(
+    const shm_sync_i_words *words, uint32_t recorded) {
+    uint32_t word = SHM_SYNC_I_LOAD(&words->lock);
+    if (shm_sync_i_is_unrecoverable_word(word))
+        return 0;
+    return (word & SHM_SYNC_I_OWNER_DIED) != 0 ? recorded : word & SHM_SYNC_I_TID_MASK;
+}
+
+/* Returns whether libc has locked after an owner death, and its words no longer name
+ * the dead thread. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_overwritten(const shm_sync_i_words *words) {
+    (void)words;
+    return false;
+}
+
+/* Returns whether the holder died, and no thread has locked since. */
+SHM_SYNC_I_INLINE bool shm_sync_i_owner_died(const shm_sync_i_words *words) {
+    uint32_t word = SHM_SYNC_I_LOAD(&words->lock);
+    return (word & (SHM_SYNC_I_OWNER_DIED | SHM_SYNC_I_TID_MASK)) ==
+           SHM_SYNC_I_OWNER_DIED;
+}
+
+/* Makes a mutex consistent that the calling thread holds. This is all that libc
+ * does. */
+SHM_SYNC_I_INLINE void shm_sync_i_set_consistent(
+    shm_sync_i_words *words, uint32_t tid) {
+    (void)tid;
+    __atomic_fetch_and(&words->lock, ~SHM_SYNC_I_OWNER_DIED, __ATOMIC_RELAXED);
+}
+
+/* Returns whether the words that only this libc has are as after its first lock. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_known_words(
+    const shm_sync_i_words *words, uint32_t tid) {
+    (void)tid;
+    return SHM_SYNC_I_LOAD(&words->waiters) == 0 && SHM_SYNC_I_LOAD(&words->count) == 0;
+}
+
+/* Locks by libc, or returns ETIMEDOUT after the deadline. musl has the wall clock
+ * only. */
+SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t deadline) {
+    struct timespec until = shm_sync_i_wall_time(deadline);
+    return shm_sync_i_timedlock(mutex, &until);
+}
+
+/* Returns whether libc knows the calling thread by the id `tid`. After a bare clone(2)
+ * it has the id of another thread. The clock of a thread contains its id: its
+ * complement, and three bits for the kind of the clock. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
+    int clock = 0;
+    return shm_sync_i_cpu_clock(pthread_self(), &clock) == 0 &&
+           (uint32_t) ~(clock >> 3) == tid;
+}
+
+#else /* glibc */
+
+#define SHM_SYNC_I_LIBC 1
+#define SHM_SYNC_I_KIND 0x92u
+#define SHM_SYNC_I_KIND_PI 0x2b0u
+#define SHM_SYNC_I_KIND_PRIO_INHERIT 0x20u
+#define SHM_SYNC_I_PI_FLAG 1u
+#define SHM_SYNC_I_KEPT 0u
+/* `owner` after EOWNERDEAD, and of an unrecoverable mutex. */
+#define SHM_SYNC_I_INCONSISTENT 0x7fffffffu
+#define SHM_SYNC_I_NOT_RECOVERABLE 0x7ffffffeu
+#define SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK false
+#define SHM_SYNC_I_HEAD_HAS_PREV true
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable_word(uint32_t word) {
+    (void)word;
+    return false;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words) {
+    return SHM_SYNC_I_LOAD(&words->owner) == SHM_SYNC_I_NOT_RECOVERABLE;
+}
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_locked_word(
+    const shm_sync_i_words *words, uint32_t tid) {
+    (void)words;
+    return tid;
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_set_count(shm_sync_i_words *words, uint32_t count) {
+    SHM_SYNC_I_STORE(&words->count, count);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_set_owner(shm_sync_i_words *words, uint32_t tid) {
+    SHM_SYNC_I_STORE(&words->owner, tid);
+    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) + 1);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_clear_owner(shm_sync_i_words *words) {
+    SHM_SYNC_I_STORE(&words->owner, 0u);
+    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) - 1);
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_clear_node(shm_sync_i_words *words) {
+    SHM_SYNC_I_STORE(&words->prev, (void *)NULL);
+    SHM_SYNC_I_STORE(&words->next, (void *)NULL);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_linked(
+    const shm_sync_i_head *head, const shm_sync_i_words *words) {
+    (void)head;
+    return SHM_SYNC_I_LOAD(&words->next) != NULL;
+}
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_owner_of(
+    const shm_sync_i_words *words, uint32_t recorded) {
+    uint32_t owner = SHM_SYNC_I_LOAD(&words->owner);
+    (void)recorded;
+    return owner >= SHM_SYNC_I_NOT_RECOVERABLE ? 0 : owner;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_is_overwritten(const shm_sync_i_words *words) {
+    return SHM_SYNC_I_LOAD(&words->owner) == SHM_SYNC_I_INCONSISTENT;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_owner_died(const shm_sync_i_words *words) {
+    return (SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_OWNER_DIED) != 0;
+}
+
+SHM_SYNC_I_INLINE void shm_sync_i_set_consistent(
+    shm_sync_i_words *words, uint32_t tid) {
+    SHM_SYNC_I_STORE(&words->owner, tid);
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_has_known_words(
+    const shm_sync_i_words *words, uint32_t tid) {
+    return SHM_SYNC_I_LOAD(&words->owner) == tid &&
+           SHM_SYNC_I_LOAD(&words->count) == 1 && SHM_SYNC_I_LOAD(&words->users) == 1;
+}
+
+SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t deadline) {
+    struct timespec until = shm_sync_i_timespec(deadline);
+    return shm_sync_i_clocklock(mutex, SHM_SYNC_I_CLOCK_MONOTONIC, &until);
+}
+
+/* Not called, because glibc registers the list of each thread. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
+    (void)tid;
+    return false;
+}
+
+#endif
+
+/* Returns the thread id in a lock word, or 0. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_holder_in(uint32_t word) {
+    return shm_sync_i_is_unrecoverable_word(word) ? 0 : word & SHM_SYNC_I_TID_MASK;
+}
+
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_holder_of(const shm_sync_i_words *words) {
+    return shm_sync_i_holder_in(SHM_SYNC_I_LOAD(&words->lock));
+}
+
+/* Returns whether an entry has a word for the entry before it. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_prev(const shm_sync_i_head *head, void *entry) {
+    return SHM_SYNC_I_HEAD_HAS_PREV || entry != (const void *)head;
+}
+
+/* ------------------------------------------------------------------------------------
  * Identity of the calling thread
  */
 
@@ -829,62 +1157,84 @@ SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
     }
 }
 
-/* Returns the `next` of the node to which an entry of a robust list points. Bit 0 of an
- * entry is a flag. */
-SHM_SYNC_I_INLINE void **shm_sync_i_next_of(void *entry) {
-    return (void **)((uintptr_t)entry & ~(uintptr_t)1);
+/* Finds the head of the calling thread's list, or null if the thread has none. Returns
+ * false if the kernel refuses the call. */
+SHM_SYNC_I_INLINE bool shm_sync_i_find_head(shm_sync_i_head **head) {
+    size_t len = 0;
+    *head = NULL;
+    return shm_sync_i_syscall(SYS_get_robust_list, 0L, head, &len) == 0;
 }
 
-/* Returns the `prev` of that node. The head has it as well, before the first entry. */
-SHM_SYNC_I_INLINE void **shm_sync_i_prev_of(void *entry) {
-    return (void **)(((uintptr_t)entry & ~(uintptr_t)1) - sizeof(void *));
-}
-
-/* Lets glibc lock a mutex. Returns whether its word names the thread `tid`: not so
- * after a bare clone(2). `*is_known` tells whether all words are as this header writes
- * them. */
-SHM_SYNC_I_OUTLINE bool shm_sync_i_verify(
-    const shm_sync_i_head *head, uint32_t tid, bool *is_known) {
+/* Lets libc lock a mutex, which registers the list of a thread that has none. Returns
+ * the head of the list. Returns null if the thread still has none, or if the lock word
+ * does not name the thread `tid`: it does not after a bare clone(2). `*is_known` tells
+ * whether all words are as this header writes them. */
+SHM_SYNC_I_OUTLINE shm_sync_i_head *shm_sync_i_verify(
+    shm_sync_i_head *head, uint32_t tid, bool *is_known) {
     shm_sync_i_pthread probe;
     pthread_mutexattr_t attr;
     const shm_sync_i_words *words = &probe.words;
     *is_known = false;
     memset(&probe, 0, sizeof probe);
     if (pthread_mutexattr_init(&attr) != 0)
-        return false;
+        return NULL;
     bool is_made = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED) == 0 &&
                    shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST) == 0 &&
                    shm_sync_i_attr_settype(&attr, SHM_SYNC_I_MUTEX_ERRORCHECK) == 0 &&
                    pthread_mutex_init(&probe.mutex, &attr) == 0;
     pthread_mutexattr_destroy(&attr);
     if (!is_made || pthread_mutex_trylock(&probe.mutex) != 0)
-        return false;
-    bool is_ours = (SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == tid;
-    const void *entry = &words->next;
-    void *next = SHM_SYNC_I_LOAD(&words->next);
-    *is_known =
-        head->futex_offset == -(long)offsetof(shm_sync_i_words, next) &&
-        SHM_SYNC_I_LOAD(&words->lock) == tid && SHM_SYNC_I_LOAD(&words->owner) == tid &&
-        SHM_SYNC_I_LOAD(&words->count) == 1 && SHM_SYNC_I_LOAD(&words->users) == 1 &&
-        SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
-        SHM_SYNC_I_LOAD(&words->prev) == (const void *)head &&
-        SHM_SYNC_I_LOAD(&head->list) == entry &&
-        SHM_SYNC_I_LOAD(&head->pending) == NULL && next != NULL &&
-        SHM_SYNC_I_LOAD(shm_sync_i_prev_of(next)) == entry;
+        return NULL;
+    if (head == NULL && !shm_sync_i_find_head(&head))
+        head = NULL;
+    if (shm_sync_i_holder_of(words) != tid)
+        head = NULL;
+    if (head != NULL) {
+        const void *entry = &words->next;
+        void *next = SHM_SYNC_I_LOAD(&words->next);
+        *is_known = head->futex_offset == (long)offsetof(shm_sync_i_words, lock) -
+                                              (long)offsetof(shm_sync_i_words, next) &&
+                    SHM_SYNC_I_LOAD(&words->lock) == tid &&
+                    SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
+                    shm_sync_i_has_known_words(words, tid) &&
+                    SHM_SYNC_I_LOAD(&words->prev) == (const void *)head &&
+                    SHM_SYNC_I_LOAD(&head->list) == entry &&
+                    SHM_SYNC_I_LOAD(&head->pending) == NULL && next != NULL &&
+                    (!shm_sync_i_has_prev(head, next) ||
+                        SHM_SYNC_I_LOAD(shm_sync_i_prev_of(next)) == entry);
+    }
     pthread_mutex_unlock(&probe.mutex);
     pthread_mutex_destroy(&probe.mutex);
-    return is_ours;
+    return head;
+}
+
+/* Prepares the first lock of a thread for which the kernel has no list. Returns false
+ * if the thread must not lock: a raw clone(2) would change the list of its parent.
+ *
+ * A forked child of a thread that has used this header gets an empty list here, because
+ * musl does not empty it. The mutexes on it are those of the parent, and the next lock
+ * would write to one of them. */
+SHM_SYNC_I_INLINE bool shm_sync_i_begin_list(
+    const shm_sync_i_thread *me, uint32_t tid) {
+    if (!SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK || !shm_sync_i_is_pthread(tid))
+        return false;
+    if (me->head != NULL) {
+        SHM_SYNC_I_STORE(&me->head->list, (void *)me->head);
+        SHM_SYNC_I_STORE(&me->head->pending, (void *)NULL);
+    }
+    return true;
 }
 
 SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     shm_sync_i_head *head = NULL;
-    size_t len = 0;
     int saved = errno;
     bool is_known = false;
     uint32_t tid = (uint32_t)shm_sync_i_syscall(SYS_gettid);
-    bool is_ours = shm_sync_i_syscall(SYS_get_robust_list, 0L, &head, &len) == 0 &&
-                   head != NULL && shm_sync_i_verify(head, tid, &is_known);
-    const uint32_t *marker = is_ours ? shm_sync_i_marker() : NULL;
+    bool may_lock =
+        shm_sync_i_find_head(&head) && (head != NULL || shm_sync_i_begin_list(me, tid));
+    if (may_lock)
+        head = shm_sync_i_verify(head, tid, &is_known);
+    const uint32_t *marker = may_lock && head != NULL ? shm_sync_i_marker() : NULL;
     errno = saved;
     if (marker == NULL)
         return SHM_SYNC_UNIDENTIFIED;
@@ -987,7 +1337,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) 
             next_poll += backoff;
             while (!shm_sync_i_has_passed(next_poll))
                 shm_sync_i_spin_hint();
-            is_free = (SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK) == 0;
+            is_free = shm_sync_i_holder_of(words) == 0;
         }
     }
     me->failed_lock_spins =
@@ -998,9 +1348,9 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) 
 /* ------------------------------------------------------------------------------------
  * Robust locks
  *
- * This header writes the words of glibc's mutex and glibc's list of the thread, store
- * by store what glibc writes. The kernel reads that list when the thread ends. Each
- * thread verifies the layout first, and lets glibc lock and unlock if it is unknown.
+ * This header writes the words of libc's mutex and libc's list of the thread, store by
+ * store what libc writes. The kernel reads that list when the thread ends. Each thread
+ * verifies the layout first, and lets libc lock and unlock if it is unknown.
  *
  * | locking | if the thread dies after it, the kernel |
  * |---|---|
@@ -1020,7 +1370,8 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) 
  * The compiler must keep this order, so a signal fence stands between the steps. The
  * lock word is sequentially consistent: a thread that leaves a seat then reads whether
  * a thread waits for that. `holder` has the process of the holder as well as its
- * thread, and counts only while glibc's words name the same thread.
+ * thread, and counts only while libc's words name the same thread, or no thread after
+ * an owner death.
  */
 
 typedef enum shm_sync_i_record { SHM_SYNC_I_POISON, SHM_SYNC_I_NOTE } shm_sync_i_record;
@@ -1042,7 +1393,7 @@ SHM_SYNC_I_INLINE void shm_sync_i_clear_pending(shm_sync_i_head *head) {
 
 /* Returns the entry of a mutex with priority inheritance. */
 SHM_SYNC_I_INLINE void *shm_sync_i_pi_entry(shm_sync_i_words *words) {
-    return (void *)((uintptr_t)&words->next | 1);
+    return (void *)((uintptr_t)&words->next | SHM_SYNC_I_PI_FLAG);
 }
 
 /* Inserts a mutex at the front of the list (step 3). The thread has just locked its
@@ -1050,42 +1401,26 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pi_entry(shm_sync_i_words *words) {
 SHM_SYNC_I_INLINE void shm_sync_i_push_front(
     shm_sync_i_head *head, shm_sync_i_words *words, void *entry) {
     void *first = SHM_SYNC_I_LOAD(&head->list);
-    SHM_SYNC_I_STORE(&words->count, 1u);
+    shm_sync_i_set_count(words, 1);
     SHM_SYNC_I_STORE(&words->next, first);
     SHM_SYNC_I_STORE(&words->prev, (void *)head);
-    SHM_SYNC_I_STORE(shm_sync_i_prev_of(first), (void *)&words->next);
+    if (shm_sync_i_has_prev(head, first))
+        SHM_SYNC_I_STORE(shm_sync_i_prev_of(first), (void *)&words->next);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     SHM_SYNC_I_STORE(&head->list, entry);
 }
 
 /* Removes a mutex from the list (step 2 of unlocking). Returns the next entry. */
-SHM_SYNC_I_INLINE void *shm_sync_i_remove(shm_sync_i_words *words) {
+SHM_SYNC_I_INLINE void *shm_sync_i_remove(
+    const shm_sync_i_head *head, shm_sync_i_words *words) {
     void *next = SHM_SYNC_I_LOAD(&words->next);
     void *prev = SHM_SYNC_I_LOAD(&words->prev);
-    SHM_SYNC_I_STORE(shm_sync_i_prev_of(next), prev);
+    if (shm_sync_i_has_prev(head, next))
+        SHM_SYNC_I_STORE(shm_sync_i_prev_of(next), prev);
     SHM_SYNC_I_STORE(shm_sync_i_next_of(prev), next);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    SHM_SYNC_I_STORE(&words->prev, (void *)NULL);
-    SHM_SYNC_I_STORE(&words->next, (void *)NULL);
+    shm_sync_i_clear_node(words);
     return next;
-}
-
-SHM_SYNC_I_INLINE void shm_sync_i_set_owner(shm_sync_i_words *words, uint32_t tid) {
-    SHM_SYNC_I_STORE(&words->owner, tid);
-    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) + 1);
-}
-
-SHM_SYNC_I_INLINE void shm_sync_i_clear_owner(shm_sync_i_words *words) {
-    SHM_SYNC_I_STORE(&words->owner, 0u);
-    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) - 1);
-}
-
-SHM_SYNC_I_INLINE uint32_t shm_sync_i_holder_of(const shm_sync_i_words *words) {
-    return SHM_SYNC_I_LOAD(&words->lock) & SHM_SYNC_I_TID_MASK;
-}
-
-SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words) {
-    return SHM_SYNC_I_LOAD(&words->owner) == SHM_SYNC_I_NOT_RECOVERABLE;
 }
 
 /* Unlocks the word (step 3), and wakes a waiter if there may be one (step 4). */
@@ -1097,7 +1432,7 @@ SHM_SYNC_I_INLINE void shm_sync_i_release_word(shm_sync_i_words *words) {
 
 /* Unlocks an unrecoverable mutex whose word this thread has locked. */
 SHM_SYNC_I_COLD void shm_sync_i_release_unrecoverable(shm_sync_i_words *words) {
-    SHM_SYNC_I_STORE(&words->count, 0u);
+    shm_sync_i_set_count(words, 0);
     shm_sync_i_release_word(words);
 }
 
@@ -1120,7 +1455,8 @@ SHM_SYNC_I_INLINE int shm_sync_i_try_fast(
     uint32_t expected = 0;
     int code = EBUSY;
     shm_sync_i_set_pending(me->head, &words->next);
-    if (SHM_SYNC_I_LIKELY(__atomic_compare_exchange_n(&words->lock, &expected, me->tid,
+    uint32_t locked = shm_sync_i_locked_word(words, me->tid);
+    if (SHM_SYNC_I_LIKELY(__atomic_compare_exchange_n(&words->lock, &expected, locked,
             false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)))
         code = shm_sync_i_enlist(me, words);
     shm_sync_i_clear_pending(me->head);
@@ -1134,6 +1470,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
     shm_sync_i_thread *me, shm_sync_i_words *words, uint32_t waiters, uint32_t *word) {
     for (;;) {
         *word = SHM_SYNC_I_LOAD(&words->lock);
+        if (shm_sync_i_is_unrecoverable_word(*word))
+            return ENOTRECOVERABLE;
         uint32_t holder = *word & SHM_SYNC_I_TID_MASK;
         if (holder == me->tid && shm_sync_i_is_unrecoverable(words)) {
             /* glibc's trylock, called by other code in this thread, has left it
@@ -1145,14 +1483,15 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
             return EDEADLK;
         if (holder != 0)
             return EBUSY;
-        uint32_t locked = me->tid | waiters | (*word & SHM_SYNC_I_WAITERS);
+        uint32_t locked = shm_sync_i_locked_word(words, me->tid) | waiters |
+                          (*word & (SHM_SYNC_I_WAITERS | SHM_SYNC_I_KEPT));
         uint32_t expected = *word;
         if (!__atomic_compare_exchange_n(&words->lock, &expected, locked, false,
                 __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
             continue;
         if ((*word & SHM_SYNC_I_OWNER_DIED) == 0)
             return shm_sync_i_enlist(me, words);
-        /* `owner` still names the dead thread. */
+        /* glibc's `owner` still names the dead thread. */
         shm_sync_i_push_front(me->head, words, &words->next);
         return EOWNERDEAD;
     }
@@ -1207,8 +1546,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
     return code;
 }
 
-/* Locks by glibc, whose layout is unknown. Does not change `owner` after an owner death
- * as this header does. */
+/* Locks by libc, whose layout is unknown. After an owner death, glibc changes `owner`,
+ * and this header does not. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_libc(
     shm_sync_i_pthread *pthread, shm_sync_i_how how, uint64_t deadline) {
     uint32_t tid = shm_sync_i_v1_this_thread.tid;
@@ -1228,9 +1567,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_libc(
         if (is_mine || expired)
             return is_mine ? EDEADLK : ETIMEDOUT;
         uint64_t until = shm_sync_i_next_recheck(deadline);
-        struct timespec time = shm_sync_i_timespec(until);
         unsigned long slack = shm_sync_i_slack_lower(until);
-        code = shm_sync_i_clocklock(&pthread->mutex, SHM_SYNC_I_CLOCK_MONOTONIC, &time);
+        code = shm_sync_i_lock_until(&pthread->mutex, until);
         shm_sync_i_slack_restore(slack);
         /* After ETIMEDOUT, glibc leaves the mutex in `pending`. The trylock clears
          * it. */
@@ -1257,12 +1595,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_request_pi(const uint32_t *word, uint64_t dead
     int code = shm_sync_i_futex_pi(word, SHM_SYNC_I_FUTEX_LOCK_PI2, &until);
     if (code != ENOSYS)
         return code;
-    struct timespec wall = {0, 0};
-    uint64_t now = shm_sync_i_now();
-    shm_sync_i_clock_gettime(0, &wall);
-    uint64_t wall_now =
-        (uint64_t)wall.tv_sec * UINT64_C(1000000000) + (uint64_t)wall.tv_nsec;
-    until = shm_sync_i_timespec(wall_now + (deadline > now ? deadline - now : 0));
+    until = shm_sync_i_wall_time(deadline);
     return shm_sync_i_futex_pi(word, SHM_SYNC_I_FUTEX_LOCK_PI, &until);
 }
 
@@ -1303,7 +1636,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_enlist_pi(
     uint32_t word = SHM_SYNC_I_ACQUIRE(&words->lock);
     if ((word & SHM_SYNC_I_OWNER_DIED) != 0) {
         /* A plain store would lose a FUTEX_WAITERS that the kernel sets meanwhile. */
-        __atomic_fetch_and(&words->lock, ~SHM_SYNC_I_OWNER_DIED, __ATOMIC_RELAXED);
+        __atomic_fetch_and(
+            &words->lock, ~SHM_SYNC_I_OWNER_DIED | SHM_SYNC_I_KEPT, __ATOMIC_RELAXED);
         shm_sync_i_push_front(me->head, words, shm_sync_i_pi_entry(words));
         return EOWNERDEAD;
     }
@@ -1318,7 +1652,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_enlist_pi(
 
 /* Locks a mutex with priority inheritance, which `pending` names. The kernel assigns a
  * mutex for which threads wait. src/robust/pi.rs of the Rust crate explains each of its
- * answers, and why glibc must not lock such a mutex. */
+ * answers, and why libc must not lock such a mutex. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
     shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
     if (shm_sync_i_holder_of(words) == me->tid) {
@@ -1331,6 +1665,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
     for (int attempts = 0;;) {
         /* The kernel may have assigned the mutex, although it has reported an error. */
         uint32_t word = SHM_SYNC_I_ACQUIRE(&words->lock);
+        if (shm_sync_i_is_unrecoverable_word(word))
+            return ENOTRECOVERABLE;
         uint32_t holder = word & SHM_SYNC_I_TID_MASK;
         if (holder == me->tid)
             return shm_sync_i_enlist_pi(me, words);
@@ -1401,12 +1737,12 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(
     uint32_t kind = SHM_SYNC_I_LOAD(&words->kind);
     if (!SHM_SYNC_I_LIKELY(me->is_known)) {
         pthread_mutex_unlock(&pthread->mutex);
-        __sync_synchronize(); /* glibc only releases the word */
+        __sync_synchronize(); /* libc only releases the word */
         return NULL;
     }
     shm_sync_i_set_pending(me->head,
         kind == SHM_SYNC_I_KIND ? (void *)&words->next : shm_sync_i_pi_entry(words));
-    void *next = shm_sync_i_remove(words);
+    void *next = shm_sync_i_remove(me->head, words);
     shm_sync_i_clear_owner(words);
     if (SHM_SYNC_I_LIKELY(kind == SHM_SYNC_I_KIND))
         shm_sync_i_release_word(words);
@@ -1416,7 +1752,7 @@ SHM_SYNC_I_INLINE void *shm_sync_i_pthread_unlock(
     return next;
 }
 
-/* Makes a mutex consistent after EOWNERDEAD. This is all that glibc does. */
+/* Makes a mutex consistent after EOWNERDEAD. */
 SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
     if (!shm_sync_i_v1_this_thread.is_known) {
         int code = shm_sync_i_consistent(&pthread->mutex);
@@ -1424,7 +1760,7 @@ SHM_SYNC_I_COLD int shm_sync_i_make_consistent(shm_sync_i_pthread *pthread) {
             pthread_mutex_unlock(&pthread->mutex);
         return code;
     }
-    SHM_SYNC_I_STORE(&pthread->words.owner, shm_sync_i_v1_this_thread.tid);
+    shm_sync_i_set_consistent(&pthread->words, shm_sync_i_v1_this_thread.tid);
     return 0;
 }
 
@@ -1457,15 +1793,15 @@ SHM_SYNC_I_INLINE void shm_sync_i_acquired(
 }
 
 /* Returns the process and the thread that hold the lock, or died as its holder. The
- * process is unknown if glibc's words name another thread than `holder`: C code has
+ * process is unknown if libc's words name another thread than `holder`: other code has
  * locked, or the holder had just locked. */
 SHM_SYNC_I_COLD uint64_t shm_sync_i_last_holder(const shm_sync_i_lock *lock) {
-    uint32_t owner = SHM_SYNC_I_LOAD(&lock->pthread.words.owner);
     uint64_t holder = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
-    if (owner == 0 || owner >= SHM_SYNC_I_NOT_RECOVERABLE)
+    uint32_t recorded = (uint32_t)(holder & SHM_SYNC_I_TID_MASK);
+    uint32_t owner = shm_sync_i_owner_of(&lock->pthread.words, recorded);
+    if (owner == 0)
         return 0;
-    bool is_confirmed = (uint32_t)(holder & SHM_SYNC_I_TID_MASK) == owner;
-    return is_confirmed ? holder : owner & SHM_SYNC_I_TID_MASK;
+    return owner == recorded ? holder : owner & SHM_SYNC_I_TID_MASK;
 }
 
 /* Records that a holder died. */
@@ -1484,9 +1820,8 @@ SHM_SYNC_I_COLD void shm_sync_i_record_death(
 SHM_SYNC_I_COLD shm_sync_result shm_sync_i_recover_owner_death(
     shm_sync_i_lock *lock, shm_sync_i_record record) {
     uint64_t dead = shm_sync_i_last_holder(lock);
-    /* glibc overwrites the word that would confirm `holder`. */
     if (!shm_sync_i_v1_this_thread.is_known &&
-        SHM_SYNC_I_LOAD(&lock->pthread.words.owner) == SHM_SYNC_I_INCONSISTENT)
+        shm_sync_i_is_overwritten(&lock->pthread.words))
         dead = SHM_SYNC_I_LOAD(&lock->holder) & SHM_SYNC_I_ID_MASK;
     shm_sync_i_record_death(lock, record, dead);
     int code = shm_sync_i_make_consistent(&lock->pthread);
@@ -1534,8 +1869,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock)
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
     if (me->is_known && kind != SHM_SYNC_I_KIND && kind != SHM_SYNC_I_KIND_PI)
         return SHM_SYNC_CORRUPT;
-    if (!me->is_known && (kind & 0x20u) != 0)
-        return SHM_SYNC_UNSUPPORTED; /* priority inheritance */
+    if (!me->is_known && (kind & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0)
+        return SHM_SYNC_UNSUPPORTED;
     return shm_sync_i_has_room(me) || shm_sync_i_recount(me) ? SHM_SYNC_OK
                                                              : SHM_SYNC_TOO_MANY_LOCKS;
 }
@@ -1577,15 +1912,14 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
 
 /* Returns whether the calling thread holds the lock. The lock word alone does not prove
  * it: glibc's trylock can leave this thread's id in an unrecoverable mutex, and a dead
- * thread may have had the same id. A lock that is held is on the list, so it has a
- * next entry. */
+ * thread may have had the same id. A lock that is held is on the list. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(
     const shm_sync_i_thread *me, const shm_sync_i_lock *lock) {
     uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
     return SHM_SYNC_I_LIKELY(
         pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 &&
         shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
-        (SHM_SYNC_I_LOAD(&lock->pthread.words.next) != NULL || !me->is_known) &&
+        (shm_sync_i_is_linked(me->head, &lock->pthread.words) || !me->is_known) &&
         !shm_sync_i_is_unrecoverable(&lock->pthread.words));
 }
 
@@ -1722,13 +2056,9 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(
     cause->kind = kind == 0   ? SHM_SYNC_NOT_POISONED
                   : kind == 2 ? SHM_SYNC_OWNER_FAILED
                               : SHM_SYNC_OWNER_DIED;
-    if (kind == 0 && (SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) &
-                         SHM_SYNC_I_OWNER_DIED) != 0) {
-        uint32_t owner = SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.owner);
+    if (kind == 0 && shm_sync_i_owner_died(&mutex->lock.pthread.words)) {
         cause->kind = SHM_SYNC_OWNER_DIED;
-        record = SHM_SYNC_I_LOAD(&mutex->lock.holder);
-        if ((uint32_t)(record & SHM_SYNC_I_TID_MASK) != owner)
-            record = owner < SHM_SYNC_I_NOT_RECOVERABLE ? owner : 0;
+        record = shm_sync_i_last_holder(&mutex->lock);
     } else if (kind == 0) {
         record = 0;
     }
@@ -1794,8 +2124,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *co
             result = SHM_SYNC_SYSTEM;
             break;
         }
-        if ((SHM_SYNC_I_LOAD(&mutex->lock.pthread.words.lock) &
-                SHM_SYNC_I_OWNER_DIED) != 0 ||
+        if (shm_sync_i_owner_died(&mutex->lock.pthread.words) ||
             SHM_SYNC_I_LOAD(&mutex->lock.failures) != failures)
             break;
         if (shm_sync_i_has_passed(deadline)) {
@@ -1978,7 +2307,9 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
     while (filled < 3 &&
            (shm_sync_i_is_free(0) || shm_sync_i_is_free(1) || shm_sync_i_is_free(2))) {
         int filler = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
-            "/", (long)(__O_PATH | __O_DIRECTORY | __O_CLOEXEC), 0L);
+            "/",
+            (long)(SHM_SYNC_I_O_PATH | SHM_SYNC_I_O_DIRECTORY | SHM_SYNC_I_O_CLOEXEC),
+            0L);
         if (filler >= 3)
             shm_sync_i_close_fd(filler);
         if (filler < 0 || filler >= 3)
@@ -1988,7 +2319,9 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_open_file(const char *path) {
     int fd;
     do {
         fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY, path,
-            (long)(O_RDWR | __O_NOFOLLOW | __O_CLOEXEC | O_NONBLOCK | O_NOCTTY), 0L);
+            (long)(O_RDWR | SHM_SYNC_I_O_NOFOLLOW | SHM_SYNC_I_O_CLOEXEC | O_NONBLOCK |
+                   O_NOCTTY),
+            0L);
     } while (fd == -1 && errno == EINTR);
     while (filled > 0)
         shm_sync_i_close_fd(fillers[--filled]);
@@ -2189,8 +2522,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_parse_header(
 #else
     unsigned char endianness = 2;
 #endif
-    bool is_our_abi = abi[0] == 1 && abi[1] == endianness && abi[2] == sizeof(void *) &&
-                      abi[3] == sizeof(pthread_mutex_t) &&
+    bool is_our_abi = abi[0] == SHM_SYNC_I_LIBC && abi[1] == endianness &&
+                      abi[2] == sizeof(void *) && abi[3] == sizeof(pthread_mutex_t) &&
                       abi[4] == sizeof(pthread_cond_t);
     return is_our_abi ? SHM_SYNC_OK : SHM_SYNC_LAYOUT_MISMATCH;
 }
@@ -2233,7 +2566,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_same_epoch(
 /* Reads the id of this boot of the machine. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_boot_id(unsigned char id[16]) {
     int fd = (int)shm_sync_i_syscall(SYS_openat, SHM_SYNC_I_CURRENT_DIRECTORY,
-        "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | __O_CLOEXEC), 0L);
+        "/proc/sys/kernel/random/boot_id", (long)(O_RDONLY | SHM_SYNC_I_O_CLOEXEC), 0L);
     if (fd < 0)
         return false;
     char text[40];
@@ -2612,11 +2945,10 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_any_held(const shm_sync_segment *segment) {
         if (!shm_sync_i_has_holders(&entry))
             continue;
         for (uint64_t number = 0; number < entry.count; number++) {
-            const uint32_t *word =
-                (const uint32_t *)(const void *)((const unsigned char *)segment->value +
-                                                 shm_sync_i_lock_offset(
-                                                     &entry, number));
-            uint32_t tid = SHM_SYNC_I_LOAD(word) & SHM_SYNC_I_TID_MASK;
+            const shm_sync_i_words *words = (const shm_sync_i_words *)(const void
+                    *)((const unsigned char *)segment->value +
+                       shm_sync_i_lock_offset(&entry, number));
+            uint32_t tid = shm_sync_i_holder_of(words);
             if (tid != 0 && shm_sync_i_is_own_thread(tid))
                 return true;
         }
@@ -2933,9 +3265,9 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
     shm_sync_i_lock *lock, unsigned kind, uint32_t pid_namespace) {
     shm_sync_i_record record =
         kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
-    uint32_t word = SHM_SYNC_I_LOAD(&lock->pthread.words.lock);
     uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
-    bool was_held = (word & (SHM_SYNC_I_TID_MASK | SHM_SYNC_I_OWNER_DIED)) != 0 ||
+    bool was_held = shm_sync_i_holder_of(&lock->pthread.words) != 0 ||
+                    shm_sync_i_owner_died(&lock->pthread.words) ||
                     SHM_SYNC_I_LOAD(&lock->holder) != 0;
     bool is_recorded = record == SHM_SYNC_I_POISON
                            ? found >> 60 != 0
@@ -3590,7 +3922,11 @@ typedef struct shm_sync_i_state {
 SHM_SYNC_I_ASSERT(offsetof(shm_sync_i_state, lock) == 8, "the lock of the state");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_state) <= 64, "the state fits into the header");
 
+#ifdef SHM_SYNC_I_MUSL
+typedef struct shmid_ds shm_sync_i_status;
+#else
 typedef struct shmid64_ds shm_sync_i_status;
+#endif
 
 /* The result of an attempt to attach. */
 typedef enum shm_sync_i_attempt {
@@ -3710,9 +4046,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_lock_state(
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     if (!shm_sync_i_has_room(me) && !shm_sync_i_recount(me))
         return SHM_SYNC_TOO_MANY_LOCKS;
-    /* glibc may do anything with a mutex of another kind. */
+    /* libc may do anything with a mutex of another kind. */
     uint32_t kind = SHM_SYNC_I_LOAD(&word->lock.words.kind);
-    if (me->is_known ? kind != SHM_SYNC_I_KIND : (kind & 0x20u) != 0)
+    if (me->is_known ? kind != SHM_SYNC_I_KIND
+                     : (kind & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0)
         return SHM_SYNC_CORRUPT;
     int code = shm_sync_i_pthread_lock(
         &word->lock, how, shm_sync_i_after(SHM_SYNC_I_UNFINISHED_TIMEOUT));
@@ -4836,7 +5173,7 @@ SHM_SYNC_I_INLINE void shm_sync_i_notify(shm_sync_i_event_count *count, int wait
 SHM_SYNC_I_INLINE uint32_t shm_sync_i_watch(shm_sync_i_seat *seat) {
     uint32_t *word = &seat->lock.pthread.words.lock;
     uint32_t found = SHM_SYNC_I_LOAD(word);
-    while ((found & SHM_SYNC_I_TID_MASK) != 0) {
+    while (shm_sync_i_holder_in(found) != 0) {
         uint32_t marked = found | SHM_SYNC_I_WAITERS;
         if (__atomic_compare_exchange_n(
                 word, &found, marked, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -4930,7 +5267,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_event_wait(shm_sync_i_event_count 
  */
 
 SHM_SYNC_I_INLINE bool shm_sync_i_is_occupied(const shm_sync_i_seat *seat) {
-    return (SHM_SYNC_I_LOAD_SC(&seat->lock.pthread.words.lock) & SHM_SYNC_I_TID_MASK) !=
+    return shm_sync_i_holder_in(SHM_SYNC_I_LOAD_SC(&seat->lock.pthread.words.lock)) !=
            0;
 }
 

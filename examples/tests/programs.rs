@@ -1,6 +1,13 @@
 //! Runs the examples as a user does: with `--help`, with wrong arguments, with Ctrl-C,
 //! and with `kill -9` of their processes.
 
+#[path = "../../tests/support/compiler.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the tests of the library use the rest"
+)]
+mod compiler;
 mod job_queue;
 mod numbers;
 
@@ -146,7 +153,12 @@ impl Running {
 
     fn start_with(name: &str, arguments: &[&str], stdin: Stdio) -> Self {
         let program = program(name);
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // It compiles a program for its own libc.
+        if let ("supervisor", Some(compiler)) = (name, compiler::c_compiler()) {
+            command.env("CC", compiler);
+        }
+        let mut child = command
             .args(arguments)
             .process_group(0)
             .stdin(stdin)

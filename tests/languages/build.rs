@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
+use crate::support::{C_COMPILERS, foreign_c_compiler, is_usable_compiler};
+
 /// A compiler and its options.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiler {
@@ -26,10 +28,10 @@ pub(crate) enum Language {
 
 impl Language {
     /// The programs to look for, the first one first.
-    fn programs(self) -> [&'static str; 3] {
+    fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::C => ["gcc", "clang", "cc"],
-            Self::Cpp => ["g++", "clang++", "c++"],
+            Self::C => &C_COMPILERS,
+            Self::Cpp => &["g++", "clang++", "c++"],
         }
     }
 
@@ -59,11 +61,22 @@ const OPTIONS: [&str; 13] = [
 ];
 
 /// Options with which a mistake ends the program.
+#[cfg(target_env = "gnu")]
 pub(crate) const SANITIZERS: &[&str] = &[
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
     "-fno-omit-frame-pointer",
     "-O0",
+];
+
+/// Options with which a mistake ends the program. gcc has no libraries of its sanitizers
+/// for musl, so undefined behaviour executes an invalid instruction.
+#[cfg(target_env = "musl")]
+pub(crate) const SANITIZERS: &[&str] = &[
+    "-fsanitize=undefined",
+    "-fsanitize-undefined-trap-on-error",
+    "-fno-omit-frame-pointer",
+    "-O1",
 ];
 
 /// What the compiler makes.
@@ -73,32 +86,38 @@ pub(crate) enum Product {
     Library,
 }
 
-fn exists(program: &str) -> bool {
-    let run = Command::new(program).arg("--version").output();
-    run.is_ok_and(|output| output.status.success())
-}
-
 impl Compiler {
-    /// Returns a compiler by its name, if it is installed.
+    /// Returns a compiler by its name. Returns `None`, and prints why, if it is not
+    /// installed or is for another libc.
     pub(crate) fn named(
         program: &str,
         language: Language,
         options: &'static [&'static str],
         label: &'static str,
     ) -> Option<Self> {
-        let compiler = Self {
+        is_usable_compiler(program).then(|| Self {
             program: program.to_owned(),
             language,
             options,
             label,
-        };
-        exists(program).then_some(compiler)
+        })
     }
 
-    /// Returns the compiler of the machine, if there is one.
+    /// Returns the compiler of the machine for the libc of this program. Returns
+    /// `None`, and prints why, if there is none.
     pub(crate) fn any(language: Language) -> Option<Self> {
-        let mut programs = language.programs().into_iter();
+        let mut programs = language.programs().iter();
         programs.find_map(|program| Self::named(program, language, &[], "plain"))
+    }
+
+    /// Returns a C compiler for another libc, if this machine has one.
+    pub(crate) fn foreign() -> Option<Self> {
+        foreign_c_compiler().map(|program| Self {
+            program: program.to_owned(),
+            language: Language::C,
+            options: &[],
+            label: "foreign",
+        })
     }
 
     /// Compiles `source` and the second unit. Returns the file. Does nothing if the

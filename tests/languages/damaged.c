@@ -74,6 +74,30 @@ static void good_segment(void)
     expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
 }
 
+static void *hold_for_a_moment(void *barrier)
+{
+    shm_sync_mutex *mutex = (shm_sync_mutex *)segment.value;
+    expect(shm_sync_lock(mutex) == SHM_SYNC_OK, "lock");
+    pthread_barrier_wait((pthread_barrier_t *)barrier);
+    pthread_barrier_wait((pthread_barrier_t *)barrier);
+    expect(shm_sync_unlock(mutex) == SHM_SYNC_OK, "unlock");
+    return NULL;
+}
+
+static void lock_of_another_thread(void)
+{
+    pthread_barrier_t barrier;
+    pthread_t thread;
+    open_world();
+    expect(pthread_barrier_init(&barrier, NULL, 2) == 0, "pthread_barrier_init");
+    expect(pthread_create(&thread, NULL, hold_for_a_moment, &barrier) == 0, "a thread");
+    pthread_barrier_wait(&barrier);
+    expect(shm_sync_close(&segment) == SHM_SYNC_LOCKS_HELD, "close in spite of a lock");
+    pthread_barrier_wait(&barrier);
+    expect(pthread_join(thread, NULL) == 0, "the thread ends");
+    expect(shm_sync_close(&segment) == SHM_SYNC_OK, "close");
+}
+
 static void entry_of_no_kind(void)
 {
     image_of_world(&image, 2 * SIDE);
@@ -453,6 +477,7 @@ static const struct {
 #name, name \
     }
     CASE(good_segment),
+    CASE(lock_of_another_thread),
     CASE(entry_of_no_kind),
     CASE(entry_of_another_kind),
     CASE(rest_of_the_lock_table),

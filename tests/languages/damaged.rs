@@ -8,22 +8,19 @@ use std::process::Command;
 
 use crate::build::{Compiler, Language, Product, SANITIZERS};
 use crate::python;
-use crate::support::{TestName, TypeTable, number_from_env};
+use crate::support::{TestName, TypeTable, c_compiler, number_from_env};
 use crate::world::{Place, fingerprint};
 
 /// Compiles a program with the sanitizers. Returns `None`, and prints why, if this
 /// machine can't.
-fn program(compiler: &str, language: Language, source: &str) -> Option<PathBuf> {
-    let Some(compiler) = Compiler::named(compiler, language, SANITIZERS, "sanitized") else {
-        println!("skipped: {compiler} is not installed");
-        return None;
-    };
+pub(crate) fn program(compiler: Option<&str>, language: Language, source: &str) -> Option<PathBuf> {
+    let compiler = Compiler::named(compiler?, language, SANITIZERS, "sanitized")?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("languages");
     Some(compiler.compile(&folder.join(source), Product::Program))
 }
 
 /// Runs the command, which has a watchdog of its own. Returns its standard output.
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("the program can be started");
     assert!(
         output.status.success(),
@@ -34,23 +31,28 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("the program prints text")
 }
 
-#[test]
-fn header_refuses_damaged_segments_and_wrong_calls() {
-    let Some(program) = program("gcc", Language::C, "damaged.c") else {
-        return;
-    };
-    let cases = run(&mut Command::new(&program));
-    assert!(cases.lines().count() > 20, "{cases}");
+/// Runs a program that lists its cases, once for each. Returns how many there are.
+pub(crate) fn run_cases(program: &Path) -> usize {
+    let cases = run(&mut Command::new(program));
     for case in cases.lines() {
         println!("{case}");
-        run(Command::new(&program).arg(case));
+        run(Command::new(program).arg(case));
     }
+    cases.lines().count()
+}
+
+#[test]
+fn header_refuses_damaged_segments_and_wrong_calls() {
+    let Some(program) = program(c_compiler(), Language::C, "damaged.c") else {
+        return;
+    };
+    assert!(run_cases(&program) > 20);
 }
 
 /// The variables `SHM_SYNC_FUZZ_SEED` and `SHM_SYNC_FUZZ_SECONDS` make it longer.
 #[test]
 fn header_survives_random_damage() {
-    let Some(program) = program("gcc", Language::C, "fuzz.c") else {
+    let Some(program) = program(c_compiler(), Language::C, "fuzz.c") else {
         return;
     };
     let seed = number_from_env("SHM_SYNC_FUZZ_SEED").unwrap_or(1);
@@ -61,7 +63,7 @@ fn header_survives_random_damage() {
 
 #[test]
 fn classes_of_cpp_check_their_arguments() {
-    let Some(program) = program("g++", Language::Cpp, "library.cpp") else {
+    let Some(program) = program(Some("g++"), Language::Cpp, "library.cpp") else {
         return;
     };
     let place = Place::new("languages-cpp");

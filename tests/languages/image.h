@@ -52,6 +52,13 @@ struct image {
     size_t count;
 };
 
+/* Numbers of docs/format.md: the library, and the kind of a mutex. */
+#ifdef __GLIBC__
+enum { LIBC = 1, MUTEX_KIND = 0x92 };
+#else
+enum { LIBC = 2, MUTEX_KIND = 0x86 };
+#endif
+
 static inline _Noreturn void fail(const char *what)
 {
     fprintf(stderr, "%s\n", what);
@@ -230,7 +237,7 @@ static inline void image_place(struct image *image, uint64_t size, uint64_t alig
     unsigned char *bytes = image->bytes;
     memcpy(bytes, "shmsync", 8);
     put(bytes + 8, SHM_SYNC_FORMAT, 4);
-    bytes[12] = 1;
+    bytes[12] = LIBC;
     bytes[13] = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 2;
     bytes[14] = sizeof(void *);
     bytes[15] = sizeof(pthread_mutex_t);
@@ -254,7 +261,7 @@ static inline void place_lock(struct image *image, size_t offset)
     unsigned char *at = image->bytes + image->value_at + offset;
     shm_sync_i_lock lock;
     memset(&lock, 0, sizeof lock);
-    lock.pthread.words.kind = 0x92;
+    lock.pthread.words.kind = MUTEX_KIND;
     lock.pid_namespace = shm_sync_i_read_pid_namespace();
     memcpy(at, &lock, sizeof lock);
 }

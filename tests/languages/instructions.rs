@@ -36,12 +36,16 @@ type Prepare = unsafe extern "C" fn(*const c_char, *const c_char, *const c_char)
 type SetStale = unsafe extern "C" fn(*const c_char);
 type Run = unsafe extern "C" fn();
 
-/// The functions of `steps.c`, in this process.
-#[derive(Clone, Copy)]
-struct Steps {
-    prepare: Prepare,
-    set_stale: SetStale,
-    run: Run,
+/// The functions of `steps.c`.
+enum Steps {
+    /// In this process.
+    Library {
+        prepare: Prepare,
+        set_stale: SetStale,
+        run: Run,
+    },
+    /// The path of a program that calls them.
+    Program(CString),
 }
 
 impl Steps {
@@ -53,9 +57,19 @@ impl Steps {
             return None;
         };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("languages/steps.c");
-        let library = compiler.compile(&source, Product::Library);
-        let path = CString::new(library.into_os_string().into_encoded_bytes());
+        // A program that is linked with musl can't load libraries.
+        let is_loadable = cfg!(target_env = "gnu");
+        let product = if is_loadable {
+            Product::Library
+        } else {
+            Product::Program
+        };
+        let path = compiler.compile(&source, product);
+        let path = CString::new(path.into_os_string().into_encoded_bytes());
         let path = path.expect("a path has no zero byte");
+        if !is_loadable {
+            return Some(Self::Program(path));
+        }
         // SAFETY: the library has no constructors, so loading it runs no code of its
         // own.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
@@ -68,7 +82,7 @@ impl Steps {
         };
         let (prepare, set_stale) = (symbol(c"steps_prepare"), symbol(c"steps_set_stale"));
         let run = symbol(c"steps_run");
-        Some(Self {
+        Some(Self::Library {
             // SAFETY: `steps.c` declares the function with this type.
             prepare: unsafe { std::mem::transmute::<*mut libc::c_void, Prepare>(prepare) },
             // SAFETY: `steps.c` declares the function with this type.
@@ -78,20 +92,32 @@ impl Steps {
         })
     }
 
-    /// Starts a child that is stopped at the beginning of an operation.
-    fn walker(self, address: &str, operation: &str) -> Walker {
-        let text = |text: &str| CString::new(text).expect("it has no zero byte");
-        let (address, fingerprint) = (text(address), text(&fingerprint()));
-        let operation = text(operation);
-        Walker::prepared(
-            || {
-                let [a, b, c] = [&address, &fingerprint, &operation].map(|it| it.as_ptr());
-                // SAFETY: the function takes three texts.
-                unsafe { (self.prepare)(a, b, c) };
-            },
-            // SAFETY: the function may be called after `steps_prepare`.
-            |()| unsafe { (self.run)() },
-        )
+    /// Starts a child that is stopped at the beginning of an operation. `stale` is the
+    /// address of a segment with stale locks, for the operation that opens it.
+    fn walker(&self, address: &str, operation: &str, stale: &str) -> Walker {
+        let texts = [address, &fingerprint(), operation, stale];
+        let texts = texts.map(|text| CString::new(text).expect("it has no zero byte"));
+        match self {
+            Self::Library {
+                prepare,
+                set_stale,
+                run,
+            } => Walker::prepared(
+                || {
+                    let [address, fingerprint, operation, stale] =
+                        texts.each_ref().map(|text| text.as_ptr());
+                    // SAFETY: the function takes a text.
+                    unsafe { set_stale(stale) };
+                    // SAFETY: the function takes three texts.
+                    unsafe { prepare(address, fingerprint, operation) };
+                },
+                // SAFETY: the function may be called after `steps_prepare`.
+                |()| unsafe { run() },
+            ),
+            Self::Program(path) => {
+                Walker::of_program(path, &texts.each_ref().map(|text| text.as_c_str()))
+            }
+        }
     }
 }
 
@@ -252,7 +278,7 @@ impl Scene<'_> {
         unreachable!("an operation has fewer instructions than u64 has numbers")
     }
 
-    fn kill_at(&self, steps: Steps, point: Point) -> (bool, u64) {
+    fn kill_at(&self, steps: &Steps, point: Point) -> (bool, u64) {
         let address = TestAddress::new(Backing::Posix, "languages-steps");
         let segment = SegmentOptions::new()
             .removal(Removal::UntilLastDetach)
@@ -269,7 +295,7 @@ impl Scene<'_> {
             child.wait_until_asleep();
             child
         });
-        let mut walker = steps.walker(&address, self.operation);
+        let mut walker = steps.walker(&address, self.operation, "");
         let (is_over, instructions) = self.walk(world, &held, &mut walker, point);
         walker.kill();
         let what = format!("{} killed at {point:?}", self.operation);
@@ -291,7 +317,7 @@ impl Scene<'_> {
             return;
         }
         let Some(steps) = Steps::load() else { return };
-        let (is_over, instructions) = self.kill_at(steps, Point::After(u64::MAX));
+        let (is_over, instructions) = self.kill_at(&steps, Point::After(u64::MAX));
         assert!(is_over, "{} ends", self.operation);
         let stride = number_from_env("SHM_SYNC_KILL_STRIDE")
             .unwrap_or(instructions.div_ceil(MOST_KILLS))
@@ -302,7 +328,7 @@ impl Scene<'_> {
         points.extend([Point::Asleep, Point::Woken]);
         let mut inside = 0;
         for point in &points {
-            let (is_over, _) = self.kill_at(steps, *point);
+            let (is_over, _) = self.kill_at(&steps, *point);
             inside += u32::from(!is_over);
         }
         println!(
@@ -317,7 +343,7 @@ impl Scene<'_> {
 /// Kills a process that reinitialises the locks of a copy, at a point. Another process
 /// then finds them usable, and the data poisoned. Returns whether the operation has
 /// ended, and the number of instructions.
-fn kill_in_reinitialisation(steps: Steps, point: u64) -> (bool, u64) {
+fn kill_in_reinitialisation(steps: &Steps, point: u64) -> (bool, u64) {
     let address = TestAddress::new(Backing::Posix, "languages-original");
     let segment = Segment::create(&address, World::new()).expect("the name is new");
     let mut guard = segment.ledger.lock().expect("it is free");
@@ -326,10 +352,7 @@ fn kill_in_reinitialisation(steps: Steps, point: u64) -> (bool, u64) {
     let copy = TestName::new("languages-copy");
     copy.write(&std::fs::read(format!("/dev/shm{}", &*address)).expect("it is a file"));
     drop((permit, guard));
-    let stale = CString::new(&*copy).expect("it has no zero byte");
-    // SAFETY: the function takes a text.
-    unsafe { (steps.set_stale)(stale.as_ptr()) };
-    let mut walker = steps.walker(&address, "attach_stale");
+    let mut walker = steps.walker(&address, "attach_stale", &copy);
     let mut number = 0;
     while number < point && !walker.is_at_end() {
         walker.step_blindly();
@@ -552,7 +575,7 @@ on_stage! {
             return;
         }
         let Some(steps) = Steps::load() else { return };
-        let (is_over, instructions) = kill_in_reinitialisation(steps, u64::MAX);
+        let (is_over, instructions) = kill_in_reinitialisation(&steps, u64::MAX);
         assert!(is_over, "it ends");
         let stride = number_from_env("SHM_SYNC_KILL_STRIDE")
             .unwrap_or(instructions.div_ceil(2 * MOST_KILLS))
@@ -560,7 +583,7 @@ on_stage! {
         let offset = u64::from(std::process::id()) % stride;
         let points = (offset..instructions).step_by(stride as usize);
         let kills = points.clone().count();
-        let inside = points.filter(|point| !kill_in_reinitialisation(steps, *point).0);
+        let inside = points.filter(|point| !kill_in_reinitialisation(&steps, *point).0);
         println!(
             "reinitialisation: {instructions} instructions, {kills} kills, {} inside",
             inside.count()

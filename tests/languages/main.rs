@@ -8,6 +8,7 @@
 mod support;
 
 mod attachment;
+mod beside_libc;
 mod build;
 mod compilers;
 mod damaged;

@@ -16,6 +16,9 @@ use shm_sync::{
 use crate::build::{Compiler, Language, Product};
 use crate::support::TestName;
 
+/// Prints `glibc`, or nothing with musl.
+const PRINT_LIBC: &str = "import platform; print(platform.libc_ver()[0])";
+
 /// Builds the library of the package. Returns the folder for `PYTHONPATH`. Returns
 /// `None`, and prints why, if this machine has no C compiler or no Python.
 pub(crate) fn package() -> Option<PathBuf> {
@@ -23,8 +26,13 @@ pub(crate) fn package() -> Option<PathBuf> {
         println!("skipped: there is no C compiler for the Python package");
         return None;
     };
-    if Command::new("python3").arg("--version").output().is_err() {
+    let libc = Command::new("python3").args(["-c", PRINT_LIBC]).output();
+    let Ok(libc) = libc else {
         println!("skipped: there is no python3");
+        return None;
+    };
+    if (libc.stdout == b"glibc\n") != cfg!(target_env = "gnu") {
+        println!("skipped: python3 has another libc");
         return None;
     }
     let sources = source().join("src/shm_sync");

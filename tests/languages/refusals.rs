@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::path::Path;
 use std::time::Duration;
 
 use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
 
+use crate::build::{Compiler, Product};
 use crate::peer::{Peer, peers};
 use crate::support::{NOBODY, TestName, is_root_for};
 use crate::world::{Place, World, fingerprint};
@@ -51,12 +53,14 @@ fn changed_headers_are_refused() {
         .expect("the object is a file");
     let mut good = [0; 448];
     file.read_exact_at(&mut good, 0).expect("it has a header");
+    let other_libc = if cfg!(target_env = "musl") { 1 } else { 2 };
     // Offset, new byte, reply.
-    let changes: [(usize, u8, &str); 12] = [
+    let changes: [(usize, u8, &str); 13] = [
         (0, b'S', "not_a_segment"),
         (8, 3, "unsupported_format"),
         (8, 99, "unsupported_format"),
-        (12, 2, "layout_mismatch"),
+        (12, other_libc, "layout_mismatch"),
+        (12, 3, "layout_mismatch"),
         (13, 2, "layout_mismatch"),
         (14, 4, "layout_mismatch"),
         (15, 48, "layout_mismatch"),
@@ -81,6 +85,23 @@ fn changed_headers_are_refused() {
         running.expect_ok("close");
         running.end();
     }
+}
+
+/// The mutexes of glibc and musl have different words.
+#[test]
+fn program_with_another_libc_is_refused() {
+    let Some(compiler) = Compiler::foreign() else {
+        println!("skipped: no C compiler of this machine is for another libc");
+        return;
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("languages/peers/peer.c");
+    let program = compiler.compile(&source, Product::Program);
+    let place = Place::new("languages-libc");
+    let peer = Peer::of_program(compiler.program, program);
+    let mut running = peer.start();
+    running.expect(&open(&place.name), "layout_mismatch");
+    running.end();
+    place.segment.ledger();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 /* The operations that instructions.rs steps through: a library, so that a child of the
- * test calls them in its own process. */
+ * test calls them in its own process. A test that is linked with musl can't load a
+ * library. There a child executes the same code as a program. */
 #define _GNU_SOURCE
 
 #include "world.h"
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void steps_prepare(const char *address, const char *fingerprint, const char *operation);
 void steps_set_stale(const char *address);
@@ -267,4 +270,29 @@ void steps_set_stale(const char *address)
 void steps_run(void)
 {
     run();
+}
+
+/* The marks of walker.rs, around the operation. */
+static void mark(void)
+{
+    syscall(SYS_getpgid, 0);
+}
+
+/* The arguments are the descriptor of a segment with a flag that the end sets, the
+ * arguments of steps_prepare, and that of steps_set_stale. */
+int main(int argc, char **argv)
+{
+    shm_sync_segment flag;
+    if (argc != 6) {
+        abort();
+    }
+    expect(shm_sync_open_fd(&flag, atoi(argv[1]), NULL), "open_fd");
+    steps_set_stale(argv[5]);
+    steps_prepare(argv[2], argv[3], argv[4]);
+    mark();
+    steps_run();
+    __atomic_store_n((bool *)flag.value, true, __ATOMIC_SEQ_CST);
+    mark();
+    pause();
+    return 0;
 }

@@ -17,6 +17,7 @@
 )]
 
 mod child;
+mod compiler;
 mod environment;
 pub mod mounts;
 mod names;
@@ -33,6 +34,7 @@ mod values;
 pub mod walker;
 
 pub use child::{Child, Gate, close_from_three, die, exit_now, spawn};
+pub use compiler::{C_COMPILERS, c_compiler, foreign_c_compiler, is_usable_compiler};
 pub use environment::number_from_env;
 pub use names::{TestAddress, TestFile, TestKey, TestName};
 pub use random::Random;

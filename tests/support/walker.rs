@@ -2,8 +2,10 @@
 //! call to system call. It is stopped at all times, except after it was released or
 //! while it sleeps.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -49,11 +51,11 @@ pub struct Walker {
     pinned: Pinned,
 }
 
-/// Returns the addresses of the code with which processes read the clock (vDSO). It
+/// Returns the addresses of the code with which a process reads the clock (vDSO). It
 /// starts again if the clock has ticked meanwhile. Its steps therefore cannot be
 /// numbered, and on a busy machine it may never end.
-fn code_of_clock() -> Range<u64> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+fn code_of_clock(pid: Pid) -> Range<u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let line = maps.lines().find(|line| line.ends_with("[vdso]"));
     line.map_or(0..0, |line| {
         let (begin, rest) = line.split_once('-').unwrap();
@@ -99,9 +101,7 @@ impl Walker {
 
     /// Starts a child that runs `prepare`, and stops it at the beginning of `body`.
     pub fn prepared<P>(prepare: impl FnOnce() -> P, body: impl FnOnce(P)) -> Self {
-        let has_ended = Segment::anonymous(AtomicBool::new(false)).unwrap();
-        let pinned = Pinned::here();
-        let child = spawn(|| {
+        Self::start(|has_ended| {
             let prepared = prepare();
             ptrace::traceme().unwrap();
             raise(Signal::SIGSTOP).unwrap();
@@ -110,14 +110,35 @@ impl Walker {
             has_ended.store(true, Ordering::SeqCst);
             mark();
             nix::unistd::pause();
-        });
+        })
+    }
+
+    /// Starts a program, and stops it at its mark. The first argument is a descriptor of
+    /// a segment, whose flag the program sets at the end of its operation.
+    pub fn of_program(program: &CStr, arguments: &[&CStr]) -> Self {
+        Self::start(|has_ended| {
+            let flag = Segment::as_fd(has_ended).expect("it is a memfd");
+            // The copy stays open in the new program.
+            let flag = nix::unistd::dup(flag).unwrap();
+            let flag = CString::new(flag.as_raw_fd().to_string()).unwrap();
+            ptrace::traceme().unwrap();
+            nix::unistd::execv(program, &[&[program, &flag], arguments].concat()).unwrap();
+        })
+    }
+
+    /// Starts a child that stops itself, and stops it at its mark.
+    fn start(body: impl FnOnce(&Segment<AtomicBool>)) -> Self {
+        let has_ended = Segment::anonymous(AtomicBool::new(false)).unwrap();
+        let pinned = Pinned::here();
+        let child = spawn(|| body(&has_ended));
         let mut walker = Self {
             child,
             has_ended,
-            code_of_clock: code_of_clock(),
+            code_of_clock: 0..0,
             pinned,
         };
         walker.wait();
+        walker.code_of_clock = code_of_clock(walker.pid());
         let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(walker.pid(), options).unwrap();
         while walker.go_to_call_boundary() != MARK {}

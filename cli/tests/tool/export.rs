@@ -7,39 +7,57 @@ use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicU64};
 
 use crate::run::{refusal, stdout};
-use crate::support::{TestAddress, TestFile, TestName, TypeTable, on_stage};
+use crate::support::{
+    TestAddress, TestFile, TestName, TypeTable, c_compiler, is_usable_compiler, on_stage,
+};
 use shm_sync::{
     Backing, CachePadded, Lifelines, PthreadCondvar, Published, Segment, SegmentContent,
     ShmBarrier, ShmChannel, ShmCondvar, ShmEvent, ShmLifeline, ShmMutex, ShmOnceLock, ShmOption,
     ShmPipe, ShmRwLock, ShmSafe, ShmSemaphore, ShmString, ShmVec, WithTail,
 };
 
-/// A directory for headers and programs.
+/// The compilers, and a directory for headers and programs.
 struct Compilers {
+    c: &'static str,
+    /// There may be none for the libc of this program.
+    cpp: Option<&'static str>,
     directory: PathBuf,
 }
 
+/// A compiler, a language and its standard.
+type Build = (&'static str, Language, &'static str);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Language {
+    C,
+    Cpp,
+}
+
 impl Compilers {
-    /// Returns `None` if there are none.
+    /// Returns `None`, and prints why, if there is no C compiler.
     fn new() -> Option<Self> {
-        for compiler in ["cc", "c++"] {
-            let run = Command::new(compiler)
-                .arg("--version")
-                .stdout(Stdio::null())
-                .status();
-            if !run.is_ok_and(|status| status.success()) {
-                eprintln!("skipped: there is no {compiler}");
-                return None;
-            }
-        }
+        let Some(c) = c_compiler() else {
+            println!("skipped: there is no C compiler for this libc");
+            return None;
+        };
+        let cpp = is_usable_compiler("c++").then_some("c++");
         let directory = TestName::new("export").path().replace("/dev/shm", "/tmp");
         let directory = PathBuf::from(directory);
         fs::create_dir(&directory).expect("the name is new");
-        Some(Self { directory })
+        Some(Self { c, cpp, directory })
+    }
+
+    /// Returns the standards in both languages, for the compilers that there are.
+    fn builds(&self, c: &[&'static str], cpp: &[&'static str]) -> Vec<Build> {
+        let c = c.iter().map(|standard| (self.c, Language::C, *standard));
+        let cpp = cpp
+            .iter()
+            .filter_map(|standard| Some((self.cpp?, Language::Cpp, *standard)));
+        c.chain(cpp).collect()
     }
 
     fn compile(&self, compiler: &str, arguments: &[&str], source: &Path) {
@@ -56,7 +74,7 @@ impl Compilers {
         assert!(output.status.success(), "{compiler} {source:?}: {text}");
     }
 
-    /// Compiles a program that includes the header, as C and as C++, and returns what
+    /// Compiles a program that includes the header, in both languages, and returns what
     /// it prints.
     #[track_caller]
     fn run(&self, header: &str, body: &str, arguments: &[&str]) -> String {
@@ -66,15 +84,12 @@ impl Compilers {
              int main(int argc, char **argv) {{\n(void)argc; (void)argv;\n{body}\nreturn 0;\n}}\n"
         );
         let mut outputs = Vec::new();
-        for (compiler, file, standard) in [
-            ("cc", "program.c", "-std=c11"),
-            ("c++", "program.cc", "-std=c++17"),
-        ] {
-            let source = self.directory.join(file);
+        for (compiler, language, standard) in self.builds(&["-std=c11"], &["-std=c++17"]) {
+            let source = self.source("program", language);
             fs::write(&source, &program).expect("there is room");
-            let strict: &[&str] = match compiler {
-                "cc" => &[standard, "-Wconversion"],
-                _ => &[standard],
+            let strict: &[&str] = match language {
+                Language::C => &[standard, "-Wconversion"],
+                Language::Cpp => &[standard],
             };
             self.compile(compiler, strict, &source);
             let output = Command::new(self.directory.join("program"))
@@ -84,15 +99,25 @@ impl Compilers {
             assert!(output.status.success(), "{output:?}");
             outputs.push(String::from_utf8(output.stdout).expect("it prints ASCII"));
         }
-        assert_eq!(outputs[0], outputs[1], "C and C++ agree");
+        for other in &outputs {
+            assert_eq!(other, &outputs[0], "C and C++ agree");
+        }
         outputs.swap_remove(0)
+    }
+
+    fn source(&self, name: &str, language: Language) -> PathBuf {
+        let extension = match language {
+            Language::C => "c",
+            Language::Cpp => "cc",
+        };
+        self.directory.join(name).with_extension(extension)
     }
 
     /// Returns what the preprocessor makes of a program that includes `shm_sync.h`.
     fn preprocess(&self, arguments: &[&str]) -> String {
         let source = self.directory.join("empty.c");
         fs::write(&source, "#include \"shm_sync.h\"\n").expect("there is room");
-        let output = Command::new("cc")
+        let output = Command::new(self.c)
             .args(["-std=gnu11", "-E", "-I"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"))
             .args(arguments)
@@ -112,13 +137,9 @@ impl Compilers {
             program += &format!("#include \"{name}\"\n");
         }
         program += "int main(void) { return 0; }\n";
-        for (compiler, file, standard) in [
-            ("cc", "check.c", "-std=c11"),
-            ("cc", "check.c", "-std=gnu11"),
-            ("c++", "check.cc", "-std=c++17"),
-            ("c++", "check.cc", "-std=gnu++17"),
-        ] {
-            let source = self.directory.join(file);
+        let standards = [["-std=c11", "-std=gnu11"], ["-std=c++17", "-std=gnu++17"]];
+        for (compiler, language, standard) in self.builds(&standards[0], &standards[1]) {
+            let source = self.source("check", language);
             fs::write(&source, &program).expect("there is room");
             self.compile(compiler, &[standard], &source);
         }
@@ -495,9 +516,10 @@ on_stage! {
         let expected = "jobs 1\nresults 1\nempty 1\nlog 1\npermits 1\nlines[1] 1\n";
         assert_eq!(printed, expected, "{header}");
         let receiver = segment.jobs.receiver().expect("there is a seat");
-        for language in ["C", "C++"] {
+        // One program in each language.
+        for _ in 0..1 + usize::from(compilers.cpp.is_some()) {
             let job = receiver.recv().expect("the program sent one");
-            assert_eq!((job.kind, job.number), (7, 8), "{language}");
+            assert_eq!((job.kind, job.number), (7, 8));
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::run::stdout;
-use crate::support::{TestName, die, expect_poisoned, on_stage, poll, spawn};
+use crate::support::{TestName, die, expect_poisoned, is_usable_compiler, on_stage, poll, spawn};
 use shm_sync::{PoisonCause, Segment, ShmMutex};
 
 type Runs = ShmMutex<(u64, u64)>;
@@ -43,8 +43,11 @@ impl Place {
     }
 
     /// Compiles a program, and returns its path. Returns `None`, and prints why, if
-    /// there is no such compiler.
+    /// there is no such compiler for the libc of this program.
     fn compile(&self, compiler: &str, options: &[&str], text: &str) -> Option<PathBuf> {
+        if !is_usable_compiler(compiler) {
+            return None;
+        }
         let source = self.directory.join("listing");
         fs::write(&source, text).expect("there is room");
         let program = self.directory.join(format!("program-{compiler}"));
@@ -56,11 +59,8 @@ impl Place {
             .args(["-I".as_ref(), include.as_os_str(), "-I".as_ref()])
             .arg(&self.directory)
             .arg(&source)
-            .output();
-        let Ok(output) = output else {
-            println!("skipped: there is no {compiler}");
-            return None;
-        };
+            .output()
+            .expect("there is a compiler");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{compiler}: {errors}");
         Some(program)
@@ -94,6 +94,7 @@ on_stage! {
         for (compiler, options) in [
             ("gcc", &["-std=gnu11", "-x", "c"][..]),
             ("clang", &["-std=gnu11", "-x", "c"][..]),
+            ("musl-gcc", &["-std=gnu11", "-x", "c"][..]),
         ] {
             let Some(slow) = place.compile(compiler, options, listing("c")) else {
                 continue;
