@@ -54,7 +54,8 @@ static LAST: AtomicPtr<OwnPage> = AtomicPtr::new(ptr::null_mut());
 /// The largest number that this process or an ancestor has taken.
 static LAST_NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// Returns a number that is at least 1. No ancestor of this process has the same.
+/// Returns a number that is at least 1. No ancestor of this process had the same when
+/// it forked.
 pub(crate) fn next_number() -> u32 {
     LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -25,7 +25,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use super::clock::{Deadline, RECHECK_INTERVAL};
 use super::futex::{self, Wake};
@@ -110,8 +110,14 @@ static NUMBER_ADDRESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 ///
 /// The kernel can't tell a forked child from its parent, or has no memory.
 fn private_number() -> io::Result<u32> {
+    /// Whether the kernel wipes no memory. Then each call would map a page in vain.
+    static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+    if IS_REFUSED.load(Ordering::Relaxed) {
+        return Ok(OwnPage::of_this_process()?.number());
+    }
     let word = match number_word() {
         Err(error) if own_page::is_refusal(&error) => {
+            IS_REFUSED.store(true, Ordering::Relaxed);
             return Ok(OwnPage::of_this_process()?.number());
         }
         word => word?,

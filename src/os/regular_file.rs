@@ -192,7 +192,8 @@ pub(crate) fn reserve(file: impl AsFd, len: NonZeroUsize) -> io::Result<()> {
     }
 }
 
-/// Writes `len` zeros at the beginning of a file.
+/// Writes `len` zeros at the beginning of a file. That reserves blocks, unless the file
+/// system stores zeros as holes.
 fn write_zeros(file: impl AsFd, len: libc::off_t) -> io::Result<()> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);

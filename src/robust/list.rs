@@ -154,14 +154,14 @@ impl HeldLocks {
         Self(head)
     }
 
-    /// Empties the list of a forked child, which musl does not do. The mutexes on it
-    /// are those that the parent's thread held at the fork. The next lock would write
-    /// to the first of them, in memory that the parent shares.
+    /// Empties the list of a forked child, whose mutexes are those that the parent's
+    /// thread held at the fork.
     ///
     /// # Safety
     ///
     /// * This is the list of the calling thread, which has locked nothing since the
     ///   fork.
+    #[cfg(target_env = "musl")]
     pub(super) unsafe fn forget_those_of_the_parent(self) {
         // SAFETY: libc keeps the head until the thread ends, also in a forked child.
         let head = unsafe { self.0.as_ref() };

@@ -44,10 +44,9 @@ impl RobustMutex {
         // SeqCst: see "Memory ordering" in [`robust`](super).
         let (success, failure) = (Ordering::SeqCst, Ordering::Relaxed);
         list.set_pending(mutex.entry()); // step 1
-        let locked = mutex.locked_word(list.tid());
         let exchanged = mutex
             .lock
-            .compare_exchange(UNLOCKED, locked, success, failure); // step 2
+            .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
         // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
         // The exchange has locked its word.
         let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
@@ -173,6 +172,7 @@ unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
         release_unrecoverable(mutex);
         return Outcome::NotRecoverable;
     }
+    mutex.note_counted_waiters();
     // SAFETY: the thread has just locked the word, and the mutex stays mapped, as the
     // caller promises. So it is on no list. The mutex has no priority inheritance.
     unsafe { list.push_front(mutex, mutex.entry()) }; // step 3
@@ -220,6 +220,10 @@ impl Attempt for ListAttempt<'_> {
             const KEPT: u32 = FUTEX_WAITERS | KEPT_UNTIL_CONSISTENT;
 
             if is_unrecoverable_word(self.word) {
+                // The unlock has woken one waiter only.
+                if self.waiters != 0 {
+                    futex::wake(&mutex.lock, Wake::All);
+                }
                 return Outcome::NotRecoverable;
             }
             let holder = self.word & FUTEX_TID_MASK;
@@ -237,7 +241,7 @@ impl Attempt for ListAttempt<'_> {
             if holder != 0 {
                 return Outcome::Busy;
             }
-            let locked = mutex.locked_word(self.list.tid()) | self.waiters | self.word & KEPT;
+            let locked = self.list.tid() | self.waiters | self.word & KEPT;
             let exchanged = mutex.lock.compare_exchange(
                 self.word,
                 locked,
@@ -254,6 +258,7 @@ impl Attempt for ListAttempt<'_> {
                 // `lock` has promised. The exchange has locked its word.
                 return unsafe { finish_lock(self.list, mutex) };
             }
+            mutex.note_counted_waiters();
             // The last holder died. libc's words may still name it: see `LastOwner`.
             // SAFETY: the exchange has locked the word, so the mutex is on no list. It
             // stays mapped, as the caller of `lock` has promised. It has no priority

@@ -61,6 +61,7 @@
 //! |---|---|
 //! | `layout` | the words of libc's mutex: a module for glibc, and one for musl |
 //! | `list` | insertion into and removal from the list, and the count of held locks |
+//! | `forked_child` | empties the list of a forked child, for musl |
 //! | `owner` | a thread as the owner of mutexes; the verification |
 //! | `mutex` | [`RobustMutex`] as an object: initialisation and state |
 //! | `spin` | short waits before a sleep |
@@ -73,6 +74,8 @@
 mod bound_to_thread;
 mod contended;
 mod fallback;
+#[cfg(target_env = "musl")]
+mod forked_child;
 mod layout;
 mod list;
 mod lock;

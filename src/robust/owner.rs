@@ -2,6 +2,8 @@
 
 use std::ptr::{self, NonNull};
 
+#[cfg(target_env = "musl")]
+use super::forked_child;
 use super::layout::{
     Entry, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,
     REGISTERS_AT_FIRST_LOCK,
@@ -74,7 +76,10 @@ impl LockOwner {
     ///   the calls.
     /// * [`IdentityError::RawClone`]: this thread has no list, or libc has another
     ///   thread's identity.
-    pub(super) fn of_this_thread(tid: u32, before: Self) -> Result<Self, IdentityError> {
+    pub(super) fn of_this_thread(
+        tid: u32,
+        #[cfg_attr(target_env = "gnu", expect(unused_variables))] before: Self,
+    ) -> Result<Self, IdentityError> {
         let registered = head_of_this_thread()?;
         if registered.is_none() {
             if !REGISTERS_AT_FIRST_LOCK {
@@ -85,10 +90,11 @@ impl LockOwner {
             if pthread::own_thread_id() != Some(tid) {
                 return Err(IdentityError::RawClone);
             }
+            #[cfg(target_env = "musl")]
             if let Some(held) = before.held {
-                // SAFETY: this thread has no list registered, so it has locked nothing
-                // since the fork.
-                unsafe { held.forget_those_of_the_parent() };
+                // SAFETY: the kernel has no list of this thread, so this crate has
+                // locked nothing since the fork. `before` is the same thread.
+                unsafe { forked_child::empty_unless_handled(held, tid) };
             }
         }
         let probe = PthreadMutex::new();
@@ -118,6 +124,8 @@ impl LockOwner {
         if !is_same_thread {
             return Err(IdentityError::RawClone);
         }
+        #[cfg(target_env = "musl")]
+        forked_child::prepare(head).map_err(IdentityError::NoForkDetection)?;
         // SAFETY: the kernel has just returned `head` for this thread. A `LockOwner` is
         // not `Send`, and a forked child makes its own.
         let held = Some(unsafe { HeldLocks::new(head) });

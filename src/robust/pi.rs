@@ -44,7 +44,9 @@
 //! the successor of *this* owner. When this thread ends, the kernel would assign the
 //! mutex to that waiter, although a third thread has locked it in the meantime. So the
 //! holder writes `FUTEX_WAITERS` without an owner. That word tells every locker,
-//! glibc's included, that only the kernel assigns this mutex. The kernel does so as
+//! glibc's included, that only the kernel assigns this mutex. (musl's own locker takes
+//! any word without a thread id for a free mutex. So with musl, C code must not lock a
+//! mutex with priority inheritance.) The kernel does so as
 //! soon as queue and word agree. They agree at the latest when each waiter of this
 //! crate has done its next recheck. A waiter of glibc does no rechecks. It stays until
 //! its own deadline or the end of the former holder. If the former holder ends first,
@@ -225,7 +227,7 @@ fn request(mutex: &MutexWords, until: Option<Deadline>) -> Reply {
 /// * `list` is the calling thread's, and the lock word names that thread.
 unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
     let word = mutex.lock.load(Ordering::Acquire);
-    if word & FUTEX_OWNER_DIED != 0 {
+    if word & FUTEX_OWNER_DIED != 0 && mutex.owner_death_counts() {
         // A plain store would lose a `FUTEX_WAITERS` that the kernel sets meanwhile.
         let kept = !FUTEX_OWNER_DIED | KEPT_UNTIL_CONSISTENT;
         mutex.lock.fetch_and(kept, Ordering::Relaxed);

@@ -2,12 +2,13 @@
 //! `poison.rs` has the deaths and panics of holders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::Pair;
 use crate::support::{
-    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, seccomp,
-    spawn,
+    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, poll,
+    seccomp, spawn,
 };
 use nix::sys::signal::Signal;
 use shm_sync::{LockError, MAX_LOCKS_HELD, Segment, ShmMutex};
@@ -156,6 +157,42 @@ on_stage! {
         for other in &others {
             drop(expect_poisoned(other.lock()));
         }
+    }
+
+    // musl does not empty the robust list of a forked child.
+    fn forked_child_changes_no_lock_of_its_parent() {
+        let [held, own] = [pair(), pair()];
+        let words = || {
+            let mutex = held.as_pthread_ptr().cast::<[AtomicU64; 5]>();
+            // SAFETY: a mutex has at least 40 bytes, aligned to 8, and all processes
+            // access them atomically.
+            let words = unsafe { &*mutex };
+            words.each_ref().map(|word| word.load(Ordering::Relaxed))
+        };
+        let guard = held.lock().unwrap();
+        let before = words();
+        spawn(|| {
+            let _guard = own.lock().unwrap();
+            assert_eq!(words(), before, "the first lock of the child");
+        })
+        .join();
+        assert_eq!(words(), before, "the end of the child");
+        #[cfg(target_env = "musl")]
+        {
+            let child = spawn(|| {
+                std::thread::spawn(|| {
+                    let stat = format!("/proc/self/task/{}/stat", std::process::id());
+                    poll(|| std::fs::read_to_string(&stat).unwrap().contains(") Z"));
+                    exit_now(0)
+                });
+                // SAFETY: this thread owns nothing that the other one needs.
+                unsafe { libc::pthread_exit(std::ptr::null_mut()) }
+            });
+            child.join();
+            assert_eq!(words(), before, "the end of the thread of the child");
+        }
+        drop(guard);
+        assert!(held.lock().is_ok(), "no holder has died");
     }
 
     // Failure mode 17.

@@ -33,9 +33,10 @@ fn is_for_glibc(compiler: &str) -> Option<bool> {
 /// Returns whether the compiler is installed and makes programs for the libc of this
 /// program. Otherwise prints why not.
 pub fn is_usable_compiler(compiler: &str) -> bool {
+    const IS_OURS: bool = cfg!(target_env = "gnu");
     match is_for_glibc(compiler) {
         None => println!("skipped: {compiler} is not installed"),
-        Some(is_for_glibc) if is_for_glibc == cfg!(target_env = "gnu") => return true,
+        Some(IS_OURS) => return true,
         Some(_) => println!("skipped: {compiler} is for another libc"),
     }
     false

@@ -14,6 +14,8 @@ pub(crate) use cond::PthreadCond;
 pub(crate) use mutex::PthreadMutex;
 pub(crate) use outcome::Outcome;
 pub(crate) use thread::own_thread_id;
+#[cfg(target_env = "musl")]
+pub(crate) use thread::{at_fork_in_child, own_handle};
 
 /// The number of glibc in the header of a segment.
 pub(crate) const GLIBC: u8 = 1;

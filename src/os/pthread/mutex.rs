@@ -145,8 +145,8 @@ unsafe fn lock_until(mutex: *mut libc::pthread_mutex_t, deadline: Deadline) -> l
 
 /// Locks a mutex, or returns `ETIMEDOUT` after the deadline.
 ///
-/// musl takes a deadline of the wall clock only. It reads that clock when the wait
-/// begins, so a later change of the clock does not change the wait.
+/// musl takes a deadline of the wall clock only. If that clock is set during the call,
+/// the wait ends too early or too late.
 ///
 /// # Safety
 ///

@@ -23,6 +23,29 @@ pub(crate) fn own_thread_id() -> Option<u32> {
     u32::try_from(!(clock >> 3)).ok()
 }
 
+/// Returns the address by which musl knows the calling thread: `pthread_self(3)`.
+#[cfg(target_env = "musl")]
+pub(crate) fn own_handle() -> *mut () {
+    // SAFETY: the call takes nothing.
+    unsafe { libc::pthread_self() }.cast()
+}
+
+/// Has `handler` called in each forked child, by its only thread:
+/// [`pthread_atfork(3)`](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html).
+#[cfg(target_env = "musl")]
+pub(crate) fn at_fork_in_child(handler: extern "C" fn()) -> std::io::Result<()> {
+    unsafe extern "C" {
+        /// Not bound by the `libc` crate for musl.
+        fn pthread_atfork(
+            prepare: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> libc::c_int;
+    }
+    // SAFETY: the function stays loaded, because musl unloads no libraries.
+    super::outcome::check(unsafe { pthread_atfork(None, None, Some(handler)) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,12 +74,10 @@ pub(in crate::robust) fn is_unrecoverable_word(_word: u32) -> bool {
 }
 
 impl MutexWords {
-    /// Returns the lock word of a mutex that the thread `tid` holds, if no other word
-    /// says that threads wait.
+    /// Sets `FUTEX_WAITERS` in the word of a mutex that this thread has just locked, if
+    /// another word says that threads wait: none does.
     #[inline]
-    pub(in crate::robust) fn locked_word(&self, tid: u32) -> u32 {
-        tid
-    }
+    pub(in crate::robust) fn note_counted_waiters(&self) {}
 
     /// Records that the mutex is locked once, before it goes to the list.
     #[inline]
@@ -114,6 +112,12 @@ impl MutexWords {
         let none = std::ptr::null_mut();
         self.list.prev.store(none, Ordering::Relaxed);
         self.list.next.store(none, Ordering::Relaxed);
+    }
+
+    /// Returns whether the death of a holder is to be reported, if the lock word says that
+    /// the holder died.
+    pub(in crate::robust) fn owner_death_counts(&self) -> bool {
+        true
     }
 
     /// Interprets `__owner`. Any value has a meaning.

@@ -1,12 +1,16 @@
-//! musl's `pthread_mutex_t` (`src/internal/pthread_impl.h`, 1.1.16 and later).
+//! musl's `pthread_mutex_t` (`src/internal/pthread_impl.h`, 1.1.22 and later).
 //!
 //! musl's waiters count themselves in the word [`waiters`](MutexWords::waiters). They
 //! also set `FUTEX_WAITERS` in the lock word, but a waiter that the kernel has woken
 //! sets it only when it sleeps again. If that waiter dies first, only the count shows
 //! the others. musl's unlock reads the count, and the kernel does not. So every locker
-//! writes `FUTEX_WAITERS` while the count is not 0. When the holder dies, the kernel
-//! then wakes a waiter. musl does not lower the count when a waiter dies. Each later
-//! unlock of that mutex then calls the kernel.
+//! of this crate sets `FUTEX_WAITERS` after it has locked, if the count is not 0. A
+//! waiter that comes later sets it itself. musl does not lower the count when a waiter
+//! dies. Each later unlock of that mutex then calls the kernel.
+//!
+//! Waiters of musl do not recheck. If one is killed just after it was woken, and the
+//! next holder dies or is musl's own code, other waiters of musl may sleep beside a
+//! free mutex. Those of this crate do not.
 
 use std::ffi::c_long;
 use std::mem::offset_of;
@@ -76,19 +80,21 @@ pub(in crate::robust) fn is_unrecoverable_word(word: u32) -> bool {
 }
 
 impl MutexWords {
-    /// Returns the lock word of a mutex that the thread `tid` holds. It has
-    /// `FUTEX_WAITERS` if threads wait in musl's functions.
+    /// Sets `FUTEX_WAITERS` in the word of a mutex that this thread has just locked, if
+    /// threads wait in musl's functions.
     #[inline]
-    pub(in crate::robust) fn locked_word(&self, tid: u32) -> u32 {
-        match self.waiters.load(Ordering::Relaxed) {
-            0 => tid,
-            _ => tid | FUTEX_WAITERS,
+    pub(in crate::robust) fn note_counted_waiters(&self) {
+        if self.waiters.load(Ordering::Relaxed) != 0 {
+            self.lock.fetch_or(FUTEX_WAITERS, Ordering::Relaxed);
         }
     }
 
-    /// Records that the mutex is locked once: musl counts further locks only.
+    /// Records that the mutex is locked once: musl counts further locks only. A waiter
+    /// for a mutex with priority inheritance that has died may have left −1.
     #[inline]
-    pub(in crate::robust) fn set_count(&self) {}
+    pub(in crate::robust) fn set_count(&self) {
+        self.count.store(0, Ordering::Relaxed);
+    }
 
     /// Records that the mutex is not locked: musl has no word for that.
     pub(in crate::robust) fn clear_count(&self) {}
@@ -104,6 +110,12 @@ impl MutexWords {
     /// Leaves the pointers of a mutex that was removed from the list, as musl does.
     #[inline]
     pub(in crate::robust) fn clear_list_node(&self) {}
+
+    /// Returns whether the death of a holder is to be reported, if the lock word says
+    /// that the holder died. An unrecoverable mutex with priority inheritance stays so.
+    pub(in crate::robust) fn owner_death_counts(&self) -> bool {
+        !self.is_unrecoverable()
+    }
 
     /// Interprets the lock word. Any value has a meaning.
     pub(in crate::robust) fn last_owner(&self) -> LastOwner {
@@ -152,6 +164,31 @@ mod tests {
     use super::super::entry::Entry;
     use super::*;
     use crate::documented;
+
+    /// A waiter of musl that was woken and killed leaves the others counted, but the lock
+    /// word without `FUTEX_WAITERS`.
+    #[test]
+    fn locker_notes_counted_waiters() {
+        // SAFETY: zeros are valid, because all fields are atomics.
+        let mutex: MutexWords = unsafe { std::mem::zeroed() };
+        mutex.lock.store(7, Ordering::Relaxed);
+        mutex.note_counted_waiters();
+        assert_eq!(mutex.lock.load(Ordering::Relaxed), 7);
+        mutex.waiters.store(2, Ordering::Relaxed);
+        mutex.note_counted_waiters();
+        assert_eq!(mutex.lock.load(Ordering::Relaxed), 7 | FUTEX_WAITERS);
+    }
+
+    #[test]
+    fn unrecoverable_mutex_stays_so_after_a_death() {
+        // SAFETY: zeros are valid, because all fields are atomics.
+        let mutex: MutexWords = unsafe { std::mem::zeroed() };
+        mutex.kind.store(KIND_PSHARED_ROBUST_PI, Ordering::Relaxed);
+        mutex.lock.store(FUTEX_OWNER_DIED, Ordering::Relaxed);
+        assert!(mutex.owner_death_counts());
+        mutex.waiters.store(NOT_RECOVERABLE_PI, Ordering::Relaxed);
+        assert!(!mutex.owner_death_counts());
+    }
 
     #[test]
     fn numbers_are_documented() {

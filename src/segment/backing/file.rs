@@ -133,10 +133,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let memory_error = |call| failure::memory_error(total.get(), call);
         temporary::refuse(path)?;
         let permissions = settings.permissions;
-        let (file, name) = create_file(directory_of(path), &permissions, total.get())?;
-        regular_file::fchown(&file, permissions.owner, permissions.group)
-            .map_err(failure::call_error("fchown"))?;
-        regular_file::fchmod(&file, permissions.mode).map_err(failure::call_error("fchmod"))?;
+        let (file, name) = create_file(directory_of(path), total.get())?;
         // If this fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
         regular_file::reserve(&file, total).map_err(memory_error("fallocate"))?;
@@ -148,7 +145,9 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let file = CheckedFd::new(file).map_err(failure::os_error("fstat"))?;
         // SAFETY:
         // * Writable and `total_len` bytes long: the mapping is new, of that length.
-        // * No other writer: the file has no name, so no other process can open it.
+        // * No other writer: the file has no name, so no other process can open it. Or it
+        //   has a temporary name, by which no opener of this crate opens it, and which
+        //   only this user may open.
         unsafe { layout.write_header(&mapping) };
         // SAFETY:
         // * Writable, long enough, and no other user: as for `write_header`.
@@ -157,6 +156,11 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         //   or a lock in it is held.
         // * `write` comes from `by_value` or `in_place`.
         let value = unsafe { layout.fill(&mapping, write) }?;
+        // Only now, because the file may have a temporary name.
+        let open = file.get().map_err(failure::os_error("fstat"))?;
+        regular_file::fchown(open, permissions.owner, permissions.group)
+            .map_err(failure::call_error("fchown"))?;
+        regular_file::fchmod(open, permissions.mode).map_err(failure::call_error("fchmod"))?;
         if !path.starts_with(SHM_DIRECTORY) {
             // After a power failure, a name never leads to a file without its content.
             let synced = file.get().and_then(regular_file::sync);
@@ -216,7 +220,6 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
 /// Creates an empty file: without a name, or with a temporary one.
 fn create_file(
     directory: &Path,
-    permissions: &Permissions,
     bytes: usize,
 ) -> Result<(OwnedFd, Option<Box<TemporaryName>>), Error> {
     // A POSIX object has no directory in its address, so the error names it.
@@ -229,7 +232,7 @@ fn create_file(
         Err(error) if regular_file::has_no_tmpfile(&error) => error,
         Err(error) => return Err(failure::memory_error(bytes, unnamed_call)(error)),
     };
-    match TemporaryName::create(directory, permissions) {
+    match TemporaryName::create(directory) {
         Ok((file, name)) => Ok((file, Some(Box::new(name)))),
         // The directory is missing, for example.
         Err(CreateError::Open(named)) if named.raw_os_error() == unnamed.raw_os_error() => {

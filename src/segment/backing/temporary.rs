@@ -1,5 +1,6 @@
 //! Temporary names of segments that are being created, on file systems without unnamed
-//! files (`O_TMPFILE`): NFS, 9p, CephFS, FUSE, and in gVisor all.
+//! files (`O_TMPFILE`): NFS, 9p, CephFS, many FUSE file systems, old kernels' overlayfs,
+//! and in gVisor all.
 //!
 //! # The protocol
 //!
@@ -23,8 +24,9 @@
 //! after the link of step 4, a second name of the complete segment. Either stays until
 //! a later creator of the same user creates a segment in the same directory by this
 //! protocol ([`collect`]), or until `shm-sync gc` removes it (in `/dev/shm`). No
-//! function opens an object by a temporary name. So no name that can be opened leads to
-//! an unfinished object.
+//! function of this crate or of the C header opens an object by a temporary name. The
+//! object gets its owner and its mode when it is complete, so before that only the
+//! creator's user may open it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -42,7 +44,6 @@ use crate::os::regular_file;
 use crate::robust;
 use crate::segment::backing::attachment::{self, Owner};
 use crate::segment::failure;
-use crate::segment::permissions::Permissions;
 
 /// What each temporary name begins with. The dot hides it from `ls`.
 const PREFIX: &[u8] = b".shm-sync.new.";
@@ -88,12 +89,9 @@ impl TemporaryName {
     /// # Errors
     ///
     /// [`CreateError::Open`] if no file can be created in the directory.
-    pub(super) fn create(
-        directory: &Path,
-        permissions: &Permissions,
-    ) -> Result<(OwnedFd, Self), CreateError> {
+    pub(super) fn create(directory: &Path) -> Result<(OwnedFd, Self), CreateError> {
         let creator = robust::current_marker().map_err(Error::from)?;
-        collect(directory, permissions);
+        collect(directory);
         for _ in 0..TRIES {
             let path = directory.join(random_name());
             let file = match regular_file::create_new(&path) {
@@ -129,12 +127,25 @@ impl TemporaryName {
             Err(error) if regular_file::is_unsupported(&error) => {
                 // `drop` removes the temporary name.
                 let linked = self.check_links();
-                linked
-                    .and_then(|()| regular_file::link(&self.path, path))
-                    .map_err(|error| (self, error))
+                let linked = linked.and_then(|()| self.link_to(path));
+                linked.map_err(|error| (self, error))
             }
             Err(error) => Err((self, error)),
         }
+    }
+
+    /// Links the final name. On NFS, the reply of a server may be lost, and the repeated
+    /// request then finds the name that the first one has made.
+    fn link_to(&self, path: &Path) -> io::Result<()> {
+        let linked = regular_file::link(&self.path, path);
+        let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        if linked.as_ref().is_err_and(is_taken) {
+            let ours = regular_file::lstat(&self.path)?.identity;
+            if regular_file::lstat(path).is_ok_and(|there| there.identity == ours) {
+                return Ok(());
+            }
+        }
+        linked
     }
 
     /// Checks by a second temporary name that a hard link leads to the same memory. On
@@ -185,36 +196,34 @@ impl From<Error> for CreateError {
 
 /// Removes the files that creators have left in the directory when they died. Files of
 /// other users stay, because their owners could block this process.
-fn collect(directory: &Path, permissions: &Permissions) {
+fn collect(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
-    let owners = [Some(regular_file::effective_user()), permissions.owner];
+    let user = regular_file::effective_user();
     for entry in entries.flatten() {
         let path = entry.path();
         if !is_temporary(&path) {
             continue;
         }
         // Files that can't be removed now stay for the next collector.
-        let _ = remove_if_dead(&path, owners);
+        let _ = remove_if_dead(&path, user);
     }
 }
 
-/// Removes a temporary name if its creator has died, and if one of `owners` owns the
-/// file.
-fn remove_if_dead(path: &Path, owners: [Option<u32>; 2]) -> io::Result<()> {
+/// Removes a temporary name if its creator has died, and if `user` owns the file.
+fn remove_if_dead(path: &Path, user: u32) -> io::Result<()> {
     let Some(file) = regular_file::open(path, Access::ReadWrite)? else {
         return Ok(());
     };
     let stat = regular_file::fstat(&file)?;
-    if stat.is_regular && owners.contains(&Some(stat.owner)) {
+    if stat.is_regular && stat.owner == user {
         attachment::remove_if_abandoned(file, path, Owner::Untrusted)?;
     }
     Ok(())
 }
 
-/// Returns a temporary name that this process has not used before, and that another
-/// user can't foresee.
+/// Returns a temporary name that is probably not taken. If it is, `O_EXCL` fails.
 ///
 /// It needs no random numbers, because a sandbox may refuse `getrandom(2)`.
 fn random_name() -> String {
