@@ -33,13 +33,15 @@ fn is_for_glibc(compiler: &str) -> Option<bool> {
 /// Returns whether the compiler is installed and makes programs for the libc of this
 /// program. Otherwise prints why not.
 pub fn is_usable_compiler(compiler: &str) -> bool {
-    const IS_OURS: bool = cfg!(target_env = "gnu");
-    match is_for_glibc(compiler) {
-        None => println!("skipped: {compiler} is not installed"),
-        Some(IS_OURS) => return true,
-        Some(_) => println!("skipped: {compiler} is for another libc"),
+    let Some(is_for_glibc) = is_for_glibc(compiler) else {
+        println!("skipped: {compiler} is not installed");
+        return false;
+    };
+    let is_usable = is_for_glibc == cfg!(target_env = "gnu");
+    if !is_usable {
+        println!("skipped: {compiler} is for another libc");
     }
-    false
+    is_usable
 }
 
 /// Returns a C compiler for the libc of this program, if there is one.

@@ -25,9 +25,9 @@ si_pid si_pkey si_ptr si_status si_stime si_syscall si_timerid si_uid si_upper \
 si_utime si_value sigev_notify_attributes sigev_notify_function st_atime st_ctime \
 st_mtime";
 
-/// Names at file scope in the headers of glibc, of which a program may include any:
-/// functions, types, tags, constants and macros. Those that [`is_like_macro`] finds,
-/// and those that end in `_t`, are left out.
+/// Names at file scope in the headers of glibc and musl, of which a program may include
+/// any: functions, types, tags, constants and macros. Those that [`is_like_macro`]
+/// finds, and those that end in `_t`, are left out.
 const GLOBALS: &str = include_str!("globals.txt");
 
 /// The beginning of all names in `shm_sync.h`.

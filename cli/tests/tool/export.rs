@@ -644,7 +644,7 @@ on_stage! {
     }
 
     /// The name of a segment, alone or with that of a field, is often that of a
-    /// function or of a type of glibc.
+    /// function or of a type of libc.
     fn names_of_functions_and_types_are_avoided() {
         let Some(compilers) = Compilers::new() else {
             return;
@@ -677,7 +677,7 @@ on_stage! {
             let name = table.create(&vec![0; size], 1);
             headers.push(stdout(&["export-c", &name, "--prefix", prefix]));
         }
-        assert!(count > 50, "glibc has more names than {count}");
+        assert!(count > 50, "libc has more names than {count}");
         compilers.check(&headers);
     }
 
