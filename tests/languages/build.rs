@@ -69,8 +69,8 @@ pub(crate) const SANITIZERS: &[&str] = &[
     "-O0",
 ];
 
-/// Options with which a mistake ends the program. gcc has no libraries of its sanitizers
-/// for musl, so undefined behaviour executes an invalid instruction.
+/// Options with which a mistake ends the program. gcc has no libraries of its
+/// sanitizers for musl, so undefined behaviour executes an invalid instruction.
 #[cfg(target_env = "musl")]
 pub(crate) const SANITIZERS: &[&str] = &[
     "-fsanitize=undefined",

@@ -113,8 +113,8 @@ impl Walker {
         })
     }
 
-    /// Starts a program, and stops it at its mark. The first argument is a descriptor of
-    /// a segment, whose flag the program sets at the end of its operation.
+    /// Starts a program, and stops it at its mark. The first argument is a descriptor
+    /// of a segment, whose flag the program sets at the end of its operation.
     pub fn of_program(program: &CStr, arguments: &[&CStr]) -> Self {
         Self::start(|has_ended| {
             let flag = Segment::as_fd(has_ended).expect("it is a memfd");
