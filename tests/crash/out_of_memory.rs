@@ -19,7 +19,7 @@ use shm_sync::{LockError, Segment, ShmMutex};
 
 use crate::support::{Child, exit_now, number_from_env, on_stage, spawn};
 
-/// The kernel waits since this version.
+/// The kernel waits since this version. Stable kernels before it may wait as well.
 const REPAIRED: (u32, u32) = (5, 18);
 
 /// The limit of the cgroup in bytes.
@@ -95,7 +95,7 @@ fn hold_and_fill(lock: &ShmMutex<u64>, group: &Group) {
             pause();
         });
         held.recv().unwrap();
-        let blocks: Vec<Vec<u8>> = (0..2 * LIMIT >> 20).map(|_| vec![1; 1 << 20]).collect();
+        let blocks: Vec<Vec<u8>> = (0..(2 * LIMIT) >> 20).map(|_| vec![1; 1 << 20]).collect();
         eprintln!("{} MiB fit into the group", blocks.len());
         exit_now(1);
     });
