@@ -88,22 +88,24 @@
 //!
 //! # Platform
 //!
-//! The crate runs on 64-bit Linux, 4.14 or later, with glibc 2.30 or later or with musl
-//! 1.2, and uses `/proc` and `/dev/shm`. The README says on which of these it was run.
+//! The crate runs on 64-bit Linux with glibc 2.30 or later or with musl 1.2, and uses
+//! `/proc` and `/dev/shm`. It needs calls of Linux 4.14. The README says on which
+//! kernels, processors and C libraries it was run.
 //!
 //! The mutexes of glibc and of musl have different words. So the programs of one C
 //! library refuse the segments of the other: [`Error::LayoutMismatch`]. A static
 //! program with musl can't share segments with the programs of a distribution with
 //! glibc.
 //!
-//! The crash promises depend on the kernel. Older kernels have two faults:
+//! The crash promises depend on two corrections of the kernel. Stable kernels have them
+//! as well: with Debian's from 5.10.223 on, the tests found neither fault.
 //!
-//! * Before Linux 5.18, a process that is killed for want of memory may lose its locks.
-//!   The kernel's reaper could free the memory before the kernel released the locks.
-//!   Since 5.18 it waits for two seconds.
-//! * Before Linux 6.2, unless patched ("futex: Resend potentially swallowed owner death
-//!   notification"), a waiter that is killed just after the kernel has woken it may
-//!   swallow the wake-up. The next waiter then acquires the lock within 250 ms.
+//! * "oom_kill.c: futex: delay the OOM reaper to allow time for proper futex cleanup"
+//!   (Linux 5.18). Without it, the kernel may free the memory of a process that it
+//!   kills for want of memory before it has released the locks. They stay held.
+//! * "futex: Resend potentially swallowed owner death notification" (Linux 6.2).
+//!   Without it, a waiter that is killed just after the kernel has woken it may swallow
+//!   the wake-up. The next waiter then acquires the lock within 250 ms.
 //!
 //! Locks need the kernel's robust lists. Some emulators and sandboxes lack or refuse
 //! `get_robust_list(2)` or `set_robust_list(2)` (qemu-user, some seccomp policies).

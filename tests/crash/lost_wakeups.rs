@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::walker::{Step, Walker, can_lead_for};
-use crate::support::{LOCK_WORD, SharedPair, median, on_stage, pair, spawn};
+use crate::support::{
+    LOCK_WORD, SharedPair, expect_poisoned, holder_of, median, on_stage, pair, spawn,
+};
 use shm_sync::ShmMutex;
 
 /// The promised time after a lost wakeup.
@@ -97,6 +99,29 @@ on_stage! {
         if can_lead_for("a death between wake and lock") {
             let recovered = time_to_recover(woken_waiter_before_lock);
             println!("median time to recover: {recovered:?}");
+            assert!(recovered < RECOVERS_WITHIN);
+        }
+    }
+
+    // Failure modes 2 and 3. The kernel wakes one waiter of a dead holder. If that
+    // waiter dies before it locks, kernels before Linux 6.2 wake no other one.
+    fn owner_death_lost_with_woken_waiter_is_made_up() {
+        if can_lead_for("a death between the death of the holder and lock") {
+            let recovered = median(ROUNDS, || {
+                let lock = pair();
+                let mut holder = holder_of(&lock);
+                let mut woken = Walker::new(|| drop(lock.lock()));
+                while !matches!(woken.step_or_sleep(), Step::Asleep(_)) {}
+                let waiter = spawn(|| drop(expect_poisoned(lock.lock())));
+                waiter.wait_until_asleep();
+                holder.kill();
+                crate::support::poll(|| woken.stands());
+                let lost = Instant::now();
+                woken.kill();
+                waiter.join();
+                lost.elapsed()
+            });
+            println!("note: owner death, and the woken waiter is killed: {recovered:?} (median)");
             assert!(recovered < RECOVERS_WITHIN);
         }
     }

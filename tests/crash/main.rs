@@ -20,6 +20,7 @@ mod lock_storm;
 mod lost_wakeups;
 mod model;
 mod name_storm;
+mod out_of_memory;
 mod rwlock_instructions;
 mod rwlock_storm;
 mod scene;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::Pair;
 use crate::support::{
-    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, poll,
-    seccomp, spawn,
+    Child, Gate, SharedPair, die, exit_now, expect_poisoned, holder_of, on_stage, pair, seccomp,
+    spawn,
 };
 use nix::sys::signal::Signal;
 use shm_sync::{LockError, MAX_LOCKS_HELD, Segment, ShmMutex};
@@ -182,7 +182,7 @@ on_stage! {
             let child = spawn(|| {
                 std::thread::spawn(|| {
                     let stat = format!("/proc/self/task/{}/stat", std::process::id());
-                    poll(|| std::fs::read_to_string(&stat).unwrap().contains(") Z"));
+                    crate::support::poll(|| std::fs::read_to_string(&stat).unwrap().contains(") Z"));
                     exit_now(0)
                 });
                 // SAFETY: this thread owns nothing that the other one needs.

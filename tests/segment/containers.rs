@@ -496,7 +496,7 @@ fn create_in_killed_container(address: &str) -> Option<File> {
 fn renumber_namespace(path: &str) {
     const IN_HEADER: u64 = 20;
     const VALUE_OFFSET: std::ops::Range<usize> = 32..40;
-    const IN_LOCK: u64 = 56;
+    const IN_LOCK: u64 = size_of::<ShmMutex<()>>() as u64 - 8;
     let own_namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
     let own_namespace = u32::try_from(own_namespace).unwrap();
     let bytes = std::fs::read(path).unwrap();
@@ -545,8 +545,18 @@ fn check_memory_backings() {
     assert_eq!(*system_v.lock().unwrap(), 1);
 }
 
+/// Returns whether the files of the tests have no disk that a boot outlives.
+fn has_files_in_memory() -> bool {
+    let directory = nix::sys::statfs::statfs(&std::env::temp_dir()).unwrap();
+    directory.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC
+}
+
 /// Checks that files are refused, because their boot is unknown.
 fn check_disk_is_refused(existing: &str) {
+    if has_files_in_memory() {
+        println!("not run, because {existing} is in memory: a refused disk");
+        return;
+    }
     let text = |result: Result<Segment<Counter>, Error>| result.unwrap_err().to_string();
     let other = TestFile::new("other");
     for refused in [

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Child, TestName, on_stage, spawn};
+use crate::support::{Child, TestName, number_from_env, on_stage, spawn};
 use proptest::prelude::*;
 use serial_test::file_serial;
 use shm_sync::{
@@ -480,8 +480,9 @@ on_stage! {
             }
             let _ = unlink(&name);
         });
+        let attempts = number_from_env("SHM_SYNC_OPEN_ATTEMPTS").unwrap_or(20_000);
         let mut opened = 0;
-        for _ in 0..20_000 {
+        for _ in 0..attempts {
             match Segment::<Counter>::open(&name) {
                 Ok(segment) => {
                     opened += 1;
@@ -494,7 +495,7 @@ on_stage! {
             assert_eq!(*segment.lock().unwrap(), 9);
         }
         recreator.kill();
-        println!("{opened} of 20000 attempts met an object");
+        println!("{opened} of {attempts} attempts met an object");
     }
 
     // Failure mode 17: a child never removes its parent's object.

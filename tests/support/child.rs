@@ -118,10 +118,11 @@ impl Child {
         self.reaped
     }
 
-    /// Waits until the child sleeps in a futex system call.
+    /// Waits until the child sleeps in a futex system call. Panics if it has ended.
     pub fn wait_until_asleep(&self) {
         let calls = [libc::SYS_futex, libc::SYS_futex_waitv].map(|call| format!("{call} "));
         poll(|| {
+            assert_ne!(self.state(), Some('Z'), "the child has ended");
             fs::read_to_string(format!("/proc/{}/syscall", self.pid))
                 .is_ok_and(|line| calls.iter().any(|call| line.starts_with(call)))
         });
@@ -129,15 +130,14 @@ impl Child {
 
     /// Waits until a signal has stopped the child.
     pub fn wait_until_stopped(&self) {
-        poll(|| {
-            fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|line| {
-                line.rsplit(')')
-                    .next()
-                    .unwrap()
-                    .trim_start()
-                    .starts_with('T')
-            })
-        });
+        poll(|| self.state() == Some('T'));
+    }
+
+    /// Returns the letter of `proc_pid_stat(5)`, if it can be read.
+    fn state(&self) -> Option<char> {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, fields) = line.rsplit_once(')')?;
+        fields.trim_start().chars().next()
     }
 }
 

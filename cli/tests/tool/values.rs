@@ -68,7 +68,7 @@ on_stage! {
         };
         assert_eq!(one(".pending.data")["value"], "Busy");
         assert_eq!(one(".pending.data::Busy.since")["value"], 7);
-        assert_eq!(one(".pending.data::Busy.since")["offset"], 72);
+        assert_eq!(one(".pending.data::Busy.since")["offset"], 8 + size_of::<ShmMutex<()>>());
         assert_eq!(one(".name")["value"], "a\x1b[2J");
         assert_eq!(one(".rates")["value"], value!([0.5, "inf"]));
         assert_eq!(one(".counts")["value"], value!(vec![1; 16]));

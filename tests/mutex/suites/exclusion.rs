@@ -353,7 +353,7 @@ on_stage! {
         with_each_protocol(|locks| {
             let [first, second] = locks;
             let untimed_waiter = close_cycle(locks, || {
-                let result = second.try_lock_for(Duration::from_millis(300));
+                let result = second.try_lock_for(Duration::from_secs(1));
                 assert!(matches!(result, Err(LockError::TimedOut)), "{result:?}");
             });
             untimed_waiter.join();
@@ -366,7 +366,8 @@ on_stage! {
         with_each_protocol(|locks| {
             let [first, second] = locks;
             let mut untimed_waiter = close_cycle(locks, || {
-                let late = Duration::from_millis(100);
+                // Long enough to be seen asleep on a busy machine.
+                let late = Duration::from_secs(1);
                 assert!(second.try_lock_for(late).is_err());
                 die()
             });

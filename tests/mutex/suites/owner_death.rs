@@ -262,7 +262,7 @@ on_stage! {
         });
     }
 
-    // Before Linux 6.2, the kernel loses a wakeup here: see docs/design.md.
+    // A kernel without a correction of Linux 6.2 may lose a wakeup here.
     fn unlock_wakes_next_after_waiter_killed() {
         with_each_protocol(|[lock]| for round in 0..60 {
             let guard = lock.lock_or_recover(|_, _| ()).unwrap();
