@@ -829,8 +829,8 @@ SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
  * | the thread that died as the holder | `owner` names it | not stored |
  *
  * musl's waiters count themselves, and a waiter that was woken sets FUTEX_WAITERS only
- * when it sleeps again. The kernel sees that bit only. So each locker writes it while
- * the count is not 0.
+ * when it sleeps again. The kernel sees that bit only. So each locker sets it after it
+ * has locked, if the count is not 0.
  */
 
 /* Returns the `next` of the node to which an entry of a robust list points. Bit 0 of an
@@ -880,17 +880,24 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words
                (SHM_SYNC_I_LOAD(&words->kind) & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0);
 }
 
-/* Returns the lock word with which the thread locks, if no other word says that threads
- * wait. */
-SHM_SYNC_I_INLINE uint32_t shm_sync_i_locked_word(
-    const shm_sync_i_words *words, uint32_t tid) {
-    return SHM_SYNC_I_LOAD(&words->waiters) == 0 ? tid : tid | SHM_SYNC_I_WAITERS;
+/* Sets FUTEX_WAITERS in the word of a mutex that this thread has just locked, if another
+ * word says that threads wait. */
+SHM_SYNC_I_INLINE void shm_sync_i_note_counted_waiters(shm_sync_i_words *words) {
+    if (SHM_SYNC_I_LOAD(&words->waiters) != 0)
+        __atomic_fetch_or(&words->lock, SHM_SYNC_I_WAITERS, __ATOMIC_RELAXED);
 }
 
-/* Sets the number of times that the mutex is locked. musl counts further locks only. */
+/* Returns whether an owner death is to be reported, if the lock word says that the
+ * holder died. An unrecoverable mutex with priority inheritance stays so. */
+SHM_SYNC_I_INLINE bool shm_sync_i_death_counts(const shm_sync_i_words *words) {
+    return !shm_sync_i_is_unrecoverable(words);
+}
+
+/* Sets the number of times that the mutex is locked. musl counts further locks only. A
+ * waiter for priority inheritance that has died may have left -1. */
 SHM_SYNC_I_INLINE void shm_sync_i_set_count(shm_sync_i_words *words, uint32_t count) {
-    (void)words;
     (void)count;
+    SHM_SYNC_I_STORE(&words->count, 0u);
 }
 
 /* Records the holder of a consistent mutex. musl stores it in the lock word only. */
@@ -1003,10 +1010,13 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_unrecoverable(const shm_sync_i_words *words
     return SHM_SYNC_I_LOAD(&words->owner) == SHM_SYNC_I_NOT_RECOVERABLE;
 }
 
-SHM_SYNC_I_INLINE uint32_t shm_sync_i_locked_word(
-    const shm_sync_i_words *words, uint32_t tid) {
+SHM_SYNC_I_INLINE void shm_sync_i_note_counted_waiters(shm_sync_i_words *words) {
     (void)words;
-    return tid;
+}
+
+SHM_SYNC_I_INLINE bool shm_sync_i_death_counts(const shm_sync_i_words *words) {
+    (void)words;
+    return true;
 }
 
 SHM_SYNC_I_INLINE void shm_sync_i_set_count(shm_sync_i_words *words, uint32_t count) {
@@ -1443,6 +1453,7 @@ SHM_SYNC_I_INLINE int shm_sync_i_enlist(
         shm_sync_i_release_unrecoverable(words);
         return ENOTRECOVERABLE;
     }
+    shm_sync_i_note_counted_waiters(words);
     shm_sync_i_push_front(me->head, words, &words->next);
     shm_sync_i_set_owner(words, me->tid);
     return 0;
@@ -1455,8 +1466,7 @@ SHM_SYNC_I_INLINE int shm_sync_i_try_fast(
     uint32_t expected = 0;
     int code = EBUSY;
     shm_sync_i_set_pending(me->head, &words->next);
-    uint32_t locked = shm_sync_i_locked_word(words, me->tid);
-    if (SHM_SYNC_I_LIKELY(__atomic_compare_exchange_n(&words->lock, &expected, locked,
+    if (SHM_SYNC_I_LIKELY(__atomic_compare_exchange_n(&words->lock, &expected, me->tid,
             false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)))
         code = shm_sync_i_enlist(me, words);
     shm_sync_i_clear_pending(me->head);
@@ -1470,8 +1480,11 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
     shm_sync_i_thread *me, shm_sync_i_words *words, uint32_t waiters, uint32_t *word) {
     for (;;) {
         *word = SHM_SYNC_I_LOAD(&words->lock);
-        if (shm_sync_i_is_unrecoverable_word(*word))
+        if (shm_sync_i_is_unrecoverable_word(*word)) {
+            if (waiters != 0) /* the unlock has woken one waiter only */
+                shm_sync_i_futex_wake(&words->lock, INT32_MAX);
             return ENOTRECOVERABLE;
+        }
         uint32_t holder = *word & SHM_SYNC_I_TID_MASK;
         if (holder == me->tid && shm_sync_i_is_unrecoverable(words)) {
             /* glibc's trylock, called by other code in this thread, has left it
@@ -1483,14 +1496,15 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
             return EDEADLK;
         if (holder != 0)
             return EBUSY;
-        uint32_t locked = shm_sync_i_locked_word(words, me->tid) | waiters |
-                          (*word & (SHM_SYNC_I_WAITERS | SHM_SYNC_I_KEPT));
+        uint32_t locked =
+            me->tid | waiters | (*word & (SHM_SYNC_I_WAITERS | SHM_SYNC_I_KEPT));
         uint32_t expected = *word;
         if (!__atomic_compare_exchange_n(&words->lock, &expected, locked, false,
                 __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
             continue;
         if ((*word & SHM_SYNC_I_OWNER_DIED) == 0)
             return shm_sync_i_enlist(me, words);
+        shm_sync_i_note_counted_waiters(words);
         /* glibc's `owner` still names the dead thread. */
         shm_sync_i_push_front(me->head, words, &words->next);
         return EOWNERDEAD;
@@ -1634,7 +1648,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_release_pi(shm_sync_i_words *words, uint32_t 
 SHM_SYNC_I_OUTLINE int shm_sync_i_enlist_pi(
     const shm_sync_i_thread *me, shm_sync_i_words *words) {
     uint32_t word = SHM_SYNC_I_ACQUIRE(&words->lock);
-    if ((word & SHM_SYNC_I_OWNER_DIED) != 0) {
+    if ((word & SHM_SYNC_I_OWNER_DIED) != 0 && shm_sync_i_death_counts(words)) {
         /* A plain store would lose a FUTEX_WAITERS that the kernel sets meanwhile. */
         __atomic_fetch_and(
             &words->lock, ~SHM_SYNC_I_OWNER_DIED | SHM_SYNC_I_KEPT, __ATOMIC_RELAXED);
@@ -4549,6 +4563,17 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_sysv(shm_sync_segment *segmen
  * Opening and closing segments
  */
 
+/* Returns whether the last part of a path is a name that a creator gives to a segment
+ * until it is complete: see src/segment/backing/temporary.rs of the Rust crate. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_temporary(const char *path) {
+    static const char prefix[] = ".shm-sync.new.";
+    const char *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    size_t len = sizeof prefix - 1;
+    return strncmp(name, prefix, len) == 0 && strlen(name) == len + 16 &&
+           strspn(name + len, "0123456789abcdef") == 16;
+}
+
 /* Opens a segment like shm_sync_open, and trusts other users than this one. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
     shm_sync_segment *segment, const char *address, const char *fingerprint,
@@ -4574,6 +4599,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
     if (target != SHM_SYNC_I_PATH)
         return shm_sync_i_open_sysv(
             segment, target == SHM_SYNC_I_KEY, number, options, wanted);
+    if (shm_sync_i_is_temporary(path))
+        return SHM_SYNC_INVALID_NAME;
     char *whole = shm_sync_i_absolute(prefix, path);
     return whole == NULL ? SHM_SYNC_SYSTEM
                          : shm_sync_i_open_path(segment, whole, options, wanted);

@@ -277,9 +277,9 @@ impl<T: ShmSafe> ShmMutex<T> {
     ///
     /// C code locks through glibc. glibc treats the refusal as success, and aborts the
     /// process if the word names a thread that no longer exists. C code must not lock
-    /// the mutex twice, nor close a cycle, because glibc then sleeps for ever. With musl,
-    /// C code must not lock such a mutex at all: musl may lock one that the kernel has
-    /// just assigned to a waiter.
+    /// the mutex twice, nor close a cycle, because glibc then sleeps for ever. With
+    /// musl, C code must not lock such a mutex at all: musl may lock one that the
+    /// kernel has just assigned to a waiter.
     #[must_use]
     pub const fn with_priority_inheritance(value: T) -> Self {
         const { Self::DATA_HAS_NO_LOCKS }

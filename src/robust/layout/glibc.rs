@@ -114,8 +114,8 @@ impl MutexWords {
         self.list.next.store(none, Ordering::Relaxed);
     }
 
-    /// Returns whether the death of a holder is to be reported, if the lock word says that
-    /// the holder died.
+    /// Returns whether the death of a holder is to be reported, if the lock word says
+    /// that the holder died.
     pub(in crate::robust) fn owner_death_counts(&self) -> bool {
         true
     }

@@ -165,8 +165,8 @@ mod tests {
     use super::*;
     use crate::documented;
 
-    /// A waiter of musl that was woken and killed leaves the others counted, but the lock
-    /// word without `FUTEX_WAITERS`.
+    /// A waiter of musl that was woken and killed leaves the others counted, but the
+    /// lock word without `FUTEX_WAITERS`.
     #[test]
     fn locker_notes_counted_waiters() {
         // SAFETY: zeros are valid, because all fields are atomics.

@@ -145,9 +145,9 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         let file = CheckedFd::new(file).map_err(failure::os_error("fstat"))?;
         // SAFETY:
         // * Writable and `total_len` bytes long: the mapping is new, of that length.
-        // * No other writer: the file has no name, so no other process can open it. Or it
-        //   has a temporary name, by which no opener of this crate opens it, and which
-        //   only this user may open.
+        // * No other writer: the file has no name, so no other process can open it. Or
+        //   it has a temporary name, by which no opener of this crate opens it, and
+        //   which only this user may open.
         unsafe { layout.write_header(&mapping) };
         // SAFETY:
         // * Writable, long enough, and no other user: as for `write_header`.

@@ -1,6 +1,6 @@
 //! Temporary names of segments that are being created, on file systems without unnamed
-//! files (`O_TMPFILE`): NFS, 9p, CephFS, many FUSE file systems, old kernels' overlayfs,
-//! and in gVisor all.
+//! files (`O_TMPFILE`): NFS, 9p, CephFS, many FUSE file systems, overlayfs of old
+//! kernels, and in gVisor all.
 //!
 //! # The protocol
 //!
@@ -134,8 +134,8 @@ impl TemporaryName {
         }
     }
 
-    /// Links the final name. On NFS, the reply of a server may be lost, and the repeated
-    /// request then finds the name that the first one has made.
+    /// Links the final name. On NFS, the reply of a server may be lost, and the
+    /// repeated request then finds the name that the first one has made.
     fn link_to(&self, path: &Path) -> io::Result<()> {
         let linked = regular_file::link(&self.path, path);
         let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
