@@ -89,7 +89,7 @@ impl RobustMutex {
         Ok(())
     }
 
-    fn lock_word(&self) -> u32 {
+    pub(super) fn lock_word(&self) -> u32 {
         // Relaxed: a snapshot. A caller that acts on it locks first.
         self.words().lock.load(Ordering::Relaxed)
     }
