@@ -97,8 +97,8 @@
 //! program with musl can't share segments with the programs of a distribution with
 //! glibc.
 //!
-//! The crash promises depend on two corrections of the kernel. Stable kernels have them
-//! as well: with Debian's from 5.10.223 on, the tests found neither fault.
+//! The crash promises depend on two corrections of the kernel. Older kernels may have
+//! them as well: the tests found neither fault on Debian's 5.10.223, 6.1 and 6.12.
 //!
 //! * "oom_kill.c: futex: delay the OOM reaper to allow time for proper futex cleanup"
 //!   (Linux 5.18). Without it, the kernel may free the memory of a process that it

@@ -103,11 +103,7 @@ impl MutexWords {
     /// Returns the thread id in the lock word, or 0.
     #[inline]
     pub(super) fn holder(&self) -> u32 {
-        let word = self.lock.load(Ordering::Relaxed);
-        if is_unrecoverable_word(word) {
-            return 0;
-        }
-        word & FUTEX_TID_MASK
+        holder_in(self.lock.load(Ordering::Relaxed))
     }
 
     /// Returns whether the calling thread, `tid`, holds the mutex, which is then on its
@@ -149,6 +145,15 @@ impl MutexWords {
                 // word.
                 || pointer(unsafe { prev_of(next) }) == self.entry())
     }
+}
+
+/// Returns the thread id in a lock word, or 0.
+#[inline]
+pub(super) fn holder_in(word: u32) -> u32 {
+    if is_unrecoverable_word(word) {
+        return 0;
+    }
+    word & FUTEX_TID_MASK
 }
 
 /// Returns [`ListNode::prev`] of the node to which `entry` points. For the head it is

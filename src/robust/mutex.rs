@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::layout::{LastOwner, MutexWords, is_unrecoverable_word};
+use super::layout::{LastOwner, MutexWords, holder_in};
 use super::owner::{LockOwner, Method};
-use crate::os::futex::{FUTEX_TID_MASK, FUTEX_WAITERS};
+use crate::os::futex::FUTEX_WAITERS;
 use crate::os::pthread::{Protocol, PthreadMutex};
 
 /// A robust `pthread_mutex_t` at its final address.
@@ -103,10 +103,7 @@ impl RobustMutex {
     /// Returns the holder's thread id, or 0, by a sequentially consistent load.
     #[inline]
     pub(crate) fn owner_tid_seq_cst(&self) -> u32 {
-        match self.words().lock.load(Ordering::SeqCst) {
-            word if is_unrecoverable_word(word) => 0,
-            word => word & FUTEX_TID_MASK,
-        }
+        holder_in(self.words().lock.load(Ordering::SeqCst))
     }
 
     /// Marks the lock word with `FUTEX_WAITERS`, if a thread holds the mutex. An unlock
@@ -114,8 +111,7 @@ impl RobustMutex {
     /// or `None` if no thread holds the mutex.
     pub(crate) fn watch(&self) -> Option<(&AtomicU32, u32)> {
         let word = &self.words().lock;
-        let relaxed = Ordering::Relaxed;
-        let is_held = |word| word & FUTEX_TID_MASK != 0 && !is_unrecoverable_word(word);
+        let (relaxed, is_held) = (Ordering::Relaxed, |word| holder_in(word) != 0);
         let marked = word.fetch_update(relaxed, relaxed, |word| {
             is_held(word).then_some(word | FUTEX_WAITERS)
         });

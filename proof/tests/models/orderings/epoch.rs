@@ -1,7 +1,7 @@
 //! The epoch in the header, which is written while read-only processes may load it.
 //!
-//! Record locks keep each process that acts on an epoch apart from the one that writes
-//! it. Without them, the words are a sequence lock: the scenario shows that this is
+//! Record locks keep the process that writes an epoch apart from the processes that act
+//! on it. Without them, the words are a sequence lock: the scenario shows that this is
 //! sound by itself, if the two epochs have other ends.
 
 use std::rc::Rc;
