@@ -43,10 +43,11 @@ use crate::os::robust_list::RobustListHead;
 
 use entry::ListNode;
 pub(crate) use entry::{Entry, LastOwner};
-use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, KIND_PRIO_INHERIT, PI_FLAG};
+pub(crate) use libc_layout::NAMES_DEAD_HOLDER;
+use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, HEAD_HAS_PREV, KIND_PRIO_INHERIT};
 pub(super) use libc_layout::{
-    HEAD_HAS_PREV, KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI,
-    MutexWords, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
+    KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,
+    PI_FLAG, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
 };
 
 /// The lock word of a mutex that no thread holds.
@@ -69,6 +70,15 @@ impl MutexWords {
         // the assertions above. Any bytes are valid as atomic words. Its bytes are
         // initialised, and threads may change them, because all fields are atomics.
         unsafe { &*ptr::from_ref(mutex).cast::<Self>() }
+    }
+
+    /// Records the entry before this mutex, which is the first of its list. The word is
+    /// usually right: it is that of the last lock, if the same thread locks again.
+    #[inline]
+    pub(super) fn set_prev(&self, prev: Entry) {
+        if self.list.prev.load(Ordering::Relaxed) != prev {
+            self.list.prev.store(prev, Ordering::Relaxed);
+        }
     }
 
     /// Returns the list entry of a mutex without priority inheritance. The pointer may

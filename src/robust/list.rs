@@ -7,7 +7,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::layout::{Entry, HEAD_HAS_PREV, MutexWords, next_of, prev_of};
+use super::layout::{Entry, MutexWords, PI_FLAG, next_of, prev_of};
 use crate::os::robust_list::{MAX_ROBUST_LOCKS, RobustListHead};
 
 /// The robust list of the calling thread, in libc's known layout.
@@ -64,6 +64,20 @@ impl RobustList {
         self.head().list.load(Ordering::Relaxed)
     }
 
+    /// Returns whether an entry is the head, so that no entry comes after it.
+    #[inline]
+    pub(crate) fn is_head(self, entry: Entry) -> bool {
+        entry == self.head.as_ptr().cast()
+    }
+
+    /// Returns whether the mutex is the first entry of the list, and has no priority
+    /// inheritance.
+    #[inline]
+    pub(super) fn is_first(self, mutex: &MutexWords) -> bool {
+        // musl does not mark the entries of mutexes with priority inheritance.
+        self.first() == mutex.entry() && (PI_FLAG != 0 || !mutex.has_priority_inheritance())
+    }
+
     /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies
     /// while the lock word and the list disagree (step 1).
     #[inline]
@@ -95,8 +109,7 @@ impl RobustList {
         mutex.set_count();
         let first = head.list.load(Ordering::Relaxed);
         mutex.list.next.store(first, Ordering::Relaxed);
-        let front = self.head.as_ptr().cast();
-        mutex.list.prev.store(front, Ordering::Relaxed);
+        mutex.set_prev(self.head.as_ptr().cast());
         // SAFETY: `first` is on this thread's list, or is its head.
         unsafe { self.set_prev(first, mutex.entry()) };
         compiler_fence(Ordering::SeqCst);
@@ -123,19 +136,37 @@ impl RobustList {
         next
     }
 
+    /// Removes the first mutex from the list, as [`remove`](Self::remove) does.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex is the first on this thread's list.
+    #[inline]
+    pub(super) unsafe fn pop_front(self, mutex: &MutexWords) -> Entry {
+        let next = mutex.list.next.load(Ordering::Relaxed);
+        // SAFETY: the mutex is on this thread's list, as the caller promises. So `next`
+        // is on that list, or is its head.
+        unsafe { self.set_prev(next, self.head.as_ptr().cast()) };
+        self.head().list.store(next, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        mutex.clear_list_node();
+        next
+    }
+
     /// Records that `prev` is the entry before `entry`. Does nothing if `entry` is the
-    /// head of the list, and libc does not keep that of the head.
+    /// head of the list: glibc writes the entry before the head, but never reads it, and
+    /// musl has no word for it.
     ///
     /// # Safety
     ///
     /// * `entry` is on this thread's list, or is its head.
     #[inline]
     unsafe fn set_prev(self, entry: Entry, prev: Entry) {
-        if !HEAD_HAS_PREV && entry == self.head.as_ptr().cast() {
+        if self.is_head(entry) {
             return;
         }
         // SAFETY: `entry` is on the list or is its head, as the caller promises. It is
-        // not the head, or the head has such a word.
+        // not the head.
         unsafe { prev_of(entry) }.store(prev, Ordering::Relaxed);
     }
 }

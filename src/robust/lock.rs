@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::contended::{Attempt, Blocking, lock_contended};
 use super::fallback;
-use super::layout::{KEPT_UNTIL_CONSISTENT, MutexWords, UNLOCKED, is_unrecoverable_word};
+use super::layout::{Entry, KEPT_UNTIL_CONSISTENT, MutexWords, UNLOCKED, is_unrecoverable_word};
 use super::list::{Position, RobustList};
 use super::mutex::RobustMutex;
 use super::owner::{LockOwner, Method};
@@ -13,6 +13,25 @@ use super::spin;
 use crate::os::clock::Deadline;
 use crate::os::futex::{self, FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, FutexWait, Wake};
 use crate::os::pthread::Outcome;
+
+/// What [`RobustMutex::finish_unlock`] needs to know of an unlocked mutex. It fits into
+/// registers.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the unlock is not complete"]
+pub(crate) struct Released {
+    /// The entry after the mutex.
+    next: Entry,
+    /// The former lock word.
+    word: u32,
+}
+
+impl Released {
+    /// Returns whether the lock word says that threads wait.
+    #[inline]
+    pub(crate) fn has_waiters(self) -> bool {
+        self.word & FUTEX_WAITERS != 0
+    }
+}
 
 /// The result of an unlock.
 #[derive(Clone, Copy, Debug)]
@@ -93,35 +112,54 @@ impl RobustMutex {
         }
     }
 
-    /// If the thread holds the mutex, calls `before` and then unlocks. Returns the
-    /// former position of the mutex on the thread's list, or `None` if the thread does
-    /// not hold the mutex.
+    /// Unlocks the word of the mutex, if the thread has locked it last: it is the first
+    /// on the thread's list. The caller then calls
+    /// [`finish_unlock`](Self::finish_unlock) at once.
+    ///
+    /// Otherwise returns `None`, and the caller calls [`unlock`](Self::unlock), which
+    /// handles all other states.
+    ///
+    /// Calls `before` before it unlocks.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
-    /// * `list` is the calling thread's, and the thread's method for this mutex is
-    ///   [`Method::List`].
+    /// * `list` is the calling thread's.
     #[inline]
     pub(crate) unsafe fn unlock_fast(
         &self,
         list: RobustList,
         before: impl FnOnce(),
-    ) -> Option<Position> {
+    ) -> Option<Released> {
         let mutex = self.words();
-        if !mutex.is_held_by(list.tid()) {
+        // A mutex on the list is held by its thread, and is recoverable.
+        if !list.is_first(mutex) {
             return None;
         }
         before();
-        let entry = mutex.entry();
-        list.set_pending(entry); // step 1
-        // SAFETY: this thread holds the mutex, which is recoverable, so it is on this
-        // thread's list.
-        let next = unsafe { list.remove(mutex) }; // step 2
-        mutex.clear_owner();
-        release_word(mutex); // steps 3 and 4
+        list.set_pending(mutex.entry()); // step 1
+        // SAFETY: the mutex is the first on this thread's list.
+        let next = unsafe { list.pop_front(mutex) }; // step 2
+        let word = release_word(mutex); // step 3
+        Some(Released { next, word })
+    }
+
+    /// Completes an unlock: the steps 4 and 5. Returns the former position of the mutex
+    /// on the thread's list.
+    ///
+    /// Another thread may hold the mutex already, or may have unmapped it. So this uses
+    /// its address only.
+    #[inline]
+    pub(crate) fn finish_unlock(&self, list: RobustList, released: Released) -> Position {
+        let mutex = self.words();
+        if released.has_waiters() {
+            futex::wake(&mutex.lock, Wake::One); // step 4
+        }
         list.clear_pending(); // step 5
-        Some(Position { entry, next })
+        Position {
+            entry: mutex.entry(),
+            next: released.next,
+        }
     }
 
     /// Unlocks the mutex, if the thread holds it. Calls `before` first.
@@ -136,10 +174,14 @@ impl RobustMutex {
         }
         match me.method_for(self.words()) {
             Method::List(list) => {
-                // SAFETY: the mutex is initialised, as the caller promises.
-                // `method_for` has returned the list.
-                let was = unsafe { self.unlock_fast(list, before) };
-                was.map_or(Unlock::NotHeld, Unlock::Removed)
+                before();
+                let mutex = self.words();
+                list.set_pending(mutex.entry()); // step 1
+                // SAFETY: this thread holds the mutex, which is recoverable, so it is
+                // on this thread's list.
+                let next = unsafe { list.remove(mutex) }; // step 2
+                let word = release_word(mutex); // step 3
+                Unlock::Removed(self.finish_unlock(list, Released { next, word }))
             }
             Method::PriorityInheritance(list) => {
                 before();
@@ -180,20 +222,20 @@ unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
     Outcome::Acquired
 }
 
-/// Unlocks an unrecoverable mutex whose word this thread has locked.
-#[cold]
-fn release_unrecoverable(mutex: &MutexWords) {
-    mutex.clear_count();
-    release_word(mutex);
-}
-
-/// Unlocks the word (step 3), and wakes a waiter if the word says that there are any
-/// (step 4).
+/// Unlocks the word of a mutex that has left the list. Returns the word as it was.
 ///
 /// The exchange is sequentially consistent: see "Memory ordering" in
 /// [`robust`](super).
 #[inline]
-fn release_word(mutex: &MutexWords) {
+fn release_word(mutex: &MutexWords) -> u32 {
+    mutex.clear_owner();
+    mutex.lock.swap(UNLOCKED, Ordering::SeqCst)
+}
+
+/// Unlocks an unrecoverable mutex whose word this thread has locked.
+#[cold]
+fn release_unrecoverable(mutex: &MutexWords) {
+    mutex.clear_count();
     let word = mutex.lock.swap(UNLOCKED, Ordering::SeqCst);
     if word & FUTEX_WAITERS != 0 {
         futex::wake(&mutex.lock, Wake::One);

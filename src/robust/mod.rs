@@ -90,9 +90,9 @@ pub(crate) use bound_to_thread::BoundToThread;
 pub(crate) use contended::Blocking;
 #[cfg(test)]
 pub(crate) use layout::LOCK_WORD_OFFSET;
-pub(crate) use layout::{Entry, LastOwner};
+pub(crate) use layout::{LastOwner, NAMES_DEAD_HOLDER};
 pub(crate) use list::RobustList;
-pub(crate) use lock::Unlock;
+pub(crate) use lock::{Released, Unlock};
 pub(crate) use mutex::RobustMutex;
-pub(crate) use thread::{ThreadState, current_marker, pid_namespace};
+pub(crate) use thread::{Room, ThreadState, current_marker, pid_namespace};
 pub(crate) use thread_id::ThreadId;

@@ -16,27 +16,28 @@
 //! the same process, or C code. So before each lock, this crate must know that the list
 //! is shorter.
 //!
-//! A thread keeps an upper bound for the length of its list, and the entry that was the
-//! first when the bound was right (`top`). All code puts new entries in front. So if
-//! the first entry is still `top`, and `top` has been on the list all the time, no code
-//! has added an entry, and the bound is right. Otherwise the thread walks the list, and
-//! sets the bound and `top` again. `top` has certainly been on the list all the time in
-//! these cases:
+//! There is room if the list is empty. A thread that locks one mutex at a time counts
+//! nothing.
 //!
-//! * **`top` is the head.** The list was empty, and is empty.
-//! * **`top` is a mutex that this copy of the crate holds.** It stays on the list for
-//!   as long as its guard exists.
+//! At the first nested lock, the thread walks the list, and then locks. From then on it
+//! keeps an upper bound for the length of the list (`entries`), and the entry that was
+//! the first when the bound was right (`top`). All code puts new entries in front. So
+//! if the first entry is still `top`, and `top` has been on the list all the time, no
+//! code has added an entry, and the bound is right. Otherwise the thread walks again.
 //!
-//! After an unlock of `top`, the next entry is the new `top` if *all* entries belong to
-//! this copy of the crate. If other code has locked some, the next entry may belong to
-//! that code. The other code may unlock that mutex, lock others, and lock it again.
-//! Then it is the first entry, with more entries behind it. So in this case there is no
-//! `top`, and the next lock walks.
+//! `top` has certainly been on the list all the time if this copy of the crate holds
+//! it: a mutex stays on the list for as long as its guard exists. Those mutexes that
+//! the thread has locked since the walk are counted: they are `entries` - `walked`, and
+//! they lie together. So after an unlock of `top`, the next entry is the new `top` if a
+//! counted one is left. If none is left, the next entry may belong to other code. That
+//! code may unlock the mutex, lock others, and lock it again. Then it is the first
+//! entry, with more entries behind it. So in this case there is no `top`, and the next
+//! nested lock walks.
 //!
-//! A thread never walks if all its robust mutexes belong to this copy of the crate,
-//! however deep they nest. A thread in which other code holds some walks at the first
-//! lock after each change. A walk has as many steps as there are entries, and
-//! [`MAX_ROBUST_LOCKS`] at most.
+//! If all robust mutexes of a thread belong to this copy of the crate, a walk after
+//! that has one step, however deep they nest: the mutex that was locked first. A thread
+//! in which other code holds some walks over those. A walk has as many steps as there
+//! are entries, and [`MAX_ROBUST_LOCKS`] at most.
 //!
 //! Two things are not prevented. Other code may lock beyond the limit *after* this
 //! crate. And code that unlocks a mutex whose guard still exists, or was leaked, can
@@ -55,21 +56,31 @@ use crate::os::fork::ForkMarker;
 use crate::os::process;
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 
+/// Proof that the kernel would recover one more lock of the calling thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The list has entries, which are counted.
+    is_nested: bool,
+}
+
+impl Room {
+    /// Room that no walk has shown: the lock is not counted.
+    pub(crate) const UNKNOWN: Self = Self { is_nested: false };
+}
+
 /// The cached identity of a thread, and the number of its locks.
 pub(crate) struct ThreadState {
     /// The marker of the process that the thread belongs to.
     marker: Cell<ForkMarker>,
     id: Cell<ThreadId>,
     owner: Cell<LockOwner>,
-    /// How many locks the thread holds by this copy of the crate.
-    locks_held: Cell<u32>,
-    /// How many locks the thread may hold by this copy of the crate:
-    /// [`MAX_ROBUST_LOCKS`] without those that other code holds. It is right for as
-    /// long as `top` is the first entry.
-    limit: Cell<u32>,
-    /// The first entry of the thread's robust list when `limit` was right. Null if
-    /// `limit` may be wrong.
+    /// The first entry of the thread's robust list when `entries` was right. Null if
+    /// `entries` may be wrong.
     top: Cell<Entry>,
+    /// The list has no more entries than this, if `top` is the first one.
+    entries: Cell<u32>,
+    /// How many of `entries` were there at the last walk.
+    walked: Cell<u32>,
 }
 
 thread_local! {
@@ -78,9 +89,9 @@ thread_local! {
             marker: Cell::new(ForkMarker::unset()),
             id: Cell::new(ThreadId::NONE),
             owner: Cell::new(LockOwner::NONE),
-            locks_held: Cell::new(0),
-            limit: Cell::new(MAX_ROBUST_LOCKS),
             top: Cell::new(ptr::null_mut()),
+            entries: Cell::new(0),
+            walked: Cell::new(0),
         }
     };
 }
@@ -139,6 +150,12 @@ impl ThreadState {
         self.owner.get()
     }
 
+    /// Returns this thread's list, if libc's layout is the known one.
+    #[inline]
+    pub(crate) fn robust_list(&self) -> Option<RobustList> {
+        self.owner.get().robust_list()
+    }
+
     /// Returns this thread's list, if this crate locks and unlocks `mutex` by its
     /// words.
     #[inline]
@@ -146,52 +163,65 @@ impl ThreadState {
         self.owner.get().robust_list_for(mutex.words())
     }
 
-    /// Returns the first entry of the thread's list.
+    /// Returns the room for one more lock, if there certainly is some: the kernel would
+    /// recover it. Does not walk a list that has entries, so it may return `None`
+    /// although there is room.
     #[inline]
-    pub(crate) fn first_held(&self) -> Entry {
-        self.owner.get().first_held()
+    pub(crate) fn room_without_walk(&self, list: RobustList) -> Option<Room> {
+        let first = list.first();
+        if list.is_head(first) {
+            return Some(Room { is_nested: false });
+        }
+        let is_counted = self.top.get() == first && self.entries.get() < MAX_ROBUST_LOCKS;
+        is_counted.then_some(Room { is_nested: true })
     }
 
-    /// Returns whether the kernel would certainly recover one more lock. `first` is the
-    /// first entry of the thread's list. Does not walk the list, so it may return
-    /// `false` although there is room.
+    /// Returns the room for one more lock, if the kernel would recover it. Walks the
+    /// list if necessary.
+    pub(crate) fn room(&self) -> Option<Room> {
+        let first = self.owner.get().first_held();
+        let is_counted = self.top.get() == first && self.entries.get() < MAX_ROBUST_LOCKS;
+        if !is_counted {
+            let held = self.owner.get().count_held();
+            if held == 0 {
+                return Some(Room { is_nested: false });
+            }
+            self.entries.set(held);
+            self.walked.set(held);
+            self.top.set(first);
+        }
+        (self.entries.get() < MAX_ROBUST_LOCKS).then_some(Room { is_nested: true })
+    }
+
+    /// Records that the thread has locked one more mutex, which is now the first of its
+    /// list.
     #[inline]
-    pub(crate) fn has_room_above(&self, first: Entry) -> bool {
-        self.top.get() == first && self.locks_held.get() < self.limit.get()
+    pub(crate) fn push_lock(&self, room: Room) {
+        if room.is_nested {
+            self.entries.set(self.entries.get().wrapping_add(1));
+            self.top.set(self.owner.get().first_held());
+        }
     }
 
-    /// Returns whether the kernel would recover one more lock. Walks the list if
-    /// necessary.
-    pub(crate) fn has_room(&self) -> bool {
-        self.has_room_above(self.first_held()) || self.recount_room()
-    }
-
-    /// Counts all robust mutexes that the thread holds, those of other code included.
-    /// Returns whether there is room for one more.
-    #[cold]
-    fn recount_room(&self) -> bool {
-        let room = MAX_ROBUST_LOCKS - self.owner.get().count_held();
-        self.limit.set(self.locks_held.get() + room);
-        self.top.set(self.first_held());
-        room > 0
-    }
-
-    /// Records that the thread has locked one more mutex, for which there was room.
-    /// `first` is its entry, now the first of the thread's list.
+    /// Returns whether the thread counts its locks, so that it must call
+    /// [`pop_lock`](Self::pop_lock) after an unlock.
     #[inline]
-    pub(crate) fn push_lock(&self, first: Entry) {
-        self.locks_held.set(self.locks_held.get().wrapping_add(1));
-        self.top.set(first);
+    pub(crate) fn counts_locks(&self) -> bool {
+        !self.top.get().is_null()
     }
 
     /// Records that the thread has unlocked a mutex, whose position on the list was
-    /// `was`.
-    #[inline]
+    /// `was`. If the mutex was locked before the walk, this counts one of the later
+    /// ones too few, so the next walk may come earlier.
     pub(crate) fn pop_lock(&self, was: Position) {
-        self.dec_locks_held();
+        if !self.counts_locks() {
+            return;
+        }
+        let left = self.entries.get().saturating_sub(1);
+        self.entries.set(left);
         if self.top.get() == was.entry {
-            let all_are_ours = self.limit.get() == MAX_ROBUST_LOCKS;
-            self.top.set(if all_are_ours {
+            let is_next_counted = left > self.walked.get();
+            self.top.set(if is_next_counted {
                 was.next
             } else {
                 ptr::null_mut()
@@ -200,16 +230,10 @@ impl ThreadState {
     }
 
     /// Records that the thread has one guard less, whose mutex libc or other code has
-    /// unlocked. The next lock walks the list.
+    /// unlocked. The next nested lock walks the list.
     #[cold]
     pub(crate) fn forget_lock(&self) {
-        self.dec_locks_held();
         self.top.set(ptr::null_mut());
-    }
-
-    #[inline]
-    fn dec_locks_held(&self) {
-        self.locks_held.set(self.locks_held.get().wrapping_sub(1));
     }
 
     /// Reads the identity of this thread from the kernel and libc.
@@ -221,9 +245,7 @@ impl ThreadState {
         self.id.set(id);
         self.owner.set(owner);
         // A new thread, and the only thread of a forked child, hold no locks of this
-        // copy of the crate. The first lock counts the locks of other code.
-        self.locks_held.set(0);
-        self.limit.set(MAX_ROBUST_LOCKS);
+        // copy of the crate.
         self.top.set(ptr::null_mut());
         self.marker.set(marker);
         Ok(())

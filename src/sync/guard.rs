@@ -48,25 +48,29 @@ impl<T: ?Sized> MutexCell<T> {
     /// poisoned, the error has the guard.
     #[inline(always)]
     pub(super) fn guard(&self, token: LockToken) -> LockResult<ShmMutexGuard<'_, T>> {
-        let guard = ShmMutexGuard {
+        let token = FlaggedToken::new(token, std::thread::panicking());
+        let guard = || ShmMutexGuard {
             cell: self,
-            token: FlaggedToken::new(token, std::thread::panicking()),
+            token,
             bound: PhantomData,
         };
         report_poison(self.raw.poison(), guard)
     }
 }
 
-/// Returns the guard. If the data is poisoned, the error has it.
+/// Returns the guard that `guard` makes. If the data is poisoned, the error has it.
+///
+/// The guard is made last, so that it stays in registers.
 #[inline(always)]
-pub(super) fn report_poison<G>(poison: &PoisonWord, guard: G) -> LockResult<G> {
+pub(super) fn report_poison<G>(poison: &PoisonWord, guard: impl FnOnce() -> G) -> LockResult<G> {
     if poison.is_set() {
         // Without a cause, `clear_poison` has run between the two reads.
         if let Some(cause) = poison.cause() {
+            let guard = guard();
             return Err(LockError::Poisoned(Poisoned { guard, cause }));
         }
     }
-    Ok(guard)
+    Ok(guard())
 }
 
 /// Exclusive access to the data of a [`ShmMutex`](crate::ShmMutex). Dropping it
@@ -120,6 +124,16 @@ impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
         (this.cell, this.token.token())
     }
 
+    /// Unlocks in any state. It is out of line, so that callers inline only a few
+    /// instructions.
+    #[cold]
+    fn unlock_slow(&self) {
+        self.poison_if_panicking();
+        // `false` means that this thread does not hold the lock: after a fork, or after
+        // C code has unlocked. Then there is nothing to do.
+        let _ = self.cell.raw.unlock_slow(self.token.token());
+    }
+
     #[inline]
     fn poison_if_panicking(&self) {
         if std::thread::panicking() && !self.token.flag() {
@@ -151,10 +165,9 @@ impl<T: ?Sized> DerefMut for ShmMutexGuard<'_, T> {
 impl<T: ?Sized> Drop for ShmMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.poison_if_panicking();
-        // `false` means that this thread does not hold the lock: after a fork, or after
-        // C code has unlocked. Then there is nothing to do.
-        let _ = self.cell.raw.unlock(self.token.token());
+        if std::thread::panicking() || !self.cell.raw.unlock_fast(self.token.token()) {
+            self.unlock_slow();
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! | pthread mutex | holder | meaning |
 //! |---|---|---|
-//! | free | 0 | free |
+//! | free | any | free |
 //! | held | 0, or another thread | just locked, or about to be unlocked, or held by C code |
 //! | held | thread | held |
 //! | owner died | dead thread, or as above | no thread has locked since the owner death |
@@ -27,7 +27,7 @@
 //! 4. A locker records the owner death *before* it marks the mutex consistent. After a
 //!    crash between the two, the next locker sees the owner death and repeats both.
 //! 5. `holder` counts only if pthread's words name the same thread, because C code does
-//!    not write it. Only the holder writes `holder`, `record` and `failures`. There are
+//!    not write it, and an unlock may leave it. Only the holder writes `holder`, `record` and `failures`. There are
 //!    two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run while
 //!    no other thread uses the lock.
 //! 6. Any bytes are valid in every field, because a file may come from anywhere.
@@ -55,7 +55,10 @@ use crate::os::fork::{FlaggedMarker, ForkMarker};
 use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
-use crate::robust::{Blocking, Entry, RobustMutex, ThreadId, ThreadState, Unlock};
+use crate::robust::{
+    Blocking, NAMES_DEAD_HOLDER, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState,
+    Unlock,
+};
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
 /// The number of robust locks that a thread can hold at a time.
@@ -155,7 +158,7 @@ pub(super) trait Record {
 #[repr(C)]
 pub(super) struct RobustLock<R> {
     pthread: RobustMutex,
-    /// The holder's [`ThreadId`], or 0.
+    /// The [`ThreadId`] of the holder, or of the last one, or 0.
     pub(super) holder: AtomicU64,
     pub(super) record: R,
     /// The pid namespace of the thread ids in the lock word. In private memory it is
@@ -227,14 +230,12 @@ impl<R: Record> RobustLock<R> {
                 return None;
             }
             let list = me.robust_list_for(&self.pthread)?;
-            if !me.has_room_above(list.first()) {
-                return None;
-            }
+            let room = me.room_without_walk(list)?;
             // SAFETY: the comparison has shown that the mutex is initialised. It stays
             // mapped, as the code that initialised it has promised. `robust_list_for`
             // has returned the list.
             let locked = unsafe { self.pthread.try_lock_fast(list) };
-            locked.then(|| self.record_holder(me, list.first()))
+            locked.then(|| self.record_holder(me, room))
         })
     }
 
@@ -244,18 +245,18 @@ impl<R: Record> RobustLock<R> {
     pub(super) fn lock_slow(&self, blocking: Blocking) -> Result<(LockToken, bool), RawLockError> {
         ThreadState::with(|me| {
             let me = me?;
-            self.check_ready(me)?;
+            let room = self.check_ready(me)?;
             // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
             // mapped, as the code that initialised it has promised. `me` is this
             // thread.
             let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
-            self.finish_lock(me, outcome, || self.pthread.needs_libc(me.owner()))
+            self.finish_lock(me, room, outcome, || self.pthread.needs_libc(me.owner()))
         })
     }
 
     /// Checks that this thread may lock: the lock is initialised, and belongs to this
     /// process or its namespace; the kernel would recover one more lock.
-    fn check_ready(&self, me: &ThreadState) -> Result<(), RawLockError> {
+    fn check_ready(&self, me: &ThreadState) -> Result<Room, RawLockError> {
         match self.pid_namespace.load(Ordering::Acquire) {
             NOT_PLACED => return Err(LockError::NotPlaced),
             word if private_owner::is_private(word) => {
@@ -266,11 +267,7 @@ impl<R: Record> RobustLock<R> {
             }
             _ => {}
         }
-        if me.has_room() {
-            Ok(())
-        } else {
-            Err(LockError::TooManyLocks)
-        }
+        me.room().ok_or(LockError::TooManyLocks)
     }
 
     /// Reinitialises a lock in private memory, if it is a copy that a fork has made.
@@ -290,6 +287,7 @@ impl<R: Record> RobustLock<R> {
     fn finish_lock(
         &self,
         me: &ThreadState,
+        room: Room,
         outcome: Outcome,
         by_libc: impl FnOnce() -> bool,
     ) -> Result<(LockToken, bool), RawLockError> {
@@ -305,15 +303,15 @@ impl<R: Record> RobustLock<R> {
                 return Err(LockError::Os(io::Error::from_raw_os_error(code)));
             }
         }
-        Ok((self.record_holder(me, me.first_held()), owner_died))
+        Ok((self.record_holder(me, room), owner_died))
     }
 
-    /// Records this thread as the holder. `first` is the first entry of its robust
-    /// list: this lock.
+    /// Records this thread as the holder of the lock, which is the first entry of its
+    /// robust list.
     #[inline]
-    fn record_holder(&self, me: &ThreadState, first: Entry) -> LockToken {
+    fn record_holder(&self, me: &ThreadState, room: Room) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
-        me.push_lock(first);
+        me.push_lock(room);
         LockToken {
             marker: me.marker(),
         }
@@ -323,48 +321,80 @@ impl<R: Record> RobustLock<R> {
     /// the token but not the lock, and if C code has already unlocked.
     #[inline]
     pub(super) fn unlock(&self, token: LockToken) -> bool {
+        self.unlock_fast(token) || self.unlock_slow(token)
+    }
+
+    /// Unlocks, if the thread has locked this lock last. Returns `false` otherwise. The
+    /// caller then calls [`unlock_slow`](Self::unlock_slow), which handles all other
+    /// states.
+    #[inline]
+    pub(super) fn unlock_fast(&self, token: LockToken) -> bool {
+        if !token.marker.is_current_fast() {
+            return false;
+        }
+        ThreadState::with_cached(|me| {
+            let Some(list) = me.robust_list() else {
+                return false;
+            };
+            let clear_holder = || {
+                if !NAMES_DEAD_HOLDER {
+                    self.clear_holder();
+                }
+            };
+            // SAFETY: a token exists, so the mutex is initialised. The list is this
+            // thread's.
+            let Some(released) = (unsafe { self.pthread.unlock_fast(list, clear_holder) }) else {
+                return false;
+            };
+            if released.has_waiters() || me.counts_locks() {
+                self.finish_unlock(me, list, released);
+            } else {
+                self.pthread.finish_unlock(list, released);
+            }
+            true
+        })
+    }
+
+    /// Completes an unlock. It is out of line, so that callers inline only a few
+    /// instructions.
+    #[inline(never)]
+    fn finish_unlock(&self, me: &ThreadState, list: RobustList, released: Released) {
+        me.pop_lock(self.pthread.finish_unlock(list, released));
+    }
+
+    /// Removes the ids of the holder, which is this thread. The ids of another thread
+    /// must stay. No other thread changes a lock word that names this thread.
+    #[inline]
+    fn clear_holder(&self) {
+        self.holder.store(0, Ordering::Relaxed);
+    }
+
+    /// Unlocks as [`unlock`](Self::unlock) does, in any state.
+    #[cold]
+    pub(super) fn unlock_slow(&self, token: LockToken) -> bool {
         if !token.marker.is_current() {
             return false;
         }
         ThreadState::with_cached(|me| {
-            // Only the holder clears `holder`: another thread's ids must stay. No other
-            // thread changes a lock word that names this thread.
-            let clear_holder = || self.holder.store(0, Ordering::Relaxed);
-            let Some(list) = me.robust_list_for(&self.pthread) else {
-                return self.unlock_slow(me, clear_holder);
-            };
-            // SAFETY: a token exists, so the mutex is initialised. `robust_list_for`
-            // has returned the list.
-            let was = unsafe { self.pthread.unlock_fast(list, clear_holder) };
-            match was {
-                Some(was) => me.pop_lock(was),
-                None => me.forget_lock(),
+            // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
+            let unlock = unsafe { self.pthread.unlock(me.owner(), || self.clear_holder()) };
+            // libc and the kernel only release the word: see "Memory ordering".
+            fence(Ordering::SeqCst);
+            match unlock {
+                Unlock::Removed(was) => {
+                    me.pop_lock(was);
+                    true
+                }
+                Unlock::ByLibc => {
+                    me.forget_lock();
+                    true
+                }
+                Unlock::NotHeld => {
+                    me.forget_lock();
+                    false
+                }
             }
-            was.is_some()
         })
-    }
-
-    /// Unlocks a mutex with priority inheritance, or by libc.
-    #[cold]
-    fn unlock_slow(&self, me: &ThreadState, clear_holder: impl FnOnce()) -> bool {
-        // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
-        let unlock = unsafe { self.pthread.unlock(me.owner(), clear_holder) };
-        // libc and the kernel only release the word: see "Memory ordering".
-        fence(Ordering::SeqCst);
-        match unlock {
-            Unlock::Removed(was) => {
-                me.pop_lock(was);
-                true
-            }
-            Unlock::ByLibc => {
-                me.forget_lock();
-                true
-            }
-            Unlock::NotHeld => {
-                me.forget_lock();
-                false
-            }
-        }
     }
 
     /// Returns whether the holder died and no thread has locked since.
@@ -405,7 +435,7 @@ impl<R: Record> RobustLock<R> {
     /// Checks that this thread may lock: see the errors of
     /// [`lock_slow`](Self::lock_slow).
     pub(super) fn check(&self) -> Result<(), RawLockError> {
-        ThreadState::with(|me| self.check_ready(me?))
+        ThreadState::with(|me| self.check_ready(me?).map(drop))
     }
 
     /// Returns whether the lock is initialised.

@@ -51,7 +51,7 @@ impl<T, const READERS: usize> RwCell<T, READERS> {
             Ok(token) => token,
             Err(error) => return Err(error.into_lock_error()),
         };
-        let guard = ShmRwLockReadGuard {
+        let guard = || ShmRwLockReadGuard {
             cell: self,
             token,
             bound: PhantomData,
@@ -68,9 +68,10 @@ impl<T, const READERS: usize> RwCell<T, READERS> {
             Ok(WriteToken(token)) => token,
             Err(error) => return Err(error.into_lock_error()),
         };
-        let guard = ShmRwLockWriteGuard {
+        let token = FlaggedToken::new(token, std::thread::panicking());
+        let guard = || ShmRwLockWriteGuard {
             cell: self,
-            token: FlaggedToken::new(token, std::thread::panicking()),
+            token,
             bound: PhantomData,
         };
         report_poison(self.raw.poison(), guard)

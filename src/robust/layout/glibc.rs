@@ -2,7 +2,7 @@
 
 use std::ffi::c_long;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::entry::{LastOwner, ListNode};
 use crate::os::futex::FUTEX_OWNER_DIED;
@@ -20,14 +20,17 @@ pub(super) const KIND_PRIO_INHERIT: u32 = 0x20;
 
 /// Bit 0 of a list entry: the mutex has priority inheritance (`FUTEX_ROBUST_MOD_PI` in
 /// the kernel's documentation).
-pub(super) const PI_FLAG: usize = 1;
+pub(in crate::robust) const PI_FLAG: usize = 1;
 
 /// The head of a list has the form of a node: the word before it is for the previous
 /// entry, which is the last one.
-pub(in crate::robust) const HEAD_HAS_PREV: bool = true;
+pub(super) const HEAD_HAS_PREV: bool = true;
 
 /// glibc registers the list when a thread begins, and in a forked child.
 pub(in crate::robust) const REGISTERS_AT_FIRST_LOCK: bool = false;
+
+/// After an owner death, `__owner` names the dead thread.
+pub(crate) const NAMES_DEAD_HOLDER: bool = true;
 
 /// The bits of the lock word that stay when a thread locks after an owner death, until
 /// [`mark_consistent`](MutexWords::mark_consistent): none.
@@ -51,10 +54,9 @@ pub(in crate::robust) struct MutexWords {
     pub(in crate::robust) lock: AtomicU32,
     /// How many times the holder has locked a recursive mutex. Otherwise 1 or 0.
     count: AtomicU32,
-    /// The holder's thread id, or a special value: see
-    /// [`last_owner`](Self::last_owner).
-    owner: AtomicU32,
-    nusers: AtomicU32,
+    /// Two words of glibc: `__owner`, which is the holder's thread id or a special value
+    /// (see [`last_owner`](Self::last_owner)), and `__nusers`, the number of holders.
+    owner_and_users: AtomicU64,
     pub(super) kind: AtomicU32,
     _spins: AtomicU32,
     pub(in crate::robust) list: ListNode,
@@ -66,6 +68,21 @@ pub(super) const ENTRY_OFFSET: usize = offset_of!(MutexWords, list) + offset_of!
 /// `futex_offset` in the head of a list: the distance from an entry to the lock word.
 pub(super) const FUTEX_OFFSET: c_long =
     offset_of!(MutexWords, lock) as c_long - ENTRY_OFFSET as c_long;
+
+/// Returns the two words of [`MutexWords::owner_and_users`] as one.
+#[inline]
+fn owner_and_users(owner: u32, users: u32) -> u64 {
+    // In the order in which they lie in memory, on machines of either byte order.
+    let ([a, b, c, d], [e, f, g, h]) = (owner.to_ne_bytes(), users.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Returns `__owner` and `__nusers`.
+#[inline]
+fn words_of(owner_and_users: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = owner_and_users.to_ne_bytes();
+    [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes)
+}
 
 /// Returns whether the lock word says that the mutex is unrecoverable: no value does.
 #[inline]
@@ -82,7 +99,10 @@ impl MutexWords {
     /// Records that the mutex is locked once, before it goes to the list.
     #[inline]
     pub(in crate::robust) fn set_count(&self) {
-        self.count.store(1, Ordering::Relaxed);
+        // An unlock leaves the word, so it is usually right.
+        if self.count.load(Ordering::Relaxed) != 1 {
+            self.count.store(1, Ordering::Relaxed);
+        }
     }
 
     /// Records that the mutex is not locked.
@@ -93,25 +113,30 @@ impl MutexWords {
     /// Records that the thread `tid` holds the mutex, and that the data is consistent.
     #[inline]
     pub(in crate::robust) fn set_owner(&self, tid: u32) {
-        self.owner.store(tid, Ordering::Relaxed);
-        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_add(1);
-        self.nusers.store(nusers, Ordering::Relaxed);
+        let words = owner_and_users(tid, 1);
+        self.owner_and_users.store(words, Ordering::Relaxed);
     }
 
     /// Records that no thread holds the mutex.
     #[inline]
     pub(in crate::robust) fn clear_owner(&self) {
-        self.owner.store(NO_OWNER, Ordering::Relaxed);
-        let nusers = self.nusers.load(Ordering::Relaxed).wrapping_sub(1);
-        self.nusers.store(nusers, Ordering::Relaxed);
+        let words = owner_and_users(NO_OWNER, 0);
+        self.owner_and_users.store(words, Ordering::Relaxed);
     }
 
-    /// Clears the pointers of a mutex that was removed from the list.
+    /// Clears the next entry of a mutex that was removed from the list. glibc clears the
+    /// previous one as well. It reads neither of a mutex that is on no list.
     #[inline]
     pub(in crate::robust) fn clear_list_node(&self) {
         let none = std::ptr::null_mut();
-        self.list.prev.store(none, Ordering::Relaxed);
         self.list.next.store(none, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn owner(&self) -> u32 {
+        // Mixed sizes are not for atomics, so this reads both words.
+        let [owner, _] = words_of(self.owner_and_users.load(Ordering::Relaxed));
+        owner
     }
 
     /// Returns whether the death of a holder is to be reported, if the lock word says
@@ -129,7 +154,7 @@ impl MutexWords {
     /// death. This crate leaves it as it is until
     /// [`mark_consistent`](Self::mark_consistent).
     pub(in crate::robust) fn last_owner(&self) -> LastOwner {
-        match self.owner.load(Ordering::Relaxed) {
+        match self.owner() {
             INCONSISTENT => LastOwner::Inconsistent,
             NO_OWNER | NOT_RECOVERABLE => LastOwner::NoThread,
             tid => LastOwner::Thread(tid),
@@ -139,7 +164,7 @@ impl MutexWords {
     /// Marks the mutex, which the thread `tid` holds, as consistent. This is all that
     /// `pthread_mutex_consistent` does.
     pub(in crate::robust) fn mark_consistent(&self, tid: u32) {
-        self.owner.store(tid, Ordering::Relaxed);
+        self.set_owner(tid);
     }
 
     /// Returns whether the holder died and no thread has locked the mutex since.
@@ -151,19 +176,16 @@ impl MutexWords {
     /// making it consistent.
     #[inline]
     pub(in crate::robust) fn is_unrecoverable(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == NOT_RECOVERABLE
+        self.owner() == NOT_RECOVERABLE
     }
 
     /// Returns whether the words that only glibc has are those of a mutex that libc has
     /// locked for the first time, in the thread `tid`.
     pub(super) fn matches_known_words(&self, tid: u32) -> bool {
-        let value = |word: &AtomicU32| word.load(Ordering::Relaxed);
-        // `__owner` is the thread id.
-        value(&self.owner) == tid
+        // `__owner` is the thread id, and `__nusers` the number of holders.
+        self.owner_and_users.load(Ordering::Relaxed) == owner_and_users(tid, 1)
             // `__count` is 1 for a mutex that is not recursive, too.
-            && value(&self.count) == 1
-            // `__nusers` is the number of holders.
-            && value(&self.nusers) == 1
+            && self.count.load(Ordering::Relaxed) == 1
     }
 }
 
@@ -180,8 +202,11 @@ mod tests {
             &[
                 ("lock", offset_of!(MutexWords, lock), 4),
                 ("count", offset_of!(MutexWords, count), 4),
-                ("owner", offset_of!(MutexWords, owner), 4),
-                ("nusers", offset_of!(MutexWords, nusers), 4),
+                (
+                    "owner_and_users",
+                    offset_of!(MutexWords, owner_and_users),
+                    8,
+                ),
                 ("kind", offset_of!(MutexWords, kind), 4),
                 ("_spins", offset_of!(MutexWords, _spins), 4),
                 (

@@ -31,15 +31,18 @@ pub(super) const KIND_PRIO_INHERIT: u32 = 8;
 
 /// musl does not mark the list entries of mutexes with priority inheritance. The kernel
 /// then wakes plain waiters of such a mutex, too, which does no harm.
-pub(super) const PI_FLAG: usize = 0;
+pub(in crate::robust) const PI_FLAG: usize = 0;
 
 /// The word before the head of a list is a variable of musl that has nothing to do with
 /// mutexes.
-pub(in crate::robust) const HEAD_HAS_PREV: bool = false;
+pub(super) const HEAD_HAS_PREV: bool = false;
 
 /// musl registers the list of a thread when it locks the first process-shared mutex. In
 /// a forked child it registers the list anew, but does not empty it.
 pub(in crate::robust) const REGISTERS_AT_FIRST_LOCK: bool = true;
+
+/// After an owner death, no word names the dead thread.
+pub(crate) const NAMES_DEAD_HOLDER: bool = false;
 
 /// The bits of the lock word that stay when a thread locks after an owner death, until
 /// [`mark_consistent`](MutexWords::mark_consistent).

@@ -6,7 +6,7 @@ use super::{LockToken, RawLockError, Record, RobustLock};
 use crate::error::LockError;
 use crate::os::clock::Deadline;
 use crate::os::pthread::{Outcome, PthreadCond};
-use crate::robust::ThreadState;
+use crate::robust::{Room, ThreadState};
 
 impl<R: Record> RobustLock<R> {
     /// Waits on a `pthread_cond_t`: libc unlocks, and locks again after the wait. The
@@ -47,13 +47,10 @@ impl<R: Record> RobustLock<R> {
         };
         let (token, _) = ThreadState::with(|me| {
             let me = me?;
-            let locked = self.finish_lock(me, outcome, || true);
-            // The guard from before the wait is counted. If libc has locked again, it
-            // is counted twice. libc has inserted the mutex at the front of the list,
-            // perhaps before entries of a signal handler. So the next lock walks the
-            // list.
+            // libc has inserted the mutex at the front of the list, perhaps before
+            // entries of a signal handler. So the next nested lock walks the list.
             me.forget_lock();
-            locked
+            self.finish_lock(me, Room::UNKNOWN, outcome, || true)
         })?;
         Ok((token, timed_out))
     }

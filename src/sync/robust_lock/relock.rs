@@ -45,14 +45,12 @@ impl<R: Record> RobustLock<R> {
         let list = unlocked.list.filter(|_| unlocked.marker.is_current())?;
         ThreadState::with_cached(|me| {
             // A signal handler may have locked another mutex.
-            if !me.has_room_above(list.first()) {
-                return None;
-            }
+            let room = me.room_without_walk(list)?;
             // SAFETY: this thread has held the lock, so the mutex is initialised. It
             // stays mapped, as the code that initialised it has promised.
             // `robust_list_for` has returned the list, and no fork came between.
             let locked = unsafe { self.pthread.try_lock_fast(list) };
-            locked.then(|| self.record_holder(me, list.first()))
+            locked.then(|| self.record_holder(me, room))
         })
     }
 }

@@ -274,9 +274,9 @@ impl SysvState {
     unsafe fn lock_with(&self, blocking: Blocking) -> Result<Option<StateGuard<'_>>, Error> {
         ThreadState::with(|thread: Result<&ThreadState, IdentityError>| {
             let thread = thread?;
-            if !thread.has_room() {
+            let Some(room) = thread.room() else {
                 return Err(header_lock(LockError::TooManyLocks));
-            }
+            };
             if self.lock.is_unknown_kind(thread.owner()) {
                 return Err(CorruptHeader::UnknownLock.into());
             }
@@ -301,7 +301,7 @@ impl SysvState {
                 }
                 Outcome::Busy | Outcome::TimedOut => return Ok(None),
             }
-            thread.push_lock(thread.first_held());
+            thread.push_lock(room);
             let marker = thread.marker();
             Ok(Some(StateGuard {
                 state: self,
