@@ -316,10 +316,18 @@ typedef enum shm_sync_result {
     SHM_SYNC_UNSEALED,
     /* There is not enough memory. */
     SHM_SYNC_NO_SPACE,
-    /* The calling thread can't own robust locks: /proc is not mounted, the kernel has
-     * no robust lists, libc's mutex has an unknown layout, or the thread comes from a
-     * bare clone(2). */
-    SHM_SYNC_UNIDENTIFIED,
+    /* The pid namespace can't be read: /proc is not mounted, and the kernel is older
+     * than Linux 6.11. */
+    SHM_SYNC_NO_PID_NAMESPACE,
+    /* The id of this boot can't be read, and a segment in a file needs it. */
+    SHM_SYNC_NO_BOOT_ID,
+    /* This process was made by a bare clone(2), so libc has the identity of its
+     * parent. */
+    SHM_SYNC_RAW_CLONE,
+    /* The system has no robust lists, or libc's mutex is not on them as expected. */
+    SHM_SYNC_NO_ROBUST_LISTS,
+    /* A forked child could not be told from its parent. */
+    SHM_SYNC_NO_FORK_DETECTION,
     /* A thread of this process holds a lock, a permit or an endpoint in the segment. */
     SHM_SYNC_LOCKS_HELD,
     /* All endpoints of this side of the channel are taken. */
@@ -414,8 +422,26 @@ SHM_SYNC_I_INLINE const char *shm_sync_text(shm_sync_result result) {
                "segment by its name";
     case SHM_SYNC_NO_SPACE:
         return "not enough memory: free some, or raise the limit of the process";
-    case SHM_SYNC_UNIDENTIFIED:
-        return "this thread can't own robust locks: is /proc mounted?";
+    case SHM_SYNC_NO_PID_NAMESPACE:
+        return "the pid namespace can't be read from /proc/self/ns/pid: mount /proc "
+               "(in "
+               "a chroot as well), or use Linux 6.11";
+    case SHM_SYNC_NO_BOOT_ID:
+        return "the id of this boot can't be read from "
+               "/proc/sys/kernel/random/boot_id, "
+               "and a segment in a file needs it: mount all of /proc (without "
+               "subset=pid), or use a segment in memory";
+    case SHM_SYNC_RAW_CLONE:
+        return "this process was made by a raw clone(2), where pthread locks don't "
+               "work: use fork(2)";
+    case SHM_SYNC_NO_ROBUST_LISTS:
+        return "this system has no robust lists, without which locks can't survive "
+               "their holders: run on a real Linux kernel, and let the sandbox permit "
+               "get_robust_list(2) and set_robust_list(2)";
+    case SHM_SYNC_NO_FORK_DETECTION:
+        return "forks can't be detected here: let the sandbox permit madvise(2) with "
+               "MADV_WIPEONFORK, or with MADV_DONTFORK and the futex operation "
+               "FUTEX_CMP_REQUEUE";
     case SHM_SYNC_LOCKS_HELD:
         return "this process holds a lock in the segment, so it stays mapped: release "
                "all before you close it";
@@ -545,12 +571,12 @@ SHM_SYNC_I_C int shm_sync_i_clock_gettime(int clock, struct timespec *now) __asm
 #ifdef SHM_SYNC_I_MUSL
 SHM_SYNC_I_C int shm_sync_i_timedlock(pthread_mutex_t *mutex,
     const struct timespec *until) __asm__("pthread_mutex_timedlock");
-SHM_SYNC_I_C int shm_sync_i_cpu_clock(pthread_t thread, int *clock) __asm__(
-    "pthread_getcpuclockid");
 #else
 SHM_SYNC_I_C int shm_sync_i_clocklock(pthread_mutex_t *mutex, int clock,
     const struct timespec *until) __asm__("pthread_mutex_clocklock");
 #endif
+SHM_SYNC_I_C int shm_sync_i_cpu_clock(pthread_t thread, int *clock) __asm__(
+    "pthread_getcpuclockid");
 SHM_SYNC_I_C int shm_sync_i_consistent(pthread_mutex_t *mutex) __asm__(
     "pthread_mutex_consistent");
 SHM_SYNC_I_C int shm_sync_i_attr_settype(pthread_mutexattr_t *attr, int type) __asm__(
@@ -577,6 +603,7 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_SEAL_SHRINK 2
 #define SHM_SYNC_I_OFD_GETLK 36
 #define SHM_SYNC_I_OFD_SETLK 37
+#define SHM_SYNC_I_MADV_DONTFORK 10
 #define SHM_SYNC_I_MADV_WIPEONFORK 18
 #define SHM_SYNC_I_NSFS_MAGIC 0x6e736673
 #define SHM_SYNC_I_TMPFS_MAGIC 0x01021994
@@ -601,6 +628,7 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_O_CLOEXEC __O_CLOEXEC
 #endif
 #define SHM_SYNC_I_FUTEX_WAKE 1
+#define SHM_SYNC_I_FUTEX_CMP_REQUEUE_PRIVATE (4 | 128)
 #define SHM_SYNC_I_FUTEX_LOCK_PI 6
 #define SHM_SYNC_I_FUTEX_UNLOCK_PI 7
 #define SHM_SYNC_I_FUTEX_TRYLOCK_PI 8
@@ -614,6 +642,10 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_CURRENT_DIRECTORY -100L /* AT_FDCWD */
 #define SHM_SYNC_I_EMPTY_PATH 0x1000L      /* AT_EMPTY_PATH */
 #define SHM_SYNC_I_STATX_BTIME 0x800u
+
+/* What an own page contains after its number. */
+#define SHM_SYNC_I_OWN_PAGE_CONSTANTS \
+    { 0x9e9d71c5u, 0x2f0be387u, 0xd4a65013u }
 
 /* Bits of the lock word. */
 #define SHM_SYNC_I_WAITERS 0x80000000u
@@ -634,10 +666,22 @@ typedef struct shm_sync_i_head {
     void *pending;
 } shm_sync_i_head;
 
+/* Memory that forked children don't have. It detects forks where the kernel refuses
+ * MADV_WIPEONFORK. */
+typedef struct shm_sync_i_own_page {
+    uint32_t pid_namespace;
+    /* No ancestor of the process had the same when it forked. */
+    uint32_t number;
+    /* In the page itself: the number, and three constants. */
+    const uint32_t *words;
+} shm_sync_i_own_page;
+
 /* What the header knows of a thread. `marker` tells whether it is valid. */
 typedef struct shm_sync_i_thread {
-    /* The pid namespace. The kernel zeroes it in a forked child. */
+    /* The pid namespace. The kernel zeroes it in a forked child. It is always 0 where
+     * the kernel refuses that: then `own_page` tells. */
     const uint32_t *marker;
+    const shm_sync_i_own_page *own_page;
     shm_sync_i_head *head;
     /* The first entry of the list when `room` was right, or null if it may be wrong. */
     void *top;
@@ -663,10 +707,15 @@ extern "C" {
 SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_unset = 0;
 /* The newest marker of this process or of an ancestor. */
 SHM_SYNC_I_STATE uint32_t *shm_sync_i_v1_last_marker = NULL;
+/* The newest own page of this process or of an ancestor, and the largest number. */
+SHM_SYNC_I_STATE shm_sync_i_own_page *shm_sync_i_v1_last_own_page = NULL;
+SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_last_number = 0;
 /* 0: unknown; 1: one processor is online; 2: several. */
 SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_processors = 0;
+/* 1: forked children empty their list. For musl. */
+SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_has_handler = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_v1_this_thread = {
-    &shm_sync_i_v1_unset, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
+    &shm_sync_i_v1_unset, NULL, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 
 /* Returns the state of the calling thread. In a shared library, each access to a
  * thread-local variable is a call, which the compiler would repeat. It can't repeat
@@ -978,15 +1027,6 @@ SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t dea
     return shm_sync_i_timedlock(mutex, &until);
 }
 
-/* Returns whether libc knows the calling thread by the id `tid`. After a bare clone(2)
- * it has the id of another thread. The clock of a thread contains its id: its
- * complement, and three bits for the kind of the clock. */
-SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
-    int clock = 0;
-    return shm_sync_i_cpu_clock(pthread_self(), &clock) == 0 &&
-           (uint32_t) ~(clock >> 3) == tid;
-}
-
 #else /* glibc */
 
 #define SHM_SYNC_I_LIBC 1
@@ -1075,12 +1115,6 @@ SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t dea
     return shm_sync_i_clocklock(mutex, SHM_SYNC_I_CLOCK_MONOTONIC, &until);
 }
 
-/* Not called, because glibc registers the list of each thread. */
-SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
-    (void)tid;
-    return false;
-}
-
 #endif
 
 /* Returns the thread id in a lock word, or 0. */
@@ -1131,17 +1165,80 @@ SHM_SYNC_I_OUTLINE uint32_t shm_sync_i_read_pid_namespace(void) {
     return (uint32_t)status.st_ino;
 }
 
-/* Returns the marker of this process, which the kernel zeroes in each forked child
- * (MADV_WIPEONFORK). Makes it if the process has none. Returns null if it can't. */
-SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
-    const size_t page_size = 4096;
+/* Asks the kernel whether this process has made the page. Returns 1 or 0. Returns -1 if
+ * the kernel refuses the call. A child may have no memory at the address, or other
+ * memory. This can be its own page, whose number is another one. */
+SHM_SYNC_I_OUTLINE int shm_sync_i_is_own_page(const shm_sync_i_own_page *page) {
+    static const uint32_t constants[3] = SHM_SYNC_I_OWN_PAGE_CONSTANTS;
+    int saved = errno;
+    long result = shm_sync_i_syscall(SYS_futex, page->words,
+        (long)SHM_SYNC_I_FUTEX_CMP_REQUEUE_PRIVATE, 0L, 0L, page->words,
+        (unsigned long)page->number);
+    bool is_other = result < 0 && (errno == EAGAIN || errno == EFAULT);
+    errno = saved;
+    if (result < 0)
+        return is_other ? 0 : -1;
+    for (int i = 0; i < 3; i++) {
+        if (SHM_SYNC_I_LOAD(&page->words[1 + i]) != constants[i])
+            return 0;
+    }
+    return 1;
+}
+
+/* Returns the own page of this process in `*page`. Makes it if the process has none. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_own_page(
+    const shm_sync_i_own_page **page) {
+    static const uint32_t constants[3] = SHM_SYNC_I_OWN_PAGE_CONSTANTS;
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
     for (;;) {
-        uint32_t *last = __atomic_load_n(&shm_sync_i_v1_last_marker, __ATOMIC_ACQUIRE);
-        if (last != NULL && SHM_SYNC_I_LOAD(last) != 0)
-            return last;
+        shm_sync_i_own_page *last = SHM_SYNC_I_ACQUIRE(&shm_sync_i_v1_last_own_page);
+        int is_own = last == NULL ? 0 : shm_sync_i_is_own_page(last);
+        *page = last;
+        if (is_own != 0)
+            return is_own > 0 ? SHM_SYNC_OK : SHM_SYNC_NO_FORK_DETECTION;
         uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
         if (pid_namespace == 0)
-            return NULL;
+            return SHM_SYNC_NO_PID_NAMESPACE;
+        /* The facts are in the first page, which children have a copy of. */
+        void *base = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED)
+            return SHM_SYNC_NO_SPACE;
+        uint32_t *words = (uint32_t *)(void *)((char *)base + size);
+        if (shm_sync_i_syscall(
+                SYS_madvise, words, size, (long)SHM_SYNC_I_MADV_DONTFORK) != 0) {
+            munmap(base, 2 * size);
+            return SHM_SYNC_NO_FORK_DETECTION;
+        }
+        shm_sync_i_own_page *next = (shm_sync_i_own_page *)base;
+        next->pid_namespace = pid_namespace;
+        next->number =
+            __atomic_add_fetch(&shm_sync_i_v1_last_number, 1, __ATOMIC_RELAXED);
+        next->words = words;
+        words[0] = next->number;
+        memcpy(words + 1, constants, sizeof constants);
+        /* If another thread was faster, the next round finds its page. */
+        if (!__atomic_compare_exchange_n(&shm_sync_i_v1_last_own_page, &last, next,
+                false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            munmap(base, 2 * size);
+    }
+}
+
+/* Sets the marker of a thread to that of this process, which the kernel zeroes in each
+ * forked child (MADV_WIPEONFORK). Makes it if the process has none. Where the kernel
+ * refuses that, the thread gets the own page of the process instead. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_mark(shm_sync_i_thread *me) {
+    const size_t page_size = 4096;
+    for (;;) {
+        uint32_t *last = SHM_SYNC_I_ACQUIRE(&shm_sync_i_v1_last_marker);
+        if (last != NULL && SHM_SYNC_I_LOAD(last) != 0) {
+            me->marker = last;
+            me->own_page = NULL;
+            return SHM_SYNC_OK;
+        }
+        uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
+        if (pid_namespace == 0)
+            return SHM_SYNC_NO_PID_NAMESPACE;
         /* No word is used twice, so a copy from before a fork refers to a wiped
          * word. */
         uint32_t *next = last == NULL ? NULL : last + 1;
@@ -1149,22 +1246,28 @@ SHM_SYNC_I_OUTLINE const uint32_t *shm_sync_i_marker(void) {
             void *page = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | SHM_SYNC_I_MAP_ANONYMOUS, -1, 0);
             if (page == MAP_FAILED)
-                return NULL;
+                return SHM_SYNC_NO_SPACE;
             if (shm_sync_i_syscall(SYS_madvise, page, page_size,
                     (long)SHM_SYNC_I_MADV_WIPEONFORK) != 0) {
                 munmap(page, page_size);
-                return NULL;
+                me->marker = &shm_sync_i_v1_unset;
+                return shm_sync_i_find_own_page(&me->own_page);
             }
             next = (uint32_t *)page;
         }
         /* If another thread was faster, the next round finds its marker. Then this page
          * stays unused. */
         if (__atomic_compare_exchange_n(&shm_sync_i_v1_last_marker, &last, next, false,
-                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             SHM_SYNC_I_STORE(next, pid_namespace);
-            return next;
-        }
     }
+}
+
+/* Returns the pid namespace of this process. The caller has just identified the
+ * thread. */
+SHM_SYNC_I_INLINE uint32_t shm_sync_i_our_namespace(const shm_sync_i_thread *me) {
+    return me->own_page == NULL ? SHM_SYNC_I_LOAD(me->marker)
+                                : me->own_page->pid_namespace;
 }
 
 /* Finds the head of the calling thread's list, or null if the thread has none. Returns
@@ -1175,86 +1278,117 @@ SHM_SYNC_I_INLINE bool shm_sync_i_find_head(shm_sync_i_head **head) {
     return shm_sync_i_syscall(SYS_get_robust_list, 0L, head, &len) == 0;
 }
 
-/* Lets libc lock a mutex, which registers the list of a thread that has none. Returns
- * the head of the list. Returns null if the thread still has none, or if the lock word
- * does not name the thread `tid`: it does not after a bare clone(2). `*is_known` tells
- * whether all words are as this header writes them. */
-SHM_SYNC_I_OUTLINE shm_sync_i_head *shm_sync_i_verify(
-    shm_sync_i_head *head, uint32_t tid, bool *is_known) {
+/* Lets libc lock a mutex, and compares its words with those that this header writes.
+ * Sets the list of the thread. musl registers it by this lock, if it has not before.
+ * libc must know the thread by the id `tid`. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_verify(
+    shm_sync_i_thread *me, shm_sync_i_head *head, uint32_t tid) {
     shm_sync_i_pthread probe;
     pthread_mutexattr_t attr;
     const shm_sync_i_words *words = &probe.words;
-    *is_known = false;
+    bool is_known = false;
     memset(&probe, 0, sizeof probe);
     if (pthread_mutexattr_init(&attr) != 0)
-        return NULL;
+        return SHM_SYNC_NO_SPACE;
     bool is_made = pthread_mutexattr_setpshared(&attr, SHM_SYNC_I_SHARED) == 0 &&
                    shm_sync_i_attr_setrobust(&attr, SHM_SYNC_I_MUTEX_ROBUST) == 0 &&
                    shm_sync_i_attr_settype(&attr, SHM_SYNC_I_MUTEX_ERRORCHECK) == 0 &&
                    pthread_mutex_init(&probe.mutex, &attr) == 0;
     pthread_mutexattr_destroy(&attr);
     if (!is_made || pthread_mutex_trylock(&probe.mutex) != 0)
-        return NULL;
+        return SHM_SYNC_NO_ROBUST_LISTS;
     if (head == NULL && !shm_sync_i_find_head(&head))
-        head = NULL;
-    if (shm_sync_i_holder_of(words) != tid)
         head = NULL;
     if (head != NULL) {
         const void *entry = &words->next;
         void *next = SHM_SYNC_I_LOAD(&words->next);
-        *is_known = head->futex_offset == (long)offsetof(shm_sync_i_words, lock) -
-                                              (long)offsetof(shm_sync_i_words, next) &&
-                    SHM_SYNC_I_LOAD(&words->lock) == tid &&
-                    SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
-                    shm_sync_i_has_known_words(words, tid) &&
-                    SHM_SYNC_I_LOAD(&words->prev) == (const void *)head &&
-                    SHM_SYNC_I_LOAD(&head->list) == entry &&
-                    SHM_SYNC_I_LOAD(&head->pending) == NULL && next != NULL &&
-                    (!shm_sync_i_has_prev(head, next) ||
-                        SHM_SYNC_I_LOAD(shm_sync_i_prev_of(next)) == entry);
+        is_known = head->futex_offset == (long)offsetof(shm_sync_i_words, lock) -
+                                             (long)offsetof(shm_sync_i_words, next) &&
+                   SHM_SYNC_I_LOAD(&words->lock) == tid &&
+                   SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
+                   shm_sync_i_has_known_words(words, tid) &&
+                   SHM_SYNC_I_LOAD(&words->prev) == (const void *)head &&
+                   SHM_SYNC_I_LOAD(&head->list) == entry &&
+                   SHM_SYNC_I_LOAD(&head->pending) == NULL && next != NULL &&
+                   (!shm_sync_i_has_prev(head, next) ||
+                       SHM_SYNC_I_LOAD(shm_sync_i_prev_of(next)) == entry);
     }
     pthread_mutex_unlock(&probe.mutex);
     pthread_mutex_destroy(&probe.mutex);
-    return head;
+    if (head == NULL)
+        return SHM_SYNC_NO_ROBUST_LISTS;
+    me->head = head;
+    me->is_known = is_known;
+    return SHM_SYNC_OK;
 }
 
-/* Prepares the first lock of a thread for which the kernel has no list. Returns false
- * if the thread must not lock: a raw clone(2) would change the list of its parent.
- *
- * A forked child of a thread that has used this header gets an empty list here, because
- * musl does not empty it. The mutexes on it are those of the parent, and the next lock
- * would write to one of them. */
-SHM_SYNC_I_INLINE bool shm_sync_i_begin_list(
-    const shm_sync_i_thread *me, uint32_t tid) {
-    if (!SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK || !shm_sync_i_is_pthread(tid))
-        return false;
-    if (me->head != NULL) {
-        SHM_SYNC_I_STORE(&me->head->list, (void *)me->head);
-        SHM_SYNC_I_STORE(&me->head->pending, (void *)NULL);
+/* Returns whether libc knows the calling thread by the id `tid`. After a bare clone(2)
+ * it has the id of another thread. The clock of a thread contains its id: its
+ * complement, and three bits for the kind of the clock. */
+SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
+    int clock = 0;
+    return shm_sync_i_cpu_clock(pthread_self(), &clock) == 0 &&
+           (uint32_t) ~(clock >> 3) == tid;
+}
+
+/* Empties the list of the only thread of a forked child, if that thread has used this
+ * header. The mutexes on it are those of the parent. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_empty_list(void) {
+    shm_sync_i_head *head = shm_sync_i_v1_this_thread.head;
+    if (head != NULL) {
+        SHM_SYNC_I_STORE(&head->list, (void *)head);
+        SHM_SYNC_I_STORE(&head->pending, (void *)NULL);
     }
+}
+
+/* Has the list of each forked child emptied, which musl does not do. Two threads may
+ * both install the handler, which does no harm. */
+SHM_SYNC_I_OUTLINE bool shm_sync_i_install_handler(void) {
+#ifdef SHM_SYNC_I_MUSL
+    if (SHM_SYNC_I_LOAD(&shm_sync_i_v1_has_handler) == 0) {
+        if (pthread_atfork(NULL, NULL, shm_sync_i_empty_list) != 0)
+            return false;
+        SHM_SYNC_I_STORE(&shm_sync_i_v1_has_handler, (uint8_t)1);
+    }
+#endif
     return true;
 }
 
-SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
+/* Finds the list of a thread. The kernel knows none in a new thread of musl, and in a
+ * forked child until musl registers it again. A child of _Fork() has run no handlers, so
+ * its list is emptied here. */
+SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_list(
+    shm_sync_i_thread *me, uint32_t tid) {
     shm_sync_i_head *head = NULL;
+    if (!shm_sync_i_is_pthread(tid))
+        return SHM_SYNC_RAW_CLONE;
+    if (!shm_sync_i_find_head(&head))
+        return SHM_SYNC_NO_ROBUST_LISTS;
+    if (head == NULL) {
+        if (!SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK)
+            return SHM_SYNC_NO_ROBUST_LISTS;
+        shm_sync_i_empty_list();
+    }
+    if (!shm_sync_i_install_handler())
+        return SHM_SYNC_NO_SPACE;
+    return shm_sync_i_verify(me, head, tid);
+}
+
+SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
+    if (me->own_page != NULL && shm_sync_i_is_own_page(me->own_page) == 1)
+        return SHM_SYNC_OK;
     int saved = errno;
-    bool is_known = false;
     uint32_t tid = (uint32_t)shm_sync_i_syscall(SYS_gettid);
-    bool may_lock =
-        shm_sync_i_find_head(&head) && (head != NULL || shm_sync_i_begin_list(me, tid));
-    if (may_lock)
-        head = shm_sync_i_verify(head, tid, &is_known);
-    const uint32_t *marker = may_lock && head != NULL ? shm_sync_i_marker() : NULL;
+    shm_sync_result result = shm_sync_i_find_list(me, tid);
+    if (result == SHM_SYNC_OK)
+        result = shm_sync_i_mark(me);
     errno = saved;
-    if (marker == NULL)
-        return SHM_SYNC_UNIDENTIFIED;
-    me->head = head;
+    if (result != SHM_SYNC_OK)
+        return result;
     me->tid = tid;
     me->id =
         ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
-    me->is_known = is_known;
     me->top = NULL; /* the first lock counts */
-    me->marker = marker;
     return SHM_SYNC_OK;
 }
 
@@ -1878,7 +2012,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock)
     if (result != SHM_SYNC_OK)
         return result;
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
-    if (pid_namespace != SHM_SYNC_I_LOAD(me->marker))
+    if (pid_namespace != shm_sync_i_our_namespace(me))
         return SHM_SYNC_FOREIGN_PID_NAMESPACE;
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
     if (me->is_known && kind != SHM_SYNC_I_KIND && kind != SHM_SYNC_I_KIND_PI)
@@ -1928,10 +2062,10 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
  * it: glibc's trylock can leave this thread's id in an unrecoverable mutex, and a dead
  * thread may have had the same id. A lock that is held is on the list. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(
-    const shm_sync_i_thread *me, const shm_sync_i_lock *lock) {
+    const shm_sync_i_thread *me, const shm_sync_i_lock *lock, uint32_t our_namespace) {
     uint32_t pid_namespace = SHM_SYNC_I_LOAD(&lock->pid_namespace);
     return SHM_SYNC_I_LIKELY(
-        pid_namespace == SHM_SYNC_I_LOAD(me->marker) && pid_namespace != 0 &&
+        pid_namespace == our_namespace && pid_namespace != 0 &&
         shm_sync_i_holder_of(&lock->pthread.words) == me->tid &&
         (shm_sync_i_is_linked(me->head, &lock->pthread.words) || !me->is_known) &&
         !shm_sync_i_is_unrecoverable(&lock->pthread.words));
@@ -1940,14 +2074,17 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_mine(
 /* The same, for a thread whose identity may be invalid: a forked child, or a thread
  * that has locked by other code. */
 SHM_SYNC_I_INLINE bool shm_sync_i_is_held(const shm_sync_i_lock *lock) {
-    return shm_sync_i_identify() == SHM_SYNC_OK &&
-           shm_sync_i_is_mine(shm_sync_i_me(), lock);
+    if (shm_sync_i_identify() != SHM_SYNC_OK)
+        return false;
+    const shm_sync_i_thread *me = shm_sync_i_me();
+    return shm_sync_i_is_mine(me, lock, shm_sync_i_our_namespace(me));
 }
 
 /* Unlocks, if the calling thread holds the lock. Otherwise changes nothing. */
 SHM_SYNC_I_INLINE bool shm_sync_i_unlock(shm_sync_i_lock *lock) {
     shm_sync_i_thread *me = shm_sync_i_me();
-    if (!shm_sync_i_is_mine(me, lock) && !shm_sync_i_is_held(lock))
+    if (!shm_sync_i_is_mine(me, lock, SHM_SYNC_I_LOAD(me->marker)) &&
+        !shm_sync_i_is_held(lock))
         return false;
     void *first = SHM_SYNC_I_LOAD(&me->head->list);
     SHM_SYNC_I_STORE(&lock->holder, (uint64_t)0);
@@ -1992,7 +2129,9 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_with_poison(
  *
  * Other results: SHM_SYNC_DEADLOCK (the caller holds the mutex), SHM_SYNC_NOT_PLACED,
  * SHM_SYNC_TOO_MANY_LOCKS, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
- * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM.
+ * SHM_SYNC_UNSUPPORTED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM; SHM_SYNC_NO_PID_NAMESPACE,
+ * SHM_SYNC_RAW_CLONE, SHM_SYNC_NO_ROBUST_LISTS, SHM_SYNC_NO_FORK_DETECTION (this thread
+ * can't own locks).
  *
  * If the holder is killed, a waiter gets the mutex at once. If a process is killed in
  * its unlock, or just after it was woken, a waiter gets the mutex within 250 ms. */
@@ -2622,7 +2761,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_epoch_of(
     memset(epoch->boot, 0xff, sizeof epoch->boot);
     if (kind != SHM_SYNC_I_TMPFS_MAGIC && kind != SHM_SYNC_I_HUGETLBFS_MAGIC &&
         !shm_sync_i_boot_id(epoch->boot))
-        return SHM_SYNC_UNIDENTIFIED;
+        return SHM_SYNC_NO_BOOT_ID;
     epoch->creation_time = shm_sync_i_creation_time(fd);
     return SHM_SYNC_OK;
 }
@@ -3439,7 +3578,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_publish_validity(
  * this is refused. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_file(
     const shm_sync_segment *segment, const shm_sync_i_epoch *here) {
-    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    uint32_t our_namespace = shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread);
     shm_sync_i_epoch found;
     uint32_t pid_namespace;
     shm_sync_i_load_validity(segment->i_base, &found, &pid_namespace);
@@ -3681,7 +3820,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_open_path_once(shm_sync_segment *s
         return result;
     }
     const shm_sync_i_header *header = &segment->i_header;
-    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    uint32_t our_namespace = shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread);
     *is_stale = !shm_sync_i_same_epoch(&header->epoch, &here) ||
                 header->pid_namespace != our_namespace;
     if (*is_stale)
@@ -4182,8 +4321,8 @@ SHM_SYNC_I_OUTLINE shm_sync_i_attempt shm_sync_i_state_step(shm_sync_i_sysv *sys
         result = shm_sync_i_identify();
     if (result != SHM_SYNC_OK)
         return shm_sync_i_refuse(sysv, result);
-    bool is_ours =
-        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    bool is_ours = sysv->header.pid_namespace ==
+                   shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread);
     if (state == SHM_SYNC_I_REINITIALIZING) {
         if (!shm_sync_i_is_alone(id))
             return SHM_SYNC_I_LATER;
@@ -4340,7 +4479,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_remove_if_alone(
         return result;
     bool is_half = SHM_SYNC_I_LOAD_SC(&word->state) == SHM_SYNC_I_REINITIALIZING;
     if (is_half ||
-        header.pid_namespace != SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker)) {
+        header.pid_namespace != shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread)) {
         *is_done = is_half ? shm_sync_i_is_alone(id) : shm_sync_i_seize(word, id);
         return *is_done ? shm_sync_i_remove_as(word, id,
                               is_half ? (uint32_t)SHM_SYNC_I_REINITIALIZING
@@ -4442,7 +4581,7 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_detach_sysv(shm_sync_segment *segm
  * Returns SHM_SYNC_WOULD_BLOCK, and changes nothing, if it is not. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_reinit_sysv(
     const shm_sync_segment *segment, const shm_sync_i_sysv *sysv, int id) {
-    uint32_t our_namespace = SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    uint32_t our_namespace = shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread);
     shm_sync_i_state *word = shm_sync_i_state_of(sysv->base);
     shm_sync_result result = shm_sync_i_check_objects(segment);
     if (result != SHM_SYNC_OK)
@@ -4479,9 +4618,9 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_enter_sysv(shm_sync_segment *segme
     segment->i_header = sysv->header;
     segment->i_sysv = id;
     result = shm_sync_i_publish(segment);
-    bool is_valid =
-        !sysv->is_half_reinitialized &&
-        sysv->header.pid_namespace == SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker);
+    bool is_valid = !sysv->is_half_reinitialized &&
+                    sysv->header.pid_namespace ==
+                        shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread);
     return result == SHM_SYNC_OK && !is_valid
                ? shm_sync_i_reinit_sysv(segment, sysv, id)
                : result;
@@ -4624,8 +4763,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * shm_sync_open_with); SHM_SYNC_NOT_A_SEGMENT, SHM_SYNC_UNSUPPORTED_FORMAT,
  * SHM_SYNC_CORRUPT, SHM_SYNC_LAYOUT_MISMATCH; SHM_SYNC_FOREIGN_PID_NAMESPACE,
  * SHM_SYNC_IN_USE, SHM_SYNC_STALE; SHM_SYNC_BLOCKED, SHM_SYNC_UNFINISHED,
- * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_UNIDENTIFIED,
- * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM. After all but SHM_SYNC_OK the segment is
+ * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_INVALID_ARGUMENT,
+ * SHM_SYNC_SYSTEM; SHM_SYNC_NO_PID_NAMESPACE, SHM_SYNC_NO_BOOT_ID, SHM_SYNC_RAW_CLONE,
+ * SHM_SYNC_NO_ROBUST_LISTS, SHM_SYNC_NO_FORK_DETECTION. After all but SHM_SYNC_OK the segment is
  * closed.
  *
  * A file can outlive the boot and the container in which its locks were initialised,
@@ -4678,8 +4818,9 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_fd(
     }
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_identify();
-    if (result == SHM_SYNC_OK && segment->i_header.pid_namespace !=
-                                     SHM_SYNC_I_LOAD(shm_sync_i_v1_this_thread.marker))
+    if (result == SHM_SYNC_OK &&
+        segment->i_header.pid_namespace !=
+            shm_sync_i_our_namespace(&shm_sync_i_v1_this_thread))
         result = SHM_SYNC_FOREIGN_PID_NAMESPACE;
     if (result == SHM_SYNC_OK)
         result = shm_sync_i_map(segment, copy);
@@ -5458,8 +5599,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
     if (result != SHM_SYNC_OK)
         return result;
     uint64_t others = 0;
+    const shm_sync_i_thread *me = shm_sync_i_me();
     for (uint64_t i = 0; i < semaphore->count; i++)
-        others += !shm_sync_i_is_mine(shm_sync_i_me(), &permits[i].lock);
+        others +=
+            !shm_sync_i_is_mine(me, &permits[i].lock, shm_sync_i_our_namespace(me));
     if (how == SHM_SYNC_I_WAIT && others == 0)
         return SHM_SYNC_DEADLOCK;
     bool unused;
@@ -5488,9 +5631,10 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
  *
  * Results: SHM_SYNC_OK; SHM_SYNC_DEADLOCK (this thread has all permits);
  * SHM_SYNC_TOO_MANY_LOCKS; SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE,
- * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED,
- * SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM; SHM_SYNC_INVALID_ARGUMENT (the object is no
- * semaphore). `*permit` is overwritten: it must not be a permit that is not released.
+ * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNSUPPORTED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
+ * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore); those of shm_sync_lock for a
+ * thread that can't own locks. `*permit` is overwritten: it must not be a permit that is
+ * not released.
  *
  * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter
  * gets them at once, and otherwise within 250 ms. */
@@ -5989,8 +6133,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_wait_for_peer(
  *
  * Results: SHM_SYNC_OK, SHM_SYNC_TOO_MANY_ENDPOINTS, SHM_SYNC_TOO_MANY_LOCKS,
  * SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE, SHM_SYNC_UNRECOVERABLE,
- * SHM_SYNC_UNSUPPORTED, SHM_SYNC_UNIDENTIFIED, SHM_SYNC_CORRUPT,
- * SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM.
+ * SHM_SYNC_UNSUPPORTED, SHM_SYNC_CORRUPT, SHM_SYNC_INVALID_ARGUMENT, SHM_SYNC_SYSTEM;
+ * those of shm_sync_lock for a thread that can't own locks.
  *
  * When the thread ends without shm_sync_sender_close, its endpoint counts as dead. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_sender_open(

@@ -103,6 +103,8 @@ static void layout_is_known(void)
 {
     EXPECT(shm_sync_i_identify() == SHM_SYNC_OK);
     EXPECT(shm_sync_i_me()->is_known);
+    bool wipes_memory = getenv("WITHOUT_WIPED_MEMORY") == NULL;
+    EXPECT((shm_sync_i_me()->own_page == NULL) == wipes_memory);
 }
 
 static void words_are_those_that_libc_leaves(void)
@@ -300,6 +302,30 @@ static void fork_inside_a_lock(void)
     EXPECT(head->list == (const void *)head);
 }
 
+static void use_libc_after_fork(void)
+{
+    shm_sync_mutex held = mutexes[0];
+    EXPECT(pthread_mutex_lock(libc_mutex(1)) == 0);
+    /* The parent's mutex is not on the list of this process. */
+    EXPECT(words(1)->next == (const void *)shm_sync_i_me()->head);
+    EXPECT(memcmp(&held, &mutexes[0], sizeof held) == 0);
+    EXPECT(shm_sync_lock(&mutexes[2]) == SHM_SYNC_OK);
+    EXPECT(pthread_mutex_unlock(libc_mutex(1)) == 0);
+    EXPECT(shm_sync_unlock(&mutexes[2]) == SHM_SYNC_OK);
+    EXPECT(memcmp(&held, &mutexes[0], sizeof held) == 0);
+}
+
+/* The first lock of the child is one of libc, on a list that must be empty by then. */
+static void libc_locks_first_after_a_fork(void)
+{
+    for (int i = 0; i < 3; i++) {
+        init(i, false);
+    }
+    EXPECT(shm_sync_lock(&mutexes[0]) == SHM_SYNC_OK);
+    in_child(use_libc_after_fork);
+    EXPECT(shm_sync_unlock(&mutexes[0]) == SHM_SYNC_OK);
+}
+
 /* libc does not know the id of such a process, and has the list of its parent. */
 static void raw_clone_is_refused(void)
 {
@@ -311,7 +337,7 @@ static void raw_clone_is_refused(void)
     long child = syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
     EXPECT(child >= 0);
     if (child == 0) {
-        EXPECT(shm_sync_lock(&mutexes[1]) == SHM_SYNC_UNIDENTIFIED);
+        EXPECT(shm_sync_lock(&mutexes[1]) == SHM_SYNC_RAW_CLONE);
         EXPECT(shm_sync_unlock(&mutexes[0]) == SHM_SYNC_NOT_HELD);
         EXPECT(head->list == first);
         size_t len;
@@ -519,6 +545,7 @@ static const struct {
     CASE(unrecoverable_is_refused),
     CASE(unrecoverable_seat_is_not_occupied),
     CASE(fork_inside_a_lock),
+    CASE(libc_locks_first_after_a_fork),
     CASE(raw_clone_is_refused),
     CASE(libc_locks_if_the_layout_is_unknown),
     CASE(timeouts_of_each_way),

@@ -31,12 +31,15 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("the program prints text")
 }
 
-/// Runs a program that lists its cases, once for each. Returns how many there are.
-pub(crate) fn run_cases(program: &Path) -> usize {
+/// Runs a program that lists its cases, once for each. `prepare` is called for each
+/// command. Returns how many cases there are.
+pub(crate) fn run_cases(program: &Path, prepare: impl Fn(&mut Command)) -> usize {
     let cases = run(&mut Command::new(program));
     for case in cases.lines() {
         println!("{case}");
-        run(Command::new(program).arg(case));
+        let mut command = Command::new(program);
+        prepare(&mut command);
+        run(command.arg(case));
     }
     cases.lines().count()
 }
@@ -46,7 +49,7 @@ fn header_refuses_damaged_segments_and_wrong_calls() {
     let Some(program) = program(c_compiler(), Language::C, "damaged.c") else {
         return;
     };
-    assert!(run_cases(&program) > 20);
+    assert!(run_cases(&program, |_| ()) > 20);
 }
 
 /// The variables `SHM_SYNC_FUZZ_SEED` and `SHM_SYNC_FUZZ_SECONDS` make it longer.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -70,7 +71,20 @@ impl Peer {
     }
 
     pub(crate) fn start(&self) -> Running {
+        self.start_in(|| {})
+    }
+
+    /// Starts the peer in a sandbox. `refuse` calls functions of
+    /// [`seccomp`](crate::support::seccomp).
+    pub(crate) fn start_in(&self, refuse: fn()) -> Running {
         let mut command = (self.command)();
+        // SAFETY: those functions make system calls only.
+        unsafe {
+            command.pre_exec(move || {
+                refuse();
+                Ok(())
+            })
+        };
         // The stage of this test is no stage of the peer.
         command.env_remove("SHM_SYNC_TEST_STAGE");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -11,7 +11,7 @@ use shm_sync::{Removal, Segment, SegmentOptions, ShmMutex};
 
 use crate::build::{Compiler, Product};
 use crate::peer::{Peer, peers};
-use crate::support::{NOBODY, TestName, is_root_for};
+use crate::support::{NOBODY, TestName, is_root_for, seccomp};
 use crate::world::{Place, World, fingerprint};
 
 fn is_rust(peer: &Peer) -> bool {
@@ -102,6 +102,31 @@ fn program_with_another_libc_is_refused() {
     running.expect(&open(&place.name), "layout_mismatch");
     running.end();
     place.segment.ledger();
+}
+
+/// A sandbox refuses a system call: the peer does without, or names what is missing.
+#[test]
+fn refused_system_calls_are_named() {
+    let no_wiped_memory = || seccomp::refuse_wiped_memory(libc::EINVAL);
+    let no_madvise = || seccomp::refuse(libc::SYS_madvise, libc::EPERM);
+    let no_robust_lists = || seccomp::refuse(libc::SYS_get_robust_list, libc::ENOSYS);
+    let refusals: [(fn(), &str); 3] = [
+        (no_wiped_memory, "ok"),
+        (no_madvise, "no_fork_detection"),
+        (no_robust_lists, "no_robust_lists"),
+    ];
+    let place = Place::new("languages-calls");
+    for peer in peers().iter().filter(|peer| !is_rust(peer)) {
+        for (refuse, reply) in refusals {
+            let mut running = peer.start_in(refuse);
+            running.expect(&open(&place.name), reply);
+            if reply == "ok" {
+                running.expect("increment 100", "ok 0");
+                running.expect("wait_for 9 5", "timed_out");
+            }
+            running.end();
+        }
+    }
 }
 
 #[test]

@@ -60,7 +60,11 @@ EXPORT const char *shm_sync_py_name(int result) {
         NAME(BLOCKED);
         NAME(UNSEALED);
         NAME(NO_SPACE);
-        NAME(UNIDENTIFIED);
+        NAME(NO_PID_NAMESPACE);
+        NAME(NO_BOOT_ID);
+        NAME(RAW_CLONE);
+        NAME(NO_ROBUST_LISTS);
+        NAME(NO_FORK_DETECTION);
         NAME(LOCKS_HELD);
         NAME(TOO_MANY_ENDPOINTS);
         NAME(SYSTEM);

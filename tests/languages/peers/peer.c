@@ -88,6 +88,10 @@ static const char *name_of(shm_sync_result result)
         return "in_use";
     case SHM_SYNC_STALE:
         return "stale";
+    case SHM_SYNC_NO_ROBUST_LISTS:
+        return "no_robust_lists";
+    case SHM_SYNC_NO_FORK_DETECTION:
+        return "no_fork_detection";
     default:
         return second_unit_text(result);
     }

@@ -68,6 +68,8 @@ std::string name_of(shm_sync::result result)
         {SHM_SYNC_TOO_MANY_ENDPOINTS, "too_many_endpoints"},
         {SHM_SYNC_STALE, "stale"},
         {SHM_SYNC_IN_USE, "in_use"},
+        {SHM_SYNC_NO_ROBUST_LISTS, "no_robust_lists"},
+        {SHM_SYNC_NO_FORK_DETECTION, "no_fork_detection"},
     };
     auto found = names.find(result);
     return found == names.end() ? shm_sync::text(result) : found->second;
