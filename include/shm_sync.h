@@ -3420,8 +3420,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
         kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
     uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
     bool was_held = shm_sync_i_holder_of(&lock->pthread.words) != 0 ||
-                    shm_sync_i_owner_died(&lock->pthread.words) ||
-                    SHM_SYNC_I_LOAD(&lock->holder) != 0;
+                    shm_sync_i_owner_died(&lock->pthread.words);
     bool is_recorded = record == SHM_SYNC_I_POISON
                            ? found >> 60 != 0
                            : (found & SHM_SYNC_I_NOTE_DIED) != 0;

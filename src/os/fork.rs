@@ -105,8 +105,8 @@ impl ForkMarker {
             || OwnPage::of_marker(self.0).is_some_and(OwnPage::is_of_this_process)
     }
 
-    /// Returns whether this process has certainly made the marker. If only a system call
-    /// can tell, the result is `false`, and [`is_current`](Self::is_current) asks.
+    /// Returns whether this process has certainly made the marker. If only a system
+    /// call can tell, the result is `false`, and [`is_current`](Self::is_current) asks.
     #[inline]
     pub(crate) fn is_current_fast(self) -> bool {
         self.pid_namespace_fast() != WIPED

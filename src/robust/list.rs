@@ -154,8 +154,8 @@ impl RobustList {
     }
 
     /// Records that `prev` is the entry before `entry`. Does nothing if `entry` is the
-    /// head of the list: glibc writes the entry before the head, but never reads it, and
-    /// musl has no word for it.
+    /// head of the list: glibc writes the entry before the head, but never reads it,
+    /// and musl has no word for it.
     ///
     /// # Safety
     ///

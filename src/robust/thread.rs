@@ -272,7 +272,11 @@ pub(crate) fn pid_namespace() -> Result<u32, IdentityError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::os::pthread::{Outcome, Protocol};
+    use crate::robust::{Blocking, Unlock};
 
     #[test]
     fn smoke() {
@@ -291,5 +295,105 @@ mod tests {
         assert_eq!(here.0, there.0);
         assert_eq!(here.1.pid(), there.1.pid());
         assert_ne!(here.1.tid(), there.1.tid());
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Code {
+        /// This copy of the crate.
+        Ours,
+        /// libc, called by other code.
+        Other,
+    }
+
+    /// Locks or unlocks each mutex that `steps` name, in one thread. After each step,
+    /// the count must not be below the number of mutexes on the list. Returns after
+    /// which steps there is a count.
+    fn count_is_never_too_low_after(steps: &[(usize, Code)]) -> Vec<bool> {
+        let mutexes: Vec<_> = (0..8).map(|_| Box::new(RobustMutex::new())).collect();
+        for mutex in &mutexes {
+            // SAFETY: no thread uses the mutex, and it stays in its box.
+            unsafe { mutex.init(Protocol::None) }.unwrap();
+        }
+        let mut holders = [None; 8];
+        let mut has_count = Vec::new();
+        ThreadState::with(|me| {
+            let me = me.unwrap();
+            let owner = me.owner();
+            let unlock = |index: usize, holder| {
+                let mutex: &RobustMutex = &mutexes[index];
+                match holder {
+                    Code::Ours => {
+                        // SAFETY: the mutex is initialised. `owner` is this thread.
+                        let unlock = unsafe { mutex.unlock(owner, || ()) };
+                        let Unlock::Removed(was) = unlock else {
+                            panic!("{unlock:?}");
+                        };
+                        me.pop_lock(was);
+                    }
+                    // SAFETY: the mutex is initialised.
+                    Code::Other => assert!(unsafe { mutex.as_pthread().unlock() }),
+                }
+            };
+            for &(index, code) in steps {
+                match (holders[index].take(), code) {
+                    (Some(holder), _) => unlock(index, holder),
+                    (None, Code::Ours) => {
+                        let room = me.room().unwrap();
+                        // SAFETY: the mutex is initialised, and outlives the lock.
+                        // `owner` is this thread.
+                        let outcome = unsafe { mutexes[index].lock(owner, Blocking::Try) };
+                        assert_eq!(outcome, Outcome::Acquired);
+                        me.push_lock(room);
+                        holders[index] = Some(code);
+                    }
+                    (None, Code::Other) => {
+                        // SAFETY: the mutex is initialised, and outlives the lock.
+                        let outcome = unsafe { mutexes[index].as_pthread().trylock() };
+                        assert_eq!(outcome, Outcome::Acquired);
+                        holders[index] = Some(code);
+                    }
+                }
+                if me.top.get() == owner.first_held() {
+                    assert!(
+                        me.entries.get() >= owner.count_held(),
+                        "after {code:?} {index}"
+                    );
+                }
+                has_count.push(me.counts_locks());
+            }
+            for (index, holder) in holders.into_iter().enumerate() {
+                holder.into_iter().for_each(|holder| unlock(index, holder));
+            }
+            assert_eq!(owner.count_held(), 0);
+        });
+        has_count
+    }
+
+    proptest! {
+        #[test]
+        fn count_is_never_too_low(
+            steps in prop::collection::vec(
+                (0_usize..8, prop_oneof![Just(Code::Ours), Just(Code::Other)]),
+                0..60,
+            )
+        ) {
+            count_is_never_too_low_after(&steps);
+        }
+    }
+
+    /// However deep locks nest, the next one walks over the oldest at most.
+    #[test]
+    fn unlock_of_the_newest_keeps_the_count() {
+        let counts = |steps: &[(usize, Code)]| {
+            let counts = count_is_never_too_low_after(steps);
+            counts.into_iter().map(u8::from).collect::<Vec<_>>()
+        };
+        let [a, b, c, d] = [0, 1, 2, 3].map(|index| (index, Code::Ours));
+        assert_eq!(counts(&[a, a, b, b]), [0, 0, 0, 0]);
+        assert_eq!(counts(&[a, b, b, c]), [0, 1, 0, 1]);
+        assert_eq!(counts(&[a, b, c, d, d, d, d, c]), [0, 1, 1, 1, 1, 1, 1, 1]);
+        // The mutex of the other code may get entries behind it.
+        let x = (4, Code::Other);
+        assert_eq!(counts(&[x, a, a, a]), [0, 1, 0, 1]);
     }
 }

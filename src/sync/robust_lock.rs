@@ -27,9 +27,9 @@
 //! 4. A locker records the owner death *before* it marks the mutex consistent. After a
 //!    crash between the two, the next locker sees the owner death and repeats both.
 //! 5. `holder` counts only if pthread's words name the same thread, because C code does
-//!    not write it, and an unlock may leave it. Only the holder writes `holder`, `record` and `failures`. There are
-//!    two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run while
-//!    no other thread uses the lock.
+//!    not write it, and an unlock may leave it. Only the holder writes `holder`,
+//!    `record` and `failures`. There are two exceptions: `clear_poison` does not lock,
+//!    and `reset` and `reinit` run while no other thread uses the lock.
 //! 6. Any bytes are valid in every field, because a file may come from anywhere.
 //!
 //! # Memory ordering

@@ -54,8 +54,9 @@ pub(in crate::robust) struct MutexWords {
     pub(in crate::robust) lock: AtomicU32,
     /// How many times the holder has locked a recursive mutex. Otherwise 1 or 0.
     count: AtomicU32,
-    /// Two words of glibc: `__owner`, which is the holder's thread id or a special value
-    /// (see [`last_owner`](Self::last_owner)), and `__nusers`, the number of holders.
+    /// Two words of glibc: `__owner`, which is the holder's thread id or a special
+    /// value (see [`last_owner`](Self::last_owner)), and `__nusers`, the number of
+    /// holders.
     owner_and_users: AtomicU64,
     pub(super) kind: AtomicU32,
     _spins: AtomicU32,
@@ -124,8 +125,8 @@ impl MutexWords {
         self.owner_and_users.store(words, Ordering::Relaxed);
     }
 
-    /// Clears the next entry of a mutex that was removed from the list. glibc clears the
-    /// previous one as well. It reads neither of a mutex that is on no list.
+    /// Clears the next entry of a mutex that was removed from the list. glibc clears
+    /// the previous one as well. It reads neither of a mutex that is on no list.
     #[inline]
     pub(in crate::robust) fn clear_list_node(&self) {
         let none = std::ptr::null_mut();

@@ -142,12 +142,12 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
     (
         Operation::Unlock,
         Scene::Alone,
-        &["holder removed", "word freed"],
+        &[HOLDER_REMOVED, "word freed"],
     ),
     (
         Operation::Unlock,
         Scene::Crowd,
-        &["holder removed", "word freed", "futex wake"],
+        &[HOLDER_REMOVED, "word freed", "futex wake"],
     ),
     (
         Operation::Section,
@@ -157,7 +157,7 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
             "holder set",
             "data",
             "data",
-            "holder removed",
+            HOLDER_REMOVED,
             "word freed",
         ],
     ),
@@ -188,19 +188,19 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
         ],
     ),
     (Operation::Wait, Scene::Alone, WAIT),
-    (Operation::WaitTimeout, Scene::Alone, WAIT),
+    (Operation::WaitTimeout, Scene::Alone, WAIT_TIMEOUT),
     (
         Operation::Wait,
         Scene::Called,
         &[
-            "holder removed",
+            HOLDER_REMOVED,
             "word freed",
             "waiters up",
             "futex wait",
             "waiters down",
             "futex wake",
             "word taken",
-            "holder set",
+            HOLDER_SET_AGAIN,
         ],
     ),
     (Operation::NotifyOne, Scene::Alone, &["sequence up"]),
@@ -217,7 +217,7 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
 ];
 
 const WAIT: &[&str] = &[
-    "holder removed",
+    HOLDER_REMOVED,
     "word freed",
     "waiters up",
     "futex wait",
@@ -225,6 +225,31 @@ const WAIT: &[&str] = &[
     "word taken",
     "holder set",
 ];
+
+/// No other process locks meanwhile.
+const WAIT_TIMEOUT: &[&str] = &[
+    HOLDER_REMOVED,
+    "word freed",
+    "waiters up",
+    "futex wait",
+    "waiters down",
+    "word taken",
+    HOLDER_SET_AGAIN,
+];
+
+/// glibc's words name a dead holder, so an unlock leaves `holder` as it is. The next
+/// lock of the same thread does not change it, and in a crowd other threads do. An empty
+/// step is not expected.
+const HOLDER_REMOVED: &str = if cfg!(target_env = "musl") {
+    "holder removed"
+} else {
+    ""
+};
+const HOLDER_SET_AGAIN: &str = if cfg!(target_env = "musl") {
+    "holder set"
+} else {
+    ""
+};
 
 on_stage! {
     output to record;
@@ -316,10 +341,11 @@ on_stage! {
         }
         print_header(STEPS, &["operation", "scene", "steps seen"]);
         for (operation, scene, documented) in DOCUMENTED_STEPS {
+            let documented: Vec<_> = documented.iter().copied().filter(|step| !step.is_empty()).collect();
             let steps = match scene {
                 Scene::Crowd | Scene::Called => {
-                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, documented));
-                    tries.find(|steps| steps == documented).unwrap_or_default()
+                    let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, &documented));
+                    tries.find(|steps| *steps == documented).unwrap_or_default()
                 }
                 _ => steps_of::<Ours>(operation, scene),
             };
