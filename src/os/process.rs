@@ -95,6 +95,23 @@ pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
     rc == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
+/// Returns the ids of all threads of this process: the names in `/proc/self/task`.
+///
+/// # Errors
+///
+/// `/proc` is not mounted, or it shows the ids of another pid namespace.
+pub(crate) fn threads() -> io::Result<Vec<u32>> {
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/task")? {
+        let name = entry?.file_name();
+        let tid = name.to_str().and_then(|name| name.parse().ok());
+        // The names of another namespace are other numbers. A thread may have ended.
+        let tid = tid.filter(|&tid| is_thread_of_this_process(tid));
+        threads.push(tid.ok_or_else(|| io::Error::other("/proc shows other threads"))?);
+    }
+    Ok(threads)
+}
+
 /// Calls [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html) with
 /// `_SC_NPROCESSORS_ONLN`. Returns the number of processors that are online, or 1 if it
 /// is unknown.
@@ -121,5 +138,6 @@ mod tests {
     fn smoke() {
         assert!(is_thread_of_this_process(gettid()));
         assert!(!is_thread_of_this_process(0x3fff_ffff));
+        assert!(threads().unwrap().contains(&gettid()));
     }
 }

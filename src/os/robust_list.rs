@@ -43,6 +43,26 @@ pub(crate) fn head_of_this_thread() -> io::Result<Option<NonNull<RobustListHead>
     }
 }
 
+/// Calls [`get_robust_list(2)`] for any thread of this process. Returns the address of
+/// the head, which the thread may free when it ends. Returns `None` if the thread has no
+/// list registered, or has ended.
+///
+/// [`get_robust_list(2)`]: https://man7.org/linux/man-pages/man2/get_robust_list.2.html
+pub(crate) fn head_of(tid: u32) -> io::Result<Option<usize>> {
+    let mut head: usize = 0;
+    let mut len: libc::size_t = 0;
+    // SAFETY: both out-pointers are valid for writes of an address and a length.
+    let rc = unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut len) };
+    if rc == 0 {
+        return Ok(Some(head).filter(|&head| head != 0));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => Ok(None),
+        _ => Err(error),
+    }
+}
+
 /// Calls `set_robust_list(2)` with no list, in a thread that has none. Returns an error
 /// if the thread could not register a list. libc ignores that error.
 pub(crate) fn check_registration() -> io::Result<()> {

@@ -66,6 +66,7 @@
 //! |---|---|
 //! | `layout` | the words of libc's mutex: a module for glibc, and one for musl |
 //! | `list` | insertion into and removal from the list, and the count of held locks |
+//! | `held_within` | whether a thread of this process holds a mutex in a range of addresses |
 //! | `forked_child` | empties the list of a forked child, for musl |
 //! | `owner` | a thread as the owner of mutexes; the verification |
 //! | `mutex` | [`RobustMutex`] as an object: initialisation and state |
@@ -81,6 +82,7 @@ mod contended;
 mod fallback;
 #[cfg(target_env = "musl")]
 mod forked_child;
+mod held_within;
 mod layout;
 mod list;
 mod lock;
@@ -93,6 +95,7 @@ mod thread_id;
 
 pub(crate) use bound_to_thread::BoundToThread;
 pub(crate) use contended::Blocking;
+pub(crate) use held_within::is_any_held_within;
 #[cfg(test)]
 pub(crate) use layout::LOCK_WORD_OFFSET;
 pub(crate) use layout::{LastOwner, NAMES_DEAD_HOLDER};

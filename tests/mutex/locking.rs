@@ -159,6 +159,45 @@ on_stage! {
         }
     }
 
+    /// The lists of the threads tell it, because there are too many locks to ask each.
+    fn leaked_guard_keeps_mapping_of_many_locks() {
+        const LOCKS: usize = 100_000;
+        let many = || {
+            let options = shm_sync::SegmentOptions::new();
+            options.anonymous_with_len("many", LOCKS, |_: &mut [ShmMutex<u32>]| ()).unwrap()
+        };
+        let busy = [pair(), pair(), pair()];
+        let (busy, (end, ended)) = (&busy, std::sync::mpsc::channel::<()>());
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    let guards = busy.each_ref().map(|pair| pair.lock().unwrap());
+                    drop(guards);
+                }
+            });
+            for _ in 0..10 {
+                let locks = many();
+                drop(locks[7].lock().unwrap());
+                Segment::close(locks).unwrap();
+            }
+            // A thread that stays leaks a guard.
+            let locks = std::sync::Arc::new(many());
+            let (send, leaked) = std::sync::mpsc::channel();
+            let (stay, stayed) = std::sync::mpsc::channel::<()>();
+            let of_thread = std::sync::Arc::clone(&locks);
+            s.spawn(move || {
+                std::mem::forget(of_thread[LOCKS - 1].lock().unwrap());
+                drop(of_thread);
+                send.send(()).unwrap();
+                stayed.recv().unwrap_err();
+            });
+            leaked.recv().unwrap();
+            let refused = Segment::close(std::sync::Arc::into_inner(locks).unwrap());
+            assert!(matches!(refused, Err(shm_sync::Error::LocksHeld { .. })), "{refused:?}");
+            drop((stay, end));
+        });
+    }
+
     // musl does not empty the robust list of a forked child.
     fn forked_child_changes_no_lock_of_its_parent() {
         let [held, own] = [pair(), pair()];

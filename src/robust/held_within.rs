@@ -1,0 +1,137 @@
+//! Finds out whether a thread of this process holds a robust mutex in a range of
+//! addresses, without a look at the mutexes: each thread's list has those that it
+//! holds.
+//!
+//! Other threads change their lists meanwhile. So this reads them by
+//! [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html),
+//! which returns an error if an entry is no longer mapped.
+//!
+//! # Why no mutex is missed
+//!
+//! Suppose that a thread holds a mutex in the range during the whole call. Each thread
+//! puts new mutexes in front of its list. So the `next` of a mutex leads to one that was
+//! locked before it, also after the mutex has left the list, until it is cleared or the
+//! mutex is locked again. By these pointers, a walk from the head reaches every mutex
+//! that stays on the list, or does not reach the end: a cleared pointer, or the list of
+//! another thread, where it never finds the head that it looks for. Then it begins
+//! again.
+
+use std::ops::Range;
+
+use super::layout::PI_FLAG;
+use crate::os::mem::read_own_memory;
+use crate::os::process;
+use crate::os::robust_list::{self, MAX_ROBUST_LOCKS};
+
+/// How often the list of a thread is walked, if the thread changes it meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Returns whether a thread of this process holds a robust mutex whose list entry lies
+/// in the range. Returns `None` if that can't be found out.
+///
+/// The answer does not count for a mutex that a thread locks or unlocks during the
+/// call.
+pub(crate) fn is_any_held_within(range: &Range<usize>) -> Option<bool> {
+    for tid in process::threads().ok()? {
+        // A thread that has ended holds nothing, and neither does one without a list.
+        let Some(head) = robust_list::head_of(tid).ok()? else {
+            continue;
+        };
+        if (0..ATTEMPTS).find_map(|_| walk(head, range))? {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// Walks the list with this head. Returns whether an entry lies in the range, or `None`
+/// if the list has changed.
+fn walk(head: usize, range: &Range<usize>) -> Option<bool> {
+    let mut entry = read_own_memory(head).ok()?;
+    for _ in 0..=MAX_ROBUST_LOCKS {
+        if entry == head {
+            return Some(false);
+        }
+        let node = entry & !PI_FLAG;
+        if range.contains(&node) {
+            return Some(true);
+        }
+        entry = read_own_memory(node).ok()?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::os::pthread::{Outcome, Protocol};
+    use crate::robust::RobustMutex;
+
+    fn mutex() -> Box<RobustMutex> {
+        let mutex = Box::new(RobustMutex::new());
+        // SAFETY: no other thread knows the mutex, and it stays in its box.
+        unsafe { mutex.init(Protocol::None) }.unwrap();
+        mutex
+    }
+
+    fn range_of(mutex: &RobustMutex) -> Range<usize> {
+        let at = std::ptr::from_ref(mutex).addr();
+        at..at + size_of::<RobustMutex>()
+    }
+
+    fn lock(mutex: &RobustMutex) {
+        // SAFETY: the mutex is initialised, and outlives the lock.
+        let outcome = unsafe { mutex.as_pthread().trylock() };
+        assert_eq!(outcome, Outcome::Acquired);
+    }
+
+    fn unlock(mutex: &RobustMutex) {
+        // SAFETY: the mutex is initialised.
+        assert!(unsafe { mutex.as_pthread().unlock() });
+    }
+
+    #[test]
+    fn smoke() {
+        let mutex = mutex();
+        let range = range_of(&mutex);
+        assert_eq!(is_any_held_within(&range), Some(false));
+        lock(&mutex);
+        assert_eq!(is_any_held_within(&range), Some(true));
+        unlock(&mutex);
+        assert_eq!(is_any_held_within(&range), Some(false));
+    }
+
+    /// The other mutexes are locked before and after it, and change all the time.
+    #[test]
+    fn mutex_of_busy_thread_is_found() {
+        let (held, free) = (mutex(), mutex());
+        let (ranges, held) = ([range_of(&held), range_of(&free)], &held);
+        let (send, ready) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        thread::scope(|s| {
+            s.spawn(move || {
+                let others: Vec<_> = (0..6).map(|_| mutex()).collect();
+                lock(&others[0]);
+                lock(held);
+                send.send(()).unwrap();
+                while ended.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                    others[1..].iter().for_each(|other| lock(other));
+                    others.iter().for_each(|other| unlock(other));
+                    lock(&others[0]);
+                }
+                unlock(&others[0]);
+                unlock(held);
+            });
+            ready.recv().unwrap();
+            for _ in 0..2_000 {
+                assert_ne!(is_any_held_within(&ranges[0]), Some(false));
+                assert_ne!(is_any_held_within(&ranges[1]), Some(true));
+            }
+            drop(end);
+        });
+        assert_eq!(is_any_held_within(&ranges[0]), Some(false));
+    }
+}
