@@ -714,6 +714,8 @@ SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_last_number = 0;
 SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_processors = 0;
 /* 1: forked children empty their list. For musl. */
 SHM_SYNC_I_STATE uint8_t shm_sync_i_v1_has_handler = 0;
+/* The thread in which the handler has run last. */
+SHM_SYNC_I_STATE uint32_t shm_sync_i_v1_handled = 0;
 SHM_SYNC_I_STATE __thread shm_sync_i_thread shm_sync_i_v1_this_thread = {
     &shm_sync_i_v1_unset, NULL, NULL, NULL, 0, 0, 0, 0, false, false, 0, 0};
 
@@ -1193,9 +1195,12 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_own_page(
     for (;;) {
         shm_sync_i_own_page *last = SHM_SYNC_I_ACQUIRE(&shm_sync_i_v1_last_own_page);
         int is_own = last == NULL ? 0 : shm_sync_i_is_own_page(last);
-        *page = last;
-        if (is_own != 0)
-            return is_own > 0 ? SHM_SYNC_OK : SHM_SYNC_NO_FORK_DETECTION;
+        if (is_own < 0)
+            return SHM_SYNC_NO_FORK_DETECTION;
+        if (is_own > 0) {
+            *page = last;
+            return SHM_SYNC_OK;
+        }
         uint32_t pid_namespace = shm_sync_i_read_pid_namespace();
         if (pid_namespace == 0)
             return SHM_SYNC_NO_PID_NAMESPACE;
@@ -1332,7 +1337,7 @@ SHM_SYNC_I_INLINE bool shm_sync_i_is_pthread(uint32_t tid) {
 }
 
 /* Empties the list of the only thread of a forked child, if that thread has used this
- * header. The mutexes on it are those of the parent. */
+ * header. The mutexes on it are those of the parent. The child has locked nothing. */
 SHM_SYNC_I_OUTLINE void shm_sync_i_empty_list(void) {
     shm_sync_i_head *head = shm_sync_i_v1_this_thread.head;
     if (head != NULL) {
@@ -1341,12 +1346,17 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_empty_list(void) {
     }
 }
 
+SHM_SYNC_I_OUTLINE void shm_sync_i_handle_fork(void) {
+    shm_sync_i_empty_list();
+    SHM_SYNC_I_STORE(&shm_sync_i_v1_handled, (uint32_t)shm_sync_i_syscall(SYS_gettid));
+}
+
 /* Has the list of each forked child emptied, which musl does not do. Two threads may
  * both install the handler, which does no harm. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_install_handler(void) {
 #ifdef SHM_SYNC_I_MUSL
     if (SHM_SYNC_I_LOAD(&shm_sync_i_v1_has_handler) == 0) {
-        if (pthread_atfork(NULL, NULL, shm_sync_i_empty_list) != 0)
+        if (pthread_atfork(NULL, NULL, shm_sync_i_handle_fork) != 0)
             return false;
         SHM_SYNC_I_STORE(&shm_sync_i_v1_has_handler, (uint8_t)1);
     }
@@ -1355,8 +1365,9 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_install_handler(void) {
 }
 
 /* Finds the list of a thread. The kernel knows none in a new thread of musl, and in a
- * forked child until musl registers it again. A child of _Fork() has run no handlers, so
- * its list is emptied here. */
+ * forked child until it locks a shared mutex. A child of _Fork() has run no handlers, so
+ * its list is emptied here. If it has locked a private mutex by libc before, that mutex
+ * leaves the list, and its unlock empties the list once more. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_list(
     shm_sync_i_thread *me, uint32_t tid) {
     shm_sync_i_head *head = NULL;
@@ -1367,7 +1378,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_list(
     if (head == NULL) {
         if (!SHM_SYNC_I_REGISTERS_AT_FIRST_LOCK)
             return SHM_SYNC_NO_ROBUST_LISTS;
-        shm_sync_i_empty_list();
+        if (SHM_SYNC_I_LOAD(&shm_sync_i_v1_handled) != tid)
+            shm_sync_i_empty_list();
     }
     if (!shm_sync_i_install_handler())
         return SHM_SYNC_NO_SPACE;
@@ -1380,16 +1392,15 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     int saved = errno;
     uint32_t tid = (uint32_t)shm_sync_i_syscall(SYS_gettid);
     shm_sync_result result = shm_sync_i_find_list(me, tid);
-    if (result == SHM_SYNC_OK)
+    if (result == SHM_SYNC_OK) {
+        me->tid = tid;
+        me->id = ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 |
+                 (tid & SHM_SYNC_I_TID_MASK);
+        me->top = NULL; /* the first lock counts */
         result = shm_sync_i_mark(me);
+    }
     errno = saved;
-    if (result != SHM_SYNC_OK)
-        return result;
-    me->tid = tid;
-    me->id =
-        ((uint64_t)getpid() & SHM_SYNC_I_TID_MASK) << 30 | (tid & SHM_SYNC_I_TID_MASK);
-    me->top = NULL; /* the first lock counts */
-    return SHM_SYNC_OK;
+    return result;
 }
 
 /* Makes sure that the identity of the calling thread is valid. */
@@ -1405,7 +1416,6 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
 SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
     int32_t count = 0;
     void *entry = SHM_SYNC_I_LOAD(&me->head->list);
-    me->top = entry;
     while (
         entry != (void *)me->head && entry != NULL && count < SHM_SYNC_MAX_LOCKS_HELD) {
         entry = SHM_SYNC_I_LOAD(shm_sync_i_next_of(entry));
@@ -1413,6 +1423,9 @@ SHM_SYNC_I_COLD bool shm_sync_i_recount(shm_sync_i_thread *me) {
     }
     me->room = SHM_SYNC_MAX_LOCKS_HELD - count;
     me->all_ours = count == 0;
+    /* Other code may hold the first mutex. If this thread gets the lock, that one
+     * becomes the top. */
+    me->top = me->all_ours ? (void *)me->head : NULL;
     return count < SHM_SYNC_MAX_LOCKS_HELD;
 }
 
@@ -3420,7 +3433,8 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_lock(
         kind == SHM_SYNC_I_KIND_MUTEX ? SHM_SYNC_I_POISON : SHM_SYNC_I_NOTE;
     uint64_t found = SHM_SYNC_I_LOAD(&lock->record);
     bool was_held = shm_sync_i_holder_of(&lock->pthread.words) != 0 ||
-                    shm_sync_i_owner_died(&lock->pthread.words);
+                    shm_sync_i_owner_died(&lock->pthread.words) ||
+                    SHM_SYNC_I_LOAD(&lock->holder) != 0;
     bool is_recorded = record == SHM_SYNC_I_POISON
                            ? found >> 60 != 0
                            : (found & SHM_SYNC_I_NOTE_DIED) != 0;

@@ -44,8 +44,8 @@ pub(crate) fn head_of_this_thread() -> io::Result<Option<NonNull<RobustListHead>
 }
 
 /// Calls [`get_robust_list(2)`] for any thread of this process. Returns the address of
-/// the head, which the thread may free when it ends. Returns `None` if the thread has no
-/// list registered, or has ended.
+/// the head, which the thread may free when it ends. Returns `None` if the thread has
+/// no list registered, or has ended.
 ///
 /// [`get_robust_list(2)`]: https://man7.org/linux/man-pages/man2/get_robust_list.2.html
 pub(crate) fn head_of(tid: u32) -> io::Result<Option<usize>> {

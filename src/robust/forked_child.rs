@@ -7,8 +7,10 @@
 //! releases all of them, without a look at the lock words.
 //!
 //! A handler of `pthread_atfork` empties the list. `_Fork` runs no handlers, so the
-//! first lock by this crate empties the list as well. If C code locks a private robust
-//! mutex before that, in a child of `_Fork`, that mutex leaves the list.
+//! first lock by this crate empties the list as well. In a child of `_Fork`, C code
+//! must not lock a private mutex before that and unlock it afterwards, if the mutex is
+//! recursive, error-checking or robust: musl keeps each of these on the list, and the
+//! unlock would empty the list once more.
 
 use std::io;
 use std::ptr::NonNull;

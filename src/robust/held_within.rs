@@ -9,12 +9,12 @@
 //! # Why no mutex is missed
 //!
 //! Suppose that a thread holds a mutex in the range during the whole call. Each thread
-//! puts new mutexes in front of its list. So the `next` of a mutex leads to one that was
-//! locked before it, also after the mutex has left the list, until it is cleared or the
-//! mutex is locked again. By these pointers, a walk from the head reaches every mutex
-//! that stays on the list, or does not reach the end: a cleared pointer, or the list of
-//! another thread, where it never finds the head that it looks for. Then it begins
-//! again.
+//! puts new mutexes in front of its list. So the `next` of a mutex leads to one that
+//! was locked before it, also after the mutex has left the list, until it is cleared or
+//! the mutex is locked again. By these pointers, a walk from the head reaches every
+//! mutex that stays on the list, or does not reach the end: it finds a cleared pointer,
+//! or the list of another thread, where the head that it looks for is not. Then it
+//! begins again.
 
 use std::ops::Range;
 

@@ -43,7 +43,6 @@ use crate::os::robust_list::RobustListHead;
 
 use entry::ListNode;
 pub(crate) use entry::{Entry, LastOwner};
-pub(crate) use libc_layout::NAMES_DEAD_HOLDER;
 use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, HEAD_HAS_PREV, KIND_PRIO_INHERIT};
 pub(super) use libc_layout::{
     KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,

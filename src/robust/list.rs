@@ -7,7 +7,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::layout::{Entry, MutexWords, PI_FLAG, next_of, prev_of};
+use super::layout::{Entry, MutexWords, next_of, prev_of};
 use crate::os::robust_list::{MAX_ROBUST_LOCKS, RobustListHead};
 
 /// The robust list of the calling thread, in libc's known layout.
@@ -68,14 +68,6 @@ impl RobustList {
     #[inline]
     pub(crate) fn is_head(self, entry: Entry) -> bool {
         entry == self.head.as_ptr().cast()
-    }
-
-    /// Returns whether the mutex is the first entry of the list, and has no priority
-    /// inheritance.
-    #[inline]
-    pub(super) fn is_first(self, mutex: &MutexWords) -> bool {
-        // musl does not mark the entries of mutexes with priority inheritance.
-        self.first() == mutex.entry() && (PI_FLAG != 0 || !mutex.has_priority_inheritance())
     }
 
     /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies

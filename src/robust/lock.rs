@@ -124,7 +124,8 @@ impl RobustMutex {
     /// # Safety
     ///
     /// * The mutex is initialised.
-    /// * `list` is the calling thread's.
+    /// * `list` is the calling thread's, and the thread's method for this mutex is
+    ///   [`Method::List`].
     #[inline]
     pub(crate) unsafe fn unlock_fast(
         &self,
@@ -133,7 +134,7 @@ impl RobustMutex {
     ) -> Option<Released> {
         let mutex = self.words();
         // A mutex on the list is held by its thread, and is recoverable.
-        if !list.is_first(mutex) {
+        if list.first() != mutex.entry() {
             return None;
         }
         before();

@@ -98,7 +98,7 @@ pub(crate) use contended::Blocking;
 pub(crate) use held_within::is_any_held_within;
 #[cfg(test)]
 pub(crate) use layout::LOCK_WORD_OFFSET;
-pub(crate) use layout::{LastOwner, NAMES_DEAD_HOLDER};
+pub(crate) use layout::LastOwner;
 pub(crate) use list::RobustList;
 pub(crate) use lock::{Released, Unlock};
 pub(crate) use mutex::RobustMutex;

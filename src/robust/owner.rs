@@ -137,12 +137,6 @@ impl LockOwner {
         self.tid
     }
 
-    /// Returns the thread's list, if libc's layout is the known one.
-    #[inline]
-    pub(super) fn robust_list(self) -> Option<RobustList> {
-        self.list
-    }
-
     /// Returns the thread's list, if the method for `mutex` is [`Method::List`].
     #[inline]
     pub(super) fn robust_list_for(self, mutex: &MutexWords) -> Option<RobustList> {

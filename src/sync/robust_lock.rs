@@ -12,7 +12,7 @@
 //!
 //! | pthread mutex | holder | meaning |
 //! |---|---|---|
-//! | free | any | free |
+//! | free | 0 | free |
 //! | held | 0, or another thread | just locked, or about to be unlocked, or held by C code |
 //! | held | thread | held |
 //! | owner died | dead thread, or as above | no thread has locked since the owner death |
@@ -27,9 +27,9 @@
 //! 4. A locker records the owner death *before* it marks the mutex consistent. After a
 //!    crash between the two, the next locker sees the owner death and repeats both.
 //! 5. `holder` counts only if pthread's words name the same thread, because C code does
-//!    not write it, and an unlock may leave it. Only the holder writes `holder`,
-//!    `record` and `failures`. There are two exceptions: `clear_poison` does not lock,
-//!    and `reset` and `reinit` run while no other thread uses the lock.
+//!    not write it. Only the holder writes `holder`, `record` and `failures`. There are
+//!    two exceptions: `clear_poison` does not lock, and `reset` and `reinit` run while
+//!    no other thread uses the lock.
 //! 6. Any bytes are valid in every field, because a file may come from anywhere.
 //!
 //! # Memory ordering
@@ -56,8 +56,7 @@ use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
 use crate::robust::{
-    Blocking, NAMES_DEAD_HOLDER, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState,
-    Unlock,
+    Blocking, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState, Unlock,
 };
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
@@ -158,7 +157,7 @@ pub(super) trait Record {
 #[repr(C)]
 pub(super) struct RobustLock<R> {
     pthread: RobustMutex,
-    /// The [`ThreadId`] of the holder, or of the last one, or 0.
+    /// The holder's [`ThreadId`], or 0.
     pub(super) holder: AtomicU64,
     pub(super) record: R,
     /// The pid namespace of the thread ids in the lock word. In private memory it is
@@ -333,17 +332,13 @@ impl<R: Record> RobustLock<R> {
             return false;
         }
         ThreadState::with_cached(|me| {
-            let Some(list) = me.robust_list() else {
+            let Some(list) = me.robust_list_for(&self.pthread) else {
                 return false;
             };
-            let clear_holder = || {
-                if !NAMES_DEAD_HOLDER {
-                    self.clear_holder();
-                }
-            };
-            // SAFETY: a token exists, so the mutex is initialised. The list is this
-            // thread's.
-            let Some(released) = (unsafe { self.pthread.unlock_fast(list, clear_holder) }) else {
+            // SAFETY: a token exists, so the mutex is initialised. `robust_list_for`
+            // has returned the list.
+            let released = unsafe { self.pthread.unlock_fast(list, || self.clear_holder()) };
+            let Some(released) = released else {
                 return false;
             };
             if released.has_waiters() || me.counts_locks() {

@@ -305,6 +305,16 @@ static void fork_inside_a_lock(void)
 static void use_libc_after_fork(void)
 {
     shm_sync_mutex held = mutexes[0];
+    /* musl has private mutexes on the list, too, but registers it for shared ones only. */
+    pthread_mutex_t private_mutex;
+    pthread_mutexattr_t attr;
+    EXPECT(pthread_mutexattr_init(&attr) == 0);
+    EXPECT(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE) == 0);
+    EXPECT(pthread_mutex_init(&private_mutex, &attr) == 0);
+    EXPECT(pthread_mutex_lock(&private_mutex) == 0);
+    EXPECT(shm_sync_lock(&mutexes[3]) == SHM_SYNC_OK);
+    EXPECT(pthread_mutex_unlock(&private_mutex) == 0);
+    EXPECT(shm_sync_unlock(&mutexes[3]) == SHM_SYNC_OK);
     EXPECT(pthread_mutex_lock(libc_mutex(1)) == 0);
     /* The parent's mutex is not on the list of this process. */
     EXPECT(words(1)->next == (const void *)shm_sync_i_me()->head);
@@ -318,7 +328,7 @@ static void use_libc_after_fork(void)
 /* The first lock of the child is one of libc, on a list that must be empty by then. */
 static void libc_locks_first_after_a_fork(void)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < MUTEXES; i++) {
         init(i, false);
     }
     EXPECT(shm_sync_lock(&mutexes[0]) == SHM_SYNC_OK);

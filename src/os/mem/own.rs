@@ -20,11 +20,10 @@ pub(crate) fn read_own_memory(address: usize) -> io::Result<usize> {
         iov_base: std::ptr::without_provenance_mut(address),
         iov_len: len,
     };
+    let pid = nix::unistd::getpid().as_raw();
     // SAFETY: the kernel writes to `word` at most, for which `local` is valid. It
     // checks the other address.
-    let read = unsafe {
-        libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
-    };
+    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
     match usize::try_from(read) {
         Ok(read) if read == len => Ok(word),
         // Part of the word is mapped.

@@ -29,9 +29,6 @@ pub(super) const HEAD_HAS_PREV: bool = true;
 /// glibc registers the list when a thread begins, and in a forked child.
 pub(in crate::robust) const REGISTERS_AT_FIRST_LOCK: bool = false;
 
-/// After an owner death, `__owner` names the dead thread.
-pub(crate) const NAMES_DEAD_HOLDER: bool = true;
-
 /// The bits of the lock word that stay when a thread locks after an owner death, until
 /// [`mark_consistent`](MutexWords::mark_consistent): none.
 pub(in crate::robust) const KEPT_UNTIL_CONSISTENT: u32 = 0;

@@ -41,9 +41,6 @@ pub(super) const HEAD_HAS_PREV: bool = false;
 /// a forked child it registers the list anew, but does not empty it.
 pub(in crate::robust) const REGISTERS_AT_FIRST_LOCK: bool = true;
 
-/// After an owner death, no word names the dead thread.
-pub(crate) const NAMES_DEAD_HOLDER: bool = false;
-
 /// The bits of the lock word that stay when a thread locks after an owner death, until
 /// [`mark_consistent`](MutexWords::mark_consistent).
 pub(in crate::robust) const KEPT_UNTIL_CONSISTENT: u32 = FUTEX_OWNER_DIED;

@@ -124,7 +124,8 @@ impl<R: Record> RobustLock<R> {
     /// * The lock stays at this place in its memory object for as long as it is used.
     /// * No living thread holds it, waits for it or otherwise uses it at this place.
     pub(super) unsafe fn reinit_words(&self) -> io::Result<()> {
-        let was_held = !self.is_unlocked() || self.owner_died();
+        let was_held =
+            !self.is_unlocked() || self.owner_died() || self.holder.load(Ordering::Relaxed) != 0;
         if was_held && !self.record.is_set() {
             self.record_death_of(self.last_holder());
         }

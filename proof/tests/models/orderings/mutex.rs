@@ -26,6 +26,7 @@ const SET_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "set_owner", 0);
 const CLEAR_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "clear_owner", 0);
 const LAST_OWNER: Site = Site::new("src/robust/layout/glibc.rs", "owner", 0);
 const RECORD_HOLDER: Site = Site::new("src/sync/robust_lock.rs", "record_holder", 0);
+const CLEAR_HOLDER: Site = Site::new("src/sync/robust_lock.rs", "clear_holder", 0);
 const SET_POISON: Site = Site::new("src/sync/poison.rs", "set", 0);
 const IS_POISONED: Site = Site::new("src/sync/poison.rs", "is_set", 0);
 const WATCH: Site = Site::new("src/robust/mutex.rs", "watch", 0);
@@ -54,6 +55,7 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         relaxed(CLEAR_OWNER),
         relaxed(LAST_OWNER),
         relaxed(RECORD_HOLDER),
+        relaxed(CLEAR_HOLDER),
         relaxed(SET_POISON),
         relaxed(IS_POISONED),
         relaxed(WATCH),
@@ -94,9 +96,9 @@ impl Mutex {
         let fast = self
             .word
             .compare_exchange(0, tid, o.of(FAST), o.of(FAST_FAILED));
-        // An unlock leaves `holder`, which counts if `owner` names the same thread.
         if fast.is_ok() || !self.lock_slow(o, me) {
             assert_eq!(self.owner.load(o.of(LAST_OWNER)), 0, "wrong owner");
+            assert_eq!(self.holder.load(Relaxed), 0, "wrong holder");
             self.owner.store(tid, o.of(SET_OWNER));
         } else {
             // `RobustLock::recover_owner_death`
@@ -141,6 +143,7 @@ impl Mutex {
     }
 
     fn unlock(&self, o: Orderings) {
+        self.holder.store(0, o.of(CLEAR_HOLDER));
         self.owner.store(0, o.of(CLEAR_OWNER));
         let word = self.word.swap(0, o.of(RELEASE));
         if word & WAITERS != 0 {
