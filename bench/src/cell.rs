@@ -1,4 +1,4 @@
-//! The cells of the tables: a median, its spread and a ratio. Plots are drawn from
+//! The cells of the tables: a median, its interval and a ratio. Plots are drawn from
 //! cells, so a plot shows the figures of the report.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::series::{Measure, Series, Survives, table_and_column, three_digits};
-use crate::stats::{Summary, median, ratios};
+use crate::stats::{Interval, median, ratios};
 
 /// What a table shows of a series.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -15,11 +15,16 @@ pub(crate) struct Cell {
     pub(crate) contestant: String,
     pub(crate) survives: Survives,
     pub(crate) measure: Measure,
+    /// The number of rounds. 0 in files of older versions, which have no interval.
+    #[serde(default)]
+    rounds: usize,
     /// In the unit of the measure.
     pub(crate) median: f64,
-    /// Half the distance between the quartiles, relative to the median. `None` for a
-    /// single round.
-    spread: Option<f64>,
+    /// The bounds of the [`Interval`] of the median.
+    #[serde(default)]
+    low: f64,
+    #[serde(default)]
+    high: f64,
     /// The median of the ratios to the baseline, round by round. `None` for the
     /// baseline.
     pub(crate) ratio: Option<f64>,
@@ -28,16 +33,17 @@ pub(crate) struct Cell {
 impl Cell {
     /// Summarises a series. `base` is the series of the baseline.
     pub(crate) fn new(series: &Series, base: Option<&Series>) -> Self {
-        let summary = Summary::new(&series.rounds);
+        let interval = Interval::new(&series.rounds);
         let base = base.filter(|base| base.contestant != series.contestant);
         Self {
             workload: series.workload.clone(),
             contestant: series.contestant.to_owned(),
             survives: series.survives,
             measure: series.measure,
-            median: summary.median,
-            spread: Some(summary.spread())
-                .filter(|spread| series.rounds.len() > 1 && spread.is_finite()),
+            rounds: interval.values,
+            median: median(&series.rounds),
+            low: interval.low,
+            high: interval.high,
             ratio: base
                 .map(|base| median(&ratios(&series.rounds, &base.rounds)))
                 .filter(|ratio| ratio.is_finite()),
@@ -71,12 +77,19 @@ impl Cell {
     }
 }
 
-/// Formats the median, its spread, and the ratio to the baseline.
+/// Formats the median, its interval in the same unit, and the ratio to the baseline.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.value())?;
-        if let Some(spread) = self.spread {
-            write!(f, " ±{:.0} %", spread * 100.0)?;
+        let interval = Interval {
+            low: self.low,
+            high: self.high,
+            values: self.rounds,
+        };
+        let (unit, _) = self.measure.unit_for(self.median);
+        let interval = interval.show(|bound| three_digits(bound / unit));
+        if !interval.is_empty() {
+            write!(f, " {interval}")?;
         }
         match self.ratio {
             Some(ratio) => write!(f, " ×{}", three_digits(ratio)),
@@ -103,7 +116,7 @@ mod tests {
     fn smoke() {
         let all = [
             series("a", &[10.0, 20.0, 30.0]),
-            series("b", &[20.0, 40.0, 60.0]),
+            series("b", &[2e3, 40.0, 20.0, 60.0, 5.0, 40.0]),
             series("c", &[5e3]),
             series("left out", &[]),
         ];
@@ -111,7 +124,11 @@ mod tests {
         let shown: Vec<String> = cells.iter().map(Cell::to_string).collect();
         assert_eq!(
             shown,
-            ["20.0 ns ±25 %", "40.0 ns ±25 % ×2.00", "5.00 µs ×500"]
+            [
+                "20.0 ns [10.0–30.0 of 3]",
+                "40.0 ns [5.00–2000] ×2.00",
+                "5.00 µs ×500"
+            ]
         );
         assert_eq!(cells[0].table(), "wait", "{cells:?}");
         assert_eq!(cells[0].column(), "2 processes", "{cells:?}");

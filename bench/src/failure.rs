@@ -43,6 +43,30 @@ pub(crate) enum Failure {
     /// A CSV file with this name could not be read or written.
     #[error("{0}: {1}")]
     Records(String, String),
+    /// A program could not be started.
+    #[error("{program} does not run ({error}): install it, or add its directory to PATH")]
+    NoProgram {
+        program: String,
+        #[source]
+        error: io::Error,
+    },
+    /// A program failed. The second text is its last message.
+    #[error("{0}: {1}")]
+    Command(String, String),
+    /// The repository has no commit with this name.
+    #[error(
+        "the repository has no commit {0:?}: name a commit, a branch or a tag, and fetch it if it is elsewhere"
+    )]
+    UnknownCommit(String),
+    /// The benchmark program does not compile with shm-sync of the commit with this
+    /// name.
+    #[error(
+        "this benchmark program does not compile with shm-sync of {0}: cargo names the errors above; compare with a later commit"
+    )]
+    Incompatible(String),
+    /// `--compare` was given to a program that is not optimised.
+    #[error("--compare measures optimised programs: start it with `cargo run --release`")]
+    NotOptimised,
     /// SIGINT or SIGTERM arrived.
     #[error("interrupted")]
     Interrupted,

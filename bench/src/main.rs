@@ -5,15 +5,20 @@
 //! cargo run --release -p shm-sync-bench -- --quick
 //! cargo run --release -p shm-sync-bench -- --only contended
 //! cargo run --release -p shm-sync-bench -- --only family
+//! cargo run --release -p shm-sync-bench -- --compare HEAD~1 --only uncontended
 //! ```
 //!
 //! The contestants of a workload alternate round by round, so that noise affects all of
-//! them. The tables show medians over the rounds, half the distance between the
-//! quartiles, and medians of the ratios round by round. Ratios are comparable between
-//! machines; absolute times are not.
+//! them. The tables show medians over the rounds, their 95 % confidence intervals, and
+//! medians of the ratios round by round. Ratios are comparable between machines;
+//! absolute times are not.
 //!
 //! `--redraw` measures nothing: it draws the plots again from the cells of the tables,
 //! which each run writes to `benchmarks.csv` beside the report.
+//!
+//! `--compare` measures only shm-sync, at two commits. It compiles this program again
+//! with the library of the named commit, and both programs take turns. The comparison
+//! is printed, and no file is written. See [`compare`].
 //!
 //! There are three reports: `benchmarks.md` about locks, `family.md` about the other
 //! primitives, and `languages.md` about C. A run replaces those whose workloads it
@@ -24,6 +29,7 @@ mod affinity;
 mod cell;
 mod child;
 mod clock;
+mod compare;
 mod contestants;
 mod failure;
 mod foreign;
@@ -46,6 +52,7 @@ mod targets;
 mod workers;
 mod workloads;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,6 +82,13 @@ struct Options {
     /// Draw the plots again from the `benchmarks.csv` of an earlier run, and exit.
     #[arg(long, conflicts_with_all = ["quick", "only", "list", "csv"])]
     redraw: bool,
+    /// Compare shm-sync with that of another commit, which is compiled first. Print a
+    /// table, and write no report.
+    #[arg(long, value_name = "COMMIT", conflicts_with_all = ["list", "redraw", "out", "csv"])]
+    compare: Option<String>,
+    /// Measure shm-sync once, and print the cells. `--compare` starts programs with it.
+    #[arg(long, hide = true, conflicts_with_all = ["list", "redraw", "out", "csv", "compare"])]
+    turn: bool,
     /// Write the report and its plots into this directory.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     out: PathBuf,
@@ -110,6 +124,10 @@ fn main() -> ExitCode {
     }
     let outcome = if options.redraw {
         redraw(&options)
+    } else if options.turn {
+        turn(&chosen)
+    } else if let Some(commit) = &options.compare {
+        compare(&options, commit, &chosen)
     } else {
         run(&options, &chosen)
     };
@@ -131,13 +149,25 @@ fn redraw(options: &Options) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// Compares shm-sync with that of another commit.
+fn compare(options: &Options, commit: &str, chosen: &[Chosen]) -> Result<bool, Failure> {
+    progress::install_signal_handlers()?;
+    compare::run(commit, &Plan::new(options.quick), chosen)?;
+    Ok(true)
+}
+
+/// Measures for one round of a comparison.
+fn turn(chosen: &[Chosen]) -> Result<bool, Failure> {
+    progress::install_signal_handlers()?;
+    compare::turn(chosen, &mut io::stdout().lock())?;
+    Ok(true)
+}
+
 /// Measures, and writes the reports. Returns whether all targets were met.
 fn run(options: &Options, chosen: &[Chosen]) -> Result<bool, Failure> {
     progress::install_signal_handlers()?;
     let mode = if options.quick { "quick" } else { "full" };
-    let plan = Plan {
-        quick: options.quick,
-    };
+    let plan = Plan::new(options.quick);
     let mut rounds = records::create_rounds(&options.csv)?;
     let mut all_met = true;
     for Chosen { report, workloads } in chosen {

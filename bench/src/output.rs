@@ -28,8 +28,13 @@ const LEGEND: &str = "
 A cell has up to three parts:
 
 * the median of all rounds,
-* after `±`: half the distance between the quartiles, relative to the median,
+* in brackets: a 95 % confidence interval of the median, in the unit of the median,
 * after `×`: the median of the ratios to the baseline of the workload, round by round.
+
+Fewer than 6 rounds have no such interval. Then the brackets hold the smallest and the
+largest value and the number of rounds, as in `[19.8–20.5 of 3]`. The interval covers the
+noise between the rounds of this run. Another run, and another build of the same code, can
+differ by more.
 
 *Survives* tells whether the other processes can continue after a process was killed while
 it used the contestant: after every kill, after some kills, or after none.
@@ -225,9 +230,12 @@ mod tests {
         assert!(!cells.is_empty(), "there are no cells");
         let tables = tables_of(&report);
         for cell in &cells {
-            let shown = format!("| {cell} |");
             let begins = format!("| {} | {} |", cell.contestant, cell.survives.label());
-            let fits = |row: &&str| row.starts_with(&begins) && row.contains(&shown);
+            let is_shown = |row: &str| {
+                let mut shown = row.split(" | ");
+                shown.any(|shown| without_spread(shown.trim_end_matches(" |")) == cell.to_string())
+            };
+            let fits = |row: &&str| row.starts_with(&begins) && is_shown(row);
             let mut places = tables
                 .iter()
                 .filter(|(name, _)| cell.workload.starts_with(name));
@@ -235,6 +243,16 @@ mod tests {
             assert!(is_there, "the report has no {cell:?} at its place");
         }
         Ok(())
+    }
+
+    /// Removes the `±17 %` that reports of older versions have instead of an interval.
+    fn without_spread(cell: &str) -> String {
+        let parts = cell.split_once(" ±");
+        let parts = parts.and_then(|(value, rest)| Some((value, rest.split_once(" %")?.1)));
+        match parts {
+            Some((value, ratio)) => format!("{value}{ratio}"),
+            None => cell.to_owned(),
+        }
     }
 
     /// Returns the workload of each table in a report, and its rows.

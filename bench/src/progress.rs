@@ -40,9 +40,7 @@ impl Progress {
     ///
     /// [`Failure::Interrupted`] after SIGINT or SIGTERM.
     pub(crate) fn step(&self, what: &str) -> Result<(), Failure> {
-        if INTERRUPTED.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
+        check_interrupted()?;
         self.bar.set_message(what.to_owned());
         self.bar.inc(1);
         Ok(())
@@ -68,6 +66,14 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn set_interrupted(_signal: i32) {
     INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Fails with [`Failure::Interrupted`] after SIGINT or SIGTERM.
+pub(crate) fn check_interrupted() -> Result<(), Failure> {
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        return Err(Failure::Interrupted);
+    }
+    Ok(())
 }
 
 /// Makes SIGINT and SIGTERM end the run at the next step. Then destructors remove the

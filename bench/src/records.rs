@@ -57,7 +57,7 @@ pub(crate) fn cell_head(about: &About) -> String {
     for (name, value) in about {
         head += &format!("# {name}: {value}\n");
     }
-    head + "workload,contestant,survives,measure,median,spread,ratio\n"
+    head + "workload,contestant,survives,measure,rounds,median,low,high,ratio\n"
 }
 
 /// Appends one line per cell to a CSV file.
@@ -76,7 +76,9 @@ pub(crate) fn read_cells(path: &Path) -> Result<(About, Vec<Cell>), Failure> {
     parse_cells(&text).map_err(|error| unreadable(error.to_string()))
 }
 
-fn parse_cells(text: &str) -> Result<(About, Vec<Cell>), csv::Error> {
+/// Parses the text of such a file. Files of older versions have the column `spread`
+/// instead of `rounds`, `low` and `high`.
+pub(crate) fn parse_cells(text: &str) -> Result<(About, Vec<Cell>), csv::Error> {
     let about = text
         .lines()
         .map_while(|line| line.strip_prefix("# ")?.split_once(": "))
@@ -125,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn cells_of_older_versions_have_no_interval() -> Result<(), Failure> {
+        let titles = "workload,contestant,survives,measure,median,spread,ratio\n";
+        let text = format!("# mode: full\n{titles}a/b,c,kills,Nanos,1.5,0.1,2.0\n");
+        let (_, cells) = parse_cells(&text).map_err(failed)?;
+        assert_eq!(cells[0].to_string(), "1.50 ns ×2.00");
+        Ok(())
+    }
+
+    #[test]
     fn rounds_quote_names_with_a_comma() -> Result<(), Failure> {
         let mut file = ROUND_TITLES.as_bytes().to_vec();
         write_rounds(&mut file, &[series("bare word, spinning", &[1.5, 2.5])])?;
@@ -136,7 +147,7 @@ mod tests {
 
     #[test]
     fn wrong_cells_name_the_line() {
-        let text = cell_head(&vec![]) + "a,b,kills,Nanos,1.0,,\na,b,kills,Miles,1.0,,\n";
+        let text = cell_head(&vec![]) + "a,b,kills,Nanos,1,1,1,1,\na,b,kills,Miles,1,1,1,1,\n";
         let error = parse_cells(&text).unwrap_err().to_string();
         assert!(
             error.contains("line: 3") && error.contains("Miles"),

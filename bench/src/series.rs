@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 /// The contestant that all workloads are about.
 pub(crate) const SHM_SYNC: &str = "shm-sync";
 
+/// The C header of this crate, as a contestant.
+pub(crate) const SHM_SYNC_H: &str = "shm_sync.h";
+
+/// Returns whether a contestant is this crate, a variant of it or its C header.
+pub(crate) fn is_own(contestant: &str) -> bool {
+    contestant.starts_with(SHM_SYNC) || contestant.starts_with(SHM_SYNC_H)
+}
+
 /// The values of one contestant in one workload, one per round. Rounds with the same
 /// index ran next to each other.
 #[derive(Clone, Debug)]

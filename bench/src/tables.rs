@@ -164,7 +164,7 @@ mod tests {
         ];
         let text = tables(&all, "a", Style::Terminal);
         assert!(text.contains("wait: time, lower is better"), "{text}");
-        assert!(text.contains("40.0 ns ±25 % ×2.00"), "{text}");
+        assert!(text.contains("40.0 ns [20.0–60.0 of 3] ×2.00"), "{text}");
         assert!(text.contains("5.00 µs"), "{text}");
         let text = tables(&all, "a", Style::Markdown);
         assert!(

@@ -39,7 +39,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             ]);
         }
     }
-    run_rounds("baseline", entries, plan.pick(9, 3), progress)
+    run_rounds(plan, "baseline", entries, plan.pick(9, 3), progress)
 }
 
 fn turns<T: HandOver + 'static>(share: usize) -> Entry {

@@ -28,13 +28,14 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     let rounds = 5;
     let span = plan.pick(Duration::from_secs(1), Duration::from_millis(200));
     progress.begin("idle", rounds);
-    let mut groups = [
+    let mut groups = vec![
         in_lock::<Pthread<Robust>>()?,
         in_lock::<ShmSync>()?,
         in_lock::<PolledFlag>()?,
         in_wait::<monitors::Pthread>()?,
         in_wait::<ShmMonitor<ShmCondvar>>()?,
     ];
+    groups.retain(|group| plan.includes(group.series.contestant));
     thread::sleep(SETTLE);
     for group in &mut groups {
         group.sample()?;
@@ -47,7 +48,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             group.series.rounds.push(percent);
         }
     }
-    Ok(groups.map(|group| group.series).into())
+    Ok(groups.into_iter().map(|group| group.series).collect())
 }
 
 /// Waiters that wait for the same object.

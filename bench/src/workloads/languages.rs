@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::foreign;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::series::{Measure, SHM_SYNC, Series, Survives};
+use crate::series::{Measure, SHM_SYNC, SHM_SYNC_H, Series, Survives};
 
 /// All workloads of other languages.
 pub(crate) const ALL: &[Workload] = &[Workload {
@@ -31,7 +31,7 @@ of a library that can be loaded at any time: each access is a call of `__tls_get
 }];
 
 /// The contestant in C that uses the header.
-pub(crate) const HEADER: &str = "shm_sync.h";
+pub(crate) const HEADER: &str = SHM_SYNC_H;
 /// The same, as a compiler makes it for a library by default.
 const IN_LIBRARY: &str = "shm_sync.h in a library";
 /// The contestant in C that calls the C library.
@@ -67,7 +67,7 @@ fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
         entry(IN_LIBRARY, in_c(segment, in_library)),
         entry(SHM_SYNC, in_rust(segment)),
     ];
-    run_rounds("c", entries, plan.pick(401, 41), progress)
+    run_rounds(plan, "c", entries, plan.pick(401, 41), progress)
 }
 
 fn entry(

@@ -47,7 +47,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     entries.entries.push(lower_bound());
     entries.when = When::Afterwards;
     visit_all(&mut entries);
-    let mut series = run_rounds("recovery", entries.entries, plan.pick(200, 20), progress)?;
+    let mut series = run_rounds(
+        plan,
+        "recovery",
+        entries.entries,
+        plan.pick(200, 20),
+        progress,
+    )?;
     let tails: Vec<Series> = series.iter().map(tail).collect();
     series.extend(tails);
     Ok(series)

@@ -1,7 +1,7 @@
 //! Measurement round by round, in which the contestants alternate.
 
 use crate::failure::Failure;
-use crate::plan::order_in_round;
+use crate::plan::{Plan, order_in_round};
 use crate::progress::Progress;
 use crate::series::{Measure, Series, Survives};
 
@@ -76,14 +76,17 @@ impl Row {
     }
 }
 
-/// Measures `rounds` rounds of all entries. Adjacent entries with the same columns run
-/// directly after each other, in an order that changes from round to round.
+/// Measures `rounds` rounds of all entries that take part. Adjacent entries with the
+/// same columns run directly after each other, in an order that changes from round to
+/// round.
 pub(super) fn run_rounds(
+    plan: &Plan,
     label: &'static str,
-    entries: Vec<Entry>,
+    mut entries: Vec<Entry>,
     rounds: usize,
     progress: &Progress,
 ) -> Result<Vec<Series>, Failure> {
+    entries.retain(|entry| plan.includes(entry.contestant));
     progress.begin(label, rounds * entries.len());
     let mut rows: Vec<Row> = entries.into_iter().map(Row::new).collect();
     for round in 0..rounds {
@@ -129,7 +132,8 @@ mod tests {
             entry("y", "c", true),
             entry("y", "d", false),
         ];
-        let series = run_rounds("a test", entries, 3, &Progress::new()).unwrap();
+        let plan = Plan::new(true);
+        let series = run_rounds(&plan, "a test", entries, 3, &Progress::new()).unwrap();
         assert_eq!(*order.borrow(), "abcdbacbac");
         let contestants: Vec<_> = series.iter().map(|series| series.contestant).collect();
         assert_eq!(contestants, ["a", "b", "c"]);

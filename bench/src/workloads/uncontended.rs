@@ -18,6 +18,7 @@ const NAME: &str = "uncontended";
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let rounds = plan.pick(401, 41);
     let mut collector = Collector {
+        plan,
         progress,
         contestants: vec![],
     };
@@ -53,14 +54,18 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     Ok(series)
 }
 
-/// Collects the contestants that this machine supports.
+/// Collects the contestants that take part and that this machine supports.
 struct Collector<'a> {
+    plan: &'a Plan,
     progress: &'a Progress,
     contestants: Vec<Box<dyn Contestant>>,
 }
 
 impl Visitor for Collector<'_> {
     fn visit<L: Lock>(&mut self) {
+        if !self.plan.includes(L::PROFILE.name) {
+            return;
+        }
         match L::create() {
             Ok(lock) => self.contestants.push(Box::new(Counter { lock, done: 0 })),
             Err(failure) => self.progress.left_out(L::PROFILE.name, &failure),

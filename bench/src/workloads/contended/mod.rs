@@ -75,6 +75,7 @@ impl Rounds {
 
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let mut collector = Collector {
+        plan,
         progress,
         contestants: vec![],
     };
@@ -182,14 +183,18 @@ fn takes_part(profile: Profile, section: Section, workers: usize) -> bool {
     }
 }
 
-/// Collects the contestants that this machine supports.
+/// Collects the contestants that take part and that this machine supports.
 struct Collector<'a> {
+    plan: &'a Plan,
     progress: &'a Progress,
     contestants: Vec<Box<dyn Contestant>>,
 }
 
 impl Visitor for Collector<'_> {
     fn visit<L: Lock>(&mut self) {
+        if !self.plan.includes(L::PROFILE.name) {
+            return;
+        }
         match L::create() {
             Ok(lock) => self.contestants.push(Box::new(Typed(lock))),
             Err(failure) => self.progress.left_out(L::PROFILE.name, &failure),

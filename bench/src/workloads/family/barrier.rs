@@ -25,7 +25,7 @@ const MEETINGS: u32 = 4_000;
 pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failure> {
     let meetings = MEETINGS / plan.pick(1, 4);
     let entries = vec![entry::<Own>(meetings), entry::<Pthread>(meetings)];
-    run_rounds("barrier", entries, plan.pick(31, 5), progress)
+    run_rounds(plan, "barrier", entries, plan.pick(31, 5), progress)
 }
 
 fn entry<B: Barrier>(meetings: u32) -> Entry {

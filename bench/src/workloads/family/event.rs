@@ -24,7 +24,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         post_and_wait()?,
         eventfd()?,
     ];
-    let mut series = run_rounds("event", entries, one_thread::rounds(plan), progress)?;
+    let mut series = run_rounds(plan, "event", entries, one_thread::rounds(plan), progress)?;
     let share = plan.pick(1, 5);
     let entries = vec![
         turns::<Events>(SHM_SYNC, share),
@@ -33,7 +33,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         turns::<Semaphores>(Semaphores::NAME, share),
         turns::<PolledTurn<Spinning>>(PolledTurn::<Spinning>::NAME, share),
     ];
-    series.extend(run_rounds("event", entries, plan.pick(31, 5), progress)?);
+    series.extend(run_rounds(
+        plan,
+        "event",
+        entries,
+        plan.pick(31, 5),
+        progress,
+    )?);
     Ok(series)
 }
 

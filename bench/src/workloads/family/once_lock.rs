@@ -24,7 +24,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             black_box(&standard).get().copied()
         }),
     ];
-    run_rounds("once-lock", entries, one_thread::rounds(plan), progress)
+    run_rounds(
+        plan,
+        "once-lock",
+        entries,
+        one_thread::rounds(plan),
+        progress,
+    )
 }
 
 fn entry(

@@ -22,7 +22,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         published_publish()?,
         mutex_replace()?,
     ];
-    run_rounds("published", entries, one_thread::rounds(plan), progress)
+    run_rounds(
+        plan,
+        "published",
+        entries,
+        one_thread::rounds(plan),
+        progress,
+    )
 }
 
 fn published_read() -> Result<Entry, Failure> {

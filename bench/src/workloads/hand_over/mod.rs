@@ -49,7 +49,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         both_asleep::<Semaphores>(share),
         both_asleep::<Standard>(share),
     ];
-    let mut series = run_rounds("hand-over", two, plan.pick(45, 3), progress)?;
+    let mut series = run_rounds(plan, "hand-over", two, plan.pick(45, 3), progress)?;
     let mut more = vec![];
     for scenario in [Scenario::CallAll, Scenario::CallEach, Scenario::Ring] {
         more.extend([
@@ -60,7 +60,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             monitor::<Standard>(scenario, share),
         ]);
     }
-    series.extend(run_rounds("hand-over", more, plan.pick(9, 3), progress)?);
+    series.extend(run_rounds(
+        plan,
+        "hand-over",
+        more,
+        plan.pick(9, 3),
+        progress,
+    )?);
     Ok(series)
 }
 

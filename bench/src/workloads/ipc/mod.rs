@@ -125,7 +125,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     for size in SIZES {
         entries.extend(all_channels(plan, size, Traffic::OneWay));
     }
-    run_rounds("ipc", entries, plan.pick(11, 3), progress)
+    run_rounds(plan, "ipc", entries, plan.pick(11, 3), progress)
 }
 
 /// Returns the entries of all channels that can carry messages of this size.

@@ -36,7 +36,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         million::<Segment<[ShmMutex<u64>]>>(len),
     ];
     let mut series = sizes();
-    series.extend(run_rounds("memory", entries, plan.pick(5, 3), progress)?);
+    series.extend(run_rounds(
+        plan,
+        "memory",
+        entries,
+        plan.pick(5, 3),
+        progress,
+    )?);
     Ok(series)
 }
 

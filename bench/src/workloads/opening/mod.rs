@@ -36,7 +36,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             entries.push(entry(backing, SharedMemory));
         }
     }
-    let mut series = run_rounds("opening", entries, plan.pick(25, 5), progress)?;
+    let mut series = run_rounds(plan, "opening", entries, plan.pick(25, 5), progress)?;
     // An operation that does not exist took no time.
     series.retain(|series| series.rounds.iter().any(|&nanos| nanos > 0.0));
     Ok(series)

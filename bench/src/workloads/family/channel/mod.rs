@@ -59,7 +59,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         nanos,
         20_000,
     )));
-    run_rounds("channel", entries, plan.pick(31, 5), progress)
+    run_rounds(plan, "channel", entries, plan.pick(31, 5), progress)
 }
 
 /// Messages of 8 bytes from one process to another.

@@ -55,7 +55,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         write::<Mutex>()?,
         write::<Pthread>()?,
     ];
-    let mut series = run_rounds("rwlock", entries, one_thread::rounds(plan), progress)?;
+    let mut series = run_rounds(plan, "rwlock", entries, one_thread::rounds(plan), progress)?;
     let time = Duration::from_millis(plan.pick(40, 20));
     let alone = Mix {
         processes: 1,
@@ -74,7 +74,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
             operations::<Pthread>(Pthread::NAME, mix, time),
         ]);
     }
-    series.extend(run_rounds("rwlock", entries, plan.pick(31, 5), progress)?);
+    series.extend(run_rounds(
+        plan,
+        "rwlock",
+        entries,
+        plan.pick(31, 5),
+        progress,
+    )?);
     Ok(series)
 }
 

@@ -24,7 +24,13 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         uncontended::<Posix<1>>(one_thread::Batch::Long)?,
         uncontended::<SystemV<1>>(one_thread::Batch::Short)?,
     ];
-    let mut series = run_rounds("semaphore", entries, one_thread::rounds(plan), progress)?;
+    let mut series = run_rounds(
+        plan,
+        "semaphore",
+        entries,
+        one_thread::rounds(plan),
+        progress,
+    )?;
     let steps = Speed::measure().steps(WORK);
     let time = Duration::from_millis(plan.pick(40, 20));
     let entries = vec![
@@ -36,6 +42,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         two_processes::<SystemV<2>>(2, steps, time),
     ];
     series.extend(run_rounds(
+        plan,
         "semaphore",
         entries,
         plan.pick(31, 5),
