@@ -12,11 +12,12 @@
 //! [`fcntl(2)`]: https://man7.org/linux/man-pages/man2/fcntl.2.html
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::Mode;
 
 use super::io_error;
 
@@ -66,9 +67,17 @@ fn move_above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Returns the device and inode number of the file, as `stat` shows them.
-fn identity(file: impl AsFd) -> io::Result<(u64, u64)> {
-    let stat = fstat(file).map_err(io_error)?;
+/// Returns the device and inode number of the file, as `stat` shows them: `fstat(2)`.
+/// The error is `EBADF` if no descriptor has the number.
+fn identity_of(number: RawFd) -> io::Result<(u64, u64)> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the call accepts any number, and `stat` is valid for writes.
+    let rc = unsafe { libc::fstat(number, stat.as_mut_ptr()) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, so it has written all fields.
+    let stat = unsafe { stat.assume_init() };
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -91,7 +100,7 @@ impl CheckedFd {
     pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
         let file = move_above_standard(file)?;
         Ok(Self {
-            identity: identity(&file)?,
+            identity: identity_of(file.as_raw_fd())?,
             number: file.into_raw_fd(),
         })
     }
@@ -104,19 +113,13 @@ impl CheckedFd {
     /// Returns the descriptor. The error is `EBADF` if the number was closed or now
     /// leads to another file.
     pub(crate) fn get(&self) -> io::Result<BorrowedFd<'_>> {
-        let lost = || io_error(Errno::EBADF);
-        if is_free(self.number) {
-            return Err(lost());
+        if identity_of(self.number)? != self.identity {
+            return Err(io_error(Errno::EBADF));
         }
         // SAFETY: the number is an open descriptor, as checked above. A program that
         // closes it before the result is used violates the rule of std that only the
         // owner closes a descriptor.
-        let file = unsafe { BorrowedFd::borrow_raw(self.number) };
-        if identity(file)? == self.identity {
-            Ok(file)
-        } else {
-            Err(lost())
-        }
+        Ok(unsafe { BorrowedFd::borrow_raw(self.number) })
     }
 }
 
@@ -144,7 +147,7 @@ mod tests {
         let kept = CheckedFd::new(file()).unwrap();
         let lent = kept.get().unwrap();
         assert!(lent.as_raw_fd() >= FIRST);
-        assert_eq!(identity(lent).unwrap(), kept.identity());
+        assert_eq!(identity_of(lent.as_raw_fd()).unwrap(), kept.identity());
         let number = kept.number;
         drop(kept);
         // Another test may have the number now.
@@ -158,7 +161,7 @@ mod tests {
         let foreign = File::open("/dev/null").unwrap();
         let kept = CheckedFd {
             number: foreign.as_raw_fd(),
-            identity: identity(file()).unwrap(),
+            identity: identity_of(file().as_raw_fd()).unwrap(),
         };
         assert!(kept.get().is_err());
         drop(kept);

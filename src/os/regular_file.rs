@@ -42,6 +42,7 @@ use nix::sys::stat::{self, Mode, SFlag};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, HUGETLBFS_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
+use nix::sys::uio::pread;
 use nix::unistd::{self, Gid, Uid, linkat, unlink as unlink_path};
 
 use super::descriptor::above_standard;
@@ -395,15 +396,13 @@ pub(crate) fn lstat(path: &Path) -> io::Result<FileStat> {
 /// Reads bytes from `offset` on and returns their number: `pread(2)`. The number is
 /// less than the length of the buffer only if the file ends there.
 pub(crate) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
     let mut filled = 0;
     while filled < buffer.len() {
         let at = offset.saturating_add(filled as u64);
-        match file.read_at(&mut buffer[filled..], at) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let at = libc::off_t::try_from(at).map_err(io::Error::other)?;
+        match retry_on_eintr(|| pread(&file, &mut buffer[filled..], at))? {
+            0 => break,
+            read => filled += read,
         }
     }
     Ok(filled)

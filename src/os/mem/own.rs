@@ -1,6 +1,12 @@
 //! Reads memory of this process that another thread may unmap.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::getpid;
+
+use crate::os::io_error;
 
 /// Reads a word of this process, if it is mapped:
 /// [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html).
@@ -10,25 +16,14 @@ use std::io;
 /// * `EFAULT`: the address is not mapped, or is not readable.
 /// * `ENOSYS`, `EPERM`: the kernel or a sandbox refuses the call.
 pub(crate) fn read_own_memory(address: usize) -> io::Result<usize> {
-    let mut word = 0_usize;
-    let len = size_of::<usize>();
-    let local = libc::iovec {
-        iov_base: (&raw mut word).cast(),
-        iov_len: len,
-    };
-    let remote = libc::iovec {
-        iov_base: std::ptr::without_provenance_mut(address),
-        iov_len: len,
-    };
-    let pid = nix::unistd::getpid().as_raw();
-    // SAFETY: the kernel writes to `word` at most, for which `local` is valid. It
-    // checks the other address.
-    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
-    match usize::try_from(read) {
-        Ok(read) if read == len => Ok(word),
+    let mut word = [0; size_of::<usize>()];
+    let len = word.len();
+    let local = &mut [IoSliceMut::new(&mut word)];
+    let remote = [RemoteIoVec { base: address, len }];
+    match process_vm_readv(getpid(), local, &remote).map_err(io_error)? {
+        read if read == len => Ok(usize::from_ne_bytes(word)),
         // Part of the word is mapped.
-        Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
-        Err(_) => Err(io::Error::last_os_error()),
+        _ => Err(io_error(Errno::EFAULT)),
     }
 }
 
