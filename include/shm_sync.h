@@ -1067,12 +1067,12 @@ SHM_SYNC_I_INLINE void shm_sync_i_set_count(shm_sync_i_words *words, uint32_t co
 
 SHM_SYNC_I_INLINE void shm_sync_i_set_owner(shm_sync_i_words *words, uint32_t tid) {
     SHM_SYNC_I_STORE(&words->owner, tid);
-    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) + 1);
+    SHM_SYNC_I_STORE(&words->users, 1u);
 }
 
 SHM_SYNC_I_INLINE void shm_sync_i_clear_owner(shm_sync_i_words *words) {
     SHM_SYNC_I_STORE(&words->owner, 0u);
-    SHM_SYNC_I_STORE(&words->users, SHM_SYNC_I_LOAD(&words->users) - 1);
+    SHM_SYNC_I_STORE(&words->users, 0u);
 }
 
 SHM_SYNC_I_INLINE void shm_sync_i_clear_node(shm_sync_i_words *words) {
@@ -1224,8 +1224,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_own_page(
         memcpy(words + 1, constants, sizeof constants);
         /* If another thread was faster, the next round finds its page. */
         if (!__atomic_compare_exchange_n(&shm_sync_i_v1_last_own_page, &last, next,
-                false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+                false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
             munmap(base, 2 * size);
+            continue;
+        }
+        /* An emulator may give a wrong answer. A second page would not help. */
+        if (shm_sync_i_is_own_page(next) != 1)
+            return SHM_SYNC_NO_FORK_DETECTION;
+        *page = next;
+        return SHM_SYNC_OK;
     }
 }
 
@@ -1365,9 +1372,9 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_install_handler(void) {
 }
 
 /* Finds the list of a thread. The kernel knows none in a new thread of musl, and in a
- * forked child until it locks a shared mutex. A child of _Fork() has run no handlers, so
- * its list is emptied here. If it has locked a private mutex by libc before, that mutex
- * leaves the list, and its unlock empties the list once more. */
+ * forked child until it locks a shared mutex. A child of _Fork() has run no handlers,
+ * so its list is emptied here. If it has locked a private mutex by libc before, that
+ * mutex leaves the list, and its unlock empties the list once more. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_find_list(
     shm_sync_i_thread *me, uint32_t tid) {
     shm_sync_i_head *head = NULL;
@@ -4778,8 +4785,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_open_with(
  * SHM_SYNC_IN_USE, SHM_SYNC_STALE; SHM_SYNC_BLOCKED, SHM_SYNC_UNFINISHED,
  * SHM_SYNC_PERMISSION_DENIED, SHM_SYNC_NO_SPACE, SHM_SYNC_INVALID_ARGUMENT,
  * SHM_SYNC_SYSTEM; SHM_SYNC_NO_PID_NAMESPACE, SHM_SYNC_NO_BOOT_ID, SHM_SYNC_RAW_CLONE,
- * SHM_SYNC_NO_ROBUST_LISTS, SHM_SYNC_NO_FORK_DETECTION. After all but SHM_SYNC_OK the segment is
- * closed.
+ * SHM_SYNC_NO_ROBUST_LISTS, SHM_SYNC_NO_FORK_DETECTION. After all but SHM_SYNC_OK the
+ * segment is closed.
  *
  * A file can outlive the boot and the container in which its locks were initialised,
  * and it can be copied. If no process uses the locks, this call reinitialises them.
@@ -5646,8 +5653,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_acquire(const shm_sync_object *sem
  * SHM_SYNC_TOO_MANY_LOCKS; SHM_SYNC_NOT_PLACED, SHM_SYNC_FOREIGN_PID_NAMESPACE,
  * SHM_SYNC_UNRECOVERABLE, SHM_SYNC_UNSUPPORTED, SHM_SYNC_CORRUPT, SHM_SYNC_SYSTEM;
  * SHM_SYNC_INVALID_ARGUMENT (the object is no semaphore); those of shm_sync_lock for a
- * thread that can't own locks. `*permit` is overwritten: it must not be a permit that is
- * not released.
+ * thread that can't own locks. `*permit` is overwritten: it must not be a permit that
+ * is not released.
  *
  * The permits of a thread that dies come back. With futex_waitv (Linux 5.16) a waiter
  * gets them at once, and otherwise within 250 ms. */

@@ -99,17 +99,32 @@ pub(crate) fn is_thread_of_this_process(tid: u32) -> bool {
 ///
 /// # Errors
 ///
-/// `/proc` is not mounted, or it shows the ids of another pid namespace.
+/// `/proc` is not mounted, or it shows the ids of another pid namespace, or a thread
+/// has ended meanwhile.
 pub(crate) fn threads() -> io::Result<Vec<u32>> {
-    let mut threads = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/task")? {
+    const DIRECTORY: &str = "/proc/self/task";
+    let mut threads: Vec<u32> = Vec::new();
+    for entry in std::fs::read_dir(DIRECTORY)? {
         let name = entry?.file_name();
         let tid = name.to_str().and_then(|name| name.parse().ok());
-        // The names of another namespace are other numbers. A thread may have ended.
-        let tid = tid.filter(|&tid| is_thread_of_this_process(tid));
-        threads.push(tid.ok_or_else(|| io::Error::other("/proc shows other threads"))?);
+        threads.push(tid.ok_or_else(|| io::Error::other("a name is no thread id"))?);
     }
-    Ok(threads)
+    // If a thread ends while the kernel lists the names, the list can lack another one.
+    // So the list is complete only if it has as many names as there are threads: the
+    // directory has a link for each, and two others. The threads are asked for after
+    // that. Each of them was there when the kernel counted, so the list lacks none.
+    let links = stat(DIRECTORY).map_err(io_error)?.st_nlink;
+    let is_complete = usize::try_from(links).is_ok_and(|links| links == threads.len() + 2);
+    // The names of another namespace are other numbers.
+    let are_ours = threads.contains(&gettid())
+        && threads
+            .iter()
+            .all(|&tid| tid != 0 && is_thread_of_this_process(tid));
+    if is_complete && are_ours {
+        Ok(threads)
+    } else {
+        Err(io::Error::other("/proc does not show all threads"))
+    }
 }
 
 /// Calls [`sysconf(3)`](https://man7.org/linux/man-pages/man3/sysconf.3.html) with

@@ -1,6 +1,6 @@
 //! Finds out whether a thread of this process holds a robust mutex in a range of
-//! addresses, without a look at the mutexes: each thread's list has those that it
-//! holds.
+//! addresses. It reads the lists of the threads, and no mutex in the range: each list
+//! has all mutexes that its thread holds.
 //!
 //! Other threads change their lists meanwhile. So this reads them by
 //! [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html),
@@ -9,12 +9,22 @@
 //! # Why no mutex is missed
 //!
 //! Suppose that a thread holds a mutex in the range during the whole call. Each thread
-//! puts new mutexes in front of its list. So the `next` of a mutex leads to one that
-//! was locked before it, also after the mutex has left the list, until it is cleared or
-//! the mutex is locked again. By these pointers, a walk from the head reaches every
-//! mutex that stays on the list, or does not reach the end: it finds a cleared pointer,
-//! or the list of another thread, where the head that it looks for is not. Then it
-//! begins again.
+//! puts new mutexes in front of its list. So the `next` of a mutex leads to a mutex
+//! that was locked before it. This is also true after the mutex has left the list,
+//! until a thread clears the pointer or locks the mutex again. By these pointers, a
+//! walk from the head reaches every mutex that stays on the list. Or it does not reach
+//! the end: it finds a cleared pointer, or it gets to the list of another thread, which
+//! does not lead to the head. Then the walk begins again.
+//!
+//! Two more things are needed:
+//!
+//! * A thread stores `next` before the head leads to the mutex, and this thread sees
+//!   the stores in that order. x86-64 keeps the order. Elsewhere, glibc's clearing of
+//!   `next` before the exchange of the lock word makes an old pointer impossible. musl
+//!   clears nothing, so there is no answer for musl on other processors.
+//! * The memory of a mutex that has left the list is not used for other data during the
+//!   walk. If it is, the data could lead to the head. So two walks in a row must find
+//!   the same entries.
 
 use std::ops::Range;
 
@@ -24,38 +34,61 @@ use crate::os::process;
 use crate::os::robust_list::{self, MAX_ROBUST_LOCKS};
 
 /// How often the list of a thread is walked, if the thread changes it meanwhile.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 16;
+
+/// Whether this thread sees the stores of other threads in an order that the module
+/// documentation demands.
+const SEES_STORES_IN_ORDER: bool = cfg!(any(target_arch = "x86_64", target_env = "gnu"));
 
 /// Returns whether a thread of this process holds a robust mutex whose list entry lies
 /// in the range. Returns `None` if that can't be found out.
 ///
-/// The answer does not count for a mutex that a thread locks or unlocks during the
-/// call.
+/// The answer may be wrong for a mutex that a thread locks or unlocks during the call.
 pub(crate) fn is_any_held_within(range: &Range<usize>) -> Option<bool> {
+    if !SEES_STORES_IN_ORDER {
+        return None;
+    }
     for tid in process::threads().ok()? {
         // A thread that has ended holds nothing, and neither does one without a list.
         let Some(head) = robust_list::head_of(tid).ok()? else {
             continue;
         };
-        if (0..ATTEMPTS).find_map(|_| walk(head, range))? {
+        if list_has_any(head, range)? {
             return Some(true);
         }
     }
     Some(false)
 }
 
-/// Walks the list with this head. Returns whether an entry lies in the range, or `None`
-/// if the list has changed.
-fn walk(head: usize, range: &Range<usize>) -> Option<bool> {
+/// Returns whether an entry of the list with this head lies in the range, or `None` if
+/// the list changes too often.
+fn list_has_any(head: usize, range: &Range<usize>) -> Option<bool> {
+    let mut before = None;
+    for _ in 0..ATTEMPTS {
+        let entries = walk(head);
+        if let Some(entries) = &entries {
+            if entries.iter().any(|entry| range.contains(entry)) {
+                return Some(true);
+            }
+            if before.as_ref() == Some(entries) {
+                return Some(false);
+            }
+        }
+        before = entries;
+    }
+    None
+}
+
+/// Returns the entries of the list with this head, or `None` if the list has changed.
+fn walk(head: usize) -> Option<Vec<usize>> {
+    let mut entries = Vec::new();
     let mut entry = read_own_memory(head).ok()?;
     for _ in 0..=MAX_ROBUST_LOCKS {
         if entry == head {
-            return Some(false);
+            return Some(entries);
         }
         let node = entry & !PI_FLAG;
-        if range.contains(&node) {
-            return Some(true);
-        }
+        entries.push(node);
         entry = read_own_memory(node).ok()?;
     }
     None

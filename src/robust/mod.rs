@@ -9,9 +9,8 @@
 //! locked. The kernel, a debugger and other processes see the same words as with libc.
 //! Two words are left out, which glibc writes and no code reads: the previous entry of
 //! a mutex that is on no list, and the one before the head of a list. A word that has
-//! its value already is not stored again. Each store between the two exchanges of a
-//! lock and an unlock costs about 0.3 ns, because the second exchange waits for all of
-//! them.
+//! its value already is not stored again. The exchange of an unlock waits for all
+//! stores before it, so each of them costs time.
 //!
 //! # Why not libc
 //!

@@ -56,7 +56,7 @@ use crate::os::fork::ForkMarker;
 use crate::os::process;
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 
-/// Proof that the kernel would recover one more lock of the calling thread.
+/// Whether the next lock of the calling thread is counted. There is room for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     /// The list has entries, which are counted.
@@ -64,7 +64,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Room that no walk has shown: the lock is not counted.
+    /// The lock is not counted. libc has locked, without a look at the room.
     pub(crate) const UNKNOWN: Self = Self { is_nested: false };
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::getpid;
+use nix::unistd::gettid;
 
 use crate::os::io_error;
 
@@ -20,7 +20,8 @@ pub(crate) fn read_own_memory(address: usize) -> io::Result<usize> {
     let len = word.len();
     let local = &mut [IoSliceMut::new(&mut word)];
     let remote = [RemoteIoVec { base: address, len }];
-    match process_vm_readv(getpid(), local, &remote).map_err(io_error)? {
+    // The process id is that of its first thread, which may have ended.
+    match process_vm_readv(gettid(), local, &remote).map_err(io_error)? {
         read if read == len => Ok(usize::from_ne_bytes(word)),
         // Part of the word is mapped.
         _ => Err(io_error(Errno::EFAULT)),

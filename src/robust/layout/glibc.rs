@@ -122,8 +122,9 @@ impl MutexWords {
         self.owner_and_users.store(words, Ordering::Relaxed);
     }
 
-    /// Clears the next entry of a mutex that was removed from the list. glibc clears
-    /// the previous one as well. It reads neither of a mutex that is on no list.
+    /// Clears the next entry of a mutex that was removed from the list. The C header
+    /// reads it to tell whether the mutex is on a list. glibc clears the previous entry
+    /// as well, which no code reads.
     #[inline]
     pub(in crate::robust) fn clear_list_node(&self) {
         let none = std::ptr::null_mut();
@@ -132,7 +133,8 @@ impl MutexWords {
 
     #[inline]
     fn owner(&self) -> u32 {
-        // Mixed sizes are not for atomics, so this reads both words.
+        // In Rust, atomic accesses of different sizes to one word must not be mixed. So
+        // this reads both words.
         let [owner, _] = words_of(self.owner_and_users.load(Ordering::Relaxed));
         owner
     }
@@ -159,8 +161,8 @@ impl MutexWords {
         }
     }
 
-    /// Marks the mutex, which the thread `tid` holds, as consistent. This is all that
-    /// `pthread_mutex_consistent` does.
+    /// Marks the mutex, which the thread `tid` holds, as consistent. This stores
+    /// `__owner` as `pthread_mutex_consistent` does, and 1 in `__nusers`.
     pub(in crate::robust) fn mark_consistent(&self, tid: u32) {
         self.set_owner(tid);
     }

@@ -193,10 +193,13 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     /// the value is left. So no call to lock or unlock is running, and only a leaked
     /// guard can hold a lock.
     fn is_held_by_this_process(&self) -> bool {
-        /// From this size on, the lists of the threads are faster to read than the
-        /// locks: a lock takes 24 ns, a list some microseconds.
+        /// Values of this size may have so many locks that the lists of the threads
+        /// are faster to read.
         const MANY_LOCKS: usize = 1 << 20;
 
+        if !T::HAS_SYNC_OBJECTS {
+            return false;
+        }
         let bytes = size_of_val(self.value());
         if bytes >= MANY_LOCKS {
             let base = self.value.addr().get();
