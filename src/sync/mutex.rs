@@ -93,6 +93,17 @@ use crate::shm_safe::{
 /// when dropped, and waiting with it fails with [`LockError::NotOwner`]. The child must
 /// not access the data through it.
 ///
+/// # Size
+///
+/// A mutex takes 64 bytes on x86-64, and its data: 40 for the `pthread_mutex_t` (48 on
+/// 64-bit Arm with glibc), 8 each for the ids of the holder and for the poison, 4 for
+/// the pid namespace, 2 for the number of deaths and panics, and 2 for the options.
+/// Neighbours in an array share cache lines. If different processes lock them all the
+/// time, wrap each in a [`CachePadded`](crate::CachePadded).
+///
+/// A segment can have millions of locks. Opening and detaching take the same time as
+/// with one, but the creator initialises each.
+///
 /// # Slices
 ///
 /// One lock can guard a slice whose length is chosen when the segment is created, or a
