@@ -137,8 +137,11 @@ on_stage! {
         if !can_lead_for("the order of the steps") {
             return;
         }
-        let (rounds, sequence, seat) = (64, 72, 128);
-        let (word, upper_half_of_note) = (seat + LOCK_WORD, seat + 52);
+        const MUTEX: usize = size_of::<libc::pthread_mutex_t>();
+        // A seat, and behind it these words.
+        let rounds = (MUTEX + 24_usize).next_multiple_of(64);
+        let (sequence, seat) = (rounds + 8, rounds + 64);
+        let (word, upper_half_of_note) = (seat + LOCK_WORD, seat + MUTEX + 12);
         let barrier = Segment::anonymous(ShmBarrier::<2>::new()).unwrap();
         let prepare = || {
             warm_up();
