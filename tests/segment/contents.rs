@@ -5,8 +5,8 @@ use std::fs;
 use std::thread;
 
 use crate::support::{
-    NOBODY, TestFile, TestKey, TestName, become_nobody, dead_owner, expect_poisoned, holder_of,
-    is_root_for, on_stage, spawn,
+    NOBODY, TestFile, TestKey, TestName, become_nobody, can_populate_for, dead_owner,
+    expect_poisoned, holder_of, is_root_for, on_stage, spawn,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
@@ -445,6 +445,9 @@ on_stage! {
     }
 
     fn prefaulted_memory_is_resident() {
+        if !can_populate_for("prefaulted_memory_is_resident") {
+            return;
+        }
         const LEN: usize = 2 * MIB;
         let names = Names::new("resident");
         let resident = |options: &SegmentOptions<[u8; LEN]>, name: &str| {
@@ -471,6 +474,9 @@ on_stage! {
     }
 
     fn core_dump_omits_excluded_segments() {
+        if !can_populate_for("core_dump_omits_excluded_segments") {
+            return;
+        }
         let names = Names::new("core-dump");
         let excluded = SegmentOptions::<u64>::new().core_dump(CoreDump::Excluded);
         let locked = excluded.clone().residency(Residency::Locked);
@@ -523,6 +529,9 @@ on_stage! {
     }
 
     fn memory_is_locked_on_request() {
+        if !can_populate_for("memory_is_locked_on_request") {
+            return;
+        }
         const LEN: usize = 256 * KIB;
         let names = Names::new("locked");
         let options = SegmentOptions::new().residency(Residency::Locked);
@@ -550,7 +559,8 @@ on_stage! {
     fn memory_lock_limit_is_reported() {
         const LEN: usize = MIB;
         const LIMIT: u64 = 64 * KIB as u64;
-        if !is_root_for("memory_lock_limit_is_reported") {
+        let test = "memory_lock_limit_is_reported";
+        if !is_root_for(test) || !can_populate_for(test) {
             return;
         }
         let names = Names::new("limit");

@@ -337,6 +337,11 @@ on_stage! {
         let shared = Segment::create(&path, jobs()).unwrap();
         let mut holder = spawn_holder(&shared);
         let bytes = fs::read(&*path).unwrap();
+        if fs::metadata(&*path).unwrap().created().is_err() && cfg!(target_env = "gnu") {
+            println!("not run, because this file system has no birth times");
+            holder.kill();
+            return;
+        }
         assert_ne!(bytes[BIRTH_TIME], [0; 8], "this file system knows when files were made");
         holder.kill();
         drop(shared);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Child, Gate, TestFile, TestKey, dead_owner, expect_poisoned, on_stage, spawn,
+    Child, Gate, TestFile, TestKey, can_populate_for, dead_owner, expect_poisoned, on_stage, spawn,
 };
 use nix::sched::{CloneFlags, unshare};
 use shm_sync::{
@@ -259,6 +259,9 @@ on_stage! {
     }
 
     fn segment_can_be_locked_in_memory() {
+        if !can_populate_for("segment_can_be_locked_in_memory") {
+            return;
+        }
         let key = TestKey::new();
         let shared = Segment::create(&key, Counter::new(0)).unwrap();
         assert!(!status(&shared).is_locked);

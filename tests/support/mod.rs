@@ -19,6 +19,7 @@
 mod child;
 mod compiler;
 mod environment;
+mod kernel;
 pub mod mounts;
 mod names;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -36,6 +37,7 @@ pub mod walker;
 pub use child::{Child, Gate, close_from_three, die, exit_now, spawn};
 pub use compiler::{C_COMPILERS, c_compiler, foreign_c_compiler, is_usable_compiler};
 pub use environment::number_from_env;
+pub use kernel::can_populate_for;
 pub use names::{TestAddress, TestFile, TestKey, TestName};
 pub use random::Random;
 pub use stage::{enter_stage, ignore_output, send_on_stage, watchdog};
