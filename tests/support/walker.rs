@@ -47,6 +47,9 @@ pub struct Walker {
     child: Child,
     has_ended: Segment<AtomicBool>,
     code_of_clock: Range<u64>,
+    /// The instruction from which the last step began. `None` if the child has made
+    /// more than a step since.
+    stepped_from: Option<u64>,
     /// Children that this process forks meanwhile stay on the processor, too.
     pinned: Pinned,
 }
@@ -135,6 +138,7 @@ impl Walker {
             child,
             has_ended,
             code_of_clock: 0..0,
+            stepped_from: None,
             pinned,
         };
         walker.wait();
@@ -168,6 +172,7 @@ impl Walker {
     /// the call.
     fn go_to_call_boundary(&mut self) -> libc::c_long {
         ptrace::syscall(self.pid(), None).unwrap();
+        self.stepped_from = None;
         match self.wait() {
             WaitStatus::PtraceSyscall(_) => {
                 machine::call_at_boundary(&ptrace::getregs(self.pid()).unwrap())
@@ -202,10 +207,13 @@ impl Walker {
 
     /// Executes the instruction to which `registers` point. It does not sleep forever.
     /// A reading of the clock counts as one instruction, because it writes no shared
-    /// memory.
+    /// memory. It does not if the child stands inside of that code: at the system call
+    /// of a machine without a fast clock. There the return address is not known.
     fn step_from(&mut self, registers: &user_regs_struct) {
         let next = machine::next_instruction(registers);
-        if self.code_of_clock.contains(&next) {
+        let is_clock = |address| self.code_of_clock.contains(&address);
+        let from = self.stepped_from.replace(next);
+        if is_clock(next) && from.is_some_and(|from| !is_clock(from)) {
             self.run_to(machine::return_address(self.pid(), registers));
         } else {
             self.step_plainly();
@@ -244,6 +252,7 @@ impl Walker {
             self.step_from(&registers);
             return Step::Whole(call);
         }
+        self.stepped_from = Some(machine::next_instruction(&registers));
         ptrace::step(self.pid(), None).unwrap();
         loop {
             // In this order, because `/proc` still shows the call after the child has
