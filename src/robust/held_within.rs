@@ -126,15 +126,27 @@ mod tests {
         assert!(unsafe { mutex.as_pthread().unlock() });
     }
 
+    /// Returns the answer. There is none while threads of other tests end.
+    fn answer(range: &Range<usize>) -> bool {
+        let mut answers = (0..100_000).map(|_| is_any_held_within(range));
+        answers
+            .find_map(|answer| answer)
+            .expect("other threads end all the time")
+    }
+
     #[test]
     fn smoke() {
         let mutex = mutex();
         let range = range_of(&mutex);
-        assert_eq!(is_any_held_within(&range), Some(false));
+        if !SEES_STORES_IN_ORDER {
+            assert_eq!(is_any_held_within(&range), None);
+            return;
+        }
+        assert!(!answer(&range));
         lock(&mutex);
-        assert_eq!(is_any_held_within(&range), Some(true));
+        assert!(answer(&range));
         unlock(&mutex);
-        assert_eq!(is_any_held_within(&range), Some(false));
+        assert!(!answer(&range));
     }
 
     /// The other mutexes are locked before and after it, and change all the time.
@@ -165,6 +177,6 @@ mod tests {
             }
             drop(end);
         });
-        assert_eq!(is_any_held_within(&ranges[0]), Some(false));
+        assert_ne!(is_any_held_within(&ranges[0]), Some(true));
     }
 }
