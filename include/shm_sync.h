@@ -903,6 +903,7 @@ SHM_SYNC_I_INLINE void **shm_sync_i_prev_of(void *entry) {
 #define SHM_SYNC_I_KIND 0x86u
 /* `kind` of a normal, robust, process-shared mutex with priority inheritance. */
 #define SHM_SYNC_I_KIND_PI 0x8cu
+#define SHM_SYNC_I_KIND_IGNORED 0u
 /* The bit of `kind` for priority inheritance. */
 #define SHM_SYNC_I_KIND_PRIO_INHERIT 8u
 /* The bit of a list entry for priority inheritance. */
@@ -1033,7 +1034,9 @@ SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t dea
 
 #define SHM_SYNC_I_LIBC 1
 #define SHM_SYNC_I_KIND 0x92u
-#define SHM_SYNC_I_KIND_PI 0x2b0u
+#define SHM_SYNC_I_KIND_PI 0xb0u
+/* glibc before 2.43 sets this bit in a normal mutex (PTHREAD_MUTEX_NO_ELISION_NP). */
+#define SHM_SYNC_I_KIND_IGNORED 0x200u
 #define SHM_SYNC_I_KIND_PRIO_INHERIT 0x20u
 #define SHM_SYNC_I_PI_FLAG 1u
 #define SHM_SYNC_I_KEPT 0u
@@ -2035,7 +2038,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check(const shm_sync_i_lock *lock)
     if (pid_namespace != shm_sync_i_our_namespace(me))
         return SHM_SYNC_FOREIGN_PID_NAMESPACE;
     uint32_t kind = SHM_SYNC_I_LOAD(&lock->pthread.words.kind);
-    if (me->is_known && kind != SHM_SYNC_I_KIND && kind != SHM_SYNC_I_KIND_PI)
+    if (me->is_known && kind != SHM_SYNC_I_KIND &&
+        (kind & ~SHM_SYNC_I_KIND_IGNORED) != SHM_SYNC_I_KIND_PI)
         return SHM_SYNC_CORRUPT;
     if (!me->is_known && (kind & SHM_SYNC_I_KIND_PRIO_INHERIT) != 0)
         return SHM_SYNC_UNSUPPORTED;

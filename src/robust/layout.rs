@@ -43,7 +43,7 @@ use crate::os::robust_list::RobustListHead;
 
 use entry::ListNode;
 pub(crate) use entry::{Entry, LastOwner};
-use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, HEAD_HAS_PREV, KIND_PRIO_INHERIT};
+use libc_layout::{ENTRY_OFFSET, FUTEX_OFFSET, HEAD_HAS_PREV, KIND_IGNORED, KIND_PRIO_INHERIT};
 pub(super) use libc_layout::{
     KEPT_UNTIL_CONSISTENT, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,
     PI_FLAG, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
@@ -101,6 +101,13 @@ impl MutexWords {
         // Relaxed, here and below: the lock orders these words. For a caller without
         // the lock, a value is a snapshot.
         self.kind.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the mutex is process-shared, robust and normal, and has priority
+    /// inheritance.
+    #[inline]
+    pub(super) fn is_robust_pi(&self) -> bool {
+        self.kind() & !KIND_IGNORED == KIND_PSHARED_ROBUST_PI
     }
 
     /// Returns whether the mutex has priority inheritance. Its other properties may be

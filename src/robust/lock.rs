@@ -425,6 +425,23 @@ mod tests {
         assert_eq!(outcome, Outcome::NOT_SUPPORTED);
     }
 
+    /// glibc before 2.43 sets a bit in the kind that later releases don't set.
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn kind_of_another_glibc_is_known() {
+        use std::sync::atomic::AtomicU32;
+
+        const NO_ELISION: u32 = 0x200;
+        let mutex = mutex(Protocol::PriorityInheritance);
+        // SAFETY: the kind of a mutex of glibc is its word 4, on all 64-bit machines.
+        let kind = unsafe { &*std::ptr::from_ref(&*mutex).cast::<AtomicU32>().add(4) };
+        for _ in 0..2 {
+            assert_eq!(lock(&mutex, me()), Outcome::Acquired);
+            assert!(unlock(&mutex, me()));
+            kind.fetch_xor(NO_ELISION, Ordering::Relaxed);
+        }
+    }
+
     /// A holder leaves this word if the kernel refuses to hand the mutex over.
     #[test]
     fn word_with_waiters_and_no_owner_is_locked_by_the_kernel() {

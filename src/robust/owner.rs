@@ -4,10 +4,7 @@ use std::ptr::{self, NonNull};
 
 #[cfg(target_env = "musl")]
 use super::forked_child;
-use super::layout::{
-    Entry, KIND_PSHARED_ROBUST_ERRORCHECK, KIND_PSHARED_ROBUST_PI, MutexWords,
-    REGISTERS_AT_FIRST_LOCK,
-};
+use super::layout::{Entry, KIND_PSHARED_ROBUST_ERRORCHECK, MutexWords, REGISTERS_AT_FIRST_LOCK};
 use super::list::{HeldLocks, RobustList};
 use crate::error::IdentityError;
 use crate::os::pthread::{self, Outcome, Protocol, PthreadMutex};
@@ -149,7 +146,7 @@ impl LockOwner {
     pub(super) fn method_for(self, mutex: &MutexWords) -> Method {
         match (self.list, mutex.kind()) {
             (Some(list), KIND_PSHARED_ROBUST_ERRORCHECK) => Method::List(list),
-            (Some(list), KIND_PSHARED_ROBUST_PI) => Method::PriorityInheritance(list),
+            (Some(list), _) if mutex.is_robust_pi() => Method::PriorityInheritance(list),
             _ => Method::Libc,
         }
     }

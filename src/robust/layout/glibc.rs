@@ -11,9 +11,13 @@ use crate::os::futex::FUTEX_OWNER_DIED;
 pub(in crate::robust) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 2;
 
 /// `__kind` of a mutex that is process-shared, robust and normal, with priority
-/// inheritance. The last bit disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
-/// glibc sets it for every mutex that was declared normal.
-pub(in crate::robust) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT | 0x200;
+/// inheritance. [`KIND_IGNORED`] may be set as well.
+pub(in crate::robust) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT;
+
+/// The bit of `__kind` that disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
+/// Before glibc 2.43, it is set in every mutex that was declared normal. No code reads
+/// it in a mutex with priority inheritance.
+pub(super) const KIND_IGNORED: u32 = 0x200;
 
 /// The bit of `__kind` for priority inheritance (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).
 pub(super) const KIND_PRIO_INHERIT: u32 = 0x20;
@@ -231,6 +235,7 @@ mod tests {
                     KIND_PSHARED_ROBUST_ERRORCHECK.into(),
                 ),
                 ("KIND_PSHARED_ROBUST_PI", KIND_PSHARED_ROBUST_PI.into()),
+                ("KIND_IGNORED", KIND_IGNORED.into()),
                 ("NO_OWNER", NO_OWNER.into()),
                 ("INCONSISTENT", INCONSISTENT.into()),
                 ("NOT_RECOVERABLE", NOT_RECOVERABLE.into()),

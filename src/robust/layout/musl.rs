@@ -26,6 +26,9 @@ pub(in crate::robust) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 4 | 2;
 /// inheritance.
 pub(in crate::robust) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 4 | KIND_PRIO_INHERIT;
 
+/// Bits of `_m_type` that have no meaning: none.
+pub(super) const KIND_IGNORED: u32 = 0;
+
 /// The bit of `_m_type` for priority inheritance.
 pub(super) const KIND_PRIO_INHERIT: u32 = 8;
 
