@@ -434,7 +434,11 @@ mod tests {
         const NO_ELISION: u32 = 0x200;
         let mutex = mutex(Protocol::PriorityInheritance);
         // SAFETY: the kind of a mutex of glibc is its word 4, on all 64-bit machines.
-        let kind = unsafe { &*std::ptr::from_ref(&*mutex).cast::<AtomicU32>().add(4) };
+        let kind = unsafe {
+            &*std::ptr::from_ref(&*mutex)
+                .cast::<AtomicU32>()
+                .wrapping_add(4)
+        };
         for _ in 0..2 {
             assert_eq!(lock(&mutex, me()), Outcome::Acquired);
             assert!(unlock(&mutex, me()));
