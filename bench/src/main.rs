@@ -18,7 +18,7 @@
 //!
 //! `--compare` measures only shm-sync, at two commits. It compiles this program again
 //! with the library of the named commit, and both programs take turns. The comparison
-//! is printed, and no file is written. See [`compare`].
+//! is printed, and no file is written. See [`mod@compare`].
 //!
 //! There are three reports: `benchmarks.md` about locks, `family.md` about the other
 //! primitives, and `languages.md` about C. A run replaces those whose workloads it
