@@ -197,9 +197,8 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
         /// are faster to read.
         const MANY_LOCKS: usize = 1 << 20;
 
-        if !T::HAS_SYNC_OBJECTS {
-            return false;
-        }
+        // Not `T::HAS_SYNC_OBJECTS` as well: the compiler would show that constant in
+        // its messages about wrong types.
         let bytes = size_of_val(self.value());
         if bytes >= MANY_LOCKS {
             let base = self.value.addr().get();
