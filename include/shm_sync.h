@@ -1035,7 +1035,8 @@ SHM_SYNC_I_INLINE int shm_sync_i_lock_until(pthread_mutex_t *mutex, uint64_t dea
 #define SHM_SYNC_I_LIBC 1
 #define SHM_SYNC_I_KIND 0x92u
 #define SHM_SYNC_I_KIND_PI 0xb0u
-/* glibc before 2.43 sets this bit in a normal mutex (PTHREAD_MUTEX_NO_ELISION_NP). */
+/* glibc 2.41 sets this bit in a normal mutex (PTHREAD_MUTEX_NO_ELISION_NP), and 2.43
+ * does not. */
 #define SHM_SYNC_I_KIND_IGNORED 0x200u
 #define SHM_SYNC_I_KIND_PRIO_INHERIT 0x20u
 #define SHM_SYNC_I_PI_FLAG 1u

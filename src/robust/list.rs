@@ -128,23 +128,6 @@ impl RobustList {
         next
     }
 
-    /// Removes the first mutex from the list, as [`remove`](Self::remove) does.
-    ///
-    /// # Safety
-    ///
-    /// * The mutex is the first on this thread's list.
-    #[inline]
-    pub(super) unsafe fn pop_front(self, mutex: &MutexWords) -> Entry {
-        let next = mutex.list.next.load(Ordering::Relaxed);
-        // SAFETY: the mutex is on this thread's list, as the caller promises. So `next`
-        // is on that list, or is its head.
-        unsafe { self.set_prev(next, self.head.as_ptr().cast()) };
-        self.head().list.store(next, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        mutex.clear_list_node();
-        next
-    }
-
     /// Records that `prev` is the entry before `entry`. Does nothing if `entry` is the
     /// head of the list: glibc writes the entry before the head, but never reads it,
     /// and musl has no word for it.

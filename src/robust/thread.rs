@@ -64,8 +64,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// The lock is not counted. libc has locked, without a look at the room.
-    pub(crate) const UNKNOWN: Self = Self { is_nested: false };
+    /// The lock is not counted: libc has locked again what the thread had unlocked.
+    pub(crate) const NOT_COUNTED: Self = Self { is_nested: false };
 }
 
 /// The cached identity of a thread, and the number of its locks.
@@ -166,16 +166,21 @@ impl ThreadState {
         if list.is_head(first) {
             return Some(Room { is_nested: false });
         }
-        let is_counted = self.top.get() == first && self.entries.get() < MAX_ROBUST_LOCKS;
-        is_counted.then_some(Room { is_nested: true })
+        self.has_counted_room(first)
+            .then_some(Room { is_nested: true })
+    }
+
+    /// Returns whether the count, which is right if `first` is the top, leaves room.
+    #[inline]
+    fn has_counted_room(&self, first: Entry) -> bool {
+        self.top.get() == first && self.entries.get() < MAX_ROBUST_LOCKS
     }
 
     /// Returns the room for one more lock, if the kernel would recover it. Walks the
     /// list if necessary.
     pub(crate) fn room(&self) -> Option<Room> {
         let first = self.owner.get().first_held();
-        let is_counted = self.top.get() == first && self.entries.get() < MAX_ROBUST_LOCKS;
-        if !is_counted {
+        if !self.has_counted_room(first) {
             let held = self.owner.get().count_held();
             if held == 0 {
                 return Some(Room { is_nested: false });

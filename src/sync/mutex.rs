@@ -101,8 +101,10 @@ use crate::shm_safe::{
 /// Neighbours in an array share cache lines. If different processes lock them all the
 /// time, wrap each in a [`CachePadded`](crate::CachePadded).
 ///
-/// A segment can have millions of locks. Opening and detaching take the same time as
-/// with one, but the creator initialises each.
+/// A segment can have millions of locks. The creator initialises each. Opening looks at
+/// none, unless the locks are stale, and it reinitialises all. Detaching from a large
+/// segment looks at the list of held locks of each thread of the process. It looks at
+/// the locks themselves only if it can't read these lists.
 ///
 /// # Slices
 ///

@@ -118,10 +118,9 @@ fn trace(mut walker: Walker, from: Option<libc::c_long>, count: u64) -> (Vec<Poi
     (points, total)
 }
 
-/// How long the survivors may take: 9 s, unless the watchdog has more time. A process
-/// gives up waiting for a record lock after 10 s.
+/// How long the survivors may take: 5 s, unless the watchdog has more time.
 fn time_limit() -> Duration {
-    watchdog() / 20
+    watchdog() / 36
 }
 
 /// Checks what other processes find after a kill: a whole object or none, and that the

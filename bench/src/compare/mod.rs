@@ -11,8 +11,8 @@
 //!
 //! Each process runs a new copy of its program's file. So the rounds are independent:
 //! times differ between processes of a program, because their memory is at other
-//! addresses, and between copies of a file, because the kernel keeps each copy in other
-//! pages.
+//! addresses. Times differ between copies of a file as well, perhaps because the kernel
+//! keeps each copy in other pages.
 
 mod command;
 mod old_program;
@@ -100,7 +100,7 @@ fn take_turn(program: &Path, copy: &Path, workload: &str) -> Result<Vec<Cell>, F
     let mut turn = Command::new(copy);
     turn.args([TURN, "--only", workload]);
     let text = command::output(&mut turn);
-    // Without this, the next copy would use the pages of this one again.
+    // Without this, the next copy would be written into the same file.
     fs::remove_file(copy).map_err(Failure::os("unlink"))?;
     let (_, cells) = records::parse_cells(&text?)
         .map_err(|error| Failure::Command(command::name(&turn), error.to_string()))?;

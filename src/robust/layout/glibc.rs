@@ -15,8 +15,8 @@ pub(in crate::robust) const KIND_PSHARED_ROBUST_ERRORCHECK: u32 = 0x80 | 0x10 | 
 pub(in crate::robust) const KIND_PSHARED_ROBUST_PI: u32 = 0x80 | 0x10 | KIND_PRIO_INHERIT;
 
 /// The bit of `__kind` that disables lock elision (`PTHREAD_MUTEX_NO_ELISION_NP`).
-/// Before glibc 2.43, it is set in every mutex that was declared normal. No code reads
-/// it in a mutex with priority inheritance.
+/// glibc 2.31 to 2.41 sets it in every mutex that was declared normal, and 2.43 does
+/// not. It has no meaning in a mutex with priority inheritance.
 pub(super) const KIND_IGNORED: u32 = 0x200;
 
 /// The bit of `__kind` for priority inheritance (`PTHREAD_MUTEX_PRIO_INHERIT_NP`).

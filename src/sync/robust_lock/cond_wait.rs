@@ -50,7 +50,7 @@ impl<R: Record> RobustLock<R> {
             // libc has inserted the mutex at the front of the list, perhaps before
             // entries of a signal handler. So the next nested lock walks the list.
             me.forget_lock();
-            self.finish_lock(me, Room::UNKNOWN, outcome, || true)
+            self.finish_lock(me, Room::NOT_COUNTED, outcome, || true)
         })?;
         Ok((token, timed_out))
     }
