@@ -86,6 +86,8 @@ pub(crate) enum Measure {
     BytesPerSecond,
     /// Relative to one processor.
     CpuPercent,
+    /// How often a processor went on to another thread, per operation.
+    Switches,
 }
 
 /// The better one of two values.
@@ -118,6 +120,7 @@ impl Measure {
             Self::Bytes => "memory",
             Self::BytesPerSecond => "throughput",
             Self::CpuPercent => "processor time",
+            Self::Switches => "context switches per operation",
         }
     }
 
@@ -131,7 +134,7 @@ impl Measure {
             | Self::CpuNanosPerOperation
             | Self::Nanos => "ns",
             Self::OperationsPerSecond => "1/s",
-            Self::MinShareOfMax => "",
+            Self::MinShareOfMax | Self::Switches => "",
             Self::Bytes => "B",
             Self::BytesPerSecond => "B/s",
             Self::CpuPercent => "%",

@@ -8,6 +8,7 @@
 //! | Boost.Interprocess | the others wait forever | its mutex, and the same condition variable |
 //! | shm-sync ShmEvent | the others wait forever | a turn has no owner |
 //! | pair of semaphores | the others wait forever | a turn has no owner |
+//! | pair of pipes | the others wait forever | a turn has no owner |
 //! | flag + usleep(1000) | the others wait forever | a turn has no owner |
 //! | bare word, spinning | the others wait forever | a turn has no owner; it shows the lower bound: the transfer of one cache line |
 //! | std::sync | does not apply | for threads of one process, for comparison |
@@ -15,6 +16,7 @@
 mod boost;
 mod events;
 mod monitor;
+mod pipes;
 mod polled;
 mod pthread;
 mod semaphores;
@@ -24,6 +26,7 @@ mod this_crate;
 pub(crate) use boost::Boost;
 pub(crate) use events::Events;
 pub(crate) use monitor::{HandOver, Monitor, Notify, RING, State, WaitQueue};
+pub(crate) use pipes::Pipes;
 pub(crate) use polled::{PolledTurn, Sleeping, Spinning};
 pub(crate) use pthread::Pthread;
 pub(crate) use semaphores::Semaphores;

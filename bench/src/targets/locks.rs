@@ -123,21 +123,45 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
     let ratio = |workload: &str, over: &str, under: &str| {
         run.ratio(workload, Measure::NanosPerOperation, over, under)
     };
-    [
+    let (both_running, together) = (
+        "hand-over/two/both running",
+        "hand-over/two/on one processor",
+    );
+    let mut targets = vec![
         Target::ratio(
             "hand-over, both running: time of pthread_cond / shm-sync",
             Bound::AtLeast(20.0),
-            ratio("hand-over/two/both running", ROBUST, SHM_SYNC),
+            ratio(both_running, ROBUST, SHM_SYNC),
+        ),
+        Target::ratio(
+            "hand-over, both running: time / bare word",
+            Bound::AtMost(2.5),
+            ratio(both_running, SHM_SYNC, "bare word, spinning"),
+        ),
+        Target::ratio(
+            "hand-over, on one processor: time / pair of pipes",
+            Bound::AtMost(1.2),
+            ratio(together, SHM_SYNC, "pair of pipes"),
         ),
         Target::ratio(
             "hand-over, both asleep: time / pthread_cond",
             Bound::AtMost(1.0),
             ratio("hand-over/two/both asleep", SHM_SYNC, ROBUST),
         ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    for waiters in [
+        "8 waiters",
+        "8 waiters, 5 µs",
+        "32 waiters",
+        "32 waiters, 5 µs",
+    ] {
+        targets.push(Target::ratio(
+            format!("notify_all, {waiters}: time / pthread_cond_broadcast"),
+            Bound::AtMost(1.0),
+            ratio(&format!("hand-over/notify_all/{waiters}"), SHM_SYNC, ROBUST),
+        ));
+    }
+    targets.into_iter().flatten().collect()
 }
 
 fn recovery(run: Run<'_>) -> Option<Target> {

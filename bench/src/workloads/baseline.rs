@@ -12,7 +12,7 @@ use shm_sync::ShmCondvar;
 
 use super::contended::measure_once;
 use super::contended::section::{Millis, Section};
-use super::hand_over::running;
+use super::hand_over::{Placement, running};
 use super::rounds::{Entry, run_rounds};
 use crate::contestants::{Lock, PolledFlag, Pthread, Robust, ShmSync};
 use crate::failure::Failure;
@@ -48,7 +48,7 @@ fn turns<T: HandOver + 'static>(share: usize) -> Entry {
         contestant: T::NAME,
         survives: T::SURVIVES,
         columns: vec![("hand-over", Measure::NanosPerOperation)],
-        round: Box::new(move || Ok(vec![running::<T>(share)?])),
+        round: Box::new(move || Ok(vec![running::<T>(Placement::TwoProcessors, share)?])),
     }
 }
 

@@ -59,10 +59,12 @@ depends on the scheduler. Processor time includes the work.",
         name: "hand-over",
         title: "Hand-over with a condition variable",
         method: "\
-*Two*: two processes pass a turn to each other. In *both running* they do nothing else; in
-*both asleep* each keeps the turn for a millisecond, and the time is that of the wake-up.
-*Eight waiters*: one process notifies eight waiters and waits for their answers. *Producer
-and consumer*: they share a ring of 64 places. Workers of `std::sync` are threads.",
+*Two*: two processes pass a turn to each other. In *both running* and *on one processor*
+they do nothing else; in *both asleep* each keeps the turn for a millisecond, and the time
+is that of the wake-up. *`notify_all`*: one process calls eight or 32 waiters, each of which
+works for 5 µs under the lock or not at all, and waits for their answers. *Eight waiters*:
+the same with eight `notify_one`. *Producer and consumer*: they share a ring of 64 places.
+Workers of `std::sync` are threads.",
         baseline: "pthread robust",
         run: hand_over::run,
     },

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::semaphores::PosixSemaphore;
 use crate::series::{Measure, SHM_SYNC, Series, Survives};
 use crate::shared::Shared;
-use crate::workloads::hand_over;
+use crate::workloads::hand_over::{self, Placement};
 use crate::workloads::rounds::{Entry, run_rounds};
 
 const TABLE: &str = "event/no waiter";
@@ -110,7 +110,12 @@ fn turns<T: HandOver + 'static>(contestant: &'static str, share: usize) -> Entry
         contestant,
         survives: T::SURVIVES,
         columns: vec![("both running", Measure::NanosPerOperation)],
-        round: Box::new(move || Ok(vec![hand_over::running::<T>(share)?])),
+        round: Box::new(move || {
+            Ok(vec![hand_over::running::<T>(
+                Placement::TwoProcessors,
+                share,
+            )?])
+        }),
     }
 }
 
@@ -123,7 +128,7 @@ mod tests {
     #[test]
     #[serial]
     fn smoke() -> Result<(), Failure> {
-        assert!(hand_over::running::<Events>(20)? > 0.0);
+        assert!(hand_over::running::<Events>(Placement::TwoProcessors, 20)? > 0.0);
         for entry in [
             set()?,
             set_and_reset()?,

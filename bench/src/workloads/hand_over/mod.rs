@@ -2,12 +2,15 @@
 //!
 //! * **Both running**: two workers pass a turn to each other as fast as they can, each
 //!   on its own processor. The unit is nanoseconds per hand-over.
+//! * **On one processor**: the same, with both workers on one processor.
 //! * **Both asleep**: a worker keeps the turn for a millisecond, so that the other
 //!   worker falls asleep. The time is from before the worker passes the turn until the
 //!   other one, which has to be woken, has it.
-//! * **Eight waiters**: one worker calls eight others, by one `notify_all` or by eight
-//!   `notify_one`, and waits for eight answers. The unit is nanoseconds per call with
-//!   its answers.
+//! * **`notify_all`**: one worker calls eight or 32 others and waits for their answers.
+//!   Each works for 5 µs under the lock, or not at all. The units are nanoseconds per
+//!   call with its answers, and context switches of all workers. There is at least one
+//!   for each worker.
+//! * **Eight waiters**: the same with eight `notify_one`.
 //! * **Ring**: a producer and a consumer share a ring of 64 places, with a condition
 //!   variable for each. The unit is nanoseconds per item.
 //!
@@ -16,14 +19,16 @@
 
 mod scenarios;
 
-pub(super) use self::scenarios::running;
+pub(super) use self::scenarios::{Placement, running};
 
 use shm_sync::{PthreadCondvar, ShmCondvar};
 
+use super::busy_work::Speed;
 use super::rounds::{Entry, run_rounds};
 use crate::failure::Failure;
 use crate::monitors::{
-    Boost, HandOver, Monitor, PolledTurn, Pthread, Semaphores, ShmMonitor, Spinning, Standard,
+    Boost, HandOver, Monitor, Pipes, PolledTurn, Pthread, Semaphores, ShmMonitor, Spinning,
+    Standard,
 };
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -34,24 +39,41 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     let share = plan.pick(1, 5);
     // The rounds are short, and the time of a wake-up varies between rounds. Therefore
     // there are many rounds.
-    let two = vec![
-        both_running::<Pthread>(share),
-        both_running::<ShmMonitor<ShmCondvar>>(share),
-        both_running::<ShmMonitor<PthreadCondvar>>(share),
-        both_running::<Boost>(share),
-        both_running::<Semaphores>(share),
-        both_running::<Standard>(share),
-        both_running::<PolledTurn<Spinning>>(share),
+    let mut two = vec![];
+    for placement in [Placement::TwoProcessors, Placement::OneProcessor] {
+        two.extend([
+            both_running::<Pthread>(placement, share),
+            both_running::<ShmMonitor<ShmCondvar>>(placement, share),
+            both_running::<ShmMonitor<PthreadCondvar>>(placement, share),
+            both_running::<Boost>(placement, share),
+            both_running::<Semaphores>(placement, share),
+            both_running::<Pipes>(placement, share),
+            both_running::<Standard>(placement, share),
+        ]);
+    }
+    two.extend([
+        both_running::<PolledTurn<Spinning>>(Placement::TwoProcessors, share),
         both_asleep::<Pthread>(share),
         both_asleep::<ShmMonitor<ShmCondvar>>(share),
         both_asleep::<ShmMonitor<PthreadCondvar>>(share),
         both_asleep::<Boost>(share),
         both_asleep::<Semaphores>(share),
+        both_asleep::<Pipes>(share),
         both_asleep::<Standard>(share),
-    ];
+    ]);
     let mut series = run_rounds(plan, "hand-over", two, plan.pick(45, 3), progress)?;
     let mut more = vec![];
-    for scenario in [Scenario::CallAll, Scenario::CallEach, Scenario::Ring] {
+    let work = Speed::measure().steps(5_000);
+    let calls = [
+        call("8 waiters", 8, 0),
+        call("8 waiters, 5 µs", 8, work),
+        call("32 waiters", 32, 0),
+        call("32 waiters, 5 µs", 32, work),
+    ];
+    for scenario in calls
+        .into_iter()
+        .chain([Scenario::CallEach, Scenario::Ring])
+    {
         more.extend([
             monitor::<Pthread>(scenario, share),
             monitor::<ShmMonitor<ShmCondvar>>(scenario, share),
@@ -70,13 +92,17 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     Ok(series)
 }
 
-fn both_running<T: HandOver + 'static>(share: usize) -> Entry {
+fn both_running<T: HandOver + 'static>(placement: Placement, share: usize) -> Entry {
+    let column = match placement {
+        Placement::TwoProcessors => "both running",
+        Placement::OneProcessor => "on one processor",
+    };
     Entry {
         workload: "hand-over/two".to_owned(),
         contestant: T::NAME,
         survives: T::SURVIVES,
-        columns: vec![("both running", Measure::NanosPerOperation)],
-        round: Box::new(move || Ok(vec![running::<T>(share)?])),
+        columns: vec![(column, Measure::NanosPerOperation)],
+        round: Box::new(move || Ok(vec![running::<T>(placement, share)?])),
     }
 }
 
@@ -96,28 +122,51 @@ fn both_asleep<T: HandOver + 'static>(share: usize) -> Entry {
 /// A scenario for a lock with two condition variables.
 #[derive(Clone, Copy)]
 enum Scenario {
-    CallAll,
+    CallAll {
+        column: &'static str,
+        waiters: u64,
+        /// The work of each waiter under the lock, in steps of `busy_work`.
+        work: u32,
+    },
     CallEach,
     Ring,
 }
 
+fn call(column: &'static str, waiters: u64, work: u32) -> Scenario {
+    Scenario::CallAll {
+        column,
+        waiters,
+        work,
+    }
+}
+
 fn monitor<M: Monitor + 'static>(scenario: Scenario, share: usize) -> Entry {
-    let (workload, column) = match scenario {
-        Scenario::CallAll => ("hand-over/eight waiters", "notify_all"),
-        Scenario::CallEach => ("hand-over/eight waiters", "eight times notify_one"),
-        Scenario::Ring => ("hand-over/producer and consumer", "ring of 64"),
+    let time = Measure::NanosPerOperation;
+    let (workload, columns) = match scenario {
+        Scenario::CallAll { column, .. } => (
+            "hand-over/notify_all",
+            vec![(column, time), (column, Measure::Switches)],
+        ),
+        Scenario::CallEach => (
+            "hand-over/eight waiters",
+            vec![("eight times notify_one", time)],
+        ),
+        Scenario::Ring => (
+            "hand-over/producer and consumer",
+            vec![("ring of 64", time)],
+        ),
     };
     Entry {
         workload: workload.to_owned(),
         contestant: <M as Monitor>::NAME,
         survives: <M as Monitor>::SURVIVES,
-        columns: vec![(column, Measure::NanosPerOperation)],
-        round: Box::new(move || {
-            Ok(vec![match scenario {
-                Scenario::CallAll => scenarios::call_all::<M>(share)?,
-                Scenario::CallEach => scenarios::call_each::<M>(share)?,
-                Scenario::Ring => scenarios::ring::<M>(share)?,
-            }])
+        columns,
+        round: Box::new(move || match scenario {
+            Scenario::CallAll { waiters, work, .. } => {
+                Ok(scenarios::call_all::<M>(waiters, work, share)?.to_vec())
+            }
+            Scenario::CallEach => Ok(vec![scenarios::call_each::<M>(share)?]),
+            Scenario::Ring => Ok(vec![scenarios::ring::<M>(share)?]),
         }),
     }
 }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use crate::affinity;
 use crate::clock::now;
 use crate::failure::Failure;
@@ -11,6 +13,7 @@ use crate::monitors::{HandOver, Monitor, Notify, RING, State, WaitQueue};
 use crate::shared::Shared;
 use crate::stats::quantile;
 use crate::workers;
+use crate::workloads::busy_work::busy_work;
 
 /// The number of turns of each side in [`running`].
 const TRIPS: usize = 2000;
@@ -23,21 +26,37 @@ const WAKEUPS: usize = 100;
 /// The duration of a turn in [`asleep`], in which the other side falls asleep.
 const TURN_DURATION: Duration = Duration::from_millis(1);
 
-/// The number of waiters that are called.
+/// The number of waiters that are called one by one.
 const WAITERS: u64 = 8;
-/// The number of calls.
-const CALLS: usize = 200;
+/// The number of measured calls.
+const CALLS: u64 = 200;
+/// The number of calls of all waiters before that. Until then, threads find out whether
+/// it helps to spin.
+const FIRST_CALLS: u64 = 70;
 
 /// The number of items that go through the ring.
 const ITEMS: usize = 20_000;
 
+/// The processors of two workers.
+#[derive(Clone, Copy)]
+pub(in crate::workloads) enum Placement {
+    TwoProcessors,
+    OneProcessor,
+}
+
 /// Returns nanoseconds per hand-over between two workers that do nothing else.
-pub(in crate::workloads) fn running<T: HandOver>(share: usize) -> Result<f64, Failure> {
+pub(in crate::workloads) fn running<T: HandOver>(
+    placement: Placement,
+    share: usize,
+) -> Result<f64, Failure> {
     let trips = TRIPS / share;
     let turns = T::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
     workers::run(T::SCOPE, T::NAME, 2, |worker| {
-        affinity::pin(worker.index)?;
+        affinity::pin(match placement {
+            Placement::TwoProcessors => worker.index,
+            Placement::OneProcessor => 0,
+        })?;
         worker.start()?;
         for _ in 0..WARM_UP {
             turns.wait_and_pass(worker.index)?;
@@ -89,41 +108,76 @@ pub(super) fn asleep<T: HandOver>(share: usize) -> Result<[f64; 2], Failure> {
     Ok([quantile(&took, 0.5), quantile(&took, 0.99)])
 }
 
-/// Returns nanoseconds per `notify_all` with all answers.
-pub(super) fn call_all<M: Monitor>(share: usize) -> Result<f64, Failure> {
-    let calls = (CALLS / share) as u64;
+/// Returns nanoseconds and context switches per `notify_all` with all answers. Each
+/// waiter does `work` steps of work under the lock.
+pub(super) fn call_all<M: Monitor>(
+    waiters: u64,
+    work: u32,
+    share: usize,
+) -> Result<[f64; 2], Failure> {
+    let calls = CALLS / share as u64;
+    let all_calls = || 1..=FIRST_CALLS + calls;
     let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
-    workers::run(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
+    let switches = Shared::<AtomicU64>::zeroed()?;
+    workers::run(M::SCOPE, M::NAME, 1 + waiters as usize, |worker| {
         worker.start()?;
+        let mut start = now();
+        let mut switches_before = switches_of_this_thread()?;
+        let mut begin_at = |call| -> Result<(), Failure> {
+            if call == FIRST_CALLS + 1 {
+                start = now();
+                switches_before = switches_of_this_thread()?;
+            }
+            Ok(())
+        };
         if worker.index > 0 {
-            return (1..=calls).try_for_each(|call| {
-                monitor.execute(WaitQueue::Forward, |state| state.turn < call, answer)
-            });
+            all_calls().try_for_each(|call| {
+                begin_at(call)?;
+                monitor.execute(
+                    WaitQueue::Forward,
+                    |state| state.turn < call,
+                    |state| {
+                        busy_work(call, work);
+                        answer(state, waiters)
+                    },
+                )
+            })?;
+        } else {
+            for call in all_calls() {
+                begin_at(call)?;
+                let announce = |state: &mut State| {
+                    state.answers = 0;
+                    state.turn = call;
+                    Notify::All(WaitQueue::Forward)
+                };
+                monitor.execute(WaitQueue::Backward, |_| false, announce)?;
+                monitor.execute(
+                    WaitQueue::Backward,
+                    |state| state.answers < waiters,
+                    |_| Notify::None,
+                )?;
+            }
+            took.store(now() - start, Ordering::Relaxed);
         }
-        let start = now();
-        for call in 1..=calls {
-            let announce = |state: &mut State| {
-                state.answers = 0;
-                state.turn = call;
-                Notify::All(WaitQueue::Forward)
-            };
-            monitor.execute(WaitQueue::Backward, |_| false, announce)?;
-            monitor.execute(
-                WaitQueue::Backward,
-                |state| state.answers < WAITERS,
-                |_| Notify::None,
-            )?;
-        }
-        took.store(now() - start, Ordering::Relaxed);
+        let more = switches_of_this_thread()? - switches_before;
+        switches.fetch_add(more, Ordering::Relaxed);
         Ok(())
     })?;
-    Ok(took.load(Ordering::Relaxed) as f64 / calls as f64)
+    let per_call = |total: &AtomicU64| total.load(Ordering::Relaxed) as f64 / calls as f64;
+    Ok([per_call(&took), per_call(&switches)])
+}
+
+/// Returns how often the processor went from this thread to another one.
+fn switches_of_this_thread() -> Result<u64, Failure> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).map_err(Failure::os("getrusage"))?;
+    let switches = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    Ok(switches.unsigned_abs())
 }
 
 /// Returns nanoseconds per eight `notify_one` with all answers.
 pub(super) fn call_each<M: Monitor>(share: usize) -> Result<f64, Failure> {
-    let calls = CALLS / share;
+    let calls = CALLS as usize / share;
     let monitor = M::create()?;
     let took = Shared::<AtomicU64>::zeroed()?;
     workers::run(M::SCOPE, M::NAME, 1 + WAITERS as usize, |worker| {
@@ -167,16 +221,16 @@ fn take_permits<M: Monitor>(monitor: &M) -> Result<(), Failure> {
                 return Notify::None;
             }
             state.permits -= 1;
-            answer(state)
+            answer(state, WAITERS)
         })?;
     }
     Ok(())
 }
 
 /// Counts an answer. The last answer notifies the caller.
-fn answer(state: &mut State) -> Notify {
+fn answer(state: &mut State, waiters: u64) -> Notify {
     state.answers += 1;
-    if state.answers == WAITERS {
+    if state.answers == waiters {
         Notify::One(WaitQueue::Backward)
     } else {
         Notify::None
@@ -230,12 +284,14 @@ mod tests {
     use shm_sync::{PthreadCondvar, ShmCondvar};
 
     use super::*;
-    use crate::monitors::{Boost, Pthread, Semaphores, ShmMonitor, Standard};
+    use crate::monitors::{Boost, Pipes, Pthread, Semaphores, ShmMonitor, Standard};
 
     const SHORT: usize = 20;
 
     fn check_hand_over<T: HandOver>() -> Result<(), Failure> {
-        assert!(running::<T>(SHORT)? > 0.0);
+        for placement in [Placement::TwoProcessors, Placement::OneProcessor] {
+            assert!(running::<T>(placement, SHORT)? > 0.0);
+        }
         let [median, most] = asleep::<T>(SHORT)?;
         assert!(0.0 < median && median <= most);
         Ok(())
@@ -243,7 +299,10 @@ mod tests {
 
     fn check_monitor<M: Monitor>() -> Result<(), Failure> {
         check_hand_over::<M>()?;
-        assert!(call_all::<M>(SHORT)? > 0.0);
+        for (waiters, work) in [(8, 0), (32, 1_000)] {
+            let [nanos, switches] = call_all::<M>(waiters, work, SHORT)?;
+            assert!(nanos > 0.0 && switches > 0.0);
+        }
         assert!(call_each::<M>(SHORT)? > 0.0);
         assert!(ring::<M>(SHORT)? > 0.0);
         Ok(())
@@ -253,6 +312,7 @@ mod tests {
     #[serial]
     fn smoke() -> Result<(), Failure> {
         check_hand_over::<Semaphores>()?;
+        check_hand_over::<Pipes>()?;
         check_monitor::<Pthread>()?;
         check_monitor::<ShmMonitor<ShmCondvar>>()?;
         check_monitor::<ShmMonitor<PthreadCondvar>>()?;
