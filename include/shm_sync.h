@@ -508,6 +508,7 @@ typedef struct shm_sync_mutex {
 typedef struct shm_sync_condvar {
     uint32_t sequence;
     uint32_t waiters;
+    uint64_t mutex; /* distance from here to the waiters' mutex, 0, or UINT64_MAX */
 } shm_sync_condvar;
 
 /* A place to sleep. */
@@ -546,7 +547,8 @@ SHM_SYNC_I_ASSERT(
     offsetof(shm_sync_i_lock, protocol) == SHM_SYNC_I_PTHREAD + 22, "protocol");
 SHM_SYNC_I_ASSERT(
     sizeof(shm_sync_mutex) == SHM_SYNC_I_PTHREAD + 24, "a mutex without its data");
-SHM_SYNC_I_ASSERT(sizeof(shm_sync_condvar) == 8, "a condition variable");
+SHM_SYNC_I_ASSERT(sizeof(shm_sync_condvar) == 16, "a condition variable");
+SHM_SYNC_I_ASSERT(offsetof(shm_sync_condvar, mutex) == 8, "mutex");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_event_count) == 16, "an event count");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_event) == 24, "an event");
 SHM_SYNC_I_ASSERT(sizeof(shm_sync_i_seat) == (SHM_SYNC_I_PTHREAD + 24 + 63) / 64 * 64,
@@ -628,12 +630,13 @@ SHM_SYNC_I_C int shm_sync_i_lstat(const char *path, struct stat *status) __asm__
 #define SHM_SYNC_I_O_CLOEXEC __O_CLOEXEC
 #endif
 #define SHM_SYNC_I_FUTEX_WAKE 1
+#define SHM_SYNC_I_FUTEX_REQUEUE 3
 #define SHM_SYNC_I_FUTEX_CMP_REQUEUE_PRIVATE (4 | 128)
 #define SHM_SYNC_I_FUTEX_LOCK_PI 6
 #define SHM_SYNC_I_FUTEX_UNLOCK_PI 7
 #define SHM_SYNC_I_FUTEX_TRYLOCK_PI 8
 #define SHM_SYNC_I_FUTEX_WAIT_BITSET 9
-#define SHM_SYNC_I_FUTEX_WAKE_BITSET 10
+#define SHM_SYNC_I_FUTEX_BITSET_MATCH_ANY 0xffffffffu
 #define SHM_SYNC_I_FUTEX_LOCK_PI2 13
 #define SHM_SYNC_I_FUTEX_WAITV 449
 #define SHM_SYNC_I_PIDFD_OPEN 434
@@ -696,8 +699,8 @@ typedef struct shm_sync_i_thread {
     bool all_ours;
     /* libc's layout is the known one, so this header writes the words. */
     bool is_known;
-    uint8_t failed_spins;
-    uint8_t failed_lock_spins;
+    uint16_t failed_spins;
+    uint16_t failed_lock_spins;
 } shm_sync_i_thread;
 
 #ifdef __cplusplus
@@ -816,16 +819,17 @@ SHM_SYNC_I_INLINE void shm_sync_i_slack_restore(unsigned long slack) {
         errno = shm_sync_i_saved;                                          \
     } while (0)
 
-/* Sleeps while `*word == expected`, until a wake for one of `groups`, a signal or the
- * deadline. Returns 0, ETIMEDOUT, or the error with which the kernel refuses the call.
- * The word is shared, so the operation has no FUTEX_PRIVATE_FLAG. */
+/* Sleeps while `*word == expected`, until a wake, a signal or the deadline. Returns 0,
+ * ETIMEDOUT, or the error with which the kernel refuses the call. The word is shared,
+ * so the operation has no FUTEX_PRIVATE_FLAG. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_futex_wait(
-    const uint32_t *word, uint32_t expected, uint32_t groups, uint64_t deadline) {
+    const uint32_t *word, uint32_t expected, uint64_t deadline) {
     struct timespec until = shm_sync_i_timespec(deadline);
     long result;
     SHM_SYNC_I_SLEEP(result, deadline,
         shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAIT_BITSET,
-            (unsigned long)expected, &until, (void *)NULL, (unsigned long)groups));
+            (unsigned long)expected, &until, (void *)NULL,
+            (unsigned long)SHM_SYNC_I_FUTEX_BITSET_MATCH_ANY));
     return result == 0 || result == -EAGAIN || result == -EINTR ? 0 : (int)-result;
 }
 
@@ -839,19 +843,20 @@ SHM_SYNC_I_INLINE long shm_sync_i_futex_wake(const uint32_t *word, int count) {
     return woken;
 }
 
-/* Wakes the first waiter that is in one of `groups`. */
-SHM_SYNC_I_INLINE void shm_sync_i_futex_wake_group(
-    const uint32_t *word, uint32_t groups) {
+/* Moves all waiters of `from` to the queue of `to`, and wakes none. Returns how many
+ * have moved, or -1 if the kernel refuses the call. Then none has moved. */
+SHM_SYNC_I_INLINE long shm_sync_i_futex_move(const uint32_t *from, const uint32_t *to) {
     int saved = errno;
-    shm_sync_i_syscall(SYS_futex, word, (long)SHM_SYNC_I_FUTEX_WAKE_BITSET, 1L,
-        (void *)NULL, (void *)NULL, (unsigned long)groups);
+    long moved = shm_sync_i_syscall(
+        SYS_futex, from, (long)SHM_SYNC_I_FUTEX_REQUEUE, 0L, (long)INT32_MAX, to);
     errno = saved;
+    return moved;
 }
 
 /* Sleeps for some nanoseconds, or until a signal arrives. */
 SHM_SYNC_I_OUTLINE void shm_sync_i_pause(uint64_t nanoseconds) {
     uint32_t word = 0; /* no other thread knows it */
-    (void)shm_sync_i_futex_wait(&word, 0, UINT32_MAX, shm_sync_i_after(nanoseconds));
+    (void)shm_sync_i_futex_wait(&word, 0, shm_sync_i_after(nanoseconds));
 }
 
 SHM_SYNC_I_INLINE void shm_sync_i_spin_hint(void) {
@@ -1414,6 +1419,12 @@ SHM_SYNC_I_COLD shm_sync_result shm_sync_i_refresh(shm_sync_i_thread *me) {
     return result;
 }
 
+/* Returns whether the identity of the calling thread is valid. Does not make it. */
+SHM_SYNC_I_INLINE bool shm_sync_i_has_identity(const shm_sync_i_thread *me) {
+    return SHM_SYNC_I_LIKELY(SHM_SYNC_I_LOAD(me->marker) != 0) ||
+           (me->own_page != NULL && shm_sync_i_is_own_page(me->own_page) == 1);
+}
+
 /* Makes sure that the identity of the calling thread is valid. */
 SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_identify(void) {
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
@@ -1449,17 +1460,17 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_room(const shm_sync_i_thread *me) {
  */
 
 /* Returns whether a thread whose last `failed` spins failed spins again: 0 not at all,
- * 1 briefly, 4 longer. After four failures only the 16th, 32nd, 64th and each 128th
- * wait spins. */
+ * 1 briefly, 4 longer. After four failures only the 16th, 32nd, 64th and so on,
+ * and each 1024th wait spins. */
 SHM_SYNC_I_INLINE unsigned shm_sync_i_spin_budget(unsigned failed) {
     if (failed < 4)
         return 1;
     return failed >= 16 && (failed & (failed - 1)) == 0 ? 4 : 0;
 }
 
-/* Counts a failed spin. After 255 comes 128, so that every 128th wait spins. */
-SHM_SYNC_I_INLINE uint8_t shm_sync_i_failed_again(uint8_t failed) {
-    return (uint8_t)(failed == 255 ? 128 : failed + 1);
+/* Counts a failed spin. After 2047 comes 1024, so that every 1024th wait spins. */
+SHM_SYNC_I_INLINE uint16_t shm_sync_i_failed_again(uint16_t failed) {
+    return (uint16_t)(failed == 2047 ? 1024 : failed + 1);
 }
 
 /* Returns whether more than one processor is online. Asks only once. */
@@ -1543,7 +1554,12 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) 
  */
 
 typedef enum shm_sync_i_record { SHM_SYNC_I_POISON, SHM_SYNC_I_NOTE } shm_sync_i_record;
-typedef enum shm_sync_i_how { SHM_SYNC_I_WAIT, SHM_SYNC_I_TRY } shm_sync_i_how;
+typedef enum shm_sync_i_how {
+    SHM_SYNC_I_WAIT,
+    SHM_SYNC_I_TRY,
+    /* It waits. The thread may have slept in the queue of the mutex. */
+    SHM_SYNC_I_WAIT_QUEUED
+} shm_sync_i_how;
 
 /* Bit 63 of a note: an occupant has died, and no taker has learned of it. */
 #define SHM_SYNC_I_NOTE_DIED (UINT64_C(1) << 63)
@@ -1632,8 +1648,8 @@ SHM_SYNC_I_INLINE int shm_sync_i_try_fast(
 }
 
 /* Tries to lock, as long as the word changes. `*word` is the word that it has read
- * last. `waiters` is FUTEX_WAITERS if this thread has slept, because other waiters may
- * be queued. Returns 0, EOWNERDEAD, EBUSY, EDEADLK or ENOTRECOVERABLE. */
+ * last. `waiters` is FUTEX_WAITERS if this thread has slept in the queue, because other
+ * waiters may be queued. Returns 0, EOWNERDEAD, EBUSY, EDEADLK or ENOTRECOVERABLE. */
 SHM_SYNC_I_OUTLINE int shm_sync_i_try_list(
     shm_sync_i_thread *me, shm_sync_i_words *words, uint32_t waiters, uint32_t *word) {
     for (;;) {
@@ -1682,7 +1698,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_await_list(
         return 0; /* it has changed, so the mutex may be free */
     *waiters = SHM_SYNC_I_WAITERS;
     int code = shm_sync_i_futex_wait(
-        &words->lock, announced, UINT32_MAX, shm_sync_i_next_recheck(deadline));
+        &words->lock, announced, shm_sync_i_next_recheck(deadline));
     return code == ETIMEDOUT ? 0 : code;
 }
 
@@ -1693,7 +1709,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_list(
     shm_sync_i_words *words, shm_sync_i_how how, uint64_t deadline) {
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool expired = shm_sync_i_has_passed(deadline);
-    uint32_t waiters = 0;
+    uint32_t waiters = how == SHM_SYNC_I_WAIT_QUEUED ? SHM_SYNC_I_WAITERS : 0;
     uint32_t word;
     int code;
     /* It stays set during the wait. If the thread dies just after a wake-up, the kernel
@@ -1881,7 +1897,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_lock_pi_pending(const shm_sync_i_thread *me,
         if (expired)
             return refusal;
         uint32_t never_woken = 0;
-        (void)shm_sync_i_futex_wait(&never_woken, 0, UINT32_MAX, until);
+        (void)shm_sync_i_futex_wait(&never_woken, 0, until);
         attempts = 0;
     }
 }
@@ -2073,7 +2089,7 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_i_lock_with(shm_sync_i_lock *lock,
                     pid_namespace != 0 && me->is_known &&
                     SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND &&
                     shm_sync_i_has_room(me);
-    if (SHM_SYNC_I_LIKELY(is_usual) &&
+    if (SHM_SYNC_I_LIKELY(is_usual) && how != SHM_SYNC_I_WAIT_QUEUED &&
         (how != SHM_SYNC_I_TRY || shm_sync_i_holder_of(words) == 0)) {
         if (SHM_SYNC_I_LIKELY(shm_sync_i_try_fast(me, words) == 0)) {
             shm_sync_i_acquired(lock, me);
@@ -2248,53 +2264,121 @@ SHM_SYNC_I_INLINE shm_sync_result shm_sync_poison_cause(
 /* ------------------------------------------------------------------------------------
  * Condition variable
  *
- * `sequence` counts notifications in bits 0 to 26. Bits 27 to 31 are a generation of
- * waiters, which notify_all begins. notify_all wakes one waiter of the older
- * generations, and each woken waiter wakes the next before it locks the mutex.
+ * `sequence` counts notifications in bits 0 to 23. Bits 24 to 31 are a generation of
+ * waiters, which notify_all begins. If the notifier holds the mutex, the waiters could
+ * not lock it yet. So notify_all moves them to the queue of the mutex, and sets
+ * FUTEX_WAITERS in the lock word. Then each unlock wakes one. A waiter of an older
+ * generation locks as a thread that has slept in that queue: it sets FUTEX_WAITERS,
+ * because others may sleep behind it.
+ *
+ * `mutex` is the distance to the mutex of the waiters. src/sync/condvar.rs of the Rust
+ * crate explains why a wrong distance is harmless, and why a second mutex makes all
+ * later notifiers wake at once.
  */
 
 #define SHM_SYNC_I_NOTIFICATION 1u
-#define SHM_SYNC_I_GENERATION (1u << 27 | 1u)
+#define SHM_SYNC_I_GENERATION (1u << 24 | 1u)
+/* Instead of a distance: waiters have used several mutexes. */
+#define SHM_SYNC_I_SEVERAL_MUTEXES UINT64_MAX
 
-/* Returns the bit of the kernel's bitset for the generation of a sequence. */
+/* Returns the generation of a sequence. */
 SHM_SYNC_I_INLINE uint32_t shm_sync_i_generation(uint32_t sequence) {
-    return 1u << (sequence >> 27);
+    return sequence >> 24;
 }
 
-SHM_SYNC_I_INLINE void shm_sync_i_condvar_wake(
-    shm_sync_condvar *condvar, uint32_t groups) {
-    if (SHM_SYNC_I_LOAD_SC(&condvar->waiters) != 0)
-        shm_sync_i_futex_wake_group(&condvar->sequence, groups);
+SHM_SYNC_I_INLINE bool shm_sync_i_has_waiters(const shm_sync_condvar *condvar) {
+    return SHM_SYNC_I_LOAD_SC(&condvar->waiters) != 0;
+}
+
+/* Returns the mutex of the waiters, if the calling thread holds it and has locked no
+ * other since. Otherwise returns NULL, also if libc's layout is unknown, or if the
+ * mutex has priority inheritance.
+ *
+ * A stranger may have written the distance. So this function only compares it, with the
+ * first entry of the thread's own list. If the list is empty, that is its head, which
+ * is no mutex. This function does not read the list of a thread without valid identity:
+ * a forked child may still have the list of its parent. */
+SHM_SYNC_I_OUTLINE shm_sync_i_words *shm_sync_i_held_mutex(
+    const shm_sync_condvar *condvar) {
+    const shm_sync_i_thread *me = shm_sync_i_me();
+    if (!shm_sync_i_has_identity(me) || !me->is_known)
+        return NULL;
+    char *first = (char *)SHM_SYNC_I_LOAD(&me->head->list);
+    uintptr_t address =
+        (uintptr_t)condvar + (uintptr_t)SHM_SYNC_I_LOAD(&condvar->mutex);
+    if (first == NULL || first == (char *)me->head || address % 8 != 0 ||
+        (uintptr_t)first != address + offsetof(shm_sync_i_words, next))
+        return NULL;
+    shm_sync_i_words *words =
+        (shm_sync_i_words *)(void *)(first - offsetof(shm_sync_i_words, next));
+    bool is_mine = shm_sync_i_holder_of(words) == me->tid &&
+                   SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND;
+    return is_mine ? words : NULL;
+}
+
+/* Wakes all waiters now, or one after another as the mutex is unlocked. */
+SHM_SYNC_I_OUTLINE void shm_sync_i_condvar_wake_all(const shm_sync_condvar *condvar) {
+    shm_sync_i_words *held = shm_sync_i_held_mutex(condvar);
+    if (held != NULL) {
+        /* This thread's unlock and its death then wake a waiter. */
+        __atomic_fetch_or(&held->lock, SHM_SYNC_I_WAITERS, __ATOMIC_RELAXED);
+        if (shm_sync_i_futex_move(&condvar->sequence, &held->lock) >= 0)
+            return;
+    }
+    shm_sync_i_futex_wake(&condvar->sequence, INT32_MAX);
 }
 
 /* Wakes one waiter, if there is any. Never blocks. Notify while you hold the mutex
  * under which you changed the condition. Then the waiters see an owner death if this
  * process dies between the change and the call. */
 SHM_SYNC_I_INLINE void shm_sync_notify_one(shm_sync_condvar *condvar) {
-    uint32_t before = __atomic_fetch_add(
-        &condvar->sequence, SHM_SYNC_I_NOTIFICATION, __ATOMIC_SEQ_CST);
-    shm_sync_i_condvar_wake(condvar, shm_sync_i_generation(before));
+    __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_NOTIFICATION, __ATOMIC_SEQ_CST);
+    if (shm_sync_i_has_waiters(condvar))
+        shm_sync_i_futex_wake(&condvar->sequence, 1);
 }
 
-/* Wakes all waiters. Never blocks. Each waiter wakes the next one. If a waiter is
- * killed or stopped before that, the waiters behind it wake within 250 ms. */
+/* Wakes all waiters. Never blocks. If the calling thread holds the mutex of the
+ * waiters, and has locked no other since, they wake one after another, each when the
+ * mutex is unlocked. Otherwise they all wake at once, and compete for the mutex. If a
+ * waiter is killed or stopped between waking and locking, the waiters behind it wake
+ * within 250 ms. */
 SHM_SYNC_I_INLINE void shm_sync_notify_all(shm_sync_condvar *condvar) {
-    uint32_t before =
-        __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_GENERATION, __ATOMIC_SEQ_CST);
-    shm_sync_i_condvar_wake(
-        condvar, ~shm_sync_i_generation(before + SHM_SYNC_I_GENERATION));
+    __atomic_fetch_add(&condvar->sequence, SHM_SYNC_I_GENERATION, __ATOMIC_SEQ_CST);
+    if (shm_sync_i_has_waiters(condvar))
+        shm_sync_i_condvar_wake_all(condvar);
+}
+
+/* Stores the distance to the mutex of this waiter. Each process may map the objects
+ * elsewhere, but at the same distance. */
+SHM_SYNC_I_INLINE void shm_sync_i_store_distance(
+    shm_sync_condvar *condvar, const shm_sync_mutex *mutex) {
+    uint64_t distance = (uint64_t)((uintptr_t)mutex - (uintptr_t)condvar);
+    uint64_t before = SHM_SYNC_I_LOAD(&condvar->mutex);
+    if (before != distance)
+        SHM_SYNC_I_STORE(
+            &condvar->mutex, before == 0 ? distance : SHM_SYNC_I_SEVERAL_MUTEXES);
 }
 
 /* Sleeps until the sequence is no longer `seen`, the mutex is poisoned or its holder
  * died, or the deadline has passed. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condvar,
-    const shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
+    shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
     shm_sync_result result = SHM_SYNC_OK;
+    shm_sync_i_thread *me = shm_sync_i_me();
+    shm_sync_i_words *words = &mutex->lock.pthread.words;
+    /* A notifier may move this thread to the queue of the mutex. If it dies after a
+     * wake-up and before it locks, the kernel wakes the next waiter. After a fork in a
+     * signal handler, the identity is invalid. */
+    bool is_queued = shm_sync_i_has_identity(me) && me->is_known &&
+                     SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND;
+    if (is_queued)
+        shm_sync_i_set_pending(me->head, &words->next);
+    shm_sync_i_store_distance(condvar, mutex);
     /* The kernel reads the sequence after this, behind its own full barrier. */
     __atomic_fetch_add(&condvar->waiters, 1u, __ATOMIC_SEQ_CST);
     for (;;) {
-        int code = shm_sync_i_futex_wait(&condvar->sequence, seen,
-            shm_sync_i_generation(seen), shm_sync_i_next_recheck(deadline));
+        int code = shm_sync_i_futex_wait(
+            &condvar->sequence, seen, shm_sync_i_next_recheck(deadline));
         if (code == 0)
             break;
         if (code != ETIMEDOUT) {
@@ -2302,18 +2386,20 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *co
             result = SHM_SYNC_SYSTEM;
             break;
         }
-        if (shm_sync_i_owner_died(&mutex->lock.pthread.words) ||
+        if (shm_sync_i_owner_died(words) ||
             SHM_SYNC_I_LOAD(&mutex->lock.failures) != failures)
             break;
         if (shm_sync_i_has_passed(deadline)) {
-            result = SHM_SYNC_TIMED_OUT;
+            /* The notification may have come before the deadline, and the wake-up waits
+             * for an unlock. */
+            if (SHM_SYNC_I_LOAD(&condvar->sequence) == seen)
+                result = SHM_SYNC_TIMED_OUT;
             break;
         }
     }
     __atomic_fetch_sub(&condvar->waiters, 1u, __ATOMIC_RELAXED);
-    uint32_t now = SHM_SYNC_I_LOAD(&condvar->sequence);
-    if (shm_sync_i_generation(now) != shm_sync_i_generation(seen))
-        shm_sync_i_condvar_wake(condvar, ~shm_sync_i_generation(now));
+    if (is_queued)
+        shm_sync_i_clear_pending(me->head);
     return result;
 }
 
@@ -2331,9 +2417,14 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
         waited = shm_sync_i_condvar_sleep(condvar, mutex, seen, failures, deadline);
     if (waited != SHM_SYNC_OK && waited != SHM_SYNC_TIMED_OUT)
         return waited;
+    /* This thread may have slept in the queue of the mutex, before others. */
+    bool was_queued =
+        !notified && shm_sync_i_generation(SHM_SYNC_I_LOAD(&condvar->sequence)) !=
+                         shm_sync_i_generation(seen);
+    shm_sync_i_how how = was_queued ? SHM_SYNC_I_WAIT_QUEUED : SHM_SYNC_I_WAIT;
     bool died = false;
     shm_sync_result locked = shm_sync_i_lock_with(
-        &mutex->lock, SHM_SYNC_I_POISON, SHM_SYNC_I_WAIT, SHM_SYNC_I_NEVER, &died);
+        &mutex->lock, SHM_SYNC_I_POISON, how, SHM_SYNC_I_NEVER, &died);
     if (died)
         shm_sync_notify_all(condvar); /* the other waiters learn of it as well */
     locked = shm_sync_i_with_poison(mutex, locked);
@@ -2350,7 +2441,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
  *
  * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then.
  * Returns SHM_SYNC_NOT_HELD if the calling thread does not hold the mutex, and those
- * results of shm_sync_lock that mean that it can't be locked.
+ * results of shm_sync_lock that mean that it can't be locked. Let all waiters of a
+ * condition variable use the same mutex: otherwise some may wake up to 250 ms late.
  *
  * If the holder of the mutex is killed, each waiter gets SHM_SYNC_POISONED within 250
  * ms. If a notifier or a woken waiter is killed, another waiter wakes within 250 ms. */
@@ -2360,8 +2452,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait(
 }
 
 /* Waits like shm_sync_wait, but at most `timeout_ns` nanoseconds by the monotonic
- * clock. Locking the mutex again may take longer. After SHM_SYNC_TIMED_OUT the caller
- * holds the mutex as well. SHM_SYNC_POISONED does not tell whether the time has
+ * clock. Locking the mutex again may take longer. Returns SHM_SYNC_TIMED_OUT if there
+ * was no notification until then. The caller then holds the mutex as well. SHM_SYNC_POISONED does not tell whether the time has
  * passed. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
     shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns) {
@@ -3466,6 +3558,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_reinit_object(
         return shm_sync_i_reinit_lock((shm_sync_i_lock *)at, kind, pid_namespace);
     if (kind == SHM_SYNC_I_KIND_CONDVAR) {
         SHM_SYNC_I_STORE(&((shm_sync_condvar *)at)->waiters, 0u);
+        SHM_SYNC_I_STORE(&((shm_sync_condvar *)at)->mutex, (uint64_t)0);
         return 0;
     }
     if (kind == SHM_SYNC_I_KIND_EVENT) {
@@ -3507,11 +3600,9 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_check_objects(
         if (entry.size != size || entry.count > room / size)
             return SHM_SYNC_CORRUPT;
         room -= entry.count * size;
-        uint64_t align = entry.kind == SHM_SYNC_I_KIND_CONDVAR ? 4 : 8;
-        bool is_aligned = ((uintptr_t)segment->value + entry.offset) % align == 0;
+        bool is_aligned = ((uintptr_t)segment->value + entry.offset) % 8 == 0;
         for (unsigned i = 0; i < entry.arrays; i++)
-            is_aligned =
-                is_aligned && shm_sync_i_u64(entry.dims + 16 * i + 8) % align == 0;
+            is_aligned = is_aligned && shm_sync_i_u64(entry.dims + 16 * i + 8) % 8 == 0;
         if (!is_aligned)
             return SHM_SYNC_CORRUPT;
     }
@@ -4207,7 +4298,7 @@ SHM_SYNC_I_OUTLINE void shm_sync_i_wait_while(
     const shm_sync_i_state *word, uint32_t state) {
     uint64_t until = shm_sync_i_after(SHM_SYNC_I_GRACE);
     while (SHM_SYNC_I_LOAD_SC(&word->state) == state && !shm_sync_i_has_passed(until)) {
-        int code = shm_sync_i_futex_wait(&word->state, state, UINT32_MAX, until);
+        int code = shm_sync_i_futex_wait(&word->state, state, until);
         if (code != 0 && code != ETIMEDOUT)
             return;
     }
@@ -5219,7 +5310,7 @@ SHM_SYNC_I_OUTLINE bool shm_sync_i_describe(const shm_sync_segment *segment,
     }
     if (shm_sync_i_is_text(type->kind, "ShmCondvar")) {
         object->kind = SHM_SYNC_KIND_CONDVAR;
-        return object->size == sizeof(shm_sync_condvar) && (uintptr_t)base % 4 == 0;
+        return object->size == sizeof(shm_sync_condvar) && (uintptr_t)base % 8 == 0;
     }
     if (shm_sync_i_is_text(type->kind, "ShmEvent")) {
         object->kind = SHM_SYNC_KIND_EVENT;
@@ -5393,7 +5484,7 @@ SHM_SYNC_I_OUTLINE int shm_sync_i_event_sleep(shm_sync_i_event_count *count,
             return 0;
         /* The kernel has no such call (before Linux 5.16), or refuses it. */
     }
-    int code = shm_sync_i_futex_wait(&count->sequence, seen, UINT32_MAX, until);
+    int code = shm_sync_i_futex_wait(&count->sequence, seen, until);
     return code == ETIMEDOUT ? 0 : code;
 }
 

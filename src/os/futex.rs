@@ -24,44 +24,8 @@ pub(crate) enum FutexWait {
     TimedOut,
 }
 
-/// A set of waiters of one word: some of 32 groups. A wake with one bitset does not
-/// reach waiters of other groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bitset(u32);
-
-impl Bitset {
-    /// All groups.
-    pub(crate) const ALL: Self = Self(libc::FUTEX_BITSET_MATCH_ANY as u32);
-
-    /// Returns the set of one group. `number` counts modulo 32.
-    #[inline]
-    pub(crate) const fn one(number: u32) -> Self {
-        Self(1_u32.rotate_left(number))
-    }
-
-    /// Returns the set of all other groups.
-    #[inline]
-    pub(crate) const fn others(self) -> Self {
-        Self(!self.0)
-    }
-}
-
-/// Sleeps while `*word == expected`, until a wake or the deadline. It is
-/// [`wait_bitset`] with [`Bitset::ALL`].
-///
-/// # Errors
-///
-/// The kernel refuses the call, for example by a seccomp filter.
-pub(crate) fn wait(
-    word: &AtomicU32,
-    expected: u32,
-    deadline: Option<Deadline>,
-) -> io::Result<FutexWait> {
-    wait_bitset(word, expected, Bitset::ALL, deadline)
-}
-
-/// Calls `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake for one of
-/// `groups`, or the absolute monotonic deadline.
+/// Calls `FUTEX_WAIT_BITSET`: sleeps while `*word == expected`, until a wake or the
+/// absolute monotonic deadline.
 ///
 /// A large timer slack of the thread does not delay the deadline
 /// ([`timer_slack`](super::timer_slack)).
@@ -73,13 +37,12 @@ pub(crate) fn wait(
 /// # Errors
 ///
 /// The kernel refuses the call, for example by a seccomp filter.
-pub(crate) fn wait_bitset(
+pub(crate) fn wait(
     word: &AtomicU32,
     expected: u32,
-    groups: Bitset,
     deadline: Option<Deadline>,
 ) -> io::Result<FutexWait> {
-    let sleep = || futex_wait(word, expected, groups, deadline);
+    let sleep = || futex_wait(word, expected, deadline);
     match deadline {
         Some(deadline) => punctually(deadline, sleep),
         None => sleep(),
@@ -89,7 +52,6 @@ pub(crate) fn wait_bitset(
 fn futex_wait(
     word: &AtomicU32,
     expected: u32,
-    groups: Bitset,
     deadline: Option<Deadline>,
 ) -> io::Result<FutexWait> {
     let timeout = deadline.map(Deadline::to_timespec);
@@ -106,7 +68,7 @@ fn futex_wait(
             expected,
             timeout_ptr,
             std::ptr::null::<u32>(),
-            groups.0,
+            libc::FUTEX_BITSET_MATCH_ANY,
         )
     };
     if rc == 0 {
@@ -244,21 +206,64 @@ pub(crate) enum Wake {
     /// The first waiter of the kernel's queue. The queue is ordered by real-time
     /// priority, and then by the time of arrival.
     One,
+    /// So many of the first waiters.
+    AtMost(u32),
     /// All waiters.
     All,
+}
+
+impl Wake {
+    /// Returns the number of waiters as an argument of the kernel.
+    fn count(self) -> libc::c_int {
+        match self {
+            Self::One => 1,
+            Self::AtMost(count) => libc::c_int::try_from(count).unwrap_or(libc::c_int::MAX),
+            Self::All => libc::c_int::MAX,
+        }
+    }
 }
 
 /// Calls `FUTEX_WAKE`. It does not fail for a valid word. If a seccomp filter refuses
 /// it, the waiters continue at their next recheck. Returns the number of woken waiters,
 /// or `None` if the call was refused.
 pub(crate) fn wake(word: &AtomicU32, waiters: Wake) -> Option<usize> {
-    let count = match waiters {
-        Wake::One => 1,
-        Wake::All => libc::c_int::MAX,
-    };
-    // SAFETY: `word` is valid and aligned. FUTEX_WAKE reads no further argument.
-    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    wake_at(word, waiters)
+}
+
+/// Calls `FUTEX_WAKE` as [`wake`] does, for a word that may be unmapped. Then the
+/// kernel wakes no waiter. If the address has a new use, it may wake one needlessly.
+pub(crate) fn wake_at(word: *const AtomicU32, waiters: Wake) -> Option<usize> {
+    // SAFETY: FUTEX_WAKE uses the address as a key. It reads no memory of this process,
+    // and no further argument.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, waiters.count()) };
     usize::try_from(woken).ok()
+}
+
+/// Calls `FUTEX_REQUEUE`: moves all waiters of `from` to the queue of `to`, and wakes
+/// none. A waiter that has moved sleeps until a wake of `to`, or until its deadline.
+/// Returns how many have moved.
+///
+/// # Errors
+///
+/// The kernel refuses the call, for example by a seccomp filter, or because a waiter
+/// has used an operation with priority inheritance on the word. Then some waiters may
+/// have moved.
+pub(crate) fn move_waiters(from: &AtomicU32, to: &AtomicU32) -> io::Result<usize> {
+    const WAKE_NONE: libc::c_long = 0;
+    const MOVE_ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
+    // SAFETY: both words are valid and aligned. The kernel uses their addresses as
+    // keys.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            from.as_ptr(),
+            libc::FUTEX_REQUEUE,
+            WAKE_NONE,
+            MOVE_ALL,
+            to.as_ptr(),
+        )
+    };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
 /// The words on which one thread sleeps at the same time, for [`futex_waitv(2)`].
@@ -364,24 +369,6 @@ impl<'a> WaitList<'a> {
     }
 }
 
-/// Calls `FUTEX_WAKE_BITSET`: wakes the first waiter of the kernel's queue that is in
-/// one of `groups`. It fails like [`wake`].
-pub(crate) fn wake_bitset(word: &AtomicU32, groups: Bitset) {
-    // SAFETY: `word` is valid and aligned. FUTEX_WAKE_BITSET reads neither the timeout
-    // nor the second word.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAKE_BITSET,
-            1,
-            std::ptr::null::<libc::timespec>(),
-            std::ptr::null::<u32>(),
-            groups.0,
-        )
-    };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,24 +382,25 @@ mod tests {
     }
 
     #[test]
-    fn wake_reaches_its_groups_only() {
-        let word = AtomicU32::new(7);
+    fn moved_waiters_are_woken_on_the_other_word() {
+        const WAITERS: usize = 3;
+        let words = [const { AtomicU32::new(7) }; 2];
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| {
+            let wait = || {
                 let far = Deadline::after(Duration::from_secs(60));
-                wait_bitset(&word, 7, Bitset::one(35), Some(far)).unwrap()
-            });
-            let other = AtomicU32::new(0);
-            for _ in 0..20 {
-                wake_bitset(&word, Bitset::one(3).others());
-                let soon = Deadline::after(Duration::from_millis(1));
-                assert_eq!(wait(&other, 0, Some(soon)).unwrap(), FutexWait::TimedOut);
+                wait(&words[0], 7, Some(far)).unwrap()
+            };
+            let waiters: [_; WAITERS] = std::array::from_fn(|_| scope.spawn(wait));
+            let mut moved = 0;
+            while moved < WAITERS {
+                moved += move_waiters(&words[0], &words[1]).unwrap();
             }
-            assert!(!waiter.is_finished());
-            while !waiter.is_finished() {
-                wake_bitset(&word, Bitset::one(3));
+            assert_eq!(wake(&words[0], Wake::All), Some(0));
+            assert_eq!(wake(&words[1], Wake::AtMost(2)), Some(2));
+            assert_eq!(wake(&words[1], Wake::AtMost(2)), Some(1));
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), FutexWait::Woken);
             }
-            assert_eq!(waiter.join().unwrap(), FutexWait::Woken);
         });
     }
 

@@ -61,6 +61,13 @@ const _: () = {
 #[cfg(test)]
 pub(crate) const LOCK_WORD_OFFSET: usize = offset_of!(MutexWords, lock);
 
+/// Returns the list entry of a mutex without priority inheritance. The mutex may be
+/// unmapped.
+#[inline]
+pub(super) fn entry_at(mutex: *const MutexWords) -> Entry {
+    mutex.cast_mut().wrapping_byte_add(ENTRY_OFFSET).cast()
+}
+
 impl MutexWords {
     /// Returns the words of a mutex, initialised or not.
     #[inline]
@@ -84,10 +91,7 @@ impl MutexWords {
     /// be used to access the whole mutex.
     #[inline]
     pub(super) fn entry(&self) -> Entry {
-        ptr::from_ref(self)
-            .cast_mut()
-            .wrapping_byte_add(ENTRY_OFFSET)
-            .cast()
+        entry_at(self)
     }
 
     /// Returns the list entry of a mutex with priority inheritance.

@@ -33,6 +33,14 @@ impl Released {
     }
 }
 
+/// Whether a thread has slept in the queue of a mutex. A thread that a wake has removed
+/// from the queue marks the lock word for the waiters behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queued {
+    No,
+    Perhaps,
+}
+
 /// The result of an unlock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unlock {
@@ -74,6 +82,7 @@ impl RobustMutex {
     }
 
     /// Locks the mutex. `blocking` says how long to wait. Signals don't end the wait.
+    /// `queued` tells whether this thread has slept in the queue of the mutex.
     ///
     /// Returns [`Outcome::NOT_SUPPORTED`] for a mutex with priority inheritance if this
     /// libc's layout is not the known one, because libc must not lock such a mutex:
@@ -84,7 +93,7 @@ impl RobustMutex {
     /// * The mutex is initialised.
     /// * It stays mapped for as long as the thread holds it.
     /// * `me` is the calling thread.
-    pub(crate) unsafe fn lock(&self, me: LockOwner, blocking: Blocking) -> Outcome {
+    pub(crate) unsafe fn lock(&self, me: LockOwner, blocking: Blocking, queued: Queued) -> Outcome {
         let mutex = self.words();
         match me.method_for(mutex) {
             Method::List(list) => {
@@ -95,7 +104,10 @@ impl RobustMutex {
                     list,
                     mutex,
                     word: UNLOCKED,
-                    waiters: 0,
+                    waiters: match queued {
+                        Queued::Perhaps => FUTEX_WAITERS,
+                        Queued::No => 0,
+                    },
                 };
                 let outcome = lock_contended(&mut attempt, blocking);
                 list.clear_pending();
@@ -143,16 +155,37 @@ impl RobustMutex {
         Some(unsafe { release(list, mutex) })
     }
 
-    /// Completes an unlock: the steps 4 and 5. Returns the former position of the mutex
-    /// on the thread's list.
+    /// Calls `wait`, in which other threads may move this thread to the queue of the
+    /// mutex. If the thread dies after a wake and before it locks, the kernel wakes the
+    /// next waiter of the mutex.
+    ///
+    /// # Safety
+    ///
+    /// * The mutex stays mapped during the call.
+    /// * `list` is the calling thread's.
+    pub(crate) unsafe fn while_queued<R>(&self, list: RobustList, wait: impl FnOnce() -> R) -> R {
+        list.set_pending(self.words().entry());
+        let result = wait();
+        list.clear_pending();
+        result
+    }
+
+    /// Completes an unlock: the steps 4 and 5. `lockers` tells how many waiters step 4
+    /// wakes, if there are any. Returns the former position of the mutex on the
+    /// thread's list.
     ///
     /// Another thread may hold the mutex already, or may have unmapped it. So this uses
     /// its address only.
     #[inline]
-    pub(crate) fn finish_unlock(&self, list: RobustList, released: Released) -> Position {
+    pub(crate) fn finish_unlock(
+        &self,
+        list: RobustList,
+        released: Released,
+        lockers: Wake,
+    ) -> Position {
         let mutex = self.words();
         if released.has_waiters() {
-            futex::wake(&mutex.lock, Wake::One); // step 4
+            futex::wake(&mutex.lock, lockers); // step 4
         }
         list.clear_pending(); // step 5
         Position {
@@ -161,13 +194,19 @@ impl RobustMutex {
         }
     }
 
-    /// Unlocks the mutex, if the thread holds it. Calls `before` first.
+    /// Unlocks the mutex, if the thread holds it. Calls `before` first, and wakes
+    /// `lockers` waiters if there are any.
     ///
     /// # Safety
     ///
     /// * The mutex is initialised.
     /// * `me` is the calling thread.
-    pub(crate) unsafe fn unlock(&self, me: LockOwner, before: impl FnOnce()) -> Unlock {
+    pub(crate) unsafe fn unlock(
+        &self,
+        me: LockOwner,
+        before: impl FnOnce(),
+        lockers: Wake,
+    ) -> Unlock {
         if !self.is_held_by(me) {
             return Unlock::NotHeld;
         }
@@ -177,7 +216,7 @@ impl RobustMutex {
                 // SAFETY: this thread holds the mutex, which is recoverable, so it is
                 // on this thread's list. It has no priority inheritance: the method.
                 let released = unsafe { release(list, self.words()) };
-                Unlock::Removed(self.finish_unlock(list, released))
+                Unlock::Removed(self.finish_unlock(list, released, lockers))
             }
             Method::PriorityInheritance(list) => {
                 before();
@@ -258,8 +297,8 @@ struct ListAttempt<'a> {
     mutex: &'a MutexWords,
     /// The lock word that the last `try_lock` has read. In `wait`, it names a holder.
     word: u32,
-    /// `FUTEX_WAITERS` once this thread has slept, else 0. `try_lock` stores it,
-    /// because other waiters may be queued and the unlock must wake the next one.
+    /// `FUTEX_WAITERS` if this thread has slept in the queue, else 0. `try_lock` stores
+    /// it, because other waiters may be queued and the unlock must wake the next one.
     waiters: u32,
 }
 
@@ -377,12 +416,12 @@ mod tests {
     fn lock_as(mutex: &RobustMutex, by: LockOwner, blocking: Blocking) -> Outcome {
         // SAFETY: the mutex is initialised, and outlives the threads of its test. `by`
         // is this thread.
-        unsafe { mutex.lock(by, blocking) }
+        unsafe { mutex.lock(by, blocking, Queued::No) }
     }
 
     fn unlock(mutex: &RobustMutex, by: LockOwner) -> bool {
         // SAFETY: the mutex is initialised. `by` is this thread.
-        let unlocked = unsafe { mutex.unlock(by, || ()) };
+        let unlocked = unsafe { mutex.unlock(by, || (), Wake::One) };
         !matches!(unlocked, Unlock::NotHeld)
     }
 

@@ -73,11 +73,13 @@
 //! | `contended` | the waiting loop |
 //! | `pi`, `fallback` | mutexes with priority inheritance; unknown layouts |
 //! | `lock` | lock and unlock |
+//! | `deferred_wakes` | wake-ups that a holder makes when it unlocks |
 //! | `thread_id`, `thread` | the cached identity of a thread, and the number of its locks |
 //! | `bound_to_thread` | the mark of guards, which stay in the thread that locked |
 
 mod bound_to_thread;
 mod contended;
+mod deferred_wakes;
 mod fallback;
 #[cfg(target_env = "musl")]
 mod forked_child;
@@ -99,7 +101,7 @@ pub(crate) use held_within::is_any_held_within;
 pub(crate) use layout::LOCK_WORD_OFFSET;
 pub(crate) use layout::LastOwner;
 pub(crate) use list::RobustList;
-pub(crate) use lock::{Released, Unlock};
+pub(crate) use lock::{Queued, Released, Unlock};
 pub(crate) use mutex::RobustMutex;
 pub(crate) use thread::{Room, ThreadState, current_marker, pid_namespace};
 pub(crate) use thread_id::ThreadId;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::layout::{LastOwner, MutexWords, holder_in};
 use super::owner::{LockOwner, Method};
-use crate::os::futex::FUTEX_WAITERS;
+use crate::os::futex::{self, FUTEX_WAITERS};
 use crate::os::pthread::{Protocol, PthreadMutex};
 
 /// A robust `pthread_mutex_t` at its final address.
@@ -116,6 +116,17 @@ impl RobustMutex {
             is_held(word).then_some(word | FUTEX_WAITERS)
         });
         marked.ok().map(|held| (word, held | FUTEX_WAITERS))
+    }
+
+    /// Moves all waiters of another futex word to the queue of this mutex, and marks
+    /// the lock word with `FUTEX_WAITERS`. Then each unlock wakes a waiter, also one by
+    /// C code. Returns how many waiters have moved, or `None` if the kernel refuses the
+    /// call.
+    ///
+    /// The calling thread holds the mutex, which has no priority inheritance.
+    pub(crate) fn take_waiters_of(&self, from: &AtomicU32) -> Option<usize> {
+        let (word, _) = self.watch()?;
+        futex::move_waiters(from, word).ok()
     }
 
     /// Returns whether the holder died and no thread has locked the mutex since.

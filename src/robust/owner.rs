@@ -4,7 +4,9 @@ use std::ptr::{self, NonNull};
 
 #[cfg(target_env = "musl")]
 use super::forked_child;
-use super::layout::{Entry, KIND_PSHARED_ROBUST_ERRORCHECK, MutexWords, REGISTERS_AT_FIRST_LOCK};
+use super::layout::{
+    Entry, KIND_PSHARED_ROBUST_ERRORCHECK, MutexWords, REGISTERS_AT_FIRST_LOCK, entry_at,
+};
 use super::list::{HeldLocks, RobustList};
 use crate::error::IdentityError;
 use crate::os::pthread::{self, Outcome, Protocol, PthreadMutex};
@@ -160,6 +162,14 @@ impl LockOwner {
     #[inline]
     pub(super) fn first_held(self) -> Entry {
         self.held.map_or(ptr::null_mut(), HeldLocks::first)
+    }
+
+    /// Returns whether `mutex` is the first entry of the thread's list: the thread
+    /// holds it, and has locked no other since. Returns `false` if libc's layout is
+    /// unknown. The mutex may be unmapped.
+    pub(super) fn holds_as_first(self, mutex: *const MutexWords) -> bool {
+        self.list
+            .is_some_and(|list| list.first() == entry_at(mutex))
     }
 
     /// Counts the robust locks that the thread holds, those of other code included, up

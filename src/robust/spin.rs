@@ -33,16 +33,20 @@ const INITIAL_BACKOFF: Duration = Duration::from_nanos(200);
 const MAX_POLLS: u32 = 4;
 
 /// Consecutive failed spins after which a thread stops spinning.
-const MAX_FAILED_SPINS: u8 = 4;
+const MAX_FAILED_SPINS: u16 = 4;
 
-/// A thread that stopped spinning probes on its 16th, 32nd and 64th wait, and then on
-/// every 128th.
-const PROBE_AFTER: u8 = 16;
+/// A thread that stopped spinning probes on its 16th, 32nd, 64th wait, and so on up to
+/// the [`PROBE_EVERY`]th, and then on each [`PROBE_EVERY`]th.
+const PROBE_AFTER: u16 = 16;
+
+/// A probe of 60 µs is in vain for two threads on one processor, which pass a turn in
+/// 1.5 µs.
+const PROBE_EVERY: u16 = 1024;
 
 thread_local! {
     /// Consecutive waits of this thread that no spin ended, by kind of spin.
-    static FAILED_SPINS: Cell<u8> = const { Cell::new(0) };
-    static FAILED_SPINS_WITH_BACKOFF: Cell<u8> = const { Cell::new(0) };
+    static FAILED_SPINS: Cell<u16> = const { Cell::new(0) };
+    static FAILED_SPINS_WITH_BACKOFF: Cell<u16> = const { Cell::new(0) };
 }
 
 /// How long a thread may spin in one wait.
@@ -89,7 +93,7 @@ pub(crate) fn spin_with_backoff(mut done: impl FnMut() -> bool) -> bool {
 /// Calls `spin`, unless too many spins have failed in a row or there is only one
 /// processor. Returns whether the spin succeeded.
 fn spin_within_budget(
-    failed_spins: &'static LocalKey<Cell<u8>>,
+    failed_spins: &'static LocalKey<Cell<u16>>,
     spin: impl FnOnce(Budget) -> bool,
 ) -> bool {
     let failed = failed_spins.get();
@@ -102,8 +106,10 @@ fn spin_within_budget(
     failed_spins.set(if succeeded {
         0
     } else {
-        // 128 again after 255, so that every 128th wait is a probe.
-        failed.checked_add(1).unwrap_or(1 << 7)
+        match failed + 1 {
+            failed if failed == 2 * PROBE_EVERY => PROBE_EVERY,
+            failed => failed,
+        }
     });
     succeeded
 }
@@ -214,8 +220,9 @@ mod tests {
             spins
         };
         assert_eq!(spins(4), 4);
-        assert_eq!(spins(128), 4);
-        assert_eq!(spins(1280), 10);
+        let probes_before = (PROBE_EVERY / PROBE_AFTER).ilog2();
+        assert_eq!(spins(u32::from(PROBE_EVERY)), probes_before + 1);
+        assert_eq!(spins(10 * u32::from(PROBE_EVERY)), 10);
         while !spin_with_backoff(|| true) {}
         assert_eq!(spins(4), 4);
     }

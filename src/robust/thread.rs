@@ -45,7 +45,9 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 
+use super::deferred_wakes::DeferredWakes;
 use super::layout::Entry;
 use super::list::{Position, RobustList};
 use super::mutex::RobustMutex;
@@ -53,6 +55,7 @@ use super::owner::LockOwner;
 use super::thread_id::ThreadId;
 use crate::error::IdentityError;
 use crate::os::fork::ForkMarker;
+use crate::os::futex::Wake;
 use crate::os::process;
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 
@@ -81,6 +84,10 @@ pub(crate) struct ThreadState {
     entries: Cell<u32>,
     /// How many of `entries` were there at the last walk.
     walked: Cell<u32>,
+    /// The mutex that this copy of the crate has locked last, if it has unlocked none
+    /// since. Otherwise null. Other code may have unlocked it.
+    newest: Cell<*const RobustMutex>,
+    wakes: DeferredWakes,
 }
 
 thread_local! {
@@ -92,6 +99,8 @@ thread_local! {
             top: Cell::new(ptr::null_mut()),
             entries: Cell::new(0),
             walked: Cell::new(0),
+            newest: Cell::new(ptr::null()),
+            wakes: DeferredWakes::none(),
         }
     };
 }
@@ -204,11 +213,67 @@ impl ThreadState {
         }
     }
 
-    /// Returns whether the thread counts its locks, so that it must call
-    /// [`pop_lock`](Self::pop_lock) after an unlock.
+    /// Records that the thread has locked `mutex` last, and that it calls
+    /// [`begin_unlock`](Self::begin_unlock) when it unlocks.
     #[inline]
-    pub(crate) fn counts_locks(&self) -> bool {
+    pub(crate) fn set_newest_lock(&self, mutex: &RobustMutex) {
+        self.newest.set(mutex);
+    }
+
+    /// Records that the thread unlocks a mutex. Returns whether it must call
+    /// [`pop_lock`](Self::pop_lock) and [`make_deferred_wakes`] after the unlock.
+    ///
+    /// [`make_deferred_wakes`]: Self::make_deferred_wakes
+    #[inline]
+    pub(crate) fn begin_unlock(&self) -> bool {
+        self.newest.set(ptr::null());
+        self.counts_locks() || self.wakes.has_word()
+    }
+
+    /// Returns whether the thread counts its locks.
+    #[inline]
+    fn counts_locks(&self) -> bool {
         !self.top.get().is_null()
+    }
+
+    /// Returns the newest lock of this thread, if its mutex lies at `address` and is
+    /// free of priority inheritance, and if this copy of the crate will unlock it.
+    ///
+    /// `address` may come from memory that a stranger can write. It is only compared.
+    pub(crate) fn newest_lock_at(&self, address: usize) -> Option<&RobustMutex> {
+        let newest = self.newest.get();
+        if newest.is_null() || newest.addr() != address || !self.marker.get().is_current() {
+            return None;
+        }
+        // Other code may have unlocked the mutex, if its guard was leaked.
+        if !self.owner.get().holds_as_first(newest.cast()) {
+            return None;
+        }
+        // SAFETY: the mutex is on the list of this thread, which holds it. So it stays
+        // mapped until this thread unlocks it. The caller can't keep the reference
+        // beyond its use of the state.
+        let newest = unsafe { &*newest };
+        self.robust_list_for(newest).map(|_| newest)
+    }
+
+    /// Lets the next unlock of this thread wake one waiter of `word`.
+    pub(crate) fn defer_wake(&self, word: &AtomicU32) {
+        self.wakes.add_one(word);
+    }
+
+    /// Lets the next unlock of this thread wake so many waiters of the mutex.
+    pub(crate) fn wake_lockers_at_unlock(&self, count: u32) {
+        self.wakes.set_lockers(count);
+    }
+
+    /// Returns how many waiters of the mutex the present unlock wakes.
+    pub(crate) fn take_lockers_to_wake(&self) -> Wake {
+        self.wakes.take_lockers()
+    }
+
+    /// Makes the wake-ups that this thread has deferred.
+    pub(crate) fn make_deferred_wakes(&self) {
+        self.wakes.wake();
     }
 
     /// Records that the thread has unlocked a mutex, whose position on the list was
@@ -248,6 +313,8 @@ impl ThreadState {
         // A new thread, and the only thread of a forked child, hold no locks of this
         // copy of the crate.
         self.top.set(ptr::null_mut());
+        self.newest.set(ptr::null());
+        self.wakes.clear();
         self.marker.set(marker);
         Ok(())
     }
@@ -277,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::os::pthread::{Outcome, Protocol};
-    use crate::robust::{Blocking, Unlock};
+    use crate::robust::{Blocking, Queued, Unlock};
 
     #[test]
     fn smoke() {
@@ -328,7 +395,7 @@ mod tests {
                     Code::OursInVain => unreachable!("it holds nothing"),
                     Code::Ours => {
                         // SAFETY: the mutex is initialised. `owner` is this thread.
-                        let unlock = unsafe { mutex.unlock(owner, || ()) };
+                        let unlock = unsafe { mutex.unlock(owner, || (), Wake::One) };
                         let Unlock::Removed(was) = unlock else {
                             panic!("{unlock:?}");
                         };
@@ -349,7 +416,8 @@ mod tests {
                         let room = me.room().unwrap();
                         // SAFETY: the mutex is initialised, and outlives the lock.
                         // `owner` is this thread.
-                        let outcome = unsafe { mutexes[index].lock(owner, Blocking::Try) };
+                        let outcome =
+                            unsafe { mutexes[index].lock(owner, Blocking::Try, Queued::No) };
                         assert_eq!(outcome, Outcome::Acquired);
                         me.push_lock(room);
                         holders[index] = Some(code);

@@ -6,26 +6,46 @@
 //! The condition variable is a sequence number, whose top bits are a *generation*, and
 //! a count of waiters.
 //!
-//! * **notify_one** adds one to the sequence. If there are waiters, it wakes one that
-//!   waits on the sequence word in the current generation.
-//! * **notify_all** adds one and begins a new generation. If there are waiters, it
-//!   wakes one of the older generations.
 //! * **wait** reads the sequence under the mutex, unlocks the mutex, spins briefly, and
-//!   then waits in the kernel while the sequence is unchanged. If a new generation has
-//!   begun since, it wakes one more waiter of the older generations. Then it locks the
-//!   mutex again.
+//!   then waits in the kernel while the sequence is unchanged. Then it locks the mutex
+//!   again.
+//! * **notify_one** adds one to the sequence. If there are waiters, it wakes one.
+//! * **notify_all** adds one and begins a new generation. If there are waiters, it
+//!   wakes all.
 //!
-//! `notify_all` wakes one waiter. Each woken waiter wakes the next before it locks the
-//! mutex. This avoids a thundering herd: the notifier makes one wake-up call, and the
-//! mutex is contended by one waiter at a time.
+//! Usually the notifier holds the mutex. A waiter that it woke would have to wait for
+//! the mutex, too, and would sleep a second time. So such a notifier delays the
+//! wake-up, if this copy of the crate has locked the mutex, as the last one of the
+//! thread, and if the mutex has no priority inheritance:
 //!
-//! A generation is a bit of the kernel's futex bitset (`FUTEX_WAIT_BITSET`). A thread
-//! that waits again is in the new generation, so the chain skips it. `notify_one` skips
-//! waiters that a `notify_all` has already notified.
+//! * **notify_one** leaves it to the unlock of the notifier.
+//! * **notify_all** moves the waiters to the queue of the mutex, and marks the lock
+//!   word with `FUTEX_WAITERS`. The unlock of the notifier wakes [`WOKEN_TOGETHER`] of
+//!   them. Each of these locks the mutex as a thread that has slept in its queue,
+//!   because its generation is over: it marks the lock word again. So its unlock wakes
+//!   the next waiter. A few waiters compete for the mutex at a time, whatever their
+//!   number.
+//!
+//! # Which mutex
+//!
+//! A waiter stores the distance from the condition variable to its mutex. The notifier
+//! adds the distance to the address of the condition variable, and compares the sum
+//! with the address of the mutex that it has locked last. It accesses the mutex by its
+//! own pointer. If the sum is another address, the notifier wakes at once.
+//!
+//! `notify_all` moves the waiters of older generations only. A waiter of the new
+//! generation would have to lock the mutex first, and the notifier holds it. This is
+//! not so if some waiters use another mutex. So the second mutex makes all later
+//! notifiers wake at once. Until then, and if a stranger has written the distance to
+//! another mutex that the notifier holds, waiters in the queue of that mutex may sleep
+//! until their recheck.
 //!
 //! # Memory ordering
 //!
-//! As long as no process dies, no wake-up is lost. The waiter reads the sequence before
+//! As long as no process dies, no wake-up is lost. (There is one exception. The kernel
+//! wakes a waiter of higher real-time priority first. If that one has begun to wait
+//! between a notification under the mutex and the unlock, it takes the wake-up, and the
+//! other waiter wakes by its recheck.) The waiter reads the sequence before
 //! it unlocks the mutex. So a notification that follows a change under the mutex
 //! changes the sequence after that read. Then the kernel either refuses to wait on the
 //! changed word, or has queued the waiter and wakes it.
@@ -44,25 +64,27 @@
 //!
 //! | death of | what is left | what repairs it |
 //! |---|---|---|
-//! | waiter, at any point of the wait | `waiters` one too high | nothing needs to: a notifier makes one system call in vain |
+//! | waiter, at any point of the wait | `waiters` one too high | nothing needs to: a notifier makes a system call in vain |
 //! | notifier, before the sequence | no notification | the mutex, if the notifier held it: see the last row |
 //! | notifier, between sequence and wake-up | waiters that were not woken | the waiters' recheck: the sequence differs |
-//! | woken waiter, before it has woken the next one or locked the mutex | its notification is lost | the other waiters' recheck: the sequence differs |
+//! | woken waiter, before it has locked the mutex | its notification is lost | the other waiters' recheck: the sequence differs |
+//! | the same, in the queue of the mutex | the wake-up of the next waiter is lost | the kernel wakes it, because `list_op_pending` names the free mutex; else the rechecks of both kinds of waiters |
 //! | holder of the mutex, while all other threads wait here | no thread touches the lock | the waiters' recheck: the lock word tells the owner death |
 //!
 //! The recheck: every waiter wakes at each multiple of [`RECHECK_INTERVAL`] on the
 //! monotonic clock and reads three words without a lock. It waits on if the sequence is
 //! unchanged, the lock word shows no owner death, and `poison_epoch` is unchanged.
 //! Otherwise it returns, which at worst is one spurious wake-up. So a lost notification
-//! delays waiters by one interval. A waiter that must pass the wake-up on, but is
-//! stopped or gets no processor, delays the others by one interval, too. The first
-//! waiter to see an owner death calls `notify_all`.
+//! delays waiters by one interval. A notifier or a woken waiter that is stopped or gets
+//! no processor delays the others by one interval, too. The first waiter to see an
+//! owner death calls `notify_all`.
 //!
 //! [`RECHECK_INTERVAL`]: crate::os::clock::RECHECK_INTERVAL
 
 use std::fmt;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::guard::ShmMutexGuard;
@@ -72,8 +94,8 @@ use super::snapshot::CondvarState;
 use super::wait::{self, Wait, WaitTimeoutLockResult, WaitTimeoutResult, wait_methods};
 use crate::error::{Error, LockError, LockResult, PoisonCause};
 use crate::os::clock::Deadline;
-use crate::os::futex::{self, Bitset, FutexWait};
-use crate::robust::spin;
+use crate::os::futex::{self, FutexWait, Wake};
+use crate::robust::{Queued, RobustMutex, ThreadState, spin};
 use crate::shm_safe::{
     FieldPath, Parts, ShmSafe, SyncKind, SyncOps, TearFree, TypeProperties, Visitor,
 };
@@ -85,8 +107,10 @@ use crate::shm_safe::{
 ///
 /// A waiter may wake without reason, as with every condition variable. So wait in a
 /// loop or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under
-/// which you changed the condition. If the notifier dies between the change and the
-/// notification, the waiters see an owner death of the mutex.
+/// which you changed the condition. Then the waiters wake when you unlock it. If the
+/// notifier dies between the change and the notification, the waiters see an owner
+/// death of the mutex. Let all waiters of a condition variable use the same mutex:
+/// otherwise some may wake up to 250 ms late.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -141,6 +165,9 @@ pub struct ShmCondvar {
     /// The number of waiters, never too low. Every waiter that dies leaves it one too
     /// high.
     waiters: AtomicU32,
+    /// The distance in bytes from this object to the `pthread_mutex_t` of its waiters,
+    /// or 0, or [`SEVERAL_MUTEXES`].
+    mutex: AtomicU64,
 }
 
 const _: () = {
@@ -148,8 +175,17 @@ const _: () = {
     assert!(size_of::<ShmCondvar>() <= 64);
 };
 
+/// Instead of a distance: waiters have used several mutexes. It is no distance, because
+/// both objects are aligned to 8 bytes.
+const SEVERAL_MUTEXES: u64 = u64::MAX;
+
+/// How many waiters the unlock after a `notify_all` wakes. If it woke one, no thread
+/// would use the mutex until that one runs. If it woke all, they would compete for the
+/// mutex. The figures are in `docs/decisions/notify-all.md`.
+const WOKEN_TOGETHER: u32 = 3;
+
 // SAFETY: the clauses of `ShmSafe`:
-// * Layout: `repr(C)` over two atomic words, whose size is in the fingerprint.
+// * Layout: `repr(C)` over atomic words, whose size is in the fingerprint.
 // * The words have the same meaning in every process, and there is no destructor.
 // * Sync objects: itself, reported at offset 0.
 // * Any bytes are valid, so zeros and mixtures are.
@@ -181,6 +217,7 @@ static CONDVAR: SyncOps = SyncOps {
         let this = unsafe { &*at.cast::<ShmCondvar>() };
         // Relaxed, because no thread uses it.
         this.waiters.store(0, Ordering::Relaxed);
+        this.mutex.store(0, Ordering::Relaxed);
         Ok(())
     },
     is_held_by_this_process: |_| false,
@@ -190,27 +227,26 @@ static CONDVAR: SyncOps = SyncOps {
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 0–26 | number of notifications |
-/// | 27–31 | generation of waiters |
+/// | 0–23 | number of notifications |
+/// | 24–31 | generation of waiters |
 ///
 /// * A waiter misses notifications if the word returns to the value that it has seen.
-///   That needs more than 100 million notifications in one recheck interval: about one
-///   per nanosecond.
-/// * If the number of notifications overflows into the generation, the effect is one
-///   more `notify_all`.
-/// * If 32 generations begin before a waiter of the first is woken, it wakes by its
-///   recheck.
+///   That needs more than 16 million notifications in one recheck interval: one in 9
+///   nanoseconds.
+/// * If the number of notifications overflows into the generation, waiters mark the
+///   lock word needlessly.
+/// * If exactly 256 generations begin before a waiter of the first is woken, it does
+///   not see that its generation is over. The waiters behind it wake by their recheck.
 #[derive(Clone, Copy, Debug)]
 struct Sequence(u32);
 
 impl Sequence {
-    const NOTIFICATION_BITS: u32 = 27;
+    const NOTIFICATION_BITS: u32 = 24;
     const ONE: u32 = 1;
     const NEW_GENERATION: u32 = 1 << Self::NOTIFICATION_BITS | Self::ONE;
 
-    #[inline]
-    fn generation(self) -> Bitset {
-        Bitset::one(self.0 >> Self::NOTIFICATION_BITS)
+    fn generation(self) -> u32 {
+        self.0 >> Self::NOTIFICATION_BITS
     }
 
     fn notifications(self) -> u32 {
@@ -243,6 +279,7 @@ impl ShmCondvar {
         Self {
             sequence: AtomicU32::new(0),
             waiters: AtomicU32::new(0),
+            mutex: AtomicU64::new(0),
         }
     }
 
@@ -260,16 +297,23 @@ impl ShmCondvar {
     ///     Ok(())
     /// }
     /// ```
+    ///
+    /// If this thread holds the mutex of the waiters, and has locked and unlocked no
+    /// other mutex since, the waiter wakes when the thread unlocks it. Otherwise it
+    /// wakes at once.
     #[inline]
     pub fn notify_one(&self) {
-        let before = self.add(Sequence::ONE);
-        self.wake_one_of(before.generation());
+        self.add(Sequence::ONE);
+        if self.has_waiters() {
+            self.wake_one();
+        }
     }
 
     /// Wakes all waiters. Never blocks.
     ///
-    /// Each waiter wakes the next one, so that they do not all compete for the mutex at
-    /// once.
+    /// If this thread holds the mutex of the waiters, and has locked and unlocked no
+    /// other mutex since, they wake when it is unlocked: some at first, and then one at
+    /// each unlock. Otherwise they all wake at once, and compete for the mutex.
     ///
     /// ```
     /// use shm_sync::{Error, ShmCondvar, ShmMutex};
@@ -284,45 +328,86 @@ impl ShmCondvar {
     ///
     /// # Crash behaviour
     ///
-    /// If a waiter is killed or stopped before it wakes the next one, the waiters
-    /// behind it wake within 250 ms.
+    /// If a waiter is killed or stopped between waking and locking, the waiters behind
+    /// it wake within 250 ms.
     #[inline]
     pub fn notify_all(&self) {
-        let before = self.add(Sequence::NEW_GENERATION);
-        let now = Sequence(before.0.wrapping_add(Sequence::NEW_GENERATION));
-        self.wake_one_of(now.generation().others());
-    }
-
-    /// Adds to the sequence, and returns its previous value.
-    #[inline]
-    fn add(&self, step: u32) -> Sequence {
-        // SeqCst: the notifier's row of the table above.
-        Sequence(self.sequence.fetch_add(step, Ordering::SeqCst))
-    }
-
-    #[inline]
-    fn wake_one_of(&self, generations: Bitset) {
-        // SeqCst: the notifier's row of the table above.
-        if self.waiters.load(Ordering::SeqCst) != 0 {
-            futex::wake_bitset(&self.sequence, generations);
+        self.add(Sequence::NEW_GENERATION);
+        if self.has_waiters() {
+            self.wake_all();
         }
     }
 
+    /// Adds to the sequence.
+    #[inline]
+    fn add(&self, step: u32) {
+        // SeqCst: the notifier's row of the table above.
+        self.sequence.fetch_add(step, Ordering::SeqCst);
+    }
+
+    /// Returns whether there may be waiters.
+    #[inline]
+    fn has_waiters(&self) -> bool {
+        // SeqCst: the notifier's row of the table above.
+        self.waiters.load(Ordering::SeqCst) != 0
+    }
+
+    /// Wakes one waiter, now or when this thread unlocks the waiters' mutex.
+    #[inline(never)]
+    fn wake_one(&self) {
+        let is_deferred = self.with_held_mutex(|me, _| {
+            me.defer_wake(&self.sequence);
+            true
+        });
+        if !is_deferred {
+            futex::wake(&self.sequence, Wake::One);
+        }
+    }
+
+    /// Wakes all waiters now, or one after another as the waiters' mutex is unlocked.
+    #[inline(never)]
+    fn wake_all(&self) {
+        let have_moved = self.with_held_mutex(|me, mutex| {
+            let moved = mutex.take_waiters_of(&self.sequence);
+            if moved.is_some_and(|moved| moved > 0) {
+                me.wake_lockers_at_unlock(WOKEN_TOGETHER);
+            }
+            moved.is_some()
+        });
+        if !have_moved {
+            futex::wake(&self.sequence, Wake::All);
+        }
+    }
+
+    /// Calls `f` if this thread holds the waiters' mutex, and has locked and unlocked
+    /// no other since. Otherwise returns `false`.
+    fn with_held_mutex(&self, f: impl FnOnce(&ThreadState, &RobustMutex) -> bool) -> bool {
+        // Relaxed: the waiter stored it before it added itself to `waiters`, which this
+        // thread has read. A wrong value is harmless: see "Which mutex" above.
+        let distance = self.mutex.load(Ordering::Relaxed) as usize;
+        let address = ptr::from_ref(self).addr().wrapping_add(distance);
+        ThreadState::with_cached(|me| {
+            let mutex = me.newest_lock_at(address);
+            mutex.is_some_and(|mutex| f(me, mutex))
+        })
+    }
+
     /// Waits in the kernel until the sequence is no longer `seen`, the deadline passes,
-    /// or a recheck finds `must_return`. Wakes the next waiter if a new generation has
-    /// begun.
+    /// or a recheck finds `must_return`.
     fn wait_in_kernel(
         &self,
+        mutex: &RawMutex,
         seen: Sequence,
         deadline: Option<Deadline>,
         must_return: impl Fn() -> bool,
     ) -> Result<WaitOutcome, RawLockError> {
+        self.store_distance_to(mutex);
         // The kernel reads the sequence after this, behind its own full barrier: the
         // waiter's row of the table above.
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let outcome = loop {
             let until = Deadline::next_recheck(deadline);
-            match futex::wait_bitset(&self.sequence, seen.0, seen.generation(), Some(until)) {
+            match futex::wait(&self.sequence, seen.0, Some(until)) {
                 Ok(FutexWait::Woken) => break Ok(WaitOutcome::Notified),
                 Ok(FutexWait::TimedOut) => {}
                 Err(error) => break Err(LockError::Os(error)),
@@ -332,19 +417,32 @@ impl ShmCondvar {
                 break Ok(WaitOutcome::Notified);
             }
             if deadline.is_some_and(Deadline::has_passed) {
-                break Ok(WaitOutcome::TimedOut);
+                // The notification may have come before the deadline, and the wake-up
+                // waits for an unlock. Relaxed, because locking again orders the data.
+                let is_notified = self.sequence().0 != seen.0;
+                break Ok(if is_notified {
+                    WaitOutcome::Notified
+                } else {
+                    WaitOutcome::TimedOut
+                });
             }
         };
         // Relaxed, because a count that is too high for a moment is harmless.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
-        // Relaxed: a woken waiter observes the notifier's increment, because the
-        // kernel's hash-bucket lock orders the two. A waiter that was not woken has
-        // nothing to pass on.
-        let now = self.sequence();
-        if now.generation() != seen.generation() {
-            self.wake_one_of(now.generation().others());
-        }
         outcome
+    }
+
+    /// Stores the distance to this waiter's mutex, or [`SEVERAL_MUTEXES`] if another
+    /// waiter has stored another distance.
+    fn store_distance_to(&self, mutex: &RawMutex) {
+        let here = ptr::from_ref(self).addr();
+        let distance = mutex.pthread_address().wrapping_sub(here) as u64;
+        // Relaxed: see `with_held_mutex`.
+        match self.mutex.load(Ordering::Relaxed) {
+            before if before == distance => {}
+            0 => self.mutex.store(distance, Ordering::Relaxed),
+            _ => self.mutex.store(SEVERAL_MUTEXES, Ordering::Relaxed),
+        }
     }
 
     /// Loads the sequence `Relaxed`. Each caller says why that is enough.
@@ -382,15 +480,24 @@ impl Wait for ShmCondvar {
 
         // Relaxed, because locking the mutex again orders the data.
         let notified = || self.sequence().0 != seen.0;
-        let outcome = if spin::spin_until(notified) {
-            WaitOutcome::Notified
-        } else {
-            self.wait_in_kernel(seen, deadline, || {
-                mutex.owner_died() || mutex.poison_epoch() != poison_epoch
+        let sleeps = !spin::spin_until(notified);
+        let outcome = if sleeps {
+            let must_return = || mutex.owner_died() || mutex.poison_epoch() != poison_epoch;
+            mutex.while_unlocked(unlocked, || {
+                self.wait_in_kernel(mutex, seen, deadline, must_return)
             })?
+        } else {
+            WaitOutcome::Notified
         };
 
-        let (token, owner_died) = mutex.relock(unlocked)?;
+        // This thread may have slept in the queue of the mutex, before others. Relaxed:
+        // the kernel's queue orders the notifier's addition before a wake.
+        let queued = if sleeps && self.sequence().generation() != seen.generation() {
+            Queued::Perhaps
+        } else {
+            Queued::No
+        };
+        let (token, owner_died) = mutex.relock(unlocked, queued)?;
         if owner_died {
             self.notify_all();
         }
@@ -422,6 +529,7 @@ mod tests {
         let mut condvar = ShmCondvar {
             sequence: AtomicU32::new(7),
             waiters: AtomicU32::new(3),
+            mutex: AtomicU64::new(0),
         };
         let at = (&raw mut condvar).cast();
         let context = InitContext { pid_namespace: 1 };
@@ -436,7 +544,14 @@ mod tests {
 
     #[test]
     fn numbers_are_documented() {
-        documented::fields!("ShmCondvar", ShmCondvar { sequence, waiters });
+        documented::fields!(
+            "ShmCondvar",
+            ShmCondvar {
+                sequence,
+                waiters,
+                mutex
+            }
+        );
         let notifications = Sequence(u32::MAX).notifications();
         documented::bits(
             "sequence",
@@ -447,7 +562,7 @@ mod tests {
         );
         assert_eq!(
             Sequence::NEW_GENERATION,
-            (1 << 27) + 1,
+            (1 << 24) + 1,
             "docs/format.md has the number"
         );
     }

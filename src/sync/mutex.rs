@@ -622,8 +622,10 @@ impl<T: ?Sized> ShmMutex<T> {
     ///   nothing more: it neither unlocks nor poisons,
     ///   [`recover`](crate::Poisoned::recover) clears no poison, and
     ///   waiting with it fails with [`LockError::NotOwner`]. The data must not be
-    ///   accessed through it. Don't do that; and never lock the mutex again in the same
-    ///   thread while the guard exists.
+    ///   accessed through it. A wake-up that
+    ///   [`ShmCondvar::notify_one`](crate::ShmCondvar::notify_one) has left to the
+    ///   unlock comes up to 250 ms late. Don't do that; and never lock the mutex again
+    ///   in the same thread while the guard exists.
     #[must_use]
     pub fn as_pthread_ptr(&self) -> *mut std::ffi::c_void {
         std::ptr::from_ref(&self.cell.raw).cast_mut().cast()

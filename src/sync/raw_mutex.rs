@@ -93,7 +93,7 @@ mod tests {
     use crate::error::LockError;
     use crate::os::futex::FUTEX_OWNER_DIED;
     use crate::os::pthread::Protocol;
-    use crate::robust::{self, Blocking, LOCK_WORD_OFFSET};
+    use crate::robust::{self, Blocking, LOCK_WORD_OFFSET, Queued};
     use crate::shm_safe::InitContext;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -129,7 +129,7 @@ mod tests {
         let unlocked = lock
             .unlock_for_wait(token)
             .expect("this thread has locked it");
-        let (token, _) = lock.relock(unlocked).expect("it is free");
+        let (token, _) = lock.relock(unlocked, Queued::No).expect("it is free");
         assert!(lock.unlock(token), "this thread has locked it");
         lock.poison().cause()
     }

@@ -52,11 +52,12 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 use super::snapshot::{Holder, LockState, Waiters};
 use crate::error::LockError;
 use crate::os::fork::{FlaggedMarker, ForkMarker};
+use crate::os::futex::Wake;
 use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
 use crate::robust::{
-    Blocking, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState, Unlock,
+    Blocking, Queued, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState, Unlock,
 };
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
@@ -242,13 +243,23 @@ impl<R: Record> RobustLock<R> {
     /// whether the last holder died and this thread is the first to see it.
     #[cold]
     pub(super) fn lock_slow(&self, blocking: Blocking) -> Result<(LockToken, bool), RawLockError> {
+        self.lock_after(Queued::No, blocking)
+    }
+
+    /// Locks as [`lock_slow`](Self::lock_slow) does. `queued` tells whether this thread
+    /// has slept in the queue of the mutex.
+    fn lock_after(
+        &self,
+        queued: Queued,
+        blocking: Blocking,
+    ) -> Result<(LockToken, bool), RawLockError> {
         ThreadState::with(|me| {
             let me = me?;
             let room = self.check_ready(me)?;
             // SAFETY: `check_ready` has shown that the mutex is initialised. It stays
             // mapped, as the code that initialised it has promised. `me` is this
             // thread.
-            let outcome = unsafe { self.pthread.lock(me.owner(), blocking) };
+            let outcome = unsafe { self.pthread.lock(me.owner(), blocking, queued) };
             self.finish_lock(me, room, outcome, || self.pthread.needs_libc(me.owner()))
         })
     }
@@ -311,6 +322,7 @@ impl<R: Record> RobustLock<R> {
     fn record_holder(&self, me: &ThreadState, room: Room) -> LockToken {
         self.holder.store(me.id().to_word(), Ordering::Relaxed);
         me.push_lock(room);
+        me.set_newest_lock(&self.pthread);
         LockToken {
             marker: me.marker(),
         }
@@ -341,10 +353,11 @@ impl<R: Record> RobustLock<R> {
             let Some(released) = released else {
                 return false;
             };
-            if released.has_waiters() || me.counts_locks() {
+            let must_do_more = me.begin_unlock();
+            if released.has_waiters() || must_do_more {
                 self.finish_unlock(me, list, released);
             } else {
-                self.pthread.finish_unlock(list, released);
+                self.pthread.finish_unlock(list, released, Wake::One);
             }
             true
         })
@@ -354,7 +367,9 @@ impl<R: Record> RobustLock<R> {
     /// instructions.
     #[inline(never)]
     fn finish_unlock(&self, me: &ThreadState, list: RobustList, released: Released) {
-        me.pop_lock(self.pthread.finish_unlock(list, released));
+        let lockers = me.take_lockers_to_wake();
+        me.pop_lock(self.pthread.finish_unlock(list, released, lockers));
+        me.make_deferred_wakes();
     }
 
     /// Removes the ids of the holder, which is this thread. The ids of another thread
@@ -371,25 +386,27 @@ impl<R: Record> RobustLock<R> {
             return false;
         }
         ThreadState::with_cached(|me| {
+            let lockers = me.take_lockers_to_wake();
             // SAFETY: a token exists, so the mutex is initialised. `me` is this thread.
-            let unlock = unsafe { self.pthread.unlock(me.owner(), || self.clear_holder()) };
+            let unlock = unsafe {
+                self.pthread
+                    .unlock(me.owner(), || self.clear_holder(), lockers)
+            };
             // libc and the kernel only release the word: see "Memory ordering".
             fence(Ordering::SeqCst);
             match unlock {
-                Unlock::Removed(was) => {
-                    me.pop_lock(was);
-                    true
-                }
-                Unlock::ByLibc => {
-                    me.forget_lock();
-                    true
-                }
-                Unlock::NotHeld => {
-                    me.forget_lock();
-                    false
-                }
+                Unlock::Removed(was) => me.pop_lock(was),
+                Unlock::ByLibc | Unlock::NotHeld => me.forget_lock(),
             }
+            me.begin_unlock();
+            me.make_deferred_wakes();
+            !matches!(unlock, Unlock::NotHeld)
         })
+    }
+
+    /// Returns the address of the pthread mutex.
+    pub(super) fn pthread_address(&self) -> usize {
+        std::ptr::from_ref(&self.pthread).addr()
     }
 
     /// Returns whether the holder died and no thread has locked since.

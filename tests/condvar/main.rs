@@ -5,5 +5,7 @@ mod support;
 
 mod deadlines;
 mod or_recover;
+mod rechecks;
 mod suites;
+mod under_lock;
 mod waiting;

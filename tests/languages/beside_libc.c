@@ -366,6 +366,196 @@ static void forget_layout(void)
     shm_sync_i_me()->is_known = false;
 }
 
+static shm_sync_condvar *condvar(void)
+{
+    return (shm_sync_condvar *)(void *)(mutexes + MUTEXES);
+}
+
+/* Returns whether a notifier finds that it holds the mutex that lies there. */
+static bool holds(const void *at)
+{
+    condvar()->mutex = (uint64_t)((uintptr_t)at - (uintptr_t)condvar());
+    const void *held = shm_sync_i_held_mutex(condvar());
+    EXPECT(held == NULL || held == at);
+    return held != NULL;
+}
+
+static const char *in_words(int i, int bytes)
+{
+    return (const char *)words(i) + bytes;
+}
+
+static void *hold_another(void *nothing)
+{
+    EXPECT(pthread_mutex_lock(libc_mutex(1)) == 0);
+    EXPECT(!holds(words(0)) && !holds(words(1)));
+    EXPECT(shm_sync_i_identify() == SHM_SYNC_OK);
+    EXPECT(!holds(words(0)) && holds(words(1)));
+    EXPECT(pthread_mutex_unlock(libc_mutex(1)) == 0);
+    EXPECT(!holds(words(0)) && !holds(words(1)));
+    return nothing;
+}
+
+static void hold_in_a_child(void)
+{
+    shm_sync_condvar *changed = condvar();
+    EXPECT(!holds(words(0)));
+    uint32_t lock_word = words(0)->lock;
+    shm_sync_notify_all(changed);
+    EXPECT(words(0)->lock == lock_word);
+    EXPECT(shm_sync_lock(&mutexes[1]) == SHM_SYNC_OK);
+    EXPECT(!holds(words(0)) && holds(words(1)));
+    EXPECT(shm_sync_unlock(&mutexes[1]) == SHM_SYNC_OK);
+}
+
+/* A stranger can write any distance to the mutex of the waiters. The notifier finds
+ * that mutex only if it holds it, as the first of its list. */
+static void notifier_knows_what_it_holds(void)
+{
+    const int entry = (int)offsetof(shm_sync_i_words, next);
+    pthread_t thread;
+    for (int i = 0; i < MUTEXES; i++) {
+        init(i, i == 3);
+    }
+    condvar()->waiters = 1;
+    /* A thread without identity. */
+    EXPECT(pthread_mutex_lock(libc_mutex(0)) == 0);
+    EXPECT(!holds(words(0)));
+    EXPECT(shm_sync_i_identify() == SHM_SYNC_OK);
+    EXPECT(holds(words(0)));
+    EXPECT(pthread_mutex_unlock(libc_mutex(0)) == 0);
+    EXPECT(!holds(words(0)));
+    /* The head of an empty list is no mutex. */
+    EXPECT(!holds((const char *)shm_sync_i_me()->head - entry));
+    EXPECT(!holds(in_words(0, -(int)sizeof(shm_sync_mutex))) && !holds(NULL));
+
+    EXPECT(shm_sync_lock(&mutexes[0]) == SHM_SYNC_OK);
+    EXPECT(holds(words(0)));
+    for (int bytes = 1; bytes < 64; bytes++) {
+        EXPECT(!holds(in_words(0, bytes)) && !holds(in_words(0, -bytes)));
+    }
+    EXPECT(!holds((const char *)shm_sync_i_me()->head - entry));
+    /* The word names another thread. */
+    words(0)->lock ^= 1;
+    EXPECT(!holds(words(0)));
+    words(0)->lock ^= 1;
+    EXPECT(shm_sync_lock(&mutexes[1]) == SHM_SYNC_OK);
+    EXPECT(!holds(words(0)) && holds(words(1)));
+    EXPECT(shm_sync_unlock(&mutexes[1]) == SHM_SYNC_OK);
+    EXPECT(holds(words(0)) && !holds(words(1)));
+    EXPECT(pthread_create(&thread, NULL, hold_another, NULL) == 0);
+    EXPECT(pthread_join(thread, NULL) == 0);
+
+    in_child(hold_in_a_child);
+    /* After a bare clone, the list is still that of the parent. */
+    long child = syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+    EXPECT(child >= 0);
+    if (child == 0) {
+        EXPECT(shm_sync_i_me()->head->list == (const void *)in_words(0, entry));
+        EXPECT(!holds(words(0)));
+        _exit(0);
+    }
+    int status;
+    EXPECT(waitpid((pid_t)child, &status, 0) == child && status == 0);
+
+    EXPECT(holds(words(0)));
+    EXPECT((words(0)->lock & SHM_SYNC_I_WAITERS) == 0);
+    errno = 77;
+    shm_sync_notify_one(condvar());
+    EXPECT((words(0)->lock & SHM_SYNC_I_WAITERS) == 0);
+    shm_sync_notify_all(condvar());
+    EXPECT((words(0)->lock & SHM_SYNC_I_WAITERS) != 0 && errno == 77);
+    shm_sync_i_me()->is_known = false;
+    EXPECT(!holds(words(0)));
+    shm_sync_i_me()->is_known = true;
+    EXPECT(shm_sync_unlock(&mutexes[0]) == SHM_SYNC_OK && words(0)->lock == 0);
+
+    /* With priority inheritance, the kernel owns FUTEX_WAITERS. */
+    EXPECT(shm_sync_lock(&mutexes[3]) == SHM_SYNC_OK);
+    for (int bytes = 0; bytes < 8; bytes++) {
+        EXPECT(!holds(in_words(3, bytes)));
+    }
+    EXPECT(!holds(words(3)));
+    shm_sync_notify_all(condvar());
+    EXPECT((words(3)->lock & SHM_SYNC_I_WAITERS) == 0);
+    EXPECT(shm_sync_unlock(&mutexes[3]) == SHM_SYNC_OK);
+}
+
+/* A thread that waits for a notification. */
+struct waiter {
+    int mutex;
+    bool forgets_layout;
+    const shm_sync_i_head *head;
+    uint32_t word;
+};
+
+static void *wait_once(void *argument)
+{
+    struct waiter *waiter = (struct waiter *)argument;
+    if (waiter->forgets_layout) {
+        forget_layout();
+    }
+    EXPECT(shm_sync_lock(&mutexes[waiter->mutex]) == SHM_SYNC_OK);
+    waiter->head = shm_sync_i_me()->head;
+    EXPECT(shm_sync_wait(condvar(), &mutexes[waiter->mutex]) == SHM_SYNC_OK);
+    waiter->word = words(waiter->mutex)->lock;
+    EXPECT(waiter->head->pending == NULL);
+    EXPECT(shm_sync_unlock(&mutexes[waiter->mutex]) == SHM_SYNC_OK);
+    return NULL;
+}
+
+/* Lets a thread wait with a mutex, and notifies it. `is_queued` tells whether
+ * list_op_pending names the mutex during the wait. */
+static void expect_waiter(
+    struct waiter waiter, void (*notify)(shm_sync_condvar *), bool is_queued)
+{
+    pthread_t thread;
+    EXPECT(pthread_create(&thread, NULL, wait_once, &waiter) == 0);
+    while (__atomic_load_n(&condvar()->waiters, __ATOMIC_SEQ_CST) == 0) {
+        usleep(100);
+    }
+    const void *entry = &words(waiter.mutex)->next;
+    EXPECT(waiter.head->pending == (is_queued ? entry : NULL));
+    notify(condvar());
+    EXPECT(pthread_join(thread, NULL) == 0);
+    EXPECT(condvar()->waiters == 0);
+    bool is_marked = (waiter.word & SHM_SYNC_I_WAITERS) != 0;
+    EXPECT(is_marked == (is_queued && notify == shm_sync_notify_all));
+    EXPECT(words(waiter.mutex)->lock == 0);
+}
+
+/* A waiter whose generation is over locks as a thread that has slept in the queue. */
+static void waiters_are_queued(void)
+{
+    static void (*const notify[])(shm_sync_condvar *) = {
+        shm_sync_notify_one,
+        shm_sync_notify_all,
+    };
+    uint64_t distance = (uint64_t)((uintptr_t)words(0) - (uintptr_t)condvar());
+    for (int i = 0; i < 2; i++) {
+        for (int mutex = 0; mutex < MUTEXES; mutex++) {
+            init(mutex, mutex == 3);
+        }
+        EXPECT(shm_sync_i_reinit_object(condvar(), SHM_SYNC_I_KIND_CONDVAR, 1) == 0);
+        EXPECT(condvar()->mutex == 0);
+        expect_waiter((struct waiter){0, false, NULL, 0}, notify[i], true);
+        EXPECT(condvar()->mutex == distance);
+        expect_waiter((struct waiter){0, true, NULL, 0}, notify[i], false);
+        EXPECT(condvar()->mutex == distance);
+        /* The notifier finds the mutex, until waiters have used another one. */
+        EXPECT(shm_sync_lock(&mutexes[0]) == SHM_SYNC_OK);
+        EXPECT(shm_sync_i_held_mutex(condvar()) == words(0));
+        EXPECT(shm_sync_unlock(&mutexes[0]) == SHM_SYNC_OK);
+        expect_waiter((struct waiter){3, false, NULL, 0}, notify[i], false);
+        EXPECT(condvar()->mutex == UINT64_MAX);
+        expect_waiter((struct waiter){0, false, NULL, 0}, notify[i], true);
+        EXPECT(condvar()->mutex == UINT64_MAX);
+        EXPECT(shm_sync_lock(&mutexes[0]) == SHM_SYNC_OK);
+        EXPECT(shm_sync_i_held_mutex(condvar()) == NULL);
+        EXPECT(shm_sync_unlock(&mutexes[0]) == SHM_SYNC_OK);
+    }
+}
+
 static void lock_by_fallback_and_die(void)
 {
     forget_layout();
@@ -557,6 +747,8 @@ static const struct {
     CASE(fork_inside_a_lock),
     CASE(libc_locks_first_after_a_fork),
     CASE(raw_clone_is_refused),
+    CASE(notifier_knows_what_it_holds),
+    CASE(waiters_are_queued),
     CASE(libc_locks_if_the_layout_is_unknown),
     CASE(timeouts_of_each_way),
     CASE(libc_registers_the_list),

@@ -1,7 +1,11 @@
 //! Peers take turns by the condition variable.
 
+use std::time::{Duration, Instant};
+
+use shm_sync::ShmCondvar;
+
 use crate::peer::{for_each_pair, peers};
-use crate::world::Place;
+use crate::world::{Place, World};
 
 const ROUNDS: u64 = 2_000;
 
@@ -52,6 +56,37 @@ fn turns_pass_in_a_circle() {
         peer.expect_reply("ok");
     }
     running[0].expect_reply("ok 0");
+}
+
+// The notifier keeps the lock until after the deadline, and wakes no waiter before.
+#[test]
+fn notification_before_the_deadline_counts() {
+    const TIMEOUT: Duration = Duration::from_millis(30);
+    let place = Place::new("languages-wait-notified");
+    let World {
+        ledger, changed, ..
+    } = &*place.segment;
+    for peer in peers() {
+        let mut waiter = peer.open(&place.name);
+        for notify in [ShmCondvar::notify_one, ShmCondvar::notify_all] {
+            let mut was_in_time = || {
+                let before = Instant::now();
+                waiter.tell("wait_once 30");
+                waiter.wait_until_asleep();
+                let guard = ledger.lock().expect("no holder has died");
+                notify(changed);
+                let notified = Instant::now();
+                std::thread::sleep(2 * TIMEOUT);
+                drop(guard);
+                let reply = waiter.reply();
+                // On a busy machine, the notification may have come too late.
+                let was_in_time = notified < before + TIMEOUT;
+                assert!(reply == "ok" || !was_in_time, "{peer:?}: {reply}");
+                was_in_time
+            };
+            while !was_in_time() {}
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ enum { HEADER = 448, LOCK = 64, TABLE_MAX = 16 << 20, MESSAGE_MAX = 1024 };
 enum {
     AT_MUTEX = 0,
     AT_CONDVAR = 72,
-    AT_EVENT = 80,
+    AT_EVENT = 88,
     AT_SEMAPHORE = 128,
     AT_CHANNEL = 384,
     /* A side has its lock, a line, the door and two seats. */
@@ -303,7 +303,7 @@ static inline void image_of_world(struct image *image, uint64_t slots)
     struct print byte = add_type(image, "u8", 1, 1);
     struct print seat = add_type(image, "Seat", 64, 64);
     struct print count = add_type(image, "EventCount", 16, 8);
-    struct print condvar = add_type(image, "ShmCondvar", 8, 4);
+    struct print condvar = add_type(image, "ShmCondvar", 16, 8);
     struct print event = add_type(image, "ShmEvent", 24, 8);
     struct print semaphore = add_type(image, "ShmSemaphore", 256, 64);
     begin_type(image, "ShmMutex", 72, 8, 1);
@@ -349,7 +349,7 @@ static inline void image_of_world(struct image *image, uint64_t slots)
     add_lock(image, 1, LOCK, AT_MUTEX, 0, 0);
     add_lock(image, 1, LOCK, AT_ARRAY, 3, 72);
     add_lock(image, 1, LOCK, AT_PADDED, 0, 0);
-    add_lock(image, 2, 8, AT_CONDVAR, 0, 0);
+    add_lock(image, 2, 16, AT_CONDVAR, 0, 0);
     add_lock(image, 5, 24, AT_EVENT, 0, 0);
     for (size_t i = 0; i < sizeof seats_of_world / sizeof *seats_of_world; i++) {
         add_lock(image, 4, LOCK, seats_of_world[i], 0, 0);

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::peer::{Peer, Running, for_each_pair};
+use crate::peer::{Peer, Running, for_each_pair, peers};
+use crate::support::median;
 use crate::world::{PERMITS, Place};
 
 const ROUNDS: usize = 15;
@@ -70,7 +71,7 @@ fn locks_and_notifications_wake_at_once() {
     });
 }
 
-// Each woken waiter wakes the next one.
+// The notifier's unlock wakes the first, and each waiter's unlock the next.
 #[test]
 fn notify_all_wakes_all_at_once() {
     for_each_pair(|sleeper, waker| {
@@ -97,6 +98,76 @@ fn notify_all_wakes_all_at_once() {
         let median = times[ROUNDS / 2];
         assert!(median < LIMIT, "the median is {median:?}");
     });
+}
+
+/// Returns the time from the last recheck to the reply of the last of eight waiters,
+/// which the peers `kinds` are in turn. `waker` notifies them all under the lock.
+fn time_of_eight(kinds: [&Peer; 2], waker: &Peer) -> Duration {
+    const WAITERS: usize = 8;
+    const ROUNDS: usize = 9;
+    let place = Place::new("languages-prompt-eight");
+    let mut waker = waker.open(&place.name);
+    let mut waiters: [_; WAITERS] = std::array::from_fn(|i| kinds[i % 2].open(&place.name));
+    median(ROUNDS, || {
+        for waiter in &mut waiters {
+            waiter.tell("wait 7");
+            waiter.wait_until_asleep();
+        }
+        let last_recheck = sleep_past_recheck();
+        waker.expect_ok("turn 7 all");
+        for waiter in &mut waiters {
+            waiter.expect_reply("ok");
+        }
+        let time = last_recheck.elapsed();
+        waker.expect_ok("turn 0 one");
+        time
+    })
+}
+
+// The waiters sleep in the queue of the mutex. So each unlock must wake the next, in
+// each language, and a waiter that breaks this chain leaves the rest to the recheck.
+#[test]
+fn moved_waiters_wake_before_recheck() {
+    let of = |name: &str| peers().iter().find(|peer| peer.name == name);
+    let (Some(rust), Some(c)) = (of("Rust"), of("peer.c")) else {
+        return;
+    };
+    let late: Vec<String> = [
+        ([c, c], rust),
+        ([rust, rust], c),
+        ([c, c], c),
+        ([c, rust], c),
+        ([c, rust], rust),
+    ]
+    .into_iter()
+    .filter_map(|(kinds, waker)| {
+        let woken = time_of_eight(kinds, waker);
+        let what = format!("{kinds:?} by {waker:?}: {woken:?} since the last recheck");
+        println!("{what}");
+        (woken >= RECHECK_INTERVAL - Duration::from_millis(10)).then_some(what)
+    })
+    .collect();
+    assert!(late.is_empty(), "medians: {late:#?}");
+}
+
+/// All waiters recheck at the multiples of this time on the monotonic clock.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(150);
+
+/// Sleeps until the waiters of the machine have rechecked. Returns that time, or a
+/// little before it.
+fn sleep_past_recheck() -> Instant {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is valid for writes during the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let read = Instant::now();
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    let interval = RECHECK_INTERVAL.as_nanos() as u64;
+    let recheck = read + Duration::from_nanos(interval - now % interval);
+    std::thread::sleep(recheck - read + Duration::from_millis(5));
+    recheck
 }
 
 // A thread that was woken does not know whether others wait behind it.

@@ -239,6 +239,16 @@ impl Peer {
             }
             "wait" => self.wait(number(word(1)), None),
             "wait_for" => self.wait(number(word(1)), Some(milliseconds(word(2)))),
+            "wait_once" => {
+                let waited = self
+                    .world()
+                    .changed
+                    .wait_timeout(self.locked()?, milliseconds(word(1)));
+                if waited.map_err(|error| name_of(&error))?.1.timed_out() {
+                    return Err("timed_out".to_owned());
+                }
+                ok()
+            }
             "hand_over" => self.hand_over(number(word(1)), number(word(2)), number(word(3))),
             "acquire" => self.keep_permit(self.world().permits.acquire()),
             "try_acquire" => self.keep_permit(self.world().permits.try_acquire()),

@@ -165,7 +165,7 @@ impl<'a> Shape<'a> {
             ("MaybeUninit", [inner]) if size_of(inner) == Some(of.size) => {
                 Self::Inner(inner, "MaybeUninit: any bytes")
             }
-            ("ShmCondvar", []) if (of.size, of.align) == (8, 4) => {
+            ("ShmCondvar", []) if (of.size, of.align) == (16, 8) => {
                 Self::Library("shm_sync_condvar")
             }
             ("ShmEvent", []) if (of.size, of.align) == (24, 8) => Self::Library("shm_sync_event"),

@@ -585,7 +585,7 @@ on_stage! {
         assert_eq!(size_of_value(&compilers, NonZero::<u16>::MAX), "2");
         assert_eq!(size_of_value(&compilers, Plain::Idle), "1");
         assert_eq!(size_of_value(&compilers, Tagged::Empty), size_of::<Tagged>().to_string());
-        assert_eq!(size_of_value(&compilers, ShmCondvar::new()), "8");
+        assert_eq!(size_of_value(&compilers, ShmCondvar::new()), "16");
         assert_eq!(size_of_value(&compilers, 0_u128), "16");
         assert_eq!(size_of_value(&compilers, ShmSemaphore::<2>::new()), "256");
         assert_eq!(size_of_value(&compilers, MaybeUninit::new((0_u8, 0_u16))), "4");

@@ -37,6 +37,10 @@ impl<R: Record> RobustLock<R> {
             return Err(LockError::PriorityInheritance);
         }
         self.holder.store(0, Ordering::Relaxed);
+        ThreadState::with_cached(|me| {
+            me.begin_unlock();
+            me.make_deferred_wakes();
+        });
         // SAFETY: `cond` is initialised, and the other waits are permitted, as the
         // caller promises. `is_held` has shown that this thread holds the mutex, so the
         // mutex is initialised, too.

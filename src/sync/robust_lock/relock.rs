@@ -2,7 +2,7 @@
 
 use super::{LockToken, RawLockError, Record, RobustLock};
 use crate::os::fork::ForkMarker;
-use crate::robust::{Blocking, RobustList, ThreadState};
+use crate::robust::{Blocking, Queued, RobustList, ThreadState};
 
 /// Proof that this thread has unlocked for a wait, with the data for the next lock.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,25 @@ impl<R: Record> RobustLock<R> {
         self.unlock(token).then_some(Unlocked { marker, list })
     }
 
-    /// Locks again, and waits for that without a limit. The second value is that of
+    /// Calls `wait` while the lock is unlocked: see [`RobustMutex::while_queued`].
+    ///
+    /// [`RobustMutex::while_queued`]: crate::robust::RobustMutex::while_queued
+    pub(in crate::sync) fn while_unlocked<T>(
+        &self,
+        unlocked: Unlocked,
+        wait: impl FnOnce() -> T,
+    ) -> T {
+        match unlocked.list.filter(|_| unlocked.marker.is_current()) {
+            // SAFETY: this thread has held the lock, which stays mapped, as the code
+            // that initialised it has promised. `robust_list_for` has returned the
+            // list, and no fork came between.
+            Some(list) => unsafe { self.pthread.while_queued(list, wait) },
+            None => wait(),
+        }
+    }
+
+    /// Locks again, and waits for that without a limit. `queued` tells whether this
+    /// thread has slept in the queue of the mutex. The second value is that of
     /// [`lock_slow`](Self::lock_slow).
     ///
     /// When a wait ends, another processor has usually just written the lock's cache
@@ -31,10 +49,15 @@ impl<R: Record> RobustLock<R> {
     pub(in crate::sync) fn relock(
         &self,
         unlocked: Unlocked,
+        queued: Queued,
     ) -> Result<(LockToken, bool), RawLockError> {
-        match self.try_relock(unlocked) {
+        let token = match queued {
+            Queued::No => self.try_relock(unlocked),
+            Queued::Perhaps => None,
+        };
+        match token {
             Some(token) => Ok((token, false)),
-            None => self.lock_slow(Blocking::Wait),
+            None => self.lock_after(queued, Blocking::Wait),
         }
     }
 

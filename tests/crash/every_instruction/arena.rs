@@ -11,8 +11,9 @@ pub(crate) const VICTIM: u32 = 1;
 pub(crate) const SUCCESSOR: u32 = 2;
 pub(crate) const PARTNER: u32 = 3;
 pub(crate) const LOCK_WAITERS: [u32; 2] = [4, 5];
-pub(crate) const CONDVAR_WAITERS: [u32; 2] = [6, 7];
-const SURVIVORS: usize = 8;
+pub(crate) const CONDVAR_WAITERS: [u32; 4] = [6, 7, 8, 9];
+/// One more than the greatest of these numbers.
+const SURVIVORS: usize = 10;
 
 /// The share that each survivor adds to the numbers: more than any victim adds.
 const SHARE: u64 = 1000;

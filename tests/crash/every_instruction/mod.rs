@@ -127,7 +127,7 @@ fn survive_in_full_of<S: Subject>(operation: Operation, scenes: &[Scene]) {
 }
 
 /// The steps in the arguments of `src/sync` and docs/design.md, in their order.
-const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
+const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 19] = [
     (Operation::Lock, Scene::Alone, &["word taken", "holder set"]),
     (
         Operation::TryLock,
@@ -187,38 +187,48 @@ const DOCUMENTED_STEPS: [(Operation, Scene, &[&str]); 15] = [
             "word freed",
         ],
     ),
-    (Operation::Wait, Scene::Alone, WAIT),
     (Operation::WaitTimeout, Scene::Alone, WAIT),
-    (
-        Operation::Wait,
-        Scene::Called,
-        &[
-            "holder removed",
-            "word freed",
-            "waiters up",
-            "futex wait",
-            "waiters down",
-            "futex wake",
-            "word taken",
-            "holder set",
-        ],
-    ),
+    (Operation::Wait, Scene::Alone, WAIT),
+    (Operation::Wait, Scene::Called, WAIT),
     (Operation::NotifyOne, Scene::Alone, &["sequence up"]),
+    (Operation::NotifyOne, Scene::Crowd, &["sequence up"]),
     (
         Operation::NotifyOne,
-        Scene::Crowd,
+        Scene::Unlocked,
         &["sequence up", "futex wake"],
+    ),
+    (
+        Operation::NotifyOneAndUnlock,
+        Scene::Crowd,
+        &["sequence up", "holder removed", "word freed", "futex wake"],
     ),
     (
         Operation::NotifyAll,
         Scene::Crowd,
+        &["sequence up", "futex requeue"],
+    ),
+    (
+        Operation::NotifyAll,
+        Scene::Unlocked,
         &["sequence up", "futex wake"],
+    ),
+    (
+        Operation::NotifyAllAndUnlock,
+        Scene::Crowd,
+        &[
+            "sequence up",
+            "futex requeue",
+            "holder removed",
+            "word freed",
+            "futex wake",
+        ],
     ),
 ];
 
 const WAIT: &[&str] = &[
     "holder removed",
     "word freed",
+    "distance to mutex set",
     "waiters up",
     "futex wait",
     "waiters down",
@@ -283,6 +293,13 @@ on_stage! {
         }
     }
 
+    fn unlock_after_notification_survives_kills() {
+        for operation in [Operation::NotifyOneAndUnlock, Operation::NotifyAllAndUnlock] {
+            survive(operation, 4, &[Scene::Alone]);
+            survive(operation, 2, &[Scene::Crowd]);
+        }
+    }
+
     // `Overtaken` is missing, because the kernel assigns the lock before the victim
     // wakes.
     fn pi_lock_survives_kills() {
@@ -317,7 +334,7 @@ on_stage! {
         print_header(STEPS, &["operation", "scene", "steps seen"]);
         for (operation, scene, documented) in DOCUMENTED_STEPS {
             let steps = match scene {
-                Scene::Crowd | Scene::Called => {
+                Scene::Crowd | Scene::Called | Scene::Unlocked => {
                     let mut tries = (0..5).map(|_| steps_in_a_crowd(operation, scene, documented));
                     tries.find(|steps| steps == documented).unwrap_or_default()
                 }

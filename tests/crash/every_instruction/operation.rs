@@ -33,11 +33,14 @@ pub(crate) enum Operation {
     WaitTimeout,
     NotifyOne,
     NotifyAll,
+    /// Notify under the lock, then unlock.
+    NotifyOneAndUnlock,
+    NotifyAllAndUnlock,
 }
 
 impl Operation {
     /// The texts in a table, in the order of the rows.
-    pub(crate) const TEXTS: [&str; 14] = [
+    pub(crate) const TEXTS: [&str; 16] = [
         "first `lock` of a process",
         "`lock`",
         "`try_lock`",
@@ -51,6 +54,8 @@ impl Operation {
         "`wait_timeout`",
         "`notify_one`",
         "`notify_all`",
+        "`notify_one`, unlock",
+        "`notify_all`, unlock",
         "(the harness itself)",
     ];
 }
@@ -72,6 +77,8 @@ impl fmt::Display for Operation {
             Self::WaitTimeout => "`wait_timeout`",
             Self::NotifyOne => "`notify_one`",
             Self::NotifyAll => "`notify_all`",
+            Self::NotifyOneAndUnlock => "`notify_one`, unlock",
+            Self::NotifyAllAndUnlock => "`notify_all`, unlock",
         })
     }
 }
@@ -89,8 +96,8 @@ pub(crate) enum Scene {
     Behind,
     /// The victim falls asleep first, two others after it, and one is woken.
     First,
-    /// Like `First` on the condition variable, but all are woken. The victim wakes the
-    /// next waiter.
+    /// Like `First` on the condition variable, but all are woken. The victim locks with
+    /// a mark for the waiters behind it. So its unlock or its death wakes the next.
     Called,
     /// Like `First` on the lock, but a third process acquires the lock before the
     /// victim. It unlocks when the victim sleeps again or has died.
@@ -146,7 +153,15 @@ impl Case {
                 O::Lock | O::TryLockFor | O::RecoverOwnerDeath,
                 Scene::Behind | Scene::First | Scene::Overtaken,
             ) => Start::Taken,
-            (O::Unlock | O::Panic | O::Wait | O::WaitTimeout, _)
+            (
+                O::Unlock
+                | O::Panic
+                | O::Wait
+                | O::WaitTimeout
+                | O::NotifyOneAndUnlock
+                | O::NotifyAllAndUnlock,
+                _,
+            )
             | (O::NotifyOne | O::NotifyAll, Scene::Crowd) => Start::Held,
             (O::Recover, _) => Start::Poisoned,
             _ => Start::Free,
@@ -165,8 +180,8 @@ impl Case {
     /// Returns which waiters the victim notifies, if it gets there.
     pub(crate) fn notifies(self) -> Notified {
         match self.operation {
-            Operation::NotifyOne => Notified::One,
-            Operation::NotifyAll => Notified::All,
+            Operation::NotifyOne | Operation::NotifyOneAndUnlock => Notified::One,
+            Operation::NotifyAll | Operation::NotifyAllAndUnlock => Notified::All,
             _ => Notified::None,
         }
     }
@@ -200,14 +215,13 @@ pub(crate) fn prepare<S: Subject>(case: Case, arena: &Arena<S>) -> Held<'_, S> {
                 panic!("the lock is not free");
             };
             match case.operation {
-                Operation::Unlock => add(&mut guard, 1),
+                Operation::Unlock
+                | Operation::NotifyOneAndUnlock
+                | Operation::NotifyAllAndUnlock => add(&mut guard, 1),
                 Operation::Panic => guard.first += 1,
                 _ => {}
             }
-            if matches!(
-                case.operation,
-                Operation::Unlock | Operation::NotifyOne | Operation::NotifyAll
-            ) {
+            if !case.waits() && case.operation != Operation::Panic {
                 arena.inside.store(VICTIM, Ordering::SeqCst);
             }
             Held::Lock(guard)
@@ -287,6 +301,16 @@ pub(crate) fn walk<'a, S: Subject>(case: Case, arena: &'a Arena<S>, held: Held<'
         (Operation::NotifyAll, held) => {
             subject.notify_all();
             std::mem::forget(held);
+        }
+        (Operation::NotifyOneAndUnlock, Held::Lock(guard)) => {
+            subject.notify_one();
+            arena.inside.store(0, Ordering::SeqCst);
+            drop(guard);
+        }
+        (Operation::NotifyAllAndUnlock, Held::Lock(guard)) => {
+            subject.notify_all();
+            arena.inside.store(0, Ordering::SeqCst);
+            drop(guard);
         }
         _ => panic!("the operation does not match what the victim holds"),
     }

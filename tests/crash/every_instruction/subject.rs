@@ -73,6 +73,7 @@ pub(crate) enum Word {
     Poison,
     Poisonings,
     Sequence,
+    DistanceToMutex,
     Waiters,
     Data,
 }
@@ -179,6 +180,9 @@ impl<const PRIORITY_INHERITANCE: bool> Subject for Library<PRIORITY_INHERITANCE>
         match offset {
             SEQUENCE_AT => Some(Word::Sequence),
             _ if offset == SEQUENCE_AT + 4 => Some(Word::Waiters),
+            _ if offset == SEQUENCE_AT + 8 || offset == SEQUENCE_AT + 12 => {
+                Some(Word::DistanceToMutex)
+            }
             _ => word_of_mutex(offset),
         }
     }

@@ -111,6 +111,7 @@ fn name(change: &Change) -> Option<&'static str> {
         Change::Call(call) if call.number == libc::SYS_futex => {
             match call.second_argument as i32 & libc::FUTEX_CMD_MASK {
                 libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET => "futex wake",
+                libc::FUTEX_REQUEUE => "futex requeue",
                 libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET => "futex wait",
                 _ => "futex",
             }
@@ -134,6 +135,7 @@ fn name(change: &Change) -> Option<&'static str> {
             Word::Poison => "poison set",
             Word::Poisonings => "poisonings up",
             Word::Sequence => "sequence up",
+            Word::DistanceToMutex => "distance to mutex set",
             Word::Waiters if new > old => "waiters up",
             Word::Waiters => "waiters down",
             Word::Data => "data",

@@ -330,6 +330,20 @@ static void wait_for_turn(uint64_t turn, const char *milliseconds)
     }
 }
 
+static shm_sync_result wait_once(uint64_t timeout)
+{
+    shm_sync_condvar *changed = (shm_sync_condvar *)peer.changed.at;
+    shm_sync_result result = shm_sync_lock(&peer.ledger->lock);
+    if (result != SHM_SYNC_OK) {
+        return result;
+    }
+    result = shm_sync_wait_for(changed, &peer.ledger->lock, timeout);
+    if (shm_sync_unlock(&peer.ledger->lock) != SHM_SYNC_OK) {
+        fail("it is not locked after a wait");
+    }
+    return result;
+}
+
 static shm_sync_result hand_over(uint64_t me, uint64_t other, uint64_t rounds)
 {
     shm_sync_condvar *changed = (shm_sync_condvar *)peer.changed.at;
@@ -610,6 +624,8 @@ static bool execute_for_ledger(char *words[4])
         wait_for_turn(number(words[1]), NULL);
     } else if (strcmp(command, "wait_for") == 0) {
         wait_for_turn(number(words[1]), words[2]);
+    } else if (strcmp(command, "wait_once") == 0) {
+        reply(wait_once(number(words[1]) * MILLISECOND));
     } else if (strcmp(command, "hand_over") == 0) {
         reply(hand_over(number(words[1]), number(words[2]), number(words[3])));
     } else if (strcmp(command, "storm") == 0) {

@@ -444,6 +444,10 @@ const std::map<std::string, Peer::Command> &Peer::commands()
         {"wait_for", [](Peer &peer, const Words &words) {
              return peer.wait(number(words.at(1)), Clock::now() + duration(words.at(2)));
          }},
+        {"wait_once", done([](Peer &peer, const Words &words) {
+             shm_sync::guard guard = peer.locked(nullptr);
+             expect(guard.wait_for(*peer.changed_, duration(words.at(1))));
+         })},
         {"hand_over", done([](Peer &peer, const Words &words) {
              peer.hand_over(number(words.at(1)), number(words.at(2)), number(words.at(3)));
          })},

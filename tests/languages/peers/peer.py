@@ -162,6 +162,11 @@ class Peer:
     def do_wait_for(self, number, milliseconds):
         return self.do_wait(number, seconds(milliseconds))
 
+    def do_wait_once(self, milliseconds):
+        with self.ledger.lock() as ledger:
+            is_notified = self.changed.wait(ledger, seconds(milliseconds))
+            return "ok" if is_notified else "timed_out"
+
     def do_hand_over(self, me, other, rounds):
         with self.ledger.lock() as ledger:
             for _ in range(int(rounds)):

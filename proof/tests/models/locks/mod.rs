@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `mutex` | lock word, robust list, kernel, holder, poison, data | the kernel's futexes |
 //! | `pi_mutex` | the mutex with priority inheritance: lock word, robust list, the kernel's queue, a reader that waits on the word | the kernel's futexes |
-//! | `condvar` | sequence, generation, waiters, wake chain, recheck, notification of an owner death | the mutex, as its model shows it |
+//! | `condvar` | sequence, generation, waiters, deferred wake-ups, waiters moved to the lock word, recheck, notification of an owner death | the mutex, as its model shows it |
 //! | `event_count` | roll of announcements, sequence, vain wakes, recheck, a watched seat | the kernel's futexes and robust lists |
 //! | `channel` | ring, two indices, locks or single seats, sleepers on both sides, the end of the other side | the mutex and the event count, as their models show them |
 //! | `rwlock` | seats of readers, seat of the writer, phase, gate, poison | the event count and the mutex, as their models show them |

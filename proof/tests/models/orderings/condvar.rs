@@ -14,15 +14,17 @@
 //! barrier precedes the notifier's addition. That is a cycle, with the accesses as well
 //! as with the fence.
 //!
-//! A woken waiter that wakes the next reads both words again. Relaxed loads suffice
-//! there: the lock of the kernel's hash bucket orders it after the notifier, and it
-//! sees no smaller count of waiters than the notifier did. (The code uses one function
-//! for both, with `SeqCst`.)
+//! A waiter that was moved reads the sequence once more, before it locks the mutex. The
+//! kernel's lock of the queue orders that read behind the notifier's addition.
+//!
+//! All else happens under the mutex. `mutex` may have any value. A notifier that moves
+//! the waiters marks the lock word for its own unlock. A moved waiter marks it by the
+//! exchange that locks.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-use loom::sync::Mutex;
+use loom::sync::{Mutex, MutexGuard};
 
 use super::kernel::Sleepers;
 use super::protocol::{
@@ -32,28 +34,43 @@ use super::word::{Word, fence};
 
 const FILE: &str = "src/sync/condvar.rs";
 const NOTIFY: Site = Site::new(FILE, "add", 0);
-const ARE_THERE_WAITERS: Site = Site::new(FILE, "wake_one_of", 0);
+const ARE_THERE_WAITERS: Site = Site::new(FILE, "has_waiters", 0);
+const MUTEX: Site = Site::new(FILE, "with_held_mutex", 0);
+const OLD_MUTEX: Site = Site::new(FILE, "store_distance_to", 0);
+const SET_MUTEX: Site = Site::new(FILE, "store_distance_to", 1);
 const COME: Site = Site::new(FILE, "wait_in_kernel", 0);
 const GO: Site = Site::new(FILE, "wait_in_kernel", 1);
 const SEQUENCE: Site = Site::new(FILE, "sequence", 0);
+const MARK: Site = Site::new("src/robust/mutex.rs", "watch", 0);
 
 const NO_BARRIER: &str = "the kernel has no barrier before it reads a futex word";
-const NO_CHAIN: &str = "a woken waiter wakes none";
+const ONE_WOKEN: &str = "`notify_all` without the mutex wakes one waiter";
+const NOT_MARKED: &str = "`notify_all` moves the waiters and does not mark the lock word";
+const LOCKED_UNMARKED: &str = "a woken waiter locks without the mark";
 
 pub(super) static PROTOCOL: Protocol = Protocol {
     name: "condvar",
     scenarios: &[
         Scenario::new("notify_one", notify_one),
-        Scenario::new("notify_all", notify_all).at_most(2),
+        Scenario::new("notify_all without the mutex", notify_all)
+            .at_most(2)
+            .at_most_in_large(4),
+        Scenario::new("notify_all under the mutex", notify_all_under_mutex)
+            .at_most(2)
+            .at_most_in_large(4),
     ],
     places: &[
         exchange(NOTIFY, &[]),
         load(ARE_THERE_WAITERS, &[]),
         exchange(COME, &[AcqRel, Acquire, Release, Relaxed]),
+        relaxed(MUTEX),
+        relaxed(OLD_MUTEX),
+        relaxed(SET_MUTEX),
         relaxed(GO),
         relaxed(SEQUENCE),
+        relaxed(MARK),
     ],
-    mistakes: &[NO_BARRIER, NO_CHAIN],
+    mistakes: &[NO_BARRIER, ONE_WOKEN, NOT_MARKED, LOCKED_UNMARKED],
 };
 
 #[test]
@@ -61,10 +78,17 @@ fn orderings() {
     PROTOCOL.check();
 }
 
+/// The distance to the mutex.
+const DISTANCE: u64 = 1;
+
 struct Shared {
+    /// The mutex of the waiters, with the data.
     has_item: Mutex<bool>,
+    /// `FUTEX_WAITERS` in the lock word. Only the holder accesses it.
+    mark: Word,
     sequence: Word,
     waiters: Word,
+    mutex: Word,
     sleepers: Sleepers,
 }
 
@@ -72,27 +96,49 @@ impl Shared {
     fn new() -> Rc<Self> {
         Rc::new(Self {
             has_item: Mutex::new(false),
+            mark: Word::new(0),
             sequence: Word::new(0),
             waiters: Word::new(0),
+            mutex: Word::new(0),
             sleepers: Sleepers::default(),
         })
     }
 
-    /// `ShmCondvar::notify_one` and `notify_all`. All waiters are of the generation for
-    /// which the notification is meant.
-    fn notify(&self, o: Orderings) {
+    /// `add`, and then `has_waiters`.
+    fn begin_notification(&self, o: Orderings) -> bool {
         self.sequence.fetch_add(1, o.of(NOTIFY));
-        self.wake_one_of(o.of(ARE_THERE_WAITERS));
+        self.waiters.load(o.of(ARE_THERE_WAITERS)) != 0
     }
 
-    fn wake_one_of(&self, are_there_waiters: Ordering) {
-        if self.waiters.load(are_there_waiters) != 0 {
-            self.sleepers.wake_one();
+    /// `with_held_mutex`: whether a holder of the mutex knows that it is the waiters'.
+    fn knows_mutex(&self, o: Orderings) -> bool {
+        self.mutex.load(o.of(MUTEX)) == DISTANCE
+    }
+
+    /// `RobustMutex::watch`, by the holder.
+    fn mark(&self, o: Orderings) {
+        self.mark.fetch_or(1, o.of(MARK));
+    }
+
+    /// `RobustLock::unlock`.
+    fn unlock(&self, held: MutexGuard<'_, bool>) {
+        let was_marked = self.mark.swap(0, Relaxed) != 0;
+        drop(held);
+        if was_marked {
+            self.sleepers.wake_moved();
+        }
+    }
+
+    /// `ShmCondvar::store_distance_to`, where all waiters use one mutex.
+    fn store_distance(&self, o: Orderings) {
+        if self.mutex.load(o.of(OLD_MUTEX)) == 0 {
+            self.mutex.store(DISTANCE, o.of(SET_MUTEX));
         }
     }
 
     /// `ShmCondvar::wait_in_kernel`.
     fn wait_in_kernel(&self, o: Orderings, me: usize, seen: u64) {
+        self.store_distance(o);
         self.waiters.fetch_add(1, o.of(COME));
         let barrier = || {
             if !o.has(NO_BARRIER) {
@@ -101,6 +147,18 @@ impl Shared {
         };
         self.sleepers.wait_behind(barrier, me, &self.sequence, seen);
         self.waiters.fetch_sub(1, o.of(GO));
+    }
+
+    /// The end of `ShmCondvar::wait_raw`. The generation has ended with the first
+    /// change of the sequence.
+    fn relock(&self, o: Orderings, seen: u64) -> MutexGuard<'_, bool> {
+        let is_over = self.sequence.load(o.of(SEQUENCE)) != seen;
+        let held = self.has_item.lock().unwrap();
+        if is_over && !o.has(LOCKED_UNMARKED) {
+            // The exchange of `ListAttempt::try_lock`, which has locked.
+            self.mark.fetch_or(1, Relaxed);
+        }
+        held
     }
 }
 
@@ -120,24 +178,58 @@ fn notify_one(o: Orderings) {
     let produce = Box::new(move |shared: &Shared| {
         let mut has_item = shared.has_item.lock().unwrap();
         *has_item = true;
-        shared.notify(o);
+        let has_waiters = shared.begin_notification(o);
+        let is_deferred = has_waiters && shared.knows_mutex(o);
+        if has_waiters && !is_deferred {
+            shared.sleepers.wake_one();
+        }
         drop(has_item);
+        if is_deferred {
+            shared.sleepers.wake_one();
+        }
     });
     together(o, &Shared::new(), vec![consume, produce]);
 }
 
-/// Two waiters, which have read the sequence before. The generation ends with the first
-/// change of the sequence.
+/// Two waiters, which have read the sequence before.
 fn notify_all(o: Orderings) {
+    let wait = move |me: usize| -> Thread<Shared> {
+        Box::new(move |shared| shared.wait_in_kernel(o, me, 0))
+    };
+    let notify = Box::new(move |shared: &Shared| {
+        if !shared.begin_notification(o) {
+            return;
+        }
+        if o.has(ONE_WOKEN) {
+            shared.sleepers.wake_one();
+        } else {
+            shared.sleepers.wake_all();
+        }
+    });
+    together(o, &Shared::new(), vec![notify, wait(0), wait(1)]);
+}
+
+/// The same waiters, which lock again. The notifier holds the mutex, and moves them.
+fn notify_all_under_mutex(o: Orderings) {
     let wait = move |me: usize| -> Thread<Shared> {
         Box::new(move |shared| {
             shared.wait_in_kernel(o, me, 0);
-            let is_over = shared.sequence.load(o.of(SEQUENCE)) != 0;
-            if is_over && !o.has(NO_CHAIN) {
-                shared.wake_one_of(Relaxed);
-            }
+            shared.unlock(shared.relock(o, 0));
         })
     };
-    let notify = Box::new(move |shared: &Shared| shared.notify(o));
+    let notify = Box::new(move |shared: &Shared| {
+        let held = shared.has_item.lock().unwrap();
+        if shared.begin_notification(o) {
+            if shared.knows_mutex(o) {
+                if !o.has(NOT_MARKED) {
+                    shared.mark(o);
+                }
+                shared.sleepers.move_all();
+            } else {
+                shared.sleepers.wake_all();
+            }
+        }
+        shared.unlock(held);
+    });
     together(o, &Shared::new(), vec![notify, wait(0), wait(1)]);
 }

@@ -17,11 +17,18 @@ pub(super) const WAITERS: u64 = 1 << 31;
 pub(super) const OWNER_DIED: u64 = 1 << 30;
 pub(super) const TID: u64 = OWNER_DIED - 1;
 
-/// The threads that sleep on one word. A thread has a number below 3.
+/// The threads that sleep on one word, or were moved from it to another. A thread has a
+/// number below 3. Both words have one hash bucket, as may happen.
 #[derive(Default)]
 pub(super) struct Sleepers {
-    queue: Mutex<Vec<usize>>,
+    queues: Mutex<Queues>,
     woken: [Condvar; 3],
+}
+
+#[derive(Default)]
+struct Queues {
+    first: Vec<usize>,
+    moved: Vec<usize>,
 }
 
 impl Sleepers {
@@ -32,26 +39,51 @@ impl Sleepers {
 
     /// Sleeps, with a barrier between the lock of the bucket and the read of the word.
     pub(super) fn wait_behind(&self, barrier: impl Fn(), me: usize, word: &Word, value: u64) {
-        let mut queue = self.queue.lock().unwrap();
+        let mut queues = self.queues.lock().unwrap();
         barrier();
         if word.load(Ordering::Relaxed) != value {
             return;
         }
-        queue.push(me);
-        while queue.contains(&me) {
-            queue = self.woken[me].wait(queue).unwrap();
+        queues.first.push(me);
+        while queues.first.contains(&me) || queues.moved.contains(&me) {
+            queues = self.woken[me].wait(queues).unwrap();
         }
     }
 
     /// Wakes the first sleeper. Returns whether there was one.
     pub(super) fn wake_one(&self) -> bool {
-        let mut queue = self.queue.lock().unwrap();
-        let is_any = !queue.is_empty();
-        if is_any {
-            let first = queue.remove(0);
-            self.woken[first].notify_one();
+        let mut queues = self.queues.lock().unwrap();
+        let first = (!queues.first.is_empty()).then(|| queues.first.remove(0));
+        self.end_sleep(first)
+    }
+
+    /// Wakes all sleepers.
+    pub(super) fn wake_all(&self) {
+        let mut queues = self.queues.lock().unwrap();
+        for sleeper in queues.first.drain(..) {
+            self.end_sleep(Some(sleeper));
         }
-        is_any
+    }
+
+    /// Moves all sleepers to the other word.
+    pub(super) fn move_all(&self) {
+        let mut queues = self.queues.lock().unwrap();
+        let mut all = std::mem::take(&mut queues.first);
+        queues.moved.append(&mut all);
+    }
+
+    /// Wakes the first sleeper on the other word.
+    pub(super) fn wake_moved(&self) {
+        let mut queues = self.queues.lock().unwrap();
+        let first = (!queues.moved.is_empty()).then(|| queues.moved.remove(0));
+        self.end_sleep(first);
+    }
+
+    fn end_sleep(&self, sleeper: Option<usize>) -> bool {
+        sleeper.is_some_and(|sleeper| {
+            self.woken[sleeper].notify_one();
+            true
+        })
     }
 }
 

@@ -109,22 +109,32 @@ pub(super) struct Protocol {
 pub(super) struct Scenario {
     name: &'static str,
     run: fn(Orderings),
-    /// The most preemptions. Large models have no limit for the orderings of the code.
+    /// The most preemptions.
     preemptions: Option<usize>,
+    /// The same in large models, for the orderings of the code.
+    preemptions_in_large: Option<usize>,
 }
 
 impl Scenario {
     pub(super) const fn new(name: &'static str, run: fn(Orderings)) -> Self {
-        let preemptions = None;
         Self {
             name,
             run,
-            preemptions,
+            preemptions: None,
+            preemptions_in_large: None,
         }
     }
 
+    /// Limits the preemptions. Large models have no limit for the orderings of the
+    /// code.
     pub(super) const fn at_most(mut self, preemptions: usize) -> Self {
         self.preemptions = Some(preemptions);
+        self
+    }
+
+    /// Limits the preemptions in large models as well.
+    pub(super) const fn at_most_in_large(mut self, preemptions: usize) -> Self {
+        self.preemptions_in_large = Some(preemptions);
         self
     }
 }
@@ -296,7 +306,7 @@ impl Scenario {
         let is_changed = orderings.weakened.is_some() || orderings.mistake.is_some();
         let mut model = loom::model::Builder::new();
         model.preemption_bound = match Size::chosen() {
-            Size::Large if !is_changed => None,
+            Size::Large if !is_changed => self.preemptions_in_large,
             Size::Large | Size::Small => self.preemptions,
         };
         let checked = AssertUnwindSafe(|| model.check(move || run(orderings)));

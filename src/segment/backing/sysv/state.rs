@@ -78,7 +78,7 @@ use crate::os::fork::ForkMarker;
 use crate::os::futex::{self, Wake};
 use crate::os::mem::{Access, AnyBytes, Mapping};
 use crate::os::pthread::{Outcome, Protocol};
-use crate::robust::{Blocking, BoundToThread, RobustMutex, ThreadState};
+use crate::robust::{Blocking, BoundToThread, Queued, RobustMutex, ThreadState};
 use crate::segment::failure;
 use crate::segment::format::offsets;
 
@@ -284,7 +284,7 @@ impl SysvState {
             // * Initialised: the first clause of this function.
             // * Mapped while it is held: the third clause.
             // * `thread` is the calling thread.
-            match unsafe { self.lock.lock(thread.owner(), blocking) } {
+            match unsafe { self.lock.lock(thread.owner(), blocking, Queued::No) } {
                 Outcome::Acquired => {}
                 Outcome::OwnerDied => {
                     // SAFETY:
@@ -337,7 +337,7 @@ impl Drop for StateGuard<'_> {
             // * Initialised and mapped: the lock is held.
             // * Held by this thread: the guard does not leave the thread that locked,
             //   and the marker shows that this process locked.
-            let _ = unsafe { self.state.lock.unlock(thread.owner(), || ()) };
+            let _ = unsafe { self.state.lock.unlock(thread.owner(), || (), Wake::One) };
             thread.forget_lock();
         });
     }

@@ -5,6 +5,9 @@ use std::fmt;
 /// The number of a process.
 pub(super) type Id = u8;
 
+/// Some processes, one bit each.
+pub(super) type Set = u8;
+
 /// The greatest number of processes in a scenario.
 pub(super) const PROCESSES: usize = 5;
 
@@ -39,7 +42,13 @@ pub(super) enum Targets {
 /// The moment at which a process notifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotifyWhen {
+    /// It holds the mutex, and unlocks it after each notification.
     UnderLock,
+    /// It holds the mutex, and unlocks it after its last notification.
+    UnderOneLock,
+    /// It holds the mutex and does not know it: it is C code, or has locked another
+    /// mutex since.
+    UnderUnknownLock,
     AfterUnlock,
 }
 
@@ -54,6 +63,8 @@ pub(super) enum Role {
     },
     /// Takes items for ever, and waits while there are none.
     Consumer,
+    /// Takes one item, for which it waits, and ends.
+    TakerOfOne,
     /// Takes items as a consumer, but with a deadline. Ends if the deadline ends its
     /// wait.
     TimedConsumer,
@@ -72,10 +83,21 @@ pub(super) enum Role {
     Absent,
 }
 
+impl Role {
+    pub(super) fn when(self) -> Option<NotifyWhen> {
+        match self {
+            Self::Producer { when, .. } | Self::FlagSetter { when, .. } => Some(when),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let when = |when: &NotifyWhen| match when {
             NotifyWhen::UnderLock => "under the lock",
+            NotifyWhen::UnderOneLock => "under one lock",
+            NotifyWhen::UnderUnknownLock => "under the lock, unknowingly",
             NotifyWhen::AfterUnlock => "after unlock",
         };
         match self {
@@ -91,6 +113,7 @@ impl fmt::Display for Role {
                 write!(f, "producer ({items} × {call} {})", when(at))
             }
             Self::Consumer => f.write_str("consumer"),
+            Self::TakerOfOne => f.write_str("taker of one item"),
             Self::TimedConsumer => f.write_str("consumer with a deadline"),
             Self::FlagSetter { items, when: at } => {
                 write!(f, "notify_all and {items} × notify_one {}", when(at))
@@ -108,17 +131,25 @@ impl fmt::Display for Role {
 pub(super) enum Step {
     #[default]
     Lock,
+    LockWaiting,
     SetPoison,
     AddEpoch,
+    /// With [`Mistake::MarkedAfterLock`] only.
+    MarkLate,
     AddSequence,
     ReadWaiters,
     Wake,
+    Mark,
+    Move,
     CheckPoison,
     ClearPoison,
     Work,
     ReadSequence,
     ReadEpoch,
     UnlockForWait,
+    Unlock,
+    WakeLockers,
+    WakeDeferred,
     Spin,
     AddWaiter,
     FutexWait,
@@ -128,11 +159,9 @@ pub(super) enum Step {
     CheckDeadline,
     RemoveWaiter,
     CheckGeneration,
-    ReadWaitersAgain,
-    WakeNext,
-    Unlock,
     Done,
     Dying,
+    DyingWakes,
     Dead,
 }
 
@@ -142,7 +171,7 @@ pub(super) enum Purpose {
     /// It locks for the first time.
     #[default]
     FirstLock,
-    /// It locks again after a wait.
+    /// It waits, and locks again.
     Relock,
     /// It locks again after a wait that its deadline ended.
     RelockTimedOut,
@@ -163,20 +192,33 @@ pub(super) struct Process {
     /// The sequence before the wait. For `WaitersReadFirst`, the waiters that a
     /// notifier read.
     pub(super) seen: u8,
-    /// The generation before the wait. For a notifier, and for a woken waiter that
-    /// wakes the next, the generation by which it chooses.
+    /// The generation before the wait.
     pub(super) generation: u8,
+    /// The sequence had changed when the timer of its wait expired. Only a process with
+    /// a deadline notes it.
+    pub(super) notified_in_time: bool,
+    /// It has slept in the queue of the mutex, or may have. So it sets `FUTEX_WAITERS`
+    /// when it locks.
+    pub(super) queued: bool,
     /// The poison epoch before the wait, as the code reads it.
     pub(super) epoch_seen: u8,
     /// The number of poisonings at the unlock, whether the code counts them or not.
     pub(super) real_epoch: u8,
     /// The number of items that it has still to put.
     pub(super) items_left: u8,
+    /// The number of waiters on the sequence that it wakes after the unlock.
+    pub(super) deferred: u8,
+    /// Its unlock wakes several waiters on the lock word.
+    pub(super) wakes_several: bool,
+    /// `list_op_pending` named the mutex when it was killed.
+    pub(super) pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) lock: Lock,
+    /// `FUTEX_WAITERS` in the lock word.
+    pub(super) is_marked: bool,
     pub(super) poison: Poison,
     pub(super) epoch: u8,
     /// The number of poisonings, whether the code counts them or not.
@@ -186,8 +228,10 @@ pub(super) struct State {
     pub(super) waiters: u8,
     pub(super) items: u8,
     pub(super) flag: Flag,
-    /// The waiters on the sequence, one bit each.
-    pub(super) queue: u8,
+    /// The waiters on the sequence.
+    pub(super) queue: Set,
+    /// The waiters on the lock word.
+    pub(super) lock_queue: Set,
     pub(super) processes: [Process; PROCESSES],
     pub(super) deaths_left: u8,
 }
@@ -207,8 +251,8 @@ impl State {
 pub(super) enum Action {
     /// The process takes its next step.
     Step(Id),
-    /// The process wakes this waiter, at `Step::Wake` or `Step::WakeNext`.
-    Wake(Id, Id),
+    /// The process, or the kernel for it, wakes these waiters.
+    Wake(Id, Set),
     /// The recheck interval or the deadline of its wait ends.
     TimeOut(Id),
     /// The process finds that its deadline has passed.
@@ -228,6 +272,7 @@ pub(super) enum Mistake {
     SequenceKept,
     NotifierRemovesWaiter,
     DeadlineOverridesWake,
+    TimeoutOverridesNotification,
     TimeoutWithoutLock,
     RefusedWaitRetried,
     SequenceReadAgain,
@@ -237,11 +282,19 @@ pub(super) enum Mistake {
     DeathNotPassedOn,
     DeathPassedToOne,
     GenerationKept,
-    NotifyAllWakesAny,
-    NotifyOneWakesAny,
-    ChainWakesNone,
-    ChainWakesAny,
-    ChainWakesIfSatisfied,
+    MoveUnmarked,
+    NeverMarked,
+    FirstDoNotMark,
+    MarkedUnlessTimedOut,
+    MarkedAfterLock,
+    NotPendingInWait,
+    MarkDroppedByHeir,
+    UnlockForWaitWakesNone,
+    DeferredForgotten,
+    DeferredOnce,
+    OneWokenWithoutLock,
+    MovedWithoutLock,
+    MovedBehindOneWithoutLock,
 }
 
 impl fmt::Display for Mistake {
@@ -257,6 +310,9 @@ impl fmt::Display for Mistake {
             Self::SequenceKept => "a notifier wakes a waiter and does not add to the sequence",
             Self::NotifierRemovesWaiter => "a notifier removes the woken waiter from `waiters`",
             Self::DeadlineOverridesWake => "a waiter woken after its deadline reports a timeout",
+            Self::TimeoutOverridesNotification => {
+                "a waiter notified before its deadline reports a timeout"
+            }
             Self::TimeoutWithoutLock => "a waiter returns from a timeout without the mutex",
             Self::RefusedWaitRetried => "a wait that the kernel refuses is tried again",
             Self::SequenceReadAgain => "a waiter reads the sequence again after a recheck",
@@ -265,15 +321,23 @@ impl fmt::Display for Mistake {
             Self::EpochKept => "poisoning does not advance the poison epoch",
             Self::DeathNotPassedOn => "a waiter that sees an owner death notifies no process",
             Self::DeathPassedToOne => "a waiter that sees an owner death notifies one process",
-            Self::GenerationKept => {
-                "`notify_all` begins no generation, and wakes one waiter of the present one"
+            Self::GenerationKept => "`notify_all` begins no generation",
+            Self::MoveUnmarked => "`notify_all` moves the waiters and does not mark the lock word",
+            Self::NeverMarked => "a woken waiter locks without the mark",
+            Self::FirstDoNotMark => {
+                "the waiters that the notifier's unlock wakes lock without the mark"
             }
-            Self::NotifyAllWakesAny => "`notify_all` wakes a waiter of any generation",
-            Self::NotifyOneWakesAny => "`notify_one` wakes a waiter of any generation",
-            Self::ChainWakesNone => "a waiter woken by `notify_all` wakes no waiter",
-            Self::ChainWakesAny => "a waiter woken by `notify_all` wakes one of any generation",
-            Self::ChainWakesIfSatisfied => {
-                "a waiter woken by `notify_all` wakes the next only if its condition holds"
+            Self::MarkedUnlessTimedOut => "a waiter that timed out locks without the mark",
+            Self::MarkedAfterLock => "a woken waiter marks the lock word after it has locked",
+            Self::NotPendingInWait => "`list_op_pending` is not set during the wait",
+            Self::MarkDroppedByHeir => "the next locker after an owner death clears the mark",
+            Self::UnlockForWaitWakesNone => "the unlock before a wait wakes no moved waiter",
+            Self::DeferredForgotten => "an unlock forgets the deferred wake-ups",
+            Self::DeferredOnce => "an unlock makes one of two deferred wake-ups",
+            Self::OneWokenWithoutLock => "`notify_all` without the mutex wakes one waiter",
+            Self::MovedWithoutLock => "`notify_all` without the mutex moves the waiters",
+            Self::MovedBehindOneWithoutLock => {
+                "`notify_all` without the mutex wakes one waiter and moves the others"
             }
         })
     }
@@ -293,12 +357,27 @@ pub(super) enum MayDie {
     AnyProcess,
     /// Only this process, while all other processes wait.
     WhileOthersWait(Id),
+    /// Only flag waiters, while all other processes wait or have ended. Not in the gap
+    /// between the end of a wait and the lock.
+    FlagWaiterOutsideGap,
+}
+
+/// What a process does that finds the mutex held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lockers {
+    /// It locks as soon as it can.
+    Spin,
+    /// It sleeps on the lock word.
+    Sleep,
 }
 
 /// The model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condvar {
     pub(super) roles: [Role; PROCESSES],
+    pub(super) lockers: Lockers,
+    /// How many moved waiters the notifier's unlock wakes.
+    pub(super) woken_together: u8,
     pub(super) recheck: Recheck,
     pub(super) deaths: u8,
     pub(super) may_die: MayDie,

@@ -1,8 +1,8 @@
 //! The steps: see the table of the model.
 
 use super::state::{
-    Condvar, Flag, Id, Lock, MayDie, Mistake, NotifyWhen, Poison, Process, Purpose, Recheck, Role,
-    State, Step, Targets,
+    Condvar, Flag, Id, Lock, Lockers, MayDie, Mistake, NotifyWhen, PROCESSES, Poison, Process,
+    Purpose, Recheck, Role, Set, State, Step, Targets,
 };
 
 impl Condvar {
@@ -12,25 +12,31 @@ impl Condvar {
         use Mistake as M;
         let mistake = self.mistake;
         let role = self.roles[id as usize];
-        if matches!(state.step(id), Step::Wake | Step::WakeNext)
-            && self.wake_candidates(state, id) != 0
-        {
-            return None;
-        }
         let me = &mut state.processes[id as usize];
         me.step = match me.step {
-            Step::Waiting | Step::Done | Step::Dead => return None,
-            Step::Lock => {
-                let found = state.lock;
-                if matches!(found, Lock::HeldBy(_)) {
-                    return None;
+            Step::LockWaiting | Step::Waiting | Step::Done | Step::Dead => return None,
+            // `Action::Wake` takes it.
+            Step::WakeLockers | Step::WakeDeferred | Step::Wake | Step::DyingWakes => return None,
+            Step::Lock => match (state.lock, self.lockers) {
+                (Lock::HeldBy(_), Lockers::Spin) => return None,
+                (Lock::HeldBy(_), Lockers::Sleep) => {
+                    state.is_marked = true;
+                    state.lock_queue |= 1 << id;
+                    me.queued = true;
+                    Step::LockWaiting
                 }
-                state.lock = Lock::HeldBy(id);
-                match found {
-                    Lock::OwnerDied => Step::SetPoison,
-                    _ => Step::CheckPoison,
+                (found @ (Lock::Free | Lock::OwnerDied), _) => {
+                    if found == Lock::OwnerDied && mistake == M::MarkDroppedByHeir {
+                        state.is_marked = false;
+                    }
+                    state.lock = Lock::HeldBy(id);
+                    state.is_marked |= me.queued && mistake != M::MarkedAfterLock;
+                    match found {
+                        Lock::OwnerDied => Step::SetPoison,
+                        _ => self.after_locking(me),
+                    }
                 }
-            }
+            },
             Step::SetPoison => {
                 state.poison = Poison::Set;
                 Step::AddEpoch
@@ -40,24 +46,27 @@ impl Condvar {
                 state.real_epoch += 1;
                 match me.purpose {
                     Purpose::Panic => Step::Unlock,
-                    Purpose::Relock | Purpose::RelockTimedOut if mistake != M::DeathNotPassedOn => {
-                        me.purpose = Purpose::NotifyOfDeath;
-                        self.notify()
+                    Purpose::Relock | Purpose::RelockTimedOut => {
+                        if mistake != M::DeathNotPassedOn {
+                            me.purpose = Purpose::NotifyOfDeath;
+                        }
+                        self.after_locking(me)
                     }
                     _ => Step::CheckPoison,
                 }
+            }
+            Step::MarkLate => {
+                state.is_marked = true;
+                self.pass_death_on(me)
             }
             Step::AddSequence => {
                 state.sequence += u8::from(mistake != M::SequenceKept);
                 if self.targets(me.purpose) == Targets::All && mistake != M::GenerationKept {
                     state.generation += 1;
                 }
-                // The previous generation for `notify_one`, the new one for
-                // `notify_all`.
-                me.generation = state.generation;
                 match mistake {
                     M::WaitersReadFirst if me.seen == 0 => self.after_notifying(id, me),
-                    M::WaitersReadFirst => Step::Wake,
+                    M::WaitersReadFirst => self.wake_up(id, me),
                     _ => Step::ReadWaiters,
                 }
             }
@@ -67,14 +76,19 @@ impl Condvar {
             }
             Step::ReadWaiters => match state.waiters {
                 0 => self.after_notifying(id, me),
-                _ => Step::Wake,
+                _ => self.wake_up(id, me),
             },
-            // No waiter can be woken. `Action::Wake` wakes one.
-            Step::Wake | Step::WakeNext => {
-                if mistake == M::NotifierRemovesWaiter {
-                    self.remove_waiter(&mut state.waiters);
+            Step::Mark => {
+                state.is_marked |= mistake != M::MoveUnmarked;
+                match mistake {
+                    M::MovedBehindOneWithoutLock if !self.knows_lock(id, me.purpose) => Step::Wake,
+                    _ => Step::Move,
                 }
-                self.after_waking(id, me)
+            }
+            Step::Move => {
+                let moved = std::mem::take(&mut state.queue);
+                state.lock_queue |= moved;
+                self.after_notifying(id, me)
             }
             Step::CheckPoison => match state.poison {
                 Poison::Clean => Step::Work,
@@ -108,15 +122,13 @@ impl Condvar {
                     self.after_change(when)
                 }
                 // It does not test its condition.
-                Role::Consumer | Role::TimedConsumer if me.purpose == Purpose::RelockTimedOut => {
-                    Step::Unlock
-                }
-                Role::Consumer | Role::TimedConsumer if state.items > 0 => {
+                Role::TimedConsumer if me.purpose == Purpose::RelockTimedOut => Step::Unlock,
+                Role::Consumer | Role::TimedConsumer | Role::TakerOfOne if state.items > 0 => {
                     state.items -= 1;
-                    self.after_success(me)
+                    Self::after_success(me)
                 }
-                Role::FlagWaiter if state.flag == Flag::Set => self.after_success(me),
-                Role::Consumer | Role::TimedConsumer | Role::FlagWaiter => {
+                Role::FlagWaiter if state.flag == Flag::Set => Self::after_success(me),
+                Role::Consumer | Role::TimedConsumer | Role::TakerOfOne | Role::FlagWaiter => {
                     me.purpose = Purpose::Relock;
                     match mistake {
                         M::SequenceReadLate => Step::ReadEpoch,
@@ -140,13 +152,17 @@ impl Condvar {
                     _ => Step::UnlockForWait,
                 }
             }
-            Step::UnlockForWait => {
-                me.real_epoch = state.real_epoch;
+            Step::UnlockForWait | Step::Unlock => {
+                let is_for_wait = me.step == Step::UnlockForWait;
+                if is_for_wait {
+                    me.real_epoch = state.real_epoch;
+                }
                 state.lock = Lock::Free;
-                match mistake {
-                    M::SequenceReadLate => Step::ReadSequence,
-                    M::EpochReadLate => Step::ReadEpoch,
-                    _ => Step::Spin,
+                let was_marked = std::mem::take(&mut state.is_marked);
+                if was_marked && !(is_for_wait && mistake == M::UnlockForWaitWakesNone) {
+                    Step::WakeLockers
+                } else {
+                    self.after_waking_lockers(id, me)
                 }
             }
             Step::Spin if state.sequence != me.seen => Step::Lock,
@@ -186,40 +202,30 @@ impl Condvar {
                 self.remove_waiter(&mut state.waiters);
                 match (me.purpose, mistake) {
                     (Purpose::RelockTimedOut, M::TimeoutWithoutLock) => Step::CheckPoison,
-                    (_, M::ChainWakesNone | M::ChainWakesIfSatisfied) => Step::Lock,
                     _ => Step::CheckGeneration,
                 }
             }
-            Step::CheckGeneration if state.generation == me.generation => self.after_chain(),
             Step::CheckGeneration => {
-                me.generation = state.generation;
-                Step::ReadWaitersAgain
-            }
-            Step::ReadWaitersAgain => match state.waiters {
-                0 => self.after_chain(),
-                _ => Step::WakeNext,
-            },
-            Step::Unlock => {
-                state.lock = Lock::Free;
-                match (role, me.purpose) {
-                    (Role::Consumer | Role::TimedConsumer, Purpose::FirstLock) => Step::Lock,
-                    (_, Purpose::NotifyOne | Purpose::NotifyAll)
-                        if self.when(id) == Some(NotifyWhen::AfterUnlock) =>
-                    {
-                        self.notify()
-                    }
-                    (Role::Producer { .. } | Role::FlagSetter { .. }, _) => {
-                        Self::after_unlocking(me)
-                    }
-                    _ => Step::Done,
-                }
+                me.queued = match (me.purpose, mistake) {
+                    (_, M::NeverMarked) => false,
+                    (Purpose::RelockTimedOut, M::MarkedUnlessTimedOut) => false,
+                    _ => me.generation != state.generation,
+                };
+                Step::Lock
             }
             Step::Dying => {
                 state.queue &= !(1 << id);
-                if state.lock == Lock::HeldBy(id) {
+                state.lock_queue &= !(1 << id);
+                let holds = state.lock == Lock::HeldBy(id);
+                if holds {
                     state.lock = Lock::OwnerDied;
                 }
-                Step::Dead
+                let is_free = state.lock == Lock::Free && !state.is_marked;
+                if holds && state.is_marked || me.pending && is_free {
+                    Step::DyingWakes
+                } else {
+                    Step::Dead
+                }
             }
         };
         self.forget(state, id);
@@ -228,54 +234,61 @@ impl Condvar {
 
     /// Clears what no later step reads, so that it makes no states different.
     pub(super) fn forget(&self, state: &mut State, id: Id) {
-        let is_queued = state.queue & 1 << id != 0;
         let me = &mut state.processes[id as usize];
-        let Process {
-            step,
-            purpose,
-            generation,
-            items_left,
-            ..
-        } = *me;
-        match step {
-            Step::Dead | Step::Done => {
-                *me = Process {
-                    step,
-                    ..Process::default()
+        let old = *me;
+        let kept = Process {
+            step: old.step,
+            purpose: old.purpose,
+            items_left: old.items_left,
+            ..Process::default()
+        };
+        *me = match old.step {
+            Step::Dead | Step::Done | Step::DyingWakes => Process {
+                step: old.step,
+                ..Process::default()
+            },
+            Step::Dying => Process {
+                step: old.step,
+                pending: old.pending,
+                ..Process::default()
+            },
+            Step::RemoveWaiter => Process {
+                generation: old.generation,
+                notified_in_time: old.notified_in_time && old.purpose == Purpose::RelockTimedOut,
+                ..kept
+            },
+            Step::CheckGeneration => Process {
+                generation: old.generation,
+                ..kept
+            },
+            Step::Lock | Step::LockWaiting => Process {
+                queued: old.queued,
+                ..kept
+            },
+            // It has still to mark the lock word.
+            Step::SetPoison | Step::AddEpoch if self.mistake == Mistake::MarkedAfterLock => {
+                Process {
+                    queued: old.queued,
+                    ..kept
                 }
             }
-            // The kernel still finds it by its generation.
-            Step::Dying => {
-                *me = Process {
-                    step,
-                    generation: if is_queued { generation } else { 0 },
-                    ..Process::default()
-                }
-            }
-            Step::RemoveWaiter
-            | Step::CheckGeneration
-            | Step::ReadWaitersAgain
-            | Step::WakeNext => {
-                *me = Process {
-                    step,
-                    purpose,
-                    generation,
-                    items_left,
-                    ..Process::default()
-                }
-            }
-            // It has still to decide whether it wakes the next waiter.
-            Step::Lock | Step::CheckPoison if self.mistake == Mistake::ChainWakesIfSatisfied => {}
-            Step::Lock | Step::Unlock | Step::CheckPoison => {
-                *me = Process {
-                    step,
-                    purpose,
-                    items_left,
-                    ..Process::default()
-                }
-            }
-            _ => {}
-        }
+            Step::SetPoison | Step::AddEpoch | Step::MarkLate => kept,
+            Step::FutexWait | Step::Waiting => Process {
+                notified_in_time: false,
+                ..old
+            },
+            Step::CheckPoison | Step::ClearPoison | Step::Work | Step::Unlock => Process {
+                deferred: old.deferred,
+                wakes_several: old.wakes_several,
+                ..kept
+            },
+            Step::WakeLockers | Step::WakeDeferred if old.purpose != Purpose::Relock => Process {
+                deferred: old.deferred,
+                wakes_several: old.wakes_several,
+                ..kept
+            },
+            _ => old,
+        };
     }
 
     pub(super) fn remove_waiter(&self, waiters: &mut u8) {
@@ -286,40 +299,67 @@ impl Condvar {
         };
     }
 
+    /// Returns the next step of a process that has locked, and has recorded an owner
+    /// death.
+    fn after_locking(&self, me: &Process) -> Step {
+        match self.mistake {
+            Mistake::MarkedAfterLock if me.queued => Step::MarkLate,
+            _ => self.pass_death_on(me),
+        }
+    }
+
+    fn pass_death_on(&self, me: &Process) -> Step {
+        match me.purpose {
+            Purpose::NotifyOfDeath => self.notify(),
+            _ => Step::CheckPoison,
+        }
+    }
+
     /// Returns the first step of a notification.
-    pub(super) fn notify(&self) -> Step {
+    fn notify(&self) -> Step {
         match self.mistake {
             Mistake::WaitersReadFirst => Step::ReadWaiters,
             _ => Step::AddSequence,
         }
     }
 
-    pub(super) fn after_change(&self, when: NotifyWhen) -> Step {
+    fn after_change(&self, when: NotifyWhen) -> Step {
         match when {
             NotifyWhen::AfterUnlock => Step::Unlock,
-            NotifyWhen::UnderLock => self.notify(),
+            _ => self.notify(),
         }
     }
 
-    pub(super) fn after_waking(&self, id: Id, me: &mut Process) -> Step {
-        match me.step {
-            Step::WakeNext => self.after_chain(),
-            _ => self.after_notifying(id, me),
+    /// Returns the next step of a notifier, after it has found that there are waiters.
+    fn wake_up(&self, id: Id, me: &mut Process) -> Step {
+        match (self.targets(me.purpose), self.knows_lock(id, me.purpose)) {
+            (Targets::One, true) => {
+                me.deferred += 1;
+                self.after_notifying(id, me)
+            }
+            (Targets::All, true) => {
+                me.wakes_several = true;
+                Step::Mark
+            }
+            (Targets::All, false) if self.moves_without_lock() => Step::Mark,
+            (_, false) => Step::Wake,
         }
     }
 
-    pub(super) fn after_notifying(&self, id: Id, me: &mut Process) -> Step {
+    fn after_notifying(&self, id: Id, me: &mut Process) -> Step {
         if me.purpose == Purpose::NotifyOfDeath {
             me.purpose = Purpose::Relock;
             return Step::CheckPoison;
         }
-        match self.when(id) {
-            Some(NotifyWhen::AfterUnlock) => Self::after_unlocking(me),
+        match self.roles[id as usize].when() {
+            Some(NotifyWhen::AfterUnlock) => Self::after_call(me),
+            Some(NotifyWhen::UnderOneLock) if me.items_left > 0 => Step::Work,
             _ => Step::Unlock,
         }
     }
 
-    pub(super) fn after_unlocking(me: &mut Process) -> Step {
+    /// Returns the next step of a producer that has notified and unlocked.
+    fn after_call(me: &mut Process) -> Step {
         me.purpose = Purpose::FirstLock;
         match me.items_left {
             0 => Step::Done,
@@ -328,31 +368,41 @@ impl Condvar {
     }
 
     /// Returns the next step of a process after its condition holds.
-    pub(super) fn after_success(&self, me: &mut Process) -> Step {
-        let waited = me.purpose == Purpose::Relock;
+    fn after_success(me: &mut Process) -> Step {
         me.purpose = Purpose::FirstLock;
-        match self.mistake {
-            Mistake::ChainWakesIfSatisfied if waited => Step::CheckGeneration,
-            _ => Step::Unlock,
-        }
+        Step::Unlock
     }
 
-    pub(super) fn after_chain(&self) -> Step {
-        match self.mistake {
-            Mistake::ChainWakesIfSatisfied => Step::Unlock,
-            _ => Step::Lock,
+    fn after_waking_lockers(&self, id: Id, me: &mut Process) -> Step {
+        me.wakes_several = false;
+        if me.deferred > 0 && self.mistake != Mistake::DeferredForgotten {
+            return Step::WakeDeferred;
         }
+        self.after_unlocking(id, me)
     }
 
-    pub(super) fn when(&self, id: Id) -> Option<NotifyWhen> {
-        match self.roles[id as usize] {
-            Role::Producer { when, .. } | Role::FlagSetter { when, .. } => Some(when),
-            _ => None,
+    fn after_unlocking(&self, id: Id, me: &mut Process) -> Step {
+        me.deferred = 0;
+        let role = self.roles[id as usize];
+        match (role, me.purpose) {
+            (_, Purpose::Relock) => match self.mistake {
+                Mistake::SequenceReadLate => Step::ReadSequence,
+                Mistake::EpochReadLate => Step::ReadEpoch,
+                _ => Step::Spin,
+            },
+            (Role::Consumer | Role::TimedConsumer, Purpose::FirstLock) => Step::Lock,
+            (_, Purpose::NotifyOne | Purpose::NotifyAll)
+                if role.when() == Some(NotifyWhen::AfterUnlock) =>
+            {
+                self.notify()
+            }
+            (Role::Producer { .. } | Role::FlagSetter { .. }, _) => Self::after_call(me),
+            _ => Step::Done,
         }
     }
 
     /// Returns for which waiters a notification is meant.
-    pub(super) fn targets(&self, purpose: Purpose) -> Targets {
+    fn targets(&self, purpose: Purpose) -> Targets {
         match purpose {
             Purpose::NotifyOne => Targets::One,
             Purpose::NotifyOfDeath if self.mistake == Mistake::DeathPassedToOne => Targets::One,
@@ -360,19 +410,95 @@ impl Condvar {
         }
     }
 
-    /// Returns the waiters that the kernel may choose for the next wake, one bit each.
-    pub(super) fn wake_candidates(&self, state: &State, id: Id) -> u8 {
+    /// Returns whether a notifier holds the waiters' mutex, and knows that.
+    fn knows_lock(&self, id: Id, purpose: Purpose) -> bool {
+        let when = self.roles[id as usize].when();
+        purpose == Purpose::NotifyOfDeath
+            || matches!(when, Some(NotifyWhen::UnderLock | NotifyWhen::UnderOneLock))
+    }
+
+    fn moves_without_lock(&self) -> bool {
+        matches!(
+            self.mistake,
+            Mistake::MovedWithoutLock | Mistake::MovedBehindOneWithoutLock
+        )
+    }
+
+    /// Returns the sets of waiters, of which the kernel wakes one in the next step of
+    /// the process.
+    pub(super) fn sets_to_wake(&self, state: &State, id: Id) -> impl Iterator<Item = Set> {
         let me = &state.processes[id as usize];
-        let is_chain = me.step == Step::WakeNext;
-        let one = !is_chain && self.targets(me.purpose) == Targets::One;
-        let is_candidate = |waiter: &Process| match self.mistake {
-            Mistake::ChainWakesAny if is_chain => true,
-            Mistake::NotifyOneWakesAny if one => true,
-            Mistake::NotifyAllWakesAny | Mistake::GenerationKept if !is_chain && !one => true,
-            _ => (waiter.generation == me.generation) == one,
+        let (queue, count) = match me.step {
+            Step::WakeLockers if me.wakes_several => (state.lock_queue, self.woken_together),
+            Step::WakeLockers | Step::DyingWakes => (state.lock_queue, 1),
+            Step::WakeDeferred if self.mistake == Mistake::DeferredOnce => (state.queue, 1),
+            Step::WakeDeferred => (state.queue, me.deferred),
+            _ => match (self.targets(me.purpose), self.mistake) {
+                (Targets::One, _)
+                | (_, Mistake::OneWokenWithoutLock | Mistake::MovedBehindOneWithoutLock) => {
+                    (state.queue, 1)
+                }
+                (Targets::All, _) => (state.queue, u8::MAX),
+            },
         };
-        let candidates = state.all().filter(|(_, waiter)| is_candidate(waiter));
-        candidates.fold(0, |candidates, (other, _)| candidates | 1 << other) & state.queue
+        let count = queue.count_ones().min(count.into());
+        let sets = 0..1 << PROCESSES;
+        sets.filter(move |set| set & !queue == 0 && set.count_ones() == count)
+    }
+
+    /// Takes a step that wakes these waiters.
+    pub(super) fn wake(&self, state: &mut State, id: Id, set: Set) {
+        let waker = state.processes[id as usize];
+        for other in (0..).take(PROCESSES).filter(|other| set & 1 << other != 0) {
+            self.wake_one(state, &waker, other);
+        }
+        match self.mistake {
+            Mistake::MovedBehindOneWithoutLock if waker.step == Step::Wake => {
+                state.lock_queue |= std::mem::take(&mut state.queue);
+            }
+            // It does not ask the kernel whether there was one.
+            Mistake::NotifierRemovesWaiter if set == 0 => self.remove_waiter(&mut state.waiters),
+            _ => {}
+        }
+        let me = &mut state.processes[id as usize];
+        me.step = match me.step {
+            Step::WakeLockers => self.after_waking_lockers(id, me),
+            Step::WakeDeferred => self.after_unlocking(id, me),
+            Step::DyingWakes => Step::Dead,
+            _ => self.after_notifying(id, me),
+        };
+        self.forget(state, id);
+    }
+
+    fn wake_one(&self, state: &mut State, waker: &Process, other: Id) {
+        state.queue &= !(1 << other);
+        state.lock_queue &= !(1 << other);
+        let generation = state.generation;
+        let woken = &mut state.processes[other as usize];
+        match woken.step {
+            Step::LockWaiting => woken.step = Step::Lock,
+            Step::Waiting => {
+                woken.step = Step::RemoveWaiter;
+                match self.mistake {
+                    Mistake::NotifierRemovesWaiter => {
+                        self.remove_waiter(&mut state.waiters);
+                        woken.step = Step::CheckGeneration;
+                    }
+                    Mistake::DeadlineOverridesWake
+                        if self.roles[other as usize] == Role::TimedConsumer =>
+                    {
+                        woken.purpose = Purpose::RelockTimedOut;
+                    }
+                    Mistake::FirstDoNotMark if waker.wakes_several => {
+                        woken.generation = generation;
+                    }
+                    _ => {}
+                }
+            }
+            // A dying process consumes its wake.
+            _ => {}
+        }
+        self.forget(state, other);
     }
 
     pub(super) fn has_recheck(&self, id: Id) -> bool {
@@ -392,26 +518,16 @@ impl Condvar {
                     others.filter(|(other, _)| self.roles[*other as usize] != Role::Absent);
                 id == only && there.all(|(_, other)| other.step == Step::Waiting)
             }
-        }
-    }
-
-    pub(super) fn wake(&self, state: &mut State, other: Id) {
-        state.queue &= !(1 << other);
-        let woken = &mut state.processes[other as usize];
-        // A dying process consumes its wake.
-        if woken.step == Step::Waiting {
-            woken.step = Step::RemoveWaiter;
-            if self.mistake == Mistake::NotifierRemovesWaiter {
-                self.remove_waiter(&mut state.waiters);
-                woken.step = Step::CheckGeneration;
-            }
-            if self.mistake == Mistake::DeadlineOverridesWake
-                && self.roles[other as usize] == Role::TimedConsumer
-            {
-                woken.purpose = Purpose::RelockTimedOut;
+            MayDie::FlagWaiterOutsideGap => {
+                let mut others = state.all().filter(|(other, _)| *other != id);
+                self.roles[id as usize] == Role::FlagWaiter
+                    && !matches!(
+                        state.step(id),
+                        Step::CheckGeneration | Step::Lock | Step::WakeLockers
+                    )
+                    && others.all(|(_, other)| matches!(other.step, Step::Waiting | Step::Done))
             }
         }
-        self.forget(state, other);
     }
 
     /// Returns whether the process waits, and has a reason to stop waiting.
@@ -454,7 +570,7 @@ impl Condvar {
                 }
             } else if rechecks == 0 {
                 rechecks += 1;
-                Self::time_out(&mut state, id);
+                self.time_out(&mut state, id);
             } else {
                 return false;
             }
@@ -462,8 +578,38 @@ impl Condvar {
         false
     }
 
-    pub(super) fn time_out(state: &mut State, id: Id) {
+    /// Ends the sleep of a process.
+    pub(super) fn time_out(&self, state: &mut State, id: Id) {
         state.queue &= !(1 << id);
-        state.processes[id as usize].step = Step::CheckOwnerDeath;
+        state.lock_queue &= !(1 << id);
+        let me = &mut state.processes[id as usize];
+        me.step = match me.step {
+            Step::LockWaiting => Step::Lock,
+            _ => {
+                let has_deadline = self.roles[id as usize] == Role::TimedConsumer;
+                me.notified_in_time = has_deadline && state.sequence != me.seen;
+                Step::CheckOwnerDeath
+            }
+        };
+    }
+
+    /// Returns whether `list_op_pending` names the mutex at this step, while the
+    /// process does not hold it. It is so between the wait and the lock, too, but not
+    /// always.
+    pub(super) fn is_pending(&self, step: Step) -> bool {
+        use Step::{
+            AddWaiter, CheckDeadline, CheckEpoch, CheckOwnerDeath, FutexWait, RemoveWaiter, Waiting,
+        };
+        let waits = matches!(
+            step,
+            AddWaiter
+                | FutexWait
+                | Waiting
+                | CheckOwnerDeath
+                | CheckEpoch
+                | CheckDeadline
+                | RemoveWaiter
+        );
+        waits && self.mistake != Mistake::NotPendingInWait
     }
 }

@@ -2,12 +2,22 @@
 
 use stateright::Model;
 
-use super::model::{ENOUGH_WAITERS, HOLDS_MUTEX, WAKES_BY_RECHECK};
+use super::model::{ENOUGH_WAITERS, HOLDS_MUTEX, NOTIFIED_IN_TIME, WAKES_BY_RECHECK};
 use super::state::{
-    Condvar, MayDie, Mistake, NotifyWhen, PROCESSES, Poison, Recheck, Role, Targets,
+    Condvar, Lockers, MayDie, Mistake, NotifyWhen, PROCESSES, Poison, Recheck, Role, Targets,
 };
-use crate::locks::checker::{NOT_STUCK, assert_breaks, assert_holds, assert_livelocks};
+use crate::locks::checker::{
+    NOT_STUCK, assert_breaks, assert_harmless, assert_holds, assert_livelocks,
+};
 use crate::size::Size;
+
+/// The ways to notify.
+const WHENS: [NotifyWhen; 4] = [
+    NotifyWhen::UnderLock,
+    NotifyWhen::UnderOneLock,
+    NotifyWhen::UnderUnknownLock,
+    NotifyWhen::AfterUnlock,
+];
 
 fn producer(items: u8, targets: Targets, when: NotifyWhen) -> Role {
     Role::Producer {
@@ -56,6 +66,8 @@ fn without_deaths(members: &[Role], mistake: Mistake) -> Condvar {
     roles[..members.len()].copy_from_slice(members);
     Condvar {
         roles,
+        lockers: Lockers::Spin,
+        woken_together: 1,
         recheck: Recheck::NoProcess,
         deaths: 0,
         may_die: MayDie::AnyProcess,
@@ -83,14 +95,48 @@ fn with_deaths_by_size(members: &[Role]) -> Condvar {
     }
 }
 
-/// Returns a model in which the holder dies while three processes wait. Only the first
-/// rechecks. It notifies another waiter, which wakes the last.
-fn holder_dies(mistake: Mistake) -> Condvar {
+/// Returns a model in which the last process dies while the others wait. Only the first
+/// rechecks.
+fn last_dies(members: &[Role], mistake: Mistake) -> Condvar {
+    let last = (0..).zip(members).last();
+    let (last, _) = last.expect("there are members");
     Condvar {
         recheck: Recheck::OnlyFirst,
         deaths: 1,
-        may_die: MayDie::WhileOthersWait(3),
-        ..without_deaths(&three_consumers_and(&[Role::Repairer]), mistake)
+        may_die: MayDie::WhileOthersWait(last),
+        ..without_deaths(members, mistake)
+    }
+}
+
+/// Returns a model in which a holder dies that has not notified. The first waiter
+/// notifies the others.
+fn holder_dies(mistake: Mistake) -> Condvar {
+    last_dies(&three_consumers_and(&[Role::Repairer]), mistake)
+}
+
+/// Returns a model in which the process dies that notifies all. The waiters wait for
+/// this one call.
+fn notifier_dies(mistake: Mistake) -> Condvar {
+    let setter = Role::FlagSetter {
+        items: 0,
+        when: NotifyWhen::UnderLock,
+    };
+    let waiter = Role::FlagWaiter;
+    last_dies(&[waiter, waiter, waiter, setter], mistake)
+}
+
+/// Returns a model in which a woken waiter dies, and no process rechecks. The waiters
+/// wait for one `notify_all`.
+fn woken_waiter_dies(mistake: Mistake) -> Condvar {
+    let setter = Role::FlagSetter {
+        items: 0,
+        when: NotifyWhen::UnderLock,
+    };
+    let waiter = Role::FlagWaiter;
+    Condvar {
+        deaths: 1,
+        may_die: MayDie::FlagWaiterOutsideGap,
+        ..without_deaths(&[waiter, waiter, waiter, setter], mistake)
     }
 }
 
@@ -110,56 +156,120 @@ fn smoke() {
 
 #[test]
 fn wakeups_reach_waiters_without_deaths() {
-    let late = |items| producer(items, Targets::One, NotifyWhen::AfterUnlock);
-    assert_no_lost_wakeup(&two_consumers_and(&[locked_producer(1), late(1)]));
-    assert_no_lost_wakeup(&two_consumers_and(&[late(2)]));
-    if Size::chosen() == Size::Large {
-        assert_no_lost_wakeup(&two_consumers_and(&[locked_producer(2), late(2)]));
+    for when in WHENS {
+        let one = |items| producer(items, Targets::One, when);
+        assert_no_lost_wakeup(&two_consumers_and(&[one(2)]));
+        assert_no_lost_wakeup(&[Role::TakerOfOne, Role::TakerOfOne, one(2)]);
+        assert_no_lost_wakeup(&two_consumers_and(&[locked_producer(1), one(1)]));
+        if Size::chosen() == Size::Large {
+            assert_no_lost_wakeup(&two_consumers_and(&[locked_producer(2), one(2)]));
+        }
     }
 }
 
 #[test]
-fn chain_wakes_every_waiter_without_deaths() {
-    let all = |items, when| producer(items, Targets::All, when);
-    for when in [NotifyWhen::UnderLock, NotifyWhen::AfterUnlock] {
-        assert_no_lost_wakeup(&two_consumers_and(&[all(2, when)]));
-        assert_no_lost_wakeup(&three_consumers_and(&[all(1, when)]));
+fn notify_all_wakes_every_waiter_without_deaths() {
+    for when in WHENS {
+        let all = |items| producer(items, Targets::All, when);
+        assert_no_lost_wakeup(&two_consumers_and(&[all(2)]));
+        if when != NotifyWhen::UnderOneLock {
+            assert_no_lost_wakeup(&three_consumers_and(&[all(1)]));
+        }
         if Size::chosen() == Size::Large {
-            assert_no_lost_wakeup(&three_consumers_and(&[all(2, when)]));
+            assert_no_lost_wakeup(&three_consumers_and(&[all(2)]));
         }
     }
+    let all = |when| producer(1, Targets::All, when);
+    let both = [all(NotifyWhen::UnderLock), all(NotifyWhen::AfterUnlock)];
+    assert_no_lost_wakeup(&two_consumers_and(&both));
     if Size::chosen() == Size::Large {
-        let late = all(1, NotifyWhen::AfterUnlock);
-        assert_no_lost_wakeup(&three_consumers_and(&[late, late]));
+        assert_no_lost_wakeup(&three_consumers_and(&both));
+        assert_no_lost_wakeup(&three_consumers_and(&[both[1]; 2]));
     }
+}
+
+#[test]
+fn unlock_may_wake_several_moved_waiters() {
+    let all = producer(1, Targets::All, NotifyWhen::UnderLock);
+    let mut scenarios = vec![three_consumers_and(&[all])];
+    if Size::chosen() == Size::Large {
+        scenarios.push([&[Role::Consumer; 4], &[all][..]].concat());
+        scenarios.push(with_flag_waiters(NotifyWhen::UnderOneLock));
+    }
+    for roles in scenarios {
+        assert_holds(&Condvar {
+            woken_together: 2,
+            ..without_deaths(&roles, Mistake::None)
+        });
+    }
+}
+
+#[test]
+fn moved_waiters_and_lockers_share_a_queue() {
+    let all = |items| producer(items, Targets::All, NotifyWhen::UnderLock);
+    let mut scenarios = vec![
+        two_consumers_and(&[all(2)]),
+        two_consumers_and(&[locked_producer(2)]),
+    ];
+    if Size::chosen() == Size::Large {
+        scenarios.push(two_consumers_and(&[all(1), locked_producer(1)]));
+        scenarios.push(three_consumers_and(&[all(1)]));
+        scenarios.push(with_flag_waiters(NotifyWhen::UnderLock));
+        scenarios.push(with_flag_waiters(NotifyWhen::AfterUnlock));
+        let late = producer(1, Targets::All, NotifyWhen::AfterUnlock);
+        scenarios.push(two_consumers_and(&[all(1), late]));
+        scenarios.push(vec![Role::TimedConsumer, Role::Consumer, all(2)]);
+        assert_holds(&Condvar {
+            lockers: Lockers::Sleep,
+            ..notifier_dies(Mistake::None)
+        });
+    }
+    for roles in scenarios {
+        assert_holds(&Condvar {
+            lockers: Lockers::Sleep,
+            ..without_deaths(&roles, Mistake::None)
+        });
+    }
+    let roles = two_consumers_and(&[all(1)]);
+    assert_holds(&Condvar {
+        lockers: Lockers::Sleep,
+        ..with_deaths_by_size(&roles)
+    });
 }
 
 #[test]
 fn notify_one_and_notify_all_coexist() {
-    for when in [NotifyWhen::UnderLock, NotifyWhen::AfterUnlock] {
+    for when in WHENS {
         let both = [
             producer(1, Targets::All, when),
             producer(1, Targets::One, when),
         ];
-        assert_no_lost_wakeup(&two_consumers_and(&both));
+        assert_no_lost_wakeup(&with_flag_waiters(when));
         if Size::chosen() == Size::Large {
+            assert_no_lost_wakeup(&two_consumers_and(&both));
             assert_no_lost_wakeup(&three_consumers_and(&both));
         }
-        assert_no_lost_wakeup(&with_flag_waiters(when));
     }
+    let all = producer(1, Targets::All, NotifyWhen::UnderLock);
+    let late = producer(1, Targets::One, NotifyWhen::AfterUnlock);
+    assert_no_lost_wakeup(&two_consumers_and(&[all, late]));
+    let late = producer(1, Targets::All, NotifyWhen::AfterUnlock);
+    assert_no_lost_wakeup(&two_consumers_and(&[late, locked_producer(1)]));
 }
 
 #[test]
 fn timeout_consumes_no_notification() {
     let model = without_deaths(&with_timed_consumer(), Mistake::None);
     assert_holds(&model);
-    let model = with_deaths(&with_timed_consumer(), Mistake::None);
+    let model = with_deaths_by_size(&with_timed_consumer());
     assert_holds(&model);
-    let all = producer(2, Targets::All, NotifyWhen::UnderLock);
-    assert_no_lost_wakeup(&[Role::TimedConsumer, Role::Consumer, all]);
-    if Size::chosen() == Size::Large {
-        let all = producer(1, Targets::All, NotifyWhen::AfterUnlock);
-        assert_no_lost_wakeup(&[Role::TimedConsumer, Role::Consumer, Role::Consumer, all]);
+    for when in [NotifyWhen::UnderLock, NotifyWhen::AfterUnlock] {
+        let all = producer(2, Targets::All, when);
+        assert_no_lost_wakeup(&[Role::TimedConsumer, Role::Consumer, all]);
+        if Size::chosen() == Size::Large {
+            let all = producer(1, Targets::All, when);
+            assert_no_lost_wakeup(&[Role::TimedConsumer, Role::Consumer, Role::Consumer, all]);
+        }
     }
 }
 
@@ -174,15 +284,38 @@ fn deaths_strand_no_waiter() {
 }
 
 #[test]
-fn deaths_in_the_chain_strand_no_waiter() {
+fn deaths_strand_no_moved_waiter() {
     let all = producer(1, Targets::All, NotifyWhen::UnderLock);
-    let mut scenarios = vec![two_consumers_and(&[all, locked_producer(1)])];
+    let mut scenarios = vec![two_consumers_and(&[all])];
     if Size::chosen() == Size::Large {
+        scenarios.push(two_consumers_and(&[all, locked_producer(1)]));
         scenarios.push(three_consumers_and(&[all]));
         scenarios.push(with_flag_waiters(NotifyWhen::UnderLock));
     }
     for roles in scenarios {
         assert_holds(&with_deaths_by_size(&roles));
+    }
+}
+
+/// The kernel wakes one moved waiter for a dead holder, or one rechecks. That one wakes
+/// the next, and so on.
+#[test]
+fn dead_notifier_strands_no_moved_waiter() {
+    assert_holds(&notifier_dies(Mistake::None));
+}
+
+/// The kernel wakes the next moved waiter: `list_op_pending` names the free mutex, or
+/// the lock word of the dead holder has its mark.
+#[test]
+fn dead_woken_waiter_strands_no_moved_waiter() {
+    let model = woken_waiter_dies(Mistake::None);
+    assert_holds(&model);
+    assert_holds(&Condvar {
+        lockers: Lockers::Sleep,
+        ..model
+    });
+    for mistake in [Mistake::NotPendingInWait, Mistake::MarkedAfterLock] {
+        assert_breaks(mistake, &woken_waiter_dies(mistake), NOT_STUCK);
     }
 }
 
@@ -217,6 +350,7 @@ fn notification_mistakes_break_it() {
         Mistake::WaiterAddedLate,
         Mistake::WaitersReadFirst,
         Mistake::SequenceKept,
+        Mistake::DeferredForgotten,
     ] {
         assert_breaks(mistake, &without_deaths(&small_roles(), mistake), NOT_STUCK);
     }
@@ -226,42 +360,58 @@ fn notification_mistakes_break_it() {
         &without_deaths(&small_roles(), mistake),
         ENOUGH_WAITERS,
     );
+    let mistake = Mistake::DeferredOnce;
+    let two = producer(2, Targets::One, NotifyWhen::UnderOneLock);
+    // A consumer would take both items.
+    let roles = [Role::TakerOfOne, Role::TakerOfOne, two];
+    assert_breaks(mistake, &without_deaths(&roles, mistake), NOT_STUCK);
 }
 
-/// Three changes are left out, because they lose no notification:
-///
-/// * A waiter that timed out does not wake the next. The chain does not depend on it:
-///   it left the kernel's queue by itself, and no wake was spent on it.
-/// * A woken waiter compares the generations before it removes itself from `waiters`. A
-///   later `notify_all` begins with another waiter, because this one has left the
-///   kernel's queue.
-/// * A woken waiter wakes the next after it has locked the mutex, whether its condition
-///   holds or not. It gets the mutex in the end. If it dies before that, other waiters
-///   recheck.
 #[test]
-fn chain_mistakes_break_it() {
+fn moving_mistakes_break_it() {
     for mistake in [
         Mistake::GenerationKept,
-        Mistake::ChainWakesNone,
-        Mistake::ChainWakesAny,
-        Mistake::ChainWakesIfSatisfied,
-        // Among consumers this loses nothing: the woken consumer has not tested its
-        // condition yet, and takes the item. A flag waiter ends and leaves the item.
-        Mistake::NotifyOneWakesAny,
+        Mistake::MoveUnmarked,
+        Mistake::NeverMarked,
     ] {
         let model = without_deaths(&with_flag_waiters(NotifyWhen::UnderLock), mistake);
         assert_breaks(mistake, &model, NOT_STUCK);
     }
-    // Under the lock no process begins to wait between the new generation and the wake.
-    let mistake = Mistake::NotifyAllWakesAny;
-    let model = without_deaths(&with_flag_waiters(NotifyWhen::AfterUnlock), mistake);
+    let mistake = Mistake::FirstDoNotMark;
+    let all = producer(1, Targets::All, NotifyWhen::UnderLock);
+    let model = Condvar {
+        woken_together: 2,
+        ..without_deaths(&three_consumers_and(&[all]), mistake)
+    };
     assert_breaks(mistake, &model, NOT_STUCK);
+    for mistake in [
+        Mistake::OneWokenWithoutLock,
+        Mistake::MovedWithoutLock,
+        Mistake::MovedBehindOneWithoutLock,
+    ] {
+        let model = without_deaths(&with_flag_waiters(NotifyWhen::AfterUnlock), mistake);
+        assert_breaks(mistake, &model, NOT_STUCK);
+    }
+}
+
+/// * A waiter that timed out has left the kernel's queue by itself, and no wake was
+///   spent on it.
+/// * After an owner death the kernel wakes a waiter, which marks the lock word.
+#[test]
+fn changes_of_the_mark_are_harmless() {
+    let mistake = Mistake::MarkedUnlessTimedOut;
+    let all = producer(2, Targets::All, NotifyWhen::UnderLock);
+    let roles = [Role::TimedConsumer, Role::Consumer, all];
+    assert_harmless(mistake, &without_deaths(&roles, mistake));
+    let mistake = Mistake::MarkDroppedByHeir;
+    assert_harmless(mistake, &notifier_dies(mistake));
 }
 
 #[test]
 fn deadline_mistakes_break_it() {
     for (mistake, property) in [
         (Mistake::DeadlineOverridesWake, NOT_STUCK),
+        (Mistake::TimeoutOverridesNotification, NOTIFIED_IN_TIME),
         (Mistake::TimeoutWithoutLock, HOLDS_MUTEX),
     ] {
         let model = without_deaths(&with_timed_consumer(), mistake);
@@ -297,8 +447,9 @@ fn passing_on_mistakes_break_it() {
     for mistake in [
         Mistake::DeathNotPassedOn,
         Mistake::DeathPassedToOne,
-        Mistake::ChainWakesNone,
-        Mistake::ChainWakesAny,
+        Mistake::MoveUnmarked,
+        Mistake::NeverMarked,
+        Mistake::UnlockForWaitWakesNone,
     ] {
         assert_breaks(mistake, &holder_dies(mistake), NOT_STUCK);
     }
