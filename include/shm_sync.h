@@ -844,7 +844,7 @@ SHM_SYNC_I_INLINE long shm_sync_i_futex_wake(const uint32_t *word, int count) {
 }
 
 /* Moves all waiters of `from` to the queue of `to`, and wakes none. Returns how many
- * have moved, or -1 if the kernel refuses the call. Then none has moved. */
+ * have moved, or -1 if the kernel refuses the call. Then some may have moved. */
 SHM_SYNC_I_INLINE long shm_sync_i_futex_move(const uint32_t *from, const uint32_t *to) {
     int saved = errno;
     long moved = shm_sync_i_syscall(
@@ -2338,8 +2338,8 @@ SHM_SYNC_I_INLINE void shm_sync_notify_one(shm_sync_condvar *condvar) {
 }
 
 /* Wakes all waiters. Never blocks. If the calling thread holds the mutex of the
- * waiters, and has locked no other since, they wake one after another, each when the
- * mutex is unlocked. Otherwise they all wake at once, and compete for the mutex. If a
+ * waiters, and has locked no other since, they wake one after another, one at each
+ * unlock. Otherwise they all wake at once, and compete for the mutex. If a
  * waiter is killed or stopped between waking and locking, the waiters behind it wake
  * within 250 ms. */
 SHM_SYNC_I_INLINE void shm_sync_notify_all(shm_sync_condvar *condvar) {
@@ -2348,32 +2348,40 @@ SHM_SYNC_I_INLINE void shm_sync_notify_all(shm_sync_condvar *condvar) {
         shm_sync_i_condvar_wake_all(condvar);
 }
 
-/* Stores the distance to the mutex of this waiter. Each process may map the objects
- * elsewhere, but at the same distance. */
+/* Stores the distance to the mutex of this waiter. Each process may map a segment
+ * elsewhere, but the distance is the same. Stores that there are several mutexes if
+ * another waiter has stored another distance, or if this waiter can't be queued: it
+ * would lock without a mark for the waiters behind it. */
 SHM_SYNC_I_INLINE void shm_sync_i_store_distance(
-    shm_sync_condvar *condvar, const shm_sync_mutex *mutex) {
-    uint64_t distance = (uint64_t)((uintptr_t)mutex - (uintptr_t)condvar);
-    uint64_t before = SHM_SYNC_I_LOAD(&condvar->mutex);
-    if (before != distance)
-        SHM_SYNC_I_STORE(
-            &condvar->mutex, before == 0 ? distance : SHM_SYNC_I_SEVERAL_MUTEXES);
+    shm_sync_condvar *condvar, const shm_sync_mutex *mutex, bool can_be_queued) {
+    uint64_t distance = can_be_queued
+                            ? (uint64_t)((uintptr_t)mutex - (uintptr_t)condvar)
+                            : SHM_SYNC_I_SEVERAL_MUTEXES;
+    uint64_t before = 0;
+    if (!__atomic_compare_exchange_n(&condvar->mutex, &before, distance, false,
+            __ATOMIC_RELAXED, __ATOMIC_RELAXED) &&
+        before != distance)
+        SHM_SYNC_I_STORE(&condvar->mutex, SHM_SYNC_I_SEVERAL_MUTEXES);
 }
 
 /* Sleeps until the sequence is no longer `seen`, the mutex is poisoned or its holder
- * died, or the deadline has passed. */
+ * died, or the deadline has passed. `*pending` is the head of the thread's list if its
+ * `pending` names the mutex at the return, until the thread has locked. */
 SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *condvar,
-    shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline) {
+    shm_sync_mutex *mutex, uint32_t seen, uint16_t failures, uint64_t deadline,
+    shm_sync_i_head **pending) {
     shm_sync_result result = SHM_SYNC_OK;
     shm_sync_i_thread *me = shm_sync_i_me();
     shm_sync_i_words *words = &mutex->lock.pthread.words;
-    /* A notifier may move this thread to the queue of the mutex. If it dies after a
-     * wake-up and before it locks, the kernel wakes the next waiter. After a fork in a
-     * signal handler, the identity is invalid. */
+    /* A notifier may move this thread to the queue of the mutex. If this thread dies
+     * after a wake-up and before it locks, the kernel wakes the next waiter. After a
+     * fork in a signal handler, the identity is invalid. */
     bool is_queued = shm_sync_i_has_identity(me) && me->is_known &&
                      SHM_SYNC_I_LOAD(&words->kind) == SHM_SYNC_I_KIND;
+    *pending = is_queued ? me->head : NULL;
     if (is_queued)
         shm_sync_i_set_pending(me->head, &words->next);
-    shm_sync_i_store_distance(condvar, mutex);
+    shm_sync_i_store_distance(condvar, mutex, is_queued);
     /* The kernel reads the sequence after this, behind its own full barrier. */
     __atomic_fetch_add(&condvar->waiters, 1u, __ATOMIC_SEQ_CST);
     for (;;) {
@@ -2398,8 +2406,6 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_sleep(shm_sync_condvar *co
         }
     }
     __atomic_fetch_sub(&condvar->waiters, 1u, __ATOMIC_RELAXED);
-    if (is_queued)
-        shm_sync_i_clear_pending(me->head);
     return result;
 }
 
@@ -2413,10 +2419,15 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
     bool notified;
     SHM_SYNC_I_SPIN(notified, SHM_SYNC_I_LOAD(&condvar->sequence) != seen);
     shm_sync_result waited = SHM_SYNC_OK;
+    shm_sync_i_head *pending = NULL;
     if (!notified)
-        waited = shm_sync_i_condvar_sleep(condvar, mutex, seen, failures, deadline);
-    if (waited != SHM_SYNC_OK && waited != SHM_SYNC_TIMED_OUT)
+        waited = shm_sync_i_condvar_sleep(
+            condvar, mutex, seen, failures, deadline, &pending);
+    if (waited != SHM_SYNC_OK && waited != SHM_SYNC_TIMED_OUT) {
+        if (pending != NULL)
+            shm_sync_i_clear_pending(pending);
         return waited;
+    }
     /* This thread may have slept in the queue of the mutex, before others. */
     bool was_queued =
         !notified && shm_sync_i_generation(SHM_SYNC_I_LOAD(&condvar->sequence)) !=
@@ -2425,6 +2436,9 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
     bool died = false;
     shm_sync_result locked = shm_sync_i_lock_with(
         &mutex->lock, SHM_SYNC_I_POISON, how, SHM_SYNC_I_NEVER, &died);
+    /* A lock has cleared it. */
+    if (pending != NULL && locked != SHM_SYNC_OK)
+        shm_sync_i_clear_pending(pending);
     if (died)
         shm_sync_notify_all(condvar); /* the other waiters learn of it as well */
     locked = shm_sync_i_with_poison(mutex, locked);
@@ -2442,7 +2456,8 @@ SHM_SYNC_I_OUTLINE shm_sync_result shm_sync_i_condvar_wait(
  * The caller holds the mutex after SHM_SYNC_OK and SHM_SYNC_POISONED, and only then.
  * Returns SHM_SYNC_NOT_HELD if the calling thread does not hold the mutex, and those
  * results of shm_sync_lock that mean that it can't be locked. Let all waiters of a
- * condition variable use the same mutex: otherwise some may wake up to 250 ms late.
+ * condition variable use the same mutex, and put both into the same segment. Otherwise
+ * some waiters may wake up to 250 ms late.
  *
  * If the holder of the mutex is killed, each waiter gets SHM_SYNC_POISONED within 250
  * ms. If a notifier or a woken waiter is killed, another waiter wakes within 250 ms. */
@@ -2453,8 +2468,8 @@ SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait(
 
 /* Waits like shm_sync_wait, but at most `timeout_ns` nanoseconds by the monotonic
  * clock. Locking the mutex again may take longer. Returns SHM_SYNC_TIMED_OUT if there
- * was no notification until then. The caller then holds the mutex as well. SHM_SYNC_POISONED does not tell whether the time has
- * passed. */
+ * was no notification until then. The caller then holds the mutex as well.
+ * SHM_SYNC_POISONED does not tell whether the time has passed. */
 SHM_SYNC_I_INLINE SHM_SYNC_I_CHECK shm_sync_result shm_sync_wait_for(
     shm_sync_condvar *condvar, shm_sync_mutex *mutex, uint64_t timeout_ns) {
     return shm_sync_i_condvar_wait(condvar, mutex, shm_sync_i_after(timeout_ns));

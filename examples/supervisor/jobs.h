@@ -14,7 +14,7 @@
 #include "shm_sync.h"
 
 /* shm_sync_open compares it with that of the segment. */
-#define JOBS_FINGERPRINT "f080ff235a08aab2c61859457d87f50d"
+#define JOBS_FINGERPRINT "a38e4aef481d3b39b84d3b413cb5c6c7"
 
 /* .table.data: struct */
 typedef struct jobs_table_data {
@@ -44,7 +44,7 @@ typedef struct jobs {
     jobs_table table;
     shm_sync_condvar changed;
 } jobs;
-static_assert(sizeof(jobs) == 408, "the size of jobs");
+static_assert(sizeof(jobs) == 416, "the size of jobs");
 static_assert(alignof(jobs) == 8, "the alignment of jobs");
 static_assert(offsetof(jobs, table) == 0, "the offset of table in jobs");
 static_assert(offsetof(jobs, changed) == 400, "the offset of changed in jobs");

@@ -231,7 +231,8 @@ pub(crate) fn wake(word: &AtomicU32, waiters: Wake) -> Option<usize> {
 }
 
 /// Calls `FUTEX_WAKE` as [`wake`] does, for a word that may be unmapped. Then the
-/// kernel wakes no waiter. If the address has a new use, it may wake one needlessly.
+/// kernel wakes no waiter. If the address has a new use, the kernel may wake waiters
+/// there needlessly.
 pub(crate) fn wake_at(word: *const AtomicU32, waiters: Wake) -> Option<usize> {
     // SAFETY: FUTEX_WAKE uses the address as a key. It reads no memory of this process,
     // and no further argument.

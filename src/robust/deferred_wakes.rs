@@ -1,7 +1,8 @@
 //! Wake-ups that a holder defers until its next unlock.
 //!
 //! A waiter of a condition variable must lock the mutex before it can return. If the
-//! notifier woke it while it holds that mutex, the waiter would sleep a second time.
+//! notifier woke the waiter while the notifier holds that mutex, the waiter would sleep
+//! a second time.
 
 use std::cell::Cell;
 use std::ptr;
@@ -11,8 +12,7 @@ use crate::os::futex::{self, Wake};
 
 /// The wake-ups that a thread makes at its next unlock.
 ///
-/// If the thread dies before, it makes none. The waiters then wake by their recheck, as
-/// if the thread had died just before a wake-up without delay.
+/// If the thread dies before that unlock, the waiters wake by their recheck.
 pub(super) struct DeferredWakes {
     /// A futex word on which the thread wakes waiters after the unlock, or null. It may
     /// be unmapped by then.
@@ -46,9 +46,6 @@ impl DeferredWakes {
 
     /// Adds one waiter of `word`. Waiters of another word are woken now: there is only
     /// room for one.
-    ///
-    /// A signal handler may unlock a mutex, and so take what is here. So the word is
-    /// stored last.
     pub(super) fn add_one(&self, word: &AtomicU32) {
         let count = if self.word.get() == ptr::from_ref(word) {
             self.count.get()

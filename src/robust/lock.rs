@@ -155,19 +155,25 @@ impl RobustMutex {
         Some(unsafe { release(list, mutex) })
     }
 
-    /// Calls `wait`, in which other threads may move this thread to the queue of the
-    /// mutex. If the thread dies after a wake and before it locks, the kernel wakes the
-    /// next waiter of the mutex.
+    /// Begins a wait, in which other threads may move this thread to the queue of the
+    /// mutex: sets `list_op_pending` to the mutex. If the thread dies after a wake and
+    /// before it locks, the kernel wakes the next waiter of the mutex. A lock clears
+    /// the field.
     ///
     /// # Safety
     ///
-    /// * The mutex stays mapped during the call.
-    /// * `list` is the calling thread's.
-    pub(crate) unsafe fn while_queued<R>(&self, list: RobustList, wait: impl FnOnce() -> R) -> R {
+    /// * `list` is the calling thread's, and the thread's method for this mutex is
+    ///   [`Method::List`].
+    /// * The mutex stays mapped until the thread has locked, or has called
+    ///   [`end_wait`](Self::end_wait).
+    #[inline]
+    pub(crate) unsafe fn begin_wait(&self, list: RobustList) {
         list.set_pending(self.words().entry());
-        let result = wait();
+    }
+
+    /// Ends a wait without a lock: clears `list_op_pending`.
+    pub(crate) fn end_wait(list: RobustList) {
         list.clear_pending();
-        result
     }
 
     /// Completes an unlock: the steps 4 and 5. `lockers` tells how many waiters step 4

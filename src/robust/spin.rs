@@ -39,8 +39,8 @@ const MAX_FAILED_SPINS: u16 = 4;
 /// the [`PROBE_EVERY`]th, and then on each [`PROBE_EVERY`]th.
 const PROBE_AFTER: u16 = 16;
 
-/// A probe of 60 µs is in vain for two threads on one processor, which pass a turn in
-/// 1.5 µs.
+/// The largest number of waits from one probe to the next. A probe of 60 µs is in vain
+/// for two threads on one processor, which pass a turn in 1.5 µs.
 const PROBE_EVERY: u16 = 1024;
 
 thread_local! {

@@ -249,9 +249,10 @@ impl ThreadState {
         if !self.owner.get().holds_as_first(newest.cast()) {
             return None;
         }
-        // SAFETY: the mutex is on the list of this thread, which holds it. So it stays
-        // mapped until this thread unlocks it. The caller can't keep the reference
-        // beyond its use of the state.
+        // SAFETY: the first mutex on the list of this thread lies at this address. The
+        // thread holds it. So the code that has locked it keeps it mapped until the
+        // thread unlocks it. The caller can't keep the reference beyond its use of the
+        // state.
         let newest = unsafe { &*newest };
         self.robust_list_for(newest).map(|_| newest)
     }

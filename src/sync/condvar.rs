@@ -15,8 +15,9 @@
 //!
 //! Usually the notifier holds the mutex. A waiter that it woke would have to wait for
 //! the mutex, too, and would sleep a second time. So such a notifier delays the
-//! wake-up, if this copy of the crate has locked the mutex, as the last one of the
-//! thread, and if the mutex has no priority inheritance:
+//! wake-up, if this copy of the crate has locked the mutex, if the thread has neither
+//! locked nor unlocked another mutex since, and if the mutex has no priority
+//! inheritance:
 //!
 //! * **notify_one** leaves it to the unlock of the notifier.
 //! * **notify_all** moves the waiters to the queue of the mutex, and marks the lock
@@ -33,19 +34,21 @@
 //! with the address of the mutex that it has locked last. It accesses the mutex by its
 //! own pointer. If the sum is another address, the notifier wakes at once.
 //!
-//! `notify_all` moves the waiters of older generations only. A waiter of the new
-//! generation would have to lock the mutex first, and the notifier holds it. This is
-//! not so if some waiters use another mutex. So the second mutex makes all later
-//! notifiers wake at once. Until then, and if a stranger has written the distance to
-//! another mutex that the notifier holds, waiters in the queue of that mutex may sleep
-//! until their recheck.
+//! `notify_all` moves all waiters, and all are of older generations: a waiter of the
+//! new generation would have to lock the mutex first, and the notifier holds it. A
+//! waiter with another mutex would break this rule. So after the wait of such a waiter,
+//! all notifiers wake at once.
+//!
+//! The distance is the same in all processes if both objects are in one segment. A
+//! wrong distance can lead to another mutex that the notifier holds. Then waiters of
+//! the condition variable and of that mutex may sleep until their recheck.
 //!
 //! # Memory ordering
 //!
-//! As long as no process dies, no wake-up is lost. (There is one exception. The kernel
-//! wakes a waiter of higher real-time priority first. If that one has begun to wait
-//! between a notification under the mutex and the unlock, it takes the wake-up, and the
-//! other waiter wakes by its recheck.) The waiter reads the sequence before
+//! As long as no process dies, no wake-up is lost, with one exception. A thread of
+//! higher real-time priority may begin to wait after a notification and before its
+//! wake-up. The kernel then wakes that thread, and the earlier waiter wakes by its
+//! recheck. The waiter reads the sequence before
 //! it unlocks the mutex. So a notification that follows a change under the mutex
 //! changes the sequence after that read. Then the kernel either refuses to wait on the
 //! changed word, or has queued the waiter and wakes it.
@@ -68,7 +71,7 @@
 //! | notifier, before the sequence | no notification | the mutex, if the notifier held it: see the last row |
 //! | notifier, between sequence and wake-up | waiters that were not woken | the waiters' recheck: the sequence differs |
 //! | woken waiter, before it has locked the mutex | its notification is lost | the other waiters' recheck: the sequence differs |
-//! | the same, in the queue of the mutex | the wake-up of the next waiter is lost | the kernel wakes it, because `list_op_pending` names the free mutex; else the rechecks of both kinds of waiters |
+//! | the same, in the queue of the mutex | the wake-up of the next waiter is lost | the kernel wakes the next waiter of the free mutex, which `list_op_pending` names; if another thread has locked it, the rechecks of the waiters |
 //! | holder of the mutex, while all other threads wait here | no thread touches the lock | the waiters' recheck: the lock word tells the owner death |
 //!
 //! The recheck: every waiter wakes at each multiple of [`RECHECK_INTERVAL`] on the
@@ -109,8 +112,10 @@ use crate::shm_safe::{
 /// loop or use [`wait_while`](Self::wait_while). Notify while you hold the mutex under
 /// which you changed the condition. Then the waiters wake when you unlock it. If the
 /// notifier dies between the change and the notification, the waiters see an owner
-/// death of the mutex. Let all waiters of a condition variable use the same mutex:
-/// otherwise some may wake up to 250 ms late.
+/// death of the mutex.
+///
+/// Let all waiters of a condition variable use the same mutex, and put both into the
+/// same segment. Otherwise some waiters may wake up to 250 ms late.
 ///
 /// ```
 /// use shm_sync::{Segment, ShmCondvar, ShmMutex, ShmSafe};
@@ -175,8 +180,8 @@ const _: () = {
     assert!(size_of::<ShmCondvar>() <= 64);
 };
 
-/// Instead of a distance: waiters have used several mutexes. It is no distance, because
-/// both objects are aligned to 8 bytes.
+/// Instead of a distance: waiters have used several mutexes, or a waiter locks by libc.
+/// It is no distance, because both objects are aligned to 8 bytes.
 const SEVERAL_MUTEXES: u64 = u64::MAX;
 
 /// How many waiters the unlock after a `notify_all` wakes. If it woke one, no thread
@@ -235,8 +240,9 @@ static CONDVAR: SyncOps = SyncOps {
 ///   nanoseconds.
 /// * If the number of notifications overflows into the generation, waiters mark the
 ///   lock word needlessly.
-/// * If exactly 256 generations begin before a waiter of the first is woken, it does
-///   not see that its generation is over. The waiters behind it wake by their recheck.
+/// * If exactly 256 generations begin before a waiter of the first is woken, the waiter
+///   does not see that its generation is over. The waiters behind it wake by their
+///   recheck.
 #[derive(Clone, Copy, Debug)]
 struct Sequence(u32);
 
@@ -298,9 +304,9 @@ impl ShmCondvar {
     /// }
     /// ```
     ///
-    /// If this thread holds the mutex of the waiters, and has locked and unlocked no
-    /// other mutex since, the waiter wakes when the thread unlocks it. Otherwise it
-    /// wakes at once.
+    /// If this thread holds the mutex of the waiters, and has neither locked nor
+    /// unlocked another mutex since, the waiter wakes when the thread unlocks it.
+    /// Otherwise it wakes at once.
     #[inline]
     pub fn notify_one(&self) {
         self.add(Sequence::ONE);
@@ -311,9 +317,10 @@ impl ShmCondvar {
 
     /// Wakes all waiters. Never blocks.
     ///
-    /// If this thread holds the mutex of the waiters, and has locked and unlocked no
-    /// other mutex since, they wake when it is unlocked: some at first, and then one at
-    /// each unlock. Otherwise they all wake at once, and compete for the mutex.
+    /// If this thread holds the mutex of the waiters, and has neither locked nor
+    /// unlocked another mutex since, they wake when it is unlocked: some at first, and
+    /// then one at each unlock. Otherwise they all wake at once, and compete for the
+    /// mutex.
     ///
     /// ```
     /// use shm_sync::{Error, ShmCondvar, ShmMutex};
@@ -379,8 +386,8 @@ impl ShmCondvar {
         }
     }
 
-    /// Calls `f` if this thread holds the waiters' mutex, and has locked and unlocked
-    /// no other since. Otherwise returns `false`.
+    /// Calls `f` if this thread holds the waiters' mutex, and has neither locked nor
+    /// unlocked another since. Otherwise returns `false`.
     fn with_held_mutex(&self, f: impl FnOnce(&ThreadState, &RobustMutex) -> bool) -> bool {
         // Relaxed: the waiter stored it before it added itself to `waiters`, which this
         // thread has read. A wrong value is harmless: see "Which mutex" above.
@@ -396,12 +403,10 @@ impl ShmCondvar {
     /// or a recheck finds `must_return`.
     fn wait_in_kernel(
         &self,
-        mutex: &RawMutex,
         seen: Sequence,
         deadline: Option<Deadline>,
         must_return: impl Fn() -> bool,
     ) -> Result<WaitOutcome, RawLockError> {
-        self.store_distance_to(mutex);
         // The kernel reads the sequence after this, behind its own full barrier: the
         // waiter's row of the table above.
         self.waiters.fetch_add(1, Ordering::SeqCst);
@@ -432,16 +437,22 @@ impl ShmCondvar {
         outcome
     }
 
-    /// Stores the distance to this waiter's mutex, or [`SEVERAL_MUTEXES`] if another
-    /// waiter has stored another distance.
-    fn store_distance_to(&self, mutex: &RawMutex) {
+    /// Stores the distance to this waiter's mutex. Stores [`SEVERAL_MUTEXES`] if
+    /// another waiter has stored another distance, or if this waiter can't be queued:
+    /// it would lock by libc, without a mark for the waiters behind it.
+    fn store_distance_to(&self, mutex: &RawMutex, can_be_queued: bool) {
         let here = ptr::from_ref(self).addr();
-        let distance = mutex.pthread_address().wrapping_sub(here) as u64;
+        let distance = if can_be_queued {
+            mutex.pthread_address().wrapping_sub(here) as u64
+        } else {
+            SEVERAL_MUTEXES
+        };
         // Relaxed: see `with_held_mutex`.
-        match self.mutex.load(Ordering::Relaxed) {
-            before if before == distance => {}
-            0 => self.mutex.store(distance, Ordering::Relaxed),
-            _ => self.mutex.store(SEVERAL_MUTEXES, Ordering::Relaxed),
+        let stored = self
+            .mutex
+            .compare_exchange(0, distance, Ordering::Relaxed, Ordering::Relaxed);
+        if stored.is_err_and(|before| before != distance) {
+            self.mutex.store(SEVERAL_MUTEXES, Ordering::Relaxed);
         }
     }
 
@@ -478,26 +489,20 @@ impl Wait for ShmCondvar {
             return Err(LockError::NotOwner);
         };
 
-        // Relaxed, because locking the mutex again orders the data.
-        let notified = || self.sequence().0 != seen.0;
-        let sleeps = !spin::spin_until(notified);
-        let outcome = if sleeps {
+        let (outcome, token, owner_died) = mutex.wait_and_relock(unlocked, || {
+            // Relaxed, because locking the mutex again orders the data.
+            let notified = || self.sequence().0 != seen.0;
+            if spin::spin_until(notified) {
+                return Ok((WaitOutcome::Notified, Queued::No));
+            }
+            self.store_distance_to(mutex, unlocked.can_be_queued());
             let must_return = || mutex.owner_died() || mutex.poison_epoch() != poison_epoch;
-            mutex.while_unlocked(unlocked, || {
-                self.wait_in_kernel(mutex, seen, deadline, must_return)
-            })?
-        } else {
-            WaitOutcome::Notified
-        };
-
-        // This thread may have slept in the queue of the mutex, before others. Relaxed:
-        // the kernel's queue orders the notifier's addition before a wake.
-        let queued = if sleeps && self.sequence().generation() != seen.generation() {
-            Queued::Perhaps
-        } else {
-            Queued::No
-        };
-        let (token, owner_died) = mutex.relock(unlocked, queued)?;
+            let outcome = self.wait_in_kernel(seen, deadline, must_return)?;
+            // Relaxed: the kernel's queue orders the notifier's addition before a wake.
+            let is_over = self.sequence().generation() != seen.generation();
+            let queued = if is_over { Queued::Perhaps } else { Queued::No };
+            Ok((outcome, queued))
+        })?;
         if owner_died {
             self.notify_all();
         }

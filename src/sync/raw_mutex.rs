@@ -129,7 +129,9 @@ mod tests {
         let unlocked = lock
             .unlock_for_wait(token)
             .expect("this thread has locked it");
-        let (token, _) = lock.relock(unlocked, Queued::No).expect("it is free");
+        let (_, token, _) = lock
+            .wait_and_relock(unlocked, || Ok(((), Queued::No)))
+            .expect("it is free");
         assert!(lock.unlock(token), "this thread has locked it");
         lock.poison().cause()
     }

@@ -78,8 +78,8 @@ on_stage! {
         }
     }
 
-    // Without this, a waiter of the mutex could sleep beside the free mutex for ever: a
-    // waiter that `notify_all` has moved takes the wake-up of an unlock, and dies.
+    // Without `list_op_pending`, a waiter of the mutex could sleep beside it for ever:
+    // a waiter that `notify_all` has moved takes the wake-up of an unlock, and dies.
     fn killed_waiter_wakes_a_waiter_of_the_free_mutex() {
         let shared: Segment<Shared<ShmCondvar>> = Shared::placed();
         let mut waiter = spawn(|| shared.take());
@@ -328,6 +328,6 @@ fn distance_of(condvar: &ShmCondvar) -> &AtomicU64 {
         .cast::<AtomicU64>()
         .wrapping_add(1);
     // SAFETY: a `ShmCondvar` consists of atomic words. The third is 8 bytes behind its
-    // address, and lives as long as the `ShmCondvar`.
+    // address, and is valid as long as the `ShmCondvar`.
     unsafe { &*at }
 }

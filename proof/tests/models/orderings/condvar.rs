@@ -36,8 +36,8 @@ const FILE: &str = "src/sync/condvar.rs";
 const NOTIFY: Site = Site::new(FILE, "add", 0);
 const ARE_THERE_WAITERS: Site = Site::new(FILE, "has_waiters", 0);
 const MUTEX: Site = Site::new(FILE, "with_held_mutex", 0);
-const OLD_MUTEX: Site = Site::new(FILE, "store_distance_to", 0);
-const SET_MUTEX: Site = Site::new(FILE, "store_distance_to", 1);
+const SET_MUTEX: Site = Site::new(FILE, "store_distance_to", 0);
+const SEE_MUTEX: Site = Site::new(FILE, "store_distance_to", 1);
 const COME: Site = Site::new(FILE, "wait_in_kernel", 0);
 const GO: Site = Site::new(FILE, "wait_in_kernel", 1);
 const SEQUENCE: Site = Site::new(FILE, "sequence", 0);
@@ -64,8 +64,8 @@ pub(super) static PROTOCOL: Protocol = Protocol {
         load(ARE_THERE_WAITERS, &[]),
         exchange(COME, &[AcqRel, Acquire, Release, Relaxed]),
         relaxed(MUTEX),
-        relaxed(OLD_MUTEX),
         relaxed(SET_MUTEX),
+        relaxed(SEE_MUTEX),
         relaxed(GO),
         relaxed(SEQUENCE),
         relaxed(MARK),
@@ -131,9 +131,9 @@ impl Shared {
 
     /// `ShmCondvar::store_distance_to`, where all waiters use one mutex.
     fn store_distance(&self, o: Orderings) {
-        if self.mutex.load(o.of(OLD_MUTEX)) == 0 {
-            self.mutex.store(DISTANCE, o.of(SET_MUTEX));
-        }
+        let (success, failure) = (o.of(SET_MUTEX), o.of(SEE_MUTEX));
+        // A failure has read the same distance.
+        let _ = self.mutex.compare_exchange(0, DISTANCE, success, failure);
     }
 
     /// `ShmCondvar::wait_in_kernel`.
