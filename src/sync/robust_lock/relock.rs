@@ -64,9 +64,7 @@ impl<R: Record> RobustLock<R> {
             let (token, owner_died) = self.relock(unlocked, queued)?;
             Ok((value, token, owner_died))
         });
-        if result.is_err()
-            && let Some(list) = unlocked.current_list()
-        {
+        if let (Err(_), Some(list)) = (&result, unlocked.current_list()) {
             RobustMutex::end_wait(list);
         }
         result
