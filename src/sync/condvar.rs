@@ -45,13 +45,13 @@
 //!
 //! # Memory ordering
 //!
-//! As long as no process dies, no wake-up is lost, with one exception. A thread of
-//! higher real-time priority may begin to wait after a notification and before its
-//! wake-up. The kernel then wakes that thread, and the earlier waiter wakes by its
-//! recheck. The waiter reads the sequence before
+//! As long as no process dies, no wake-up is lost. The waiter reads the sequence before
 //! it unlocks the mutex. So a notification that follows a change under the mutex
 //! changes the sequence after that read. Then the kernel either refuses to wait on the
-//! changed word, or has queued the waiter and wakes it.
+//! changed word, or has queued the waiter and wakes it. There is one exception: a
+//! thread of higher real-time priority begins to wait after a notification and before
+//! its wake-up. The kernel then wakes that thread, and the earlier waiter wakes by its
+//! recheck.
 //!
 //! A notifier may skip the system call if there are no waiters. This is the
 //! store-buffer pattern, and at least one side must see the other:

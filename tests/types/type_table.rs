@@ -312,7 +312,7 @@ fn each_public_type_has_its_kind_and_its_parts() {
     });
     let expected = [
         ("mutex", "ShmMutex", BARE_MUTEX as u64 + 8),
-        ("condvar", "ShmCondvar", 8),
+        ("condvar", "ShmCondvar", 16),
         (
             "pthread_condvar",
             "PthreadCondvar",
