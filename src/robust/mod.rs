@@ -34,7 +34,7 @@
 //! | 1 | `list_op_pending` = the mutex | finds the mutex by the list: owner died |
 //! | 2 | the mutex is removed from the list | finds the mutex by `list_op_pending`: owner died |
 //! | 3 | lock word: thread id → 0 | finds that the word is 0, wakes a waiter |
-//! | 4 | a waiter is woken, if the word had `FUTEX_WAITERS` | finds that the word is 0, wakes a waiter |
+//! | 4 | a waiter is woken, or several after a `notify_all`, if the word had `FUTEX_WAITERS` | finds that the word is 0, wakes a waiter |
 //! | 5 | `list_op_pending` = null | does nothing |
 //!
 //! # Memory ordering

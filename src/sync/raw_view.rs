@@ -34,7 +34,7 @@ pub(crate) fn mutex(bytes: [u8; MUTEX_LEN]) -> MutexState<Holder> {
 
 /// Reads a condition variable.
 pub(crate) fn condvar(bytes: [u8; CONDVAR_LEN]) -> CondvarState {
-    // SAFETY: a ShmCondvar is two atomic words, for which any bytes are valid.
+    // SAFETY: a ShmCondvar is atomic words, for which any bytes are valid.
     let copy = unsafe { std::mem::transmute::<[u8; CONDVAR_LEN], ShmCondvar>(bytes) };
     copy.state()
 }
