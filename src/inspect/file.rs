@@ -232,7 +232,9 @@ impl Candidate {
         }
         let current_epoch = match self.backing {
             Backing::Memfd => Some(SegmentEpoch::ANONYMOUS),
-            _ => SegmentEpoch::of(&file).ok(),
+            _ => regular_file::fstat(&file)
+                .ok()
+                .and_then(|stat| SegmentEpoch::of(&file, stat.identity).ok()),
         };
         let opened = Opened::new(Source::File(file.into()), self.metadata.len());
         content(opened, current_epoch)

@@ -96,13 +96,11 @@ pub(crate) struct CheckedFd {
 }
 
 impl CheckedFd {
-    /// Keeps a descriptor with a number of at least 3.
-    pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {
-        let file = move_above_standard(file)?;
-        Ok(Self {
-            identity: identity_of(file.as_raw_fd())?,
-            number: file.into_raw_fd(),
-        })
+    /// Keeps a descriptor with a number of at least 3. `identity` is the device and
+    /// inode number of its file.
+    pub(crate) fn new(file: OwnedFd, identity: (u64, u64)) -> io::Result<Self> {
+        let number = move_above_standard(file)?.into_raw_fd();
+        Ok(Self { number, identity })
     }
 
     /// Returns the device and inode number of the file, as `stat` shows them.
@@ -144,7 +142,9 @@ mod tests {
 
     #[test]
     fn smoke() {
-        let kept = CheckedFd::new(file()).unwrap();
+        let file = file();
+        let identity = identity_of(file.as_raw_fd()).unwrap();
+        let kept = CheckedFd::new(file, identity).unwrap();
         let lent = kept.get().unwrap();
         assert!(lent.as_raw_fd() >= FIRST);
         assert_eq!(identity_of(lent.as_raw_fd()).unwrap(), kept.identity());

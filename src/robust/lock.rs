@@ -33,6 +33,17 @@ impl Released {
     }
 }
 
+/// The result of [`RobustMutex::try_lock_fast`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FastLock {
+    Locked,
+    /// The lock word is not 0. [`RobustMutex::lock`] handles all other states.
+    NotFree,
+    /// The thread has locked the word of an unrecoverable mutex, and calls
+    /// [`RobustMutex::give_back_unrecoverable`].
+    Unrecoverable,
+}
+
 /// Whether a thread has slept in the queue of a mutex. A thread that a wake has removed
 /// from the queue marks the lock word for the waiters behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +64,8 @@ pub(crate) enum Unlock {
 }
 
 impl RobustMutex {
-    /// Locks the mutex if the lock word is 0 and the mutex is recoverable. Returns
-    /// `false` otherwise. The caller then calls [`lock`](Self::lock), which handles all
-    /// other states. The compare-exchange is the first access to the mutex.
-    ///
-    /// An unrecoverable mutex is locked and unlocked at once.
+    /// Locks the mutex if the lock word is 0 and the mutex is recoverable. The
+    /// compare-exchange is the first access to the mutex.
     ///
     /// # Safety
     ///
@@ -66,7 +74,7 @@ impl RobustMutex {
     /// * `list` is the calling thread's, and the thread's method for this mutex is
     ///   [`Method::List`].
     #[inline]
-    pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> bool {
+    pub(crate) unsafe fn try_lock_fast(&self, list: RobustList) -> FastLock {
         let mutex = self.words();
         // SeqCst: see "Memory ordering" in [`robust`](super).
         let (success, failure) = (Ordering::SeqCst, Ordering::Relaxed);
@@ -74,11 +82,25 @@ impl RobustMutex {
         let exchanged = mutex
             .lock
             .compare_exchange(UNLOCKED, list.tid(), success, failure); // step 2
+        if exchanged.is_err() {
+            list.clear_pending();
+            return FastLock::NotFree;
+        }
+        if mutex.is_unrecoverable() {
+            return FastLock::Unrecoverable;
+        }
         // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
-        // The exchange has locked its word.
-        let locked = exchanged.is_ok() && unsafe { finish_lock(list, mutex) } == Outcome::Acquired;
+        // The exchange has locked its word. It is recoverable.
+        unsafe { finish_recoverable_lock(list, mutex) };
         list.clear_pending(); // step 4
-        locked
+        FastLock::Locked
+    }
+
+    /// Gives back an unrecoverable mutex after [`FastLock::Unrecoverable`].
+    #[cold]
+    pub(crate) fn give_back_unrecoverable(&self, list: RobustList) {
+        release_unrecoverable(self.words());
+        list.clear_pending();
     }
 
     /// Locks the mutex. `blocking` says how long to wait. Signals don't end the wait.
@@ -255,12 +277,25 @@ unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
         release_unrecoverable(mutex);
         return Outcome::NotRecoverable;
     }
+    // SAFETY: the caller's promises, and the mutex is recoverable.
+    unsafe { finish_recoverable_lock(list, mutex) };
+    Outcome::Acquired
+}
+
+/// Completes the lock of a recoverable mutex after step 2: inserts the mutex into the
+/// list.
+///
+/// # Safety
+///
+/// * The clauses of [`finish_lock`].
+/// * The mutex is recoverable.
+#[inline]
+unsafe fn finish_recoverable_lock(list: RobustList, mutex: &MutexWords) {
     mutex.note_counted_waiters();
     // SAFETY: the thread has just locked the word, and the mutex stays mapped, as the
     // caller promises. So it is on no list. The mutex has no priority inheritance.
     unsafe { list.push_front(mutex, mutex.entry()) }; // step 3
     mutex.set_owner(list.tid());
-    Outcome::Acquired
 }
 
 /// Unlocks the word of a mutex: the steps 1 to 3.

@@ -101,7 +101,7 @@ pub(crate) use held_within::is_any_held_within;
 pub(crate) use layout::LOCK_WORD_OFFSET;
 pub(crate) use layout::LastOwner;
 pub(crate) use list::RobustList;
-pub(crate) use lock::{Queued, Released, Unlock};
+pub(crate) use lock::{FastLock, Queued, Released, Unlock};
 pub(crate) use mutex::RobustMutex;
 pub(crate) use thread::{Room, ThreadState, current_marker, pid_namespace};
 pub(crate) use thread_id::ThreadId;

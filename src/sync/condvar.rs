@@ -187,7 +187,7 @@ const SEVERAL_MUTEXES: u64 = u64::MAX;
 /// How many waiters the unlock after a `notify_all` wakes. If it woke one, no thread
 /// would use the mutex until that one runs. If it woke all, they would compete for the
 /// mutex. The figures are in `docs/decisions/notify-all.md`.
-const WOKEN_TOGETHER: u32 = 3;
+const WOKEN_TOGETHER: u32 = 6;
 
 // SAFETY: the clauses of `ShmSafe`:
 // * Layout: `repr(C)` over atomic words, whose size is in the fingerprint.

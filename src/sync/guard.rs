@@ -56,6 +56,42 @@ impl<T: ?Sized> MutexCell<T> {
         };
         report_poison(self.raw.poison(), guard)
     }
+
+    /// Unlocks for the drop of a guard. Does nothing if this thread does not hold the
+    /// lock: after a fork, or after C code has unlocked.
+    ///
+    /// It is out of line, and takes the parts of the guard in registers. Each of its
+    /// slow paths ends it, so it saves no registers. Each store to the stack would
+    /// delay the exchange of the lock word. (It is generic, and so compiled in the
+    /// user's crate, where a thread-local variable needs no call.)
+    #[inline(never)]
+    fn unlock(&self, token: FlaggedToken) {
+        if !self.raw.unlock_fast(token.token()) {
+            self.unlock_slow(token);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_slow(&self, token: FlaggedToken) {
+        // `false` means that this thread does not hold the lock.
+        let _ = self.raw.unlock_slow(token.token());
+    }
+
+    /// Unlocks for the drop of a guard in a thread that panics. Poisons, unless the
+    /// thread was panicking when it locked.
+    #[cold]
+    fn unlock_in_panic(&self, token: FlaggedToken) {
+        self.poison_if_panicking(token);
+        self.unlock_slow(token);
+    }
+
+    #[inline]
+    fn poison_if_panicking(&self, token: FlaggedToken) {
+        if std::thread::panicking() && !token.flag() {
+            self.raw.poison_by_panic(token.token());
+        }
+    }
 }
 
 /// Returns the guard that `guard` makes. If the data is poisoned, the error has it.
@@ -120,25 +156,8 @@ impl<'a, T: ?Sized> ShmMutexGuard<'a, T> {
     /// dropping the guard does: a destructor may wait with the guard.
     pub(super) fn into_parts(self) -> (&'a MutexCell<T>, LockToken) {
         let this = std::mem::ManuallyDrop::new(self);
-        this.poison_if_panicking();
+        this.cell.poison_if_panicking(this.token);
         (this.cell, this.token.token())
-    }
-
-    /// Unlocks in any state. It is out of line, so that callers inline only a few
-    /// instructions.
-    #[cold]
-    fn unlock_slow(&self) {
-        self.poison_if_panicking();
-        // `false` means that this thread does not hold the lock: after a fork, or after
-        // C code has unlocked. Then there is nothing to do.
-        let _ = self.cell.raw.unlock_slow(self.token.token());
-    }
-
-    #[inline]
-    fn poison_if_panicking(&self) {
-        if std::thread::panicking() && !self.token.flag() {
-            self.cell.raw.poison_by_panic(self.token.token());
-        }
     }
 }
 
@@ -163,10 +182,13 @@ impl<T: ?Sized> DerefMut for ShmMutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> Drop for ShmMutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if std::thread::panicking() || !self.cell.raw.unlock_fast(self.token.token()) {
-            self.unlock_slow();
+        let (cell, token) = (self.cell, self.token);
+        if std::thread::panicking() {
+            cell.unlock_in_panic(token);
+        } else {
+            cell.unlock(token);
         }
     }
 }

@@ -57,7 +57,8 @@ use crate::os::pthread::{MUTEX_SIZE, Outcome, Protocol};
 use crate::os::robust_list::MAX_ROBUST_LOCKS;
 use crate::os::{private_owner, process};
 use crate::robust::{
-    Blocking, Queued, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState, Unlock,
+    Blocking, FastLock, Queued, Released, RobustList, RobustMutex, Room, ThreadId, ThreadState,
+    Unlock,
 };
 use crate::shm_safe::{InitContext, SyncKind, SyncOps};
 
@@ -234,9 +235,37 @@ impl<R: Record> RobustLock<R> {
             // SAFETY: the comparison has shown that the mutex is initialised. It stays
             // mapped, as the code that initialised it has promised. `robust_list_for`
             // has returned the list.
-            let locked = unsafe { self.pthread.try_lock_fast(list) };
-            locked.then(|| self.record_holder(me, room))
+            unsafe { self.acquire_fast(me, list, room) }
         })
+    }
+
+    /// Locks if the lock word is 0 and the mutex is recoverable: see
+    /// [`RobustMutex::try_lock_fast`].
+    ///
+    /// # Safety
+    ///
+    /// The clauses of [`RobustMutex::try_lock_fast`].
+    #[inline]
+    unsafe fn acquire_fast(
+        &self,
+        me: &ThreadState,
+        list: RobustList,
+        room: Room,
+    ) -> Option<LockToken> {
+        // SAFETY: the caller promises all clauses.
+        match unsafe { self.pthread.try_lock_fast(list) } {
+            FastLock::Locked => Some(self.record_holder(me, room)),
+            FastLock::NotFree => None,
+            FastLock::Unrecoverable => self.give_back_unrecoverable(list),
+        }
+    }
+
+    /// Gives back an unrecoverable lock. Returns `None`. A caller that returns this
+    /// result needs no registers after the call, and saves none before it.
+    #[cold]
+    fn give_back_unrecoverable(&self, list: RobustList) -> Option<LockToken> {
+        self.pthread.give_back_unrecoverable(list);
+        None
     }
 
     /// Locks the mutex. `blocking` says how long to wait. The second value tells

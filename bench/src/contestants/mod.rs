@@ -17,6 +17,7 @@
 //! | flock | the others continue, no holder is told | the lock belongs to the open file |
 //! | fcntl OFD lock | the others continue, no holder is told | the lock belongs to the open file |
 //! | std::sync, parking_lot | does not apply | for threads of one process, for comparison |
+//! | stores of a robust list | does not apply | without contention only; it shows a lower bound |
 //!
 //! Each lock guards a number. The number is inside the mutex if the library supports
 //! that. Otherwise it is directly behind the lock, on the same cache line, as in a
@@ -28,6 +29,7 @@ mod file_lock;
 mod flag;
 mod futex;
 mod guarded;
+mod list_stores;
 mod lock;
 mod pthread;
 mod rust_pthread;
@@ -44,6 +46,7 @@ pub(crate) use boost::{
 pub(crate) use file_lock::{Flock, OfdLock};
 pub(crate) use flag::{POLL_INTERVAL, POLLED_FLAG, PolledFlag};
 pub(crate) use futex::RustixFutexSync;
+pub(crate) use list_stores::ListStores;
 pub(crate) use lock::{Cost, Lock, Profile, Scope};
 pub(crate) use pthread::{Plain, Pthread, Robust, RobustChecking, check, initialise};
 pub(crate) use rust_pthread::{Iceoryx2, PosixSync, ProcessSync, RawSync};

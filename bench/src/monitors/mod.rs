@@ -11,6 +11,7 @@
 //! | pair of pipes | the others wait forever | a turn has no owner |
 //! | flag + usleep(1000) | the others wait forever | a turn has no owner |
 //! | bare word, spinning | the others wait forever | a turn has no owner; it shows the lower bound: the transfer of one cache line |
+//! | spin lock and number | the others wait forever | its lock has no owner; it shows the lower bound of a monitor |
 //! | std::sync | does not apply | for threads of one process, for comparison |
 
 mod boost;
@@ -20,6 +21,7 @@ mod pipes;
 mod polled;
 mod pthread;
 mod semaphores;
+mod spin_lock;
 mod standard;
 mod this_crate;
 
@@ -30,5 +32,6 @@ pub(crate) use pipes::Pipes;
 pub(crate) use polled::{PolledTurn, Sleeping, Spinning};
 pub(crate) use pthread::Pthread;
 pub(crate) use semaphores::Semaphores;
+pub(crate) use spin_lock::SpinLock;
 pub(crate) use standard::Standard;
 pub(crate) use this_crate::ShmMonitor;

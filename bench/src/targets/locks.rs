@@ -20,6 +20,7 @@ pub(super) fn evaluate(run: Run<'_>) -> Vec<Target> {
     targets.extend(hand_over(run));
     targets.extend(recovery(run));
     targets.extend(idle(run));
+    targets.extend(opening(run));
     targets
 }
 
@@ -40,6 +41,11 @@ fn uncontended(run: Run<'_>) -> Vec<Target> {
         .filter_map(|contestant| Some((at(contestant)?, contestant)))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     [
+        Target::ratio(
+            "uncontended: time / std::sync::Mutex",
+            Bound::AtMost(1.25),
+            at("std::sync (threads)"),
+        ),
         Target::ratio(
             "uncontended: time / raw robust mutex",
             Bound::AtMost(1.05),
@@ -69,6 +75,33 @@ fn contended(run: Run<'_>) -> Vec<Target> {
         setups.iter().map(ratio).collect()
     };
     let speed = |contestant: &str| ratios_to(Measure::OperationsPerSecond, contestant);
+    // Of all locks, also those that survive nothing.
+    let against_best_of_all = |section: Section| {
+        let setups = [2, 4, 8].map(|workers| section::name(section, workers));
+        let speed = |contestant: &str| {
+            let ratio = |setup: &String| {
+                run.ratio(setup, Measure::OperationsPerSecond, SHM_SYNC, contestant)
+            };
+            Some(geometric_mean(
+                setups.iter().map(ratio).collect::<Option<Vec<_>>>()?,
+            ))
+        };
+        let best = run
+            .peers(&setups[0])
+            .into_iter()
+            .filter_map(|contestant| Some((speed(contestant)?, contestant)))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        best.and_then(|(ratio, peer)| {
+            Target::ratio(
+                format!(
+                    "contended/{}: throughput / best lock ({peer})",
+                    section.name()
+                ),
+                Bound::AtLeast(0.95),
+                Some(ratio),
+            )
+        })
+    };
     let best = run
         .crash_safe(&setups[0])
         .into_iter()
@@ -115,6 +148,7 @@ fn contended(run: Run<'_>) -> Vec<Target> {
         ),
     ]
     .into_iter()
+    .chain(Section::ALL.map(against_best_of_all))
     .flatten()
     .collect()
 }
@@ -137,6 +171,11 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
             "hand-over, both running: time / bare word",
             Bound::AtMost(2.5),
             ratio(both_running, SHM_SYNC, "bare word, spinning"),
+        ),
+        Target::ratio(
+            "hand-over, both running: time / spin lock and number",
+            Bound::AtMost(2.5),
+            ratio(both_running, SHM_SYNC, "spin lock and number"),
         ),
         Target::ratio(
             "hand-over, on one processor: time / pair of pipes",
@@ -172,6 +211,27 @@ fn recovery(run: Run<'_>) -> Option<Target> {
         measured: run.median(workload, Measure::Nanos, SHM_SYNC)? / 1e3,
         unit: " µs",
     })
+}
+
+fn opening(run: Run<'_>) -> Vec<Target> {
+    let mut targets = vec![];
+    for (backing, peer) in [
+        ("POSIX object", "bare system calls"),
+        ("POSIX object", "careful system calls"),
+        ("file", "careful system calls"),
+        ("System V segment", "bare system calls"),
+        ("memfd", "bare system calls"),
+    ] {
+        for operation in ["create", "open"] {
+            let workload = format!("opening/{backing}/{operation}");
+            targets.extend(Target::ratio(
+                format!("{operation} a {backing}: time / {peer}"),
+                Bound::AtMost(2.0),
+                run.ratio(&workload, Measure::Nanos, SHM_SYNC, peer),
+            ));
+        }
+    }
+    targets
 }
 
 fn idle(run: Run<'_>) -> Vec<Target> {

@@ -100,4 +100,13 @@ impl<'a> Run<'a> {
         });
         distinct(safe.map(|series| series.contestant))
     }
+
+    /// Returns the contestants of a workload, without shm-sync.
+    pub(super) fn peers(self, workload: &str) -> Vec<&'static str> {
+        let peers = self
+            .0
+            .iter()
+            .filter(|series| series.workload == workload && series.contestant != SHM_SYNC);
+        distinct(peers.map(|series| series.contestant))
+    }
 }

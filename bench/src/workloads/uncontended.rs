@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use crate::affinity::PinnedToFirst;
-use crate::contestants::{Cost, Lock, Profile, Visitor, visit_all};
+use crate::contestants::{Cost, ListStores, Lock, Profile, Visitor, visit_all};
 use crate::failure::Failure;
 use crate::plan::{Plan, order_in_round};
 use crate::progress::Progress;
@@ -23,6 +23,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
         contestants: vec![],
     };
     visit_all(&mut collector);
+    collector.visit::<ListStores>();
     let mut contestants = collector.contestants;
     let mut series: Vec<Series> = contestants
         .iter()

@@ -2,7 +2,11 @@
 //!
 //! [`proc_sys_kernel(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Enough bytes for the line of 37 bytes. A longer line is no boot id.
+const LINE: usize = 64;
 
 /// Returns the UUID that the kernel chooses at each boot: `random/boot_id`.
 ///
@@ -11,7 +15,10 @@ use std::io;
 /// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it,
 /// and no other interface of the kernel returns it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let mut text = [0; LINE];
+    // One call returns the whole line.
+    let len = File::open("/proc/sys/kernel/random/boot_id")?.read(&mut text)?;
+    let text = String::from_utf8_lossy(&text[..len]);
     parse_uuid(text.trim_end()).ok_or_else(|| {
         let message = format!("not a boot id: {text:?}");
         io::Error::new(io::ErrorKind::InvalidData, message)

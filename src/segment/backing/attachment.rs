@@ -163,21 +163,32 @@ pub(in crate::segment) struct Registration {
 
 impl Registration {
     /// Takes the shared lock on the byte of this process. Waits for a concurrent
-    /// remover. Until [`set_removal`](Self::set_removal) is called, no method removes
-    /// the name. Dropping the registration never does.
+    /// remover. `identity` is the device and inode number of the file. Until
+    /// [`set_removal`](Self::set_removal) is called, no method removes the name.
+    /// Dropping the registration never does.
     pub(in crate::segment) fn new(
         file: OwnedFd,
+        identity: (u64, u64),
         path: PathBuf,
         access: Access,
     ) -> io::Result<Self> {
         ofd_lock::lock(&file, LockKind::Shared, own_byte(access), TIMEOUT)?;
-        let file = CheckedFd::new(file)?;
-        Ok(Self {
+        let file = CheckedFd::new(file, identity)?;
+        Ok(Self::of_registered(file, path, Removal::Persistent))
+    }
+
+    /// Takes over a file that [`register_creator`] has registered.
+    pub(in crate::segment) fn of_registered(
+        file: CheckedFd,
+        path: PathBuf,
+        removal: Removal,
+    ) -> Self {
+        Self {
             identity: file.identity(),
             file: Some(file),
             path,
-            removal: Removal::Persistent,
-        })
+            removal,
+        }
     }
 
     /// Makes this process a user: if it detaches last, it removes the name.

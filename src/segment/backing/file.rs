@@ -137,12 +137,14 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         // If this fails, the segment works until the file system is full.
         let _ = regular_file::disable_copy_on_write(&file);
         regular_file::reserve(&file, total).map_err(memory_error("fallocate"))?;
-        layout.set_epoch(Epoch::of(&file)?);
+        let stat = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
+        layout.set_epoch(Epoch::of(&file, stat.identity)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
         settings.memory.apply(&mapping)?;
         // The caller's closure runs next, and may close all descriptors.
-        let file = CheckedFd::new(file).map_err(failure::os_error("fstat"))?;
+        let file = CheckedFd::new(file, stat.identity)
+            .map_err(failure::os_error("fcntl(F_DUPFD_CLOEXEC)"))?;
         // SAFETY:
         // * Writable and `total_len` bytes long: the mapping is new, of that length.
         // * No other writer: the file has no name, so no other process can open it. Or
@@ -163,8 +165,7 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         regular_file::fchmod(open, permissions.mode).map_err(failure::call_error("fchmod"))?;
         if !path.starts_with(SHM_DIRECTORY) {
             // After a power failure, a name never leads to a file without its content.
-            let synced = file.get().and_then(regular_file::sync);
-            synced.map_err(failure::call_error("fsync"))?;
+            regular_file::sync(open).map_err(failure::call_error("fsync"))?;
         }
         Ok(Self {
             value,
@@ -187,25 +188,24 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
             file,
             name,
         } = self;
-        // Registered before it has a name, so that no process finds it abandoned. A
-        // copy of the descriptor shares the lock, because both refer to one open file.
-        let registration = file
+        // Registered before it has a name, so that no process finds it abandoned.
+        let registered = file
             .get()
-            .and_then(|file| file.try_clone_to_owned())
-            .and_then(|file| Registration::new(file, path.to_owned(), Access::ReadWrite));
-        let (name, failed) = match registration {
-            Ok(mut registration) => match give_name(&registration, name, path) {
-                Ok(()) => {
-                    registration.set_removal(removal);
-                    let attachment = FileAttachment::new(mapping, registration);
-                    // SAFETY:
-                    // * Initialised: `build` wrote the value and initialised its locks.
-                    // * It stays mapped: `attachment` owns the mapping of the value.
-                    return Ok(unsafe { Mapped::new(value, attachment) });
-                }
-                Err(failed) => failed,
-            },
-            Err(source) => (name, failure::lock_error(SETLK)(source)),
+            .and_then(|open| attachment::register_creator(open).map(|()| open));
+        let named = match registered {
+            Ok(open) => give_name(open, name, path),
+            Err(source) => Err((name, failure::lock_error(SETLK)(source))),
+        };
+        let (name, failed) = match named {
+            Ok(()) => {
+                let registration = Registration::of_registered(file, path.to_owned(), removal);
+                let attachment = FileAttachment::new(mapping, registration);
+                // SAFETY:
+                // * Initialised: `build` wrote the value and initialised its locks.
+                // * It stays mapped: `attachment` owns the mapping of the value.
+                return Ok(unsafe { Mapped::new(value, attachment) });
+            }
+            Err(failed) => failed,
         };
         let again = Self {
             value,
@@ -246,14 +246,12 @@ fn create_file(
 /// Gives a complete object its name. After an error, the object has its temporary name,
 /// if it had one.
 fn give_name(
-    registration: &Registration,
+    file: BorrowedFd<'_>,
     name: Option<Box<TemporaryName>>,
     path: &Path,
 ) -> Result<(), (Option<Box<TemporaryName>>, Error)> {
     let Some(name) = name else {
-        let linked = registration
-            .file()
-            .and_then(|file| regular_file::link_at(file, path));
+        let linked = regular_file::link_at(file, path);
         let call = match &linked {
             Err(error) if error.kind() == io::ErrorKind::NotFound => "linkat from /proc/self/fd",
             _ => "linkat",
@@ -284,7 +282,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         let len = check_layout::<T>(&file, &header)?;
         // Read-only openers take no locks, so stale locks do not matter.
         let here = match access {
-            Access::ReadWrite => Some(Validity::of(&file)?),
+            Access::ReadWrite => Some(Validity::of(&file, stat.identity)?),
             Access::ReadOnly => None,
         };
         let reinit_lock = match here {
@@ -293,18 +291,15 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             }
             _ => None,
         };
-        let is_in_use = attachment::is_in_use(&file);
-        let mut registration =
-            Registration::new(file, path.to_owned(), access).map_err(failure::lock_error(SETLK))?;
+        let mapping = map(&file, &header, access)?;
+        let is_in_use = header.removal == Removal::UntilLastDetach && attachment::is_in_use(&file);
+        let mut registration = Registration::new(file, stat.identity, path.to_owned(), access)
+            .map_err(failure::lock_error(SETLK))?;
         if is_in_use {
             // Set before the checks below, because an opener that fails must detach as
             // a user, too: see `is_in_use`.
             registration.set_removal(header.removal);
         }
-        let mapping = map(&registration, &header, access).inspect_err(|_| {
-            let remover = registration.open_remover();
-            let _ = registration.leave(remover);
-        })?;
         let mut attachment = FileAttachment::new(mapping, registration);
         if let (Some(reinit_lock), Some(here)) = (reinit_lock, here) {
             reinit_stale_locks::<T>(&reinit_lock, &attachment, &header, here, len)?;
@@ -328,12 +323,11 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
 }
 
 /// Maps the whole object.
-fn map(registration: &Registration, header: &Header, access: Access) -> Result<Mapping, Error> {
+fn map(file: &OwnedFd, header: &Header, access: Access) -> Result<Mapping, Error> {
     let len = usize::try_from(header.total_len).ok();
     let len = len
         .and_then(NonZeroUsize::new)
         .ok_or(Error::NotASegment { address: None })?;
-    let file = registration.file().map_err(failure::call_error("fstat"))?;
     Mapping::of_file_with(file, len, access).map_err(failure::memory_error(len.get(), "mmap"))
 }
 

@@ -86,7 +86,8 @@ pub(in crate::segment) fn create<T: SegmentContent + ?Sized>(
     let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
     settings.memory.apply(&mapping)?;
     // The caller's closure runs next, and may close all descriptors.
-    let file = keep(file)?;
+    let stat = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
+    let file = keep(file, stat.identity)?;
     // SAFETY:
     // * Writable and `total_len` bytes long: the mapping is new, of that length.
     // * No other writer: only this function knows the descriptor.
@@ -112,19 +113,15 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     if !is_sealed(&file)? {
         return Err(Error::Unsealed);
     }
-    let file = keep(file)?;
-    let lent = || file.get().map_err(failure::call_error("fstat"));
-    let len = regular_file::fstat(lent()?)
-        .map_err(failure::call_error("fstat"))?
-        .len;
-    let header = file::read_header(lent()?, len)?;
-    let elements = file::check_layout::<T>(lent()?, &header)?;
+    let stat = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
+    let header = file::read_header(&file, stat.len)?;
+    let elements = file::check_layout::<T>(&file, &header)?;
     if header.pid_namespace != init::init_context()?.pid_namespace {
         return Err(Error::ForeignPidNamespace { address: None });
     }
-    let total = usize::try_from(len).ok().and_then(NonZeroUsize::new);
+    let total = usize::try_from(stat.len).ok().and_then(NonZeroUsize::new);
     let total = total.ok_or(Error::NotASegment { address: None })?;
-    let mapping = Mapping::of_file_with(lent()?, total, Access::ReadWrite).map_err(|source| {
+    let mapping = Mapping::of_file_with(&file, total, Access::ReadWrite).map_err(|source| {
         if is_not_permitted(&source) {
             Error::PermissionDenied { address: None } // sealed against writing
         } else {
@@ -132,6 +129,7 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
         }
     })?;
     memory.apply(&mapping)?;
+    let file = keep(file, stat.identity)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { writer::value_in(&mapping, &header) };
     let value = T::at(base, elements);
@@ -141,9 +139,10 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
     Ok(unsafe { Mapped::new(value, MemfdAttachment { mapping, file }) })
 }
 
-/// Keeps a descriptor under a number of at least 3.
-fn keep(file: OwnedFd) -> Result<CheckedFd, Error> {
-    CheckedFd::new(file).map_err(failure::call_error("fcntl(F_DUPFD_CLOEXEC)"))
+/// Keeps a descriptor under a number of at least 3. Its file has this device and inode
+/// number.
+fn keep(file: OwnedFd, identity: (u64, u64)) -> Result<CheckedFd, Error> {
+    CheckedFd::new(file, identity).map_err(failure::call_error("fcntl(F_DUPFD_CLOEXEC)"))
 }
 
 fn is_sealed(file: impl AsFd) -> Result<bool, Error> {

@@ -57,16 +57,14 @@ impl Epoch {
         birth_time: 0,
     };
 
-    /// Returns the current epoch of a file.
+    /// Returns the current epoch of a file, which has this device and inode number.
     ///
     /// A device number belongs to the mounted file system, so all mounts of it show the
     /// same number, in every container. It may change when the file system is unmounted
     /// and mounted again, but then no process has the file open. An overlay shows its
     /// own numbers for files that other processes may have open in the layer below.
     /// There the device is 0.
-    pub(crate) fn of(file: impl AsFd) -> Result<Self, Error> {
-        let facts = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
-        let (device, inode) = facts.identity;
+    pub(crate) fn of(file: impl AsFd, (device, inode): (u64, u64)) -> Result<Self, Error> {
         let file_system =
             regular_file::file_system(&file).map_err(failure::call_error("fstatfs"))?;
         Ok(Self {
@@ -124,10 +122,10 @@ pub(in crate::segment) struct Validity {
 
 impl Validity {
     /// Returns the validity that the locks of this file need, so that this process can
-    /// use them.
-    pub(in crate::segment) fn of(file: impl AsFd) -> Result<Self, Error> {
+    /// use them. The file has this device and inode number.
+    pub(in crate::segment) fn of(file: impl AsFd, identity: (u64, u64)) -> Result<Self, Error> {
         Ok(Self {
-            epoch: Epoch::of(file)?,
+            epoch: Epoch::of(file, identity)?,
             pid_namespace: init::init_context()?.pid_namespace,
         })
     }
@@ -254,10 +252,10 @@ mod tests {
         let memory = std::fs::File::open("/dev/shm").unwrap();
         let disk = std::fs::File::open("/proc/self/exe").unwrap();
         if regular_file::file_system(&memory).unwrap() == FileSystem::Memory {
-            assert_eq!(Epoch::of(&memory).unwrap().boot, NO_BOOT);
+            assert_eq!(Epoch::of(&memory, (1, 2)).unwrap().boot, NO_BOOT);
         }
         if regular_file::file_system(&disk).unwrap() != FileSystem::Memory {
-            assert_eq!(Epoch::of(&disk).unwrap().boot, boot_id().unwrap());
+            assert_eq!(Epoch::of(&disk, (1, 2)).unwrap().boot, boot_id().unwrap());
         }
     }
 

@@ -94,8 +94,7 @@ impl<R: Record> RobustLock<R> {
             // SAFETY: this thread has held the lock, so the mutex is initialised. It
             // stays mapped, as the code that initialised it has promised.
             // `robust_list_for` has returned the list, and no fork came between.
-            let locked = unsafe { self.pthread.try_lock_fast(list) };
-            locked.then(|| self.record_holder(me, room))
+            unsafe { self.acquire_fast(me, list, room) }
         })
     }
 }

@@ -27,8 +27,8 @@ use super::busy_work::Speed;
 use super::rounds::{Entry, run_rounds};
 use crate::failure::Failure;
 use crate::monitors::{
-    Boost, HandOver, Monitor, Pipes, PolledTurn, Pthread, Semaphores, ShmMonitor, Spinning,
-    Standard,
+    Boost, HandOver, Monitor, Pipes, PolledTurn, Pthread, Semaphores, ShmMonitor, SpinLock,
+    Spinning, Standard,
 };
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -53,6 +53,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     }
     two.extend([
         both_running::<PolledTurn<Spinning>>(Placement::TwoProcessors, share),
+        both_running::<SpinLock>(Placement::TwoProcessors, share),
         both_asleep::<Pthread>(share),
         both_asleep::<ShmMonitor<ShmCondvar>>(share),
         both_asleep::<ShmMonitor<PthreadCondvar>>(share),

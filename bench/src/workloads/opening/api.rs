@@ -51,7 +51,7 @@ pub(super) trait SharedMemoryApi {
     /// Creates memory with a number in it.
     fn create(&self) -> Result<Self::Attachment, Failure>;
 
-    /// Opens existing memory and checks the number.
+    /// Opens existing memory, checks the number and writes it again.
     fn open(&self, first: &Self::Attachment) -> Result<Self::Attachment, Failure>;
 
     /// Opens existing memory by an operation that would otherwise create it. `None` if

@@ -2,11 +2,16 @@
 //!
 //! shm-sync shows a segment to other processes only when it is complete, and checks it
 //! when it opens it. The bare system calls are those of a short program: create, set
-//! the length, map and store a number; or open, map and read the number. They check
-//! nothing. One process does all of it twenty times in a round, and the values are
-//! means. The removal of the name at the end is not measured.
+//! the length, map and store a number; or open, map and replace the number. They check
+//! nothing. The careful system calls are those that are needed for the promises of
+//! shm-sync ([`careful_calls`]). All write to the memory after they have opened it, as
+//! every lock does.
+//!
+//! One process does all of it twenty times in a round, and the values are means. The
+//! removal of the name at the end is not measured.
 
 mod api;
+mod careful_calls;
 mod shared_memory;
 mod system_calls;
 mod this_crate;
@@ -14,6 +19,7 @@ mod this_crate;
 use std::time::{Duration, Instant};
 
 use self::api::{Backing, SharedMemoryApi};
+use self::careful_calls::CarefulCalls;
 use self::shared_memory::SharedMemory;
 use self::system_calls::SystemCalls;
 use self::this_crate::ShmSync;
@@ -32,6 +38,9 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     for backing in Backing::ALL {
         entries.push(entry(backing, SystemCalls(backing)));
         entries.push(entry(backing, ShmSync(backing)));
+        if backing != Backing::SystemV {
+            entries.push(entry(backing, CarefulCalls(backing)));
+        }
         if backing == Backing::Posix {
             entries.push(entry(backing, SharedMemory));
         }
@@ -123,6 +132,9 @@ mod tests {
             let mut times = Times::default();
             measure_once(&SystemCalls(backing), &mut times)?;
             measure_once(&ShmSync(backing), &mut times)?;
+            if backing != Backing::SystemV {
+                measure_once(&CarefulCalls(backing), &mut times)?;
+            }
             assert!(times.means().iter().all(|&nanos| nanos > 0.0) || backing == Backing::Memfd);
         }
         measure_once(&SharedMemory, &mut Times::default())

@@ -26,7 +26,7 @@ impl SharedMemoryApi for SharedMemory {
 
     fn open(&self, _first: &Shmem) -> Result<Shmem, Failure> {
         let memory = config().open().map_err(failure)?;
-        match number(&memory).load(Ordering::Relaxed) {
+        match number(&memory).swap(7, Ordering::Relaxed) {
             7 => Ok(memory),
             other => Err(Failure::WrongResult {
                 contestant: Self::NAME,

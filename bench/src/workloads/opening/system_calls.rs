@@ -15,7 +15,7 @@ use super::api::{Backing, SharedMemoryApi};
 use crate::failure::Failure;
 use crate::series::Survives;
 
-const LEN: NonZeroUsize = NonZeroUsize::new(4096).expect("a page is not empty");
+pub(super) const LEN: NonZeroUsize = NonZeroUsize::new(4096).expect("a page is not empty");
 
 /// Shared memory with this backing.
 pub(super) struct SystemCalls(pub(super) Backing);
@@ -62,7 +62,7 @@ impl SharedMemoryApi for SystemCalls {
             (Backing::SystemV, _) => attach(0)?,
             (backing, _) => map(open_file(backing, OFlag::empty())?)?,
         };
-        match mapping.number().load(Ordering::Relaxed) {
+        match mapping.number().swap(7, Ordering::Relaxed) {
             7 => Ok(mapping),
             number => Err(Failure::WrongResult {
                 contestant: Self::NAME,
@@ -87,7 +87,15 @@ impl SharedMemoryApi for SystemCalls {
 }
 
 impl Mapping {
-    fn number(&self) -> &AtomicU64 {
+    /// Returns the file, which a System V segment does not have.
+    pub(super) fn file(&self) -> Result<&OwnedFd, Failure> {
+        match &self.kind {
+            MappingKind::Mapped(file) => Ok(file),
+            MappingKind::Attached => Err(Failure::Unavailable("it has no file".to_owned())),
+        }
+    }
+
+    pub(super) fn number(&self) -> &AtomicU64 {
         // SAFETY: the memory is a page long, aligned to a page and stays mapped as long
         // as `self`. All processes access the number as an atomic.
         unsafe { self.base.as_ref() }
@@ -120,7 +128,7 @@ fn open_file(backing: Backing, flags: OFlag) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn map(file: OwnedFd) -> Result<Mapping, Failure> {
+pub(super) fn map(file: OwnedFd) -> Result<Mapping, Failure> {
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: the kernel chooses a free address, so the call overwrites no mapping.
     let base = unsafe { mmap(None, LEN, protection, MapFlags::MAP_SHARED, &file, 0) };
