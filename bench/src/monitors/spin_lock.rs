@@ -1,10 +1,10 @@
 //! The least that a mutex with a condition variable does: a word that one side locks,
 //! and a number that a notifier changes. A waiter polls them and never sleeps.
 //!
-//! The sides lock, wait, notify and unlock in the order of the other monitors. The words
-//! lie in two cache lines, as those of a mutex and of a condition variable do. So the
-//! difference to "bare word, spinning" is the price of any monitor, and the difference
-//! to the other monitors is the price of sleeping and of crash safety.
+//! The sides lock, wait, notify and unlock in the order of the other monitors. The
+//! words lie in two cache lines, as those of a mutex and of a condition variable do. So
+//! the difference to "bare word, spinning" is the price of any monitor, and the
+//! difference to the other monitors is the price of sleeping and of crash safety.
 
 use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering};
