@@ -35,12 +35,13 @@ impl Released {
 
 /// The result of [`RobustMutex::try_lock_fast`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an unrecoverable mutex must be given back"]
 pub(crate) enum FastLock {
     Locked,
     /// The lock word is not 0. [`RobustMutex::lock`] handles all other states.
     NotFree,
-    /// The thread has locked the word of an unrecoverable mutex, and calls
-    /// [`RobustMutex::give_back_unrecoverable`].
+    /// The thread has locked the word of an unrecoverable mutex, and `list_op_pending`
+    /// names it. The thread calls [`RobustMutex::give_back_unrecoverable`] at once.
     Unrecoverable,
 }
 
@@ -96,9 +97,14 @@ impl RobustMutex {
         FastLock::Locked
     }
 
-    /// Gives back an unrecoverable mutex after [`FastLock::Unrecoverable`].
+    /// Gives back an unrecoverable mutex.
+    ///
+    /// # Safety
+    ///
+    /// * [`try_lock_fast`](Self::try_lock_fast) has just returned
+    ///   [`FastLock::Unrecoverable`] for this mutex and this list.
     #[cold]
-    pub(crate) fn give_back_unrecoverable(&self, list: RobustList) {
+    pub(crate) unsafe fn give_back_unrecoverable(&self, list: RobustList) {
         release_unrecoverable(self.words());
         list.clear_pending();
     }

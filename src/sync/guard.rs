@@ -60,10 +60,11 @@ impl<T: ?Sized> MutexCell<T> {
     /// Unlocks for the drop of a guard. Does nothing if this thread does not hold the
     /// lock: after a fork, or after C code has unlocked.
     ///
-    /// It is out of line, and takes the parts of the guard in registers. Each of its
-    /// slow paths ends it, so it saves no registers. Each store to the stack would
-    /// delay the exchange of the lock word. (It is generic, and so compiled in the
-    /// user's crate, where a thread-local variable needs no call.)
+    /// It is out of line, and takes the parts of the guard in registers. Each slow path
+    /// is the last call of the function, so it saves no registers. Each store to the
+    /// stack would delay the exchange of the lock word. (An optimised build compiles a
+    /// generic function in the user's crate. In a program, a thread-local variable then
+    /// needs no call.)
     #[inline(never)]
     fn unlock(&self, token: FlaggedToken) {
         if !self.raw.unlock_fast(token.token()) {

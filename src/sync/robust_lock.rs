@@ -256,15 +256,22 @@ impl<R: Record> RobustLock<R> {
         match unsafe { self.pthread.try_lock_fast(list) } {
             FastLock::Locked => Some(self.record_holder(me, room)),
             FastLock::NotFree => None,
-            FastLock::Unrecoverable => self.give_back_unrecoverable(list),
+            // SAFETY: `try_lock_fast` has just returned it for this mutex and list.
+            FastLock::Unrecoverable => unsafe { self.give_back_unrecoverable(list) },
         }
     }
 
-    /// Gives back an unrecoverable lock. Returns `None`. A caller that returns this
-    /// result needs no registers after the call, and saves none before it.
+    /// Gives back an unrecoverable lock. Returns `None`, so that its caller may end
+    /// with this call, and saves no registers for it.
+    ///
+    /// # Safety
+    ///
+    /// The clause of [`RobustMutex::give_back_unrecoverable`].
     #[cold]
-    fn give_back_unrecoverable(&self, list: RobustList) -> Option<LockToken> {
-        self.pthread.give_back_unrecoverable(list);
+    #[inline(never)]
+    unsafe fn give_back_unrecoverable(&self, list: RobustList) -> Option<LockToken> {
+        // SAFETY: the caller promises the clause.
+        unsafe { self.pthread.give_back_unrecoverable(list) };
         None
     }
 

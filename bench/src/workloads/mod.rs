@@ -100,8 +100,10 @@ come. The values are for one waiter, relative to one processor.",
         name: "opening",
         title: "Creating and opening",
         method: "\
-One process creates shared memory with a number in it, opens it again, reads the number and
-closes it. The system calls check nothing.",
+One process creates shared memory with a number in it, opens it again, replaces the number
+and closes it. The bare system calls check nothing. The careful ones are those that the
+promises of shm-sync need: a name only for a complete object, a lock that tells of each
+user, and checks before the object is mapped.",
         baseline: "bare system calls",
         run: opening::run,
     },

@@ -3,9 +3,13 @@
 //! [`proc_sys_kernel(5)`]: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
-/// Enough bytes for the line of 37 bytes. A longer line is no boot id.
+use nix::unistd::read;
+
+use crate::os::retry_on_eintr;
+
+/// More bytes than the line has, which are 37.
 const LINE: usize = 64;
 
 /// Returns the UUID that the kernel chooses at each boot: `random/boot_id`.
@@ -15,11 +19,16 @@ const LINE: usize = 64;
 /// mounted over it. A `/proc` that was mounted with `subset=pid` does not contain it,
 /// and no other interface of the kernel returns it.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
-    let mut text = [0; LINE];
-    // One call returns the whole line.
-    let len = File::open("/proc/sys/kernel/random/boot_id")?.read(&mut text)?;
-    let text = String::from_utf8_lossy(&text[..len]);
-    parse_uuid(text.trim_end()).ok_or_else(|| {
+    let file = File::open("/proc/sys/kernel/random/boot_id")?;
+    let mut line = [0; LINE];
+    // One call returns the whole line. The file may be another one, on FUSE.
+    let len = retry_on_eintr(|| read(&file, &mut line))?;
+    let text = String::from_utf8_lossy(&line[..len]);
+    let id = match len {
+        LINE => None, // too long
+        _ => parse_uuid(text.trim_end()),
+    };
+    id.ok_or_else(|| {
         let message = format!("not a boot id: {text:?}");
         io::Error::new(io::ErrorKind::InvalidData, message)
     })

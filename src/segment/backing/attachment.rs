@@ -177,7 +177,7 @@ impl Registration {
         Ok(Self::of_registered(file, path, Removal::Persistent))
     }
 
-    /// Takes over a file that [`register_creator`] has registered.
+    /// Takes over a file on which this process has locked its own byte.
     pub(in crate::segment) fn of_registered(
         file: CheckedFd,
         path: PathBuf,
@@ -310,11 +310,11 @@ impl Registration {
 /// Returns whether a process is attached at this moment, or is about to remove the
 /// name.
 ///
-/// An opener calls this before it attaches. If it then fails to open the object, a user
-/// that detached meanwhile has counted it. So it detaches as a user does, and removes
-/// the name if it is the last one. If no process was attached, a crash has left the
-/// object, and a failing opener must not remove it. If the kernel returns an error, the
-/// object stays.
+/// An opener calls this before it attaches, if the last user removes the name. If it
+/// then fails to open the object, a user that detached meanwhile has counted it. So it
+/// detaches as a user does, and removes the name if it is the last one. If no process
+/// was attached, a crash has left the object, and a failing opener must not remove it.
+/// If the kernel returns an error, the object stays.
 pub(in crate::segment) fn is_in_use(file: impl AsFd) -> bool {
     let range = ByteRange {
         start: REMOVAL.start,

@@ -60,8 +60,8 @@ impl FileAttachment {
         self.detach()
     }
 
-    /// Unmaps the memory, then ends the registration: the process is registered for as
-    /// long as the memory is mapped. Does nothing when called again.
+    /// Unmaps the memory, then ends the registration: a process uses the memory only
+    /// while it is registered. Does nothing when called again.
     fn detach(&mut self) -> Result<(), Error> {
         let Some(mapping) = self.mapping.take() else {
             return Ok(());
@@ -141,10 +141,11 @@ impl<T: SegmentContent + ?Sized> Unpublished<T> {
         layout.set_epoch(Epoch::of(&file, stat.identity)?);
 
         let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
-        settings.memory.apply(&mapping)?;
-        // The caller's closure runs next, and may close all descriptors.
+        // The memory policy may take long, and the caller's closure runs next.
+        // Meanwhile the program may close all descriptors.
         let file = CheckedFd::new(file, stat.identity)
             .map_err(failure::os_error("fcntl(F_DUPFD_CLOEXEC)"))?;
+        settings.memory.apply(&mapping)?;
         // SAFETY:
         // * Writable and `total_len` bytes long: the mapping is new, of that length.
         // * No other writer: the file has no name, so no other process can open it. Or
@@ -291,6 +292,9 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             }
             _ => None,
         };
+        // Mapped before this process registers, so that it never counts as a user if it
+        // can't map the object. It reads the mapping only after it has registered: see
+        // "Reinitialising stale locks" in `attachment`.
         let mapping = map(&file, &header, access)?;
         let is_in_use = header.removal == Removal::UntilLastDetach && attachment::is_in_use(&file);
         let mut registration = Registration::new(file, stat.identity, path.to_owned(), access)

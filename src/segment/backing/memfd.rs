@@ -84,10 +84,11 @@ pub(in crate::segment) fn create<T: SegmentContent + ?Sized>(
     regular_file::set_len(&file, total).map_err(memory_error("ftruncate"))?;
     memfd::seal(&file).map_err(failure::call_error("fcntl(F_ADD_SEALS)"))?;
     let mapping = Mapping::of_file(&file, total).map_err(memory_error("mmap"))?;
-    settings.memory.apply(&mapping)?;
-    // The caller's closure runs next, and may close all descriptors.
     let stat = regular_file::fstat(&file).map_err(failure::call_error("fstat"))?;
+    // The memory policy may take long, and the caller's closure runs next. Meanwhile
+    // the program may close all descriptors.
     let file = keep(file, stat.identity)?;
+    settings.memory.apply(&mapping)?;
     // SAFETY:
     // * Writable and `total_len` bytes long: the mapping is new, of that length.
     // * No other writer: only this function knows the descriptor.
@@ -128,8 +129,9 @@ pub(in crate::segment) fn open<T: SegmentContent + ?Sized>(
             failure::memory_error(total.get(), "mmap")(source)
         }
     })?;
-    memory.apply(&mapping)?;
+    // The memory policy may take long. Meanwhile the program may close all descriptors.
     let file = keep(file, stat.identity)?;
+    memory.apply(&mapping)?;
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { writer::value_in(&mapping, &header) };
     let value = T::at(base, elements);

@@ -6,8 +6,8 @@
 //! | step | in the code | system call, or access to the header |
 //! |---|---|---|
 //! | `ReadNamespace`, `ReadFront`, `ReadEnd`, `ReadBack` | `read_header` | `open`, `pread`, which may be torn |
-//! | `LockReinit` | `ReinitLock::new`, if the epoch is stale | `F_OFD_SETLKW`, exclusive, `REINIT` |
-//! | `LockOwn` | `Registration::new` | `F_OFD_SETLKW`, shared, own byte of `WRITERS` |
+//! | `LockReinit` | `ReinitLock::new`, if the epoch is stale | `F_OFD_SETLK`, repeated, exclusive, `REINIT` |
+//! | `LockOwn` | `Registration::new` | `F_OFD_SETLK`, repeated, shared, own byte of `WRITERS` |
 //! | `LoadEnd`, `LoadFront`, `LoadBack`, `LoadNamespace`, `LoadEndAgain` | the epoch is loaded | loads |
 //! | `LockWriters` | `reinit_stale_locks` | `F_OFD_SETLK`, exclusive, `WRITERS`; if another process holds one: refused |
 //! | `InvalidateEnd` | `reinit_stale_locks`: the epoch is invalidated | store |
