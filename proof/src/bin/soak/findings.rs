@@ -26,10 +26,11 @@ pub(crate) enum Violation {
     WrongEnd,
     RecoveredLate,
     WrongMessage,
+    NeverTested,
 }
 
 impl Violation {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::TwoHolders,
         Self::Torn,
         Self::LostUpdate,
@@ -43,6 +44,7 @@ impl Violation {
         Self::WrongEnd,
         Self::RecoveredLate,
         Self::WrongMessage,
+        Self::NeverTested,
     ];
 }
 
@@ -62,6 +64,7 @@ impl fmt::Display for Violation {
             Self::WrongEnd => "a process ended in an unexpected way",
             Self::RecoveredLate => "a waiter recovered too late",
             Self::WrongMessage => "a message came twice, or before an earlier one",
+            Self::NeverTested => "a scenario has never taken place",
         })
     }
 }

@@ -197,7 +197,9 @@ impl Group<'_> {
         let result = scenario.tickets.try_lock_for(TIMEOUT);
         let mut tickets = recovered(self.findings, result)?;
         *tickets += 1;
-        scenario.offered.notify_one();
+        // By a process that does not hold the mutex, so that the waiter wakes at once.
+        // If this process notified, its unlock would wake the waiter.
+        process::reap(process::spawn(|| scenario.offered.notify_one()));
         let has_woken = poll(|| {
             let mut waiters = self.waiters.iter().flatten();
             waiters.any(|&pid| self.sleeps_in_lock(pid))

@@ -147,6 +147,28 @@ impl<'a> Supervisor<'a> {
         }
         self.statistics.duration = begin.elapsed();
         progress.end();
+        self.check_scenarios();
+    }
+
+    /// Reports a scenario that has never taken place, although there were many
+    /// occasions.
+    fn check_scenarios(&self) {
+        const ENOUGH: u64 = 10;
+
+        let statistics = &self.statistics;
+        if self.scenarios.is_none() || self.must_end() || statistics.checkpoints < ENOUGH {
+            return;
+        }
+        for (what, times) in [
+            ("a woken waiter dies", &statistics.woken_waiter_died),
+            ("the holder dies", &statistics.holder_died),
+            ("the holder dies, a locker is blocked", &statistics.locked),
+        ] {
+            if times.count() == 0 {
+                let detail = format_args!("{what}: {} checkpoints", statistics.checkpoints);
+                self.findings().violation(Violation::NeverTested, detail);
+            }
+        }
     }
 
     fn is_over(&self, begin: Instant) -> bool {
