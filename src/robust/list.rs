@@ -70,6 +70,12 @@ impl RobustList {
         entry == self.head.as_ptr().cast()
     }
 
+    /// Returns `list_op_pending`.
+    #[cfg(test)]
+    pub(super) fn pending(self) -> Entry {
+        self.head().list_op_pending.load(Ordering::Relaxed)
+    }
+
     /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies
     /// while the lock word and the list disagree (step 1).
     #[inline]

@@ -616,8 +616,34 @@ mod tests {
         check_that_unrecoverable_is_unlocked(Protocol::PriorityInheritance);
     }
 
-    fn check_that_unrecoverable_is_unlocked(protocol: Protocol) {
-        let (mutex, libc) = (mutex(protocol), me().without_layout());
+    /// The slow path would hide that the fast one has left the word locked.
+    #[test]
+    fn fast_lock_gives_an_unrecoverable_mutex_back() {
+        let (mutex, me) = (unrecoverable(Protocol::None), me());
+        let Method::List(list) = me.method_for(mutex.words()) else {
+            panic!("this libc's mutexes have the known layout");
+        };
+        // SAFETY: the mutex is initialised, and outlives the test. The list is this
+        // thread's, for this mutex.
+        let result = unsafe { mutex.try_lock_fast(list) };
+        // musl's lock word tells that the mutex is unrecoverable.
+        if cfg!(target_env = "musl") {
+            assert_eq!(result, FastLock::NotFree);
+        } else {
+            assert_eq!(result, FastLock::Unrecoverable);
+            assert_eq!(list.pending(), mutex.words().entry());
+            // SAFETY: `try_lock_fast` has just returned it.
+            unsafe { mutex.give_back_unrecoverable(list) };
+        }
+        assert_eq!(mutex.owner_tid(), 0, "the word is unlocked");
+        assert!(list.pending().is_null(), "no operation is pending");
+        assert!(list.is_head(list.first()), "the mutex is on no list");
+    }
+
+    /// Returns a mutex whose holder has died, and that was then unlocked without
+    /// `pthread_mutex_consistent`.
+    fn unrecoverable(protocol: Protocol) -> Box<RobustMutex> {
+        let mutex = mutex(protocol);
         std::thread::scope(|s| {
             s.spawn(|| assert_eq!(lock(&mutex, me()), Outcome::Acquired));
         });
@@ -632,9 +658,13 @@ mod tests {
         // SAFETY: the mutex is initialised, and outlives the lock.
         let died = unsafe { mutex.as_pthread().trylock() };
         assert_eq!(died, Outcome::OwnerDied);
-        // Without `pthread_mutex_consistent`.
         // SAFETY: the mutex is initialised.
         assert!(unsafe { mutex.as_pthread().unlock() });
+        mutex
+    }
+
+    fn check_that_unrecoverable_is_unlocked(protocol: Protocol) {
+        let (mutex, libc) = (unrecoverable(protocol), me().without_layout());
         let lockers = match protocol {
             Protocol::None => vec![libc, me()],
             Protocol::PriorityInheritance => vec![me()],

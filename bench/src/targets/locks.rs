@@ -218,6 +218,7 @@ fn opening(run: Run<'_>) -> Vec<Target> {
     for (backing, peer) in [
         ("POSIX object", "bare system calls"),
         ("POSIX object", "careful system calls"),
+        ("file", "bare system calls"),
         ("file", "careful system calls"),
         ("System V segment", "bare system calls"),
         ("memfd", "bare system calls"),
