@@ -46,7 +46,7 @@ impl RobustList {
     }
 
     #[inline]
-    fn head(&self) -> &RobustListHead {
+    pub(super) fn head(&self) -> &RobustListHead {
         // SAFETY: libc keeps the head until the thread ends, and the list does not
         // leave the thread.
         unsafe { self.head.as_ref() }
@@ -68,12 +68,6 @@ impl RobustList {
     #[inline]
     pub(crate) fn is_head(self, entry: Entry) -> bool {
         entry == self.head.as_ptr().cast()
-    }
-
-    /// Returns `list_op_pending`.
-    #[cfg(test)]
-    pub(super) fn pending(self) -> Entry {
-        self.head().list_op_pending.load(Ordering::Relaxed)
     }
 
     /// Sets `list_op_pending`, so that the kernel finds the mutex if this thread dies

@@ -623,6 +623,7 @@ mod tests {
         let Method::List(list) = me.method_for(mutex.words()) else {
             panic!("this libc's mutexes have the known layout");
         };
+        let pending = || list.head().list_op_pending.load(Ordering::Relaxed);
         // SAFETY: the mutex is initialised, and outlives the test. The list is this
         // thread's, for this mutex.
         let result = unsafe { mutex.try_lock_fast(list) };
@@ -631,12 +632,12 @@ mod tests {
             assert_eq!(result, FastLock::NotFree);
         } else {
             assert_eq!(result, FastLock::Unrecoverable);
-            assert_eq!(list.pending(), mutex.words().entry());
+            assert_eq!(pending(), mutex.words().entry());
             // SAFETY: `try_lock_fast` has just returned it.
             unsafe { mutex.give_back_unrecoverable(list) };
         }
         assert_eq!(mutex.owner_tid(), 0, "the word is unlocked");
-        assert!(list.pending().is_null(), "no operation is pending");
+        assert!(pending().is_null(), "no operation is pending");
         assert!(list.is_head(list.first()), "the mutex is on no list");
     }
 
