@@ -1504,16 +1504,20 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
             (result) ? 0 : shm_sync_i_failed_again(spinner->failed_spins);       \
     } while (0)
 
-/* Waits up to 3 microseconds for a mutex, with growing pauses: each poll takes the
- * cache line from the holder. Returns whether no thread holds the mutex. */
+/* Waits up to 3 microseconds for a mutex, with a pause before each poll: each takes the
+ * cache line from the holder. The short pauses are for a holder that unlocks soon, the
+ * long ones for a holder that locks again at once. Returns whether no thread holds the
+ * mutex. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) {
+    const uint16_t nanoseconds[] = {100, 100, 100, 1600, 1100};
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;
     bool is_free = false;
     if (shm_sync_i_spin_budget(me->failed_lock_spins) != 0 &&
         shm_sync_i_has_several_processors()) {
         uint64_t next_poll = shm_sync_i_now();
-        for (uint64_t backoff = 200; backoff <= 1600 && !is_free; backoff *= 2) {
-            next_poll += backoff;
+        const size_t polls = sizeof nanoseconds / sizeof nanoseconds[0];
+        for (size_t poll = 0; poll < polls && !is_free; poll++) {
+            next_poll += nanoseconds[poll];
             while (!shm_sync_i_has_passed(next_poll))
                 shm_sync_i_spin_hint();
             is_free = shm_sync_i_holder_of(words) == 0;

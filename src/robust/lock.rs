@@ -408,7 +408,7 @@ impl Attempt for ListAttempt<'_> {
     fn wait(&mut self, deadline: Option<Deadline>) -> Outcome {
         let mutex = self.mutex;
         // Spin, unless other waiters sleep: then the wait is long.
-        if self.word & FUTEX_WAITERS == 0 && spin::spin_with_backoff(|| mutex.holder() == 0) {
+        if self.word & FUTEX_WAITERS == 0 && spin::spin_for_lock(|| mutex.holder() == 0) {
             return Outcome::Busy;
         }
         // Announce this waiter, so that the unlock wakes it.

@@ -24,13 +24,15 @@ const LIMIT: Duration = Duration::from_micros(15);
 /// would delay the poll that succeeds.
 const POLLS_PER_ROUND: u32 = 5;
 
-/// Pause of [`spin_with_backoff`] before its first poll. Each further pause is twice as
-/// long.
-const INITIAL_BACKOFF: Duration = Duration::from_nanos(200);
-
-/// Number of polls of [`spin_with_backoff`]. The last one is after 15 times the first
-/// pause: 3 µs.
-const MAX_POLLS: u32 = 4;
+/// The pauses of [`spin_for_lock`], one before each poll: 3 µs together. The short ones
+/// are for a holder that unlocks soon. The long ones leave the cache line to a holder
+/// that locks again at once.
+const PAUSES: [Duration; 5] = {
+    const SHORT: Duration = Duration::from_nanos(100);
+    const LONG: Duration = Duration::from_nanos(1_600);
+    const LAST: Duration = Duration::from_nanos(1_100);
+    [SHORT, SHORT, SHORT, LONG, LAST]
+};
 
 /// Consecutive failed spins after which a thread stops spinning.
 const MAX_FAILED_SPINS: u16 = 4;
@@ -46,7 +48,7 @@ const PROBE_EVERY: u16 = 1024;
 thread_local! {
     /// Consecutive waits of this thread that no spin ended, by kind of spin.
     static FAILED_SPINS: Cell<u16> = const { Cell::new(0) };
-    static FAILED_SPINS_WITH_BACKOFF: Cell<u16> = const { Cell::new(0) };
+    static FAILED_LOCK_SPINS: Cell<u16> = const { Cell::new(0) };
 }
 
 /// How long a thread may spin in one wait.
@@ -80,14 +82,14 @@ pub(crate) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
         })
 }
 
-/// Polls `done` until it returns `true`, at most [`MAX_POLLS`] times. Returns the last
-/// answer, or `false` without a poll if this thread has stopped spinning. `done` must
-/// only read.
+/// Polls `is_free` until it returns `true`, at most once after each of [`PAUSES`].
+/// Returns the last answer, or `false` without a poll if this thread has stopped
+/// spinning. `is_free` must only read.
 ///
-/// Use it for a contended word. Each poll takes the cache line from the holder.
-/// Therefore polls are rare, with exponential backoff.
-pub(crate) fn spin_with_backoff(mut done: impl FnMut() -> bool) -> bool {
-    spin_within_budget(&FAILED_SPINS_WITH_BACKOFF, |_| poll_backoff(&mut done))
+/// Use it for a lock word. Each poll takes the cache line from the holder, so polls are
+/// few.
+pub(crate) fn spin_for_lock(mut is_free: impl FnMut() -> bool) -> bool {
+    spin_within_budget(&FAILED_LOCK_SPINS, |_| poll_after_pauses(&mut is_free))
 }
 
 /// Calls `spin`, unless too many spins have failed in a row or there is only one
@@ -131,20 +133,15 @@ fn poll(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
     }
 }
 
-fn poll_backoff(mut done: impl FnMut() -> bool) -> bool {
+fn poll_after_pauses(mut done: impl FnMut() -> bool) -> bool {
     let mut next_poll = Deadline::now();
-    let mut backoff = INITIAL_BACKOFF;
-    for _ in 0..MAX_POLLS {
-        next_poll = next_poll.plus(backoff);
+    PAUSES.into_iter().any(|pause| {
+        next_poll = next_poll.plus(pause);
         while !next_poll.has_passed() {
             hint::spin_loop();
         }
-        if done() {
-            return true;
-        }
-        backoff *= 2;
-    }
-    false
+        done()
+    })
 }
 
 /// Returns whether the machine has more than one online processor, and asks the kernel
@@ -184,22 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn backoff_limits_polls() {
+    fn a_lock_is_polled_after_each_pause() {
         let mut polls = 0;
         let before = Deadline::now();
-        assert!(!spin_with_backoff(|| {
+        assert!(!spin_for_lock(|| {
             polls += 1;
             false
         }));
         if has_several_processors() {
-            assert_eq!(polls, MAX_POLLS);
-            assert!(
-                before
-                    .plus(INITIAL_BACKOFF * (2_u32.pow(MAX_POLLS) - 1))
-                    .has_passed()
-            );
+            assert_eq!(polls, PAUSES.len());
+            assert!(before.plus(PAUSES.into_iter().sum()).has_passed());
         }
-        assert_eq!(spin_with_backoff(|| true), has_several_processors());
+        assert_eq!(spin_for_lock(|| true), has_several_processors());
     }
 
     #[test]
@@ -211,7 +204,7 @@ mod tests {
             let mut spins = 0;
             for _ in 0..waits {
                 let mut has_polled = false;
-                assert!(!spin_with_backoff(|| {
+                assert!(!spin_for_lock(|| {
                     has_polled = true;
                     false
                 }));
@@ -223,7 +216,7 @@ mod tests {
         let probes_before = (PROBE_EVERY / PROBE_AFTER).ilog2();
         assert_eq!(spins(u32::from(PROBE_EVERY)), probes_before + 1);
         assert_eq!(spins(10 * u32::from(PROBE_EVERY)), 10);
-        while !spin_with_backoff(|| true) {}
+        while !spin_for_lock(|| true) {}
         assert_eq!(spins(4), 4);
     }
 
