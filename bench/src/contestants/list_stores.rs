@@ -50,9 +50,13 @@ fn store(word: &AtomicUsize, value: usize) {
     compiler_fence(Ordering::SeqCst);
 }
 
+impl ListStores {
+    pub(crate) const NAME: &str = "stores of a robust list";
+}
+
 impl Lock for ListStores {
     const PROFILE: Profile = Profile {
-        name: "stores of a robust list",
+        name: Self::NAME,
         survives: Survives::DoesNotApply,
         tells: false,
         scope: Scope::Threads,

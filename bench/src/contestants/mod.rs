@@ -17,7 +17,8 @@
 //! | flock | the others continue, no holder is told | the lock belongs to the open file |
 //! | fcntl OFD lock | the others continue, no holder is told | the lock belongs to the open file |
 //! | std::sync, parking_lot | does not apply | for threads of one process, for comparison |
-//! | stores of a robust list | does not apply | without contention only; it shows a lower bound |
+//! | stores of a robust list | does not apply | without contention only; it shows a bound |
+//! | futex in two cache lines | does not apply | with contention only; it shows a bound |
 //!
 //! Each lock guards a number. The number is inside the mutex if the library supports
 //! that. Otherwise it is directly behind the lock, on the same cache line, as in a
@@ -45,7 +46,7 @@ pub(crate) use boost::{
 };
 pub(crate) use file_lock::{Flock, OfdLock};
 pub(crate) use flag::{POLL_INTERVAL, POLLED_FLAG, PolledFlag};
-pub(crate) use futex::RustixFutexSync;
+pub(crate) use futex::{FutexInTwoLines, RustixFutexSync};
 pub(crate) use list_stores::ListStores;
 pub(crate) use lock::{Cost, Lock, Profile, Scope};
 pub(crate) use pthread::{Plain, Pthread, Robust, RobustChecking, check, initialise};

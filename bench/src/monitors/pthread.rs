@@ -25,13 +25,21 @@ unsafe impl Sync for MonitorData {}
 // are valid numbers. Neither refers to a process.
 unsafe impl Zeroed for MonitorData {}
 
-/// A monitor in shared memory.
-pub(crate) struct Pthread {
+/// A monitor in shared memory. If it is `TIMED`, each wait has a deadline, like those of
+/// a program that looks for dead processes now and then.
+pub(crate) struct Pthread<const TIMED: bool = false> {
     data: Shared<MonitorData>,
 }
 
-impl Monitor for Pthread {
-    const NAME: &'static str = "pthread robust";
+/// The milliseconds after which a timed wait begins again.
+const WAIT_MILLIS: i64 = 150;
+
+impl<const TIMED: bool> Monitor for Pthread<TIMED> {
+    const NAME: &'static str = if TIMED {
+        "pthread robust, timed"
+    } else {
+        "pthread robust"
+    };
     // A waiter that is killed at the wrong instruction blocks notifiers.
     const SURVIVES: Survives = Survives::SomeKills;
     const SCOPE: Scope = Scope::Processes;
@@ -66,9 +74,22 @@ impl Monitor for Pthread {
         check("pthread_mutex_lock", locked)?;
         // SAFETY: this worker holds the mutex, and the reference ends with the call.
         while must_wait(unsafe { &mut *state.get() }) {
-            // SAFETY: `create` has initialised both, and this worker holds the mutex.
-            let waited = unsafe { libc::pthread_cond_wait(condvar.get(), mutex.get()) };
-            check("pthread_cond_wait", waited)?;
+            if TIMED {
+                let deadline = after_millis(WAIT_MILLIS)?;
+                // SAFETY: `create` has initialised both, and this worker holds the
+                // mutex. The deadline outlives the call.
+                let waited = unsafe {
+                    libc::pthread_cond_timedwait(condvar.get(), mutex.get(), &raw const deadline)
+                };
+                if waited != libc::ETIMEDOUT {
+                    check("pthread_cond_timedwait", waited)?;
+                }
+            } else {
+                // SAFETY: `create` has initialised both, and this worker holds the
+                // mutex.
+                let waited = unsafe { libc::pthread_cond_wait(condvar.get(), mutex.get()) };
+                check("pthread_cond_wait", waited)?;
+            }
         }
         // SAFETY: this worker holds the mutex, and the reference ends with the call.
         match act(unsafe { &mut *state.get() }) {
@@ -89,6 +110,22 @@ impl Monitor for Pthread {
         let unlocked = unsafe { libc::pthread_mutex_unlock(mutex.get()) };
         check("pthread_mutex_unlock", unlocked)
     }
+}
+
+/// Returns a time of the wall clock, which condition variables use by default.
+fn after_millis(millis: i64) -> Result<libc::timespec, Failure> {
+    const NANOS_PER_SECOND: i64 = 1_000_000_000;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call writes to `time`.
+    let read = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+    check("clock_gettime", read)?;
+    let nanos = time.tv_nsec + millis * (NANOS_PER_SECOND / 1_000);
+    time.tv_sec += nanos / NANOS_PER_SECOND;
+    time.tv_nsec = nanos % NANOS_PER_SECOND;
+    Ok(time)
 }
 
 /// Initialises a process-shared condition variable.

@@ -5,6 +5,8 @@
 //! kill.
 
 use super::target::{Bound, Run, Target};
+use crate::contestants::{FutexInTwoLines, ListStores};
+use crate::monitors::{Monitor, Pthread};
 use crate::series::{Measure, SHM_SYNC};
 use crate::stats::geometric_mean;
 use crate::workloads::contended::section::{self, Section};
@@ -47,6 +49,11 @@ fn uncontended(run: Run<'_>) -> Vec<Target> {
             at("std::sync (threads)"),
         ),
         Target::ratio(
+            "uncontended: time / stores of a robust list",
+            Bound::AtMost(1.25),
+            at(ListStores::NAME),
+        ),
+        Target::ratio(
             "uncontended: time / raw robust mutex",
             Bound::AtMost(1.05),
             at(ROBUST),
@@ -66,73 +73,26 @@ fn uncontended(run: Run<'_>) -> Vec<Target> {
 
 /// Returns the targets over 2, 4 and 8 processes and all kinds of section.
 fn contended(run: Run<'_>) -> Vec<Target> {
-    let setups: Vec<String> = Section::ALL
-        .into_iter()
-        .flat_map(|section| [2, 4, 8].map(|workers| section::name(section, workers)))
-        .collect();
-    let ratios_to = |measure: Measure, contestant: &str| -> Option<Vec<f64>> {
-        let ratio = |setup: &String| run.ratio(setup, measure, SHM_SYNC, contestant);
-        setups.iter().map(ratio).collect()
-    };
-    let speed = |contestant: &str| ratios_to(Measure::OperationsPerSecond, contestant);
-    // Of all locks, also those that survive nothing.
-    let against_best_of_all = |section: Section| {
-        let setups = [2, 4, 8].map(|workers| section::name(section, workers));
-        let speed = |contestant: &str| {
-            let ratio = |setup: &String| {
-                run.ratio(setup, Measure::OperationsPerSecond, SHM_SYNC, contestant)
-            };
-            Some(geometric_mean(
-                setups.iter().map(ratio).collect::<Option<Vec<_>>>()?,
-            ))
-        };
-        let best = run
-            .peers(&setups[0])
-            .into_iter()
-            .filter_map(|contestant| Some((speed(contestant)?, contestant)))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        best.and_then(|(ratio, peer)| {
-            Target::ratio(
-                format!(
-                    "contended/{}: throughput / best lock ({peer})",
-                    section.name()
-                ),
-                Bound::AtLeast(0.95),
-                Some(ratio),
-            )
-        })
-    };
-    let best = run
-        .crash_safe(&setups[0])
-        .into_iter()
-        .filter_map(|contestant| Some((geometric_mean(speed(contestant)?), contestant)))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
-    let worst_setup = speed(ROBUST).and_then(|ratios| {
+    let all = Setups::of(run, Section::ALL);
+    let worst_setup = all.speeds(ROBUST).and_then(|ratios| {
         ratios
             .into_iter()
-            .zip(&setups)
+            .zip(&all.names)
             .min_by(|a, b| a.0.total_cmp(&b.0))
     });
-    let fairness = |contestant: &str| -> Option<f64> {
-        let setup = |setup: &String| run.median(setup, Measure::MinShareOfMax, contestant);
-        let all: Vec<f64> = setups.iter().map(setup).collect::<Option<_>>()?;
-        Some(all.iter().sum::<f64>() / all.len() as f64)
-    };
-    let fairness = fairness(SHM_SYNC)
-        .zip(fairness(ROBUST))
-        .map(|(shm_sync, robust)| shm_sync / robust);
-    [
-        best.and_then(|(ratio, peer)| {
-            Target::ratio(
-                format!("contended: throughput / best crash-safe contestant ({peer})"),
-                Bound::AtLeast(1.2),
-                Some(ratio),
-            )
-        }),
+    let mut targets = vec![
+        all.best(run.crash_safe(&all.names[0]))
+            .and_then(|(ratio, peer)| {
+                Target::ratio(
+                    format!("contended: throughput / best crash-safe contestant ({peer})"),
+                    Bound::AtLeast(1.2),
+                    Some(ratio),
+                )
+            }),
         Target::ratio(
             "contended: throughput / raw mutex without robustness",
             Bound::AtLeast(1.0),
-            speed(PLAIN).map(geometric_mean),
+            all.speed(PLAIN),
         ),
         worst_setup.and_then(|(ratio, setup)| {
             Target::ratio(
@@ -144,13 +104,81 @@ fn contended(run: Run<'_>) -> Vec<Target> {
         Target::ratio(
             "contended: mean fairness / raw robust mutex",
             Bound::AtLeast(1.0),
-            fairness,
+            all.fairness(SHM_SYNC)
+                .zip(all.fairness(ROBUST))
+                .map(|(shm_sync, robust)| shm_sync / robust),
         ),
-    ]
-    .into_iter()
-    .chain(Section::ALL.map(against_best_of_all))
-    .flatten()
-    .collect()
+    ];
+    for section in Section::ALL {
+        let setups = Setups::of(run, [section]);
+        let name = section.name();
+        // Of all locks, also those that survive nothing.
+        let mut peers = run.peers(&setups.names[0]);
+        peers.retain(|peer| *peer != FutexInTwoLines::NAME);
+        targets.push(setups.best(peers).and_then(|(ratio, peer)| {
+            Target::ratio(
+                format!("contended/{name}: throughput / best lock ({peer})"),
+                Bound::AtLeast(0.95),
+                Some(ratio),
+            )
+        }));
+        targets.push(Target::ratio(
+            format!("contended/{name}: throughput / futex in two cache lines"),
+            Bound::AtLeast(0.95),
+            setups.speed(FutexInTwoLines::NAME),
+        ));
+    }
+    targets.into_iter().flatten().collect()
+}
+
+/// Setups with 2, 4 and 8 processes.
+struct Setups<'a> {
+    run: Run<'a>,
+    names: Vec<String>,
+}
+
+impl<'a> Setups<'a> {
+    fn of(run: Run<'a>, sections: impl IntoIterator<Item = Section>) -> Self {
+        let names = sections
+            .into_iter()
+            .flat_map(|section| [2, 4, 8].map(|workers| section::name(section, workers)))
+            .collect();
+        Self { run, names }
+    }
+
+    /// Returns the throughput of shm-sync relative to a contestant's in each setup.
+    fn speeds(&self, contestant: &str) -> Option<Vec<f64>> {
+        let measure = Measure::OperationsPerSecond;
+        self.names
+            .iter()
+            .map(|setup| self.run.ratio(setup, measure, SHM_SYNC, contestant))
+            .collect()
+    }
+
+    /// Returns the geometric mean of [`speeds`](Self::speeds).
+    fn speed(&self, contestant: &str) -> Option<f64> {
+        self.speeds(contestant).map(geometric_mean)
+    }
+
+    /// Returns the fastest of some contestants, and the throughput of shm-sync relative
+    /// to it.
+    fn best(&self, contestants: Vec<&'static str>) -> Option<(f64, &'static str)> {
+        contestants
+            .into_iter()
+            .filter_map(|contestant| Some((self.speed(contestant)?, contestant)))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// Returns a contestant's mean fairness.
+    fn fairness(&self, contestant: &str) -> Option<f64> {
+        let measure = Measure::MinShareOfMax;
+        let all: Vec<f64> = self
+            .names
+            .iter()
+            .map(|setup| self.run.median(setup, measure, contestant))
+            .collect::<Option<_>>()?;
+        Some(all.iter().sum::<f64>() / all.len() as f64)
+    }
 }
 
 fn hand_over(run: Run<'_>) -> Vec<Target> {
@@ -188,17 +216,23 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
             ratio("hand-over/two/both asleep", SHM_SYNC, ROBUST),
         ),
     ];
+    let timed = <Pthread<true> as Monitor>::NAME;
     for waiters in [
         "8 waiters",
         "8 waiters, 5 µs",
         "32 waiters",
         "32 waiters, 5 µs",
     ] {
-        targets.push(Target::ratio(
-            format!("notify_all, {waiters}: time / pthread_cond_broadcast"),
-            Bound::AtMost(1.0),
-            ratio(&format!("hand-over/notify_all/{waiters}"), SHM_SYNC, ROBUST),
-        ));
+        for (peer, calls) in [
+            (ROBUST, "pthread_cond_broadcast"),
+            (timed, "pthread_cond_broadcast and timed waits"),
+        ] {
+            targets.push(Target::ratio(
+                format!("notify_all, {waiters}: time / {calls}"),
+                Bound::AtMost(1.0),
+                ratio(&format!("hand-over/notify_all/{waiters}"), SHM_SYNC, peer),
+            ));
+        }
     }
     targets.into_iter().flatten().collect()
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     let entries = vec![
         turns::<Events>(SHM_SYNC, share),
         turns::<ShmMonitor<ShmCondvar>>("ShmCondvar", share),
-        turns::<Pthread>(Pthread::NAME, share),
+        turns::<Pthread>(<Pthread>::NAME, share),
         turns::<Semaphores>(Semaphores::NAME, share),
         turns::<PolledTurn<Spinning>>(PolledTurn::<Spinning>::NAME, share),
     ];

@@ -77,6 +77,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     {
         more.extend([
             monitor::<Pthread>(scenario, share),
+            monitor::<Pthread<true>>(scenario, share),
             monitor::<ShmMonitor<ShmCondvar>>(scenario, share),
             monitor::<ShmMonitor<PthreadCondvar>>(scenario, share),
             monitor::<Boost>(scenario, share),
