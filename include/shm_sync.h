@@ -1504,10 +1504,11 @@ SHM_SYNC_I_INLINE bool shm_sync_i_has_several_processors(void) {
             (result) ? 0 : shm_sync_i_failed_again(spinner->failed_spins);       \
     } while (0)
 
-/* Waits up to 3 microseconds for a mutex, with a pause before each poll: each takes the
- * cache line from the holder. The short pauses are for a holder that unlocks soon, the
- * long ones for a holder that locks again at once. Returns whether no thread holds the
- * mutex. */
+/* Polls a mutex five times within 3 microseconds. There is a pause before each poll,
+ * because a poll takes the cache line from the holder. The short pauses suit a holder
+ * that unlocks soon, the long ones a holder that locks again at once. Returns whether
+ * the last poll found no holder, or false without a poll if this thread has stopped
+ * spinning or there is only one processor. */
 SHM_SYNC_I_OUTLINE bool shm_sync_i_spin_for_lock(const shm_sync_i_words *words) {
     const uint16_t nanoseconds[] = {100, 100, 100, 1600, 1100};
     shm_sync_i_thread *me = &shm_sync_i_v1_this_thread;

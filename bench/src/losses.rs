@@ -1,6 +1,6 @@
 //! Workloads in which another contestant is better than shm-sync.
 
-use crate::series::{Better, SHM_SYNC, Series, distinct, three_digits};
+use crate::series::{Better, SHM_SYNC, Series, distinct, is_reference, three_digits};
 use crate::stats::{median, ratios};
 use crate::tables::{Style, Table};
 
@@ -17,7 +17,7 @@ pub(crate) struct Loss<'a> {
 }
 
 /// Returns the columns in which shm-sync is not the best, with their best contestant.
-/// Details and the variants of shm-sync are left out.
+/// Details, the variants of shm-sync and references are left out.
 pub(crate) fn find(series: &[Series]) -> Vec<Loss<'_>> {
     let columns = distinct(
         series
@@ -39,6 +39,7 @@ pub(crate) fn find(series: &[Series]) -> Vec<Loss<'_>> {
             };
             column()
                 .filter(|other| !other.contestant.starts_with(SHM_SYNC))
+                .filter(|other| !is_reference(other.contestant))
                 .map(|best| Loss {
                     best,
                     factor: factor(best),
@@ -74,7 +75,7 @@ pub(crate) fn table(losses: &[Loss<'_>], style: Style) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::{Measure, Survives};
+    use crate::series::{FUTEX_IN_TWO_LINES, Measure, Survives};
 
     #[test]
     fn best_contestant_of_a_column_is_listed() {
@@ -89,6 +90,7 @@ mod tests {
             series("lost/a", SHM_SYNC, Measure::Nanos, 4.0),
             series("lost/a", "second", Measure::Nanos, 2.0),
             series("lost/a", "best", Measure::Nanos, 1.0),
+            series("lost/a", FUTEX_IN_TWO_LINES, Measure::Nanos, 0.5),
             series("lost/b", SHM_SYNC, Measure::OperationsPerSecond, 1.0),
             series("lost/b", "fast", Measure::OperationsPerSecond, 3.0),
             series(

@@ -241,12 +241,12 @@ pub(crate) fn wake_at(word: *const AtomicU32, waiters: Wake) -> Option<usize> {
 }
 
 /// Calls `FUTEX_REQUEUE`: moves all waiters of `from` to the queue of `to`, and wakes
-/// none. A waiter that has moved sleeps until a wake of `to`, or until its deadline.
-/// Returns how many have moved.
+/// none. Returns how many have moved.
 ///
-/// The caller changes `from` before the call. After a signal or a spurious wake-up, the
-/// kernel repeats the wait of a moved waiter on `from`: it compares the word once more,
-/// and puts the waiter into the queue of `from` if the word is as expected.
+/// The caller must have changed `from`. A waiter that has moved sleeps until a wake of
+/// `to`, its deadline or a signal. If it wakes spuriously, or is stopped and continued,
+/// the kernel repeats its wait on `from`. The changed word ends that wait. An unchanged
+/// one would put the waiter back into the queue of `from`.
 ///
 /// # Errors
 ///
@@ -396,18 +396,13 @@ mod tests {
                 wait(&words[0], 7, Some(far)).unwrap()
             };
             let waiters: [_; WAITERS] = std::array::from_fn(|_| scope.spawn(wait));
-            let move_all = || move_waiters(&words[0], &words[1]).unwrap();
-            let mut moved = 0;
-            while moved < WAITERS {
-                moved += move_all();
-            }
-            // The word has not changed, so the kernel may have put a waiter back.
+            // The word does not change, so the kernel may put a moved waiter back.
             let mut woken = 0;
             while !waiters.iter().all(|waiter| waiter.is_finished()) {
+                move_waiters(&words[0], &words[1]).unwrap();
                 let count = wake(&words[1], Wake::AtMost(2)).unwrap();
                 assert!(count <= 2, "{count} woken");
                 woken += count;
-                move_all();
             }
             assert_eq!(woken, WAITERS);
             for waiter in waiters {

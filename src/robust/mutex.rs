@@ -123,7 +123,8 @@ impl RobustMutex {
     /// C code. Returns how many waiters have moved, or `None` if the kernel refuses the
     /// call.
     ///
-    /// The calling thread holds the mutex, which has no priority inheritance.
+    /// The calling thread holds the mutex, which has no priority inheritance. It must
+    /// have changed `from`: see [`futex::move_waiters`].
     pub(crate) fn take_waiters_of(&self, from: &AtomicU32) -> Option<usize> {
         let (word, _) = self.watch()?;
         futex::move_waiters(from, word).ok()

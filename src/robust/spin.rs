@@ -24,9 +24,9 @@ const LIMIT: Duration = Duration::from_micros(15);
 /// would delay the poll that succeeds.
 const POLLS_PER_ROUND: u32 = 5;
 
-/// The pauses of [`spin_for_lock`], one before each poll: 3 µs together. The short ones
-/// are for a holder that unlocks soon. The long ones leave the cache line to a holder
-/// that locks again at once.
+/// The pauses of [`spin_for_lock`], one before each poll. The short ones suit a holder
+/// that unlocks soon, the long ones a holder that locks again at once. The last one is
+/// shorter, because all of them together last 3 µs.
 const PAUSES: [Duration; 5] = {
     const SHORT: Duration = Duration::from_nanos(100);
     const LONG: Duration = Duration::from_nanos(1_600);
@@ -133,14 +133,14 @@ fn poll(mut done: impl FnMut() -> bool, limit: Duration) -> bool {
     }
 }
 
-fn poll_after_pauses(mut done: impl FnMut() -> bool) -> bool {
+fn poll_after_pauses(mut is_free: impl FnMut() -> bool) -> bool {
     let mut next_poll = Deadline::now();
     PAUSES.into_iter().any(|pause| {
         next_poll = next_poll.plus(pause);
         while !next_poll.has_passed() {
             hint::spin_loop();
         }
-        done()
+        is_free()
     })
 }
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_polled_after_each_pause() {
+    fn lock_spin_polls_once_per_pause() {
         let mut polls = 0;
         let before = Deadline::now();
         assert!(!spin_for_lock(|| {
@@ -193,6 +193,16 @@ mod tests {
             assert!(before.plus(PAUSES.into_iter().sum()).has_passed());
         }
         assert_eq!(spin_for_lock(|| true), has_several_processors());
+    }
+
+    #[test]
+    fn pauses_are_those_of_the_c_header() {
+        let total: Duration = PAUSES.into_iter().sum();
+        assert_eq!(total, Duration::from_micros(3));
+        let nanos = PAUSES.map(|pause| pause.as_nanos().to_string());
+        let list = format!("nanoseconds[] = {{{}}};", nanos.join(", "));
+        let header = include_str!("../../include/shm_sync.h");
+        assert!(header.contains(&list), "{list}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! A futex lock: rustix-futex-sync, the mutex of `std` for shared memory. Also the same
-//! lock with the number in another cache line: a bound.
+//! A futex lock: rustix-futex-sync, the mutex of `std` for shared memory.
+//!
+//! In a second contestant its number is in another cache line, which shows what the
+//! second line costs.
 
 use std::mem::size_of;
 
@@ -8,7 +10,7 @@ use rustix_futex_sync::shm;
 use super::guarded::Guarded;
 use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
-use crate::series::Survives;
+use crate::series::{FUTEX_IN_TWO_LINES, Survives};
 use crate::shared::{Shared, Zeroed};
 
 /// rustix-futex-sync's `shm::Mutex`, which contains its data.
@@ -45,10 +47,9 @@ impl Lock for RustixFutexSync {
     }
 }
 
-/// The same lock. Its number is in the next cache line, like that of a `ShmMutex`, whose
-/// words fill a line. So a worker waits for two lines one after the other.
-///
-/// It shows how fast a lock of one line of words can be.
+/// rustix-futex-sync's mutex, with the number in the next cache line. In this benchmark
+/// the number of a `ShmMutex` is there as well: its words have 64 bytes, and begin at a
+/// line.
 pub(crate) struct FutexInTwoLines {
     shared: Shared<Guarded<OneLine>>,
 }
@@ -57,21 +58,18 @@ pub(crate) struct FutexInTwoLines {
 #[repr(C, align(64))]
 struct OneLine(shm::Mutex<()>);
 
-// SAFETY: see `Zero`. The mutex guards nothing.
+// SAFETY: its documentation says that zeros are an unlocked mutex. It refers to no
+// process.
 unsafe impl Zeroed for OneLine {}
-
-impl FutexInTwoLines {
-    pub(crate) const NAME: &str = "futex in two cache lines";
-}
 
 impl Lock for FutexInTwoLines {
     const PROFILE: Profile = Profile {
-        name: Self::NAME,
-        survives: Survives::DoesNotApply,
+        name: FUTEX_IN_TWO_LINES,
+        survives: Survives::Nothing,
         tells: false,
         scope: Scope::Processes,
         cost: Cost::AtomicInstructions,
-        bytes: size_of::<OneLine>(),
+        bytes: size_of::<shm::RawMutex>(),
     };
 
     fn create() -> Result<Self, Failure> {
@@ -83,8 +81,8 @@ impl Lock for FutexInTwoLines {
     #[inline]
     fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
         let _guard = self.shared.lock.0.lock();
-        // SAFETY: the guard lives as long as `inside` runs, and nothing else uses the
-        // number.
+        // SAFETY: this worker holds the lock until `_guard` is dropped, after `inside`
+        // has returned. It has no other reference to the number.
         inside(unsafe { self.shared.value() })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
 use super::guarded::Guarded;
 use super::lock::{Cost, Lock, Profile, Scope, fail};
 use crate::failure::Failure;
-use crate::series::Survives;
+use crate::series::{LIST_STORES, Survives};
 use crate::shared::{Shared, Zeroed};
 
 /// The head of a thread's list.
@@ -50,13 +50,9 @@ fn store(word: &AtomicUsize, value: usize) {
     compiler_fence(Ordering::SeqCst);
 }
 
-impl ListStores {
-    pub(crate) const NAME: &str = "stores of a robust list";
-}
-
 impl Lock for ListStores {
     const PROFILE: Profile = Profile {
-        name: Self::NAME,
+        name: LIST_STORES,
         survives: Survives::DoesNotApply,
         tells: false,
         scope: Scope::Threads,

@@ -17,8 +17,8 @@
 //! | flock | the others continue, no holder is told | the lock belongs to the open file |
 //! | fcntl OFD lock | the others continue, no holder is told | the lock belongs to the open file |
 //! | std::sync, parking_lot | does not apply | for threads of one process, for comparison |
-//! | stores of a robust list | does not apply | without contention only; it shows a bound |
-//! | futex in two cache lines | does not apply | with contention only; it shows a bound |
+//! | stores of a robust list | does not apply | without contention only; it shows a lower bound |
+//! | futex in two cache lines | the others wait forever | rustix-futex-sync, with contention only; it shows the cost of a second cache line |
 //!
 //! Each lock guards a number. The number is inside the mutex if the library supports
 //! that. Otherwise it is directly behind the lock, on the same cache line, as in a

@@ -5,7 +5,7 @@
 //! | shm-sync | the others continue | `ShmCondvar`: a count, and waiters that recheck at intervals |
 //! | shm-sync PthreadCondvar | notifiers may wait forever | the condition variable of the C library counts its waiters |
 //! | pthread robust | notifiers may wait forever | the condition variable of the C library counts its waiters |
-//! | pthread robust, timed | notifiers may wait forever | the same, with a deadline of each wait; it shows the cost of the deadlines |
+//! | pthread robust, timed | notifiers may wait forever | the same; each wait for a notification has a deadline, which shows its cost |
 //! | Boost.Interprocess | the others wait forever | its mutex, and the same condition variable |
 //! | shm-sync ShmEvent | the others wait forever | a turn has no owner |
 //! | pair of semaphores | the others wait forever | a turn has no owner |

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use super::monitor::{Monitor, Notify, State, WaitQueue};
 use crate::contestants::{Scope, check, initialise};
 use crate::failure::Failure;
-use crate::series::Survives;
+use crate::series::{Survives, TIMED_PTHREAD};
 use crate::shared::{Shared, Zeroed};
 
 /// A mutex, two condition variables and the state.
@@ -25,8 +25,8 @@ unsafe impl Sync for MonitorData {}
 // are valid numbers. Neither refers to a process.
 unsafe impl Zeroed for MonitorData {}
 
-/// A monitor in shared memory. If it is `TIMED`, each wait has a deadline, like those of
-/// a program that looks for dead processes now and then.
+/// A monitor in shared memory. If it is `TIMED`, each wait for a notification has a
+/// deadline, because a program that checks for dead processes needs one.
 pub(crate) struct Pthread<const TIMED: bool = false> {
     data: Shared<MonitorData>,
 }
@@ -36,7 +36,7 @@ const WAIT_MILLIS: i64 = 150;
 
 impl<const TIMED: bool> Monitor for Pthread<TIMED> {
     const NAME: &'static str = if TIMED {
-        "pthread robust, timed"
+        TIMED_PTHREAD
     } else {
         "pthread robust"
     };
@@ -112,14 +112,15 @@ impl<const TIMED: bool> Monitor for Pthread<TIMED> {
     }
 }
 
-/// Returns a time of the wall clock, which condition variables use by default.
+/// Returns the wall-clock time in `millis` milliseconds. Condition variables use this
+/// clock by default.
 fn after_millis(millis: i64) -> Result<libc::timespec, Failure> {
     const NANOS_PER_SECOND: i64 = 1_000_000_000;
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the call writes to `time`.
+    // SAFETY: `time` is valid for writes.
     let read = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
     check("clock_gettime", read)?;
     let nanos = time.tv_nsec + millis * (NANOS_PER_SECOND / 1_000);

@@ -1,13 +1,11 @@
 //! The targets of the mutex and the condition variable.
 //!
 //! A target over several setups (numbers of processes times kinds of section) uses the
-//! geometric mean of their ratios. Crash-safe contestants are those that survive every
-//! kill.
+//! geometric mean of their ratios, or the arithmetic mean of their fairness. Crash-safe
+//! contestants are those that survive every kill.
 
 use super::target::{Bound, Run, Target};
-use crate::contestants::{FutexInTwoLines, ListStores};
-use crate::monitors::{Monitor, Pthread};
-use crate::series::{Measure, SHM_SYNC};
+use crate::series::{FUTEX_IN_TWO_LINES, LIST_STORES, Measure, SHM_SYNC, TIMED_PTHREAD};
 use crate::stats::geometric_mean;
 use crate::workloads::contended::section::{self, Section};
 
@@ -49,9 +47,9 @@ fn uncontended(run: Run<'_>) -> Vec<Target> {
             at("std::sync (threads)"),
         ),
         Target::ratio(
-            "uncontended: time / stores of a robust list",
+            format!("uncontended: time / {LIST_STORES}"),
             Bound::AtMost(1.25),
-            at(ListStores::NAME),
+            at(LIST_STORES),
         ),
         Target::ratio(
             "uncontended: time / raw robust mutex",
@@ -112,10 +110,9 @@ fn contended(run: Run<'_>) -> Vec<Target> {
     for section in Section::ALL {
         let setups = Setups::of(run, [section]);
         let name = section.name();
-        // Of all locks, also those that survive nothing.
-        let mut peers = run.peers(&setups.names[0]);
-        peers.retain(|peer| *peer != FutexInTwoLines::NAME);
-        targets.push(setups.best(peers).and_then(|(ratio, peer)| {
+        // The peers include locks that survive nothing.
+        let best = setups.best(run.peers(&setups.names[0]));
+        targets.push(best.and_then(|(ratio, peer)| {
             Target::ratio(
                 format!("contended/{name}: throughput / best lock ({peer})"),
                 Bound::AtLeast(0.95),
@@ -123,9 +120,9 @@ fn contended(run: Run<'_>) -> Vec<Target> {
             )
         }));
         targets.push(Target::ratio(
-            format!("contended/{name}: throughput / futex in two cache lines"),
+            format!("contended/{name}: throughput / {FUTEX_IN_TWO_LINES}"),
             Bound::AtLeast(0.95),
-            setups.speed(FutexInTwoLines::NAME),
+            setups.speed(FUTEX_IN_TWO_LINES),
         ));
     }
     targets.into_iter().flatten().collect()
@@ -160,8 +157,8 @@ impl<'a> Setups<'a> {
         self.speeds(contestant).map(geometric_mean)
     }
 
-    /// Returns the fastest of some contestants, and the throughput of shm-sync relative
-    /// to it.
+    /// Returns the throughput of shm-sync relative to the fastest of some contestants,
+    /// and its name.
     fn best(&self, contestants: Vec<&'static str>) -> Option<(f64, &'static str)> {
         contestants
             .into_iter()
@@ -216,19 +213,18 @@ fn hand_over(run: Run<'_>) -> Vec<Target> {
             ratio("hand-over/two/both asleep", SHM_SYNC, ROBUST),
         ),
     ];
-    let timed = <Pthread<true> as Monitor>::NAME;
     for waiters in [
         "8 waiters",
         "8 waiters, 5 µs",
         "32 waiters",
         "32 waiters, 5 µs",
     ] {
-        for (peer, calls) in [
+        for (peer, label) in [
             (ROBUST, "pthread_cond_broadcast"),
-            (timed, "pthread_cond_broadcast and timed waits"),
+            (TIMED_PTHREAD, TIMED_PTHREAD),
         ] {
             targets.push(Target::ratio(
-                format!("notify_all, {waiters}: time / {calls}"),
+                format!("notify_all, {waiters}: time / {label}"),
                 Bound::AtMost(1.0),
                 ratio(&format!("hand-over/notify_all/{waiters}"), SHM_SYNC, peer),
             ));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::series::{Measure, SHM_SYNC, Series, Survives, distinct};
+use crate::series::{Measure, SHM_SYNC, Series, Survives, distinct, is_reference};
 use crate::stats::{median, ratios};
 
 /// A target and the measured value.
@@ -101,12 +101,13 @@ impl<'a> Run<'a> {
         distinct(safe.map(|series| series.contestant))
     }
 
-    /// Returns the contestants of a workload, without shm-sync.
+    /// Returns the contestants of a workload, without shm-sync and references.
     pub(super) fn peers(self, workload: &str) -> Vec<&'static str> {
-        let peers = self
-            .0
-            .iter()
-            .filter(|series| series.workload == workload && series.contestant != SHM_SYNC);
+        let peers = self.0.iter().filter(|series| {
+            series.workload == workload
+                && series.contestant != SHM_SYNC
+                && !is_reference(series.contestant)
+        });
         distinct(peers.map(|series| series.contestant))
     }
 }

@@ -39,7 +39,9 @@ pub(crate) const LOCKS: &[Workload] = &[
     Workload {
         name: "uncontended",
         title: "Uncontended lock",
-        method: "One process locks, adds one and unlocks. The lock is always free.",
+        method: "\
+One process locks, adds one and unlocks. The lock is always free. *Stores of a robust list*
+are two exchanges of a lock word with the stores by which the kernel finds it.",
         baseline: "pthread robust",
         run: uncontended::run,
     },
@@ -51,7 +53,8 @@ pub(crate) const LOCKS: &[Workload] = &[
 addition with 20 ns outside on average, a medium one 250 ns with 500 ns outside, a long one
 5 µs with 10 µs outside. Fairness is the number of operations of the least busy process
 relative to the busiest, over a quarter of a second or more. With 16 and more processes it
-depends on the scheduler. Processor time includes the work.",
+depends on the scheduler. Processor time includes the work. *Futex in two cache lines* is
+rustix-futex-sync with its number in the next cache line, where that of shm-sync is.",
         baseline: "pthread robust",
         run: contended::run,
     },
@@ -64,7 +67,8 @@ they do nothing else; in *both asleep* each keeps the turn for a millisecond, an
 is that of the wake-up. *`notify_all`*: one process calls eight or 32 waiters, each of which
 works for 5 µs under the lock or not at all, and waits for their answers. *Eight waiters*:
 the same with eight `notify_one`. *Producer and consumer*: they share a ring of 64 places.
-Workers of `std::sync` are threads.",
+Workers of `std::sync` are threads. In *pthread robust, timed* each wait for a notification
+has a deadline, as in shm-sync.",
         baseline: "pthread robust",
         run: hand_over::run,
     },
