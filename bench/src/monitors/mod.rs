@@ -31,7 +31,7 @@ pub(crate) use events::Events;
 pub(crate) use monitor::{HandOver, Monitor, Notify, RING, State, WaitQueue};
 pub(crate) use pipes::Pipes;
 pub(crate) use polled::{PolledTurn, Sleeping, Spinning};
-pub(crate) use pthread::Pthread;
+pub(crate) use pthread::{Pthread, TimedPthread};
 pub(crate) use semaphores::Semaphores;
 pub(crate) use spin_lock::SpinLock;
 pub(crate) use standard::Standard;

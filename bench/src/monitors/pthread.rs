@@ -31,6 +31,9 @@ pub(crate) struct Pthread<const TIMED: bool = false> {
     data: Shared<MonitorData>,
 }
 
+/// A monitor whose waits have deadlines.
+pub(crate) type TimedPthread = Pthread<true>;
+
 /// The milliseconds after which a timed wait begins again.
 const WAIT_MILLIS: i64 = 150;
 

@@ -28,7 +28,7 @@ use super::rounds::{Entry, run_rounds};
 use crate::failure::Failure;
 use crate::monitors::{
     Boost, HandOver, Monitor, Pipes, PolledTurn, Pthread, Semaphores, ShmMonitor, SpinLock,
-    Spinning, Standard,
+    Spinning, Standard, TimedPthread,
 };
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -77,7 +77,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     {
         more.extend([
             monitor::<Pthread>(scenario, share),
-            monitor::<Pthread<true>>(scenario, share),
+            monitor::<TimedPthread>(scenario, share),
             monitor::<ShmMonitor<ShmCondvar>>(scenario, share),
             monitor::<ShmMonitor<PthreadCondvar>>(scenario, share),
             monitor::<Boost>(scenario, share),
