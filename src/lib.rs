@@ -6,7 +6,7 @@
 //! told that the holder died. It repairs the data and goes on. A process may be killed
 //! at any instruction, also while it locks, unlocks, waits or notifies. No waiter
 //! blocks for ever because of that: if the kernel does not wake it at once, it goes on
-//! within 250 ms.
+//! within 250 ms. [Platform](#platform) has the kernels for which this holds.
 //!
 //! ```
 //! use shm_sync::{Segment, ShmMutex};
@@ -89,8 +89,8 @@
 //! # Platform
 //!
 //! The crate runs on 64-bit Linux with glibc 2.30 or later or with musl 1.2, and uses
-//! `/proc` and `/dev/shm`. It needs calls of Linux 4.14. The README says on which
-//! kernels, processors and C libraries it was run.
+//! `/proc` and `/dev/shm`. It was run on Linux 5.10 and later, and on glibc 2.31 and
+//! later. The README has the kernels, processors and C libraries.
 //!
 //! The mutexes of glibc and of musl have different words. So the programs of one C
 //! library refuse the segments of the other: [`Error::LayoutMismatch`]. A static
@@ -230,6 +230,7 @@ struct Readme;
 #[doc = "[readme]: https://docs.rs/crate/shm-sync/latest/source/README.md"]
 #[doc = "[design]: https://docs.rs/crate/shm-sync/latest/source/docs/design.md"]
 #[doc = "[failure-modes]: https://docs.rs/crate/shm-sync/latest/source/docs/results/failure-modes.md"]
+#[doc = "[format]: https://docs.rs/crate/shm-sync/latest/source/docs/format.md"]
 #[doc = ""]
 #[doc = "How to use the crate: what there is, and the rules."]
 #[doc = ""]
@@ -238,6 +239,7 @@ pub mod guide {
     #[doc = "[guide]: crate::guide"]
     #[doc = "[recovery]: crate::guide#recovery"]
     #[doc = "[testing]: https://docs.rs/crate/shm-sync/latest/source/docs/testing.md"]
+    #[doc = "[format]: https://docs.rs/crate/shm-sync/latest/source/docs/format.md"]
     #[doc = ""]
     #[doc = "Pieces to copy for common tasks."]
     #[doc = ""]

@@ -56,9 +56,9 @@ int main(int argc, char **argv) {
             table->done += 1;
             table->sum += table->results[job];
         }
+        shm_sync_notify_all(&shared->changed);
         result = shm_sync_unlock(&shared->table.lock);
         if (result != SHM_SYNC_OK) return fail("unlock", result);
-        shm_sync_notify_all(&shared->changed);
         if (job == count) break;
     }
     result = shm_sync_close(&segment);

@@ -8,7 +8,7 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 use std::cell::RefCell;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::mem::forget;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -317,6 +317,53 @@ fn kill_in_buffered_read() {
     scene.run(2);
 }
 
+fn kill_in_write() {
+    let scene = Scene {
+        name: "write to a pipe",
+        object: &ShmPipe::<4>::new,
+        // The bytes lie on both sides of the end of the ring.
+        set_up: &|pipe| {
+            pipe.writer().unwrap().write_all(b"ab").unwrap();
+            pipe.reader().unwrap().read_exact(&mut [0; 2]).unwrap();
+        },
+        sleepers: &[],
+        order: Order::BeforeVictim,
+        victim: &|pipe| {
+            let prepare = || {
+                let spare = Segment::anonymous(ShmPipe::<4>::new()).unwrap();
+                spare.writer().unwrap().write_all(b"abc").unwrap();
+                pipe.writer().unwrap()
+            };
+            Walker::prepared(prepare, |mut writer| {
+                // There is room for four.
+                assert_eq!(writer.write(b"abcdef").unwrap(), 4);
+                forget(writer);
+            })
+        },
+        release: &nothing,
+        check: &|pipe: &ShmPipe<4>, reached| {
+            let mut reader = pipe.reader().unwrap();
+            let mut written = Vec::new();
+            let end = reader.read_to_end(&mut written).unwrap_err();
+            assert_eq!(end.kind(), ErrorKind::ConnectionAborted, "the writer died");
+            let is_untouched = written.is_empty() && reached == Reached::Inside;
+            assert!(
+                written == b"abcd" || is_untouched,
+                "all or nothing: {written:?}"
+            );
+
+            let mut writer = pipe.writer().unwrap();
+            writer.write_all(b"xyz").unwrap();
+            drop(writer);
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, b"xyz", "the pipe works with a new writer");
+        },
+        goes_on_alone: &yes,
+    };
+    scene.run(2);
+}
+
 // --- The other side sleeps ----------------------------------------------------------
 
 fn kill_in_send_to_sleepers<const S: usize, const R: usize>(sleepers: &[&dyn Fn(&Line<S, R>)]) {
@@ -606,6 +653,10 @@ on_stage! {
 
     fn pipe_read_survives_kills() {
         kill_in_buffered_read();
+    }
+
+    fn pipe_write_survives_kills() {
+        kill_in_write();
     }
 
     fn channel_send_to_sleepers_survives_kills() {

@@ -1,16 +1,19 @@
 //! A futex lock: rustix-futex-sync, the mutex of `std` for shared memory.
 //!
 //! In a second contestant its number is in another cache line, which shows what the
-//! second line costs.
+//! second line costs. A third one has the stores of a robust list as well: a lower
+//! bound for a `ShmMutex`, which has both.
 
 use std::mem::size_of;
+use std::sync::atomic::AtomicUsize;
 
 use rustix_futex_sync::shm;
 
 use super::guarded::Guarded;
+use super::list_stores::with_list_stores;
 use super::lock::{Cost, Lock, Profile, Scope};
 use crate::failure::Failure;
-use crate::series::{FUTEX_IN_TWO_LINES, Survives};
+use crate::series::{FUTEX_IN_TWO_LINES, LISTED_FUTEX, Survives};
 use crate::shared::{Shared, Zeroed};
 
 /// rustix-futex-sync's `shm::Mutex`, which contains its data.
@@ -84,5 +87,51 @@ impl Lock for FutexInTwoLines {
         // SAFETY: this worker holds the lock until `_guard` is dropped, after `inside`
         // has returned. It has no other reference to the number.
         inside(unsafe { self.shared.value() })
+    }
+}
+
+/// [`FutexInTwoLines`] with the stores of a robust list.
+pub(crate) struct ListedFutex {
+    shared: Shared<Guarded<ListedLine>>,
+}
+
+/// A cache line with a mutex and its place on the list.
+#[repr(C, align(64))]
+struct ListedLine {
+    next: AtomicUsize,
+    mutex: shm::Mutex<()>,
+}
+
+// SAFETY: zeros are an unlocked mutex, as its documentation says, and a valid number.
+// No thread follows `next`.
+unsafe impl Zeroed for ListedLine {}
+
+impl Lock for ListedFutex {
+    const PROFILE: Profile = Profile {
+        name: LISTED_FUTEX,
+        survives: Survives::Nothing,
+        tells: false,
+        scope: Scope::Processes,
+        cost: Cost::AtomicInstructions,
+        bytes: size_of::<shm::RawMutex>() + size_of::<AtomicUsize>(),
+    };
+
+    fn create() -> Result<Self, Failure> {
+        Ok(Self {
+            shared: Shared::zeroed()?,
+        })
+    }
+
+    #[inline]
+    fn with<R>(&self, inside: impl FnOnce(&mut u64) -> R) -> R {
+        let ListedLine { next, mutex } = &self.shared.lock;
+        with_list_stores(
+            next,
+            || mutex.lock(),
+            // SAFETY: this worker holds the lock until the guard is dropped, after
+            // `inside` has returned. It has no other reference to the number.
+            || inside(unsafe { self.shared.value() }),
+            drop,
+        )
     }
 }

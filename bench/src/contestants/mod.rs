@@ -46,7 +46,7 @@ pub(crate) use boost::{
 };
 pub(crate) use file_lock::{Flock, OfdLock};
 pub(crate) use flag::{POLL_INTERVAL, POLLED_FLAG, PolledFlag};
-pub(crate) use futex::{FutexInTwoLines, RustixFutexSync};
+pub(crate) use futex::{FutexInTwoLines, ListedFutex, RustixFutexSync};
 pub(crate) use list_stores::ListStores;
 pub(crate) use lock::{Cost, Lock, Profile, Scope};
 pub(crate) use pthread::{Plain, Pthread, Robust, RobustChecking, check, initialise};

@@ -5,7 +5,9 @@
 //! contestants are those that survive every kill.
 
 use super::target::{Bound, Run, Target};
-use crate::series::{FUTEX_IN_TWO_LINES, LIST_STORES, Measure, SHM_SYNC, TIMED_PTHREAD};
+use crate::series::{
+    FUTEX_IN_TWO_LINES, LIST_STORES, LISTED_FUTEX, Measure, SHM_SYNC, TIMED_PTHREAD,
+};
 use crate::stats::geometric_mean;
 use crate::workloads::contended::section::{self, Section};
 
@@ -119,11 +121,13 @@ fn contended(run: Run<'_>) -> Vec<Target> {
                 Some(ratio),
             )
         }));
-        targets.push(Target::ratio(
-            format!("contended/{name}: throughput / {FUTEX_IN_TWO_LINES}"),
-            Bound::AtLeast(0.95),
-            setups.speed(FUTEX_IN_TWO_LINES),
-        ));
+        for reference in [FUTEX_IN_TWO_LINES, LISTED_FUTEX] {
+            targets.push(Target::ratio(
+                format!("contended/{name}: throughput / {reference}"),
+                Bound::AtLeast(0.95),
+                setups.speed(reference),
+            ));
+        }
     }
     targets.into_iter().flatten().collect()
 }

@@ -38,7 +38,7 @@ pub(crate) mod section;
 mod setup;
 
 use super::busy_work::Speed;
-use crate::contestants::{Cost, FutexInTwoLines, Lock, Profile, Visitor, visit_all};
+use crate::contestants::{Cost, FutexInTwoLines, ListedFutex, Lock, Profile, Visitor, visit_all};
 use crate::failure::Failure;
 use crate::plan::{Plan, order_in_round};
 use crate::progress::Progress;
@@ -81,6 +81,7 @@ pub(crate) fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Series>, Failu
     };
     visit_all(&mut collector);
     collector.visit::<FutexInTwoLines>();
+    collector.visit::<ListedFutex>();
     let mut contestants = collector.contestants;
     let setups: Vec<_> = Section::ALL
         .into_iter()
