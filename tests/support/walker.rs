@@ -132,7 +132,7 @@ impl Walker {
     /// Starts a child that stops itself, and stops it at its mark.
     fn start(body: impl FnOnce(&Segment<AtomicBool>)) -> Self {
         let has_ended = Segment::anonymous(AtomicBool::new(false)).unwrap();
-        let pinned = Pinned::here();
+        let pinned = Pinned::by_process_id();
         let child = spawn(|| body(&has_ended));
         let mut walker = Self {
             child,
