@@ -160,8 +160,15 @@ pub(crate) fn what_it_does(pid: Pid) -> String {
     format!("state {state}, system call {}", call.trim())
 }
 
+/// Returns whether a process waits on a futex inside of an object. Where the word is
+/// depends on the C library.
+pub(crate) fn waits_inside<T>(pid: Pid, object: &T) -> bool {
+    let begin = std::ptr::from_ref(object).addr();
+    futex_address(pid).is_some_and(|word| (begin..begin + size_of::<T>()).contains(&word))
+}
+
 /// Returns the address of the futex that a process waits on, if it does.
-pub(crate) fn futex_address(pid: Pid) -> Option<usize> {
+fn futex_address(pid: Pid) -> Option<usize> {
     let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let mut fields = call.split_whitespace();
     if fields.next()? != libc::SYS_futex.to_string() {

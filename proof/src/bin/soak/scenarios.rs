@@ -171,11 +171,11 @@ impl Group<'_> {
     }
 
     fn sleeps_in_wait(&self, pid: Pid) -> bool {
-        process::futex_address(pid) == Some((&raw const self.scenario.offered).addr())
+        process::waits_inside(pid, &self.scenario.offered)
     }
 
     fn sleeps_in_lock(&self, pid: Pid) -> bool {
-        process::futex_address(pid) == Some((&raw const self.scenario.tickets).addr())
+        process::waits_inside(pid, &self.scenario.tickets)
     }
 
     /// Waits until all waiters sleep. Reports them if they don't.
