@@ -281,6 +281,13 @@ fn kill_in_slices<const S: usize, const R: usize>() {
     scene.run(2);
 }
 
+/// Returns a pipe into which this process has written three bytes.
+fn pipe_with_abc() -> Segment<ShmPipe<4>> {
+    let pipe = Segment::anonymous(ShmPipe::new()).unwrap();
+    pipe.writer().unwrap().write_all(b"abc").unwrap();
+    pipe
+}
+
 fn kill_in_buffered_read() {
     let scene = Scene {
         name: "read from a pipe without a copy",
@@ -290,8 +297,7 @@ fn kill_in_buffered_read() {
         order: Order::BeforeVictim,
         victim: &|pipe| {
             let prepare = || {
-                let spare = Segment::anonymous(ShmPipe::<4>::new()).unwrap();
-                spare.writer().unwrap().write_all(b"abc").unwrap();
+                let spare = pipe_with_abc();
                 let mut reader = spare.reader().unwrap();
                 assert_eq!(reader.fill_buf().unwrap(), b"abc");
                 reader.consume(3);
@@ -330,8 +336,7 @@ fn kill_in_write() {
         order: Order::BeforeVictim,
         victim: &|pipe| {
             let prepare = || {
-                let spare = Segment::anonymous(ShmPipe::<4>::new()).unwrap();
-                spare.writer().unwrap().write_all(b"abc").unwrap();
+                pipe_with_abc();
                 pipe.writer().unwrap()
             };
             Walker::prepared(prepare, |mut writer| {

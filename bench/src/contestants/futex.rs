@@ -1,8 +1,8 @@
 //! A futex lock: rustix-futex-sync, the mutex of `std` for shared memory.
 //!
 //! In a second contestant its number is in another cache line, which shows what the
-//! second line costs. A third one has the stores of a robust list as well: a lower
-//! bound for a `ShmMutex`, which has both.
+//! second line costs. A third one has the stores of a robust list as well. A `ShmMutex`
+//! has both.
 
 use std::mem::size_of;
 use std::sync::atomic::AtomicUsize;
