@@ -1,4 +1,5 @@
-//! The stage of a test that forks: a process with one thread.
+//! The stage of a test that forks: a process with one thread, and with an IPC namespace
+//! of its own if that is permitted.
 
 use std::fs;
 use std::io::Read;
@@ -8,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -77,13 +79,32 @@ pub fn enter_stage(test: &str, body: impl FnOnce()) {
             1,
             "with more than one thread, forks are not safe"
         );
+        // The lists of other tests attach to all System V segments that they find. So
+        // they would change the attach count, and delay the removal.
+        let is_alone = unshare(CloneFlags::CLONE_NEWIPC).is_ok();
         super::seccomp::refuse_by_environment();
-        let code = match catch_unwind(AssertUnwindSafe(body)) {
-            Ok(()) => STAGE_PASSED,
-            Err(_) => 101,
-        };
-        exit_now(code);
+        let passed = catch_unwind(AssertUnwindSafe(|| {
+            body();
+            if is_alone {
+                assert_eq!(system_v_segments(), "", "the test has left segments");
+            }
+        }));
+        exit_now(if passed.is_ok() { STAGE_PASSED } else { 101 });
     }
+}
+
+/// Returns the lines of the kernel's table of System V segments that are not marked for
+/// removal.
+fn system_v_segments() -> String {
+    /// `SHM_DEST` of the kernel: the segment goes with its last attachment.
+    const IS_MARKED: u32 = 0o1000;
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    let is_left = |line: &&str| {
+        let mode = line.split_whitespace().nth(2).unwrap();
+        u32::from_str_radix(mode, 8).unwrap() & IS_MARKED == 0
+    };
+    let left: Vec<&str> = table.lines().skip(1).filter(is_left).collect();
+    left.join("\n")
 }
 
 /// Reads nothing.

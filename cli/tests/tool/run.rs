@@ -32,8 +32,9 @@ pub(crate) fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Removes a System V segment that no process uses. It may still be in use for a
-/// moment, because other tests of this program list all segments and probe it.
+/// Removes a System V segment that no process uses. Without an IPC namespace of this
+/// test's own, it may still be in use for a moment, because other tests of this program
+/// list all segments and probe it.
 pub(crate) fn remove_system_v(address: &str) {
     poll(|| {
         let output = run(&["rm", address]);
