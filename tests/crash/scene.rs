@@ -8,7 +8,7 @@ use nix::sys::wait::WaitStatus;
 use shm_sync::{Segment, ShmSafe};
 
 use crate::family_results::Operation;
-use crate::support::walker::{Step, Walker, can_lead_for};
+use crate::support::walker::{Walker, can_lead_for};
 use crate::support::{Child, number_from_env, spawn};
 
 /// The time after which a survivor counts as stuck. No load delays a healthy one for so
@@ -86,26 +86,27 @@ impl<T: ShmSafe> Scene<'_, T> {
             if point == Point::After(number) {
                 return (Reached::Inside, number);
             }
-            if let Step::Asleep(_) = walker.step_or_sleep() {
-                if point == Point::Asleep {
-                    return (Reached::Inside, number);
-                }
-                if !is_released {
-                    (self.release)(object);
-                    is_released = true;
-                }
-                if point == Point::Woken {
-                    return (Reached::Inside, number);
-                }
-                crate::support::poll(|| {
-                    let stands = walker.stands();
-                    if !stands {
-                        // Another process has used the first event.
-                        (self.release)(object);
-                    }
-                    stands
-                });
+            let Some(is_asleep) = walker.step_or_sleep().waits() else {
+                continue;
+            };
+            if point == Point::Asleep && is_asleep {
+                return (Reached::Inside, number);
             }
+            if !is_released {
+                (self.release)(object);
+                is_released = true;
+            }
+            if point == Point::Woken {
+                return (Reached::Inside, number);
+            }
+            crate::support::poll(|| {
+                let stands = !is_asleep || walker.stands();
+                if !stands {
+                    // Another process has used the first event.
+                    (self.release)(object);
+                }
+                stands
+            });
         }
         unreachable!("an operation has fewer instructions than u64 has numbers")
     }

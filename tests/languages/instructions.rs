@@ -23,7 +23,7 @@ use shm_sync::{
 };
 
 use crate::build::{Compiler, Language, Product};
-use crate::support::walker::{Step, Walker, can_lead_for};
+use crate::support::walker::{Walker, can_lead_for};
 use crate::support::{Child, TestAddress, TestName, die, number_from_env, on_stage, poll, spawn};
 use crate::world::{CAPACITY, ENDPOINTS, Ledger, PERMITS, World, fingerprint};
 
@@ -260,10 +260,10 @@ impl Scene<'_> {
             if point == Point::After(number) {
                 return (false, number);
             }
-            let Step::Asleep(_) = walker.step_or_sleep() else {
+            let Some(is_asleep) = walker.step_or_sleep().waits() else {
                 continue;
             };
-            if point == Point::Asleep {
+            if point == Point::Asleep && is_asleep {
                 return (false, number);
             }
             if !is_released {
@@ -273,7 +273,7 @@ impl Scene<'_> {
             if point == Point::Woken {
                 return (false, number);
             }
-            poll(|| walker.stands());
+            poll(|| !is_asleep || walker.stands());
         }
         unreachable!("an operation has fewer instructions than u64 has numbers")
     }

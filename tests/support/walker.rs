@@ -85,6 +85,24 @@ pub enum Step {
     Whole(Call),
     /// The beginning of a system call in which the child has fallen asleep.
     Asleep(Call),
+    /// A system call that may sleep, from its beginning to its end. It returned
+    /// `ETIMEDOUT` before the child was seen asleep: on a slow machine, the deadline
+    /// passes during the steps that lead to the call.
+    Expired(Call),
+}
+
+impl Step {
+    /// Returns `None` if the child does not wait for an event. Otherwise returns
+    /// whether it is asleep. The caller must cause the event in both cases: if the
+    /// steps to each call take longer than the recheck interval, the child never falls
+    /// asleep.
+    pub fn waits(self) -> Option<bool> {
+        match self {
+            Self::Plain | Self::Whole(_) => None,
+            Self::Asleep(_) => Some(true),
+            Self::Expired(_) => Some(false),
+        }
+    }
 }
 
 /// A system call that no operation makes. It marks the beginning and the end of the
@@ -259,7 +277,13 @@ impl Walker {
             // stopped behind it.
             let is_asleep = self.is_asleep();
             if self.stands() {
-                return Step::Whole(call);
+                let result = machine::result_of_call(&self.registers());
+                let has_expired = result == -i64::from(libc::ETIMEDOUT);
+                return if has_expired {
+                    Step::Expired(call)
+                } else {
+                    Step::Whole(call)
+                };
             }
             if is_asleep {
                 return Step::Asleep(call);
@@ -382,6 +406,12 @@ mod machine {
     pub(super) fn call_at_boundary(registers: &user_regs_struct) -> c_long {
         registers.orig_rax.cast_signed()
     }
+
+    /// Returns the result of a system call at its end: a negative error number, or a
+    /// value.
+    pub(super) fn result_of_call(registers: &user_regs_struct) -> i64 {
+        registers.rax.cast_signed()
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -430,5 +460,11 @@ mod machine {
 
     pub(super) fn call_at_boundary(registers: &user_regs_struct) -> c_long {
         registers.regs[8].cast_signed()
+    }
+
+    /// Returns the result of a system call at its end: a negative error number, or a
+    /// value.
+    pub(super) fn result_of_call(registers: &user_regs_struct) -> i64 {
+        registers.regs[0].cast_signed()
     }
 }

@@ -251,8 +251,8 @@ impl<'a, S: Subject> Experiment<'a, S> {
                 walker.step_blindly();
                 Step::Plain
             };
-            if let Step::Asleep(_) = step {
-                if point == Point::Asleep {
+            if let Some(is_asleep) = step.waits() {
+                if point == Point::Asleep && is_asleep {
                     return Reached::Point;
                 }
                 self.release();
@@ -260,7 +260,7 @@ impl<'a, S: Subject> Experiment<'a, S> {
                     return Reached::Point;
                 }
                 let walker = self.walker.as_mut().unwrap();
-                crate::support::poll(|| walker.stands());
+                crate::support::poll(|| !is_asleep || walker.stands());
             }
             visit(number, step);
         }

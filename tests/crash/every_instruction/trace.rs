@@ -47,7 +47,7 @@ impl Trace {
             match step {
                 Step::Plain => {}
                 Step::Whole(call) => trace.changes.push((number, Change::Call(call))),
-                Step::Asleep(call) => {
+                Step::Asleep(call) | Step::Expired(call) => {
                     trace.changes.push((number, Change::Call(call)));
                     trace.sleeps = Sleeps::Somewhere;
                     // Other processes made the changes during the sleep.
