@@ -61,8 +61,11 @@ pub unsafe fn place_at<'a, T: ShmSafe>(destination: NonNull<T>, value: T) -> Res
     unsafe { destination.write(value) };
     let walk = |visitor: &mut Visitor<'_>| T::visit(&FieldPath::root(), visitor);
     // SAFETY:
-    // * `walk` visits the sync objects of the value that was just written.
-    // * No other thread or process uses them yet: the first clause of this function.
+    // * `walk` visits the sync objects of the value that was just written, so the
+    //   memory is mapped and writable.
+    // * They are uninitialised, because a value that can be moved has no initialised
+    //   sync object. No other thread or process uses them yet: the first clause of this
+    //   function.
     // * They stay: the second clause.
     unsafe { init_all(destination.cast(), context, walk) }?;
     // SAFETY: a valid T was just written, and the mapping outlives 'a: the third

@@ -9,30 +9,38 @@
 //! within 250 ms. [Platform](#platform) has the kernels for which this holds.
 //!
 //! ```
-//! use shm_sync::{Segment, ShmMutex};
+//! use shm_sync::{Segment, ShmMutex, ShmSafe};
+//!
+//! #[derive(ShmSafe)]
+//! #[repr(C)]
+//! struct Runs {
+//!     begun: u64,
+//!     finished: u64,
+//! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     # let name = &format!("/shm-sync-doc-lib-{}", std::process::id());
 //!     # stringify!(
 //!     let name = "/shm-sync-runs";
 //!     # );
-//!     // How many runs have begun, and how many have finished. The first run creates
-//!     // the segment, and later runs open it with its contents.
-//!     let runs = Segment::open_or_create(name, || ShmMutex::new((0_u64, 0_u64)))?;
+//!     // The first run creates the segment, and later runs open it with its contents.
+//!     let runs = Segment::open_or_create(name, || {
+//!         ShmMutex::new(Runs { begun: 0, finished: 0 })
+//!     })?;
 //!     // If the last holder died or panicked, the closure repairs the data under the
 //!     // lock.
 //!     let mut runs = runs.lock_or_recover(|runs, cause| {
 //!         println!("{cause}");
-//!         runs.0 = runs.1;
+//!         runs.begun = runs.finished;
 //!     })?;
-//!     runs.0 += 1;
-//!     println!("run {} begins: press Ctrl-C, or wait", runs.0);
+//!     runs.begun += 1;
+//!     println!("run {} begins: press Ctrl-C, or wait", runs.begun);
 //!     # stringify!(
 //!     std::thread::sleep(std::time::Duration::from_secs(5));
 //!     # );
-//!     runs.1 += 1;
-//!     println!("run {} has finished", runs.1);
-//!     # assert_eq!(*runs, (1, 1));
+//!     runs.finished += 1;
+//!     println!("run {} has finished", runs.finished);
+//!     # assert_eq!((runs.begun, runs.finished), (1, 1));
 //!     # shm_sync::unlink(name)?;
 //!     Ok(())
 //! }

@@ -15,7 +15,8 @@ use crate::shm_safe::{ShmSafe, TearFree};
 
 /// A view of a `T` that only permits reading.
 ///
-/// It does not lend `&T`, so code that would write (locking, storing) does not compile.
+/// It lends `&T` only for types that do not change while they are shared. So code that
+/// would write (locking, storing) does not compile.
 /// [`project!`](crate::project) leads to a field, [`element`](ReadOnly::element) to an
 /// element. There, the methods depend on the type:
 ///
@@ -105,6 +106,8 @@ impl ReadOnly<'_, ()> {
 }
 
 impl<'a, T: ?Sized> ReadOnly<'a, T> {
+    /// Makes a view of `value`.
+    ///
     /// # Safety
     ///
     /// * `value` leads to a valid `T` that is readable for `'a`.

@@ -204,9 +204,9 @@ pub enum Epoch {
     /// They were initialised in this boot of the machine, in this file, and in the pid
     /// namespace of this process.
     Current,
-    /// They belong to another pid namespace, where thread ids have another meaning. If
-    /// no process is attached to a System V segment, the next opener reinitialises its
-    /// locks.
+    /// They belong to another pid namespace, where thread ids have another meaning. The
+    /// next opener reinitialises the locks if no process with write access is attached
+    /// (System V: no process at all).
     OtherNamespace,
     /// Unknown, because this process cannot read the boot id or its own pid namespace.
     Unknown,
@@ -227,8 +227,8 @@ pub struct Locks {
     pub counted: u64,
     /// The number of inspected mutexes that a thread holds.
     pub held: u64,
-    /// The number of inspected seats that a thread occupies: permits of semaphores, and
-    /// lifelines.
+    /// The number of inspected seats that a thread occupies: see
+    /// [`SyncState::Seat`].
     pub occupied: u64,
     /// How many of the held mutexes and occupied seats have a holder that a signal or a
     /// debugger has stopped.
@@ -335,7 +335,8 @@ pub enum HolderState {
     Stopped,
     /// It does not exist, so it will not unlock the mutex.
     Dead,
-    /// Unknown, because its id belongs to another pid namespace.
+    /// Unknown, because its id belongs to another pid namespace, or because `/proc`
+    /// does not tell.
     Unknown,
 }
 

@@ -84,8 +84,8 @@ fn futex_wait(
 
 /// Waits until the deadline, or until a signal arrives.
 ///
-/// It is only for a wait that the kernel has refused. Then no thread can wake this one
-/// when the next attempt may succeed.
+/// It is only for a wait that the kernel has refused. No wake-up can arrive then, so
+/// the caller tries again at the deadline.
 pub(crate) fn sleep_until_deadline(deadline: Deadline) {
     // No other thread knows this word.
     let _ = wait(&AtomicU32::new(0), 0, Some(deadline));

@@ -111,8 +111,9 @@ pub(crate) fn threads() -> io::Result<Vec<u32>> {
     }
     // If a thread ends while the kernel lists the names, the list can lack another one.
     // So the list is complete only if it has as many names as there are threads: the
-    // directory has a link for each, and two others. The threads are asked for after
-    // that. Each of them was there when the kernel counted, so the list lacks none.
+    // directory has a link for each, and two others. `is_thread_of_this_process` then
+    // checks each thread. Each of them was there when the kernel counted, so the list
+    // lacks none.
     let links = stat(DIRECTORY).map_err(io_error)?.st_nlink;
     let is_complete = usize::try_from(links).is_ok_and(|links| links == threads.len() + 2);
     // The names of another namespace are other numbers.

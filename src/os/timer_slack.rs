@@ -9,9 +9,8 @@
 //!
 //! Reading the slack is a system call. A thread that waits often would pay for it at
 //! each sleep. So a thread whose slack is small reads it again only after
-//! [`RECHECK_INTERVAL`]. If the slack grows in that time, one sleep ends late, and the
-//! next sleep reads the slack. A thread with a large slack makes three more calls at
-//! each sleep.
+//! [`RECHECK_INTERVAL`]. If the slack grows in that time, the sleeps that end before
+//! then may end late. A thread with a large slack makes three more calls at each sleep.
 
 use std::cell::Cell;
 use std::ffi::c_ulong;

@@ -59,8 +59,10 @@ extern "C" fn empty_list() {
     let Some(head) = NonNull::new(at.cast()) else {
         return;
     };
-    // SAFETY: the head lies at the same distance in every thread, and `prepare` has
-    // found it before it installed this handler. Only this thread uses the value.
+    // SAFETY:
+    // * Head: it lies at the same distance in every thread, and `prepare` has found
+    //   that before it installed this handler.
+    // * Use: only this thread has the value.
     let list = unsafe { HeldLocks::new(head) };
     // SAFETY: the list is that of this thread. The fork has just ended, so the thread
     // has locked nothing.

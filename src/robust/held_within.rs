@@ -61,7 +61,7 @@ pub(crate) fn is_any_held_within(range: &Range<usize>) -> Option<bool> {
 }
 
 /// Returns whether an entry of the list with this head lies in the range, or `None` if
-/// the list changes too often.
+/// the list changes too often or can't be read.
 fn list_has_any(head: usize, range: &Range<usize>) -> Option<bool> {
     let mut before = None;
     for _ in 0..ATTEMPTS {
@@ -79,7 +79,8 @@ fn list_has_any(head: usize, range: &Range<usize>) -> Option<bool> {
     None
 }
 
-/// Returns the entries of the list with this head, or `None` if the list has changed.
+/// Returns the entries of the list with this head, or `None` if the list has changed
+/// or can't be read.
 fn walk(head: usize) -> Option<Vec<usize>> {
     let mut entries = Vec::new();
     let mut entry = read_own_memory(head).ok()?;

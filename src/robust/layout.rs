@@ -49,7 +49,7 @@ pub(super) use libc_layout::{
     PI_FLAG, REGISTERS_AT_FIRST_LOCK, is_unrecoverable_word,
 };
 
-/// The lock word of a mutex that no thread holds.
+/// The lock word of a mutex without holder, waiters and owner death.
 pub(super) const UNLOCKED: u32 = 0;
 
 const _: () = {

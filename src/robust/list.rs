@@ -152,10 +152,14 @@ impl RobustList {
 pub(super) struct HeldLocks(NonNull<RobustListHead>);
 
 impl HeldLocks {
+    /// Wraps a list head.
+    ///
     /// # Safety
     ///
-    /// * `head` is registered for the calling thread.
-    /// * Only that thread uses the value, and no forked child does.
+    /// * `head` is the list head of the calling thread, and libc keeps it mapped until
+    ///   the thread ends.
+    /// * Only that thread uses the value. A forked child may use it only to
+    ///   [forget](Self::forget_those_of_the_parent) the mutexes of its parent.
     pub(super) unsafe fn new(head: NonNull<RobustListHead>) -> Self {
         Self(head)
     }

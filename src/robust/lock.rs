@@ -91,7 +91,8 @@ impl RobustMutex {
             return FastLock::Unrecoverable;
         }
         // SAFETY: the mutex is initialised and stays mapped, as the caller promises.
-        // The exchange has locked its word. It is recoverable.
+        // The exchange has locked its word, which was 0, so the last holder did not
+        // die. The mutex is recoverable.
         unsafe { finish_recoverable_lock(list, mutex) };
         list.clear_pending(); // step 4
         FastLock::Locked
@@ -283,7 +284,7 @@ unsafe fn finish_lock(list: RobustList, mutex: &MutexWords) -> Outcome {
         release_unrecoverable(mutex);
         return Outcome::NotRecoverable;
     }
-    // SAFETY: the caller's promises, and the mutex is recoverable.
+    // SAFETY: the clauses of this function, and the mutex is recoverable, as checked.
     unsafe { finish_recoverable_lock(list, mutex) };
     Outcome::Acquired
 }
@@ -392,7 +393,8 @@ impl Attempt for ListAttempt<'_> {
             // The last holder unlocked the mutex, which is consistent or unrecoverable.
             if self.word & FUTEX_OWNER_DIED == 0 {
                 // SAFETY: the mutex is initialised and stays mapped, as the caller of
-                // `lock` has promised. The exchange has locked its word.
+                // `lock` has promised. The exchange has locked its word. The word had
+                // no `FUTEX_OWNER_DIED`, so the last holder did not die.
                 return unsafe { finish_lock(self.list, mutex) };
             }
             mutex.note_counted_waiters();

@@ -6,11 +6,17 @@
 //!
 //! The stores are those of libc, in the order below. So this crate and C code can use
 //! one mutex. C code can unlock, in the same thread, a mutex that this crate has
-//! locked. The kernel, a debugger and other processes see the same words as with libc.
-//! Two words are left out, which glibc writes and no code reads: the previous entry of
-//! a mutex that is on no list, and the one before the head of a list. A word that has
-//! its value already is not stored again. The exchange of an unlock waits for all
-//! stores before it, so each of them costs time.
+//! locked. The kernel, a debugger and other processes see the same words as with libc,
+//! with three exceptions:
+//!
+//! * The previous entry of a mutex that is on no list, and the one before the head of a
+//!   list, are not written. glibc writes them, and no code reads them.
+//! * After an owner death, `__owner` names the dead thread until the mutex is marked
+//!   consistent. glibc stores a mark there when it locks.
+//! * A word that has its value already is not stored again.
+//!
+//! The exchange of an unlock waits for all stores before it, so each of them costs
+//! time.
 //!
 //! # Why not libc
 //!
@@ -45,12 +51,13 @@
 //! thread that dies. (An exchange may be a loop of `ldxr` and `stxr`. A thread that
 //! dies in it has stored the word, or has not.)
 //!
-//! The lock word is locked and unlocked with `SeqCst`. A mutex needs `Acquire` and
-//! `Release` only. A thread that takes a reader's seat then reads the phase, and must
-//! not read before it has taken the seat. A thread that leaves a seat then reads
-//! whether a thread waits for that. (The slow path of a seat has a fence.) All other
-//! words are `Relaxed`, because the lock orders them, or because only one thread
-//! accesses them.
+//! A mutex needs `Acquire` and `Release` only. The slow path of a lock uses `Acquire`,
+//! and mutexes with priority inheritance use both. The fast path of a lock and every
+//! other unlock use `SeqCst`, because of the seats. A thread that takes a reader's seat
+//! then reads the phase, and must not read before it has taken the seat. A thread that
+//! leaves a seat then reads whether a thread waits for that. (The slow path of a seat
+//! has a fence.) All other words are `Relaxed`, because the lock orders them, or
+//! because only one thread accesses them.
 //!
 //! # Verification
 //!

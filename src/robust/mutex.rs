@@ -50,10 +50,10 @@ impl RobustMutex {
         matches!(me.method_for(self.words()), Method::Libc)
     }
 
-    /// Returns whether these bytes are certainly no initialised mutex without priority
-    /// inheritance. libc may do anything with such bytes: glibc changes the priority of
-    /// the caller, or ends the process.
-    pub(crate) fn is_unknown_kind(&self, me: LockOwner) -> bool {
+    /// Returns whether libc must not be called with these bytes, because their kind is
+    /// unknown or has priority inheritance. With such bytes, glibc may change the
+    /// priority of the caller, or end the process.
+    pub(crate) fn is_unsafe_for_libc(&self, me: LockOwner) -> bool {
         me.knows_layout() && self.needs_libc(me) || self.has_priority_inheritance()
     }
 

@@ -125,8 +125,11 @@ impl LockOwner {
         }
         #[cfg(target_env = "musl")]
         forked_child::prepare(head).map_err(IdentityError::NoForkDetection)?;
-        // SAFETY: the kernel has just returned `head` for this thread. A `LockOwner` is
-        // not `Send`, and a forked child makes its own.
+        // SAFETY:
+        // * Head: the kernel has just returned it for this thread, for which libc has
+        //   registered it.
+        // * Use: a `LockOwner` is not `Send`. A forked child makes its own, and uses
+        //   this one only to forget the mutexes of its parent.
         let held = Some(unsafe { HeldLocks::new(head) });
         Ok(Self { tid, held, list })
     }

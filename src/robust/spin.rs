@@ -41,8 +41,9 @@ const MAX_FAILED_SPINS: u16 = 4;
 /// the [`PROBE_EVERY`]th, and then on each [`PROBE_EVERY`]th.
 const PROBE_AFTER: u16 = 16;
 
-/// The largest number of waits from one probe to the next. A probe of 60 µs is in vain
-/// for two threads on one processor, which pass a turn in 1.5 µs.
+/// The largest number of waits from one probe to the next. Two threads on one processor
+/// pass a turn in 1.5 µs. There a spin never helps, and a probe of a wait for a
+/// condition takes 60 µs.
 const PROBE_EVERY: u16 = 1024;
 
 thread_local! {

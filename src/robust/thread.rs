@@ -278,8 +278,8 @@ impl ThreadState {
     }
 
     /// Records that the thread has unlocked a mutex, whose position on the list was
-    /// `was`. If the mutex was locked before the walk, this counts one of the later
-    /// ones too few, so the next walk may come earlier.
+    /// `was`. If the mutex was locked before the walk, the number of the later ones
+    /// becomes too small by one, so the next walk may come earlier.
     pub(crate) fn pop_lock(&self, was: Position) {
         if !self.counts_locks() {
             return;

@@ -30,7 +30,8 @@ const FILE: &str = "file:";
 ///
 /// Every function that takes an address takes a [`ToAddress`]: `"/jobs"`, a [`Path`] or
 /// an `&Address`. (The functions of [`inspect`](crate::inspect) take an `&Address`, as
-/// they return it.) An `Address` contains the text in its shortest form.
+/// they return it.) An `Address` contains the text in its normal form, so two
+/// texts for one address become equal.
 ///
 /// ```
 /// use shm_sync::{Address, Backing, Segment, ShmMutex};
@@ -223,7 +224,7 @@ impl Address {
         }
     }
 
-    /// Returns the text in its shortest form.
+    /// Returns the text in its normal form.
     ///
     /// ```
     /// use std::os::unix::ffi::OsStrExt;
@@ -244,7 +245,7 @@ impl Address {
         &self.text
     }
 
-    /// Returns the text in its shortest form, or `None` if it is not UTF-8. Only the
+    /// Returns the text in its normal form, or `None` if it is not UTF-8. Only the
     /// text of a POSIX object or a file can be so.
     #[must_use]
     pub fn to_str(&self) -> Option<&str> {

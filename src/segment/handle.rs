@@ -57,9 +57,10 @@ use crate::shm_safe::SegmentContent;
 /// until a process calls [`unlink`]. A forked child inherits the mapping, and counts as
 /// attached because of it. The child's copy does not depend on the parent's.
 ///
-/// Dropping does not wait, with one exception. If the segment is an [`UntilLastDetach`]
-/// file or POSIX object, and another process locks it to remove its name and is then
-/// stopped, dropping waits up to 10 s. [`close`](Self::close) waits as long.
+/// Dropping does not wait, with one exception: an [`UntilLastDetach`] file or POSIX
+/// object that another process has locked. For a process that locks it to remove its
+/// name and is then stopped, dropping waits up to 10 s. For a process that may only
+/// read the object, it waits up to 250 ms. [`close`](Self::close) waits as long.
 ///
 /// If this process still holds a lock in the segment when it drops the segment (a
 /// leaked guard), the mapping stays until the process ends, because libc's and the
@@ -83,9 +84,10 @@ use crate::shm_safe::SegmentContent;
 /// An object gets its name in one step, when it is complete. A System V segment has its
 /// key from the start, but no process uses it before it is complete. If the creator
 /// dies at any point, other processes see either the complete object or no object. The
-/// kernel frees an unfinished POSIX object or file. The next process that creates the
-/// key of an unfinished System V segment, or opens it for writing, removes that
-/// segment.
+/// kernel frees an unfinished POSIX object or file. On a file system without unnamed
+/// files, it stays under a temporary name until a later creator or the tool's `gc`
+/// removes it. The next process that creates the key of an unfinished System V segment,
+/// or opens it for writing, removes that segment.
 ///
 /// The kernel knows every attached process, by a lock on the object or by the attach
 /// count of a System V segment. The kernel stops counting a process when it ends. A
@@ -178,6 +180,8 @@ unsafe impl<T: SegmentContent + ?Sized> Send for Segment<T> {}
 unsafe impl<T: SegmentContent + ?Sized> Sync for Segment<T> {}
 
 impl<T: SegmentContent + ?Sized> Segment<T> {
+    /// Makes the handle of a mapped value.
+    ///
     /// # Panics
     ///
     /// If the memory is read-only.
@@ -218,7 +222,8 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
             .map_or(Backing::Memfd, Address::backing)
     }
 
-    /// Returns how many bytes of memory are mapped: the header and the value.
+    /// Returns the length of the mapping in bytes: the header, its tables and the
+    /// value.
     #[must_use]
     pub fn mapped_len(this: &Self) -> usize {
         Self::attachment(this).mapping().len()

@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 
 use crate::error::{Error, Unsupported};
-use crate::os::mem::Mapping;
 use crate::os::mem::sysv_shm::{self, Id};
+use crate::os::mem::{Access, Mapping};
 use crate::segment::failure;
 use crate::segment::policy::{CoreDump, Residency};
 
@@ -60,10 +60,15 @@ impl MemoryPolicy {
 
 /// Brings every page of a mapping into memory.
 fn prefault(mapping: &Mapping) -> Result<(), Error> {
+    let access = mapping.access();
+    let call = match access {
+        Access::ReadOnly => "madvise(MADV_POPULATE_READ)",
+        Access::ReadWrite => "madvise(MADV_POPULATE_WRITE)",
+    };
     mapping
-        .prefault(mapping.access())
+        .prefault(access)
         .map_err(|source| match source.kind() {
             ErrorKind::InvalidInput => Unsupported::Prefault.into(),
-            _ => failure::memory_error(mapping.len(), "madvise(MADV_POPULATE_WRITE)")(source),
+            _ => failure::memory_error(mapping.len(), call)(source),
         })
 }

@@ -89,7 +89,7 @@ impl<T: SegmentContent + ?Sized> Snapshot<T> {
         // long.
         let base = unsafe { mapping.base().add(offset) };
         let value = T::at(base, T::len_of(original.value()));
-        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(value, visitor);
         // SAFETY:
         // * `locks` visits the sync objects of the value at `base`, which is writable.
         // * No other thread or process uses the copy.

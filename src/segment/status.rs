@@ -54,10 +54,9 @@ impl<T: SegmentContent + ?Sized> Segment<T> {
     /// incomplete:
     ///
     /// * This process cannot inspect the processes of other users, which `/proc` may
-    ///   also hide (`hidepid`). The answer contains such a process if it opened the
-    ///   segment by its name. It does not contain it if it inherited the segment, or if
-    ///   this is a System V segment, of which [`SystemVStatus::attached`] counts all
-    ///   attachments.
+    ///   also hide (`hidepid`). The answer contains those that opened the segment by
+    ///   its name, but not those that inherited it. Of a System V segment, it contains
+    ///   none of them. There, [`SystemVStatus::attached`] counts all attachments.
     /// * A process that may read the segment can hold any number of locks on it. The
     ///   call still returns within about a second, but processes that `/proc` hides may
     ///   then be missing.

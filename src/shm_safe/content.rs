@@ -85,7 +85,7 @@ pub unsafe trait SegmentContent: Send + Sync + 'static + sealed::Sealed {
 
     /// Passes every sync object of `value` to `visitor`. It reads no memory.
     #[doc(hidden)]
-    fn for_each_lock(value: NonNull<Self>, visitor: &mut Visitor<'_>) {
+    fn for_each_sync_object(value: NonNull<Self>, visitor: &mut Visitor<'_>) {
         Self::visit(Self::len_of(value), &FieldPath::root(), visitor);
     }
 }

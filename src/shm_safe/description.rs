@@ -45,9 +45,10 @@ impl Parts {
     }
 }
 
-/// A field: its name or number, its offset in bytes, and its type. Of the one field of
-/// an array, which stands for all elements, the number is the length; of that of a
-/// slice, it is the distance between two elements.
+/// A field: its name or number, its offset in bytes, and its type.
+///
+/// An array has one field, which stands for all elements. Its number is the length of
+/// the array. A slice has one, too. Its number is the distance between two elements.
 pub(super) type Field = (&'static str, usize, &'static Description);
 
 /// A variant of an enum: its name, its discriminant (`None`: one more than that of the

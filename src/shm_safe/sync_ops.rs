@@ -61,7 +61,7 @@ pub enum SyncKind {
     Condvar = 2,
     /// `PthreadCondvar`.
     PthreadCondvar = 3,
-    /// A seat: a part of `ShmSemaphore` and `ShmLifeline`.
+    /// A seat: a part of `ShmSemaphore`, `ShmLifeline` and other primitives.
     Seat = 4,
     /// `ShmEvent`.
     Event = 5,

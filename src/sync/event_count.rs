@@ -237,7 +237,8 @@ impl EventCount {
     /// sequentially consistent access.
     ///
     /// [`Wake::One`] is right if only one thread waits, or if each waiter can use what
-    /// the caller has changed and none watches seats.
+    /// the caller has changed. A seat may wake the same waiter at the same time. Then
+    /// that waiter wakes the others ([`Woken::BySeat`]).
     #[inline]
     pub(super) fn notify(&self, waiters: Wake) {
         // SeqCst: the notifier's row of the table above.

@@ -3,7 +3,7 @@
 //!
 //! # The protocol
 //!
-//! Each reader has a seat. No number of readers is stored: the seats are looked at. The
+//! Each reader has a seat. No number of readers is stored: the seats are counted. The
 //! note of the writer's seat is the [`Phase`].
 //!
 //! * **read**: takes a seat, and reads the phase. If it is open, the reader is inside.
@@ -55,8 +55,8 @@
 //! | thread that repairs | any of these, once more | the next one repeats it |
 //! | thread at the gate | an orphaned gate | the next thread in its queue |
 //!
-//! `inside` is set before the writer changes the data, and cleared after that, so a
-//! writer that has touched nothing does not poison.
+//! `inside` is set before the writer can change the data, and cleared after that. So a
+//! writer that dies while it waits does not poison.
 
 use std::mem::offset_of;
 use std::slice;
@@ -325,16 +325,18 @@ impl<const READERS: usize> RawRwLock<READERS> {
         }
         let phase = self.phase().close();
         // A call that does not wait does not hold up readers.
-        if matches!(blocking, Blocking::Try) && !self.have_readers_left(phase) {
+        if matches!(blocking, Blocking::Try) && !self.is_free_of_readers(phase) {
             self.wait_for_readers(phase, blocking)?;
         }
         self.writer.set_note(&token, phase.0);
-        if !self.have_readers_left(phase) {
+        if !self.is_free_of_readers(phase) {
             self.wait_for_readers(phase, blocking)?;
         }
         let me = ThreadState::with_cached(ThreadState::id);
+        // If this thread dies, its successor copies the word to `poison`.
         self.inside.set_owner_died(me);
-        // A death must not show a change of the data without this store.
+        // If this thread dies, the changes of the data after this must not be visible
+        // without this store.
         compiler_fence(Ordering::SeqCst);
         Ok(announced.keep())
     }
@@ -381,7 +383,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if self.is_read_by_this_thread() {
             return Err(refusal(blocking, LockError::Deadlock));
         }
-        let have_left = || self.have_readers_left(phase);
+        let have_left = || self.is_free_of_readers(phase);
         let question = || have_left().then_some(());
         if matches!(blocking, Blocking::Try) {
             return question().ok_or(LockError::WouldBlock);
@@ -393,7 +395,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
     }
 
     /// Returns whether no reader is inside in this closed phase.
-    fn have_readers_left(&self, phase: Phase) -> bool {
+    fn is_free_of_readers(&self, phase: Phase) -> bool {
         let mut seats = self.readers.as_slice().iter();
         !seats.any(|seat| seat.is_occupied() && !ReaderNote(seat.note()).waits_for_end_of(phase))
     }
@@ -408,7 +410,8 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if !self.writer.is_held(token.into()) {
             return;
         }
-        // A death must not show this store without a change of the data.
+        // If this thread dies, the next store must not be visible without the changes
+        // of the data before it.
         compiler_fence(Ordering::SeqCst);
         self.inside.clear();
         self.leave_writer(token.into());
@@ -418,7 +421,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
     /// forked child.
     pub(super) fn downgrade(&self, WriteToken(token): WriteToken) -> ReadToken {
         if self.writer.is_held(token.into()) {
-            // A death must not show this store without a change of the data.
+            // See `end_write`.
             compiler_fence(Ordering::SeqCst);
             self.inside.clear();
             let phase = self.phase().downgraded();
@@ -468,7 +471,8 @@ impl<const READERS: usize> RawRwLock<READERS> {
         if let Some(death) = self.inside.cause() {
             let dead = ThreadId::new(death.pid(), death.tid());
             self.poison.set_owner_died(dead);
-            // A death must not show the next store without the last one.
+            // If this thread dies, the next store must not be visible without the last
+            // one.
             compiler_fence(Ordering::SeqCst);
             self.inside.clear();
         }
@@ -520,7 +524,7 @@ impl<const READERS: usize> RawRwLock<READERS> {
     }
 }
 
-/// Returns what a call is told that would wait for itself.
+/// Returns the error of a call that would wait for its own thread.
 fn refusal(blocking: Blocking, deadlock: RawLockError) -> RawLockError {
     match blocking {
         Blocking::Try => LockError::WouldBlock,

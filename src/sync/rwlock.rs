@@ -167,7 +167,7 @@ impl<T: ShmSafe, const READERS: usize> ShmRwLock<T, READERS> {
     /// [`place_at`](crate::place_at) initialises later. Using it before that fails
     /// with [`LockError::NotPlaced`].
     ///
-    /// The type has the number of seats: 16, or as it says.
+    /// The second parameter of the type is the number of seats, 16 by default.
     ///
     /// ```
     /// use shm_sync::{LockError, Segment, ShmRwLock};

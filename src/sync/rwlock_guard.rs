@@ -200,8 +200,8 @@ impl<'a, T, const READERS: usize> ShmRwLockWriteGuard<'a, T, READERS> {
     ///
     /// # Crash behaviour
     ///
-    /// If the thread dies in this call, the data is poisoned or not: the writer has
-    /// finished. If it dies afterwards, that is the death of a reader.
+    /// If the thread dies in this call, the data may be poisoned, although the writer
+    /// has finished. If it dies afterwards, that is the death of a reader.
     #[must_use = "the access ends at once if the guard is not kept"]
     pub fn downgrade(guard: Self) -> ShmRwLockReadGuard<'a, T, READERS> {
         let guard = ManuallyDrop::new(guard);

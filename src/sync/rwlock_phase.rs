@@ -64,8 +64,9 @@ impl Phase {
 /// | 12 | the occupant waits for the end of a phase, or has waited for it |
 /// | 13–62 | the low bits of the number of that phase |
 ///
-/// The wait outlives its occupant. That does no harm, because the phase is over or
-/// closed: a later occupant either is not inside in that phase, or finds another one.
+/// The bits stay after the occupant has left. That does no harm to a later occupant: if
+/// that phase is still closed, it is not inside; if another phase has begun, the bits
+/// do not match its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReaderNote(pub(super) u64);
 

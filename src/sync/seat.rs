@@ -1,5 +1,6 @@
-//! A seat: a robust lock without data that a thread holds for as long as it takes part,
-//! and for which no thread queues.
+//! A seat: a robust lock without data that a thread holds for as long as it takes part.
+//! For most seats no thread queues. Threads queue for a gate and for a
+//! [`Turn`](super::turn::Turn).
 //!
 //! The holder of a permit and the owner of a lifeline each have a seat. A question such
 //! as "how many permits are free?" is answered by a look at the seats. A count would be

@@ -2,8 +2,8 @@
 //!
 //! # The protocol
 //!
-//! A permit is a seat. No number of free permits is stored: it is looked at. So there
-//! is nothing that a death could leave wrong.
+//! A permit is a seat. No number of free permits is stored: the seats are counted. So
+//! there is nothing that a death could leave wrong.
 //!
 //! * **acquire**: if no thread is at the gate, takes any free seat. Otherwise, and if
 //!   there is none, locks the gate, waits until a seat is free, takes it, and unlocks
@@ -45,7 +45,7 @@ use crate::shm_safe::{FieldPath, Parts, ShmSafe, TearFree, TypeProperties, Visit
 /// use shm_sync::{Segment, ShmSemaphore};
 ///
 /// # fn main() -> Result<(), shm_sync::Error> {
-/// /// At most three processes use the four devices at once.
+/// // At most four threads use the four devices at once, one each.
 /// // Between programs: `Segment::open_or_create("/devices", ShmSemaphore::<4>::new)`.
 /// let devices = Segment::anonymous(ShmSemaphore::<4>::new())?;
 /// let permit = devices.acquire()?;

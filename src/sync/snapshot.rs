@@ -101,8 +101,9 @@ pub struct CondvarState {
 /// The state of a seat: a place that a thread holds for as long as it takes part. A
 /// permit of a [`ShmSemaphore`](crate::ShmSemaphore), a
 /// [`ShmLifeline`](crate::ShmLifeline), a member of a
-/// [`ShmBarrier`](crate::ShmBarrier), and the access to a
-/// [`ShmRwLock`](crate::ShmRwLock) are seats. `H` describes the occupant.
+/// [`ShmBarrier`](crate::ShmBarrier), an endpoint of a
+/// [`ShmChannel`](crate::ShmChannel) and the access to a
+/// [`ShmRwLock`](crate::ShmRwLock) are seats, for example. `H` describes the occupant.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

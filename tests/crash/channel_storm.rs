@@ -1,14 +1,16 @@
-//! SIGKILL at random instants, for senders and receivers of channels. `family_storm`
-//! says how.
+//! SIGKILL at random instants, for senders and receivers of channels and pipes.
+//! `family_storm` says how.
 //!
 //! The messages of each sender are numbered, without a gap between its incarnations.
 //! For each message, one bit says that `send` has returned `Ok`, and another that a
 //! receiver has it. So after the storm each message is accounted for: received once, or
 //! not sent, or dead with its receiver.
 
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use shm_sync::{PipeReader, PipeWriter, ShmPipe};
 use shm_sync::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, TrySendError};
 use shm_sync::{Segment, SegmentOptions, SendError, SendTimeoutError, ShmChannel, ShmSafe};
 
@@ -125,6 +127,54 @@ impl Ledger {
         last[sender] = number;
     }
 
+    /// Records what a receiver has got, or that it was told of the end.
+    fn finish_receiving(&self, me: usize, received: Option<usize>) {
+        match received {
+            Some(0) => {}
+            Some(_) => self.log.finish_round(me),
+            None => {
+                self.ends.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Records what a sender has sent.
+    fn finish_sending(&self, me: usize, first: u64, sent: usize) {
+        self.record_sent(me / 2, first..first + sent as u64);
+        if sent == 0 {
+            self.returned.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.log.finish_round(me);
+        }
+    }
+
+    /// Prints and checks what has become of all messages. No message is in a channel or
+    /// a pipe any more.
+    fn check(&self, name: &str) {
+        let account = self.account();
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let (senders, receivers) = (count(&self.senders), count(&self.receivers));
+        println!(
+            "{name}: {account:?}; {senders} senders and {receivers} receivers were killed; \
+             {} sends gave the message back, {} receivers were told of the end",
+            count(&self.returned),
+            count(&self.ends)
+        );
+        assert_eq!(count(&self.log.violations), 0, "{name}: see above");
+        // The messages of its last call.
+        let most = receivers * BATCH as u64;
+        assert!(
+            account.dead_with_receiver <= most,
+            "{name}: messages were lost"
+        );
+        let most = senders * BATCH as u64;
+        assert!(
+            account.sent_by_dead <= most,
+            "{name}: too many unfinished sends"
+        );
+        assert!(account.received > 0, "{name}: nothing was received");
+    }
+
     fn account(&self) -> Account {
         let mut account = Account::default();
         for sender in 0..PAIRS {
@@ -220,12 +270,7 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
                 Err(other) => panic!("{other:?}"),
             },
         };
-        ledger.record_sent(number, first..first + sent as u64);
-        if sent == 0 {
-            ledger.returned.fetch_add(1, Ordering::Relaxed);
-        } else {
-            ledger.log.finish_round(me);
-        }
+        ledger.finish_sending(me, first, sent);
     }
 
     fn receive(
@@ -274,13 +319,7 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
         for message in &messages[..received.unwrap_or(0)] {
             ledger.record_received(message, last);
         }
-        match received {
-            Some(0) => {}
-            Some(_) => ledger.log.finish_round(me),
-            None => {
-                ledger.ends.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        ledger.finish_receiving(me, received);
     }
 
     /// Kills processes, and accounts for each message.
@@ -294,21 +333,149 @@ impl<const W: usize, const N: usize, const S: usize, const R: usize> Line<W, N, 
                 self.ledger.record_received(&message, &mut last);
             }
         }
-        let account = self.ledger.account();
-        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        let (senders, receivers) = (count(&self.ledger.senders), count(&self.ledger.receivers));
-        println!(
-            "{name}: {account:?}; {senders} senders and {receivers} receivers were killed; \
-             {} sends gave the message back, {} receivers were told of the end",
-            count(&self.ledger.returned),
-            count(&self.ledger.ends)
-        );
-        assert_eq!(count(&self.ledger.log.violations), 0);
-        let most = receivers * BATCH as u64;
-        assert!(account.dead_with_receiver <= most, "messages were lost");
-        assert!(account.sent_by_dead <= senders * BATCH as u64);
-        assert!(account.received > 0);
+        self.ledger.check(name);
     }
+}
+
+/// A ledger, and a pipe for each pair. The bytes of messages go through it: its length
+/// and all calls are multiples of a message, so a call takes or puts whole messages.
+struct PipeLine {
+    ledger: Segment<Ledger>,
+    pipes: Segment<[ShmPipe<PIPE>]>,
+}
+
+/// The bytes of a message.
+const BYTES: usize = size_of::<Message<1>>();
+/// The most messages in a pipe.
+const IN_PIPE: usize = 16;
+const PIPE: usize = IN_PIPE * BYTES;
+
+fn to_bytes(message: &Message<1>) -> [u8; BYTES] {
+    let number = message.numbers[0].to_ne_bytes();
+    let mut bytes = [0; BYTES];
+    bytes[..8].copy_from_slice(&message.sender.to_ne_bytes());
+    bytes[8..].copy_from_slice(&number);
+    bytes
+}
+
+fn from_bytes(bytes: &[u8]) -> Message<1> {
+    let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+    Message {
+        sender: word(0),
+        numbers: [word(8)],
+    }
+}
+
+impl PipeLine {
+    fn new() -> Self {
+        let ledger = SegmentOptions::<Ledger>::new();
+        let pipes = SegmentOptions::new();
+        Self {
+            ledger: ledger.anonymous_in_place("ledger", |_| ()).unwrap(),
+            pipes: pipes.anonymous_with_len("pipes", PAIRS, |_| {}).unwrap(),
+        }
+    }
+
+    fn run(&self, me: usize) {
+        let pipe = &self.pipes[me / 2];
+        if me.is_multiple_of(2) {
+            self.ledger.senders.fetch_add(1, Ordering::Relaxed);
+            loop {
+                let mut writer = pipe.writer().unwrap();
+                for _ in 0..200 {
+                    self.write(me, &mut writer);
+                }
+            }
+        } else {
+            self.ledger.receivers.fetch_add(1, Ordering::Relaxed);
+            loop {
+                let mut reader = pipe.reader().unwrap();
+                let mut last = [0; PAIRS];
+                for round in 0..300 {
+                    self.read(me, round, &mut reader, &mut last);
+                }
+            }
+        }
+    }
+
+    fn write(&self, me: usize, writer: &mut PipeWriter<'_, PIPE>) {
+        let ledger = &self.ledger;
+        let Some(first) = ledger.reserve(me / 2, BATCH as u64) else {
+            std::thread::sleep(Duration::from_millis(1));
+            ledger.log.finish_round(me);
+            return;
+        };
+        let message = |index: usize| Message::new(me / 2, first + index as u64);
+        let bytes: [_; BATCH] = std::array::from_fn(|index| to_bytes(&message(index)));
+        let written = match writer.write(bytes.as_flattened()) {
+            Ok(written) => written,
+            Err(error) if is_end(error.kind()) => 0,
+            Err(other) => panic!("{other:?}"),
+        };
+        ledger.finish_sending(me, first, self.whole(written));
+    }
+
+    fn read(
+        &self,
+        me: usize,
+        round: usize,
+        reader: &mut PipeReader<'_, PIPE>,
+        last: &mut [u64; PAIRS],
+    ) {
+        let mut bytes = [0; BATCH * BYTES];
+        let result = if round.is_multiple_of(2) {
+            reader.read(&mut bytes)
+        } else {
+            reader.fill_buf().map(|filled| {
+                let taken = filled.len().min(bytes.len());
+                bytes[..taken].copy_from_slice(&filled[..taken]);
+                taken
+            })
+        };
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(error) if is_end(error.kind()) => 0,
+            Err(other) => panic!("{other:?}"),
+        };
+        if !round.is_multiple_of(2) {
+            reader.consume(taken);
+        }
+        let received = self.whole(taken);
+        for message in bytes[..received * BYTES].chunks_exact(BYTES) {
+            self.ledger.record_received(&from_bytes(message), last);
+        }
+        let received = (received > 0).then_some(received);
+        self.ledger.finish_receiving(me, received);
+    }
+
+    /// Returns the number of messages in these bytes.
+    fn whole(&self, bytes: usize) -> usize {
+        if !bytes.is_multiple_of(BYTES) {
+            self.ledger.log.record_violation("a part of a message");
+        }
+        bytes / BYTES
+    }
+
+    /// Kills processes, and accounts for each message.
+    fn survive(&self, name: &str) {
+        survive(name, &self.ledger.log, |me| self.run(me));
+        let mut last = [0; PAIRS];
+        for pipe in &*self.pipes {
+            let mut rest = Vec::new();
+            let end = pipe.reader().unwrap().read_to_end(&mut rest);
+            assert!(end.is_ok() || end.is_err_and(|error| is_end(error.kind())));
+            self.whole(rest.len());
+            for message in rest.chunks_exact(BYTES) {
+                self.ledger.record_received(&from_bytes(message), &mut last);
+            }
+        }
+        self.ledger.check(name);
+    }
+}
+
+/// Returns whether an error tells that the other side has closed its end or died.
+fn is_end(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }
 
 on_stage! {
@@ -331,5 +498,9 @@ on_stage! {
 
     fn one_to_one_storm_loses_no_message() {
         Line::<9, 8, 1, 1>::new(PAIRS).survive("channels of one to one, ring of 8");
+    }
+
+    fn pipe_storm_loses_no_byte() {
+        PipeLine::new().survive("pipes, ring of 256 bytes");
     }
 }

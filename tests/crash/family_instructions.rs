@@ -5,9 +5,9 @@
 //! processes that slept before must go on, and a new process must find an object that
 //! works.
 //!
-//! By default, short operations are killed at one in one or two instructions, and those
-//! that wait at one in 150, at others in each run: they have up to 16,000, most of them
-//! in a spin. The environment sets another stride:
+//! By default, short operations are killed at every instruction or every second one.
+//! Waits have up to 16,000 instructions, most of them in a spin, and are killed at one
+//! in 150. These differ from run to run. The environment sets another stride:
 //!
 //! ```sh
 //! SHM_SYNC_KILL_STRIDE=16 SHM_SYNC_TEST_WATCHDOG=600 \

@@ -1,6 +1,6 @@
-//! One processor for a stepped process and its tracer. The two run by turns, and each
-//! turn between two processors is an interrupt: on a virtual machine, that is most of
-//! the time of a step.
+//! One processor for a stepped process and its tracer. The two run by turns. A switch
+//! between two processors costs an interrupt, which takes most of the time of a step on
+//! a virtual machine.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

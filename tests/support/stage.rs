@@ -23,6 +23,9 @@ pub fn watchdog() -> Duration {
 }
 
 const STAGE: &str = "SHM_SYNC_TEST_STAGE";
+/// The test that gets an IPC namespace of its own. Programs that its stage executes
+/// share that namespace, although they are on the stage of another test.
+const ALONE: &str = "SHM_SYNC_TEST_ALONE";
 
 /// The exit status of a stage whose test passed. It is not 0, because a process may end
 /// with 0 for another reason.
@@ -81,7 +84,8 @@ pub fn enter_stage(test: &str, body: impl FnOnce()) {
         );
         // The lists of other tests attach to all System V segments that they find. So
         // they would change the attach count, and delay the removal.
-        let is_alone = unshare(CloneFlags::CLONE_NEWIPC).is_ok();
+        let is_alone = std::env::var(ALONE).is_ok_and(|alone| alone == test)
+            && unshare(CloneFlags::CLONE_NEWIPC).is_ok();
         super::seccomp::refuse_by_environment();
         let passed = catch_unwind(AssertUnwindSafe(|| {
             body();
@@ -122,6 +126,7 @@ pub fn send_on_stage(test: &str, limit: Duration) -> String {
     let mut stage = Command::new(std::env::current_exe().unwrap())
         .args([argument, "--exact"])
         .env(STAGE, test)
+        .env(ALONE, test)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

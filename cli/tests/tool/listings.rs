@@ -6,9 +6,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::run::stdout;
 use crate::support::{TestName, die, expect_poisoned, is_usable_compiler, on_stage, poll, spawn};
-use shm_sync::{PoisonCause, Segment, ShmMutex};
+use shm_sync::{PoisonCause, Segment, ShmMutex, ShmSafe};
 
-type Runs = ShmMutex<(u64, u64)>;
+/// The struct of the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ShmSafe)]
+#[repr(C)]
+struct Runs {
+    begun: u64,
+    finished: u64,
+}
 
 const README: &str = include_str!("../../../README.md");
 
@@ -23,14 +29,18 @@ fn listing(language: &str) -> &'static str {
 /// A segment like that of the README, and a directory with its header.
 struct Place {
     _name: TestName,
-    segment: Segment<Runs>,
+    segment: Segment<ShmMutex<Runs>>,
     directory: PathBuf,
 }
 
 impl Place {
     fn new() -> Self {
         let name = TestName::new("listings");
-        let segment = Segment::create(&name, ShmMutex::new((0, 0))).expect("the name is new");
+        let runs = Runs {
+            begun: 0,
+            finished: 0,
+        };
+        let segment = Segment::create(&name, ShmMutex::new(runs)).expect("the name is new");
         let directory = PathBuf::from(name.path().replace("/dev/shm", "/tmp"));
         fs::create_dir(&directory).expect("the name is new");
         let header = stdout(&["export-c", &name, "--prefix", "runs"]);
@@ -66,7 +76,7 @@ impl Place {
         Some(program)
     }
 
-    fn runs(&self) -> (u64, u64) {
+    fn runs(&self) -> Runs {
         *self.segment.lock().expect("no holder has failed")
     }
 }
@@ -78,7 +88,7 @@ impl Drop for Place {
 }
 
 /// Waits until a process holds the lock, and kills it.
-fn kill_inside(segment: &Segment<Runs>, mut program: Child) -> u32 {
+fn kill_inside(segment: &Segment<ShmMutex<Runs>>, mut program: Child) -> u32 {
     let pid = program.id();
     poll(|| segment.holder().is_some_and(|holder| holder.pid == pid));
     program.kill().expect("it runs");
@@ -118,14 +128,14 @@ on_stage! {
                 let output = start(&fast).wait_with_output().expect("it is a child");
                 assert_eq!(output.stdout, b"success\n", "{output:?}");
                 let runs = place.runs();
-                assert_eq!(runs.0, runs.1, "the repair has undone the killed run");
-                runs.0
+                assert_eq!(runs.begun, runs.finished, "the repair has undone the killed run");
+                runs.begun
             };
             let after_c = run();
 
             let mut child = spawn(|| {
                 let mut guard = place.segment.lock().expect("no holder has failed");
-                guard.0 += 1;
+                guard.begun += 1;
                 die()
             });
             child.wait();
@@ -141,10 +151,14 @@ on_stage! {
             let Some(program) = place.compile(compiler, &options, &program) else {
                 continue;
             };
-            let before = place.runs().0;
+            let before = place.runs().begun;
             let status = Command::new(program).status().expect("it runs");
             assert!(status.success(), "{compiler}: {status}");
-            assert_eq!(place.runs(), (before + 1, before + 1), "{compiler}");
+            let after = Runs {
+                begun: before + 1,
+                finished: before + 1,
+            };
+            assert_eq!(place.runs(), after, "{compiler}");
         }
     }
 }

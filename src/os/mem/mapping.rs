@@ -349,7 +349,8 @@ impl Mapping {
     /// mapped.
     pub(crate) fn unmap(self) -> io::Result<()> {
         let mapping = std::mem::ManuallyDrop::new(self);
-        // SAFETY: this function owns the mapping, and does not use it afterwards.
+        // SAFETY: this function owns the mapping, does not use it afterwards, and
+        // prevents the call of `drop`.
         unsafe { mapping.release() }
     }
 
@@ -357,17 +358,18 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// The memory is not used afterwards, and this is called once.
+    /// * The memory is not used afterwards.
+    /// * It is called once.
     unsafe fn release(&self) -> io::Result<()> {
         match self.release {
             Release::Unmap(len) => {
                 // SAFETY: a constructor mapped the range, and this value owns it. It is
-                // not used afterwards: the clause of this function.
+                // not used or released afterwards: the clauses of this function.
                 unsafe { munmap(self.base.cast(), len.get()) }.map_err(io_error)
             }
             Release::Detach => {
                 // SAFETY: this value owns the attachment (`of_attachment`). It is not
-                // used afterwards: the clause of this function.
+                // used or released afterwards: the clauses of this function.
                 let rc = unsafe { libc::shmdt(self.base.as_ptr().cast()) };
                 Errno::result(rc).map(drop).map_err(io_error)
             }
@@ -382,7 +384,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the value is dropped, so it is not used afterwards.
+        // SAFETY: the value is dropped once, and not used afterwards.
         let _ = unsafe { self.release() };
     }
 }

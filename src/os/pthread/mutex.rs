@@ -59,7 +59,8 @@ impl PthreadMutex {
     }
 
     /// Calls [`pthread_mutex_trylock(3p)`](https://man7.org/linux/man-pages/man3/pthread_mutex_trylock.3p.html).
-    /// Returns [`Outcome::Deadlock`] to the holder of an error-checking mutex.
+    /// The holder of an error-checking mutex gets [`Outcome::Deadlock`] or
+    /// [`Outcome::Busy`], depending on the libc.
     ///
     /// If the mutex is unrecoverable, glibc (2.36 and 2.41) returns
     /// [`Outcome::NotRecoverable`], and the lock word names the caller afterwards.

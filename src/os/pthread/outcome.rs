@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// This glibc can't lock the mutex safely (`ENOTSUP`).
+    /// The mutex can't be locked safely with this libc (`ENOTSUP`).
     pub(crate) const NOT_SUPPORTED: Self = Self::Failed(libc::ENOTSUP);
 
     /// Converts the return code of a pthread function that locks.

@@ -191,7 +191,7 @@ impl Registration {
         }
     }
 
-    /// Makes this process a user: if it detaches last, it removes the name.
+    /// Sets what happens to the name when this process detaches last.
     pub(in crate::segment) fn set_removal(&mut self, removal: Removal) {
         self.removal = removal;
     }

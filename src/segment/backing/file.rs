@@ -373,7 +373,7 @@ fn reinit_stale_locks<T: SegmentContent + ?Sized>(
         // SAFETY: the header is of this object, and all of it is mapped.
         let base = unsafe { writer::value_in(mapping, header) };
         let value: NonNull<T> = T::at(base, len);
-        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(value, visitor);
         // First: the next opener detects a crash from here on.
         Validity::invalidate(mapping);
         // SAFETY:

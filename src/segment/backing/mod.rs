@@ -141,6 +141,8 @@ pub(in crate::segment) struct MappedValue<T: SegmentContent + ?Sized> {
 }
 
 impl<T: SegmentContent + ?Sized> MappedValue<T> {
+    /// Takes ownership of a mapped value.
+    ///
     /// # Panics
     ///
     /// If the memory is read-only.
@@ -206,7 +208,7 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
                 return held;
             }
         }
-        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(self.value, visitor);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(self.value, visitor);
         // SAFETY:
         // * `locks` visits the locks of the value, which is mapped for as long as
         //   `self` exists.
@@ -219,13 +221,14 @@ impl<T: SegmentContent + ?Sized> MappedValue<T> {
     ///
     /// # Safety
     ///
-    /// It is called once, and `self` is not used afterwards.
+    /// * It is called once.
+    /// * `self` is not used afterwards.
     unsafe fn take_attachment(&mut self) -> Option<Attachment> {
         if self.is_held_by_this_process() {
             return None;
         }
         // SAFETY: this is the only place that takes it, and `self` is not used
-        // afterwards: the clause of this function.
+        // afterwards: the clauses of this function.
         Some(unsafe { ManuallyDrop::take(&mut self.attachment) })
     }
 }

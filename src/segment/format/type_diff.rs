@@ -7,7 +7,7 @@ use crate::segment::format::header::{Header, truncated};
 use crate::segment::format::type_table::{self, Field, MAX_LEN, Type, Types, Variant};
 use crate::shm_safe::Description;
 
-/// A longer name of a field is not shown in full, in bytes.
+/// The number of bytes that are shown of the name of a field.
 const LONGEST_NAME: usize = 200;
 /// The number of nested arrays of which an error shows the lengths.
 const SHOWN_ARRAYS: u32 = 4;

@@ -156,7 +156,7 @@ impl SegmentLayout {
         if !marker.is_current() {
             return Err(Error::ForkedWhileCreating { address: None });
         }
-        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(value, visitor);
         // SAFETY:
         // * `locks` visits the sync objects of the value at `base`, which is writable.
         // * `write` left them uninitialised, and no other thread or process uses them.
@@ -213,7 +213,7 @@ pub(in crate::segment) fn in_place<T: SegmentContent + ?Sized>(
     init: impl FnOnce(&mut T),
 ) -> impl FnOnce(NonNull<T>, usize) {
     |mut value, _| {
-        let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+        let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(value, visitor);
         // SAFETY: `SegmentLayout::fill` passes writable zero bytes for a T, which no
         // other thread or process accesses, and `locks` visits the sync objects of that
         // T.

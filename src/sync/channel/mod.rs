@@ -15,7 +15,8 @@
 //! * **wait**: for the other side's index to move, or for the end of its occupants,
 //!   whose seats the kernel watches.
 //!
-//! An endpoint is a seat. No number of senders or receivers is stored: it is looked at.
+//! An endpoint is a seat. No number of senders or receivers is stored: the seats are
+//! counted.
 //!
 //! # Crash behaviour
 //!

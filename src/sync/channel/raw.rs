@@ -22,12 +22,12 @@ pub(super) struct RawChannel<T, const N: usize, const SENDERS: usize, const RECE
     pub(super) senders: Side<SENDERS>,
     pub(super) receivers: Side<RECEIVERS>,
     /// The slots from the index of the receivers to that of the senders are messages.
-    /// The senders write to the others, the holder of their turn alone.
+    /// Only the holder of the senders' turn writes to the other slots.
     pub(super) slots: UnsafeCell<[MaybeUninit<T>; N]>,
 }
 
-// SAFETY: the two sides write to different slots: see the field. Within a side, the
-// holder of the turn does. The indices order the accesses of the sides.
+// SAFETY: the two sides access different slots: see the field. Within a side, only the
+// holder of the turn accesses slots. The indices order the accesses of the sides.
 unsafe impl<T: Send, const N: usize, const SENDERS: usize, const RECEIVERS: usize> Sync
     for RawChannel<T, N, SENDERS, RECEIVERS>
 {
@@ -43,7 +43,7 @@ impl<const N: usize> Number<N> {
     /// Returns the number after `count` messages, which are at most `N`.
     #[inline]
     const fn after(number: u64, count: usize) -> u64 {
-        // There is no carry unless a faulty program has stored the number.
+        // `number` is less than `END`, unless a faulty program has stored it.
         let until_end = Self::END.wrapping_sub(number);
         let count = count as u64;
         if count < until_end {
@@ -146,8 +146,8 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
             .wrapping_add(Number::<N>::slot(number))
     }
 
-    /// Returns how many messages lie in the slots up to the last one, of `count` from
-    /// `number` on. The others begin at the first slot.
+    /// Returns how many of `count` messages from `number` on fit before the end of the
+    /// ring. The others begin at the first slot.
     fn before_wrap(number: u64, count: usize) -> usize {
         count.min(N - Number::<N>::slot(number))
     }
@@ -272,7 +272,9 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
             }
         }
         let for_turn = for_turn(blocking);
-        // SAFETY: as the caller promises. `End` is not `Sync`.
+        // SAFETY: `from` is valid for reads of `count` messages, as the caller
+        // promises. `end` is an endpoint of the senders, and only this thread uses it,
+        // because `End` is not `Sync`.
         let put = || unsafe { self.put(from, count, for_turn) };
         let sent = put()?;
         if sent > 0 {
@@ -308,7 +310,9 @@ impl<T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usize>
         blocking: Blocking,
     ) -> Result<usize, Stop> {
         let for_turn = for_turn(blocking);
-        // SAFETY: as the caller promises. `End` is not `Sync`.
+        // SAFETY: `to` is valid for writes of `count` messages, as the caller promises.
+        // `end` is an endpoint of the receivers, and only this thread uses it, because
+        // `End` is not `Sync`.
         let take = || unsafe { self.take(to, count, for_turn) };
         self.receive_by(end, blocking, take)
     }

@@ -240,8 +240,9 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// wait is in the kernel. With this, a server waits for the next client after
     /// `Disconnected`.
     ///
-    /// Returns whether there is a sender, or has been one of whose end this receiver
-    /// was not told. So a client that sends one message and ends is not missed.
+    /// Returns `true` if there is a sender now, or if one has come and gone and this
+    /// receiver has not yet returned `Disconnected` for it. So a client that sends one
+    /// message and ends is not missed.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmChannel};

@@ -235,8 +235,8 @@ impl<'a, T: ShmSafe, const N: usize, const SENDERS: usize, const RECEIVERS: usiz
     /// Waits until there is a receiver, at most for `timeout`. `None` means for ever.
     /// The wait is in the kernel.
     ///
-    /// Returns whether there is a receiver, or has been one in the time of this sender
-    /// of whose end it was not told.
+    /// Returns `true` if there is a receiver now, or if one has come and gone and this
+    /// sender has not yet returned `Disconnected` for it.
     ///
     /// ```
     /// use shm_sync::{Segment, ShmChannel};

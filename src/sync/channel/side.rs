@@ -203,8 +203,8 @@ impl<const ENDS: usize> Side<ENDS> {
     /// Wakes sleepers of this side: the other side has moved its index by `count`.
     #[inline]
     pub(super) fn notify(&self, count: usize) {
-        // Each sleeper can use each message, so one suffices for one. The death that a
-        // woken watcher has seen it passes on to all.
+        // Each sleeper can use each message, so one sleeper suffices for one message. A
+        // sleeper that a seat has woken wakes all others.
         self.door
             .asleep
             .notify(if count == 1 { Wake::One } else { Wake::All });

@@ -28,7 +28,8 @@ use crate::shm_safe::SegmentContent;
 const OWNER: u32 = 0o600;
 
 /// Creates the segment of a key, or a segment without a key. Returns `None` if the key
-/// has a complete segment already.
+/// has a segment already: a complete one, one to which an untrusted user may write, or
+/// one of another program.
 ///
 /// Takes `write` out of the option when the segment is about to be filled.
 pub(in crate::segment) fn create<T, W>(

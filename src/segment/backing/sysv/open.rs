@@ -130,7 +130,7 @@ fn reinit<T: SegmentContent + ?Sized>(
     // SAFETY: the header is of this object, and all of it is mapped.
     let base = unsafe { writer::value_in(mapping, header) };
     let value: NonNull<T> = T::at(base, len);
-    let locks = |visitor: &mut Visitor<'_>| T::for_each_lock(value, visitor);
+    let locks = |visitor: &mut Visitor<'_>| T::for_each_sync_object(value, visitor);
     // SAFETY:
     // * `locks` visits the locks of the `T` at `base`, which the header describes. The
     //   mapping is writable, because a reader does not reinitialise.

@@ -11,8 +11,8 @@ use crate::segment::permissions::Permissions;
 ///
 /// A process that detaches while this process is attached counts this process as a
 /// user. So `drop` repeats the last-user check, unless no other process came. It waits
-/// for no lock, and uses no memory to which an untrusted user may write. Such a segment
-/// may stay behind, for `gc`.
+/// for no lock, and uses no memory to which an untrusted user may write. A segment to
+/// which an untrusted user may write can stay behind, for `gc`.
 #[derive(Debug)]
 pub(crate) struct Probe {
     view: View,

@@ -277,7 +277,7 @@ impl SysvState {
             let Some(room) = thread.room() else {
                 return Err(header_lock(LockError::TooManyLocks));
             };
-            if self.lock.is_unknown_kind(thread.owner()) {
+            if self.lock.is_unsafe_for_libc(thread.owner()) {
                 return Err(CorruptHeader::UnknownLock.into());
             }
             // SAFETY:
